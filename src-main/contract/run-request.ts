@@ -1,0 +1,41 @@
+import { z } from 'zod'
+
+export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
+
+/** Where token windows come from: a file or folder, or a data set by name; how long a window is and how many are used. */
+export const dataRequest = z.object({
+  source: z.string(),
+  sequenceLength: z.number().int().min(2),
+  windows: z.number().int().positive().optional(),
+  shuffleSeed: z.number().int().optional(),
+})
+
+/** How much to remove: a share of the block stack's parameters, or whole blocks' worth of it (the reference's `--num_prune`). */
+export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }), z.object({ blocks: z.number().int().nonnegative() })])
+
+export const measureRequest = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('perplexity'), data: dataRequest, name: z.string() }),
+  z.object({ kind: z.literal('tasks'), tasks: z.array(z.string()), folder: z.string().optional(), limit: z.number().int().positive().optional() }),
+  z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
+  z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
+])
+
+/** Everything that determines one run; the same request with the same seed gives the same plan. */
+export const runRequest = z.object({
+  model: z.string(),
+  method: z.string(),
+  amount,
+  options: z.record(z.string(), z.unknown()),
+  seed: z.number().int().nonnegative(),
+  calibration: dataRequest.optional(),
+  measures: z.array(measureRequest),
+  backend: backendName,
+  memoryBytes: z.number().int().positive().optional(),
+  save: z.object({ folder: z.string(), format: z.string() }).optional(),
+})
+
+export type BackendName = z.infer<typeof backendName>
+export type DataRequest = z.infer<typeof dataRequest>
+export type Amount = z.infer<typeof amount>
+export type MeasureRequest = z.infer<typeof measureRequest>
+export type RunRequest = z.infer<typeof runRequest>

@@ -1,0 +1,49 @@
+import { z } from 'zod'
+import { measure } from './measures.ts'
+import { plan } from './plan.ts'
+
+/** One candidate of a decision: the block that would go and the perplexity without it. */
+export const candidateScore = z.object({ block: z.number().int(), perplexity: z.number() })
+
+/** One removal, with the scores of all candidates that it was chosen from; `tied` lists blocks with an equal score. */
+export const decision = z.object({
+  round: z.number().int().positive(),
+  kind: z.enum(['attention', 'mlp', 'block']),
+  block: z.number().int().nonnegative(),
+  scores: z.array(candidateScore),
+  tied: z.array(z.number().int()).optional(),
+})
+
+/** One selection of an evolutionary search: candidates as `attention/mlp` strings of 0 and 1 (1 is removed). */
+export const selection = z.object({
+  generation: z.number().int().nonnegative(),
+  tokens: z.number().int().positive(),
+  candidates: z.array(z.string()),
+  fitness: z.array(z.number()),
+  survivors: z.array(z.number().int()),
+})
+
+export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
+
+/** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. */
+export const runDocument = z.object({
+  model: z.string(),
+  method: z.string(),
+  options: z.record(z.string(), z.unknown()),
+  seed: z.number().int(),
+  sparsity,
+  plan,
+  decisions: z.array(decision),
+  selections: z.array(selection).optional(),
+  notes: z.array(z.string()),
+  measures: z.array(measure),
+  answers: z.array(z.object({ prompt: z.string(), text: z.string() })).optional(),
+  seconds: z.record(z.string(), z.number()),
+  backend: z.string(),
+  version: z.string(),
+})
+
+export type CandidateScore = z.infer<typeof candidateScore>
+export type Decision = z.infer<typeof decision>
+export type Selection = z.infer<typeof selection>
+export type RunDocument = z.infer<typeof runDocument>
