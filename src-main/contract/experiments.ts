@@ -1,0 +1,68 @@
+import { z } from 'zod'
+import { id, moment, name, notes, tags } from './identifiers.ts'
+import { amount, backendName, dataRequest, measureRequest } from './run-request.ts'
+import { runStatus } from './runs.ts'
+
+/** The method id of a run that removes nothing: the baseline of its experiment. */
+export const denseMethod = 'dense'
+
+export const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
+
+/** Models x methods x amounts x seeds. The dense baseline of each model is added by itself. */
+export const grid = z.object({
+  models: z.array(id).min(1).max(50),
+  methods: z.array(gridMethod).max(100),
+  amounts: z.array(amount).max(100),
+  seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
+  calibration: dataRequest.optional(),
+  measures: z.array(measureRequest).default([]),
+  backend: backendName.default('auto'),
+  memoryBytes: z.number().int().positive().optional(),
+})
+
+/** What one combination of a grid would do: Eq. 5's split, what it reaches, and what it costs. */
+export const combinationPreview = z.object({
+  model: id,
+  method: z.string(),
+  amount,
+  runs: z.number().int(),
+  feasible: z.boolean(),
+  problem: z.string().nullable(),
+  feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
+  attentionRemoved: z.number().int().nullable(),
+  blocksRemoved: z.number().int().nullable(),
+  neuronsRemovedPerBlock: z.number().int().nullable(),
+  reached: z.number().nullable(),
+  seconds: z.number().nullable(),
+  memoryBytes: z.number().nullable(),
+})
+
+export const gridPreview = z.object({
+  combinations: z.array(combinationPreview),
+  runs: z.number().int(),
+  seconds: z.number().nullable(),
+  memoryBytes: z.number().nullable(),
+  problems: z.array(z.object({ field: z.string(), message: z.string() })),
+})
+
+export const preset = z.object({ id: z.string(), title: z.string(), summary: z.string(), grid })
+
+export const experimentEntry = z.object({
+  id,
+  name,
+  notes,
+  tags,
+  starred: z.boolean(),
+  archived: z.boolean(),
+  createdAt: moment,
+  counts: z.partialRecord(runStatus, z.number().int()),
+  runs: z.number().int(),
+  baselines: z.array(id),
+})
+
+export type Grid = z.infer<typeof grid>
+export type GridInput = z.input<typeof grid>
+export type CombinationPreview = z.infer<typeof combinationPreview>
+export type GridPreview = z.infer<typeof gridPreview>
+export type Preset = z.infer<typeof preset>
+export type ExperimentEntry = z.infer<typeof experimentEntry>

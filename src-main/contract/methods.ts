@@ -1,0 +1,52 @@
+import { z } from 'zod'
+
+export const optionValue = z.union([z.number(), z.string(), z.boolean(), z.null()])
+
+/** One option of a method, ready for a form: made from the method's own schema. */
+export const optionField = z.object({
+  name: z.string(),
+  kind: z.enum(['number', 'integer', 'boolean', 'text', 'choice', 'list']),
+  label: z.string(),
+  help: z.string(),
+  default: z.unknown(),
+  required: z.boolean(),
+  minimum: z.number().optional(),
+  maximum: z.number().optional(),
+  choices: z.array(optionValue).optional(),
+  unit: z.string().optional(),
+})
+
+export const methodEntry = z.object({
+  id: z.string(),
+  title: z.string(),
+  paper: z.string(),
+  summary: z.string(),
+  unit: z.string(),
+  options: z.array(optionField),
+})
+
+/** A data set that runs may calibrate on or be measured on; `source` goes into a data request. */
+export const datasetEntry = z.object({
+  source: z.string(),
+  title: z.string(),
+  uses: z.array(z.enum(['calibration', 'evaluation'])),
+  present: z.boolean(),
+  bytes: z.number().int().nullable(),
+  summary: z.string(),
+})
+
+export const taskEntry = z.object({ id: z.string(), title: z.string(), present: z.boolean(), questions: z.number().int().nullable() })
+export const exportFormat = z.object({ id: z.string(), title: z.string(), summary: z.string() })
+
+/** Everything that a form offers. */
+export const catalogue = z.object({
+  methods: z.array(methodEntry),
+  datasets: z.array(datasetEntry),
+  tasks: z.array(taskEntry),
+  formats: z.array(exportFormat),
+})
+
+export type OptionField = z.infer<typeof optionField>
+export type MethodEntry = z.infer<typeof methodEntry>
+export type DatasetEntry = z.infer<typeof datasetEntry>
+export type Catalogue = z.infer<typeof catalogue>

@@ -1,0 +1,90 @@
+import { z } from 'zod'
+import { id, moment, name, notes, tags } from './identifiers.ts'
+import { plan } from './plan.ts'
+
+export const modelShape = z.object({
+  blocks: z.number().int(),
+  hidden: z.number().int(),
+  intermediate: z.number().int(),
+  heads: z.number().int(),
+  keyValueHeads: z.number().int(),
+  headSize: z.number().int(),
+  vocabulary: z.number().int(),
+  contextLength: z.number().int(),
+})
+
+/** One block as it is on disk: a removed submodule has no parameters, a narrowed MLP a smaller width. */
+export const blockDescription = z.object({
+  attentionParameters: z.number().int(),
+  mlpParameters: z.number().int(),
+  intermediate: z.number().int(),
+})
+
+/** The sparsities that a method can reach on a model; `steps` when only some values in between are possible. */
+export const feasibleRange = z.object({
+  method: z.string(),
+  minimum: z.number(),
+  maximum: z.number(),
+  steps: z.array(z.number()).optional(),
+})
+
+/** What a checkpoint is, read from its headers and its config. `parameters.stack` is the block stack alone. */
+export const modelDescription = z.object({
+  family: z.string(),
+  format: z.string(),
+  shape: modelShape,
+  blocks: z.array(blockDescription),
+  parameters: z.object({ total: z.number().int(), stack: z.number().int() }),
+  dtype: z.string(),
+  bytes: z.number().int(),
+  tokenizer: z.string().nullable(),
+  chatTemplate: z.boolean(),
+  feasible: z.array(feasibleRange),
+  /** The plan that an already pruned checkpoint carries beside it. */
+  plan: plan.nullable(),
+})
+
+/** A checkpoint in the library. `parent` is the model that this one was pruned from, `run` the run that did it. */
+export const modelEntry = z.object({
+  id,
+  name,
+  path: z.string(),
+  origin: z.enum(['bundled', 'linked', 'copied', 'downloaded', 'exported']),
+  source: z.string().nullable(),
+  description: modelDescription,
+  present: z.boolean(),
+  bytes: z.number().int(),
+  parent: id.nullable(),
+  run: id.nullable(),
+  usedByRuns: z.number().int(),
+  notes,
+  tags,
+  starred: z.boolean(),
+  createdAt: moment,
+})
+
+export const modelDetail = modelEntry.extend({
+  files: z.array(z.object({ name: z.string(), bytes: z.number().int() })),
+  ancestors: z.array(z.object({ id, name, run: id.nullable() })),
+  descendants: z.array(z.object({ id, name, run: id.nullable(), reached: z.number().nullable() })),
+})
+
+/** Files on their way into or out of the library: a download, a copy, or an export by a run. */
+export const transfer = z.object({
+  id,
+  kind: z.enum(['download', 'copy', 'export']),
+  name: z.string(),
+  status: z.enum(['waiting', 'running', 'paused', 'done', 'failed', 'cancelled']),
+  doneBytes: z.number(),
+  totalBytes: z.number().nullable(),
+  bytesPerSecond: z.number().nullable(),
+  secondsLeft: z.number().nullable(),
+  model: id.nullable(),
+  problem: z.string().nullable(),
+})
+
+export type ModelDescription = z.infer<typeof modelDescription>
+export type FeasibleRange = z.infer<typeof feasibleRange>
+export type ModelEntry = z.infer<typeof modelEntry>
+export type ModelDetail = z.infer<typeof modelDetail>
+export type Transfer = z.infer<typeof transfer>
