@@ -1,0 +1,47 @@
+import { z } from 'zod'
+import { errorCodes } from './errors.ts'
+import { generationRequest } from './generation.ts'
+import { plan } from './plan.ts'
+import { backendName, runRequest } from './run-request.ts'
+
+/** Both sides must speak the same; the compute process says its number first. */
+export const computeProtocol = 1
+
+/** What a compute process can be asked to do, one at a time. */
+export const computeTask = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('run'), request: runRequest }),
+  z.object({ kind: z.literal('generate'), request: generationRequest }),
+  z.object({ kind: z.literal('catalogue') }),
+  z.object({ kind: z.literal('describe model'), path: z.string() }),
+  z.object({ kind: z.literal('preview'), requests: z.array(runRequest) }),
+  z.object({ kind: z.literal('save'), model: z.string(), plan: plan.nullable(), folder: z.string(), format: z.string(), memoryBytes: z.number().optional() }),
+  z.object({ kind: z.literal('probe') }),
+  z.object({ kind: z.literal('self-test'), backend: backendName }),
+])
+
+const job = z.number().int()
+const asked = z.number().int()
+export const errorMessage = z.object({ code: z.enum(errorCodes), message: z.string(), details: z.record(z.string(), z.unknown()).optional() })
+
+/** From the main side to the compute process. `step` answers carry the number of the question. */
+export const toCompute = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('start'), job, task: computeTask }),
+  z.object({ type: z.literal('cancel'), job, column: z.number().int().optional() }),
+  z.object({ type: z.literal('step found'), job, asked, found: z.boolean(), value: z.unknown().optional() }),
+  z.object({ type: z.literal('step written'), job, asked, error: errorMessage.optional() }),
+])
+
+/** From the compute process to the main side. */
+export const fromCompute = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('ready'), protocol: z.number().int(), version: z.string(), node: z.string() }),
+  z.object({ type: z.literal('alive'), memoryBytes: z.number() }),
+  z.object({ type: z.literal('event'), job, event: z.unknown() }),
+  z.object({ type: z.literal('get step'), job, asked, name: z.string() }),
+  z.object({ type: z.literal('put step'), job, asked, name: z.string(), value: z.unknown() }),
+  z.object({ type: z.literal('result'), job, value: z.unknown() }),
+  z.object({ type: z.literal('error'), job, error: errorMessage }),
+])
+
+export type ComputeTask = z.infer<typeof computeTask>
+export type ToCompute = z.infer<typeof toCompute>
+export type FromCompute = z.infer<typeof fromCompute>

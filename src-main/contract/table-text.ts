@@ -1,0 +1,93 @@
+import type { TableFormat } from './compare.ts'
+import type { TextFile } from './identifiers.ts'
+
+export interface TableColumn {
+  label: string
+  numeric: boolean
+  better?: 'lower' | 'higher'
+}
+
+export interface TableCell {
+  value: string | number | boolean | null
+  /** Standard deviation over seeds. */
+  spread?: number | null
+  best?: boolean
+}
+
+export type TableRow = TableCell[]
+export interface Table {
+  columns: TableColumn[]
+  rows: TableRow[]
+}
+
+/** A table as a file in one of the formats that papers and spreadsheets take. */
+export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
+  if (format === 'csv') return { fileName: `${name}.csv`, type: 'text/csv', content: toCsv(table) }
+  if (format === 'markdown') return { fileName: `${name}.md`, type: 'text/markdown', content: toMarkdown(table) }
+  return { fileName: `${name}.tex`, type: 'application/x-tex', content: toLatex(table) }
+}
+
+/** RFC 4180 with full precision; a spread gets a column of its own. Text that a spreadsheet would run as a formula is disarmed. */
+export function toCsv({ columns, rows }: Table): string {
+  const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
+  const header = columns.flatMap(({ label }, at) => (spread[at] ? [label, `${label} deviation`] : [label]))
+  const lines = rows.map((row) => row.flatMap((cell, at) => (spread[at] ? [cell.value, cell.spread ?? null] : [cell.value])))
+  return `${[header, ...lines].map((cells) => cells.map(csvCell).join(',')).join('\r\n')}\r\n`
+}
+
+export function toMarkdown({ columns, rows }: Table): string {
+  const escape = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('|', '\\|').replaceAll('\n', ' ')
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
+  const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escape(cellText(cell))}**` : escape(cellText(cell))))))
+  return `${[line(columns.map(({ label }) => escape(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`
+}
+
+/** A booktabs table; the best of a column is bold, an arrow says which way is better. */
+export function toLatex({ columns, rows }: Table): string {
+  const arrow = { lower: ' $\\downarrow$', higher: ' $\\uparrow$' }
+  const head = columns.map(({ label, better }) => escapeLatex(label) + (better ? arrow[better] : ''))
+  const body = rows.map((row) => row.map((cell) => (cell.best ? `\\textbf{${latexCell(cell)}}` : latexCell(cell))))
+  const line = (cells: string[]) => `  ${cells.join(' & ')} \\\\`
+  return [
+    `\\begin{tabular}{${columns.map(({ numeric }) => (numeric ? 'r' : 'l')).join('')}}`,
+    '  \\toprule',
+    line(head),
+    '  \\midrule',
+    ...body.map(line),
+    '  \\bottomrule',
+    '\\end{tabular}',
+    '',
+  ].join('\n')
+}
+
+/** A number as people read it: four figures, no exponent where it is not needed. */
+export function formatNumber(value: number): string {
+  if (Number.isInteger(value) && Math.abs(value) < 1e9) return String(value)
+  const size = Math.abs(value)
+  if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(3)
+  return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3)
+}
+
+function cellText({ value, spread }: TableCell): string {
+  if (value === null) return '–'
+  if (typeof value !== 'number') return String(value)
+  return typeof spread === 'number' ? `${formatNumber(value)} ± ${formatNumber(spread)}` : formatNumber(value)
+}
+
+function csvCell(value: TableCell['value']): string {
+  if (value === null) return ''
+  if (typeof value !== 'string') return String(value)
+  const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
+}
+
+function latexCell(cell: TableCell): string {
+  if (cell.value === null) return '--'
+  return escapeLatex(cellText(cell)).replace(' ± ', ' $\\pm$ ')
+}
+
+const latexSpecials: Record<string, string> = { '\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}' }
+
+function escapeLatex(text: string): string {
+  return text.replace(/[\\~^&%$#_{}]/g, (sign) => latexSpecials[sign] ?? `\\${sign}`)
+}
