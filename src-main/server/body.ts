@@ -1,0 +1,76 @@
+import type { IncomingMessage } from 'node:http'
+import { Refusal } from './refusal.ts'
+
+const mebibyte = 1024 * 1024
+/** Largest request body, in bytes. The biggest honest ones are a replayed run and, far above the rest, an imported experiment. */
+export const bodyLimit = 4 * mebibyte
+export const importLimit = 64 * mebibyte
+const deepest = 64
+const forbiddenKeys = new Set(['__proto__', 'prototype', 'constructor'])
+
+/** What can be said from the headers alone, before a byte of the body is taken. */
+export function checkBodyHeaders(request: IncomingMessage, limit: number): void {
+  const type = request.headers['content-type'] ?? ''
+  if (!/^application\/json *(; *charset="?utf-8"?)?$/i.test(type)) throw new Refusal(415, 'Send JSON, with "Content-Type: application/json".')
+  const encoding = request.headers['content-encoding'] ?? 'identity'
+  if (encoding !== 'identity') throw new Refusal(415, `Send the body as it is, not with "Content-Encoding: ${encoding}".`)
+  if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge(limit)
+}
+
+/** The body as a value; an empty body is an empty object. */
+export async function readJson(request: IncomingMessage, limit: number): Promise<unknown> {
+  const text = decode(await readBytes(request, limit))
+  if (text.trim() === '') return {}
+  const value = parse(text)
+  checkKeys(value)
+  return value
+}
+
+async function readBytes(request: IncomingMessage, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let size = 0
+  // The stream outlives the loop: the refusal still has to be sent over its socket.
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > limit) throw tooLarge(limit)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+function tooLarge(limit: number): Refusal {
+  return new Refusal(413, `The body is larger than ${limit / mebibyte} MiB. Name big files by their path instead of sending them.`)
+}
+
+function decode(bytes: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw new Refusal(400, 'The body is not UTF-8.')
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (thrown) {
+    throw new Refusal(400, `The body is not JSON: ${(thrown as Error).message.slice(0, 200)}`)
+  }
+}
+
+/** Walks level by level, so that depth costs no call stack. */
+function checkKeys(root: unknown): void {
+  let level = [root]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > deepest) throw new Refusal(400, `The body is nested deeper than ${deepest} levels.`)
+    level = level.flatMap(childrenOf)
+  }
+}
+
+function childrenOf(value: unknown): unknown[] {
+  if (typeof value !== 'object' || value === null) return []
+  if (Array.isArray(value)) return value
+  const forbidden = Object.keys(value).find((key) => forbiddenKeys.has(key))
+  if (forbidden !== undefined) throw new Refusal(400, `The key "${forbidden}" is not allowed in a body.`)
+  return Object.values(value)
+}

@@ -1,0 +1,33 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { api, type CallApi, type CallName, isCallName } from '#contract/api.ts'
+import { answerJson } from './answer.ts'
+import { bodyLimit, checkBodyHeaders, importLimit, readJson } from './body.ts'
+import { openApiDocument } from './openapi.ts'
+import { Refusal } from './refusal.ts'
+
+const descriptionPath = '/api/openapi.json'
+
+/** Answers `POST /api/<call>` and the description of all calls. */
+export async function answerCall(call: CallApi, path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  if (path === descriptionPath) {
+    checkMethod(request, 'GET')
+    return answerJson(response, 200, openApiDocument(api))
+  }
+  const name = path.slice('/api/'.length)
+  if (!isCallName(name)) throw new Refusal(404, `There is no such call. ${descriptionPath} describes all of them.`)
+  checkMethod(request, 'POST')
+  const limit = limitOf(name)
+  checkBodyHeaders(request, limit)
+  if (request.headers.expect === '100-continue') response.writeContinue()
+  const input = (await readJson(request, limit)) as Parameters<CallApi>[1]
+  answerJson(response, 200, await call(name, input))
+}
+
+function limitOf(name: CallName): number {
+  return name === 'experiments.import' ? importLimit : bodyLimit
+}
+
+export function checkMethod(request: IncomingMessage, ...allowed: string[]): void {
+  if (allowed.includes(request.method ?? '')) return
+  throw new Refusal(405, `Use ${allowed.join(' or ')} here.`, { allow: allowed.join(', ') })
+}

@@ -1,0 +1,60 @@
+import type { CallApi, CallName, Listener } from '#contract/api.ts'
+import { EspalierError, type ErrorCode, errorCodes } from '#contract/errors.ts'
+import { protocolVersion } from '#contract/settings.ts'
+import type { ServerAddress } from './address.ts'
+import type { Door } from './door.ts'
+import { listenTo } from './listening.ts'
+
+export interface RemoteWorkbench extends Door {
+  close(): Promise<void>
+}
+
+/** The workbench of a server elsewhere, used like the one in this process. Fails when the two do not speak alike. */
+export async function connectWorkbench(server: ServerAddress, onConnection?: (up: boolean) => void): Promise<RemoteWorkbench> {
+  const call = callOver(server)
+  const { protocol, version } = await call('workbench.get', {})
+  if (protocol !== protocolVersion) {
+    throw new EspalierError('conflict', `${server.address} runs Espalier ${version} with protocol ${protocol}, this one speaks ${protocolVersion}. Install the same version.`)
+  }
+  const listeners = new Set<Listener>()
+  const tell: Listener = (event) => {
+    for (const listener of listeners) listener(event)
+  }
+  let stop: (() => void) | undefined
+  return {
+    call,
+    subscribe(listener) {
+      listeners.add(listener)
+      stop ??= listenTo(server, tell, onConnection)
+      return () => listeners.delete(listener)
+    },
+    async close() {
+      stop?.()
+    },
+  }
+}
+
+function callOver({ address, token }: ServerAddress): CallApi {
+  const send = async (name: CallName, input: unknown): Promise<unknown> => {
+    const request = { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` }, body: JSON.stringify(input) }
+    const response = await fetch(`${address}api/${name}`, { ...request, redirect: 'error' }).catch((thrown: Error) => {
+      throw new EspalierError('unreachable', `${address} does not answer (${reasonOf(thrown)}). Is "espalier serve" running there?`)
+    })
+    const body: unknown = await response.json().catch(() => undefined)
+    if (!response.ok) throw readFailure(address, response.status, body)
+    return body
+  }
+  return send as CallApi
+}
+
+function reasonOf(thrown: Error): string {
+  const cause = thrown.cause as NodeJS.ErrnoException | undefined
+  return cause?.code ?? thrown.message
+}
+
+function readFailure(address: string, status: number, body: unknown): EspalierError {
+  const { code, message, details } = (body ?? {}) as { code?: string; message?: string; details?: Record<string, unknown> }
+  const known = errorCodes.find((one): one is ErrorCode => one === code)
+  if (known && message) return new EspalierError(known, message, details)
+  return new EspalierError('unreachable', `${address} answered ${status}: ${message ?? 'no reason given'}`)
+}

@@ -1,0 +1,40 @@
+import { realpath } from 'node:fs/promises'
+import { isAbsolute, join, relative, sep } from 'node:path'
+import { Refusal } from './refusal.ts'
+
+/**
+ * The real path of `name` (as it stands in a URL, percent-encoded) inside `folder`.
+ * Refuses with 400 what is malformed, with 403 what leads outside (by dots or through a link), with 404 what is not there.
+ */
+export async function confinedPath(folder: string, name: string): Promise<string> {
+  const segments = decodeName(name).split('/').filter((segment) => segment !== '')
+  if (segments.some((segment) => segment === '..' || segment === '.')) throw outside()
+  const root = await realpath(folder).catch(notThere)
+  const target = await realpath(join(root, ...segments)).catch(notThere)
+  const way = relative(root, target)
+  if (way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way)) throw outside()
+  return target
+}
+
+function decodeName(name: string): string {
+  const decoded = decodeOnce(name)
+  // Backslashes, drive letters and streams mean something to Windows only, a second round of percent signs to nobody honest.
+  if (/[\0\\:%]/.test(decoded)) throw new Refusal(400, 'The address holds a character that no file of this application has.')
+  return decoded
+}
+
+function decodeOnce(name: string): string {
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    throw new Refusal(400, 'The address is not well formed.')
+  }
+}
+
+function outside(): Refusal {
+  return new Refusal(403, 'The address leads out of the folder of the screens.')
+}
+
+function notThere(): never {
+  throw new Refusal(404, 'There is no such file.')
+}

@@ -1,0 +1,143 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { EspalierError } from '#contract/errors.ts'
+import { answerFailure, answerPage } from './answer.ts'
+import { answerCall, checkMethod } from './calls.ts'
+import { type Connections, limitConnections } from './connections.ts'
+import type { Door } from './door.ts'
+import { answerDownload } from './downloads.ts'
+import { type EventDoor, openEvents, refuseUpgrade } from './events.ts'
+import { checkHost, checkOrigin, checkPageOrigin, checkToken, type HostList } from './guard.ts'
+import { bracketed, hostList } from './hosts.ts'
+import { openPageFiles, type PageFiles } from './page-files.ts'
+import { Refusal } from './refusal.ts'
+
+export interface ServerSettings {
+  door: Door
+  /** Folder of the built screens. */
+  pages: string
+  host: string
+  /** 0 takes any free port. */
+  port: number
+  token: string
+  /** Further `name:port` this server may be addressed by. */
+  allowedHosts?: readonly string[]
+  /** Milliseconds a client has for its headers, and for its whole request. */
+  patience?: { headers: number; request: number }
+}
+
+export interface RunningServer {
+  /** Without the token. */
+  address: string
+  port: number
+  close(): Promise<void>
+}
+
+interface Parts {
+  settings: ServerSettings
+  hosts: HostList
+  pages: PageFiles
+  events: EventDoor
+  connections: Connections
+}
+
+const mostStrangers = 256
+
+/** Serves the screens, the calls and the events of a workbench over HTTP. */
+export async function startServer(settings: ServerSettings): Promise<RunningServer> {
+  const patience = settings.patience ?? { headers: 10_000, request: 60_000 }
+  const server = createServer({
+    headersTimeout: patience.headers,
+    requestTimeout: patience.request,
+    keepAliveTimeout: 5000,
+    connectionsCheckingInterval: Math.min(1000, patience.headers),
+    noDelay: true,
+  })
+  const connections = limitConnections(server, mostStrangers)
+  await listen(server, settings)
+  const { port } = server.address() as AddressInfo
+  const hosts = hostList(settings.host, port, settings.allowedHosts)
+  const parts = { settings, hosts, connections, pages: openPageFiles(settings.pages), events: openEvents(settings.door.subscribe) }
+  const handle = (request: IncomingMessage, response: ServerResponse) => void answer(parts, request, response)
+  server.on('request', handle)
+  // Left alone, Node would invite a body of any size before the headers are looked at.
+  server.on('checkContinue', handle)
+  server.on('upgrade', (request, socket, head) => {
+    try {
+      checkUpgrade(parts, request)
+      parts.events.accept(request, socket, head)
+    } catch (thrown) {
+      refuseUpgrade(socket, thrown)
+    }
+  })
+  return { address: `http://${bracketed(settings.host)}:${port}/`, port, close: () => closeServer(server, parts.events) }
+}
+
+function listen(server: Server, { host, port }: ServerSettings): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(explainListen(error, host, port)))
+    server.listen({ host, port, backlog: 1024 }, resolve)
+  })
+}
+
+function explainListen(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  if (error.code === 'EADDRINUSE') return new EspalierError('conflict', `Port ${port} is in use. Choose another, or leave --port out for a free one.`)
+  if (error.code === 'EACCES') return new EspalierError('usage', `This user may not open port ${port}. Choose one from 1024 up.`)
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND') return new EspalierError('usage', `This machine has no address ${host}.`)
+  return error
+}
+
+async function answer(parts: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  try {
+    await route(parts, request, response)
+  } catch (thrown) {
+    answerFailure(request, response, thrown)
+  }
+}
+
+async function route(parts: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  checkHost(request, parts.hosts)
+  const path = pathOf(request)
+  if (request.method !== 'POST') checkNoBody(request)
+  if (!path.startsWith('/api/') && !path.startsWith('/exports/')) {
+    checkPageOrigin(request)
+    checkMethod(request, 'GET', 'HEAD')
+    return answerPage(request, response, await parts.pages(path))
+  }
+  checkOrigin(request)
+  checkToken(request, parts.settings.token)
+  parts.connections.trust(request.socket)
+  if (path.startsWith('/api/')) return answerCall(parts.settings.door.call, path, request, response)
+  checkMethod(request, 'GET', 'HEAD')
+  return answerDownload(parts.settings.door.call, path, request, response)
+}
+
+function checkNoBody(request: IncomingMessage): void {
+  const { 'content-length': length = '0', 'transfer-encoding': coding } = request.headers
+  if (Number(length) > 0 || coding) throw new Refusal(413, 'This address takes no body.')
+}
+
+function checkUpgrade(parts: Parts, request: IncomingMessage): void {
+  checkHost(request, parts.hosts)
+  checkOrigin(request)
+  if (pathOf(request) !== '/events') throw new Refusal(404, 'Events are at /events.')
+  checkToken(request, parts.settings.token)
+  parts.connections.trust(request.socket)
+}
+
+/** The path as it was sent, still encoded: nothing is resolved or normalised before it is checked. */
+function pathOf(request: IncomingMessage): string {
+  const [path = ''] = (request.url ?? '').split('?', 1)
+  if (!path.startsWith('/')) throw new Refusal(400, 'Ask by path, not by address.')
+  return path
+}
+
+/** Ends listening, tells the listeners, and gives answers under way two seconds. */
+function closeServer(server: Server, events: EventDoor): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    events.close()
+    server.closeIdleConnections()
+    setTimeout(() => server.closeAllConnections(), 2000).unref()
+  })
+}

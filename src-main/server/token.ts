@@ -1,0 +1,37 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { readFile, stat } from 'node:fs/promises'
+import { EspalierError } from '#contract/errors.ts'
+
+const shortest = 32
+
+/** 256 random bits in characters that fit a header, a WebSocket protocol name and a URL fragment. */
+export function makeToken(): string {
+  return randomBytes(32).toString('base64url')
+}
+
+/** The first line of a file that only its owner may read. */
+export async function readTokenFile(file: string): Promise<string> {
+  const status = await stat(file).catch(() => {
+    throw new EspalierError('not-found', `The token file ${file} does not exist. Make it with: openssl rand -hex 32 > ${file} && chmod 600 ${file}`)
+  })
+  if (process.platform !== 'win32' && (status.mode & 0o077) !== 0) {
+    throw new EspalierError('usage', `Others on this machine can read the token file ${file}. Close it first: chmod 600 ${file}`)
+  }
+  const token = (await readFile(file, 'utf8')).split('\n', 1)[0]?.trim() ?? ''
+  if (!/^[\w~.-]+$/.test(token) || token.length < shortest) {
+    throw new EspalierError(
+      'usage',
+      `The token in ${file} has ${token.length} usable characters. It needs at least ${shortest}, of letters, digits and "_", "-", ".", "~".`,
+    )
+  }
+  return token
+}
+
+/** Compares without telling by the time taken how much was right. */
+export function isSameToken(given: string, token: string): boolean {
+  return timingSafeEqual(digest(given), digest(token))
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}

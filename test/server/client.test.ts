@@ -1,0 +1,65 @@
+import { afterEach, expect, test } from 'vitest'
+import type { ApiEvent } from '#contract/api.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { isInClear, parseAddress, printedAddress } from '#server/address.ts'
+import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
+import { makeFakeDoor } from './fake-door.ts'
+import { type Running, runServer } from './running.ts'
+
+let server: Running | undefined
+let remote: RemoteWorkbench | undefined
+
+afterEach(async () => {
+  await remote?.close()
+  await server?.stop()
+  remote = server = undefined
+})
+
+const removed = (id: string): ApiEvent => ({ name: 'model removed', data: { id } })
+
+test('a workbench elsewhere is used like one here: calls, errors, events', async () => {
+  const failing = () => {
+    throw new EspalierError('conflict', 'In use.', { runs: 3 })
+  }
+  const running = await runServer(makeFakeDoor({ 'models.list': () => [], 'models.remove': failing }))
+  server = running
+  remote = await connectWorkbench(parseAddress(printedAddress(running)))
+  expect(await remote.call('models.list', {})).toEqual([])
+  await expect(remote.call('models.remove', { id: 'abc' })).rejects.toMatchObject({ code: 'conflict', message: 'In use.', details: { runs: 3 } })
+  const told: ApiEvent[] = []
+  remote.subscribe((event) => told.push(event))
+  await expect.poll(() => (running.door.tell(removed('abc')), told.length)).toBeGreaterThan(0)
+  expect(told[0]).toEqual(removed('abc'))
+})
+
+test('after the server was started again the events come back by themselves', async () => {
+  const first = await runServer()
+  const ups: boolean[] = []
+  const told: ApiEvent[] = []
+  remote = await connectWorkbench(first, (up) => ups.push(up))
+  remote.subscribe((event) => told.push(event))
+  await expect.poll(() => ups).toEqual([true])
+  await first.stop()
+  const second = await runServer(makeFakeDoor(), { port: first.port, token: first.token })
+  server = second
+  await expect.poll(() => ups, { timeout: 5000 }).toEqual([true, false, true])
+  second.door.tell(removed('again'))
+  await expect.poll(() => told).toEqual([removed('again')])
+})
+
+test('a wrong token, nobody there and another protocol are told apart from failures of a call', async () => {
+  const other = await runServer(makeFakeDoor({ 'workbench.get': () => ({ version: '9.0.0', protocol: 99 }) }))
+  server = other
+  await expect(connectWorkbench({ address: other.address, token: 'wrong' })).rejects.toMatchObject({ code: 'unreachable', message: expect.stringContaining('401') })
+  await expect(connectWorkbench({ address: 'http://127.0.0.1:1/', token: 'x' })).rejects.toThrow('does not answer')
+  await expect(connectWorkbench(other)).rejects.toThrow('Espalier 9.0.0 with protocol 99')
+})
+
+test('addresses are read as printed, with a token beside, and refused when they are none', () => {
+  expect(parseAddress('http://127.0.0.1:8600/#token=abc')).toEqual({ address: 'http://127.0.0.1:8600/', token: 'abc' })
+  expect(parseAddress('box:8600', 'abc')).toEqual({ address: 'http://box:8600/', token: 'abc' })
+  expect(() => parseAddress('http://box:8600/')).toThrow('token')
+  expect(() => parseAddress('file:///etc/passwd', 'abc')).toThrow('not the address')
+  expect(() => parseAddress('http://user:pass@box/', 'abc')).toThrow('not the address')
+  expect([isInClear('http://box:8600/'), isInClear('https://box/'), isInClear('http://[::1]:1/'), isInClear('http://127.0.0.1:1/')]).toEqual([true, false, false, false])
+})
