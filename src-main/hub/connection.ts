@@ -1,0 +1,137 @@
+import { EspalierError } from '#contract/errors.ts'
+import { explainStatus } from './refusals.ts'
+
+/** How to talk to one hub. */
+export interface Connection {
+  /** Address without a slash at its end. */
+  endpoint: string
+  token: string | undefined
+  /** Attempts without progress before giving up. */
+  attempts: number
+  /** First pause between attempts; it doubles each time. */
+  pauseSeconds: number
+  /** A transfer that brings no byte for so long counts as cut. */
+  idleSeconds: number
+}
+
+/** A failure that may pass: a cut, a timeout, a busy server. `waitSeconds` is what the server asked for. */
+export class PassingFailure extends Error {
+  readonly waitSeconds: number | undefined
+  /** What to tell when it does not pass. */
+  readonly final: EspalierError
+
+  constructor(final: EspalierError, waitSeconds?: number) {
+    super(final.message)
+    this.final = final
+    this.waitSeconds = waitSeconds
+  }
+}
+
+export interface RequestOptions {
+  method?: 'GET' | 'HEAD'
+  headers?: Record<string, string>
+  signal: AbortSignal
+  /** Ends the attempt, not the work; a fixed time when left out. */
+  patience?: AbortSignal
+  /** What is asked for, for error messages: `config.json of owner/name (revision main)`. */
+  subject: string
+  /** Return a redirect to another server instead of following it: its headers already tell what a HEAD is for. */
+  stopAtOtherOrigin?: boolean
+}
+
+const passingStatus = new Set([408, 425, 429, 500, 502, 503, 504])
+const redirectStatus = new Set([301, 302, 303, 307, 308])
+const longestWaitSeconds = 300
+
+/** One request with its redirects; the token goes to the hub's own origin only. Returns every hop's response, the final one last. */
+export async function requestHops(connection: Connection, url: string, options: RequestOptions): Promise<Response[]> {
+  const home = new URL(connection.endpoint).origin
+  const hops: Response[] = []
+  let target = new URL(url)
+  while (hops.length < 10) {
+    const response = await send(connection, target, target.origin === home, options)
+    hops.push(response)
+    const location = redirectStatus.has(response.status) ? response.headers.get('location') : null
+    if (location === null) {
+      await refuseFailure(response, options.subject)
+      return hops
+    }
+    await response.body?.cancel()
+    const next = new URL(location, target)
+    checkRedirect(target, next, options.subject)
+    if (options.stopAtOtherOrigin && next.origin !== target.origin) return hops
+    target = next
+  }
+  throw new EspalierError('unreachable', `The hub sent ${options.subject} in a circle of redirects. Try again later.`)
+}
+
+async function send(connection: Connection, target: URL, trusted: boolean, options: RequestOptions): Promise<Response> {
+  const headers: Record<string, string> = { 'user-agent': 'espalier', 'accept-encoding': 'identity', ...options.headers }
+  if (trusted && connection.token !== undefined) headers.authorization = `Bearer ${connection.token}`
+  const patience = options.patience ?? AbortSignal.timeout(connection.idleSeconds * 1000)
+  try {
+    const signal = AbortSignal.any([options.signal, patience])
+    return await fetch(target, { method: options.method ?? 'GET', headers, redirect: 'manual', signal })
+  } catch (thrown) {
+    throw asPassingFailure(thrown, options.signal, `${target.host} cannot be reached for ${options.subject}`)
+  }
+}
+
+/** Turns a network error into one that may pass; a cancel stays what it is. */
+export function asPassingFailure(thrown: unknown, signal: AbortSignal, what: string): unknown {
+  if (signal.aborted) return signal.reason
+  if (thrown instanceof PassingFailure || thrown instanceof EspalierError) return thrown
+  const cause = thrown instanceof Error && thrown.cause instanceof Error ? thrown.cause.message || thrown.cause.name : String(thrown)
+  return new PassingFailure(new EspalierError('unreachable', `${what}: ${cause}.`, { cause }))
+}
+
+function checkRedirect(from: URL, to: URL, subject: string): void {
+  const allowed = to.protocol === 'https:' || (to.protocol === 'http:' && from.protocol === 'http:')
+  if (!allowed) throw new EspalierError('invalid', `The hub redirects ${subject} from ${from.protocol} to ${to.protocol}, which is refused.`)
+}
+
+async function refuseFailure(response: Response, subject: string): Promise<void> {
+  if (response.ok || response.status === 416) return
+  await response.body?.cancel()
+  const refusal = explainStatus(response, subject)
+  if (!passingStatus.has(response.status)) throw refusal
+  throw new PassingFailure(refusal, readRetryAfter(response.headers.get('retry-after')))
+}
+
+/** Seconds that a server asks to wait: a number, or a date. */
+export function readRetryAfter(value: string | null, now = Date.now()): number | undefined {
+  if (value === null) return undefined
+  const seconds = /^\d+$/.test(value.trim()) ? Number(value) : (Date.parse(value) - now) / 1000
+  return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined
+}
+
+/** Repeats what failed for a passing reason, with growing pauses. */
+export async function withAttempts<T>(connection: Connection, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  for (let failures = 0; ; ) {
+    try {
+      return await work()
+    } catch (thrown) {
+      if (!(thrown instanceof PassingFailure)) throw thrown
+      failures += 1
+      await pauseAfter(connection, thrown, failures, signal)
+    }
+  }
+}
+
+/** Waits before the next attempt, or throws the failure for good after the last one. */
+export async function pauseAfter(connection: Connection, failure: PassingFailure, failures: number, signal: AbortSignal): Promise<void> {
+  const seconds = failure.waitSeconds ?? Math.min(30, connection.pauseSeconds * 2 ** (failures - 1))
+  if (failures >= connection.attempts || seconds > longestWaitSeconds) throw failure.final
+  signal.throwIfAborted()
+  await new Promise<void>((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer)
+      reject(signal.reason)
+    }
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', stop)
+      resolve()
+    }, seconds * 1000)
+    signal.addEventListener('abort', stop, { once: true })
+  })
+}

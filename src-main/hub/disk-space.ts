@@ -1,0 +1,19 @@
+import { mkdir, statfs } from 'node:fs/promises'
+import { EspalierError } from '#contract/errors.ts'
+
+/** What is left for the rest of the system after a download. */
+const reserveBytes = 200_000_000
+
+export async function freeBytes(folder: string): Promise<number> {
+  await mkdir(folder, { recursive: true })
+  const { bavail, bsize } = await statfs(folder)
+  return bavail * bsize
+}
+
+/** Throws before anything is written when the disk cannot take so much more. */
+export function checkSpace(free: number, needed: number, folder: string, what: string): void {
+  if (needed === 0 || free >= needed + reserveBytes) return
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
+  const advice = 'Free space or choose another folder with --cache_dir or HF_HOME.'
+  throw new EspalierError('disk', `${what} needs ${gigabytes(needed)} more at ${folder}, where ${gigabytes(free)} are free. ${advice}`, { needed, free })
+}

@@ -1,0 +1,124 @@
+import { existsSync } from 'node:fs'
+import { mkdir, open, rename, rm, stat, truncate } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import { asPassingFailure, type Connection, PassingFailure, pauseAfter, requestHops } from './connection.ts'
+import { hasHash } from './verify.ts'
+
+export interface BlobRequest {
+  url: string
+  /** Where the finished file goes; the part that is there so far is beside it with `.incomplete` added. */
+  target: string
+  hash: string
+  bytes: number
+  subject: string
+}
+
+/**
+ * Brings one file to disk: goes on where an earlier attempt ended, repeats what was cut, and gives it its name only when its hash is right.
+ * `report` gets the bytes on disk so far.
+ */
+export async function downloadBlob(connection: Connection, blob: BlobRequest, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
+  const partial = `${blob.target}.incomplete`
+  await mkdir(dirname(partial), { recursive: true })
+  let furthest = await startingSize(partial, blob.bytes)
+  for (let failures = 0, spoiled = 0; ; ) {
+    try {
+      await fillFile(connection, blob, partial, signal, report)
+      if (await hasHash(partial, blob.hash, blob.bytes, signal)) break
+      await rm(partial)
+      report(0)
+      spoiled += 1
+      if (spoiled === 2) throw wrongHash(blob)
+    } catch (thrown) {
+      if (!(thrown instanceof PassingFailure)) throw asDiskError(thrown, blob)
+      const size = await sizeOf(partial)
+      failures = size > furthest ? 1 : failures + 1
+      furthest = Math.max(furthest, size)
+      await pauseAfter(connection, thrown, failures, signal)
+    }
+  }
+  await rename(partial, blob.target)
+}
+
+/** How much of a file is on disk, complete or in part. */
+export async function bytesOnDisk(target: string): Promise<number> {
+  return existsSync(target) ? sizeOf(target) : sizeOf(`${target}.incomplete`)
+}
+
+async function startingSize(partial: string, bytes: number): Promise<number> {
+  if ((await sizeOf(partial)) > bytes) await rm(partial)
+  return sizeOf(partial)
+}
+
+async function sizeOf(path: string): Promise<number> {
+  return (await stat(path).catch(() => undefined))?.size ?? 0
+}
+
+async function fillFile(connection: Connection, blob: BlobRequest, partial: string, signal: AbortSignal, report: (bytes: number) => void) {
+  const from = await sizeOf(partial)
+  report(from)
+  if (from === blob.bytes && existsSync(partial)) return
+  const patience = startPatience(connection.idleSeconds)
+  try {
+    const headers: Record<string, string> = from > 0 ? { range: `bytes=${from}-` } : {}
+    const hops = await requestHops(connection, blob.url, { headers, signal, patience: patience.signal, subject: blob.subject })
+    const response = hops.at(-1) as Response
+    const start = await findStart(response, from, blob, partial)
+    await writeBody(response, start, blob, partial, (bytes) => {
+      patience.renew()
+      report(bytes)
+    })
+  } catch (thrown) {
+    throw asPassingFailure(thrown, signal, `The transfer of ${blob.subject} was cut`)
+  } finally {
+    patience.end()
+  }
+}
+
+/** Where the bytes of this answer belong; a server that does not go on at `from` starts the file anew. */
+async function findStart(response: Response, from: number, blob: BlobRequest, partial: string): Promise<number> {
+  if (from === 0 || response.status === 200) return 0
+  const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '')
+  if (response.status === 206 && Number(range?.[1]) === from && (range?.[2] === '*' || Number(range?.[2]) === blob.bytes)) return from
+  await response.body?.cancel()
+  await truncate(partial, 0)
+  throw new PassingFailure(new EspalierError('unreachable', `The server cannot go on with ${blob.subject} where it was cut.`))
+}
+
+async function writeBody(response: Response, start: number, blob: BlobRequest, partial: string, report: (bytes: number) => void): Promise<void> {
+  const handle = await open(partial, start === 0 ? 'w' : 'a')
+  let size = start
+  try {
+    for await (const chunk of response.body ?? []) {
+      size += chunk.byteLength
+      if (size > blob.bytes) break
+      await handle.write(chunk)
+      report(size)
+    }
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  if (size === blob.bytes) return
+  if (size > blob.bytes) await truncate(partial, 0)
+  throw new PassingFailure(new EspalierError('unreachable', `${blob.subject} should have ${blob.bytes} bytes, the server sent ${size}. Try again later.`))
+}
+
+/** A signal that fires when it was not renewed for so long. */
+function startPatience(seconds: number): { signal: AbortSignal; renew(): void; end(): void } {
+  const controller = new AbortController()
+  const giveUp = () => controller.abort(new Error(`no byte arrived for ${seconds} seconds`))
+  const timer = setTimeout(giveUp, seconds * 1000)
+  return { signal: controller.signal, renew: () => timer.refresh(), end: () => clearTimeout(timer) }
+}
+
+function wrongHash(blob: BlobRequest): EspalierError {
+  return new EspalierError('invalid', `${blob.subject} arrived twice with a wrong hash (expected ${blob.hash}); it was thrown away. Try again later or another network.`)
+}
+
+function asDiskError(thrown: unknown, blob: BlobRequest): unknown {
+  const code = (thrown as NodeJS.ErrnoException | undefined)?.code
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return thrown
+  return new EspalierError('disk', `The disk is full: ${blob.subject} needs ${blob.bytes} bytes at ${dirname(blob.target)}. Free space, then start again; it goes on where it ended.`)
+}

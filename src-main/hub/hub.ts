@@ -1,0 +1,157 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { HubFile } from '#contract/hub-file.ts'
+import type { Progress } from '#contract/progress.ts'
+import { findCacheFolder, findCached, readCommit, repositoryFolder, snapshotPath, writeCommit } from './cache.ts'
+import type { Connection } from './connection.ts'
+import { listModel, neededModelFiles } from './listing.ts'
+import { describeFile } from './metadata.ts'
+import { checkPath, checkRepository, checkRevision, isCommit } from './names.ts'
+import { missingModelFiles } from './stored-model.ts'
+import { findToken } from './token.ts'
+import { transferFiles } from './transfer.ts'
+
+const standardEndpoint = 'https://huggingface.co'
+
+export interface HubOptions {
+  environment?: Record<string, string | undefined>
+  /** The cache folder, when not the Python library's (`--cache_dir`). */
+  cacheFolder?: string
+  /** Our token file; must be readable by its owner only. */
+  tokenFile?: string
+  attempts?: number
+  pauseSeconds?: number
+  idleSeconds?: number
+  measureFree?: (folder: string) => Promise<number>
+}
+
+export interface FetchOptions {
+  signal?: AbortSignal
+  report?: (progress: Progress) => void
+}
+
+/** Models and data sets by name, from the Python library's cache or over the network into it. */
+export interface Hub {
+  readonly cacheFolder: string
+  /** The path of one file; asks the network only when the cache has no file of that revision. */
+  fetchFile(file: HubFile, options?: FetchOptions): Promise<string>
+  /** The folder of a model; a branch or tag is looked up anew when the hub can be reached. */
+  fetchModel(repository: string, revision?: string, options?: FetchOptions): Promise<string>
+  /** The folder of a model that is complete in the cache, without the network. */
+  findModel(repository: string, revision?: string): Promise<string | undefined>
+}
+
+export async function openHub(options: HubOptions = {}): Promise<Hub> {
+  const environment = options.environment ?? process.env
+  const cacheFolder = options.cacheFolder ?? findCacheFolder(environment)
+  const connection: Connection = {
+    endpoint: (environment.HF_ENDPOINT || standardEndpoint).replace(/\/+$/, ''),
+    token: await findToken(environment, options.tokenFile),
+    attempts: options.attempts ?? 5,
+    pauseSeconds: options.pauseSeconds ?? 1,
+    idleSeconds: options.idleSeconds ?? 30,
+  }
+  checkEndpoint(connection.endpoint)
+  const offline = /^(1|true|yes|on)$/i.test(environment.HF_HUB_OFFLINE ?? '')
+  const context: Context = { connection, cacheFolder, offline, measureFree: options.measureFree }
+  return {
+    cacheFolder,
+    fetchFile: (file, fetchOptions = {}) => fetchFile(context, file, fetchOptions),
+    fetchModel: (repository, revision = 'main', fetchOptions = {}) => fetchModel(context, repository, revision, fetchOptions),
+    findModel: (repository, revision = 'main') => findModel(cacheFolder, repository, revision),
+  }
+}
+
+interface Context {
+  connection: Connection
+  cacheFolder: string
+  offline: boolean
+  measureFree: ((folder: string) => Promise<number>) | undefined
+}
+
+async function fetchFile(context: Context, file: HubFile, options: FetchOptions): Promise<string> {
+  checkRepository(file.repository)
+  checkRevision(file.revision)
+  checkPath(file.path, file.repository)
+  const cached = await findCached(context.cacheFolder, file)
+  if (cached !== undefined) return cached
+  try {
+    const [path] = await transfer(context, [file], options)
+    return path as string
+  } catch (thrown) {
+    const folder = repositoryFolder(context.cacheFolder, file.kind, file.repository)
+    throw explainAbsence(thrown, describeFile(file), `or copy the folder ${folder} from a machine that has it`)
+  }
+}
+
+async function fetchModel(context: Context, repository: string, revision: string, options: FetchOptions): Promise<string> {
+  checkRepository(repository)
+  checkRevision(revision)
+  const stored = await findModel(context.cacheFolder, repository, revision)
+  if (stored !== undefined && (isCommit(revision) || context.offline)) return stored
+  try {
+    return await downloadModel(context, repository, revision, options)
+  } catch (thrown) {
+    if (stored !== undefined && isUnreachable(thrown)) return stored
+    throw await explainMissingModel(context, thrown, repository, revision)
+  }
+}
+
+async function downloadModel(context: Context, repository: string, revision: string, options: FetchOptions): Promise<string> {
+  if (context.offline) throw offlineError()
+  const signal = options.signal ?? new AbortController().signal
+  const { commit, paths } = await listModel(context.connection, repository, revision, signal)
+  const folder = repositoryFolder(context.cacheFolder, 'model', repository)
+  const files = neededModelFiles(repository, paths).map((path): HubFile => ({ kind: 'model', repository, revision: commit, path }))
+  const cached = await Promise.all(files.map((file) => findCached(context.cacheFolder, file)))
+  await transfer(context, files.filter((_, index) => cached[index] === undefined), { ...options, signal })
+  await writeCommit(folder, revision, commit)
+  return snapshotPath(folder, commit, '')
+}
+
+async function findModel(cacheFolder: string, repository: string, revision: string): Promise<string | undefined> {
+  const folder = repositoryFolder(cacheFolder, 'model', repository)
+  const commit = await readCommit(folder, revision)
+  if (commit === undefined) return undefined
+  const snapshot = snapshotPath(folder, commit, '')
+  return (await missingModelFiles(snapshot)).length === 0 ? snapshot : undefined
+}
+
+async function transfer(context: Context, files: HubFile[], options: FetchOptions): Promise<string[]> {
+  if (context.offline) throw offlineError()
+  return transferFiles(context.connection, context.cacheFolder, files, {
+    signal: options.signal ?? new AbortController().signal,
+    report: options.report ?? (() => undefined),
+    ...(context.measureFree ? { measureFree: context.measureFree } : {}),
+  })
+}
+
+async function explainMissingModel(context: Context, thrown: unknown, repository: string, revision: string): Promise<unknown> {
+  if (!isUnreachable(thrown)) return thrown
+  const folder = repositoryFolder(context.cacheFolder, 'model', repository)
+  const commit = await readCommit(folder, revision)
+  const missing = await missingModelFiles(snapshotPath(folder, commit ?? revision, ''))
+  const advice = `copy the folder ${folder} from a machine that has it, or give the path of a folder with these files as the model`
+  return explainAbsence(thrown, `${missing.join(', ')} of ${repository} (revision ${revision})`, advice)
+}
+
+/** Adds to a network failure which file is not there and where it may be put. */
+function explainAbsence(thrown: unknown, subject: string, advice: string): unknown {
+  if (!isUnreachable(thrown)) return thrown
+  const message = `${(thrown as EspalierError).message} The cache does not have ${subject}: connect and try again, ${advice}.`
+  return new EspalierError('unreachable', message, (thrown as EspalierError).details)
+}
+
+function isUnreachable(thrown: unknown): boolean {
+  if (!(thrown instanceof EspalierError) || thrown.code !== 'unreachable') return false
+  const status = thrown.details?.status
+  return typeof status !== 'number' || status === 429 || status >= 500
+}
+
+function offlineError(): EspalierError {
+  return new EspalierError('unreachable', 'HF_HUB_OFFLINE is set, so nothing is downloaded.')
+}
+
+function checkEndpoint(endpoint: string): void {
+  if (URL.canParse(endpoint) && /^https?:$/.test(new URL(endpoint).protocol)) return
+  throw new EspalierError('usage', `HF_ENDPOINT is '${endpoint}'. It must be an address that starts with https:// or http://.`)
+}

@@ -1,0 +1,44 @@
+import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import { findHubHome } from './cache.ts'
+
+type Environment = Record<string, string | undefined>
+
+/**
+ * The token to show the hub, or undefined: from the environment, else from our own file, else from the Python library's.
+ * Throws when our own file can be read by other users.
+ */
+export async function findToken(environment: Environment, tokenFile: string | undefined): Promise<string | undefined> {
+  const named = clean(environment.HF_TOKEN) ?? clean(environment.HUGGING_FACE_HUB_TOKEN)
+  if (named) return named
+  const own = tokenFile === undefined ? undefined : await readOwnToken(tokenFile)
+  if (own) return own
+  const python = environment.HF_TOKEN_PATH || join(findHubHome(environment), 'token')
+  return clean(await readFile(python, 'utf8').catch(() => undefined))
+}
+
+/** Writes our token file so that only this user can read it. */
+export async function saveToken(tokenFile: string, token: string): Promise<void> {
+  const text = clean(token)
+  if (!text) throw new EspalierError('usage', 'This is not a token: it must be one word of printable letters, as the hub shows it (hf_…).')
+  await mkdir(dirname(tokenFile), { recursive: true, mode: 0o700 })
+  await writeFile(tokenFile, `${text}\n`, { mode: 0o600 })
+  await chmod(tokenFile, 0o600)
+}
+
+async function readOwnToken(tokenFile: string): Promise<string | undefined> {
+  const found = await stat(tokenFile).catch(() => undefined)
+  if (!found) return undefined
+  if (process.platform !== 'win32' && (found.mode & 0o077) !== 0) {
+    const mode = (found.mode & 0o777).toString(8)
+    throw new EspalierError('invalid', `The token file ${tokenFile} has mode ${mode}, so other users can read it. Run: chmod 600 ${tokenFile}`)
+  }
+  return clean(await readFile(tokenFile, 'utf8'))
+}
+
+/** A header value may hold printable ASCII only; anything else is no token. */
+function clean(text: string | undefined): string | undefined {
+  const trimmed = text?.trim()
+  return trimmed && /^[!-~]+$/.test(trimmed) ? trimmed : undefined
+}

@@ -1,0 +1,45 @@
+import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { findCacheFolder } from '#hub/cache.ts'
+import { findToken, saveToken } from '#hub/token.ts'
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'token-'))
+})
+afterEach(() => rm(folder, { recursive: true, force: true }))
+
+test('the environment comes before our file, and our file before the Python library', async () => {
+  const own = join(folder, 'own', 'token')
+  writeFileSync(join(folder, 'token'), 'hf_python\n')
+  expect(await findToken({ HF_HOME: folder }, own)).toBe('hf_python')
+  await saveToken(own, ' hf_own\n')
+  expect(await findToken({ HF_HOME: folder }, own)).toBe('hf_own')
+  expect(await findToken({ HF_HOME: folder, HF_TOKEN: 'hf_environment' }, own)).toBe('hf_environment')
+  expect(await findToken({ HF_HOME: join(folder, 'empty') }, undefined)).toBeUndefined()
+})
+
+test('our token file is for its owner only, and a looser one is refused with the command that mends it', async () => {
+  const own = join(folder, 'token')
+  await saveToken(own, 'hf_own')
+  expect(statSync(own).mode & 0o777).toBe(0o600)
+  chmodSync(own, 0o644)
+  await expect(findToken({ HF_HOME: join(folder, 'empty') }, own)).rejects.toThrow(/chmod 600/)
+})
+
+test('a token that cannot be a header value is no token', async () => {
+  mkdirSync(join(folder, 'home'))
+  writeFileSync(join(folder, 'home', 'token'), 'two\nlines')
+  expect(await findToken({ HF_HOME: join(folder, 'home') }, undefined)).toBeUndefined()
+  await expect(saveToken(join(folder, 'token'), 'two words')).rejects.toThrow(/not a token/)
+})
+
+test('the cache is where the Python library keeps it', () => {
+  expect(findCacheFolder({ HF_HUB_CACHE: '/a', HF_HOME: '/b' })).toBe('/a')
+  expect(findCacheFolder({ HF_HOME: '/b' })).toBe(join('/b', 'hub'))
+  expect(findCacheFolder({ XDG_CACHE_HOME: '/c' })).toBe(join('/c', 'huggingface', 'hub'))
+  expect(findCacheFolder({})).toMatch(/\.cache.huggingface.hub$/)
+})
