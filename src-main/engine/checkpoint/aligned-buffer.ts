@@ -1,0 +1,11 @@
+// Allocations below this size are cheap to copy, and a page each would waste memory.
+const smallest = 65536
+
+/**
+ * Zeroed memory of `bytes` bytes. From 64 KiB on it starts on a page, hence on a multiple of 64 bytes: the tensor runtime then uses it
+ * in place, where it would copy other memory. The buffer is resizable in type only; indexing it in long loops is slow, copying is not.
+ */
+export function alignedBuffer(bytes: number): Uint8Array<ArrayBuffer> {
+  if (bytes < smallest) return new Uint8Array(bytes)
+  return new Uint8Array(new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
+}

@@ -1,0 +1,155 @@
+import { alignedBuffer } from './aligned-buffer.ts'
+
+/** Bytes per element of every dtype this program stores. All are little-endian. */
+const sizes = {
+  F64: 8,
+  I64: 8,
+  U64: 8,
+  F32: 4,
+  I32: 4,
+  U32: 4,
+  F16: 2,
+  BF16: 2,
+  I16: 2,
+  U16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+} as const
+
+export type Dtype = keyof typeof sizes
+export type FloatDtype = 'F32' | 'F16' | 'BF16'
+
+export const dtypes = Object.keys(sizes) as readonly Dtype[]
+
+/** Size of one element, in bytes. */
+export function elementBytes(dtype: Dtype): number {
+  return sizes[dtype]
+}
+
+export function isDtype(value: unknown): value is Dtype {
+  return typeof value === 'string' && Object.hasOwn(sizes, value)
+}
+
+// Loops run over a scratch of this many elements: arrays on aligned memory are several times slower to index than to copy.
+const chunk = 16384
+
+let halfTable: Uint32Array | undefined
+
+/** The bits of the float32 that equals a float16, by the float16's bits. */
+function halfBits(): Uint32Array {
+  halfTable ??= Uint32Array.from({ length: 65536 }, (_, half) => halfToSingleBits(half))
+  return halfTable
+}
+
+function halfToSingleBits(half: number): number {
+  const sign = (half & 0x8000) << 16
+  const exponent = (half >>> 10) & 0x1f
+  const fraction = half & 0x3ff
+  if (exponent === 31) return (sign | 0x7f800000 | (fraction << 13)) >>> 0
+  if (exponent > 0) return (sign | ((exponent + 112) << 23) | (fraction << 13)) >>> 0
+  if (fraction === 0) return sign >>> 0
+  const shift = Math.clz32(fraction) - 21
+  return (sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13)) >>> 0
+}
+
+/**
+ * Float32 values of little-endian bytes. F32 on a multiple of four bytes is a view on the same memory, not a copy.
+ * I64 and U64 are rounded to the nearest float32, as F64 is.
+ */
+export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
+  const length = bytes.byteLength / sizes[dtype]
+  if (dtype === 'F32' && bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, length)
+  const result = alignedFloats(length)
+  const convert = converters[dtype]
+  const scratch = new Float32Array(Math.min(chunk, length))
+  for (let first = 0; first < length; first += chunk) {
+    const count = Math.min(chunk, length - first)
+    convert(new Uint8Array(bytes.subarray(first * sizes[dtype], (first + count) * sizes[dtype])), scratch)
+    result.set(scratch.subarray(0, count), first)
+  }
+  return result
+}
+
+/** A zeroed Float32Array on memory from `alignedBuffer`. */
+export function alignedFloats(length: number): Float32Array {
+  const memory = alignedBuffer(length * 4)
+  return new Float32Array(memory.buffer, memory.byteOffset, length)
+}
+
+type Converter = (bytes: Uint8Array, out: Float32Array) => void
+
+const converters: Record<Dtype, Converter> = {
+  F64: (bytes, out) => out.set(new Float64Array(bytes.buffer)),
+  F32: (bytes, out) => out.set(new Float32Array(bytes.buffer)),
+  F16: (bytes, out) => {
+    const table = halfBits()
+    const source = new Uint16Array(bytes.buffer)
+    const bits = new Uint32Array(out.buffer)
+    for (let i = 0; i < source.length; i++) bits[i] = table[source[i] as number] as number
+  },
+  BF16: (bytes, out) => {
+    const source = new Uint16Array(bytes.buffer)
+    const bits = new Uint32Array(out.buffer)
+    for (let i = 0; i < source.length; i++) bits[i] = (source[i] as number) << 16
+  },
+  I64: (bytes, out) => convertBig(new BigInt64Array(bytes.buffer), out),
+  U64: (bytes, out) => convertBig(new BigUint64Array(bytes.buffer), out),
+  I32: (bytes, out) => out.set(new Int32Array(bytes.buffer)),
+  U32: (bytes, out) => out.set(new Uint32Array(bytes.buffer)),
+  I16: (bytes, out) => out.set(new Int16Array(bytes.buffer)),
+  U16: (bytes, out) => out.set(new Uint16Array(bytes.buffer)),
+  I8: (bytes, out) => out.set(new Int8Array(bytes.buffer)),
+  U8: (bytes, out) => out.set(bytes),
+  BOOL: (bytes, out) => out.set(bytes),
+}
+
+function convertBig(source: BigInt64Array | BigUint64Array, out: Float32Array): void {
+  for (let i = 0; i < source.length; i++) out[i] = Number(source[i])
+}
+
+/**
+ * Little-endian bytes of float32 values, rounded to nearest, ties to even. Values too large for F16 become infinite.
+ * F32 is a view on the same memory, not a copy.
+ */
+export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+  const round = dtype === 'BF16' ? roundToBrain : roundToHalf
+  const result = new Uint16Array(values.length)
+  for (let first = 0; first < values.length; first += chunk) {
+    const bits = new Uint32Array(values.slice(first, first + chunk).buffer)
+    for (let i = 0; i < bits.length; i++) result[first + i] = round(bits[i] as number)
+  }
+  return new Uint8Array(result.buffer)
+}
+
+function roundToBrain(bits: number): number {
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
+}
+
+function roundToHalf(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000
+  const exponent = (bits >>> 23) & 0xff
+  const fraction = bits & 0x7fffff
+  if (exponent === 0xff) return sign | 0x7c00 | (fraction === 0 ? 0 : (fraction >>> 13) | 0x200)
+  if (exponent > 142) return sign | 0x7c00
+  if (exponent < 102) return sign
+  // Below 2^-14 the float16 is subnormal: the hidden bit becomes explicit and the fraction is shifted further.
+  const shift = exponent < 113 ? 126 - exponent : 13
+  const value = exponent < 113 ? fraction | 0x800000 : fraction | ((exponent - 112) << 23)
+  const kept = value >>> shift
+  const rest = value & ((1 << shift) - 1)
+  const half = 1 << (shift - 1)
+  return sign | (kept + (rest > half || (rest === half && (kept & 1) === 1) ? 1 : 0))
+}
+
+/** How many values are NaN or infinite. */
+export function countNonFinite(values: Float32Array): number {
+  let count = 0
+  for (let first = 0; first < values.length; first += chunk) {
+    const bits = new Uint32Array(values.slice(first, first + chunk).buffer)
+    for (let i = 0; i < bits.length; i++) if (((bits[i] as number) & 0x7f800000) === 0x7f800000) count++
+  }
+  return count
+}

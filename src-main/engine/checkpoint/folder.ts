@@ -1,0 +1,132 @@
+import { access, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { Checkpoint, Rows, TensorInfo } from './checkpoint.ts'
+import { toFloat32 } from './dtypes.ts'
+import { parseObject } from './json.ts'
+import { readPart, readText } from './regular-file.ts'
+import { resolveInside } from './resolve-inside.ts'
+import { openSafetensors, type SafetensorsFile } from './safetensors-file.ts'
+import type { StoredTensor } from './safetensors-header.ts'
+import { indexFile, readIndex, singleFile } from './sharded-index.ts'
+
+/** Where one tensor lies: the open file and its place in it. */
+interface Place {
+  source: SafetensorsFile
+  stored: StoredTensor
+}
+
+/** Opens a folder of safetensors. */
+export async function openFolder(folder: string): Promise<Checkpoint> {
+  const config = await readConfig(folder)
+  const files: SafetensorsFile[] = []
+  try {
+    return new FolderCheckpoint(folder, config, files, await findTensors(folder, files))
+  } catch (error) {
+    await closeAll(files)
+    throw error
+  }
+}
+
+async function readConfig(folder: string): Promise<Record<string, unknown>> {
+  const file = await resolveInside(folder, 'config.json')
+  if (!(await exists(file))) {
+    throw new EspalierError('not-found', `${folder} has no config.json. Give the folder of a model as its publisher made it.`)
+  }
+  return parseObject(await readText(file), file)
+}
+
+async function findTensors(folder: string, files: SafetensorsFile[]): Promise<Map<string, Place>> {
+  if (await exists(join(folder, singleFile))) return openShard(folder, singleFile, files)
+  if (!(await exists(join(folder, indexFile)))) throw await missingWeights(folder)
+  return openShards(folder, files)
+}
+
+async function openShard(folder: string, name: string, files: SafetensorsFile[]): Promise<Map<string, Place>> {
+  const source = await openSafetensors(await resolveInside(folder, name))
+  files.push(source)
+  return new Map([...source.tensors].map(([tensor, stored]) => [tensor, { source, stored }]))
+}
+
+async function openShards(folder: string, files: SafetensorsFile[]): Promise<Map<string, Place>> {
+  const index = await readIndex(folder)
+  const shards = new Map<string, Map<string, Place>>()
+  for (const shard of new Set(index.values())) {
+    if (!(await exists(join(folder, shard)))) {
+      throw new EspalierError('not-found', `${folder} lacks ${shard}, which ${indexFile} names. Fetch the missing file.`, { file: shard })
+    }
+    shards.set(shard, await openShard(folder, shard, files))
+  }
+  const tensors = new Map<string, Place>()
+  for (const [name, shard] of index) {
+    const place = shards.get(shard)?.get(name)
+    if (!place) throw new EspalierError('invalid', `${join(folder, shard)} lacks tensor ${name}, which ${indexFile} places there.`, { file: shard })
+    tensors.set(name, place)
+  }
+  return tensors
+}
+
+async function missingWeights(folder: string): Promise<EspalierError> {
+  const others = (await readdir(folder)).filter((name) => /\.(bin|pt|pth|ckpt|h5|msgpack|onnx|gguf|safetensors)$/.test(name)).slice(0, 3)
+  const hint = others.length > 0 ? ` It has ${others.join(', ')}, which is no form this program reads from a folder.` : ''
+  return new EspalierError('not-found', `${folder} has neither ${singleFile} nor ${indexFile}.${hint} Give a folder of safetensors.`)
+}
+
+class FolderCheckpoint implements Checkpoint {
+  readonly path: string
+  readonly config: Record<string, unknown>
+  readonly tensors: ReadonlyMap<string, TensorInfo>
+  readonly #files: SafetensorsFile[]
+  readonly #places: Map<string, Place>
+
+  constructor(path: string, config: Record<string, unknown>, files: SafetensorsFile[], places: Map<string, Place>) {
+    this.path = path
+    this.config = config
+    this.#files = files
+    this.#places = places
+    this.tensors = new Map([...places].map(([name, { stored }]) => [name, stored]))
+  }
+
+  async read(name: string, rows?: Rows): Promise<Uint8Array> {
+    const { source, stored } = this.#place(name)
+    const { skip, bytes } = byteRange(stored, rows)
+    return readPart(source.handle, stored.begin + skip, bytes, source.file)
+  }
+
+  async readFloat32(name: string, rows?: Rows): Promise<Float32Array> {
+    return toFloat32(await this.read(name, rows), this.#place(name).stored.dtype)
+  }
+
+  close(): Promise<void> {
+    return closeAll(this.#files)
+  }
+
+  #place(name: string): Place {
+    const place = this.#places.get(name)
+    if (!place) throw new EspalierError('invalid', `${this.path} has no tensor ${name}. It has ${this.tensors.size} others.`, { tensor: name })
+    return place
+  }
+}
+
+/** The bytes that rows take, counted from the start of the tensor. Throws when the tensor has fewer rows. */
+export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; bytes: number } {
+  if (!rows) return { skip: 0, bytes: tensor.bytes }
+  const total = tensor.shape[0] ?? 1
+  const { first, count } = rows
+  if (!Number.isInteger(first) || !Number.isInteger(count) || first < 0 || count < 0 || first + count > total) {
+    throw new EspalierError('invalid', `Rows ${first} to ${first + count} of tensor ${tensor.name} were asked for, it has ${total}.`)
+  }
+  const rowBytes = total === 0 ? 0 : tensor.bytes / total
+  return { skip: first * rowBytes, bytes: count * rowBytes }
+}
+
+async function closeAll(files: SafetensorsFile[]): Promise<void> {
+  await Promise.all(files.splice(0).map(({ handle }) => handle.close()))
+}
+
+async function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  )
+}

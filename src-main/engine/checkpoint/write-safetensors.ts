@@ -1,0 +1,73 @@
+import { type FileHandle, open, rm } from 'node:fs/promises'
+import { EspalierError } from '#contract/errors.ts'
+import { type Dtype, elementBytes } from './dtypes.ts'
+
+/** A tensor to be stored; `bytes` is asked for once, when its turn comes, and may be forgotten afterwards. */
+export interface TensorToWrite {
+  name: string
+  dtype: Dtype
+  shape: readonly number[]
+  bytes: () => Promise<Uint8Array> | Uint8Array
+}
+
+/**
+ * Writes a safetensors file, one tensor in memory at a time, and waits until it is on the disk.
+ * Wide dtypes come first, so that every tensor is aligned to its element size. When it fails the file is removed.
+ */
+export async function writeSafetensors(file: string, tensors: readonly TensorToWrite[], metadata?: Record<string, string>): Promise<void> {
+  const sorted = [...tensors].sort((a, b) => elementBytes(b.dtype) - elementBytes(a.dtype))
+  const header = buildHeader(sorted, metadata)
+  const handle = await open(file, 'w')
+  try {
+    await writeAll(handle, header)
+    for (const tensor of sorted) await writeTensor(handle, tensor)
+    await handle.sync()
+    await handle.close()
+  } catch (error) {
+    await handle.close().catch(() => undefined)
+    await rm(file, { force: true })
+    throw error
+  }
+}
+
+function buildHeader(tensors: readonly TensorToWrite[], metadata?: Record<string, string>): Uint8Array {
+  const entries = new Map<string, unknown>()
+  if (metadata) entries.set('__metadata__', metadata)
+  let begin = 0
+  for (const tensor of tensors) {
+    if (entries.has(tensor.name)) throw new EspalierError('invalid', `Two tensors are named ${tensor.name}. Each needs a name of its own.`)
+    const end = begin + tensorBytes(tensor)
+    entries.set(tensor.name, { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [begin, end] })
+    begin = end
+  }
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)))
+  const length = Math.ceil(json.length / 8) * 8
+  const header = new Uint8Array(8 + length).fill(0x20)
+  new DataView(header.buffer).setBigUint64(0, BigInt(length), true)
+  header.set(json, 8)
+  return header
+}
+
+function tensorBytes({ dtype, shape }: TensorToWrite): number {
+  return shape.reduce((product, size) => product * size, elementBytes(dtype))
+}
+
+async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<void> {
+  const bytes = await tensor.bytes()
+  const expected = tensorBytes(tensor)
+  if (bytes.byteLength !== expected) {
+    const shape = tensor.shape.join(', ')
+    throw new EspalierError('internal', `Tensor ${tensor.name} of ${tensor.dtype} [${shape}] takes ${expected} bytes, it came with ${bytes.byteLength}.`)
+  }
+  await writeAll(handle, bytes)
+}
+
+const largestWrite = 2 ** 30
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  let done = 0
+  while (done < bytes.byteLength) {
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(largestWrite, bytes.byteLength - done))
+    done += bytesWritten
+  }
+}

@@ -1,0 +1,37 @@
+import { Template } from '@huggingface/jinja'
+import { EspalierError } from '#contract/errors.ts'
+
+export interface ChatMessage {
+  role: string
+  content: string
+}
+
+export interface ChatOptions {
+  /** Whether the prompt ends where the model's answer begins; it does unless told otherwise. */
+  addGenerationPrompt?: boolean
+}
+
+/** The Jinja template that a model brings to turn messages into its prompt. */
+export class ChatTemplate {
+  readonly #template: Template
+  readonly #tokens: { bos_token: string; eos_token: string }
+
+  /** Throws `invalid` when the template cannot be parsed. */
+  constructor(source: string, tokens: { beginToken?: string; endToken?: string }) {
+    this.#tokens = { bos_token: tokens.beginToken ?? '', eos_token: tokens.endToken ?? '' }
+    try {
+      this.#template = new Template(source)
+    } catch (error) {
+      throw new EspalierError('invalid', `The model's chat template cannot be read: ${(error as Error).message}.`)
+    }
+  }
+
+  /** The prompt of a conversation. Throws `invalid` when the template refuses it, as many refuse a system message. */
+  render(messages: readonly ChatMessage[], { addGenerationPrompt = true }: ChatOptions = {}): string {
+    try {
+      return this.#template.render({ messages, add_generation_prompt: addGenerationPrompt, ...this.#tokens })
+    } catch (error) {
+      throw new EspalierError('invalid', `The model's chat template refuses these messages: ${(error as Error).message}.`)
+    }
+  }
+}

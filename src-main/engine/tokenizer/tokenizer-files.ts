@@ -1,0 +1,91 @@
+import { access } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { type JsonObject, parseObject } from '../checkpoint/json.ts'
+import { readText } from '../checkpoint/regular-file.ts'
+
+/** What a model folder says about its tokenizer, parsed and checked. */
+export interface TokenizerFiles {
+  /** Where it comes from, for errors. */
+  where: string
+  /** tokenizer.json */
+  tokenizer: JsonObject
+  /** tokenizer_config.json */
+  settings: JsonObject
+  chatTemplate?: string
+  beginToken?: string
+  endToken?: string
+  beginId?: number
+  endIds: number[]
+}
+
+const id = z.number().int().nonnegative().max(2 ** 24)
+const vocabulary = z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))])
+
+const tokenizerSchema = z.looseObject({
+  added_tokens: z.array(z.looseObject({ id, content: z.string().min(1) })).optional(),
+  model: z.looseObject({ vocab: vocabulary }),
+})
+
+const token = z.union([z.string(), z.looseObject({ content: z.string() }).transform(({ content }) => content)])
+const namedTemplates = z.array(z.object({ name: z.string(), template: z.string() }))
+
+const settingsSchema = z.looseObject({
+  bos_token: token.nullish(),
+  eos_token: token.nullish(),
+  chat_template: z.union([z.string(), namedTemplates]).nullish(),
+})
+
+const idsSchema = z.looseObject({
+  bos_token_id: id.nullish().catch(undefined),
+  eos_token_id: z.union([id.transform((one) => [one]), z.array(id)]).nullish().catch(undefined),
+})
+
+/** Reads the files of a folder that concern its tokenizer. */
+export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
+  const where = join(folder, 'tokenizer.json')
+  if (!(await exists(where))) {
+    throw new EspalierError('not-found', `${folder} has no tokenizer.json. Place the model's tokenizer.json in the folder.`)
+  }
+  const tokenizer = parseWith(tokenizerSchema, parseObject(await readText(where), where), where)
+  const settings = await readOptional(folder, 'tokenizer_config.json', settingsSchema)
+  const generation = await readOptional(folder, 'generation_config.json', idsSchema)
+  const config = await readOptional(folder, 'config.json', idsSchema)
+  const template = join(folder, 'chat_template.jinja')
+  const chatTemplate = (await exists(template)) ? await readText(template) : chooseTemplate(settings?.chat_template)
+  return {
+    where,
+    tokenizer,
+    settings: settings ?? {},
+    endIds: [...(generation?.eos_token_id ?? []), ...(config?.eos_token_id ?? [])],
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
+    ...(settings?.bos_token == null ? {} : { beginToken: settings.bos_token }),
+    ...(settings?.eos_token == null ? {} : { endToken: settings.eos_token }),
+    ...(config?.bos_token_id == null ? {} : { beginId: config.bos_token_id }),
+  }
+}
+
+function chooseTemplate(templates: string | z.infer<typeof namedTemplates> | null | undefined): string | undefined {
+  if (!Array.isArray(templates)) return templates ?? undefined
+  return (templates.find(({ name }) => name === 'default') ?? templates[0])?.template
+}
+
+async function readOptional<Schema extends z.ZodType>(folder: string, name: string, schema: Schema): Promise<z.infer<Schema> | undefined> {
+  const file = join(folder, name)
+  return (await exists(file)) ? parseWith(schema, parseObject(await readText(file), file), file) : undefined
+}
+
+function parseWith<Schema extends z.ZodType>(schema: Schema, value: JsonObject, file: string): z.infer<Schema> {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const { path, message } = result.error.issues[0] as z.core.$ZodIssue
+  throw new EspalierError('invalid', `${file} is not usable at ${path.map(String).join('.') || 'its top'}: ${message}.`, { file })
+}
+
+function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  )
+}

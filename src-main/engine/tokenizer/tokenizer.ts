@@ -1,0 +1,89 @@
+import { Tokenizer as Library } from '@huggingface/tokenizers'
+import { EspalierError } from '#contract/errors.ts'
+import { findBorder } from './borders.ts'
+import { type ChatMessage, type ChatOptions, ChatTemplate } from './chat-template.ts'
+import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
+
+/** Text to ids and back, as the model was trained with. */
+export interface Tokenizer {
+  /** One more than the largest id. */
+  readonly size: number
+  /** The ids of a text, without special tokens around it. Special tokens written out in the text become their ids. */
+  encode(text: string): number[]
+  /** Pieces of a text whose ids, put together, are the ids of the whole; text that follows changes only the last one. */
+  split(text: string): string[]
+  /** The text of ids. Ids that the tokenizer doesn't know (a vocabulary may be padded) give nothing. */
+  decode(ids: readonly number[], options?: DecodeOptions): string
+  /** The prompt that the model's chat template makes of messages, or undefined when it has none. Encode it as it stands. */
+  chat(messages: readonly ChatMessage[], options?: ChatOptions): string | undefined
+  /** Ids that end an answer. */
+  readonly endIds: readonly number[]
+  /** The id that begins a text, if the model has one. */
+  readonly beginId?: number
+}
+
+export interface DecodeOptions {
+  /** Whether special tokens are left out. */
+  skipSpecial?: boolean
+}
+
+/**
+ * Opens the tokenizer of a model folder: tokenizer.json, and where present tokenizer_config.json, chat_template.jinja,
+ * generation_config.json and config.json. Throws `not-found` without tokenizer.json, `invalid` for what it cannot use.
+ */
+export async function openTokenizer(folder: string): Promise<Tokenizer> {
+  return createTokenizer(await readTokenizerFiles(folder))
+}
+
+/** A tokenizer from files already parsed. */
+export function createTokenizer(files: TokenizerFiles): Tokenizer {
+  const library = openLibrary(files)
+  const cut = findBorder(files.tokenizer)
+  const template = files.chatTemplate === undefined ? undefined : new ChatTemplate(files.chatTemplate, files)
+  const cleanUp = files.settings.clean_up_tokenization_spaces === true
+  const encodePiece = (text: string): number[] => library.encode(text, { add_special_tokens: false }).ids
+  const split = (text: string): string[] => (cut ? cut(text) : [text])
+  return {
+    size: largestId(library) + 1,
+    encode: (text) => split(text).flatMap(encodePiece),
+    split,
+    decode: (ids, { skipSpecial = false } = {}) => {
+      const known = ids.filter((id) => library.id_to_token(id) !== undefined)
+      if (known.length === 0) return ''
+      return library.decode(known, { skip_special_tokens: skipSpecial, clean_up_tokenization_spaces: cleanUp })
+    },
+    chat: (messages, options) => template?.render(messages, options),
+    ...specialIds(library, files),
+  }
+}
+
+/** Throws when the tokenizer can give ids that a model of this vocabulary size has no embedding for. */
+export function checkVocabulary(tokenizer: Tokenizer, vocabularySize: number): void {
+  if (tokenizer.size <= vocabularySize) return
+  throw new EspalierError(
+    'invalid',
+    `The tokenizer has ids up to ${tokenizer.size - 1}, the model's vocabulary ends at ${vocabularySize - 1}. Use the tokenizer that belongs to the model.`,
+  )
+}
+
+function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
+  const complete = { added_tokens: [], decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...tokenizer }
+  try {
+    return new Library(complete, settings)
+  } catch (error) {
+    throw new EspalierError('invalid', `${where} cannot be used: ${(error as Error).message}. Use a tokenizer.json of a BPE, Unigram or WordPiece model.`)
+  }
+}
+
+function largestId(library: Library): number {
+  let largest = -1
+  for (const id of library.get_vocab(true).values()) if (id > largest) largest = id
+  return largest
+}
+
+function specialIds(library: Library, { beginToken, endToken, beginId, endIds }: TokenizerFiles): { endIds: number[]; beginId?: number } {
+  const begin = (beginToken === undefined ? undefined : library.token_to_id(beginToken)) ?? beginId
+  const end = endToken === undefined ? undefined : library.token_to_id(endToken)
+  const ends = [...new Set(end === undefined ? endIds : [end, ...endIds])]
+  return begin === undefined ? { endIds: ends } : { endIds: ends, beginId: begin }
+}
