@@ -1,0 +1,50 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import { isObject, parseObject } from '../checkpoint/json.ts'
+import { readText } from '../checkpoint/regular-file.ts'
+import { resolveInside } from '../checkpoint/resolve-inside.ts'
+
+// What `datasets` writes about a data set, beside its data.
+const descriptions = new Set(['dataset_info.json', 'dataset_infos.json', 'state.json', 'dataset_dict.json'])
+
+/**
+ * The data files of a folder, in reading order: those that state.json lists when `datasets` saved the folder, else every file with a
+ * known ending, by name. Throws when there are none, and for a folder of several splits, which it names.
+ */
+export async function listDataFiles(folder: string, endings: readonly string[]): Promise<string[]> {
+  const names = (await readdir(folder)).sort()
+  if (names.includes('dataset_dict.json')) throw await severalSplits(folder)
+  const listed = names.includes('state.json') ? await readState(folder) : []
+  const present = listed.filter((name) => names.includes(name))
+  // A description without its arrow files may stand beside the same data in another form.
+  const chosen = present.length > 0 ? listed : names.filter((name) => isData(name, endings))
+  const missing = chosen.find((name) => !names.includes(name))
+  if (missing !== undefined) throw new EspalierError('not-found', `${folder} lacks ${missing}, which state.json lists. Fetch the missing file.`)
+  if (chosen.length === 0) {
+    throw new EspalierError('not-found', `${folder} has no data. Put files ending in ${endings.map((ending) => `.${ending}`).join(', ')} there.`)
+  }
+  return Promise.all(chosen.map((name) => resolveInside(folder, name)))
+}
+
+function isData(name: string, endings: readonly string[]): boolean {
+  if (name.startsWith('.') || descriptions.has(name) || /^readme|^license|^source\.txt$/i.test(name)) return false
+  return endings.includes(name.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? '')
+}
+
+async function readState(folder: string): Promise<string[]> {
+  const file = join(folder, 'state.json')
+  const files = parseObject(await readText(file), file)._data_files
+  if (!Array.isArray(files)) return []
+  return files.map((entry: unknown) => {
+    if (isObject(entry) && typeof entry.filename === 'string') return entry.filename
+    throw new EspalierError('invalid', `${file} lists a data file without a filename.`, { file })
+  })
+}
+
+async function severalSplits(folder: string): Promise<EspalierError> {
+  const file = join(folder, 'dataset_dict.json')
+  const { splits } = parseObject(await readText(file), file)
+  const paths = Array.isArray(splits) ? splits.map((split) => join(folder, String(split))).join(', ') : 'one of its folders'
+  return new EspalierError('invalid', `${folder} holds several splits. Give one of them: ${paths}.`, { file })
+}

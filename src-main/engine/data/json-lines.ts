@@ -1,0 +1,59 @@
+import { EspalierError } from '#contract/errors.ts'
+import { describe, isObject } from '../checkpoint/json.ts'
+import { readChunks } from './text-file.ts'
+
+/** Names that the text of a document goes by, the first found is used. */
+export const textFields = ['text', 'content'] as const
+
+/** Documents of a JSON lines file: objects with a text field, or strings. Throws with the line's number. */
+export async function* readJsonLines(file: string): AsyncGenerator<string> {
+  yield* parseJsonLines(readChunks(file), file)
+}
+
+/** Documents of JSON lines that come in pieces. Empty lines are passed over. */
+export async function* parseJsonLines(chunks: AsyncIterable<string>, file: string): AsyncGenerator<string> {
+  let number = 0
+  for await (const line of splitLines(chunks)) {
+    number++
+    if (line.trim() !== '') yield parseLine(line, `Line ${number} of ${file}`)
+  }
+}
+
+async function* splitLines(chunks: AsyncIterable<string>): AsyncGenerator<string> {
+  let rest = ''
+  for await (const chunk of chunks) {
+    const lines = chunk.split('\n')
+    const last = lines.pop() as string
+    for (const line of lines) {
+      yield rest + line
+      rest = ''
+    }
+    rest += last
+  }
+  if (rest !== '') yield rest
+}
+
+function parseLine(line: string, where: string): string {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch (error) {
+    throw new EspalierError('invalid', `${where} is not JSON: ${(error as Error).message}.`)
+  }
+  return takeText(value, where)
+}
+
+/** The text of one document: a string, or an object's text field; null counts as empty. */
+export function takeText(value: unknown, where: string): string {
+  if (typeof value === 'string') return value
+  if (!isObject(value)) throw new EspalierError('invalid', `${where} is ${describe(value)}. An object with a field text is needed.`)
+  const field = textFields.find((name) => Object.hasOwn(value, name))
+  if (!field) {
+    const fields = Object.keys(value).slice(0, 8).join(', ') || 'none'
+    throw new EspalierError('invalid', `${where} has no field text or content; its fields are ${fields}.`)
+  }
+  const text = value[field]
+  if (typeof text === 'string') return text
+  if (text === null) return ''
+  throw new EspalierError('invalid', `${where} has ${describe(text)} as ${field}, a string is needed.`)
+}

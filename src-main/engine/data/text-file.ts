@@ -1,0 +1,51 @@
+import { createReadStream } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import { EspalierError } from '#contract/errors.ts'
+
+// V8 holds no longer strings.
+const longestText = 2 ** 29 - 1024
+
+/** The text of a file in pieces, unpacked when its name ends in `.gz`. Throws `invalid` for broken gzip and for bytes that are no UTF-8. */
+export async function* readChunks(file: string): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  const raw = createReadStream(file, { highWaterMark: 2 ** 18 })
+  const packed = file.toLowerCase().endsWith('.gz')
+  const stream: Readable = packed ? raw.pipe(createGunzip()) : raw
+  raw.on('error', (error) => stream.destroy(error))
+  try {
+    for await (const bytes of stream) yield decoder.decode(bytes as Uint8Array, { stream: true })
+    yield decoder.decode()
+  } catch (error) {
+    throw explain(error, file)
+  } finally {
+    raw.destroy()
+  }
+}
+
+function explain(error: unknown, file: string): unknown {
+  if (!(error instanceof Error)) return error
+  const code = 'code' in error ? String(error.code) : ''
+  if (code.startsWith('Z_')) return new EspalierError('invalid', `${file} is broken gzip: ${error.message}. Fetch it again.`, { file })
+  if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return new EspalierError('invalid', `${file} is not UTF-8 text. Convert it to UTF-8.`, { file })
+  return error
+}
+
+/** The whole text of a file as one document. */
+export async function* readWholeText(file: string): AsyncGenerator<string> {
+  yield await joinChunks(readChunks(file), file)
+}
+
+/** Joins pieces of text. Throws when the text is longer than a string can be. */
+export async function joinChunks(chunks: AsyncIterable<string>, file: string): Promise<string> {
+  const parts: string[] = []
+  let length = 0
+  for await (const chunk of chunks) {
+    length += chunk.length
+    if (length > longestText) {
+      throw new EspalierError('invalid', `${file} holds more than ${longestText} characters in one piece. Split it, or use JSON lines or Parquet.`, { file })
+    }
+    parts.push(chunk)
+  }
+  return parts.join('')
+}
