@@ -1,0 +1,106 @@
+import { existsSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import { integrityProblems, makeBackup } from './backups.ts'
+import { connect, type Database, immediately } from './database.ts'
+import { experimentsTable } from './experiments.ts'
+import { measuresTable } from './measures.ts'
+import { migrate, refuseNewer, schemaVersion } from './migrate.ts'
+import { migrations } from './migrations/index.ts'
+import { modelsTable } from './models.ts'
+import { ownersTable } from './owners.ts'
+import { promptSetsTable } from './prompt-sets.ts'
+import { runDocumentsTable } from './run-documents.ts'
+import { runEventsTable } from './run-events.ts'
+import { runQueries } from './run-query.ts'
+import { runQueueTable } from './run-queue.ts'
+import { runsTable } from './runs.ts'
+import { settingsTable } from './settings.ts'
+import { stepsTable } from './steps.ts'
+import { transcriptsTable } from './transcripts.ts'
+import { transfersTable } from './transfers.ts'
+import { type ValueStore, valueStore } from './values.ts'
+import { viewsTable } from './views.ts'
+
+export type History = ReturnType<typeof openHistory>
+
+export interface HistoryFolders {
+  file: string
+  backups: string
+  values: string
+}
+
+export function historyFolders(folder: string): HistoryFolders {
+  return { file: join(folder, 'history.sqlite'), backups: join(folder, 'backups'), values: join(folder, 'values') }
+}
+
+/** Opens the history of a data folder: checked, copied before it is migrated, refused when a newer version wrote it. */
+export function openHistory(folder: string, values: ValueStore = valueStore(historyFolders(folder).values)) {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const folders = historyFolders(folder)
+  const db = openChecked(folders)
+  const runs = runsTable(db)
+  return {
+    db,
+    folders,
+    values,
+    runs,
+    queries: runQueries(db, runs),
+    queue: runQueueTable(db),
+    documents: runDocumentsTable(db, values),
+    measures: measuresTable(db),
+    events: runEventsTable(db),
+    steps: stepsTable(db, values),
+    models: modelsTable(db),
+    experiments: experimentsTable(db),
+    transcripts: transcriptsTable(db),
+    views: viewsTable(db),
+    promptSets: promptSetsTable(db),
+    settings: settingsTable(db),
+    transfers: transfersTable(db),
+    owners: ownersTable(db),
+    /** Everything in `work` or nothing of it. */
+    transaction: <T>(work: () => T): T => immediately(db, work),
+    /** A number that changes when another process has written. */
+    version: () => db.pragma('data_version', { simple: true }) as number,
+    close(): void {
+      if (!db.open) return
+      db.pragma('optimize')
+      db.pragma('wal_checkpoint(PASSIVE)')
+      db.close()
+    },
+  }
+}
+
+function openChecked({ file, backups }: HistoryFolders): Database {
+  const existed = existsSync(file)
+  const db = connectOrExplain(file)
+  try {
+    refuseNewer(db)
+    const problems = integrityProblems(db)
+    if (problems.length > 0) throw damaged(file, backups, problems)
+    if (existed && schemaVersion(db) > 0 && schemaVersion(db) < migrations.length) makeBackup(db, backups, `before-schema-${migrations.length}`)
+    migrate(db)
+    return db
+  } catch (thrown) {
+    db.close()
+    throw isCorruption(thrown) ? damaged(file, backups, [thrown.message]) : thrown
+  }
+}
+
+function connectOrExplain(file: string): Database {
+  try {
+    return connect(file)
+  } catch (thrown) {
+    if (isCorruption(thrown)) throw damaged(file, join(file, '..', 'backups'), [thrown.message])
+    throw new EspalierError('disk', `The history ${file} cannot be opened: ${thrown instanceof Error ? thrown.message : thrown}. Check that the folder can be written to.`)
+  }
+}
+
+function isCorruption(thrown: unknown): thrown is Error {
+  return thrown instanceof Error && 'code' in thrown && /^SQLITE_(CORRUPT|NOTADB)/.test(String(thrown.code))
+}
+
+function damaged(file: string, backups: string, problems: string[]): EspalierError {
+  return new EspalierError('disk', `The history ${file} is damaged (${problems[0]}). Move it away, or put a copy from ${backups} in its place.`, { problems })
+}

@@ -1,0 +1,30 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Database } from './database.ts'
+import { immediately } from './database.ts'
+import { migrations } from './migrations/index.ts'
+
+export function schemaVersion(db: Database): number {
+  return db.pragma('user_version', { simple: true }) as number
+}
+
+/** Refuses a file that a later version wrote: reading it would lose what this version does not know. */
+export function refuseNewer(db: Database, steps: readonly string[] = migrations): void {
+  const version = schemaVersion(db)
+  if (version <= steps.length) return
+  throw new EspalierError(
+    'conflict',
+    `The history was written by a newer Espalier (schema ${version}, this one knows ${steps.length}). Update Espalier, or choose another data folder with ESPALIER_HOME.`,
+  )
+}
+
+/** Applies the missing steps, each in one transaction together with its mark. */
+export function migrate(db: Database, steps: readonly string[] = migrations): void {
+  refuseNewer(db, steps)
+  for (let version = schemaVersion(db); version < steps.length; version++) {
+    immediately(db, () => {
+      if (schemaVersion(db) !== version) return
+      db.exec(steps[version] as string)
+      db.pragma(`user_version = ${version + 1}`)
+    })
+  }
+}

@@ -1,0 +1,4 @@
+import { history0001 } from './0001-history.ts'
+
+/** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
+export const migrations: readonly string[] = [history0001]

@@ -1,0 +1,84 @@
+import type { Plan } from '#contract/plan.ts'
+import type { RunRequest } from '#contract/run-request.ts'
+import type { RunEnvironment } from '#contract/runs.ts'
+import type { Database, Statement } from './database.ts'
+import type { ValueStore } from './values.ts'
+
+interface DocumentRow {
+  request: string
+  resolved: string | null
+  environment: string | null
+  plan: string | null
+  plan_file: string | null
+  width: string | null
+  scores: string | null
+  scores_file: string | null
+  answers: string | null
+  remarks: string | null
+  phase_seconds: string | null
+}
+
+export interface NeuronScores {
+  scores: number[][]
+  cuts: number[]
+}
+
+/** The long parts of a run. The request is kept as it was made; what the engine filled in stands in `resolved`. */
+export interface RunRecord {
+  request: RunRequest
+  resolved: Record<string, unknown>
+  environment: RunEnvironment | null
+  plan: Plan | null
+  width: { kept: number[]; of: number } | null
+  neuronScores: NeuronScores | null
+  answers: { prompt: string; text: string }[]
+  remarks: string[]
+  phaseSeconds: Record<string, number>
+}
+
+const jsonColumns = { resolved: 'resolved', environment: 'environment', width: 'width', answers: 'answers', remarks: 'remarks', phaseSeconds: 'phase_seconds' } as const
+
+export function runDocumentsTable(db: Database, values: ValueStore) {
+  const insert = db.prepare('INSERT INTO run_documents(run, request) VALUES (?, ?)')
+  const find = db.prepare('SELECT * FROM run_documents WHERE run = ?')
+  const request = db.prepare('SELECT request FROM run_documents WHERE run = ?').pluck()
+  const plan = db.prepare('SELECT plan AS value, plan_file AS file FROM run_documents WHERE run = ?')
+  const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ? WHERE run = ?')
+  const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
+  const clear = db.prepare(
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL WHERE run = ?',
+  )
+  const setters = Object.fromEntries(Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]))
+  const read = <T>(row: { value: string | null; file: string | null }) => (row.value === null && row.file === null ? null : (values.get(row) as T))
+  return {
+    insert: (run: number, asked: RunRequest) => insert.run(run, JSON.stringify(asked)),
+    request: (run: number) => JSON.parse(request.get(run) as string) as RunRequest,
+    plan: (run: number) => read<Plan>(plan.get(run) as { value: string | null; file: string | null }),
+    clear: (run: number) => clear.run(run),
+    set(run: number, record: Partial<Omit<RunRecord, 'request'>>): void {
+      for (const [field, value] of Object.entries(record)) setters[field]?.run(JSON.stringify(value), run)
+      if (record.plan !== undefined) setStored(setPlan, run, record.plan, values)
+      if (record.neuronScores !== undefined) setStored(setScores, run, record.neuronScores, values)
+    },
+    find(run: number): RunRecord {
+      const row = find.get(run) as DocumentRow
+      const parse = <T>(text: string | null, otherwise: T) => (text === null ? otherwise : (JSON.parse(text) as T))
+      return {
+        request: JSON.parse(row.request) as RunRequest,
+        resolved: parse<Record<string, unknown>>(row.resolved, {}),
+        environment: parse<RunEnvironment | null>(row.environment, null),
+        plan: read<Plan>({ value: row.plan, file: row.plan_file }),
+        width: parse<RunRecord['width']>(row.width, null),
+        neuronScores: read<NeuronScores>({ value: row.scores, file: row.scores_file }),
+        answers: parse<RunRecord['answers']>(row.answers, []),
+        remarks: parse<string[]>(row.remarks, []),
+        phaseSeconds: parse<Record<string, number>>(row.phase_seconds, {}),
+      }
+    },
+  }
+}
+
+function setStored(statement: Statement, run: number, value: unknown, values: ValueStore): void {
+  const stored = value === null ? { value: null, file: null } : values.put(value)
+  statement.run(stored.value, stored.file, run)
+}

@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto'
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { Database } from './database.ts'
+
+/** JSON up to this size stays in the history file; more goes to a file of its own. */
+export const inlineBytes = 256 * 1024
+
+/** Where a value is: in the row, or in the file `<bytes>-<sha256>.json`, whose name is its proof. */
+export interface StoredValue {
+  value: string | null
+  file: string | null
+  bytes: number
+}
+
+export interface ValueStore {
+  put(value: unknown): StoredValue
+  get(stored: { value: string | null; file: string | null }): unknown
+  /** Removes files that nothing refers to; gives the bytes freed. */
+  sweep(db: Database): number
+  usedBytes(): number
+}
+
+/** A file this young may belong to a row that another process is about to write. */
+const sweepAgeMilliseconds = 600_000
+
+/** Replaced in tests by a writer that fails like a full disk. */
+export type WriteFile = (file: string, content: Buffer) => void
+
+/** Large JSON beside the history: addressed by content, written whole or not at all. */
+export function valueStore(folder: string, write: WriteFile = writeDurably): ValueStore {
+  const pathOf = (file: string) => join(folder, file.slice(-69, -67), file)
+  return {
+    put(value) {
+      const text = JSON.stringify(value)
+      const content = Buffer.from(text)
+      if (content.length <= inlineBytes) return { value: text, file: null, bytes: content.length }
+      const file = `${content.length}-${createHash('sha256').update(content).digest('hex')}.json`
+      if (!existsSync(pathOf(file))) write(pathOf(file), content)
+      return { value: null, file, bytes: content.length }
+    },
+    get({ value, file }) {
+      return file === null ? JSON.parse(value as string) : JSON.parse(readChecked(pathOf(file), file))
+    },
+    sweep(db) {
+      const used = new Set(db.prepare('SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents').pluck().all())
+      let freed = 0
+      for (const path of filesUnder(folder)) {
+        if (used.has(path.split(/[\\/]/).at(-1))) continue
+        const { size, mtimeMs } = statSync(path)
+        if (Date.now() - mtimeMs < sweepAgeMilliseconds) continue
+        rmSync(path)
+        freed += size
+      }
+      return freed
+    },
+    usedBytes: () => filesUnder(folder).reduce((sum, path) => sum + statSync(path).size, 0),
+  }
+}
+
+/** Writes beside the target, flushes, renames: the final name never holds half a file. */
+export function writeDurably(file: string, content: Buffer): void {
+  mkdirSync(dirname(file), { recursive: true })
+  const unfinished = `${file}.${process.pid}.unfinished`
+  try {
+    const handle = openSync(unfinished, 'w', 0o600)
+    try {
+      for (let written = 0; written < content.length; ) written += writeSync(handle, content, written)
+      fsyncSync(handle)
+    } finally {
+      closeSync(handle)
+    }
+    renameSync(unfinished, file)
+  } catch (thrown) {
+    rmSync(unfinished, { force: true })
+    throw thrown
+  }
+}
+
+function readChecked(path: string, file: string): string {
+  const content = existsSync(path) ? readFileSync(path) : Buffer.alloc(0)
+  const hash = createHash('sha256').update(content).digest('hex')
+  if (file === `${content.length}-${hash}.json`) return content.toString()
+  throw new EspalierError('disk', `The stored value ${file} is missing or damaged. Retry the run from its beginning.`, { file })
+}
+
+function filesUnder(folder: string): string[] {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+}
