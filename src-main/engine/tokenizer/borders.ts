@@ -3,8 +3,8 @@ import { isObject, type JsonObject } from '../checkpoint/json.ts'
 /** Cuts a text into pieces that can be encoded one by one. */
 export type Cut = (text: string) => string[]
 
-// Pieces are long enough that cutting costs nothing, short enough that the library's queue of merges stays small.
-const pieceLength = 2000
+// Pieces are long enough that cutting costs little, short enough that the library's queue of merges stays small.
+const pieceLength = 300
 
 /**
  * How to cut text between two words so that the pieces' ids, put together, are those of the whole, or undefined where that is not

@@ -1,46 +1,57 @@
 import type { Tokenizer } from './tokenizer.ts'
 
-// A character takes at most four bytes, so at most four ids wait for its end.
-const longestWait = 4
+export interface TextStreamOptions {
+  /** Whether special tokens are left out; they are unless told otherwise. */
+  skipSpecial?: boolean
+  /** Ids before the stream, so that a first word keeps the space before it. */
+  context?: readonly number[]
+}
 
 /** Turns ids into text as they are generated, giving out only whole characters. */
 export class TextStream {
   readonly #tokenizer: Tokenizer
   readonly #skipSpecial: boolean
-  #shown: number[] = []
+  // Ids whose text has been given out, kept since decoders drop the space before a first word.
+  #shown: number[]
   #waiting: number[] = []
+  /** Length of the given part of the text of all these ids. */
+  #given: number
 
-  /** @param context ids before the stream, so that a first word keeps the space before it */
-  constructor(tokenizer: Tokenizer, { skipSpecial = true, context = [] }: { skipSpecial?: boolean; context?: readonly number[] } = {}) {
+  constructor(tokenizer: Tokenizer, { skipSpecial = true, context = [] }: TextStreamOptions = {}) {
     this.#tokenizer = tokenizer
     this.#skipSpecial = skipSpecial
-    this.#shown = context.slice(-longestWait)
+    this.#shown = context.slice(-4)
+    this.#given = this.#decode(this.#shown).length
   }
 
   /** Takes the next id and gives the text that is now certain, often none. */
   push(id: number): string {
     this.#waiting.push(id)
-    const text = this.#newText()
-    if (text.endsWith('\uFFFD') && this.#waiting.length < longestWait) return ''
-    this.#shown = this.#waiting.splice(0)
-    return text
+    const text = this.#decode([...this.#shown, ...this.#waiting])
+    // � at the end is a character whose last bytes are yet to come.
+    const certain = text.replace(/\uFFFD+$/, '')
+    const fresh = certain.slice(this.#given)
+    if (certain === text) this.#forget()
+    else this.#given = Math.max(this.#given, certain.length)
+    return fresh
   }
 
   /** Gives what is left at the end, with � for a character that was never finished. */
   finish(): string {
-    const text = this.#newText()
-    this.#shown = []
+    const text = this.#decode([...this.#shown, ...this.#waiting])
+    const fresh = text.slice(this.#given)
+    this.#forget()
+    return fresh
+  }
+
+  #forget(): void {
+    if (this.#waiting.length > 0) this.#shown = this.#waiting
     this.#waiting = []
-    return text
+    this.#given = this.#decode(this.#shown).length
   }
 
-  // Decoding from a few ids before shows whether a word begins with a space: alone, decoders drop it.
-  #newText(): string {
-    const before = this.#decode(this.#shown)
-    return this.#decode([...this.#shown, ...this.#waiting]).slice(before.length)
-  }
-
+  // Nothing is cleaned up, as that would change text already given out.
   #decode(ids: number[]): string {
-    return this.#tokenizer.decode(ids, { skipSpecial: this.#skipSpecial })
+    return this.#tokenizer.decode(ids, { skipSpecial: this.#skipSpecial, cleanUp: false })
   }
 }

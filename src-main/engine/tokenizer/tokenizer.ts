@@ -25,6 +25,8 @@ export interface Tokenizer {
 export interface DecodeOptions {
   /** Whether special tokens are left out. */
   skipSpecial?: boolean
+  /** Whether spaces before punctuation are dropped, by default as the model's tokenizer_config.json says. */
+  cleanUp?: boolean
 }
 
 /**
@@ -40,14 +42,14 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
   const library = openLibrary(files)
   const cut = findBorder(files.tokenizer)
   const template = files.chatTemplate === undefined ? undefined : new ChatTemplate(files.chatTemplate, files)
-  const cleanUp = files.settings.clean_up_tokenization_spaces === true
+  const usualCleanUp = files.settings.clean_up_tokenization_spaces === true
   const encodePiece = (text: string): number[] => library.encode(text, { add_special_tokens: false }).ids
   const split = (text: string): string[] => (cut ? cut(text) : [text])
   return {
     size: largestId(library) + 1,
     encode: (text) => split(text).flatMap(encodePiece),
     split,
-    decode: (ids, { skipSpecial = false } = {}) => {
+    decode: (ids, { skipSpecial = false, cleanUp = usualCleanUp } = {}) => {
       const known = ids.filter((id) => library.id_to_token(id) !== undefined)
       if (known.length === 0) return ''
       return library.decode(known, { skip_special_tokens: skipSpecial, clean_up_tokenization_spaces: cleanUp })
