@@ -1,0 +1,37 @@
+import { type App, type Event, type Session, type WebContents } from 'electron'
+import { openLink } from './links.ts'
+import { appScheme, isOwnAddress } from './origin.ts'
+
+/** Denies every permission, device and request of the page that is not for the application's own files. */
+export function hardenSession(session: Session): void {
+  session.setPermissionRequestHandler((_contents, _permission, decide) => decide(false))
+  session.setPermissionCheckHandler(() => false)
+  session.setDevicePermissionHandler(() => false)
+  session.setDisplayMediaRequestHandler((_request, decide) => decide({}))
+  session.webRequest.onBeforeRequest((request, decide) => decide({ cancel: !isOwnRequest(request.url) }))
+}
+
+/** Blobs are files that the page made itself, for saving; the developer tools are pages of Electron's own. */
+function isOwnRequest(address: string): boolean {
+  return isOwnAddress(address) || address.startsWith(`blob:${appScheme}://app/`) || address.startsWith('data:image/') || address.startsWith('devtools://')
+}
+
+/** Hardens whatever page or session comes to be, not only this window's. */
+export function hardenContents(app: App): void {
+  app.on('web-contents-created', (_event, contents) => hardenPage(contents))
+  app.on('session-created', hardenSession)
+}
+
+function hardenPage(contents: WebContents): void {
+  const stay = (event: Event<{ url: string }>) => {
+    if (!isOwnAddress(event.url)) event.preventDefault()
+  }
+  contents.on('will-navigate', stay)
+  contents.on('will-frame-navigate', stay)
+  contents.on('will-redirect', stay)
+  contents.on('will-attach-webview', (event) => event.preventDefault())
+  contents.setWindowOpenHandler(({ url }) => {
+    openLink(url)
+    return { action: 'deny' }
+  })
+}

@@ -1,0 +1,29 @@
+import { type IpcMainInvokeEvent, ipcMain } from 'electron'
+import type { BridgeAnswer } from '#contract/bridge.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Channel } from './channels.ts'
+import { isOwnAddress } from './origin.ts'
+
+/** The only way a channel is opened: the sender is checked, what was thrown goes back as data. */
+export function handle<T>(channel: Channel, answer: (...given: unknown[]) => T | Promise<T>): void {
+  ipcMain.handle(channel, async (event, ...given: unknown[]): Promise<BridgeAnswer<T>> => {
+    try {
+      checkSender(event)
+      return { value: await answer(...given) }
+    } catch (thrown) {
+      return { error: toErrorMessage(thrown) }
+    }
+  })
+}
+
+/** Only the top frame of a page of our own may ask. */
+function checkSender(event: IpcMainInvokeEvent): void {
+  const frame = event.senderFrame
+  if (frame === null || frame.parent !== null || !isOwnAddress(frame.url)) throw new EspalierError('invalid', 'Only the application’s own page may ask.')
+}
+
+/** What came over a channel, as text of a bearable length. */
+export function textOf(given: unknown, longest = 4096): string {
+  if (typeof given !== 'string' || given.length > longest) throw new EspalierError('invalid', `Expected a text of at most ${longest} characters.`)
+  return given
+}

@@ -1,0 +1,31 @@
+import { type BrowserWindow, Menu, type MenuItemConstructorOptions } from 'electron'
+import { openLink } from './links.ts'
+import { appOrigin } from './origin.ts'
+
+const screens = [
+  { label: 'Models', path: 'models', accelerator: 'CmdOrCtrl+1' },
+  { label: 'New experiment', path: 'new-experiment', accelerator: 'CmdOrCtrl+N' },
+  { label: 'Runs', path: 'runs', accelerator: 'CmdOrCtrl+2' },
+  { label: 'Compare', path: 'compare', accelerator: 'CmdOrCtrl+3' },
+  { label: 'Playground', path: 'playground', accelerator: 'CmdOrCtrl+4' },
+  { label: 'Settings', path: 'settings', accelerator: 'CmdOrCtrl+,' },
+]
+
+/** The application's menu. Its screens are links like any other: the page's own router takes them. */
+export function setMenu(window: BrowserWindow): void {
+  const go = screens.map(({ label, path, accelerator }) => ({
+    label,
+    accelerator,
+    click: () => void window.loadURL(`${appOrigin}/#/${path}`),
+  }))
+  const template: MenuItemConstructorOptions[] = [
+    ...(process.platform === 'darwin' ? [{ role: 'appMenu' as const }] : []),
+    { role: 'fileMenu' },
+    { role: 'editMenu' },
+    { label: 'Go', submenu: go },
+    { label: 'View', submenu: [{ role: 'reload' }, { type: 'separator' }, { role: 'resetZoom' }, { role: 'zoomIn' }, { role: 'zoomOut' }, { type: 'separator' }, { role: 'togglefullscreen' }] },
+    { role: 'windowMenu' },
+    { role: 'help', submenu: [{ label: 'The 2SSP paper', click: () => void openLink('https://arxiv.org/abs/2501.17771') }] },
+  ]
+  Menu.setApplicationMenu(Menu.buildFromTemplate(template))
+}

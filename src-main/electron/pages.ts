@@ -1,0 +1,28 @@
+import { protocol, type Session } from 'electron'
+import { securityHeaders } from '#server/content-policy.ts'
+import { openPageFiles, type PageFiles } from '#server/page-files.ts'
+import { answerFor, Refusal } from '#server/refusal.ts'
+import { appScheme, isOwnAddress } from './origin.ts'
+
+/** Must run before the application is ready, once. */
+export function registerScheme(): void {
+  protocol.registerSchemesAsPrivileged([{ scheme: appScheme, privileges: { standard: true, secure: true } }])
+}
+
+/** Serves the built screens of `folder` to the window, and nothing else. */
+export function servePages(session: Session, folder: string): void {
+  const pages = openPageFiles(folder)
+  session.protocol.handle(appScheme, (request) => answerPage(pages, request))
+}
+
+async function answerPage(pages: PageFiles, request: Request): Promise<Response> {
+  try {
+    if (!isOwnAddress(request.url)) throw new Refusal(403, 'That host has no pages.')
+    if (request.method !== 'GET') throw new Refusal(405, 'Pages are only read.')
+    const file = await pages(new URL(request.url).pathname)
+    return new Response(new Uint8Array(file.bytes), { headers: { ...securityHeaders, 'content-type': file.type, 'cache-control': 'no-cache' } })
+  } catch (thrown) {
+    const { status, body } = answerFor(thrown)
+    return new Response(body.message, { status, headers: { ...securityHeaders, 'content-type': 'text/plain; charset=utf-8' } })
+  }
+}

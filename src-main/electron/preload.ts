@@ -1,0 +1,25 @@
+import { contextBridge, type IpcRendererEvent, ipcRenderer } from 'electron'
+import type { DesktopBridge } from '#contract/bridge.ts'
+import type { ApiEvent } from '#contract/events.ts'
+import { channels } from './channels.ts'
+
+/** One function per thing the page may do; neither Electron's objects nor its events are handed over. */
+const bridge: DesktopBridge = {
+  call: (name, input) => ipcRenderer.invoke(channels.call, name, input),
+  subscribe(listener) {
+    const pass = (_event: IpcRendererEvent, told: ApiEvent) => listener(told)
+    ipcRenderer.on(channels.event, pass)
+    return () => {
+      ipcRenderer.removeListener(channels.event, pass)
+    }
+  },
+  chooseFolder: () => ipcRenderer.invoke(channels.chooseFolder),
+  chooseFile: () => ipcRenderer.invoke(channels.chooseFile),
+  copyText: (text) => ipcRenderer.invoke(channels.copyText, text),
+  openLink: (address) => ipcRenderer.invoke(channels.openLink, address),
+  connection: () => ipcRenderer.invoke(channels.connection),
+  attach: (address) => ipcRenderer.invoke(channels.attach, address),
+  detach: () => ipcRenderer.invoke(channels.detach),
+}
+
+contextBridge.exposeInMainWorld('espalier', bridge)

@@ -1,0 +1,40 @@
+import { type BrowserWindow, Notification } from 'electron'
+import type { RunEntry, RunStatus } from '#contract/runs.ts'
+import type { Door } from '#server/door.ts'
+
+const ended: ReadonlySet<RunStatus> = new Set(['done', 'failed'])
+
+/** Shows how far the running runs are at the taskbar, and says so when one ended while the window was out of sight. */
+export function watchRuns(door: Door, window: BrowserWindow): () => void {
+  const running = new Map<string, number>()
+  return door.subscribe((event) => {
+    if (event.name !== 'run changed' || window.isDestroyed()) return
+    const { run } = event.data
+    const wasRunning = running.delete(run.id)
+    if (run.status === 'running') running.set(run.id, shareDone(run))
+    window.setProgressBar(meanOf([...running.values()]))
+    if (wasRunning && ended.has(run.status) && !window.isFocused()) void notify(door, window, run)
+  })
+}
+
+function shareDone({ progress }: RunEntry): number {
+  return progress && progress.total > 0 ? Math.min(progress.done / progress.total, 1) : 0
+}
+
+/** Below zero takes the bar away. */
+function meanOf(shares: number[]): number {
+  return shares.length === 0 ? -1 : shares.reduce((sum, share) => sum + share, 0) / shares.length
+}
+
+async function notify(door: Door, window: BrowserWindow, run: RunEntry): Promise<void> {
+  if (!Notification.isSupported()) return
+  const { notifyWhenDone } = await door.call('settings.get', {})
+  if (!notifyWhenDone) return
+  const title = run.status === 'done' ? 'Run finished' : 'Run failed'
+  const notice = new Notification({ title, body: run.problem ? `${run.name}: ${run.problem.message}` : run.name })
+  notice.on('click', () => {
+    window.show()
+    window.focus()
+  })
+  notice.show()
+}

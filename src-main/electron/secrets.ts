@@ -1,0 +1,43 @@
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { safeStorage } from 'electron'
+
+export interface Secret {
+  get(): Promise<string | undefined>
+  set(value: string | undefined): Promise<void>
+}
+
+/** One secret in a file that only this person's key store can open. Where the system has none, it is kept until the program ends. */
+export function makeSecret(file: string): Secret {
+  let kept: string | undefined
+  return {
+    async get() {
+      kept ??= await decrypt(file)
+      return kept
+    },
+    async set(value) {
+      kept = value
+      await rm(file, { force: true })
+      if (value === undefined || !(await isStorageSafe())) return
+      await mkdir(dirname(file), { recursive: true })
+      await writeFile(`${file}.part`, await safeStorage.encryptStringAsync(value), { mode: 0o600 })
+      await rename(`${file}.part`, file)
+    },
+  }
+}
+
+/** On Linux without a key ring Electron offers a fixed password; that is no protection. */
+async function isStorageSafe(): Promise<boolean> {
+  if (process.platform === 'linux' && safeStorage.getSelectedStorageBackend() === 'basic_text') return false
+  return safeStorage.isAsyncEncryptionAvailable()
+}
+
+async function decrypt(file: string): Promise<string | undefined> {
+  try {
+    if (!(await isStorageSafe())) return undefined
+    return (await safeStorage.decryptStringAsync(await readFile(file))).result
+  } catch {
+    // Not there, or written under another key: the person is asked again.
+    return undefined
+  }
+}

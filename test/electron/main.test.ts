@@ -1,0 +1,28 @@
+import { beforeEach, expect, test, vi } from 'vitest'
+
+vi.mock('electron', () => import('./fake-electron.ts'))
+vi.mock('../../src-main/electron/start-window.ts', () => ({ startWindow: () => void started.push('window') }))
+
+const started = vi.hoisted(() => [] as string[])
+
+beforeEach(() => {
+  vi.resetModules()
+  started.length = 0
+})
+
+test('scheme, sandbox and hardening stand before the application is ready; dumps stay here', async () => {
+  const { app, crashReporter } = await import('./fake-electron.ts')
+  await import('../../src-main/electron/main.ts')
+  await Promise.resolve()
+  expect(app.done).toEqual(['scheme', 'sandbox', 'ready'])
+  expect(app.listenerCount('web-contents-created')).toBe(1)
+  expect(crashReporter.started).toEqual([{ uploadToServer: false, compress: true }])
+  expect(started).toEqual(['window'])
+})
+
+test('a second program quits before it opens anything', async () => {
+  const { app } = await import('./fake-electron.ts')
+  app.isFirst = false
+  await import('../../src-main/electron/main.ts')
+  expect([app.done, started]).toEqual([['quit'], []])
+})
