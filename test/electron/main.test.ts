@@ -10,8 +10,15 @@ beforeEach(() => {
   started.length = 0
 })
 
+/** The stand-in as the program sees it; the mock keeps its own copy. */
+async function fakeElectron() {
+  const fake = (await import('electron')) as unknown as typeof import('./fake-electron.ts')
+  fake.app.done.length = 0
+  return fake
+}
+
 test('scheme, sandbox and hardening stand before the application is ready; dumps stay here', async () => {
-  const { app, crashReporter } = await import('./fake-electron.ts')
+  const { app, crashReporter } = await fakeElectron()
   await import('../../src-main/electron/main.ts')
   await Promise.resolve()
   expect(app.done).toEqual(['scheme', 'sandbox', 'ready'])
@@ -21,7 +28,7 @@ test('scheme, sandbox and hardening stand before the application is ready; dumps
 })
 
 test('a second program quits before it opens anything', async () => {
-  const { app } = await import('./fake-electron.ts')
+  const { app } = await fakeElectron()
   app.isFirst = false
   await import('../../src-main/electron/main.ts')
   expect([app.done, started]).toEqual([['quit'], []])
