@@ -1,0 +1,73 @@
+import { EspalierError } from '#contract/errors.ts'
+
+/** Reads a checkpoint's config.json field by field; every complaint names the field, its value and what is allowed. */
+export class ConfigReader {
+  readonly #config: Record<string, unknown>
+
+  constructor(config: Record<string, unknown>) {
+    this.#config = config
+  }
+
+  #value(key: string): unknown {
+    return Object.hasOwn(this.#config, key) ? this.#config[key] : undefined
+  }
+
+  #fail(key: string, allowed: string): never {
+    const value = this.#value(key)
+    const found = value === undefined || value === null ? `has no "${key}"` : `has "${key}" = ${JSON.stringify(value)}`
+    throw new EspalierError('invalid', `config.json ${found}; it must be ${allowed}. Take the config.json that belongs to this checkpoint.`, { key })
+  }
+
+  integer(key: string, fallback?: number): number {
+    const value = this.#value(key) ?? fallback
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > 2 ** 31) this.#fail(key, 'a whole number from 1 to 2147483648')
+    return value
+  }
+
+  number(key: string, fallback?: number): number {
+    const value = this.#value(key) ?? fallback
+    if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) this.#fail(key, 'a positive number')
+    return value
+  }
+
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.#value(key) ?? fallback
+    if (typeof value !== 'boolean') this.#fail(key, 'true or false')
+    return value
+  }
+
+  /** An integer that may be absent or null. */
+  optionalInteger(key: string): number | undefined {
+    return this.#value(key) == null ? undefined : this.integer(key)
+  }
+
+  text(key: string, fallback?: string): string {
+    const value = this.#value(key) ?? fallback
+    if (typeof value !== 'string') this.#fail(key, 'a text')
+    return value
+  }
+
+  numbers(key: string, count: number): number[] {
+    const value = this.#value(key)
+    if (!Array.isArray(value) || value.length !== count || !value.every((entry) => typeof entry === 'number' && entry > 0)) {
+      this.#fail(key, `a list of ${count} positive numbers`)
+    }
+    return value as number[]
+  }
+
+  /** A nested object, or undefined when absent or null. */
+  section(...keys: string[]): ConfigReader | undefined {
+    for (const key of keys) {
+      const value = this.#value(key)
+      if (value == null) continue
+      if (typeof value !== 'object' || Array.isArray(value)) this.#fail(key, 'an object')
+      return new ConfigReader(value as Record<string, unknown>)
+    }
+    return undefined
+  }
+
+  /** Refuses a field whose feature the decoder does not compute. */
+  refuse(key: string, value: unknown, reason: string): void {
+    if (this.#value(key) === value) throw new EspalierError('invalid', `config.json has "${key}" = ${JSON.stringify(value)}: ${reason}.`, { key })
+  }
+}

@@ -1,0 +1,39 @@
+import { type Architecture, linear, readActivation, readSizes } from './common.ts'
+import { readRotary } from './rotary.ts'
+
+/** Phi (1, 1.5, 2): LayerNorm, biases everywhere, a plain MLP beside the attention on one norm, partial rotary. */
+export const phi: Architecture = {
+  title: 'Phi',
+  modelType: 'phi',
+  read(config, layout) {
+    config.refuse('qk_layernorm', true, 'norms on queries and keys are not supported')
+    const sizes = readSizes(config, layout)
+    const { hidden, heads, keyValueHeads, headSize, blocks } = sizes
+    const tied = config.boolean('tie_word_embeddings', false)
+    return {
+      family: 'phi',
+      ...sizes,
+      norm: { kind: 'layer', epsilon: config.number('layer_norm_eps', 1e-5) },
+      activation: readActivation(config),
+      parallelResidual: true,
+      rotary: readRotary(config, headSize, 0.5),
+      slidingWindow: () => undefined,
+      embedding: 'model.embed_tokens.weight',
+      finalNorm: { weight: 'model.final_layernorm.weight', bias: 'model.final_layernorm.bias' },
+      head: { weight: tied ? 'model.embed_tokens.weight' : 'lm_head.weight', bias: 'lm_head.bias' },
+      block(index) {
+        const name = `model.layers.${index}`
+        const width = blocks[index]?.width || sizes.intermediate
+        return {
+          attentionNorm: { weight: `${name}.input_layernorm.weight`, bias: `${name}.input_layernorm.bias` },
+          query: linear(`${name}.self_attn.q_proj`, heads * headSize, hidden, true),
+          key: linear(`${name}.self_attn.k_proj`, keyValueHeads * headSize, hidden, true),
+          value: linear(`${name}.self_attn.v_proj`, keyValueHeads * headSize, hidden, true),
+          output: linear(`${name}.self_attn.dense`, hidden, heads * headSize, true),
+          up: linear(`${name}.mlp.fc1`, width, hidden, true),
+          down: linear(`${name}.mlp.fc2`, hidden, width, true),
+        }
+      },
+    }
+  },
+}

@@ -1,0 +1,104 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Rotary, RotaryFrequencies } from '#engine/model/spec.ts'
+import type { ConfigReader } from './config-reader.ts'
+
+/** What rotary scaling needs to know of a config besides its own section. */
+interface RotaryContext {
+  readonly size: number
+  readonly theta: number
+  readonly contextLength: number
+  readonly originalContextLength: number | undefined
+}
+
+type Scaling = (section: ConfigReader, context: RotaryContext, plain: Float64Array) => (length: number) => RotaryFrequencies
+
+/** theta^(-2i/size) for i < size/2 (RoPE, arXiv 2104.09864, Eq. 15). */
+function plainFrequencies(size: number, theta: number): Float64Array {
+  return Float64Array.from({ length: size / 2 }, (_, i) => theta ** (-(2 * i) / size))
+}
+
+/** Llama 3: long wavelengths divided by the factor, short ones kept, a linear blend between. */
+const llama3: Scaling = (section, context, plain) => {
+  const factor = section.number('factor')
+  const low = section.number('low_freq_factor')
+  const high = section.number('high_freq_factor')
+  const original = section.integer('original_max_position_embeddings', context.originalContextLength)
+  const inverse = plain.map((frequency) => {
+    const turns = (original * frequency) / (2 * Math.PI)
+    const blend = Math.min(1, Math.max(0, (turns - low) / (high - low)))
+    return (frequency / factor) * (1 - blend) + frequency * blend
+  })
+  return () => ({ inverse, scale: 1 })
+}
+
+/** YaRN (arXiv 2309.00071, section 3.2 and Eq. 22): interpolate slow dimensions, keep fast ones, rescale the scores. */
+const yarn: Scaling = (section, context, plain) => {
+  const factor = section.number('factor')
+  const original = section.integer('original_max_position_embeddings', context.originalContextLength ?? context.contextLength)
+  const scale = section.number('attention_factor', factor > 1 ? 0.1 * Math.log(factor) + 1 : 1)
+  const dimensionOf = (turns: number) => (context.size * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(context.theta))
+  const low = Math.max(0, Math.floor(dimensionOf(section.number('beta_fast', 32))))
+  const high = Math.min(context.size - 1, Math.ceil(dimensionOf(section.number('beta_slow', 1))))
+  const span = high === low ? 0.001 : high - low
+  const inverse = plain.map((frequency, i) => {
+    const ramp = Math.min(1, Math.max(0, (i - low) / span))
+    return (frequency / factor) * ramp + frequency * (1 - ramp)
+  })
+  return () => ({ inverse, scale })
+}
+
+/** LongRoPE (arXiv 2402.13753): a factor per dimension, one list up to the trained length and one beyond it. */
+const longrope: Scaling = (section, context, plain) => {
+  const original = section.integer('original_max_position_embeddings', context.originalContextLength ?? context.contextLength)
+  const ratio = context.contextLength / original
+  const scale = section.number('attention_factor', ratio > 1 ? Math.sqrt(1 + Math.log(ratio) / Math.log(original)) : 1)
+  const divide = (key: string) => {
+    const factors = section.numbers(key, plain.length)
+    return { inverse: plain.map((frequency, i) => frequency / (factors[i] ?? 1)), scale }
+  }
+  const short = divide('short_factor')
+  const long = divide('long_factor')
+  return (length) => (length > original ? long : short)
+}
+
+const linear: Scaling = (section, _context, plain) => {
+  const factor = section.number('factor')
+  return () => ({ inverse: plain.map((frequency) => frequency / factor), scale: 1 })
+}
+
+/** NTK-aware scaling: the base grows with the length of the call once it passes the trained length. */
+const dynamic: Scaling = (section, context, plain) => {
+  const factor = section.number('factor')
+  return (length) => {
+    if (length <= context.contextLength) return { inverse: plain, scale: 1 }
+    const stretch = ((factor * length) / context.contextLength - (factor - 1)) ** (context.size / (context.size - 2))
+    return { inverse: plainFrequencies(context.size, context.theta * stretch), scale: 1 }
+  }
+}
+
+const scalings: Record<string, Scaling> = { llama3, yarn, longrope, su: longrope, linear, dynamic }
+
+/** Rotary embedding of a config: its size, base and scaling (`rope_scaling`, or `rope_parameters` in newer files). */
+export function readRotary(config: ConfigReader, headSize: number, defaultShare = 1): Rotary {
+  const section = config.section('rope_scaling', 'rope_parameters')
+  const share = config.number('partial_rotary_factor', section?.number('partial_rotary_factor', defaultShare) ?? defaultShare)
+  const size = Math.floor(headSize * share)
+  if (size % 2 !== 0 || size < 2 || size > headSize) {
+    throw new EspalierError('invalid', `Rotary size ${size} (head size ${headSize} times ${share}) must be even and at most ${headSize}. Check "partial_rotary_factor" in config.json.`)
+  }
+  const theta = config.number('rope_theta', section?.number('rope_theta', 10000) ?? 10000)
+  const plain = plainFrequencies(size, theta)
+  const kind = section ? section.text('rope_type', section.text('type', 'default')) : 'default'
+  if (!section || kind === 'default') return { size, frequencies: () => ({ inverse: plain, scale: 1 }) }
+  const scaling = scalings[kind]
+  if (!scaling) {
+    throw new EspalierError('invalid', `config.json asks for rotary scaling "${kind}". Known are: default, ${Object.keys(scalings).join(', ')}.`)
+  }
+  const context = {
+    size,
+    theta,
+    contextLength: config.integer('max_position_embeddings', 2048),
+    originalContextLength: config.optionalInteger('original_max_position_embeddings'),
+  }
+  return { size, frequencies: scaling(section, context, plain) }
+}

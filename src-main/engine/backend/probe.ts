@@ -1,0 +1,40 @@
+import * as tf from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+
+/** Multiplies two matrices whose product is known and compares: a runtime that computes wrongly must not be used. */
+export async function probe(): Promise<void> {
+  const size = 96
+  const product = tf.tidy(() => {
+    const a = tf.range(0, size * size).mod(7).sub(3).reshape<tf.Tensor2D>([size, size])
+    const b = tf.range(0, size * size).mod(5).sub(2).reshape<tf.Tensor2D>([size, size])
+    return tf.matMul(a, b)
+  })
+  const values = await product.data()
+  product.dispose()
+  for (let row = 0; row < size; row += 5) {
+    for (let column = 0; column < size; column += 7) {
+      let expected = 0
+      for (let i = 0; i < size; i++) expected += (((row * size + i) % 7) - 3) * (((i * size + column) % 5) - 2)
+      const found = values[row * size + column]
+      if (found !== expected) {
+        throw new EspalierError('internal', `The ${tf.getBackend()} runtime computes wrongly (a product's entry is ${found}, not ${expected}). Choose another backend.`)
+      }
+    }
+  }
+}
+
+/** Rate of float32 products of `size` cubed, best of `repeats`, in GFLOP/s. */
+export async function measureRate(size = 1024, repeats = 5): Promise<number> {
+  const a = tf.randomUniform<tf.Rank.R2>([size, size])
+  const b = tf.randomUniform<tf.Rank.R2>([size, size])
+  let best = Number.POSITIVE_INFINITY
+  for (let repeat = 0; repeat <= repeats; repeat++) {
+    const start = performance.now()
+    const product = tf.matMul(a, b)
+    await product.slice([0, 0], [1, 1]).data()
+    if (repeat > 0) best = Math.min(best, performance.now() - start)
+    product.dispose()
+  }
+  tf.dispose([a, b])
+  return (2 * size ** 3) / best / 1e6
+}

@@ -1,0 +1,45 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import { tokenLosses } from '#engine/model/likelihood.ts'
+import type { ModelView } from '#engine/model/view.ts'
+
+export interface Perplexity {
+  /** exp of the mean negative log-likelihood per predicted token. */
+  readonly perplexity: number
+  /** Mean negative log-likelihood of each window, in nats. */
+  readonly windowLosses: Float64Array
+  readonly tokens: number
+}
+
+/**
+ * Perplexity over windows, each on its own: the T - 1 next-token losses of a window, averaged over all tokens, exponentiated.
+ * Losses are summed in float64, where the 2SSP reference averages and exponentiates in the model's half precision
+ * (a rounding of several percent in bfloat16).
+ */
+export async function perplexity(view: ModelView, windows: Windows, report: { progress?(done: number, total: number): void; signal?: AbortSignal } = {}): Promise<Perplexity> {
+  if (windows.length === 0) throw new EspalierError('invalid', 'Perplexity needs at least one window of tokens; the data has none.')
+  const windowLosses = new Float64Array(windows.length)
+  let total = 0
+  let tokens = 0
+  await runWindows(view, windows, {
+    ...report,
+    async afterStack(group, x) {
+      const hidden = finalHidden(view, x)
+      const losses = await tokenLosses(view.model.vocabulary, hidden, nextTokens(group.ids, group.tokens))
+      hidden.dispose()
+      group.indices.forEach((window, i) => {
+        const own = losses.subarray(i * group.tokens, (i + 1) * group.tokens - 1).reduce((sum, loss) => sum + loss, 0)
+        windowLosses[window] = own / (group.tokens - 1)
+        total += own
+        tokens += group.tokens - 1
+      })
+    },
+  })
+  return { perplexity: Math.exp(total / tokens), windowLosses, tokens }
+}
+
+/** The token that follows each position within its window; the last position repeats its own, to be left out by the caller. */
+export function nextTokens(ids: Int32Array, tokens: number): Int32Array {
+  return ids.map((id, i) => (i % tokens === tokens - 1 ? id : (ids[i + 1] ?? id)))
+}

@@ -1,0 +1,97 @@
+import { concat, keep, slice, type Tensor2D, type Tensor3D, type Tensor4D, tidy } from '@tensorflow/tfjs-core'
+import { activate } from '#engine/tensor/activation.ts'
+import { causalAttention } from '#engine/tensor/attention.ts'
+import { normalize } from '#engine/tensor/norm.ts'
+import { project } from '#engine/tensor/products.ts'
+import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
+import type { DecoderSpec } from './spec.ts'
+import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
+import { blockOf, isAttention } from './weights.ts'
+
+/** Keys and values of the positions that a block has seen: [B*K, S, d] each. */
+export interface SeenPositions {
+  readonly key: Tensor3D
+  readonly value: Tensor3D
+}
+
+/** Residual stream at a part's input, [B*T, D]. `source` is the block's input, which a parallel MLP reads. */
+export interface Residual {
+  readonly x: Tensor2D
+  readonly source: Tensor2D
+}
+
+/** What one call of the decoder shares among its parts. */
+export interface CallContext {
+  readonly spec: DecoderSpec
+  /** Samples B of T tokens each, all at positions [past, past + T). */
+  readonly batch: number
+  readonly tokens: number
+  readonly rotary: RotaryTables
+  readonly cache?: Map<number, SeenPositions>
+  /** Sees the MLP's input, neurons and output while they live: [B*T, D], [B*T, I], [B*T, D]. */
+  readonly observeMlp?: (block: number, seen: { input: Tensor2D; neurons: Tensor2D; output?: Tensor2D }) => void
+}
+
+/** Runs one part on a residual stream: the stream after it, the caller's to dispose of. */
+export function runPart(part: Part, weights: PartWeights, residual: Residual, call: CallContext): Tensor2D {
+  return tidy(() => {
+    const block = blockOf(part)
+    if (weights.attention) return addTo(residual.x, attend(residual.x, weights.attention, block, call), weights.attention.shortcut)
+    const source = call.spec.parallelResidual ? residual.source : residual.x
+    return addTo(residual.x, feedForward(source, weights.mlp, block, call), weights.mlp.shortcut)
+  })
+}
+
+function addTo(residual: Tensor2D, output: Tensor2D, shortcut: Tensor2D | undefined): Tensor2D {
+  return (shortcut ? residual.matMul<Tensor2D>(shortcut) : residual).add(output)
+}
+
+/** The residual stream behind a part, with tensors of its own; the one before it is disposed of. */
+export function advance(part: Part, before: Residual, x: Tensor2D, spec: DecoderSpec): Residual {
+  const source = spec.parallelResidual && isAttention(part) ? before.source.clone() : x.clone()
+  disposeResidual(before)
+  return { x, source }
+}
+
+export function disposeResidual(residual: Residual): void {
+  residual.x.dispose()
+  residual.source.dispose()
+}
+
+function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): Tensor2D {
+  const { spec, batch, tokens } = call
+  const { heads, keyValueHeads, headSize } = spec
+  const projected = project(normalize(x, weights.norm), weights.queryKeyValue, weights.queryKeyValueBias)
+  const byHead = projected.reshape<Tensor4D>([batch, tokens, heads + 2 * keyValueHeads, headSize]).transpose<Tensor4D>([0, 2, 1, 3])
+  const take = (first: number, count: number): Tensor4D => slice(byHead, [0, first, 0, 0], [-1, count, -1, -1])
+  const rotated = rotate(take(0, heads + keyValueHeads), call.rotary)
+  const query = slice(rotated, [0, 0, 0, 0], [-1, heads, -1, -1]).reshape<Tensor4D>([batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
+  const flat = [batch * keyValueHeads, tokens, headSize] as [number, number, number]
+  const key = slice(rotated, [0, heads, 0, 0], [-1, keyValueHeads, -1, -1]).reshape<Tensor3D>(flat)
+  const value = take(heads + keyValueHeads, keyValueHeads).reshape<Tensor3D>(flat)
+  const seen = call.cache ? remember(call.cache, block, { key, value }) : { key, value }
+  const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block) })
+  const rows = mixed.reshape<Tensor4D>([batch, heads, tokens, headSize]).transpose([0, 2, 1, 3]).reshape<Tensor2D>([batch * tokens, heads * headSize])
+  return project(rows, weights.output, weights.outputBias)
+}
+
+/** Appends to the cache of a block and returns all of it; the tensors in the cache outlive the call. */
+function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenPositions): SeenPositions {
+  const past = cache.get(block)
+  const all = past
+    ? { key: keep(concat([past.key, fresh.key], 1)), value: keep(concat([past.value, fresh.value], 1)) }
+    : { key: keep(fresh.key.clone()), value: keep(fresh.value.clone()) }
+  past?.key.dispose()
+  past?.value.dispose()
+  cache.set(block, all)
+  return all
+}
+
+function feedForward(source: Tensor2D, weights: MlpWeights, block: number, call: CallContext): Tensor2D {
+  const input = normalize(source, weights.norm)
+  const up = project(input, weights.up, weights.upBias)
+  const neurons = weights.gate ? activate(project(input, weights.gate, weights.gateBias), call.spec.activation).mul<Tensor2D>(up) : activate(up, call.spec.activation)
+  const output = project(neurons, weights.down, weights.downBias)
+  call.observeMlp?.(block, { input, neurons, output })
+  return output
+}

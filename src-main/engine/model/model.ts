@@ -1,0 +1,93 @@
+import { readFile } from 'node:fs/promises'
+import { totalmem } from 'node:os'
+import { basename, join, resolve } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { EspalierError } from '#contract/errors.ts'
+import { readSpec } from '#engine/architectures/index.ts'
+import { type Checkpoint, openCheckpoint } from '#engine/checkpoint/checkpoint.ts'
+import { WeightStore } from './residency.ts'
+import { type PrunedLayout, prunedLayout, prunedLayoutFile } from './pruned-layout.ts'
+import type { DecoderSpec } from './spec.ts'
+import { Vocabulary } from './vocabulary.ts'
+import { checkTensors } from './weights.ts'
+
+/** An open model: read-only, shared by all views of it. */
+export interface Model {
+  readonly name: string
+  readonly path: string
+  readonly checkpoint: Checkpoint
+  readonly spec: DecoderSpec
+  readonly store: WeightStore
+  readonly vocabulary: Vocabulary
+  /** Bytes for activations: what the budget leaves beside the weights. */
+  readonly workspaceBytes: number
+  close(): Promise<void>
+}
+
+/** The share of the budget that activations may take when weights have to be streamed. */
+const workspaceShare = 0.25
+
+/** Opens a checkpoint's config and tensors without reading weights. Throws a clear error for every kind of damage. */
+export async function openSpec(path: string): Promise<{ checkpoint: Checkpoint; spec: DecoderSpec; pruned: PrunedLayout | undefined }> {
+  const checkpoint = await openCheckpoint(resolve(path))
+  try {
+    const pruned = await readPrunedLayout(checkpoint.path)
+    const spec = readSpec(checkpoint.config, pruned?.blocks)
+    checkTensors(checkpoint, spec)
+    return { checkpoint, spec, pruned }
+  } catch (error) {
+    await checkpoint.close()
+    throw error
+  }
+}
+
+async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefined> {
+  const text = await readFile(join(folder, prunedLayoutFile), 'utf8').catch(() => undefined)
+  if (text === undefined) return undefined
+  try {
+    return prunedLayout.parse(JSON.parse(text))
+  } catch {
+    throw new EspalierError('invalid', `${join(folder, prunedLayoutFile)} is damaged: it must describe the blocks of a model that Espalier saved. Save the model again.`)
+  }
+}
+
+/**
+ * Opens a model. `memoryBytes` is what weights and activations may take (60 % of the machine's memory unless given);
+ * weights beyond it are streamed from the disk.
+ */
+export async function openModel(path: string, memoryBytes = Math.floor(totalmem() * 0.6)): Promise<Model> {
+  exposeGarbageCollection()
+  const { checkpoint, spec } = await openSpec(path)
+  try {
+    const vocabularyBytes = Vocabulary.bytes(spec)
+    const vocabularyStays = vocabularyBytes <= memoryBytes * 0.4
+    const left = memoryBytes - (vocabularyStays ? vocabularyBytes : 0)
+    const store = new WeightStore(checkpoint, spec, Math.floor(left * (1 - workspaceShare)))
+    const vocabulary = await Vocabulary.open(checkpoint, spec, vocabularyStays)
+    return {
+      name: basename(checkpoint.path),
+      path: checkpoint.path,
+      checkpoint,
+      spec,
+      store,
+      vocabulary,
+      workspaceBytes: Math.floor(left * workspaceShare),
+      async close() {
+        store.dispose()
+        vocabulary.dispose()
+        await checkpoint.close()
+      },
+    }
+  } catch (error) {
+    await checkpoint.close()
+    throw error
+  }
+}
+
+/** The runtime holds weights outside the heap that V8 watches, so streaming asks for a collection itself. */
+function exposeGarbageCollection(): void {
+  if (globalThis.gc) return
+  setFlagsFromString('--expose-gc')
+  globalThis.gc = runInNewContext('gc') as NodeJS.GCFunction
+}

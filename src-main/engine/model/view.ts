@@ -1,0 +1,121 @@
+import { gather, type Tensor, type Tensor1D, type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { MlpPlan, Plan } from '#contract/plan.ts'
+import type { Model } from './model.ts'
+import type { BlockLayout, DecoderSpec } from './spec.ts'
+import { blockOf, disposePart, isAttention, type MlpWeights, type Part, type PartWeights, presentParts } from './weights.ts'
+
+/**
+ * A model as a plan leaves it: the same weights, with what is removed skipped and what is kept gathered.
+ * Nothing of the model changes, so many views of one model may live side by side.
+ */
+export class ModelView {
+  readonly model: Model
+  readonly spec: DecoderSpec
+  /** The parts that are left, in running order. */
+  readonly parts: readonly Part[]
+  readonly #transform: ((part: Part, weights: PartWeights) => PartWeights) | undefined
+  readonly #gathered = new Map<Part, PartWeights>()
+
+  constructor(model: Model, blocks: readonly BlockLayout[], transform?: (part: Part, weights: PartWeights) => PartWeights) {
+    this.model = model
+    this.spec = { ...model.spec, blocks }
+    this.parts = presentParts(this.spec)
+    this.#transform = transform
+  }
+
+  /** Weights of a part until `release`. */
+  async lease(part: Part, next?: Part): Promise<PartWeights> {
+    const gathered = this.#gathered.get(part)
+    if (gathered) return gathered
+    const whole = await this.model.store.lease(part, next)
+    if (!this.#transform) return whole
+    const own = this.#transform(part, whole)
+    if (own === whole) return whole
+    if (this.model.store.streams) {
+      disposePart(whole, own)
+    } else {
+      this.#gathered.set(part, own)
+    }
+    return own
+  }
+
+  release(part: Part, weights: PartWeights): void {
+    if (this.#gathered.get(part) !== weights) this.model.store.release(part, weights)
+  }
+
+  /** Frees what was gathered for this view; the model stays open. */
+  dispose(): void {
+    for (const weights of this.#gathered.values()) disposePart(weights)
+    this.#gathered.clear()
+  }
+}
+
+/** The whole model as a view. */
+export function denseView(model: Model): ModelView {
+  return new ModelView(model, model.spec.blocks)
+}
+
+/** The model as `plan` leaves it. Throws when the plan does not fit the model. */
+export function viewWithPlan(model: Model, plan: Plan): ModelView {
+  checkPlan(model.spec, plan)
+  const blocks = plan.blocks.map((block, index) => layoutOf(model.spec, index, block))
+  const pruned = plan.blocks.some((block) => block.mlp !== 'removed' && needsGather(block.mlp))
+  if (!pruned) return new ModelView(model, blocks)
+  return new ModelView(model, blocks, (part, weights) => {
+    const mlp = plan.blocks[blockOf(part)]?.mlp
+    if (isAttention(part) || !weights.mlp || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
+    return { mlp: gatherMlp(weights.mlp, mlp) }
+  })
+}
+
+type KeptMlp = Exclude<MlpPlan, 'removed'>
+const needsGather = (mlp: KeptMlp) => mlp.kept !== 'all' || mlp.inputs !== undefined || mlp.outputs !== undefined
+
+function layoutOf(spec: DecoderSpec, index: number, block: Plan['blocks'][number]): BlockLayout {
+  const dense = spec.blocks[index] as BlockLayout
+  const width = block.mlp === 'removed' ? 0 : block.mlp.kept === 'all' ? dense.width : block.mlp.kept.length
+  return { attention: dense.attention && block.attention === 'kept', width }
+}
+
+/** Neurons that stay, gathered in index order; hidden channels that do not stay are zeroed, so that widths outside the MLP hold. */
+function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
+  return tidy(() => {
+    const width = weights.down.shape[0]
+    const inputs = plan.inputs && onlyThese(plan.inputs, weights.up.shape[1])
+    const outputs = plan.outputs && onlyThese(plan.outputs, width).reshape<Tensor2D>([width, 1])
+    const kept = plan.kept === 'all' ? undefined : tensor1d(plan.kept, 'int32')
+    const rows = <T extends Tensor>(x: T): T => (kept ? gather(x, kept, 0) : (x.clone() as T))
+    const narrow = (x: Tensor2D) => (inputs ? rows(x).mul<Tensor2D>(inputs) : rows(x))
+    const down = kept ? gather(weights.down, kept, 1) : weights.down.clone()
+    return {
+      norm: { ...weights.norm, ...(weights.norm.weight ? { weight: weights.norm.weight.clone() } : {}), ...(weights.norm.bias ? { bias: weights.norm.bias.clone() } : {}) },
+      up: narrow(weights.up),
+      down: outputs ? down.mul<Tensor2D>(outputs) : down,
+      ...(weights.gate ? { gate: narrow(weights.gate) } : {}),
+      ...(weights.gateBias ? { gateBias: rows(weights.gateBias) } : {}),
+      ...(weights.upBias ? { upBias: rows(weights.upBias) } : {}),
+      ...(weights.downBias ? { downBias: weights.downBias.clone() } : {}),
+    }
+  }) as never
+}
+
+function onlyThese(indices: readonly number[], size: number): Tensor1D {
+  const ones = new Float32Array(size)
+  for (const index of indices) ones[index] = 1
+  return tensor1d(ones)
+}
+
+function checkPlan(spec: DecoderSpec, plan: Plan): void {
+  if (plan.blocks.length !== spec.blocks.length) {
+    throw new EspalierError('invalid', `The plan describes ${plan.blocks.length} blocks, the model has ${spec.blocks.length}. Use the plan with the model that it was made for.`)
+  }
+  plan.blocks.forEach((block, index) => {
+    if (block.mlp === 'removed' || block.mlp.kept === 'all') return
+    const width = spec.blocks[index]?.width ?? 0
+    const wrong = block.mlp.kept.find((neuron, i, all) => neuron >= width || (i > 0 && neuron <= (all[i - 1] ?? -1)))
+    if (wrong !== undefined || block.mlp.kept.length === 0) {
+      throw new EspalierError('invalid', `The plan's list of kept neurons of block ${index} must be ascending, not empty and below ${width}${wrong === undefined ? '' : `; it has ${wrong}`}.`)
+    }
+  })
+}

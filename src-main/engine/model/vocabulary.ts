@@ -1,0 +1,102 @@
+import { gather, type Tensor1D, type Tensor2D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import type { NormWeights } from '#engine/tensor/norm.ts'
+import type { DecoderSpec } from './spec.ts'
+import { readValues } from './weights.ts'
+
+/** Rows of the head [rows, D] that stand for the tokens from `first` on. */
+export interface HeadChunk {
+  readonly first: number
+  readonly weight: Tensor2D
+  readonly bias?: Tensor1D
+}
+
+/** Everything outside the block stack: embedding, final norm and head, resident or read from the disk by rows. */
+export class Vocabulary {
+  readonly finalNorm: NormWeights
+  readonly chunkRows: number
+  readonly #checkpoint: Checkpoint
+  readonly #spec: DecoderSpec
+  readonly #embedding: Tensor2D | undefined
+  readonly #head: HeadChunk | undefined
+
+  private constructor(checkpoint: Checkpoint, spec: DecoderSpec, parts: { finalNorm: NormWeights; embedding: Tensor2D | undefined; head: HeadChunk | undefined; chunkRows: number }) {
+    this.#checkpoint = checkpoint
+    this.#spec = spec
+    this.finalNorm = parts.finalNorm
+    this.#embedding = parts.embedding
+    this.#head = parts.head
+    this.chunkRows = parts.chunkRows
+  }
+
+  /** Bytes of embedding and head as float32; a tied head is counted once. */
+  static bytes(spec: DecoderSpec): number {
+    const matrices = spec.head.weight === spec.embedding ? 1 : 2
+    return 4 * matrices * spec.vocabulary * spec.hidden
+  }
+
+  /** Reads embedding and head when `resident`, and the final norm always. */
+  static async open(checkpoint: Checkpoint, spec: DecoderSpec, resident: boolean): Promise<Vocabulary> {
+    const vector = async (name: string) => tensor1d(await readValues(checkpoint, name))
+    const matrix = async (name: string) => tensor2d(await readValues(checkpoint, name), [spec.vocabulary, spec.hidden])
+    const finalNorm: NormWeights = {
+      ...spec.norm,
+      weight: await vector(spec.finalNorm.weight),
+      ...(spec.finalNorm.bias ? { bias: await vector(spec.finalNorm.bias) } : {}),
+    }
+    const embedding = resident ? await matrix(spec.embedding) : undefined
+    const tied = spec.head.weight === spec.embedding
+    const weight = resident ? (tied ? embedding : await matrix(spec.head.weight)) : undefined
+    const head = weight && { first: 0, weight, ...(spec.head.bias ? { bias: await vector(spec.head.bias) } : {}) }
+    const chunkRows = Math.min(spec.vocabulary, Math.max(1, Math.floor(2 ** 24 / spec.hidden)))
+    return new Vocabulary(checkpoint, spec, { finalNorm, embedding, head, chunkRows: resident ? spec.vocabulary : chunkRows })
+  }
+
+  /** Embeddings of token ids: [ids, D]. Throws for an id outside the vocabulary. */
+  async embed(ids: Int32Array): Promise<Tensor2D> {
+    const bad = ids.find((id) => id < 0 || id >= this.#spec.vocabulary)
+    if (bad !== undefined) {
+      throw new EspalierError('invalid', `Token id ${bad} is outside the vocabulary of ${this.#spec.vocabulary} tokens. The text was encoded for another model, or the tokenizer does not belong to this one.`)
+    }
+    if (this.#embedding) {
+      const indices = tensor1d(ids, 'int32')
+      const rows = gather(this.#embedding, indices)
+      indices.dispose()
+      return rows
+    }
+    const { hidden } = this.#spec
+    const unique = [...new Set(ids)]
+    const read = new Map(await Promise.all(unique.map(async (id) => [id, await readValues(this.#checkpoint, this.#spec.embedding, { first: id, count: 1 })] as const)))
+    const values = new Float32Array(ids.length * hidden)
+    ids.forEach((id, row) => {
+      values.set(read.get(id) as Float32Array, row * hidden)
+    })
+    return tensor2d(values, [ids.length, hidden])
+  }
+
+  /** The head in pieces of at most `chunkRows` rows, each disposed of after `use` unless it is resident. */
+  async forEachHeadChunk(use: (chunk: HeadChunk) => void | Promise<void>): Promise<void> {
+    if (this.#head) {
+      await use(this.#head)
+      return
+    }
+    const { vocabulary, hidden, head } = this.#spec
+    for (let first = 0; first < vocabulary; first += this.chunkRows) {
+      const rows = { first, count: Math.min(this.chunkRows, vocabulary - first) }
+      const weight = tensor2d(await readValues(this.#checkpoint, head.weight, rows), [rows.count, hidden])
+      const bias = head.bias ? tensor1d(await readValues(this.#checkpoint, head.bias, rows)) : undefined
+      await use({ first, weight, ...(bias ? { bias } : {}) })
+      weight.dispose()
+      bias?.dispose()
+    }
+  }
+
+  dispose(): void {
+    this.#embedding?.dispose()
+    this.#head?.weight.dispose()
+    this.#head?.bias?.dispose()
+    this.finalNorm.weight?.dispose()
+    this.finalNorm.bias?.dispose()
+  }
+}

@@ -1,0 +1,194 @@
+import { concat, dispose, type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
+import type { NormWeights } from '#engine/tensor/norm.ts'
+import type { DecoderSpec, NormTensors, Projection } from './spec.ts'
+
+/** Attention of one block. Queries, keys and values stand in one matrix [(H + 2K) d, D]; queries are scaled by 1/sqrt(d). */
+export interface AttentionWeights {
+  readonly norm: NormWeights
+  readonly queryKeyValue: Tensor2D
+  readonly queryKeyValueBias?: Tensor1D
+  readonly output: Tensor2D
+  readonly outputBias?: Tensor1D
+  /** What the residual is multiplied by before the output is added (SliceGPT). */
+  readonly shortcut?: Tensor2D
+}
+
+/** MLP of one block: gate and up [I, D], down [D, I]. */
+export interface MlpWeights {
+  readonly norm: NormWeights
+  readonly gate?: Tensor2D
+  readonly gateBias?: Tensor1D
+  readonly up: Tensor2D
+  readonly upBias?: Tensor1D
+  readonly down: Tensor2D
+  readonly downBias?: Tensor1D
+  readonly shortcut?: Tensor2D
+}
+
+/** A submodule: part 2b is the attention of block b, part 2b + 1 its MLP. Parts run in ascending order. */
+export type Part = number
+export const blockOf = (part: Part): number => part >> 1
+export const isAttention = (part: Part): boolean => part % 2 === 0
+
+export type PartWeights = { readonly attention: AttentionWeights; readonly mlp?: never } | { readonly mlp: MlpWeights; readonly attention?: never }
+
+/** Bytes of a part as stored and as float32 matrices. */
+export interface PartSize {
+  readonly stored: number
+  readonly float32: number
+}
+
+interface HostTensor {
+  readonly values: Float32Array
+  readonly shape: number[]
+}
+
+/** The values of a part in main memory, read but not yet handed to the runtime. */
+export type HostPart = Record<string, HostTensor>
+
+function partNames(spec: DecoderSpec, part: Part): Record<string, Projection | NormTensors> {
+  const block = spec.block(blockOf(part))
+  if (isAttention(part)) return { norm: block.attentionNorm, query: block.query, key: block.key, value: block.value, output: block.output }
+  return { norm: block.mlpNorm ?? block.attentionNorm, ...(block.gate ? { gate: block.gate } : {}), up: block.up, down: block.down }
+}
+
+const isProjection = (entry: Projection | NormTensors): entry is Projection => 'rows' in entry
+
+/** Checks that every tensor the spec names is there with the shape it must have, before anything is read. */
+export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
+  const rowsOf = new Map<string, { rows: number; columns: number | undefined }>()
+  const need = (name: string, rows: number, columns?: number) => {
+    const known = rowsOf.get(name)
+    rowsOf.set(name, { rows: Math.max(rows, known?.rows ?? 0), columns })
+  }
+  const needNorm = (norm: NormTensors) => {
+    need(norm.weight, spec.hidden)
+    if (norm.bias) need(norm.bias, spec.hidden)
+  }
+  need(spec.embedding, spec.vocabulary, spec.hidden)
+  need(spec.head.weight, spec.vocabulary, spec.hidden)
+  if (spec.head.bias) need(spec.head.bias, spec.vocabulary)
+  needNorm(spec.finalNorm)
+  for (const part of presentParts(spec)) {
+    for (const entry of Object.values(partNames(spec, part))) {
+      if (!isProjection(entry)) needNorm(entry)
+      else {
+        need(entry.weight, entry.firstRow + entry.rows, entry.columns)
+        if (entry.bias) need(entry.bias, entry.firstRow + entry.rows)
+      }
+    }
+  }
+  for (const [name, { rows, columns }] of rowsOf) {
+    const info = checkpoint.tensors.get(name)
+    const expected = columns === undefined ? [rows] : [rows, columns]
+    if (!info) throw new EspalierError('invalid', `${checkpoint.path}: tensor "${name}" is missing. config.json describes a ${spec.family} model that needs it.`)
+    if (info.shape.join() !== expected.join()) {
+      throw new EspalierError('invalid', `${checkpoint.path}: tensor "${name}" has shape [${info.shape.join(', ')}]; config.json makes it [${expected.join(', ')}].`)
+    }
+  }
+}
+
+/** Parts that the spec's layout still has, in running order. */
+export function presentParts(spec: DecoderSpec): Part[] {
+  return spec.blocks.flatMap((layout, block) => [...(layout.attention ? [2 * block] : []), ...(layout.width > 0 ? [2 * block + 1] : [])])
+}
+
+export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): PartSize {
+  let float32 = 0
+  let stored = 0
+  for (const entry of Object.values(partNames(spec, part))) {
+    const entries = isProjection(entry) ? entry.rows * entry.columns : spec.hidden
+    const info = checkpoint.tensors.get(entry.weight)
+    float32 += 4 * entries
+    stored += info ? (info.bytes / info.shape.reduce((a, b) => a * b, 1)) * entries : 4 * entries
+  }
+  return { stored, float32 }
+}
+
+/** Reads a tensor as float32 and refuses values that are no numbers. */
+export async function readValues(checkpoint: Checkpoint, name: string, rows?: { first: number; count: number }): Promise<Float32Array> {
+  const values = await checkpoint.readFloat32(name, rows)
+  const bad = countNonFinite(values)
+  if (bad > 0) {
+    throw new EspalierError('invalid', `${checkpoint.path}: tensor "${name}" has ${bad} values that are not finite (NaN or infinity). The file is damaged or its training diverged; get it again.`)
+  }
+  return values
+}
+
+/** Reads all tensors of a part at once, so that the disk works while the processor computes. */
+export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<HostPart> {
+  const host: HostPart = {}
+  const read = async (key: string, name: string, shape: number[], rows?: { first: number; count: number }) => {
+    host[key] = { values: await readValues(checkpoint, name, rows), shape }
+  }
+  await Promise.all(
+    Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
+      if (!isProjection(entry)) {
+        return [read(key, entry.weight, [spec.hidden]), ...(entry.bias ? [read(`${key}Bias`, entry.bias, [spec.hidden])] : [])]
+      }
+      const rows = { first: entry.firstRow, count: entry.rows }
+      return [
+        read(key, entry.weight, [entry.rows, entry.columns], rows),
+        ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
+      ]
+    }),
+  )
+  return host
+}
+
+function scaleQueries(host: HostPart, headSize: number): void {
+  const factor = 1 / Math.sqrt(headSize)
+  for (const key of ['query', 'queryBias']) {
+    const values = host[key]?.values
+    if (values) for (let i = 0; i < values.length; i++) values[i] = (values[i] ?? 0) * factor
+  }
+}
+
+/** Hands a part's values to the runtime. The tensors belong to the caller. */
+export function uploadPart(host: HostPart, spec: DecoderSpec, part: Part): PartWeights {
+  if (isAttention(part)) scaleQueries(host, spec.headSize)
+  const upload = <T extends Tensor>(key: string): T | undefined => {
+    const found = host[key]
+    return found && (tensor(found.values, found.shape) as T)
+  }
+  const weight = upload<Tensor1D>('norm')
+  const bias = upload<Tensor1D>('normBias')
+  const norm: NormWeights = { ...spec.norm, ...(weight ? { weight } : {}), ...(bias ? { bias } : {}) }
+  if (!isAttention(part)) {
+    const matrices = { up: upload<Tensor2D>('up') as Tensor2D, down: upload<Tensor2D>('down') as Tensor2D }
+    return { mlp: { norm, ...matrices, ...defined({ gate: upload<Tensor2D>('gate'), gateBias: upload<Tensor1D>('gateBias'), upBias: upload<Tensor1D>('upBias'), downBias: upload<Tensor1D>('downBias') }) } }
+  }
+  const join = <T extends Tensor>(suffix: string): T | undefined => {
+    const parts = ['query', 'key', 'value'].map((key) => upload<T>(key + suffix))
+    if (!parts[0]) return undefined
+    const joined = concat(parts as Tensor[], 0) as T
+    dispose(parts as Tensor[])
+    return joined
+  }
+  return {
+    attention: {
+      norm,
+      queryKeyValue: join<Tensor2D>('') as Tensor2D,
+      output: upload<Tensor2D>('output') as Tensor2D,
+      ...defined({ queryKeyValueBias: join<Tensor1D>('Bias'), outputBias: upload<Tensor1D>('outputBias') }),
+    },
+  }
+}
+
+function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [Key in keyof T]?: Exclude<T[Key], undefined> }
+}
+
+/** Disposes of every tensor of a part, except those in `kept`. */
+export function disposePart(weights: PartWeights, kept?: PartWeights): void {
+  const keep = new Set(kept ? partTensors(kept) : [])
+  dispose(partTensors(weights).filter((entry) => !keep.has(entry)))
+}
+
+function partTensors(weights: PartWeights): Tensor[] {
+  const { norm, ...rest } = weights.attention ?? weights.mlp
+  return [norm.weight, norm.bias, ...Object.values(rest)].filter((entry): entry is Tensor => entry !== undefined)
+}

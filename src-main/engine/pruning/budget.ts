@@ -1,0 +1,91 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Amount } from '#contract/run-request.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/model/spec.ts'
+
+/** How much a run may remove of one model, worked out once for the methods. */
+export interface Budget {
+  /** The share of the block stack's parameters to remove, 0 to 1. */
+  readonly sparsity: number
+  /** The same in whole blocks, rounded up: what depth methods remove. */
+  readonly blocks: number
+}
+
+/** Rounds halves to the even neighbour, as Python's `round` does. */
+export function roundHalfEven(value: number): number {
+  const floor = Math.floor(value)
+  const rest = value - floor
+  if (rest !== 0.5) return Math.round(value)
+  return floor % 2 === 0 ? floor : floor + 1
+}
+
+/** The budget of an amount on a model; an amount in blocks stands for that share of the stack. */
+export function budgetFor(spec: DecoderSpec, amount: Amount): Budget {
+  const count = spec.blocks.length
+  if ('blocks' in amount) {
+    if (amount.blocks > count) throw new EspalierError('infeasible', `${amount.blocks} blocks cannot go: the model has ${count}. Choose at most ${count}.`)
+    return { sparsity: amount.blocks / count, blocks: amount.blocks }
+  }
+  return { sparsity: amount.sparsity, blocks: Math.ceil(amount.sparsity * count - 1e-9) }
+}
+
+/** 2SSP's division of a sparsity among attention and MLPs (arXiv 2501.17771, Eq. 5). */
+export interface TwoStageSplit {
+  /** Attention submodules that go. */
+  readonly attention: number
+  /** Neurons that stay in each MLP, of `width`. */
+  readonly neurons: number
+  readonly width: number
+}
+
+interface StackShape {
+  readonly attention: number
+  readonly mlp: number
+  readonly total: number
+  readonly width: number
+  readonly candidates: number
+}
+
+/** Sizes that the split counts with: the first block's, as every block's are equal before pruning. */
+function stackShape(spec: DecoderSpec): StackShape {
+  const first = spec.blocks.findIndex((layout) => layout.width > 0)
+  const width = spec.blocks[first]?.width ?? 0
+  if (first < 0 || spec.blocks.some((layout) => layout.width !== width)) {
+    throw new EspalierError('infeasible', 'This model has MLPs of different widths or none at all; 2SSP needs equal ones. Start from the dense model.')
+  }
+  const { attention, mlp } = blockParameters(spec, first)
+  return { attention, mlp, total: stackParameters(spec), width, candidates: spec.blocks.filter((layout) => layout.attention).length }
+}
+
+/**
+ * Splits a sparsity: P = round(N * s^((|MLP| / |Attn|) / alpha)) attention submodules, the rest from the MLPs in equal shares.
+ * `override` replaces P. Throws with the feasible range when attention alone would exceed the target, or the MLPs cannot reach it.
+ */
+export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number, override?: number): TwoStageSplit {
+  const shape = stackShape(spec)
+  const count = spec.blocks.length
+  const attention = override ?? roundHalfEven(count * sparsity ** (shape.mlp / shape.attention / alpha))
+  if (attention > shape.candidates) {
+    throw new EspalierError('infeasible', `Sparsity ${sparsity} needs ${attention} attention submodules, the model has ${shape.candidates}. Choose at most ${shape.candidates}.`)
+  }
+  const lowest = (attention * shape.attention) / shape.total
+  const highest = (attention * shape.attention + count * shape.mlp) / shape.total
+  if (lowest > sparsity || highest < sparsity) {
+    throw new EspalierError('infeasible', `Sparsity ${sparsity} cannot be reached by removing ${attention} attention submodules: with them ${lowest.toFixed(4)} to ${highest.toFixed(4)} is possible. Choose another sparsity or another number of attention submodules.`)
+  }
+  const target = roundHalfEven(sparsity * shape.total)
+  const perMlp = roundHalfEven((target - attention * shape.attention) / count)
+  return { attention, neurons: roundHalfEven(shape.width * (1 - perMlp / shape.mlp)), width: shape.width }
+}
+
+/** The sparsities that a two-stage split can reach on a model: every amount up to the last that Eq. 5 leaves feasible. */
+export function stackRange(spec: DecoderSpec, alpha: number, override?: number): { least: number; most: number } {
+  const feasible = (sparsity: number) => {
+    try {
+      return splitTwoStage(spec, sparsity, alpha, override).neurons > 0
+    } catch {
+      return false
+    }
+  }
+  const steps = Array.from({ length: 101 }, (_, i) => i / 100).filter(feasible)
+  return { least: steps[0] ?? 0, most: steps.at(-1) ?? 0 }
+}

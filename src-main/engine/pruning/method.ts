@@ -1,0 +1,71 @@
+import type { z } from 'zod'
+import type { Plan } from '#contract/plan.ts'
+import type { Decision, Selection } from '#contract/run.ts'
+import type { RunEvent } from '#contract/run-events.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import type { Budget } from './budget.ts'
+import type { PassCount } from './variants.ts'
+
+/** What a method may ask of the run that it is part of. */
+export interface MethodRun {
+  readonly seed: number
+  readonly signal: AbortSignal
+  /**
+   * The result of `compute`, which is plain JSON and is written down before this returns: a run that was killed finds it again.
+   * Randomness must be drawn between steps, not inside.
+   */
+  step<T>(name: string, compute: () => Promise<T> | T): Promise<T>
+  /** A step that every run of an experiment on the same model and calibration may use; the name says all that it depends on. */
+  sharedStep<T>(name: string, compute: () => Promise<T> | T): Promise<T>
+  progress(phase: string, done: number, total: number, unit: string): void
+  emit(event: RunEvent): void
+  /** Adds to the count of passes that the run reports. */
+  count(passes: PassCount): void
+}
+
+export interface MethodInput<Options> {
+  /** The dense model, or one that was pruned before; read-only. */
+  readonly view: ModelView
+  readonly calibration: Windows
+  readonly budget: Budget
+  readonly options: Options
+  readonly run: MethodRun
+}
+
+/** Tensors of a plan that no JSON holds (SliceGPT's rotations), by name. */
+export type PlanTensors = ReadonlyMap<string, { readonly values: Float64Array; readonly shape: readonly number[] }>
+
+export interface MethodResult {
+  readonly plan: Plan
+  /** In the order in which they were taken. */
+  readonly decisions: readonly Decision[]
+  readonly selections?: readonly Selection[]
+  /** What a careful reader should know: ties, repairs, limits. */
+  readonly notes: readonly string[]
+  readonly tensors?: PlanTensors
+  /** Parameters left in the block stack, where the plan alone does not tell (sliced models). */
+  readonly stackParameters?: number
+}
+
+/** A published pruning method: it decides, and changes nothing. */
+export interface Method<Schema extends z.ZodObject = z.ZodObject> {
+  readonly title: string
+  /** arXiv number of the paper. */
+  readonly paper: string
+  /** One sentence for people. */
+  readonly summary: string
+  readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width'
+  readonly options: Schema
+  /** Calibration windows that it wants with these options. */
+  windows(options: z.infer<Schema>): number
+  /** The sparsities that this model allows, with these options. */
+  range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
+  plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
+}
+
+/** Ties a method's options to the types of its functions. */
+export function defineMethod<Schema extends z.ZodObject>(method: Method<Schema>): Method<Schema> {
+  return method
+}

@@ -1,0 +1,17 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Method } from './method.ts'
+import { twoStage } from './methods/2ssp.ts'
+
+/** Every method, by the name that the command line and the history use. */
+export const methods = {
+  '2ssp': twoStage,
+} as const
+
+export type MethodId = keyof typeof methods
+
+/** The method of that name. Throws with the list of names when there is none. */
+export function findMethod(id: string): Method {
+  const found = Object.hasOwn(methods, id) ? (methods[id as MethodId] as unknown as Method) : undefined
+  if (!found) throw new EspalierError('usage', `There is no method "${id}". Known are: ${Object.keys(methods).join(', ')}.`)
+  return found
+}

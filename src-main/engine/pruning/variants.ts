@@ -1,0 +1,246 @@
+import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { Windows } from '#engine/data/windows.ts'
+import { nextTokens } from '#engine/evaluation/perplexity.ts'
+import { advance, disposeResidual, type Residual, runPart } from '#engine/model/decoder.ts'
+import { rowDivergences } from '#engine/model/divergence.ts'
+import { breathe, finalHidden, groupWindows, TableCache, type WindowGroup } from '#engine/model/forward.ts'
+import { tokenLosses } from '#engine/model/likelihood.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import { isAttention, type Part } from '#engine/model/weights.ts'
+import { firstDifference, Trunk, type Variant } from './trunk.ts'
+
+/**
+ * Scores many plans that differ in few submodules. Variants that agree up to a part share the stream up to it (a prefix tree
+ * over parts); each part's weights are leased once per walk and serve all branches; the head runs in row chunks.
+ * Greedy searches pass their `trunk`, the removals that all candidates have in common: its streams are kept between calls
+ * and only those behind the last accepted removal are computed again.
+ */
+
+export interface PassCount {
+  /** Windows that went through an attention, an MLP, the head. */
+  attention: number
+  mlp: number
+  head: number
+}
+
+export interface ScorerOptions {
+  /** Mean loss of the next token, or divergence from the dense model's distribution (final hidden states of `dense`). */
+  readonly measure: 'loss' | 'divergence'
+  /** The view that divergence is measured from. */
+  readonly dense?: ModelView
+  /** Off: each variant on its own from the embedding, to check that sharing changes nothing. */
+  readonly sharing?: boolean
+  readonly signal?: AbortSignal
+}
+
+interface Branch {
+  readonly variants: number[]
+  residual: Residual
+}
+
+/** Rows that one product should at least have; branches are joined up to it. */
+const rowsPerProduct = 2048
+
+/** Scores variants of one view on one set of windows. */
+export class VariantScorer {
+  readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
+  readonly #view: ModelView
+  readonly #options: ScorerOptions
+  readonly #groups: WindowGroup[]
+  readonly #tables: TableCache
+  readonly #trunks = new Map<WindowGroup, Trunk>()
+  readonly #denseHidden = new Map<WindowGroup, Tensor2D>()
+
+  constructor(view: ModelView, windows: Windows, options: ScorerOptions) {
+    this.#view = view
+    this.#options = options
+    this.#groups = groupWindows(windows)
+    this.#tables = new TableCache(view)
+  }
+
+  /** Mean score per predicted token of each variant, in nats; lower is better. `trunk` must agree with each variant but for removals it lacks. */
+  async score(variants: readonly Variant[], trunk?: Variant): Promise<Float64Array> {
+    const sums = new Float64Array(variants.length)
+    let tokens = 0
+    for (const group of this.#groups) {
+      tokens += group.batch * (group.tokens - 1)
+      for (const together of this.#packs(variants, group, trunk)) await this.#walk(variants, together, group, trunk, sums)
+    }
+    return sums.map((sum) => sum / tokens)
+  }
+
+  /** Which variants go through the stack in one walk: all, unless their streams outgrow the workspace or a kept trunk makes walks short. */
+  #packs(variants: readonly Variant[], group: WindowGroup, trunk: Variant | undefined): number[][] {
+    const all = variants.map((_, index) => index)
+    const streams = this.#view.model.store.streams
+    const bytes = 4 * group.ids.length * this.#view.spec.hidden * (this.#view.spec.parallelResidual ? 2 : 1)
+    const fit = Math.max(1, Math.floor(this.#view.model.workspaceBytes / 2 / bytes))
+    const wanted = trunk && this.#sharing && !streams ? Math.max(1, Math.ceil(rowsPerProduct / group.ids.length)) : all.length
+    const size = Math.min(fit, wanted)
+    if (trunk) {
+      const start = (index: number) => firstDifference(variants[index] as Variant, trunk, this.#view.parts)
+      all.sort((a, b) => start(a) - start(b))
+    }
+    return Array.from({ length: Math.ceil(all.length / size) }, (_, pack) => all.slice(pack * size, (pack + 1) * size))
+  }
+
+  get #sharing(): boolean {
+    return this.#options.sharing !== false
+  }
+
+  async #walk(variants: readonly Variant[], together: number[], group: WindowGroup, trunkVariant: Variant | undefined, sums: Float64Array): Promise<void> {
+    const { parts } = this.#view
+    const trunk = trunkVariant && this.#sharing ? await this.#trunkFor(group, trunkVariant) : undefined
+    const starts = Map.groupBy(together, (index) => (trunk ? firstDifference(variants[index] as Variant, trunk.removed, parts) : 0))
+    let branches: Branch[] = []
+    let stem: Residual | undefined
+    try {
+      for (let position = trunk?.firstPosition(starts.keys()) ?? 0; position <= parts.length; position++) {
+        this.#options.signal?.throwIfAborted()
+        const entering = starts.get(position)
+        if (trunk && stem) {
+          // Kept where candidates leave the trunk, in this round and so in later ones; elsewhere only passed through.
+          if (entering && !trunk.get(position)) trunk.set(position, cloneResidual(stem))
+          if (!trunk.mustRun(position, starts.keys())) stem = release(stem)
+        } else if (trunk?.mustRun(position, starts.keys())) {
+          stem = cloneResidual(trunk.get(position) as Residual)
+        }
+        if (entering) branches.push(...(await this.#enter(entering, trunk, position, group)))
+        if (position === parts.length) break
+        const stemBranch = stem && { variants: [], residual: stem }
+        branches = await this.#step(position, branches, variants, group, stemBranch, trunk)
+        stem = stemBranch?.residual
+        if (position % 8 === 0) await breathe()
+      }
+      await this.#finish(branches, group, sums)
+    } finally {
+      for (const branch of branches) disposeResidual(branch.residual)
+      if (stem) disposeResidual(stem)
+    }
+  }
+
+  async #trunkFor(group: WindowGroup, removed: Variant): Promise<Trunk> {
+    const trunk = this.#trunks.get(group)?.moveTo(removed, this.#view.parts) ?? new Trunk(removed)
+    if (!trunk.get(0)) trunk.set(0, await this.#embed(group))
+    this.#trunks.set(group, trunk)
+    return trunk
+  }
+
+  async #embed(group: WindowGroup): Promise<Residual> {
+    const x = await this.#view.model.vocabulary.embed(group.ids)
+    return { x, source: x.clone() }
+  }
+
+  async #enter(indices: number[], trunk: Trunk | undefined, position: number, group: WindowGroup): Promise<Branch[]> {
+    if (trunk) return [{ variants: indices, residual: cloneResidual(trunk.get(position) as Residual) }]
+    if (this.#sharing) return [{ variants: indices, residual: await this.#embed(group) }]
+    return Promise.all(indices.map(async (index) => ({ variants: [index], residual: await this.#embed(group) })))
+  }
+
+  /** Takes all branches and the trunk's stem past one part: those that lack it go on as they are, the others run it. */
+  async #step(position: number, branches: Branch[], variants: readonly Variant[], group: WindowGroup, stem: Branch | undefined, trunk: Trunk | undefined): Promise<Branch[]> {
+    const part = this.#view.parts[position] as Part
+    const skipping: Branch[] = []
+    const running: Branch[] = []
+    for (const branch of branches) {
+      const without = branch.variants.filter((index) => variants[index]?.[part] === 1)
+      const having = branch.variants.filter((index) => variants[index]?.[part] !== 1)
+      if (without.length > 0) skipping.push({ variants: without, residual: having.length > 0 ? cloneResidual(branch.residual) : branch.residual })
+      if (having.length > 0) running.push({ variants: having, residual: branch.residual })
+    }
+    const own = [...running, ...skipping]
+    if (stem) (trunk?.removed[part] === 1 ? skipping : running).push(stem)
+    if (running.length > 0) await this.#run(part, position, running, group)
+    for (const branch of skipping) branch.residual = skipPart(part, branch.residual)
+    return own
+  }
+
+  async #run(part: Part, position: number, branches: Branch[], group: WindowGroup): Promise<void> {
+    const { parts, spec } = this.#view
+    const weights = await this.#view.lease(part, parts[position + 1] ?? parts[0])
+    const together = this.#sharing ? Math.max(1, Math.floor(rowsPerProduct / group.ids.length)) : 1
+    for (let first = 0; first < branches.length; first += together) {
+      const joined = branches.slice(first, first + together)
+      const call = { spec, batch: group.batch * joined.length, tokens: group.tokens, rotary: this.#tables.get(group.tokens) }
+      const before = joinResiduals(joined.map((branch) => branch.residual))
+      const after = runPart(part, weights, before, call)
+      if (joined.length > 1) disposeResidual(before)
+      joined.forEach((branch, i) => {
+        const x = joined.length > 1 ? slice(after, [i * group.ids.length, 0], [group.ids.length, -1]) : after
+        branch.residual = advance(part, branch.residual, x as Tensor2D, spec)
+      })
+      if (joined.length > 1) after.dispose()
+    }
+    this.#view.release(part, weights)
+    this.passes[isAttention(part) ? 'attention' : 'mlp'] += branches.length * group.batch
+  }
+
+  /** Scores the streams at the end of the stack and adds each to the sums of its variants. */
+  async #finish(branches: Branch[], group: WindowGroup, sums: Float64Array): Promise<void> {
+    const hidden = branches.map((branch) => finalHidden(this.#view, branch.residual.x))
+    const scores = this.#options.measure === 'loss' ? await this.#losses(hidden, group) : await this.#divergences(hidden, group)
+    for (const tensor of hidden) tensor.dispose()
+    this.passes.head += branches.length * group.batch
+    branches.forEach((branch, i) => {
+      const predicted = (scores[i] as Float64Array).filter((_, row) => row % group.tokens !== group.tokens - 1)
+      const sum = predicted.reduce((total, score) => total + score, 0)
+      for (const index of branch.variants) sums[index] = (sums[index] ?? 0) + sum
+    })
+  }
+
+  async #losses(hidden: Tensor2D[], group: WindowGroup): Promise<Float64Array[]> {
+    const targets = nextTokens(group.ids, group.tokens)
+    const scores: Float64Array[] = []
+    for (const rows of hidden) scores.push(await tokenLosses(this.#view.model.vocabulary, rows, targets))
+    return scores
+  }
+
+  async #divergences(hidden: Tensor2D[], group: WindowGroup): Promise<Float64Array[]> {
+    const dense = this.#denseHidden.get(group) ?? (await this.#runDense(group))
+    this.#denseHidden.set(group, dense)
+    return rowDivergences(this.#view.model.vocabulary, dense, hidden)
+  }
+
+  async #runDense(group: WindowGroup): Promise<Tensor2D> {
+    const view = this.#options.dense ?? this.#view
+    let residual = await this.#embed(group)
+    const call = { spec: view.spec, batch: group.batch, tokens: group.tokens, rotary: this.#tables.get(group.tokens) }
+    for (const [position, part] of view.parts.entries()) {
+      const weights = await view.lease(part, view.parts[position + 1])
+      residual = advance(part, residual, runPart(part, weights, residual, call), view.spec)
+      view.release(part, weights)
+    }
+    const hidden = finalHidden(view, residual.x)
+    disposeResidual(residual)
+    return hidden
+  }
+
+  dispose(): void {
+    for (const trunk of this.#trunks.values()) trunk.dispose()
+    for (const hidden of this.#denseHidden.values()) hidden.dispose()
+    this.#tables.dispose()
+  }
+}
+
+function release(residual: Residual): undefined {
+  disposeResidual(residual)
+}
+
+function cloneResidual({ x, source }: Residual): Residual {
+  return { x: x.clone(), source: source.clone() }
+}
+
+/** Streams side by side: several windows of one length become one larger batch. */
+function joinResiduals(residuals: Residual[]): Residual {
+  const only = residuals[0] as Residual
+  if (residuals.length === 1) return only
+  return { x: concat(residuals.map(({ x }) => x), 0), source: concat(residuals.map(({ source }) => source), 0) }
+}
+
+/** Past a removed part the stream is unchanged; past an MLP it is the next block's input. */
+function skipPart(part: Part, residual: Residual): Residual {
+  if (isAttention(part)) return residual
+  const { x } = residual
+  residual.source.dispose()
+  return { x, source: x.clone() }
+}

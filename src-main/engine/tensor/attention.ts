@@ -1,0 +1,54 @@
+import { concat, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { batchedProduct } from './products.ts'
+
+/** Query rows per product: the triangle above a chunk's last row is never computed. */
+const chunkRows = 256
+
+export interface AttentionCall {
+  /** Queries [B*K, H/K, T, d], scaled by 1/sqrt(d). */
+  readonly query: Tensor4D
+  /** Keys and values [B*K, S, d], cached positions first. */
+  readonly key: Tensor3D
+  readonly value: Tensor3D
+  /** How many positions back a query sees, itself included. */
+  readonly window: number | undefined
+}
+
+/** Causal attention (arXiv 1706.03762, Eq. 1) of T queries over the S = past + T positions up to their own: [B*K, H/K, T, d]. */
+export function causalAttention(call: AttentionCall): Tensor4D {
+  const tokens = call.query.shape[2]
+  const step = tokens <= chunkRows ? Math.max(1, Math.ceil(tokens / 2)) : chunkRows
+  return tidy(() => {
+    const chunks: Tensor4D[] = []
+    for (let row = 0; row < tokens; row += step) chunks.push(attendRows(call, row, Math.min(step, tokens - row)))
+    return chunks.length === 1 ? (chunks[0] as Tensor4D) : concat(chunks, 2)
+  })
+}
+
+function attendRows({ query, key, value, window }: AttentionCall, row: number, rows: number): Tensor4D {
+  const [groups, perGroup, tokens, headSize] = query.shape
+  const past = key.shape[1] - tokens
+  const last = past + row + rows
+  const first = window === undefined ? 0 : Math.max(0, past + row - window + 1)
+  const seen = last - first
+  const chunk = slice(query, [0, 0, row, 0], [-1, -1, rows, -1]).reshape<Tensor3D>([groups, perGroup * rows, headSize])
+  const keys: Tensor3D = slice(key, [0, first, 0], [-1, seen, -1])
+  const values: Tensor3D = slice(value, [0, first, 0], [-1, seen, -1])
+  let scores = batchedProduct(chunk, keys, true).reshape<Tensor4D>([groups, perGroup, rows, seen])
+  const hidden = hiddenMask(past + row - first, rows, seen, window)
+  if (hidden) scores = scores.add(hidden)
+  const weights = softmax(scores).reshape<Tensor3D>([groups, perGroup * rows, seen])
+  return batchedProduct(weights, values, false).reshape([groups, perGroup, rows, headSize])
+}
+
+/** [rows, seen] to add to scores: row r stands at column `offset + r`. Undefined when nothing is hidden. */
+function hiddenMask(offset: number, rows: number, seen: number, window: number | undefined): Tensor2D | undefined {
+  if (rows === 1) return undefined
+  const mask = new Float32Array(rows * seen)
+  for (let r = 0; r < rows; r++) {
+    const own = offset + r
+    mask.fill(-1e9, r * seen + own + 1, (r + 1) * seen)
+    if (window !== undefined && own - window + 1 > 0) mask.fill(-1e9, r * seen, r * seen + own - window + 1)
+  }
+  return tensor2d(mask, [rows, seen])
+}

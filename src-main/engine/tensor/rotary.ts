@@ -1,0 +1,37 @@
+import { concat, slice, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import type { Rotary } from '#engine/model/spec.ts'
+
+export interface RotaryTables {
+  /** [T, size / 2] each. */
+  readonly cosine: Tensor2D
+  readonly sine: Tensor2D
+  readonly size: number
+}
+
+/** Tables for positions [past, past + tokens). */
+export function rotaryTables(rotary: Rotary, past: number, tokens: number): RotaryTables {
+  const { inverse, scale } = rotary.frequencies(past + tokens)
+  const half = inverse.length
+  const cosine = new Float32Array(tokens * half)
+  const sine = new Float32Array(tokens * half)
+  for (let token = 0; token < tokens; token++) {
+    for (let i = 0; i < half; i++) {
+      const angle = Math.fround((past + token) * Math.fround(inverse[i] ?? 0))
+      cosine[token * half + i] = Math.cos(angle) * scale
+      sine[token * half + i] = Math.sin(angle) * scale
+    }
+  }
+  return { cosine: tensor2d(cosine, [tokens, half]), sine: tensor2d(sine, [tokens, half]), size: rotary.size }
+}
+
+/** Rotates the first `size` dimensions of x [B, heads, T, d] by their position (arXiv 2104.09864, Eq. 34, halves paired as Llama does). */
+export function rotate(x: Tensor4D, { cosine, sine, size }: RotaryTables): Tensor4D {
+  return tidy(() => {
+    const half = size / 2
+    const part = (start: number, length: number): Tensor4D => slice(x, [0, 0, 0, start], [-1, -1, -1, length])
+    const [first, second] = [part(0, half), part(half, half)]
+    const rotated = [first.mul(cosine).sub(second.mul(sine)), second.mul(cosine).add(first.mul(sine))] as Tensor4D[]
+    const rest = x.shape[3] - size
+    return concat(rest > 0 ? [...rotated, part(size, rest)] : rotated, 3)
+  })
+}
