@@ -1,0 +1,53 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import { defineConfig } from 'electron-vite'
+
+const root = import.meta.dirname
+
+/** The entries that exist: a part that is not there yet does not stop the others from being built. */
+function present(entries: Record<string, string>): Record<string, string> {
+  const found = Object.entries(entries).filter(([, file]) => existsSync(join(root, file)))
+  return Object.fromEntries(found.map(([name, file]) => [name, join(root, file)]))
+}
+
+const main = present({
+  window: 'src-main/electron/main.ts',
+  server: 'src-main/server/main.ts',
+  compute: 'src-main/compute/main.ts',
+  cli: 'src-main/cli/main.ts',
+})
+const preload = present({ preload: 'src-main/electron/preload.ts' })
+const renderer = present({ index: 'src-renderer/index.html' })
+const isAny = (entries: Record<string, string>) => Object.keys(entries).length > 0
+
+export default defineConfig({
+  ...(isAny(main) && {
+    main: {
+      publicDir: false,
+      build: {
+        outDir: 'out/main',
+        // No folder for chunks: `import.meta.dirname` must mean the same in an entry and in what it shares.
+        rolldownOptions: { input: main, output: { chunkFileNames: '[name]-[hash].js' } },
+      },
+    },
+  }),
+  ...(isAny(preload) && {
+    preload: {
+      publicDir: false,
+      build: {
+        outDir: 'out/preload',
+        // A sandboxed preload must be one CommonJS file with everything inside.
+        externalizeDeps: false,
+        rolldownOptions: { input: preload, output: { format: 'cjs', entryFileNames: '[name].cjs' } },
+      },
+    },
+  }),
+  ...(isAny(renderer) && {
+    renderer: {
+      root: 'src-renderer',
+      plugins: [svelte()],
+      build: { outDir: join(root, 'out/renderer'), emptyOutDir: true, minify: true, rolldownOptions: { input: renderer } },
+    },
+  }),
+})

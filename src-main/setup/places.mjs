@@ -1,0 +1,83 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { arch, env, platform } from 'node:process'
+
+/**
+ * A tensor runtime in the cache folder.
+ * @typedef {{ folder: string, kind: 'gpu' | 'cpu', version: string }} Runtime
+ */
+
+/** The name of the linked addon inside a runtime's folder. */
+export const addonName = 'tfjs_binding.node'
+
+/** What a runtime's folder says about itself; written last, so that a folder without it is not a runtime. */
+export const descriptionName = 'runtime.json'
+
+/**
+ * The folder under the user's cache that clones and the packaged application share.
+ * @returns {string}
+ */
+export function cacheFolder() {
+  if (env.ESPALIER_CACHE) return env.ESPALIER_CACHE
+  return join(userCacheFolder(), 'espalier')
+}
+
+function userCacheFolder() {
+  if (platform === 'win32') return env.LOCALAPPDATA || join(homedir(), 'AppData', 'Local')
+  if (platform === 'darwin') return join(homedir(), 'Library', 'Caches')
+  return env.XDG_CACHE_HOME || join(homedir(), '.cache')
+}
+
+/**
+ * The folder that holds one folder per tensor runtime.
+ * @returns {string}
+ */
+export function runtimesFolder() {
+  return join(cacheFolder(), 'runtime')
+}
+
+/**
+ * @param {string} version
+ * @param {'gpu' | 'cpu'} kind
+ * @returns {string} the folder's name, for instance `tensorflow-2.21.0-cpu-linux-x64`
+ */
+export function runtimeName(version, kind) {
+  return `tensorflow-${version}-${kind}-${platform}-${arch}`
+}
+
+/**
+ * All runtimes of this platform, the best one first: GPU before CPU, then the newer version.
+ * @returns {Runtime[]}
+ */
+export function runtimeFolders() {
+  const parent = runtimesFolder()
+  if (!existsSync(parent)) return []
+  /** @type {Runtime[]} */
+  const runtimes = []
+  for (const name of readdirSync(parent)) {
+    const match = /^tensorflow-([0-9][^-]*)-(cpu|gpu)-(.+)$/.exec(name)
+    if (!match?.[1] || match[3] !== `${platform}-${arch}`) continue
+    const folder = join(parent, name)
+    if (!existsSync(join(folder, descriptionName)) || !existsSync(join(folder, addonName))) continue
+    runtimes.push({ folder, kind: match[2] === 'gpu' ? 'gpu' : 'cpu', version: match[1] })
+  }
+  return runtimes.sort((one, other) => other.kind.localeCompare(one.kind) || compareVersions(other.version, one.version))
+}
+
+/**
+ * The runtime that the engine should load, or undefined when set-up has left none.
+ * @returns {Runtime | undefined}
+ */
+export function findRuntime() {
+  return runtimeFolders()[0]
+}
+
+/**
+ * @param {string} one
+ * @param {string} other
+ * @returns {number} negative when `one` is the older version
+ */
+export function compareVersions(one, other) {
+  return one.localeCompare(other, 'en', { numeric: true })
+}

@@ -1,0 +1,20 @@
+import { env } from 'node:process'
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import { defineConfig } from 'vitest/config'
+
+// Two processes on two cores: each that loads TensorFlow takes 400 MB and must not start a thread for every core.
+env.TF_NUM_INTRAOP_THREADS ??= '1'
+env.TF_CPP_MIN_LOG_LEVEL ??= '2'
+
+export default defineConfig({
+  plugins: [svelte()],
+  test: {
+    name: 'node',
+    environment: 'node',
+    include: ['test/**/*.test.ts'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+})
