@@ -8,8 +8,8 @@ export function runQueueTable(db: Database) {
   const enqueue = db.prepare("UPDATE runs SET status = 'queued', queue_position = ?, owner = NULL, wish = NULL, problem = NULL, ended_at = NULL, progress = NULL WHERE number = ?")
   const next = db.prepare("SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number LIMIT 1")
   const claim = db.prepare(`
-    UPDATE runs SET status = 'running', owner = ?, device = ?, wish = NULL, queue_position = NULL, attempts = attempts + 1,
-      started_at = coalesce(started_at, ?), ended_at = NULL, problem = NULL, progress = NULL WHERE number = ? RETURNING *`)
+    UPDATE runs SET status = 'running', owner = @owner, device = @device, wish = NULL, queue_position = NULL, attempts = attempts + 1,
+      started_at = coalesce(started_at, @now), attempt_at = @now, ended_at = NULL, problem = NULL, progress = NULL WHERE number = @number RETURNING *`)
   const waiting = db.prepare("SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number")
   const running = db.prepare("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
   const place = db.prepare('UPDATE runs SET queue_position = ? WHERE number = ?')
@@ -27,12 +27,12 @@ export function runQueueTable(db: Database) {
     claimNext(owner: string, device: string, now: number): RunRow | undefined {
       return immediately(db, () => {
         const row = next.get() as RunRow | undefined
-        return row && (claim.get(owner, device, now, row.number) as RunRow)
+        return row && (claim.get({ owner, device, now, number: row.number }) as RunRow)
       })
     },
     /** Claims one given run, for a process that does its own run and leaves the queue alone. */
     claim(number: number, owner: string, device: string, now: number): RunRow {
-      return claim.get(owner, device, now, number) as RunRow
+      return claim.get({ number, owner, device, now }) as RunRow
     },
     /** Puts a waiting run before another, or last; all positions are written anew, so that they stay whole numbers. */
     move(number: number, before: number | null): void {

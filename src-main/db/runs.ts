@@ -42,6 +42,7 @@ export interface RunRow {
   attempts: number
   created_at: number
   started_at: number | null
+  attempt_at: number | null
   ended_at: number | null
   seconds: number | null
   parent: string | null

@@ -58,6 +58,7 @@ CREATE TABLE runs (
   attempts INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL,
   started_at INTEGER,
+  attempt_at INTEGER,
   ended_at INTEGER,
   seconds REAL,
   parent TEXT,

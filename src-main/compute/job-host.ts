@@ -1,0 +1,16 @@
+import type { ComputeTask } from '#contract/compute-messages.ts'
+
+/** What a job in the compute process can ask of the main side. */
+export interface JobHost {
+  steps: { get(name: string): Promise<unknown | undefined>; put(name: string, value: unknown): Promise<void> }
+  emit(event: unknown): void
+  signal: AbortSignal
+  /** Aborts when one column of a generation is stopped, or all of it. */
+  columnSignal(column: number): AbortSignal
+}
+
+/** Does the tasks of the compute process; tests bring another one. */
+export interface TaskPerformer {
+  version: string
+  perform(task: ComputeTask, host: JobHost): Promise<unknown>
+}

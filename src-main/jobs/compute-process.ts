@@ -1,0 +1,84 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { totalmem } from 'node:os'
+import { computeProtocol, type FromCompute, fromCompute, type ToCompute } from '#contract/compute-messages.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { explainExit } from './explain-exit.ts'
+
+/** The program and its arguments, for example Node and `compute/main.ts`. */
+export type ComputeCommand = readonly [string, ...string[]]
+
+export interface ComputeProcessOptions {
+  command: ComputeCommand
+  environment: Record<string, string>
+  handshakeMilliseconds: number
+  onMessage(message: FromCompute): void
+  onOutput(chunk: string): void
+  /** Called once, when the process has ended and its last output has been read. */
+  onEnd(error: EspalierError): void
+}
+
+export interface ComputeProcess {
+  pid: number | undefined
+  node: string
+  send(message: ToCompute): void
+  kill(): void
+}
+
+/** The end of the output that explains a death. */
+const keptOutput = 8000
+/** After the exit, how long its last output may take. */
+const drainMilliseconds = 500
+
+/** Starts a compute process and waits until it has said that it speaks the same protocol. */
+export function startComputeProcess(options: ComputeProcessOptions): Promise<ComputeProcess> {
+  const [program, ...parameters] = options.command
+  const child = spawn(program, parameters, { env: options.environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], serialization: 'json', windowsHide: true })
+  let output = ''
+  let memoryBytes = 0
+  const keep = (chunk: Buffer) => {
+    output = (output + chunk.toString()).slice(-keptOutput)
+    options.onOutput(chunk.toString())
+  }
+  child.stdout?.on('data', keep)
+  child.stderr?.on('data', keep)
+  return new Promise((resolve, reject) => {
+    const fail = (error: EspalierError) => {
+      child.kill('SIGKILL')
+      reject(error)
+    }
+    const late = setTimeout(() => fail(new EspalierError('internal', `The compute process did not answer within ${options.handshakeMilliseconds / 1000} s. ${output.slice(-500)}`.trim())), options.handshakeMilliseconds)
+    whenEnded(child, (code, signal) => {
+      clearTimeout(late)
+      const error = explainExit({ code, signal, output, memoryBytes, totalBytes: totalmem() })
+      reject(error)
+      options.onEnd(error)
+    })
+    child.on('message', (raw) => {
+      const parsed = fromCompute.safeParse(raw)
+      if (!parsed.success) return keep(Buffer.from(`Unreadable message: ${parsed.error.message}\n`))
+      const message = parsed.data
+      if (message.type === 'alive') memoryBytes = message.memoryBytes
+      if (message.type !== 'ready') return options.onMessage(message)
+      clearTimeout(late)
+      if (message.protocol !== computeProtocol) return fail(new EspalierError('internal', `The compute process speaks protocol ${message.protocol}, this program ${computeProtocol}. Build both again.`))
+      resolve({ pid: child.pid, node: message.node, send: (sent) => void (child.connected && child.send(sent, () => {})), kill: () => void child.kill('SIGKILL') })
+    })
+  })
+}
+
+/** Calls back once: after exit and its last output, or when the program could not be started at all. */
+function whenEnded(child: ChildProcess, ended: (code: number | null, signal: NodeJS.Signals | null) => void): void {
+  let told = false
+  const tell = (code: number | null, signal: NodeJS.Signals | null) => {
+    if (told) return
+    told = true
+    ended(code, signal)
+  }
+  child.on('error', (error) => {
+    if (child.pid !== undefined) return
+    child.stderr?.emit('data', Buffer.from(`${error.message}\n`))
+    tell(null, null)
+  })
+  child.on('close', tell)
+  child.on('exit', (code, signal) => setTimeout(() => tell(code, signal), drainMilliseconds).unref())
+}

@@ -1,0 +1,19 @@
+/** Names that a compute process may see: where programs and caches are, which GPU, how many threads. Never a token. */
+const allowed = [
+  /^(PATH|HOME|USER|LOGNAME|LANG|TZ|TMPDIR|TEMP|TMP|SHELL)$/,
+  /^(SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|PATHEXT|USERPROFILE|APPDATA|LOCALAPPDATA|PROGRAMDATA)$/,
+  /^(LC|XDG|CUDA|NVIDIA|TF|XLA|OMP|MKL|OPENBLAS|KMP|ESPALIER)_/,
+  /^(LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|HF_HOME|HF_HUB_CACHE|HF_ENDPOINT|HF_HUB_OFFLINE)$/,
+  /^(HTTPS?|NO|ALL)_PROXY$/,
+  /^(SSL_CERT_FILE|SSL_CERT_DIR|NODE_EXTRA_CA_CERTS)$/,
+]
+const secret = /TOKEN|SECRET|PASSWORD|KEY$/
+
+/** The part of an environment that a compute process gets, with what its device adds. */
+export function hermeticEnvironment(environment: NodeJS.ProcessEnv, added: Record<string, string> = {}): Record<string, string> {
+  const kept = Object.entries(environment).filter(([name]) => {
+    const upper = name.toUpperCase()
+    return allowed.some((pattern) => pattern.test(upper)) && !secret.test(upper)
+  })
+  return { ...Object.fromEntries(kept.map(([name, value]) => [name, value ?? ''])), ...added }
+}

@@ -1,0 +1,49 @@
+import { EspalierError, type ErrorCode } from '#contract/errors.ts'
+
+export interface Exit {
+  code: number | null
+  signal: NodeJS.Signals | null
+  /** The end of what the process wrote. */
+  output: string
+  /** The last resident size it reported. */
+  memoryBytes: number
+  totalBytes: number
+}
+
+const allocationFailure = /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|Array buffer allocation failed|Invalid typed array length/i
+
+/** A process that held more than this share of the machine and was killed most likely ran it out of memory. */
+const suspiciousShare = 0.6
+
+/** Why a compute process ended, for people. */
+export function explainExit({ code, signal, output, memoryBytes, totalBytes }: Exit): EspalierError {
+  const ended = signal === null ? `with code ${code}` : `by ${signal}`
+  const killedFull = signal === 'SIGKILL' && memoryBytes > suspiciousShare * totalBytes
+  if (killedFull || allocationFailure.test(output)) {
+    return new EspalierError('out-of-memory', `The machine ran out of memory: the compute process ended ${ended} while it held ${gigabytes(memoryBytes)}.`, { memoryBytes })
+  }
+  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, { code, signal, output: output.slice(-2000) })
+}
+
+/** An error of a job; a failed allocation is told apart from other failures. */
+export function explainError(error: { code: ErrorCode; message: string; details?: Record<string, unknown> | undefined }): EspalierError {
+  const code = error.code === 'internal' && allocationFailure.test(error.message) ? 'out-of-memory' : error.code
+  return new EspalierError(code, error.message, error.details)
+}
+
+/** What to try, by the kind of problem; null where the message says it already. */
+export function adviceFor(error: EspalierError, limitBytes: number | undefined): string | null {
+  if (error.code === 'out-of-memory') {
+    const held = typeof error.details?.memoryBytes === 'number' ? error.details.memoryBytes : undefined
+    const suggestion = limitBytes !== undefined ? limitBytes / 2 : held !== undefined && held > 0 ? held / 2 : undefined
+    return `Set the memory limit${suggestion === undefined ? '' : ` to ${gigabytes(suggestion)} or less`}: weights that do not fit are then read block by block. Fewer or shorter calibration windows help too. Resuming goes on from the last finished step.`
+  }
+  if (error.code === 'disk') return 'Free some space on the disk, then resume: finished steps are kept.'
+  if (error.code === 'unreachable') return 'Check the connection, or put the data on this machine and name its path; then resume.'
+  if (error.code === 'internal') return 'Resume to go on from the last finished step. If it happens again, the log and the diagnostics say more.'
+  return null
+}
+
+function gigabytes(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(bytes / 1e6))} MB`
+}

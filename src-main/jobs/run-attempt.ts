@@ -1,0 +1,107 @@
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Listener } from '#contract/events.ts'
+import type { RunRequest } from '#contract/run-request.ts'
+import type { History } from '#db/history.ts'
+import type { RunRow } from '#db/runs.ts'
+import type { ComputeHost, Job } from './compute-host.ts'
+import { adviceFor } from './explain-exit.ts'
+import type { RunLogs } from './run-log.ts'
+import { type RunRecorder, runRecorder, toDiskError } from './run-recorder.ts'
+
+/** How long to wait before writing an outcome again that a full disk refused. */
+const rewriteMilliseconds = 2000
+
+export interface Attempt {
+  row: RunRow
+  /** From now on nothing of this attempt is written; its process is asked to stop. */
+  abandon(): void
+  /** Settles when the device is free again. */
+  over: Promise<void>
+}
+
+export interface AttemptParts {
+  history: History
+  logs: RunLogs
+  emit: Listener
+  host: ComputeHost
+  row: RunRow
+  changed(): void
+}
+
+/** Does a claimed run on a host, until its row says how it ended. */
+export function attemptRun({ history, logs, emit, host, row, changed }: AttemptParts): Attempt {
+  const recorder = runRecorder(history, row, emit)
+  let abandoned = false
+  let refusal: unknown
+  const request = requestOf(history, row)
+  logs.append(row.id, `--- attempt ${row.attempts}, ${new Date().toISOString()}\n`)
+  const job: Job = host.perform(
+    { kind: 'run', request },
+    {
+      onEvent(event) {
+        if (abandoned || refusal !== undefined) return
+        try {
+          recorder.event(event)
+        } catch (thrown) {
+          refusal = toDiskError(thrown)
+          job.cancel()
+        }
+      },
+      onOutput: (chunk) => logs.append(row.id, chunk),
+      getStep: recorder.getStep,
+      putStep(name, value) {
+        if (abandoned) throw new EspalierError('cancelled', 'Cancelled.')
+        recorder.putStep(name, value)
+      },
+    },
+  )
+  const environment = () => ({ platform: `${process.platform} ${process.arch}`, node: host.node ?? process.version, device: row.device, memoryBytes: request.memoryBytes ?? null })
+  const over = job.result.then(
+    (result) => settle(() => (refusal === undefined ? finishOrFail(recorder, result, environment(), request) : fail(recorder, refusal, request))),
+    (thrown) => settle(() => fail(recorder, refusal ?? thrown, request)),
+  )
+
+  async function settle(write: () => void): Promise<void> {
+    while (!abandoned) {
+      try {
+        write()
+        return changed()
+      } catch {
+        // Only a disk that refuses can bring us here; the outcome is kept and written when there is space.
+        await new Promise((resolve) => setTimeout(resolve, rewriteMilliseconds).unref())
+      }
+    }
+  }
+
+  return {
+    row,
+    over,
+    abandon() {
+      abandoned = true
+      job.cancel()
+    },
+  }
+}
+
+/** The request as it was made, with the place where the model is now. */
+function requestOf(history: History, row: RunRow): RunRequest {
+  const request = history.documents.request(row.number)
+  return { ...request, model: history.models.find(row.model)?.path ?? request.model }
+}
+
+function finishOrFail(recorder: RunRecorder, result: unknown, environment: Parameters<RunRecorder['finish']>[1], request: RunRequest): void {
+  try {
+    recorder.finish(result, environment)
+  } catch (thrown) {
+    if (toDiskError(thrown) !== thrown) throw thrown
+    fail(recorder, thrown, request)
+  }
+}
+
+/** A process that died by itself interrupts a run; an error of the run fails it. */
+function fail(recorder: RunRecorder, thrown: unknown, { memoryBytes }: RunRequest): void {
+  const message = toErrorMessage(thrown)
+  const error = new EspalierError(message.code, message.message, message.details)
+  const died = message.code === 'internal' && message.details !== undefined && 'signal' in message.details
+  recorder.fail({ code: message.code, message: message.message, advice: adviceFor(error, memoryBytes) }, died || message.code === 'cancelled' ? 'interrupted' : 'failed')
+}

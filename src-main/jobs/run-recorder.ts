@@ -1,0 +1,105 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Listener } from '#contract/events.ts'
+import { type RunDocument, runDocument } from '#contract/run.ts'
+import { type RunEvent, runEvent } from '#contract/run-events.ts'
+import type { RunEnvironment, RunProblem } from '#contract/runs.ts'
+import { isDiskError } from '#db/database.ts'
+import type { History } from '#db/history.ts'
+import { flattenParameters } from '#db/parameters.ts'
+import type { RunPatch, RunRow } from '#db/runs.ts'
+
+/** Progress comes many times a second; listeners get it this often, the file less often. */
+const progressToldMilliseconds = 100
+const progressKeptMilliseconds = 2000
+
+export type RunRecorder = ReturnType<typeof runRecorder>
+
+/** Writes down what one attempt of a run tells, and passes it on. */
+export function runRecorder(history: History, row: RunRow, emit: Listener) {
+  const { number, id } = row
+  let toldAt = 0
+  let keptAt = 0
+  const scopeOf = (name: string) => (name.startsWith('shared:') && row.experiment !== null ? `${row.experiment}/${row.model}` : id)
+
+  function recordProgress(event: Extract<RunEvent, { type: 'progress' }>): void {
+    const at = Date.now()
+    const finished = event.progress.done >= event.progress.total
+    if (at - toldAt < progressToldMilliseconds && !finished) return
+    toldAt = at
+    if (at - keptAt > progressKeptMilliseconds || finished) {
+      keptAt = at
+      history.runs.patch(number, { progress: event.progress })
+    }
+    emit({ name: 'run event', data: { run: id, recorded: { sequence: history.events.lastSequence(number), at, event } } })
+  }
+
+  function keep(event: RunEvent, at: number) {
+    if (event.type === 'measure') history.measures.add(number, event.measure, at)
+    if (event.type === 'width') history.documents.set(number, { width: { kept: event.kept, of: event.of } })
+    if (event.type !== 'neuron scores') return history.events.add(number, event, at)
+    history.documents.set(number, { neuronScores: { scores: event.scores, cuts: event.cuts } })
+    // The scores are long and stand in the run's document; the event says that they came.
+    return { ...history.events.add(number, { ...event, scores: [] }, at), event }
+  }
+
+  return {
+    event(raw: unknown): void {
+      const parsed = runEvent.safeParse(raw)
+      const event: RunEvent = parsed.success ? parsed.data : { type: 'note', text: `Something the run told could not be kept: ${parsed.error.issues[0]?.message ?? 'unreadable'}` }
+      if (event.type === 'progress') return recordProgress(event)
+      const recorded = history.transaction(() => keep(event, Date.now()))
+      emit({ name: 'run event', data: { run: id, recorded } })
+    },
+    getStep: (name: string) => history.steps.get(scopeOf(name), name),
+    putStep(name: string, value: unknown): void {
+      try {
+        history.steps.put(scopeOf(name), name, value, Date.now())
+      } catch (thrown) {
+        throw toDiskError(thrown)
+      }
+    },
+    /** The result of the run: everything that its page and its comparisons need, in one transaction. */
+    finish(result: unknown, environment: Omit<RunEnvironment, 'version' | 'backend'>): void {
+      const document = runDocument.parse(result)
+      history.transaction(() => {
+        const end = ended(row)
+        history.runs.patch(number, { ...end, status: 'done', reached: document.sparsity.reached, has_plan: true, progress: null, problem: null })
+        history.documents.set(number, {
+          resolved: document.options,
+          environment: { ...environment, version: document.version, backend: document.backend },
+          plan: document.plan,
+          answers: document.answers ?? [],
+          remarks: document.notes,
+          phaseSeconds: document.seconds,
+        })
+        history.runs.setParameters(number, flattenParameters(history.documents.request(number), document.options))
+        addMissing(history, number, document, end.ended_at)
+      })
+    },
+    fail(problem: RunProblem, status: 'failed' | 'interrupted'): void {
+      history.runs.patch(number, { ...ended(row), status, problem })
+    },
+  }
+}
+
+/** What an attempt leaves in its row when it ends, however it ends. */
+export function ended(row: Pick<RunRow, 'seconds' | 'attempt_at'>): RunPatch & { ended_at: number } {
+  const now = Date.now()
+  return { owner: null, wish: null, ended_at: now, seconds: (row.seconds ?? 0) + (now - (row.attempt_at ?? now)) / 1000 }
+}
+
+export function toDiskError(thrown: unknown): unknown {
+  if (!isDiskError(thrown)) return thrown
+  return new EspalierError('disk', `The history could not be written: ${thrown instanceof Error ? thrown.message : thrown}. Free some space on the disk.`)
+}
+
+/** Measures and decisions that the result has but no event told. */
+function addMissing(history: History, number: number, document: RunDocument, at: number): void {
+  const known = history.measures.ofRuns([number]).get(number) ?? []
+  for (const measure of document.measures) {
+    if (known.some(({ name, dataset, value }) => name === measure.name && dataset === measure.dataset && value === measure.value)) continue
+    history.measures.add(number, measure, at)
+  }
+  const rounds = new Set(history.events.decisions(number).map(({ round }) => round))
+  for (const decision of document.decisions) if (!rounds.has(decision.round)) history.events.add(number, { type: 'decision', decision }, at)
+}
