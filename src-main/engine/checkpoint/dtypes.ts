@@ -34,25 +34,6 @@ export function isDtype(value: unknown): value is Dtype {
 // Loops run over a scratch of this many elements: arrays on aligned memory are several times slower to index than to copy.
 const chunk = 16384
 
-let halfTable: Uint32Array | undefined
-
-/** The bits of the float32 that equals a float16, by the float16's bits. */
-function halfBits(): Uint32Array {
-  halfTable ??= Uint32Array.from({ length: 65536 }, (_, half) => halfToSingleBits(half))
-  return halfTable
-}
-
-function halfToSingleBits(half: number): number {
-  const sign = (half & 0x8000) << 16
-  const exponent = (half >>> 10) & 0x1f
-  const fraction = half & 0x3ff
-  if (exponent === 31) return (sign | 0x7f800000 | (fraction << 13)) >>> 0
-  if (exponent > 0) return (sign | ((exponent + 112) << 23) | (fraction << 13)) >>> 0
-  if (fraction === 0) return sign >>> 0
-  const shift = Math.clz32(fraction) - 21
-  return (sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13)) >>> 0
-}
-
 /**
  * Float32 values of little-endian bytes. F32 on a multiple of four bytes is a view on the same memory, not a copy.
  * I64 and U64 are rounded to the nearest float32, as F64 is.
@@ -82,12 +63,7 @@ type Converter = (bytes: Uint8Array, out: Float32Array) => void
 const converters: Record<Dtype, Converter> = {
   F64: (bytes, out) => out.set(new Float64Array(bytes.buffer)),
   F32: (bytes, out) => out.set(new Float32Array(bytes.buffer)),
-  F16: (bytes, out) => {
-    const table = halfBits()
-    const source = new Uint16Array(bytes.buffer)
-    const bits = new Uint32Array(out.buffer)
-    for (let i = 0; i < source.length; i++) bits[i] = table[source[i] as number] as number
-  },
+  F16: (bytes, out) => out.set(new Float16Array(bytes.buffer)),
   BF16: (bytes, out) => {
     const source = new Uint16Array(bytes.buffer)
     const bits = new Uint32Array(out.buffer)
@@ -114,34 +90,19 @@ function convertBig(source: BigInt64Array | BigUint64Array, out: Float32Array): 
  */
 export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-  const round = dtype === 'BF16' ? roundToBrain : roundToHalf
+  if (dtype === 'F16') return new Uint8Array(new Float16Array(values).buffer)
   const result = new Uint16Array(values.length)
   for (let first = 0; first < values.length; first += chunk) {
     const bits = new Uint32Array(values.slice(first, first + chunk).buffer)
-    for (let i = 0; i < bits.length; i++) result[first + i] = round(bits[i] as number)
+    for (let i = 0; i < bits.length; i++) result[first + i] = roundToBrain(bits[i] as number)
   }
   return new Uint8Array(result.buffer)
 }
 
+/** The upper half of a float32's bits, rounded; a NaN stays one. */
 function roundToBrain(bits: number): number {
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
-}
-
-function roundToHalf(bits: number): number {
-  const sign = (bits >>> 16) & 0x8000
-  const exponent = (bits >>> 23) & 0xff
-  const fraction = bits & 0x7fffff
-  if (exponent === 0xff) return sign | 0x7c00 | (fraction === 0 ? 0 : (fraction >>> 13) | 0x200)
-  if (exponent > 142) return sign | 0x7c00
-  if (exponent < 102) return sign
-  // Below 2^-14 the float16 is subnormal: the hidden bit becomes explicit and the fraction is shifted further.
-  const shift = exponent < 113 ? 126 - exponent : 13
-  const value = exponent < 113 ? fraction | 0x800000 : fraction | ((exponent - 112) << 23)
-  const kept = value >>> shift
-  const rest = value & ((1 << shift) - 1)
-  const half = 1 << (shift - 1)
-  return sign | (kept + (rest > half || (rest === half && (kept & 1) === 1) ? 1 : 0))
 }
 
 /** How many values are NaN or infinite. */

@@ -12,7 +12,7 @@ export function parseObject(text: string, where: string): JsonObject {
   try {
     value = JSON.parse(text.replace(/^\uFEFF/, ''))
   } catch (error) {
-    throw new EspalierError('invalid', `${where} is not JSON: ${(error as Error).message}.`)
+    throw new EspalierError('invalid', `${where} is not JSON: ${reasonOf(error)}.`)
   }
   if (!isObject(value)) throw new EspalierError('invalid', `${where} must hold a JSON object, it holds ${describe(value)}.`)
   return value
@@ -40,4 +40,9 @@ export function findDuplicateKey(json: string): string | undefined {
     }
   }
   return undefined
+}
+
+/** What a thrown value says, without its full stop, to end a sentence with. */
+export function reasonOf(thrown: unknown): string {
+  return (thrown instanceof Error ? thrown.message : String(thrown)).trim().replace(/\.+$/, '')
 }

@@ -1,22 +1,47 @@
 import { createReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import type { RecordBatch } from 'apache-arrow'
 import { EspalierError } from '#contract/errors.ts'
+import { reasonOf } from '../checkpoint/json.ts'
 import { textFields } from './json-lines.ts'
 
-/** The text column of an Arrow IPC file (stream or file form), one record batch in memory at a time. */
+/** The text column of an uncompressed Arrow IPC file (stream or file form), one record batch in memory at a time. */
 export async function* readArrow(file: string): AsyncGenerator<string> {
+  for await (const batch of readArrowBatches(file)) yield* textsOf(batch, file)
+}
+
+/** The record batches of an uncompressed Arrow IPC file, one in memory at a time. */
+export async function* readArrowBatches(file: string): AsyncGenerator<RecordBatch> {
+  await checkEnd(file)
   const { RecordBatchReader } = await import('apache-arrow')
   const stream = createReadStream(file)
   try {
     const reader = await RecordBatchReader.from(stream)
     await reader.open()
-    for await (const batch of reader) yield* textsOf(batch as RecordBatch, file)
+    for await (const batch of reader) yield batch as RecordBatch
   } catch (error) {
     if (error instanceof EspalierError) throw error
-    throw new EspalierError('invalid', `${file} is no readable Arrow file: ${(error as Error).message}. Fetch it again.`, { file })
+    throw new EspalierError('invalid', `${file} is no readable Arrow file: ${reasonOf(error)}. Save it again, uncompressed.`, { file })
   } finally {
     stream.destroy()
   }
+}
+
+// A stream ends with this mark, a file with its own name. Without them it was cut, perhaps between two batches, where nothing else tells.
+const streamEnd = 'ffffffff00000000'
+const fileEnd = Buffer.from('ARROW1').toString('hex')
+
+async function checkEnd(file: string): Promise<void> {
+  const handle = await open(file)
+  try {
+    const { size } = await handle.stat()
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, Math.max(0, size - 8))
+    const end = buffer.toString('hex', 0, bytesRead)
+    if (end === streamEnd || end.endsWith(fileEnd)) return
+  } finally {
+    await handle.close()
+  }
+  throw new EspalierError('invalid', `${file} does not end as an Arrow file does. It is cut off or no Arrow file: fetch it again.`, { file })
 }
 
 function* textsOf(batch: RecordBatch, file: string): Generator<string> {

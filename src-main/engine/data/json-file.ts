@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { describe } from '../checkpoint/json.ts'
+import { describe, reasonOf } from '../checkpoint/json.ts'
 import { parseJsonLines, takeText } from './json-lines.ts'
 import type { TextSource } from './source.ts'
 import { joinChunks, readChunks } from './text-file.ts'
@@ -22,7 +22,7 @@ function parseArray(text: string, file: string): unknown[] {
   try {
     return JSON.parse(text) as unknown[]
   } catch (error) {
-    throw new EspalierError('invalid', `${file} is not JSON: ${(error as Error).message}.`, { file })
+    throw new EspalierError('invalid', `${file} is not JSON: ${reasonOf(error)}.`, { file })
   }
 }
 

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { describe, isObject } from '../checkpoint/json.ts'
+import { describe, isObject, reasonOf } from '../checkpoint/json.ts'
 import { readChunks } from './text-file.ts'
 
 /** Names that the text of a document goes by, the first found is used. */
@@ -12,10 +12,16 @@ export async function* readJsonLines(file: string): AsyncGenerator<string> {
 
 /** Documents of JSON lines that come in pieces. Empty lines are passed over. */
 export async function* parseJsonLines(chunks: AsyncIterable<string>, file: string): AsyncGenerator<string> {
+  for await (const { value, where } of parseJsonValues(chunks, file)) yield takeText(value, where)
+}
+
+/** The values of JSON lines, each with the line it stands on. Empty lines are passed over. */
+export async function* parseJsonValues(chunks: AsyncIterable<string>, file: string): AsyncGenerator<{ value: unknown; where: string }> {
   let number = 0
   for await (const line of splitLines(chunks)) {
     number++
-    if (line.trim() !== '') yield parseLine(line, `Line ${number} of ${file}`)
+    const where = `Line ${number} of ${file}`
+    if (line.trim() !== '') yield { value: parseLine(line, where), where }
   }
 }
 
@@ -33,14 +39,12 @@ async function* splitLines(chunks: AsyncIterable<string>): AsyncGenerator<string
   if (rest !== '') yield rest
 }
 
-function parseLine(line: string, where: string): string {
-  let value: unknown
+function parseLine(line: string, where: string): unknown {
   try {
-    value = JSON.parse(line)
+    return JSON.parse(line)
   } catch (error) {
-    throw new EspalierError('invalid', `${where} is not JSON: ${(error as Error).message}.`)
+    throw new EspalierError('invalid', `${where} is not JSON: ${reasonOf(error)}.`)
   }
-  return takeText(value, where)
 }
 
 /** The text of one document: a string, or an object's text field; null counts as empty. */

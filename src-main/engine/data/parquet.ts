@@ -1,19 +1,30 @@
 import type { AsyncBuffer, FileMetaData } from 'hyparquet'
 import { EspalierError } from '#contract/errors.ts'
+import { reasonOf } from '../checkpoint/json.ts'
 import { textFields } from './json-lines.ts'
 
 /** The text column of a Parquet file, one row group in memory at a time. */
 export async function* readParquet(file: string): AsyncGenerator<string> {
+  let column = ''
+  const choose = (metadata: FileMetaData) => {
+    column = findColumn(metadata, file)
+    return [column]
+  }
+  for await (const row of readParquetRows(file, choose)) yield toText(row[column], column, file)
+}
+
+/** The rows of a Parquet file with the columns chosen (all of them when undefined), one row group in memory at a time. */
+export async function* readParquetRows(file: string, choose: (metadata: FileMetaData) => string[] | undefined): AsyncGenerator<Record<string, unknown>> {
   const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import('hyparquet')
   const { compressors } = await import('hyparquet-compressors')
   const buffer: AsyncBuffer = await asyncBufferFromFile(file)
   const metadata = await parquetMetadataAsync(buffer).catch((error: Error) => broken(file, error))
-  const column = findColumn(metadata, file)
+  const columns = choose(metadata)
   let rowStart = 0
   for (const group of metadata.row_groups) {
     const rowEnd = rowStart + Number(group.num_rows)
-    const rows = await parquetReadObjects({ file: buffer, metadata, columns: [column], rowStart, rowEnd, compressors }).catch((error: Error) => broken(file, error))
-    for (const row of rows) yield toText(row[column], column, file)
+    const range = { file: buffer, metadata, ...(columns ? { columns } : {}), rowStart, rowEnd, compressors }
+    yield* await parquetReadObjects(range).catch((error: Error) => broken(file, error))
     rowStart = rowEnd
   }
 }
@@ -32,5 +43,5 @@ function toText(value: unknown, column: string, file: string): string {
 }
 
 function broken(file: string, error: Error): never {
-  throw new EspalierError('invalid', `${file} is no readable Parquet file: ${error.message}. Fetch it again.`, { file })
+  throw new EspalierError('invalid', `${file} is no readable Parquet file: ${reasonOf(error)}. Fetch it again.`, { file })
 }

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { EspalierError } from '#contract/errors.ts'
+import { reasonOf } from '../checkpoint/json.ts'
 
 // V8 holds no longer strings.
 const longestText = 2 ** 29 - 1024
@@ -26,7 +27,7 @@ export async function* readChunks(file: string): AsyncGenerator<string> {
 function explain(error: unknown, file: string): unknown {
   if (!(error instanceof Error)) return error
   const code = 'code' in error ? String(error.code) : ''
-  if (code.startsWith('Z_')) return new EspalierError('invalid', `${file} is broken gzip: ${error.message}. Fetch it again.`, { file })
+  if (code.startsWith('Z_')) return new EspalierError('invalid', `${file} is broken gzip: ${reasonOf(error)}. Fetch it again.`, { file })
   if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return new EspalierError('invalid', `${file} is not UTF-8 text. Convert it to UTF-8.`, { file })
   return error
 }

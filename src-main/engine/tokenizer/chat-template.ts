@@ -1,5 +1,6 @@
 import { Template } from '@huggingface/jinja'
 import { EspalierError } from '#contract/errors.ts'
+import { reasonOf } from '../checkpoint/json.ts'
 
 export interface ChatMessage {
   role: string
@@ -22,7 +23,7 @@ export class ChatTemplate {
     try {
       this.#template = new Template(source)
     } catch (error) {
-      throw new EspalierError('invalid', `The model's chat template cannot be read: ${(error as Error).message}.`)
+      throw new EspalierError('invalid', `The model's chat template cannot be read: ${reasonOf(error)}.`)
     }
   }
 
@@ -31,7 +32,7 @@ export class ChatTemplate {
     try {
       return this.#template.render({ messages, add_generation_prompt: addGenerationPrompt, ...this.#tokens })
     } catch (error) {
-      throw new EspalierError('invalid', `The model's chat template refuses these messages: ${(error as Error).message}.`)
+      throw new EspalierError('invalid', `The model's chat template refuses these messages: ${reasonOf(error)}.`)
     }
   }
 }

@@ -1,5 +1,6 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { EspalierError } from '#contract/errors.ts'
+import { reasonOf } from '../checkpoint/json.ts'
 import { findBorder } from './borders.ts'
 import { type ChatMessage, type ChatOptions, ChatTemplate } from './chat-template.ts'
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
@@ -73,7 +74,7 @@ function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
   try {
     return new Library(complete, settings)
   } catch (error) {
-    throw new EspalierError('invalid', `${where} cannot be used: ${(error as Error).message}. Use a tokenizer.json of a BPE, Unigram or WordPiece model.`)
+    throw new EspalierError('invalid', `${where} cannot be used: ${reasonOf(error)}. Use a tokenizer.json of a BPE, Unigram or WordPiece model.`)
   }
 }
 
