@@ -1,0 +1,34 @@
+/** Natural logarithms of the probabilities of logits [V], in float64. */
+export function logProbabilities(logits: ArrayLike<number>): Float64Array {
+  let top = Number.NEGATIVE_INFINITY
+  for (let i = 0; i < logits.length; i++) top = Math.max(top, logits[i] ?? top)
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += Math.exp((logits[i] ?? 0) - top)
+  const shift = top + Math.log(sum)
+  return Float64Array.from(logits, (logit) => logit - shift)
+}
+
+/** Indices of the `count` largest values, largest first; equal ones by lower index. */
+export function topIndices(values: ArrayLike<number>, count: number): number[] {
+  const best: number[] = []
+  for (let index = 0; index < values.length; index++) {
+    const value = values[index] ?? 0
+    if (best.length === count && value <= (values[best[count - 1] as number] ?? 0)) continue
+    let place = best.length
+    while (place > 0 && (values[best[place - 1] as number] ?? 0) < value) place--
+    best.splice(place, 0, index)
+    if (best.length > count) best.pop()
+  }
+  return best
+}
+
+/** Tokens that would complete an n-gram which `ids` already holds. */
+export function repeatedNgramEnds(ids: readonly number[], size: number): Set<number> {
+  const ends = new Set<number>()
+  if (size <= 0 || ids.length + 1 < size) return ends
+  const prefix = ids.slice(ids.length - size + 1)
+  for (let start = 0; start + size <= ids.length; start++) {
+    if (prefix.every((id, i) => ids[start + i] === id)) ends.add(ids[start + size - 1] as number)
+  }
+  return ends
+}

@@ -1,0 +1,50 @@
+import { logProbabilities, topIndices } from './probabilities.ts'
+
+export interface SamplingSettings {
+  readonly temperature: number
+  readonly topK: number
+  readonly topP: number
+  readonly minP: number
+  readonly repetitionPenalty: number
+}
+
+/** Divides positive and multiplies negative logits of tokens that occurred (arXiv 1909.05858, section 4.1). */
+function penalizeRepeats(logits: Float32Array, ids: readonly number[], penalty: number): Float32Array {
+  if (penalty === 1) return logits
+  const result = logits.slice()
+  for (const id of new Set(ids)) {
+    const logit = result[id] ?? 0
+    result[id] = logit > 0 ? logit / penalty : logit * penalty
+  }
+  return result
+}
+
+/** Token ids that top-k, top-p and min-p leave, with their probabilities made to sum to 1; likeliest first. */
+export function candidates(logits: Float32Array, ids: readonly number[], settings: SamplingSettings): { id: number; probability: number }[] {
+  const penalized = penalizeRepeats(logits, ids, settings.repetitionPenalty)
+  const scaled = logProbabilities(penalized.map((logit) => logit / settings.temperature))
+  const order = topIndices(scaled, settings.topK > 0 ? settings.topK : Math.min(scaled.length, 1000))
+  const total = order.reduce((sum, id) => sum + Math.exp(scaled[id] ?? 0), 0)
+  const best = Math.exp(scaled[order[0] ?? 0] ?? 0) / total
+  let before = 0
+  const left = order.flatMap((id) => {
+    const probability = Math.exp(scaled[id] ?? 0) / total
+    const stays = before < settings.topP && probability >= settings.minP * best
+    before += probability
+    return stays ? [{ id, probability }] : []
+  })
+  const sum = left.reduce((share, { probability }) => share + probability, 0)
+  return left.map(({ id, probability }) => ({ id, probability: probability / sum }))
+}
+
+/** Draws the next token; temperature 0 takes the likeliest. `uniform` gives numbers in [0, 1). */
+export function chooseToken(logits: Float32Array, ids: readonly number[], settings: SamplingSettings, uniform: () => number): number {
+  if (settings.temperature === 0) return topIndices(penalizeRepeats(logits, ids, settings.repetitionPenalty), 1)[0] ?? 0
+  let left = uniform()
+  const choices = candidates(logits, ids, settings)
+  for (const { id, probability } of choices) {
+    left -= probability
+    if (left < 0) return id
+  }
+  return choices.at(-1)?.id ?? 0
+}

@@ -1,0 +1,14 @@
+import { EspalierError } from '#contract/errors.ts'
+import { espalier } from './espalier.ts'
+import type { ExportFormat } from './format.ts'
+import { stock } from './stock.ts'
+
+/** Every format a pruned model can be written in, by the name that the command line and the screens use. */
+export const formats = { espalier, stock } as const satisfies Record<string, ExportFormat>
+
+/** The format of that name. Throws with the list of names when there is none. */
+export function findFormat(id: string): ExportFormat {
+  const found = Object.hasOwn(formats, id) ? formats[id as keyof typeof formats] : undefined
+  if (!found) throw new EspalierError('usage', `There is no format "${id}". Known are: ${Object.keys(formats).join(', ')}.`)
+  return found
+}

@@ -1,0 +1,85 @@
+import { gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { advance, disposeResidual, runPart, type SeenPositions } from './decoder.ts'
+import { breathe, finalHidden, TableCache } from './forward.ts'
+import type { ModelView } from './view.ts'
+import { project } from '#engine/tensor/products.ts'
+
+/** A batch of sequences that grow token by token; keys and values of what was seen are kept, by block. */
+export class DecodingSession {
+  readonly #view: ModelView
+  readonly #tables: TableCache
+  readonly #cache = new Map<number, SeenPositions>()
+  #length = 0
+
+  constructor(view: ModelView) {
+    this.#view = view
+    this.#tables = new TableCache(view)
+  }
+
+  /** Positions seen so far. */
+  get length(): number {
+    return this.#length
+  }
+
+  /**
+   * Feeds `tokens` further ids of each of `batch` sequences, ids [batch * tokens] in order; the logits that follow the last one of each,
+   * `batch` arrays of V. A session keeps its batch; `select` changes it.
+   */
+  async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
+    const tokens = ids.length / batch
+    const x = await this.#view.model.vocabulary.embed(ids)
+    let residual = { x, source: x.clone() }
+    const call = { spec: this.#view.spec, batch, tokens, rotary: this.#tables.get(tokens, this.#length), cache: this.#cache }
+    for (const [position, part] of this.#view.parts.entries()) {
+      signal?.throwIfAborted()
+      const weights = await this.#view.lease(part, this.#view.parts[position + 1] ?? this.#view.parts[0])
+      residual = advance(part, residual, runPart(part, weights, residual, call), this.#view.spec)
+      this.#view.release(part, weights)
+    }
+    this.#tables.dispose()
+    this.#length += tokens
+    const logits = await this.#lastLogits(residual.x, batch, tokens)
+    disposeResidual(residual)
+    await breathe()
+    return logits
+  }
+
+  async #lastLogits(x: Tensor2D, batch: number, tokens: number): Promise<Float32Array[]> {
+    const { vocabulary } = this.#view.model
+    const hidden = tidy(() => {
+      const last = tensor1d(Array.from({ length: batch }, (_, i) => (i + 1) * tokens - 1), 'int32')
+      return finalHidden(this.#view, gather(x, last))
+    })
+    const rows = Array.from({ length: batch }, () => new Float32Array(this.#view.spec.vocabulary))
+    await vocabulary.forEachHeadChunk((chunk) => {
+      const logits = tidy(() => project(hidden, chunk.weight, chunk.bias).dataSync())
+      const size = chunk.weight.shape[0]
+      rows.forEach((row, i) => {
+        row.set(logits.subarray(i * size, (i + 1) * size), chunk.first)
+      })
+    })
+    hidden.dispose()
+    return rows
+  }
+
+  /** Goes on with the given sequences of the batch, in that order; one may be named more than once. */
+  select(sequences: readonly number[]): void {
+    const { keyValueHeads } = this.#view.spec
+    const rows = tensor1d(sequences.flatMap((sequence) => Array.from({ length: keyValueHeads }, (_, head) => sequence * keyValueHeads + head)), 'int32')
+    for (const [block, { key, value }] of this.#cache) {
+      this.#cache.set(block, { key: gather<Tensor3D>(key, rows), value: gather<Tensor3D>(value, rows) })
+      key.dispose()
+      value.dispose()
+    }
+    rows.dispose()
+  }
+
+  dispose(): void {
+    for (const { key, value } of this.#cache.values()) {
+      key.dispose()
+      value.dispose()
+    }
+    this.#cache.clear()
+    this.#tables.dispose()
+  }
+}
