@@ -19,7 +19,9 @@ export function openBridge(door: DoorSwitch, window: BrowserWindow, attached: Se
     if (!window.isDestroyed()) window.webContents.send(channels.event, event)
   })
   handle(channels.chooseFolder, () => choose(window, { properties: ['openDirectory'] }))
-  handle(channels.chooseFile, () => choose(window, { properties: ['openFile'], filters: [{ name: 'Models', extensions: ['gguf', 'safetensors', 'json'] }] }))
+  handle(channels.chooseFile, () =>
+    choose(window, { properties: ['openFile'], filters: [{ name: 'Models', extensions: ['gguf', 'safetensors', 'json'] }] }),
+  )
   handle(channels.copyText, async (text) => {
     await clipboard.writeText(textOf(text, 10_000_000))
     return null

@@ -17,13 +17,20 @@ export function watchCrashes(app: App, window: BrowserWindow): void {
     const now = Date.now()
     reloads = [...reloads.filter((moment) => now - moment < withinMilliseconds), now]
     if (reloads.length > mostReloads) {
-      dialog.showErrorBox('Espalier cannot show its window', `The page ended ${reloads.length} times within a minute (${reason}). Your history is safe. Start Espalier again.`)
+      dialog.showErrorBox(
+        'Espalier cannot show its window',
+        `The page ended ${reloads.length} times within a minute (${reason}). Your history is safe. Start Espalier again.`,
+      )
       app.quit()
       return
     }
     window.webContents.reload()
     const why = reason === 'oom' ? 'It ran out of memory: close other windows, or compare fewer runs at once.' : `Reason: ${reason}.`
-    void dialog.showMessageBox(window, { type: 'warning', message: 'The window was loaded again', detail: `${why} Runs go on, nothing of the history is lost.` })
+    void dialog.showMessageBox(window, {
+      type: 'warning',
+      message: 'The window was loaded again',
+      detail: `${why} Runs go on, nothing of the history is lost.`,
+    })
   })
   window.on('unresponsive', () => console.error('The page does not answer.'))
   app.on('child-process-gone', (_event, { type, reason, exitCode, name }) => {

@@ -1,4 +1,4 @@
-import { type App, type Event, type Session, type WebContents } from 'electron'
+import type { App, Event, Session, WebContents } from 'electron'
 import { openLink } from './links.ts'
 import { appScheme, isOwnAddress } from './origin.ts'
 
@@ -13,7 +13,12 @@ export function hardenSession(session: Session): void {
 
 /** Blobs are files that the page made itself, for saving; the developer tools are pages of Electron's own. */
 function isOwnRequest(address: string): boolean {
-  return isOwnAddress(address) || address.startsWith(`blob:${appScheme}://app/`) || address.startsWith('data:image/') || address.startsWith('devtools://')
+  return (
+    isOwnAddress(address) ||
+    address.startsWith(`blob:${appScheme}://app/`) ||
+    address.startsWith('data:image/') ||
+    address.startsWith('devtools://')
+  )
 }
 
 /** Hardens whatever page or session comes to be, not only this window's. */

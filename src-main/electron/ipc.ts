@@ -19,11 +19,13 @@ export function handle<T>(channel: Channel, answer: (...given: unknown[]) => T |
 /** Only the top frame of a page of our own may ask. */
 function checkSender(event: IpcMainInvokeEvent): void {
   const frame = event.senderFrame
-  if (frame === null || frame.parent !== null || !isOwnAddress(frame.url)) throw new EspalierError('invalid', 'Only the application’s own page may ask.')
+  if (frame === null || frame.parent !== null || !isOwnAddress(frame.url))
+    throw new EspalierError('invalid', 'Only the application’s own page may ask.')
 }
 
 /** What came over a channel, as text of a bearable length. */
 export function textOf(given: unknown, longest = 4096): string {
-  if (typeof given !== 'string' || given.length > longest) throw new EspalierError('invalid', `Expected a text of at most ${longest} characters.`)
+  if (typeof given !== 'string' || given.length > longest)
+    throw new EspalierError('invalid', `Expected a text of at most ${longest} characters.`)
   return given
 }

@@ -23,7 +23,18 @@ export function setMenu(window: BrowserWindow): void {
     { role: 'fileMenu' },
     { role: 'editMenu' },
     { label: 'Go', submenu: go },
-    { label: 'View', submenu: [{ role: 'reload' }, { type: 'separator' }, { role: 'resetZoom' }, { role: 'zoomIn' }, { role: 'zoomOut' }, { type: 'separator' }, { role: 'togglefullscreen' }] },
+    {
+      label: 'View',
+      submenu: [
+        { role: 'reload' },
+        { type: 'separator' },
+        { role: 'resetZoom' },
+        { role: 'zoomIn' },
+        { role: 'zoomOut' },
+        { type: 'separator' },
+        { role: 'togglefullscreen' },
+      ],
+    },
     { role: 'windowMenu' },
     { role: 'help', submenu: [{ label: 'The 2SSP paper', click: () => void openLink('https://arxiv.org/abs/2501.17771') }] },
   ]

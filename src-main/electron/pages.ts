@@ -20,7 +20,9 @@ async function answerPage(pages: PageFiles, request: Request): Promise<Response>
     if (!isOwnAddress(request.url)) throw new Refusal(403, 'That host has no pages.')
     if (request.method !== 'GET') throw new Refusal(405, 'Pages are only read.')
     const file = await pages(new URL(request.url).pathname)
-    return new Response(new Uint8Array(file.bytes), { headers: { ...securityHeaders, 'content-type': file.type, 'cache-control': 'no-cache' } })
+    return new Response(new Uint8Array(file.bytes), {
+      headers: { ...securityHeaders, 'content-type': file.type, 'cache-control': 'no-cache' },
+    })
   } catch (thrown) {
     const { status, body } = answerFor(thrown)
     return new Response(body.message, { status, headers: { ...securityHeaders, 'content-type': 'text/plain; charset=utf-8' } })

@@ -26,7 +26,12 @@ export async function startWindow(): Promise<void> {
   watchCrashes(app, window)
   setMenu(window)
   closeWithCare(door, window)
-  if (failure) void dialog.showMessageBox(window, { type: 'warning', message: 'Not attached', detail: `${failure} The window shows the workbench of this machine.` })
+  if (failure)
+    void dialog.showMessageBox(window, {
+      type: 'warning',
+      message: 'Not attached',
+      detail: `${failure} The window shows the workbench of this machine.`,
+    })
 }
 
 async function attachBefore(door: DoorSwitch, attached: Secret): Promise<string | undefined> {
@@ -53,6 +58,9 @@ function closeWithCare(door: DoorSwitch, window: BrowserWindow): void {
     if (isClosed) return
     event.preventDefault()
     isClosed = true
-    door.close().catch(console.error).finally(() => app.quit())
+    door
+      .close()
+      .catch(console.error)
+      .finally(() => app.quit())
   })
 }

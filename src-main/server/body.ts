@@ -11,7 +11,8 @@ const forbiddenKeys = new Set(['__proto__', 'prototype', 'constructor'])
 /** What can be said from the headers alone, before a byte of the body is taken. */
 export function checkBodyHeaders(request: IncomingMessage, limit: number): void {
   const type = request.headers['content-type'] ?? ''
-  if (!/^application\/json *(; *charset="?utf-8"?)?$/i.test(type)) throw new Refusal(415, 'Send JSON, with "Content-Type: application/json".')
+  if (!/^application\/json *(; *charset="?utf-8"?)?$/i.test(type))
+    throw new Refusal(415, 'Send JSON, with "Content-Type: application/json".')
   const encoding = request.headers['content-encoding'] ?? 'identity'
   if (encoding !== 'identity') throw new Refusal(415, `Send the body as it is, not with "Content-Encoding: ${encoding}".`)
   if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge(limit)

@@ -1,5 +1,5 @@
 import type { CallApi, CallName, Listener } from '#contract/api.ts'
-import { EspalierError, type ErrorCode, errorCodes } from '#contract/errors.ts'
+import { type ErrorCode, EspalierError, errorCodes } from '#contract/errors.ts'
 import { protocolVersion } from '#contract/settings.ts'
 import type { ServerAddress } from './address.ts'
 import type { Door } from './door.ts'
@@ -14,7 +14,10 @@ export async function connectWorkbench(server: ServerAddress, onConnection?: (up
   const call = callOver(server)
   const { protocol, version } = await call('workbench.get', {})
   if (protocol !== protocolVersion) {
-    throw new EspalierError('conflict', `${server.address} runs Espalier ${version} with protocol ${protocol}, this one speaks ${protocolVersion}. Install the same version.`)
+    throw new EspalierError(
+      'conflict',
+      `${server.address} runs Espalier ${version} with protocol ${protocol}, this one speaks ${protocolVersion}. Install the same version.`,
+    )
   }
   const listeners = new Set<Listener>()
   const tell: Listener = (event) => {
@@ -36,7 +39,11 @@ export async function connectWorkbench(server: ServerAddress, onConnection?: (up
 
 function callOver({ address, token }: ServerAddress): CallApi {
   const send = async (name: CallName, input: unknown): Promise<unknown> => {
-    const request = { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` }, body: JSON.stringify(input) }
+    const request = {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify(input),
+    }
     const response = await fetch(`${address}api/${name}`, { ...request, redirect: 'error' }).catch((thrown: Error) => {
       throw new EspalierError('unreachable', `${address} does not answer (${reasonOf(thrown)}). Is "espalier serve" running there?`)
     })

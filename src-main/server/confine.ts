@@ -7,7 +7,9 @@ import { Refusal } from './refusal.ts'
  * Refuses with 400 what is malformed, with 403 what leads outside (by dots or through a link), with 404 what is not there.
  */
 export async function confinedPath(folder: string, name: string): Promise<string> {
-  const segments = decodeName(name).split('/').filter((segment) => segment !== '')
+  const segments = decodeName(name)
+    .split('/')
+    .filter((segment) => segment !== '')
   if (segments.some((segment) => segment === '..' || segment === '.')) throw outside()
   const root = await realpath(folder).catch(notThere)
   const target = await realpath(join(root, ...segments)).catch(notThere)

@@ -32,9 +32,12 @@ export function checkPageOrigin(request: IncomingMessage): void {
 
 export function checkToken(request: IncomingMessage, token: string): void {
   const given = bearerToken(request) ?? socketToken(request)
-  if (given === undefined) throw new Refusal(401, 'The token is missing. Send it as "Authorization: Bearer …".', { 'www-authenticate': 'Bearer' })
+  if (given === undefined)
+    throw new Refusal(401, 'The token is missing. Send it as "Authorization: Bearer …".', { 'www-authenticate': 'Bearer' })
   if (!isSameToken(given, token)) {
-    throw new Refusal(401, 'The token is not the one of this start. Open the address that was printed last.', { 'www-authenticate': 'Bearer' })
+    throw new Refusal(401, 'The token is not the one of this start. Open the address that was printed last.', {
+      'www-authenticate': 'Bearer',
+    })
   }
 }
 

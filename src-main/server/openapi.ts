@@ -12,7 +12,8 @@ export function openApiDocument(calls: Readonly<Record<string, Call>>, version =
     info: {
       title: 'Espalier',
       version,
-      description: 'Every call takes and gives JSON. Events come over the WebSocket /events as `{ name, data }`. See src-main/server/README.md.',
+      description:
+        'Every call takes and gives JSON. Events come over the WebSocket /events as `{ name, data }`. See src-main/server/README.md.',
     },
     security: [{ token: [] }],
     paths: Object.fromEntries(paths),

@@ -34,7 +34,8 @@ export interface FailedAnswer {
 
 /** The HTTP answer for anything thrown. */
 export function answerFor(thrown: unknown): FailedAnswer {
-  if (thrown instanceof Refusal) return { status: thrown.status, headers: thrown.headers, body: { code: 'refused', message: thrown.message } }
+  if (thrown instanceof Refusal)
+    return { status: thrown.status, headers: thrown.headers, body: { code: 'refused', message: thrown.message } }
   const body = toErrorMessage(thrown)
   return { status: statusOfCode[body.code], headers: {}, body }
 }

@@ -81,9 +81,11 @@ function listen(server: Server, { host, port }: ServerSettings): Promise<void> {
 }
 
 function explainListen(error: NodeJS.ErrnoException, host: string, port: number): Error {
-  if (error.code === 'EADDRINUSE') return new EspalierError('conflict', `Port ${port} is in use. Choose another, or leave --port out for a free one.`)
+  if (error.code === 'EADDRINUSE')
+    return new EspalierError('conflict', `Port ${port} is in use. Choose another, or leave --port out for a free one.`)
   if (error.code === 'EACCES') return new EspalierError('usage', `This user may not open port ${port}. Choose one from 1024 up.`)
-  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND') return new EspalierError('usage', `This machine has no address ${host}.`)
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
+    return new EspalierError('usage', `This machine has no address ${host}.`)
   return error
 }
 

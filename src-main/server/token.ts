@@ -12,7 +12,10 @@ export function makeToken(): string {
 /** The first line of a file that only its owner may read. */
 export async function readTokenFile(file: string): Promise<string> {
   const status = await stat(file).catch(() => {
-    throw new EspalierError('not-found', `The token file ${file} does not exist. Make it with: openssl rand -hex 32 > ${file} && chmod 600 ${file}`)
+    throw new EspalierError(
+      'not-found',
+      `The token file ${file} does not exist. Make it with: openssl rand -hex 32 > ${file} && chmod 600 ${file}`,
+    )
   })
   if (process.platform !== 'win32' && (status.mode & 0o077) !== 0) {
     throw new EspalierError('usage', `Others on this machine can read the token file ${file}. Close it first: chmod 600 ${file}`)

@@ -4,8 +4,8 @@ vi.mock('electron', () => import('./fake-electron.ts'))
 
 import type { BrowserWindow as RealWindow } from 'electron'
 import type { BridgeAnswer, DesktopBridge } from '#contract/bridge.ts'
-import type { ApiEvent } from '#contract/events.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { ApiEvent } from '#contract/events.ts'
 import { openBridge } from '../../src-main/electron/bridge.ts'
 import { channels } from '../../src-main/electron/channels.ts'
 import { type DoorSwitch, makeDoorSwitch } from '../../src-main/electron/door-switch.ts'
@@ -50,7 +50,9 @@ function invoke(channel: string, given: unknown[] = [], senderFrame: Frame | nul
 
 test('a call goes to the workbench, an error comes back whole', async () => {
   expect(await invoke(channels.call, ['models.list', {}])).toEqual({ value: [] })
-  expect(await invoke(channels.call, ['models.remove', { id: 'abc' }])).toEqual({ error: { code: 'conflict', message: 'In use.', details: { runs: 3 } } })
+  expect(await invoke(channels.call, ['models.remove', { id: 'abc' }])).toEqual({
+    error: { code: 'conflict', message: 'In use.', details: { runs: 3 } },
+  })
 })
 
 test.each([
@@ -66,10 +68,13 @@ test.each([
   expect(local.asked).toEqual([])
 })
 
-test.each(['constructor', '__proto__', 'toString', 'models.list\u0000', '', 1, null, undefined, {}])('the call %j does not exist', async (name) => {
-  expect(await invoke(channels.call, [name, {}])).toHaveProperty('error')
-  expect(local.asked).toEqual([])
-})
+test.each(['constructor', '__proto__', 'toString', 'models.list\u0000', '', 1, null, undefined, {}])(
+  'the call %j does not exist',
+  async (name) => {
+    expect(await invoke(channels.call, [name, {}])).toHaveProperty('error')
+    expect(local.asked).toEqual([])
+  },
+)
 
 test('every channel but the event’s is opened', () => {
   const expected = Object.values(channels).filter((channel) => channel !== channels.event)
@@ -105,7 +110,11 @@ test('attached, calls and events come from the server elsewhere; detached, from 
   expect(await invoke(channels.call, ['models.list', {}])).toEqual({ value: ['elsewhere'] })
   local.tell(removed)
   expect(window.webContents.sent).toEqual([])
-  await expect.poll(() => (server.door.tell(removed), window.webContents.sent.length)).toBeGreaterThan(0)
+  const told = () => {
+    server.door.tell(removed)
+    return window.webContents.sent.length
+  }
+  await expect.poll(told).toBeGreaterThan(0)
   expect(await invoke(channels.detach)).toEqual({ value: null })
   expect(kept).toBeUndefined()
   expect(await invoke(channels.call, ['models.list', {}])).toEqual({ value: [] })

@@ -94,7 +94,7 @@ export const app = Object.assign(new EventEmitter(), {
   requestSingleInstanceLock: () => app.isFirst,
   enableSandbox: () => app.done.push('sandbox'),
   quit: () => app.done.push('quit'),
-  whenReady: () => (app.done.push('ready'), Promise.resolve()),
+  whenReady: async () => void app.done.push('ready'),
   getPath: (name: string) => `/nowhere/${name}`,
   commandLine: { getSwitchValue: (name: string) => app.switches[name] ?? '' },
 })
@@ -108,7 +108,12 @@ export const protocol = {
   },
 }
 export const shell = { opened: [] as string[], openExternal: (address: string) => Promise.resolve(shell.opened.push(address)) }
-export const clipboard = { text: '', writeText: async (text: string) => void (clipboard.text = text) }
+export const clipboard = {
+  text: '',
+  async writeText(text: string) {
+    this.text = text
+  },
+}
 export const dialog = {
   answer: { canceled: true, filePaths: [] as string[] },
   shown: [] as unknown[],
@@ -137,4 +142,10 @@ export class Notification extends EventEmitter {
     Notification.shown.push(this.options)
   }
 }
-export const Menu = { template: [] as unknown[], buildFromTemplate: (template: unknown[]) => template, setApplicationMenu: (template: unknown[]) => void (Menu.template = template) }
+export const Menu = {
+  template: [] as unknown[],
+  buildFromTemplate: (template: unknown[]) => template,
+  setApplicationMenu(template: unknown[]) {
+    this.template = template
+  },
+}

@@ -24,7 +24,10 @@ beforeEach(() => {
 })
 
 const changed = (id: string, status: string, done = 0): ApiEvent =>
-  ({ name: 'run changed', data: { run: { id, name: `run ${id}`, status, progress: { done, total: 10 }, problem: null } } }) as unknown as ApiEvent
+  ({
+    name: 'run changed',
+    data: { run: { id, name: `run ${id}`, status, progress: { done, total: 10 }, problem: null } },
+  }) as unknown as ApiEvent
 
 function watched(notifyWhenDone = true) {
   const door = makeFakeDoor({ 'settings.get': () => ({ notifyWhenDone }) })
@@ -66,7 +69,10 @@ test('a page that crashed is loaded again with a notice, and given up after the 
   watchCrashes(app as unknown as App, window as unknown as RealWindow)
   const crash = () => window.webContents.emit('render-process-gone', {}, { reason: 'oom', exitCode: 5 })
   crash()
-  expect([window.webContents.reloads, dialog.shown]).toEqual([1, [expect.objectContaining({ detail: expect.stringContaining('ran out of memory') })]])
+  expect([window.webContents.reloads, dialog.shown]).toEqual([
+    1,
+    [expect.objectContaining({ detail: expect.stringContaining('ran out of memory') })],
+  ])
   crash()
   crash()
   crash()

@@ -25,17 +25,25 @@ beforeEach(() => {
 type Asker = (...given: unknown[]) => unknown
 const asked = (name: string) => session.set[name] as Asker
 
-test.each(['media', 'geolocation', 'notifications', 'clipboard-read', 'clipboard-sanitized-write', 'fullscreen', 'openExternal', 'fileSystem', 'display-capture', 'usb'])(
-  'the permission %s is denied when asked for and when looked up',
-  (permission) => {
-    let given: unknown
-    asked('request')({}, permission, (allowed: boolean) => {
-      given = allowed
-    })
-    expect(given).toBe(false)
-    expect(asked('check')({}, permission)).toBe(false)
-  },
-)
+test.each([
+  'media',
+  'geolocation',
+  'notifications',
+  'clipboard-read',
+  'clipboard-sanitized-write',
+  'fullscreen',
+  'openExternal',
+  'fileSystem',
+  'display-capture',
+  'usb',
+])('the permission %s is denied when asked for and when looked up', (permission) => {
+  let given: unknown
+  asked('request')({}, permission, (allowed: boolean) => {
+    given = allowed
+  })
+  expect(given).toBe(false)
+  expect(asked('check')({}, permission)).toBe(false)
+})
 
 test('devices and screen capture are denied', () => {
   expect(asked('device')({ deviceType: 'hid' })).toBe(false)
@@ -67,18 +75,36 @@ test.each([
 test.each(['will-navigate', 'will-frame-navigate', 'will-redirect'])('%s stays on our own pages', (event) => {
   const go = (url: string) => {
     let isStopped = false
-    contents.emit(event, { url, preventDefault: () => { isStopped = true } })
+    contents.emit(event, {
+      url,
+      preventDefault: () => {
+        isStopped = true
+      },
+    })
     return isStopped
   }
   expect(go('espalier://app/#/runs')).toBe(false)
-  for (const url of ['https://example.com', 'file:///etc/passwd', 'espalier://app.evil.example/', 'espalier://app@evil.example/', 'javascript:alert(1)', 'espalier:app', 'about:blank', '']) {
+  for (const url of [
+    'https://example.com',
+    'file:///etc/passwd',
+    'espalier://app.evil.example/',
+    'espalier://app@evil.example/',
+    'javascript:alert(1)',
+    'espalier:app',
+    'about:blank',
+    '',
+  ]) {
     expect(go(url), url).toBe(true)
   }
 })
 
 test('web views are refused and sessions made later are hardened too', () => {
   let isStopped = false
-  contents.emit('will-attach-webview', { preventDefault: () => { isStopped = true } })
+  contents.emit('will-attach-webview', {
+    preventDefault: () => {
+      isStopped = true
+    },
+  })
   expect(isStopped).toBe(true)
   const later = new FakeSession()
   app.emit('session-created', later)
@@ -91,14 +117,27 @@ test('a new window never opens; an allowed link goes to the browser instead', ()
   expect(shell.opened).toEqual(['https://arxiv.org/abs/2501.17771'])
 })
 
-test.each(['http://arxiv.org/', 'https://arxiv.org.evil.example/', 'https://arxiv.org@evil.example/', 'https://user@arxiv.org/', 'https://arxiv.org:8443/', 'file:///bin/sh', 'javascript:1', 'smb://arxiv.org/', ''])(
-  'the link %s is not opened',
-  (address) => expect(isAllowedLink(address)).toBe(false),
-)
+test.each([
+  'http://arxiv.org/',
+  'https://arxiv.org.evil.example/',
+  'https://arxiv.org@evil.example/',
+  'https://user@arxiv.org/',
+  'https://arxiv.org:8443/',
+  'file:///bin/sh',
+  'javascript:1',
+  'smb://arxiv.org/',
+  '',
+])('the link %s is not opened', (address) => expect(isAllowedLink(address)).toBe(false))
 
 test('only espalier://app is our own', () => {
   expect(['espalier://app/', 'espalier://app', 'espalier://app/x?y#z'].map(isOwnAddress)).toEqual([true, true, true])
-  expect(['espalier://app:80/', 'espalier://apple/', 'https://app/', 'espalier://user@app/', 'x'].map(isOwnAddress)).toEqual([false, false, false, false, false])
+  expect(['espalier://app:80/', 'espalier://apple/', 'https://app/', 'espalier://user@app/', 'x'].map(isOwnAddress)).toEqual([
+    false,
+    false,
+    false,
+    false,
+    false,
+  ])
 })
 
 test('the window is isolated, sandboxed and has no Node', () => {

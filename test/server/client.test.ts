@@ -25,10 +25,18 @@ test('a workbench elsewhere is used like one here: calls, errors, events', async
   server = running
   remote = await connectWorkbench(parseAddress(printedAddress(running)))
   expect(await remote.call('models.list', {})).toEqual([])
-  await expect(remote.call('models.remove', { id: 'abc' })).rejects.toMatchObject({ code: 'conflict', message: 'In use.', details: { runs: 3 } })
+  await expect(remote.call('models.remove', { id: 'abc' })).rejects.toMatchObject({
+    code: 'conflict',
+    message: 'In use.',
+    details: { runs: 3 },
+  })
   const told: ApiEvent[] = []
   remote.subscribe((event) => told.push(event))
-  await expect.poll(() => (running.door.tell(removed('abc')), told.length)).toBeGreaterThan(0)
+  const count = () => {
+    running.door.tell(removed('abc'))
+    return told.length
+  }
+  await expect.poll(count).toBeGreaterThan(0)
   expect(told[0]).toEqual(removed('abc'))
 })
 
@@ -50,7 +58,10 @@ test('after the server was started again the events come back by themselves', as
 test('a wrong token, nobody there and another protocol are told apart from failures of a call', async () => {
   const other = await runServer(makeFakeDoor({ 'workbench.get': () => ({ version: '9.0.0', protocol: 99 }) }))
   server = other
-  await expect(connectWorkbench({ address: other.address, token: 'wrong' })).rejects.toMatchObject({ code: 'unreachable', message: expect.stringContaining('401') })
+  await expect(connectWorkbench({ address: other.address, token: 'wrong' })).rejects.toMatchObject({
+    code: 'unreachable',
+    message: expect.stringContaining('401'),
+  })
   await expect(connectWorkbench({ address: 'http://127.0.0.1:1/', token: 'x' })).rejects.toThrow('does not answer')
   await expect(connectWorkbench(other)).rejects.toThrow('Espalier 9.0.0 with protocol 99')
 })
@@ -61,5 +72,10 @@ test('addresses are read as printed, with a token beside, and refused when they 
   expect(() => parseAddress('http://box:8600/')).toThrow('token')
   expect(() => parseAddress('file:///etc/passwd', 'abc')).toThrow('not the address')
   expect(() => parseAddress('http://user:pass@box/', 'abc')).toThrow('not the address')
-  expect([isInClear('http://box:8600/'), isInClear('https://box/'), isInClear('http://[::1]:1/'), isInClear('http://127.0.0.1:1/')]).toEqual([true, false, false, false])
+  expect([
+    isInClear('http://box:8600/'),
+    isInClear('https://box/'),
+    isInClear('http://[::1]:1/'),
+    isInClear('http://127.0.0.1:1/'),
+  ]).toEqual([true, false, false, false])
 })

@@ -13,7 +13,10 @@ export interface FakeDoor extends Door {
 export function makeFakeDoor(answers: FakeDoor['answers'] = {}): FakeDoor {
   const listeners = new Set<Listener>()
   const asked: FakeDoor['asked'] = []
-  const all = { 'workbench.get': () => ({ version: '0', protocol: 1, platform: 'test', models: 0, runs: 0, sampleModel: null }), ...answers }
+  const all = {
+    'workbench.get': () => ({ version: '0', protocol: 1, platform: 'test', models: 0, runs: 0, sampleModel: null }),
+    ...answers,
+  }
   return {
     asked,
     answers: all,

@@ -24,7 +24,14 @@ beforeAll(async () => {
 afterAll(() => server.stop())
 
 function modelIn(folder: string) {
-  return { path: join(folder, 'model'), files: [{ name: 'config.json', bytes: 2 }, { name: 'linked.txt', bytes: 6 }, { name: 'secret.txt', bytes: 6 }] }
+  return {
+    path: join(folder, 'model'),
+    files: [
+      { name: 'config.json', bytes: 2 },
+      { name: 'linked.txt', bytes: 6 },
+      { name: 'secret.txt', bytes: 6 },
+    ],
+  }
 }
 
 /** The server is well when an honest call is answered in time and nothing hostile reached the workbench. */
@@ -42,18 +49,29 @@ async function expectRefused(sent: Sent, status: number): Promise<void> {
 }
 
 const json = { 'content-type': 'application/json' }
-const post = (headers: Sent['headers'], body: Sent['body'] = '{}'): Sent => ({ method: 'POST', path: '/api/models.list', headers: { ...json, ...headers }, body })
+const post = (headers: Sent['headers'], body: Sent['body'] = '{}'): Sent => ({
+  method: 'POST',
+  path: '/api/models.list',
+  headers: { ...json, ...headers },
+  body,
+})
 const bearer = () => ({ authorization: `Bearer ${server.token}` })
 
 describe('the token', () => {
-  test.each(['/api/models.list', '/api/nothing', '/api/openapi.json', '/exports/abc', '/exports/abc/config.json'])('%s needs it', async (path) => {
-    await expectRefused({ method: 'POST', path, headers: json }, 401)
-    await expectRefused({ method: 'GET', path }, 401)
-  })
+  test.each(['/api/models.list', '/api/nothing', '/api/openapi.json', '/exports/abc', '/exports/abc/config.json'])(
+    '%s needs it',
+    async (path) => {
+      await expectRefused({ method: 'POST', path, headers: json }, 401)
+      await expectRefused({ method: 'GET', path }, 401)
+    },
+  )
 
-  test.each(['', 'Bearer', 'Bearer wrong', 'Basic dXNlcjpwYXNz', 'Bearer undefined'])('"%s" does not pass for it', async (authorization) => {
-    await expectRefused(post({ authorization }), 401)
-  })
+  test.each(['', 'Bearer', 'Bearer wrong', 'Basic dXNlcjpwYXNz', 'Bearer undefined'])(
+    '"%s" does not pass for it',
+    async (authorization) => {
+      await expectRefused(post({ authorization }), 401)
+    },
+  )
 
   test('a part of it, a longer one, or one in the address does not pass', async () => {
     await expectRefused(post({ authorization: `Bearer ${server.token.slice(0, -1)}` }), 401)
@@ -64,19 +82,25 @@ describe('the token', () => {
 })
 
 describe('foreign names and pages', () => {
-  test.each(['evil.example', 'localhost', '127.0.0.1', '127.0.0.1:1', 'localhost.evil.example', '0.0.0.0'])('host "%s" is not ours', async (host) => {
-    await expectRefused(post({ ...bearer(), host }), 403)
-    await expectRefused({ headers: { host } }, 403)
-  })
+  test.each(['evil.example', 'localhost', '127.0.0.1', '127.0.0.1:1', 'localhost.evil.example', '0.0.0.0'])(
+    'host "%s" is not ours',
+    async (host) => {
+      await expectRefused(post({ ...bearer(), host }), 403)
+      await expectRefused({ headers: { host } }, 403)
+    },
+  )
 
   test('our name with a foreign port is not ours', async () => {
     await expectRefused(post({ ...bearer(), host: `evil.example:${server.port}` }), 403)
   })
 
-  test.each(['http://evil.example', 'null', 'https://127.0.0.1', 'http://localhost:1', 'file://'])('origin %s is foreign, even with the token', async (origin) => {
-    await expectRefused(post({ ...bearer(), origin }), 403)
-    await expectRefused({ path: '/assets/main-4f2a.js', headers: { origin } }, 403)
-  })
+  test.each(['http://evil.example', 'null', 'https://127.0.0.1', 'http://localhost:1', 'file://'])(
+    'origin %s is foreign, even with the token',
+    async (origin) => {
+      await expectRefused(post({ ...bearer(), origin }), 403)
+      await expectRefused({ path: '/assets/main-4f2a.js', headers: { origin } }, 403)
+    },
+  )
 
   test('another of our own names is a foreign origin too', async () => {
     await expectRefused(post({ ...bearer(), origin: `http://localhost:${server.port}` }), 403)
@@ -88,7 +112,11 @@ describe('foreign names and pages', () => {
   })
 
   test('a preflight gets no permission', async () => {
-    const got = await send(server, { method: 'OPTIONS', path: '/api/models.list', headers: { origin: 'http://evil.example', 'access-control-request-method': 'POST' } })
+    const got = await send(server, {
+      method: 'OPTIONS',
+      path: '/api/models.list',
+      headers: { origin: 'http://evil.example', 'access-control-request-method': 'POST' },
+    })
     expect(got.status).toBe(403)
     expect(Object.keys(got.headers).filter((name) => name.startsWith('access-control'))).toEqual([])
   })
@@ -133,13 +161,32 @@ describe('the events', () => {
 })
 
 describe('paths', () => {
-  const outside = ['..%2fsecret.txt', '%2e%2e/secret.txt', '../secret.txt', 'assets/../../secret.txt', '%2e%2e%2fsecret.txt', './../secret.txt']
-  const malformed = ['..%5csecret.txt', '..\\secret.txt', 'C:%5csecret.txt', 'index.html%00.txt', '%', '%zz', '%252e%252e%252fsecret.txt', 'index.html::$DATA', '%c0%ae%c0%ae/secret.txt']
+  const outside = [
+    '..%2fsecret.txt',
+    '%2e%2e/secret.txt',
+    '../secret.txt',
+    'assets/../../secret.txt',
+    '%2e%2e%2fsecret.txt',
+    './../secret.txt',
+  ]
+  const malformed = [
+    '..%5csecret.txt',
+    '..\\secret.txt',
+    'C:%5csecret.txt',
+    'index.html%00.txt',
+    '%',
+    '%zz',
+    '%252e%252e%252fsecret.txt',
+    'index.html::$DATA',
+    '%c0%ae%c0%ae/secret.txt',
+  ]
 
   test.each(outside)('/%s leads out of the screens', (path) => expectRefused({ path: `/${path}` }, 403))
   test.each(malformed)('/%s is malformed', (path) => expectRefused({ path: `/${path}` }, 400))
   test.each(['/way-out/secret.txt', '/assets/../way-out/secret.txt'])('%s leads out through a link', (path) => expectRefused({ path }, 403))
-  test.each(['/nothing.js', '/assets', '/assets/', '//etc/passwd', '/etc/passwd', '/.env', '/events'])('%s is not there', (path) => expectRefused({ path }, 404))
+  test.each(['/nothing.js', '/assets', '/assets/', '//etc/passwd', '/etc/passwd', '/.env', '/events'])('%s is not there', (path) =>
+    expectRefused({ path }, 404),
+  )
 
   const asked = (file: string) => send(server, { path: `/exports/abc/${file}`, headers: bearer() })
   test.each(outside)('the model file %s leads out', async (file) => expect((await asked(file)).status).toBe(403))
@@ -150,10 +197,15 @@ describe('paths', () => {
     expect((await asked('secret.txt')).status).toBe(404)
     expect((await asked('config.json')).text).toBe('{}')
   })
-  test.each(['..', '..%2f..', 'A', 'a%00b', '__proto__', 'abc%2f..%2f..'])('the export id %s is refused', (id) => expectRefused({ path: `/exports/${id}`, headers: bearer() }, 400))
-  test.each(['constructor', '__proto__', 'toString', 'models.list/..', '../api/models.list', 'models.list%00', ''])('the call "%s" does not exist', (name) =>
-    expectRefused({ ...post(bearer()), path: `/api/${name}` }, 404))
-  test('an address in place of a path is refused', () => expectRefused({ path: 'http://evil.example/api/models.list', headers: bearer() }, 400))
+  test.each(['..', '..%2f..', 'A', 'a%00b', '__proto__', 'abc%2f..%2f..'])('the export id %s is refused', (id) =>
+    expectRefused({ path: `/exports/${id}`, headers: bearer() }, 400),
+  )
+  test.each(['constructor', '__proto__', 'toString', 'models.list/..', '../api/models.list', 'models.list%00', ''])(
+    'the call "%s" does not exist',
+    (name) => expectRefused({ ...post(bearer()), path: `/api/${name}` }, 404),
+  )
+  test('an address in place of a path is refused', () =>
+    expectRefused({ path: 'http://evil.example/api/models.list', headers: bearer() }, 400))
 })
 
 describe('bodies', () => {
@@ -198,15 +250,21 @@ describe('bodies', () => {
     expect(status).toBe(413)
   })
 
-  test.each(['{', '[1,', 'nonsense', "{'a':1}", '{"a":NaN}', '\u0000', '{}{}'])('broken JSON %j', (body) => expectRefused(post(bearer(), body), 400))
+  test.each(['{', '[1,', 'nonsense', "{'a':1}", '{"a":NaN}', '\u0000', '{}{}'])('broken JSON %j', (body) =>
+    expectRefused(post(bearer(), body), 400),
+  )
   test('bytes that are not UTF-8', () => expectRefused(post(bearer(), Buffer.from([0x22, 0xff, 0x22])), 400))
   test('a hundred thousand levels', () => expectRefused(post(bearer(), '['.repeat(100_000) + ']'.repeat(100_000)), 400))
-  test.each(['{"__proto__":{"admin":true}}', '{"a":[{"constructor":{"prototype":{}}}]}', '{"\\u005f_proto__":1}', '{"prototype":1}'])('the keys of %s', (body) =>
-    expectRefused(post(bearer(), body), 400))
+  test.each(['{"__proto__":{"admin":true}}', '{"a":[{"constructor":{"prototype":{}}}]}', '{"\\u005f_proto__":1}', '{"prototype":1}'])(
+    'the keys of %s',
+    (body) => expectRefused(post(bearer(), body), 400),
+  )
   test('nothing was left on the prototype of objects', () => expect(Object.keys(Object.prototype)).toEqual([]))
 
-  test.each(['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', '', 'application/jsonp', 'text/json'])('content type "%s"', (type) =>
-    expectRefused(post({ ...bearer(), 'content-type': type }), 415))
+  test.each(['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', '', 'application/jsonp', 'text/json'])(
+    'content type "%s"',
+    (type) => expectRefused(post({ ...bearer(), 'content-type': type }), 415),
+  )
   test('a compressed body', () => expectRefused(post({ ...bearer(), 'content-encoding': 'gzip' }), 415))
   test.each(['GET', 'PUT', 'DELETE', 'PATCH'])('method %s', (method) => expectRefused({ ...post(bearer()), method, body: '' }, 405))
   test('posting to the page', () => expectRefused({ method: 'POST', path: '/', headers: json }, 405))
@@ -220,10 +278,12 @@ describe('floods', () => {
         const socket = connect(server.port, '127.0.0.1')
         opened.push(socket)
         socket.on('error', () => {})
-        return new Promise<void>((resolve) => socket.once('connect', () => {
-          if (greeting) socket.write(greeting)
-          resolve()
-        }))
+        return new Promise<void>((resolve) =>
+          socket.once('connect', () => {
+            if (greeting) socket.write(greeting)
+            resolve()
+          }),
+        )
       }),
     )
   const closeMany = () => {
@@ -259,7 +319,9 @@ describe('floods', () => {
     const drip = setInterval(() => last.write(' .'), 100)
     const told = await new Promise<string>((resolve) => {
       let text = ''
-      last.on('data', (data) => { text += data })
+      last.on('data', (data) => {
+        text += data
+      })
       last.on('close', () => resolve(text))
     })
     clearInterval(drip)
@@ -271,20 +333,25 @@ describe('floods', () => {
   test('a body that drips in is cut off', async () => {
     const socket = connect(server.port, '127.0.0.1')
     socket.on('error', () => {})
-    socket.write(`POST /api/models.list HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nAuthorization: Bearer ${server.token}\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n`)
+    socket.write(
+      `POST /api/models.list HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nAuthorization: Bearer ${server.token}\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n`,
+    )
     const drip = setInterval(() => socket.write(' '), 100)
     await new Promise((resolve) => socket.on('close', resolve))
     clearInterval(drip)
     await expectWell()
   })
 
-  test.each(['', 'Host:\r\n', 'Host: 127.0.0.1:PORT\r\nHost: 127.0.0.1:PORT\r\n'])('a request with none, an empty or two host names (%j) is refused', async (lines) => {
-    const socket = connect(server.port, '127.0.0.1')
-    socket.write(`GET / HTTP/1.1\r\n${lines.replaceAll('PORT', `${server.port}`)}Connection: close\r\n\r\n`)
-    const [answer] = (await once(socket, 'data')) as [Buffer]
-    expect(answer.toString()).toMatch(/^HTTP\/1.1 (400|403) /)
-    socket.destroy()
-  })
+  test.each(['', 'Host:\r\n', 'Host: 127.0.0.1:PORT\r\nHost: 127.0.0.1:PORT\r\n'])(
+    'a request with none, an empty or two host names (%j) is refused',
+    async (lines) => {
+      const socket = connect(server.port, '127.0.0.1')
+      socket.write(`GET / HTTP/1.1\r\n${lines.replaceAll('PORT', `${server.port}`)}Connection: close\r\n\r\n`)
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      expect(answer.toString()).toMatch(/^HTTP\/1.1 (400|403) /)
+      socket.destroy()
+    },
+  )
 
   test('endless headers get 431', async () => {
     const got = await send(server, { headers: { filler: 'x'.repeat(20_000) } })

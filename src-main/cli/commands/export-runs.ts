@@ -1,0 +1,44 @@
+import { writeFile } from 'node:fs/promises'
+import { EspalierError } from '#contract/errors.ts'
+import { commonFlags, readFlags } from './flags.ts'
+import { type CommandDoor, withWorkbench } from './with-workbench.ts'
+
+const formats = ['json', 'csv', 'markdown', 'latex'] as const
+type Format = (typeof formats)[number]
+
+const flags = { ...commonFlags, format: { type: 'string', default: 'json' }, output: { type: 'string', short: 'o' } } as const
+
+/** `espalier runs export`. */
+export async function exportRuns(parameters: string[]): Promise<number> {
+  const { values, words } = readFlags(parameters, flags, { least: 1, most: 500, name: 'The id of a run or an experiment' })
+  const format = formats.find((one) => one === values.format)
+  if (!format) throw new EspalierError('usage', `--format ${values.format} is not known. Choose one of ${formats.join(', ')}.`)
+  const content = await withWorkbench(values, (door) => contentOf(door, words, format))
+  await deliver(content, values.output)
+  return 0
+}
+
+async function contentOf({ call }: CommandDoor, ids: string[], format: Format): Promise<string> {
+  if (format !== 'json') return (await call('compare.table', { ids, format })).content
+  const [id, ...more] = ids
+  if (id === undefined || more.length > 0)
+    throw new EspalierError('usage', 'JSON takes one run or one experiment. Export an experiment to have several runs in one file.')
+  try {
+    return (await call('experiments.export', { id })).content
+  } catch (thrown) {
+    if (!(thrown instanceof EspalierError) || thrown.code !== 'not-found') throw thrown
+    return `${JSON.stringify(await call('runs.describe', { id }), null, 2)}\n`
+  }
+}
+
+async function deliver(content: string, file: string | undefined): Promise<void> {
+  if (file === undefined) {
+    process.stdout.write(content.endsWith('\n') ? content : `${content}\n`)
+    return
+  }
+  await writeFile(file, content, { flag: 'wx' }).catch((thrown: NodeJS.ErrnoException) => {
+    if (thrown.code === 'EEXIST') throw new EspalierError('conflict', `${file} exists. Choose another name or remove it.`)
+    throw new EspalierError('disk', `${file} cannot be written: ${thrown.message}`)
+  })
+  console.error(`Written: ${file}`)
+}

@@ -1,0 +1,49 @@
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+
+/** Flags of every command that asks the workbench. */
+export const commonFlags = {
+  server: { type: 'string' },
+  'token-file': { type: 'string' },
+  data: { type: 'string' },
+  json: { type: 'boolean', default: false },
+} as const
+
+export const commonHelp = `  --json               print JSON instead of a table
+  --server ADDRESS     ask a running "espalier serve", by the line it printed (or ESPALIER_SERVER)
+  --token-file FILE    the token for --server, when ADDRESS has none
+  --data FOLDER        the data folder (default: ESPALIER_HOME, else the usual place of this system)`
+
+export interface CommonValues {
+  server?: string | undefined
+  'token-file'?: string | undefined
+  data?: string | undefined
+  json: boolean
+}
+
+/** Strict: an unknown flag, a missing value or a wrong number of words is a usage error. */
+export function readFlags<T extends ParseArgsOptionsConfig>(
+  parameters: string[],
+  options: T,
+  words: { least: number; most: number; name: string },
+) {
+  const { values, positionals } = parse(parameters, options)
+  if (positionals.length < words.least) throw new EspalierError('usage', `${words.name} is missing.`)
+  if (positionals.length > words.most) throw new EspalierError('usage', `"${positionals[words.most]}" is one word too many.`)
+  return { values, words: positionals }
+}
+
+function parse<T extends ParseArgsOptionsConfig>(parameters: string[], options: T) {
+  try {
+    return parseArgs({ args: parameters, options, strict: true, allowPositionals: true })
+  } catch (thrown) {
+    throw new EspalierError('usage', toErrorMessage(thrown).message)
+  }
+}
+
+export function readCount(text: string, flag: string, most: number): number {
+  const count = Number(text)
+  if (!Number.isInteger(count) || count < 1 || count > most)
+    throw new EspalierError('usage', `${flag} ${text} is not a number from 1 to ${most}.`)
+  return count
+}

@@ -1,0 +1,37 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Transfer } from '#contract/models.ts'
+import { printable, showBytes } from './print.ts'
+import type { CommandDoor } from './with-workbench.ts'
+
+/** Starts a transfer and waits for its end; ending the command by a signal leaves what came for the next attempt. */
+export async function followTransfer(door: CommandDoor, start: () => Promise<Transfer>): Promise<Transfer> {
+  const seen = new Map<string, Transfer>()
+  let wanted: string | undefined
+  let settle: (transfer: Transfer) => void = () => {}
+  const ended = new Promise<Transfer>((resolve) => {
+    settle = resolve
+  })
+  const take = (transfer: Transfer) => {
+    seen.set(transfer.id, transfer)
+    if (transfer.id !== wanted) return
+    tell(transfer)
+    if (!['waiting', 'running', 'paused'].includes(transfer.status)) settle(transfer)
+  }
+  const stop = door.subscribe((event) => {
+    if (event.name === 'transfer changed') take(event.data.transfer)
+  })
+  const first = await start()
+  wanted = first.id
+  take(seen.get(first.id) ?? first)
+  const last = await ended
+  stop()
+  if (last.status === 'cancelled') throw new EspalierError('cancelled', `${last.name} was cancelled.`)
+  if (last.status !== 'done') throw new EspalierError('unreachable', last.problem ?? `${last.name} did not arrive.`)
+  return last
+}
+
+function tell({ name, doneBytes, totalBytes, status }: Transfer): void {
+  if (!process.stderr.isTTY) return
+  const of = totalBytes === null ? '' : ` of ${showBytes(totalBytes)}`
+  process.stderr.write(`\r\u001b[K${printable(name)}: ${showBytes(doneBytes)}${of}${status === 'running' ? '' : '\n'}`)
+}

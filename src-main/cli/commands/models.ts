@@ -1,0 +1,109 @@
+import { stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { ModelEntry } from '#contract/models.ts'
+import { commonFlags, commonHelp, readFlags } from './flags.ts'
+import { followTransfer } from './follow-transfer.ts'
+import { printJson, printTable, showBytes } from './print.ts'
+import { commandOf } from './run-command.ts'
+import { type CommandDoor, withWorkbench } from './with-workbench.ts'
+
+export const modelsHelp = `espalier models list
+espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
+espalier models remove ID|NAME [--files]
+
+Lists the library, adds a checkpoint to it (a folder of safetensors, a gguf file, or a name on the hub, which is fetched),
+or takes one out. With --server, PATH is a path on that machine.
+
+  --copy               copy the files into the library instead of pointing to them
+  --name NAME          the name in the library (default: the folder's)
+  --revision REVISION  branch, tag or commit on the hub
+  --files              also delete the files, where the library owns them
+${commonHelp}`
+
+const list = async (parameters: string[]): Promise<number> => {
+  const { values } = readFlags(parameters, commonFlags, { least: 0, most: 0, name: '' })
+  printModels(await withWorkbench(values, ({ call }) => call('models.list', {})), values.json)
+  return 0
+}
+
+const addFlags = {
+  ...commonFlags,
+  copy: { type: 'boolean', default: false },
+  name: { type: 'string' },
+  revision: { type: 'string' },
+} as const
+
+const add = async (parameters: string[]): Promise<number> => {
+  const { values, words } = readFlags(parameters, addFlags, { least: 1, most: 1, name: 'A path or a hub name' })
+  const source = words[0] as string
+  const isThere = await stat(source).then(
+    () => true,
+    () => false,
+  )
+  const isPath = isThere || !/^[\w.-]+\/[\w.-]+$/.test(source)
+  const named = values.name === undefined ? {} : { name: values.name }
+  const model = await withWorkbench(values, (door) => {
+    if (!isPath) return download(door, source, values.revision)
+    const path = values.server === undefined ? resolve(source) : source
+    return door.call('models.add', { path, mode: values.copy ? 'copy' : 'link', ...named })
+  })
+  printModels([model], values.json)
+  return 0
+}
+
+async function download(door: CommandDoor, name: string, revision: string | undefined): Promise<ModelEntry> {
+  const transfer = await followTransfer(door, () => door.call('models.download', { name, ...(revision === undefined ? {} : { revision }) }))
+  if (transfer.model === null) throw new EspalierError('internal', `${name} was fetched but is not in the library.`)
+  return door.call('models.get', { id: transfer.model })
+}
+
+const remove = async (parameters: string[]): Promise<number> => {
+  const { values, words } = readFlags(
+    parameters,
+    { ...commonFlags, files: { type: 'boolean', default: false } },
+    { least: 1, most: 1, name: 'The model’s id or name' },
+  )
+  const model = await withWorkbench(values, async ({ call }) => {
+    const found = findModel(await call('models.list', {}), words[0] as string)
+    await call('models.remove', { id: found.id, files: values.files })
+    return found
+  })
+  if (values.json) printJson({ removed: model.id })
+  else console.log(`Removed ${model.id} (${model.name}).`)
+  return 0
+}
+
+function findModel(models: readonly ModelEntry[], wanted: string): ModelEntry {
+  const found = models.filter(({ id }) => id === wanted)
+  const named = found.length > 0 ? found : models.filter(({ name }) => name === wanted)
+  if (named.length > 1)
+    throw new EspalierError(
+      'usage',
+      `${named.length} models are called ${wanted}. Say which by id: ${named.map(({ id }) => id).join(', ')}.`,
+    )
+  if (named[0] === undefined)
+    throw new EspalierError('not-found', `The library has no model ${wanted}. "espalier models list" shows what it has.`)
+  return named[0]
+}
+
+function printModels(models: readonly ModelEntry[], asJson: boolean): void {
+  if (asJson) printJson(models)
+  else
+    printTable(
+      ['ID', 'NAME', 'FAMILY', 'BLOCKS', 'PARAMETERS', 'DTYPE', 'SIZE', 'RUNS', 'PATH'],
+      models.map(({ id, name, description, bytes, usedByRuns, path, present }) => [
+        id,
+        name,
+        description.family,
+        description.shape.blocks,
+        description.parameters.total,
+        description.dtype,
+        showBytes(bytes),
+        usedByRuns,
+        present ? path : `${path} (missing)`,
+      ]),
+    )
+}
+
+export const models = commandOf('models', modelsHelp, { list, add, remove })

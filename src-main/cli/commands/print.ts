@@ -1,0 +1,44 @@
+/** Prints rows under their heads, columns as wide as needed; numbers to the right. */
+export function printTable(heads: readonly string[], rows: readonly (readonly (string | number | null)[])[]): void {
+  const cells = rows.map((row) => row.map(show))
+  const widths = heads.map((head, column) => Math.max(head.length, ...cells.map((row) => row[column]?.length ?? 0)))
+  const isNumber = heads.map((_, column) => rows.some((row) => typeof row[column] === 'number'))
+  const line = (row: readonly string[]) =>
+    row
+      .map((cell, column) => (isNumber[column] ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)))
+      .join('  ')
+      .trimEnd()
+  console.log([heads, ...cells].map(line).join('\n'))
+}
+
+export function printJson(value: unknown): void {
+  console.log(JSON.stringify(value, null, 2))
+}
+
+function show(value: string | number | null): string {
+  if (value === null) return '-'
+  return typeof value === 'number' ? `${value}` : printable(value)
+}
+
+/** Names come from files and other machines: what would steer the terminal is shown as a question mark. */
+export function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '?')
+}
+
+export function showPercent(share: number | null): string | null {
+  return share === null ? null : `${(share * 100).toFixed(1)} %`
+}
+
+export function showBytes(bytes: number): string {
+  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), 4)
+  return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}`
+}
+
+export function showMoment(moment: number): string {
+  return new Date(moment).toISOString().slice(0, 16).replace('T', ' ')
+}
+
+export function showSeconds(seconds: number | null): string | null {
+  if (seconds === null) return null
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`
+}

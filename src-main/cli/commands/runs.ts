@@ -1,0 +1,119 @@
+import { exportRuns } from './export-runs.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { followRuns } from './follow-runs.ts'
+import { printJson, printTable, showMoment, showPercent } from './print.ts'
+import { commandOf } from './run-command.ts'
+import { showRun } from './show-run.ts'
+import { withWorkbench } from './with-workbench.ts'
+
+export const runsHelp = `espalier runs list [--search TEXT] [--status STATUS] [--method METHOD] [--experiment ID] [--archived] [--limit N]
+espalier runs show ID [--log]
+espalier runs resume ID… [--wait]
+espalier runs cancel ID…
+espalier runs export ID… [--format json|csv|markdown|latex] [--output FILE]
+
+Lists, shows, resumes, cancels and exports the runs of the history. Resuming waits for the runs to end, unless a server
+works on the same data folder: then it goes on there. Exporting as JSON takes one experiment, or one run (its description,
+to be replayed elsewhere); the other formats make the comparison table of the runs.
+
+  --search TEXT        words in name, notes, tags, model or method
+  --status STATUS      draft, queued, running, paused, done, failed, cancelled or interrupted; may be repeated
+  --method METHOD      the method's id; may be repeated
+  --limit N            rows at most (default 50, up to 1000)
+  --log                also the end of what the compute process wrote
+  --wait               wait for the runs to end, also when a server does them
+  --output FILE        where to write (default: standard output); an existing file is not overwritten
+${commonHelp}`
+
+const listFlags = {
+  ...commonFlags,
+  search: { type: 'string', default: '' },
+  status: { type: 'string', multiple: true, default: [] as string[] },
+  method: { type: 'string', multiple: true, default: [] as string[] },
+  experiment: { type: 'string' },
+  archived: { type: 'boolean', default: false },
+  limit: { type: 'string', default: '50' },
+} as const
+
+const list = async (parameters: string[]): Promise<number> => {
+  const { values } = readFlags(parameters, listFlags, { least: 0, most: 0, name: '' })
+  const conditions = (['status', 'method'] as const)
+    .filter((field) => values[field].length > 0)
+    .map((field) => ({ field, is: 'any of' as const, value: [...values[field]] }))
+  const page = await withWorkbench(values, ({ call }) =>
+    call('runs.query', {
+      search: values.search,
+      conditions,
+      archived: values.archived ? 'only' : 'no',
+      limit: readCount(values.limit, '--limit', 1000),
+      ...(values.experiment === undefined ? {} : { experiment: values.experiment }),
+    }),
+  )
+  if (values.json) printJson(page)
+  else {
+    printTable(
+      ['ID', 'STATUS', 'METHOD', 'REMOVED', 'SEED', 'PERPLEXITY', 'MODEL', 'NAME', 'CREATED (UTC)'],
+      page.rows.map((run) => [
+        run.id,
+        run.status,
+        run.method,
+        showPercent(run.reached ?? run.nominal),
+        run.seed,
+        run.measures.find((measure) => measure.name === 'perplexity')?.value.toFixed(3) ?? null,
+        run.model.name,
+        run.name,
+        showMoment(run.createdAt),
+      ]),
+    )
+    if (page.total > page.rows.length) console.error(`${page.rows.length} of ${page.total} runs; --limit or --search change that.`)
+  }
+  return 0
+}
+
+const show = async (parameters: string[]): Promise<number> => {
+  const { values, words } = readFlags(
+    parameters,
+    { ...commonFlags, log: { type: 'boolean', default: false } },
+    { least: 1, most: 1, name: 'The run’s id' },
+  )
+  return withWorkbench(values, async ({ call }) => {
+    const id = words[0] as string
+    const run = await call('runs.get', { id })
+    const log = values.log ? (await call('runs.log', { id })).text : undefined
+    if (values.json) printJson(log === undefined ? run : { ...run, log })
+    else showRun(run, log)
+    return 0
+  })
+}
+
+const resume = async (parameters: string[]): Promise<number> => {
+  const { values, words } = readFlags(
+    parameters,
+    { ...commonFlags, wait: { type: 'boolean', default: false } },
+    { least: 1, most: 1000, name: 'The run’s id' },
+  )
+  return withWorkbench(values, async (door) => {
+    if (!door.staysOpen || values.wait) return followRuns(door, words, () => door.call('runs.resume', { ids: words }), values.json)
+    const { runs } = await door.call('runs.resume', { ids: words })
+    printStatuses(runs, values.json)
+    return 0
+  })
+}
+
+const cancel = async (parameters: string[]): Promise<number> => {
+  const { values, words } = readFlags(parameters, commonFlags, { least: 1, most: 1000, name: 'The run’s id' })
+  const { runs } = await withWorkbench(values, ({ call }) => call('runs.cancel', { ids: words }))
+  printStatuses(runs, values.json)
+  return 0
+}
+
+function printStatuses(runs: readonly { id: string; status: string; name: string }[], asJson: boolean): void {
+  if (asJson) printJson(runs)
+  else
+    printTable(
+      ['ID', 'STATUS', 'NAME'],
+      runs.map(({ id, status, name }) => [id, status, name]),
+    )
+}
+
+export const runs = commandOf('runs', runsHelp, { list, show, resume, cancel, export: exportRuns })

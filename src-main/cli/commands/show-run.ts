@@ -1,0 +1,56 @@
+import type { Plan } from '#contract/plan.ts'
+import type { RunDetail } from '#contract/runs.ts'
+import { printable, printTable, showMoment, showPercent, showSeconds } from './print.ts'
+
+/** Prints what a run is, what it decided and what it measured. */
+export function showRun(run: RunDetail, log: string | undefined): void {
+  const facts: [string, string | null][] = [
+    ['name', run.name],
+    ['status', run.status],
+    ['experiment', run.experiment && `${run.experiment.name} (${run.experiment.id})`],
+    ['model', `${run.model.name} (${run.model.id})`],
+    ['method', run.method],
+    ['options', JSON.stringify(run.resolved)],
+    ['seed', `${run.seed}`],
+    [
+      'removed',
+      run.reached === null ? showPercent(run.nominal) : `${showPercent(run.reached)} (asked: ${showPercent(run.nominal) ?? '-'})`,
+    ],
+    ['created', `${showMoment(run.createdAt)} UTC`],
+    ['took', showSeconds(run.seconds)],
+    ['device', run.device],
+    ['plan', run.plan && describePlan(run.plan)],
+    ['problem', run.problem && [run.problem.message, run.problem.advice].filter(Boolean).join(' ')],
+    ['notes', run.notes || null],
+  ]
+  for (const [name, value] of facts) if (value !== null) console.log(`${name.padEnd(11)} ${printable(value)}`)
+  if (run.measures.length > 0) {
+    console.log('')
+    printTable(
+      ['MEASURE', 'DATA', 'VALUE', 'UNIT', 'ERROR'],
+      run.measures.map(({ name, dataset, value, unit, error }) => [
+        name,
+        dataset,
+        Number(value.toPrecision(7)),
+        unit,
+        error === undefined ? null : Number(error.toPrecision(3)),
+      ]),
+    )
+  }
+  for (const remark of run.remarks) console.log(`\n${printable(remark)}`)
+  if (log !== undefined) console.log(`\n${log.split('\n').map(printable).join('\n')}`)
+}
+
+/** One line: which attention and which MLPs went, and how wide the others are. */
+function describePlan({ blocks, slice }: Plan): string {
+  const attention = blocks.flatMap((block, index) => (block.attention === 'removed' ? [index] : []))
+  const mlp = blocks.flatMap((block, index) => (block.mlp === 'removed' ? [index] : []))
+  const widths = new Set(blocks.flatMap((block) => (block.mlp !== 'removed' && block.mlp.kept !== 'all' ? [block.mlp.kept.length] : [])))
+  const parts = [
+    attention.length > 0 && `attention removed in ${attention.join(' ')}`,
+    mlp.length > 0 && `MLP removed in ${mlp.join(' ')}`,
+    widths.size > 0 && `MLP neurons kept: ${[...widths].sort((a, b) => a - b).join(' ')}`,
+    slice && `width ${slice.width}`,
+  ].filter((part) => typeof part === 'string')
+  return parts.length > 0 ? `${parts.join('; ')} (of ${blocks.length} blocks)` : `nothing removed (of ${blocks.length} blocks)`
+}

@@ -1,0 +1,100 @@
+import { existsSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { EspalierError } from '#contract/errors.ts'
+import { openWorkbench } from '#services/workbench.ts'
+import { isInClear, printedAddress } from './address.ts'
+import { builtPath } from './built.ts'
+import { isLoopback } from './hosts.ts'
+import { leaveNote, removeNote } from './note.ts'
+import { type RunningServer, startServer } from './server.ts'
+import { makeToken, readTokenFile } from './token.ts'
+
+export const serveHelp = `espalier serve [flags]
+
+Opens the workbench as a web page on this machine and prints its address. Ctrl+C ends it; running runs can be resumed.
+
+  --port N             the port to listen on; a free one when left out
+  --host NAME          the address to listen on (default 127.0.0.1). Any other than loopback needs --token-file
+  --token-file FILE    a file with the token; without it each start makes a new one
+  --allow-host NAME    a further name[:port] that this server may be addressed by, as a tunnel's or a proxy's; may be repeated
+  --data FOLDER        the data folder (default: ESPALIER_HOME, else the usual place of this system)`
+
+const flags = {
+  port: { type: 'string', default: '0' },
+  host: { type: 'string', default: '127.0.0.1' },
+  'token-file': { type: 'string' },
+  'allow-host': { type: 'string', multiple: true, default: [] as string[] },
+  data: { type: 'string' },
+} as const
+
+/** `espalier serve`: runs until a signal comes. */
+export async function runServeCommand(parameters: string[]): Promise<void> {
+  const { values } = parseArgs({ args: parameters, options: flags, strict: true })
+  const port = readPort(values.port)
+  const tokenFile = values['token-file']
+  if (!isLoopback(values.host) && tokenFile === undefined) {
+    throw new EspalierError(
+      'usage',
+      `--host ${values.host} opens this machine to others and needs --token-file FILE. Better: stay on 127.0.0.1 and reach it by "ssh -L PORT:127.0.0.1:PORT".`,
+    )
+  }
+  const token = tokenFile === undefined ? makeToken() : await readTokenFile(tokenFile)
+  const stop = untilSignal()
+  const workbench = await openWorkbench({ dataFolder: values.data })
+  try {
+    const server = await startServer({
+      door: workbench,
+      pages: builtPath('renderer'),
+      host: values.host,
+      port,
+      token,
+      allowedHosts: values['allow-host'],
+    })
+    const { dataFolder } = await workbench.call('settings.get', {})
+    await leaveNote(dataFolder, { address: addressHere(server, values.host), token })
+    announce(server, token, tokenFile)
+    await stop
+    await removeNote(dataFolder)
+    await server.close()
+  } finally {
+    await workbench.close()
+  }
+}
+
+function readPort(text: string): number {
+  const port = Number(text)
+  if (!Number.isInteger(port) || port < 0 || port > 65535)
+    throw new EspalierError('usage', `--port ${text} is not a port. Choose 0 (any free one) to 65535.`)
+  return port
+}
+
+/** Listening on every address, a server has none that others could be sent to; from this machine it is on loopback. */
+function addressHere(server: RunningServer, host: string): string {
+  return host === '0.0.0.0' || host === '::' ? `http://127.0.0.1:${server.port}/` : server.address
+}
+
+function announce(server: RunningServer, token: string, tokenFile: string | undefined): void {
+  if (isInClear(server.address)) {
+    console.error(
+      `Warning: ${server.address} can be reached from other machines, and what is sent there, the token included, is not encrypted.`,
+    )
+  }
+  if (!existsSync(builtPath('renderer', 'index.html')))
+    console.error('The screens are not built yet: npm run build. Calls and events work.')
+  console.log(printedAddress({ address: server.address, token }))
+  if (tokenFile !== undefined) console.error(`The token is the one in ${tokenFile}.`)
+}
+
+/** Resolves at the first signal to end; a second one ends at once. */
+function untilSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    let asked = false
+    const end = () => {
+      if (asked) process.exit(130)
+      asked = true
+      console.error('Ending; once more to end at once.')
+      resolve()
+    }
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, end)
+  })
+}

@@ -1,0 +1,46 @@
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { ServerAddress } from './address.ts'
+
+/** What a running server leaves in its data folder, readable by its user only, so that commands on this machine find it. */
+const note = z.object({ address: z.url(), token: z.string(), pid: z.number().int() })
+
+const fileIn = (dataFolder: string) => join(dataFolder, 'server.json')
+
+export async function leaveNote(dataFolder: string, { address, token }: ServerAddress): Promise<void> {
+  const file = fileIn(dataFolder)
+  await mkdir(dataFolder, { recursive: true })
+  await writeFile(`${file}.${process.pid}.part`, JSON.stringify({ address, token, pid: process.pid }), { mode: 0o600 })
+  await rename(`${file}.${process.pid}.part`, file)
+}
+
+/** The server that works on a data folder now, if one does. */
+export async function readNote(dataFolder: string): Promise<ServerAddress | undefined> {
+  const text = await readFile(fileIn(dataFolder), 'utf8').catch(() => undefined)
+  const read = note.safeParse(parse(text))
+  return read.success && isRunning(read.data.pid) ? { address: read.data.address, token: read.data.token } : undefined
+}
+
+/** Takes away our own note only: another server may have started since. */
+export async function removeNote(dataFolder: string): Promise<void> {
+  const read = note.safeParse(parse(await readFile(fileIn(dataFolder), 'utf8').catch(() => undefined)))
+  if (read.success && read.data.pid === process.pid) await rm(fileIn(dataFolder), { force: true })
+}
+
+function parse(text: string | undefined): unknown {
+  try {
+    return JSON.parse(text ?? '')
+  } catch {
+    return undefined
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}

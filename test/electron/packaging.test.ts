@@ -1,0 +1,38 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import settings, { computePackages } from '../../electron-builder.config.mjs'
+
+const root = join(import.meta.dirname, '../..')
+
+test('the fuses close what makes Electron a general Node, and code comes from the checked archive only', () => {
+  expect(settings.electronFuses).toMatchObject({
+    runAsNode: false,
+    enableNodeOptionsEnvironmentVariable: false,
+    enableNodeCliInspectArguments: false,
+    enableEmbeddedAsarIntegrityValidation: true,
+    onlyLoadAppFromAsar: true,
+    grantFileProtocolExtraPrivileges: false,
+  })
+  expect(settings.asar).toBe(true)
+})
+
+test('addons lie outside of the archive and nothing is compiled while packaging', () => {
+  expect(settings.npmRebuild).toBe(false)
+  expect(settings.asarUnpack).toContain('**/*.node')
+})
+
+test('each system has a target and its own Node for the compute process', () => {
+  for (const system of [settings.linux, settings.mac, settings.win]) {
+    expect(system.target.length).toBeGreaterThan(0)
+    expect(system.extraResources.map(({ to }) => to)[0]).toMatch(/^node\/node(\.exe)?$/)
+  }
+})
+
+test('every package of the compute process is installed, and the main side’s are not among them', () => {
+  const packages = computePackages()
+  expect(packages).toContain('@tensorflow/tfjs-core')
+  expect(packages).not.toContain('better-sqlite3')
+  expect(packages).not.toContain('electron')
+  for (const name of packages) expect(existsSync(join(root, 'node_modules', name)), name).toBe(true)
+})
