@@ -1,0 +1,46 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { EspalierError } from '#contract/errors.ts'
+import { openCheckpoint } from '#engine/checkpoint/checkpoint.ts'
+import { makeValidModel, malformedCheckpoints, malformedModels, writeModelFiles } from './malformed.ts'
+
+let place = ''
+beforeAll(async () => {
+  place = await mkdtemp(join(tmpdir(), 'malformed-'))
+})
+afterAll(() => rm(place, { recursive: true }))
+
+describe('a malformed checkpoint', () => {
+  it('is told from a sound one: the model that all are spoiled copies of opens', async () => {
+    await writeModelFiles(join(place, 'valid'), makeValidModel())
+    const checkpoint = await openCheckpoint(join(place, 'valid'))
+    expect(checkpoint.tensors.size).toBe(Object.keys(makeValidModel().tensors).length)
+    await checkpoint.close()
+  })
+
+  for (const [number, { name, make, says }] of malformedCheckpoints.entries()) {
+    it(`gives one error that says what is wrong: ${name}`, async () => {
+      const folder = join(place, `case-${number}`)
+      await make(folder)
+      const error = await openCheckpoint(folder).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      )
+      expect(error).toBeInstanceOf(EspalierError)
+      const { message } = error as EspalierError
+      expect(message).toMatch(says)
+      expect(message).toMatch(/\.$/)
+      expect(message).not.toContain('\n')
+    })
+  }
+
+  it('whose files are sound is left to the model', async () => {
+    for (const [number, { make }] of malformedModels.entries()) {
+      const folder = join(place, `model-${number}`)
+      await make(folder)
+      await (await openCheckpoint(folder)).close()
+    }
+  })
+})

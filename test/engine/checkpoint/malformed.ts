@@ -1,0 +1,310 @@
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/** A model folder as plain data, so that any part of it can be spoiled before it is written. */
+export interface ModelFiles {
+  config: Record<string, unknown>
+  tensors: Record<string, { dtype: string; shape: number[]; bytes: Uint8Array }>
+}
+
+/** One way in which a model folder can be broken: how to make it, and what the one error must say. */
+export interface Malformed {
+  name: string
+  make: (folder: string) => Promise<void>
+  says: RegExp
+}
+
+const sizes = { hidden: 8, intermediate: 12, heads: 2, blocks: 2, vocabulary: 512 }
+
+/** A tiny Llama of two blocks that works: what the malformed ones are spoiled copies of. */
+export function makeValidModel(): ModelFiles {
+  const { hidden, intermediate, heads, blocks, vocabulary } = sizes
+  const tensors: ModelFiles['tensors'] = {}
+  const add = (name: string, ...shape: number[]) => {
+    tensors[name] = { dtype: 'F32', shape, bytes: makeWeights(shape.reduce((a, b) => a * b, 1), Object.keys(tensors).length) }
+  }
+  add('model.embed_tokens.weight', vocabulary, hidden)
+  for (let block = 0; block < blocks; block++) {
+    const layer = `model.layers.${block}`
+    for (const projection of ['q', 'k', 'v', 'o']) add(`${layer}.self_attn.${projection}_proj.weight`, hidden, hidden)
+    for (const projection of ['gate', 'up']) add(`${layer}.mlp.${projection}_proj.weight`, intermediate, hidden)
+    add(`${layer}.mlp.down_proj.weight`, hidden, intermediate)
+    for (const norm of ['input_layernorm', 'post_attention_layernorm']) add(`${layer}.${norm}.weight`, hidden)
+  }
+  add('model.norm.weight', hidden)
+  add('lm_head.weight', vocabulary, hidden)
+  return { config: makeConfig(hidden, intermediate, heads, blocks, vocabulary), tensors }
+}
+
+function makeConfig(hidden: number, intermediate: number, heads: number, blocks: number, vocabulary: number): Record<string, unknown> {
+  return {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    hidden_size: hidden,
+    intermediate_size: intermediate,
+    num_hidden_layers: blocks,
+    num_attention_heads: heads,
+    num_key_value_heads: heads,
+    vocab_size: vocabulary,
+    max_position_embeddings: 64,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    hidden_act: 'silu',
+    tie_word_embeddings: false,
+    bos_token_id: 1,
+    eos_token_id: 2,
+  }
+}
+
+function makeWeights(count: number, seed: number): Uint8Array {
+  return new Uint8Array(Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed * 78.233) * 0.2).buffer)
+}
+
+type Entry = Record<string, unknown>
+type Header = Record<string, Entry>
+
+/** Lays tensors out one after the other: the header's entries and the data. */
+export function layOut(tensors: ModelFiles['tensors']): { header: Header; data: Uint8Array } {
+  const header: Header = {}
+  let begin = 0
+  for (const [name, { dtype, shape, bytes }] of Object.entries(tensors)) {
+    header[name] = { dtype, shape, data_offsets: [begin, begin + bytes.length] }
+    begin += bytes.length
+  }
+  return { header, data: Buffer.concat(Object.values(tensors).map(({ bytes }) => bytes)) }
+}
+
+/** The bytes of a safetensors file with any header, sensible or not. */
+export function toSafetensors(header: unknown, data: Uint8Array, headerLength?: bigint): Buffer {
+  const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header))
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(headerLength ?? BigInt(text.length))
+  return Buffer.concat([length, text, data])
+}
+
+/** Writes a model folder with one safetensors file. */
+export async function writeModelFiles(folder: string, { config, tensors }: ModelFiles): Promise<void> {
+  const { header, data } = layOut(tensors)
+  await writeParts(folder, config, toSafetensors(header, data))
+}
+
+async function writeParts(folder: string, config: unknown, safetensors: Uint8Array): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, 'config.json'), typeof config === 'string' ? config : JSON.stringify(config))
+  await writeFile(join(folder, 'model.safetensors'), safetensors)
+}
+
+/** Writes the valid model with its header or its data changed; `change` may give another header altogether. */
+function spoilHeader(change: (header: Header, data: Uint8Array) => unknown): Malformed['make'] {
+  return async (folder) => {
+    const { config, tensors } = makeValidModel()
+    const { header, data } = layOut(tensors)
+    const changed = change(header, data)
+    await writeParts(folder, config, toSafetensors(changed ?? header, data))
+  }
+}
+
+/** Writes the valid model with the bytes of its safetensors file changed. */
+function spoilBytes(change: (bytes: Buffer) => Uint8Array): Malformed['make'] {
+  return async (folder) => {
+    const { config, tensors } = makeValidModel()
+    const { header, data } = layOut(tensors)
+    await writeParts(folder, config, change(toSafetensors(header, data)))
+  }
+}
+
+/** Writes the valid model with its parts changed before it is laid out. */
+function spoilModel(change: (model: ModelFiles) => void): Malformed['make'] {
+  return async (folder) => {
+    const model = makeValidModel()
+    change(model)
+    await writeModelFiles(folder, model)
+  }
+}
+
+/** Writes the valid model as one shard, with an index of any content. */
+function spoilIndex(makeIndex: (names: string[]) => unknown, shard = 'model-00001-of-00001.safetensors'): Malformed['make'] {
+  return async (folder) => {
+    const { config, tensors } = makeValidModel()
+    const { header, data } = layOut(tensors)
+    await mkdir(folder, { recursive: true })
+    await writeFile(join(folder, 'config.json'), JSON.stringify(config))
+    await writeFile(join(folder, shard), toSafetensors(header, data))
+    const index = makeIndex(Object.keys(tensors))
+    await writeFile(join(folder, 'model.safetensors.index.json'), typeof index === 'string' ? index : JSON.stringify(index))
+  }
+}
+
+function mapTo(shard: unknown): (names: string[]) => unknown {
+  return (names) => ({ metadata: {}, weight_map: Object.fromEntries(names.map((name) => [name, shard])) })
+}
+
+const norm = 'model.norm.weight'
+const head = 'lm_head.weight'
+
+function replaceEntry(name: string, change: Entry): Malformed['make'] {
+  return spoilHeader((header) => {
+    header[name] = { ...header[name], ...change }
+  })
+}
+
+/** Moves both ends of the last tensor's range. */
+function moveLast(begin: number, end: number): Malformed['make'] {
+  return spoilHeader((header) => {
+    const [first, last] = header[head]?.data_offsets as [number, number]
+    header[head] = { ...header[head], data_offsets: [first + begin, last + end] }
+  })
+}
+
+/** Folders that no reader of checkpoints may accept. */
+export const malformedCheckpoints: Malformed[] = [
+  { name: 'an empty weights file', make: spoilBytes(() => Buffer.alloc(0)), says: /0 bytes long/ },
+  { name: 'a file shorter than eight bytes', make: spoilBytes((bytes) => bytes.subarray(0, 7)), says: /7 bytes long/ },
+  { name: 'a file cut inside its header', make: spoilBytes((bytes) => bytes.subarray(0, 100)), says: /100 bytes long.*cut off/ },
+  { name: 'a file cut inside its data', make: spoilBytes((bytes) => bytes.subarray(0, bytes.length - 1)), says: /cut off/ },
+  { name: 'bytes after the last tensor', make: spoilBytes((bytes) => Buffer.concat([bytes, Buffer.alloc(3)])), says: /3 bytes after its last/ },
+  {
+    name: 'a header longer than the file',
+    make: spoilBytes((bytes) => (bytes.writeBigUInt64LE(90_000_000n), bytes)),
+    says: /header of 90000000 bytes/,
+  },
+  {
+    name: 'a header of eight exabytes',
+    make: spoilBytes((bytes) => (bytes.writeBigUInt64LE(0x7fffffffffffffffn), bytes)),
+    says: /at most 100000000/,
+  },
+  { name: 'a header of no bytes', make: spoilBytes((bytes) => (bytes.writeBigUInt64LE(0n), bytes)), says: /header of 0 bytes/ },
+  { name: 'a header that is not JSON', make: spoilHeader(() => '{"a": '), says: /not JSON/ },
+  { name: 'a header that is an array', make: spoilHeader(() => '[1, 2]'), says: /array of 2/ },
+  { name: 'a header that is not UTF-8', make: spoilBytes((bytes) => (bytes.fill(0xff, 20, 24), bytes)), says: /not UTF-8/ },
+  {
+    name: 'a tensor named twice',
+    make: spoilHeader((header) => JSON.stringify(header).replace(/}$/, `,"${norm}":${JSON.stringify(header[norm])}}`)),
+    says: /"model.norm.weight" twice/,
+  },
+  {
+    name: 'a tensor with two shapes',
+    make: spoilHeader((header) => JSON.stringify(header).replace('"shape":', '"shape":[1],"shape":')),
+    says: /"shape" twice/,
+  },
+  {
+    name: 'a tensor named __proto__',
+    make: spoilHeader((header) => JSON.stringify(header).replace(norm, '__proto__')),
+    says: /"__proto__", which is not allowed/,
+  },
+  { name: 'a tensor that is a number', make: spoilHeader((header) => ({ ...header, [norm]: 3 })), says: /by 3 instead of an object/ },
+  { name: 'metadata that is text', make: spoilHeader((header) => ({ __metadata__: 'pt', ...header })), says: /__metadata__ "pt"/ },
+  { name: 'an unknown dtype', make: replaceEntry(norm, { dtype: 'F12' }), says: /"F12"; known are F64/ },
+  { name: 'a dtype named like a method of objects', make: replaceEntry(norm, { dtype: 'toString' }), says: /"toString"; known are/ },
+  { name: 'a shape that does not fit the bytes', make: replaceEntry(norm, { shape: [9] }), says: /shape \[9\] of F32 takes 36/ },
+  { name: 'a dtype that does not fit the bytes', make: replaceEntry(norm, { dtype: 'F16' }), says: /of F16 takes 16/ },
+  { name: 'a negative dimension', make: replaceEntry(norm, { shape: [-2, -4] }), says: /dimension -2/ },
+  { name: 'a fractional dimension', make: replaceEntry(norm, { shape: [2.5] }), says: /dimension 2.5/ },
+  { name: 'a dimension beyond all files', make: replaceEntry(norm, { shape: [2 ** 52, 2 ** 52] }), says: /takes 8\.1/ },
+  { name: 'a dimension that is text', make: replaceEntry(norm, { shape: ['8'] }), says: /dimension "8"/ },
+  { name: 'a shape that is no array', make: replaceEntry(norm, { shape: 8 }), says: /shape 8 instead/ },
+  { name: 'a thousand dimensions', make: replaceEntry(norm, { shape: Array(1000).fill(1) }), says: /1000 dimensions/ },
+  { name: 'no offsets', make: replaceEntry(norm, { data_offsets: undefined }), says: /no pair of data_offsets/ },
+  { name: 'three offsets', make: replaceEntry(norm, { data_offsets: [0, 1, 2] }), says: /no pair of data_offsets/ },
+  { name: 'offsets that are no whole numbers', make: replaceEntry(norm, { data_offsets: [0.5, 32.5] }), says: /0.5 and 32.5/ },
+  { name: 'a negative offset', make: replaceEntry(norm, { data_offsets: [-32, 0] }), says: /-32 and 0/ },
+  { name: 'an end before its begin', make: replaceEntry(norm, { data_offsets: [64, 32] }), says: /begin at 64, after its end at 32/ },
+  { name: 'offsets out of range', make: moveLast(2 ** 40, 2 ** 40), says: /hole of/ },
+  { name: 'offsets that overlap', make: moveLast(-4, -4), says: /overlap the one before it by 4 bytes/ },
+  { name: 'a hole between tensors', make: moveLast(4, 4), says: /hole of 4 bytes/ },
+  {
+    name: 'two tensors on the same bytes',
+    make: spoilHeader((header) => ({ ...header, twin: header[head] })),
+    says: /overlap/,
+  },
+  { name: 'an index that is not JSON', make: spoilIndex(() => 'weight_map'), says: /index.json is not JSON/ },
+  { name: 'an index without a map', make: spoilIndex(() => ({ metadata: {} })), says: /needs an object weight_map/ },
+  { name: 'an index that names a folder above', make: spoilIndex(mapTo('../model.safetensors')), says: /"..\/model.safetensors"; only a plain/ },
+  { name: 'an index that names an absolute path', make: spoilIndex(mapTo('/etc/passwd')), says: /"\/etc\/passwd"; only a plain/ },
+  { name: 'an index that names a path with backslashes', make: spoilIndex(mapTo('..\\..\\secret')), says: /only a plain/ },
+  { name: 'an index that names a drive', make: spoilIndex(mapTo('C:model.safetensors')), says: /only a plain/ },
+  { name: 'an index that names the folder itself', make: spoilIndex(mapTo('..')), says: /only a plain/ },
+  { name: 'an index that names a number', make: spoilIndex(mapTo(7)), says: /in 7, no file name/ },
+  { name: 'a missing shard', make: spoilIndex(mapTo('model-00002-of-00002.safetensors')), says: /lacks model-00002-of-00002/ },
+  {
+    name: 'a tensor that its shard lacks',
+    make: spoilIndex(() => mapTo('model-00001-of-00001.safetensors')(['model.extra.weight'])),
+    says: /lacks tensor model.extra.weight/,
+  },
+  {
+    name: 'a shard that links out of the folder',
+    make: async (folder) => {
+      await writeModelFiles(`${folder}-elsewhere`, makeValidModel())
+      await spoilIndex(mapTo('linked.safetensors'))(folder)
+      await symlink(`../${folder.split(/[/\\]/).at(-1)}-elsewhere/model.safetensors`, join(folder, 'linked.safetensors'))
+    },
+    says: /is a link to .*outside the model's folder/,
+  },
+  {
+    name: 'a weights file that is a folder',
+    make: async (folder) => {
+      await mkdir(join(folder, 'model.safetensors'), { recursive: true })
+      await writeFile(join(folder, 'config.json'), '{}')
+    },
+    says: /not a regular file/,
+  },
+  {
+    name: 'weights in another form',
+    make: async (folder) => {
+      await mkdir(folder, { recursive: true })
+      await writeFile(join(folder, 'config.json'), '{}')
+      await writeFile(join(folder, 'pytorch_model.bin'), 'PK')
+    },
+    says: /pytorch_model.bin, which is no form/,
+  },
+  {
+    name: 'no config',
+    make: async (folder) => {
+      await mkdir(folder, { recursive: true })
+      await writeFile(join(folder, 'model.safetensors'), '')
+    },
+    says: /no config.json/,
+  },
+  { name: 'a config that is not JSON', make: (folder) => writeParts(folder, "{'a': 1}", Buffer.alloc(0)), says: /config.json is not JSON/ },
+  { name: 'a config that is an array', make: (folder) => writeParts(folder, '[]', Buffer.alloc(0)), says: /config.json must hold a JSON object/ },
+]
+
+/** Folders whose files are sound one by one, but that are no model: the reader of checkpoints takes them, the model must not. */
+export const malformedModels: Malformed[] = [
+  { name: 'a config without hidden_size', make: spoilModel(({ config }) => delete config.hidden_size), says: /hidden_size/ },
+  { name: 'a config with text for a number', make: spoilModel(({ config }) => (config.num_attention_heads = 'two')), says: /num_attention_heads/ },
+  { name: 'a config without a family', make: spoilModel(({ config }) => delete config.model_type), says: /model_type/ },
+  { name: 'an unknown family', make: spoilModel(({ config }) => (config.model_type = 'frobnicate')), says: /frobnicate/ },
+  { name: 'a missing tensor', make: spoilModel(({ tensors }) => delete tensors['model.layers.1.mlp.up_proj.weight']), says: /layers.1.mlp.up_proj/ },
+  {
+    name: 'a tensor of another shape',
+    make: spoilModel(({ tensors }) => {
+      const tensor = tensors['model.layers.0.mlp.up_proj.weight']
+      if (tensor) tensor.shape = [...tensor.shape].reverse()
+    }),
+    says: /layers.0.mlp.up_proj/,
+  },
+  {
+    name: 'a weight that is not a number',
+    make: spoilModel(({ tensors }) => tensors['model.layers.1.self_attn.q_proj.weight']?.bytes.set([0, 0, 0xc0, 0x7f], 16)),
+    says: /layers.1.self_attn.q_proj/,
+  },
+  {
+    name: 'an infinite weight',
+    make: spoilModel(({ tensors }) => tensors[norm]?.bytes.set([0, 0, 0x80, 0x7f], 0)),
+    says: /model.norm.weight/,
+  },
+  {
+    name: 'a tokenizer larger than the vocabulary',
+    make: async (folder) => {
+      await writeModelFiles(folder, makeValidModel())
+      await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(makeLargeTokenizer(sizes.vocabulary + 1)))
+    },
+    says: /ids up to 512.*ends at 511/,
+  },
+]
+
+function makeLargeTokenizer(size: number): unknown {
+  const vocab = Object.fromEntries(Array.from({ length: size }, (_, id) => [id < 256 ? String.fromCodePoint(id + 256) : `w${id}`, id]))
+  return { model: { type: 'BPE', vocab, merges: [] } }
+}
