@@ -1,5 +1,5 @@
-import type { ApiEvent } from './events.ts'
 import type { ErrorMessage } from './errors.ts'
+import type { ApiEvent } from './events.ts'
 
 /** An answer as it crosses to the page: errors lose all but their text when they are thrown over that border. */
 export type BridgeAnswer<T = unknown> = { value: T } | { error: ErrorMessage }
