@@ -29,6 +29,8 @@ export const runRequest = z.object({
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
   measures: z.array(measureRequest),
+  /** Folder of data sets kept locally; those asked for by name are read from it and nothing is downloaded. */
+  localFolder: z.string().optional(),
   backend: backendName,
   memoryBytes: z.number().int().positive().optional(),
   save: z.object({ folder: z.string(), format: z.string() }).optional(),

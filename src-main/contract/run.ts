@@ -38,6 +38,8 @@ export const runDocument = z.object({
   notes: z.array(z.string()),
   measures: z.array(measure),
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })).optional(),
+  /** Windows that went through an attention, an MLP and the head while candidates were scored. */
+  passes: z.object({ attention: z.number(), mlp: z.number(), head: z.number() }).optional(),
   seconds: z.record(z.string(), z.number()),
   backend: z.string(),
   version: z.string(),

@@ -1,4 +1,4 @@
-import { exp, gather, max, slice, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { argMax, exp, gather, max, slice, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { project } from '#engine/tensor/products.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
@@ -28,6 +28,28 @@ export async function tokenLosses(vocabulary: Vocabulary, hidden: Tensor2D, targ
     for (let first = 0; first < rows; first += step) addChunk(sums, hidden, targets, chunk, first, Math.min(step, rows - first))
   })
   return sums.logSum.map((logSum, row) => logSum - (sums.target[row] ?? 0))
+}
+
+/** Whether each target is the likeliest token of its row: hidden [N, D], targets [N]; the lower id wins a tie. */
+export async function areLikeliest(vocabulary: Vocabulary, hidden: Tensor2D, targets: Int32Array): Promise<boolean[]> {
+  const rows = targets.length
+  const best = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
+  const bestId = new Int32Array(rows)
+  const step = rowsPerHeadProduct(vocabulary)
+  await vocabulary.forEachHeadChunk((chunk) => {
+    for (let first = 0; first < rows; first += step) {
+      const [values, ids] = tidy(() => {
+        const logits = project(slice(hidden, [first, 0], [Math.min(step, rows - first), -1]), chunk.weight, chunk.bias)
+        return [max(logits, 1).dataSync(), argMax(logits, 1).dataSync()]
+      })
+      values.forEach((value, row) => {
+        if (value <= (best[first + row] ?? 0)) return
+        best[first + row] = value
+        bestId[first + row] = chunk.first + (ids[row] ?? 0)
+      })
+    }
+  })
+  return Array.from(targets, (id, row) => bestId[row] === id)
 }
 
 function addChunk(sums: RowSums, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk, first: number, count: number): void {

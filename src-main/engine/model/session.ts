@@ -1,8 +1,8 @@
 import { gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
-import { advance, disposeResidual, runPart, type SeenPositions } from './decoder.ts'
+import { project } from '#engine/tensor/products.ts'
+import { advance, runPart, type SeenPositions } from './decoder.ts'
 import { breathe, finalHidden, TableCache } from './forward.ts'
 import type { ModelView } from './view.ts'
-import { project } from '#engine/tensor/products.ts'
 
 /** A batch of sequences that grow token by token; keys and values of what was seen are kept, by block. */
 export class DecodingSession {
@@ -26,6 +26,23 @@ export class DecodingSession {
    * `batch` arrays of V. A session keeps its batch; `select` changes it.
    */
   async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
+    const x = await this.#run(ids, batch, signal)
+    const logits = await this.#lastLogits(x, batch, ids.length / batch)
+    x.dispose()
+    await breathe()
+    return logits
+  }
+
+  /** As `feed`, but gives the final hidden states of all positions fed, [batch * tokens, D]; the caller disposes of them. */
+  async feedHidden(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Tensor2D> {
+    const x = await this.#run(ids, batch, signal)
+    const hidden = finalHidden(this.#view, x)
+    x.dispose()
+    await breathe()
+    return hidden
+  }
+
+  async #run(ids: Int32Array, batch: number, signal: AbortSignal | undefined): Promise<Tensor2D> {
     const tokens = ids.length / batch
     const x = await this.#view.model.vocabulary.embed(ids)
     let residual = { x, source: x.clone() }
@@ -38,10 +55,8 @@ export class DecodingSession {
     }
     this.#tables.dispose()
     this.#length += tokens
-    const logits = await this.#lastLogits(residual.x, batch, tokens)
-    disposeResidual(residual)
-    await breathe()
-    return logits
+    residual.source.dispose()
+    return residual.x
   }
 
   async #lastLogits(x: Tensor2D, batch: number, tokens: number): Promise<Float32Array[]> {
@@ -64,22 +79,37 @@ export class DecodingSession {
 
   /** Goes on with the given sequences of the batch, in that order; one may be named more than once. */
   select(sequences: readonly number[]): void {
-    const { keyValueHeads } = this.#view.spec
-    const rows = tensor1d(sequences.flatMap((sequence) => Array.from({ length: keyValueHeads }, (_, head) => sequence * keyValueHeads + head)), 'int32')
-    for (const [block, { key, value }] of this.#cache) {
-      this.#cache.set(block, { key: gather<Tensor3D>(key, rows), value: gather<Tensor3D>(value, rows) })
-      key.dispose()
-      value.dispose()
-    }
-    rows.dispose()
+    const selected = this.#gatherCache(sequences)
+    this.#disposeCache()
+    for (const [block, seen] of selected) this.#cache.set(block, seen)
   }
 
-  dispose(): void {
+  /** A session of its own that goes on from here with the given sequences; this one stays as it is. */
+  fork(sequences: readonly number[]): DecodingSession {
+    const session = new DecodingSession(this.#view)
+    for (const [block, seen] of this.#gatherCache(sequences)) session.#cache.set(block, seen)
+    session.#length = this.#length
+    return session
+  }
+
+  #gatherCache(sequences: readonly number[]): Map<number, SeenPositions> {
+    const { keyValueHeads } = this.#view.spec
+    const rows = tensor1d(sequences.flatMap((sequence) => Array.from({ length: keyValueHeads }, (_, head) => sequence * keyValueHeads + head)), 'int32')
+    const gathered = new Map([...this.#cache].map(([block, { key, value }]) => [block, { key: gather<Tensor3D>(key, rows), value: gather<Tensor3D>(value, rows) }]))
+    rows.dispose()
+    return gathered
+  }
+
+  #disposeCache(): void {
     for (const { key, value } of this.#cache.values()) {
       key.dispose()
       value.dispose()
     }
     this.#cache.clear()
+  }
+
+  dispose(): void {
+    this.#disposeCache()
     this.#tables.dispose()
   }
 }

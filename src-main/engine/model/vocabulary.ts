@@ -36,6 +36,12 @@ export class Vocabulary {
     return 4 * matrices * spec.vocabulary * spec.hidden
   }
 
+  /** Parameters outside the block stack, the final norm included. */
+  static parameters(spec: DecoderSpec): number {
+    const biases = (spec.finalNorm.bias ? spec.hidden : 0) + (spec.head.bias ? spec.vocabulary : 0)
+    return Vocabulary.bytes(spec) / 4 + spec.hidden + biases
+  }
+
   /** Reads embedding and head when `resident`, and the final norm always. */
   static async open(checkpoint: Checkpoint, spec: DecoderSpec, resident: boolean): Promise<Vocabulary> {
     const vector = async (name: string) => tensor1d(await readValues(checkpoint, name))

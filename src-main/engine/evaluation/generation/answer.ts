@@ -1,0 +1,20 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { beamSearch } from './beam-search.ts'
+
+/** The reference's qualitative decoding: five beams, no repeated trigram, early stopping. */
+export const paperBeams = { beams: 5, noRepeatNgram: 3, earlyStopping: true } as const
+
+/** The reference's two prompts and the length of prompt and answer together. */
+export const paperPrompts = ['Who is Albert Einstein?', 'The theory of relativity'] as const
+export const paperLength = 128
+
+/** Prompt and answer as text, as the 2SSP reference's qualitative evaluation prints them. */
+export async function answerPrompt(view: ModelView, tokenizer: Tokenizer, prompt: string, maxLength: number, signal?: AbortSignal): Promise<string> {
+  const ids = tokenizer.encode(prompt)
+  if (ids.length === 0) throw new EspalierError('usage', 'An empty prompt cannot be answered. Give at least one word.')
+  if (ids.length >= maxLength) throw new EspalierError('usage', `The prompt has ${ids.length} tokens; with a total length of ${maxLength} no room is left for an answer.`)
+  const answer = await beamSearch(view, ids, { ...paperBeams, maxLength, endIds: tokenizer.endIds }, signal ? { signal } : {})
+  return tokenizer.decode(answer.ids, { skipSpecial: true })
+}

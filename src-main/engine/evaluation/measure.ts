@@ -1,0 +1,85 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { FetchHubFile } from '#contract/hub-file.ts'
+import type { Measure } from '#contract/measures.ts'
+import type { DataRequest, MeasureRequest } from '#contract/run-request.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { answerPrompt } from './generation/answer.ts'
+import { inferenceTime, referenceInference } from './inference.ts'
+import { perplexity } from './perplexity.ts'
+import { evaluateTask } from './tasks/evaluate.ts'
+import { isTaskId, taskIds } from './tasks/index.ts'
+import { likelihoodOf } from './view-likelihood.ts'
+
+export interface MeasureContext {
+  readonly view: ModelView
+  readonly tokenizer: Tokenizer | undefined
+  readonly signal: AbortSignal
+  progress(phase: string, done: number, total: number, unit: string): void
+  windows(data: DataRequest): Promise<Windows>
+  readonly fetchFile?: FetchHubFile
+}
+
+export interface Measured {
+  readonly measures: Measure[]
+  readonly answers: { prompt: string; text: string }[]
+}
+
+/** Takes one measure of a view. */
+export async function measureView(request: MeasureRequest, context: MeasureContext): Promise<Measured> {
+  switch (request.kind) {
+    case 'perplexity':
+      return measurePerplexity(request, context)
+    case 'inference':
+      return measureInference(request, context)
+    case 'answers':
+      return answerPrompts(request, context)
+    case 'tasks':
+      return measureTasks(request, context)
+  }
+}
+
+type Of<Kind> = Extract<MeasureRequest, { kind: Kind }>
+
+async function measurePerplexity({ data, name }: Of<'perplexity'>, { view, signal, progress, windows }: MeasureContext): Promise<Measured> {
+  const result = await perplexity(view, await windows(data), { signal, progress: (done, total) => progress(`Perplexity on ${name}`, done, total, 'submodules') })
+  return { measures: [{ name: 'perplexity', dataset: name, value: result.perplexity, unit: '' }], answers: [] }
+}
+
+async function measureInference({ sequenceLength, repeats }: Of<'inference'>, { view, signal, progress }: MeasureContext): Promise<Measured> {
+  const { vocabulary } = view.spec
+  const window = Int32Array.from({ length: sequenceLength }, (_, i) => (i * 7919) % vocabulary)
+  const settings = { ...referenceInference, repeats, warmups: Math.min(repeats, referenceInference.warmups), decoded: Math.min(referenceInference.decoded, sequenceLength - 1) }
+  const measures = await inferenceTime(view, [window], settings, { signal, progress: (done, total) => progress('Inference time', done, total, 'passes') })
+  return { measures, answers: [] }
+}
+
+async function answerPrompts({ prompts, maxLength }: Of<'answers'>, { view, tokenizer, signal, progress }: MeasureContext): Promise<Measured> {
+  if (!tokenizer) throw new EspalierError('invalid', 'This model has no tokenizer.json, so it cannot answer prompts. Place its tokenizer.json in the folder.')
+  const answers: Measured['answers'] = []
+  for (const [index, prompt] of prompts.entries()) {
+    progress('Answering prompts', index, prompts.length, 'prompts')
+    answers.push({ prompt, text: await answerPrompt(view, tokenizer, prompt, maxLength, signal) })
+  }
+  progress('Answering prompts', prompts.length, prompts.length, 'prompts')
+  return { measures: [], answers }
+}
+
+async function measureTasks({ tasks: names, folder, limit }: Of<'tasks'>, { view, tokenizer, signal, progress, fetchFile }: MeasureContext): Promise<Measured> {
+  if (!tokenizer) throw new EspalierError('invalid', 'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.')
+  const model = likelihoodOf(view)
+  const measures: Measure[] = []
+  for (const name of names) {
+    if (!isTaskId(name)) throw new EspalierError('usage', `There is no task "${name}". Known are: ${taskIds.join(', ')}.`)
+    const found = await evaluateTask(model, tokenizer, name, {
+      signal,
+      report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
+      ...(folder === undefined ? {} : { folder }),
+      ...(limit === undefined ? {} : { limit }),
+      ...(fetchFile ? { fetchFile } : {}),
+    })
+    measures.push(...found)
+  }
+  return { measures, answers: [] }
+}
