@@ -25,7 +25,7 @@ const vocabulary = z.union([z.record(z.string(), id), z.array(z.tuple([z.string(
 
 const tokenizerSchema = z.looseObject({
   added_tokens: z.array(z.looseObject({ id, content: z.string().min(1) })).optional(),
-  model: z.looseObject({ vocab: vocabulary }),
+  model: z.looseObject({ type: z.enum(['BPE', 'Unigram', 'WordPiece']).optional(), vocab: vocabulary }),
 })
 
 const token = z.union([z.string(), z.looseObject({ content: z.string() }).transform(({ content }) => content)])

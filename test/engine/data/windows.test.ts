@@ -1,0 +1,122 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { cutWindows, readWindows } from '#engine/data/windows.ts'
+import { openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+const fixtures = join(import.meta.dirname, '../../fixtures')
+const excerpt = join(fixtures, 'texts/wikitext-2-test.txt')
+let place = ''
+let tokenizer: Tokenizer
+beforeAll(async () => {
+  place = await mkdtemp(join(tmpdir(), 'windows-'))
+  tokenizer = await openTokenizer(join(fixtures, 'stories260k'))
+})
+afterAll(() => rm(place, { recursive: true }))
+
+async function write(name: string, content: unknown): Promise<string> {
+  const file = join(place, name)
+  await writeFile(file, typeof content === 'string' ? content : JSON.stringify(content))
+  return file
+}
+
+const asLines = (texts: string[]) => texts.map((text) => JSON.stringify({ text })).join('\n')
+const flatten = (windows: readonly Int32Array[]) => windows.flatMap((window) => [...window])
+
+describe('cutWindows', () => {
+  it('cuts consecutive windows from token 0 and drops the tail', () => {
+    expect(cutWindows([1, 2, 3, 4, 5], 2)).toEqual([Int32Array.of(1, 2), Int32Array.of(3, 4)])
+    expect(cutWindows(Int32Array.of(1, 2, 3, 4), 2, 1)).toEqual([Int32Array.of(1, 2)])
+    expect(cutWindows([1], 2)).toEqual([])
+  })
+
+  it('refuses a window that has nothing to predict', () => {
+    for (const length of [1, 0, -2, 2.5, Number.NaN]) expect(() => cutWindows([1, 2, 3], length)).toThrow(/Choose a whole number from 2/)
+  })
+})
+
+describe('the windows of a text', () => {
+  it('are those of the reference', async () => {
+    for (const name of ['test', 'valid']) {
+      const expected = JSON.parse(await readFile(join(fixtures, `texts/wikitext-2-${name}.windows.json`), 'utf8')) as number[][]
+      const { windows } = await readWindows(join(fixtures, `texts/wikitext-2-${name}.txt`), tokenizer, { sequenceLength: 256, maxWindows: 16 })
+      expect(windows.map((window) => [...window])).toEqual(expected)
+    }
+  })
+
+  it('are the same however early reading may stop', async () => {
+    const text = await readFile(excerpt, 'utf8')
+    const documents = Array.from({ length: 40 }, (_, i) => text.slice(i * 100, i * 100 + 4000))
+    const file = await write('many.jsonl', asLines(documents))
+    const all = await readWindows(file, tokenizer, { sequenceLength: 64 })
+    expect(flatten(all.windows)).toEqual(tokenizer.encode(documents.join('\n\n')).slice(0, all.windows.length * 64))
+    for (const maxWindows of [1, 2, 300, 500, all.windows.length, all.windows.length + 9]) {
+      const some = await readWindows(file, tokenizer, { sequenceLength: 64, maxWindows })
+      expect(flatten(some.windows)).toEqual(flatten(all.windows.slice(0, maxWindows)))
+    }
+    expect((await readWindows(file, tokenizer, { sequenceLength: 64, maxWindows: 2 })).tokens).toBeLessThan(all.tokens / 2)
+  })
+
+  it('are the same with a tokenizer that cannot be cut', async () => {
+    const whole: Tokenizer = { ...tokenizer, split: (text) => [text] }
+    const text = await readFile(excerpt, 'utf8')
+    const file = await write('whole.jsonl', asLines(Array(30).fill(text) as string[]))
+    const options = { sequenceLength: 256, maxWindows: 300 }
+    expect(await readWindows(file, whole, options)).toMatchObject({ windows: (await readWindows(file, tokenizer, options)).windows })
+  })
+
+  it('join documents by two newlines unless another separator is given', async () => {
+    const file = await write('two.json', ['One day', 'a cat'])
+    const { windows } = await readWindows(file, tokenizer, { sequenceLength: 4 })
+    expect(flatten(windows)).toEqual(tokenizer.encode('One day\n\na cat').slice(0, windows.length * 4))
+    const other = await readWindows(file, tokenizer, { sequenceLength: 4, separator: ' ' })
+    expect(flatten(other.windows)).toEqual(tokenizer.encode('One day a cat').slice(0, other.windows.length * 4))
+  })
+
+  it('take the first documents, and order them by the seed', async () => {
+    const texts = Array.from({ length: 30 }, (_, i) => `Document ${i} is a text.`)
+    const file = await write('thirty.json', texts)
+    const options = { sequenceLength: 8, maxDocuments: 20 }
+    const read = async (shuffleSeed?: number) => {
+      const { windows } = await readWindows(file, tokenizer, shuffleSeed === undefined ? options : { ...options, shuffleSeed })
+      return tokenizer.decode(flatten(windows))
+    }
+    expect(await read()).toContain('Document 0 is')
+    expect(await read()).not.toContain('Document 20 is')
+    expect(await read(1)).toBe(await read(1))
+    expect(await read(1)).not.toBe(await read(2))
+    expect(await read(1)).not.toBe(await read())
+    expect(await read(1)).not.toContain('Document 20 is')
+  })
+
+  it('need a text of at least one window, and a tokenizer', async () => {
+    const file = await write('short.txt', 'Once upon a time')
+    const length = tokenizer.encode('Once upon a time').length
+    await expect(readWindows(file, tokenizer, { sequenceLength: 256 })).rejects.toThrow(`gives ${length} tokens, one window needs 256`)
+    await expect(readWindows(file, undefined, { sequenceLength: 4 })).rejects.toThrow(/no tokenizer/)
+    await expect(readWindows(await write('empty.txt', ''), tokenizer, { sequenceLength: 4 })).rejects.toThrow(/gives 0 tokens/)
+  })
+})
+
+describe('token ids in a JSON file', () => {
+  it('are windows as they stand when they are arrays', async () => {
+    const file = await write('ids.json', [[5, 6, 7], [8, 9, 10], [11, 12, 13]])
+    const { windows, tokens } = await readWindows(file, undefined, { sequenceLength: 2048, maxWindows: 2 })
+    expect(windows).toEqual([Int32Array.of(5, 6, 7), Int32Array.of(8, 9, 10)])
+    expect(tokens).toBe(6)
+  })
+
+  it('are cut like those of a text when they are one run', async () => {
+    const { windows } = await readWindows(await write('run.json', [1, 2, 3, 4, 5]), undefined, { sequenceLength: 2 })
+    expect(windows).toEqual([Int32Array.of(1, 2), Int32Array.of(3, 4)])
+  })
+
+  it('must be whole numbers from 0', async () => {
+    for (const [i, id] of [-1, 1.5, '7', null, 2 ** 31, [3]].entries()) {
+      const file = await write(`bad-${i}.json`, [[1, 2], [3, id]])
+      await expect(readWindows(file, undefined, { sequenceLength: 2 })).rejects.toThrow(/Window 1 of .* has the token id .*whole numbers from 0/)
+    }
+    await expect(readWindows(await write('one.json', [[1]]), undefined, { sequenceLength: 2 })).rejects.toThrow(/at least 2/)
+  })
+})
