@@ -28,6 +28,16 @@ export function budgetFor(spec: DecoderSpec, amount: Amount): Budget {
   return { sparsity: amount.sparsity, blocks: Math.ceil(amount.sparsity * count - 1e-9) }
 }
 
+/** What a method that removes whole blocks can reach: anything short of the last block. */
+export function depthRange(spec: DecoderSpec): { least: number; most: number } {
+  return { least: 0, most: (spec.blocks.length - 1) / spec.blocks.length }
+}
+
+/** Throws when fewer than `wanted` blocks are left. */
+export function requireBlocks(wanted: number, left: number): void {
+  if (wanted > left) throw new EspalierError('infeasible', `${wanted} blocks cannot go: the model has ${left} left. Choose at most ${left}.`)
+}
+
 /** 2SSP's division of a sparsity among attention and MLPs (arXiv 2501.17771, Eq. 5). */
 export interface TwoStageSplit {
   /** Attention submodules that go. */

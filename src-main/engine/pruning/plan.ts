@@ -21,6 +21,11 @@ export function removeParts(plan: Plan, parts: Iterable<Part>): Plan {
   return { ...plan, blocks }
 }
 
+/** Blocks of which anything is left. */
+export function presentBlocks(spec: DecoderSpec): number[] {
+  return [...spec.blocks.keys()].filter((index) => spec.blocks[index]?.attention || (spec.blocks[index]?.width ?? 0) > 0)
+}
+
 /** Both parts of each of the given blocks. */
 export function blockParts(blocks: Iterable<number>): Part[] {
   return [...blocks].flatMap((block) => [2 * block, 2 * block + 1])

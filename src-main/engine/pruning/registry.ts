@@ -1,10 +1,14 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Method } from './method.ts'
 import { twoStage } from './methods/2ssp.ts'
+import { shortgpt } from './methods/shortgpt.ts'
+import { windowBased } from './methods/window-based.ts'
 
 /** Every method, by the name that the command line and the history use. */
 export const methods = {
   '2ssp': twoStage,
+  shortgpt,
+  window_based: windowBased,
 } as const
 
 export type MethodId = keyof typeof methods

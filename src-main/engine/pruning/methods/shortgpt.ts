@@ -1,0 +1,59 @@
+import { z } from 'zod'
+import { depthRange, requireBlocks } from '../budget.ts'
+import { defineMethod } from '../method.ts'
+import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
+import { similaritiesFor } from '../scores/block-similarity.ts'
+import { smallest } from '../selection.ts'
+
+/**
+ * ShortGPT (arXiv 2403.03853): the blocks that change their input least go; influence is one minus the cosine of input and output.
+ *
+ * As in the 2SSP reference, only the last token of a window is looked at (7) and the first block stands at influence 1 (6); the paper
+ * scores all tokens and every block, which are options. Repaired: scores are float64 means of float32 states (33).
+ */
+const options = z.object({
+  windows: z
+    .number()
+    .int()
+    .positive()
+    .default(256)
+    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that score blocks.' }),
+  tokens: z
+    .enum(['last', 'all'])
+    .default('last')
+    .meta({ title: 'Tokens', help: 'Compare at the last token of each window, or at all tokens as the paper does.' }),
+  similarity: z
+    .enum(['cosine', 'angular'])
+    .default('cosine')
+    .meta({ title: 'Similarity', help: 'Cosine, or the angle between input and output.' }),
+  firstBlock: z
+    .enum(['kept', 'scored'])
+    .default('kept')
+    .meta({ title: 'First block', help: 'Holds its influence at 1, or scores it against the embedding as the paper does.' }),
+})
+
+export const shortgpt = defineMethod({
+  title: 'ShortGPT',
+  paper: '2403.03853',
+  summary: 'Removes the blocks that change their input least.',
+  unit: 'block',
+  options,
+  windows: ({ windows }) => windows,
+  range: (spec) => depthRange(spec),
+  async plan(input) {
+    const { view, budget, options: chosen } = input
+    const plan = densePlan(view.spec)
+    if (budget.blocks === 0) return { plan, decisions: [], notes: [] }
+    const blocks = presentBlocks(view.spec)
+    requireBlocks(budget.blocks, blocks.length)
+    const similarities = (await similaritiesFor(input, 1, chosen))[1] ?? []
+    const influence = similarities.map(({ cosine, angle }) => (chosen.similarity === 'angular' ? angle : 1 - cosine)) // [L]
+    if (chosen.firstBlock === 'kept') influence[0] = 1
+    const removed = smallest(
+      blocks.map((block) => influence[block] ?? 1),
+      budget.blocks,
+    ).map((index) => blocks[index] as number)
+    const notes = [`Influence of the blocks from the first to the last: ${influence.map((value) => value.toFixed(4)).join(', ')}.`]
+    return { plan: removeParts(plan, blockParts(removed)), decisions: [], notes }
+  },
+})

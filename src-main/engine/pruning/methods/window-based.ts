@@ -1,0 +1,70 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { depthRange } from '../budget.ts'
+import { defineMethod } from '../method.ts'
+import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
+import { type Similarity, similaritiesFor } from '../scores/block-similarity.ts'
+
+/**
+ * Window-based pruning (arXiv 2403.17887): the run of consecutive blocks goes whose input and output are most alike.
+ *
+ * As in the 2SSP reference, the mean cosine at the last token decides and no run begins at the first block (8); the paper's angle and all
+ * runs are options. Equal runs go to the later one, as there (10). Repaired: runs with a negative cosine count too (9).
+ */
+const options = z.object({
+  windows: z
+    .number()
+    .int()
+    .positive()
+    .default(256)
+    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
+  tokens: z
+    .enum(['last', 'all'])
+    .default('last')
+    .meta({ title: 'Tokens', help: 'Compare at the last token of each window, or at all tokens.' }),
+  similarity: z
+    .enum(['cosine', 'angular'])
+    .default('cosine')
+    .meta({ title: 'Similarity', help: 'Mean cosine, or the mean angle as the paper does.' }),
+  firstBlock: z
+    .enum(['kept', 'free'])
+    .default('kept')
+    .meta({ title: 'First block', help: 'Keeps the first block, or lets a run begin there as the paper does.' }),
+})
+
+export const windowBased = defineMethod({
+  title: 'Window-based',
+  paper: '2403.17887',
+  summary: 'Removes the run of consecutive blocks whose input and output are most alike.',
+  unit: 'block',
+  options,
+  windows: ({ windows }) => windows,
+  range: (spec) => depthRange(spec),
+  async plan(input) {
+    const { view, budget, options: chosen } = input
+    const plan = densePlan(view.spec)
+    const count = budget.blocks
+    if (count === 0) return { plan, decisions: [], notes: [] }
+    const blocks = presentBlocks(view.spec)
+    const start = chosen.firstBlock === 'free' ? 0 : 1
+    if (count > blocks.length - start) {
+      throw new EspalierError(
+        'infeasible',
+        `A run of ${count} blocks does not fit: ${blocks.length - start} of the model's blocks may go. Choose at most ${blocks.length - start}.`,
+      )
+    }
+    if (blocks.length < view.spec.blocks.length) {
+      throw new EspalierError('infeasible', 'This model lacks whole blocks already, so its runs have gaps. Start from the dense model.')
+    }
+    // The similarity of state s and state s + count is that of the run which begins at block s.
+    const runs = ((await similaritiesFor(input, count, chosen))[count] ?? []).slice(start)
+    const score = ({ cosine, angle }: Similarity) => (chosen.similarity === 'angular' ? -angle : cosine)
+    const scores = runs.map(score)
+    const best = start + scores.lastIndexOf(Math.max(...scores))
+    const removed = Array.from({ length: count }, (_, i) => best + i)
+    const notes = [
+      `Similarity of the runs of ${count} from block ${start} on: ${runs.map((run) => (chosen.similarity === 'angular' ? run.angle : run.cosine).toFixed(4)).join(', ')}.`,
+    ]
+    return { plan: removeParts(plan, blockParts(removed)), decisions: [], notes }
+  },
+})

@@ -1,0 +1,184 @@
+import { gather, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import type { Windows } from '#engine/data/windows.ts'
+import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import { blockOf } from '#engine/model/weights.ts'
+import type { MethodInput } from '../method.ts'
+
+/** How alike two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
+export interface Similarity {
+  readonly cosine: number
+  readonly angle: number
+}
+
+/**
+ * Entry [distance][state]: state `state` compared with state `state + distance`.
+ * State 0 is the embedding's output, state b + 1 the output of block b. Distances that were not asked for are empty.
+ */
+export type Similarities = readonly (readonly Similarity[])[]
+
+export interface SimilarityOptions {
+  readonly windows: number
+  readonly tokens: 'last' | 'all'
+}
+
+/** The similarities that a method needs, from the pass that all runs of an experiment share. */
+export function similaritiesFor<Options>(
+  { view, calibration, run }: MethodInput<Options>,
+  distance: number,
+  { windows: wanted, tokens }: SimilarityOptions,
+): Promise<Similarities> {
+  const windows = calibration.slice(0, wanted)
+  const report = {
+    progress: (done: number, total: number) => run.progress('Comparing blocks', done, total, 'submodules'),
+    signal: run.signal,
+  }
+  if (tokens === 'last')
+    return run.sharedStep(`block similarities at the last token, ${windows.length} windows`, () =>
+      lastTokenSimilarities(view, windows, report),
+    )
+  return run.sharedStep(`block similarities at all tokens, distance ${distance}, ${windows.length} windows`, () =>
+    allTokenSimilarities(view, windows, distance, report),
+  )
+}
+
+interface Report {
+  progress?(done: number, total: number): void
+  readonly signal?: AbortSignal
+}
+
+/**
+ * Compares the stream at the last token of each window between every two blocks: one pass of the stack without the head serves
+ * ShortGPT and the window-based method for every count. Cosines are formed in float64.
+ */
+export async function lastTokenSimilarities(view: ModelView, windows: Windows, report: Report): Promise<Similarities> {
+  const size = view.spec.hidden
+  const states: Float32Array[] = Array.from({ length: view.spec.blocks.length + 1 }, () => new Float32Array(windows.length * size)) // [L + 1, S, D]
+  const seen = new Set<number>()
+  await runWindows(view, windows, {
+    ...report,
+    afterPart(group, part, x) {
+      const state = part < 0 ? 0 : blockOf(part) + 1
+      seen.add(state)
+      const rows = lastRows(group, x)
+      group.indices.forEach((window, i) => {
+        states[state]?.set(rows.subarray(i * size, (i + 1) * size), window * size)
+      })
+    },
+  })
+  // A block that an earlier pruning removed whole passes its input on.
+  for (let state = 1; state < states.length; state++) if (!seen.has(state)) states[state] = states[state - 1] as Float32Array
+  const norms = states.map((state) => windows.map((_, window) => Math.sqrt(product(state, state, window * size, size))))
+  return states.map((_, distance) =>
+    states.slice(distance).map((__, first) => {
+      if (distance === 0) return { cosine: 1, angle: 0 }
+      const [a, b] = [states[first], states[first + distance]] as [Float32Array, Float32Array]
+      return meanSimilarity(
+        windows.map(
+          (___, window) => product(a, b, window * size, size) / ((norms[first]?.[window] ?? 0) * (norms[first + distance]?.[window] ?? 0)),
+        ),
+      )
+    }),
+  )
+}
+
+function lastRows(group: WindowGroup, x: Tensor2D): Float32Array {
+  const last = Int32Array.from({ length: group.batch }, (_, i) => (i + 1) * group.tokens - 1)
+  return tidy(() => gather(x, tensor1d(last, 'int32')).dataSync() as Float32Array)
+}
+
+function product(a: Float32Array, b: Float32Array, from: number, size: number): number {
+  let total = 0
+  for (let i = from; i < from + size; i++) total += (a[i] ?? 0) * (b[i] ?? 0)
+  return total
+}
+
+function meanSimilarity(cosines: ArrayLike<number> & Iterable<number>): Similarity {
+  let cosine = 0
+  let angle = 0
+  for (const value of cosines) {
+    cosine += value / cosines.length
+    angle += Math.acos(Math.min(1, Math.max(-1, value))) / Math.PI / cosines.length
+  }
+  return { cosine, angle }
+}
+
+/** The same over all tokens, for one distance: `distance + 1` states of a group of windows are alive at once. */
+export async function allTokenSimilarities(view: ModelView, windows: Windows, distance: number, report: Report): Promise<Similarities> {
+  const count = view.spec.blocks.length + 1
+  const sums = Array.from({ length: count - distance }, () => ({ cosine: 0, angle: 0 }))
+  const histories = new Map<WindowGroup, StateHistory>()
+  const historyOf = (group: WindowGroup): StateHistory => {
+    const found =
+      histories.get(group) ??
+      new StateHistory(distance, (first, before, x) => {
+        const total = sums[first]
+        if (!total) return
+        const { cosine, angle } = meanSimilarity(rowCosines(before, x))
+        total.cosine += (cosine * group.batch) / windows.length
+        total.angle += (angle * group.batch) / windows.length
+      })
+    histories.set(group, found)
+    return found
+  }
+  try {
+    await runWindows(view, windows, {
+      ...report,
+      afterPart: (group, part, x) => historyOf(group).see(part < 0 ? 0 : blockOf(part) + 1, x),
+      afterStack(group) {
+        historyOf(group).finish(count)
+        historyOf(group).dispose()
+        histories.delete(group)
+      },
+    })
+  } finally {
+    for (const history of histories.values()) history.dispose()
+  }
+  return Array.from({ length: count }, (_, at) => (at === distance ? sums : []))
+}
+
+/** The last states of one stream. A state is complete when a part of a later block follows; each is then compared with that `distance` before it. */
+class StateHistory {
+  readonly #distance: number
+  readonly #compare: (first: number, before: Tensor2D, x: Tensor2D) => void
+  readonly #states = new Map<number, Tensor2D>()
+  #last = 0
+
+  constructor(distance: number, compare: (first: number, before: Tensor2D, x: Tensor2D) => void) {
+    this.#distance = distance
+    this.#compare = compare
+  }
+
+  see(state: number, x: Tensor2D): void {
+    if (state > this.#last) this.finish(state)
+    this.#states.get(state)?.dispose()
+    this.#states.set(state, x.clone())
+    this.#last = state
+  }
+
+  /** Completes all states below `state`; a block that an earlier pruning removed whole passes its input on. */
+  finish(state: number): void {
+    for (let at = this.#last; at < state; at++) {
+      const x = this.#states.get(at) ?? (this.#states.get(at - 1) as Tensor2D).clone()
+      this.#states.set(at, x)
+      const before = this.#states.get(at - this.#distance)
+      if (before) this.#compare(at - this.#distance, before, x)
+      const old = at - Math.max(1, this.#distance)
+      this.#states.get(old)?.dispose()
+      this.#states.delete(old)
+    }
+    if (state > this.#last) this.#last = state
+  }
+
+  dispose(): void {
+    for (const state of this.#states.values()) state.dispose()
+    this.#states.clear()
+  }
+}
+
+function rowCosines(a: Tensor2D, b: Tensor2D): Float32Array {
+  return tidy(() => {
+    const dots = sum<Tensor1D>(a.mul(b), 1)
+    return dots.div(sum(a.square(), 1).sqrt().mul(sum(b.square(), 1).sqrt())).dataSync() as Float32Array
+  })
+}

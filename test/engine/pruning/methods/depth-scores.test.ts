@@ -1,0 +1,90 @@
+import { memory } from '@tensorflow/tfjs-core'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { denseView } from '#engine/model/view.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
+import { windowBased } from '#engine/pruning/methods/window-based.ts'
+import { allTokenSimilarities, lastTokenSimilarities } from '#engine/pruning/scores/block-similarity.ts'
+import { expectedOf, fullModels, variedModels } from '../../../fixtures/reference.ts'
+import { masksOf, openReference, prune, recordedRun, relativeError, testPerplexity } from '../running.ts'
+
+interface RecordedPlan {
+  readonly K: number
+  readonly attn_mask: number[]
+  readonly mlp_mask: number[]
+  readonly ppl_test_f64: number
+}
+
+interface Expected {
+  readonly shortgpt: RecordedPlan[]
+  readonly window_based: RecordedPlan[]
+  readonly shortgpt_window_scores: { readonly shortgpt_influence: number[]; readonly window_mean_cosine: Record<string, number[]> }
+}
+
+describe.each(fullModels)('%s', (name) => {
+  const open = openReference(name)
+  let expected: Expected
+  beforeAll(async () => {
+    expected = await expectedOf<Expected>(name)
+  })
+
+  test.each([
+    ['shortgpt', shortgpt as unknown as Method],
+    ['window_based', windowBased as unknown as Method],
+  ] as const)('%s removes the blocks that the reference removed', async (id, method) => {
+    const run = recordedRun()
+    for (const recorded of expected[id]) {
+      const { plan } = await prune(method, open(), { blocks: recorded.K }, {}, run)
+      expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+      expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
+    }
+    expect(run.computed, 'one pass serves every count').toHaveLength(1)
+  })
+
+  test('similarities are those of the reference, at both distances and scopes', async () => {
+    const { model, calibration } = open()
+    const view = denseView(model)
+    const tensors = memory().numTensors
+    const similarities = await lastTokenSimilarities(view, calibration, {})
+    for (const [distance, cosines] of Object.entries(expected.shortgpt_window_scores.window_mean_cosine)) {
+      cosines.forEach((cosine, index) => {
+        expect(similarities[Number(distance)]?.[index + 1]?.cosine).toBeCloseTo(cosine, 5)
+      })
+    }
+    const all = await allTokenSimilarities(view, calibration.slice(0, 4), 2, {})
+    const short = calibration.slice(0, 1).map((window) => window.slice(0, 1))
+    const [one, last] = [await allTokenSimilarities(view, short, 2, {}), await lastTokenSimilarities(view, short, {})]
+    expect(all[2]).toHaveLength(model.spec.blocks.length - 1)
+    one[2]?.forEach(({ cosine }, index) => {
+      expect(cosine, 'one token is the last one').toBeCloseTo(last[2]?.[index]?.cosine ?? 0, 5)
+    })
+    expect(memory().numTensors - tensors).toBe(0)
+  })
+
+  test('options of the papers score the first block and all tokens', async () => {
+    const { plan, notes } = await prune(
+      shortgpt,
+      open(),
+      { blocks: 1 },
+      { tokens: 'all', similarity: 'angular', firstBlock: 'scored', windows: 4 },
+    )
+    expect(masksOf(plan).attention.reduce((a, b) => a + b)).toBe(1)
+    expect(notes[0]).not.toContain('1.0000')
+    const { length } = open().model.spec.blocks
+    const all = await prune(windowBased, open(), { blocks: length }, { firstBlock: 'free', windows: 4 })
+    expect(masksOf(all.plan).mlp).toEqual(Array(length).fill(1))
+    await expect(prune(windowBased, open(), { blocks: length }, { windows: 4 })).rejects.toThrow(`Choose at most ${length - 1}`)
+  })
+})
+
+describe.each(variedModels)('%s', (name) => {
+  const open = openReference(name)
+
+  test('shortgpt removes the blocks that the reference removed', async () => {
+    const expected = await expectedOf<Expected>(name)
+    for (const recorded of expected.shortgpt) {
+      const { plan } = await prune(shortgpt, open(), { blocks: recorded.K })
+      expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+    }
+  })
+})

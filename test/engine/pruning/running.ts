@@ -1,0 +1,110 @@
+import { afterAll, beforeAll } from 'vitest'
+import type { z } from 'zod'
+import type { Plan } from '#contract/plan.ts'
+import type { RunEvent } from '#contract/run-events.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import type { Method, MethodResult, MethodRun } from '#engine/pruning/method.ts'
+import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+
+/** A run's memory: steps by name, as JSON text, so that only what survives writing down is found again. */
+export interface RecordedRun extends MethodRun {
+  readonly steps: Map<string, string>
+  readonly events: RunEvent[]
+  /** Names of the steps that were computed and not found. */
+  readonly computed: string[]
+  readonly passes: { attention: number; mlp: number; head: number }
+}
+
+/** A run on recorded steps; with `stopAfter` it dies when that many steps were written. */
+export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAfter = Number.POSITIVE_INFINITY): RecordedRun {
+  const computed: string[] = []
+  const passes = { attention: 0, mlp: 0, head: 0 }
+  const events: RunEvent[] = []
+  const step = async <T>(name: string, compute: () => Promise<T> | T): Promise<T> => {
+    const known = steps.get(name)
+    if (known !== undefined) return JSON.parse(known) as T
+    if (steps.size >= stopAfter) throw new Error('killed')
+    const result = await compute()
+    computed.push(name)
+    steps.set(name, JSON.stringify(result))
+    return JSON.parse(steps.get(name) as string) as T
+  }
+  return {
+    seed,
+    signal: new AbortController().signal,
+    steps,
+    events,
+    computed,
+    passes,
+    step,
+    sharedStep: (name, compute) => step(`shared: ${name}`, compute),
+    progress: () => undefined,
+    emit: (event) => void events.push(event),
+    count(more) {
+      passes.attention += more.attention
+      passes.mlp += more.mlp
+      passes.head += more.head
+    },
+  }
+}
+
+export interface Bench {
+  readonly model: Model
+  readonly calibration: Windows
+  readonly test: Windows
+}
+
+/** Opens a reference model for the tests of a block and closes it after them. */
+export function openReference(name: ReferenceModel): () => Bench {
+  let bench: Bench | undefined
+  beforeAll(async () => {
+    await openBackend('tensorflow')
+    bench = {
+      model: await openModel(await referenceModel(name)),
+      calibration: await referenceWindows('calibration'),
+      test: await referenceWindows('test'),
+    }
+  })
+  afterAll(() => bench?.model.close())
+  return () => bench as Bench
+}
+
+export type Amount = { blocks: number } | { sparsity: number }
+
+/** Runs a method on the dense model. */
+export async function prune<Schema extends z.ZodObject>(
+  method: Method<Schema>,
+  { model, calibration }: Bench,
+  amount: Amount,
+  given: Partial<z.infer<Schema>> = {},
+  run: MethodRun = recordedRun(),
+): Promise<MethodResult> {
+  const view = denseView(model)
+  const options = method.options.parse(given) as z.infer<Schema>
+  return method.plan({ view, calibration, budget: budgetFor(model.spec, amount), options, run })
+}
+
+export async function testPerplexity({ model, test }: Bench, plan: Plan, windows = test.length): Promise<number> {
+  const view = viewWithPlan(model, plan)
+  try {
+    return (await perplexity(view, test.slice(0, windows))).perplexity
+  } finally {
+    view.dispose()
+  }
+}
+
+/** What was removed, as the reference writes it: 1 per block and submodule that is gone. */
+export function masksOf(plan: Plan): { attention: number[]; mlp: number[] } {
+  return {
+    attention: plan.blocks.map((block) => (block.attention === 'removed' ? 1 : 0)),
+    mlp: plan.blocks.map((block) => (block.mlp === 'removed' ? 1 : 0)),
+  }
+}
+
+/** How far a perplexity is from the recorded one, relative to it. */
+export const relativeError = (found: number, recorded: number): number => Math.abs(found / recorded - 1)
