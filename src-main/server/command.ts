@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { EspalierError } from '#contract/errors.ts'
-import { openWorkbench } from '#services/workbench.ts'
 import { isInClear, printedAddress } from './address.ts'
 import { builtPath } from './built.ts'
 import { isLoopback } from './hosts.ts'
@@ -40,7 +39,8 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
   }
   const token = tokenFile === undefined ? makeToken() : await readTokenFile(tokenFile)
   const stop = untilSignal()
-  const workbench = await openWorkbench({ dataFolder: values.data })
+  const { openWorkbench } = await import('#services/workbench.ts')
+  const workbench = await openWorkbench(values.data === undefined ? {} : { dataFolder: values.data })
   try {
     const server = await startServer({
       door: workbench,

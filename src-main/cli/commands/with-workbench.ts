@@ -1,10 +1,9 @@
 import { parseAddress, type ServerAddress } from '#server/address.ts'
-import { connectWorkbench } from '#server/client.ts'
+import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
 import type { Door } from '#server/door.ts'
 import { readNote } from '#server/note.ts'
 import { readTokenFile } from '#server/token.ts'
-import { dataFolderOf } from '#services/folders.ts'
-import { openWorkbench } from '#services/workbench.ts'
+import { defaultDataFolder } from '#services/folders.ts'
 import type { CommonValues } from './flags.ts'
 
 export interface CommandDoor extends Door {
@@ -15,7 +14,7 @@ export interface CommandDoor extends Door {
 /** Asks the server that was named, else the one that works on the data folder now, else opens the workbench here for as long as it takes. */
 export async function withWorkbench<T>(values: CommonValues, work: (door: CommandDoor) => Promise<T>): Promise<T> {
   const server = await serverOf(values)
-  const workbench = server ? await connectWorkbench(server) : await openWorkbench({ dataFolder: values.data })
+  const workbench = server ? await connectWorkbench(server) : await openHere(values.data)
   try {
     return await work({ call: workbench.call, subscribe: workbench.subscribe, staysOpen: server !== undefined })
   } finally {
@@ -23,9 +22,15 @@ export async function withWorkbench<T>(values: CommonValues, work: (door: Comman
   }
 }
 
+/** Loaded when needed: asking a server takes no history, and so no SQLite. */
+async function openHere(dataFolder: string | undefined): Promise<RemoteWorkbench> {
+  const { openWorkbench } = await import('#services/workbench.ts')
+  return openWorkbench(dataFolder === undefined ? {} : { dataFolder })
+}
+
 async function serverOf(values: CommonValues): Promise<ServerAddress | undefined> {
   const named = values.server ?? process.env.ESPALIER_SERVER
-  if (named === undefined) return readNote(dataFolderOf(values.data))
+  if (named === undefined) return readNote(values.data ?? defaultDataFolder())
   const file = values['token-file']
   return parseAddress(named, file === undefined ? undefined : await readTokenFile(file))
 }

@@ -1,0 +1,248 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { commands, help } from '#cli/commands/index.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { ApiEvent } from '#contract/events.ts'
+import { printedAddress } from '#server/address.ts'
+import { leaveNote, readNote, removeNote } from '#server/note.ts'
+import { makeFakeDoor } from '../server/fake-door.ts'
+import { type Running, runServer } from '../server/running.ts'
+
+let server: Running
+let folder: string
+const printed = { out: '', error: '' }
+
+const run = (id: string, changes: object = {}) => ({
+  id,
+  name: `run ${id}`,
+  status: 'done',
+  method: '2ssp',
+  model: { id: 'model-1', name: 'sample\u001b[31m' },
+  seed: 0,
+  nominal: 0.25,
+  reached: 0.2471,
+  createdAt: Date.UTC(2026, 0, 2, 3, 4),
+  measures: [{ name: 'perplexity', dataset: 'wikitext2', value: 12.34567, best: 12.34567, unit: '' }],
+  progress: null,
+  ...changes,
+})
+const detail = {
+  ...run('run-1'),
+  experiment: null,
+  resolved: { norm: 2 },
+  seconds: 75,
+  device: 'cpu',
+  problem: null,
+  notes: '',
+  remarks: ['One tie.'],
+  plan: {
+    blocks: [
+      { attention: 'removed', mlp: { kept: [0, 1] } },
+      { attention: 'kept', mlp: 'removed' },
+    ],
+  },
+}
+const model = {
+  id: 'model-1',
+  name: 'sample',
+  path: '/models/sample',
+  present: true,
+  bytes: 5_000_000,
+  usedByRuns: 2,
+  description: { family: 'llama', shape: { blocks: 4 }, parameters: { total: 1000 }, dtype: 'float32' },
+}
+const changed = (id: string, status: string): ApiEvent =>
+  ({ name: 'run changed', data: { run: run(id, { status }) } }) as unknown as ApiEvent
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'espalier-cli-'))
+  server = await runServer(
+    makeFakeDoor({
+      'runs.query': () => ({
+        total: 3,
+        offset: 0,
+        rows: [run('run-1'), run('run-2', { status: 'failed', reached: null, measures: [] })],
+        counts: {},
+      }),
+      'runs.get': () => detail,
+      'runs.log': () => ({ text: 'step 1\n', bytes: 7 }),
+      'runs.cancel': () => ({ runs: [run('run-1', { status: 'cancelled' })] }),
+      'runs.resume': () => ({ runs: [run('run-1', { status: 'queued' }), run('run-2', { status: 'queued' })] }),
+      'runs.describe': () => ({ format: 'espalier run' }),
+      'compare.table': () => ({ fileName: 'x.csv', type: 'text/csv', content: 'a,b\n1,2\n' }),
+      'experiments.export': (input) => {
+        if ((input as { id: string }).id !== 'grid-1') throw new EspalierError('not-found', 'No such experiment.')
+        return { fileName: 'x.json', type: 'application/json', content: '{"format":"espalier experiment"}' }
+      },
+      'models.list': () => [model, { ...model, id: 'model-2', name: 'twin' }, { ...model, id: 'model-3', name: 'twin' }],
+      'models.get': () => model,
+      'models.add': () => model,
+      'models.remove': () => ({ undoUntil: 0 }),
+      'models.download': () => ({
+        id: 'transfer-1',
+        name: 'owner/name',
+        status: 'running',
+        doneBytes: 0,
+        totalBytes: 10,
+        model: null,
+        problem: null,
+      }),
+    }),
+  )
+})
+afterAll(async () => {
+  await server.stop()
+  await rm(folder, { recursive: true })
+})
+
+beforeEach(() => {
+  printed.out = printed.error = ''
+  server.door.asked.length = 0
+  vi.spyOn(console, 'log').mockImplementation((text: string) => {
+    printed.out += `${text}\n`
+  })
+  vi.spyOn(console, 'error').mockImplementation((text: string) => {
+    printed.error += `${text}\n`
+  })
+  vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    printed.out += text
+    return true
+  })
+})
+afterEach(() => void vi.restoreAllMocks())
+
+const at = () => ['--server', printedAddress(server)]
+const asked = () => server.door.asked.filter(({ name }) => name !== 'workbench.get')
+
+test('runs list prints a table, passes the filters on and says what is not shown', async () => {
+  expect(await commands.runs(['list', '--status', 'failed', '--status', 'done', '--search', '2ssp', '--limit', '2', ...at()])).toBe(0)
+  const lines = printed.out.split('\n')
+  expect(lines[0]).toMatch(/^ID +STATUS +METHOD +REMOVED +SEED +PERPLEXITY +MODEL/)
+  expect(lines[1]).toMatch(/^run-1 +done +2ssp +24\.7 % +0 +12\.346 +sample\?\[31m +run run-1 +2026-01-02 03:04$/)
+  expect(lines[2]).toMatch(/^run-2 +failed +2ssp +25\.0 % +0 +- /)
+  expect(printed.error).toContain('2 of 3 runs')
+  expect(asked()[0]?.input).toEqual({
+    search: '2ssp',
+    conditions: [{ field: 'status', is: 'any of', value: ['failed', 'done'] }],
+    archived: 'no',
+    limit: 2,
+  })
+})
+
+test('--json prints what the call gave', async () => {
+  expect(await commands.runs(['list', '--json', ...at()])).toBe(0)
+  expect(JSON.parse(printed.out)).toMatchObject({ total: 3, rows: [{ id: 'run-1' }, { id: 'run-2' }] })
+})
+
+test('runs show tells the plan, the measures and the log', async () => {
+  expect(await commands.runs(['show', 'run-1', '--log', ...at()])).toBe(0)
+  expect(printed.out).toContain('attention removed in 0; MLP removed in 1; MLP neurons kept: 2 (of 2 blocks)')
+  expect(printed.out).toContain('24.7 % (asked: 25.0 %)')
+  expect(printed.out).toMatch(/perplexity +wikitext2 +12\.34567/)
+  expect(printed.out).toContain('took        1 min 15 s')
+  expect(printed.out).toContain('step 1')
+})
+
+test('runs resume --wait ends with the last run, with 1 when one failed', async () => {
+  const result = commands.runs(['resume', 'run-1', 'run-2', '--wait', ...at()])
+  await expect.poll(() => asked().length).toBe(1)
+  const telling = setInterval(() => {
+    server.door.tell(changed('run-1', 'done'))
+    server.door.tell(changed('run-2', 'failed'))
+  }, 50)
+  expect(await result).toBe(1)
+  clearInterval(telling)
+  expect(printed.error).toContain('run run-1: done')
+  expect(printed.out).toMatch(/run-2 +failed/)
+})
+
+test('runs resume on a server comes back at once, and so does cancel', async () => {
+  expect(await commands.runs(['resume', 'run-1', ...at()])).toBe(0)
+  expect(printed.out).toMatch(/run-1 +queued/)
+  expect(await commands.runs(['cancel', 'run-1', ...at()])).toBe(0)
+  expect(printed.out).toMatch(/run-1 +cancelled/)
+})
+
+test('runs export writes an experiment, a run’s description or a table, and overwrites nothing', async () => {
+  expect(await commands.runs(['export', 'grid-1', ...at()])).toBe(0)
+  expect(printed.out).toBe('{"format":"espalier experiment"}\n')
+  printed.out = ''
+  expect(await commands.runs(['export', 'run-1', ...at()])).toBe(0)
+  expect(JSON.parse(printed.out)).toEqual({ format: 'espalier run' })
+  const file = join(folder, 'table.csv')
+  expect(await commands.runs(['export', 'run-1', 'run-2', '--format', 'csv', '--output', file, ...at()])).toBe(0)
+  expect(await readFile(file, 'utf8')).toBe('a,b\n1,2\n')
+  expect(await commands.runs(['export', 'run-1', '--format', 'csv', '-o', file, ...at()])).toBe(1)
+  expect(printed.error).toContain('exists')
+})
+
+test('models add fetches a hub name and waits for its end', async () => {
+  const telling = setInterval(() => {
+    server.door.tell({
+      name: 'transfer changed',
+      data: {
+        transfer: { id: 'transfer-1', name: 'owner/name', status: 'done', doneBytes: 10, totalBytes: 10, model: 'model-1', problem: null },
+      },
+    } as unknown as ApiEvent)
+  }, 50)
+  expect(await commands.models(['add', 'owner/name', '--revision', 'main', ...at()])).toBe(0)
+  clearInterval(telling)
+  expect(asked().map(({ name }) => name)).toEqual(['models.download', 'models.get'])
+  expect(printed.out).toMatch(/model-1 +sample +llama/)
+})
+
+test('models list and remove; an unclear name is asked about', async () => {
+  expect(await commands.models(['list', ...at()])).toBe(0)
+  expect(printed.out).toContain('4.8 MiB')
+  expect(await commands.models(['remove', 'sample', '--files', ...at()])).toBe(0)
+  expect(asked().at(-1)).toEqual({ name: 'models.remove', input: { id: 'model-1', files: true } })
+  expect(await commands.models(['remove', 'twin', ...at()])).toBe(2)
+  expect(printed.error).toContain('model-2, model-3')
+  expect(await commands.models(['remove', 'nothing', ...at()])).toBe(1)
+})
+
+test.each([
+  [['frobnicate'], 'There is no "frobnicate"'],
+  [['list', '--nothing'], '--nothing'],
+  [['list', '--limit', 'many'], '--limit many'],
+  [['show'], 'missing'],
+  [['show', 'run-1', 'run-2'], 'one word too many'],
+  [['export', 'run-1', '--format', 'pdf'], 'json, csv, markdown, latex'],
+  [['constructor'], 'There is no "constructor"'],
+])('runs %j is a usage error', async (parameters, message) => {
+  expect(await commands.runs(parameters)).toBe(2)
+  expect(printed.error).toContain(message)
+})
+
+test('a server that is not there or refuses the token is said in one line', async () => {
+  expect(await commands.runs(['list', '--server', 'http://127.0.0.1:1/#token=x'])).toBe(1)
+  expect(printed.error).toContain('does not answer')
+  expect(await commands.runs(['list', '--server', `${server.address}#token=wrong`])).toBe(1)
+  expect(printed.error).toContain('401')
+})
+
+test('a server that works on the data folder is found by its note, which only its user can read', async () => {
+  await leaveNote(folder, server)
+  expect(await readNote(folder)).toEqual({ address: server.address, token: server.token })
+  expect(await commands.models(['list', '--data', folder])).toBe(0)
+  expect(printed.out).toContain('model-1')
+  await removeNote(folder)
+  expect(await readNote(folder)).toBeUndefined()
+})
+
+test('the note of a server that is gone, or a broken one, counts for nothing', async () => {
+  await writeFile(join(folder, 'server.json'), JSON.stringify({ address: 'http://127.0.0.1:1/', token: 'x', pid: 2 ** 30 }))
+  expect(await readNote(folder)).toBeUndefined()
+  await writeFile(join(folder, 'server.json'), '{"address":')
+  expect(await readNote(folder)).toBeUndefined()
+})
+
+test('every command has a help text', async () => {
+  for (const [name, command] of Object.entries(commands)) {
+    printed.out = ''
+    expect(await command(['--help'])).toBe(0)
+    expect(printed.out).toBe(`${help[name as keyof typeof help]}\n`)
+  }
+})
