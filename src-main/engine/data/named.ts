@@ -1,0 +1,76 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { FetchHubFile, HubFile } from '#contract/hub-file.ts'
+
+interface NamedDataset {
+  title: string
+  file: HubFile
+  /** Documents taken from its start; all of them when left out. */
+  documents?: number
+  /** Its folder under the folder of local data sets. */
+  folder: string
+}
+
+const c4 = { kind: 'dataset', repository: 'allenai/c4', revision: '607bd4c8450a42878aa9ddc051a65a055450ef87' } as const
+
+/** The data sets of the 2SSP reference. All are joined by two newlines and cut into consecutive windows. */
+export const namedDatasets = {
+  wikitext2: {
+    title: 'WikiText-2 test',
+    file: { kind: 'dataset', repository: 'Salesforce/wikitext', revision: 'main', path: 'wikitext-2-raw-v1/test-00000-of-00001.parquet' },
+    folder: 'wikitext-2',
+  },
+  'c4-train': { title: 'C4 train', file: { ...c4, path: 'en/c4-train.00000-of-01024.json.gz' }, documents: 1000, folder: 'c4_train' },
+  'c4-val': { title: 'C4 validation', file: { ...c4, path: 'en/c4-validation.00000-of-00008.json.gz' }, documents: 1100, folder: 'c4_val' },
+  'fineweb-edu': {
+    title: 'FineWeb-Edu',
+    file: { kind: 'dataset', repository: 'HuggingFaceFW/fineweb-edu', revision: 'main', path: 'sample/10BT/000_00000.parquet' },
+    // The reference loads 1100 rows and uses these.
+    documents: 500,
+    folder: 'fineweb-edu',
+  },
+} as const satisfies Record<string, NamedDataset>
+
+export type DatasetId = keyof typeof namedDatasets
+export const datasetIds = Object.keys(namedDatasets) as DatasetId[]
+
+export function isDatasetId(name: string): name is DatasetId {
+  return Object.hasOwn(namedDatasets, name)
+}
+
+/** What `readWindows` and `readTexts` need for a data set: the path, and how much of it. */
+export interface DatasetLocation {
+  path: string
+  maxDocuments?: number
+}
+
+/** Where a named data set is read from: its folder under `localFolder` when that is given, else the hub's file through `fetchFile`. */
+export async function locateDataset(id: DatasetId, source: { localFolder?: string; fetchFile?: FetchHubFile }): Promise<DatasetLocation> {
+  const dataset: NamedDataset = namedDatasets[id]
+  const limit = dataset.documents === undefined ? {} : { maxDocuments: dataset.documents }
+  if (source.localFolder !== undefined) return { path: findLocal(dataset, source.localFolder), ...limit }
+  if (!source.fetchFile) throw new EspalierError('usage', `${dataset.title} needs the hub or a folder of local data sets, and was given neither.`)
+  return { path: await fetchDataset(dataset, source.fetchFile), ...limit }
+}
+
+function findLocal(dataset: NamedDataset, localFolder: string): string {
+  const path = join(localFolder, dataset.folder)
+  if (existsSync(path)) return path
+  const advice = `Put ${fileName(dataset)} there, or what save_to_disk of the Python library datasets wrote, or a .jsonl or .txt file.`
+  throw new EspalierError('not-found', `${dataset.title} is not at ${path}. ${advice}`)
+}
+
+async function fetchDataset(dataset: NamedDataset, fetchFile: FetchHubFile): Promise<string> {
+  try {
+    return await fetchFile(dataset.file)
+  } catch (thrown) {
+    if (!(thrown instanceof EspalierError) || thrown.code !== 'unreachable') throw thrown
+    const advice = `Or put ${fileName(dataset)} into ${join('data', dataset.folder)} and use --local_datasets.`
+    throw new EspalierError(thrown.code, `${thrown.message} ${advice}`, thrown.details)
+  }
+}
+
+function fileName(dataset: NamedDataset): string {
+  return dataset.file.path.split('/').at(-1) as string
+}

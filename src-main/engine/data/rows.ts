@@ -1,0 +1,66 @@
+import { basename } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import { describe, isObject } from '../checkpoint/json.ts'
+import { readArrowBatches } from './arrow.ts'
+import { parseJsonValues } from './json-lines.ts'
+import { readParquetRows } from './parquet.ts'
+import { joinChunks, readChunks } from './text-file.ts'
+
+/** One row of a table: column name to value; lists are arrays, structs are objects, whole numbers are numbers. */
+export type Row = Record<string, unknown>
+
+const readers: Record<string, (file: string) => AsyncIterable<unknown>> = {
+  jsonl: readLines,
+  ndjson: readLines,
+  json: readJson,
+  parquet: (file) => readParquetRows(file, () => undefined),
+  arrow: readArrowRows,
+}
+
+/** Endings of the files that rows are read from; the JSON ones also with `.gz`. */
+export const rowEndings = Object.keys(readers)
+
+/** The rows of a JSONL, JSON (lines, or an array of objects), Parquet or Arrow file with all their columns. */
+export async function* readRows(file: string): AsyncGenerator<Row> {
+  const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
+  const read = Object.hasOwn(readers, ending) ? readers[ending] : undefined
+  if (!read) throw new EspalierError('invalid', `${file} has an ending that no rows are read from. Known are ${rowEndings.map((known) => `.${known}`).join(', ')}.`)
+  let number = 0
+  for await (const value of read(file)) {
+    number++
+    const row = toPlain(value)
+    if (!isObject(row)) throw new EspalierError('invalid', `Row ${number} of ${file} is ${describe(row)}. An object with the columns is needed.`, { file })
+    yield row
+  }
+}
+
+async function* readLines(file: string): AsyncGenerator<unknown> {
+  for await (const { value } of parseJsonValues(readChunks(file), file)) yield value
+}
+
+async function* readJson(file: string): AsyncGenerator<unknown> {
+  const text = await joinChunks(readChunks(file), file)
+  if (!text.trimStart().startsWith('[')) {
+    yield* readLines(file)
+    return
+  }
+  try {
+    yield* JSON.parse(text) as unknown[]
+  } catch (error) {
+    throw new EspalierError('invalid', `${file} is not JSON: ${(error as Error).message}.`, { file })
+  }
+}
+
+async function* readArrowRows(file: string): AsyncGenerator<unknown> {
+  for await (const batch of readArrowBatches(file)) yield* batch
+}
+
+/** Values as JSON would have them: 64-bit numbers as numbers, vectors and typed arrays as arrays, structs as objects. */
+function toPlain(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number(value)
+  if (typeof value !== 'object' || value === null) return value
+  if ('toJSON' in value && typeof value.toJSON === 'function') return toPlain(value.toJSON())
+  if (Array.isArray(value)) return value.map(toPlain)
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<unknown>, toPlain)
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toPlain(item)]))
+}

@@ -1,0 +1,27 @@
+import { z } from 'zod'
+import { countCodePoints } from './python-text.ts'
+import { askChoices, choiceLabel, defineTask } from './task.ts'
+
+const columns = z.object({
+  question: z.string(),
+  choices: z.object({ text: z.array(z.string()).min(1), label: z.array(choiceLabel) }),
+  answerKey: choiceLabel,
+})
+
+const shared = {
+  split: 'test' as const,
+  repository: 'allenai/ai2_arc',
+  revision: '210d026faf9955653af8916fad021475a3f00453',
+  columns,
+  // Three to five choices; labels are letters or digits.
+  ask({ question, choices, answerKey }: z.infer<typeof columns>) {
+    const gold = choices.label.indexOf(answerKey)
+    return { ...askChoices(`Question: ${question}\nAnswer:`, choices.text, gold), lengths: choices.text.map(countCodePoints) }
+  },
+}
+
+/** ARC (arXiv 1803.05457), the questions that simple methods answer. */
+export const arcEasy = defineTask({ ...shared, title: 'ARC easy', documents: 2376, path: 'ARC-Easy/test-00000-of-00001.parquet' })
+
+/** ARC (arXiv 1803.05457), the questions that simple methods fail at. */
+export const arcChallenge = defineTask({ ...shared, title: 'ARC challenge', documents: 1172, path: 'ARC-Challenge/test-00000-of-00001.parquet' })

@@ -1,0 +1,62 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import type { LikelihoodRequest } from './likelihood-model.ts'
+import { splitTrailingSpace } from './python-text.ts'
+import type { Question, Request } from './task.ts'
+
+type Encoder = Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>
+
+/** A question's requests as token ids, those with the same prefix together; `places[choice]` says where a choice's likelihood comes back. */
+export interface EncodedQuestion {
+  requests: LikelihoodRequest[]
+  places: { request: number; continuation: number }[]
+}
+
+export function encodeQuestion(tokenizer: Encoder, question: Question, contextLength: number): EncodedQuestion {
+  const requests: LikelihoodRequest[] = []
+  const numbers = new Map<string, number>()
+  const places = question.requests.flatMap((request) => encodeRequest(tokenizer, request, contextLength)).map(({ prefix, continuation }) => {
+    const key = prefix.join(' ')
+    const number = numbers.get(key) ?? requests.push({ prefix: Int32Array.from(prefix), continuations: [] }) - 1
+    numbers.set(key, number)
+    const continuations = requests[number]?.continuations ?? []
+    return { request: number, continuation: continuations.push(Int32Array.from(continuation)) - 1 }
+  })
+  return { requests, places }
+}
+
+interface Pair {
+  prefix: number[]
+  continuation: number[]
+}
+
+/**
+ * Context and continuation are encoded as one text; the continuation's tokens are those past the context's own count.
+ * White space that ends the context goes to the continuation first. Too long ones lose tokens on the left.
+ */
+function encodeRequest(tokenizer: Encoder, request: Request, contextLength: number): Pair[] {
+  const [context, space] = splitTrailingSpace(request.context)
+  const contextTokens = tokenizer.encode(context).length
+  return request.continuations.map((text) => {
+    const whole = tokenizer.encode(context + space + text)
+    // A tokenizer may melt both into fewer tokens than the context alone has; then the last token is what is scored.
+    const border = Math.min(contextTokens, whole.length - 1)
+    const pair = border > 0 ? { prefix: whole.slice(0, border), continuation: whole.slice(border) } : { prefix: [startOf(tokenizer)], continuation: whole }
+    return fit(pair, contextLength)
+  })
+}
+
+function fit({ prefix, continuation }: Pair, contextLength: number): Pair {
+  if (continuation.length > contextLength) {
+    throw new EspalierError('invalid', `An answer of ${continuation.length} tokens does not fit into the model's context of ${contextLength}. Leave this task out for this model.`)
+  }
+  const room = contextLength + 1 - continuation.length
+  return { prefix: prefix.slice(-room), continuation }
+}
+
+/** What stands for an empty context: the token that begins a text, else the one that ends it. */
+function startOf(tokenizer: Encoder): number {
+  const id = tokenizer.beginId ?? tokenizer.endIds[0]
+  if (id !== undefined) return id
+  throw new EspalierError('invalid', 'A question has no context, and the tokenizer has neither a begin nor an end token to put there.')
+}

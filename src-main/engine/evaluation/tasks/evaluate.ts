@@ -1,0 +1,51 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Measure } from '#contract/measures.ts'
+import type { Progress } from '#contract/progress.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { measureAccuracy } from './accuracy.ts'
+import { encodeQuestion } from './encode.ts'
+import { type TaskId, tasks } from './index.ts'
+import type { LikelihoodModel } from './likelihood-model.ts'
+import { type QuestionSource, readQuestions } from './questions.ts'
+import { judge, type Outcome, scoreContinuations } from './score.ts'
+import type { Question } from './task.ts'
+
+export interface TaskOptions extends QuestionSource {
+  /** Questions to take from the start of each subject; all of them without it. */
+  limit?: number
+  signal: AbortSignal
+  report?: (progress: Progress) => void
+}
+
+/** Runs one zero-shot task; the measures of a task with groups have a row per group and subject. */
+export async function evaluateTask(model: LikelihoodModel, tokenizer: Tokenizer, id: TaskId, options: TaskOptions): Promise<Measure[]> {
+  const questions = await readQuestions(id, options, options.limit)
+  const report = (done: number, total: number) => options.report?.({ phase: tasks[id].title, done, total, unit: 'questions' })
+  return measureAccuracy(id, await answerQuestions(model, tokenizer, questions, options.signal, report))
+}
+
+/** What the model answers to each question, in order. */
+export async function answerQuestions(
+  model: LikelihoodModel,
+  tokenizer: Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>,
+  questions: Question[],
+  signal: AbortSignal,
+  report: (done: number, total: number) => void = () => undefined,
+): Promise<Outcome[]> {
+  const encoded = questions.map((question) => encodeQuestion(tokenizer, question, model.contextLength))
+  const requests = encoded.flatMap((question) => question.requests)
+  const share = questions.length / requests.length
+  const likelihoods = await scoreContinuations(model, requests, signal, (done) => report(Math.round(done * share), questions.length))
+  let first = 0
+  return questions.map((question, index) => {
+    const { places, requests: own } = encoded[index] ?? { places: [], requests: [] }
+    const scores = places.map(({ request, continuation }) => likelihoods[first + request]?.[continuation]?.logProbability ?? Number.NaN)
+    first += own.length
+    if (scores.some(Number.isNaN)) throw new EspalierError('invalid', `The model gives no probability (NaN) for ${questionText(question)}. Its weights are damaged.`)
+    return judge(question, scores)
+  })
+}
+
+function questionText(question: Question): string {
+  return JSON.stringify(question.requests[0]?.context.slice(-80))
+}

@@ -1,0 +1,23 @@
+import { arcChallenge, arcEasy } from './arc.ts'
+import { hellaswag } from './hellaswag.ts'
+import { mmlu } from './mmlu.ts'
+import { piqa } from './piqa.ts'
+import type { Task } from './task.ts'
+import { winogrande } from './winogrande.ts'
+
+/** The zero-shot tasks, by the names that lm-evaluation-harness gives them. */
+export const tasks = {
+  winogrande,
+  arc_easy: arcEasy,
+  arc_challenge: arcChallenge,
+  hellaswag,
+  piqa,
+  mmlu,
+} as const satisfies Record<string, Task>
+
+export type TaskId = keyof typeof tasks
+export const taskIds = Object.keys(tasks) as TaskId[]
+
+export function isTaskId(name: string): name is TaskId {
+  return Object.hasOwn(tasks, name)
+}

@@ -1,0 +1,73 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import type { HubFile } from '#contract/hub-file.ts'
+import type { Row } from '#engine/data/rows.ts'
+
+/** What a model is asked to go on from, and the texts whose likelihood after it is compared. */
+export interface Request {
+  context: string
+  continuations: string[]
+}
+
+/** One document of a task as requests. Choices are numbered through all requests in order. */
+export interface Question {
+  requests: Request[]
+  /** Number of the right choice. */
+  gold: number
+  /** Characters (code points) per choice, by which scores are divided for the normalised accuracy; absent where a task has none. */
+  lengths?: number[]
+  /** The part of the task that this question belongs to. */
+  subject?: string
+}
+
+export interface Task {
+  title: string
+  /** The published split, on the hub. */
+  file: HubFile
+  split: 'validation' | 'test'
+  /** Documents of that split. */
+  documents: number
+  /** Turns a row into a question; throws `invalid` naming `where` when a column is missing or odd. */
+  ask(row: Row, where: string): Question
+}
+
+interface Definition<Document> extends Omit<Task, 'ask' | 'file'> {
+  repository: string
+  revision: string
+  path: string
+  columns: z.ZodType<Document>
+  ask(document: Document): Question
+}
+
+/** The number of a choice, as a number or as digits. */
+export const choiceNumber = z.union([z.number().int(), z.string().regex(/^\d+$/, 'no number').transform(Number)])
+/** A label, as text or as a number. */
+export const choiceLabel = z.union([z.string(), z.number().transform(String)])
+
+/** A task from its columns and the rule that makes a question of a document. */
+export function defineTask<Document>(definition: Definition<Document>): Task {
+  const { title, split, documents, repository, revision, path, columns } = definition
+  return {
+    title,
+    split,
+    documents,
+    file: { kind: 'dataset', repository, revision, path },
+    ask(row, where) {
+      const parsed = columns.safeParse(row)
+      if (parsed.success) return checkGold(definition.ask(parsed.data), where)
+      const issue = parsed.error.issues[0]
+      throw new EspalierError('invalid', `${where} is no ${title} question: ${issue?.path.join('.')}: ${issue?.message}.`)
+    },
+  }
+}
+
+/** A question of one context with several choices, each after one space. */
+export function askChoices(context: string, choices: string[], gold: number): Question {
+  return { requests: [{ context, continuations: choices.map((choice) => ` ${choice}`) }], gold }
+}
+
+function checkGold(question: Question, where: string): Question {
+  const choices = question.requests.flatMap((request) => request.continuations).length
+  if (question.gold >= 0 && question.gold < choices) return question
+  throw new EspalierError('invalid', `${where} has no right answer among its ${choices} choices. Use a split that is published with answers.`)
+}
