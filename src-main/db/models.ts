@@ -42,9 +42,10 @@ export function modelsTable(db: Database) {
   const present = db.prepare(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`)
   const removed = db.prepare(`${selected} WHERE m.removed_at IS NOT NULL AND m.removed_at <= ?`)
   const atPath = db.prepare(`${selected} WHERE m.path = ? AND m.removed_at IS NULL`)
+  const everAtPath = db.prepare('SELECT count(*) FROM models WHERE path = ?').pluck()
   const children = db.prepare(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`)
   const markRemoved = db.prepare('UPDATE models SET removed_at = ?, remove_files = ? WHERE id = ?')
-  const forget = db.prepare('DELETE FROM models WHERE id = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)')
+  const forget = db.prepare('DELETE FROM models WHERE id = ? AND origin <> 'bundled' AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)')
   const all = (statement: Statement, ...values: (string | number)[]) => (statement.all(...values) as ModelRow[]).map(toModel)
   const one = (statement: Statement, value: string) => {
     const row = statement.get(value) as ModelRow | undefined
@@ -54,6 +55,8 @@ export function modelsTable(db: Database) {
     insert: (model: NewModel) => insert.run({ ...model, description: JSON.stringify(model.description) }),
     find: (id: string) => one(find, id),
     atPath: (path: string) => one(atPath, path),
+    /** Also when it has been removed since, as long as its row is kept. */
+    everAtPath: (path: string) => (everAtPath.get(path) as number) > 0,
     list: () => all(present),
     children: (id: string) => all(children, id),
     removedBefore: (moment: number) => all(removed, moment),

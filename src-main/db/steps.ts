@@ -6,6 +6,7 @@ export function stepsTable(db: Database, values: ValueStore) {
   const find = db.prepare('SELECT value, file FROM steps WHERE scope = ? AND name = ?')
   const insert = db.prepare('INSERT OR REPLACE INTO steps(scope, name, value, file, bytes, at) VALUES (?, ?, ?, ?, ?, ?)')
   const clear = db.prepare('DELETE FROM steps WHERE scope = ?')
+  const clearExperiment = db.prepare("DELETE FROM steps WHERE scope LIKE ? || '/%'")
   const count = db.prepare('SELECT count(*) FROM steps WHERE scope = ?').pluck()
   const bytes = db.prepare('SELECT coalesce(sum(bytes), 0) FROM steps WHERE scope IN (SELECT value FROM json_each(?))').pluck()
   const ofScope = db.prepare('SELECT name, value, file FROM steps WHERE scope = ? ORDER BY at, name')
@@ -18,6 +19,8 @@ export function stepsTable(db: Database, values: ValueStore) {
       const stored = values.put(value)
       insert.run(scope, name, stored.value, stored.file, stored.bytes, at)
     },
+    /** What the runs of an experiment shared. */
+    clearExperiment: (experiment: string) => clearExperiment.run(experiment).changes,
     clear: (scope: string) => clear.run(scope).changes,
     count: (scope: string) => count.get(scope) as number,
     bytes: (scopes: readonly string[]) => bytes.get(JSON.stringify(scopes)) as number,

@@ -1,0 +1,123 @@
+import type { Listener } from '#contract/api.ts'
+import { protocolVersion } from '#contract/settings.ts'
+import { makeBackup } from '#db/backups.ts'
+import { historyFolders, openHistory } from '#db/history.ts'
+import { newId } from '#db/ids.ts'
+import { valueStore, type WriteFile } from '#db/values.ts'
+import { computeHost, type HostTimings } from '#jobs/compute-host.ts'
+import type { ComputeCommand } from '#jobs/compute-process.ts'
+import type { Device } from '#jobs/devices.ts'
+import { hermeticEnvironment } from '#jobs/environment.ts'
+import { runLogs } from '#jobs/run-log.ts'
+import { runQueue } from '#jobs/run-queue.ts'
+import { catalogueService } from './catalogue.ts'
+import { compareService } from './compare.ts'
+import { defaultComputeCommand } from './compute-command.ts'
+import type { Context, Handlers } from './context.ts'
+import { engineService } from './engine.ts'
+import { experimentsService } from './experiments.ts'
+import { exportsService } from './exports.ts'
+import { foldersOf } from './folders.ts'
+import { historyService } from './history.ts'
+import { type Library, modelsService } from './models.ts'
+import { playgroundService } from './playground.ts'
+import { queueService } from './queue.ts'
+import { runRemoval } from './run-removal.ts'
+import { runsService } from './runs.ts'
+import { sampleModel } from './sample-model.ts'
+import { currentSettings, settingsService } from './settings.ts'
+import { transcriptsService } from './transcripts.ts'
+import { type Transfers, transfersService } from './transfers.ts'
+import { version } from './version.ts'
+import { viewsService } from './views.ts'
+import { watchOthers } from './watch-others.ts'
+
+export interface WorkbenchOptions {
+  computeCommand?: ComputeCommand
+  /** Replaces the search for GPUs. */
+  devices?: readonly Device[]
+  timings?: Partial<HostTimings>
+  /** False for a process that only does runs of its own, with `runNow`. */
+  worksQueue?: boolean
+  /** The model that is in the library from the start; the one in the resources when left out, null for none. */
+  bundledModel?: string | null
+  /** Replaced in tests by a writer that fails like a full disk. */
+  writeFile?: WriteFile
+}
+
+export type SettledOptions = WorkbenchOptions & { folder: string; devices: readonly Device[]; emit: Listener }
+
+/** Opens a data folder and puts the services together. */
+export function compose(options: SettledOptions, restore: Handlers['history.restore']) {
+  const context = openContext(options)
+  const { history, queue } = context
+  const transfers = transfersService(context)
+  const library = modelsService(context, transfers)
+  const watch = watchOthers(context, transfers)
+  const bundled = options.bundledModel === undefined ? sampleModel() : options.bundledModel
+  void library.purge(Date.now())
+  if (bundled !== null) void library.registerBundled(bundled)
+  return {
+    handlers: { ...callsOf(context, library, transfers, bundled), 'history.restore': restore } satisfies Handlers as Handlers,
+    runNow: queue.runNow,
+    async close(backup?: string): Promise<void> {
+      if (!history.db.open) return
+      watch.stop()
+      await transfers.close()
+      await queue.close()
+      await Promise.all([context.desk, context.playground, context.exporter].map((host) => host.close()))
+      // What was waiting for these processes hears of their end before the history closes.
+      await new Promise((resolve) => setImmediate(resolve))
+      if (backup !== undefined) makeBackup(history.db, history.folders.backups, backup)
+      history.owners.remove(context.owner)
+      history.close()
+    },
+  }
+}
+
+function openContext({ folder, emit, writeFile, devices: found, computeCommand, timings, worksQueue = true }: SettledOptions): Context {
+  const history = openHistory(folder, writeFile && valueStore(historyFolders(folder).values, writeFile))
+  const owner = newId('owner')
+  history.owners.register(owner, Date.now())
+  const folders = foldersOf(folder)
+  const logs = runLogs(folders.logs)
+  const idleMilliseconds = currentSettings({ history, folders }).idleMinutes * 60_000
+  const command = computeCommand ?? defaultComputeCommand()
+  const hostFor = (device: Device | undefined, onChange = () => {}) =>
+    computeHost({ command, environment: hermeticEnvironment(process.env, device?.environment), timings: { idleMilliseconds, ...timings }, onChange })
+  const tellQueue = () => history.db.open && queue.tellRuns([])
+  const devices = found.map((device) => ({ device, host: hostFor(device, tellQueue) }))
+  const queue = runQueue({ history, logs, emit, owner, devices, worksQueue })
+  const [desk, playground, exporter] = [hostFor(found[0]), hostFor(found[0]), hostFor(found[0])]
+  return { history, folders, queue, logs, owner, emit, desk, playground, exporter }
+}
+
+function callsOf(context: Context, library: Library, transfers: Transfers, bundled: string | null): Omit<Handlers, 'history.restore'> {
+  const { history } = context
+  const { catalogue, ...methods } = catalogueService(context)
+  const removal = runRemoval(context)
+  return {
+    'workbench.get': () => ({
+      version,
+      protocol: protocolVersion,
+      platform: process.platform,
+      models: history.models.list().length,
+      runs: history.runs.count(),
+      sampleModel: bundled,
+    }),
+    ...transfers.calls,
+    ...library.calls,
+    ...methods,
+    ...experimentsService(context, { library, catalogue, removal }),
+    ...runsService(context, library, removal),
+    ...exportsService(context, library, transfers),
+    ...queueService(context),
+    ...viewsService(context),
+    ...compareService(context),
+    ...playgroundService(context, library),
+    ...transcriptsService(context),
+    ...settingsService(context),
+    ...engineService(context),
+    ...historyService(context),
+  }
+}

@@ -1,0 +1,28 @@
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { ComputeCommand } from '#jobs/compute-process.ts'
+
+/** Node and the entry of the compute process: the source when run from source, its bundle beside this one otherwise. */
+export function defaultComputeCommand(): ComputeCommand {
+  const source = join(import.meta.dirname, '..', 'compute', 'main.ts')
+  const bundle = join(import.meta.dirname, 'compute.js')
+  return [findNode(), existsSync(source) ? source : bundle]
+}
+
+/** Plain Node: this program itself, or under Electron the Node that comes as an npm package. */
+function findNode(): string {
+  if (process.env.ESPALIER_NODE) return process.env.ESPALIER_NODE
+  if (!process.versions.electron) return process.execPath
+  const name = `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`
+  const require = createRequire(import.meta.url)
+  for (const candidate of [name, name.replace('node-', 'node-bin-')]) {
+    try {
+      const folder = join(require.resolve(`${candidate}/package.json`), '..')
+      const program = join(folder, 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
+      if (existsSync(program)) return program.replace('app.asar', 'app.asar.unpacked')
+    } catch {}
+  }
+  throw new EspalierError('internal', `Node for ${process.platform} ${process.arch} was not installed with Espalier. Name one with ESPALIER_NODE.`)
+}

@@ -1,0 +1,28 @@
+import type { CallName, Checked, Listener, Output } from '#contract/api.ts'
+import type { History } from '#db/history.ts'
+import type { ComputeHost } from '#jobs/compute-host.ts'
+import type { RunLogs } from '#jobs/run-log.ts'
+import type { RunQueue } from '#jobs/run-queue.ts'
+import type { Folders } from './folders.ts'
+
+/** What the services share: the history, the queue, who listens, and the processes that answer questions about models. */
+export interface Context {
+  history: History
+  folders: Folders
+  queue: RunQueue
+  logs: RunLogs
+  owner: string
+  emit: Listener
+  /** Answers short questions that need the engine but no weights. */
+  desk: ComputeHost
+  /** Holds the playground's models. */
+  playground: ComputeHost
+  /** Writes pruned models. */
+  exporter: ComputeHost
+}
+
+export type Handler<C extends CallName> = (input: Checked<C>) => Output<C> | Promise<Output<C>>
+export type Handlers = { [C in CallName]: Handler<C> }
+
+/** The calls of one service; the workbench puts all of them together. */
+export type Service<Prefix extends string> = { [C in CallName as C extends `${Prefix}.${string}` ? C : never]: Handler<C> }

@@ -1,0 +1,91 @@
+import { cpus, freemem, release, totalmem } from 'node:os'
+import { type EngineReport, type EngineState, engineReport, type SelfTest, selfTest } from '#contract/engine-state.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import { schemaVersion } from '#db/migrate.ts'
+import type { Context, Service } from './context.ts'
+import { currentSettings, secrets } from './settings.ts'
+import { version } from './version.ts'
+
+const lastTest = 'last self-test'
+
+/** What the compute process found out about this machine. It is asked on the desk, so that a run is not disturbed. */
+export function engineService(context: Context): Service<'engine'> {
+  const { history, desk, emit } = context
+  let report: EngineReport | null = null
+  let problem: string | null = null
+  let probing: Promise<void> | null = null
+
+  function state(): EngineState {
+    return {
+      status: probing ? 'probing' : report ? 'ready' : problem ? 'failed' : 'unknown',
+      report,
+      selfTest: (history.settings.get(lastTest) as EngineState['selfTest'] | undefined) ?? null,
+      problem,
+      memory: { totalBytes: totalmem(), freeBytes: freemem() },
+      processors: cpus().length,
+    }
+  }
+
+  function told(): EngineState {
+    const engine = state()
+    emit({ name: 'engine changed', data: { engine } })
+    return engine
+  }
+
+  async function ask(): Promise<void> {
+    try {
+      report = engineReport.parse(await desk.perform({ kind: 'probe' }).result)
+      problem = null
+    } catch (thrown) {
+      problem = toErrorMessage(thrown).message
+    }
+  }
+
+  async function probe(): Promise<void> {
+    probing ??= ask().finally(() => {
+      probing = null
+    })
+    told()
+    await probing
+    told()
+  }
+
+  async function test(backend: Parameters<Service<'engine'>['engine.selfTest']>[0]['backend']): Promise<SelfTest> {
+    const result = selfTest.parse(await desk.perform({ kind: 'self-test', backend }).result)
+    history.settings.set(lastTest, { ...result, at: Date.now() })
+    told()
+    return result
+  }
+
+  function diagnose(): string {
+    const lines = {
+      Espalier: version,
+      platform: `${process.platform} ${process.arch} ${release()}`,
+      Node: process.version,
+      Electron: process.versions.electron ?? 'no',
+      processors: `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`,
+      memory: `${Math.round(totalmem() / 1e6)} MB, ${Math.round(freemem() / 1e6)} MB free`,
+      history: `schema ${schemaVersion(history.db)}, ${history.runs.count()} runs`,
+      settings: JSON.stringify(currentSettings(context)),
+      engine: report ? JSON.stringify(report, null, 1) : (problem ?? 'not asked yet'),
+      'self-test': JSON.stringify(history.settings.get(lastTest) ?? null),
+      devices: JSON.stringify(context.queue.state().devices),
+      'last problems': lastProblems(history).join('\n'),
+    }
+    const text = Object.entries(lines).map(([name, value]) => `${name}: ${value}`).join('\n')
+    return secrets(context).reduce((kept, secret) => kept.replaceAll(secret, '…'), text)
+  }
+
+  return {
+    async 'engine.get'({ probe: wanted }) {
+      if (wanted || (!report && !problem)) await probe()
+      return state()
+    },
+    'engine.selfTest': ({ backend }) => test(backend),
+    'engine.diagnostics': () => ({ text: diagnose() }),
+  }
+}
+
+function lastProblems({ db }: Context['history']): string[] {
+  return db.prepare('SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT 5').pluck().all() as string[]
+}

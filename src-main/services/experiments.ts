@@ -1,0 +1,103 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { ExperimentEntry, GridPreview } from '#contract/experiments.ts'
+import type { Catalogue } from '#contract/methods.ts'
+import { newId } from '#db/ids.ts'
+import type { Context, Service } from './context.ts'
+import { exportExperiment, importExperiment } from './experiment-file.ts'
+import { safeFileName } from './folders.ts'
+import { expandGrid, gridOfRun, infeasibleMessage } from './grid.ts'
+import { previewGrid } from './grid-preview.ts'
+import { makeRuns } from './make-runs.ts'
+import type { Library } from './models.ts'
+import { presetsFor } from './presets.ts'
+import type { RunRemoval } from './run-removal.ts'
+
+export interface ExperimentParts {
+  library: Library
+  catalogue(): Promise<Catalogue>
+  removal: RunRemoval
+}
+
+export function experimentsService(context: Context, { library, catalogue, removal }: ExperimentParts): Service<'experiments'> {
+  const { history, queue, emit } = context
+
+  function find(id: string): ExperimentEntry {
+    const experiment = history.experiments.find(id)
+    if (!experiment) throw new EspalierError('not-found', `There is no experiment ${id}.`)
+    return experiment
+  }
+
+  function told(id: string): ExperimentEntry {
+    const experiment = find(id)
+    emit({ name: 'experiment changed', data: { experiment } })
+    return experiment
+  }
+
+  function refuseInfeasible({ combinations }: GridPreview): void {
+    const impossible = combinations.filter(({ feasible }) => !feasible)
+    if (impossible.length > 0) throw new EspalierError('infeasible', infeasibleMessage(impossible), { combinations: impossible })
+  }
+
+  return {
+    'experiments.list': ({ archived }) => history.experiments.list(archived),
+    'experiments.get': ({ id }) => find(id),
+    async 'experiments.presets'({ model }) {
+      const { id, description } = library.find(model)
+      return presetsFor({ id, contextLength: description.shape.contextLength }, await catalogue())
+    },
+    'experiments.preview': ({ grid }) => previewGrid(context, library, grid),
+    async 'experiments.create'({ name, grid, start, notes = '', tags = [] }) {
+      refuseInfeasible(await previewGrid(context, library, grid))
+      const id = newId('exp')
+      const runs = history.transaction(() => {
+        history.experiments.insert({ id, name, notes, tags, grid, createdAt: Date.now() })
+        return makeRuns(context, library, expandGrid(grid), { experiment: id, seeds: grid.seeds.length })
+      })
+      if (start === 'queue') queue.enqueue(runs.ids)
+      else queue.tellRuns(runs.numbers)
+      return { experiment: told(id), runs: history.runs.entries(runs.numbers) }
+    },
+    'experiments.grid'({ id }) {
+      const run = history.runs.find(id)
+      if (run) return gridOfRun(run.model, history.documents.request(run.number))
+      find(id)
+      const grid = history.experiments.grid(id)
+      if (!grid) throw new EspalierError('not-found', 'This experiment was not made from a grid.')
+      return grid
+    },
+    'experiments.update'({ id, archived, ...patch }) {
+      find(id)
+      history.transaction(() => {
+        const archivedAt = archived === undefined ? undefined : archived ? Date.now() : null
+        history.experiments.patch(id, { ...patch, archivedAt })
+        if (archivedAt !== undefined) history.experiments.archiveRuns(id, archivedAt)
+      })
+      queue.tellRuns(history.runs.ofExperiment(id).map(({ number }) => number))
+      return told(id)
+    },
+    'experiments.enqueue'({ id }) {
+      find(id)
+      const drafts = history.runs.ofExperiment(id).filter(({ status }) => status === 'draft')
+      if (drafts.length > 0) queue.enqueue(drafts.map((run) => run.id))
+      return told(id)
+    },
+    'experiments.remove'({ id }) {
+      const { archived, name } = find(id)
+      if (!archived) throw new EspalierError('conflict', `"${name}" is not archived. Archive it first.`)
+      const removed = removal.remove(history.runs.ofExperiment(id))
+      history.experiments.remove(id)
+      history.steps.clearExperiment(id)
+      emit({ name: 'experiment removed', data: { id } })
+      return removed
+    },
+    'experiments.export'({ id }) {
+      const { name } = find(id)
+      return { fileName: `${safeFileName(name)}.espalier.json`, type: 'application/json', content: exportExperiment(context, id) }
+    },
+    'experiments.import'({ content }) {
+      const { experiment, runs } = importExperiment(context, content)
+      queue.tellRuns(history.runs.ofExperiment(experiment).map(({ number }) => number))
+      return { experiment: told(experiment), runs }
+    },
+  }
+}

@@ -1,0 +1,53 @@
+import { realpathSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+
+/** Where things are kept. All but `data` can be set by the person. */
+export interface Folders {
+  data: string
+  logs: string
+  models: string
+  exports: string
+  tokenFile: string
+}
+
+/** The data folder: `ESPALIER_HOME`, else the platform's place for a user's application data. */
+export function defaultDataFolder(environment: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform): string {
+  if (environment.ESPALIER_HOME) return resolve(environment.ESPALIER_HOME)
+  if (platform === 'win32') return join(environment.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local'), 'espalier')
+  if (platform === 'darwin') return join(homedir(), 'Library', 'Application Support', 'espalier')
+  return join(environment.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'espalier')
+}
+
+export function foldersOf(data: string): Folders {
+  return { data, logs: join(data, 'logs'), models: join(data, 'models'), exports: join(data, 'exports'), tokenFile: join(data, 'hub-token') }
+}
+
+/** A folder that may be written: inside one of the allowed ones, links followed. Throws `invalid` for every way out. */
+export function confine(path: string, allowed: readonly string[]): string {
+  const target = isAbsolute(path) ? resolve(path) : resolve(allowed[0] as string, path)
+  const real = realOf(target)
+  const inside = allowed.some((folder) => {
+    const way = relative(realOf(resolve(folder)), real)
+    return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way)
+  })
+  if (inside && !path.includes('\0')) return real
+  throw new EspalierError('invalid', `${JSON.stringify(path)} is outside of the folders that may be written: ${allowed.join(', ')}. Choose a place inside, or change the folders in the settings.`)
+}
+
+/** The real path of the part that exists, with the rest behind it. */
+function realOf(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    const parent = dirname(path)
+    return parent === path ? path : join(realOf(parent), path.slice(parent.length).replace(/^[\\/]/, ''))
+  }
+}
+
+/** A name as a file or folder name that every system takes. */
+export function safeFileName(name: string): string {
+  const plain = name.normalize('NFKD').replace(/[^\p{L}\p{N}._-]+/gu, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 80)
+  return /^(con|prn|aux|nul|com\d|lpt\d)?$/i.test(plain) ? `espalier-${plain}` : plain
+}

@@ -1,0 +1,120 @@
+import { EspalierError } from '#contract/errors.ts'
+import { denseMethod } from '#contract/experiments.ts'
+import type { RunEntry } from '#contract/runs.ts'
+import { tableFile } from '#contract/table-text.ts'
+import { runColumns } from '#db/run-columns.ts'
+import type { RunRow } from '#db/runs.ts'
+import type { Context, Service } from './context.ts'
+import { gridOfRun, infeasibleMessage, type PlannedRun } from './grid.ts'
+import { previewGrid } from './grid-preview.ts'
+import { makeRuns, type RunMaking } from './make-runs.ts'
+import type { Library } from './models.ts'
+import { describeRun, findDescribedModel } from './run-description.ts'
+import { runDetail } from './run-detail.ts'
+import type { RunRemoval } from './run-removal.ts'
+import { runsTableOf } from './runs-csv.ts'
+
+/** How long the undo of an archiving is offered; archived runs can be brought back at any time. */
+const undoMilliseconds = 30_000
+const mostCsvRows = 1_000_000
+
+export function runsService(context: Context, library: Library, removal: RunRemoval): Omit<Service<'runs'>, 'runs.save'> {
+  const { history, queue, logs, emit } = context
+
+  function find(id: string): RunRow {
+    const row = history.runs.find(id)
+    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+    return row
+  }
+
+  const entriesOf = (numbers: readonly number[]): { runs: RunEntry[] } => ({ runs: history.runs.entries(numbers) })
+
+  /** Makes one run after the engine has agreed to it. */
+  async function make(planned: PlannedRun, making: RunMaking, start: 'draft' | 'queue'): Promise<RunEntry> {
+    const { model, request } = planned
+    if (request.method !== denseMethod) {
+      const { combinations } = await previewGrid(context, library, gridOfRun(model, { ...request, model }))
+      const impossible = combinations.filter(({ feasible }) => !feasible)
+      if (impossible.length > 0) throw new EspalierError('infeasible', infeasibleMessage(impossible), { combinations: impossible })
+    }
+    if (making.experiment !== null && !history.experiments.find(making.experiment)) throw new EspalierError('not-found', `There is no experiment ${making.experiment}.`)
+    const { ids, numbers } = history.transaction(() => makeRuns(context, library, [planned], making))
+    if (start === 'queue') queue.enqueue(ids)
+    else queue.tellRuns(numbers)
+    return history.runs.entries(numbers)[0] as RunEntry
+  }
+
+  function retag(row: RunRow, add: string[] = [], take: string[] = []): string[] {
+    const kept = (JSON.parse(row.tags) as string[]).filter((tag) => !take.includes(tag))
+    return [...new Set([...kept, ...add])]
+  }
+
+  function setArchived(ids: readonly string[], at: number | null): number[] {
+    const rows = ids.map(find)
+    const running = rows.find(({ status }) => status === 'running')
+    if (running && at !== null) throw new EspalierError('conflict', `"${running.name}" is running. Cancel it first.`)
+    history.transaction(() => {
+      for (const { number, status } of rows) {
+        history.runs.patch(number, { archived_at: at, ...(status === 'queued' && at !== null ? { status: 'draft', queue_position: null } : {}) })
+      }
+    })
+    queue.tellRuns(rows.map(({ number }) => number))
+    return rows.map(({ number }) => number)
+  }
+
+  return {
+    'runs.query': (query) => history.queries.page(query),
+    'runs.columns': (filter) => runColumns(history.db, filter),
+    'runs.get': ({ id }) => runDetail(context, find(id)),
+    'runs.events'({ id, after, limit, types }) {
+      const events = history.events.after(find(id).number, after, limit + 1, types)
+      return { events: events.slice(0, limit), more: events.length > limit }
+    },
+    'runs.log': ({ id, bytes }) => logs.tail(find(id).id, bytes),
+    'runs.create': ({ model, request, name, experiment, start }) => make({ model, request }, { name, experiment: experiment ?? null }, start),
+    'runs.clone'({ id, changes, start }) {
+      const row = find(id)
+      const { model: _, ...request } = history.documents.request(row.number)
+      return make({ model: row.model, request: { ...request, ...changes } as PlannedRun['request'] }, { experiment: row.experiment, parent: row.id }, start)
+    },
+    'runs.update'({ ids, name, notes, addTags, removeTags, starred }) {
+      const rows = ids.map(find)
+      history.transaction(() => {
+        for (const row of rows) {
+          history.runs.patch(row.number, {
+            ...(name === undefined ? {} : { name }),
+            ...(notes === undefined ? {} : { notes }),
+            ...(starred === undefined ? {} : { starred }),
+            ...(addTags || removeTags ? { tags: retag(row, addTags, removeTags) } : {}),
+          })
+        }
+      })
+      const { runs } = entriesOf(rows.map(({ number }) => number))
+      for (const run of runs) emit({ name: 'run changed', data: { run } })
+      return { runs }
+    },
+    'runs.enqueue': ({ ids }) => entriesOf(queue.enqueue(ids)),
+    'runs.pause': ({ ids }) => entriesOf(queue.pause(ids)),
+    'runs.resume': ({ ids }) => entriesOf(queue.resume(ids)),
+    'runs.retry': ({ ids }) => entriesOf(queue.retry(ids)),
+    'runs.cancel': ({ ids }) => entriesOf(queue.cancel(ids)),
+    'runs.archive'({ ids }) {
+      setArchived(ids, Date.now())
+      return { undoUntil: Date.now() + undoMilliseconds }
+    },
+    'runs.unarchive': ({ ids }) => entriesOf(setArchived(ids, null)),
+    'runs.removal': ({ ids }) => removal.measure(ids.map(find)),
+    'runs.remove': ({ ids }) => removal.remove(ids.map(find)),
+    'runs.describe': ({ id }) => describeRun(context, find(id)),
+    'runs.replay'({ description, model, start }) {
+      const target = model ?? findDescribedModel(context, description)
+      const { model: _, ...request } = description.request
+      return make({ model: target, request }, { name: description.name, experiment: null }, start)
+    },
+    'runs.csv'({ sort = [{ field: 'createdAt', direction: 'descending' }], columns, ...filter }) {
+      const wanted = columns && new Set(columns)
+      const numbers = history.queries.numbers({ ...filter, sort }, mostCsvRows, 0)
+      return tableFile(runsTableOf(history.runs.entries(numbers, wanted && ((field) => wanted.has(field)))), 'csv', 'runs')
+    },
+  }
+}

@@ -1,0 +1,66 @@
+import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import { type Settings, type SettingsView, settings } from '#contract/settings.ts'
+import { writeDurably } from '#db/values.ts'
+import type { Context, Service } from './context.ts'
+
+const key = 'settings'
+const environmentTokens = ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']
+
+/** What is set, with what was never set filled in. Values that this version does not understand fall back. */
+export function currentSettings({ history, folders }: Pick<Context, 'history' | 'folders'>): Settings {
+  const defaults: Settings = {
+    theme: 'system',
+    backend: 'auto',
+    memoryBytes: null,
+    idleMinutes: 10,
+    notifyWhenDone: true,
+    folders: { models: folders.models, exports: folders.exports, cache: '' },
+  }
+  const saved = (history.settings.get(key) ?? {}) as Partial<Settings>
+  const parsed = settings.safeParse({ ...defaults, ...saved, folders: { ...defaults.folders, ...saved.folders } })
+  return parsed.success ? parsed.data : defaults
+}
+
+export function settingsService(context: Context): Service<'settings'> {
+  const { history, folders, emit } = context
+
+  function view(): SettingsView {
+    const fromEnvironment = environmentTokens.some((name) => process.env[name])
+    const present = fromEnvironment || existsSync(folders.tokenFile)
+    return { ...currentSettings(context), dataFolder: folders.data, hubToken: { present, from: fromEnvironment ? 'environment' : present ? 'file' : 'none' } }
+  }
+
+  function told(): SettingsView {
+    const now = view()
+    emit({ name: 'settings changed', data: { settings: now } })
+    return now
+  }
+
+  return {
+    'settings.get': view,
+    'settings.update'(change) {
+      for (const [name, folder] of Object.entries(change.folders ?? {})) {
+        if (folder && !isAbsolute(folder)) throw new EspalierError('invalid', `The folder for ${name} must be a whole path, not ${JSON.stringify(folder)}.`)
+      }
+      const now = currentSettings(context)
+      history.settings.set(key, { ...now, ...change, folders: { ...now.folders, ...change.folders } })
+      return told()
+    },
+    'settings.setHubToken'({ token }) {
+      if (token === null) rmSync(folders.tokenFile, { force: true })
+      else {
+        writeDurably(folders.tokenFile, Buffer.from(`${token}\n`))
+        chmodSync(folders.tokenFile, 0o600)
+      }
+      return told()
+    },
+  }
+}
+
+/** Every secret that must not appear in a text that people pass on. */
+export function secrets({ folders }: Pick<Context, 'folders'>): string[] {
+  const file = existsSync(folders.tokenFile) ? [readFileSync(folders.tokenFile, 'utf8').trim()] : []
+  return [...file, ...environmentTokens.flatMap((name) => process.env[name] ?? [])].filter(Boolean)
+}

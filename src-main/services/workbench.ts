@@ -1,0 +1,67 @@
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { type ApiEvent, api, type CallApi, type CallName, isCallName, type Listener } from '#contract/api.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { restoreBackup } from '#db/backups.ts'
+import { historyFolders } from '#db/history.ts'
+import { findDevices } from '#jobs/devices.ts'
+import { compose, type WorkbenchOptions } from './compose.ts'
+import type { Handlers } from './context.ts'
+import { defaultDataFolder } from './folders.ts'
+
+export interface Workbench {
+  call: CallApi
+  subscribe(listener: Listener): () => void
+  /** Does one run in this process, whatever the queue does; settles when it has ended. */
+  runNow(id: string): Promise<void>
+  close(): Promise<void>
+}
+
+/** The workbench: every call of the contract over one data folder. */
+export async function openWorkbench(options: WorkbenchOptions & { folder?: string } = {}): Promise<Workbench> {
+  const folder = resolve(options.folder ?? defaultDataFolder())
+  const listeners = new Set<Listener>()
+  const emit = (event: ApiEvent) => {
+    for (const listener of listeners) listener(event)
+  }
+  const settled = { ...options, folder, devices: options.devices ?? (await findDevices()), emit }
+  const open = () => compose(settled, restore)
+
+  const restore: Handlers['history.restore'] = async ({ name }) => {
+    const { file, backups } = historyFolders(folder)
+    if (!existsSync(join(backups, name))) throw new EspalierError('not-found', `There is no backup ${name}.`)
+    await inside.close('before-restore')
+    try {
+      restoreBackup(file, backups, name)
+    } finally {
+      inside = open()
+    }
+    return inside.handlers['history.get']({ check: true })
+  }
+  let inside = open()
+
+  async function call(name: CallName, input: unknown): Promise<unknown> {
+    if (!isCallName(name)) throw new EspalierError('not-found', `There is no call ${JSON.stringify(name)}.`)
+    const handler = inside.handlers[name] as (input: unknown) => unknown
+    return check(name, 'output', await handler(check(name, 'input', input)))
+  }
+
+  return {
+    call: call as CallApi,
+    subscribe(listener) {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    runNow: (id) => inside.runNow(id),
+    close: () => inside.close(),
+  }
+}
+
+function check(name: CallName, side: 'input' | 'output', value: unknown): unknown {
+  const parsed = api[name][side].safeParse(value)
+  if (parsed.success) return parsed.data
+  const issues = parsed.error.issues.map(({ path, message }) => ({ field: path.join('.'), message }))
+  const first = issues[0]
+  const place = first?.field ? `${first.field}: ` : ''
+  throw new EspalierError(side === 'input' ? 'invalid' : 'internal', `${name}: ${place}${first?.message}`, { issues: issues.slice(0, 20) })
+}
