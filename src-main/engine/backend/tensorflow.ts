@@ -5,8 +5,9 @@ import { env } from 'node:process'
 import util from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
-import { findRuntime } from '../../setup/places.mjs'
+import { addonName, findRuntime } from '../../setup/places.mjs'
 import type { Backend } from './active.ts'
+import { loadQuietly } from './quiet-load.ts'
 
 const require = createRequire(import.meta.url)
 
@@ -32,7 +33,7 @@ export async function openTensorflow(): Promise<Backend> {
   for (const [name, value] of Object.entries(settings)) env[name] ??= value
   restoreUtilFunctions()
   const addon = { exports: {} as unknown }
-  process.dlopen(addon, join(runtime.folder, 'tfjs_binding.node'))
+  loadQuietly(() => process.dlopen(addon, join(runtime.folder, addonName)))
   const { NodeJSKernelBackend } = require('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js') as {
     NodeJSKernelBackend: new (binding: unknown, packageName: string) => tf.KernelBackend & { isUsingGpuDevice: boolean }
   }

@@ -1,0 +1,61 @@
+import { taskIds } from '#engine/evaluation/tasks/index.ts'
+import { formats } from '#engine/export/index.ts'
+import { methods } from '#engine/pruning/registry.ts'
+
+const names = (list: readonly string[]) => list.join(', ')
+
+export const help = `espalier: prune a language model and see what it costs
+
+  espalier --model MODEL --pruning_method METHOD --sparsity SHARE [flags]
+  espalier --model MODEL --dense [flags]
+  espalier methods [NAME] [--json]     what there is, with paper and options
+  espalier serve                       the workbench in a browser
+  espalier runs | models               the history and the library (see: espalier runs --help)
+
+Model
+  --model MODEL            a folder, a name on the hub (org/name), or "sample" for the bundled model
+  --revision NAME          branch, tag or commit on the hub
+  --cache_dir FOLDER       where downloads are kept (the Python library's cache by default)
+
+Pruning
+  --pruning_method NAME    ${names(Object.keys(methods))}
+                           (repeat it or use commas for several)
+  --sparsity SHARE         share of the block stack's parameters to remove, 0 to 1
+  --num_prune N            the same in blocks: N of the model's; -1 all possible, -2 about 25, 37.5 and 50 %
+  --alpha X                2ssp: balance of its two stages in Eq. 5 (1.5)
+  --option NAME=VALUE      any option of the method (see: espalier methods NAME)
+  --seed N                 seed of the methods that draw at random (0)
+  --dense                  the model as it is, as a baseline
+  --ablation NAME          calibration, one_stage, rows_vs_cols, l1_norm, balancing_sparsity_ratio, all
+  --save FOLDER            write the pruned model; --format ${names(Object.keys(formats))}
+
+Data
+  --calibration_data PATH  text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids
+  --eval_data PATH         the same, to measure perplexity on (may be repeated)
+  --sequence_length T      tokens per window (2048, or what the model was trained for)
+  --calibration_samples N  windows to calibrate on
+  --local_datasets         read ./data/{wikitext-2,c4_train,c4_val,fineweb-edu} instead of downloading
+
+Measures
+  --evaluate_perplexity    on WikiText-2 (the bundled model: its own test text)
+  --main_table_results     on WikiText-2, C4 and FineWeb-Edu, as a table; --output FOLDER writes CSV and LaTeX
+  --evaluate_downstream    zero-shot tasks: ${names(taskIds)}
+  --tasks LIST             only these; --task_folder FOLDER, --task_limit N
+  --evaluate_inference     time per pass, to the first token, tokens per second
+  --evaluate_qualitative   the answers to two prompts, by beam search
+
+Machine and output
+  --backend NAME           auto, tensorflow, webgpu, wasm
+  --memory SIZE            for weights and activations, such as 4GB; what is larger is streamed from the disk
+  --json                   one JSON document on stdout, or an array of them
+  --no_history             leave no trace in the history
+
+Flags may be spelled with dashes. Progress goes to stderr, results to stdout.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A command that was killed goes on where it was.
+
+Examples
+  espalier --model=sample --pruning_method=2ssp --sparsity=0.5 --evaluate_perplexity
+  espalier --model=./my-llama --pruning_method=2ssp,shortgpt --num_prune=-2 --main_table_results
+  espalier --model=sample --pruning_method=2ssp --sparsity=0.375 --save=pruned --format=stock
+  espalier --model=meta-llama/Llama-2-7b-hf --dense --evaluate_perplexity
+`

@@ -1,0 +1,52 @@
+import { argv, exit, stderr, stdout } from 'node:process'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { version } from '#engine/version.ts'
+import { flagNames, parseFlags } from './flags.ts'
+import { help } from './help.ts'
+import { describeMethods } from './methods.ts'
+import { prune } from './prune.ts'
+
+/** Exit codes: 0 done, 1 failed with one clear error, 2 wrong usage, 130 interrupted. */
+export async function main(arguments_: readonly string[]): Promise<number> {
+  try {
+    return await dispatch(arguments_)
+  } catch (error) {
+    const { code, message } = toErrorMessage(error)
+    stderr.write(`espalier: ${message}\n`)
+    if (code === 'internal' && process.env.ESPALIER_DEBUG) stderr.write(`${(error as Error).stack}\n`)
+    return code === 'usage' ? 2 : code === 'cancelled' ? 130 : 1
+  }
+}
+
+async function dispatch([first, ...rest]: readonly string[]): Promise<number> {
+  if (first === undefined) {
+    stdout.write(help)
+    return 2
+  }
+  if (first === 'methods') return describeMethods(rest)
+  if (!first.startsWith('-')) return runCommand(first, rest)
+  const flags = parseFlags([first, ...rest])
+  if (flags.help) stdout.write(help)
+  else if (flags.version) stdout.write(`${version}\n`)
+  else return prune(flags)
+  return 0
+}
+
+/** The workbench's commands are loaded only when asked for: they open the history. */
+async function runCommand(name: string, rest: string[]): Promise<number> {
+  const { commands } = await import('./commands/index.ts')
+  if (!Object.hasOwn(commands, name)) {
+    throw new EspalierError('usage', `There is no command "${name}". Commands are methods, ${Object.keys(commands).join(', ')}; or give flags such as --${flagNames[0]}. See espalier --help.`)
+  }
+  return commands[name as keyof typeof commands](rest)
+}
+
+// Steps are on the disk and files appear only when complete, so an interrupt may end the process where it stands.
+process.once('SIGINT', () => {
+  stderr.write('\nInterrupted. The same command goes on from its last finished step.\n')
+  exit(130)
+})
+// A reader that closes the pipe (head, less) has seen enough.
+stdout.on('error', (error: NodeJS.ErrnoException) => exit(error.code === 'EPIPE' ? 0 : 1))
+
+process.exitCode = await main(argv.slice(2))

@@ -1,0 +1,36 @@
+import { stdout } from 'node:process'
+import { parseArgs } from 'node:util'
+import { EspalierError } from '#contract/errors.ts'
+import type { OptionField } from '#contract/methods.ts'
+import { methodEntries } from '#engine/pruning/catalogue.ts'
+
+/** `espalier methods [NAME] [--json]`. */
+export async function describeMethods(arguments_: string[]): Promise<number> {
+  const { values, positionals } = parse(arguments_)
+  const [name] = positionals
+  const all = methodEntries()
+  const chosen = name === undefined ? all : all.filter((method) => method.id === name)
+  if (chosen.length === 0) throw new EspalierError('usage', `There is no method "${name}". Known are: ${all.map(({ id }) => id).join(', ')}.`)
+  if (values.json) {
+    stdout.write(`${JSON.stringify(name === undefined ? chosen : chosen[0], null, 2)}\n`)
+    return 0
+  }
+  for (const { id, title, paper, unit, summary, options } of chosen) {
+    stdout.write(`${id}  ${title} (arXiv ${paper}), removes: ${unit}\n  ${summary}\n${options.map(describeOption).join('')}\n`)
+  }
+  return 0
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({ args, options: { json: { type: 'boolean' } }, allowPositionals: true })
+  } catch (error) {
+    throw new EspalierError('usage', `espalier methods [NAME] [--json]: ${(error as Error).message}`)
+  }
+}
+
+function describeOption({ name, help, default: value, minimum, maximum, choices, unit }: OptionField): string {
+  const range = choices ? choices.join(', ') : [minimum === undefined ? '' : `from ${minimum}`, maximum === undefined ? '' : `to ${maximum}`].filter(Boolean).join(' ')
+  const facts = [range, unit ?? '', value === undefined ? 'not set' : `default ${JSON.stringify(value)}`].filter(Boolean).join('; ')
+  return `    --option ${name}=…  ${help} (${facts})\n`
+}

@@ -1,0 +1,50 @@
+import { stderr } from 'node:process'
+import type { Progress } from '#contract/progress.ts'
+
+/** Seconds as people say them. */
+export function duration(seconds: number): string {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`
+  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`
+}
+
+/** One line on stderr that is written over; where stderr is no terminal, a line every few seconds. */
+export class ProgressLine {
+  readonly #live = stderr.isTTY === true
+  #shown = false
+  #phase = ''
+  #last = 0
+
+  show(progress: Progress): void {
+    const now = performance.now()
+    const changed = progress.phase !== this.#phase
+    const ended = progress.done >= progress.total
+    if (!this.#live && !changed && !ended && now - this.#last < 5000) return
+    if (ended && !this.#live && !changed && now - this.#last < 1000) return
+    this.#phase = progress.phase
+    this.#last = now
+    this.#write(describe(progress))
+  }
+
+  /** Clears the line, so that something else can be printed. */
+  clear(): void {
+    if (this.#live && this.#shown) stderr.write('\r\x1b[2K')
+    this.#shown = false
+  }
+
+  #write(text: string): void {
+    if (!this.#live) {
+      stderr.write(`${text}\n`)
+      return
+    }
+    stderr.write(`\r\x1b[2K${text.slice(0, (stderr.columns ?? 80) - 1)}`)
+    this.#shown = true
+  }
+}
+
+function describe({ phase, done, total, unit, perSecond, secondsLeft }: Progress): string {
+  const rate = perSecond ? `, ${perSecond >= 10 ? perSecond.toFixed(0) : perSecond.toFixed(2)} ${unit}/s` : ''
+  const left = secondsLeft !== undefined && done < total ? `, ${duration(secondsLeft)} left` : ''
+  return `${phase}: ${Math.round(done)} of ${total} ${unit}${rate}${left}`
+}

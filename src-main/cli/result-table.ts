@@ -1,0 +1,63 @@
+import type { RunDocument } from '#contract/run.ts'
+import type { Table, TableCell } from '#contract/table-text.ts'
+import { duration } from './progress-line.ts'
+
+/** One column of measures: the same name on the same data. */
+const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string => [name, dataset && `(${dataset})`, unit && unit !== name && `[${unit}]`].filter(Boolean).join(' ')
+
+/** Runs as rows: what was removed, what it cost, what each measure says. */
+export function resultTable(documents: readonly RunDocument[]): Table {
+  const columns = [...new Set(documents.flatMap((document) => document.measures.map(columnName)))]
+  const better = (name: string) => (/perplexity|time/.test(name) ? { better: 'lower' as const } : /accuracy|tokens per second/.test(name) ? { better: 'higher' as const } : {})
+  return {
+    columns: [
+      { label: 'method', numeric: false },
+      { label: 'sparsity', numeric: true },
+      { label: 'reached', numeric: true },
+      { label: 'pruning [s]', numeric: true, better: 'lower' },
+      ...columns.map((label) => ({ label, numeric: true, ...better(label) })),
+    ],
+    rows: documents.map((document) => [
+      { value: document.method },
+      { value: document.sparsity.nominal },
+      { value: document.sparsity.reached },
+      { value: document.seconds.pruning ?? null },
+      ...columns.map((name): TableCell => {
+        const found = document.measures.find((measure) => columnName(measure) === name)
+        return { value: found?.value ?? null }
+      }),
+    ]),
+  }
+}
+
+/** A table for a terminal: numbers rounded to what can be read, columns aligned. */
+export function toText({ columns, rows }: Table): string {
+  const cells = [columns.map(({ label }) => label), ...rows.map((row) => row.map(({ value }, column) => cellText(value, columns[column]?.label ?? '')))]
+  const widths = columns.map((_, column) => Math.max(...cells.map((row) => [...(row[column] ?? '')].length)))
+  const line = (row: string[]) => row.map((cell, column) => (columns[column]?.numeric ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd()
+  return `${[line(cells[0] ?? []), widths.map((width) => '─'.repeat(width)).join('  '), ...cells.slice(1).map(line)].join('\n')}\n`
+}
+
+function cellText(value: TableCell['value'], label: string): string {
+  if (typeof value !== 'number') return value === null ? '–' : String(value)
+  if (label === 'sparsity' || label === 'reached') return `${(100 * value).toFixed(2)} %`
+  if (Number.isInteger(value)) return value.toLocaleString('en-US')
+  return value >= 1000 ? value.toFixed(1) : value.toPrecision(5)
+}
+
+/** One run in words: what went, in what order, and what is worth knowing. */
+export function describeRun(document: RunDocument): string {
+  const { plan, decisions, notes, sparsity, seconds, passes } = document
+  const removed = plan.blocks.flatMap((block, index) => (block.attention === 'removed' && block.mlp === 'removed' ? [`block ${index}`] : block.attention === 'removed' ? [`attention ${index}`] : block.mlp === 'removed' ? [`MLP ${index}`] : []))
+  const widths = [...new Set(plan.blocks.flatMap((block) => (block.mlp !== 'removed' && block.mlp.kept !== 'all' ? [block.mlp.kept.length] : [])))]
+  const order = decisions.map(({ kind, block }) => `${kind} ${block}`)
+  return [
+    `${document.method} on ${document.model}: asked for ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
+    widths.length > 0 ? `MLP neurons kept per block: ${widths.join(', ')}.` : '',
+    removed.length > 0 ? `Removed: ${removed.join(', ')}.` : '',
+    order.length > 0 ? `In this order: ${order.join(', ')}.` : '',
+    plan.slice ? `Hidden width kept: ${plan.slice.width}.` : '',
+    passes && passes.attention + passes.mlp > 0 ? `Windows run while scoring: ${passes.attention} attention, ${passes.mlp} MLP, ${passes.head} head.` : '',
+    ...notes.map((note) => `Note: ${note}`),
+  ].filter(Boolean).join('\n')
+}

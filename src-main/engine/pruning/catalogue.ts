@@ -1,0 +1,61 @@
+import { z } from 'zod'
+import type { MethodEntry, OptionField } from '#contract/methods.ts'
+import type { Method } from './method.ts'
+import { methods } from './registry.ts'
+
+interface JsonField {
+  readonly type?: string
+  readonly enum?: (string | number | boolean | null)[]
+  readonly const?: string | number | boolean | null
+  readonly anyOf?: JsonField[]
+  readonly default?: unknown
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly exclusiveMinimum?: number
+  readonly title?: string
+  readonly help?: string
+  readonly unit?: string
+}
+
+/** Values of a choice, where the field is one. */
+function choicesOf(field: JsonField): OptionField['choices'] {
+  if (field.enum) return field.enum
+  const constants = field.anyOf?.map((entry) => entry.const)
+  return constants?.every((value) => value !== undefined) ? (constants as NonNullable<OptionField['choices']>) : undefined
+}
+
+function kindOf(field: JsonField): OptionField['kind'] {
+  if (choicesOf(field)) return 'choice'
+  if (field.type === 'integer' || field.type === 'number' || field.type === 'boolean') return field.type
+  return field.type === 'array' ? 'list' : 'text'
+}
+
+/** Zod bounds whole numbers by what a double holds exactly; that is no bound for a form. */
+const bound = (value: number | undefined) => (value === undefined || Math.abs(value) >= Number.MAX_SAFE_INTEGER ? undefined : value)
+
+function toField(name: string, field: JsonField): OptionField {
+  const choices = choicesOf(field)
+  const minimum = bound(field.minimum ?? field.exclusiveMinimum)
+  const maximum = bound(field.maximum)
+  return {
+    name,
+    kind: kindOf(field),
+    label: field.title ?? name,
+    help: field.help ?? '',
+    default: field.default,
+    required: false,
+    ...(minimum === undefined ? {} : { minimum }),
+    ...(maximum === undefined ? {} : { maximum }),
+    ...(choices ? { choices } : {}),
+    ...(field.unit === undefined ? {} : { unit: field.unit }),
+  }
+}
+
+/** Every method with its options ready for a form, made from the methods' own schemas. */
+export function methodEntries(): MethodEntry[] {
+  return Object.entries(methods as unknown as Record<string, Method>).map(([id, method]) => {
+    const schema = z.toJSONSchema(method.options, { io: 'input' }) as { properties?: Record<string, JsonField> }
+    const options = Object.entries(schema.properties ?? {}).map(([name, field]) => toField(name, field))
+    return { id, title: method.title, paper: method.paper, summary: method.summary, unit: method.unit, options }
+  })
+}
