@@ -1,7 +1,15 @@
+import { join } from 'node:path'
+import { app } from 'electron'
 import type { ClosableDoor } from './door-switch.ts'
 
 /** The workbench in this program. Loaded when first needed: a window attached elsewhere opens no history here. */
 export async function openLocalWorkbench(): Promise<ClosableDoor> {
   const { openWorkbench } = await import('#services/workbench.ts')
-  return openWorkbench({})
+  return openWorkbench(app.isPackaged ? { computeCommand: packedComputeCommand() } : {})
+}
+
+/** Plain Node cannot read the packed archive, and Electron may not play Node (see the fuses): both lie beside the archive. */
+function packedComputeCommand(): [string, string] {
+  const node = join(process.resourcesPath, 'node', process.platform === 'win32' ? 'node.exe' : 'node')
+  return [node, join(process.resourcesPath, 'compute', 'out', 'main', 'compute.js')]
 }

@@ -40,7 +40,7 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
   const token = tokenFile === undefined ? makeToken() : await readTokenFile(tokenFile)
   const stop = untilSignal()
   const { openWorkbench } = await import('#services/workbench.ts')
-  const workbench = await openWorkbench(values.data === undefined ? {} : { dataFolder: values.data })
+  const workbench = await openWorkbench({ folder: values.data })
   try {
     const server = await startServer({
       door: workbench,

@@ -1,10 +1,27 @@
+import { EspalierError } from '#contract/errors.ts'
 import type { RunEntry, RunStatus } from '#contract/runs.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 import type { CommandDoor } from './with-workbench.ts'
 
-const under: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
+const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
+const resumable: ReadonlySet<RunStatus> = new Set(['paused', 'failed', 'cancelled', 'interrupted'])
 
-/** Starts runs and waits until each has ended, telling how far they are. The exit code is 1 when one did not get done. */
+/** Does runs in this process, one after the other. A signal ends it with the run interrupted; it can be resumed again. */
+export async function resumeHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
+  for (const id of ids) checkResumable(await door.call('runs.get', { id }))
+  const stop = tellChanges(door, ids)
+  const signal = interrupted()
+  for (const id of ids) await Promise.race([door.runNow(id), signal])
+  stop()
+  return report(await Promise.all(ids.map((id) => door.call('runs.get', { id }))), asJson)
+}
+
+function checkResumable({ name, status }: RunEntry): void {
+  if (!resumable.has(status))
+    throw new EspalierError('conflict', `"${name}" is ${status}; only runs that are ${[...resumable].join(', ')} can be resumed.`)
+}
+
+/** Starts runs on a server and waits until each has ended. */
 export async function followRuns(
   door: CommandDoor,
   ids: readonly string[],
@@ -17,25 +34,31 @@ export async function followRuns(
     settle = resolve
   })
   const take = (run: RunEntry) => {
-    if (states.get(run.id)?.status !== run.status || run.progress) tell(run)
     states.set(run.id, run)
-    if (states.size === ids.length && [...states.values()].every(({ status }) => !under.has(status))) settle()
+    if (states.size === ids.length && [...states.values()].every(({ status }) => !underWay.has(status))) settle()
   }
-  const stop = door.subscribe((event) => {
-    if (event.name === 'run changed' && ids.includes(event.data.run.id)) take(event.data.run)
-  })
+  const stop = tellChanges(door, ids, take)
   const { runs } = await start()
   for (const run of runs) if (!states.has(run.id)) take(run)
   await Promise.race([ended, interrupted()])
   stop()
-  const last = [...states.values()]
-  if (asJson) printJson(last)
-  else
+  return report([...states.values()], asJson)
+}
+
+/** The exit code is 1 when a run did not get done. */
+function report(runs: readonly RunEntry[], asJson: boolean): number {
+  printStatuses(runs, asJson)
+  return runs.every(({ status }) => status === 'done') ? 0 : 1
+}
+
+export function printStatuses(runs: readonly RunEntry[], asJson: boolean): void {
+  if (asJson) printJson(runs)
+  else {
     printTable(
       ['ID', 'STATUS', 'NAME'],
-      last.map(({ id, status, name }) => [id, status, name]),
+      runs.map(({ id, status, name }) => [id, status, name]),
     )
-  return last.every(({ status }) => status === 'done') ? 0 : 1
+  }
 }
 
 function interrupted(): Promise<void> {
@@ -45,14 +68,26 @@ function interrupted(): Promise<void> {
   })
 }
 
-let lastTold = ''
+/** Tells each change of the runs on the error stream; on a terminal the line of the progress is written over. */
+function tellChanges(door: CommandDoor, ids: readonly string[], take: (run: RunEntry) => void = () => {}): () => void {
+  let last = ''
+  return door.subscribe((event) => {
+    if (event.name !== 'run changed' || !ids.includes(event.data.run.id)) return
+    const { run } = event.data
+    const line = lineOf(run)
+    if (line !== last) tell(line, run)
+    last = line
+    take(run)
+  })
+}
 
-/** One line per change; on a terminal the line of the progress is written over. */
-function tell({ name, status, progress }: RunEntry): void {
-  const share = progress && progress.total > 0 ? ` ${printable(progress.phase)} ${showPercent(progress.done / progress.total)}` : ''
-  const line = `${printable(name)}: ${status}${status === 'running' ? share : ''}`
-  if (line === lastTold) return
-  lastTold = line
-  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${line}${under.has(status) ? '' : '\n'}`)
-  else if (!share || status !== 'running') console.error(line)
+function lineOf({ name, status, progress }: RunEntry): string {
+  const share =
+    status === 'running' && progress && progress.total > 0 ? `, ${progress.phase} ${showPercent(progress.done / progress.total)}` : ''
+  return printable(`${name}: ${status}${share}`)
+}
+
+function tell(line: string, { status, progress }: RunEntry): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${line}${underWay.has(status) ? '' : '\n'}`)
+  else if (status !== 'running' || !progress) console.error(line)
 }

@@ -1,10 +1,10 @@
 import { exportRuns } from './export-runs.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { followRuns } from './follow-runs.ts'
+import { followRuns, printStatuses, resumeHere } from './follow-runs.ts'
 import { printJson, printTable, showMoment, showPercent } from './print.ts'
 import { commandOf } from './run-command.ts'
 import { showRun } from './show-run.ts'
-import { withWorkbench } from './with-workbench.ts'
+import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 export const runsHelp = `espalier runs list [--search TEXT] [--status STATUS] [--method METHOD] [--experiment ID] [--archived] [--limit N]
 espalier runs show ID [--log]
@@ -40,12 +40,13 @@ const list = async (parameters: string[]): Promise<number> => {
   const conditions = (['status', 'method'] as const)
     .filter((field) => values[field].length > 0)
     .map((field) => ({ field, is: 'any of' as const, value: [...values[field]] }))
+  const limit = readCount(values.limit, '--limit', 1000)
   const page = await withWorkbench(values, ({ call }) =>
     call('runs.query', {
       search: values.search,
       conditions,
       archived: values.archived ? 'only' : 'no',
-      limit: readCount(values.limit, '--limit', 1000),
+      limit,
       ...(values.experiment === undefined ? {} : { experiment: values.experiment }),
     }),
   )
@@ -92,12 +93,14 @@ const resume = async (parameters: string[]): Promise<number> => {
     { ...commonFlags, wait: { type: 'boolean', default: false } },
     { least: 1, most: 1000, name: 'The run’s id' },
   )
-  return withWorkbench(values, async (door) => {
-    if (!door.staysOpen || values.wait) return followRuns(door, words, () => door.call('runs.resume', { ids: words }), values.json)
+  const work = async (door: CommandDoor) => {
+    if (door.runNow) return resumeHere({ ...door, runNow: door.runNow }, words, values.json)
+    if (values.wait) return followRuns(door, words, () => door.call('runs.resume', { ids: words }), values.json)
     const { runs } = await door.call('runs.resume', { ids: words })
     printStatuses(runs, values.json)
     return 0
-  })
+  }
+  return withWorkbench(values, work, { computes: true })
 }
 
 const cancel = async (parameters: string[]): Promise<number> => {
@@ -105,15 +108,6 @@ const cancel = async (parameters: string[]): Promise<number> => {
   const { runs } = await withWorkbench(values, ({ call }) => call('runs.cancel', { ids: words }))
   printStatuses(runs, values.json)
   return 0
-}
-
-function printStatuses(runs: readonly { id: string; status: string; name: string }[], asJson: boolean): void {
-  if (asJson) printJson(runs)
-  else
-    printTable(
-      ['ID', 'STATUS', 'NAME'],
-      runs.map(({ id, status, name }) => [id, status, name]),
-    )
 }
 
 export const runs = commandOf('runs', runsHelp, { list, show, resume, cancel, export: exportRuns })

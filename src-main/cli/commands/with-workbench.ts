@@ -1,5 +1,5 @@
 import { parseAddress, type ServerAddress } from '#server/address.ts'
-import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
+import { connectWorkbench } from '#server/client.ts'
 import type { Door } from '#server/door.ts'
 import { readNote } from '#server/note.ts'
 import { readTokenFile } from '#server/token.ts'
@@ -7,25 +7,32 @@ import { defaultDataFolder } from '#services/folders.ts'
 import type { CommonValues } from './flags.ts'
 
 export interface CommandDoor extends Door {
-  /** Whether the runs go on when this command has ended. */
-  staysOpen: boolean
+  /** Does one run in this process. Left out where a server does the runs. */
+  runNow?: (id: string) => Promise<void>
 }
 
-/** Asks the server that was named, else the one that works on the data folder now, else opens the workbench here for as long as it takes. */
-export async function withWorkbench<T>(values: CommonValues, work: (door: CommandDoor) => Promise<T>): Promise<T> {
+/**
+ * Asks the server that was named, else the one that works on the data folder now, else opens the workbench here for as long as it takes.
+ * Here, the queue is left alone, and only a command that `computes` looks for GPUs.
+ */
+export async function withWorkbench<T>(
+  values: CommonValues,
+  work: (door: CommandDoor) => Promise<T>,
+  { computes = false } = {},
+): Promise<T> {
   const server = await serverOf(values)
-  const workbench = server ? await connectWorkbench(server) : await openHere(values.data)
+  const workbench = server ? await connectWorkbench(server) : await openHere(values.data, computes)
   try {
-    return await work({ call: workbench.call, subscribe: workbench.subscribe, staysOpen: server !== undefined })
+    return await work(workbench)
   } finally {
     await workbench.close()
   }
 }
 
 /** Loaded when needed: asking a server takes no history, and so no SQLite. */
-async function openHere(dataFolder: string | undefined): Promise<RemoteWorkbench> {
+async function openHere(folder: string | undefined, computes: boolean): Promise<CommandDoor & { close(): Promise<void> }> {
   const { openWorkbench } = await import('#services/workbench.ts')
-  return openWorkbench(dataFolder === undefined ? {} : { dataFolder })
+  return openWorkbench({ folder, worksQueue: false, ...(computes ? {} : { devices: [] }) })
 }
 
 async function serverOf(values: CommonValues): Promise<ServerAddress | undefined> {
