@@ -45,7 +45,7 @@ export function modelsTable(db: Database) {
   const everAtPath = db.prepare('SELECT count(*) FROM models WHERE path = ?').pluck()
   const children = db.prepare(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`)
   const markRemoved = db.prepare('UPDATE models SET removed_at = ?, remove_files = ? WHERE id = ?')
-  const forget = db.prepare('DELETE FROM models WHERE id = ? AND origin <> 'bundled' AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)')
+  const forget = db.prepare("DELETE FROM models WHERE id = ? AND origin <> 'bundled' AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)")
   const all = (statement: Statement, ...values: (string | number)[]) => (statement.all(...values) as ModelRow[]).map(toModel)
   const one = (statement: Statement, value: string) => {
     const row = statement.get(value) as ModelRow | undefined

@@ -57,8 +57,8 @@ export function computeHost({ command, environment, timings: changed, onChange =
   let problem: string | null = null
   let deaths = 0
   let jobs = 0
-  let closed = false
   let heardAt = 0
+  const closing = new AbortController()
   let tail: Promise<unknown> = Promise.resolve()
   let idle: NodeJS.Timeout | undefined
   let generation = 0
@@ -85,6 +85,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
       command,
       environment,
       handshakeMilliseconds: timings.handshakeMilliseconds,
+      signal: closing.signal,
       onMessage: (message) => mine === generation && receive(message),
       onOutput: (chunk) => current?.side.onOutput?.(chunk),
       onEnd(error) {
@@ -100,7 +101,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
   }
 
   function died(error: EspalierError): void {
-    const expected = closed || current?.cancelled === true
+    const expected = closing.signal.aborted || current?.cancelled === true
     if (!child && status !== 'starting') return
     child = undefined
     generation++
@@ -148,7 +149,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
 
   async function execute(number: number, task: ComputeTask, side: JobSide, isCancelled: () => boolean, onStart: (current: Current) => void): Promise<unknown> {
     clearTimeout(idle)
-    if (closed || isCancelled()) throw new EspalierError('cancelled', 'Cancelled.')
+    if (closing.signal.aborted || isCancelled()) throw new EspalierError('cancelled', 'Cancelled.')
     try {
       const target = await ready()
       if (isCancelled()) throw new EspalierError('cancelled', 'Cancelled.')
@@ -224,10 +225,9 @@ export function computeHost({ command, environment, timings: changed, onChange =
       if (status === 'broken') become('off', null)
     },
     async close(): Promise<void> {
-      closed = true
       clearInterval(watch)
       clearTimeout(idle)
-      child?.kill()
+      closing.abort()
       await gone
     },
   }

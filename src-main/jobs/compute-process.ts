@@ -11,6 +11,8 @@ export interface ComputeProcessOptions {
   command: ComputeCommand
   environment: Record<string, string>
   handshakeMilliseconds: number
+  /** Ends the process, also before it is ready. */
+  signal: AbortSignal
   onMessage(message: FromCompute): void
   onOutput(chunk: string): void
   /** Called once, when the process has ended and its last output has been read. */
@@ -33,6 +35,7 @@ const drainMilliseconds = 500
 export function startComputeProcess(options: ComputeProcessOptions): Promise<ComputeProcess> {
   const [program, ...parameters] = options.command
   const child = spawn(program, parameters, { env: options.environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], serialization: 'json', windowsHide: true })
+  options.signal.addEventListener('abort', () => child.kill('SIGKILL'))
   let output = ''
   let memoryBytes = 0
   const keep = (chunk: Buffer) => {

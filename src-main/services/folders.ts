@@ -48,6 +48,6 @@ function realOf(path: string): string {
 
 /** A name as a file or folder name that every system takes. */
 export function safeFileName(name: string): string {
-  const plain = name.normalize('NFKD').replace(/[^\p{L}\p{N}._-]+/gu, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 80)
+  const plain = name.normalize('NFKD').replace(/\p{M}/gu, '').replace(/[^\p{L}\p{N}._-]+/gu, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 80)
   return /^(con|prn|aux|nul|com\d|lpt\d)?$/i.test(plain) ? `espalier-${plain}` : plain
 }

@@ -24,7 +24,6 @@ export async function filesOf(path: string): Promise<LibraryFile[]> {
 
 /** Copies a checkpoint; it gets its final name when it is complete. */
 export async function copyCheckpoint(from: string, to: string, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
-  if (existsSync(to)) throw new EspalierError('conflict', `${to} exists already. Choose another name.`)
   const single = statSync(from).isFile()
   const unfinished = join(dirname(to), `.${basename(to)}.unfinished`)
   await rm(unfinished, { recursive: true, force: true })

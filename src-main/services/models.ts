@@ -56,6 +56,7 @@ export function modelsService(context: Context, transfers: Transfers) {
     const single = (await stat(from)).isFile()
     const models = currentSettings(context).folders.models
     const to = confine(join(models, safeFileName(name) + (single ? extname(from) : '')), [models])
+    if (existsSync(to)) throw new EspalierError('conflict', `${to} exists already. Choose another name.`)
     const totalBytes = (await filesOf(from)).reduce((sum, { bytes }) => sum + bytes, 0)
     let doneBytes = 0
     let added: ModelEntry | undefined

@@ -1,0 +1,74 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ApiEvent, Output } from '#contract/api.ts'
+import type { ModelEntry } from '#contract/models.ts'
+import { processorDevice } from '#jobs/devices.ts'
+import type { WorkbenchOptions } from '#services/compose.ts'
+import { openWorkbench, type Workbench } from '#services/workbench.ts'
+
+export const fakeCompute = [process.execPath, join(import.meta.dirname, '..', 'fixtures', 'fake-compute.ts')] as const
+
+export interface Opened extends Workbench, AsyncDisposable {
+  folder: string
+  events: ApiEvent[]
+  model: ModelEntry
+  /** Closes and opens again on the same folder. */
+  reopened(): Promise<Opened>
+}
+
+/** A workbench on a temporary folder with one model in its library, and the compute process that has no engine. */
+export async function openedWorkbench(options: WorkbenchOptions & { folder?: string } = {}): Promise<Opened> {
+  const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  const workbench = await openWorkbench({ folder, computeCommand: fakeCompute, devices: [processorDevice()], bundledModel: null, ...options })
+  const events: ApiEvent[] = []
+  workbench.subscribe((event) => events.push(event))
+  const checkpoint = join(folder, 'given', 'tiny')
+  mkdirSync(checkpoint, { recursive: true })
+  writeFileSync(join(checkpoint, 'config.json'), '{}')
+  const [known] = await workbench.call('models.list', {})
+  const model = known ?? (await workbench.call('models.add', { path: checkpoint, name: 'tiny' }))
+  return {
+    ...workbench,
+    folder,
+    events,
+    model,
+    async reopened() {
+      await workbench.close()
+      return openedWorkbench({ ...options, folder })
+    },
+    async [Symbol.asyncDispose]() {
+      await workbench.close()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A small grid over the model: two methods, one sparsity. */
+export function smallGrid({ model }: Pick<Opened, 'model'>, options: Record<string, unknown> = {}) {
+  return { models: [model.id], methods: [{ method: '2ssp', options }, { method: 'shortgpt', options }], amounts: [{ sparsity: 0.25 }] }
+}
+
+export async function oneRun({ call, model }: Pick<Opened, 'call' | 'model'>, options: Record<string, unknown> = {}, seed = 0): Promise<Output<'runs.create'>> {
+  return call('runs.create', { model: model.id, request: { method: '2ssp', amount: { sparsity: 0.25 }, options, seed, measures: [], backend: 'auto' } })
+}
+
+/** Waits until a question is answered with yes; says which one was not. */
+export async function eventually<T>(ask: () => Promise<T | false | undefined | null> | T | false | undefined | null, what: string, milliseconds = 20_000): Promise<T> {
+  const until = Date.now() + milliseconds
+  for (;;) {
+    const answer = await ask()
+    if (answer) return answer
+    if (Date.now() > until) throw new Error(`Not within ${milliseconds} ms: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+const resting = new Set(['done', 'failed', 'cancelled', 'interrupted', 'paused', 'draft'])
+
+export async function runEnded({ call }: Pick<Opened, 'call'>, id: string): Promise<Output<'runs.get'>> {
+  return eventually(async () => {
+    const run = await call('runs.get', { id })
+    return resting.has(run.status) && run
+  }, `the end of ${id}`)
+}

@@ -1,0 +1,227 @@
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { callNames } from '#contract/api.ts'
+import { eventually, oneRun, openedWorkbench, runEnded, smallGrid } from './opened.ts'
+
+test('a grid runs to its end with its dense baseline first, and is found again after a restart', async () => {
+  await using first = await openedWorkbench()
+  const { experiment, runs } = await first.call('experiments.create', { name: 'Trial', grid: smallGrid(first) })
+  expect(runs.map(({ method }) => method)).toEqual(['dense', '2ssp', 'shortgpt'])
+  for (const { id } of runs) expect((await runEnded(first, id)).status).toBe('done')
+
+  await using again = await first.reopened()
+  const [found] = await again.call('experiments.list', {})
+  expect(found).toMatchObject({ id: experiment.id, counts: { done: 3 }, runs: 3, baselines: [runs[0]?.id] })
+  const { rows, total } = await again.call('runs.query', { search: 'shortgpt', conditions: [{ field: 'measure:perplexity', is: 'below', value: 100 }] })
+  expect({ total, measures: rows[0]?.measures }).toMatchObject({ total: 1, measures: [{ name: 'perplexity', dataset: 'sample', value: 14, best: 14 }] })
+  const compared = await again.call('compare.get', { ids: [runs[1]?.id as string, runs[2]?.id as string] })
+  expect(compared.baseline).toBe(runs[0]?.id)
+  expect(compared.runs.map(({ plan }) => plan?.blocks.length)).toEqual([4, 4, 4])
+})
+
+test('a run tells its decisions and its measures as events, in order and once', async () => {
+  await using workbench = await openedWorkbench()
+  const { id } = await oneRun(workbench)
+  await runEnded(workbench, id)
+  const { events } = await workbench.call('runs.events', { id })
+  expect(events.map(({ event }) => event.type)).toEqual(['decision', 'decision', 'decision', 'decision', 'measure'])
+  expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+  const told = workbench.events.flatMap((event) => (event.name === 'run event' && event.data.recorded.event.type !== 'progress' ? [event.data.recorded.sequence] : []))
+  expect(told).toEqual([1, 2, 3, 4, 5])
+})
+
+test('an infeasible sparsity is refused before anything is written', async () => {
+  await using workbench = await openedWorkbench()
+  const grid = { ...smallGrid(workbench), amounts: [{ sparsity: 0.25 }, { sparsity: 0.95 }] }
+  const preview = await workbench.call('experiments.preview', { grid })
+  expect(preview.problems).toEqual([{ field: 'combinations.1', message: 'Choose at most 0.9.' }, { field: 'combinations.3', message: 'Choose at most 0.9.' }])
+  await expect(workbench.call('experiments.create', { name: 'Too much', grid })).rejects.toMatchObject({ code: 'infeasible' })
+  expect(await workbench.call('experiments.list', {})).toEqual([])
+  expect((await workbench.call('runs.query', {})).total).toBe(0)
+})
+
+test('drafts wait, move in the queue and are cloned', async () => {
+  await using workbench = await openedWorkbench()
+  await workbench.call('queue.pause', {})
+  const { experiment, runs } = await workbench.call('experiments.create', { name: 'Later', grid: smallGrid(workbench), start: 'draft' })
+  expect((await workbench.call('queue.get', {})).runs).toEqual([])
+  await workbench.call('experiments.enqueue', { id: experiment.id })
+  const [dense, two, short] = runs.map(({ id }) => id) as [string, string, string]
+  const order = async () => (await workbench.call('queue.get', {})).runs.map(({ id }) => id)
+  await workbench.call('queue.move', { id: short, before: dense })
+  expect(await order()).toEqual([short, dense, two])
+  await workbench.call('queue.move', { id: short, before: null })
+  expect(await order()).toEqual([dense, two, short])
+  const clone = await workbench.call('runs.clone', { id: two, changes: { seed: 7 }, start: 'draft' })
+  expect(clone).toMatchObject({ seed: 7, parent: two, method: '2ssp', status: 'draft' })
+  await workbench.call('queue.resume', {})
+  expect((await runEnded(workbench, short)).status).toBe('done')
+})
+
+test('a described run is replayed on another machine with the same result', async () => {
+  await using here = await openedWorkbench()
+  await using there = await openedWorkbench()
+  const { id } = await oneRun(here, { rounds: 6 }, 3)
+  const original = await runEnded(here, id)
+  const description = JSON.parse(JSON.stringify(await here.call('runs.describe', { id })))
+  const { id: copy } = await there.call('runs.replay', { description })
+  const replayed = await runEnded(there, copy)
+  expect(replayed.plan).toEqual(original.plan)
+  expect(replayed.resolved).toEqual(original.resolved)
+})
+
+test('an experiment goes through its file and comes out alike elsewhere', async () => {
+  await using here = await openedWorkbench()
+  await using there = await openedWorkbench()
+  const { experiment, runs } = await here.call('experiments.create', { name: 'Ähnlich', grid: smallGrid(here), notes: 'kept', tags: ['a'] })
+  for (const { id } of runs) await runEnded(here, id)
+  const { content, fileName } = await here.call('experiments.export', { id: experiment.id })
+  expect(fileName).toBe('Ahnlich.espalier.json')
+  const taken = await there.call('experiments.import', { content })
+  expect(taken).toMatchObject({ runs: 3, experiment: { name: 'Ähnlich', notes: 'kept', tags: ['a'], counts: { done: 3 } } })
+  const strip = ({ rows }: { rows: { method: string; measures: unknown; nominal: unknown; reached: unknown }[] }) => rows.map(({ method, measures, nominal, reached }) => ({ method, measures, nominal, reached }))
+  const query = { sort: [{ field: 'method' }] }
+  expect(strip(await there.call('runs.query', query))).toEqual(strip(await here.call('runs.query', query)))
+})
+
+test('a hostile experiment file changes nothing', async () => {
+  await using workbench = await openedWorkbench()
+  const { experiment } = await workbench.call('experiments.create', { name: 'Good', grid: smallGrid(workbench), start: 'draft' })
+  const { content } = await workbench.call('experiments.export', { id: experiment.id })
+  const broken = (change: (file: Record<string, any>) => void) => {
+    const file = JSON.parse(content)
+    change(file)
+    return JSON.stringify(file)
+  }
+  const files = [
+    '', '{', '[]', 'null', '{"__proto__":{"polluted":true}}', '['.repeat(100_000),
+    broken((file) => { file.formatVersion = 2 }),
+    broken((file) => { file.runs[1].model = 'nowhere' }),
+    broken((file) => { file.runs[1].status = 'constructor' }),
+    broken((file) => { file.runs[1].request.seed = -1 }),
+    broken((file) => { file.models[0].description.blocks = 'many' }),
+    broken((file) => { file.experiment.name = '' }),
+  ]
+  for (const file of files) await expect(workbench.call('experiments.import', { content: file }), file.slice(0, 60)).rejects.toMatchObject({ code: 'invalid' })
+  expect((await workbench.call('experiments.list', { archived: true })).length).toBe(1)
+  expect(({} as { polluted?: boolean }).polluted).toBeUndefined()
+})
+
+test('archived runs leave the history and come back, and only they can be deleted', async () => {
+  await using workbench = await openedWorkbench()
+  const { id } = await oneRun(workbench, { stepBytes: 300_000, rounds: 2 })
+  await runEnded(workbench, id)
+  await expect(workbench.call('runs.remove', { ids: [id] })).rejects.toMatchObject({ code: 'conflict' })
+  await workbench.call('runs.archive', { ids: [id] })
+  expect((await workbench.call('runs.query', {})).total).toBe(0)
+  expect((await workbench.call('runs.query', { archived: 'only' })).total).toBe(1)
+  await workbench.call('runs.unarchive', { ids: [id] })
+  await workbench.call('runs.archive', { ids: [id] })
+  const wouldFree = await workbench.call('runs.removal', { ids: [id] })
+  expect(wouldFree.bytes).toBeGreaterThan(600_000)
+  await workbench.call('runs.remove', { ids: [id] })
+  await expect(workbench.call('runs.get', { id })).rejects.toMatchObject({ code: 'not-found' })
+})
+
+test('tags, notes and stars are kept and searched', async () => {
+  await using workbench = await openedWorkbench()
+  const { id } = await oneRun(workbench)
+  await workbench.call('runs.update', { ids: [id], notes: 'surprisingly good', addTags: ['keep', 'paper'], starred: true })
+  await workbench.call('runs.update', { ids: [id], removeTags: ['paper'] })
+  const { rows } = await workbench.call('runs.query', { search: 'surpris', conditions: [{ field: 'tag', is: 'all of', value: ['keep'] }, { field: 'starred', is: 'equal', value: true }] })
+  expect(rows.map(({ tags }) => tags)).toEqual([['keep']])
+  expect((await workbench.call('runs.query', { search: 'paper' })).total).toBe(0)
+})
+
+test('a backup brings back what was deleted since, and keeps what it replaced', async () => {
+  await using workbench = await openedWorkbench()
+  const { id } = await oneRun(workbench)
+  await runEnded(workbench, id)
+  const { name } = await workbench.call('history.backup', {})
+  await workbench.call('runs.archive', { ids: [id] })
+  await workbench.call('runs.remove', { ids: [id] })
+  const restored = await workbench.call('history.restore', { name })
+  expect(restored).toMatchObject({ runs: 1, intact: true })
+  expect(restored.backups.map((backup) => backup.name)).toEqual(expect.arrayContaining([name, expect.stringContaining('before-restore')]))
+  expect((await workbench.call('runs.get', { id })).status).toBe('done')
+  await expect(workbench.call('history.restore', { name: '../history.sqlite' })).rejects.toMatchObject({ code: 'invalid' })
+  await expect(workbench.call('history.restore', { name: '..' })).rejects.toThrow()
+})
+
+test('the hub token is readable by its owner only and never told', async () => {
+  await using workbench = await openedWorkbench()
+  await workbench.call('settings.setHubToken', { token: 'hf_secret' })
+  expect(statSync(join(workbench.folder, 'hub-token')).mode & 0o777).toBe(0o600)
+  const told = JSON.stringify([await workbench.call('settings.get', {}), await workbench.call('engine.diagnostics', {}), workbench.events])
+  expect(told).not.toContain('hf_secret')
+  await workbench.call('settings.setHubToken', { token: null })
+  expect(existsSync(join(workbench.folder, 'hub-token'))).toBe(false)
+})
+
+test('settings are kept, and folders must be whole paths', async () => {
+  await using workbench = await openedWorkbench()
+  await workbench.call('settings.update', { theme: 'dark', folders: { exports: join(workbench.folder, 'out') } })
+  await expect(workbench.call('settings.update', { folders: { models: '../elsewhere' } })).rejects.toMatchObject({ code: 'invalid' })
+  await using again = await workbench.reopened()
+  expect(await again.call('settings.get', {})).toMatchObject({ theme: 'dark', folders: { exports: join(workbench.folder, 'out'), models: join(workbench.folder, 'models') } })
+})
+
+test('a pruned model is only written inside the allowed folders', async () => {
+  await using workbench = await openedWorkbench()
+  const { id } = await oneRun(workbench)
+  await runEnded(workbench, id)
+  for (const folder of ['../outside', '/etc/espalier', join(workbench.folder, 'exports', '..', '..', 'x'), join(workbench.folder, 'exports')]) {
+    await expect(workbench.call('runs.save', { id, format: 'safetensors', folder }), folder).rejects.toMatchObject({ code: 'invalid' })
+  }
+})
+
+test('a copied model belongs to the library and a linked one does not', async () => {
+  await using workbench = await openedWorkbench()
+  const given = join(workbench.folder, 'given', 'other')
+  mkdirSync(given)
+  writeFileSync(join(given, 'config.json'), '{"a":1}')
+  const copied = await workbench.call('models.add', { path: given, mode: 'copy', name: 'Copy of it' })
+  expect(readFileSync(join(copied.path, 'config.json'), 'utf8')).toBe('{"a":1}')
+  expect(copied).toMatchObject({ origin: 'copied', path: join(workbench.folder, 'models', 'Copy-of-it'), present: true })
+  await expect(workbench.call('models.remove', { id: workbench.model.id, files: true })).rejects.toMatchObject({ code: 'conflict' })
+  await workbench.call('models.remove', { id: copied.id, files: true })
+  expect((await workbench.call('models.list', {})).map(({ id }) => id)).toEqual([workbench.model.id])
+  await workbench.call('models.restore', { id: copied.id })
+  expect((await workbench.call('models.get', { id: copied.id })).files).toEqual([{ name: 'config.json', bytes: 7 }])
+  await expect(workbench.call('models.add', { path: given, mode: 'copy', name: 'Copy of it' })).rejects.toMatchObject({ code: 'conflict' })
+})
+
+test('columns stream, one can be stopped, and every answer is kept', async () => {
+  await using workbench = await openedWorkbench()
+  const { id: run } = await oneRun(workbench)
+  await runEnded(workbench, run)
+  const columns = [{ model: workbench.model.id }, { run }]
+  const session = await workbench.call('playground.start', { columns, prompts: [{ text: 'Who' }], settings: { maxTokens: 60 } })
+  const tokens = (column: number) => workbench.events.filter((event) => event.name === 'generation' && event.data.event.type === 'token' && event.data.event.column === column).length
+  await eventually(() => tokens(0) > 3, 'some tokens')
+  await workbench.call('playground.stop', { id: session.id, column: 0 })
+  const transcript = await eventually(async () => {
+    const now = await workbench.call('transcripts.get', { id: session.id })
+    return now.status !== 'running' && now
+  }, 'the end of the session')
+  expect(transcript.answers.map(({ column, end }) => ({ column, end }))).toEqual([{ column: 0, end: 'stopped' }, { column: 1, end: 'length' }])
+  expect(tokens(1)).toBe(60)
+  await workbench.call('transcripts.update', { id: session.id, vote: { prompt: 0, column: 1 }, title: 'About someone' })
+  const { rows } = await workbench.call('transcripts.query', { search: 'word59', run })
+  expect(rows.map(({ title }) => title)).toEqual(['About someone'])
+  const markdown = await workbench.call('transcripts.export', { ids: [session.id], format: 'markdown' })
+  expect(markdown.content).toContain('> Who word0')
+})
+
+test('every call refuses what its schema does not allow', async () => {
+  await using workbench = await openedWorkbench()
+  for (const name of callNames) {
+    for (const input of [null, 7, 'text', [], { id: '../../etc/passwd' }, { ids: ['x'.repeat(1000)] }]) {
+      const outcome = await workbench.call(name, input as never).then(() => 'accepted', (thrown: { code?: string }) => thrown.code)
+      expect(['accepted', 'invalid', 'not-found', 'internal'], `${name} ${JSON.stringify(input)}`).toContain(outcome)
+      if (input === null || typeof input !== 'object') expect(outcome, name).toBe('invalid')
+    }
+  }
+  for (const name of ['constructor', '__proto__', 'toString', 'nothing.get']) await expect(workbench.call(name as never, {} as never)).rejects.toMatchObject({ code: 'not-found' })
+})
