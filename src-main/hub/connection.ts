@@ -87,7 +87,8 @@ export function asPassingFailure(thrown: unknown, signal: AbortSignal, what: str
 
 function checkRedirect(from: URL, to: URL, subject: string): void {
   const allowed = to.protocol === 'https:' || (to.protocol === 'http:' && from.protocol === 'http:')
-  if (!allowed) throw new EspalierError('invalid', `The hub redirects ${subject} from ${from.protocol} to ${to.protocol}, which is refused.`)
+  if (!allowed)
+    throw new EspalierError('invalid', `The hub redirects ${subject} from ${from.protocol} to ${to.protocol}, which is refused.`)
 }
 
 async function refuseFailure(response: Response, subject: string): Promise<void> {

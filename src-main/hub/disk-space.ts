@@ -15,5 +15,8 @@ export function checkSpace(free: number, needed: number, folder: string, what: s
   if (needed === 0 || free >= needed + reserveBytes) return
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
   const advice = 'Free space or choose another folder with --cache_dir or HF_HOME.'
-  throw new EspalierError('disk', `${what} needs ${gigabytes(needed)} more at ${folder}, where ${gigabytes(free)} are free. ${advice}`, { needed, free })
+  throw new EspalierError('disk', `${what} needs ${gigabytes(needed)} more at ${folder}, where ${gigabytes(free)} are free. ${advice}`, {
+    needed,
+    free,
+  })
 }

@@ -18,7 +18,12 @@ export interface BlobRequest {
  * Brings one file to disk: goes on where an earlier attempt ended, repeats what was cut, and gives it its name only when its hash is right.
  * `report` gets the bytes on disk so far.
  */
-export async function downloadBlob(connection: Connection, blob: BlobRequest, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
+export async function downloadBlob(
+  connection: Connection,
+  blob: BlobRequest,
+  signal: AbortSignal,
+  report: (bytes: number) => void,
+): Promise<void> {
   const partial = `${blob.target}.incomplete`
   await mkdir(dirname(partial), { recursive: true })
   let furthest = await startingSize(partial, blob.bytes)
@@ -86,7 +91,13 @@ async function findStart(response: Response, from: number, blob: BlobRequest, pa
   throw new PassingFailure(new EspalierError('unreachable', `The server cannot go on with ${blob.subject} where it was cut.`))
 }
 
-async function writeBody(response: Response, start: number, blob: BlobRequest, partial: string, report: (bytes: number) => void): Promise<void> {
+async function writeBody(
+  response: Response,
+  start: number,
+  blob: BlobRequest,
+  partial: string,
+  report: (bytes: number) => void,
+): Promise<void> {
   const handle = await open(partial, start === 0 ? 'w' : 'a')
   let size = start
   try {
@@ -102,7 +113,9 @@ async function writeBody(response: Response, start: number, blob: BlobRequest, p
   }
   if (size === blob.bytes) return
   if (size > blob.bytes) await truncate(partial, 0)
-  throw new PassingFailure(new EspalierError('unreachable', `${blob.subject} should have ${blob.bytes} bytes, the server sent ${size}. Try again later.`))
+  throw new PassingFailure(
+    new EspalierError('unreachable', `${blob.subject} should have ${blob.bytes} bytes, the server sent ${size}. Try again later.`),
+  )
 }
 
 /** A signal that fires when it was not renewed for so long. */
@@ -114,11 +127,17 @@ function startPatience(seconds: number): { signal: AbortSignal; renew(): void; e
 }
 
 function wrongHash(blob: BlobRequest): EspalierError {
-  return new EspalierError('invalid', `${blob.subject} arrived twice with a wrong hash (expected ${blob.hash}); it was thrown away. Try again later or another network.`)
+  return new EspalierError(
+    'invalid',
+    `${blob.subject} arrived twice with a wrong hash (expected ${blob.hash}); it was thrown away. Try again later or another network.`,
+  )
 }
 
 function asDiskError(thrown: unknown, blob: BlobRequest): unknown {
   const code = (thrown as NodeJS.ErrnoException | undefined)?.code
   if (code !== 'ENOSPC' && code !== 'EDQUOT') return thrown
-  return new EspalierError('disk', `The disk is full: ${blob.subject} needs ${blob.bytes} bytes at ${dirname(blob.target)}. Free space, then start again; it goes on where it ended.`)
+  return new EspalierError(
+    'disk',
+    `The disk is full: ${blob.subject} needs ${blob.bytes} bytes at ${dirname(blob.target)}. Free space, then start again; it goes on where it ended.`,
+  )
 }

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { HubFile } from '#contract/hub-file.ts'
 import type { Progress } from '#contract/progress.ts'
-import { findCacheFolder, findCached, readCommit, repositoryFolder, snapshotPath, writeCommit } from './cache.ts'
+import { findCached, findCacheFolder, readCommit, repositoryFolder, snapshotPath, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'
 import { listModel, neededModelFiles } from './listing.ts'
 import { describeFile } from './metadata.ts'
@@ -103,7 +103,11 @@ async function downloadModel(context: Context, repository: string, revision: str
   const folder = repositoryFolder(context.cacheFolder, 'model', repository)
   const files = neededModelFiles(repository, paths).map((path): HubFile => ({ kind: 'model', repository, revision: commit, path }))
   const cached = await Promise.all(files.map((file) => findCached(context.cacheFolder, file)))
-  await transfer(context, files.filter((_, index) => cached[index] === undefined), { ...options, signal })
+  await transfer(
+    context,
+    files.filter((_, index) => cached[index] === undefined),
+    { ...options, signal },
+  )
   await writeCommit(folder, revision, commit)
   return snapshotPath(folder, commit, '')
 }

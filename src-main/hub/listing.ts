@@ -16,7 +16,10 @@ export async function listModel(connection: Connection, repository: string, revi
   const subject = `${repository} (revision ${revision})`
   const body = await withAttempts(connection, signal, async () => {
     const hops = await requestHops(connection, url, { signal, subject })
-    return hops.at(-1)?.json().catch(() => undefined)
+    return hops
+      .at(-1)
+      ?.json()
+      .catch(() => undefined)
   })
   const parsed = answer.safeParse(body)
   if (!parsed.success || !isCommit(parsed.data.sha)) {
@@ -51,5 +54,8 @@ function isCompanion(path: string): boolean {
 function noWeights(repository: string, paths: string[]): EspalierError {
   const others = paths.filter((path) => /\.(bin|pth|pt|gguf|h5|msgpack|onnx)$/.test(path)).slice(0, 3)
   const found = others.length > 0 ? `only ${others.join(', ')}` : 'no weights'
-  return new EspalierError('invalid', `${repository} holds ${found}, and safetensors are needed. Choose a repository with *.safetensors files.`)
+  return new EspalierError(
+    'invalid',
+    `${repository} holds ${found}, and safetensors are needed. Choose a repository with *.safetensors files.`,
+  )
 }

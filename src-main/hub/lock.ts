@@ -1,6 +1,10 @@
-import { mkdir, open, readFile, rm } from 'node:fs/promises'
+import { mkdir, open, readFile, rm, stat, utimes } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+
+/** A lock is renewed so often, and is a leftover when it was not renewed for so long: its process died and its number lives on. */
+const renewSeconds = 5
+const leftoverSeconds = 30
 
 const inThisProcess = new Map<string, Promise<unknown>>()
 
@@ -11,7 +15,11 @@ export async function withLock<T>(path: string, signal: AbortSignal, work: () =>
     await earlier?.catch(() => undefined)
     signal.throwIfAborted()
     await takeLock(path, signal)
-    return work().finally(() => rm(path, { force: true }))
+    const renewal = setInterval(() => utimes(path, new Date(), new Date()).catch(() => undefined), renewSeconds * 1000)
+    return work().finally(() => {
+      clearInterval(renewal)
+      return rm(path, { force: true })
+    })
   })()
   inThisProcess.set(path, mine)
   return mine.finally(() => {
@@ -22,8 +30,7 @@ export async function withLock<T>(path: string, signal: AbortSignal, work: () =>
 async function takeLock(path: string, signal: AbortSignal): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   while (!(await createLock(path))) {
-    const owner = Number(await readFile(path, 'utf8').catch(() => ''))
-    if (owner > 0 && !isRunning(owner)) await rm(path, { force: true })
+    if (await isLeftover(path)) await rm(path, { force: true })
     else await pause(500, undefined, { signal })
   }
 }
@@ -38,7 +45,13 @@ async function createLock(path: string): Promise<boolean> {
   return handle !== undefined
 }
 
-/** This process holds no file lock here: `inThisProcess` waited for it, so its own number is a leftover of an earlier one. */
+async function isLeftover(path: string): Promise<boolean> {
+  const owner = Number(await readFile(path, 'utf8').catch(() => ''))
+  const renewed = (await stat(path).catch(() => undefined))?.mtimeMs ?? Date.now()
+  return (owner > 0 && !isRunning(owner)) || Date.now() - renewed > leftoverSeconds * 1000
+}
+
+/** This process holds no lock here (`inThisProcess` waited for it), so its own number is a leftover of an earlier one. */
 function isRunning(processId: number): boolean {
   if (processId === process.pid) return false
   try {

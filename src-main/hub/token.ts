@@ -32,7 +32,10 @@ async function readOwnToken(tokenFile: string): Promise<string | undefined> {
   if (!found) return undefined
   if (process.platform !== 'win32' && (found.mode & 0o077) !== 0) {
     const mode = (found.mode & 0o777).toString(8)
-    throw new EspalierError('invalid', `The token file ${tokenFile} has mode ${mode}, so other users can read it. Run: chmod 600 ${tokenFile}`)
+    throw new EspalierError(
+      'invalid',
+      `The token file ${tokenFile} has mode ${mode}, so other users can read it. Run: chmod 600 ${tokenFile}`,
+    )
   }
   return clean(await readFile(tokenFile, 'utf8'))
 }

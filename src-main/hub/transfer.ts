@@ -27,7 +27,12 @@ interface Item {
 const filesAtOnce = 4
 
 /** Brings files of one repository and revision into the cache, several at once; returns their paths in the order asked for. */
-export async function transferFiles(connection: Connection, cacheFolder: string, files: HubFile[], options: TransferOptions): Promise<string[]> {
+export async function transferFiles(
+  connection: Connection,
+  cacheFolder: string,
+  files: HubFile[],
+  options: TransferOptions,
+): Promise<string[]> {
   for (const file of files) checkPath(file.path, file.repository)
   const items = await mapSome(files, options.signal, (file, signal) => describeItem(connection, cacheFolder, file, signal))
   const present = await Promise.all(items.map((item) => bytesOnDisk(item.target)))
@@ -45,7 +50,13 @@ async function describeItem(connection: Connection, cacheFolder: string, file: H
   return { file, metadata, target: blobPath(repositoryFolder(cacheFolder, file.kind, file.repository), metadata.hash) }
 }
 
-async function storeItem(connection: Connection, cacheFolder: string, item: Item, signal: AbortSignal, meter: ProgressMeter): Promise<string> {
+async function storeItem(
+  connection: Connection,
+  cacheFolder: string,
+  item: Item,
+  signal: AbortSignal,
+  meter: ProgressMeter,
+): Promise<string> {
   const { file, metadata, target } = item
   const folder = repositoryFolder(cacheFolder, file.kind, file.repository)
   if (!existsSync(target)) {

@@ -54,7 +54,9 @@ export async function startFakeHub(repositories: Record<string, FakeRepository>)
   const hub: FakeHub = { endpoint: '', storeOrigin: '', seen: [], faults: [], close: async () => undefined }
   const store = await listen((request, response) => {
     const seen = note(hub, request, 'store')
-    const bytes = Object.values(repositories).flatMap((repository) => Object.values(repository.files)).find((file) => seen.path === `/${sha256(file)}`)
+    const bytes = Object.values(repositories)
+      .flatMap((repository) => Object.values(repository.files))
+      .find((file) => seen.path === `/${sha256(file)}`)
     if (bytes) send(seen, response, bytes, {}, takeFault(hub, seen))
     else response.writeHead(404).end()
   })
@@ -76,7 +78,13 @@ export async function startFakeHub(repositories: Record<string, FakeRepository>)
   return hub
 }
 
-function answer(hub: FakeHub, repositories: Record<string, FakeRepository>, seen: SeenRequest, response: ServerResponse, fault: Fault | undefined): unknown {
+function answer(
+  hub: FakeHub,
+  repositories: Record<string, FakeRepository>,
+  seen: SeenRequest,
+  response: ServerResponse,
+  fault: Fault | undefined,
+): unknown {
   const api = /^\/api\/models\/(.+)\/revision\/(.+)$/.exec(seen.path)
   const resolve = /^\/(datasets\/)?([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(seen.path)
   const name = api ? api[1] : `${resolve?.[1] ?? ''}${resolve?.[2]}`
@@ -97,12 +105,23 @@ function answer(hub: FakeHub, repositories: Record<string, FakeRepository>, seen
   if (!bytes) return response.writeHead(404, { 'x-error-code': 'EntryNotFound' }).end()
   const common = { 'x-repo-commit': repository.commit, ...(fault && 'headers' in fault ? fault.headers : {}) }
   if (!/\.(safetensors|parquet|gz)$/.test(path)) return send(seen, response, bytes, { ...common, etag: `"${gitSha1(bytes)}"` }, fault)
-  const linked = { 'x-linked-etag': `"${sha256(bytes)}"`, 'x-linked-size': String(bytes.length), location: `${hub.storeOrigin}/${sha256(bytes)}`, etag: '"other"' }
+  const linked = {
+    'x-linked-etag': `"${sha256(bytes)}"`,
+    'x-linked-size': String(bytes.length),
+    location: `${hub.storeOrigin}/${sha256(bytes)}`,
+    etag: '"other"',
+  }
   return response.writeHead(302, { ...linked, ...common }).end()
 }
 
 /** Sends bytes with ranges as a good server does, or with the fault. */
-function send(seen: SeenRequest, response: ServerResponse, whole: Buffer, headers: Record<string, string>, fault: Fault | undefined): unknown {
+function send(
+  seen: SeenRequest,
+  response: ServerResponse,
+  whole: Buffer,
+  headers: Record<string, string>,
+  fault: Fault | undefined,
+): unknown {
   if (fault && 'status' in fault) return response.writeHead(fault.status, fault.headers).end()
   const body = fault && 'body' in fault ? fault.body : whole
   const ranged = seen.range !== undefined && !(fault && 'ignoreRange' in fault)
@@ -114,7 +133,8 @@ function send(seen: SeenRequest, response: ServerResponse, whole: Buffer, header
   if (seen.method === 'HEAD') return response.end()
   const rest = body.subarray(from)
   if (fault && 'stallAfter' in fault) return response.write(rest.subarray(0, fault.stallAfter))
-  if (fault && 'cutAfter' in fault && fault.cutAfter !== undefined) return response.write(rest.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), 20))
+  if (fault && 'cutAfter' in fault && fault.cutAfter !== undefined)
+    return response.write(rest.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), 20))
   return response.end(rest)
 }
 

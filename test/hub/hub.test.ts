@@ -1,6 +1,6 @@
-import { createServer } from 'node:http'
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -146,7 +146,11 @@ test('a server that stalls is left after the idle time and resumed', async () =>
 
 test('429 waits as long as Retry-After says, 503 and 500 are tried again', async () => {
   const isHead = (request: SeenRequest) => request.method === 'HEAD'
-  fake.faults.push({ when: isHead, fault: { status: 429, headers: { 'retry-after': '1' } } }, { when: isHead, fault: { status: 503 } }, { when: isBody, fault: { status: 500 } })
+  fake.faults.push(
+    { when: isHead, fault: { status: 429, headers: { 'retry-after': '1' } } },
+    { when: isHead, fault: { status: 503 } },
+    { when: isBody, fault: { status: 500 } },
+  )
   const started = performance.now()
   await (await open()).fetchFile(weights)
   expect(performance.now() - started).toBeGreaterThan(950)
@@ -165,7 +169,9 @@ test('the token goes to the hub and not to the server it redirects to', async ()
   const owned = repositories['owner/name'] as FakeRepository
   owned.token = 'hf_secret'
   await (await open({}, { HF_TOKEN: 'hf_secret' })).fetchFile(weights)
-  expect(fake.seen.filter((request) => request.server === 'hub').every((request) => request.authorization === 'Bearer hf_secret')).toBe(true)
+  expect(fake.seen.filter((request) => request.server === 'hub').every((request) => request.authorization === 'Bearer hf_secret')).toBe(
+    true,
+  )
   expect(fake.seen.filter(isBody)).toHaveLength(1)
   expect(fake.seen.filter(isBody).every((request) => request.authorization === undefined)).toBe(true)
 })
@@ -173,7 +179,11 @@ test('the token goes to the hub and not to the server it redirects to', async ()
 test('a redirect inside the hub keeps the token, one to a circle ends', async () => {
   const owned = repositories['owner/name'] as FakeRepository
   owned.token = 'hf_secret'
-  fake.faults.push({ when: (request) => request.path.startsWith('/old'), fault: { redirect: '/owner/name/resolve/main/config.json' }, times: 2 })
+  fake.faults.push({
+    when: (request) => request.path.startsWith('/old'),
+    fault: { redirect: '/owner/name/resolve/main/config.json' },
+    times: 2,
+  })
   const hub = await open({}, { HF_TOKEN: 'hf_secret' })
   expect(await hub.fetchFile({ ...configFile, repository: 'old/name' })).toContain('models--old--name')
   fake.faults.push({ when: () => true, fault: { redirect: '/again' }, times: 99 })
@@ -210,7 +220,9 @@ test('a hub that cannot be reached gives an error that names the file and the pl
   await new Promise((resolve) => closed.close(resolve))
   const hub = await open({ attempts: 1 }, { HF_ENDPOINT: `http://127.0.0.1:${address.port}` })
   await expect(hub.fetchFile(weights)).rejects.toThrow(/model\.safetensors of owner\/name \(revision main\).*models--owner--name/)
-  await expect(hub.fetchModel('owner/name')).rejects.toThrow(/config\.json, tokenizer\.json, model\.safetensors of owner\/name.*models--owner--name/)
+  await expect(hub.fetchModel('owner/name')).rejects.toThrow(
+    /config\.json, tokenizer\.json, model\.safetensors of owner\/name.*models--owner--name/,
+  )
 })
 
 test('offline mode uses what is there and asks nothing', async () => {
@@ -224,7 +236,13 @@ test('offline mode uses what is there and asks nothing', async () => {
 
 test('a model is fetched with what it needs and nothing else', async () => {
   const owned = repositories['owner/name'] as FakeRepository
-  Object.assign(owned.files, { 'pytorch_model.bin': large, 'original/consolidated.00.pth': large, 'consolidated.safetensors': large, 'README.md': config, 'onnx/model.onnx': large })
+  Object.assign(owned.files, {
+    'pytorch_model.bin': large,
+    'original/consolidated.00.pth': large,
+    'consolidated.safetensors': large,
+    'README.md': config,
+    'onnx/model.onnx': large,
+  })
   const reports: Progress[] = []
   const path = await (await open()).fetchModel('owner/name', 'main', { report: (progress) => reports.push(progress) })
   expect(readdirSync(path).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json'])
@@ -237,7 +255,12 @@ test('a model is fetched with what it needs and nothing else', async () => {
 test('a model in shards without its single file is complete only with every shard', async () => {
   const index = { weight_map: { a: 'model-00001-of-00002.safetensors', b: 'model-00002-of-00002.safetensors' } }
   const shards = { 'model-00001-of-00002.safetensors': large, 'model-00002-of-00002.safetensors': large.subarray(5) }
-  const files = { 'config.json': config, 'tokenizer.json': config, 'model.safetensors.index.json': Buffer.from(JSON.stringify(index)), ...shards }
+  const files = {
+    'config.json': config,
+    'tokenizer.json': config,
+    'model.safetensors.index.json': Buffer.from(JSON.stringify(index)),
+    ...shards,
+  }
   repositories['owner/shards'] = { commit, files }
   const hub = await open()
   const path = await hub.fetchModel('owner/shards')
@@ -289,11 +312,30 @@ test('the same file asked for twice at once is transferred once', async () => {
   expect(fake.seen.filter(isBody)).toHaveLength(1)
 })
 
-test('a lock left by a program that died does not block', async () => {
+test('a lock left by a program that died does not block, even when its number now is another program’s', async () => {
   const locks = join(folder, '.locks', 'models--owner--name')
+  const lock = join(locks, `${sha256(large)}.espalier.lock`)
   await mkdir(locks, { recursive: true })
-  writeFileSync(join(locks, `${sha256(large)}.espalier.lock`), '999999999')
+  writeFileSync(lock, '999999999')
   expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
+  await rm(join(folder, 'models--owner--name'), { recursive: true })
+  writeFileSync(lock, String(process.ppid))
+  utimesSync(lock, new Date(), new Date(Date.now() - 60_000))
+  expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
+})
+
+test('a lock that another program holds is waited for, and what that one fetched is used', async () => {
+  const locks = join(folder, '.locks', 'models--owner--name')
+  const lock = join(locks, `${sha256(large)}.espalier.lock`)
+  await mkdir(locks, { recursive: true })
+  writeFileSync(lock, String(process.ppid))
+  setTimeout(() => {
+    mkdirSync(join(folder, 'models--owner--name', 'blobs'), { recursive: true })
+    writeFileSync(join(folder, weightsBlob), large)
+    rmSync(lock)
+  }, 200)
+  expect(readFileSync(await (await open()).fetchFile(weights)).equals(large)).toBe(true)
+  expect(fake.seen.filter(isBody)).toEqual([])
 })
 
 test('a name that moved to new weights is fetched anew, and the old ones serve when the hub is down', async () => {

@@ -7,7 +7,12 @@ import { ProgressMeter } from '#hub/progress-meter.ts'
 test('resumed bytes count as done and not as speed; a restart of one file lowers what is done', () => {
   let seconds = 0
   const reports: Progress[] = []
-  const meter = new ProgressMeter('downloading x', 1000, (progress) => reports.push(progress), () => seconds)
+  const meter = new ProgressMeter(
+    'downloading x',
+    1000,
+    (progress) => reports.push(progress),
+    () => seconds,
+  )
   meter.begin('a', 400)
   seconds = 2
   meter.update('a', 500)
@@ -18,8 +23,25 @@ test('resumed bytes count as done and not as speed; a restart of one file lowers
 })
 
 test('safe names keep to their folder on every platform', () => {
-  for (const name of ['model.safetensors', 'en/c4-train.00000-of-01024.json.gz', 'größe.json', '.gitattributes']) expect(isSafePath(name), name).toBe(true)
-  for (const name of ['', '/etc/passwd', 'a//b', '../a', 'a/..', 'a/./b', 'a\\b', 'C:a', 'con', 'LPT1.txt', 'a.', 'a ', 'a\0b', 'a\nb', `${'x'.repeat(300)}`]) {
+  for (const name of ['model.safetensors', 'en/c4-train.00000-of-01024.json.gz', 'größe.json', '.gitattributes'])
+    expect(isSafePath(name), name).toBe(true)
+  for (const name of [
+    '',
+    '/etc/passwd',
+    'a//b',
+    '../a',
+    'a/..',
+    'a/./b',
+    'a\\b',
+    'C:a',
+    'con',
+    'LPT1.txt',
+    'a.',
+    'a ',
+    'a\0b',
+    'a\nb',
+    `${'x'.repeat(300)}`,
+  ]) {
     expect(isSafePath(name), name).toBe(false)
   }
 })

@@ -16,7 +16,12 @@ interface Share {
 export function measureAccuracy(task: string, outcomes: Outcome[]): Measure[] {
   const subjects = [...new Set(outcomes.flatMap((outcome) => outcome.subject ?? []))].sort()
   if (subjects.length === 0) return measureRows(task, outcomes)
-  const shares = new Map(subjects.map((subject) => [subject, share(outcomes.filter((outcome) => outcome.subject === subject).map((outcome) => outcome.correct))]))
+  const shares = new Map(
+    subjects.map((subject) => [
+      subject,
+      share(outcomes.filter((outcome) => outcome.subject === subject).map((outcome) => outcome.correct)),
+    ]),
+  )
   const rows = [toMeasure('accuracy', task, pool([...shares.values()]))]
   for (const group of [...new Set(Object.values(mmluGroups))].sort()) {
     const members = subjects.filter((subject) => mmluGroups[subject] === group)

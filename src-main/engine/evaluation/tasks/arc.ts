@@ -24,4 +24,9 @@ const shared = {
 export const arcEasy = defineTask({ ...shared, title: 'ARC easy', documents: 2376, path: 'ARC-Easy/test-00000-of-00001.parquet' })
 
 /** ARC (arXiv 1803.05457), the questions that simple methods fail at. */
-export const arcChallenge = defineTask({ ...shared, title: 'ARC challenge', documents: 1172, path: 'ARC-Challenge/test-00000-of-00001.parquet' })
+export const arcChallenge = defineTask({
+  ...shared,
+  title: 'ARC challenge',
+  documents: 1172,
+  path: 'ARC-Challenge/test-00000-of-00001.parquet',
+})

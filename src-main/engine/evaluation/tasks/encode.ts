@@ -15,13 +15,15 @@ export interface EncodedQuestion {
 export function encodeQuestion(tokenizer: Encoder, question: Question, contextLength: number): EncodedQuestion {
   const requests: LikelihoodRequest[] = []
   const numbers = new Map<string, number>()
-  const places = question.requests.flatMap((request) => encodeRequest(tokenizer, request, contextLength)).map(({ prefix, continuation }) => {
-    const key = prefix.join(' ')
-    const number = numbers.get(key) ?? requests.push({ prefix: Int32Array.from(prefix), continuations: [] }) - 1
-    numbers.set(key, number)
-    const continuations = requests[number]?.continuations ?? []
-    return { request: number, continuation: continuations.push(Int32Array.from(continuation)) - 1 }
-  })
+  const places = question.requests
+    .flatMap((request) => encodeRequest(tokenizer, request, contextLength))
+    .map(({ prefix, continuation }) => {
+      const key = prefix.join(' ')
+      const number = numbers.get(key) ?? requests.push({ prefix: Int32Array.from(prefix), continuations: [] }) - 1
+      numbers.set(key, number)
+      const continuations = requests[number]?.continuations ?? []
+      return { request: number, continuation: continuations.push(Int32Array.from(continuation)) - 1 }
+    })
   return { requests, places }
 }
 
@@ -41,14 +43,20 @@ function encodeRequest(tokenizer: Encoder, request: Request, contextLength: numb
     const whole = tokenizer.encode(context + space + text)
     // A tokenizer may melt both into fewer tokens than the context alone has; then the last token is what is scored.
     const border = Math.min(contextTokens, whole.length - 1)
-    const pair = border > 0 ? { prefix: whole.slice(0, border), continuation: whole.slice(border) } : { prefix: [startOf(tokenizer)], continuation: whole }
-    return fit(pair, contextLength)
+    const pair =
+      border > 0
+        ? { prefix: whole.slice(0, border), continuation: whole.slice(border) }
+        : { prefix: [startOf(tokenizer)], continuation: whole }
+    return shorten(pair, contextLength)
   })
 }
 
-function fit({ prefix, continuation }: Pair, contextLength: number): Pair {
+function shorten({ prefix, continuation }: Pair, contextLength: number): Pair {
   if (continuation.length > contextLength) {
-    throw new EspalierError('invalid', `An answer of ${continuation.length} tokens does not fit into the model's context of ${contextLength}. Leave this task out for this model.`)
+    throw new EspalierError(
+      'invalid',
+      `An answer of ${continuation.length} tokens does not fit into the model's context of ${contextLength}. Leave this task out for this model.`,
+    )
   }
   const room = contextLength + 1 - continuation.length
   return { prefix: prefix.slice(-room), continuation }

@@ -41,7 +41,8 @@ export async function answerQuestions(
     const { places, requests: own } = encoded[index] ?? { places: [], requests: [] }
     const scores = places.map(({ request, continuation }) => likelihoods[first + request]?.[continuation]?.logProbability ?? Number.NaN)
     first += own.length
-    if (scores.some(Number.isNaN)) throw new EspalierError('invalid', `The model gives no probability (NaN) for ${questionText(question)}. Its weights are damaged.`)
+    if (scores.some(Number.isNaN))
+      throw new EspalierError('invalid', `The model gives no probability (NaN) for ${questionText(question)}. Its weights are damaged.`)
     return judge(question, scores)
   })
 }

@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
+import { listDataFiles } from '#engine/data/data-folder.ts'
 import { readRows, rowEndings } from '#engine/data/rows.ts'
 import { type TaskId, tasks } from './index.ts'
 import type { Question, Task } from './task.ts'
@@ -55,18 +56,25 @@ async function listQuestionFiles(folder: string, task: Task): Promise<string[]> 
   const found = await stat(folder).catch(() => undefined)
   if (!found?.isDirectory()) {
     const name = task.file.path.split('/').at(-1)
-    throw new EspalierError('not-found', `There are no ${task.title} questions at ${folder}. Put ${name} of ${task.file.repository} (or JSONL with the same columns) there.`)
+    throw new EspalierError(
+      'not-found',
+      `There are no ${task.title} questions at ${folder}. Put ${name} of ${task.file.repository} (or JSONL with the same columns) there.`,
+    )
   }
-  if (existsSync(join(folder, 'state.json'))) return [folder]
+  if (existsSync(join(folder, 'state.json'))) return listDataFiles(folder, rowEndings)
   const entries = (await readdir(folder, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))
   const splitFolder = entries.find((entry) => entry.isDirectory() && entry.name === task.split)
   if (splitFolder) return listQuestionFiles(join(folder, splitFolder.name), task)
   const files = entries.filter((entry) => !entry.isDirectory() && isQuestionFile(entry.name)).map((entry) => entry.name)
   const ofSplit = files.filter((name) => name.toLowerCase().split(/[-_.]/).includes(task.split))
-  const inside = await Promise.all(entries.filter((entry) => entry.isDirectory()).map((entry) => listQuestionFiles(join(folder, entry.name), task)))
+  const inside = await Promise.all(
+    entries.filter((entry) => entry.isDirectory()).map((entry) => listQuestionFiles(join(folder, entry.name), task)),
+  )
   return [...(ofSplit.length > 0 ? ofSplit : files).map((name) => join(folder, name)), ...inside.flat()]
 }
 
 function isQuestionFile(name: string): boolean {
-  return rowEndings.includes(name.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? '') && !/^(dataset_info|dataset_dict|state)/.test(name)
+  return (
+    rowEndings.includes(name.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? '') && !/^(dataset_info|dataset_dict|state)/.test(name)
+  )
 }

@@ -69,5 +69,8 @@ export function askChoices(context: string, choices: string[], gold: number): Qu
 function checkGold(question: Question, where: string): Question {
   const choices = question.requests.flatMap((request) => request.continuations).length
   if (question.gold >= 0 && question.gold < choices) return question
-  throw new EspalierError('invalid', `${where} has no right answer among its ${choices} choices. Use a split that is published with answers.`)
+  throw new EspalierError(
+    'invalid',
+    `${where} has no right answer among its ${choices} choices. Use a split that is published with answers.`,
+  )
 }

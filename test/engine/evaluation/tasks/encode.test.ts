@@ -35,7 +35,10 @@ test('too long sequences lose tokens on the left and keep one more than the cont
     ['def', [' x']],
     ['ef', [' yz']],
   ])
-  expect(places).toEqual([{ request: 0, continuation: 0 }, { request: 1, continuation: 0 }])
+  expect(places).toEqual([
+    { request: 0, continuation: 0 },
+    { request: 1, continuation: 0 },
+  ])
   expect(() => encodeQuestion(characterTokenizer(), ask({ context: 'a', continuations: [' 1234'] }), 4)).toThrow(/5 tokens does not fit/)
 })
 
@@ -43,12 +46,19 @@ test('choices with one prefix are given together, contexts that differ apart', (
   const together = encodeQuestion(characterTokenizer(), ask({ context: 'a', continuations: [' b', ' cd', ' e'] }), 100)
   expect(together.requests).toHaveLength(1)
   expect(together.places.map((place) => place.continuation)).toEqual([0, 1, 2])
-  const apart = encodeQuestion(characterTokenizer(), ask({ context: 'a', continuations: [' x'] }, { context: 'b', continuations: [' x'] }), 100)
-  expect(apart.places).toEqual([{ request: 0, continuation: 0 }, { request: 1, continuation: 0 }])
+  const apart = encodeQuestion(
+    characterTokenizer(),
+    ask({ context: 'a', continuations: [' x'] }, { context: 'b', continuations: [' x'] }),
+    100,
+  )
+  expect(apart.places).toEqual([
+    { request: 0, continuation: 0 },
+    { request: 1, continuation: 0 },
+  ])
 })
 
 test('a border that a tokenizer melts away leaves the last token to score', () => {
-  const tokenizer = characterTokenizer({ 'b ': 1, 'ab': 2 })
+  const tokenizer = characterTokenizer({ 'b ': 1, ab: 2 })
   const melting = { ...tokenizer, encode: (given: string) => (given === 'ab c' ? [9] : tokenizer.encode(given)) }
   const { requests } = encodeQuestion(melting, ask({ context: 'ab', continuations: [' c'] }), 100)
   expect(requests).toEqual([{ prefix: Int32Array.of(0), continuations: [Int32Array.of(9)] }])

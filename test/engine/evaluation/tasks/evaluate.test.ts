@@ -51,7 +51,8 @@ test('scores come out as worked out by hand, plain and per character', async () 
     [1 / 64, 1 / 64],
   ].map((row) => row.map(Math.log))
   expect(scores.flat().length).toBe(6)
-  for (const [row, values] of expected.entries()) for (const [choice, value] of values.entries()) expect(scores[row]?.[choice]).toBeCloseTo(value, 6)
+  for (const [row, values] of expected.entries())
+    for (const [choice, value] of values.entries()) expect(scores[row]?.[choice]).toBeCloseTo(value, 6)
   expect(measures).toEqual([
     { name: 'accuracy', dataset: 'piqa', value: 1 / 3, unit: 'share', error: Math.sqrt(((1 / 3) * (1 - 1 / 3)) / 2) },
     { name: 'accuracy per character', dataset: 'piqa', value: 2 / 3, unit: 'share', error: Math.sqrt(((2 / 3) * (1 - 2 / 3)) / 2) },
@@ -74,7 +75,12 @@ test('a limit counts per subject, and progress is told in questions', async () =
   write('mmlu/virology/test.jsonl', [row('virology'), row('virology'), row('virology')])
   const reports: Progress[] = []
   const letters = model()
-  const measures = await evaluateTask(letters, tokenizer, 'mmlu', { folder, signal, limit: 2, report: (progress) => reports.push(progress) })
+  const measures = await evaluateTask(letters, tokenizer, 'mmlu', {
+    folder,
+    signal,
+    limit: 2,
+    report: (progress) => reports.push(progress),
+  })
   expect(letters.batches.flat()).toHaveLength(4)
   expect(measures.map((measure) => measure.dataset)).toContain('mmlu_virology')
   expect(reports.at(-1)).toEqual({ phase: 'MMLU', done: 4, total: 4, unit: 'questions' })
@@ -90,6 +96,16 @@ test('of a folder with several splits only the published one is read', async () 
   write('arc_easy/train/x.jsonl', [{}])
   write('arc_easy/test/x.jsonl', [{ question: 'q', choices: { text: ['a'], label: ['A'] }, answerKey: 'A' }])
   expect(await evaluateTask(model(), tokenizer, 'arc_easy', { folder, signal })).toHaveLength(2)
+})
+
+test('a data set with splits that the Python library saved is read from its files as state.json lists them', async () => {
+  write('piqa/validation/b.jsonl', [{ goal: 'g', sol1: 'a', sol2: 'b', label: 0 }])
+  write('piqa/validation/left-over.jsonl', [{}])
+  writeFileSync(join(folder, 'piqa/validation/state.json'), JSON.stringify({ _data_files: [{ filename: 'b.jsonl' }] }))
+  writeFileSync(join(folder, 'piqa/dataset_dict.json'), JSON.stringify({ splits: ['train', 'validation'] }))
+  const asked = model()
+  await evaluateTask(asked, tokenizer, 'piqa', { folder, signal })
+  expect(asked.batches.flat()).toHaveLength(1)
 })
 
 test('without a folder the published file is asked for by name', async () => {

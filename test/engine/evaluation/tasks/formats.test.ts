@@ -7,7 +7,10 @@ test('WinoGrande scores what follows the gap after each option, with a space eve
   const row = { sentence: "Ann saw that _'s hat was gone; _ ran. \n", option1: 'Bob', option2: 'Cleo', answer: '2' }
   const continuations = [" 's hat was gone; _ ran."]
   expect(tasks.winogrande.ask(row, where)).toEqual({
-    requests: [{ context: 'Ann saw that Bob', continuations }, { context: 'Ann saw that Cleo', continuations }],
+    requests: [
+      { context: 'Ann saw that Bob', continuations },
+      { context: 'Ann saw that Cleo', continuations },
+    ],
     gold: 1,
   })
 })
@@ -42,7 +45,13 @@ test('HellaSwag joins, capitalizes and cleans in this order', () => {
 })
 
 test('HellaSwag deletes the shortest bracket across a carriage return and keeps the rest of a nested one', () => {
-  const row = { activity_label: 'X', ctx_a: 'Q [x]', ctx_b: '', endings: ['a\r[b\rc]d', 'b [[c] d]', '[]a', ' [title] x [title]'], label: 0 }
+  const row = {
+    activity_label: 'X',
+    ctx_a: 'Q [x]',
+    ctx_b: '',
+    endings: ['a\r[b\rc]d', 'b [[c] d]', '[]a', ' [title] x [title]'],
+    label: 0,
+  }
   const question = tasks.hellaswag.ask(row, where)
   expect(question.requests[0]?.context).toBe('X: Q ')
   expect(question.requests[0]?.continuations).toEqual([' a\rd', ' b d]', ' a', '  x. '])
@@ -72,7 +81,9 @@ test('MMLU describes the subject, strips the question but not the choices, and s
 })
 
 test('a row without an answer or without a column is refused with its place', () => {
-  expect(() => tasks.piqa.ask({ goal: 'g', sol1: 'a', sol2: 'b', label: -1 }, 'Row 7 of f.jsonl')).toThrow(/Row 7 of f\.jsonl has no right answer/)
+  expect(() => tasks.piqa.ask({ goal: 'g', sol1: 'a', sol2: 'b', label: -1 }, 'Row 7 of f.jsonl')).toThrow(
+    /Row 7 of f\.jsonl has no right answer/,
+  )
   expect(() => tasks.hellaswag.ask({ activity_label: 'a', ctx_a: 'b', ctx_b: 'c', endings: ['d'], label: '' }, where)).toThrow(/label/)
   expect(() => tasks.winogrande.ask({ sentence: 'a _ b', option1: 'x', answer: '1' }, where)).toThrow(/option2/)
   expect(() => tasks.winogrande.ask({ sentence: 'no gap', option1: 'x', option2: 'y', answer: '1' }, where)).toThrow(/sentence/)

@@ -16,7 +16,7 @@ test('capitalize raises the first character and lowers all the rest, as Python d
     ᾷ: 'ᾼ͂',
     აბ: 'აბ',
     İX: 'İx',
-    '𐐨𐐀': '𐐀𐐨',
+    𐐨𐐀: '𐐀𐐨',
   }
   for (const [text, expected] of Object.entries(pairs)) expect(capitalize(text), text).toBe(expected)
 })
