@@ -1,10 +1,10 @@
-import { access, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint, Rows, TensorInfo } from './checkpoint.ts'
 import { toFloat32 } from './dtypes.ts'
 import { parseObject } from './json.ts'
-import { readPart, readText } from './regular-file.ts'
+import { exists, readPart, readText } from './regular-file.ts'
 import { resolveInside } from './resolve-inside.ts'
 import { openSafetensors, type SafetensorsFile } from './safetensors-file.ts'
 import type { StoredTensor } from './safetensors-header.ts'
@@ -122,11 +122,4 @@ export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; byte
 
 async function closeAll(files: SafetensorsFile[]): Promise<void> {
   await Promise.all(files.splice(0).map(({ handle }) => handle.close()))
-}
-
-async function exists(file: string): Promise<boolean> {
-  return access(file).then(
-    () => true,
-    () => false,
-  )
 }

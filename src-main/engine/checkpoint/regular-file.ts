@@ -1,4 +1,4 @@
-import { type FileHandle, open, stat } from 'node:fs/promises'
+import { access, type FileHandle, open, stat } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { alignedBuffer } from './aligned-buffer.ts'
 
@@ -39,4 +39,11 @@ export async function readPart(handle: FileHandle, position: number, bytes: numb
     done += bytesRead
   }
   return memory
+}
+
+export function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  )
 }

@@ -1,4 +1,5 @@
 import { isObject, type JsonObject } from '../checkpoint/json.ts'
+import { gpt2Pattern, llama3Pattern, qwen2Pattern } from './patterns.ts'
 
 /** Cuts a text into pieces that can be encoded one by one. */
 export type Cut = (text: string) => string[]
@@ -57,10 +58,7 @@ function isSentencePiece({ normalizer, pre_tokenizer: splitter }: JsonObject, mo
   return Object.hasOwn(model.vocab, '▁') && Object.keys(model.vocab).every((token) => !/[^▁]▁/u.test(token))
 }
 
-const words = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|`
-const rest = String.raw`| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-// The patterns of Llama 3 and of Qwen 2; the one of GPT-2 is built into ByteLevel.
-const knownPatterns = new Set([String.raw`${words}\p{N}{1,3}${rest}`, String.raw`${words}\p{N}${rest}`])
+const knownPatterns = new Set([gpt2Pattern, llama3Pattern, qwen2Pattern])
 
 function isByteLevel({ normalizer, pre_tokenizer: splitter }: JsonObject, model: JsonObject): boolean {
   if (normalizer != null && !(isObject(normalizer) && normalizer.type === 'NFC')) return false

@@ -1,9 +1,8 @@
-import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { type JsonObject, parseObject } from '../checkpoint/json.ts'
-import { readText } from '../checkpoint/regular-file.ts'
+import { exists, readText } from '../checkpoint/regular-file.ts'
 
 /** What a model folder says about its tokenizer, parsed and checked. */
 export interface TokenizerFiles {
@@ -81,11 +80,4 @@ function parseWith<Schema extends z.ZodType>(schema: Schema, value: JsonObject, 
   if (result.success) return result.data
   const { path, message } = result.error.issues[0] as z.core.$ZodIssue
   throw new EspalierError('invalid', `${file} is not usable at ${path.map(String).join('.') || 'its top'}: ${message}.`, { file })
-}
-
-function exists(file: string): Promise<boolean> {
-  return access(file).then(
-    () => true,
-    () => false,
-  )
 }

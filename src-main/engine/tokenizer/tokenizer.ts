@@ -1,8 +1,10 @@
+import { stat } from 'node:fs/promises'
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { EspalierError } from '#contract/errors.ts'
 import { reasonOf } from '../checkpoint/json.ts'
 import { findBorder } from './borders.ts'
 import { type ChatMessage, type ChatOptions, ChatTemplate } from './chat-template.ts'
+import { readGgufTokenizer } from './gguf-tokenizer.ts'
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 
 /** Text to ids and back, as the model was trained with. */
@@ -32,10 +34,12 @@ export interface DecodeOptions {
 
 /**
  * Opens the tokenizer of a model folder: tokenizer.json, and where present tokenizer_config.json, chat_template.jinja,
- * generation_config.json and config.json. Throws `not-found` without tokenizer.json, `invalid` for what it cannot use.
+ * generation_config.json and config.json; or the one of a .gguf file. Throws `not-found` where there is none, `invalid` for what it
+ * cannot use.
  */
-export async function openTokenizer(folder: string): Promise<Tokenizer> {
-  return createTokenizer(await readTokenizerFiles(folder))
+export async function openTokenizer(path: string): Promise<Tokenizer> {
+  const inGguf = path.toLowerCase().endsWith('.gguf') && !(await stat(path).catch(() => undefined))?.isDirectory()
+  return createTokenizer(await (inGguf ? readGgufTokenizer(path) : readTokenizerFiles(path)))
 }
 
 /** A tokenizer from files already parsed. */

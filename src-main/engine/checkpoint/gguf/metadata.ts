@@ -1,0 +1,35 @@
+import { describe } from '../json.ts'
+import type { GgufValue } from './cursor.ts'
+
+/** Reads keys of one architecture. Throws an Error that names the key when it is missing or of another kind. */
+export class Metadata {
+  readonly architecture: string
+  readonly #values: ReadonlyMap<string, GgufValue>
+
+  constructor(values: ReadonlyMap<string, GgufValue>) {
+    this.#values = values
+    const architecture = values.get('general.architecture')
+    if (typeof architecture !== 'string') throw new Error('it does not say its general.architecture')
+    this.architecture = architecture
+  }
+
+  number(key: string): number {
+    const value = this.optionalNumber(key)
+    if (value === undefined) throw new Error(`it lacks ${this.architecture}.${key}`)
+    return value
+  }
+
+  /** A number that may be missing. A value per block is taken when all are equal. */
+  optionalNumber(key: string): number | undefined {
+    const value = this.#values.get(`${this.architecture}.${key}`)
+    if (value === undefined || typeof value === 'number') return value
+    const [first] = Array.isArray(value) ? value : []
+    if (Array.isArray(value) && typeof first === 'number' && value.every((other) => other === first)) return first
+    throw new Error(`its ${this.architecture}.${key} is ${describe(value)}, one number is needed`)
+  }
+
+  text(key: string): string | undefined {
+    const value = this.#values.get(`${this.architecture}.${key}`)
+    return typeof value === 'string' ? value : undefined
+  }
+}

@@ -1,0 +1,47 @@
+import { toDecimal } from './decimal.ts'
+import type { Metadata } from './metadata.ts'
+
+/** Factors per rotary frequency that some files bring as tensors. */
+export interface RotaryFactors {
+  /** Llama 3's. */
+  frequencies?: Float32Array
+  /** LongRoPE's, up to the trained length and beyond. */
+  short?: Float32Array
+  long?: Float32Array
+}
+
+/** The part of a config that says how rotary frequencies are scaled. Throws an Error for a way that is not known. */
+export function readScaling(metadata: Metadata, factors: RotaryFactors, rotarySize: number): Record<string, unknown> {
+  const original = metadata.optionalNumber('rope.scaling.original_context_length')
+  const trained = original ? { original_max_position_embeddings: original } : {}
+  if (factors.frequencies) return { rope_scaling: describeFrequencies(factors.frequencies, metadata, rotarySize) }
+  if (factors.short && factors.long) {
+    return { rope_scaling: { type: 'longrope', short_factor: listFactors(factors.short), long_factor: listFactors(factors.long) }, ...trained }
+  }
+  const type = metadata.text('rope.scaling.type') ?? 'none'
+  const factor = metadata.optionalNumber('rope.scaling.factor')
+  if (type === 'none' || factor === undefined) return {}
+  if (type !== 'linear' && type !== 'yarn') throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are read`)
+  return { rope_scaling: { rope_type: type, factor, ...trained } }
+}
+
+// The rule that all published Llama 3 models use; files keep only what comes of it.
+const llama3 = { low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 }
+
+/** Llama 3's rule where it gives these factors, else the factors themselves, which LongRoPE's form can state. */
+function describeFrequencies(factors: Float32Array, metadata: Metadata, rotarySize: number): Record<string, unknown> {
+  const theta = metadata.optionalNumber('rope.freq_base') ?? 10000
+  const factor = toDecimal(Math.max(...factors))
+  const agree = factors.every((given, i) => {
+    const turns = (llama3.original_max_position_embeddings * theta ** ((-2 * i) / rotarySize)) / (2 * Math.PI)
+    const blend = Math.min(1, Math.max(0, (turns - llama3.low_freq_factor) / (llama3.high_freq_factor - llama3.low_freq_factor)))
+    return Math.abs(1 / given - ((1 - blend) / factor + blend)) < 1e-4
+  })
+  if (agree) return { rope_type: 'llama3', factor, ...llama3 }
+  const list = listFactors(factors)
+  return { rope_type: 'longrope', short_factor: list, long_factor: list, attention_factor: 1, original_max_position_embeddings: metadata.number('context_length') }
+}
+
+function listFactors(factors: Float32Array): number[] {
+  return Array.from(factors, toDecimal)
+}

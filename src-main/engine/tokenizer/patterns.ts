@@ -1,0 +1,13 @@
+// How byte-level tokenizers split text before they merge bytes, as their tokenizer.json files state it.
+
+const words = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|`
+const rest = String.raw`| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+
+/** GPT-2's, which `ByteLevel` has built in. */
+export const gpt2Pattern = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+
+/** Llama 3's: up to three digits together. */
+export const llama3Pattern = String.raw`${words}\p{N}{1,3}${rest}`
+
+/** Qwen 2's: every digit by itself. */
+export const qwen2Pattern = String.raw`${words}\p{N}${rest}`
