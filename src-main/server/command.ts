@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { parseArgs } from 'node:util'
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { isInClear, printedAddress } from './address.ts'
 import { builtPath } from './built.ts'
 import { isLoopback } from './hosts.ts'
@@ -24,11 +25,13 @@ const flags = {
   'token-file': { type: 'string' },
   'allow-host': { type: 'string', multiple: true, default: [] as string[] },
   data: { type: 'string' },
+  help: { type: 'boolean', short: 'h', default: false },
 } as const
 
 /** `espalier serve`: runs until a signal comes. */
 export async function runServeCommand(parameters: string[]): Promise<void> {
-  const { values } = parseArgs({ args: parameters, options: flags, strict: true })
+  const { values } = readFlags(parameters)
+  if (values.help) return console.log(serveHelp)
   const port = readPort(values.port)
   const tokenFile = values['token-file']
   if (!isLoopback(values.host) && tokenFile === undefined) {
@@ -51,13 +54,21 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
       allowedHosts: values['allow-host'],
     })
     const { dataFolder } = await workbench.call('settings.get', {})
-    await leaveNote(dataFolder, { address: addressHere(server, values.host), token })
-    announce(server, token, tokenFile)
+    await leaveNote(dataFolder, { address: addressBy('127.0.0.1', server, values.host), token })
+    announce(addressBy(hostname(), server, values.host), token, tokenFile)
     await stop
     await removeNote(dataFolder)
     await server.close()
   } finally {
     await workbench.close()
+  }
+}
+
+function readFlags(parameters: string[]) {
+  try {
+    return parseArgs({ args: parameters, options: flags, strict: true })
+  } catch (thrown) {
+    throw new EspalierError('usage', toErrorMessage(thrown).message)
   }
 }
 
@@ -68,20 +79,18 @@ function readPort(text: string): number {
   return port
 }
 
-/** Listening on every address, a server has none that others could be sent to; from this machine it is on loopback. */
-function addressHere(server: RunningServer, host: string): string {
-  return host === '0.0.0.0' || host === '::' ? `http://127.0.0.1:${server.port}/` : server.address
+/** Listening on every address is no address to go to: then `name` is what this machine is reached by. */
+function addressBy(name: string, server: RunningServer, host: string): string {
+  return host === '0.0.0.0' || host === '::' ? `http://${name}:${server.port}/` : server.address
 }
 
-function announce(server: RunningServer, token: string, tokenFile: string | undefined): void {
-  if (isInClear(server.address)) {
-    console.error(
-      `Warning: ${server.address} can be reached from other machines, and what is sent there, the token included, is not encrypted.`,
-    )
+function announce(address: string, token: string, tokenFile: string | undefined): void {
+  if (isInClear(address)) {
+    console.error(`Warning: ${address} can be reached from other machines, and what is sent there, the token included, is not encrypted.`)
   }
   if (!existsSync(builtPath('renderer', 'index.html')))
     console.error('The screens are not built yet: npm run build. Calls and events work.')
-  console.log(printedAddress({ address: server.address, token }))
+  console.log(printedAddress({ address, token }))
   if (tokenFile !== undefined) console.error(`The token is the one in ${tokenFile}.`)
 }
 

@@ -1,0 +1,145 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { parseAddress, type ServerAddress } from '#server/address.ts'
+import { readNote } from '#server/note.ts'
+
+const entry = join(import.meta.dirname, '../../src-main/server/main.ts')
+let folder: string
+const children: ChildProcess[] = []
+
+interface Started extends ServerAddress {
+  child: ChildProcess
+  printed(): string
+}
+
+/** The real server with the real workbench, as a program of its own. */
+async function start(...flags: string[]): Promise<Started> {
+  const child = spawn(process.execPath, [entry, '--data', join(folder, 'data'), ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
+  children.push(child)
+  let out = ''
+  child.stdout?.on('data', (data) => {
+    out += data
+  })
+  child.stderr?.on('data', (data) => {
+    out += data
+  })
+  await vi.waitFor(() => expect(out).toMatch(/#token=\S+\n/), { timeout: 20_000 })
+  return { ...parseAddress(/http:\S+#token=\S+/.exec(out)?.[0] ?? ''), child, printed: () => out }
+}
+
+async function ask(server: ServerAddress, name: string, input: unknown): Promise<{ status: number; text: string }> {
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${server.token}` }
+  const response = await fetch(`${server.address}api/${name}`, { method: 'POST', headers, body: JSON.stringify(input) })
+  return { status: response.status, text: await response.text() }
+}
+
+async function end(server: Started, signal: NodeJS.Signals): Promise<number | null> {
+  server.child.kill(signal)
+  const [code] = (await once(server.child, 'exit')) as [number | null]
+  return code
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'espalier-process-'))
+})
+afterAll(async () => {
+  for (const child of children) child.kill('SIGKILL')
+  await rm(folder, { recursive: true })
+})
+
+test.each(['SIGINT', 'SIGTERM'] as const)('%s ends it in order: exit code 0, its note gone, the next start well', async (signal) => {
+  const server = await start()
+  expect(await ask(server, 'workbench.get', {})).toMatchObject({ status: 200 })
+  expect(await readNote(join(folder, 'data'))).toEqual({ address: server.address, token: server.token })
+  expect((await stat(join(folder, 'data', 'server.json'))).mode & 0o777).toBe(0o600)
+  expect(await end(server, signal)).toBe(0)
+  expect(await readNote(join(folder, 'data'))).toBeUndefined()
+})
+
+test('after a kill its note counts for nothing, and each start has another token', async () => {
+  const first = await start()
+  await end(first, 'SIGKILL')
+  expect(await readNote(join(folder, 'data'))).toBeUndefined()
+  const second = await start()
+  expect(second.token).not.toBe(first.token)
+  await end(second, 'SIGTERM')
+})
+
+test('beyond loopback it opens only with a token file, and warns', async () => {
+  const refused = spawn(process.execPath, [entry, '--host', '0.0.0.0', '--data', join(folder, 'data')], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const [said] = (await once(refused.stderr, 'data')) as [Buffer]
+  expect(said.toString()).toContain('--token-file')
+  await writeFile(join(folder, 'token'), 'a'.repeat(40), { mode: 0o600 })
+  const server = await start('--host', '0.0.0.0', '--token-file', join(folder, 'token'))
+  expect(server.token).toBe('a'.repeat(40))
+  expect(server.printed()).toContain('not encrypted')
+  await end(server, 'SIGTERM')
+})
+
+describe('calls that name a file', () => {
+  let server: Started
+  beforeAll(async () => {
+    await mkdir(join(folder, 'private'))
+    await writeFile(join(folder, 'private', 'secret.txt'), 'the secret')
+    await symlink(join(folder, 'private'), join(folder, 'data', 'exports')).catch(() => {})
+    server = await start()
+  })
+  afterAll(async () => {
+    await end(server, 'SIGTERM')
+  })
+
+  const up = '../'.repeat(20)
+  const grid = (save: object) => ({
+    model: 'model-1',
+    request: { method: '2ssp', amount: { sparsity: 0.25 }, options: {}, seed: 0, measures: [], backend: 'auto', ...save },
+  })
+  test.each([
+    ['models.check', { path: '/etc/passwd' }],
+    ['models.check', { path: `${up}etc/passwd` }],
+    ['models.check', { path: 'x\u0000y' }],
+    ['models.add', { path: '/etc' }],
+    ['models.add', { path: `${up}etc`, mode: 'copy' }],
+    ['files.browse', { folder: '/etc/passwd' }],
+    ['files.browse', { folder: '/nothing\u0000' }],
+    ['history.restore', { name: `${up}etc/passwd` }],
+    ['history.restore', { name: '..' }],
+    ['history.restore', { name: '.' }],
+    ['runs.save', { id: 'run-1', format: 'safetensors', folder: `${up}tmp/espalier-out` }],
+    ['runs.save', { id: '../../x', format: 'safetensors' }],
+    ['runs.get', { id: `${up}etc/passwd` }],
+    ['runs.log', { id: '../data/history' }],
+    ['runs.create', grid({ save: { folder: `${up}tmp/espalier-out`, format: 'safetensors' } })],
+    ['experiments.export', { id: '..' }],
+    ['experiments.import', { content: '{"__proto__":{"admin":true}}' }],
+    ['experiments.import', { content: JSON.stringify({ format: 'espalier experiment', plan: { slice: { tensors: '/etc/passwd' } } }) }],
+    ['transcripts.export', { ids: ['../../etc/passwd'], format: 'json' }],
+  ])('%s refuses %j', async (name, input) => {
+    const { status, text } = await ask(server, name, input)
+    expect([status, text]).toEqual([
+      expect.toSatisfy((code: number) => [400, 404, 409, 422].includes(code)),
+      expect.not.stringMatching(/root:|the secret/),
+    ])
+  })
+
+  test.each([{ name: `${up}etc/passwd` }, { name: 'owner/name', revision: `${up}etc` }])(
+    'a download of %j fails before anything is asked or written',
+    async (input) => {
+      const started = JSON.parse((await ask(server, 'models.download', input)).text) as { id: string }
+      await vi.waitFor(async () => {
+        const transfers = JSON.parse((await ask(server, 'transfers.list', {})).text) as { id: string; status: string }[]
+        expect(transfers.find(({ id }) => id === started.id)?.status ?? 'refused').toMatch(/failed|refused/)
+      })
+    },
+  )
+
+  test('nothing was written beside the data folder', async () => {
+    expect((await readdir(folder)).sort()).toEqual(['data', 'private', 'token'])
+    expect(await readdir(join(folder, 'private'))).toEqual(['secret.txt'])
+  })
+})
