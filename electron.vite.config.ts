@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { env } from 'node:process'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'electron-vite'
 
@@ -20,29 +21,33 @@ const main = present({
 const preload = present({ preload: 'src-main/electron/preload.ts' })
 const renderer = present({ index: 'src-renderer/index.html' })
 const isAny = (entries: Record<string, string>) => Object.keys(entries).length > 0
+/** Set-up builds the screens for every command, and the rest only where a window opens. */
+const onlyScreens = env.ESPALIER_BUILD === 'screens'
 
 export default defineConfig({
-  ...(isAny(main) && {
-    main: {
-      publicDir: false,
-      build: {
-        outDir: 'out/main',
-        // No folder for chunks: `import.meta.dirname` must mean the same in an entry and in what it shares.
-        rolldownOptions: { input: main, output: { chunkFileNames: '[name]-[hash].js' } },
+  ...(!onlyScreens &&
+    isAny(main) && {
+      main: {
+        publicDir: false,
+        build: {
+          outDir: 'out/main',
+          // No folder for chunks: `import.meta.dirname` must mean the same in an entry and in what it shares.
+          rolldownOptions: { input: main, output: { chunkFileNames: '[name]-[hash].js' } },
+        },
       },
-    },
-  }),
-  ...(isAny(preload) && {
-    preload: {
-      publicDir: false,
-      build: {
-        outDir: 'out/preload',
-        // A sandboxed preload must be one CommonJS file with everything inside.
-        externalizeDeps: false,
-        rolldownOptions: { input: preload, output: { format: 'cjs', entryFileNames: '[name].cjs' } },
+    }),
+  ...(!onlyScreens &&
+    isAny(preload) && {
+      preload: {
+        publicDir: false,
+        build: {
+          outDir: 'out/preload',
+          // A sandboxed preload must be one CommonJS file with everything inside.
+          externalizeDeps: false,
+          rolldownOptions: { input: preload, output: { format: 'cjs', entryFileNames: '[name].cjs' } },
+        },
       },
-    },
-  }),
+    }),
   ...(isAny(renderer) && {
     renderer: {
       root: 'src-renderer',

@@ -1,0 +1,260 @@
+import { createHash } from 'node:crypto'
+import * as fs from 'node:fs'
+import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { arch, platform } from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { bindingPackage, compileAddon } from './compiler.mjs'
+import { addonName, descriptionName, runtimeName, runtimesFolder } from './places.mjs'
+import { downloadWheels, folderSize } from './python.mjs'
+import { wantedVersion } from './runtime-plan.mjs'
+import { formatBytes, showStep } from './terminal.mjs'
+import { runTool } from './tools.mjs'
+import { extractVerified, neededFiles, openWheel, readInfo, requirementsOf, wheelVersion } from './wheel.mjs'
+
+/**
+ * What `runtime.json` says: sizes are compared at every start, hashes are there for whoever doubts.
+ * @typedef {{ name: string, version: string, kind: 'gpu' | 'cpu', platform: string, arch: string, binding: string, source: string,
+ *   builtAt: string, files: { path: string, size: number, sha256: string }[] }} RuntimeDescription
+ */
+
+/**
+ * The programs that a build needs.
+ * @typedef {{ pip: import('./python.mjs').Pip, compiler: string, node: string, strip: string | undefined }} Toolbox
+ */
+
+/** Thrown when a finished build does not compute here; trying again would give the same. */
+export class RuntimeDoesNotRun extends Error {}
+
+/**
+ * Makes a runtime in the cache folder. What an earlier, killed try has finished is used; the folder gets its name when all is there.
+ * @param {import('./runtime-plan.mjs').Build} build
+ * @param {Toolbox} tools
+ * @returns {Promise<string>} the folder
+ */
+export async function buildRuntime(build, tools) {
+  const work = join(runtimesFolder(), `.building-${build.kind}-${platform}-${arch}`)
+  mkdirSync(join(work, 'wheels'), { recursive: true })
+  refuseFullDisk(work, build.bytes)
+  const wheelPath = await fetchTensorflow(build, tools.pip, work)
+  const { version, libraries } = await unpack(build, tools, wheelPath, work)
+  if (!existsSync(join(work, addonName))) {
+    const parts = { folder: work, headers: join(work, 'headers'), libraries }
+    await showStep('Compiling the TensorFlow binding', () => compileAddon(tools.compiler, parts))
+  }
+  await tryRuntime(tools.node, work)
+  for (const name of ['wheels', 'headers', 'whole', 'temporary']) rmSync(join(work, name), { recursive: true, force: true })
+  return finishRuntime(work, { version, kind: build.kind, source: `${build.wheel} ${version}` })
+}
+
+/** @param {string} work @param {number} needed */
+function refuseFullDisk(work, needed) {
+  const disk = fs.statfsSync(work)
+  const free = disk.bavail * disk.bsize + folderSize(work)
+  if (free < needed) throw new Error(`${work} needs ${formatBytes(needed)} meanwhile, the disk has ${formatBytes(free)} free.`)
+}
+
+/**
+ * @param {import('./runtime-plan.mjs').Build} build
+ * @param {import('./python.mjs').Pip} pip
+ * @param {string} work
+ * @returns {Promise<string>} the wheel
+ */
+async function fetchTensorflow(build, pip, work) {
+  const found = findWheels(work).find((name) => name.startsWith('tensorflow'))
+  if (found) return join(work, 'wheels', found)
+  await download(pip, [`${build.wheel}==${wantedVersion}`], work, `Downloading TensorFlow ${wantedVersion}`).catch(
+    async (/** @type {Error} */ thrown) => {
+      if (!/no matching distribution|could not find a version/i.test(thrown.message)) throw thrown
+      await download(pip, [build.wheel], work, 'Downloading the newest TensorFlow for this system')
+    },
+  )
+  const wheel = findWheels(work).find((name) => name.startsWith('tensorflow'))
+  if (!wheel) throw new Error(`pip said it downloaded ${build.wheel}, but there is no wheel.`)
+  return join(work, 'wheels', wheel)
+}
+
+/** @param {string} work */
+function findWheels(work) {
+  return readdirSync(join(work, 'wheels')).filter((name) => name.endsWith('.whl'))
+}
+
+/**
+ * @param {import('./python.mjs').Pip} pip
+ * @param {string[]} requirements
+ * @param {string} work
+ * @param {string} title
+ */
+function download(pip, requirements, work, title) {
+  const temporary = join(work, 'temporary')
+  rmSync(temporary, { recursive: true, force: true })
+  mkdirSync(temporary)
+  const folder = join(work, 'wheels')
+  const before = folderSize(folder)
+  return showStep(title, async (report) => {
+    await downloadWheels(pip, requirements, folder, {
+      temporary,
+      onBytes: (bytes, total) => report(total ? `${formatBytes(Math.min(bytes, total))} of ${formatBytes(total)}` : formatBytes(bytes)),
+    })
+    report(formatBytes(folderSize(folder) - before))
+  })
+}
+
+/**
+ * Takes the few needed files out of the wheels. Wheels that turn out damaged are thrown away with all that came of them.
+ * @param {import('./runtime-plan.mjs').Build} build
+ * @param {Toolbox} tools
+ * @param {string} wheelPath
+ * @param {string} work
+ * @returns {Promise<{ version: string, libraries: string[] }>}
+ */
+async function unpack(build, tools, wheelPath, work) {
+  try {
+    const wheel = openWheel(wheelPath)
+    const metadata = readInfo(wheel, 'METADATA')
+    const { libraries, headers } = neededFiles(wheel)
+    if (libraries.length < 2 || headers.length === 0) throw new Error(`${wheelPath} has no C library of TensorFlow.`)
+    for (const { entry, place } of headers) await extractVerified(wheel, entry, join(work, 'headers', place))
+    await unpackLibraries(wheel, libraries, work, tools.strip)
+    if (build.withCuda) await addCuda(tools.pip, requirementsOf(metadata, 'and-cuda'), work)
+    return { version: wheelVersion(metadata), libraries: libraries.map(({ place }) => join(work, place)) }
+  } catch (thrown) {
+    rmSync(work, { recursive: true, force: true })
+    throw thrown
+  }
+}
+
+/**
+ * @param {import('./wheel.mjs').Wheel} wheel
+ * @param {import('./wheel.mjs').Wanted[]} libraries
+ * @param {string} work
+ * @param {string | undefined} strip
+ */
+async function unpackLibraries(wheel, libraries, work, strip) {
+  const missing = libraries.filter(({ place }) => !existsSync(join(work, place)))
+  if (missing.length === 0) return
+  mkdirSync(join(work, 'lib'), { recursive: true })
+  const total = missing.reduce((sum, { entry }) => sum + entry.size, 0)
+  await showStep(strip ? 'Unpacking and stripping its two libraries' : 'Unpacking its two libraries', async (report) => {
+    let done = 0
+    let kept = 0
+    for (const { entry, place } of missing) {
+      const whole = join(work, 'whole', place)
+      await extractVerified(wheel, entry, whole, (bytes) => {
+        done += bytes
+        report(`${formatBytes(done)} of ${formatBytes(total)}`)
+      })
+      await stripInto(strip, whole, join(work, place))
+      kept += statSync(join(work, place)).size
+    }
+    report(`${formatBytes(kept)} kept of ${formatBytes(total)}`)
+  })
+}
+
+/** @param {string | undefined} strip @param {string} whole @param {string} target */
+async function stripInto(strip, whole, target) {
+  const partial = `${target}.part`
+  const isStripped = strip && (await runTool(strip, ['--strip-unneeded', '-o', partial, whole])).code === 0
+  renameSync(isStripped ? partial : whole, target)
+  rmSync(whole, { force: true })
+}
+
+/**
+ * NVIDIA's libraries, as a folder beside `lib/`: TensorFlow's run path looks for them there.
+ * @param {import('./python.mjs').Pip} pip
+ * @param {string[]} requirements
+ * @param {string} work
+ */
+async function addCuda(pip, requirements, work) {
+  const isThere = (/** @type {string} */ requirement) => {
+    const name = /^[\w.-]+/.exec(requirement)?.[0].replace(/[-.]/g, '_')
+    return findWheels(work).some((wheel) => wheel.startsWith(`${name}-`))
+  }
+  const missing = requirements.filter((requirement) => !isThere(requirement))
+  if (missing.length > 0) await download(pip, missing, work, `Downloading ${missing.length} of NVIDIA's libraries`)
+  await showStep("Unpacking NVIDIA's libraries", async (report) => {
+    let done = 0
+    for (const name of findWheels(work).filter((wheel) => wheel.startsWith('nvidia'))) {
+      const wheel = openWheel(join(work, 'wheels', name))
+      for (const { entry, place } of neededFiles(wheel).cuda) {
+        if (!existsSync(join(work, place))) await extractVerified(wheel, entry, join(work, place))
+        if (place.includes('/bin/')) fs.chmodSync(join(work, place), 0o755)
+        done += entry.size
+        report(formatBytes(done))
+      }
+    }
+  })
+}
+
+/**
+ * @param {string} node
+ * @param {string} folder
+ */
+export async function tryRuntime(node, folder) {
+  await showStep('Trying a known product', async (report) => {
+    const probe = fileURLToPath(new URL('./probe.mjs', import.meta.url))
+    const environment = { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2', TF_FORCE_GPU_ALLOW_GROWTH: 'true' }
+    const { code, output } = await runTool(node, [probe, join(folder, addonName)], { env: environment, seconds: 180 })
+    if (code !== 0) {
+      rmSync(folder, { recursive: true, force: true })
+      throw new RuntimeDoesNotRun(`TensorFlow does not run here: ${lastLine(output) ?? `its process ended with code ${code}`}`)
+    }
+    report(output.includes('"usesGpu":true') ? 'right, on the GPU' : 'right, on the CPU')
+  })
+}
+
+/** @param {string} output */
+function lastLine(output) {
+  const lines = output.split('\n').filter((line) => /error|illegal|cannot|undefined symbol/i.test(line))
+  return lines.at(0)?.trim()
+}
+
+/**
+ * Writes the description, then gives the folder its name; what stood there goes.
+ * @param {string} work
+ * @param {{ version: string, kind: 'gpu' | 'cpu', source: string }} facts
+ * @returns {Promise<string>}
+ */
+export async function finishRuntime(work, { version, kind, source }) {
+  const name = runtimeName(version, kind)
+  const files = await Promise.all(
+    listFiles(work).map(async (path) => ({ path, size: statSync(join(work, path)).size, sha256: await hashFile(join(work, path)) })),
+  )
+  /** @type {RuntimeDescription} */
+  const description = { name, version, kind, platform, arch, binding: bindingVersion(), source, builtAt: new Date().toISOString(), files }
+  writeFileSync(join(work, descriptionName), `${JSON.stringify(description, null, 2)}\n`)
+  const folder = join(runtimesFolder(), name)
+  const aside = join(runtimesFolder(), `.old-${process.pid}`)
+  if (existsSync(folder)) renameSync(folder, aside)
+  renameSync(work, folder)
+  rmSync(aside, { recursive: true, force: true })
+  return folder
+}
+
+/**
+ * The version of the package whose source the addon was compiled from.
+ * @returns {string}
+ */
+export function bindingVersion() {
+  return JSON.parse(readFileSync(join(bindingPackage, 'package.json'), 'utf8')).version
+}
+
+/**
+ * @param {string} folder
+ * @param {string} [inside]
+ * @returns {string[]} paths with `/`, without the description
+ */
+function listFiles(folder, inside = '') {
+  return readdirSync(join(folder, inside), { withFileTypes: true }).flatMap((one) => {
+    const path = inside ? `${inside}/${one.name}` : one.name
+    if (one.isDirectory()) return listFiles(folder, path)
+    return path === descriptionName ? [] : [path]
+  })
+}
+
+/** @param {string} path */
+async function hashFile(path) {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk)
+  return hash.digest('hex')
+}

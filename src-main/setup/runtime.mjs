@@ -1,0 +1,125 @@
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { arch, platform } from 'node:process'
+import { adviseInstall, webAssemblyNotice } from './advice.mjs'
+import { bindingVersion, buildRuntime, RuntimeDoesNotRun } from './build-runtime.mjs'
+import { findCompiler } from './compiler.mjs'
+import { recentFailure, rememberFailure } from './failures.mjs'
+import { hasNvidiaGpu } from './graphics.mjs'
+import { withLock } from './lock.mjs'
+import { downloadOwn, hasOwnDownload } from './own-download.mjs'
+import { cacheFolder, descriptionName, findRuntime } from './places.mjs'
+import { findPip, folderSize } from './python.mjs'
+import { planRuntime } from './runtime-plan.mjs'
+import { formatBytes, say } from './terminal.mjs'
+import { findOnPath } from './tools.mjs'
+
+/**
+ * Makes sure that the engine finds a tensor runtime. Never fails: without one WebAssembly computes, and this says so.
+ * @param {string} node the Node 24 that will load it
+ * @returns {Promise<void>}
+ */
+export async function ensureRuntime(node) {
+  try {
+    if (await isInPlace()) return
+    await withLock(join(cacheFolder(), 'setup.lock'), async () => {
+      if (!(await isInPlace())) await provideRuntime(node)
+    })
+  } catch (thrown) {
+    say(webAssemblyNotice(/** @type {Error} */ (thrown).message))
+  }
+}
+
+async function isInPlace() {
+  const runtime = findRuntime()
+  if (!runtime || findDamage(runtime.folder)) return false
+  return runtime.kind === 'gpu' || recentFailure('gpu') !== undefined || !(await wantsGpu())
+}
+
+async function wantsGpu() {
+  return platform === 'linux' && arch === 'x64' && (await hasNvidiaGpu())
+}
+
+/**
+ * Compares a runtime's folder with its description.
+ * @param {string} folder
+ * @returns {string | undefined} what is wrong, in words
+ */
+export function findDamage(folder) {
+  const description = readDescription(folder)
+  if (!description) return 'its description cannot be read'
+  const installed = bindingVersion()
+  if (description.binding !== installed) return `its binding is of version ${description.binding}, ${installed} is installed`
+  for (const { path, size } of description.files) {
+    const found = statSync(join(folder, path), { throwIfNoEntry: false })?.size
+    if (found !== size) return `${path} has ${found ?? 0} bytes in place of ${size}`
+  }
+  return undefined
+}
+
+/**
+ * @param {string} folder
+ * @returns {import('./build-runtime.mjs').RuntimeDescription | undefined}
+ */
+function readDescription(folder) {
+  try {
+    const description = JSON.parse(readFileSync(join(folder, descriptionName), 'utf8'))
+    return Array.isArray(description.files) ? description : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** @param {string} node */
+async function provideRuntime(node) {
+  discardDamaged()
+  const pip = await findPip()
+  const compiler = findCompiler()
+  const plan = planRuntime({ platform, arch, hasGpu: await hasNvidiaGpu(), hasPip: pip !== undefined, hasCompiler: compiler !== undefined })
+  let reason = plan.missing ? `${plan.reason} To install it: ${adviseInstall(plan.missing)}. Then run this again.` : plan.reason
+  for (const build of plan.builds) {
+    if (!pip || !compiler || recentFailure(build.kind)) continue
+    if (build.kind === 'cpu' && findRuntime()) return
+    try {
+      return announce(await buildRuntime(build, { pip, compiler, node, strip: platform === 'linux' ? findOnPath('strip') : undefined }))
+    } catch (thrown) {
+      reason = /** @type {Error} */ (thrown).message
+      if (build.kind === 'gpu') say(`The CUDA build could not be made: ${reason} The CPU build takes its place.`)
+      // Without a network the next try may work; a build that does not run, or gigabytes for the GPU, are not tried at every start.
+      if (build.kind === 'gpu' || thrown instanceof RuntimeDoesNotRun) rememberFailure(build.kind, reason)
+    }
+  }
+  if (findRuntime()) return
+  reason = recentFailure('cpu') ?? reason ?? 'it could not be built.'
+  if (plan.builds.length > 0 || !(await tryOwnDownload(node))) say(webAssemblyNotice(reason))
+}
+
+function discardDamaged() {
+  const runtime = findRuntime()
+  const damage = runtime && findDamage(runtime.folder)
+  if (!runtime || !damage) return
+  say(`The TensorFlow in ${runtime.folder} is made again: ${damage}.`)
+  rmSync(runtime.folder, { recursive: true, force: true })
+}
+
+/**
+ * @param {string} node
+ * @returns {Promise<boolean>} whether there is a runtime now
+ */
+async function tryOwnDownload(node) {
+  if (!hasOwnDownload() || recentFailure('own download')) return false
+  try {
+    announce(await downloadOwn(node))
+    return true
+  } catch (thrown) {
+    rememberFailure('own download', /** @type {Error} */ (thrown).message)
+    return false
+  }
+}
+
+/** @param {string} folder */
+function announce(folder) {
+  const description = readDescription(folder)
+  const bytes = existsSync(folder) ? folderSize(folder) : 0
+  say(`TensorFlow ${description?.version} for the ${description?.kind.toUpperCase()} is in ${folder}, ${formatBytes(bytes)}.`)
+}

@@ -1,0 +1,18 @@
+import './require-node.mjs'
+import { argv } from 'node:process'
+import { findElectron, openWindow } from './electron.mjs'
+import { root } from './node24.mjs'
+import { ensureBundle } from './screens.mjs'
+import { runAfterSetUp } from './set-up.mjs'
+import { runScript } from './tools.mjs'
+
+await runAfterSetUp(async (node) => {
+  await ensureBundle(node, 'screens')
+  const electron = await findElectron(node)
+  if (electron) {
+    await ensureBundle(node, 'window')
+    const code = await openWindow(electron, argv.slice(2))
+    if (code !== undefined) return code
+  }
+  return runScript(node, [`${root}src-main/cli/espalier.mjs`, 'serve', ...argv.slice(2)])
+})

@@ -1,0 +1,54 @@
+import './require-node.mjs'
+import { argv, stdout } from 'node:process'
+import { ensureBundle } from './screens.mjs'
+import { setUp } from './set-up.mjs'
+import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'
+import { say } from './terminal.mjs'
+import { commandOf, runHere } from './tools.mjs'
+
+const given = argv.slice(2)
+const tally = await runParts().catch((/** @type {Error} */ thrown) => {
+  say(thrown.message)
+  return oneTest(false)
+})
+stdout.write(`${formatTally(tally)}\n`)
+process.exitCode = tally.failed > 0 ? 1 : 0
+
+/**
+ * All checks and tests, or only the tests that were named.
+ * @returns {Promise<import('./tally.mjs').Tally>}
+ */
+async function runParts() {
+  const node = await showPart('set-up', setUp)
+  const tests = () => showPart('tests', () => runVitest(node, given))
+  if (given.length > 0) return tests()
+  const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
+    showPart(title, async () => oneTest((await runHere(node, args)) === 0))
+  const parts = [
+    await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
+    await check('types and components', [commandOf('svelte-check'), '--fail-on-warnings']),
+    await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true), refuseScreens)),
+    await tests(),
+  ]
+  return parts.reduce(addTallies)
+}
+
+/** @param {Error} thrown */
+function refuseScreens(thrown) {
+  say(thrown.message)
+  return oneTest(false)
+}
+
+/**
+ * @template T
+ * @param {string} title
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+async function showPart(title, work) {
+  const began = performance.now()
+  say(`\n== ${title}`)
+  const result = await work()
+  say(`== ${title}: ${((performance.now() - began) / 1000).toFixed(1)} s`)
+  return result
+}
