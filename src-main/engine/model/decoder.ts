@@ -1,4 +1,4 @@
-import { concat, keep, slice, type Tensor2D, type Tensor3D, type Tensor4D, tidy } from '@tensorflow/tfjs-core'
+import { add, clone, concat, keep, matMul, mul, reshape, slice, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activate } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { normalize } from '#engine/tensor/norm.ts'
@@ -43,12 +43,14 @@ export function runPart(part: Part, weights: PartWeights, residual: Residual, ca
 }
 
 function addTo(residual: Tensor2D, output: Tensor2D, shortcut: Tensor2D | undefined): Tensor2D {
-  return (shortcut ? residual.matMul<Tensor2D>(shortcut) : residual).add(output)
+  return add(shortcut ? matMul(residual, shortcut) : residual, output)
 }
 
 /** The residual stream behind a part, with tensors of its own; the one before it is disposed of. */
 export function advance(part: Part, before: Residual, x: Tensor2D, spec: DecoderSpec): Residual {
-  const source = spec.parallelResidual && isAttention(part) ? before.source.clone() : x.clone()
+  // A parallel MLP still reads the block's input; where it was removed, the next block begins.
+  const mlpFollows = isAttention(part) && (spec.blocks[blockOf(part)]?.width ?? 0) > 0
+  const source = spec.parallelResidual && mlpFollows ? before.source.clone() : x.clone()
   disposeResidual(before)
   return { x, source }
 }
@@ -62,16 +64,16 @@ function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: Cal
   const { spec, batch, tokens } = call
   const { heads, keyValueHeads, headSize } = spec
   const projected = project(normalize(x, weights.norm), weights.queryKeyValue, weights.queryKeyValueBias)
-  const byHead = projected.reshape<Tensor4D>([batch, tokens, heads + 2 * keyValueHeads, headSize]).transpose<Tensor4D>([0, 2, 1, 3])
+  const byHead: Tensor4D = transpose(reshape(projected, [batch, tokens, heads + 2 * keyValueHeads, headSize]), [0, 2, 1, 3])
   const take = (first: number, count: number): Tensor4D => slice(byHead, [0, first, 0, 0], [-1, count, -1, -1])
   const rotated = rotate(take(0, heads + keyValueHeads), call.rotary)
-  const query = slice(rotated, [0, 0, 0, 0], [-1, heads, -1, -1]).reshape<Tensor4D>([batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
+  const query: Tensor4D = reshape(slice(rotated, [0, 0, 0, 0], [-1, heads, -1, -1]), [batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
   const flat = [batch * keyValueHeads, tokens, headSize] as [number, number, number]
-  const key = slice(rotated, [0, heads, 0, 0], [-1, keyValueHeads, -1, -1]).reshape<Tensor3D>(flat)
-  const value = take(heads + keyValueHeads, keyValueHeads).reshape<Tensor3D>(flat)
+  const key: Tensor3D = reshape(slice(rotated, [0, heads, 0, 0], [-1, keyValueHeads, -1, -1]), flat)
+  const value: Tensor3D = reshape(take(heads + keyValueHeads, keyValueHeads), flat)
   const seen = call.cache ? remember(call.cache, block, { key, value }) : { key, value }
   const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block) })
-  const rows = mixed.reshape<Tensor4D>([batch, heads, tokens, headSize]).transpose([0, 2, 1, 3]).reshape<Tensor2D>([batch * tokens, heads * headSize])
+  const rows: Tensor2D = reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [batch * tokens, heads * headSize])
   return project(rows, weights.output, weights.outputBias)
 }
 
@@ -80,7 +82,7 @@ function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenP
   const past = cache.get(block)
   const all = past
     ? { key: keep(concat([past.key, fresh.key], 1)), value: keep(concat([past.value, fresh.value], 1)) }
-    : { key: keep(fresh.key.clone()), value: keep(fresh.value.clone()) }
+    : { key: keep(clone(fresh.key)), value: keep(clone(fresh.value)) }
   past?.key.dispose()
   past?.value.dispose()
   cache.set(block, all)
@@ -90,7 +92,7 @@ function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenP
 function feedForward(source: Tensor2D, weights: MlpWeights, block: number, call: CallContext): Tensor2D {
   const input = normalize(source, weights.norm)
   const up = project(input, weights.up, weights.upBias)
-  const neurons = weights.gate ? activate(project(input, weights.gate, weights.gateBias), call.spec.activation).mul<Tensor2D>(up) : activate(up, call.spec.activation)
+  const neurons: Tensor2D = weights.gate ? mul(activate(project(input, weights.gate, weights.gateBias), call.spec.activation), up) : activate(up, call.spec.activation)
   const output = project(neurons, weights.down, weights.downBias)
   call.observeMlp?.(block, { input, neurons, output })
   return output

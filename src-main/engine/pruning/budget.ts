@@ -22,7 +22,8 @@ export function roundHalfEven(value: number): number {
 export function budgetFor(spec: DecoderSpec, amount: Amount): Budget {
   const count = spec.blocks.length
   if ('blocks' in amount) {
-    if (amount.blocks > count) throw new EspalierError('infeasible', `${amount.blocks} blocks cannot go: the model has ${count}. Choose at most ${count}.`)
+    if (amount.blocks > count)
+      throw new EspalierError('infeasible', `${amount.blocks} blocks cannot go: the model has ${count}. Choose at most ${count}.`)
     return { sparsity: amount.blocks / count, blocks: amount.blocks }
   }
   return { sparsity: amount.sparsity, blocks: Math.ceil(amount.sparsity * count - 1e-9) }
@@ -35,7 +36,8 @@ export function depthRange(spec: DecoderSpec): { least: number; most: number } {
 
 /** Throws when fewer than `wanted` blocks are left. */
 export function requireBlocks(wanted: number, left: number): void {
-  if (wanted > left) throw new EspalierError('infeasible', `${wanted} blocks cannot go: the model has ${left} left. Choose at most ${left}.`)
+  if (wanted > left)
+    throw new EspalierError('infeasible', `${wanted} blocks cannot go: the model has ${left} left. Choose at most ${left}.`)
 }
 
 /** 2SSP's division of a sparsity among attention and MLPs (arXiv 2501.17771, Eq. 5). */
@@ -60,7 +62,10 @@ function stackShape(spec: DecoderSpec): StackShape {
   const first = spec.blocks.findIndex((layout) => layout.width > 0)
   const width = spec.blocks[first]?.width ?? 0
   if (first < 0 || spec.blocks.some((layout) => layout.width !== width)) {
-    throw new EspalierError('infeasible', 'This model has MLPs of different widths or none at all; 2SSP needs equal ones. Start from the dense model.')
+    throw new EspalierError(
+      'infeasible',
+      'This model has MLPs of different widths or none at all; 2SSP needs equal ones. Start from the dense model.',
+    )
   }
   const { attention, mlp } = blockParameters(spec, first)
   return { attention, mlp, total: stackParameters(spec), width, candidates: spec.blocks.filter((layout) => layout.attention).length }
@@ -75,12 +80,18 @@ export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number
   const count = spec.blocks.length
   const attention = override ?? roundHalfEven(count * sparsity ** (shape.mlp / shape.attention / alpha))
   if (attention > shape.candidates) {
-    throw new EspalierError('infeasible', `Sparsity ${sparsity} needs ${attention} attention submodules, the model has ${shape.candidates}. Choose at most ${shape.candidates}.`)
+    throw new EspalierError(
+      'infeasible',
+      `Sparsity ${sparsity} needs ${attention} attention submodules, the model has ${shape.candidates}. Choose at most ${shape.candidates}.`,
+    )
   }
   const lowest = (attention * shape.attention) / shape.total
   const highest = (attention * shape.attention + count * shape.mlp) / shape.total
   if (lowest > sparsity || highest < sparsity) {
-    throw new EspalierError('infeasible', `Sparsity ${sparsity} cannot be reached by removing ${attention} attention submodules: with them ${lowest.toFixed(4)} to ${highest.toFixed(4)} is possible. Choose another sparsity or another number of attention submodules.`)
+    throw new EspalierError(
+      'infeasible',
+      `Sparsity ${sparsity} cannot be reached by removing ${attention} attention submodules: with them ${lowest.toFixed(4)} to ${highest.toFixed(4)} is possible. Choose another sparsity or another number of attention submodules.`,
+    )
   }
   const target = roundHalfEven(sparsity * shape.total)
   const perMlp = roundHalfEven((target - attention * shape.attention) / count)

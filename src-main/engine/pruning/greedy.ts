@@ -1,9 +1,12 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/run.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { ModelView } from '#engine/model/view.ts'
 import type { Part } from '#engine/model/weights.ts'
+import type { MethodRun } from './method.ts'
 import { without } from './plan.ts'
 import type { Variant } from './trunk.ts'
-import type { VariantScorer } from './variants.ts'
+import { VariantScorer } from './variants.ts'
 
 /** One removal that could be made: the block it is reported under and the parts that go. */
 export interface Candidate {
@@ -11,40 +14,97 @@ export interface Candidate {
   readonly parts: readonly Part[]
 }
 
+export interface GreedyOptions {
+  /** Ranks candidates on a quarter of each window and scores only this many in full; 0 scores all. */
+  readonly screening: number
+  readonly run: MethodRun
+}
+
 /** Losses closer than this, relative to the smaller, are reported as tied: float32 noise could swap them. */
 const tieMargin = 1e-6
 
-/** Ranks candidates on the first part of the windows and scores only the best few in full. */
-export interface Screening {
-  readonly scorer: VariantScorer
-  readonly keep: number
+/** Removes one candidate after the other, each the one whose removal leaves the least perplexity on the windows. */
+export class GreedySearch {
+  readonly #scorer: VariantScorer
+  readonly #screen: VariantScorer | undefined
+  readonly #options: GreedyOptions
+
+  constructor(view: ModelView, windows: Windows, options: GreedyOptions) {
+    const scorerOptions = { measure: 'loss', signal: options.run.signal } as const
+    this.#options = options
+    this.#scorer = new VariantScorer(view, windows, scorerOptions)
+    if (options.screening > 0) {
+      const quarters = windows.map((window) => window.subarray(0, Math.max(2, Math.floor(window.length / 4))))
+      this.#screen = new VariantScorer(view, quarters, scorerOptions)
+    }
+  }
+
+  /** Scores the model without each candidate, besides what `base` lacks, and picks the least perplexity; equal ones go to the lower block. */
+  async decide(base: Variant, candidates: readonly Candidate[], round: number, kind: Decision['kind']): Promise<Decision> {
+    if (candidates.length === 0)
+      throw new EspalierError('infeasible', `Round ${round} has no ${kind} left to remove. Choose a smaller sparsity.`)
+    const finalists = this.#screen ? await finalistsOf(this.#screen, this.#options.screening, base, candidates) : candidates
+    const losses = await scoreWithout(this.#scorer, base, finalists)
+    const best = leastIndex(losses)
+    const least = losses[best] ?? Number.NaN
+    if (!Number.isFinite(least)) {
+      throw new EspalierError(
+        'invalid',
+        `Round ${round}: every candidate's perplexity is infinite or no number. The model or the calibration data is damaged.`,
+      )
+    }
+    const tied = finalists
+      .filter((_, index) => index !== best && (losses[index] ?? 0) - least <= tieMargin * least)
+      .map(({ block }) => block)
+    return {
+      round,
+      kind,
+      block: (finalists[best] as Candidate).block,
+      scores: finalists.map(({ block }, index) => ({ block, perplexity: Math.exp(losses[index] ?? Number.NaN) })),
+      ...(tied.length > 0 ? { tied } : {}),
+    }
+  }
+
+  /** Reports the passes made and frees what was kept. */
+  dispose(): void {
+    for (const scorer of [this.#scorer, this.#screen]) {
+      if (!scorer) continue
+      this.#options.run.count(scorer.passes)
+      scorer.dispose()
+    }
+  }
 }
 
-/** Scores the model without each candidate, besides what `base` lacks, and picks the least perplexity; equal ones go to the lower block. */
-export async function decideRemoval(scorer: VariantScorer, base: Variant, candidates: readonly Candidate[], round: number, kind: Decision['kind'], screening?: Screening): Promise<Decision> {
-  if (candidates.length === 0) throw new EspalierError('infeasible', `Round ${round} has no ${kind} left to remove. Choose a smaller sparsity.`)
-  const finalists = screening ? await screen(screening, base, candidates) : candidates
-  const losses = await scorer.score(finalists.map((candidate) => without(base, candidate.parts)), base)
+function leastIndex(losses: Float64Array): number {
   let best = 0
   losses.forEach((loss, index) => {
     if (loss < (losses[best] ?? Number.NaN) || Number.isNaN(losses[best])) best = index
   })
-  const least = losses[best] ?? Number.NaN
-  if (!Number.isFinite(least)) {
-    throw new EspalierError('invalid', `Round ${round}: every candidate's perplexity is infinite or no number. The model or the calibration data is damaged.`)
-  }
-  const tied = finalists.filter((_, index) => index !== best && (losses[index] ?? 0) - least <= tieMargin * least).map((candidate) => candidate.block)
-  return {
-    round,
-    kind,
-    block: (finalists[best] as Candidate).block,
-    scores: finalists.map((candidate, index) => ({ block: candidate.block, perplexity: Math.exp(losses[index] ?? Number.NaN) })),
-    ...(tied.length > 0 ? { tied } : {}),
-  }
+  return best
 }
 
-async function screen({ scorer, keep }: Screening, base: Variant, candidates: readonly Candidate[]): Promise<readonly Candidate[]> {
-  const losses = await scorer.score(candidates.map((candidate) => without(base, candidate.parts)), base)
+function scoreWithout(scorer: VariantScorer, base: Variant, candidates: readonly Candidate[]): Promise<Float64Array> {
+  const variants = candidates.map(({ parts }) => without(base, parts))
+  return scorer.score(variants, base)
+}
+
+async function finalistsOf(
+  scorer: VariantScorer,
+  keep: number,
+  base: Variant,
+  candidates: readonly Candidate[],
+): Promise<readonly Candidate[]> {
+  const losses = await scoreWithout(scorer, base, candidates)
   const order = [...candidates.keys()].sort((a, b) => (losses[a] ?? 0) - (losses[b] ?? 0) || a - b)
-  return order.slice(0, keep).sort((a, b) => a - b).map((index) => candidates[index] as Candidate)
+  return order
+    .slice(0, keep)
+    .sort((a, b) => a - b)
+    .map((index) => candidates[index] as Candidate)
+}
+
+/** A sentence for each round in which float32 could have chosen otherwise. */
+export function tieNotes(decisions: readonly Decision[]): string[] {
+  return decisions.flatMap(({ round, block, tied }) =>
+    tied ? [`Round ${round}: blocks ${[block, ...tied].join(', ')} scored alike; block ${block} went.`] : [],
+  )
 }

@@ -62,7 +62,17 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   windows(options: z.infer<Schema>): number
   /** The sparsities that this model allows, with these options. */
   range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
+  /** What a budget comes to before anything is computed; whole blocks unless the method says otherwise. Throws when it cannot be reached. */
+  outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
+}
+
+/** How much of each kind a budget takes away, and the share of the stack that it reaches. */
+export interface Outline {
+  readonly attentionRemoved: number | null
+  readonly blocksRemoved: number | null
+  readonly neuronsRemovedPerBlock: number | null
+  readonly reached: number | null
 }
 
 /** Ties a method's options to the types of its functions. */

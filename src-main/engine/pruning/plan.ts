@@ -7,7 +7,12 @@ const kept: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
 
 /** The plan that removes nothing that is still there. */
 export function densePlan(spec: DecoderSpec): Plan {
-  return { blocks: spec.blocks.map((layout) => ({ attention: layout.attention ? 'kept' : 'removed', mlp: layout.width > 0 ? { kept: 'all' } : 'removed' })) }
+  return {
+    blocks: spec.blocks.map((layout) => ({
+      attention: layout.attention ? 'kept' : 'removed',
+      mlp: layout.width > 0 ? { kept: 'all' } : 'removed',
+    })),
+  }
 }
 
 /** The plan without the given parts. */

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Method } from './method.ts'
 import { twoStage } from './methods/2ssp.ts'
+import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
 import { shortgpt } from './methods/shortgpt.ts'
 import { windowBased } from './methods/window-based.ts'
 
@@ -9,6 +10,8 @@ export const methods = {
   '2ssp': twoStage,
   shortgpt,
   window_based: windowBased,
+  blockpruner: blockPruner,
+  blockpruner_submodule: submoduleBlockPruner,
 } as const
 
 export type MethodId = keyof typeof methods

@@ -13,7 +13,11 @@ export function largest(scores: readonly number[], count: number): Largest {
   const order = [...scores.keys()].sort((a, b) => (scores[b] ?? 0) - (scores[a] ?? 0) || a - b)
   const cut = scores[order[count - 1] ?? -1] ?? Number.NaN
   const next = scores[order[count] ?? -1]
-  return { indices: order.slice(0, count).sort((a, b) => a - b), cut, margin: next === undefined ? 1 : Math.abs(cut - next) / Math.abs(cut || 1) }
+  return {
+    indices: order.slice(0, count).sort((a, b) => a - b),
+    cut,
+    margin: next === undefined ? 1 : Math.abs(cut - next) / Math.abs(cut || 1),
+  }
 }
 
 /** Indices of the `count` smallest scores, ascending; equal ones go to the lower index. */

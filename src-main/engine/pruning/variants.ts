@@ -88,7 +88,13 @@ export class VariantScorer {
     return this.#options.sharing !== false
   }
 
-  async #walk(variants: readonly Variant[], together: number[], group: WindowGroup, trunkVariant: Variant | undefined, sums: Float64Array): Promise<void> {
+  async #walk(
+    variants: readonly Variant[],
+    together: number[],
+    group: WindowGroup,
+    trunkVariant: Variant | undefined,
+    sums: Float64Array,
+  ): Promise<void> {
     const { parts } = this.#view
     const trunk = trunkVariant && this.#sharing ? await this.#trunkFor(group, trunkVariant) : undefined
     const starts = Map.groupBy(together, (index) => (trunk ? firstDifference(variants[index] as Variant, trunk.removed, parts) : 0))
@@ -138,14 +144,22 @@ export class VariantScorer {
   }
 
   /** Takes all branches and the trunk's stem past one part: those that lack it go on as they are, the others run it. */
-  async #step(position: number, branches: Branch[], variants: readonly Variant[], group: WindowGroup, stem: Branch | undefined, trunk: Trunk | undefined): Promise<Branch[]> {
+  async #step(
+    position: number,
+    branches: Branch[],
+    variants: readonly Variant[],
+    group: WindowGroup,
+    stem: Branch | undefined,
+    trunk: Trunk | undefined,
+  ): Promise<Branch[]> {
     const part = this.#view.parts[position] as Part
     const skipping: Branch[] = []
     const running: Branch[] = []
     for (const branch of branches) {
       const without = branch.variants.filter((index) => variants[index]?.[part] === 1)
       const having = branch.variants.filter((index) => variants[index]?.[part] !== 1)
-      if (without.length > 0) skipping.push({ variants: without, residual: having.length > 0 ? cloneResidual(branch.residual) : branch.residual })
+      if (without.length > 0)
+        skipping.push({ variants: without, residual: having.length > 0 ? cloneResidual(branch.residual) : branch.residual })
       if (having.length > 0) running.push({ variants: having, residual: branch.residual })
     }
     const own = [...running, ...skipping]
@@ -234,7 +248,16 @@ function cloneResidual({ x, source }: Residual): Residual {
 function joinResiduals(residuals: Residual[]): Residual {
   const only = residuals[0] as Residual
   if (residuals.length === 1) return only
-  return { x: concat(residuals.map(({ x }) => x), 0), source: concat(residuals.map(({ source }) => source), 0) }
+  return {
+    x: concat(
+      residuals.map(({ x }) => x),
+      0,
+    ),
+    source: concat(
+      residuals.map(({ source }) => source),
+      0,
+    ),
+  }
 }
 
 /** Past a removed part the stream is unchanged; past an MLP it is the next block's input. */

@@ -1,4 +1,4 @@
-import { gather, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { div, gather, mul, sqrt, square, sum, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
@@ -178,7 +178,7 @@ class StateHistory {
 
 function rowCosines(a: Tensor2D, b: Tensor2D): Float32Array {
   return tidy(() => {
-    const dots = sum<Tensor1D>(a.mul(b), 1)
-    return dots.div(sum(a.square(), 1).sqrt().mul(sum(b.square(), 1).sqrt())).dataSync() as Float32Array
+    const lengths = mul(sqrt(sum(square(a), 1)), sqrt(sum(square(b), 1)))
+    return div(sum(mul(a, b), 1), lengths).dataSync() as Float32Array
   })
 }

@@ -1,4 +1,4 @@
-import { sum, type Tensor, type Tensor2D, type Tensor3D, tidy } from '@tensorflow/tfjs-core'
+import { abs, reshape, sqrt, square, sum, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
@@ -19,7 +19,12 @@ export type ColumnNorms = Map<NormRequest, Float64Array[]>
  * 2SSP's width scores (arXiv 2501.17771, Eq. 2): one forward pass of the unpruned model over the windows serves all requests.
  * The head and the last down projection add nothing and are not run beyond the block stack.
  */
-export async function columnNorms(view: ModelView, windows: Windows, requests: readonly NormRequest[], report: { progress?(done: number, total: number): void; signal?: AbortSignal }): Promise<ColumnNorms> {
+export async function columnNorms(
+  view: ModelView,
+  windows: Windows,
+  requests: readonly NormRequest[],
+  report: { progress?(done: number, total: number): void; signal?: AbortSignal },
+): Promise<ColumnNorms> {
   const sums: ColumnNorms = new Map(requests.map((request) => [request, []]))
   await runWindows(view, windows, {
     ...report,
@@ -40,9 +45,9 @@ export async function columnNorms(view: ModelView, windows: Windows, requests: r
 function addWindows(total: Float64Array | undefined, x: Tensor2D, batch: number, tokens: number, norm: NormKind): Float64Array {
   const width = x.shape[1]
   const norms = tidy(() => {
-    const powers = (norm === 'l2' ? x.square() : x.abs()) as Tensor
-    const perWindow = sum(powers.reshape<Tensor3D>([batch, tokens, width]), 1)
-    return (norm === 'l2' ? perWindow.sqrt() : perWindow).dataSync()
+    const powers: Tensor = norm === 'l2' ? square(x) : abs(x)
+    const perWindow = sum(reshape(powers, [batch, tokens, width]), 1)
+    return (norm === 'l2' ? sqrt(perWindow) : perWindow).dataSync()
   })
   const result = total ?? new Float64Array(width)
   for (let i = 0; i < norms.length; i++) result[i % width] = (result[i % width] ?? 0) + (norms[i] ?? 0)

@@ -1,0 +1,153 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import type { Decision } from '#contract/run.ts'
+import type { DecoderSpec } from '#engine/model/spec.ts'
+import { isAttention, type Part } from '#engine/model/weights.ts'
+import { depthRange, requireBlocks } from '../budget.ts'
+import { type Candidate, GreedySearch, tieNotes } from '../greedy.ts'
+import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
+import type { Variant } from '../trunk.ts'
+
+/**
+ * BlockPruner (arXiv 2406.10594): one after the other, the block or submodule goes without which perplexity is least.
+ *
+ * As in the 2SSP reference, one window decides and submodules go in pairs, an attention and then an MLP; the paper's free choice among
+ * both and its many windows are options. Repaired: candidates are compared by their float64 loss, not a half-precision perplexity, so ties
+ * are rare and reported (1, 2, 3); a round without a finite candidate is an error (4).
+ */
+const options = z.object({
+  windows: z
+    .number()
+    .int()
+    .positive()
+    .default(1)
+    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),
+  screening: z
+    .number()
+    .int()
+    .nonnegative()
+    .default(0)
+    .meta({
+      title: 'Screening',
+      unit: 'finalists',
+      help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
+    }),
+})
+
+const submoduleOptions = options.extend({
+  ratio: z
+    .enum(['paired', 'free'])
+    .default('paired')
+    .meta({
+      title: 'Ratio',
+      help: 'As many attention submodules as MLPs, in turn; or whichever of both is best each time, as the paper does.',
+    }),
+})
+
+type Options = z.infer<typeof options>
+
+export const blockPruner = defineMethod({
+  title: 'BlockPruner, whole blocks',
+  paper: '2406.10594',
+  summary: 'Removes one block after the other, each the one that perplexity misses least.',
+  unit: 'block',
+  options,
+  windows: ({ windows }) => windows,
+  range: (spec) => depthRange(spec),
+  plan: (input) => {
+    requireBlocks(input.budget.blocks, presentBlocks(input.view.spec).length)
+    return removeGreedily(input, 'block', Array<Turn>(input.budget.blocks).fill(['block']))
+  },
+})
+
+export const submoduleBlockPruner = defineMethod({
+  title: 'BlockPruner',
+  paper: '2406.10594',
+  summary: 'Removes one attention or MLP after the other, each the one that perplexity misses least.',
+  unit: 'submodule',
+  options: submoduleOptions,
+  windows: ({ windows }) => windows,
+  range: (spec) => depthRange(spec),
+  plan: (input) => {
+    const { budget, options: chosen, view } = input
+    requireSubmodules(view.spec, budget.blocks, chosen.ratio)
+    const turns: Turn[] =
+      chosen.ratio === 'free'
+        ? [
+            ['attention', 'mlp'],
+            ['attention', 'mlp'],
+          ]
+        : [['attention'], ['mlp']]
+    return removeGreedily(
+      input,
+      chosen.ratio,
+      Array.from({ length: 2 * budget.blocks }, (_, i) => turns[i % 2] as Turn),
+    )
+  },
+})
+
+type Kind = Decision['kind']
+/** What one round may remove: the best of these kinds, the first one where they are equal. */
+type Turn = readonly Kind[]
+
+function requireSubmodules(spec: DecoderSpec, count: number, ratio: 'paired' | 'free'): void {
+  const attention = spec.blocks.filter((layout) => layout.attention).length
+  const mlps = spec.blocks.filter((layout) => layout.width > 0).length
+  const most = ratio === 'free' ? Math.floor((attention + mlps) / 2) : Math.min(attention, mlps)
+  if (count > most)
+    throw new EspalierError(
+      'infeasible',
+      `${count} pairs of attention and MLP cannot go: the model has ${attention} and ${mlps} left. Choose at most ${most}.`,
+    )
+}
+
+/** Greedy orders are nested, so the rounds of a smaller count are the first ones of a larger: runs of an experiment share them. */
+async function removeGreedily(
+  { view, calibration, options: chosen, run }: MethodInput<Options>,
+  label: string,
+  turns: readonly Turn[],
+): Promise<MethodResult> {
+  const windows = calibration.slice(0, chosen.windows)
+  const search = new GreedySearch(view, windows, { screening: chosen.screening, run })
+  const decisions: Decision[] = []
+  let base = variantOf(densePlan(view.spec))
+  try {
+    for (const [index, kinds] of turns.entries()) {
+      const round = index + 1
+      run.progress('Removing', index, turns.length, 'rounds')
+      const name = `blockpruner ${label}, ${windows.length} windows, screening ${chosen.screening}, round ${round}`
+      const decision = await run.sharedStep(name, () => decideAmong(search, base, round, kinds))
+      run.emit({ type: 'decision', decision })
+      decisions.push(decision)
+      base = without(base, candidateParts(base, decision.kind, decision.block))
+    }
+    run.progress('Removing', turns.length, turns.length, 'rounds')
+    const plan = removeParts(densePlan(view.spec), partsOf(base))
+    return { plan, decisions, notes: tieNotes(decisions) }
+  } finally {
+    search.dispose()
+  }
+}
+
+async function decideAmong(search: GreedySearch, base: Variant, round: number, kinds: Turn): Promise<Decision> {
+  const decisions: Decision[] = []
+  for (const kind of kinds) {
+    const candidates = candidatesOf(base, kind)
+    if (candidates.length > 0 || kinds.length === 1) decisions.push(await search.decide(base, candidates, round, kind))
+  }
+  return decisions.reduce((best, next) => (bestScore(next) < bestScore(best) ? next : best))
+}
+
+const bestScore = ({ scores }: Decision): number => Math.min(...scores.map(({ perplexity }) => perplexity))
+
+function candidatesOf(base: Variant, kind: Kind): Candidate[] {
+  const blocks = Array.from({ length: base.length / 2 }, (_, block) => ({ block, parts: candidateParts(base, kind, block) }))
+  return blocks.filter(({ parts }) => parts.length > 0)
+}
+
+/** The parts of a block that a removal of this kind takes away. */
+function candidateParts(base: Variant, kind: Kind, block: number): Part[] {
+  const wanted = (part: Part) => kind === 'block' || (kind === 'attention') === isAttention(part)
+  return [2 * block, 2 * block + 1].filter((part) => base[part] === 0 && wanted(part))
+}

@@ -1,0 +1,87 @@
+import { memory } from '@tensorflow/tfjs-core'
+import { describe, expect, test } from 'vitest'
+import type { Decision } from '#contract/run.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
+import { expectedOf, fullModels, type ReferenceModel, variedModels } from '../../../fixtures/reference.ts'
+import { masksOf, openReference, prune, recordedRun, relativeError, testPerplexity } from '../running.ts'
+
+interface RecordedRemovals {
+  readonly K: number
+  readonly attn_mask: number[]
+  readonly mlp_mask: number[]
+  readonly removed_in_order: [string, number][]
+  readonly rounds: { readonly candidates: { readonly block: number; readonly ppl: number }[] }[]
+  readonly ppl_test_f64: number
+}
+
+const kinds = [
+  ['blockpruner_whole', blockPruner as unknown as Method],
+  ['blockpruner_submodule', submoduleBlockPruner as unknown as Method],
+] as const
+
+const recordedRemovals = async (name: ReferenceModel, kind: string): Promise<RecordedRemovals[]> =>
+  (await expectedOf<Record<string, RecordedRemovals[] | undefined>>(name))[kind] ?? []
+
+function expectSameRounds(decisions: readonly Decision[], recorded: RecordedRemovals): void {
+  expect(decisions.map(({ kind, block }) => [kind, block])).toEqual(recorded.removed_in_order)
+  recorded.rounds.forEach(({ candidates }, round) => {
+    const scores = decisions[round]?.scores ?? []
+    expect(scores.map(({ block }) => block)).toEqual(candidates.map(({ block }) => block))
+    candidates.forEach(({ ppl }, index) => {
+      expect(relativeError(scores[index]?.perplexity ?? 0, ppl)).toBeLessThan(1e-4)
+    })
+  })
+}
+
+describe.each([...fullModels, ...variedModels])('%s', (name) => {
+  const open = openReference(name)
+
+  test.each(kinds)('%s removes what the reference removed, in its order', async (kind, method) => {
+    for (const recorded of await recordedRemovals(name, kind)) {
+      const { plan, decisions } = await prune(method, open(), { blocks: recorded.K })
+      expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+      expectSameRounds(decisions, recorded)
+      if (fullModels.includes(name as never))
+        expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
+    }
+  })
+})
+
+describe('mistral-tiny', () => {
+  const open = openReference('mistral-tiny')
+
+  test('a smaller count costs nothing after a larger one in the same experiment', async () => {
+    const first = recordedRun()
+    await prune(submoduleBlockPruner, open(), { blocks: 3 }, {}, first)
+    const second = recordedRun(0, first.steps)
+    const { plan, decisions } = await prune(submoduleBlockPruner, open(), { blocks: 2 }, {}, second)
+    expect(second.passes).toEqual({ attention: 0, mlp: 0, head: 0 })
+    expect(plan).toEqual((await prune(submoduleBlockPruner, open(), { blocks: 2 })).plan)
+    expect(decisions).toHaveLength(4)
+  })
+
+  test('shares the stream up to each candidate, so that passes stay below one stack per candidate', async () => {
+    const run = recordedRun()
+    await prune(blockPruner, open(), { blocks: 3 }, {}, run)
+    // 6 + 5 + 4 candidates; each alone would run 5, 4 and 3 blocks.
+    expect(run.passes.head).toBe(15)
+    expect(run.passes.attention).toBeLessThan(6 * 5 + 5 * 4 + 4 * 3)
+  })
+
+  test('the free ratio takes the better of both kinds, and many windows decide together', async () => {
+    const paired = await prune(submoduleBlockPruner, open(), { blocks: 1 }, { windows: 3 })
+    const tensors = memory().numTensors
+    const { decisions } = await prune(submoduleBlockPruner, open(), { blocks: 2 }, { ratio: 'free', windows: 3 })
+    const [attention, mlp] = paired.decisions.map(({ scores }) => Math.min(...scores.map((score) => score.perplexity)))
+    const free = Math.min(...(decisions[0]?.scores ?? []).map((score) => score.perplexity))
+    expect(decisions).toHaveLength(4)
+    expect(free).toBeLessThanOrEqual(attention ?? 0)
+    expect(mlp).toBeGreaterThan(0)
+    expect(memory().numTensors - tensors, 'frees all but the model').toBe(0)
+  })
+
+  test('refuses more than there is', async () => {
+    await expect(prune(submoduleBlockPruner, open(), { sparsity: 1.01 })).rejects.toThrow('Choose at most 6')
+  })
+})
