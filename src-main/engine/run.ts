@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { Measure } from '#contract/measures.ts'
-import type { Plan } from '#contract/plan.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import type { DataRequest, RunRequest } from '#contract/run-request.ts'
@@ -46,7 +45,7 @@ interface StepRecord {
 /** A model that is kept open between runs on it, so that a grid loads its weights once. */
 let kept: { key: string; model: Promise<Model> } | undefined
 
-async function acquireModel(path: string, memoryBytes: number | undefined): Promise<Model> {
+export async function acquireModel(path: string, memoryBytes: number | undefined): Promise<Model> {
   const key = `${path}\n${memoryBytes ?? ''}`
   if (kept?.key !== key) {
     await releaseModel()

@@ -5,8 +5,8 @@ import { EspalierError } from '#contract/errors.ts'
 export async function probe(): Promise<void> {
   const size = 96
   const product = tf.tidy(() => {
-    const a = tf.range(0, size * size).mod(7).sub(3).reshape<tf.Tensor2D>([size, size])
-    const b = tf.range(0, size * size).mod(5).sub(2).reshape<tf.Tensor2D>([size, size])
+    const cyclic = (period: number, shift: number) => tf.tensor2d(Float32Array.from({ length: size * size }, (_, i) => (i % period) - shift), [size, size])
+    const [a, b] = [cyclic(7, 3), cyclic(5, 2)]
     return tf.matMul(a, b)
   })
   const values = await product.data()
@@ -31,7 +31,7 @@ export async function measureRate(size = 1024, repeats = 5): Promise<number> {
   for (let repeat = 0; repeat <= repeats; repeat++) {
     const start = performance.now()
     const product = tf.matMul(a, b)
-    await product.slice([0, 0], [1, 1]).data()
+    await tf.slice(product, [0, 0], [1, 1]).data()
     if (repeat > 0) best = Math.min(best, performance.now() - start)
     product.dispose()
   }

@@ -1,10 +1,10 @@
+import { slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { Measure } from '#contract/measures.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { project } from '#engine/tensor/products.ts'
-import { slice } from '@tensorflow/tfjs-core'
 import { topIndices } from './generation/probabilities.ts'
 
 export interface InferenceSettings {
@@ -39,9 +39,9 @@ async function timePass(view: ModelView, window: Int32Array, signal?: AbortSigna
       const rows = Math.max(1, Math.floor(2 ** 24 / view.model.vocabulary.chunkRows))
       await view.model.vocabulary.forEachHeadChunk((chunk) => {
         for (let first = 0; first < hidden.shape[0]; first += rows) {
-          const part = slice(hidden, [first, 0], [Math.min(rows, hidden.shape[0] - first), -1])
-          const logits = project(part as never, chunk.weight, chunk.bias)
-          logits.slice([0, 0], [1, 1]).dataSync()
+          const part: Tensor2D = slice(hidden, [first, 0], [Math.min(rows, hidden.shape[0] - first), -1])
+          const logits = project(part, chunk.weight, chunk.bias)
+          slice(logits, [0, 0], [1, 1]).dataSync()
           part.dispose()
           logits.dispose()
         }

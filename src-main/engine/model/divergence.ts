@@ -1,4 +1,4 @@
-import { exp, max, slice, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { div, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { project } from '#engine/tensor/products.ts'
 import { addLogs, logSumExponents, rowsPerHeadProduct } from './likelihood.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
@@ -36,16 +36,16 @@ function addChunk(sums: RowSums[], dense: Tensor2D, candidates: readonly Tensor2
     const logits = (hidden: Tensor2D) => project(slice(hidden, [first, 0], [count, -1]), chunk.weight, chunk.bias)
     const a = logits(dense)
     const top = max<Tensor2D>(a, 1, true)
-    const weights = exp<Tensor2D>(a.sub(top))
+    const weights: Tensor2D = exp(sub(a, top))
     const total = sum<Tensor1D>(weights, 1)
     const denseLog = Float64Array.from(total.dataSync(), Math.log)
     const tops = top.dataSync()
     candidates.forEach((candidate, index) => {
       const own = sums[index] as RowSums
-      const [ownLog, difference] = tidy(() => {
-        const b = logits(candidate)
-        return [logSumExponents(b), sum(weights.mul(a.sub(b)), 1).div(total).dataSync()] as const
-      })
+      const b = logits(candidate)
+      const ownLog = logSumExponents(b)
+      const difference = tidy(() => div(sum(mul(weights, sub(a, b)), 1), total).dataSync())
+      b.dispose()
       for (let row = 0; row < count; row++) merge(own, first + row, (denseLog[row] ?? 0) + (tops[row] ?? 0), ownLog[row] ?? 0, difference[row] ?? 0)
     })
   })

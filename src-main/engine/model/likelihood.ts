@@ -1,4 +1,4 @@
-import { argMax, exp, gather, max, slice, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { add, argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { project } from '#engine/tensor/products.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
@@ -55,15 +55,18 @@ export async function areLikeliest(vocabulary: Vocabulary, hidden: Tensor2D, tar
 function addChunk(sums: RowSums, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk, first: number, count: number): void {
   const size = chunk.weight.shape[0]
   const local = targets.subarray(first, first + count).map((id) => id - chunk.first)
-  const [logSums, own] = tidy(() => {
-    const part: Tensor2D = slice(hidden, [first, 0], [count, -1])
-    const logits = project(part, chunk.weight, chunk.bias)
+  const part: Tensor2D = slice(hidden, [first, 0], [count, -1])
+  const logits = project(part, chunk.weight, chunk.bias)
+  const logSums = logSumExponents(logits)
+  logits.dispose()
+  const own = tidy(() => {
     const inside = tensor1d(local.map((id) => Math.min(size - 1, Math.max(0, id))), 'int32')
     const targetRows: Tensor2D = gather(chunk.weight, inside)
-    let targetLogits = part.mul(targetRows).sum<Tensor1D>(1)
-    if (chunk.bias) targetLogits = targetLogits.add(gather(chunk.bias, inside))
-    return [logSumExponents(logits), targetLogits.dataSync()]
+    let targetLogits: Tensor1D = sum(mul(part, targetRows), 1)
+    if (chunk.bias) targetLogits = add(targetLogits, gather(chunk.bias, inside))
+    return targetLogits.dataSync()
   })
+  part.dispose()
   for (let row = 0; row < count; row++) {
     const id = local[row] ?? -1
     if (id >= 0 && id < size) sums.target[first + row] = own[row] ?? 0
@@ -77,7 +80,7 @@ export function logSumExponents(logits: Tensor2D): Float64Array {
   if (plain.every((value) => value > 1e-30 && value < 1e38)) return Float64Array.from(plain, Math.log)
   const [top, rest] = tidy(() => {
     const highest = max<Tensor2D>(logits, 1, true)
-    return [highest.dataSync(), sum(exp(logits.sub(highest)), 1).dataSync()] as const
+    return [highest.dataSync(), sum(exp(sub(logits, highest)), 1).dataSync()] as const
   })
   return Float64Array.from(top, (value, row) => value + Math.log(rest[row] ?? Number.NaN))
 }

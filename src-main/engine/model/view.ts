@@ -1,4 +1,4 @@
-import { gather, type Tensor, type Tensor1D, type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { gather, mul, reshape, type Tensor, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { MlpPlan, Plan } from '#contract/plan.ts'
 import type { Model } from './model.ts'
@@ -83,15 +83,15 @@ function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
   return tidy(() => {
     const width = weights.down.shape[0]
     const inputs = plan.inputs && onlyThese(plan.inputs, weights.up.shape[1])
-    const outputs = plan.outputs && onlyThese(plan.outputs, width).reshape<Tensor2D>([width, 1])
+    const outputs = plan.outputs && reshape<import('@tensorflow/tfjs-core').Rank.R2>(onlyThese(plan.outputs, width), [width, 1])
     const kept = plan.kept === 'all' ? undefined : tensor1d(plan.kept, 'int32')
     const rows = <T extends Tensor>(x: T): T => (kept ? gather(x, kept, 0) : (x.clone() as T))
-    const narrow = (x: Tensor2D) => (inputs ? rows(x).mul<Tensor2D>(inputs) : rows(x))
+    const narrow = (x: Tensor2D): Tensor2D => (inputs ? mul(rows(x), inputs) : rows(x))
     const down = kept ? gather(weights.down, kept, 1) : weights.down.clone()
     return {
       norm: { ...weights.norm, ...(weights.norm.weight ? { weight: weights.norm.weight.clone() } : {}), ...(weights.norm.bias ? { bias: weights.norm.bias.clone() } : {}) },
       up: narrow(weights.up),
-      down: outputs ? down.mul<Tensor2D>(outputs) : down,
+      down: outputs ? mul<Tensor2D>(down, outputs) : down,
       ...(weights.gate ? { gate: narrow(weights.gate) } : {}),
       ...(weights.gateBias ? { gateBias: rows(weights.gateBias) } : {}),
       ...(weights.upBias ? { upBias: rows(weights.upBias) } : {}),

@@ -190,5 +190,6 @@ export function disposePart(weights: PartWeights, kept?: PartWeights): void {
 
 function partTensors(weights: PartWeights): Tensor[] {
   const { norm, ...rest } = weights.attention ?? weights.mlp
-  return [norm.weight, norm.bias, ...Object.values(rest)].filter((entry): entry is Tensor => entry !== undefined)
+  const all: (Tensor | undefined)[] = [norm.weight, norm.bias, ...Object.values(rest)]
+  return all.filter((entry) => entry !== undefined)
 }

@@ -1,11 +1,13 @@
-import { erf, sigmoid, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
+import { add, erf, mul, relu, sigmoid, square, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
 import type { Activation } from '#engine/model/spec.ts'
 
+const half = (x: Tensor2D, gate: Tensor2D): Tensor2D => mul(mul(x, 0.5), add(gate, 1))
+
 const functions: Record<Activation, (x: Tensor2D) => Tensor2D> = {
-  silu: (x) => x.mul(sigmoid(x)),
-  gelu: (x) => x.mul(erf(x.mul(Math.SQRT1_2)).add(1).mul(0.5)),
-  gelu_tanh: (x) => x.mul(tanh(x.mul(x.square().mul(0.044715).add(1)).mul(Math.sqrt(2 / Math.PI))).add(1).mul(0.5)),
-  relu: (x) => x.relu(),
+  silu: (x) => mul(x, sigmoid(x)),
+  gelu: (x) => half(x, erf(mul(x, Math.SQRT1_2))),
+  gelu_tanh: (x) => half(x, tanh(mul(mul(x, Math.sqrt(2 / Math.PI)), add(mul(square(x), 0.044715), 1)))),
+  relu: (x) => relu(x),
 }
 
 /** The MLP's nonlinearity on x [N, I], element by element. GELU and its tanh form: arXiv 1606.08415. */

@@ -1,4 +1,4 @@
-import { concat, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { add, concat, reshape, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { batchedProduct } from './products.ts'
 
 /** Query rows per product: the triangle above a chunk's last row is never computed. */
@@ -31,14 +31,14 @@ function attendRows({ query, key, value, window }: AttentionCall, row: number, r
   const last = past + row + rows
   const first = window === undefined ? 0 : Math.max(0, past + row - window + 1)
   const seen = last - first
-  const chunk = slice(query, [0, 0, row, 0], [-1, -1, rows, -1]).reshape<Tensor3D>([groups, perGroup * rows, headSize])
+  const chunk: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
   const keys: Tensor3D = slice(key, [0, first, 0], [-1, seen, -1])
   const values: Tensor3D = slice(value, [0, first, 0], [-1, seen, -1])
-  let scores = batchedProduct(chunk, keys, true).reshape<Tensor4D>([groups, perGroup, rows, seen])
+  let scores: Tensor4D = reshape(batchedProduct(chunk, keys, true), [groups, perGroup, rows, seen])
   const hidden = hiddenMask(past + row - first, rows, seen, window)
-  if (hidden) scores = scores.add(hidden)
-  const weights = softmax(scores).reshape<Tensor3D>([groups, perGroup * rows, seen])
-  return batchedProduct(weights, values, false).reshape([groups, perGroup, rows, headSize])
+  if (hidden) scores = add(scores, hidden)
+  const weights: Tensor3D = reshape(softmax(scores), [groups, perGroup * rows, seen])
+  return reshape(batchedProduct(weights, values, false), [groups, perGroup, rows, headSize])
 }
 
 /** [rows, seen] to add to scores: row r stands at column `offset + r`. Undefined when nothing is hidden. */

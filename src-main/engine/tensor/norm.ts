@@ -1,4 +1,4 @@
-import { type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, mean, mul, rsqrt, square, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 
 export interface NormWeights {
   readonly weight?: Tensor1D
@@ -12,10 +12,10 @@ export interface NormWeights {
 /** RMSNorm (arXiv 1910.07467, Eq. 4) or LayerNorm (arXiv 1607.06450) of each row of x [N, D]: [N, D]. */
 export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
   return tidy(() => {
-    const centred = norm.kind === 'layer' ? x.sub(x.mean(1, true)) : x
-    const meanSquare = centred.square().sum(1, true).mul(1 / (norm.divisor ?? x.shape[1]))
-    let scaled = centred.mul(meanSquare.add(norm.epsilon).rsqrt())
-    if (norm.weight) scaled = scaled.mul(norm.weight)
-    return (norm.bias ? scaled.add(norm.bias) : scaled) as Tensor2D
+    const centred: Tensor2D = norm.kind === 'layer' ? sub(x, mean(x, 1, true)) : x
+    const meanSquare: Tensor2D = mul(sum(square(centred), 1, true), 1 / (norm.divisor ?? x.shape[1]))
+    let scaled: Tensor2D = mul(centred, rsqrt(add(meanSquare, norm.epsilon)))
+    if (norm.weight) scaled = mul(scaled, norm.weight)
+    return norm.bias ? add(scaled, norm.bias) : scaled
   })
 }

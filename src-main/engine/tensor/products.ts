@@ -1,10 +1,10 @@
-import { concat, matMul, slice, type Tensor1D, type Tensor2D, type Tensor3D, tidy } from '@tensorflow/tfjs-core'
+import { add, concat, matMul, slice, type Tensor1D, type Tensor2D, type Tensor3D, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 
 /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. */
 export function project(x: Tensor2D, weight: Tensor2D, bias?: Tensor1D): Tensor2D {
   if (!bias) return matMul(x, weight, false, true)
-  return tidy(() => matMul<Tensor2D>(x, weight, false, true).add(bias))
+  return tidy(() => add(matMul(x, weight, false, true), bias))
 }
 
 /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */

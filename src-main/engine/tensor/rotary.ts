@@ -1,4 +1,4 @@
-import { concat, slice, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { add, concat, mul, slice, sub, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import type { Rotary } from '#engine/model/spec.ts'
 
 export interface RotaryTables {
@@ -30,7 +30,7 @@ export function rotate(x: Tensor4D, { cosine, sine, size }: RotaryTables): Tenso
     const half = size / 2
     const part = (start: number, length: number): Tensor4D => slice(x, [0, 0, 0, start], [-1, -1, -1, length])
     const [first, second] = [part(0, half), part(half, half)]
-    const rotated = [first.mul(cosine).sub(second.mul(sine)), second.mul(cosine).add(first.mul(sine))] as Tensor4D[]
+    const rotated = [sub<Tensor4D>(mul(first, cosine), mul(second, sine)), add<Tensor4D>(mul(second, cosine), mul(first, sine))]
     const rest = x.shape[3] - size
     return concat(rest > 0 ? [...rotated, part(size, rest)] : rotated, 3)
   })

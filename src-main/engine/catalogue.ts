@@ -1,0 +1,67 @@
+import { existsSync } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Catalogue, DatasetEntry } from '#contract/methods.ts'
+import { datasetIds, namedDatasets } from '#engine/data/named.ts'
+import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
+import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { formats } from '#engine/export/index.ts'
+import { methodEntries } from '#engine/pruning/catalogue.ts'
+
+/** What lies on this machine: bundled texts and questions, and a folder of data sets kept locally. */
+export interface CatalogueFolders {
+  /** The bundled sample model, with `calibration.txt` and `test.txt`. */
+  readonly sample: string
+  readonly questions: string
+  readonly localData?: string
+}
+
+/** Everything that a form offers: methods, data sets, tasks and formats, each with whether it is there already. */
+export async function describeCatalogue(folders: CatalogueFolders): Promise<Catalogue> {
+  return {
+    methods: methodEntries(),
+    datasets: [...(await sampleTexts(folders.sample)), ...(await named(folders.localData))],
+    tasks: await Promise.all(
+      taskIds.map(async (id) => {
+        const present = existsSync(join(folders.questions, id))
+        return { id, title: tasks[id].title, present, questions: present ? (await readQuestions(id, { folder: folders.questions })).length : null }
+      }),
+    ),
+    formats: Object.entries(formats).map(([id, { title, summary }]) => ({ id, title, summary })),
+  }
+}
+
+async function sampleTexts(folder: string): Promise<DatasetEntry[]> {
+  const entry = async (name: string, title: string, uses: DatasetEntry['uses'], summary: string): Promise<DatasetEntry> => {
+    const source = join(folder, `${name}.txt`)
+    const found = await stat(source).catch(() => undefined)
+    return { source, title, uses, present: found !== undefined, bytes: found?.size ?? null, summary }
+  }
+  return [
+    await entry('calibration', 'Sample: calibration text', ['calibration'], 'Held-out definitions that came with the sample model.'),
+    await entry('test', 'Sample: test text', ['evaluation'], 'Other held-out definitions, to measure the sample model on.'),
+  ]
+}
+
+async function named(localFolder: string | undefined): Promise<DatasetEntry[]> {
+  return Promise.all(
+    datasetIds.map(async (id): Promise<DatasetEntry> => {
+      const { title, folder, file } = namedDatasets[id]
+      const local = localFolder === undefined ? undefined : join(localFolder, folder)
+      const present = local !== undefined && existsSync(local)
+      return {
+        source: id,
+        title,
+        uses: id === 'c4-train' ? ['calibration'] : ['evaluation'],
+        present,
+        bytes: present ? await folderBytes(local) : null,
+        summary: `${file.repository}, ${file.path}`,
+      }
+    }),
+  )
+}
+
+async function folderBytes(folder: string): Promise<number> {
+  const sizes = await Promise.all((await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size))
+  return sizes.reduce((total, size) => total + size, 0)
+}

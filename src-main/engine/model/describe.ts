@@ -1,0 +1,66 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { FeasibleRange, ModelDescription } from '#contract/models.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { methods } from '#engine/pruning/registry.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { openSpec } from './model.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from './spec.ts'
+import { Vocabulary } from './vocabulary.ts'
+
+/** What a checkpoint is, from its headers and config alone: no weights are read. Throws a clear error for a damaged one. */
+export async function describeModel(path: string): Promise<ModelDescription> {
+  const { checkpoint, spec, pruned } = await openSpec(path)
+  try {
+    const tensors = [...checkpoint.tensors.values()]
+    const stack = stackParameters(spec)
+    return {
+      family: spec.family,
+      format: checkpoint.path.endsWith('.gguf') ? 'gguf' : pruned ? 'espalier' : 'safetensors',
+      shape: {
+        blocks: spec.blocks.length,
+        hidden: spec.hidden,
+        intermediate: spec.intermediate,
+        heads: spec.heads,
+        keyValueHeads: spec.keyValueHeads,
+        headSize: spec.headSize,
+        vocabulary: spec.vocabulary,
+        contextLength: spec.contextLength,
+      },
+      blocks: spec.blocks.map((layout, index) => {
+        const { attention, mlp } = blockParameters(spec, index)
+        return { attentionParameters: layout.attention ? attention : 0, mlpParameters: layout.width > 0 ? mlp : 0, intermediate: layout.width }
+      }),
+      parameters: { total: stack + Vocabulary.parameters(spec), stack },
+      dtype: mostCommon(tensors.map(({ dtype }) => dtype)),
+      bytes: tensors.reduce((total, { bytes }) => total + bytes, 0),
+      ...(await describeTokenizer(checkpoint.path)),
+      feasible: feasibleRanges(spec),
+      plan: pruned?.plan ?? null,
+    }
+  } finally {
+    await checkpoint.close()
+  }
+}
+
+function mostCommon(values: readonly string[]): string {
+  const counts = new Map<string, number>()
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1)
+  return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0] ?? ''
+}
+
+async function describeTokenizer(folder: string): Promise<{ tokenizer: string | null; chatTemplate: boolean }> {
+  if (!existsSync(join(folder, 'tokenizer.json'))) return { tokenizer: null, chatTemplate: false }
+  const tokenizer = await openTokenizer(folder)
+  return { tokenizer: `${tokenizer.size} tokens`, chatTemplate: tokenizer.chat([{ role: 'user', content: 'x' }]) !== undefined }
+}
+
+/** The sparsities that each method can reach on a model with its default options. */
+function feasibleRanges(spec: DecoderSpec): FeasibleRange[] {
+  return Object.entries(methods as unknown as Record<string, Method>).map(([id, method]) => {
+    const { least, most } = method.range(spec, method.options.parse({}))
+    const count = spec.blocks.length
+    const steps = method.unit === 'block' ? Array.from({ length: Math.floor(most * count + 1e-9) + 1 }, (_, blocks) => blocks / count) : undefined
+    return { method: id, minimum: least, maximum: most, ...(steps ? { steps } : {}) }
+  })
+}
