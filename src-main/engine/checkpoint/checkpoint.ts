@@ -41,7 +41,8 @@ export interface Checkpoint {
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const found = await stat(path).catch(() => undefined)
-  if (!found) throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
+  if (!found)
+    throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
   if (found.isDirectory()) return openFolder(path)
   if (path.toLowerCase().endsWith('.gguf')) return openGguf(path)
   throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)

@@ -60,7 +60,8 @@ async function openShards(folder: string, files: SafetensorsFile[]): Promise<Map
   const tensors = new Map<string, Place>()
   for (const [name, shard] of index) {
     const place = shards.get(shard)?.get(name)
-    if (!place) throw new EspalierError('invalid', `${join(folder, shard)} lacks tensor ${name}, which ${indexFile} places there.`, { file: shard })
+    if (!place)
+      throw new EspalierError('invalid', `${join(folder, shard)} lacks tensor ${name}, which ${indexFile} places there.`, { file: shard })
     tensors.set(name, place)
   }
   return tensors
@@ -103,7 +104,8 @@ class FolderCheckpoint implements Checkpoint {
 
   #place(name: string): Place {
     const place = this.#places.get(name)
-    if (!place) throw new EspalierError('invalid', `${this.path} has no tensor ${name}. It has ${this.tensors.size} others.`, { tensor: name })
+    if (!place)
+      throw new EspalierError('invalid', `${this.path} has no tensor ${name}. It has ${this.tensors.size} others.`, { tensor: name })
     return place
   }
 }

@@ -20,7 +20,8 @@ export async function readText(file: string): Promise<string> {
   const handle = await openRegular(file)
   try {
     const { size } = await handle.stat()
-    if (size > largestText) throw new EspalierError('invalid', `${file} is ${size} bytes long, at most ${largestText} are allowed.`, { file })
+    if (size > largestText)
+      throw new EspalierError('invalid', `${file} is ${size} bytes long, at most ${largestText} are allowed.`, { file })
     return await handle.readFile('utf8')
   } finally {
     await handle.close()
@@ -34,7 +35,9 @@ export async function readPart(handle: FileHandle, position: number, bytes: numb
   while (done < bytes) {
     const { bytesRead } = await handle.read(memory, done, Math.min(largestRead, bytes - done), position + done)
     if (bytesRead === 0) {
-      throw new EspalierError('invalid', `${file} ends at byte ${position + done}, ${position + bytes} were expected. It is cut off.`, { file })
+      throw new EspalierError('invalid', `${file} ends at byte ${position + done}, ${position + bytes} were expected. It is cut off.`, {
+        file,
+      })
     }
     done += bytesRead
   }

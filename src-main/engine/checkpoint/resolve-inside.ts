@@ -9,7 +9,10 @@ import { EspalierError } from '#contract/errors.ts'
  */
 export async function resolveInside(folder: string, name: string): Promise<string> {
   if (name === '' || name === '.' || name === '..' || /[/\\\0:]/.test(name)) {
-    throw new EspalierError('invalid', `${folder} names the file ${JSON.stringify(name)}; only a plain file name inside the folder is allowed.`)
+    throw new EspalierError(
+      'invalid',
+      `${folder} names the file ${JSON.stringify(name)}; only a plain file name inside the folder is allowed.`,
+    )
   }
   const file = join(folder, name)
   const target = await realpath(file).catch(() => undefined)

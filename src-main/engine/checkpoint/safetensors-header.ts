@@ -104,7 +104,8 @@ function checkRanges(tensors: StoredTensor[], start: number, fileBytes: number, 
     if (begin < expected) fail(file, `has tensor ${name} overlap the one before it by ${expected - begin} bytes.`)
     if (begin > expected) fail(file, `has a hole of ${begin - expected} bytes before tensor ${name}.`)
     expected = begin + bytes
-    if (expected > fileBytes) fail(file, `is ${fileBytes} bytes long, but tensor ${name} ends at ${expected}. It is cut off: fetch it again.`)
+    if (expected > fileBytes)
+      fail(file, `is ${fileBytes} bytes long, but tensor ${name} ends at ${expected}. It is cut off: fetch it again.`)
   }
   if (expected !== fileBytes) fail(file, `has ${fileBytes - expected} bytes after its last tensor, none are allowed.`)
 }

@@ -16,7 +16,8 @@ export async function readIndex(folder: string): Promise<Map<string, string>> {
   if (duplicate !== undefined) throw new EspalierError('invalid', `${file} has the key ${describe(duplicate)} twice.`, { file })
   const index = new Map<string, string>()
   for (const [name, shard] of Object.entries(map)) {
-    if (typeof shard !== 'string') throw new EspalierError('invalid', `${file} places tensor ${name} in ${describe(shard)}, no file name.`, { file })
+    if (typeof shard !== 'string')
+      throw new EspalierError('invalid', `${file} places tensor ${name} in ${describe(shard)}, no file name.`, { file })
     index.set(name, shard)
   }
   for (const shard of new Set(index.values())) await resolveInside(folder, shard)

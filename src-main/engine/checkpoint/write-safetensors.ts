@@ -57,7 +57,10 @@ async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<v
   const expected = tensorBytes(tensor)
   if (bytes.byteLength !== expected) {
     const shape = tensor.shape.join(', ')
-    throw new EspalierError('internal', `Tensor ${tensor.name} of ${tensor.dtype} [${shape}] takes ${expected} bytes, it came with ${bytes.byteLength}.`)
+    throw new EspalierError(
+      'internal',
+      `Tensor ${tensor.name} of ${tensor.dtype} [${shape}] takes ${expected} bytes, it came with ${bytes.byteLength}.`,
+    )
   }
   await writeAll(handle, bytes)
 }

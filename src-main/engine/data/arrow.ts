@@ -41,13 +41,16 @@ async function checkEnd(file: string): Promise<void> {
   } finally {
     await handle.close()
   }
-  throw new EspalierError('invalid', `${file} does not end as an Arrow file does. It is cut off or no Arrow file: fetch it again.`, { file })
+  throw new EspalierError('invalid', `${file} does not end as an Arrow file does. It is cut off or no Arrow file: fetch it again.`, {
+    file,
+  })
 }
 
 function* textsOf(batch: RecordBatch, file: string): Generator<string> {
   const names = batch.schema.fields.map(({ name }) => String(name))
   const column = textFields.find((field) => names.includes(field))
-  if (!column) throw new EspalierError('invalid', `${file} has no column text or content; its columns are ${names.slice(0, 12).join(', ')}.`, { file })
+  if (!column)
+    throw new EspalierError('invalid', `${file} has no column text or content; its columns are ${names.slice(0, 12).join(', ')}.`, { file })
   for (const value of batch.getChild(column) ?? []) {
     if (typeof value !== 'string' && value !== null) {
       throw new EspalierError('invalid', `${file} has a ${typeof value} in column ${column}, text is needed.`, { file })

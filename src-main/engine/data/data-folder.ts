@@ -20,9 +20,13 @@ export async function listDataFiles(folder: string, endings: readonly string[]):
   // A description without its arrow files may stand beside the same data in another form.
   const chosen = present.length > 0 ? listed : names.filter((name) => isData(name, endings))
   const missing = chosen.find((name) => !names.includes(name))
-  if (missing !== undefined) throw new EspalierError('not-found', `${folder} lacks ${missing}, which state.json lists. Fetch the missing file.`)
+  if (missing !== undefined)
+    throw new EspalierError('not-found', `${folder} lacks ${missing}, which state.json lists. Fetch the missing file.`)
   if (chosen.length === 0) {
-    throw new EspalierError('not-found', `${folder} has no data. Put files ending in ${endings.map((ending) => `.${ending}`).join(', ')} there.`)
+    throw new EspalierError(
+      'not-found',
+      `${folder} has no data. Put files ending in ${endings.map((ending) => `.${ending}`).join(', ')} there.`,
+    )
   }
   return Promise.all(chosen.map((name) => resolveInside(folder, name)))
 }

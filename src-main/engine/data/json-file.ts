@@ -27,7 +27,8 @@ function parseArray(text: string, file: string): unknown[] {
 }
 
 function sortOut(items: unknown[], file: string): TextSource {
-  if (items.length === 0) throw new EspalierError('invalid', `${file} holds an empty array. Documents or windows of token ids are needed.`, { file })
+  if (items.length === 0)
+    throw new EspalierError('invalid', `${file} holds an empty array. Documents or windows of token ids are needed.`, { file })
   if (items.every(Array.isArray)) return { kind: 'windows', windows: items.map((ids, window) => toWindow(ids, window, file)) }
   if (items.every((item) => typeof item === 'number')) return { kind: 'ids', ids: items.map((id, i) => checkId(id, `Item ${i}`, file)) }
   const texts = items.map((item, i) => takeText(item, `Item ${i} of ${file}`))
@@ -35,7 +36,8 @@ function sortOut(items: unknown[], file: string): TextSource {
 }
 
 function toWindow(ids: unknown[], window: number, file: string): Int32Array {
-  if (ids.length < 2) throw new EspalierError('invalid', `Window ${window} of ${file} has ${ids.length} token ids, at least 2 are needed.`, { file })
+  if (ids.length < 2)
+    throw new EspalierError('invalid', `Window ${window} of ${file} has ${ids.length} token ids, at least 2 are needed.`, { file })
   return Int32Array.from(ids, (id) => checkId(id, `Window ${window}`, file))
 }
 

@@ -14,7 +14,10 @@ export async function* readParquet(file: string): AsyncGenerator<string> {
 }
 
 /** The rows of a Parquet file with the columns chosen (all of them when undefined), one row group in memory at a time. */
-export async function* readParquetRows(file: string, choose: (metadata: FileMetaData) => string[] | undefined): AsyncGenerator<Record<string, unknown>> {
+export async function* readParquetRows(
+  file: string,
+  choose: (metadata: FileMetaData) => string[] | undefined,
+): AsyncGenerator<Record<string, unknown>> {
   const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import('hyparquet')
   const { compressors } = await import('hyparquet-compressors')
   const buffer: AsyncBuffer = await asyncBufferFromFile(file)

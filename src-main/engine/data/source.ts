@@ -41,7 +41,8 @@ export const dataEndings = [...Object.keys(readers), 'json']
  */
 export async function openSource(path: string): Promise<TextSource> {
   const found = await stat(path).catch(() => undefined)
-  if (!found) throw new EspalierError('not-found', `There is no data at ${path}. Give a text, JSONL, Parquet or Arrow file, or a folder of them.`)
+  if (!found)
+    throw new EspalierError('not-found', `There is no data at ${path}. Give a text, JSONL, Parquet or Arrow file, or a folder of them.`)
   if (found.isDirectory()) return openDataFolder(path)
   if (!found.isFile()) throw new EspalierError('invalid', `${path} is neither a file nor a folder.`)
   return openFile(path)
@@ -69,7 +70,10 @@ async function openFile(file: string): Promise<TextSource> {
   if (ending === 'json') return openJson(file)
   const read = Object.hasOwn(readers, ending) ? readers[ending] : undefined
   if (read) return { kind: 'documents', documents: () => read(file) }
-  throw new EspalierError('invalid', `${file} has an ending this program does not read. Known are ${dataEndings.map((known) => `.${known}`).join(', ')} and .gz of them.`)
+  throw new EspalierError(
+    'invalid',
+    `${file} has an ending this program does not read. Known are ${dataEndings.map((known) => `.${known}`).join(', ')} and .gz of them.`,
+  )
 }
 
 async function openDataFolder(folder: string): Promise<TextSource> {
@@ -82,7 +86,8 @@ async function openDataFolder(folder: string): Promise<TextSource> {
 async function* readAll(files: string[]): AsyncGenerator<string> {
   for (const file of files) {
     const source = await openFile(file)
-    if (source.kind !== 'documents') throw new EspalierError('invalid', `${file} holds token ids and lies among other files. Give it by itself.`)
+    if (source.kind !== 'documents')
+      throw new EspalierError('invalid', `${file} holds token ids and lies among other files. Give it by itself.`)
     yield* source.documents()
   }
 }

@@ -28,7 +28,8 @@ function explain(error: unknown, file: string): unknown {
   if (!(error instanceof Error)) return error
   const code = 'code' in error ? String(error.code) : ''
   if (code.startsWith('Z_')) return new EspalierError('invalid', `${file} is broken gzip: ${reasonOf(error)}. Fetch it again.`, { file })
-  if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return new EspalierError('invalid', `${file} is not UTF-8 text. Convert it to UTF-8.`, { file })
+  if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA')
+    return new EspalierError('invalid', `${file} is not UTF-8 text. Convert it to UTF-8.`, { file })
   return error
 }
 
@@ -44,7 +45,11 @@ export async function joinChunks(chunks: AsyncIterable<string>, file: string): P
   for await (const chunk of chunks) {
     length += chunk.length
     if (length > longestText) {
-      throw new EspalierError('invalid', `${file} holds more than ${longestText} characters in one piece. Split it, or use JSON lines or Parquet.`, { file })
+      throw new EspalierError(
+        'invalid',
+        `${file} holds more than ${longestText} characters in one piece. Split it, or use JSON lines or Parquet.`,
+        { file },
+      )
     }
     parts.push(chunk)
   }

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { limitDocuments, openSource } from './source.ts'
 import { shuffle } from './shuffle.ts'
+import { limitDocuments, openSource } from './source.ts'
 
 /** Token ids to run a model on, one array of T ids per window. */
 export type Windows = readonly Int32Array[]
@@ -40,7 +40,10 @@ export async function readWindows(path: string, tokenizer: Tokenizer | undefined
   const ids = source.kind === 'ids' ? source.ids : await encodeDocuments(source.documents(), need(tokenizer, path), options)
   if (ids.length < sequenceLength) {
     const advice = ids.length >= 2 ? ` or a sequence length of at most ${ids.length}` : ''
-    throw new EspalierError('invalid', `${path} gives ${ids.length} tokens, one window needs ${sequenceLength}. Use a longer text${advice}.`)
+    throw new EspalierError(
+      'invalid',
+      `${path} gives ${ids.length} tokens, one window needs ${sequenceLength}. Use a longer text${advice}.`,
+    )
   }
   return { windows: cutWindows(ids, sequenceLength, maxWindows), tokens: ids.length }
 }
@@ -97,5 +100,8 @@ async function* orderDocuments(documents: AsyncIterable<string>, { maxDocuments,
 
 function need(tokenizer: Tokenizer | undefined, path: string): Tokenizer {
   if (tokenizer) return tokenizer
-  throw new EspalierError('invalid', `${path} is text, but the model has no tokenizer. Place its tokenizer.json in the model's folder, or give token ids.`)
+  throw new EspalierError(
+    'invalid',
+    `${path} is text, but the model has no tokenizer. Place its tokenizer.json in the model's folder, or give token ids.`,
+  )
 }

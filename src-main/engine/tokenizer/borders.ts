@@ -53,7 +53,12 @@ function isSentencePiece({ normalizer, pre_tokenizer: splitter }: JsonObject, mo
   if (splitter != null || model.ignore_merges === true || !isObject(normalizer) || normalizer.type !== 'Sequence') return false
   const [prepend, replace, ...others] = normalizer.normalizers as unknown[]
   const prepends = isObject(prepend) && prepend.type === 'Prepend' && prepend.prepend === '▁'
-  const replaces = isObject(replace) && replace.type === 'Replace' && replace.content === '▁' && isObject(replace.pattern) && replace.pattern.String === ' '
+  const replaces =
+    isObject(replace) &&
+    replace.type === 'Replace' &&
+    replace.content === '▁' &&
+    isObject(replace.pattern) &&
+    replace.pattern.String === ' '
   if (!prepends || !replaces || others.length > 0 || !isObject(model.vocab)) return false
   return Object.hasOwn(model.vocab, '▁') && Object.keys(model.vocab).every((token) => !/[^▁]▁/u.test(token))
 }

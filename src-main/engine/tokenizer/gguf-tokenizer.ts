@@ -19,7 +19,10 @@ export async function readGgufTokenizer(file: string): Promise<TokenizerFiles> {
   if (split) return makeFiles(file, metadata, split)
   const folder = dirname(file)
   if (await exists(join(folder, 'tokenizer.json'))) return readTokenizerFiles(folder)
-  const what = kind === undefined ? 'has no tokenizer' : `has a tokenizer of the kind ${String(kind)} (${String(pattern)}), which is not read from GGUF`
+  const what =
+    kind === undefined
+      ? 'has no tokenizer'
+      : `has a tokenizer of the kind ${String(kind)} (${String(pattern)}), which is not read from GGUF`
   throw new EspalierError('not-found', `${file} ${what}. Place the model's tokenizer.json beside it.`, { file })
 }
 
@@ -87,7 +90,9 @@ function makeTokenizer(tokens: string[], merges: string[], types: GgufValue | un
   const typeOf = (id: number) => (Array.isArray(types) ? types[id] : 1)
   const added = tokens.flatMap((content, id) => {
     const type = typeOf(id)
-    return type === 3 || type === 4 ? [{ id, content, special: type === 3, normalized: false, single_word: false, lstrip: false, rstrip: false }] : []
+    return type === 3 || type === 4
+      ? [{ id, content, special: type === 3, normalized: false, single_word: false, lstrip: false, rstrip: false }]
+      : []
   })
   return {
     added_tokens: added,

@@ -19,7 +19,11 @@ export interface TokenizerFiles {
   endIds: number[]
 }
 
-const id = z.number().int().nonnegative().max(2 ** 24)
+const id = z
+  .number()
+  .int()
+  .nonnegative()
+  .max(2 ** 24)
 const vocabulary = z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))])
 
 const tokenizerSchema = z.looseObject({
@@ -38,7 +42,10 @@ const settingsSchema = z.looseObject({
 
 const idsSchema = z.looseObject({
   bos_token_id: id.nullish().catch(undefined),
-  eos_token_id: z.union([id.transform((one) => [one]), z.array(id)]).nullish().catch(undefined),
+  eos_token_id: z
+    .union([id.transform((one) => [one]), z.array(id)])
+    .nullish()
+    .catch(undefined),
 })
 
 /** Reads the files of a folder that concern its tokenizer. */

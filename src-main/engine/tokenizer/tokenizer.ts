@@ -78,7 +78,10 @@ function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
   try {
     return new Library(complete, settings)
   } catch (error) {
-    throw new EspalierError('invalid', `${where} cannot be used: ${reasonOf(error)}. Use a tokenizer.json of a BPE, Unigram or WordPiece model.`)
+    throw new EspalierError(
+      'invalid',
+      `${where} cannot be used: ${reasonOf(error)}. Use a tokenizer.json of a BPE, Unigram or WordPiece model.`,
+    )
   }
 }
 

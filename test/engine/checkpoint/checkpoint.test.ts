@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openCheckpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, dtypes, elementBytes } from '#engine/checkpoint/dtypes.ts'
 import { writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
-import { layOut, makeValidModel, toSafetensors, writeModelFiles } from './malformed.ts'
+import { layOut, makeValidModel, toSafetensors, writeModelFiles } from './valid-model.ts'
 
 let place = ''
 beforeAll(async () => {
@@ -17,7 +17,11 @@ async function writeTensors(name: string, tensors: { name: string; dtype: Dtype;
   const folder = join(place, name)
   await mkdir(folder)
   await writeFile(join(folder, 'config.json'), '{"model_type": "llama"}')
-  await writeSafetensors(join(folder, 'model.safetensors'), tensors.map((tensor) => ({ ...tensor, bytes: () => tensor.bytes })), { format: 'pt' })
+  await writeSafetensors(
+    join(folder, 'model.safetensors'),
+    tensors.map((tensor) => ({ ...tensor, bytes: () => tensor.bytes })),
+    { format: 'pt' },
+  )
   return folder
 }
 
@@ -45,7 +49,11 @@ describe('a folder of safetensors', () => {
     const checkpoint = await openCheckpoint(folder)
     expect(await checkpoint.readFloat32('w', { first: 2, count: 3 })).toEqual(values.slice(20_000, 50_000))
     expect(await checkpoint.readFloat32('w', { first: 6, count: 0 })).toEqual(new Float32Array(0))
-    for (const rows of [{ first: 4, count: 3 }, { first: -1, count: 2 }, { first: 0.5, count: 1 }]) {
+    for (const rows of [
+      { first: 4, count: 3 },
+      { first: -1, count: 2 },
+      { first: 0.5, count: 1 },
+    ]) {
       await expect(checkpoint.read('w', rows)).rejects.toThrow(/tensor w were asked for, it has 6/)
     }
     await expect(checkpoint.read('v')).rejects.toThrow(/no tensor v/)
@@ -59,7 +67,10 @@ describe('a folder of safetensors', () => {
     await writeFile(join(folder, 'config.json'), '{}')
     const bytes = rows * 65_536 * 4
     const file = join(folder, 'model.safetensors')
-    const start = toSafetensors({ w: { dtype: 'F32', shape: [rows, 65_536], data_offsets: [0, bytes] } }, new Uint8Array(Float32Array.of(7).buffer))
+    const start = toSafetensors(
+      { w: { dtype: 'F32', shape: [rows, 65_536], data_offsets: [0, bytes] } },
+      new Uint8Array(Float32Array.of(7).buffer),
+    )
     await writeFile(file, start)
     await truncate(file, start.length - 4 + bytes)
     const checkpoint = await openCheckpoint(folder)
@@ -114,7 +125,10 @@ describe('a folder of shards', () => {
     const snapshot = join(place, 'models--a--b', 'snapshots', 'abc')
     await writeModelFiles(blobs, makeValidModel())
     await mkdir(snapshot, { recursive: true })
-    for (const [name, blob] of [['config.json', '11'], ['model.safetensors', '22']] as const) {
+    for (const [name, blob] of [
+      ['config.json', '11'],
+      ['model.safetensors', '22'],
+    ] as const) {
       await rename(join(blobs, name), join(blobs, blob))
       await symlink(join('..', '..', 'blobs', blob), join(snapshot, name))
     }

@@ -15,7 +15,10 @@ function value(bits: number, exponentBits: number, fractionBits: number): number
   return sign * (exponent === 0 ? fraction * 2 ** (1 - bias) : (1 + fraction) * 2 ** (exponent - bias))
 }
 
-for (const [dtype, exponentBits, fractionBits] of [['F16', 5, 10], ['BF16', 8, 7]] as const) {
+for (const [dtype, exponentBits, fractionBits] of [
+  ['F16', 5, 10],
+  ['BF16', 8, 7],
+] as const) {
   describe(dtype, () => {
     const floats = toFloat32(allBytes, dtype)
 
@@ -26,7 +29,9 @@ for (const [dtype, exponentBits, fractionBits] of [['F16', 5, 10], ['BF16', 8, 7
 
     it('writes each of its values back to the same bits', () => {
       const back = new Uint16Array(fromFloat32(floats, dtype).buffer)
-      const wrong = [...all].filter((bits) => (Number.isNaN(floats[bits]) ? !Number.isNaN(value(back[bits] ?? 0, exponentBits, fractionBits)) : back[bits] !== bits))
+      const wrong = [...all].filter((bits) =>
+        Number.isNaN(floats[bits]) ? !Number.isNaN(value(back[bits] ?? 0, exponentBits, fractionBits)) : back[bits] !== bits,
+      )
       expect(wrong).toEqual([])
     })
 

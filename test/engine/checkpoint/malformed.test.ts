@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { openCheckpoint } from '#engine/checkpoint/checkpoint.ts'
-import { makeValidModel, malformedCheckpoints, malformedModels, writeModelFiles } from './malformed.ts'
+import { malformedCheckpoints, malformedModels } from './malformed.ts'
+import { makeValidModel, writeModelFiles } from './valid-model.ts'
 
 let place = ''
 beforeAll(async () => {

@@ -1,97 +1,22 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-
-/** A model folder as plain data, so that any part of it can be spoiled before it is written. */
-export interface ModelFiles {
-  config: Record<string, unknown>
-  tensors: Record<string, { dtype: string; shape: number[]; bytes: Uint8Array }>
-}
+import {
+  type Entry,
+  type Header,
+  layOut,
+  type ModelFiles,
+  makeValidModel,
+  sizes,
+  toSafetensors,
+  writeModelFiles,
+  writeParts,
+} from './valid-model.ts'
 
 /** One way in which a model folder can be broken: how to make it, and what the one error must say. */
 export interface Malformed {
   name: string
   make: (folder: string) => Promise<void>
   says: RegExp
-}
-
-const sizes = { hidden: 8, intermediate: 12, heads: 2, blocks: 2, vocabulary: 512 }
-
-/** A tiny Llama of two blocks that works: what the malformed ones are spoiled copies of. */
-export function makeValidModel(): ModelFiles {
-  const { hidden, intermediate, heads, blocks, vocabulary } = sizes
-  const tensors: ModelFiles['tensors'] = {}
-  const add = (name: string, ...shape: number[]) => {
-    tensors[name] = { dtype: 'F32', shape, bytes: makeWeights(shape.reduce((a, b) => a * b, 1), Object.keys(tensors).length) }
-  }
-  add('model.embed_tokens.weight', vocabulary, hidden)
-  for (let block = 0; block < blocks; block++) {
-    const layer = `model.layers.${block}`
-    for (const projection of ['q', 'k', 'v', 'o']) add(`${layer}.self_attn.${projection}_proj.weight`, hidden, hidden)
-    for (const projection of ['gate', 'up']) add(`${layer}.mlp.${projection}_proj.weight`, intermediate, hidden)
-    add(`${layer}.mlp.down_proj.weight`, hidden, intermediate)
-    for (const norm of ['input_layernorm', 'post_attention_layernorm']) add(`${layer}.${norm}.weight`, hidden)
-  }
-  add('model.norm.weight', hidden)
-  add('lm_head.weight', vocabulary, hidden)
-  return { config: makeConfig(hidden, intermediate, heads, blocks, vocabulary), tensors }
-}
-
-function makeConfig(hidden: number, intermediate: number, heads: number, blocks: number, vocabulary: number): Record<string, unknown> {
-  return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
-    hidden_size: hidden,
-    intermediate_size: intermediate,
-    num_hidden_layers: blocks,
-    num_attention_heads: heads,
-    num_key_value_heads: heads,
-    vocab_size: vocabulary,
-    max_position_embeddings: 64,
-    rms_norm_eps: 1e-5,
-    rope_theta: 10000,
-    hidden_act: 'silu',
-    tie_word_embeddings: false,
-    bos_token_id: 1,
-    eos_token_id: 2,
-  }
-}
-
-function makeWeights(count: number, seed: number): Uint8Array {
-  return new Uint8Array(Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed * 78.233) * 0.2).buffer)
-}
-
-type Entry = Record<string, unknown>
-type Header = Record<string, Entry>
-
-/** Lays tensors out one after the other: the header's entries and the data. */
-export function layOut(tensors: ModelFiles['tensors']): { header: Header; data: Uint8Array } {
-  const header: Header = {}
-  let begin = 0
-  for (const [name, { dtype, shape, bytes }] of Object.entries(tensors)) {
-    header[name] = { dtype, shape, data_offsets: [begin, begin + bytes.length] }
-    begin += bytes.length
-  }
-  return { header, data: Buffer.concat(Object.values(tensors).map(({ bytes }) => bytes)) }
-}
-
-/** The bytes of a safetensors file with any header, sensible or not. */
-export function toSafetensors(header: unknown, data: Uint8Array, headerLength?: bigint): Buffer {
-  const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header))
-  const length = Buffer.alloc(8)
-  length.writeBigUInt64LE(headerLength ?? BigInt(text.length))
-  return Buffer.concat([length, text, data])
-}
-
-/** Writes a model folder with one safetensors file. */
-export async function writeModelFiles(folder: string, { config, tensors }: ModelFiles): Promise<void> {
-  const { header, data } = layOut(tensors)
-  await writeParts(folder, config, toSafetensors(header, data))
-}
-
-async function writeParts(folder: string, config: unknown, safetensors: Uint8Array): Promise<void> {
-  await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, 'config.json'), typeof config === 'string' ? config : JSON.stringify(config))
-  await writeFile(join(folder, 'model.safetensors'), safetensors)
 }
 
 /** Writes the valid model with its header or its data changed; `change` may give another header altogether. */
@@ -104,12 +29,13 @@ function spoilHeader(change: (header: Header, data: Uint8Array) => unknown): Mal
   }
 }
 
-/** Writes the valid model with the bytes of its safetensors file changed. */
-function spoilBytes(change: (bytes: Buffer) => Uint8Array): Malformed['make'] {
+/** Writes the valid model with the bytes of its safetensors file changed in place, or others instead. */
+function spoilBytes(change: (bytes: Buffer) => Uint8Array | undefined): Malformed['make'] {
   return async (folder) => {
     const { config, tensors } = makeValidModel()
     const { header, data } = layOut(tensors)
-    await writeParts(folder, config, change(toSafetensors(header, data)))
+    const bytes = toSafetensors(header, data)
+    await writeParts(folder, config, change(bytes) ?? bytes)
   }
 }
 
@@ -151,7 +77,7 @@ function replaceEntry(name: string, change: Entry): Malformed['make'] {
 /** Moves both ends of the last tensor's range. */
 function moveLast(begin: number, end: number): Malformed['make'] {
   return spoilHeader((header) => {
-    const [first, last] = header[head]?.data_offsets as [number, number]
+    const [first = 0, last = 0] = (header[head]?.data_offsets ?? []) as number[]
     header[head] = { ...header[head], data_offsets: [first + begin, last + end] }
   })
 }
@@ -162,21 +88,25 @@ export const malformedCheckpoints: Malformed[] = [
   { name: 'a file shorter than eight bytes', make: spoilBytes((bytes) => bytes.subarray(0, 7)), says: /7 bytes long/ },
   { name: 'a file cut inside its header', make: spoilBytes((bytes) => bytes.subarray(0, 100)), says: /100 bytes long.*cut off/ },
   { name: 'a file cut inside its data', make: spoilBytes((bytes) => bytes.subarray(0, bytes.length - 1)), says: /cut off/ },
-  { name: 'bytes after the last tensor', make: spoilBytes((bytes) => Buffer.concat([bytes, Buffer.alloc(3)])), says: /3 bytes after its last/ },
+  {
+    name: 'bytes after the last tensor',
+    make: spoilBytes((bytes) => Buffer.concat([bytes, Buffer.alloc(3)])),
+    says: /3 bytes after its last/,
+  },
   {
     name: 'a header longer than the file',
-    make: spoilBytes((bytes) => (bytes.writeBigUInt64LE(90_000_000n), bytes)),
+    make: spoilBytes((bytes) => void bytes.writeBigUInt64LE(90_000_000n)),
     says: /header of 90000000 bytes/,
   },
   {
     name: 'a header of eight exabytes',
-    make: spoilBytes((bytes) => (bytes.writeBigUInt64LE(0x7fffffffffffffffn), bytes)),
+    make: spoilBytes((bytes) => void bytes.writeBigUInt64LE(0x7fffffffffffffffn)),
     says: /at most 100000000/,
   },
-  { name: 'a header of no bytes', make: spoilBytes((bytes) => (bytes.writeBigUInt64LE(0n), bytes)), says: /header of 0 bytes/ },
+  { name: 'a header of no bytes', make: spoilBytes((bytes) => void bytes.writeBigUInt64LE(0n)), says: /header of 0 bytes/ },
   { name: 'a header that is not JSON', make: spoilHeader(() => '{"a": '), says: /not JSON/ },
   { name: 'a header that is an array', make: spoilHeader(() => '[1, 2]'), says: /array of 2/ },
-  { name: 'a header that is not UTF-8', make: spoilBytes((bytes) => (bytes.fill(0xff, 20, 24), bytes)), says: /not UTF-8/ },
+  { name: 'a header that is not UTF-8', make: spoilBytes((bytes) => void bytes.fill(0xff, 20, 24)), says: /not UTF-8/ },
   {
     name: 'a tensor named twice',
     make: spoilHeader((header) => JSON.stringify(header).replace(/}$/, `,"${norm}":${JSON.stringify(header[norm])}}`)),
@@ -219,7 +149,11 @@ export const malformedCheckpoints: Malformed[] = [
   },
   { name: 'an index that is not JSON', make: spoilIndex(() => 'weight_map'), says: /index.json is not JSON/ },
   { name: 'an index without a map', make: spoilIndex(() => ({ metadata: {} })), says: /needs an object weight_map/ },
-  { name: 'an index that names a folder above', make: spoilIndex(mapTo('../model.safetensors')), says: /"..\/model.safetensors"; only a plain/ },
+  {
+    name: 'an index that names a folder above',
+    make: spoilIndex(mapTo('../model.safetensors')),
+    says: /"..\/model.safetensors"; only a plain/,
+  },
   { name: 'an index that names an absolute path', make: spoilIndex(mapTo('/etc/passwd')), says: /"\/etc\/passwd"; only a plain/ },
   { name: 'an index that names a path with backslashes', make: spoilIndex(mapTo('..\\..\\secret')), says: /only a plain/ },
   { name: 'an index that names a drive', make: spoilIndex(mapTo('C:model.safetensors')), says: /only a plain/ },
@@ -266,16 +200,28 @@ export const malformedCheckpoints: Malformed[] = [
     says: /no config.json/,
   },
   { name: 'a config that is not JSON', make: (folder) => writeParts(folder, "{'a': 1}", Buffer.alloc(0)), says: /config.json is not JSON/ },
-  { name: 'a config that is an array', make: (folder) => writeParts(folder, '[]', Buffer.alloc(0)), says: /config.json must hold a JSON object/ },
+  {
+    name: 'a config that is an array',
+    make: (folder) => writeParts(folder, '[]', Buffer.alloc(0)),
+    says: /config.json must hold a JSON object/,
+  },
 ]
 
 /** Folders whose files are sound one by one, but that are no model: the reader of checkpoints takes them, the model must not. */
 export const malformedModels: Malformed[] = [
   { name: 'a config without hidden_size', make: spoilModel(({ config }) => delete config.hidden_size), says: /hidden_size/ },
-  { name: 'a config with text for a number', make: spoilModel(({ config }) => (config.num_attention_heads = 'two')), says: /num_attention_heads/ },
+  {
+    name: 'a config with text for a number',
+    make: spoilModel(({ config }) => (config.num_attention_heads = 'two')),
+    says: /num_attention_heads/,
+  },
   { name: 'a config without a family', make: spoilModel(({ config }) => delete config.model_type), says: /model_type/ },
   { name: 'an unknown family', make: spoilModel(({ config }) => (config.model_type = 'frobnicate')), says: /frobnicate/ },
-  { name: 'a missing tensor', make: spoilModel(({ tensors }) => delete tensors['model.layers.1.mlp.up_proj.weight']), says: /layers.1.mlp.up_proj/ },
+  {
+    name: 'a missing tensor',
+    make: spoilModel(({ tensors }) => delete tensors['model.layers.1.mlp.up_proj.weight']),
+    says: /layers.1.mlp.up_proj/,
+  },
   {
     name: 'a tensor of another shape',
     make: spoilModel(({ tensors }) => {

@@ -30,7 +30,9 @@ async function killHalfWay(target: string, replace: boolean): Promise<string[]> 
       console.log('half')
       await new Promise((resolve) => setTimeout(resolve, 60_000))
     }, { replace: ${replace} })`
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], { cwd: fileURLToPath(new URL('../../..', import.meta.url)) })
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    cwd: fileURLToPath(new URL('../../..', import.meta.url)),
+  })
   await new Promise((resolve, reject) => {
     child.stdout.once('data', resolve)
     child.once('exit', () => reject(new Error('The save ended by itself.')))

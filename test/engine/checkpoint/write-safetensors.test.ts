@@ -17,7 +17,12 @@ function tensor(name: string, dtype: TensorToWrite['dtype'], shape: number[], by
 describe('writeSafetensors', () => {
   it('aligns the header to 8 bytes and every tensor to its element size', async () => {
     const file = join(place, 'aligned.safetensors')
-    await writeSafetensors(file, [tensor('a', 'U8', [3], 3), tensor('b', 'BF16', [5], 10), tensor('c', 'F64', [1], 8), tensor('d', 'F32', [1], 4)])
+    await writeSafetensors(file, [
+      tensor('a', 'U8', [3], 3),
+      tensor('b', 'BF16', [5], 10),
+      tensor('c', 'F64', [1], 8),
+      tensor('d', 'F32', [1], 4),
+    ])
     const bytes = await readFile(file)
     const length = Number(bytes.readBigUInt64LE(0))
     expect(length % 8).toBe(0)

@@ -126,7 +126,11 @@ describe('broken data', () => {
     ['text that is not UTF-8', () => write('latin.txt', Buffer.from('caf\xe9 au lait', 'latin1')), /not UTF-8/],
     ['text that ends inside a character', () => write('half.txt', Buffer.from('é').subarray(0, 1)), /not UTF-8/],
     ['a line that is not JSON', () => write('line.jsonl', '{"text": "a"}\n\n{"text": "b"'), /Line 3 of .* is not JSON/],
-    ['a line without text', () => write('field.jsonl', '{"text": "a"}\n{"body": "b"}'), /Line 2 of .* no field text or content; its fields are body/],
+    [
+      'a line without text',
+      () => write('field.jsonl', '{"text": "a"}\n{"body": "b"}'),
+      /Line 2 of .* no field text or content; its fields are body/,
+    ],
     ['a line whose text is a number', () => write('number.jsonl', '{"text": 5}'), /Line 1 of .* has 5 as text/],
     ['a line that is a number', () => write('bare.jsonl', '5'), /Line 1 of .* is 5/],
     ['an empty JSON file', () => write('empty.json', ' \n'), /is empty/],
@@ -141,9 +145,17 @@ describe('broken data', () => {
     ['Arrow of no bytes', () => write('empty.arrow', ''), /cut off or no Arrow file/],
     ['Arrow whose middle is garbage', () => write('garbage.arrow', Buffer.from(`${'x'.repeat(400)}ARROW1`)), /no readable Arrow/],
     ['Arrow without text', () => write('ints.arrow', tableToIPC(tableFromArrays({ a: [1, 2] }), 'stream')), /its columns are a/],
-    ['Arrow whose text is numbers', () => write('numbers.arrow', tableToIPC(tableFromArrays({ text: [1, 2] }), 'stream')), /has a number in column text/],
+    [
+      'Arrow whose text is numbers',
+      () => write('numbers.arrow', tableToIPC(tableFromArrays({ text: [1, 2] }), 'stream')),
+      /has a number in column text/,
+    ],
     ['an empty folder', async () => (await mkdir(join(place, 'empty'), { recursive: true })) ?? join(place, 'empty'), /has no data/],
-    ['a saved folder that lacks a file', () => saved('lacks', (folder) => rm(join(folder, 'data-00001-of-00002.arrow'))), /lacks data-00001/],
+    [
+      'a saved folder that lacks a file',
+      () => saved('lacks', (folder) => rm(join(folder, 'data-00001-of-00002.arrow'))),
+      /lacks data-00001/,
+    ],
     [
       'a saved folder whose file links out of it',
       () =>
@@ -153,9 +165,24 @@ describe('broken data', () => {
         }),
       /is a link to/,
     ],
-    ['a saved folder whose state names a path', () => saved('path', (folder) => writeFile(join(folder, 'state.json'), '{"_data_files": [{"filename": "../a.arrow"}, {"filename": "data-00000-of-00002.arrow"}]}')), /lacks \.\.\/a\.arrow/],
-    ['a saved folder whose state is broken', () => saved('state', (folder) => appendFile(join(folder, 'state.json'), '}')), /state.json is not JSON/],
-    ['a folder of splits', () => saved('splits', (folder) => writeFile(join(folder, 'dataset_dict.json'), '{"splits": ["train", "test"]}')), /several splits.*train, .*test\./],
+    [
+      'a saved folder whose state names a path',
+      () =>
+        saved('path', (folder) =>
+          writeFile(join(folder, 'state.json'), '{"_data_files": [{"filename": "../a.arrow"}, {"filename": "data-00000-of-00002.arrow"}]}'),
+        ),
+      /lacks \.\.\/a\.arrow/,
+    ],
+    [
+      'a saved folder whose state is broken',
+      () => saved('state', (folder) => appendFile(join(folder, 'state.json'), '}')),
+      /state.json is not JSON/,
+    ],
+    [
+      'a folder of splits',
+      () => saved('splits', (folder) => writeFile(join(folder, 'dataset_dict.json'), '{"splits": ["train", "test"]}')),
+      /several splits.*train, .*test\./,
+    ],
   ]
   for (const [name, make, says] of cases) {
     it(`gives one error that says what is wrong: ${name}`, async () => {

@@ -40,7 +40,10 @@ describe('the windows of a text', () => {
   it('are those of the reference', async () => {
     for (const name of ['test', 'valid']) {
       const expected = JSON.parse(await readFile(join(fixtures, `texts/wikitext-2-${name}.windows.json`), 'utf8')) as number[][]
-      const { windows } = await readWindows(join(fixtures, `texts/wikitext-2-${name}.txt`), tokenizer, { sequenceLength: 256, maxWindows: 16 })
+      const { windows } = await readWindows(join(fixtures, `texts/wikitext-2-${name}.txt`), tokenizer, {
+        sequenceLength: 256,
+        maxWindows: 16,
+      })
       expect(windows.map((window) => [...window])).toEqual(expected)
     }
   })
@@ -101,7 +104,11 @@ describe('the windows of a text', () => {
 
 describe('token ids in a JSON file', () => {
   it('are windows as they stand when they are arrays', async () => {
-    const file = await write('ids.json', [[5, 6, 7], [8, 9, 10], [11, 12, 13]])
+    const file = await write('ids.json', [
+      [5, 6, 7],
+      [8, 9, 10],
+      [11, 12, 13],
+    ])
     const { windows, tokens } = await readWindows(file, undefined, { sequenceLength: 2048, maxWindows: 2 })
     expect(windows).toEqual([Int32Array.of(5, 6, 7), Int32Array.of(8, 9, 10)])
     expect(tokens).toBe(6)
@@ -114,8 +121,13 @@ describe('token ids in a JSON file', () => {
 
   it('must be whole numbers from 0', async () => {
     for (const [i, id] of [-1, 1.5, '7', null, 2 ** 31, [3]].entries()) {
-      const file = await write(`bad-${i}.json`, [[1, 2], [3, id]])
-      await expect(readWindows(file, undefined, { sequenceLength: 2 })).rejects.toThrow(/Window 1 of .* has the token id .*whole numbers from 0/)
+      const file = await write(`bad-${i}.json`, [
+        [1, 2],
+        [3, id],
+      ])
+      await expect(readWindows(file, undefined, { sequenceLength: 2 })).rejects.toThrow(
+        /Window 1 of .* has the token id .*whole numbers from 0/,
+      )
     }
     await expect(readWindows(await write('one.json', [[1]]), undefined, { sequenceLength: 2 })).rejects.toThrow(/at least 2/)
   })

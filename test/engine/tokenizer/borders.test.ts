@@ -17,16 +17,32 @@ const split = { type: 'Split', pattern: { Regex: llamaPattern }, behavior: 'Isol
 const bytes = { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
 
 const kinds: Record<string, Json> = {
-  'SentencePiece': sentencePiece,
+  SentencePiece: sentencePiece,
   'byte-level': makeByteLevel(merges),
-  'byte-level with a space in front': makeByteLevel(merges, { pre_tokenizer: { type: 'ByteLevel', add_prefix_space: true, use_regex: true } }),
+  'byte-level with a space in front': makeByteLevel(merges, {
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: true, use_regex: true },
+  }),
   'byte-level with the pattern of Llama 3': makeByteLevel(merges, { pre_tokenizer: { type: 'Sequence', pretokenizers: [split, bytes] } }),
   'byte-level, normalized': makeByteLevel(merges, { normalizer: { type: 'NFC' } }),
 }
 
 /** Text made of all that can go wrong at a border, the same on every run. */
 function makeNasty(length: number): string {
-  const parts = [...'aé ñ\n\r\t.,"!09日😀▁\u0301\u200d', ' ', ' the', " it's", '  in ', '<s>', ' </s> ', '<|end|>', 'word ', '\n\n', ' A B', 'Isn’t ', ' x y']
+  const parts = [
+    ...'aé ñ\n\r\t.,"!09日😀▁\u0301\u200d',
+    ' ',
+    ' the',
+    " it's",
+    '  in ',
+    '<s>',
+    ' </s> ',
+    '<|end|>',
+    'word ',
+    '\n\n',
+    ' A B',
+    'Isn’t ',
+    ' x y',
+  ]
   let state = 7
   return Array.from({ length }, () => {
     state = (state * 48271) % 2147483647

@@ -10,7 +10,7 @@ let place = ''
 const tokenizers: Record<string, Tokenizer> = {}
 beforeAll(async () => {
   place = await mkdtemp(join(tmpdir(), 'text-stream-'))
-  tokenizers['SentencePiece'] = await openTokenizer(join(import.meta.dirname, '../../fixtures/stories260k'))
+  tokenizers.SentencePiece = await openTokenizer(join(import.meta.dirname, '../../fixtures/stories260k'))
   // Merges that end inside a character, as those of large vocabularies do.
   const merges = ['Ġ ð', 'ð Ł', 'Ġð Ł', 'ĺ Ģ', 'Ģ ð']
   tokenizers['byte-level'] = await openTokenizer(await writeTokenizer(place, { 'tokenizer.json': makeByteLevel(merges) }))

@@ -1,4 +1,4 @@
-import { readFile, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -67,7 +67,10 @@ describe('a chat template', () => {
   it('is taken from its own file or by name where there are several', async () => {
     const own = await writeTokenizer(join(place, 'own'), { ...base, 'chat_template.jinja': 'own' })
     expect((await openTokenizer(own)).chat(messages)).toBe('own')
-    const several = [{ name: 'tools', template: 'a' }, { name: 'default', template: 'b' }]
+    const several = [
+      { name: 'tools', template: 'a' },
+      { name: 'default', template: 'b' },
+    ]
     const named = await writeTokenizer(join(place, 'named'), { ...base, 'tokenizer_config.json': { chat_template: several } })
     expect((await openTokenizer(named)).chat(messages)).toBe('b')
   })
@@ -103,7 +106,11 @@ describe('a broken tokenizer', () => {
     ['an unknown kind', { 'tokenizer.json': { model: { type: 'Guess', vocab: { a: 0 } } } }, /not usable at model.type/],
     ['no merges', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 } } } }, /cannot be used/],
     ['broken settings', { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': '[]' }, /must hold a JSON object/],
-    ['an end token that is a number', { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': { eos_token: 3 } }, /not usable at eos_token/],
+    [
+      'an end token that is a number',
+      { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': { eos_token: 3 } },
+      /not usable at eos_token/,
+    ],
   ]
   for (const [name, files, says] of cases) {
     it(`gives one error that says what is wrong: ${name}`, async () => {

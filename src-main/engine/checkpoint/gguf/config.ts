@@ -1,7 +1,7 @@
 import type { GgufFamily } from './families.ts'
 import type { GgufHeader } from './header.ts'
 import type { Metadata } from './metadata.ts'
-import { readScaling, type RotaryFactors } from './rotary-scaling.ts'
+import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
 
 /** The config.json that transformers would have for a GGUF file of a known family. */
 export function makeConfig(family: GgufFamily, metadata: Metadata, header: GgufHeader, factors: RotaryFactors): Record<string, unknown> {
@@ -10,7 +10,8 @@ export function makeConfig(family: GgufFamily, metadata: Metadata, header: GgufH
   const headSize = metadata.optionalNumber('attention.key_length') ?? hidden / heads
   const rotary = metadata.optionalNumber('rope.dimension_count') ?? headSize
   const window = metadata.optionalNumber('attention.sliding_window')
-  if (!Number.isInteger(headSize) || headSize < 2 || headSize % 2 !== 0) throw new Error(`its head size is ${headSize}, an even number is needed`)
+  if (!Number.isInteger(headSize) || headSize < 2 || headSize % 2 !== 0)
+    throw new Error(`its head size is ${headSize}, an even number is needed`)
   const has = (name: string) => header.tensors.has(name)
   return {
     model_type: family.modelType,

@@ -89,7 +89,12 @@ function readTensor(cursor: Cursor): Omit<GgufTensor, 'begin'> & { offset: numbe
   return { name, type, shape: sizes.reverse(), bytes, offset: cursor.u64() }
 }
 
-function placeTensors(stored: ReturnType<typeof readTensor>[], start: number, alignment: number, fileBytes: number): Map<string, GgufTensor> {
+function placeTensors(
+  stored: ReturnType<typeof readTensor>[],
+  start: number,
+  alignment: number,
+  fileBytes: number,
+): Map<string, GgufTensor> {
   const tensors = new Map<string, GgufTensor>()
   let expected = start
   for (const { offset, ...tensor } of stored.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)) {

@@ -97,7 +97,8 @@ class GgufCheckpoint implements Checkpoint {
 
   #place(name: string): Place {
     const place = this.#places.get(name)
-    if (!place) throw new EspalierError('invalid', `${this.path} has no tensor ${name}. It has ${this.tensors.size} others.`, { tensor: name })
+    if (!place)
+      throw new EspalierError('invalid', `${this.path} has no tensor ${name}. It has ${this.tensors.size} others.`, { tensor: name })
     return place
   }
 

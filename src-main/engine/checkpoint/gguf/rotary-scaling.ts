@@ -16,12 +16,16 @@ export function readScaling(metadata: Metadata, factors: RotaryFactors, rotarySi
   const trained = original ? { original_max_position_embeddings: original } : {}
   if (factors.frequencies) return { rope_scaling: describeFrequencies(factors.frequencies, metadata, rotarySize) }
   if (factors.short && factors.long) {
-    return { rope_scaling: { type: 'longrope', short_factor: listFactors(factors.short), long_factor: listFactors(factors.long) }, ...trained }
+    return {
+      rope_scaling: { type: 'longrope', short_factor: listFactors(factors.short), long_factor: listFactors(factors.long) },
+      ...trained,
+    }
   }
   const type = metadata.text('rope.scaling.type') ?? 'none'
   const factor = metadata.optionalNumber('rope.scaling.factor')
   if (type === 'none' || factor === undefined) return {}
-  if (type !== 'linear' && type !== 'yarn') throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are read`)
+  if (type !== 'linear' && type !== 'yarn')
+    throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are read`)
   return { rope_scaling: { rope_type: type, factor, ...trained } }
 }
 
@@ -39,7 +43,13 @@ function describeFrequencies(factors: Float32Array, metadata: Metadata, rotarySi
   })
   if (agree) return { rope_type: 'llama3', factor, ...llama3 }
   const list = listFactors(factors)
-  return { rope_type: 'longrope', short_factor: list, long_factor: list, attention_factor: 1, original_max_position_embeddings: metadata.number('context_length') }
+  return {
+    rope_type: 'longrope',
+    short_factor: list,
+    long_factor: list,
+    attention_factor: 1,
+    original_max_position_embeddings: metadata.number('context_length'),
+  }
 }
 
 function listFactors(factors: Float32Array): number[] {

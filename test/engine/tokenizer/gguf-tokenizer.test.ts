@@ -1,0 +1,74 @@
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type Entry, integers, makeGguf, text, texts, u32 } from '../checkpoint/gguf/make-gguf.ts'
+import { makeByteLevel, writeTokenizer } from './make-tokenizer.ts'
+
+let place = ''
+beforeAll(async () => {
+  place = await mkdtemp(join(tmpdir(), 'gguf-tokenizer-'))
+})
+afterAll(() => rm(place, { recursive: true }))
+
+const merges = ['Ġ t', 'Ġt h', 'Ġth e', 'i n', '1 2', '12 3', '4 5']
+const { model } = makeByteLevel(merges) as { model: { vocab: Record<string, number> } }
+const tokens = Object.entries(model.vocab)
+  .sort(([, a], [, b]) => a - b)
+  .map(([token]) => token)
+
+const metadata: Record<string, Entry> = {
+  'general.architecture': text('llama'),
+  'tokenizer.ggml.model': text('gpt2'),
+  'tokenizer.ggml.pre': text('gpt-2'),
+  'tokenizer.ggml.tokens': texts(tokens),
+  'tokenizer.ggml.token_type': integers(tokens.map((_, id) => (id === 0 ? 3 : 1))),
+  'tokenizer.ggml.merges': texts(merges),
+  'tokenizer.ggml.bos_token_id': u32(0),
+  'tokenizer.ggml.eos_token_id': u32(0),
+  'tokenizer.ggml.eot_token_id': u32(5),
+  'tokenizer.chat_template': text('{{ bos_token }}{{ messages[0].content }}'),
+}
+
+async function write(name: string, more: Record<string, Entry> = {}): Promise<string> {
+  await mkdir(join(place, name), { recursive: true })
+  const file = join(place, name, 'model.gguf')
+  await writeFile(file, makeGguf({ metadata: { ...metadata, ...more }, tensors: [] }))
+  return file
+}
+
+describe('the tokenizer of a GGUF file', () => {
+  it('gives the same ids as the tokenizer.json it was made from', async () => {
+    const folder = await writeTokenizer(join(place, 'folder'), { 'tokenizer.json': makeByteLevel(merges) })
+    const [inside, beside] = [await openTokenizer(await write('same')), await openTokenizer(folder)]
+    for (const sample of ['the thing in the 12345', ' naïve 日本 😀\n\n  x', 'end<|end|> the']) {
+      expect(inside.encode(sample)).toEqual(beside.encode(sample))
+      expect(inside.decode(inside.encode(sample))).toBe(sample)
+    }
+    expect(inside).toMatchObject({ size: tokens.length, beginId: 0, endIds: [0, 5] })
+    expect(inside.chat([{ role: 'user', content: 'Hi' }])).toBe('<|end|>Hi')
+  })
+
+  it('splits digits as its pattern says', async () => {
+    const count = async (pattern: string) =>
+      (await openTokenizer(await write(pattern, { 'tokenizer.ggml.pre': text(pattern) }))).encode('12345').length
+    expect([await count('gpt-2'), await count('llama-bpe'), await count('qwen2'), await count('smollm')]).toEqual([2, 2, 5, 5])
+  })
+
+  it('of an unknown pattern or kind is asked for, or taken from beside the file', async () => {
+    await expect(openTokenizer(await write('unknown', { 'tokenizer.ggml.pre': text('tekken') }))).rejects.toThrow(
+      /kind gpt2 \(tekken\).*Place the model's tokenizer.json/,
+    )
+    const file = await write('sentencepiece', { 'tokenizer.ggml.model': text('llama') })
+    await expect(openTokenizer(file)).rejects.toThrow(/kind llama/)
+    await copyFile(join(import.meta.dirname, '../../fixtures/stories260k/tokenizer.json'), join(place, 'sentencepiece', 'tokenizer.json'))
+    expect((await openTokenizer(file)).size).toBe(512)
+  })
+
+  it('that lacks its lists is one error', async () => {
+    await expect(openTokenizer(await write('lists', { 'tokenizer.ggml.merges': u32(3) }))).rejects.toThrow(
+      /lacks the list tokenizer.ggml.merges/,
+    )
+  })
+})
