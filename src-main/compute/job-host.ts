@@ -1,8 +1,11 @@
 import type { ComputeTask } from '#contract/compute-messages.ts'
+import type { FetchHubFile } from '#contract/hub-file.ts'
 
 /** What a job in the compute process can ask of the main side. */
 export interface JobHost {
   steps: { get(name: string): Promise<unknown | undefined>; put(name: string, value: unknown): Promise<void> }
+  /** Downloads go through the main side, which has the token and the cache. */
+  fetchFile: FetchHubFile
   emit(event: unknown): void
   signal: AbortSignal
   /** Aborts when one column of a generation is stopped, or all of it. */

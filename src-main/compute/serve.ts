@@ -34,6 +34,9 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
       signal: job.all.signal,
       columnSignal: (column) => AbortSignal.any([job.all.signal, controllerOf(job, column).signal]),
       emit: (event) => send({ type: 'event', job: job.number, event }),
+      async fetchFile(file) {
+        return (await ask((number) => ({ type: 'fetch file', job: job.number, asked: number, file }))) as string
+      },
       steps: {
         get: (name) => ask((number) => ({ type: 'get step', job: job.number, asked: number, name })),
         async put(name, value) {
@@ -58,12 +61,12 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
     }
   }
 
-  function answer(message: Extract<ToCompute, { type: 'step found' | 'step written' }>): void {
+  function answer(message: Exclude<ToCompute, { type: 'start' | 'cancel' }>): void {
     const question = questions.get(message.asked)
     questions.delete(message.asked)
-    if (message.type === 'step found') question?.resolve(message.found ? message.value : undefined)
-    else if (message.error) question?.reject(new EspalierError(message.error.code, message.error.message, message.error.details))
-    else question?.resolve(undefined)
+    if (message.type === 'refused') question?.reject(new EspalierError(message.error.code, message.error.message, message.error.details))
+    else if (message.type === 'step found') question?.resolve(message.found ? message.value : undefined)
+    else question?.resolve(message.type === 'file fetched' ? message.path : undefined)
   }
 
   process.on('message', (raw) => {

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { errorCodes } from './errors.ts'
 import { generationRequest } from './generation.ts'
+import { hubFile } from './hub-file.ts'
 import { plan } from './plan.ts'
 import { backendName, runRequest } from './run-request.ts'
 
@@ -14,7 +15,7 @@ export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),
   z.object({ kind: z.literal('preview'), requests: z.array(runRequest) }),
-  z.object({ kind: z.literal('save'), model: z.string(), plan: plan.nullable(), folder: z.string(), format: z.string(), memoryBytes: z.number().optional() }),
+  z.object({ kind: z.literal('save'), model: z.string(), plan: plan.nullable(), method: z.string(), folder: z.string(), format: z.string(), memoryBytes: z.number().optional() }),
   z.object({ kind: z.literal('probe') }),
   z.object({ kind: z.literal('self-test'), backend: backendName }),
 ])
@@ -23,12 +24,14 @@ const job = z.number().int()
 const asked = z.number().int()
 export const errorMessage = z.object({ code: z.enum(errorCodes), message: z.string(), details: z.record(z.string(), z.unknown()).optional() })
 
-/** From the main side to the compute process. `step` answers carry the number of the question. */
+/** From the main side to the compute process. Answers carry the number of the question. */
 export const toCompute = z.discriminatedUnion('type', [
   z.object({ type: z.literal('start'), job, task: computeTask }),
   z.object({ type: z.literal('cancel'), job, column: z.number().int().optional() }),
   z.object({ type: z.literal('step found'), job, asked, found: z.boolean(), value: z.unknown().optional() }),
-  z.object({ type: z.literal('step written'), job, asked, error: errorMessage.optional() }),
+  z.object({ type: z.literal('step written'), job, asked }),
+  z.object({ type: z.literal('file fetched'), job, asked, path: z.string() }),
+  z.object({ type: z.literal('refused'), job, asked, error: errorMessage }),
 ])
 
 /** From the compute process to the main side. */
@@ -38,6 +41,7 @@ export const fromCompute = z.discriminatedUnion('type', [
   z.object({ type: z.literal('event'), job, event: z.unknown() }),
   z.object({ type: z.literal('get step'), job, asked, name: z.string() }),
   z.object({ type: z.literal('put step'), job, asked, name: z.string(), value: z.unknown() }),
+  z.object({ type: z.literal('fetch file'), job, asked, file: hubFile }),
   z.object({ type: z.literal('result'), job, value: z.unknown() }),
   z.object({ type: z.literal('error'), job, error: errorMessage }),
 ])

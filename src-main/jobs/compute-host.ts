@@ -1,5 +1,7 @@
 import { type ComputeTask, type FromCompute, toCompute } from '#contract/compute-messages.ts'
+import type { BackendName } from '#contract/run-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { HubFile } from '#contract/hub-file.ts'
 import type { DeviceState } from '#contract/queue.ts'
 import { type ComputeCommand, type ComputeProcess, startComputeProcess } from './compute-process.ts'
 import { explainError } from './explain-exit.ts'
@@ -31,6 +33,8 @@ export interface JobSide {
   onOutput?(chunk: string): void
   getStep?(name: string): { value: unknown } | undefined
   putStep?(name: string, value: unknown): void
+  /** Gives the path of a file of the hub; stops when the job is cancelled. */
+  fetchFile?(file: HubFile, signal: AbortSignal): Promise<string>
 }
 
 export interface Job {
@@ -43,8 +47,13 @@ interface Current {
   number: number
   side: JobSide
   cancelled: boolean
+  /** Stops what the main side does for the job. */
+  cancelling: AbortController
   settle(outcome: { value: unknown } | { error: EspalierError }): void
 }
+
+type Question = Extract<FromCompute, { type: 'get step' | 'put step' | 'fetch file' }>
+type Answer = { type: 'step found'; found: boolean; value?: unknown } | { type: 'step written' } | { type: 'file fetched'; path: string }
 
 export type ComputeHost = ReturnType<typeof computeHost>
 
@@ -62,6 +71,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
   let tail: Promise<unknown> = Promise.resolve()
   let idle: NodeJS.Timeout | undefined
   let generation = 0
+  let backend: BackendName | undefined
   let gone: Promise<void> = Promise.resolve()
 
   function become(next: DeviceState['status'], why: string | null = problem): void {
@@ -77,6 +87,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
     if (deaths >= breakerLimit) throw new EspalierError('internal', `The compute process ended ${deaths} times in a row and is not started again. ${problem ?? ''}`.trim())
     become('starting')
     const mine = ++generation
+    backend = undefined
     let left = () => {}
     gone = new Promise((resolve) => {
       left = resolve
@@ -116,27 +127,18 @@ export function computeHost({ command, environment, timings: changed, onChange =
     if (message.type === 'alive' || message.type === 'ready' || current?.number !== message.job) return
     const { side, settle } = current
     if (message.type === 'event') side.onEvent?.(message.event)
-    else if (message.type === 'get step') answerGet(message, side)
-    else if (message.type === 'put step') answerPut(message, side)
     else if (message.type === 'result') settle({ value: message.value })
-    else settle({ error: explainError(message.error) })
+    else if (message.type === 'error') settle({ error: explainError(message.error) })
+    else void answer(message, current)
   }
 
-  function answerGet({ job, asked, name }: Extract<FromCompute, { type: 'get step' }>, side: JobSide): void {
+  /** What a job asks is answered, or refused with the reason; the job waits for it. */
+  async function answer(question: Question, { side, cancelling }: Current): Promise<void> {
+    const { job, asked } = question
     try {
-      const step = side.getStep?.(name)
-      child?.send({ type: 'step found', job, asked, found: step !== undefined, value: step?.value })
+      child?.send({ job, asked, ...(await answerTo(question, side, cancelling.signal)) })
     } catch (thrown) {
-      child?.send({ type: 'step written', job, asked, error: toErrorMessage(thrown) })
-    }
-  }
-
-  function answerPut({ job, asked, name, value }: Extract<FromCompute, { type: 'put step' }>, side: JobSide): void {
-    try {
-      side.putStep?.(name, value)
-      child?.send({ type: 'step written', job, asked })
-    } catch (thrown) {
-      child?.send({ type: 'step written', job, asked, error: toErrorMessage(thrown) })
+      child?.send({ type: 'refused', job, asked, error: toErrorMessage(thrown) })
     }
   }
 
@@ -151,12 +153,16 @@ export function computeHost({ command, environment, timings: changed, onChange =
     clearTimeout(idle)
     if (closing.signal.aborted || isCancelled()) throw new EspalierError('cancelled', 'Cancelled.')
     try {
+      const wanted = backendOf(task)
+      // A process keeps its first backend, so another one needs another process.
+      if (child && wanted !== undefined && backend !== undefined && wanted !== backend) stopProcess()
       const target = await ready()
+      backend = wanted ?? backend
       if (isCancelled()) throw new EspalierError('cancelled', 'Cancelled.')
       become('busy')
       heardAt = Date.now()
       const value = await new Promise<unknown>((resolve, reject) => {
-        current = { number, side, cancelled: false, settle: (outcome) => ('error' in outcome ? reject(outcome.error) : resolve(outcome.value)) }
+        current = { number, side, cancelled: false, cancelling: new AbortController(), settle: (outcome) => ('error' in outcome ? reject(outcome.error) : resolve(outcome.value)) }
         onStart(current)
         target.send(toCompute.parse({ type: 'start', job: number, task }))
       })
@@ -212,6 +218,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
           child?.send({ type: 'cancel', job: number, ...(column === undefined ? {} : { column }) })
           if (column !== undefined || running.cancelled) return
           running.cancelled = true
+          running.cancelling.abort(new EspalierError('cancelled', 'Cancelled.'))
           const stopped = running
           setTimeout(() => current === stopped && child?.kill(), timings.graceMilliseconds).unref()
         },
@@ -231,4 +238,24 @@ export function computeHost({ command, environment, timings: changed, onChange =
       await gone
     },
   }
+}
+
+async function answerTo(question: Question, side: JobSide, signal: AbortSignal): Promise<Answer> {
+  if (question.type === 'get step') {
+    const step = side.getStep?.(question.name)
+    return { type: 'step found', found: step !== undefined, value: step?.value }
+  }
+  if (question.type === 'put step') {
+    side.putStep?.(question.name, question.value)
+    return { type: 'step written' }
+  }
+  if (!side.fetchFile) throw new EspalierError('unreachable', 'This job cannot download anything.')
+  return { type: 'file fetched', path: await side.fetchFile(question.file, signal) }
+}
+
+/** The backend that a task wants its process to compute with; undefined where it computes nothing. */
+function backendOf(task: ComputeTask): BackendName | undefined {
+  if (task.kind === 'run' || task.kind === 'generate') return task.request.backend
+  if (task.kind === 'self-test') return task.backend
+  return task.kind === 'probe' || task.kind === 'save' ? 'auto' : undefined
 }

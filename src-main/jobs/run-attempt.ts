@@ -1,5 +1,7 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
+import type { HubFile } from '#contract/hub-file.ts'
+import type { Progress } from '#contract/progress.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs.ts'
@@ -19,17 +21,21 @@ export interface Attempt {
   over: Promise<void>
 }
 
+/** Brings a file of the hub, telling how far it is. */
+export type FetchFile = (file: HubFile, signal: AbortSignal, report: (progress: Progress) => void) => Promise<string>
+
 export interface AttemptParts {
   history: History
   logs: RunLogs
   emit: Listener
   host: ComputeHost
   row: RunRow
+  fetchFile: FetchFile
   changed(): void
 }
 
 /** Does a claimed run on a host, until its row says how it ended. */
-export function attemptRun({ history, logs, emit, host, row, changed }: AttemptParts): Attempt {
+export function attemptRun({ history, logs, emit, host, row, fetchFile, changed }: AttemptParts): Attempt {
   const recorder = runRecorder(history, row, emit)
   let abandoned = false
   let refusal: unknown
@@ -49,6 +55,7 @@ export function attemptRun({ history, logs, emit, host, row, changed }: AttemptP
       },
       onOutput: (chunk) => logs.append(row.id, chunk),
       getStep: recorder.getStep,
+      fetchFile: (file, signal) => fetchFile(file, signal, (progress) => abandoned || recorder.event({ type: 'progress', progress })),
       putStep(name, value) {
         if (abandoned) throw new EspalierError('cancelled', 'Cancelled.')
         recorder.putStep(name, value)

@@ -6,7 +6,7 @@ import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { ComputeHost } from './compute-host.ts'
 import type { Device } from './devices.ts'
-import { type Attempt, attemptRun } from './run-attempt.ts'
+import { type Attempt, attemptRun, type FetchFile } from './run-attempt.ts'
 import type { RunLogs } from './run-log.ts'
 import { ended } from './run-recorder.ts'
 
@@ -18,6 +18,7 @@ export interface QueueParts {
   devices: readonly { device: Device; host: ComputeHost }[]
   /** False for a process that leaves the queue to others and only does runs that it is told to. */
   worksQueue: boolean
+  fetchFile: FetchFile
 }
 
 const pausedSetting = 'queue paused'
@@ -34,7 +35,7 @@ const accepts: Record<'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel', reado
 export type RunQueue = ReturnType<typeof runQueue>
 
 /** The queue of runs over the devices of this process: the history says what is next, this says who does it. */
-export function runQueue({ history, logs, emit, owner, devices, worksQueue }: QueueParts) {
+export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile }: QueueParts) {
   const attempts = new Map<string, Attempt>()
   let owns = false
   let closed = false
@@ -69,7 +70,7 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue }: Qu
   }
 
   function begin(row: RunRow, device: Device, host: ComputeHost): Attempt {
-    const attempt = attemptRun({ history, logs, emit, host, row, changed: () => tellRuns([row.number]) })
+    const attempt = attemptRun({ history, logs, emit, host, row, fetchFile, changed: () => tellRuns([row.number]) })
     attempts.set(device.id, attempt)
     tellRuns([row.number])
     void attempt.over.then(() => {

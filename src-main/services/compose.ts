@@ -7,7 +7,9 @@ import { valueStore, type WriteFile } from '#db/values.ts'
 import { computeHost, type HostTimings } from '#jobs/compute-host.ts'
 import type { ComputeCommand } from '#jobs/compute-process.ts'
 import type { Device } from '#jobs/devices.ts'
+import { openHub } from '#hub/hub.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
+import type { FetchFile } from '#jobs/run-attempt.ts'
 import { runLogs } from '#jobs/run-log.ts'
 import { runQueue } from '#jobs/run-queue.ts'
 import { catalogueService } from './catalogue.ts'
@@ -25,10 +27,10 @@ import { queueService } from './queue.ts'
 import { runRemoval } from './run-removal.ts'
 import { runsService } from './runs.ts'
 import { sampleModel } from './sample-model.ts'
-import { currentSettings, settingsService } from './settings.ts'
+import { currentSettings, hubOptions, settingsService } from './settings.ts'
 import { transcriptsService } from './transcripts.ts'
 import { type Transfers, transfersService } from './transfers.ts'
-import { version } from './version.ts'
+import { version } from '#contract/version.ts'
 import { viewsService } from './views.ts'
 import { watchOthers } from './watch-others.ts'
 
@@ -87,7 +89,8 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
     computeHost({ command, environment: hermeticEnvironment(process.env, device?.environment), timings: { idleMilliseconds, ...timings }, onChange })
   const tellQueue = () => history.db.open && queue.tellRuns([])
   const devices = found.map((device) => ({ device, host: hostFor(device, tellQueue) }))
-  const queue = runQueue({ history, logs, emit, owner, devices, worksQueue })
+  const fetchFile: FetchFile = async (file, signal, report) => (await openHub(hubOptions({ history, folders }))).fetchFile(file, { signal, report })
+  const queue = runQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile })
   const [desk, playground, exporter] = [hostFor(found[0]), hostFor(found[0]), hostFor(found[0])]
   return { history, folders, queue, logs, owner, emit, desk, playground, exporter }
 }

@@ -4,7 +4,7 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { schemaVersion } from '#db/migrate.ts'
 import type { Context, Service } from './context.ts'
 import { currentSettings, secrets } from './settings.ts'
-import { version } from './version.ts'
+import { version } from '#contract/version.ts'
 
 const lastTest = 'last self-test'
 
@@ -39,6 +39,8 @@ export function engineService(context: Context): Service<'engine'> {
     } catch (thrown) {
       problem = toErrorMessage(thrown).message
     }
+    // The runtime takes some 400 MB, which the desk does not need for its other questions.
+    desk.release()
   }
 
   async function probe(): Promise<void> {
@@ -52,6 +54,7 @@ export function engineService(context: Context): Service<'engine'> {
 
   async function test(backend: Parameters<Service<'engine'>['engine.selfTest']>[0]['backend']): Promise<SelfTest> {
     const result = selfTest.parse(await desk.perform({ kind: 'self-test', backend }).result)
+    desk.release()
     history.settings.set(lastTest, { ...result, at: Date.now() })
     told()
     return result

@@ -22,7 +22,7 @@ export function exportsService(context: Context, library: Library, transfers: Tr
       const target = confine(folder ?? join(folders.exports, safeFileName(title)), [folders.exports, folders.models])
       if (existsSync(target)) throw new EspalierError('conflict', `${target} exists already. Choose another name.`)
       const plan = row.baseline ? null : history.documents.plan(row.number)
-      const task = { kind: 'save' as const, model: model.path, plan, folder: target, format, ...(memoryBytes === null ? {} : { memoryBytes }) }
+      const task = { kind: 'save' as const, model: model.path, plan, method: row.method, folder: target, format, ...(memoryBytes === null ? {} : { memoryBytes }) }
       const { transfer } = transfers.begin({ kind: 'export', name: title, totalBytes: null, request: { run: id, format, folder: target } }, async (signal, report) => {
         const job = exporter.perform(task, {
           onEvent(event) {

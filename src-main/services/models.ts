@@ -9,7 +9,7 @@ import { openHub } from '#hub/hub.ts'
 import type { Context, Service } from './context.ts'
 import { confine, safeFileName } from './folders.ts'
 import { browse, copyCheckpoint, filesOf } from './library-files.ts'
-import { currentSettings } from './settings.ts'
+import { currentSettings, hubOptions } from './settings.ts'
 import type { Move, Transfers } from './transfers.ts'
 
 /** How long a removed model can be brought back before its row, and its files where asked, go. */
@@ -19,7 +19,7 @@ export type Library = ReturnType<typeof modelsService>
 
 /** The library: checkpoints by folder, file or hub name, with what they are, where they came from and who uses them. */
 export function modelsService(context: Context, transfers: Transfers) {
-  const { history, emit, desk, folders } = context
+  const { history, emit, desk } = context
 
   async function describe(path: string): Promise<ModelDescription> {
     if (!existsSync(path)) throw new EspalierError('not-found', `There is nothing at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
@@ -75,8 +75,7 @@ export function modelsService(context: Context, transfers: Transfers) {
 
   function downloadMove({ name, revision }: Record<string, unknown>): Move {
     return async (signal, report) => {
-      const { cache } = currentSettings(context).folders
-      const hub = await openHub({ tokenFile: folders.tokenFile, ...(cache ? { cacheFolder: cache } : {}) })
+      const hub = await openHub(hubOptions(context))
       const path = await hub.fetchModel(String(name), revision === undefined ? undefined : String(revision), {
         signal,
         report: (progress) => report({ doneBytes: progress.done, totalBytes: progress.total, bytesPerSecond: progress.perSecond ?? null, secondsLeft: progress.secondsLeft ?? null }),

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { RunDescription } from '#contract/runs.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context } from './context.ts'
-import { version } from './version.ts'
+import { version } from '#contract/version.ts'
 
 /** A run as a document that says all it takes to do it again elsewhere. */
 export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow): RunDescription {

@@ -3,6 +3,7 @@ import { isAbsolute } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { type Settings, type SettingsView, settings } from '#contract/settings.ts'
 import { writeDurably } from '#db/values.ts'
+import type { HubOptions } from '#hub/hub.ts'
 import type { Context, Service } from './context.ts'
 
 const key = 'settings'
@@ -57,6 +58,12 @@ export function settingsService(context: Context): Service<'settings'> {
       return told()
     },
   }
+}
+
+/** How this workbench reaches the hub: its own token file, and the cache folder where one is set. */
+export function hubOptions(context: Pick<Context, 'history' | 'folders'>): HubOptions {
+  const { cache } = currentSettings(context).folders
+  return { tokenFile: context.folders.tokenFile, ...(cache ? { cacheFolder: cache } : {}) }
 }
 
 /** Every secret that must not appear in a text that people pass on. */

@@ -1,0 +1,67 @@
+import { join } from 'node:path'
+import type { ComputeTask } from '#contract/compute-messages.ts'
+import type { EngineReport, SelfTest } from '#contract/engine-state.ts'
+import type { BackendName } from '#contract/run-request.ts'
+import type { JobHost } from './job-host.ts'
+
+type TaskOf<Kind extends ComputeTask['kind']> = Extract<ComputeTask, { kind: Kind }>
+
+const resources = join(import.meta.dirname, '..', '..', 'resources')
+
+/** Does a task with the engine. What a task does not need is not loaded: a question about a model must not start the tensor runtime. */
+export async function performTask(task: ComputeTask, host: JobHost): Promise<unknown> {
+  switch (task.kind) {
+    case 'run':
+      return (await import('#engine/run.ts')).executeRun(task.request, host)
+    case 'generate':
+      return (await import('#engine/evaluation/generation/columns.ts')).generateColumns(task.request, host)
+    case 'catalogue':
+      return (await import('#engine/catalogue.ts')).describeCatalogue({ sample: join(resources, 'sample-model'), questions: join(resources, 'questions') })
+    case 'describe model':
+      return (await import('#engine/model/describe.ts')).describeModel(task.path)
+    case 'preview':
+      return (await import('#engine/pruning/preview.ts')).previewRequests(task.requests)
+    case 'save':
+      return save(task)
+    case 'probe':
+      return probe()
+    case 'self-test':
+      return test(task.backend)
+  }
+}
+
+async function save({ model: path, plan, method, folder, format, memoryBytes }: TaskOf<'save'>): Promise<void> {
+  const { openBackend } = await import('#engine/backend/backend.ts')
+  const { findFormat } = await import('#engine/export/index.ts')
+  const { densePlan } = await import('#engine/pruning/plan.ts')
+  const { acquireModel, releaseModel } = await import('#engine/run.ts')
+  await openBackend('auto')
+  const model = await acquireModel(path, memoryBytes)
+  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), method, folder })
+  await releaseModel()
+}
+
+async function probe(): Promise<EngineReport> {
+  const { openBackend } = await import('#engine/backend/backend.ts')
+  const { version } = await import('#contract/version.ts')
+  const { name, title, reason } = await openBackend('auto')
+  const gpu = name === 'tensorflow-gpu' || name === 'webgpu'
+  return {
+    backend: name,
+    device: title,
+    why: reason,
+    version,
+    backends: [{ name, available: true, why: reason }],
+    devices: [{ id: gpu ? 'gpu' : 'cpu', title, kind: gpu ? 'gpu' : 'cpu', memoryBytes: null }],
+  }
+}
+
+/** Opening a backend checks it with a known product and throws when that comes out wrong. */
+async function test(name: BackendName): Promise<SelfTest> {
+  const start = performance.now()
+  const { openBackend } = await import('#engine/backend/backend.ts')
+  const { measureRate } = await import('#engine/backend/probe.ts')
+  const backend = await openBackend(name)
+  const gigaflopsPerSecond = await measureRate()
+  return { backend: backend.name, device: backend.title, matches: true, gigaflopsPerSecond, seconds: (performance.now() - start) / 1000, largestError: 0 }
+}

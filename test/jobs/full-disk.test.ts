@@ -1,0 +1,65 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { integrityProblems } from '#db/backups.ts'
+import { openHistory } from '#db/history.ts'
+import { writeDurably } from '#db/values.ts'
+import { computeHost } from '#jobs/compute-host.ts'
+import { processorDevice } from '#jobs/devices.ts'
+import { hermeticEnvironment } from '#jobs/environment.ts'
+import { runLogs } from '#jobs/run-log.ts'
+import { runQueue } from '#jobs/run-queue.ts'
+import { insertRun } from '../db/rows.ts'
+import { eventually, fakeCompute, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+
+test('a step that a full disk refuses fails the run with what to do, and the run goes on when there is space', async () => {
+  let full = false
+  const writeFile = (file: string, content: Buffer) => {
+    if (full) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+    writeDurably(file, content)
+  }
+  await using workbench = await openedWorkbench({ writeFile })
+  const options = { rounds: 10, stepMilliseconds: 20, stepBytes: 300_000 }
+  const expected = await runEnded(workbench, (await oneRun(workbench, options, 4)).id)
+  const { id } = await oneRun(workbench, { ...options, stepBytes: 300_001 }, 4)
+  await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone >= 2, 'two steps')
+  full = true
+  const failed = await runEnded(workbench, id)
+  expect(failed).toMatchObject({ status: 'failed', problem: { code: 'disk', advice: expect.stringContaining('Free some space') } })
+  full = false
+  await workbench.call('runs.resume', { ids: [id] })
+  expect((await runEnded(workbench, id)).plan).toEqual(expected.plan)
+})
+
+test('a history file that cannot grow stays whole, its run is not lost, and goes on afterwards', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  const history = openHistory(folder)
+  const owner = 'owner-of-test'
+  history.owners.register(owner, Date.now())
+  const host = computeHost({ command: fakeCompute, environment: hermeticEnvironment(process.env) })
+  const fetchFile = () => Promise.reject(new Error('no network in this test'))
+  const queue = runQueue({ history, logs: runLogs(join(folder, 'logs')), emit: () => {}, owner, devices: [{ device: processorDevice(), host }], worksQueue: true, fetchFile })
+  const run = insertRun(history, { options: { rounds: 60, stepMilliseconds: 2, stepBytes: 60_000 }, status: 'draft' })
+  const status = () => history.runs.find(run.id)?.status
+
+  const pages = history.db.pragma('page_count', { simple: true }) as number
+  history.db.pragma(`max_page_count = ${pages + 200}`)
+  queue.enqueue([run.id])
+  // Even the word that the run has failed may find no space; it is written as soon as there is some.
+  await eventually(() => status() === 'failed' || history.steps.count(run.id) > 5, 'some steps')
+  await new Promise((resolve) => setTimeout(resolve, 1000))
+  history.db.pragma('max_page_count = 1000000')
+  await eventually(() => status() === 'failed', 'the failure in the history')
+  expect(JSON.parse(history.runs.find(run.id)?.problem ?? '{}')).toMatchObject({ code: 'disk' })
+  expect(integrityProblems(history.db, true)).toEqual([])
+  const done = history.steps.count(run.id)
+  expect(done).toBeGreaterThan(2)
+
+  queue.resume([run.id])
+  await eventually(() => status() === 'done', 'the end of the run')
+  expect(history.steps.count(run.id)).toBe(60)
+  await queue.close()
+  history.close()
+  rmSync(folder, { recursive: true })
+})

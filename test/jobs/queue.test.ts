@@ -1,0 +1,134 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { processorDevice } from '#jobs/devices.ts'
+import { eventually, fakeCompute, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+
+async function timed<T>(work: Promise<T>): Promise<{ value: T; milliseconds: number }> {
+  const start = performance.now()
+  return { value: await work, milliseconds: performance.now() - start }
+}
+
+test.each(['block', 'ignore cancel'] as const)('cancelling a run that would %s is answered within 200 ms, and the next run starts', async (does) => {
+  await using workbench = await openedWorkbench({ timings: { graceMilliseconds: 300 } })
+  const { id } = await oneRun(workbench, { rounds: 1000, stepMilliseconds: 20, at: 3, does })
+  await eventually(async () => (await workbench.call('runs.get', { id })).decisions.length >= 2, 'two decisions')
+  const { value, milliseconds } = await timed(workbench.call('runs.cancel', { ids: [id] }))
+  expect(value.runs[0]?.status).toBe('cancelled')
+  expect(milliseconds).toBeLessThan(200)
+  const next = await oneRun(workbench)
+  expect((await runEnded(workbench, next.id)).status).toBe('done')
+  expect((await workbench.call('runs.get', { id })).status).toBe('cancelled')
+})
+
+test('a paused run keeps its steps and ends with the plan it would have had', async () => {
+  await using workbench = await openedWorkbench()
+  const whole = await runEnded(workbench, (await oneRun(workbench, { rounds: 12 }, 5)).id)
+  const { id } = await oneRun(workbench, { rounds: 12, stepMilliseconds: 30 }, 5)
+  await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone >= 3, 'three steps')
+  await workbench.call('runs.pause', { ids: [id] })
+  expect((await workbench.call('runs.get', { id })).status).toBe('paused')
+  await workbench.call('runs.resume', { ids: [id] })
+  const resumed = await runEnded(workbench, id)
+  expect(resumed).toMatchObject({ status: 'done', attempts: 2, plan: whole.plan })
+  expect(resumed.decisions.map(({ block }) => block)).toEqual(whole.decisions.map(({ block }) => block))
+})
+
+test('a run that cannot be done fails with its reason and leaves the process alive', async () => {
+  await using workbench = await openedWorkbench()
+  const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'throw' })).id)
+  expect(run).toMatchObject({ status: 'failed', problem: { code: 'infeasible', message: 'This cannot be done.' } })
+  expect((await workbench.call('queue.get', {})).devices[0]?.status).toBe('idle')
+})
+
+test('running out of memory is told as that, with the option to try', async () => {
+  await using workbench = await openedWorkbench()
+  const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'out of memory' })).id)
+  expect(run.problem).toMatchObject({ code: 'out-of-memory', advice: expect.stringContaining('Set the memory limit') })
+  const { text } = await workbench.call('runs.log', { id: run.id })
+  expect(text).toContain('bad_alloc')
+  await workbench.call('runs.clone', { id: run.id, changes: { options: {} } })
+})
+
+test('a device whose process dies again and again is given up until the queue is resumed', async () => {
+  await using workbench = await openedWorkbench()
+  const dying = []
+  for (let at = 0; at < 5; at++) dying.push(await oneRun(workbench, { at: 1, does: 'abort' }))
+  await eventually(async () => (await workbench.call('queue.get', {})).devices[0]?.status === 'broken', 'the breaker')
+  const statuses = await Promise.all(dying.map(async ({ id }) => (await workbench.call('runs.get', { id })).status))
+  expect(statuses).toEqual(['interrupted', 'interrupted', 'interrupted', 'queued', 'queued'])
+  await workbench.call('runs.cancel', { ids: dying.slice(3).map(({ id }) => id) })
+  await workbench.call('queue.resume', {})
+  expect((await runEnded(workbench, (await oneRun(workbench)).id)).status).toBe('done')
+})
+
+test('a process that says nothing is ended and the run can be resumed', async () => {
+  await using workbench = await openedWorkbench({ timings: { silenceMilliseconds: 1500 } })
+  const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'block' })).id)
+  expect(run.status).toBe('interrupted')
+  expect((await workbench.call('runs.log', { id: run.id })).text).toContain('No sign of life')
+})
+
+const silent = 'setInterval(() => {}, 1000)'
+const foreign = `process.send({ type: "ready", protocol: 99, version: "", node: "" }); ${silent}`
+
+test.each([['/nonexistent/program'], [process.execPath, '-e', silent], [process.execPath, '-e', foreign]] as [string, ...string[]][])('a program that is no compute process (%s %s %s) fails the run with a sentence', async (...computeCommand) => {
+  await using workbench = await openedWorkbench()
+  await workbench.call('queue.pause', {})
+  const { id } = await oneRun(workbench)
+  await workbench.close()
+  await using other = await openedWorkbench({ folder: workbench.folder, computeCommand, timings: { handshakeMilliseconds: 700 } })
+  await other.call('queue.resume', {})
+  const run = await runEnded(other, id)
+  expect(['failed', 'interrupted']).toContain(run.status)
+  expect(run.problem?.message).toMatch(/compute process/)
+})
+
+test('an event that cannot be kept becomes a note, and the run goes on', async () => {
+  await using workbench = await openedWorkbench()
+  const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'bad event' })).id)
+  expect(run.status).toBe('done')
+  const { events } = await workbench.call('runs.events', { id: run.id, types: ['note'] })
+  expect(JSON.stringify(events)).toContain('could not be kept')
+})
+
+test('two devices work two runs at once', async () => {
+  const device = processorDevice()
+  await using workbench = await openedWorkbench({ devices: [{ ...device, id: 'one' }, { ...device, id: 'two' }] })
+  const runs = [await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }), await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 })]
+  await eventually(async () => (await workbench.call('queue.get', {})).runs.filter(({ status }) => status === 'running').length === 2, 'two running')
+  for (const { id } of runs) expect((await runEnded(workbench, id)).status).toBe('done')
+})
+
+test('a second process adds to the queue and cancels, and the first does the work', async () => {
+  await using owner = await openedWorkbench()
+  const second = await openedWorkbench({ folder: owner.folder, computeCommand: fakeCompute })
+  expect([(await owner.call('queue.get', {})).owner, (await second.call('queue.get', {})).owner]).toEqual([true, false])
+  const { id } = await oneRun(second)
+  expect((await runEnded(second, id)).status).toBe('done')
+  const long = await oneRun(second, { rounds: 1000, stepMilliseconds: 20 })
+  await eventually(async () => (await second.call('runs.get', { id: long.id })).status === 'running', 'the long run')
+  await second.call('runs.cancel', { ids: [long.id] })
+  await eventually(async () => (await second.call('runs.get', { id: long.id })).status === 'cancelled', 'the cancellation')
+  await second.close()
+})
+
+test('a run done at once in a process of its own is in the history like any other', async () => {
+  await using workbench = await openedWorkbench({ worksQueue: false })
+  const { id } = await oneRun(workbench)
+  expect((await workbench.call('runs.get', { id })).status).toBe('queued')
+  await workbench.runNow(id)
+  expect((await workbench.call('runs.get', { id })).status).toBe('done')
+})
+
+test('a compute process sees no token and no other secret', async () => {
+  process.env.HF_TOKEN = 'hf_secret'
+  process.env.SOMETHING_ELSE = 'unasked'
+  const { hermeticEnvironment } = await import('#jobs/environment.ts')
+  const seen = hermeticEnvironment(process.env, { CUDA_VISIBLE_DEVICES: '1' })
+  delete process.env.HF_TOKEN
+  expect(seen).not.toHaveProperty('HF_TOKEN')
+  expect(seen).not.toHaveProperty('SOMETHING_ELSE')
+  expect(seen).toMatchObject({ CUDA_VISIBLE_DEVICES: '1', PATH: process.env.PATH })
+  expect(readFileSync(join(import.meta.dirname, '../../src-main/jobs/environment.ts'), 'utf8')).not.toContain('HF_TOKEN')
+})
