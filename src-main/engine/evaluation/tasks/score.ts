@@ -1,12 +1,12 @@
 import type { Likelihood, LikelihoodModel, LikelihoodRequest } from './likelihood-model.ts'
 import type { Question } from './task.ts'
 
-/** Tokens of one batch: its longest sequence times its sequences. */
-const tokensPerBatch = 16384
+/** Tokens of one call to the model: its longest sequence times its sequences. The model runs them in batches as its memory allows. */
+const tokensPerBatch = 65536
 
 /**
- * Likelihoods for requests of any length, in the order given. They run longest first in batches of like length, so that little is
- * padded and a model too large for its memory fails at the start rather than at the end.
+ * Likelihoods for requests of any length, in the order given. They run longest first, prefixes of one length side by side, so that they
+ * share products without padding and a model too large for its memory fails at the start rather than at the end.
  */
 export async function scoreContinuations(
   model: LikelihoodModel,
@@ -31,7 +31,10 @@ export async function scoreContinuations(
 /** Numbers of the requests that run together. */
 function makeBatches(requests: LikelihoodRequest[]): number[][] {
   const lengths = requests.map(lengthOf)
-  const order = [...requests.keys()].sort((a, b) => (lengths[b] ?? 0) - (lengths[a] ?? 0) || a - b)
+  const prefixes = requests.map(({ prefix }) => prefix.length)
+  const order = [...requests.keys()].sort(
+    (a, b) => (prefixes[b] ?? 0) - (prefixes[a] ?? 0) || (lengths[b] ?? 0) - (lengths[a] ?? 0) || a - b,
+  )
   const batches: number[][] = []
   let batch: number[] = []
   let sequences = 0
@@ -43,7 +46,7 @@ function makeBatches(requests: LikelihoodRequest[]): number[][] {
       batch = []
       sequences = 0
     }
-    if (batch.length === 0) longest = lengths[index] ?? 0
+    longest = batch.length === 0 ? (lengths[index] ?? 0) : Math.max(longest, lengths[index] ?? 0)
     batch.push(index)
     sequences += count
   }
