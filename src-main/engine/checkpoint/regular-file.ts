@@ -1,6 +1,7 @@
 import { access, type FileHandle, open, stat } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { alignedBuffer } from './aligned-buffer.ts'
+import { reasonOf } from './json.ts'
 
 // One system call reads less than 2 GiB.
 const largestRead = 2 ** 30
@@ -12,7 +13,9 @@ export async function openRegular(file: string): Promise<FileHandle> {
   const found = await stat(file).catch(() => undefined)
   if (!found) throw new EspalierError('not-found', `${file} does not exist.`, { file })
   if (!found.isFile()) throw new EspalierError('invalid', `${file} is not a regular file.`, { file })
-  return open(file, 'r')
+  return open(file, 'r').catch((error: unknown) => {
+    throw new EspalierError('disk', `${file} cannot be opened: ${reasonOf(error)}.`, { file })
+  })
 }
 
 /** The text of a small file such as config.json. */

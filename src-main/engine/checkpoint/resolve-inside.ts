@@ -1,10 +1,10 @@
 import { realpath } from 'node:fs/promises'
-import { basename, dirname, join, relative, sep } from 'node:path'
+import { isAbsolute, join, relative, sep } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 
 /**
  * The path of a file that a model folder names, or an error when the name leads out of the folder, by its text or by a link.
- * The one exception is the layout of the Hugging Face cache, where `snapshots/REVISION/` holds links into `blobs/` beside it.
+ * The one exception is the layout of the Hugging Face cache, where `snapshots/REVISION/` and its folders hold links into `blobs/` beside `snapshots`.
  * A file that does not exist is left to the caller.
  */
 export async function resolveInside(folder: string, name: string): Promise<string> {
@@ -18,12 +18,18 @@ export async function resolveInside(folder: string, name: string): Promise<strin
   const target = await realpath(file).catch(() => undefined)
   if (target === undefined) return file
   const home = await realpath(folder)
-  const roots = basename(dirname(home)) === 'snapshots' ? [home, join(home, '..', '..', 'blobs')] : [home]
-  if (roots.some((root) => isInside(root, target))) return file
+  if (isInside(home, target) || isInside(blobsOf(home), target)) return file
   throw new EspalierError('invalid', `${file} is a link to ${target}, outside the model's folder. Copy the file into the folder.`, { file })
 }
 
-function isInside(root: string, target: string): boolean {
+function blobsOf(home: string): string | undefined {
+  const parts = home.split(sep)
+  const snapshots = parts.lastIndexOf('snapshots')
+  return snapshots > 0 ? join(parts.slice(0, snapshots).join(sep), 'blobs') : undefined
+}
+
+function isInside(root: string | undefined, target: string): boolean {
+  if (root === undefined) return false
   const path = relative(root, target)
-  return path !== '' && path !== '..' && !path.startsWith(`..${sep}`)
+  return path !== '' && path !== '..' && !path.startsWith(`..${sep}`) && !isAbsolute(path)
 }

@@ -1,6 +1,8 @@
+import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { exists } from './regular-file.ts'
 
 export interface WriteFolderOptions {
   /** Whether an existing folder that is not empty gives way. */
@@ -18,26 +20,42 @@ export async function writeFolderAtomically(
   options: WriteFolderOptions = {},
 ): Promise<void> {
   const target = resolve(folder)
-  await mkdir(dirname(target), { recursive: true })
-  await clearStale(target)
-  await refuseOccupied(target, options)
   const temporary = hiddenSibling(target, 'new')
   try {
+    await mkdir(dirname(target), { recursive: true })
+    await clearStale(target)
+    await refuseOccupied(target, options)
     await mkdir(temporary)
     await fill(temporary)
     await syncTree(temporary)
     await moveIntoPlace(temporary, target, options)
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
-    throw error
+    throw explain(error, target)
   }
 }
 
-// Beside folder `name`: `.name.new-PID-N` while it is filled, `.name.old-PID-N` while it gives way.
+// Beside folder `name`: `.name.new-PID-TOKEN-N` while it is filled, `.name.old-PID-TOKEN-N` while it gives way.
+// The token is this process's own: in a container every process may have had the same id.
+const token = randomBytes(4).toString('hex')
 let count = 0
 
 function hiddenSibling(target: string, kind: 'new' | 'old'): string {
-  return join(dirname(target), `.${basename(target)}.${kind}-${process.pid}-${count++}`)
+  return join(dirname(target), `.${basename(target)}.${kind}-${process.pid}-${token}-${count++}`)
+}
+
+const diskFaults: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk is full. Free some space or choose another disk',
+  EDQUOT: 'your quota on this disk is used up. Free some space or choose another disk',
+  EACCES: 'writing there is not permitted. Choose another place',
+  EPERM: 'writing there is not permitted. Choose another place',
+  EROFS: 'the disk is read-only. Choose another place',
+}
+
+function explain(error: unknown, target: string): unknown {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  const fault = Object.hasOwn(diskFaults, code) ? diskFaults[code] : undefined
+  return fault === undefined ? error : new EspalierError('disk', `${target} could not be written: ${fault}. Nothing was left there.`)
 }
 
 async function refuseOccupied(target: string, { replace }: WriteFolderOptions): Promise<void> {
@@ -52,10 +70,8 @@ async function refuseOccupied(target: string, { replace }: WriteFolderOptions): 
 async function moveIntoPlace(temporary: string, target: string, options: WriteFolderOptions): Promise<void> {
   await refuseOccupied(target, options)
   const old = hiddenSibling(target, 'old')
-  const moved = await rename(target, old).then(
-    () => true,
-    () => false,
-  )
+  const moved = await exists(target)
+  if (moved) await rename(target, old)
   try {
     await rename(temporary, target)
   } catch (error) {
@@ -66,19 +82,22 @@ async function moveIntoPlace(temporary: string, target: string, options: WriteFo
   if (moved) await rm(old, { recursive: true, force: true })
 }
 
+const siblingName = /^(new|old)-(\d+)-([0-9a-f]+)-\d+$/
+
 /** Removes what killed processes left, and brings back an old folder whose successor never took its place. */
 async function clearStale(target: string): Promise<void> {
   const prefix = `.${basename(target)}.`
   for (const name of await readdir(dirname(target))) {
-    const [, kind, process] = name.startsWith(prefix) ? (/^(new|old)-(\d+)-\d+$/.exec(name.slice(prefix.length)) ?? []) : []
-    if (!kind || isAlive(Number(process))) continue
+    const [, kind, pid, owner] = name.startsWith(prefix) ? (siblingName.exec(name.slice(prefix.length)) ?? []) : []
+    if (!kind || isWorking(Number(pid), owner)) continue
     const path = join(dirname(target), name)
     if (kind === 'old' && !(await stat(target).catch(() => undefined))) await rename(path, target)
     else await rm(path, { recursive: true, force: true })
   }
 }
 
-function isAlive(pid: number): boolean {
+function isWorking(pid: number, owner: string | undefined): boolean {
+  if (pid === process.pid) return owner === token
   try {
     return process.kill(pid, 0)
   } catch (error) {

@@ -66,6 +66,29 @@ describe('writeFolderAtomically', () => {
     expect(await readdir(place)).toEqual([])
   })
 
+  it('cleans up after a killed process that had the same id, as in a container', async () => {
+    await mkdir(join(place, `.model.new-${process.pid}-0badc0de-0`))
+    await writeFolderAtomically(join(place, 'model'), fillWith('one'))
+    expect(await readdir(place)).toEqual(['model'])
+  })
+
+  it('leaves a save of the same name that is under way in this process alone', async () => {
+    await writeFolderAtomically(join(place, 'model'), async (folder) => {
+      await fillWith('one')(folder)
+      await writeFolderAtomically(join(place, 'model'), fillWith('two'))
+      await rm(join(place, 'model'), { recursive: true })
+    })
+    expect(await readBack(join(place, 'model'))).toBe('one')
+  })
+
+  it('says in a sentence when the disk is full', async () => {
+    const full = () => Promise.reject(Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' }))
+    await expect(writeFolderAtomically(join(place, 'model'), full)).rejects.toMatchObject({
+      code: 'disk',
+      message: expect.stringMatching(/the disk is full/),
+    })
+  })
+
   it('takes an empty folder, refuses a full one and a file', async () => {
     await mkdir(join(place, 'model'))
     await writeFolderAtomically(join(place, 'model'), fillWith('one'))
@@ -98,7 +121,7 @@ describe('writeFolderAtomically', () => {
   })
 
   it('brings back an old folder that was moved away by a process killed before the new one took its place', async () => {
-    await fillWith('one')(await mkdir(join(place, '.model.old-4194399-0')).then(() => join(place, '.model.old-4194399-0')))
+    await fillWith('one')(await mkdir(join(place, '.model.old-4194399-ab-0')).then(() => join(place, '.model.old-4194399-ab-0')))
     await expect(writeFolderAtomically(join(place, 'model'), fillWith('two'))).rejects.toThrow(/not empty/)
     expect(await readBack(join(place, 'model'))).toBe('one')
   })

@@ -88,6 +88,16 @@ describe('a folder', () => {
     expect(await readTexts(folder)).toEqual(seven)
   })
 
+  it('inside a snapshot of the Hugging Face cache holds links into the blobs', async () => {
+    const repository = join(place, 'datasets--a--b')
+    const folder = join(repository, 'snapshots', 'abc', 'data')
+    await mkdir(folder, { recursive: true })
+    await mkdir(join(repository, 'blobs'))
+    await copyFile(join(fixtures, 'seven.zstd.parquet'), join(repository, 'blobs', '0a'))
+    await symlink('../../../blobs/0a', join(folder, 'train.parquet'))
+    expect(await readTexts(folder)).toEqual(seven)
+  })
+
   it('of one file of token ids is windows', async () => {
     const folder = join(place, 'ids')
     await mkdir(folder)
