@@ -1,0 +1,189 @@
+import type { ModelDescription } from '#contract/models.ts'
+import type { Plan } from '#contract/plan.ts'
+import type { Decision, Selection } from '#contract/run.ts'
+
+type BlockSizes = ModelDescription['blocks']
+
+/** One row of the map: which share of its attention and of its MLP stays. */
+export interface MapBlock {
+  index: number
+  attention: number
+  mlp: number
+  /** Neurons that stay, of `neurons`. */
+  kept: number
+  neurons: number
+}
+
+/** One moment of a run: what was decided then and how the model looked after it. */
+export interface MapFrame {
+  title: string
+  blocks: MapBlock[]
+  changed: { block: number; part: 'attention' | 'mlp' | 'block' } | null
+  decision: Decision | null
+  selection: Selection | null
+}
+
+export interface RunHistory {
+  width: { kept: number[]; of: number } | null
+  decisions: readonly Decision[]
+  selections: readonly Selection[]
+  plan: Plan | null
+}
+
+export function denseMap(sizes: BlockSizes): MapBlock[] {
+  const neurons = Math.max(...sizes.map(({ intermediate }) => intermediate), 0)
+  return sizes.map((_, index) => ({ index, attention: 1, mlp: 1, kept: neurons, neurons }))
+}
+
+/** The map of a finished plan. `hidden` is the dense width, against which SliceGPT's narrower one is drawn. */
+export function planMap(sizes: BlockSizes, plan: Plan, hidden: number): MapBlock[] {
+  const slice = plan.slice ? plan.slice.width / hidden : 1
+  return denseMap(sizes).map((block) => {
+    const decided = plan.blocks[block.index]
+    if (!decided) return block
+    const kept = decided.mlp === 'removed' ? 0 : decided.mlp.kept === 'all' ? block.neurons : decided.mlp.kept.length
+    return {
+      ...block,
+      attention: decided.attention === 'removed' ? 0 : slice,
+      mlp: block.neurons === 0 ? 0 : (kept / block.neurons) * slice,
+      kept,
+    }
+  })
+}
+
+/** The map of a checkpoint as it lies on disk: what it lacks against its widest block is drawn as removed. */
+export function checkpointMap(description: ModelDescription): MapBlock[] {
+  if (description.plan) return planMap(description.blocks, description.plan, description.shape.hidden)
+  return denseMap(description.blocks).map((block) => {
+    const size = description.blocks[block.index]
+    return {
+      ...block,
+      attention: size?.attentionParameters === 0 ? 0 : 1,
+      mlp: block.neurons === 0 ? 0 : (size?.intermediate ?? 0) / block.neurons,
+      kept: size?.intermediate ?? 0,
+    }
+  })
+}
+
+/** Every moment of a run, from the dense model to the plan. */
+export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number): MapFrame[] {
+  const frames: MapFrame[] = [{ title: 'dense model', blocks: denseMap(sizes), changed: null, decision: null, selection: null }]
+  const last = () => (frames.at(-1) as MapFrame).blocks
+  if (history.width) {
+    const { kept, of } = history.width
+    const blocks = last().map((block) => narrowed(block, kept[block.index] ?? of, of))
+    frames.push({ title: 'width: neurons chosen', blocks, changed: null, decision: null, selection: null })
+  }
+  for (const selection of history.selections) {
+    frames.push({
+      title: `generation ${selection.generation}`,
+      blocks: candidateMap(denseMap(sizes), bestOf(selection)),
+      changed: null,
+      decision: null,
+      selection,
+    })
+  }
+  for (const decision of history.decisions) {
+    frames.push({
+      title: `round ${decision.round}: ${decisionText(decision)}`,
+      blocks: last().map((block) => (block.index === decision.block ? without(block, decision.kind) : block)),
+      changed: { block: decision.block, part: decision.kind },
+      decision,
+      selection: null,
+    })
+  }
+  const final = history.plan && planMap(sizes, history.plan, hidden)
+  if (final && !isSameMap(final, last())) frames.push({ title: 'plan', blocks: final, changed: null, decision: null, selection: null })
+  return frames
+}
+
+export function decisionText({ kind, block }: Decision): string {
+  return kind === 'block' ? `block ${block} removed` : `${kind === 'mlp' ? 'MLP' : 'attention'} of block ${block} removed`
+}
+
+/** Share of the block stack's parameters that a map keeps, counted by submodule. */
+export function keptShare(sizes: BlockSizes, blocks: readonly MapBlock[]): number {
+  let kept = 0
+  let all = 0
+  for (const [index, size] of sizes.entries()) {
+    const block = blocks[index]
+    all += size.attentionParameters + size.mlpParameters
+    kept += size.attentionParameters * (block?.attention ?? 1) + size.mlpParameters * (block?.mlp ?? 1)
+  }
+  return all === 0 ? 1 : kept / all
+}
+
+/** What a screen reader says of a row. */
+export function describeBlock(block: MapBlock): string {
+  const attention =
+    block.attention === 0
+      ? 'attention removed'
+      : block.attention === 1
+        ? 'attention kept'
+        : `attention narrowed to ${percent(block.attention)}`
+  return `Block ${block.index}: ${attention}, ${describeMlp(block)}`
+}
+
+function describeMlp({ mlp, kept, neurons }: MapBlock): string {
+  if (mlp === 0) return 'MLP removed'
+  if (mlp === 1) return 'MLP kept'
+  return kept === neurons ? `MLP narrowed to ${percent(mlp)}` : `${kept} of ${neurons} MLP neurons kept`
+}
+
+/** How far two plans agree: per block, and as a share over all submodules. Neurons count by the overlap of the kept sets. */
+export function planAgreement(left: Plan, right: Plan): { blocks: number[]; share: number } {
+  const blocks = left.blocks.map((mine, index) => {
+    const other = right.blocks[index]
+    if (!other) return 0
+    return (Number(mine.attention === other.attention) + overlap(keptNeurons(mine.mlp), keptNeurons(other.mlp))) / 2
+  })
+  return { blocks, share: blocks.length === 0 ? 1 : blocks.reduce((sum, value) => sum + value, 0) / blocks.length }
+}
+
+type KeptNeurons = 'all' | 'none' | Set<number>
+
+function keptNeurons(mlp: Plan['blocks'][number]['mlp']): KeptNeurons {
+  if (mlp === 'removed') return 'none'
+  return mlp.kept === 'all' ? 'all' : new Set(mlp.kept)
+}
+
+function overlap(left: KeptNeurons, right: KeptNeurons): number {
+  if (left === right) return 1
+  if (left === 'none' || right === 'none') return 0
+  if (left === 'all' || right === 'all') return 0.5
+  let both = 0
+  for (const neuron of left) if (right.has(neuron)) both += 1
+  const either = left.size + right.size - both
+  return either === 0 ? 1 : both / either
+}
+
+function narrowed(block: MapBlock, kept: number, of: number): MapBlock {
+  return { ...block, kept, neurons: of, mlp: of === 0 ? 0 : kept / of }
+}
+
+function without(block: MapBlock, kind: Decision['kind']): MapBlock {
+  return { ...block, ...(kind === 'mlp' ? {} : { attention: 0 }), ...(kind === 'attention' ? {} : { mlp: 0, kept: 0 }) }
+}
+
+/** A candidate of the evolutionary search: `attention/mlp`, 1 is removed. */
+function candidateMap(dense: MapBlock[], candidate: string): MapBlock[] {
+  const [attention = '', mlp = ''] = candidate.split('/')
+  return dense.map((block) => ({
+    ...block,
+    attention: attention[block.index] === '1' ? 0 : 1,
+    mlp: mlp[block.index] === '1' ? 0 : 1,
+    kept: mlp[block.index] === '1' ? 0 : block.kept,
+  }))
+}
+
+function bestOf({ candidates, survivors }: Selection): string {
+  return candidates[survivors[0] ?? 0] ?? ''
+}
+
+function isSameMap(left: MapBlock[], right: MapBlock[]): boolean {
+  return left.every((block, at) => block.attention === right[at]?.attention && Math.abs(block.mlp - (right[at]?.mlp ?? -1)) < 1e-9)
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`
+}

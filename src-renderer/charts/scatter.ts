@@ -1,0 +1,60 @@
+import { symbol, symbolCircle, symbolCross, symbolDiamond, symbolSquare, symbolStar, symbolTriangle, symbolWye } from 'd3-shape'
+import { paretoFront } from '#contract/comparison.ts'
+import type { MarkShape, SeriesStyle } from '../lib/series.ts'
+
+export interface ScatterPoint extends SeriesStyle {
+  id: string
+  label: string
+  series: string
+  x: number
+  y: number
+  /** Share of the largest, for the mark's area; 1 when nothing is shown by size. */
+  size: number
+  /** One standard deviation of y over seeds. */
+  spread: number | null
+}
+
+const shapes = {
+  circle: symbolCircle,
+  square: symbolSquare,
+  triangle: symbolTriangle,
+  diamond: symbolDiamond,
+  cross: symbolCross,
+  star: symbolStar,
+  wye: symbolWye,
+} satisfies Record<MarkShape, typeof symbolCircle>
+
+export function markPath(shape: MarkShape, area: number): string {
+  return symbol(shapes[shape], area)() ?? ''
+}
+
+/** Points that no other beats, given which way each axis is better. */
+export function frontOf(points: readonly ScatterPoint[], better: { x: 'lower' | 'higher'; y: 'lower' | 'higher' }): ScatterPoint[] {
+  const sign = { lower: 1, higher: -1 }
+  return paretoFront(points.map((point) => ({ point, x: point.x * sign[better.x], y: point.y * sign[better.y] }))).map(({ point }) => point)
+}
+
+/** The points of each series by rising x, to be joined by a line. */
+export function seriesLines(points: readonly ScatterPoint[]): { series: string; color: string; points: ScatterPoint[] }[] {
+  const groups = new Map<string, ScatterPoint[]>()
+  for (const point of points) groups.set(point.series, [...(groups.get(point.series) ?? []), point])
+  return [...groups].map(([series, members]) => ({
+    series,
+    color: members[0]?.color ?? '',
+    points: [...members].sort((a, b) => a.x - b.x),
+  }))
+}
+
+/** The nearest point within `reach` pixels, for pointing roughly. */
+export function nearestPoint<P extends { px: number; py: number }>(points: readonly P[], x: number, y: number, reach: number): P | null {
+  let best: P | null = null
+  let bestDistance = reach ** 2
+  for (const point of points) {
+    const distance = (point.px - x) ** 2 + (point.py - y) ** 2
+    if (distance <= bestDistance) {
+      best = point
+      bestDistance = distance
+    }
+  }
+  return best
+}

@@ -1,0 +1,114 @@
+import type { Comparison, TableFormat } from '#contract/compare.ts'
+import { groupOverSeeds, type MeasureColumn } from '#contract/comparison.ts'
+import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { ModelDescription } from '#contract/models.ts'
+import { call } from '../../api.ts'
+import type { Brush } from '../../charts/parallel.ts'
+import { notify } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { saveText } from '../../lib/save-file.ts'
+import { orderSubjects, runColumns, type Subject, toSubject } from './compare.ts'
+
+/** What is compared and how it is shown. The address keeps runs, baseline and switches. */
+export class CompareState {
+  comparison = $state.raw<Comparison | null>(null)
+  problem = $state.raw<ErrorMessage | null>(null)
+  busy = $state(false)
+  highlighted = $state<string | null>(null)
+  brushes = $state.raw<Record<string, Brush>>({})
+  descriptions = $state.raw<ReadonlyMap<string, ModelDescription>>(new Map())
+  #loaded = ''
+
+  readonly ids: string[] = $derived((router.query.runs ?? '').split(',').filter(Boolean))
+  readonly overSeeds: boolean = $derived(router.query.seeds === 'mean')
+  readonly onlyDifferences: boolean = $derived(router.query.only === 'differences')
+  readonly transposed: boolean = $derived(router.query.turned === 'yes')
+  readonly baselineId: string | null = $derived(this.comparison?.baseline ?? null)
+
+  readonly subjects: Subject[] = $derived.by(() => {
+    const { comparison } = this
+    if (!comparison) return []
+    const groups = this.overSeeds ? groupOverSeeds(comparison.runs) : comparison.runs.flatMap((run) => groupOverSeeds([run]))
+    return orderSubjects(groups.map((group) => toSubject(group, comparison.baseline)))
+  })
+  readonly columns: MeasureColumn[] = $derived(runColumns(this.subjects))
+  readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
+
+  /** Loads what the address names; an experiment stands for all of its runs. */
+  async load(): Promise<void> {
+    const { experiment, runs = '', baseline = '' } = router.query
+    const wanted = `${experiment ?? ''} ${runs} ${baseline}`
+    if (wanted === this.#loaded) return
+    this.#loaded = wanted
+    this.problem = null
+    if (!experiment && !runs) {
+      this.comparison = null
+      return
+    }
+    this.busy = true
+    try {
+      const ids = runs ? runs.split(',') : await this.#runsOf(experiment ?? '')
+      if (ids.length === 0) this.comparison = { baseline: null, runs: [] }
+      else this.comparison = await call('compare.get', { ids: ids.slice(0, 500), ...(baseline ? { baseline } : {}) })
+      void this.#describeModels()
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+    } finally {
+      this.busy = false
+    }
+  }
+
+  /** Writes a switch or a choice into the address. */
+  set(changes: Record<string, string>): void {
+    router.replaceQuery({ ...router.query, ...changes })
+  }
+
+  addRuns(ids: string[]): void {
+    const present = this.comparison?.runs.map(({ id }) => id) ?? []
+    this.#setRuns([...new Set([...present, ...ids])])
+  }
+
+  removeRuns(ids: string[]): void {
+    const present = this.comparison?.runs.map(({ id }) => id) ?? []
+    this.#setRuns(present.filter((id) => !ids.includes(id)))
+  }
+
+  async saveTable(format: TableFormat): Promise<void> {
+    const ids = this.comparison?.runs.map(({ id }) => id) ?? []
+    try {
+      saveText(
+        await call('compare.table', { ids, format, overSeeds: this.overSeeds, ...(this.baselineId ? { baseline: this.baselineId } : {}) }),
+      )
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    }
+  }
+
+  #setRuns(ids: string[]): void {
+    const { experiment: _, ...query } = router.query
+    router.replaceQuery({ ...query, runs: ids.join(',') })
+  }
+
+  async #runsOf(experiment: string): Promise<string[]> {
+    const page = await call('runs.query', {
+      experiment,
+      limit: 500,
+      columns: [],
+      conditions: [{ field: 'status', is: 'any of', value: ['done'] }],
+    })
+    return page.rows.map(({ id }) => id)
+  }
+
+  async #describeModels(): Promise<void> {
+    const models = new Set(this.comparison?.runs.map(({ model }) => model.id))
+    const found = await Promise.all(
+      [...models].map((id) =>
+        call('models.get', { id }).then(
+          ({ description }) => [id, description] as const,
+          () => null,
+        ),
+      ),
+    )
+    this.descriptions = new Map(found.filter((entry) => entry !== null))
+  }
+}

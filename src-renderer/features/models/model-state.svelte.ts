@@ -1,0 +1,46 @@
+import { toErrorMessage } from '#contract/errors.ts'
+import type { ModelDetail } from '#contract/models.ts'
+import { call, on } from '../../api.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { notify } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+
+/** One model's page. */
+export class ModelState {
+  model = new Loader<ModelDetail>()
+  readonly id: string
+
+  constructor(id: string) {
+    this.id = id
+  }
+
+  follow(): () => void {
+    this.refresh()
+    return on('model changed', ({ model }) => {
+      if (model.id === this.id) this.refresh()
+    })
+  }
+
+  refresh(): void {
+    void this.model.load(() => call('models.get', { id: this.id }))
+  }
+
+  async update(changes: { name?: string; notes?: string; tags?: string[]; starred?: boolean }): Promise<void> {
+    try {
+      await call('models.update', { id: this.id, ...changes })
+      this.refresh()
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    }
+  }
+
+  async remove(name: string, files: boolean): Promise<void> {
+    try {
+      await call('models.remove', { id: this.id, files })
+      router.go(['models'])
+      notify(`${name} was removed`, { undo: () => void call('models.restore', { id: this.id }).then(() => router.go(['models', this.id])) })
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    }
+  }
+}

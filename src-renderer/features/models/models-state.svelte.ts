@@ -1,0 +1,83 @@
+import { toErrorMessage } from '#contract/errors.ts'
+import type { ModelEntry, Transfer } from '#contract/models.ts'
+import type { WorkbenchState } from '#contract/settings.ts'
+import { call, on, onReconnect } from '../../api.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { notify } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { choosePreset, isUnderWay, replaceById } from './models.ts'
+
+/** The library as the screen shows it: models, transfers, and whether anything was done yet. */
+export class ModelsState {
+  models = new Loader<ModelEntry[]>()
+  transfers = $state.raw<Transfer[]>([])
+  workbench = $state.raw<WorkbenchState | null>(null)
+  search = $state('')
+  starting = $state(false)
+
+  get shown(): ModelEntry[] {
+    const words = this.search.toLowerCase().split(/\s+/).filter(Boolean)
+    const all = this.models.value ?? []
+    return all.filter((model) =>
+      words.every((word) => `${model.name} ${model.description.family} ${model.tags.join(' ')}`.toLowerCase().includes(word)),
+    )
+  }
+
+  get moving(): Transfer[] {
+    return this.transfers.filter(isUnderWay)
+  }
+
+  get sample(): ModelEntry | null {
+    return this.models.value?.find(({ id }) => id === this.workbench?.sampleModel) ?? null
+  }
+
+  /** Loads and follows; gives the function that stops. */
+  follow(): () => void {
+    this.refresh()
+    const stops = [
+      on('model changed', ({ model }) => this.models.value && (this.models.value = replaceById(this.models.value, model))),
+      on('model removed', ({ id }) => this.models.value && (this.models.value = this.models.value.filter((model) => model.id !== id))),
+      on('transfer changed', ({ transfer }) => (this.transfers = replaceById(this.transfers, transfer))),
+      onReconnect(() => this.refresh()),
+    ]
+    return () => stops.forEach((stop) => stop())
+  }
+
+  refresh(): void {
+    void this.models.load(() => call('models.list', {}))
+    void call('transfers.list', {}).then(
+      (transfers) => (this.transfers = transfers),
+      () => undefined,
+    )
+    void call('workbench.get', {}).then(
+      (state) => (this.workbench = state),
+      () => undefined,
+    )
+  }
+
+  /** The first-start button: the smallest ready experiment on the sample model, queued at once. */
+  async runSample(model: ModelEntry): Promise<void> {
+    this.starting = true
+    try {
+      const preset = choosePreset(await call('experiments.presets', { model: model.id }))
+      const { experiment } = await call('experiments.create', { name: 'First look at the sample', grid: preset.grid, start: 'queue' })
+      router.go(['runs'], { experiment: experiment.id })
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    } finally {
+      this.starting = false
+    }
+  }
+
+  async star(model: ModelEntry, starred: boolean): Promise<void> {
+    await call('models.update', { id: model.id, starred })
+  }
+
+  async changeTransfer(transfer: Transfer, action: 'pause' | 'resume' | 'cancel'): Promise<void> {
+    try {
+      this.transfers = replaceById(this.transfers, await call(`transfers.${action}`, { id: transfer.id }))
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { GridInput, GridPreview, Preset } from '#contract/experiments.ts'
+import type { ModelEntry } from '#contract/models.ts'
+import { call } from '../../api.ts'
+import { loadCatalogue } from '../../lib/catalogue.svelte.ts'
+import { formatPlural } from '../../lib/format.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { notify } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { debounce } from '../../lib/schedule.ts'
+import { type Draft, defaultDraft, emptyDraft, fromGrid, toGrid } from './grid.ts'
+
+/** The form of a new experiment and what it would do. */
+export class ExperimentState {
+  draft = $state<Draft>(emptyDraft())
+  models = $state.raw<ModelEntry[]>([])
+  presets = $state.raw<Preset[]>([])
+  preview = new Loader<GridPreview>()
+  ready = $state(false)
+  creating = $state(false)
+  problem = $state.raw<ErrorMessage | null>(null)
+  #nextKey = 1000
+  #prompts: string[] = []
+
+  #previewSoon = debounce(() => void this.preview.load(() => call('experiments.preview', { grid: this.#grid() })), 200)
+
+  /** Starts from a run or an experiment (`from`), else from the first preset of the model, else from defaults. */
+  async start(query: Record<string, string>): Promise<void> {
+    try {
+      const [models, catalogue, promptSets] = await Promise.all([call('models.list', {}), loadCatalogue(), call('prompts.list', {})])
+      this.#prompts = promptSets[0]?.prompts ?? []
+      this.models = models
+      const model = models.find(({ id }) => id === query.model) ?? models[0]
+      if (model) this.presets = await call('experiments.presets', { model: model.id })
+      if (query.from) this.draft = { ...fromGrid(await call('experiments.grid', { id: query.from })), name: query.name ?? '' }
+      else if (model) this.draft = defaultDraft(catalogue, model.id, this.presets)
+      this.ready = true
+      this.changed()
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+    }
+  }
+
+  /** Called after every change of the draft. */
+  changed(): void {
+    if (this.draft.models.length > 0) this.#previewSoon()
+  }
+
+  choosePreset(preset: Preset): void {
+    this.draft = { ...fromGrid(preset.grid), name: preset.title }
+    this.changed()
+  }
+
+  addMethod(method: string): void {
+    this.#nextKey += 1
+    this.draft.methods = [...this.draft.methods, { key: this.#nextKey, method, options: {} }]
+    this.changed()
+  }
+
+  removeMethod(key: number): void {
+    this.draft.methods = this.draft.methods.filter((entry) => entry.key !== key)
+    this.changed()
+  }
+
+  setOption(key: number, name: string, value: unknown): void {
+    const entry = this.draft.methods.find((method) => method.key === key)
+    if (!entry) return
+    const { [name]: _, ...others } = entry.options
+    entry.options = value === undefined ? others : { ...others, [name]: value }
+    this.changed()
+  }
+
+  problemOf(field: string): string | null {
+    return this.preview.value?.problems.find((problem) => problem.field === field || problem.field.startsWith(`${field}.`))?.message ?? null
+  }
+
+  get blocked(): boolean {
+    const preview = this.preview.value
+    return (
+      !preview || preview.problems.length > 0 || preview.combinations.some(({ feasible }) => !feasible) || this.preview.problem !== null
+    )
+  }
+
+  #grid(): GridInput {
+    return toGrid(this.draft.prompts.length > 0 ? this.draft : { ...this.draft, prompts: this.#prompts })
+  }
+
+  async create(start: 'queue' | 'draft'): Promise<void> {
+    this.creating = true
+    this.problem = null
+    try {
+      const name = this.draft.name.trim() || 'Experiment'
+      const { experiment, runs } = await call('experiments.create', { name, grid: this.#grid(), start })
+      notify(start === 'queue' ? `${formatPlural(runs.length, 'run')} queued` : `${formatPlural(runs.length, 'run')} saved as drafts`)
+      router.go(['runs'], { experiment: experiment.id })
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+    } finally {
+      this.creating = false
+    }
+  }
+}

@@ -1,0 +1,170 @@
+import type { CombinationPreview, Grid, GridInput, Preset } from '#contract/experiments.ts'
+import type { Catalogue, MethodEntry, OptionField } from '#contract/methods.ts'
+import type { Amount, DataRequest, MeasureRequest } from '#contract/run-request.ts'
+import { formatShare } from '../../lib/format.ts'
+
+/** A method in the draft; the same method may stand there several times with other options. */
+export interface MethodDraft {
+  key: number
+  method: string
+  options: Record<string, unknown>
+}
+
+/** What the form holds. Measures are kept apart by kind, as the form shows them. */
+export interface Draft {
+  name: string
+  models: string[]
+  methods: MethodDraft[]
+  amounts: Amount[]
+  seeds: number[]
+  calibration: DataRequest | null
+  perplexity: { name: string; data: DataRequest }[]
+  tasks: string[]
+  taskLimit: number | null
+  inference: boolean
+  answers: boolean
+  /** What the answers measure asks; the paper's prompts unless a preset or a clone brought others. */
+  prompts: string[]
+  backend: Grid['backend']
+  memoryBytes: number | null
+  /** Measures of a preset or a cloned run that this form has no field for; they are kept. */
+  others: MeasureRequest[]
+}
+
+export function emptyDraft(): Draft {
+  return {
+    name: '',
+    models: [],
+    methods: [],
+    amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
+    seeds: [0],
+    calibration: null,
+    perplexity: [],
+    tasks: [],
+    taskLimit: null,
+    inference: false,
+    answers: false,
+    prompts: [],
+    backend: 'auto',
+    memoryBytes: null,
+    others: [],
+  }
+}
+
+/** The draft as the grid that is previewed and run. */
+export function toGrid(draft: Draft): GridInput {
+  return {
+    models: draft.models,
+    methods: draft.methods.map(({ method, options }) => ({ method, options })),
+    amounts: draft.amounts,
+    seeds: draft.seeds,
+    ...(draft.calibration ? { calibration: draft.calibration } : {}),
+    measures: toMeasures(draft),
+    backend: draft.backend,
+    ...(draft.memoryBytes ? { memoryBytes: draft.memoryBytes } : {}),
+  }
+}
+
+function toMeasures(draft: Draft): MeasureRequest[] {
+  const measures: MeasureRequest[] = draft.perplexity.map(({ name, data }) => ({ kind: 'perplexity', name, data }))
+  if (draft.tasks.length > 0) measures.push({ kind: 'tasks', tasks: draft.tasks, ...(draft.taskLimit ? { limit: draft.taskLimit } : {}) })
+  const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
+  if (draft.inference)
+    measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
+  if (draft.answers)
+    measures.push(
+      ...(kept('answers').length > 0 ? kept('answers') : [{ kind: 'answers' as const, prompts: draft.prompts, maxLength: 100 }]),
+    )
+  return measures
+}
+
+/** A grid (of a preset or of an earlier run) as a draft; the name starts empty. */
+export function fromGrid(grid: GridInput): Draft {
+  const measures = grid.measures ?? []
+  const tasks = measures.find((measure) => measure.kind === 'tasks')
+  return {
+    ...emptyDraft(),
+    models: grid.models,
+    methods: grid.methods.map(({ method, options }, key) => ({ key, method, options: { ...options } })),
+    amounts: grid.amounts,
+    seeds: grid.seeds ?? [0],
+    calibration: grid.calibration ?? null,
+    perplexity: measures.flatMap((measure) => (measure.kind === 'perplexity' ? [{ name: measure.name, data: measure.data }] : [])),
+    tasks: tasks?.tasks ?? [],
+    taskLimit: tasks?.limit ?? null,
+    inference: measures.some(({ kind }) => kind === 'inference'),
+    answers: measures.some(({ kind }) => kind === 'answers'),
+    backend: grid.backend ?? 'auto',
+    memoryBytes: grid.memoryBytes ?? null,
+    others: measures,
+  }
+}
+
+/** A first draft that runs as it is: the sample's own data where it is there. */
+export function defaultDraft(catalogue: Catalogue, model: string, presets: readonly Preset[]): Draft {
+  const preset = presets[0]
+  if (preset) return { ...fromGrid(preset.grid), name: preset.title }
+  const evaluation = catalogue.datasets.find(({ uses, present }) => present && uses.includes('evaluation'))
+  return {
+    ...emptyDraft(),
+    models: [model],
+    methods: catalogue.methods.slice(0, 1).map(({ id }, key) => ({ key, method: id, options: {} })),
+    perplexity: evaluation ? [{ name: evaluation.title, data: { source: evaluation.source, sequenceLength: 256 } }] : [],
+  }
+}
+
+/** Percent as typed to a share: `37.5` or `37,5 %` to 0.375; null when it is none. */
+export function parsePercent(text: string): number | null {
+  const trimmed = text.trim().replace(/%$/, '').trim().replace(',', '.')
+  if (trimmed === '') return null
+  const value = Number(trimmed)
+  return Number.isFinite(value) && value >= 0 && value <= 100 ? Number((value / 100).toFixed(6)) : null
+}
+
+/** Seeds as typed: `0, 1, 4-6`. */
+export function parseSeeds(text: string): number[] | null {
+  const seeds = new Set<number>()
+  for (const part of text.split(/[\s,]+/).filter(Boolean)) {
+    const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(part)
+    if (!match) return null
+    const from = Number(match[1])
+    const to = match[2] === undefined ? from : Number(match[2])
+    if (to < from || to - from > 99) return null
+    for (let seed = from; seed <= to; seed += 1) seeds.add(seed)
+  }
+  return seeds.size > 0 && seeds.size <= 100 ? [...seeds].sort((a, b) => a - b) : null
+}
+
+export function formatAmount(amount: Amount): string {
+  return 'sparsity' in amount ? formatShare(amount.sparsity) : `${amount.blocks} blocks`
+}
+
+/** Amounts in rising order, each once. */
+export function addAmount(amounts: readonly Amount[], sparsity: number): Amount[] {
+  if (amounts.some((amount) => 'sparsity' in amount && amount.sparsity === sparsity)) return [...amounts]
+  return [...amounts, { sparsity }].sort((a, b) => ('sparsity' in a ? a.sparsity : 2) - ('sparsity' in b ? b.sparsity : 2))
+}
+
+/** What is wrong with one option's value, in a sentence; null when it fits. The service has the last word. */
+export function optionProblem(field: OptionField, value: unknown): string | null {
+  if (value === undefined || value === null || value === '') return field.required ? `${field.label} is needed.` : null
+  if (field.kind !== 'number' && field.kind !== 'integer') return null
+  if (typeof value !== 'number' || !Number.isFinite(value)) return 'A number is needed here.'
+  if (field.kind === 'integer' && !Number.isInteger(value)) return 'A whole number is needed here.'
+  if (field.minimum !== undefined && value < field.minimum) return `At least ${field.minimum}.`
+  if (field.maximum !== undefined && value > field.maximum) return `At most ${field.maximum}.`
+  return null
+}
+
+export function changedOptions(method: MethodEntry, options: Record<string, unknown>): number {
+  return method.options.filter(({ name, default: standard }) => options[name] !== undefined && options[name] !== standard).length
+}
+
+/** What a combination removes, in words. */
+export function removalText(preview: CombinationPreview): string {
+  const parts: string[] = []
+  if (preview.attentionRemoved !== null) parts.push(`${preview.attentionRemoved} attention`)
+  if (preview.blocksRemoved !== null) parts.push(`${preview.blocksRemoved} ${preview.blocksRemoved === 1 ? 'block' : 'blocks'}`)
+  if (preview.neuronsRemovedPerBlock !== null) parts.push(`${preview.neuronsRemovedPerBlock} neurons a block`)
+  return parts.join(', ') || '–'
+}

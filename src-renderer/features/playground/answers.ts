@@ -1,0 +1,89 @@
+import type { GeneratedToken, GenerationEvent } from '#contract/generation.ts'
+import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground.ts'
+
+/** One answer as the screen holds it, whole or still coming. */
+export interface LiveAnswer {
+  tokens: GeneratedToken[]
+  text: string
+  end: TranscriptAnswer['end'] | null
+  seconds: number | null
+  firstTokenSeconds: number | null
+  tokensPerSecond: number | null
+  problem: string | null
+}
+
+export type Answers = ReadonlyMap<string, LiveAnswer>
+
+export function answerKey(prompt: number, column: number): string {
+  return `${prompt}:${column}`
+}
+
+const empty: LiveAnswer = { tokens: [], text: '', end: null, seconds: null, firstTokenSeconds: null, tokensPerSecond: null, problem: null }
+
+/** The answers after a batch of events; answers that no event touched stay the same objects. */
+export function takeEvents(answers: Answers, events: readonly GenerationEvent[]): Map<string, LiveAnswer> {
+  const next = new Map(answers)
+  const fresh = new Set<string>()
+  for (const event of events) {
+    const key = answerKey(event.prompt, event.column)
+    const before = next.get(key) ?? empty
+    if (event.type === 'token') {
+      // One copy per batch, then appended in place: long answers would else be copied for every token.
+      const tokens = fresh.has(key) ? before.tokens : [...before.tokens]
+      tokens.push(event.token)
+      fresh.add(key)
+      next.set(key, { ...before, tokens, text: before.text + event.token.text })
+    } else if (event.type === 'answer') {
+      const { end, seconds, firstTokenSeconds, tokensPerSecond, problem, text, tokens } = event
+      next.set(key, { tokens: tokens.length > 0 ? tokens : before.tokens, text, end, seconds, firstTokenSeconds, tokensPerSecond, problem })
+    } else next.set(key, before)
+  }
+  return next
+}
+
+export function answersOf(transcript: Transcript): Map<string, LiveAnswer> {
+  return new Map(transcript.answers.map(({ prompt, column, ...answer }) => [answerKey(prompt, column), answer]))
+}
+
+/** What stands over a column; in blind mode only a letter until there is a vote. */
+export function columnTitle(
+  column: TranscriptColumn | undefined,
+  at: number,
+  hidden: boolean,
+  methodTitle: (id: string) => string,
+): string {
+  if (hidden || !column) return `Model ${String.fromCharCode(65 + at)}`
+  if (!column.run) return `${column.model.name} (dense)`
+  const reached = column.run.reached === null ? '' : ` ${Math.round(column.run.reached * 100)} %`
+  return column.run.method === 'dense' ? `${column.model.name} (dense)` : `${methodTitle(column.run.method)}${reached}`
+}
+
+/** The column that differences are taken against: the dense one, else the first. */
+export function referenceColumn(columns: readonly TranscriptColumn[]): number {
+  const dense = columns.findIndex(({ run }) => run === null || run.method === 'dense')
+  return Math.max(0, dense)
+}
+
+/** A shuffled order of columns for blind comparison, decided by the seed so that a reload keeps it. */
+export function blindOrder(count: number, seed: string): number[] {
+  let state = [...seed].reduce((sum, letter) => (Math.imul(sum, 31) + letter.charCodeAt(0)) >>> 0, 7)
+  const order = Array.from({ length: count }, (_, at) => at)
+  for (let at = count - 1; at > 0; at -= 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    const other = Math.floor((state / 2 ** 32) * (at + 1))
+    ;[order[at], order[other]] = [order[other] as number, order[at] as number]
+  }
+  return order
+}
+
+/** Votes per column over all prompts. */
+export function countVotes(votes: Transcript['votes'], columns: number): number[] {
+  const counts = new Array<number>(columns).fill(0)
+  for (const { column } of votes) if (column !== null) counts[column] = (counts[column] ?? 0) + 1
+  return counts
+}
+
+/** Spaces and line ends of a token made visible, for the card that explains it. */
+export function showToken(text: string): string {
+  return text.replaceAll('\n', '⏎').replaceAll(' ', '␣') || '(nothing)'
+}

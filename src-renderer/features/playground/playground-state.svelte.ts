@@ -1,0 +1,192 @@
+import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { GenerationEvent, GenerationSettings } from '#contract/generation.ts'
+import type { ModelEntry } from '#contract/models.ts'
+import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
+import type { RunEntry } from '#contract/runs.ts'
+import { call, on, onReconnect } from '../../api.ts'
+import { announce, notify } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { saveText } from '../../lib/save-file.ts'
+import { type Answers, answersOf, blindOrder, takeEvents } from './answers.ts'
+
+export const plainSampling: GenerationSettings['decoding'] = {
+  kind: 'sampling',
+  temperature: 0.8,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+}
+export const paperBeams: GenerationSettings['decoding'] = { kind: 'beam', beams: 5, noRepeatNgram: 3, earlyStopping: true }
+
+const flushMilliseconds = 40
+
+/** One prompt to several models: what is chosen, what is answered, what was kept. */
+export class PlaygroundState {
+  models = $state.raw<ModelEntry[]>([])
+  runs = $state.raw<RunEntry[]>([])
+  promptSets = $state.raw<PromptSet[]>([])
+  prompts = $state<string[]>([''])
+  settings = $state<GenerationSettings>({ decoding: plainSampling, template: 'raw', maxTokens: 96, seed: 0, alternatives: 5 })
+  blind = $state(false)
+  session = $state.raw<TranscriptEntry | null>(null)
+  transcript = $state.raw<Transcript | null>(null)
+  answers = $state.raw<Answers>(new Map())
+  /** Texts that were given as the beginning of every answer, per prompt. */
+  given = $state.raw<string[]>([])
+  problem = $state.raw<ErrorMessage | null>(null)
+  starting = $state(false)
+  revealed = $state(false)
+  #waiting: GenerationEvent[] = []
+  #timer: ReturnType<typeof setTimeout> | undefined
+
+  readonly modelId: string = $derived(router.query.model ?? this.runs[0]?.model.id ?? this.models[0]?.id ?? '')
+  readonly generating: boolean = $derived(this.session?.status === 'running')
+  readonly columns: TranscriptColumn[] = $derived(this.session?.columns ?? [])
+  readonly hidden: boolean = $derived((this.session?.blind ?? false) && !this.revealed)
+  readonly order: number[] = $derived(
+    this.session?.blind ? blindOrder(this.columns.length, this.session.id) : this.columns.map((_, at) => at),
+  )
+
+  follow(): () => void {
+    void this.#load()
+    const stops = [
+      on('generation', ({ session, event }) => session === this.session?.id && this.#hear(event)),
+      on('transcript changed', ({ transcript }) => {
+        if (transcript.id !== this.session?.id) return
+        this.session = transcript
+        if (transcript.status !== 'running') void this.#finish(transcript.id)
+      }),
+      onReconnect(() => this.session && void this.open(this.session.id)),
+    ]
+    return () => stops.forEach((stop) => stop())
+  }
+
+  /** The address names runs and, for the dense model, `dense=no` when it is left out. */
+  get withDense(): boolean {
+    return router.query.dense !== 'no'
+  }
+
+  setColumns(model: string, runs: string[], withDense: boolean): void {
+    router.replaceQuery({ model, runs: runs.join(','), dense: withDense ? '' : 'no' })
+    void this.#loadRuns()
+  }
+
+  async start(continueFrom?: { prompt: number; ids: number[]; text: string }): Promise<void> {
+    const prompts = this.prompts.map((prompt) => prompt.trim()).filter(Boolean)
+    const asked = continueFrom ? [prompts[continueFrom.prompt] ?? ''] : prompts
+    if (asked.length === 0) return
+    this.starting = true
+    this.problem = null
+    try {
+      const columns = [...(this.withDense ? [{ model: this.modelId }] : []), ...this.runs.map(({ id }) => ({ run: id }))].slice(0, 6)
+      this.answers = new Map()
+      this.#waiting = []
+      this.transcript = null
+      this.revealed = false
+      this.given = continueFrom ? [continueFrom.text] : []
+      if (continueFrom) this.prompts = asked
+      this.session = await call('playground.start', {
+        columns,
+        prompts: asked.map((text) => ({ text, ...(continueFrom ? { continueFrom: continueFrom.ids } : {}) })),
+        settings: $state.snapshot(this.settings),
+        blind: this.blind,
+      })
+      router.replaceQuery({ ...router.query, transcript: '' })
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+    } finally {
+      this.starting = false
+    }
+  }
+
+  async stop(column?: number): Promise<void> {
+    if (!this.session) return
+    await call('playground.stop', { id: this.session.id, ...(column === undefined ? {} : { column }) }).catch((thrown) =>
+      notify(toErrorMessage(thrown).message, { tone: 'warm' }),
+    )
+  }
+
+  /** Shows a kept transcript. */
+  async open(id: string): Promise<void> {
+    try {
+      const transcript = await call('transcripts.get', { id })
+      this.transcript = transcript
+      this.session = transcript
+      this.answers = answersOf(transcript)
+      this.prompts = transcript.prompts
+      this.settings = transcript.settings
+      this.given = []
+      this.revealed = transcript.votes.length > 0
+      this.problem = null
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+    }
+  }
+
+  async vote(prompt: number, column: number | null): Promise<void> {
+    if (!this.session) return
+    await call('transcripts.update', { id: this.session.id, vote: { prompt, column } })
+    this.transcript = await call('transcripts.get', { id: this.session.id })
+    if (this.transcript.votes.length >= this.session.prompts.length) this.revealed = true
+  }
+
+  async rename(title: string): Promise<void> {
+    if (this.session && title.trim()) this.session = await call('transcripts.update', { id: this.session.id, title: title.trim() })
+  }
+
+  async exportTranscript(format: 'json' | 'markdown' | 'csv'): Promise<void> {
+    if (this.session) saveText(await call('transcripts.export', { ids: [this.session.id], format }))
+  }
+
+  usePaperProtocol(): void {
+    this.prompts = this.promptSets[0]?.prompts ?? this.prompts
+    this.settings = { ...this.settings, decoding: paperBeams, maxTokens: 100 }
+  }
+
+  async savePrompts(name: string): Promise<void> {
+    const prompts = this.prompts.map((prompt) => prompt.trim()).filter(Boolean)
+    if (prompts.length === 0) return
+    await call('prompts.save', { name, prompts })
+    this.promptSets = await call('prompts.list', {})
+    notify(`Prompt set “${name}” saved`)
+  }
+
+  async #load(): Promise<void> {
+    try {
+      const [models, promptSets] = await Promise.all([call('models.list', {}), call('prompts.list', {})])
+      this.models = models
+      this.promptSets = promptSets
+      if (this.prompts.every((prompt) => prompt === '')) this.prompts = [promptSets[0]?.prompts[0] ?? '']
+      await this.#loadRuns()
+      if (router.query.transcript) await this.open(router.query.transcript)
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+    }
+  }
+
+  async #loadRuns(): Promise<void> {
+    const ids = (router.query.runs ?? '').split(',').filter(Boolean).slice(0, 6)
+    const found = await Promise.all(ids.map((id) => call('runs.get', { id }).catch(() => null)))
+    this.runs = found.filter((run) => run !== null && !(this.withDense && run.baseline)).map((run) => run as RunEntry)
+  }
+
+  /** Tokens of some milliseconds become one change of the screen. */
+  #hear(event: GenerationEvent): void {
+    this.#waiting.push(event)
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined
+      this.answers = takeEvents(this.answers, this.#waiting)
+      this.#waiting = []
+    }, flushMilliseconds)
+  }
+
+  async #finish(id: string): Promise<void> {
+    announce('All answers are there')
+    const transcript = await call('transcripts.get', { id }).catch(() => null)
+    if (!transcript || this.session?.id !== id) return
+    this.transcript = transcript
+    this.answers = answersOf(transcript)
+    this.#waiting = []
+  }
+}

@@ -1,0 +1,66 @@
+import { measureId } from '#contract/comparison.ts'
+import type { Progress } from '#contract/progress.ts'
+import type { RunEvent } from '#contract/run-events.ts'
+import type { RunDetail } from '#contract/runs.ts'
+
+/** A phase as the page lists it; `state` says whether it is over. */
+export interface Phase {
+  name: string
+  progress: Progress | null
+  seconds: number | null
+  state: 'done' | 'running' | 'waiting'
+}
+
+/** The run with one more event; an event that is already there changes nothing. */
+export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
+  switch (event.type) {
+    case 'decision': {
+      const known = run.decisions.some(
+        ({ round, kind, block }) => round === event.decision.round && kind === event.decision.kind && block === event.decision.block,
+      )
+      return known ? run : { ...run, decisions: [...run.decisions, event.decision] }
+    }
+    case 'selection': {
+      const known = run.selections.some(
+        ({ generation, tokens }) => generation === event.selection.generation && tokens === event.selection.tokens,
+      )
+      return known ? run : { ...run, selections: [...run.selections, event.selection] }
+    }
+    case 'width':
+      return { ...run, width: { kept: event.kept, of: event.of } }
+    case 'neuron scores':
+      return { ...run, neuronScores: { scores: event.scores, cuts: event.cuts } }
+    case 'measure': {
+      const id = measureId(event.measure)
+      return {
+        ...run,
+        measures: [...run.measures.filter((measure) => measureId(measure) !== id), { ...event.measure, best: event.measure.value }],
+      }
+    }
+    case 'note':
+      return run.remarks.includes(event.text) ? run : { ...run, remarks: [...run.remarks, event.text] }
+    case 'progress':
+      return { ...run, progress: event.progress }
+  }
+}
+
+/** The phases seen so far with the newest one's progress; a phase that was left is over. */
+export function takeProgress(phases: readonly Phase[], progress: Progress): Phase[] {
+  const before = phases.filter(({ name }) => name !== progress.phase).map((phase): Phase => ({ ...phase, state: 'done' }))
+  return [...before, { name: progress.phase, progress, seconds: null, state: 'running' }]
+}
+
+/** What to list: finished phases with their seconds, then those that go on. */
+export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
+  const finished = Object.entries(run.phaseSeconds).map(([name, seconds]): Phase => ({ name, progress: null, seconds, state: 'done' }))
+  const names = new Set(finished.map(({ name }) => name))
+  const isOver = run.status !== 'running'
+  return [...finished, ...live.filter(({ name }) => !names.has(name) && !isOver)]
+}
+
+/** A value of resolved options or of the environment, for a list of facts. */
+export function showValue(value: unknown): string {
+  if (value === null || value === undefined) return '–'
+  if (typeof value === 'object') return JSON.stringify(value)
+  return String(value)
+}

@@ -1,0 +1,120 @@
+import type { Input } from '#contract/api.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { ModelDescription } from '#contract/models.ts'
+import type { Progress } from '#contract/progress.ts'
+import type { RunEvent } from '#contract/run-events.ts'
+import type { RunDetail } from '#contract/runs.ts'
+import { call, on, onReconnect } from '../../api.ts'
+import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { announce, notify } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { coalesce } from '../../lib/schedule.ts'
+import { type Phase, takeEvent, takeProgress } from './live-run.ts'
+
+type RunAction = 'runs.pause' | 'runs.resume' | 'runs.cancel' | 'runs.retry' | 'runs.enqueue' | 'runs.archive' | 'runs.unarchive'
+
+/** One run's page: what is known of it and what it tells while it goes on. */
+export class RunState {
+  readonly id: string
+  run = new Loader<RunDetail>()
+  phases = $state.raw<Phase[]>([])
+  log = $state('')
+  /** Where the scrubber stands; null follows the newest decision. */
+  position = $state<number | null>(null)
+  selected = $state<number | null>(null)
+  acting = $state(false)
+  #description = $state.raw<ModelDescription | null>(null)
+
+  readonly description: ModelDescription | null = $derived(this.run.value?.modelDescription ?? this.#description)
+  readonly frames: MapFrame[] = $derived.by(() => {
+    const run = this.run.value
+    return run && this.description ? mapFrames(this.description.blocks, run, this.description.shape.hidden) : []
+  })
+  readonly shown: number = $derived(this.position === null ? this.frames.length - 1 : Math.min(this.position, this.frames.length - 1))
+  readonly #refreshSoon = coalesce(() => this.refresh(), 500)
+
+  constructor(id: string) {
+    this.id = id
+  }
+
+  follow(): () => void {
+    this.refresh()
+    const stops = [
+      on('run event', ({ run, recorded }) => run === this.id && this.#take(recorded.event)),
+      on('run changed', ({ run }) => {
+        if (run.id !== this.id) return
+        const before = this.run.value?.status
+        if (this.run.value) this.run.value = { ...this.run.value, ...run }
+        if (before !== run.status) announce(`Run ${run.status}`)
+        this.#refreshSoon()
+      }),
+      onReconnect(() => this.refresh()),
+    ]
+    return () => stops.forEach((stop) => stop())
+  }
+
+  refresh(): void {
+    void this.run.load(async () => {
+      const run = await call('runs.get', { id: this.id })
+      if (!run.modelDescription && !this.#description)
+        this.#description = await call('models.get', { id: run.model.id }).then(
+          ({ description }) => description,
+          () => null,
+        )
+      if (run.progress) this.#takeProgress(run.progress)
+      return run
+    })
+  }
+
+  async loadLog(): Promise<void> {
+    this.log = await call('runs.log', { id: this.id }).then(
+      ({ text }) => text,
+      (thrown) => toErrorMessage(thrown).message,
+    )
+  }
+
+  async act(name: RunAction): Promise<void> {
+    await this.#attempt(async () => {
+      await call(name, { ids: [this.id] })
+      if (name === 'runs.archive') notify('Run archived', { undo: () => void this.act('runs.unarchive') })
+      this.refresh()
+    })
+  }
+
+  async update(changes: Omit<Input<'runs.update'>, 'ids'>): Promise<void> {
+    await this.#attempt(async () => {
+      await call('runs.update', { ids: [this.id], ...changes })
+      this.refresh()
+    })
+  }
+
+  async save(format: string, name: string): Promise<void> {
+    await this.#attempt(async () => {
+      await call('runs.save', { id: this.id, format, ...(name ? { name } : {}) })
+      notify('Writing the model; it appears under Models')
+      router.go(['models'])
+    })
+  }
+
+  #take(event: RunEvent): void {
+    if (event.type === 'progress') return this.#takeProgress(event.progress)
+    const run = this.run.value
+    if (run) this.run.value = takeEvent(run, event)
+  }
+
+  #takeProgress(progress: Progress): void {
+    this.phases = takeProgress(this.phases, progress)
+  }
+
+  async #attempt(action: () => Promise<void>): Promise<void> {
+    this.acting = true
+    try {
+      await action()
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    } finally {
+      this.acting = false
+    }
+  }
+}

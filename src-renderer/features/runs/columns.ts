@@ -1,0 +1,54 @@
+import { measureId } from '#contract/comparison.ts'
+import type { RunColumn, RunEntry } from '#contract/runs.ts'
+import { formatAgo, formatMeasure, formatSeconds, formatShare } from '../../lib/format.ts'
+
+/** A column of the history table; `width` in rem, `field` what the service sorts by. */
+export interface TableColumn {
+  field: string
+  title: string
+  width: number
+  numeric: boolean
+  text: (run: RunEntry, now: number) => string
+}
+
+const fixed: TableColumn[] = [
+  { field: 'model', title: 'Model', width: 10, numeric: false, text: (run) => run.model.name },
+  {
+    field: 'nominal',
+    title: 'Sparsity',
+    width: 5.5,
+    numeric: true,
+    text: (run) => (run.nominal === null ? '–' : formatShare(run.nominal)),
+  },
+  { field: 'reached', title: 'Reached', width: 5.5, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
+]
+
+const trailing: TableColumn[] = [
+  { field: 'seconds', title: 'Time', width: 6.5, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
+  { field: 'createdAt', title: 'Made', width: 6.5, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
+]
+
+/** The columns between name and time: fixed ones and the parameters and measures that were chosen. */
+export function tableColumns(chosen: readonly string[], known: readonly RunColumn[]): TableColumn[] {
+  return [...fixed, ...chosen.map((field) => chosenColumn(field, known)), ...trailing]
+}
+
+function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {
+  const column = known.find((candidate) => candidate.field === field)
+  const bare = field.replace(/^(measure|parameter):/, '')
+  const title = column?.label ?? bare
+  const numeric = column ? column.kind === 'number' : field.startsWith('measure:')
+  return { field, title, width: Math.min(13, Math.max(6, title.length * 0.5 + 1.5)), numeric, text: (run) => cellText(run, field, bare) }
+}
+
+function cellText(run: RunEntry, field: string, bare: string): string {
+  if (field === 'seed') return String(run.seed)
+  if (field === 'tag') return run.tags.join(', ')
+  if (field === 'experiment') return run.experiment?.name ?? ''
+  if (field.startsWith('measure:')) {
+    const measure = run.measures.find((candidate) => measureId(candidate) === bare) ?? run.measures.find(({ name }) => name === bare)
+    return measure ? formatMeasure(measure.value, measure.unit) : ''
+  }
+  const value = run.parameters[bare]
+  return value === undefined ? '' : typeof value === 'number' ? formatMeasure(value, '') : String(value)
+}

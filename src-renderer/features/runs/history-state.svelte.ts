@@ -1,0 +1,208 @@
+import { SvelteSet } from 'svelte/reactivity'
+import type { Input } from '#contract/api.ts'
+import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { ExperimentEntry } from '#contract/experiments.ts'
+import type { RunColumn, RunEntry, RunPage, SavedView } from '#contract/runs.ts'
+import { call, on, onReconnect } from '../../api.ts'
+import { formatPlural } from '../../lib/format.ts'
+import { notify } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { saveText } from '../../lib/save-file.ts'
+import { coalesce } from '../../lib/schedule.ts'
+import { defaultColumns, type HistoryView, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
+
+const pageSize = 100
+
+/** The history as a window over rows that stay in the service, with what is chosen and the saved views. */
+export class HistoryState {
+  total = $state<number | null>(null)
+  counts = $state.raw<RunPage['counts']>({})
+  rows = $state.raw<(RunEntry | undefined)[]>([])
+  columns = $state.raw<RunColumn[]>([])
+  views = $state.raw<SavedView[]>([])
+  experiment = $state.raw<ExperimentEntry | null>(null)
+  problem = $state.raw<ErrorMessage | null>(null)
+  readonly chosen = new SvelteSet<string>()
+  #window = { from: 0, to: pageSize }
+  #pending = new Set<number>()
+  #turn = 0
+
+  readonly view: HistoryView = $derived(readView(router.query))
+  readonly shownColumns: string[] = $derived(this.view.columns ?? defaultColumns(this.columns))
+
+  readonly #refreshSoon = coalesce(() => this.refresh(), 700)
+
+  follow(): () => void {
+    void this.loadViews()
+    const stops = [
+      on('run changed', ({ run }) => this.#take(run)),
+      on('runs removed', () => this.#refreshSoon()),
+      onReconnect(() => this.refresh()),
+    ]
+    return () => stops.forEach((stop) => stop())
+  }
+
+  /** Asks again from the start: called when the filter, the sorting or the columns change. */
+  reload(): void {
+    this.#turn += 1
+    this.#pending.clear()
+    void this.#loadPages(pagesOf(this.#window, pageSize), true)
+    void call('runs.columns', toFilter({ ...this.view, search: '', conditions: [], statuses: [] })).then(
+      (columns) => (this.columns = columns),
+      () => undefined,
+    )
+    void this.#loadExperiment()
+  }
+
+  /** Brings what is in view up to date. */
+  refresh(): void {
+    this.#turn += 1
+    this.#pending.clear()
+    void this.#loadPages(pagesOf(this.#window, pageSize), true)
+  }
+
+  /** Rows come into view. */
+  show(from: number, to: number): void {
+    this.#window = { from, to }
+    const missing = pagesOf({ from, to }, pageSize).filter((page) => !this.#pending.has(page) && this.#lacks(page, from, to))
+    if (missing.length > 0) void this.#loadPages(missing, false)
+  }
+
+  change(changes: Partial<HistoryView>): void {
+    router.replaceQuery(writeView({ ...this.view, ...changes }))
+  }
+
+  sortBy(field: string): void {
+    const { sort } = this.view
+    const direction = sort.field === field && sort.direction === 'ascending' ? 'descending' : 'ascending'
+    this.change({ sort: { field, direction } })
+  }
+
+  async saveView(name: string): Promise<void> {
+    await this.#attempt(async () => {
+      await call('views.save', { name, state: { ...writeView(this.view) } })
+      await this.loadViews()
+      notify(`View “${name}” saved`)
+    })
+  }
+
+  async removeView(view: SavedView): Promise<void> {
+    await this.#attempt(async () => {
+      await call('views.remove', { id: view.id })
+      await this.loadViews()
+      notify(`View “${view.name}” removed`, {
+        undo: () => void call('views.save', { name: view.name, state: view.state }).then(() => this.loadViews()),
+      })
+    })
+  }
+
+  openView(view: SavedView): void {
+    router.replaceQuery(
+      Object.fromEntries(Object.entries(view.state).flatMap(([key, value]) => (typeof value === 'string' ? [[key, value]] : []))),
+    )
+  }
+
+  async loadViews(): Promise<void> {
+    await call('views.list', {}).then(
+      (views) => (this.views = views),
+      () => undefined,
+    )
+  }
+
+  async saveCsv(): Promise<void> {
+    await this.#attempt(async () => {
+      saveText(await call('runs.csv', { ...toFilter(this.view), sort: [this.view.sort] }))
+    })
+  }
+
+  /** Archives with a way back. */
+  async archive(ids: string[]): Promise<void> {
+    await this.#attempt(async () => {
+      await call('runs.archive', { ids })
+      this.chosen.clear()
+      this.refresh()
+      notify(`${formatPlural(ids.length, 'run')} archived`, { undo: () => void this.act('runs.unarchive', ids) })
+    })
+  }
+
+  async act(
+    name: 'runs.unarchive' | 'runs.pause' | 'runs.resume' | 'runs.cancel' | 'runs.retry' | 'runs.enqueue',
+    ids: string[],
+  ): Promise<void> {
+    await this.#attempt(async () => {
+      const { runs } = await call(name, { ids })
+      for (const run of runs) this.#take(run)
+      this.refresh()
+    })
+  }
+
+  async update(ids: string[], changes: Omit<Input<'runs.update'>, 'ids'>): Promise<void> {
+    await this.#attempt(async () => {
+      const { runs } = await call('runs.update', { ids, ...changes })
+      for (const run of runs) this.#take(run)
+    })
+  }
+
+  async remove(ids: string[]): Promise<void> {
+    await this.#attempt(async () => {
+      await call('runs.remove', { ids })
+      this.chosen.clear()
+      this.refresh()
+      notify(`${formatPlural(ids.length, 'run')} deleted`)
+    })
+  }
+
+  async #loadExperiment(): Promise<void> {
+    const { experiment } = this.view
+    if (!experiment) this.experiment = null
+    else if (this.experiment?.id !== experiment) this.experiment = await call('experiments.get', { id: experiment }).catch(() => null)
+  }
+
+  async #loadPages(pages: number[], fresh: boolean): Promise<void> {
+    const turn = this.#turn
+    for (const page of pages) this.#pending.add(page)
+    try {
+      const first = pages[0] ?? 0
+      const limit = Math.min(1000, (pages.length || 1) * pageSize)
+      const answer = await call('runs.query', { ...toFilter(this.view), sort: [this.view.sort], offset: first * pageSize, limit })
+      if (turn !== this.#turn) return
+      const rows =
+        fresh && answer.total !== this.total ? new Array<RunEntry | undefined>(answer.total) : fresh ? this.#forget() : this.rows.slice()
+      for (const [at, row] of answer.rows.entries()) rows[first * pageSize + at] = row
+      this.rows = rows
+      this.total = answer.total
+      this.counts = answer.counts
+      this.problem = null
+    } catch (thrown) {
+      if (turn === this.#turn) this.problem = toErrorMessage(thrown)
+    } finally {
+      for (const page of pages) this.#pending.delete(page)
+    }
+  }
+
+  /** Rows out of view may have changed: they are asked for again when they come back. */
+  #forget(): (RunEntry | undefined)[] {
+    return new Array<RunEntry | undefined>(this.total ?? 0)
+  }
+
+  #lacks(page: number, from: number, to: number): boolean {
+    const end = Math.min(to, (page + 1) * pageSize, this.total ?? 0)
+    for (let at = Math.max(from, page * pageSize); at < end; at += 1) if (!this.rows[at]) return true
+    return false
+  }
+
+  #take(run: RunEntry): void {
+    const at = this.rows.findIndex((row) => row?.id === run.id)
+    const before = this.rows[at]
+    if (before) this.rows = this.rows.with(at, run)
+    if (!before || before.status !== run.status || before.archived !== run.archived) this.#refreshSoon()
+  }
+
+  async #attempt(action: () => Promise<void>): Promise<void> {
+    try {
+      await action()
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    }
+  }
+}

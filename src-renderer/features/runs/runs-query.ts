@@ -1,0 +1,163 @@
+import type { Input } from '#contract/api.ts'
+import type { Condition, ParameterValue, RunColumn, RunStatus } from '#contract/runs.ts'
+
+/** What the address keeps of the history screen. */
+export interface HistoryView {
+  search: string
+  statuses: RunStatus[]
+  conditions: Condition[]
+  experiment: string
+  archived: 'no' | 'only' | 'all'
+  sort: { field: string; direction: 'ascending' | 'descending' }
+  columns: string[] | null
+}
+
+export const defaultSort = { field: 'createdAt', direction: 'descending' } as const
+
+/** Reads the address; what it does not understand is left out rather than refused. */
+export function readView(query: Readonly<Record<string, string>>): HistoryView {
+  const sort = /^(-?)(.+)$/.exec(query.sort ?? '')
+  return {
+    search: query.search ?? '',
+    statuses: (query.status ?? '').split(',').filter(Boolean) as RunStatus[],
+    conditions: readConditions(query.where),
+    experiment: query.experiment ?? '',
+    archived: query.archived === 'only' || query.archived === 'all' ? query.archived : 'no',
+    sort: sort?.[2] ? { field: sort[2], direction: sort[1] ? 'descending' : 'ascending' } : defaultSort,
+    columns: query.columns === undefined ? null : query.columns.split('~').filter(Boolean),
+  }
+}
+
+export function writeView(view: HistoryView): Record<string, string | undefined> {
+  const sorted = view.sort.field !== defaultSort.field || view.sort.direction !== defaultSort.direction
+  return {
+    search: view.search,
+    status: view.statuses.join(','),
+    where:
+      view.conditions.length > 0
+        ? JSON.stringify(view.conditions.map(({ field, is, value }) => (value === undefined ? [field, is] : [field, is, value])))
+        : '',
+    experiment: view.experiment,
+    archived: view.archived === 'no' ? '' : view.archived,
+    sort: sorted ? `${view.sort.direction === 'descending' ? '-' : ''}${view.sort.field}` : '',
+    columns: view.columns === null ? undefined : view.columns.join('~') || '~',
+  }
+}
+
+function readConditions(text: string | undefined): Condition[] {
+  if (!text) return []
+  try {
+    const list: unknown = JSON.parse(text)
+    if (!Array.isArray(list)) return []
+    return list.flatMap((entry: unknown) => {
+      if (!Array.isArray(entry) || typeof entry[0] !== 'string' || typeof entry[1] !== 'string') return []
+      return [
+        { field: entry[0], is: entry[1] as Condition['is'], ...(entry[2] === undefined ? {} : { value: entry[2] as ParameterValue }) },
+      ]
+    })
+  } catch {
+    return []
+  }
+}
+
+/** The filter of a view as the history's calls take it. */
+export function toFilter(view: HistoryView): Input<'runs.csv'> {
+  const status: Condition[] = view.statuses.length > 0 ? [{ field: 'status', is: 'any of', value: view.statuses }] : []
+  return {
+    search: view.search,
+    conditions: [...status, ...view.conditions],
+    ...(view.experiment ? { experiment: view.experiment } : {}),
+    archived: view.archived,
+  }
+}
+
+export function describeCondition(condition: Condition, columns: readonly RunColumn[]): string {
+  const label = columns.find(({ field }) => field === condition.field)?.label ?? condition.field.replace(/^(parameter|measure):/, '')
+  const signs: Partial<Record<Condition['is'], string>> = {
+    equal: '=',
+    'not equal': '≠',
+    below: '<',
+    'at most': '≤',
+    above: '>',
+    'at least': '≥',
+    'any of': 'is',
+    'none of': 'is not',
+  }
+  const value = Array.isArray(condition.value)
+    ? condition.value.join(condition.is === 'between' ? ' to ' : ', ')
+    : String(condition.value ?? '')
+  return `${label} ${signs[condition.is] ?? condition.is} ${value}`.trim()
+}
+
+/** The comparisons that make sense for a column. */
+export function comparisonsFor(column: RunColumn | undefined): Condition['is'][] {
+  if (!column) return ['equal']
+  if (column.kind === 'number' || column.kind === 'moment') return ['at most', 'at least', 'equal', 'between', 'present', 'absent']
+  if (column.kind === 'tags') return ['any of', 'all of', 'none of']
+  if (column.kind === 'boolean') return ['equal']
+  return ['any of', 'none of', 'contains', 'present', 'absent']
+}
+
+/** A condition from what was typed; null when something is missing. */
+export function parseCondition(column: RunColumn | undefined, is: Condition['is'], text: string): Condition | null {
+  if (!column) return null
+  if (is === 'present' || is === 'absent') return { field: column.field, is }
+  if (text.trim() === '') return null
+  const parts = text.split(is === 'between' ? /\s*(?:,|to|–)\s*/ : /\s*,\s*/).filter(Boolean)
+  const numeric = column.kind === 'number' || column.kind === 'moment'
+  const values = parts.map((part) => (numeric ? Number(part) : column.kind === 'boolean' ? part === 'true' || part === 'yes' : part))
+  if (numeric && values.some((value) => !Number.isFinite(value))) return null
+  if (is === 'between') return values.length === 2 ? { field: column.field, is, value: values } : null
+  if (is === 'any of' || is === 'none of' || is === 'all of') return { field: column.field, is, value: values }
+  const [value] = values
+  return value === undefined ? null : { field: column.field, is, value }
+}
+
+/** Columns shown when a person chose none: the measures that most runs have. */
+export function defaultColumns(columns: readonly RunColumn[]): string[] {
+  return columns
+    .filter(({ field, runs }) => field.startsWith('measure:') && runs > 0)
+    .sort((a, b) => Number(/perplexity/.test(b.field)) - Number(/perplexity/.test(a.field)) || b.runs - a.runs)
+    .slice(0, 4)
+    .map(({ field }) => field)
+}
+
+/** The rows to draw: those in view and some on either side. */
+export function visibleWindow(
+  scrollTop: number,
+  height: number,
+  rowHeight: number,
+  total: number,
+  margin: number,
+): { from: number; to: number } {
+  const from = Math.max(0, Math.floor(scrollTop / rowHeight) - margin)
+  return { from: Math.min(from, Math.max(0, total - 1)), to: Math.min(total, Math.ceil((scrollTop + height) / rowHeight) + margin) }
+}
+
+/** The pages (of `size` rows) that a window touches. */
+export function pagesOf({ from, to }: { from: number; to: number }, size: number): number[] {
+  if (to <= from) return []
+  const first = Math.floor(from / size)
+  return Array.from({ length: Math.floor((to - 1) / size) - first + 1 }, (_, at) => first + at)
+}
+
+/** The choice after one more row: with Shift, all rows between the last one chosen and this. */
+export function chooseRows(
+  chosen: ReadonlySet<string>,
+  order: readonly (string | undefined)[],
+  at: number,
+  anchor: number | null,
+): Set<string> {
+  const next = new Set(chosen)
+  const id = order[at]
+  if (id === undefined) return next
+  if (anchor === null) {
+    if (!next.delete(id)) next.add(id)
+    return next
+  }
+  for (let row = Math.min(at, anchor); row <= Math.max(at, anchor); row += 1) {
+    const between = order[row]
+    if (between !== undefined) next.add(between)
+  }
+  return next
+}

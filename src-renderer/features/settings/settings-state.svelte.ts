@@ -1,0 +1,91 @@
+import type { EngineState } from '#contract/engine-state.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { HistoryState } from '#contract/history.ts'
+import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/settings.ts'
+import { call, copyText, on } from '../../api.ts'
+import { notify } from '../../lib/notices.svelte.ts'
+import { theme } from '../../lib/theme.svelte.ts'
+
+/** Settings, engine and history file as the screen shows them. `busy` names what is under way. */
+export class SettingsState {
+  settings = $state.raw<SettingsView | null>(null)
+  engine = $state.raw<EngineState | null>(null)
+  history = $state.raw<HistoryState | null>(null)
+  workbench = $state.raw<WorkbenchState | null>(null)
+  busy = $state<'' | 'test' | 'backup' | 'restore' | 'check' | 'diagnostics'>('')
+
+  follow(): () => void {
+    void this.#attempt('', async () => {
+      const [settings, engine, workbench] = await Promise.all([
+        call('settings.get', {}),
+        call('engine.get', { probe: true }),
+        call('workbench.get', {}),
+      ])
+      this.settings = settings
+      this.engine = engine
+      this.workbench = workbench
+    })
+    void this.#attempt('', async () => void (this.history = await call('history.get', {})))
+    const stops = [
+      on('engine changed', ({ engine }) => (this.engine = engine)),
+      on('settings changed', ({ settings }) => (this.settings = settings)),
+    ]
+    return () => stops.forEach((stop) => stop())
+  }
+
+  async change(changes: SettingsChange): Promise<void> {
+    if (changes.theme) theme.set(changes.theme)
+    await this.#attempt('', async () => void (this.settings = await call('settings.update', changes)))
+  }
+
+  async setHubToken(token: string | null): Promise<void> {
+    await this.#attempt('', async () => {
+      this.settings = await call('settings.setHubToken', { token })
+      notify(token === null ? 'Hub token forgotten' : 'Hub token kept')
+    })
+  }
+
+  async selfTest(): Promise<void> {
+    await this.#attempt('test', async () => {
+      await call('engine.selfTest', {})
+      this.engine = await call('engine.get', {})
+    })
+  }
+
+  async copyDiagnostics(): Promise<void> {
+    await this.#attempt('diagnostics', async () => {
+      await copyText((await call('engine.diagnostics', {})).text)
+      notify('Diagnostics copied')
+    })
+  }
+
+  async backup(): Promise<void> {
+    await this.#attempt('backup', async () => {
+      await call('history.backup', {})
+      this.history = await call('history.get', {})
+      notify('The history was copied')
+    })
+  }
+
+  async check(): Promise<void> {
+    await this.#attempt('check', async () => void (this.history = await call('history.get', { check: true })))
+  }
+
+  async restore(name: string): Promise<void> {
+    await this.#attempt('restore', async () => {
+      this.history = await call('history.restore', { name })
+      notify('The backup is in place; what was there before is kept as another backup')
+    })
+  }
+
+  async #attempt(what: SettingsState['busy'], action: () => Promise<void>): Promise<void> {
+    this.busy = what
+    try {
+      await action()
+    } catch (thrown) {
+      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+    } finally {
+      this.busy = ''
+    }
+  }
+}

@@ -1,0 +1,100 @@
+const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
+const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']
+
+/** 2490000 -> `2.49 M`; below ten thousand all digits are shown. */
+export function formatCount(value: number): string {
+  const size = Math.abs(value)
+  if (size < 10_000) return grouped.format(value)
+  if (size < 1e6) return `${trim(value / 1e3)} k`
+  if (size < 1e9) return `${trim(value / 1e6)} M`
+  return `${trim(value / 1e9)} B`
+}
+
+export function formatInteger(value: number): string {
+  return grouped.format(value)
+}
+
+/** Decimal units, as disks are sold. */
+export function formatBytes(bytes: number): string {
+  let unit = 0
+  let value = bytes
+  while (Math.abs(value) >= 1000 && unit < byteUnits.length - 1) {
+    value /= 1000
+    unit += 1
+  }
+  return `${unit === 0 ? grouped.format(value) : trim(value)} ${byteUnits[unit]}`
+}
+
+/** `0.42 s`, `12 s`, `3 min 20 s`, `2 h 05 min`. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`
+  if (seconds < 1) return `${trim(seconds * 1000)} ms`
+  if (seconds < 10) return `${seconds.toFixed(1)} s`
+  const whole = Math.round(seconds)
+  if (whole < 60) return `${whole} s`
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
+  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
+}
+
+/** A share as percent, with one digit where it says something: 0.375 -> `37.5 %`, 0.5 -> `50 %`. */
+export function formatShare(share: number): string {
+  return `${trimZeros((share * 100).toFixed(1))} %`
+}
+
+/** Four significant digits, grouped above ten thousand; numbers that a table can line up. */
+export function formatValue(value: number): string {
+  if (!Number.isFinite(value)) return value > 0 ? '∞' : Number.isNaN(value) ? '–' : '−∞'
+  const size = Math.abs(value)
+  if (size === 0) return '0'
+  if (size >= 10_000) return size >= 1e6 ? formatCount(value) : grouped.format(value)
+  if (size < 0.001) return minus(value.toExponential(2))
+  return minus(value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size)) - (size < 1 ? 1 : 0))))
+}
+
+/** A measure in its own unit: bytes, seconds and accuracies read as people write them. */
+export function formatMeasure(value: number, unit: string): string {
+  if (unit === 'bytes') return formatBytes(value)
+  if (unit === 'seconds' || unit === 's') return formatSeconds(value)
+  if (unit === 'share' || unit === 'fraction') return formatShare(value)
+  if (Number.isInteger(value) && Math.abs(value) >= 10_000) return formatCount(value)
+  return Number.isInteger(value) ? grouped.format(value) : formatValue(value)
+}
+
+/** A difference always carries its sign. */
+export function formatDelta(delta: number, unit = ''): string {
+  if (delta === 0) return '±0'
+  const text = formatMeasure(Math.abs(delta), unit)
+  return `${delta > 0 ? '+' : '−'}${text}`
+}
+
+/** How long ago, short enough for a table; the full date belongs in the title. */
+export function formatAgo(moment: number, now: number): string {
+  const seconds = Math.max(0, Math.round((now - moment) / 1000))
+  if (seconds < 45) return 'just now'
+  if (seconds < 3600) return `${Math.max(1, Math.round(seconds / 60))} min ago`
+  if (seconds < 86_400) return `${Math.round(seconds / 3600)} h ago`
+  if (seconds < 30 * 86_400) return `${Math.round(seconds / 86_400)} d ago`
+  return new Date(moment).toISOString().slice(0, 10)
+}
+
+export function formatMoment(moment: number): string {
+  return new Date(moment).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })
+}
+
+/** `1 run`, `3 runs`. */
+export function formatPlural(count: number, one: string, many = `${one}s`): string {
+  return `${grouped.format(count)} ${count === 1 ? one : many}`
+}
+
+function trim(value: number): string {
+  const size = Math.abs(value)
+  return trimZeros(value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2))
+}
+
+function trimZeros(text: string): string {
+  return text.includes('.') ? text.replace(/\.?0+$/, '') : text
+}
+
+function minus(text: string): string {
+  return text.replace('-', '−')
+}

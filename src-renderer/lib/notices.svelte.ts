@@ -1,0 +1,40 @@
+/** A short message at the edge of the window; `undo` takes the action back. */
+export interface Notice {
+  key: number
+  text: string
+  tone: 'plain' | 'warm'
+  undo?: () => void
+}
+
+const secondsShown = 7
+
+let nextKey = 0
+let list = $state<Notice[]>([])
+let spoken = $state('')
+
+export const notices = {
+  get list(): Notice[] {
+    return list
+  },
+  /** The text of the live region: what a screen reader says next. */
+  get spoken(): string {
+    return spoken
+  },
+}
+
+export function notify(text: string, options: { tone?: Notice['tone']; undo?: () => void } = {}): void {
+  nextKey += 1
+  const notice: Notice = { key: nextKey, text, tone: options.tone ?? 'plain', ...(options.undo ? { undo: options.undo } : {}) }
+  list = [...list.slice(-3), notice]
+  announce(text)
+  setTimeout(() => dismiss(notice.key), secondsShown * 1000 * (options.undo ? 2 : 1))
+}
+
+export function dismiss(key: number): void {
+  list = list.filter((notice) => notice.key !== key)
+}
+
+/** Says something to a screen reader without showing it. */
+export function announce(text: string): void {
+  spoken = spoken === text ? `${text} ` : text
+}

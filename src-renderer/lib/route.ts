@@ -1,0 +1,30 @@
+/** Where the person is: the path as segments, and what the address keeps of the screen's state. */
+export interface Route {
+  path: string[]
+  query: Record<string, string>
+}
+
+/** Reads `#/runs/abc?search=x`; anything else is the first screen. */
+export function parseHash(hash: string): Route {
+  const [path = '', query = ''] = hash.replace(/^#\/?/, '').split('?', 2)
+  return {
+    path: path.split('/').filter(Boolean).map(decodeSafely),
+    query: Object.fromEntries(new URLSearchParams(query)),
+  }
+}
+
+/** The address of a route; empty values are left out so that links stay short. */
+export function formatHash(path: string[], query: Record<string, string | undefined> = {}): string {
+  const parameters = new URLSearchParams()
+  for (const [key, value] of Object.entries(query)) if (value !== undefined && value !== '') parameters.set(key, value)
+  const text = parameters.toString()
+  return `#/${path.map(encodeURIComponent).join('/')}${text ? `?${text}` : ''}`
+}
+
+function decodeSafely(segment: string): string {
+  try {
+    return decodeURIComponent(segment)
+  } catch {
+    return segment
+  }
+}

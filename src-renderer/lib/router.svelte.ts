@@ -1,0 +1,27 @@
+import { formatHash, parseHash } from './route.ts'
+
+let hash = $state(typeof location === 'undefined' ? '' : location.hash)
+const route = $derived(parseHash(hash))
+
+if (typeof window !== 'undefined') window.addEventListener('hashchange', () => (hash = location.hash))
+
+/** The current route; reading it in a component follows every change of the address. */
+export const router = {
+  get path(): string[] {
+    return route.path
+  },
+  get query(): Record<string, string> {
+    return route.query
+  },
+  /** Goes to another screen; leaves a step in the browser's history. */
+  go(path: string[], query: Record<string, string | undefined> = {}): void {
+    location.hash = formatHash(path, query)
+  },
+  /** Writes screen state into the address without a step in the browser's history. */
+  replaceQuery(query: Record<string, string | undefined>): void {
+    const next = formatHash(route.path, query)
+    if (next === hash) return
+    history.replaceState(history.state, '', next)
+    hash = next
+  },
+}

@@ -1,0 +1,15 @@
+export const markShapes = ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const
+export type MarkShape = (typeof markShapes)[number]
+
+/** How a method looks in every chart: colour and shape together, so that neither has to be told apart alone. */
+export interface SeriesStyle {
+  color: string
+  shape: MarkShape
+}
+
+/** Styles by first appearance in the registry's order; a ninth method starts the colours again with another shape. */
+export function seriesStyle(methods: readonly string[], method: string): SeriesStyle {
+  if (method === 'dense') return { color: 'var(--ink-soft)', shape: 'wye' }
+  const at = Math.max(0, methods.filter((id) => id !== 'dense').indexOf(method))
+  return { color: `var(--series-${at % 8})`, shape: markShapes[at % 6] ?? 'circle' }
+}

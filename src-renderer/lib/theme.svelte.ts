@@ -1,0 +1,27 @@
+export type ThemeChoice = 'system' | 'light' | 'dark'
+
+const storageKey = 'espalier.theme'
+
+let choice = $state<ThemeChoice>(readChoice())
+
+/** Light, dark, or as the system says; kept on this machine so that the first frame is right. */
+export const theme = {
+  get choice(): ThemeChoice {
+    return choice
+  },
+  set(next: ThemeChoice): void {
+    choice = next
+    localStorage.setItem(storageKey, next)
+    applyTheme()
+  },
+}
+
+export function applyTheme(): void {
+  if (choice === 'system') delete document.documentElement.dataset.theme
+  else document.documentElement.dataset.theme = choice
+}
+
+function readChoice(): ThemeChoice {
+  const stored = typeof localStorage === 'undefined' ? null : localStorage.getItem(storageKey)
+  return stored === 'light' || stored === 'dark' ? stored : 'system'
+}

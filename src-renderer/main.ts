@@ -1,0 +1,11 @@
+import { mount } from 'svelte'
+import App from './App.svelte'
+import { connect } from './api.ts'
+import { applyTheme } from './lib/theme.svelte.ts'
+import './styles/index.css'
+
+applyTheme()
+connect()
+
+const target = document.getElementById('app')
+if (target) mount(App, { target })
