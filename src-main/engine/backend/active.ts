@@ -5,8 +5,8 @@ export interface Backend {
   readonly title: string
   /** Why this one and not a faster one. */
   readonly reason: string
-  /** Whether products of many small matrices run at the rate of large ones; where not, they are looped over. */
-  readonly batchedProducts: boolean
+  /** Whether products with transposed matrices and of many small ones run at the rate of plain ones; where not, they are made plain. */
+  readonly anyProducts: boolean
 }
 
 let active: Backend | undefined
