@@ -1,6 +1,4 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { Measure } from '#contract/measures.ts'
 import type { RunDocument } from '#contract/run.ts'
@@ -64,11 +62,16 @@ export async function releaseModel(): Promise<void> {
   if (last) await (await last.model).close()
 }
 
+/** The tokenizer of a model, checked against its vocabulary; undefined where it has none. */
 export async function openModelTokenizer(model: Model): Promise<Tokenizer | undefined> {
-  if (!existsSync(join(model.path, 'tokenizer.json'))) return undefined
-  const tokenizer = await openTokenizer(model.path)
-  checkVocabulary(tokenizer, model.spec.vocabulary)
-  return tokenizer
+  try {
+    const tokenizer = await openTokenizer(model.path)
+    checkVocabulary(tokenizer, model.spec.vocabulary)
+    return tokenizer
+  } catch (error) {
+    if (toErrorMessage(error).code === 'not-found') return undefined
+    throw error
+  }
 }
 
 /** Runs one request from the model on disk to its document. Finished steps are taken from the host, so a run that died goes on. */

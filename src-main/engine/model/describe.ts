@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { toErrorMessage } from '#contract/errors.ts'
 import type { FeasibleRange, ModelDescription } from '#contract/models.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { methods } from '#engine/pruning/registry.ts'
@@ -49,9 +48,11 @@ function mostCommon(values: readonly string[]): string {
   return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0] ?? ''
 }
 
-async function describeTokenizer(folder: string): Promise<{ tokenizer: string | null; chatTemplate: boolean }> {
-  if (!existsSync(join(folder, 'tokenizer.json'))) return { tokenizer: null, chatTemplate: false }
-  const tokenizer = await openTokenizer(folder)
+async function describeTokenizer(path: string): Promise<{ tokenizer: string | null; chatTemplate: boolean }> {
+  const tokenizer = await openTokenizer(path).catch((error: unknown) => {
+    if (toErrorMessage(error).code !== 'not-found') throw error
+  })
+  if (!tokenizer) return { tokenizer: null, chatTemplate: false }
   return { tokenizer: `${tokenizer.size} tokens`, chatTemplate: tokenizer.chat([{ role: 'user', content: 'x' }]) !== undefined }
 }
 

@@ -3,7 +3,7 @@ import type { GeneratedToken, GenerationEvent, GenerationRequest } from '#contra
 import { openBackend } from '#engine/backend/backend.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/view.ts'
-import { SeededRandom } from '#engine/pruning/random.ts'
+import { PythonRandom } from '#engine/pruning/random.ts'
 import { acquireModel, openModelTokenizer } from '#engine/run.ts'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -94,7 +94,7 @@ class ColumnAnswer {
     const { request, view, tokenizer } = this.#context
     const { decoding, seed } = request.settings
     if (decoding.kind !== 'sampling') throw new Error('sampling was asked for with other settings')
-    const random = new SeededRandom(seed)
+    const random = new PythonRandom(seed)
     const stream = new TextStream(tokenizer, { context: prompt })
     const session = new DecodingSession(view)
     const ids = [...prompt]
