@@ -2,6 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Method } from './method.ts'
 import { twoStage } from './methods/2ssp.ts'
 import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
+import { evopress, submoduleEvopress } from './methods/evopress.ts'
 import { shortgpt } from './methods/shortgpt.ts'
 import { windowBased } from './methods/window-based.ts'
 
@@ -12,6 +13,8 @@ export const methods = {
   window_based: windowBased,
   blockpruner: blockPruner,
   blockpruner_submodule: submoduleBlockPruner,
+  evopress,
+  evopress_submodule: submoduleEvopress,
 } as const
 
 export type MethodId = keyof typeof methods

@@ -7,6 +7,7 @@ import { breathe, finalHidden, groupWindows, TableCache, type WindowGroup } from
 import { tokenLosses } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { isAttention, type Part } from '#engine/model/weights.ts'
+import { DenseStates } from './dense-states.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
 
 /**
@@ -24,10 +25,10 @@ export interface PassCount {
 }
 
 export interface ScorerOptions {
-  /** Mean loss of the next token, or divergence from the dense model's distribution (final hidden states of `dense`). */
+  /** Mean loss of the next token, or divergence of its distribution from that of `dense`. */
   readonly measure: 'loss' | 'divergence'
-  /** The view that divergence is measured from. */
-  readonly dense?: ModelView
+  /** What divergence is measured from, where it outlives the scorer; the view itself without it. */
+  readonly dense?: DenseStates
   /** Off: each variant on its own from the embedding, to check that sharing changes nothing. */
   readonly sharing?: boolean
   readonly signal?: AbortSignal
@@ -49,11 +50,13 @@ export class VariantScorer {
   readonly #groups: WindowGroup[]
   readonly #tables: TableCache
   readonly #trunks = new Map<WindowGroup, Trunk>()
-  readonly #denseHidden = new Map<WindowGroup, Tensor2D>()
+  readonly #windows: Windows
+  #ownDense: DenseStates | undefined
 
   constructor(view: ModelView, windows: Windows, options: ScorerOptions) {
     this.#view = view
     this.#options = options
+    this.#windows = windows
     this.#groups = groupWindows(windows)
     this.#tables = new TableCache(view)
   }
@@ -210,28 +213,25 @@ export class VariantScorer {
   }
 
   async #divergences(hidden: Tensor2D[], group: WindowGroup): Promise<Float64Array[]> {
-    const dense = this.#denseHidden.get(group) ?? (await this.#runDense(group))
-    this.#denseHidden.set(group, dense)
-    return rowDivergences(this.#view.model.vocabulary, dense, hidden)
+    this.#ownDense ??= this.#options.dense ? undefined : new DenseStates(this.#view, this.#view.model.workspaceBytes / 4)
+    const states = this.#options.dense ?? (this.#ownDense as DenseStates)
+    const before = states.passes
+    const dense = await states.of(group.indices.map((index) => this.#windows[index] as Int32Array))
+    this.#countDense(states.passes - before)
+    const scores = await rowDivergences(this.#view.model.vocabulary, dense, hidden)
+    dense.dispose()
+    return scores
   }
 
-  async #runDense(group: WindowGroup): Promise<Tensor2D> {
-    const view = this.#options.dense ?? this.#view
-    let residual = await this.#embed(group)
-    const call = { spec: view.spec, batch: group.batch, tokens: group.tokens, rotary: this.#tables.get(group.tokens) }
-    for (const [position, part] of view.parts.entries()) {
-      const weights = await view.lease(part, view.parts[position + 1])
-      residual = advance(part, residual, runPart(part, weights, residual, call), view.spec)
-      view.release(part, weights)
-    }
-    const hidden = finalHidden(view, residual.x)
-    disposeResidual(residual)
-    return hidden
+  #countDense(windows: number): void {
+    const attention = this.#view.parts.filter(isAttention).length
+    this.passes.attention += windows * attention
+    this.passes.mlp += windows * (this.#view.parts.length - attention)
   }
 
   dispose(): void {
     for (const trunk of this.#trunks.values()) trunk.dispose()
-    for (const hidden of this.#denseHidden.values()) hidden.dispose()
+    this.#ownDense?.dispose()
     this.#tables.dispose()
   }
 }

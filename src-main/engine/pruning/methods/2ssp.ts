@@ -34,42 +34,27 @@ const options = z.object({
     .positive()
     .default(32)
     .meta({ title: 'Stage 1 windows', unit: 'windows', help: 'Calibration windows that score neurons.' }),
-  stage2Windows: z
-    .number()
-    .int()
-    .positive()
-    .default(1)
-    .meta({
-      title: 'Stage 2 windows',
-      unit: 'windows',
-      help: 'Calibration windows that score attention; one lets the choice fit that window.',
-    }),
+  stage2Windows: z.number().int().positive().default(1).meta({
+    title: 'Stage 2 windows',
+    unit: 'windows',
+    help: 'Calibration windows that score attention; one lets the choice fit that window.',
+  }),
   attention: z
     .number()
     .int()
     .nonnegative()
     .optional()
     .meta({ title: 'Attention submodules', help: 'How many go, in place of what Eq. 5 gives.' }),
-  widthMultiple: z
-    .number()
-    .int()
-    .positive()
-    .default(1)
-    .meta({
-      title: 'Width multiple',
-      unit: 'neurons',
-      help: 'Rounds the width kept to a multiple that suits the hardware; the reached sparsity is shown.',
-    }),
-  screening: z
-    .number()
-    .int()
-    .nonnegative()
-    .default(0)
-    .meta({
-      title: 'Screening',
-      unit: 'finalists',
-      help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
-    }),
+  widthMultiple: z.number().int().positive().default(1).meta({
+    title: 'Width multiple',
+    unit: 'neurons',
+    help: 'Rounds the width kept to a multiple that suits the hardware; the reached sparsity is shown.',
+  }),
+  screening: z.number().int().nonnegative().default(0).meta({
+    title: 'Screening',
+    unit: 'finalists',
+    help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
+  }),
 })
 
 type Options = z.infer<typeof options>

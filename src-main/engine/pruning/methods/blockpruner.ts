@@ -23,26 +23,18 @@ const options = z.object({
     .positive()
     .default(1)
     .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),
-  screening: z
-    .number()
-    .int()
-    .nonnegative()
-    .default(0)
-    .meta({
-      title: 'Screening',
-      unit: 'finalists',
-      help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
-    }),
+  screening: z.number().int().nonnegative().default(0).meta({
+    title: 'Screening',
+    unit: 'finalists',
+    help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
+  }),
 })
 
 const submoduleOptions = options.extend({
-  ratio: z
-    .enum(['paired', 'free'])
-    .default('paired')
-    .meta({
-      title: 'Ratio',
-      help: 'As many attention submodules as MLPs, in turn; or whichever of both is best each time, as the paper does.',
-    }),
+  ratio: z.enum(['paired', 'free']).default('paired').meta({
+    title: 'Ratio',
+    help: 'As many attention submodules as MLPs, in turn; or whichever of both is best each time, as the paper does.',
+  }),
 })
 
 type Options = z.infer<typeof options>

@@ -1,0 +1,186 @@
+import { z } from 'zod'
+import type { Selection } from '#contract/run.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { depthRange, requireBlocks } from '../budget.ts'
+import { DenseStates } from '../dense-states.ts'
+import { describeState, drawDistinct, SearchSpace } from '../evolution.ts'
+import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { densePlan, partsOf, removeParts } from '../plan.ts'
+import { PythonRandom } from '../random.ts'
+import type { Variant } from '../trunk.ts'
+import { VariantScorer } from '../variants.ts'
+
+/**
+ * EvoPress (arXiv 2410.14649): an evolutionary search for the removals that change the model's predictions least.
+ *
+ * Draws come from CPython's generator in the 2SSP reference's order, so one seed makes the same choices. Repaired: counts are capped at
+ * what a small model has and a search without generations gives its best start (18, 19); final hidden states are kept in place of the dense
+ * logits (20); equal fitness goes to the earlier candidate (21).
+ */
+const options = z.object({
+  windows: z
+    .number()
+    .int()
+    .positive()
+    .default(64)
+    .meta({
+      title: 'Windows',
+      unit: 'windows',
+      help: 'Calibration windows that candidates are scored on; the reference takes 131072 tokens.',
+    }),
+  firstWindows: z
+    .number()
+    .positive()
+    .default(1)
+    .meta({
+      title: 'First selection',
+      unit: 'windows',
+      help: 'Drawn anew for the start and for each first selection; a fraction takes the beginning of a window.',
+    }),
+  finalWindows: z
+    .number()
+    .positive()
+    .default(16)
+    .meta({ title: 'Final selection', unit: 'windows', help: 'Drawn anew for each final selection, where the parent stands again.' }),
+  startStates: z
+    .number()
+    .int()
+    .positive()
+    .default(64)
+    .meta({ title: 'Start states', help: 'Random removals of which the best becomes the first parent.' }),
+  offspring: z.number().int().positive().default(32).meta({ title: 'Offspring', help: 'Candidates of each generation.' }),
+  finalists: z.number().int().positive().default(2).meta({ title: 'Finalists', help: 'Offspring that go on to the final selection.' }),
+  exchanges: z.number().int().positive().default(3).meta({ title: 'Exchanges', help: 'The most removals that one mutation exchanges.' }),
+  generations: z
+    .number()
+    .int()
+    .nonnegative()
+    .optional()
+    .meta({ title: 'Generations', help: 'In place of K (N - K) / 1.5 for K of N blocks.' }),
+})
+
+type Options = z.infer<typeof options>
+
+const shared = { paper: '2410.14649', options, windows: ({ windows }: Options) => windows, range: depthRange }
+
+export const evopress = defineMethod({
+  ...shared,
+  title: 'EvoPress, whole blocks',
+  summary: 'Searches by evolution for the blocks whose removal changes predictions least.',
+  unit: 'block',
+  plan: (input) => evolve(input, 'block'),
+})
+
+export const submoduleEvopress = defineMethod({
+  ...shared,
+  title: 'EvoPress',
+  summary: 'Searches by evolution for the attention submodules and MLPs whose removal changes predictions least.',
+  unit: 'submodule',
+  plan: (input) => evolve(input, 'submodule'),
+})
+
+async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'): Promise<MethodResult> {
+  const { view, budget, options: chosen, run } = input
+  const count = budget.blocks
+  const dense = densePlan(view.spec)
+  if (count === 0) return { plan: dense, decisions: [], notes: [] }
+  const space = new SearchSpace(view.spec, count, unit)
+  requireBlocks(count, space.choices)
+  const generations =
+    space.neighbours(chosen.exchanges) === 0 ? 0 : (chosen.generations ?? Math.floor((count * (space.choices - count)) / 1.5))
+  const random = new PythonRandom(run.seed)
+  const search = new Evolution(input, random)
+  try {
+    const start = drawDistinct(Math.min(chosen.startStates, space.states), [], () => space.drawState(random))
+    let [parent] = (await search.select(0, start, chosen.firstWindows, 1)) as [Variant]
+    const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
+    for (let generation = 1; generation <= generations; generation++) {
+      run.progress('Evolving', generation - 1, generations, 'generations')
+      const children = drawDistinct(offspring, [parent], () => space.mutate(random.choice([parent]), random, chosen.exchanges))
+      const finalists = await search.select(generation, children, chosen.firstWindows, chosen.finalists)
+      ;[parent] = (await search.select(generation, [...finalists, parent], chosen.finalWindows, 1)) as [Variant]
+    }
+    run.progress('Evolving', generations, generations, 'generations')
+    return { plan: removeParts(dense, partsOf(parent)), decisions: [], selections: search.selections, notes: [] }
+  } finally {
+    search.dispose()
+  }
+}
+
+/** Selects among candidates by their divergence from the dense model on windows drawn for each selection. */
+class Evolution {
+  readonly selections: Selection[] = []
+  readonly #input: MethodInput<Options>
+  readonly #windows: Windows
+  readonly #random: PythonRandom
+  readonly #dense: DenseStates
+  readonly #beginnings = new Map<string, Int32Array>()
+
+  constructor(input: MethodInput<Options>, random: PythonRandom) {
+    this.#input = input
+    this.#windows = input.calibration.slice(0, input.options.windows)
+    this.#random = random
+    this.#dense = new DenseStates(input.view, input.view.model.workspaceBytes / 4)
+  }
+
+  /** The best `survivors` of the candidates, best first. */
+  async select(generation: number, candidates: readonly Variant[], windows: number, survivors: number): Promise<Variant[]> {
+    const { run } = this.#input
+    const batch = this.#drawWindows(windows)
+    const step = `generation ${generation}, selection ${this.selections.filter((done) => done.generation === generation).length + 1}`
+    const fitness = await run.step(step, () => this.#score(candidates, batch))
+    const order = [...candidates.keys()].sort((a, b) => (fitness[a] ?? 0) - (fitness[b] ?? 0) || a - b).slice(0, survivors)
+    const selection: Selection = {
+      generation,
+      tokens: batch.reduce((sum, { length }) => sum + length, 0),
+      candidates: candidates.map(describeState),
+      fitness,
+      survivors: order,
+    }
+    this.selections.push(selection)
+    run.emit({ type: 'selection', selection })
+    return order.map((index) => candidates[index] as Variant)
+  }
+
+  /** Different windows, drawn evenly until the quota of tokens is met; the last is cut to its beginning. */
+  #drawWindows(count: number): Windows {
+    const quota = Math.round(count * (this.#windows[0]?.length ?? 0))
+    const drawn = new Set<number>()
+    const batch: Int32Array[] = []
+    let tokens = 0
+    while (tokens < quota && drawn.size < this.#windows.length) {
+      const index = this.#random.integer(0, this.#windows.length - 1)
+      if (drawn.has(index)) continue
+      drawn.add(index)
+      const window = this.#beginning(index, quota - tokens)
+      batch.push(window)
+      tokens += window.length
+    }
+    return batch
+  }
+
+  /** One array per window and length, so that its dense states are found again. */
+  #beginning(index: number, most: number): Int32Array {
+    const window = this.#windows[index] as Int32Array
+    if (window.length <= most) return window
+    const key = `${index}:${most}`
+    const beginning = this.#beginnings.get(key) ?? window.subarray(0, most)
+    this.#beginnings.set(key, beginning)
+    return beginning
+  }
+
+  async #score(candidates: readonly Variant[], batch: Windows): Promise<number[]> {
+    const { view, run } = this.#input
+    const scorer = new VariantScorer(view, batch, { measure: 'divergence', dense: this.#dense, signal: run.signal })
+    try {
+      return [...(await scorer.score(candidates))]
+    } finally {
+      run.count(scorer.passes)
+      scorer.dispose()
+    }
+  }
+
+  dispose(): void {
+    this.#dense.dispose()
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * The random numbers that CPython's `random` module gives for a seed, bit for bit: the Mersenne Twister (MT19937, Matsumoto and
+ * Nishimura 1998) and what CPython builds on it. Searches that draw in the reference's order so make the reference's choices.
+ */
+const size = 624
+const period = 397
+
+export class PythonRandom {
+  readonly #state = new Uint32Array(size)
+  #index = size
+
+  /** `random.seed(seed)` for a whole number; its sign is ignored, as there. */
+  constructor(seed: number) {
+    if (!Number.isSafeInteger(seed)) throw new RangeError(`A seed is a whole number up to 2^53, not ${seed}.`)
+    this.#seedByArray(wordsOf(Math.abs(seed)))
+  }
+
+  #seedByNumber(seed: number): void {
+    this.#state[0] = seed
+    for (let i = 1; i < size; i++) {
+      const before = this.#at(i - 1)
+      this.#state[i] = Math.imul(1812433253, before ^ (before >>> 30)) + i
+    }
+  }
+
+  #seedByArray(key: readonly number[]): void {
+    this.#seedByNumber(19650218)
+    const state = this.#state
+    let i = 1
+    const advance = () => {
+      i++
+      if (i >= size) {
+        state[0] = this.#at(size - 1)
+        i = 1
+      }
+    }
+    for (let step = 0; step < size; step++) {
+      const j = step % key.length
+      const before = this.#at(i - 1)
+      state[i] = (this.#at(i) ^ Math.imul(before ^ (before >>> 30), 1664525)) + (key[j] ?? 0) + j
+      advance()
+    }
+    for (let step = 1; step < size; step++) {
+      const before = this.#at(i - 1)
+      state[i] = (this.#at(i) ^ Math.imul(before ^ (before >>> 30), 1566083941)) - i
+      advance()
+    }
+    state[0] = 0x80000000
+    this.#index = size
+  }
+
+  #at(index: number): number {
+    return this.#state[index] ?? 0
+  }
+
+  #refill(): void {
+    for (let i = 0; i < size; i++) {
+      const joined = (this.#at(i) & 0x80000000) | (this.#at((i + 1) % size) & 0x7fffffff)
+      this.#state[i] = this.#at((i + period) % size) ^ (joined >>> 1) ^ (joined & 1 ? 0x9908b0df : 0)
+    }
+    this.#index = 0
+  }
+
+  #word(): number {
+    if (this.#index >= size) this.#refill()
+    let y = this.#at(this.#index++)
+    y ^= y >>> 11
+    y ^= (y << 7) & 0x9d2c5680
+    y ^= (y << 15) & 0xefc60000
+    return (y ^ (y >>> 18)) >>> 0
+  }
+
+  /** A number in [0, 1) with 53 random bits. */
+  random(): number {
+    const high = this.#word() >>> 5
+    const low = this.#word() >>> 6
+    return (high * 2 ** 26 + low) / 2 ** 53
+  }
+
+  /** A whole number of `count` random bits, 1 to 53. */
+  getRandomBits(count: number): number {
+    if (count <= 32) return this.#word() >>> (32 - count)
+    const low = this.#word()
+    return (this.#word() >>> (64 - count)) * 2 ** 32 + low
+  }
+
+  /** A whole number in [0, limit). */
+  below(limit: number): number {
+    if (!(limit >= 1)) throw new RangeError(`Cannot draw a number from [0, ${limit}).`)
+    const bits = limit.toString(2).length
+    let drawn = this.getRandomBits(bits)
+    while (drawn >= limit) drawn = this.getRandomBits(bits)
+    return drawn
+  }
+
+  /** `randrange(start, stop, step)`: one of start, start + step, … short of stop. */
+  range(start: number, stop: number, step = 1): number {
+    return start + step * this.below(Math.ceil((stop - start) / step))
+  }
+
+  /** `randint(first, last)`: both ends are possible. */
+  integer(first: number, last: number): number {
+    return first + this.below(last - first + 1)
+  }
+
+  choice<T>(items: readonly T[]): T {
+    return items[this.below(items.length)] as T
+  }
+
+  /** `count` different items, in the order in which they were drawn. */
+  sample<T>(items: readonly T[], count: number): T[] {
+    if (count < 0 || count > items.length) throw new RangeError(`Cannot draw ${count} of ${items.length} items.`)
+    // Above this many items a set of drawn indices takes less room than a copy of the items.
+    const copyUpTo = 21 + (count > 5 ? 4 ** Math.ceil(Math.log(count * 3) / Math.log(4)) : 0)
+    return items.length <= copyUpTo ? this.#sampleFromCopy(items, count) : this.#sampleByIndex(items, count)
+  }
+
+  #sampleFromCopy<T>(items: readonly T[], count: number): T[] {
+    const pool = [...items]
+    return Array.from({ length: count }, (_, i) => {
+      const index = this.below(pool.length - i)
+      const drawn = pool[index] as T
+      pool[index] = pool[pool.length - i - 1] as T
+      return drawn
+    })
+  }
+
+  #sampleByIndex<T>(items: readonly T[], count: number): T[] {
+    const drawn = new Set<number>()
+    while (drawn.size < count) drawn.add(this.below(items.length))
+    return [...drawn].map((index) => items[index] as T)
+  }
+}
+
+/** The 32-bit words of a whole number, lowest first. */
+function wordsOf(value: number): number[] {
+  const words = [value % 2 ** 32]
+  if (value >= 2 ** 32) words.push(Math.floor(value / 2 ** 32))
+  return words
+}
