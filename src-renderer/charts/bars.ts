@@ -26,3 +26,10 @@ export function barAxis(groups: readonly BarGroup[], range: [number, number], fo
     .map((value) => ({ value, at: axis.scale(value), label: format(value) }))
   return { scale: axis.scale, ticks }
 }
+
+/** Where each group begins, and after the last one where they all end. */
+export function groupTops(groups: readonly BarGroup[], barStep: number): number[] {
+  const tops = [6]
+  for (const { bars } of groups) tops.push((tops.at(-1) ?? 0) + bars.length * barStep + 14)
+  return tops
+}

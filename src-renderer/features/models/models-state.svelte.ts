@@ -5,6 +5,7 @@ import { call, on, onReconnect } from '../../api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
+import { stopAll } from '../../lib/stop-all.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
 
 /** The library as the screen shows it: models, transfers, and whether anything was done yet. */
@@ -35,12 +36,12 @@ export class ModelsState {
   follow(): () => void {
     this.refresh()
     const stops = [
-      on('model changed', ({ model }) => this.models.value && (this.models.value = replaceById(this.models.value, model))),
-      on('model removed', ({ id }) => this.models.value && (this.models.value = this.models.value.filter((model) => model.id !== id))),
+      on('model changed', ({ model }) => this.#change((models) => replaceById(models, model))),
+      on('model removed', ({ id }) => this.#change((models) => models.filter((model) => model.id !== id))),
       on('transfer changed', ({ transfer }) => (this.transfers = replaceById(this.transfers, transfer))),
       onReconnect(() => this.refresh()),
     ]
-    return () => stops.forEach((stop) => stop())
+    return () => stopAll(stops)
   }
 
   refresh(): void {
@@ -79,5 +80,9 @@ export class ModelsState {
     } catch (thrown) {
       notify(toErrorMessage(thrown).message, { tone: 'warm' })
     }
+  }
+
+  #change(change: (models: ModelEntry[]) => ModelEntry[]): void {
+    if (this.models.value) this.models.value = change(this.models.value)
   }
 }

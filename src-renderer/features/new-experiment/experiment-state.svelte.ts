@@ -46,6 +46,11 @@ export class ExperimentState {
     if (this.draft.models.length > 0) this.#previewSoon()
   }
 
+  change(changes: Partial<Draft>): void {
+    Object.assign(this.draft, changes)
+    this.changed()
+  }
+
   choosePreset(preset: Preset): void {
     this.draft = { ...fromGrid(preset.grid), name: preset.title }
     this.changed()

@@ -7,6 +7,7 @@ import { call, on, onReconnect } from '../../api.ts'
 import { announce, notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
+import { stopAll } from '../../lib/stop-all.ts'
 import { type Answers, answersOf, blindOrder, takeEvents } from './answers.ts'
 
 export const plainSampling: GenerationSettings['decoding'] = {
@@ -59,7 +60,7 @@ export class PlaygroundState {
       }),
       onReconnect(() => this.session && void this.open(this.session.id)),
     ]
-    return () => stops.forEach((stop) => stop())
+    return () => stopAll(stops)
   }
 
   /** The address names runs and, for the dense model, `dense=no` when it is left out. */

@@ -10,6 +10,7 @@ import { Loader } from '../../lib/loader.svelte.ts'
 import { announce, notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { coalesce } from '../../lib/schedule.ts'
+import { stopAll } from '../../lib/stop-all.ts'
 import { type Phase, takeEvent, takeProgress } from './live-run.ts'
 
 type RunAction = 'runs.pause' | 'runs.resume' | 'runs.cancel' | 'runs.retry' | 'runs.enqueue' | 'runs.archive' | 'runs.unarchive'
@@ -51,7 +52,7 @@ export class RunState {
       }),
       onReconnect(() => this.refresh()),
     ]
-    return () => stops.forEach((stop) => stop())
+    return () => stopAll(stops)
   }
 
   refresh(): void {
@@ -98,9 +99,9 @@ export class RunState {
   }
 
   #take(event: RunEvent): void {
-    if (event.type === 'progress') return this.#takeProgress(event.progress)
     const run = this.run.value
-    if (run) this.run.value = takeEvent(run, event)
+    if (event.type === 'progress') this.#takeProgress(event.progress)
+    else if (run) this.run.value = takeEvent(run, event)
   }
 
   #takeProgress(progress: Progress): void {

@@ -9,6 +9,7 @@ import { notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
+import { stopAll } from '../../lib/stop-all.ts'
 import { defaultColumns, type HistoryView, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
 
 const pageSize = 100
@@ -39,7 +40,7 @@ export class HistoryState {
       on('runs removed', () => this.#refreshSoon()),
       onReconnect(() => this.refresh()),
     ]
-    return () => stops.forEach((stop) => stop())
+    return () => stopAll(stops)
   }
 
   /** Asks again from the start: called when the filter, the sorting or the columns change. */

@@ -4,6 +4,7 @@ import type { HistoryState } from '#contract/history.ts'
 import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/settings.ts'
 import { call, copyText, on } from '../../api.ts'
 import { notify } from '../../lib/notices.svelte.ts'
+import { stopAll } from '../../lib/stop-all.ts'
 import { theme } from '../../lib/theme.svelte.ts'
 
 /** Settings, engine and history file as the screen shows them. `busy` names what is under way. */
@@ -25,17 +26,21 @@ export class SettingsState {
       this.engine = engine
       this.workbench = workbench
     })
-    void this.#attempt('', async () => void (this.history = await call('history.get', {})))
+    void this.#attempt('', async () => {
+      this.history = await call('history.get', {})
+    })
     const stops = [
       on('engine changed', ({ engine }) => (this.engine = engine)),
       on('settings changed', ({ settings }) => (this.settings = settings)),
     ]
-    return () => stops.forEach((stop) => stop())
+    return () => stopAll(stops)
   }
 
   async change(changes: SettingsChange): Promise<void> {
     if (changes.theme) theme.set(changes.theme)
-    await this.#attempt('', async () => void (this.settings = await call('settings.update', changes)))
+    await this.#attempt('', async () => {
+      this.settings = await call('settings.update', changes)
+    })
   }
 
   async setHubToken(token: string | null): Promise<void> {
@@ -68,7 +73,9 @@ export class SettingsState {
   }
 
   async check(): Promise<void> {
-    await this.#attempt('check', async () => void (this.history = await call('history.get', { check: true })))
+    await this.#attempt('check', async () => {
+      this.history = await call('history.get', { check: true })
+    })
   }
 
   async restore(name: string): Promise<void> {
