@@ -5,6 +5,8 @@ import { setTimeout as pause } from 'node:timers/promises'
 /** A lock is renewed so often, and is a leftover when it was not renewed for so long: its process died and its number lives on. */
 const renewSeconds = 5
 const leftoverSeconds = 30
+/** A process that was killed right after it made its lock did not write its number. */
+const unsignedSeconds = 2
 
 const inThisProcess = new Map<string, Promise<unknown>>()
 
@@ -48,7 +50,8 @@ async function createLock(path: string): Promise<boolean> {
 async function isLeftover(path: string): Promise<boolean> {
   const owner = Number(await readFile(path, 'utf8').catch(() => ''))
   const renewed = (await stat(path).catch(() => undefined))?.mtimeMs ?? Date.now()
-  return (owner > 0 && !isRunning(owner)) || Date.now() - renewed > leftoverSeconds * 1000
+  const patience = owner > 0 ? leftoverSeconds : unsignedSeconds
+  return (owner > 0 && !isRunning(owner)) || Date.now() - renewed > patience * 1000
 }
 
 /** This process holds no lock here (`inThisProcess` waited for it), so its own number is a leftover of an earlier one. */

@@ -318,10 +318,15 @@ test('a lock left by a program that died does not block, even when its number no
   await mkdir(locks, { recursive: true })
   writeFileSync(lock, '999999999')
   expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
-  await rm(join(folder, 'models--owner--name'), { recursive: true })
-  writeFileSync(lock, String(process.ppid))
-  utimesSync(lock, new Date(), new Date(Date.now() - 60_000))
-  expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
+  for (const [owner, age] of [
+    [String(process.ppid), 60_000],
+    ['', 3000],
+  ] as const) {
+    await rm(join(folder, 'models--owner--name'), { recursive: true })
+    writeFileSync(lock, owner)
+    utimesSync(lock, new Date(), new Date(Date.now() - age))
+    expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
+  }
 })
 
 test('a lock that another program holds is waited for, and what that one fetched is used', async () => {

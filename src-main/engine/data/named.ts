@@ -50,7 +50,8 @@ export async function locateDataset(id: DatasetId, source: { localFolder?: strin
   const dataset: NamedDataset = namedDatasets[id]
   const limit = dataset.documents === undefined ? {} : { maxDocuments: dataset.documents }
   if (source.localFolder !== undefined) return { path: findLocal(dataset, source.localFolder), ...limit }
-  if (!source.fetchFile) throw new EspalierError('usage', `${dataset.title} needs the hub or a folder of local data sets, and was given neither.`)
+  if (!source.fetchFile)
+    throw new EspalierError('usage', `${dataset.title} needs the hub or a folder of local data sets, and was given neither.`)
   return { path: await fetchDataset(dataset, source.fetchFile), ...limit }
 }
 

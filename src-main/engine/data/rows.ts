@@ -24,12 +24,17 @@ export const rowEndings = Object.keys(readers)
 export async function* readRows(file: string): AsyncGenerator<Row> {
   const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
   const read = Object.hasOwn(readers, ending) ? readers[ending] : undefined
-  if (!read) throw new EspalierError('invalid', `${file} has an ending that no rows are read from. Known are ${rowEndings.map((known) => `.${known}`).join(', ')}.`)
+  if (!read)
+    throw new EspalierError(
+      'invalid',
+      `${file} has an ending that no rows are read from. Known are ${rowEndings.map((known) => `.${known}`).join(', ')}.`,
+    )
   let number = 0
   for await (const value of read(file)) {
     number++
     const row = toPlain(value)
-    if (!isObject(row)) throw new EspalierError('invalid', `Row ${number} of ${file} is ${describe(row)}. An object with the columns is needed.`, { file })
+    if (!isObject(row))
+      throw new EspalierError('invalid', `Row ${number} of ${file} is ${describe(row)}. An object with the columns is needed.`, { file })
     yield row
   }
 }
