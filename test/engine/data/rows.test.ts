@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { tableToIPC, vectorFromArray, Int64, List, Field, Struct, Table, Utf8 } from 'apache-arrow'
+import { Field, Int64, List, Struct, Table, tableToIPC, Utf8, vectorFromArray } from 'apache-arrow'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { readRows } from '#engine/data/rows.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
@@ -40,9 +40,18 @@ test('an Arrow file gives lists, structs and 64-bit numbers as plain values', as
   const texts = new List(new Field('item', new Utf8()))
   const struct = new Struct([new Field('text', texts), new Field('label', texts)])
   const table = new Table({
-    question: vectorFromArray(rows.map((row) => row.question), new Utf8()),
-    choices: vectorFromArray(rows.map((row) => row.choices), struct),
-    answer: vectorFromArray(rows.map((row) => BigInt(row.answer)), new Int64()),
+    question: vectorFromArray(
+      rows.map((row) => row.question),
+      new Utf8(),
+    ),
+    choices: vectorFromArray(
+      rows.map((row) => row.choices),
+      struct,
+    ),
+    answer: vectorFromArray(
+      rows.map((row) => BigInt(row.answer)),
+      new Int64(),
+    ),
   })
   expect(await read(write('a.arrow', tableToIPC(table, 'stream')))).toEqual(rows)
 })
@@ -57,5 +66,8 @@ test('Parquet as the data sets are published gives ARC and MMLU questions', asyn
     [4, [1, 1, 1, 1, 2]],
   ])
   const mmlu = await readQuestions('mmlu', { folder: fixtures })
-  expect(mmlu.map((question) => [question.subject, question.gold])).toEqual([['anatomy', 3], ['virology', 0]])
+  expect(mmlu.map((question) => [question.subject, question.gold])).toEqual([
+    ['anatomy', 3],
+    ['virology', 0],
+  ])
 })
