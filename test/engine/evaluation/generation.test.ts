@@ -1,0 +1,90 @@
+import { beforeAll, describe, expect, it } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { beamSearch } from '#engine/evaluation/generation/beam-search.ts'
+import { logProbabilities, repeatedNgramEnds, topIndices } from '#engine/evaluation/generation/probabilities.ts'
+import { candidates, chooseToken } from '#engine/evaluation/generation/sampling.ts'
+import { openModel } from '#engine/model/model.ts'
+import { DecodingSession } from '#engine/model/session.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { densePlan, removeParts } from '#engine/pruning/plan.ts'
+import { expectedOf, fullModels, referenceModel } from '../../fixtures/reference.ts'
+import { logitsOf, relativeError } from '../model/logits.ts'
+
+interface Recorded {
+  readonly generation: {
+    readonly dense: readonly {
+      readonly prompt_ids: number[]
+      readonly greedy_ids: number[]
+      readonly beam5: { readonly ids: number[]; readonly kwargs: { readonly eos_token_id: number }; readonly sequence_score: number }
+    }[]
+  }
+}
+
+describe('generation against the reference', () => {
+  beforeAll(() => openBackend('tensorflow'))
+
+  it.each(fullModels)('continues greedily and by beam search as recorded for %s', async (name) => {
+    const model = await openModel(await referenceModel(name))
+    const view = denseView(model)
+    for (const recorded of (await expectedOf<Recorded>(name)).generation.dense) {
+      const session = new DecodingSession(view)
+      let [logits] = await session.feed(Int32Array.from(recorded.prompt_ids), 1)
+      const greedy: number[] = []
+      while (greedy.length < recorded.greedy_ids.length) {
+        greedy.push(topIndices(logits ?? [], 1)[0] ?? -1)
+        ;[logits] = await session.feed(Int32Array.of(greedy.at(-1) ?? 0), 1)
+      }
+      session.dispose()
+      expect(greedy).toEqual(recorded.greedy_ids)
+      const endIds = [recorded.beam5.kwargs.eos_token_id]
+      const answer = await beamSearch(view, recorded.prompt_ids, { beams: 5, noRepeatNgram: 3, earlyStopping: true, maxLength: 128, endIds })
+      expect(answer.ids).toEqual(recorded.beam5.ids)
+      expect(answer.score).toBeCloseTo(recorded.beam5.sequence_score, 5)
+    }
+    await model.close()
+  })
+
+  it('decodes with the cache what it computes without, when whole blocks and the last attention are gone', async () => {
+    const model = await openModel(await referenceModel('stories260k'))
+    const view = viewWithPlan(model, removeParts(densePlan(model.spec), [2, 3, 8]))
+    const ids = Int32Array.from([1, 403, 407, 261, 378, 432, 383])
+    const session = new DecodingSession(view)
+    let [last] = await session.feed(ids.subarray(0, 3), 1)
+    for (const id of ids.subarray(3)) [last] = await session.feed(Int32Array.of(id), 1)
+    session.dispose()
+    const whole = (await logitsOf(view, ids)).at(-1) ?? []
+    expect(relativeError(Array.from(last ?? []), whole)).toBeLessThan(1e-5)
+    await model.close()
+  })
+})
+
+describe('choosing tokens', () => {
+  it('keeps the smallest set of tokens that reaches top-p, and renormalises it', () => {
+    const logits = Float32Array.from([Math.log(0.5), Math.log(0.3), Math.log(0.15), Math.log(0.05)])
+    const left = candidates(logits, [], { temperature: 1, topK: 0, topP: 0.7, minP: 0, repetitionPenalty: 1 })
+    expect(left.map(({ id }) => id)).toEqual([0, 1])
+    expect(left[0]?.probability).toBeCloseTo(0.625, 6)
+  })
+
+  it('drops what is less likely than min-p times the likeliest', () => {
+    const logits = Float32Array.from([Math.log(0.5), Math.log(0.3), Math.log(0.15), Math.log(0.05)])
+    expect(candidates(logits, [], { temperature: 1, topK: 0, topP: 1, minP: 0.35, repetitionPenalty: 1 }).map(({ id }) => id)).toEqual([0, 1])
+  })
+
+  it('takes the likeliest token at temperature 0, after the repetition penalty', () => {
+    const settings = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 2 }
+    expect(chooseToken(Float32Array.from([2, 1.5, -1]), [], settings, () => 0)).toBe(0)
+    expect(chooseToken(Float32Array.from([2, 1.5, -1]), [0], settings, () => 0)).toBe(1)
+  })
+
+  it('finds every token that would repeat a trigram', () => {
+    expect([...repeatedNgramEnds([1, 2, 3, 1, 2], 3)]).toEqual([3])
+    expect([...repeatedNgramEnds([1, 2], 3)]).toEqual([])
+  })
+
+  it('gives log-probabilities that sum to one and top indices with ties to the lower index', () => {
+    const scores = logProbabilities([1000, 1001, 999])
+    expect(scores.reduce((sum, score) => sum + Math.exp(score), 0)).toBeCloseTo(1, 12)
+    expect(topIndices([3, 5, 5, 1], 3)).toEqual([1, 2, 0])
+  })
+})

@@ -1,0 +1,88 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Plan } from '#contract/plan.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { espalier } from '#engine/export/espalier.ts'
+import { findFormat, formats } from '#engine/export/index.ts'
+import { stock } from '#engine/export/stock.ts'
+import { describeModel } from '#engine/model/describe.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { densePlan, reachedSparsity, removeParts } from '#engine/pruning/plan.ts'
+import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { logitsOf, relativeError } from '../model/logits.ts'
+
+const families: ReferenceModel[] = ['stories260k', 'mistral-window', 'qwen2-tiny', 'qwen2-tiny-tied', 'phi3-longrope', 'phi-tiny', 'llama-headdim']
+
+/** Even neurons of every MLP, no attention in block 0, no MLP in block 1, nothing of block 2. */
+function mixedPlan(model: Model): Plan {
+  const plan = removeParts(densePlan(model.spec), [0, 3, 4, 5])
+  for (const [index, block] of plan.blocks.entries()) {
+    const width = model.spec.blocks[index]?.width ?? 0
+    if (block.mlp !== 'removed') block.mlp = { kept: Array.from({ length: width >> 1 }, (_, neuron) => 2 * neuron) }
+  }
+  return plan
+}
+
+describe('a plan viewed, saved and reopened', () => {
+  let folder: string
+  let window: Int32Array
+  beforeAll(async () => {
+    await openBackend('tensorflow')
+    folder = await mkdtemp(join(tmpdir(), 'espalier-export-'))
+    window = (await referenceWindows('test'))[0]?.subarray(0, 100) as Int32Array
+  })
+  afterAll(() => rm(folder, { recursive: true, force: true }))
+
+  it.each(families.flatMap((name) => Object.keys(formats).map((format) => [name, format] as const)))('gives equal logits for %s as %s', async (name, format) => {
+    const model = await openModel(await referenceModel(name))
+    const plan = mixedPlan(model)
+    const view = viewWithPlan(model, plan)
+    const expected = await logitsOf(view, window)
+    const target = join(folder, `${name}-${format}`)
+    await findFormat(format).write({ model, plan, method: 'test', folder: target })
+    const reopened = await openModel(target)
+    const found = await logitsOf(denseView(reopened), window)
+    expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
+    await reopened.close()
+    view.dispose()
+    await model.close()
+  })
+
+  it('leaves removed tensors out of its own format, and says which parameters are left', async () => {
+    const model = await openModel(await referenceModel('stories260k'))
+    const plan = mixedPlan(model)
+    const target = join(folder, 'own')
+    await espalier.write({ model, plan, method: '2ssp', folder: target })
+    const description = await describeModel(target)
+    const dense = await describeModel(model.path)
+    const removed = reachedSparsity(model.spec, plan) * dense.parameters.stack
+    expect(dense.parameters.stack - description.parameters.stack).toBeCloseTo(removed, 6)
+    expect(description.plan).toEqual(plan)
+    await model.close()
+  })
+
+  it('drops blocks that went whole from the stock folder and numbers the others anew', async () => {
+    const model = await openModel(await referenceModel('qwen2-tiny'))
+    const target = join(folder, 'stock')
+    await stock.write({ model, plan: removeParts(densePlan(model.spec), [2, 3]), method: 'shortgpt', folder: target })
+    const config = JSON.parse(await readFile(join(target, 'config.json'), 'utf8')) as Record<string, unknown>
+    expect(config.num_hidden_layers).toBe(3)
+    expect(config.max_window_layers).toBe(3)
+    expect(existsSync(join(target, 'espalier.json'))).toBe(false)
+    await model.close()
+  })
+
+  it('refuses a stock folder of a model that lacks submodules already', async () => {
+    const model = await openModel(await referenceModel('stories260k'))
+    const target = join(folder, 'lacking')
+    await espalier.write({ model, plan: removeParts(densePlan(model.spec), [0]), method: 'test', folder: target })
+    const lacking = await openModel(target)
+    await expect(stock.write({ model: lacking, plan: densePlan(lacking.spec), method: 'test', folder: join(folder, 'no') })).rejects.toThrow('lacks submodules already')
+    await lacking.close()
+    await model.close()
+  })
+})

@@ -1,0 +1,27 @@
+import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import { project } from '#engine/tensor/products.ts'
+
+/** Logits of every position of one window: T arrays of V. */
+export async function logitsOf(view: ModelView, window: Int32Array): Promise<number[][]> {
+  let logits: number[][] = []
+  await runWindows(view, [window], {
+    async afterStack(_group, x) {
+      const hidden = finalHidden(view, x)
+      await view.model.vocabulary.forEachHeadChunk((chunk) => {
+        const part = project(hidden, chunk.weight, chunk.bias)
+        logits = part.arraySync()
+        part.dispose()
+      })
+      hidden.dispose()
+    },
+  })
+  return logits
+}
+
+/** The largest difference between two lists, relative to the largest entry of the second. */
+export function relativeError(found: readonly number[], expected: readonly number[]): number {
+  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  const difference = found.reduce((most, value, i) => Math.max(most, Math.abs(value - (expected[i] ?? Number.NaN))), 0)
+  return difference / largest
+}

@@ -1,0 +1,58 @@
+import { beforeAll, describe, expect, it } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { twoStage } from '#engine/pruning/methods/2ssp.ts'
+import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { expectedOf, fullModels, referenceModel, referenceWindows, variedModels } from '../../../fixtures/reference.ts'
+import { recordedRun } from '../running.ts'
+
+interface Recorded {
+  readonly '2ssp': readonly {
+    readonly rate: number
+    readonly P: number
+    readonly kept_neurons: number[][]
+    readonly removed_attention_in_order: number[]
+    readonly stage2_rounds: readonly { readonly candidates: readonly { readonly block: number; readonly ppl: number }[] }[]
+    readonly true_sparsity_of_blocks: number
+    readonly ppl_test_f64?: number
+    readonly ppl_test16_f64?: number
+  }[]
+}
+
+describe('2SSP against the reference', () => {
+  beforeAll(() => openBackend('tensorflow'))
+
+  it.each([...fullModels, ...variedModels])('keeps the neurons and removes the attention of %s in the recorded order', async (name) => {
+    const [calibration, test] = [await referenceWindows('calibration'), await referenceWindows('test')]
+    const model = await openModel(await referenceModel(name))
+    for (const recorded of (await expectedOf<Recorded>(name))['2ssp']) {
+      const short = recorded.ppl_test16_f64 !== undefined
+      const options = twoStage.options.parse({ windows: short ? 8 : 32 })
+      const budget = { sparsity: recorded.rate, blocks: Math.ceil(recorded.rate * model.spec.blocks.length) }
+      const { plan, decisions } = await twoStage.plan({ view: denseView(model), calibration, budget, options, run: recordedRun() })
+      expect(plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded.kept_neurons)
+      expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order)
+      expect(reachedSparsity(model.spec, plan)).toBeCloseTo(recorded.true_sparsity_of_blocks, 9)
+      recorded.stage2_rounds.forEach(({ candidates }, round) => {
+        for (const { block, ppl } of candidates) {
+          const found = decisions[round]?.scores.find((score) => score.block === block)?.perplexity ?? Number.NaN
+          expect(Math.abs(found / ppl - 1), `round ${round + 1}, block ${block}`).toBeLessThan(1e-4)
+        }
+      })
+      const view = viewWithPlan(model, plan)
+      const found = await perplexity(view, short ? test.slice(0, 16) : test)
+      expect(Math.abs(found.perplexity / (recorded.ppl_test16_f64 ?? recorded.ppl_test_f64 ?? Number.NaN) - 1)).toBeLessThan(1e-5)
+      view.dispose()
+    }
+    await model.close()
+  })
+
+  it('removes nothing at sparsity 0', async () => {
+    const model = await openModel(await referenceModel('stories260k'))
+    const { plan } = await twoStage.plan({ view: denseView(model), calibration: [], budget: { sparsity: 0, blocks: 0 }, options: twoStage.options.parse({}), run: recordedRun() })
+    expect(reachedSparsity(model.spec, plan)).toBe(0)
+    await model.close()
+  })
+})
