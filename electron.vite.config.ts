@@ -51,7 +51,7 @@ export default defineConfig({
   ...(isAny(renderer) && {
     renderer: {
       root: 'src-renderer',
-      plugins: [svelte()],
+      plugins: [svelte({ configFile: false })],
       build: { outDir: join(root, 'out/renderer'), emptyOutDir: true, minify: true, rolldownOptions: { input: renderer } },
     },
   }),

@@ -7,7 +7,7 @@ env.TF_NUM_INTRAOP_THREADS ??= '1'
 env.TF_CPP_MIN_LOG_LEVEL ??= '2'
 
 export default defineConfig({
-  plugins: [svelte()],
+  plugins: [svelte({ configFile: false })],
   test: {
     name: 'node',
     environment: 'node',

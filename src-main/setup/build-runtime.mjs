@@ -6,7 +6,7 @@ import { arch, platform } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { bindingPackage, compileAddon } from './compiler.mjs'
 import { addonName, descriptionName, runtimeName, runtimesFolder } from './places.mjs'
-import { downloadWheels, folderSize } from './python.mjs'
+import { DownloadFailed, downloadWheels, folderSize } from './python.mjs'
 import { wantedVersion } from './runtime-plan.mjs'
 import { formatBytes, showStep } from './terminal.mjs'
 import { runTool } from './tools.mjs'
@@ -27,13 +27,22 @@ import { extractVerified, neededFiles, openWheel, readInfo, requirementsOf, whee
 export class RuntimeDoesNotRun extends Error {}
 
 /**
+ * Where a runtime is made, and where what a killed set-up has finished is found again.
+ * @param {'gpu' | 'cpu'} kind
+ * @returns {string}
+ */
+export function workFolder(kind) {
+  return join(runtimesFolder(), `.building-${kind}-${platform}-${arch}`)
+}
+
+/**
  * Makes a runtime in the cache folder. What an earlier, killed try has finished is used; the folder gets its name when all is there.
  * @param {import('./runtime-plan.mjs').Build} build
  * @param {Toolbox} tools
  * @returns {Promise<string>} the folder
  */
 export async function buildRuntime(build, tools) {
-  const work = join(runtimesFolder(), `.building-${build.kind}-${platform}-${arch}`)
+  const work = workFolder(build.kind)
   mkdirSync(join(work, 'wheels'), { recursive: true })
   refuseFullDisk(work, build.bytes)
   const wheelPath = await fetchTensorflow(build, tools.pip, work)
@@ -119,7 +128,7 @@ async function unpack(build, tools, wheelPath, work) {
     if (build.withCuda) await addCuda(tools.pip, requirementsOf(metadata, 'and-cuda'), work)
     return { version: wheelVersion(metadata), libraries: libraries.map(({ place }) => join(work, place)) }
   } catch (thrown) {
-    rmSync(work, { recursive: true, force: true })
+    if (!(thrown instanceof DownloadFailed)) rmSync(work, { recursive: true, force: true })
     throw thrown
   }
 }

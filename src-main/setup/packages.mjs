@@ -71,14 +71,15 @@ async function installPackages(folder) {
   // `npm ci` would delete the running Node, which Windows refuses.
   const verb = platform === 'win32' ? 'install' : 'ci'
   await showStep('Installing the npm packages of the lock file', async (report) => {
-    const watch = setInterval(() => report(`${countPackages(folder)} packages`), 500)
+    const watch = setInterval(() => report(`${countFolders(folder)} folders`), 500)
     const { code, output } = await runTool(command, [...first, verb, '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
       cwd: folder,
       env: withoutNodeModules(env, folder),
     })
     clearInterval(watch)
     if (code !== 0) throw new Error(`npm could not install the packages:\n${output.trim()}`)
-    report(`${countPackages(folder)} packages`)
+    const installed = readText(join(folder, 'node_modules', '.package-lock.json'))
+    report(`${Object.keys(installed ? JSON.parse(installed).packages : {}).length} packages`)
   })
   if (!arePackagesCurrent(folder))
     throw new Error('npm installed other packages than package-lock.json asks for. Run `npm install` and look at what it changes.')
@@ -97,7 +98,7 @@ function withoutNodeModules(environment, folder) {
 }
 
 /** @param {string} folder */
-function countPackages(folder) {
+function countFolders(folder) {
   const modules = join(folder, 'node_modules')
   return existsSync(modules) ? readdirSync(modules).filter((name) => !name.startsWith('.')).length : 0
 }

@@ -8,6 +8,9 @@ import { findOnPath, runTool } from './tools.mjs'
  * @typedef {{ command: string, args: string[] }} Pip
  */
 
+/** Thrown where pip could not bring what was asked: what it brought before is whole and stays. */
+export class DownloadFailed extends Error {}
+
 /**
  * @returns {Promise<Pip | undefined>}
  */
@@ -45,7 +48,7 @@ export async function downloadWheels(pip, requirements, folder, { temporary, onB
         total += announcedBytes(text)
       },
     })
-    if (code !== 0) throw new Error(`pip could not download ${requirements.join(', ')}: ${lastError(output)}`)
+    if (code !== 0) throw new DownloadFailed(`pip could not download ${requirements.join(', ')}: ${lastError(output)}`)
   } finally {
     clearInterval(watch)
   }

@@ -1,14 +1,14 @@
-import { existsSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { arch, platform } from 'node:process'
 import { adviseInstall, webAssemblyNotice } from './advice.mjs'
-import { bindingVersion, buildRuntime, RuntimeDoesNotRun } from './build-runtime.mjs'
+import { bindingVersion, buildRuntime, RuntimeDoesNotRun, workFolder } from './build-runtime.mjs'
 import { findCompiler } from './compiler.mjs'
 import { recentFailure, rememberFailure } from './failures.mjs'
 import { hasNvidiaGpu } from './graphics.mjs'
 import { withLock } from './lock.mjs'
 import { downloadOwn, hasOwnDownload } from './own-download.mjs'
-import { cacheFolder, descriptionName, findRuntime } from './places.mjs'
+import { cacheFolder, descriptionName, findRuntime, runtimesFolder } from './places.mjs'
 import { findPip, folderSize } from './python.mjs'
 import { planRuntime } from './runtime-plan.mjs'
 import { formatBytes, say } from './terminal.mjs'
@@ -76,7 +76,7 @@ async function provideRuntime(node) {
   const pip = await findPip()
   const compiler = findCompiler()
   const plan = planRuntime({ platform, arch, hasGpu: await hasNvidiaGpu(), hasPip: pip !== undefined, hasCompiler: compiler !== undefined })
-  let reason = plan.missing ? `${plan.reason} To install it: ${adviseInstall(plan.missing)}. Then run this again.` : plan.reason
+  let reason = plan.missing ? `${plan.reason} What helps: ${adviseInstall(plan.missing)}, then the same command again.` : plan.reason
   for (const build of plan.builds) {
     if (!pip || !compiler || recentFailure(build.kind)) continue
     if (build.kind === 'cpu' && findRuntime()) return
@@ -84,7 +84,7 @@ async function provideRuntime(node) {
       return announce(await buildRuntime(build, { pip, compiler, node, strip: platform === 'linux' ? findOnPath('strip') : undefined }))
     } catch (thrown) {
       reason = /** @type {Error} */ (thrown).message
-      if (build.kind === 'gpu') say(`The CUDA build could not be made: ${reason} The CPU build takes its place.`)
+      if (build.kind === 'gpu') giveUpGpu(reason)
       // Without a network the next try may work; a build that does not run, or gigabytes for the GPU, are not tried at every start.
       if (build.kind === 'gpu' || thrown instanceof RuntimeDoesNotRun) rememberFailure(build.kind, reason)
     }
@@ -94,7 +94,17 @@ async function provideRuntime(node) {
   if (plan.builds.length > 0 || !(await tryOwnDownload(node))) say(webAssemblyNotice(reason))
 }
 
+/** @param {string} reason */
+function giveUpGpu(reason) {
+  say(`The CUDA build could not be made: ${reason} The CPU build takes its place.`)
+  rmSync(workFolder('gpu'), { recursive: true, force: true })
+}
+
+/** Removes a runtime whose files changed, and folders that a killed set-up left with no use for the next. */
 function discardDamaged() {
+  for (const name of existsSync(runtimesFolder()) ? readdirSync(runtimesFolder()) : []) {
+    if (/^\.(old|own)-/.test(name)) rmSync(join(runtimesFolder(), name), { recursive: true, force: true })
+  }
   const runtime = findRuntime()
   const damage = runtime && findDamage(runtime.folder)
   if (!runtime || !damage) return

@@ -1,0 +1,204 @@
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, sep } from 'node:path'
+import { describe, expect, test } from 'vitest'
+
+const root = join(import.meta.dirname, '..')
+
+/** Which parts of the program a part may import; the longest name that fits a file is its part. Every part may import itself. */
+const mayImport: Record<string, readonly string[]> = {
+  'package.json': [],
+  'src-main/contract': ['package.json'],
+  'src-main/engine': ['src-main/engine/backend', 'src-main/contract'],
+  'src-main/engine/backend': ['src-main/engine', 'src-main/contract', 'src-main/setup/places.mjs'],
+  'src-main/compute': ['src-main/engine', 'src-main/engine/backend', 'src-main/contract'],
+  'src-main/db': ['src-main/contract'],
+  'src-main/hub': ['src-main/contract'],
+  'src-main/jobs': ['src-main/contract', 'src-main/db', 'src-main/hub', 'src-main/setup/places.mjs', 'src-main/setup/node24.mjs'],
+  'src-main/services': ['src-main/contract', 'src-main/db', 'src-main/jobs', 'src-main/hub', 'src-main/setup/places.mjs'],
+  'src-main/server': ['src-main/contract', 'src-main/services'],
+  'src-main/electron': ['src-main/contract', 'src-main/services', 'src-main/server'],
+  // The command line also runs without a history: then it drives the engine itself.
+  'src-main/cli': [
+    ...['contract', 'services', 'server', 'engine', 'engine/backend', 'jobs', 'hub', 'setup'].map((name) => `src-main/${name}`),
+    ...['places', 'node24'].map((name) => `src-main/setup/${name}.mjs`),
+  ],
+  'src-main/setup': ['src-main/setup/places.mjs', 'src-main/setup/node24.mjs'],
+  'src-main/setup/places.mjs': [],
+  'src-main/setup/node24.mjs': [],
+  'src-renderer': [
+    ...['api.ts', 'components', 'charts', 'lib', 'features', 'shell', 'styles'].map((name) => `src-renderer/${name}`),
+    'src-main/contract',
+  ],
+  'src-renderer/shell': [...['api.ts', 'components', 'lib'].map((name) => `src-renderer/${name}`), 'src-main/contract'],
+  'src-renderer/features': [...['api.ts', 'components', 'charts', 'lib'].map((name) => `src-renderer/${name}`), 'src-main/contract'],
+  'src-renderer/components': ['src-renderer/lib', 'src-main/contract'],
+  'src-renderer/charts': ['src-renderer/components', 'src-renderer/lib', 'src-main/contract'],
+  'src-renderer/lib': ['src-renderer/api.ts', 'src-main/contract'],
+  'src-renderer/api.ts': ['src-renderer/lib', 'src-main/contract'],
+  'src-renderer/styles': [],
+}
+
+/** Packages that only some parts may load. Types cost nothing at run time and are free to all. */
+const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
+  { package: /^electron(\/|$)/, owners: ['src-main/electron/'] },
+  {
+    package: /^@tensorflow\/tfjs-core$/,
+    owners: ['backend', 'tensor', 'model', 'pruning', 'evaluation'].map((name) => `src-main/engine/${name}/`),
+  },
+  { package: /^@tensorflow\/(?!tfjs-core$)/, owners: ['src-main/engine/backend/'] },
+  { package: /^better-sqlite3/, owners: ['src-main/db/'] },
+  { package: /^node:|^fs$|^path$/, owners: ['src-main/'] },
+  { package: /^svelte(\/|$)|^bits-ui|^@lucide|^d3-|^virtua|^@tanstack/, owners: ['src-renderer/'] },
+]
+
+interface Import {
+  readonly file: string
+  readonly specifier: string
+  readonly isType: boolean
+  /** The imported file from the root, undefined for a package. */
+  readonly target: string | undefined
+}
+
+const files = ['src-main', 'src-renderer'].flatMap((folder) => sourceFiles(folder))
+const imports = files.flatMap((file) => importsOf(file, readFileSync(join(root, file), 'utf8')))
+
+function sourceFiles(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(ts|svelte|mjs)$/.test(name))
+    .map((name) => `${folder}/${name.split(sep).join('/')}`)
+}
+
+function importsOf(file: string, text: string): Import[] {
+  const code = text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')
+  const statements = code.matchAll(
+    /\b(?:import|export)\s+(type\s)?(?:[\w*{}\s,$]+?\sfrom\s*)?['"]([^'"\n]+)['"]|\bimport\(\s*['"]([^'"\n]+)['"]\s*\)/g,
+  )
+  return [...statements].map(([, type, named, dynamic]) => {
+    const specifier = named ?? dynamic ?? ''
+    return { file, specifier, isType: type !== undefined, target: resolveImport(file, specifier) }
+  })
+}
+
+function resolveImport(file: string, specifier: string): string | undefined {
+  if (specifier.startsWith('#')) return `src-main/${specifier.slice(1)}`
+  if (!specifier.startsWith('.')) return undefined
+  return relative(root, join(root, dirname(file), specifier))
+    .split(sep)
+    .join('/')
+}
+
+function partOf(file: string): string | undefined {
+  const fitting = Object.keys(mayImport).filter((part) => file === part || file.startsWith(`${part}/`))
+  return fitting.sort((one, other) => other.length - one.length)[0]
+}
+
+function featureOf(file: string): string | undefined {
+  return /^src-renderer\/features\/([^/]+)/.exec(file)?.[1]
+}
+
+const describeImport = ({ file, specifier }: Import) => `${file} imports ${specifier}`
+
+function isAllowed({ file, target }: Import): boolean {
+  const from = partOf(file)
+  const to = target && partOf(target)
+  return !target || (from !== undefined && to !== undefined && (from === to || mayImport[from]?.includes(to) === true))
+}
+
+describe('imports run one way', () => {
+  test('the table of parts has every folder', () => {
+    expect(files.filter((file) => partOf(file) === undefined)).toEqual([])
+    expect(imports.length).toBeGreaterThan(50)
+  })
+
+  test('a part imports only the parts that the table gives it', () => {
+    expect(imports.filter((one) => !isAllowed(one)).map(describeImport)).toEqual([])
+  })
+
+  test('a feature imports no other feature', () => {
+    const crossing = imports.filter(
+      ({ file, target }) => featureOf(file) && target && featureOf(target) && featureOf(file) !== featureOf(target),
+    )
+    expect(crossing.map(describeImport)).toEqual([])
+  })
+
+  test.each(packageOwners)('$package is loaded only by $owners', ({ package: name, owners }) => {
+    const foreign = imports.filter((one) => !one.isType && name.test(one.specifier) && !owners.some((owner) => one.file.startsWith(owner)))
+    expect(foreign.map(describeImport)).toEqual([])
+  })
+
+  test('the contract knows nothing but itself and zod', () => {
+    const foreign = imports.filter(
+      ({ file, specifier, target }) => file.startsWith('src-main/contract/') && !target && !/^zod(\/|$)/.test(specifier),
+    )
+    expect(foreign.map(describeImport)).toEqual([])
+  })
+
+  test('nothing imports from the tests', () => {
+    expect(imports.filter(({ target }) => target?.startsWith('test/')).map(describeImport)).toEqual([])
+  })
+})
+
+describe('the rules themselves', () => {
+  const sample = (file: string, text: string) => importsOf(file, text)
+
+  test.each([
+    ['src-main/contract/run.ts', "import { open } from '#db/database.ts'"],
+    ['src-main/engine/pruning/plan.ts', "import { findRuntime } from '../../setup/places.mjs'"],
+    ['src-main/services/runs.ts', "export { score } from '#engine/pruning/variants.ts'"],
+    ['src-renderer/features/runs/Runs.svelte', "<script>\n  const page = await import('#services/workbench.ts')\n</script>"],
+    ['src-renderer/lib/route.ts', "import {\n  a,\n  b,\n} from '../features/runs/state.svelte.ts'"],
+  ])('a forbidden import in %s is found', (file, text) => {
+    expect(sample(file, text).map(isAllowed)).toEqual([false])
+  })
+
+  test('a word in a comment is no import, and a type is told from a value', () => {
+    const text =
+      "// import { a } from '#db/a.ts'\n/* import '#db/b.ts' */\nimport type { C } from '#contract/c.ts'\nimport { d } from 'zod'"
+    expect(sample('src-main/contract/run.ts', text)).toMatchObject([
+      { specifier: '#contract/c.ts', isType: true },
+      { specifier: 'zod', isType: false },
+    ])
+  })
+})
+
+test('model families are told apart only in engine/architectures', () => {
+  const family = /(?:[!=]==?\s*|case\s+|includes\()['"](?:llama|mistral|qwen2|phi3|phi)['"]/
+  const telling = files.filter(
+    (file) => !file.startsWith('src-main/engine/architectures/') && family.test(readFileSync(join(root, file), 'utf8')),
+  )
+  expect(telling).toEqual([])
+})
+
+test('no tracked text names a registry, a download host of packages, or a place on the machine it was written on', () => {
+  // Put together here, so that this file does not find itself.
+  const forbidden = [
+    ['registry.', 'npmjs.'],
+    ['pypi.', 'org'],
+    ['files.python', 'hosted'],
+    ['/wo', 'rk/'],
+    ['/ro', 'ot/'],
+  ].map((parts) => parts.join(''))
+  const tracked = execFileSync('git', ['ls-files', '-z'], { cwd: root, encoding: 'utf8' }).split('\0').filter(isText)
+  const naming = tracked.filter((file) => {
+    const text = readTracked(file)
+    return forbidden.some((one) => text.includes(one))
+  })
+  expect(naming).toEqual([])
+})
+
+function isText(file: string): boolean {
+  return (
+    /\.(ts|mjs|svelte|json|md|py|css|html|svg|yml|yaml|toml|sh|txt)$|^\.ci\/|^\.npmrc$|^(LICENSE|NOTICE)$/.test(file) &&
+    !file.startsWith('resources/questions/')
+  )
+}
+
+/** A file that is deleted but not yet committed is still listed. */
+function readTracked(file: string): string {
+  try {
+    return readFileSync(join(root, file), 'utf8')
+  } catch {
+    return ''
+  }
+}

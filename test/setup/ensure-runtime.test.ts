@@ -1,0 +1,108 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { makeFakeTools } from './fake-tools.ts'
+import { scratchFolder } from './scratch.ts'
+
+const runtimeModule = new URL('../../src-main/setup/runtime.mjs', import.meta.url).href
+
+/** Runs set-up's runtime step in a process that sees only the programs in `path`, and not the package's own download. */
+function ensure(cache: string, path: string, node = process.execPath) {
+  const failures = join(cache, 'runtime', 'failures.json')
+  mkdirSync(join(cache, 'runtime'), { recursive: true })
+  if (!existsSync(failures)) writeFileSync(failures, JSON.stringify({ 'own download': { at: new Date().toISOString(), reason: 'a test' } }))
+  const code = `import { ensureRuntime } from ${JSON.stringify(runtimeModule)}; await ensureRuntime(${JSON.stringify(node)})`
+  return spawnSync(process.execPath, ['--input-type=module', '-e', code], { env: { PATH: path, ESPALIER_CACHE: cache }, encoding: 'utf8' })
+}
+
+function scene() {
+  const folder = scratchFolder()
+  const path = join(folder, 'bin')
+  const tools = makeFakeTools(join(folder, 'tools'))
+  mkdirSync(path)
+  for (const name of ['sh', 'cp', 'sleep']) symlinkSync(`/bin/${name}`, join(path, name))
+  const install = (name: 'pip' | 'compiler') => symlinkSync(tools[name], join(path, name === 'pip' ? 'pip' : 'g++'))
+  return { cache: join(folder, 'cache'), path, tools, install }
+}
+
+const slower = 'about 30 GFLOP/s; TensorFlow reaches about 165'
+
+test('without pip and compiler it says so, names the slower way, and goes on', () => {
+  const { cache, path } = scene()
+  const { status, stderr } = ensure(cache, path)
+  expect(status).toBe(0)
+  expect(stderr).toContain(
+    'No TensorFlow here: Python with pip and a C++ compiler are missing. What helps: install python3 with pip and g++',
+  )
+  expect(stderr).toContain(slower)
+})
+
+test.each([
+  ['apt-get', 'apt-get install g++'],
+  ['dnf', 'dnf install gcc-c++'],
+  ['pacman', 'pacman -S gcc'],
+])('with pip but no compiler, where %s installs things, it says `%s`', (manager, command) => {
+  const { cache, path, tools, install } = scene()
+  install('pip')
+  symlinkSync(tools.compiler, join(path, manager))
+  const { status, stderr } = ensure(cache, path)
+  expect(status).toBe(0)
+  expect(stderr).toContain('a C++ compiler is missing')
+  expect(stderr).toContain(`${command}\``)
+})
+
+test('a pip that cannot download is quoted, and WebAssembly computes', () => {
+  const { cache, path, tools, install } = scene()
+  install('pip')
+  install('compiler')
+  writeFileSync(tools.pip, '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "ERROR: Could not reach anything" >&2\nexit 1\n')
+  const { status, stderr } = ensure(cache, path, tools.node)
+  expect(status).toBe(0)
+  expect(stderr).toContain('pip could not download tensorflow-cpu==2.21.0: Could not reach anything')
+  expect(stderr).toContain(slower)
+})
+
+test.runIf(process.platform === 'linux' && process.arch === 'x64')(
+  'with everything in place a second run does nothing and says nothing',
+  () => {
+    const { cache, path, tools, install } = scene()
+    install('pip')
+    install('compiler')
+    expect(ensure(cache, path, tools.node).stderr).toContain('TensorFlow 2.21.0 for the CPU is in')
+    const folder = join(cache, 'runtime', `tensorflow-2.21.0-cpu-${process.platform}-${process.arch}`)
+    const before = statSync(folder).mtimeMs
+    const again = ensure(cache, path, tools.node)
+    expect(again.stderr).toBe('')
+    expect(statSync(folder).mtimeMs).toBe(before)
+    expect({ pip: tools.count('pip'), compiler: tools.count('compiler'), probe: tools.count('probe') }).toEqual({
+      pip: 1,
+      compiler: 1,
+      probe: 1,
+    })
+
+    rmSync(join(folder, 'lib', 'libtensorflow_framework.so.2'))
+    expect(ensure(cache, path, tools.node).stderr).toContain('is made again: lib/libtensorflow_framework.so.2 has 0 bytes')
+    expect(tools.count('pip')).toBe(2)
+  },
+)
+
+test.runIf(process.platform === 'linux' && process.arch === 'x64')(
+  'a GPU build that cannot be made is replaced by the CPU build, and not tried at every start',
+  () => {
+    const { cache, path, tools, install } = scene()
+    install('pip')
+    install('compiler')
+    writeFileSync(join(path, 'nvidia-smi'), '#!/bin/sh\necho "GPU 0: NVIDIA Test"\n', { mode: 0o755 })
+    const pip = readFileSync(tools.pip, 'utf8')
+    writeFileSync(
+      tools.pip,
+      pip.replace('log pip\n', 'log pip\ncase "$*" in *tensorflow-cpu*) ;; *) echo "ERROR: no room for CUDA"; exit 1;; esac\n'),
+    )
+    const { stderr } = ensure(cache, path, tools.node)
+    expect(stderr).toContain('The CUDA build could not be made: pip could not download tensorflow==2.21.0: no room for CUDA')
+    expect(stderr).toContain('TensorFlow 2.21.0 for the CPU is in')
+    expect(ensure(cache, path, tools.node).stderr).toBe('')
+    expect(tools.count('pip')).toBe(2)
+  },
+)

@@ -1,0 +1,104 @@
+import { describe, expect, test } from 'vitest'
+import { refuseWindow } from '../../src-main/setup/electron.mjs'
+import { findNode24, majorOf, refuseOldNode } from '../../src-main/setup/node24.mjs'
+import { shortenRunPath } from '../../src-main/setup/own-download.mjs'
+import { matchesLock } from '../../src-main/setup/packages.mjs'
+import { announcedBytes } from '../../src-main/setup/python.mjs'
+import { planRuntime } from '../../src-main/setup/runtime-plan.mjs'
+import { countTests } from '../../src-main/setup/tally.mjs'
+
+const linux = { platform: 'linux', arch: 'x64', hasGpu: false, hasPip: true, hasCompiler: true } as const
+
+describe('which runtime is built', () => {
+  test.each([
+    ['Linux', linux, ['cpu tensorflow-cpu']],
+    ['Linux with an NVIDIA GPU', { ...linux, hasGpu: true }, ['gpu tensorflow', 'cpu tensorflow-cpu']],
+    ['Linux on Arm, where the GPU has no wheel', { ...linux, arch: 'arm64', hasGpu: true }, ['cpu tensorflow']],
+    ['macOS', { ...linux, platform: 'darwin', arch: 'arm64' } as const, ['cpu tensorflow']],
+    ['Windows, whose wheel has no C library', { ...linux, platform: 'win32' } as const, []],
+    ['another processor', { ...linux, arch: 'riscv64' }, []],
+    ['no pip', { ...linux, hasPip: false }, []],
+    ['no compiler', { ...linux, hasCompiler: false }, []],
+  ])('%s', (_title, machine, expected) => {
+    expect(planRuntime(machine).builds.map(({ kind, wheel }) => `${kind} ${wheel}`)).toEqual(expected)
+  })
+
+  test('CUDA comes with the GPU build only', () => {
+    expect(planRuntime({ ...linux, hasGpu: true }).builds.map(({ withCuda }) => withCuda)).toEqual([true, false])
+  })
+
+  test('what is missing is named', () => {
+    expect(planRuntime({ ...linux, hasPip: false, hasCompiler: false }).reason).toBe('Python with pip and a C++ compiler are missing.')
+    expect(planRuntime({ ...linux, hasCompiler: false }).missing).toEqual({ pip: false, compiler: true })
+    expect(planRuntime({ ...linux, platform: 'win32' }).reason).toContain('win32')
+  })
+})
+
+describe('Node', () => {
+  test.each(['12.22.1', '18.20.4', 'v19.0.0'])('%s is refused in a sentence', (version) => {
+    expect(refuseOldNode(version)).toMatch(/is set up by Node 20 or later; this is Node .*\. Install/)
+  })
+  test.each(['20.0.0', '22.12.0', '24.21.0', '26.1.0'])('%s may set up', (version) => {
+    expect(refuseOldNode(version)).toBeUndefined()
+  })
+  test('what runs after set-up is Node 24', () => {
+    expect(findNode24()).toBe(process.execPath)
+    expect(majorOf(process.version)).toBe(24)
+  })
+})
+
+describe('npm packages', () => {
+  const lock = { '': {}, 'node_modules/a': { version: '1.0.0', integrity: 'x' }, 'node_modules/b': { version: '2.0.0', optional: true } }
+  test.each([
+    ['all there', { 'node_modules/a': { version: '1.0.0', integrity: 'x' }, 'node_modules/b': { version: '2.0.0' } }, true],
+    ['an optional one of another platform left out', { 'node_modules/a': { version: '1.0.0', integrity: 'x' } }, true],
+    ['another version', { 'node_modules/a': { version: '1.0.1', integrity: 'x' } }, false],
+    ['another content', { 'node_modules/a': { version: '1.0.0', integrity: 'y' } }, false],
+    ['one missing', {}, false],
+  ])('%s', (_title, installed, expected) => {
+    expect(matchesLock(lock, installed)).toBe(expected)
+  })
+})
+
+describe('windows', () => {
+  test.each([
+    ['Linux without a display', { platform: 'linux', env: {}, userId: 1000 }, 'There is no display here'],
+    ['root', { platform: 'linux', env: { DISPLAY: ':0' }, userId: 0 }, 'Electron opens no window for root'],
+    ['a user in X', { platform: 'linux', env: { DISPLAY: ':0' }, userId: 1000 }, undefined],
+    ['a user in Wayland', { platform: 'linux', env: { WAYLAND_DISPLAY: 'wayland-0' }, userId: 1000 }, undefined],
+    ['macOS', { platform: 'darwin', env: {}, userId: 501 }, undefined],
+  ] as const)('%s', (_title, machine, expected) => {
+    expect(refuseWindow(machine)).toBe(expected)
+  })
+})
+
+test("pip's announced sizes are added up", () => {
+  expect(
+    announcedBytes('Collecting a\n  Downloading a-1.whl (273.8 MB)\nDownloading b-1.whl.metadata (4.5 kB)\nDownloading c.whl (2.1 GB)'),
+  ).toBeCloseTo(2373804500)
+})
+
+test("the package's own addon finds its libraries beside itself, and stays as long as it was", () => {
+  const addon = Buffer.from('\x7fELF…\0$ORIGIN/../../deps/lib\0libm.so.6\0', 'latin1')
+  const changed = shortenRunPath(addon)
+  expect(changed).toHaveLength(addon.length)
+  expect(changed.toString('latin1')).toContain('\0$ORIGIN/lib\0')
+  expect(changed.toString('latin1')).toContain('libm.so.6')
+  expect(shortenRunPath(Buffer.from('no path'))).toEqual(Buffer.from('no path'))
+})
+
+describe('the last line', () => {
+  const report = (failed: number, files: { status: string; assertionResults: { status: string }[] }[]) => ({
+    numPassedTests: 5,
+    numFailedTests: failed,
+    testResults: files,
+  })
+  test.each([
+    ['all passed', report(0, [{ status: 'passed', assertionResults: [{ status: 'passed' }] }]), 0, 0],
+    ['one failed', report(1, [{ status: 'failed', assertionResults: [{ status: 'failed' }] }]), 1, 1],
+    ['a file that does not load', report(0, [{ status: 'failed', assertionResults: [] }]), 1, 1],
+    ['an error outside every test', report(0, [{ status: 'passed', assertionResults: [{ status: 'passed' }] }]), 1, 1],
+  ])('%s', (_title, given, code, failed) => {
+    expect(countTests(given, code)).toEqual({ passed: 5, failed })
+  })
+})
