@@ -16,6 +16,7 @@ export const grid = z.object({
   seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
   calibration: dataRequest.optional(),
   measures: z.array(measureRequest).default([]),
+  localFolder: z.string().optional(),
   backend: backendName.default('auto'),
   memoryBytes: z.number().int().positive().optional(),
 })

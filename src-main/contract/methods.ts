@@ -8,7 +8,8 @@ export const optionField = z.object({
   kind: z.enum(['number', 'integer', 'boolean', 'text', 'choice', 'list']),
   label: z.string(),
   help: z.string(),
-  default: z.unknown(),
+  /** Absent where the method works the value out by itself. */
+  default: z.unknown().optional(),
   required: z.boolean(),
   minimum: z.number().optional(),
   maximum: z.number().optional(),

@@ -84,7 +84,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
   async function ready(): Promise<ComputeProcess> {
     if (child) return child
     await gone
-    if (deaths >= breakerLimit) throw new EspalierError('internal', `The compute process ended ${deaths} times in a row and is not started again. ${problem ?? ''}`.trim())
+    if (deaths >= breakerLimit) throw new EspalierError('internal', `The compute process ended ${deaths} times in a row and is not started again. ${problem ?? ''}`.trim(), { ofProcess: true })
     become('starting')
     const mine = ++generation
     backend = undefined

@@ -22,7 +22,12 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   if (killedFull || allocationFailure.test(output)) {
     return new EspalierError('out-of-memory', `The machine ran out of memory: the compute process ended ${ended} while it held ${gigabytes(memoryBytes)}.`, { memoryBytes })
   }
-  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, { code, signal, output: output.slice(-2000) })
+  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, { ofProcess: true, code, signal, output: output.slice(-2000) })
+}
+
+/** Whether an error is the compute process's own, so that the run itself is not to blame. */
+export function isOfProcess({ details }: { details?: Record<string, unknown> | undefined }): boolean {
+  return details?.ofProcess === true
 }
 
 /** An error of a job; a failed allocation is told apart from other failures. */

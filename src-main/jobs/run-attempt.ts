@@ -6,7 +6,7 @@ import type { RunRequest } from '#contract/run-request.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { ComputeHost, Job } from './compute-host.ts'
-import { adviceFor } from './explain-exit.ts'
+import { adviceFor, isOfProcess } from './explain-exit.ts'
 import type { RunLogs } from './run-log.ts'
 import { type RunRecorder, runRecorder, toDiskError } from './run-recorder.ts'
 
@@ -109,6 +109,6 @@ function finishOrFail(recorder: RunRecorder, result: unknown, environment: Param
 function fail(recorder: RunRecorder, thrown: unknown, { memoryBytes }: RunRequest): void {
   const message = toErrorMessage(thrown)
   const error = new EspalierError(message.code, message.message, message.details)
-  const died = message.code === 'internal' && message.details !== undefined && 'signal' in message.details
-  recorder.fail({ code: message.code, message: message.message, advice: adviceFor(error, memoryBytes) }, died || message.code === 'cancelled' ? 'interrupted' : 'failed')
+  const interrupted = isOfProcess(message) || message.code === 'cancelled'
+  recorder.fail({ code: message.code, message: message.message, advice: adviceFor(error, memoryBytes) }, interrupted ? 'interrupted' : 'failed')
 }

@@ -28,9 +28,9 @@ export function combinationsOf(grid: Grid, model: string): Combination[] {
 }
 
 export function requestOf(grid: Grid, method: string, options: Record<string, unknown>, amount: Amount, seed: number): PlannedRun['request'] {
-  const { calibration, measures, backend, memoryBytes } = grid
+  const { calibration, measures, backend, memoryBytes, localFolder } = grid
   const dense = method === denseMethod
-  return { method, amount, options, seed, measures, backend, ...(calibration && !dense ? { calibration } : {}), ...(memoryBytes === undefined ? {} : { memoryBytes }) }
+  return { method, amount, options, seed, measures, backend, ...(calibration && !dense ? { calibration } : {}), ...(localFolder === undefined ? {} : { localFolder }), ...(memoryBytes === undefined ? {} : { memoryBytes }) }
 }
 
 /** A name for people: method, share, and what makes it differ. */
@@ -47,7 +47,7 @@ export function nominalOf({ amount }: Pick<RunRequest, 'amount'>, blocks: number
 
 /** The grid that one run would have been made from. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
-  const { method, options, amount, seed, calibration, measures, backend, memoryBytes } = request
+  const { method, options, amount, seed, calibration, measures, backend, memoryBytes, localFolder } = request
   return {
     models: [model],
     methods: method === denseMethod ? [] : [{ method, options }],
@@ -56,6 +56,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     measures,
     backend,
     ...(calibration ? { calibration } : {}),
+    ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }
 }

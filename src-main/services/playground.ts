@@ -3,7 +3,6 @@ import { type GenerationEvent, type GenerationRequest, generationEvent } from '#
 import { type PromptSet, type SessionRequest, type Transcript, type TranscriptColumn, type TranscriptEntry } from '#contract/playground.ts'
 import { newId } from '#db/ids.ts'
 import type { Job } from '#jobs/compute-host.ts'
-import { adviceFor } from '#jobs/explain-exit.ts'
 import type { Context, Service } from './context.ts'
 import type { Library } from './models.ts'
 import { currentSettings } from './settings.ts'
@@ -50,9 +49,9 @@ export function playgroundService(context: Context, library: Library): Service<'
     void job.result.then(
       () => end(id, 'done', null),
       (thrown) => {
-        const error = toErrorMessage(thrown)
-        const advice = adviceFor(new EspalierError(error.code, error.message, error.details), memoryBytes ?? undefined)
-        end(id, error.code === 'cancelled' ? 'stopped' : 'failed', error.code === 'cancelled' ? null : [error.message, advice].filter(Boolean).join(' '))
+        const { code, message } = toErrorMessage(thrown)
+        if (code === 'cancelled') return end(id, 'stopped', null)
+        end(id, 'failed', code === 'out-of-memory' ? `${message} Set a memory limit in the settings: weights that do not fit are then read block by block.` : message)
       },
     )
     return told(id)

@@ -1,16 +1,18 @@
-/** A main side that is killed from outside: opens the folder, does what is queued, and prints when it is up. */
+/** A main side that is killed from outside: opens the folder, goes on with what was interrupted or done, and prints when it is up. */
 import { processorDevice } from '#jobs/devices.ts'
 import { openWorkbench } from '#services/workbench.ts'
-import { fakeCompute } from '../services/opened.ts'
 
 const [folder, ...command] = process.argv.slice(2)
-const workbench = await openWorkbench({
+const { call } = await openWorkbench({
   folder: folder as string,
-  computeCommand: command.length > 0 ? (command as [string, ...string[]]) : fakeCompute,
+  computeCommand: command as [string, ...string[]],
   devices: [processorDevice()],
   bundledModel: null,
 })
-const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'status', is: 'equal', value: 'interrupted' }] })
-if (rows.length > 0) await workbench.call('runs.resume', { ids: rows.map(({ id }) => id) })
+await call('queue.resume', {})
+const { rows } = await call('runs.query', { sort: [{ field: 'createdAt', direction: 'descending' }], limit: 1 })
+const [last] = rows
+if (last?.status === 'interrupted') await call('runs.resume', { ids: [last.id] })
+if (last?.status === 'done') await call('runs.retry', { ids: [last.id] })
 console.log('up')
 setInterval(() => {}, 1000)

@@ -18,16 +18,13 @@ export interface Opened extends Workbench, AsyncDisposable {
 }
 
 /** A workbench on a temporary folder with one model in its library, and the compute process that has no engine. */
-export async function openedWorkbench(options: WorkbenchOptions & { folder?: string } = {}): Promise<Opened> {
+export async function openedWorkbench(options: WorkbenchOptions & { folder?: string; modelPath?: string } = {}): Promise<Opened> {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'espalier-test-'))
   const workbench = await openWorkbench({ folder, computeCommand: fakeCompute, devices: [processorDevice()], bundledModel: null, ...options })
   const events: ApiEvent[] = []
   workbench.subscribe((event) => events.push(event))
-  const checkpoint = join(folder, 'given', 'tiny')
-  mkdirSync(checkpoint, { recursive: true })
-  writeFileSync(join(checkpoint, 'config.json'), '{}')
   const [known] = await workbench.call('models.list', {})
-  const model = known ?? (await workbench.call('models.add', { path: checkpoint, name: 'tiny' }))
+  const model = known ?? (await workbench.call('models.add', { path: options.modelPath ?? emptyCheckpoint(folder), name: 'tiny' }))
   return {
     ...workbench,
     folder,
@@ -42,6 +39,14 @@ export async function openedWorkbench(options: WorkbenchOptions & { folder?: str
       rmSync(folder, { recursive: true, force: true })
     },
   }
+}
+
+/** A folder that the compute process without an engine takes for a model. */
+function emptyCheckpoint(folder: string): string {
+  const checkpoint = join(folder, 'given', 'tiny')
+  mkdirSync(checkpoint, { recursive: true })
+  writeFileSync(join(checkpoint, 'config.json'), '{}')
+  return checkpoint
 }
 
 /** A small grid over the model: two methods, one sparsity. */

@@ -1,0 +1,60 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import type { GridInput } from '#contract/experiments.ts'
+import { defaultComputeCommand } from '#services/compute-command.ts'
+import { referenceModel } from '../fixtures/reference.ts'
+import { eventually, openedWorkbench, runEnded } from './opened.ts'
+
+const windows = (name: string) => ({ source: join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`), sequenceLength: 256 })
+
+test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and is found again after a restart', async () => {
+  await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
+  const { call, model } = workbench
+  expect(model.description).toMatchObject({ family: 'llama', shape: { blocks: 5 }, plan: null })
+  const { methods, formats } = await call('methods.list', {})
+  expect(methods.map(({ id }) => id)).toEqual(expect.arrayContaining(['2ssp', 'shortgpt']))
+
+  const grid: GridInput = {
+    models: [model.id],
+    methods: [{ method: '2ssp' }, { method: 'shortgpt' }],
+    amounts: [{ sparsity: 0.2 }, { sparsity: 0.4 }],
+    calibration: { ...windows('calibration'), windows: 8 },
+    measures: [{ kind: 'perplexity', data: { ...windows('test'), windows: 4 }, name: 'test' }],
+    backend: 'auto',
+  }
+  const preview = await call('experiments.preview', { grid: { ...grid, amounts: [{ sparsity: 0.4 }, { sparsity: 0.99 }] } })
+  expect(preview.combinations.map(({ feasible }) => feasible)).toEqual([true, expect.any(Boolean), true, false])
+  expect(preview.problems.map(({ message }) => message).join(' ')).toMatch(/most/)
+
+  const { runs, experiment } = await call('experiments.create', { name: 'Real', grid })
+  expect(runs.length).toBe(5)
+  for (const { id } of runs) expect(await runEnded(workbench, id).then(({ status, problem }) => ({ status, problem }))).toEqual({ status: 'done', problem: null })
+  const compared = await call('compare.get', { ids: runs.map(({ id }) => id) })
+  const perplexities = compared.runs.map((run) => run.measures.find(({ name }) => name === 'perplexity')?.value as number)
+  expect(Math.min(...perplexities)).toBe(perplexities[0])
+  expect(compared.runs[0]?.baseline).toBe(true)
+  const { content } = await call('compare.table', { ids: runs.map(({ id }) => id), format: 'latex' })
+  expect(content).toContain('2ssp')
+
+  const session = await call('playground.start', { columns: [{ model: model.id }, { run: runs[1]?.id as string }], prompts: [{ text: 'Once upon a time' }], settings: { maxTokens: 12 } })
+  const transcript = await eventually(async () => {
+    const now = await call('transcripts.get', { id: session.id })
+    return now.status !== 'running' && now
+  }, 'the answers', 60_000)
+  expect(transcript).toMatchObject({ status: 'done', problem: null })
+  expect(transcript.answers.map(({ tokens }) => tokens.length)).toEqual([12, 12])
+
+  const { id: saving } = await call('runs.save', { id: runs[1]?.id as string, format: formats[0]?.id as string, name: 'Smaller' })
+  const saved = await eventually(async () => (await call('transfers.list', {})).find(({ id, status }) => id === saving && status !== 'running'), 'the export', 60_000)
+  expect(saved).toMatchObject({ status: 'done', problem: null })
+  const child = await call('models.get', { id: saved.model as string })
+  expect(child).toMatchObject({ name: 'Smaller', origin: 'exported', parent: model.id, run: runs[1]?.id, ancestors: [{ id: model.id }] })
+  expect(existsSync(join(child.path, 'config.json'))).toBe(true)
+  expect(child.description.parameters.total).toBeLessThan(model.description.parameters.total)
+
+  await using again = await workbench.reopened()
+  expect((await again.call('experiments.get', { id: experiment.id })).counts).toEqual({ done: 5 })
+  expect((await again.call('runs.get', { id: runs[1]?.id as string })).decisions.length).toBeGreaterThan(0)
+  expect((await again.call('transcripts.query', { search: 'Once' })).total).toBe(1)
+}, 180_000)
