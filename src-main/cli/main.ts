@@ -41,11 +41,6 @@ async function runCommand(name: string, rest: string[]): Promise<number> {
   return commands[name as keyof typeof commands](rest)
 }
 
-// Steps are on the disk and files appear only when complete, so an interrupt may end the process where it stands.
-process.once('SIGINT', () => {
-  stderr.write('\nInterrupted. The same command goes on from its last finished step.\n')
-  exit(130)
-})
 // A reader that closes the pipe (head, less) has seen enough.
 stdout.on('error', (error: NodeJS.ErrnoException) => exit(error.code === 'EPIPE' ? 0 : 1))
 

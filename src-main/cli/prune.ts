@@ -1,19 +1,21 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { stderr, stdout } from 'node:process'
+import { basename, join, resolve } from 'node:path'
+import { exit, stderr, stdout } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import { toCsv, toLatex } from '#contract/table-text.ts'
 import { openSpec } from '#engine/model/model.ts'
-import { executeRun, type RunHost, releaseModel } from '#engine/run.ts'
+import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { RunHost } from '#engine/run.ts'
 import { openHub } from '#hub/hub.ts'
 import type { Flags } from './flags.ts'
+import { openJournalRunner } from './journal-runner.ts'
 import { ProgressLine } from './progress-line.ts'
 import { checkFlags, commandedRuns } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
+import type { Runner } from './runner.ts'
 import { sampleModel } from './sample.ts'
-import { StepJournal } from './step-journal.ts'
 
 /** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
 export async function prune(flags: Flags): Promise<number> {
@@ -25,20 +27,44 @@ export async function prune(flags: Flags): Promise<number> {
   const { checkpoint, spec } = await openSpec(model)
   await checkpoint.close()
   const { requests, sweep } = commandedRuns(flags, model, spec)
-  const journal = await StepJournal.open(requests)
-  if (journal.size > 0) stderr.write(`Going on from ${journal.size} finished steps of an earlier start.\n`)
+  const runner = flags.no_history ? await openJournalRunner(requests, fetchFile) : await openHistory(requests, spec)
+  closeOnInterrupt(runner)
+  if (runner.goesOn) stderr.write('Going on from what an earlier start of this command finished.\n')
   const documents: RunDocument[] = []
-  for (const [index, request] of requests.entries()) {
-    const document = await runOne(request, { steps: journal.stepsOf(index), line, fetchFile, sweep })
-    if (!document) continue
-    documents.push(document)
-    if (!flags.json) printRun(document)
+  try {
+    for (const [index, request] of requests.entries()) {
+      const document = await runOne(runner, index, request, line, sweep)
+      if (!document) continue
+      documents.push(document)
+      if (!flags.json) printRun(document)
+    }
+    await runner.finish()
+  } finally {
+    line.clear()
+    await runner.close()
   }
-  await releaseModel()
-  journal.remove()
   if (documents.length === 0) throw new EspalierError('infeasible', 'None of the amounts can be reached on this model.')
   printAll(documents, requests, flags)
   return 0
+}
+
+/** The history is loaded only when it is written to. */
+async function openHistory(requests: readonly RunRequest[], { family }: DecoderSpec): Promise<Runner> {
+  const { openHistoryRunner } = await import('./history-runner.ts')
+  const methods = [...new Set(requests.map(({ method }) => method))].join(', ')
+  return openHistoryRunner(requests, `${basename(requests[0]?.model ?? family)}: ${methods}`)
+}
+
+/** Steps are on the disk and files appear only when complete; the runs are marked as interrupted, and a second signal ends all at once. */
+function closeOnInterrupt(runner: Runner): void {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      stderr.write('\nInterrupted. The same command goes on from its last finished step.\n')
+      process.once(signal, () => exit(130))
+      setTimeout(() => exit(130), 2000).unref()
+      void runner.close().finally(() => exit(130))
+    })
+  }
 }
 
 async function locateModel(flags: Flags, hub: Awaited<ReturnType<typeof openHub>>, line: ProgressLine): Promise<string> {
@@ -51,24 +77,11 @@ async function locateModel(flags: Flags, hub: Awaited<ReturnType<typeof openHub>
   return folder
 }
 
-interface RunTools {
-  readonly steps: RunHost['steps']
-  readonly line: ProgressLine
-  readonly fetchFile: NonNullable<RunHost['fetchFile']>
-  readonly sweep: boolean
-}
-
-async function runOne(request: RunRequest, { steps, line, fetchFile, sweep }: RunTools): Promise<RunDocument | undefined> {
-  const host: RunHost = {
-    steps,
-    fetchFile,
-    signal: new AbortController().signal,
-    emit: (event) => {
-      if (event.type === 'progress') line.show(event.progress)
-    },
-  }
+async function runOne(runner: Runner, index: number, request: RunRequest, line: ProgressLine, sweep: boolean): Promise<RunDocument | undefined> {
   try {
-    return await executeRun(request, host)
+    return await runner.run(index, request, (event) => {
+      if (event.type === 'progress') line.show(event.progress)
+    })
   } catch (error) {
     if (!sweep || toErrorMessage(error).code !== 'infeasible') throw error
     stderr.write(`Left out: ${toErrorMessage(error).message}\n`)

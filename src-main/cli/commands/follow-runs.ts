@@ -61,10 +61,13 @@ export function printStatuses(runs: readonly RunEntry[], asJson: boolean): void 
   }
 }
 
+/** Takes the signals over: the history is closed before the command ends. A second one ends it at once. */
 function interrupted(): Promise<void> {
   return new Promise((resolve) => {
-    process.once('SIGINT', resolve)
-    process.once('SIGTERM', resolve)
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.removeAllListeners(signal)
+      process.once(signal, resolve)
+    }
   })
 }
 
