@@ -104,6 +104,10 @@ function untilSignal(): Promise<void> {
       console.error('Ending; once more to end at once.')
       resolve()
     }
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, end)
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      // Whoever called this may end at once; a server closes its history first.
+      process.removeAllListeners(signal)
+      process.on(signal, end)
+    }
   })
 }
