@@ -16,7 +16,10 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
     case 'generate':
       return (await import('#engine/evaluation/generation/columns.ts')).generateColumns(task.request, host)
     case 'catalogue':
-      return (await import('#engine/catalogue.ts')).describeCatalogue({ sample: join(resources, 'sample-model'), questions: join(resources, 'questions') })
+      return (await import('#engine/catalogue.ts')).describeCatalogue({
+        sample: join(resources, 'sample-model'),
+        questions: join(resources, 'questions'),
+      })
     case 'describe model':
       return (await import('#engine/model/describe.ts')).describeModel(task.path)
     case 'preview':
@@ -63,5 +66,12 @@ async function test(name: BackendName): Promise<SelfTest> {
   const { measureRate } = await import('#engine/backend/probe.ts')
   const backend = await openBackend(name)
   const gigaflopsPerSecond = await measureRate()
-  return { backend: backend.name, device: backend.title, matches: true, gigaflopsPerSecond, seconds: (performance.now() - start) / 1000, largestError: 0 }
+  return {
+    backend: backend.name,
+    device: backend.title,
+    matches: true,
+    gigaflopsPerSecond,
+    seconds: (performance.now() - start) / 1000,
+    largestError: 0,
+  }
 }

@@ -4,13 +4,25 @@ import { engineState, selfTest } from './engine-state.ts'
 import type { ErrorCode } from './errors.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
 import { backup, historyState } from './history.ts'
-import { id, ids, limit, moment, name, nothing, notes, offset, tags, textFile } from './identifiers.ts'
+import { id, ids, limit, moment, name, notes, nothing, offset, tags, textFile } from './identifiers.ts'
 import { catalogue } from './methods.ts'
 import { modelDescription, modelDetail, modelEntry, transfer } from './models.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 import { queueState } from './queue.ts'
 import { backendName, runRequest } from './run-request.ts'
-import { recordedEvent, removal, runColumn, runDescription, runDetail, runEntry, runFilter, runPage, runQuery, savedView, sortKey } from './runs.ts'
+import {
+  recordedEvent,
+  removal,
+  runColumn,
+  runDescription,
+  runDetail,
+  runEntry,
+  runFilter,
+  runPage,
+  runQuery,
+  savedView,
+  sortKey,
+} from './runs.ts'
 import { settingsChange, settingsView, workbenchState } from './settings.ts'
 
 export { type ApiEvent, type EventData, type EventName, events, type Listener } from './events.ts'
@@ -46,17 +58,28 @@ export const api = {
     'Add a folder of safetensors or a gguf file. A copy tells its progress as a transfer.',
     z.object({ path, mode: z.enum(['link', 'copy']).default('link'), name: name.optional() }),
     modelEntry,
-    'not-found', 'conflict', 'disk', 'cancelled',
+    'not-found',
+    'conflict',
+    'disk',
+    'cancelled',
   ),
   'models.update': call('Rename, annotate, tag or star a model.', one.extend(marks.shape), modelEntry, 'not-found'),
   'models.remove': call(
     'Take a model out of the library; files go too when the library owns them and `files` is true. Can be undone until the time given.',
     one.extend({ files: z.boolean().default(false) }),
     undoable,
-    'not-found', 'conflict',
+    'not-found',
+    'conflict',
   ),
   'models.restore': call('Undo the removal of a model.', one, modelEntry, 'not-found'),
-  'models.download': call('Fetch a model by its hub name.', z.object({ name, revision: name.optional() }), transfer, 'unreachable', 'disk', 'conflict'),
+  'models.download': call(
+    'Fetch a model by its hub name.',
+    z.object({ name, revision: name.optional() }),
+    transfer,
+    'unreachable',
+    'disk',
+    'conflict',
+  ),
   'files.browse': call(
     'Folders and checkpoints in a folder of this machine, for choosing one without a file dialog.',
     z.object({ folder: path.optional() }),
@@ -75,18 +98,32 @@ export const api = {
 
   'methods.list': call('Methods with their options, data sets, tasks and export formats.', nothing, catalogue),
 
-  'experiments.list': call('All experiments with how their runs stand.', z.object({ archived: z.boolean().default(false) }), z.array(experimentEntry)),
+  'experiments.list': call(
+    'All experiments with how their runs stand.',
+    z.object({ archived: z.boolean().default(false) }),
+    z.array(experimentEntry),
+  ),
   'experiments.get': call('One experiment.', one, experimentEntry, 'not-found'),
   'experiments.presets': call('Ready grids for a model.', z.object({ model: id }), z.array(preset), 'not-found'),
-  'experiments.preview': call('What each combination of a grid would remove, reach and cost; changes nothing.', z.object({ grid }), gridPreview),
+  'experiments.preview': call(
+    'What each combination of a grid would remove, reach and cost; changes nothing.',
+    z.object({ grid }),
+    gridPreview,
+  ),
   'experiments.create': call(
     'Make the runs of a grid, each model with its dense baseline.',
     z.object({ name, grid, start, notes: notes.optional(), tags: tags.optional() }),
     z.object({ experiment: experimentEntry, runs: z.array(runEntry) }),
-    'not-found', 'infeasible',
+    'not-found',
+    'infeasible',
   ),
   'experiments.grid': call('The grid that a run or an experiment came from, to start another from it.', one, grid, 'not-found'),
-  'experiments.update': call('Rename, annotate, tag, star or archive an experiment with its runs.', one.extend(marks.shape).extend({ archived: z.boolean().optional() }), experimentEntry, 'not-found'),
+  'experiments.update': call(
+    'Rename, annotate, tag, star or archive an experiment with its runs.',
+    one.extend(marks.shape).extend({ archived: z.boolean().optional() }),
+    experimentEntry,
+    'not-found',
+  ),
   'experiments.enqueue': call('Queue the drafts of an experiment.', one, experimentEntry, 'not-found'),
   'experiments.remove': call('Delete an archived experiment and its runs for good.', one, removal, 'not-found', 'conflict'),
   'experiments.export': call('An experiment with all of its runs as one JSON file.', one, textFile, 'not-found'),
@@ -101,27 +138,61 @@ export const api = {
   'runs.get': call('One run with all that its page shows.', one, runDetail, 'not-found'),
   'runs.events': call(
     'What a run told, oldest first, after a sequence number.',
-    one.extend({ after: z.number().int().default(0), limit: z.number().int().positive().max(5000).default(1000), types: z.array(z.string()).optional() }),
+    one.extend({
+      after: z.number().int().default(0),
+      limit: z.number().int().positive().max(5000).default(1000),
+      types: z.array(z.string()).optional(),
+    }),
     z.object({ events: z.array(recordedEvent), more: z.boolean() }),
     'not-found',
   ),
-  'runs.log': call('The end of what the compute process wrote during a run.', one.extend({ bytes: z.number().int().positive().max(1_000_000).default(100_000) }), z.object({ text: z.string(), bytes: z.number().int() }), 'not-found'),
+  'runs.log': call(
+    'The end of what the compute process wrote during a run.',
+    one.extend({ bytes: z.number().int().positive().max(1_000_000).default(100_000) }),
+    z.object({ text: z.string(), bytes: z.number().int() }),
+    'not-found',
+  ),
   'runs.create': call(
     'Make one run, or several of the same kind, outside of a grid.',
     z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), start }),
     runEntry,
-    'not-found', 'infeasible',
+    'not-found',
+    'infeasible',
   ),
-  'runs.clone': call('The same run again, with changes.', one.extend({ changes: runRequest.omit({ model: true }).partial().default({}), start }), runEntry, 'not-found', 'infeasible'),
+  'runs.clone': call(
+    'The same run again, with changes.',
+    one.extend({ changes: runRequest.omit({ model: true }).partial().default({}), start }),
+    runEntry,
+    'not-found',
+    'infeasible',
+  ),
   'runs.update': call(
     'Rename or annotate runs; add or take away tags; star.',
-    many.extend({ name: name.optional(), notes: notes.optional(), addTags: tags.optional(), removeTags: tags.optional(), starred: z.boolean().optional() }),
+    many.extend({
+      name: name.optional(),
+      notes: notes.optional(),
+      addTags: tags.optional(),
+      removeTags: tags.optional(),
+      starred: z.boolean().optional(),
+    }),
     entries,
     'not-found',
   ),
-  'runs.enqueue': call('Queue drafts, or failed, cancelled and interrupted runs again; finished steps are kept.', many, entries, 'not-found', 'conflict'),
+  'runs.enqueue': call(
+    'Queue drafts, or failed, cancelled and interrupted runs again; finished steps are kept.',
+    many,
+    entries,
+    'not-found',
+    'conflict',
+  ),
   'runs.pause': call('Stop runs at the next step; they keep what they did.', many, entries, 'not-found', 'conflict'),
-  'runs.resume': call('Go on with paused, interrupted, failed or cancelled runs from their last step.', many, entries, 'not-found', 'conflict'),
+  'runs.resume': call(
+    'Go on with paused, interrupted, failed or cancelled runs from their last step.',
+    many,
+    entries,
+    'not-found',
+    'conflict',
+  ),
   'runs.retry': call('Do failed, cancelled or done runs again from the beginning.', many, entries, 'not-found', 'conflict'),
   'runs.cancel': call('Cancel waiting or running runs.', many, entries, 'not-found', 'conflict'),
   'runs.archive': call('Put runs away; running ones cannot be.', many, undoable, 'not-found', 'conflict'),
@@ -129,17 +200,35 @@ export const api = {
   'runs.removal': call('What deleting these runs for good would take away.', many, removal, 'not-found'),
   'runs.remove': call('Delete archived runs for good.', many, removal, 'not-found', 'conflict'),
   'runs.describe': call('The whole description of a run, to be replayed elsewhere.', one, runDescription, 'not-found'),
-  'runs.replay': call('Make a run from a description; the model is found by its name, source or description.', z.object({ description: runDescription, model: id.optional(), start }), runEntry, 'not-found', 'infeasible'),
-  'runs.csv': call('All rows of a filtered, sorted history as CSV.', runFilter.extend({ sort: z.array(sortKey).max(5).optional(), columns: runQuery.shape.columns }), textFile),
+  'runs.replay': call(
+    'Make a run from a description; the model is found by its name, source or description.',
+    z.object({ description: runDescription, model: id.optional(), start }),
+    runEntry,
+    'not-found',
+    'infeasible',
+  ),
+  'runs.csv': call(
+    'All rows of a filtered, sorted history as CSV.',
+    runFilter.extend({ sort: z.array(sortKey).max(5).optional(), columns: runQuery.shape.columns }),
+    textFile,
+  ),
   'runs.save': call(
     'Write the pruned model of a run to a folder of the library and add it there.',
     one.extend({ format: z.string(), name: name.optional(), folder: path.optional() }),
     transfer,
-    'not-found', 'conflict', 'disk',
+    'not-found',
+    'conflict',
+    'disk',
   ),
 
   'queue.get': call('The queue and the devices that work it.', nothing, queueState),
-  'queue.move': call('Put a waiting run before another, or last.', one.extend({ before: id.nullable() }), queueState, 'not-found', 'conflict'),
+  'queue.move': call(
+    'Put a waiting run before another, or last.',
+    one.extend({ before: id.nullable() }),
+    queueState,
+    'not-found',
+    'conflict',
+  ),
   'queue.pause': call('Start nothing more; what runs goes on.', nothing, queueState),
   'queue.resume': call('Start waiting runs again.', nothing, queueState),
 
@@ -147,7 +236,12 @@ export const api = {
   'views.save': call('Save a view; the same name replaces it.', z.object({ name, state: savedView.shape.state }), savedView),
   'views.remove': call('Forget a view.', one, nothing, 'not-found'),
 
-  'compare.get': call('Runs with all that a comparison needs; the baseline is the dense run of their experiment unless given.', z.object({ ids: ids.max(500), baseline: id.optional() }), comparison, 'not-found'),
+  'compare.get': call(
+    'Runs with all that a comparison needs; the baseline is the dense run of their experiment unless given.',
+    z.object({ ids: ids.max(500), baseline: id.optional() }),
+    comparison,
+    'not-found',
+  ),
   'compare.table': call(
     'The comparison as a table file.',
     z.object({ ids: ids.max(500), baseline: id.optional(), format: tableFormat, overSeeds: z.boolean().default(false) }),
@@ -155,8 +249,20 @@ export const api = {
     'not-found',
   ),
 
-  'playground.start': call('Generate from prompts with several views of one model; tokens come as `generation` events.', sessionRequest, transcriptEntry, 'not-found', 'conflict', 'infeasible'),
-  'playground.stop': call('Stop one column, or all of them.', one.extend({ column: z.number().int().nonnegative().optional() }), nothing, 'not-found'),
+  'playground.start': call(
+    'Generate from prompts with several views of one model; tokens come as `generation` events.',
+    sessionRequest,
+    transcriptEntry,
+    'not-found',
+    'conflict',
+    'infeasible',
+  ),
+  'playground.stop': call(
+    'Stop one column, or all of them.',
+    one.extend({ column: z.number().int().nonnegative().optional() }),
+    nothing,
+    'not-found',
+  ),
   'playground.release': call('Give back the memory that the playground holds.', nothing, nothing),
   'prompts.list': call('Prompt sets, the paper’s first.', nothing, z.array(promptSet)),
   'prompts.save': call('Save a prompt set; the same name replaces it.', z.object({ name, prompts: promptSet.shape.prompts }), promptSet),
@@ -168,21 +274,66 @@ export const api = {
     z.object({ total: z.number().int(), rows: z.array(transcriptEntry) }),
   ),
   'transcripts.get': call('One transcript with every token.', one, transcript, 'not-found'),
-  'transcripts.update': call('Rename, annotate, tag or star a transcript, or vote.', one.extend({ title: name.optional(), notes: notes.optional(), tags: tags.optional(), starred: z.boolean().optional(), vote: vote.optional() }), transcriptEntry, 'not-found'),
+  'transcripts.update': call(
+    'Rename, annotate, tag or star a transcript, or vote.',
+    one.extend({
+      title: name.optional(),
+      notes: notes.optional(),
+      tags: tags.optional(),
+      starred: z.boolean().optional(),
+      vote: vote.optional(),
+    }),
+    transcriptEntry,
+    'not-found',
+  ),
   'transcripts.remove': call('Delete transcripts for good.', many, nothing, 'not-found'),
-  'transcripts.export': call('Transcripts as one file.', many.extend({ format: z.enum(['json', 'markdown', 'csv']) }), textFile, 'not-found'),
+  'transcripts.export': call(
+    'Transcripts as one file.',
+    many.extend({ format: z.enum(['json', 'markdown', 'csv']) }),
+    textFile,
+    'not-found',
+  ),
 
   'settings.get': call('What is set.', nothing, settingsView),
   'settings.update': call('Change settings.', settingsChange, settingsView, 'disk'),
-  'settings.setHubToken': call('Keep a hub token in a file that only this user reads, or forget it.', z.object({ token: z.string().trim().min(1).max(500).regex(/^[\x21-\x7e]+$/).nullable() }), settingsView, 'disk'),
+  'settings.setHubToken': call(
+    'Keep a hub token in a file that only this user reads, or forget it.',
+    z.object({
+      token: z
+        .string()
+        .trim()
+        .min(1)
+        .max(500)
+        .regex(/^[\x21-\x7e]+$/)
+        .nullable(),
+    }),
+    settingsView,
+    'disk',
+  ),
 
   'engine.get': call('Backend and device in use, and why.', z.object({ probe: z.boolean().default(false) }), engineState),
-  'engine.selfTest': call('Work out a known product and time it.', z.object({ backend: backendName.default('auto') }), selfTest, 'conflict'),
+  'engine.selfTest': call(
+    'Work out a known product and time it.',
+    z.object({ backend: backendName.default('auto') }),
+    selfTest,
+    'conflict',
+  ),
   'engine.diagnostics': call('Everything that a bug report needs, without secrets.', nothing, z.object({ text: z.string() })),
 
-  'history.get': call('The history file, its size, its health and its backups.', z.object({ check: z.boolean().default(false) }), historyState),
+  'history.get': call(
+    'The history file, its size, its health and its backups.',
+    z.object({ check: z.boolean().default(false) }),
+    historyState,
+  ),
   'history.backup': call('Copy the history.', nothing, backup, 'disk'),
-  'history.restore': call('Replace the history by a backup; the present one is kept as another backup.', z.object({ name: z.string().regex(/^[\w.-]{1,120}$/) }), historyState, 'not-found', 'conflict', 'disk'),
+  'history.restore': call(
+    'Replace the history by a backup; the present one is kept as another backup.',
+    z.object({ name: z.string().regex(/^[\w.-]{1,120}$/) }),
+    historyState,
+    'not-found',
+    'conflict',
+    'disk',
+  ),
 }
 
 export type Api = typeof api

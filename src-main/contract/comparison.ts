@@ -50,7 +50,11 @@ export function differingParameters(runs: readonly ComparedRun[]): string[] {
 }
 
 /** How a value stands to the baseline's: difference, relative difference (null for a baseline of 0) and whether that is good. */
-export function deltaOf(value: number, baseline: number, lowerIsBetter: boolean): { absolute: number; relative: number | null; better: boolean | null } {
+export function deltaOf(
+  value: number,
+  baseline: number,
+  lowerIsBetter: boolean,
+): { absolute: number; relative: number | null; better: boolean | null } {
   const absolute = value - baseline
   const better = absolute === 0 ? null : absolute < 0 === lowerIsBetter
   return { absolute, relative: baseline === 0 ? null : absolute / Math.abs(baseline), better }
@@ -58,7 +62,9 @@ export function deltaOf(value: number, baseline: number, lowerIsBetter: boolean)
 
 /** Ids of the runs with the best value of a measure; the baseline does not compete. */
 export function bestRuns(runs: readonly ComparedRun[], column: MeasureColumn, baseline?: string | null): Set<string> {
-  const values = runs.filter((run) => run.id !== baseline).flatMap((run) => (measureOf(run, column.id) ? [{ id: run.id, value: measureOf(run, column.id)?.value as number }] : []))
+  const values = runs
+    .filter((run) => run.id !== baseline)
+    .flatMap((run) => (measureOf(run, column.id) ? [{ id: run.id, value: measureOf(run, column.id)?.value as number }] : []))
   if (values.length < 2) return new Set()
   const best = values.reduce((top, { value }) => (value < top === column.lowerIsBetter ? value : top), values[0]?.value as number)
   return new Set(values.filter(({ value }) => value === best).map(({ id }) => id))
@@ -80,7 +86,9 @@ export function groupOverSeeds(runs: readonly ComparedRun[]): SeedGroup[] {
   for (const run of runs) groups.set(seedlessKey(run), [...(groups.get(seedlessKey(run)) ?? []), run])
   return [...groups.values()].map((members) => ({
     runs: members,
-    measures: new Map(measureColumns(members).map(({ id }) => [id, meanAndSpread(members.flatMap((run) => measureOf(run, id)?.value ?? []))])),
+    measures: new Map(
+      measureColumns(members).map(({ id }) => [id, meanAndSpread(members.flatMap((run) => measureOf(run, id)?.value ?? []))]),
+    ),
   }))
 }
 
@@ -103,7 +111,11 @@ export function comparisonTable(runs: readonly ComparedRun[], baseline: string |
       { label: 'Sparsity', numeric: true },
       { label: 'Reached', numeric: true },
       ...(overSeeds ? [{ label: 'Seeds', numeric: true }] : [{ label: 'Seed', numeric: true }]),
-      ...columns.map(({ name, dataset, unit, lowerIsBetter }) => ({ label: columnLabel(name, dataset, unit), numeric: true, better: lowerIsBetter ? ('lower' as const) : ('higher' as const) })),
+      ...columns.map(({ name, dataset, unit, lowerIsBetter }) => ({
+        label: columnLabel(name, dataset, unit),
+        numeric: true,
+        better: lowerIsBetter ? ('lower' as const) : ('higher' as const),
+      })),
     ],
     rows: groups.map((group) => tableRow(group, columns, best, overSeeds)),
   }

@@ -15,14 +15,26 @@ export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),
   z.object({ kind: z.literal('preview'), requests: z.array(runRequest) }),
-  z.object({ kind: z.literal('save'), model: z.string(), plan: plan.nullable(), method: z.string(), folder: z.string(), format: z.string(), memoryBytes: z.number().optional() }),
+  z.object({
+    kind: z.literal('save'),
+    model: z.string(),
+    plan: plan.nullable(),
+    method: z.string(),
+    folder: z.string(),
+    format: z.string(),
+    memoryBytes: z.number().optional(),
+  }),
   z.object({ kind: z.literal('probe') }),
   z.object({ kind: z.literal('self-test'), backend: backendName }),
 ])
 
 const job = z.number().int()
 const asked = z.number().int()
-export const errorMessage = z.object({ code: z.enum(errorCodes), message: z.string(), details: z.record(z.string(), z.unknown()).optional() })
+export const errorMessage = z.object({
+  code: z.enum(errorCodes),
+  message: z.string(),
+  details: z.record(z.string(), z.unknown()).optional(),
+})
 
 /** From the main side to the compute process. Answers carry the number of the question. */
 export const toCompute = z.discriminatedUnion('type', [

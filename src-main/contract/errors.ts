@@ -5,7 +5,18 @@ export interface ErrorMessage {
   details?: Record<string, unknown>
 }
 
-export const errorCodes = ['usage', 'invalid', 'not-found', 'infeasible', 'conflict', 'cancelled', 'out-of-memory', 'unreachable', 'disk', 'internal'] as const
+export const errorCodes = [
+  'usage',
+  'invalid',
+  'not-found',
+  'infeasible',
+  'conflict',
+  'cancelled',
+  'out-of-memory',
+  'unreachable',
+  'disk',
+  'internal',
+] as const
 export type ErrorCode = (typeof errorCodes)[number]
 
 /** An error whose message is written for the person at the screen: what, the value, what is allowed, what to do. */

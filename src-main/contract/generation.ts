@@ -35,12 +35,18 @@ export const alternative = z.object({ id: z.number().int(), text: z.string(), pr
 export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
 
 /** One prompt. `continueFrom` are token ids of an answer's beginning that are taken as given (continue from an alternative). */
-export const generationPrompt = z.object({ text: z.string().max(100_000), continueFrom: z.array(z.number().int().nonnegative()).optional() })
+export const generationPrompt = z.object({
+  text: z.string().max(100_000),
+  continueFrom: z.array(z.number().int().nonnegative()).optional(),
+})
 
 /** What the compute process gets: one model, several plans over it (null: as it is), the same prompts for each. */
 export const generationRequest = z.object({
   model: z.string(),
-  columns: z.array(z.object({ plan: plan.nullable(), folder: z.string().optional() })).min(1).max(6),
+  columns: z
+    .array(z.object({ plan: plan.nullable(), folder: z.string().optional() }))
+    .min(1)
+    .max(6),
   prompts: z.array(generationPrompt).min(1),
   settings: generationSettings,
   backend: backendName,

@@ -15,7 +15,12 @@ export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }),
 
 export const measureRequest = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('perplexity'), data: dataRequest, name: z.string() }),
-  z.object({ kind: z.literal('tasks'), tasks: z.array(z.string()), folder: z.string().optional(), limit: z.number().int().positive().optional() }),
+  z.object({
+    kind: z.literal('tasks'),
+    tasks: z.array(z.string()),
+    folder: z.string().optional(),
+    limit: z.number().int().positive().optional(),
+  }),
   z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
   z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
 ])

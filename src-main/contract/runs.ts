@@ -87,7 +87,21 @@ export const recordedEvent = z.object({ sequence: z.number().int(), at: moment, 
 export const field = z.string().min(1).max(200)
 export const condition = z.object({
   field,
-  is: z.enum(['equal', 'not equal', 'any of', 'none of', 'all of', 'below', 'at most', 'above', 'at least', 'between', 'contains', 'present', 'absent']),
+  is: z.enum([
+    'equal',
+    'not equal',
+    'any of',
+    'none of',
+    'all of',
+    'below',
+    'at most',
+    'above',
+    'at least',
+    'between',
+    'contains',
+    'present',
+    'absent',
+  ]),
   value: z.union([parameterValue, z.array(parameterValue).max(1000)]).optional(),
 })
 
@@ -102,7 +116,10 @@ export const sortKey = z.object({ field, direction: z.enum(['ascending', 'descen
 
 /** A window of the filtered, sorted history. Leave `columns` out for every parameter and measure. */
 export const runQuery = runFilter.extend({
-  sort: z.array(sortKey).max(5).default([{ field: 'createdAt', direction: 'descending' }]),
+  sort: z
+    .array(sortKey)
+    .max(5)
+    .default([{ field: 'createdAt', direction: 'descending' }]),
   columns: z.array(field).max(200).optional(),
   offset,
   limit,

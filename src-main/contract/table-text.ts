@@ -36,10 +36,10 @@ export function toCsv({ columns, rows }: Table): string {
 }
 
 export function toMarkdown({ columns, rows }: Table): string {
-  const escape = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('|', '\\|').replaceAll('\n', ' ')
+  const escaped = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('|', '\\|').replaceAll('\n', ' ')
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`
-  const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escape(cellText(cell))}**` : escape(cellText(cell))))))
-  return `${[line(columns.map(({ label }) => escape(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`
+  const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escaped(cellText(cell))}**` : escaped(cellText(cell))))))
+  return `${[line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`
 }
 
 /** A booktabs table; the best of a column is bold, an arrow says which way is better. */

@@ -57,7 +57,8 @@ export function experimentsTable(db: Database) {
   }
 
   return {
-    insert: ({ id, name, notes, tags, grid, createdAt }: NewExperiment) => insert.run(id, name, notes, JSON.stringify(tags), grid && JSON.stringify(grid), createdAt),
+    insert: ({ id, name, notes, tags, grid, createdAt }: NewExperiment) =>
+      insert.run(id, name, notes, JSON.stringify(tags), grid && JSON.stringify(grid), createdAt),
     find(id: string): ExperimentEntry | undefined {
       const row = find.get(id) as ExperimentRow | undefined
       return row && toEntry(row)
@@ -70,7 +71,13 @@ export function experimentsTable(db: Database) {
     archiveRuns: (id: string, at: number | null) => archiveRuns.run(at, id),
     remove: (id: string) => remove.run(id),
     patch(id: string, { name, notes, tags, starred, archivedAt }: ExperimentPatch): void {
-      const values = { name, notes, tags: tags && JSON.stringify(tags), starred: starred === undefined ? undefined : Number(starred), archived_at: archivedAt }
+      const values = {
+        name,
+        notes,
+        tags: tags && JSON.stringify(tags),
+        starred: starred === undefined ? undefined : Number(starred),
+        archived_at: archivedAt,
+      }
       for (const [column, value] of Object.entries(values)) {
         if (value !== undefined) db.prepare(`UPDATE experiments SET ${column} = ? WHERE id = ?`).run(value, id)
       }

@@ -79,7 +79,8 @@ function openChecked({ file, backups }: HistoryFolders): Database {
     refuseNewer(db)
     const problems = integrityProblems(db)
     if (problems.length > 0) throw damaged(file, backups, problems)
-    if (existed && schemaVersion(db) > 0 && schemaVersion(db) < migrations.length) makeBackup(db, backups, `before-schema-${migrations.length}`)
+    if (existed && schemaVersion(db) > 0 && schemaVersion(db) < migrations.length)
+      makeBackup(db, backups, `before-schema-${migrations.length}`)
     migrate(db)
     return db
   } catch (thrown) {
@@ -93,7 +94,10 @@ function connectOrExplain(file: string): Database {
     return connect(file)
   } catch (thrown) {
     if (isCorruption(thrown)) throw damaged(file, join(file, '..', 'backups'), [thrown.message])
-    throw new EspalierError('disk', `The history ${file} cannot be opened: ${thrown instanceof Error ? thrown.message : thrown}. Check that the folder can be written to.`)
+    throw new EspalierError(
+      'disk',
+      `The history ${file} cannot be opened: ${thrown instanceof Error ? thrown.message : thrown}. Check that the folder can be written to.`,
+    )
   }
 }
 
@@ -102,5 +106,9 @@ function isCorruption(thrown: unknown): thrown is Error {
 }
 
 function damaged(file: string, backups: string, problems: string[]): EspalierError {
-  return new EspalierError('disk', `The history ${file} is damaged (${problems[0]}). Move it away, or put a copy from ${backups} in its place.`, { problems })
+  return new EspalierError(
+    'disk',
+    `The history ${file} is damaged (${problems[0]}). Move it away, or put a copy from ${backups} in its place.`,
+    { problems },
+  )
 }

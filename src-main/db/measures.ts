@@ -5,7 +5,9 @@ import type { Database } from './database.ts'
 
 /** Results of runs: every value in `measures`, last and best in `measure_summaries` so that tables need no aggregate. */
 export function measuresTable(db: Database) {
-  const addName = db.prepare('INSERT INTO measure_names(name, dataset, unit) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET unit = excluded.unit')
+  const addName = db.prepare(
+    'INSERT INTO measure_names(name, dataset, unit) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET unit = excluded.unit',
+  )
   const nameId = db.prepare('SELECT id FROM measure_names WHERE name = ? AND dataset = ?').pluck()
   const next = db.prepare('SELECT coalesce(max(sequence), 0) + 1 FROM measures WHERE run = ? AND name = ?').pluck()
   const insert = db.prepare('INSERT INTO measures(run, name, sequence, value, error, at) VALUES (?, ?, ?, ?, ?, ?)')

@@ -22,7 +22,10 @@ interface ModelRow {
 
 /** A library entry without what only the disk knows. */
 export type StoredModel = Omit<ModelEntry, 'present'> & { removedAt: number | null; removeFiles: boolean }
-export type NewModel = Pick<ModelEntry, 'id' | 'name' | 'path' | 'origin' | 'source' | 'description' | 'bytes' | 'parent' | 'run' | 'createdAt'>
+export type NewModel = Pick<
+  ModelEntry,
+  'id' | 'name' | 'path' | 'origin' | 'source' | 'description' | 'bytes' | 'parent' | 'run' | 'createdAt'
+>
 export interface ModelPatch {
   name?: string | undefined
   notes?: string | undefined
@@ -45,7 +48,9 @@ export function modelsTable(db: Database) {
   const everAtPath = db.prepare('SELECT count(*) FROM models WHERE path = ?').pluck()
   const children = db.prepare(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`)
   const markRemoved = db.prepare('UPDATE models SET removed_at = ?, remove_files = ? WHERE id = ?')
-  const forget = db.prepare("DELETE FROM models WHERE id = ? AND origin <> 'bundled' AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)")
+  const forget = db.prepare(
+    "DELETE FROM models WHERE id = ? AND origin <> 'bundled' AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)",
+  )
   const all = (statement: Statement, ...values: (string | number)[]) => (statement.all(...values) as ModelRow[]).map(toModel)
   const one = (statement: Statement, value: string) => {
     const row = statement.get(value) as ModelRow | undefined
@@ -64,7 +69,14 @@ export function modelsTable(db: Database) {
     /** Deletes the row unless a run still names it. */
     forget: (id: string) => forget.run(id).changes === 1,
     patch(id: string, { name, notes, tags, starred, description, bytes }: ModelPatch): void {
-      const values = { name, notes, tags: tags && JSON.stringify(tags), starred: starred === undefined ? undefined : Number(starred), description: description && JSON.stringify(description), bytes }
+      const values = {
+        name,
+        notes,
+        tags: tags && JSON.stringify(tags),
+        starred: starred === undefined ? undefined : Number(starred),
+        description: description && JSON.stringify(description),
+        bytes,
+      }
       for (const [column, value] of Object.entries(values)) {
         if (value !== undefined) db.prepare(`UPDATE models SET ${column} = ? WHERE id = ?`).run(value, id)
       }

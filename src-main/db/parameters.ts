@@ -38,7 +38,12 @@ export function parametersTable(db: Database) {
     },
     ofRuns(runs: readonly number[]): Map<number, Record<string, ParameterValue>> {
       const found = new Map<number, Record<string, ParameterValue>>()
-      for (const row of ofRuns.iterate(JSON.stringify(runs)) as Iterable<{ run: number; name: string; kind: string; value: number | string }>) {
+      for (const row of ofRuns.iterate(JSON.stringify(runs)) as Iterable<{
+        run: number
+        name: string
+        kind: string
+        value: number | string
+      }>) {
         const parameters = found.get(row.run) ?? {}
         parameters[row.name] = row.kind === 'boolean' ? row.value === 1 : row.value
         found.set(row.run, parameters)

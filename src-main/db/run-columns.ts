@@ -33,23 +33,48 @@ export function runColumns(db: Database, filter: RunFilter): RunColumn[] {
   const where = whereOf(filter)
   const wide = filter.search === '' && filter.conditions.length === 0 && filter.experiment === undefined
   // Without a filter the ranges of all runs do, archived ones too: no row needs to be looked up in a list of runs.
-  const chosen = wide ? { text: '1', values: [] } : { text: `run IN (SELECT r.number ${runSource} WHERE ${where.text})`, values: where.values }
+  const chosen = wide
+    ? { text: '1', values: [] }
+    : { text: `run IN (SELECT r.number ${runSource} WHERE ${where.text})`, values: where.values }
   return [...rowColumns(db, where), tagColumn(db, chosen), ...parameterColumns(db, chosen), ...measureColumns(db, chosen)]
 }
 
 function rowColumns(db: Database, where: Sql): RunColumn[] {
   const ranges = ownColumns.map(({ sql }, at) => `count(${sql}) AS runs${at}, min(${sql}) AS minimum${at}, max(${sql}) AS maximum${at}`)
-  const row = db.prepare(`SELECT ${ranges.join(', ')} ${runSource} WHERE ${where.text}`).get(...where.values) as Record<string, number | null>
+  const row = db.prepare(`SELECT ${ranges.join(', ')} ${runSource} WHERE ${where.text}`).get(...where.values) as Record<
+    string,
+    number | null
+  >
   return ownColumns.map(({ field, label, kind, sql }, at) => {
     const distinct = `SELECT DISTINCT ${sql} ${runSource} WHERE ${where.text} AND ${sql} IS NOT NULL LIMIT ${mostValues + 1}`
-    const values = kind === 'text' && field !== 'name' ? (db.prepare(distinct).pluck().all(...where.values) as string[]) : undefined
-    return column(field, label, kind, { runs: row[`runs${at}`] ?? 0, minimum: row[`minimum${at}`] ?? null, maximum: row[`maximum${at}`] ?? null }, values)
+    const values =
+      kind === 'text' && field !== 'name'
+        ? (db
+            .prepare(distinct)
+            .pluck()
+            .all(...where.values) as string[])
+        : undefined
+    return column(
+      field,
+      label,
+      kind,
+      { runs: row[`runs${at}`] ?? 0, minimum: row[`minimum${at}`] ?? null, maximum: row[`maximum${at}`] ?? null },
+      values,
+    )
   })
 }
 
 function tagColumn(db: Database, chosen: Sql): RunColumn {
-  const found = db.prepare(`SELECT tag, count(*) AS runs FROM run_tags WHERE ${chosen.text} GROUP BY tag ORDER BY runs DESC LIMIT 1000`).all(...chosen.values) as { tag: string; runs: number }[]
-  return { field: 'tag', label: 'Tags', kind: 'tags', runs: found.reduce((sum, { runs }) => sum + runs, 0), values: found.map(({ tag }) => tag) }
+  const found = db
+    .prepare(`SELECT tag, count(*) AS runs FROM run_tags WHERE ${chosen.text} GROUP BY tag ORDER BY runs DESC LIMIT 1000`)
+    .all(...chosen.values) as { tag: string; runs: number }[]
+  return {
+    field: 'tag',
+    label: 'Tags',
+    kind: 'tags',
+    runs: found.reduce((sum, { runs }) => sum + runs, 0),
+    values: found.map(({ tag }) => tag),
+  }
 }
 
 function parameterColumns(db: Database, chosen: Sql): RunColumn[] {
@@ -62,7 +87,13 @@ function parameterColumns(db: Database, chosen: Sql): RunColumn[] {
   const distinct = db.prepare('SELECT DISTINCT value FROM parameters WHERE name = ? ORDER BY value LIMIT ?').pluck()
   return rows.map((row) => {
     const found = distinct.all(row.id, mostValues + 1) as ParameterValue[]
-    return column(`parameter:${row.name}`, row.name, row.other !== row.kind ? 'text' : row.kind, row, row.kind === 'boolean' ? undefined : found)
+    return column(
+      `parameter:${row.name}`,
+      row.name,
+      row.other !== row.kind ? 'text' : row.kind,
+      row,
+      row.kind === 'boolean' ? undefined : found,
+    )
   })
 }
 
@@ -79,7 +110,13 @@ function measureColumns(db: Database, chosen: Sql): RunColumn[] {
   })
 }
 
-function column(field: string, label: string, kind: RunColumn['kind'], { runs, minimum, maximum }: Range, values?: ParameterValue[]): RunColumn {
+function column(
+  field: string,
+  label: string,
+  kind: RunColumn['kind'],
+  { runs, minimum, maximum }: Range,
+  values?: ParameterValue[],
+): RunColumn {
   const ranged = kind === 'number' || kind === 'moment'
   return {
     field,

@@ -36,7 +36,14 @@ export interface RunRecord {
   phaseSeconds: Record<string, number>
 }
 
-const jsonColumns = { resolved: 'resolved', environment: 'environment', width: 'width', answers: 'answers', remarks: 'remarks', phaseSeconds: 'phase_seconds' } as const
+const jsonColumns = {
+  resolved: 'resolved',
+  environment: 'environment',
+  width: 'width',
+  answers: 'answers',
+  remarks: 'remarks',
+  phaseSeconds: 'phase_seconds',
+} as const
 
 export function runDocumentsTable(db: Database, values: ValueStore) {
   const insert = db.prepare('INSERT INTO run_documents(run, request) VALUES (?, ?)')
@@ -48,8 +55,11 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const clear = db.prepare(
     'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL WHERE run = ?',
   )
-  const setters = Object.fromEntries(Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]))
-  const read = <T>(row: { value: string | null; file: string | null }) => (row.value === null && row.file === null ? null : (values.get(row) as T))
+  const setters = Object.fromEntries(
+    Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
+  )
+  const read = <T>(row: { value: string | null; file: string | null }) =>
+    row.value === null && row.file === null ? null : (values.get(row) as T)
   return {
     insert: (run: number, asked: RunRequest) => insert.run(run, JSON.stringify(asked)),
     request: (run: number) => JSON.parse(request.get(run) as string) as RunRequest,

@@ -27,7 +27,8 @@ export function runEventsTable(db: Database) {
     add(run: number, event: RunEvent, at: number): RecordedEvent {
       const sequence = (last.get(run) as number) + 1
       insert.run(run, sequence, at, event.type, JSON.stringify(event))
-      if (event.type === 'decision') decide.run(run, event.decision.round, event.decision.kind, event.decision.block, JSON.stringify(event.decision))
+      if (event.type === 'decision')
+        decide.run(run, event.decision.round, event.decision.kind, event.decision.block, JSON.stringify(event.decision))
       if (event.type === 'selection') select.run(run, event.selection.generation, event.selection.tokens, JSON.stringify(event.selection))
       return { sequence, at, event }
     },

@@ -64,7 +64,10 @@ function conditionSql(condition: Condition): Sql {
   const { from, column: value, values } = valueSource(condition.field)
   const negative = condition.is === 'not equal' || condition.is === 'none of' || condition.is === 'absent'
   const inner = comparison(value, { ...condition, is: positive(condition.is) })
-  return { text: `r.number ${negative ? 'NOT IN' : 'IN'} (SELECT run FROM ${from} AND ${inner.text})`, values: [...values, ...inner.values] }
+  return {
+    text: `r.number ${negative ? 'NOT IN' : 'IN'} (SELECT run FROM ${from} AND ${inner.text})`,
+    values: [...values, ...inner.values],
+  }
 }
 
 function positive(is: Condition['is']): Condition['is'] {
@@ -73,12 +76,16 @@ function positive(is: Condition['is']): Condition['is'] {
 
 function tagCondition(condition: Condition): Sql {
   const tags = listOf(condition)
-  const tagged = { text: 'r.number IN (SELECT run FROM run_tags WHERE tag IN (SELECT value FROM json_each(?)))', values: [JSON.stringify(tags)] }
+  const tagged = {
+    text: 'r.number IN (SELECT run FROM run_tags WHERE tag IN (SELECT value FROM json_each(?)))',
+    values: [JSON.stringify(tags)],
+  }
   if (condition.is === 'present') return { text: 'r.number IN (SELECT run FROM run_tags)', values: [] }
   if (condition.is === 'absent') return { text: 'r.number NOT IN (SELECT run FROM run_tags)', values: [] }
   if (condition.is === 'equal' || condition.is === 'any of') return tagged
   if (condition.is === 'not equal' || condition.is === 'none of') return { text: `NOT (${tagged.text})`, values: tagged.values }
-  if (condition.is === 'all of') return { text: tags.map(() => 'r.number IN (SELECT run FROM run_tags WHERE tag = ?)').join(' AND ') || '1', values: tags }
+  if (condition.is === 'all of')
+    return { text: tags.map(() => 'r.number IN (SELECT run FROM run_tags WHERE tag = ?)').join(' AND ') || '1', values: tags }
   throw unfit(condition)
 }
 
@@ -118,11 +125,16 @@ function sortSource(field: string): Sql {
 function valueSource(field: string): { from: string; column: string; values: string[] } {
   const [, kind, name] = /^(parameter|measure):(.+)$/s.exec(field) ?? []
   if (kind === undefined || name === undefined) {
-    throw new EspalierError('invalid', `The history has no field "${field}". Fields are ${Object.keys(columns).join(', ')}, tag, parameter:NAME and measure:NAME/DATASET.`)
+    throw new EspalierError(
+      'invalid',
+      `The history has no field "${field}". Fields are ${Object.keys(columns).join(', ')}, tag, parameter:NAME and measure:NAME/DATASET.`,
+    )
   }
-  if (kind === 'parameter') return { from: 'parameters WHERE name = (SELECT id FROM parameter_names WHERE name = ?)', column: 'value', values: [name] }
+  if (kind === 'parameter')
+    return { from: 'parameters WHERE name = (SELECT id FROM parameter_names WHERE name = ?)', column: 'value', values: [name] }
   const slash = name.indexOf('/')
-  if (slash < 0) return { from: 'measure_summaries WHERE name IN (SELECT id FROM measure_names WHERE name = ?)', column: 'last', values: [name] }
+  if (slash < 0)
+    return { from: 'measure_summaries WHERE name IN (SELECT id FROM measure_names WHERE name = ?)', column: 'last', values: [name] }
   return {
     from: 'measure_summaries WHERE name = (SELECT id FROM measure_names WHERE name = ? AND dataset = ?)',
     column: 'last',
@@ -151,5 +163,8 @@ function bounds(condition: Condition): [SqlValue, SqlValue] {
 }
 
 function unfit({ field, is, value }: Condition): EspalierError {
-  return new EspalierError('invalid', `The filter "${field} ${is} ${JSON.stringify(value)}" cannot be used: "${is}" does not take that value or that field.`)
+  return new EspalierError(
+    'invalid',
+    `The filter "${field} ${is} ${JSON.stringify(value)}" cannot be used: "${is}" does not take that value or that field.`,
+  )
 }

@@ -15,7 +15,9 @@ export function runQueries(db: Database, runs: ReturnType<typeof runsTable>) {
 
   function counts(filter: RunFilter): Partial<Record<RunStatus, number>> {
     const where = whereOf(filter)
-    const rows = prepare(`SELECT r.status AS status, count(*) AS runs ${runSource} WHERE ${where.text} GROUP BY r.status`).all(...where.values)
+    const rows = prepare(`SELECT r.status AS status, count(*) AS runs ${runSource} WHERE ${where.text} GROUP BY r.status`).all(
+      ...where.values,
+    )
     return Object.fromEntries((rows as { status: RunStatus; runs: number }[]).map(({ status, runs }) => [status, runs]))
   }
 

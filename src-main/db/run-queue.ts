@@ -5,7 +5,9 @@ import type { RunRow } from './runs.ts'
 /** The order of waiting runs, and who works on which. Every change of hands is one BEGIN IMMEDIATE. */
 export function runQueueTable(db: Database) {
   const last = db.prepare("SELECT coalesce(max(queue_position), 0) FROM runs WHERE status = 'queued'").pluck()
-  const enqueue = db.prepare("UPDATE runs SET status = 'queued', queue_position = ?, owner = NULL, wish = NULL, problem = NULL, ended_at = NULL, progress = NULL WHERE number = ?")
+  const enqueue = db.prepare(
+    "UPDATE runs SET status = 'queued', queue_position = ?, owner = NULL, wish = NULL, problem = NULL, ended_at = NULL, progress = NULL WHERE number = ?",
+  )
   const next = db.prepare("SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number LIMIT 1")
   const claim = db.prepare(`
     UPDATE runs SET status = 'running', owner = @owner, device = @device, wish = NULL, queue_position = NULL, attempts = attempts + 1,
@@ -16,7 +18,9 @@ export function runQueueTable(db: Database) {
   const interrupt = db.prepare(`
     UPDATE runs SET status = CASE wish WHEN 'cancel' THEN 'cancelled' WHEN 'pause' THEN 'paused' ELSE 'interrupted' END, owner = NULL, wish = NULL, ended_at = ?
     WHERE status = 'running' AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners)) RETURNING *`)
-  const stopTalks = db.prepare("UPDATE transcripts SET status = 'stopped', owner = NULL WHERE status = 'running' AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners))")
+  const stopTalks = db.prepare(
+    "UPDATE transcripts SET status = 'stopped', owner = NULL WHERE status = 'running' AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners))",
+  )
   return {
     waiting: () => waiting.all() as RunRow[],
     running: () => running.all() as RunRow[],

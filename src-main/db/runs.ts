@@ -59,11 +59,28 @@ type JoinedRow = RunRow & { model_name: string; experiment_name: string | null }
 
 /** The columns that may be changed, as plain values. */
 export type RunPatch = Partial<
-  Pick<RunRow, 'name' | 'status' | 'reached' | 'queue_position' | 'owner' | 'wish' | 'device' | 'attempts' | 'started_at' | 'ended_at' | 'seconds' | 'archived_at' | 'notes'>
+  Pick<
+    RunRow,
+    | 'name'
+    | 'status'
+    | 'reached'
+    | 'queue_position'
+    | 'owner'
+    | 'wish'
+    | 'device'
+    | 'attempts'
+    | 'started_at'
+    | 'ended_at'
+    | 'seconds'
+    | 'archived_at'
+    | 'notes'
+  >
 > & { starred?: boolean; has_plan?: boolean; tags?: string[]; progress?: Progress | null; problem?: RunProblem | null; experiment?: string }
 
 const patchable = new Set(
-  'name status reached queue_position owner wish device attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment'.split(' '),
+  'name status reached queue_position owner wish device attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment'.split(
+    ' ',
+  ),
 )
 
 export function runsTable(db: Database) {
@@ -83,7 +100,9 @@ export function runsTable(db: Database) {
   const patches = new Map<string, Statement>()
   return {
     insert(run: NewRun): number {
-      const number = Number(insert.run({ ...run, parameters: undefined, baseline: Number(run.baseline), tags: JSON.stringify(run.tags) }).lastInsertRowid)
+      const number = Number(
+        insert.run({ ...run, parameters: undefined, baseline: Number(run.baseline), tags: JSON.stringify(run.tags) }).lastInsertRowid,
+      )
       parameters.replace(number, run.parameters)
       return number
     },
@@ -123,7 +142,9 @@ function keepColumns(entry: RunEntry, keep: (field: string) => boolean): RunEntr
   return {
     ...entry,
     parameters: Object.fromEntries(Object.entries(entry.parameters).filter(([name]) => keep(`parameter:${name}`))),
-    measures: entry.measures.filter(({ name, dataset }) => keep(`measure:${name}`) || (dataset !== '' && keep(`measure:${name}/${dataset}`))),
+    measures: entry.measures.filter(
+      ({ name, dataset }) => keep(`measure:${name}`) || (dataset !== '' && keep(`measure:${name}/${dataset}`)),
+    ),
   }
 }
 

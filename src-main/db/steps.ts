@@ -25,6 +25,9 @@ export function stepsTable(db: Database, values: ValueStore) {
     count: (scope: string) => count.get(scope) as number,
     bytes: (scopes: readonly string[]) => bytes.get(JSON.stringify(scopes)) as number,
     ofScope: (scope: string) =>
-      (ofScope.all(scope) as { name: string; value: string | null; file: string | null }[]).map((row) => ({ name: row.name, value: values.get(row) })),
+      (ofScope.all(scope) as { name: string; value: string | null; file: string | null }[]).map((row) => ({
+        name: row.name,
+        value: values.get(row),
+      })),
   }
 }

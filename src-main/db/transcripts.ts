@@ -69,12 +69,24 @@ export function transcriptsTable(db: Database) {
   return {
     insert(transcript: NewTranscript): void {
       const { prompts, columns, settings, blind } = transcript
-      const added = insert.run({ ...transcript, prompts: JSON.stringify(prompts), columns: JSON.stringify(columns), settings: JSON.stringify(settings), blind: Number(blind) })
+      const added = insert.run({
+        ...transcript,
+        prompts: JSON.stringify(prompts),
+        columns: JSON.stringify(columns),
+        settings: JSON.stringify(settings),
+        blind: Number(blind),
+      })
       for (const { run } of columns) if (run) link.run(added.lastInsertRowid, run.id)
     },
     find(id: string): Transcript | undefined {
       const row = find.get(id) as TranscriptRow | undefined
-      return row && toTranscript(row, (answers.all(row.number) as string[]).map((text) => JSON.parse(text) as TranscriptAnswer))
+      return (
+        row &&
+        toTranscript(
+          row,
+          (answers.all(row.number) as string[]).map((text) => JSON.parse(text) as TranscriptAnswer),
+        )
+      )
     },
     addAnswer(id: string, given: TranscriptAnswer): void {
       const row = find.get(id) as TranscriptRow | undefined
@@ -88,7 +100,15 @@ export function transcriptsTable(db: Database) {
     remove: (id: string) => remove.run(id).changes === 1,
     countOfRuns: (runs: readonly string[]) => ofRuns.get(JSON.stringify(runs)) as number,
     patch(id: string, { title, notes, tags, starred, votes, status, problem }: TranscriptPatch): void {
-      const values = { title, notes, tags: tags && JSON.stringify(tags), starred: starred === undefined ? undefined : Number(starred), votes: votes && JSON.stringify(votes), status, problem }
+      const values = {
+        title,
+        notes,
+        tags: tags && JSON.stringify(tags),
+        starred: starred === undefined ? undefined : Number(starred),
+        votes: votes && JSON.stringify(votes),
+        status,
+        problem,
+      }
       for (const [column, value] of Object.entries(values)) {
         if (value !== undefined) db.prepare(`UPDATE transcripts SET ${column} = ? WHERE id = ?`).run(value, id)
       }
@@ -111,5 +131,12 @@ function toEntry(row: TranscriptRow): TranscriptEntry {
 }
 
 function toTranscript(row: TranscriptRow, answers: TranscriptAnswer[]): Transcript {
-  return { ...toEntry(row), notes: row.notes, settings: JSON.parse(row.settings) as GenerationSettings, answers, votes: JSON.parse(row.votes) as Vote[], problem: row.problem }
+  return {
+    ...toEntry(row),
+    notes: row.notes,
+    settings: JSON.parse(row.settings) as GenerationSettings,
+    answers,
+    votes: JSON.parse(row.votes) as Vote[],
+    problem: row.problem,
+  }
 }

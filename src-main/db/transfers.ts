@@ -7,9 +7,13 @@ export function transfersTable(db: Database) {
   const list = db.prepare('SELECT transfer FROM transfers ORDER BY changed_at DESC LIMIT 100').pluck()
   const find = db.prepare('SELECT transfer, request FROM transfers WHERE id = ?')
   const orphans = db.prepare('SELECT transfer, request FROM transfers WHERE owner IS NULL OR owner NOT IN (SELECT id FROM owners)')
-  const parse = (row: { transfer: string; request: string }) => ({ transfer: JSON.parse(row.transfer) as Transfer, request: JSON.parse(row.request) as unknown })
+  const parse = (row: { transfer: string; request: string }) => ({
+    transfer: JSON.parse(row.transfer) as Transfer,
+    request: JSON.parse(row.request) as unknown,
+  })
   return {
-    save: (transfer: Transfer, request: unknown, owner: string | null, at: number) => save.run(transfer.id, JSON.stringify(transfer), JSON.stringify(request), owner, at),
+    save: (transfer: Transfer, request: unknown, owner: string | null, at: number) =>
+      save.run(transfer.id, JSON.stringify(transfer), JSON.stringify(request), owner, at),
     list: () => (list.all() as string[]).map((text) => JSON.parse(text) as Transfer),
     find(id: string) {
       const row = find.get(id) as { transfer: string; request: string } | undefined

@@ -1,5 +1,17 @@
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { Database } from './database.ts'
@@ -44,7 +56,14 @@ export function valueStore(folder: string, write: WriteFile = writeDurably): Val
       return file === null ? JSON.parse(value as string) : JSON.parse(readChecked(pathOf(file), file))
     },
     sweep(db) {
-      const used = new Set(db.prepare('SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents').pluck().all())
+      const used = new Set(
+        db
+          .prepare(
+            'SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents',
+          )
+          .pluck()
+          .all(),
+      )
       let freed = 0
       for (const path of filesUnder(folder)) {
         if (used.has(path.split(/[\\/]/).at(-1))) continue

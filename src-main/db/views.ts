@@ -10,7 +10,9 @@ interface ViewRow {
 
 /** Saved filters, columns and sorts of the history; a name stands once. */
 export function viewsTable(db: Database) {
-  const save = db.prepare('INSERT INTO views(id, name, state, created_at) VALUES (?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET state = excluded.state RETURNING *')
+  const save = db.prepare(
+    'INSERT INTO views(id, name, state, created_at) VALUES (?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET state = excluded.state RETURNING *',
+  )
   const list = db.prepare('SELECT * FROM views ORDER BY name')
   const remove = db.prepare('DELETE FROM views WHERE id = ?')
   return {

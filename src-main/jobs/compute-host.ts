@@ -1,8 +1,8 @@
 import { type ComputeTask, type FromCompute, toCompute } from '#contract/compute-messages.ts'
-import type { BackendName } from '#contract/run-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { HubFile } from '#contract/hub-file.ts'
 import type { DeviceState } from '#contract/queue.ts'
+import type { BackendName } from '#contract/run-request.ts'
 import { type ComputeCommand, type ComputeProcess, startComputeProcess } from './compute-process.ts'
 import { explainError } from './explain-exit.ts'
 
@@ -15,7 +15,12 @@ export interface HostTimings {
   idleMilliseconds: number
 }
 
-export const usualTimings: HostTimings = { handshakeMilliseconds: 10_000, graceMilliseconds: 1500, silenceMilliseconds: 600_000, idleMilliseconds: 600_000 }
+export const usualTimings: HostTimings = {
+  handshakeMilliseconds: 10_000,
+  graceMilliseconds: 1500,
+  silenceMilliseconds: 600_000,
+  idleMilliseconds: 600_000,
+}
 
 /** Deaths in a row after which a host refuses to start another process. */
 export const breakerLimit = 3
@@ -84,7 +89,12 @@ export function computeHost({ command, environment, timings: changed, onChange =
   async function ready(): Promise<ComputeProcess> {
     if (child) return child
     await gone
-    if (deaths >= breakerLimit) throw new EspalierError('internal', `The compute process ended ${deaths} times in a row and is not started again. ${problem ?? ''}`.trim(), { ofProcess: true })
+    if (deaths >= breakerLimit)
+      throw new EspalierError(
+        'internal',
+        `The compute process ended ${deaths} times in a row and is not started again. ${problem ?? ''}`.trim(),
+        { ofProcess: true },
+      )
     become('starting')
     const mine = ++generation
     backend = undefined
@@ -149,7 +159,13 @@ export function computeHost({ command, environment, timings: changed, onChange =
   }, 1000)
   watch.unref()
 
-  async function execute(number: number, task: ComputeTask, side: JobSide, isCancelled: () => boolean, onStart: (current: Current) => void): Promise<unknown> {
+  async function execute(
+    number: number,
+    task: ComputeTask,
+    side: JobSide,
+    isCancelled: () => boolean,
+    onStart: (current: Current) => void,
+  ): Promise<unknown> {
     clearTimeout(idle)
     if (closing.signal.aborted || isCancelled()) throw new EspalierError('cancelled', 'Cancelled.')
     try {
@@ -162,7 +178,13 @@ export function computeHost({ command, environment, timings: changed, onChange =
       become('busy')
       heardAt = Date.now()
       const value = await new Promise<unknown>((resolve, reject) => {
-        current = { number, side, cancelled: false, cancelling: new AbortController(), settle: (outcome) => ('error' in outcome ? reject(outcome.error) : resolve(outcome.value)) }
+        current = {
+          number,
+          side,
+          cancelled: false,
+          cancelling: new AbortController(),
+          settle: (outcome) => ('error' in outcome ? reject(outcome.error) : resolve(outcome.value)),
+        }
         onStart(current)
         target.send(toCompute.parse({ type: 'start', job: number, task }))
       })
@@ -205,9 +227,15 @@ export function computeHost({ command, environment, timings: changed, onChange =
       let cancelled = false
       let running: Current | undefined
       const result = tail.then(() =>
-        execute(number, task, side, () => cancelled, (started) => {
-          running = started
-        }),
+        execute(
+          number,
+          task,
+          side,
+          () => cancelled,
+          (started) => {
+            running = started
+          },
+        ),
       )
       tail = result.catch(() => {})
       return {

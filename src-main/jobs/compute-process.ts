@@ -34,7 +34,12 @@ const drainMilliseconds = 500
 /** Starts a compute process and waits until it has said that it speaks the same protocol. */
 export function startComputeProcess(options: ComputeProcessOptions): Promise<ComputeProcess> {
   const [program, ...parameters] = options.command
-  const child = spawn(program, parameters, { env: options.environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], serialization: 'json', windowsHide: true })
+  const child = spawn(program, parameters, {
+    env: options.environment,
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    serialization: 'json',
+    windowsHide: true,
+  })
   options.signal.addEventListener('abort', () => child.kill('SIGKILL'))
   let output = ''
   let memoryBytes = 0
@@ -49,7 +54,17 @@ export function startComputeProcess(options: ComputeProcessOptions): Promise<Com
       child.kill('SIGKILL')
       reject(error)
     }
-    const late = setTimeout(() => fail(new EspalierError('internal', `The compute process did not answer within ${options.handshakeMilliseconds / 1000} s. ${output.slice(-500)}`.trim(), { ofProcess: true })), options.handshakeMilliseconds)
+    const late = setTimeout(
+      () =>
+        fail(
+          new EspalierError(
+            'internal',
+            `The compute process did not answer within ${options.handshakeMilliseconds / 1000} s. ${output.slice(-500)}`.trim(),
+            { ofProcess: true },
+          ),
+        ),
+      options.handshakeMilliseconds,
+    )
     whenEnded(child, (code, signal) => {
       clearTimeout(late)
       const error = explainExit({ code, signal, output, memoryBytes, totalBytes: totalmem() })
@@ -63,8 +78,20 @@ export function startComputeProcess(options: ComputeProcessOptions): Promise<Com
       if (message.type === 'alive') memoryBytes = message.memoryBytes
       if (message.type !== 'ready') return options.onMessage(message)
       clearTimeout(late)
-      if (message.protocol !== computeProtocol) return fail(new EspalierError('internal', `The compute process speaks protocol ${message.protocol}, this program ${computeProtocol}. Build both again.`, { ofProcess: true }))
-      resolve({ pid: child.pid, node: message.node, send: (sent) => void (child.connected && child.send(sent, () => {})), kill: () => void child.kill('SIGKILL') })
+      if (message.protocol !== computeProtocol)
+        return fail(
+          new EspalierError(
+            'internal',
+            `The compute process speaks protocol ${message.protocol}, this program ${computeProtocol}. Build both again.`,
+            { ofProcess: true },
+          ),
+        )
+      resolve({
+        pid: child.pid,
+        node: message.node,
+        send: (sent) => void (child.connected && child.send(sent, () => {})),
+        kill: () => void child.kill('SIGKILL'),
+      })
     })
   })
 }

@@ -25,7 +25,18 @@ export function parseDevices(lines: string): Device[] {
   return lines
     .split('\n')
     .map((line) => /^\s*(\d+)\s*,\s*(.+?)\s*$/.exec(line))
-    .flatMap((match) => (match ? [{ id: `gpu-${match[1]}`, title: match[2] as string, kind: 'gpu' as const, environment: { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: match[1] as string } }] : []))
+    .flatMap((match) =>
+      match
+        ? [
+            {
+              id: `gpu-${match[1]}`,
+              title: match[2] as string,
+              kind: 'gpu' as const,
+              environment: { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: match[1] as string },
+            },
+          ]
+        : [],
+    )
 }
 
 async function nvidiaDevices(): Promise<Device[]> {

@@ -1,4 +1,4 @@
-import { EspalierError, type ErrorCode } from '#contract/errors.ts'
+import { type ErrorCode, EspalierError } from '#contract/errors.ts'
 
 export interface Exit {
   code: number | null
@@ -10,7 +10,8 @@ export interface Exit {
   totalBytes: number
 }
 
-const allocationFailure = /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|Array buffer allocation failed|Invalid typed array length/i
+const allocationFailure =
+  /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|Array buffer allocation failed|Invalid typed array length/i
 
 /** A process that held more than this share of the machine and was killed most likely ran it out of memory. */
 const suspiciousShare = 0.6
@@ -20,9 +21,18 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   const ended = signal === null ? `with code ${code}` : `by ${signal}`
   const killedFull = signal === 'SIGKILL' && memoryBytes > suspiciousShare * totalBytes
   if (killedFull || allocationFailure.test(output)) {
-    return new EspalierError('out-of-memory', `The machine ran out of memory: the compute process ended ${ended} while it held ${gigabytes(memoryBytes)}.`, { memoryBytes })
+    return new EspalierError(
+      'out-of-memory',
+      `The machine ran out of memory: the compute process ended ${ended} while it held ${gigabytes(memoryBytes)}.`,
+      { memoryBytes },
+    )
   }
-  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, { ofProcess: true, code, signal, output: output.slice(-2000) })
+  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, {
+    ofProcess: true,
+    code,
+    signal,
+    output: output.slice(-2000),
+  })
 }
 
 /** Whether an error is the compute process's own, so that the run itself is not to blame. */
@@ -45,7 +55,8 @@ export function adviceFor(error: EspalierError, limitBytes: number | undefined):
   }
   if (error.code === 'disk') return 'Free some space on the disk, then resume: finished steps are kept.'
   if (error.code === 'unreachable') return 'Check the connection, or put the data on this machine and name its path; then resume.'
-  if (error.code === 'internal') return 'Resume to go on from the last finished step. If it happens again, the log and the diagnostics say more.'
+  if (error.code === 'internal')
+    return 'Resume to go on from the last finished step. If it happens again, the log and the diagnostics say more.'
   return null
 }
 

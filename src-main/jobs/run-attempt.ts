@@ -62,9 +62,15 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
       },
     },
   )
-  const environment = () => ({ platform: `${process.platform} ${process.arch}`, node: host.node ?? process.version, device: row.device, memoryBytes: request.memoryBytes ?? null })
+  const environment = () => ({
+    platform: `${process.platform} ${process.arch}`,
+    node: host.node ?? process.version,
+    device: row.device,
+    memoryBytes: request.memoryBytes ?? null,
+  })
   const over = job.result.then(
-    (result) => settle(() => (refusal === undefined ? finishOrFail(recorder, result, environment(), request) : fail(recorder, refusal, request))),
+    (result) =>
+      settle(() => (refusal === undefined ? finishOrFail(recorder, result, environment(), request) : fail(recorder, refusal, request))),
     (thrown) => settle(() => fail(recorder, refusal ?? thrown, request)),
   )
 
@@ -96,7 +102,12 @@ function requestOf(history: History, row: RunRow): RunRequest {
   return { ...request, model: history.models.find(row.model)?.path ?? request.model }
 }
 
-function finishOrFail(recorder: RunRecorder, result: unknown, environment: Parameters<RunRecorder['finish']>[1], request: RunRequest): void {
+function finishOrFail(
+  recorder: RunRecorder,
+  result: unknown,
+  environment: Parameters<RunRecorder['finish']>[1],
+  request: RunRequest,
+): void {
   try {
     recorder.finish(result, environment)
   } catch (thrown) {
@@ -110,5 +121,8 @@ function fail(recorder: RunRecorder, thrown: unknown, { memoryBytes }: RunReques
   const message = toErrorMessage(thrown)
   const error = new EspalierError(message.code, message.message, message.details)
   const interrupted = isOfProcess(message) || message.code === 'cancelled'
-  recorder.fail({ code: message.code, message: message.message, advice: adviceFor(error, memoryBytes) }, interrupted ? 'interrupted' : 'failed')
+  recorder.fail(
+    { code: message.code, message: message.message, advice: adviceFor(error, memoryBytes) },
+    interrupted ? 'interrupted' : 'failed',
+  )
 }

@@ -47,7 +47,12 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
 
   function state(): QueueState {
     const numbers = [...history.queue.running(), ...history.queue.waiting()].map(({ number }) => number)
-    return { paused: isPaused(), owner: owns, devices: devices.map(({ device, host }) => deviceState(device, host)), runs: history.runs.entries(numbers) }
+    return {
+      paused: isPaused(),
+      owner: owns,
+      devices: devices.map(({ device, host }) => deviceState(device, host)),
+      runs: history.runs.entries(numbers),
+    }
   }
 
   function deviceState({ id, title, kind }: Device, host: ComputeHost): DeviceState {
@@ -87,7 +92,11 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
       if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
       if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Bring it back first.`)
       if (!accepts[action].includes(row.status)) {
-        throw new EspalierError('conflict', `"${row.name}" is ${row.status}; only runs that are ${accepts[action].join(', ')} can do that.`, { id, status: row.status })
+        throw new EspalierError(
+          'conflict',
+          `"${row.name}" is ${row.status}; only runs that are ${accepts[action].join(', ')} can do that.`,
+          { id, status: row.status },
+        )
       }
       return row
     })
@@ -113,7 +122,13 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
       for (const row of rows) {
         if (row.status === 'running' && row.owner !== owner) history.runs.patch(row.number, { wish: action })
         else if (row.status === 'running') history.runs.patch(row.number, { ...ended(row), status })
-        else history.runs.patch(row.number, { status, queue_position: null, wish: null, ...(action === 'cancel' ? { ended_at: Date.now() } : {}) })
+        else
+          history.runs.patch(row.number, {
+            status,
+            queue_position: null,
+            wish: null,
+            ...(action === 'cancel' ? { ended_at: Date.now() } : {}),
+          })
       }
     })
     abandon(rows)
@@ -148,7 +163,8 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
     move(id: string, before: string | null): void {
       const [row, other] = [history.runs.find(id), before === null ? null : history.runs.find(before)]
       if (!row || other === undefined) throw new EspalierError('not-found', `There is no run ${row ? before : id}.`)
-      if (row.status !== 'queued' || (other && other.status !== 'queued')) throw new EspalierError('conflict', 'Only waiting runs have a place in the queue.')
+      if (row.status !== 'queued' || (other && other.status !== 'queued'))
+        throw new EspalierError('conflict', 'Only waiting runs have a place in the queue.')
       history.queue.move(row.number, other?.number ?? null)
       tellRuns([])
     },

@@ -42,13 +42,19 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
     return { ...history.events.add(number, { ...event, scores: [] }, at), event }
   }
 
+  function record(event: RunEvent): void {
+    const recorded = history.transaction(() => keep(event, Date.now()))
+    emit({ name: 'run event', data: { run: id, recorded } })
+  }
+
   return {
     event(raw: unknown): void {
       const parsed = runEvent.safeParse(raw)
-      const event: RunEvent = parsed.success ? parsed.data : { type: 'note', text: `Something the run told could not be kept: ${parsed.error.issues[0]?.message ?? 'unreadable'}` }
-      if (event.type === 'progress') return recordProgress(event)
-      const recorded = history.transaction(() => keep(event, Date.now()))
-      emit({ name: 'run event', data: { run: id, recorded } })
+      const event: RunEvent = parsed.success
+        ? parsed.data
+        : { type: 'note', text: `Something the run told could not be kept: ${parsed.error.issues[0]?.message ?? 'unreadable'}` }
+      if (event.type === 'progress') recordProgress(event)
+      else record(event)
     },
     getStep: (name: string) => history.steps.get(scopeOf(name), name),
     putStep(name: string, value: unknown): void {
@@ -63,7 +69,14 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
       const document = runDocument.parse(result)
       history.transaction(() => {
         const end = ended(row)
-        history.runs.patch(number, { ...end, status: 'done', reached: document.sparsity.reached, has_plan: true, progress: null, problem: null })
+        history.runs.patch(number, {
+          ...end,
+          status: 'done',
+          reached: document.sparsity.reached,
+          has_plan: true,
+          progress: null,
+          problem: null,
+        })
         history.documents.set(number, {
           resolved: document.options,
           environment: { ...environment, version: document.version, backend: document.backend },
@@ -90,7 +103,10 @@ export function ended(row: Pick<RunRow, 'seconds' | 'attempt_at'>): RunPatch & {
 
 export function toDiskError(thrown: unknown): unknown {
   if (!isDiskError(thrown)) return thrown
-  return new EspalierError('disk', `The history could not be written: ${thrown instanceof Error ? thrown.message : thrown}. Free some space on the disk.`)
+  return new EspalierError(
+    'disk',
+    `The history could not be written: ${thrown instanceof Error ? thrown.message : thrown}. Free some space on the disk.`,
+  )
 }
 
 /** Measures and decisions that the result has but no event told. */

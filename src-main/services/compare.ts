@@ -12,7 +12,9 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
       if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
       return row
     })
-    const shapes = new Map([...new Set(rows.map(({ model }) => model))].map((model) => [model, history.models.find(model)?.description.shape]))
+    const shapes = new Map(
+      [...new Set(rows.map(({ model }) => model))].map((model) => [model, history.models.find(model)?.description.shape]),
+    )
     return history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
       const { number, model } = rows[at] as (typeof rows)[number]
       return {

@@ -1,13 +1,14 @@
 import type { Listener } from '#contract/api.ts'
 import { protocolVersion } from '#contract/settings.ts'
+import { version } from '#contract/version.ts'
 import { makeBackup } from '#db/backups.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { valueStore, type WriteFile } from '#db/values.ts'
+import { openHub } from '#hub/hub.ts'
 import { computeHost, type HostTimings } from '#jobs/compute-host.ts'
 import type { ComputeCommand } from '#jobs/compute-process.ts'
 import type { Device } from '#jobs/devices.ts'
-import { openHub } from '#hub/hub.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import type { FetchFile } from '#jobs/run-attempt.ts'
 import { runLogs } from '#jobs/run-log.ts'
@@ -30,7 +31,6 @@ import { sampleModel } from './sample-model.ts'
 import { currentSettings, hubOptions, settingsService } from './settings.ts'
 import { transcriptsService } from './transcripts.ts'
 import { type Transfers, transfersService } from './transfers.ts'
-import { version } from '#contract/version.ts'
 import { viewsService } from './views.ts'
 import { watchOthers } from './watch-others.ts'
 
@@ -86,10 +86,16 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
   const idleMilliseconds = currentSettings({ history, folders }).idleMinutes * 60_000
   const command = computeCommand ?? defaultComputeCommand()
   const hostFor = (device: Device | undefined, onChange = () => {}) =>
-    computeHost({ command, environment: hermeticEnvironment(process.env, device?.environment), timings: { idleMilliseconds, ...timings }, onChange })
+    computeHost({
+      command,
+      environment: hermeticEnvironment(process.env, device?.environment),
+      timings: { idleMilliseconds, ...timings },
+      onChange,
+    })
   const tellQueue = () => history.db.open && queue.tellRuns([])
   const devices = found.map((device) => ({ device, host: hostFor(device, tellQueue) }))
-  const fetchFile: FetchFile = async (file, signal, report) => (await openHub(hubOptions({ history, folders }))).fetchFile(file, { signal, report })
+  const fetchFile: FetchFile = async (file, signal, report) =>
+    (await openHub(hubOptions({ history, folders }))).fetchFile(file, { signal, report })
   const queue = runQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile })
   const [desk, playground, exporter] = [hostFor(found[0]), hostFor(found[0]), hostFor(found[0])]
   return { history, folders, queue, logs, owner, emit, desk, playground, exporter }

@@ -24,5 +24,8 @@ function findNode(): string {
       if (existsSync(program)) return program.replace('app.asar', 'app.asar.unpacked')
     } catch {}
   }
-  throw new EspalierError('internal', `Node for ${process.platform} ${process.arch} was not installed with Espalier. Name one with ESPALIER_NODE.`)
+  throw new EspalierError(
+    'internal',
+    `Node for ${process.platform} ${process.arch} was not installed with Espalier. Name one with ESPALIER_NODE.`,
+  )
 }

@@ -1,10 +1,10 @@
 import { cpus, freemem, release, totalmem } from 'node:os'
 import { type EngineReport, type EngineState, engineReport, type SelfTest, selfTest } from '#contract/engine-state.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import { version } from '#contract/version.ts'
 import { schemaVersion } from '#db/migrate.ts'
 import type { Context, Service } from './context.ts'
 import { currentSettings, secrets } from './settings.ts'
-import { version } from '#contract/version.ts'
 
 const lastTest = 'last self-test'
 
@@ -17,7 +17,7 @@ export function engineService(context: Context): Service<'engine'> {
 
   function state(): EngineState {
     return {
-      status: probing ? 'probing' : report ? 'ready' : problem ? 'failed' : 'unknown',
+      status: probing !== null ? 'probing' : report ? 'ready' : problem ? 'failed' : 'unknown',
       report,
       selfTest: (history.settings.get(lastTest) as EngineState['selfTest'] | undefined) ?? null,
       problem,
@@ -75,7 +75,9 @@ export function engineService(context: Context): Service<'engine'> {
       devices: JSON.stringify(context.queue.state().devices),
       'last problems': lastProblems(history).join('\n'),
     }
-    const text = Object.entries(lines).map(([name, value]) => `${name}: ${value}`).join('\n')
+    const text = Object.entries(lines)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join('\n')
     return secrets(context).reduce((kept, secret) => kept.replaceAll(secret, '…'), text)
   }
 

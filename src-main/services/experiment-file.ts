@@ -65,7 +65,11 @@ export function exportExperiment({ history }: Pick<Context, 'history'>, id: stri
     formatVersion: 1,
     experiment: { ...experiment, grid: history.experiments.grid(id) },
     models: models.map((model) => ({ key: model.id, name: model.name, source: model.source, description: model.description })),
-    runs: rows.map((row) => ({ ...detailOf({ history }, row), model: row.model, events: history.events.after(row.number, 0, Number.MAX_SAFE_INTEGER) })),
+    runs: rows.map((row) => ({
+      ...detailOf({ history }, row),
+      model: row.model,
+      events: history.events.after(row.number, 0, Number.MAX_SAFE_INTEGER),
+    })),
   }
   return `${JSON.stringify(experimentFile.parse(file), null, 1)}\n`
 }
@@ -76,12 +80,19 @@ export function importExperiment({ history }: Pick<Context, 'history'>, content:
   const experiment = newId('exp')
   history.transaction(() => {
     const models = new Map(file.models.map((model) => [model.key, modelFor(history, model)]))
-    const remapped = file.experiment.grid && { ...file.experiment.grid, models: file.experiment.grid.models.flatMap((key) => models.get(key) ?? []) }
+    const remapped = file.experiment.grid && {
+      ...file.experiment.grid,
+      models: file.experiment.grid.models.flatMap((key) => models.get(key) ?? []),
+    }
     history.experiments.insert({ ...file.experiment, id: experiment, grid: remapped && remapped.models.length > 0 ? remapped : null })
     if (file.experiment.starred) history.experiments.patch(experiment, { starred: true })
     for (const run of file.runs) {
       const model = models.get(run.model)
-      if (model === undefined) throw new EspalierError('invalid', `The run "${run.name}" names the model ${JSON.stringify(run.model)}, which the file does not describe.`)
+      if (model === undefined)
+        throw new EspalierError(
+          'invalid',
+          `The run "${run.name}" names the model ${JSON.stringify(run.model)}, which the file does not describe.`,
+        )
       insertRun(history, run, experiment, model)
     }
   })
@@ -98,17 +109,32 @@ function parseFile(content: string): ExperimentFile {
   const parsed = experimentFile.safeParse(raw)
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
-  throw new EspalierError('invalid', `This is no experiment that this version can read: ${issue?.path.join('.') || 'the file'}: ${issue?.message}`)
+  throw new EspalierError(
+    'invalid',
+    `This is no experiment that this version can read: ${issue?.path.join('.') || 'the file'}: ${issue?.message}`,
+  )
 }
 
 /** The same model in the library, else a row that is named by runs but not listed. */
 function modelFor(history: Context['history'], { name, source, description }: ExperimentFile['models'][number]): string {
-  const facts = (model: { description: ExperimentFile['models'][number]['description'] }) => JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
+  const facts = (model: { description: ExperimentFile['models'][number]['description'] }) =>
+    JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
   const same = history.models.list().filter((model) => facts(model) === facts({ description }))
   const known = same.find((model) => source !== null && model.source === source) ?? same.find((model) => model.name === name) ?? same[0]
   if (known) return known.id
   const id = newId('model')
-  history.models.insert({ id, name, path: `absent/${id}`, origin: 'linked', source, description, bytes: description.bytes, parent: null, run: null, createdAt: Date.now() })
+  history.models.insert({
+    id,
+    name,
+    path: `absent/${id}`,
+    origin: 'linked',
+    source,
+    description,
+    bytes: description.bytes,
+    parent: null,
+    run: null,
+    createdAt: Date.now(),
+  })
   history.models.setRemoved(id, Date.now(), false)
   return id
 }
@@ -118,12 +144,29 @@ const landed: Partial<Record<RunStatus, RunStatus>> = { running: 'interrupted', 
 
 function insertRun(history: Context['history'], run: ExperimentFile['runs'][number], experiment: string, model: string): void {
   const status = landed[run.status] ?? run.status
-  const number = history.runs.insert({ ...run, id: newId('run'), status, experiment, model, parent: null, parameters: flattenParameters(run.request, run.resolved) })
+  const number = history.runs.insert({
+    ...run,
+    id: newId('run'),
+    status,
+    experiment,
+    model,
+    parent: null,
+    parameters: flattenParameters(run.request, run.resolved),
+  })
   history.documents.insert(number, run.request)
   const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds })
   const { reached, seconds, device, starred, problem } = run
-  history.runs.patch(number, { reached, seconds, device, starred, problem, started_at: run.startedAt, ended_at: run.endedAt, has_plan: plan !== null })
+  history.runs.patch(number, {
+    reached,
+    seconds,
+    device,
+    starred,
+    problem,
+    started_at: run.startedAt,
+    ended_at: run.endedAt,
+    has_plan: plan !== null,
+  })
   for (const { event, at } of run.events) history.events.add(number, event, at)
   for (const given of run.measures) history.measures.add(number, given, run.endedAt ?? run.createdAt)
 }

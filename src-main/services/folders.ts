@@ -21,7 +21,13 @@ export function defaultDataFolder(environment: NodeJS.ProcessEnv = process.env, 
 }
 
 export function foldersOf(data: string): Folders {
-  return { data, logs: join(data, 'logs'), models: join(data, 'models'), exports: join(data, 'exports'), tokenFile: join(data, 'hub-token') }
+  return {
+    data,
+    logs: join(data, 'logs'),
+    models: join(data, 'models'),
+    exports: join(data, 'exports'),
+    tokenFile: join(data, 'hub-token'),
+  }
 }
 
 /** A folder that may be written: inside one of the allowed ones, links followed. Throws `invalid` for every way out. */
@@ -33,7 +39,10 @@ export function confine(path: string, allowed: readonly string[]): string {
     return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way)
   })
   if (inside && !path.includes('\0')) return real
-  throw new EspalierError('invalid', `${JSON.stringify(path)} is outside of the folders that may be written: ${allowed.join(', ')}. Choose a place inside, or change the folders in the settings.`)
+  throw new EspalierError(
+    'invalid',
+    `${JSON.stringify(path)} is outside of the folders that may be written: ${allowed.join(', ')}. Choose a place inside, or change the folders in the settings.`,
+  )
 }
 
 /** The real path of the part that exists, with the rest behind it. */
@@ -48,6 +57,11 @@ function realOf(path: string): string {
 
 /** A name as a file or folder name that every system takes. */
 export function safeFileName(name: string): string {
-  const plain = name.normalize('NFKD').replace(/\p{M}/gu, '').replace(/[^\p{L}\p{N}._-]+/gu, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 80)
+  const plain = name
+    .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
+    .replace(/[^\p{L}\p{N}._-]+/gu, '-')
+    .replace(/^[-.]+|[-.]+$/g, '')
+    .slice(0, 80)
   return /^(con|prn|aux|nul|com\d|lpt\d)?$/i.test(plain) ? `espalier-${plain}` : plain
 }

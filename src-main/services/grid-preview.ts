@@ -10,14 +10,31 @@ import type { Library } from './models.ts'
 export const requestPreview = combinationPreview.omit({ model: true, method: true, amount: true, runs: true, seconds: true })
 
 /** Asks the engine what each combination would remove, and the history how long the like took. */
-export async function previewGrid({ history, desk }: Pick<Context, 'history' | 'desk'>, library: Library, grid: Grid): Promise<GridPreview> {
+export async function previewGrid(
+  { history, desk }: Pick<Context, 'history' | 'desk'>,
+  library: Library,
+  grid: Grid,
+): Promise<GridPreview> {
   const combinations = grid.models.flatMap((model) => combinationsOf(grid, model))
-  const requests = combinations.map(({ model, method, options, amount }): RunRequest => ({ ...requestOf(grid, method, options, amount, grid.seeds[0] ?? 0), model: library.find(model).path }))
+  const requests = combinations.map(
+    ({ model, method, options, amount }): RunRequest => ({
+      ...requestOf(grid, method, options, amount, grid.seeds[0] ?? 0),
+      model: library.find(model).path,
+    }),
+  )
   const answers = requests.length === 0 ? [] : z.array(requestPreview).parse(await desk.perform({ kind: 'preview', requests }).result)
-  if (answers.length !== combinations.length) throw new EspalierError('internal', `The engine previewed ${answers.length} of ${combinations.length} combinations.`)
+  if (answers.length !== combinations.length)
+    throw new EspalierError('internal', `The engine previewed ${answers.length} of ${combinations.length} combinations.`)
   const previews = combinations.map((combination, at): CombinationPreview => {
     const { model, method, amount } = combination
-    return { ...(answers[at] as z.infer<typeof requestPreview>), model, method, amount, runs: grid.seeds.length, seconds: usualSeconds(history, combination) }
+    return {
+      ...(answers[at] as z.infer<typeof requestPreview>),
+      model,
+      method,
+      amount,
+      runs: grid.seeds.length,
+      seconds: usualSeconds(history, combination),
+    }
   })
   const known = previews.every(({ seconds }) => seconds !== null)
   const memory = previews.flatMap(({ memoryBytes }) => memoryBytes ?? [])
@@ -26,12 +43,19 @@ export async function previewGrid({ history, desk }: Pick<Context, 'history' | '
     runs: grid.models.length + previews.length * grid.seeds.length,
     seconds: known && previews.length > 0 ? previews.reduce((sum, { seconds, runs }) => sum + (seconds ?? 0) * runs, 0) : null,
     memoryBytes: memory.length > 0 ? Math.max(...memory) : null,
-    problems: previews.flatMap(({ feasible, problem, method }, at) => (feasible ? [] : [{ field: `combinations.${at}`, message: problem ?? `${method} cannot do this.` }])),
+    problems: previews.flatMap(({ feasible, problem, method }, at) =>
+      feasible ? [] : [{ field: `combinations.${at}`, message: problem ?? `${method} cannot do this.` }],
+    ),
   }
 }
 
 /** The mean of the latest runs of the same method on the same model; null until there is one. */
 function usualSeconds({ db }: Context['history'], { model, method }: Combination): number | null {
-  const latest = db.prepare("SELECT seconds FROM runs WHERE model = ? AND method = ? AND status = 'done' AND seconds IS NOT NULL ORDER BY number DESC LIMIT 5").pluck().all(model, method) as number[]
+  const latest = db
+    .prepare(
+      "SELECT seconds FROM runs WHERE model = ? AND method = ? AND status = 'done' AND seconds IS NOT NULL ORDER BY number DESC LIMIT 5",
+    )
+    .pluck()
+    .all(model, method) as number[]
   return latest.length === 0 ? null : latest.reduce((sum, seconds) => sum + seconds, 0) / latest.length
 }

@@ -11,7 +11,9 @@ export interface PlannedRun {
 export function expandGrid(grid: Grid): PlannedRun[] {
   return grid.models.flatMap((model) => [
     { model, request: requestOf(grid, denseMethod, {}, { sparsity: 0 }, grid.seeds[0] ?? 0) },
-    ...combinationsOf(grid, model).flatMap(({ method, options, amount }) => grid.seeds.map((seed) => ({ model, request: requestOf(grid, method, options, amount, seed) }))),
+    ...combinationsOf(grid, model).flatMap(({ method, options, amount }) =>
+      grid.seeds.map((seed) => ({ model, request: requestOf(grid, method, options, amount, seed) })),
+    ),
   ])
 }
 
@@ -27,10 +29,26 @@ export function combinationsOf(grid: Grid, model: string): Combination[] {
   return grid.methods.flatMap(({ method, options }) => grid.amounts.map((amount) => ({ model, method, options, amount })))
 }
 
-export function requestOf(grid: Grid, method: string, options: Record<string, unknown>, amount: Amount, seed: number): PlannedRun['request'] {
+export function requestOf(
+  grid: Grid,
+  method: string,
+  options: Record<string, unknown>,
+  amount: Amount,
+  seed: number,
+): PlannedRun['request'] {
   const { calibration, measures, backend, memoryBytes, localFolder } = grid
   const dense = method === denseMethod
-  return { method, amount, options, seed, measures, backend, ...(calibration && !dense ? { calibration } : {}), ...(localFolder === undefined ? {} : { localFolder }), ...(memoryBytes === undefined ? {} : { memoryBytes }) }
+  return {
+    method,
+    amount,
+    options,
+    seed,
+    measures,
+    backend,
+    ...(calibration && !dense ? { calibration } : {}),
+    ...(localFolder === undefined ? {} : { localFolder }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  }
 }
 
 /** A name for people: method, share, and what makes it differ. */

@@ -19,7 +19,9 @@ export async function filesOf(path: string): Promise<LibraryFile[]> {
   if (found.isFile()) return [{ name: basename(path), bytes: found.size }]
   const names = await readdir(path)
   const files = await Promise.all(names.map(async (name) => ({ name, stat: await stat(join(path, name)).catch(() => null) })))
-  return files.flatMap((file) => (file.stat?.isFile() ? [{ name: file.name, bytes: file.stat.size }] : [])).sort((a, b) => a.name.localeCompare(b.name))
+  return files
+    .flatMap((file) => (file.stat?.isFile() ? [{ name: file.name, bytes: file.stat.size }] : []))
+    .sort((a, b) => a.name.localeCompare(b.name))
 }
 
 /** Copies a checkpoint; it gets its final name when it is complete. */
@@ -47,7 +49,11 @@ export async function browse(folder: string = homedir()): Promise<Output<'files.
   const entries = await readdir(place, { withFileTypes: true }).catch(() => {
     throw new EspalierError('not-found', `The folder ${place} cannot be read. Check the path and its permissions.`)
   })
-  const kinds = await Promise.all(entries.filter(({ name }) => !name.startsWith('.')).map(async (entry) => ({ name: entry.name, path: join(place, entry.name), kind: await kindOf(place, entry) })))
+  const kinds = await Promise.all(
+    entries
+      .filter(({ name }) => !name.startsWith('.'))
+      .map(async (entry) => ({ name: entry.name, path: join(place, entry.name), kind: await kindOf(place, entry) })),
+  )
   return {
     folder: place,
     parent: parse(place).root === place ? null : dirname(place),

@@ -17,7 +17,12 @@ export interface RunMaking {
 }
 
 /** Writes drafts; the caller queues them. To be called inside a transaction where several belong together. */
-export function makeRuns({ history }: Pick<Context, 'history'>, library: Library, planned: readonly PlannedRun[], making: RunMaking): { ids: string[]; numbers: number[] } {
+export function makeRuns(
+  { history }: Pick<Context, 'history'>,
+  library: Library,
+  planned: readonly PlannedRun[],
+  making: RunMaking,
+): { ids: string[]; numbers: number[] } {
   const made = planned.map(({ model, request }) => {
     const { path, description } = library.find(model)
     const full: RunRequest = { ...request, model: path }

@@ -22,7 +22,8 @@ export function modelsService(context: Context, transfers: Transfers) {
   const { history, emit, desk } = context
 
   async function describe(path: string): Promise<ModelDescription> {
-    if (!existsSync(path)) throw new EspalierError('not-found', `There is nothing at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
+    if (!existsSync(path))
+      throw new EspalierError('not-found', `There is nothing at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
     return modelDescription.parse(await desk.perform({ kind: 'describe model', path }).result)
   }
 
@@ -40,14 +41,25 @@ export function modelsService(context: Context, transfers: Transfers) {
     return model
   }
 
-  async function register(path: string, facts: Pick<NewModel, 'origin' | 'source' | 'parent' | 'run'> & { name?: string | undefined }): Promise<ModelEntry> {
+  async function register(
+    path: string,
+    facts: Pick<NewModel, 'origin' | 'source' | 'parent' | 'run'> & { name?: string | undefined },
+  ): Promise<ModelEntry> {
     const known = history.models.atPath(path)
     if (known) throw new EspalierError('conflict', `${path} is in the library already, as "${known.name}".`, { id: known.id })
     const description = await describe(path)
     const files = await filesOf(path)
     const id = newId('model')
     const name = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
-    history.models.insert({ ...facts, id, name, path, description, bytes: files.reduce((sum, { bytes }) => sum + bytes, 0), createdAt: Date.now() })
+    history.models.insert({
+      ...facts,
+      id,
+      name,
+      path,
+      description,
+      bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+      createdAt: Date.now(),
+    })
     return told(id)
   }
 
@@ -78,10 +90,19 @@ export function modelsService(context: Context, transfers: Transfers) {
       const hub = await openHub(hubOptions(context))
       const path = await hub.fetchModel(String(name), revision === undefined ? undefined : String(revision), {
         signal,
-        report: (progress) => report({ doneBytes: progress.done, totalBytes: progress.total, bytesPerSecond: progress.perSecond ?? null, secondsLeft: progress.secondsLeft ?? null }),
+        report: (progress) =>
+          report({
+            doneBytes: progress.done,
+            totalBytes: progress.total,
+            bytesPerSecond: progress.perSecond ?? null,
+            secondsLeft: progress.secondsLeft ?? null,
+          }),
       })
       const known = history.models.atPath(resolve(path))
-      return (known ?? (await register(resolve(path), { name: String(name), origin: 'downloaded', source: String(name), parent: null, run: null }))).id
+      return (
+        known ??
+        (await register(resolve(path), { name: String(name), origin: 'downloaded', source: String(name), parent: null, run: null }))
+      ).id
     }
   }
   transfers.onResume('download', downloadMove)
@@ -94,14 +115,17 @@ export function modelsService(context: Context, transfers: Transfers) {
       ancestors.push({ id: parent.id, name: parent.name, run: parent.run })
       up = parent.parent
     }
-    const descendants = history.models.children(model.id).map(({ id, name, run }) => ({ id, name, run, reached: run === null ? null : (history.runs.find(run)?.reached ?? null) }))
+    const descendants = history.models
+      .children(model.id)
+      .map(({ id, name, run }) => ({ id, name, run, reached: run === null ? null : (history.runs.find(run)?.reached ?? null) }))
     return { ...toEntry(model), files, ancestors, descendants }
   }
 
   /** Ends the undo window of models that were removed long enough before `now`. */
   async function purge(now: number): Promise<void> {
     for (const model of history.models.removedBefore(now - undoMilliseconds)) {
-      if (model.removeFiles && ownedFolders().some((folder) => dirname(model.path) === resolve(folder))) await rm(model.path, { recursive: true, force: true })
+      if (model.removeFiles && ownedFolders().some((folder) => dirname(model.path) === resolve(folder)))
+        await rm(model.path, { recursive: true, force: true })
       history.models.forget(model.id)
     }
   }
@@ -129,7 +153,11 @@ export function modelsService(context: Context, transfers: Transfers) {
       const busy = history.queue.running().some((run) => run.model === id)
       if (busy) throw new EspalierError('conflict', `"${model.name}" is in use by a run. Cancel it first.`)
       const owned = model.origin !== 'linked' && model.origin !== 'bundled'
-      if (files && !owned) throw new EspalierError('conflict', `The files of "${model.name}" belong to you, not to the library; they stay. Remove the entry only.`)
+      if (files && !owned)
+        throw new EspalierError(
+          'conflict',
+          `The files of "${model.name}" belong to you, not to the library; they stay. Remove the entry only.`,
+        )
       const now = Date.now()
       history.models.setRemoved(id, now, files)
       setTimeout(() => void (history.db.open && purge(Date.now())), undoMilliseconds + 100).unref()
@@ -139,7 +167,8 @@ export function modelsService(context: Context, transfers: Transfers) {
     'models.restore'({ id }) {
       const model = history.models.find(id)
       if (!model) throw new EspalierError('not-found', `There is no model ${id} to bring back.`)
-      if (model.removedAt !== null && history.models.atPath(model.path)) throw new EspalierError('not-found', `${model.path} was added again under another name.`)
+      if (model.removedAt !== null && history.models.atPath(model.path))
+        throw new EspalierError('not-found', `${model.path} was added again under another name.`)
       history.models.setRemoved(id, null, false)
       return told(id)
     },

@@ -1,6 +1,6 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type GenerationEvent, type GenerationRequest, generationEvent } from '#contract/generation.ts'
-import { type PromptSet, type SessionRequest, type Transcript, type TranscriptColumn, type TranscriptEntry } from '#contract/playground.ts'
+import type { PromptSet, SessionRequest, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
 import { newId } from '#db/ids.ts'
 import type { Job } from '#jobs/compute-host.ts'
 import type { Context, Service } from './context.ts'
@@ -8,7 +8,12 @@ import type { Library } from './models.ts'
 import { currentSettings } from './settings.ts'
 
 /** The prompts of the paper's qualitative evaluation. */
-const paperPrompts: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: ['Who is Albert Einstein?', 'The theory of relativity'], builtIn: true }
+const paperPrompts: PromptSet = {
+  id: 'paper',
+  name: 'The paper’s prompts',
+  prompts: ['Who is Albert Einstein?', 'The theory of relativity'],
+  builtIn: true,
+}
 
 /** Generates with several views of one model, and keeps every answer as it ends, so that none is lost. */
 export function playgroundService(context: Context, library: Library): Service<'playground'> & Service<'prompts'> {
@@ -24,11 +29,19 @@ export function playgroundService(context: Context, library: Library): Service<'
       const row = history.runs.find(run)
       if (!row) throw new EspalierError('not-found', `There is no run ${run}.`)
       if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan yet: it is ${row.status}.`)
-      return { model: library.find(row.model), plan: row.baseline ? null : history.documents.plan(row.number), run: { id: row.id, name: row.name, method: row.method, reached: row.reached } }
+      return {
+        model: library.find(row.model),
+        plan: row.baseline ? null : history.documents.plan(row.number),
+        run: { id: row.id, name: row.name, method: row.method, reached: row.reached },
+      }
     })
     const [first] = resolved
     const other = resolved.find(({ model }) => model.id !== first?.model.id)
-    if (!first || other) throw new EspalierError('conflict', `All columns must belong to one model; ${first?.model.name} and ${other?.model.name} are two. Open the other in a session of its own.`)
+    if (!first || other)
+      throw new EspalierError(
+        'conflict',
+        `All columns must belong to one model; ${first?.model.name} and ${other?.model.name} are two. Open the other in a session of its own.`,
+      )
     return {
       model: first.model.path,
       plans: resolved.map(({ plan }) => ({ plan })),
@@ -42,16 +55,41 @@ export function playgroundService(context: Context, library: Library): Service<'
     const id = newId('talk')
     const prompts = request.prompts.map(({ text }) => text)
     const title = request.title ?? ((prompts[0] as string).replace(/\s+/g, ' ').trim().slice(0, 80) || 'Untitled')
-    history.transcripts.insert({ id, title, prompts, columns: described, settings: request.settings, blind: request.blind, owner, createdAt: Date.now() })
-    const task = { model, columns: plans, prompts: request.prompts, settings: request.settings, backend, ...(memoryBytes === null ? {} : { memoryBytes }) }
-    const job = playground.perform({ kind: 'generate', request: task }, { onEvent: (event) => heard(id, event), onOutput: (chunk) => context.logs.append(id, chunk) })
+    history.transcripts.insert({
+      id,
+      title,
+      prompts,
+      columns: described,
+      settings: request.settings,
+      blind: request.blind,
+      owner,
+      createdAt: Date.now(),
+    })
+    const task = {
+      model,
+      columns: plans,
+      prompts: request.prompts,
+      settings: request.settings,
+      backend,
+      ...(memoryBytes === null ? {} : { memoryBytes }),
+    }
+    const job = playground.perform(
+      { kind: 'generate', request: task },
+      { onEvent: (event) => heard(id, event), onOutput: (chunk) => context.logs.append(id, chunk) },
+    )
     sessions.set(id, job)
     void job.result.then(
       () => end(id, 'done', null),
       (thrown) => {
         const { code, message } = toErrorMessage(thrown)
         if (code === 'cancelled') return end(id, 'stopped', null)
-        end(id, 'failed', code === 'out-of-memory' ? `${message} Set a memory limit in the settings: weights that do not fit are then read block by block.` : message)
+        end(
+          id,
+          'failed',
+          code === 'out-of-memory'
+            ? `${message} Set a memory limit in the settings: weights that do not fit are then read block by block.`
+            : message,
+        )
       },
     )
     return told(id)
@@ -59,7 +97,10 @@ export function playgroundService(context: Context, library: Library): Service<'
 
   function heard(id: string, raw: unknown): void {
     const parsed = generationEvent.safeParse(raw)
-    if (!parsed.success) return context.logs.append(id, `Unreadable event: ${parsed.error.message}\n`)
+    if (!parsed.success) {
+      context.logs.append(id, `Unreadable event: ${parsed.error.message}\n`)
+      return
+    }
     const event: GenerationEvent = parsed.data
     emit({ name: 'generation', data: { session: id, event } })
     if (event.type !== 'answer') return
@@ -95,7 +136,8 @@ export function playgroundService(context: Context, library: Library): Service<'
     },
     'prompts.list': () => [paperPrompts, ...history.promptSets.list()],
     'prompts.save'({ name, prompts }) {
-      if (name === paperPrompts.name) throw new EspalierError('invalid', 'This name belongs to a set that comes with Espalier. Choose another.')
+      if (name === paperPrompts.name)
+        throw new EspalierError('invalid', 'This name belongs to a set that comes with Espalier. Choose another.')
       return history.promptSets.save(newId('prompts'), name, prompts, Date.now())
     },
     'prompts.remove'({ id }) {

@@ -29,7 +29,16 @@ export function presetsFor(model: PresetModel, { methods, datasets, tasks }: Cat
   }
   const base = (change: Partial<Grid>): Grid => {
     const calibration = data('calibration')
-    return { models: [model.id], methods: [], amounts: [], seeds: [0], measures: perplexity(), backend: 'auto', ...(calibration ? { calibration } : {}), ...change }
+    return {
+      models: [model.id],
+      methods: [],
+      amounts: [],
+      seeds: [0],
+      measures: perplexity(),
+      backend: 'auto',
+      ...(calibration ? { calibration } : {}),
+      ...change,
+    }
   }
   const everything: MeasureRequest[] = [
     ...perplexity(),
@@ -38,11 +47,36 @@ export function presetsFor(model: PresetModel, { methods, datasets, tasks }: Cat
   ]
   const variants = (method: string, option: string, values: unknown[]) => values.map((value) => ({ method, options: { [option]: value } }))
   const presets: Preset[] = [
-    { id: 'quick-look', title: 'Quick look', summary: '2SSP and ShortGPT at a quarter and at half, measured on a few windows.', grid: base({ methods: plain(['2ssp', 'shortgpt']), amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }], measures: perplexity(8) }) },
-    { id: 'paper-table', title: 'Paper’s table', summary: 'Every method at 25, 37.5 and 50 %, with perplexity, tasks and speed.', grid: base({ methods: plain(methods.map(({ id }) => id)), amounts: paperAmounts, measures: everything }) },
-    { id: 'ablation-alpha', title: 'Ablation: balance', summary: 'How 2SSP divides the sparsity between attention and MLPs (alpha of Eq. 5).', grid: base({ methods: variants('2ssp', 'alpha', [0.5, 1, 1.5, 2, 3]), amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }] }) },
-    { id: 'ablation-norm', title: 'Ablation: norm', summary: 'L1 against L2 for the neuron scores of stage 1.', grid: base({ methods: variants('2ssp', 'norm', [1, 2]), amounts: paperAmounts }) },
-    { id: 'ablation-seeds', title: 'Ablation: seeds', summary: 'The spread of 2SSP at half over five draws of the calibration windows.', grid: base({ methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] }) },
+    {
+      id: 'quick-look',
+      title: 'Quick look',
+      summary: '2SSP and ShortGPT at a quarter and at half, measured on a few windows.',
+      grid: base({ methods: plain(['2ssp', 'shortgpt']), amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }], measures: perplexity(8) }),
+    },
+    {
+      id: 'paper-table',
+      title: 'Paper’s table',
+      summary: 'Every method at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
+      grid: base({ methods: plain(methods.map(({ id }) => id)), amounts: paperAmounts, measures: everything }),
+    },
+    {
+      id: 'ablation-alpha',
+      title: 'Ablation: balance',
+      summary: 'How 2SSP divides the sparsity between attention and MLPs (alpha of Eq. 5).',
+      grid: base({ methods: variants('2ssp', 'alpha', [0.5, 1, 1.5, 2, 3]), amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }] }),
+    },
+    {
+      id: 'ablation-norm',
+      title: 'Ablation: norm',
+      summary: 'L1 against L2 for the neuron scores of stage 1.',
+      grid: base({ methods: variants('2ssp', 'norm', [1, 2]), amounts: paperAmounts }),
+    },
+    {
+      id: 'ablation-seeds',
+      title: 'Ablation: seeds',
+      summary: 'The spread of 2SSP at half over five draws of the calibration windows.',
+      grid: base({ methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] }),
+    },
   ]
   return presets
     .map((preset) => ({ ...preset, grid: { ...preset.grid, methods: preset.grid.methods.filter(({ method }) => known.has(method)) } }))

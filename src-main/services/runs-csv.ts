@@ -12,16 +12,37 @@ export function runsTableOf(runs: readonly RunEntry[]): Table {
       ...['seed', 'nominal', 'reached', 'seconds'].map((label) => ({ label, numeric: true })),
       ...['created', 'tags'].map((label) => ({ label, numeric: false })),
       ...parameters.map((label) => ({ label, numeric: false })),
-      ...measures.map(([id, { name, unit }]) => ({ label: unit ? `${id} [${unit}]` : id, numeric: true, better: isLowerBetter(name) ? ('lower' as const) : ('higher' as const) })),
+      ...measures.map(([id, { name, unit }]) => ({
+        label: unit ? `${id} [${unit}]` : id,
+        numeric: true,
+        better: isLowerBetter(name) ? ('lower' as const) : ('higher' as const),
+      })),
     ],
-    rows: runs.map((run) => rowOf(run, parameters, measures.map(([id]) => id))),
+    rows: runs.map((run) =>
+      rowOf(
+        run,
+        parameters,
+        measures.map(([id]) => id),
+      ),
+    ),
   }
 }
 
 function rowOf(run: RunEntry, parameters: readonly string[], measures: readonly string[]): TableCell[] {
   const values = new Map(run.measures.map((measure) => [measureId(measure), measure.value]))
   return [
-    ...[run.id, run.name, run.status, run.experiment?.name ?? null, run.model.name, run.method, run.seed, run.nominal, run.reached, run.seconds],
+    ...[
+      run.id,
+      run.name,
+      run.status,
+      run.experiment?.name ?? null,
+      run.model.name,
+      run.method,
+      run.seed,
+      run.nominal,
+      run.reached,
+      run.seconds,
+    ],
     new Date(run.createdAt).toISOString(),
     run.tags.join('; '),
     ...parameters.map((name) => run.parameters[name] ?? null),

@@ -37,7 +37,8 @@ export function runsService(context: Context, library: Library, removal: RunRemo
       const impossible = combinations.filter(({ feasible }) => !feasible)
       if (impossible.length > 0) throw new EspalierError('infeasible', infeasibleMessage(impossible), { combinations: impossible })
     }
-    if (making.experiment !== null && !history.experiments.find(making.experiment)) throw new EspalierError('not-found', `There is no experiment ${making.experiment}.`)
+    if (making.experiment !== null && !history.experiments.find(making.experiment))
+      throw new EspalierError('not-found', `There is no experiment ${making.experiment}.`)
     const { ids, numbers } = history.transaction(() => makeRuns(context, library, [planned], making))
     if (start === 'queue') queue.enqueue(ids)
     else queue.tellRuns(numbers)
@@ -55,7 +56,10 @@ export function runsService(context: Context, library: Library, removal: RunRemo
     if (running && at !== null) throw new EspalierError('conflict', `"${running.name}" is running. Cancel it first.`)
     history.transaction(() => {
       for (const { number, status } of rows) {
-        history.runs.patch(number, { archived_at: at, ...(status === 'queued' && at !== null ? { status: 'draft', queue_position: null } : {}) })
+        history.runs.patch(number, {
+          archived_at: at,
+          ...(status === 'queued' && at !== null ? { status: 'draft', queue_position: null } : {}),
+        })
       }
     })
     queue.tellRuns(rows.map(({ number }) => number))
@@ -71,11 +75,16 @@ export function runsService(context: Context, library: Library, removal: RunRemo
       return { events: events.slice(0, limit), more: events.length > limit }
     },
     'runs.log': ({ id, bytes }) => logs.tail(find(id).id, bytes),
-    'runs.create': ({ model, request, name, experiment, start }) => make({ model, request }, { name, experiment: experiment ?? null }, start),
+    'runs.create': ({ model, request, name, experiment, start }) =>
+      make({ model, request }, { name, experiment: experiment ?? null }, start),
     'runs.clone'({ id, changes, start }) {
       const row = find(id)
       const { model: _, ...request } = history.documents.request(row.number)
-      return make({ model: row.model, request: { ...request, ...changes } as PlannedRun['request'] }, { experiment: row.experiment, parent: row.id }, start)
+      return make(
+        { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
+        { experiment: row.experiment, parent: row.id },
+        start,
+      )
     },
     'runs.update'({ ids, name, notes, addTags, removeTags, starred }) {
       const rows = ids.map(find)

@@ -30,7 +30,11 @@ export function settingsService(context: Context): Service<'settings'> {
   function view(): SettingsView {
     const fromEnvironment = environmentTokens.some((name) => process.env[name])
     const present = fromEnvironment || existsSync(folders.tokenFile)
-    return { ...currentSettings(context), dataFolder: folders.data, hubToken: { present, from: fromEnvironment ? 'environment' : present ? 'file' : 'none' } }
+    return {
+      ...currentSettings(context),
+      dataFolder: folders.data,
+      hubToken: { present, from: fromEnvironment ? 'environment' : present ? 'file' : 'none' },
+    }
   }
 
   function told(): SettingsView {
@@ -43,7 +47,8 @@ export function settingsService(context: Context): Service<'settings'> {
     'settings.get': view,
     'settings.update'(change) {
       for (const [name, folder] of Object.entries(change.folders ?? {})) {
-        if (folder && !isAbsolute(folder)) throw new EspalierError('invalid', `The folder for ${name} must be a whole path, not ${JSON.stringify(folder)}.`)
+        if (folder && !isAbsolute(folder))
+          throw new EspalierError('invalid', `The folder for ${name} must be a whole path, not ${JSON.stringify(folder)}.`)
       }
       const now = currentSettings(context)
       history.settings.set(key, { ...now, ...change, folders: { ...now.folders, ...change.folders } })

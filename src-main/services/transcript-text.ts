@@ -4,7 +4,8 @@ import { formatNumber, toCsv } from '#contract/table-text.ts'
 
 /** Transcripts as one file: everything as JSON, or the texts to read or to put in a table. */
 export function transcriptFile(transcripts: readonly Transcript[], format: 'json' | 'markdown' | 'csv'): TextFile {
-  if (format === 'json') return { fileName: 'transcripts.json', type: 'application/json', content: `${JSON.stringify(transcripts, null, 1)}\n` }
+  if (format === 'json')
+    return { fileName: 'transcripts.json', type: 'application/json', content: `${JSON.stringify(transcripts, null, 1)}\n` }
   if (format === 'csv') return { fileName: 'transcripts.csv', type: 'text/csv', content: toCsv(tableOf(transcripts)) }
   return { fileName: 'transcripts.md', type: 'text/markdown', content: transcripts.map(toMarkdown).join('\n') }
 }
@@ -45,13 +46,26 @@ function toMarkdown({ title, createdAt, prompts, columns, answers, notes, settin
       .flatMap((answer) => {
         const column = columns[answer.column]
         const speed = answer.tokensPerSecond === null ? '' : `, ${formatNumber(answer.tokensPerSecond)} tokens per second`
-        return [`### ${column ? columnName(column) : answer.column}`, quote(answer.text), `${answer.tokens.length} tokens, ended by ${answer.end}${speed}`]
+        return [
+          `### ${column ? columnName(column) : answer.column}`,
+          quote(answer.text),
+          `${answer.tokens.length} tokens, ended by ${answer.end}${speed}`,
+        ]
       }),
   ])
   const decoding = Object.entries(settings.decoding).map(([name, value]) => `${name} ${value}`)
-  return [`# ${title}`, `${new Date(createdAt).toISOString()}; seed ${settings.seed}; ${decoding.join(', ')}`, ...(notes ? [notes] : []), ...parts, ''].join('\n\n')
+  return [
+    `# ${title}`,
+    `${new Date(createdAt).toISOString()}; seed ${settings.seed}; ${decoding.join(', ')}`,
+    ...(notes ? [notes] : []),
+    ...parts,
+    '',
+  ].join('\n\n')
 }
 
 function quote(text: string): string {
-  return text.split('\n').map((line) => `> ${line}`).join('\n')
+  return text
+    .split('\n')
+    .map((line) => `> ${line}`)
+    .join('\n')
 }

@@ -14,7 +14,10 @@ export interface TransferWork {
 }
 
 /** Moves the files; gives the id of the model that came of it. */
-export type Move = (signal: AbortSignal, report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft'>>) => void) => Promise<string | null>
+export type Move = (
+  signal: AbortSignal,
+  report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft'>>) => void,
+) => Promise<string | null>
 
 export type Transfers = ReturnType<typeof transfersService>
 
@@ -30,7 +33,18 @@ export function transfersService({ history, owner, emit }: Pick<Context, 'histor
   }
 
   function begin(work: TransferWork, move: Move, id: string = newId('move')): { transfer: Transfer; over: Promise<Transfer> } {
-    let transfer: Transfer = { id, kind: work.kind, name: work.name, status: 'running', doneBytes: 0, totalBytes: work.totalBytes, bytesPerSecond: null, secondsLeft: null, model: null, problem: null }
+    let transfer: Transfer = {
+      id,
+      kind: work.kind,
+      name: work.name,
+      status: 'running',
+      doneBytes: 0,
+      totalBytes: work.totalBytes,
+      bytesPerSecond: null,
+      secondsLeft: null,
+      model: null,
+      problem: null,
+    }
     const controller = new AbortController()
     const started = Date.now()
     let toldAt = 0
@@ -42,11 +56,21 @@ export function transfersService({ history, owner, emit }: Pick<Context, 'histor
       emit({ name: 'transfer changed', data: { transfer: withRate(transfer, started) } })
     })
     const over = moved.then(
-      (model) => keep({ ...transfer, status: 'done', model, doneBytes: transfer.totalBytes ?? transfer.doneBytes, secondsLeft: null }, work.request),
+      (model) =>
+        keep({ ...transfer, status: 'done', model, doneBytes: transfer.totalBytes ?? transfer.doneBytes, secondsLeft: null }, work.request),
       (thrown) => {
         const wish = running.get(id)?.wish
         const { code, message } = toErrorMessage(thrown)
-        return keep({ ...transfer, status: wish ?? (code === 'cancelled' ? 'cancelled' : 'failed'), problem: wish ? null : message, bytesPerSecond: null, secondsLeft: null }, work.request)
+        return keep(
+          {
+            ...transfer,
+            status: wish ?? (code === 'cancelled' ? 'cancelled' : 'failed'),
+            problem: wish ? null : message,
+            bytesPerSecond: null,
+            secondsLeft: null,
+          },
+          work.request,
+        )
       },
     )
     running.set(id, { controller, wish: null, over: over.then(() => void running.delete(id)) })
@@ -57,8 +81,10 @@ export function transfersService({ history, owner, emit }: Pick<Context, 'histor
     const known = history.transfers.find(id)
     if (!known) throw new EspalierError('not-found', `There is no transfer ${id}.`)
     const work = running.get(id)
-    if (!work && known.transfer.status !== 'paused' && known.transfer.status !== 'failed') throw new EspalierError('conflict', `${known.transfer.name} is ${known.transfer.status} already.`)
-    if (wish === 'paused' && known.transfer.kind !== 'download') throw new EspalierError('conflict', 'Only downloads can be paused. Cancel it instead.')
+    if (!work && known.transfer.status !== 'paused' && known.transfer.status !== 'failed')
+      throw new EspalierError('conflict', `${known.transfer.name} is ${known.transfer.status} already.`)
+    if (wish === 'paused' && known.transfer.kind !== 'download')
+      throw new EspalierError('conflict', 'Only downloads can be paused. Cancel it instead.')
     if (work) {
       work.wish = wish
       work.controller.abort(new EspalierError('cancelled', 'Cancelled.'))
@@ -75,9 +101,14 @@ export function transfersService({ history, owner, emit }: Pick<Context, 'histor
       if (!known) throw new EspalierError('not-found', `There is no transfer ${id}.`)
       await running.get(id)?.over
       const again = restart.get(known.transfer.kind)
-      if (!again || !['paused', 'failed'].includes(known.transfer.status)) throw new EspalierError('conflict', `${known.transfer.name} is ${known.transfer.status} and cannot go on.`)
+      if (!again || !['paused', 'failed'].includes(known.transfer.status))
+        throw new EspalierError('conflict', `${known.transfer.name} is ${known.transfer.status} and cannot go on.`)
       const request = known.request as Record<string, unknown>
-      return begin({ kind: known.transfer.kind, name: known.transfer.name, totalBytes: known.transfer.totalBytes, request }, again(request), id).transfer
+      return begin(
+        { kind: known.transfer.kind, name: known.transfer.name, totalBytes: known.transfer.totalBytes, request },
+        again(request),
+        id,
+      ).transfer
     },
   }
 
@@ -91,7 +122,16 @@ export function transfersService({ history, owner, emit }: Pick<Context, 'histor
       for (const { transfer, request } of history.transfers.orphans()) {
         if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
         const paused = transfer.kind === 'download'
-        keep({ ...transfer, status: paused ? 'paused' : 'failed', problem: paused ? null : 'Espalier ended before it was complete.', bytesPerSecond: null, secondsLeft: null }, request)
+        keep(
+          {
+            ...transfer,
+            status: paused ? 'paused' : 'failed',
+            problem: paused ? null : 'Espalier ended before it was complete.',
+            bytesPerSecond: null,
+            secondsLeft: null,
+          },
+          request,
+        )
       }
     },
     async close(): Promise<void> {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runQuery } from '#contract/runs.ts'
-import { openHistory, type History } from '#db/history.ts'
+import { type History, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { runColumns } from '#db/run-columns.ts'
 import { describedModel } from '../fixtures/described-model.ts'
@@ -30,15 +30,29 @@ function questions(): Record<string, () => unknown> {
   return {
     'newest 100, all columns': ask({}),
     'window at 9,000': ask({ offset: 9000 }),
-    'filter by method and sparsity': ask({ conditions: [{ field: 'method', is: 'any of', value: ['2ssp', 'shortgpt'] }, { field: 'nominal', is: 'above', value: 0.3 }] }),
+    'filter by method and sparsity': ask({
+      conditions: [
+        { field: 'method', is: 'any of', value: ['2ssp', 'shortgpt'] },
+        { field: 'nominal', is: 'above', value: 0.3 },
+      ],
+    }),
     'filter by a measure': ask({ conditions: [{ field: 'measure:perplexity/data 3', is: 'below', value: 20 }] }),
     'filter by a parameter': ask({ conditions: [{ field: 'parameter:alpha', is: 'between', value: [1, 2] }] }),
     'filter by tag': ask({ conditions: [{ field: 'tag', is: 'any of', value: ['tag 3'] }] }),
     'sort by a measure': ask({ sort: [{ field: 'measure:perplexity/data 7' }] }),
-    'sort by a parameter, then a measure': ask({ sort: [{ field: 'parameter:alpha' }, { field: 'measure:perplexity/data 7', direction: 'descending' }] }),
+    'sort by a parameter, then a measure': ask({
+      sort: [{ field: 'parameter:alpha' }, { field: 'measure:perplexity/data 7', direction: 'descending' }],
+    }),
     'search a word': ask({ search: 'calibration' }),
     'search two prefixes': ask({ search: 'run 12' }),
-    'all at once': ask({ search: 'run', conditions: [{ field: 'measure:perplexity/data 3', is: 'below', value: 30 }, { field: 'tag', is: 'present' }], sort: [{ field: 'measure:perplexity/data 7' }] }),
+    'all at once': ask({
+      search: 'run',
+      conditions: [
+        { field: 'measure:perplexity/data 3', is: 'below', value: 30 },
+        { field: 'tag', is: 'present' },
+      ],
+      sort: [{ field: 'measure:perplexity/data 7' }],
+    }),
     'columns of everything': () => runColumns(history.db, runQuery.parse({})),
   }
 }
@@ -59,17 +73,55 @@ function report(name: string, ask: () => unknown): number {
 function fill({ transaction, models, experiments, runs: table, documents, measures: results }: History): void {
   const methods = ['2ssp', 'shortgpt', 'window_based', 'blockpruner', 'evopress', 'slicegpt']
   transaction(() => {
-    const model = { id: newId('model'), name: 'sample', path: '/sample', origin: 'linked' as const, source: null, description: describedModel(), bytes: 1, parent: null, run: null, createdAt: 1 }
+    const model = {
+      id: newId('model'),
+      name: 'sample',
+      path: '/sample',
+      origin: 'linked' as const,
+      source: null,
+      description: describedModel(),
+      bytes: 1,
+      parent: null,
+      run: null,
+      createdAt: 1,
+    }
     models.insert(model)
-    for (let e = 0; e < 100; e++) experiments.insert({ id: `exp-${e}00`, name: `experiment ${e}`, notes: '', tags: [], grid: null, createdAt: e })
+    for (let e = 0; e < 100; e++)
+      experiments.insert({ id: `exp-${e}00`, name: `experiment ${e}`, notes: '', tags: [], grid: null, createdAt: e })
     for (let r = 0; r < runs; r++) {
       const number = table.insert({
-        id: newId('run'), name: `run ${r}`, status: r % 10 === 0 ? 'failed' : 'done', experiment: `exp-${r % 100}00`, model: model.id, method: methods[r % 6] as string,
-        baseline: false, seed: r % 5, nominal: (r % 8) / 10, parent: null, tags: r % 3 === 0 ? [`tag ${r % 9}`] : [], notes: r % 7 === 0 ? 'more calibration windows' : '', createdAt: r,
-        parameters: { alpha: (r % 30) / 10, norm: (r % 2) + 1, 'calibration.windows': 2 ** (r % 8), 'calibration.source': 'wikitext2', exact: r % 2 === 0 },
+        id: newId('run'),
+        name: `run ${r}`,
+        status: r % 10 === 0 ? 'failed' : 'done',
+        experiment: `exp-${r % 100}00`,
+        model: model.id,
+        method: methods[r % 6] as string,
+        baseline: false,
+        seed: r % 5,
+        nominal: (r % 8) / 10,
+        parent: null,
+        tags: r % 3 === 0 ? [`tag ${r % 9}`] : [],
+        notes: r % 7 === 0 ? 'more calibration windows' : '',
+        createdAt: r,
+        parameters: {
+          alpha: (r % 30) / 10,
+          norm: (r % 2) + 1,
+          'calibration.windows': 2 ** (r % 8),
+          'calibration.source': 'wikitext2',
+          exact: r % 2 === 0,
+        },
       })
-      documents.insert(number, { model: '/sample', method: '2ssp', amount: { sparsity: 0.5 }, options: {}, seed: 0, measures: [], backend: 'auto' })
-      for (let m = 0; m < measures; m++) results.add(number, { name: 'perplexity', dataset: `data ${m}`, value: 10 + ((r * 31 + m * 17) % 997) / 10, unit: '' }, r)
+      documents.insert(number, {
+        model: '/sample',
+        method: '2ssp',
+        amount: { sparsity: 0.5 },
+        options: {},
+        seed: 0,
+        measures: [],
+        backend: 'auto',
+      })
+      for (let m = 0; m < measures; m++)
+        results.add(number, { name: 'perplexity', dataset: `data ${m}`, value: 10 + ((r * 31 + m * 17) % 997) / 10, unit: '' }, r)
     }
   })
 }

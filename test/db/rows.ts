@@ -20,11 +20,48 @@ export interface RowWishes {
 export function insertRun(history: History, wishes: RowWishes = {}): { id: string; number: number } {
   const [known] = history.models.list()
   const model = known?.id ?? newId('model')
-  if (!known) history.models.insert({ id: model, name: 'tiny', path: '/tiny', origin: 'linked', source: null, description: describedModel(), bytes: 1, parent: null, run: null, createdAt: 1 })
-  const { name = 'a run', status = 'done', method = '2ssp', nominal = 0.5, seed = 0, tags = [], notes = '', options = {}, experiment = null } = wishes
+  if (!known)
+    history.models.insert({
+      id: model,
+      name: 'tiny',
+      path: '/tiny',
+      origin: 'linked',
+      source: null,
+      description: describedModel(),
+      bytes: 1,
+      parent: null,
+      run: null,
+      createdAt: 1,
+    })
+  const {
+    name = 'a run',
+    status = 'done',
+    method = '2ssp',
+    nominal = 0.5,
+    seed = 0,
+    tags = [],
+    notes = '',
+    options = {},
+    experiment = null,
+  } = wishes
   const request = { model: '/tiny', method, amount: { sparsity: nominal }, options, seed, measures: [], backend: 'auto' as const }
   const id = newId('run')
-  const number = history.runs.insert({ id, name, status, experiment, model, method, baseline: false, seed, nominal, parent: null, tags, notes, createdAt: Date.now(), parameters: flattenParameters(request) })
+  const number = history.runs.insert({
+    id,
+    name,
+    status,
+    experiment,
+    model,
+    method,
+    baseline: false,
+    seed,
+    nominal,
+    parent: null,
+    tags,
+    notes,
+    createdAt: Date.now(),
+    parameters: flattenParameters(request),
+  })
   history.documents.insert(number, request)
   return { id, number }
 }

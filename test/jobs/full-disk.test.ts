@@ -39,7 +39,15 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
   history.owners.register(owner, Date.now())
   const host = computeHost({ command: fakeCompute, environment: hermeticEnvironment(process.env) })
   const fetchFile = () => Promise.reject(new Error('no network in this test'))
-  const queue = runQueue({ history, logs: runLogs(join(folder, 'logs')), emit: () => {}, owner, devices: [{ device: processorDevice(), host }], worksQueue: true, fetchFile })
+  const queue = runQueue({
+    history,
+    logs: runLogs(join(folder, 'logs')),
+    emit: () => {},
+    owner,
+    devices: [{ device: processorDevice(), host }],
+    worksQueue: true,
+    fetchFile,
+  })
   const run = insertRun(history, { options: { rounds: 60, stepMilliseconds: 2, stepBytes: 60_000 }, status: 'draft' })
   const status = () => history.runs.find(run.id)?.status
 

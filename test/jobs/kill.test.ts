@@ -49,63 +49,73 @@ const subjects: Record<string, () => Promise<Subject>> = {
   }),
 }
 
-test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(`a run %s whose compute process is killed at ${kills} random moments ends with the plan of an undisturbed one`, async (name) => {
-  const { command, modelPath, milliseconds, create } = await (subjects[name] as () => Promise<Subject>)()
-  const random = seeded(1)
-  await using workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
-  const expected = await runEnded(workbench, (await create(workbench)).id)
-  expect(expected.status).toBe('done')
-  const { id } = await create(workbench)
-  let interruptions = 0
-  for (let kill = 0; kill < kills; kill++) {
-    await pause(random() * milliseconds)
-    for (const pid of processesOf(process.pid, command.at(-1) as string)) process.kill(pid, 'SIGKILL')
-    await pause(100)
-    const { status } = await runEnded(workbench, id)
-    if (status === 'interrupted') interruptions++
-    else expect(status).toBe('done')
-    if ((await workbench.call('queue.get', {})).devices[0]?.status === 'broken') await workbench.call('queue.resume', {})
-    await workbench.call(status === 'done' ? 'runs.retry' : 'runs.resume', { ids: [id] })
-  }
-  const run = await runEnded(workbench, id)
-  expect(run.problem).toBeNull()
-  expect(run).toMatchObject({ status: 'done', plan: expected.plan, decisions: expected.decisions })
-  expect(run.measures).toEqual(expected.measures)
-  expect(interruptions).toBeGreaterThan(kills / 4)
-  expectIntact(workbench.folder)
-}, 240_000)
+test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
+  `a run %s whose compute process is killed at ${kills} random moments ends with the plan of an undisturbed one`,
+  async (name) => {
+    const { command, modelPath, milliseconds, create } = await (subjects[name] as () => Promise<Subject>)()
+    const random = seeded(1)
+    await using workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
+    const expected = await runEnded(workbench, (await create(workbench)).id)
+    expect(expected.status).toBe('done')
+    const { id } = await create(workbench)
+    let interruptions = 0
+    for (let kill = 0; kill < kills; kill++) {
+      await pause(random() * milliseconds)
+      for (const pid of processesOf(process.pid, command.at(-1) as string)) process.kill(pid, 'SIGKILL')
+      await pause(100)
+      const { status } = await runEnded(workbench, id)
+      if (status === 'interrupted') interruptions++
+      else expect(status).toBe('done')
+      if ((await workbench.call('queue.get', {})).devices[0]?.status === 'broken') await workbench.call('queue.resume', {})
+      await workbench.call(status === 'done' ? 'runs.retry' : 'runs.resume', { ids: [id] })
+    }
+    const run = await runEnded(workbench, id)
+    expect(run.problem).toBeNull()
+    expect(run).toMatchObject({ status: 'done', plan: expected.plan, decisions: expected.decisions })
+    expect(run.measures).toEqual(expected.measures)
+    expect(interruptions).toBeGreaterThan(kills / 4)
+    expectIntact(workbench.folder)
+  },
+  240_000,
+)
 
-test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(`a run %s whose main process is killed at ${kills} random moments ends with the plan of an undisturbed one`, async (name) => {
-  const { command, modelPath, milliseconds, create } = await (subjects[name] as () => Promise<Subject>)()
-  const random = seeded(2)
-  let workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
-  const { folder } = workbench
-  const expected = await runEnded(workbench, (await create(workbench)).id)
-  await workbench.call('queue.pause', {})
-  const { id } = await create(workbench)
-  await workbench.close()
-  let interruptions = 0
-  for (let kill = 0; kill < kills; kill++) {
-    const main = spawn(process.execPath, [join(import.meta.dirname, 'main-to-kill.ts'), folder, ...command], { stdio: ['ignore', 'pipe', 'inherit'] })
-    if (random() < 0.85) await printed(main, 'up')
-    await pause(random() * milliseconds)
-    main.kill('SIGKILL')
-    await new Promise((resolve) => main.on('close', resolve))
+test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
+  `a run %s whose main process is killed at ${kills} random moments ends with the plan of an undisturbed one`,
+  async (name) => {
+    const { command, modelPath, milliseconds, create } = await (subjects[name] as () => Promise<Subject>)()
+    const random = seeded(2)
+    let workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
+    const { folder } = workbench
+    const expected = await runEnded(workbench, (await create(workbench)).id)
+    await workbench.call('queue.pause', {})
+    const { id } = await create(workbench)
+    await workbench.close()
+    let interruptions = 0
+    for (let kill = 0; kill < kills; kill++) {
+      const main = spawn(process.execPath, [join(import.meta.dirname, 'main-to-kill.ts'), folder, ...command], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      if (random() < 0.85) await printed(main, 'up')
+      await pause(random() * milliseconds)
+      main.kill('SIGKILL')
+      await new Promise((resolve) => main.on('close', resolve))
+      expectIntact(folder)
+      const db = connect(join(folder, 'history.sqlite'))
+      if (db.prepare('SELECT status FROM runs WHERE id = ?').pluck().get(id) === 'running') interruptions++
+      db.close()
+    }
+    workbench = await openedWorkbench({ folder, computeCommand: command })
+    const found = await workbench.call('runs.get', { id })
+    expect(found.problem).toBeNull()
+    expect(['interrupted', 'done']).toContain(found.status)
+    if (found.status === 'interrupted') await workbench.call('runs.resume', { ids: [id] })
+    const run = await runEnded(workbench, id)
+    expect(run.problem).toBeNull()
+    expect(run).toMatchObject({ status: 'done', plan: expected.plan, decisions: expected.decisions })
+    expect(interruptions).toBeGreaterThan(kills / 4)
+    await eventually(() => processesOf(null, folder).length === 0, 'no main process left over')
     expectIntact(folder)
-    const db = connect(join(folder, 'history.sqlite'))
-    if (db.prepare('SELECT status FROM runs WHERE id = ?').pluck().get(id) === 'running') interruptions++
-    db.close()
-  }
-  workbench = await openedWorkbench({ folder, computeCommand: command })
-  const found = await workbench.call('runs.get', { id })
-  expect(found.problem).toBeNull()
-  expect(['interrupted', 'done']).toContain(found.status)
-  if (found.status === 'interrupted') await workbench.call('runs.resume', { ids: [id] })
-  const run = await runEnded(workbench, id)
-  expect(run.problem).toBeNull()
-  expect(run).toMatchObject({ status: 'done', plan: expected.plan, decisions: expected.decisions })
-  expect(interruptions).toBeGreaterThan(kills / 4)
-  await eventually(() => processesOf(null, folder).length === 0, 'no main process left over')
-  expectIntact(folder)
-  await workbench[Symbol.asyncDispose]()
-}, 300_000)
+    await workbench[Symbol.asyncDispose]()
+  },
+  300_000,
+)

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { processorDevice } from '#jobs/devices.ts'
@@ -9,17 +9,20 @@ async function timed<T>(work: Promise<T>): Promise<{ value: T; milliseconds: num
   return { value: await work, milliseconds: performance.now() - start }
 }
 
-test.each(['block', 'ignore cancel'] as const)('cancelling a run that would %s is answered within 200 ms, and the next run starts', async (does) => {
-  await using workbench = await openedWorkbench({ timings: { graceMilliseconds: 300 } })
-  const { id } = await oneRun(workbench, { rounds: 1000, stepMilliseconds: 20, at: 3, does })
-  await eventually(async () => (await workbench.call('runs.get', { id })).decisions.length >= 2, 'two decisions')
-  const { value, milliseconds } = await timed(workbench.call('runs.cancel', { ids: [id] }))
-  expect(value.runs[0]?.status).toBe('cancelled')
-  expect(milliseconds).toBeLessThan(200)
-  const next = await oneRun(workbench)
-  expect((await runEnded(workbench, next.id)).status).toBe('done')
-  expect((await workbench.call('runs.get', { id })).status).toBe('cancelled')
-})
+test.each(['block', 'ignore cancel'] as const)(
+  'cancelling a run that would %s is answered within 200 ms, and the next run starts',
+  async (does) => {
+    await using workbench = await openedWorkbench({ timings: { graceMilliseconds: 300 } })
+    const { id } = await oneRun(workbench, { rounds: 1000, stepMilliseconds: 20, at: 3, does })
+    await eventually(async () => (await workbench.call('runs.get', { id })).decisions.length >= 2, 'two decisions')
+    const { value, milliseconds } = await timed(workbench.call('runs.cancel', { ids: [id] }))
+    expect(value.runs[0]?.status).toBe('cancelled')
+    expect(milliseconds).toBeLessThan(200)
+    const next = await oneRun(workbench)
+    expect((await runEnded(workbench, next.id)).status).toBe('done')
+    expect((await workbench.call('runs.get', { id })).status).toBe('cancelled')
+  },
+)
 
 test('a paused run keeps its steps and ends with the plan it would have had', async () => {
   await using workbench = await openedWorkbench()
@@ -72,17 +75,20 @@ test('a process that says nothing is ended and the run can be resumed', async ()
 const silent = 'setInterval(() => {}, 1000)'
 const foreign = `process.send({ type: "ready", protocol: 99, version: "", node: "" }); ${silent}`
 
-test.each([['/nonexistent/program'], [process.execPath, '-e', silent], [process.execPath, '-e', foreign]] as [string, ...string[]][])('a program that is no compute process (%s %s %s) fails the run with a sentence', async (...computeCommand) => {
-  await using workbench = await openedWorkbench()
-  await workbench.call('queue.pause', {})
-  const { id } = await oneRun(workbench)
-  await workbench.close()
-  await using other = await openedWorkbench({ folder: workbench.folder, computeCommand, timings: { handshakeMilliseconds: 700 } })
-  await other.call('queue.resume', {})
-  const run = await runEnded(other, id)
-  expect(['failed', 'interrupted']).toContain(run.status)
-  expect(run.problem?.message).toMatch(/compute process/)
-})
+test.each([['/nonexistent/program'], [process.execPath, '-e', silent], [process.execPath, '-e', foreign]] as [string, ...string[]][])(
+  'a program that is no compute process (%s %s %s) fails the run with a sentence',
+  async (...computeCommand) => {
+    await using workbench = await openedWorkbench()
+    await workbench.call('queue.pause', {})
+    const { id } = await oneRun(workbench)
+    await workbench.close()
+    await using other = await openedWorkbench({ folder: workbench.folder, computeCommand, timings: { handshakeMilliseconds: 700 } })
+    await other.call('queue.resume', {})
+    const run = await runEnded(other, id)
+    expect(['failed', 'interrupted']).toContain(run.status)
+    expect(run.problem?.message).toMatch(/compute process/)
+  },
+)
 
 test('an event that cannot be kept becomes a note, and the run goes on', async () => {
   await using workbench = await openedWorkbench()
@@ -94,9 +100,20 @@ test('an event that cannot be kept becomes a note, and the run goes on', async (
 
 test('two devices work two runs at once', async () => {
   const device = processorDevice()
-  await using workbench = await openedWorkbench({ devices: [{ ...device, id: 'one' }, { ...device, id: 'two' }] })
-  const runs = [await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }), await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 })]
-  await eventually(async () => (await workbench.call('queue.get', {})).runs.filter(({ status }) => status === 'running').length === 2, 'two running')
+  await using workbench = await openedWorkbench({
+    devices: [
+      { ...device, id: 'one' },
+      { ...device, id: 'two' },
+    ],
+  })
+  const runs = [
+    await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }),
+    await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }),
+  ]
+  await eventually(
+    async () => (await workbench.call('queue.get', {})).runs.filter(({ status }) => status === 'running').length === 2,
+    'two running',
+  )
   for (const { id } of runs) expect((await runEnded(workbench, id)).status).toBe('done')
 })
 

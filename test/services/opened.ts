@@ -20,7 +20,13 @@ export interface Opened extends Workbench, AsyncDisposable {
 /** A workbench on a temporary folder with one model in its library, and the compute process that has no engine. */
 export async function openedWorkbench(options: WorkbenchOptions & { folder?: string; modelPath?: string } = {}): Promise<Opened> {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'espalier-test-'))
-  const workbench = await openWorkbench({ folder, computeCommand: fakeCompute, devices: [processorDevice()], bundledModel: null, ...options })
+  const workbench = await openWorkbench({
+    folder,
+    computeCommand: fakeCompute,
+    devices: [processorDevice()],
+    bundledModel: null,
+    ...options,
+  })
   const events: ApiEvent[] = []
   workbench.subscribe((event) => events.push(event))
   const [known] = await workbench.call('models.list', {})
@@ -51,15 +57,33 @@ function emptyCheckpoint(folder: string): string {
 
 /** A small grid over the model: two methods, one sparsity. */
 export function smallGrid({ model }: Pick<Opened, 'model'>, options: Record<string, unknown> = {}) {
-  return { models: [model.id], methods: [{ method: '2ssp', options }, { method: 'shortgpt', options }], amounts: [{ sparsity: 0.25 }] }
+  return {
+    models: [model.id],
+    methods: [
+      { method: '2ssp', options },
+      { method: 'shortgpt', options },
+    ],
+    amounts: [{ sparsity: 0.25 }],
+  }
 }
 
-export async function oneRun({ call, model }: Pick<Opened, 'call' | 'model'>, options: Record<string, unknown> = {}, seed = 0): Promise<Output<'runs.create'>> {
-  return call('runs.create', { model: model.id, request: { method: '2ssp', amount: { sparsity: 0.25 }, options, seed, measures: [], backend: 'auto' } })
+export async function oneRun(
+  { call, model }: Pick<Opened, 'call' | 'model'>,
+  options: Record<string, unknown> = {},
+  seed = 0,
+): Promise<Output<'runs.create'>> {
+  return call('runs.create', {
+    model: model.id,
+    request: { method: '2ssp', amount: { sparsity: 0.25 }, options, seed, measures: [], backend: 'auto' },
+  })
 }
 
 /** Waits until a question is answered with yes; says which one was not. */
-export async function eventually<T>(ask: () => Promise<T | false | undefined | null> | T | false | undefined | null, what: string, milliseconds = 20_000): Promise<T> {
+export async function eventually<T>(
+  ask: () => Promise<T | false | undefined | null> | T | false | undefined | null,
+  what: string,
+  milliseconds = 20_000,
+): Promise<T> {
   const until = Date.now() + milliseconds
   for (;;) {
     const answer = await ask()

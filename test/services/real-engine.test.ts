@@ -6,7 +6,10 @@ import { defaultComputeCommand } from '#services/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { eventually, openedWorkbench, runEnded } from './opened.ts'
 
-const windows = (name: string) => ({ source: join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`), sequenceLength: 256 })
+const windows = (name: string) => ({
+  source: join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`),
+  sequenceLength: 256,
+})
 
 test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and is found again after a restart', async () => {
   await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
@@ -29,7 +32,8 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
 
   const { runs, experiment } = await call('experiments.create', { name: 'Real', grid })
   expect(runs.length).toBe(5)
-  for (const { id } of runs) expect(await runEnded(workbench, id).then(({ status, problem }) => ({ status, problem }))).toEqual({ status: 'done', problem: null })
+  for (const { id } of runs)
+    expect(await runEnded(workbench, id).then(({ status, problem }) => ({ status, problem }))).toEqual({ status: 'done', problem: null })
   const compared = await call('compare.get', { ids: runs.map(({ id }) => id) })
   const perplexities = compared.runs.map((run) => run.measures.find(({ name }) => name === 'perplexity')?.value as number)
   expect(Math.min(...perplexities)).toBe(perplexities[0])
@@ -37,16 +41,28 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   const { content } = await call('compare.table', { ids: runs.map(({ id }) => id), format: 'latex' })
   expect(content).toContain('2ssp')
 
-  const session = await call('playground.start', { columns: [{ model: model.id }, { run: runs[1]?.id as string }], prompts: [{ text: 'Once upon a time' }], settings: { maxTokens: 12 } })
-  const transcript = await eventually(async () => {
-    const now = await call('transcripts.get', { id: session.id })
-    return now.status !== 'running' && now
-  }, 'the answers', 60_000)
+  const session = await call('playground.start', {
+    columns: [{ model: model.id }, { run: runs[1]?.id as string }],
+    prompts: [{ text: 'Once upon a time' }],
+    settings: { maxTokens: 12 },
+  })
+  const transcript = await eventually(
+    async () => {
+      const now = await call('transcripts.get', { id: session.id })
+      return now.status !== 'running' && now
+    },
+    'the answers',
+    60_000,
+  )
   expect(transcript).toMatchObject({ status: 'done', problem: null })
   expect(transcript.answers.map(({ tokens }) => tokens.length)).toEqual([12, 12])
 
   const { id: saving } = await call('runs.save', { id: runs[1]?.id as string, format: formats[0]?.id as string, name: 'Smaller' })
-  const saved = await eventually(async () => (await call('transfers.list', {})).find(({ id, status }) => id === saving && status !== 'running'), 'the export', 60_000)
+  const saved = await eventually(
+    async () => (await call('transfers.list', {})).find(({ id, status }) => id === saving && status !== 'running'),
+    'the export',
+    60_000,
+  )
   expect(saved).toMatchObject({ status: 'done', problem: null })
   const child = await call('models.get', { id: saved.model as string })
   expect(child).toMatchObject({ name: 'Smaller', origin: 'exported', parent: model.id, run: runs[1]?.id, ancestors: [{ id: model.id }] })

@@ -13,8 +13,14 @@ test('a grid runs to its end with its dense baseline first, and is found again a
   await using again = await first.reopened()
   const [found] = await again.call('experiments.list', {})
   expect(found).toMatchObject({ id: experiment.id, counts: { done: 3 }, runs: 3, baselines: [runs[0]?.id] })
-  const { rows, total } = await again.call('runs.query', { search: 'shortgpt', conditions: [{ field: 'measure:perplexity', is: 'below', value: 100 }] })
-  expect({ total, measures: rows[0]?.measures }).toMatchObject({ total: 1, measures: [{ name: 'perplexity', dataset: 'sample', value: 14, best: 14 }] })
+  const { rows, total } = await again.call('runs.query', {
+    search: 'shortgpt',
+    conditions: [{ field: 'measure:perplexity', is: 'below', value: 100 }],
+  })
+  expect({ total, measures: rows[0]?.measures }).toMatchObject({
+    total: 1,
+    measures: [{ name: 'perplexity', dataset: 'sample', value: 14, best: 14 }],
+  })
   const compared = await again.call('compare.get', { ids: [runs[1]?.id as string, runs[2]?.id as string] })
   expect(compared.baseline).toBe(runs[0]?.id)
   expect(compared.runs.map(({ plan }) => plan?.blocks.length)).toEqual([4, 4, 4])
@@ -27,7 +33,9 @@ test('a run tells its decisions and its measures as events, in order and once', 
   const { events } = await workbench.call('runs.events', { id })
   expect(events.map(({ event }) => event.type)).toEqual(['decision', 'decision', 'decision', 'decision', 'measure'])
   expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
-  const told = workbench.events.flatMap((event) => (event.name === 'run event' && event.data.recorded.event.type !== 'progress' ? [event.data.recorded.sequence] : []))
+  const told = workbench.events.flatMap((event) =>
+    event.name === 'run event' && event.data.recorded.event.type !== 'progress' ? [event.data.recorded.sequence] : [],
+  )
   expect(told).toEqual([1, 2, 3, 4, 5])
 })
 
@@ -35,7 +43,10 @@ test('an infeasible sparsity is refused before anything is written', async () =>
   await using workbench = await openedWorkbench()
   const grid = { ...smallGrid(workbench), amounts: [{ sparsity: 0.25 }, { sparsity: 0.95 }] }
   const preview = await workbench.call('experiments.preview', { grid })
-  expect(preview.problems).toEqual([{ field: 'combinations.1', message: 'Choose at most 0.9.' }, { field: 'combinations.3', message: 'Choose at most 0.9.' }])
+  expect(preview.problems).toEqual([
+    { field: 'combinations.1', message: 'Choose at most 0.9.' },
+    { field: 'combinations.3', message: 'Choose at most 0.9.' },
+  ])
   await expect(workbench.call('experiments.create', { name: 'Too much', grid })).rejects.toMatchObject({ code: 'infeasible' })
   expect(await workbench.call('experiments.list', {})).toEqual([])
   expect((await workbench.call('runs.query', {})).total).toBe(0)
@@ -80,30 +91,56 @@ test('an experiment goes through its file and comes out alike elsewhere', async 
   expect(fileName).toBe('Ahnlich.espalier.json')
   const taken = await there.call('experiments.import', { content })
   expect(taken).toMatchObject({ runs: 3, experiment: { name: 'Ähnlich', notes: 'kept', tags: ['a'], counts: { done: 3 } } })
-  const strip = ({ rows }: { rows: { method: string; measures: unknown; nominal: unknown; reached: unknown }[] }) => rows.map(({ method, measures, nominal, reached }) => ({ method, measures, nominal, reached }))
+  const strip = ({ rows }: { rows: { method: string; measures: unknown; nominal: unknown; reached: unknown }[] }) =>
+    rows.map(({ method, measures, nominal, reached }) => ({ method, measures, nominal, reached }))
   const query = { sort: [{ field: 'method' }] }
   expect(strip(await there.call('runs.query', query))).toEqual(strip(await here.call('runs.query', query)))
 })
+
+interface LooseFile {
+  formatVersion: number
+  experiment: { name: string }
+  models: { description: { blocks: unknown } }[]
+  runs: { model: string; status: string; request: { seed: number } }[]
+}
 
 test('a hostile experiment file changes nothing', async () => {
   await using workbench = await openedWorkbench()
   const { experiment } = await workbench.call('experiments.create', { name: 'Good', grid: smallGrid(workbench), start: 'draft' })
   const { content } = await workbench.call('experiments.export', { id: experiment.id })
-  const broken = (change: (file: Record<string, any>) => void) => {
-    const file = JSON.parse(content)
+  const broken = (change: (file: LooseFile) => void) => {
+    const file = JSON.parse(content) as LooseFile
     change(file)
     return JSON.stringify(file)
   }
   const files = [
-    '', '{', '[]', 'null', '{"__proto__":{"polluted":true}}', '['.repeat(100_000),
-    broken((file) => { file.formatVersion = 2 }),
-    broken((file) => { file.runs[1].model = 'nowhere' }),
-    broken((file) => { file.runs[1].status = 'constructor' }),
-    broken((file) => { file.runs[1].request.seed = -1 }),
-    broken((file) => { file.models[0].description.blocks = 'many' }),
-    broken((file) => { file.experiment.name = '' }),
+    '',
+    '{',
+    '[]',
+    'null',
+    '{"__proto__":{"polluted":true}}',
+    '['.repeat(100_000),
+    broken((file) => {
+      file.formatVersion = 2
+    }),
+    broken((file) => {
+      file.runs[1].model = 'nowhere'
+    }),
+    broken((file) => {
+      file.runs[1].status = 'constructor'
+    }),
+    broken((file) => {
+      file.runs[1].request.seed = -1
+    }),
+    broken((file) => {
+      file.models[0].description.blocks = 'many'
+    }),
+    broken((file) => {
+      file.experiment.name = ''
+    }),
   ]
-  for (const file of files) await expect(workbench.call('experiments.import', { content: file }), file.slice(0, 60)).rejects.toMatchObject({ code: 'invalid' })
+  for (const file of files)
+    await expect(workbench.call('experiments.import', { content: file }), file.slice(0, 60)).rejects.toMatchObject({ code: 'invalid' })
   expect((await workbench.call('experiments.list', { archived: true })).length).toBe(1)
   expect(({} as { polluted?: boolean }).polluted).toBeUndefined()
 })
@@ -129,7 +166,13 @@ test('tags, notes and stars are kept and searched', async () => {
   const { id } = await oneRun(workbench)
   await workbench.call('runs.update', { ids: [id], notes: 'surprisingly good', addTags: ['keep', 'paper'], starred: true })
   await workbench.call('runs.update', { ids: [id], removeTags: ['paper'] })
-  const { rows } = await workbench.call('runs.query', { search: 'surpris', conditions: [{ field: 'tag', is: 'all of', value: ['keep'] }, { field: 'starred', is: 'equal', value: true }] })
+  const { rows } = await workbench.call('runs.query', {
+    search: 'surpris',
+    conditions: [
+      { field: 'tag', is: 'all of', value: ['keep'] },
+      { field: 'starred', is: 'equal', value: true },
+    ],
+  })
   expect(rows.map(({ tags }) => tags)).toEqual([['keep']])
   expect((await workbench.call('runs.query', { search: 'paper' })).total).toBe(0)
 })
@@ -164,14 +207,22 @@ test('settings are kept, and folders must be whole paths', async () => {
   await workbench.call('settings.update', { theme: 'dark', folders: { exports: join(workbench.folder, 'out') } })
   await expect(workbench.call('settings.update', { folders: { models: '../elsewhere' } })).rejects.toMatchObject({ code: 'invalid' })
   await using again = await workbench.reopened()
-  expect(await again.call('settings.get', {})).toMatchObject({ theme: 'dark', folders: { exports: join(workbench.folder, 'out'), models: join(workbench.folder, 'models') } })
+  expect(await again.call('settings.get', {})).toMatchObject({
+    theme: 'dark',
+    folders: { exports: join(workbench.folder, 'out'), models: join(workbench.folder, 'models') },
+  })
 })
 
 test('a pruned model is only written inside the allowed folders', async () => {
   await using workbench = await openedWorkbench()
   const { id } = await oneRun(workbench)
   await runEnded(workbench, id)
-  for (const folder of ['../outside', '/etc/espalier', join(workbench.folder, 'exports', '..', '..', 'x'), join(workbench.folder, 'exports')]) {
+  for (const folder of [
+    '../outside',
+    '/etc/espalier',
+    join(workbench.folder, 'exports', '..', '..', 'x'),
+    join(workbench.folder, 'exports'),
+  ]) {
     await expect(workbench.call('runs.save', { id, format: 'safetensors', folder }), folder).rejects.toMatchObject({ code: 'invalid' })
   }
 })
@@ -198,14 +249,20 @@ test('columns stream, one can be stopped, and every answer is kept', async () =>
   await runEnded(workbench, run)
   const columns = [{ model: workbench.model.id }, { run }]
   const session = await workbench.call('playground.start', { columns, prompts: [{ text: 'Who' }], settings: { maxTokens: 60 } })
-  const tokens = (column: number) => workbench.events.filter((event) => event.name === 'generation' && event.data.event.type === 'token' && event.data.event.column === column).length
+  const tokens = (column: number) =>
+    workbench.events.filter(
+      (event) => event.name === 'generation' && event.data.event.type === 'token' && event.data.event.column === column,
+    ).length
   await eventually(() => tokens(0) > 3, 'some tokens')
   await workbench.call('playground.stop', { id: session.id, column: 0 })
   const transcript = await eventually(async () => {
     const now = await workbench.call('transcripts.get', { id: session.id })
     return now.status !== 'running' && now
   }, 'the end of the session')
-  expect(transcript.answers.map(({ column, end }) => ({ column, end }))).toEqual([{ column: 0, end: 'stopped' }, { column: 1, end: 'length' }])
+  expect(transcript.answers.map(({ column, end }) => ({ column, end }))).toEqual([
+    { column: 0, end: 'stopped' },
+    { column: 1, end: 'length' },
+  ])
   expect(tokens(1)).toBe(60)
   await workbench.call('transcripts.update', { id: session.id, vote: { prompt: 0, column: 1 }, title: 'About someone' })
   const { rows } = await workbench.call('transcripts.query', { search: 'word59', run })
@@ -218,10 +275,14 @@ test('every call refuses what its schema does not allow', async () => {
   await using workbench = await openedWorkbench()
   for (const name of callNames) {
     for (const input of [null, 7, 'text', [], { id: '../../etc/passwd' }, { ids: ['x'.repeat(1000)] }]) {
-      const outcome = await workbench.call(name, input as never).then(() => 'accepted', (thrown: { code?: string }) => thrown.code)
+      const outcome = await workbench.call(name, input as never).then(
+        () => 'accepted',
+        (thrown: { code?: string }) => thrown.code,
+      )
       expect(['accepted', 'invalid', 'not-found', 'internal'], `${name} ${JSON.stringify(input)}`).toContain(outcome)
       if (input === null || typeof input !== 'object') expect(outcome, name).toBe('invalid')
     }
   }
-  for (const name of ['constructor', '__proto__', 'toString', 'nothing.get']) await expect(workbench.call(name as never, {} as never)).rejects.toMatchObject({ code: 'not-found' })
+  for (const name of ['constructor', '__proto__', 'toString', 'nothing.get'])
+    await expect(workbench.call(name as never, {} as never)).rejects.toMatchObject({ code: 'not-found' })
 })

@@ -1,0 +1,154 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { integrityProblems, listBackups, makeBackup, restoreBackup } from '#db/backups.ts'
+import { connect } from '#db/database.ts'
+import { historyFolders, openHistory } from '#db/history.ts'
+import { migrate, schemaVersion } from '#db/migrate.ts'
+import { inlineBytes, valueStore, writeDurably } from '#db/values.ts'
+import { insertRun } from './rows.ts'
+
+let folder: string
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+})
+
+afterEach(() => rmSync(folder, { recursive: true }))
+
+test('each migration happens whole or not at all', () => {
+  const db = connect(join(folder, 'steps.sqlite'))
+  const good = 'CREATE TABLE one (id INTEGER)'
+  expect(() => migrate(db, [good, 'CREATE TABLE two (id INTEGER); INSERT INTO nowhere VALUES (1)'])).toThrow(/nowhere/)
+  expect(schemaVersion(db)).toBe(1)
+  expect(db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").pluck().all()).toEqual(['one'])
+  migrate(db, [good, 'CREATE TABLE two (id INTEGER)'])
+  expect(schemaVersion(db)).toBe(2)
+  db.close()
+})
+
+test('a history of a later version is refused and left as it was', () => {
+  openHistory(folder).close()
+  const { file } = historyFolders(folder)
+  const db = connect(file)
+  db.pragma('user_version = 999')
+  db.pragma('wal_checkpoint(TRUNCATE)')
+  db.close()
+  const before = readFileSync(file)
+  expect(() => openHistory(folder)).toThrow(/newer Espalier \(schema 999/)
+  expect(readFileSync(file).equals(before)).toBe(true)
+})
+
+test('a damaged history is refused with where the copies are', () => {
+  const history = openHistory(folder)
+  for (let at = 0; at < 200; at++) insertRun(history)
+  history.close()
+  const { file, backups } = historyFolders(folder)
+  const bytes = readFileSync(file)
+  for (let at = 4096; at < bytes.length; at += 2) bytes[at] = 0xff
+  writeFileSync(file, bytes)
+  expect(() => openHistory(folder)).toThrow(`copy from ${backups}`)
+  writeFileSync(file, 'this is no database, although it is long enough to be looked at as one')
+  expect(() => openHistory(folder)).toThrow(/damaged/)
+})
+
+test('a backup made while another connection writes is whole', () => {
+  const history = openHistory(folder)
+  insertRun(history)
+  const writer = connect(history.folders.file)
+  writer.exec("BEGIN IMMEDIATE; UPDATE runs SET name = 'unfinished'")
+  const { name } = makeBackup(history.db, history.folders.backups, 'test')
+  writer.exec('ROLLBACK')
+  writer.close()
+  const copy = connect(join(history.folders.backups, name))
+  expect(integrityProblems(copy, true)).toEqual([])
+  expect(copy.prepare('SELECT name FROM runs').pluck().all()).toEqual(['a run'])
+  copy.close()
+  history.close()
+})
+
+test('a damaged backup does not replace the history', () => {
+  const history = openHistory(folder)
+  insertRun(history)
+  const { file, backups } = history.folders
+  const { name } = makeBackup(history.db, backups, 'test')
+  history.close()
+  truncateSync(join(backups, name), 5000)
+  expect(() => restoreBackup(file, backups, name)).toThrow()
+  const again = openHistory(folder)
+  expect(again.runs.count()).toBe(1)
+  again.close()
+  expect(readdirSync(folder).filter((entry) => entry.includes('incoming'))).toEqual([])
+})
+
+test('only the newest copies are kept', () => {
+  const history = openHistory(folder)
+  for (let at = 0; at < 13; at++) makeBackup(history.db, history.folders.backups, `n${at}`)
+  expect(listBackups(history.folders.backups).length).toBe(10)
+  history.close()
+})
+
+test('a large value goes to a file that proves itself, and a changed file is noticed', () => {
+  const values = valueStore(join(folder, 'values'))
+  const small = values.put({ text: 'x'.repeat(inlineBytes / 2) })
+  const large = values.put({ text: 'x'.repeat(inlineBytes) })
+  expect([small.file, large.value]).toEqual([null, null])
+  expect(values.get(large)).toEqual({ text: 'x'.repeat(inlineBytes) })
+  expect(values.put({ text: 'x'.repeat(inlineBytes) })).toEqual(large)
+  const path = join(folder, 'values', readdirSync(join(folder, 'values'))[0] as string, large.file as string)
+  writeFileSync(path, '{}')
+  expect(() => values.get(large)).toThrow(/missing or damaged/)
+  rmSync(path)
+  expect(() => values.get(large)).toThrow(/missing or damaged/)
+})
+
+test('a write that fails leaves nothing under the final name', () => {
+  const file = join(folder, 'taken')
+  writeDurably(join(file, 'inside'), Buffer.from('x'))
+  expect(() => writeDurably(file, Buffer.from('y'))).toThrow()
+  expect(readdirSync(folder)).toEqual(['taken'])
+})
+
+test('a step is found again as it was put, numbers to the last bit', () => {
+  const history = openHistory(folder)
+  const value = { scores: [0.1 + 0.2, Number.MIN_VALUE, -0, 1e308], nested: { text: '\u2028 "quoted" ✓' }, nothing: null }
+  history.steps.put('run-a', 'step', value, 1)
+  expect(history.steps.get('run-a', 'step')?.value).toEqual(JSON.parse(JSON.stringify(value)))
+  expect(history.steps.get('run-b', 'step')).toBeUndefined()
+  history.close()
+})
+
+test('runs of a dead owner become interrupted, those of a living one do not', () => {
+  const history = openHistory(folder)
+  const now = Date.now()
+  history.owners.register('owner-me', now)
+  const insertOwner = history.db.prepare(
+    'INSERT INTO owners(id, pid, host, started_at, heartbeat_at, works_queue) VALUES (?, ?, ?, ?, ?, 1)',
+  )
+  insertOwner.run('owner-elsewhere', 1, 'another-machine', now, now)
+  insertOwner.run('owner-silent', process.pid, 'another-machine', now, now - 120_000)
+  insertOwner.run('owner-gone', 2 ** 22 + 1, history.db.prepare('SELECT host FROM owners WHERE id = ?').pluck().get('owner-me'), now, now)
+  const runs = ['owner-me', 'owner-elsewhere', 'owner-silent', 'owner-gone'].map((owner) => {
+    const run = insertRun(history, { status: 'draft' })
+    history.queue.claim(run.number, owner, 'cpu', now)
+    return run.id
+  })
+  expect(history.owners.dead(now).toSorted()).toEqual(['owner-gone', 'owner-silent'])
+  history.queue.interruptOrphans(history.owners.dead(now), now)
+  expect(runs.map((id) => history.runs.find(id)?.status)).toEqual(['running', 'running', 'interrupted', 'interrupted'])
+  expect(history.owners.takeQueue('owner-me', now)).toBe(false)
+  history.owners.remove('owner-elsewhere')
+  expect(history.owners.takeQueue('owner-me', now)).toBe(true)
+  history.close()
+})
+
+test('two connections never claim the same run', () => {
+  const [first, second] = [openHistory(folder), openHistory(folder)]
+  const runs = Array.from({ length: 10 }, () => insertRun(first, { status: 'draft' }).number)
+  first.queue.enqueue(runs)
+  const claimed = Array.from({ length: 12 }, (_, at) => (at % 2 ? first : second).queue.claimNext(`owner-${at % 2}`, 'cpu', 1)?.number)
+  expect(claimed).toEqual([...runs, undefined, undefined])
+  first.close()
+  second.close()
+})
