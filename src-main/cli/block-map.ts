@@ -1,0 +1,63 @@
+import { stdout } from 'node:process'
+import type { RunEvent } from '#contract/run-events.ts'
+
+const barWidth = 24
+
+interface Row {
+  attention: boolean
+  /** Share of the MLP's neurons that is left. */
+  width: number
+}
+
+/** The model map in a terminal: a cell for attention and a bar for the MLP of each block, drawn anew as decisions come. */
+export class BlockMap {
+  readonly #rows: Row[]
+  readonly #live = stdout.isTTY === true
+  #drawn = 0
+
+  constructor(blocks: number) {
+    this.#rows = Array.from({ length: blocks }, () => ({ attention: true, width: 1 }))
+  }
+
+  show(event: RunEvent): void {
+    if (event.type === 'width') {
+      event.kept.forEach((kept, block) => {
+        const row = this.#rows[block]
+        if (row) row.width = kept / event.of
+      })
+      this.#draw(`MLPs narrowed to ${event.kept[0]} of ${event.of} neurons`)
+    }
+    if (event.type === 'decision') {
+      const { kind, block, scores, round } = event.decision
+      const row = this.#rows[block]
+      if (row && kind !== 'mlp') row.attention = false
+      if (row && kind !== 'attention') row.width = 0
+      const best = scores.find((score) => score.block === block)?.perplexity
+      this.#draw(`Round ${round}: ${kind} of block ${block} goes${best === undefined ? '' : `, perplexity ${best.toFixed(2)} on the calibration window`}`)
+    }
+  }
+
+  /** The map stays as it is drawn last; where there is no terminal it is printed once, at the end. */
+  end(): void {
+    if (!this.#live) stdout.write(`${this.#lines().join('\n')}\n`)
+    this.#drawn = 0
+  }
+
+  #draw(caption: string): void {
+    if (!this.#live) {
+      stdout.write(`${caption}\n`)
+      return
+    }
+    const lines = [...this.#lines(), caption]
+    if (this.#drawn > 0) stdout.write(`\x1b[${this.#drawn}A`)
+    stdout.write(lines.map((line) => `\x1b[2K${line}\n`).join(''))
+    this.#drawn = lines.length
+  }
+
+  #lines(): string[] {
+    return this.#rows.map(({ attention, width }, block) => {
+      const filled = Math.round(width * barWidth)
+      return `  block ${String(block).padStart(2)}  attention ${attention ? '■' : '□'}  MLP ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)} ${Math.round(100 * width)} %`
+    })
+  }
+}

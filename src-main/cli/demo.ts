@@ -1,0 +1,121 @@
+import { exit, stderr, stdout } from 'node:process'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { RunDocument } from '#contract/run.ts'
+import type { RunRequest } from '#contract/run-request.ts'
+import { paperLength, paperPrompts } from '#engine/evaluation/generation/answer.ts'
+import { openSpec } from '#engine/model/model.ts'
+import { denseMethod } from '#contract/experiments.ts'
+import { backendFlag } from './flags.ts'
+import { BlockMap } from './block-map.ts'
+import { openHistoryRunner } from './history-runner.ts'
+import { duration, ProgressLine } from './progress-line.ts'
+import { toText } from './result-table.ts'
+import { sampleModel, sampleText } from './sample.ts'
+
+/** The shares of the paper's tables. */
+const sparsities = [0.25, 0.375, 0.5]
+/** Columns of an answer when two stand side by side. */
+const columnWidth = 56
+
+/** The sample model as it is, and pruned by 2SSP to three sparsities: a live map, one table, and what each has to say. */
+async function demo(): Promise<void> {
+  const started = performance.now()
+  const { checkpoint, spec } = await openSpec(sampleModel)
+  await checkpoint.close()
+  const requests = demoRequests(spec.contextLength)
+  stdout.write(`\nEspalier prunes its sample model: ${spec.blocks.length} blocks, ${spec.hidden} wide, ${spec.intermediate} neurons per MLP.\n`)
+  const runner = await openHistoryRunner(requests, 'Demo: 2SSP on the sample model')
+  const documents: RunDocument[] = []
+  const line = new ProgressLine()
+  try {
+    for (const [index, request] of requests.entries()) {
+      stdout.write(request.method === denseMethod ? '\nThe dense model\n' : `\n2SSP at ${100 * sparsityOf(request)} %\n`)
+      const map = new BlockMap(spec.blocks.length)
+      const document = await runner.run(index, request, (event) => {
+        if (event.type === 'progress') line.show(event.progress)
+        else line.clear()
+        map.show(event)
+      })
+      line.clear()
+      if (request.method !== denseMethod) map.end()
+      documents.push(document)
+    }
+    await runner.finish()
+  } finally {
+    await runner.close()
+  }
+  printResults(documents)
+  stdout.write(`\nDone in ${duration((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`)
+}
+
+function demoRequests(sequenceLength: number): RunRequest[] {
+  const shared = {
+    model: sampleModel,
+    seed: 0,
+    backend: backendFlag(process.env.ESPALIER_BACKEND),
+    measures: [
+      { kind: 'perplexity' as const, data: { source: sampleText('test'), sequenceLength, windows: 64 }, name: 'sample test' },
+      { kind: 'inference' as const, sequenceLength, repeats: 5 },
+      { kind: 'answers' as const, prompts: [...paperPrompts], maxLength: Math.min(paperLength, sequenceLength) },
+    ],
+  }
+  const calibration = { source: sampleText('calibration'), sequenceLength, windows: 32 }
+  return [
+    { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} },
+    ...sparsities.map((sparsity) => ({ ...shared, method: '2ssp', amount: { sparsity }, options: {}, calibration })),
+  ]
+}
+
+const sparsityOf = ({ amount }: RunRequest): number => ('sparsity' in amount ? amount.sparsity : 0)
+
+function printResults(documents: readonly RunDocument[]): void {
+  const value = (document: RunDocument, name: string, dataset: string) => document.measures.find((measure) => measure.name === name && measure.dataset === dataset)?.value ?? null
+  stdout.write('\n')
+  stdout.write(
+    toText({
+      columns: ['model', 'parameters', 'reached', 'perplexity', 'pruning [s]', 'prefill [tokens/s]', 'decode [tokens/s]'].map((label, column) => ({ label, numeric: column > 0 })),
+      rows: documents.map((document) => [
+        { value: document.method === denseMethod ? 'dense' : `2SSP ${100 * document.sparsity.nominal} %` },
+        { value: value(document, 'parameters', '') },
+        { value: document.sparsity.reached },
+        { value: value(document, 'perplexity', 'sample test') },
+        { value: document.seconds.pruning ?? null },
+        { value: value(document, 'tokens per second', 'prefill') },
+        { value: value(document, 'tokens per second', 'decode') },
+      ]),
+    }),
+  )
+  const [dense, ...pruned] = documents
+  for (const [index, { prompt, text }] of (dense?.answers ?? []).entries()) {
+    for (const document of pruned) {
+      const other = document.answers?.[index]?.text ?? ''
+      stdout.write(`\n> ${prompt}\n${sideBySide(['dense', text], [`2SSP ${100 * document.sparsity.nominal} %`, other])}`)
+    }
+  }
+}
+
+/** Two texts in columns, each under its title. */
+function sideBySide(left: readonly string[], right: readonly string[]): string {
+  const columns = [left, right].map(([title = '', text = '']) => [title, '─'.repeat(title.length), ...wrap(text)])
+  const height = Math.max(...columns.map((lines) => lines.length))
+  return Array.from({ length: height }, (_, i) => `${(columns[0]?.[i] ?? '').padEnd(columnWidth)}  ${columns[1]?.[i] ?? ''}`.trimEnd())
+    .join('\n')
+    .concat('\n')
+}
+
+function wrap(text: string): string[] {
+  const lines: string[] = ['']
+  for (const word of text.split(/\s+/)) {
+    const last = lines.at(-1) ?? ''
+    if (last.length + word.length + 1 > columnWidth && last !== '') lines.push(word)
+    else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`
+  }
+  return lines
+}
+
+try {
+  await demo()
+} catch (error) {
+  stderr.write(`espalier: ${toErrorMessage(error).message}\n`)
+  exit(1)
+}
