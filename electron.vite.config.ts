@@ -21,22 +21,27 @@ const main = present({
 const preload = present({ preload: 'src-main/electron/preload.ts' })
 const renderer = present({ index: 'src-renderer/index.html' })
 const isAny = (entries: Record<string, string>) => Object.keys(entries).length > 0
-/** Set-up builds the screens for every command, and the rest only where a window opens. */
-const onlyScreens = env.ESPALIER_BUILD === 'screens'
+/** Set-up builds the screens for every command, and the window's own code only where one opens; `npm run build` both. */
+const isWanted = (part: 'screens' | 'window') => !env.ESPALIER_BUILD || env.ESPALIER_BUILD === part
 
 export default defineConfig({
-  ...(!onlyScreens &&
+  ...(isWanted('window') &&
     isAny(main) && {
       main: {
         publicDir: false,
         build: {
           outDir: 'out/main',
           // No folder for chunks: `import.meta.dirname` must mean the same in an entry and in what it shares.
-          rolldownOptions: { input: main, output: { chunkFileNames: '[name]-[hash].js' } },
+          // WebGPU is looked for at run time, and no dependency.
+          rolldownOptions: {
+            input: main,
+            output: { chunkFileNames: '[name]-[hash].js' },
+            external: ['webgpu', '@tensorflow/tfjs-backend-webgpu'],
+          },
         },
       },
     }),
-  ...(!onlyScreens &&
+  ...(isWanted('window') &&
     isAny(preload) && {
       preload: {
         publicDir: false,
@@ -48,11 +53,12 @@ export default defineConfig({
         },
       },
     }),
-  ...(isAny(renderer) && {
-    renderer: {
-      root: 'src-renderer',
-      plugins: [svelte({ configFile: false })],
-      build: { outDir: join(root, 'out/renderer'), emptyOutDir: true, minify: true, rolldownOptions: { input: renderer } },
-    },
-  }),
+  ...(isWanted('screens') &&
+    isAny(renderer) && {
+      renderer: {
+        root: 'src-renderer',
+        plugins: [svelte({ configFile: false })],
+        build: { outDir: join(root, 'out/renderer'), emptyOutDir: true, minify: true, rolldownOptions: { input: renderer } },
+      },
+    }),
 })

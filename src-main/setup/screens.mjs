@@ -12,11 +12,11 @@ const bundles = {
     sources: ['src-renderer', 'src-main/contract', 'electron.vite.config.ts', 'package-lock.json'],
     result: 'renderer/index.html',
   },
-  window: { sources: ['src-main', 'electron.vite.config.ts', 'package-lock.json'], result: 'main/window.js' },
+  window: { sources: ['src-main', 'package.json', 'electron.vite.config.ts', 'package-lock.json'], result: 'main/window.js' },
 }
 
 /**
- * Builds the screens, or the screens and the window's own code, when they are older than their sources. Throws when the build fails.
+ * Builds the screens, or the window's own code, when they are older than their sources. Throws when the build fails.
  * @param {string} node
  * @param {keyof typeof bundles} name
  * @returns {Promise<void>}

@@ -1,0 +1,30 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { commandOf, runTool } from '../../src-main/setup/tools.mjs'
+import { scratchFolder } from './scratch.ts'
+
+/** All files that a bundle's entry loads, itself included. */
+function reach(folder: string, entry: string, seen = new Set<string>()): Set<string> {
+  if (seen.has(entry)) return seen
+  seen.add(entry)
+  for (const [, name] of readFileSync(join(folder, entry), 'utf8').matchAll(/["']\.\/([\w.-]+\.js)["']/g))
+    if (name) reach(folder, name, seen)
+  return seen
+}
+
+const electron = /(?:from\s*|import\(?\s*|require\()["']electron["']/
+
+test("the window's code is built: only the window needs electron, the preload is one file, and every file is valid", async () => {
+  const out = scratchFolder()
+  const env = { ...process.env, ESPALIER_BUILD: 'window', NODE_ENV: 'production' }
+  const build = await runTool(process.execPath, [commandOf('electron-vite'), 'build', '--outDir', out, '--logLevel', 'warn'], { env })
+  expect(build).toMatchObject({ code: 0 })
+  const main = join(out, 'main')
+  const entries = readdirSync(main).filter((name) => ['window.js', 'server.js', 'compute.js', 'cli.js'].includes(name))
+  const needing = entries.filter((entry) => [...reach(main, entry)].some((file) => electron.test(readFileSync(join(main, file), 'utf8'))))
+  expect(needing).toEqual(['window.js'])
+  expect(readdirSync(join(out, 'preload'))).toEqual(['preload.cjs'])
+  for (const file of readdirSync(main))
+    expect(await runTool(process.execPath, ['--check', join(main, file)]), file).toMatchObject({ code: 0 })
+})
