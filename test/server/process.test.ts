@@ -1,35 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { parseAddress, type ServerAddress } from '#server/address.ts'
+import type { ServerAddress } from '#server/address.ts'
 import { readNote } from '#server/note.ts'
+import { endProgram, killPrograms, programEntry, type Started, startProgram } from './started.ts'
 
-const entry = join(import.meta.dirname, '../../src-main/server/main.ts')
 let folder: string
-const children: ChildProcess[] = []
-
-interface Started extends ServerAddress {
-  child: ChildProcess
-  printed(): string
-}
-
-/** The real server with the real workbench, as a program of its own. */
-async function start(...flags: string[]): Promise<Started> {
-  const child = spawn(process.execPath, [entry, '--data', join(folder, 'data'), ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
-  children.push(child)
-  let out = ''
-  child.stdout?.on('data', (data) => {
-    out += data
-  })
-  child.stderr?.on('data', (data) => {
-    out += data
-  })
-  await vi.waitFor(() => expect(out).toMatch(/#token=\S+\n/), { timeout: 20_000 })
-  return { ...parseAddress(/http:\S+#token=\S+/.exec(out)?.[0] ?? ''), child, printed: () => out }
-}
+const start = (...flags: string[]) => startProgram(join(folder, 'data'), ...flags)
 
 async function ask(server: ServerAddress, name: string, input: unknown): Promise<{ status: number; text: string }> {
   const headers = { 'content-type': 'application/json', authorization: `Bearer ${server.token}` }
@@ -37,17 +17,11 @@ async function ask(server: ServerAddress, name: string, input: unknown): Promise
   return { status: response.status, text: await response.text() }
 }
 
-async function end(server: Started, signal: NodeJS.Signals): Promise<number | null> {
-  server.child.kill(signal)
-  const [code] = (await once(server.child, 'exit')) as [number | null]
-  return code
-}
-
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'espalier-process-'))
 })
 afterAll(async () => {
-  for (const child of children) child.kill('SIGKILL')
+  killPrograms()
   await rm(folder, { recursive: true })
 })
 
@@ -56,21 +30,21 @@ test.each(['SIGINT', 'SIGTERM'] as const)('%s ends it in order: exit code 0, its
   expect(await ask(server, 'workbench.get', {})).toMatchObject({ status: 200 })
   expect(await readNote(join(folder, 'data'))).toEqual({ address: server.address, token: server.token })
   expect((await stat(join(folder, 'data', 'server.json'))).mode & 0o777).toBe(0o600)
-  expect(await end(server, signal)).toBe(0)
+  expect(await endProgram(server, signal)).toBe(0)
   expect(await readNote(join(folder, 'data'))).toBeUndefined()
 })
 
 test('after a kill its note counts for nothing, and each start has another token', async () => {
   const first = await start()
-  await end(first, 'SIGKILL')
+  await endProgram(first, 'SIGKILL')
   expect(await readNote(join(folder, 'data'))).toBeUndefined()
   const second = await start()
   expect(second.token).not.toBe(first.token)
-  await end(second, 'SIGTERM')
+  await endProgram(second, 'SIGTERM')
 })
 
 test('beyond loopback it opens only with a token file, and warns', async () => {
-  const refused = spawn(process.execPath, [entry, '--host', '0.0.0.0', '--data', join(folder, 'data')], {
+  const refused = spawn(process.execPath, [programEntry, '--host', '0.0.0.0', '--data', join(folder, 'data')], {
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   const [said] = (await once(refused.stderr, 'data')) as [Buffer]
@@ -79,7 +53,7 @@ test('beyond loopback it opens only with a token file, and warns', async () => {
   const server = await start('--host', '0.0.0.0', '--token-file', join(folder, 'token'))
   expect(server.token).toBe('a'.repeat(40))
   expect(server.printed()).toContain('not encrypted')
-  await end(server, 'SIGTERM')
+  await endProgram(server, 'SIGTERM')
 })
 
 describe('calls that name a file', () => {
@@ -91,7 +65,7 @@ describe('calls that name a file', () => {
     server = await start()
   })
   afterAll(async () => {
-    await end(server, 'SIGTERM')
+    await endProgram(server, 'SIGTERM')
   })
 
   const up = '../'.repeat(20)
