@@ -4,7 +4,7 @@ import { appOrigin } from './origin.ts'
 
 const screens = [
   { label: 'Models', path: 'models', accelerator: 'CmdOrCtrl+1' },
-  { label: 'New experiment', path: 'new-experiment', accelerator: 'CmdOrCtrl+N' },
+  { label: 'New experiment', path: 'new', accelerator: 'CmdOrCtrl+N' },
   { label: 'Runs', path: 'runs', accelerator: 'CmdOrCtrl+2' },
   { label: 'Compare', path: 'compare', accelerator: 'CmdOrCtrl+3' },
   { label: 'Playground', path: 'playground', accelerator: 'CmdOrCtrl+4' },
