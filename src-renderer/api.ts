@@ -2,6 +2,7 @@ import type { ApiEvent, CallApi, CallName, EventData, EventName, Input, Listener
 import type { BridgeAnswer, DesktopBridge } from '#contract/bridge.ts'
 import { type ErrorCode, type ErrorMessage, EspalierError, errorCodes } from '#contract/errors.ts'
 import { connection } from './lib/connection.svelte.ts'
+import { token } from './lib/token.ts'
 
 declare global {
   interface Window {
@@ -60,8 +61,6 @@ export async function copyText(text: string): Promise<void> {
   else await navigator.clipboard.writeText(text)
 }
 
-const token = bridge ? '' : takeToken()
-
 async function post<C extends CallName>(name: C, input: Input<C>): Promise<BridgeAnswer> {
   let response: Response
   try {
@@ -78,17 +77,16 @@ async function post<C extends CallName>(name: C, input: Input<C>): Promise<Bridg
       },
     }
   }
-  if (response.status === 401 || response.status === 403) connection.set('refused')
+  if (response.status === 401) connection.set('refused')
   const body: unknown = await response.json().catch(() => null)
   if (response.ok) return { value: body }
   return { error: readError(body, response.status) }
 }
 
 function readError(body: unknown, status: number): ErrorMessage {
-  const error = isRecord(body) && isRecord(body.error) ? body.error : body
-  if (isRecord(error) && typeof error.message === 'string') {
-    const code = errorCodes.find((known): known is ErrorCode => known === error.code) ?? 'internal'
-    return { code, message: error.message, ...(isRecord(error.details) ? { details: error.details } : {}) }
+  if (isRecord(body) && typeof body.message === 'string') {
+    const code = errorCodes.find((known): known is ErrorCode => known === body.code) ?? 'internal'
+    return { code, message: body.message, ...(isRecord(body.details) ? { details: body.details } : {}) }
   }
   return { code: 'internal', message: `The workbench answered with status ${status} and no explanation.` }
 }
@@ -97,18 +95,8 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null
 }
 
-/** The token comes once in the address, is taken out of it, and stays with this tab. */
-function takeToken(): string {
-  const match = /[#&?]token=([^&]+)/.exec(location.hash)
-  if (match?.[1]) {
-    sessionStorage.setItem('espalier.token', decodeURIComponent(match[1]))
-    history.replaceState(history.state, '', location.hash.replace(/#token=[^&]+&?/, '#').replace(/[&?]token=[^&]+/, ''))
-  }
-  return sessionStorage.getItem('espalier.token') ?? ''
-}
-
 function openSocket(attempt: number): void {
-  const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/events`, ['espalier', `token.${token}`])
+  const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/events`, ['espalier', `espalier.token.${token}`])
   let opened = false
   socket.onopen = () => {
     opened = true
@@ -118,9 +106,15 @@ function openSocket(attempt: number): void {
   socket.onmessage = (message) => dispatch(JSON.parse(String(message.data)) as ApiEvent)
   socket.onclose = () => {
     const next = opened ? 1 : attempt + 1
-    if (opened || attempt > 0) connection.set(connection.state === 'refused' ? 'refused' : 'lost')
-    setTimeout(() => openSocket(next), Math.min(longestWait, 150 * 2 ** Math.min(next, 8)))
+    if (connection.state !== 'refused') connection.set('lost')
+    setTimeout(() => void tryAgain(next), Math.min(longestWait, 150 * 2 ** Math.min(next, 8)))
   }
+}
+
+/** A refused socket looks like any other end; a call tells whether the workbench is away or was started anew with another token. */
+async function tryAgain(attempt: number): Promise<void> {
+  await post('workbench.get', {})
+  if (connection.state !== 'refused') openSocket(attempt)
 }
 
 function dispatch(event: ApiEvent): void {

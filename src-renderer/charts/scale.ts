@@ -1,5 +1,5 @@
 import { type ScaleContinuousNumeric, scaleLinear, scaleLog } from 'd3-scale'
-import { formatValue } from '../lib/format.ts'
+import { formatTick } from '../lib/format.ts'
 
 export interface Axis {
   scale: ScaleContinuousNumeric<number, number>
@@ -10,14 +10,14 @@ export interface Axis {
 export function makeAxis(
   values: readonly number[],
   range: [number, number],
-  options: { log?: boolean; format?: (value: number) => string } = {},
+  options: { log?: boolean; format?: (value: number) => string; spacing?: number } = {},
 ): Axis {
   const finite = values.filter(Number.isFinite)
   const log = options.log === true && finite.every((value) => value > 0) && finite.length > 0
-  const format = options.format ?? formatValue
+  const format = options.format ?? formatTick
   const [low, high] = paddedDomain(finite, log)
   const scale = (log ? scaleLog() : scaleLinear()).domain([low, high]).range(range)
-  const count = Math.max(2, Math.round(Math.abs(range[1] - range[0]) / 64))
+  const count = Math.max(2, Math.round(Math.abs(range[1] - range[0]) / (options.spacing ?? 64)))
   const ticks = log ? logTicks(low, high, count) : scale.ticks(count)
   return { scale, ticks: ticks.map((value) => ({ value, at: scale(value), label: format(value) })) }
 }

@@ -51,6 +51,12 @@ export function formatValue(value: number): string {
   return minus(value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size)) - (size < 1 ? 1 : 0))))
 }
 
+/** A number on an axis: as short as it can be. */
+export function formatTick(value: number): string {
+  const text = formatValue(value)
+  return text.includes('e') ? text : trimZeros(text)
+}
+
 /** A measure in its own unit: bytes, seconds and accuracies read as people write them. */
 export function formatMeasure(value: number, unit: string): string {
   if (unit === 'bytes') return formatBytes(value)

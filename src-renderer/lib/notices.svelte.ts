@@ -11,6 +11,7 @@ const secondsShown = 7
 let nextKey = 0
 let list = $state<Notice[]>([])
 let spoken = $state('')
+let last = ''
 
 export const notices = {
   get list(): Notice[] {
@@ -36,5 +37,7 @@ export function dismiss(key: number): void {
 
 /** Says something to a screen reader without showing it. */
 export function announce(text: string): void {
-  spoken = spoken === text ? `${text} ` : text
+  // The same text again must differ to be read out again; a plain variable, so that effects may announce.
+  last = last === text ? `${text} ` : text
+  spoken = last
 }

@@ -1,4 +1,5 @@
 import { formatHash, parseHash } from './route.ts'
+import './token.ts'
 
 let hash = $state(typeof location === 'undefined' ? '' : location.hash)
 const route = $derived(parseHash(hash))

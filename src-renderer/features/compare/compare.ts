@@ -168,12 +168,21 @@ function showParameter(value: ParameterValue | undefined): string {
 export interface AxisChoice {
   id: string
   title: string
+  /** Without its data set. */
+  name: string
   better: 'lower' | 'higher'
   format: (value: number) => string
   log: boolean
 }
 
-export const sparsityAxis: AxisChoice = { id: 'reached', title: 'sparsity reached', better: 'higher', format: formatShare, log: false }
+export const sparsityAxis: AxisChoice = {
+  id: 'reached',
+  title: 'sparsity reached',
+  name: 'sparsity reached',
+  better: 'higher',
+  format: formatShare,
+  log: false,
+}
 
 export function axisChoices(columns: readonly MeasureColumn[]): AxisChoice[] {
   return [
@@ -182,6 +191,7 @@ export function axisChoices(columns: readonly MeasureColumn[]): AxisChoice[] {
       (column): AxisChoice => ({
         id: column.id,
         title: columnTitle(column),
+        name: column.name,
         better: column.lowerIsBetter ? 'lower' : 'higher',
         format: (value) => formatMeasure(value, column.unit),
         log: /perplexity/.test(column.name),

@@ -29,7 +29,7 @@ export class ModelsState {
   }
 
   get sample(): ModelEntry | null {
-    return this.models.value?.find(({ id }) => id === this.workbench?.sampleModel) ?? null
+    return this.models.value?.find(({ path }) => path === this.workbench?.sampleModel) ?? null
   }
 
   /** Loads and follows; gives the function that stops. */

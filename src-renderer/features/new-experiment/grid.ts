@@ -163,8 +163,9 @@ export function changedOptions(method: MethodEntry, options: Record<string, unkn
 /** What a combination removes, in words. */
 export function removalText(preview: CombinationPreview): string {
   const parts: string[] = []
-  if (preview.attentionRemoved !== null) parts.push(`${preview.attentionRemoved} attention`)
-  if (preview.blocksRemoved !== null) parts.push(`${preview.blocksRemoved} ${preview.blocksRemoved === 1 ? 'block' : 'blocks'}`)
-  if (preview.neuronsRemovedPerBlock !== null) parts.push(`${preview.neuronsRemovedPerBlock} neurons a block`)
+  const { attentionRemoved: attention, blocksRemoved: blocks, neuronsRemovedPerBlock: neurons } = preview
+  if (blocks) parts.push(`${blocks} ${blocks === 1 ? 'block' : 'blocks'}`)
+  if (attention && attention !== blocks) parts.push(`${attention} attention`)
+  if (neurons) parts.push(`${neurons} neurons a block`)
   return parts.join(', ') || '–'
 }

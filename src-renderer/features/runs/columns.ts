@@ -38,7 +38,7 @@ function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {
   const bare = field.replace(/^(measure|parameter):/, '')
   const title = column?.label ?? bare
   const numeric = column ? column.kind === 'number' : field.startsWith('measure:')
-  return { field, title, width: Math.min(13, Math.max(6, title.length * 0.5 + 1.5)), numeric, text: (run) => cellText(run, field, bare) }
+  return { field, title, width: Math.min(10, Math.max(6, title.length * 0.5 + 1.5)), numeric, text: (run) => cellText(run, field, bare) }
 }
 
 function cellText(run: RunEntry, field: string, bare: string): string {

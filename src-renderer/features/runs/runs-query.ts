@@ -118,7 +118,7 @@ export function defaultColumns(columns: readonly RunColumn[]): string[] {
   return columns
     .filter(({ field, runs }) => field.startsWith('measure:') && runs > 0)
     .sort((a, b) => Number(/perplexity/.test(b.field)) - Number(/perplexity/.test(a.field)) || b.runs - a.runs)
-    .slice(0, 4)
+    .slice(0, 3)
     .map(({ field }) => field)
 }
 

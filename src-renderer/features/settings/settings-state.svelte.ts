@@ -17,14 +17,12 @@ export class SettingsState {
 
   follow(): () => void {
     void this.#attempt('', async () => {
-      const [settings, engine, workbench] = await Promise.all([
-        call('settings.get', {}),
-        call('engine.get', { probe: true }),
-        call('workbench.get', {}),
-      ])
-      this.settings = settings
-      this.engine = engine
-      this.workbench = workbench
+      this.settings = await call('settings.get', {})
+      this.workbench = await call('workbench.get', {})
+    })
+    void this.#attempt('', async () => {
+      this.engine = await call('engine.get', {})
+      this.engine = await call('engine.get', { probe: true })
     })
     void this.#attempt('', async () => {
       this.history = await call('history.get', {})

@@ -1,0 +1,104 @@
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/plan.ts'
+import {
+  checkpointMap,
+  denseMap,
+  describeBlock,
+  keptShare,
+  mapFrames,
+  planAgreement,
+  planMap,
+} from '../../../src-renderer/charts/model-map.ts'
+
+const sizes = Array.from({ length: 3 }, () => ({ attentionParameters: 100, mlpParameters: 300, intermediate: 8 }))
+
+function planOf(...blocks: Plan['blocks']): Plan {
+  return { blocks }
+}
+
+const kept = { attention: 'kept', mlp: { kept: 'all' } } as const
+const narrow = { attention: 'kept', mlp: { kept: [0, 1, 2, 3] } } satisfies Plan['blocks'][number]
+const gone = { attention: 'removed', mlp: 'removed' } as const
+
+describe('plan', () => {
+  test('a removed submodule has no length, a narrowed MLP its share', () => {
+    const [first, second, third] = planMap(sizes, planOf(kept, narrow, gone), 64)
+    expect(first).toMatchObject({ attention: 1, mlp: 1, kept: 8 })
+    expect(second).toMatchObject({ attention: 1, mlp: 0.5, kept: 4 })
+    expect(third).toMatchObject({ attention: 0, mlp: 0, kept: 0 })
+  })
+
+  test('a narrower hidden width shortens every bar', () => {
+    const [block] = planMap(sizes, { blocks: [kept, kept, kept], slice: { width: 48, tensors: 'x' } }, 64)
+    expect(block).toMatchObject({ attention: 0.75, mlp: 0.75 })
+  })
+
+  test('the share kept counts parameters, not blocks', () => {
+    expect(keptShare(sizes, planMap(sizes, planOf(kept, narrow, gone), 64))).toBeCloseTo((400 + 250) / 1200)
+  })
+})
+
+describe('frames of a run', () => {
+  const decision = (round: number, block: number) => ({ round, kind: 'attention' as const, block, scores: [{ block, perplexity: 2 }] })
+  const history = {
+    width: { kept: [4, 4, 4], of: 8 },
+    decisions: [decision(1, 2), decision(2, 0)],
+    selections: [],
+    plan: planOf({ ...narrow, attention: 'removed' }, narrow, { ...narrow, attention: 'removed' }),
+  }
+
+  test('go from the dense model over the width and each decision, without a last one that says nothing new', () => {
+    const frames = mapFrames(sizes, history, 64)
+    expect(frames.map(({ title }) => title)).toEqual([
+      'dense model',
+      'width: neurons chosen',
+      'round 1: attention of block 2 removed',
+      'round 2: attention of block 0 removed',
+    ])
+    expect(frames.at(-1)?.blocks.map(({ attention }) => attention)).toEqual([0, 1, 0])
+    expect(frames[2]?.changed).toEqual({ block: 2, part: 'attention' })
+  })
+
+  test('end with the plan where a method decides at once', () => {
+    const frames = mapFrames(sizes, { width: null, decisions: [], selections: [], plan: planOf(kept, gone, kept) }, 64)
+    expect(frames.map(({ title }) => title)).toEqual(['dense model', 'plan'])
+  })
+
+  test('show the best survivor of each generation of a search', () => {
+    const selection = { generation: 1, tokens: 10, candidates: ['100/000', '010/001'], fitness: [2, 1], survivors: [1] }
+    const [, frame] = mapFrames(sizes, { width: null, decisions: [], selections: [selection], plan: null }, 64)
+    expect(frame?.blocks.map(({ attention, mlp }) => [attention, mlp])).toEqual([
+      [1, 1],
+      [0, 1],
+      [1, 0],
+    ])
+  })
+})
+
+test('a checkpoint on disk shows what it lacks against its widest block', () => {
+  const description = {
+    blocks: [sizes[0], { attentionParameters: 0, mlpParameters: 150, intermediate: 4 }],
+    plan: null,
+    shape: { hidden: 64 },
+  } as unknown as Parameters<typeof checkpointMap>[0]
+  expect(checkpointMap(description)[1]).toMatchObject({ attention: 0, mlp: 0.5, kept: 4 })
+})
+
+test('a row is said in words', () => {
+  const [block] = planMap(sizes, planOf({ ...narrow, attention: 'removed' }, kept, kept), 64)
+  expect(block && describeBlock(block)).toBe('Block 0: attention removed, 4 of 8 MLP neurons kept')
+  expect(describeBlock(denseMap(sizes)[1] as Parameters<typeof describeBlock>[0])).toBe('Block 1: attention kept, MLP kept')
+})
+
+describe('agreement of two plans', () => {
+  test('is whole for equal plans and counts kept neurons by their overlap', () => {
+    expect(planAgreement(planOf(kept, gone), planOf(kept, gone), 8).share).toBe(1)
+    const other = { attention: 'kept', mlp: { kept: [2, 3, 4, 5] } } satisfies Plan['blocks'][number]
+    expect(planAgreement(planOf(narrow), planOf(other), 8).blocks[0]).toBeCloseTo((1 + 2 / 6) / 2)
+  })
+
+  test('takes all neurons against a few as the few', () => {
+    expect(planAgreement(planOf(kept), planOf(narrow), 8).blocks[0]).toBeCloseTo((1 + 4 / 8) / 2)
+    expect(planAgreement(planOf(kept), planOf(gone), 8).blocks[0]).toBe(0)
+  })
+})

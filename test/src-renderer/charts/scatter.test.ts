@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest'
+import { frontOf, markPath, nearestPoint, type ScatterPoint, seriesLines } from '../../../src-renderer/charts/scatter.ts'
+
+function point(id: string, x: number, y: number, series = 'a'): ScatterPoint {
+  return { id, label: id, series, x, y, size: 1, spread: null, color: 'red', shape: 'circle' }
+}
+
+test('the front holds what no other run beats: more removed and a lower perplexity', () => {
+  const points = [point('a', 0.25, 20), point('b', 0.25, 30), point('c', 0.5, 60), point('d', 0.4, 70)]
+  expect(
+    frontOf(points, { x: 'higher', y: 'lower' })
+      .map(({ id }) => id)
+      .sort(),
+  ).toEqual(['a', 'c'])
+})
+
+test('lines join the points of a method in order of x', () => {
+  const lines = seriesLines([point('late', 2, 1), point('other', 1, 1, 'b'), point('early', 1, 1)])
+  expect(lines.map(({ points }) => points.map(({ id }) => id))).toEqual([['early', 'late'], ['other']])
+})
+
+test('pointing roughly finds the nearest mark, far off none', () => {
+  const marks = [
+    { px: 10, py: 10 },
+    { px: 30, py: 10 },
+  ]
+  expect(nearestPoint(marks, 26, 12, 28)).toBe(marks[1])
+  expect(nearestPoint(marks, 200, 200, 28)).toBeNull()
+})
+
+test('every shape draws something', () => {
+  for (const shape of ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const)
+    expect(markPath(shape, 60)).toMatch(/^M/)
+})

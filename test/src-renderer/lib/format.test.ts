@@ -1,0 +1,47 @@
+import { expect, test } from 'vitest'
+import * as format from '../../../src-renderer/lib/format.ts'
+
+test('counts, bytes and times are as short as a table needs', () => {
+  expect(format.formatCount(2_755_712)).toBe('2.76 M')
+  expect(format.formatCount(9999)).toBe('9,999')
+  expect(format.formatBytes(5_523_256)).toBe('5.52 MB')
+  expect(format.formatBytes(999)).toBe('999 B')
+  expect(format.formatSeconds(0.747)).toBe('747 ms')
+  expect(format.formatSeconds(59.7)).toBe('1 min 00 s')
+  expect(format.formatSeconds(3725)).toBe('1 h 02 min')
+})
+
+test('shares keep the digit that tells 37.5 from 37', () => {
+  expect(format.formatShare(0.375)).toBe('37.5 %')
+  expect(format.formatShare(0.5)).toBe('50 %')
+})
+
+test('values show three or four figures whatever their size', () => {
+  expect([0, 1.5, 15.957, 0.04321, 123.4567, 45_678, 2e-5].map(format.formatValue)).toEqual([
+    '0',
+    '1.500',
+    '15.96',
+    '0.0432',
+    '123.5',
+    '45,678',
+    '2.00e−5',
+  ])
+  expect(format.formatValue(Number.POSITIVE_INFINITY)).toBe('∞')
+})
+
+test('ticks lose the zeros that values keep', () => {
+  expect([40, 26.5, 0.2, 1000].map(format.formatTick)).toEqual(['40', '26.5', '0.2', '1000'])
+})
+
+test('a difference always carries a sign', () => {
+  expect(format.formatDelta(1.5)).toBe('+1.500')
+  expect(format.formatDelta(-2_000_000, 'bytes')).toBe('−2 MB')
+  expect(format.formatDelta(0)).toBe('±0')
+})
+
+test('moments far back become dates', () => {
+  const now = Date.UTC(2026, 5, 15, 12)
+  expect(format.formatAgo(now - 10_000, now)).toBe('just now')
+  expect(format.formatAgo(now - 3 * 3600_000, now)).toBe('3 h ago')
+  expect(format.formatAgo(Date.UTC(2026, 0, 2), now)).toBe('2026-01-02')
+})
