@@ -44,6 +44,8 @@ export function requireBlocks(wanted: number, left: number): void {
 export interface TwoStageSplit {
   /** Attention submodules that go. */
   readonly attention: number
+  /** The share of its parameters that each MLP loses, 0 to 1. */
+  readonly mlpShare: number
   /** Neurons that stay in each MLP, of `width`. */
   readonly neurons: number
   readonly width: number
@@ -95,14 +97,39 @@ export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number
   }
   const target = roundHalfEven(sparsity * shape.total)
   const perMlp = roundHalfEven((target - attention * shape.attention) / count)
-  return { attention, neurons: roundHalfEven(shape.width * (1 - perMlp / shape.mlp)), width: shape.width }
+  return splitOf(shape, attention, perMlp / shape.mlp)
 }
 
-/** The sparsities that a two-stage split can reach on a model: every amount up to the last that Eq. 5 leaves feasible. */
-export function stackRange(spec: DecoderSpec, alpha: number, override?: number): { least: number; most: number } {
+function splitOf({ width }: StackShape, attention: number, mlpShare: number): TwoStageSplit {
+  return { attention, mlpShare, neurons: roundHalfEven(width * (1 - mlpShare)), width }
+}
+
+/** The first stage alone: MLPs carry the whole sparsity. Throws when they are too small for it. */
+export function splitFirstStage(spec: DecoderSpec, sparsity: number): TwoStageSplit {
+  const shape = stackShape(spec)
+  const share = sparsity * (shape.total / (spec.blocks.length * shape.mlp))
+  if (share > 1) {
+    const most = (spec.blocks.length * shape.mlp) / shape.total
+    throw new EspalierError('infeasible', `Sparsity ${sparsity} is more than all MLPs together. Choose at most ${most.toFixed(4)}.`)
+  }
+  return splitOf(shape, 0, share)
+}
+
+/** The split with `attention` submodules where it can be reached, undefined where it cannot. */
+export function feasibleSplit(spec: DecoderSpec, sparsity: number, attention: number): TwoStageSplit | undefined {
+  try {
+    return splitTwoStage(spec, sparsity, 1, attention)
+  } catch (error) {
+    if (error instanceof EspalierError && error.code === 'infeasible') return undefined
+    throw error
+  }
+}
+
+/** The sparsities, in hundredths, at which a split leaves every MLP a neuron. */
+export function splitRange(split: (sparsity: number) => TwoStageSplit): { least: number; most: number } {
   const feasible = (sparsity: number) => {
     try {
-      return splitTwoStage(spec, sparsity, alpha, override).neurons > 0
+      return split(sparsity).neurons > 0
     } catch {
       return false
     }

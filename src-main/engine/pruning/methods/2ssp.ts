@@ -1,14 +1,14 @@
 import { z } from 'zod'
+import type { BlockPlan, Plan } from '#contract/plan.ts'
 import type { Decision } from '#contract/run.ts'
-import type { ModelView } from '#engine/model/view.ts'
-import { viewWithPlan } from '#engine/model/view.ts'
+import type { DecoderSpec } from '#engine/model/spec.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { blockOf, isAttention } from '#engine/model/weights.ts'
-import { splitTwoStage, stackRange } from '../budget.ts'
+import { roundHalfEven, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../budget.ts'
 import { GreedySearch, tieNotes } from '../greedy.ts'
-import { defineMethod, type MethodInput } from '../method.ts'
+import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
-import { columnNorms, type NormKind } from '../scores/neuron-norms.ts'
-import { largest } from '../selection.ts'
+import { keepLargest, type MlpScores, mlpScores } from '../scores/mlp-scores.ts'
 
 /**
  * 2SSP (arXiv 2501.17771): first the MLP neurons with the smallest activations go, equally many in every block;
@@ -16,7 +16,7 @@ import { largest } from '../selection.ts'
  *
  * Repairs of the reference: scores are summed in float64 and ties go to the lower index (5); candidates are compared by their
  * float64 loss, not a half-precision perplexity (1, 2, 3); a round without a finite candidate and a split that cannot be reached
- * are errors (4, 15).
+ * are errors (4, 15, 16); channels carry no more than attention leaves (17).
  */
 const options = z.object({
   alpha: z
@@ -50,6 +50,18 @@ const options = z.object({
     unit: 'neurons',
     help: 'Rounds the width kept to a multiple that suits the hardware; the reached sparsity is shown.',
   }),
+  stages: z
+    .enum(['both', 'first'])
+    .default('both')
+    .meta({ title: 'Stages', help: 'Both, or the first alone: MLPs then carry the whole sparsity.' }),
+  cut: z
+    .enum(['neurons', 'channels'])
+    .default('neurons')
+    .meta({ title: 'Cut', help: 'What MLPs lose: neurons, or the hidden channels that they read and write.' }),
+  channelShare: z.enum(['rest', 'whole']).default('rest').meta({
+    title: 'Channel share',
+    help: 'Channels carry what attention leaves of the sparsity, or all of it, which removes more than asked, as the reference does.',
+  }),
   screening: z.number().int().nonnegative().default(0).meta({
     title: 'Screening',
     unit: 'finalists',
@@ -57,7 +69,8 @@ const options = z.object({
   }),
 })
 
-type Options = z.infer<typeof options>
+export type TwoStageOptions = z.infer<typeof options>
+type Input = MethodInput<TwoStageOptions>
 
 export const twoStage = defineMethod({
   title: '2SSP',
@@ -66,61 +79,48 @@ export const twoStage = defineMethod({
   unit: 'neurons and attention',
   options,
   windows: ({ windows, stage2Windows }) => Math.max(windows, stage2Windows),
-  range: (spec, { alpha, attention }) => stackRange(spec, alpha, attention),
-  async plan(input) {
-    const { view, budget, options: chosen, run } = input
-    if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
-    const split = splitTwoStage(view.spec, budget.sparsity, chosen.alpha, chosen.attention)
-    const neurons = Math.min(
-      split.width,
-      Math.max(chosen.widthMultiple, Math.round(split.neurons / chosen.widthMultiple) * chosen.widthMultiple),
-    )
-    const width = await selectNeurons(input, neurons)
-    run.emit({ type: 'width', kept: width.kept.map((block) => block.length), of: split.width })
-    const plan = densePlan(view.spec)
-    plan.blocks.forEach((block, index) => {
-      if (block.mlp !== 'removed') block.mlp = { kept: width.kept[index] ?? [] }
-    })
-    const decisions = await removeAttention(input, viewWithPlan(view.model, plan), split.attention)
-    return {
-      plan: removeParts(
-        plan,
-        decisions.map(({ block }) => 2 * block),
-      ),
-      decisions,
-      notes: [...width.notes, ...tieNotes(decisions)],
-    }
-  },
+  range: (spec, chosen) => splitRange((sparsity) => splitFor(spec, sparsity, chosen)),
+  plan: (input) => planTwoStages(input, () => mlpScores(input, input.options)),
 })
 
-/** Stage 1: the neurons of each block with the largest mean norm; which stay, and where the cut was a tie. */
-async function selectNeurons({ view, calibration, options: chosen, run }: MethodInput<Options>, count: number) {
-  const norm: NormKind = chosen.norm === 1 ? 'l1' : 'l2'
-  const windows = calibration.slice(0, chosen.windows)
-  const scores = await run.sharedStep(`neuron norms ${norm}, ${windows.length} windows`, async () => {
-    const request = { site: 'neurons', norm } as const
-    const norms = await columnNorms(view, windows, [request], {
-      progress: (done, total) => run.progress('Stage 1: scoring neurons', done, total, 'submodules'),
-      signal: run.signal,
-    })
-    return (norms.get(request) ?? []).map((block) => Array.from(block))
-  })
-  const selections = scores.map((block) => largest(block, count))
-  run.emit({ type: 'neuron scores', scores, cuts: selections.map(({ cut }) => cut) })
-  const notes = selections.flatMap(({ margin }, block) =>
-    margin < 1e-6
-      ? [`Block ${block}: the last neuron kept and the first removed differ by ${margin.toExponential(1)} relative, a tie within float32.`]
-      : [],
-  )
-  return { kept: selections.map(({ indices }) => indices), notes }
+/** Both stages on scores of the MLPs, wherever they come from. */
+export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpScores>): Promise<MethodResult> {
+  const { view, budget, options: chosen } = input
+  if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
+  const split = splitFor(view.spec, budget.sparsity, chosen)
+  const width = narrow(input, split, await scoreMlps())
+  const decisions = split.attention > 0 ? await removeAttention(input, viewWithPlan(view.model, width.plan), split.attention) : []
+  const removed = decisions.map(({ block }) => 2 * block)
+  return { plan: removeParts(width.plan, removed), decisions, notes: [...width.notes, ...tieNotes(decisions)] }
+}
+
+function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {
+  if (stages === 'first') return splitFirstStage(spec, sparsity)
+  const split = splitTwoStage(spec, sparsity, alpha, attention)
+  return cut === 'channels' && channelShare === 'whole' ? { ...split, mlpShare: splitFirstStage(spec, sparsity).mlpShare } : split
+}
+
+/** Stage 1: each MLP keeps the neurons, or the channels in and out, with the largest mean norm; equally many in every block. */
+function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, scores: MlpScores): { plan: Plan; notes: readonly string[] } {
+  const plan = densePlan(view.spec)
+  if (scores.inputs) {
+    const count = Math.max(1, roundHalfEven(view.spec.hidden * (1 - split.mlpShare)))
+    const [inputs, outputs] = [keepLargest(scores.inputs, count, 'input'), keepLargest(scores.outputs, count, 'output')]
+    const blocks = plan.blocks.map(
+      (block, i): BlockPlan => ({ ...block, mlp: { kept: 'all', inputs: inputs.kept[i] ?? [], outputs: outputs.kept[i] ?? [] } }),
+    )
+    return { plan: { blocks }, notes: [...inputs.notes, ...outputs.notes] }
+  }
+  const multiple = chosen.widthMultiple
+  const count = Math.min(split.width, Math.max(multiple, Math.round(split.neurons / multiple) * multiple))
+  const { kept, cuts, notes } = keepLargest(scores.neurons, count, 'neuron')
+  run.emit({ type: 'neuron scores', scores: scores.neurons, cuts })
+  run.emit({ type: 'width', kept: kept.map((block) => block.length), of: split.width })
+  return { plan: { blocks: plan.blocks.map((block, i): BlockPlan => ({ ...block, mlp: { kept: kept[i] ?? [] } })) }, notes }
 }
 
 /** Stage 2: one attention submodule after the other, each the one whose removal leaves the least perplexity. */
-async function removeAttention(
-  { calibration, options: chosen, run }: MethodInput<Options>,
-  pruned: ModelView,
-  count: number,
-): Promise<Decision[]> {
+async function removeAttention({ calibration, options: chosen, run }: Input, pruned: ModelView, count: number): Promise<Decision[]> {
   const search = new GreedySearch(pruned, calibration.slice(0, chosen.stage2Windows), { screening: chosen.screening, run })
   const decisions: Decision[] = []
   let base = variantOf(densePlan(pruned.spec))

@@ -18,25 +18,16 @@ import { VariantScorer } from '../variants.ts'
  * logits (20); equal fitness goes to the earlier candidate (21).
  */
 const options = z.object({
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(64)
-    .meta({
-      title: 'Windows',
-      unit: 'windows',
-      help: 'Calibration windows that candidates are scored on; the reference takes 131072 tokens.',
-    }),
-  firstWindows: z
-    .number()
-    .positive()
-    .default(1)
-    .meta({
-      title: 'First selection',
-      unit: 'windows',
-      help: 'Drawn anew for the start and for each first selection; a fraction takes the beginning of a window.',
-    }),
+  windows: z.number().int().positive().default(64).meta({
+    title: 'Windows',
+    unit: 'windows',
+    help: 'Calibration windows that candidates are scored on; the reference takes 131072 tokens.',
+  }),
+  firstWindows: z.number().positive().default(1).meta({
+    title: 'First selection',
+    unit: 'windows',
+    help: 'Drawn anew for the start and for each first selection; a fraction takes the beginning of a window.',
+  }),
   finalWindows: z
     .number()
     .positive()

@@ -12,8 +12,13 @@ export interface NormRequest {
   readonly norm: NormKind
 }
 
-/** Per request and block, the mean over windows of each column's norm over the T positions of a window. */
-export type ColumnNorms = Map<NormRequest, Float64Array[]>
+/** Per block, the mean over windows of each column's norm over the T positions of a window. */
+export type BlockNorms = Float64Array[]
+
+interface Report {
+  progress?(done: number, total: number): void
+  readonly signal?: AbortSignal
+}
 
 /**
  * 2SSP's width scores (arXiv 2501.17771, Eq. 2): one forward pass of the unpruned model over the windows serves all requests.
@@ -23,33 +28,47 @@ export async function columnNorms(
   view: ModelView,
   windows: Windows,
   requests: readonly NormRequest[],
-  report: { progress?(done: number, total: number): void; signal?: AbortSignal },
-): Promise<ColumnNorms> {
-  const sums: ColumnNorms = new Map(requests.map((request) => [request, []]))
+  report: Report,
+): Promise<Map<NormRequest, BlockNorms>> {
+  const nested = await nestedColumnNorms(view, windows, requests, [windows.length], report)
+  return new Map(requests.map((request) => [request, nested.get(request)?.get(windows.length) ?? []]))
+}
+
+/** The same over the first `counts[i]` windows each, for every i, from one pass over all of them. */
+export async function nestedColumnNorms(
+  view: ModelView,
+  windows: Windows,
+  requests: readonly NormRequest[],
+  counts: readonly number[],
+  report: Report,
+): Promise<Map<NormRequest, Map<number, BlockNorms>>> {
+  const means = new Map(requests.map((request) => [request, new Map(counts.map((count) => [count, [] as BlockNorms]))]))
+  const sums = new Map(requests.map((request) => [request, [] as BlockNorms]))
   await runWindows(view, windows, {
     ...report,
     observeMlp(group, block, seen) {
       for (const [request, blocks] of sums) {
         const column = request.site === 'neurons' ? seen.neurons : request.site === 'input' ? seen.input : (seen.output as Tensor2D)
-        blocks[block] = addWindows(blocks[block], column, group.batch, group.tokens, request.norm)
+        const norms = windowNorms(column, group.batch, group.tokens, request.norm)
+        const width = norms.length / group.batch
+        const total = blocks[block] ?? new Float64Array(width)
+        blocks[block] = total
+        group.indices.forEach((window, i) => {
+          for (let column = 0; column < width; column++) total[column] = (total[column] ?? 0) + (norms[i * width + column] ?? 0)
+          const snapshot = means.get(request)?.get(window + 1)
+          if (snapshot) snapshot[block] = total.map((sum) => sum / (window + 1))
+        })
       }
     },
   })
-  for (const blocks of sums.values()) {
-    for (const block of blocks.keys()) blocks[block] = (blocks[block] as Float64Array).map((total) => total / windows.length)
-  }
-  return sums
+  return means
 }
 
-/** Adds each window's norms: x [B*T, I], total [I]. */
-function addWindows(total: Float64Array | undefined, x: Tensor2D, batch: number, tokens: number, norm: NormKind): Float64Array {
-  const width = x.shape[1]
-  const norms = tidy(() => {
+/** Norms over the positions of each window: x [B*T, I], result [B, I] row by row. */
+function windowNorms(x: Tensor2D, batch: number, tokens: number, norm: NormKind): ArrayLike<number> {
+  return tidy(() => {
     const powers: Tensor = norm === 'l2' ? square(x) : abs(x)
-    const perWindow = sum(reshape(powers, [batch, tokens, width]), 1)
+    const perWindow = sum(reshape(powers, [batch, tokens, x.shape[1]]), 1)
     return (norm === 'l2' ? sqrt(perWindow) : perWindow).dataSync()
   })
-  const result = total ?? new Float64Array(width)
-  for (let i = 0; i < norms.length; i++) result[i % width] = (result[i % width] ?? 0) + (norms[i] ?? 0)
-  return result
 }

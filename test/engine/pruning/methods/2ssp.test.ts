@@ -51,7 +51,13 @@ describe('2SSP against the reference', () => {
 
   it('removes nothing at sparsity 0', async () => {
     const model = await openModel(await referenceModel('stories260k'))
-    const { plan } = await twoStage.plan({ view: denseView(model), calibration: [], budget: { sparsity: 0, blocks: 0 }, options: twoStage.options.parse({}), run: recordedRun() })
+    const { plan } = await twoStage.plan({
+      view: denseView(model),
+      calibration: [],
+      budget: { sparsity: 0, blocks: 0 },
+      options: twoStage.options.parse({}),
+      run: recordedRun(),
+    })
     expect(reachedSparsity(model.spec, plan)).toBe(0)
     await model.close()
   })

@@ -1,0 +1,83 @@
+import type { z } from 'zod'
+import type { Plan } from '#contract/plan.ts'
+import type { Table } from '#contract/table-text.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
+import { budgetFor } from '../budget.ts'
+import type { MethodResult, MethodRun } from '../method.ts'
+import { planTwoStages, type TwoStageOptions, twoStage } from '../methods/2ssp.ts'
+import { reachedSparsity } from '../plan.ts'
+import { type MlpScores, mlpScores } from '../scores/mlp-scores.ts'
+import type { Plot } from './plot.ts'
+
+/** What an ablation may ask of whoever runs it. */
+export interface AblationInput<Options> {
+  /** The dense model. */
+  readonly view: ModelView
+  readonly options: Options
+  /** Up to `count` calibration windows, their documents in the order of `seed`; seed 0 leaves them as they are. */
+  calibration(count: number, seed: number): Promise<Windows>
+  /** Perplexity is taken on these. */
+  readonly evaluation: { readonly name: string; readonly windows: Windows }
+  readonly run: MethodRun
+}
+
+export interface AblationResult {
+  readonly table: Table
+  readonly plot: Plot
+  readonly notes: readonly string[]
+}
+
+/** A study of one choice of 2SSP: a table and a plot from options and shared passes. */
+export interface Ablation<Schema extends z.ZodObject = z.ZodObject> {
+  readonly title: string
+  readonly summary: string
+  readonly options: Schema
+  /** Calibration windows that it wants with these options. */
+  windows(options: z.infer<Schema>): number
+  study(input: AblationInput<z.infer<Schema>>): Promise<AblationResult>
+}
+
+export function defineAblation<Schema extends z.ZodObject>(ablation: Ablation<Schema>): Ablation<Schema> {
+  return ablation
+}
+
+/** One pruned model of an ablation, measured. */
+export interface Measured {
+  readonly result: MethodResult
+  readonly reached: number
+  readonly perplexity: number
+  readonly seconds: number
+}
+
+export interface Trial {
+  /** Unique within the ablation: its steps are written down under it. */
+  readonly name: string
+  readonly sparsity: number
+  readonly options: Partial<TwoStageOptions>
+  readonly calibration: Windows
+  /** In place of a pass of its own. */
+  readonly scores?: MlpScores
+}
+
+/** Prunes with 2SSP's options and takes the perplexity; trials on the same windows share the first stage's pass. */
+export async function measureTrial<Options>({ view, evaluation, run }: AblationInput<Options>, trial: Trial): Promise<Measured> {
+  const own: MethodRun = { ...run, emit: () => undefined, step: (name, compute) => run.step(`${trial.name}: ${name}`, compute) }
+  const options = twoStage.options.parse(trial.options)
+  const input = { view, calibration: trial.calibration, budget: budgetFor(view.spec, { sparsity: trial.sparsity }), options, run: own }
+  const start = performance.now()
+  const result = await planTwoStages(input, async () => trial.scores ?? mlpScores(input, options))
+  const seconds = await own.step('seconds', () => (performance.now() - start) / 1000)
+  const value = await own.step(`perplexity on ${evaluation.name}`, () => perplexityOf(view, result.plan, evaluation.windows, run.signal))
+  return { result, reached: reachedSparsity(view.spec, result.plan), perplexity: value, seconds }
+}
+
+async function perplexityOf(dense: ModelView, plan: Plan, windows: Windows, signal: AbortSignal): Promise<number> {
+  const view = viewWithPlan(dense.model, plan)
+  try {
+    return (await perplexity(view, windows, { signal })).perplexity
+  } finally {
+    view.dispose()
+  }
+}

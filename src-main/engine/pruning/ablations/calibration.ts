@@ -1,0 +1,86 @@
+import { z } from 'zod'
+import { meanAndSpread } from '#contract/comparison.ts'
+import type { TableRow } from '#contract/table-text.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { nestedColumnNorms } from '../scores/neuron-norms.ts'
+import { type AblationInput, defineAblation, measureTrial } from './ablation.ts'
+
+const options = z.object({
+  sparsity: z.number().min(0).max(1).default(0.5),
+  sizes: z.array(z.number().int().positive()).nonempty().default([2, 4, 8, 16, 32, 64, 128, 256]),
+  seeds: z.array(z.number().int().nonnegative()).nonempty().default([0, 1, 2, 3, 4]),
+})
+
+type Input = AblationInput<z.infer<typeof options>>
+
+/** How many calibration windows the first stage needs: the sizes of one seed nest, so one pass scores them all. */
+export const calibrationSize = defineAblation({
+  title: 'Calibration windows',
+  summary: '2SSP with more and more calibration windows, in several orders of the documents.',
+  options,
+  windows: ({ sizes }) => Math.max(...sizes),
+  async study(input) {
+    const { options: chosen, evaluation, run } = input
+    const rows: TableRow[] = []
+    const notes: string[] = []
+    const found = new Map<number, number[]>()
+    for (const seed of chosen.seeds) {
+      const windows = await input.calibration(Math.max(...chosen.sizes), seed)
+      const sizes = chosen.sizes.filter((size) => size <= windows.length)
+      if (sizes.length < chosen.sizes.length)
+        notes.push(`Seed ${seed}: the text gives ${windows.length} windows; larger sizes were left out.`)
+      const scores = await scoresBySize(input, windows, sizes, seed)
+      for (const [index, size] of sizes.entries()) {
+        run.progress('Calibration windows', rows.length, chosen.seeds.length * chosen.sizes.length, 'models')
+        const trial = {
+          name: `${size} windows, seed ${seed}`,
+          sparsity: chosen.sparsity,
+          options: {},
+          calibration: windows,
+          scores: { neurons: scores.neurons[index] ?? [] },
+        }
+        const { perplexity, seconds } = await measureTrial(input, trial)
+        rows.push([size, seed, perplexity, seconds + (scores.seconds * size) / windows.length].map((value) => ({ value })))
+        found.set(size, [...(found.get(size) ?? []), perplexity])
+      }
+    }
+    const points = [...found].map(([size, values]) => ({
+      x: size,
+      y: meanAndSpread(values).mean,
+      spread: meanAndSpread(values).spread ?? 0,
+    }))
+    return {
+      table: {
+        columns: [
+          { label: 'Windows', numeric: true },
+          { label: 'Seed', numeric: true },
+          { label: `Perplexity on ${evaluation.name}`, numeric: true, better: 'lower' },
+          { label: 'Seconds', numeric: true },
+        ],
+        rows,
+      },
+      plot: {
+        title: `Calibration windows at sparsity ${chosen.sparsity}`,
+        x: { label: 'Calibration windows', scale: 'log' },
+        y: { label: `Perplexity on ${evaluation.name}`, scale: 'linear' },
+        series: [{ name: 'Mean over seeds, with standard deviation', points }],
+      },
+      notes,
+    }
+  },
+})
+
+function scoresBySize(
+  { view, run }: Input,
+  windows: Windows,
+  sizes: readonly number[],
+  seed: number,
+): Promise<{ neurons: number[][][]; seconds: number }> {
+  return run.step(`neuron norms of ${sizes.join(', ')} windows, seed ${seed}`, async () => {
+    const start = performance.now()
+    const request = { site: 'neurons', norm: 'l2' } as const
+    const norms = await nestedColumnNorms(view, windows.slice(0, Math.max(...sizes)), [request], sizes, { signal: run.signal })
+    const neurons = sizes.map((size) => (norms.get(request)?.get(size) ?? []).map((block) => [...block]))
+    return { neurons, seconds: (performance.now() - start) / 1000 }
+  })
+}

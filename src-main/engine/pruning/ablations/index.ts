@@ -1,0 +1,23 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Ablation } from './ablation.ts'
+import { balancing } from './balancing.ts'
+import { calibrationSize } from './calibration.ts'
+import { l1Norm, oneStage, rowsVersusColumns } from './variants-of-2ssp.ts'
+
+/** Every ablation, by the name that the command line uses. */
+export const ablations = {
+  calibration: calibrationSize,
+  one_stage: oneStage,
+  rows_vs_cols: rowsVersusColumns,
+  l1_norm: l1Norm,
+  balancing_sparsity_ratio: balancing,
+} as const
+
+export type AblationId = keyof typeof ablations
+
+/** The ablation of that name. Throws with the list of names when there is none. */
+export function findAblation(id: string): Ablation {
+  const found = Object.hasOwn(ablations, id) ? (ablations[id as AblationId] as unknown as Ablation) : undefined
+  if (!found) throw new EspalierError('usage', `There is no ablation "${id}". Known are: ${Object.keys(ablations).join(', ')}.`)
+  return found
+}

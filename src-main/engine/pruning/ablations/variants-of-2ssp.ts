@@ -1,0 +1,78 @@
+import { z } from 'zod'
+import type { TableRow } from '#contract/table-text.ts'
+import type { TwoStageOptions } from '../methods/2ssp.ts'
+import { type Ablation, type AblationInput, type AblationResult, defineAblation, measureTrial } from './ablation.ts'
+
+const options = z.object({
+  sparsities: z.array(z.number().min(0).max(1)).nonempty().default([0.25, 0.375, 0.5]),
+  windows: z.number().int().positive().default(32),
+})
+
+type Options = z.infer<typeof options>
+type Variant = readonly [name: string, options: Partial<TwoStageOptions>]
+
+interface Comparison {
+  readonly title: string
+  readonly summary: string
+  /** What 2SSP is compared with. */
+  readonly variant: Variant
+}
+
+export const oneStage = compare({
+  title: 'First stage only',
+  summary: 'MLPs carry the whole sparsity, no attention goes.',
+  variant: ['First stage only', { stages: 'first' }],
+})
+
+/** The reference gives the channels the whole sparsity and removes attention besides; the reached sparsity shows it. */
+export const rowsVersusColumns = compare({
+  title: 'Rows and columns',
+  summary: 'MLPs lose the hidden channels that they read and write in place of neurons.',
+  variant: ['Hidden channels', { cut: 'channels', channelShare: 'whole' }],
+})
+
+export const l1Norm = compare({
+  title: 'L1 norm',
+  summary: 'Neurons are scored by the L1 norm in place of the L2 norm.',
+  variant: ['L1 norm', { norm: 1 }],
+})
+
+function compare({ title, summary, variant }: Comparison): Ablation<typeof options> {
+  return defineAblation({
+    title,
+    summary,
+    options,
+    windows: ({ windows }) => windows,
+    study: (input) => study(input, title, [['2SSP', {}], variant]),
+  })
+}
+
+async function study(input: AblationInput<Options>, title: string, variants: readonly Variant[]): Promise<AblationResult> {
+  const { options: chosen, evaluation, run } = input
+  const calibration = await input.calibration(chosen.windows, 0)
+  const rows: TableRow[] = []
+  const series = variants.map(([name]) => ({ name, points: [] as { x: number; y: number }[] }))
+  for (const sparsity of chosen.sparsities) {
+    for (const [index, [name, given]] of variants.entries()) {
+      run.progress(title, rows.length, chosen.sparsities.length * variants.length, 'models')
+      const trial = { name: `${name} at ${sparsity}`, sparsity, options: { ...given, windows: chosen.windows }, calibration }
+      const { reached, perplexity, seconds } = await measureTrial(input, trial)
+      rows.push([name, sparsity, reached, perplexity, seconds].map((value) => ({ value })))
+      series[index]?.points.push({ x: reached, y: perplexity })
+    }
+  }
+  const columns = [
+    { label: 'Variant', numeric: false },
+    { label: 'Sparsity', numeric: true },
+    { label: 'Reached', numeric: true },
+    { label: `Perplexity on ${evaluation.name}`, numeric: true, better: 'lower' as const },
+    { label: 'Seconds', numeric: true },
+  ]
+  const plot = {
+    title,
+    x: { label: 'Reached sparsity', scale: 'linear' },
+    y: { label: `Perplexity on ${evaluation.name}`, scale: 'log' },
+    series,
+  } as const
+  return { table: { columns, rows }, plot, notes: [] }
+}

@@ -1,0 +1,68 @@
+import type { MethodInput } from '../method.ts'
+import { largest } from '../selection.ts'
+import { columnNorms, type NormRequest } from './neuron-norms.ts'
+
+/** Scores of what an MLP may lose, per block: its neurons [L][I], or the hidden channels that it reads and writes [L][D]. */
+export type MlpScores =
+  | { readonly neurons: number[][]; readonly inputs?: never }
+  | { readonly neurons?: never; readonly inputs: number[][]; readonly outputs: number[][] }
+
+export interface MlpScoreOptions {
+  readonly norm: 1 | 2
+  readonly windows: number
+  readonly cut: 'neurons' | 'channels'
+}
+
+/** Mean norms from the dense model. One pass gives both norms of the neurons; it serves all sparsities of an experiment. */
+export async function mlpScores<Options>(input: MethodInput<Options>, { norm, windows, cut }: MlpScoreOptions): Promise<MlpScores> {
+  const key = norm === 1 ? 'l1' : 'l2'
+  const count = Math.min(windows, input.calibration.length)
+  if (cut === 'neurons') {
+    const requests = { l1: { site: 'neurons', norm: 'l1' }, l2: { site: 'neurons', norm: 'l2' } } as const
+    const norms = await input.run.sharedStep(`neuron norms, ${count} windows`, () => normsOf(input, count, requests))
+    return { neurons: norms[key] }
+  }
+  const requests = { inputs: { site: 'input', norm: key }, outputs: { site: 'output', norm: key } } as const
+  return input.run.sharedStep(`channel norms ${key}, ${count} windows`, () => normsOf(input, count, requests))
+}
+
+async function normsOf<Options, Key extends string>(
+  { view, calibration, run }: MethodInput<Options>,
+  count: number,
+  requests: Record<Key, NormRequest>,
+) {
+  const norms = await columnNorms(view, calibration.slice(0, count), Object.values(requests), {
+    progress: (done, total) => run.progress('Stage 1: scoring neurons', done, total, 'submodules'),
+    signal: run.signal,
+  })
+  const entries = Object.entries<NormRequest>(requests).map(([name, request]) => [
+    name,
+    (norms.get(request) ?? []).map((block) => [...block]),
+  ])
+  return Object.fromEntries(entries) as Record<Key, number[][]>
+}
+
+export interface KeptColumns {
+  /** Per block, which stay. */
+  readonly kept: number[][]
+  /** Per block, the smallest score that stays. */
+  readonly cuts: number[]
+  /** A sentence for each block whose cut is a tie within float32. */
+  readonly notes: string[]
+}
+
+/** The `count` columns of each block with the largest scores. */
+export function keepLargest(scores: readonly number[][], count: number, what: string): KeptColumns {
+  const selections = scores.map((block) => largest(block, count))
+  return {
+    kept: selections.map(({ indices }) => indices),
+    cuts: selections.map(({ cut }) => cut),
+    notes: selections.flatMap(({ margin }, block) =>
+      margin < 1e-6 && count < (scores[block]?.length ?? 0)
+        ? [
+            `Block ${block}: the last ${what} kept and the first removed differ by ${margin.toExponential(1)} relative, a tie within float32.`,
+          ]
+        : [],
+    ),
+  }
+}
