@@ -35,10 +35,10 @@ export function historyFolders(folder: string): HistoryFolders {
 }
 
 /** Opens the history of a data folder: checked, copied before it is migrated, refused when a newer version wrote it. */
-export function openHistory(folder: string, values: ValueStore = valueStore(historyFolders(folder).values)) {
+export function openHistory(folder: string, values: ValueStore = valueStore(historyFolders(folder).values), steps = migrations) {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const folders = historyFolders(folder)
-  const db = openChecked(folders)
+  const db = openChecked(folders, steps)
   const runs = runsTable(db)
   return {
     db,
@@ -72,16 +72,15 @@ export function openHistory(folder: string, values: ValueStore = valueStore(hist
   }
 }
 
-function openChecked({ file, backups }: HistoryFolders): Database {
+function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]): Database {
   const existed = existsSync(file)
   const db = connectOrExplain(file)
   try {
-    refuseNewer(db)
+    refuseNewer(db, steps)
     const problems = integrityProblems(db)
     if (problems.length > 0) throw damaged(file, backups, problems)
-    if (existed && schemaVersion(db) > 0 && schemaVersion(db) < migrations.length)
-      makeBackup(db, backups, `before-schema-${migrations.length}`)
-    migrate(db)
+    if (existed && schemaVersion(db) > 0 && schemaVersion(db) < steps.length) makeBackup(db, backups, `before-schema-${steps.length}`)
+    migrate(db, steps)
     return db
   } catch (thrown) {
     db.close()

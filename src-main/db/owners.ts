@@ -27,6 +27,8 @@ export function ownersTable(db: Database) {
 
   return {
     dead,
+    /** Processes that have this history open besides one. */
+    others: (id: string, now: number) => (all.all() as OwnerRow[]).filter((owner) => owner.id !== id && isAlive(owner, now)).length,
     register: (id: string, now: number) => insert.run(id, process.pid, hostname(), now, now),
     /** False when another process took this one for dead and removed it. */
     beat: (id: string, now: number) => beat.run(now, id).changes === 1,

@@ -12,14 +12,12 @@ export interface HostTimings {
   graceMilliseconds: number
   /** A process that says nothing for this long hangs. One tensor operation may block it for minutes. */
   silenceMilliseconds: number
-  idleMilliseconds: number
 }
 
 export const usualTimings: HostTimings = {
   handshakeMilliseconds: 10_000,
   graceMilliseconds: 1500,
   silenceMilliseconds: 600_000,
-  idleMilliseconds: 600_000,
 }
 
 /** Deaths in a row after which a host refuses to start another process. */
@@ -29,6 +27,8 @@ export interface HostOptions {
   command: ComputeCommand
   environment: Record<string, string>
   timings?: Partial<HostTimings>
+  /** How long an idle process is kept, asked whenever it becomes idle. */
+  idleMilliseconds?(): number
   onChange?(): void
 }
 
@@ -63,7 +63,13 @@ type Answer = { type: 'step found'; found: boolean; value?: unknown } | { type: 
 export type ComputeHost = ReturnType<typeof computeHost>
 
 /** One compute process: started when a job comes, watched, given back when idle, not started again after it died too often. */
-export function computeHost({ command, environment, timings: changed, onChange = () => {} }: HostOptions) {
+export function computeHost({
+  command,
+  environment,
+  timings: changed,
+  idleMilliseconds = () => 600_000,
+  onChange = () => {},
+}: HostOptions) {
   const timings = { ...usualTimings, ...changed }
   let child: ComputeProcess | undefined
   let current: Current | undefined
@@ -193,7 +199,7 @@ export function computeHost({ command, environment, timings: changed, onChange =
     } finally {
       current = undefined
       if (child) become('idle', null)
-      idle = setTimeout(stopProcess, timings.idleMilliseconds)
+      idle = setTimeout(stopProcess, idleMilliseconds())
       idle.unref()
     }
   }

@@ -21,6 +21,9 @@ export interface QueueParts {
   fetchFile: FetchFile
 }
 
+/** Changes of the queue that come together are told together. */
+const tellMilliseconds = 50
+
 const pausedSetting = 'queue paused'
 
 /** Which runs an action takes, and the words for refusing the others. */
@@ -37,12 +40,29 @@ export type RunQueue = ReturnType<typeof runQueue>
 /** The queue of runs over the devices of this process: the history says what is next, this says who does it. */
 export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile }: QueueParts) {
   const attempts = new Map<string, Attempt>()
+  const touched = new Set<string>()
+  let telling: NodeJS.Timeout | undefined
   let owns = false
   let closed = false
 
+  /** Runs are told at once; the queue and the experiments they belong to together with what follows soon. */
   function tellRuns(numbers: readonly number[]): void {
-    for (const run of history.runs.entries(numbers)) emit({ name: 'run changed', data: { run } })
-    if (!closed) emit({ name: 'queue changed', data: { queue: state() } })
+    for (const run of history.runs.entries(numbers)) {
+      emit({ name: 'run changed', data: { run } })
+      if (run.experiment) touched.add(run.experiment.id)
+    }
+    telling ??= setTimeout(tellRest, tellMilliseconds).unref()
+  }
+
+  function tellRest(): void {
+    telling = undefined
+    if (closed) return
+    emit({ name: 'queue changed', data: { queue: state() } })
+    for (const id of touched) {
+      const experiment = history.experiments.find(id)
+      if (experiment) emit({ name: 'experiment changed', data: { experiment } })
+    }
+    touched.clear()
   }
 
   function state(): QueueState {
@@ -179,12 +199,14 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
       const row = history.runs.find(id)
       const free = devices.find(({ device }) => !attempts.has(device.id))
       if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+      if (row.status === 'running' || row.status === 'done') throw new EspalierError('conflict', `"${row.name}" is ${row.status} already.`)
       if (!free) throw new EspalierError('conflict', 'Every device of this process is busy.')
       await begin(history.queue.claim(row.number, owner, free.device.title, Date.now()), free.device, free.host).over
     },
     /** Runs under way become interrupted; they can be resumed. */
     async close(): Promise<void> {
       closed = true
+      clearTimeout(telling)
       const mine = [...attempts.values()]
       history.transaction(() => {
         for (const { row } of mine) {

@@ -62,6 +62,8 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   return {
     handlers: { ...callsOf(context, library, transfers, bundled), 'history.restore': restore } satisfies Handlers as Handlers,
     runNow: queue.runNow,
+    /** How many other processes have the history open. */
+    others: () => history.owners.others(context.owner, Date.now()),
     async close(backup?: string): Promise<void> {
       if (!history.db.open) return
       watch.stop()
@@ -83,13 +85,14 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
   history.owners.register(owner, Date.now())
   const folders = foldersOf(folder)
   const logs = runLogs(folders.logs)
-  const idleMilliseconds = currentSettings({ history, folders }).idleMinutes * 60_000
+  const idleMilliseconds = () => (history.db.open ? currentSettings({ history, folders }).idleMinutes * 60_000 : 0)
   const command = computeCommand ?? defaultComputeCommand()
   const hostFor = (device: Device | undefined, onChange = () => {}) =>
     computeHost({
       command,
       environment: hermeticEnvironment(process.env, device?.environment),
-      timings: { idleMilliseconds, ...timings },
+      ...(timings ? { timings } : {}),
+      idleMilliseconds,
       onChange,
     })
   const tellQueue = () => history.db.open && queue.tellRuns([])

@@ -30,6 +30,7 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
   const restore: Handlers['history.restore'] = async ({ name }) => {
     const { file, backups } = historyFolders(folder)
     if (!existsSync(join(backups, name))) throw new EspalierError('not-found', `There is no backup ${name}.`)
+    if (inside.others() > 0) throw new EspalierError('conflict', 'Another program has this history open. Close it first.')
     await inside.close('before-restore')
     try {
       restoreBackup(file, backups, name)

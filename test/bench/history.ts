@@ -6,6 +6,7 @@ import { runQuery } from '#contract/runs.ts'
 import { type History, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { runColumns } from '#db/run-columns.ts'
+import { openWorkbench } from '#services/workbench.ts'
 import { describedModel } from '../fixtures/described-model.ts'
 
 const runs = Number(process.argv[2] ?? 10_000)
@@ -18,7 +19,13 @@ try {
   const filling = performance.now()
   fill(history)
   console.log(`${runs} runs with ${measures} measures each written in ${((performance.now() - filling) / 1000).toFixed(1)} s`)
+  const { rows } = history.queries.page(runQuery.parse({ limit: 200 }))
   const slow = Object.entries(questions()).filter(([name, ask]) => report(name, ask) > limitMilliseconds)
+  const call = await openWorkbench({ folder, devices: [], bundledModel: null, worksQueue: false })
+  const ids = rows.map(({ id }) => id)
+  slow.push(...(await reportCall('runs.query through the workbench', () => call.call('runs.query', {}), limitMilliseconds)))
+  slow.push(...(await reportCall('compare.get of 200 runs', () => call.call('compare.get', { ids }), 2 * limitMilliseconds)))
+  await call.close()
   process.exitCode = slow.length > 0 ? 1 : 0
 } finally {
   history.close()
@@ -57,6 +64,17 @@ function questions(): Record<string, () => unknown> {
   }
 }
 
+/** The same for a call, with its input and output checked. */
+async function reportCall(name: string, ask: () => Promise<unknown>, limit: number): Promise<string[]> {
+  const times: number[] = []
+  for (let at = 0; at < 17; at++) {
+    const before = performance.now()
+    await ask()
+    times.push(performance.now() - before)
+  }
+  return print(name, times.slice(2)) > limit ? [name] : []
+}
+
 /** Median and worst of 15 after two to warm up. */
 function report(name: string, ask: () => unknown): number {
   const times = Array.from({ length: 17 }, () => {
@@ -64,6 +82,10 @@ function report(name: string, ask: () => unknown): number {
     ask()
     return performance.now() - before
   }).slice(2)
+  return print(name, times)
+}
+
+function print(name: string, times: number[]): number {
   times.sort((a, b) => a - b)
   const median = times[Math.floor(times.length / 2)] as number
   console.log(`${name.padEnd(40)} ${median.toFixed(1).padStart(6)} ms, worst ${(times.at(-1) as number).toFixed(1)} ms`)

@@ -6,6 +6,7 @@ import { integrityProblems, listBackups, makeBackup, restoreBackup } from '#db/b
 import { connect } from '#db/database.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { migrate, schemaVersion } from '#db/migrate.ts'
+import { migrations } from '#db/migrations/index.ts'
 import { inlineBytes, valueStore, writeDurably } from '#db/values.ts'
 import { insertRun } from './rows.ts'
 
@@ -26,6 +27,20 @@ test('each migration happens whole or not at all', () => {
   migrate(db, [good, 'CREATE TABLE two (id INTEGER)'])
   expect(schemaVersion(db)).toBe(2)
   db.close()
+})
+
+test('the file is copied before it is migrated', () => {
+  const first = openHistory(folder)
+  insertRun(first)
+  first.close()
+  const later = openHistory(folder, undefined, [...migrations, 'ALTER TABLE runs ADD COLUMN colour TEXT'])
+  expect(schemaVersion(later.db)).toBe(migrations.length + 1)
+  const [backup] = listBackups(later.folders.backups)
+  expect(backup?.name).toContain(`before-schema-${migrations.length + 1}`)
+  const copy = connect(join(later.folders.backups, backup?.name as string))
+  expect([schemaVersion(copy), copy.prepare('SELECT count(*) FROM runs').pluck().get()]).toEqual([migrations.length, 1])
+  copy.close()
+  later.close()
 })
 
 test('a history of a later version is refused and left as it was', () => {

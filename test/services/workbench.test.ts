@@ -100,8 +100,8 @@ test('an experiment goes through its file and comes out alike elsewhere', async 
 interface LooseFile {
   formatVersion: number
   experiment: { name: string }
-  models: { description: { blocks: unknown } }[]
-  runs: { model: string; status: string; request: { seed: number } }[]
+  models: [{ description: { blocks: unknown } }]
+  runs: [unknown, { model: string; status: string; request: { seed: number } }]
 }
 
 test('a hostile experiment file changes nothing', async () => {
