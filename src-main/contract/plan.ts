@@ -13,8 +13,11 @@ export const mlpPlan = z.union([
 
 export const blockPlan = z.object({ attention: z.enum(['kept', 'removed']), mlp: mlpPlan })
 
-/** SliceGPT's part of a plan: the width kept and the file of its rotations, beside the JSON. */
-export const slicePlan = z.object({ width: z.number().int().positive(), tensors: z.string() })
+/**
+ * SliceGPT's part of a plan: the width kept and the file of its rotations, beside the JSON.
+ * `epsilon` replaces that of the model's norms where the method chose another.
+ */
+export const slicePlan = z.object({ width: z.number().int().positive(), tensors: z.string(), epsilon: z.number().positive().optional() })
 
 /** What a method decided: one entry per block of the dense model, first block first. */
 export const plan = z.object({ blocks: z.array(blockPlan), slice: slicePlan.optional() })
