@@ -1,3 +1,5 @@
+import { toErrorMessage } from '#contract/errors.ts'
+
 /** A short message at the edge of the window; `undo` takes the action back. */
 export interface Notice {
   key: number
@@ -29,6 +31,12 @@ export function notify(text: string, options: { tone?: Notice['tone']; undo?: ()
   list = [...list.slice(-3), notice]
   announce(text)
   setTimeout(() => dismiss(notice.key), secondsShown * 1000 * (options.undo ? 2 : 1))
+}
+
+/** Tells what went wrong with an action. That the workbench is away is told once, by the line at the top. */
+export function notifyProblem(thrown: unknown): void {
+  const { code, message } = toErrorMessage(thrown)
+  if (code !== 'unreachable') notify(message, { tone: 'warm' })
 }
 
 export function dismiss(key: number): void {

@@ -4,7 +4,7 @@ import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models.ts'
 import { call } from '../../api.ts'
 import type { Brush } from '../../charts/parallel.ts'
-import { notify } from '../../lib/notices.svelte.ts'
+import { notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { orderSubjects, runColumns, type Subject, toSubject } from './compare.ts'
@@ -80,7 +80,7 @@ export class CompareState {
         await call('compare.table', { ids, format, overSeeds: this.overSeeds, ...(this.baselineId ? { baseline: this.baselineId } : {}) }),
       )
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     }
   }
 

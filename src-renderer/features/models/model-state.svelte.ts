@@ -1,8 +1,7 @@
-import { toErrorMessage } from '#contract/errors.ts'
 import type { ModelDetail } from '#contract/models.ts'
 import { call, on } from '../../api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { notify } from '../../lib/notices.svelte.ts'
+import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 
 /** One model's page. */
@@ -30,7 +29,7 @@ export class ModelState {
       await call('models.update', { id: this.id, ...changes })
       this.refresh()
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     }
   }
 
@@ -40,7 +39,7 @@ export class ModelState {
       router.go(['models'])
       notify(`${name} was removed`, { undo: () => void call('models.restore', { id: this.id }).then(() => router.go(['models', this.id])) })
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     }
   }
 }

@@ -1,9 +1,8 @@
-import { toErrorMessage } from '#contract/errors.ts'
 import type { ModelEntry, Transfer } from '#contract/models.ts'
 import type { WorkbenchState } from '#contract/settings.ts'
 import { call, on, onReconnect } from '../../api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { notify } from '../../lib/notices.svelte.ts'
+import { notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
@@ -64,7 +63,7 @@ export class ModelsState {
       const { experiment } = await call('experiments.create', { name: 'First look at the sample', grid: preset.grid, start: 'queue' })
       router.go(['runs'], { experiment: experiment.id })
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     } finally {
       this.starting = false
     }
@@ -78,7 +77,7 @@ export class ModelsState {
     try {
       this.transfers = replaceById(this.transfers, await call(`transfers.${action}`, { id: transfer.id }))
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     }
   }
 

@@ -53,9 +53,9 @@ export function columnTitle(
   methodTitle: (id: string) => string,
 ): string {
   if (hidden || !column) return `Model ${String.fromCharCode(65 + at)}`
-  if (!column.run) return `${column.model.name} (dense)`
+  if (!column.run) return 'Dense'
   const reached = column.run.reached === null ? '' : ` ${Math.round(column.run.reached * 100)} %`
-  return column.run.method === 'dense' ? `${column.model.name} (dense)` : `${methodTitle(column.run.method)}${reached}`
+  return column.run.method === 'dense' ? 'Dense' : `${methodTitle(column.run.method)}${reached}`
 }
 
 /** The column that differences are taken against: the dense one, else the first. */

@@ -4,7 +4,7 @@ import type { ModelEntry } from '#contract/models.ts'
 import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
 import type { RunEntry } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../../api.ts'
-import { announce, notify } from '../../lib/notices.svelte.ts'
+import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/stop-all.ts'
@@ -104,7 +104,7 @@ export class PlaygroundState {
   async stop(column?: number): Promise<void> {
     if (!this.session) return
     await call('playground.stop', { id: this.session.id, ...(column === undefined ? {} : { column }) }).catch((thrown) =>
-      notify(toErrorMessage(thrown).message, { tone: 'warm' }),
+      notifyProblem(thrown),
     )
   }
 

@@ -7,7 +7,7 @@ import type { RunDetail } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../../api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { announce, notify } from '../../lib/notices.svelte.ts'
+import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
@@ -113,7 +113,7 @@ export class RunState {
     try {
       await action()
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     } finally {
       this.acting = false
     }

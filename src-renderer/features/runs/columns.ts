@@ -12,7 +12,7 @@ export interface TableColumn {
 }
 
 const fixed: TableColumn[] = [
-  { field: 'model', title: 'Model', width: 10, numeric: false, text: (run) => run.model.name },
+  { field: 'model', title: 'Model', width: 9, numeric: false, text: (run) => run.model.name },
   {
     field: 'nominal',
     title: 'Sparsity',

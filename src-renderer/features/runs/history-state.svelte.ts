@@ -5,7 +5,7 @@ import type { ExperimentEntry } from '#contract/experiments.ts'
 import type { RunColumn, RunEntry, RunPage, SavedView } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../../api.ts'
 import { formatPlural } from '../../lib/format.ts'
-import { notify } from '../../lib/notices.svelte.ts'
+import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
@@ -31,7 +31,10 @@ export class HistoryState {
   readonly view: HistoryView = $derived(readView(router.query))
   readonly shownColumns: string[] = $derived(this.view.columns ?? defaultColumns(this.columns))
 
-  readonly #refreshSoon = coalesce(() => this.refresh(), 700)
+  readonly #refreshSoon = coalesce(() => {
+    this.refresh()
+    void this.#loadColumns()
+  }, 700)
 
   follow(): () => void {
     void this.loadViews()
@@ -48,10 +51,7 @@ export class HistoryState {
     this.#turn += 1
     this.#pending.clear()
     void this.#loadPages(pagesOf(this.#window, pageSize), true)
-    void call('runs.columns', toFilter({ ...this.view, search: '', conditions: [], statuses: [] })).then(
-      (columns) => (this.columns = columns),
-      () => undefined,
-    )
+    void this.#loadColumns()
     void this.#loadExperiment()
   }
 
@@ -153,6 +153,11 @@ export class HistoryState {
     })
   }
 
+  async #loadColumns(): Promise<void> {
+    const everything = toFilter({ ...this.view, search: '', conditions: [], statuses: [] })
+    this.columns = await call('runs.columns', everything).catch(() => this.columns)
+  }
+
   async #loadExperiment(): Promise<void> {
     const { experiment } = this.view
     if (!experiment) this.experiment = null
@@ -203,7 +208,7 @@ export class HistoryState {
     try {
       await action()
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     }
   }
 }

@@ -1,6 +1,5 @@
-import { toErrorMessage } from '#contract/errors.ts'
 import { call } from '../../api.ts'
-import { announce, notify } from '../../lib/notices.svelte.ts'
+import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { queue } from '../../lib/queue.svelte.ts'
 
 /** What a person can do to the queue. `busy` holds the runs whose change is under way. */
@@ -44,7 +43,7 @@ export class QueueActions {
     try {
       await action()
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     } finally {
       this.busy = new Set([...this.busy].filter((id) => !ids.includes(id)))
     }

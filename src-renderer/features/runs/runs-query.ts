@@ -116,7 +116,7 @@ export function parseCondition(column: RunColumn | undefined, is: Condition['is'
 /** Columns shown when a person chose none: the measures that most runs have. */
 export function defaultColumns(columns: readonly RunColumn[]): string[] {
   return columns
-    .filter(({ field, runs }) => field.startsWith('measure:') && runs > 0)
+    .filter(({ field, runs }) => field.startsWith('measure:') && runs > 0 && !/^measure:parameters/.test(field))
     .sort((a, b) => Number(/perplexity/.test(b.field)) - Number(/perplexity/.test(a.field)) || b.runs - a.runs)
     .slice(0, 3)
     .map(({ field }) => field)

@@ -1,9 +1,8 @@
 import type { EngineState } from '#contract/engine-state.ts'
-import { toErrorMessage } from '#contract/errors.ts'
 import type { HistoryState } from '#contract/history.ts'
 import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/settings.ts'
 import { call, copyText, on } from '../../api.ts'
-import { notify } from '../../lib/notices.svelte.ts'
+import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { theme } from '../../lib/theme.svelte.ts'
 
@@ -88,7 +87,7 @@ export class SettingsState {
     try {
       await action()
     } catch (thrown) {
-      notify(toErrorMessage(thrown).message, { tone: 'warm' })
+      notifyProblem(thrown)
     } finally {
       this.busy = ''
     }

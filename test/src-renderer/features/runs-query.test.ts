@@ -86,5 +86,5 @@ test('without a choice the perplexities are the first columns', () => {
   const columns = ['measure:parameters', 'measure:perplexity/x', 'parameter:alpha'].map(
     (field): RunColumn => ({ field, label: field, kind: 'number', runs: 5 }),
   )
-  expect(query.defaultColumns(columns)).toEqual(['measure:perplexity/x', 'measure:parameters'])
+  expect(query.defaultColumns(columns)).toEqual(['measure:perplexity/x'])
 })

@@ -1,0 +1,381 @@
+import { readFile } from 'node:fs/promises'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { launchBrowser } from './browser.ts'
+import { eventually, findAccessibilityFaults, go, openScreen, type Screen } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+// The sample experiment computes for a minute on two busy cores.
+vi.setConfig({ testTimeout: 240_000 })
+
+let browser: Browser
+let workbench: Workbench
+let screen: Screen
+let page: Page
+
+beforeAll(async () => {
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+}, 120_000)
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+async function runStatuses(): Promise<string[]> {
+  const { rows } = await workbench.call('runs.query', {})
+  return rows.map(({ status }) => status)
+}
+
+async function saved(start: () => Promise<void>): Promise<Buffer> {
+  const [download] = await Promise.all([page.waitForEvent('download'), start()])
+  return readFile(await download.path())
+}
+
+describe('first start', () => {
+  test('offers the sample model and one button, and the queue shows what that started', async () => {
+    await page.getByRole('heading', { name: 'Prune a first model' }).waitFor()
+    await page.getByRole('button', { name: 'Run the sample experiment' }).click()
+    await page.getByRole('heading', { name: 'First look at the sample' }).waitFor()
+    await page.getByRole('region', { name: 'Queue' }).waitFor()
+    expect((await runStatuses()).length).toBeGreaterThan(3)
+  })
+
+  test('a grid that asks for too much says so beside the combination, with the range, and cannot be started', async () => {
+    await go(page, '#/new')
+    const sparsity = page.getByRole('textbox', { name: /Add a sparsity/ })
+    await sparsity.fill('99.5')
+    await sparsity.press('Enter')
+    const preview = page.getByRole('complementary', { name: 'What this would do' })
+    await preview.getByText(/out of reach/).waitFor()
+    expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
+    await page.getByRole('button', { name: 'Remove 99.5 %' }).click()
+    await eventually(
+      () => page.getByRole('button', { name: 'Add to the queue' }).isDisabled(),
+      (disabled) => !disabled,
+      10_000,
+    )
+    await sparsity.fill('120')
+    await page.getByText('A percentage between 0 and 100.').waitFor()
+    await sparsity.fill('')
+  })
+
+  test('the sample experiment finishes and its rows show perplexities', async () => {
+    await go(page, '#/runs')
+    await eventually(runStatuses, (statuses) => statuses.every((status) => status === 'done'), 180_000)
+    const dense = page.getByRole('row', { name: /dense/ }).first()
+    await dense.waitFor()
+    await eventually(
+      () => dense.textContent(),
+      (text) => /\d\d\.\d\d/.test(text ?? ''),
+      10_000,
+    )
+  })
+})
+
+describe('a run', () => {
+  test('shows its map, steps through its decisions and their candidates', async () => {
+    const { rows } = await workbench.call('runs.query', {
+      conditions: [
+        { field: 'method', is: 'equal', value: '2ssp' },
+        { field: 'nominal', is: 'equal', value: 0.5 },
+      ],
+    })
+    const run = rows[0]
+    await go(page, `#/run/${run?.id}`)
+    const map = page.getByRole('listbox', { name: /Model map/ })
+    await map.waitFor()
+    const removed = () => map.getByRole('option', { name: /attention removed/ }).count()
+    const atTheEnd = await removed()
+    expect(atTheEnd).toBeGreaterThan(0)
+    await page
+      .getByText(/Candidates of round/)
+      .first()
+      .waitFor()
+    await page.getByRole('button', { name: 'Previous decision' }).click()
+    expect(await removed()).toBe(atTheEnd - 1)
+    await page.getByRole('slider', { name: 'Decision' }).press('Home')
+    expect(await removed()).toBe(0)
+    await page.getByRole('tab', { name: 'Neuron scores' }).click()
+    expect(await page.getByRole('listitem', { name: /neurons kept/ }).count()).toBe(run?.hasPlan ? 12 : 0)
+  })
+
+  test('is cancelled at once, resumed from the page, and ends done', async () => {
+    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'shortgpt' }], limit: 1 })
+    const clone = await workbench.call('runs.clone', { id: rows[0]?.id ?? '', changes: { seed: 7 }, start: 'queue' })
+    await go(page, `#/run/${clone.id}`)
+    const status = page.locator('.page-header .status').first()
+    await eventually(
+      () => status.textContent(),
+      (text) => text?.trim() === 'running',
+      30_000,
+    )
+    await page.getByRole('button', { name: 'Cancel' }).click()
+    await eventually(
+      () => status.textContent(),
+      (text) => text?.trim() === 'cancelled',
+      10_000,
+    )
+    await page.getByRole('button', { name: 'Resume' }).click()
+    await eventually(
+      () => status.textContent(),
+      (text) => text?.trim() === 'done',
+      60_000,
+    )
+    await page
+      .getByRole('region', { name: 'Measures' })
+      .getByText(/perplexity/)
+      .first()
+      .waitFor()
+  })
+})
+
+describe('history', () => {
+  test('filters from the address, saves the view and finds it again', async () => {
+    await go(page, '#/runs')
+    await page.getByRole('searchbox', { name: 'Search runs' }).fill('2ssp')
+    await eventually(
+      () => page.getByRole('row', { name: /2ssp/ }).count(),
+      (count) => count === 2,
+      10_000,
+    )
+    await eventually(
+      () => page.getByRole('row').count(),
+      (count) => count === 3,
+      10_000,
+    )
+    expect(page.url()).toContain('search=2ssp')
+    await page.getByRole('button', { name: 'Views' }).click()
+    await page.getByRole('textbox', { name: 'Name of this view' }).fill('Only 2SSP')
+    await page.getByRole('button', { name: 'Save', exact: true }).click()
+    await page.reload()
+    await go(page, '#/runs')
+    await eventually(
+      () => page.getByRole('row').count(),
+      (count) => count > 4,
+      10_000,
+    )
+    await page.getByRole('button', { name: 'Views' }).click()
+    await page.getByRole('button', { name: 'Only 2SSP', exact: true }).click()
+    await eventually(
+      () => page.getByRole('row').count(),
+      (count) => count === 3,
+      10_000,
+    )
+    const csv = await saved(() => page.getByRole('button', { name: 'CSV' }).click())
+    expect(csv.toString().trim().split('\n')).toHaveLength(3)
+  })
+
+  test('archives with a way back', async () => {
+    await go(page, '#/runs')
+    const before = (await runStatuses()).length
+    await page
+      .getByRole('row', { name: /shortgpt/ })
+      .first()
+      .press('x')
+    await page.getByRole('button', { name: /^Archive/ }).click()
+    await eventually(
+      async () => (await runStatuses()).length,
+      (count) => count === before - 1,
+      10_000,
+    )
+    await page.getByRole('button', { name: 'Undo' }).click()
+    await eventually(
+      async () => (await runStatuses()).length,
+      (count) => count === before,
+      10_000,
+    )
+  })
+})
+
+describe('compare', () => {
+  test('stands against the dense baseline until another is pinned', async () => {
+    const [experiment] = await workbench.call('experiments.list', {})
+    await go(page, `#/compare?experiment=${experiment?.id}`)
+    const table = page.getByRole('region', { name: 'Comparison table' })
+    await table.getByText(/^pinned: .*dense/).waitFor()
+    await eventually(
+      () => table.getByText(/^\+\d+.* %$|^×/).count(),
+      (count) => count > 1,
+      10_000,
+    )
+    await table.getByRole('button', { name: /Pin 2ssp 25.* as the baseline/ }).click()
+    await table.getByText(/^pinned: .*2ssp 25/).waitFor()
+    await table.getByRole('button', { name: /Pin .*dense.* as the baseline/ }).click()
+    await table.getByText(/^pinned: .*dense/).waitFor()
+  })
+
+  test('exports the table as CSV and LaTeX and a picture as SVG and PNG', async () => {
+    const choose = async (menu: string, item: string) => {
+      await page.getByRole('button', { name: menu }).first().click()
+      await page.getByRole('menuitem', { name: item }).click()
+    }
+    const csv = (await saved(() => choose('Export the table', 'CSV'))).toString()
+    expect(csv.split('\r\n')[0]).toContain('perplexity')
+    expect(csv).toContain('2ssp')
+    const latex = (await saved(() => choose('Export the table', 'LaTeX'))).toString()
+    expect(latex).toContain('\\begin{tabular}')
+    expect(latex).toContain('\\textbf{')
+    const svg = (await saved(() => choose('Save perplexity against', 'Save as SVG'))).toString()
+    expect(svg).toMatch(/^<svg[^>]+xmlns="http:\/\/www\.w3\.org\/2000\/svg"/)
+    expect(Number(/viewBox="0 0 (\d+)/.exec(svg)?.[1])).toBeGreaterThan(400)
+    expect(svg).not.toContain('var(--')
+    expect(svg).not.toContain('light-dark')
+    const png = await saved(() => choose('Save perplexity against', 'Save as PNG'))
+    expect(png.subarray(1, 4).toString()).toBe('PNG')
+    expect(png.readUInt32BE(16)).toBeGreaterThan(800)
+    expect(png.length).toBeGreaterThan(5000)
+  })
+
+  test('highlights a run everywhere at once and narrows by a brush', async () => {
+    await page
+      .getByRole('row', { name: /shortgpt 50/ })
+      .first()
+      .hover()
+    await eventually(
+      () => page.locator('path.line.on').count(),
+      (count) => count === 1,
+      5000,
+    )
+    const axis = page.getByRole('slider', { name: /^reached: choose a range/ })
+    await axis.focus()
+    for (let step = 0; step < 8; step += 1) await axis.press('ArrowUp')
+    await eventually(
+      () => page.locator('path.line.out').count(),
+      (count) => count > 0,
+      5000,
+    )
+    await axis.press('Escape')
+    await eventually(
+      () => page.locator('path.line.out').count(),
+      (count) => count === 0,
+      5000,
+    )
+  })
+})
+
+describe('playground', () => {
+  test('streams four columns, stops one, shows what else a token could have been, and keeps the transcript', async () => {
+    const { rows } = await workbench.call('runs.query', {
+      conditions: [{ field: 'baseline', is: 'equal', value: false }],
+      sort: [{ field: 'createdAt', direction: 'ascending' }],
+      limit: 3,
+    })
+    await go(page, `#/playground?runs=${rows.map(({ id }) => id).join(',')}`)
+    await page.getByRole('textbox', { name: 'Prompt' }).fill('What is a garden? ')
+    await page.getByRole('slider', { name: 'New tokens' }).fill('256')
+    await eventually(
+      () => page.getByRole('button', { name: 'Generate' }).isDisabled(),
+      (disabled) => !disabled,
+      10_000,
+    )
+    await page.getByRole('button', { name: 'Generate' }).click()
+    const answers = page.getByRole('group', { name: /^Answer of/ })
+    await eventually(
+      () => answers.count(),
+      (count) => count === 4,
+      30_000,
+    )
+    await eventually(
+      () => answers.nth(1).locator('[data-token]').count(),
+      (count) => count > 2,
+      60_000,
+    )
+    await page.getByRole('button', { name: 'Stop column 2' }).click()
+    await eventually(
+      () => page.getByRole('button', { name: 'Stop column 2' }).count(),
+      (count) => count === 0,
+      15_000,
+    )
+    await answers.first().locator('[data-token="1"]').hover()
+    const card = page.locator('.float')
+    await card.waitFor()
+    expect(await card.locator('.choice').count()).toBeGreaterThan(2)
+    expect(await card.textContent()).toMatch(/\d %/)
+    if (await page.getByRole('button', { name: 'Stop all' }).count())
+      await page
+        .getByRole('button', { name: 'Stop all' })
+        .click({ timeout: 2000 })
+        .catch(() => undefined)
+    await page.getByRole('button', { name: 'Generate' }).waitFor({ timeout: 60_000 })
+    await page.getByRole('button', { name: 'Transcripts' }).click()
+    await page.getByRole('searchbox', { name: 'Search transcripts' }).fill('garden')
+    await page.getByRole('button', { name: /What is a garden.*column/ }).click()
+    await eventually(
+      () => page.url(),
+      (url) => url.includes('transcript='),
+      5000,
+    )
+    expect(await answers.count()).toBe(4)
+  })
+})
+
+describe('every screen', () => {
+  test('has nothing that axe finds, in either theme', async () => {
+    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }], limit: 1 })
+    const [experiment] = await workbench.call('experiments.list', {})
+    const [model] = await workbench.call('models.list', {})
+    const [entry] = (await workbench.call('transcripts.query', {})).rows
+    const hashes = [
+      '#/models',
+      `#/models/${model?.id}`,
+      '#/new',
+      '#/runs',
+      `#/run/${rows[0]?.id}`,
+      `#/run/${rows[0]?.id}?tab=neurons`,
+      `#/run/${rows[0]?.id}?tab=details`,
+      `#/compare?experiment=${experiment?.id}`,
+      `#/playground?transcript=${entry?.id}`,
+      '#/settings',
+    ]
+    const found: string[] = []
+    for (const theme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' })
+      for (const hash of hashes) {
+        await go(page, hash)
+        await page.getByRole('heading', { level: 1 }).waitFor()
+        await page.waitForTimeout(400)
+        found.push(
+          ...(await findAccessibilityFaults(page, theme === 'dark' ? ['color-contrast'] : undefined)).map(
+            (fault) => `${theme} ${hash} ${fault}`,
+          ),
+        )
+      }
+    }
+    expect(found).toEqual([])
+  })
+
+  test('keeps its content inside the window at twice the size', async () => {
+    await page.setViewportSize({ width: 720, height: 450 })
+    const wide: string[] = []
+    for (const hash of ['#/models', '#/new', '#/runs', '#/settings', '#/playground']) {
+      await go(page, hash)
+      await page.waitForTimeout(300)
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)
+      if (over > 0) wide.push(`${hash} ${over} px`)
+    }
+    await page.setViewportSize({ width: 1440, height: 900 })
+    expect(wide).toEqual([])
+  })
+})
+
+describe('the program under the page', () => {
+  test('goes away, the page says so, and goes on by itself when it is back', async () => {
+    await go(page, '#/runs')
+    await workbench.kill()
+    await page.getByText('The workbench does not answer.', { exact: true }).waitFor({ timeout: 15_000 })
+    await workbench.restart()
+    await page.getByText('The workbench does not answer.', { exact: true }).waitFor({ state: 'detached', timeout: 20_000 })
+    await eventually(
+      () => page.getByRole('row').count(),
+      (count) => count > 4,
+      15_000,
+    )
+  })
+
+  test('through all of this the content policy and Trusted Types reported nothing and no error was left uncaught', () => {
+    expect(screen.faults).toEqual([])
+  })
+})

@@ -1,0 +1,60 @@
+import { AxeBuilder } from '@axe-core/playwright'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import type { Workbench } from './workbench.ts'
+
+export type Theme = 'light' | 'dark'
+
+/** A page of the workbench and everything that went wrong in it. */
+export interface Screen {
+  page: Page
+  /** Reports of the content policy and of Trusted Types, and errors that nobody caught. */
+  faults: string[]
+  context: BrowserContext
+}
+
+export async function openScreen(browser: Browser, workbench: Workbench, theme: Theme = 'light'): Promise<Screen> {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: theme, acceptDownloads: true })
+  const page = await context.newPage()
+  const faults: string[] = []
+  await page.exposeFunction('reportViolation', (text: string) => faults.push(text))
+  await page.addInitScript(() => {
+    document.addEventListener('securitypolicyviolation', (event) => {
+      const report = (window as unknown as { reportViolation: (text: string) => void }).reportViolation
+      report(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`)
+    })
+  })
+  page.on('pageerror', (error) => faults.push(`uncaught: ${error.message}`))
+  await page.goto(workbench.printed)
+  await page.getByRole('navigation', { name: 'Screens' }).waitFor()
+  return { page, faults, context }
+}
+
+export async function go(page: Page, hash: string): Promise<void> {
+  await page.evaluate((target) => {
+    location.hash = target
+  }, hash)
+}
+
+/** What axe finds, one line a rule, with the places: by all rules or by those that are named. */
+export async function findAccessibilityFaults(page: Page, rules?: string[]): Promise<string[]> {
+  const axe = new AxeBuilder({ page })
+  const { violations } = await (rules ? axe.withRules(rules) : axe).analyze()
+  return violations.map(
+    ({ id, help, nodes }) =>
+      `${id} (${help}): ${nodes
+        .slice(0, 3)
+        .map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary?.split('\n').slice(1, 3).join(' ')}`)
+        .join(' | ')}`,
+  )
+}
+
+/** Asks again and again until it holds; tells what it saw last when it never does. */
+export async function eventually<Value>(ask: () => Promise<Value> | Value, holds: (value: Value) => boolean, milliseconds: number): Promise<Value> {
+  const until = Date.now() + milliseconds
+  for (;;) {
+    const value = await ask()
+    if (holds(value)) return value
+    if (Date.now() > until) throw new Error(`Not so after ${milliseconds} ms; last seen: ${JSON.stringify(value)?.slice(0, 600)}`)
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+}

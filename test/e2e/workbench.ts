@@ -1,0 +1,99 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { execPath } from 'node:process'
+import type { CallApi } from '#contract/api.ts'
+import { ensureBundle } from '../../src-main/setup/screens.mjs'
+
+const root = join(import.meta.dirname, '../..')
+
+/** The real program on a data folder of its own: `espalier serve` as a person starts it. */
+export interface Workbench {
+  address: string
+  /** The address with its token, as printed. */
+  printed: string
+  call: CallApi
+  /** Ends the program as a crash would. */
+  kill(): Promise<void>
+  /** Starts it again on the same data, port and token. */
+  restart(): Promise<void>
+  close(): Promise<void>
+}
+
+export async function startWorkbench(): Promise<Workbench> {
+  await ensureBundle(execPath, 'screens')
+  const folder = await mkdtemp(join(tmpdir(), 'espalier-e2e-'))
+  const token = randomBytes(24).toString('hex')
+  const tokenFile = join(folder, 'token')
+  await writeFile(tokenFile, token, { mode: 0o600 })
+  const port = await freePort()
+  const address = `http://127.0.0.1:${port}`
+  const start = () => serve(['--data', join(folder, 'data'), '--port', String(port), '--token-file', tokenFile])
+  let child = await start()
+  return {
+    address,
+    printed: `${address}/#token=${token}`,
+    call: callOver(address, token),
+    kill: () => end(child, 'SIGKILL'),
+    async restart() {
+      child = await start()
+    },
+    async close() {
+      await end(child, 'SIGTERM')
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+function serve(flags: string[]): Promise<ChildProcess> {
+  const child = spawn(execPath, [join(root, 'src-main/cli/espalier.mjs'), 'serve', ...flags], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let told = ''
+  return new Promise((resolve, reject) => {
+    child.stderr?.on('data', (chunk) => {
+      told += String(chunk)
+    })
+    child.stdout?.on('data', (chunk) => {
+      told += String(chunk)
+      if (told.includes('http://')) resolve(child)
+    })
+    child.once('exit', (code) => reject(new Error(`espalier serve ended with ${code}: ${told}`)))
+  })
+}
+
+function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve()
+  return new Promise((resolve) => {
+    child.once('exit', () => resolve())
+    child.kill(signal)
+  })
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => (typeof address === 'object' && address ? resolve(address.port) : reject(new Error('No free port.'))))
+    })
+  })
+}
+
+function callOver(address: string, token: string): CallApi {
+  const send = async (name: string, input: unknown): Promise<unknown> => {
+    const response = await fetch(`${address}/api/${name}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify(input),
+    })
+    if (!response.ok) throw new Error(`${name}: ${await response.text()}`)
+    return response.json()
+  }
+  return send as CallApi
+}
