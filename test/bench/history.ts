@@ -3,11 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runQuery } from '#contract/runs.ts'
-import { type History, openHistory } from '#db/history.ts'
-import { newId } from '#db/ids.ts'
+import { openHistory } from '#db/history.ts'
 import { runColumns } from '#db/run-columns.ts'
 import { openWorkbench } from '#services/workbench.ts'
-import { describedModel } from '../fixtures/described-model.ts'
+import { fillHistory } from './fill-history.ts'
 
 const runs = Number(process.argv[2] ?? 10_000)
 const measures = 40
@@ -17,7 +16,7 @@ const folder = mkdtempSync(join(tmpdir(), 'espalier-bench-'))
 const history = openHistory(folder)
 try {
   const filling = performance.now()
-  fill(history)
+  fillHistory(history, runs, measures)
   console.log(`${runs} runs with ${measures} measures each written in ${((performance.now() - filling) / 1000).toFixed(1)} s`)
   const { rows } = history.queries.page(runQuery.parse({ limit: 200 }))
   const slow = Object.entries(questions())
@@ -112,60 +111,4 @@ function timingsOf(name: string) {
       return work[7] as number
     },
   }
-}
-
-function fill({ transaction, models, experiments, runs: table, documents, measures: results }: History): void {
-  const methods = ['2ssp', 'shortgpt', 'window_based', 'blockpruner', 'evopress', 'slicegpt']
-  transaction(() => {
-    const model = {
-      id: newId('model'),
-      name: 'sample',
-      path: '/sample',
-      origin: 'linked' as const,
-      source: null,
-      description: describedModel(),
-      bytes: 1,
-      parent: null,
-      run: null,
-      createdAt: 1,
-    }
-    models.insert(model)
-    for (let e = 0; e < 100; e++)
-      experiments.insert({ id: `exp-${e}00`, name: `experiment ${e}`, notes: '', tags: [], grid: null, createdAt: e })
-    for (let r = 0; r < runs; r++) {
-      const number = table.insert({
-        id: newId('run'),
-        name: `run ${r}`,
-        status: r % 10 === 0 ? 'failed' : 'done',
-        experiment: `exp-${r % 100}00`,
-        model: model.id,
-        method: methods[r % 6] as string,
-        baseline: false,
-        seed: r % 5,
-        nominal: (r % 8) / 10,
-        parent: null,
-        tags: r % 3 === 0 ? [`tag ${r % 9}`] : [],
-        notes: r % 7 === 0 ? 'more calibration windows' : '',
-        createdAt: r,
-        parameters: {
-          alpha: (r % 30) / 10,
-          norm: (r % 2) + 1,
-          'calibration.windows': 2 ** (r % 8),
-          'calibration.source': 'wikitext2',
-          exact: r % 2 === 0,
-        },
-      })
-      documents.insert(number, {
-        model: '/sample',
-        method: '2ssp',
-        amount: { sparsity: 0.5 },
-        options: {},
-        seed: 0,
-        measures: [],
-        backend: 'auto',
-      })
-      for (let m = 0; m < measures; m++)
-        results.add(number, { name: 'perplexity', dataset: `data ${m}`, value: 10 + ((r * 31 + m * 17) % 997) / 10, unit: '' }, r)
-    }
-  })
 }

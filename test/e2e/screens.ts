@@ -49,7 +49,11 @@ export async function findAccessibilityFaults(page: Page, rules?: string[]): Pro
 }
 
 /** Asks again and again until it holds; tells what it saw last when it never does. */
-export async function eventually<Value>(ask: () => Promise<Value> | Value, holds: (value: Value) => boolean, milliseconds: number): Promise<Value> {
+export async function eventually<Value>(
+  ask: () => Promise<Value> | Value,
+  holds: (value: Value) => boolean,
+  milliseconds: number,
+): Promise<Value> {
   const until = Date.now() + milliseconds
   for (;;) {
     const value = await ask()

@@ -23,9 +23,11 @@ export interface Workbench {
   close(): Promise<void>
 }
 
-export async function startWorkbench(): Promise<Workbench> {
+/** `prepare` may fill the data folder before the program opens it. */
+export async function startWorkbench({ prepare }: { prepare?: (dataFolder: string) => Promise<void> } = {}): Promise<Workbench> {
   await ensureBundle(execPath, 'screens')
   const folder = await mkdtemp(join(tmpdir(), 'espalier-e2e-'))
+  await prepare?.(join(folder, 'data'))
   const token = randomBytes(24).toString('hex')
   const tokenFile = join(folder, 'token')
   await writeFile(tokenFile, token, { mode: 0o600 })
