@@ -2,7 +2,9 @@ import { gather, mul, reshape, type Tensor, type Tensor1D, type Tensor2D, tensor
 import { EspalierError } from '#contract/errors.ts'
 import type { MlpPlan, Plan } from '#contract/plan.ts'
 import type { Model } from './model.ts'
+import { type PlanTensors, slicedView } from './slice.ts'
 import type { BlockLayout, DecoderSpec } from './spec.ts'
+import type { Vocabulary } from './vocabulary.ts'
 import { blockOf, disposePart, isAttention, type MlpWeights, type Part, type PartWeights, presentParts } from './weights.ts'
 
 /**
@@ -16,9 +18,17 @@ export class ModelView {
   readonly parts: readonly Part[]
   readonly #transform: ((part: Part, weights: PartWeights) => PartWeights) | undefined
   readonly #gathered = new Map<Part, PartWeights>()
+  readonly #vocabulary: Vocabulary | undefined
 
-  constructor(model: Model, blocks: readonly BlockLayout[], transform?: (part: Part, weights: PartWeights) => PartWeights) {
-    this.model = model
+  /** `vocabulary` stands in for the model's and belongs to the view. */
+  constructor(
+    model: Model,
+    blocks: readonly BlockLayout[],
+    transform?: (part: Part, weights: PartWeights) => PartWeights,
+    vocabulary?: Vocabulary,
+  ) {
+    this.model = vocabulary ? { ...model, vocabulary } : model
+    this.#vocabulary = vocabulary
     this.spec = { ...model.spec, blocks }
     this.parts = presentParts(this.spec)
     this.#transform = transform
@@ -48,6 +58,7 @@ export class ModelView {
   dispose(): void {
     for (const weights of this.#gathered.values()) disposePart(weights)
     this.#gathered.clear()
+    this.#vocabulary?.dispose()
   }
 }
 
@@ -56,9 +67,10 @@ export function denseView(model: Model): ModelView {
   return new ModelView(model, model.spec.blocks)
 }
 
-/** The model as `plan` leaves it. Throws when the plan does not fit the model. */
-export function viewWithPlan(model: Model, plan: Plan): ModelView {
+/** The model as `plan` leaves it; a sliced one needs the plan's tensors. Throws when the plan does not fit the model. */
+export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
   checkPlan(model.spec, plan)
+  if (plan.slice) return slicedView(model, plan.slice, tensors)
   const blocks = plan.blocks.map((block, index) => layoutOf(model.spec, index, block))
   const pruned = plan.blocks.some((block) => block.mlp !== 'removed' && needsGather(block.mlp))
   if (!pruned) return new ModelView(model, blocks)
@@ -89,7 +101,11 @@ function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
     const narrow = (x: Tensor2D): Tensor2D => (inputs ? mul(rows(x), inputs) : rows(x))
     const down = kept ? gather(weights.down, kept, 1) : weights.down.clone()
     return {
-      norm: { ...weights.norm, ...(weights.norm.weight ? { weight: weights.norm.weight.clone() } : {}), ...(weights.norm.bias ? { bias: weights.norm.bias.clone() } : {}) },
+      norm: {
+        ...weights.norm,
+        ...(weights.norm.weight ? { weight: weights.norm.weight.clone() } : {}),
+        ...(weights.norm.bias ? { bias: weights.norm.bias.clone() } : {}),
+      },
       up: narrow(weights.up),
       down: outputs ? mul<Tensor2D>(down, outputs) : down,
       ...(weights.gate ? { gate: narrow(weights.gate) } : {}),
@@ -108,14 +124,20 @@ function onlyThese(indices: readonly number[], size: number): Tensor1D {
 
 function checkPlan(spec: DecoderSpec, plan: Plan): void {
   if (plan.blocks.length !== spec.blocks.length) {
-    throw new EspalierError('invalid', `The plan describes ${plan.blocks.length} blocks, the model has ${spec.blocks.length}. Use the plan with the model that it was made for.`)
+    throw new EspalierError(
+      'invalid',
+      `The plan describes ${plan.blocks.length} blocks, the model has ${spec.blocks.length}. Use the plan with the model that it was made for.`,
+    )
   }
   plan.blocks.forEach((block, index) => {
     if (block.mlp === 'removed' || block.mlp.kept === 'all') return
     const width = spec.blocks[index]?.width ?? 0
     const wrong = block.mlp.kept.find((neuron, i, all) => neuron >= width || (i > 0 && neuron <= (all[i - 1] ?? -1)))
     if (wrong !== undefined || block.mlp.kept.length === 0) {
-      throw new EspalierError('invalid', `The plan's list of kept neurons of block ${index} must be ascending, not empty and below ${width}${wrong === undefined ? '' : `; it has ${wrong}`}.`)
+      throw new EspalierError(
+        'invalid',
+        `The plan's list of kept neurons of block ${index} must be ascending, not empty and below ${width}${wrong === undefined ? '' : `; it has ${wrong}`}.`,
+      )
     }
   })
 }

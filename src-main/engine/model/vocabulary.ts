@@ -1,4 +1,4 @@
-import { gather, type Tensor1D, type Tensor2D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
+import { gather, matMul, type Tensor1D, type Tensor2D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
@@ -12,6 +12,14 @@ export interface HeadChunk {
   readonly bias?: Tensor1D
 }
 
+interface VocabularyParts {
+  readonly finalNorm: NormWeights
+  readonly embedding: Tensor2D | undefined
+  readonly head: HeadChunk | undefined
+  readonly chunkRows: number
+  readonly rotation?: Tensor2D
+}
+
 /** Everything outside the block stack: embedding, final norm and head, resident or read from the disk by rows. */
 export class Vocabulary {
   readonly finalNorm: NormWeights
@@ -20,10 +28,12 @@ export class Vocabulary {
   readonly #spec: DecoderSpec
   readonly #embedding: Tensor2D | undefined
   readonly #head: HeadChunk | undefined
+  readonly #rotation: Tensor2D | undefined
 
-  private constructor(checkpoint: Checkpoint, spec: DecoderSpec, parts: { finalNorm: NormWeights; embedding: Tensor2D | undefined; head: HeadChunk | undefined; chunkRows: number }) {
+  private constructor(checkpoint: Checkpoint, spec: DecoderSpec, parts: VocabularyParts) {
     this.#checkpoint = checkpoint
     this.#spec = spec
+    this.#rotation = parts.rotation
     this.finalNorm = parts.finalNorm
     this.#embedding = parts.embedding
     this.#head = parts.head
@@ -59,11 +69,22 @@ export class Vocabulary {
     return new Vocabulary(checkpoint, spec, { finalNorm, embedding, head, chunkRows: resident ? spec.vocabulary : chunkRows })
   }
 
-  /** Embeddings of token ids: [ids, D]. Throws for an id outside the vocabulary. */
+  /** Embeddings of token ids: [ids, D] or as wide as the rotation. Throws for an id outside the vocabulary. */
   async embed(ids: Int32Array): Promise<Tensor2D> {
+    const rows = await this.#rows(ids)
+    if (!this.#rotation) return rows
+    const rotated = matMul<Tensor2D>(rows, this.#rotation)
+    rows.dispose()
+    return rotated
+  }
+
+  async #rows(ids: Int32Array): Promise<Tensor2D> {
     const bad = ids.find((id) => id < 0 || id >= this.#spec.vocabulary)
     if (bad !== undefined) {
-      throw new EspalierError('invalid', `Token id ${bad} is outside the vocabulary of ${this.#spec.vocabulary} tokens. The text was encoded for another model, or the tokenizer does not belong to this one.`)
+      throw new EspalierError(
+        'invalid',
+        `Token id ${bad} is outside the vocabulary of ${this.#spec.vocabulary} tokens. The text was encoded for another model, or the tokenizer does not belong to this one.`,
+      )
     }
     if (this.#embedding) {
       const indices = tensor1d(ids, 'int32')
@@ -73,7 +94,11 @@ export class Vocabulary {
     }
     const { hidden } = this.#spec
     const unique = [...new Set(ids)]
-    const read = new Map(await Promise.all(unique.map(async (id) => [id, await readValues(this.#checkpoint, this.#spec.embedding, { first: id, count: 1 })] as const)))
+    const read = new Map(
+      await Promise.all(
+        unique.map(async (id) => [id, await readValues(this.#checkpoint, this.#spec.embedding, { first: id, count: 1 })] as const),
+      ),
+    )
     const values = new Float32Array(ids.length * hidden)
     ids.forEach((id, row) => {
       values.set(read.get(id) as Float32Array, row * hidden)
@@ -98,7 +123,22 @@ export class Vocabulary {
     }
   }
 
+  /** The same vocabulary with embeddings multiplied by `rotation` [D, d] and another final norm. It owns the rotation; the rest stays with this one. */
+  rotated(rotation: Tensor2D, finalNorm: NormWeights): Vocabulary {
+    return new Vocabulary(this.#checkpoint, this.#spec, {
+      finalNorm,
+      embedding: this.#embedding,
+      head: this.#head,
+      chunkRows: this.chunkRows,
+      rotation,
+    })
+  }
+
   dispose(): void {
+    if (this.#rotation) {
+      this.#rotation.dispose()
+      return
+    }
     this.#embedding?.dispose()
     this.#head?.weight.dispose()
     this.#head?.bias?.dispose()

@@ -3,6 +3,7 @@ import type { Plan } from '#contract/plan.ts'
 import type { Decision, Selection } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import type { PlanTensors } from '#engine/model/slice.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Budget } from './budget.ts'
@@ -34,9 +35,6 @@ export interface MethodInput<Options> {
   readonly run: MethodRun
 }
 
-/** Tensors of a plan that no JSON holds (SliceGPT's rotations), by name. */
-export type PlanTensors = ReadonlyMap<string, { readonly values: Float64Array; readonly shape: readonly number[] }>
-
 export interface MethodResult {
   readonly plan: Plan
   /** In the order in which they were taken. */
@@ -44,9 +42,8 @@ export interface MethodResult {
   readonly selections?: readonly Selection[]
   /** What a careful reader should know: ties, repairs, limits. */
   readonly notes: readonly string[]
+  /** Tensors of the plan that no JSON holds (SliceGPT's rotations). */
   readonly tensors?: PlanTensors
-  /** Parameters left in the block stack, where the plan alone does not tell (sliced models). */
-  readonly stackParameters?: number
 }
 
 /** A published pruning method: it decides, and changes nothing. */

@@ -1,4 +1,5 @@
 import type { BlockPlan, Plan } from '#contract/plan.ts'
+import { slicedStackParameters } from '#engine/model/slice.ts'
 import { blockParameters, type DecoderSpec, stackParameters } from '#engine/model/spec.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights.ts'
 import type { Variant } from './trunk.ts'
@@ -52,8 +53,9 @@ export function partsOf(variant: Variant): Part[] {
   return [...variant.keys()].filter((part) => variant[part] === 1)
 }
 
-/** Parameters that the plan removes from the block stack; norms count as kept. Sliced plans are counted by their method. */
+/** Parameters that the plan removes from the block stack; norms count as kept, but for a sliced model, which has none in its blocks. */
 export function removedParameters(spec: DecoderSpec, plan: Plan): number {
+  if (plan.slice) return stackParameters(spec) - slicedStackParameters(spec, plan.slice.width)
   return plan.blocks.reduce((total, block, index) => {
     const layout = spec.blocks[index]
     if (!layout) return total

@@ -4,6 +4,7 @@ import { twoStage } from './methods/2ssp.ts'
 import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
 import { evopress, submoduleEvopress } from './methods/evopress.ts'
 import { shortgpt } from './methods/shortgpt.ts'
+import { slicegpt } from './methods/slicegpt.ts'
 import { windowBased } from './methods/window-based.ts'
 
 /** Every method, by the name that the command line and the history use. */
@@ -15,6 +16,7 @@ export const methods = {
   blockpruner_submodule: submoduleBlockPruner,
   evopress,
   evopress_submodule: submoduleEvopress,
+  slicegpt,
 } as const
 
 export type MethodId = keyof typeof methods

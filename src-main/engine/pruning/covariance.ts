@@ -1,0 +1,31 @@
+import { matMul, slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+
+/** Up to this many columns, products are formed here in float64; above, a product of few rows in the runtime is exact enough and far faster. */
+const ownUpTo = 256
+const rowsPerProduct = 256
+
+/** Adds x'x to `sums` [D, D], x being [rows, D]. */
+export function addOuterProducts(sums: Float64Array, x: Tensor2D, size: number): void {
+  if (size <= ownUpTo) {
+    addOwn(sums, x.dataSync() as Float32Array, size)
+    return
+  }
+  const rows = x.shape[0]
+  for (let first = 0; first < rows; first += rowsPerProduct) {
+    const product = tidy(() => {
+      const part: Tensor2D = slice(x, [first, 0], [Math.min(rowsPerProduct, rows - first), -1])
+      return matMul(part, part, true, false).dataSync()
+    })
+    for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] ?? 0) + (product[i] ?? 0)
+  }
+}
+
+function addOwn(sums: Float64Array, x: Float32Array, size: number): void {
+  for (let start = 0; start < x.length; start += size) {
+    for (let i = 0; i < size; i++) {
+      const own = x[start + i] ?? 0
+      for (let j = 0; j <= i; j++) sums[i * size + j] = (sums[i * size + j] ?? 0) + own * (x[start + j] ?? 0)
+    }
+  }
+  for (let i = 0; i < size; i++) for (let j = 0; j < i; j++) sums[j * size + i] = sums[i * size + j] ?? 0
+}

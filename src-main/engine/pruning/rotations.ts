@@ -1,0 +1,146 @@
+import { matMul, mean, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { advance, disposeResidual, runPart } from '#engine/model/decoder.ts'
+import { breathe, groupWindows, TableCache, type WindowGroup } from '#engine/model/forward.ts'
+import { embeddingRotationName, type PlanTensors, rotatedParts, rotationName, slicePart } from '#engine/model/slice.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import { disposePart, type Part } from '#engine/model/weights.ts'
+import { addOuterProducts } from './covariance.ts'
+import { symmetricEigen } from './eigen.ts'
+
+export interface RotationOptions {
+  /** Coordinates d that stay of D. */
+  readonly width: number
+  readonly epsilon: number
+  /** Whether the mean of each embedding is taken off. */
+  readonly centre: boolean
+}
+
+interface Report {
+  progress?(done: number, total: number): void
+  readonly signal?: AbortSignal
+}
+
+/** The stream of some windows in front of a part, [B*T, D]. */
+interface Stream {
+  readonly group: WindowGroup
+  x: Tensor2D
+}
+
+type PlanTensor = { readonly values: Float32Array; readonly shape: readonly [number, number] }
+
+/**
+ * SliceGPT's rotations, [D, d] each: the principal components of the stream in front of each part, of a model whose earlier parts are
+ * sliced already. One pass over the parts: a part runs on the cut stream and adds to it in the full basis, where the next is found.
+ */
+export async function findRotations(view: ModelView, windows: Windows, options: RotationOptions, report: Report): Promise<PlanTensors> {
+  requireRoom(view, windows)
+  const tensors = new Map<string, PlanTensor>()
+  const tables = new TableCache(view)
+  const streams: Stream[] = []
+  try {
+    for (const group of groupWindows(windows)) streams.push({ group, x: await embedded(view, group, options.centre) })
+    const rotated = new Set(rotatedParts(view.spec))
+    for (const [position, part] of view.parts.entries()) {
+      report.signal?.throwIfAborted()
+      if (rotated.has(part)) {
+        const rotation = await principalComponents(streams, view.spec.hidden, options.width)
+        tensors.set(rotationName(part), rotation)
+        const parts = view.spec.parallelResidual ? [part, part + 1] : [part]
+        await runBehind(view, parts, rotation, streams, tables, options)
+      }
+      report.progress?.(position + 1, view.parts.length)
+    }
+  } finally {
+    for (const { x } of streams) x.dispose()
+    tables.dispose()
+  }
+  const [first] = view.parts
+  tensors.set(embeddingRotationName, embeddingRotation(tensors.get(rotationName(first ?? 0)) as PlanTensor, options.centre))
+  return tensors
+}
+
+function requireRoom({ model, spec }: ModelView, windows: Windows): void {
+  const bytes = windows.reduce((sum, { length }) => sum + 4 * length * spec.hidden, 0)
+  if (bytes <= model.workspaceBytes) return
+  const most = Math.max(1, Math.floor((model.workspaceBytes / bytes) * windows.length))
+  throw new EspalierError(
+    'out-of-memory',
+    `The stream of ${windows.length} windows takes ${Math.ceil(bytes / 2 ** 20)} MiB, ${Math.floor(model.workspaceBytes / 2 ** 20)} MiB are free for it. Use at most ${most} windows, or give more memory with --memory.`,
+  )
+}
+
+async function embedded(view: ModelView, group: WindowGroup, centre: boolean): Promise<Tensor2D> {
+  const x = await view.model.vocabulary.embed(group.ids)
+  if (!centre) return x
+  const centred = tidy(() => withoutMean(x))
+  x.dispose()
+  return centred
+}
+
+const withoutMean = (x: Tensor2D): Tensor2D => sub<Tensor2D>(x, mean(x, 1, true))
+
+/** What embeddings are multiplied by, [D, d]: taking off the mean of each is a product too. */
+function embeddingRotation({ values, shape }: PlanTensor, centre: boolean): PlanTensor {
+  if (!centre) return { values, shape }
+  const [rows, columns] = shape
+  const own = values.slice()
+  for (let column = 0; column < columns; column++) {
+    let sum = 0
+    for (let row = 0; row < rows; row++) sum += values[row * columns + column] ?? 0
+    for (let row = 0; row < rows; row++) own[row * columns + column] = (values[row * columns + column] ?? 0) - sum / rows
+  }
+  return { values: own, shape }
+}
+
+/** Runs the parts that read one rotated stream, on all streams: each goes on in the full basis. */
+async function runBehind(
+  view: ModelView,
+  parts: readonly Part[],
+  rotation: PlanTensor,
+  streams: Stream[],
+  tables: TableCache,
+  { epsilon }: RotationOptions,
+): Promise<void> {
+  const input = tensor2d(rotation.values, [...rotation.shape])
+  for (const stream of streams) stream.x = replaced(stream.x, matMul<Tensor2D>(stream.x, input))
+  const residuals = streams.map(({ x }) => ({ x, source: x.clone() }))
+  for (const part of parts) {
+    const dense = await view.lease(part, view.parts[view.parts.indexOf(part) + 1])
+    const weights = slicePart(dense, view.spec, { input, output: undefined, carries: part === parts[0], epsilon })
+    view.release(part, dense)
+    for (const [index, { group }] of streams.entries()) {
+      const call = { spec: view.spec, batch: group.batch, tokens: group.tokens, rotary: tables.get(group.tokens) }
+      const before = residuals[index] as { x: Tensor2D; source: Tensor2D }
+      residuals[index] = advance(part, before, runPart(part, weights, before, call), view.spec)
+    }
+    disposePart(weights)
+    await breathe()
+  }
+  streams.forEach((stream, index) => {
+    const residual = residuals[index] as { x: Tensor2D; source: Tensor2D }
+    stream.x = residual.x.clone()
+    disposeResidual(residual)
+  })
+  input.dispose()
+}
+
+function replaced(old: Tensor2D, next: Tensor2D): Tensor2D {
+  old.dispose()
+  return next
+}
+
+/** The first `width` eigenvectors of sum x'x over all rows, as columns: [D, width]. */
+async function principalComponents(streams: readonly Stream[], size: number, width: number): Promise<PlanTensor> {
+  const covariance = new Float64Array(size * size)
+  for (const { x } of streams) {
+    addOuterProducts(covariance, x, size)
+    await breathe()
+  }
+  const { vectors } = symmetricEigen(covariance, size)
+  const values = new Float32Array(size * width)
+  for (let row = 0; row < size; row++)
+    for (let column = 0; column < width; column++) values[row * width + column] = vectors[column * size + row] ?? 0
+  return { values, shape: [size, width] }
+}

@@ -1,0 +1,34 @@
+import { describe, expect, test } from 'vitest'
+import { symmetricEigen } from '#engine/pruning/eigen.ts'
+import { PythonRandom } from '#engine/pruning/random.ts'
+
+function randomSquare(size: number): Float64Array {
+  const random = new PythonRandom(size)
+  const x = Float64Array.from({ length: size * size }, () => random.random() - 0.5)
+  return Float64Array.from({ length: size * size }, (_, at) => {
+    let sum = 0
+    for (let k = 0; k < size; k++) sum += (x[Math.floor(at / size) * size + k] ?? 0) * (x[(at % size) * size + k] ?? 0)
+    return sum
+  })
+}
+
+const matrices: [string, Float64Array, number][] = [
+  ...[1, 2, 3, 10, 64].map((size): [string, Float64Array, number] => [`random ${size}`, randomSquare(size), size]),
+  ['equal values', Float64Array.from({ length: 64 }, (_, at) => (at % 9 === 0 ? (at < 30 ? 2 : 1) : 0)), 8],
+  ['zero', new Float64Array(16), 4],
+  ['rank one', Float64Array.from({ length: 36 }, () => 1), 6],
+]
+
+describe.each(matrices)('%s', (_, matrix, size) => {
+  test('vectors are orthonormal, descending and eigenvectors', () => {
+    const { values, vectors } = symmetricEigen(matrix, size)
+    const row = (at: number) => vectors.subarray(at * size, (at + 1) * size)
+    const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0)
+    for (let i = 0; i < size; i++) {
+      if (i > 0) expect(values[i]).toBeLessThanOrEqual(values[i - 1] ?? 0)
+      for (let j = 0; j < size; j++) expect(dot(row(i), row(j))).toBeCloseTo(i === j ? 1 : 0, 12)
+      for (let j = 0; j < size; j++)
+        expect(dot(matrix.subarray(j * size, (j + 1) * size), row(i))).toBeCloseTo((values[i] ?? 0) * (row(i)[j] ?? 0), 10)
+    }
+  })
+})

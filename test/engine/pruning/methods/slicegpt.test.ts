@@ -1,0 +1,91 @@
+import { memory } from '@tensorflow/tfjs-core'
+import { describe, expect, test } from 'vitest'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { DecodingSession } from '#engine/model/session.ts'
+import { stackParameters } from '#engine/model/spec.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { slicegpt } from '#engine/pruning/methods/slicegpt.ts'
+import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
+import { findRotations } from '#engine/pruning/rotations.ts'
+import { expectedOf, fullModels } from '../../../fixtures/reference.ts'
+import { type Bench, openReference, prune, relativeError } from '../running.ts'
+
+interface Recorded {
+  readonly sparsity: number
+  readonly new_embedding_dimension: number
+  readonly params_after: { readonly blocks: number }
+  readonly ppl_test_f64: number
+  readonly ppl_after_fusion_before_slicing: number
+  readonly prompt_last_logits: number[]
+}
+
+interface Expected {
+  /** A sentence for phi, which the reference does not know. */
+  readonly slicegpt: Recorded[] | string
+  readonly generation: { readonly dense: { readonly prompt_ids: number[] }[] }
+}
+
+async function recordedSlices(name: (typeof fullModels)[number]): Promise<Recorded[]> {
+  const { slicegpt: recorded } = await expectedOf<Expected>(name)
+  return Array.isArray(recorded) ? recorded : []
+}
+
+/** Perplexity with all coordinates kept: only rotations, fusions and the norm's epsilon are left. */
+async function uncutPerplexity({ model, calibration, test: windows }: Bench, epsilon: number, centre: boolean): Promise<number> {
+  const width = model.spec.hidden
+  const tensors = await findRotations(denseView(model), calibration.slice(0, 4), { width, epsilon, centre }, {})
+  const view = viewWithPlan(model, { ...densePlan(model.spec), slice: { width, tensors: '', epsilon } }, tensors)
+  try {
+    return (await perplexity(view, windows)).perplexity
+  } finally {
+    view.dispose()
+  }
+}
+
+describe.each(fullModels)('%s', (name) => {
+  const open = openReference(name)
+
+  test('is as good, as wide and as large as the reference made it', async () => {
+    const { generation } = await expectedOf<Expected>(name)
+    for (const recorded of await recordedSlices(name)) {
+      const { model, test: windows } = open()
+      const { plan, tensors } = await prune(slicegpt, open(), { sparsity: recorded.sparsity })
+      expect(plan.slice?.width).toBe(recorded.new_embedding_dimension)
+      expect(stackParameters(model.spec) - removedParameters(model.spec, plan)).toBe(recorded.params_after.blocks)
+      const view = viewWithPlan(model, plan, tensors)
+      expect(relativeError((await perplexity(view, windows)).perplexity, recorded.ppl_test_f64)).toBeLessThan(1e-4)
+      const session = new DecodingSession(view)
+      const prompt = Int32Array.from(generation.dense[0]?.prompt_ids ?? [])
+      const [logits] = await session.feed(prompt, 1)
+      session.dispose()
+      view.dispose()
+      const worst = Math.max(...recorded.prompt_last_logits.map((logit, id) => Math.abs(logit - (logits?.[id] ?? 0))))
+      expect(worst).toBeLessThan(1e-3)
+    }
+  })
+
+  test("without a cut, only the reference's mean of embeddings changes anything", async () => {
+    const { model, test: windows } = open()
+    const dense = (await perplexity(denseView(model), windows)).perplexity
+    const centre = model.spec.norm.kind === 'layer'
+    expect(relativeError(await uncutPerplexity(open(), model.spec.norm.epsilon, centre), dense)).toBeLessThan(1e-5)
+    const [recorded] = await recordedSlices(name)
+    if (recorded)
+      expect(relativeError(await uncutPerplexity(open(), 1e-5, true), recorded.ppl_after_fusion_before_slicing)).toBeLessThan(1e-4)
+  })
+
+  test('solves the width for a reached sparsity, frees its tensors, and refuses what leaves nothing', async () => {
+    const { model, calibration } = open()
+    const small = { ...open(), calibration: calibration.slice(0, 2) }
+    await prune(slicegpt, small, { sparsity: 0.25 })
+    const tensors = memory().numTensors
+    const nominal = await prune(slicegpt, small, { sparsity: 0.25 })
+    const solved = await prune(slicegpt, small, { sparsity: 0.25 }, { target: 'reached', widthMultiple: 1 })
+    const missBy = (reached: number) => Math.abs(reached - 0.25)
+    expect(missBy(reachedSparsity(model.spec, solved.plan))).toBeLessThan(0.02)
+    expect(missBy(reachedSparsity(model.spec, nominal.plan))).toBeGreaterThan(0.02)
+    expect(memory().numTensors).toBe(tensors)
+    await expect(prune(slicegpt, small, { sparsity: 0.95 })).rejects.toThrow('Choose at most')
+    expect(() => viewWithPlan(model, solved.plan)).toThrow('rotation.embedding')
+  })
+})
