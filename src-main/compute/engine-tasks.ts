@@ -37,7 +37,7 @@ async function save({ model: path, plan, method, folder, format, memoryBytes }: 
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { findFormat } = await import('#engine/export/index.ts')
   const { densePlan } = await import('#engine/pruning/plan.ts')
-  const { acquireModel, releaseModel } = await import('#engine/run.ts')
+  const { acquireModel, releaseModel } = await import('#engine/run-model.ts')
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
   await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), method, folder })

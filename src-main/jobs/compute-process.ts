@@ -40,7 +40,8 @@ export function startComputeProcess(options: ComputeProcessOptions): Promise<Com
     serialization: 'json',
     windowsHide: true,
   })
-  options.signal.addEventListener('abort', () => child.kill('SIGKILL'))
+  const end = () => child.kill('SIGKILL')
+  options.signal.addEventListener('abort', end, { once: true })
   let output = ''
   let memoryBytes = 0
   const keep = (chunk: Buffer) => {
@@ -67,6 +68,7 @@ export function startComputeProcess(options: ComputeProcessOptions): Promise<Com
     )
     whenEnded(child, (code, signal) => {
       clearTimeout(late)
+      options.signal.removeEventListener('abort', end)
       const error = explainExit({ code, signal, output, memoryBytes, totalBytes: totalmem() })
       reject(error)
       options.onEnd(error)

@@ -58,7 +58,7 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   const watch = watchOthers(context, transfers)
   const bundled = options.bundledModel === undefined ? sampleModel() : options.bundledModel
   void library.purge(Date.now())
-  if (bundled !== null) void library.registerBundled(bundled)
+  if (bundled !== null) library.registerBundled(bundled)
   return {
     handlers: { ...callsOf(context, library, transfers, bundled), 'history.restore': restore } satisfies Handlers as Handlers,
     runNow: queue.runNow,

@@ -20,6 +20,7 @@ export type Library = ReturnType<typeof modelsService>
 /** The library: checkpoints by folder, file or hub name, with what they are, where they came from and who uses them. */
 export function modelsService(context: Context, transfers: Transfers) {
   const { history, emit, desk } = context
+  let bundled: Promise<void> = Promise.resolve()
 
   async function describe(path: string): Promise<ModelDescription> {
     if (!existsSync(path))
@@ -133,7 +134,10 @@ export function modelsService(context: Context, transfers: Transfers) {
   const ownedFolders = () => Object.values(currentSettings(context).folders).filter(Boolean)
 
   const calls: Service<'models'> & Service<'files'> = {
-    'models.list': () => history.models.list().map(toEntry),
+    async 'models.list'() {
+      await bundled
+      return history.models.list().map(toEntry)
+    },
     async 'models.get'({ id }) {
       const model = find(id)
       return detail(model, await filesOf(model.path))
@@ -178,12 +182,18 @@ export function modelsService(context: Context, transfers: Transfers) {
     },
     'files.browse': ({ folder }) => browse(folder),
   }
-  /** Puts the model that comes with Espalier into the library, unless it is there or was taken out. */
-  async function registerBundled(path: string): Promise<void> {
+  /** Puts the model that comes with Espalier into the library, unless it is there or was taken out. Lists wait for it. */
+  function registerBundled(path: string): void {
+    bundled = addBundled(path)
+  }
+
+  async function addBundled(path: string): Promise<void> {
     if (history.models.everAtPath(path)) return
     try {
       await register(path, { name: 'Sample model', origin: 'bundled', source: null, parent: null, run: null })
     } catch (thrown) {
+      // Another process that opened the same folder may have been faster, or this one was closed meanwhile.
+      if (!history.db.open || history.models.everAtPath(path)) return
       console.error(`The sample model could not be added: ${thrown instanceof Error ? thrown.message : thrown}`)
     }
   }

@@ -1,0 +1,122 @@
+import type { FromCompute, ToCompute } from '#contract/compute-messages.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { DeviceState } from '#contract/queue.ts'
+import { type ComputeCommand, type ComputeProcess, startComputeProcess } from './compute-process.ts'
+
+/** Deaths in a row after which no other process is started. */
+export const breakerLimit = 3
+
+export interface ComputeChildOptions {
+  command: ComputeCommand
+  environment: Record<string, string>
+  handshakeMilliseconds: number
+  onMessage(message: FromCompute): void
+  onOutput(chunk: string): void
+  /** Says whether the death was asked for; others count towards the limit. */
+  onDeath(error: EspalierError): { expected: boolean }
+  onChange(): void
+}
+
+export type ComputeChild = ReturnType<typeof computeChild>
+
+/** At most one compute process at a time: started when asked for, started anew after a death, not after too many. */
+export function computeChild(options: ComputeChildOptions) {
+  let child: ComputeProcess | undefined
+  let status: DeviceState['status'] = 'off'
+  let problem: string | null = null
+  let deaths = 0
+  /** Counts processes, so that a late word of an old one is not taken for the new one's. */
+  let generation = 0
+  let gone: Promise<void> = Promise.resolve()
+  const closing = new AbortController()
+
+  function become(next: DeviceState['status'], why: string | null = problem): void {
+    if (status === next && problem === why) return
+    status = next
+    problem = why
+    options.onChange()
+  }
+
+  async function start(): Promise<void> {
+    await gone
+    if (deaths >= breakerLimit) {
+      const text = `The compute process ended ${deaths} times in a row and is not started again. ${problem ?? ''}`
+      throw new EspalierError('internal', text.trim(), { ofProcess: true })
+    }
+    become('starting')
+    const mine = ++generation
+    const { promise, resolve } = Promise.withResolvers<void>()
+    gone = promise
+    const died = (error: EspalierError) => {
+      if (mine !== generation) return
+      child = undefined
+      generation++
+      const expected = options.onDeath(error).expected || closing.signal.aborted
+      if (!expected) deaths++
+      become(deaths >= breakerLimit ? 'broken' : 'off', expected ? null : error.message)
+    }
+    child = await startComputeProcess({
+      command: options.command,
+      environment: options.environment,
+      handshakeMilliseconds: options.handshakeMilliseconds,
+      signal: closing.signal,
+      onMessage: (message) => mine === generation && options.onMessage(message),
+      onOutput: options.onOutput,
+      onEnd(error) {
+        resolve()
+        died(error)
+      },
+    }).catch((thrown: EspalierError) => {
+      died(thrown)
+      throw thrown
+    })
+  }
+
+  /** Ends the process without counting it as a death. */
+  function stop(): void {
+    if (!child) return
+    const stopping = child
+    child = undefined
+    generation++
+    become('stopping', null)
+    stopping.kill()
+    void gone.then(() => status === 'stopping' && become('off', null))
+  }
+
+  return {
+    stop,
+    get status() {
+      return status
+    },
+    get problem() {
+      return problem
+    },
+    get closed() {
+      return closing.signal.aborted
+    },
+    get node() {
+      return child?.node
+    },
+    isRunning: () => child !== undefined,
+    /** Starts a process unless one is there. */
+    ready: async () => child || start(),
+    send: (message: ToCompute) => child?.send(message),
+    kill: () => child?.kill(),
+    /** Says what the process is doing, and that it is well. */
+    mark(now: 'busy' | 'idle'): void {
+      if (child) become(now, null)
+    },
+    proveWell(): void {
+      deaths = 0
+    },
+    /** Lets a process be started again after too many deaths. */
+    mend(): void {
+      deaths = 0
+      if (status === 'broken') become('off', null)
+    },
+    async close(): Promise<void> {
+      closing.abort()
+      await gone
+    },
+  }
+}

@@ -1,0 +1,32 @@
+import type { FromCompute } from '#contract/compute-messages.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { HubFile } from '#contract/hub-file.ts'
+
+/** What the main side does for a job while it goes on. What a job asks is answered before it goes on. */
+export interface JobSide {
+  onEvent?(event: unknown): void
+  onOutput?(chunk: string): void
+  getStep?(name: string): { value: unknown } | undefined
+  putStep?(name: string, value: unknown): void
+  /** Gives the path of a file of the hub; stops when the job is cancelled. */
+  fetchFile?(file: HubFile, signal: AbortSignal): Promise<string>
+}
+
+export type Question = Extract<FromCompute, { type: 'get step' | 'put step' | 'fetch file' }>
+export type Answer =
+  | { type: 'step found'; found: boolean; value?: unknown }
+  | { type: 'step written' }
+  | { type: 'file fetched'; path: string }
+
+export async function answerQuestion(question: Question, side: JobSide, signal: AbortSignal): Promise<Answer> {
+  if (question.type === 'get step') {
+    const step = side.getStep?.(question.name)
+    return { type: 'step found', found: step !== undefined, value: step?.value }
+  }
+  if (question.type === 'put step') {
+    side.putStep?.(question.name, question.value)
+    return { type: 'step written' }
+  }
+  if (!side.fetchFile) throw new EspalierError('unreachable', 'This job cannot download anything.')
+  return { type: 'file fetched', path: await side.fetchFile(question.file, signal) }
+}
