@@ -33,7 +33,9 @@ export class BlockMap {
       if (row && kind !== 'mlp') row.attention = false
       if (row && kind !== 'attention') row.width = 0
       const best = scores.find((score) => score.block === block)?.perplexity
-      this.#draw(`Round ${round}: ${kind} of block ${block} goes${best === undefined ? '' : `, perplexity ${best.toFixed(2)} on the calibration window`}`)
+      this.#draw(
+        `Round ${round}: ${kind} of block ${block} goes${best === undefined ? '' : `, perplexity ${best.toFixed(2)} on the calibration window`}`,
+      )
     }
   }
 

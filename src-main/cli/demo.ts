@@ -1,12 +1,12 @@
 import { exit, stderr, stdout } from 'node:process'
 import { toErrorMessage } from '#contract/errors.ts'
+import { denseMethod } from '#contract/experiments.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import { paperLength, paperPrompts } from '#engine/evaluation/generation/answer.ts'
 import { openSpec } from '#engine/model/model.ts'
-import { denseMethod } from '#contract/experiments.ts'
-import { backendFlag } from './flags.ts'
 import { BlockMap } from './block-map.ts'
+import { backendFlag } from './flags.ts'
 import { openHistoryRunner } from './history-runner.ts'
 import { duration, ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
@@ -23,7 +23,9 @@ async function demo(): Promise<void> {
   const { checkpoint, spec } = await openSpec(sampleModel)
   await checkpoint.close()
   const requests = demoRequests(spec.contextLength)
-  stdout.write(`\nEspalier prunes its sample model: ${spec.blocks.length} blocks, ${spec.hidden} wide, ${spec.intermediate} neurons per MLP.\n`)
+  stdout.write(
+    `\nEspalier prunes its sample model: ${spec.blocks.length} blocks, ${spec.hidden} wide, ${spec.intermediate} neurons per MLP.\n`,
+  )
   const runner = await openHistoryRunner(requests, 'Demo: 2SSP on the sample model')
   const documents: RunDocument[] = []
   const line = new ProgressLine()
@@ -45,7 +47,9 @@ async function demo(): Promise<void> {
     await runner.close()
   }
   printResults(documents)
-  stdout.write(`\nDone in ${duration((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`)
+  stdout.write(
+    `\nDone in ${duration((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`,
+  )
 }
 
 function demoRequests(sequenceLength: number): RunRequest[] {
@@ -69,11 +73,14 @@ function demoRequests(sequenceLength: number): RunRequest[] {
 const sparsityOf = ({ amount }: RunRequest): number => ('sparsity' in amount ? amount.sparsity : 0)
 
 function printResults(documents: readonly RunDocument[]): void {
-  const value = (document: RunDocument, name: string, dataset: string) => document.measures.find((measure) => measure.name === name && measure.dataset === dataset)?.value ?? null
+  const value = (document: RunDocument, name: string, dataset: string) =>
+    document.measures.find((measure) => measure.name === name && measure.dataset === dataset)?.value ?? null
   stdout.write('\n')
   stdout.write(
     toText({
-      columns: ['model', 'parameters', 'reached', 'perplexity', 'pruning [s]', 'prefill [tokens/s]', 'decode [tokens/s]'].map((label, column) => ({ label, numeric: column > 0 })),
+      columns: ['model', 'parameters', 'reached', 'perplexity', 'pruning [s]', 'prefill [tokens/s]', 'decode [tokens/s]'].map(
+        (label, column) => ({ label, numeric: column > 0 }),
+      ),
       rows: documents.map((document) => [
         { value: document.method === denseMethod ? 'dense' : `2SSP ${100 * document.sparsity.nominal} %` },
         { value: value(document, 'parameters', '') },

@@ -90,7 +90,8 @@ function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
-    for (let j = 1; j <= b.length; j++) next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1))
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1))
     row = next
   }
   return row[b.length] ?? 0
@@ -100,7 +101,10 @@ function distance(a: string, b: string): number {
 export function integerFlag(name: string, text: string, least: number, most = Number.MAX_SAFE_INTEGER): number {
   const value = Number(text)
   if (text.trim() === '' || !Number.isInteger(value) || value < least || value > most) {
-    throw new EspalierError('usage', `--${name} is "${text}"; it must be a whole number from ${least}${most < Number.MAX_SAFE_INTEGER ? ` to ${most}` : ''}.`)
+    throw new EspalierError(
+      'usage',
+      `--${name} is "${text}"; it must be a whole number from ${least}${most < Number.MAX_SAFE_INTEGER ? ` to ${most}` : ''}.`,
+    )
   }
   return value
 }
@@ -131,5 +135,8 @@ export function backendFlag(text: string | undefined) {
 
 /** Values given by repeating a flag or by commas. */
 export function listFlag(values: readonly string[] | undefined): string[] {
-  return (values ?? []).flatMap((value) => value.split(',')).map((value) => value.trim()).filter(Boolean)
+  return (values ?? [])
+    .flatMap((value) => value.split(','))
+    .map((value) => value.trim())
+    .filter(Boolean)
 }

@@ -1,23 +1,26 @@
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { denseMethod } from '#contract/experiments.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import type { RunDetail, RunEntry } from '#contract/runs.ts'
 import { openWorkbench, type Workbench } from '#services/workbench.ts'
-import { denseMethod } from '#contract/experiments.ts'
 import type { Runner } from './runner.ts'
+import { isSampleModel } from './sample.ts'
 
 /**
  * Runs that are kept in the history, done by a compute process of this command. Until the command has ended, its runs carry a tag
  * made of what was asked: the same command finds them again after a kill and goes on with them.
  */
 export async function openHistoryRunner(requests: readonly RunRequest[], name: string): Promise<Runner> {
-  const workbench = await openWorkbench({ worksQueue: false })
+  const wantsSample = requests.some(({ model }) => isSampleModel(model))
+  const workbench = await openWorkbench({ worksQueue: false, ...(wantsSample ? {} : { bundledModel: null }) })
   try {
     const tag = `command ${createHash('sha256').update(JSON.stringify(requests)).digest('hex').slice(0, 12)}`
     const found = await unfinished(workbench, tag)
-    const experiment = requests.length > 1 ? (found[0]?.experiment?.id ?? (await makeExperiment(workbench, requests, name, tag))) : undefined
+    const experiment =
+      requests.length > 1 ? (found[0]?.experiment?.id ?? (await makeExperiment(workbench, requests, name, tag))) : undefined
     return new HistoryRunner(workbench, tag, experiment, await unfinished(workbench, tag))
   } catch (error) {
     await workbench.close()
@@ -27,7 +30,11 @@ export async function openHistoryRunner(requests: readonly RunRequest[], name: s
 
 /** The runs of a command that did not end, with those of it that did. */
 async function unfinished(workbench: Workbench, tag: string): Promise<RunEntry[]> {
-  const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'tag', is: 'any of', value: [tag] }], limit: 1000, archived: 'all' })
+  const { rows } = await workbench.call('runs.query', {
+    conditions: [{ field: 'tag', is: 'any of', value: [tag] }],
+    limit: 1000,
+    archived: 'all',
+  })
   return rows
 }
 
@@ -83,7 +90,8 @@ class HistoryRunner implements Runner {
     this.#taken.add(id)
     const stop = this.#workbench.subscribe((event) => {
       if (event.name === 'run event' && event.data.run === id) listen(event.data.recorded.event)
-      if (event.name === 'run changed' && event.data.run.id === id && event.data.run.progress) listen({ type: 'progress', progress: event.data.run.progress })
+      if (event.name === 'run changed' && event.data.run.id === id && event.data.run.progress)
+        listen({ type: 'progress', progress: event.data.run.progress })
     })
     try {
       const before = await this.#workbench.call('runs.get', { id })
@@ -106,7 +114,12 @@ class HistoryRunner implements Runner {
 
   async #make({ model, ...request }: RunRequest): Promise<string> {
     const experiment = this.#experiment === undefined ? {} : { experiment: this.#experiment }
-    const { id } = await this.#workbench.call('runs.create', { model: await modelId(this.#workbench, model), request, start: 'draft', ...experiment })
+    const { id } = await this.#workbench.call('runs.create', {
+      model: await modelId(this.#workbench, model),
+      request,
+      start: 'draft',
+      ...experiment,
+    })
     await this.#workbench.call('runs.update', { ids: [id], addTags: [this.#tag] })
     return id
   }
@@ -126,7 +139,10 @@ class HistoryRunner implements Runner {
 function toDocument(run: RunDetail): RunDocument {
   if (run.status !== 'done' || !run.plan) {
     const { problem } = run
-    throw new EspalierError(problem?.code ?? 'internal', problem ? [problem.message, problem.advice].filter(Boolean).join(' ') : `The run is ${run.status}.`)
+    throw new EspalierError(
+      problem?.code ?? 'internal',
+      problem ? [problem.message, problem.advice].filter(Boolean).join(' ') : `The run is ${run.status}.`,
+    )
   }
   return {
     model: basename(run.request.model),

@@ -1,11 +1,13 @@
 import type { RunRequest } from '#contract/run-request.ts'
-import { executeRun, type RunHost, releaseModel } from '#engine/run.ts'
+import { executeRun } from '#engine/run.ts'
+import { releaseModel } from '#engine/run-model.ts'
+import type { RunHost } from '#engine/run-steps.ts'
 import type { Runner } from './runner.ts'
 import { StepJournal } from './step-journal.ts'
 
 /** Runs in this process that leave no trace in the history. */
 export async function openJournalRunner(requests: readonly RunRequest[], fetchFile: NonNullable<RunHost['fetchFile']>): Promise<Runner> {
-  const journal = await StepJournal.open(requests)
+  const journal = await StepJournal.open(...requests)
   const controller = new AbortController()
   return {
     goesOn: journal.size > 0,

@@ -1,6 +1,6 @@
 import { argv, exit, stderr, stdout } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import { version } from '#engine/version.ts'
+import { version } from '#contract/version.ts'
 import { flagNames, parseFlags } from './flags.ts'
 import { help } from './help.ts'
 import { describeMethods } from './methods.ts'
@@ -36,7 +36,10 @@ async function dispatch([first, ...rest]: readonly string[]): Promise<number> {
 async function runCommand(name: string, rest: string[]): Promise<number> {
   const { commands } = await import('./commands/index.ts')
   if (!Object.hasOwn(commands, name)) {
-    throw new EspalierError('usage', `There is no command "${name}". Commands are methods, ${Object.keys(commands).join(', ')}; or give flags such as --${flagNames[0]}. See espalier --help.`)
+    throw new EspalierError(
+      'usage',
+      `There is no command "${name}". Commands are methods, ${Object.keys(commands).join(', ')}; or give flags such as --${flagNames[0]}. See espalier --help.`,
+    )
   }
   return commands[name as keyof typeof commands](rest)
 }

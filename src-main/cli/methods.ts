@@ -10,7 +10,8 @@ export async function describeMethods(arguments_: string[]): Promise<number> {
   const [name] = positionals
   const all = methodEntries()
   const chosen = name === undefined ? all : all.filter((method) => method.id === name)
-  if (chosen.length === 0) throw new EspalierError('usage', `There is no method "${name}". Known are: ${all.map(({ id }) => id).join(', ')}.`)
+  if (chosen.length === 0)
+    throw new EspalierError('usage', `There is no method "${name}". Known are: ${all.map(({ id }) => id).join(', ')}.`)
   if (values.json) {
     stdout.write(`${JSON.stringify(name === undefined ? chosen : chosen[0], null, 2)}\n`)
     return 0
@@ -30,7 +31,9 @@ function parse(args: string[]) {
 }
 
 function describeOption({ name, help, default: value, minimum, maximum, choices, unit }: OptionField): string {
-  const range = choices ? choices.join(', ') : [minimum === undefined ? '' : `from ${minimum}`, maximum === undefined ? '' : `to ${maximum}`].filter(Boolean).join(' ')
+  const range = choices
+    ? choices.join(', ')
+    : [minimum === undefined ? '' : `from ${minimum}`, maximum === undefined ? '' : `to ${maximum}`].filter(Boolean).join(' ')
   const facts = [range, unit ?? '', value === undefined ? 'not set' : `default ${JSON.stringify(value)}`].filter(Boolean).join('; ')
   return `    --option ${name}=…  ${help} (${facts})\n`
 }

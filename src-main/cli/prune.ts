@@ -7,7 +7,7 @@ import type { RunRequest } from '#contract/run-request.ts'
 import { toCsv, toLatex } from '#contract/table-text.ts'
 import { openSpec } from '#engine/model/model.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
-import type { RunHost } from '#engine/run.ts'
+import type { RunHost } from '#engine/run-steps.ts'
 import { openHub } from '#hub/hub.ts'
 import type { Flags } from './flags.ts'
 import { openJournalRunner } from './journal-runner.ts'
@@ -16,6 +16,7 @@ import { checkFlags, commandedRuns } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
 import type { Runner } from './runner.ts'
 import { sampleModel } from './sample.ts'
+import { study } from './study.ts'
 
 /** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
 export async function prune(flags: Flags): Promise<number> {
@@ -26,6 +27,7 @@ export async function prune(flags: Flags): Promise<number> {
   const model = await locateModel(flags, hub, line)
   const { checkpoint, spec } = await openSpec(model)
   await checkpoint.close()
+  if (flags.ablation !== undefined) return study(flags, model, spec, line, fetchFile)
   const { requests, sweep } = commandedRuns(flags, model, spec)
   const runner = flags.no_history ? await openJournalRunner(requests, fetchFile) : await openHistory(requests, spec)
   closeOnInterrupt(runner)
@@ -71,13 +73,23 @@ async function locateModel(flags: Flags, hub: Awaited<ReturnType<typeof openHub>
   const name = flags.model ?? ''
   if (existsSync(name)) return resolve(name)
   if (name === 'sample') return sampleModel
-  if (!/^[\w.-]+\/[\w.-]+$/.test(name)) throw new EspalierError('not-found', `There is no model at "${name}". Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`)
+  if (!/^[\w.-]+\/[\w.-]+$/.test(name))
+    throw new EspalierError(
+      'not-found',
+      `There is no model at "${name}". Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`,
+    )
   const folder = await hub.fetchModel(name, flags.revision ?? 'main', { report: (progress) => line.show(progress) })
   line.clear()
   return folder
 }
 
-async function runOne(runner: Runner, index: number, request: RunRequest, line: ProgressLine, sweep: boolean): Promise<RunDocument | undefined> {
+async function runOne(
+  runner: Runner,
+  index: number,
+  request: RunRequest,
+  line: ProgressLine,
+  sweep: boolean,
+): Promise<RunDocument | undefined> {
   try {
     return await runner.run(index, request, (event) => {
       if (event.type === 'progress') line.show(event.progress)

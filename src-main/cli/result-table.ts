@@ -3,12 +3,18 @@ import type { Table, TableCell } from '#contract/table-text.ts'
 import { duration } from './progress-line.ts'
 
 /** One column of measures: the same name on the same data. */
-const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string => [name, dataset && `(${dataset})`, unit && unit !== name && `[${unit}]`].filter(Boolean).join(' ')
+const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string =>
+  [name, dataset && `(${dataset})`, unit && unit !== name && `[${unit}]`].filter(Boolean).join(' ')
 
 /** Runs as rows: what was removed, what it cost, what each measure says. */
 export function resultTable(documents: readonly RunDocument[]): Table {
   const columns = [...new Set(documents.flatMap((document) => document.measures.map(columnName)))]
-  const better = (name: string) => (/perplexity|time/.test(name) ? { better: 'lower' as const } : /accuracy|tokens per second/.test(name) ? { better: 'higher' as const } : {})
+  const better = (name: string) =>
+    /perplexity|time/.test(name)
+      ? { better: 'lower' as const }
+      : /accuracy|tokens per second/.test(name)
+        ? { better: 'higher' as const }
+        : {}
   return {
     columns: [
       { label: 'method', numeric: false },
@@ -32,9 +38,16 @@ export function resultTable(documents: readonly RunDocument[]): Table {
 
 /** A table for a terminal: numbers rounded to what can be read, columns aligned. */
 export function toText({ columns, rows }: Table): string {
-  const cells = [columns.map(({ label }) => label), ...rows.map((row) => row.map(({ value }, column) => cellText(value, columns[column]?.label ?? '')))]
+  const cells = [
+    columns.map(({ label }) => label),
+    ...rows.map((row) => row.map(({ value }, column) => cellText(value, columns[column]?.label ?? ''))),
+  ]
   const widths = columns.map((_, column) => Math.max(...cells.map((row) => [...(row[column] ?? '')].length)))
-  const line = (row: string[]) => row.map((cell, column) => (columns[column]?.numeric ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd()
+  const line = (row: string[]) =>
+    row
+      .map((cell, column) => (columns[column]?.numeric ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)))
+      .join('  ')
+      .trimEnd()
   return `${[line(cells[0] ?? []), widths.map((width) => '─'.repeat(width)).join('  '), ...cells.slice(1).map(line)].join('\n')}\n`
 }
 
@@ -48,8 +61,18 @@ function cellText(value: TableCell['value'], label: string): string {
 /** One run in words: what went, in what order, and what is worth knowing. */
 export function describeRun(document: RunDocument): string {
   const { plan, decisions, notes, sparsity, seconds, passes } = document
-  const removed = plan.blocks.flatMap((block, index) => (block.attention === 'removed' && block.mlp === 'removed' ? [`block ${index}`] : block.attention === 'removed' ? [`attention ${index}`] : block.mlp === 'removed' ? [`MLP ${index}`] : []))
-  const widths = [...new Set(plan.blocks.flatMap((block) => (block.mlp !== 'removed' && block.mlp.kept !== 'all' ? [block.mlp.kept.length] : [])))]
+  const removed = plan.blocks.flatMap((block, index) =>
+    block.attention === 'removed' && block.mlp === 'removed'
+      ? [`block ${index}`]
+      : block.attention === 'removed'
+        ? [`attention ${index}`]
+        : block.mlp === 'removed'
+          ? [`MLP ${index}`]
+          : [],
+  )
+  const widths = [
+    ...new Set(plan.blocks.flatMap((block) => (block.mlp !== 'removed' && block.mlp.kept !== 'all' ? [block.mlp.kept.length] : []))),
+  ]
   const order = decisions.map(({ kind, block }) => `${kind} ${block}`)
   return [
     `${document.method} on ${document.model}: asked for ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
@@ -57,7 +80,11 @@ export function describeRun(document: RunDocument): string {
     removed.length > 0 ? `Removed: ${removed.join(', ')}.` : '',
     order.length > 0 ? `In this order: ${order.join(', ')}.` : '',
     plan.slice ? `Hidden width kept: ${plan.slice.width}.` : '',
-    passes && passes.attention + passes.mlp > 0 ? `Windows run while scoring: ${passes.attention} attention, ${passes.mlp} MLP, ${passes.head} head.` : '',
+    passes && passes.attention + passes.mlp > 0
+      ? `Windows run while scoring: ${passes.attention} attention, ${passes.mlp} MLP, ${passes.head} head.`
+      : '',
     ...notes.map((note) => `Note: ${note}`),
-  ].filter(Boolean).join('\n')
+  ]
+    .filter(Boolean)
+    .join('\n')
 }

@@ -1,11 +1,21 @@
 import { createHash } from 'node:crypto'
-import { appendFileSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { RunRequest } from '#contract/run-request.ts'
-import type { RunHost } from '#engine/run.ts'
-import { version } from '#engine/version.ts'
-import { cacheFolder } from '../setup/places.mjs'
+import { version } from '#contract/version.ts'
+import type { RunHost } from '#engine/run-steps.ts'
+import { defaultDataFolder } from '#services/folders.ts'
 
 /**
  * Steps that a command has done, one JSON line each, flushed before the run goes on. The same command finds them again after it was
@@ -21,8 +31,8 @@ export class StepJournal {
   }
 
   /** The journal of a command: what is asked of which files. */
-  static async open(requests: readonly RunRequest[]): Promise<StepJournal> {
-    const folder = join(cacheFolder(), 'steps')
+  static async open(...requests: readonly { readonly model: string }[]): Promise<StepJournal> {
+    const folder = join(defaultDataFolder(), 'steps')
     mkdirSync(folder, { recursive: true })
     const identity = [version, requests, await Promise.all([...new Set(requests.map((request) => request.model))].map(fingerprint))]
     const hash = createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 32)
@@ -64,7 +74,11 @@ function readLines(file: string): { name: string; value: unknown }[] {
   const text = readFileSync(file, 'utf8')
   const whole = text.lastIndexOf('\n') + 1
   if (whole < text.length) truncateSync(file, Buffer.byteLength(text.slice(0, whole)))
-  return text.slice(0, whole).split('\n').filter(Boolean).map((line) => JSON.parse(line) as { name: string; value: unknown })
+  return text
+    .slice(0, whole)
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as { name: string; value: unknown })
 }
 
 /** Names, sizes and times of a model's files: another model under the same name must not be answered with old steps. */

@@ -24,7 +24,12 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
     tasks: await Promise.all(
       taskIds.map(async (id) => {
         const present = existsSync(join(folders.questions, id))
-        return { id, title: tasks[id].title, present, questions: present ? (await readQuestions(id, { folder: folders.questions })).length : null }
+        return {
+          id,
+          title: tasks[id].title,
+          present,
+          questions: present ? (await readQuestions(id, { folder: folders.questions })).length : null,
+        }
       }),
     ),
     formats: Object.entries(formats).map(([id, { title, summary }]) => ({ id, title, summary })),

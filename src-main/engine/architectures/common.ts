@@ -22,7 +22,8 @@ const activations: Record<string, Activation> = {
 export function readActivation(config: ConfigReader): Activation {
   const name = config.text('hidden_act', 'silu')
   const activation = activations[name]
-  if (!activation) throw new EspalierError('invalid', `config.json has "hidden_act" = "${name}". Known are: ${Object.keys(activations).join(', ')}.`)
+  if (!activation)
+    throw new EspalierError('invalid', `config.json has "hidden_act" = "${name}". Known are: ${Object.keys(activations).join(', ')}.`)
   return activation
 }
 
@@ -34,10 +35,16 @@ export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] |
   const keyValueHeads = config.integer('num_key_value_heads', heads)
   const headSize = config.optionalInteger('head_dim') ?? hidden / heads
   if (!Number.isInteger(headSize)) {
-    throw new EspalierError('invalid', `config.json: hidden_size ${hidden} is no multiple of num_attention_heads ${heads}, and there is no "head_dim".`)
+    throw new EspalierError(
+      'invalid',
+      `config.json: hidden_size ${hidden} is no multiple of num_attention_heads ${heads}, and there is no "head_dim".`,
+    )
   }
   if (heads % keyValueHeads !== 0) {
-    throw new EspalierError('invalid', `config.json: num_attention_heads ${heads} must be a multiple of num_key_value_heads ${keyValueHeads}.`)
+    throw new EspalierError(
+      'invalid',
+      `config.json: num_attention_heads ${heads} must be a multiple of num_key_value_heads ${keyValueHeads}.`,
+    )
   }
   const count = config.integer('num_hidden_layers')
   if (count > 1000) throw new EspalierError('invalid', `config.json has "num_hidden_layers" = ${count}; at most 1000 are allowed.`)

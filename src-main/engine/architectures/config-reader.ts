@@ -15,12 +15,17 @@ export class ConfigReader {
   #fail(key: string, allowed: string): never {
     const value = this.#value(key)
     const found = value === undefined || value === null ? `has no "${key}"` : `has "${key}" = ${JSON.stringify(value)}`
-    throw new EspalierError('invalid', `config.json ${found}; it must be ${allowed}. Take the config.json that belongs to this checkpoint.`, { key })
+    throw new EspalierError(
+      'invalid',
+      `config.json ${found}; it must be ${allowed}. Take the config.json that belongs to this checkpoint.`,
+      { key },
+    )
   }
 
   integer(key: string, fallback?: number): number {
     const value = this.#value(key) ?? fallback
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > 2 ** 31) this.#fail(key, 'a whole number from 1 to 2147483648')
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > 2 ** 31)
+      this.#fail(key, 'a whole number from 1 to 2147483648')
     return value
   }
 
@@ -68,6 +73,7 @@ export class ConfigReader {
 
   /** Refuses a field whose feature the decoder does not compute. */
   refuse(key: string, value: unknown, reason: string): void {
-    if (this.#value(key) === value) throw new EspalierError('invalid', `config.json has "${key}" = ${JSON.stringify(value)}: ${reason}.`, { key })
+    if (this.#value(key) === value)
+      throw new EspalierError('invalid', `config.json has "${key}" = ${JSON.stringify(value)}: ${reason}.`, { key })
   }
 }

@@ -13,7 +13,12 @@ export interface LlamaTraits {
 }
 
 /** A spec for checkpoints with Llama's tensor names: RMSNorm, gated MLP, sequential residual, separate projections. */
-export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, family: string, traits: LlamaTraits): DecoderSpec {
+export function readLlamaLike(
+  config: ConfigReader,
+  layout: DecoderSpec['blocks'] | undefined,
+  family: string,
+  traits: LlamaTraits,
+): DecoderSpec {
   const sizes = readSizes(config, layout)
   const { hidden, heads, keyValueHeads, headSize, blocks } = sizes
   const bias = traits.queryKeyValueBias(config)

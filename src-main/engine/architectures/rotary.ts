@@ -84,7 +84,10 @@ export function readRotary(config: ConfigReader, headSize: number, defaultShare 
   const share = config.number('partial_rotary_factor', section?.number('partial_rotary_factor', defaultShare) ?? defaultShare)
   const size = Math.floor(headSize * share)
   if (size % 2 !== 0 || size < 2 || size > headSize) {
-    throw new EspalierError('invalid', `Rotary size ${size} (head size ${headSize} times ${share}) must be even and at most ${headSize}. Check "partial_rotary_factor" in config.json.`)
+    throw new EspalierError(
+      'invalid',
+      `Rotary size ${size} (head size ${headSize} times ${share}) must be even and at most ${headSize}. Check "partial_rotary_factor" in config.json.`,
+    )
   }
   const theta = config.number('rope_theta', section?.number('rope_theta', 10000) ?? 10000)
   const plain = plainFrequencies(size, theta)
@@ -92,7 +95,10 @@ export function readRotary(config: ConfigReader, headSize: number, defaultShare 
   if (!section || kind === 'default') return { size, frequencies: () => ({ inverse: plain, scale: 1 }) }
   const scaling = scalings[kind]
   if (!scaling) {
-    throw new EspalierError('invalid', `config.json asks for rotary scaling "${kind}". Known are: default, ${Object.keys(scalings).join(', ')}.`)
+    throw new EspalierError(
+      'invalid',
+      `config.json asks for rotary scaling "${kind}". Known are: default, ${Object.keys(scalings).join(', ')}.`,
+    )
   }
   const context = {
     size,

@@ -53,7 +53,12 @@ async function timePass(view: ModelView, window: Int32Array, signal?: AbortSigna
 }
 
 /** Feeds the window as a prompt, then decodes greedily: seconds to the first token and per further token. */
-async function timeDecoding(view: ModelView, window: Int32Array, decoded: number, signal?: AbortSignal): Promise<{ first: number; perToken: number }> {
+async function timeDecoding(
+  view: ModelView,
+  window: Int32Array,
+  decoded: number,
+  signal?: AbortSignal,
+): Promise<{ first: number; perToken: number }> {
   const session = new DecodingSession(view)
   try {
     const start = performance.now()
@@ -70,7 +75,12 @@ async function timeDecoding(view: ModelView, window: Int32Array, decoded: number
  * Inference time of one window, batch 1: a whole pass with all logits and no cache (what the 2SSP reference times, there in
  * milliseconds called seconds), time to the first token, decoded tokens per second. Values are medians, `error` half the interquartile range.
  */
-export async function inferenceTime(view: ModelView, windows: Windows, settings: InferenceSettings, report: { signal?: AbortSignal; progress?(done: number, total: number): void } = {}): Promise<Measure[]> {
+export async function inferenceTime(
+  view: ModelView,
+  windows: Windows,
+  settings: InferenceSettings,
+  report: { signal?: AbortSignal; progress?(done: number, total: number): void } = {},
+): Promise<Measure[]> {
   const window = windows[0] as Int32Array
   const passes: number[] = []
   const decodings: { first: number; perToken: number }[] = []

@@ -43,20 +43,41 @@ export async function measureView(request: MeasureRequest, context: MeasureConte
 type Of<Kind> = Extract<MeasureRequest, { kind: Kind }>
 
 async function measurePerplexity({ data, name }: Of<'perplexity'>, { view, signal, progress, windows }: MeasureContext): Promise<Measured> {
-  const result = await perplexity(view, await windows(data), { signal, progress: (done, total) => progress(`Perplexity on ${name}`, done, total, 'submodules') })
+  const result = await perplexity(view, await windows(data), {
+    signal,
+    progress: (done, total) => progress(`Perplexity on ${name}`, done, total, 'submodules'),
+  })
   return { measures: [{ name: 'perplexity', dataset: name, value: result.perplexity, unit: '' }], answers: [] }
 }
 
-async function measureInference({ sequenceLength, repeats }: Of<'inference'>, { view, signal, progress }: MeasureContext): Promise<Measured> {
+async function measureInference(
+  { sequenceLength, repeats }: Of<'inference'>,
+  { view, signal, progress }: MeasureContext,
+): Promise<Measured> {
   const { vocabulary } = view.spec
   const window = Int32Array.from({ length: sequenceLength }, (_, i) => (i * 7919) % vocabulary)
-  const settings = { ...referenceInference, repeats, warmups: Math.min(repeats, referenceInference.warmups), decoded: Math.min(referenceInference.decoded, sequenceLength - 1) }
-  const measures = await inferenceTime(view, [window], settings, { signal, progress: (done, total) => progress('Inference time', done, total, 'passes') })
+  const settings = {
+    ...referenceInference,
+    repeats,
+    warmups: Math.min(repeats, referenceInference.warmups),
+    decoded: Math.min(referenceInference.decoded, sequenceLength - 1),
+  }
+  const measures = await inferenceTime(view, [window], settings, {
+    signal,
+    progress: (done, total) => progress('Inference time', done, total, 'passes'),
+  })
   return { measures, answers: [] }
 }
 
-async function answerPrompts({ prompts, maxLength }: Of<'answers'>, { view, tokenizer, signal, progress }: MeasureContext): Promise<Measured> {
-  if (!tokenizer) throw new EspalierError('invalid', 'This model has no tokenizer.json, so it cannot answer prompts. Place its tokenizer.json in the folder.')
+async function answerPrompts(
+  { prompts, maxLength }: Of<'answers'>,
+  { view, tokenizer, signal, progress }: MeasureContext,
+): Promise<Measured> {
+  if (!tokenizer)
+    throw new EspalierError(
+      'invalid',
+      'This model has no tokenizer.json, so it cannot answer prompts. Place its tokenizer.json in the folder.',
+    )
   const answers: Measured['answers'] = []
   for (const [index, prompt] of prompts.entries()) {
     progress('Answering prompts', index, prompts.length, 'prompts')
@@ -66,8 +87,15 @@ async function answerPrompts({ prompts, maxLength }: Of<'answers'>, { view, toke
   return { measures: [], answers }
 }
 
-async function measureTasks({ tasks: names, folder, limit }: Of<'tasks'>, { view, tokenizer, signal, progress, fetchFile }: MeasureContext): Promise<Measured> {
-  if (!tokenizer) throw new EspalierError('invalid', 'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.')
+async function measureTasks(
+  { tasks: names, folder, limit }: Of<'tasks'>,
+  { view, tokenizer, signal, progress, fetchFile }: MeasureContext,
+): Promise<Measured> {
+  if (!tokenizer)
+    throw new EspalierError(
+      'invalid',
+      'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.',
+    )
   const model = likelihoodOf(view)
   const measures: Measure[] = []
   for (const name of names) {

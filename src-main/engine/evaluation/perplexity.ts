@@ -17,7 +17,11 @@ export interface Perplexity {
  * Losses are summed in float64, where the 2SSP reference averages and exponentiates in the model's half precision
  * (a rounding of several percent in bfloat16).
  */
-export async function perplexity(view: ModelView, windows: Windows, report: { progress?(done: number, total: number): void; signal?: AbortSignal } = {}): Promise<Perplexity> {
+export async function perplexity(
+  view: ModelView,
+  windows: Windows,
+  report: { progress?(done: number, total: number): void; signal?: AbortSignal } = {},
+): Promise<Perplexity> {
   if (windows.length === 0) throw new EspalierError('invalid', 'Perplexity needs at least one window of tokens; the data has none.')
   const windowLosses = new Float64Array(windows.length)
   let total = 0

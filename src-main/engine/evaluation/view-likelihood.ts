@@ -43,7 +43,13 @@ function batchByLength(requests: readonly LikelihoodRequest[]): number[][] {
   })
 }
 
-async function scoreBatch(view: ModelView, requests: readonly LikelihoodRequest[], batch: number[], results: Likelihood[][], signal: AbortSignal): Promise<void> {
+async function scoreBatch(
+  view: ModelView,
+  requests: readonly LikelihoodRequest[],
+  batch: number[],
+  results: Likelihood[][],
+  signal: AbortSignal,
+): Promise<void> {
   const session = new DecodingSession(view)
   try {
     const prefixes = concatenate(batch.map((index) => requests[index]?.prefix ?? new Int32Array()))
@@ -58,14 +64,22 @@ async function scoreBatch(view: ModelView, requests: readonly LikelihoodRequest[
         if (ids.length > 1) pending.push({ request, continuation, sequence, ids })
       })
     })
-    for (const [length, group] of Map.groupBy(pending, ({ ids }) => ids.length)) await scoreRest(view, session, group, length, results, signal)
+    for (const [length, group] of Map.groupBy(pending, ({ ids }) => ids.length))
+      await scoreRest(view, session, group, length, results, signal)
   } finally {
     session.dispose()
   }
 }
 
 /** Tokens after the first of continuations of one length. */
-async function scoreRest(view: ModelView, session: DecodingSession, group: Pending[], length: number, results: Likelihood[][], signal: AbortSignal): Promise<void> {
+async function scoreRest(
+  view: ModelView,
+  session: DecodingSession,
+  group: Pending[],
+  length: number,
+  results: Likelihood[][],
+  signal: AbortSignal,
+): Promise<void> {
   const fork = session.fork(group.map(({ sequence }) => sequence))
   try {
     const hidden = await fork.feedHidden(concatenate(group.map(({ ids }) => ids.subarray(0, length - 1))), group.length, signal)
@@ -74,7 +88,8 @@ async function scoreRest(view: ModelView, session: DecodingSession, group: Pendi
     const likeliest = await areLikeliest(view.model.vocabulary, hidden, targets)
     hidden.dispose()
     group.forEach(({ request, continuation }, i) => {
-      for (let token = i * (length - 1); token < (i + 1) * (length - 1); token++) add(results, request, continuation, -(losses[token] ?? Number.NaN), likeliest[token] === true)
+      for (let token = i * (length - 1); token < (i + 1) * (length - 1); token++)
+        add(results, request, continuation, -(losses[token] ?? Number.NaN), likeliest[token] === true)
     })
   } finally {
     fork.dispose()

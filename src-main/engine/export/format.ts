@@ -33,7 +33,10 @@ export interface FolderContents {
 }
 
 /** Writes a model folder that appears only when it is complete, with the tokenizer of the model it came from. */
-export async function writeModelFolder({ model, folder, replace }: ExportRequest, { tensors, config, files }: FolderContents): Promise<void> {
+export async function writeModelFolder(
+  { model, folder, replace }: ExportRequest,
+  { tensors, config, files }: FolderContents,
+): Promise<void> {
   await writeFolderAtomically(
     folder,
     async (temporary) => {
@@ -51,7 +54,12 @@ export async function writeModelFolder({ model, folder, replace }: ExportRequest
 /** The card of a written model: what was removed and how the folder holds it. */
 export function modelCard({ model, plan, method }: ExportRequest, holds: string): string {
   const blocks = plan.blocks.map((block, index) => {
-    const mlp = block.mlp === 'removed' ? 'removed' : block.mlp.kept === 'all' ? 'kept' : `${block.mlp.kept.length} of ${model.spec.blocks[index]?.width} neurons`
+    const mlp =
+      block.mlp === 'removed'
+        ? 'removed'
+        : block.mlp.kept === 'all'
+          ? 'kept'
+          : `${block.mlp.kept.length} of ${model.spec.blocks[index]?.width} neurons`
     return `| ${index} | ${block.attention} | ${mlp} |`
   })
   return [

@@ -40,15 +40,31 @@ export function prunedTensors(checkpoint: Checkpoint, spec: DecoderSpec, plan: P
   return [...pieces].map(([name, parts]) => toTensor(checkpoint, name, parts))
 }
 
-function addBlock(spec: DecoderSpec, block: number, position: number, plan: BlockPlan, style: TensorStyle, add: (name: string, piece: Piece) => void): void {
+function addBlock(
+  spec: DecoderSpec,
+  block: number,
+  position: number,
+  plan: BlockPlan,
+  style: TensorStyle,
+  add: (name: string, piece: Piece) => void,
+): void {
   const [from, to] = [spec.block(block), spec.block(position)]
   const layout = spec.blocks[block] as BlockLayout
   const attention = layout.attention && plan.attention === 'kept'
   const mlp = layout.width > 0 && plan.mlp !== 'removed'
-  const norm = (source: NormTensors, target: NormTensors) => normNames(source).forEach((name, i) => add(normNames(target)[i] ?? name, { source: name, firstRow: 0, rows: spec.hidden, cut: {} }))
+  const norm = (source: NormTensors, target: NormTensors) => {
+    for (const [i, name] of normNames(source).entries())
+      add(normNames(target)[i] ?? name, { source: name, firstRow: 0, rows: spec.hidden, cut: {} })
+  }
   const projection = (source: Projection, target: Projection, cut: Cut) => {
     add(target.weight, { source: source.weight, firstRow: source.firstRow, rows: source.rows, cut })
-    if (source.bias && target.bias) add(target.bias, { source: source.bias, firstRow: source.firstRow, rows: source.rows, cut: { ...cut, columns: undefined, columnsKept: undefined, paddedColumns: undefined } })
+    if (source.bias && target.bias)
+      add(target.bias, {
+        source: source.bias,
+        firstRow: source.firstRow,
+        rows: source.rows,
+        cut: { ...cut, columns: undefined, columnsKept: undefined, paddedColumns: undefined },
+      })
   }
   const stays = (present: boolean) => present || style.removed === 'zeroed'
   if (layout.attention && stays(attention)) {
@@ -96,7 +112,9 @@ function toTensor(checkpoint: Checkpoint, name: string, pieces: Piece[]): Tensor
     shape: width === undefined || columns.length === 0 ? [rows] : [rows, width],
     async bytes() {
       const parts = await Promise.all(
-        pieces.map(async ({ source, firstRow, rows: count, cut }) => cutMatrix(await checkpoint.read(source, { first: firstRow, count }), count, columns[0] ?? 1, entryBytes, cut)),
+        pieces.map(async ({ source, firstRow, rows: count, cut }) =>
+          cutMatrix(await checkpoint.read(source, { first: firstRow, count }), count, columns[0] ?? 1, entryBytes, cut),
+        ),
       )
       return parts.length === 1 ? (parts[0] as Uint8Array) : new Uint8Array(Buffer.concat(parts))
     },

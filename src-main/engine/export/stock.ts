@@ -14,7 +14,10 @@ export const stock: ExportFormat = {
   async write(request) {
     const { model, plan } = request
     if (model.spec.blocks.some((layout) => !layout.attention || layout.width === 0)) {
-      throw new EspalierError('infeasible', `${model.name} lacks submodules already, and this format needs them as zeros. Export from the dense model it came from.`)
+      throw new EspalierError(
+        'infeasible',
+        `${model.name} lacks submodules already, and this format needs them as zeros. Export from the dense model it came from.`,
+      )
     }
     const { blocks } = viewWithPlan(model, plan).spec
     const left = [...blocks.keys()].filter((index) => blocks[index]?.attention || (blocks[index]?.width ?? 0) > 0)
@@ -43,7 +46,11 @@ function describe(blocks: readonly BlockPlan[], left: readonly number[], width: 
   const empty = left.filter((index) => blocks[index]?.mlp === 'removed')
   return [
     `An ordinary model of its family: ${left.length} of ${blocks.length} blocks, numbered anew, every MLP ${width} neurons wide.`,
-    zeroed.length > 0 ? `Attention removed from blocks ${zeroed.join(', ')} of the dense model stays as a zeroed output projection: it adds nothing to the answer but still takes memory and time.` : '',
+    zeroed.length > 0
+      ? `Attention removed from blocks ${zeroed.join(', ')} of the dense model stays as a zeroed output projection: it adds nothing to the answer but still takes memory and time.`
+      : '',
     empty.length > 0 ? `MLPs removed from blocks ${empty.join(', ')} stay as zeroed down projections.` : '',
-  ].filter(Boolean).join('\n')
+  ]
+    .filter(Boolean)
+    .join('\n')
 }

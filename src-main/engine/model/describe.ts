@@ -28,7 +28,11 @@ export async function describeModel(path: string): Promise<ModelDescription> {
       },
       blocks: spec.blocks.map((layout, index) => {
         const { attention, mlp } = blockParameters(spec, index)
-        return { attentionParameters: layout.attention ? attention : 0, mlpParameters: layout.width > 0 ? mlp : 0, intermediate: layout.width }
+        return {
+          attentionParameters: layout.attention ? attention : 0,
+          mlpParameters: layout.width > 0 ? mlp : 0,
+          intermediate: layout.width,
+        }
       }),
       parameters: { total: stack + Vocabulary.parameters(spec), stack },
       dtype: mostCommon(tensors.map(({ dtype }) => dtype)),
@@ -61,7 +65,8 @@ function feasibleRanges(spec: DecoderSpec): FeasibleRange[] {
   return Object.entries(methods as unknown as Record<string, Method>).map(([id, method]) => {
     const { least, most } = method.range(spec, method.options.parse({}))
     const count = spec.blocks.length
-    const steps = method.unit === 'block' ? Array.from({ length: Math.floor(most * count + 1e-9) + 1 }, (_, blocks) => blocks / count) : undefined
+    const steps =
+      method.unit === 'block' ? Array.from({ length: Math.floor(most * count + 1e-9) + 1 }, (_, blocks) => blocks / count) : undefined
     return { method: id, minimum: least, maximum: most, ...(steps ? { steps } : {}) }
   })
 }

@@ -37,7 +37,13 @@ describe('generation against the reference', () => {
       session.dispose()
       expect(greedy).toEqual(recorded.greedy_ids)
       const endIds = [recorded.beam5.kwargs.eos_token_id]
-      const answer = await beamSearch(view, recorded.prompt_ids, { beams: 5, noRepeatNgram: 3, earlyStopping: true, maxLength: 128, endIds })
+      const answer = await beamSearch(view, recorded.prompt_ids, {
+        beams: 5,
+        noRepeatNgram: 3,
+        earlyStopping: true,
+        maxLength: 128,
+        endIds,
+      })
       expect(answer.ids).toEqual(recorded.beam5.ids)
       expect(answer.score).toBeCloseTo(recorded.beam5.sequence_score, 5)
     }
@@ -68,7 +74,9 @@ describe('choosing tokens', () => {
 
   it('drops what is less likely than min-p times the likeliest', () => {
     const logits = Float32Array.from([Math.log(0.5), Math.log(0.3), Math.log(0.15), Math.log(0.05)])
-    expect(candidates(logits, [], { temperature: 1, topK: 0, topP: 1, minP: 0.35, repetitionPenalty: 1 }).map(({ id }) => id)).toEqual([0, 1])
+    expect(candidates(logits, [], { temperature: 1, topK: 0, topP: 1, minP: 0.35, repetitionPenalty: 1 }).map(({ id }) => id)).toEqual([
+      0, 1,
+    ])
   })
 
   it('takes the likeliest token at temperature 0, after the repetition penalty', () => {

@@ -15,7 +15,15 @@ import { densePlan, reachedSparsity, removeParts } from '#engine/pruning/plan.ts
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
 
-const families: ReferenceModel[] = ['stories260k', 'mistral-window', 'qwen2-tiny', 'qwen2-tiny-tied', 'phi3-longrope', 'phi-tiny', 'llama-headdim']
+const families: ReferenceModel[] = [
+  'stories260k',
+  'mistral-window',
+  'qwen2-tiny',
+  'qwen2-tiny-tied',
+  'phi3-longrope',
+  'phi-tiny',
+  'llama-headdim',
+]
 
 /** Even neurons of every MLP, no attention in block 0, no MLP in block 1, nothing of block 2. */
 function mixedPlan(model: Model): Plan {
@@ -37,20 +45,23 @@ describe('a plan viewed, saved and reopened', () => {
   })
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
-  it.each(families.flatMap((name) => Object.keys(formats).map((format) => [name, format] as const)))('gives equal logits for %s as %s', async (name, format) => {
-    const model = await openModel(await referenceModel(name))
-    const plan = mixedPlan(model)
-    const view = viewWithPlan(model, plan)
-    const expected = await logitsOf(view, window)
-    const target = join(folder, `${name}-${format}`)
-    await findFormat(format).write({ model, plan, method: 'test', folder: target })
-    const reopened = await openModel(target)
-    const found = await logitsOf(denseView(reopened), window)
-    expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
-    await reopened.close()
-    view.dispose()
-    await model.close()
-  })
+  it.each(families.flatMap((name) => Object.keys(formats).map((format) => [name, format] as const)))(
+    'gives equal logits for %s as %s',
+    async (name, format) => {
+      const model = await openModel(await referenceModel(name))
+      const plan = mixedPlan(model)
+      const view = viewWithPlan(model, plan)
+      const expected = await logitsOf(view, window)
+      const target = join(folder, `${name}-${format}`)
+      await findFormat(format).write({ model, plan, method: 'test', folder: target })
+      const reopened = await openModel(target)
+      const found = await logitsOf(denseView(reopened), window)
+      expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
+      await reopened.close()
+      view.dispose()
+      await model.close()
+    },
+  )
 
   it('leaves removed tensors out of its own format, and says which parameters are left', async () => {
     const model = await openModel(await referenceModel('stories260k'))
@@ -81,7 +92,9 @@ describe('a plan viewed, saved and reopened', () => {
     const target = join(folder, 'lacking')
     await espalier.write({ model, plan: removeParts(densePlan(model.spec), [0]), method: 'test', folder: target })
     const lacking = await openModel(target)
-    await expect(stock.write({ model: lacking, plan: densePlan(lacking.spec), method: 'test', folder: join(folder, 'no') })).rejects.toThrow('lacks submodules already')
+    await expect(
+      stock.write({ model: lacking, plan: densePlan(lacking.spec), method: 'test', folder: join(folder, 'no') }),
+    ).rejects.toThrow('lacks submodules already')
     await lacking.close()
     await model.close()
   })

@@ -11,10 +11,20 @@ export const paperPrompts = ['Who is Albert Einstein?', 'The theory of relativit
 export const paperLength = 128
 
 /** Prompt and answer as text, as the 2SSP reference's qualitative evaluation prints them. */
-export async function answerPrompt(view: ModelView, tokenizer: Tokenizer, prompt: string, maxLength: number, signal?: AbortSignal): Promise<string> {
+export async function answerPrompt(
+  view: ModelView,
+  tokenizer: Tokenizer,
+  prompt: string,
+  maxLength: number,
+  signal?: AbortSignal,
+): Promise<string> {
   const ids = tokenizer.encode(prompt)
   if (ids.length === 0) throw new EspalierError('usage', 'An empty prompt cannot be answered. Give at least one word.')
-  if (ids.length >= maxLength) throw new EspalierError('usage', `The prompt has ${ids.length} tokens; with a total length of ${maxLength} no room is left for an answer.`)
+  if (ids.length >= maxLength)
+    throw new EspalierError(
+      'usage',
+      `The prompt has ${ids.length} tokens; with a total length of ${maxLength} no room is left for an answer.`,
+    )
   const answer = await beamSearch(view, ids, { ...paperBeams, maxLength, endIds: tokenizer.endIds }, signal ? { signal } : {})
   return tokenizer.decode(answer.ids, { skipSpecial: true })
 }

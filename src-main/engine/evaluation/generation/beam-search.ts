@@ -58,7 +58,12 @@ class Finished {
  * repeated n-grams forbidden, end tokens only from the first `beams` ranks). Keys and values are cached by block, so pruned
  * models answer the same with and without a cache.
  */
-export async function beamSearch(view: ModelView, prompt: readonly number[], settings: BeamSettings, report: { signal?: AbortSignal; progress?(generated: number): void } = {}): Promise<BeamAnswer> {
+export async function beamSearch(
+  view: ModelView,
+  prompt: readonly number[],
+  settings: BeamSettings,
+  report: { signal?: AbortSignal; progress?(generated: number): void } = {},
+): Promise<BeamAnswer> {
   const { beams: count, endIds } = settings
   const session = new DecodingSession(view)
   const finished = new Finished(count)
@@ -79,7 +84,12 @@ export async function beamSearch(view: ModelView, prompt: readonly number[], set
       if (finished.isDone(ranked[0]?.sum ?? 0, generated, settings.earlyStopping)) return trim(finished.best(), settings)
       session.select(next.map(({ beam }) => beam))
       report.progress?.(generated)
-      if ((beams[0] as Beam).ids.length < settings.maxLength) logits = await session.feed(Int32Array.from(next, ({ id }) => id), next.length, report.signal)
+      if ((beams[0] as Beam).ids.length < settings.maxLength)
+        logits = await session.feed(
+          Int32Array.from(next, ({ id }) => id),
+          next.length,
+          report.signal,
+        )
     }
     for (const { ids, sum } of beams) finished.add(ids, sum, Math.max(1, ids.length - prompt.length))
     return trim(finished.best(), settings)

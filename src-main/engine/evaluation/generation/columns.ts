@@ -4,7 +4,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { PythonRandom } from '#engine/pruning/random.ts'
-import { acquireModel, openModelTokenizer } from '#engine/run.ts'
+import { acquireModel, openModelTokenizer } from '#engine/run-model.ts'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { beamSearch } from './beam-search.ts'
@@ -28,7 +28,8 @@ export async function generateColumns(request: GenerationRequest, host: Generati
   await openBackend(request.backend)
   const model = await acquireModel(request.model, request.memoryBytes)
   const tokenizer = await openModelTokenizer(model)
-  if (!tokenizer) throw new EspalierError('invalid', `${model.name} has no tokenizer.json, so it cannot answer. Place its tokenizer.json in the folder.`)
+  if (!tokenizer)
+    throw new EspalierError('invalid', `${model.name} has no tokenizer.json, so it cannot answer. Place its tokenizer.json in the folder.`)
   await Promise.all(
     request.columns.map(async ({ plan }, column) => {
       const view = plan ? viewWithPlan(model, plan) : denseView(model)
@@ -68,7 +69,11 @@ class ColumnAnswer {
     try {
       const ids = this.#promptIds()
       host.emit({ type: 'prompt', column, prompt, tokens: ids.length, text: request.prompts[prompt]?.text ?? '' })
-      const limit = Math.min(request.settings.maxLength ?? Number.POSITIVE_INFINITY, ids.length + request.settings.maxTokens, view.spec.contextLength)
+      const limit = Math.min(
+        request.settings.maxLength ?? Number.POSITIVE_INFINITY,
+        ids.length + request.settings.maxTokens,
+        view.spec.contextLength,
+      )
       const end = request.settings.decoding.kind === 'beam' ? await this.#beam(ids, limit) : await this.#sample(ids, limit)
       this.#finish(end, null)
     } catch (error) {
@@ -86,7 +91,8 @@ class ColumnAnswer {
     if (whole === undefined) throw new EspalierError('invalid', 'This model has no chat template. Choose raw text.')
     const ids = [...tokenizer.encode(whole), ...(continueFrom ?? [])]
     if (ids.length === 0) throw new EspalierError('usage', 'An empty prompt cannot be answered. Write at least one word.')
-    if (ids.length >= view.spec.contextLength) throw new EspalierError('usage', `The prompt has ${ids.length} tokens; this model reads at most ${view.spec.contextLength}.`)
+    if (ids.length >= view.spec.contextLength)
+      throw new EspalierError('usage', `The prompt has ${ids.length} tokens; this model reads at most ${view.spec.contextLength}.`)
     return ids
   }
 
@@ -143,7 +149,11 @@ class ColumnAnswer {
 
   #tell(id: number, text: string, scores: Float64Array): void {
     const { request, host, tokenizer, column, prompt } = this.#context
-    const alternatives = topIndices(scores, request.settings.alternatives).map((other) => ({ id: other, text: tokenizer.decode([other]), probability: Math.exp(scores[other] ?? 0) }))
+    const alternatives = topIndices(scores, request.settings.alternatives).map((other) => ({
+      id: other,
+      text: tokenizer.decode([other]),
+      probability: Math.exp(scores[other] ?? 0),
+    }))
     const token = { id, text, probability: Math.exp(scores[id] ?? Number.NEGATIVE_INFINITY), alternatives }
     this.#tokens.push(token)
     host.emit({ type: 'token', column, prompt, token })
@@ -156,7 +166,10 @@ class ColumnAnswer {
   #finish(end: Answer['end'], problem: string | null): void {
     const { host, tokenizer, column, prompt } = this.#context
     const seconds = this.#seconds()
-    const text = tokenizer.decode(this.#tokens.map(({ id }) => id), { skipSpecial: true })
+    const text = tokenizer.decode(
+      this.#tokens.map(({ id }) => id),
+      { skipSpecial: true },
+    )
     host.emit({
       type: 'answer',
       column,

@@ -20,7 +20,11 @@ function penalizeRepeats(logits: Float32Array, ids: readonly number[], penalty: 
 }
 
 /** Token ids that top-k, top-p and min-p leave, with their probabilities made to sum to 1; likeliest first. */
-export function candidates(logits: Float32Array, ids: readonly number[], settings: SamplingSettings): { id: number; probability: number }[] {
+export function candidates(
+  logits: Float32Array,
+  ids: readonly number[],
+  settings: SamplingSettings,
+): { id: number; probability: number }[] {
   const penalized = penalizeRepeats(logits, ids, settings.repetitionPenalty)
   const scaled = logProbabilities(penalized.map((logit) => logit / settings.temperature))
   const order = topIndices(scaled, settings.topK > 0 ? settings.topK : Math.min(scaled.length, 1000))

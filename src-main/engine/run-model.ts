@@ -1,0 +1,38 @@
+import { toErrorMessage } from '#contract/errors.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { checkVocabulary, openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+/** A model that is kept open between runs on it, so that a grid loads its weights once. */
+let kept: { key: string; model: Promise<Model> } | undefined
+
+/** The model at a path, open until another one is asked for or `releaseModel`. */
+export async function acquireModel(path: string, memoryBytes: number | undefined): Promise<Model> {
+  const key = `${path}\n${memoryBytes ?? ''}`
+  if (kept?.key !== key) {
+    await releaseModel()
+    kept = { key, model: openModel(path, memoryBytes) }
+    kept.model.catch(() => {
+      kept = undefined
+    })
+  }
+  return (kept as { model: Promise<Model> }).model
+}
+
+/** Closes the model that the last run left open. */
+export async function releaseModel(): Promise<void> {
+  const last = kept
+  kept = undefined
+  if (last) await (await last.model).close()
+}
+
+/** The tokenizer of a model, checked against its vocabulary; undefined where it has none. */
+export async function openModelTokenizer(model: Model): Promise<Tokenizer | undefined> {
+  try {
+    const tokenizer = await openTokenizer(model.path)
+    checkVocabulary(tokenizer, model.spec.vocabulary)
+    return tokenizer
+  } catch (error) {
+    if (toErrorMessage(error).code === 'not-found') return undefined
+    throw error
+  }
+}

@@ -1,0 +1,237 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { runDocument } from '#contract/run.ts'
+import { expectedOf, referenceModel, referenceWindows } from '../fixtures/reference.ts'
+import { documentsOf, run, start } from './espalier.ts'
+
+let home: string
+let model: string
+let data: string[]
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'espalier-cli-'))
+  model = await referenceModel('stories260k')
+  for (const name of ['calibration', 'test'] as const) {
+    await writeFile(join(home, `${name}.json`), JSON.stringify((await referenceWindows(name)).map((window) => Array.from(window))))
+  }
+  data = [`--calibration_data=${join(home, 'calibration.json')}`, '--sequence_length=256']
+})
+afterAll(() => rm(home, { recursive: true, force: true }))
+
+describe('the pruning command', () => {
+  it('prints one document for one sparsity, whose plan and measures are the recorded ones', async () => {
+    const recorded = (await expectedOf<{ '2ssp': { rate: number; kept_neurons: number[][]; ppl_test_f64: number }[] }>('stories260k'))[
+      '2ssp'
+    ].find(({ rate }) => rate === 0.5)
+    const [document] = documentsOf(
+      await run(home, [
+        '--model',
+        model,
+        '--pruning-method=2ssp',
+        '--sparsity',
+        '0.5',
+        ...data,
+        `--eval_data=${join(home, 'test.json')}`,
+        '--json',
+      ]),
+    )
+    expect(runDocument.safeParse(document).error).toBeUndefined()
+    expect(document?.plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded?.kept_neurons)
+    const perplexity = document?.measures.find(({ name }) => name === 'perplexity')
+    expect(perplexity?.dataset).toBe('test.json')
+    expect(Math.abs((perplexity?.value ?? 0) / (recorded?.ppl_test_f64 ?? 1) - 1)).toBeLessThan(1e-5)
+    expect(document?.sparsity.nominal).toBe(0.5)
+    expect(document?.decisions[0]?.scores).toHaveLength(5)
+  })
+
+  it('prints an array for several sparsities, without a baseline that was not asked for', async () => {
+    const documents = documentsOf(
+      await run(home, ['--model', model, '--pruning_method=2ssp', '--num_prune=-2', ...data, '--json', '--no-history']),
+    )
+    expect(documents.map(({ sparsity }) => sparsity.nominal)).toEqual([0.4, 0.6])
+    const withDense = documentsOf(
+      await run(home, ['--model', model, '--dense', '--pruning_method=2ssp', '--num-prune', '1', ...data, '--json', '--no-history']),
+    )
+    expect(withDense.map(({ method }) => method)).toEqual(['dense', '2ssp'])
+  })
+
+  it('sweeps all sizes with -1 and leaves out what cannot be reached', async () => {
+    const { stdout, code } = await run(home, ['--model', model, '--pruning_method=2ssp', '--num_prune', '-1', ...data, '--no_history'])
+    expect(code).toBe(0)
+    expect(stdout.match(/^2ssp {2}/gm)).toHaveLength(3)
+  })
+
+  it('takes alpha, options and a seed, and says them in the document', async () => {
+    const [document] = documentsOf(
+      await run(home, [
+        '--model',
+        model,
+        '--pruning_method=2ssp',
+        '--sparsity=0.5',
+        '--alpha=3',
+        '--option=norm=1',
+        '--seed=7',
+        '--calibration-samples=4',
+        ...data,
+        '--json',
+        '--no_history',
+      ]),
+    )
+    expect(document?.options).toMatchObject({ alpha: 3, norm: 1, windows: 32 })
+    expect(document?.seed).toBe(7)
+    expect(document?.notes.join(' ') ?? '').toBe('')
+  })
+
+  it.each(['espalier', 'stock'])('saves as %s what it opens again with the same perplexity', async (format) => {
+    const folder = join(home, `saved-${format}`)
+    const measured = [`--eval_data=${join(home, 'test.json')}`, '--json', '--no_history']
+    const [pruned] = documentsOf(
+      await run(home, [
+        '--model',
+        model,
+        '--pruning_method=2ssp',
+        '--sparsity=0.5',
+        ...data,
+        ...measured,
+        `--save=${folder}`,
+        `--format=${format}`,
+      ]),
+    )
+    const [reopened] = documentsOf(await run(home, ['--model', folder, '--dense', '--sequence_length=256', ...measured]))
+    const perplexity = (document: typeof pruned) => document?.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
+    expect(Math.abs(perplexity(reopened) / perplexity(pruned) - 1)).toBeLessThan(1e-6)
+    expect(existsSync(join(folder, 'tokenizer.json'))).toBe(true)
+    const again = await run(home, [
+      '--model',
+      model,
+      '--pruning_method=2ssp',
+      '--sparsity=0.5',
+      ...data,
+      '--no_history',
+      `--save=${folder}`,
+    ])
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('exists and is not empty') })
+  })
+
+  it('answers the two prompts, measures inference, and works on WebAssembly', async () => {
+    const [document] = documentsOf(
+      await run(home, [
+        '--model',
+        model,
+        '--dense',
+        '--sequence_length=64',
+        '--evaluate_qualitative',
+        '--evaluate_inference',
+        '--backend=wasm',
+        '--json',
+        '--no_history',
+      ]),
+    )
+    expect(document?.backend).toBe('wasm')
+    expect(document?.answers?.map(({ prompt }) => prompt)).toEqual(['Who is Albert Einstein?', 'The theory of relativity'])
+    expect(document?.measures.map(({ name, dataset }) => `${name} ${dataset}`)).toContain('tokens per second decode')
+  })
+
+  it('writes the table as CSV and LaTeX with --output', async () => {
+    const output = join(home, 'tables')
+    expect(
+      (await run(home, ['--model', model, '--dense', `--eval_data=${join(home, 'test.json')}`, `--output=${output}`, '--no_history'])).code,
+    ).toBe(0)
+    expect((await readdir(output)).sort()).toEqual(['results.csv', 'results.json', 'results.tex'])
+    expect(await readFile(join(output, 'results.tex'), 'utf8')).toContain('\\toprule')
+  })
+
+  it('prints an ablation, and saves its table and its plot', async () => {
+    const output = join(home, 'ablations')
+    const { code, stdout, stderr } = await run(home, [
+      '--model',
+      model,
+      '--ablation=one_stage',
+      '--option=windows=4',
+      ...data,
+      `--eval_data=${join(home, 'test.json')}`,
+      `--output=${output}`,
+    ])
+    expect(code, stderr).toBe(0)
+    expect(stdout).toContain('First stage only')
+    expect(await readFile(join(output, 'one_stage.svg'), 'utf8')).toContain('</svg>')
+    expect((await readFile(join(output, 'one_stage.csv'), 'utf8')).trim().split('\r\n')).toHaveLength(7)
+  })
+
+  it('reads data sets kept locally in place of the hub', async () => {
+    const { mkdir } = await import('node:fs/promises')
+    for (const folder of ['wikitext-2', 'c4_train']) {
+      await mkdir(join(home, 'data', folder), { recursive: true })
+      await writeFile(join(home, 'data', folder, 'part.txt'), 'Once upon a time there was a little girl who loved to play. '.repeat(60))
+    }
+    const [document] = documentsOf(
+      await run(home, [
+        '--model',
+        model,
+        '--pruning_method=2ssp',
+        '--num_prune=1',
+        '--local_datasets',
+        '--evaluate_perplexity',
+        '--sequence_length=128',
+        '--json',
+        '--no_history',
+      ]),
+    )
+    expect(document?.measures.find(({ name }) => name === 'perplexity')?.dataset).toBe('wikitext2')
+    const missing = await run(home, ['--model', model, '--dense', '--local_datasets', '--main_table_results', '--no_history'])
+    expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining(join('data', 'c4_val')) })
+  })
+})
+
+describe('a command that was killed', () => {
+  it.each([['--no_history'], []])(
+    'goes on from its steps to the identical plan %s',
+    async (...extra) => {
+      const command = [
+        '--model',
+        await referenceModel('mistral-tiny'),
+        '--pruning_method=2ssp',
+        '--sparsity=0.66',
+        '--option=stage2Windows=32',
+        ...data,
+        '--json',
+        ...extra,
+      ]
+      const fresh = await mkdtemp(join(home, 'whole-'))
+      const [whole] = documentsOf(await run(fresh, command))
+      const killed = await mkdtemp(join(home, 'killed-'))
+      let wentOn = false
+      for (const wait of [0, 700]) {
+        const { child, finished } = start(killed, command)
+        child.stderr?.on('data', (chunk: Buffer) => {
+          if (chunk.toString().includes('Stage 2')) setTimeout(() => child.kill('SIGKILL'), wait)
+        })
+        const { stderr } = await finished
+        wentOn ||= stderr.includes('Going on from')
+      }
+      const last = await run(killed, command)
+      const [resumed] = documentsOf(last)
+      expect(wentOn || last.stderr.includes('Going on from'), last.stderr).toBe(true)
+      expect(resumed?.plan).toEqual(whole?.plan)
+      expect(resumed?.decisions).toEqual(whole?.decisions)
+    },
+    240_000,
+  )
+
+  it('says with exit code 130 that it was interrupted', async () => {
+    const { child, finished } = start(home, [
+      '--model',
+      await referenceModel('mistral-tiny'),
+      '--pruning_method=2ssp',
+      '--sparsity=0.6',
+      '--option=stage2Windows=64',
+      ...data,
+    ])
+    child.stderr?.on('data', (chunk: Buffer) => {
+      if (chunk.toString().includes('Stage')) child.kill('SIGINT')
+    })
+    expect(await finished).toMatchObject({ code: 130, stderr: expect.stringContaining('goes on from its last finished step') })
+  })
+})

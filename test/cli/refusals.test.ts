@@ -1,0 +1,128 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { malformedCheckpoints, malformedModels } from '../engine/checkpoint/malformed.ts'
+import { makeValidModel, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
+import { run } from './espalier.ts'
+
+let home: string
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'espalier-refusals-'))
+  await writeFile(
+    join(home, 'windows.json'),
+    JSON.stringify(Array.from({ length: 4 }, (_, i) => Array.from({ length: 16 }, (_, j) => (i * 37 + j * 11) % 500))),
+  )
+})
+afterAll(() => rm(home, { recursive: true, force: true }))
+
+/** One line for a person and nothing else: no stack, no second complaint. */
+function oneSentence(stderr: string): string {
+  // The tensor library's own start-up lines cannot be kept from a socket, which is what this test reads from.
+  const lines = stderr
+    .split('\n')
+    .filter((line) => line && !/^(Stage|Perplexity|Reading|WARNING: All log messages before|I0000 )/.test(line))
+  expect(lines, stderr).toHaveLength(1)
+  expect(stderr).not.toMatch(/\n\s+at |node:internal/)
+  return lines[0] ?? ''
+}
+
+describe('a malformed model', () => {
+  it.concurrent.each([...malformedCheckpoints, ...malformedModels])(
+    'is refused with one clear error: $name',
+    async ({ name, make, says }) => {
+      const folder = join(home, name.replace(/\W+/g, '-'))
+      await make(folder)
+      const { code, stderr, stdout } = await run(home, [
+        '--model',
+        folder,
+        '--pruning_method=2ssp',
+        '--sparsity=0.3',
+        '--calibration_data=windows.json',
+        '--eval_data=windows.json',
+        '--sequence_length=16',
+        '--no_history',
+      ])
+      expect(code, stderr).toBe(1)
+      expect(stdout).toBe('')
+      expect(oneSentence(stderr)).toMatch(says)
+    },
+  )
+})
+
+describe('wrong usage', () => {
+  const wrong: [string, string[], RegExp][] = [
+    ['no model', ['--dense'], /--model is missing/],
+    ['a flag that is near another', ['--model=sample', '--sparsty=0.5'], /no flag --sparsty.*Did you mean --sparsity/],
+    ['a stray word', ['--model=sample', 'dense'], /"dense" is no command/],
+    ['an unknown command', ['prune'], /no command "prune"/],
+    ['nothing to do', ['--model=sample'], /Nothing to do/],
+    ['an unknown method', ['--model=sample', '--pruning_method=wanda', '--sparsity=0.5'], /no method "wanda".*2ssp/],
+    ['a method without an amount', ['--model=sample', '--pruning_method=2ssp'], /needs an amount/],
+    ['an amount without a method', ['--model=sample', '--dense', '--num_prune=2'], /no --pruning_method/],
+    ['two amounts', ['--model=sample', '--pruning_method=2ssp', '--num_prune=2', '--sparsity=0.5'], /give one of them/],
+    ['a sparsity above 1', ['--model=sample', '--pruning_method=2ssp', '--sparsity=1.5'], /--sparsity is "1.5".*from 0 to 1/],
+    ['blocks that are no number', ['--model=sample', '--pruning_method=2ssp', '--num_prune=two'], /--num_prune is "two"/],
+    ['alpha without 2ssp', ['--model=sample', '--pruning_method=shortgpt', '--num_prune=2', '--alpha=2'], /--alpha belongs to 2ssp/],
+    ['a format without a folder', ['--model=sample', '--dense', '--format=stock'], /--format says how --save writes/],
+    [
+      'an unknown format',
+      ['--model=sample', '--pruning_method=2ssp', '--sparsity=0.5', '--save=x', '--format=onnx'],
+      /known are espalier, stock/,
+    ],
+    ['saving several plans', ['--model=sample', '--pruning_method=2ssp', '--sparsity=0.25,0.5', '--save=x'], /--save needs one plan/],
+    ['an unknown ablation', ['--model=sample', '--ablation=dropout'], /no ablation "dropout".*one_stage/],
+    ['an ablation of another method', ['--model=sample', '--pruning_method=shortgpt', '--ablation=l1_norm'], /--ablation studies 2ssp/],
+    ['an unknown backend', ['--model=sample', '--dense', '--backend=cuda'], /--backend is "cuda".*tensorflow/],
+    ['a memory that is no size', ['--model=sample', '--dense', '--memory=lots'], /--memory is "lots"/],
+    ['an unknown task', ['--model=sample', '--dense', '--tasks=boolq'], /--tasks names "boolq".*winogrande/],
+    [
+      'an unknown option',
+      ['--model=sample', '--pruning_method=2ssp', '--sparsity=0.5', '--option=beta=2', '--no_history'],
+      /options of 2ssp are wrong/,
+    ],
+    ['an option without a value', ['--model=sample', '--pruning_method=2ssp', '--sparsity=0.5', '--option=alpha'], /must be name=value/],
+    ['data that is not there', ['--model=sample', '--dense', '--eval_data=nowhere.txt'], /no such file or folder/],
+    ['a log level that there is not', ['--model=sample', '--dense', '--logging=LOUD'], /--logging is "LOUD"/],
+    ['an unknown method to describe', ['methods', 'magnitude'], /no method "magnitude"/],
+  ]
+
+  it.concurrent.each(wrong)('is answered with exit code 2 and a sentence that helps: %s', async (_name, arguments_, says) => {
+    const { code, stderr } = await run(home, arguments_)
+    expect(code, stderr).toBe(2)
+    expect(oneSentence(stderr)).toMatch(says)
+  })
+
+  it('prints help and version, and methods with their options as text and JSON', async () => {
+    const help = await run(home, ['--help'])
+    expect(help.code).toBe(0)
+    for (const word of ['--pruning_method', '--num_prune', 'Examples', 'Exit codes']) expect(help.stdout).toContain(word)
+    expect((await run(home, ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+    const methods = JSON.parse((await run(home, ['methods', '--json'])).stdout) as {
+      id: string
+      paper: string
+      options: { name: string }[]
+    }[]
+    expect(methods.find(({ id }) => id === '2ssp')).toMatchObject({
+      paper: '2501.17771',
+      options: expect.arrayContaining([expect.objectContaining({ name: 'alpha', default: 1.5 })]),
+    })
+    expect((await run(home, ['methods', '2ssp'])).stdout).toContain('--option alpha=')
+  })
+
+  it('fails with the feasible range when a sparsity cannot be reached', async () => {
+    const folder = join(home, 'valid')
+    await writeModelFiles(folder, makeValidModel())
+    const { code, stderr } = await run(home, [
+      '--model',
+      folder,
+      '--pruning_method=2ssp',
+      '--sparsity=0.999',
+      '--calibration_data=windows.json',
+      '--sequence_length=16',
+      '--no_history',
+    ])
+    expect(code).toBe(1)
+    expect(oneSentence(stderr)).toMatch(/0\.999.*(possible|reached)/)
+  })
+})
