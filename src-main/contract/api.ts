@@ -328,7 +328,7 @@ export const api = {
   'history.backup': call('Copy the history.', nothing, backup, 'disk'),
   'history.restore': call(
     'Replace the history by a backup; the present one is kept as another backup.',
-    z.object({ name: z.string().regex(/^[\w.-]{1,120}$/) }),
+    z.object({ name: z.string().regex(/^\w[\w.-]{0,119}$/) }),
     historyState,
     'not-found',
     'conflict',

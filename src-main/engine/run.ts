@@ -104,7 +104,7 @@ class RunInProgress {
 
   async #measure(model: Model, tokenizer: Tokenizer | undefined, result: MethodResult) {
     const { host } = this.#steps
-    const view = viewWithPlan(model, result.plan)
+    const view = viewWithPlan(model, result.plan, result.tensors)
     const measures: Measure[] = sizeMeasures(model, result)
     for (const measure of measures) host.emit({ type: 'measure', measure })
     const answers: { prompt: string; text: string }[] = []
