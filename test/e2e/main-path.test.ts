@@ -6,7 +6,7 @@ import { eventually, findAccessibilityFaults, go, openScreen, type Screen } from
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 // The sample experiment computes for a minute on two busy cores.
-vi.setConfig({ testTimeout: 240_000 })
+vi.setConfig({ testTimeout: 480_000 })
 
 let browser: Browser
 let workbench: Workbench
@@ -64,7 +64,7 @@ describe('first start', () => {
 
   test('the sample experiment finishes and its rows show perplexities', async () => {
     await go(page, '#/runs')
-    await eventually(runStatuses, (statuses) => statuses.every((status) => status === 'done'), 180_000)
+    await eventually(runStatuses, (statuses) => statuses.every((status) => status === 'done'), 420_000)
     const dense = page.getByRole('row', { name: /dense/ }).first()
     await dense.waitFor()
     await eventually(

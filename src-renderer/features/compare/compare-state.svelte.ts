@@ -2,6 +2,7 @@ import type { Comparison, TableFormat } from '#contract/compare.ts'
 import { groupOverSeeds, type MeasureColumn } from '#contract/comparison.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models.ts'
+import type { RunPage } from '#contract/runs.ts'
 import { call } from '../../api.ts'
 import type { Brush } from '../../charts/parallel.ts'
 import { notifyProblem } from '../../lib/notices.svelte.ts'
@@ -61,6 +62,11 @@ export class CompareState {
   /** Writes a switch or a choice into the address. */
   set(changes: Record<string, string>): void {
     router.replaceQuery({ ...router.query, ...changes })
+  }
+
+  /** Finished runs to choose from. */
+  findRuns(search: string): Promise<RunPage> {
+    return call('runs.query', { search, limit: 200, columns: [], conditions: [{ field: 'status', is: 'any of', value: ['done'] }] })
   }
 
   addRuns(ids: string[]): void {

@@ -2,7 +2,7 @@ import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GenerationEvent, GenerationSettings } from '#contract/generation.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
-import type { RunEntry } from '#contract/runs.ts'
+import type { RunEntry, RunPage } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../../api.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -123,6 +123,27 @@ export class PlaygroundState {
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }
+  }
+
+  /** Finished runs of a model, newest first, to talk to. */
+  findRuns(model: string): Promise<RunPage> {
+    return call('runs.query', {
+      limit: 200,
+      columns: [],
+      conditions: [
+        { field: 'status', is: 'any of', value: ['done'] },
+        { field: 'model', is: 'equal', value: model },
+        { field: 'baseline', is: 'equal', value: false },
+      ],
+    })
+  }
+
+  async findTranscripts(search: string): Promise<TranscriptEntry[]> {
+    return (await call('transcripts.query', { search, limit: 200 })).rows
+  }
+
+  starTranscript(id: string, starred: boolean): Promise<TranscriptEntry> {
+    return call('transcripts.update', { id, starred })
   }
 
   async vote(prompt: number, column: number | null): Promise<void> {

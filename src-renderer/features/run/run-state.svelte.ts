@@ -4,7 +4,7 @@ import type { ModelDescription } from '#contract/models.ts'
 import type { Progress } from '#contract/progress.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import type { RunDetail } from '#contract/runs.ts'
-import { call, on, onReconnect } from '../../api.ts'
+import { call, copyText, on, onReconnect } from '../../api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -73,6 +73,11 @@ export class RunState {
       ({ text }) => text,
       (thrown) => toErrorMessage(thrown).message,
     )
+  }
+
+  async copyLog(): Promise<void> {
+    await copyText(this.log)
+    notify('Log copied')
   }
 
   async act(name: RunAction): Promise<void> {

@@ -2,7 +2,7 @@ import { SvelteSet } from 'svelte/reactivity'
 import type { Input } from '#contract/api.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ExperimentEntry } from '#contract/experiments.ts'
-import type { RunColumn, RunEntry, RunPage, SavedView } from '#contract/runs.ts'
+import type { Removal, RunColumn, RunEntry, RunPage, SavedView } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../../api.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -142,6 +142,10 @@ export class HistoryState {
       const { runs } = await call('runs.update', { ids, ...changes })
       for (const run of runs) this.#take(run)
     })
+  }
+
+  removalOf(ids: string[]): Promise<Removal> {
+    return call('runs.removal', { ids })
   }
 
   async remove(ids: string[]): Promise<void> {
