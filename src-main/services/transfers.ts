@@ -4,6 +4,15 @@ import { newId } from '#db/ids.ts'
 import type { Context, Service } from './context.ts'
 
 const toldMilliseconds = 200
+/** How long closing waits for a file system or a server that does not let go. */
+const closeMilliseconds = 3000
+
+interface RunningTransfer {
+  kind: Transfer['kind']
+  controller: AbortController
+  wish: 'paused' | 'cancelled' | null
+  over: Promise<void>
+}
 
 export interface TransferWork {
   kind: Transfer['kind']
@@ -23,10 +32,11 @@ export type Transfers = ReturnType<typeof transfersService>
 
 /** Downloads, copies and exports: told as they go, kept over a restart, paused and cancelled by a signal. */
 export function transfersService({ history, owner, emit }: Pick<Context, 'history' | 'owner' | 'emit'>) {
-  const running = new Map<string, { controller: AbortController; wish: 'paused' | 'cancelled' | null; over: Promise<void> }>()
+  const running = new Map<string, RunningTransfer>()
   const restart = new Map<string, (request: Record<string, unknown>) => Move>()
 
   function keep(transfer: Transfer, request: unknown): Transfer {
+    if (!history.db.open) return transfer
     history.transfers.save(transfer, request, owner, Date.now())
     emit({ name: 'transfer changed', data: { transfer } })
     return transfer
@@ -73,7 +83,7 @@ export function transfersService({ history, owner, emit }: Pick<Context, 'histor
         )
       },
     )
-    running.set(id, { controller, wish: null, over: over.then(() => void running.delete(id)) })
+    running.set(id, { kind: work.kind, controller, wish: null, over: over.then(() => void running.delete(id)) })
     return { transfer, over }
   }
 
@@ -136,10 +146,13 @@ export function transfersService({ history, owner, emit }: Pick<Context, 'histor
     },
     async close(): Promise<void> {
       for (const work of running.values()) {
-        work.wish ??= 'paused'
+        work.wish ??= work.kind === 'download' ? 'paused' : 'cancelled'
         work.controller.abort(new EspalierError('cancelled', 'Cancelled.'))
       }
-      await Promise.all([...running.values()].map(({ over }) => over))
+      await Promise.race([
+        Promise.all([...running.values()].map(({ over }) => over)),
+        new Promise((resolve) => setTimeout(resolve, closeMilliseconds).unref()),
+      ])
     },
   }
 }

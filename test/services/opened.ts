@@ -95,9 +95,14 @@ export async function eventually<T>(
 
 const resting = new Set(['done', 'failed', 'cancelled', 'interrupted', 'paused', 'draft'])
 
+/** Patient, because a test may share its cores with a training. */
 export async function runEnded({ call }: Pick<Opened, 'call'>, id: string): Promise<Output<'runs.get'>> {
-  return eventually(async () => {
-    const run = await call('runs.get', { id })
-    return resting.has(run.status) && run
-  }, `the end of ${id}`)
+  return eventually(
+    async () => {
+      const run = await call('runs.get', { id })
+      return resting.has(run.status) && run
+    },
+    `the end of ${id}`,
+    90_000,
+  )
 }

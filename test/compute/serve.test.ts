@@ -1,0 +1,66 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { afterEach, expect, test } from 'vitest'
+import { type FromCompute, fromCompute, type ToCompute } from '#contract/compute-messages.ts'
+import { eventually, fakeCompute } from '../services/opened.ts'
+
+let child: ChildProcess
+
+function start() {
+  const heard: FromCompute[] = []
+  child = spawn(fakeCompute[0], [fakeCompute[1]], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+  child.on('message', (message) => heard.push(fromCompute.parse(message)))
+  const of = <T extends FromCompute['type']>(type: T) =>
+    heard.filter((message): message is Extract<FromCompute, { type: T }> => message.type === type)
+  return { of, send: (message: ToCompute) => child.send(message) }
+}
+
+const run = (rounds: number): ToCompute => ({
+  type: 'start',
+  job: 1,
+  task: {
+    kind: 'run',
+    request: { model: 'x', method: '2ssp', amount: { sparsity: 0.5 }, options: { rounds }, seed: 0, measures: [], backend: 'auto' },
+  },
+})
+
+afterEach(() => child.kill('SIGKILL'))
+
+test('it says that it is ready, and then every second that it lives', async () => {
+  const { of } = start()
+  await eventually(() => of('ready').length === 1, 'ready')
+  await eventually(() => of('alive').length >= 2, 'two signs of life')
+  expect(of('alive')[0]?.memoryBytes).toBeGreaterThan(1e6)
+})
+
+test('a job does not go on before its step is written', async () => {
+  const { of, send } = start()
+  await eventually(() => of('ready').length === 1, 'ready')
+  send(run(2))
+  const [asked] = await eventually(() => of('get step').length === 1 && of('get step'), 'the question for a step')
+  send({ type: 'step found', job: 1, asked: asked?.asked as number, found: false })
+  const [put] = await eventually(() => of('put step').length === 1 && of('put step'), 'the step')
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  expect([of('get step').length, of('event').length]).toEqual([1, 0])
+  send({ type: 'refused', job: 1, asked: put?.asked as number, error: { code: 'disk', message: 'Full.' } })
+  const [error] = await eventually(() => of('error').length === 1 && of('error'), 'the refusal')
+  expect(error?.error).toMatchObject({ code: 'disk', message: 'Full.' })
+})
+
+test('a second job is refused while there is one', async () => {
+  const { of, send } = start()
+  await eventually(() => of('ready').length === 1, 'ready')
+  send(run(2))
+  send({ ...run(2), job: 2 } as ToCompute)
+  const [error] = await eventually(() => of('error').length === 1 && of('error'), 'the refusal')
+  expect(error).toMatchObject({ job: 2, error: { code: 'conflict' } })
+})
+
+test('it ends by itself when the main side is gone, and not when a terminal interrupts', async () => {
+  const { of } = start()
+  await eventually(() => of('ready').length === 1, 'ready')
+  child.kill('SIGINT')
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  expect(child.exitCode).toBeNull()
+  child.disconnect()
+  await eventually(() => child.exitCode === 0, 'its end')
+})

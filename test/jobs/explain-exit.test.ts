@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest'
+import { EspalierError } from '#contract/errors.ts'
+import { parseDevices } from '#jobs/devices.ts'
+import { adviceFor, explainError, explainExit, isOfProcess } from '#jobs/explain-exit.ts'
+
+const exit = { code: null, signal: 'SIGKILL' as const, output: '', memoryBytes: 1e9, totalBytes: 16e9 }
+
+test('a killed process that held most of the memory ran out of it, a small one was killed by someone', () => {
+  expect(explainExit({ ...exit, memoryBytes: 15e9 }).code).toBe('out-of-memory')
+  expect(explainExit(exit)).toMatchObject({ code: 'internal', message: 'The compute process ended unexpectedly, by SIGKILL.' })
+  expect(isOfProcess(explainExit(exit))).toBe(true)
+})
+
+test.each([
+  'terminate called after throwing std::bad_alloc',
+  'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory',
+  'RESOURCE_EXHAUSTED: OOM when allocating tensor with shape[4096,11008]',
+  'CUDA_ERROR_OUT_OF_MEMORY: out of memory',
+])('"%s" means that memory ran out', (text) => {
+  expect(explainExit({ ...exit, signal: 'SIGABRT', output: text }).code).toBe('out-of-memory')
+  expect(explainError({ code: 'internal', message: text }).code).toBe('out-of-memory')
+})
+
+test('an error that says its kind keeps it', () => {
+  expect(explainError({ code: 'infeasible', message: 'out of memory is not meant here' }).code).toBe('infeasible')
+})
+
+test('the advice names a limit below what was tried', () => {
+  expect(adviceFor(new EspalierError('out-of-memory', '', { memoryBytes: 12e9 }), undefined)).toContain('to 6.0 GB or less')
+  expect(adviceFor(new EspalierError('out-of-memory', '', { memoryBytes: 12e9 }), 4e9)).toContain('to 2.0 GB or less')
+  expect(adviceFor(new EspalierError('infeasible', ''), undefined)).toBeNull()
+})
+
+test('each GPU is a device that sees only itself', () => {
+  const devices = parseDevices('0, NVIDIA L4\n1, NVIDIA H100 PCIe\n\nNo devices were found\n')
+  expect(devices.map(({ id, title, environment }) => [id, title, environment.CUDA_VISIBLE_DEVICES])).toEqual([
+    ['gpu-0', 'NVIDIA L4', '0'],
+    ['gpu-1', 'NVIDIA H100 PCIe', '1'],
+  ])
+})

@@ -1,0 +1,71 @@
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { commit, type FakeHub, startFakeHub } from '../hub/fake-hub.ts'
+import { eventually, type Opened, openedWorkbench } from './opened.ts'
+
+const large = Buffer.from(Array.from({ length: 400_000 }, (_, index) => (index * 31 + (index >> 8)) % 256))
+
+let fake: FakeHub
+let before: NodeJS.ProcessEnv
+
+beforeEach(async () => {
+  before = { ...process.env }
+  const files = { 'config.json': Buffer.from('{}'), 'model.safetensors': large, 'tokenizer.json': Buffer.from('{}') }
+  fake = await startFakeHub({ 'owner/name': { commit, files } })
+  process.env.HF_ENDPOINT = fake.endpoint
+})
+
+afterEach(async () => {
+  process.env = before
+  await fake.close()
+})
+
+async function withCache(): Promise<Opened> {
+  const workbench = await openedWorkbench()
+  await workbench.call('settings.update', { folders: { cache: join(workbench.folder, 'cache') } })
+  return workbench
+}
+
+const transferOf = async ({ call }: Opened, id: string) => (await call('transfers.list', {})).find((transfer) => transfer.id === id)
+
+test('a downloaded model is in the library when its transfer is done', async () => {
+  await using workbench = await withCache()
+  const { id } = await workbench.call('models.download', { name: 'owner/name' })
+  const ended = await eventually(async () => {
+    const transfer = await transferOf(workbench, id)
+    return transfer?.status !== 'running' && transfer
+  }, 'the download')
+  expect(ended).toMatchObject({ status: 'done', problem: null })
+  expect(await workbench.call('models.get', { id: ended.model as string })).toMatchObject({
+    name: 'owner/name',
+    origin: 'downloaded',
+    source: 'owner/name',
+    present: true,
+  })
+})
+
+test('a paused download goes on where it stopped, also after a restart', async () => {
+  await using workbench = await withCache()
+  fake.faults.push({ when: ({ server, method }) => server === 'store' && method === 'GET', fault: { stallAfter: 100_000 } })
+  const { id } = await workbench.call('models.download', { name: 'owner/name' })
+  await eventually(() => fake.seen.some(({ server, method }) => server === 'store' && method === 'GET'), 'the large file to begin')
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  expect((await workbench.call('transfers.pause', { id })).status).toBe('paused')
+  await using again = await workbench.reopened()
+  expect(await transferOf(again, id)).toMatchObject({ status: 'paused', problem: null })
+  await again.call('transfers.resume', { id })
+  await eventually(async () => (await transferOf(again, id))?.status === 'done', 'the rest of the download')
+  const last = fake.seen.filter(({ server, method }) => server === 'store' && method === 'GET').at(-1)
+  expect(last?.range).toMatch(/^bytes=[1-9]/)
+})
+
+test('a name that the hub does not have fails the transfer with a sentence', async () => {
+  await using workbench = await withCache()
+  const { id } = await workbench.call('models.download', { name: 'owner/missing' })
+  const ended = await eventually(async () => {
+    const transfer = await transferOf(workbench, id)
+    return transfer?.status === 'failed' && transfer
+  }, 'the failure')
+  expect(ended.problem).toMatch(/owner\/missing/)
+  expect((await workbench.call('models.list', {})).length).toBe(1)
+})
