@@ -131,9 +131,12 @@ class RunInProgress {
     return { measures, answers }
   }
 
-  async #save(model: Model, { plan }: MethodResult): Promise<void> {
+  async #save(model: Model, { plan, tensors }: MethodResult): Promise<void> {
     const { save, method } = this.#request
-    if (save) await this.#steps.time('saving', () => findFormat(save.format).write({ model, plan, method, folder: save.folder }))
+    if (save)
+      await this.#steps.time('saving', () =>
+        findFormat(save.format).write({ model, plan, method, folder: save.folder, ...(tensors ? { tensors } : {}) }),
+      )
   }
 }
 

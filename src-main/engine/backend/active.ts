@@ -7,6 +7,8 @@ export interface Backend {
   readonly reason: string
   /** Whether products with transposed matrices and of many small ones run at the rate of plain ones; where not, they are made plain. */
   readonly anyProducts: boolean
+  /** Whether reading a small tensor costs no more than an operation: not where commands queue up for a device. */
+  readonly readsAreCheap: boolean
 }
 
 let active: Backend | undefined

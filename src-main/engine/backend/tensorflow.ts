@@ -48,5 +48,6 @@ export async function openTensorflow(): Promise<Backend> {
     title: gpu ? `TensorFlow ${runtime.version} on the GPU` : `TensorFlow ${runtime.version} on the CPU, ${threads} threads`,
     reason: gpu ? 'An NVIDIA GPU answered.' : runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'No NVIDIA GPU was found at set-up.',
     anyProducts: true,
+    readsAreCheap: !gpu,
   }
 }

@@ -2,6 +2,7 @@ import { type PrunedLayout, prunedLayoutFile } from '#engine/model/pruned-layout
 import { viewWithPlan } from '#engine/model/view.ts'
 import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
 import { prunedTensors } from './pruned-tensors.ts'
+import { slicedTensors } from './sliced-tensors.ts'
 
 /** Only what is left: removed submodules have no tensors, every MLP its own width. This program reopens it. */
 export const espalier: ExportFormat = {
@@ -9,16 +10,23 @@ export const espalier: ExportFormat = {
   summary: 'The smallest: only the weights that are left, with the plan beside them. For this program.',
   async write(request) {
     const { model, plan, method } = request
-    const { blocks } = viewWithPlan(model, plan).spec
-    const tensors = prunedTensors(model.checkpoint, model.spec, plan, { removed: 'absent', blocks: [...blocks.keys()] })
-    const layout: PrunedLayout = { format: 1, parent: model.name, method, blocks: [...blocks], plan }
-    await writeModelFolder(request, {
-      tensors,
-      config: model.checkpoint.config,
-      files: {
-        [prunedLayoutFile]: `${JSON.stringify(layout)}\n`,
-        'README.md': modelCard(request, 'The folder holds only what is left; removed submodules have no tensors. Open it with Espalier.'),
-      },
-    })
+    const view = viewWithPlan(model, plan, request.tensors)
+    try {
+      const { blocks } = view.spec
+      const tensors = plan.slice
+        ? await slicedTensors(view, plan.slice)
+        : prunedTensors(model.checkpoint, model.spec, plan, { removed: 'absent', blocks: [...blocks.keys()] })
+      const layout: PrunedLayout = { format: 1, parent: model.name, method, blocks: [...blocks], plan }
+      await writeModelFolder(request, {
+        tensors,
+        config: model.checkpoint.config,
+        files: {
+          [prunedLayoutFile]: `${JSON.stringify(layout)}\n`,
+          'README.md': modelCard(request, 'The folder holds only what is left; removed submodules have no tensors. Open it with Espalier.'),
+        },
+      })
+    } finally {
+      view.dispose()
+    }
   },
 }

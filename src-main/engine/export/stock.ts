@@ -13,6 +13,11 @@ export const stock: ExportFormat = {
   summary: 'Loads in transformers, vLLM and others as a model of its family; a removed attention stays as zeros.',
   async write(request) {
     const { model, plan } = request
+    if (plan.slice)
+      throw new EspalierError(
+        'infeasible',
+        'No model family has the shortcuts of a sliced model, so this format cannot hold it. Choose the format espalier.',
+      )
     if (model.spec.blocks.some((layout) => !layout.attention || layout.width === 0)) {
       throw new EspalierError(
         'infeasible',

@@ -1,4 +1,18 @@
-import { add, clone, concat, keep, matMul, mul, reshape, slice, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
+import {
+  add,
+  clone,
+  concat,
+  keep,
+  matMul,
+  mul,
+  reshape,
+  slice,
+  type Tensor2D,
+  type Tensor3D,
+  type Tensor4D,
+  tidy,
+  transpose,
+} from '@tensorflow/tfjs-core'
 import { activate } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { normalize } from '#engine/tensor/norm.ts'
@@ -65,16 +79,26 @@ function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: Cal
   const { heads, keyValueHeads, headSize } = spec
   const projected = project(normalize(x, weights.norm), weights.queryKeyValue, weights.queryKeyValueBias)
   const byHead: Tensor4D = transpose(reshape(projected, [batch, tokens, heads + 2 * keyValueHeads, headSize]), [0, 2, 1, 3])
-  const take = (first: number, count: number): Tensor4D => slice(byHead, [0, first, 0, 0], [-1, count, -1, -1])
-  const rotated = rotate(take(0, heads + keyValueHeads), call.rotary)
-  const query: Tensor4D = reshape(slice(rotated, [0, 0, 0, 0], [-1, heads, -1, -1]), [batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
+  const rotated = rotate(takeHeads(byHead, 0, heads + keyValueHeads), call.rotary)
+  const query: Tensor4D = reshape(takeHeads(rotated, 0, heads), [batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
   const flat = [batch * keyValueHeads, tokens, headSize] as [number, number, number]
-  const key: Tensor3D = reshape(slice(rotated, [0, heads, 0, 0], [-1, keyValueHeads, -1, -1]), flat)
-  const value: Tensor3D = reshape(take(heads + keyValueHeads, keyValueHeads), flat)
+  const key: Tensor3D = reshape(takeHeads(rotated, heads, keyValueHeads), flat)
+  const value: Tensor3D = reshape(takeHeads(byHead, heads + keyValueHeads, keyValueHeads), flat)
   const seen = call.cache ? remember(call.cache, block, { key, value }) : { key, value }
   const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block) })
-  const rows: Tensor2D = reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [batch * tokens, heads * headSize])
+  const rows: Tensor2D = reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [
+    batch * tokens,
+    heads * headSize,
+  ])
   return project(rows, weights.output, weights.outputBias)
+}
+
+/** Heads [first, first + count) of x [B, heads, T, d]. One sample's heads lie in one piece, which nothing has to copy. */
+function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
+  const [batch, heads, tokens, headSize] = x.shape
+  if (batch > 1) return slice(x, [0, first, 0, 0], [-1, count, -1, -1])
+  const matrices: Tensor3D = reshape(x, [heads, tokens, headSize])
+  return reshape(slice(matrices, [first, 0, 0], [count, -1, -1]), [1, count, tokens, headSize])
 }
 
 /** Appends to the cache of a block and returns all of it; the tensors in the cache outlive the call. */
@@ -92,7 +116,9 @@ function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenP
 function feedForward(source: Tensor2D, weights: MlpWeights, block: number, call: CallContext): Tensor2D {
   const input = normalize(source, weights.norm)
   const up = project(input, weights.up, weights.upBias)
-  const neurons: Tensor2D = weights.gate ? mul(activate(project(input, weights.gate, weights.gateBias), call.spec.activation), up) : activate(up, call.spec.activation)
+  const neurons: Tensor2D = weights.gate
+    ? mul(activate(project(input, weights.gate, weights.gateBias), call.spec.activation), up)
+    : activate(up, call.spec.activation)
   const output = project(neurons, weights.down, weights.downBias)
   call.observeMlp?.(block, { input, neurons, output })
   return output

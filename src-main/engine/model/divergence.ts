@@ -1,61 +1,110 @@
-import { div, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
-import { project } from '#engine/tensor/products.ts'
-import { addLogs, logSumExponents, rowsPerHeadProduct } from './likelihood.ts'
+import {
+  add,
+  concat,
+  div,
+  exp,
+  keep,
+  log,
+  matMul,
+  max,
+  maximum,
+  mul,
+  slice,
+  sub,
+  sum,
+  type Tensor1D,
+  type Tensor2D,
+  tidy,
+} from '@tensorflow/tfjs-core'
+import { forEachTile, logNormalizers } from './likelihood.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
-/** Running sums of one row over the vocabulary: the dense distribution's normaliser, and its mean logit difference to the candidate. */
-class RowSums {
-  readonly denseLog: Float64Array
-  readonly ownLog: Float64Array
-  readonly difference: Float64Array
-
-  constructor(rows: number) {
-    this.denseLog = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
-    this.ownLog = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
-    this.difference = new Float64Array(rows)
-  }
+/** The dense model's next-token distributions p, one per row, as far as divergence from them needs them. */
+export interface DenseDistribution {
+  /** Final hidden states [N, D]. */
+  readonly hidden: Tensor2D
+  /** Rows of the head averaged under p: [N, D]. */
+  readonly mean: Tensor2D
+  /** Log of the sum of exponents of the logits: [N]. */
+  readonly logNormalizer: Tensor1D
 }
 
 /**
- * Kullback-Leibler divergence of each candidate's next-token distribution from the dense one, row by row in nats:
- * dense [N, D] and candidates [N, D] are final hidden states. With p the dense distribution and a, b the logits,
- * KL = sum(p (a - b)) - log sum exp a + log sum exp b; the dense logits of a chunk serve all candidates.
+ * Kullback-Leibler divergence of each candidate's next-token distribution from the dense one, row by row in nats; candidates are
+ * final hidden states [N, D]. With logits a = W h and b = W g, sum(p (a - b)) = (sum of p W) (h - g), so that
+ * KL = mean (h - g) - log sum exp a + log sum exp b: a candidate costs one product with the head, the dense model none.
  */
-export async function rowDivergences(vocabulary: Vocabulary, dense: Tensor2D, candidates: readonly Tensor2D[]): Promise<Float64Array[]> {
-  const rows = dense.shape[0]
-  const sums = candidates.map(() => new RowSums(rows))
-  const step = rowsPerHeadProduct(vocabulary)
-  await vocabulary.forEachHeadChunk((chunk) => {
-    for (let first = 0; first < rows; first += step) addChunk(sums, dense, candidates, chunk, first, Math.min(step, rows - first))
+export async function rowDivergences(
+  vocabulary: Vocabulary,
+  dense: DenseDistribution,
+  candidates: readonly Tensor2D[],
+): Promise<Float64Array[]> {
+  const normalizers = await logNormalizers(vocabulary, candidates)
+  const denseNormalizer = dense.logNormalizer.dataSync()
+  return candidates.map((candidate, index) => {
+    const difference = tidy(() => sum(mul(dense.mean, sub(dense.hidden, candidate)), 1).dataSync())
+    return Float64Array.from(difference, (mean, row) => mean - (denseNormalizer[row] ?? 0) + (normalizers[index]?.[row] ?? 0))
   })
-  return sums.map(({ denseLog, ownLog, difference }) => difference.map((mean, row) => mean - (denseLog[row] ?? 0) + (ownLog[row] ?? 0)))
 }
 
-function addChunk(sums: RowSums[], dense: Tensor2D, candidates: readonly Tensor2D[], chunk: HeadChunk, first: number, count: number): void {
-  tidy(() => {
-    const logits = (hidden: Tensor2D) => project(slice(hidden, [first, 0], [count, -1]), chunk.weight, chunk.bias)
-    const a = logits(dense)
-    const top = max<Tensor2D>(a, 1, true)
-    const weights: Tensor2D = exp(sub(a, top))
-    const total = sum<Tensor1D>(weights, 1)
-    const denseLog = Float64Array.from(total.dataSync(), Math.log)
-    const tops = top.dataSync()
-    candidates.forEach((candidate, index) => {
-      const own = sums[index] as RowSums
-      const b = logits(candidate)
-      const ownLog = logSumExponents(b)
-      const difference = tidy(() => div(sum(mul(weights, sub(a, b)), 1), total).dataSync())
-      b.dispose()
-      for (let row = 0; row < count; row++) merge(own, first + row, (denseLog[row] ?? 0) + (tops[row] ?? 0), ownLog[row] ?? 0, difference[row] ?? 0)
+/** Rows that are averaged at once. */
+const rowsTogether = 2048
+
+/** The distributions that final hidden states [N, D] stand for. The caller disposes of them, `hidden` included. */
+export async function denseDistribution(vocabulary: Vocabulary, hidden: Tensor2D): Promise<DenseDistribution> {
+  const means: Tensor2D[] = []
+  const normalizers: Tensor1D[] = []
+  for (let first = 0; first < hidden.shape[0]; first += rowsTogether) {
+    const rows = tidy(() => slice(hidden, [first, 0], [Math.min(rowsTogether, hidden.shape[0] - first), -1]))
+    const average = new RunningAverage()
+    await vocabulary.forEachHeadChunk((chunk) => average.add(rows, chunk))
+    const { mean, logNormalizer } = average.finish()
+    means.push(mean)
+    normalizers.push(logNormalizer)
+    rows.dispose()
+  }
+  const joined = tidy(() => ({ mean: concat(means, 0), logNormalizer: concat(normalizers, 0) }))
+  for (const tensor of [...means, ...normalizers]) tensor.dispose()
+  return { hidden, ...joined }
+}
+
+interface Sums {
+  /** The greatest logit so far, and the sum of exponents relative to it: [N, 1] each. */
+  readonly top: Tensor2D
+  readonly total: Tensor2D
+  /** Rows of the head times exponents: [N, D]. */
+  readonly weighted: Tensor2D
+}
+
+class RunningAverage {
+  #sums: Sums | undefined
+
+  add(rows: Tensor2D, chunk: HeadChunk): void {
+    forEachTile(rows, chunk, ({ logits, weight }) => {
+      const before = this.#sums
+      const highest = max<Tensor2D>(logits, 1, true)
+      const top = before ? maximum(before.top, highest) : highest
+      const exponents: Tensor2D = exp(sub(logits, top))
+      const total = sum<Tensor2D>(exponents, 1, true)
+      const weighted = matMul(exponents, weight)
+      const rescale = before && exp<Tensor2D>(sub(before.top, top))
+      const carried = (sums: Tensor2D | undefined, more: Tensor2D): Tensor2D => (sums && rescale ? add(mul(sums, rescale), more) : more)
+      this.#sums = { top: keep(top), total: keep(carried(before?.total, total)), weighted: keep(carried(before?.weighted, weighted)) }
+      if (before) disposeSums(before)
     })
-  })
+  }
+
+  finish(): { mean: Tensor2D; logNormalizer: Tensor1D } {
+    const sums = this.#sums as Sums
+    const result = tidy(() => ({
+      mean: div<Tensor2D>(sums.weighted, sums.total),
+      logNormalizer: sum<Tensor1D>(add(sums.top, log(sums.total)), 1),
+    }))
+    disposeSums(sums)
+    return result
+  }
 }
 
-/** Adds a chunk of the vocabulary to a row: normalisers in log space, the mean difference weighted by the chunk's share of p. */
-function merge(sums: RowSums, row: number, denseLog: number, ownLog: number, difference: number): void {
-  const before = sums.denseLog[row] ?? Number.NEGATIVE_INFINITY
-  const after = addLogs(before, denseLog)
-  sums.difference[row] = (sums.difference[row] ?? 0) * Math.exp(before - after) + difference * Math.exp(denseLog - after)
-  sums.denseLog[row] = after
-  sums.ownLog[row] = addLogs(sums.ownLog[row] ?? Number.NEGATIVE_INFINITY, ownLog)
+function disposeSums({ top, total, weighted }: Sums): void {
+  for (const tensor of [top, total, weighted]) tensor.dispose()
 }

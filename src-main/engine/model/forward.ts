@@ -82,9 +82,10 @@ export interface StackVisitor {
 /**
  * Runs windows through the block stack. Resident weights: group after group, so that little is alive at once.
  * Streamed weights: as many groups together as the workspace holds, so that each part is read once for all of them.
+ * With `rows` 1 no window shares a product with another, so that its results do not depend on its company.
  */
-export async function runWindows(view: ModelView, windows: Windows, visitor: StackVisitor): Promise<void> {
-  const groups = groupWindows(windows)
+export async function runWindows(view: ModelView, windows: Windows, visitor: StackVisitor, rows = rowsPerCall): Promise<void> {
+  const groups = groupWindows(windows, rows)
   const tables = new TableCache(view)
   const bytes = Math.max(...groups.map((group) => 8 * group.ids.length * view.spec.hidden), 1)
   const together = view.model.store.streams ? Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes)) : 1
@@ -102,7 +103,13 @@ export async function runWindows(view: ModelView, windows: Windows, visitor: Sta
   }
 }
 
-async function runGroups(view: ModelView, groups: WindowGroup[], tables: TableCache, visitor: StackVisitor, progress: (parts: number) => void): Promise<void> {
+async function runGroups(
+  view: ModelView,
+  groups: WindowGroup[],
+  tables: TableCache,
+  visitor: StackVisitor,
+  progress: (parts: number) => void,
+): Promise<void> {
   const streams: { group: WindowGroup; residual: Residual }[] = []
   try {
     for (const group of groups) {

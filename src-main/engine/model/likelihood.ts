@@ -1,81 +1,118 @@
-import { add, argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { project } from '#engine/tensor/products.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
-/** Logits per product: rows times vocabulary entries that are in memory at once. */
-const logitsPerProduct = 2 ** 23
+/** Logits that are in memory at once, and rows of the product that they come from. */
+const logitsPerTile = 2 ** 23
+const rowsPerTile = 2048
 
-/** Per row: the target's logit, and the log of the sum of exponents over the vocabulary seen so far. */
-interface RowSums {
-  readonly target: Float64Array
-  readonly logSum: Float64Array
+/** Logits [rows, entries] of some rows of hidden states over some entries of a chunk of the head; valid during the call. */
+export interface LogitsTile {
+  readonly logits: Tensor2D
+  readonly weight: Tensor2D
+  readonly firstRow: number
+  /** The token that the first column stands for. */
+  readonly firstToken: number
 }
 
-/** Rows of a product with the head so that its logits stay within `logitsPerProduct`. */
-export function rowsPerHeadProduct(vocabulary: Vocabulary): number {
-  return Math.max(1, Math.floor(logitsPerProduct / vocabulary.chunkRows))
+/**
+ * Takes hidden [N, D] through a chunk of the head tile by tile, so that no [N, V] matrix exists: many rows by few entries of the
+ * vocabulary, which is the better shape for a product, and slices of the head that nothing has to copy.
+ */
+export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: LogitsTile) => void): void {
+  const [rows, size] = [hidden.shape[0], chunk.weight.shape[0]]
+  const entries = Math.min(size, Math.floor(logitsPerTile / Math.min(rows, rowsPerTile)))
+  for (let firstRow = 0; firstRow < rows; firstRow += rowsPerTile) {
+    for (let first = 0; first < size; first += entries) {
+      tidy(() => {
+        const count = Math.min(entries, size - first)
+        const weight: Tensor2D = slice(chunk.weight, [first, 0], [count, -1])
+        const bias = chunk.bias && slice<Tensor1D>(chunk.bias, [first], [count])
+        const logits = project(slice(hidden, [firstRow, 0], [Math.min(rowsPerTile, rows - firstRow), -1]), weight, bias)
+        use({ logits, weight, firstRow, firstToken: chunk.first + first })
+      })
+    }
+  }
 }
 
 /**
  * Negative log-likelihood of each target under its row of final hidden states: hidden [N, D], targets [N], result [N] in nats.
- * Rows go through the head in chunks, so no [N, V] matrix exists; sums are kept in float64.
+ * Sums are kept in float64.
  */
 export async function tokenLosses(vocabulary: Vocabulary, hidden: Tensor2D, targets: Int32Array): Promise<Float64Array> {
-  const rows = targets.length
-  const sums: RowSums = { target: new Float64Array(rows), logSum: new Float64Array(rows).fill(Number.NEGATIVE_INFINITY) }
-  const step = rowsPerHeadProduct(vocabulary)
+  const losses = new LogSums(targets.length)
+  const own = new Float64Array(targets.length)
   await vocabulary.forEachHeadChunk((chunk) => {
-    for (let first = 0; first < rows; first += step) addChunk(sums, hidden, targets, chunk, first, Math.min(step, rows - first))
+    addTargetLogits(own, hidden, targets, chunk)
+    losses.add(hidden, chunk)
   })
-  return sums.logSum.map((logSum, row) => logSum - (sums.target[row] ?? 0))
+  return losses.values.map((logSum, row) => logSum - (own[row] ?? 0))
+}
+
+/** Log of the sum of exponents of each row's logits over the vocabulary: hidden [N, D], result [N]. */
+export async function logNormalizers(vocabulary: Vocabulary, hidden: readonly Tensor2D[]): Promise<Float64Array[]> {
+  const sums = hidden.map((rows) => new LogSums(rows.shape[0]))
+  await vocabulary.forEachHeadChunk((chunk) => {
+    for (const [index, rows] of hidden.entries()) sums[index]?.add(rows, chunk)
+  })
+  return sums.map(({ values }) => values)
+}
+
+class LogSums {
+  readonly values: Float64Array
+
+  constructor(rows: number) {
+    this.values = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
+  }
+
+  add(hidden: Tensor2D, chunk: HeadChunk): void {
+    forEachTile(hidden, chunk, ({ logits, firstRow }) => {
+      logSumExponents(logits).forEach((value, row) => {
+        this.values[firstRow + row] = addLogs(this.values[firstRow + row] ?? Number.NEGATIVE_INFINITY, value)
+      })
+    })
+  }
 }
 
 /** Whether each target is the likeliest token of its row: hidden [N, D], targets [N]; the lower id wins a tie. */
 export async function areLikeliest(vocabulary: Vocabulary, hidden: Tensor2D, targets: Int32Array): Promise<boolean[]> {
-  const rows = targets.length
-  const best = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
-  const bestId = new Int32Array(rows)
-  const step = rowsPerHeadProduct(vocabulary)
+  const best = new Float64Array(targets.length).fill(Number.NEGATIVE_INFINITY)
+  const bestId = new Int32Array(targets.length)
   await vocabulary.forEachHeadChunk((chunk) => {
-    for (let first = 0; first < rows; first += step) {
-      const [values, ids] = tidy(() => {
-        const logits = project(slice(hidden, [first, 0], [Math.min(step, rows - first), -1]), chunk.weight, chunk.bias)
-        return [max(logits, 1).dataSync(), argMax(logits, 1).dataSync()]
-      })
-      values.forEach((value, row) => {
-        if (value <= (best[first + row] ?? 0)) return
-        best[first + row] = value
-        bestId[first + row] = chunk.first + (ids[row] ?? 0)
-      })
-    }
+    forEachTile(hidden, chunk, ({ logits, firstRow, firstToken }) => {
+      const ids = argMax(logits, 1).dataSync()
+      max(logits, 1)
+        .dataSync()
+        .forEach((value, row) => {
+          if (value <= (best[firstRow + row] ?? 0)) return
+          best[firstRow + row] = value
+          bestId[firstRow + row] = firstToken + (ids[row] ?? 0)
+        })
+    })
   })
   return Array.from(targets, (id, row) => bestId[row] === id)
 }
 
-function addChunk(sums: RowSums, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk, first: number, count: number): void {
+/** Writes the logits of those targets that the chunk holds. */
+function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk): void {
   const size = chunk.weight.shape[0]
-  const local = targets.subarray(first, first + count).map((id) => id - chunk.first)
-  const part: Tensor2D = slice(hidden, [first, 0], [count, -1])
-  const logits = project(part, chunk.weight, chunk.bias)
-  const logSums = logSumExponents(logits)
-  logits.dispose()
-  const own = tidy(() => {
-    const inside = tensor1d(local.map((id) => Math.min(size - 1, Math.max(0, id))), 'int32')
-    const targetRows: Tensor2D = gather(chunk.weight, inside)
-    let targetLogits: Tensor1D = sum(mul(part, targetRows), 1)
-    if (chunk.bias) targetLogits = add(targetLogits, gather(chunk.bias, inside))
-    return targetLogits.dataSync()
+  const local = targets.map((id) => id - chunk.first)
+  const logits = tidy(() => {
+    const inside = tensor1d(
+      local.map((id) => Math.min(size - 1, Math.max(0, id))),
+      'int32',
+    )
+    const values = sum<Tensor1D>(mul(hidden, gather(chunk.weight, inside)), 1).dataSync()
+    const biases = chunk.bias && gather(chunk.bias, inside).dataSync()
+    return values.map((value, row) => value + (biases?.[row] ?? 0))
   })
-  part.dispose()
-  for (let row = 0; row < count; row++) {
-    const id = local[row] ?? -1
-    if (id >= 0 && id < size) sums.target[first + row] = own[row] ?? 0
-    sums.logSum[first + row] = addLogs(sums.logSum[first + row] ?? Number.NEGATIVE_INFINITY, logSums[row] ?? Number.NaN)
-  }
+  local.forEach((id, row) => {
+    if (id >= 0 && id < size) own[row] = logits[row] ?? 0
+  })
 }
 
 /** log(sum(exp(row))) of each row of logits [N, V]; the maximum is only subtracted when the plain sum overflows or vanishes. */
-export function logSumExponents(logits: Tensor2D): Float64Array {
+function logSumExponents(logits: Tensor2D): Float64Array {
   const plain = tidy(() => sum(exp(logits), 1).dataSync())
   if (plain.every((value) => value > 1e-30 && value < 1e38)) return Float64Array.from(plain, Math.log)
   const [top, rest] = tidy(() => {
@@ -86,7 +123,7 @@ export function logSumExponents(logits: Tensor2D): Float64Array {
 }
 
 /** log(exp(a) + exp(b)) without overflow. */
-export function addLogs(a: number, b: number): number {
+function addLogs(a: number, b: number): number {
   if (a === Number.NEGATIVE_INFINITY) return b
   const high = Math.max(a, b)
   return high + Math.log(Math.exp(a - high) + Math.exp(b - high))

@@ -6,8 +6,9 @@ import { runInNewContext } from 'node:vm'
 import { EspalierError } from '#contract/errors.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import { type Checkpoint, openCheckpoint } from '#engine/checkpoint/checkpoint.ts'
-import { WeightStore } from './residency.ts'
 import { type PrunedLayout, prunedLayout, prunedLayoutFile } from './pruned-layout.ts'
+import { WeightStore } from './residency.ts'
+import { slicedSpec } from './sliced-spec.ts'
 import type { DecoderSpec } from './spec.ts'
 import { Vocabulary } from './vocabulary.ts'
 import { checkTensors } from './weights.ts'
@@ -33,7 +34,8 @@ export async function openSpec(path: string): Promise<{ checkpoint: Checkpoint; 
   const checkpoint = await openCheckpoint(resolve(path))
   try {
     const pruned = await readPrunedLayout(checkpoint.path)
-    const spec = readSpec(checkpoint.config, pruned?.blocks)
+    const described = readSpec(checkpoint.config, pruned?.blocks)
+    const spec = pruned?.plan.slice ? slicedSpec(described, pruned.plan.slice) : described
     checkTensors(checkpoint, spec)
     return { checkpoint, spec, pruned }
   } catch (error) {
@@ -48,7 +50,10 @@ async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefine
   try {
     return prunedLayout.parse(JSON.parse(text))
   } catch {
-    throw new EspalierError('invalid', `${join(folder, prunedLayoutFile)} is damaged: it must describe the blocks of a model that Espalier saved. Save the model again.`)
+    throw new EspalierError(
+      'invalid',
+      `${join(folder, prunedLayoutFile)} is damaged: it must describe the blocks of a model that Espalier saved. Save the model again.`,
+    )
   }
 }
 

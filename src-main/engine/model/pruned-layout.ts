@@ -9,7 +9,10 @@ export const prunedLayout = z.object({
   format: z.literal(1),
   parent: z.string(),
   method: z.string(),
-  blocks: z.array(z.object({ attention: z.boolean(), width: z.number().int().nonnegative() })).min(1).max(1000),
+  blocks: z
+    .array(z.object({ attention: z.boolean(), width: z.number().int().nonnegative() }))
+    .min(1)
+    .max(1000),
   plan,
 })
 

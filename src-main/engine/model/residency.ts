@@ -28,7 +28,10 @@ export class WeightStore {
     let free = this.streams ? budgetBytes - 2 * largest : total
     if (free < 0) {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
-      throw new EspalierError('out-of-memory', `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB and two must fit. Give at least ${mebibytes(2 * largest)} MiB more with --memory.`)
+      throw new EspalierError(
+        'out-of-memory',
+        `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB and two must fit. Give at least ${mebibytes(2 * largest)} MiB more with --memory.`,
+      )
     }
     for (const { part, bytes } of sizes) {
       if (free < bytes) break

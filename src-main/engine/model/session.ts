@@ -62,7 +62,10 @@ export class DecodingSession {
   async #lastLogits(x: Tensor2D, batch: number, tokens: number): Promise<Float32Array[]> {
     const { vocabulary } = this.#view.model
     const hidden = tidy(() => {
-      const last = tensor1d(Array.from({ length: batch }, (_, i) => (i + 1) * tokens - 1), 'int32')
+      const last = tensor1d(
+        Array.from({ length: batch }, (_, i) => (i + 1) * tokens - 1),
+        'int32',
+      )
       return finalHidden(this.#view, gather(x, last))
     })
     const rows = Array.from({ length: batch }, () => new Float32Array(this.#view.spec.vocabulary))
@@ -94,8 +97,16 @@ export class DecodingSession {
 
   #gatherCache(sequences: readonly number[]): Map<number, SeenPositions> {
     const { keyValueHeads } = this.#view.spec
-    const rows = tensor1d(sequences.flatMap((sequence) => Array.from({ length: keyValueHeads }, (_, head) => sequence * keyValueHeads + head)), 'int32')
-    const gathered = new Map([...this.#cache].map(([block, { key, value }]) => [block, { key: gather<Tensor3D>(key, rows), value: gather<Tensor3D>(value, rows) }]))
+    const rows = tensor1d(
+      sequences.flatMap((sequence) => Array.from({ length: keyValueHeads }, (_, head) => sequence * keyValueHeads + head)),
+      'int32',
+    )
+    const gathered = new Map(
+      [...this.#cache].map(([block, { key, value }]) => [
+        block,
+        { key: gather<Tensor3D>(key, rows), value: gather<Tensor3D>(value, rows) },
+      ]),
+    )
     rows.dispose()
     return gathered
   }

@@ -15,6 +15,8 @@ export interface Projection {
 export interface NormTensors {
   readonly weight: string
   readonly bias?: string
+  /** Entries, where they are not the hidden size. */
+  readonly size?: number
 }
 
 /** Names of one block's tensors. Without `mlpNorm` the MLP reads the attention's norm (parallel residual). */
@@ -28,6 +30,9 @@ export interface BlockTensors {
   readonly gate?: Projection
   readonly up: Projection
   readonly down: Projection
+  /** What the residual is multiplied by, [d, d] stored as rows by columns (sliced models). */
+  readonly attentionShortcut?: Projection
+  readonly mlpShortcut?: Projection
 }
 
 export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'relu'
@@ -60,7 +65,9 @@ export interface DecoderSpec {
   readonly headSize: number
   readonly vocabulary: number
   readonly contextLength: number
-  readonly norm: { readonly kind: 'rms' | 'layer'; readonly epsilon: number }
+  readonly norm: { readonly kind: 'rms' | 'layer'; readonly epsilon: number; readonly divisor?: number }
+  /** Coordinates of the stream between submodules, where they are fewer than the hidden size (sliced models). */
+  readonly sliceWidth?: number
   readonly activation: Activation
   readonly parallelResidual: boolean
   readonly rotary: Rotary
@@ -88,11 +95,11 @@ function projectionParameters(projection: Projection | undefined): number {
 /** Parameters of block `index` as the spec describes it, whether or not parts of it were removed. */
 export function blockParameters(spec: DecoderSpec, index: number): BlockParameters {
   const tensors = spec.block(index)
-  const normSize = (norm: NormTensors | undefined) => (norm ? spec.hidden * (norm.bias ? 2 : 1) : 0)
+  const normSize = (norm: NormTensors | undefined) => (norm ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0)
   const sum = (projections: (Projection | undefined)[]) => projections.reduce((total, part) => total + projectionParameters(part), 0)
   return {
-    attention: sum([tensors.query, tensors.key, tensors.value, tensors.output]),
-    mlp: sum([tensors.gate, tensors.up, tensors.down]),
+    attention: sum([tensors.query, tensors.key, tensors.value, tensors.output, tensors.attentionShortcut]),
+    mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]),
     norms: normSize(tensors.attentionNorm) + normSize(tensors.mlpNorm),
   }
 }

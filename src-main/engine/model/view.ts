@@ -70,6 +70,7 @@ export function denseView(model: Model): ModelView {
 /** The model as `plan` leaves it; a sliced one needs the plan's tensors. Throws when the plan does not fit the model. */
 export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
   checkPlan(model.spec, plan)
+  if (model.spec.sliceWidth !== undefined) requireNothingRemoved(model.spec, plan)
   if (plan.slice) return slicedView(model, plan.slice, tensors)
   const blocks = plan.blocks.map((block, index) => layoutOf(model.spec, index, block))
   const pruned = plan.blocks.some((block) => block.mlp !== 'removed' && needsGather(block.mlp))
@@ -79,6 +80,16 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
     if (isAttention(part) || !weights.mlp || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
     return { mlp: gatherMlp(weights.mlp, mlp) }
   })
+}
+
+/** Parts of a sliced model stand between different bases, so none of them can be left out, and it cannot be sliced again. */
+function requireNothingRemoved(spec: DecoderSpec, plan: Plan): void {
+  const whole = plan.blocks.every(({ attention, mlp }) => attention === 'kept' && mlp !== 'removed' && !needsGather(mlp))
+  if (whole && !plan.slice) return
+  throw new EspalierError(
+    'infeasible',
+    `This model was sliced to ${spec.sliceWidth} of ${spec.hidden} channels and cannot be pruned further. Start from the dense model.`,
+  )
 }
 
 type KeptMlp = Exclude<MlpPlan, 'removed'>

@@ -43,7 +43,7 @@ export class Vocabulary {
   /** Bytes of embedding and head as float32; a tied head is counted once. */
   static bytes(spec: DecoderSpec): number {
     const matrices = spec.head.weight === spec.embedding ? 1 : 2
-    return 4 * matrices * spec.vocabulary * spec.hidden
+    return 4 * spec.vocabulary * ((spec.sliceWidth ?? spec.hidden) + (matrices - 1) * spec.hidden)
   }
 
   /** Parameters outside the block stack, the final norm included. */
@@ -55,15 +55,15 @@ export class Vocabulary {
   /** Reads embedding and head when `resident`, and the final norm always. */
   static async open(checkpoint: Checkpoint, spec: DecoderSpec, resident: boolean): Promise<Vocabulary> {
     const vector = async (name: string) => tensor1d(await readValues(checkpoint, name))
-    const matrix = async (name: string) => tensor2d(await readValues(checkpoint, name), [spec.vocabulary, spec.hidden])
+    const matrix = async (name: string, width: number) => tensor2d(await readValues(checkpoint, name), [spec.vocabulary, width])
     const finalNorm: NormWeights = {
       ...spec.norm,
       weight: await vector(spec.finalNorm.weight),
       ...(spec.finalNorm.bias ? { bias: await vector(spec.finalNorm.bias) } : {}),
     }
-    const embedding = resident ? await matrix(spec.embedding) : undefined
+    const embedding = resident ? await matrix(spec.embedding, spec.sliceWidth ?? spec.hidden) : undefined
     const tied = spec.head.weight === spec.embedding
-    const weight = resident ? (tied ? embedding : await matrix(spec.head.weight)) : undefined
+    const weight = resident ? (tied ? embedding : await matrix(spec.head.weight, spec.hidden)) : undefined
     const head = weight && { first: 0, weight, ...(spec.head.bias ? { bias: await vector(spec.head.bias) } : {}) }
     const chunkRows = Math.min(spec.vocabulary, Math.max(1, Math.floor(2 ** 24 / spec.hidden)))
     return new Vocabulary(checkpoint, spec, { finalNorm, embedding, head, chunkRows: resident ? spec.vocabulary : chunkRows })
@@ -92,7 +92,7 @@ export class Vocabulary {
       indices.dispose()
       return rows
     }
-    const { hidden } = this.#spec
+    const hidden = this.#spec.sliceWidth ?? this.#spec.hidden
     const unique = [...new Set(ids)]
     const read = new Map(
       await Promise.all(

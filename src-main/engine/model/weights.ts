@@ -33,7 +33,9 @@ export type Part = number
 export const blockOf = (part: Part): number => part >> 1
 export const isAttention = (part: Part): boolean => part % 2 === 0
 
-export type PartWeights = { readonly attention: AttentionWeights; readonly mlp?: never } | { readonly mlp: MlpWeights; readonly attention?: never }
+export type PartWeights =
+  | { readonly attention: AttentionWeights; readonly mlp?: never }
+  | { readonly mlp: MlpWeights; readonly attention?: never }
 
 /** Bytes of a part as stored and as float32 matrices. */
 export interface PartSize {
@@ -51,8 +53,19 @@ export type HostPart = Record<string, HostTensor>
 
 function partNames(spec: DecoderSpec, part: Part): Record<string, Projection | NormTensors> {
   const block = spec.block(blockOf(part))
-  if (isAttention(part)) return { norm: block.attentionNorm, query: block.query, key: block.key, value: block.value, output: block.output }
-  return { norm: block.mlpNorm ?? block.attentionNorm, ...(block.gate ? { gate: block.gate } : {}), up: block.up, down: block.down }
+  const { attentionShortcut, mlpShortcut } = block
+  if (isAttention(part)) {
+    const { attentionNorm: norm, query, key, value, output } = block
+    return { norm, query, key, value, output, ...(attentionShortcut ? { shortcut: attentionShortcut } : {}) }
+  }
+  const { gate, up, down } = block
+  return {
+    norm: block.mlpNorm ?? block.attentionNorm,
+    ...(gate ? { gate } : {}),
+    up,
+    down,
+    ...(mlpShortcut ? { shortcut: mlpShortcut } : {}),
+  }
 }
 
 const isProjection = (entry: Projection | NormTensors): entry is Projection => 'rows' in entry
@@ -65,10 +78,10 @@ export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
     rowsOf.set(name, { rows: Math.max(rows, known?.rows ?? 0), columns })
   }
   const needNorm = (norm: NormTensors) => {
-    need(norm.weight, spec.hidden)
-    if (norm.bias) need(norm.bias, spec.hidden)
+    need(norm.weight, norm.size ?? spec.hidden)
+    if (norm.bias) need(norm.bias, norm.size ?? spec.hidden)
   }
-  need(spec.embedding, spec.vocabulary, spec.hidden)
+  need(spec.embedding, spec.vocabulary, spec.sliceWidth ?? spec.hidden)
   need(spec.head.weight, spec.vocabulary, spec.hidden)
   if (spec.head.bias) need(spec.head.bias, spec.vocabulary)
   needNorm(spec.finalNorm)
@@ -84,9 +97,16 @@ export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
   for (const [name, { rows, columns }] of rowsOf) {
     const info = checkpoint.tensors.get(name)
     const expected = columns === undefined ? [rows] : [rows, columns]
-    if (!info) throw new EspalierError('invalid', `${checkpoint.path}: tensor "${name}" is missing. config.json describes a ${spec.family} model that needs it.`)
+    if (!info)
+      throw new EspalierError(
+        'invalid',
+        `${checkpoint.path}: tensor "${name}" is missing. config.json describes a ${spec.family} model that needs it.`,
+      )
     if (info.shape.join() !== expected.join()) {
-      throw new EspalierError('invalid', `${checkpoint.path}: tensor "${name}" has shape [${info.shape.join(', ')}]; config.json makes it [${expected.join(', ')}].`)
+      throw new EspalierError(
+        'invalid',
+        `${checkpoint.path}: tensor "${name}" has shape [${info.shape.join(', ')}]; config.json makes it [${expected.join(', ')}].`,
+      )
     }
   }
 }
@@ -100,7 +120,7 @@ export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part):
   let float32 = 0
   let stored = 0
   for (const entry of Object.values(partNames(spec, part))) {
-    const entries = isProjection(entry) ? entry.rows * entry.columns : spec.hidden
+    const entries = isProjection(entry) ? entry.rows * entry.columns : (entry.size ?? spec.hidden)
     const info = checkpoint.tensors.get(entry.weight)
     float32 += 4 * entries
     stored += info ? (info.bytes / info.shape.reduce((a, b) => a * b, 1)) * entries : 4 * entries
@@ -113,7 +133,10 @@ export async function readValues(checkpoint: Checkpoint, name: string, rows?: { 
   const values = await checkpoint.readFloat32(name, rows)
   const bad = countNonFinite(values)
   if (bad > 0) {
-    throw new EspalierError('invalid', `${checkpoint.path}: tensor "${name}" has ${bad} values that are not finite (NaN or infinity). The file is damaged or its training diverged; get it again.`)
+    throw new EspalierError(
+      'invalid',
+      `${checkpoint.path}: tensor "${name}" has ${bad} values that are not finite (NaN or infinity). The file is damaged or its training diverged; get it again.`,
+    )
   }
   return values
 }
@@ -127,7 +150,8 @@ export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: 
   await Promise.all(
     Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
       if (!isProjection(entry)) {
-        return [read(key, entry.weight, [spec.hidden]), ...(entry.bias ? [read(`${key}Bias`, entry.bias, [spec.hidden])] : [])]
+        const shape = [entry.size ?? spec.hidden]
+        return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
       }
       const rows = { first: entry.firstRow, count: entry.rows }
       return [
@@ -159,7 +183,19 @@ export function uploadPart(host: HostPart, spec: DecoderSpec, part: Part): PartW
   const norm: NormWeights = { ...spec.norm, ...(weight ? { weight } : {}), ...(bias ? { bias } : {}) }
   if (!isAttention(part)) {
     const matrices = { up: upload<Tensor2D>('up') as Tensor2D, down: upload<Tensor2D>('down') as Tensor2D }
-    return { mlp: { norm, ...matrices, ...defined({ gate: upload<Tensor2D>('gate'), gateBias: upload<Tensor1D>('gateBias'), upBias: upload<Tensor1D>('upBias'), downBias: upload<Tensor1D>('downBias') }) } }
+    return {
+      mlp: {
+        norm,
+        ...matrices,
+        ...defined({
+          shortcut: upload<Tensor2D>('shortcut'),
+          gate: upload<Tensor2D>('gate'),
+          gateBias: upload<Tensor1D>('gateBias'),
+          upBias: upload<Tensor1D>('upBias'),
+          downBias: upload<Tensor1D>('downBias'),
+        }),
+      },
+    }
   }
   const join = <T extends Tensor>(suffix: string): T | undefined => {
     const parts = ['query', 'key', 'value'].map((key) => upload<T>(key + suffix))
@@ -173,13 +209,19 @@ export function uploadPart(host: HostPart, spec: DecoderSpec, part: Part): PartW
       norm,
       queryKeyValue: join<Tensor2D>('') as Tensor2D,
       output: upload<Tensor2D>('output') as Tensor2D,
-      ...defined({ queryKeyValueBias: join<Tensor1D>('Bias'), outputBias: upload<Tensor1D>('outputBias') }),
+      ...defined({
+        shortcut: upload<Tensor2D>('shortcut'),
+        queryKeyValueBias: join<Tensor1D>('Bias'),
+        outputBias: upload<Tensor1D>('outputBias'),
+      }),
     },
   }
 }
 
 function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [Key in keyof T]?: Exclude<T[Key], undefined> }
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [Key in keyof T]?: Exclude<T[Key], undefined>
+  }
 }
 
 /** Disposes of every tensor of a part, except those in `kept`. */

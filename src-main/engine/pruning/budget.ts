@@ -21,6 +21,12 @@ export function roundHalfEven(value: number): number {
 /** The budget of an amount on a model; an amount in blocks stands for that share of the stack. */
 export function budgetFor(spec: DecoderSpec, amount: Amount): Budget {
   const count = spec.blocks.length
+  if (spec.sliceWidth !== undefined && ('blocks' in amount ? amount.blocks : amount.sparsity) > 0) {
+    throw new EspalierError(
+      'infeasible',
+      `This model was sliced to ${spec.sliceWidth} of ${spec.hidden} channels and cannot be pruned further. Start from the dense model.`,
+    )
+  }
   if ('blocks' in amount) {
     if (amount.blocks > count)
       throw new EspalierError('infeasible', `${amount.blocks} blocks cannot go: the model has ${count}. Choose at most ${count}.`)

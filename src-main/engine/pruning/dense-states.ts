@@ -1,16 +1,18 @@
-import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { concat, slice, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
+import { type DenseDistribution, denseDistribution } from '#engine/model/divergence.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
 
 /**
- * Final hidden states of a view per window, [T, D], to measure divergence from. A search that scores on the same windows again finds
- * them kept, as far as the limit allows: a sixth to a fifth of EvoPress's work. Kept is what came first.
+ * What divergence from a view needs to know of its answer to each window. A search that scores on the same windows again finds it
+ * kept, as far as the limit allows: a sixth to a fifth of EvoPress's work. Kept is what came first. Windows run one by one, so that a
+ * search that goes on after a kill, with other windows kept, finds the same numbers.
  */
 export class DenseStates {
   readonly #view: ModelView
   readonly #limitBytes: number
-  readonly #kept = new Map<Int32Array, Tensor2D>()
+  readonly #kept = new Map<Int32Array, DenseDistribution>()
   #bytes = 0
   /** Windows that were run. */
   passes = 0
@@ -20,43 +22,74 @@ export class DenseStates {
     this.#limitBytes = limitBytes
   }
 
-  /** States of windows of one length, one below the other: [B*T, D], the caller's to dispose of. */
-  async of(windows: Windows): Promise<Tensor2D> {
+  /** The distributions of windows of one length, one below the other, [B*T] rows; the caller's to dispose of. */
+  async of(windows: Windows): Promise<DenseDistribution> {
     const missing = windows.filter((window) => !this.#kept.has(window))
-    const fresh = new Map<Int32Array, Tensor2D>()
-    if (missing.length > 0) await this.#run(missing, fresh)
-    const all = windows.map((window) => this.#kept.get(window) ?? (fresh.get(window) as Tensor2D))
-    const joined: Tensor2D = concat(all, 0)
-    for (const [window, state] of fresh) this.#keep(window, state)
+    const fresh = missing.length > 0 ? await this.#run(missing) : new Map<Int32Array, DenseDistribution>()
+    const all = windows.map((window) => this.#kept.get(window) ?? (fresh.get(window) as DenseDistribution))
+    const joined = tidy(() => ({
+      hidden: concat(
+        all.map(({ hidden }) => hidden),
+        0,
+      ),
+      mean: concat(
+        all.map(({ mean }) => mean),
+        0,
+      ),
+      logNormalizer: concat(
+        all.map(({ logNormalizer }) => logNormalizer),
+        0,
+      ),
+    }))
+    for (const [window, distribution] of fresh) this.#keep(window, distribution)
     return joined
   }
 
-  async #run(windows: Windows, results: Map<Int32Array, Tensor2D>): Promise<void> {
+  async #run(windows: Windows): Promise<Map<Int32Array, DenseDistribution>> {
+    const results = new Map<Int32Array, DenseDistribution>()
     this.passes += windows.length
-    await runWindows(this.#view, windows, {
-      afterStack: (group, x) => {
-        const hidden = finalHidden(this.#view, x)
-        group.indices.forEach((index, i) => {
-          results.set(windows[index] as Int32Array, slice(hidden, [i * group.tokens, 0], [group.tokens, -1]))
-        })
-        hidden.dispose()
+    await runWindows(
+      this.#view,
+      windows,
+      {
+        afterStack: async (group, x) => {
+          const all = await denseDistribution(this.#view.model.vocabulary, finalHidden(this.#view, x))
+          group.indices.forEach((index, i) => {
+            results.set(windows[index] as Int32Array, rowsOf(all, i * group.tokens, group.tokens))
+          })
+          disposeDistribution(all)
+        },
       },
-    })
+      1,
+    )
+    return results
   }
 
-  #keep(window: Int32Array, state: Tensor2D): void {
-    const bytes = 4 * state.size
+  #keep(window: Int32Array, distribution: DenseDistribution): void {
+    const bytes = 4 * (2 * distribution.hidden.size + distribution.logNormalizer.size)
     if (this.#bytes + bytes > this.#limitBytes) {
-      state.dispose()
+      disposeDistribution(distribution)
       return
     }
     this.#bytes += bytes
-    this.#kept.set(window, state)
+    this.#kept.set(window, distribution)
   }
 
   dispose(): void {
-    for (const state of this.#kept.values()) state.dispose()
+    for (const distribution of this.#kept.values()) disposeDistribution(distribution)
     this.#kept.clear()
     this.#bytes = 0
   }
+}
+
+function rowsOf({ hidden, mean, logNormalizer }: DenseDistribution, first: number, count: number): DenseDistribution {
+  return tidy(() => ({
+    hidden: slice<Tensor2D>(hidden, [first, 0], [count, -1]),
+    mean: slice<Tensor2D>(mean, [first, 0], [count, -1]),
+    logNormalizer: slice<Tensor1D>(logNormalizer, [first], [count]),
+  }))
+}
+
+export function disposeDistribution({ hidden, mean, logNormalizer }: DenseDistribution): void {
+  for (const tensor of [hidden, mean, logNormalizer]) tensor.dispose()
 }

@@ -7,7 +7,7 @@ import { breathe, finalHidden, groupWindows, TableCache, type WindowGroup } from
 import { tokenLosses } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { isAttention, type Part } from '#engine/model/weights.ts'
-import { DenseStates } from './dense-states.ts'
+import { DenseStates, disposeDistribution } from './dense-states.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
 
 /**
@@ -219,7 +219,7 @@ export class VariantScorer {
     const dense = await states.of(group.indices.map((index) => this.#windows[index] as Int32Array))
     this.#countDense(states.passes - before)
     const scores = await rowDivergences(this.#view.model.vocabulary, dense, hidden)
-    dense.dispose()
+    disposeDistribution(dense)
     return scores
   }
 

@@ -25,16 +25,11 @@ const options = z.object({
     title: 'Target',
     help: 'The sparsity is the share of the hidden width, as the reference has it, or the share of parameters that is reached.',
   }),
-  widthMultiple: z
-    .number()
-    .int()
-    .positive()
-    .default(8)
-    .meta({
-      title: 'Width multiple',
-      unit: 'channels',
-      help: 'The width kept is rounded to a multiple: down, or to the nearest reached sparsity.',
-    }),
+  widthMultiple: z.number().int().positive().default(8).meta({
+    title: 'Width multiple',
+    unit: 'channels',
+    help: 'The width kept is rounded to a multiple: down, or to the nearest reached sparsity.',
+  }),
   compatible: z.boolean().default(true).meta({
     title: 'As the reference',
     help: 'Takes the mean off embeddings and uses an epsilon of 1e-5 in every family; off, only where the family calls for it.',
