@@ -9,6 +9,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import { findFormat } from '#engine/export/index.ts'
 import type { Model } from '#engine/model/model.ts'
+import { slicedSpec } from '#engine/model/sliced-spec.ts'
 import { stackParameters } from '#engine/model/spec.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
@@ -147,7 +148,7 @@ function nothingRemoved(model: Model): MethodResult {
 /** Parameters left: of the block stack, and of everything with embedding and head. */
 function sizeMeasures(model: Model, { plan }: MethodResult): Measure[] {
   const stack = stackParameters(model.spec) - removedParameters(model.spec, plan)
-  const rest = Vocabulary.parameters(model.spec)
+  const rest = Vocabulary.parameters(plan.slice ? slicedSpec(model.spec, plan.slice) : model.spec)
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },

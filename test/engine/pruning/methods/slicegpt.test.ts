@@ -1,9 +1,15 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { findFormat } from '#engine/export/index.ts'
+import { openModel } from '#engine/model/model.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import { stackParameters } from '#engine/model/spec.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { slicegpt } from '#engine/pruning/methods/slicegpt.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { findRotations } from '#engine/pruning/rotations.ts'
@@ -72,6 +78,27 @@ describe.each(fullModels)('%s', (name) => {
     const [recorded] = await recordedSlices(name)
     if (recorded)
       expect(relativeError(await uncutPerplexity(open(), 1e-5, true), recorded.ppl_after_fusion_before_slicing)).toBeLessThan(1e-4)
+  })
+
+  test('saved and reopened, it answers alike and refuses to be pruned again', async () => {
+    const { model, calibration, test: windows } = open()
+    const { plan, tensors } = await prune(slicegpt, { ...open(), calibration: calibration.slice(0, 2) }, { sparsity: 0.25 })
+    const view = viewWithPlan(model, plan, tensors)
+    const before = (await perplexity(view, windows.slice(0, 4))).perplexity
+    view.dispose()
+    const folder = await mkdtemp(join(tmpdir(), 'espalier-sliced-'))
+    const request = { model, plan, method: 'slicegpt', folder: join(folder, 'model'), ...(tensors ? { tensors } : {}) }
+    try {
+      await findFormat('espalier').write(request)
+      const reopened = await openModel(request.folder)
+      expect(relativeError((await perplexity(denseView(reopened), windows.slice(0, 4))).perplexity, before)).toBeLessThan(1e-6)
+      await expect(prune(slicegpt, { ...open(), model: reopened }, { sparsity: 0.25 })).rejects.toThrow('cannot be pruned further')
+      await expect(prune(shortgpt, { ...open(), model: reopened }, { blocks: 1 })).rejects.toThrow('cannot be pruned further')
+      await reopened.close()
+      await expect(findFormat('stock').write(request)).rejects.toThrow('Choose the format espalier')
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 
   test('solves the width for a reached sparsity, frees its tensors, and refuses what leaves nothing', async () => {

@@ -1,0 +1,152 @@
+import type { Tensor } from '@tensorflow/tfjs-core'
+import type { SlicePlan } from '#contract/plan.ts'
+import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import { slicedSpec } from '#engine/model/sliced-spec.ts'
+import type { NormTensors, Projection } from '#engine/model/spec.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import { type AttentionWeights, blockOf, isAttention, type MlpWeights, type Part } from '#engine/model/weights.ts'
+
+/** Rows of one stored tensor, from `firstRow` on. */
+interface Piece {
+  readonly firstRow: number
+  readonly values: Float32Array
+}
+
+type Pieces = Map<string, Piece[]>
+
+/**
+ * The tensors of a sliced model in float32: what the view computes, under the family's names, with shortcuts beside them.
+ * Unlike other plans nothing of the stored bytes is left, as every weight is turned.
+ */
+export async function slicedTensors(view: ModelView, plan: SlicePlan): Promise<TensorToWrite[]> {
+  const { checkpoint, vocabulary } = view.model
+  const spec = slicedSpec(view.model.spec, plan)
+  const ids = Int32Array.from({ length: spec.vocabulary }, (_, id) => id)
+  const plain = (name: string, source: string): TensorToWrite => ({
+    name,
+    dtype: 'F32',
+    shape: checkpoint.tensors.get(source)?.shape ?? [],
+    bytes: async () => toBytes(await checkpoint.readFloat32(source)),
+  })
+  const embedding = async () => {
+    const rows = await vocabulary.embed(ids)
+    const bytes = toBytes(rows.dataSync() as Float32Array)
+    rows.dispose()
+    return bytes
+  }
+  const tensors: TensorToWrite[] = [{ name: spec.embedding, dtype: 'F32', shape: [spec.vocabulary, plan.width], bytes: embedding }]
+  const norms = [spec.finalNorm.weight, ...(spec.finalNorm.bias ? [spec.finalNorm.bias] : [])]
+  for (const name of [...norms, ...(spec.head.bias ? [spec.head.bias] : [])]) tensors.push(plain(name, name))
+  tensors.push(plain(spec.head.weight, view.model.spec.head.weight))
+  const blocks = new BlockWriter(view, plan)
+  for (const block of view.spec.blocks.keys()) tensors.push(...blocks.tensors(block))
+  return tensors
+}
+
+/** Computes one block at a time, when the first of its tensors is written. */
+class BlockWriter {
+  readonly #view: ModelView
+  readonly #plan: SlicePlan
+  #current: { readonly block: number; readonly pieces: Promise<Pieces> } | undefined
+
+  constructor(view: ModelView, plan: SlicePlan) {
+    this.#view = view
+    this.#plan = plan
+  }
+
+  tensors(block: number): TensorToWrite[] {
+    return [...shapesOf(slicedSpec(this.#view.model.spec, this.#plan).block(block))].map(([name, shape]) => ({
+      name,
+      dtype: 'F32',
+      shape,
+      bytes: async () => {
+        const pieces = (await this.#piecesOf(block)).get(name) ?? []
+        return new Uint8Array(Buffer.concat(pieces.toSorted((a, b) => a.firstRow - b.firstRow).map(({ values }) => toBytes(values))))
+      },
+    }))
+  }
+
+  #piecesOf(block: number): Promise<Pieces> {
+    if (this.#current?.block !== block) this.#current = { block, pieces: this.#compute(block) }
+    return this.#current.pieces
+  }
+
+  async #compute(block: number): Promise<Pieces> {
+    const pieces: Pieces = new Map()
+    for (const part of this.#view.parts.filter((own) => blockOf(own) === block)) await addPart(pieces, this.#view, this.#plan, part)
+    return pieces
+  }
+}
+
+/** Shapes of a block's stored tensors by name; projections that share one lie below each other. */
+function shapesOf(tensors: Tensors): Map<string, number[]> {
+  const shapes = new Map<string, number[]>()
+  for (const entry of Object.values(tensors)) {
+    if (!('rows' in entry)) {
+      shapes.set(entry.weight, [entry.size ?? 0])
+      continue
+    }
+    const rows = Math.max(entry.firstRow + entry.rows, shapes.get(entry.weight)?.[0] ?? 0)
+    shapes.set(entry.weight, [rows, entry.columns])
+    if (entry.bias) shapes.set(entry.bias, [rows])
+  }
+  return shapes
+}
+
+async function addPart(pieces: Pieces, view: ModelView, plan: SlicePlan, part: Part): Promise<void> {
+  const tensors = slicedSpec(view.model.spec, plan).block(blockOf(part))
+  const weights = await view.lease(part)
+  const norm = isAttention(part) ? tensors.attentionNorm : (tensors.mlpNorm ?? tensors.attentionNorm)
+  addNorm(pieces, norm, plan.width)
+  if (weights.attention) addAttention(pieces, tensors, weights.attention, view.spec.headSize)
+  else addMlp(pieces, tensors, weights.mlp)
+  view.release(part, weights)
+}
+
+type Tensors = ReturnType<ModelView['spec']['block']>
+
+function addAttention(pieces: Pieces, tensors: Tensors, weights: AttentionWeights, headSize: number): void {
+  const joined = read(weights.queryKeyValue)
+  const biases = weights.queryKeyValueBias && read(weights.queryKeyValueBias)
+  let row = 0
+  for (const key of ['query', 'key', 'value'] as const) {
+    const projection = tensors[key]
+    // Queries are scaled when they are read, so they are stored without the scale.
+    const factor = key === 'query' ? Math.sqrt(headSize) : 1
+    const rows = joined.subarray(row * projection.columns, (row + projection.rows) * projection.columns).map((value) => value * factor)
+    const bias = biases?.subarray(row, row + projection.rows).map((value) => value * factor)
+    addProjection(pieces, projection, rows, bias)
+    row += projection.rows
+  }
+  addProjection(pieces, tensors.output, read(weights.output), weights.outputBias && read(weights.outputBias))
+  addShortcut(pieces, tensors.attentionShortcut, weights.shortcut)
+}
+
+function addMlp(pieces: Pieces, tensors: Tensors, weights: MlpWeights): void {
+  if (tensors.gate && weights.gate) addProjection(pieces, tensors.gate, read(weights.gate), weights.gateBias && read(weights.gateBias))
+  addProjection(pieces, tensors.up, read(weights.up), weights.upBias && read(weights.upBias))
+  addProjection(pieces, tensors.down, read(weights.down), weights.downBias && read(weights.downBias))
+  addShortcut(pieces, tensors.mlpShortcut, weights.shortcut)
+}
+
+function addShortcut(pieces: Pieces, tensor: Projection | undefined, weights: Tensor | undefined): void {
+  if (tensor && weights) addProjection(pieces, tensor, read(weights), undefined)
+}
+
+function addProjection(
+  pieces: Pieces,
+  { weight, bias, firstRow }: Projection,
+  values: Float32Array,
+  biasValues: Float32Array | undefined,
+): void {
+  const add = (name: string, piece: Piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
+  add(weight, { firstRow, values })
+  if (bias && biasValues) add(bias, { firstRow, values: biasValues })
+}
+
+function addNorm(pieces: Pieces, { weight }: NormTensors, width: number): void {
+  pieces.set(weight, [{ firstRow: 0, values: new Float32Array(width).fill(1) }])
+}
+
+const read = (tensor: Tensor): Float32Array => tensor.dataSync() as Float32Array
+const toBytes = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength)

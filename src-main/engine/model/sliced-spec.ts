@@ -1,0 +1,51 @@
+import type { SlicePlan } from '#contract/plan.ts'
+import { rotatedParts } from './slice.ts'
+import type { BlockTensors, DecoderSpec, NormTensors, Projection } from './spec.ts'
+
+/** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, a head apart from the embedding. */
+export function slicedSpec(spec: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {
+  const rotated = rotatedParts(spec)
+  const tied = spec.head.weight === spec.embedding
+  return {
+    ...spec,
+    sliceWidth: width,
+    norm: { kind: 'rms', epsilon: epsilon ?? spec.norm.epsilon, divisor: spec.hidden },
+    head: tied ? { ...spec.head, weight: 'lm_head.weight' } : spec.head,
+    block: (index) => slicedBlock(spec.block(index), index, { width, full: spec.hidden, rotated }),
+  }
+}
+
+interface Widths {
+  readonly width: number
+  readonly full: number
+  readonly rotated: readonly number[]
+}
+
+function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotated }: Widths): BlockTensors {
+  const { query, key, value, output, gate, up, down, attentionNorm, mlpNorm } = tensors
+  const [attention, mlp] = [2 * index, 2 * index + 1]
+  const behind = (part: number) => (rotated.some((later) => later > part) ? width : full)
+  const prefix = /^(.*?\.\d+\.)/.exec(query.weight)?.[1] ?? `blocks.${index}.`
+  const shortcut = (name: string, part: number): Projection => ({
+    weight: `${prefix}${name}`,
+    firstRow: 0,
+    rows: width,
+    columns: behind(part),
+  })
+  return {
+    attentionNorm: bareNorm(attentionNorm, width),
+    query: { ...query, columns: width },
+    key: { ...key, columns: width },
+    value: { ...value, columns: width },
+    output: { ...output, rows: behind(attention) },
+    ...(mlpNorm ? { mlpNorm: bareNorm(mlpNorm, width) } : {}),
+    ...(gate ? { gate: { ...gate, columns: width } } : {}),
+    up: { ...up, columns: width },
+    down: { ...down, rows: behind(mlp) },
+    attentionShortcut: shortcut('attention_shortcut', attention),
+    ...(rotated.includes(mlp) ? { mlpShortcut: shortcut('mlp_shortcut', mlp) } : {}),
+  }
+}
+
+/** What is left of a norm whose weights went into the projections behind it: ones, so that a block has the tensors of its family. */
+const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size })

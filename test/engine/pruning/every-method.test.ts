@@ -1,0 +1,85 @@
+import { memory } from '@tensorflow/tfjs-core'
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/plan.ts'
+import { plan as planSchema } from '#contract/plan.ts'
+import { runEvent } from '#contract/run-events.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { stackParameters } from '#engine/model/spec.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import type { Method, MethodResult } from '#engine/pruning/method.ts'
+import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
+import { type MethodId, methods } from '#engine/pruning/registry.ts'
+import { fullModels } from '../../fixtures/reference.ts'
+import { type Bench, openReference, prune, recordedRun } from './running.ts'
+
+/** Small enough for a loop over everything; the recorded results are compared in the tests of each method. */
+const few: Partial<Record<MethodId, object>> = {
+  evopress: { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 },
+  evopress_submodule: { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 },
+}
+
+/** Methods whose work is in steps that a killed run finds again; SliceGPT has one pass and begins anew. */
+const searching: readonly MethodId[] = ['2ssp', 'blockpruner', 'blockpruner_submodule', 'evopress', 'evopress_submodule']
+
+const optionsOf = (id: MethodId) => ({ windows: 2, ...few[id] }) as never
+
+async function lossOf({ model, test: windows }: Bench, plan: Plan, tensors?: MethodResult['tensors']): Promise<number> {
+  const view = viewWithPlan(model, plan, tensors)
+  try {
+    return (await perplexity(view, windows.slice(0, 2))).perplexity
+  } finally {
+    view.dispose()
+  }
+}
+
+describe.each(fullModels)('%s', (name) => {
+  const open = openReference(name)
+
+  describe.each(Object.keys(methods) as MethodId[])('%s', (id) => {
+    const method = methods[id] as unknown as Method
+
+    test('changes nothing at sparsity 0', async () => {
+      const { model, test: windows } = open()
+      const { plan, decisions } = await prune(method, open(), { sparsity: 0 }, optionsOf(id))
+      expect(plan).toEqual(densePlan(model.spec))
+      expect(decisions).toEqual([])
+      expect(await lossOf(open(), plan)).toBe((await perplexity(denseView(model), windows.slice(0, 2))).perplexity)
+    })
+
+    test('its plan says what it reached, is valid, and is the same for the same seed', async () => {
+      const { model } = open()
+      const run = recordedRun(3)
+      const first = await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), run)
+      const tensors = memory().numTensors
+      const second = await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), recordedRun(3))
+      expect(second.plan).toEqual(first.plan)
+      expect(memory().numTensors, 'frees what it made').toBe(tensors)
+      expect(planSchema.parse(first.plan)).toEqual(first.plan)
+      for (const event of run.events) expect(runEvent.safeParse(event).success).toBe(true)
+      const reached = reachedSparsity(model.spec, first.plan)
+      expect(reached).toBeCloseTo(removedParameters(model.spec, first.plan) / stackParameters(model.spec), 12)
+      const { length } = model.spec.blocks
+      const nominal = id === '2ssp' || id === 'slicegpt' ? 0.5 : Math.ceil(length / 2) / length
+      expect(Math.abs(reached - nominal)).toBeLessThan(id === 'slicegpt' ? 0.12 : 0.02)
+      expect(Number.isFinite(await lossOf(open(), first.plan, first.tensors))).toBe(true)
+    })
+
+    test.runIf(searching.includes(id))('a run that was killed ends with the same plan and computes nothing twice', async () => {
+      const whole = recordedRun(3)
+      const { plan } = await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), whole)
+      const steps = new Map<string, string>()
+      await expect(
+        prune(method, open(), { sparsity: 0.5 }, optionsOf(id), recordedRun(3, steps, Math.floor(whole.steps.size / 2))),
+      ).rejects.toThrow('killed')
+      const before = [...steps.keys()]
+      const resumed = recordedRun(3, steps)
+      expect((await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), resumed)).plan).toEqual(plan)
+      expect(resumed.computed.filter((step) => before.includes(step))).toEqual([])
+      expect(new Map(steps)).toEqual(whole.steps)
+      const again = recordedRun(3, steps)
+      expect((await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), again)).plan).toEqual(plan)
+      expect(again.computed).toEqual([])
+      expect(again.passes).toEqual({ attention: 0, mlp: 0, head: 0 })
+    })
+  })
+})
