@@ -12,6 +12,11 @@ import type { RunPatch, RunRow } from '#db/runs.ts'
 const progressToldMilliseconds = 100
 const progressKeptMilliseconds = 2000
 
+/** Where a step is kept: with its run, or with the experiment's runs on the same model when it is shared. */
+export function stepScope({ id, experiment, model }: Pick<RunRow, 'id' | 'experiment' | 'model'>, name: string): string {
+  return name.startsWith('shared:') && experiment !== null ? `${experiment}/${model}` : id
+}
+
 export type RunRecorder = ReturnType<typeof runRecorder>
 
 /** Writes down what one attempt of a run tells, and passes it on. */
@@ -19,7 +24,6 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
   const { number, id } = row
   let toldAt = 0
   let keptAt = 0
-  const scopeOf = (name: string) => (name.startsWith('shared:') && row.experiment !== null ? `${row.experiment}/${row.model}` : id)
 
   function recordProgress(event: Extract<RunEvent, { type: 'progress' }>): void {
     const at = Date.now()
@@ -56,10 +60,10 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
       if (event.type === 'progress') recordProgress(event)
       else record(event)
     },
-    getStep: (name: string) => history.steps.get(scopeOf(name), name),
+    getStep: (name: string) => history.steps.get(stepScope(row, name), name),
     putStep(name: string, value: unknown): void {
       try {
-        history.steps.put(scopeOf(name), name, value, Date.now())
+        history.steps.put(stepScope(row, name), name, value, Date.now())
       } catch (thrown) {
         throw toDiskError(thrown)
       }

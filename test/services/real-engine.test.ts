@@ -74,3 +74,40 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect((await again.call('runs.get', { id: runs[1]?.id as string })).plan).toEqual(compared.runs[1]?.plan)
   expect((await again.call('transcripts.query', { search: 'Once' })).total).toBe(1)
 }, 180_000)
+
+test('a sliced model is saved from the finished steps of its run, and talked to as a model of its own', async () => {
+  await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
+  const { call, model } = workbench
+  const request = {
+    method: 'slicegpt',
+    amount: { sparsity: 0.25 },
+    options: {},
+    seed: 0,
+    calibration: { ...windows('calibration'), windows: 8 },
+    measures: [],
+    backend: 'auto' as const,
+  }
+  const { id } = await call('runs.create', { model: model.id, request })
+  const run = await runEnded(workbench, id)
+  expect(run).toMatchObject({ status: 'done', problem: null })
+  expect(run.plan?.slice?.width).toBeGreaterThan(0)
+  const prompts = [{ text: 'Once' }]
+  await expect(call('playground.start', { columns: [{ run: id }], prompts, settings: {} })).rejects.toMatchObject({ code: 'conflict' })
+  const { id: saving } = await call('runs.save', { id, format: 'espalier', name: 'Sliced' })
+  const saved = await eventually(
+    async () => (await call('transfers.list', {})).find((transfer) => transfer.id === saving && transfer.status !== 'running'),
+    'the export',
+    60_000,
+  )
+  expect(saved).toMatchObject({ status: 'done', problem: null })
+  const session = await call('playground.start', { columns: [{ model: saved.model as string }], prompts, settings: { maxTokens: 4 } })
+  const transcript = await eventually(
+    async () => {
+      const now = await call('transcripts.get', { id: session.id })
+      return now.status !== 'running' && now
+    },
+    'the answer',
+    60_000,
+  )
+  expect(transcript).toMatchObject({ status: 'done', problem: null })
+}, 180_000)
