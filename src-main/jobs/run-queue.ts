@@ -1,11 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import type { DeviceState, QueueState } from '#contract/queue.ts'
-import type { RunStatus } from '#contract/runs.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { ComputeHost } from './compute-host.ts'
 import type { Device } from './devices.ts'
+import { rowsFor, startOver } from './run-actions.ts'
 import { type Attempt, attemptRun, type FetchFile } from './run-attempt.ts'
 import type { RunLogs } from './run-log.ts'
 import { ended } from './run-recorder.ts'
@@ -25,15 +25,6 @@ export interface QueueParts {
 const tellMilliseconds = 50
 
 const pausedSetting = 'queue paused'
-
-/** Which runs an action takes, and the words for refusing the others. */
-const accepts: Record<'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel', readonly RunStatus[]> = {
-  enqueue: ['draft', 'paused', 'failed', 'cancelled', 'interrupted'],
-  resume: ['paused', 'failed', 'cancelled', 'interrupted'],
-  retry: ['done', 'paused', 'failed', 'cancelled', 'interrupted'],
-  pause: ['queued', 'running'],
-  cancel: ['queued', 'running', 'paused', 'interrupted'],
-}
 
 export type RunQueue = ReturnType<typeof runQueue>
 
@@ -106,24 +97,8 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
     return attempt
   }
 
-  function rowsFor(action: keyof typeof accepts, ids: readonly string[]): RunRow[] {
-    return ids.map((id) => {
-      const row = history.runs.find(id)
-      if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-      if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Bring it back first.`)
-      if (!accepts[action].includes(row.status)) {
-        throw new EspalierError(
-          'conflict',
-          `"${row.name}" is ${row.status}; only runs that are ${accepts[action].join(', ')} can do that.`,
-          { id, status: row.status },
-        )
-      }
-      return row
-    })
-  }
-
   function enqueue(action: 'enqueue' | 'resume' | 'retry', ids: readonly string[]): number[] {
-    const rows = rowsFor(action, ids)
+    const rows = rowsFor(history, action, ids)
     const numbers = rows.map(({ number }) => number)
     history.transaction(() => {
       if (action === 'retry') for (const row of rows) startOver(history, row)
@@ -136,7 +111,7 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
 
   /** The row says it at once; the process follows, by itself or by force. */
   function stop(action: 'pause' | 'cancel', ids: readonly string[]): number[] {
-    const rows = rowsFor(action, ids)
+    const rows = rowsFor(history, action, ids)
     const status = action === 'cancel' ? 'cancelled' : 'paused'
     history.transaction(() => {
       for (const row of rows) {
@@ -219,13 +194,4 @@ export function runQueue({ history, logs, emit, owner, devices, worksQueue, fetc
       await Promise.all([...devices.map(({ host }) => host.close()), ...mine.map(({ over }) => over)])
     },
   }
-}
-
-/** Forgets what a run did. What it shares with its experiment stays: it is the same for all. */
-function startOver(history: History, { id, number }: RunRow): void {
-  history.steps.clear(id)
-  history.events.clear(number)
-  history.measures.clear(number)
-  history.documents.clear(number)
-  history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at: null })
 }
