@@ -56,6 +56,19 @@ export async function chooseCheckpoint(kind: 'folder' | 'file'): Promise<string 
 
 export const isWindow = bridge !== undefined
 
+/** Where the window's calls go: null is the workbench in this program. Only a window has this choice. */
+export const elsewhere = bridge && {
+  connection: () => unwrap(bridge.connection()),
+  attach: (address: string) => unwrap(bridge.attach(address)),
+  detach: () => unwrap(bridge.detach()),
+}
+
+async function unwrap<Value>(answer: Promise<BridgeAnswer<Value>>): Promise<Value> {
+  const settled = await answer
+  if ('error' in settled) throw new EspalierError(settled.error.code, settled.error.message, settled.error.details)
+  return settled.value
+}
+
 export async function copyText(text: string): Promise<void> {
   if (bridge) await bridge.copyText(text)
   else await navigator.clipboard.writeText(text)

@@ -116,6 +116,42 @@ export class HistoryState {
     })
   }
 
+  async exportExperiment(id: string): Promise<void> {
+    await this.#attempt(async () => saveText(await call('experiments.export', { id })))
+  }
+
+  async importExperiment(file: File): Promise<void> {
+    await this.#attempt(async () => {
+      const { experiment, runs } = await call('experiments.import', { content: await file.text() })
+      notify(`${formatPlural(runs, 'run')} taken over`)
+      router.go(['runs'], { experiment: experiment.id })
+    })
+  }
+
+  async enqueueDrafts(id: string): Promise<void> {
+    await this.#attempt(async () => {
+      this.experiment = await call('experiments.enqueue', { id })
+      this.refresh()
+    })
+  }
+
+  async renameExperiment(id: string, name: string): Promise<void> {
+    await this.#attempt(async () => {
+      this.experiment = await call('experiments.update', { id, name })
+    })
+  }
+
+  /** Archives an experiment with its runs, with a way back. */
+  async archiveExperiment(id: string, name: string): Promise<void> {
+    await this.#attempt(async () => {
+      await call('experiments.update', { id, archived: true })
+      router.go(['runs'])
+      const undo = () =>
+        void call('experiments.update', { id, archived: false }).then(() => router.go(['runs'], { experiment: id }), notifyProblem)
+      notify(`“${name}” archived`, { undo })
+    })
+  }
+
   /** Archives with a way back. */
   async archive(ids: string[]): Promise<void> {
     await this.#attempt(async () => {

@@ -1,7 +1,8 @@
+import type { BridgeConnection } from '#contract/bridge.ts'
 import type { EngineState } from '#contract/engine-state.ts'
 import type { HistoryState } from '#contract/history.ts'
 import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/settings.ts'
-import { call, copyText, on } from '../../api.ts'
+import { call, copyText, elsewhere, on } from '../../api.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { theme } from '../../lib/theme.svelte.ts'
@@ -12,6 +13,8 @@ export class SettingsState {
   engine = $state.raw<EngineState | null>(null)
   history = $state.raw<HistoryState | null>(null)
   workbench = $state.raw<WorkbenchState | null>(null)
+  /** Undefined in a browser: only the window can look elsewhere. */
+  connection = $state.raw<BridgeConnection | undefined>(undefined)
   busy = $state<'' | 'test' | 'backup' | 'restore' | 'check' | 'diagnostics'>('')
 
   follow(): () => void {
@@ -19,6 +22,14 @@ export class SettingsState {
       this.settings = await call('settings.get', {})
       this.workbench = await call('workbench.get', {})
     })
+    if (elsewhere) {
+      void elsewhere.connection().then(
+        (connection) => {
+          this.connection = connection
+        },
+        () => undefined,
+      )
+    }
     void this.#attempt('', async () => {
       this.engine = await call('engine.get', {})
       this.engine = await call('engine.get', { probe: true })
@@ -37,6 +48,21 @@ export class SettingsState {
     if (changes.theme) theme.set(changes.theme)
     await this.#attempt('', async () => {
       this.settings = await call('settings.update', changes)
+    })
+  }
+
+  /** Everything on the screens belongs to the other workbench then: they start afresh. */
+  async attach(address: string): Promise<void> {
+    await this.#attempt('', async () => {
+      await elsewhere?.attach(address)
+      location.reload()
+    })
+  }
+
+  async detach(): Promise<void> {
+    await this.#attempt('', async () => {
+      await elsewhere?.detach()
+      location.reload()
     })
   }
 
