@@ -30,6 +30,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
 class RunInProgress {
   readonly #request: RunRequest
   readonly #steps: RunSteps
+  readonly #notes: string[] = []
 
   constructor(request: RunRequest, host: RunHost) {
     this.#request = request
@@ -55,7 +56,7 @@ class RunInProgress {
       plan: result.plan,
       decisions: [...result.decisions],
       ...(result.selections ? { selections: [...result.selections] } : {}),
-      notes: [...result.notes],
+      notes: [...this.#notes, ...result.notes],
       measures,
       ...(answers.length > 0 ? { answers } : {}),
       passes: this.#steps.passes,
@@ -93,6 +94,7 @@ class RunInProgress {
     const windows = await this.#windows(model, tokenizer, { ...calibration, windows: count })
     if (windows.length < Math.min(wanted, count)) {
       const text = `Calibration: ${windows.length} windows of ${calibration.sequenceLength} tokens are there, ${wanted} were wanted; all of them are used.`
+      this.#notes.push(text)
       this.#steps.host.emit({ type: 'note', text })
     }
     return windows

@@ -80,6 +80,10 @@ export const twoStage = defineMethod({
   options,
   windows: ({ windows, stage2Windows }) => Math.max(windows, stage2Windows),
   range: (spec, chosen) => splitRange((sparsity) => splitFor(spec, sparsity, chosen)),
+  outline(spec, { sparsity }, chosen) {
+    const { attention, neurons, width } = sparsity === 0 ? { attention: 0, neurons: 0, width: 0 } : splitFor(spec, sparsity, chosen)
+    return { attentionRemoved: attention, blocksRemoved: null, neuronsRemovedPerBlock: width - neurons, reached: null }
+  },
   plan: (input) => planTwoStages(input, () => mlpScores(input, input.options)),
 })
 

@@ -50,6 +50,10 @@ export const slicegpt = defineMethod({
     most:
       target === 'reached' ? reachedAt(spec, Math.min(widthMultiple, spec.hidden)) : 1 - Math.min(widthMultiple, spec.hidden) / spec.hidden,
   }),
+  outline(spec, { sparsity }, chosen) {
+    const reached = sparsity === 0 ? 0 : reachedAt(spec, widthFor(spec, sparsity, chosen))
+    return { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached }
+  },
   async plan({ view, calibration, budget, options: chosen, run }) {
     if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
     requireWhole(view.spec)
