@@ -33,7 +33,7 @@ export async function withLock(path, work) {
   let hasSaid = false
   while (!takeLock(path, owner)) {
     if (isStale(path) && removeStale(path, token)) continue
-    if (!hasSaid) say(`Another set-up is running (process ${readOwner(path)?.processId ?? 'unknown'}); waiting for it …`)
+    if (!hasSaid) say(describeWait(readOwner(path)))
     hasSaid = true
     await pause(500)
   }
@@ -46,6 +46,13 @@ export async function withLock(path, work) {
     held = undefined
     if (readOwner(path)?.token === token) rmSync(path, { force: true })
   }
+}
+
+/** @param {Owner | undefined} owner */
+function describeWait(owner) {
+  const left = owner?.host === hostname() && !isRunning(owner.processId) ? owner.children.find(isRunning) : undefined
+  if (left !== undefined) return `A set-up that was ended has left a program running (process ${left}); waiting for it …`
+  return `Another set-up is running (process ${owner?.processId ?? 'unknown'}); waiting for it …`
 }
 
 /**
