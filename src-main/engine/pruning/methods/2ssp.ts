@@ -7,7 +7,7 @@ import { blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../budget.ts'
 import { GreedySearch, tieNotes } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
-import { densePlan, removeParts, variantOf, without } from '../plan.ts'
+import { densePlan, reachedSparsity, removeParts, variantOf, without } from '../plan.ts'
 import { keepLargest, type MlpScores, mlpScores } from '../scores/mlp-scores.ts'
 
 /**
@@ -81,8 +81,10 @@ export const twoStage = defineMethod({
   windows: ({ windows, stage2Windows }) => Math.max(windows, stage2Windows),
   range: (spec, chosen) => splitRange((sparsity) => splitFor(spec, sparsity, chosen)),
   outline(spec, { sparsity }, chosen) {
-    const { attention, neurons, width } = sparsity === 0 ? { attention: 0, neurons: 0, width: 0 } : splitFor(spec, sparsity, chosen)
-    return { attentionRemoved: attention, blocksRemoved: null, neuronsRemovedPerBlock: width - neurons, reached: null }
+    if (sparsity === 0) return { attentionRemoved: 0, blocksRemoved: null, neuronsRemovedPerBlock: 0, reached: 0 }
+    const split = splitFor(spec, sparsity, chosen)
+    const reached = chosen.cut === 'neurons' ? reachedBy(spec, split) : null
+    return { attentionRemoved: split.attention, blocksRemoved: null, neuronsRemovedPerBlock: split.width - split.neurons, reached }
   },
   plan: (input) => planTwoStages(input, () => mlpScores(input, input.options)),
 })
@@ -96,6 +98,21 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
   const decisions = split.attention > 0 ? await removeAttention(input, viewWithPlan(view.model, width.plan), split.attention) : []
   const removed = decisions.map(({ block }) => 2 * block)
   return { plan: removeParts(width.plan, removed), decisions, notes: [...width.notes, ...tieNotes(decisions)] }
+}
+
+/** What any plan of this split reaches: it does not matter which neurons and which attention submodules go. */
+function reachedBy(spec: DecoderSpec, { attention, neurons }: TwoStageSplit): number {
+  const plan = densePlan(spec)
+  const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
+  const narrowed = { blocks: plan.blocks.map((block): BlockPlan => (block.mlp === 'removed' ? block : { ...block, mlp: { kept } })) }
+  const present = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
+  return reachedSparsity(
+    spec,
+    removeParts(
+      narrowed,
+      present.slice(0, attention).map((block) => 2 * block),
+    ),
+  )
 }
 
 function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {
