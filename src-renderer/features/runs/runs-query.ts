@@ -122,18 +122,6 @@ export function defaultColumns(columns: readonly RunColumn[]): string[] {
     .map(({ field }) => field)
 }
 
-/** The rows to draw: those in view and some on either side. */
-export function visibleWindow(
-  scrollTop: number,
-  height: number,
-  rowHeight: number,
-  total: number,
-  margin: number,
-): { from: number; to: number } {
-  const from = Math.max(0, Math.floor(scrollTop / rowHeight) - margin)
-  return { from: Math.min(from, Math.max(0, total - 1)), to: Math.min(total, Math.ceil((scrollTop + height) / rowHeight) + margin) }
-}
-
 /** The pages (of `size` rows) that a window touches. */
 export function pagesOf({ from, to }: { from: number; to: number }, size: number): number[] {
   if (to <= from) return []

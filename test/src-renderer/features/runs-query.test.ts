@@ -61,13 +61,6 @@ describe('conditions from what was typed', () => {
 })
 
 describe('virtual rows', () => {
-  test('draw what is in view and a margin, never beyond the ends', () => {
-    expect(query.visibleWindow(0, 340, 34, 10_000, 5)).toEqual({ from: 0, to: 15 })
-    expect(query.visibleWindow(34_000, 340, 34, 10_000, 5)).toEqual({ from: 995, to: 1015 })
-    expect(query.visibleWindow(1e9, 340, 34, 100, 5)).toEqual({ from: 99, to: 100 })
-    expect(query.visibleWindow(0, 340, 34, 0, 5)).toEqual({ from: 0, to: 0 })
-  })
-
   test('ask for every page that the window touches, and only those', () => {
     expect(query.pagesOf({ from: 95, to: 205 }, 100)).toEqual([0, 1, 2])
     expect(query.pagesOf({ from: 100, to: 200 }, 100)).toEqual([1])
