@@ -9,7 +9,8 @@ import { addonName, findRuntime } from '../../setup/places.mjs'
 import type { Backend } from './active.ts'
 import { loadQuietly } from './quiet-load.ts'
 
-const require = createRequire(import.meta.url)
+// Not named `require`: the bundler would take it for its own.
+const load = createRequire(import.meta.url)
 
 /** Settings that the library reads once, when it is loaded. Values that the user has set stay. */
 const settings = {
@@ -29,16 +30,20 @@ function restoreUtilFunctions(): void {
 /** Loads TensorFlow from the cache folder and makes it the backend of tfjs-core. Throws when set-up left no runtime there. */
 export async function openTensorflow(): Promise<Backend> {
   const runtime = findRuntime()
-  if (!runtime) throw new EspalierError('not-found', 'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they say what is missing.')
+  if (!runtime)
+    throw new EspalierError(
+      'not-found',
+      'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they say what is missing.',
+    )
   for (const [name, value] of Object.entries(settings)) env[name] ??= value
   restoreUtilFunctions()
   const addon = { exports: {} as unknown }
   loadQuietly(() => process.dlopen(addon, join(runtime.folder, addonName)))
-  const { NodeJSKernelBackend } = require('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js') as {
+  const { NodeJSKernelBackend } = load('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js') as {
     NodeJSKernelBackend: new (binding: unknown, packageName: string) => tf.KernelBackend & { isUsingGpuDevice: boolean }
   }
   const backend = new NodeJSKernelBackend(addon.exports, '@tensorflow/tfjs-node-gpu')
-  require('@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js')
+  load('@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js')
   tf.registerBackend('tensorflow', () => backend, 3)
   await tf.setBackend('tensorflow')
   const threads = env.TF_NUM_INTRAOP_THREADS ?? String(cpus().length)
@@ -46,7 +51,11 @@ export async function openTensorflow(): Promise<Backend> {
   return {
     name: gpu ? 'tensorflow-gpu' : 'tensorflow-cpu',
     title: gpu ? `TensorFlow ${runtime.version} on the GPU` : `TensorFlow ${runtime.version} on the CPU, ${threads} threads`,
-    reason: gpu ? 'An NVIDIA GPU answered.' : runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'No NVIDIA GPU was found at set-up.',
+    reason: gpu
+      ? 'An NVIDIA GPU answered.'
+      : runtime.kind === 'gpu'
+        ? 'The GPU build found no usable GPU.'
+        : 'No NVIDIA GPU was found at set-up.',
     anyProducts: true,
     readsAreCheap: !gpu,
   }

@@ -14,7 +14,7 @@ interface Recorded {
     readonly logits_at?: Record<string, number[]>
     readonly logits_short_prompt_60?: number[]
   }
-  readonly generation?: { readonly dense: readonly { readonly prompt_ids: number[]; readonly last_logits: number[] }[] }
+  readonly generation?: { readonly dense: readonly { readonly prompt_ids: number[]; readonly last_logits_f64_own_forward: number[] }[] }
 }
 
 describe('the decoder against the reference', () => {
@@ -35,7 +35,7 @@ describe('the decoder against the reference', () => {
       const short = await logitsOf(view, first.subarray(0, 60))
       expect(relativeError(short[59] ?? [], recorded.dense.logits_short_prompt_60 ?? [])).toBeLessThan(1e-5)
     }
-    for (const { prompt_ids: ids, last_logits: expected } of recorded.generation?.dense ?? []) {
+    for (const { prompt_ids: ids, last_logits_f64_own_forward: expected } of recorded.generation?.dense ?? []) {
       expect(relativeError((await logitsOf(view, Int32Array.from(ids))).at(-1) ?? [], expected)).toBeLessThan(1e-5)
     }
     const expected = recorded.dense.ppl_test16_f64 ?? recorded.dense.ppl_test_f64 ?? Number.NaN
