@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { launchBrowser } from './browser.ts'
-import { eventually, findAccessibilityFaults, go, openScreen, type Screen } from './screens.ts'
+import { eventually, findAccessibilityFaults, go, openScreen, type Screen, watchShifts } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 // The sample experiment computes for a minute on two busy cores.
@@ -276,13 +276,15 @@ describe('playground', () => {
     await eventually(
       () => answers.count(),
       (count) => count === 4,
-      30_000,
-    )
-    await eventually(
-      () => answers.nth(1).locator('[data-token]').count(),
-      (count) => count > 2,
       60_000,
     )
+    const shift = await watchShifts(page)
+    await eventually(
+      () => answers.nth(1).locator('[data-token]').count(),
+      (count) => count > 12,
+      60_000,
+    )
+    expect(await shift()).toBeLessThan(0.02)
     await page.getByRole('button', { name: 'Stop column 2' }).click()
     await eventually(
       () => page.getByRole('button', { name: 'Stop column 2' }).count(),

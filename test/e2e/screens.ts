@@ -62,3 +62,17 @@ export async function eventually<Value>(
     await new Promise((resolve) => setTimeout(resolve, 200))
   }
 }
+
+/** How much the layout moves by itself from now on, as browsers score it (0 is not at all). */
+export async function watchShifts(page: Page): Promise<() => Promise<number>> {
+  await page.evaluate(() => {
+    const scores = window as unknown as { layoutShift: number }
+    scores.layoutShift = 0
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries() as (PerformanceEntry & { value: number; hadRecentInput: boolean })[]) {
+        if (!entry.hadRecentInput) scores.layoutShift += entry.value
+      }
+    }).observe({ type: 'layout-shift' })
+  })
+  return () => page.evaluate(() => (window as unknown as { layoutShift: number }).layoutShift)
+}
