@@ -8,6 +8,10 @@ import type { ModelView } from '#engine/model/view.ts'
 import { disposePart, type Part } from '#engine/model/weights.ts'
 import { addOuterProducts } from './covariance.ts'
 import { symmetricEigen } from './eigen.ts'
+import { hasRuntimeEigen, runtimeEigen } from './runtime-eigen.ts'
+
+/** Up to this size our own solver is fast enough, and gives the same on every machine. */
+const ownEigenUpTo = 256
 
 export interface RotationOptions {
   /** Coordinates d that stay of D. */
@@ -138,7 +142,7 @@ async function principalComponents(streams: readonly Stream[], size: number, wid
     addOuterProducts(covariance, x, size)
     await breathe()
   }
-  const { vectors } = symmetricEigen(covariance, size)
+  const { vectors } = size > ownEigenUpTo && hasRuntimeEigen() ? runtimeEigen(covariance, size) : symmetricEigen(covariance, size)
   const values = new Float32Array(size * width)
   for (let row = 0; row < size; row++)
     for (let column = 0; column < width; column++) values[row * width + column] = vectors[column * size + row] ?? 0

@@ -1,6 +1,8 @@
-import { describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
 import { symmetricEigen } from '#engine/pruning/eigen.ts'
 import { PythonRandom } from '#engine/pruning/random.ts'
+import { runtimeEigen } from '#engine/pruning/runtime-eigen.ts'
 
 function randomSquare(size: number): Float64Array {
   const random = new PythonRandom(size)
@@ -18,6 +20,23 @@ const matrices: [string, Float64Array, number][] = [
   ['zero', new Float64Array(16), 4],
   ['rank one', Float64Array.from({ length: 36 }, () => 1), 6],
 ]
+
+beforeAll(async () => {
+  await openBackend('tensorflow')
+})
+
+test('the runtime finds the same values, and vectors of them', () => {
+  const size = 64
+  const matrix = randomSquare(size)
+  const [own, runtime] = [symmetricEigen(matrix, size), runtimeEigen(matrix, size)]
+  for (let i = 0; i < size; i++) {
+    expect(runtime.values[i]).toBeCloseTo(own.values[i] ?? 0, 10)
+    const cosine = own.vectors
+      .subarray(i * size, (i + 1) * size)
+      .reduce((sum, value, j) => sum + value * (runtime.vectors[i * size + j] ?? 0), 0)
+    expect(Math.abs(cosine)).toBeCloseTo(1, 8)
+  }
+})
 
 describe.each(matrices)('%s', (_, matrix, size) => {
   test('vectors are orthonormal, descending and eigenvectors', () => {
