@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
-import { similaritiesFor } from '../scores/block-similarity.ts'
+import { similaritiesFor, similarityOptions } from '../scores/block-similarity.ts'
 import { smallest } from '../selection.ts'
 
 /**
@@ -11,21 +11,7 @@ import { smallest } from '../selection.ts'
  * As in the 2SSP reference, only the last token of a window is looked at (7) and the first block stands at influence 1 (6); the paper
  * scores all tokens and every block, which are options. Repaired: scores are float64 means of float32 states (33).
  */
-const options = z.object({
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(256)
-    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that score blocks.' }),
-  tokens: z
-    .enum(['last', 'all'])
-    .default('last')
-    .meta({ title: 'Tokens', help: 'Compare at the last token of each window, or at all tokens as the paper does.' }),
-  similarity: z
-    .enum(['cosine', 'angular'])
-    .default('cosine')
-    .meta({ title: 'Similarity', help: 'Cosine, or the angle between input and output.' }),
+const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'scored'])
     .default('kept')

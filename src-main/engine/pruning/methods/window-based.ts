@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { depthRange } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
-import { type Similarity, similaritiesFor } from '../scores/block-similarity.ts'
+import { type Similarity, similaritiesFor, similarityOptions } from '../scores/block-similarity.ts'
 
 /**
  * Window-based pruning (arXiv 2403.17887): the run of consecutive blocks goes whose input and output are most alike.
@@ -11,21 +11,7 @@ import { type Similarity, similaritiesFor } from '../scores/block-similarity.ts'
  * As in the 2SSP reference, the mean cosine at the last token decides and no run begins at the first block (8); the paper's angle and all
  * runs are options. Equal runs go to the later one, as there (10). Repaired: runs with a negative cosine count too (9).
  */
-const options = z.object({
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(256)
-    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
-  tokens: z
-    .enum(['last', 'all'])
-    .default('last')
-    .meta({ title: 'Tokens', help: 'Compare at the last token of each window, or at all tokens.' }),
-  similarity: z
-    .enum(['cosine', 'angular'])
-    .default('cosine')
-    .meta({ title: 'Similarity', help: 'Mean cosine, or the mean angle as the paper does.' }),
+const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'free'])
     .default('kept')

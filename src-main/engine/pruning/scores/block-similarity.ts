@@ -1,4 +1,5 @@
 import { div, gather, mul, sqrt, square, sum, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { z } from 'zod'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
@@ -17,16 +18,31 @@ export interface Similarity {
  */
 export type Similarities = readonly (readonly Similarity[])[]
 
-export interface SimilarityOptions {
-  readonly windows: number
-  readonly tokens: 'last' | 'all'
-}
+/** What methods that compare blocks let people choose; the defaults are the 2SSP reference's, the others the papers'. */
+export const similarityOptions = z.object({
+  windows: z
+    .number()
+    .int()
+    .positive()
+    .default(256)
+    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
+  tokens: z
+    .enum(['last', 'all'])
+    .default('last')
+    .meta({ title: 'Tokens', help: 'Compare at the last token of each window, or at all tokens as the paper does.' }),
+  similarity: z
+    .enum(['cosine', 'angular'])
+    .default('cosine')
+    .meta({ title: 'Similarity', help: 'Mean cosine, or the mean angle between input and output.' }),
+})
+
+type SimilarityOptions = z.infer<typeof similarityOptions>
 
 /** The similarities that a method needs, from the pass that all runs of an experiment share. */
 export function similaritiesFor<Options>(
   { view, calibration, run }: MethodInput<Options>,
   distance: number,
-  { windows: wanted, tokens }: SimilarityOptions,
+  { windows: wanted, tokens }: Pick<SimilarityOptions, 'windows' | 'tokens'>,
 ): Promise<Similarities> {
   const windows = calibration.slice(0, wanted)
   const report = {
