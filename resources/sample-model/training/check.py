@@ -17,7 +17,7 @@ from model import Llama, Shape, from_named_tensors
 SHOWCASE = ["Who is Albert Einstein?", "The theory of relativity"]
 COMMON = ["What is a dog?", "Define music", "What is water?", "What is a house?", "What does happy mean?",
           "What does it mean to swim?", "What is a car?", "What is the sun?", "What is physics?", "Who is Charles Darwin?",
-          "Where is Paris?", "Define love", "A physicist is"]  # fmt: skip
+          "Where is Paris?", "What is a cat?", "What is a tree?", "What is a teacher?", "Define love", "A physicist is"]  # fmt: skip
 
 
 def load(folder: Path) -> Llama:
