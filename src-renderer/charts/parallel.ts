@@ -73,7 +73,7 @@ function placeNames(
   return {
     ...dimension,
     x,
-    ticks: names.map((label, index) => ({ at: at(index), label })),
+    ticks: names.map((name, index) => ({ at: at(index), label: name.length > 19 ? `${name.slice(0, 18)}…` : name })),
     place: (value) => (value === null || value === undefined ? null : at(names.indexOf(String(value)))),
   }
 }

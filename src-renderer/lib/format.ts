@@ -61,6 +61,7 @@ export function formatTick(value: number): string {
 export function formatMeasure(value: number, unit: string): string {
   if (unit === 'bytes') return formatBytes(value)
   if (unit === 'seconds' || unit === 's') return formatSeconds(value)
+  if (unit === 'ms') return `${formatValue(value)} ms`
   if (unit === 'share' || unit === 'fraction') return formatShare(value)
   if (Number.isInteger(value) && Math.abs(value) >= 10_000) return formatCount(value)
   return Number.isInteger(value) ? grouped.format(value) : formatValue(value)

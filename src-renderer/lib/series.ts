@@ -11,5 +11,5 @@ export interface SeriesStyle {
 export function seriesStyle(methods: readonly string[], method: string): SeriesStyle {
   if (method === 'dense') return { color: 'var(--ink-soft)', shape: 'wye' }
   const at = Math.max(0, methods.filter((id) => id !== 'dense').indexOf(method))
-  return { color: `var(--series-${at % 8})`, shape: markShapes[at % 6] ?? 'circle' }
+  return { color: `var(--series-${at % 8})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
 }

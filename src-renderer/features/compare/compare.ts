@@ -5,6 +5,7 @@ import type { BarGroup } from '../../charts/bars.ts'
 import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
+import { orderMeasures } from '../../lib/measures.ts'
 import type { SeriesStyle } from '../../lib/series.ts'
 
 /** One compared thing: a run, or several that differ only in the seed. */
@@ -276,7 +277,7 @@ export function taskBars(
   columns: readonly MeasureColumn[],
   styleOf: (method: string) => SeriesStyle,
 ): { title: string; groups: BarGroup[]; unit: string } {
-  const accuracies = columns.filter(({ lowerIsBetter, dataset }) => !lowerIsBetter && dataset !== '')
+  const accuracies = columns.filter(({ unit }) => unit === 'share')
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
   const groups = shown.map(
     (column): BarGroup => ({
@@ -304,7 +305,7 @@ export function orderSubjects(subjects: readonly Subject[]): Subject[] {
 }
 
 export function runColumns(subjects: readonly Subject[]): MeasureColumn[] {
-  return measureColumns(subjects.flatMap(({ runs }) => runs))
+  return orderMeasures(measureColumns(subjects.flatMap(({ runs }) => runs)))
 }
 
 export function hasMeasure(run: ComparedRun, id: string): boolean {

@@ -12,7 +12,7 @@ export interface TableColumn {
 }
 
 const fixed: TableColumn[] = [
-  { field: 'model', title: 'Model', width: 9, numeric: false, text: (run) => run.model.name },
+  { field: 'model', title: 'Model', width: 8, numeric: false, text: (run) => run.model.name },
   {
     field: 'nominal',
     title: 'Sparsity',
@@ -20,12 +20,12 @@ const fixed: TableColumn[] = [
     numeric: true,
     text: (run) => (run.nominal === null ? '–' : formatShare(run.nominal)),
   },
-  { field: 'reached', title: 'Reached', width: 5.5, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
+  { field: 'reached', title: 'Reached', width: 5, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
 ]
 
 const trailing: TableColumn[] = [
-  { field: 'seconds', title: 'Time', width: 6.5, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
-  { field: 'createdAt', title: 'Made', width: 6.5, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
+  { field: 'seconds', title: 'Time', width: 5, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
+  { field: 'createdAt', title: 'Made', width: 6, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
 ]
 
 /** The columns between name and time: fixed ones and the parameters and measures that were chosen. */
@@ -38,7 +38,7 @@ function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {
   const bare = field.replace(/^(measure|parameter):/, '')
   const title = column?.label ?? bare
   const numeric = column ? column.kind === 'number' : field.startsWith('measure:')
-  return { field, title, width: Math.min(10, Math.max(6, title.length * 0.5 + 1.5)), numeric, text: (run) => cellText(run, field, bare) }
+  return { field, title, width: Math.min(9, Math.max(6, title.length * 0.5 + 1.5)), numeric, text: (run) => cellText(run, field, bare) }
 }
 
 function cellText(run: RunEntry, field: string, bare: string): string {

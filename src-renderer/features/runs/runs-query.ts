@@ -118,7 +118,7 @@ export function defaultColumns(columns: readonly RunColumn[]): string[] {
   return columns
     .filter(({ field, runs }) => field.startsWith('measure:') && runs > 0 && !/^measure:parameters/.test(field))
     .sort((a, b) => Number(/perplexity/.test(b.field)) - Number(/perplexity/.test(a.field)) || b.runs - a.runs)
-    .slice(0, 3)
+    .slice(0, 2)
     .map(({ field }) => field)
 }
 
