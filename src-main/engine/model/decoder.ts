@@ -18,7 +18,7 @@ import { causalAttention } from '#engine/tensor/attention.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
-import type { DecoderSpec } from './spec.ts'
+import type { Activation, DecoderSpec } from './spec.ts'
 import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
 import { blockOf, isAttention } from './weights.ts'
 
@@ -114,12 +114,23 @@ function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenP
 }
 
 function feedForward(source: Tensor2D, weights: MlpWeights, block: number, call: CallContext): Tensor2D {
+  const seen = neuronsOf(source, weights, call.spec.activation)
+  const output = project(seen.neurons, weights.down, weights.downBias)
+  call.observeMlp?.(block, { ...seen, output })
+  return output
+}
+
+function neuronsOf(source: Tensor2D, weights: MlpWeights, activation: Activation): { input: Tensor2D; neurons: Tensor2D } {
   const input = normalize(source, weights.norm)
   const up = project(input, weights.up, weights.upBias)
-  const neurons: Tensor2D = weights.gate
-    ? mul(activate(project(input, weights.gate, weights.gateBias), call.spec.activation), up)
-    : activate(up, call.spec.activation)
-  const output = project(neurons, weights.down, weights.downBias)
-  call.observeMlp?.(block, { input, neurons, output })
-  return output
+  const gate = weights.gate && activate(project(input, weights.gate, weights.gateBias), activation)
+  return { input, neurons: gate ? mul(gate, up) : activate(up, activation) }
+}
+
+/** Shows an MLP's neurons to the call's observer and stops there: where nothing follows, the product behind them is spared. */
+export function observeNeurons(part: Part, weights: MlpWeights, residual: Residual, call: CallContext): void {
+  tidy(() => {
+    const source = call.spec.parallelResidual ? residual.source : residual.x
+    call.observeMlp?.(blockOf(part), neuronsOf(source, weights, call.spec.activation))
+  })
 }

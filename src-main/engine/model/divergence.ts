@@ -83,13 +83,13 @@ class RunningAverage {
     forEachTile(rows, chunk, ({ logits, weight }) => {
       const before = this.#sums
       const highest = max<Tensor2D>(logits, 1, true)
-      const top = before ? maximum(before.top, highest) : highest
+      const top: Tensor2D = before ? maximum(before.top, highest) : highest
       const exponents: Tensor2D = exp(sub(logits, top))
       const total = sum<Tensor2D>(exponents, 1, true)
       const weighted = matMul(exponents, weight)
       const rescale = before && exp<Tensor2D>(sub(before.top, top))
       const carried = (sums: Tensor2D | undefined, more: Tensor2D): Tensor2D => (sums && rescale ? add(mul(sums, rescale), more) : more)
-      this.#sums = { top: keep(top), total: keep(carried(before?.total, total)), weighted: keep(carried(before?.weighted, weighted)) }
+      this.#sums = { top: keep(top), total: keep(carried(before?.total, total)), weighted: keep(carried(before?.weighted, weighted as Tensor2D)) }
       if (before) disposeSums(before)
     })
   }

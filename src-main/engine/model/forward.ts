@@ -2,7 +2,7 @@ import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
-import { advance, type CallContext, disposeResidual, type Residual, runPart } from './decoder.ts'
+import { advance, type CallContext, disposeResidual, observeNeurons, type Residual, runPart } from './decoder.ts'
 import type { ModelView } from './view.ts'
 import type { Part } from './weights.ts'
 
@@ -74,6 +74,8 @@ export interface StackVisitor {
   observeMlp?(group: WindowGroup, block: number, seen: { input: Tensor2D; neurons: Tensor2D; output?: Tensor2D }): void
   /** Receives the stream after the last block, before the final norm; valid during the call. */
   afterStack?(group: WindowGroup, x: Tensor2D): void | Promise<void>
+  /** The neurons of the last MLP end the walk: what they feed is not computed, `afterStack` is not called. */
+  readonly endsAtNeurons?: boolean
   /** Called after each group that went through the whole stack, or each part when weights are streamed. */
   progress?(done: number, total: number): void
   readonly signal?: AbortSignal
@@ -120,8 +122,14 @@ async function runGroups(
     for (const [position, part] of view.parts.entries()) {
       visitor.signal?.throwIfAborted()
       const weights = await view.lease(part, view.parts[position + 1] ?? view.parts[0])
+      const ends = visitor.endsAtNeurons && position === view.parts.length - 1 ? weights.mlp : undefined
       for (const stream of streams) {
-        const x = runPart(part, weights, stream.residual, callFor(view, stream.group, tables, visitor))
+        const call = callFor(view, stream.group, tables, visitor)
+        if (ends) {
+          observeNeurons(part, ends, stream.residual, call)
+          continue
+        }
+        const x = runPart(part, weights, stream.residual, call)
         stream.residual = advance(part, stream.residual, x, view.spec)
         visitor.afterPart?.(stream.group, part, x)
       }
@@ -129,7 +137,7 @@ async function runGroups(
       progress(streams.length)
       await breathe()
     }
-    for (const stream of streams) await visitor.afterStack?.(stream.group, stream.residual.x)
+    if (!visitor.endsAtNeurons) for (const stream of streams) await visitor.afterStack?.(stream.group, stream.residual.x)
   } finally {
     for (const { residual } of streams) disposeResidual(residual)
   }

@@ -27,7 +27,7 @@ export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: Logi
       tidy(() => {
         const count = Math.min(entries, size - first)
         const weight: Tensor2D = slice(chunk.weight, [first, 0], [count, -1])
-        const bias = chunk.bias && slice<Tensor1D>(chunk.bias, [first], [count])
+        const bias: Tensor1D | undefined = chunk.bias && slice(chunk.bias, [first], [count])
         const logits = project(slice(hidden, [firstRow, 0], [Math.min(rowsPerTile, rows - firstRow), -1]), weight, bias)
         use({ logits, weight, firstRow, firstToken: chunk.first + first })
       })

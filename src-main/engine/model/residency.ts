@@ -1,31 +1,47 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { DecoderSpec } from './spec.ts'
-import { disposePart, type HostPart, type Part, type PartWeights, partSize, presentParts, readPart, uploadPart } from './weights.ts'
+import {
+  disposePart,
+  type Part,
+  type PartWeights,
+  partSize,
+  presentParts,
+  readPart,
+  type StoredPart,
+  unpackPart,
+  uploadPart,
+} from './weights.ts'
+
+/** Where weights are while nobody uses them: as float32, as stored (half the size for 16-bit weights), or on the disk. */
+export type Residency = 'resident' | 'packed' | 'streamed'
 
 /**
- * Weights of the parts of a model under a memory budget: all resident when they fit; else as many of the first parts as fit,
- * and the others read from the disk each time, the next one while the present one computes.
+ * Weights of the parts of a model under a memory budget. All stay as float32 when they fit. Else they stay as stored when that fits, and
+ * are unpacked when they are used; else as many of the first parts as fit stay, and the others are read from the disk each time, the
+ * next one while the present one computes.
  */
 export class WeightStore {
-  readonly streams: boolean
+  readonly residency: Residency
   /** Seconds that the computation stood still because a part was not read yet. */
   secondsWaiting = 0
   readonly #checkpoint: Checkpoint
   readonly #spec: DecoderSpec
   readonly #stays = new Set<Part>()
   readonly #resident = new Map<Part, PartWeights>()
-  readonly #reading = new Map<Part, Promise<HostPart>>()
+  readonly #packed = new Map<Part, StoredPart>()
+  readonly #reading = new Map<Part, Promise<StoredPart>>()
 
-  /** `budgetBytes` is what parts may take as float32, the one in use and the one being read included. */
+  /** `budgetBytes` is what parts may take, the one in use and the one being read as float32 included. */
   constructor(checkpoint: Checkpoint, spec: DecoderSpec, budgetBytes: number) {
     this.#checkpoint = checkpoint
     this.#spec = spec
-    const sizes = presentParts(spec).map((part) => ({ part, bytes: partSize(checkpoint, spec, part).float32 }))
-    const total = sizes.reduce((sum, size) => sum + size.bytes, 0)
-    const largest = sizes.reduce((most, size) => Math.max(most, size.bytes), 0)
-    this.streams = total > budgetBytes
-    let free = this.streams ? budgetBytes - 2 * largest : total
+    const sizes = presentParts(spec).map((part) => ({ part, ...partSize(checkpoint, spec, part) }))
+    const total = sizes.reduce((sum, size) => sum + size.float32, 0)
+    const stored = sizes.reduce((sum, size) => sum + size.stored, 0)
+    const largest = sizes.reduce((most, size) => Math.max(most, size.float32), 0)
+    this.residency = total <= budgetBytes ? 'resident' : stored < total && stored + 2 * largest <= budgetBytes ? 'packed' : 'streamed'
+    let free = this.residency === 'resident' ? total : budgetBytes - 2 * largest
     if (free < 0) {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
       throw new EspalierError(
@@ -33,11 +49,18 @@ export class WeightStore {
         `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB and two must fit. Give at least ${mebibytes(2 * largest)} MiB more with --memory.`,
       )
     }
-    for (const { part, bytes } of sizes) {
-      if (free < bytes) break
-      free -= bytes
-      this.#stays.add(part)
+    if (this.residency === 'packed') free -= stored
+    for (const size of sizes) {
+      const more = this.residency === 'packed' ? size.float32 - size.stored : size.float32
+      if (free < more) break
+      free -= more
+      this.#stays.add(size.part)
     }
+  }
+
+  /** Whether some weights exist as float32 only while they are leased. */
+  get streams(): boolean {
+    return this.residency !== 'resident'
   }
 
   /** Weights of a part until `release`; starts to read `next` when that one is not resident. */
@@ -49,35 +72,40 @@ export class WeightStore {
     return weights
   }
 
-  release(part: Part, weights: PartWeights): void {
-    if (this.#resident.get(part) === weights) return
-    disposePart(weights)
+  /** Gives back leased weights, or others made from them; tensors that `kept` still needs stay. */
+  release(part: Part, weights: PartWeights, kept?: PartWeights): void {
+    const resident = this.#resident.get(part)
+    if (resident === weights) return
+    disposePart(weights, resident ?? kept)
     // Freed arrays are outside the heap that V8 watches; without this a streamed model grows by its own size.
     globalThis.gc?.({ type: 'minor' } as never)
   }
 
-  #read(part: Part): Promise<HostPart> {
+  #read(part: Part): Promise<StoredPart> {
     let reading = this.#reading.get(part)
-    if (!reading) {
+    if (!reading && !this.#packed.has(part)) {
       reading = readPart(this.#checkpoint, this.#spec, part)
       // A failed read is reported when the part is leased.
       reading.catch(() => undefined)
       this.#reading.set(part, reading)
     }
-    return reading
+    return reading ?? Promise.resolve(this.#packed.get(part) as StoredPart)
   }
 
   async #load(part: Part): Promise<PartWeights> {
     const start = performance.now()
-    const host = await this.#read(part)
+    const stored = await this.#read(part)
     this.#reading.delete(part)
     this.secondsWaiting += (performance.now() - start) / 1000
-    return uploadPart(host, this.#spec, part)
+    const kept = this.residency === 'packed' && !this.#stays.has(part)
+    if (kept) this.#packed.set(part, stored)
+    return uploadPart(unpackPart(this.#checkpoint, stored, kept), this.#spec, part)
   }
 
   dispose(): void {
     for (const weights of this.#resident.values()) disposePart(weights)
     this.#resident.clear()
+    this.#packed.clear()
     this.#reading.clear()
   }
 }

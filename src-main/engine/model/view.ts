@@ -43,7 +43,7 @@ export class ModelView {
     const own = this.#transform(part, whole)
     if (own === whole) return whole
     if (this.model.store.streams) {
-      disposePart(whole, own)
+      this.model.store.release(part, whole, own)
     } else {
       this.#gathered.set(part, own)
     }

@@ -1,7 +1,7 @@
 import { concat, dispose, type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
+import { countNonFinite, type Dtype, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { DecoderSpec, NormTensors, Projection } from './spec.ts'
 
@@ -131,27 +131,36 @@ export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part):
 /** Reads a tensor as float32 and refuses values that are no numbers. */
 export async function readValues(checkpoint: Checkpoint, name: string, rows?: { first: number; count: number }): Promise<Float32Array> {
   const values = await checkpoint.readFloat32(name, rows)
-  const bad = countNonFinite(values)
-  if (bad > 0) {
-    throw new EspalierError(
-      'invalid',
-      `${checkpoint.path}: tensor "${name}" has ${bad} values that are not finite (NaN or infinity). The file is damaged or its training diverged; get it again.`,
-    )
-  }
+  requireFinite(checkpoint, name, values)
   return values
 }
 
+function requireFinite(checkpoint: Checkpoint, name: string, values: Float32Array): void {
+  const bad = countNonFinite(values)
+  if (bad === 0) return
+  throw new EspalierError(
+    'invalid',
+    `${checkpoint.path}: tensor "${name}" has ${bad} values that are not finite (NaN or infinity). The file is damaged or its training diverged; get it again.`,
+  )
+}
+
+/** A part as it is stored: half the size of its values where those are 16 bits wide. */
+export type StoredPart = Record<
+  string,
+  { readonly name: string; readonly bytes: Uint8Array; readonly dtype: Dtype; readonly shape: number[] }
+>
+
 /** Reads all tensors of a part at once, so that the disk works while the processor computes. */
-export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<HostPart> {
-  const host: HostPart = {}
+export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<StoredPart> {
+  const stored: StoredPart = {}
   const read = async (key: string, name: string, shape: number[], rows?: { first: number; count: number }) => {
-    host[key] = { values: await readValues(checkpoint, name, rows), shape }
+    const dtype = checkpoint.tensors.get(name)?.dtype ?? 'F32'
+    stored[key] = { name, bytes: await checkpoint.read(name, rows), dtype, shape }
   }
   await Promise.all(
     Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
       if (!isProjection(entry)) {
-        const shape = [entry.size ?? spec.hidden]
-        return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
+        return [read(key, entry.weight, [spec.hidden]), ...(entry.bias ? [read(`${key}Bias`, entry.bias, [spec.hidden])] : [])]
       }
       const rows = { first: entry.firstRow, count: entry.rows }
       return [
@@ -160,7 +169,17 @@ export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: 
       ]
     }),
   )
-  return host
+  return stored
+}
+
+/** The values of a part, in memory of their own when the stored ones are `kept`. Throws for values that are no numbers. */
+export function unpackPart(checkpoint: Checkpoint, stored: StoredPart, kept: boolean): HostPart {
+  const entries = Object.entries(stored).map(([key, { name, bytes, dtype, shape }]) => {
+    const values = toFloat32(kept && dtype === 'F32' ? bytes.slice() : bytes, dtype)
+    requireFinite(checkpoint, name, values)
+    return [key, { values, shape }]
+  })
+  return Object.fromEntries(entries) as HostPart
 }
 
 function scaleQueries(host: HostPart, headSize: number): void {

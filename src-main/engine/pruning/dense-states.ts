@@ -1,4 +1,4 @@
-import { concat, slice, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { concat, slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
 import { type DenseDistribution, denseDistribution } from '#engine/model/divergence.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
@@ -83,11 +83,8 @@ export class DenseStates {
 }
 
 function rowsOf({ hidden, mean, logNormalizer }: DenseDistribution, first: number, count: number): DenseDistribution {
-  return tidy(() => ({
-    hidden: slice<Tensor2D>(hidden, [first, 0], [count, -1]),
-    mean: slice<Tensor2D>(mean, [first, 0], [count, -1]),
-    logNormalizer: slice<Tensor1D>(logNormalizer, [first], [count]),
-  }))
+  const rows = (x: Tensor2D): Tensor2D => slice(x, [first, 0], [count, -1])
+  return { hidden: rows(hidden), mean: rows(mean), logNormalizer: slice(logNormalizer, [first], [count]) }
 }
 
 export function disposeDistribution({ hidden, mean, logNormalizer }: DenseDistribution): void {

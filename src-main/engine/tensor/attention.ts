@@ -3,22 +3,28 @@ import {
   concat,
   div,
   exp,
+  matMul,
   mul,
+  type Rank,
   reshape,
   slice,
   softmax,
+  split,
   sum,
+  type Tensor,
   type Tensor2D,
   type Tensor3D,
   type Tensor4D,
   tensor2d,
   tidy,
+  zeros,
 } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import { batchedProduct } from './products.ts'
 
 /** Query rows per product: the triangle above a chunk's last row is never computed. */
-const chunkRows = 256
+const mostRows = 256
+const fewestRows = 128
 
 export interface AttentionCall {
   /** Queries [B*K, H/K, T, d], scaled by 1/sqrt(d). */
@@ -30,79 +36,77 @@ export interface AttentionCall {
   readonly window: number | undefined
 }
 
-/** Query rows [row, row + rows), which stand at positions [past + row, past + row + rows). */
-interface Chunk {
-  readonly query: Tensor3D
-  readonly row: number
-  readonly rows: number
-  readonly past: number
-}
-
 /** Causal attention (arXiv 1706.03762, Eq. 1) of T queries over the S = past + T positions up to their own: [B*K, H/K, T, d]. */
 export function causalAttention(call: AttentionCall): Tensor4D {
-  const narrowed = call.window !== undefined && call.window < call.key.shape[1]
-  if (activeBackend().readsAreCheap && !narrowed && call.query.shape[2] > 1) {
-    const plain = attendWithoutMaximum(call)
-    if (plain) return plain
-  }
-  return tidy(() => joinChunks(chunksOf(call).map((chunk) => attendMasked(call, chunk))))
+  const tokens = call.query.shape[2]
+  const rows = Math.min(tokens, mostRows, Math.max(fewestRows, Math.floor(tokens / 8)))
+  const isWhole = call.key.shape[1] === tokens && tokens % rows === 0 && (call.window ?? tokens) >= tokens
+  const { anyProducts, readsAreCheap } = activeBackend()
+  const plain = anyProducts && readsAreCheap && isWhole ? attendWithoutMaximum(call, rows) : undefined
+  return plain ?? tidy(() => joinRows(attendMasked(call)))
 }
 
-function chunksOf({ query, key }: AttentionCall): Chunk[] {
-  const [groups, perGroup, tokens, headSize] = query.shape
-  const step = tokens <= chunkRows ? Math.max(1, Math.ceil(tokens / 2)) : chunkRows
-  return Array.from({ length: Math.ceil(tokens / step) }, (_, index) => {
-    const row = index * step
-    const rows = Math.min(step, tokens - row)
-    const part: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
-    return { query: part, row, rows, past: key.shape[1] - tokens }
-  })
-}
-
-const joinChunks = (chunks: Tensor4D[]): Tensor4D => (chunks.length === 1 ? (chunks[0] as Tensor4D) : concat(chunks, 2))
+const joinRows = (chunks: Tensor4D[]): Tensor4D => (chunks.length === 1 ? (chunks[0] as Tensor4D) : concat(chunks, 2))
 
 /** Between them, the sums of exponents and their products with values stay far from the ends of float32. */
 const [leastSum, greatestSum] = [1e-30, 1e30]
 
+/** Values weighted by exponents of scores, and the sums of these exponents, for some rows of queries. */
+interface Weighted {
+  readonly values: Tensor4D
+  readonly total: Tensor4D
+}
+
 /**
- * Exponents without their row's maximum subtracted: one pass over the scores instead of several, and no mask but on the diagonal.
- * Undefined where a row's sum leaves the safe range, which weights of real models do not come near.
+ * Exponents without their row's maximum subtracted: one pass over the scores instead of several. Squares on the diagonal are masked
+ * and computed all at once; what lies left of them needs no mask. Undefined where a sum leaves the safe range, which weights of
+ * real models do not come near.
  */
-function attendWithoutMaximum(call: AttentionCall): Tensor4D | undefined {
+function attendWithoutMaximum(call: AttentionCall, rows: number): Tensor4D | undefined {
   let safe = true
   const mixed = tidy(() => {
-    const triangles = new Map<number, Tensor2D>()
-    const chunks = chunksOf(call).map((chunk) => {
-      const triangle = triangles.get(chunk.rows) ?? lowerTriangle(chunk.rows)
-      triangles.set(chunk.rows, triangle)
-      const { weighted, total } = attendRows(call, chunk, triangle)
-      safe &&= total.dataSync().every((value) => value > leastSum && value < greatestSum)
-      return div<Tensor4D>(weighted, total)
-    })
-    return joinChunks(chunks)
+    const own = tidy(() => attendSquares(call, rows) as never) as Weighted
+    const earlier = attendEarlier(call, rows)
+    const total = earlier ? add<Tensor4D>(own.total, earlier.total) : own.total
+    safe = total.dataSync().every((value) => value > leastSum && value < greatestSum)
+    return div<Tensor4D>(earlier ? add(own.values, earlier.values) : own.values, total)
   })
   if (safe) return mixed
   mixed.dispose()
   return undefined
 }
 
-/** Values weighted by exponents [B*K, H/K, rows, d], and the sums of exponents [B*K, H/K, rows, 1]. */
-function attendRows({ query, key, value }: AttentionCall, chunk: Chunk, triangle: Tensor2D): { weighted: Tensor4D; total: Tensor4D } {
-  const [groups, perGroup, , headSize] = query.shape
-  const { rows } = chunk
-  const over = (first: number, count: number, visible?: Tensor2D) =>
-    tidy(() => {
-      const scores = batchedProduct(chunk.query, slice(key, [0, first, 0], [-1, count, -1]), true)
-      let exponents: Tensor4D = exp(reshape(scores, [groups, perGroup, rows, count]))
-      if (visible) exponents = mul(exponents, visible)
-      const weights: Tensor3D = reshape(exponents, [groups, perGroup * rows, count])
-      return { weighted: batchedProduct(weights, slice(value, [0, first, 0], [-1, count, -1]), false), total: sum<Tensor3D>(weights, 2, true) }
+/** Each chunk of rows over its own positions. */
+function attendSquares({ query, key, value }: AttentionCall, rows: number): Weighted {
+  const [groups, perGroup, tokens, headSize] = query.shape
+  const chunks = tokens / rows
+  const shared = [groups, 1, chunks, rows, headSize]
+  const scores: Tensor = matMul(reshape(query, [groups, perGroup, chunks, rows, headSize]), reshape(key, shared), false, true)
+  const exponents: Tensor = mul(exp(scores), lowerTriangle(rows))
+  return {
+    values: reshape(matMul(exponents, reshape(value, shared)), [groups, perGroup, tokens, headSize]),
+    total: reshape(sum(exponents, 4, true), [groups, perGroup, tokens, 1]),
+  }
+}
+
+/** Each chunk of rows over all positions before its own; the first one sees none. */
+function attendEarlier({ query, key, value }: AttentionCall, rows: number): Weighted | undefined {
+  const [groups, perGroup, tokens, headSize] = query.shape
+  if (tokens === rows) return undefined
+  const [keys, values] = [key, value].map((x) => reshape<Rank.R4>(x, [groups, 1, tokens, headSize])) as [Tensor4D, Tensor4D]
+  const sums: Tensor4D[] = [zeros([groups, perGroup, rows, headSize])]
+  const totals: Tensor4D[] = [zeros([groups, perGroup, rows, 1])]
+  for (const [index, chunk] of split(query, tokens / rows, 2).entries()) {
+    if (index === 0) continue
+    const [weighted, total] = tidy(() => {
+      const before = (x: Tensor4D): Tensor4D => slice(x, [0, 0, 0, 0], [-1, -1, index * rows, -1])
+      const exponents: Tensor4D = exp(matMul<Tensor4D>(chunk, before(keys), false, true))
+      return [matMul(exponents, before(values)), sum<Tensor4D>(exponents, 3, true)]
     })
-  const own = over(chunk.past + chunk.row, rows, triangle)
-  const earlier = chunk.past + chunk.row > 0 ? over(0, chunk.past + chunk.row) : undefined
-  const weighted = earlier ? add(earlier.weighted, own.weighted) : own.weighted
-  const total = earlier ? add(earlier.total, own.total) : own.total
-  return { weighted: reshape(weighted, [groups, perGroup, rows, headSize]), total: reshape(total, [groups, perGroup, rows, 1]) }
+    sums.push(weighted)
+    totals.push(total)
+  }
+  return { values: concat(sums, 2), total: concat(totals, 2) }
 }
 
 /** [size, size]: 1 on and below the diagonal, 0 above. */
@@ -112,8 +116,19 @@ function lowerTriangle(size: number): Tensor2D {
   return tensor2d(values, [size, size])
 }
 
-function attendMasked({ query, key, value, window }: AttentionCall, { query: chunk, row, rows, past }: Chunk): Tensor4D {
-  const [groups, perGroup, , headSize] = query.shape
+/** The general way, chunk by chunk: cached positions, sliding windows, any number of tokens. */
+function attendMasked(call: AttentionCall): Tensor4D[] {
+  const tokens = call.query.shape[2]
+  const step = tokens <= mostRows ? Math.max(1, Math.ceil(tokens / 2)) : mostRows
+  const chunks: Tensor4D[] = []
+  for (let row = 0; row < tokens; row += step) chunks.push(tidy(() => attendRows(call, row, Math.min(step, tokens - row))))
+  return chunks
+}
+
+function attendRows({ query, key, value, window }: AttentionCall, row: number, rows: number): Tensor4D {
+  const [groups, perGroup, tokens, headSize] = query.shape
+  const past = key.shape[1] - tokens
+  const chunk: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
   const last = past + row + rows
   const first = window === undefined ? 0 : Math.max(0, past + row - window + 1)
   const seen = last - first

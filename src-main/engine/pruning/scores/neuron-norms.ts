@@ -23,7 +23,7 @@ interface Report {
 
 /**
  * 2SSP's width scores (arXiv 2501.17771, Eq. 2): one forward pass of the unpruned model over the windows serves all requests.
- * The head and the last down projection add nothing and are not run beyond the block stack.
+ * The head and, for neurons, the last down projection add nothing and are not run.
  */
 export async function columnNorms(
   view: ModelView,
@@ -47,6 +47,7 @@ export async function nestedColumnNorms(
   const sums = new Map(requests.map((request) => [request, [] as BlockNorms]))
   await runWindows(view, windows, {
     ...report,
+    endsAtNeurons: requests.every(({ site }) => site !== 'output'),
     observeMlp(group, block, seen) {
       for (const [request, blocks] of sums) {
         const column = request.site === 'neurons' ? seen.neurons : request.site === 'input' ? seen.input : (seen.output as Tensor2D)

@@ -1,0 +1,135 @@
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
+
+/** A Llama-shaped model to be written with seeded weights. */
+export interface Shape {
+  readonly blocks: number
+  readonly hidden: number
+  readonly intermediate: number
+  readonly heads: number
+  readonly keyValueHeads: number
+  readonly vocabulary: number
+  readonly dtype: 'F32' | 'BF16'
+}
+
+export const smolShape: Shape = {
+  blocks: 30,
+  hidden: 576,
+  intermediate: 1536,
+  heads: 9,
+  keyValueHeads: 3,
+  vocabulary: 49152,
+  dtype: 'F32',
+}
+
+/** Seeded 32-bit numbers (xorshift), and from them values of mean 0 and deviation 1: quick rather than exactly normal. */
+export class Draws {
+  #state: number
+
+  constructor(seed: number) {
+    this.#state = Math.imul(seed + 1, 0x9e3779b1) | 1
+  }
+
+  integer(): number {
+    let x = this.#state
+    x ^= x << 13
+    x ^= x >>> 17
+    x ^= x << 5
+    this.#state = x
+    return x >>> 0
+  }
+
+  fill(values: Float32Array, deviation: number): Float32Array {
+    const scale = (deviation * Math.sqrt(6)) / 2 ** 32
+    for (let i = 0; i < values.length; i++) values[i] = (this.integer() - this.integer()) * scale
+    return values
+  }
+}
+
+/**
+ * Writes the model beside others in `home` and returns its folder; one that is there already is taken.
+ * Blocks and neurons differ in strength by seeded factors, so that no choice among them is a matter of rounding.
+ */
+export async function makeModel(home: string, shape: Shape): Promise<string> {
+  const folder = join(home, `llama-${Object.values(shape).join('-')}`)
+  if (existsSync(folder)) return folder
+  const unfinished = `${folder}.${process.pid}`
+  await mkdir(unfinished, { recursive: true })
+  try {
+    await writeFile(join(unfinished, 'config.json'), JSON.stringify(configOf(shape)))
+    await writeSafetensors(join(unfinished, 'model.safetensors'), tensorsOf(shape))
+    await rename(unfinished, folder)
+  } finally {
+    await rm(unfinished, { recursive: true, force: true })
+  }
+  return folder
+}
+
+function configOf({ blocks, hidden, intermediate, heads, keyValueHeads, vocabulary }: Shape): object {
+  return {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    num_hidden_layers: blocks,
+    hidden_size: hidden,
+    intermediate_size: intermediate,
+    num_attention_heads: heads,
+    num_key_value_heads: keyValueHeads,
+    vocab_size: vocabulary,
+    max_position_embeddings: 8192,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    hidden_act: 'silu',
+    tie_word_embeddings: true,
+  }
+}
+
+function tensorsOf(shape: Shape): TensorToWrite[] {
+  const { hidden, intermediate, heads, keyValueHeads, vocabulary } = shape
+  const headSize = hidden / heads
+  const tensors: TensorToWrite[] = []
+  const add = (name: string, size: readonly number[], bytes: (draws: Draws) => Float32Array) => {
+    const seed = tensors.length
+    tensors.push({ name: `${name}.weight`, dtype: shape.dtype, shape: size, bytes: () => encode(bytes(new Draws(seed)), shape.dtype) })
+  }
+  const matrix = (name: string, rows: number, columns: number, deviation: number) =>
+    add(name, [rows, columns], (draws) => draws.fill(new Float32Array(rows * columns), deviation))
+  const ones = (name: string) => add(name, [hidden], () => new Float32Array(hidden).fill(1))
+  const width = 1 / Math.sqrt(hidden)
+  matrix('model.embed_tokens', vocabulary, hidden, 0.05)
+  for (let block = 0; block < shape.blocks; block++) {
+    const name = `model.layers.${block}`
+    const strength = (salt: number) => 0.02 + 0.1 * (new Draws(1000 * block + salt).integer() / 2 ** 32)
+    ones(`${name}.input_layernorm`)
+    ones(`${name}.post_attention_layernorm`)
+    matrix(`${name}.self_attn.q_proj`, heads * headSize, hidden, 1.5 * width)
+    matrix(`${name}.self_attn.k_proj`, keyValueHeads * headSize, hidden, 1.5 * width)
+    matrix(`${name}.self_attn.v_proj`, keyValueHeads * headSize, hidden, width)
+    matrix(`${name}.self_attn.o_proj`, hidden, heads * headSize, strength(1) * width)
+    matrix(`${name}.mlp.gate_proj`, intermediate, hidden, width)
+    add(`${name}.mlp.up_proj`, [intermediate, hidden], (draws) => {
+      const values = draws.fill(new Float32Array(intermediate * hidden), width)
+      for (let row = 0; row < intermediate; row++) {
+        const factor = 0.5 + draws.integer() / 2 ** 32
+        for (let i = row * hidden; i < (row + 1) * hidden; i++) values[i] = (values[i] ?? 0) * factor
+      }
+      return values
+    })
+    matrix(`${name}.mlp.down_proj`, hidden, intermediate, strength(2) * width)
+  }
+  ones('model.norm')
+  return tensors
+}
+
+function encode(values: Float32Array, dtype: Shape['dtype']): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(values.buffer)
+  const words = new Uint32Array(values.buffer)
+  return new Uint8Array(Uint16Array.from(words, (word) => (word + 0x8000) >>> 16).buffer)
+}
+
+/** Seeded windows of token ids. */
+export function makeWindows(count: number, tokens: number, vocabulary: number): number[][] {
+  const draws = new Draws(77)
+  return Array.from({ length: count }, () => Array.from({ length: tokens }, () => draws.integer() % vocabulary))
+}

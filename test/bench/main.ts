@@ -1,0 +1,125 @@
+/** Espalier against the same methods in plain PyTorch, side by side: `npm run bench -- --help`. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { cacheFolder } from '../../src-main/setup/places.mjs'
+import { makeModel, makeWindows, smolShape } from './bench-model.ts'
+import { compareMethod, type MethodReport } from './compare.ts'
+import { printNotes, printReports } from './print.ts'
+import { Side } from './side.ts'
+import { findTorchPython } from './torch-python.ts'
+
+const help = `npm run bench -- [options]
+  --quick            a model of 6 blocks and short windows: under two minutes
+  --methods a,b      which methods (${['2ssp', 'shortgpt', 'window_based', 'blockpruner', 'blockpruner_submodule', 'evopress', 'evopress_submodule'].join(', ')})
+  --threads N        threads of both sides; PyTorch takes fewer where it is faster with fewer
+  --repeats N        how often methods of a single step are repeated (2)
+  --set name=value   an option of the methods, for instance windows=8; may be given several times
+  --python PATH      a Python with torch
+  --json FILE        the figures as JSON, too`
+
+const { values: flags } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    methods: { type: 'string' },
+    threads: { type: 'string', default: String(availableParallelism()) },
+    repeats: { type: 'string', default: '2' },
+    set: { type: 'string', multiple: true, default: [] },
+    python: { type: 'string' },
+    json: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+})
+
+/** Sizes that finish in reasonable time; the shape of the work is that of the whole. */
+const sizes = {
+  full: {
+    '2ssp': { sparsity: 0.5, windows: 32 },
+    shortgpt: { blocks: 8, windows: 8 },
+    window_based: { blocks: 8, windows: 8 },
+    blockpruner: { blocks: 4 },
+    blockpruner_submodule: { blocks: 2 },
+    evopress: { blocks: 8, windows: 8, startStates: 16, offspring: 32, finalists: 2, firstWindows: 1, finalWindows: 4, generations: 2 },
+    evopress_submodule: {
+      blocks: 8,
+      windows: 8,
+      startStates: 16,
+      offspring: 32,
+      finalists: 2,
+      firstWindows: 1,
+      finalWindows: 4,
+      generations: 2,
+    },
+  },
+  quick: {
+    '2ssp': { sparsity: 0.5, windows: 4 },
+    shortgpt: { blocks: 2, windows: 4 },
+    window_based: { blocks: 2, windows: 4 },
+    blockpruner: { blocks: 2 },
+    blockpruner_submodule: { blocks: 1 },
+    evopress: { blocks: 2, windows: 4, startStates: 8, offspring: 8, finalists: 2, firstWindows: 1, finalWindows: 2, generations: 2 },
+    evopress_submodule: {
+      blocks: 2,
+      windows: 4,
+      startStates: 8,
+      offspring: 8,
+      finalists: 2,
+      firstWindows: 1,
+      finalWindows: 2,
+      generations: 2,
+    },
+  },
+} as const
+
+const [tokens, windowCount] = flags.quick ? [512, 8] : [2048, 32]
+
+if (flags.help) console.log(help)
+else await main()
+
+async function main(): Promise<void> {
+  const threads = Number(flags.threads)
+  const home = join(cacheFolder(), 'bench')
+  mkdirSync(home, { recursive: true })
+  const python = await findTorchPython(flags.python)
+  const shape = { ...smolShape, blocks: flags.quick ? 6 : smolShape.blocks }
+  const model = await makeModel(home, shape)
+  const windows = join(home, `windows-${tokens}.json`)
+  writeFileSync(windows, JSON.stringify(makeWindows(windowCount, tokens, shape.vocabulary)))
+  const opening = { command: 'open', model, windows }
+  const reference = new Side(python, [join(import.meta.dirname, 'reference.py')], process.env)
+  const { title } = await reference.ask(opening)
+  const tuned = await reference.ask({ command: 'tune', threads })
+  console.log(
+    `${title} on ${tuned.threads} of ${threads} threads (${Object.entries(tuned.seconds as unknown as object)
+      .map(([count, seconds]) => `${count}: ${(seconds as number).toFixed(2)} s`)
+      .join(', ')} for a dense pass of ${tokens} tokens)`,
+  )
+  const given = Object.fromEntries(flags.set.map((entry) => entry.split('=')).map(([name, value]) => [name, Number(value)]))
+  const reports: MethodReport[] = []
+  const startOurs = () =>
+    new Side(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'ours.ts')], {
+      ...process.env,
+      TF_NUM_INTRAOP_THREADS: String(threads),
+    })
+  for (const [method, defaults] of Object.entries(flags.quick ? sizes.quick : sizes.full)) {
+    if (flags.methods && !flags.methods.split(',').includes(method)) continue
+    const ours = startOurs()
+    const report = await compareMethod({
+      method,
+      options: { ...defaults, ...given },
+      opening,
+      ours,
+      reference,
+      blocks: shape.blocks,
+      repeats: Number(flags.repeats),
+    })
+    ours.end()
+    reports.push(report)
+    printReports([report])
+  }
+  reference.end()
+  if (reports.length > 1) printReports(reports)
+  printNotes(reports)
+  if (flags.json) writeFileSync(flags.json, JSON.stringify({ threads, torchThreads: tuned.threads, shape, tokens, reports }, null, 2))
+}

@@ -1,0 +1,146 @@
+/** Espalier's side of the comparison: the same lines of JSON as reference.py, the methods through the registry as a run calls them. */
+import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { openBackend } from '#engine/backend/backend.ts'
+import { measureRate } from '#engine/backend/probe.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { blockParameters } from '#engine/model/spec.ts'
+import { denseView } from '#engine/model/view.ts'
+import { isAttention } from '#engine/model/weights.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import type { MethodResult, MethodRun } from '#engine/pruning/method.ts'
+import { partsOf, variantOf } from '#engine/pruning/plan.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import type { PassCount } from '#engine/pruning/variants.ts'
+
+interface Request {
+  readonly command: 'open' | 'rate' | 'run' | 'go' | 'end'
+  readonly model: string
+  readonly windows: string
+  readonly method: string
+  readonly options: Record<string, number>
+}
+
+const answer = (values: object) => process.stdout.write(`${JSON.stringify(values)}\n`)
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+
+async function receive(): Promise<Request> {
+  const { value, done } = await lines.next()
+  return done ? ({ command: 'end' } as Request) : (JSON.parse(value) as Request)
+}
+
+let model: Model | undefined
+let windows: Windows = []
+const shared = new Map<string, unknown>()
+
+async function run(opened: Model, { method: id, options }: Request): Promise<void> {
+  const method = findMethod(id)
+  const { sparsity, blocks, ...given } = options
+  const passes: PassCount = { attention: 0, mlp: 0, head: 0 }
+  const clock = new StepClock()
+  const result = await method.plan({
+    view: denseView(opened),
+    calibration: windows,
+    budget: budgetFor(opened.spec, blocks === undefined ? { sparsity: sparsity ?? 0 } : { blocks }),
+    options: method.options.parse(given),
+    run: recordingRun(clock, passes),
+  })
+  await clock.finish()
+  answer({
+    result: choicesOf(id, result, options),
+    passes,
+    decisions: result.decisions.map(({ kind, block }) => ({ kind, block })),
+    peakBytes: 1024 * process.resourceUsage().maxRSS,
+    stageOneProducts: id === '2ssp' ? passProducts(opened, windows[0]?.length ?? 0) * (given.windows ?? 0) : undefined,
+  })
+}
+
+/** A step begins with a "go" and ends where the next one is about to begin, so that what lies between them counts too. */
+class StepClock {
+  #name: string | undefined
+  #start = 0
+
+  async begin(name: string): Promise<void> {
+    this.finish()
+    answer({ waiting: name })
+    await receive()
+    this.#name = name
+    this.#start = performance.now()
+  }
+
+  finish(): void {
+    if (this.#name !== undefined) answer({ step: this.#name, seconds: (performance.now() - this.#start) / 1000 })
+    this.#name = undefined
+  }
+}
+
+function recordingRun(clock: StepClock, passes: PassCount): MethodRun {
+  const step = async <T>(name: string, compute: () => Promise<T> | T): Promise<T> => {
+    await clock.begin(name)
+    return compute()
+  }
+  return {
+    seed: 0,
+    signal: new AbortController().signal,
+    step,
+    async sharedStep(name, compute) {
+      const known = shared.get(name)
+      if (known !== undefined) return known as never
+      const found = await step(name, compute)
+      if (name.startsWith('block similarities')) shared.set(name, found)
+      return found
+    },
+    progress: () => undefined,
+    emit: () => undefined,
+    count(more) {
+      passes.attention += more.attention
+      passes.mlp += more.mlp
+      passes.head += more.head
+    },
+  }
+}
+
+/** What was chosen, in the words of reference.py. */
+function choicesOf(id: string, { plan, decisions, selections }: MethodResult, options: Record<string, number>): object {
+  const removed = partsOf(variantOf(plan))
+  if (id === 'shortgpt' || id === 'window_based') return { removed: removed.filter(isAttention).map((part) => part / 2) }
+  if (selections) {
+    const survivors = selections
+      .filter(({ generation }) => generation > 0)
+      .filter((_, index) => index % 2 === 1)
+      .map(({ candidates, survivors: [first] }) =>
+        (candidates[first as number] as string)
+          .split('/')
+          .map((digits) => [...digits].flatMap((digit, block) => (digit === '1' ? [block] : []))),
+      )
+    return { order: survivors.slice(0, options.generations) }
+  }
+  const order = decisions.map(({ kind, block }) => 2 * block + (kind === 'mlp' ? 1 : 0))
+  if (id !== '2ssp') return { order }
+  return { kept: plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept)), order }
+}
+
+/** Floating-point operations in the products of one pass over the block stack: attention counted as the triangle that it needs. */
+function passProducts({ spec }: Model, tokens: number): number {
+  return spec.blocks.reduce((sum, _, block) => {
+    const { attention, mlp } = blockParameters(spec, block)
+    // The last MLP's way down is not needed.
+    const down = block === spec.blocks.length - 1 ? spec.hidden * spec.intermediate : 0
+    return sum + 2 * tokens * (attention + mlp - down) + 2 * tokens * (tokens + 1) * spec.heads * spec.headSize
+  }, 0)
+}
+
+for (let request = await receive(); request.command !== 'end'; request = await receive()) {
+  if (request.command === 'open') {
+    const backend = await openBackend()
+    model = await openModel(request.model)
+    windows = (JSON.parse(readFileSync(request.windows, 'utf8')) as number[][]).map((ids) => Int32Array.from(ids))
+    answer({ title: backend.title, weightBytes: [...model.checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) })
+  } else if (request.command === 'rate') {
+    answer({ rate: await measureRate(2048, 5) })
+  } else if (request.command === 'run' && model) {
+    await run(model, request)
+  }
+}
+await model?.close()
