@@ -160,7 +160,8 @@ export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: 
   await Promise.all(
     Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
       if (!isProjection(entry)) {
-        return [read(key, entry.weight, [spec.hidden]), ...(entry.bias ? [read(`${key}Bias`, entry.bias, [spec.hidden])] : [])]
+        const shape = [entry.size ?? spec.hidden]
+        return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
       }
       const rows = { first: entry.firstRow, count: entry.rows }
       return [
