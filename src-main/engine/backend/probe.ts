@@ -5,7 +5,11 @@ import { EspalierError } from '#contract/errors.ts'
 export async function probe(): Promise<void> {
   const size = 96
   const product = tf.tidy(() => {
-    const cyclic = (period: number, shift: number) => tf.tensor2d(Float32Array.from({ length: size * size }, (_, i) => (i % period) - shift), [size, size])
+    const cyclic = (period: number, shift: number) =>
+      tf.tensor2d(
+        Float32Array.from({ length: size * size }, (_, i) => (i % period) - shift),
+        [size, size],
+      )
     const [a, b] = [cyclic(7, 3), cyclic(5, 2)]
     return tf.matMul(a, b)
   })
@@ -17,7 +21,10 @@ export async function probe(): Promise<void> {
       for (let i = 0; i < size; i++) expected += (((row * size + i) % 7) - 3) * (((i * size + column) % 5) - 2)
       const found = values[row * size + column]
       if (found !== expected) {
-        throw new EspalierError('internal', `The ${tf.getBackend()} runtime computes wrongly (a product's entry is ${found}, not ${expected}). Choose another backend.`)
+        throw new EspalierError(
+          'internal',
+          `The ${tf.getBackend()} runtime computes wrongly (a product's entry is ${found}, not ${expected}). Choose another backend.`,
+        )
       }
     }
   }

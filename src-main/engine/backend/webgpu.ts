@@ -32,7 +32,10 @@ export async function openWebgpu(): Promise<Backend> {
     await tf.setBackend('webgpu')
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new EspalierError('not-found', `WebGPU cannot be used here (${reason}). Install the packages webgpu and @tensorflow/tfjs-backend-webgpu, or choose another backend.`)
+    throw new EspalierError(
+      'not-found',
+      `WebGPU cannot be used here (${reason}). Install the packages webgpu and @tensorflow/tfjs-backend-webgpu, or choose another backend.`,
+    )
   }
   return { name: 'webgpu', title: 'WebGPU', reason: 'Chosen by the user.', anyProducts: true, readsAreCheap: false }
 }

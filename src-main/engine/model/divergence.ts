@@ -89,7 +89,11 @@ class RunningAverage {
       const weighted = matMul(exponents, weight)
       const rescale = before && exp<Tensor2D>(sub(before.top, top))
       const carried = (sums: Tensor2D | undefined, more: Tensor2D): Tensor2D => (sums && rescale ? add(mul(sums, rescale), more) : more)
-      this.#sums = { top: keep(top), total: keep(carried(before?.total, total)), weighted: keep(carried(before?.weighted, weighted as Tensor2D)) }
+      this.#sums = {
+        top: keep(top),
+        total: keep(carried(before?.total, total)),
+        weighted: keep(carried(before?.weighted, weighted as Tensor2D)),
+      }
       if (before) disposeSums(before)
     })
   }

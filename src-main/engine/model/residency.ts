@@ -68,7 +68,7 @@ export class WeightStore {
     const resident = this.#resident.get(part)
     const weights = resident ?? (await this.#load(part))
     if (!resident && this.#stays.has(part)) this.#resident.set(part, weights)
-    if (next !== undefined && next !== part && !this.#resident.has(next)) this.#read(next)
+    if (next !== undefined && next !== part && !this.#resident.has(next)) void this.#read(next)
     return weights
   }
 
@@ -78,7 +78,7 @@ export class WeightStore {
     if (resident === weights) return
     disposePart(weights, resident ?? kept)
     // Freed arrays are outside the heap that V8 watches; without this a streamed model grows by its own size.
-    globalThis.gc?.({ type: 'minor' } as never)
+    void globalThis.gc?.({ type: 'minor' } as never)
   }
 
   #read(part: Part): Promise<StoredPart> {
