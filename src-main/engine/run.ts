@@ -80,11 +80,25 @@ class RunInProgress {
     const budget = budgetFor(model.spec, amount)
     const calibration = await this.#calibration(model, tokenizer, method.windows(options))
     const start = performance.now()
+    const waited = model.store.secondsWaiting
     const run = this.#steps.methodRun(seed, nameData(this.#request.model, data))
     const result = await method.plan({ view: denseView(model), calibration, budget, options, run })
     this.#steps.seconds.pruning = (performance.now() - start) / 1000 + this.#steps.foundSeconds
+    this.#noteResidency(model, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
     for (const text of result.notes) this.#steps.host.emit({ type: 'note', text })
     return result
+  }
+
+  /** Where the weights were, when not all of them fitted into memory as float32. */
+  #noteResidency({ store }: Model, waited: number, seconds: number): void {
+    if (store.residency === 'resident') return
+    const share = ((100 * waited) / seconds).toFixed(0)
+    const text =
+      store.residency === 'packed'
+        ? 'Weights stayed in memory as stored and were unpacked when they were used.'
+        : `Weights were read from the disk as they were used; ${share} % of the time for pruning was spent waiting for it.`
+    this.#notes.push(text)
+    this.#steps.host.emit({ type: 'note', text })
   }
 
   async #calibration(model: Model, tokenizer: Tokenizer | undefined, wanted: number): Promise<Windows> {

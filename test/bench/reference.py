@@ -103,17 +103,17 @@ class Model:
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), ids[1:]).item()
 
 
-def round_width(model, sparsity):
+def round_width(model, sparsity, given=None):
     attention = sum(model.weight(0, f"self_attn.{name}_proj").numel() for name in "qkvo")
     mlp = sum(model.weight(0, f"mlp.{name}_proj").numel() for name in ("gate", "up", "down"))
     total = model.blocks * (attention + mlp + 2 * model.config["hidden_size"])
-    removed = round(model.blocks * sparsity ** (mlp / attention / 1.5))
+    removed = given or round(model.blocks * sparsity ** (mlp / attention / 1.5))
     per_mlp = round((round(sparsity * total) - removed * attention) / model.blocks)
     return removed, round(model.config["intermediate_size"] * (1 - per_mlp / mlp))
 
 
 def two_stage(model, windows, options, turn):
-    removed, width = round_width(model, options["sparsity"])
+    removed, width = round_width(model, options["sparsity"], options.get("attention"))
     dense = dict(model.tensors)
     yield turn("stage 1")
     sums = [0.0] * model.blocks

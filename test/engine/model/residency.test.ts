@@ -1,0 +1,55 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { memory } from '@tensorflow/tfjs-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView } from '#engine/model/view.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import { twoStage } from '#engine/pruning/methods/2ssp.ts'
+import { makeModel, makeWindows } from '../../bench/bench-model.ts'
+import { recordedRun } from '../pruning/running.ts'
+
+const home = mkdtempSync(join(tmpdir(), 'espalier-residency-'))
+const shape = { blocks: 6, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 256, dtype: 'BF16' } as const
+const windows = makeWindows(4, 64, shape.vocabulary).map((ids) => Int32Array.from(ids))
+let path = ''
+
+beforeAll(async () => {
+  await openBackend('tensorflow')
+  path = await makeModel(home, shape)
+})
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+async function pruneWithin(memoryBytes: number) {
+  const model = await openModel(path, memoryBytes)
+  try {
+    const options = twoStage.options.parse({ windows: 4 })
+    const input = {
+      view: denseView(model),
+      calibration: windows,
+      budget: budgetFor(model.spec, { sparsity: 0.5 }),
+      options,
+      run: recordedRun(),
+    }
+    const { plan, decisions } = await twoStage.plan(input)
+    return { residency: model.store.residency, plan, decisions }
+  } finally {
+    await model.close()
+  }
+}
+
+test('16-bit weights that fit only as stored stay packed, larger ones are streamed, and the plan is the same', async () => {
+  const before = memory().numTensors
+  const resident = await pruneWithin(8e6)
+  const packed = await pruneWithin(1.1e6)
+  const streamed = await pruneWithin(6.5e5)
+  expect([resident, packed, streamed].map(({ residency }) => residency)).toEqual(['resident', 'packed', 'streamed'])
+  for (const other of [packed, streamed]) expect({ ...other, residency: '' }).toEqual({ ...resident, residency: '' })
+  expect(memory().numTensors, 'tensors left behind').toBe(before)
+})
+
+test('a budget in which two submodules do not fit is refused with what it takes', async () => {
+  await expect(openModel(path, 1e5)).rejects.toThrow(/too small: the largest submodule takes 1 MiB and two must fit/)
+})
