@@ -37,6 +37,7 @@ async function saved(start: () => Promise<void>): Promise<Buffer> {
 describe('first start', () => {
   test('offers the sample model and one button, and the queue shows what that started', async () => {
     await page.getByRole('heading', { name: 'Prune a first model' }).waitFor()
+    expect(await findAccessibilityFaults(page)).toEqual([])
     await page.getByRole('button', { name: 'Run the sample experiment' }).click()
     await page.getByRole('heading', { name: 'First look at the sample' }).waitFor()
     await page.getByRole('region', { name: 'Queue' }).waitFor()
@@ -346,6 +347,24 @@ describe('every screen', () => {
         )
       }
     }
+    expect(found).toEqual([])
+  })
+
+  test('has nothing that axe finds in its dialogs, menus and cards', async () => {
+    const found: string[] = []
+    const check = async (hash: string, open: () => Promise<void>) => {
+      await go(page, hash)
+      await page.getByRole('heading', { level: 1 }).waitFor()
+      await open()
+      await page.waitForTimeout(300)
+      found.push(...(await findAccessibilityFaults(page)).map((fault) => `${hash} ${fault}`))
+      await page.keyboard.press('Escape')
+    }
+    await check('#/models', () => page.getByRole('button', { name: 'Add a model' }).click())
+    await check('#/runs', () => page.getByRole('button', { name: 'Filter' }).click())
+    await check('#/runs', () => page.getByRole('button', { name: 'Columns' }).click())
+    await check('#/compare', () => page.getByRole('button', { name: 'Choose runs' }).first().click())
+    await check('#/settings', () => page.keyboard.press('?'))
     expect(found).toEqual([])
   })
 

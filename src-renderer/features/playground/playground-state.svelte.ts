@@ -146,6 +146,22 @@ export class PlaygroundState {
     return call('transcripts.update', { id, starred })
   }
 
+  async removeTranscript(id: string): Promise<void> {
+    await call('transcripts.remove', { ids: [id] })
+    if (this.session?.id === id) this.session = null
+  }
+
+  async removePrompts(set: PromptSet): Promise<void> {
+    await call('prompts.remove', { id: set.id })
+    this.promptSets = await call('prompts.list', {})
+    notify(`Prompt set “${set.name}” removed`, { undo: () => void this.#restorePrompts(set) })
+  }
+
+  async #restorePrompts({ name, prompts }: PromptSet): Promise<void> {
+    await call('prompts.save', { name, prompts })
+    this.promptSets = await call('prompts.list', {})
+  }
+
   async vote(prompt: number, column: number | null): Promise<void> {
     if (!this.session) return
     await call('transcripts.update', { id: this.session.id, vote: { prompt, column } })

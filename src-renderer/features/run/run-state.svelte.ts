@@ -9,6 +9,7 @@ import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
+import { saveText, toFileName } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { type Phase, takeEvent, takeProgress } from './live-run.ts'
@@ -92,6 +93,14 @@ export class RunState {
     await this.#attempt(async () => {
       await call('runs.update', { ids: [this.id], ...changes })
       this.refresh()
+    })
+  }
+
+  /** The whole description as a file, to be run again elsewhere. */
+  async describe(): Promise<void> {
+    await this.#attempt(async () => {
+      const description = await call('runs.describe', { id: this.id })
+      saveText({ fileName: toFileName(description.name, 'json'), type: 'application/json', content: JSON.stringify(description, null, 2) })
     })
   }
 

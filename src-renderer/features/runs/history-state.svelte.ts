@@ -10,7 +10,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
-import { defaultColumns, type HistoryView, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
+import { defaultColumns, type HistoryView, pagesOf, readDescription, readView, toFilter, writeView } from './runs-query.ts'
 
 const pageSize = 100
 
@@ -120,9 +120,17 @@ export class HistoryState {
     await this.#attempt(async () => saveText(await call('experiments.export', { id })))
   }
 
-  async importExperiment(file: File): Promise<void> {
+  /** Takes over an exported experiment, or queues a run from its description. */
+  async importFile(file: File): Promise<void> {
     await this.#attempt(async () => {
-      const { experiment, runs } = await call('experiments.import', { content: await file.text() })
+      const content = await file.text()
+      const description = readDescription(content)
+      if (description) {
+        const run = await call('runs.replay', { description, start: 'queue' })
+        router.go(['run', run.id])
+        return
+      }
+      const { experiment, runs } = await call('experiments.import', { content })
       notify(`${formatPlural(runs, 'run')} taken over`)
       router.go(['runs'], { experiment: experiment.id })
     })
