@@ -113,6 +113,14 @@ export function parseCondition(column: RunColumn | undefined, is: Condition['is'
   return value === undefined ? null : { field: column.field, is, value }
 }
 
+/** Columns that a person may add, measures first: what the table always shows is not among them. */
+export function choosableColumns(columns: readonly RunColumn[]): RunColumn[] {
+  const rank = ({ field }: RunColumn) => (field.startsWith('measure:') ? 0 : field.startsWith('parameter:') ? 2 : 1)
+  return columns
+    .filter((column) => rank(column) !== 1 || ['seed', 'tag', 'experiment'].includes(column.field))
+    .sort((a, b) => rank(a) - rank(b))
+}
+
 /** Columns shown when a person chose none: the measures that most runs have. */
 export function defaultColumns(columns: readonly RunColumn[]): string[] {
   return columns

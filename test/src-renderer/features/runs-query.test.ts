@@ -86,3 +86,10 @@ test('a file is taken for a run only when it says that it is one', () => {
   expect(query.readDescription('{"format":"espalier run","name":"x"}')).toMatchObject({ name: 'x' })
   for (const text of ['{"format":"espalier experiment"}', 'null', '[]', 'not json']) expect(query.readDescription(text), text).toBeNull()
 })
+
+test('measures can be added first, and nothing that is shown anyway', () => {
+  const columns = ['status', 'seed', 'parameter:alpha', 'measure:perplexity/x'].map(
+    (field): RunColumn => ({ field, label: field, kind: 'number', runs: 1 }),
+  )
+  expect(query.choosableColumns(columns).map(({ field }) => field)).toEqual(['measure:perplexity/x', 'seed', 'parameter:alpha'])
+})
