@@ -90,8 +90,8 @@ function pairSteps(ours: Side, reference: Side, steps: StepTimes[], extraOurs: n
   const common = Math.min(own.length, theirs.length)
   extraOurs.push(...own.slice(0, own.length - common).map(([, seconds]) => seconds))
   extraReference.push(...theirs.slice(0, theirs.length - common).map(([, seconds]) => seconds))
-  const aligned = own.slice(-common)
-  theirs.slice(-common).forEach(([step, seconds], index) => {
+  const aligned = own.slice(own.length - common)
+  theirs.slice(theirs.length - common).forEach(([step, seconds], index) => {
     steps.push({ step, ours: (aligned[index] as [string, number])[1], reference: seconds })
   })
 }

@@ -32,7 +32,6 @@ async function receive(): Promise<Request> {
 
 let model: Model | undefined
 let windows: Windows = []
-const shared = new Map<string, unknown>()
 
 async function run(opened: Model, { method: id, options }: Request): Promise<void> {
   const method = findMethod(id)
@@ -84,13 +83,7 @@ function recordingRun(clock: StepClock, passes: PassCount): MethodRun {
     seed: 0,
     signal: new AbortController().signal,
     step,
-    async sharedStep(name, compute) {
-      const known = shared.get(name)
-      if (known !== undefined) return known as never
-      const found = await step(name, compute)
-      if (name.startsWith('block similarities')) shared.set(name, found)
-      return found
-    },
+    sharedStep: step,
     progress: () => undefined,
     emit: () => undefined,
     count(more) {

@@ -3,7 +3,7 @@ import { project } from '#engine/tensor/products.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
 /** Logits that are in memory at once, and rows of the product that they come from. */
-const logitsPerTile = 2 ** 23
+const logitsPerTile = 2 ** 22
 const rowsPerTile = 2048
 
 /** Logits [rows, entries] of some rows of hidden states over some entries of a chunk of the head; valid during the call. */
