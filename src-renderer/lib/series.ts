@@ -10,6 +10,8 @@ export interface SeriesStyle {
 /** Styles by first appearance in the registry's order; a ninth method starts the colours again with another shape. */
 export function seriesStyle(methods: readonly string[], method: string): SeriesStyle {
   if (method === 'dense') return { color: 'var(--ink-soft)', shape: 'wye' }
-  const at = Math.max(0, methods.filter((id) => id !== 'dense').indexOf(method))
+  const at = methods.filter((id) => id !== 'dense').indexOf(method)
+  // Until the registry is known, no colour that would later change.
+  if (at < 0) return { color: 'var(--ink-faint)', shape: 'circle' }
   return { color: `var(--series-${at % 8})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
 }

@@ -8,7 +8,7 @@ import type { Brush } from '../../charts/parallel.ts'
 import { notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
-import { orderSubjects, runColumns, type Subject, toSubject } from './compare.ts'
+import { orderSubjects, runColumns, type Subject, toSubject } from './subjects.ts'
 
 /** What is compared and how it is shown. The address keeps runs, baseline and switches. */
 export class CompareState {

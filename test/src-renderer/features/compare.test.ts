@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/compare.ts'
 import { groupOverSeeds } from '#contract/comparison.ts'
-import * as compare from '../../../src-renderer/features/compare/compare.ts'
+import * as charts from '../../../src-renderer/features/compare/comparison-charts.ts'
+import * as lineData from '../../../src-renderer/features/compare/comparison-lines.ts'
+import * as subjectData from '../../../src-renderer/features/compare/subjects.ts'
 
 function run(id: string, method: string, nominal: number, perplexity: number, seed = 0): ComparedRun {
   return {
@@ -20,11 +22,11 @@ function run(id: string, method: string, nominal: number, perplexity: number, se
 
 const dense = run('dense', 'dense', 0, 15)
 const runs = [run('b', 'shortgpt', 0.5, 92), run('a', '2ssp', 0.25, 22), dense]
-const subjects = compare.orderSubjects(
-  runs.map((member) => compare.toSubject(groupOverSeeds([member])[0] as ReturnType<typeof groupOverSeeds>[number], 'dense')),
+const subjects = subjectData.orderSubjects(
+  runs.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as ReturnType<typeof groupOverSeeds>[number], 'dense')),
 )
-const columns = compare.runColumns(subjects)
-const lines = compare.comparisonLines(subjects, subjects[0] ?? null, columns, (id) => id)
+const columns = subjectData.runColumns(subjects)
+const lines = lineData.comparisonLines(subjects, subjects[0] ?? null, columns, (id) => id)
 const perplexity = lines.find(({ kind }) => kind === 'measure')
 const plain = () => ({ color: 'red', shape: 'circle' as const })
 
@@ -45,37 +47,37 @@ describe('table', () => {
   })
 
   test('a change of many times is a factor', () => {
-    expect(compare.deltaText({ absolute: 985, relative: 65.7 })).toBe('×67')
-    expect(compare.deltaText({ absolute: -0.5, relative: -0.033 })).toBe('−3.3 %')
-    expect(compare.deltaText({ absolute: 0, relative: 0 })).toBe('±0')
+    expect(lineData.deltaText({ absolute: 985, relative: 65.7 })).toBe('×67')
+    expect(lineData.deltaText({ absolute: -0.5, relative: -0.033 })).toBe('−3.3 %')
+    expect(lineData.deltaText({ absolute: 0, relative: 0 })).toBe('±0')
   })
 })
 
 test('runs over seeds become one subject with mean and spread', () => {
   const [group] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
-  const subject = compare.toSubject(group as NonNullable<typeof group>, null)
+  const subject = subjectData.toSubject(group as NonNullable<typeof group>, null)
   expect(subject.label).toBe('x (2 seeds)')
   expect(subject.values.get('perplexity/test')?.mean).toBe(60)
   expect(subject.values.get('perplexity/test')?.spread).toBeCloseTo(14.142, 3)
 })
 
 test('points need both values; the mark’s size is a share of the largest', () => {
-  const points = compare.scatterPoints(subjects.slice(1), 'reached', 'perplexity/test', 'perplexity/test', plain)
+  const points = charts.scatterPoints(subjects.slice(1), 'reached', 'perplexity/test', 'perplexity/test', plain)
   expect(points.map(({ x, y }) => [x, y])).toEqual([
     [0.25, 22],
     [0.5, 92],
   ])
   expect(points[1]?.size).toBe(1)
-  expect(compare.scatterPoints(subjects, 'reached', 'missing', '', plain)).toEqual([])
+  expect(charts.scatterPoints(subjects, 'reached', 'missing', '', plain)).toEqual([])
 })
 
 test('without accuracies the bars show perplexities', () => {
-  const bars = compare.taskBars(subjects, columns, plain)
+  const bars = charts.taskBars(subjects, columns, plain)
   expect(bars.title).toBe('Perplexity per data set')
   expect(bars.groups[0]?.bars.map(({ value }) => value)).toEqual([15, 22, 92])
 })
 
 test('an axis that is the same for all runs is left out of the parallel coordinates', () => {
   const same = subjects.map((subject) => ({ ...subject, values: new Map([['perplexity/test', { mean: 1, spread: null, error: null }]]) }))
-  expect(compare.parallelData(same, columns, String, plain).dimensions.map(({ id }) => id)).toEqual(['method', 'reached'])
+  expect(charts.parallelData(same, columns, String, plain).dimensions.map(({ id }) => id)).toEqual(['method', 'reached'])
 })

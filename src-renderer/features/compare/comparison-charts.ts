@@ -1,0 +1,139 @@
+import type { MeasureColumn } from '#contract/comparison.ts'
+import type { BarGroup } from '../../charts/bars.ts'
+import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
+import type { ScatterPoint } from '../../charts/scatter.ts'
+import { formatMeasure, formatShare } from '../../lib/format.ts'
+import type { SeriesStyle } from '../../lib/series.ts'
+import { columnTitle, type Subject } from './subjects.ts'
+
+/** What an axis can show: the reached sparsity or any measure. */
+export interface AxisChoice {
+  id: string
+  title: string
+  /** Without its data set. */
+  name: string
+  better: 'lower' | 'higher'
+  format: (value: number) => string
+  log: boolean
+}
+
+export const sparsityAxis: AxisChoice = {
+  id: 'reached',
+  title: 'sparsity reached',
+  name: 'sparsity reached',
+  better: 'higher',
+  format: formatShare,
+  log: false,
+}
+
+export function axisChoices(columns: readonly MeasureColumn[]): AxisChoice[] {
+  return [
+    sparsityAxis,
+    ...columns.map(
+      (column): AxisChoice => ({
+        id: column.id,
+        title: columnTitle(column),
+        name: column.name,
+        better: column.lowerIsBetter ? 'lower' : 'higher',
+        format: (value) => formatMeasure(value, column.unit),
+        log: /perplexity/.test(column.name),
+      }),
+    ),
+  ]
+}
+
+export function valueOn(subject: Subject, axis: string): number | null {
+  if (axis === 'reached') return subject.baseline && subject.reached === null ? 0 : subject.reached
+  return subject.values.get(axis)?.mean ?? null
+}
+
+/** The points of the scatter; size shows a third measure, such as tokens per second. */
+export function scatterPoints(
+  subjects: readonly Subject[],
+  x: string,
+  y: string,
+  size: string,
+  styleOf: (method: string) => SeriesStyle,
+): ScatterPoint[] {
+  const sizes = subjects.flatMap((subject) => valueOn(subject, size) ?? [])
+  const largest = Math.max(...sizes, 0)
+  return subjects.flatMap((subject) => {
+    const at = valueOn(subject, x)
+    const up = valueOn(subject, y)
+    if (at === null || up === null || (subject.baseline && x !== 'reached')) return []
+    const weight = size ? (valueOn(subject, size) ?? 0) / (largest || 1) : 0.45
+    return [
+      {
+        ...styleOf(subject.method),
+        id: subject.id,
+        label: subject.label,
+        series: subject.method,
+        x: at,
+        y: up,
+        size: weight,
+        spread: subject.runs.length > 1 ? (subject.values.get(y)?.spread ?? null) : null,
+      },
+    ]
+  })
+}
+
+export function parallelData(
+  subjects: readonly Subject[],
+  columns: readonly MeasureColumn[],
+  methodTitle: (id: string) => string,
+  styleOf: (method: string) => SeriesStyle,
+): { dimensions: ParallelDimension[]; lines: ParallelLine[] } {
+  const measured = columns.filter((column) => new Set(subjects.map((subject) => subject.values.get(column.id)?.mean)).size > 1).slice(0, 8)
+  const dimensions: ParallelDimension[] = [
+    { id: 'method', title: 'method', kind: 'text' },
+    { id: 'reached', title: 'reached', kind: 'number', format: formatShare },
+    ...measured.map(
+      (column): ParallelDimension => ({
+        id: column.id,
+        title: shorten(columnTitle(column)),
+        kind: 'number',
+        log: /perplexity/.test(column.name),
+        format: (value) => formatMeasure(value, column.unit),
+      }),
+    ),
+  ]
+  const lines = subjects.map(
+    (subject): ParallelLine => ({
+      id: subject.id,
+      label: subject.label,
+      color: styleOf(subject.method).color,
+      values: {
+        method: methodTitle(subject.method),
+        reached: valueOn(subject, 'reached'),
+        ...Object.fromEntries(measured.map(({ id }) => [id, subject.values.get(id)?.mean ?? null])),
+      },
+    }),
+  )
+  return { dimensions, lines }
+}
+
+/** Bars per task: every accuracy, or where there is none every perplexity. */
+export function taskBars(
+  subjects: readonly Subject[],
+  columns: readonly MeasureColumn[],
+  styleOf: (method: string) => SeriesStyle,
+): { title: string; groups: BarGroup[]; unit: string } {
+  const accuracies = columns.filter(({ unit }) => unit === 'share')
+  const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
+  const groups = shown.map(
+    (column): BarGroup => ({
+      title: column.dataset || column.name,
+      bars: subjects.flatMap((subject) => {
+        const value = subject.values.get(column.id)
+        return value
+          ? [{ id: subject.id, label: subject.label, color: styleOf(subject.method).color, value: value.mean, error: value.error }]
+          : []
+      }),
+    }),
+  )
+  return { title: accuracies.length > 0 ? 'Accuracy per task' : 'Perplexity per data set', groups, unit: shown[0]?.unit ?? '' }
+}
+
+function shorten(title: string): string {
+  return title.length > 22 ? `${title.slice(0, 21)}…` : title
+}

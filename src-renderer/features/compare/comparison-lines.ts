@@ -1,0 +1,125 @@
+import { deltaOf, type MeasureColumn } from '#contract/comparison.ts'
+import type { ParameterValue } from '#contract/runs.ts'
+import { formatMeasure, formatShare } from '../../lib/format.ts'
+import { columnTitle, type Subject } from './subjects.ts'
+
+/** A line of the comparison: a fact, a parameter or a measure, with its value for each subject. */
+export interface ComparisonLine {
+  id: string
+  title: string
+  kind: 'fact' | 'parameter' | 'measure'
+  column: MeasureColumn | null
+  cells: ComparisonCell[]
+  differs: boolean
+}
+
+export interface ComparisonCell {
+  text: string
+  spread: string
+  delta: { text: string; better: boolean | null } | null
+  best: boolean
+}
+
+/** All lines of the table, in the order of `subjects`. Deltas are taken against `baseline`; the baseline does not compete for the best. */
+export function comparisonLines(
+  subjects: readonly Subject[],
+  baseline: Subject | null,
+  columns: readonly MeasureColumn[],
+  methodTitle: (id: string) => string,
+): ComparisonLine[] {
+  const plain = (id: string, title: string, kind: 'fact' | 'parameter', values: string[]): ComparisonLine => ({
+    id,
+    title,
+    kind,
+    column: null,
+    cells: values.map((text) => ({ text, spread: '', delta: null, best: false })),
+    differs: new Set(values).size > 1,
+  })
+  const share = (value: number | null) => (value === null ? '–' : formatShare(value))
+  return [
+    plain(
+      'method',
+      'Method',
+      'fact',
+      subjects.map(({ method }) => methodTitle(method)),
+    ),
+    plain(
+      'model',
+      'Model',
+      'fact',
+      subjects.map(({ runs }) => runs[0]?.model.name ?? ''),
+    ),
+    plain(
+      'nominal',
+      'Sparsity',
+      'fact',
+      subjects.map(({ nominal }) => share(nominal)),
+    ),
+    plain(
+      'reached',
+      'Reached',
+      'fact',
+      subjects.map(({ reached }) => share(reached)),
+    ),
+    plain(
+      'seed',
+      'Seed',
+      'fact',
+      subjects.map(({ runs }) => runs.map(({ seed }) => seed).join(', ')),
+    ),
+    ...columns.map((column) => measureLine(subjects, baseline, column)),
+    ...parameterNames(subjects).map((name) =>
+      plain(
+        `parameter:${name}`,
+        name,
+        'parameter',
+        subjects.map(({ runs }) => showParameter(runs[0]?.parameters[name])),
+      ),
+    ),
+  ]
+}
+
+function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn): ComparisonLine {
+  const competing = subjects
+    .filter((subject) => subject !== baseline && !subject.baseline)
+    .flatMap(({ values }) => values.get(column.id)?.mean ?? [])
+  const best = competing.length < 2 ? null : column.lowerIsBetter ? Math.min(...competing) : Math.max(...competing)
+  const reference = baseline?.values.get(column.id)?.mean
+  const cells = subjects.map((subject): ComparisonCell => {
+    const value = subject.values.get(column.id)
+    if (!value) return { text: '–', spread: '', delta: null, best: false }
+    const compared = reference === undefined || subject === baseline ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
+    return {
+      text: formatMeasure(value.mean, column.unit),
+      spread: value.error ? `± ${formatMeasure(value.error, column.unit)}` : '',
+      delta: compared && { text: deltaText(compared), better: compared.better },
+      best: value.mean === best && subject !== baseline && !subject.baseline,
+    }
+  })
+  return {
+    id: column.id,
+    title: columnTitle(column),
+    kind: 'measure',
+    column,
+    cells,
+    differs: new Set(cells.map(({ text }) => text)).size > 1,
+  }
+}
+
+/** A change as people say it: in percent, or as a factor when it is many times. */
+export function deltaText({ absolute, relative }: { absolute: number; relative: number | null }): string {
+  if (absolute === 0) return '±0'
+  if (relative === null) return absolute > 0 ? '+' : '−'
+  if (relative >= 9) return `×${Math.round(relative + 1).toLocaleString('en-US')}`
+  const percent = Math.abs(relative * 100)
+  return `${absolute > 0 ? '+' : '−'}${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`
+}
+
+function parameterNames(subjects: readonly Subject[]): string[] {
+  const hidden = new Set(['seed', 'method', 'model', 'sparsity'])
+  return [...new Set(subjects.flatMap(({ runs }) => Object.keys(runs[0]?.parameters ?? {})))].filter((name) => !hidden.has(name)).sort()
+}
+
+function showParameter(value: ParameterValue | undefined): string {
+  return value === undefined ? '–' : String(value)
+}

@@ -1,0 +1,54 @@
+import type { ComparedRun } from '#contract/compare.ts'
+import { type MeasureColumn, measureColumns, measureOf, type SeedGroup } from '#contract/comparison.ts'
+import { orderMeasures } from '../../lib/measures.ts'
+
+/** One compared thing: a run, or several that differ only in the seed. */
+export interface Subject {
+  id: string
+  label: string
+  method: string
+  nominal: number | null
+  reached: number | null
+  baseline: boolean
+  runs: ComparedRun[]
+  values: Map<string, { mean: number; spread: number | null; error: number | null }>
+}
+
+export function toSubject(group: SeedGroup, baseline: string | null): Subject {
+  const run = group.runs[0] as ComparedRun
+  const reached = group.runs.flatMap((member) => (member.reached === null ? [] : [member.reached]))
+  return {
+    id: run.id,
+    label: group.runs.length > 1 ? `${run.name} (${group.runs.length} seeds)` : run.name,
+    method: run.method,
+    nominal: run.nominal,
+    reached: reached.length === 0 ? null : reached.reduce((sum, value) => sum + value, 0) / reached.length,
+    baseline: group.runs.some(({ id }) => id === baseline),
+    runs: group.runs,
+    values: new Map(
+      [...group.measures].map(([id, { mean, spread }]) => [
+        id,
+        { mean, spread, error: group.runs.length === 1 ? (measureOf(run, id)?.error ?? null) : spread },
+      ]),
+    ),
+  }
+}
+
+/** Baseline first, then by sparsity and method; the same order everywhere on the screen. */
+export function orderSubjects(subjects: readonly Subject[]): Subject[] {
+  return [...subjects].sort(
+    (a, b) =>
+      Number(b.baseline) - Number(a.baseline) ||
+      (a.nominal ?? 0) - (b.nominal ?? 0) ||
+      a.method.localeCompare(b.method) ||
+      a.label.localeCompare(b.label),
+  )
+}
+
+export function runColumns(subjects: readonly Subject[]): MeasureColumn[] {
+  return orderMeasures(measureColumns(subjects.flatMap(({ runs }) => runs)))
+}
+
+export function columnTitle({ name, dataset }: { name: string; dataset: string }): string {
+  return dataset ? `${name}, ${dataset}` : name
+}
