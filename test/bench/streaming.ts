@@ -58,7 +58,7 @@ async function pruneWithin(bytes: number): Promise<void> {
   const path = await makeModel(home, smallShape)
   const model = await openModel(path, bytes)
   const start = performance.now()
-  const options = twoStage.options.parse({ windows: 4, attention: 2 })
+  const options = twoStage.options.parse({ windows: 4, attention: 1 })
   const { plan } = await twoStage.plan({
     view: denseView(model),
     calibration: windowsOf(4, 256, smallShape),
