@@ -125,7 +125,9 @@ function tensorsOf(shape: Shape): TensorToWrite[] {
 function encode(values: Float32Array, dtype: Shape['dtype']): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer)
   const words = new Uint32Array(values.buffer)
-  return new Uint8Array(Uint16Array.from(words, (word) => (word + 0x8000) >>> 16).buffer)
+  const halves = new Uint16Array(words.length)
+  for (let i = 0; i < words.length; i++) halves[i] = ((words[i] as number) + 0x8000) >>> 16
+  return new Uint8Array(halves.buffer)
 }
 
 /** Seeded windows of token ids. */
