@@ -63,7 +63,7 @@ async function fill(workbench: Workbench): Promise<Subjects> {
   const { rows } = await eventually(
     () => workbench.call('runs.query', { sort: [{ field: 'createdAt', direction: 'ascending' }] }),
     (page) => page.rows.every(({ status }) => status === 'done' || status === 'failed'),
-    900_000,
+    2_700_000,
   )
   const pruned = rows.filter(({ baseline, status }) => !baseline && status === 'done')
   const best = pruned.find(({ method, nominal }) => method === '2ssp' && nominal === 0.5) ?? pruned[0]
