@@ -8,7 +8,8 @@ import type { ComputeCommand } from '#jobs/compute-process.ts'
 export function defaultComputeCommand(): ComputeCommand {
   const source = join(import.meta.dirname, '..', 'compute', 'main.ts')
   const bundle = join(import.meta.dirname, 'compute.js')
-  return [findNode(), existsSync(source) ? source : bundle]
+  // The heap holds little: young garbage is collected early, so that memory is left for weights.
+  return [findNode(), '--max-semi-space-size=4', existsSync(source) ? source : bundle]
 }
 
 /** Plain Node: this program itself, or under Electron the Node that comes as an npm package. */

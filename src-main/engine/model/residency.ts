@@ -78,7 +78,7 @@ export class WeightStore {
     if (resident === weights) return
     disposePart(weights, resident ?? kept)
     // Freed arrays are outside the heap that V8 watches; without this a streamed model grows by its own size.
-    void globalThis.gc?.({ type: 'minor' } as never)
+    void globalThis.gc?.()
   }
 
   #read(part: Part): Promise<StoredPart> {

@@ -27,6 +27,13 @@ export class Trunk {
     this.#streams.set(position, residual)
   }
 
+  /** Frees the stream in front of a position: a later walk computes it again. */
+  forget(position: number): void {
+    const residual = this.#streams.get(position)
+    if (residual) disposeResidual(residual)
+    this.#streams.delete(position)
+  }
+
   /** Where a walk has to begin so that it passes a stream in front of each of `starts`. */
   firstPosition(starts: Iterable<number>): number {
     return Math.min(...[...starts].map((start) => this.#knownUpTo(start)))

@@ -115,6 +115,8 @@ export class VariantScorer {
           stem = cloneResidual(trunk.get(position) as Residual)
         }
         if (entering) branches.push(...(await this.#enter(entering, trunk, position, group)))
+        // A walk over streamed weights passes all parts anyway: memory counts for more than the trunk of the next round.
+        if (trunk && entering && position > 0 && this.#view.model.store.streams) trunk.forget(position)
         if (position === parts.length) break
         const stemBranch = stem && { variants: [], residual: stem }
         branches = await this.#step(position, branches, variants, group, stemBranch, trunk)
