@@ -143,6 +143,54 @@ describe('the pruning command', () => {
     expect(await readFile(join(output, 'results.tex'), 'utf8')).toContain('\\toprule')
   })
 
+  it('runs zero-shot tasks on questions in a folder, and the main table', async () => {
+    const questions = join(import.meta.dirname, '../../resources/questions')
+    const tasks = ['--tasks=winogrande,piqa', `--task_folder=${questions}`, '--task_limit=5']
+    const [document] = documentsOf(await run(home, ['--model', model, '--dense', ...tasks, '--json', '--no_history']))
+    const accuracies = document?.measures.filter(({ name }) => name === 'accuracy')
+    expect(accuracies?.map(({ dataset }) => dataset)).toEqual(['winogrande', 'piqa'])
+    for (const { value, error } of accuracies ?? []) {
+      expect(value).toBeGreaterThanOrEqual(0)
+      expect(error).toBeGreaterThanOrEqual(0)
+    }
+    const downstream = await run(home, [
+      '--model',
+      model,
+      '--dense',
+      '--evaluate_downstream',
+      `--task_folder=${questions}`,
+      '--task_limit=1',
+      '--no_history',
+    ])
+    expect(downstream.stdout, downstream.stderr).toContain('mmlu')
+  })
+
+  it('says what to do when the hub cannot be reached, for a model and for a data set', async () => {
+    const unreachable = { HF_ENDPOINT: 'http://127.0.0.1:9', HF_HUB_OFFLINE: '1' }
+    const cache = `--cache_dir=${join(home, 'hub')}`
+    const noModel = await run(home, ['--model=org/some-model', '--revision=v1', '--dense', cache, '--no_history'], unreachable)
+    expect(noModel).toMatchObject({ code: 1, stderr: expect.stringMatching(/org\/some-model.*copy the folder/) })
+    const noData = await run(home, ['--model', model, '--dense', '--main_table_results', cache, '--no_history'], unreachable)
+    expect(noData).toMatchObject({ code: 1, stderr: expect.stringContaining('--local_datasets') })
+  })
+
+  it('takes an amount as the later reference does, and a memory budget', async () => {
+    const [document] = documentsOf(
+      await run(home, [
+        '--model',
+        model,
+        '--pruning_method=2ssp',
+        '--sparsity_rate=0.5',
+        '--memory=1GB',
+        '--logging=INFO',
+        ...data,
+        '--json',
+        '--no_history',
+      ]),
+    )
+    expect(document?.sparsity.nominal).toBe(0.5)
+  })
+
   it('prints an ablation, and saves its table and its plot', async () => {
     const output = join(home, 'ablations')
     const { code, stdout, stderr } = await run(home, [
