@@ -85,7 +85,11 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
   history.owners.register(owner, Date.now())
   const folders = foldersOf(folder)
   const logs = runLogs(folders.logs)
-  const idleMilliseconds = () => (history.db.open ? currentSettings({ history, folders }).idleMinutes * 60_000 : 0)
+  // A command does one thing after another: what answered a question is not kept beside the run.
+  const idleMilliseconds = () => {
+    if (!history.db.open) return 0
+    return worksQueue ? currentSettings({ history, folders }).idleMinutes * 60_000 : 1000
+  }
   const command = computeCommand ?? defaultComputeCommand()
   const hostFor = (device: Device | undefined, onChange = () => {}) =>
     computeHost({
