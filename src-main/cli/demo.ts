@@ -5,12 +5,13 @@ import type { RunDocument } from '#contract/run.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import { paperLength, paperPrompts } from '#engine/evaluation/generation/answer.ts'
 import { openSpec } from '#engine/model/model.ts'
+import { sampleModelFolder } from '#services/sample-model.ts'
 import { BlockMap } from './block-map.ts'
 import { backendFlag } from './flags.ts'
 import { openHistoryRunner } from './history-runner.ts'
 import { duration, ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
-import { sampleModel, sampleText } from './sample.ts'
+import { sampleText } from './sample.ts'
 
 /** The shares of the paper's tables. */
 const sparsities = [0.25, 0.375, 0.5]
@@ -20,7 +21,7 @@ const columnWidth = 56
 /** The sample model as it is, and pruned by 2SSP to three sparsities: a live map, one table, and what each has to say. */
 async function demo(): Promise<void> {
   const started = performance.now()
-  const { checkpoint, spec } = await openSpec(sampleModel)
+  const { checkpoint, spec } = await openSpec(sampleModelFolder)
   await checkpoint.close()
   const requests = demoRequests(spec.contextLength)
   stdout.write(
@@ -54,7 +55,7 @@ async function demo(): Promise<void> {
 
 function demoRequests(sequenceLength: number): RunRequest[] {
   const shared = {
-    model: sampleModel,
+    model: sampleModelFolder,
     seed: 0,
     backend: backendFlag(process.env.ESPALIER_BACKEND),
     measures: [

@@ -38,16 +38,10 @@ async function unfinished(workbench: Workbench, tag: string): Promise<RunEntry[]
   return rows
 }
 
-/** The model's id in the library, which it joins when it is not there yet. The sample model joins by itself soon after the opening. */
+/** The model's id in the library, which it joins when it is not there yet. */
 async function modelId(workbench: Workbench, path: string): Promise<string> {
-  const known = async () => (await workbench.call('models.list', {})).find((model) => model.path === path)?.id
-  const { sampleModel } = await workbench.call('workbench.get', {})
-  for (let waits = 0; path === sampleModel && waits < 100; waits++) {
-    const id = await known()
-    if (id) return id
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-  return (await known()) ?? (await workbench.call('models.add', { path, mode: 'link' })).id
+  const known = (await workbench.call('models.list', {})).find((model) => model.path === path)
+  return (known ?? (await workbench.call('models.add', { path, mode: 'link' }))).id
 }
 
 /** An experiment with its dense baseline; the pruning runs are added to it one by one. */

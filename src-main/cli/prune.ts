@@ -9,13 +9,13 @@ import { openSpec } from '#engine/model/model.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import type { RunHost } from '#engine/run-steps.ts'
 import { openHub } from '#hub/hub.ts'
+import { sampleModelFolder } from '#services/sample-model.ts'
 import type { Flags } from './flags.ts'
 import { openJournalRunner } from './journal-runner.ts'
 import { ProgressLine } from './progress-line.ts'
 import { checkFlags, commandedRuns } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
 import type { Runner } from './runner.ts'
-import { sampleModel } from './sample.ts'
 import { study } from './study.ts'
 
 /** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
@@ -72,7 +72,7 @@ function closeOnInterrupt(runner: Runner): void {
 async function locateModel(flags: Flags, hub: Awaited<ReturnType<typeof openHub>>, line: ProgressLine): Promise<string> {
   const name = flags.model ?? ''
   if (existsSync(name)) return resolve(name)
-  if (name === 'sample') return sampleModel
+  if (name === 'sample') return sampleModelFolder
   if (!/^[\w.-]+\/[\w.-]+$/.test(name))
     throw new EspalierError(
       'not-found',

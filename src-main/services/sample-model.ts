@@ -1,8 +1,13 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 
-/** The folder of the model that comes with Espalier; null where it was left out. The resources lie two levels above source and bundle alike. */
+/** What comes with Espalier. It lies two levels above source and bundle alike. */
+export const resources = resolve(import.meta.dirname, '..', '..', 'resources')
+
+/** Where the model that comes with Espalier belongs. */
+export const sampleModelFolder = join(resources, 'sample-model')
+
+/** The folder of that model; null where it was left out. */
 export function sampleModel(): string | null {
-  const folder = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
-  return existsSync(join(folder, 'config.json')) ? folder : null
+  return existsSync(join(sampleModelFolder, 'config.json')) ? sampleModelFolder : null
 }
