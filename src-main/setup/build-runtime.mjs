@@ -201,15 +201,27 @@ async function addCuda(pip, requirements, work) {
  */
 export async function tryRuntime(node, folder) {
   await showStep('Trying a known product', async (report) => {
-    const probe = fileURLToPath(new URL('./probe.mjs', import.meta.url))
-    const environment = { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2', TF_FORCE_GPU_ALLOW_GROWTH: 'true' }
-    const { code, output } = await runTool(node, [probe, join(folder, addonName)], { env: environment, seconds: 180 })
-    if (code !== 0) {
+    const { wrong, usesGpu } = await runProbe(node, [join(folder, addonName)])
+    if (wrong) {
       rmSync(folder, { recursive: true, force: true })
-      throw new RuntimeDoesNotRun(`TensorFlow does not run here: ${lastLine(output) ?? `its process ended with code ${code}`}`)
+      throw new RuntimeDoesNotRun(`TensorFlow does not run here: ${wrong}`)
     }
-    report(output.includes('"usesGpu":true') ? 'right, on the GPU' : 'right, on the CPU')
+    report(usesGpu ? 'right, on the GPU' : 'right, on the CPU')
   })
+}
+
+/**
+ * Loads addons in a process of its own and lets them compute something known.
+ * @param {string} node
+ * @param {string[]} addons the binding and, with it, the fused operations
+ * @returns {Promise<{ wrong?: string, usesGpu: boolean }>}
+ */
+export async function runProbe(node, addons) {
+  const probe = fileURLToPath(new URL('./probe.mjs', import.meta.url))
+  const environment = { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2', TF_FORCE_GPU_ALLOW_GROWTH: 'true' }
+  const { code, output } = await runTool(node, [probe, ...addons], { env: environment, seconds: 180 })
+  const usesGpu = output.includes('"usesGpu":true')
+  return code === 0 ? { usesGpu } : { wrong: lastLine(output) ?? `its process ended with code ${code}`, usesGpu }
 }
 
 /** @param {string} output */

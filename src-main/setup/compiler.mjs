@@ -1,8 +1,8 @@
-import { existsSync, renameSync } from 'node:fs'
+import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { platform } from 'node:process'
+import { arch, platform } from 'node:process'
 import { packagedNode, root } from './node24.mjs'
-import { addonName } from './places.mjs'
+import { addonName, fusedName } from './places.mjs'
 import { findOnPath, runTool } from './tools.mjs'
 
 /**
@@ -34,17 +34,42 @@ export async function compileAddon(compiler, { folder, headers, libraries }) {
   const source = join(bindingPackage, 'binding')
   const nodeHeaders = findNodeHeaders()
   if (!nodeHeaders) throw new Error('The headers of Node (node_api.h) were not found beside it.')
-  const isMac = platform === 'darwin'
   const includes = [nodeHeaders, headers, source].flatMap((place) => ['-I', place])
-  const link = isMac ? ['-undefined', 'dynamic_lookup', '-Wl,-rpath,@loader_path/lib'] : ['-Wl,-rpath,$ORIGIN/lib']
-  const partial = join(folder, `${addonName}.part`)
-  const flags = ['-std=c++17', '-O2', '-fPIC', '-shared', '-w', '-DNAPI_VERSION=8']
   const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(source, name))
-  const { code, output } = await runTool(compiler, [...flags, ...includes, ...sources, ...libraries, ...link, '-o', partial], {
-    cwd: folder,
-  })
-  if (code !== 0) throw new Error(`${compiler} could not compile the TensorFlow binding: ${firstError(output)}`)
-  renameSync(partial, join(folder, addonName))
+  const flags = ['-O2', '-w', '-DNAPI_VERSION=8', ...includes, ...sources, ...libraries]
+  await compile(compiler, flags, join(folder, addonName), 'the TensorFlow binding')
+}
+
+/**
+ * Compiles the engine's fused operations for this processor into a runtime's folder.
+ * @param {string} compiler
+ * @param {string} folder
+ * @returns {Promise<string>} the path of what was compiled
+ */
+export async function compileFused(compiler, folder) {
+  const libraries = readdirSync(join(folder, 'lib')).filter((name) => name.startsWith('libtensorflow'))
+  const source = join(root, 'src-main', 'engine', 'backend', 'fused.cc')
+  const processor = arch === 'arm64' ? '-mcpu=native' : '-march=native'
+  const flags = ['-O3', processor, '-ffp-contract=fast', '-fvisibility=hidden', '-pthread', source]
+  const target = join(folder, fusedName())
+  await compile(compiler, [...flags, ...libraries.map((name) => join(folder, 'lib', name))], target, 'the fused operations')
+  return target
+}
+
+/**
+ * Makes a library that finds TensorFlow's in `lib/` beside itself; it gets its name when it is whole.
+ * @param {string} compiler
+ * @param {string[]} flags
+ * @param {string} target
+ * @param {string} title
+ */
+async function compile(compiler, flags, target, title) {
+  const link = platform === 'darwin' ? ['-undefined', 'dynamic_lookup', '-Wl,-rpath,@loader_path/lib'] : ['-Wl,-rpath,$ORIGIN/lib']
+  const partial = `${target}.part`
+  const all = ['-std=c++17', '-fPIC', '-shared', ...flags, ...link, '-o', partial]
+  const { code, output } = await runTool(compiler, all, { cwd: dirname(target) })
+  if (code !== 0) throw new Error(`${compiler} could not compile ${title}: ${firstError(output)}`)
+  renameSync(partial, target)
 }
 
 /** @param {string} output */

@@ -1,5 +1,6 @@
-import { existsSync, readdirSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { cpus, homedir } from 'node:os'
 import { join } from 'node:path'
 import { arch, env, platform } from 'node:process'
 
@@ -10,6 +11,26 @@ import { arch, env, platform } from 'node:process'
 
 /** The name of the linked addon inside a runtime's folder. */
 export const addonName = 'tfjs_binding.node'
+
+/** The first digits of the hash of `engine/backend/fused.cc`: a change there gives what is compiled another name. */
+export const fusedSource = '0b898d2d'
+
+/**
+ * The name of the fused operations inside a runtime's folder. They are compiled for one processor: another one, with a cache folder
+ * that several machines share, looks for another name.
+ * @returns {string}
+ */
+export function fusedName() {
+  const processor = createHash('sha256').update(describeProcessor()).digest('hex').slice(0, 8)
+  return `fused-${fusedSource}-${processor}.node`
+}
+
+function describeProcessor() {
+  const model = `${arch} ${cpus()[0]?.model}`
+  if (platform !== 'linux') return model
+  const features = readFileSync('/proc/cpuinfo', 'utf8').match(/^(?:flags|Features)\s*:.*$/m)
+  return `${model} ${features?.[0]}`
+}
 
 /** What a runtime's folder says about itself; written last, so that a folder without it is not a runtime. */
 export const descriptionName = 'runtime.json'

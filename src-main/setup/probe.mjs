@@ -17,4 +17,15 @@ const attributes = [
 const [result] = tensorflow.executeOp('MatMul', attributes, [left, right], 1)
 const values = [...tensorflow.tensorDataSync(result.id)]
 if (values.join() !== product.join()) throw new Error(`A known product came out as ${values.join(', ')} in place of ${product.join(', ')}.`)
+if (argv[3]) tryFused(argv[3])
 stdout.write(JSON.stringify({ usesGpu: tensorflow.isUsingGpuDevice() }))
+
+/** @param {string} path the fused operations */
+function tryFused(path) {
+  process.dlopen({ exports: {} }, path)
+  const gate = tensorflow.createTensor([1, 3], float32, Float32Array.of(-1, 0, 2))
+  const up = tensorflow.createTensor([1, 3], float32, Float32Array.of(3, 4, 5))
+  const [gated] = tensorflow.executeOp('EspalierGate', [], [gate, up], 1)
+  const found = [...tensorflow.tensorDataSync(gated.id)].map((value) => value.toFixed(4))
+  if (found.join() !== '-0.8068,0.0000,8.8080') throw new Error(`Known neurons came out as ${found.join(', ')}.`)
+}

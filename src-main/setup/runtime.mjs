@@ -5,6 +5,7 @@ import { adviseInstall, webAssemblyNotice } from './advice.mjs'
 import { bindingVersion, buildRuntime, RuntimeDoesNotRun, workFolder } from './build-runtime.mjs'
 import { findCompiler } from './compiler.mjs'
 import { recentFailure, rememberFailure } from './failures.mjs'
+import { ensureFused } from './fused.mjs'
 import { hasNvidiaGpu } from './graphics.mjs'
 import { withLock } from './lock.mjs'
 import { downloadOwn, hasOwnDownload } from './own-download.mjs'
@@ -21,13 +22,15 @@ import { findOnPath } from './tools.mjs'
  */
 export async function ensureRuntime(node) {
   try {
-    if (await isInPlace()) return
-    await withLock(join(cacheFolder(), 'setup.lock'), async () => {
-      if (!(await isInPlace())) await provideRuntime(node)
-    })
+    if (!(await isInPlace())) {
+      await withLock(join(cacheFolder(), 'setup.lock'), async () => {
+        if (!(await isInPlace())) await provideRuntime(node)
+      })
+    }
   } catch (thrown) {
     say(webAssemblyNotice(/** @type {Error} */ (thrown).message))
   }
+  await ensureFused(node)
 }
 
 async function isInPlace() {

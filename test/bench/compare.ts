@@ -47,7 +47,7 @@ export async function compareMethod(comparison: Comparison): Promise<MethodRepor
   const [extraOurs, extraReference] = [[], []] as number[][]
   const rates: number[] = []
   let outcomes: [Outcome, Outcome] | undefined
-  const repeats = method === 'shortgpt' || method === 'window_based' ? comparison.repeats : 1
+  const repeats = /^(shortgpt|window_based|slicegpt)/.test(method) ? comparison.repeats : 1
   for (let repeat = 0; repeat < repeats; repeat++) {
     rates.push((await ours.ask({ command: 'rate' })).rate as number)
     await Promise.all([ours.start(method, options), reference.start(method, options)])
@@ -64,16 +64,18 @@ export async function compareMethod(comparison: Comparison): Promise<MethodRepor
     ours: sum([...steps.map((step) => step.ours), ...(extraOurs as number[])]) / repeats,
     reference: sum([...steps.map((step) => step.reference), ...(extraReference as number[])]) / repeats,
   }
-  const ratios = steps.map((step) => step.reference / step.ours)
+  const ratio = seconds.reference / seconds.ours
+  // Methods that share a step have fewer steps than the reference: there is nothing to pair.
+  const ratios = method.includes('+') ? [ratio] : steps.map((step) => step.reference / step.ours)
   const rate = Math.max(...rates)
   return {
     method,
     options,
     ...seconds,
-    ratio: seconds.reference / seconds.ours,
+    ratio,
     spread: [Math.min(...ratios), Math.max(...ratios)],
     steps,
-    selectionsEqual: isDeepStrictEqual(own.result, theirs.result),
+    selectionsEqual: areEqual(own.result, theirs.result),
     passes: own.passes,
     expectedPasses: expectedPasses(method, { blocks, windows: 1 }, own),
     share: own.stageOneProducts ? own.stageOneProducts / 1e9 / (steps[0]?.ours ?? Number.NaN) / rate : undefined,
@@ -82,6 +84,14 @@ export async function compareMethod(comparison: Comparison): Promise<MethodRepor
     referencePeakBytes: theirs.peakBytes,
     weightBytes: weightBytes as number,
   }
+}
+
+/** SliceGPT selects no submodules: its models are equal when they are as wide and lose as much. */
+function areEqual(own: unknown, theirs: unknown): boolean {
+  if (isDeepStrictEqual(own, theirs)) return true
+  const [a, b] = [own, theirs] as { width?: number; loss?: number }[]
+  if (a?.loss === undefined || b?.loss === undefined) return false
+  return a.width === b.width && Math.abs(a.loss - b.loss) < 1e-4 * b.loss
 }
 
 /** Pairs steps of the same place in the order from the end on: the reference may prepare first. */

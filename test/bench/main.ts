@@ -12,7 +12,8 @@ import { findTorchPython } from './torch-python.ts'
 
 const help = `npm run bench -- [options]
   --quick            a model of 6 blocks and short windows: under two minutes
-  --methods a,b      which methods (${['2ssp', 'shortgpt', 'window_based', 'blockpruner', 'blockpruner_submodule', 'evopress', 'evopress_submodule'].join(', ')})
+  --methods a,b      which methods (2ssp, shortgpt, window_based, shortgpt+window_based, slicegpt, blockpruner, blockpruner_submodule, evopress,
+                     evopress_submodule)
   --threads N        threads of both sides; PyTorch takes fewer where it is faster with fewer
   --repeats N        how often methods of a single step are repeated (2)
   --set name=value   an option of the methods, for instance windows=8; may be given several times
@@ -38,6 +39,8 @@ const sizes = {
     '2ssp': { sparsity: 0.5, windows: 32 },
     shortgpt: { blocks: 8, windows: 8 },
     window_based: { blocks: 8, windows: 8 },
+    'shortgpt+window_based': { blocks: 8, windows: 8 },
+    slicegpt: { sparsity: 0.25, windows: 4 },
     blockpruner: { blocks: 4 },
     blockpruner_submodule: { blocks: 2 },
     evopress: { blocks: 8, windows: 8, startStates: 16, offspring: 32, finalists: 2, firstWindows: 1, finalWindows: 4, generations: 2 },
@@ -56,6 +59,8 @@ const sizes = {
     '2ssp': { sparsity: 0.5, windows: 4 },
     shortgpt: { blocks: 2, windows: 4 },
     window_based: { blocks: 2, windows: 4 },
+    'shortgpt+window_based': { blocks: 2, windows: 4 },
+    slicegpt: { sparsity: 0.25, windows: 4 },
     blockpruner: { blocks: 2 },
     blockpruner_submodule: { blocks: 1 },
     evopress: { blocks: 2, windows: 4, startStates: 8, offspring: 8, finalists: 2, firstWindows: 1, finalWindows: 2, generations: 2 },

@@ -4,9 +4,10 @@ import { createInterface } from 'node:readline'
 import { openBackend } from '#engine/backend/backend.ts'
 import { measureRate } from '#engine/backend/probe.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { blockParameters } from '#engine/model/spec.ts'
-import { denseView } from '#engine/model/view.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { isAttention } from '#engine/model/weights.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult, MethodRun } from '#engine/pruning/method.ts'
@@ -33,21 +34,30 @@ async function receive(): Promise<Request> {
 let model: Model | undefined
 let windows: Windows = []
 
-async function run(opened: Model, { method: id, options }: Request): Promise<void> {
-  const method = findMethod(id)
+/** Runs a method, or several with a plus between them, which share the steps that the runs of an experiment share. */
+async function run(opened: Model, { method: names, options }: Request): Promise<void> {
   const { sparsity, blocks, ...given } = options
   const passes: PassCount = { attention: 0, mlp: 0, head: 0 }
   const clock = new StepClock()
-  const result = await method.plan({
-    view: denseView(opened),
-    calibration: windows,
-    budget: budgetFor(opened.spec, blocks === undefined ? { sparsity: sparsity ?? 0 } : { blocks }),
-    options: method.options.parse(given),
-    run: recordingRun(clock, passes),
-  })
-  await clock.finish()
+  const [results, shared]: [[string, MethodResult][], Map<string, unknown>] = [[], new Map()]
+  for (const id of names.split('+')) {
+    const method = findMethod(id)
+    // A method without steps of its own counts as one.
+    if (id === 'slicegpt') await clock.begin('rotations')
+    const result = await method.plan({
+      view: denseView(opened),
+      calibration: windows,
+      budget: budgetFor(opened.spec, blocks === undefined ? { sparsity: sparsity ?? 0 } : { blocks }),
+      options: method.options.parse(given),
+      run: recordingRun(clock, passes, shared),
+    })
+    results.push([id, result])
+  }
+  clock.finish()
+  const [[id, result]] = results as [[string, MethodResult]]
+  const choices = await Promise.all(results.map(([name, one]) => choicesOf(opened, name, one, options)))
   answer({
-    result: choicesOf(id, result, options),
+    result: choices.length === 1 ? choices[0] : { removed: choices.map((choice) => (choice as { removed: number[] }).removed) },
     passes,
     decisions: result.decisions.map(({ kind, block }) => ({ kind, block })),
     peakBytes: 1024 * process.resourceUsage().maxRSS,
@@ -74,7 +84,7 @@ class StepClock {
   }
 }
 
-function recordingRun(clock: StepClock, passes: PassCount): MethodRun {
+function recordingRun(clock: StepClock, passes: PassCount, shared: Map<string, unknown>): MethodRun {
   const step = async <T>(name: string, compute: () => Promise<T> | T): Promise<T> => {
     await clock.begin(name)
     return compute()
@@ -83,7 +93,10 @@ function recordingRun(clock: StepClock, passes: PassCount): MethodRun {
     seed: 0,
     signal: new AbortController().signal,
     step,
-    sharedStep: step,
+    async sharedStep<T>(name: string, compute: () => Promise<T> | T) {
+      if (!shared.has(name)) shared.set(name, await step(name, compute))
+      return shared.get(name) as T
+    },
     progress: () => undefined,
     emit: () => undefined,
     count(more) {
@@ -95,7 +108,14 @@ function recordingRun(clock: StepClock, passes: PassCount): MethodRun {
 }
 
 /** What was chosen, in the words of reference.py. */
-function choicesOf(id: string, { plan, decisions, selections }: MethodResult, options: Record<string, number>): object {
+async function choicesOf(opened: Model, id: string, result: MethodResult, options: Record<string, number>): Promise<object> {
+  const { plan, decisions, selections } = result
+  if (plan.slice) {
+    const view = viewWithPlan(opened, plan, result.tensors)
+    const loss = Math.log((await perplexity(view, windows.slice(0, 1))).perplexity)
+    view.dispose()
+    return { width: plan.slice.width, loss }
+  }
   const removed = partsOf(variantOf(plan))
   if (id === 'shortgpt' || id === 'window_based') return { removed: removed.filter(isAttention).map((part) => part / 2) }
   if (selections) {

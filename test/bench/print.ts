@@ -40,9 +40,4 @@ export function printNotes(reports: readonly MethodReport[]): void {
       `Peak memory ${mebibytes(report.peakBytes)}; 1.2 times the weights plus 700 MB is ${mebibytes(1.2 * report.weightBytes + 7e8)}`,
     )
   }
-  const similarity = reports.filter(({ method }) => method === 'shortgpt' || method === 'window_based')
-  if (similarity.length === 2) {
-    const together = similarity.reduce((sum, { reference }) => sum + reference, 0) / Math.min(...similarity.map(({ ours }) => ours))
-    console.log(`ShortGPT and window-based together, one pass for both: ${together.toFixed(2)} times as fast`)
-  }
 }

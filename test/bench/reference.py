@@ -181,6 +181,18 @@ def window_based(model, windows, options, turn):
     yield {"removed": list(range(first, first + distance))}
 
 
+def both_similarities(model, windows, options, turn):
+    """ShortGPT and then the window-based method, each with a pass of its own."""
+    results = []
+    for method in (shortgpt, window_based):
+        for step in method(model, windows, options, turn):
+            if "step" in step:
+                yield turn(f"{method.__name__}, {step['step']}")
+            else:
+                results.append(step["removed"])
+    yield {"removed": results}
+
+
 def blockpruner(model, windows, options, turn):
     order, without = [], set()
     whole = [[2 * block, 2 * block + 1] for block in range(model.blocks)]
@@ -290,10 +302,91 @@ def evolve(model, windows, options, turn, whole):
     yield {"order": history}
 
 
+def bare_norm(x, width):
+    return x * torch.rsqrt(x.pow(2).sum(-1, keepdim=True) / width + 1e-5)
+
+
+class SlicedBlock:
+    """A block between bases: norm weights are gone into the projections, shortcuts carry the stream over."""
+
+    def __init__(self, model, block):
+        self.model, self.block, self.width = model, block, model.config["hidden_size"]
+        norms = {"self_attn": "input_layernorm", "mlp": "post_attention_layernorm"}
+        for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"):
+            self.set(name, model.weight(block, name) * model.weight(block, norms[name.split(".")[0]]))
+        self.attention_shortcut, self.mlp_shortcut = None, None
+
+    def set(self, name, weight):
+        self.model.tensors[f"model.layers.{self.block}.{name}.weight"] = weight
+
+    def read_through(self, names, rotation, kept):
+        for name in names:
+            self.set(name, (self.model.weight(self.block, name).double() @ rotation)[:, :kept].float().contiguous())
+
+    def write_through(self, name, rotation, kept):
+        self.set(name, (rotation.T @ self.model.weight(self.block, name).double())[:kept].float().contiguous())
+
+    def attend(self, x):
+        return x @ self.attention_shortcut + self.model.attention(self.block, bare_norm(x, self.width))[0]
+
+    def feed_forward(self, x):
+        neurons = self.model.neurons(self.block, bare_norm(x, self.width))
+        return x @ self.mlp_shortcut + F.linear(neurons, self.model.weight(self.block, "mlp.down_proj"))
+
+
+def principal_components(streams):
+    covariance = 0
+    for x in streams:
+        x = x.double()
+        covariance = covariance + x.T @ x
+    covariance += 0.01 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+    return torch.linalg.eigh(covariance).eigenvectors.flip(1)
+
+
+def slicegpt(model, windows, options, turn):
+    """Each block runs once for the basis behind its attention and once, sliced so far, for the one behind its MLP."""
+    dense = dict(model.tensors)
+    yield turn("rotations")
+    width = model.config["hidden_size"]
+    kept = int((1 - options["sparsity"]) * width)
+    kept -= kept % 8
+    head = dense.get("lm_head.weight", dense["model.embed_tokens.weight"]) * dense["model.norm.weight"]
+    embedding = dense["model.embed_tokens.weight"]
+    embedding = embedding - embedding.mean(-1, keepdim=True)
+    streams = [F.embedding(ids, embedding) for ids in windows[: options["windows"]]]
+    rotation = principal_components(streams)
+    embedding = (embedding.double() @ rotation)[:, :kept].float()
+    blocks = []
+    for index in range(model.blocks):
+        block = SlicedBlock(model, index)
+        blocks.append(block)
+        block.read_through(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], rotation, kept)
+        block.attention_shortcut = rotation.T[:kept].float()
+        inputs = [(x.double() @ rotation)[:, :kept].float() for x in streams]
+        behind = principal_components([block.attend(x[None])[0] for x in inputs])
+        block.attention_shortcut = (rotation.T[:kept] @ behind[:, :kept]).float()
+        block.write_through("self_attn.o_proj", behind, kept)
+        block.mlp_shortcut = behind.T[:kept].float()
+        block.read_through(["mlp.gate_proj", "mlp.up_proj"], behind, kept)
+        streams = [block.feed_forward(block.attend(x[None]))[0] for x in inputs]
+        rotation = principal_components(streams)
+        if index < model.blocks - 1:
+            block.mlp_shortcut = (behind.T[:kept] @ rotation[:, :kept]).float()
+            block.write_through("mlp.down_proj", rotation, kept)
+    x = F.embedding(windows[0], embedding)[None]
+    for block in blocks:
+        x = block.feed_forward(block.attend(x))
+    logits = F.linear(bare_norm(x[0], width), head)[:-1]
+    model.tensors = dense
+    yield {"width": kept, "loss": F.cross_entropy(logits, windows[0][1:]).item()}
+
+
 METHODS = {
     "2ssp": two_stage,
     "shortgpt": shortgpt,
     "window_based": window_based,
+    "shortgpt+window_based": both_similarities,
+    "slicegpt": slicegpt,
     "blockpruner": blockpruner,
     "blockpruner_submodule": blockpruner_submodule,
     "evopress": lambda *given: evolve(*given, whole=True),

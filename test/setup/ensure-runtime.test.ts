@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { makeFakeTools } from './fake-tools.ts'
 import { scratchFolder } from './scratch.ts'
@@ -26,6 +26,9 @@ function scene() {
   return { cache: join(folder, 'cache'), path, tools, install }
 }
 
+const findAddon = (cache: string) =>
+  join(cache, 'runtime', `tensorflow-2.21.0-cpu-${process.platform}-${process.arch}`, 'tfjs_binding.node')
+
 const slower = 'about 30 GFLOP/s; TensorFlow reaches about 165'
 
 test('without pip and compiler it says so, names the slower way, and goes on', () => {
@@ -36,6 +39,21 @@ test('without pip and compiler it says so, names the slower way, and goes on', (
     'No TensorFlow here: Python with pip and a C++ compiler are missing. What helps: install python3 with pip and g++',
   )
   expect(stderr).toContain(slower)
+})
+
+test('fused operations that do not compute here are thrown away, and not made again at every start', () => {
+  const { cache, path, tools, install } = scene()
+  install('pip')
+  install('compiler')
+  writeFileSync(
+    tools.node,
+    `#!/bin/sh\n[ -n "$3" ] && { echo 'Error: Known neurons came out as 1.' >&2; exit 1; }\necho '{"usesGpu":false}'\n`,
+  )
+  const { status, stderr } = ensure(cache, path, tools.node)
+  expect(status).toBe(0)
+  expect(stderr).toContain('The fused operations could not be made: they do not run here: Error: Known neurons came out as 1.')
+  expect(readdirSync(dirname(findAddon(cache))).filter((name) => name.startsWith('fused'))).toEqual([])
+  expect(ensure(cache, path, tools.node).stderr).toBe('')
 })
 
 test.each([
@@ -77,8 +95,8 @@ test.runIf(process.platform === 'linux' && process.arch === 'x64')(
     expect(statSync(folder).mtimeMs).toBe(before)
     expect({ pip: tools.count('pip'), compiler: tools.count('compiler'), probe: tools.count('probe') }).toEqual({
       pip: 1,
-      compiler: 1,
-      probe: 1,
+      compiler: 2,
+      probe: 2,
     })
 
     rmSync(join(folder, 'lib', 'libtensorflow_framework.so.2'))

@@ -1,3 +1,5 @@
+import type { FusedOperations } from './fused.ts'
+
 /** What the rest of the engine may know of the runtime that computes. */
 export interface Backend {
   readonly name: 'tensorflow-gpu' | 'tensorflow-cpu' | 'webgpu' | 'wasm'
@@ -7,8 +9,8 @@ export interface Backend {
   readonly reason: string
   /** Whether products with transposed matrices and of many small ones run at the rate of plain ones; where not, they are made plain. */
   readonly anyProducts: boolean
-  /** Whether reading a small tensor costs no more than an operation: not where commands queue up for a device. */
-  readonly readsAreCheap: boolean
+  /** Operations made for the decoder, where set-up could compile them; each caller knows how to do without. */
+  readonly fused?: FusedOperations
 }
 
 let active: Backend | undefined

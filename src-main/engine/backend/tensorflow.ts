@@ -7,6 +7,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import { addonName, findRuntime } from '../../setup/places.mjs'
 import type { Backend } from './active.ts'
+import { loadFused, type OperationRunner } from './fused.ts'
 import { loadQuietly } from './quiet-load.ts'
 
 // Not named `require`: the bundler would take it for its own.
@@ -40,7 +41,7 @@ export async function openTensorflow(): Promise<Backend> {
   const addon = { exports: {} as unknown }
   loadQuietly(() => process.dlopen(addon, join(runtime.folder, addonName)))
   const { NodeJSKernelBackend } = load('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js') as {
-    NodeJSKernelBackend: new (binding: unknown, packageName: string) => tf.KernelBackend & { isUsingGpuDevice: boolean }
+    NodeJSKernelBackend: new (binding: unknown, packageName: string) => tf.KernelBackend & OperationRunner & { isUsingGpuDevice: boolean }
   }
   const backend = new NodeJSKernelBackend(addon.exports, '@tensorflow/tfjs-node-gpu')
   load('@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js')
@@ -48,15 +49,18 @@ export async function openTensorflow(): Promise<Backend> {
   await tf.setBackend('tensorflow')
   const threads = env.TF_NUM_INTRAOP_THREADS ?? String(cpus().length)
   const gpu = backend.isUsingGpuDevice
+  const fused = gpu ? undefined : loadFused(runtime.folder, backend)
   return {
     name: gpu ? 'tensorflow-gpu' : 'tensorflow-cpu',
-    title: gpu ? `TensorFlow ${runtime.version} on the GPU` : `TensorFlow ${runtime.version} on the CPU, ${threads} threads`,
+    title: gpu
+      ? `TensorFlow ${runtime.version} on the GPU`
+      : `TensorFlow ${runtime.version} on the CPU, ${threads} threads${fused ? ', fused operations' : ''}`,
     reason: gpu
       ? 'An NVIDIA GPU answered.'
       : runtime.kind === 'gpu'
         ? 'The GPU build found no usable GPU.'
         : 'No NVIDIA GPU was found at set-up.',
     anyProducts: true,
-    readsAreCheap: !gpu,
+    ...(fused ? { fused } : {}),
   }
 }

@@ -9,5 +9,5 @@ export async function openWasm(reason: string): Promise<Backend> {
   const entry = createRequire(import.meta.url).resolve('@tensorflow/tfjs-backend-wasm')
   setWasmPaths(dirname(entry) + sep)
   await tf.setBackend('wasm')
-  return { name: 'wasm', title: 'WebAssembly, one thread', reason, anyProducts: false, readsAreCheap: true }
+  return { name: 'wasm', title: 'WebAssembly, one thread', reason, anyProducts: false }
 }

@@ -37,5 +37,5 @@ export async function openWebgpu(): Promise<Backend> {
       `WebGPU cannot be used here (${reason}). Install the packages webgpu and @tensorflow/tfjs-backend-webgpu, or choose another backend.`,
     )
   }
-  return { name: 'webgpu', title: 'WebGPU', reason: 'Chosen by the user.', anyProducts: true, readsAreCheap: false }
+  return { name: 'webgpu', title: 'WebGPU', reason: 'Chosen by the user.', anyProducts: true }
 }

@@ -4,7 +4,6 @@ import {
   concat,
   keep,
   matMul,
-  mul,
   reshape,
   slice,
   type Tensor2D,
@@ -13,7 +12,9 @@ import {
   tidy,
   transpose,
 } from '@tensorflow/tfjs-core'
-import { activate } from '#engine/tensor/activation.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import type { FusedOperations } from '#engine/backend/fused.ts'
+import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
@@ -75,9 +76,25 @@ export function disposeResidual(residual: Residual): void {
 }
 
 function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): Tensor2D {
+  const projected = project(normalize(x, weights.norm), weights.queryKeyValue, weights.queryKeyValueBias)
+  const { fused } = activeBackend()
+  return project(
+    fused && !call.cache ? mixAtOnce(fused, projected, block, call) : mix(projected, block, call),
+    weights.output,
+    weights.outputBias,
+  )
+}
+
+/** Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
+function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, { spec, rotary }: CallContext): Tensor2D {
+  const { heads, keyValueHeads } = spec
+  return fused.attention(projected, rotary.cosine, rotary.sine, { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 })
+}
+
+/** The same step by step, after the positions that a cache holds. */
+function mix(projected: Tensor2D, block: number, call: CallContext): Tensor2D {
   const { spec, batch, tokens } = call
   const { heads, keyValueHeads, headSize } = spec
-  const projected = project(normalize(x, weights.norm), weights.queryKeyValue, weights.queryKeyValueBias)
   const byHead: Tensor4D = transpose(reshape(projected, [batch, tokens, heads + 2 * keyValueHeads, headSize]), [0, 2, 1, 3])
   const rotated = rotate(takeHeads(byHead, 0, heads + keyValueHeads), call.rotary)
   const query: Tensor4D = reshape(takeHeads(rotated, 0, heads), [batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
@@ -86,11 +103,7 @@ function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: Cal
   const value: Tensor3D = reshape(takeHeads(byHead, heads + keyValueHeads, keyValueHeads), flat)
   const seen = call.cache ? remember(call.cache, block, { key, value }) : { key, value }
   const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block) })
-  const rows: Tensor2D = reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [
-    batch * tokens,
-    heads * headSize,
-  ])
-  return project(rows, weights.output, weights.outputBias)
+  return reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [batch * tokens, heads * headSize])
 }
 
 /** Heads [first, first + count) of x [B, heads, T, d]. One sample's heads lie in one piece, which nothing has to copy. */
@@ -123,8 +136,8 @@ function feedForward(source: Tensor2D, weights: MlpWeights, block: number, call:
 function neuronsOf(source: Tensor2D, weights: MlpWeights, activation: Activation): { input: Tensor2D; neurons: Tensor2D } {
   const input = normalize(source, weights.norm)
   const up = project(input, weights.up, weights.upBias)
-  const gate = weights.gate && activate(project(input, weights.gate, weights.gateBias), activation)
-  return { input, neurons: gate ? mul(gate, up) : activate(up, activation) }
+  const gate = weights.gate && project(input, weights.gate, weights.gateBias)
+  return { input, neurons: gate ? gateNeurons(gate, up, activation) : activate(up, activation) }
 }
 
 /** Shows an MLP's neurons to the call's observer and stops there: where nothing follows, the product behind them is spared. */

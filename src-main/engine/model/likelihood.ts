@@ -1,4 +1,5 @@
 import { argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
 import { project } from '#engine/tensor/products.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
@@ -113,6 +114,8 @@ function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Arra
 
 /** log(sum(exp(row))) of each row of logits [N, V]; the maximum is only subtracted when the plain sum overflows or vanishes. */
 function logSumExponents(logits: Tensor2D): Float64Array {
+  const { fused } = activeBackend()
+  if (fused) return logsOf(tidy(() => fused.exponents(logits).dataSync()))
   const plain = tidy(() => sum(exp(logits), 1).dataSync())
   if (plain.every((value) => value > 1e-30 && value < 1e38)) return Float64Array.from(plain, Math.log)
   const [top, rest] = tidy(() => {
@@ -120,6 +123,11 @@ function logSumExponents(logits: Tensor2D): Float64Array {
     return [highest.dataSync(), sum(exp(sub(logits, highest)), 1).dataSync()] as const
   })
   return Float64Array.from(top, (value, row) => value + Math.log(rest[row] ?? Number.NaN))
+}
+
+/** Logs of sums given as pairs: the largest exponent, the sum relative to it. */
+function logsOf(pairs: ArrayLike<number>): Float64Array {
+  return Float64Array.from({ length: pairs.length / 2 }, (_, row) => (pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? Number.NaN))
 }
 
 /** log(exp(a) + exp(b)) without overflow. */

@@ -1,4 +1,5 @@
 import { add, erf, mul, relu, sigmoid, square, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
 import type { Activation } from '#engine/model/spec.ts'
 
 const half = (x: Tensor2D, gate: Tensor2D): Tensor2D => mul(mul(x, 0.5), add(gate, 1))
@@ -13,4 +14,11 @@ const functions: Record<Activation, (x: Tensor2D) => Tensor2D> = {
 /** The MLP's nonlinearity on x [N, I], element by element. GELU and its tanh form: arXiv 1606.08415. */
 export function activate(x: Tensor2D, activation: Activation): Tensor2D {
   return tidy(() => functions[activation](x))
+}
+
+/** Neurons of a gated MLP (arXiv 2002.05202): the activation of gate [N, I], times up [N, I]. */
+export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation): Tensor2D {
+  const { fused } = activeBackend()
+  if (fused && activation === 'silu') return fused.gate(gate, up)
+  return tidy(() => mul(activate(gate, activation), up))
 }

@@ -1,30 +1,8 @@
-import {
-  add,
-  concat,
-  div,
-  exp,
-  matMul,
-  mul,
-  type Rank,
-  reshape,
-  slice,
-  softmax,
-  split,
-  sum,
-  type Tensor,
-  type Tensor2D,
-  type Tensor3D,
-  type Tensor4D,
-  tensor2d,
-  tidy,
-  zeros,
-} from '@tensorflow/tfjs-core'
-import { activeBackend } from '#engine/backend/active.ts'
+import { add, concat, reshape, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { batchedProduct } from './products.ts'
 
-/** Query rows per product: the triangle above a chunk's last row is never computed. */
+/** Query rows per product. */
 const mostRows = 256
-const fewestRows = 128
 
 export interface AttentionCall {
   /** Queries [B*K, H/K, T, d], scaled by 1/sqrt(d). */
@@ -38,86 +16,14 @@ export interface AttentionCall {
 
 /** Causal attention (arXiv 1706.03762, Eq. 1) of T queries over the S = past + T positions up to their own: [B*K, H/K, T, d]. */
 export function causalAttention(call: AttentionCall): Tensor4D {
-  const tokens = call.query.shape[2]
-  const rows = Math.min(tokens, mostRows, Math.max(fewestRows, Math.floor(tokens / 8)))
-  const isWhole = call.key.shape[1] === tokens && tokens % rows === 0 && (call.window ?? tokens) >= tokens
-  const { anyProducts, readsAreCheap } = activeBackend()
-  const plain = anyProducts && readsAreCheap && isWhole ? attendWithoutMaximum(call, rows) : undefined
-  return plain ?? tidy(() => joinRows(attendMasked(call)))
-}
-
-const joinRows = (chunks: Tensor4D[]): Tensor4D => (chunks.length === 1 ? (chunks[0] as Tensor4D) : concat(chunks, 2))
-
-/** Between them, the sums of exponents and their products with values stay far from the ends of float32. */
-const [leastSum, greatestSum] = [1e-30, 1e30]
-
-/** Values weighted by exponents of scores, and the sums of these exponents, for some rows of queries. */
-interface Weighted {
-  readonly values: Tensor4D
-  readonly total: Tensor4D
-}
-
-/**
- * Exponents without their row's maximum subtracted: one pass over the scores instead of several. Squares on the diagonal are masked
- * and computed all at once; what lies left of them needs no mask. Undefined where a sum leaves the safe range, which weights of
- * real models do not come near.
- */
-function attendWithoutMaximum(call: AttentionCall, rows: number): Tensor4D | undefined {
-  let safe = true
-  const mixed = tidy(() => {
-    const own = tidy(() => attendSquares(call, rows) as never) as Weighted
-    const earlier = attendEarlier(call, rows)
-    const total = earlier ? add<Tensor4D>(own.total, earlier.total) : own.total
-    safe = total.dataSync().every((value) => value > leastSum && value < greatestSum)
-    return div<Tensor4D>(earlier ? add(own.values, earlier.values) : own.values, total)
+  return tidy(() => {
+    const chunks = attendInChunks(call)
+    return chunks.length === 1 ? (chunks[0] as Tensor4D) : concat(chunks, 2)
   })
-  if (safe) return mixed
-  mixed.dispose()
-  return undefined
 }
 
-/** Each chunk of rows over its own positions. */
-function attendSquares({ query, key, value }: AttentionCall, rows: number): Weighted {
-  const [groups, perGroup, tokens, headSize] = query.shape
-  const chunks = tokens / rows
-  const shared = [groups, 1, chunks, rows, headSize]
-  const scores: Tensor = matMul(reshape(query, [groups, perGroup, chunks, rows, headSize]), reshape(key, shared), false, true)
-  const exponents: Tensor = mul(exp(scores), lowerTriangle(rows))
-  return {
-    values: reshape(matMul(exponents, reshape(value, shared)), [groups, perGroup, tokens, headSize]),
-    total: reshape(sum(exponents, 4, true), [groups, perGroup, tokens, 1]),
-  }
-}
-
-/** Each chunk of rows over all positions before its own; the first one sees none. */
-function attendEarlier({ query, key, value }: AttentionCall, rows: number): Weighted | undefined {
-  const [groups, perGroup, tokens, headSize] = query.shape
-  if (tokens === rows) return undefined
-  const [keys, values] = [key, value].map((x) => reshape<Rank.R4>(x, [groups, 1, tokens, headSize])) as [Tensor4D, Tensor4D]
-  const sums: Tensor4D[] = [zeros([groups, perGroup, rows, headSize])]
-  const totals: Tensor4D[] = [zeros([groups, perGroup, rows, 1])]
-  for (const [index, chunk] of split(query, tokens / rows, 2).entries()) {
-    if (index === 0) continue
-    const [weighted, total] = tidy(() => {
-      const before = (x: Tensor4D): Tensor4D => slice(x, [0, 0, 0, 0], [-1, -1, index * rows, -1])
-      const exponents: Tensor4D = exp(matMul<Tensor4D>(chunk, before(keys), false, true))
-      return [matMul(exponents, before(values)), sum<Tensor4D>(exponents, 3, true)]
-    })
-    sums.push(weighted)
-    totals.push(total)
-  }
-  return { values: concat(sums, 2), total: concat(totals, 2) }
-}
-
-/** [size, size]: 1 on and below the diagonal, 0 above. */
-function lowerTriangle(size: number): Tensor2D {
-  const values = new Float32Array(size * size)
-  for (let row = 0; row < size; row++) values.fill(1, row * size, row * size + row + 1)
-  return tensor2d(values, [size, size])
-}
-
-/** The general way, chunk by chunk: cached positions, sliding windows, any number of tokens. */
-function attendMasked(call: AttentionCall): Tensor4D[] {
+/** Chunk by chunk of rows, so that the triangle above a chunk's last row is never computed. */
+function attendInChunks(call: AttentionCall): Tensor4D[] {
   const tokens = call.query.shape[2]
   const step = tokens <= mostRows ? Math.max(1, Math.ceil(tokens / 2)) : mostRows
   const chunks: Tensor4D[] = []

@@ -1,4 +1,5 @@
 import { add, mean, mul, rsqrt, square, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
 
 export interface NormWeights {
   readonly weight?: Tensor1D
@@ -11,9 +12,12 @@ export interface NormWeights {
 
 /** RMSNorm (arXiv 1910.07467, Eq. 4) or LayerNorm (arXiv 1607.06450) of each row of x [N, D]: [N, D]. */
 export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
+  const divisor = norm.divisor ?? x.shape[1]
+  const { fused } = activeBackend()
+  if (fused) return fused.normalize(x, norm.weight, norm.bias, { epsilon: norm.epsilon, divisor, centred: norm.kind === 'layer' })
   return tidy(() => {
     const centred: Tensor2D = norm.kind === 'layer' ? sub(x, mean(x, 1, true)) : x
-    const meanSquare: Tensor2D = mul(sum(square(centred), 1, true), 1 / (norm.divisor ?? x.shape[1]))
+    const meanSquare: Tensor2D = mul(sum(square(centred), 1, true), 1 / divisor)
     let scaled: Tensor2D = mul(centred, rsqrt(add(meanSquare, norm.epsilon)))
     if (norm.weight) scaled = mul(scaled, norm.weight)
     return norm.bias ? add(scaled, norm.bias) : scaled

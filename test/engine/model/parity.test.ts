@@ -1,5 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
@@ -17,8 +18,11 @@ interface Recorded {
   readonly generation?: { readonly dense: readonly { readonly prompt_ids: number[]; readonly last_logits_f64_own_forward: number[] }[] }
 }
 
-describe('the decoder against the reference', () => {
-  beforeAll(() => openBackend('tensorflow'))
+describe.each(['fused', 'plain'])('the decoder with %s operations against the reference', (operations) => {
+  beforeAll(async () => {
+    const { fused, ...plain } = await openBackend('tensorflow')
+    setActiveBackend(fused && operations === 'fused' ? { ...plain, fused } : plain)
+  })
 
   it.each([...fullModels, ...variedModels])('gives the logits and the perplexity of %s', async (name) => {
     const recorded = await expectedOf<Recorded>(name)

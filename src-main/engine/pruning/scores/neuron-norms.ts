@@ -1,4 +1,5 @@
 import { abs, ones, reshape, sqrt, square, type Tensor2D, type Tensor3D, tidy } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
@@ -68,6 +69,11 @@ export async function nestedColumnNorms(
 
 /** Norms over the positions of each window: x [B*T, I], result [B, I] row by row. A product with ones sums ten times as fast as a reduction. */
 function windowNorms(x: Tensor2D, batch: number, tokens: number, norm: NormKind): ArrayLike<number> {
+  const { fused } = activeBackend()
+  if (fused) {
+    const sums = tidy(() => fused.columnSums(x, tokens, norm === 'l2').dataSync())
+    return norm === 'l2' ? Float64Array.from(sums, Math.sqrt) : sums
+  }
   return tidy(() => {
     const powers: Tensor3D = reshape(norm === 'l2' ? square(x) : abs(x), [batch, tokens, x.shape[1]])
     const perWindow = batchedProduct(ones([batch, 1, tokens]), powers, false)

@@ -1,0 +1,681 @@
+// Fused operations of the decoder for TensorFlow on a CPU: what its own operations do in many passes over memory, done in one.
+// Compiled by set-up for the processor at hand and loaded like an addon; `operations.ts` beside it calls them.
+// Uses TensorFlow's C API for kernels, which is stable; its headers are not needed.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+extern "C" {
+struct TF_Status;
+struct TF_Tensor;
+struct TF_OpDefinitionBuilder;
+struct TF_KernelBuilder;
+struct TF_OpKernelConstruction;
+struct TF_OpKernelContext;
+struct TF_ShapeInferenceContext;
+TF_Status* TF_NewStatus();
+void TF_DeleteStatus(TF_Status*);
+void TF_SetStatus(TF_Status*, int code, const char* message);
+int TF_GetCode(const TF_Status*);
+TF_OpDefinitionBuilder* TF_NewOpDefinitionBuilder(const char* name);
+void TF_OpDefinitionBuilderAddAttr(TF_OpDefinitionBuilder*, const char*);
+void TF_OpDefinitionBuilderAddInput(TF_OpDefinitionBuilder*, const char*);
+void TF_OpDefinitionBuilderAddOutput(TF_OpDefinitionBuilder*, const char*);
+void TF_OpDefinitionBuilderSetShapeInferenceFunction(TF_OpDefinitionBuilder*, void (*)(TF_ShapeInferenceContext*, TF_Status*));
+void TF_ShapeInferenceContextSetUnknownShape(TF_ShapeInferenceContext*, TF_Status*);
+void TF_RegisterOpDefinition(TF_OpDefinitionBuilder*, TF_Status*);
+TF_KernelBuilder* TF_NewKernelBuilder(const char* op, const char* device, void* (*create)(TF_OpKernelConstruction*),
+                                      void (*compute)(void*, TF_OpKernelContext*), void (*destroy)(void*));
+void TF_RegisterKernelBuilder(const char* name, TF_KernelBuilder*, TF_Status*);
+void TF_OpKernelConstruction_GetAttrInt32(TF_OpKernelConstruction*, const char*, int32_t*, TF_Status*);
+void TF_OpKernelConstruction_GetAttrFloat(TF_OpKernelConstruction*, const char*, float*, TF_Status*);
+void TF_GetInput(TF_OpKernelContext*, int, TF_Tensor**, TF_Status*);
+TF_Tensor* TF_AllocateOutput(TF_OpKernelContext*, int, int dtype, const int64_t* dims, int count, size_t bytes, TF_Status*);
+void TF_OpKernelContext_Failure(TF_OpKernelContext*, TF_Status*);
+void* TF_TensorData(const TF_Tensor*);
+int TF_NumDims(const TF_Tensor*);
+int64_t TF_Dim(const TF_Tensor*, int);
+void TF_DeleteTensor(TF_Tensor*);
+}
+
+namespace {
+
+// ---- vectors
+
+#if defined(__AVX512F__)
+constexpr int lanes = 16, tileRows = 6, tileVectors = 4;
+#elif defined(__AVX2__)
+constexpr int lanes = 8, tileRows = 6, tileVectors = 2;
+#elif defined(__aarch64__)
+constexpr int lanes = 4, tileRows = 6, tileVectors = 4;
+#else
+constexpr int lanes = 4, tileRows = 4, tileVectors = 2;
+#endif
+constexpr int tileColumns = lanes * tileVectors;
+
+typedef float Vector __attribute__((vector_size(lanes * sizeof(float))));
+typedef int32_t Integers __attribute__((vector_size(lanes * sizeof(int32_t))));
+
+inline Vector load(const float* from) {
+  Vector vector;
+  std::memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+inline void store(float* to, Vector vector) { std::memcpy(to, &vector, sizeof vector); }
+
+inline Vector all(float value) { return Vector{} + value; }
+
+inline float sumOf(Vector vector) {
+  float sum = 0;
+  for (int i = 0; i < lanes; i++) sum += vector[i];
+  return sum;
+}
+
+inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+
+inline float largestOf(Vector vector) {
+  float largest = vector[0];
+  for (int i = 1; i < lanes; i++) largest = std::max(largest, vector[i]);
+  return largest;
+}
+
+// exp, within 2 units in the last place; 0 below -87. Range reduction by ln 2 in two pieces, then a polynomial of degree 6.
+inline Vector exponent(Vector x) {
+  const Vector low = all(-87.0f), high = all(88.0f), magic = all(12582912.0f);
+  const Integers vanishes = x < low;
+  x = larger(x, low);
+  x = x < high ? x : high;
+  const Vector shifted = x * 1.44269504f + magic;
+  const Vector power = shifted - magic;
+  const Vector r = (x - power * 0.693359375f) - power * -2.12194440e-4f;
+  Vector y = r * 1.9875691e-4f + 1.3981999e-3f;
+  y = y * r + 8.3334519e-3f;
+  y = y * r + 4.1665796e-2f;
+  y = y * r + 1.6666667e-1f;
+  y = y * r + 0.5f;
+  y = y * (r * r) + (r + 1.0f);
+  Integers bits, scale;
+  std::memcpy(&bits, &y, sizeof bits);
+  std::memcpy(&scale, &shifted, sizeof scale);
+  bits += scale << 23;
+  std::memcpy(&y, &bits, sizeof y);
+  return vanishes ? all(0) : y;
+}
+
+// c [Rows, Vectors * lanes] (+)= a [Rows, depth] b [depth, Vectors * lanes], all in registers.
+template <int Rows, int Vectors>
+inline void multiplyTile(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int depth, bool adds) {
+  Vector sum[Rows][Vectors];
+  for (int row = 0; row < Rows; row++)
+    for (int v = 0; v < Vectors; v++) sum[row][v] = adds ? load(c + row * strideC + v * lanes) : all(0);
+  for (int k = 0; k < depth; k++) {
+    Vector right[Vectors];
+    for (int v = 0; v < Vectors; v++) right[v] = load(b + k * strideB + v * lanes);
+    for (int row = 0; row < Rows; row++) {
+      const Vector left = all(a[row * strideA + k]);
+      for (int v = 0; v < Vectors; v++) sum[row][v] += left * right[v];
+    }
+  }
+  for (int row = 0; row < Rows; row++)
+    for (int v = 0; v < Vectors; v++) store(c + row * strideC + v * lanes, sum[row][v]);
+}
+
+template <int Vectors>
+void multiplyRows(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int rows, int depth, bool adds) {
+  for (int row = 0; row < rows; row += tileRows)
+    multiplyTile<tileRows, Vectors>(a + row * strideA, strideA, b, strideB, c + row * strideC, strideC, depth, adds);
+}
+
+// As above for one tile of at most `tileColumns` columns; `rows` is a multiple of `tileRows`.
+void multiplyPanel(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int rows, int depth, int columns,
+                   bool adds) {
+  switch ((columns + lanes - 1) / lanes) {
+    case 1: return multiplyRows<1>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+    case 2: return multiplyRows<2>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+    case 3: return multiplyRows<std::min(3, tileVectors)>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+    default: return multiplyRows<tileVectors>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+  }
+}
+
+// ---- threads
+
+// Threads that sleep while there is nothing to do: other programs on the machine are not disturbed.
+class Pool {
+ public:
+  // Runs task(0) to task(count - 1), each once, on the calling thread and the others.
+  void run(int count, const std::function<void(int)>& task) {
+    if (count <= 1 || workers_ == 0) {
+      for (int i = 0; i < count; i++) task(i);
+      return;
+    }
+    std::lock_guard<std::mutex> one(callers_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      task_ = &task;
+      count_ = count;
+      next_ = 0;
+      busy_ = workers_;
+      round_++;
+    }
+    wake_.notify_all();
+    work();
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return busy_ == 0; });
+  }
+
+  static Pool& shared() {
+    // Never destroyed: its threads end with the process.
+    static Pool* pool = new Pool(wantedThreads() - 1);
+    return *pool;
+  }
+
+ private:
+  explicit Pool(int workers) : workers_(workers) {
+    for (int i = 0; i < workers; i++) std::thread([this] { serve(); }).detach();
+  }
+
+  static int wantedThreads() {
+    const char* given = std::getenv("TF_NUM_INTRAOP_THREADS");
+    const int threads = given ? std::atoi(given) : 0;
+    return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+
+  void work() {
+    for (int i = next_++; i < count_; i = next_++) (*task_)(i);
+  }
+
+  void serve() {
+    for (uint64_t seen = 0;;) {
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return round_ != seen; });
+        seen = round_;
+      }
+      work();
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+
+  const int workers_;
+  std::mutex callers_, mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(int)>* task_ = nullptr;
+  int count_ = 0, busy_ = 0;
+  std::atomic<int> next_{0};
+  uint64_t round_ = 0;
+};
+
+void inPieces(int64_t size, int64_t piece, const std::function<void(int64_t, int64_t)>& task) {
+  const int pieces = static_cast<int>((size + piece - 1) / piece);
+  Pool::shared().run(pieces, [&](int i) { task(i * piece, std::min(size, (i + 1) * piece)); });
+}
+
+// Memory of a thread that is kept between calls.
+template <int Purpose>
+float* scratch(size_t floats) {
+  static thread_local std::vector<float> memory;
+  if (memory.size() < floats + lanes) memory.resize(floats + lanes);
+  const auto address = reinterpret_cast<uintptr_t>(memory.data());
+  return memory.data() + (-address / sizeof(float)) % lanes;
+}
+
+// ---- attention
+
+struct Attention {
+  int heads, keyValueHeads, headSize, tokens, samples, window, rotated;
+  const float *projected, *cosine, *sine;
+  float* output;
+
+  int rowSize() const { return (heads + 2 * keyValueHeads) * headSize; }
+  int keyTiles() const { return (tokens + tileColumns - 1) / tileColumns; }
+  int paddedSize() const { return (headSize + lanes - 1) / lanes * lanes; }
+  size_t keyFloats() const { return static_cast<size_t>(keyTiles()) * tileColumns * headSize; }
+  size_t valueFloats() const { return static_cast<size_t>(keyTiles()) * tileColumns * paddedSize(); }
+
+  const float* vectorOf(int sample, int token, int head) const {
+    return projected + (static_cast<size_t>(sample) * tokens + token) * rowSize() + head * headSize;
+  }
+
+  // Rotary embedding (arXiv 2104.09864, Eq. 34) of the first `rotated` dimensions, halves paired; to[i * stride].
+  void rotate(const float* from, int token, float* to, int stride) const {
+    const int half = rotated / 2;
+    const float *c = cosine + static_cast<size_t>(token) * half, *s = sine + static_cast<size_t>(token) * half;
+    for (int i = 0; i < half; i++) {
+      to[i * stride] = from[i] * c[i] - from[i + half] * s[i];
+      to[(i + half) * stride] = from[i + half] * c[i] + from[i] * s[i];
+    }
+    for (int i = rotated; i < headSize; i++) to[i * stride] = from[i];
+  }
+};
+
+constexpr int queryRows = 48, keysAtOnce = 4 * tileColumns;
+static_assert(queryRows % tileRows == 0, "query rows come in whole tiles");
+
+// Keys as tiles [headSize, tileColumns], values as panels [S, <= tileColumns columns], padded with zeros.
+void packKeysAndValues(const Attention& call, float* keys, float* values) {
+  const int padded = call.paddedSize(), rows = call.keyTiles() * tileColumns;
+  Pool::shared().run(call.samples * call.keyValueHeads * call.keyTiles(), [&](int task) {
+    const int tile = task % call.keyTiles(), pair = task / call.keyTiles();
+    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads;
+    float* key = keys + pair * call.keyFloats() + static_cast<size_t>(tile) * tileColumns * call.headSize;
+    float* value = values + pair * call.valueFloats();
+    for (int column = 0; column < tileColumns; column++) {
+      const int token = tile * tileColumns + column;
+      if (token < call.tokens) {
+        call.rotate(call.vectorOf(sample, token, call.heads + group), token, key + column, tileColumns);
+      } else {
+        for (int i = 0; i < call.headSize; i++) key[i * tileColumns + column] = 0;
+      }
+      const float* from = call.vectorOf(sample, std::min(token, call.tokens - 1), call.heads + call.keyValueHeads + group);
+      for (int first = 0; first < padded; first += tileColumns) {
+        const int width = std::min(tileColumns, padded - first);
+        float* to = value + static_cast<size_t>(first) * rows + static_cast<size_t>(token) * width;
+        for (int i = 0; i < width; i++) to[i] = token < call.tokens && first + i < call.headSize ? from[first + i] : 0;
+      }
+    }
+  });
+}
+
+// The running softmax of one query row: its largest score, the sum of exponents relative to it.
+struct Softmax {
+  float largest = -std::numeric_limits<float>::infinity();
+  float total = 0;
+};
+
+// Turns scores [0, size) of a row, of which [low, high) count, into exponents; returns what earlier results must be multiplied by.
+float takeScores(Softmax& row, float* scores, int size, int low, int high) {
+  if (high <= low) {
+    std::fill(scores, scores + size, 0.0f);
+    return 1;
+  }
+  constexpr float hidden = -std::numeric_limits<float>::infinity();
+  std::fill(scores, scores + low, hidden);
+  std::fill(scores + high, scores + size, hidden);
+  Vector most = load(scores);
+  for (int i = lanes; i < size; i += lanes) most = larger(most, load(scores + i));
+  const float largest = std::max(row.largest, largestOf(most));
+  Vector sum = all(0);
+  for (int i = 0; i < size; i += lanes) {
+    const Vector weight = exponent(load(scores + i) - largest);
+    store(scores + i, weight);
+    sum += weight;
+  }
+  const float rescale = row.total == 0 ? 0 : std::exp(row.largest - largest);
+  row.total = row.total * rescale + sumOf(sum);
+  row.largest = largest;
+  return rescale;
+}
+
+void attendRows(const Attention& call, const float* keys, const float* values, int pair, int head, int first) {
+  const int padded = call.paddedSize(), sample = pair / call.keyValueHeads, size = call.headSize;
+  const int count = std::min(queryRows, call.tokens - first), last = first + count, paddedKeys = call.keyTiles() * tileColumns;
+  const int rows = (count + tileRows - 1) / tileRows * tileRows;
+  float* query = scratch<1>(static_cast<size_t>(queryRows) * (size + keysAtOnce + padded));
+  float* scores = query + queryRows * size;
+  float* mixed = scores + queryRows * keysAtOnce;
+  Softmax softmax[queryRows];
+  std::fill(query + static_cast<size_t>(count) * size, query + static_cast<size_t>(rows) * size, 0.0f);
+  for (int row = 0; row < count; row++) call.rotate(call.vectorOf(sample, first + row, head), first + row, query + row * size, 1);
+  std::fill(mixed, mixed + static_cast<size_t>(rows) * padded, 0.0f);
+  const int seenFrom = call.window > 0 ? std::max(0, first - call.window + 1) / tileColumns * tileColumns : 0;
+  for (int from = seenFrom; from < last; from += keysAtOnce) {
+    const int seen = std::min(keysAtOnce, (last - from + tileColumns - 1) / tileColumns * tileColumns);
+    for (int column = 0; column < seen; column += tileColumns) {
+      multiplyPanel(query, size, keys + static_cast<size_t>(from + column) * size, tileColumns, scores + column, keysAtOnce, rows, size,
+                    tileColumns, false);
+    }
+    for (int row = 0; row < rows; row++) {
+      const int position = first + row - from;
+      const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+      const float rescale = takeScores(softmax[row], scores + row * keysAtOnce, seen, std::min(low, seen), std::min(position + 1, seen));
+      float* out = mixed + row * padded;
+      if (rescale != 1)
+        for (int i = 0; i < padded; i += lanes) store(out + i, load(out + i) * rescale);
+    }
+    for (int column = 0; column < padded; column += tileColumns) {
+      const int width = std::min(tileColumns, padded - column);
+      const float* panel = values + static_cast<size_t>(column) * paddedKeys + static_cast<size_t>(from) * width;
+      multiplyPanel(scores, keysAtOnce, panel, width, mixed + column, padded, rows, seen, width, true);
+    }
+  }
+  for (int row = 0; row < count; row++) {
+    const float scale = 1 / softmax[row].total;
+    float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + first + row) * call.heads + head) * size;
+    for (int i = 0; i < size; i++) to[i] = mixed[row * padded + i] * scale;
+  }
+}
+
+void attend(const Attention& call) {
+  const int pairs = call.samples * call.keyValueHeads, perGroup = call.heads / call.keyValueHeads;
+  float* keys = scratch<0>(pairs * (call.keyFloats() + call.valueFloats()));
+  float* values = keys + pairs * call.keyFloats();
+  packKeysAndValues(call, keys, values);
+  const int blocks = (call.tokens + queryRows - 1) / queryRows;
+  Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
+    // The last rows see the most: begun first, they don't keep the others waiting at the end.
+    const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
+    const int head = pair % call.keyValueHeads * perGroup + rest % perGroup;
+    attendRows(call, keys + pair * call.keyFloats(), values + pair * call.valueFloats(), pair, head, block * queryRows);
+  });
+}
+
+// ---- rows
+
+// RMSNorm (arXiv 1910.07467, Eq. 4) or LayerNorm (arXiv 1607.06450); weight and bias may be null.
+struct Norm {
+  float epsilon, divisor;
+  bool centred;
+};
+
+void normalizeRow(const Norm& norm, const float* x, const float* weight, const float* bias, float* to, int64_t size) {
+  const int64_t whole = size / lanes * lanes;
+  float mean = 0;
+  if (norm.centred) {
+    Vector sum = all(0);
+    for (int64_t i = 0; i < whole; i += lanes) sum += load(x + i);
+    mean = sumOf(sum);
+    for (int64_t i = whole; i < size; i++) mean += x[i];
+    mean /= static_cast<float>(size);
+  }
+  Vector squares = all(0);
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const Vector value = load(x + i) - mean;
+    squares += value * value;
+  }
+  float total = sumOf(squares);
+  for (int64_t i = whole; i < size; i++) total += (x[i] - mean) * (x[i] - mean);
+  const float scale = 1 / std::sqrt(total / norm.divisor + norm.epsilon);
+  for (int64_t i = 0; i < size; i++) to[i] = (x[i] - mean) * scale * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
+}
+
+// silu(gate) * up, where silu(x) = x / (1 + exp(-x)) (arXiv 2002.05202).
+void gateNeurons(const float* gate, const float* up, float* to, int64_t size) {
+  int64_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    const Vector x = load(gate + i);
+    store(to + i, x / (1 + exponent(-x)) * load(up + i));
+  }
+  for (; i < size; i++) to[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+}
+
+// The largest logit of a row and the sum of exponents relative to it.
+void sumExponents(const float* logits, int64_t size, float* to) {
+  const int64_t whole = size / lanes * lanes;
+  float largest = -std::numeric_limits<float>::infinity();
+  if (whole > 0) {
+    Vector most = load(logits);
+    for (int64_t i = lanes; i < whole; i += lanes) most = larger(most, load(logits + i));
+    largest = largestOf(most);
+  }
+  for (int64_t i = whole; i < size; i++) largest = std::max(largest, logits[i]);
+  double total = 0;
+  constexpr int64_t piece = 64 * lanes;
+  for (int64_t first = 0; first < whole; first += piece) {
+    Vector sum = all(0);
+    for (int64_t i = first; i < std::min(whole, first + piece); i += lanes) sum += exponent(load(logits + i) - largest);
+    total += sumOf(sum);
+  }
+  for (int64_t i = whole; i < size; i++) total += std::exp(logits[i] - largest);
+  to[0] = largest;
+  to[1] = static_cast<float>(total);
+}
+
+// Sums over rows of |x| or x squared for columns [first, last).
+void sumColumns(const float* x, int64_t rows, int64_t columns, int64_t first, int64_t last, bool squared, float* to) {
+  constexpr int64_t together = 32;
+  const int64_t width = last - first;
+  std::vector<double> total(width, 0);
+  std::vector<float> part(width);
+  for (int64_t start = 0; start < rows; start += together) {
+    std::fill(part.begin(), part.end(), 0.0f);
+    for (int64_t row = start; row < std::min(rows, start + together); row++) {
+      const float* from = x + row * columns + first;
+      if (squared)
+        for (int64_t i = 0; i < width; i++) part[i] += from[i] * from[i];
+      else
+        for (int64_t i = 0; i < width; i++) part[i] += std::fabs(from[i]);
+    }
+    for (int64_t i = 0; i < width; i++) total[i] += part[i];
+  }
+  for (int64_t i = 0; i < width; i++) to[first + i] = static_cast<float>(total[i]);
+}
+
+// ---- TensorFlow
+
+constexpr int float32 = 1, invalidArgument = 3;
+
+// Tensors of one call: freed with it, and an error instead of a wrong read when shapes do not fit.
+class Call {
+ public:
+  explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
+
+  ~Call() {
+    for (TF_Tensor* tensor : tensors_) TF_DeleteTensor(tensor);
+    TF_DeleteStatus(status_);
+  }
+
+  const TF_Tensor* input(int index) {
+    TF_Tensor* tensor = nullptr;
+    TF_GetInput(context_, index, &tensor, status_);
+    if (tensor) tensors_.push_back(tensor);
+    if (failed()) return nullptr;
+    return tensor;
+  }
+
+  float* output(std::initializer_list<int64_t> shape) {
+    size_t bytes = sizeof(float);
+    for (int64_t size : shape) bytes *= size;
+    TF_Tensor* tensor = TF_AllocateOutput(context_, 0, float32, shape.begin(), static_cast<int>(shape.size()), bytes, status_);
+    if (tensor) tensors_.push_back(tensor);
+    if (failed()) return nullptr;
+    return static_cast<float*>(TF_TensorData(tensor));
+  }
+
+  bool require(bool holds, const char* message) {
+    if (holds) return true;
+    TF_SetStatus(status_, invalidArgument, message);
+    return !failed();
+  }
+
+ private:
+  bool failed() {
+    if (TF_GetCode(status_) == 0) return false;
+    TF_OpKernelContext_Failure(context_, status_);
+    return true;
+  }
+
+  TF_OpKernelContext* context_;
+  TF_Status* status_;
+  std::vector<TF_Tensor*> tensors_;
+};
+
+const float* dataOf(const TF_Tensor* tensor) { return static_cast<const float*>(TF_TensorData(tensor)); }
+
+int64_t sizeOf(const TF_Tensor* tensor) {
+  int64_t size = 1;
+  for (int i = 0; i < TF_NumDims(tensor); i++) size *= TF_Dim(tensor, i);
+  return size;
+}
+
+bool isMatrix(const TF_Tensor* tensor) { return TF_NumDims(tensor) == 2; }
+
+int32_t intOf(TF_OpKernelConstruction* construction, const char* name) {
+  TF_Status* status = TF_NewStatus();
+  int32_t value = 0;
+  TF_OpKernelConstruction_GetAttrInt32(construction, name, &value, status);
+  TF_DeleteStatus(status);
+  return value;
+}
+
+float floatOf(TF_OpKernelConstruction* construction, const char* name) {
+  TF_Status* status = TF_NewStatus();
+  float value = 0;
+  TF_OpKernelConstruction_GetAttrFloat(construction, name, &value, status);
+  TF_DeleteStatus(status);
+  return value;
+}
+
+// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d].
+struct AttentionKernel {
+  int heads, keyValueHeads, window;
+
+  explicit AttentionKernel(TF_OpKernelConstruction* from)
+      : heads(intOf(from, "heads")), keyValueHeads(intOf(from, "key_value_heads")), window(intOf(from, "window")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *projected = call.input(0), *cosine = call.input(1), *sine = call.input(2);
+    if (!projected || !cosine || !sine) return;
+    if (!call.require(isMatrix(projected) && isMatrix(cosine) && sizeOf(cosine) == sizeOf(sine), "Attention takes matrices.")) return;
+    const int tokens = static_cast<int>(TF_Dim(cosine, 0)), rotated = static_cast<int>(2 * TF_Dim(cosine, 1));
+    const int64_t rows = TF_Dim(projected, 0), width = TF_Dim(projected, 1);
+    const bool fits = heads > 0 && keyValueHeads > 0 && heads % keyValueHeads == 0 && width % (heads + 2 * keyValueHeads) == 0 &&
+                      tokens > 0 && rows % tokens == 0 && rotated <= width / (heads + 2 * keyValueHeads);
+    if (!call.require(fits, "Attention: the shapes of projections and rotary tables do not fit the heads.")) return;
+    const int size = static_cast<int>(width / (heads + 2 * keyValueHeads));
+    float* output = call.output({rows, static_cast<int64_t>(heads) * size});
+    if (!output) return;
+    attend({heads, keyValueHeads, size, tokens, static_cast<int>(rows / tokens), window, rotated, dataOf(projected), dataOf(cosine),
+            dataOf(sine), output});
+  }
+};
+
+// x [N, D], weight and bias [D] or anything where `weighted` or `biased` is 0, to [N, D].
+struct NormKernel {
+  Norm norm;
+  bool weighted, biased;
+
+  explicit NormKernel(TF_OpKernelConstruction* from)
+      : norm{floatOf(from, "epsilon"), floatOf(from, "divisor"), intOf(from, "centred") != 0},
+        weighted(intOf(from, "weighted") != 0),
+        biased(intOf(from, "biased") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *x = call.input(0), *weight = call.input(1), *bias = call.input(2);
+    if (!x || !weight || !bias) return;
+    if (!call.require(isMatrix(x), "A norm takes a matrix.")) return;
+    const int64_t rows = TF_Dim(x, 0), size = TF_Dim(x, 1);
+    const bool fits = (!weighted || sizeOf(weight) == size) && (!biased || sizeOf(bias) == size);
+    if (!call.require(fits, "A norm's weights must be as many as its columns.")) return;
+    float* output = call.output({rows, size});
+    if (!output) return;
+    const float *from = dataOf(x), *scales = weighted ? dataOf(weight) : nullptr, *shifts = biased ? dataOf(bias) : nullptr;
+    inPieces(rows, 64, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; row++)
+        normalizeRow(norm, from + row * size, scales, shifts, output + row * size, size);
+    });
+  }
+};
+
+// gate and up [N, I] to [N, I].
+struct GateKernel {
+  explicit GateKernel(TF_OpKernelConstruction*) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *gate = call.input(0), *up = call.input(1);
+    if (!gate || !up) return;
+    if (!call.require(isMatrix(gate) && isMatrix(up) && sizeOf(gate) == sizeOf(up), "Gate and up must be equal in shape.")) return;
+    float* output = call.output({TF_Dim(gate, 0), TF_Dim(gate, 1)});
+    if (!output) return;
+    const float *gates = dataOf(gate), *ups = dataOf(up);
+    inPieces(sizeOf(gate), 1 << 15, [&](int64_t first, int64_t last) {
+      gateNeurons(gates + first, ups + first, output + first, last - first);
+    });
+  }
+};
+
+// logits [N, V] to [N, 2]: the largest of each row, and the sum of exponents relative to it.
+struct ExponentsKernel {
+  explicit ExponentsKernel(TF_OpKernelConstruction*) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* logits = call.input(0);
+    if (!logits || !call.require(isMatrix(logits), "Sums of exponents take a matrix.")) return;
+    const int64_t rows = TF_Dim(logits, 0), size = TF_Dim(logits, 1);
+    float* output = call.output({rows, 2});
+    if (!output) return;
+    const float* from = dataOf(logits);
+    inPieces(rows, 32, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; row++) sumExponents(from + row * size, size, output + 2 * row);
+    });
+  }
+};
+
+// x [B * tokens, I] to [B, I]: sums over each sample's rows of |x|, or of x squared.
+struct ColumnsKernel {
+  int tokens;
+  bool squared;
+
+  explicit ColumnsKernel(TF_OpKernelConstruction* from) : tokens(intOf(from, "tokens")), squared(intOf(from, "squared") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* x = call.input(0);
+    if (!x || !call.require(isMatrix(x) && tokens > 0 && TF_Dim(x, 0) % tokens == 0, "Columns take whole samples of rows.")) return;
+    const int64_t samples = TF_Dim(x, 0) / tokens, columns = TF_Dim(x, 1), piece = 256, pieces = (columns + piece - 1) / piece;
+    float* output = call.output({samples, columns});
+    if (!output) return;
+    const float* from = dataOf(x);
+    Pool::shared().run(static_cast<int>(samples * pieces), [&](int task) {
+      const int64_t sample = task / pieces, first = task % pieces * piece;
+      sumColumns(from + sample * tokens * columns, tokens, columns, first, std::min(columns, first + piece), squared,
+                 output + sample * columns);
+    });
+  }
+};
+
+void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) { TF_ShapeInferenceContextSetUnknownShape(context, status); }
+
+template <class Kernel>
+bool registerKernel(const char* name, std::initializer_list<const char*> inputs, std::initializer_list<const char*> attributes) {
+  TF_Status* status = TF_NewStatus();
+  TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
+  for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
+  for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(definition, input);
+  TF_OpDefinitionBuilderAddOutput(definition, "output: float");
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, unknownShape);
+  TF_RegisterOpDefinition(definition, status);
+  const bool defined = TF_GetCode(status) == 0;
+  if (defined) {
+    TF_KernelBuilder* builder = TF_NewKernelBuilder(
+        name, "CPU", [](TF_OpKernelConstruction* from) -> void* { return new Kernel(from); },
+        [](void* kernel, TF_OpKernelContext* context) {
+          Call call(context);
+          static_cast<const Kernel*>(kernel)->compute(call);
+        },
+        [](void* kernel) { delete static_cast<Kernel*>(kernel); });
+    TF_RegisterKernelBuilder(name, builder, status);
+  }
+  const bool registered = defined && TF_GetCode(status) == 0;
+  TF_DeleteStatus(status);
+  return registered;
+}
+
+bool registerAll() {
+  return registerKernel<AttentionKernel>("EspalierAttention", {"projected: float", "cosine: float", "sine: float"},
+                                         {"heads: int", "key_value_heads: int", "window: int"}) &&
+         registerKernel<NormKernel>("EspalierNorm", {"x: float", "weight: float", "bias: float"},
+                                    {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
+         registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&
+         registerKernel<ExponentsKernel>("EspalierExponents", {"logits: float"}, {}) &&
+         registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"});
+}
+
+}  // namespace
+
+// What Node asks an addon for. Its exports stay as they are: registering is all it does, once per process.
+extern "C" __attribute__((visibility("default"))) void* napi_register_module_v1(void*, void* exports) {
+  static const bool registered = registerAll();
+  return registered ? exports : nullptr;
+}

@@ -1,0 +1,52 @@
+import { existsSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { runProbe } from './build-runtime.mjs'
+import { compileFused, findCompiler } from './compiler.mjs'
+import { recentFailure, rememberFailure } from './failures.mjs'
+import { withLock } from './lock.mjs'
+import { addonName, cacheFolder, findRuntime, fusedName } from './places.mjs'
+import { say, showStep } from './terminal.mjs'
+
+/** Under which name a failure is remembered: what is compiled for another processor is tried there. */
+const what = () => fusedName()
+
+/**
+ * Compiles the engine's fused operations beside the runtime, for the processor at hand. Never fails: without them the runtime's own
+ * operations do the same, slower, and this says so.
+ * @param {string} node the Node 24 that will load them
+ * @returns {Promise<void>}
+ */
+export async function ensureFused(node) {
+  const runtime = findRuntime()
+  const compiler = findCompiler()
+  if (!runtime || isInPlace(runtime.folder) || !compiler || recentFailure(what())) return
+  try {
+    await withLock(join(cacheFolder(), 'setup.lock'), async () => {
+      if (!isInPlace(runtime.folder)) await provide(compiler, node, runtime.folder)
+    })
+  } catch (thrown) {
+    const reason = /** @type {Error} */ (thrown).message
+    rememberFailure(what(), reason)
+    say(`The fused operations could not be made: ${reason} TensorFlow's own do the same, at about half the speed.`)
+  }
+}
+
+/** @param {string} folder */
+function isInPlace(folder) {
+  return existsSync(join(folder, fusedName()))
+}
+
+/**
+ * @param {string} compiler
+ * @param {string} node
+ * @param {string} folder
+ */
+function provide(compiler, node, folder) {
+  return showStep('Compiling fused operations for this processor', async () => {
+    const path = await compileFused(compiler, folder)
+    const { wrong } = await runProbe(node, [join(folder, addonName), path])
+    if (!wrong) return
+    rmSync(path, { force: true })
+    throw new Error(`they do not run here: ${wrong}`)
+  })
+}

@@ -1,0 +1,182 @@
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Rank, randomNormal, reshape, slice, type Tensor, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import type { FusedOperations } from '#engine/backend/fused.ts'
+import { type CallContext, runPart } from '#engine/model/decoder.ts'
+import type { DecoderSpec } from '#engine/model/spec.ts'
+import { gateNeurons } from '#engine/tensor/activation.ts'
+import { normalize } from '#engine/tensor/norm.ts'
+import { rotaryTables } from '#engine/tensor/rotary.ts'
+import { findRuntime, fusedName, fusedSource } from '../../../src-main/setup/places.mjs'
+
+const source = join(import.meta.dirname, '../../../src-main/engine/backend/fused.cc')
+
+test('the name of what is compiled follows its source', () => {
+  const hash = createHash('sha256').update(readFileSync(source)).digest('hex')
+  expect(fusedSource).toBe(hash.slice(0, fusedSource.length))
+})
+
+const runtime = findRuntime()
+
+describe.runIf(runtime && existsSync(join(runtime.folder, fusedName())))('fused operations', () => {
+  let fused: FusedOperations
+  beforeAll(async () => {
+    const backend = await openBackend('tensorflow')
+    fused = backend.fused as FusedOperations
+  })
+
+  /** The same with the runtime's own operations. */
+  function plainly<T>(compute: () => T): T {
+    const backend = activeBackend()
+    const { fused: _, ...plain } = backend
+    setActiveBackend(plain)
+    try {
+      return compute()
+    } finally {
+      setActiveBackend(backend)
+    }
+  }
+
+  function expectClose(own: Tensor, expected: Tensor, relative = 1e-5): void {
+    expect(own.shape).toEqual(expected.shape)
+    const [a, b] = [own.dataSync(), expected.dataSync()] as Float32Array[] as [Float32Array, Float32Array]
+    const scale = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? 0))), 0)
+    expect(worst).toBeLessThanOrEqual(relative * scale)
+  }
+
+  // Odd sizes: rows, keys and head sizes that fill no tile, windows that begin inside one, part of a head rotated.
+  test.each([
+    { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 700, samples: 1, window: 0, rotated: 64 },
+    { heads: 4, keyValueHeads: 4, headSize: 8, tokens: 37, samples: 3, window: 0, rotated: 8 },
+    { heads: 4, keyValueHeads: 2, headSize: 80, tokens: 300, samples: 1, window: 0, rotated: 32 },
+    { heads: 2, keyValueHeads: 1, headSize: 128, tokens: 500, samples: 2, window: 100, rotated: 128 },
+    { heads: 6, keyValueHeads: 2, headSize: 24, tokens: 129, samples: 1, window: 7, rotated: 24 },
+    { heads: 1, keyValueHeads: 1, headSize: 4, tokens: 1, samples: 2, window: 0, rotated: 4 },
+  ])('attention equals the step-by-step one: %o', ({ heads, keyValueHeads, headSize, tokens, samples, window, rotated }) => {
+    const hidden = heads * headSize
+    const rows = (heads + 2 * keyValueHeads) * headSize
+    const spec = {
+      heads,
+      keyValueHeads,
+      headSize,
+      parallelResidual: false,
+      slidingWindow: () => window || undefined,
+    } as unknown as DecoderSpec
+    const frequencies = () => ({ inverse: Float32Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated))), scale: 1 })
+    tidy(() => {
+      const rotary = rotaryTables({ frequencies, size: rotated } as unknown as DecoderSpec['rotary'], 0, tokens)
+      const x = randomNormal<Rank.R2>([samples * tokens, hidden], 0, 1, 'float32', 7)
+      const attention = {
+        norm: { epsilon: 1e-5, kind: 'rms' as const },
+        queryKeyValue: randomNormal<Rank.R2>([rows, hidden], 0, 1 / Math.sqrt(hidden), 'float32', 8),
+        output: randomNormal<Rank.R2>([hidden, hidden], 0, 1 / Math.sqrt(hidden), 'float32', 9),
+      }
+      const call: CallContext = { spec, batch: samples, tokens, rotary }
+      const run = () => runPart(0, { attention }, { x, source: x }, call)
+      expectClose(run(), plainly(run))
+    })
+  })
+
+  test('attention of a sample does not depend on its company, bit for bit', () => {
+    tidy(() => {
+      const shape = { heads: 3, keyValueHeads: 1, window: 0 }
+      const projected = randomNormal<Rank.R2>([2 * 90, 5 * 16], 0, 1, 'float32', 3)
+      const tables = [randomNormal<Rank.R2>([90, 8]), randomNormal<Rank.R2>([90, 8])] as const
+      const both = fused.attention(projected, ...tables, shape)
+      const second = fused.attention(slice(projected, [90, 0], [90, -1]), ...tables, shape)
+      expect(slice(both, [90, 0], [90, -1]).dataSync()).toEqual(second.dataSync())
+    })
+  })
+
+  test('scores far from zero neither overflow nor vanish', () => {
+    tidy(() => {
+      const tables = [tensor2d(new Float32Array(64).fill(1), [64, 1]), tensor2d(new Float32Array(64), [64, 1])] as const
+      const projected = tensor2d(
+        Float32Array.from({ length: 64 * 6 }, (_, i) => (i % 6 < 4 ? 30 * ((Math.floor(i / 6) % 5) - 2) : i % 6)),
+        [64, 6],
+      )
+      const mixed = fused.attention(projected, ...tables, { heads: 1, keyValueHeads: 1, window: 0 }).dataSync()
+      // Every value is [4, 5]: whatever the weights are, so is their mean.
+      for (const [i, value] of mixed.entries()) expect(value).toBeCloseTo(4 + (i % 2), 4)
+    })
+  })
+
+  test.each([
+    { kind: 'rms' as const, weighted: true, biased: false, divisor: undefined },
+    { kind: 'rms' as const, weighted: false, biased: false, divisor: 100 },
+    { kind: 'layer' as const, weighted: true, biased: true, divisor: undefined },
+  ])('a norm equals the step-by-step one: %o', ({ kind, weighted, biased, divisor }) => {
+    tidy(() => {
+      const x = randomNormal<Rank.R2>([130, 75], 0.5, 2, 'float32', 1)
+      const vector = (seed: number) => reshape<Rank.R1>(randomNormal([75], 0, 1, 'float32', seed), [75])
+      const norm = {
+        kind,
+        epsilon: 1e-5,
+        ...(divisor ? { divisor } : {}),
+        ...(weighted ? { weight: vector(2) } : {}),
+        ...(biased ? { bias: vector(3) } : {}),
+      }
+      expectClose(
+        normalize(x, norm),
+        plainly(() => normalize(x, norm)),
+        2e-6,
+      )
+    })
+  })
+
+  test('gated neurons equal the step-by-step ones, from the smallest gate to the largest', () => {
+    tidy(() => {
+      const gate = tensor2d(
+        Float32Array.from({ length: 3 * 67 }, (_, i) => (i - 100) * 1.3),
+        [3, 67],
+      )
+      const up = randomNormal<Rank.R2>([3, 67], 0, 1, 'float32', 5)
+      expectClose(
+        gateNeurons(gate, up, 'silu'),
+        plainly(() => gateNeurons(gate, up, 'silu')),
+        1e-6,
+      )
+    })
+  })
+
+  test('sums of exponents are those of float64, also where plain ones would overflow', () => {
+    const values = Float32Array.from({ length: 4 * 1003 }, (_, i) => 90 * Math.sin(i) + (i < 1003 ? 500 : -500))
+    const pairs = tidy(() => fused.exponents(tensor2d(values, [4, 1003])).dataSync())
+    for (let row = 0; row < 4; row++) {
+      const own = values.subarray(row * 1003, (row + 1) * 1003)
+      const top = Math.max(...own)
+      const expected = top + Math.log(own.reduce((sum, value) => sum + Math.exp(value - top), 0))
+      expect((pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? 0)).toBeCloseTo(expected, 4)
+    }
+  })
+
+  test.each([true, false])('column sums are those of float64 (squared: %s)', (squared) => {
+    const [samples, tokens, columns] = [2, 70, 300]
+    tidy(() => {
+      const x: Tensor2D = randomNormal([samples * tokens, columns], 0, 1, 'float32', 4)
+      const values = x.dataSync()
+      const sums = fused.columnSums(x, tokens, squared).dataSync()
+      for (let i = 0; i < samples * columns; i++) {
+        let expected = 0
+        for (let row = 0; row < tokens; row++) {
+          const value = values[(Math.floor(i / columns) * tokens + row) * columns + (i % columns)] ?? 0
+          expected += squared ? value * value : Math.abs(value)
+        }
+        expect(Math.abs((sums[i] ?? 0) - expected)).toBeLessThan(1e-6 * expected)
+      }
+    })
+  })
+
+  test('shapes that do not fit are refused with a sentence, and nothing is read', () => {
+    tidy(() => {
+      const tables = [tensor2d([1, 1], [1, 2]), tensor2d([0, 0], [1, 2])] as const
+      const refused = () => fused.attention(tensor2d([1, 2, 3], [1, 3]), ...tables, { heads: 2, keyValueHeads: 2, window: 0 })
+      expect(refused).toThrow('do not fit the heads')
+    })
+  })
+})
