@@ -115,7 +115,7 @@ async function countOperations(count: number): Promise<void> {
   const used = () => process.memoryUsage().rss / 2 ** 20
   let afterWarmUp = 0
   for (let done = 0; done < count; done += 4) {
-    tf.tidy(() => tf.sum(tf.exp(tf.add(tf.matMul(x as tf.Tensor2D, x as tf.Tensor2D), 1))))
+    tf.tidy(() => tf.sum(tf.exp(tf.add(tf.matMul(x as tf.Tensor2D, x as tf.Tensor2D), 1)))).dispose()
     // What the runtime is done with is freed between turns of the event loop, as between the parts of a model.
     if (done % 48 === 0) await breathe()
     if (done === Math.floor(count / 40) * 4) afterWarmUp = used()

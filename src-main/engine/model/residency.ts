@@ -29,6 +29,8 @@ export class WeightStore {
   readonly #spec: DecoderSpec
   readonly #stays = new Set<Part>()
   readonly #resident = new Map<Part, PartWeights>()
+  /** How often resident weights are leased at the moment. */
+  readonly #leases = new Map<Part, number>()
   readonly #packed = new Map<Part, StoredPart>()
   readonly #reading = new Map<Part, Promise<StoredPart>>()
 
@@ -68,17 +70,26 @@ export class WeightStore {
     const resident = this.#resident.get(part)
     const weights = resident ?? (await this.#load(part))
     if (!resident && this.#stays.has(part)) this.#resident.set(part, weights)
+    if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 0) + 1)
     if (next !== undefined && next !== part && !this.#resident.has(next)) void this.#read(next)
     return weights
   }
 
-  /** Gives back leased weights, or others made from them; tensors that `kept` still needs stay. */
-  release(part: Part, weights: PartWeights, kept?: PartWeights): void {
-    const resident = this.#resident.get(part)
-    if (resident === weights) return
-    disposePart(weights, resident ?? kept)
-    // Freed arrays are outside the heap that V8 watches; without this a streamed model grows by its own size.
-    void globalThis.gc?.()
+  /** Gives back leased weights, or others made from them. */
+  release(part: Part, weights: PartWeights): void {
+    if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 1) - 1)
+    else free(weights)
+  }
+
+  /**
+   * Gives back leased weights that the borrower has copied what it needs from. Resident ones that nobody else has leased are freed, so
+   * that not both are in memory; should somebody want them, they are read again.
+   */
+  exchange(part: Part, weights: PartWeights): void {
+    this.release(part, weights)
+    if (this.#resident.get(part) !== weights || (this.#leases.get(part) ?? 0) > 0) return
+    this.#resident.delete(part)
+    free(weights)
   }
 
   #read(part: Part): Promise<StoredPart> {
@@ -108,4 +119,10 @@ export class WeightStore {
     this.#packed.clear()
     this.#reading.clear()
   }
+}
+
+function free(weights: PartWeights): void {
+  disposePart(weights)
+  // Freed arrays are outside the heap that V8 watches; without this a streamed model grows by its own size.
+  void globalThis.gc?.()
 }

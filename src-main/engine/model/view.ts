@@ -38,14 +38,15 @@ export class ModelView {
   async lease(part: Part, next?: Part): Promise<PartWeights> {
     const gathered = this.#gathered.get(part)
     if (gathered) return gathered
-    const whole = await this.model.store.lease(part, next)
+    const whole = await this.model.store.lease(part, next !== undefined && this.#gathered.has(next) ? undefined : next)
     if (!this.#transform) return whole
     const own = this.#transform(part, whole)
     if (own === whole) return whole
     if (this.model.store.streams) {
-      this.model.store.release(part, whole, own)
+      this.model.store.release(part, whole)
     } else {
       this.#gathered.set(part, own)
+      this.model.store.exchange(part, whole)
     }
     return own
   }

@@ -244,10 +244,9 @@ function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Ke
   }
 }
 
-/** Disposes of every tensor of a part, except those in `kept`. */
-export function disposePart(weights: PartWeights, kept?: PartWeights): void {
-  const keep = new Set(kept ? partTensors(kept) : [])
-  dispose(partTensors(weights).filter((entry) => !keep.has(entry)))
+/** Disposes of every tensor of a part. */
+export function disposePart(weights: PartWeights): void {
+  dispose(partTensors(weights))
 }
 
 function partTensors(weights: PartWeights): Tensor[] {

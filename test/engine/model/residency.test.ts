@@ -2,12 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
-import { denseView } from '#engine/model/view.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
 import { makeModel, makeWindows } from '../../bench/bench-model.ts'
 import { recordedRun } from '../pruning/running.ts'
 
@@ -52,4 +54,34 @@ test('16-bit weights that fit only as stored stay packed, larger ones are stream
 
 test('a budget in which two submodules do not fit is refused with what it takes', async () => {
   await expect(openModel(path, 1e5)).rejects.toThrow(/too small: the largest submodule takes 1 MiB and two must fit/)
+})
+
+test('what a view has gathered is not kept twice, and comes back for the dense model', async () => {
+  const model = await openModel(path, 8e6)
+  const dense = denseView(model)
+  const whole = await perplexity(dense, windows)
+  const bytes = memory().numBytes
+  const blocks = dense.spec.blocks.map(() => ({ attention: 'kept' as const, mlp: { kept: [1, 5, 9] } }))
+  const view = viewWithPlan(model, { ...densePlan(model.spec), blocks })
+  await perplexity(view, windows)
+  // Three of 160 neurons in each of 6 blocks stay.
+  expect(bytes - memory().numBytes).toBeGreaterThan(0.9 * 6 * 3 * 160 * 64 * 4)
+  const reads = vi.spyOn(model.checkpoint, 'read')
+  await perplexity(view, windows)
+  expect(reads, 'what is gathered is not read again').not.toHaveBeenCalled()
+  expect(await perplexity(dense, windows)).toEqual(whole)
+  view.dispose()
+  await model.close()
+})
+
+test('weights that another view has leased stay when one view gathers from them', async () => {
+  const model = await openModel(path, 8e6)
+  const [dense, blocks] = [denseView(model), model.spec.blocks.map(() => ({ attention: 'kept' as const, mlp: { kept: [1, 5, 9] } }))]
+  const view = viewWithPlan(model, { ...densePlan(model.spec), blocks })
+  const leased = await dense.lease(1)
+  await view.lease(1)
+  expect(leased.mlp?.up.isDisposed).toBe(false)
+  dense.release(1, leased)
+  view.dispose()
+  await model.close()
 })

@@ -101,7 +101,8 @@ describe('a streamed model', () => {
 
   test('gives the plans that the resident one gives, and leaves no tensors', async () => {
     const bench = open()
-    await prune(twoStage, bench, { sparsity: 0.5 }, { windows: 1 })
+    // Leaves every weight resident, as the last of the runs below does.
+    await prune(shortgpt, bench, { sparsity: 0.5 }, { windows: 1 })
     const before = memory().numTensors
     const streamed = await openModel(await referenceModel('mistral-tiny'), 1e6)
     expect(streamed.store.streams).toBe(true)
