@@ -16,6 +16,7 @@ import {
   type Tensor2D,
   tidy,
 } from '@tensorflow/tfjs-core'
+import { valuesOf } from '#engine/tensor/read.ts'
 import { forEachTile, logNormalizers } from './likelihood.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
@@ -42,7 +43,7 @@ export async function rowDivergences(
   const normalizers = await logNormalizers(vocabulary, candidates)
   const denseNormalizer = dense.logNormalizer.dataSync()
   return candidates.map((candidate, index) => {
-    const difference = tidy(() => sum(mul(dense.mean, sub(dense.hidden, candidate)), 1).dataSync())
+    const difference = valuesOf(() => sum(mul(dense.mean, sub(dense.hidden, candidate)), 1))
     return Float64Array.from(difference, (mean, row) => mean - (denseNormalizer[row] ?? 0) + (normalizers[index]?.[row] ?? 0))
   })
 }

@@ -1,6 +1,7 @@
-import { argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { add, argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import { project } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
 import type { HeadChunk, Vocabulary } from './vocabulary.ts'
 
 /** Logits that are in memory at once, and rows of the product that they come from. */
@@ -98,14 +99,13 @@ export async function areLikeliest(vocabulary: Vocabulary, hidden: Tensor2D, tar
 function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk): void {
   const size = chunk.weight.shape[0]
   const local = targets.map((id) => id - chunk.first)
-  const logits = tidy(() => {
+  const logits = valuesOf(() => {
     const inside = tensor1d(
       local.map((id) => Math.min(size - 1, Math.max(0, id))),
       'int32',
     )
-    const values = sum<Tensor1D>(mul(hidden, gather(chunk.weight, inside)), 1).dataSync()
-    const biases = chunk.bias && gather(chunk.bias, inside).dataSync()
-    return values.map((value, row) => value + (biases?.[row] ?? 0))
+    const values = sum<Tensor1D>(mul(hidden, gather(chunk.weight, inside)), 1)
+    return chunk.bias ? add(values, gather(chunk.bias, inside)) : values
   })
   local.forEach((id, row) => {
     if (id >= 0 && id < size) own[row] = logits[row] ?? 0
@@ -115,13 +115,13 @@ function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Arra
 /** log(sum(exp(row))) of each row of logits [N, V]; the maximum is only subtracted when the plain sum overflows or vanishes. */
 function logSumExponents(logits: Tensor2D): Float64Array {
   const { fused } = activeBackend()
-  if (fused) return logsOf(tidy(() => fused.exponents(logits).dataSync()))
-  const plain = tidy(() => sum(exp(logits), 1).dataSync())
+  if (fused) return logsOf(valuesOf(() => fused.exponents(logits)))
+  const plain = valuesOf(() => sum(exp(logits), 1))
   if (plain.every((value) => value > 1e-30 && value < 1e38)) return Float64Array.from(plain, Math.log)
-  const [top, rest] = tidy(() => {
-    const highest = max<Tensor2D>(logits, 1, true)
-    return [highest.dataSync(), sum(exp(sub(logits, highest)), 1).dataSync()] as const
-  })
+  const highest = max<Tensor2D>(logits, 1, true)
+  const top = highest.dataSync()
+  const rest = valuesOf(() => sum(exp(sub(logits, highest)), 1))
+  highest.dispose()
   return Float64Array.from(top, (value, row) => value + Math.log(rest[row] ?? Number.NaN))
 }
 

@@ -1,5 +1,6 @@
 import { gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { project } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
 import { advance, runPart, type SeenPositions } from './decoder.ts'
 import { breathe, finalHidden, TableCache } from './forward.ts'
 import type { ModelView } from './view.ts'
@@ -70,7 +71,7 @@ export class DecodingSession {
     })
     const rows = Array.from({ length: batch }, () => new Float32Array(this.#view.spec.vocabulary))
     await vocabulary.forEachHeadChunk((chunk) => {
-      const logits = tidy(() => project(hidden, chunk.weight, chunk.bias).dataSync())
+      const logits = valuesOf(() => project(hidden, chunk.weight, chunk.bias))
       const size = chunk.weight.shape[0]
       rows.forEach((row, i) => {
         row.set(logits.subarray(i * size, (i + 1) * size), chunk.first)

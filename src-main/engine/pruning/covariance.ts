@@ -1,4 +1,5 @@
-import { matMul, slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { matMul, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { valuesOf } from '#engine/tensor/read.ts'
 
 /** Up to this many columns, products are formed here in float64; above, a product of few rows in the runtime is exact enough and far faster. */
 const ownUpTo = 256
@@ -12,9 +13,9 @@ export function addOuterProducts(sums: Float64Array, x: Tensor2D, size: number):
   }
   const rows = x.shape[0]
   for (let first = 0; first < rows; first += rowsPerProduct) {
-    const product = tidy(() => {
+    const product = valuesOf(() => {
       const part: Tensor2D = slice(x, [first, 0], [Math.min(rowsPerProduct, rows - first), -1])
-      return matMul(part, part, true, false).dataSync()
+      return matMul(part, part, true, false)
     })
     for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] ?? 0) + (product[i] ?? 0)
   }

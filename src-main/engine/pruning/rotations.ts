@@ -8,10 +8,7 @@ import type { ModelView } from '#engine/model/view.ts'
 import { disposePart, type Part } from '#engine/model/weights.ts'
 import { addOuterProducts } from './covariance.ts'
 import { symmetricEigen } from './eigen.ts'
-import { hasRuntimeEigen, runtimeEigen } from './runtime-eigen.ts'
-
-/** Up to this size our own solver is fast enough, and gives the same on every machine. */
-const ownEigenUpTo = 256
+import { hasRuntimeMoments, RuntimeMoments } from './runtime-moments.ts'
 
 export interface RotationOptions {
   /** Coordinates d that stay of D. */
@@ -137,14 +134,38 @@ function replaced(old: Tensor2D, next: Tensor2D): Tensor2D {
 
 /** The first `width` eigenvectors of sum x'x over all rows, as columns: [D, width]. */
 async function principalComponents(streams: readonly Stream[], size: number, width: number): Promise<PlanTensor> {
+  const values = new Float32Array(size * width)
+  const { vectors, at } = hasRuntimeMoments() ? await runtimeVectors(streams, size) : await ownVectors(streams, size)
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column < width; column++) values[row * width + column] = vectors[at(row, column)] ?? 0
+  }
+  return { values, shape: [size, width] }
+}
+
+/** Eigenvectors, and where entry `row` of the vector of the `column`-th largest value stands. */
+interface Vectors {
+  readonly vectors: ArrayLike<number>
+  at(row: number, column: number): number
+}
+
+async function runtimeVectors(streams: readonly Stream[], size: number): Promise<Vectors> {
+  const moments = new RuntimeMoments()
+  try {
+    for (const { x } of streams) {
+      moments.add(x)
+      await breathe()
+    }
+    return { vectors: moments.eigenvectors(), at: (row, column) => row * size + size - 1 - column }
+  } finally {
+    moments.dispose()
+  }
+}
+
+async function ownVectors(streams: readonly Stream[], size: number): Promise<Vectors> {
   const covariance = new Float64Array(size * size)
   for (const { x } of streams) {
     addOuterProducts(covariance, x, size)
     await breathe()
   }
-  const { vectors } = size > ownEigenUpTo && hasRuntimeEigen() ? runtimeEigen(covariance, size) : symmetricEigen(covariance, size)
-  const values = new Float32Array(size * width)
-  for (let row = 0; row < size; row++)
-    for (let column = 0; column < width; column++) values[row * width + column] = vectors[column * size + row] ?? 0
-  return { values, shape: [size, width] }
+  return { vectors: symmetricEigen(covariance, size).vectors, at: (row, column) => column * size + row }
 }

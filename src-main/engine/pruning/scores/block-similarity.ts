@@ -1,9 +1,10 @@
-import { div, gather, mul, sqrt, square, sum, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { div, gather, mul, sqrt, square, sum, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
 import { z } from 'zod'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { blockOf } from '#engine/model/weights.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
 import type { MethodInput } from '../method.ts'
 
 /** How alike two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
@@ -100,7 +101,7 @@ export async function lastTokenSimilarities(view: ModelView, windows: Windows, r
 
 function lastRows(group: WindowGroup, x: Tensor2D): Float32Array {
   const last = Int32Array.from({ length: group.batch }, (_, i) => (i + 1) * group.tokens - 1)
-  return tidy(() => gather(x, tensor1d(last, 'int32')).dataSync() as Float32Array)
+  return valuesOf(() => gather(x, tensor1d(last, 'int32')))
 }
 
 function product(a: Float32Array, b: Float32Array, from: number, size: number): number {
@@ -193,8 +194,8 @@ class StateHistory {
 }
 
 function rowCosines(a: Tensor2D, b: Tensor2D): Float32Array {
-  return tidy(() => {
+  return valuesOf(() => {
     const lengths = mul(sqrt(sum(square(a), 1)), sqrt(sum(square(b), 1)))
-    return div(sum(mul(a, b), 1), lengths).dataSync() as Float32Array
+    return div(sum(mul(a, b), 1), lengths)
   })
 }

@@ -1,9 +1,10 @@
-import { abs, ones, reshape, sqrt, square, type Tensor2D, type Tensor3D, tidy } from '@tensorflow/tfjs-core'
+import { abs, ones, reshape, sqrt, square, type Tensor2D, type Tensor3D } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { batchedProduct } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
 
 /** Which of the MLP's vectors are measured: neurons (the input of the down projection), or hidden channels going in or out. */
 export type MlpSite = 'neurons' | 'input' | 'output'
@@ -71,12 +72,12 @@ export async function nestedColumnNorms(
 function windowNorms(x: Tensor2D, batch: number, tokens: number, norm: NormKind): ArrayLike<number> {
   const { fused } = activeBackend()
   if (fused) {
-    const sums = tidy(() => fused.columnSums(x, tokens, norm === 'l2').dataSync())
+    const sums = valuesOf(() => fused.columnSums(x, tokens, norm === 'l2'))
     return norm === 'l2' ? Float64Array.from(sums, Math.sqrt) : sums
   }
-  return tidy(() => {
+  return valuesOf(() => {
     const powers: Tensor3D = reshape(norm === 'l2' ? square(x) : abs(x), [batch, tokens, x.shape[1]])
     const perWindow = batchedProduct(ones([batch, 1, tokens]), powers, false)
-    return (norm === 'l2' ? sqrt(perWindow) : perWindow).dataSync()
+    return norm === 'l2' ? sqrt(perWindow) : perWindow
   })
 }
