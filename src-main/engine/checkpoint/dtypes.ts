@@ -114,3 +114,19 @@ export function countNonFinite(values: Float32Array): number {
   }
   return count
 }
+
+/** The same for values as they are stored; 16-bit ones are looked at in pairs, without being converted. */
+export function countNonFiniteStored(bytes: Uint8Array, dtype: Dtype): number {
+  if ((dtype !== 'F16' && dtype !== 'BF16') || bytes.byteLength % 4 !== 0) return countNonFinite(toFloat32(bytes, dtype))
+  const exponent = dtype === 'F16' ? 0x7c00 : 0x7f80
+  let count = 0
+  for (let first = 0; first < bytes.byteLength; first += 4 * chunk) {
+    const words = new Uint32Array(bytes.slice(first, first + 4 * chunk).buffer)
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i] as number
+      if ((word & exponent) === exponent) count++
+      if (((word >>> 16) & exponent) === exponent) count++
+    }
+  }
+  return count
+}

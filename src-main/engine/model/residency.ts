@@ -2,15 +2,16 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { DecoderSpec } from './spec.ts'
 import {
+  checkValues,
+  disposePacked,
   disposePart,
+  type PackedPart,
   type Part,
   type PartWeights,
   partSize,
   presentParts,
   readPart,
-  type StoredPart,
   unpackPart,
-  uploadPart,
 } from './weights.ts'
 
 /** Where weights are while nobody uses them: as float32, as stored (half the size for 16-bit weights), or on the disk. */
@@ -31,8 +32,10 @@ export class WeightStore {
   readonly #resident = new Map<Part, PartWeights>()
   /** How often resident weights are leased at the moment. */
   readonly #leases = new Map<Part, number>()
-  readonly #packed = new Map<Part, StoredPart>()
-  readonly #reading = new Map<Part, Promise<StoredPart>>()
+  readonly #packed = new Map<Part, PackedPart>()
+  /** Parts whose values were seen to be numbers. */
+  readonly #checked = new Set<Part>()
+  readonly #reading = new Map<Part, Promise<PackedPart>>()
 
   /** `budgetBytes` is what parts may take, the one in use and the one being read as float32 included. */
   constructor(checkpoint: Checkpoint, spec: DecoderSpec, budgetBytes: number) {
@@ -92,31 +95,42 @@ export class WeightStore {
     free(weights)
   }
 
-  #read(part: Part): Promise<StoredPart> {
+  #read(part: Part): Promise<PackedPart> {
+    const packed = this.#packed.get(part)
+    if (packed) return Promise.resolve(packed)
     let reading = this.#reading.get(part)
-    if (!reading && !this.#packed.has(part)) {
+    if (!reading) {
       reading = readPart(this.#checkpoint, this.#spec, part)
       // A failed read is reported when the part is leased.
       reading.catch(() => undefined)
       this.#reading.set(part, reading)
     }
-    return reading ?? Promise.resolve(this.#packed.get(part) as StoredPart)
+    return reading
   }
 
   async #load(part: Part): Promise<PartWeights> {
     const start = performance.now()
-    const stored = await this.#read(part)
+    const packed = await this.#read(part)
     this.#reading.delete(part)
     this.secondsWaiting += (performance.now() - start) / 1000
     const kept = this.residency === 'packed' && !this.#stays.has(part)
-    if (kept) this.#packed.set(part, stored)
-    return uploadPart(unpackPart(this.#checkpoint, stored, kept), this.#spec, part)
+    if (kept) this.#packed.set(part, packed)
+    try {
+      if (!this.#checked.has(part)) checkValues(this.#checkpoint, packed)
+      this.#checked.add(part)
+      return unpackPart(packed, this.#spec, part)
+    } finally {
+      if (!kept) disposePacked(packed)
+    }
   }
 
   dispose(): void {
     for (const weights of this.#resident.values()) disposePart(weights)
     this.#resident.clear()
+    for (const packed of this.#packed.values()) disposePacked(packed)
     this.#packed.clear()
+    // What is being read when the model is closed is given back as soon as it is there.
+    for (const reading of this.#reading.values()) void reading.then(disposePacked, () => undefined)
     this.#reading.clear()
   }
 }

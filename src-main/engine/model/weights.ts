@@ -1,8 +1,9 @@
-import { concat, dispose, type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
+import { concat, dispose, mul, type Tensor, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { countNonFinite, type Dtype, toFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
+import { type PackedTensor, pack } from './packed.ts'
 import type { DecoderSpec, NormTensors, Projection } from './spec.ts'
 
 /** Attention of one block. Queries, keys and values stand in one matrix [(H + 2K) d, D]; queries are scaled by 1/sqrt(d). */
@@ -43,13 +44,8 @@ export interface PartSize {
   readonly float32: number
 }
 
-interface HostTensor {
-  readonly values: Float32Array
-  readonly shape: number[]
-}
-
-/** The values of a part in main memory, read but not yet handed to the runtime. */
-export type HostPart = Record<string, HostTensor>
+/** The tensors of a part, packed, under the keys of `partNames`; each with its name in the checkpoint. */
+export type PackedPart = Readonly<Record<string, PackedTensor & { readonly name: string }>>
 
 function partNames(spec: DecoderSpec, part: Part): Record<string, Projection | NormTensors> {
   const block = spec.block(blockOf(part))
@@ -131,12 +127,11 @@ export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part):
 /** Reads a tensor as float32 and refuses values that are no numbers. */
 export async function readValues(checkpoint: Checkpoint, name: string, rows?: { first: number; count: number }): Promise<Float32Array> {
   const values = await checkpoint.readFloat32(name, rows)
-  requireFinite(checkpoint, name, values)
+  requireFinite(checkpoint, name, countNonFinite(values))
   return values
 }
 
-function requireFinite(checkpoint: Checkpoint, name: string, values: Float32Array): void {
-  const bad = countNonFinite(values)
+function requireFinite(checkpoint: Checkpoint, name: string, bad: number): void {
   if (bad === 0) return
   throw new EspalierError(
     'invalid',
@@ -144,95 +139,81 @@ function requireFinite(checkpoint: Checkpoint, name: string, values: Float32Arra
   )
 }
 
-/** A part as it is stored: half the size of its values where those are 16 bits wide. */
-export type StoredPart = Record<
-  string,
-  { readonly name: string; readonly bytes: Uint8Array; readonly dtype: Dtype; readonly shape: number[] }
->
-
 /** Reads all tensors of a part at once, so that the disk works while the processor computes. */
-export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<StoredPart> {
-  const stored: StoredPart = {}
+export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<PackedPart> {
+  const packed: Record<string, PackedTensor & { readonly name: string }> = {}
   const read = async (key: string, name: string, shape: number[], rows?: { first: number; count: number }) => {
     const dtype = checkpoint.tensors.get(name)?.dtype ?? 'F32'
-    stored[key] = { name, bytes: await checkpoint.read(name, rows), dtype, shape }
+    packed[key] = { name, ...pack(await checkpoint.read(name, rows), dtype, shape) }
   }
-  await Promise.all(
-    Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
-      if (!isProjection(entry)) {
-        const shape = [entry.size ?? spec.hidden]
-        return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
-      }
-      const rows = { first: entry.firstRow, count: entry.rows }
-      return [
-        read(key, entry.weight, [entry.rows, entry.columns], rows),
-        ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
-      ]
-    }),
-  )
-  return stored
-}
-
-/** The values of a part, in memory of their own when the stored ones are `kept`. Throws for values that are no numbers. */
-export function unpackPart(checkpoint: Checkpoint, stored: StoredPart, kept: boolean): HostPart {
-  const entries = Object.entries(stored).map(([key, { name, bytes, dtype, shape }]) => {
-    const values = toFloat32(kept && dtype === 'F32' ? bytes.slice() : bytes, dtype)
-    requireFinite(checkpoint, name, values)
-    return [key, { values, shape }]
-  })
-  return Object.fromEntries(entries) as HostPart
-}
-
-function scaleQueries(host: HostPart, headSize: number): void {
-  const factor = 1 / Math.sqrt(headSize)
-  for (const key of ['query', 'queryBias']) {
-    const values = host[key]?.values
-    if (values) for (let i = 0; i < values.length; i++) values[i] = (values[i] ?? 0) * factor
+  try {
+    await Promise.all(
+      Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
+        if (!isProjection(entry)) {
+          const shape = [entry.size ?? spec.hidden]
+          return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
+        }
+        const rows = { first: entry.firstRow, count: entry.rows }
+        return [
+          read(key, entry.weight, [entry.rows, entry.columns], rows),
+          ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
+        ]
+      }),
+    )
+    return packed
+  } catch (error) {
+    disposePacked(packed)
+    throw error
   }
 }
 
-/** Hands a part's values to the runtime. The tensors belong to the caller. */
-export function uploadPart(host: HostPart, spec: DecoderSpec, part: Part): PartWeights {
-  if (isAttention(part)) scaleQueries(host, spec.headSize)
-  const upload = <T extends Tensor>(key: string): T | undefined => {
-    const found = host[key]
-    return found && (tensor(found.values, found.shape) as T)
-  }
-  const weight = upload<Tensor1D>('norm')
-  const bias = upload<Tensor1D>('normBias')
+/** Throws for values that are no numbers. */
+export function checkValues(checkpoint: Checkpoint, part: PackedPart): void {
+  for (const { name, countNonFinite } of Object.values(part)) requireFinite(checkpoint, name, countNonFinite())
+}
+
+export function disposePacked(part: PackedPart): void {
+  for (const packed of Object.values(part)) packed.dispose()
+}
+
+/** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
+export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): PartWeights {
+  const unpack = <T extends Tensor>(key: string): T | undefined => packed[key]?.unpack() as T | undefined
+  const weight = unpack<Tensor1D>('norm')
+  const bias = unpack<Tensor1D>('normBias')
   const norm: NormWeights = { ...spec.norm, ...(weight ? { weight } : {}), ...(bias ? { bias } : {}) }
   if (!isAttention(part)) {
-    const matrices = { up: upload<Tensor2D>('up') as Tensor2D, down: upload<Tensor2D>('down') as Tensor2D }
+    const matrices = { up: unpack<Tensor2D>('up') as Tensor2D, down: unpack<Tensor2D>('down') as Tensor2D }
     return {
       mlp: {
         norm,
         ...matrices,
         ...defined({
-          shortcut: upload<Tensor2D>('shortcut'),
-          gate: upload<Tensor2D>('gate'),
-          gateBias: upload<Tensor1D>('gateBias'),
-          upBias: upload<Tensor1D>('upBias'),
-          downBias: upload<Tensor1D>('downBias'),
+          shortcut: unpack<Tensor2D>('shortcut'),
+          gate: unpack<Tensor2D>('gate'),
+          gateBias: unpack<Tensor1D>('gateBias'),
+          upBias: unpack<Tensor1D>('upBias'),
+          downBias: unpack<Tensor1D>('downBias'),
         }),
       },
     }
   }
   const join = <T extends Tensor>(suffix: string): T | undefined => {
-    const parts = ['query', 'key', 'value'].map((key) => upload<T>(key + suffix))
-    if (!parts[0]) return undefined
-    const joined = concat(parts as Tensor[], 0) as T
-    dispose(parts as Tensor[])
-    return joined
+    if (!packed[`query${suffix}`]) return undefined
+    return tidy(() => {
+      const query = mul(unpack<T>(`query${suffix}`) as T, 1 / Math.sqrt(spec.headSize))
+      return concat([query, unpack<T>(`key${suffix}`) as Tensor, unpack<T>(`value${suffix}`) as Tensor], 0) as T
+    })
   }
   return {
     attention: {
       norm,
       queryKeyValue: join<Tensor2D>('') as Tensor2D,
-      output: upload<Tensor2D>('output') as Tensor2D,
+      output: unpack<Tensor2D>('output') as Tensor2D,
       ...defined({
-        shortcut: upload<Tensor2D>('shortcut'),
+        shortcut: unpack<Tensor2D>('shortcut'),
         queryKeyValueBias: join<Tensor1D>('Bias'),
-        outputBias: upload<Tensor1D>('outputBias'),
+        outputBias: unpack<Tensor1D>('outputBias'),
       }),
     },
   }

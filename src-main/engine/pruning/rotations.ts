@@ -1,5 +1,6 @@
 import { matMul, mean, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
+import { type RawOperations, rawOperations } from '#engine/backend/raw-operations.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { advance, disposeResidual, runPart } from '#engine/model/decoder.ts'
 import { breathe, groupWindows, TableCache, type WindowGroup } from '#engine/model/forward.ts'
@@ -8,7 +9,7 @@ import type { ModelView } from '#engine/model/view.ts'
 import { disposePart, type Part } from '#engine/model/weights.ts'
 import { addOuterProducts } from './covariance.ts'
 import { symmetricEigen } from './eigen.ts'
-import { hasRuntimeMoments, RuntimeMoments } from './runtime-moments.ts'
+import { RuntimeMoments } from './runtime-moments.ts'
 
 export interface RotationOptions {
   /** Coordinates d that stay of D. */
@@ -135,7 +136,8 @@ function replaced(old: Tensor2D, next: Tensor2D): Tensor2D {
 /** The first `width` eigenvectors of sum x'x over all rows, as columns: [D, width]. */
 async function principalComponents(streams: readonly Stream[], size: number, width: number): Promise<PlanTensor> {
   const values = new Float32Array(size * width)
-  const { vectors, at } = hasRuntimeMoments() ? await runtimeVectors(streams, size) : await ownVectors(streams, size)
+  const raw = rawOperations()
+  const { vectors, at } = raw ? await runtimeVectors(raw, streams, size) : await ownVectors(streams, size)
   for (let row = 0; row < size; row++) {
     for (let column = 0; column < width; column++) values[row * width + column] = vectors[at(row, column)] ?? 0
   }
@@ -148,8 +150,8 @@ interface Vectors {
   at(row: number, column: number): number
 }
 
-async function runtimeVectors(streams: readonly Stream[], size: number): Promise<Vectors> {
-  const moments = new RuntimeMoments()
+async function runtimeVectors(raw: RawOperations, streams: readonly Stream[], size: number): Promise<Vectors> {
+  const moments = new RuntimeMoments(raw)
   try {
     for (const { x } of streams) {
       moments.add(x)

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { alignedBuffer } from '#engine/checkpoint/aligned-buffer.ts'
-import { countNonFinite, fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { countNonFinite, countNonFiniteStored, fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 
 const all = Uint16Array.from({ length: 65536 }, (_, bits) => bits)
 const allBytes = new Uint8Array(all.buffer)
@@ -90,5 +90,15 @@ describe('long arrays', () => {
     values[49_999] = Number.NEGATIVE_INFINITY
     expect(countNonFinite(values)).toBe(2)
     expect(countNonFinite(values.subarray(4, 49_999))).toBe(0)
+  })
+
+  it.each(['BF16', 'F16', 'F32'] as const)('stored as %s have them counted without being converted', (dtype) => {
+    const values = new Float32Array(50_000).fill(60_000)
+    values[3] = Number.NaN
+    values[49_998] = Number.POSITIVE_INFINITY
+    values[49_999] = Number.NEGATIVE_INFINITY
+    expect(countNonFiniteStored(fromFloat32(values, dtype), dtype)).toBe(3)
+    expect(countNonFiniteStored(fromFloat32(values.subarray(0, 5), dtype), dtype)).toBe(1)
+    expect(countNonFiniteStored(fromFloat32(values.subarray(4, 40_000), dtype), dtype)).toBe(0)
   })
 })

@@ -1,6 +1,7 @@
 import { tensor2d } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
+import { RawOperations } from '#engine/backend/raw-operations.ts'
 import { addOuterProducts } from '#engine/pruning/covariance.ts'
 import { symmetricEigen } from '#engine/pruning/eigen.ts'
 import { PythonRandom } from '#engine/pruning/random.ts'
@@ -35,7 +36,7 @@ test('the runtime sums and solves in float64 as our own code does', () => {
     [rows, size],
   )
   const sums = new Float64Array(size * size)
-  const moments = new RuntimeMoments()
+  const moments = new RuntimeMoments(new RawOperations())
   for (let part = 0; part < 3; part++) {
     addOuterProducts(sums, x, size)
     moments.add(x)

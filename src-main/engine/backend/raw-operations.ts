@@ -1,0 +1,78 @@
+import { backend, type Tensor } from '@tensorflow/tfjs-core'
+import { activeBackend } from './active.ts'
+
+/** What of tfjs-node's backend runs operations on handles, whatever their type. */
+interface Runtime {
+  readonly binding: {
+    readonly TF_ATTR_TYPE: number
+    readonly TF_ATTR_BOOL: number
+    createTensor(shape: readonly number[], type: number, values: Int32Array): number
+    executeOp(name: string, attributes: readonly object[], inputs: readonly number[], outputs: number): { readonly id: number }[]
+    tensorDataSync(id: number): Float32Array
+    deleteTensor(id: number): void
+  }
+  getInputTensorIds(tensors: readonly Tensor[]): number[]
+  createOutputTensor(result: { id: number; shape: readonly number[]; dtype: number }): Tensor
+}
+
+/** TensorFlow's numbers of types. */
+export const types = { float32: 1, float64: 2, int32: 3, bfloat16: 14, float16: 19 } as const
+
+type Type = keyof typeof types
+
+/** A value in the runtime, of any type. Its owner deletes it: `tidy` does not see it. */
+export type Handle = number & { readonly handle: true }
+
+/** Operations of TensorFlow on types that tfjs-core does not know. */
+export class RawOperations {
+  readonly #runtime = backend() as unknown as Runtime
+
+  /** The handle of a tensor, which keeps belonging to the tensor. */
+  of(tensor: Tensor): Handle {
+    return this.#runtime.getInputTensorIds([tensor])[0] as Handle
+  }
+
+  /** Words in the runtime. It uses the array's memory in place where that is aligned. */
+  words(values: Int32Array): Handle {
+    return this.#runtime.binding.createTensor([values.length], types.int32, values) as Handle
+  }
+
+  run(name: string, attributes: readonly object[], ...inputs: readonly Handle[]): Handle {
+    return this.runForAll(name, attributes, inputs, 1)[0] as Handle
+  }
+
+  runForAll(name: string, attributes: readonly object[], inputs: readonly Handle[], outputs: number): Handle[] {
+    return this.#runtime.binding.executeOp(name, attributes, inputs, outputs).map(({ id }) => id as Handle)
+  }
+
+  cast(value: Handle, from: Type, to: Type): Handle {
+    return this.run('Cast', [this.type('SrcT', from), this.type('DstT', to), this.flag('Truncate', false)], value)
+  }
+
+  /** A float32 handle as a tensor, to which it belongs from now on. */
+  tensor(value: Handle, shape: readonly number[]): Tensor {
+    return this.#runtime.createOutputTensor({ id: value, shape, dtype: types.float32 })
+  }
+
+  /** The numbers of a float32 handle. */
+  read(value: Handle): Float32Array {
+    return this.#runtime.binding.tensorDataSync(value)
+  }
+
+  delete(...values: readonly Handle[]): void {
+    for (const value of values) this.#runtime.binding.deleteTensor(value)
+  }
+
+  type(name: string, type: Type): object {
+    return { name, type: this.#runtime.binding.TF_ATTR_TYPE, value: types[type] }
+  }
+
+  flag(name: string, value: boolean): object {
+    return { name, type: this.#runtime.binding.TF_ATTR_BOOL, value }
+  }
+}
+
+/** The runtime's own operations; undefined where the backend is not TensorFlow. */
+export function rawOperations(): RawOperations | undefined {
+  return activeBackend().name.startsWith('tensorflow') ? new RawOperations() : undefined
+}
