@@ -76,6 +76,7 @@ export const api = {
     'Fetch a model by its hub name.',
     z.object({ name, revision: name.optional() }),
     transfer,
+    'usage',
     'unreachable',
     'disk',
     'conflict',

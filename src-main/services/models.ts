@@ -6,6 +6,7 @@ import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescript
 import { newId } from '#db/ids.ts'
 import type { NewModel, StoredModel } from '#db/models.ts'
 import { openHub } from '#hub/hub.ts'
+import { checkRepository, checkRevision } from '#hub/names.ts'
 import type { Context, Service } from './context.ts'
 import { confine, safeFileName } from './folders.ts'
 import { browse, copyCheckpoint, filesOf } from './library-files.ts'
@@ -177,6 +178,8 @@ export function modelsService(context: Context, transfers: Transfers) {
       return told(id)
     },
     'models.download'({ name, revision }) {
+      checkRepository(name)
+      if (revision !== undefined) checkRevision(revision)
       const request = { name, revision }
       return transfers.begin({ kind: 'download', name, totalBytes: null, request }, downloadMove(request)).transfer
     },

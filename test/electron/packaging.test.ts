@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { resourcesNear } from '#services/sample-model.ts'
 import settings, { computePackages } from '../../electron-builder.config.mjs'
 
 const root = join(import.meta.dirname, '../..')
@@ -35,4 +36,9 @@ test('every package of the compute process is installed, and the main side’s a
   expect(packages).not.toContain('better-sqlite3')
   expect(packages).not.toContain('electron')
   for (const name of packages) expect(existsSync(join(root, 'node_modules', name)), name).toBe(true)
+})
+
+test('a packaged window finds what comes with Espalier where packaging copies it: beside the archive', () => {
+  expect(resourcesNear(join('/opt/espalier/resources/app.asar', 'out', 'main'))).toBe(resolve('/opt/espalier/resources/compute/resources'))
+  expect(resourcesNear(join('/home/app.asar-user', 'src-main', 'services'))).toBe(resolve('/home/app.asar-user/resources'))
 })

@@ -59,6 +59,14 @@ test('a paused download goes on where it stopped, also after a restart', async (
   expect(last?.range).toMatch(/^bytes=[1-9]/)
 })
 
+test('a name that cannot be one on the hub is refused before anything begins', async () => {
+  await using workbench = await withCache()
+  for (const request of [{ name: '../..' }, { name: 'owner/../name' }, { name: 'owner/name', revision: '../main' }]) {
+    await expect(workbench.call('models.download', request)).rejects.toMatchObject({ code: 'usage' })
+  }
+  expect(await workbench.call('transfers.list', {})).toEqual([])
+})
+
 test('a name that the hub does not have fails the transfer with a sentence', async () => {
   await using workbench = await withCache()
   const { id } = await workbench.call('models.download', { name: 'owner/missing' })

@@ -68,14 +68,20 @@ export class WeightStore {
     return this.residency !== 'resident'
   }
 
-  /** Weights of a part until `release`; starts to read `next` when that one is not resident. */
+  /** Weights of a part until `release`; starts to read `next` when that one is not in memory. */
   async lease(part: Part, next?: Part): Promise<PartWeights> {
-    const resident = this.#resident.get(part)
-    const weights = resident ?? (await this.#load(part))
-    if (!resident && this.#stays.has(part)) this.#resident.set(part, weights)
+    const weights = this.#resident.get(part) ?? this.#settle(part, await this.#load(part))
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 0) + 1)
-    if (next !== undefined && next !== part && !this.#resident.has(next)) void this.#read(next)
+    if (next !== undefined && next !== part) this.#readAhead(next)
     return weights
+  }
+
+  /** Keeps loaded weights that are to stay, unless another borrower was first. */
+  #settle(part: Part, loaded: PartWeights): PartWeights {
+    const resident = this.#resident.get(part)
+    if (resident) free(loaded)
+    else if (this.#stays.has(part)) this.#resident.set(part, loaded)
+    return resident ?? loaded
   }
 
   /** Gives back leased weights, or others made from them. */
@@ -95,24 +101,30 @@ export class WeightStore {
     free(weights)
   }
 
-  #read(part: Part): Promise<PackedPart> {
+  #readAhead(part: Part): void {
+    if (this.#resident.has(part) || this.#packed.has(part) || this.#reading.has(part)) return
+    const reading = readPart(this.#checkpoint, this.#spec, part)
+    // A failed read is reported when the part is leased.
+    reading.catch(() => undefined)
+    this.#reading.set(part, reading)
+  }
+
+  /** The packed part, which belongs to one caller: another one reads for itself, unless it stays packed. */
+  async #take(part: Part): Promise<PackedPart> {
     const packed = this.#packed.get(part)
-    if (packed) return Promise.resolve(packed)
-    let reading = this.#reading.get(part)
-    if (!reading) {
-      reading = readPart(this.#checkpoint, this.#spec, part)
-      // A failed read is reported when the part is leased.
-      reading.catch(() => undefined)
-      this.#reading.set(part, reading)
-    }
-    return reading
+    if (packed) return packed
+    const start = performance.now()
+    const reading = this.#reading.get(part) ?? readPart(this.#checkpoint, this.#spec, part)
+    this.#reading.delete(part)
+    const read = await reading
+    this.secondsWaiting += (performance.now() - start) / 1000
+    const first = this.#packed.get(part)
+    if (first) disposePacked(read)
+    return first ?? read
   }
 
   async #load(part: Part): Promise<PartWeights> {
-    const start = performance.now()
-    const packed = await this.#read(part)
-    this.#reading.delete(part)
-    this.secondsWaiting += (performance.now() - start) / 1000
+    const packed = await this.#take(part)
     const kept = this.residency === 'packed' && !this.#stays.has(part)
     if (kept) this.#packed.set(part, packed)
     try {

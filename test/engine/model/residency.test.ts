@@ -85,3 +85,13 @@ test('weights that another view has leased stay when one view gathers from them'
   view.dispose()
   await model.close()
 })
+
+test.each([8e6, 1.1e6, 6.5e5])('borrowers at the same time get the same values, and nothing is left (%i bytes)', async (bytes) => {
+  const { numTensors } = memory()
+  const model = await openModel(path, bytes)
+  const views = [denseView(model), denseView(model), denseView(model)]
+  const [first, ...others] = await Promise.all(views.map((view) => perplexity(view, windows)))
+  for (const other of others) expect(other).toEqual(first)
+  await model.close()
+  expect(memory().numTensors).toBe(numTensors)
+})
