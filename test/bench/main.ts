@@ -40,7 +40,7 @@ const sizes = {
     shortgpt: { blocks: 8, windows: 8 },
     window_based: { blocks: 8, windows: 8 },
     'shortgpt+window_based': { blocks: 8, windows: 8 },
-    slicegpt: { sparsity: 0.25, windows: 2 },
+    slicegpt: { sparsity: 0.25, windows: 4 },
     blockpruner: { blocks: 4 },
     blockpruner_submodule: { blocks: 2 },
     evopress: { blocks: 8, windows: 8, startStates: 16, offspring: 32, finalists: 2, firstWindows: 1, finalWindows: 4, generations: 2 },

@@ -16,7 +16,7 @@ interface Runtime {
 }
 
 /** TensorFlow's numbers of types. */
-export const types = { float32: 1, float64: 2, int32: 3, bfloat16: 14, float16: 19 } as const
+const types = { float32: 1, float64: 2, int32: 3, bfloat16: 14, float16: 19 } as const
 
 type Type = keyof typeof types
 

@@ -45,7 +45,8 @@ export interface PartSize {
 }
 
 /** The tensors of a part, packed, under the keys of `partNames`; each with its name in the checkpoint. */
-export type PackedPart = Readonly<Record<string, PackedTensor & { readonly name: string }>>
+export type PackedPart = Readonly<Record<string, NamedTensor>>
+type NamedTensor = PackedTensor & { readonly name: string }
 
 function partNames(spec: DecoderSpec, part: Part): Record<string, Projection | NormTensors> {
   const block = spec.block(blockOf(part))
@@ -141,30 +142,27 @@ function requireFinite(checkpoint: Checkpoint, name: string, bad: number): void 
 
 /** Reads all tensors of a part at once, so that the disk works while the processor computes. */
 export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<PackedPart> {
-  const packed: Record<string, PackedTensor & { readonly name: string }> = {}
+  const packed: Record<string, NamedTensor> = {}
   const read = async (key: string, name: string, shape: number[], rows?: { first: number; count: number }) => {
     const dtype = checkpoint.tensors.get(name)?.dtype ?? 'F32'
     packed[key] = { name, ...pack(await checkpoint.read(name, rows), dtype, shape) }
   }
-  try {
-    await Promise.all(
-      Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
-        if (!isProjection(entry)) {
-          const shape = [entry.size ?? spec.hidden]
-          return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
-        }
-        const rows = { first: entry.firstRow, count: entry.rows }
-        return [
-          read(key, entry.weight, [entry.rows, entry.columns], rows),
-          ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
-        ]
-      }),
-    )
-    return packed
-  } catch (error) {
-    disposePacked(packed)
-    throw error
-  }
+  const reads = Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
+    if (!isProjection(entry)) {
+      const shape = [entry.size ?? spec.hidden]
+      return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
+    }
+    const rows = { first: entry.firstRow, count: entry.rows }
+    return [
+      read(key, entry.weight, [entry.rows, entry.columns], rows),
+      ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
+    ]
+  })
+  // All have ended before one that failed is told, so that nothing comes after what is given back.
+  const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected')
+  if (!failed) return packed
+  disposePacked(packed)
+  throw (failed as PromiseRejectedResult).reason
 }
 
 /** Throws for values that are no numbers. */
