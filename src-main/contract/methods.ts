@@ -12,6 +12,8 @@ export const optionField = z.object({
   default: z.unknown().optional(),
   required: z.boolean(),
   minimum: z.number().optional(),
+  /** What a value must exceed, where the bound itself is not allowed. */
+  above: z.number().optional(),
   maximum: z.number().optional(),
   choices: z.array(optionValue).optional(),
   unit: z.string().optional(),

@@ -16,6 +16,7 @@ const columns: Record<string, string> = {
   status: 'r.status',
   method: 'r.method',
   model: 'm.name',
+  modelId: 'r.model',
   experiment: 'e.name',
   baseline: 'r.baseline',
   seed: 'r.seed',

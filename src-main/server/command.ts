@@ -5,22 +5,23 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { isInClear, printedAddress } from './address.ts'
 import { builtPath } from './built.ts'
 import { isLoopback } from './hosts.ts'
+import { keepDoor, readKeptDoor } from './kept-door.ts'
 import { leaveNote, removeNote } from './note.ts'
 import { type RunningServer, startServer } from './server.ts'
-import { makeToken, readTokenFile } from './token.ts'
+import { readTokenFile } from './token.ts'
 
 export const serveHelp = `espalier serve [flags]
 
 Opens the workbench as a web page on this machine and prints its address. Ctrl+C ends it; running runs can be resumed.
 
-  --port N             the port to listen on; a free one when left out
+  --port N             the port to listen on; the one of the last start where it is free, else any free one
   --host NAME          the address to listen on (default 127.0.0.1). Any other than loopback needs --token-file
-  --token-file FILE    a file with the token; without it each start makes a new one
+  --token-file FILE    a file with the token; without it a data folder keeps the one that its first start made
   --allow-host NAME    a further name[:port] that this server may be addressed by, as a tunnel's or a proxy's; may be repeated
   --data FOLDER        the data folder (default: ESPALIER_HOME, else the usual place of this system)`
 
 const flags = {
-  port: { type: 'string', default: '0' },
+  port: { type: 'string' },
   host: { type: 'string', default: '127.0.0.1' },
   'token-file': { type: 'string' },
   'allow-host': { type: 'string', multiple: true, default: [] as string[] },
@@ -32,7 +33,7 @@ const flags = {
 export async function runServeCommand(parameters: string[]): Promise<void> {
   const { values } = readFlags(parameters)
   if (values.help) return console.log(serveHelp)
-  const port = readPort(values.port)
+  const port = values.port === undefined ? undefined : readPort(values.port)
   const tokenFile = values['token-file']
   if (!isLoopback(values.host) && tokenFile === undefined) {
     throw new EspalierError(
@@ -40,20 +41,20 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
       `--host ${values.host} opens this machine to others and needs --token-file FILE. Better: stay on 127.0.0.1 and reach it by "ssh -L PORT:127.0.0.1:PORT".`,
     )
   }
-  const token = tokenFile === undefined ? makeToken() : await readTokenFile(tokenFile)
+  const given = tokenFile === undefined ? undefined : await readTokenFile(tokenFile)
   const stop = untilSignal()
   const { openWorkbench } = await import('#services/workbench.ts')
   const workbench = await openWorkbench({ folder: values.data })
   try {
-    const server = await startServer({
-      door: workbench,
-      pages: builtPath('renderer'),
-      host: values.host,
-      port,
-      token,
-      allowedHosts: values['allow-host'],
-    })
     const { dataFolder } = await workbench.call('settings.get', {})
+    const kept = await readKeptDoor(dataFolder)
+    const token = given ?? kept.token
+    const settings = { door: workbench, pages: builtPath('renderer'), host: values.host, token, allowedHosts: values['allow-host'] }
+    const server = await startServer({ ...settings, port: port ?? kept.port }).catch((thrown) => {
+      if (port !== undefined || kept.port === 0) throw thrown
+      return startServer({ ...settings, port: 0 })
+    })
+    if (given === undefined) await keepDoor(dataFolder, { port: server.port, token })
     await leaveNote(dataFolder, { address: addressBy('127.0.0.1', server, values.host), token })
     announce(addressBy(hostname(), server, values.host), token, tokenFile)
     await stop

@@ -16,12 +16,16 @@ export const catalogue = {
   get value(): Catalogue | null {
     return value
   },
+  /** Methods by id and title, the dense baseline with them. */
+  get methods(): readonly Named[] {
+    return [{ id: 'dense', title: 'Dense' }, ...methods]
+  },
   method(id: string): MethodEntry | undefined {
     return value?.methods.find((entry) => entry.id === id)
   },
   /** `2SSP` for `2ssp`; the dense baseline is no registered method and is called so. */
   title(id: string): string {
-    return id === 'dense' ? 'Dense' : (methods.find((entry) => entry.id === id)?.title ?? id)
+    return catalogue.methods.find((entry) => entry.id === id)?.title ?? id
   },
   style(id: string): SeriesStyle {
     const ids = methods.map((entry) => entry.id)

@@ -1,3 +1,4 @@
+import type { Progress } from '#contract/progress.ts'
 import type { QueueState } from '#contract/queue.ts'
 import type { RunEntry } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../api.ts'
@@ -26,11 +27,17 @@ export function followQueue(): void {
   const refresh = () => void call('queue.get', {}).then(queue.set, () => undefined)
   on('queue changed', (data) => queue.set(data.queue))
   on('run changed', ({ run }) => replaceRun(run))
+  on('run event', ({ run, recorded: { event } }) => event.type === 'progress' && takeProgress(run, event.progress))
   onReconnect(refresh)
   refresh()
 }
 
 const ended = new Set(['done', 'failed', 'interrupted'])
+
+function takeProgress(id: string, progress: Progress): void {
+  if (!state?.runs.some((run) => run.id === id)) return
+  state = { ...state, runs: state.runs.map((run) => (run.id === id ? { ...run, progress } : run)) }
+}
 
 function replaceRun(run: RunEntry): void {
   const before = state?.runs.find(({ id }) => id === run.id)

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
@@ -34,13 +35,30 @@ test.each(['SIGINT', 'SIGTERM'] as const)('%s ends it in order: exit code 0, its
   expect(await readNote(join(folder, 'data'))).toBeUndefined()
 })
 
-test('after a kill its note counts for nothing, and each start has another token', async () => {
+test('after a kill its note counts for nothing, and the next start has the same port and token, for pages left open', async () => {
   const first = await start()
   await endProgram(first, 'SIGKILL')
   expect(await readNote(join(folder, 'data'))).toBeUndefined()
   const second = await start()
+  expect({ address: second.address, token: second.token }).toEqual({ address: first.address, token: first.token })
+  expect((await stat(join(folder, 'data', 'door.json'))).mode & 0o777).toBe(0o600)
+  await endProgram(second, 'SIGTERM')
+})
+
+test('a kept token that others can read is replaced, and a kept port that is taken gives way', async () => {
+  const first = await start()
+  await endProgram(first, 'SIGTERM')
+  await chmod(join(folder, 'data', 'door.json'), 0o644)
+  const second = await start()
   expect(second.token).not.toBe(first.token)
   await endProgram(second, 'SIGTERM')
+  const taken = createServer().listen(Number(new URL(second.address).port), '127.0.0.1')
+  await once(taken, 'listening')
+  const third = await start()
+  expect(third.address).not.toBe(second.address)
+  expect(third.token).toBe(second.token)
+  await endProgram(third, 'SIGTERM')
+  taken.close()
 })
 
 test('beyond loopback it opens only with a token file, and warns', async () => {

@@ -35,7 +35,8 @@ const bound = (value: number | undefined) => (value === undefined || Math.abs(va
 
 function toField(name: string, field: JsonField): OptionField {
   const choices = choicesOf(field)
-  const minimum = bound(field.minimum ?? field.exclusiveMinimum)
+  const minimum = bound(field.minimum)
+  const above = bound(field.exclusiveMinimum)
   const maximum = bound(field.maximum)
   return {
     name,
@@ -45,6 +46,7 @@ function toField(name: string, field: JsonField): OptionField {
     default: field.default,
     required: false,
     ...(minimum === undefined ? {} : { minimum }),
+    ...(above === undefined ? {} : { above }),
     ...(maximum === undefined ? {} : { maximum }),
     ...(choices ? { choices } : {}),
     ...(field.unit === undefined ? {} : { unit: field.unit }),

@@ -11,8 +11,11 @@ export class AddModelState {
   placeProblem = $state('')
   path = $state('')
   found = $state.raw<ModelDescription | null>(null)
-  busy = $state(false)
+  looking = $state(false)
+  adding = $state(false)
   problem = $state<string | null>(null)
+  /** The number of the latest look: answers to earlier ones come too late. */
+  #look = 0
   /** The window has the system's own dialog besides. */
   readonly hasSystemDialog = isWindow
 
@@ -30,34 +33,48 @@ export class AddModelState {
     if (chosen) await this.check(chosen)
   }
 
-  /** Describes what lies there without adding it. */
+  /** Describes what lies there without adding it; of several looks at once the latest counts. */
   async check(path: string): Promise<void> {
+    this.#look += 1
+    const look = this.#look
     this.path = path
     this.found = null
-    await this.#attempt(async () => {
-      this.found = await call('models.check', { path })
-    })
+    this.problem = null
+    this.looking = true
+    try {
+      const found = await call('models.check', { path })
+      if (look === this.#look) this.found = found
+    } catch (thrown) {
+      if (look === this.#look) this.problem = toErrorMessage(thrown).message
+    } finally {
+      if (look === this.#look) this.looking = false
+    }
   }
 
-  /** Whether it was added, or its download began. */
-  add(source: { hub: { name: string; revision?: string } } | { mode: 'link' | 'copy' }): Promise<boolean> {
-    return this.#attempt(async () => {
-      if ('hub' in source) await call('models.download', source.hub)
-      else await call('models.add', { path: this.path, mode: source.mode })
-    })
-  }
-
-  async #attempt(action: () => Promise<void>): Promise<boolean> {
-    this.busy = true
+  /** Whether it was added, or its download began; a look that is under way no longer matters. */
+  async add(source: { hub: { name: string; revision?: string } } | { mode: 'link' | 'copy' }): Promise<boolean> {
+    this.#look += 1
+    this.looking = false
+    this.adding = true
     this.problem = null
     try {
-      await action()
+      if ('hub' in source) await call('models.download', source.hub)
+      else await call('models.add', { path: this.path, mode: source.mode })
       return true
     } catch (thrown) {
       this.problem = toErrorMessage(thrown).message
       return false
     } finally {
-      this.busy = false
+      this.adding = false
     }
+  }
+
+  /** Ready for another model. */
+  reset(): void {
+    this.#look += 1
+    this.path = ''
+    this.found = null
+    this.problem = null
+    this.looking = false
   }
 }

@@ -43,7 +43,7 @@ export class ExperimentState {
 
   /** Called after every change of the draft. */
   changed(): void {
-    if (this.draft.models.length > 0) this.#previewSoon()
+    if (this.draft.models.length > 0 && this.draft.seeds.length > 0) this.#previewSoon()
   }
 
   change(changes: Partial<Draft>): void {
@@ -82,7 +82,11 @@ export class ExperimentState {
   get blocked(): boolean {
     const preview = this.preview.value
     return (
-      !preview || preview.problems.length > 0 || preview.combinations.some(({ feasible }) => !feasible) || this.preview.problem !== null
+      !preview ||
+      this.draft.seeds.length === 0 ||
+      preview.problems.length > 0 ||
+      preview.combinations.some(({ feasible }) => !feasible) ||
+      this.preview.problem !== null
     )
   }
 

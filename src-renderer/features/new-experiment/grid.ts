@@ -135,6 +135,10 @@ export function parseSeeds(text: string): number[] | null {
   return seeds.size > 0 && seeds.size <= 100 ? [...seeds].sort((a, b) => a - b) : null
 }
 
+export function formatSeeds(seeds: readonly number[]): string {
+  return seeds.join(', ')
+}
+
 export function formatAmount(amount: Amount): string {
   return 'sparsity' in amount ? formatShare(amount.sparsity) : `${amount.blocks} blocks`
 }
@@ -152,6 +156,7 @@ export function optionProblem(field: OptionField, value: unknown): string | null
   if (typeof value !== 'number' || !Number.isFinite(value)) return 'A number is needed here.'
   if (field.kind === 'integer' && !Number.isInteger(value)) return 'A whole number is needed here.'
   if (field.minimum !== undefined && value < field.minimum) return `At least ${field.minimum}.`
+  if (field.above !== undefined && value <= field.above) return `More than ${field.above}.`
   if (field.maximum !== undefined && value > field.maximum) return `At most ${field.maximum}.`
   return null
 }

@@ -120,9 +120,20 @@ export class PlaygroundState {
       this.given = []
       this.revealed = transcript.votes.length > 0
       this.problem = null
+      this.#takeColumns(transcript)
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }
+  }
+
+  /** The columns above the prompt become those of the transcript, so that asking again asks the same models. */
+  #takeColumns({ id, columns }: TranscriptEntry): void {
+    const model = columns[0]?.model.id
+    if (model === undefined) return
+    const runs = columns.flatMap(({ run }) => (run ? [run.id] : []))
+    const withDense = columns.some(({ run }) => run === null)
+    router.replaceQuery({ model, runs: runs.join(','), dense: withDense ? '' : 'no', transcript: id })
+    void this.#loadRuns()
   }
 
   /** Finished runs of a model, newest first, to talk to. */
@@ -132,7 +143,7 @@ export class PlaygroundState {
       columns: [],
       conditions: [
         { field: 'status', is: 'any of', value: ['done'] },
-        { field: 'model', is: 'equal', value: model },
+        { field: 'modelId', is: 'equal', value: model },
         { field: 'baseline', is: 'equal', value: false },
       ],
     })
@@ -196,8 +207,8 @@ export class PlaygroundState {
       this.models = models
       this.promptSets = promptSets
       if (this.prompts.every((prompt) => prompt === '')) this.prompts = [promptSets[0]?.prompts[0] ?? '']
-      await this.#loadRuns()
       if (router.query.transcript) await this.open(router.query.transcript)
+      else await this.#loadRuns()
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }

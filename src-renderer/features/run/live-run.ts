@@ -8,7 +8,7 @@ export interface Phase {
   name: string
   progress: Progress | null
   seconds: number | null
-  state: 'done' | 'running' | 'waiting'
+  state: 'done' | 'running' | 'stopped'
 }
 
 /** The run with one more event; an event that is already there changes nothing. */
@@ -50,12 +50,17 @@ export function takeProgress(phases: readonly Phase[], progress: Progress): Phas
   return [...before, { name: progress.phase, progress, seconds: null, state: 'running' }]
 }
 
-/** What to list: finished phases with their seconds, then those that go on. */
+/** What to list: finished phases with their seconds, then those that go on, or where a run that was stopped stands. */
 export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
   const finished = Object.entries(run.phaseSeconds).map(([name, seconds]): Phase => ({ name, progress: null, seconds, state: 'done' }))
   const names = new Set(finished.map(({ name }) => name))
-  const isOver = run.status !== 'running'
-  return [...finished, ...live.filter(({ name }) => !names.has(name) && !isOver)]
+  if (run.status === 'done') return finished
+  const seen = live.filter(({ name }) => !names.has(name))
+  return [...finished, ...(run.status === 'running' ? seen : seen.map(stopHere))]
+}
+
+function stopHere(phase: Phase): Phase {
+  return phase.state === 'running' ? { ...phase, state: 'stopped' } : phase
 }
 
 /** A value of resolved options or of the environment, for a list of facts. */

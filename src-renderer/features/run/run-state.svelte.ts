@@ -115,7 +115,7 @@ export class RunState {
   #take(event: RunEvent): void {
     const run = this.run.value
     if (event.type === 'progress') this.#takeProgress(event.progress)
-    else if (run) this.run.value = takeEvent(run, event)
+    if (run) this.run.value = takeEvent(run, event)
   }
 
   #takeProgress(progress: Progress): void {

@@ -1,5 +1,6 @@
 import type { Input } from '#contract/api.ts'
 import type { Condition, ParameterValue, RunColumn, RunDescription, RunStatus } from '#contract/runs.ts'
+import { formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
 
 /** What the address keeps of the history screen. */
 export interface HistoryView {
@@ -71,8 +72,40 @@ export function toFilter(view: HistoryView): Input<'runs.csv'> {
   }
 }
 
-export function describeCondition(condition: Condition, columns: readonly RunColumn[]): string {
-  const label = columns.find(({ field }) => field === condition.field)?.label ?? condition.field.replace(/^(parameter|measure):/, '')
+/** Names that people see in place of ids: of methods, and of the models of the rows in view. */
+export interface ShownNames {
+  methods: readonly { id: string; title: string }[]
+  models: ReadonlyMap<string, string>
+}
+
+/** How the values of a field are written and read: as the table shows them. */
+function unitOf(field: string, column: RunColumn | undefined): 'percent' | 'moment' | 'method' | 'model' | 'plain' {
+  if (field === 'modelId') return 'model'
+  if (field === 'method') return 'method'
+  if (column?.kind === 'moment') return 'moment'
+  const isShare = field === 'nominal' || field === 'reached' || column?.unit === 'share' || column?.unit === 'fraction'
+  return isShare ? 'percent' : 'plain'
+}
+
+function showConditionValue(field: string, column: RunColumn | undefined, value: unknown, names: ShownNames): string {
+  switch (unitOf(field, column)) {
+    case 'percent':
+      return formatShare(Number(value))
+    case 'moment':
+      return formatMoment(Number(value))
+    case 'method':
+      return names.methods.find(({ id }) => id === value)?.title ?? String(value)
+    case 'model':
+      return names.models.get(String(value)) ?? 'of the link'
+    default:
+      return String(value)
+  }
+}
+
+export function describeCondition(condition: Condition, columns: readonly RunColumn[], names: ShownNames): string {
+  const { field, is, value } = condition
+  const column = columns.find((candidate) => candidate.field === field)
+  const label = field === 'modelId' ? 'Model' : (column?.label ?? field.replace(/^(parameter|measure):/, ''))
   const signs: Partial<Record<Condition['is'], string>> = {
     equal: '=',
     'not equal': '≠',
@@ -83,10 +116,40 @@ export function describeCondition(condition: Condition, columns: readonly RunCol
     'any of': 'is',
     'none of': 'is not',
   }
-  const value = Array.isArray(condition.value)
-    ? condition.value.join(condition.is === 'between' ? ' to ' : ', ')
-    : String(condition.value ?? '')
-  return `${label} ${signs[condition.is] ?? condition.is} ${value}`.trim()
+  const values = (value === undefined ? [] : Array.isArray(value) ? value : [value]).map((one) =>
+    showConditionValue(field, column, one, names),
+  )
+  return `${label} ${signs[is] ?? is} ${values.join(is === 'between' ? ' to ' : ', ')}`.trim()
+}
+
+/** What the value of a column is typed in, for the hint beside the field. */
+export function valueHint(column: RunColumn | undefined): { unit: string; range: string } {
+  if (!column) return { unit: '', range: '' }
+  const unit = unitOf(column.field, column)
+  const ranged = column.minimum !== undefined && column.maximum !== undefined
+  const show = (value: number | undefined) =>
+    unit === 'percent' ? formatShare(value ?? 0) : unit === 'moment' ? formatDay(value ?? 0) : formatMeasure(value ?? 0, column.unit ?? '')
+  return {
+    unit: unit === 'percent' ? '%' : unit === 'moment' ? 'year-month-day' : (column.unit ?? ''),
+    range: ranged ? `from ${show(column.minimum)} to ${show(column.maximum)}` : '',
+  }
+}
+
+/** The day of a moment as it is typed: `2026-11-25`, in local time. */
+export function formatDay(moment: number): string {
+  const date = new Date(moment)
+  const two = (value: number) => String(value).padStart(2, '0')
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
+}
+
+/** A moment from a day with or without a time; `atEnd` means the last moment of a day without one. */
+function parseMoment(text: string, atEnd: boolean): number {
+  const [, day, time] = /^(\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}:\d{2}))?$/.exec(text.trim()) ?? []
+  if (day === undefined) return Number.NaN
+  const [year = 0, month = 1, date = 1] = day.split('-').map(Number)
+  const [hour = 0, minute = 0] = (time ?? '').split(':').filter(Boolean).map(Number)
+  const start = new Date(year, month - 1, date, hour, minute).getTime()
+  return atEnd && time === undefined ? start + 86_400_000 - 1 : start
 }
 
 /** The comparisons that make sense for a column. */
@@ -98,19 +161,33 @@ export function comparisonsFor(column: RunColumn | undefined): Condition['is'][]
   return ['any of', 'none of', 'contains', 'present', 'absent']
 }
 
-/** A condition from what was typed; null when something is missing. */
-export function parseCondition(column: RunColumn | undefined, is: Condition['is'], text: string): Condition | null {
+/** A condition from what was typed, in the units and with the names that the table shows; null when something is missing. */
+export function parseCondition(
+  column: RunColumn | undefined,
+  is: Condition['is'],
+  text: string,
+  methods: ShownNames['methods'],
+): Condition | null {
   if (!column) return null
   if (is === 'present' || is === 'absent') return { field: column.field, is }
-  if (text.trim() === '') return null
-  const parts = text.split(is === 'between' ? /\s*(?:,|to|–)\s*/ : /\s*,\s*/).filter(Boolean)
-  const numeric = column.kind === 'number' || column.kind === 'moment'
-  const values = parts.map((part) => (numeric ? Number(part) : column.kind === 'boolean' ? part === 'true' || part === 'yes' : part))
-  if (numeric && values.some((value) => !Number.isFinite(value))) return null
+  const parts = text.split(is === 'between' ? /\s*(?:,|\bto\b|–)\s*/ : /\s*,\s*/).filter((part) => part.trim() !== '')
+  const values = parts.map((part, at) => parseValue(column, part, is === 'at most' || (is === 'between' && at === 1), methods))
+  if (values.length === 0 || values.some((value) => typeof value === 'number' && !Number.isFinite(value))) return null
   if (is === 'between') return values.length === 2 ? { field: column.field, is, value: values } : null
   if (is === 'any of' || is === 'none of' || is === 'all of') return { field: column.field, is, value: values }
   const [value] = values
+  if (column.kind === 'moment' && is === 'equal' && typeof value === 'number')
+    return { field: column.field, is: 'between', value: [value, value + 86_400_000 - 1] }
   return value === undefined ? null : { field: column.field, is, value }
+}
+
+function parseValue(column: RunColumn, part: string, atEnd: boolean, methods: ShownNames['methods']): ParameterValue {
+  const unit = unitOf(column.field, column)
+  if (unit === 'percent') return Number((Number(part.replace(/%\s*$/, '').replace(',', '.')) / 100).toFixed(8))
+  if (unit === 'moment') return parseMoment(part, atEnd)
+  if (unit === 'method') return methods.find(({ id, title }) => [id, title.toLowerCase()].includes(part.toLowerCase()))?.id ?? part
+  if (column.kind === 'number') return Number(part)
+  return column.kind === 'boolean' ? part === 'true' || part === 'yes' : part
 }
 
 /** Columns that a person may add, measures first: what the table always shows is not among them. */

@@ -35,4 +35,9 @@ test('a phase that was left is over, the newest goes on', () => {
   ])
   expect(listPhases(run, phases).map(({ name }) => name)).toEqual(['open', 'scoring', 'perplexity'])
   expect(listPhases({ ...run, status: 'done' }, phases).map(({ name }) => name)).toEqual(['open'])
+  expect(listPhases({ ...run, status: 'paused' }, phases).map(({ name, state }) => [name, state])).toEqual([
+    ['open', 'done'],
+    ['scoring', 'done'],
+    ['perplexity', 'stopped'],
+  ])
 })

@@ -37,26 +37,59 @@ test('a spoiled filter in the address is dropped, not thrown', () => {
   expect(query.readView({ where: '[["a"' }).conditions).toEqual([])
 })
 
+const methods = [
+  { id: 'dense', title: 'Dense' },
+  { id: '2ssp', title: '2SSP' },
+  { id: 'shortgpt', title: 'ShortGPT' },
+]
+const names: query.ShownNames = { methods, models: new Map([['m1', 'SmolLM2']]) }
+
 describe('conditions from what was typed', () => {
-  const number: RunColumn = { field: 'reached', label: 'Reached', kind: 'number', runs: 3 }
-  const text: RunColumn = { field: 'method', label: 'Method', kind: 'text', runs: 3 }
+  const reached: RunColumn = { field: 'reached', label: 'Reached', kind: 'number', runs: 3, minimum: 0.25, maximum: 0.5 }
+  const seed: RunColumn = { field: 'seed', label: 'Seed', kind: 'number', runs: 3 }
+  const method: RunColumn = { field: 'method', label: 'Method', kind: 'text', runs: 3 }
+  const created: RunColumn = { field: 'createdAt', label: 'Created', kind: 'moment', runs: 3 }
 
   test('numbers must be numbers, a range needs two', () => {
-    expect(query.parseCondition(number, 'at most', '0.5')).toEqual({ field: 'reached', is: 'at most', value: 0.5 })
-    expect(query.parseCondition(number, 'between', '0.2 to 0.5')).toEqual({ field: 'reached', is: 'between', value: [0.2, 0.5] })
-    expect(query.parseCondition(number, 'between', '0.2')).toBeNull()
-    expect(query.parseCondition(number, 'at most', 'half')).toBeNull()
-    expect(query.parseCondition(number, 'at most', ' ')).toBeNull()
+    expect(query.parseCondition(seed, 'at most', '5', methods)).toEqual({ field: 'seed', is: 'at most', value: 5 })
+    expect(query.parseCondition(seed, 'between', '2 to 5', methods)).toEqual({ field: 'seed', is: 'between', value: [2, 5] })
+    expect(query.parseCondition(seed, 'between', '2', methods)).toBeNull()
+    expect(query.parseCondition(seed, 'at most', 'half', methods)).toBeNull()
+    expect(query.parseCondition(seed, 'at most', ' ', methods)).toBeNull()
   })
 
-  test('several names make a list, presence needs no value', () => {
-    expect(query.parseCondition(text, 'any of', '2ssp, shortgpt')).toEqual({ field: 'method', is: 'any of', value: ['2ssp', 'shortgpt'] })
-    expect(query.parseCondition(text, 'present', '')).toEqual({ field: 'method', is: 'present' })
+  test('shares are typed and said in percent, as the table shows them', () => {
+    expect(query.parseCondition(reached, 'at most', '37.5 %', methods)).toEqual({ field: 'reached', is: 'at most', value: 0.375 })
+    expect(query.describeCondition({ field: 'reached', is: 'at most', value: 0.375 }, [reached], names)).toBe('Reached ≤ 37.5 %')
+    expect(query.valueHint(reached)).toEqual({ unit: '%', range: 'from 25 % to 50 %' })
   })
 
-  test('are said with the sign that people write', () => {
-    expect(query.describeCondition({ field: 'reached', is: 'at most', value: 0.5 }, [number])).toBe('Reached ≤ 0.5')
-    expect(query.describeCondition({ field: 'method', is: 'any of', value: ['a', 'b'] }, [text])).toBe('Method is a, b')
+  test('days are typed as days: at most one means all of it, equal means within it', () => {
+    const start = new Date(2026, 10, 25).getTime()
+    expect(query.parseCondition(created, 'at least', '2026-11-25', methods)?.value).toBe(start)
+    expect(query.parseCondition(created, 'at most', '2026-11-25', methods)?.value).toBe(start + 86_400_000 - 1)
+    expect(query.parseCondition(created, 'equal', '2026-11-25', methods)).toMatchObject({
+      is: 'between',
+      value: [start, start + 86_399_999],
+    })
+    expect(query.parseCondition(created, 'at least', '1764028800000', methods)).toBeNull()
+    expect(query.describeCondition({ field: 'createdAt', is: 'at least', value: start }, [created], names)).toContain('25 Nov 2026')
+  })
+
+  test('methods and models are named as the screen names them', () => {
+    expect(query.parseCondition(method, 'any of', '2SSP, shortgpt', methods)).toEqual({
+      field: 'method',
+      is: 'any of',
+      value: ['2ssp', 'shortgpt'],
+    })
+    expect(query.describeCondition({ field: 'method', is: 'any of', value: ['2ssp', 'shortgpt'] }, [method], names)).toBe(
+      'Method is 2SSP, ShortGPT',
+    )
+    expect(query.describeCondition({ field: 'modelId', is: 'equal', value: 'm1' }, [], names)).toBe('Model = SmolLM2')
+  })
+
+  test('presence needs no value', () => {
+    expect(query.parseCondition(method, 'present', '', methods)).toEqual({ field: 'method', is: 'present' })
   })
 })
 
