@@ -1,6 +1,8 @@
 import { type PrunedLayout, prunedLayoutFile } from '#engine/model/pruned-layout.ts'
+import type { BlockLayout } from '#engine/model/spec.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
 import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
+import type { PackedBlock } from './packing.ts'
 import { prunedTensors } from './pruned-tensors.ts'
 import { slicedTensors } from './sliced-tensors.ts'
 
@@ -15,7 +17,7 @@ export const espalier: ExportFormat = {
       const { blocks } = view.spec
       const tensors = plan.slice
         ? await slicedTensors(view, plan.slice)
-        : prunedTensors(model.checkpoint, model.spec, plan, { removed: 'absent', blocks: [...blocks.keys()] })
+        : prunedTensors(model.checkpoint, model.spec, plan, { removed: 'absent', blocks: unpacked(blocks) })
       const layout: PrunedLayout = { format: 1, parent: model.name, method, blocks: [...blocks], plan }
       await writeModelFolder(request, {
         tensors,
@@ -29,4 +31,9 @@ export const espalier: ExportFormat = {
       view.dispose()
     }
   },
+}
+
+/** Every block under its own number, with what is left of it. */
+function unpacked(blocks: readonly BlockLayout[]): PackedBlock[] {
+  return blocks.map(({ attention, width }, index) => ({ attention: attention ? index : undefined, mlp: width > 0 ? index : undefined }))
 }

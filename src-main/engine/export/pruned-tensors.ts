@@ -1,26 +1,31 @@
-import type { BlockPlan, Plan } from '#contract/plan.ts'
-import type { Checkpoint, TensorInfo } from '#engine/checkpoint/checkpoint.ts'
+import type { BlockPlan, MlpPlan, Plan } from '#contract/plan.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { type Dtype, elementBytes } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
-import type { BlockLayout, DecoderSpec, NormTensors, Projection } from '#engine/model/spec.ts'
+import type { DecoderSpec, NormTensors, Projection } from '#engine/model/spec.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
+import type { PackedBlock } from './packing.ts'
 
 /** How a plan is put into tensors. */
 export interface TensorStyle {
   /** What is removed is left out, or stays as zeros so that every block has the same tensors. */
   readonly removed: 'absent' | 'zeroed'
-  /** The width that every MLP is padded to with zero neurons; each its own without it. */
-  readonly width?: number
-  /** Blocks of the dense model that the folder has, in order; they are numbered anew. */
-  readonly blocks: readonly number[]
+  /** The width that the MLP at this position is padded to with zero neurons; its own without it. */
+  readonly width?: (position: number) => number
+  /** The blocks of the written model, in order. */
+  readonly blocks: readonly PackedBlock[]
 }
 
-/** One stored tensor in the making: ranges of rows of the source, each with its cut, one under the other. */
+/** One stored tensor in the making: ranges of rows, one under the other, each with its cut; without a source they are zeros. */
 interface Piece {
-  readonly source: string
+  readonly source: string | undefined
   readonly firstRow: number
   readonly rows: number
+  readonly columns: number | undefined
   readonly cut: Cut
 }
+
+type AddPiece = (name: string, piece: Piece) => void
 
 /**
  * The tensors of a model as a plan leaves it, in the dtype and under the names of the checkpoint, each made when it is written.
@@ -28,66 +33,62 @@ interface Piece {
  */
 export function prunedTensors(checkpoint: Checkpoint, spec: DecoderSpec, plan: Plan, style: TensorStyle): TensorToWrite[] {
   const pieces = new Map<string, Piece[]>()
-  const add = (name: string, piece: Piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
-  const addWhole = (name: string) => add(name, { source: name, firstRow: 0, rows: shapeOf(checkpoint, name)[0] ?? 0, cut: {} })
-  addWhole(spec.embedding)
-  style.blocks.forEach((block, position) => {
-    addBlock(spec, block, position, plan.blocks[block] as BlockPlan, style, add)
+  const add: AddPiece = (name, piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
+  addWhole(checkpoint, spec.embedding, add)
+  style.blocks.forEach((packed, position) => {
+    addAttention(spec, packed, position, style, add)
+    addMlp(spec, packed, position, plan, style, add)
   })
-  for (const norm of normNames(spec.finalNorm)) addWhole(norm)
-  if (spec.head.weight !== spec.embedding) addWhole(spec.head.weight)
-  if (spec.head.bias) addWhole(spec.head.bias)
-  return [...pieces].map(([name, parts]) => toTensor(checkpoint, name, parts))
+  for (const norm of normNames(spec.finalNorm)) addWhole(checkpoint, norm, add)
+  if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, add)
+  if (spec.head.bias) addWhole(checkpoint, spec.head.bias, add)
+  const common = checkpoint.tensors.get(spec.embedding)?.dtype ?? 'F32'
+  return [...pieces].map(([name, parts]) => toTensor(checkpoint, name, parts, common))
 }
 
-function addBlock(
-  spec: DecoderSpec,
-  block: number,
-  position: number,
-  plan: BlockPlan,
-  style: TensorStyle,
-  add: (name: string, piece: Piece) => void,
-): void {
-  const [from, to] = [spec.block(block), spec.block(position)]
-  const layout = spec.blocks[block] as BlockLayout
-  const attention = layout.attention && plan.attention === 'kept'
-  const mlp = layout.width > 0 && plan.mlp !== 'removed'
-  const norm = (source: NormTensors, target: NormTensors) => {
-    for (const [i, name] of normNames(source).entries())
-      add(normNames(target)[i] ?? name, { source: name, firstRow: 0, rows: spec.hidden, cut: {} })
-  }
-  const projection = (source: Projection, target: Projection, cut: Cut) => {
-    add(target.weight, { source: source.weight, firstRow: source.firstRow, rows: source.rows, cut })
-    if (source.bias && target.bias)
-      add(target.bias, {
-        source: source.bias,
-        firstRow: source.firstRow,
-        rows: source.rows,
-        cut: { ...cut, columns: undefined, columnsKept: undefined, paddedColumns: undefined },
-      })
-  }
-  const stays = (present: boolean) => present || style.removed === 'zeroed'
-  if (layout.attention && stays(attention)) {
-    for (const key of ['query', 'key', 'value'] as const) projection(from[key], to[key], {})
-    projection(from.output, to.output, attention ? {} : { zero: true })
-  }
-  if (stays(attention) || (from.mlpNorm === undefined && stays(mlp))) norm(from.attentionNorm, to.attentionNorm)
-  if (layout.width > 0 && stays(mlp)) {
-    const { rows, columns } = mlpCuts(plan, style.width)
-    if (from.gate && to.gate) projection(from.gate, to.gate, rows)
-    projection(from.up, to.up, rows)
-    projection(from.down, to.down, mlp ? columns : { ...columns, zero: true })
-    if (from.mlpNorm && to.mlpNorm) norm(from.mlpNorm, to.mlpNorm)
-  }
+function addWhole(checkpoint: Checkpoint, name: string, add: AddPiece): void {
+  const [rows = 0, columns] = checkpoint.tensors.get(name)?.shape ?? []
+  add(name, { source: name, firstRow: 0, rows, columns, cut: {} })
+}
+
+function addAttention(spec: DecoderSpec, packed: PackedBlock, position: number, { removed }: TensorStyle, add: AddPiece): void {
+  const to = spec.block(position)
+  const from = packed.attention === undefined ? undefined : spec.block(packed.attention)
+  // With a parallel residual the MLP reads the attention's norm.
+  const sharedNorm = to.mlpNorm === undefined && packed.mlp !== undefined ? spec.block(packed.mlp) : undefined
+  if (from || sharedNorm || removed === 'zeroed') addNorm((from ?? sharedNorm)?.attentionNorm, to.attentionNorm, spec.hidden, add)
+  if (!from && removed === 'absent') return
+  for (const key of ['query', 'key', 'value', 'output'] as const) addProjection(from?.[key], to[key], {}, add)
+}
+
+function addMlp(spec: DecoderSpec, packed: PackedBlock, position: number, plan: Plan, style: TensorStyle, add: AddPiece): void {
+  const to = spec.block(position)
+  const from = packed.mlp === undefined ? undefined : spec.block(packed.mlp)
+  if (!from && style.removed === 'absent') return
+  const own = packed.mlp === undefined ? 'removed' : (plan.blocks[packed.mlp] as BlockPlan).mlp
+  const { rows, columns } = mlpCuts(own, style.width?.(position))
+  if (to.mlpNorm) addNorm(from?.mlpNorm, to.mlpNorm, spec.hidden, add)
+  if (to.gate) addProjection(from?.gate, to.gate, rows, add)
+  addProjection(from?.up, to.up, rows, add)
+  addProjection(from?.down, to.down, columns, add)
+}
+
+function addNorm(source: NormTensors | undefined, target: NormTensors, hidden: number, add: AddPiece): void {
+  const names = source && normNames(source)
+  for (const [i, name] of normNames(target).entries())
+    add(name, { source: names?.[i], firstRow: 0, rows: source?.size ?? target.size ?? hidden, columns: undefined, cut: {} })
+}
+
+function addProjection(source: Projection | undefined, target: Projection, cut: Cut, add: AddPiece): void {
+  const { firstRow, rows, columns } = source ?? target
+  add(target.weight, { source: source?.weight, firstRow, rows, columns, cut })
+  const { rowsKept, paddedRows, rows: live } = cut
+  if (target.bias) add(target.bias, { source: source?.bias, firstRow, rows, columns: undefined, cut: { rowsKept, paddedRows, rows: live } })
 }
 
 /** Cuts of the inner projections (by rows) and of the down projection (by columns). */
-function mlpCuts(plan: BlockPlan, width: number | undefined): { rows: Cut; columns: Cut } {
-  if (plan.mlp === 'removed') {
-    const none = width === undefined ? undefined : []
-    return { rows: { rowsKept: none, paddedRows: width }, columns: { columnsKept: none, paddedColumns: width } }
-  }
-  const { kept, inputs, outputs } = plan.mlp
+function mlpCuts(plan: MlpPlan, width: number | undefined): { rows: Cut; columns: Cut } {
+  const { kept, inputs, outputs } = plan === 'removed' ? { kept: [] } : { inputs: undefined, outputs: undefined, ...plan }
   const neurons = kept === 'all' ? undefined : kept
   return {
     rows: { rowsKept: neurons, paddedRows: width, columns: inputs },
@@ -97,26 +98,24 @@ function mlpCuts(plan: BlockPlan, width: number | undefined): { rows: Cut; colum
 
 const normNames = (norm: NormTensors): string[] => [norm.weight, ...(norm.bias ? [norm.bias] : [])]
 
-const shapeOf = (checkpoint: Checkpoint, name: string): readonly number[] => checkpoint.tensors.get(name)?.shape ?? []
-
-function toTensor(checkpoint: Checkpoint, name: string, pieces: Piece[]): TensorToWrite {
-  const info = checkpoint.tensors.get(pieces[0]?.source ?? name) as TensorInfo
-  const columns = info.shape.slice(1)
+function toTensor(checkpoint: Checkpoint, name: string, pieces: readonly Piece[], common: Dtype): TensorToWrite {
   const first = pieces[0] as Piece
+  const dtype = (first.source === undefined ? undefined : checkpoint.tensors.get(first.source)?.dtype) ?? common
   const rows = pieces.reduce((total, { cut, rows: all }) => total + (cut.paddedRows ?? cut.rowsKept?.length ?? all), 0)
-  const width = first.cut.paddedColumns ?? first.cut.columnsKept?.length ?? columns[0]
-  const entryBytes = info.bytes / info.shape.reduce((a, b) => a * b, 1)
+  const width = first.cut.paddedColumns ?? first.cut.columnsKept?.length ?? first.columns
   return {
     name,
-    dtype: info.dtype,
-    shape: width === undefined || columns.length === 0 ? [rows] : [rows, width],
+    dtype,
+    shape: width === undefined ? [rows] : [rows, width],
     async bytes() {
-      const parts = await Promise.all(
-        pieces.map(async ({ source, firstRow, rows: count, cut }) =>
-          cutMatrix(await checkpoint.read(source, { first: firstRow, count }), count, columns[0] ?? 1, entryBytes, cut),
-        ),
-      )
+      const parts: Uint8Array[] = []
+      for (const piece of pieces) parts.push(await cutPiece(checkpoint, piece, elementBytes(dtype)))
       return parts.length === 1 ? (parts[0] as Uint8Array) : new Uint8Array(Buffer.concat(parts))
     },
   }
+}
+
+async function cutPiece(checkpoint: Checkpoint, { source, firstRow, rows, columns = 1, cut }: Piece, entryBytes: number) {
+  const stored = source === undefined ? new Uint8Array() : await checkpoint.read(source, { first: firstRow, count: rows })
+  return cutMatrix(stored, rows, columns, entryBytes, source === undefined ? { ...cut, zero: true } : cut)
 }

@@ -1,12 +1,13 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { BlockPlan } from '#contract/plan.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
 import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
+import { missingParts, type PackedBlock, packBlocks, sourceOf } from './packing.ts'
 import { prunedTensors } from './pruned-tensors.ts'
 
 /**
- * A folder of the model's own family that transformers and its kin load: blocks that went whole are left out and the others numbered
- * anew, MLPs share one width, a removed attention or MLP stays as a zeroed output projection, which costs its memory but adds nothing.
+ * A folder of the model's own family that transformers and its kin load: blocks that went whole are left out, neighbours that lack each
+ * other's half share one, and all are numbered anew. MLPs share one width; a removed attention or MLP whose place is still needed stays
+ * as zeros, which cost memory but add nothing.
  */
 export const stock: ExportFormat = {
   title: 'Stock safetensors folder',
@@ -18,43 +19,39 @@ export const stock: ExportFormat = {
         'infeasible',
         'No model family has the shortcuts of a sliced model, so this format cannot hold it. Choose the format espalier.',
       )
-    if (model.spec.blocks.some((layout) => !layout.attention || layout.width === 0)) {
-      throw new EspalierError(
-        'infeasible',
-        `${model.name} lacks submodules already, and this format needs them as zeros. Export from the dense model it came from.`,
-      )
-    }
     const { blocks } = viewWithPlan(model, plan).spec
-    const left = [...blocks.keys()].filter((index) => blocks[index]?.attention || (blocks[index]?.width ?? 0) > 0)
-    const width = Math.max(1, ...left.map((index) => blocks[index]?.width ?? 0))
-    const tensors = prunedTensors(model.checkpoint, model.spec, plan, { removed: 'zeroed', width, blocks: left })
+    const packed = packBlocks(model.spec, blocks)
+    const width = Math.max(1, ...blocks.map((block) => block.width))
+    const tensors = prunedTensors(model.checkpoint, model.spec, plan, { removed: 'zeroed', width: () => width, blocks: packed })
     await writeModelFolder(request, {
       tensors,
-      config: { ...renumbered(model.checkpoint.config, left), num_hidden_layers: left.length, intermediate_size: width },
-      files: { 'README.md': modelCard(request, describe(plan.blocks, left, width)) },
+      config: { ...renumbered(model.checkpoint.config, packed), num_hidden_layers: packed.length, intermediate_size: width },
+      files: { 'README.md': modelCard(request, describe(packed, blocks.length, width)) },
     })
   },
 }
 
-/** Per-layer entries of a config for the blocks that are left: a list per layer, and the first sliding layer. */
-function renumbered(config: Record<string, unknown>, left: readonly number[]): Record<string, unknown> {
+/** Per-layer entries of a config for the written blocks: a list per layer, and the first sliding layer. */
+function renumbered(config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
   const { layer_types: types, max_window_layers: firstWindow } = config
   return {
     ...config,
-    ...(Array.isArray(types) ? { layer_types: left.map((index) => types[index]) } : {}),
-    ...(typeof firstWindow === 'number' ? { max_window_layers: left.filter((index) => index < firstWindow).length } : {}),
+    ...(Array.isArray(types) ? { layer_types: packed.map((block) => types[sourceOf(block)]) } : {}),
+    ...(typeof firstWindow === 'number' ? { max_window_layers: packed.filter((block) => sourceOf(block) < firstWindow).length } : {}),
   }
 }
 
-function describe(blocks: readonly BlockPlan[], left: readonly number[], width: number): string {
-  const zeroed = left.filter((index) => blocks[index]?.attention === 'removed')
-  const empty = left.filter((index) => blocks[index]?.mlp === 'removed')
+function describe(packed: readonly PackedBlock[], count: number, width: number): string {
+  const zeroed = missingParts(packed)
   return [
-    `An ordinary model of its family: ${left.length} of ${blocks.length} blocks, numbered anew, every MLP ${width} neurons wide.`,
-    zeroed.length > 0
-      ? `Attention removed from blocks ${zeroed.join(', ')} of the dense model stays as a zeroed output projection: it adds nothing to the answer but still takes memory and time.`
+    `An ordinary model of its family: ${packed.length} blocks in place of ${count}, numbered anew, every MLP ${width} neurons wide.`,
+    packed.some(({ attention, mlp }) => attention !== undefined && mlp !== undefined && attention !== mlp)
+      ? 'An attention whose MLP was removed shares a block with the next MLP whose attention was removed, which computes the same.'
       : '',
-    empty.length > 0 ? `MLPs removed from blocks ${empty.join(', ')} stay as zeroed down projections.` : '',
+    zeroed.attention.length > 0
+      ? `Blocks ${zeroed.attention.join(', ')} have no attention: zeros stand in its place, which add nothing to the answer but still take memory and time.`
+      : '',
+    zeroed.mlp.length > 0 ? `Blocks ${zeroed.mlp.join(', ')} have no MLP: zeros stand in its place.` : '',
   ]
     .filter(Boolean)
     .join('\n')

@@ -87,14 +87,32 @@ describe('a plan viewed, saved and reopened', () => {
     await model.close()
   })
 
-  it('refuses a stock folder of a model that lacks submodules already', async () => {
+  it('puts an attention and the MLP after it into one block when what lay between them went', async () => {
+    const model = await openModel(await referenceModel('qwen2-tiny'))
+    const plan = removeParts(densePlan(model.spec), [1, 2, 3, 4])
+    const view = viewWithPlan(model, plan)
+    const target = join(folder, 'packed')
+    await stock.write({ model, plan, method: 'blockpruner_submodule', folder: target })
+    const reopened = await openModel(target)
+    expect(reopened.spec.blocks).toEqual([{ attention: true, width: 176 }, { attention: true, width: 176 }])
+    const [found, expected] = [await logitsOf(denseView(reopened), window), await logitsOf(view, window)]
+    expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
+    await reopened.close()
+    view.dispose()
+    await model.close()
+  })
+
+  it('writes a stock folder of a model that lacks submodules already', async () => {
     const model = await openModel(await referenceModel('stories260k'))
     const target = join(folder, 'lacking')
-    await espalier.write({ model, plan: removeParts(densePlan(model.spec), [0]), method: 'test', folder: target })
+    await espalier.write({ model, plan: removeParts(densePlan(model.spec), [0, 3]), method: 'test', folder: target })
     const lacking = await openModel(target)
-    await expect(
-      stock.write({ model: lacking, plan: densePlan(lacking.spec), method: 'test', folder: join(folder, 'no') }),
-    ).rejects.toThrow('lacks submodules already')
+    const again = join(folder, 'again')
+    await stock.write({ model: lacking, plan: densePlan(lacking.spec), method: 'test', folder: again })
+    const reopened = await openModel(again)
+    const [found, expected] = [await logitsOf(denseView(reopened), window), await logitsOf(denseView(lacking), window)]
+    expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
+    await reopened.close()
     await lacking.close()
     await model.close()
   })
