@@ -19,7 +19,7 @@ import { causalAttention } from '#engine/tensor/attention.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
-import type { Activation, DecoderSpec } from './spec.ts'
+import { type Activation, type DecoderSpec, layoutOf } from './spec.ts'
 import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
 import { blockOf, isAttention } from './weights.ts'
 
@@ -43,18 +43,42 @@ export interface CallContext {
   readonly tokens: number
   readonly rotary: RotaryTables
   readonly cache?: Map<number, SeenPositions>
-  /** Sees the MLP's input, neurons and output while they live: [B*T, D], [B*T, I], [B*T, D]. */
-  readonly observeMlp?: (block: number, seen: { input: Tensor2D; neurons: Tensor2D; output?: Tensor2D }) => void
+  /** Sees what the part reads and writes, while it lives. */
+  readonly observe?: (seen: PartActivations) => void
+}
+
+/** What a part's projections read and write: it is all that fitting them needs. */
+export interface PartActivations {
+  /** What the first projections read: the stream through the norm, [B*T, D]. */
+  readonly input: Tensor2D
+  /** What the last projection reads: mixed heads [B*T, H d], or neurons [B*T, I]. */
+  readonly inner: Tensor2D
+  /** What is added to the stream, [B*T, D]; absent where only what leads up to it was computed. */
+  readonly output?: Tensor2D
 }
 
 /** Runs one part on a residual stream: the stream after it, the caller's to dispose of. */
 export function runPart(part: Part, weights: PartWeights, residual: Residual, call: CallContext): Tensor2D {
   return tidy(() => {
-    const block = blockOf(part)
-    if (weights.attention) return addTo(residual.x, attend(residual.x, weights.attention, block, call), weights.attention.shortcut)
-    const source = call.spec.parallelResidual ? residual.source : residual.x
-    return addTo(residual.x, feedForward(source, weights.mlp, block, call), weights.mlp.shortcut)
+    const seen = leadUp(part, weights, residual, call)
+    const { attention, mlp } = weights
+    const output = attention ? project(seen.inner, attention.output, attention.outputBias) : project(seen.inner, mlp.down, mlp.downBias)
+    call.observe?.({ ...seen, output })
+    return addTo(residual.x, output, (attention ?? mlp).shortcut)
   })
+}
+
+/** Shows the call's observer what a part's last projection reads, and stops there: the product behind it is spared. */
+export function observePart(part: Part, weights: PartWeights, residual: Residual, call: CallContext): void {
+  tidy(() => {
+    call.observe?.(leadUp(part, weights, residual, call))
+  })
+}
+
+/** A part up to its last projection. */
+function leadUp(part: Part, weights: PartWeights, residual: Residual, call: CallContext): PartActivations {
+  if (weights.attention) return attend(residual.x, weights.attention, blockOf(part), call)
+  return feed(call.spec.parallelResidual ? residual.source : residual.x, weights.mlp, call.spec.activation)
 }
 
 function addTo(residual: Tensor2D, output: Tensor2D, shortcut: Tensor2D | undefined): Tensor2D {
@@ -64,7 +88,7 @@ function addTo(residual: Tensor2D, output: Tensor2D, shortcut: Tensor2D | undefi
 /** The residual stream behind a part, with tensors of its own; the one before it is disposed of. */
 export function advance(part: Part, before: Residual, x: Tensor2D, spec: DecoderSpec): Residual {
   // A parallel MLP still reads the block's input; where it was removed, the next block begins.
-  const mlpFollows = isAttention(part) && (spec.blocks[blockOf(part)]?.width ?? 0) > 0
+  const mlpFollows = isAttention(part) && layoutOf(spec, blockOf(part)).width > 0
   const source = spec.parallelResidual && mlpFollows ? before.source.clone() : x.clone()
   disposeResidual(before)
   return { x, source }
@@ -75,14 +99,11 @@ export function disposeResidual(residual: Residual): void {
   residual.source.dispose()
 }
 
-function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): Tensor2D {
-  const projected = project(normalize(x, weights.norm), weights.queryKeyValue, weights.queryKeyValueBias)
+function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): PartActivations {
+  const input = normalize(x, weights.norm)
+  const projected = project(input, weights.queryKeyValue, weights.queryKeyValueBias)
   const { fused } = activeBackend()
-  return project(
-    fused && !call.cache ? mixAtOnce(fused, projected, block, call) : mix(projected, block, call),
-    weights.output,
-    weights.outputBias,
-  )
+  return { input, inner: fused && !call.cache ? mixAtOnce(fused, projected, block, call) : mix(projected, block, call) }
 }
 
 /** Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
@@ -126,24 +147,9 @@ function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenP
   return all
 }
 
-function feedForward(source: Tensor2D, weights: MlpWeights, block: number, call: CallContext): Tensor2D {
-  const seen = neuronsOf(source, weights, call.spec.activation)
-  const output = project(seen.neurons, weights.down, weights.downBias)
-  call.observeMlp?.(block, { ...seen, output })
-  return output
-}
-
-function neuronsOf(source: Tensor2D, weights: MlpWeights, activation: Activation): { input: Tensor2D; neurons: Tensor2D } {
+function feed(source: Tensor2D, weights: MlpWeights, activation: Activation): PartActivations {
   const input = normalize(source, weights.norm)
   const up = project(input, weights.up, weights.upBias)
   const gate = weights.gate && project(input, weights.gate, weights.gateBias)
-  return { input, neurons: gate ? gateNeurons(gate, up, activation) : activate(up, activation) }
-}
-
-/** Shows an MLP's neurons to the call's observer and stops there: where nothing follows, the product behind them is spared. */
-export function observeNeurons(part: Part, weights: MlpWeights, residual: Residual, call: CallContext): void {
-  tidy(() => {
-    const source = call.spec.parallelResidual ? residual.source : residual.x
-    call.observeMlp?.(blockOf(part), neuronsOf(source, weights, call.spec.activation))
-  })
+  return { input, inner: gate ? gateNeurons(gate, up, activation) : activate(up, activation) }
 }

@@ -1,20 +1,19 @@
 import { gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
-import { advance, runPart, type SeenPositions } from './decoder.ts'
-import { breathe, finalHidden, TableCache } from './forward.ts'
+import type { SeenPositions } from './decoder.ts'
+import { finalHidden } from './forward.ts'
 import type { ModelView } from './view.ts'
+import { breathe, Walk } from './walk.ts'
 
 /** A batch of sequences that grow token by token; keys and values of what was seen are kept, by block. */
 export class DecodingSession {
   readonly #view: ModelView
-  readonly #tables: TableCache
   readonly #cache = new Map<number, SeenPositions>()
   #length = 0
 
   constructor(view: ModelView) {
     this.#view = view
-    this.#tables = new TableCache(view)
   }
 
   /** Positions seen so far. */
@@ -44,20 +43,19 @@ export class DecodingSession {
   }
 
   async #run(ids: Int32Array, batch: number, signal: AbortSignal | undefined): Promise<Tensor2D> {
-    const tokens = ids.length / batch
-    const x = await this.#view.model.vocabulary.embed(ids)
-    let residual = { x, source: x.clone() }
-    const call = { spec: this.#view.spec, batch, tokens, rotary: this.#tables.get(tokens, this.#length), cache: this.#cache }
-    for (const [position, part] of this.#view.parts.entries()) {
-      signal?.throwIfAborted()
-      const weights = await this.#view.lease(part, this.#view.parts[position + 1] ?? this.#view.parts[0])
-      residual = advance(part, residual, runPart(part, weights, residual, call), this.#view.spec)
-      this.#view.release(part, weights)
+    const walk = new Walk(this.#view)
+    try {
+      const stream = await walk.embed(ids, batch)
+      for (const part of this.#view.parts) {
+        signal?.throwIfAborted()
+        await walk.pass(part, [stream], { past: { length: this.#length, cache: this.#cache } })
+      }
+      this.#length += stream.tokens
+      stream.residual.source.dispose()
+      return stream.residual.x
+    } finally {
+      walk.dispose()
     }
-    this.#tables.dispose()
-    this.#length += tokens
-    residual.source.dispose()
-    return residual.x
   }
 
   async #lastLogits(x: Tensor2D, batch: number, tokens: number): Promise<Float32Array[]> {
@@ -122,6 +120,5 @@ export class DecodingSession {
 
   dispose(): void {
     this.#disposeCache()
-    this.#tables.dispose()
   }
 }

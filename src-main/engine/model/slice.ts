@@ -5,7 +5,7 @@ import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Model } from './model.ts'
 import type { DecoderSpec } from './spec.ts'
 import { ModelView } from './view.ts'
-import { type AttentionWeights, isAttention, type MlpWeights, type Part, type PartWeights, presentParts } from './weights.ts'
+import { type AttentionWeights, blockOf, isAttention, type MlpWeights, type Part, type PartWeights, presentParts } from './weights.ts'
 
 /** Tensors that belong to a plan, by name. */
 export type PlanTensors = ReadonlyMap<string, { readonly values: Float32Array | Float64Array; readonly shape: readonly number[] }>
@@ -41,7 +41,7 @@ export function slicedStackParameters(spec: DecoderSpec, width: number): number 
   const widthBehind = (part: Part) => (rotated.some((later) => later > part) ? width : spec.hidden)
   const shortcuts = rotated.reduce((total, part) => total + width * widthBehind(part), 0)
   return presentParts(spec).reduce((total, part) => {
-    const { query, key, value, output, gate, up, down } = spec.block(part >> 1)
+    const { query, key, value, output, gate, up, down } = spec.block(blockOf(part))
     const [inner, outer] = isAttention(part) ? [[query, key, value], output] : [gate ? [gate, up] : [up], down]
     const behind = widthBehind(part)
     const own = inner.reduce((sum, { rows, bias }) => sum + rows * width + (bias ? rows : 0), 0)

@@ -1,6 +1,7 @@
 import type { SlicePlan } from '#contract/plan.ts'
 import { rotatedParts } from './slice.ts'
 import type { BlockTensors, DecoderSpec, NormTensors, Projection } from './spec.ts'
+import { attentionOf, mlpOf } from './weights.ts'
 
 /** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, a head apart from the embedding. */
 export function slicedSpec(spec: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {
@@ -23,7 +24,7 @@ interface Widths {
 
 function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotated }: Widths): BlockTensors {
   const { query, key, value, output, gate, up, down, attentionNorm, mlpNorm } = tensors
-  const [attention, mlp] = [2 * index, 2 * index + 1]
+  const [attention, mlp] = [attentionOf(index), mlpOf(index)]
   const behind = (part: number) => (rotated.some((later) => later > part) ? width : full)
   const prefix = /^(.*?\.\d+\.)/.exec(query.weight)?.[1] ?? `blocks.${index}.`
   const shortcut = (name: string, part: number): Projection => ({

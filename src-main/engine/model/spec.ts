@@ -80,6 +80,13 @@ export interface DecoderSpec {
   block(index: number): BlockTensors
 }
 
+/** What is left of block `index`. Throws when the model has no such block. */
+export function layoutOf(spec: DecoderSpec, index: number): BlockLayout {
+  const layout = spec.blocks[index]
+  if (!layout) throw new RangeError(`There is no block ${index}: the model has ${spec.blocks.length}.`)
+  return layout
+}
+
 /** Entries of the block's projections, biases included and norms left out. */
 export interface BlockParameters {
   readonly attention: number

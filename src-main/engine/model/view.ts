@@ -34,6 +34,11 @@ export class ModelView {
     this.#transform = transform
   }
 
+  /** The part that runs behind a part; behind the last one, the first of the next walk. */
+  following(part: Part): Part | undefined {
+    return this.parts[this.parts.indexOf(part) + 1] ?? this.parts[0]
+  }
+
   /** Weights of a part until `release`. */
   async lease(part: Part, next?: Part): Promise<PartWeights> {
     const gathered = this.#gathered.get(part)

@@ -31,6 +31,8 @@ export interface MlpWeights {
 
 /** A submodule: part 2b is the attention of block b, part 2b + 1 its MLP. Parts run in ascending order. */
 export type Part = number
+export const attentionOf = (block: number): Part => 2 * block
+export const mlpOf = (block: number): Part => 2 * block + 1
 export const blockOf = (part: Part): number => part >> 1
 export const isAttention = (part: Part): boolean => part % 2 === 0
 
@@ -110,7 +112,10 @@ export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
 
 /** Parts that the spec's layout still has, in running order. */
 export function presentParts(spec: DecoderSpec): Part[] {
-  return spec.blocks.flatMap((layout, block) => [...(layout.attention ? [2 * block] : []), ...(layout.width > 0 ? [2 * block + 1] : [])])
+  return spec.blocks.flatMap((layout, block) => [
+    ...(layout.attention ? [attentionOf(block)] : []),
+    ...(layout.width > 0 ? [mlpOf(block)] : []),
+  ])
 }
 
 export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): PartSize {

@@ -1,5 +1,5 @@
 import type { DecoderSpec } from '#engine/model/spec.ts'
-import type { Part } from '#engine/model/weights.ts'
+import { attentionOf, mlpOf, type Part } from '#engine/model/weights.ts'
 import { densePlan, presentBlocks, variantOf } from './plan.ts'
 import type { PythonRandom } from './random.ts'
 import type { Variant } from './trunk.ts'
@@ -17,9 +17,10 @@ export class SearchSpace {
     this.count = count
     this.#whole = unit === 'block'
     this.#start = variantOf(densePlan(spec))
-    const present = (offset: 0 | 1) => [...spec.blocks.keys()].map((block) => 2 * block + offset).filter((part) => this.#start[part] === 0)
-    this.#attention = this.#whole ? presentBlocks(spec).map((block) => 2 * block) : present(0)
-    this.#mlps = this.#whole ? this.#attention.map((part) => part + 1) : present(1)
+    const blocks = this.#whole ? presentBlocks(spec) : [...spec.blocks.keys()]
+    const present = (part: Part) => this.#whole || this.#start[part] === 0
+    this.#attention = blocks.map(attentionOf).filter(present)
+    this.#mlps = blocks.map(mlpOf).filter(present)
   }
 
   /** Of how many the removed ones are chosen. */
@@ -87,8 +88,8 @@ function binomial(items: number, chosen: number): number {
 
 /** `attention/mlp`, one digit per block: 1 is removed. */
 export function describeState(state: Variant): string {
-  const digits = (offset: number) => Array.from({ length: state.length / 2 }, (_, block) => state[2 * block + offset]).join('')
-  return `${digits(0)}/${digits(1)}`
+  const digits = (of: (block: number) => Part) => Array.from({ length: state.length / 2 }, (_, block) => state[of(block)]).join('')
+  return `${digits(attentionOf)}/${digits(mlpOf)}`
 }
 
 /** Draws until `count` different states are there, none of them in `taken`. The caller makes sure that so many can be drawn. */

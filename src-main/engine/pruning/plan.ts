@@ -1,7 +1,7 @@
 import type { BlockPlan, Plan } from '#contract/plan.ts'
 import { slicedStackParameters } from '#engine/model/slice.ts'
 import { blockParameters, type DecoderSpec, stackParameters } from '#engine/model/spec.ts'
-import { blockOf, isAttention, type Part } from '#engine/model/weights.ts'
+import { attentionOf, blockOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import type { Variant } from './trunk.ts'
 
 const kept: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
@@ -34,7 +34,7 @@ export function presentBlocks(spec: DecoderSpec): number[] {
 
 /** Both parts of each of the given blocks. */
 export function blockParts(blocks: Iterable<number>): Part[] {
-  return [...blocks].flatMap((block) => [2 * block, 2 * block + 1])
+  return [...blocks].flatMap((block) => [attentionOf(block), mlpOf(block)])
 }
 
 /** The variant that removes what the plan removes whole. */

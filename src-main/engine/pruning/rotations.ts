@@ -2,11 +2,13 @@ import { matMul, mean, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tf
 import { EspalierError } from '#contract/errors.ts'
 import { type RawOperations, rawOperations } from '#engine/backend/raw-operations.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { advance, disposeResidual, runPart } from '#engine/model/decoder.ts'
-import { breathe, groupWindows, TableCache, type WindowGroup } from '#engine/model/forward.ts'
+import { disposeResidual } from '#engine/model/decoder.ts'
+import { groupWindows } from '#engine/model/forward.ts'
 import { embeddingRotationName, type PlanTensors, rotatedParts, rotationName, slicePart } from '#engine/model/slice.ts'
+import type { DecoderSpec } from '#engine/model/spec.ts'
 import type { ModelView } from '#engine/model/view.ts'
-import { disposePart, type Part } from '#engine/model/weights.ts'
+import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
+import { blockOf, mlpOf, type Part } from '#engine/model/weights.ts'
 import { addOuterProducts } from './covariance.ts'
 import { symmetricEigen } from './eigen.ts'
 import { RuntimeMoments } from './runtime-moments.ts'
@@ -24,12 +26,6 @@ interface Report {
   readonly signal?: AbortSignal
 }
 
-/** The stream of some windows in front of a part, [B*T, D]. */
-interface Stream {
-  readonly group: WindowGroup
-  x: Tensor2D
-}
-
 type PlanTensor = { readonly values: Float32Array; readonly shape: readonly [number, number] }
 
 /**
@@ -39,24 +35,28 @@ type PlanTensor = { readonly values: Float32Array; readonly shape: readonly [num
 export async function findRotations(view: ModelView, windows: Windows, options: RotationOptions, report: Report): Promise<PlanTensors> {
   requireRoom(view, windows)
   const tensors = new Map<string, PlanTensor>()
-  const tables = new TableCache(view)
+  const walk = new Walk(view)
   const streams: Stream[] = []
   try {
-    for (const group of groupWindows(windows)) streams.push({ group, x: await embedded(view, group, options.centre) })
+    for (const { ids, batch } of groupWindows(windows)) {
+      const stream = await walk.embed(ids, batch)
+      streams.push(stream)
+      if (options.centre) takeMeanOff(stream)
+    }
     const rotated = new Set(rotatedParts(view.spec))
     for (const [position, part] of view.parts.entries()) {
       report.signal?.throwIfAborted()
       if (rotated.has(part)) {
         const rotation = await principalComponents(streams, view.spec.hidden, options.width)
         tensors.set(rotationName(part), rotation)
-        const parts = view.spec.parallelResidual ? [part, part + 1] : [part]
-        await runBehind(view, parts, rotation, streams, tables, options)
+        const parts = view.spec.parallelResidual ? [part, mlpOf(blockOf(part))] : [part]
+        await runBehind(walk, view.spec, parts, rotation, streams, options)
       }
       report.progress?.(position + 1, view.parts.length)
     }
   } finally {
-    for (const { x } of streams) x.dispose()
-    tables.dispose()
+    for (const { residual } of streams) disposeResidual(residual)
+    walk.dispose()
   }
   const [first] = view.parts
   tensors.set(embeddingRotationName, embeddingRotation(tensors.get(rotationName(first ?? 0)) as PlanTensor, options.centre))
@@ -73,15 +73,12 @@ function requireRoom({ model, spec }: ModelView, windows: Windows): void {
   )
 }
 
-async function embedded(view: ModelView, group: WindowGroup, centre: boolean): Promise<Tensor2D> {
-  const x = await view.model.vocabulary.embed(group.ids)
-  if (!centre) return x
-  const centred = tidy(() => withoutMean(x))
-  x.dispose()
-  return centred
+function takeMeanOff(stream: Stream): void {
+  const { x } = stream.residual
+  const centred = tidy(() => sub<Tensor2D>(x, mean(x, 1, true)))
+  disposeResidual(stream.residual)
+  stream.residual = { x: centred, source: centred.clone() }
 }
-
-const withoutMean = (x: Tensor2D): Tensor2D => sub<Tensor2D>(x, mean(x, 1, true))
 
 /** What embeddings are multiplied by, [D, d]: taking off the mean of each is a product too. */
 function embeddingRotation({ values, shape }: PlanTensor, centre: boolean): PlanTensor {
@@ -98,39 +95,25 @@ function embeddingRotation({ values, shape }: PlanTensor, centre: boolean): Plan
 
 /** Runs the parts that read one rotated stream, on all streams: each goes on in the full basis. */
 async function runBehind(
-  view: ModelView,
+  walk: Walk,
+  spec: DecoderSpec,
   parts: readonly Part[],
   rotation: PlanTensor,
-  streams: Stream[],
-  tables: TableCache,
+  streams: readonly Stream[],
   { epsilon }: RotationOptions,
 ): Promise<void> {
   const input = tensor2d(rotation.values, [...rotation.shape])
-  for (const stream of streams) stream.x = replaced(stream.x, matMul<Tensor2D>(stream.x, input))
-  const residuals = streams.map(({ x }) => ({ x, source: x.clone() }))
+  for (const stream of streams) {
+    const x = matMul<Tensor2D>(stream.residual.x, input)
+    disposeResidual(stream.residual)
+    stream.residual = { x, source: x.clone() }
+  }
   for (const part of parts) {
-    const dense = await view.lease(part, view.parts[view.parts.indexOf(part) + 1])
-    const weights = slicePart(dense, view.spec, { input, output: undefined, carries: part === parts[0], epsilon })
-    view.release(part, dense)
-    for (const [index, { group }] of streams.entries()) {
-      const call = { spec: view.spec, batch: group.batch, tokens: group.tokens, rotary: tables.get(group.tokens) }
-      const before = residuals[index] as { x: Tensor2D; source: Tensor2D }
-      residuals[index] = advance(part, before, runPart(part, weights, before, call), view.spec)
-    }
-    disposePart(weights)
+    const carries = part === parts[0]
+    await walk.pass(part, streams, { replace: (dense) => slicePart(dense, spec, { input, output: undefined, carries, epsilon }) })
     await breathe()
   }
-  streams.forEach((stream, index) => {
-    const residual = residuals[index] as { x: Tensor2D; source: Tensor2D }
-    stream.x = residual.x.clone()
-    disposeResidual(residual)
-  })
   input.dispose()
-}
-
-function replaced(old: Tensor2D, next: Tensor2D): Tensor2D {
-  old.dispose()
-  return next
 }
 
 /** The first `width` eigenvectors of sum x'x over all rows, as columns: [D, width]. */
@@ -153,8 +136,8 @@ interface Vectors {
 async function runtimeVectors(raw: RawOperations, streams: readonly Stream[], size: number): Promise<Vectors> {
   const moments = new RuntimeMoments(raw)
   try {
-    for (const { x } of streams) {
-      moments.add(x)
+    for (const { residual } of streams) {
+      moments.add(residual.x)
       await breathe()
     }
     return { vectors: moments.eigenvectors(), at: (row, column) => row * size + size - 1 - column }
@@ -165,8 +148,8 @@ async function runtimeVectors(raw: RawOperations, streams: readonly Stream[], si
 
 async function ownVectors(streams: readonly Stream[], size: number): Promise<Vectors> {
   const covariance = new Float64Array(size * size)
-  for (const { x } of streams) {
-    addOuterProducts(covariance, x, size)
+  for (const { residual } of streams) {
+    addOuterProducts(covariance, residual.x, size)
     await breathe()
   }
   return { vectors: symmetricEigen(covariance, size).vectors, at: (row, column) => column * size + row }

@@ -1,11 +1,12 @@
-import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
 import { nextTokens } from '#engine/evaluation/perplexity.ts'
-import { advance, disposeResidual, type Residual, runPart } from '#engine/model/decoder.ts'
+import { disposeResidual, type Residual } from '#engine/model/decoder.ts'
 import { rowDivergences } from '#engine/model/divergence.ts'
-import { breathe, finalHidden, groupWindows, TableCache, type WindowGroup } from '#engine/model/forward.ts'
+import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
 import { tokenLosses } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/view.ts'
+import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { isAttention, type Part } from '#engine/model/weights.ts'
 import { DenseStates, disposeDistribution } from './dense-states.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
@@ -34,9 +35,8 @@ export interface ScorerOptions {
   readonly signal?: AbortSignal
 }
 
-interface Branch {
+interface Branch extends Stream {
   readonly variants: number[]
-  residual: Residual
 }
 
 /** Rows that one product should at least have; branches are joined up to it. */
@@ -48,7 +48,7 @@ export class VariantScorer {
   readonly #view: ModelView
   readonly #options: ScorerOptions
   readonly #groups: WindowGroup[]
-  readonly #tables: TableCache
+  readonly #walkOver: Walk
   readonly #trunks = new Map<WindowGroup, Trunk>()
   readonly #windows: Windows
   #ownDense: DenseStates | undefined
@@ -58,7 +58,7 @@ export class VariantScorer {
     this.#options = options
     this.#windows = windows
     this.#groups = groupWindows(windows)
-    this.#tables = new TableCache(view)
+    this.#walkOver = new Walk(view)
   }
 
   /** Mean score per predicted token of each variant, in nats; lower is better. `trunk` must agree with each variant but for removals it lacks. */
@@ -118,8 +118,8 @@ export class VariantScorer {
         // A walk over streamed weights passes all parts anyway: memory counts for more than the trunk of the next round.
         if (trunk && entering && position > 0 && this.#view.model.store.streams) trunk.forget(position)
         if (position === parts.length) break
-        const stemBranch = stem && { variants: [], residual: stem }
-        branches = await this.#step(position, branches, variants, group, stemBranch, trunk)
+        const stemBranch = stem && { variants: [], batch: group.batch, tokens: group.tokens, residual: stem }
+        branches = await this.#step(position, branches, variants, stemBranch, trunk)
         stem = stemBranch?.residual
         if (position % 8 === 0) await breathe()
       }
@@ -138,14 +138,14 @@ export class VariantScorer {
   }
 
   async #embed(group: WindowGroup): Promise<Residual> {
-    const x = await this.#view.model.vocabulary.embed(group.ids)
-    return { x, source: x.clone() }
+    return (await this.#walkOver.embed(group.ids, group.batch)).residual
   }
 
   async #enter(indices: number[], trunk: Trunk | undefined, position: number, group: WindowGroup): Promise<Branch[]> {
-    if (trunk) return [{ variants: indices, residual: cloneResidual(trunk.get(position) as Residual) }]
-    if (this.#sharing) return [{ variants: indices, residual: await this.#embed(group) }]
-    return Promise.all(indices.map(async (index) => ({ variants: [index], residual: await this.#embed(group) })))
+    const { batch, tokens } = group
+    if (trunk) return [{ batch, tokens, variants: indices, residual: cloneResidual(trunk.get(position) as Residual) }]
+    if (this.#sharing) return [{ batch, tokens, variants: indices, residual: await this.#embed(group) }]
+    return Promise.all(indices.map(async (index) => ({ batch, tokens, variants: [index], residual: await this.#embed(group) })))
   }
 
   /** Takes all branches and the trunk's stem past one part: those that lack it go on as they are, the others run it. */
@@ -153,7 +153,6 @@ export class VariantScorer {
     position: number,
     branches: Branch[],
     variants: readonly Variant[],
-    group: WindowGroup,
     stem: Branch | undefined,
     trunk: Trunk | undefined,
   ): Promise<Branch[]> {
@@ -164,34 +163,19 @@ export class VariantScorer {
       const without = branch.variants.filter((index) => variants[index]?.[part] === 1)
       const having = branch.variants.filter((index) => variants[index]?.[part] !== 1)
       if (without.length > 0)
-        skipping.push({ variants: without, residual: having.length > 0 ? cloneResidual(branch.residual) : branch.residual })
-      if (having.length > 0) running.push({ variants: having, residual: branch.residual })
+        skipping.push({ ...branch, variants: without, residual: having.length > 0 ? cloneResidual(branch.residual) : branch.residual })
+      if (having.length > 0) running.push({ ...branch, variants: having })
     }
     const own = [...running, ...skipping]
     if (stem) (trunk?.removed[part] === 1 ? skipping : running).push(stem)
-    if (running.length > 0) await this.#run(part, position, running, group)
+    if (running.length > 0) await this.#run(part, running)
     for (const branch of skipping) branch.residual = skipPart(part, branch.residual)
     return own
   }
 
-  async #run(part: Part, position: number, branches: Branch[], group: WindowGroup): Promise<void> {
-    const { parts, spec } = this.#view
-    const weights = await this.#view.lease(part, parts[position + 1] ?? parts[0])
-    const together = this.#sharing ? Math.max(1, Math.floor(rowsPerProduct / group.ids.length)) : 1
-    for (let first = 0; first < branches.length; first += together) {
-      const joined = branches.slice(first, first + together)
-      const call = { spec, batch: group.batch * joined.length, tokens: group.tokens, rotary: this.#tables.get(group.tokens) }
-      const before = joinResiduals(joined.map((branch) => branch.residual))
-      const after = runPart(part, weights, before, call)
-      if (joined.length > 1) disposeResidual(before)
-      joined.forEach((branch, i) => {
-        const x = joined.length > 1 ? slice(after, [i * group.ids.length, 0], [group.ids.length, -1]) : after
-        branch.residual = advance(part, branch.residual, x as Tensor2D, spec)
-      })
-      if (joined.length > 1) after.dispose()
-    }
-    this.#view.release(part, weights)
-    this.passes[isAttention(part) ? 'attention' : 'mlp'] += branches.length * group.batch
+  async #run(part: Part, branches: Branch[]): Promise<void> {
+    await this.#walkOver.pass(part, branches, { joinUpTo: this.#sharing ? rowsPerProduct : 0 })
+    this.passes[isAttention(part) ? 'attention' : 'mlp'] += branches.reduce((sum, { batch }) => sum + batch, 0)
   }
 
   /** Scores the streams at the end of the stack and adds each to the sums of its variants. */
@@ -234,7 +218,7 @@ export class VariantScorer {
   dispose(): void {
     for (const trunk of this.#trunks.values()) trunk.dispose()
     this.#ownDense?.dispose()
-    this.#tables.dispose()
+    this.#walkOver.dispose()
   }
 }
 
@@ -244,22 +228,6 @@ function release(residual: Residual): undefined {
 
 function cloneResidual({ x, source }: Residual): Residual {
   return { x: x.clone(), source: source.clone() }
-}
-
-/** Streams side by side: several windows of one length become one larger batch. */
-function joinResiduals(residuals: Residual[]): Residual {
-  const only = residuals[0] as Residual
-  if (residuals.length === 1) return only
-  return {
-    x: concat(
-      residuals.map(({ x }) => x),
-      0,
-    ),
-    source: concat(
-      residuals.map(({ source }) => source),
-      0,
-    ),
-  }
 }
 
 /** Past a removed part the stream is unchanged; past an MLP it is the next block's input. */

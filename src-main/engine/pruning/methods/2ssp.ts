@@ -3,7 +3,7 @@ import type { BlockPlan, Plan } from '#contract/plan.ts'
 import type { Decision } from '#contract/run.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
-import { blockOf, isAttention } from '#engine/model/weights.ts'
+import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../budget.ts'
 import { GreedySearch, tieNotes } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
@@ -96,7 +96,7 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
   const split = splitFor(view.spec, budget.sparsity, chosen)
   const width = narrow(input, split, await scoreMlps())
   const decisions = split.attention > 0 ? await removeAttention(input, viewWithPlan(view.model, width.plan), split.attention) : []
-  const removed = decisions.map(({ block }) => 2 * block)
+  const removed = decisions.map(({ block }) => attentionOf(block))
   return { plan: removeParts(width.plan, removed), decisions, notes: [...width.notes, ...tieNotes(decisions)] }
 }
 
@@ -106,13 +106,7 @@ function reachedBy(spec: DecoderSpec, { attention, neurons }: TwoStageSplit): nu
   const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
   const narrowed = { blocks: plan.blocks.map((block): BlockPlan => (block.mlp === 'removed' ? block : { ...block, mlp: { kept } })) }
   const present = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
-  return reachedSparsity(
-    spec,
-    removeParts(
-      narrowed,
-      present.slice(0, attention).map((block) => 2 * block),
-    ),
-  )
+  return reachedSparsity(spec, removeParts(narrowed, present.slice(0, attention).map(attentionOf)))
 }
 
 function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {
@@ -154,7 +148,7 @@ async function removeAttention({ calibration, options: chosen, run }: Input, pru
       const decision = await run.step(`stage 2, round ${round}`, () => search.decide(base, candidates, round, 'attention'))
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
-      base = without(base, [2 * decision.block])
+      base = without(base, [attentionOf(decision.block)])
     }
     if (count > 0) run.progress('Stage 2: removing attention', count, count, 'rounds')
     return decisions

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/run.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
-import { isAttention, type Part } from '#engine/model/weights.ts'
+import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { type Candidate, GreedySearch, tieNotes } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
@@ -141,5 +141,5 @@ function candidatesOf(base: Variant, kind: Kind): Candidate[] {
 /** The parts of a block that a removal of this kind takes away. */
 function candidateParts(base: Variant, kind: Kind, block: number): Part[] {
   const wanted = (part: Part) => kind === 'block' || (kind === 'attention') === isAttention(part)
-  return [2 * block, 2 * block + 1].filter((part) => base[part] === 0 && wanted(part))
+  return [attentionOf(block), mlpOf(block)].filter((part) => base[part] === 0 && wanted(part))
 }

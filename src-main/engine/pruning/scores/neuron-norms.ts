@@ -3,6 +3,7 @@ import { activeBackend } from '#engine/backend/active.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
+import { blockOf, isAttention } from '#engine/model/weights.ts'
 import { batchedProduct } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 
@@ -49,10 +50,12 @@ export async function nestedColumnNorms(
   const sums = new Map(requests.map((request) => [request, [] as BlockNorms]))
   await runWindows(view, windows, {
     ...report,
-    endsAtNeurons: requests.every(({ site }) => site !== 'output'),
-    observeMlp(group, block, seen) {
+    endsBeforeOutput: requests.every(({ site }) => site !== 'output'),
+    observe(group, part, seen) {
+      if (isAttention(part)) return
+      const block = blockOf(part)
       for (const [request, blocks] of sums) {
-        const column = request.site === 'neurons' ? seen.neurons : request.site === 'input' ? seen.input : (seen.output as Tensor2D)
+        const column = request.site === 'neurons' ? seen.inner : request.site === 'input' ? seen.input : (seen.output as Tensor2D)
         const norms = windowNorms(column, group.batch, group.tokens, request.norm)
         const width = norms.length / group.batch
         const total = blocks[block] ?? new Float64Array(width)

@@ -1,0 +1,173 @@
+import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
+import {
+  advance,
+  type CallContext,
+  disposeResidual,
+  observePart,
+  type PartActivations,
+  type Residual,
+  runPart,
+  type SeenPositions,
+} from './decoder.ts'
+import type { ModelView } from './view.ts'
+import { disposePart, type Part, type PartWeights } from './weights.ts'
+
+/** Samples on their way through the parts: B of T tokens each, [B*T, D]. */
+export interface Stream {
+  readonly batch: number
+  readonly tokens: number
+  residual: Residual
+}
+
+/** Keys and values of the positions before a stream's tokens, by block; what the stream adds is put there. */
+export interface Past {
+  readonly length: number
+  readonly cache: Map<number, SeenPositions>
+}
+
+/** What may happen while streams pass a part. */
+export interface PassVisitor<S extends Stream> {
+  /** Other weights for this pass, made of tensors of their own; disposed of behind it. */
+  replace?(weights: PartWeights): PartWeights
+  /** Sees what the part reads and writes, stream by stream, while it lives. */
+  observe?(stream: S, seen: PartActivations): void
+  /** Streams of equal length share products up to this many rows; without it each has its own. Observed streams are never joined. */
+  readonly joinUpTo?: number
+  readonly past?: Past
+}
+
+/** Lets timers and messages through: cancelling and heartbeats depend on it. */
+export const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+/**
+ * The one loop over weights: a part is leased once, every stream runs it and stands behind it, the part is given back.
+ * Forward passes, variants, rotations and sessions say which streams pass which part, and look on.
+ */
+export class Walk {
+  readonly #view: ModelView
+  readonly #tables = new Map<string, RotaryTables>()
+
+  constructor(view: ModelView) {
+    this.#view = view
+  }
+
+  /** The stream of `batch` samples in front of the first part; ids [B*T]. */
+  async embed(ids: Int32Array, batch: number): Promise<Stream> {
+    const x = await this.#view.model.vocabulary.embed(ids)
+    return { batch, tokens: ids.length / batch, residual: { x, source: x.clone() } }
+  }
+
+  /** Takes streams past a part. */
+  async pass<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S> = {}): Promise<void> {
+    await this.#withWeights(part, visitor, (weights) => {
+      for (const joined of joinable(streams, visitor)) this.#run(part, weights, joined, visitor)
+    })
+  }
+
+  /** Shows what a part's last projection reads, and stops there: the streams stay in front of the part. */
+  async look<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S>): Promise<void> {
+    await this.#withWeights(part, visitor, (weights) => {
+      for (const stream of streams) observePart(part, weights, stream.residual, this.#callFor([stream], visitor))
+    })
+  }
+
+  async #withWeights<S extends Stream>(part: Part, { replace }: PassVisitor<S>, use: (weights: PartWeights) => void): Promise<void> {
+    const leased = await this.#view.lease(part, this.#view.following(part))
+    let own: PartWeights | undefined
+    try {
+      own = replace?.(leased)
+      if (!own) use(leased)
+    } finally {
+      this.#view.release(part, leased)
+    }
+    if (!own) return
+    try {
+      use(own)
+    } finally {
+      disposePart(own)
+    }
+  }
+
+  #run<S extends Stream>(part: Part, weights: PartWeights, streams: readonly S[], visitor: PassVisitor<S>): void {
+    const { spec } = this.#view
+    const before = joinResiduals(streams.map(({ residual }) => residual))
+    const after = runPart(part, weights, before, this.#callFor(streams, visitor))
+    const [only] = streams
+    if (only && streams.length === 1) {
+      only.residual = advance(part, only.residual, after, spec)
+      return
+    }
+    disposeResidual(before)
+    let first = 0
+    for (const stream of streams) {
+      const rows = stream.batch * stream.tokens
+      const own: Tensor2D = slice(after, [first, 0], [rows, -1])
+      stream.residual = advance(part, stream.residual, own, spec)
+      first += rows
+    }
+    after.dispose()
+  }
+
+  #callFor<S extends Stream>(streams: readonly S[], { observe, past }: PassVisitor<S>): CallContext {
+    const [first] = streams as readonly [S]
+    return {
+      spec: this.#view.spec,
+      batch: streams.reduce((sum, { batch }) => sum + batch, 0),
+      tokens: first.tokens,
+      rotary: this.#tablesFor(first.tokens, past?.length ?? 0),
+      ...(past ? { cache: past.cache } : {}),
+      ...(observe ? { observe: (seen) => observe(first, seen) } : {}),
+    }
+  }
+
+  /** Rotary tables of a length, made once for a walk. */
+  #tablesFor(tokens: number, past: number): RotaryTables {
+    const key = `${past}+${tokens}`
+    const tables = this.#tables.get(key) ?? rotaryTables(this.#view.spec.rotary, past, tokens)
+    this.#tables.set(key, tables)
+    return tables
+  }
+
+  dispose(): void {
+    for (const { cosine, sine } of this.#tables.values()) {
+      cosine.dispose()
+      sine.dispose()
+    }
+    this.#tables.clear()
+  }
+}
+
+/** Neighbours that may run as one larger batch, in order. */
+function joinable<S extends Stream>(streams: readonly S[], { joinUpTo = 0, observe }: PassVisitor<S>): S[][] {
+  const groups: S[][] = []
+  let rows = 0
+  for (const stream of streams) {
+    const own = stream.batch * stream.tokens
+    const group = groups.at(-1)
+    if (group && !observe && group[0]?.tokens === stream.tokens && rows + own <= joinUpTo) {
+      group.push(stream)
+      rows += own
+    } else {
+      groups.push([stream])
+      rows = own
+    }
+  }
+  return groups
+}
+
+/** Streams side by side. A single one is passed on as it is. */
+function joinResiduals(residuals: readonly Residual[]): Residual {
+  const [only] = residuals
+  if (only && residuals.length === 1) return only
+  return {
+    x: concat(
+      residuals.map(({ x }) => x),
+      0,
+    ),
+    source: concat(
+      residuals.map(({ source }) => source),
+      0,
+    ),
+  }
+}
