@@ -39,6 +39,15 @@ const mayImport: Record<string, readonly string[]> = {
   'src-renderer/styles': [],
 }
 
+/** The engine's folders: each imports those before it, types too. Files beside the folders stand above all of them. */
+const engineFolders = 'random backend tensor checkpoint tokenizer data architectures model evaluation pruning export'.split(' ')
+
+/** Pairs that still import each other. Nothing may be added. */
+const stillMutual = ['architectures imports model', 'tensor imports model']
+
+/** Circles that are still there, by their files. Nothing may be added. */
+const stillCircular = ['slice', 'sliced-spec', 'model', 'view'].map((name) => `src-main/engine/model/${name}.ts`)
+
 /** Packages that only some parts may load. Types cost nothing at run time and are free to all. */
 const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
   { package: /^electron(\/|$)/, owners: ['src-main/electron/'] },
@@ -97,6 +106,35 @@ function featureOf(file: string): string | undefined {
   return /^src-renderer\/features\/([^/]+)/.exec(file)?.[1]
 }
 
+/** The engine folder that a file stands in, '' beside the folders; undefined elsewhere. */
+function engineFolderOf(file: string | undefined): string | undefined {
+  return /^src-main\/engine\/(?:([^/]+)\/)?[^/]+/
+    .exec(file ?? '')
+    ?.slice(1)
+    .map((folder) => folder ?? '')[0]
+}
+
+function goesUp({ file, target }: Pick<Import, 'file' | 'target'>): boolean {
+  const [from, to] = [engineFolderOf(file), engineFolderOf(target)]
+  if (from === undefined || to === undefined || from === '') return false
+  return to === '' || engineFolders.indexOf(from) < engineFolders.indexOf(to)
+}
+
+/** Files that import each other round about, one circle each: every import is followed, of types too. */
+function findCircles(edges: readonly Pick<Import, 'file' | 'target'>[]): string[][] {
+  const targets = Map.groupBy(edges, ({ file }) => file)
+  const done = new Set<string>()
+  const circles: string[][] = []
+  const follow = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file])
+    if (path.includes(file) || done.has(file)) return
+    for (const { target } of targets.get(file) ?? []) if (target) follow(target, [...path, file])
+    done.add(file)
+  }
+  for (const file of targets.keys()) follow(file, [])
+  return circles
+}
+
 const describeImport = ({ file, specifier }: Import) => `${file} imports ${specifier}`
 
 function isAllowed({ file, target }: Import): boolean {
@@ -120,6 +158,22 @@ describe('imports run one way', () => {
       ({ file, target }) => featureOf(file) && target && featureOf(target) && featureOf(file) !== featureOf(target),
     )
     expect(crossing.map(describeImport)).toEqual([])
+  })
+
+  test("the list of the engine's folders has every folder", () => {
+    const folders = new Set(files.map(engineFolderOf).filter((folder) => folder))
+    expect([...folders].sort()).toEqual([...engineFolders].sort())
+  })
+
+  test('folders of the engine import one way', () => {
+    const upward = imports.filter(goesUp)
+    const known = ({ file, target }: Import) => stillMutual.includes(`${engineFolderOf(file)} imports ${engineFolderOf(target)}`)
+    expect(upward.filter((one) => !known(one)).map(describeImport)).toEqual([])
+  })
+
+  test('no files import each other in a circle', () => {
+    const circles = findCircles(imports).filter((circle) => !circle.every((file) => stillCircular.includes(file)))
+    expect(circles.map((circle) => circle.join(' -> '))).toEqual([])
   })
 
   test.each(packageOwners)('$package is loaded only by $owners', ({ package: name, owners }) => {
@@ -150,6 +204,23 @@ describe('the rules themselves', () => {
     ['src-renderer/lib/route.ts', "import {\n  a,\n  b,\n} from '../features/runs/state.svelte.ts'"],
   ])('a forbidden import in %s is found', (file, text) => {
     expect(sample(file, text).map(isAllowed)).toEqual([false])
+  })
+
+  test('a circle of three is found, of types too', () => {
+    const edges = [
+      ...sample('src-main/db/a.ts', "import { b } from './b.ts'"),
+      ...sample('src-main/db/b.ts', "import type { C } from './c.ts'\nimport { d } from './d.ts'"),
+      ...sample('src-main/db/c.ts', "import { a } from './a.ts'"),
+    ]
+    expect(findCircles(edges)).toEqual([['a', 'b', 'c', 'a'].map((name) => `src-main/db/${name}.ts`)])
+  })
+
+  test('an import against the order of the engine is found', () => {
+    const up = sample(
+      'src-main/engine/model/view.ts',
+      "import type { Method } from '#engine/pruning/method.ts'\nimport { run } from '../run.ts'",
+    )
+    expect(up.map(goesUp)).toEqual([true, true])
   })
 
   test('a word in a comment is no import, and a type is told from a value', () => {

@@ -1,6 +1,6 @@
 import type { RunRequest } from '#contract/run-request.ts'
+import { releaseModel } from '#engine/model/kept-model.ts'
 import { executeRun } from '#engine/run.ts'
-import { releaseModel } from '#engine/run-model.ts'
 import type { RunHost } from '#engine/run-steps.ts'
 import type { Runner } from './runner.ts'
 import { StepJournal } from './step-journal.ts'

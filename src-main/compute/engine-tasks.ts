@@ -21,7 +21,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
         questions: join(resources, 'questions'),
       })
     case 'describe model':
-      return (await import('#engine/model/describe.ts')).describeModel(task.path)
+      return (await import('#engine/describe-model.ts')).describeModel(task.path)
     case 'preview':
       return (await import('#engine/pruning/preview.ts')).previewRequests(task.requests)
     case 'save':
@@ -37,7 +37,7 @@ async function save({ model: path, plan, method, folder, format, memoryBytes }: 
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { findFormat } = await import('#engine/export/index.ts')
   const { densePlan } = await import('#engine/pruning/plan.ts')
-  const { acquireModel, releaseModel } = await import('#engine/run-model.ts')
+  const { acquireModel, releaseModel } = await import('#engine/model/kept-model.ts')
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
   await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), method, folder })

@@ -1,11 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DataRequest, RunRequest } from '#contract/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { denseView } from '#engine/model/view.ts'
 import type { AblationResult } from '#engine/pruning/ablations/ablation.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { nameData, requestedWindows } from './run-data.ts'
-import { acquireModel, openModelTokenizer } from './run-model.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
 /** Everything that determines one ablation: what a run is asked, with the study's name and options, and the text measured on. */

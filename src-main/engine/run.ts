@@ -8,6 +8,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import { findFormat } from '#engine/export/index.ts'
+import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
 import { slicedSpec } from '#engine/model/sliced-spec.ts'
 import { stackParameters } from '#engine/model/spec.ts'
@@ -19,7 +20,6 @@ import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/p
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { nameData, requestedWindows } from './run-data.ts'
-import { acquireModel, openModelTokenizer } from './run-model.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
 /** Runs one request from the model on disk to its document. Finished steps are taken from the host, so a run that died goes on. */

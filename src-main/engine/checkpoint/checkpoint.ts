@@ -1,8 +1,5 @@
-import { stat } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import type { Dtype } from './dtypes.ts'
-import { openFolder } from './folder.ts'
-import { openGguf } from './gguf/open-gguf.ts'
 
 /** One stored tensor; `bytes` is what reading all of it gives. */
 export interface TensorInfo {
@@ -35,15 +32,14 @@ export interface Checkpoint {
   close(): Promise<void>
 }
 
-/**
- * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, or a .gguf file.
- * Everything that the headers say is checked against the files before it is trusted; each defect is one EspalierError that names it.
- */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  const found = await stat(path).catch(() => undefined)
-  if (!found)
-    throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
-  if (found.isDirectory()) return openFolder(path)
-  if (path.toLowerCase().endsWith('.gguf')) return openGguf(path)
-  throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)
+/** The bytes that rows take, counted from the start of the tensor. Throws when the tensor has fewer rows. */
+export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; bytes: number } {
+  if (!rows) return { skip: 0, bytes: tensor.bytes }
+  const total = tensor.shape[0] ?? 1
+  const { first, count } = rows
+  if (!Number.isInteger(first) || !Number.isInteger(count) || first < 0 || count < 0 || first + count > total) {
+    throw new EspalierError('invalid', `Rows ${first} to ${first + count} of tensor ${tensor.name} were asked for, it has ${total}.`)
+  }
+  const rowBytes = total === 0 ? 0 : tensor.bytes / total
+  return { skip: first * rowBytes, bytes: count * rowBytes }
 }

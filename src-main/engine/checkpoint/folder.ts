@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import type { Checkpoint, Rows, TensorInfo } from './checkpoint.ts'
+import { byteRange, type Checkpoint, type Rows, type TensorInfo } from './checkpoint.ts'
 import { toFloat32 } from './dtypes.ts'
 import { parseObject } from './json.ts'
 import { exists, readPart, readText } from './regular-file.ts'
@@ -108,18 +108,6 @@ class FolderCheckpoint implements Checkpoint {
       throw new EspalierError('invalid', `${this.path} has no tensor ${name}. It has ${this.tensors.size} others.`, { tensor: name })
     return place
   }
-}
-
-/** The bytes that rows take, counted from the start of the tensor. Throws when the tensor has fewer rows. */
-export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; bytes: number } {
-  if (!rows) return { skip: 0, bytes: tensor.bytes }
-  const total = tensor.shape[0] ?? 1
-  const { first, count } = rows
-  if (!Number.isInteger(first) || !Number.isInteger(count) || first < 0 || count < 0 || first + count > total) {
-    throw new EspalierError('invalid', `Rows ${first} to ${first + count} of tensor ${tensor.name} were asked for, it has ${total}.`)
-  }
-  const rowBytes = total === 0 ? 0 : tensor.bytes / total
-  return { skip: first * rowBytes, bytes: count * rowBytes }
 }
 
 async function closeAll(files: SafetensorsFile[]): Promise<void> {

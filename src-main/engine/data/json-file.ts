@@ -1,8 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
 import { describe, reasonOf } from '../checkpoint/json.ts'
 import { parseJsonLines, takeText } from './json-lines.ts'
-import type { TextSource } from './source.ts'
 import { joinChunks, readChunks } from './text-file.ts'
+import type { TextSource } from './text-source.ts'
 
 /** Opens a `.json` file: an array of strings, objects or token ids, or JSON lines, which many data sets publish under this ending. */
 export async function openJson(file: string): Promise<TextSource> {

@@ -7,12 +7,7 @@ import { openJson } from './json-file.ts'
 import { readJsonLines } from './json-lines.ts'
 import { readParquet } from './parquet.ts'
 import { readWholeText } from './text-file.ts'
-
-/** What a file or folder gives: documents in order, one run of token ids, or windows of token ids. */
-export type TextSource =
-  | { kind: 'documents'; documents: () => AsyncIterable<string> }
-  | { kind: 'ids'; ids: number[] }
-  | { kind: 'windows'; windows: Int32Array[] }
+import type { TextSource } from './text-source.ts'
 
 export interface TextLimits {
   /** Documents to read from the start, by default all. */

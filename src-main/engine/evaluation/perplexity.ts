@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
-import { tokenLosses } from '#engine/model/likelihood.ts'
+import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/view.ts'
 
 export interface Perplexity {
@@ -41,9 +41,4 @@ export async function perplexity(
     },
   })
   return { perplexity: Math.exp(total / tokens), windowLosses, tokens }
-}
-
-/** The token that follows each position within its window; the last position repeats its own, to be left out by the caller. */
-export function nextTokens(ids: Int32Array, tokens: number): Int32Array {
-  return ids.map((id, i) => (i % tokens === tokens - 1 ? id : (ids[i + 1] ?? id)))
 }

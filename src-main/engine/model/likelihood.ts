@@ -37,6 +37,11 @@ export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: Logi
   }
 }
 
+/** The token that follows each position within its window; the last position repeats its own, to be left out by the caller. */
+export function nextTokens(ids: Int32Array, tokens: number): Int32Array {
+  return ids.map((id, i) => (i % tokens === tokens - 1 ? id : (ids[i + 1] ?? id)))
+}
+
 /**
  * Negative log-likelihood of each target under its row of final hidden states: hidden [N, D], targets [N], result [N] in nats.
  * Sums are kept in float64.

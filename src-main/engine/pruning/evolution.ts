@@ -1,7 +1,7 @@
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights.ts'
+import type { PythonRandom } from '#engine/random/python-random.ts'
 import { densePlan, presentBlocks, variantOf } from './plan.ts'
-import type { PythonRandom } from './random.ts'
 import type { Variant } from './trunk.ts'
 
 /** What an evolutionary search may remove: as many attention submodules as MLPs, or both of one block together. */

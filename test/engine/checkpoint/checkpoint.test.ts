@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, rename, rm, symlink, truncate, writeFile } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openCheckpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, dtypes, elementBytes } from '#engine/checkpoint/dtypes.ts'
+import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
 import { layOut, makeValidModel, toSafetensors, writeModelFiles } from './valid-model.ts'
 

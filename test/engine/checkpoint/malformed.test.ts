@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
-import { openCheckpoint } from '#engine/checkpoint/checkpoint.ts'
+import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { malformedCheckpoints, malformedModels } from './malformed.ts'
 import { makeValidModel, writeModelFiles } from './valid-model.ts'
 

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Plan } from '#contract/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { describeModel } from '#engine/describe-model.ts'
 import { espalier } from '#engine/export/espalier.ts'
 import { findFormat, formats } from '#engine/export/index.ts'
 import { stock } from '#engine/export/stock.ts'
-import { describeModel } from '#engine/model/describe.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { densePlan, reachedSparsity, removeParts } from '#engine/pruning/plan.ts'
@@ -94,7 +94,10 @@ describe('a plan viewed, saved and reopened', () => {
     const target = join(folder, 'packed')
     await stock.write({ model, plan, method: 'blockpruner_submodule', folder: target })
     const reopened = await openModel(target)
-    expect(reopened.spec.blocks).toEqual([{ attention: true, width: 176 }, { attention: true, width: 176 }])
+    expect(reopened.spec.blocks).toEqual([
+      { attention: true, width: 176 },
+      { attention: true, width: 176 },
+    ])
     const [found, expected] = [await logitsOf(denseView(reopened), window), await logitsOf(view, window)]
     expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
     await reopened.close()

@@ -4,8 +4,8 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { RawOperations } from '#engine/backend/raw-operations.ts'
 import { addOuterProducts } from '#engine/pruning/covariance.ts'
 import { symmetricEigen } from '#engine/pruning/eigen.ts'
-import { PythonRandom } from '#engine/pruning/random.ts'
 import { RuntimeMoments } from '#engine/pruning/runtime-moments.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
 
 function randomSquare(size: number): Float64Array {
   const random = new PythonRandom(size)

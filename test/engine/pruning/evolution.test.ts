@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import { describeState, drawDistinct, SearchSpace } from '#engine/pruning/evolution.ts'
-import { PythonRandom } from '#engine/pruning/random.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
 
 const specOf = (blocks: number) =>
   ({ blocks: Array.from({ length: blocks }, () => ({ attention: true, width: 4 })) }) as unknown as DecoderSpec

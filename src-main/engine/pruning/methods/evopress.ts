@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import type { Selection } from '#contract/run.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { DenseStates } from '../dense-states.ts'
 import { describeState, drawDistinct, SearchSpace } from '../evolution.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
-import { PythonRandom } from '../random.ts'
 import type { Variant } from '../trunk.ts'
 import { VariantScorer } from '../variants.ts'
 

@@ -1,11 +1,11 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FeasibleRange, ModelDescription } from '#contract/models.ts'
+import { openSpec } from '#engine/model/model.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/model/spec.ts'
+import { Vocabulary } from '#engine/model/vocabulary.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { methods } from '#engine/pruning/registry.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { openSpec } from './model.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from './spec.ts'
-import { Vocabulary } from './vocabulary.ts'
 
 /** What a checkpoint is, from its headers and config alone: no weights are read. Throws a clear error for a damaged one. */
 export async function describeModel(path: string): Promise<ModelDescription> {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { PythonRandom } from '#engine/pruning/random.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
 
 /** What CPython's random module drew, in this order, after `random.seed(seed)`. */
 interface Drawn {

@@ -1,6 +1,6 @@
 import { toErrorMessage } from '#contract/errors.ts'
-import { type Model, openModel } from '#engine/model/model.ts'
 import { checkVocabulary, openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type Model, openModel } from './model.ts'
 
 /** A model that is kept open between runs on it, so that a grid loads its weights once. */
 let kept: { key: string; model: Promise<Model> } | undefined

@@ -1,0 +1,5 @@
+/** What a file or folder gives: documents in order, one run of token ids, or windows of token ids. */
+export type TextSource =
+  | { kind: 'documents'; documents: () => AsyncIterable<string> }
+  | { kind: 'ids'; ids: number[] }
+  | { kind: 'windows'; windows: Int32Array[] }
