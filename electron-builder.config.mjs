@@ -8,19 +8,30 @@ const root = import.meta.dirname
 const mainOnly = new Set(['better-sqlite3', 'ws'])
 const shared = new Set(['zod'])
 
+/**
+ * What tfjs-node-gpu brings for its own install script, which never runs here: set-up binds TensorFlow itself. Nothing of it is loaded
+ * (a test looks at what a process with TensorFlow has loaded), and none of it is shipped.
+ */
+const installOnly = new Set(['@mapbox/node-pre-gyp', 'adm-zip', 'https-proxy-agent', 'node-fetch', 'progress', 'rimraf', 'tar', 'yargs'])
+
 /** @param {string} folder */
 function dependenciesIn(folder) {
   return Object.keys(JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).dependencies ?? {})
 }
 
-/** What the compute process loads, with all that those packages load in turn. */
+/** What is shipped for the compute process: what it loads, with all that those packages load in turn. */
 export function computePackages() {
+  return packagesBehind((name) => !installOnly.has(name))
+}
+
+/** @param {(name: string) => boolean} wanted */
+function packagesBehind(wanted) {
   /** @type {Set<string>} */
   const found = new Set()
   /** @param {string} name */
   const walk = (name) => {
     const folder = join(root, 'node_modules', name)
-    if (found.has(name) || name.startsWith('@types/') || !existsSync(folder)) return
+    if (found.has(name) || !wanted(name) || name.startsWith('@types/') || !existsSync(folder)) return
     found.add(name)
     dependenciesIn(folder).forEach(walk)
   }
@@ -70,7 +81,8 @@ export default {
     '!**/*.map',
     '!node_modules/better-sqlite3/{deps,src}/**',
     '!node_modules/{@types,node-linux-*,node-win-*,node-darwin-*,node-bin-*}/**',
-    ...computePackages()
+    // The archive has none of them; those of the compute process lie beside it.
+    ...packagesBehind(() => true)
       .filter((name) => !shared.has(name))
       .map((name) => `!node_modules/${name}/**`),
   ],

@@ -1,21 +1,22 @@
-import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
-import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { arch, platform } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { bindingPackage, compileAddon } from './compiler.mjs'
-import { addonName, descriptionName, runtimeName, runtimesFolder } from './places.mjs'
+import { addonName, runtimeName, runtimesFolder } from './places.mjs'
 import { DownloadFailed, downloadWheels, folderSize } from './python.mjs'
-import { wantedVersion } from './runtime-plan.mjs'
 import { formatBytes, showStep } from './terminal.mjs'
 import { runTool } from './tools.mjs'
-import { extractVerified, neededFiles, openWheel, readInfo, requirementsOf, wheelVersion } from './wheel.mjs'
+import { closeToOthers, descriptionName } from './trusted.mjs'
+import { extractVerified, neededFiles, openWheel, readInfo, wheelVersion } from './wheel.mjs'
+import { checkWheel, hashFile } from './wheels.mjs'
 
 /**
- * What `runtime.json` says: sizes are compared at every start, hashes are there for whoever doubts.
+ * What `runtime.json` says: sizes are compared at every start, hashes of native addons when they are loaded. `addons` are those that
+ * were compiled later.
  * @typedef {{ name: string, version: string, kind: 'gpu' | 'cpu', platform: string, arch: string, binding: string, source: string,
- *   builtAt: string, files: { path: string, size: number, sha256: string }[] }} RuntimeDescription
+ *   builtAt: string, files: { path: string, size: number, sha256: string }[], addons?: Record<string, string> }} RuntimeDescription
  */
 
 /**
@@ -45,15 +46,15 @@ export async function buildRuntime(build, tools) {
   const work = workFolder(build.kind)
   mkdirSync(join(work, 'wheels'), { recursive: true })
   refuseFullDisk(work, build.bytes)
-  const wheelPath = await fetchTensorflow(build, tools.pip, work)
-  const { version, libraries } = await unpack(build, tools, wheelPath, work)
+  await fetchWheels(build, tools.pip, work)
+  const { version, libraries } = await unpack(build, tools, work)
   if (!existsSync(join(work, addonName))) {
     const parts = { folder: work, headers: join(work, 'headers'), libraries }
     await showStep('Compiling the TensorFlow binding', () => compileAddon(tools.compiler, parts))
   }
   await tryRuntime(tools.node, work)
   for (const name of ['wheels', 'headers', 'whole', 'temporary']) rmSync(join(work, name), { recursive: true, force: true })
-  return finishRuntime(work, { version, kind: build.kind, source: `${build.wheel} ${version}` })
+  return finishRuntime(work, { version, kind: build.kind, source: `${wheelOf(build)} ${version}` })
 }
 
 /** @param {string} work @param {number} needed */
@@ -63,69 +64,53 @@ function refuseFullDisk(work, needed) {
   if (free < needed) throw new Error(`${work} needs ${formatBytes(needed)} meanwhile, the disk has ${formatBytes(free)} free.`)
 }
 
+/** @param {import('./runtime-plan.mjs').Build} build */
+function wheelOf(build) {
+  const file = Object.keys(build.wheels).find((name) => name.startsWith('tensorflow'))
+  if (!file) throw new Error('No wheel of TensorFlow is pinned for this build.')
+  return file
+}
+
 /**
+ * Brings the wheels that are not there yet; all of them must be the pinned ones.
  * @param {import('./runtime-plan.mjs').Build} build
  * @param {import('./python.mjs').Pip} pip
  * @param {string} work
- * @returns {Promise<string>} the wheel
  */
-async function fetchTensorflow(build, pip, work) {
-  const found = findWheels(work).find((name) => name.startsWith('tensorflow'))
-  if (found) return join(work, 'wheels', found)
-  await download(pip, [`${build.wheel}==${wantedVersion}`], work, `Downloading TensorFlow ${wantedVersion}`).catch(
-    async (/** @type {Error} */ thrown) => {
-      if (!/no matching distribution|could not find a version/i.test(thrown.message)) throw thrown
-      await download(pip, [build.wheel], work, 'Downloading the newest TensorFlow for this system')
-    },
-  )
-  const wheel = findWheels(work).find((name) => name.startsWith('tensorflow'))
-  if (!wheel) throw new Error(`pip said it downloaded ${build.wheel}, but there is no wheel.`)
-  return join(work, 'wheels', wheel)
-}
-
-/** @param {string} work */
-function findWheels(work) {
-  return readdirSync(join(work, 'wheels')).filter((name) => name.endsWith('.whl'))
-}
-
-/**
- * @param {import('./python.mjs').Pip} pip
- * @param {string[]} requirements
- * @param {string} work
- * @param {string} title
- */
-function download(pip, requirements, work, title) {
-  const temporary = join(work, 'temporary')
-  rmSync(temporary, { recursive: true, force: true })
-  mkdirSync(temporary)
+async function fetchWheels({ wheels }, pip, work) {
   const folder = join(work, 'wheels')
-  const before = folderSize(folder)
-  return showStep(title, async (report) => {
-    await downloadWheels(pip, requirements, folder, {
-      temporary,
-      onBytes: (bytes, total) => report(total ? `${formatBytes(Math.min(bytes, total))} of ${formatBytes(total)}` : formatBytes(bytes)),
+  const missing = Object.keys(wheels).filter((file) => !existsSync(join(folder, file)))
+  if (missing.length > 0) {
+    const temporary = join(work, 'temporary')
+    rmSync(temporary, { recursive: true, force: true })
+    mkdirSync(temporary)
+    const before = folderSize(folder)
+    await showStep(missing.length > 1 ? "Downloading TensorFlow and NVIDIA's libraries" : 'Downloading TensorFlow', async (report) => {
+      const onBytes = (/** @type {number} */ bytes, /** @type {number} */ total) =>
+        report(total ? `${formatBytes(Math.min(bytes, total))} of ${formatBytes(total)}` : formatBytes(bytes))
+      await downloadWheels(pip, Object.fromEntries(missing.map((file) => [file, wheels[file] ?? ''])), folder, { temporary, onBytes })
+      report(formatBytes(folderSize(folder) - before))
     })
-    report(formatBytes(folderSize(folder) - before))
-  })
+  }
+  for (const file of Object.keys(wheels)) await checkWheel(join(folder, file), wheels)
 }
 
 /**
  * Takes the few needed files out of the wheels. Wheels that turn out damaged are thrown away with all that came of them.
  * @param {import('./runtime-plan.mjs').Build} build
  * @param {Toolbox} tools
- * @param {string} wheelPath
  * @param {string} work
  * @returns {Promise<{ version: string, libraries: string[] }>}
  */
-async function unpack(build, tools, wheelPath, work) {
+async function unpack(build, tools, work) {
   try {
-    const wheel = openWheel(wheelPath)
+    const wheel = openWheel(join(work, 'wheels', wheelOf(build)))
     const metadata = readInfo(wheel, 'METADATA')
     const { libraries, headers } = neededFiles(wheel)
-    if (libraries.length < 2 || headers.length === 0) throw new Error(`${wheelPath} has no C library of TensorFlow.`)
+    if (libraries.length < 2 || headers.length === 0) throw new Error(`${wheel.path} has no C library of TensorFlow.`)
     for (const { entry, place } of headers) await extractVerified(wheel, entry, join(work, 'headers', place))
     await unpackLibraries(wheel, libraries, work, tools.strip)
-    if (build.withCuda) await addCuda(tools.pip, requirementsOf(metadata, 'and-cuda'), work)
+    await addCuda(Object.keys(build.wheels), work)
     return { version: wheelVersion(metadata), libraries: libraries.map(({ place }) => join(work, place)) }
   } catch (thrown) {
     if (!(thrown instanceof DownloadFailed)) rmSync(work, { recursive: true, force: true })
@@ -170,20 +155,15 @@ async function stripInto(strip, whole, target) {
 
 /**
  * NVIDIA's libraries, as a folder beside `lib/`: TensorFlow's run path looks for them there.
- * @param {import('./python.mjs').Pip} pip
- * @param {string[]} requirements
+ * @param {string[]} files wheels of the build
  * @param {string} work
  */
-async function addCuda(pip, requirements, work) {
-  const isThere = (/** @type {string} */ requirement) => {
-    const name = /^[\w.-]+/.exec(requirement)?.[0].replace(/[-.]/g, '_')
-    return findWheels(work).some((wheel) => wheel.startsWith(`${name}-`))
-  }
-  const missing = requirements.filter((requirement) => !isThere(requirement))
-  if (missing.length > 0) await download(pip, missing, work, `Downloading ${missing.length} of NVIDIA's libraries`)
+async function addCuda(files, work) {
+  const companions = files.filter((name) => name.startsWith('nvidia'))
+  if (companions.length === 0) return
   await showStep("Unpacking NVIDIA's libraries", async (report) => {
     let done = 0
-    for (const name of findWheels(work).filter((wheel) => wheel.startsWith('nvidia'))) {
+    for (const name of companions) {
       const wheel = openWheel(join(work, 'wheels', name))
       for (const { entry, place } of neededFiles(wheel).cuda) {
         if (!existsSync(join(work, place))) await extractVerified(wheel, entry, join(work, place))
@@ -248,6 +228,7 @@ export async function finishRuntime(work, { version, kind, source }) {
   const aside = join(runtimesFolder(), `.old-${process.pid}`)
   if (existsSync(folder)) renameSync(folder, aside)
   renameSync(work, folder)
+  closeToOthers(folder)
   rmSync(aside, { recursive: true, force: true })
   return folder
 }
@@ -271,11 +252,4 @@ function listFiles(folder, inside = '') {
     if (one.isDirectory()) return listFiles(folder, path)
     return path === descriptionName ? [] : [path]
   })
-}
-
-/** @param {string} path */
-async function hashFile(path) {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk)
-  return hash.digest('hex')
 }

@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runProbe } from './build-runtime.mjs'
 import { compileFused, findCompiler } from './compiler.mjs'
@@ -6,6 +6,7 @@ import { recentFailure, rememberFailure } from './failures.mjs'
 import { withLock } from './lock.mjs'
 import { addonName, cacheFolder, findRuntime, fusedName } from './places.mjs'
 import { say, showStep } from './terminal.mjs'
+import { closeToOthers, descriptionName, findStranger, hashOf, trustedAddon } from './trusted.mjs'
 
 /** Under which name a failure is remembered: what is compiled for another processor is tried there. */
 const what = () => fusedName()
@@ -19,7 +20,7 @@ const what = () => fusedName()
 export async function ensureFused(node) {
   const runtime = findRuntime()
   const compiler = findCompiler()
-  if (!runtime || isInPlace(runtime.folder) || !compiler || recentFailure(what())) return
+  if (!runtime || findStranger(runtime.folder) || isInPlace(runtime.folder) || !compiler || recentFailure(what())) return
   try {
     await withLock(join(cacheFolder(), 'setup.lock'), async () => {
       if (!isInPlace(runtime.folder)) await provide(compiler, node, runtime.folder)
@@ -33,7 +34,7 @@ export async function ensureFused(node) {
 
 /** @param {string} folder */
 function isInPlace(folder) {
-  return existsSync(join(folder, fusedName()))
+  return trustedAddon(folder, fusedName()) !== undefined
 }
 
 /**
@@ -45,8 +46,22 @@ function provide(compiler, node, folder) {
   return showStep('Compiling fused operations for this processor', async () => {
     const path = await compileFused(compiler, folder)
     const { wrong } = await runProbe(node, [join(folder, addonName), path])
-    if (!wrong) return
+    if (!wrong) return writeDown(folder, path)
     rmSync(path, { force: true })
     throw new Error(`they do not run here: ${wrong}`)
   })
+}
+
+/**
+ * Adds the hash of what was compiled to the runtime's description: nothing else of this name will be loaded.
+ * @param {string} folder
+ * @param {string} path
+ */
+function writeDown(folder, path) {
+  closeToOthers(folder)
+  const place = join(folder, descriptionName)
+  const description = JSON.parse(readFileSync(place, 'utf8'))
+  const addons = { ...description.addons, [fusedName()]: hashOf(path) }
+  writeFileSync(`${place}.part`, `${JSON.stringify({ ...description, addons }, null, 2)}\n`)
+  renameSync(`${place}.part`, place)
 }

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { cpus, homedir } from 'node:os'
 import { join } from 'node:path'
 import { arch, env, platform } from 'node:process'
+import { descriptionName } from './trusted.mjs'
 
 /**
  * A tensor runtime in the cache folder.
@@ -31,9 +32,6 @@ function describeProcessor() {
   const features = readFileSync('/proc/cpuinfo', 'utf8').match(/^(?:flags|Features)\s*:.*$/m)
   return `${model} ${features?.[0]}`
 }
-
-/** What a runtime's folder says about itself; written last, so that a folder without it is not a runtime. */
-export const descriptionName = 'runtime.json'
 
 /**
  * The folder under the user's cache that clones and the packaged application share.

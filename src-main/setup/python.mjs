@@ -1,7 +1,8 @@
-import { readdirSync, statSync } from 'node:fs'
+import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { env } from 'node:process'
 import { findOnPath, runTool } from './tools.mjs'
+import { requirementOf } from './wheels.mjs'
 
 /**
  * pip as a program and its first arguments.
@@ -23,32 +24,40 @@ export async function findPip() {
 }
 
 /**
- * Wheels for any Python do: only libraries and headers are taken out of them. pip picks the platform and verifies the hashes.
+ * Only libraries and headers are taken out of the wheels, so the Python that they are for need not be here. pip takes none of another hash.
  */
 const downloadArguments = [
   ['download', '--no-deps', '--no-cache-dir', '--no-input', '--disable-pip-version-check', '--progress-bar', 'off'],
-  ['--only-binary', ':all:', '--implementation', 'cp', '--python-version', '3.11'],
+  ['--only-binary', ':all:', '--implementation', 'cp', '--python-version', '3.11', '--require-hashes'],
 ].flat()
 
 /**
  * Lets pip download wheels into a folder. A wheel appears there only when it is whole.
  * @param {Pip} pip
- * @param {string[]} requirements
+ * @param {import('./wheels.mjs').Wheels} wheels
  * @param {string} folder
  * @param {{ temporary: string, onBytes: (bytes: number, total: number) => void }} settings `temporary` must be on the same disk as `folder`
  * @returns {Promise<void>}
  */
-export async function downloadWheels(pip, requirements, folder, { temporary, onBytes }) {
+export async function downloadWheels(pip, wheels, folder, { temporary, onBytes }) {
   let total = 0
+  const requirements = join(temporary, 'requirements.txt')
+  const lines = Object.entries(wheels).map(([file, sha256]) => `${requirementOf(file)} --hash=sha256:${sha256}`)
+  writeFileSync(requirements, `${lines.join('\n')}\n`)
   const watch = setInterval(() => onBytes(folderSize(temporary), total), 500)
   try {
-    const { code, output } = await runTool(pip.command, [...pip.args, ...downloadArguments, '--dest', folder, ...requirements], {
-      env: { ...env, TMPDIR: temporary, TEMP: temporary, TMP: temporary },
-      onOutput: (text) => {
-        total += announcedBytes(text)
+    const { code, output } = await runTool(
+      pip.command,
+      [...pip.args, ...downloadArguments, '--dest', folder, '--requirement', requirements],
+      {
+        env: { ...env, TMPDIR: temporary, TEMP: temporary, TMP: temporary },
+        onOutput: (text) => {
+          total += announcedBytes(text)
+        },
       },
-    })
-    if (code !== 0) throw new DownloadFailed(`pip could not download ${requirements.join(', ')}: ${lastError(output)}`)
+    )
+    if (code !== 0)
+      throw new DownloadFailed(`pip could not download ${Object.keys(wheels).map(requirementOf).join(', ')}: ${lastError(output)}`)
   } finally {
     clearInterval(watch)
   }

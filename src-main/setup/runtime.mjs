@@ -8,23 +8,25 @@ import { recentFailure, rememberFailure } from './failures.mjs'
 import { ensureFused } from './fused.mjs'
 import { hasNvidiaGpu } from './graphics.mjs'
 import { withLock } from './lock.mjs'
-import { downloadOwn, hasOwnDownload } from './own-download.mjs'
-import { cacheFolder, descriptionName, findRuntime, runtimesFolder } from './places.mjs'
+import { addonName, cacheFolder, findRuntime, runtimesFolder } from './places.mjs'
 import { findPip, folderSize } from './python.mjs'
 import { planRuntime } from './runtime-plan.mjs'
 import { formatBytes, say } from './terminal.mjs'
 import { findOnPath } from './tools.mjs'
+import { descriptionName, findStranger, trustedAddon } from './trusted.mjs'
+import { pinnedWheels } from './wheels.mjs'
 
 /**
  * Makes sure that the engine finds a tensor runtime. Never fails: without one WebAssembly computes, and this says so.
  * @param {string} node the Node 24 that will load it
+ * @param {typeof pinnedWheels} [pinned]
  * @returns {Promise<void>}
  */
-export async function ensureRuntime(node) {
+export async function ensureRuntime(node, pinned = pinnedWheels) {
   try {
     if (!(await isInPlace())) {
       await withLock(join(cacheFolder(), 'setup.lock'), async () => {
-        if (!(await isInPlace())) await provideRuntime(node)
+        if (!(await isInPlace())) await provideRuntime(node, pinned)
       })
     }
   } catch (thrown) {
@@ -35,7 +37,10 @@ export async function ensureRuntime(node) {
 
 async function isInPlace() {
   const runtime = findRuntime()
-  if (!runtime || findDamage(runtime.folder)) return false
+  if (!runtime) return false
+  const stranger = findStranger(runtime.folder)
+  if (stranger) throw new Error(`the one in ${runtime.folder} is not used: ${stranger}`)
+  if (findDamage(runtime.folder)) return false
   return runtime.kind === 'gpu' || recentFailure('gpu') !== undefined || !(await wantsGpu())
 }
 
@@ -57,7 +62,7 @@ export function findDamage(folder) {
     const found = statSync(join(folder, path), { throwIfNoEntry: false })?.size
     if (found !== size) return `${path} has ${found ?? 0} bytes in place of ${size}`
   }
-  return undefined
+  return trustedAddon(folder, addonName) ? undefined : `${addonName} is not the file that set-up made`
 }
 
 /**
@@ -73,12 +78,16 @@ function readDescription(folder) {
   }
 }
 
-/** @param {string} node */
-async function provideRuntime(node) {
+/**
+ * @param {string} node
+ * @param {typeof pinnedWheels} pinned
+ */
+async function provideRuntime(node, pinned) {
   discardDamaged()
   const pip = await findPip()
   const compiler = findCompiler()
-  const plan = planRuntime({ platform, arch, hasGpu: await hasNvidiaGpu(), hasPip: pip !== undefined, hasCompiler: compiler !== undefined })
+  const found = { hasGpu: await hasNvidiaGpu(), hasPip: pip !== undefined, hasCompiler: compiler !== undefined }
+  const plan = planRuntime({ platform, arch, ...found }, pinned)
   let reason = plan.missing ? `${plan.reason} What helps: ${adviseInstall(plan.missing)}, then the same command again.` : plan.reason
   for (const build of plan.builds) {
     if (!pip || !compiler || recentFailure(build.kind)) continue
@@ -94,7 +103,7 @@ async function provideRuntime(node) {
   }
   if (findRuntime()) return
   reason = recentFailure('cpu') ?? reason ?? 'it could not be built.'
-  if (plan.builds.length > 0 || !(await tryOwnDownload(node))) say(webAssemblyNotice(reason))
+  say(webAssemblyNotice(reason))
 }
 
 /** @param {string} reason */
@@ -106,28 +115,13 @@ function giveUpGpu(reason) {
 /** Removes a runtime whose files changed, and folders that a killed set-up left with no use for the next. */
 function discardDamaged() {
   for (const name of existsSync(runtimesFolder()) ? readdirSync(runtimesFolder()) : []) {
-    if (/^\.(old|own)-/.test(name)) rmSync(join(runtimesFolder(), name), { recursive: true, force: true })
+    if (name.startsWith('.old-')) rmSync(join(runtimesFolder(), name), { recursive: true, force: true })
   }
   const runtime = findRuntime()
   const damage = runtime && findDamage(runtime.folder)
   if (!runtime || !damage) return
   say(`The TensorFlow in ${runtime.folder} is made again: ${damage}.`)
   rmSync(runtime.folder, { recursive: true, force: true })
-}
-
-/**
- * @param {string} node
- * @returns {Promise<boolean>} whether there is a runtime now
- */
-async function tryOwnDownload(node) {
-  if (!hasOwnDownload() || recentFailure('own download')) return false
-  try {
-    announce(await downloadOwn(node))
-    return true
-  } catch (thrown) {
-    rememberFailure('own download', /** @type {Error} */ (thrown).message)
-    return false
-  }
 }
 
 /** @param {string} folder */

@@ -54,21 +54,6 @@ export function wheelVersion(metadata) {
 }
 
 /**
- * What a wheel asks for in one of its extras, as pip takes it.
- * @param {string} metadata
- * @param {string} extra
- * @returns {string[]} for instance `nvidia-cublas-cu12<13.0,>=12.5.3.2`
- */
-export function requirementsOf(metadata, extra) {
-  const requirements = []
-  for (const line of metadata.split(/\r?\n/)) {
-    const match = /^Requires-Dist: *([^;]+); *extra *== *["']([^"']+)["']/.exec(line)
-    if (match?.[1] && match[2] === extra) requirements.push(match[1].trim().replace(/ *\((.*)\)$/, '$1'))
-  }
-  return requirements
-}
-
-/**
  * Writes one file of the wheel and compares it with RECORD; under its name only when it is whole.
  * @param {Wheel} wheel
  * @param {import('./zip.mjs').ZipEntry} entry

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
@@ -41,4 +42,20 @@ test('every package of the compute process is installed, and the main side’s a
 test('a packaged window finds what comes with Espalier where packaging copies it: beside the archive', () => {
   expect(resourcesNear(join('/opt/espalier/resources/app.asar', 'out', 'main'))).toBe(resolve('/opt/espalier/resources/compute/resources'))
   expect(resourcesNear(join('/home/app.asar-user', 'src-main', 'services'))).toBe(resolve('/home/app.asar-user/resources'))
+})
+
+test('a process that computes with TensorFlow loads only packages that are shipped, and none of the install script’s', () => {
+  const code = `
+    import { createRequire } from 'node:module'
+    const { openBackend } = await import(${JSON.stringify(join(root, 'src-main/engine/backend/backend.ts'))})
+    const { name } = await openBackend('auto')
+    const paths = Object.keys(createRequire(import.meta.url)('node:module')._cache)
+    const names = paths.map((path) => /.*node_modules[\\\\/]((?:@[^\\\\/]+[\\\\/])?[^\\\\/]+)/.exec(path)?.[1]).filter(Boolean)
+    console.log(JSON.stringify({ name, names: [...new Set(names)] }))`
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8', cwd: root })
+  const { name, names } = JSON.parse(stdout.split('\n').findLast((line) => line.startsWith('{')) ?? '{}')
+  const packages = computePackages()
+  expect(names.filter((one: string) => !packages.includes(one))).toEqual([])
+  for (const old of ['tar', 'node-fetch', '@mapbox/node-pre-gyp', 'adm-zip', 'rimraf']) expect(packages).not.toContain(old)
+  if (name.startsWith('tensorflow')) expect(names).toContain('@tensorflow/tfjs-node-gpu')
 })

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { findDamage } from '../../src-main/setup/runtime.mjs'
+import { findStranger, trustedAddon } from '../../src-main/setup/trusted.mjs'
 import { type FakeTools, makeFakeTools } from './fake-tools.ts'
 import { makeWheel, tensorflowFiles } from './make-wheel.ts'
 import { scratchFolder } from './scratch.ts'
@@ -11,9 +12,9 @@ import { scratchFolder } from './scratch.ts'
 const script = join(import.meta.dirname, 'build-once.mjs')
 const name = `tensorflow-2.21.0-cpu-${process.platform}-${process.arch}`
 
-function start(cache: string, tools: FakeTools, environment: NodeJS.ProcessEnv = {}): ChildProcess {
+function start(cache: string, tools: FakeTools, environment: NodeJS.ProcessEnv = {}, hash: string[] = []): ChildProcess {
   const env = { ...process.env, ESPALIER_CACHE: cache, ...environment }
-  return spawn(process.execPath, [script, tools.pip, tools.compiler, tools.node], {
+  return spawn(process.execPath, [script, tools.pip, tools.compiler, tools.node, ...hash], {
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
@@ -48,7 +49,7 @@ test('a runtime has the two libraries, the addon and a description that fits the
   expect(JSON.parse(readFileSync(join(folder, 'runtime.json'), 'utf8'))).toMatchObject({
     version: '2.21.0',
     kind: 'cpu',
-    source: 'tensorflow-cpu 2.21.0',
+    source: 'tensorflow_cpu-2.21.0-cp311-cp311-linux.whl 2.21.0',
   })
   expect(findDamage(folder)).toBeUndefined()
 })
@@ -108,4 +109,37 @@ test('a library cut short, or one of another binding, is noticed', async () => {
   expect(findDamage(folder)).toContain('its binding is of version 1.0.0')
   writeFileSync(description, '{}')
   expect(findDamage(folder)).toBe('its description cannot be read')
+})
+
+test('a wheel of another hash is deleted and nothing of it is unpacked, whether pip brought it or it lay in the cache', async () => {
+  const { cache, runtimes, tools } = scene()
+  const wheels = join(runtimes, `.building-cpu-${process.platform}-${process.arch}`, 'wheels')
+  for (const pips of [1, 2]) {
+    const { code, output } = await finish(start(cache, tools, {}, ['00'.repeat(32)]))
+    expect(code).toBe(1)
+    expect(output).toMatch(/is not the wheel that this version takes: its sha256 is [0-9a-f]{64}, not 0{64}/)
+    expect(readdirSync(wheels)).toEqual([])
+    expect(tools.count('pip')).toBe(pips)
+  }
+  writeFileSync(join(wheels, 'tensorflow_cpu-2.21.0-cp311-cp311-linux.whl'), 'swapped')
+  expect((await build(cache, tools)).output).toContain('is not the wheel that this version takes')
+  expect(tools.count('pip')).toBe(2)
+  expect(await build(cache, tools)).toMatchObject({ code: 0 })
+})
+
+test('what set-up leaves can be written by its user alone, whatever the umask was', async () => {
+  const { cache, runtimes, tools } = scene()
+  const before = process.umask(0)
+  try {
+    expect(await build(cache, tools)).toMatchObject({ code: 0 })
+  } finally {
+    process.umask(before)
+  }
+  expect(findStranger(join(runtimes, name))).toBeUndefined()
+  const addon = join(runtimes, name, 'tfjs_binding.node')
+  expect(trustedAddon(join(runtimes, name), 'tfjs_binding.node')).toBe(addon)
+  chmodSync(join(runtimes, name, 'lib'), 0o777)
+  expect(findStranger(join(runtimes, name))).toContain('lib can be written by others')
+  writeFileSync(addon, 'another')
+  expect(trustedAddon(join(runtimes, name), 'tfjs_binding.node')).toBeUndefined()
 })

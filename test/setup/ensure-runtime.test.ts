@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { makeFakeTools } from './fake-tools.ts'
@@ -7,12 +8,18 @@ import { scratchFolder } from './scratch.ts'
 
 const runtimeModule = new URL('../../src-main/setup/runtime.mjs', import.meta.url).href
 
-/** Runs set-up's runtime step in a process that sees only the programs in `path`, and not the package's own download. */
+/** Runs set-up's runtime step in a process that sees only the programs in `path`; the wheel of the fake tools is the one that is pinned. */
 function ensure(cache: string, path: string, node = process.execPath) {
-  const failures = join(cache, 'runtime', 'failures.json')
-  mkdirSync(join(cache, 'runtime'), { recursive: true })
-  if (!existsSync(failures)) writeFileSync(failures, JSON.stringify({ 'own download': { at: new Date().toISOString(), reason: 'a test' } }))
-  const code = `import { ensureRuntime } from ${JSON.stringify(runtimeModule)}; await ensureRuntime(${JSON.stringify(node)})`
+  mkdirSync(cache, { recursive: true })
+  const tools = join(dirname(path), 'tools')
+  const wheel = readdirSync(tools).find((name) => name.endsWith('.whl')) as string
+  const cpu = {
+    [wheel]: createHash('sha256')
+      .update(readFileSync(join(tools, wheel)))
+      .digest('hex'),
+  }
+  const pinned = { [`${process.platform}-${process.arch} cpu`]: cpu, 'linux-x64 gpu': { 'tensorflow-2.21.0-cp311-cp311-gpu.whl': '00' } }
+  const code = `import { ensureRuntime } from ${JSON.stringify(runtimeModule)}; await ensureRuntime(${JSON.stringify(node)}, ${JSON.stringify(pinned)})`
   return spawnSync(process.execPath, ['--input-type=module', '-e', code], { env: { PATH: path, ESPALIER_CACHE: cache }, encoding: 'utf8' })
 }
 
@@ -115,12 +122,32 @@ test.runIf(process.platform === 'linux' && process.arch === 'x64')(
     const pip = readFileSync(tools.pip, 'utf8')
     writeFileSync(
       tools.pip,
-      pip.replace('log pip\n', 'log pip\ncase "$*" in *tensorflow-cpu*) ;; *) echo "ERROR: no room for CUDA"; exit 1;; esac\n'),
+      pip.replace(
+        'log pip\n',
+        'log pip\nfor file in "$@"; do :; done\nread line < "$file"\ncase "$line" in tensorflow-cpu*) ;; *) echo "ERROR: no room for CUDA"; exit 1;; esac\n',
+      ),
     )
     const { stderr } = ensure(cache, path, tools.node)
     expect(stderr).toContain('The CUDA build could not be made: pip could not download tensorflow==2.21.0: no room for CUDA')
     expect(stderr).toContain('TensorFlow 2.21.0 for the CPU is in')
     expect(ensure(cache, path, tools.node).stderr).toBe('')
     expect(tools.count('pip')).toBe(2)
+  },
+)
+
+test.runIf(process.platform === 'linux' && process.arch === 'x64')(
+  'a runtime that others can write is not used, with what to do; an addon that was changed is made again',
+  () => {
+    const { cache, path, tools, install } = scene()
+    install('pip')
+    install('compiler')
+    ensure(cache, path, tools.node)
+    const addon = findAddon(cache)
+    writeFileSync(addon, 'other\n')
+    expect(ensure(cache, path, tools.node).stderr).toContain('is made again: tfjs_binding.node is not the file that set-up made')
+    chmodSync(addon, 0o777)
+    const { status, stderr } = ensure(cache, path, tools.node)
+    expect(status).toBe(0)
+    expect(stderr).toContain(`${addon} can be written by others. Run \`chmod -R go-w ${dirname(addon)}\``)
   },
 )

@@ -1,30 +1,32 @@
 import { describe, expect, test } from 'vitest'
 import { refuseWindow } from '../../src-main/setup/electron.mjs'
 import { findNode24, majorOf, refuseOldNode } from '../../src-main/setup/node24.mjs'
-import { shortenRunPath } from '../../src-main/setup/own-download.mjs'
 import { matchesLock } from '../../src-main/setup/packages.mjs'
 import { announcedBytes } from '../../src-main/setup/python.mjs'
 import { planRuntime } from '../../src-main/setup/runtime-plan.mjs'
 import { countTests } from '../../src-main/setup/tally.mjs'
+import { requirementOf } from '../../src-main/setup/wheels.mjs'
 
 const linux = { platform: 'linux', arch: 'x64', hasGpu: false, hasPip: true, hasCompiler: true } as const
 
 describe('which runtime is built', () => {
   test.each([
-    ['Linux', linux, ['cpu tensorflow-cpu']],
-    ['Linux with an NVIDIA GPU', { ...linux, hasGpu: true }, ['gpu tensorflow', 'cpu tensorflow-cpu']],
-    ['Linux on Arm, where the GPU has no wheel', { ...linux, arch: 'arm64', hasGpu: true }, ['cpu tensorflow']],
-    ['macOS', { ...linux, platform: 'darwin', arch: 'arm64' } as const, ['cpu tensorflow']],
+    ['Linux', linux, ['cpu tensorflow-cpu==2.21.0']],
+    ['Linux with an NVIDIA GPU', { ...linux, hasGpu: true }, ['gpu tensorflow==2.21.0', 'cpu tensorflow-cpu==2.21.0']],
+    ['Linux on Arm, where the GPU has no wheel', { ...linux, arch: 'arm64', hasGpu: true }, ['cpu tensorflow==2.21.0']],
+    ['macOS', { ...linux, platform: 'darwin', arch: 'arm64' } as const, ['cpu tensorflow==2.21.0']],
+    ['macOS on Intel, for which there is no wheel', { ...linux, platform: 'darwin' } as const, []],
     ['Windows, whose wheel has no C library', { ...linux, platform: 'win32' } as const, []],
     ['another processor', { ...linux, arch: 'riscv64' }, []],
     ['no pip', { ...linux, hasPip: false }, []],
     ['no compiler', { ...linux, hasCompiler: false }, []],
   ])('%s', (_title, machine, expected) => {
-    expect(planRuntime(machine).builds.map(({ kind, wheel }) => `${kind} ${wheel}`)).toEqual(expected)
+    expect(planRuntime(machine).builds.map(({ kind, wheels }) => `${kind} ${Object.keys(wheels).map(requirementOf)[0]}`)).toEqual(expected)
   })
 
   test('CUDA comes with the GPU build only', () => {
-    expect(planRuntime({ ...linux, hasGpu: true }).builds.map(({ withCuda }) => withCuda)).toEqual([true, false])
+    const wheels = planRuntime({ ...linux, hasGpu: true }).builds.map((build) => Object.keys(build.wheels))
+    expect(wheels.map((files) => files.filter((name) => name.startsWith('nvidia_')).length)).toEqual([12, 0])
   })
 
   test('what is missing is named', () => {
@@ -76,15 +78,6 @@ test("pip's announced sizes are added up", () => {
   expect(
     announcedBytes('Collecting a\n  Downloading a-1.whl (273.8 MB)\nDownloading b-1.whl.metadata (4.5 kB)\nDownloading c.whl (2.1 GB)'),
   ).toBeCloseTo(2373804500)
-})
-
-test("the package's own addon finds its libraries beside itself, and stays as long as it was", () => {
-  const addon = Buffer.from('\x7fELF…\0$ORIGIN/../../deps/lib\0libm.so.6\0', 'latin1')
-  const changed = shortenRunPath(addon)
-  expect(changed).toHaveLength(addon.length)
-  expect(changed.toString('latin1')).toContain('\0$ORIGIN/lib\0')
-  expect(changed.toString('latin1')).toContain('libm.so.6')
-  expect(shortenRunPath(Buffer.from('no path'))).toEqual(Buffer.from('no path'))
 })
 
 describe('the last line', () => {

@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core'
 import { fusedName } from '../../setup/places.mjs'
+import { trustedAddon } from '../../setup/trusted.mjs'
 
 /** Operations of `fused.cc`: one pass over memory where the runtime's own operations need many. */
 export interface FusedOperations {
@@ -39,8 +38,8 @@ export interface OperationRunner {
 
 /** Loads the operations that set-up compiled for this processor; undefined where it could not. */
 export function loadFused(runtimeFolder: string, runner: OperationRunner): FusedOperations | undefined {
-  const path = join(runtimeFolder, fusedName())
-  if (!existsSync(path)) return undefined
+  const path = trustedAddon(runtimeFolder, fusedName())
+  if (!path) return undefined
   process.dlopen({ exports: {} }, path)
   const { TF_ATTR_INT, TF_ATTR_FLOAT } = runner.binding
   const ints = (values: Record<string, number | boolean>) =>

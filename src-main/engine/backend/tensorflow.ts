@@ -1,11 +1,11 @@
 import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
-import { join } from 'node:path'
 import { env } from 'node:process'
 import util from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import { addonName, findRuntime } from '../../setup/places.mjs'
+import { findStranger, trustedAddon } from '../../setup/trusted.mjs'
 import type { Backend } from './active.ts'
 import { loadFused, type OperationRunner } from './fused.ts'
 import { loadQuietly } from './quiet-load.ts'
@@ -36,10 +36,11 @@ export async function openTensorflow(): Promise<Backend> {
       'not-found',
       'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they say what is missing.',
     )
+  const binding = checkRuntime(runtime.folder)
   for (const [name, value] of Object.entries(settings)) env[name] ??= value
   restoreUtilFunctions()
   const addon = { exports: {} as unknown }
-  loadQuietly(() => process.dlopen(addon, join(runtime.folder, addonName)))
+  loadQuietly(() => process.dlopen(addon, binding))
   const { NodeJSKernelBackend } = load('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js') as {
     NodeJSKernelBackend: new (binding: unknown, packageName: string) => tf.KernelBackend & OperationRunner & { isUsingGpuDevice: boolean }
   }
@@ -63,4 +64,13 @@ export async function openTensorflow(): Promise<Backend> {
     anyProducts: true,
     ...(fused ? { fused } : {}),
   }
+}
+
+/** The addon to load. Throws when others could have changed it, or did. */
+function checkRuntime(folder: string): string {
+  const stranger = findStranger(folder)
+  const path = stranger === undefined ? trustedAddon(folder, addonName) : undefined
+  if (path) return path
+  const reason = stranger ?? `${addonName} is not the file that set-up made. Set up again.`
+  throw new EspalierError('invalid', `The TensorFlow runtime in ${folder} is not loaded: ${reason}`)
 }
