@@ -12,9 +12,9 @@ import {
   truncateSync,
 } from 'node:fs'
 import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { version } from '#contract/version.ts'
-import type { RunHost } from '#engine/run-steps.ts'
+import type { RunHost, StepResult } from '#engine/run-steps.ts'
 import { defaultDataFolder } from '#services/folders.ts'
 
 /**
@@ -47,8 +47,9 @@ export class StepJournal {
   stepsOf(run: number): RunHost['steps'] {
     const key = (name: string) => (name.startsWith('shared:') ? name : `${run}:${name}`)
     return {
-      get: async (name) => this.#steps.get(key(name)),
-      put: async (name, value) => this.#write(key(name), value),
+      folder: dirname(this.#file),
+      get: async (name) => this.#steps.get(key(name)) as StepResult | undefined,
+      put: async (name, value, tensors) => this.#write(key(name), { value, ...(tensors ? { tensors } : {}) }),
     }
   }
 

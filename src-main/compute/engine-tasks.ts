@@ -37,10 +37,12 @@ async function save({ model: path, plan, method, folder, format, memoryBytes }: 
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { findFormat } = await import('#engine/export/index.ts')
   const { densePlan } = await import('#engine/pruning/plan.ts')
+  const { StoredTensors } = await import('#engine/checkpoint/stored-tensors.ts')
   const { acquireModel, releaseModel } = await import('#engine/model/kept-model.ts')
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
-  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), method, folder })
+  const tensors = plan?.tensors && { tensors: await StoredTensors.open(plan.tensors) }
+  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), ...tensors, method, folder })
   await releaseModel()
 }
 

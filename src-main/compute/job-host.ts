@@ -1,9 +1,10 @@
 import type { ComputeTask } from '#contract/compute-messages.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
+import type { StepStore } from '#engine/run-steps.ts'
 
 /** What a job in the compute process can ask of the main side. */
 export interface JobHost {
-  steps: { get(name: string): Promise<unknown | undefined>; put(name: string, value: unknown): Promise<void> }
+  readonly steps: StepStore
   /** Downloads go through the main side, which has the token and the cache. */
   fetchFile: FetchHubFile
   emit(event: unknown): void

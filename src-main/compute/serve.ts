@@ -1,5 +1,6 @@
 import { computeProtocol, type FromCompute, type ToCompute, toCompute } from '#contract/compute-messages.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { StepResult } from '#engine/run-steps.ts'
 import type { JobHost, TaskPerformer } from './job-host.ts'
 
 const heartbeatMilliseconds = 1000
@@ -29,7 +30,7 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
     })
   }
 
-  function hostOf(job: RunningJob): JobHost {
+  function hostOf(job: RunningJob, folder: string): JobHost {
     return {
       signal: job.all.signal,
       columnSignal: (column) => AbortSignal.any([job.all.signal, controllerOf(job, column).signal]),
@@ -38,20 +39,23 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
         return (await ask((number) => ({ type: 'fetch file', job: job.number, asked: number, file }))) as string
       },
       steps: {
-        get: (name) => ask((number) => ({ type: 'get step', job: job.number, asked: number, name })),
-        async put(name, value) {
-          await ask((number) => ({ type: 'put step', job: job.number, asked: number, name, value }))
+        folder,
+        async get(name) {
+          return (await ask((number) => ({ type: 'get step', job: job.number, asked: number, name }))) as StepResult | undefined
+        },
+        async put(name, value, tensors) {
+          await ask((number) => ({ type: 'put step', job: job.number, asked: number, name, value, ...(tensors ? { tensors } : {}) }))
         },
       },
     }
   }
 
-  async function start({ job: number, task }: Extract<ToCompute, { type: 'start' }>): Promise<void> {
+  async function start({ job: number, task, tensorFolder }: Extract<ToCompute, { type: 'start' }>): Promise<void> {
     if (current) return send({ type: 'error', job: number, error: { code: 'conflict', message: 'The compute process has a job already.' } })
     const job: RunningJob = { number, all: new AbortController(), columns: new Map() }
     current = job
     try {
-      const value = await perform(task, hostOf(job))
+      const value = await perform(task, hostOf(job, tensorFolder))
       send({ type: 'result', job: number, value: value ?? null })
     } catch (thrown) {
       if (toErrorMessage(thrown).code === 'internal') console.error(thrown)
@@ -65,7 +69,7 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
     const question = questions.get(message.asked)
     questions.delete(message.asked)
     if (message.type === 'refused') question?.reject(new EspalierError(message.error.code, message.error.message, message.error.details))
-    else if (message.type === 'step found') question?.resolve(message.found ? message.value : undefined)
+    else if (message.type === 'step found') question?.resolve(message.found ? foundStep(message) : undefined)
     else question?.resolve(message.type === 'file fetched' ? message.path : undefined)
   }
 
@@ -79,6 +83,10 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
   process.on('SIGINT', () => {})
   setInterval(() => send({ type: 'alive', memoryBytes: process.memoryUsage.rss() }), heartbeatMilliseconds)
   send({ type: 'ready', protocol: computeProtocol, version, node: process.version })
+}
+
+function foundStep({ value, tensors }: Extract<ToCompute, { type: 'step found' }>): StepResult {
+  return { value, ...(tensors ? { tensors } : {}) }
 }
 
 function abort(job: RunningJob, column: number | undefined): void {

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { errorCodes } from './errors.ts'
 import { generationRequest } from './generation.ts'
 import { hubFile } from './hub-file.ts'
-import { plan } from './plan.ts'
+import { plan, tensorFile } from './plan.ts'
 import { backendName, runRequest } from './run-request.ts'
 
 /** Both sides must speak the same; the compute process says its number first. */
@@ -38,9 +38,17 @@ export const errorMessage = z.object({
 
 /** From the main side to the compute process. Answers carry the number of the question. */
 export const toCompute = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('start'), job, task: computeTask }),
+  /** `tensorFolder` is where steps leave files of tensors. */
+  z.object({ type: z.literal('start'), job, task: computeTask, tensorFolder: z.string() }),
   z.object({ type: z.literal('cancel'), job, column: z.number().int().optional() }),
-  z.object({ type: z.literal('step found'), job, asked, found: z.boolean(), value: z.unknown().optional() }),
+  z.object({
+    type: z.literal('step found'),
+    job,
+    asked,
+    found: z.boolean(),
+    value: z.unknown().optional(),
+    tensors: tensorFile.optional(),
+  }),
   z.object({ type: z.literal('step written'), job, asked }),
   z.object({ type: z.literal('file fetched'), job, asked, path: z.string() }),
   z.object({ type: z.literal('refused'), job, asked, error: errorMessage }),
@@ -52,7 +60,7 @@ export const fromCompute = z.discriminatedUnion('type', [
   z.object({ type: z.literal('alive'), memoryBytes: z.number() }),
   z.object({ type: z.literal('event'), job, event: z.unknown() }),
   z.object({ type: z.literal('get step'), job, asked, name: z.string() }),
-  z.object({ type: z.literal('put step'), job, asked, name: z.string(), value: z.unknown() }),
+  z.object({ type: z.literal('put step'), job, asked, name: z.string(), value: z.unknown(), tensors: tensorFile.optional() }),
   z.object({ type: z.literal('fetch file'), job, asked, file: hubFile }),
   z.object({ type: z.literal('result'), job, value: z.unknown() }),
   z.object({ type: z.literal('error'), job, error: errorMessage }),

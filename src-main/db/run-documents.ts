@@ -1,4 +1,4 @@
-import type { Plan } from '#contract/plan.ts'
+import type { Plan, TensorFile } from '#contract/plan.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEnvironment } from '#contract/runs.ts'
 import type { Database, Statement } from './database.ts'
@@ -10,12 +10,19 @@ interface DocumentRow {
   environment: string | null
   plan: string | null
   plan_file: string | null
+  tensors: string | null
   width: string | null
   scores: string | null
   scores_file: string | null
   answers: string | null
   remarks: string | null
   phase_seconds: string | null
+}
+
+interface PlanColumns {
+  value: string | null
+  file: string | null
+  tensors: string | null
 }
 
 export interface NeuronScores {
@@ -49,25 +56,31 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const insert = db.prepare('INSERT INTO run_documents(run, request) VALUES (?, ?)')
   const find = db.prepare('SELECT * FROM run_documents WHERE run = ?')
   const request = db.prepare('SELECT request FROM run_documents WHERE run = ?').pluck()
-  const plan = db.prepare('SELECT plan AS value, plan_file AS file FROM run_documents WHERE run = ?')
-  const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ? WHERE run = ?')
+  const plan = db.prepare('SELECT plan AS value, plan_file AS file, tensors FROM run_documents WHERE run = ?')
+  const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ?, tensors = ? WHERE run = ?')
   const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
   )
+  const readPlan = ({ tensors, ...stored }: PlanColumns): Plan | null => {
+    const found = read<Plan>(stored)
+    if (!found || tensors === null) return found
+    return { ...found, tensors: (JSON.parse(tensors) as TensorFile[]).map(values.placeTensors) }
+  }
   const read = <T>(row: { value: string | null; file: string | null }) =>
     row.value === null && row.file === null ? null : (values.get(row) as T)
   return {
     insert: (run: number, asked: RunRequest) => insert.run(run, JSON.stringify(asked)),
     request: (run: number) => JSON.parse(request.get(run) as string) as RunRequest,
-    plan: (run: number) => read<Plan>(plan.get(run) as { value: string | null; file: string | null }),
+    /** The plan with the places of its files of tensors. */
+    plan: (run: number) => readPlan(plan.get(run) as PlanColumns),
     clear: (run: number) => clear.run(run),
     set(run: number, record: Partial<Omit<RunRecord, 'request'>>): void {
       for (const [field, value] of Object.entries(record)) setters[field]?.run(JSON.stringify(value), run)
-      if (record.plan !== undefined) setStored(setPlan, run, record.plan, values)
+      if (record.plan !== undefined) storePlan(setPlan, run, record.plan, values)
       if (record.neuronScores !== undefined) setStored(setScores, run, record.neuronScores, values)
     },
     find(run: number): RunRecord {
@@ -77,7 +90,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         request: JSON.parse(row.request) as RunRequest,
         resolved: parse<Record<string, unknown>>(row.resolved, {}),
         environment: parse<RunEnvironment | null>(row.environment, null),
-        plan: read<Plan>({ value: row.plan, file: row.plan_file }),
+        plan: readPlan({ value: row.plan, file: row.plan_file, tensors: row.tensors }),
         width: parse<RunRecord['width']>(row.width, null),
         neuronScores: read<NeuronScores>({ value: row.scores, file: row.scores_file }),
         answers: parse<RunRecord['answers']>(row.answers, []),
@@ -86,6 +99,13 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
       }
     },
   }
+}
+
+/** Files of tensors are named in a column of their own, where sweeping finds them. */
+function storePlan(statement: Statement, run: number, plan: Plan | null, values: ValueStore): void {
+  const { tensors, ...rest } = plan ?? {}
+  const stored = plan === null ? { value: null, file: null } : values.put(rest)
+  statement.run(stored.value, stored.file, tensors ? JSON.stringify(tensors.map(values.nameTensors)) : null, run)
 }
 
 function setStored(statement: Statement, run: number, value: unknown, values: ValueStore): void {

@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import type { TensorFile } from '#contract/plan.ts'
 import type { Database } from './database.ts'
 
 /** JSON up to this size stays in the history file; more goes to a file of its own. */
@@ -29,6 +30,12 @@ export interface StoredValue {
 export interface ValueStore {
   put(value: unknown): StoredValue
   get(stored: { value: string | null; file: string | null }): unknown
+  /** Where files of tensors are. */
+  readonly tensorFolder: string
+  /** A file of tensors as the history keeps it: by its name alone, so that the data folder can move. */
+  nameTensors(file: TensorFile): TensorFile
+  /** The same with its place on this disk. */
+  placeTensors(file: TensorFile): TensorFile
   /** Removes files that nothing refers to; gives the bytes freed. */
   sweep(db: Database): number
   usedBytes(): number
@@ -43,7 +50,11 @@ export type WriteFile = (file: string, content: Buffer) => void
 /** Large JSON beside the history: addressed by content, written whole or not at all. */
 export function valueStore(folder: string, write: WriteFile = writeDurably): ValueStore {
   const pathOf = (file: string) => join(folder, file.slice(-69, -67), file)
+  const tensorFolder = join(folder, 'tensors')
   return {
+    tensorFolder,
+    nameTensors: (entry) => ({ ...entry, file: nameOf(entry) }),
+    placeTensors: (entry) => ({ ...entry, file: join(tensorFolder, nameOf(entry)) }),
     put(value) {
       const text = JSON.stringify(value)
       const content = Buffer.from(text)
@@ -59,7 +70,9 @@ export function valueStore(folder: string, write: WriteFile = writeDurably): Val
       const used = new Set(
         db
           .prepare(
-            'SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents',
+            `SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents
+             UNION SELECT tensors ->> '$.file' FROM steps WHERE tensors IS NOT NULL
+             UNION SELECT value ->> '$.file' FROM run_documents, json_each(run_documents.tensors)`,
           )
           .pluck()
           .all(),
@@ -77,6 +90,8 @@ export function valueStore(folder: string, write: WriteFile = writeDurably): Val
     usedBytes: () => filesUnder(folder).reduce((sum, path) => sum + statSync(path).size, 0),
   }
 }
+
+const nameOf = ({ bytes, sha256 }: TensorFile): string => `${bytes}-${sha256}.safetensors`
 
 /** Writes beside the target, flushes, renames: the final name never holds half a file. */
 export function writeDurably(file: string, content: Buffer): void {

@@ -1,13 +1,30 @@
 import type { FetchHubFile } from '#contract/hub-file.ts'
+import type { TensorFile } from '#contract/plan.ts'
 import type { RunEvent } from '#contract/run-events.ts'
+import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import type { PassCount } from '#engine/pruning/variants.ts'
 import { ProgressMeter } from './run-progress.ts'
 
+/** A step as it was written down: its JSON, and the file of its tensors where it has some. */
+export interface StepResult {
+  readonly value: unknown
+  readonly tensors?: TensorFile
+}
+
+/** Where results of steps are written down. */
+export interface StepStore {
+  get(name: string): Promise<StepResult | undefined>
+  /** `tensors` is a file in `folder`, which the store keeps from then on. */
+  put(name: string, value: unknown, tensors?: TensorFile): Promise<void>
+  /** Where files of tensors are written. */
+  readonly folder: string
+}
+
 /** What a run needs of whoever started it. */
 export interface RunHost {
   /** Results of steps, written down before the run goes on. Names that begin with `shared:` hold for the whole experiment. */
-  readonly steps: { get(name: string): Promise<unknown>; put(name: string, value: unknown): Promise<void> }
+  readonly steps: StepStore
   emit(event: RunEvent): void
   readonly signal: AbortSignal
   /** Brings files of data sets that are asked for by name; without it only paths and local data sets can be used. */
@@ -38,16 +55,35 @@ export class RunSteps {
   }
 
   async step<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
-    this.host.signal.throwIfAborted()
-    const found = (await this.host.steps.get(name)) as StepRecord | undefined
-    if (found !== undefined) {
-      this.foundSeconds += found.seconds
-      return found.value as T
-    }
+    const found = await this.#find(name)
+    if (found !== undefined) return found.value as T
     const start = performance.now()
     const value = await compute()
     await this.host.steps.put(name, { value, seconds: (performance.now() - start) / 1000 } satisfies StepRecord)
     return value
+  }
+
+  /** A step that makes tensors: they go to a file, whose place and hash are written down with the rest of the result. */
+  async tensorStep<T extends object>(
+    name: string,
+    compute: () => Promise<T & { tensors: NamedTensors }>,
+  ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }> {
+    const found = await this.#find(name)
+    if (found?.tensors) return { ...(found.value as T), tensors: await StoredTensors.open([found.tensors]) }
+    const start = performance.now()
+    const { tensors, ...value } = await compute()
+    const file = await writeTensorFile(this.host.steps.folder, tensors)
+    await this.host.steps.put(name, { value, seconds: (performance.now() - start) / 1000 } satisfies StepRecord, file)
+    return { ...value, tensors: await StoredTensors.open([file]) }
+  }
+
+  async #find(name: string): Promise<StepResult | undefined> {
+    this.host.signal.throwIfAborted()
+    const found = await this.host.steps.get(name)
+    if (found === undefined) return undefined
+    const { value, seconds } = found.value as StepRecord
+    this.foundSeconds += seconds
+    return { ...found, value }
   }
 
   /** Adds the time of some work to a phase. */
@@ -64,6 +100,7 @@ export class RunSteps {
       seed,
       signal: this.host.signal,
       step: (name, compute) => this.step(name, compute),
+      tensorStep: (name, compute) => this.tensorStep(name, compute),
       sharedStep: (name, compute) => this.step(`shared:${calibration}: ${name}`, compute),
       progress: (phase, done, total, unit) => this.progress(phase, done, total, unit),
       emit: (event) => this.host.emit(event),

@@ -10,7 +10,7 @@ import { measureView } from '#engine/evaluation/measure.ts'
 import { findFormat } from '#engine/export/index.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
-import { slicedSpec } from '#engine/model/sliced-spec.ts'
+import { specWithPlan } from '#engine/model/sliced-spec.ts'
 import { stackParameters } from '#engine/model/spec.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
@@ -44,7 +44,7 @@ class RunInProgress {
     const tokenizer = await openModelTokenizer(model)
     const dense = method === denseMethod
     const options = dense ? {} : this.#parseOptions()
-    const result = dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options)
+    const result = withFiles(dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options))
     const { measures, answers } = await this.#measure(model, tokenizer, result)
     await this.#save(model, result)
     return {
@@ -157,6 +157,11 @@ class RunInProgress {
   }
 }
 
+/** The plan names the files of its tensors. */
+function withFiles(result: MethodResult): MethodResult {
+  return result.tensors ? { ...result, plan: { ...result.plan, tensors: [...result.tensors.files] } } : result
+}
+
 function nothingRemoved(model: Model): MethodResult {
   return { plan: densePlan(model.spec), decisions: [], notes: [] }
 }
@@ -164,7 +169,7 @@ function nothingRemoved(model: Model): MethodResult {
 /** Parameters left: of the block stack, and of everything with embedding and head. */
 function sizeMeasures(model: Model, { plan }: MethodResult): Measure[] {
   const stack = stackParameters(model.spec) - removedParameters(model.spec, plan)
-  const rest = Vocabulary.parameters(plan.slice ? slicedSpec(model.spec, plan.slice) : model.spec)
+  const rest = Vocabulary.parameters(specWithPlan(model.spec, plan))
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },

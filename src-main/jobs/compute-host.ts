@@ -19,6 +19,8 @@ export const usualTimings: HostTimings = { handshakeMilliseconds: 10_000, graceM
 export interface HostOptions {
   command: ComputeCommand
   environment: Record<string, string>
+  /** Where steps leave files of tensors. */
+  tensorFolder: string
   timings?: Partial<HostTimings>
   /** How long an idle process is kept, asked whenever it becomes idle. */
   idleMilliseconds?(): number
@@ -48,6 +50,7 @@ const cancelled = () => new EspalierError('cancelled', 'Cancelled.')
 export function computeHost({
   command,
   environment,
+  tensorFolder,
   timings: changed,
   idleMilliseconds = () => 600_000,
   onChange = () => {},
@@ -118,7 +121,7 @@ export function computeHost({
       heardAt = Date.now()
       return await new Promise<unknown>((resolve, reject) => {
         current = { ...job, resolve, reject }
-        child.send(toCompute.parse({ type: 'start', job: job.number, task }))
+        child.send(toCompute.parse({ type: 'start', job: job.number, task, tensorFolder }))
       })
     } finally {
       current = undefined

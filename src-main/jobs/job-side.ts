@@ -1,30 +1,38 @@
 import type { FromCompute } from '#contract/compute-messages.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { HubFile } from '#contract/hub-file.ts'
+import type { TensorFile } from '#contract/plan.ts'
+
+/** A finished step: its JSON, and the file of its tensors where it has some. */
+export interface FoundStep {
+  readonly value: unknown
+  readonly tensors?: TensorFile
+}
 
 /** What the main side does for a job while it goes on. What a job asks is answered before it goes on. */
 export interface JobSide {
   onEvent?(event: unknown): void
   onOutput?(chunk: string): void
-  getStep?(name: string): { value: unknown } | undefined
-  putStep?(name: string, value: unknown): void
+  getStep?(name: string): FoundStep | undefined
+  /** `tensors` is a file that the job has written into the tensor folder. */
+  putStep?(name: string, value: unknown, tensors?: TensorFile): void
   /** Gives the path of a file of the hub; stops when the job is cancelled. */
   fetchFile?(file: HubFile, signal: AbortSignal): Promise<string>
 }
 
 export type Question = Extract<FromCompute, { type: 'get step' | 'put step' | 'fetch file' }>
 export type Answer =
-  | { type: 'step found'; found: boolean; value?: unknown }
+  | { type: 'step found'; found: boolean; value?: unknown; tensors?: TensorFile }
   | { type: 'step written' }
   | { type: 'file fetched'; path: string }
 
 export async function answerQuestion(question: Question, side: JobSide, signal: AbortSignal): Promise<Answer> {
   if (question.type === 'get step') {
     const step = side.getStep?.(question.name)
-    return { type: 'step found', found: step !== undefined, value: step?.value }
+    return { type: 'step found', found: step !== undefined, ...step }
   }
   if (question.type === 'put step') {
-    side.putStep?.(question.name, question.value)
+    side.putStep?.(question.name, question.value, question.tensors)
     return { type: 'step written' }
   }
   if (!side.fetchFile) throw new EspalierError('unreachable', 'This job cannot download anything.')

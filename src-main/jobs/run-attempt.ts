@@ -56,9 +56,9 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
       onOutput: (chunk) => logs.append(row.id, chunk),
       getStep: recorder.getStep,
       fetchFile: (file, signal) => fetchFile(file, signal, (progress) => abandoned || recorder.event({ type: 'progress', progress })),
-      putStep(name, value) {
+      putStep(name, value, tensors) {
         if (abandoned) throw new EspalierError('cancelled', 'Cancelled.')
-        recorder.putStep(name, value)
+        recorder.putStep(name, value, tensors)
       },
     },
   )

@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
+import type { TensorFile } from '#contract/plan.ts'
 import { type RunDocument, runDocument } from '#contract/run.ts'
 import { type RunEvent, runEvent } from '#contract/run-events.ts'
 import type { RunEnvironment, RunProblem } from '#contract/runs.ts'
@@ -61,9 +62,9 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
       else record(event)
     },
     getStep: (name: string) => history.steps.get(stepScope(row, name), name),
-    putStep(name: string, value: unknown): void {
+    putStep(name: string, value: unknown, tensors?: TensorFile): void {
       try {
-        history.steps.put(stepScope(row, name), name, value, Date.now())
+        history.steps.put(stepScope(row, name), name, value, Date.now(), tensors)
       } catch (thrown) {
         throw toDiskError(thrown)
       }

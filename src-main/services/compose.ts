@@ -95,6 +95,7 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
     computeHost({
       command,
       environment: hermeticEnvironment(process.env, device?.environment),
+      tensorFolder: history.values.tensorFolder,
       ...(timings ? { timings } : {}),
       idleMilliseconds,
       onChange,

@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import type { ComputeTask } from '#contract/compute-messages.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { RunRow } from '#db/runs.ts'
-import { stepScope } from '#jobs/run-recorder.ts'
 import type { Context, Service } from './context.ts'
 import { confine, safeFileName } from './folders.ts'
 import type { Library } from './models.ts'
@@ -18,8 +17,6 @@ export function exportsService(context: Context, library: Library, transfers: Tr
     const { memoryBytes } = currentSettings(context)
     const limit = memoryBytes === null ? {} : { memoryBytes }
     const plan = row.baseline ? null : history.documents.plan(row.number)
-    // The rotations of a sliced model are in no plan: the run is done again from its finished steps, and saves by itself.
-    if (plan?.slice) return { kind: 'run', request: { ...history.documents.request(row.number), ...limit, model, measures: [], save } }
     return { kind: 'save', model, plan, method: row.method, ...save, ...limit }
   }
 
@@ -31,8 +28,6 @@ export function exportsService(context: Context, library: Library, transfers: Tr
           if (typeof done === 'number') report({ doneBytes: done, totalBytes: total ?? null })
         },
         onOutput: (chunk) => context.logs.append(row.id, chunk),
-        getStep: (name) => history.steps.get(stepScope(row, name), name),
-        putStep: (name, value) => history.steps.put(stepScope(row, name), name, value, Date.now()),
       })
       signal.addEventListener('abort', () => job.cancel())
       await job.result

@@ -30,11 +30,6 @@ export function playgroundService(context: Context, library: Library): Service<'
       if (!row) throw new EspalierError('not-found', `There is no run ${run}.`)
       if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan yet: it is ${row.status}.`)
       const plan = row.baseline ? null : history.documents.plan(row.number)
-      if (plan?.slice)
-        throw new EspalierError(
-          'conflict',
-          `"${row.name}" is a sliced model, which cannot be viewed over its dense one. Save it, and talk to what was saved.`,
-        )
       return {
         model: library.find(row.model),
         plan,

@@ -14,6 +14,7 @@ import type { MethodResult, MethodRun } from '#engine/pruning/method.ts'
 import { partsOf, variantOf } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { PassCount } from '#engine/pruning/variants.ts'
+import { storeTensors } from '../fixtures/store-tensors.ts'
 
 interface Request {
   readonly command: 'open' | 'rate' | 'run' | 'go' | 'end'
@@ -93,6 +94,7 @@ function recordingRun(clock: StepClock, passes: PassCount, shared: Map<string, u
     seed: 0,
     signal: new AbortController().signal,
     step,
+    tensorStep: async (name, compute) => storeTensors(await step(name, compute)),
     async sharedStep<T>(name: string, compute: () => Promise<T> | T) {
       if (!shared.has(name)) shared.set(name, await step(name, compute))
       return shared.get(name) as T

@@ -19,6 +19,7 @@ import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan, variantOf } from '#engine/pruning/plan.ts'
 import { columnNorms } from '#engine/pruning/scores/neuron-norms.ts'
 import { cacheFolder } from '../../src-main/setup/places.mjs'
+import { storeTensors } from '../fixtures/store-tensors.ts'
 import { makeModel, makeWindows, type Shape, smolShape } from './bench-model.ts'
 
 const home = join(cacheFolder(), 'bench')
@@ -28,6 +29,7 @@ const run: MethodRun = {
   seed: 0,
   signal: new AbortController().signal,
   step: async (_, compute) => compute(),
+  tensorStep: async (_, compute) => storeTensors(await compute()),
   sharedStep: async (_, compute) => compute(),
   progress: () => undefined,
   emit: () => undefined,

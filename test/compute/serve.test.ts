@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { tmpdir } from 'node:os'
 import { afterEach, expect, test } from 'vitest'
 import { type FromCompute, fromCompute, type ToCompute } from '#contract/compute-messages.ts'
 import { eventually, fakeCompute } from '../services/opened.ts'
@@ -17,6 +18,7 @@ function start() {
 const run = (rounds: number): ToCompute => ({
   type: 'start',
   job: 1,
+  tensorFolder: tmpdir(),
   task: {
     kind: 'run',
     request: { model: 'x', method: '2ssp', amount: { sparsity: 0.5 }, options: { rounds }, seed: 0, measures: [], backend: 'auto' },

@@ -37,7 +37,11 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
   const history = openHistory(folder)
   const owner = 'owner-of-test'
   history.owners.register(owner, Date.now())
-  const host = computeHost({ command: fakeCompute, environment: hermeticEnvironment(process.env) })
+  const host = computeHost({
+    command: fakeCompute,
+    environment: hermeticEnvironment(process.env),
+    tensorFolder: history.values.tensorFolder,
+  })
   const fetchFile = () => Promise.reject(new Error('no network in this test'))
   const queue = runQueue({
     history,

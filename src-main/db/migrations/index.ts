@@ -1,4 +1,5 @@
 import { history0001 } from './0001-history.ts'
+import { planTensors0002 } from './0002-plan-tensors.ts'
 
 /** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
-export const migrations: readonly string[] = [history0001]
+export const migrations: readonly string[] = [history0001, planTensors0002]

@@ -17,8 +17,10 @@ export const espalier: ExportFormat = {
       const { blocks } = view.spec
       const tensors = plan.slice
         ? await slicedTensors(view, plan.slice)
-        : prunedTensors(model.checkpoint, model.spec, plan, { removed: 'absent', blocks: unpacked(blocks) })
-      const layout: PrunedLayout = { format: 1, parent: model.name, method, blocks: [...blocks], plan }
+        : prunedTensors(request, { removed: 'absent', blocks: unpacked(blocks) })
+      // The weights are what the plan's tensors made of them; only the account of it is left.
+      const { tensors: _, ...account } = plan
+      const layout: PrunedLayout = { format: 1, parent: model.name, method, blocks: [...blocks], plan: account }
       await writeModelFolder(request, {
         tensors,
         config: model.checkpoint.config,

@@ -4,14 +4,14 @@ import type { Plan } from '#contract/plan.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
-import type { PlanTensors } from '#engine/model/slice.ts'
+import type { PlanTensors } from '#engine/model/plan-tensors.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
 
 /** What is known of the model to be written besides its weights. */
 export interface ExportRequest {
   readonly model: Model
   readonly plan: Plan
-  /** Tensors of the plan that no JSON holds: a sliced model cannot be written without them. */
+  /** The tensors that the plan names. */
   readonly tensors?: PlanTensors
   readonly method: string
   readonly folder: string

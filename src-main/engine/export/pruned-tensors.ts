@@ -1,10 +1,19 @@
-import type { BlockPlan, MlpPlan, Plan } from '#contract/plan.ts'
+import type { BlockPlan, MlpPlan, Plan, Replaceable } from '#contract/plan.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { type Dtype, elementBytes } from '#engine/checkpoint/dtypes.ts'
+import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
-import type { DecoderSpec, NormTensors, Projection } from '#engine/model/spec.ts'
+import type { Model } from '#engine/model/model.ts'
+import { type PlanTensors, replacedProjection, storedDtype } from '#engine/model/plan-tensors.ts'
+import type { NormTensors, Projection } from '#engine/model/spec.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
 import type { PackedBlock } from './packing.ts'
+
+/** A model and what a plan makes of it. */
+export interface Planned {
+  readonly model: Pick<Model, 'checkpoint' | 'spec'>
+  readonly plan: Plan
+  readonly tensors?: PlanTensors | undefined
+}
 
 /** How a plan is put into tensors. */
 export interface TensorStyle {
@@ -23,6 +32,8 @@ interface Piece {
   readonly rows: number
   readonly columns: number | undefined
   readonly cut: Cut
+  /** The plan's tensor that stands for the rows. */
+  readonly replaced?: string | undefined
 }
 
 type AddPiece = (name: string, piece: Piece) => void
@@ -31,19 +42,20 @@ type AddPiece = (name: string, piece: Piece) => void
  * The tensors of a model as a plan leaves it, in the dtype and under the names of the checkpoint, each made when it is written.
  * Kept rows and columns are copied byte by byte, so that the weights stay bit-equal.
  */
-export function prunedTensors(checkpoint: Checkpoint, spec: DecoderSpec, plan: Plan, style: TensorStyle): TensorToWrite[] {
+export function prunedTensors(planned: Planned, style: TensorStyle): TensorToWrite[] {
+  const { checkpoint, spec } = planned.model
   const pieces = new Map<string, Piece[]>()
   const add: AddPiece = (name, piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
   addWhole(checkpoint, spec.embedding, add)
   style.blocks.forEach((packed, position) => {
-    addAttention(spec, packed, position, style, add)
-    addMlp(spec, packed, position, plan, style, add)
+    addAttention(planned, packed, position, style, add)
+    addMlp(planned, packed, position, style, add)
   })
   for (const norm of normNames(spec.finalNorm)) addWhole(checkpoint, norm, add)
   if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, add)
   if (spec.head.bias) addWhole(checkpoint, spec.head.bias, add)
   const common = checkpoint.tensors.get(spec.embedding)?.dtype ?? 'F32'
-  return [...pieces].map(([name, parts]) => toTensor(checkpoint, name, parts, common))
+  return [...pieces].map(([name, parts]) => toTensor({ checkpoint, tensors: planned.tensors }, name, parts, common))
 }
 
 function addWhole(checkpoint: Checkpoint, name: string, add: AddPiece): void {
@@ -51,26 +63,53 @@ function addWhole(checkpoint: Checkpoint, name: string, add: AddPiece): void {
   add(name, { source: name, firstRow: 0, rows, columns, cut: {} })
 }
 
-function addAttention(spec: DecoderSpec, packed: PackedBlock, position: number, { removed }: TensorStyle, add: AddPiece): void {
+function addAttention(planned: Planned, packed: PackedBlock, position: number, { removed }: TensorStyle, add: AddPiece): void {
+  const { spec } = planned.model
   const to = spec.block(position)
   const from = packed.attention === undefined ? undefined : spec.block(packed.attention)
   // With a parallel residual the MLP reads the attention's norm.
   const sharedNorm = to.mlpNorm === undefined && packed.mlp !== undefined ? spec.block(packed.mlp) : undefined
   if (from || sharedNorm || removed === 'zeroed') addNorm((from ?? sharedNorm)?.attentionNorm, to.attentionNorm, spec.hidden, add)
   if (!from && removed === 'absent') return
-  for (const key of ['query', 'key', 'value', 'output'] as const) addProjection(from?.[key], to[key], {}, add)
+  for (const key of ['query', 'key', 'value'] as const) addProjection(from?.[key], to[key], {}, add)
+  if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add)) addProjection(from?.output, to.output, {}, add)
 }
 
-function addMlp(spec: DecoderSpec, packed: PackedBlock, position: number, plan: Plan, style: TensorStyle, add: AddPiece): void {
+function addMlp(planned: Planned, packed: PackedBlock, position: number, style: TensorStyle, add: AddPiece): void {
+  const { spec } = planned.model
   const to = spec.block(position)
   const from = packed.mlp === undefined ? undefined : spec.block(packed.mlp)
   if (!from && style.removed === 'absent') return
-  const own = packed.mlp === undefined ? 'removed' : (plan.blocks[packed.mlp] as BlockPlan).mlp
+  const own = packed.mlp === undefined ? 'removed' : (planned.plan.blocks[packed.mlp] as BlockPlan).mlp
   const { rows, columns } = mlpCuts(own, style.width?.(position))
   if (to.mlpNorm) addNorm(from?.mlpNorm, to.mlpNorm, spec.hidden, add)
   if (to.gate) addProjection(from?.gate, to.gate, rows, add)
   addProjection(from?.up, to.up, rows, add)
-  addProjection(from?.down, to.down, columns, add)
+  if (!addReplaced(planned, packed.mlp, 'down', to.down, columns, add)) addProjection(from?.down, to.down, columns, add)
+}
+
+/** A projection that the plan replaces: its columns are cut already, so zeros are only added. False where the plan replaces none. */
+function addReplaced(
+  { model, plan, tensors }: Planned,
+  block: number | undefined,
+  key: Replaceable,
+  target: Projection,
+  { paddedColumns }: Cut,
+  add: AddPiece,
+): boolean {
+  const found = block === undefined ? undefined : replacedProjection(model.spec, plan, tensors, block, key)
+  if (!found) return false
+  const { projection, weight, bias } = found
+  const piece = { firstRow: 0, rows: projection.rows }
+  add(target.weight, {
+    ...piece,
+    source: projection.weight,
+    replaced: weight,
+    columns: tensors?.tensors.get(weight)?.shape[1],
+    cut: { paddedColumns },
+  })
+  if (target.bias) add(target.bias, { ...piece, source: projection.bias, replaced: bias, columns: undefined, cut: {} })
+  return true
 }
 
 function addNorm(source: NormTensors | undefined, target: NormTensors, hidden: number, add: AddPiece): void {
@@ -98,7 +137,13 @@ function mlpCuts(plan: MlpPlan, width: number | undefined): { rows: Cut; columns
 
 const normNames = (norm: NormTensors): string[] => [norm.weight, ...(norm.bias ? [norm.bias] : [])]
 
-function toTensor(checkpoint: Checkpoint, name: string, pieces: readonly Piece[], common: Dtype): TensorToWrite {
+interface Sources {
+  readonly checkpoint: Checkpoint
+  readonly tensors: PlanTensors | undefined
+}
+
+function toTensor(sources: Sources, name: string, pieces: readonly Piece[], common: Dtype): TensorToWrite {
+  const { checkpoint } = sources
   const first = pieces[0] as Piece
   const dtype = (first.source === undefined ? undefined : checkpoint.tensors.get(first.source)?.dtype) ?? common
   const rows = pieces.reduce((total, { cut, rows: all }) => total + (cut.paddedRows ?? cut.rowsKept?.length ?? all), 0)
@@ -109,13 +154,19 @@ function toTensor(checkpoint: Checkpoint, name: string, pieces: readonly Piece[]
     shape: width === undefined ? [rows] : [rows, width],
     async bytes() {
       const parts: Uint8Array[] = []
-      for (const piece of pieces) parts.push(await cutPiece(checkpoint, piece, elementBytes(dtype)))
+      for (const piece of pieces) parts.push(await cutPiece(sources, piece, elementBytes(dtype)))
       return parts.length === 1 ? (parts[0] as Uint8Array) : new Uint8Array(Buffer.concat(parts))
     },
   }
 }
 
-async function cutPiece(checkpoint: Checkpoint, { source, firstRow, rows, columns = 1, cut }: Piece, entryBytes: number) {
-  const stored = source === undefined ? new Uint8Array() : await checkpoint.read(source, { first: firstRow, count: rows })
-  return cutMatrix(stored, rows, columns, entryBytes, source === undefined ? { ...cut, zero: true } : cut)
+async function cutPiece(sources: Sources, piece: Piece, entryBytes: number): Promise<Uint8Array> {
+  const { source, rows, columns = 1, cut } = piece
+  if (source === undefined) return cutMatrix(new Uint8Array(), rows, columns, entryBytes, { ...cut, zero: true })
+  return cutMatrix(await readPiece(sources, source, piece), rows, columns, entryBytes, cut)
+}
+
+async function readPiece({ checkpoint, tensors }: Sources, source: string, { replaced, firstRow, rows }: Piece): Promise<Uint8Array> {
+  if (replaced === undefined || !tensors) return checkpoint.read(source, { first: firstRow, count: rows })
+  return fromFloat32(await tensors.readFloat32(replaced), storedDtype(checkpoint, source))
 }

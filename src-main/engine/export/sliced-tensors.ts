@@ -1,6 +1,9 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
 import type { SlicePlan } from '#contract/plan.ts'
+import type { TensorInfo } from '#engine/checkpoint/checkpoint.ts'
+import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import { storedDtype } from '#engine/model/plan-tensors.ts'
 import { slicedSpec } from '#engine/model/sliced-spec.ts'
 import type { NormTensors, Projection } from '#engine/model/spec.ts'
 import type { ModelView } from '#engine/model/view.ts'
@@ -15,26 +18,25 @@ interface Piece {
 type Pieces = Map<string, Piece[]>
 
 /**
- * The tensors of a sliced model in float32: what the view computes, under the family's names, with shortcuts beside them.
+ * The tensors of a sliced model in the checkpoint's dtype: what the view computes, under the family's names, with shortcuts beside them.
  * Unlike other plans nothing of the stored bytes is left, as every weight is turned.
  */
 export async function slicedTensors(view: ModelView, plan: SlicePlan): Promise<TensorToWrite[]> {
   const { checkpoint, vocabulary } = view.model
   const spec = slicedSpec(view.model.spec, plan)
   const ids = Int32Array.from({ length: spec.vocabulary }, (_, id) => id)
-  const plain = (name: string, source: string): TensorToWrite => ({
-    name,
-    dtype: 'F32',
-    shape: checkpoint.tensors.get(source)?.shape ?? [],
-    bytes: async () => toBytes(await checkpoint.readFloat32(source)),
-  })
+  const plain = (name: string, source: string): TensorToWrite => {
+    const { dtype, shape } = checkpoint.tensors.get(source) as TensorInfo
+    return { name, dtype, shape, bytes: () => checkpoint.read(source) }
+  }
+  const dtype = storedDtype(checkpoint, spec.embedding)
   const embedding = async () => {
     const rows = await vocabulary.embed(ids)
-    const bytes = toBytes(rows.dataSync() as Float32Array)
+    const bytes = fromFloat32(rows.dataSync() as Float32Array, dtype)
     rows.dispose()
     return bytes
   }
-  const tensors: TensorToWrite[] = [{ name: spec.embedding, dtype: 'F32', shape: [spec.vocabulary, plan.width], bytes: embedding }]
+  const tensors: TensorToWrite[] = [{ name: spec.embedding, dtype, shape: [spec.vocabulary, plan.width], bytes: embedding }]
   const norms = [spec.finalNorm.weight, ...(spec.finalNorm.bias ? [spec.finalNorm.bias] : [])]
   for (const name of [...norms, ...(spec.head.bias ? [spec.head.bias] : [])]) tensors.push(plain(name, name))
   tensors.push(plain(spec.head.weight, view.model.spec.head.weight))
@@ -55,13 +57,16 @@ class BlockWriter {
   }
 
   tensors(block: number): TensorToWrite[] {
+    const { checkpoint, spec } = this.#view.model
+    const dtype = storedDtype(checkpoint, spec.block(block).up.weight)
     return [...shapesOf(slicedSpec(this.#view.model.spec, this.#plan).block(block))].map(([name, shape]) => ({
       name,
-      dtype: 'F32',
+      dtype,
       shape,
       bytes: async () => {
         const pieces = (await this.#piecesOf(block)).get(name) ?? []
-        return new Uint8Array(Buffer.concat(pieces.toSorted((a, b) => a.firstRow - b.firstRow).map(({ values }) => toBytes(values))))
+        const inOrder = pieces.toSorted((a, b) => a.firstRow - b.firstRow)
+        return new Uint8Array(Buffer.concat(inOrder.map(({ values }) => fromFloat32(values, dtype))))
       },
     }))
   }
@@ -149,4 +154,3 @@ function addNorm(pieces: Pieces, { weight }: NormTensors, width: number): void {
 }
 
 const read = (tensor: Tensor): Float32Array => tensor.dataSync() as Float32Array
-const toBytes = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength)

@@ -19,10 +19,10 @@ export const stock: ExportFormat = {
         'infeasible',
         'No model family has the shortcuts of a sliced model, so this format cannot hold it. Choose the format espalier.',
       )
-    const { blocks } = viewWithPlan(model, plan).spec
+    const { blocks } = viewWithPlan(model, plan, request.tensors).spec
     const packed = packBlocks(model.spec, blocks)
     const width = Math.max(1, ...blocks.map((block) => block.width))
-    const tensors = prunedTensors(model.checkpoint, model.spec, plan, { removed: 'zeroed', width: () => width, blocks: packed })
+    const tensors = prunedTensors(request, { removed: 'zeroed', width: () => width, blocks: packed })
     await writeModelFolder(request, {
       tensors,
       config: { ...renumbered(model.checkpoint.config, packed), num_hidden_layers: packed.length, intermediate_size: width },

@@ -1,14 +1,36 @@
-import { add, matMul, mean, mul, reshape, sub, type Tensor1D, type Tensor2D, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
+import {
+  add,
+  matMul,
+  mean,
+  mul,
+  reshape,
+  sub,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  tensor2d,
+  tidy,
+  transpose,
+} from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { SlicePlan } from '#contract/plan.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import type { Model } from './model.ts'
+import { roundTo } from '#engine/tensor/round.ts'
+import { type PlanTensors, storedDtype } from './plan-tensors.ts'
 import type { DecoderSpec } from './spec.ts'
-import { ModelView } from './view.ts'
-import { type AttentionWeights, blockOf, isAttention, type MlpWeights, type Part, type PartWeights, presentParts } from './weights.ts'
-
-/** Tensors that belong to a plan, by name. */
-export type PlanTensors = ReadonlyMap<string, { readonly values: Float32Array | Float64Array; readonly shape: readonly number[] }>
+import type { Vocabulary } from './vocabulary.ts'
+import {
+  type AttentionWeights,
+  blockOf,
+  disposePart,
+  isAttention,
+  type MlpWeights,
+  type Part,
+  type PartWeights,
+  presentParts,
+} from './weights.ts'
 
 /**
  * SliceGPT (arXiv 2401.15024): the stream between submodules is turned by an orthogonal matrix and keeps its first d coordinates.
@@ -120,31 +142,74 @@ function shortcutOf({ input, output, carries }: PartSlice): { shortcut?: Tensor2
   return { shortcut: output ? matMul<Tensor2D>(input, output, true, false) : transpose<Tensor2D>(input) }
 }
 
-/** The model as a slice plan leaves it: a stream of `width` coordinates. Weights are rotated when they are leased. */
-export function slicedView(model: Model, plan: SlicePlan, tensors: PlanTensors | undefined): ModelView {
-  const { spec } = model
-  const order = rotatedParts(spec)
-  const load = (name: string): Tensor2D => {
-    const found = tensors?.get(name)
-    if (!found)
-      throw new EspalierError(
-        'invalid',
-        `The plan's tensor "${name}" is missing from ${plan.tensors}: a sliced model cannot be built without it. Prune again.`,
-      )
-    const values = found.values instanceof Float32Array ? found.values : Float32Array.from(found.values)
-    return tensor2d(values, found.shape as [number, number])
+/** Throws where a rotation that the plan needs is missing. */
+export function checkRotations(spec: DecoderSpec, { width }: SlicePlan, tensors: PlanTensors | undefined): void {
+  for (const name of [embeddingRotationName, ...rotatedParts(spec).map(rotationName)]) {
+    const shape = tensors?.tensors.get(name)?.shape.join()
+    if (shape === `${spec.hidden},${width}`) continue
+    throw new EspalierError(
+      'invalid',
+      `The plan's tensor "${name}" ${shape ? `has shape [${shape}] in place of [${spec.hidden},${width}]` : 'is missing'}: the stream cannot be narrowed without it. Prune again.`,
+    )
   }
+}
+
+/** What of a model is turned. */
+interface Turned {
+  readonly spec: DecoderSpec
+  readonly checkpoint: Checkpoint
+  readonly vocabulary: Vocabulary
+}
+
+/** Makes the weights of a part between two bases, as the checkpoint's dtype would hold them. */
+export function sliceParts({ spec, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors) {
+  const order = rotatedParts(spec)
   const epsilon = plan.epsilon ?? spec.norm.epsilon
-  const transform = (part: Part, weights: PartWeights): PartWeights => {
+  return async (part: Part, weights: PartWeights): Promise<PartWeights> => {
     const at = order.findLastIndex((rotated) => rotated <= part)
     const next = order[at + 1]
-    const output = next === undefined ? undefined : load(rotationName(next))
-    const input = load(rotationName(order[at] ?? part))
-    const own = slicePart(weights, spec, { input, output, carries: order[at] === part, epsilon })
+    const output = next === undefined ? undefined : await readRotation(tensors, rotationName(next))
+    const input = await readRotation(tensors, rotationName(order[at] ?? part))
+    const exact = slicePart(weights, spec, { input, output, carries: order[at] === part, epsilon })
     input.dispose()
     output?.dispose()
-    return own
+    return roundPart(exact, storedDtype(checkpoint, spec.block(blockOf(part)).up.weight), spec)
   }
-  const finalNorm: NormWeights = { ...model.vocabulary.finalNorm, kind: 'rms', epsilon }
-  return new ModelView(model, spec.blocks, transform, model.vocabulary.rotated(load(embeddingRotationName), finalNorm))
+}
+
+/** The vocabulary of a narrower stream: embeddings are turned, the final norm has its new epsilon. */
+export function sliceVocabulary({ spec, vocabulary, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors): Vocabulary {
+  const finalNorm: NormWeights = { ...vocabulary.finalNorm, kind: 'rms', epsilon: plan.epsilon ?? spec.norm.epsilon }
+  const dtype = storedDtype(checkpoint, spec.embedding)
+  return vocabulary.rotated({ read: () => readRotation(tensors, embeddingRotationName), dtype }, finalNorm)
+}
+
+async function readRotation(tensors: PlanTensors, name: string): Promise<Tensor2D> {
+  return tensor2d(await tensors.readFloat32(name), tensors.tensors.get(name)?.shape as [number, number])
+}
+
+/** Queries are scaled when they are read, so what is stored of them, and rounded, is without the scale. */
+function roundPart(exact: PartWeights, dtype: FloatDtype, { heads, keyValueHeads, headSize }: DecoderSpec): PartWeights {
+  if (dtype === 'F32') return exact
+  const rounded = tidy(() => {
+    const { norm, ...matrices } = exact.attention ?? exact.mlp
+    const scale = Float32Array.from({ length: (heads + 2 * keyValueHeads) * headSize }, (_, row) => (row < heads * headSize ? 1 : 0))
+    const unscale = tensor2d(
+      scale.map((query) => (query ? Math.sqrt(headSize) : 1)),
+      [scale.length, 1],
+    )
+    const rescale = tensor2d(
+      scale.map((query) => (query ? 1 / Math.sqrt(headSize) : 1)),
+      [scale.length, 1],
+    )
+    const round = (key: string, value: Tensor): Tensor => {
+      if (!key.startsWith('queryKeyValue')) return roundTo(value, dtype)
+      const factors = (by: Tensor2D) => (value.rank === 1 ? toVector(by) : by)
+      return mul(roundTo(mul(value, factors(unscale)), dtype), factors(rescale))
+    }
+    const own = Object.entries(matrices).map(([key, value]) => [key, round(key, value as Tensor)])
+    return { norm, ...Object.fromEntries(own) } as never
+  })
+  disposePart(exact)
+  return (exact.attention ? { attention: rounded } : { mlp: rounded }) as PartWeights
 }

@@ -1,7 +1,18 @@
-import type { SlicePlan } from '#contract/plan.ts'
+import type { Plan, SlicePlan } from '#contract/plan.ts'
 import { rotatedParts } from './slice.ts'
 import type { BlockTensors, DecoderSpec, NormTensors, Projection } from './spec.ts'
 import { attentionOf, mlpOf } from './weights.ts'
+
+/** The spec of the model that a plan leaves, as it is saved. */
+export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
+  const blocks = spec.blocks.map((layout, index) => {
+    const { attention, mlp } = plan.blocks[index] ?? { attention: 'kept', mlp: { kept: 'all' } }
+    const width = mlp === 'removed' ? 0 : mlp.kept === 'all' ? layout.width : mlp.kept.length
+    return { attention: layout.attention && attention === 'kept', width }
+  })
+  const left = { ...spec, blocks }
+  return plan.slice ? slicedSpec(left, plan.slice) : left
+}
 
 /** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, a head apart from the embedding. */
 export function slicedSpec(spec: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {

@@ -1,11 +1,23 @@
-import { gather, mul, reshape, type Tensor, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
-import type { MlpPlan, Plan } from '#contract/plan.ts'
+import type { Plan } from '#contract/plan.ts'
+import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import { gatherMlp, needsGather } from './gather-mlp.ts'
 import type { Model } from './model.ts'
-import { type PlanTensors, slicedView } from './slice.ts'
+import { checkReplaced, type PlanTensors } from './plan-tensors.ts'
+import { replaceProjection } from './replace.ts'
+import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
 import type { BlockLayout, DecoderSpec } from './spec.ts'
 import type { Vocabulary } from './vocabulary.ts'
-import { blockOf, disposePart, isAttention, type MlpWeights, type Part, type PartWeights, presentParts } from './weights.ts'
+import { blockOf, disposePart, type Part, type PartWeights, presentParts } from './weights.ts'
+
+/** What a view makes of the weights of a part: copies of its own, or the same ones where it changes nothing. */
+type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWeights>
+
+interface ViewChanges {
+  readonly change?: Change | undefined
+  /** Stands in for the model's and belongs to the view. */
+  readonly vocabulary?: Vocabulary | undefined
+}
 
 /**
  * A model as a plan leaves it: the same weights, with what is removed skipped and what is kept gathered.
@@ -16,22 +28,16 @@ export class ModelView {
   readonly spec: DecoderSpec
   /** The parts that are left, in running order. */
   readonly parts: readonly Part[]
-  readonly #transform: ((part: Part, weights: PartWeights) => PartWeights) | undefined
-  readonly #gathered = new Map<Part, PartWeights>()
+  readonly #change: Change | undefined
+  readonly #changed = new Map<Part, PartWeights>()
   readonly #vocabulary: Vocabulary | undefined
 
-  /** `vocabulary` stands in for the model's and belongs to the view. */
-  constructor(
-    model: Model,
-    blocks: readonly BlockLayout[],
-    transform?: (part: Part, weights: PartWeights) => PartWeights,
-    vocabulary?: Vocabulary,
-  ) {
+  constructor(model: Model, blocks: readonly BlockLayout[], { change, vocabulary }: ViewChanges = {}) {
     this.model = vocabulary ? { ...model, vocabulary } : model
     this.#vocabulary = vocabulary
     this.spec = { ...model.spec, blocks }
     this.parts = presentParts(this.spec)
-    this.#transform = transform
+    this.#change = change
   }
 
   /** The part that runs behind a part; behind the last one, the first of the next walk. */
@@ -41,29 +47,37 @@ export class ModelView {
 
   /** Weights of a part until `release`. */
   async lease(part: Part, next?: Part): Promise<PartWeights> {
-    const gathered = this.#gathered.get(part)
-    if (gathered) return gathered
-    const whole = await this.model.store.lease(part, next !== undefined && this.#gathered.has(next) ? undefined : next)
-    if (!this.#transform) return whole
-    const own = this.#transform(part, whole)
+    const known = this.#changed.get(part)
+    if (known) return known
+    const { store } = this.model
+    const whole = await store.lease(part, next !== undefined && this.#changed.has(next) ? undefined : next)
+    if (!this.#change) return whole
+    const own = await this.#change(part, whole)
     if (own === whole) return whole
-    if (this.model.store.streams) {
-      this.model.store.release(part, whole)
-    } else {
-      this.#gathered.set(part, own)
-      this.model.store.exchange(part, whole)
+    if (store.streams) {
+      store.release(part, whole)
+      return own
     }
-    return own
+    store.exchange(part, whole)
+    return this.#settle(part, own)
+  }
+
+  /** Keeps changed weights, unless another borrower was first. */
+  #settle(part: Part, own: PartWeights): PartWeights {
+    const first = this.#changed.get(part)
+    if (first) disposePart(own)
+    else this.#changed.set(part, own)
+    return first ?? own
   }
 
   release(part: Part, weights: PartWeights): void {
-    if (this.#gathered.get(part) !== weights) this.model.store.release(part, weights)
+    if (this.#changed.get(part) !== weights) this.model.store.release(part, weights)
   }
 
-  /** Frees what was gathered for this view; the model stays open. */
+  /** Frees what was made for this view; the model stays open. */
   dispose(): void {
-    for (const weights of this.#gathered.values()) disposePart(weights)
-    this.#gathered.clear()
+    for (const weights of this.#changed.values()) disposePart(weights)
+    this.#changed.clear()
     this.#vocabulary?.dispose()
   }
 }
@@ -73,70 +87,54 @@ export function denseView(model: Model): ModelView {
   return new ModelView(model, model.spec.blocks)
 }
 
-/** The model as `plan` leaves it; a sliced one needs the plan's tensors. Throws when the plan does not fit the model. */
+/** The model as `plan` leaves it, with the tensors that the plan names. Throws when the plan does not fit the model. */
 export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
-  checkPlan(model.spec, plan)
-  if (model.spec.sliceWidth !== undefined) requireNothingRemoved(model.spec, plan)
-  if (plan.slice) return slicedView(model, plan.slice, tensors)
-  const blocks = plan.blocks.map((block, index) => layoutOf(model.spec, index, block))
-  const pruned = plan.blocks.some((block) => block.mlp !== 'removed' && needsGather(block.mlp))
-  if (!pruned) return new ModelView(model, blocks)
-  return new ModelView(model, blocks, (part, weights) => {
-    const mlp = plan.blocks[blockOf(part)]?.mlp
-    if (isAttention(part) || !weights.mlp || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
+  const { spec, checkpoint } = model
+  checkPlan(spec, plan)
+  const blocks = plan.blocks.map((block, index) => layoutOf(spec, index, block))
+  checkReplaced(spec, blocks, plan, tensors)
+  if (plan.slice) checkRotations(spec, plan.slice, tensors)
+  const changes = [
+    ...(plan.blocks.some(({ mlp }) => mlp !== 'removed' && needsGather(mlp)) ? [gatherKept(plan)] : []),
+    ...(plan.blocks.some(({ replaced }) => replaced)
+      ? [(part: Part, weights: PartWeights) => replaceProjection(part, weights, { checkpoint, spec, plan, tensors })]
+      : []),
+    ...(plan.slice && tensors ? [sliceParts(model, plan.slice, tensors)] : []),
+  ]
+  const vocabulary = plan.slice && tensors ? sliceVocabulary(model, plan.slice, tensors) : undefined
+  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, vocabulary })
+}
+
+/** The model as a plan leaves it whose tensors are in files, or as it is without one. */
+export async function openView(model: Model, plan: Plan | null): Promise<ModelView> {
+  if (!plan) return denseView(model)
+  return viewWithPlan(model, plan, plan.tensors && (await StoredTensors.open(plan.tensors)))
+}
+
+const gatherKept =
+  ({ blocks }: Plan): Change =>
+  (part, weights) => {
+    const mlp = blocks[blockOf(part)]?.mlp
+    if (!weights.mlp || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
     return { mlp: gatherMlp(weights.mlp, mlp) }
-  })
-}
+  }
 
-/** Parts of a sliced model stand between different bases, so none of them can be left out, and it cannot be sliced again. */
-function requireNothingRemoved(spec: DecoderSpec, plan: Plan): void {
-  const whole = plan.blocks.every(({ attention, mlp }) => attention === 'kept' && mlp !== 'removed' && !needsGather(mlp))
-  if (whole && !plan.slice) return
-  throw new EspalierError(
-    'infeasible',
-    `This model was sliced to ${spec.sliceWidth} of ${spec.hidden} channels and cannot be pruned further. Start from the dense model.`,
-  )
-}
-
-type KeptMlp = Exclude<MlpPlan, 'removed'>
-const needsGather = (mlp: KeptMlp) => mlp.kept !== 'all' || mlp.inputs !== undefined || mlp.outputs !== undefined
+const inTurn =
+  (changes: readonly Change[]): Change =>
+  async (part, whole) => {
+    let own = whole
+    for (const change of changes) {
+      const next = await change(part, own)
+      if (next !== own && own !== whole) disposePart(own)
+      own = next
+    }
+    return own
+  }
 
 function layoutOf(spec: DecoderSpec, index: number, block: Plan['blocks'][number]): BlockLayout {
   const dense = spec.blocks[index] as BlockLayout
   const width = block.mlp === 'removed' ? 0 : block.mlp.kept === 'all' ? dense.width : block.mlp.kept.length
   return { attention: dense.attention && block.attention === 'kept', width }
-}
-
-/** Neurons that stay, gathered in index order; hidden channels that do not stay are zeroed, so that widths outside the MLP hold. */
-function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
-  return tidy(() => {
-    const width = weights.down.shape[0]
-    const inputs = plan.inputs && onlyThese(plan.inputs, weights.up.shape[1])
-    const outputs = plan.outputs && reshape<import('@tensorflow/tfjs-core').Rank.R2>(onlyThese(plan.outputs, width), [width, 1])
-    const kept = plan.kept === 'all' ? undefined : tensor1d(plan.kept, 'int32')
-    const rows = <T extends Tensor>(x: T): T => (kept ? gather(x, kept, 0) : (x.clone() as T))
-    const narrow = (x: Tensor2D): Tensor2D => (inputs ? mul(rows(x), inputs) : rows(x))
-    const down = kept ? gather(weights.down, kept, 1) : weights.down.clone()
-    return {
-      norm: {
-        ...weights.norm,
-        ...(weights.norm.weight ? { weight: weights.norm.weight.clone() } : {}),
-        ...(weights.norm.bias ? { bias: weights.norm.bias.clone() } : {}),
-      },
-      up: narrow(weights.up),
-      down: outputs ? mul<Tensor2D>(down, outputs) : down,
-      ...(weights.gate ? { gate: narrow(weights.gate) } : {}),
-      ...(weights.gateBias ? { gateBias: rows(weights.gateBias) } : {}),
-      ...(weights.upBias ? { upBias: rows(weights.upBias) } : {}),
-      ...(weights.downBias ? { downBias: weights.downBias.clone() } : {}),
-    }
-  }) as never
-}
-
-function onlyThese(indices: readonly number[], size: number): Tensor1D {
-  const ones = new Float32Array(size)
-  for (const index of indices) ones[index] = 1
-  return tensor1d(ones)
 }
 
 function checkPlan(spec: DecoderSpec, plan: Plan): void {
@@ -146,6 +144,7 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
       `The plan describes ${plan.blocks.length} blocks, the model has ${spec.blocks.length}. Use the plan with the model that it was made for.`,
     )
   }
+  if (spec.sliceWidth !== undefined) requireNothingRemoved(spec, plan)
   plan.blocks.forEach((block, index) => {
     if (block.mlp === 'removed' || block.mlp.kept === 'all') return
     const width = spec.blocks[index]?.width ?? 0
@@ -157,4 +156,14 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
       )
     }
   })
+}
+
+/** Parts of a sliced model stand between different bases, so none of them can be left out, and it cannot be sliced again. */
+function requireNothingRemoved(spec: DecoderSpec, plan: Plan): void {
+  const whole = plan.blocks.every(({ attention, mlp }) => attention === 'kept' && mlp !== 'removed' && !needsGather(mlp))
+  if (whole && !plan.slice) return
+  throw new EspalierError(
+    'infeasible',
+    `This model was sliced to ${spec.sliceWidth} of ${spec.hidden} channels and cannot be pruned further. Start from the dense model.`,
+  )
 }

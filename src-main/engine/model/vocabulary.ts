@@ -1,7 +1,9 @@
 import { gather, matMul, type Tensor1D, type Tensor2D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
+import { roundTo } from '#engine/tensor/round.ts'
 import type { DecoderSpec } from './spec.ts'
 import { readValues } from './weights.ts'
 
@@ -17,7 +19,13 @@ interface VocabularyParts {
   readonly embedding: Tensor2D | undefined
   readonly head: HeadChunk | undefined
   readonly chunkRows: number
-  readonly rotation?: Tensor2D
+  readonly rotation?: EmbeddingRotation
+}
+
+/** What embeddings are multiplied by, [D, d], read when the first are asked for; and the dtype that the product is rounded to. */
+export interface EmbeddingRotation {
+  read(): Promise<Tensor2D>
+  readonly dtype: FloatDtype
 }
 
 /** Everything outside the block stack: embedding, final norm and head, resident or read from the disk by rows. */
@@ -28,7 +36,8 @@ export class Vocabulary {
   readonly #spec: DecoderSpec
   readonly #embedding: Tensor2D | undefined
   readonly #head: HeadChunk | undefined
-  readonly #rotation: Tensor2D | undefined
+  readonly #rotation: EmbeddingRotation | undefined
+  #rotationMatrix: Promise<Tensor2D> | undefined
 
   private constructor(checkpoint: Checkpoint, spec: DecoderSpec, parts: VocabularyParts) {
     this.#checkpoint = checkpoint
@@ -73,7 +82,10 @@ export class Vocabulary {
   async embed(ids: Int32Array): Promise<Tensor2D> {
     const rows = await this.#rows(ids)
     if (!this.#rotation) return rows
-    const rotated = matMul<Tensor2D>(rows, this.#rotation)
+    this.#rotationMatrix ??= this.#rotation.read()
+    const exact = matMul<Tensor2D>(rows, await this.#rotationMatrix)
+    const rotated = roundTo(exact, this.#rotation.dtype)
+    exact.dispose()
     rows.dispose()
     return rotated
   }
@@ -123,8 +135,8 @@ export class Vocabulary {
     }
   }
 
-  /** The same vocabulary with embeddings multiplied by `rotation` [D, d] and another final norm. It owns the rotation; the rest stays with this one. */
-  rotated(rotation: Tensor2D, finalNorm: NormWeights): Vocabulary {
+  /** The same vocabulary with embeddings turned and another final norm. It owns the rotation; the rest stays with this one. */
+  rotated(rotation: EmbeddingRotation, finalNorm: NormWeights): Vocabulary {
     return new Vocabulary(this.#checkpoint, this.#spec, {
       finalNorm,
       embedding: this.#embedding,
@@ -136,7 +148,7 @@ export class Vocabulary {
 
   dispose(): void {
     if (this.#rotation) {
-      this.#rotation.dispose()
+      this.#rotationMatrix?.then((matrix) => matrix.dispose()).catch(() => undefined)
       return
     }
     this.#embedding?.dispose()

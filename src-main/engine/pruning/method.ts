@@ -2,8 +2,8 @@ import type { z } from 'zod'
 import type { Plan } from '#contract/plan.ts'
 import type { Decision, Selection } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
+import type { NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import type { PlanTensors } from '#engine/model/slice.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Budget } from './budget.ts'
@@ -18,6 +18,11 @@ export interface MethodRun {
    * Randomness must be drawn between steps, not inside.
    */
   step<T>(name: string, compute: () => Promise<T> | T): Promise<T>
+  /** A step whose result has, besides plain JSON, named tensors: they are written to a file, and read from it when asked for. */
+  tensorStep<T extends object>(
+    name: string,
+    compute: () => Promise<T & { tensors: NamedTensors }>,
+  ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }>
   /** A step that every run of an experiment on the same model and calibration may use; the name says all that it depends on. */
   sharedStep<T>(name: string, compute: () => Promise<T> | T): Promise<T>
   progress(phase: string, done: number, total: number, unit: string): void
@@ -42,8 +47,8 @@ export interface MethodResult {
   readonly selections?: readonly Selection[]
   /** What a careful reader should know: ties, repairs, limits. */
   readonly notes: readonly string[]
-  /** Tensors of the plan that no JSON holds (SliceGPT's rotations). */
-  readonly tensors?: PlanTensors
+  /** Tensors of the plan, from steps: rotations, replaced projections. */
+  readonly tensors?: StoredTensors
 }
 
 /** A published pruning method: it decides, and changes nothing. */

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import type { Plan } from '#contract/plan.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
@@ -10,6 +11,7 @@ import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method, MethodResult, MethodRun } from '#engine/pruning/method.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { tensorFolder } from '../../fixtures/store-tensors.ts'
 
 /** A run's memory: steps by name, as JSON text, so that only what survives writing down is found again. */
 export interface RecordedRun extends MethodRun {
@@ -42,6 +44,13 @@ export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAft
     computed,
     passes,
     step,
+    async tensorStep(name, compute) {
+      const { file, value } = await step(name, async () => {
+        const { tensors, ...value } = await compute()
+        return { value, file: await writeTensorFile(tensorFolder(), tensors) }
+      })
+      return { ...value, tensors: await StoredTensors.open([file]) }
+    },
     sharedStep: (name, compute) => step(`shared: ${name}`, compute),
     progress: () => undefined,
     emit: (event) => void events.push(event),

@@ -29,7 +29,7 @@ describe('plan', () => {
   })
 
   test('a narrower hidden width shortens every bar', () => {
-    const [block] = planMap(sizes, { blocks: [kept, kept, kept], slice: { width: 48, tensors: 'x' } }, 64)
+    const [block] = planMap(sizes, { blocks: [kept, kept, kept], slice: { width: 48 } }, 64)
     expect(block).toMatchObject({ attention: 0.75, mlp: 0.75 })
   })
 

@@ -3,7 +3,7 @@ import type { GeneratedToken, GenerationEvent, GenerationRequest } from '#contra
 import { openBackend } from '#engine/backend/backend.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { DecodingSession } from '#engine/model/session.ts'
-import { denseView, type ModelView, viewWithPlan } from '#engine/model/view.ts'
+import { type ModelView, openView } from '#engine/model/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -32,7 +32,7 @@ export async function generateColumns(request: GenerationRequest, host: Generati
     throw new EspalierError('invalid', `${model.name} has no tokenizer.json, so it cannot answer. Place its tokenizer.json in the folder.`)
   await Promise.all(
     request.columns.map(async ({ plan }, column) => {
-      const view = plan ? viewWithPlan(model, plan) : denseView(model)
+      const view = await openView(model, plan)
       try {
         for (const prompt of request.prompts.keys()) await new ColumnAnswer({ request, host, view, tokenizer, column, prompt }).run()
       } finally {

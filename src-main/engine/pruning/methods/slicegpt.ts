@@ -1,11 +1,15 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
-import { slicedStackParameters } from '#engine/model/slice.ts'
+import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { embeddingRotationName, rotatedParts, rotationName, slicedStackParameters } from '#engine/model/slice.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import { stackParameters } from '#engine/model/spec.ts'
-import { defineMethod } from '../method.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import { defineMethod, type MethodRun } from '../method.ts'
 import { densePlan } from '../plan.ts'
-import { findRotations } from '../rotations.ts'
+import { principalComponents } from '../principal-components.ts'
+import { SlicedStream } from '../sliced-stream.ts'
 
 /**
  * SliceGPT (arXiv 2401.15024): the stream between submodules is turned to its principal components, and the last ones are cut off.
@@ -60,16 +64,9 @@ export const slicegpt = defineMethod({
     const width = widthFor(view.spec, budget.sparsity, chosen)
     const epsilon = chosen.compatible ? 1e-5 : view.spec.norm.epsilon
     const centre = chosen.compatible || view.spec.norm.kind === 'layer'
-    const tensors = await findRotations(
-      view,
-      calibration.slice(0, chosen.windows),
-      { width, epsilon, centre },
-      {
-        progress: (done, total) => run.progress('Finding principal components', done, total, 'submodules'),
-        signal: run.signal,
-      },
-    )
-    const plan = { ...densePlan(view.spec), slice: { width, tensors: 'rotations.safetensors', epsilon } }
+    const windows = calibration.slice(0, chosen.windows)
+    const tensors = await findRotations(view, windows, { width, epsilon, centre }, run)
+    const plan = { ...densePlan(view.spec), slice: { width, epsilon } }
     const reached = reachedAt(view.spec, width)
     const notes = [
       `Hidden width ${width} of ${view.spec.hidden}: ${percent(1 - width / view.spec.hidden)} cut, ${percent(reached)} of the block stack's parameters removed.`,
@@ -77,6 +74,54 @@ export const slicegpt = defineMethod({
     return { plan, decisions: [], notes, tensors }
   },
 })
+
+export interface RotationOptions {
+  /** Coordinates d that stay of D. */
+  readonly width: number
+  readonly epsilon: number
+  /** Whether the mean of each embedding is taken off. */
+  readonly centre: boolean
+}
+
+/**
+ * The rotations [D, d]: in front of each part the principal components of the stream (Section 3.3 of the paper), of a model whose earlier
+ * parts are sliced already, as each needs a basis of its own; and the first once more for embeddings. One step per rotation.
+ */
+export async function findRotations(
+  view: ModelView,
+  windows: Windows,
+  { width, epsilon, centre }: RotationOptions,
+  run: MethodRun,
+): Promise<StoredTensors> {
+  const { spec } = view
+  const stream = new SlicedStream(view, windows, { epsilon, centre })
+  const parts = rotatedParts(spec)
+  let rotations: StoredTensors | undefined
+  try {
+    for (const [position, part] of parts.entries()) {
+      const { tensors } = await run.tensorStep(`rotation ${part}`, async () => {
+        const values = await principalComponents(await stream.inFrontOf(part, rotations, run.signal), spec.hidden, width)
+        const shape = [spec.hidden, width]
+        const first =
+          position === 0 ? { [embeddingRotationName]: { values: centre ? withoutColumnMeans(values, width) : values, shape } } : {}
+        return { tensors: new Map(Object.entries({ [rotationName(part)]: { values, shape }, ...first })) }
+      })
+      rotations = rotations ? StoredTensors.join(rotations, tensors) : tensors
+      run.progress('Finding principal components', position + 1, parts.length, 'submodules')
+    }
+  } finally {
+    stream.dispose()
+  }
+  return rotations as StoredTensors
+}
+
+/** Taking the mean off each embedding before it is turned is a product too: with the rotation less the mean of each of its columns. */
+function withoutColumnMeans(values: Float32Array, columns: number): Float32Array {
+  const rows = values.length / columns
+  const means = new Float64Array(columns)
+  for (const [i, value] of values.entries()) means[i % columns] = (means[i % columns] ?? 0) + value / rows
+  return values.map((value, i) => value - (means[i % columns] ?? 0))
+}
 
 /** Attention and MLPs have to be there in every block: a stream that passes a removed one by would miss a change of basis. */
 function requireWhole(spec: DecoderSpec): void {

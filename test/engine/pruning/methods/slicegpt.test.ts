@@ -10,11 +10,10 @@ import { DecodingSession } from '#engine/model/session.ts'
 import { stackParameters } from '#engine/model/spec.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
-import { slicegpt } from '#engine/pruning/methods/slicegpt.ts'
+import { findRotations, slicegpt } from '#engine/pruning/methods/slicegpt.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
-import { findRotations } from '#engine/pruning/rotations.ts'
 import { expectedOf, fullModels } from '../../../fixtures/reference.ts'
-import { type Bench, openReference, prune, relativeError } from '../running.ts'
+import { type Bench, openReference, prune, recordedRun, relativeError } from '../running.ts'
 
 interface Recorded {
   readonly sparsity: number
@@ -39,8 +38,8 @@ async function recordedSlices(name: (typeof fullModels)[number]): Promise<Record
 /** Perplexity with all coordinates kept: only rotations, fusions and the norm's epsilon are left. */
 async function uncutPerplexity({ model, calibration, test: windows }: Bench, epsilon: number, centre: boolean): Promise<number> {
   const width = model.spec.hidden
-  const tensors = await findRotations(denseView(model), calibration.slice(0, 4), { width, epsilon, centre }, {})
-  const view = viewWithPlan(model, { ...densePlan(model.spec), slice: { width, tensors: '', epsilon } }, tensors)
+  const tensors = await findRotations(denseView(model), calibration.slice(0, 4), { width, epsilon, centre }, recordedRun())
+  const view = viewWithPlan(model, { ...densePlan(model.spec), slice: { width, epsilon } }, tensors)
   try {
     return (await perplexity(view, windows)).perplexity
   } finally {

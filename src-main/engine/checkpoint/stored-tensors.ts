@@ -1,0 +1,111 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, rename, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { TensorFile } from '#contract/plan.ts'
+import { byteRange, type Rows, type TensorInfo } from './checkpoint.ts'
+import { type FloatDtype, fromFloat32, toFloat32 } from './dtypes.ts'
+import { openRegular, readPart } from './regular-file.ts'
+import { openSafetensors } from './safetensors-file.ts'
+import type { StoredTensor } from './safetensors-header.ts'
+import { writeSafetensors } from './write-safetensors.ts'
+
+/** Numbers that are about to be stored, as float32 unless a narrower dtype is named. */
+export interface NamedTensor {
+  readonly values: Float32Array
+  readonly shape: readonly number[]
+  readonly dtype?: FloatDtype
+}
+
+export type NamedTensors = ReadonlyMap<string, NamedTensor>
+
+interface Place {
+  readonly file: string
+  readonly stored: StoredTensor
+}
+
+/** Named tensors in files whose sizes and hashes are known. Only headers are in memory; values are read when they are asked for. */
+export class StoredTensors {
+  readonly files: readonly TensorFile[]
+  readonly tensors: ReadonlyMap<string, TensorInfo>
+  readonly #places: ReadonlyMap<string, Place>
+
+  private constructor(files: readonly TensorFile[], places: ReadonlyMap<string, Place>) {
+    this.files = files
+    this.#places = places
+    this.tensors = new Map([...places].map(([name, { stored }]) => [name, stored]))
+  }
+
+  /** Opens files that must be as they were when they were written. Throws `disk` for one that is missing or changed. */
+  static async open(files: readonly TensorFile[]): Promise<StoredTensors> {
+    const places = new Map<string, Place>()
+    for (const entry of files) {
+      await requireUnchanged(entry)
+      const { tensors, handle } = await openSafetensors(entry.file)
+      await handle.close()
+      for (const [name, stored] of tensors) places.set(name, { file: entry.file, stored })
+    }
+    return new StoredTensors(files, places)
+  }
+
+  /** The tensors of all; a later one hides an earlier one of the same name. */
+  static join(...parts: readonly StoredTensors[]): StoredTensors {
+    return new StoredTensors(
+      parts.flatMap(({ files }) => files),
+      new Map(parts.flatMap((part) => [...part.#places])),
+    )
+  }
+
+  /** Little-endian bytes as a Checkpoint gives them. */
+  async read(name: string, rows?: Rows): Promise<Uint8Array> {
+    const { file, stored } = this.#place(name)
+    const { skip, bytes } = byteRange(stored, rows)
+    const handle = await openRegular(file)
+    try {
+      return await readPart(handle, stored.begin + skip, bytes, file)
+    } finally {
+      await handle.close()
+    }
+  }
+
+  async readFloat32(name: string, rows?: Rows): Promise<Float32Array> {
+    return toFloat32(await this.read(name, rows), this.#place(name).stored.dtype)
+  }
+
+  #place(name: string): Place {
+    const place = this.#places.get(name)
+    if (!place) throw new EspalierError('invalid', `The plan's tensor "${name}" is missing from its files. Prune again.`, { tensor: name })
+    return place
+  }
+}
+
+/** Writes tensors into a folder, as a file that has its final name only when it is whole and on the disk. */
+export async function writeTensorFile(folder: string, tensors: NamedTensors): Promise<TensorFile> {
+  await mkdir(folder, { recursive: true })
+  const unfinished = join(folder, `${process.pid}-${randomBytes(6).toString('hex')}.unfinished`)
+  const entries = [...tensors].map(([name, { values, shape, dtype = 'F32' }]) => ({
+    name,
+    shape,
+    dtype,
+    bytes: () => fromFloat32(values, dtype),
+  }))
+  await writeSafetensors(unfinished, entries)
+  const { size: bytes } = await stat(unfinished)
+  const sha256 = await hashOf(unfinished)
+  const file = join(folder, `${bytes}-${sha256}.safetensors`)
+  await rename(unfinished, file)
+  return { file, bytes, sha256 }
+}
+
+async function hashOf(file: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}
+
+async function requireUnchanged({ file, bytes, sha256 }: TensorFile): Promise<void> {
+  const found = await stat(file).catch(() => undefined)
+  if (found?.size === bytes && (await hashOf(file)) === sha256) return
+  throw new EspalierError('disk', `The stored tensors ${file} are missing or damaged. Retry the run from its beginning.`, { file })
+}

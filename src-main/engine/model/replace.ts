@@ -1,0 +1,49 @@
+import { type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
+import type { Plan } from '#contract/plan.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { roundTo } from '#engine/tensor/round.ts'
+import { type PlanTensors, type ReplacedProjection, replacedProjection, storedDtype } from './plan-tensors.ts'
+import type { DecoderSpec } from './spec.ts'
+import { blockOf, isAttention, type Part, type PartWeights } from './weights.ts'
+
+interface Source {
+  readonly checkpoint: Checkpoint
+  readonly spec: DecoderSpec
+  readonly plan: Plan
+  readonly tensors: PlanTensors | undefined
+}
+
+/** The weights with the projection that the plan replaces in this part, in copies of their own; the same ones where it replaces none. */
+export async function replaceProjection(part: Part, weights: PartWeights, source: Source): Promise<PartWeights> {
+  const { spec, plan, tensors } = source
+  const name = isAttention(part) ? 'output' : 'down'
+  const found = replacedProjection(spec, plan, tensors, blockOf(part), name)
+  if (!found) return weights
+  const [weight, bias] = await readReplaced(found, source)
+  const changed = { [name]: weight as Tensor2D, ...(bias ? { [`${name}Bias`]: bias as Tensor1D } : {}) }
+  if (weights.attention) return { attention: copyWith(weights.attention, changed) }
+  return { mlp: copyWith(weights.mlp, changed) }
+}
+
+/** Rounded to what the checkpoint would hold, so that the view answers as the saved model does. */
+async function readReplaced({ projection, weight, bias }: ReplacedProjection, { checkpoint, tensors }: Source): Promise<Tensor[]> {
+  const names = bias === undefined ? [weight] : [weight, bias]
+  const read = await Promise.all(names.map(async (name) => ({ name, values: await tensors?.readFloat32(name) })))
+  return read.map(({ name, values }) => {
+    const exact = tensor(values as Float32Array, [...(tensors?.tensors.get(name)?.shape ?? [])])
+    const rounded = roundTo(exact, storedDtype(checkpoint, projection.weight))
+    exact.dispose()
+    return rounded
+  })
+}
+
+function copyWith<W extends NonNullable<PartWeights['attention'] | PartWeights['mlp']>>(weights: W, changed: Record<string, Tensor>): W {
+  const { norm, ...matrices } = weights
+  const own = Object.entries(matrices).map(([key, value]) => [key, changed[key] ?? (value as Tensor | undefined)?.clone()])
+  const ownNorm = {
+    ...norm,
+    ...(norm.weight ? { weight: norm.weight.clone() } : {}),
+    ...(norm.bias ? { bias: norm.bias.clone() } : {}),
+  }
+  return { norm: ownNorm, ...Object.fromEntries(own) } as W
+}

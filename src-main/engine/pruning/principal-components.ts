@@ -1,0 +1,45 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { type RawOperations, rawOperations } from '#engine/backend/raw-operations.ts'
+import { breathe } from '#engine/model/walk.ts'
+import { addOuterProducts } from './covariance.ts'
+import { symmetricEigen } from './eigen.ts'
+import { RuntimeMoments } from './runtime-moments.ts'
+
+/** The first `width` eigenvectors of the sum of x'x over all of `streams` [rows, size], as columns: [size, width], row by row. */
+export async function principalComponents(streams: readonly Tensor2D[], size: number, width: number): Promise<Float32Array> {
+  const values = new Float32Array(size * width)
+  const raw = rawOperations()
+  const { vectors, at } = raw ? await runtimeVectors(raw, streams, size) : await ownVectors(streams, size)
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column < width; column++) values[row * width + column] = vectors[at(row, column)] ?? 0
+  }
+  return values
+}
+
+/** Eigenvectors, and where entry `row` of the vector of the `column`-th largest value stands. */
+interface Vectors {
+  readonly vectors: ArrayLike<number>
+  at(row: number, column: number): number
+}
+
+async function runtimeVectors(raw: RawOperations, streams: readonly Tensor2D[], size: number): Promise<Vectors> {
+  const moments = new RuntimeMoments(raw)
+  try {
+    for (const x of streams) {
+      moments.add(x)
+      await breathe()
+    }
+    return { vectors: moments.eigenvectors(), at: (row, column) => row * size + size - 1 - column }
+  } finally {
+    moments.dispose()
+  }
+}
+
+async function ownVectors(streams: readonly Tensor2D[], size: number): Promise<Vectors> {
+  const covariance = new Float64Array(size * size)
+  for (const x of streams) {
+    addOuterProducts(covariance, x, size)
+    await breathe()
+  }
+  return { vectors: symmetricEigen(covariance, size).vectors, at: (row, column) => column * size + row }
+}
