@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { roundTo } from '#engine/tensor/round.ts'
+import { roundTo } from './round.ts'
 import type { DecoderSpec } from './spec.ts'
 import { readValues } from './weights.ts'
 
