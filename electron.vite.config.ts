@@ -58,7 +58,13 @@ export default defineConfig({
       renderer: {
         root: 'src-renderer',
         plugins: [svelte({ configFile: false })],
-        build: { outDir: join(root, 'out/renderer'), emptyOutDir: true, minify: true, rolldownOptions: { input: renderer } },
+        // What jsPDF would load to draw whole pages of HTML is never asked for.
+        build: {
+          outDir: join(root, 'out/renderer'),
+          emptyOutDir: true,
+          minify: true,
+          rolldownOptions: { input: renderer, external: ['html2canvas', 'canvg', 'dompurify'] },
+        },
       },
     }),
 })

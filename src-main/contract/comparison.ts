@@ -145,7 +145,7 @@ function bestMean(groups: readonly SeedGroup[], { id, lowerIsBetter }: MeasureCo
 
 function columnLabel(name: string, dataset: string, unit: string): string {
   const title = dataset ? `${name} (${dataset})` : name
-  return unit ? `${title} [${unit}]` : title
+  return unit && unit !== name ? `${title} [${unit}]` : title
 }
 
 function seedlessKey(run: ComparedRun): string {

@@ -1,4 +1,5 @@
-import { type Axis, makeAxis } from './scale.ts'
+import { scaleLog } from 'd3-scale'
+import { type Axis, logTicks, makeAxis } from './scale.ts'
 
 export interface Bar {
   id: string
@@ -14,9 +15,15 @@ export interface BarGroup {
   bars: Bar[]
 }
 
-/** Where grouped bars start: at zero for shares and counts, so that lengths compare honestly. */
-export function barAxis(groups: readonly BarGroup[], range: [number, number], format: (value: number) => string): Axis {
+/** Where grouped bars start: at zero, so that lengths compare honestly, or on a logarithmic axis at one, where a perplexity says that nothing is unsure. */
+export function barAxis(
+  groups: readonly BarGroup[],
+  range: [number, number],
+  format: (value: number) => string,
+  log = false,
+): Axis & { start: number } {
   const values = groups.flatMap(({ bars }) => bars.flatMap(({ value, error }) => [value + (error ?? 0), value - (error ?? 0)]))
+  if (log && values.every((value) => value > 0)) return logAxis(values, range, format)
   const low = Math.min(0, ...values)
   const high = Math.max(0, ...values)
   const axis = makeAxis([low, high], range, { format })
@@ -24,7 +31,16 @@ export function barAxis(groups: readonly BarGroup[], range: [number, number], fo
   const ticks = axis.scale
     .ticks(Math.max(2, Math.round(Math.abs(range[1] - range[0]) / 70)))
     .map((value) => ({ value, at: axis.scale(value), label: format(value) }))
-  return { scale: axis.scale, ticks }
+  return { scale: axis.scale, ticks, start: 0 }
+}
+
+function logAxis(values: readonly number[], range: [number, number], format: (value: number) => string): Axis & { start: number } {
+  const scale = scaleLog()
+    .domain([Math.min(1, ...values), Math.max(2, ...values) * 1.15])
+    .range(range)
+  const [low = 1, high = 2] = scale.domain()
+  const ticks = logTicks(low, high, Math.max(2, Math.round(Math.abs(range[1] - range[0]) / 70)))
+  return { scale, ticks: ticks.map((value) => ({ value, at: scale(value), label: format(value) })), start: low }
 }
 
 /** Where each group begins, and after the last one where they all end. */

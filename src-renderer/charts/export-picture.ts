@@ -1,4 +1,13 @@
 import { saveBlob, toFileName } from '../lib/save-file.ts'
+import type { MarkShape } from '../lib/series.ts'
+import { markPath } from './scatter.ts'
+
+/** What a colour or a mark stands for. */
+export interface LegendEntry {
+  title: string
+  color: string
+  shape: MarkShape
+}
 
 const drawnProperties = [
   'fill',
@@ -8,6 +17,7 @@ const drawnProperties = [
   'stroke-dasharray',
   'stroke-linecap',
   'stroke-linejoin',
+  'paint-order',
   'opacity',
   'font-family',
   'font-size',
@@ -17,30 +27,79 @@ const drawnProperties = [
 ] as const
 
 const namespace = 'http://www.w3.org/2000/svg'
+const margin = 16
+const titleHeight = 30
+const legendRow = 20
 
-/** A picture that stands on its own: every style that draws written as an attribute, over the theme's paper. */
-export function standaloneSvg(picture: SVGSVGElement): string {
-  const copy = picture.cloneNode(true) as SVGSVGElement
-  inlineStyles(picture, copy)
+/** A picture that stands on its own: under its title and above its legend, every style written as an attribute, over the theme's paper. */
+export function standaloneSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): SVGSVGElement {
   const { width, height } = picture.viewBox.baseVal
-  const paper = document.createElementNS(namespace, 'rect')
-  paper.setAttribute('width', String(width))
-  paper.setAttribute('height', String(height))
-  paper.setAttribute('fill', getComputedStyle(document.documentElement).backgroundColor)
-  copy.prepend(paper)
-  copy.setAttribute('xmlns', namespace)
-  return new XMLSerializer().serializeToString(copy)
+  const rows = legendRows(legend, width)
+  const size = { width: width + 2 * margin, height: height + titleHeight + rows.length * legendRow + margin + (rows.length > 0 ? 6 : 0) }
+  const style = getComputedStyle(document.documentElement)
+  const text = { 'font-family': style.fontFamily, fill: style.color }
+  const whole = element('svg', { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height })
+  whole.append(element('rect', { width: size.width, height: size.height, fill: style.backgroundColor }))
+  const head = element('text', { ...text, x: margin, y: 22, 'font-size': 14, 'font-weight': 600 })
+  head.textContent = title.charAt(0).toUpperCase() + title.slice(1)
+  const drawn = element('g', { transform: `translate(${margin} ${titleHeight})` })
+  drawn.append(...drawnCopy(picture).childNodes)
+  whole.append(head, drawn, ...rows.flatMap((row, at) => legendMarks(row, titleHeight + height + 18 + at * legendRow, text)))
+  return whole as SVGSVGElement
 }
 
-export function saveSvg(picture: SVGSVGElement, title: string): void {
-  saveBlob(toFileName(title, 'svg'), new Blob([standaloneSvg(picture)], { type: 'image/svg+xml' }))
+function drawnCopy(picture: SVGSVGElement): SVGSVGElement {
+  const copy = picture.cloneNode(true) as SVGSVGElement
+  inlineStyles(picture, copy)
+  return copy
+}
+
+interface PlacedEntry extends LegendEntry {
+  x: number
+}
+
+/** The legend in as many rows as it needs. */
+function legendRows(legend: readonly LegendEntry[], width: number): PlacedEntry[][] {
+  const context = document.createElement('canvas').getContext('2d')
+  if (context) context.font = `12px ${getComputedStyle(document.documentElement).fontFamily}`
+  const rows: PlacedEntry[][] = []
+  let x = Number.POSITIVE_INFINITY
+  for (const entry of legend) {
+    const length = (context?.measureText(entry.title).width ?? entry.title.length * 7) + 34
+    if (x + length > width) {
+      rows.push([])
+      x = 0
+    }
+    rows.at(-1)?.push({ ...entry, x })
+    x += length
+  }
+  return rows
+}
+
+function legendMarks(row: readonly PlacedEntry[], y: number, text: Record<string, string>): Element[] {
+  return row.flatMap(({ title, color, shape, x }) => {
+    const label = element('text', { ...text, x: margin + x + 16, y: y + 4, 'font-size': 12 })
+    label.textContent = title
+    return [element('path', { d: markPath(shape, 70), fill: color, transform: `translate(${margin + x + 6} ${y})` }), label]
+  })
+}
+
+function element(name: string, attributes: Record<string, string | number>): Element {
+  const made = document.createElementNS(namespace, name)
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value))
+  return made
+}
+
+export function saveSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): void {
+  saveBlob(toFileName(title, 'svg'), toBlob(standaloneSvg(picture, title, legend)))
 }
 
 /** The picture as pixels, twice as fine as the screen's. */
-export async function savePng(picture: SVGSVGElement, title: string): Promise<void> {
-  const { width, height } = picture.viewBox.baseVal
+export async function savePng(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
+  const whole = standaloneSvg(picture, title, legend)
+  const { width, height } = whole.viewBox.baseVal
   const image = new Image()
-  image.src = URL.createObjectURL(new Blob([standaloneSvg(picture)], { type: 'image/svg+xml' }))
+  image.src = URL.createObjectURL(toBlob(whole))
   await image.decode()
   const canvas = document.createElement('canvas')
   canvas.width = Math.round(width * 2)
@@ -50,6 +109,21 @@ export async function savePng(picture: SVGSVGElement, title: string): Promise<vo
   const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, 'image/png'))
   if (!blob) throw new Error('The picture could not be drawn. Save it as SVG.')
   saveBlob(toFileName(title, 'png'), blob)
+}
+
+/** The picture as vectors on a page of its size, in a PDF's own sans serif, which has no minus sign. What draws it is loaded when asked for. */
+export async function savePdf(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
+  const whole = standaloneSvg(picture, title, legend)
+  const { width, height } = whole.viewBox.baseVal
+  const [{ jsPDF }, { svg2pdf }] = await Promise.all([import('jspdf'), import('svg2pdf.js')])
+  for (const text of whole.querySelectorAll('text')) text.textContent = (text.textContent ?? '').replaceAll('−', '-')
+  const page = new jsPDF({ unit: 'pt', format: [width, height], orientation: width > height ? 'landscape' : 'portrait' })
+  await svg2pdf(whole, page, { width, height })
+  saveBlob(toFileName(title, 'pdf'), page.output('blob'))
+}
+
+function toBlob(picture: SVGSVGElement): Blob {
+  return new Blob([new XMLSerializer().serializeToString(picture)], { type: 'image/svg+xml' })
 }
 
 function inlineStyles(from: Element, to: Element): void {

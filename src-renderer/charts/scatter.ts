@@ -29,9 +29,14 @@ export function markPath(shape: MarkShape, area: number): string {
 }
 
 /** Points that no other beats, given which way each axis is better. */
-export function frontOf(points: readonly ScatterPoint[], better: { x: 'lower' | 'higher'; y: 'lower' | 'higher' }): ScatterPoint[] {
+export function frontOf<P extends ScatterPoint>(points: readonly P[], better: { x: 'lower' | 'higher'; y: 'lower' | 'higher' }): P[] {
   const sign = { lower: 1, higher: -1 }
   return paretoFront(points.map((point) => ({ point, x: point.x * sign[better.x], y: point.y * sign[better.y] }))).map(({ point }) => point)
+}
+
+/** The front as a staircase: between two of its points nothing is known to be reachable but what the first one reaches. */
+export function frontPath(front: readonly { px: number; py: number }[]): string {
+  return front.map(({ px, py }, at) => (at === 0 ? `M${px.toFixed(1)} ${py.toFixed(1)}` : `H${px.toFixed(1)}V${py.toFixed(1)}`)).join('')
 }
 
 /** The points of each series by rising x, to be joined by a line. */

@@ -60,7 +60,7 @@ export function scatterPoints(
   return subjects.flatMap((subject) => {
     const at = valueOn(subject, x)
     const up = valueOn(subject, y)
-    if (at === null || up === null || (subject.baseline && x !== 'reached')) return []
+    if (at === null || up === null) return []
     const weight = size ? (valueOn(subject, size) ?? 0) / (largest || 1) : 0.45
     return [
       {
@@ -117,7 +117,7 @@ export function taskBars(
   subjects: readonly Subject[],
   columns: readonly MeasureColumn[],
   styleOf: (method: string) => SeriesStyle,
-): { title: string; groups: BarGroup[]; unit: string } {
+): { title: string; groups: BarGroup[]; unit: string; mayBeLog: boolean } {
   const accuracies = columns.filter(({ unit }) => unit === 'share')
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
   const groups = shown.map(
@@ -131,7 +131,13 @@ export function taskBars(
       }),
     }),
   )
-  return { title: accuracies.length > 0 ? 'Accuracy per task' : 'Perplexity per data set', groups, unit: shown[0]?.unit ?? '' }
+  const hasAccuracies = accuracies.length > 0
+  return {
+    title: hasAccuracies ? 'Accuracy per task' : 'Perplexity per data set',
+    groups,
+    unit: shown[0]?.unit ?? '',
+    mayBeLog: !hasAccuracies,
+  }
 }
 
 function shorten(title: string): string {

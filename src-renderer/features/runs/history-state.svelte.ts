@@ -13,6 +13,8 @@ import { stopAll } from '../../lib/stop-all.ts'
 import { defaultColumns, type HistoryView, pagesOf, readDescription, readView, toFilter, writeView } from './runs-query.ts'
 
 const pageSize = 100
+/** The most rows that one question may ask for. */
+const mostRows = 1000
 
 /** The history as a window over rows that stay in the service, with what is chosen and the saved views. */
 export class HistoryState {
@@ -157,6 +159,17 @@ export class HistoryState {
       const undo = () =>
         void call('experiments.update', { id, archived: false }).then(() => router.go(['runs'], { experiment: id }), notifyProblem)
       notify(`“${name}” archived`, { undo })
+    })
+  }
+
+  /** Chooses every run that the filter finds, also those out of view. */
+  async chooseAll(): Promise<void> {
+    await this.#attempt(async () => {
+      for (let offset = 0; ; offset += mostRows) {
+        const { rows, total } = await call('runs.query', { ...toFilter(this.view), columns: [], limit: mostRows, offset })
+        for (const { id } of rows) this.chosen.add(id)
+        if (offset + mostRows >= total) return
+      }
     })
   }
 

@@ -1,0 +1,272 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import type { RunEntry } from '#contract/runs.ts'
+import { launchBrowser } from './browser.ts'
+import { eventually, go, openScreen, type Screen } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+vi.setConfig({ testTimeout: 120_000 })
+
+let browser: Browser
+let workbench: Workbench
+let screen: Screen
+let page: Page
+let runs: RunEntry[]
+
+/** A small experiment of five methods that is over soon, on the model that comes along. */
+beforeAll(async () => {
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+  const [model] = await workbench.call('models.list', {})
+  const [preset] = await workbench.call('experiments.presets', { model: model?.id ?? '' })
+  const { measures = [], calibration } = preset?.grid ?? { measures: [] }
+  const perplexity = measures.flatMap((measure) =>
+    measure.kind === 'perplexity' ? [{ ...measure, data: { ...measure.data, windows: 2 } }] : [],
+  )
+  await workbench.call('experiments.create', {
+    name: 'Quick comparison',
+    start: 'queue',
+    grid: {
+      models: [model?.id ?? ''],
+      methods: ['2ssp', 'shortgpt', 'window_based'].map((method) => ({ method })),
+      amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
+      ...(calibration ? { calibration: { ...calibration, windows: 4 } } : {}),
+      measures: perplexity.slice(0, 1),
+    },
+  })
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+  runs = await eventually(
+    async () => (await workbench.call('runs.query', {})).rows,
+    (rows) => rows.length === 7 && rows.every(({ status }) => status === 'done'),
+    200_000,
+  )
+}, 300_000)
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+const runOf = (method: string, nominal: number) => runs.find((run) => run.method === method && run.nominal === nominal) as RunEntry
+
+test('the playground offers the finished runs of the chosen model, and the model links to the runs that used it', async () => {
+  await go(page, '#/playground')
+  await page.getByRole('button', { name: 'Add pruned models' }).click()
+  await eventually(
+    () => page.getByRole('dialog').getByRole('checkbox').count(),
+    (count) => count === 6,
+    10_000,
+  )
+  await page.keyboard.press('Escape')
+  await go(page, `#/models/${runs[0]?.model.id}`)
+  await page.getByRole('link', { name: '7 runs' }).click()
+  await eventually(
+    () => page.getByRole('row').count(),
+    (count) => count === 8,
+    10_000,
+  )
+  await page.getByText(`Model = ${runs[0]?.model.name}`).waitFor()
+})
+
+test('progress moves on the run page, in the queue and at the side without a reload', async () => {
+  const slow = await workbench.call('runs.clone', {
+    id: runOf('2ssp', 0.5).id,
+    changes: { seed: 11, options: { windows: 16 } as never },
+    start: 'draft',
+  })
+  await go(page, `#/run/${slow.id}`)
+  await workbench.call('runs.enqueue', { ids: [slow.id] })
+  const glance = page.getByRole('region', { name: 'Running now' })
+  const seen = new Set<string>()
+  await eventually(
+    async () => {
+      const wire = await page
+        .getByRole('region', { name: 'Progress', exact: true })
+        .getByRole('progressbar')
+        .getAttribute('aria-valuenow', { timeout: 500 })
+        .catch(() => null)
+      const side = await glance.textContent({ timeout: 500 }).catch(() => null)
+      if (wire) seen.add(`page ${wire}`)
+      if (side && !/starting/.test(side)) seen.add(`side ${side}`)
+      return (await workbench.call('runs.get', { id: slow.id })).status
+    },
+    (status) => status === 'done',
+    90_000,
+  )
+  expect([...seen].filter((text) => text.startsWith('page')).length).toBeGreaterThan(1)
+  expect([...seen].filter((text) => text.startsWith('side')).length).toBeGreaterThan(1)
+})
+
+test('a run that was stopped says how far it came', async () => {
+  const run = await workbench.call('runs.clone', {
+    id: runOf('2ssp', 0.5).id,
+    changes: { seed: 12, options: { windows: 64 } as never },
+    start: 'queue',
+  })
+  await eventually(
+    async () => (await workbench.call('runs.get', { id: run.id })).progress?.done ?? 0,
+    (done) => done > 0,
+    30_000,
+  )
+  await workbench.call('runs.pause', { ids: [run.id] })
+  await go(page, `#/run/${run.id}`)
+  await page
+    .getByRole('region', { name: 'Progress', exact: true })
+    .getByText(/stopped at \d/)
+    .waitFor()
+  await workbench.call('runs.cancel', { ids: [run.id] })
+})
+
+test('a model by typed path is added with one click; a wrong path keeps the dialog and says why', async () => {
+  const tiny = join(import.meta.dirname, '../fixtures/reference/models/llama-headdim')
+  await go(page, '#/models')
+  await page.getByRole('button', { name: 'Add a model' }).first().click()
+  const dialog = page.getByRole('dialog')
+  const path = dialog.getByRole('textbox', { name: /Folder of safetensors/ })
+  await path.fill('/nowhere/at/all')
+  await dialog.getByRole('button', { name: 'Add', exact: true }).click()
+  await dialog
+    .getByText(/nowhere/)
+    .last()
+    .waitFor()
+  expect(await dialog.isVisible()).toBe(true)
+  await path.fill(tiny)
+  await dialog.getByRole('button', { name: 'Add', exact: true }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  expect((await workbench.call('models.list', {})).map(({ name }) => name)).toContain('llama-headdim')
+})
+
+test('an option beyond its bound and seeds that are none say so in a sentence, and nothing can be started', async () => {
+  await go(page, '#/new')
+  const seeds = page.getByRole('textbox', { name: 'Seeds' })
+  await seeds.fill('abc')
+  await page.getByText(/Whole numbers and ranges/).waitFor()
+  expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
+  await seeds.fill('0-2')
+  await eventually(
+    () => page.getByRole('button', { name: 'Add to the queue' }).isDisabled(),
+    (disabled) => !disabled,
+    10_000,
+  )
+  await page.locator('summary').filter({ hasText: 'Options' }).first().click()
+  await page.getByRole('textbox', { name: /alpha/i }).first().fill('0')
+  await page.getByText('More than 0.').waitFor()
+})
+
+test('filters take what the table shows, and experiments are found by name', async () => {
+  await go(page, '#/runs')
+  const search = page.getByRole('searchbox', { name: 'Search runs' })
+  await search.fill('quick compar')
+  await eventually(
+    () => page.getByRole('row').count(),
+    (count) => count >= 8,
+    10_000,
+  )
+  await search.fill('')
+  const addFilter = async (column: string, comparison: string, value: string) => {
+    await page.getByRole('button', { name: 'Filter', exact: true }).click()
+    await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
+    await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
+    await page.getByLabel(/^Value/).fill(value)
+    await page.getByRole('button', { name: 'Add the filter' }).click()
+  }
+  await addFilter('Method', 'any of', 'ShortGPT')
+  await addFilter('Sparsity', 'at most', '30')
+  await page.getByText('Sparsity ≤ 30 %').waitFor()
+  await eventually(
+    () => page.getByRole('row').count(),
+    (count) => count === 2,
+    10_000,
+  )
+  await page.getByRole('button', { name: 'Clear', exact: true }).click()
+})
+
+test('after ticking a box, the keys of the bar work; Shift never unticks what counts; one box chooses all', async () => {
+  await go(page, '#/runs')
+  const box = (at: number) => page.getByRole('table', { name: 'Runs' }).locator('tbody').getByRole('checkbox').nth(at)
+  await box(0).click()
+  await box(2).click({ modifiers: ['Shift'] })
+  await box(1).click({ modifiers: ['Shift'] })
+  await page.getByText('3 runs chosen').waitFor()
+  expect(await box(1).isChecked()).toBe(true)
+  await page.keyboard.press('Escape')
+  await page.getByRole('toolbar', { name: 'Chosen runs' }).waitFor({ state: 'hidden' })
+  await page.getByRole('checkbox', { name: /Choose all/ }).click()
+  await page.getByText(/^9 runs chosen/).waitFor()
+  await page.keyboard.press('Escape')
+})
+
+test('Compare stays within the window, draws a staircase, and keeps a pinned pruned run in it', async () => {
+  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}&baseline=${runOf('2ssp', 0.25).id}`)
+  const marks = page.getByRole('listbox', { name: /perplexity/ }).getByRole('option')
+  await eventually(
+    () => marks.count(),
+    (count) => count === 7,
+    10_000,
+  )
+  expect(await page.locator('path.front').getAttribute('d')).toMatch(/^M[\d. ]+(H[\d.]+V[\d.]+)+$/)
+  const overflow = await page.evaluate(() => {
+    const main = document.querySelector('main') as HTMLElement
+    return main.scrollWidth - main.clientWidth
+  })
+  expect(overflow).toBe(0)
+})
+
+test.each(['SVG', 'PNG', 'PDF'])('charts leave as %s with their title and legend', async (format) => {
+  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
+  await page.getByRole('button', { name: /^Save perplexity against/i }).click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByText(`Save as ${format}`).click()])
+  const content = await readFile(await download.path())
+  expect(content.length).toBeGreaterThan(3000)
+  if (format === 'SVG') {
+    const text = content.toString()
+    expect(text).toMatch(/Perplexity against/)
+    for (const title of ['2SSP', 'ShortGPT', 'Window-based']) expect(text).toContain(title)
+  }
+  if (format === 'PDF') expect(content.subarray(0, 5).toString()).toBe('%PDF-')
+})
+
+test('a pinned card of a token waits for the mouse, and an opened transcript brings its own model and columns', async () => {
+  const run = runOf('2ssp', 0.25)
+  await go(page, `#/playground?model=${run.model.id}&runs=${run.id}`)
+  await page.getByRole('button', { name: 'Generate' }).click()
+  await eventually(
+    async () => (await workbench.call('transcripts.query', {})).rows[0]?.status,
+    (status) => status === 'done',
+    60_000,
+  )
+  const tokens = page.locator('[data-token]')
+  await tokens.nth(2).click()
+  await tokens.nth(8).hover()
+  const card = page.getByRole('dialog', { name: 'Alternatives of this token' })
+  await card.getByRole('button').first().hover()
+  expect(await card.isVisible()).toBe(true)
+  await card.getByRole('button', { name: 'Close' }).click()
+  await go(page, '#/models')
+  const other = (await workbench.call('models.list', {})).find(({ name }) => name === 'llama-headdim')
+  await go(page, `#/playground?model=${other?.id}`)
+  await page.getByRole('button', { name: 'Transcripts' }).click()
+  await page.getByRole('dialog').locator('button.open').first().click()
+  await eventually(
+    () => page.getByRole('combobox', { name: 'Model' }).inputValue(),
+    (value) => value === run.model.id,
+    10_000,
+  )
+  expect(await page.getByRole('button', { name: `Take ${run.name} out` }).count()).toBe(1)
+})
+
+test('the page is whole again after the workbench was ended and started anew', async () => {
+  await go(page, '#/runs')
+  await workbench.kill()
+  await page.getByText('The workbench does not answer.').waitFor()
+  await workbench.restart()
+  await page.getByText('The workbench does not answer.').waitFor({ state: 'hidden' })
+  await eventually(
+    () => page.getByRole('row').count(),
+    (count) => count > 7,
+    10_000,
+  )
+  expect(screen.faults).toEqual([])
+})
