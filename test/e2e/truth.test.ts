@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
@@ -120,7 +121,8 @@ test('a run that was stopped says how far it came', async () => {
 })
 
 test('a model by typed path is added with one click; a wrong path keeps the dialog and says why', async () => {
-  const tiny = join(import.meta.dirname, '../fixtures/reference/models/llama-headdim')
+  const other = join(await mkdtemp(join(tmpdir(), 'espalier-model-')), 'another-model')
+  await cp(join(import.meta.dirname, '../../resources/sample-model'), other, { recursive: true })
   await go(page, '#/models')
   await page.getByRole('button', { name: 'Add a model' }).first().click()
   const dialog = page.getByRole('dialog')
@@ -132,10 +134,10 @@ test('a model by typed path is added with one click; a wrong path keeps the dial
     .last()
     .waitFor()
   expect(await dialog.isVisible()).toBe(true)
-  await path.fill(tiny)
+  await path.fill(other)
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog.waitFor({ state: 'hidden' })
-  expect((await workbench.call('models.list', {})).map(({ name }) => name)).toContain('llama-headdim')
+  expect((await workbench.call('models.list', {})).map(({ name }) => name)).toContain('another-model')
 })
 
 test('an option beyond its bound and seeds that are none say so in a sentence, and nothing can be started', async () => {
@@ -245,7 +247,7 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
   expect(await card.isVisible()).toBe(true)
   await card.getByRole('button', { name: 'Close' }).click()
   await go(page, '#/models')
-  const other = (await workbench.call('models.list', {})).find(({ name }) => name === 'llama-headdim')
+  const other = (await workbench.call('models.list', {})).find(({ name }) => name === 'another-model')
   await go(page, `#/playground?model=${other?.id}`)
   await page.getByRole('button', { name: 'Transcripts' }).click()
   await page.getByRole('dialog').locator('button.open').first().click()
@@ -260,9 +262,9 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
 test('the page is whole again after the workbench was ended and started anew', async () => {
   await go(page, '#/runs')
   await workbench.kill()
-  await page.getByText('The workbench does not answer.').waitFor()
+  await page.getByText('The workbench does not answer.', { exact: true }).waitFor()
   await workbench.restart()
-  await page.getByText('The workbench does not answer.').waitFor({ state: 'hidden' })
+  await page.getByText('The workbench does not answer.', { exact: true }).waitFor({ state: 'hidden' })
   await eventually(
     () => page.getByRole('row').count(),
     (count) => count > 7,
