@@ -2,12 +2,11 @@ import { z } from 'zod'
 
 export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
 
-/** Where token windows come from: a file or folder, or a data set by name; how long a window is and how many are used. */
+/** Where token windows come from: a file or folder, or a data set by name; how long a window is and how many are used at most. */
 export const dataRequest = z.object({
   source: z.string(),
   sequenceLength: z.number().int().min(2),
   windows: z.number().int().positive().optional(),
-  shuffleSeed: z.number().int().optional(),
 })
 
 /** How much to remove: a share of the block stack's parameters, or whole blocks' worth of it (the reference's `--num_prune`). */
@@ -31,6 +30,7 @@ export const runRequest = z.object({
   method: z.string(),
   amount,
   options: z.record(z.string(), z.unknown()),
+  /** 0 takes the calibration windows in the text's own order; any other seed draws them, and all that a method draws follows it too. */
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
   measures: z.array(measureRequest),

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
+import { usedData } from './used-data.ts'
 
 /** One candidate of a decision: the block that would go and the perplexity without it. */
 export const candidateScore = z.object({ block: z.number().int(), perplexity: z.number() })
@@ -31,6 +32,10 @@ export const runDocument = z.object({
   method: z.string(),
   options: z.record(z.string(), z.unknown()),
   seed: z.number().int(),
+  /** The windows that the method looked at; a dense model has none. */
+  calibration: usedData.optional(),
+  /** The windows that perplexities were taken on, in the order of the measures. */
+  evaluation: z.array(usedData),
   sparsity,
   plan,
   decisions: z.array(decision),

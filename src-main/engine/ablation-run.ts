@@ -5,7 +5,7 @@ import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { denseView } from '#engine/model/view.ts'
 import type { AblationResult } from '#engine/pruning/ablations/ablation.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
-import { nameData, requestedWindows } from './run-data.ts'
+import { readData } from './run-data.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
 /** Everything that determines one ablation: what a run is asked, with the study's name and options, and the text measured on. */
@@ -28,18 +28,13 @@ export async function executeAblation(request: AblationRequest, host: RunHost): 
   const model = await acquireModel(request.model, request.memoryBytes)
   const tokenizer = await openModelTokenizer(model)
   const sources = { localFolder: request.localFolder, fetchFile: host.fetchFile }
-  const windows = (data: DataRequest) => requestedWindows(model, tokenizer, data, sources)
-  const run = new RunSteps(host).methodRun(request.seed, nameData(request.model, request.calibration))
+  const windows = async (data: DataRequest, seed: number) => (await readData(model, tokenizer, data, seed, sources)).windows
+  const run = new RunSteps(host).methodRun(request.seed, JSON.stringify([request.model, request.calibration]))
   return ablation.study({
     view: denseView(model),
     options: options.data,
-    evaluation: { name: request.evaluation.name, windows: await windows(request.evaluation.data) },
-    calibration: (count, seed) =>
-      windows({
-        ...request.calibration,
-        windows: Math.min(count, request.calibration.windows ?? count),
-        ...(seed === 0 ? {} : { shuffleSeed: seed }),
-      }),
+    evaluation: { name: request.evaluation.name, windows: await windows(request.evaluation.data, 0) },
+    calibration: (count, seed) => windows({ ...request.calibration, windows: Math.min(count, request.calibration.windows ?? count) }, seed),
     run,
   })
 }

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { DataRequest } from '#contract/run-request.ts'
+import type { UsedData } from '#contract/used-data.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -13,38 +15,68 @@ export interface DataSources {
   readonly fetchFile?: FetchHubFile | undefined
 }
 
-/** The windows that a request names, checked against the model's vocabulary. */
-export async function requestedWindows(
+/** The windows of a request, what the run states of them, and sentences on what a careful reader should know. */
+export interface ReadData {
+  readonly windows: Windows
+  readonly used: UsedData
+  readonly notes: readonly string[]
+}
+
+/** Reads the windows that a request names, drawn for any `seed` but 0, and checks them against the model's vocabulary. */
+export async function readData(
   model: Model,
   tokenizer: Tokenizer | undefined,
   data: DataRequest,
+  seed: number,
   sources: DataSources,
-): Promise<Windows> {
+): Promise<ReadData> {
   const found = await locate(data.source, sources)
-  const { windows } = await readWindows(found.path, tokenizer, {
+  const { windows, documents } = await readWindows(found.path, tokenizer, {
     sequenceLength: data.sequenceLength,
+    seed,
     ...(data.windows === undefined ? {} : { maxWindows: data.windows }),
     ...(found.maxDocuments === undefined ? {} : { maxDocuments: found.maxDocuments }),
-    ...(data.shuffleSeed === undefined ? {} : { shuffleSeed: data.shuffleSeed }),
   })
+  checkIds(windows, model, found.path)
+  const sequenceLength = Math.max(...windows.map(({ length }) => length))
+  const used = { source: data.source, revision: found.revision, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }
+  return { windows, used, notes: notesOn(data, used, documents) }
+}
+
+function checkIds(windows: Windows, model: Model, path: string): void {
   const { vocabulary } = model.spec
   for (const window of windows) {
     const bad = window.find((id) => id >= vocabulary)
     if (bad === undefined) continue
     throw new EspalierError(
       'invalid',
-      `${found.path} holds token id ${bad}; the model's vocabulary ends at ${vocabulary - 1}. Encode the text with this model's tokenizer.`,
+      `${path} holds token id ${bad}; the model's vocabulary ends at ${vocabulary - 1}. Encode the text with this model's tokenizer.`,
     )
   }
-  return windows
 }
 
-function locate(source: string, { localFolder, fetchFile }: DataSources): DatasetLocation | Promise<DatasetLocation> {
-  if (!isDatasetId(source)) return { path: source }
+function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, documents = 0): string[] {
+  const notes: string[] = []
+  if (used.windows < wanted)
+    notes.push(
+      `${source} gives ${used.windows} windows of ${used.sequenceLength} tokens, ${wanted} were asked for; all ${used.windows} are used.`,
+    )
+  if (used.seed !== 0 && documents > 1 && documents < 5)
+    notes.push(`${source} has only ${documents} documents, so their order is about all that seeds change.`)
+  return notes
+}
+
+function hashOf(windows: Windows): string {
+  const hash = createHash('sha256')
+  for (const window of windows) {
+    const bytes = Buffer.alloc(4 * window.length)
+    window.forEach((id, i) => void bytes.writeInt32LE(id, 4 * i))
+    hash.update(bytes)
+  }
+  return hash.digest('hex')
+}
+
+async function locate(source: string, { localFolder, fetchFile }: DataSources): Promise<DatasetLocation> {
+  if (!isDatasetId(source)) return { path: source, revision: null }
   return locateDataset(source, { ...(localFolder === undefined ? {} : { localFolder }), ...(fetchFile ? { fetchFile } : {}) })
-}
-
-/** Names a request's data, so that steps on the same data are found again. */
-export function nameData(model: string, data: DataRequest | undefined): string {
-  return [model, data?.source, data?.sequenceLength, data?.windows, data?.shuffleSeed].join('|')
 }

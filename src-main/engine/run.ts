@@ -3,9 +3,9 @@ import { denseMethod } from '#contract/experiments.ts'
 import type { Measure } from '#contract/measures.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { DataRequest, RunRequest } from '#contract/run-request.ts'
+import type { UsedData } from '#contract/used-data.ts'
 import { version } from '#contract/version.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import { findFormat } from '#engine/export/index.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
@@ -19,7 +19,7 @@ import type { MethodResult } from '#engine/pruning/method.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { nameData, requestedWindows } from './run-data.ts'
+import { type ReadData, readData } from './run-data.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
 /** Runs one request from the model on disk to its document. Finished steps are taken from the host, so a run that died goes on. */
@@ -31,6 +31,7 @@ class RunInProgress {
   readonly #request: RunRequest
   readonly #steps: RunSteps
   readonly #notes: string[] = []
+  #calibrated: UsedData | undefined
 
   constructor(request: RunRequest, host: RunHost) {
     this.#request = request
@@ -45,13 +46,15 @@ class RunInProgress {
     const dense = method === denseMethod
     const options = dense ? {} : this.#parseOptions()
     const result = withFiles(dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options))
-    const { measures, answers } = await this.#measure(model, tokenizer, result)
+    const { measures, answers, evaluation } = await this.#measure(model, tokenizer, result)
     await this.#save(model, result)
     return {
       model: model.name,
       method,
       options,
       seed,
+      ...(this.#calibrated ? { calibration: this.#calibrated } : {}),
+      evaluation,
       sparsity: { nominal: dense ? 0 : budgetFor(model.spec, amount).sparsity, reached: reachedSparsity(model.spec, result.plan) },
       plan: result.plan,
       decisions: [...result.decisions],
@@ -75,14 +78,15 @@ class RunInProgress {
   }
 
   async #prune(model: Model, tokenizer: Tokenizer | undefined, options: Record<string, unknown>): Promise<MethodResult> {
-    const { method: id, amount, seed, calibration: data } = this.#request
+    const { method: id, amount, seed } = this.#request
     const method = findMethod(id)
     const budget = budgetFor(model.spec, amount)
     const calibration = await this.#calibration(model, tokenizer, method.windows(options))
     const start = performance.now()
     const waited = model.store.secondsWaiting
-    const run = this.#steps.methodRun(seed, nameData(this.#request.model, data))
-    const result = await method.plan({ view: denseView(model), calibration, budget, options, run })
+    this.#calibrated = calibration.used
+    const run = this.#steps.methodRun(seed, `${this.#request.model}|${calibration.used.hash}`)
+    const result = await method.plan({ view: denseView(model), calibration: calibration.windows, budget, options, run })
     this.#steps.seconds.pruning = (performance.now() - start) / 1000 + this.#steps.foundSeconds
     this.#noteResidency(model, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
     for (const text of result.notes) this.#steps.host.emit({ type: 'note', text })
@@ -97,26 +101,28 @@ class RunInProgress {
       store.residency === 'packed'
         ? 'Weights stayed in memory as stored and were unpacked when they were used.'
         : `Weights were read from the disk as they were used; ${share} % of the time for pruning was spent waiting for it.`
+    this.#note(text)
+  }
+
+  #note(text: string): void {
     this.#notes.push(text)
     this.#steps.host.emit({ type: 'note', text })
   }
 
-  async #calibration(model: Model, tokenizer: Tokenizer | undefined, wanted: number): Promise<Windows> {
-    const { calibration, method } = this.#request
+  /** The windows that the method looks at: as many as it wants with its options, or fewer where fewer were asked for. */
+  async #calibration(model: Model, tokenizer: Tokenizer | undefined, wanted: number): Promise<ReadData> {
+    const { calibration, method, seed } = this.#request
     if (!calibration) throw new EspalierError('usage', `${method} needs calibration data. Give some with --calibration_data.`)
-    const count = calibration.windows ?? wanted
-    const windows = await this.#windows(model, tokenizer, { ...calibration, windows: count })
-    if (windows.length < Math.min(wanted, count)) {
-      const text = `Calibration: ${windows.length} windows of ${calibration.sequenceLength} tokens are there, ${wanted} were wanted; all of them are used.`
-      this.#notes.push(text)
-      this.#steps.host.emit({ type: 'note', text })
-    }
-    return windows
+    const { windows: most = wanted } = calibration
+    const read = await this.#read(model, tokenizer, { ...calibration, windows: Math.min(wanted, most) }, seed)
+    for (const text of read.notes) this.#note(`Calibration: ${text}`)
+    if (most > wanted) this.#note(`Calibration: ${most} windows were asked for, ${method} looks at ${wanted} with these options.`)
+    return read
   }
 
-  #windows(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest): Promise<Windows> {
+  #read(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest, seed: number): Promise<ReadData> {
     const sources = { localFolder: this.#request.localFolder, fetchFile: this.#steps.host.fetchFile }
-    return this.#steps.time('reading text', () => requestedWindows(model, tokenizer, data, sources))
+    return this.#steps.time('reading text', () => readData(model, tokenizer, data, seed, sources))
   }
 
   async #measure(model: Model, tokenizer: Tokenizer | undefined, result: MethodResult) {
@@ -125,27 +131,30 @@ class RunInProgress {
     const measures: Measure[] = sizeMeasures(model, result)
     for (const measure of measures) host.emit({ type: 'measure', measure })
     const answers: { prompt: string; text: string }[] = []
+    const evaluation: UsedData[] = []
     const context = {
       view,
       tokenizer,
       signal: host.signal,
       progress: (phase: string, done: number, total: number, unit: string) => this.#steps.progress(phase, done, total, unit),
-      windows: (data: DataRequest) => this.#windows(model, tokenizer, data),
+      read: (data: DataRequest) => this.#read(model, tokenizer, data, 0),
       ...(host.fetchFile ? { fetchFile: host.fetchFile } : {}),
     }
     try {
       for (const [index, request] of this.#request.measures.entries()) {
-        const taken = await this.#steps.step(`measure ${index}: ${request.kind}`, () =>
+        const taken = await this.#steps.step(`measure ${index}, with its data: ${request.kind}`, () =>
           this.#steps.time(request.kind, () => measureView(request, context)),
         )
         for (const measure of taken.measures) host.emit({ type: 'measure', measure })
         measures.push(...taken.measures)
         answers.push(...taken.answers)
+        evaluation.push(...taken.evaluation)
+        for (const text of taken.notes) this.#note(text)
       }
     } finally {
       view.dispose()
     }
-    return { measures, answers }
+    return { measures, answers, evaluation }
   }
 
   async #save(model: Model, { plan, tensors }: MethodResult): Promise<void> {

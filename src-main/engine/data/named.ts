@@ -42,6 +42,8 @@ export function isDatasetId(name: string): name is DatasetId {
 /** What `readWindows` and `readTexts` need for a data set: the path, and how much of it. */
 export interface DatasetLocation {
   path: string
+  /** The commit on the hub that the file is of; null for what lies on this machine. */
+  revision: string | null
   maxDocuments?: number
 }
 
@@ -49,10 +51,16 @@ export interface DatasetLocation {
 export async function locateDataset(id: DatasetId, source: { localFolder?: string; fetchFile?: FetchHubFile }): Promise<DatasetLocation> {
   const dataset: NamedDataset = namedDatasets[id]
   const limit = dataset.documents === undefined ? {} : { maxDocuments: dataset.documents }
-  if (source.localFolder !== undefined) return { path: findLocal(dataset, source.localFolder), ...limit }
+  if (source.localFolder !== undefined) return { path: findLocal(dataset, source.localFolder), revision: null, ...limit }
   if (!source.fetchFile)
     throw new EspalierError('usage', `${dataset.title} needs the hub or a folder of local data sets, and was given neither.`)
-  return { path: await fetchDataset(dataset, source.fetchFile), ...limit }
+  const path = await fetchDataset(dataset, source.fetchFile)
+  return { path, revision: commitOf(path) ?? dataset.file.revision, ...limit }
+}
+
+/** The cache keeps a file under the commit that its branch meant. */
+function commitOf(path: string): string | undefined {
+  return /[\\/]snapshots[\\/]([0-9a-f]{40})[\\/]/.exec(path)?.[1]
 }
 
 function findLocal(dataset: NamedDataset, localFolder: string): string {

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { shuffle } from './shuffle.ts'
+import { countDocuments, drawDocuments } from './draw.ts'
 import { limitDocuments, openSource } from './source.ts'
 
 /** Token ids to run a model on, one array of T ids per window. */
@@ -15,14 +16,16 @@ export interface WindowOptions {
   maxDocuments?: number
   /** What stands between two documents, by default two newlines. */
   separator?: string
-  /** Puts the documents taken in an order drawn from this seed; without it they stay as they are. */
-  shuffleSeed?: number
+  /** 0, the default, takes the text in its own order, as the reference does; any other seed draws from it (see `draw.ts`). */
+  seed?: number
 }
 
 export interface WindowsRead {
   windows: Windows
   /** Tokens that were encoded: of the whole text, unless enough windows were found before its end. */
   tokens: number
+  /** Documents that there are to draw from; undefined where none were counted because nothing was drawn or there is no text. */
+  documents?: number
 }
 
 /**
@@ -31,13 +34,33 @@ export interface WindowsRead {
  * Gives fewer than `maxWindows` when the source has fewer; throws `invalid` when it has less than one.
  */
 export async function readWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
-  const { sequenceLength, maxWindows = Number.POSITIVE_INFINITY } = options
+  const { sequenceLength, maxWindows = Number.POSITIVE_INFINITY, maxDocuments, seed = 0 } = options
   const source = await openSource(path)
   if (source.kind === 'windows') {
-    const windows = source.windows.slice(0, maxWindows)
+    const windows = (seed === 0 ? source.windows : new PythonRandom(seed).shuffle(source.windows)).slice(0, maxWindows)
     return { windows, tokens: windows.reduce((sum, { length }) => sum + length, 0) }
   }
-  const ids = source.kind === 'ids' ? source.ids : await encodeDocuments(source.documents(), need(tokenizer, path), options)
+  if (source.kind === 'ids') return { windows: cutIds(source.ids, path, options), tokens: source.ids.length }
+  const encode = (documents: AsyncIterable<string>, most: number) => encodeDocuments(documents, need(tokenizer, path), most, options)
+  const inOrder = () => limitDocuments(source.documents(), maxDocuments)
+  if (seed === 0) {
+    const ids = await encode(inOrder(), sequenceLength * maxWindows)
+    return { windows: cutIds(ids, path, options), tokens: ids.length }
+  }
+  const documents = await countDocuments(inOrder())
+  if (documents < 2) {
+    const ids = await encode(inOrder(), Number.POSITIVE_INFINITY)
+    return { windows: cutIds(ids, path, options), tokens: ids.length, documents }
+  }
+  const ids = await encode(drawDocuments(inOrder, documents, seed), sequenceLength * maxWindows)
+  return { windows: cutIds(ids, path, { ...options, seed: 0 }), tokens: ids.length, documents }
+}
+
+/**
+ * Windows of one run of ids. For seed 0 they stand one behind the other from token 0; else from a drawn token on, so that as many fit,
+ * and in a drawn order: those for a smaller count are the first ones of a larger.
+ */
+function cutIds(ids: readonly number[], path: string, { sequenceLength, maxWindows, seed = 0 }: WindowOptions): Int32Array[] {
   if (ids.length < sequenceLength) {
     const advice = ids.length >= 2 ? ` or a sequence length of at most ${ids.length}` : ''
     throw new EspalierError(
@@ -45,7 +68,10 @@ export async function readWindows(path: string, tokenizer: Tokenizer | undefined
       `${path} gives ${ids.length} tokens, one window needs ${sequenceLength}. Use a longer text${advice}.`,
     )
   }
-  return { windows: cutWindows(ids, sequenceLength, maxWindows), tokens: ids.length }
+  if (seed === 0) return cutWindows(ids, sequenceLength, maxWindows)
+  const random = new PythonRandom(seed)
+  const offset = random.below((ids.length % sequenceLength) + 1)
+  return random.shuffle(cutWindows(ids.slice(offset), sequenceLength)).slice(0, maxWindows)
 }
 
 /** Consecutive windows of `sequenceLength` ids from the first on; the tail that fills none is dropped. */
@@ -62,14 +88,17 @@ export function cutWindows(ids: ArrayLike<number>, sequenceLength: number, maxWi
 // Text is encoded when this many characters wait, so that reading stops soon after enough tokens are there.
 const fewestWaiting = 65536
 
-/** Ids of the joined documents, up to at least as many as the windows asked for need. */
-async function encodeDocuments(documents: AsyncIterable<string>, tokenizer: Tokenizer, options: WindowOptions): Promise<number[]> {
-  const { sequenceLength, maxWindows = Number.POSITIVE_INFINITY, separator = '\n\n' } = options
-  const needed = sequenceLength * maxWindows
+/** Ids of the joined documents: all, or where they suffice at least `needed` of them. */
+async function encodeDocuments(
+  documents: AsyncIterable<string>,
+  tokenizer: Tokenizer,
+  needed: number,
+  { separator = '\n\n' }: WindowOptions,
+): Promise<number[]> {
   const ids: number[] = []
   let waiting: string | undefined
   let encodeFrom = fewestWaiting
-  for await (const document of orderDocuments(documents, options)) {
+  for await (const document of documents) {
     waiting = waiting === undefined ? document : waiting + separator + document
     if (waiting.length < encodeFrom) continue
     // More text may follow, so the last piece keeps waiting: what is encoded now is what the whole text would give.
@@ -90,12 +119,6 @@ async function encodeDocuments(documents: AsyncIterable<string>, tokenizer: Toke
 
 function append(ids: number[], more: readonly number[]): void {
   for (const id of more) ids.push(id)
-}
-
-async function* orderDocuments(documents: AsyncIterable<string>, { maxDocuments, shuffleSeed }: WindowOptions): AsyncGenerator<string> {
-  const limited = limitDocuments(documents, maxDocuments)
-  if (shuffleSeed === undefined) yield* limited
-  else yield* shuffle(await Array.fromAsync(limited), shuffleSeed)
 }
 
 function need(tokenizer: Tokenizer | undefined, path: string): Tokenizer {

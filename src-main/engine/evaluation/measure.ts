@@ -2,6 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { Measure } from '#contract/measures.ts'
 import type { DataRequest, MeasureRequest } from '#contract/run-request.ts'
+import type { UsedData } from '#contract/used-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -17,14 +18,19 @@ export interface MeasureContext {
   readonly tokenizer: Tokenizer | undefined
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
-  windows(data: DataRequest): Promise<Windows>
+  read(data: DataRequest): Promise<{ readonly windows: Windows; readonly used: UsedData; readonly notes: readonly string[] }>
   readonly fetchFile?: FetchHubFile
 }
 
 export interface Measured {
   readonly measures: Measure[]
   readonly answers: { prompt: string; text: string }[]
+  /** The windows that it was taken on. */
+  readonly evaluation: UsedData[]
+  readonly notes: string[]
 }
+
+const nothing: Measured = { measures: [], answers: [], evaluation: [], notes: [] }
 
 /** Takes one measure of a view. */
 export async function measureView(request: MeasureRequest, context: MeasureContext): Promise<Measured> {
@@ -42,12 +48,14 @@ export async function measureView(request: MeasureRequest, context: MeasureConte
 
 type Of<Kind> = Extract<MeasureRequest, { kind: Kind }>
 
-async function measurePerplexity({ data, name }: Of<'perplexity'>, { view, signal, progress, windows }: MeasureContext): Promise<Measured> {
-  const result = await perplexity(view, await windows(data), {
+async function measurePerplexity({ data, name }: Of<'perplexity'>, { view, signal, progress, read }: MeasureContext): Promise<Measured> {
+  const { windows, used, notes } = await read(data)
+  const result = await perplexity(view, windows, {
     signal,
     progress: (done, total) => progress(`Perplexity on ${name}`, done, total, 'submodules'),
   })
-  return { measures: [{ name: 'perplexity', dataset: name, value: result.perplexity, unit: '' }], answers: [] }
+  const measure = { name: 'perplexity', dataset: name, value: result.perplexity, unit: '' }
+  return { ...nothing, measures: [measure], evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
 }
 
 async function measureInference(
@@ -66,7 +74,7 @@ async function measureInference(
     signal,
     progress: (done, total) => progress('Inference time', done, total, 'passes'),
   })
-  return { measures, answers: [] }
+  return { ...nothing, measures }
 }
 
 async function answerPrompts(
@@ -84,7 +92,7 @@ async function answerPrompts(
     answers.push({ prompt, text: await answerPrompt(view, tokenizer, prompt, maxLength, signal) })
   }
   progress('Answering prompts', prompts.length, prompts.length, 'prompts')
-  return { measures: [], answers }
+  return { ...nothing, answers }
 }
 
 async function measureTasks(
@@ -109,5 +117,5 @@ async function measureTasks(
     })
     measures.push(...found)
   }
-  return { measures, answers: [] }
+  return { ...nothing, measures }
 }

@@ -1,6 +1,7 @@
 /**
  * The random numbers that CPython's `random` module gives for a seed, bit for bit: the Mersenne Twister (MT19937, Matsumoto and
- * Nishimura 1998) and what CPython builds on it. Searches that draw in the reference's order so make the reference's choices.
+ * Nishimura 1998) and what CPython builds on it. All draws of the engine come from here,
+ * so that searches and shuffles which draw in the reference's order make the reference's choices.
  */
 const size = 624
 const period = 397
@@ -105,6 +106,18 @@ export class PythonRandom {
 
   choice<T>(items: readonly T[]): T {
     return items[this.below(items.length)] as T
+  }
+
+  /** A copy of the items in the order that `shuffle` leaves. */
+  shuffle<T>(items: readonly T[]): T[] {
+    const result = [...items]
+    for (let last = result.length - 1; last > 0; last--) {
+      const other = this.below(last + 1)
+      const moved = result[last] as T
+      result[last] = result[other] as T
+      result[other] = moved
+    }
+    return result
   }
 
   /** `count` different items, in the order in which they were drawn. */

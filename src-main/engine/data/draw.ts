@@ -1,0 +1,29 @@
+import { PythonRandom } from '#engine/random/python-random.ts'
+
+/** Documents held in memory at once at first; each further reading of the source brings twice as many. */
+const firstHeld = 1024
+
+/** How many documents there are. */
+export async function countDocuments(documents: AsyncIterable<string>): Promise<number> {
+  let count = 0
+  for await (const _ of documents) count++
+  return count
+}
+
+/**
+ * The documents in the order that the 2SSP reference draws: CPython's `random.shuffle` of their indices after `random.seed(seed)`.
+ * The source is read again for every batch of them, so that no more are in memory than were asked for.
+ */
+export async function* drawDocuments(documents: () => AsyncIterable<string>, count: number, seed: number): AsyncGenerator<string> {
+  const order = new PythonRandom(seed).shuffle([...Array(count).keys()])
+  for (let held = firstHeld; order.length > 0; held *= 2) {
+    const ranks = new Map(order.splice(0, held).map((index, rank) => [index, rank]))
+    const batch: string[] = []
+    let index = 0
+    for await (const document of documents()) {
+      const rank = ranks.get(index++)
+      if (rank !== undefined) batch[rank] = document
+    }
+    yield* batch
+  }
+}
