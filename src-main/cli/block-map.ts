@@ -1,4 +1,6 @@
 import { stdout } from 'node:process'
+import { candidateMeasures, scoreOf } from '#contract/candidates.ts'
+import type { CandidateScore } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 
 const barWidth = 24
@@ -32,10 +34,8 @@ export class BlockMap {
       const row = this.#rows[block]
       if (row && kind !== 'mlp') row.attention = false
       if (row && kind !== 'attention') row.width = 0
-      const best = scores.find((score) => score.block === block)?.perplexity
-      this.#draw(
-        `Round ${round}: ${kind} of block ${block} goes${best === undefined ? '' : `, perplexity ${best.toFixed(2)} on the calibration window`}`,
-      )
+      const best = scores.find((score) => score.block === block)
+      this.#draw(`Round ${round}: ${kind === 'block' ? '' : `${kind} of `}block ${block} goes${best ? `, ${scoreText(best)}` : ''}`)
     }
   }
 
@@ -62,4 +62,9 @@ export class BlockMap {
       return `  block ${String(block).padStart(2)}  attention ${attention ? '■' : '□'}  MLP ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)} ${Math.round(100 * width)} %`
     })
   }
+}
+
+function scoreText(score: CandidateScore): string {
+  const { measure, value } = scoreOf(score)
+  return `${candidateMeasures[measure].title} ${measure === 'perplexity' ? value.toFixed(2) : value.toPrecision(4)}`
 }

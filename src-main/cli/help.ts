@@ -24,7 +24,7 @@ Pruning
   --num_prune N            the same in blocks: N of the model's; -1 all possible, -2 about 25, 37.5 and 50 %
   --alpha X                2ssp: balance of its two stages in Eq. 5 (1.5)
   --option NAME=VALUE      any option of the method (see: espalier methods NAME)
-  --seed N                 seed of the methods that draw at random (0)
+  --seed N[,N…]            draws the calibration windows, and EvoPress's search; 0 takes the text in order (0)
   --dense                  the model as it is, as a baseline
   --ablation NAME          calibration, one_stage, rows_vs_cols, l1_norm, balancing_sparsity_ratio, all
   --save FOLDER            write the pruned model; --format ${names(Object.keys(formats))}

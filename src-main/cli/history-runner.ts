@@ -143,6 +143,8 @@ function toDocument(run: RunDetail): RunDocument {
     method: run.method,
     options: run.method === denseMethod ? {} : run.resolved,
     seed: run.seed,
+    ...(run.calibration ? { calibration: run.calibration } : {}),
+    evaluation: run.evaluation,
     sparsity: { nominal: run.nominal ?? 0, reached: run.reached ?? 0 },
     plan: run.plan,
     decisions: run.decisions,

@@ -1,6 +1,7 @@
 import type { RunDocument } from '#contract/run.ts'
 import type { Table, TableCell } from '#contract/table-text.ts'
 import { duration } from './progress-line.ts'
+import { usedText } from './used-text.ts'
 
 /** One column of measures: the same name on the same data. */
 const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string =>
@@ -76,6 +77,8 @@ export function describeRun(document: RunDocument): string {
   const order = decisions.map(({ kind, block }) => `${kind} ${block}`)
   return [
     `${document.method} on ${document.model}: asked for ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
+    document.calibration ? `Calibrated on ${usedText(document.calibration)}.` : '',
+    ...document.evaluation.map((used) => `Measured on ${usedText(used)}.`),
     widths.length > 0 ? `MLP neurons kept per block: ${widths.join(', ')}.` : '',
     removed.length > 0 ? `Removed: ${removed.join(', ')}.` : '',
     order.length > 0 ? `In this order: ${order.join(', ')}.` : '',

@@ -1,12 +1,24 @@
 import { z } from 'zod'
+import { measuresIn } from './candidates.ts'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
 import { usedData } from './used-data.ts'
 
-/** One candidate of a decision: the block that would go and the perplexity without it. */
-export const candidateScore = z.object({ block: z.number().int(), perplexity: z.number() })
+/** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */
+export const candidateScore = z
+  .object({
+    block: z.number().int(),
+    perplexity: z.number().optional(),
+    influence: z.number().optional(),
+    similarity: z.number().optional(),
+    angle: z.number().optional(),
+  })
+  .refine((score) => measuresIn(score).length === 1, 'a candidate has one score')
 
-/** One removal, with the scores of all candidates that it was chosen from; `tied` lists blocks with an equal score. */
+/**
+ * One removal, with the scores of all candidates that it was chosen from; `tied` lists blocks with an equal score.
+ * A run of consecutive blocks is chosen once: its first removal has the scores, the following ones have none.
+ */
 export const decision = z.object({
   round: z.number().int().positive(),
   kind: z.enum(['attention', 'mlp', 'block']),

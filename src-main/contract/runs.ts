@@ -8,6 +8,7 @@ import { progress } from './progress.ts'
 import { decision, selection } from './run.ts'
 import { runEvent } from './run-events.ts'
 import { runRequest } from './run-request.ts'
+import { usedData } from './used-data.ts'
 
 export const runStatuses = ['draft', 'queued', 'running', 'paused', 'done', 'failed', 'cancelled', 'interrupted'] as const
 export const runStatus = z.enum(runStatuses)
@@ -74,6 +75,9 @@ export const runDetail = runEntry.extend({
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
   remarks: z.array(z.string()),
   phaseSeconds: z.record(z.string(), z.number()),
+  /** The windows that it was calibrated and measured on, known when it has ended; null and none for what was not or does not say. */
+  calibration: usedData.nullable(),
+  evaluation: z.array(usedData),
   stepsDone: z.number().int(),
   attempts: z.number().int(),
 })

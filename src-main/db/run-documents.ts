@@ -1,6 +1,7 @@
 import type { Plan, TensorFile } from '#contract/plan.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEnvironment } from '#contract/runs.ts'
+import type { UsedData } from '#contract/used-data.ts'
 import type { Database, Statement } from './database.ts'
 import type { ValueStore } from './values.ts'
 
@@ -17,6 +18,8 @@ interface DocumentRow {
   answers: string | null
   remarks: string | null
   phase_seconds: string | null
+  calibration: string | null
+  evaluation: string | null
 }
 
 interface PlanColumns {
@@ -41,6 +44,8 @@ export interface RunRecord {
   answers: { prompt: string; text: string }[]
   remarks: string[]
   phaseSeconds: Record<string, number>
+  calibration: UsedData | null
+  evaluation: UsedData[]
 }
 
 const jsonColumns = {
@@ -50,6 +55,8 @@ const jsonColumns = {
   answers: 'answers',
   remarks: 'remarks',
   phaseSeconds: 'phase_seconds',
+  calibration: 'calibration',
+  evaluation: 'evaluation',
 } as const
 
 export function runDocumentsTable(db: Database, values: ValueStore) {
@@ -60,7 +67,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ?, tensors = ? WHERE run = ?')
   const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
@@ -96,6 +103,8 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         answers: parse<RunRecord['answers']>(row.answers, []),
         remarks: parse<string[]>(row.remarks, []),
         phaseSeconds: parse<Record<string, number>>(row.phase_seconds, {}),
+        calibration: parse<UsedData | null>(row.calibration, null),
+        evaluation: parse<UsedData[]>(row.evaluation, []),
       }
     },
   }

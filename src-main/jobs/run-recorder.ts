@@ -89,6 +89,8 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
           answers: document.answers ?? [],
           remarks: document.notes,
           phaseSeconds: document.seconds,
+          calibration: document.calibration ?? null,
+          evaluation: document.evaluation,
         })
         history.runs.setParameters(number, flattenParameters(history.documents.request(number), document.options))
         addMissing(history, number, document, end.ended_at)

@@ -17,13 +17,16 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
     )
     return history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
       const { number, model } = rows[at] as (typeof rows)[number]
+      const { answers, calibration, evaluation } = history.documents.find(number)
       return {
         ...entry,
         plan: history.documents.plan(number),
         blocks: shapes.get(model)?.blocks ?? null,
         intermediate: shapes.get(model)?.intermediate ?? null,
         removalOrder: history.events.removalOrder(number),
-        answers: history.documents.find(number).answers,
+        answers,
+        calibration,
+        evaluation,
       }
     })
   }

@@ -40,6 +40,8 @@ const exportedRun = z.object({
   answers: shape.answers,
   remarks: shape.remarks,
   phaseSeconds: shape.phaseSeconds,
+  calibration: shape.calibration.default(null),
+  evaluation: shape.evaluation.default([]),
   measures: z.array(measure),
   events: z.array(recordedEvent),
 })
@@ -154,8 +156,9 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     parameters: flattenParameters(run.request, run.resolved),
   })
   history.documents.insert(number, run.request)
-  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
-  history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds })
+  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, calibration, evaluation } = run
+  const data = { calibration, evaluation }
+  history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run
   history.runs.patch(number, {
     reached,

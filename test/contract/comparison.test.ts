@@ -38,6 +38,8 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     tags: [],
     parent: null,
     parameters: { alpha: 1.5 },
+    calibration: null,
+    evaluation: [],
     measures: perplexity === undefined ? [] : [{ name: 'perplexity', dataset: 'wikitext2', value: perplexity, best: perplexity, unit: '' }],
     plan: null,
     blocks: 4,

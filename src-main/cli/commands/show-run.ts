@@ -1,5 +1,6 @@
 import type { Plan } from '#contract/plan.ts'
 import type { RunDetail } from '#contract/runs.ts'
+import { usedText } from '../used-text.ts'
 import { printable, printTable, showMoment, showPercent, showSeconds } from './print.ts'
 
 /** Prints what a run is, what it decided and what it measured. */
@@ -12,6 +13,8 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['method', run.method],
     ['options', JSON.stringify(run.resolved)],
     ['seed', `${run.seed}`],
+    ['calibrated', run.calibration && usedText(run.calibration)],
+    ...run.evaluation.map((used): [string, string] => ['measured', usedText(used)]),
     [
       'removed',
       run.reached === null ? showPercent(run.nominal) : `${showPercent(run.reached)} (asked: ${showPercent(run.nominal) ?? '-'})`,

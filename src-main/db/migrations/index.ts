@@ -1,5 +1,6 @@
 import { history0001 } from './0001-history.ts'
 import { planTensors0002 } from './0002-plan-tensors.ts'
+import { usedData0003 } from './0003-used-data.ts'
 
 /** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
-export const migrations: readonly string[] = [history0001, planTensors0002]
+export const migrations: readonly string[] = [history0001, planTensors0002, usedData0003]

@@ -20,8 +20,8 @@ export function largest(scores: readonly number[], count: number): Largest {
   }
 }
 
-/** Indices of the `count` smallest scores, ascending; equal ones go to the lower index. */
+/** Indices of the `count` smallest scores, the smallest first; equal ones go to the lower index. */
 export function smallest(scores: readonly number[], count: number): number[] {
   const order = [...scores.keys()].sort((a, b) => (scores[a] ?? 0) - (scores[b] ?? 0) || a - b)
-  return order.slice(0, count).sort((a, b) => a - b)
+  return order.slice(0, count)
 }

@@ -1,6 +1,8 @@
 import { deltaOf, type MeasureColumn } from '#contract/comparison.ts'
 import type { ParameterValue } from '#contract/runs.ts'
+import type { UsedData } from '#contract/used-data.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
+import { describeWindows, shortHash, sourceName } from '../../lib/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
 /** A line of the comparison: a fact, a parameter or a measure, with its value for each subject. */
@@ -67,6 +69,18 @@ export function comparisonLines(
       'fact',
       subjects.map(({ runs }) => runs.map(({ seed }) => seed).join(', ')),
     ),
+    plain(
+      'calibration',
+      'Calibrated on',
+      'fact',
+      subjects.map(({ runs }) => usedText(runs.flatMap(({ calibration }) => calibration ?? []))),
+    ),
+    plain(
+      'evaluation',
+      'Measured on',
+      'fact',
+      subjects.map(({ runs }) => usedText(runs.flatMap(({ evaluation }) => evaluation))),
+    ),
     ...columns.map((column) => measureLine(subjects, baseline, column)),
     ...parameterNames(subjects).map((name) =>
       plain(
@@ -77,6 +91,16 @@ export function comparisonLines(
       ),
     ),
   ]
+}
+
+/** Each set of windows once; those that differ in nothing but the draw stand together. */
+function usedText(data: readonly UsedData[]): string {
+  const hashes = new Map<string, Set<string>>()
+  for (const used of data) {
+    const words = `${sourceName(used.source)}: ${describeWindows({ ...used, seed: 0 })}`
+    hashes.set(words, (hashes.get(words) ?? new Set()).add(shortHash(used)))
+  }
+  return [...hashes].map(([words, all]) => `${words} (${[...all].join(', ')})`).join('; ') || '–'
 }
 
 function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn): ComparisonLine {

@@ -29,10 +29,20 @@ test('each data set asks for the reference’s file and takes the reference’s 
   expect(found.map((location) => location.maxDocuments)).toEqual([undefined, 1000, 1100, 500])
 })
 
+test('a file of the hub is stated with the commit that its branch meant', async () => {
+  const commit = 'b08601e04326c79dfdd32d625aee71d232d685c3'
+  const fetchFile = () => Promise.resolve(join(folder, 'datasets--Salesforce--wikitext', 'snapshots', commit, 'test.parquet'))
+  expect((await locateDataset('wikitext2', { fetchFile })).revision).toBe(commit)
+})
+
 test('local data sets are read from the reference’s folders with the same counts, and the hub is not asked', async () => {
   mkdirSync(join(folder, 'c4_val'))
   const fetchFile = () => Promise.reject(new Error('asked'))
-  expect(await locateDataset('c4-val', { localFolder: folder, fetchFile })).toEqual({ path: join(folder, 'c4_val'), maxDocuments: 1100 })
+  expect(await locateDataset('c4-val', { localFolder: folder, fetchFile })).toEqual({
+    path: join(folder, 'c4_val'),
+    revision: null,
+    maxDocuments: 1100,
+  })
 })
 
 test('a data set that is neither local nor reachable names the file and the place to put it', async () => {

@@ -22,7 +22,16 @@ async function write(name: string, content: unknown): Promise<string> {
 }
 
 const asLines = (texts: string[]) => texts.map((text) => JSON.stringify({ text })).join('\n')
+const numbered = Array.from({ length: 30 }, (_, i) => `Document ${i} is a text.`)
 const flatten = (windows: readonly Int32Array[]) => windows.flatMap((window) => [...window])
+
+/** The indices below `count` as CPython shuffles them. */
+const drawn = JSON.parse(await readFile(join(fixtures, 'python-random.json'), 'utf8')) as { seed: number; shuffles: [number, number[]][] }[]
+function shuffled(seed: number, count: number): number[] {
+  const [, order] = drawn.find((recorded) => recorded.seed === seed)?.shuffles.find(([items]) => items === count) ?? []
+  if (!order) throw new Error(`No shuffle of ${count} was recorded for seed ${seed}.`)
+  return order
+}
 
 describe('cutWindows', () => {
   it('cuts consecutive windows from token 0 and drops the tail', () => {
@@ -77,20 +86,40 @@ describe('the windows of a text', () => {
     expect(flatten(other.windows)).toEqual(tokenizer.encode('One day a cat').slice(0, other.windows.length * 4))
   })
 
-  it('take the first documents, and order them by the seed', async () => {
-    const texts = Array.from({ length: 30 }, (_, i) => `Document ${i} is a text.`)
-    const file = await write('thirty.json', texts)
-    const options = { sequenceLength: 8, maxDocuments: 20 }
-    const read = async (shuffleSeed?: number) => {
-      const { windows } = await readWindows(file, tokenizer, shuffleSeed === undefined ? options : { ...options, shuffleSeed })
-      return tokenizer.decode(flatten(windows))
+  it('take the first documents in their own order for seed 0', async () => {
+    const file = await write('thirty.json', numbered)
+    const { windows } = await readWindows(file, tokenizer, { sequenceLength: 8, maxDocuments: 20, seed: 0 })
+    const whole = tokenizer.encode(numbered.slice(0, 20).join('\n\n'))
+    expect(flatten(windows)).toEqual(whole.slice(0, windows.length * 8))
+  })
+
+  it.each([1, 42])('take the documents in the order of CPython for seed %i, whatever is held in memory', async (seed) => {
+    const file = await write('thirty.json', numbered)
+    const order = shuffled(seed, 20).map((index) => numbered[index] as string)
+    const { windows, documents } = await readWindows(file, tokenizer, { sequenceLength: 8, maxDocuments: 20, seed })
+    expect(flatten(windows)).toEqual(tokenizer.encode(order.join('\n\n')).slice(0, windows.length * 8))
+    expect(documents).toBe(20)
+    const some = await readWindows(file, tokenizer, { sequenceLength: 8, maxDocuments: 20, maxWindows: 3, seed })
+    expect(some.windows).toEqual(windows.slice(0, 3))
+  })
+
+  it('are cut from one long text at drawn offsets, as many as fit and none twice', async () => {
+    const text = await readFile(excerpt, 'utf8')
+    const ids = tokenizer.encode(text)
+    const file = await write('long.txt', text)
+    const run = await write('long.json', [...ids.keys()])
+    for (const seed of [1, 2, 3, 4]) {
+      const { windows } = await readWindows(run, undefined, { sequenceLength: 64, seed })
+      expect(windows).toHaveLength(Math.floor(ids.length / 64))
+      const starts = windows.map((window) => window[0] as number)
+      expect(windows).toEqual(starts.map((start) => Int32Array.from({ length: 64 }, (_, i) => start + i)))
+      expect(starts.toSorted((a, b) => a - b).every((start, i, sorted) => i === 0 || start === (sorted[i - 1] ?? 0) + 64)).toBe(true)
+      expect(starts).not.toEqual(starts.toSorted((a, b) => a - b))
+      const few = await readWindows(file, tokenizer, { sequenceLength: 64, seed, maxWindows: 5 })
+      expect(few.windows).toEqual(windows.slice(0, 5).map((window) => window.map((position) => ids[position] as number)))
     }
-    expect(await read()).toContain('Document 0 is')
-    expect(await read()).not.toContain('Document 20 is')
-    expect(await read(1)).toBe(await read(1))
-    expect(await read(1)).not.toBe(await read(2))
-    expect(await read(1)).not.toBe(await read())
-    expect(await read(1)).not.toContain('Document 20 is')
+    const firsts = [1, 2, 3, 4].map(async (seed) => (await readWindows(run, undefined, { sequenceLength: 64, seed })).windows[0]?.[0])
+    expect(new Set(await Promise.all(firsts)).size).toBe(4)
   })
 
   it('need a text of at least one window, and a tokenizer', async () => {
@@ -112,6 +141,9 @@ describe('token ids in a JSON file', () => {
     const { windows, tokens } = await readWindows(file, undefined, { sequenceLength: 2048, maxWindows: 2 })
     expect(windows).toEqual([Int32Array.of(5, 6, 7), Int32Array.of(8, 9, 10)])
     expect(tokens).toBe(6)
+    const all = await readWindows(file, undefined, { sequenceLength: 2048, seed: 1 })
+    expect(all.windows).not.toEqual((await readWindows(file, undefined, { sequenceLength: 2048 })).windows)
+    expect(flatten(all.windows).sort((a, b) => a - b)).toEqual([5, 6, 7, 8, 9, 10, 11, 12, 13])
   })
 
   it('are cut like those of a text when they are one run', async () => {

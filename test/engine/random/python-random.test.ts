@@ -13,9 +13,11 @@ interface Drawn {
   readonly choices: [count: number, value: number][]
   readonly samples: [items: number, count: number, values: number[]][]
   readonly later: number
+  /** Of the whole numbers below `items`, each after a fresh `random.seed(seed)`; the first twelve where there are many. */
+  readonly shuffles: [items: number, values: number[]][]
 }
 
-const recorded = JSON.parse(await readFile(join(import.meta.dirname, '../../fixtures/python-random.json'), 'utf8')) as Drawn[]
+const recorded = JSON.parse(await readFile(join(import.meta.dirname, '../fixtures/python-random.json'), 'utf8')) as Drawn[]
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => i)
 
 describe.each(recorded)('seed $seed', (drawn) => {
@@ -29,6 +31,14 @@ describe.each(recorded)('seed $seed', (drawn) => {
     for (const [items, count, values] of drawn.samples) expect(random.sample(upTo(items), count)).toEqual(values)
     for (let i = 0; i < 1300; i++) random.random()
     expect(random.random()).toBe(drawn.later)
+  })
+
+  test('shuffles as CPython does', () => {
+    for (const [items, values] of drawn.shuffles) {
+      const order = new PythonRandom(drawn.seed).shuffle(upTo(items))
+      expect(order.slice(0, values.length)).toEqual(values)
+      expect(order.toSorted((a, b) => a - b)).toEqual(upTo(items))
+    }
   })
 })
 

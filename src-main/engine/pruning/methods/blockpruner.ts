@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { scoreOf } from '#contract/candidates.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/run.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
@@ -131,7 +132,7 @@ async function decideAmong(search: GreedySearch, base: Variant, round: number, k
   return decisions.reduce((best, next) => (bestScore(next) < bestScore(best) ? next : best))
 }
 
-const bestScore = ({ scores }: Decision): number => Math.min(...scores.map(({ perplexity }) => perplexity))
+const bestScore = ({ scores }: Decision): number => Math.min(...scores.map((score) => scoreOf(score).value))
 
 function candidatesOf(base: Variant, kind: Kind): Candidate[] {
   const blocks = Array.from({ length: base.length / 2 }, (_, block) => ({ block, parts: candidateParts(base, kind, block) }))

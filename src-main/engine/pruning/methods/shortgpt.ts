@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { Decision } from '#contract/run.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
@@ -27,7 +28,7 @@ export const shortgpt = defineMethod({
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
   async plan(input) {
-    const { view, budget, options: chosen } = input
+    const { view, budget, options: chosen, run } = input
     const plan = densePlan(view.spec)
     if (budget.blocks === 0) return { plan, decisions: [], notes: [] }
     const blocks = presentBlocks(view.spec)
@@ -35,11 +36,17 @@ export const shortgpt = defineMethod({
     const similarities = (await similaritiesFor(input, 1, chosen))[1] ?? []
     const influence = similarities.map(({ cosine, angle }) => (chosen.similarity === 'angular' ? angle : 1 - cosine)) // [L]
     if (chosen.firstBlock === 'kept') influence[0] = 1
+    const measure = chosen.similarity === 'angular' ? 'angle' : 'influence'
+    const candidates = blocks.map((block) => ({ block, [measure]: influence[block] ?? 1 }))
     const removed = smallest(
       blocks.map((block) => influence[block] ?? 1),
       budget.blocks,
     ).map((index) => blocks[index] as number)
-    const notes = [`Influence of the blocks from the first to the last: ${influence.map((value) => value.toFixed(4)).join(', ')}.`]
-    return { plan: removeParts(plan, blockParts(removed)), decisions: [], notes }
+    const decisions = removed.map((block, index): Decision => {
+      const gone = removed.slice(0, index)
+      return { round: index + 1, kind: 'block', block, scores: candidates.filter((candidate) => !gone.includes(candidate.block)) }
+    })
+    for (const decision of decisions) run.emit({ type: 'decision', decision })
+    return { plan: removeParts(plan, blockParts(removed)), decisions, notes: [] }
   },
 })

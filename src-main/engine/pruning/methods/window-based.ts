@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
+import type { Decision } from '#contract/run.ts'
 import { depthRange } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
@@ -27,7 +28,7 @@ export const windowBased = defineMethod({
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
   async plan(input) {
-    const { view, budget, options: chosen } = input
+    const { view, budget, options: chosen, run } = input
     const plan = densePlan(view.spec)
     const count = budget.blocks
     if (count === 0) return { plan, decisions: [], notes: [] }
@@ -48,9 +49,14 @@ export const windowBased = defineMethod({
     const scores = runs.map(score)
     const best = start + scores.lastIndexOf(Math.max(...scores))
     const removed = Array.from({ length: count }, (_, i) => best + i)
-    const notes = [
-      `Similarity of the runs of ${count} from block ${start} on: ${runs.map((run) => (chosen.similarity === 'angular' ? run.angle : run.cosine).toFixed(4)).join(', ')}.`,
-    ]
-    return { plan: removeParts(plan, blockParts(removed)), decisions: [], notes }
+    const candidates = runs.map(({ cosine, angle }, index) => ({
+      block: start + index,
+      ...(chosen.similarity === 'angular' ? { angle } : { similarity: cosine }),
+    }))
+    const decisions = removed.map((block, index): Decision => {
+      return { round: index + 1, kind: 'block', block, scores: index === 0 ? candidates : [] }
+    })
+    for (const decision of decisions) run.emit({ type: 'decision', decision })
+    return { plan: removeParts(plan, blockParts(removed)), decisions, notes: [] }
   },
 })

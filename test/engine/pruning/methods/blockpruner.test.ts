@@ -1,5 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
+import { scoreOf } from '#contract/candidates.ts'
 import type { Decision } from '#contract/run.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
@@ -73,8 +74,8 @@ describe('mistral-tiny', () => {
     const paired = await prune(submoduleBlockPruner, open(), { blocks: 1 }, { windows: 3 })
     const tensors = memory().numTensors
     const { decisions } = await prune(submoduleBlockPruner, open(), { blocks: 2 }, { ratio: 'free', windows: 3 })
-    const [attention, mlp] = paired.decisions.map(({ scores }) => Math.min(...scores.map((score) => score.perplexity)))
-    const free = Math.min(...(decisions[0]?.scores ?? []).map((score) => score.perplexity))
+    const [attention, mlp] = paired.decisions.map(({ scores }) => Math.min(...scores.map((score) => scoreOf(score).value)))
+    const free = Math.min(...(decisions[0]?.scores ?? []).map((score) => scoreOf(score).value))
     expect(decisions).toHaveLength(4)
     expect(free).toBeLessThanOrEqual(attention ?? 0)
     expect(mlp).toBeGreaterThan(0)

@@ -21,6 +21,8 @@ interface Expected {
   readonly shortgpt_window_scores: { readonly shortgpt_influence: number[]; readonly window_mean_cosine: Record<string, number[]> }
 }
 
+const blocksOf = (mask: readonly number[]) => mask.flatMap((removed, block) => (removed ? [block] : []))
+
 describe.each(fullModels)('%s', (name) => {
   const open = openReference(name)
   let expected: Expected
@@ -34,11 +36,30 @@ describe.each(fullModels)('%s', (name) => {
   ] as const)('%s removes the blocks that the reference removed', async (id, method) => {
     const run = recordedRun()
     for (const recorded of expected[id]) {
-      const { plan } = await prune(method, open(), { blocks: recorded.K }, {}, run)
+      const { plan, decisions } = await prune(method, open(), { blocks: recorded.K }, {}, run)
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+      expect(decisions.map(({ block }) => block).toSorted((a, b) => a - b)).toEqual(blocksOf(recorded.attn_mask))
       expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
     }
     expect(run.computed, 'one pass serves every count').toHaveLength(1)
+  })
+
+  test('decisions hold the scores of the reference under the name of the measure, best first', async () => {
+    const { shortgpt_influence: influence, window_mean_cosine: cosines } = expected.shortgpt_window_scores
+    const K = Math.min(2, open().model.spec.blocks.length - 1)
+    const depth = (await prune(shortgpt, open(), { blocks: K })).decisions
+    for (const { scores, block, round } of depth) {
+      expect(scores).toHaveLength(influence.length - round + 1)
+      for (const score of scores) expect(score.influence).toBeCloseTo(influence[score.block] ?? 0, 5)
+      expect(scores.find((score) => score.block === block)?.influence).toBe(Math.min(...scores.map(({ influence }) => influence ?? 2)))
+    }
+    const [first, ...others] = (await prune(windowBased, open(), { blocks: K })).decisions
+    expect(first?.scores.map(({ block }) => block)).toEqual((cosines[K] ?? []).map((_, index) => index + 1))
+    for (const { block, similarity } of first?.scores ?? []) expect(similarity).toBeCloseTo(cosines[K]?.[block - 1] ?? 0, 5)
+    expect(first?.scores.find(({ block }) => block === first.block)?.similarity).toBe(
+      Math.max(...(first?.scores ?? []).map(({ similarity }) => similarity ?? 0)),
+    )
+    expect(others.map(({ block, scores }) => [block, scores])).toEqual([[(first?.block ?? 0) + 1, []]])
   })
 
   test('similarities are those of the reference, at both distances and scopes', async () => {
@@ -62,14 +83,14 @@ describe.each(fullModels)('%s', (name) => {
   })
 
   test('options of the papers score the first block and all tokens', async () => {
-    const { plan, notes } = await prune(
+    const { plan, decisions } = await prune(
       shortgpt,
       open(),
       { blocks: 1 },
       { tokens: 'all', similarity: 'angular', firstBlock: 'scored', windows: 4 },
     )
     expect(masksOf(plan).attention.reduce((a, b) => a + b)).toBe(1)
-    expect(notes[0]).not.toContain('1.0000')
+    expect(decisions[0]?.scores.every(({ angle = 1 }) => angle > 0 && angle < 1)).toBe(true)
     const { length } = open().model.spec.blocks
     const all = await prune(windowBased, open(), { blocks: length }, { firstBlock: 'free', windows: 4 })
     expect(masksOf(all.plan).mlp).toEqual(Array(length).fill(1))
