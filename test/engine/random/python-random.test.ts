@@ -17,7 +17,7 @@ interface Drawn {
   readonly shuffles: [items: number, values: number[]][]
 }
 
-const recorded = JSON.parse(await readFile(join(import.meta.dirname, '../fixtures/python-random.json'), 'utf8')) as Drawn[]
+const recorded = JSON.parse(await readFile(join(import.meta.dirname, '../../fixtures/python-random.json'), 'utf8')) as Drawn[]
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => i)
 
 describe.each(recorded)('seed $seed', (drawn) => {

@@ -1,9 +1,19 @@
 import { describe, expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/compare.ts'
 import { groupOverSeeds } from '#contract/comparison.ts'
+import type { UsedData } from '#contract/used-data.ts'
 import * as charts from '../../../src-renderer/features/compare/comparison-charts.ts'
 import * as lineData from '../../../src-renderer/features/compare/comparison-lines.ts'
 import * as subjectData from '../../../src-renderer/features/compare/subjects.ts'
+
+const used = (source: string, windows: number, seed: number, hash: string): UsedData => ({
+  source,
+  revision: null,
+  sequenceLength: 256,
+  windows,
+  seed,
+  hash,
+})
 
 function run(id: string, method: string, nominal: number, perplexity: number, seed = 0): ComparedRun {
   return {
@@ -15,6 +25,8 @@ function run(id: string, method: string, nominal: number, perplexity: number, se
     nominal,
     reached: nominal,
     baseline: method === 'dense',
+    calibration: method === 'dense' ? null : used('/texts/calibration.txt', 32, seed, `${seed}`.repeat(64)),
+    evaluation: [used('test', 64, 0, 'e'.repeat(64))],
     parameters: { alpha: method === '2ssp' ? 1.5 : 0 },
     measures: [{ name: 'perplexity', dataset: 'test', value: perplexity, best: perplexity, unit: '', error: 0.5 }],
   } as unknown as ComparedRun
@@ -44,6 +56,15 @@ describe('table', () => {
   test('lines that are alike in all runs can be told from those that differ', () => {
     expect(lines.find(({ id }) => id === 'model')?.differs).toBe(false)
     expect(lines.find(({ id }) => id === 'parameter:alpha')?.differs).toBe(true)
+  })
+
+  test('the windows calibrated and measured on stand there, those of several seeds together', () => {
+    const group = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])[0] as ReturnType<typeof groupOverSeeds>[number]
+    const both = [subjectData.toSubject(groupOverSeeds([dense])[0] as typeof group, 'dense'), subjectData.toSubject(group, 'dense')]
+    const shown = lineData.comparisonLines(both, null, columns, (id) => id)
+    const cells = (wanted: string) => shown.find(({ id }) => id === wanted)?.cells.map(({ text }) => text)
+    expect(cells('calibration')).toEqual(['–', 'calibration.txt: 32 windows of 256 tokens (000000000000, 111111111111)'])
+    expect(cells('evaluation')).toEqual(Array(2).fill('test: 64 windows of 256 tokens (eeeeeeeeeeee)'))
   })
 
   test('a change of many times is a factor', () => {
