@@ -6,7 +6,10 @@ import type { ConfigReader } from './config-reader.ts'
 export interface Architecture {
   readonly title: string
   readonly modelType: string
-  read(config: ConfigReader, layout: readonly BlockLayout[] | undefined): DecoderSpec
+  /** Models of the family that people use, as lists show them. */
+  readonly examples: string
+  /** `stored` tells whether the checkpoint has a tensor, where names alone differ between files of one family. */
+  read(config: ConfigReader, layout: readonly BlockLayout[] | undefined, stored: (name: string) => boolean): DecoderSpec
 }
 
 const activations: Record<string, Activation> = {
@@ -19,27 +22,33 @@ const activations: Record<string, Activation> = {
   relu: 'relu',
 }
 
-export function readActivation(config: ConfigReader): Activation {
-  const name = config.text('hidden_act', 'silu')
-  const activation = activations[name]
+/** The first of `keys` that the config has. */
+export function readActivation(config: ConfigReader, keys: readonly string[] = ['hidden_act'], fallback = 'silu'): Activation {
+  const key = keys.find((candidate) => config.has(candidate)) ?? 'hidden_act'
+  const name = config.text(key, fallback)
+  const activation = Object.hasOwn(activations, name) ? activations[name] : undefined
   if (!activation)
-    throw new EspalierError('invalid', `config.json has "hidden_act" = "${name}". Known are: ${Object.keys(activations).join(', ')}.`)
+    throw new EspalierError('invalid', `config.json has "${key}" = "${name}". Known are: ${Object.keys(activations).join(', ')}.`)
   return activation
 }
 
-/** The sizes that every family names alike. */
+export function readHeadSize(config: ConfigReader): number {
+  const [hidden, heads] = [config.integer('hidden_size'), config.integer('num_attention_heads')]
+  const headSize = config.optionalInteger('head_dim') ?? hidden / heads
+  if (Number.isInteger(headSize)) return headSize
+  throw new EspalierError(
+    'invalid',
+    `config.json: hidden_size ${hidden} is no multiple of num_attention_heads ${heads}, and there is no "head_dim".`,
+  )
+}
+
+/** The sizes that every family names alike, and the score scale that most have. */
 export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] | undefined) {
   const hidden = config.integer('hidden_size')
   const intermediate = config.integer('intermediate_size')
   const heads = config.integer('num_attention_heads')
   const keyValueHeads = config.integer('num_key_value_heads', heads)
-  const headSize = config.optionalInteger('head_dim') ?? hidden / heads
-  if (!Number.isInteger(headSize)) {
-    throw new EspalierError(
-      'invalid',
-      `config.json: hidden_size ${hidden} is no multiple of num_attention_heads ${heads}, and there is no "head_dim".`,
-    )
-  }
+  const headSize = readHeadSize(config)
   if (heads % keyValueHeads !== 0) {
     throw new EspalierError(
       'invalid',
@@ -56,6 +65,7 @@ export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] |
     heads,
     keyValueHeads,
     headSize,
+    scoreScale: 1 / Math.sqrt(headSize),
     vocabulary: config.integer('vocab_size'),
     contextLength: config.integer('max_position_embeddings', 2048),
   }
@@ -64,4 +74,16 @@ export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] |
 /** A projection stored as a tensor of its own: `name.weight` [rows, columns], with `name.bias` when asked for. */
 export function linear(name: string, rows: number, columns: number, bias = false): Projection {
   return { weight: `${name}.weight`, firstRow: 0, rows, columns, ...(bias ? { bias: `${name}.bias` } : {}) }
+}
+
+/** Whether each block attends within a window, by "layer_types" where the config has them, else by the family's rule. */
+export function readSliding(config: ConfigReader, rule: (index: number) => boolean): (index: number) => boolean {
+  const types = config.choices('layer_types', config.integer('num_hidden_layers'), ['full_attention', 'sliding_attention'])
+  return types ? (index) => types[index] === 'sliding_attention' : rule
+}
+
+/** The window of each block: the config's where `sliding` says so. */
+export function readWindows(config: ConfigReader, sliding: (index: number) => boolean): (index: number) => number | undefined {
+  const window = config.optionalInteger('sliding_window')
+  return (index) => (sliding(index) ? window : undefined)
 }

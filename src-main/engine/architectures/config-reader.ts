@@ -1,5 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 
+const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}...` : text)
+
 /** Reads a checkpoint's config.json field by field; every complaint names the field, its value and what is allowed. */
 export class ConfigReader {
   readonly #config: Record<string, unknown>
@@ -14,7 +16,7 @@ export class ConfigReader {
 
   #fail(key: string, allowed: string): never {
     const value = this.#value(key)
-    const found = value === undefined || value === null ? `has no "${key}"` : `has "${key}" = ${JSON.stringify(value)}`
+    const found = value === undefined || value === null ? `has no "${key}"` : `has "${key}" = ${shorten(JSON.stringify(value))}`
     throw new EspalierError(
       'invalid',
       `config.json ${found}; it must be ${allowed}. Take the config.json that belongs to this checkpoint.`,
@@ -22,11 +24,21 @@ export class ConfigReader {
     )
   }
 
+  /** Whether a field is there and not null. */
+  has(key: string): boolean {
+    return this.#value(key) != null
+  }
+
   integer(key: string, fallback?: number): number {
     const value = this.#value(key) ?? fallback
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > 2 ** 31)
       this.#fail(key, 'a whole number from 1 to 2147483648')
     return value
+  }
+
+  /** A whole number that may be 0. */
+  count(key: string, fallback: number): number {
+    return this.#value(key) === 0 ? 0 : this.integer(key, fallback)
   }
 
   number(key: string, fallback?: number): number {
@@ -46,6 +58,11 @@ export class ConfigReader {
     return this.#value(key) == null ? undefined : this.integer(key)
   }
 
+  /** A positive number that may be absent or null. */
+  optionalNumber(key: string): number | undefined {
+    return this.has(key) ? this.number(key) : undefined
+  }
+
   text(key: string, fallback?: string): string {
     const value = this.#value(key) ?? fallback
     if (typeof value !== 'string') this.#fail(key, 'a text')
@@ -60,6 +77,26 @@ export class ConfigReader {
     return value as number[]
   }
 
+  /** A list of `count` of the allowed texts, or undefined when absent or null. */
+  choices<const Choice extends string>(key: string, count: number, allowed: readonly Choice[]): readonly Choice[] | undefined {
+    const value = this.#value(key)
+    if (value == null) return undefined
+    if (!Array.isArray(value) || value.length !== count || !value.every((entry) => allowed.includes(entry as Choice))) {
+      this.#fail(key, `a list of ${count} of ${allowed.join(', ')}`)
+    }
+    return value as Choice[]
+  }
+
+  /** A list of at least `count` of 0 and 1, or undefined when absent or null. */
+  flags(key: string, count: number): readonly boolean[] | undefined {
+    const value = this.#value(key)
+    if (value == null) return undefined
+    if (!Array.isArray(value) || value.length < count || !value.every((entry) => entry === 0 || entry === 1)) {
+      this.#fail(key, `a list of ${count} of 0 and 1`)
+    }
+    return value.map((entry) => entry === 1)
+  }
+
   /** A nested object, or undefined when absent or null. */
   section(...keys: string[]): ConfigReader | undefined {
     for (const key of keys) {
@@ -69,6 +106,13 @@ export class ConfigReader {
       return new ConfigReader(value as Record<string, unknown>)
     }
     return undefined
+  }
+
+  /** The config of the language model inside one of several parts, with what holds where it is silent. */
+  textPart(usual: Readonly<Record<string, unknown>>): ConfigReader {
+    const own = this.#value('text_config')
+    if (typeof own !== 'object' || own === null || Array.isArray(own)) this.#fail('text_config', 'an object')
+    return new ConfigReader({ ...usual, ...own })
   }
 
   /** Refuses a field whose feature the decoder does not compute. */

@@ -2,16 +2,42 @@ import { EspalierError } from '#contract/errors.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/model/spec.ts'
 import type { Architecture } from './common.ts'
 import { ConfigReader } from './config-reader.ts'
+import { gemma2, gemma3, gemma3Text } from './gemma.ts'
+import { granite } from './granite.ts'
 import { llama } from './llama.ts'
 import { mistral } from './mistral.ts'
+import { olmo2, olmo3 } from './olmo.ts'
 import { phi } from './phi.ts'
 import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
+import { qwen3 } from './qwen3.ts'
+import { smollm3 } from './smollm3.ts'
 
-export const architectures: readonly Architecture[] = [llama, mistral, qwen2, phi3, phi]
+export const architectures: readonly Architecture[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  gemma2,
+  gemma3Text,
+  gemma3,
+  smollm3,
+  olmo2,
+  olmo3,
+  granite,
+  phi3,
+  phi,
+]
 
-/** The spec of a checkpoint's config. `layout` describes blocks that were pruned before. Throws for an unknown family. */
-export function readSpec(config: Record<string, unknown>, layout?: readonly BlockLayout[]): DecoderSpec {
+/**
+ * The spec of a checkpoint's config. `layout` describes blocks that were pruned before, `stored` tells which tensors there are.
+ * Throws for an unknown family.
+ */
+export function readSpec(
+  config: Record<string, unknown>,
+  layout?: readonly BlockLayout[],
+  stored: (name: string) => boolean = () => false,
+): DecoderSpec {
   const reader = new ConfigReader(config)
   const modelType = reader.text('model_type')
   const architecture = architectures.find((candidate) => candidate.modelType === modelType)
@@ -19,5 +45,5 @@ export function readSpec(config: Record<string, unknown>, layout?: readonly Bloc
     const known = architectures.map((candidate) => candidate.modelType).join(', ')
     throw new EspalierError('invalid', `config.json has "model_type" = "${modelType}". Known families are: ${known}.`)
   }
-  return architecture.read(reader, layout)
+  return architecture.read(reader, layout, stored)
 }

@@ -1,17 +1,9 @@
-import type { Architecture } from './common.ts'
+import { type Architecture, readWindows } from './common.ts'
 import { readLlamaLike } from './llama.ts'
 
 export const mistral: Architecture = {
   title: 'Mistral',
   modelType: 'mistral',
-  read: (config, layout) =>
-    readLlamaLike(config, layout, 'mistral', {
-      queryKeyValueBias: () => false,
-      outputBias: () => false,
-      mlpBias: () => false,
-      slidingWindow: (fields) => {
-        const window = fields.optionalInteger('sliding_window')
-        return () => window
-      },
-    }),
+  examples: 'Mistral 7B v0.1 to v0.3, Mistral Nemo, Mistral Small 24B',
+  read: (config, layout) => readLlamaLike(config, layout, { slidingWindow: readWindows(config, () => true) }),
 }

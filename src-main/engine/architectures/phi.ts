@@ -5,10 +5,12 @@ import { readRotary } from './rotary.ts'
 export const phi: Architecture = {
   title: 'Phi',
   modelType: 'phi',
+  examples: 'Phi-1, 1.5 and 2',
   read(config, layout) {
     config.refuse('qk_layernorm', true, 'norms on queries and keys are not supported')
     const sizes = readSizes(config, layout)
     const { hidden, heads, keyValueHeads, headSize, blocks } = sizes
+    const rotary = readRotary(config, headSize, { share: 0.5 })
     const tied = config.boolean('tie_word_embeddings', false)
     return {
       family: 'phi',
@@ -16,7 +18,7 @@ export const phi: Architecture = {
       norm: { kind: 'layer', epsilon: config.number('layer_norm_eps', 1e-5) },
       activation: readActivation(config),
       parallelResidual: true,
-      rotary: readRotary(config, headSize, 0.5),
+      rotary: () => rotary,
       slidingWindow: () => undefined,
       embedding: 'model.embed_tokens.weight',
       finalNorm: { weight: 'model.final_layernorm.weight', bias: 'model.final_layernorm.bias' },

@@ -6,9 +6,11 @@ import { readRotary } from './rotary.ts'
 export const phi3: Architecture = {
   title: 'Phi-3',
   modelType: 'phi3',
+  examples: 'Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini',
   read(config, layout) {
     const sizes = readSizes(config, layout)
     const { hidden, heads, keyValueHeads, headSize, blocks } = sizes
+    const rotary = readRotary(config, headSize)
     const window = config.optionalInteger('sliding_window')
     const tied = config.boolean('tie_word_embeddings', false)
     return {
@@ -17,7 +19,7 @@ export const phi3: Architecture = {
       norm: { kind: 'rms', epsilon: config.number('rms_norm_eps', 1e-5) },
       activation: readActivation(config),
       parallelResidual: false,
-      rotary: readRotary(config, headSize),
+      rotary: () => rotary,
       slidingWindow: () => window,
       embedding: 'model.embed_tokens.weight',
       finalNorm: { weight: 'model.norm.weight' },

@@ -78,10 +78,27 @@ const dynamic: Scaling = (section, context, plain) => {
 
 const scalings: Record<string, Scaling> = { llama3, yarn, longrope, su: longrope, linear, dynamic }
 
+/** No positions at all: two dimensions turned by an angle of zero. */
+export const unrotated: Rotary = { size: 2, frequencies: () => ({ inverse: new Float64Array(1), scale: 1 }) }
+
+/** Where a family keeps what its rotary embedding needs, and what holds where a config is silent. */
+export interface RotaryKeys {
+  /** Rotated share of each head. */
+  readonly share?: number
+  readonly theta?: number
+  readonly thetaKey?: string
+  /** The kind of block that newer files give parameters of its own under `rope_parameters`. */
+  readonly blocks?: 'full_attention' | 'sliding_attention'
+  /** Whether `rope_scaling` of older files is meant for these blocks; it is unless told otherwise. */
+  readonly scaled?: boolean
+}
+
 /** Rotary embedding of a config: its size, base and scaling (`rope_scaling`, or `rope_parameters` in newer files). */
-export function readRotary(config: ConfigReader, headSize: number, defaultShare = 1): Rotary {
-  const section = config.section('rope_scaling', 'rope_parameters')
-  const share = config.number('partial_rotary_factor', section?.number('partial_rotary_factor', defaultShare) ?? defaultShare)
+export function readRotary(config: ConfigReader, headSize: number, keys: RotaryKeys = {}): Rotary {
+  const { share: usualShare = 1, theta: usualTheta = 10000, thetaKey = 'rope_theta', blocks, scaled = true } = keys
+  const ofBlocks = blocks && config.section('rope_parameters')?.section(blocks)
+  const section = ofBlocks ?? (scaled ? config.section('rope_scaling', 'rope_parameters') : undefined)
+  const share = section?.optionalNumber('partial_rotary_factor') ?? config.number('partial_rotary_factor', usualShare)
   const size = Math.floor(headSize * share)
   if (size % 2 !== 0 || size < 2 || size > headSize) {
     throw new EspalierError(
@@ -89,11 +106,11 @@ export function readRotary(config: ConfigReader, headSize: number, defaultShare 
       `Rotary size ${size} (head size ${headSize} times ${share}) must be even and at most ${headSize}. Check "partial_rotary_factor" in config.json.`,
     )
   }
-  const theta = config.number('rope_theta', section?.number('rope_theta', 10000) ?? 10000)
+  const theta = section?.optionalNumber('rope_theta') ?? config.number(thetaKey, usualTheta)
   const plain = plainFrequencies(size, theta)
   const kind = section ? section.text('rope_type', section.text('type', 'default')) : 'default'
   if (!section || kind === 'default') return { size, frequencies: () => ({ inverse: plain, scale: 1 }) }
-  const scaling = scalings[kind]
+  const scaling = Object.hasOwn(scalings, kind) ? scalings[kind] : undefined
   if (!scaling) {
     throw new EspalierError(
       'invalid',

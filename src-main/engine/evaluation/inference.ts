@@ -4,7 +4,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import type { ModelView } from '#engine/model/view.ts'
-import { project } from '#engine/tensor/products.ts'
+import { headLogits } from '#engine/model/vocabulary.ts'
 import { topIndices } from './generation/probabilities.ts'
 
 export interface InferenceSettings {
@@ -40,7 +40,7 @@ async function timePass(view: ModelView, window: Int32Array, signal?: AbortSigna
       await view.model.vocabulary.forEachHeadChunk((chunk) => {
         for (let first = 0; first < hidden.shape[0]; first += rows) {
           const part: Tensor2D = slice(hidden, [first, 0], [Math.min(rows, hidden.shape[0] - first), -1])
-          const logits = project(part, chunk.weight, chunk.bias)
+          const logits = headLogits(part, chunk)
           slice(logits, [0, 0], [1, 1]).dataSync()
           part.dispose()
           logits.dispose()

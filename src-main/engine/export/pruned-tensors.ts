@@ -68,9 +68,10 @@ function addAttention(planned: Planned, packed: PackedBlock, position: number, {
   const to = spec.block(position)
   const from = packed.attention === undefined ? undefined : spec.block(packed.attention)
   // With a parallel residual the MLP reads the attention's norm.
-  const sharedNorm = to.mlpNorm === undefined && packed.mlp !== undefined ? spec.block(packed.mlp) : undefined
+  const sharedNorm = spec.parallelResidual && packed.mlp !== undefined ? spec.block(packed.mlp) : undefined
   if (from || sharedNorm || removed === 'zeroed') addNorm((from ?? sharedNorm)?.attentionNorm, to.attentionNorm, spec.hidden, add)
   if (!from && removed === 'absent') return
+  for (const key of ['queryNorm', 'keyNorm', 'attentionOutputNorm'] as const) addNorm(from?.[key], to[key], spec.hidden, add)
   for (const key of ['query', 'key', 'value'] as const) addProjection(from?.[key], to[key], {}, add)
   if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add)) addProjection(from?.output, to.output, {}, add)
 }
@@ -82,7 +83,7 @@ function addMlp(planned: Planned, packed: PackedBlock, position: number, style: 
   if (!from && style.removed === 'absent') return
   const own = packed.mlp === undefined ? 'removed' : (planned.plan.blocks[packed.mlp] as BlockPlan).mlp
   const { rows, columns } = mlpCuts(own, style.width?.(position))
-  if (to.mlpNorm) addNorm(from?.mlpNorm, to.mlpNorm, spec.hidden, add)
+  for (const key of ['mlpNorm', 'mlpOutputNorm'] as const) addNorm(from?.[key], to[key], spec.hidden, add)
   if (to.gate) addProjection(from?.gate, to.gate, rows, add)
   addProjection(from?.up, to.up, rows, add)
   if (!addReplaced(planned, packed.mlp, 'down', to.down, columns, add)) addProjection(from?.down, to.down, columns, add)
@@ -112,7 +113,8 @@ function addReplaced(
   return true
 }
 
-function addNorm(source: NormTensors | undefined, target: NormTensors, hidden: number, add: AddPiece): void {
+function addNorm(source: NormTensors | undefined, target: NormTensors | undefined, hidden: number, add: AddPiece): void {
+  if (!target) return
   const names = source && normNames(source)
   for (const [i, name] of normNames(target).entries())
     add(name, { source: names?.[i], firstRow: 0, rows: source?.size ?? target.size ?? hidden, columns: undefined, cut: {} })

@@ -102,22 +102,25 @@ async function addPart(pieces: Pieces, view: ModelView, plan: SlicePlan, part: P
   const tensors = slicedSpec(view.model.spec, plan).block(blockOf(part))
   const weights = await view.lease(part)
   const norm = isAttention(part) ? tensors.attentionNorm : (tensors.mlpNorm ?? tensors.attentionNorm)
-  addNorm(pieces, norm, plan.width)
-  if (weights.attention) addAttention(pieces, tensors, weights.attention, view.spec.headSize)
+  if (norm) addNorm(pieces, norm, plan.width, view.model.spec.norm.offset)
+  for (const own of isAttention(part) ? [tensors.queryNorm, tensors.keyNorm] : []) {
+    if (own) pieces.set(own.weight, [{ firstRow: 0, values: await view.model.checkpoint.readFloat32(own.weight) }])
+  }
+  if (weights.attention) addAttention(pieces, tensors, weights.attention, view.spec.scoreScale)
   else addMlp(pieces, tensors, weights.mlp)
   view.release(part, weights)
 }
 
 type Tensors = ReturnType<ModelView['spec']['block']>
 
-function addAttention(pieces: Pieces, tensors: Tensors, weights: AttentionWeights, headSize: number): void {
+function addAttention(pieces: Pieces, tensors: Tensors, weights: AttentionWeights, scoreScale: number): void {
   const joined = read(weights.queryKeyValue)
   const biases = weights.queryKeyValueBias && read(weights.queryKeyValueBias)
   let row = 0
   for (const key of ['query', 'key', 'value'] as const) {
     const projection = tensors[key]
     // Queries are scaled when they are read, so they are stored without the scale.
-    const factor = key === 'query' ? Math.sqrt(headSize) : 1
+    const factor = key === 'query' && !weights.queryNorm ? 1 / scoreScale : 1
     const rows = joined.subarray(row * projection.columns, (row + projection.rows) * projection.columns).map((value) => value * factor)
     const bias = biases?.subarray(row, row + projection.rows).map((value) => value * factor)
     addProjection(pieces, projection, rows, bias)
@@ -149,8 +152,8 @@ function addProjection(
   if (bias && biasValues) add(bias, { firstRow, values: biasValues })
 }
 
-function addNorm(pieces: Pieces, { weight }: NormTensors, width: number): void {
-  pieces.set(weight, [{ firstRow: 0, values: new Float32Array(width).fill(1) }])
+function addNorm(pieces: Pieces, { weight }: NormTensors, width: number, offset = 0): void {
+  pieces.set(weight, [{ firstRow: 0, values: new Float32Array(width).fill(1 - offset) }])
 }
 
 const read = (tensor: Tensor): Float32Array => tensor.dataSync() as Float32Array

@@ -4,6 +4,7 @@ import {
   concat,
   keep,
   matMul,
+  mul,
   reshape,
   slice,
   type Tensor2D,
@@ -16,7 +17,7 @@ import { activeBackend } from '#engine/backend/active.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
 import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
-import { normalize } from '#engine/tensor/norm.ts'
+import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
 import { type Activation, type DecoderSpec, layoutOf } from './spec.ts'
@@ -41,7 +42,7 @@ export interface CallContext {
   /** Samples B of T tokens each, all at positions [past, past + T). */
   readonly batch: number
   readonly tokens: number
-  readonly rotary: RotaryTables
+  readonly rotary: (block: number) => RotaryTables
   readonly cache?: Map<number, SeenPositions>
   /** Sees what the part reads and writes, while it lives. */
   readonly observe?: (seen: PartActivations) => void
@@ -64,7 +65,7 @@ export function runPart(part: Part, weights: PartWeights, residual: Residual, ca
     const { attention, mlp } = weights
     const output = attention ? project(seen.inner, attention.output, attention.outputBias) : project(seen.inner, mlp.down, mlp.downBias)
     call.observe?.({ ...seen, output })
-    return addTo(residual.x, output, (attention ?? mlp).shortcut)
+    return addTo(residual.x, output, attention ?? mlp, call.spec)
   })
 }
 
@@ -81,9 +82,18 @@ function leadUp(part: Part, weights: PartWeights, residual: Residual, call: Call
   return feed(call.spec.parallelResidual ? residual.source : residual.x, weights.mlp, call.spec.activation)
 }
 
-function addTo(residual: Tensor2D, output: Tensor2D, shortcut: Tensor2D | undefined): Tensor2D {
-  return add(shortcut ? matMul(residual, shortcut) : residual, output)
+/** The stream with a part's output added: through the norm on it, scaled, onto what a shortcut makes of the stream. */
+function addTo(
+  residual: Tensor2D,
+  output: Tensor2D,
+  { outputNorm, shortcut }: AttentionWeights | MlpWeights,
+  { residualScale }: DecoderSpec,
+): Tensor2D {
+  const added = normalizeIf(output, outputNorm)
+  return add(shortcut ? matMul(residual, shortcut) : residual, residualScale === undefined ? added : mul(added, residualScale))
 }
+
+const normalizeIf = (x: Tensor2D, norm: NormWeights | undefined): Tensor2D => (norm ? normalize(x, norm) : x)
 
 /** The residual stream behind a part, with tensors of its own; the one before it is disposed of. */
 export function advance(part: Part, before: Residual, x: Tensor2D, spec: DecoderSpec): Residual {
@@ -100,16 +110,27 @@ export function disposeResidual(residual: Residual): void {
 }
 
 function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): PartActivations {
-  const input = normalize(x, weights.norm)
-  const projected = project(input, weights.queryKeyValue, weights.queryKeyValueBias)
+  const input = normalizeIf(x, weights.norm)
+  const projected = normalizeHeads(project(input, weights.queryKeyValue, weights.queryKeyValueBias), weights, call.spec)
   const { fused } = activeBackend()
-  return { input, inner: fused && !call.cache ? mixAtOnce(fused, projected, block, call) : mix(projected, block, call) }
+  const atOnce = fused && !call.cache && call.spec.scoreCap === undefined
+  return { input, inner: atOnce ? mixAtOnce(fused, projected, block, call) : mix(projected, block, call) }
+}
+
+/** Norms on queries and keys, of projections [B*T, (H + 2K) d]. */
+function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWeights, spec: DecoderSpec): Tensor2D {
+  if (!queryNorm || !keyNorm) return projected
+  const [queries, keys] = [spec.heads * spec.headSize, spec.keyValueHeads * spec.headSize]
+  const columns = (first: number, count: number): Tensor2D => slice(projected, [0, first], [-1, count])
+  const normed = [normalizeGroups(columns(0, queries), queryNorm), normalizeGroups(columns(queries, keys), keyNorm)]
+  return concat([...normed, columns(queries + keys, keys)], 1)
 }
 
 /** Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
 function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, { spec, rotary }: CallContext): Tensor2D {
   const { heads, keyValueHeads } = spec
-  return fused.attention(projected, rotary.cosine, rotary.sine, { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 })
+  const { cosine, sine } = rotary(block)
+  return fused.attention(projected, cosine, sine, { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 })
 }
 
 /** The same step by step, after the positions that a cache holds. */
@@ -117,13 +138,13 @@ function mix(projected: Tensor2D, block: number, call: CallContext): Tensor2D {
   const { spec, batch, tokens } = call
   const { heads, keyValueHeads, headSize } = spec
   const byHead: Tensor4D = transpose(reshape(projected, [batch, tokens, heads + 2 * keyValueHeads, headSize]), [0, 2, 1, 3])
-  const rotated = rotate(takeHeads(byHead, 0, heads + keyValueHeads), call.rotary)
+  const rotated = rotate(takeHeads(byHead, 0, heads + keyValueHeads), call.rotary(block))
   const query: Tensor4D = reshape(takeHeads(rotated, 0, heads), [batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
   const flat = [batch * keyValueHeads, tokens, headSize] as [number, number, number]
   const key: Tensor3D = reshape(takeHeads(rotated, heads, keyValueHeads), flat)
   const value: Tensor3D = reshape(takeHeads(byHead, heads + keyValueHeads, keyValueHeads), flat)
   const seen = call.cache ? remember(call.cache, block, { key, value }) : { key, value }
-  const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block) })
+  const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap })
   return reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [batch * tokens, heads * headSize])
 }
 
@@ -148,7 +169,7 @@ function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenP
 }
 
 function feed(source: Tensor2D, weights: MlpWeights, activation: Activation): PartActivations {
-  const input = normalize(source, weights.norm)
+  const input = normalizeIf(source, weights.norm)
   const up = project(input, weights.up, weights.upBias)
   const gate = weights.gate && project(input, weights.gate, weights.gateBias)
   return { input, inner: gate ? gateNeurons(gate, up, activation) : activate(up, activation) }

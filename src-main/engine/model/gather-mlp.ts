@@ -1,5 +1,6 @@
 import { gather, mul, reshape, type Tensor, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import type { MlpPlan } from '#contract/plan.ts'
+import { cloneNorm } from '#engine/tensor/norm.ts'
 import type { MlpWeights } from './weights.ts'
 
 export type KeptMlp = Exclude<MlpPlan, 'removed'>
@@ -8,7 +9,7 @@ export const needsGather = (mlp: KeptMlp): boolean => mlp.kept !== 'all' || mlp.
 
 /** Neurons that stay, gathered in index order; hidden channels that do not stay are zeroed, so that widths outside the MLP hold. */
 export function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
-  return tidy(() => {
+  const gathered = (): MlpWeights => {
     const width = weights.down.shape[0]
     const inputs = plan.inputs && onlyThese(plan.inputs, weights.up.shape[1])
     const outputs = plan.outputs && reshape<import('@tensorflow/tfjs-core').Rank.R2>(onlyThese(plan.outputs, width), [width, 1])
@@ -17,11 +18,8 @@ export function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
     const narrow = (x: Tensor2D): Tensor2D => (inputs ? mul(rows(x), inputs) : rows(x))
     const down = kept ? gather(weights.down, kept, 1) : weights.down.clone()
     return {
-      norm: {
-        ...weights.norm,
-        ...(weights.norm.weight ? { weight: weights.norm.weight.clone() } : {}),
-        ...(weights.norm.bias ? { bias: weights.norm.bias.clone() } : {}),
-      },
+      ...(weights.norm ? { norm: cloneNorm(weights.norm) } : {}),
+      ...(weights.outputNorm ? { outputNorm: cloneNorm(weights.outputNorm) } : {}),
       up: narrow(weights.up),
       down: outputs ? mul<Tensor2D>(down, outputs) : down,
       ...(weights.gate ? { gate: narrow(weights.gate) } : {}),
@@ -29,7 +27,8 @@ export function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
       ...(weights.upBias ? { upBias: rows(weights.upBias) } : {}),
       ...(weights.downBias ? { downBias: weights.downBias.clone() } : {}),
     }
-  }) as never
+  }
+  return tidy(gathered as never) as unknown as MlpWeights
 }
 
 function onlyThese(indices: readonly number[], size: number): Tensor1D {

@@ -1,8 +1,7 @@
 import { add, argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import { project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
-import type { HeadChunk, Vocabulary } from './vocabulary.ts'
+import { capLogits, type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
 
 /** Logits that are in memory at once, and rows of the product that they come from. */
 const logitsPerTile = 2 ** 22
@@ -30,7 +29,8 @@ export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: Logi
         const count = Math.min(entries, size - first)
         const weight: Tensor2D = slice(chunk.weight, [first, 0], [count, -1])
         const bias: Tensor1D | undefined = chunk.bias && slice(chunk.bias, [first], [count])
-        const logits = project(slice(hidden, [firstRow, 0], [Math.min(rowsPerTile, rows - firstRow), -1]), weight, bias)
+        const own = { ...chunk, weight, ...(bias ? { bias } : {}) }
+        const logits = headLogits(slice(hidden, [firstRow, 0], [Math.min(rowsPerTile, rows - firstRow), -1]), own)
         use({ logits, weight, firstRow, firstToken: chunk.first + first })
       })
     }
@@ -110,7 +110,7 @@ function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Arra
       'int32',
     )
     const values = sum<Tensor1D>(mul(hidden, gather(chunk.weight, inside)), 1)
-    return chunk.bias ? add(values, gather(chunk.bias, inside)) : values
+    return capLogits(chunk.bias ? add<Tensor1D>(values, gather(chunk.bias, inside)) : values, chunk.cap)
   })
   local.forEach((id, row) => {
     if (id >= 0 && id < size) own[row] = logits[row] ?? 0

@@ -35,7 +35,7 @@ export async function openSpec(path: string): Promise<{ checkpoint: Checkpoint; 
   const checkpoint = await openCheckpoint(resolve(path))
   try {
     const pruned = await readPrunedLayout(checkpoint.path)
-    const described = readSpec(checkpoint.config, pruned?.blocks)
+    const described = readSpec(checkpoint.config, pruned?.blocks, (name) => checkpoint.tensors.has(name))
     const spec = pruned?.plan.slice ? slicedSpec(described, pruned.plan.slice) : described
     checkTensors(checkpoint, spec)
     return { checkpoint, spec, pruned }

@@ -1,6 +1,7 @@
 import { type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/plan.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { cloneNorm, type NormWeights } from '#engine/tensor/norm.ts'
 import { type PlanTensors, type ReplacedProjection, replacedProjection, storedDtype } from './plan-tensors.ts'
 import { roundTo } from './round.ts'
 import type { DecoderSpec } from './spec.ts'
@@ -38,12 +39,6 @@ async function readReplaced({ projection, weight, bias }: ReplacedProjection, { 
 }
 
 function copyWith<W extends NonNullable<PartWeights['attention'] | PartWeights['mlp']>>(weights: W, changed: Record<string, Tensor>): W {
-  const { norm, ...matrices } = weights
-  const own = Object.entries(matrices).map(([key, value]) => [key, changed[key] ?? (value as Tensor | undefined)?.clone()])
-  const ownNorm = {
-    ...norm,
-    ...(norm.weight ? { weight: norm.weight.clone() } : {}),
-    ...(norm.bias ? { bias: norm.bias.clone() } : {}),
-  }
-  return { norm: ownNorm, ...Object.fromEntries(own) } as W
+  const copy = (value: Tensor | NormWeights | undefined) => (value && 'kind' in value ? cloneNorm(value) : value?.clone())
+  return Object.fromEntries(Object.entries(weights).map(([key, value]) => [key, changed[key] ?? copy(value)])) as W
 }

@@ -1,9 +1,9 @@
 import { gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
-import { project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import type { SeenPositions } from './decoder.ts'
 import { finalHidden } from './forward.ts'
 import type { ModelView } from './view.ts'
+import { headLogits } from './vocabulary.ts'
 import { breathe, Walk } from './walk.ts'
 
 /** A batch of sequences that grow token by token; keys and values of what was seen are kept, by block. */
@@ -69,7 +69,7 @@ export class DecodingSession {
     })
     const rows = Array.from({ length: batch }, () => new Float32Array(this.#view.spec.vocabulary))
     await vocabulary.forEachHeadChunk((chunk) => {
-      const logits = valuesOf(() => project(hidden, chunk.weight, chunk.bias))
+      const logits = valuesOf(() => headLogits(hidden, chunk))
       const size = chunk.weight.shape[0]
       rows.forEach((row, i) => {
         row.set(logits.subarray(i * size, (i + 1) * size), chunk.first)

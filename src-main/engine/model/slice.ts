@@ -16,7 +16,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { SlicePlan } from '#contract/plan.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
-import type { NormWeights } from '#engine/tensor/norm.ts'
+import { cloneNorm, type NormWeights } from '#engine/tensor/norm.ts'
 import { type PlanTensors, storedDtype } from './plan-tensors.ts'
 import { roundTo } from './round.ts'
 import type { DecoderSpec } from './spec.ts'
@@ -83,6 +83,8 @@ function sliceAttention(weights: AttentionWeights, spec: DecoderSpec, slice: Par
   const written = writeThrough(weights.output, weights.outputBias, spec, slice)
   return {
     norm: slicedNorm(spec, slice),
+    ...(weights.queryNorm ? { queryNorm: cloneNorm(weights.queryNorm) } : {}),
+    ...(weights.keyNorm ? { keyNorm: cloneNorm(weights.keyNorm) } : {}),
     queryKeyValue: read.weight,
     ...(read.bias ? { queryKeyValueBias: read.bias } : {}),
     output: written.weight,
@@ -117,9 +119,9 @@ const toColumn = (x: Tensor1D): Tensor2D => reshape(x, [-1, 1])
 const toVector = (x: Tensor2D): Tensor1D => reshape(x, [-1])
 
 /** A projection [R, D] behind a norm as one [R, d] behind the bare norm: x norm W = x (W norm.weight rotation) and its constant part. */
-function readThrough(weight: Tensor2D, bias: Tensor1D | undefined, norm: NormWeights, { input }: PartSlice): Projected {
-  const fused = norm.weight ? mul<Tensor2D>(weight, norm.weight) : weight
-  const shift = norm.bias && toVector(matMul<Tensor2D>(weight, toColumn(norm.bias)))
+function readThrough(weight: Tensor2D, bias: Tensor1D | undefined, norm: NormWeights | undefined, { input }: PartSlice): Projected {
+  const fused = norm?.weight ? mul<Tensor2D>(weight, norm.weight) : weight
+  const shift = norm?.bias && toVector(matMul<Tensor2D>(weight, toColumn(norm.bias)))
   const own = shift && bias ? add<Tensor1D>(bias, shift) : (shift ?? bias?.clone())
   return { weight: matMul(fused, input), bias: own }
 }

@@ -15,13 +15,16 @@ export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
 }
 
 /** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, a head apart from the embedding. */
-export function slicedSpec(spec: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {
+export function slicedSpec(dense: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {
+  // Embeddings are stored as the stream begins with them: scaled and turned.
+  const { embeddingScale: _scaledAlready, ...spec } = dense
   const rotated = rotatedParts(spec)
   const tied = spec.head.weight === spec.embedding
   return {
     ...spec,
     sliceWidth: width,
-    norm: { kind: 'rms', epsilon: epsilon ?? spec.norm.epsilon, divisor: spec.hidden },
+    norm: { ...spec.norm, kind: 'rms', epsilon: epsilon ?? spec.norm.epsilon, divisor: spec.hidden },
+    headNorm: spec.norm,
     head: tied ? { ...spec.head, weight: 'lm_head.weight' } : spec.head,
     block: (index) => slicedBlock(spec.block(index), index, { width, full: spec.hidden, rotated }),
   }
@@ -34,7 +37,7 @@ interface Widths {
 }
 
 function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotated }: Widths): BlockTensors {
-  const { query, key, value, output, gate, up, down, attentionNorm, mlpNorm } = tensors
+  const { query, key, value, queryNorm, keyNorm, output, gate, up, down, attentionNorm, mlpNorm } = tensors
   const [attention, mlp] = [attentionOf(index), mlpOf(index)]
   const behind = (part: number) => (rotated.some((later) => later > part) ? width : full)
   const prefix = /^(.*?\.\d+\.)/.exec(query.weight)?.[1] ?? `blocks.${index}.`
@@ -45,10 +48,12 @@ function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotate
     columns: behind(part),
   })
   return {
-    attentionNorm: bareNorm(attentionNorm, width),
+    ...(attentionNorm ? { attentionNorm: bareNorm(attentionNorm, width) } : {}),
     query: { ...query, columns: width },
     key: { ...key, columns: width },
     value: { ...value, columns: width },
+    ...(queryNorm ? { queryNorm } : {}),
+    ...(keyNorm ? { keyNorm } : {}),
     output: { ...output, rows: behind(attention) },
     ...(mlpNorm ? { mlpNorm: bareNorm(mlpNorm, width) } : {}),
     ...(gate ? { gate: { ...gate, columns: width } } : {}),
@@ -59,5 +64,5 @@ function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotate
   }
 }
 
-/** What is left of a norm whose weights went into the projections behind it: ones, so that a block has the tensors of its family. */
+/** What is left of a norm whose weights went into the projections behind it: nothing but ones, so that a block has the tensors of its family. */
 const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size })

@@ -19,17 +19,25 @@ export interface NormTensors {
   readonly size?: number
 }
 
-/** Names of one block's tensors. Without `mlpNorm` the MLP reads the attention's norm (parallel residual). */
+/**
+ * Names of one block's tensors. A submodule may have a norm on what it reads, one on what it adds to the stream, or both; with a parallel
+ * residual the MLP reads through the attention's norm.
+ */
 export interface BlockTensors {
-  readonly attentionNorm: NormTensors
+  readonly attentionNorm?: NormTensors
   readonly query: Projection
   readonly key: Projection
   readonly value: Projection
+  /** Norms on queries and keys before they are rotated: of each head when the size is d, else of all heads together. */
+  readonly queryNorm?: NormTensors
+  readonly keyNorm?: NormTensors
   readonly output: Projection
+  readonly attentionOutputNorm?: NormTensors
   readonly mlpNorm?: NormTensors
   readonly gate?: Projection
   readonly up: Projection
   readonly down: Projection
+  readonly mlpOutputNorm?: NormTensors
   /** What the residual is multiplied by, [d, d] stored as rows by columns (sliced models). */
   readonly attentionShortcut?: Projection
   readonly mlpShortcut?: Projection
@@ -49,6 +57,14 @@ export interface Rotary {
   frequencies(length: number): RotaryFrequencies
 }
 
+/** How every norm of a model works. `offset` is added to its stored weights, `divisor` is the width that a mean square is taken over. */
+export interface NormKind {
+  readonly kind: 'rms' | 'layer'
+  readonly epsilon: number
+  readonly offset?: number
+  readonly divisor?: number
+}
+
 /** What is left of one block: `width` neurons of the MLP, 0 when it was removed. */
 export interface BlockLayout {
   readonly attention: boolean
@@ -65,14 +81,29 @@ export interface DecoderSpec {
   readonly headSize: number
   readonly vocabulary: number
   readonly contextLength: number
-  readonly norm: { readonly kind: 'rms' | 'layer'; readonly epsilon: number; readonly divisor?: number }
+  readonly norm: NormKind
+  /** Norms on queries and keys, where they do not work as the others. */
+  readonly headNorm?: NormKind
   /** Coordinates of the stream between submodules, where they are fewer than the hidden size (sliced models). */
   readonly sliceWidth?: number
   readonly activation: Activation
   readonly parallelResidual: boolean
-  readonly rotary: Rotary
+  /** Rotary embedding of block `index`; blocks that share one are given the same object. */
+  rotary(index: number): Rotary
   /** How many positions back block `index` sees, itself included; undefined for all. */
   slidingWindow(index: number): number | undefined
+  /** What products of queries and keys are multiplied by. */
+  readonly scoreScale: number
+  /** Scores s become cap * tanh(s / cap). */
+  readonly scoreCap?: number
+  /** What a submodule's output is multiplied by before it is added to the stream. */
+  readonly residualScale?: number
+  /** What embeddings are multiplied by. */
+  readonly embeddingScale?: number
+  /** What logits are multiplied by. */
+  readonly logitScale?: number
+  /** Logits x become cap * tanh(x / cap). */
+  readonly logitCap?: number
   readonly embedding: string
   readonly finalNorm: NormTensors
   /** The same tensor as `embedding` when tied. */
@@ -87,7 +118,7 @@ export function layoutOf(spec: DecoderSpec, index: number): BlockLayout {
   return layout
 }
 
-/** Entries of the block's projections, biases included and norms left out. */
+/** Entries of a block's submodules, biases and norms on queries and keys included, and of the norms around them. */
 export interface BlockParameters {
   readonly attention: number
   readonly mlp: number
@@ -104,10 +135,11 @@ export function blockParameters(spec: DecoderSpec, index: number): BlockParamete
   const tensors = spec.block(index)
   const normSize = (norm: NormTensors | undefined) => (norm ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0)
   const sum = (projections: (Projection | undefined)[]) => projections.reduce((total, part) => total + projectionParameters(part), 0)
+  const { query, key, value, output, queryNorm, keyNorm, attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = tensors
   return {
-    attention: sum([tensors.query, tensors.key, tensors.value, tensors.output, tensors.attentionShortcut]),
+    attention: sum([query, key, value, output, tensors.attentionShortcut]) + normSize(queryNorm) + normSize(keyNorm),
     mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]),
-    norms: normSize(tensors.attentionNorm) + normSize(tensors.mlpNorm),
+    norms: [attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm].reduce((total, norm) => total + normSize(norm), 0),
   }
 }
 

@@ -1,17 +1,30 @@
-import { gather, matMul, type Tensor1D, type Tensor2D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
+import { gather, matMul, mul, type Tensor, type Tensor1D, type Tensor2D, tanh, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
+import { project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
 import type { DecoderSpec } from './spec.ts'
-import { readValues } from './weights.ts'
+import { normOf, readValues } from './weights.ts'
 
 /** Rows of the head [rows, D] that stand for the tokens from `first` on. */
 export interface HeadChunk {
   readonly first: number
   readonly weight: Tensor2D
   readonly bias?: Tensor1D
+  /** Logits x become cap * tanh(x / cap). */
+  readonly cap?: number
+}
+
+/** Logits of hidden states [N, D] over the rows of a chunk: [N, rows]. */
+export function headLogits(hidden: Tensor2D, { weight, bias, cap }: HeadChunk): Tensor2D {
+  return tidy(() => capLogits(project(hidden, weight, bias), cap))
+}
+
+/** cap * tanh(x / cap), or x where there is no cap. */
+export function capLogits<T extends Tensor>(logits: T, cap: number | undefined): T {
+  return cap === undefined ? logits : mul(tanh(mul(logits, 1 / cap)), cap)
 }
 
 interface VocabularyParts {
@@ -26,6 +39,16 @@ interface VocabularyParts {
 export interface EmbeddingRotation {
   read(): Promise<Tensor2D>
   readonly dtype: FloatDtype
+}
+
+const capOf = ({ logitCap }: DecoderSpec): { cap?: number } => (logitCap === undefined ? {} : { cap: logitCap })
+
+/** Rows times a scale, in place of the rows. */
+function scaleRows(rows: Tensor2D, scale: number | undefined): Tensor2D {
+  if (scale === undefined) return rows
+  const scaled = mul<Tensor2D>(rows, scale)
+  rows.dispose()
+  return scaled
 }
 
 /** Everything outside the block stack: embedding, final norm and head, resident or read from the disk by rows. */
@@ -65,15 +88,12 @@ export class Vocabulary {
   static async open(checkpoint: Checkpoint, spec: DecoderSpec, resident: boolean): Promise<Vocabulary> {
     const vector = async (name: string) => tensor1d(await readValues(checkpoint, name))
     const matrix = async (name: string, width: number) => tensor2d(await readValues(checkpoint, name), [spec.vocabulary, width])
-    const finalNorm: NormWeights = {
-      ...spec.norm,
-      weight: await vector(spec.finalNorm.weight),
-      ...(spec.finalNorm.bias ? { bias: await vector(spec.finalNorm.bias) } : {}),
-    }
+    const normBias = spec.finalNorm.bias ? await vector(spec.finalNorm.bias) : undefined
+    const finalNorm = normOf(spec.norm, await vector(spec.finalNorm.weight), normBias, spec.logitScale)
     const embedding = resident ? await matrix(spec.embedding, spec.sliceWidth ?? spec.hidden) : undefined
     const tied = spec.head.weight === spec.embedding
     const weight = resident ? (tied ? embedding : await matrix(spec.head.weight, spec.hidden)) : undefined
-    const head = weight && { first: 0, weight, ...(spec.head.bias ? { bias: await vector(spec.head.bias) } : {}) }
+    const head = weight && { first: 0, weight, ...capOf(spec), ...(spec.head.bias ? { bias: await vector(spec.head.bias) } : {}) }
     const chunkRows = Math.min(spec.vocabulary, Math.max(1, Math.floor(2 ** 24 / spec.hidden)))
     return new Vocabulary(checkpoint, spec, { finalNorm, embedding, head, chunkRows: resident ? spec.vocabulary : chunkRows })
   }
@@ -81,12 +101,13 @@ export class Vocabulary {
   /** Embeddings of token ids: [ids, D] or as wide as the rotation. Throws for an id outside the vocabulary. */
   async embed(ids: Int32Array): Promise<Tensor2D> {
     const rows = await this.#rows(ids)
-    if (!this.#rotation) return rows
+    const scaled = scaleRows(rows, this.#spec.embeddingScale)
+    if (!this.#rotation) return scaled
     this.#rotationMatrix ??= this.#rotation.read()
-    const exact = matMul<Tensor2D>(rows, await this.#rotationMatrix)
+    const exact = matMul<Tensor2D>(scaled, await this.#rotationMatrix)
     const rotated = roundTo(exact, this.#rotation.dtype)
     exact.dispose()
-    rows.dispose()
+    scaled.dispose()
     return rotated
   }
 
@@ -129,7 +150,7 @@ export class Vocabulary {
       const rows = { first, count: Math.min(this.chunkRows, vocabulary - first) }
       const weight = tensor2d(await readValues(this.#checkpoint, head.weight, rows), [rows.count, hidden])
       const bias = head.bias ? tensor1d(await readValues(this.#checkpoint, head.bias, rows)) : undefined
-      await use({ first, weight, ...(bias ? { bias } : {}) })
+      await use({ first, weight, ...capOf(this.#spec), ...(bias ? { bias } : {}) })
       weight.dispose()
       bias?.dispose()
     }

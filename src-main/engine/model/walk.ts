@@ -10,6 +10,7 @@ import {
   runPart,
   type SeenPositions,
 } from './decoder.ts'
+import type { Rotary } from './spec.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 
@@ -46,10 +47,12 @@ export const breathe = (): Promise<void> => new Promise((resolve) => setImmediat
  */
 export class Walk {
   readonly #view: ModelView
-  readonly #tables = new Map<string, RotaryTables>()
+  readonly #rotaries: readonly Rotary[]
+  readonly #tables = new Map<string, ReadonlyMap<Rotary, RotaryTables>>()
 
   constructor(view: ModelView) {
     this.#view = view
+    this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 
   /** The stream of `batch` samples in front of the first part; ids [B*T]. */
@@ -121,18 +124,21 @@ export class Walk {
     }
   }
 
-  /** Rotary tables of a length, made once for a walk. */
-  #tablesFor(tokens: number, past: number): RotaryTables {
+  /** Rotary tables of a length by block, made once for a walk. */
+  #tablesFor(tokens: number, past: number): (block: number) => RotaryTables {
     const key = `${past}+${tokens}`
-    const tables = this.#tables.get(key) ?? rotaryTables(this.#view.spec.rotary, past, tokens)
+    const made = this.#tables.get(key)
+    const tables = made ?? new Map([...new Set(this.#rotaries)].map((rotary) => [rotary, rotaryTables(rotary, past, tokens)]))
     this.#tables.set(key, tables)
-    return tables
+    return (block) => tables.get(this.#rotaries[block] as Rotary) as RotaryTables
   }
 
   dispose(): void {
-    for (const { cosine, sine } of this.#tables.values()) {
-      cosine.dispose()
-      sine.dispose()
+    for (const tables of this.#tables.values()) {
+      for (const { cosine, sine } of tables.values()) {
+        cosine.dispose()
+        sine.dispose()
+      }
     }
     this.#tables.clear()
   }

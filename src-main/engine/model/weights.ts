@@ -1,14 +1,17 @@
-import { concat, dispose, mul, type Tensor, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, concat, dispose, mul, type Tensor, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { type PackedTensor, pack } from './packed.ts'
-import type { DecoderSpec, NormTensors, Projection } from './spec.ts'
+import type { DecoderSpec, NormKind, NormTensors, Projection } from './spec.ts'
 
-/** Attention of one block. Queries, keys and values stand in one matrix [(H + 2K) d, D]; queries are scaled by 1/sqrt(d). */
+/** Attention of one block. Queries, keys and values stand in one matrix [(H + 2K) d, D]; queries, or the norm on them, are scaled. */
 export interface AttentionWeights {
-  readonly norm: NormWeights
+  readonly norm?: NormWeights
+  readonly queryNorm?: NormWeights
+  readonly keyNorm?: NormWeights
+  readonly outputNorm?: NormWeights
   readonly queryKeyValue: Tensor2D
   readonly queryKeyValueBias?: Tensor1D
   readonly output: Tensor2D
@@ -19,7 +22,8 @@ export interface AttentionWeights {
 
 /** MLP of one block: gate and up [I, D], down [D, I]. */
 export interface MlpWeights {
-  readonly norm: NormWeights
+  readonly norm?: NormWeights
+  readonly outputNorm?: NormWeights
   readonly gate?: Tensor2D
   readonly gateBias?: Tensor1D
   readonly up: Tensor2D
@@ -52,19 +56,13 @@ type NamedTensor = PackedTensor & { readonly name: string }
 
 function partNames(spec: DecoderSpec, part: Part): Record<string, Projection | NormTensors> {
   const block = spec.block(blockOf(part))
-  const { attentionShortcut, mlpShortcut } = block
   if (isAttention(part)) {
-    const { attentionNorm: norm, query, key, value, output } = block
-    return { norm, query, key, value, output, ...(attentionShortcut ? { shortcut: attentionShortcut } : {}) }
+    const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, output, attentionOutputNorm: outputNorm } = block
+    return { query, key, value, output, ...defined({ norm, queryNorm, keyNorm, outputNorm, shortcut: block.attentionShortcut }) }
   }
-  const { gate, up, down } = block
-  return {
-    norm: block.mlpNorm ?? block.attentionNorm,
-    ...(gate ? { gate } : {}),
-    up,
-    down,
-    ...(mlpShortcut ? { shortcut: mlpShortcut } : {}),
-  }
+  const { gate, up, down, mlpOutputNorm: outputNorm, mlpShortcut: shortcut } = block
+  const norm = block.mlpNorm ?? (spec.parallelResidual ? block.attentionNorm : undefined)
+  return { up, down, ...defined({ norm, gate, outputNorm, shortcut }) }
 }
 
 const isProjection = (entry: Projection | NormTensors): entry is Projection => 'rows' in entry
@@ -182,16 +180,19 @@ export function disposePacked(part: PackedPart): void {
 /** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
 export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): PartWeights {
   const unpack = <T extends Tensor>(key: string): T | undefined => packed[key]?.unpack() as T | undefined
-  const weight = unpack<Tensor1D>('norm')
-  const bias = unpack<Tensor1D>('normBias')
-  const norm: NormWeights = { ...spec.norm, ...(weight ? { weight } : {}), ...(bias ? { bias } : {}) }
+  const norm = (key: string, kind = spec.norm, scale = 1): NormWeights | undefined => {
+    const weight = unpack<Tensor1D>(key)
+    return weight && normOf(kind, weight, unpack<Tensor1D>(`${key}Bias`), scale)
+  }
+  const headNorm = spec.headNorm ?? spec.norm
   if (!isAttention(part)) {
     const matrices = { up: unpack<Tensor2D>('up') as Tensor2D, down: unpack<Tensor2D>('down') as Tensor2D }
     return {
       mlp: {
-        norm,
         ...matrices,
         ...defined({
+          norm: norm('norm'),
+          outputNorm: norm('outputNorm'),
           shortcut: unpack<Tensor2D>('shortcut'),
           gate: unpack<Tensor2D>('gate'),
           gateBias: unpack<Tensor1D>('gateBias'),
@@ -201,25 +202,40 @@ export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): P
       },
     }
   }
+  const scaledByNorm = packed.queryNorm !== undefined
   const join = <T extends Tensor>(suffix: string): T | undefined => {
     if (!packed[`query${suffix}`]) return undefined
     return tidy(() => {
-      const query = mul(unpack<T>(`query${suffix}`) as T, 1 / Math.sqrt(spec.headSize))
+      const query = mul(unpack<T>(`query${suffix}`) as T, scaledByNorm ? 1 : spec.scoreScale)
       return concat([query, unpack<T>(`key${suffix}`) as Tensor, unpack<T>(`value${suffix}`) as Tensor], 0) as T
     })
   }
   return {
     attention: {
-      norm,
       queryKeyValue: join<Tensor2D>('') as Tensor2D,
       output: unpack<Tensor2D>('output') as Tensor2D,
       ...defined({
+        norm: norm('norm'),
+        queryNorm: norm('queryNorm', headNorm, spec.scoreScale),
+        keyNorm: norm('keyNorm', headNorm),
+        outputNorm: norm('outputNorm'),
         shortcut: unpack<Tensor2D>('shortcut'),
         queryKeyValueBias: join<Tensor1D>('Bias'),
         outputBias: unpack<Tensor1D>('outputBias'),
       }),
     },
   }
+}
+
+/** A norm from its stored weights, which become its own; its result is multiplied by `scale`. */
+export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Tensor1D | undefined, scale = 1): NormWeights {
+  const own = (stored: Tensor1D, shift: number): Tensor1D => {
+    if (shift === 0 && scale === 1) return stored
+    const changed = tidy(() => mul<Tensor1D>(add(stored, shift), scale))
+    stored.dispose()
+    return changed
+  }
+  return { ...kind, weight: own(weight, offset ?? 0), ...(bias ? { bias: own(bias, 0) } : {}) }
 }
 
 function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
@@ -234,7 +250,7 @@ export function disposePart(weights: PartWeights): void {
 }
 
 function partTensors(weights: PartWeights): Tensor[] {
-  const { norm, ...rest } = weights.attention ?? weights.mlp
-  const all: (Tensor | undefined)[] = [norm.weight, norm.bias, ...Object.values(rest)]
+  const entries: (Tensor | NormWeights | undefined)[] = Object.values(weights.attention ?? weights.mlp)
+  const all = entries.flatMap((entry) => (entry && 'kind' in entry ? [entry.weight, entry.bias] : [entry]))
   return all.filter((entry) => entry !== undefined)
 }

@@ -1,17 +1,32 @@
-import { add, concat, reshape, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  mul,
+  reshape,
+  slice,
+  softmax,
+  type Tensor2D,
+  type Tensor3D,
+  type Tensor4D,
+  tanh,
+  tensor2d,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { batchedProduct } from './products.ts'
 
 /** Query rows per product. */
 const mostRows = 256
 
 export interface AttentionCall {
-  /** Queries [B*K, H/K, T, d], scaled by 1/sqrt(d). */
+  /** Queries [B*K, H/K, T, d], scaled. */
   readonly query: Tensor4D
   /** Keys and values [B*K, S, d], cached positions first. */
   readonly key: Tensor3D
   readonly value: Tensor3D
   /** How many positions back a query sees, itself included. */
   readonly window: number | undefined
+  /** Scores s become cap * tanh(s / cap). */
+  readonly cap?: number | undefined
 }
 
 /** Causal attention (arXiv 1706.03762, Eq. 1) of T queries over the S = past + T positions up to their own: [B*K, H/K, T, d]. */
@@ -31,7 +46,7 @@ function attendInChunks(call: AttentionCall): Tensor4D[] {
   return chunks
 }
 
-function attendRows({ query, key, value, window }: AttentionCall, row: number, rows: number): Tensor4D {
+function attendRows({ query, key, value, window, cap }: AttentionCall, row: number, rows: number): Tensor4D {
   const [groups, perGroup, tokens, headSize] = query.shape
   const past = key.shape[1] - tokens
   const chunk: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
@@ -41,6 +56,7 @@ function attendRows({ query, key, value, window }: AttentionCall, row: number, r
   const keys: Tensor3D = slice(key, [0, first, 0], [-1, seen, -1])
   const values: Tensor3D = slice(value, [0, first, 0], [-1, seen, -1])
   let scores: Tensor4D = reshape(batchedProduct(chunk, keys, true), [groups, perGroup, rows, seen])
+  if (cap !== undefined) scores = mul(tanh(mul(scores, 1 / cap)), cap)
   const hidden = hiddenMask(past + row - first, rows, seen, window)
   if (hidden) scores = add(scores, hidden)
   const weights: Tensor3D = reshape(softmax(scores), [groups, perGroup * rows, seen])

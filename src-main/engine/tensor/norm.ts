@@ -1,4 +1,4 @@
-import { add, mean, mul, rsqrt, square, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, mean, mul, reshape, rsqrt, square, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 
 export interface NormWeights {
@@ -22,4 +22,15 @@ export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
     if (norm.weight) scaled = mul(scaled, norm.weight)
     return norm.bias ? add(scaled, norm.bias) : scaled
   })
+}
+
+/** The same on runs of columns as long as the norm's weights, each run by itself: x [N, groups * size]. */
+export function normalizeGroups(x: Tensor2D, norm: NormWeights): Tensor2D {
+  const size = norm.weight?.shape[0] ?? x.shape[1]
+  return tidy(() => reshape(normalize(reshape(x, [-1, size]), norm), x.shape))
+}
+
+/** The same norm with tensors of its own. */
+export function cloneNorm(norm: NormWeights): NormWeights {
+  return { ...norm, ...(norm.weight ? { weight: norm.weight.clone() } : {}), ...(norm.bias ? { bias: norm.bias.clone() } : {}) }
 }

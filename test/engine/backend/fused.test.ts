@@ -7,7 +7,7 @@ import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
 import { type CallContext, runPart } from '#engine/model/decoder.ts'
-import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { DecoderSpec, Rotary } from '#engine/model/spec.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
@@ -69,14 +69,14 @@ describe.runIf(runtime && existsSync(join(runtime.folder, fusedName())))('fused 
     } as unknown as DecoderSpec
     const frequencies = () => ({ inverse: Float32Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated))), scale: 1 })
     tidy(() => {
-      const rotary = rotaryTables({ frequencies, size: rotated } as unknown as DecoderSpec['rotary'], 0, tokens)
+      const rotary = rotaryTables({ frequencies, size: rotated } as unknown as Rotary, 0, tokens)
       const x = randomNormal<Rank.R2>([samples * tokens, hidden], 0, 1, 'float32', 7)
       const attention = {
         norm: { epsilon: 1e-5, kind: 'rms' as const },
         queryKeyValue: randomNormal<Rank.R2>([rows, hidden], 0, 1 / Math.sqrt(hidden), 'float32', 8),
         output: randomNormal<Rank.R2>([hidden, hidden], 0, 1 / Math.sqrt(hidden), 'float32', 9),
       }
-      const call: CallContext = { spec, batch: samples, tokens, rotary }
+      const call: CallContext = { spec, batch: samples, tokens, rotary: () => rotary }
       const run = () => runPart(0, { attention }, { x, source: x }, call)
       expectClose(run(), plainly(run))
     })

@@ -1,6 +1,6 @@
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
-import { project } from '#engine/tensor/products.ts'
+import { headLogits } from '#engine/model/vocabulary.ts'
 
 /** Logits of every position of one window: T arrays of V. */
 export async function logitsOf(view: ModelView, window: Int32Array): Promise<number[][]> {
@@ -9,7 +9,7 @@ export async function logitsOf(view: ModelView, window: Int32Array): Promise<num
     async afterStack(_group, x) {
       const hidden = finalHidden(view, x)
       await view.model.vocabulary.forEachHeadChunk((chunk) => {
-        const part = project(hidden, chunk.weight, chunk.bias)
+        const part = headLogits(hidden, chunk)
         logits = part.arraySync()
         part.dispose()
       })

@@ -49,18 +49,18 @@ export const slicegpt = defineMethod({
   unit: 'width',
   options,
   windows: ({ windows }) => windows,
-  range: (spec, { widthMultiple, target }) => ({
-    least: 0,
-    most:
-      target === 'reached' ? reachedAt(spec, Math.min(widthMultiple, spec.hidden)) : 1 - Math.min(widthMultiple, spec.hidden) / spec.hidden,
-  }),
+  range(spec, { widthMultiple, target }) {
+    const narrowest = Math.min(widthMultiple, spec.hidden)
+    if (normalizesOutputs(spec)) return { least: 0, most: 0 }
+    return { least: 0, most: target === 'reached' ? reachedAt(spec, narrowest) : 1 - narrowest / spec.hidden }
+  },
   outline(spec, { sparsity }, chosen) {
     const reached = sparsity === 0 ? 0 : reachedAt(spec, widthFor(spec, sparsity, chosen))
     return { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached }
   },
   async plan({ view, calibration, budget, options: chosen, run }) {
     if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
-    requireWhole(view.spec)
+    requireTurnable(view.spec)
     const width = widthFor(view.spec, budget.sparsity, chosen)
     const epsilon = chosen.compatible ? 1e-5 : view.spec.norm.epsilon
     const centre = chosen.compatible || view.spec.norm.kind === 'layer'
@@ -123,8 +123,19 @@ function withoutColumnMeans(values: Float32Array, columns: number): Float32Array
   return values.map((value, i) => value - (means[i % columns] ?? 0))
 }
 
+/** A norm on a submodule's output takes the length of all its channels, which a cut stream does not have. */
+function normalizesOutputs(spec: DecoderSpec): boolean {
+  return spec.blocks.some((_, index) => spec.block(index).attentionOutputNorm ?? spec.block(index).mlpOutputNorm)
+}
+
 /** Attention and MLPs have to be there in every block: a stream that passes a removed one by would miss a change of basis. */
-function requireWhole(spec: DecoderSpec): void {
+function requireTurnable(spec: DecoderSpec): void {
+  if (normalizesOutputs(spec)) {
+    throw new EspalierError(
+      'infeasible',
+      `SliceGPT cannot slice a ${spec.family} model: norms on what submodules add to the stream need all of its channels. Choose another method.`,
+    )
+  }
   if (spec.blocks.some((layout) => !layout.attention || layout.width === 0)) {
     throw new EspalierError('infeasible', 'This model lacks submodules already; SliceGPT needs all of them. Start from the dense model.')
   }

@@ -1,0 +1,18 @@
+import type { Architecture } from './common.ts'
+import { readBiases, readLlamaLike } from './llama.ts'
+
+export const granite: Architecture = {
+  title: 'Granite',
+  modelType: 'granite',
+  examples: 'Granite 3.0 to 3.3 2B and 8B',
+  read: (config, layout) =>
+    readLlamaLike(config, layout, {
+      ...readBiases(config),
+      scales: {
+        embeddingScale: config.number('embedding_multiplier', 1),
+        scoreScale: config.number('attention_multiplier', 1),
+        residualScale: config.number('residual_multiplier', 1),
+        logitScale: 1 / config.number('logits_scaling', 1),
+      },
+    }),
+}

@@ -1,0 +1,36 @@
+import { type Architecture, readHeadSize, readSliding, readWindows } from './common.ts'
+import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
+import { readRotary } from './rotary.ts'
+
+/** OLMo 2 (arXiv 2501.00656, section 3.2): norms on what submodules add, and over whole queries and keys. */
+const traits: LlamaTraits = {
+  norms: { attentionOutput: 'post_attention_layernorm', mlpOutput: 'post_feedforward_layernorm' },
+  epsilon: 1e-5,
+  queryKeyNorm: 'whole',
+}
+
+export const olmo2: Architecture = {
+  title: 'OLMo 2',
+  modelType: 'olmo2',
+  examples: 'OLMo 2 1B, 7B, 13B and 32B',
+  read: (config, layout) => readLlamaLike(config, layout, { ...readBiases(config), ...traits }),
+}
+
+/** OLMo 3: three of four blocks attend within a window, where rotary embeddings are not scaled. */
+export const olmo3: Architecture = {
+  title: 'OLMo 3',
+  modelType: 'olmo3',
+  examples: 'OLMo 3 7B and 32B',
+  read(config, layout) {
+    const headSize = readHeadSize(config)
+    const full = readRotary(config, headSize, { theta: 500_000, blocks: 'full_attention' })
+    const local = readRotary(config, headSize, { theta: 500_000, blocks: 'sliding_attention', scaled: false })
+    const sliding = readSliding(config, (index) => (index + 1) % 4 !== 0)
+    return readLlamaLike(config, layout, {
+      ...readBiases(config),
+      ...traits,
+      rotary: (index) => (sliding(index) ? local : full),
+      slidingWindow: readWindows(config, sliding),
+    })
+  },
+}

@@ -1,0 +1,24 @@
+import { type Architecture, readHeadSize, readSliding, readWindows } from './common.ts'
+import { readBiases, readLlamaLike } from './llama.ts'
+import { readRotary, unrotated } from './rotary.ts'
+
+/** SmolLM3 rotates in most blocks; the others know positions only from the causal order. */
+export const smollm3: Architecture = {
+  title: 'SmolLM3',
+  modelType: 'smollm3',
+  examples: 'SmolLM3-3B',
+  read(config, layout) {
+    const rotary = readRotary(config, readHeadSize(config), { theta: 2_000_000 })
+    const interval = config.integer('no_rope_layer_interval', 4)
+    const flags = config.flags('no_rope_layers', config.integer('num_hidden_layers'))
+    const rotates = (index: number) => (flags ? flags[index] === true : (index + 1) % interval !== 0)
+    const slides = config.boolean('use_sliding_window', false)
+    const sliding = readSliding(config, (index) => !rotates(index))
+    return readLlamaLike(config, layout, {
+      ...readBiases(config),
+      tied: true,
+      rotary: (index) => (rotates(index) ? rotary : unrotated),
+      slidingWindow: readWindows(config, (index) => slides && sliding(index)),
+    })
+  },
+}

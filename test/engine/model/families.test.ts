@@ -1,0 +1,62 @@
+import { memory } from '@tensorflow/tfjs-core'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { setActiveBackend } from '#engine/backend/active.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { DecodingSession } from '#engine/model/session.ts'
+import { blockParameters } from '#engine/model/spec.ts'
+import { denseView } from '#engine/model/view.ts'
+import { expectedOf, type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { logitsOf, relativeError } from './logits.ts'
+
+interface Recorded {
+  readonly dense: { readonly ppl_test_f64: number; readonly logits_at: Record<string, number[]> }
+  readonly params?: { readonly mixer_per_block: readonly number[]; readonly mlp_per_block: number }
+  readonly greedy: { readonly prompt: number[]; readonly ids: number[] }
+}
+
+async function greedily(model: Model, prompt: readonly number[], count: number): Promise<number[]> {
+  const session = new DecodingSession(denseView(model))
+  const ids: number[] = []
+  for (let next = prompt; ids.length < count; next = ids.slice(-1)) {
+    const [logits] = (await session.feed(Int32Array.from(next), 1)) as [Float32Array]
+    ids.push(logits.indexOf(logits.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY)))
+  }
+  session.dispose()
+  return ids
+}
+
+describe.each(['fused', 'plain'])('families of today with %s operations against transformers', (operations) => {
+  beforeAll(async () => {
+    const { fused, ...plain } = await openBackend('tensorflow')
+    setActiveBackend(fused && operations === 'fused' ? { ...plain, fused } : plain)
+  })
+
+  // Qwen3 with a tied head was recorded with one spelling; how a config is spelled does not depend on the operations.
+  const spellings = (name: FamilyModel) =>
+    name === 'qwen3-tied' || operations === 'plain' ? ['config.json'] : ['config.json', 'config-hub.json']
+  const spelled = familyModels.flatMap((name) => spellings(name).map((config) => ({ name, config })))
+  it.each(spelled)('gives the logits, the perplexity and the greedy answer of $name by $config', async ({ name, config }) => {
+    const recorded = await expectedOf<Recorded>(name)
+    const [calibration, test] = [await referenceWindows('calibration'), await referenceWindows('test')]
+    const before = memory().numTensors
+    const model = await openModel(await referenceModel(name, config))
+    const view = denseView(model)
+    const logits = await logitsOf(view, calibration[0] as Int32Array)
+    for (const [position, expected] of Object.entries(recorded.dense.logits_at)) {
+      expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(1e-5)
+    }
+    const { perplexity: found } = await perplexity(view, test.slice(0, 16))
+    expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
+    expect(await greedily(model, recorded.greedy.prompt, recorded.greedy.ids.length)).toEqual(recorded.greedy.ids)
+    if (recorded.params) {
+      const counted = model.spec.blocks.map((_, block) => blockParameters(model.spec, block))
+      expect(counted.map(({ attention }) => attention)).toEqual(recorded.params.mixer_per_block)
+      expect(counted.map(({ mlp }) => mlp)).toEqual(counted.map(() => recorded.params?.mlp_per_block))
+    }
+    view.dispose()
+    await model.close()
+    expect(memory().numTensors, 'tensors left behind').toBe(before)
+  })
+})
