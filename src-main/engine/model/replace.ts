@@ -40,5 +40,5 @@ async function readReplaced({ projection, weight, bias }: ReplacedProjection, { 
 
 function copyWith<W extends NonNullable<PartWeights['attention'] | PartWeights['mlp']>>(weights: W, changed: Record<string, Tensor>): W {
   const copy = (value: Tensor | NormWeights | undefined) => (value && 'kind' in value ? cloneNorm(value) : value?.clone())
-  return Object.fromEntries(Object.entries(weights).map(([key, value]) => [key, changed[key] ?? copy(value)])) as W
+  return Object.fromEntries(Object.entries(weights).map(([key, value]) => [key, changed[key] ?? copy(value)])) as unknown as W
 }
