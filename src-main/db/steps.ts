@@ -10,6 +10,12 @@ export function stepsTable(db: Database, values: ValueStore) {
   const clearExperiment = db.prepare("DELETE FROM steps WHERE scope LIKE ? || '/%'")
   const count = db.prepare('SELECT count(*) FROM steps WHERE scope = ?').pluck()
   const bytes = db.prepare('SELECT coalesce(sum(bytes), 0) FROM steps WHERE scope IN (SELECT value FROM json_each(?))').pluck()
+  const files = db
+    .prepare(
+      `SELECT file FROM steps WHERE scope IN (SELECT value FROM json_each(@scopes)) AND file IS NOT NULL
+       UNION SELECT tensors ->> '$.file' FROM steps WHERE scope IN (SELECT value FROM json_each(@scopes)) AND tensors IS NOT NULL`,
+    )
+    .pluck()
   const ofScope = db.prepare('SELECT name, value, file FROM steps WHERE scope = ? ORDER BY at, name')
   return {
     get(scope: string, name: string): { value: unknown; tensors?: TensorFile } | undefined {
@@ -27,6 +33,8 @@ export function stepsTable(db: Database, values: ValueStore) {
     /** What the runs of an experiment shared. */
     clearExperiment: (experiment: string) => clearExperiment.run(experiment).changes,
     clear: (scope: string) => clear.run(scope).changes,
+    /** Names of the files that steps of these scopes have. */
+    files: (scopes: readonly string[]) => files.all({ scopes: JSON.stringify(scopes) }) as string[],
     count: (scope: string) => count.get(scope) as number,
     bytes: (scopes: readonly string[]) => bytes.get(JSON.stringify(scopes)) as number,
     ofScope: (scope: string) =>

@@ -12,7 +12,7 @@ import {
   statSync,
   writeSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import type { Database } from './database.ts'
@@ -36,8 +36,8 @@ export interface ValueStore {
   nameTensors(file: TensorFile): TensorFile
   /** The same with its place on this disk. */
   placeTensors(file: TensorFile): TensorFile
-  /** Removes files that nothing refers to; gives the bytes freed. */
-  sweep(db: Database): number
+  /** Removes files that nothing refers to; gives the bytes freed. Young ones stay, but for those of `removed`, whose rows are gone. */
+  sweep(db: Database, removed?: ReadonlySet<string>): number
   usedBytes(): number
 }
 
@@ -66,7 +66,7 @@ export function valueStore(folder: string, write: WriteFile = writeDurably): Val
     get({ value, file }) {
       return file === null ? JSON.parse(value as string) : JSON.parse(readChecked(pathOf(file), file))
     },
-    sweep(db) {
+    sweep(db, removed) {
       const used = new Set(
         db
           .prepare(
@@ -79,9 +79,10 @@ export function valueStore(folder: string, write: WriteFile = writeDurably): Val
       )
       let freed = 0
       for (const path of filesUnder(folder)) {
-        if (used.has(path.split(/[\\/]/).at(-1))) continue
+        const file = basename(path)
+        if (used.has(file)) continue
         const { size, mtimeMs } = statSync(path)
-        if (Date.now() - mtimeMs < sweepAgeMilliseconds) continue
+        if (Date.now() - mtimeMs < sweepAgeMilliseconds && !removed?.has(file)) continue
         rmSync(path)
         freed += size
       }

@@ -19,6 +19,7 @@ export function runRemoval({ history, logs, emit }: Pick<Context, 'history' | 'l
       const visible = rows.find(({ archived_at }) => archived_at === null)
       if (visible) throw new EspalierError('conflict', `"${visible.name}" is not archived. Archive it first.`)
       const removed = measure(rows)
+      const files = new Set(history.steps.files(rows.map(({ id }) => id)))
       history.transaction(() => {
         for (const { id, number } of rows) {
           history.steps.clear(id)
@@ -26,7 +27,7 @@ export function runRemoval({ history, logs, emit }: Pick<Context, 'history' | 'l
         }
       })
       for (const { id } of rows) logs.remove(id)
-      history.values.sweep(history.db)
+      history.values.sweep(history.db, files)
       emit({ name: 'runs removed', data: { ids: rows.map(({ id }) => id) } })
       return { ...removed, transcripts: 0 }
     },

@@ -7,13 +7,12 @@ import { referenceModel } from '../fixtures/reference.ts'
 import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 import { expectIntact, pause, printed, processesOf, seeded } from './watching.ts'
 
-const kills = 20
-
 /** Something to kill: how a workbench for it is opened, and a run that takes `milliseconds`. */
 interface Subject {
   command: readonly [string, ...string[]]
   modelPath?: string
   milliseconds: number
+  kills: number
   create(workbench: Opened): Promise<{ id: string }>
 }
 
@@ -27,18 +26,25 @@ const subjects: Record<string, () => Promise<Subject>> = {
   'without an engine': async () => ({
     command: fakeCompute,
     milliseconds: 400,
+    kills: 20,
     create: (workbench) => oneRun(workbench, { rounds: 25, stepMilliseconds: 15, stepBytes: 300_000 }, 11),
   }),
-  'of 2SSP': async () => ({
+  'of 2SSP': () => engineSubject('2ssp', 0.5, 20),
+  'of SliceGPT, whose plan has tensors': () => engineSubject('slicegpt', 0.25, 10),
+}
+
+async function engineSubject(method: string, sparsity: number, kills: number): Promise<Subject> {
+  return {
     command: defaultComputeCommand(),
     modelPath: await referenceModel('stories260k'),
     milliseconds: 1500,
+    kills,
     create: ({ call, model }) =>
       call('runs.create', {
         model: model.id,
         request: {
-          method: '2ssp',
-          amount: { sparsity: 0.5 },
+          method,
+          amount: { sparsity },
           options: {},
           seed: 0,
           calibration: windows('calibration', 32),
@@ -46,13 +52,13 @@ const subjects: Record<string, () => Promise<Subject>> = {
           backend: 'auto',
         },
       }),
-  }),
+  }
 }
 
 test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
-  `a run %s whose compute process is killed at ${kills} random moments ends with the plan of an undisturbed one`,
+  `a run %s whose compute process is killed at random moments ends with the plan of an undisturbed one`,
   async (name) => {
-    const { command, modelPath, milliseconds, create } = await (subjects[name] as () => Promise<Subject>)()
+    const { command, modelPath, milliseconds, kills, create } = await (subjects[name] as () => Promise<Subject>)()
     const random = seeded(1)
     await using workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
     const expected = await runEnded(workbench, (await create(workbench)).id)
@@ -80,9 +86,9 @@ test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
 )
 
 test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
-  `a run %s whose main process is killed at ${kills} random moments ends with the plan of an undisturbed one`,
+  `a run %s whose main process is killed at random moments ends with the plan of an undisturbed one`,
   async (name) => {
-    const { command, modelPath, milliseconds, create } = await (subjects[name] as () => Promise<Subject>)()
+    const { command, modelPath, milliseconds, kills, create } = await (subjects[name] as () => Promise<Subject>)()
     const random = seeded(2)
     let workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
     const { folder } = workbench

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { GridInput } from '#contract/experiments.ts'
@@ -75,7 +75,7 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect((await again.call('transcripts.query', { search: 'Once' })).total).toBe(1)
 }, 180_000)
 
-test('a sliced model is saved from the finished steps of its run, and talked to as a model of its own', async () => {
+test('a sliced model answers beside its dense one, is saved without pruning again, and its tensors go with the run', async () => {
   await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
   const { call, model } = workbench
   const request = {
@@ -90,9 +90,29 @@ test('a sliced model is saved from the finished steps of its run, and talked to 
   const { id } = await call('runs.create', { model: model.id, request })
   const run = await runEnded(workbench, id)
   expect(run).toMatchObject({ status: 'done', problem: null })
-  expect(run.plan?.slice?.width).toBeGreaterThan(0)
-  const prompts = [{ text: 'Once' }]
-  await expect(call('playground.start', { columns: [{ run: id }], prompts, settings: {} })).rejects.toMatchObject({ code: 'conflict' })
+  const files = run.plan?.tensors ?? []
+  expect(files.length).toBeGreaterThan(0)
+  expect(files.every(({ file, bytes }) => statSync(file).size === bytes)).toBe(true)
+  const answerOf = async (columns: readonly ({ run: string } | { model: string })[]) => {
+    const session = await call('playground.start', {
+      columns: [...columns],
+      prompts: [{ text: 'Once upon a time' }],
+      settings: { decoding: { kind: 'sampling', temperature: 0 }, maxTokens: 12 },
+    })
+    const transcript = await eventually(
+      async () => {
+        const now = await call('transcripts.get', { id: session.id })
+        return now.status !== 'running' && now
+      },
+      'the answers',
+      60_000,
+    )
+    expect(transcript).toMatchObject({ status: 'done', problem: null })
+    return transcript.answers.map(({ text }) => text)
+  }
+  const [sliced, dense] = await answerOf([{ run: id }, { model: model.id }])
+  expect(sliced).not.toBe(dense)
+
   const { id: saving } = await call('runs.save', { id, format: 'espalier', name: 'Sliced' })
   const saved = await eventually(
     async () => (await call('transfers.list', {})).find((transfer) => transfer.id === saving && transfer.status !== 'running'),
@@ -100,14 +120,10 @@ test('a sliced model is saved from the finished steps of its run, and talked to 
     60_000,
   )
   expect(saved).toMatchObject({ status: 'done', problem: null })
-  const session = await call('playground.start', { columns: [{ model: saved.model as string }], prompts, settings: { maxTokens: 4 } })
-  const transcript = await eventually(
-    async () => {
-      const now = await call('transcripts.get', { id: session.id })
-      return now.status !== 'running' && now
-    },
-    'the answer',
-    60_000,
-  )
-  expect(transcript).toMatchObject({ status: 'done', problem: null })
+  expect((await call('runs.get', { id })).attempts).toBe(1)
+  expect(await answerOf([{ model: saved.model as string }])).toEqual([sliced])
+
+  await call('runs.archive', { ids: [id] })
+  expect((await call('runs.remove', { ids: [id] })).bytes).toBeGreaterThan(files.reduce((sum, { bytes }) => sum + bytes, 0))
+  expect(files.filter(({ file }) => existsSync(file))).toEqual([])
 }, 180_000)

@@ -14,6 +14,7 @@ import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { densePlan, reachedSparsity, removeParts } from '#engine/pruning/plan.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
+import { replaceAll } from '../model/replaced.ts'
 
 const families: ReferenceModel[] = [
   'stories260k',
@@ -46,14 +47,14 @@ describe('a plan viewed, saved and reopened', () => {
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
   it.each(families.flatMap((name) => Object.keys(formats).map((format) => [name, format] as const)))(
-    'gives equal logits for %s as %s',
+    'gives equal logits for %s with replaced projections as %s',
     async (name, format) => {
       const model = await openModel(await referenceModel(name))
-      const plan = mixedPlan(model)
-      const view = viewWithPlan(model, plan)
+      const { plan, tensors } = await replaceAll(model, mixedPlan(model))
+      const view = viewWithPlan(model, plan, tensors)
       const expected = await logitsOf(view, window)
       const target = join(folder, `${name}-${format}`)
-      await findFormat(format).write({ model, plan, method: 'test', folder: target })
+      await findFormat(format).write({ model, plan, tensors, method: 'test', folder: target })
       const reopened = await openModel(target)
       const found = await logitsOf(denseView(reopened), window)
       expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)

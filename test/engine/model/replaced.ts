@@ -1,0 +1,28 @@
+import type { Plan } from '#contract/plan.ts'
+import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Model } from '#engine/model/model.ts'
+import { replacedName } from '#engine/model/plan-tensors.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import { storeTensors } from '../../fixtures/store-tensors.ts'
+
+/** The plan with every output and down projection that it leaves replaced by seeded numbers as large as weights, biases too where there are some. */
+export async function replaceAll(model: Model, plan: Plan): Promise<{ plan: Plan; tensors: StoredTensors }> {
+  const random = new PythonRandom(7)
+  const tensors = new Map<string, NamedTensor>()
+  const add = (name: string, shape: readonly number[]) => {
+    const length = shape.reduce((product, size) => product * size, 1)
+    tensors.set(name, { shape, values: Float32Array.from({ length }, () => (random.random() - 0.5) / 4) })
+  }
+  const blocks = plan.blocks.map((block, index) => {
+    const { output, down } = model.spec.block(index)
+    const width = block.mlp === 'removed' ? 0 : block.mlp.kept === 'all' ? down.columns : block.mlp.kept.length
+    const replaced = [...(block.attention === 'kept' ? (['output'] as const) : []), ...(width > 0 ? (['down'] as const) : [])]
+    for (const projection of replaced) {
+      const { rows, columns, bias } = { output, down }[projection]
+      add(replacedName(index, projection, 'weight'), [rows, projection === 'down' ? width : columns])
+      if (bias) add(replacedName(index, projection, 'bias'), [rows])
+    }
+    return replaced.length > 0 ? { ...block, replaced } : block
+  })
+  return { plan: { ...plan, blocks }, ...(await storeTensors({ tensors })) }
+}
