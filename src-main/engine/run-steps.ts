@@ -3,7 +3,7 @@ import type { TensorFile } from '#contract/plan.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
-import type { PassCount } from '#engine/pruning/variants.ts'
+import type { PassCount } from '#engine/pruning/passes.ts'
 import { ProgressMeter } from './run-progress.ts'
 
 /** A step as it was written down: its JSON, and the file of its tensors where it has some. */

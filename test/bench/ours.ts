@@ -11,9 +11,9 @@ import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { isAttention } from '#engine/model/weights.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult, MethodRun } from '#engine/pruning/method.ts'
+import type { PassCount } from '#engine/pruning/passes.ts'
 import { partsOf, variantOf } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
-import type { PassCount } from '#engine/pruning/variants.ts'
 import { storeTensors } from '../fixtures/store-tensors.ts'
 
 interface Request {

@@ -1,4 +1,4 @@
-import type { PassCount } from '#engine/pruning/variants.ts'
+import type { PassCount } from '#engine/pruning/passes.ts'
 import type { Outcome } from './side.ts'
 
 interface Sizes {

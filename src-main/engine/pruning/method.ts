@@ -7,7 +7,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import type { DecoderSpec } from '#engine/model/spec.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Budget } from './budget.ts'
-import type { PassCount } from './variants.ts'
+import type { PassCount } from './passes.ts'
 
 /** What a method may ask of the run that it is part of. */
 export interface MethodRun {

@@ -1,5 +1,6 @@
-import { disposeResidual, type Residual } from '#engine/model/decoder.ts'
+import type { Stream } from '#engine/model/walk.ts'
 import type { Part } from '#engine/model/weights.ts'
+import { copyStream, disposeStreams } from './branches.ts'
 
 /** [2L]: 1 where a part is removed. */
 export type Variant = Uint8Array
@@ -10,59 +11,79 @@ export function firstDifference(a: Variant, b: Variant, parts: readonly Part[]):
   return position < 0 ? parts.length : position
 }
 
-/** The residual streams that all candidates of a greedy round share: one in front of each position where a candidate leaves it. */
+/**
+ * The way that all candidates of a walk have in common. Streams in front of the positions where candidates leave it are kept, and serve
+ * later walks. What is not there yet is computed by a stem: the trunk's own stream, which runs along only as far as somebody needs it.
+ */
 export class Trunk {
   readonly removed: Variant
-  readonly #streams = new Map<number, Residual>()
+  readonly #kept = new Map<number, Stream>()
+  #stem: Stream | undefined
 
-  constructor(removed: Variant) {
+  /** `root` is the stream in front of the first part. */
+  constructor(removed: Variant, root: Stream) {
     this.removed = removed
-  }
-
-  get(position: number): Residual | undefined {
-    return this.#streams.get(position)
-  }
-
-  set(position: number, residual: Residual): void {
-    this.#streams.set(position, residual)
-  }
-
-  /** Frees the stream in front of a position: a later walk computes it again. */
-  forget(position: number): void {
-    const residual = this.#streams.get(position)
-    if (residual) disposeResidual(residual)
-    this.#streams.delete(position)
+    this.#kept.set(0, root)
   }
 
   /** Where a walk has to begin so that it passes a stream in front of each of `starts`. */
   firstPosition(starts: Iterable<number>): number {
-    return Math.min(...[...starts].map((start) => this.#knownUpTo(start)))
+    return Math.min(...[...starts].map((start) => this.#keptUpTo(start)))
   }
 
-  #knownUpTo(position: number): number {
-    return Math.max(0, ...[...this.#streams.keys()].filter((known) => known <= position))
+  /** The last position up to `position` with a kept stream. */
+  #keptUpTo(position: number): number {
+    return Math.max(0, ...[...this.#kept.keys()].filter((kept) => kept <= position))
   }
 
-  /** Whether the trunk's own stream must pass `position` on the way to the next of `starts`. */
-  mustRun(position: number, starts: Iterable<number>): boolean {
+  /** A walk stands in front of a position: the stem begins or ends here, and its stream is kept where candidates leave. */
+  arrive(position: number, starts: ReadonlySet<number>): void {
     const next = Math.min(...[...starts].filter((start) => start > position))
-    return next !== Number.POSITIVE_INFINITY && this.#knownUpTo(next) <= position
+    if (this.#stem && starts.has(position) && !this.#kept.has(position)) this.#kept.set(position, copyStream(this.#stem))
+    const needed = next !== Number.POSITIVE_INFINITY && this.#keptUpTo(next) <= position
+    if (!needed) this.rest()
+    else this.#stem ??= this.leave(position)
   }
 
-  /** A trunk for other removals that takes over the streams which still hold; the others are freed. */
+  /** The stem, which passes the next part with the candidates: none where nobody needs it. */
+  get stem(): readonly Stream[] {
+    return this.#stem ? [this.#stem] : []
+  }
+
+  /** A copy of the stream in front of a position, for candidates that go another way from there. */
+  leave(position: number): Stream {
+    const kept = this.#kept.get(position)
+    if (!kept) throw new RangeError(`The trunk has no stream in front of position ${position}.`)
+    return copyStream(kept)
+  }
+
+  /** Frees the stream in front of a position: a later walk computes it again. */
+  forget(position: number): void {
+    const kept = this.#kept.get(position)
+    if (kept) disposeStreams([kept])
+    this.#kept.delete(position)
+  }
+
+  /** Ends the stem. */
+  rest(): void {
+    disposeStreams(this.stem)
+    this.#stem = undefined
+  }
+
+  /** Goes on with other removals: the streams that still hold stay, the others are freed. */
   moveTo(removed: Variant, parts: readonly Part[]): Trunk {
-    const next = new Trunk(removed)
     const common = firstDifference(this.removed, removed, parts)
-    for (const [position, residual] of this.#streams) {
-      if (position <= common) next.set(position, residual)
-      else disposeResidual(residual)
+    const next = new Trunk(removed, this.leave(0))
+    for (const position of [...this.#kept.keys()]) {
+      if (position > 0 && position <= common) next.#kept.set(position, this.leave(position))
     }
-    this.#streams.clear()
+    this.dispose()
     return next
   }
 
   dispose(): void {
-    for (const residual of this.#streams.values()) disposeResidual(residual)
-    this.#streams.clear()
+    this.rest()
+    disposeStreams(this.#kept.values())
+    this.#kept.clear()
   }
 }

@@ -1,28 +1,14 @@
-import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
-import { disposeResidual, type Residual } from '#engine/model/decoder.ts'
-import { rowDivergences } from '#engine/model/divergence.ts'
 import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
-import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/view.ts'
-import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
+import { breathe, Walk } from '#engine/model/walk.ts'
 import { isAttention, type Part } from '#engine/model/weights.ts'
-import { DenseStates, disposeDistribution } from './dense-states.ts'
+import { type Branch, disposeStreams, divideBranches, skipPart } from './branches.ts'
+import { DenseStates } from './dense-states.ts'
+import { divergenceScores, type EndScores, lossScores, sumPredicted } from './end-scores.ts'
+import { packVariants } from './packs.ts'
+import type { PassCount } from './passes.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
-
-/**
- * Scores many plans that differ in few submodules. Variants that agree up to a part share the stream up to it (a prefix tree
- * over parts); each part's weights are leased once per walk and serve all branches; the head runs in row chunks.
- * Greedy searches pass their `trunk`, the removals that all candidates have in common: its streams are kept between calls
- * and only those behind the last accepted removal are computed again.
- */
-
-export interface PassCount {
-  /** Windows that went through an attention, an MLP, the head. */
-  attention: number
-  mlp: number
-  head: number
-}
 
 export interface ScorerOptions {
   /** Mean loss of the next token, or divergence of its distribution from that of `dense`. */
@@ -34,178 +20,146 @@ export interface ScorerOptions {
   readonly signal?: AbortSignal
 }
 
-interface Branch extends Stream {
-  readonly variants: number[]
-}
-
 /** Rows that one product should at least have; branches are joined up to it. */
 const rowsPerProduct = 2048
 
-/** Scores variants of one view on one set of windows. */
+/**
+ * Scores many plans that differ in few submodules, on one set of windows. Variants go past the parts together, a pack at a time: those
+ * that agree up to a part share one branch up to it, each part's weights are leased once for all branches, and the head runs in chunks
+ * of rows. A greedy search names what its candidates all lack, and its way, the trunk, is kept between calls: only what lies behind the
+ * last accepted removal is computed again.
+ */
 export class VariantScorer {
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
   readonly #view: ModelView
-  readonly #options: ScorerOptions
-  readonly #groups: WindowGroup[]
-  readonly #walkOver: Walk
+  readonly #groups: readonly WindowGroup[]
+  readonly #walk: Walk
+  readonly #sharing: boolean
+  readonly #signal: AbortSignal | undefined
   readonly #trunks = new Map<WindowGroup, Trunk>()
-  readonly #windows: Windows
-  #ownDense: DenseStates | undefined
+  readonly #dense: DenseStates | undefined
+  readonly #ownsDense: boolean
+  readonly #endScores: EndScores
 
-  constructor(view: ModelView, windows: Windows, options: ScorerOptions) {
+  constructor(view: ModelView, windows: Windows, { measure, dense, sharing, signal }: ScorerOptions) {
+    const { vocabulary, workspaceBytes } = view.model
     this.#view = view
-    this.#options = options
-    this.#windows = windows
     this.#groups = groupWindows(windows)
-    this.#walkOver = new Walk(view)
+    this.#walk = new Walk(view)
+    this.#sharing = sharing ?? true
+    this.#signal = signal
+    this.#ownsDense = dense === undefined
+    this.#dense = measure === 'loss' ? undefined : (dense ?? new DenseStates(view, workspaceBytes / 4))
+    this.#endScores = this.#dense ? divergenceScores(vocabulary, this.#dense, windows) : lossScores(vocabulary)
   }
 
-  /** Mean score per predicted token of each variant, in nats; lower is better. `trunk` must agree with each variant but for removals it lacks. */
-  async score(variants: readonly Variant[], trunk?: Variant): Promise<Float64Array> {
+  /** Mean score per predicted token of each variant, in nats; lower is better. `lacking` is what all variants lack. */
+  async score(variants: readonly Variant[], lacking?: Variant): Promise<Float64Array> {
     const sums = new Float64Array(variants.length)
     let tokens = 0
     for (const group of this.#groups) {
       tokens += group.batch * (group.tokens - 1)
-      for (const together of this.#packs(variants, group, trunk)) await this.#walk(variants, together, group, trunk, sums)
+      for (const pack of this.#packs(variants, group, lacking)) {
+        const branches = await this.#walkPack(variants, pack, group, lacking)
+        try {
+          await this.#addScores(sums, branches, group)
+        } finally {
+          disposeStreams(branches)
+        }
+      }
     }
     return sums.map((sum) => sum / tokens)
   }
 
-  /** Which variants go through the stack in one walk: all, unless their streams outgrow the workspace or a kept trunk makes walks short. */
-  #packs(variants: readonly Variant[], group: WindowGroup, trunk: Variant | undefined): number[][] {
-    const all = variants.map((_, index) => index)
-    const streams = this.#view.model.store.streams
-    const bytes = 4 * group.ids.length * this.#view.spec.hidden * (this.#view.spec.parallelResidual ? 2 : 1)
-    const fit = Math.max(1, Math.floor(this.#view.model.workspaceBytes / 2 / bytes))
-    const wanted = trunk && this.#sharing && !streams ? Math.max(1, Math.ceil(rowsPerProduct / group.ids.length)) : all.length
-    const size = Math.min(fit, wanted)
-    if (trunk) {
-      const start = (index: number) => firstDifference(variants[index] as Variant, trunk, this.#view.parts)
-      all.sort((a, b) => start(a) - start(b))
-    }
-    return Array.from({ length: Math.ceil(all.length / size) }, (_, pack) => all.slice(pack * size, (pack + 1) * size))
+  /** All variants in one walk, unless their streams outgrow the workspace, or a kept trunk makes walks short. */
+  #packs(variants: readonly Variant[], group: WindowGroup, lacking: Variant | undefined): number[][] {
+    const { model, parts, spec } = this.#view
+    const bytes = 4 * group.ids.length * spec.hidden * (spec.parallelResidual ? 2 : 1)
+    const starts = variants.map((variant) => (lacking ? firstDifference(variant, lacking, parts) : 0))
+    const short = lacking && this.#sharing && !model.store.streams
+    return packVariants(starts, {
+      fitting: Math.floor(model.workspaceBytes / 2 / bytes),
+      ...(short ? { wanted: Math.ceil(rowsPerProduct / group.ids.length) } : {}),
+    })
   }
 
-  get #sharing(): boolean {
-    return this.#options.sharing !== false
-  }
-
-  async #walk(
-    variants: readonly Variant[],
-    together: number[],
-    group: WindowGroup,
-    trunkVariant: Variant | undefined,
-    sums: Float64Array,
-  ): Promise<void> {
-    const { parts } = this.#view
-    const trunk = trunkVariant && this.#sharing ? await this.#trunkFor(group, trunkVariant) : undefined
-    const starts = Map.groupBy(together, (index) => (trunk ? firstDifference(variants[index] as Variant, trunk.removed, parts) : 0))
-    let branches: Branch[] = []
-    let stem: Residual | undefined
+  /** Takes a pack past all parts: its streams behind the last one, the caller's to dispose of. */
+  async #walkPack(variants: readonly Variant[], pack: readonly number[], group: WindowGroup, lacking: Variant | undefined) {
+    const kept = this.#sharing ? lacking : undefined
+    const trunk = kept ? await this.#trunkFor(group, kept) : await this.#newTrunk(group, new Uint8Array())
+    const starts = Map.groupBy(pack, (index) => (kept ? firstDifference(variants[index] as Variant, kept, this.#view.parts) : 0))
     try {
-      for (let position = trunk?.firstPosition(starts.keys()) ?? 0; position <= parts.length; position++) {
-        this.#options.signal?.throwIfAborted()
-        const entering = starts.get(position)
-        if (trunk && stem) {
-          // Kept where candidates leave the trunk, in this round and so in later ones; elsewhere only passed through.
-          if (entering && !trunk.get(position)) trunk.set(position, cloneResidual(stem))
-          if (!trunk.mustRun(position, starts.keys())) stem = release(stem)
-        } else if (trunk?.mustRun(position, starts.keys())) {
-          stem = cloneResidual(trunk.get(position) as Residual)
-        }
-        if (entering) branches.push(...(await this.#enter(entering, trunk, position, group)))
-        // A walk over streamed weights passes all parts anyway: memory counts for more than the trunk of the next round.
-        if (trunk && entering && position > 0 && this.#view.model.store.streams) trunk.forget(position)
-        if (position === parts.length) break
-        const stemBranch = stem && { variants: [], batch: group.batch, tokens: group.tokens, residual: stem }
-        branches = await this.#step(position, branches, variants, stemBranch, trunk)
-        stem = stemBranch?.residual
-        if (position % 8 === 0) await breathe()
-      }
-      await this.#finish(branches, group, sums)
+      return await this.#follow(trunk, starts, variants, kept !== undefined)
     } finally {
-      for (const branch of branches) disposeResidual(branch.residual)
-      if (stem) disposeResidual(stem)
+      if (kept) trunk.rest()
+      else trunk.dispose()
     }
+  }
+
+  async #newTrunk(group: WindowGroup, removed: Variant): Promise<Trunk> {
+    return new Trunk(removed, await this.#walk.embed(group.ids, group.batch))
   }
 
   async #trunkFor(group: WindowGroup, removed: Variant): Promise<Trunk> {
-    const trunk = this.#trunks.get(group)?.moveTo(removed, this.#view.parts) ?? new Trunk(removed)
-    if (!trunk.get(0)) trunk.set(0, await this.#embed(group))
+    const trunk = this.#trunks.get(group)?.moveTo(removed, this.#view.parts) ?? (await this.#newTrunk(group, removed))
     this.#trunks.set(group, trunk)
     return trunk
   }
 
-  async #embed(group: WindowGroup): Promise<Residual> {
-    return (await this.#walkOver.embed(group.ids, group.batch)).residual
-  }
-
-  async #enter(indices: number[], trunk: Trunk | undefined, position: number, group: WindowGroup): Promise<Branch[]> {
-    const { batch, tokens } = group
-    if (trunk) return [{ batch, tokens, variants: indices, residual: cloneResidual(trunk.get(position) as Residual) }]
-    if (this.#sharing) return [{ batch, tokens, variants: indices, residual: await this.#embed(group) }]
-    return Promise.all(indices.map(async (index) => ({ batch, tokens, variants: [index], residual: await this.#embed(group) })))
-  }
-
-  /** Takes all branches and the trunk's stem past one part: those that lack it go on as they are, the others run it. */
-  async #step(
-    position: number,
-    branches: Branch[],
-    variants: readonly Variant[],
-    stem: Branch | undefined,
-    trunk: Trunk | undefined,
-  ): Promise<Branch[]> {
-    const part = this.#view.parts[position] as Part
-    const skipping: Branch[] = []
-    const running: Branch[] = []
-    for (const branch of branches) {
-      const without = branch.variants.filter((index) => variants[index]?.[part] === 1)
-      const having = branch.variants.filter((index) => variants[index]?.[part] !== 1)
-      if (without.length > 0)
-        skipping.push({ ...branch, variants: without, residual: having.length > 0 ? cloneResidual(branch.residual) : branch.residual })
-      if (having.length > 0) running.push({ ...branch, variants: having })
+  /** Walks along a trunk; at each of `starts` the variants named there leave it. */
+  async #follow(trunk: Trunk, starts: Map<number, number[]>, variants: readonly Variant[], keeps: boolean): Promise<Branch[]> {
+    const { parts, model } = this.#view
+    const positions = new Set(starts.keys())
+    let branches: Branch[] = []
+    try {
+      for (let position = trunk.firstPosition(positions); position <= parts.length; position++) {
+        this.#signal?.throwIfAborted()
+        trunk.arrive(position, positions)
+        branches.push(...this.#leaving(trunk, position, starts.get(position) ?? []))
+        // A walk over streamed weights passes all parts anyway: memory counts for more than the trunk of the next round.
+        if (positions.has(position) && (keeps ? position > 0 && model.store.streams : true)) trunk.forget(position)
+        const part = parts[position]
+        if (part === undefined) break
+        branches = await this.#pass(part, branches, variants, trunk)
+        if (position % 8 === 0) await breathe()
+      }
+      return branches
+    } catch (error) {
+      disposeStreams(branches)
+      throw error
     }
-    const own = [...running, ...skipping]
-    if (stem) (trunk?.removed[part] === 1 ? skipping : running).push(stem)
-    if (running.length > 0) await this.#run(part, running)
-    for (const branch of skipping) branch.residual = skipPart(part, branch.residual)
-    return own
   }
 
-  async #run(part: Part, branches: Branch[]): Promise<void> {
-    await this.#walkOver.pass(part, branches, { joinUpTo: this.#sharing ? rowsPerProduct : 0 })
-    this.passes[isAttention(part) ? 'attention' : 'mlp'] += branches.reduce((sum, { batch }) => sum + batch, 0)
+  /** One branch for all variants that leave the trunk at a position, or one each where nothing is shared. */
+  #leaving(trunk: Trunk, position: number, variants: readonly number[]): Branch[] {
+    if (variants.length === 0) return []
+    const together = this.#sharing ? [variants] : variants.map((variant) => [variant])
+    return together.map((own) => ({ ...trunk.leave(position), variants: own }))
   }
 
-  /** Scores the streams at the end of the stack and adds each to the sums of its variants. */
-  async #finish(branches: Branch[], group: WindowGroup, sums: Float64Array): Promise<void> {
-    const hidden = branches.map((branch) => finalHidden(this.#view, branch.residual.x))
-    const scores = this.#options.measure === 'loss' ? await this.#losses(hidden, group) : await this.#divergences(hidden, group)
+  /** Takes branches and the trunk's stem past one part: those that lack it go on as they are, the others run it. */
+  async #pass(part: Part, branches: readonly Branch[], variants: readonly Variant[], trunk: Trunk): Promise<Branch[]> {
+    const { having, lacking } = divideBranches(branches, (variant) => variants[variant]?.[part] === 1)
+    const stemLacks = trunk.removed[part] === 1
+    const running = stemLacks ? having : [...having, ...trunk.stem]
+    if (running.length > 0) await this.#walk.pass(part, running, { joinUpTo: this.#sharing ? rowsPerProduct : 0 })
+    this.passes[isAttention(part) ? 'attention' : 'mlp'] += running.reduce((windows, { batch }) => windows + batch, 0)
+    for (const stream of stemLacks ? [...lacking, ...trunk.stem] : lacking) skipPart(part, stream)
+    return [...having, ...lacking]
+  }
+
+  /** Scores streams behind the last part and adds each to the sums of its variants. */
+  async #addScores(sums: Float64Array, branches: readonly Branch[], group: WindowGroup): Promise<void> {
+    const hidden = branches.map(({ residual }) => finalHidden(this.#view, residual.x))
+    const before = this.#dense?.passes ?? 0
+    const scores = await this.#endScores(hidden, group)
     for (const tensor of hidden) tensor.dispose()
+    this.#countDense((this.#dense?.passes ?? 0) - before)
     this.passes.head += branches.length * group.batch
-    branches.forEach((branch, i) => {
-      const predicted = (scores[i] as Float64Array).filter((_, row) => row % group.tokens !== group.tokens - 1)
-      const sum = predicted.reduce((total, score) => total + score, 0)
-      for (const index of branch.variants) sums[index] = (sums[index] ?? 0) + sum
-    })
-  }
-
-  async #losses(hidden: Tensor2D[], group: WindowGroup): Promise<Float64Array[]> {
-    const targets = nextTokens(group.ids, group.tokens)
-    const scores: Float64Array[] = []
-    for (const rows of hidden) scores.push(await tokenLosses(this.#view.model.vocabulary, rows, targets))
-    return scores
-  }
-
-  async #divergences(hidden: Tensor2D[], group: WindowGroup): Promise<Float64Array[]> {
-    this.#ownDense ??= this.#options.dense ? undefined : new DenseStates(this.#view, this.#view.model.workspaceBytes / 4)
-    const states = this.#options.dense ?? (this.#ownDense as DenseStates)
-    const before = states.passes
-    const dense = await states.of(group.indices.map((index) => this.#windows[index] as Int32Array))
-    this.#countDense(states.passes - before)
-    const scores = await rowDivergences(this.#view.model.vocabulary, dense, hidden)
-    disposeDistribution(dense)
-    return scores
+    for (const [i, { variants }] of branches.entries()) {
+      const sum = sumPredicted(scores[i] as Float64Array, group.tokens)
+      for (const index of variants) sums[index] = (sums[index] as number) + sum
+    }
   }
 
   #countDense(windows: number): void {
@@ -216,23 +170,7 @@ export class VariantScorer {
 
   dispose(): void {
     for (const trunk of this.#trunks.values()) trunk.dispose()
-    this.#ownDense?.dispose()
-    this.#walkOver.dispose()
+    if (this.#ownsDense) this.#dense?.dispose()
+    this.#walk.dispose()
   }
-}
-
-function release(residual: Residual): undefined {
-  disposeResidual(residual)
-}
-
-function cloneResidual({ x, source }: Residual): Residual {
-  return { x: x.clone(), source: source.clone() }
-}
-
-/** Past a removed part the stream is unchanged; past an MLP it is the next block's input. */
-function skipPart(part: Part, residual: Residual): Residual {
-  if (isAttention(part)) return residual
-  const { x } = residual
-  residual.source.dispose()
-  return { x, source: x.clone() }
 }
