@@ -1,7 +1,7 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FeasibleRange, ModelDescription } from '#contract/models.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 import { openSpec } from '#engine/model/model.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/model/spec.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { methods } from '#engine/pruning/registry.ts'

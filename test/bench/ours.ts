@@ -1,12 +1,12 @@
 /** Espalier's side of the comparison: the same lines of JSON as reference.py, the methods through the registry as a run calls them. */
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { blockParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { measureRate } from '#engine/backend/probe.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
-import { blockParameters } from '#engine/model/spec.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { isAttention } from '#engine/model/weights.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'

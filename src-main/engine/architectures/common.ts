@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Activation, BlockLayout, DecoderSpec, Projection } from '#engine/model/spec.ts'
+import type { Activation } from '#engine/tensor/activation.ts'
 import type { ConfigReader } from './config-reader.ts'
+import type { BlockLayout, DecoderSpec, Projection } from './spec.ts'
 
 /** One model family: which configs are its own, and how a config becomes a spec. */
 export interface Architecture {

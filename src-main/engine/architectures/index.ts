@@ -1,5 +1,4 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { BlockLayout, DecoderSpec } from '#engine/model/spec.ts'
 import type { Architecture } from './common.ts'
 import { ConfigReader } from './config-reader.ts'
 import { gemma2, gemma3, gemma3Text } from './gemma.ts'
@@ -12,6 +11,7 @@ import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
 import { smollm3 } from './smollm3.ts'
+import type { BlockLayout, DecoderSpec } from './spec.ts'
 
 export const architectures: readonly Architecture[] = [
   llama,

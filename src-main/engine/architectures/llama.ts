@@ -1,8 +1,9 @@
-import type { BlockTensors, DecoderSpec, NormTensors, Rotary } from '#engine/model/spec.ts'
+import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Architecture, linear, readActivation, readSizes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
 import { type Place, usualPlace } from './place.ts'
 import { readRotary } from './rotary.ts'
+import type { BlockTensors, DecoderSpec, NormTensors } from './spec.ts'
 
 /** Names of the norms around a block's submodules; one that a family lacks is left out. */
 export interface NormNames {

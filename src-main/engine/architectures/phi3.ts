@@ -1,6 +1,6 @@
-import type { Projection } from '#engine/model/spec.ts'
 import { type Architecture, linear, readActivation, readSizes } from './common.ts'
 import { readRotary } from './rotary.ts'
+import type { Projection } from './spec.ts'
 
 /** Phi-3 stores query, key and value in one tensor and gate and up in another: each projection is a range of rows. */
 export const phi3: Architecture = {

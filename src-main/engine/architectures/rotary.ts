@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Rotary, RotaryFrequencies } from '#engine/model/spec.ts'
+import type { Rotary, RotaryFrequencies } from '#engine/tensor/rotary.ts'
 import type { ConfigReader } from './config-reader.ts'
 
 /** What rotary scaling needs to know of a config besides its own section. */

@@ -1,5 +1,5 @@
+import type { BlockLayout } from '#engine/architectures/spec.ts'
 import { type PrunedLayout, prunedLayoutFile } from '#engine/model/pruned-layout.ts'
-import type { BlockLayout } from '#engine/model/spec.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
 import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
 import type { PackedBlock } from './packing.ts'

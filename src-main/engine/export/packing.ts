@@ -1,4 +1,4 @@
-import type { BlockLayout, DecoderSpec } from '#engine/model/spec.ts'
+import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 
 /** One block of a written model: which blocks of the dense model its attention and its MLP come from; undefined where it has none. */
 export interface PackedBlock {

@@ -1,10 +1,10 @@
 import type { BlockPlan, MlpPlan, Plan, Replaceable } from '#contract/plan.ts'
+import type { NormTensors, Projection } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { type PlanTensors, replacedProjection, storedDtype } from '#engine/model/plan-tensors.ts'
-import type { NormTensors, Projection } from '#engine/model/spec.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
 import type { PackedBlock } from './packing.ts'
 

@@ -13,14 +13,15 @@ import {
   tidy,
   transpose,
 } from '@tensorflow/tfjs-core'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
+import type { Activation } from '#engine/tensor/activation.ts'
 import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
-import { type Activation, type DecoderSpec, layoutOf } from './spec.ts'
 import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
 import { blockOf, isAttention } from './weights.ts'
 

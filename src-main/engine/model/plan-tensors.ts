@@ -1,8 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan, Replaceable } from '#contract/plan.ts'
+import type { BlockLayout, DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
-import type { BlockLayout, DecoderSpec, Projection } from './spec.ts'
 
 /** What a plan's tensors must offer to be applied. */
 export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32'>

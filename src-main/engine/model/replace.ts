@@ -1,10 +1,10 @@
 import { type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { cloneNorm, type NormWeights } from '#engine/tensor/norm.ts'
 import { type PlanTensors, type ReplacedProjection, replacedProjection, storedDtype } from './plan-tensors.ts'
 import { roundTo } from './round.ts'
-import type { DecoderSpec } from './spec.ts'
 import { blockOf, isAttention, type Part, type PartWeights } from './weights.ts'
 
 interface Source {

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import type { DecoderSpec } from './spec.ts'
 import {
   checkValues,
   disposePacked,

@@ -14,12 +14,12 @@ import {
 } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { SlicePlan } from '#contract/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { cloneNorm, type NormWeights } from '#engine/tensor/norm.ts'
 import { type PlanTensors, storedDtype } from './plan-tensors.ts'
 import { roundTo } from './round.ts'
-import type { DecoderSpec } from './spec.ts'
 import type { Vocabulary } from './vocabulary.ts'
 import {
   type AttentionWeights,

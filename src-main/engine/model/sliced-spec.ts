@@ -1,6 +1,6 @@
 import type { Plan, SlicePlan } from '#contract/plan.ts'
+import type { BlockTensors, DecoderSpec, NormTensors, Projection } from '#engine/architectures/spec.ts'
 import { rotatedParts } from './slice.ts'
-import type { BlockTensors, DecoderSpec, NormTensors, Projection } from './spec.ts'
 import { attentionOf, mlpOf } from './weights.ts'
 
 /** The spec of the model that a plan leaves, as it is saved. */

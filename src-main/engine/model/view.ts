@@ -1,12 +1,12 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/plan.ts'
+import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { gatherMlp, needsGather } from './gather-mlp.ts'
 import type { Model } from './model.ts'
 import { checkReplaced, type PlanTensors } from './plan-tensors.ts'
 import { replaceProjection } from './replace.ts'
 import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
-import type { BlockLayout, DecoderSpec } from './spec.ts'
 import type { Vocabulary } from './vocabulary.ts'
 import { blockOf, disposePart, type Part, type PartWeights, presentParts } from './weights.ts'
 

@@ -1,11 +1,11 @@
 import { gather, matMul, mul, type Tensor, type Tensor1D, type Tensor2D, tanh, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
-import type { DecoderSpec } from './spec.ts'
 import { normOf, readValues } from './weights.ts'
 
 /** Rows of the head [rows, D] that stand for the tokens from `first` on. */

@@ -1,4 +1,5 @@
 import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import {
   advance,
@@ -10,7 +11,6 @@ import {
   runPart,
   type SeenPositions,
 } from './decoder.ts'
-import type { Rotary } from './spec.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 

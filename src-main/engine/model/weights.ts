@@ -1,10 +1,10 @@
 import { add, concat, dispose, mul, type Tensor, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
+import type { DecoderSpec, NormKind, NormTensors, Projection } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { type PackedTensor, pack } from './packed.ts'
-import type { DecoderSpec, NormKind, NormTensors, Projection } from './spec.ts'
 
 /** Attention of one block. Queries, keys and values stand in one matrix [(H + 2K) d, D]; queries, or the norm on them, are scaled. */
 export interface AttentionWeights {

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Amount } from '#contract/run-request.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/model/spec.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 
 /** How much a run may remove of one model, worked out once for the methods. */
 export interface Budget {

@@ -1,4 +1,4 @@
-import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights.ts'
 import type { PythonRandom } from '#engine/random/python-random.ts'
 import { densePlan, presentBlocks, variantOf } from './plan.ts'

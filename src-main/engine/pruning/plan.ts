@@ -1,6 +1,6 @@
 import type { BlockPlan, Plan } from '#contract/plan.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 import { slicedStackParameters } from '#engine/model/slice.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/model/spec.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import type { Variant } from './trunk.ts'
 

@@ -1,6 +1,7 @@
 import { add, erf, mul, relu, sigmoid, square, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { Activation } from '#engine/model/spec.ts'
+
+export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'relu'
 
 const half = (x: Tensor2D, gate: Tensor2D): Tensor2D => mul(mul(x, 0.5), add(gate, 1))
 

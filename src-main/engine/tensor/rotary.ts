@@ -1,5 +1,16 @@
 import { add, concat, mul, slice, sub, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
-import type { Rotary } from '#engine/model/spec.ts'
+
+/** Inverse frequencies for a call whose longest position is `length - 1`, and the factor on cosine and sine. */
+export interface RotaryFrequencies {
+  readonly inverse: Float64Array
+  readonly scale: number
+}
+
+export interface Rotary {
+  /** Rotated dimensions of each head, at most d and even. */
+  readonly size: number
+  frequencies(length: number): RotaryFrequencies
+}
 
 export interface RotaryTables {
   /** [T, size / 2] each. */

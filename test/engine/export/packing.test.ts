@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { packBlocks } from '#engine/export/packing.ts'
-import type { DecoderSpec } from '#engine/model/spec.ts'
 
 /** Blocks as a word of letters: a has attention only, m an MLP only, b both, - nothing. */
 function packed(word: string, parallelResidual = false): string[] {

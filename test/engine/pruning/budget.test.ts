@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { readSpec } from '#engine/architectures/index.ts'
-import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { budgetFor, roundHalfEven, splitTwoStage } from '#engine/pruning/budget.ts'
 
 const common = { rms_norm_eps: 1e-5, hidden_act: 'silu', max_position_embeddings: 4096, vocab_size: 32000 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { describeState, drawDistinct, SearchSpace } from '#engine/pruning/evolution.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { BlockPlan, Plan } from '#contract/plan.ts'
 import type { Decision } from '#contract/run.ts'
-import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../budget.ts'

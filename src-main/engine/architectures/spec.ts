@@ -1,3 +1,6 @@
+import type { Activation } from '#engine/tensor/activation.ts'
+import type { Rotary } from '#engine/tensor/rotary.ts'
+
 /**
  * What a decoder is made of, read from a family's table and the checkpoint's config.
  * Sizes follow the shape legend of engine/tensor: D hidden, I intermediate, H heads, K key/value heads, d head size, L blocks, V vocabulary.
@@ -41,20 +44,6 @@ export interface BlockTensors {
   /** What the residual is multiplied by, [d, d] stored as rows by columns (sliced models). */
   readonly attentionShortcut?: Projection
   readonly mlpShortcut?: Projection
-}
-
-export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'relu'
-
-/** Inverse frequencies for a call whose longest position is `length - 1`, and the factor on cosine and sine. */
-export interface RotaryFrequencies {
-  readonly inverse: Float64Array
-  readonly scale: number
-}
-
-export interface Rotary {
-  /** Rotated dimensions of each head, at most d and even. */
-  readonly size: number
-  frequencies(length: number): RotaryFrequencies
 }
 
 /** How every norm of a model works. `offset` is added to its stored weights, `divisor` is the width that a mean square is taken over. */
