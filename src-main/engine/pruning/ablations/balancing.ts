@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { TableRow } from '#contract/table-text.ts'
-import { feasibleSplit, splitTwoStage } from '../budget.ts'
+import { feasibleSplit, splitTwoStage } from '../two-stage/split.ts'
 import { type AblationInput, defineAblation, type Measured, measureTrial } from './ablation.ts'
 
 const options = z.object({

@@ -4,11 +4,12 @@ import type { Decision } from '#contract/run.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
-import { roundHalfEven, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../budget.ts'
+import { roundHalfEven } from '../budget.ts'
 import { GreedySearch, tieNotes } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
-import { densePlan, reachedSparsity, removeParts, variantOf, without } from '../plan.ts'
-import { keepLargest, type MlpScores, mlpScores } from '../scores/mlp-scores.ts'
+import { densePlan, removeParts, variantOf, without } from '../plan.ts'
+import { keepLargest, type MlpScores, mlpScores } from '../two-stage/mlp-scores.ts'
+import { reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
 
 /**
  * 2SSP (arXiv 2501.17771): first the MLP neurons with the smallest activations go, equally many in every block;
@@ -98,15 +99,6 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
   const decisions = split.attention > 0 ? await removeAttention(input, viewWithPlan(view.model, width.plan), split.attention) : []
   const removed = decisions.map(({ block }) => attentionOf(block))
   return { plan: removeParts(width.plan, removed), decisions, notes: [...width.notes, ...tieNotes(decisions)] }
-}
-
-/** What any plan of this split reaches: it does not matter which neurons and which attention submodules go. */
-function reachedBy(spec: DecoderSpec, { attention, neurons }: TwoStageSplit): number {
-  const plan = densePlan(spec)
-  const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
-  const narrowed = { blocks: plan.blocks.map((block): BlockPlan => (block.mlp === 'removed' ? block : { ...block, mlp: { kept } })) }
-  const present = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
-  return reachedSparsity(spec, removeParts(narrowed, present.slice(0, attention).map(attentionOf)))
 }
 
 function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {

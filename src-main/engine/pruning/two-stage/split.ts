@@ -1,0 +1,113 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { BlockPlan } from '#contract/plan.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { attentionOf } from '#engine/model/weights.ts'
+import { roundHalfEven } from '../budget.ts'
+import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
+
+/** 2SSP's division of a sparsity among attention and MLPs (arXiv 2501.17771, Eq. 5). */
+export interface TwoStageSplit {
+  /** Attention submodules that go. */
+  readonly attention: number
+  /** The share of its parameters that each MLP loses, 0 to 1. */
+  readonly mlpShare: number
+  /** Neurons that stay in each MLP, of `width`. */
+  readonly neurons: number
+  readonly width: number
+}
+
+interface StackShape {
+  readonly attention: number
+  readonly mlp: number
+  readonly total: number
+  readonly width: number
+  readonly candidates: number
+}
+
+/** Sizes that the split counts with: the first block's, as every block's are equal before pruning. */
+function stackShape(spec: DecoderSpec): StackShape {
+  const first = spec.blocks.findIndex((layout) => layout.width > 0)
+  const width = spec.blocks[first]?.width ?? 0
+  if (first < 0 || spec.blocks.some((layout) => layout.width !== width)) {
+    throw new EspalierError(
+      'infeasible',
+      'This model has MLPs of different widths or none at all; 2SSP needs equal ones. Start from the dense model.',
+    )
+  }
+  const { attention, mlp } = blockParameters(spec, first)
+  return { attention, mlp, total: stackParameters(spec), width, candidates: spec.blocks.filter((layout) => layout.attention).length }
+}
+
+/**
+ * Splits a sparsity: P = round(N * s^((|MLP| / |Attn|) / alpha)) attention submodules, the rest from the MLPs in equal shares.
+ * `override` replaces P. Throws with the feasible range when attention alone would exceed the target, or the MLPs cannot reach it.
+ */
+export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number, override?: number): TwoStageSplit {
+  const shape = stackShape(spec)
+  const count = spec.blocks.length
+  const attention = override ?? roundHalfEven(count * sparsity ** (shape.mlp / shape.attention / alpha))
+  if (attention > shape.candidates) {
+    throw new EspalierError(
+      'infeasible',
+      `Sparsity ${sparsity} needs ${attention} attention submodules, the model has ${shape.candidates}. Choose at most ${shape.candidates}.`,
+    )
+  }
+  const lowest = (attention * shape.attention) / shape.total
+  const highest = (attention * shape.attention + count * shape.mlp) / shape.total
+  if (lowest > sparsity || highest < sparsity) {
+    throw new EspalierError(
+      'infeasible',
+      `Sparsity ${sparsity} cannot be reached by removing ${attention} attention submodules: with them ${lowest.toFixed(4)} to ${highest.toFixed(4)} is possible. Choose another sparsity or another number of attention submodules.`,
+    )
+  }
+  const target = roundHalfEven(sparsity * shape.total)
+  const perMlp = roundHalfEven((target - attention * shape.attention) / count)
+  return splitOf(shape, attention, perMlp / shape.mlp)
+}
+
+function splitOf({ width }: StackShape, attention: number, mlpShare: number): TwoStageSplit {
+  return { attention, mlpShare, neurons: roundHalfEven(width * (1 - mlpShare)), width }
+}
+
+/** The first stage alone: MLPs carry the whole sparsity. Throws when they are too small for it. */
+export function splitFirstStage(spec: DecoderSpec, sparsity: number): TwoStageSplit {
+  const shape = stackShape(spec)
+  const share = sparsity * (shape.total / (spec.blocks.length * shape.mlp))
+  if (share > 1) {
+    const most = (spec.blocks.length * shape.mlp) / shape.total
+    throw new EspalierError('infeasible', `Sparsity ${sparsity} is more than all MLPs together. Choose at most ${most.toFixed(4)}.`)
+  }
+  return splitOf(shape, 0, share)
+}
+
+/** The split with `attention` submodules where it can be reached, undefined where it cannot. */
+export function feasibleSplit(spec: DecoderSpec, sparsity: number, attention: number): TwoStageSplit | undefined {
+  try {
+    return splitTwoStage(spec, sparsity, 1, attention)
+  } catch (error) {
+    if (error instanceof EspalierError && error.code === 'infeasible') return undefined
+    throw error
+  }
+}
+
+/** The sparsities, in hundredths, at which a split leaves every MLP a neuron. */
+export function splitRange(split: (sparsity: number) => TwoStageSplit): { least: number; most: number } {
+  const feasible = (sparsity: number) => {
+    try {
+      return split(sparsity).neurons > 0
+    } catch {
+      return false
+    }
+  }
+  const steps = Array.from({ length: 101 }, (_, i) => i / 100).filter(feasible)
+  return { least: steps[0] ?? 0, most: steps.at(-1) ?? 0 }
+}
+
+/** What any plan of this split reaches: it does not matter which neurons and which attention submodules go. */
+export function reachedBy(spec: DecoderSpec, { attention, neurons }: TwoStageSplit): number {
+  const plan = densePlan(spec)
+  const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
+  const narrowed = { blocks: plan.blocks.map((block): BlockPlan => (block.mlp === 'removed' ? block : { ...block, mlp: { kept } })) }
+  const present = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
+  return reachedSparsity(spec, removeParts(narrowed, present.slice(0, attention).map(attentionOf)))
+}
