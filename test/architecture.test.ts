@@ -41,7 +41,7 @@ const mayImport: Record<string, readonly string[]> = {
 }
 
 /** The engine's folders: each imports those before it, types too. Files beside the folders stand above all of them. */
-const engineFolders = 'random backend tensor checkpoint tokenizer data architectures model evaluation pruning export'.split(' ')
+const engineFolders = 'limits random backend tensor checkpoint tokenizer data architectures model evaluation pruning export'.split(' ')
 
 /** Packages that only some parts may load. Types cost nothing at run time and are free to all. */
 const packageOwners: { package: RegExp; owners: readonly string[] }[] = [

@@ -8,6 +8,9 @@ import { backendName, runRequest } from './run-request.ts'
 /** Both sides must speak the same; the compute process says its number first. */
 export const computeProtocol = 1
 
+/** Stands before the reason, as JSON, in what a compute process writes before it ends itself because a file passed the limits of reading. */
+export const limitMark = 'espalier-limit: '
+
 /** What a compute process can be asked to do, one at a time. */
 export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('run'), request: runRequest }),

@@ -25,11 +25,46 @@ export class EspalierError extends Error {
   readonly details: Record<string, unknown> | undefined
 
   constructor(code: ErrorCode, message: string, details?: Record<string, unknown>) {
-    super(message)
+    super(cutText(message))
     this.name = 'EspalierError'
     this.code = code
     this.details = details
   }
+}
+
+/** Longer texts come from a file or a request that somebody else wrote; nobody reads them. */
+const longestMessage = 2000
+
+/** A text that is no longer than a message may be, with its begin and its end. */
+function cutText(text: string): string {
+  if (text.length <= longestMessage) return text
+  return `${text.slice(0, longestMessage - 300)} … (${text.length} characters) … ${text.slice(-200)}`
+}
+
+/** What systems say by these codes, for people. Other codes keep the system's own words. */
+const faults: Readonly<Record<string, (path: string) => string>> = {
+  ENOSPC: (path) => `The disk is full: ${path} could not be written. Free some space, then do it again.`,
+  EDQUOT: (path) => `Your quota on this disk is used up: ${path} could not be written. Free some space, then do it again.`,
+  EACCES: (path) => `${path} may not be read or written by this user. Change its permissions, or choose another place.`,
+  EPERM: (path) => `${path} may not be changed by this user. Change its permissions, or choose another place.`,
+  EROFS: (path) => `${path} is on a disk that is read-only. Choose another place.`,
+  EEXIST: (path) => `${path} exists already. Choose another name.`,
+  ENOTEMPTY: (path) => `${path} exists and is not empty. Choose another name.`,
+  ENOTDIR: (path) => `${path} leads through a file that is no folder. Choose another place.`,
+  EISDIR: (path) => `${path} is a folder, a file is needed. Choose another name.`,
+  ENAMETOOLONG: (path) => `${path} is longer than this system allows. Choose a shorter name.`,
+  ENOENT: (path) => `${path} does not exist. Check the path.`,
+  ELOOP: (path) => `${path} is a link that leads to itself. Give another path.`,
+  EMFILE: (path) =>
+    `This program may open no more files, so ${path} could not be opened. Raise the limit (\`ulimit -n\`), then do it again.`,
+  EIO: (path) => `The disk failed at ${path}. Check the disk.`,
+}
+
+/** A fault of a file system in a sentence; undefined for any other error. */
+function explainFault(error: Error): ErrorMessage | undefined {
+  const { code, path } = error as Error & { code?: unknown; path?: unknown }
+  const explain = typeof code === 'string' && Object.hasOwn(faults, code) ? faults[code] : undefined
+  return explain && { code: 'disk', message: cutText(explain(typeof path === 'string' ? path : 'A file')) }
 }
 
 /** The message that another process or a screen may show for any thrown value. */
@@ -38,5 +73,6 @@ export function toErrorMessage(thrown: unknown): ErrorMessage {
     return { code: thrown.code, message: thrown.message, ...(thrown.details ? { details: thrown.details } : {}) }
   }
   if (thrown instanceof Error && thrown.name === 'AbortError') return { code: 'cancelled', message: 'Cancelled.' }
-  return { code: 'internal', message: thrown instanceof Error ? thrown.message : String(thrown) }
+  const fault = thrown instanceof Error ? explainFault(thrown) : undefined
+  return fault ?? { code: 'internal', message: cutText(thrown instanceof Error ? thrown.message : String(thrown)) }
 }

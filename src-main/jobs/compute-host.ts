@@ -3,7 +3,7 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { BackendName } from '#contract/run-request.ts'
 import { computeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
-import { explainError } from './explain-exit.ts'
+import { explainError, isLimit } from './explain-exit.ts'
 import { answerQuestion, type JobSide, type Question } from './job-side.ts'
 
 export interface HostTimings {
@@ -72,7 +72,7 @@ export function computeHost({
       backend = undefined
       const expected = current?.cancelling.signal.aborted === true
       current?.reject(expected ? cancelled() : error)
-      return { expected }
+      return { expected: expected || isLimit(error) }
     },
     onChange,
   })

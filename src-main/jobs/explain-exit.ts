@@ -1,3 +1,4 @@
+import { limitMark } from '#contract/compute-messages.ts'
 import { type ErrorCode, EspalierError } from '#contract/errors.ts'
 
 export interface Exit {
@@ -18,6 +19,8 @@ const suspiciousShare = 0.6
 
 /** Why a compute process ended, for people. */
 export function explainExit({ code, signal, output, memoryBytes, totalBytes }: Exit): EspalierError {
+  const limit = signal === 'SIGKILL' ? output.split('\n').findLast((line) => line.startsWith(limitMark)) : undefined
+  if (limit !== undefined) return new EspalierError('invalid', JSON.parse(limit.slice(limitMark.length)) as string, { limit: true })
   const ended = signal === null ? `with code ${code}` : `by ${signal}`
   const killedFull = signal === 'SIGKILL' && memoryBytes > suspiciousShare * totalBytes
   if (killedFull || allocationFailure.test(output)) {
@@ -38,6 +41,11 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
 /** Whether an error is the compute process's own, so that the run itself is not to blame. */
 export function isOfProcess({ details }: { details?: Record<string, unknown> | undefined }): boolean {
   return details?.ofProcess === true
+}
+
+/** Whether the process ended itself because a file passed the limits of reading. */
+export function isLimit({ details }: { details?: Record<string, unknown> | undefined }): boolean {
+  return details?.limit === true
 }
 
 /** An error of a job; a failed allocation is told apart from other failures. */

@@ -38,3 +38,10 @@ test('each GPU is a device that sees only itself', () => {
     ['gpu-1', 'NVIDIA H100 PCIe', '1'],
   ])
 })
+
+test('a process that ended itself because of a file says so, and only such a process', () => {
+  const output = 'x\nespalier-limit: "a.json takes more than 3 seconds"\n'
+  expect(explainExit({ ...exit, output })).toMatchObject({ code: 'invalid', message: 'a.json takes more than 3 seconds' })
+  expect(isOfProcess(explainExit({ ...exit, output }))).toBe(false)
+  expect(explainExit({ ...exit, signal: 'SIGABRT', output }).code).toBe('internal')
+})

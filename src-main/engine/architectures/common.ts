@@ -36,6 +36,8 @@ export function readActivation(config: ConfigReader, keys: readonly string[] = [
 export function readHeadSize(config: ConfigReader): number {
   const [hidden, heads] = [config.integer('hidden_size'), config.integer('num_attention_heads')]
   const headSize = config.optionalInteger('head_dim') ?? hidden / heads
+  // Tables of this size are made before a tensor's shape could disagree.
+  if (headSize > 65_536) throw new EspalierError('invalid', `config.json makes heads of ${headSize} dimensions; at most 65536 are allowed.`)
   if (Number.isInteger(headSize)) return headSize
   throw new EspalierError(
     'invalid',

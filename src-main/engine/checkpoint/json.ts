@@ -28,21 +28,38 @@ export function describe(value: unknown): string {
 /** A key that an object of valid JSON holds twice, among its own keys and those of the objects right inside it. */
 export function findDuplicateKey(json: string): string | undefined {
   const seen: Set<string>[] = []
-  const tokens = json.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|[{}]/g)
-  for (const [token, colon] of tokens) {
-    if (token === '{') seen.push(new Set())
-    else if (token === '}') seen.pop()
-    else if (colon !== undefined) {
-      const key = JSON.parse(token.slice(0, -colon.length)) as string
-      const keys = seen.at(-1)
-      if (keys?.has(key)) return key
-      keys?.add(key)
+  for (let at = 0; at < json.length; at++) {
+    if (json[at] === '{') seen.push(new Set())
+    else if (json[at] === '}') seen.pop()
+    else if (json[at] === '"') {
+      const end = endOfString(json, at)
+      if (json[skipSpace(json, end)] === ':') {
+        const key = JSON.parse(json.slice(at, end)) as string
+        const keys = seen.at(-1)
+        if (keys?.has(key)) return key
+        keys?.add(key)
+      }
+      at = end - 1
     }
   }
   return undefined
 }
 
+/** Behind the closing quote of the string that begins at `start`. */
+function endOfString(json: string, start: number): number {
+  let at = start + 1
+  while (json[at] !== '"') at += json[at] === '\\' ? 2 : 1
+  return at + 1
+}
+
+function skipSpace(json: string, start: number): number {
+  let at = start
+  while (json[at] === ' ' || json[at] === '\n' || json[at] === '\r' || json[at] === '\t') at++
+  return at
+}
+
 /** What a thrown value says, without its full stop, to end a sentence with. */
 export function reasonOf(thrown: unknown): string {
+  if (thrown instanceof RangeError && thrown.message.includes('call stack')) return 'it is nested too deep'
   return (thrown instanceof Error ? thrown.message : String(thrown)).trim().replace(/\.+$/, '')
 }

@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises'
+import { allowFor } from '../limits/reading.ts'
 import { openRegular, readPart } from './regular-file.ts'
 import { parseHeader, readHeaderLength, type StoredTensor } from './safetensors-header.ts'
 
@@ -15,6 +16,7 @@ export async function openSafetensors(file: string): Promise<SafetensorsFile> {
   try {
     const { size } = await handle.stat()
     const length = readHeaderLength(await readPart(handle, 0, Math.min(8, size), file), size, file)
+    allowFor(length)
     return { file, tensors: parseHeader(await readPart(handle, 8, length, file), size, file), handle }
   } catch (error) {
     await handle.close()

@@ -1,8 +1,7 @@
-import { createReadStream } from 'node:fs'
-import { open } from 'node:fs/promises'
 import type { RecordBatch } from 'apache-arrow'
 import { EspalierError } from '#contract/errors.ts'
 import { reasonOf } from '../checkpoint/json.ts'
+import { openRegular, readPieces } from '../checkpoint/regular-file.ts'
 import { textFields } from './json-lines.ts'
 
 /** The text column of an uncompressed Arrow IPC file (stream or file form), one record batch in memory at a time. */
@@ -14,16 +13,13 @@ export async function* readArrow(file: string): AsyncGenerator<string> {
 export async function* readArrowBatches(file: string): AsyncGenerator<RecordBatch> {
   await checkEnd(file)
   const { RecordBatchReader } = await import('apache-arrow')
-  const stream = createReadStream(file)
   try {
-    const reader = await RecordBatchReader.from(stream)
+    const reader = await RecordBatchReader.from(readPieces(file))
     await reader.open()
     for await (const batch of reader) yield batch as RecordBatch
   } catch (error) {
     if (error instanceof EspalierError) throw error
     throw new EspalierError('invalid', `${file} is no readable Arrow file: ${reasonOf(error)}. Save it again, uncompressed.`, { file })
-  } finally {
-    stream.destroy()
   }
 }
 
@@ -32,7 +28,7 @@ const streamEnd = 'ffffffff00000000'
 const fileEnd = Buffer.from('ARROW1').toString('hex')
 
 async function checkEnd(file: string): Promise<void> {
-  const handle = await open(file)
+  const handle = await openRegular(file)
   try {
     const { size } = await handle.stat()
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, Math.max(0, size - 8))

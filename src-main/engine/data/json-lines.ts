@@ -2,6 +2,9 @@ import { EspalierError } from '#contract/errors.ts'
 import { describe, isObject, reasonOf } from '../checkpoint/json.ts'
 import { readChunks } from './text-file.ts'
 
+/** Characters of one line: more are no document that a model could be run on. */
+const longestLine = 100_000_000
+
 /** Names that the text of a document goes by, the first found is used. */
 export const textFields = ['text', 'content'] as const
 
@@ -18,14 +21,14 @@ export async function* parseJsonLines(chunks: AsyncIterable<string>, file: strin
 /** The values of JSON lines, each with the line it stands on. Empty lines are passed over. */
 export async function* parseJsonValues(chunks: AsyncIterable<string>, file: string): AsyncGenerator<{ value: unknown; where: string }> {
   let number = 0
-  for await (const line of splitLines(chunks)) {
+  for await (const line of splitLines(chunks, file)) {
     number++
     const where = `Line ${number} of ${file}`
     if (line.trim() !== '') yield { value: parseLine(line, where), where }
   }
 }
 
-async function* splitLines(chunks: AsyncIterable<string>): AsyncGenerator<string> {
+async function* splitLines(chunks: AsyncIterable<string>, file: string): AsyncGenerator<string> {
   let rest = ''
   for await (const chunk of chunks) {
     const lines = chunk.split('\n')
@@ -35,6 +38,12 @@ async function* splitLines(chunks: AsyncIterable<string>): AsyncGenerator<string
       rest = ''
     }
     rest += last
+    if (rest.length > longestLine)
+      throw new EspalierError(
+        'invalid',
+        `${file} has a line of more than ${longestLine} characters, which no document may have. Split it.`,
+        { file },
+      )
   }
   if (rest !== '') yield rest
 }

@@ -1,6 +1,9 @@
+import type { FileHandle } from 'node:fs/promises'
 import type { AsyncBuffer, FileMetaData } from 'hyparquet'
 import { EspalierError } from '#contract/errors.ts'
 import { reasonOf } from '../checkpoint/json.ts'
+import { openRegular } from '../checkpoint/regular-file.ts'
+import { allowFor } from '../limits/reading.ts'
 import { textFields } from './json-lines.ts'
 
 /** The text column of a Parquet file, one row group in memory at a time. */
@@ -18,17 +21,36 @@ export async function* readParquetRows(
   file: string,
   choose: (metadata: FileMetaData) => string[] | undefined,
 ): AsyncGenerator<Record<string, unknown>> {
-  const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import('hyparquet')
+  const { parquetMetadataAsync, parquetReadObjects } = await import('hyparquet')
   const { compressors } = await import('hyparquet-compressors')
-  const buffer: AsyncBuffer = await asyncBufferFromFile(file)
-  const metadata = await parquetMetadataAsync(buffer).catch((error: Error) => broken(file, error))
-  const columns = choose(metadata)
-  let rowStart = 0
-  for (const group of metadata.row_groups) {
-    const rowEnd = rowStart + Number(group.num_rows)
-    const range = { file: buffer, metadata, ...(columns ? { columns } : {}), rowStart, rowEnd, compressors }
-    yield* await parquetReadObjects(range).catch((error: Error) => broken(file, error))
-    rowStart = rowEnd
+  const handle = await openRegular(file)
+  try {
+    const buffer = bufferOf(handle, (await handle.stat()).size)
+    const metadata = await parquetMetadataAsync(buffer).catch((error: unknown) => broken(file, error))
+    const columns = choose(metadata)
+    let rowStart = 0
+    for (const group of metadata.row_groups) {
+      const rowEnd = rowStart + Number(group.num_rows)
+      const range = { file: buffer, metadata, ...(columns ? { columns } : {}), rowStart, rowEnd, compressors }
+      yield* await parquetReadObjects(range).catch((error: unknown) => broken(file, error))
+      rowStart = rowEnd
+    }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** The file as the library reads it; what it asks for beyond the end is an error. */
+function bufferOf(handle: FileHandle, byteLength: number): AsyncBuffer {
+  return {
+    byteLength,
+    async slice(start, end = byteLength) {
+      if (!(start >= 0 && start <= end && end <= byteLength)) throw new Error(`it points at bytes ${start} to ${end} of ${byteLength}`)
+      const bytes = new Uint8Array(end - start)
+      allowFor(bytes.length)
+      await handle.read(bytes, 0, bytes.length, start)
+      return bytes.buffer
+    },
   }
 }
 
@@ -45,6 +67,6 @@ function toText(value: unknown, column: string, file: string): string {
   throw new EspalierError('invalid', `${file} has a ${typeof value} in column ${column}, text is needed.`, { file })
 }
 
-function broken(file: string, error: Error): never {
+function broken(file: string, error: unknown): never {
   throw new EspalierError('invalid', `${file} is no readable Parquet file: ${reasonOf(error)}. Fetch it again.`, { file })
 }

@@ -1,25 +1,52 @@
-import { createReadStream } from 'node:fs'
-import type { Readable } from 'node:stream'
+import { stat } from 'node:fs/promises'
+import { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { EspalierError } from '#contract/errors.ts'
 import { reasonOf } from '../checkpoint/json.ts'
+import { readPieces } from '../checkpoint/regular-file.ts'
+import { allowFor } from '../limits/reading.ts'
 
 // V8 holds no longer strings.
 const longestText = 2 ** 29 - 1024
 
+/** What a packed file may unpack to: text packs to a twentieth at best, and what packs a hundred times as well is no text. */
+const unpacking = { times: 100, leastBytes: 64e6 } as const
+
 /** The text of a file in pieces, unpacked when its name ends in `.gz`. Throws `invalid` for broken gzip and for bytes that are no UTF-8. */
 export async function* readChunks(file: string): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
-  const raw = createReadStream(file, { highWaterMark: 2 ** 18 })
   const packed = file.toLowerCase().endsWith('.gz')
-  const stream: Readable = packed ? raw.pipe(createGunzip()) : raw
-  raw.on('error', (error) => stream.destroy(error))
   try {
-    for await (const bytes of stream) yield decoder.decode(bytes as Uint8Array, { stream: true })
+    for await (const bytes of packed ? unpack(file) : readPieces(file)) yield decoder.decode(bytes, { stream: true })
     yield decoder.decode()
   } catch (error) {
     throw explain(error, file)
+  }
+}
+
+async function* unpack(file: string): AsyncGenerator<Uint8Array> {
+  const { size } = await stat(file)
+  const most = Math.max(unpacking.leastBytes, unpacking.times * size)
+  const raw = Readable.from(readPieces(file))
+  const stream = raw.pipe(createGunzip())
+  raw.on('error', (error) => stream.destroy(error))
+  let unpacked = 0
+  try {
+    for await (const bytes of stream as AsyncIterable<Uint8Array>) {
+      unpacked += bytes.length
+      if (unpacked > most)
+        throw new EspalierError(
+          'invalid',
+          `${file} unpacks to more than ${most} bytes, at most ${unpacking.times} times its ${size} are allowed.`,
+          {
+            file,
+          },
+        )
+      allowFor(bytes.length)
+      yield bytes
+    }
   } finally {
+    stream.destroy()
     raw.destroy()
   }
 }

@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
+import { underLimits } from '../limits/reading.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { countDocuments, drawDocuments } from './draw.ts'
 import { limitDocuments, openSource } from './source.ts'
@@ -33,7 +34,11 @@ export interface WindowsRead {
  * consecutive windows from token 0, the tail dropped. An array of arrays of token ids is used as windows as it stands.
  * Gives fewer than `maxWindows` when the source has fewer; throws `invalid` when it has less than one.
  */
-export async function readWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
+export function readWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
+  return underLimits(tokenizer ? `${path}, split by the tokenizer of the model,` : path, () => readAllWindows(path, tokenizer, options))
+}
+
+async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
   const { sequenceLength, maxWindows = Number.POSITIVE_INFINITY, maxDocuments, seed = 0 } = options
   const source = await openSource(path)
   if (source.kind === 'windows') {

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { totalmem } from 'node:os'
-import { basename, join, resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { EspalierError } from '#contract/errors.ts'
@@ -8,6 +8,9 @@ import { readSpec } from '#engine/architectures/index.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
+import { exists, readText } from '#engine/checkpoint/regular-file.ts'
+import { resolveInside } from '#engine/checkpoint/resolve-inside.ts'
+import { underLimits } from '#engine/limits/reading.ts'
 import { type PrunedLayout, prunedLayout, prunedLayoutFile } from './pruned-layout.ts'
 import { WeightStore } from './residency.ts'
 import { slicedSpec } from './sliced-spec.ts'
@@ -30,8 +33,18 @@ export interface Model {
 /** The share of the budget that activations may take when weights have to be streamed. */
 const workspaceShare = 0.25
 
+interface OpenSpec {
+  readonly checkpoint: Checkpoint
+  readonly spec: DecoderSpec
+  readonly pruned: PrunedLayout | undefined
+}
+
 /** Opens a checkpoint's config and tensors without reading weights. Throws a clear error for every kind of damage. */
-export async function openSpec(path: string): Promise<{ checkpoint: Checkpoint; spec: DecoderSpec; pruned: PrunedLayout | undefined }> {
+export function openSpec(path: string): Promise<OpenSpec> {
+  return underLimits(path, () => readWholeSpec(path))
+}
+
+async function readWholeSpec(path: string): Promise<OpenSpec> {
   const checkpoint = await openCheckpoint(resolve(path))
   try {
     const pruned = await readPrunedLayout(checkpoint.path)
@@ -46,14 +59,16 @@ export async function openSpec(path: string): Promise<{ checkpoint: Checkpoint; 
 }
 
 async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefined> {
-  const text = await readFile(join(folder, prunedLayoutFile), 'utf8').catch(() => undefined)
-  if (text === undefined) return undefined
+  if (!(await stat(folder)).isDirectory()) return undefined
+  const file = await resolveInside(folder, prunedLayoutFile)
+  if (!(await exists(file))) return undefined
+  const text = await readText(file)
   try {
     return prunedLayout.parse(JSON.parse(text))
   } catch {
     throw new EspalierError(
       'invalid',
-      `${join(folder, prunedLayoutFile)} is damaged: it must describe the blocks of a model that Espalier saved. Save the model again.`,
+      `${file} is damaged: it must describe the blocks of a model that Espalier saved. Save the model again.`,
     )
   }
 }

@@ -1,6 +1,8 @@
 import { Template } from '@huggingface/jinja'
 import { EspalierError } from '#contract/errors.ts'
 import { reasonOf } from '../checkpoint/json.ts'
+import { underLimits } from '../limits/reading.ts'
+import { renderWithinLimits, templateLimits } from './template-limits.ts'
 
 export interface ChatMessage {
   role: string
@@ -21,7 +23,9 @@ export class ChatTemplate {
   constructor(source: string, tokens: { beginToken?: string; endToken?: string }) {
     this.#tokens = { bos_token: tokens.beginToken ?? '', eos_token: tokens.endToken ?? '' }
     try {
-      this.#template = new Template(source)
+      if (source.length > templateLimits.characters)
+        throw new Error(`it has ${source.length} characters, at most ${templateLimits.characters} are allowed`)
+      this.#template = underLimits("The model's chat template", () => new Template(source))
     } catch (error) {
       throw new EspalierError('invalid', `The model's chat template cannot be read: ${reasonOf(error)}.`)
     }
@@ -29,8 +33,9 @@ export class ChatTemplate {
 
   /** The prompt of a conversation. Throws `invalid` when the template refuses it, as many refuse a system message. */
   render(messages: readonly ChatMessage[], { addGenerationPrompt = true }: ChatOptions = {}): string {
+    const names = { messages, add_generation_prompt: addGenerationPrompt, ...this.#tokens }
     try {
-      return this.#template.render({ messages, add_generation_prompt: addGenerationPrompt, ...this.#tokens })
+      return underLimits("The model's chat template", () => renderWithinLimits(this.#template, names))
     } catch (error) {
       throw new EspalierError('invalid', `The model's chat template refuses these messages: ${reasonOf(error)}.`)
     }

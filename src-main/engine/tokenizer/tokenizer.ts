@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { EspalierError } from '#contract/errors.ts'
 import { reasonOf } from '../checkpoint/json.ts'
+import { allowFor, underLimits } from '../limits/reading.ts'
 import { findBorder } from './borders.ts'
 import { type ChatMessage, type ChatOptions, ChatTemplate } from './chat-template.ts'
 import { readGgufTokenizer } from './gguf-tokenizer.ts'
@@ -19,6 +20,8 @@ export interface Tokenizer {
   decode(ids: readonly number[], options?: DecodeOptions): string
   /** The prompt that the model's chat template makes of messages, or undefined when it has none. Encode it as it stands. */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): string | undefined
+  /** Whether it has a chat template. */
+  readonly chats: boolean
   /** Ids that end an answer. */
   readonly endIds: readonly number[]
   /** The id that begins a text, if the model has one. */
@@ -37,7 +40,11 @@ export interface DecodeOptions {
  * generation_config.json and config.json; or the one of a .gguf file. Throws `not-found` where there is none, `invalid` for what it
  * cannot use.
  */
-export async function openTokenizer(path: string): Promise<Tokenizer> {
+export function openTokenizer(path: string): Promise<Tokenizer> {
+  return underLimits(`The tokenizer of ${path}`, () => readTokenizer(path))
+}
+
+async function readTokenizer(path: string): Promise<Tokenizer> {
   const inGguf = path.toLowerCase().endsWith('.gguf') && !(await stat(path).catch(() => undefined))?.isDirectory()
   return createTokenizer(await (inGguf ? readGgufTokenizer(path) : readTokenizerFiles(path)))
 }
@@ -50,15 +57,30 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
   const usualCleanUp = files.settings.clean_up_tokenization_spaces === true
   const encodePiece = (text: string): number[] => library.encode(text, { add_special_tokens: false }).ids
   const split = (text: string): string[] => (cut ? cut(text) : [text])
+  /** What the library's parts make of text: they trust their settings, so any failure is the file's. */
+  const use = <T>(what: string, length: number, work: () => T): T =>
+    underLimits(`The tokenizer ${files.where}`, () => {
+      allowFor(length)
+      try {
+        return work()
+      } catch (error) {
+        throw new EspalierError(
+          'invalid',
+          `${files.where} cannot ${what}: ${reasonOf(error)}. Use the tokenizer.json that belongs to the model.`,
+        )
+      }
+    })
   return {
     size: largestId(library) + 1,
-    encode: (text) => split(text).flatMap(encodePiece),
+    encode: (text) => use('encode text', text.length, () => split(text).flatMap(encodePiece)),
     split,
     decode: (ids, { skipSpecial = false, cleanUp = usualCleanUp } = {}) => {
       const known = ids.filter((id) => library.id_to_token(id) !== undefined)
       if (known.length === 0) return ''
-      return library.decode(known, { skip_special_tokens: skipSpecial, clean_up_tokenization_spaces: cleanUp })
+      const options = { skip_special_tokens: skipSpecial, clean_up_tokenization_spaces: cleanUp }
+      return use('decode ids', known.length, () => library.decode(known, options))
     },
+    chats: template !== undefined,
     chat: (messages, options) => template?.render(messages, options),
     ...specialIds(library, files),
   }
@@ -76,7 +98,10 @@ export function checkVocabulary(tokenizer: Tokenizer, vocabularySize: number): v
 function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
   const complete = { added_tokens: [], decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...tokenizer }
   try {
-    return new Library(complete, settings)
+    const library = new Library(complete, settings)
+    // Its parts are made when they are first used.
+    library.decode(library.encode('a b').ids, { skip_special_tokens: true })
+    return library
   } catch (error) {
     throw new EspalierError(
       'invalid',

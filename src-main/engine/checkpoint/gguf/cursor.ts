@@ -3,12 +3,16 @@ import { toDecimal } from './decimal.ts'
 /** A value of GGUF's metadata. 64-bit numbers are given as JavaScript numbers. */
 export type GgufValue = number | boolean | string | GgufValue[]
 
+/** Values of all lists of a header together; the largest vocabularies with their merges have two million. */
+const mostListed = 4_000_000
+
 /** Thrown when the bytes read so far end inside the header. */
 export class HeaderGoesOn extends Error {}
 
 /** Reads the little-endian pieces that a GGUF header is made of. Throws HeaderGoesOn at the end of its bytes, Error for what is no GGUF. */
 export class Cursor {
   position = 0
+  #listed = 0
   readonly #bytes: Uint8Array
   readonly #data: DataView
   readonly #limit: number
@@ -50,6 +54,8 @@ export class Cursor {
     if (type !== 9 || depth > 4) throw new Error(`it has metadata of the unknown type ${type}`)
     const inner = this.u32()
     const count = this.count()
+    this.#listed += count
+    if (this.#listed > mostListed) throw new Error(`its lists have more than the ${mostListed} values that are allowed`)
     const values: GgufValue[] = []
     for (let i = 0; i < count; i++) values.push(this.value(inner, depth + 1))
     return values

@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
+import { allowFor } from '../../limits/reading.ts'
 import { reasonOf } from '../json.ts'
 import { readPart } from '../regular-file.ts'
 import { type BlockType, blockTypeNames, blockTypes } from './blocks.ts'
@@ -22,19 +23,20 @@ export interface GgufHeader {
 
 // Most headers fit the first read; a vocabulary of 256k tokens takes some more.
 const firstRead = 2 ** 21
-const largestHeader = 2 ** 29
+const largestHeader = 100_000_000
 
 /** Reads the header of a GGUF file, version 2 or 3, little-endian, and checks it against the size of the file. */
 export async function readHeader(handle: FileHandle, file: string): Promise<GgufHeader> {
   const { size } = await handle.stat()
-  for (let length = Math.min(firstRead, size); ; length = Math.min(length * 8, size)) {
+  for (let length = Math.min(firstRead, size); ; length = Math.min(length * 8, size, largestHeader)) {
+    allowFor(length)
     try {
       return parseHeader(await readPart(handle, 0, length, file), size)
     } catch (error) {
       if (error instanceof EspalierError) throw error
       if (!(error instanceof HeaderGoesOn)) throw invalid(file, `${reasonOf(error)}. It is damaged or no GGUF file`)
       if (length === size) throw invalid(file, `it ends inside its header, after ${size} bytes. It is cut off`)
-      if (length > largestHeader) throw invalid(file, `its header is longer than ${largestHeader} bytes`)
+      if (length === largestHeader) throw invalid(file, `its header is longer than ${largestHeader} bytes`)
     }
   }
 }

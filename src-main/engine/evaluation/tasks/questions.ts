@@ -5,6 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import { listDataFiles } from '#engine/data/data-folder.ts'
 import { readRows, rowEndings } from '#engine/data/rows.ts'
+import { underLimits } from '#engine/limits/reading.ts'
 import { type TaskId, tasks } from './index.ts'
 import type { Question, Task } from './task.ts'
 
@@ -15,7 +16,11 @@ export interface QuestionSource {
 }
 
 /** The questions of a task, the first `limit` of each of its subjects. */
-export async function readQuestions(id: TaskId, source: QuestionSource, limit = Number.POSITIVE_INFINITY): Promise<Question[]> {
+export function readQuestions(id: TaskId, source: QuestionSource, limit = Number.POSITIVE_INFINITY): Promise<Question[]> {
+  return underLimits(`The file of questions for ${tasks[id].title}`, () => readAllQuestions(id, source, limit))
+}
+
+async function readAllQuestions(id: TaskId, source: QuestionSource, limit: number): Promise<Question[]> {
   const task = tasks[id]
   const questions: Question[] = []
   const taken = new Map<string | undefined, number>()

@@ -1,0 +1,29 @@
+/**
+ * A thread that looks every few milliseconds at what a section under limits has taken of the processor and the memory, also while the
+ * main thread does nothing else than match or parse. Beyond the limits it writes why to standard error and ends the process. It is text,
+ * so that bundles and plain sources start it alike.
+ */
+export const watcherSource = `
+const { parentPort, workerData: { shared, mark } } = require('node:worker_threads')
+const { writeSync } = require('node:fs')
+let timer
+parentPort.on('message', (what) => {
+  clearInterval(timer)
+  if (what !== null) timer = setInterval(() => look(what), 40)
+})
+
+function look(what) {
+  const [startSeconds, seconds, startBytes, bytes] = shared
+  if (seconds === 0) return
+  const { user, system } = process.cpuUsage()
+  if ((user + system) / 1e6 > startSeconds + seconds) end(what, seconds.toFixed(0) + ' seconds of the processor')
+  if (process.memoryUsage.rss() > startBytes + bytes) end(what, (bytes / 1e6).toFixed(0) + ' MB of memory')
+}
+
+function end(what, limit) {
+  const shown = what.length > 300 ? what.slice(0, 300) + '…' : what
+  const message = shown + ' takes more than ' + limit + ' to be read, the limit for a file of this size. It is damaged or was made to do this: use another one.'
+  writeSync(2, '\\n' + mark + JSON.stringify(message) + '\\n')
+  process.kill(process.pid, 'SIGKILL')
+}
+`

@@ -1,0 +1,159 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { afterAll, expect, test } from 'vitest'
+import { explainExit } from '#jobs/explain-exit.ts'
+import { integers, makeGguf, text } from '../checkpoint/gguf/make-gguf.ts'
+import { makeValidModel, writeModelFiles } from '../checkpoint/valid-model.ts'
+import { makeByteLevel, writeTokenizer } from '../tokenizer/make-tokenizer.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'espalier-limits-'))
+afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+
+interface Outcome {
+  value?: unknown
+  error?: { code: string; message: string }
+}
+
+/** Reads in a process of its own and says what came of it, as the main side would. */
+function read(kind: string, path: string, toEncode = ''): Outcome {
+  const script = join(import.meta.dirname, 'read-one.ts')
+  const { stdout, stderr, signal, status } = spawnSync(process.execPath, [script, kind, path, toEncode], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  })
+  if (status === 0) return JSON.parse(stdout)
+  const { code, message } = explainExit({ code: status, signal, output: stderr, memoryBytes: 0, totalBytes: 1 })
+  return { error: { code, message } }
+}
+
+let folders = 0
+function freshFolder(): string {
+  const folder = join(scratch, String(folders++))
+  mkdirSync(folder)
+  return folder
+}
+
+async function modelFolder(config: Record<string, unknown> = {}): Promise<string> {
+  const folder = freshFolder()
+  const model = makeValidModel()
+  await writeModelFiles(folder, { ...model, config: { ...model.config, ...config } })
+  return folder
+}
+
+test('a sound model and a sound text are read as elsewhere', async () => {
+  const folder = await modelFolder()
+  await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel(['Ġ t']) })
+  expect(read('describe', folder).value).toBe(false)
+  const data = join(scratch, 'ids.json')
+  writeFileSync(data, JSON.stringify([1, 2, 3, 4, 5]))
+  expect(read('windows', data).value).toBe(5)
+})
+
+test.skipIf(process.platform === 'win32')('a pipe in the place of a file is refused at once', async () => {
+  const folder = await modelFolder()
+  execFileSync('mkfifo', [join(folder, 'espalier.json')])
+  expect(read('describe', folder)).toMatchObject({ error: { code: 'invalid', message: expect.stringContaining('is not a regular file') } })
+  const data = freshFolder()
+  execFileSync('mkfifo', [join(data, 'a.jsonl')])
+  expect(read('texts', data).error?.message).toContain('is not a regular file')
+})
+
+test.skipIf(process.platform !== 'linux')('a file of the system that never ends is as long as it says it is', () => {
+  expect(read('windows', '/proc/kmsg').error?.code).toBe('invalid')
+  expect(read('rows', '/proc/self/mounts').error?.code).toBe('invalid')
+})
+
+test('a template that loops for ever does not keep a model from being described, and is refused when it is used', async () => {
+  const folder = await modelFolder()
+  const loop = '{% for a in range(10000) %}{% for b in range(10000) %}{% for c in range(10000) %}{% endfor %}{% endfor %}{% endfor %}'
+  await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': { chat_template: loop } })
+  expect(read('describe', folder).value).toBe(true)
+  expect(read('chat', folder).error?.message).toContain('more than the 500000 steps that are allowed')
+})
+
+test.each([
+  ['a long range', '{{ range(300000000) | length }}', 'steps that are allowed'],
+  [
+    'a text that doubles',
+    '{% set n = namespace(s="xxxxxxxx") %}{% for i in range(40) %}{% set n.s = n.s + n.s %}{% endfor %}{{ n.s }}',
+    'characters that are allowed',
+  ],
+  ['deep nesting', `{{ ${'('.repeat(20000)}1${')'.repeat(20000)} }}`, 'nested too deep'],
+])('a template with %s is refused', async (_what, template, reason) => {
+  const folder = freshFolder()
+  await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': { chat_template: template } })
+  expect(read('chat', folder).error).toMatchObject({ code: 'invalid', message: expect.stringContaining(reason) })
+})
+
+test('a head of two thousand million dimensions is refused before anything is made of that size', async () => {
+  expect(read('describe', await modelFolder({ head_dim: 2147483648 })).error).toMatchObject({
+    code: 'invalid',
+    message: expect.stringContaining('at most 65536 are allowed'),
+  })
+})
+
+test('a pattern that matches for ever ends the process, with the limit in the error', async () => {
+  const pattern = { type: 'Split', pattern: { Regex: '(a+)+$' }, behavior: 'Isolated', invert: false }
+  const folder = freshFolder()
+  await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel([], { pre_tokenizer: pattern }) })
+  const { error } = read('encode', folder, `${'a'.repeat(60)}!`)
+  expect(error?.code).toBe('invalid')
+  expect(error?.message).toMatch(/tokenizer\.json takes more than 3 seconds of the processor to be read, the limit for a file of this size/)
+})
+
+test('replacements that grow a text without end end the process before the memory is full', async () => {
+  const normalizers = Array.from({ length: 40 }, () => ({ type: 'Replace', pattern: { String: 'a' }, content: 'aaaa' }))
+  const folder = freshFolder()
+  await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel([], { normalizer: { type: 'Sequence', normalizers } }) })
+  expect(read('encode', folder, 'aaaa').error).toMatchObject({
+    code: 'invalid',
+    message: expect.stringMatching(/takes more than (\d+ MB of memory|\d+ seconds of the processor)|cannot/),
+  })
+})
+
+test('a packed file that unpacks to more than a hundred times its size is refused', () => {
+  const file = join(scratch, 'bomb.json.gz')
+  writeFileSync(file, gzipSync(Buffer.alloc(200_000_000, 32)))
+  const { error, value } = read('windows', file)
+  expect(value).toBeUndefined()
+  expect(error).toMatchObject({
+    code: 'invalid',
+    message: expect.stringMatching(/unpacks to more than 64000000 bytes, at most 100 times its \d+ are allowed/),
+  })
+})
+
+test('lists of millions of values in a gguf header are refused', () => {
+  const file = join(scratch, 'lists.gguf')
+  const bytes = Buffer.concat([
+    makeGguf({ metadata: { 'general.architecture': text('llama'), long: integers([]) }, tensors: [] }),
+    Buffer.alloc(17_000_000),
+  ])
+  // Behind the key stand the types of list and value, then how many there are.
+  bytes.writeBigUInt64LE(4_000_001n, bytes.indexOf('long') + 'long'.length + 8)
+  writeFileSync(file, bytes)
+  expect(read('describe', file).error?.message).toContain('its lists have more than the 4000000 values that are allowed')
+})
+
+test('a line of a hundred million characters is refused, with what to do', () => {
+  const file = join(scratch, 'line.jsonl')
+  writeFileSync(file, `"${'x'.repeat(100_000_010)}"`)
+  expect(read('texts', file).error).toMatchObject({
+    code: 'invalid',
+    message: expect.stringContaining('line of more than 100000000 characters'),
+  })
+})
+
+test('a key of ten million characters gives one clear error', () => {
+  const folder = freshFolder()
+  const header = Buffer.from(`{"${'\\\\"'.repeat(3_000_000)}": 5}`)
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(header.length))
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(makeValidModel().config))
+  writeFileSync(join(folder, 'model.safetensors'), Buffer.concat([length, header]))
+  const { error } = read('describe', folder)
+  expect(error?.code).toBe('invalid')
+  expect(error?.message.length).toBeLessThan(2500)
+})
