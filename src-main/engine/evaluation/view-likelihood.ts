@@ -1,114 +1,86 @@
-import { areLikeliest, tokenLosses } from '#engine/model/likelihood.ts'
+import { concat, gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { tokenLosses } from '#engine/model/likelihood.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import type { ModelView } from '#engine/model/view.ts'
-import { logProbabilities, topIndices } from './generation/probabilities.ts'
-import type { Likelihood, LikelihoodModel, LikelihoodRequest } from './tasks/likelihood-model.ts'
+import type { LikelihoodModel, LikelihoodRequest } from './tasks/likelihood-model.ts'
 
-/** Tokens per batch of prefixes: larger products are no faster. */
-const tokensPerBatch = 2048
-
-/** One continuation on its way: whose it is, and what comes after its first token. */
-interface Pending {
+/** One continuation: whose it is, its prefix's place in the batch, its ids. */
+interface Continuation {
   readonly request: number
-  readonly continuation: number
-  /** Its prefix's place in the batch. */
-  readonly sequence: number
+  readonly place: number
   readonly ids: Int32Array
 }
 
-/** Scores continuations on a view: a prefix is run once, its keys and values serve all continuations, equal lengths run as a batch. */
+/** Rows that predict tokens: final hidden states [N, D], the N tokens, and the continuation that each belongs to. */
+interface Predictions {
+  readonly hidden: Tensor2D
+  readonly targets: readonly number[]
+  readonly owners: readonly Continuation[]
+}
+
+/** Scores continuations on a view: a prefix is run once, its keys and values serve all continuations, and the head runs once for all tokens. */
 export function likelihoodOf(view: ModelView): LikelihoodModel {
   return {
     contextLength: view.spec.contextLength,
-    async logProbabilities(requests, signal, report) {
-      const results = requests.map((request) => request.continuations.map((): Likelihood => ({ logProbability: 0, greedy: true })))
-      let done = 0
-      for (const batch of batchByLength(requests)) {
-        signal.throwIfAborted()
-        await scoreBatch(view, requests, batch, results, signal)
-        done += batch.length
-        report(done)
+    async logProbabilities(requests, signal) {
+      const predictions = await predict(view, requests, signal)
+      const hidden = tidy(() => concat(predictions.map((one) => one.hidden)))
+      for (const one of predictions) one.hidden.dispose()
+      const losses = await tokenLosses(view.model.vocabulary, hidden, Int32Array.from(predictions.flatMap(({ targets }) => targets)))
+      hidden.dispose()
+      const sums = requests.map(({ continuations }) => continuations.map(() => 0))
+      for (const [row, { request, place }] of predictions.flatMap(({ owners }) => owners).entries()) {
+        const own = sums[request] as number[]
+        own[place] = (own[place] as number) - (losses[row] as number)
       }
-      return results
+      return sums
     },
   }
 }
 
-/** Requests whose prefixes have one length, up to `tokensPerBatch` tokens a batch. */
-function batchByLength(requests: readonly LikelihoodRequest[]): number[][] {
-  const byLength = Map.groupBy(requests.keys(), (index) => requests[index]?.prefix.length ?? 0)
-  return [...byLength].flatMap(([length, indices]) => {
-    const size = Math.max(1, Math.floor(tokensPerBatch / length))
-    return Array.from({ length: Math.ceil(indices.length / size) }, (_, i) => indices.slice(i * size, (i + 1) * size))
-  })
-}
-
-async function scoreBatch(
-  view: ModelView,
-  requests: readonly LikelihoodRequest[],
-  batch: number[],
-  results: Likelihood[][],
-  signal: AbortSignal,
-): Promise<void> {
+/** The rows that predict every token of every continuation: the end of its prefix, then its own tokens but the last. */
+async function predict(view: ModelView, requests: readonly LikelihoodRequest[], signal: AbortSignal): Promise<Predictions[]> {
+  const all = requests.flatMap(({ continuations }, request) => continuations.map((ids, place): Continuation => ({ request, place, ids })))
   const session = new DecodingSession(view)
+  const predictions: Predictions[] = []
   try {
-    const prefixes = concatenate(batch.map((index) => requests[index]?.prefix ?? new Int32Array()))
-    const logits = await session.feed(prefixes, batch.length, signal)
-    const pending: Pending[] = []
-    batch.forEach((request, sequence) => {
-      const scores = logProbabilities(logits[sequence] as Float32Array)
-      const [likeliest] = topIndices(scores, 1)
-      requests[request]?.continuations.forEach((ids, continuation) => {
-        const first = ids[0] ?? -1
-        add(results, request, continuation, scores[first] ?? Number.NEGATIVE_INFINITY, first === likeliest)
-        if (ids.length > 1) pending.push({ request, continuation, sequence, ids })
-      })
+    const ends = await session.feedLast(concatenate(requests.map(({ prefix }) => prefix)), requests.length, signal)
+    predictions.push({
+      hidden: takeRows(
+        ends,
+        all.map(({ request }) => request),
+      ),
+      targets: all.map(({ ids }) => ids[0] as number),
+      owners: all,
     })
-    for (const [length, group] of Map.groupBy(pending, ({ ids }) => ids.length))
-      await scoreRest(view, session, group, length, results, signal)
+    ends.dispose()
+    const longer = all.filter(({ ids }) => ids.length > 1)
+    for (const group of Map.groupBy(longer, ({ ids }) => ids.length).values()) predictions.push(await predictRest(session, group, signal))
+    return predictions
+  } catch (error) {
+    for (const { hidden } of predictions) hidden.dispose()
+    throw error
   } finally {
     session.dispose()
   }
 }
 
-/** Tokens after the first of continuations of one length. */
-async function scoreRest(
-  view: ModelView,
-  session: DecodingSession,
-  group: Pending[],
-  length: number,
-  results: Likelihood[][],
-  signal: AbortSignal,
-): Promise<void> {
-  const fork = session.fork(group.map(({ sequence }) => sequence))
+/** Tokens after the first, of continuations of one length. */
+async function predictRest(session: DecodingSession, group: readonly Continuation[], signal: AbortSignal): Promise<Predictions> {
+  const fork = session.fork(group.map(({ request }) => request))
   try {
-    const hidden = await fork.feedHidden(concatenate(group.map(({ ids }) => ids.subarray(0, length - 1))), group.length, signal)
-    const targets = concatenate(group.map(({ ids }) => ids.subarray(1)))
-    const losses = await tokenLosses(view.model.vocabulary, hidden, targets)
-    const likeliest = await areLikeliest(view.model.vocabulary, hidden, targets)
-    hidden.dispose()
-    group.forEach(({ request, continuation }, i) => {
-      for (let token = i * (length - 1); token < (i + 1) * (length - 1); token++)
-        add(results, request, continuation, -(losses[token] ?? Number.NaN), likeliest[token] === true)
-    })
+    const hidden = await fork.feedHidden(concatenate(group.map(({ ids }) => ids.subarray(0, -1))), group.length, signal)
+    const rest = group.flatMap((owner) => [...owner.ids.subarray(1)].map((target) => ({ target, owner })))
+    return { hidden, targets: rest.map(({ target }) => target), owners: rest.map(({ owner }) => owner) }
   } finally {
     fork.dispose()
   }
 }
 
-function add(results: Likelihood[][], request: number, continuation: number, logProbability: number, greedy: boolean): void {
-  const result = results[request]?.[continuation]
-  if (!result) return
-  result.logProbability += logProbability
-  result.greedy &&= greedy
+function takeRows(x: Tensor2D, rows: readonly number[]): Tensor2D {
+  return tidy(() => gather(x, tensor1d([...rows], 'int32')))
 }
 
 function concatenate(arrays: readonly Int32Array[]): Int32Array {
-  const joined = new Int32Array(arrays.reduce((length, array) => length + array.length, 0))
-  let offset = 0
-  for (const array of arrays) {
-    joined.set(array, offset)
-    offset += array.length
-  }
-  return joined
+  return Int32Array.from(arrays.flatMap((array) => [...array]))
 }

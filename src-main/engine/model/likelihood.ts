@@ -1,4 +1,4 @@
-import { add, argMax, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { add, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { capLogits, type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
@@ -79,25 +79,6 @@ class LogSums {
       })
     })
   }
-}
-
-/** Whether each target is the likeliest token of its row: hidden [N, D], targets [N]; the lower id wins a tie. */
-export async function areLikeliest(vocabulary: Vocabulary, hidden: Tensor2D, targets: Int32Array): Promise<boolean[]> {
-  const best = new Float64Array(targets.length).fill(Number.NEGATIVE_INFINITY)
-  const bestId = new Int32Array(targets.length)
-  await vocabulary.forEachHeadChunk((chunk) => {
-    forEachTile(hidden, chunk, ({ logits, firstRow, firstToken }) => {
-      const ids = argMax(logits, 1).dataSync()
-      max(logits, 1)
-        .dataSync()
-        .forEach((value, row) => {
-          if (value <= (best[firstRow + row] ?? 0)) return
-          best[firstRow + row] = value
-          bestId[firstRow + row] = firstToken + (ids[row] ?? 0)
-        })
-    })
-  })
-  return Array.from(targets, (id, row) => bestId[row] === id)
 }
 
 /** Writes the logits of those targets that the chunk holds. */

@@ -26,17 +26,34 @@ export class DecodingSession {
    * `batch` arrays of V. A session keeps its batch; `select` changes it.
    */
   async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
-    const x = await this.#run(ids, batch, signal)
-    const logits = await this.#lastLogits(x, batch, ids.length / batch)
-    x.dispose()
-    await breathe()
+    const hidden = await this.feedLast(ids, batch, signal)
+    const logits = await this.#logitsOf(hidden)
+    hidden.dispose()
     return logits
   }
 
-  /** As `feed`, but gives the final hidden states of all positions fed, [batch * tokens, D]; the caller disposes of them. */
+  /** As `feed`, but gives the final hidden states of the last position of each sequence, [batch, D]; the caller disposes of them. */
+  async feedLast(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Tensor2D> {
+    const tokens = ids.length / batch
+    return this.#feed(ids, batch, signal, (x) =>
+      gather(
+        x,
+        tensor1d(
+          range(batch, (i) => (i + 1) * tokens - 1),
+          'int32',
+        ),
+      ),
+    )
+  }
+
+  /** As `feedLast`, of all positions fed, [batch * tokens, D]. */
   async feedHidden(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Tensor2D> {
+    return this.#feed(ids, batch, signal, (x) => x)
+  }
+
+  async #feed(ids: Int32Array, batch: number, signal: AbortSignal | undefined, choose: (x: Tensor2D) => Tensor2D): Promise<Tensor2D> {
     const x = await this.#run(ids, batch, signal)
-    const hidden = finalHidden(this.#view, x)
+    const hidden = tidy(() => finalHidden(this.#view, choose(x)))
     x.dispose()
     await breathe()
     return hidden
@@ -58,16 +75,10 @@ export class DecodingSession {
     }
   }
 
-  async #lastLogits(x: Tensor2D, batch: number, tokens: number): Promise<Float32Array[]> {
+  /** Logits of final hidden states [N, D]: N arrays of V. */
+  async #logitsOf(hidden: Tensor2D): Promise<Float32Array[]> {
     const { vocabulary } = this.#view.model
-    const hidden = tidy(() => {
-      const last = tensor1d(
-        Array.from({ length: batch }, (_, i) => (i + 1) * tokens - 1),
-        'int32',
-      )
-      return finalHidden(this.#view, gather(x, last))
-    })
-    const rows = Array.from({ length: batch }, () => new Float32Array(this.#view.spec.vocabulary))
+    const rows = range(hidden.shape[0], () => new Float32Array(this.#view.spec.vocabulary))
     await vocabulary.forEachHeadChunk((chunk) => {
       const logits = valuesOf(() => headLogits(hidden, chunk))
       const size = chunk.weight.shape[0]
@@ -75,7 +86,6 @@ export class DecodingSession {
         row.set(logits.subarray(i * size, (i + 1) * size), chunk.first)
       })
     })
-    hidden.dispose()
     return rows
   }
 
@@ -97,7 +107,7 @@ export class DecodingSession {
   #gatherCache(sequences: readonly number[]): Map<number, SeenPositions> {
     const { keyValueHeads } = this.#view.spec
     const rows = tensor1d(
-      sequences.flatMap((sequence) => Array.from({ length: keyValueHeads }, (_, head) => sequence * keyValueHeads + head)),
+      sequences.flatMap((sequence) => range(keyValueHeads, (head) => sequence * keyValueHeads + head)),
       'int32',
     )
     const gathered = new Map(
@@ -121,4 +131,8 @@ export class DecodingSession {
   dispose(): void {
     this.#disposeCache()
   }
+}
+
+function range<T>(length: number, at: (index: number) => T): T[] {
+  return Array.from({ length }, (_, index) => at(index))
 }

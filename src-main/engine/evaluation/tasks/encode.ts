@@ -1,6 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
-import type { LikelihoodRequest } from './likelihood-model.ts'
 import { splitTrailingSpace } from './python-text.ts'
 import type { Question, Request } from './task.ts'
 
@@ -8,12 +7,12 @@ type Encoder = Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>
 
 /** A question's requests as token ids, those with the same prefix together; `places[choice]` says where a choice's likelihood comes back. */
 export interface EncodedQuestion {
-  requests: LikelihoodRequest[]
+  requests: { prefix: Int32Array; continuations: Int32Array[] }[]
   places: { request: number; continuation: number }[]
 }
 
 export function encodeQuestion(tokenizer: Encoder, question: Question, contextLength: number): EncodedQuestion {
-  const requests: LikelihoodRequest[] = []
+  const requests: EncodedQuestion['requests'] = []
   const numbers = new Map<string, number>()
   const places = question.requests
     .flatMap((request) => encodeRequest(tokenizer, request, contextLength))

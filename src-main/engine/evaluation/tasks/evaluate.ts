@@ -39,7 +39,7 @@ export async function answerQuestions(
   let first = 0
   return questions.map((question, index) => {
     const { places, requests: own } = encoded[index] ?? { places: [], requests: [] }
-    const scores = places.map(({ request, continuation }) => likelihoods[first + request]?.[continuation]?.logProbability ?? Number.NaN)
+    const scores = places.map(({ request, continuation }) => likelihoods[first + request]?.[continuation] ?? Number.NaN)
     first += own.length
     if (scores.some(Number.isNaN))
       throw new EspalierError('invalid', `The model gives no probability (NaN) for ${questionText(question)}. Its weights are damaged.`)

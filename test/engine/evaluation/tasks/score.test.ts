@@ -9,20 +9,24 @@ const request = (prefix: number, lengths: number[]) => ({
   continuations: lengths.map((length) => new Int32Array(length).fill(98)),
 })
 
-test('requests run longest first in batches, and results come back in the order given', async () => {
+test('requests run longest first, those of one length together up to 2048 tokens, and results come back in the order given', async () => {
   const model = new TableModel(30_000, () => 0.5)
-  const requests = [request(3, [1, 2]), request(20_000, [1, 1]), request(10, [3]), request(24_000, [4, 4])]
+  const requests = [request(3, [1, 2]), request(1000, [1, 1]), request(3, [3]), ...[1, 2, 3].map(() => request(1000, [4]))]
   const done: number[] = []
   const results = await scoreContinuations(model, requests, signal, (count) => done.push(count))
-  expect(results.map((row) => row.map((one) => Math.round(one.logProbability / Math.log(0.5))))).toEqual([[1, 2], [1, 1], [3], [4, 4]])
-  expect(model.batches.map((batch) => batch.map(({ prefix }) => prefix.length))).toEqual([[24_000], [20_000, 10], [3]])
-  expect(done.at(-1)).toBe(4)
+  expect(results.map((row) => row.map((one) => Math.round(one / Math.log(0.5))))).toEqual([[1, 2], [1, 1], [3], [4], [4], [4]])
+  expect(model.batches.map((batch) => batch.map(({ prefix }) => prefix.length))).toEqual([
+    [1000, 1000],
+    [1000, 1000],
+    [3, 3],
+  ])
+  expect(done).toEqual([2, 4, 6])
 })
 
 test('a cancel stops between batches', async () => {
   const controller = new AbortController()
   const model = new TableModel(10, () => 0.5)
-  const work = scoreContinuations(model, [request(20_000, [1, 1]), request(20_000, [1, 1])], controller.signal, () => controller.abort())
+  const work = scoreContinuations(model, [request(2000, [1, 1]), request(2000, [1, 1])], controller.signal, () => controller.abort())
   await expect(work).rejects.toMatchObject({ name: 'AbortError' })
   expect(model.batches).toHaveLength(1)
 })

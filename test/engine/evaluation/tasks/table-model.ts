@@ -1,4 +1,4 @@
-import type { Likelihood, LikelihoodModel, LikelihoodRequest } from '#engine/evaluation/tasks/likelihood-model.ts'
+import type { LikelihoodModel, LikelihoodRequest } from '#engine/evaluation/tasks/likelihood-model.ts'
 
 /** A tokenizer of single characters: the id is the code point. `merged` pairs become one id. */
 export function characterTokenizer(merged: Record<string, number> = {}) {
@@ -28,16 +28,14 @@ export class TableModel implements LikelihoodModel {
     this.#probability = probability
   }
 
-  async logProbabilities(requests: LikelihoodRequest[], signal: AbortSignal, report: (done: number) => void): Promise<Likelihood[][]> {
+  async logProbabilities(requests: readonly LikelihoodRequest[], signal: AbortSignal): Promise<number[][]> {
     signal.throwIfAborted()
-    this.batches.push(requests)
-    report(requests.length)
+    this.batches.push([...requests])
     return requests.map(({ prefix, continuations }) => continuations.map((continuation) => this.#score(prefix, continuation)))
   }
 
-  #score(prefix: Int32Array, continuation: Int32Array): Likelihood {
+  #score(prefix: Int32Array, continuation: Int32Array): number {
     const letters = [...prefix.slice(-1), ...continuation].map((id) => String.fromCodePoint(id))
-    const chances = letters.slice(1).map((letter, index) => this.#probability(letters[index] ?? '', letter))
-    return { logProbability: chances.reduce((sum, chance) => sum + Math.log(chance), 0), greedy: chances.every((chance) => chance > 0.5) }
+    return letters.slice(1).reduce((sum, letter, index) => sum + Math.log(this.#probability(letters[index] ?? '', letter)), 0)
   }
 }
