@@ -173,6 +173,11 @@ describe('imports run one way', () => {
     expect(foreign.map(describeImport)).toEqual([])
   })
 
+  test('SQL stands in db only', () => {
+    const others = files.filter((file) => !file.startsWith('src-main/db/') && /\.prepare\(/.test(readFileSync(join(root, file), 'utf8')))
+    expect(others).toEqual([])
+  })
+
   test('the contract knows nothing but itself and zod', () => {
     const foreign = imports.filter(
       ({ file, specifier, target }) => file.startsWith('src-main/contract/') && !target && !/^zod(\/|$)/.test(specifier),

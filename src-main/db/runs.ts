@@ -97,6 +97,12 @@ export function runsTable(db: Database) {
   const remove = db.prepare('DELETE FROM runs WHERE number = ?')
   const usingModel = db.prepare('SELECT count(*) FROM runs WHERE model = ?').pluck()
   const count = db.prepare('SELECT count(*) FROM runs').pluck()
+  const problems = db.prepare('SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT ?').pluck()
+  const seconds = db
+    .prepare(
+      "SELECT seconds FROM runs WHERE model = ? AND method = ? AND status = 'done' AND seconds IS NOT NULL ORDER BY number DESC LIMIT ?",
+    )
+    .pluck()
   const patches = new Map<string, Statement>()
   return {
     insert(run: NewRun): number {
@@ -111,6 +117,10 @@ export function runsTable(db: Database) {
     remove: (number: number) => remove.run(number),
     usingModel: (model: string) => usingModel.get(model) as number,
     count: () => count.get() as number,
+    /** What went wrong in the latest runs that have a problem, as JSON. */
+    lastProblems: (most: number) => problems.all(most) as string[],
+    /** How long the latest runs of a method on a model took. */
+    lastSeconds: (model: string, method: string, most: number) => seconds.all(model, method, most) as number[],
     setParameters: parameters.replace,
     patch(number: number, patch: RunPatch): void {
       const names = Object.keys(patch).filter((name) => patchable.has(name) && patch[name as keyof RunPatch] !== undefined)

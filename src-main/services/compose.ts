@@ -12,7 +12,7 @@ import type { Device } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import type { FetchFile } from '#jobs/run-attempt.ts'
 import { runLogs } from '#jobs/run-log.ts'
-import { runQueue } from '#jobs/run-queue.ts'
+import { RunQueue } from '#jobs/run-queue.ts'
 import { catalogueService } from './catalogue.ts'
 import { compareService } from './compare.ts'
 import { defaultComputeCommand } from './compute-command.ts'
@@ -22,7 +22,8 @@ import { experimentsService } from './experiments.ts'
 import { exportsService } from './exports.ts'
 import { foldersOf } from './folders.ts'
 import { historyService } from './history.ts'
-import { type Library, modelsService } from './models.ts'
+import { Library } from './library.ts'
+import { modelsService } from './models.ts'
 import { playgroundService } from './playground.ts'
 import { queueService } from './queue.ts'
 import { runRemoval } from './run-removal.ts'
@@ -30,7 +31,7 @@ import { runsService } from './runs.ts'
 import { sampleModel } from './sample-model.ts'
 import { currentSettings, hubOptions, settingsService } from './settings.ts'
 import { transcriptsService } from './transcripts.ts'
-import { type Transfers, transfersService } from './transfers.ts'
+import { Transfers } from './transfers.ts'
 import { viewsService } from './views.ts'
 import { watchOthers } from './watch-others.ts'
 
@@ -53,15 +54,15 @@ export type SettledOptions = WorkbenchOptions & { folder: string; devices: reado
 export function compose(options: SettledOptions, restore: Handlers['history.restore']) {
   const context = openContext(options)
   const { history, queue } = context
-  const transfers = transfersService(context)
-  const library = modelsService(context, transfers)
+  const transfers = new Transfers(context)
+  const library = new Library(context, transfers)
   const watch = watchOthers(context, transfers)
   const bundled = options.bundledModel === undefined ? sampleModel() : options.bundledModel
   void library.purge(Date.now())
   if (bundled !== null) library.registerBundled(bundled)
   return {
     handlers: { ...callsOf(context, library, transfers, bundled), 'history.restore': restore } satisfies Handlers as Handlers,
-    runNow: queue.runNow,
+    runNow: (id: string) => queue.runNow(id),
     /** How many other processes have the history open. */
     others: () => history.owners.others(context.owner, Date.now()),
     async close(backup?: string): Promise<void> {
@@ -104,7 +105,7 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
   const devices = found.map((device) => ({ device, host: hostFor(device, tellQueue) }))
   const fetchFile: FetchFile = async (file, signal, report) =>
     (await openHub(hubOptions({ history, folders }))).fetchFile(file, { signal, report })
-  const queue = runQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile })
+  const queue = new RunQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile })
   const [desk, playground, exporter] = [hostFor(found[0]), hostFor(found[0]), hostFor(found[0])]
   return { history, folders, queue, logs, owner, emit, desk, playground, exporter }
 }
@@ -123,7 +124,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
       sampleModel: bundled,
     }),
     ...transfers.calls,
-    ...library.calls,
+    ...modelsService(context, library),
     ...methods,
     ...experimentsService(context, { library, catalogue, removal }),
     ...runsService(context, library, removal),

@@ -73,7 +73,7 @@ export function engineService(context: Context): Service<'engine'> {
       engine: report ? JSON.stringify(report, null, 1) : (problem ?? 'not asked yet'),
       'self-test': JSON.stringify(history.settings.get(lastTest) ?? null),
       devices: JSON.stringify(context.queue.state().devices),
-      'last problems': lastProblems(history).join('\n'),
+      'last problems': history.runs.lastProblems(5).join('\n'),
     }
     const text = Object.entries(lines)
       .map(([name, value]) => `${name}: ${value}`)
@@ -89,8 +89,4 @@ export function engineService(context: Context): Service<'engine'> {
     'engine.selfTest': ({ backend }) => test(backend),
     'engine.diagnostics': () => ({ text: diagnose() }),
   }
-}
-
-function lastProblems({ db }: Context['history']): string[] {
-  return db.prepare('SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT 5').pluck().all() as string[]
 }

@@ -5,7 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context, Service } from './context.ts'
 import { confine, safeFileName } from './folders.ts'
-import type { Library } from './models.ts'
+import type { Library } from './library.ts'
 import { currentSettings } from './settings.ts'
 import type { Move, Transfers } from './transfers.ts'
 

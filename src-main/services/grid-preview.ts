@@ -4,7 +4,7 @@ import { type CombinationPreview, combinationPreview, type Grid, type GridPrevie
 import type { RunRequest } from '#contract/run-request.ts'
 import type { Context } from './context.ts'
 import { type Combination, combinationsOf, requestOf } from './grid.ts'
-import type { Library } from './models.ts'
+import type { Library } from './library.ts'
 
 /** What the engine says of one request without loading weights. */
 export const requestPreview = combinationPreview.omit({ model: true, method: true, amount: true, runs: true, seconds: true })
@@ -50,12 +50,7 @@ export async function previewGrid(
 }
 
 /** The mean of the latest runs of the same method on the same model; null until there is one. */
-function usualSeconds({ db }: Context['history'], { model, method }: Combination): number | null {
-  const latest = db
-    .prepare(
-      "SELECT seconds FROM runs WHERE model = ? AND method = ? AND status = 'done' AND seconds IS NOT NULL ORDER BY number DESC LIMIT 5",
-    )
-    .pluck()
-    .all(model, method) as number[]
+function usualSeconds({ runs }: Context['history'], { model, method }: Combination): number | null {
+  const latest = runs.lastSeconds(model, method, 5)
   return latest.length === 0 ? null : latest.reduce((sum, seconds) => sum + seconds, 0) / latest.length
 }

@@ -4,7 +4,7 @@ import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/parameters.ts'
 import type { Context } from './context.ts'
 import { nominalOf, type PlannedRun, runName } from './grid.ts'
-import type { Library } from './models.ts'
+import type { Library } from './library.ts'
 
 export interface RunMaking {
   experiment: string | null

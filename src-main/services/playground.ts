@@ -4,7 +4,7 @@ import type { PromptSet, SessionRequest, Transcript, TranscriptColumn, Transcrip
 import { newId } from '#db/ids.ts'
 import type { Job } from '#jobs/compute-host.ts'
 import type { Context, Service } from './context.ts'
-import type { Library } from './models.ts'
+import type { Library } from './library.ts'
 import { currentSettings } from './settings.ts'
 
 /** The prompts of the paper's qualitative evaluation. */

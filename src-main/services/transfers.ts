@@ -28,133 +28,124 @@ export type Move = (
   report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft'>>) => void,
 ) => Promise<string | null>
 
-export type Transfers = ReturnType<typeof transfersService>
+const stopped = { bytesPerSecond: null, secondsLeft: null }
 
 /** Downloads, copies and exports: told as they go, kept over a restart, paused and cancelled by a signal. */
-export function transfersService({ history, owner, emit }: Pick<Context, 'history' | 'owner' | 'emit'>) {
-  const running = new Map<string, RunningTransfer>()
-  const restart = new Map<string, (request: Record<string, unknown>) => Move>()
+export class Transfers {
+  readonly #context: Pick<Context, 'history' | 'owner' | 'emit'>
+  readonly #running = new Map<string, RunningTransfer>()
+  readonly #restart = new Map<string, (request: Record<string, unknown>) => Move>()
 
-  function keep(transfer: Transfer, request: unknown): Transfer {
-    if (!history.db.open) return transfer
-    history.transfers.save(transfer, request, owner, Date.now())
-    emit({ name: 'transfer changed', data: { transfer } })
-    return transfer
+  constructor(context: Pick<Context, 'history' | 'owner' | 'emit'>) {
+    this.#context = context
   }
 
-  function begin(work: TransferWork, move: Move, id: string = newId('move')): { transfer: Transfer; over: Promise<Transfer> } {
-    let transfer: Transfer = {
-      id,
-      kind: work.kind,
-      name: work.name,
-      status: 'running',
-      doneBytes: 0,
-      totalBytes: work.totalBytes,
-      bytesPerSecond: null,
-      secondsLeft: null,
-      model: null,
-      problem: null,
-    }
+  readonly calls: Service<'transfers'> = {
+    'transfers.list': () => this.#context.history.transfers.list(),
+    'transfers.pause': ({ id }) => this.#stop(id, 'paused'),
+    'transfers.cancel': ({ id }) => this.#stop(id, 'cancelled'),
+    'transfers.resume': ({ id }) => this.#resume(id),
+  }
+
+  /** Says how a kind of transfer is taken up again. */
+  onResume(kind: Transfer['kind'], again: (request: Record<string, unknown>) => Move): void {
+    this.#restart.set(kind, again)
+  }
+
+  begin(work: TransferWork, move: Move, id: string = newId('move')): { transfer: Transfer; over: Promise<Transfer> } {
+    const { kind, name, totalBytes } = work
+    let transfer: Transfer = { id, kind, name, totalBytes, status: 'running', doneBytes: 0, model: null, problem: null, ...stopped }
     const controller = new AbortController()
     const started = Date.now()
     let toldAt = 0
-    keep(transfer, work.request)
+    this.#keep(transfer, work.request)
     const moved = move(controller.signal, (progress) => {
       transfer = { ...transfer, ...progress }
       if (Date.now() - toldAt < toldMilliseconds) return
       toldAt = Date.now()
-      emit({ name: 'transfer changed', data: { transfer: withRate(transfer, started) } })
+      this.#tell(withRate(transfer, started))
     })
     const over = moved.then(
-      (model) =>
-        keep({ ...transfer, status: 'done', model, doneBytes: transfer.totalBytes ?? transfer.doneBytes, secondsLeft: null }, work.request),
-      (thrown) => {
-        const wish = running.get(id)?.wish
-        const { code, message } = toErrorMessage(thrown)
-        return keep(
-          {
-            ...transfer,
-            status: wish ?? (code === 'cancelled' ? 'cancelled' : 'failed'),
-            problem: wish ? null : message,
-            bytesPerSecond: null,
-            secondsLeft: null,
-          },
-          work.request,
-        )
-      },
+      (model) => this.#keep(arrived(transfer, model), work.request),
+      (thrown) => this.#keep(broken(transfer, thrown, this.#running.get(id)?.wish ?? null), work.request),
     )
-    running.set(id, { kind: work.kind, controller, wish: null, over: over.then(() => void running.delete(id)) })
+    this.#running.set(id, { kind, controller, wish: null, over: over.then(() => void this.#running.delete(id)) })
     return { transfer, over }
   }
 
-  function stop(id: string, wish: 'paused' | 'cancelled'): Transfer {
-    const known = history.transfers.find(id)
+  #tell(transfer: Transfer): void {
+    this.#context.emit({ name: 'transfer changed', data: { transfer } })
+  }
+
+  #keep(transfer: Transfer, request: unknown): Transfer {
+    const { history, owner } = this.#context
+    if (!history.db.open) return transfer
+    history.transfers.save(transfer, request, owner, Date.now())
+    this.#tell(transfer)
+    return transfer
+  }
+
+  #find(id: string) {
+    const known = this.#context.history.transfers.find(id)
     if (!known) throw new EspalierError('not-found', `There is no transfer ${id}.`)
-    const work = running.get(id)
-    if (!work && known.transfer.status !== 'paused' && known.transfer.status !== 'failed')
-      throw new EspalierError('conflict', `${known.transfer.name} is ${known.transfer.status} already.`)
-    if (wish === 'paused' && known.transfer.kind !== 'download')
+    return known
+  }
+
+  #stop(id: string, wish: 'paused' | 'cancelled'): Transfer {
+    const { transfer, request } = this.#find(id)
+    const work = this.#running.get(id)
+    if (!work && transfer.status !== 'paused' && transfer.status !== 'failed')
+      throw new EspalierError('conflict', `${transfer.name} is ${transfer.status} already.`)
+    if (wish === 'paused' && transfer.kind !== 'download')
       throw new EspalierError('conflict', 'Only downloads can be paused. Cancel it instead.')
     if (work) {
       work.wish = wish
       work.controller.abort(new EspalierError('cancelled', 'Cancelled.'))
     }
-    return keep({ ...known.transfer, status: wish, problem: null, bytesPerSecond: null, secondsLeft: null }, known.request)
+    return this.#keep({ ...transfer, status: wish, problem: null, ...stopped }, request)
   }
 
-  const calls: Service<'transfers'> = {
-    'transfers.list': () => history.transfers.list(),
-    'transfers.pause': ({ id }) => stop(id, 'paused'),
-    'transfers.cancel': ({ id }) => stop(id, 'cancelled'),
-    async 'transfers.resume'({ id }) {
-      const known = history.transfers.find(id)
-      if (!known) throw new EspalierError('not-found', `There is no transfer ${id}.`)
-      await running.get(id)?.over
-      const again = restart.get(known.transfer.kind)
-      if (!again || !['paused', 'failed'].includes(known.transfer.status))
-        throw new EspalierError('conflict', `${known.transfer.name} is ${known.transfer.status} and cannot go on.`)
-      const request = known.request as Record<string, unknown>
-      return begin(
-        { kind: known.transfer.kind, name: known.transfer.name, totalBytes: known.transfer.totalBytes, request },
-        again(request),
-        id,
-      ).transfer
-    },
+  async #resume(id: string): Promise<Transfer> {
+    const { transfer, request: kept } = this.#find(id)
+    const { kind, name, totalBytes, status } = transfer
+    await this.#running.get(id)?.over
+    const again = this.#restart.get(kind)
+    if (!again || !['paused', 'failed'].includes(status)) throw new EspalierError('conflict', `${name} is ${status} and cannot go on.`)
+    const request = kept as Record<string, unknown>
+    return this.begin({ kind, name, totalBytes, request }, again(request), id).transfer
   }
 
-  return {
-    calls,
-    begin,
-    /** Says how a kind of transfer is taken up again. */
-    onResume: (kind: Transfer['kind'], again: (request: Record<string, unknown>) => Move) => restart.set(kind, again),
-    /** Transfers of a process that is gone did not go on: downloads are paused, the others failed. */
-    closeOrphans(): void {
-      for (const { transfer, request } of history.transfers.orphans()) {
-        if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
-        const paused = transfer.kind === 'download'
-        keep(
-          {
-            ...transfer,
-            status: paused ? 'paused' : 'failed',
-            problem: paused ? null : 'Espalier ended before it was complete.',
-            bytesPerSecond: null,
-            secondsLeft: null,
-          },
-          request,
-        )
-      }
-    },
-    async close(): Promise<void> {
-      for (const work of running.values()) {
-        work.wish ??= work.kind === 'download' ? 'paused' : 'cancelled'
-        work.controller.abort(new EspalierError('cancelled', 'Cancelled.'))
-      }
-      await Promise.race([
-        Promise.all([...running.values()].map(({ over }) => over)),
-        new Promise((resolve) => setTimeout(resolve, closeMilliseconds).unref()),
-      ])
-    },
+  /** Transfers of a process that is gone did not go on: downloads are paused, the others failed. */
+  closeOrphans(): void {
+    for (const { transfer, request } of this.#context.history.transfers.orphans()) {
+      if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
+      const paused = transfer.kind === 'download'
+      const problem = paused ? null : 'Espalier ended before it was complete.'
+      this.#keep({ ...transfer, status: paused ? 'paused' : 'failed', problem, ...stopped }, request)
+    }
   }
+
+  async close(): Promise<void> {
+    for (const work of this.#running.values()) {
+      work.wish ??= work.kind === 'download' ? 'paused' : 'cancelled'
+      work.controller.abort(new EspalierError('cancelled', 'Cancelled.'))
+    }
+    await Promise.race([
+      Promise.all([...this.#running.values()].map(({ over }) => over)),
+      new Promise((resolve) => setTimeout(resolve, closeMilliseconds).unref()),
+    ])
+  }
+}
+
+function arrived(transfer: Transfer, model: string | null): Transfer {
+  return { ...transfer, status: 'done', model, doneBytes: transfer.totalBytes ?? transfer.doneBytes, secondsLeft: null }
+}
+
+/** A transfer that ended early: as somebody wished, or by a fault that it states. */
+function broken(transfer: Transfer, thrown: unknown, wish: RunningTransfer['wish']): Transfer {
+  const { code, message } = toErrorMessage(thrown)
+  const status = wish ?? (code === 'cancelled' ? 'cancelled' : 'failed')
+  return { ...transfer, status, problem: wish ? null : message, ...stopped }
 }
 
 function withRate(transfer: Transfer, started: number): Transfer {

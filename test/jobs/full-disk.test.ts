@@ -9,7 +9,7 @@ import { computeHost } from '#jobs/compute-host.ts'
 import { processorDevice } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import { runLogs } from '#jobs/run-log.ts'
-import { runQueue } from '#jobs/run-queue.ts'
+import { RunQueue } from '#jobs/run-queue.ts'
 import { insertRun } from '../db/rows.ts'
 import { eventually, fakeCompute, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
@@ -43,7 +43,7 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
     tensorFolder: history.values.tensorFolder,
   })
   const fetchFile = () => Promise.reject(new Error('no network in this test'))
-  const queue = runQueue({
+  const queue = new RunQueue({
     history,
     logs: runLogs(join(folder, 'logs')),
     emit: () => {},

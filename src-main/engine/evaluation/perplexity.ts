@@ -7,8 +7,6 @@ import type { ModelView } from '#engine/model/view.ts'
 export interface Perplexity {
   /** exp of the mean negative log-likelihood per predicted token. */
   readonly perplexity: number
-  /** Mean negative log-likelihood of each window, in nats. */
-  readonly windowLosses: Float64Array
   readonly tokens: number
 }
 
@@ -23,7 +21,6 @@ export async function perplexity(
   report: { progress?(done: number, total: number): void; signal?: AbortSignal } = {},
 ): Promise<Perplexity> {
   if (windows.length === 0) throw new EspalierError('invalid', 'Perplexity needs at least one window of tokens; the data has none.')
-  const windowLosses = new Float64Array(windows.length)
   let total = 0
   let tokens = 0
   await runWindows(view, windows, {
@@ -32,13 +29,12 @@ export async function perplexity(
       const hidden = finalHidden(view, x)
       const losses = await tokenLosses(view.model.vocabulary, hidden, nextTokens(group.ids, group.tokens))
       hidden.dispose()
-      group.indices.forEach((window, i) => {
+      group.indices.forEach((_, i) => {
         const own = losses.subarray(i * group.tokens, (i + 1) * group.tokens - 1).reduce((sum, loss) => sum + loss, 0)
-        windowLosses[window] = own / (group.tokens - 1)
         total += own
         tokens += group.tokens - 1
       })
     },
   })
-  return { perplexity: Math.exp(total / tokens), windowLosses, tokens }
+  return { perplexity: Math.exp(total / tokens), tokens }
 }

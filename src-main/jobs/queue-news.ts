@@ -1,0 +1,47 @@
+import type { Listener } from '#contract/events.ts'
+import type { QueueState } from '#contract/queue.ts'
+import type { History } from '#db/history.ts'
+
+/** Changes of the queue that come together are told together. */
+const tellMilliseconds = 50
+
+/** Tells listeners what changed: runs at once, the queue and the experiments they belong to together with what follows soon. */
+export class QueueNews {
+  readonly #history: History
+  readonly #emit: Listener
+  readonly #state: () => QueueState
+  readonly #experiments = new Set<string>()
+  #telling: NodeJS.Timeout | undefined
+  #ended = false
+
+  constructor(history: History, emit: Listener, state: () => QueueState) {
+    this.#history = history
+    this.#emit = emit
+    this.#state = state
+  }
+
+  tell(numbers: readonly number[]): void {
+    for (const run of this.#history.runs.entries(numbers)) {
+      this.#emit({ name: 'run changed', data: { run } })
+      if (run.experiment) this.#experiments.add(run.experiment.id)
+    }
+    this.#telling ??= setTimeout(() => this.#tellRest(), tellMilliseconds).unref()
+  }
+
+  #tellRest(): void {
+    this.#telling = undefined
+    if (this.#ended) return
+    this.#emit({ name: 'queue changed', data: { queue: this.#state() } })
+    for (const id of this.#experiments) {
+      const experiment = this.#history.experiments.find(id)
+      if (experiment) this.#emit({ name: 'experiment changed', data: { experiment } })
+    }
+    this.#experiments.clear()
+  }
+
+  /** Nothing that waits is told any more. */
+  end(): void {
+    this.#ended = true
+    clearTimeout(this.#telling)
+  }
+}
