@@ -63,30 +63,40 @@ export class Walk {
 
   /** Takes streams past a part. */
   async pass<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S> = {}): Promise<void> {
-    await this.#withWeights(part, visitor, (weights) => {
-      for (const joined of joinable(streams, visitor)) this.#run(part, weights, joined, visitor)
+    await this.#withWeights(part, visitor, async (weights) => {
+      for (const [index, joined] of joinable(streams, visitor).entries()) {
+        if (index > 0) await breathe()
+        this.#run(part, weights, joined, visitor)
+      }
     })
   }
 
   /** Shows what a part's last projection reads, and stops there: the streams stay in front of the part. */
   async look<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S>): Promise<void> {
-    await this.#withWeights(part, visitor, (weights) => {
-      for (const stream of streams) observePart(part, weights, stream.residual, this.#callFor([stream], visitor))
+    await this.#withWeights(part, visitor, async (weights) => {
+      for (const [index, stream] of streams.entries()) {
+        if (index > 0) await breathe()
+        observePart(part, weights, stream.residual, this.#callFor([stream], visitor))
+      }
     })
   }
 
-  async #withWeights<S extends Stream>(part: Part, { replace }: PassVisitor<S>, use: (weights: PartWeights) => void): Promise<void> {
+  async #withWeights<S extends Stream>(
+    part: Part,
+    { replace }: PassVisitor<S>,
+    use: (weights: PartWeights) => Promise<void>,
+  ): Promise<void> {
     const leased = await this.#view.lease(part, this.#view.following(part))
     let own: PartWeights | undefined
     try {
       own = replace?.(leased)
-      if (!own) use(leased)
+      if (!own) await use(leased)
     } finally {
       this.#view.release(part, leased)
     }
     if (!own) return
     try {
-      use(own)
+      await use(own)
     } finally {
       disposePart(own)
     }

@@ -1,0 +1,173 @@
+import { scalar, type Tensor, type Tensor2D, transpose } from '@tensorflow/tfjs-core'
+import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
+import type { NormalEquations } from './normal-equations.ts'
+
+/** Sums in the runtime, in float64. The cross products stand as C' [K, D], as solves need them. */
+interface Sums {
+  readonly gram: Handle
+  readonly cross: Handle
+  readonly square: Handle
+}
+
+/** Normal equations summed and solved by TensorFlow in float64; only weights and errors leave the runtime. */
+export class RuntimeEquations implements NormalEquations {
+  readonly #raw: RawOperations
+  #sums: Sums | undefined
+
+  constructor(raw: RawOperations) {
+    this.#raw = raw
+  }
+
+  add(inputs: Tensor2D, targets: Tensor2D): void {
+    const step = new DoubleStep(this.#raw)
+    const [z, t] = [step.widen(inputs), step.widen(targets)]
+    this.#take({
+      gram: step.keep(step.product(z, z, true, false)),
+      cross: step.keep(step.product(z, t, true, false)),
+      square: step.keep(step.run('L2Loss', [step.double], t)),
+    })
+    step.end()
+  }
+
+  merge(other: RuntimeEquations): void {
+    const sums = other.#sums
+    other.#sums = undefined
+    if (sums) this.#take(sums)
+  }
+
+  /** Adds sums, which belong to this one from now on. */
+  #take(more: Sums): void {
+    const before = this.#sums
+    if (!before) {
+      this.#sums = more
+      return
+    }
+    const step = new DoubleStep(this.#raw)
+    const sum = (key: keyof Sums) => step.keep(step.run('AddV2', [step.double], before[key], more[key]))
+    this.#sums = { gram: sum('gram'), cross: sum('cross'), square: sum('square') }
+    this.#raw.delete(before.gram, before.cross, before.square, more.gram, more.cross, more.square)
+    step.end()
+  }
+
+  solve(weight: Tensor2D, ridge: number): Tensor2D {
+    const { gram, cross } = this.#needSums()
+    const step = new DoubleStep(this.#raw)
+    try {
+      const diagonal = step.run('MatrixDiagPart', [step.double], gram)
+      const size = weight.shape[1]
+      const shift = (ridge * step.read(diagonal).reduce((sum, value) => sum + value, 0)) / size
+      if (shift === 0) return weight.clone()
+      const raised = step.run('AddV2', [step.double], diagonal, step.scalar(shift))
+      const factor = step.run('Cholesky', [step.double], step.run('MatrixSetDiag', [step.double], gram, raised))
+      const old = step.transposed(weight)
+      const missing = step.run('Sub', [step.double], cross, step.product(gram, old, false, false))
+      const change = step.triangular(factor, step.triangular(factor, missing, false), true)
+      const solved = step.narrow(step.run('AddV2', [step.double], old, change), [size, weight.shape[0]])
+      const result = transpose<Tensor2D>(solved)
+      solved.dispose()
+      return result
+    } finally {
+      step.end()
+    }
+  }
+
+  error(weight: Tensor2D): number {
+    const { gram, cross, square } = this.#needSums()
+    const step = new DoubleStep(this.#raw)
+    try {
+      const own = step.transposed(weight)
+      const twice = step.run('AddV2', [step.double], cross, cross)
+      const inner = step.run('Mul', [step.double], own, step.run('Sub', [step.double], step.product(gram, own, false, false), twice))
+      const whole = step.run('AddV2', [step.double], square, square)
+      const error = step.run('AddV2', [step.double], step.total(inner), whole)
+      return (step.read(step.run('RealDiv', [step.double], error, whole))[0] ?? Number.NaN) as number
+    } finally {
+      step.end()
+    }
+  }
+
+  #needSums(): Sums {
+    if (!this.#sums) throw new Error('Nothing was added.')
+    return this.#sums
+  }
+
+  dispose(): void {
+    if (this.#sums) this.#raw.delete(this.#sums.gram, this.#sums.cross, this.#sums.square)
+    this.#sums = undefined
+  }
+}
+
+/** Operations in float64 whose results are given back together, but for those that are kept. */
+class DoubleStep {
+  readonly double: object
+  readonly #raw: RawOperations
+  readonly #made = new Set<Handle>()
+
+  constructor(raw: RawOperations) {
+    this.#raw = raw
+    this.double = raw.type('T', 'float64')
+  }
+
+  run(name: string, attributes: readonly object[], ...inputs: readonly Handle[]): Handle {
+    return this.#note(this.#raw.run(name, attributes, ...inputs))
+  }
+
+  product(a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle {
+    const raw = this.#raw
+    return this.run('MatMul', [this.double, raw.flag('transpose_a', transposeA), raw.flag('transpose_b', transposeB)], a, b)
+  }
+
+  /** L^-1 b, or L'^-1 b with `adjoint`. */
+  triangular(factor: Handle, b: Handle, adjoint: boolean): Handle {
+    const raw = this.#raw
+    return this.run('MatrixTriangularSolve', [this.double, raw.flag('lower', true), raw.flag('adjoint', adjoint)], factor, b)
+  }
+
+  widen(tensor: Tensor): Handle {
+    return this.#note(this.#raw.cast(this.#raw.of(tensor), 'float32', 'float64'))
+  }
+
+  transposed(tensor: Tensor2D): Handle {
+    const turned = transpose(tensor)
+    const wide = this.widen(turned)
+    turned.dispose()
+    return wide
+  }
+
+  scalar(value: number): Handle {
+    const narrow = scalar(value, 'float32')
+    const wide = this.widen(narrow)
+    narrow.dispose()
+    return wide
+  }
+
+  /** The sum over a matrix, a scalar. */
+  total(matrix: Handle): Handle {
+    const raw = this.#raw
+    const axes = this.#note(raw.words(Int32Array.of(0, 1)))
+    return this.run('Sum', [this.double, raw.type('Tidx', 'int32'), raw.flag('keep_dims', false)], matrix, axes)
+  }
+
+  narrow(value: Handle, shape: [number, number]): Tensor2D {
+    return this.#raw.tensor(this.#raw.cast(value, 'float64', 'float32'), shape) as Tensor2D
+  }
+
+  read(value: Handle): Float32Array {
+    return this.#raw.read(this.#note(this.#raw.cast(value, 'float64', 'float32')))
+  }
+
+  keep(value: Handle): Handle {
+    this.#made.delete(value)
+    return value
+  }
+
+  #note(value: Handle): Handle {
+    this.#made.add(value)
+    return value
+  }
+
+  end(): void {
+    this.#raw.delete(...this.#made)
+    this.#made.clear()
+  }
+}

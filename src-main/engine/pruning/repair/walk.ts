@@ -1,0 +1,197 @@
+import { gather, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import type { Plan } from '#contract/plan.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { disposeResidual, type Residual } from '#engine/model/decoder.ts'
+import { groupWindows } from '#engine/model/forward.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
+import { type Stream, Walk } from '#engine/model/walk.ts'
+import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model/weights.ts'
+import { makeEquations } from './make-equations.ts'
+import type { Equations } from './ridge.ts'
+import type { Segment } from './segments.ts'
+
+/** Some windows in one of the models, [B*T, D]. */
+interface Lane extends Stream {
+  readonly index: number
+  /** Whether it judges fitted weights; else they are fitted on it. */
+  readonly heldOut: boolean
+}
+
+/** A projection as the plan leaves it: [D, K], and the bias that it keeps, [D]. */
+interface Projection {
+  readonly weight: Tensor2D
+  readonly bias: Tensor1D | undefined
+}
+
+/**
+ * Windows on their way through the dense model and, where projections are repaired in order, through the pruned one beside it. One
+ * part's weights are leased at a time; the windows' streams are what stays in memory.
+ */
+export class RepairWalk {
+  readonly #pruned: ModelView
+  readonly #plan: Plan
+  readonly #inOrder: boolean
+  readonly #signal: AbortSignal
+  readonly #walk: Walk
+  readonly #prunedWalk: Walk
+  /** The dense model's streams in front of a segment's own part, and behind the segment. */
+  #dense: Lane[] = []
+  #ahead: Lane[] = []
+  /** The pruned and so far repaired model's in front of the segment, once they differ from the dense ones. */
+  #repaired: Lane[] = []
+  /** The dense model's in front of the segment. */
+  #start: Tensor2D[] = []
+
+  constructor(view: ModelView, plan: Plan, inOrder: boolean, signal: AbortSignal) {
+    this.#pruned = viewWithPlan(view.model, plan)
+    this.#plan = plan
+    this.#inOrder = inOrder
+    this.#signal = signal
+    this.#walk = new Walk(view)
+    this.#prunedWalk = new Walk(this.#pruned)
+  }
+
+  /** Takes windows in; the last eighth of them, at least one, is held out. */
+  async begin(windows: Windows): Promise<void> {
+    const fitted = windows.length - Math.max(1, Math.floor(windows.length / 8))
+    const groups = [...groupWindows(windows.slice(0, fitted)), ...groupWindows(windows.slice(fitted))]
+    const fittedGroups = groupWindows(windows.slice(0, fitted)).length
+    for (const [index, { ids, batch }] of groups.entries()) {
+      const stream = await this.#walk.embed(ids, batch)
+      this.#dense.push({ ...stream, index, heldOut: index >= fittedGroups })
+    }
+  }
+
+  /** Whether a segment's projection reads or owes something else than in the dense model. */
+  needsRepair({ leading, part, following }: Segment): boolean {
+    return leading.length + following.length > 0 || this.#keptNeurons(part) !== undefined || this.#repaired.length > 0
+  }
+
+  /** Goes up to a segment's own part. */
+  async enter({ leading }: Segment): Promise<void> {
+    this.#start = this.#dense.map(({ residual }) => residual.x.clone())
+    if (leading.length > 0) this.#part()
+    await this.#passAll(this.#walk, leading, this.#dense)
+  }
+
+  /** Sums the equations of a segment's projection, which come with it as the plan leaves it; the caller's to dispose of. */
+  async equations(segment: Segment): Promise<{ equations: Equations; weight: Tensor2D }> {
+    const { part, leading, following } = segment
+    const equations = { fitted: makeEquations(), heldOut: makeEquations() }
+    const projection = await this.#projection(part)
+    const add = (lane: Lane, inputs: Tensor2D, targets: Tensor2D) => {
+      this.#signal.throwIfAborted()
+      const wanted = projection.bias ? sub<Tensor2D>(targets, projection.bias) : targets
+      equations[lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, wanted)
+    }
+    const alone = leading.length + following.length === 0
+    await this.#goAhead(segment, (lane, inner, output) => {
+      if (alone) add(lane, this.#keep(part, inner), output)
+    })
+    if (!alone) {
+      await this.#walk.look(part, this.#dense, {
+        observe: (lane, { inner }) =>
+          tidy(() => add(lane, this.#keep(part, inner), sub(this.#behind(lane), this.#start[lane.index] as Tensor2D))),
+      })
+    }
+    if (this.#repaired.length > 0) {
+      await this.#prunedWalk.look(part, this.#repaired, {
+        observe: (lane, { inner }) => tidy(() => add(lane, inner, sub(this.#behind(lane), lane.residual.x))),
+      })
+    }
+    projection.bias?.dispose()
+    return { equations, weight: projection.weight }
+  }
+
+  /** Leaves a segment; `weight` [D, K] is what its projection has become, without it the plan's own. */
+  async leave(segment: Segment, weight: Tensor2D | undefined): Promise<void> {
+    if (this.#ahead.length === 0) await this.#goAhead(segment)
+    if (this.needsRepair(segment)) {
+      this.#part()
+      const visitor = weight ? { replace: (own: PartWeights) => withWeight(own, weight) } : {}
+      if (this.#repaired.length > 0) await this.#prunedWalk.pass(segment.part, this.#repaired, visitor)
+    }
+    disposeLanes(this.#dense)
+    this.#dense = this.#ahead
+    this.#ahead = []
+    for (const x of this.#start) x.dispose()
+    this.#start = []
+  }
+
+  /** From here on the pruned model's streams are their own, where projections are repaired in order. */
+  #part(): void {
+    if (this.#inOrder && this.#repaired.length === 0) this.#repaired = this.#dense.map(cloneLane)
+  }
+
+  /** The dense streams behind a segment; `see` is shown what its projection reads and writes on the way. */
+  async #goAhead({ part, following }: Segment, see?: (lane: Lane, inner: Tensor2D, output: Tensor2D) => void): Promise<void> {
+    this.#ahead = this.#dense.map(cloneLane)
+    await this.#walk.pass(part, this.#ahead, {
+      observe: (lane, { inner, output }) => see?.(lane, inner, output as Tensor2D),
+    })
+    await this.#passAll(this.#walk, following, this.#ahead)
+  }
+
+  async #passAll(walk: Walk, parts: readonly Part[], lanes: readonly Lane[]): Promise<void> {
+    for (const part of parts) {
+      this.#signal.throwIfAborted()
+      await walk.pass(part, lanes)
+    }
+  }
+
+  #behind({ index }: Lane): Tensor2D {
+    return (this.#ahead[index] as Lane).residual.x
+  }
+
+  async #projection(part: Part): Promise<Projection> {
+    const weights = await this.#pruned.lease(part)
+    const { weight, bias } = lastProjection(weights)
+    const own = { weight: weight.clone(), bias: bias?.clone() }
+    this.#pruned.release(part, weights)
+    return own
+  }
+
+  #keep(part: Part, inner: Tensor2D): Tensor2D {
+    const kept = this.#keptNeurons(part)
+    return kept ? gather(inner, tensor1d([...kept], 'int32'), 1) : inner
+  }
+
+  #keptNeurons(part: Part): readonly number[] | undefined {
+    const mlp = this.#plan.blocks[blockOf(part)]?.mlp
+    return isAttention(part) || mlp === undefined || mlp === 'removed' || mlp.kept === 'all' ? undefined : mlp.kept
+  }
+
+  dispose(): void {
+    for (const lanes of [this.#dense, this.#ahead, this.#repaired]) disposeLanes(lanes)
+    for (const x of this.#start) x.dispose()
+    this.#walk.dispose()
+    this.#prunedWalk.dispose()
+    this.#pruned.dispose()
+  }
+}
+
+function lastProjection({ attention, mlp }: PartWeights): Projection {
+  return attention ? { weight: attention.output, bias: attention.outputBias } : { weight: mlp.down, bias: mlp.downBias }
+}
+
+/** A part's weights with another last projection, in tensors of their own. */
+function withWeight({ attention, mlp }: PartWeights, weight: Tensor2D): PartWeights {
+  return cloneWeights(attention ? { attention: { ...attention, output: weight } } : { mlp: { ...mlp, down: weight } })
+}
+
+function cloneWeights(weights: PartWeights): PartWeights {
+  const { norm, ...rest } = weights.attention ?? weights.mlp
+  const cloned = Object.fromEntries(Object.entries(rest).map(([name, tensor]) => [name, tensor?.clone()]))
+  const own = {
+    ...cloned,
+    norm: { ...norm, ...(norm.weight ? { weight: norm.weight.clone() } : {}), ...(norm.bias ? { bias: norm.bias.clone() } : {}) },
+  }
+  return (weights.attention ? { attention: own } : { mlp: own }) as PartWeights
+}
+
+const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })
+const cloneLane = (lane: Lane): Lane => ({ ...lane, residual: cloneResidual(lane.residual) })
+
+function disposeLanes(lanes: readonly Lane[]): void {
+  for (const { residual } of lanes) disposeResidual(residual)
+}

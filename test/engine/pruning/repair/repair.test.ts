@@ -1,0 +1,78 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { memory } from '@tensorflow/tfjs-core'
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/plan.ts'
+import { denseView } from '#engine/model/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { repairPlan } from '#engine/pruning/repair/repair.ts'
+import { openReference, recordedRun } from '../running.ts'
+
+interface Expected {
+  readonly model: 'stories260k' | 'phi-tiny'
+  readonly title: string
+  /** Per part: kept, removed, or the neurons kept. */
+  readonly plan: readonly (boolean | number[])[]
+  readonly kind: 'one-pass' | 'in-order'
+  readonly projections: {
+    readonly part: number
+    readonly ridge: number
+    readonly before: number
+    readonly after: number
+    readonly largest: number
+    /** Every seventh entry, float32 in base64; null where the old weights stay. */
+    readonly weight: string | null
+  }[]
+}
+
+const file = join(import.meta.dirname, '..', '..', '..', 'fixtures', 'repair', 'expected.json.gz')
+const all = JSON.parse(gunzipSync(await readFile(file)).toString()) as Expected[]
+
+function planOf(parts: Expected['plan']): Plan {
+  return {
+    blocks: Array.from({ length: parts.length / 2 }, (_, block) => {
+      const mlp = parts[2 * block + 1]
+      return {
+        attention: parts[2 * block] === false ? 'removed' : 'kept',
+        mlp: mlp === false ? 'removed' : { kept: Array.isArray(mlp) ? mlp : 'all' },
+      }
+    }),
+  }
+}
+
+describe.each(['stories260k', 'phi-tiny'] as const)('%s', (name) => {
+  const open = openReference(name)
+  const windows = () =>
+    open()
+      .calibration.slice(0, 12)
+      .map((window) => window.slice(0, 64))
+
+  test.each(all.filter(({ model }) => model === name))('$title $kind: weights as numpy makes them in float64', async (expected) => {
+    const view = denseView(open().model)
+    const before = memory().numTensors
+    const repaired = await repairPlan({ view, plan: planOf(expected.plan), windows: windows(), kind: expected.kind, run: recordedRun() })
+    expect(memory().numTensors).toBeLessThanOrEqual(before + 100)
+    expect(repaired.map(({ block, projection }) => 2 * block + (projection === 'down' ? 1 : 0))).toEqual(
+      expected.projections.map(({ part }) => part),
+    )
+    for (const [index, projection] of expected.projections.entries()) {
+      const own = repaired[index] as (typeof repaired)[number]
+      expect(own.before).toBeCloseTo(projection.before, 4)
+      expect(own.after).toBeCloseTo(projection.after, 4)
+      expect(own.ridge).toBe(projection.ridge)
+      expect(own.weight === undefined).toBe(projection.weight === null)
+      if (!projection.weight) continue
+      const bytes = Buffer.from(projection.weight, 'base64')
+      const entries = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
+      const differences = Array.from(entries, (value, i) => Math.abs((own.weight?.values[7 * i] ?? Number.NaN) - value))
+      expect(Math.max(...differences)).toBeLessThan(1e-4 * projection.largest)
+    }
+  })
+
+  test.each(['one-pass', 'in-order'] as const)('%s repairs nothing where nothing is removed', async (kind) => {
+    const { model } = open()
+    const repaired = await repairPlan({ view: denseView(model), plan: densePlan(model.spec), windows: windows(), kind, run: recordedRun() })
+    expect(repaired).toEqual([])
+  })
+})
