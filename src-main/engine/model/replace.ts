@@ -17,13 +17,16 @@ interface Source {
 /** The weights with the projection that the plan replaces in this part, in copies of their own; the same ones where it replaces none. */
 export async function replaceProjection(part: Part, weights: PartWeights, source: Source): Promise<PartWeights> {
   const { spec, plan, tensors } = source
-  const name = isAttention(part) ? 'output' : 'down'
-  const found = replacedProjection(spec, plan, tensors, blockOf(part), name)
+  const found = replacedProjection(spec, plan, tensors, blockOf(part), isAttention(part) ? 'output' : 'down')
   if (!found) return weights
   const [weight, bias] = await readReplaced(found, source)
-  const changed = { [name]: weight as Tensor2D, ...(bias ? { [`${name}Bias`]: bias as Tensor1D } : {}) }
-  if (weights.attention) return { attention: copyWith(weights.attention, changed) }
-  return { mlp: copyWith(weights.mlp, changed) }
+  return withProjection(weights, weight as Tensor2D, bias as Tensor1D | undefined)
+}
+
+/** Copies of a part's weights with another last projection, which takes the given tensors over. */
+export function withProjection(weights: PartWeights, weight: Tensor2D, bias?: Tensor1D): PartWeights {
+  if (weights.attention) return { attention: copyWith(weights.attention, { output: weight, ...(bias ? { outputBias: bias } : {}) }) }
+  return { mlp: copyWith(weights.mlp, { down: weight, ...(bias ? { downBias: bias } : {}) }) }
 }
 
 /** Rounded to what the checkpoint would hold, so that the view answers as the saved model does. */

@@ -1,70 +1,124 @@
-import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
-import type { Plan } from '#contract/plan.ts'
+import { tensor2d } from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { Plan, Replaceable } from '#contract/plan.ts'
+import type { RepairedProjection, RepairKind } from '#contract/repair.ts'
+import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { replacedName, storedDtype } from '#engine/model/plan-tensors.ts'
+import { roundTo } from '#engine/model/round.ts'
 import type { ModelView } from '#engine/model/view.ts'
-import { blockOf, isAttention } from '#engine/model/weights.ts'
+import { blockOf, isAttention, type Part } from '#engine/model/weights.ts'
 import type { MethodRun } from '../method.ts'
-import { type Solution, solveWithRidge } from './ridge.ts'
+import { solveWithRidge } from './ridge.ts'
+import { requireRoom } from './room.ts'
 import { type Segment, segmentsOf } from './segments.ts'
 import { RepairWalk } from './walk.ts'
 
-export interface RepairedProjection extends Omit<Solution, 'weight'> {
-  readonly block: number
-  readonly projection: 'output' | 'down'
-  readonly weight: { readonly values: Float32Array; readonly shape: readonly [number, number] } | undefined
-}
-
 export interface RepairInput {
+  /** The dense model, and what a method left of it. */
   readonly view: ModelView
   readonly plan: Plan
+  /** Calibration windows; the last eighth of them, at least one, is held out. */
   readonly windows: Windows
-  readonly kind: 'one-pass' | 'in-order'
-  readonly run: MethodRun
+  readonly kind: RepairKind
+  readonly run: Pick<MethodRun, 'tensorStep' | 'progress' | 'signal'>
 }
 
-export async function repairPlan({ view, plan, windows, kind, run }: RepairInput): Promise<RepairedProjection[]> {
+export interface Repaired {
+  /** The plan with replaced projections, which stand among `tensors`. */
+  readonly plan: Plan
+  readonly tensors: StoredTensors | undefined
+  /** Every projection that was looked at, in running order. */
+  readonly projections: RepairedProjection[]
+}
+
+/**
+ * Replaces projections of a plan in closed form, so that the pruned model answers more like the dense one: a ridge regression for each
+ * projection onto the stream, shrinking toward the weights that the plan leaves (see README.md). One step for each projection. Throws
+ * `infeasible` for what cannot be repaired, before any window is run.
+ */
+export async function repairPlan({ view, plan, windows, kind, run }: RepairInput): Promise<Repaired> {
+  requireRepairable(view, plan, windows)
+  requireRoom(view, plan, windows, kind)
   const segments = segmentsOf(view.spec, view.parts, plan)
   const walk = new RepairWalk(view, plan, kind === 'in-order', run.signal)
-  const repaired: RepairedProjection[] = []
+  const solved: SolvedProjection[] = []
   try {
     await walk.begin(windows)
     for (const [index, segment] of segments.entries()) {
       run.progress('Repairing', index, segments.length, 'projections')
-      const found = await repairSegment(walk, segment)
-      if (found) repaired.push(found)
+      const found = await repairSegment(walk, segment, view, run)
+      if (found) solved.push(found)
     }
     run.progress('Repairing', segments.length, segments.length, 'projections')
-    return repaired
   } finally {
     walk.dispose()
   }
+  const stored = solved.map(({ tensors }) => tensors).filter(({ tensors }) => tensors.size > 0)
+  const blocks = plan.blocks.map((block, index) => {
+    const replaced = solved.filter((one) => one.block === index && one.tensors.tensors.size > 0).map(({ projection }) => projection)
+    return replaced.length > 0 ? { ...block, replaced } : block
+  })
+  return {
+    plan: { ...plan, blocks },
+    tensors: stored.length > 0 ? StoredTensors.join(...stored) : undefined,
+    projections: solved.map(({ tensors: _, ...projection }) => projection),
+  }
 }
 
-async function repairSegment(walk: RepairWalk, segment: Segment): Promise<RepairedProjection | undefined> {
+type SolvedProjection = RepairedProjection & { readonly tensors: StoredTensors }
+
+async function repairSegment(
+  walk: RepairWalk,
+  segment: Segment,
+  view: ModelView,
+  run: RepairInput['run'],
+): Promise<SolvedProjection | undefined> {
   await walk.enter(segment)
-  const found = walk.needsRepair(segment) ? await solve(walk, segment) : undefined
-  const weight = found?.weight && tensor2d(found.weight.values, [...found.weight.shape])
+  const found = walk.needsRepair(segment)
+    ? await run.tensorStep(`repair ${nameOf(segment.part)}`, () => solve(walk, segment, view))
+    : undefined
+  const name = weightName(segment.part)
+  const shape = found?.tensors.tensors.get(name)?.shape
+  const weight = found && shape ? tensor2d(await found.tensors.readFloat32(name), shape as [number, number]) : undefined
   await walk.leave(segment, weight)
   weight?.dispose()
   return found
 }
 
-async function solve(walk: RepairWalk, segment: Segment): Promise<RepairedProjection> {
+/** Solves a segment's projection; new weights are rounded to what the checkpoint stores, so that a view is what will be saved. */
+async function solve(
+  walk: RepairWalk,
+  segment: Segment,
+  { model }: ModelView,
+): Promise<RepairedProjection & { tensors: Map<string, NamedTensor> }> {
+  const block = blockOf(segment.part)
+  const projection = projectionOf(segment.part)
   const { equations, weight: old } = await walk.equations(segment)
   const { weight, ...figures } = solveWithRidge(equations, old)
+  const tensors = new Map<string, NamedTensor>()
+  if (weight) {
+    const dtype = storedDtype(model.checkpoint, model.spec.block(block)[projection].weight)
+    const rounded = roundTo(weight, dtype)
+    tensors.set(weightName(segment.part), { values: rounded.dataSync() as Float32Array, shape: rounded.shape, dtype })
+    weight.dispose()
+    rounded.dispose()
+  }
   equations.fitted.dispose()
   equations.heldOut.dispose()
   old.dispose()
-  return {
-    block: blockOf(segment.part),
-    projection: isAttention(segment.part) ? 'output' : 'down',
-    ...figures,
-    weight: weight && readOut(weight),
-  }
+  return { block, projection, ...figures, tensors }
 }
 
-function readOut(weight: Tensor2D): { values: Float32Array; shape: readonly [number, number] } {
-  const read = { values: weight.dataSync().slice() as Float32Array, shape: weight.shape }
-  weight.dispose()
-  return read
+const projectionOf = (part: Part): Replaceable => (isAttention(part) ? 'output' : 'down')
+const nameOf = (part: Part): string => `block ${blockOf(part)} ${projectionOf(part)}`
+const weightName = (part: Part): string => replacedName(blockOf(part), projectionOf(part), 'weight')
+
+function requireRepairable({ spec }: ModelView, { blocks, slice }: Plan, windows: Windows): void {
+  if (slice || spec.sliceWidth !== undefined)
+    throw new EspalierError('infeasible', 'A sliced model cannot be repaired: its stream has another basis. Choose another method.')
+  if (blocks.some(({ mlp }) => mlp !== 'removed' && (mlp.inputs ?? mlp.outputs)))
+    throw new EspalierError('infeasible', 'A plan that cuts hidden channels of MLPs cannot be repaired. Let 2SSP cut neurons.')
+  if (windows.length < 2)
+    throw new EspalierError('infeasible', `Repair needs 2 windows of calibration text, it has ${windows.length}. Give a longer text.`)
 }

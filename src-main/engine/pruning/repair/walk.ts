@@ -1,8 +1,9 @@
-import { gather, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { gather, keep, mul, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/plan.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual, type Residual } from '#engine/model/decoder.ts'
 import { groupWindows } from '#engine/model/forward.ts'
+import { withProjection } from '#engine/model/replace.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model/weights.ts'
@@ -41,6 +42,8 @@ export class RepairWalk {
   #repaired: Lane[] = []
   /** The dense model's in front of the segment. */
   #start: Tensor2D[] = []
+  /** What a projection gives in the dense model, where a norm follows that no stream can be led back through. */
+  #outputs: Tensor2D[] = []
 
   constructor(view: ModelView, plan: Plan, inOrder: boolean, signal: AbortSignal) {
     this.#pruned = viewWithPlan(view.model, plan)
@@ -63,8 +66,18 @@ export class RepairWalk {
   }
 
   /** Whether a segment's projection reads or owes something else than in the dense model. */
-  needsRepair({ leading, part, following }: Segment): boolean {
-    return leading.length + following.length > 0 || this.#keptNeurons(part) !== undefined || this.#repaired.length > 0
+  needsRepair(segment: Segment): boolean {
+    return this.#takesOver(segment) || this.#keptNeurons(segment.part) !== undefined || this.#repaired.length > 0
+  }
+
+  /** Whether the projection has to give what removed parts gave. Through a norm on its output it cannot. */
+  #takesOver({ leading, part, following }: Segment): boolean {
+    return leading.length + following.length > 0 && !this.#isNormed(part)
+  }
+
+  #isNormed(part: Part): boolean {
+    const { attentionOutputNorm, mlpOutputNorm } = this.#pruned.spec.block(blockOf(part))
+    return (isAttention(part) ? attentionOutputNorm : mlpOutputNorm) !== undefined
   }
 
   /** Goes up to a segment's own part. */
@@ -76,31 +89,41 @@ export class RepairWalk {
 
   /** Sums the equations of a segment's projection, which come with it as the plan leaves it; the caller's to dispose of. */
   async equations(segment: Segment): Promise<{ equations: Equations; weight: Tensor2D }> {
-    const { part, leading, following } = segment
+    const { part } = segment
     const equations = { fitted: makeEquations(), heldOut: makeEquations() }
-    const projection = await this.#projection(part)
-    const add = (lane: Lane, inputs: Tensor2D, targets: Tensor2D) => {
+    const { weight, bias } = await this.#projection(part)
+    const add = (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => {
       this.#signal.throwIfAborted()
-      const wanted = projection.bias ? sub<Tensor2D>(targets, projection.bias) : targets
-      equations[lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, wanted)
+      equations[lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, bias ? sub(outputs, bias) : outputs)
     }
-    const alone = leading.length + following.length === 0
+    const alone = !this.#takesOver(segment)
     await this.#goAhead(segment, (lane, inner, output) => {
       if (alone) add(lane, this.#keep(part, inner), output)
+      if (this.#isNormed(part)) this.#outputs[lane.index] = keep(output.clone())
     })
-    if (!alone) {
-      await this.#walk.look(part, this.#dense, {
-        observe: (lane, { inner }) =>
-          tidy(() => add(lane, this.#keep(part, inner), sub(this.#behind(lane), this.#start[lane.index] as Tensor2D))),
-      })
-    }
-    if (this.#repaired.length > 0) {
-      await this.#prunedWalk.look(part, this.#repaired, {
-        observe: (lane, { inner }) => tidy(() => add(lane, inner, sub(this.#behind(lane), lane.residual.x))),
-      })
-    }
-    projection.bias?.dispose()
-    return { equations, weight: projection.weight }
+    if (!alone) await this.#look(this.#walk, part, this.#dense, add)
+    if (this.#repaired.length > 0) await this.#look(this.#prunedWalk, part, this.#repaired, add)
+    bias?.dispose()
+    return { equations, weight }
+  }
+
+  /** Shows what a part's projection reads with what it should give. */
+  async #look(walk: Walk, part: Part, lanes: Lane[], add: (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => void): Promise<void> {
+    const pruned = lanes === this.#repaired
+    await walk.look(part, lanes, {
+      observe: (lane, { inner }) =>
+        tidy(() => {
+          const from = pruned ? lane.residual.x : (this.#start[lane.index] as Tensor2D)
+          add(lane, pruned ? inner : this.#keep(part, inner), this.#outputs[lane.index] ?? this.#missing(lane, from))
+        }),
+    })
+  }
+
+  /** What a projection must give to bring a stream to the dense one behind the segment. */
+  #missing({ index }: Lane, from: Tensor2D): Tensor2D {
+    const { residualScale } = this.#pruned.spec
+    const missing = sub<Tensor2D>((this.#ahead[index] as Lane).residual.x, from)
+    return residualScale === undefined ? missing : mul(missing, 1 / residualScale)
   }
 
   /** Leaves a segment; `weight` [D, K] is what its projection has become, without it the plan's own. */
@@ -108,14 +131,19 @@ export class RepairWalk {
     if (this.#ahead.length === 0) await this.#goAhead(segment)
     if (this.needsRepair(segment)) {
       this.#part()
-      const visitor = weight ? { replace: (own: PartWeights) => withWeight(own, weight) } : {}
+      const visitor = weight ? { replace: (own: PartWeights) => withProjection(own, weight.clone()) } : {}
       if (this.#repaired.length > 0) await this.#prunedWalk.pass(segment.part, this.#repaired, visitor)
     }
     disposeLanes(this.#dense)
     this.#dense = this.#ahead
     this.#ahead = []
-    for (const x of this.#start) x.dispose()
+    this.#forget()
+  }
+
+  #forget(): void {
+    for (const x of [...this.#start, ...this.#outputs]) x?.dispose()
     this.#start = []
+    this.#outputs = []
   }
 
   /** From here on the pruned model's streams are their own, where projections are repaired in order. */
@@ -139,10 +167,6 @@ export class RepairWalk {
     }
   }
 
-  #behind({ index }: Lane): Tensor2D {
-    return (this.#ahead[index] as Lane).residual.x
-  }
-
   async #projection(part: Part): Promise<Projection> {
     const weights = await this.#pruned.lease(part)
     const { weight, bias } = lastProjection(weights)
@@ -163,7 +187,7 @@ export class RepairWalk {
 
   dispose(): void {
     for (const lanes of [this.#dense, this.#ahead, this.#repaired]) disposeLanes(lanes)
-    for (const x of this.#start) x.dispose()
+    this.#forget()
     this.#walk.dispose()
     this.#prunedWalk.dispose()
     this.#pruned.dispose()
@@ -172,21 +196,6 @@ export class RepairWalk {
 
 function lastProjection({ attention, mlp }: PartWeights): Projection {
   return attention ? { weight: attention.output, bias: attention.outputBias } : { weight: mlp.down, bias: mlp.downBias }
-}
-
-/** A part's weights with another last projection, in tensors of their own. */
-function withWeight({ attention, mlp }: PartWeights, weight: Tensor2D): PartWeights {
-  return cloneWeights(attention ? { attention: { ...attention, output: weight } } : { mlp: { ...mlp, down: weight } })
-}
-
-function cloneWeights(weights: PartWeights): PartWeights {
-  const { norm, ...rest } = weights.attention ?? weights.mlp
-  const cloned = Object.fromEntries(Object.entries(rest).map(([name, tensor]) => [name, tensor?.clone()]))
-  const own = {
-    ...cloned,
-    norm: { ...norm, ...(norm.weight ? { weight: norm.weight.clone() } : {}), ...(norm.bias ? { bias: norm.bias.clone() } : {}) },
-  }
-  return (weights.attention ? { attention: own } : { mlp: own }) as PartWeights
 }
 
 const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })

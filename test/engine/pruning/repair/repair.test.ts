@@ -4,6 +4,7 @@ import { gunzipSync } from 'node:zlib'
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/plan.ts'
+import { replacedName } from '#engine/model/plan-tensors.ts'
 import { denseView } from '#engine/model/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
@@ -51,28 +52,37 @@ describe.each(['stories260k', 'phi-tiny'] as const)('%s', (name) => {
   test.each(all.filter(({ model }) => model === name))('$title $kind: weights as numpy makes them in float64', async (expected) => {
     const view = denseView(open().model)
     const before = memory().numTensors
-    const repaired = await repairPlan({ view, plan: planOf(expected.plan), windows: windows(), kind: expected.kind, run: recordedRun() })
+    const { projections, tensors } = await repairPlan({
+      view,
+      plan: planOf(expected.plan),
+      windows: windows(),
+      kind: expected.kind,
+      run: recordedRun(),
+    })
     expect(memory().numTensors).toBeLessThanOrEqual(before + 100)
-    expect(repaired.map(({ block, projection }) => 2 * block + (projection === 'down' ? 1 : 0))).toEqual(
+    expect(projections.map(({ block, projection }) => 2 * block + (projection === 'down' ? 1 : 0))).toEqual(
       expected.projections.map(({ part }) => part),
     )
     for (const [index, projection] of expected.projections.entries()) {
-      const own = repaired[index] as (typeof repaired)[number]
+      const own = projections[index] as (typeof projections)[number]
       expect(own.before).toBeCloseTo(projection.before, 4)
       expect(own.after).toBeCloseTo(projection.after, 4)
       expect(own.ridge).toBe(projection.ridge)
-      expect(own.weight === undefined).toBe(projection.weight === null)
+      const name = replacedName(own.block, own.projection, 'weight')
+      expect(tensors?.tensors.has(name)).toBe(projection.weight !== null)
       if (!projection.weight) continue
+      const values = await tensors?.readFloat32(name)
       const bytes = Buffer.from(projection.weight, 'base64')
       const entries = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
-      const differences = Array.from(entries, (value, i) => Math.abs((own.weight?.values[7 * i] ?? Number.NaN) - value))
+      const differences = Array.from(entries, (value, i) => Math.abs((values?.[7 * i] ?? Number.NaN) - value))
       expect(Math.max(...differences)).toBeLessThan(1e-4 * projection.largest)
     }
   })
 
   test.each(['one-pass', 'in-order'] as const)('%s repairs nothing where nothing is removed', async (kind) => {
     const { model } = open()
-    const repaired = await repairPlan({ view: denseView(model), plan: densePlan(model.spec), windows: windows(), kind, run: recordedRun() })
-    expect(repaired).toEqual([])
+    const plan = densePlan(model.spec)
+    const repaired = await repairPlan({ view: denseView(model), plan, windows: windows(), kind, run: recordedRun() })
+    expect(repaired).toEqual({ plan, tensors: undefined, projections: [] })
   })
 })

@@ -1,0 +1,34 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Plan } from '#contract/plan.ts'
+import type { RepairKind } from '#contract/repair.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { ModelView } from '#engine/model/view.ts'
+
+/** Gram matrices alive at once, in float64: fitted, held out, with the ridge, and the factor. */
+const matrices = 4
+
+/** Throws when the streams of the windows and one projection's equations outgrow the workspace. */
+export function requireRoom({ model, spec }: ModelView, plan: Plan, windows: Windows, kind: RepairKind): void {
+  const tokens = windows.reduce((sum, { length }) => sum + length, 0)
+  // In front of and behind a segment, in order also the pruned model's; a parallel MLP reads a stream of its own.
+  const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1)
+  const streamBytes = 4 * tokens * spec.hidden * streams
+  const equationBytes = 8 * matrices * widest(spec, plan, kind) ** 2
+  const free = model.workspaceBytes - equationBytes
+  if (streamBytes <= free) return
+  const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
+  const most = Math.floor((Math.max(0, free) / streamBytes) * windows.length)
+  const advice = most >= 2 ? `Use at most ${most} windows, or give more memory` : 'Give more memory'
+  throw new EspalierError(
+    'out-of-memory',
+    `Repair with ${windows.length} windows takes ${mebibytes(streamBytes)} MiB for their streams and ${mebibytes(equationBytes)} MiB for one projection; ${mebibytes(model.workspaceBytes)} MiB are free for both. ${advice}.`,
+  )
+}
+
+/** The most columns of a projection that is repaired. */
+function widest({ blocks, heads, headSize }: ModelView['spec'], plan: Plan, kind: RepairKind): number {
+  const widths = plan.blocks.map(({ mlp }, block) =>
+    mlp === 'removed' ? 0 : mlp.kept === 'all' ? (blocks[block]?.width ?? 0) : mlp.kept.length,
+  )
+  return Math.max(kind === 'in-order' || plan.blocks.some(({ mlp }) => mlp === 'removed') ? heads * headSize : 0, ...widths)
+}
