@@ -34,7 +34,14 @@ Data
   --eval_data PATH         the same, to measure perplexity on (may be repeated)
   --sequence_length T      tokens per window (2048, or what the model was trained for)
   --calibration_samples N  windows to calibrate on
+  A text is a path, a bundled text (mixed; prose, code and spanish to measure on) or a data set by name. Several are mixed by
+  shares: --calibration_data a.txt:0.5,b.txt:0.25,mixed:0.25
   --local_datasets         read ./data/{wikitext-2,c4_train,c4_val,fineweb-edu} instead of downloading
+
+Repair
+  --repair KIND            replace projections in closed form: none, one-pass, or in-order (better, about twice the time)
+  --repair_data TEXT       what it is fitted on (the bundled mixed text)
+  --repair_samples N       windows of it (64)
 
 Measures
   --evaluate_perplexity    on WikiText-2 (the bundled model: its own test text)

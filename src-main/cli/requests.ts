@@ -2,9 +2,12 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { denseMethod } from '#contract/experiments.ts'
+import { defaultRepairWindows, repairKind } from '#contract/repair.ts'
 import type { Amount, DataRequest, MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import type { AblationRequest } from '#engine/ablation-run.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { isBundledId } from '#engine/data/bundled.ts'
+import { isDatasetId } from '#engine/data/named.ts'
 import { paperLength, paperPrompts } from '#engine/evaluation/generation/answer.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { taskIds } from '#engine/evaluation/tasks/index.ts'
@@ -49,6 +52,10 @@ export function checkFlags(flags: Flags): void {
   if (pruning.length === 0 && flags.save) fail('--save needs a --pruning_method.')
   if (flags.alpha !== undefined && !pruning.includes('2ssp') && !flags.ablation)
     fail('--alpha belongs to 2ssp; give --pruning_method=2ssp.')
+  if (flags.repair !== undefined && flags.repair !== 'none' && !repairKind.safeParse(flags.repair).success)
+    fail(`--repair is "${flags.repair}"; it must be none, ${repairKind.options.join(' or ')}.`)
+  if ((flags.repair_data ?? flags.repair_samples) !== undefined && (flags.repair ?? 'none') === 'none')
+    fail('--repair_data and --repair_samples belong to a repair; give --repair=one-pass or --repair=in-order too.')
   if (flags.format !== undefined && !flags.save) fail('--format says how --save writes; give --save FOLDER too.')
   if (flags.format !== undefined && !Object.hasOwn(formats, flags.format))
     fail(`--format is "${flags.format}"; known are ${Object.keys(formats).join(', ')}.`)
@@ -128,6 +135,7 @@ export function commandedRuns(flags: Flags, model: string, spec: DecoderSpec): C
           seed,
           options: optionsOf(flags, method),
           calibration,
+          ...repairOf(flags, model, sequenceLength),
           ...(flags.save ? { save: { folder: resolve(flags.save), format: flags.format ?? 'espalier' } } : {}),
         }),
       ),
@@ -171,10 +179,37 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
   const samples =
     flags.calibration_samples === undefined ? {} : { windows: integerFlag('calibration_samples', flags.calibration_samples, 1) }
   return {
-    source: flags.calibration_data ? existing('calibration_data', flags.calibration_data) : defaultData(flags, model, 'calibration'),
+    ...(flags.calibration_data ? textFlag('calibration_data', flags.calibration_data) : { source: defaultData(flags, model, 'calibration') }),
     sequenceLength,
     ...samples,
   }
+}
+
+/** The repair that is asked for; without a text of its own it is fitted on the mixed one, or the sample model's. */
+function repairOf(flags: Flags, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
+  const kind = flags.repair === undefined || flags.repair === 'none' ? undefined : repairKind.parse(flags.repair)
+  if (!kind) return {}
+  const text = flags.repair_data ? textFlag('repair_data', flags.repair_data) : { source: defaultRepairText(model) }
+  const windows = flags.repair_samples === undefined ? defaultRepairWindows : integerFlag('repair_samples', flags.repair_samples, 2)
+  return { repair: { kind, calibration: { ...text, sequenceLength, windows } } }
+}
+
+/** The bundled model knows no other text than its own. */
+const defaultRepairText = (model: string): string => (isSampleModel(model) ? sampleText('calibration') : 'mixed')
+
+/** `PATH` or a text by name, or several with shares: `a.txt:0.5,b.txt:0.25,mixed:0.25`. */
+function textFlag(flag: string, text: string): Pick<DataRequest, 'source' | 'mix'> {
+  const entries = text.split(',').map((entry) => /^(.+):(\d+(?:\.\d+)?)$/.exec(entry.trim()))
+  if (existsSync(text) || entries.length < 2) return { source: existing(flag, text) }
+  const mix = entries.map((entry, index) => {
+    const [, source = '', share = ''] = entry ?? []
+    if (Number(share) > 0) return { source: existing(flag, source), share: Number(share) }
+    throw new EspalierError(
+      'usage',
+      `--${flag} is "${text}", and its part ${index + 1} has no share above 0. Write every part as PATH:SHARE, such as a.txt:0.5,b.txt:0.5.`,
+    )
+  })
+  return { source: text, mix }
 }
 
 /** The bundled model comes with texts of its own; the reference's data sets serve all others, and it too when they lie in ./data. */
@@ -184,7 +219,9 @@ function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): 
   return isSampleModel(model) && !local ? sampleText(use) : named
 }
 
+/** A file or folder, or a text by its name. */
 function existing(flag: string, path: string): string {
+  if (isBundledId(path) || isDatasetId(path)) return path
   if (!existsSync(path)) throw new EspalierError('usage', `--${flag} is "${path}", and there is no such file or folder.`)
   return resolve(path)
 }

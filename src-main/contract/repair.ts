@@ -5,6 +5,9 @@ import { usedData } from './used-data.ts'
 /** All projections from one pass of the dense model, or one after the other on what the repaired model has come to. */
 export const repairKind = z.enum(['one-pass', 'in-order'])
 
+/** Windows that a repair is fitted on unless others are asked for. */
+export const defaultRepairWindows = 64
+
 /**
  * One projection of a repaired plan: the ridge, as a share of the mean diagonal of its Gram matrix, and the squared error on held-out
  * windows as a share of what its outputs should be, before and after. Where it did not fall, the old weights stayed.

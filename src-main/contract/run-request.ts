@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { repairKind } from './repair.ts'
 
 export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
 
@@ -7,6 +8,12 @@ export const dataRequest = z.object({
   source: z.string(),
   sequenceLength: z.number().int().min(2),
   windows: z.number().int().positive().optional(),
+  /** Several sources and their shares in place of `source`, which then only names them. */
+  mix: z
+    .array(z.object({ source: z.string(), share: z.number().positive() }))
+    .min(2)
+    .max(20)
+    .optional(),
 })
 
 /** How much to remove: a share of the block stack's parameters, or whole blocks' worth of it (the reference's `--num_prune`). */
@@ -24,6 +31,9 @@ export const measureRequest = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
 ])
 
+/** A repair of what the method decides, fitted on windows of its own. */
+export const repairRequest = z.object({ kind: repairKind, calibration: dataRequest })
+
 /** Everything that determines one run; the same request with the same seed gives the same plan. */
 export const runRequest = z.object({
   model: z.string(),
@@ -33,6 +43,7 @@ export const runRequest = z.object({
   /** 0 takes the calibration windows in the text's own order; any other seed draws them, and all that a method draws follows it too. */
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
+  repair: repairRequest.optional(),
   measures: z.array(measureRequest),
   /** Folder of data sets kept locally; those asked for by name are read from it and nothing is downloaded. */
   localFolder: z.string().optional(),
@@ -43,6 +54,7 @@ export const runRequest = z.object({
 
 export type BackendName = z.infer<typeof backendName>
 export type DataRequest = z.infer<typeof dataRequest>
+export type RepairRequest = z.infer<typeof repairRequest>
 export type Amount = z.infer<typeof amount>
 export type MeasureRequest = z.infer<typeof measureRequest>
 export type RunRequest = z.infer<typeof runRequest>

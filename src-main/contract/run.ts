@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { measuresIn } from './candidates.ts'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
+import { repair } from './repair.ts'
 import { usedData } from './used-data.ts'
 
 /** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */
@@ -50,6 +51,7 @@ export const runDocument = z.object({
   evaluation: z.array(usedData),
   sparsity,
   plan,
+  repair: repair.optional(),
   decisions: z.array(decision),
   selections: z.array(selection).optional(),
   notes: z.array(z.string()),

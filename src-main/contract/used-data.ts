@@ -5,7 +5,7 @@ import { z } from 'zod'
  * file, null for what lay on this machine; `windows` how many were used, each of `sequenceLength` tokens (the longest, where they differ).
  * `seed` 0 means the text's own order. `hash` is the SHA-256 of all their ids, as little-endian 32-bit numbers one window after the other.
  */
-export const usedData = z.object({
+const usedSource = z.object({
   source: z.string(),
   revision: z.string().nullable(),
   sequenceLength: z.number().int().positive(),
@@ -13,5 +13,8 @@ export const usedData = z.object({
   seed: z.number().int().nonnegative(),
   hash: z.string(),
 })
+
+/** Windows of one source, or of several mixed: `parts` says what each gave. */
+export const usedData = usedSource.extend({ parts: z.array(usedSource).optional() })
 
 export type UsedData = z.infer<typeof usedData>

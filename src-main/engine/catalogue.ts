@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Catalogue, DatasetEntry } from '#contract/methods.ts'
+import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts'
 import { datasetIds, namedDatasets } from '#engine/data/named.ts'
 import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
@@ -20,7 +21,7 @@ export interface CatalogueFolders {
 export async function describeCatalogue(folders: CatalogueFolders): Promise<Catalogue> {
   return {
     methods: methodEntries(),
-    datasets: [...(await sampleTexts(folders.sample)), ...(await named(folders.localData))],
+    datasets: [...bundled(), ...(await sampleTexts(folders.sample)), ...(await named(folders.localData))],
     tasks: await Promise.all(
       taskIds.map(async (id) => {
         const present = existsSync(join(folders.questions, id))
@@ -34,6 +35,13 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
     ),
     formats: Object.entries(formats).map(([id, { title, summary }]) => ({ id, title, summary })),
   }
+}
+
+function bundled(): DatasetEntry[] {
+  return bundledIds.map((id) => {
+    const { title, use, summary } = bundledTexts[id]
+    return { source: id, title, uses: [use], present: true, bytes: statSync(locateBundled(id)).size, summary }
+  })
 }
 
 async function sampleTexts(folder: string): Promise<DatasetEntry[]> {

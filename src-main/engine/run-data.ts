@@ -3,6 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { DataRequest } from '#contract/run-request.ts'
 import type { UsedData } from '#contract/used-data.ts'
+import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -24,6 +25,53 @@ export interface ReadData {
 
 /** Reads the windows that a request names, drawn for any `seed` but 0, and checks them against the model's vocabulary. */
 export async function readData(
+  model: Model,
+  tokenizer: Tokenizer | undefined,
+  data: DataRequest,
+  seed: number,
+  sources: DataSources,
+): Promise<ReadData> {
+  if (!data.mix) return readSource(model, tokenizer, data, seed, sources)
+  const counts = shareOut(data.mix.map(({ share }) => share), data.windows)
+  const parts: ReadData[] = []
+  for (const [index, { source }] of data.mix.entries()) {
+    const windows = counts?.[index]
+    if (windows === 0) continue
+    const { mix: _, windows: __, ...rest } = data
+    parts.push(await readSource(model, tokenizer, { ...rest, source, ...(windows === undefined ? {} : { windows }) }, seed, sources))
+  }
+  return mixed(data, seed, parts)
+}
+
+/** Windows of several sources, each spread evenly over the whole, so that every stretch of it holds all of them in their shares. */
+function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]): ReadData {
+  const placed = parts.flatMap(({ windows }) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
+  const windows = placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
+  const used = {
+    source,
+    revision: null,
+    sequenceLength: Math.max(...windows.map(({ length }) => length)),
+    windows: windows.length,
+    seed,
+    hash: hashOf(windows),
+    parts: parts.map((part) => part.used),
+  }
+  return { windows, used, notes: parts.flatMap(({ notes }) => notes) }
+}
+
+/** Whole windows for each share, which add up to `total`: rounded down, what is left goes to the largest remainders. */
+export function shareOut(shares: readonly number[], total: number | undefined): number[] | undefined {
+  if (total === undefined) return undefined
+  const sum = shares.reduce((all, share) => all + share, 0)
+  const exact = shares.map((share) => (share / sum) * total)
+  const counts = exact.map(Math.floor)
+  const order = [...exact.keys()].sort((a, b) => (exact[b] ?? 0) % 1 - (exact[a] ?? 0) % 1 || a - b)
+  const left = total - counts.reduce((all, count) => all + count, 0)
+  for (const index of order.slice(0, left)) counts[index] = (counts[index] ?? 0) + 1
+  return counts
+}
+
+async function readSource(
   model: Model,
   tokenizer: Tokenizer | undefined,
   data: DataRequest,
@@ -77,6 +125,7 @@ function hashOf(windows: Windows): string {
 }
 
 async function locate(source: string, { localFolder, fetchFile }: DataSources): Promise<DatasetLocation> {
+  if (isBundledId(source)) return { path: locateBundled(source), revision: null }
   if (!isDatasetId(source)) return { path: source, revision: null }
   return locateDataset(source, { ...(localFolder === undefined ? {} : { localFolder }), ...(fetchFile ? { fetchFile } : {}) })
 }

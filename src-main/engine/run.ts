@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { denseMethod } from '#contract/experiments.ts'
 import type { Measure } from '#contract/measures.ts'
+import type { Repair } from '#contract/repair.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { DataRequest, RunRequest } from '#contract/run-request.ts'
 import type { UsedData } from '#contract/used-data.ts'
@@ -18,6 +19,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
+import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { type ReadData, readData } from './run-data.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
@@ -45,7 +47,9 @@ class RunInProgress {
     const tokenizer = await openModelTokenizer(model)
     const dense = method === denseMethod
     const options = dense ? {} : this.#parseOptions()
-    const result = withFiles(dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options))
+    const pruned = dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options)
+    const { result: repaired, repair } = await this.#repair(model, tokenizer, pruned)
+    const result = withFiles(repaired)
     const { measures, answers, evaluation } = await this.#measure(model, tokenizer, result)
     await this.#save(model, result)
     return {
@@ -57,6 +61,7 @@ class RunInProgress {
       evaluation,
       sparsity: { nominal: dense ? 0 : budgetFor(model.spec, amount).sparsity, reached: reachedSparsity(model.spec, result.plan) },
       plan: result.plan,
+      ...(repair ? { repair } : {}),
       decisions: [...result.decisions],
       ...(result.selections ? { selections: [...result.selections] } : {}),
       notes: [...this.#notes, ...result.notes],
@@ -91,6 +96,23 @@ class RunInProgress {
     this.#noteResidency(model, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
     for (const text of result.notes) this.#steps.host.emit({ type: 'note', text })
     return result
+  }
+
+  /** Makes what is left answer more like the dense model, where that is asked for. */
+  async #repair(model: Model, tokenizer: Tokenizer | undefined, result: MethodResult): Promise<{ result: MethodResult; repair?: Repair }> {
+    const { repair: wanted, seed } = this.#request
+    if (!wanted) return { result }
+    const { windows, used, notes } = await this.#read(model, tokenizer, wanted.calibration, seed)
+    for (const text of notes) this.#note(`Repair: ${text}`)
+    const [start, found] = [performance.now(), this.#steps.foundSeconds]
+    const run = this.#steps.methodRun(seed, used.hash)
+    const { plan, tensors, projections } = await repairPlan({ view: denseView(model), plan: result.plan, windows, kind: wanted.kind, run })
+    const seconds = (performance.now() - start) / 1000 + this.#steps.foundSeconds - found
+    this.#steps.seconds.repair = seconds
+    const kept = projections.filter(({ before, after }) => !(after < before)).length
+    if (kept > 0) this.#note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)
+    const repair = { kind: wanted.kind, windows: windows.length, seconds, calibration: used, blocks: projections }
+    return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, repair }
   }
 
   /** Where the weights were, when not all of them fitted into memory as float32. */
@@ -142,8 +164,9 @@ class RunInProgress {
     }
     try {
       for (const [index, request] of this.#request.measures.entries()) {
-        const taken = await this.#steps.step(`measure ${index}, with its data: ${request.kind}`, () =>
-          this.#steps.time(request.kind, () => measureView(request, context)),
+        const taken = await this.#steps.step(
+          `measure ${index}, with its data: ${request.kind}${this.#request.repair ? ', repaired' : ''}`,
+          () => this.#steps.time(request.kind, () => measureView(request, context)),
         )
         for (const measure of taken.measures) host.emit({ type: 'measure', measure })
         measures.push(...taken.measures)

@@ -1,5 +1,5 @@
 import type { Plan } from '#contract/plan.ts'
-import type { DecoderSpec } from '#engine/model/spec.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights.ts'
 
 /**

@@ -86,3 +86,44 @@ describe.each(['stories260k', 'phi-tiny'] as const)('%s', (name) => {
     expect(repaired).toEqual({ plan, tensors: undefined, projections: [] })
   })
 })
+
+describe('a repair that was killed', () => {
+  const open = openReference('stories260k')
+  const [narrow] = all.filter(({ model, title, kind }) => model === 'stories260k' && title === 'narrow' && kind === 'in-order')
+
+  test.each([1, 4, 7])('after %i projections goes on there and ends alike', async (stopAfter) => {
+    const windows = open()
+      .calibration.slice(0, 10)
+      .map((window) => window.slice(0, 32))
+    const input = { view: denseView(open().model), plan: planOf((narrow as Expected).plan), windows, kind: 'in-order' } as const
+    const whole = await repairPlan({ ...input, run: recordedRun() })
+    const steps = new Map<string, string>()
+    await expect(repairPlan({ ...input, run: recordedRun(0, steps, stopAfter) })).rejects.toThrow('killed')
+    const again = recordedRun(0, steps)
+    const resumed = await repairPlan({ ...input, run: again })
+    expect(again.computed).toHaveLength(whole.projections.length - stopAfter)
+    expect(resumed.projections).toEqual(whole.projections)
+    for (const name of whole.tensors?.tensors.keys() ?? [])
+      expect(await resumed.tensors?.readFloat32(name)).toEqual(await whole.tensors?.readFloat32(name))
+  })
+})
+
+describe('what cannot be repaired is refused before any window is run', () => {
+  const open = openReference('stories260k')
+
+  test.each([
+    ['a sliced plan', (plan: Plan): Plan => ({ ...plan, slice: { width: 32 } }), 2, 'sliced'],
+    [
+      'cut channels',
+      ({ blocks }: Plan): Plan => ({ blocks: blocks.map((block) => ({ ...block, mlp: { kept: 'all', inputs: [1] } })) }),
+      2,
+      'channels',
+    ],
+    ['a single window', (plan: Plan): Plan => plan, 1, '2 windows'],
+  ])('%s', async (_, change, count, words) => {
+    const { model, calibration } = open()
+    const plan = change(densePlan(model.spec))
+    const repair = repairPlan({ view: denseView(model), plan, windows: calibration.slice(0, count), kind: 'one-pass', run: recordedRun() })
+    await expect(repair).rejects.toThrow(words)
+  })
+})

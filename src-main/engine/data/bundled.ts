@@ -1,0 +1,38 @@
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+
+interface BundledText {
+  readonly title: string
+  readonly file: string
+  readonly use: 'calibration' | 'evaluation'
+  readonly summary: string
+}
+
+/** The texts that come with Espalier (`resources/texts`). No choice is ever made on those for evaluation. */
+export const bundledTexts = {
+  mixed: {
+    title: 'Mixed text',
+    file: 'mixed-calibration.jsonl',
+    use: 'calibration',
+    summary: 'Prose, definitions, technical English, source code, 24 other languages, lists and numbers, evenly mixed.',
+  },
+  prose: { title: 'Prose', file: 'prose.txt', use: 'evaluation', summary: 'Chapters of a novel (Jane Austen, Persuasion).' },
+  code: { title: 'Source code', file: 'code.txt', use: 'evaluation', summary: 'C, from SQLite.' },
+  spanish: { title: 'Spanish', file: 'spanish.txt', use: 'evaluation', summary: 'Reina-Valera of 1909, from the Gospels.' },
+} as const satisfies Record<string, BundledText>
+
+export type BundledId = keyof typeof bundledTexts
+export const bundledIds = Object.keys(bundledTexts) as BundledId[]
+
+export function isBundledId(name: string): name is BundledId {
+  return Object.hasOwn(bundledTexts, name)
+}
+
+/** Where a bundled text lies: the sources are three folders below the house, a bundle of them two. Throws where it was left out. */
+export function locateBundled(id: BundledId): string {
+  const places = [['..', '..', '..'], ['..', '..']].map((up) => resolve(import.meta.dirname, ...up, 'resources', 'texts', bundledTexts[id].file))
+  const found = places.find((place) => existsSync(place))
+  if (found) return found
+  throw new EspalierError('not-found', `The bundled text "${id}" is missing from ${join('resources', 'texts')}. Install Espalier again.`)
+}
