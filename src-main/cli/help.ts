@@ -11,6 +11,7 @@ export const help = `espalier: prune a language model and see what it costs
   espalier methods [NAME] [--json]     what there is, with paper and options
   espalier serve                       the workbench in a browser
   espalier runs | models               the history and the library (see: espalier runs --help)
+  espalier repair RUN                  a finished run once more, repaired (see: espalier repair --help)
 
 Model
   --model MODEL            a folder, a name on the hub (org/name), or "sample" for the bundled model

@@ -147,6 +147,7 @@ function toDocument(run: RunDetail): RunDocument {
     evaluation: run.evaluation,
     sparsity: { nominal: run.nominal ?? 0, reached: run.reached ?? 0 },
     plan: run.plan,
+    ...(run.repair ? { repair: run.repair } : {}),
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),
     notes: run.remarks,

@@ -6,8 +6,6 @@ import { defaultRepairWindows, repairKind } from '#contract/repair.ts'
 import type { Amount, DataRequest, MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import type { AblationRequest } from '#engine/ablation-run.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { isBundledId } from '#engine/data/bundled.ts'
-import { isDatasetId } from '#engine/data/named.ts'
 import { paperLength, paperPrompts } from '#engine/evaluation/generation/answer.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { taskIds } from '#engine/evaluation/tasks/index.ts'
@@ -16,6 +14,7 @@ import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { findMethod, methods } from '#engine/pruning/registry.ts'
 import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag } from './flags.ts'
 import { isSampleModel, sampleText } from './sample.ts'
+import { existing, textFlag } from './text-flag.ts'
 
 /** The reference's window length. */
 const referenceLength = 2048
@@ -179,7 +178,9 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
   const samples =
     flags.calibration_samples === undefined ? {} : { windows: integerFlag('calibration_samples', flags.calibration_samples, 1) }
   return {
-    ...(flags.calibration_data ? textFlag('calibration_data', flags.calibration_data) : { source: defaultData(flags, model, 'calibration') }),
+    ...(flags.calibration_data
+      ? textFlag('calibration_data', flags.calibration_data)
+      : { source: defaultData(flags, model, 'calibration') }),
     sequenceLength,
     ...samples,
   }
@@ -197,33 +198,11 @@ function repairOf(flags: Flags, model: string, sequenceLength: number): Pick<Run
 /** The bundled model knows no other text than its own. */
 const defaultRepairText = (model: string): string => (isSampleModel(model) ? sampleText('calibration') : 'mixed')
 
-/** `PATH` or a text by name, or several with shares: `a.txt:0.5,b.txt:0.25,mixed:0.25`. */
-function textFlag(flag: string, text: string): Pick<DataRequest, 'source' | 'mix'> {
-  const entries = text.split(',').map((entry) => /^(.+):(\d+(?:\.\d+)?)$/.exec(entry.trim()))
-  if (existsSync(text) || entries.length < 2) return { source: existing(flag, text) }
-  const mix = entries.map((entry, index) => {
-    const [, source = '', share = ''] = entry ?? []
-    if (Number(share) > 0) return { source: existing(flag, source), share: Number(share) }
-    throw new EspalierError(
-      'usage',
-      `--${flag} is "${text}", and its part ${index + 1} has no share above 0. Write every part as PATH:SHARE, such as a.txt:0.5,b.txt:0.5.`,
-    )
-  })
-  return { source: text, mix }
-}
-
 /** The bundled model comes with texts of its own; the reference's data sets serve all others, and it too when they lie in ./data. */
 function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): string {
   const named = use === 'calibration' ? 'c4-train' : 'wikitext2'
   const local = flags.local_datasets && existsSync(join('data', use === 'calibration' ? 'c4_train' : 'wikitext-2'))
   return isSampleModel(model) && !local ? sampleText(use) : named
-}
-
-/** A file or folder, or a text by its name. */
-function existing(flag: string, path: string): string {
-  if (isBundledId(path) || isDatasetId(path)) return path
-  if (!existsSync(path)) throw new EspalierError('usage', `--${flag} is "${path}", and there is no such file or folder.`)
-  return resolve(path)
 }
 
 function measuresOf(flags: Flags, model: string, sequenceLength: number): MeasureRequest[] {

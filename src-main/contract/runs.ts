@@ -5,6 +5,7 @@ import { measure } from './measures.ts'
 import { modelDescription } from './models.ts'
 import { plan } from './plan.ts'
 import { progress } from './progress.ts'
+import { repair } from './repair.ts'
 import { decision, selection } from './run.ts'
 import { runEvent } from './run-events.ts'
 import { runRequest } from './run-request.ts'
@@ -78,6 +79,8 @@ export const runDetail = runEntry.extend({
   /** The windows that it was calibrated and measured on, known when it has ended; null and none for what was not or does not say. */
   calibration: usedData.nullable(),
   evaluation: z.array(usedData),
+  /** What a repair did, known when the run has ended; null where none was asked for. */
+  repair: repair.nullable(),
   stepsDone: z.number().int(),
   attempts: z.number().int(),
 })

@@ -1,4 +1,5 @@
 import type { Plan, TensorFile } from '#contract/plan.ts'
+import type { Repair } from '#contract/repair.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEnvironment } from '#contract/runs.ts'
 import type { UsedData } from '#contract/used-data.ts'
@@ -20,6 +21,7 @@ interface DocumentRow {
   phase_seconds: string | null
   calibration: string | null
   evaluation: string | null
+  repair: string | null
 }
 
 interface PlanColumns {
@@ -46,6 +48,7 @@ export interface RunRecord {
   phaseSeconds: Record<string, number>
   calibration: UsedData | null
   evaluation: UsedData[]
+  repair: Repair | null
 }
 
 const jsonColumns = {
@@ -57,6 +60,7 @@ const jsonColumns = {
   phaseSeconds: 'phase_seconds',
   calibration: 'calibration',
   evaluation: 'evaluation',
+  repair: 'repair',
 } as const
 
 export function runDocumentsTable(db: Database, values: ValueStore) {
@@ -67,7 +71,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ?, tensors = ? WHERE run = ?')
   const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
@@ -105,6 +109,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         phaseSeconds: parse<Record<string, number>>(row.phase_seconds, {}),
         calibration: parse<UsedData | null>(row.calibration, null),
         evaluation: parse<UsedData[]>(row.evaluation, []),
+        repair: parse<Repair | null>(row.repair, null),
       }
     },
   }

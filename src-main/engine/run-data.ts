@@ -32,7 +32,10 @@ export async function readData(
   sources: DataSources,
 ): Promise<ReadData> {
   if (!data.mix) return readSource(model, tokenizer, data, seed, sources)
-  const counts = shareOut(data.mix.map(({ share }) => share), data.windows)
+  const counts = shareOut(
+    data.mix.map(({ share }) => share),
+    data.windows,
+  )
   const parts: ReadData[] = []
   for (const [index, { source }] of data.mix.entries()) {
     const windows = counts?.[index]
@@ -65,7 +68,7 @@ export function shareOut(shares: readonly number[], total: number | undefined): 
   const sum = shares.reduce((all, share) => all + share, 0)
   const exact = shares.map((share) => (share / sum) * total)
   const counts = exact.map(Math.floor)
-  const order = [...exact.keys()].sort((a, b) => (exact[b] ?? 0) % 1 - (exact[a] ?? 0) % 1 || a - b)
+  const order = [...exact.keys()].sort((a, b) => ((exact[b] ?? 0) % 1) - ((exact[a] ?? 0) % 1) || a - b)
   const left = total - counts.reduce((all, count) => all + count, 0)
   for (const index of order.slice(0, left)) counts[index] = (counts[index] ?? 0) + 1
   return counts

@@ -34,6 +34,8 @@ class RunInProgress {
   readonly #steps: RunSteps
   readonly #notes: string[] = []
   #calibrated: UsedData | undefined
+  /** Names the repair, so that what was measured without it is not taken for what is measured with it. */
+  #repaired: string | undefined
 
   constructor(request: RunRequest, host: RunHost) {
     this.#request = request
@@ -106,9 +108,17 @@ class RunInProgress {
     for (const text of notes) this.#note(`Repair: ${text}`)
     const [start, found] = [performance.now(), this.#steps.foundSeconds]
     const run = this.#steps.methodRun(seed, used.hash)
-    const { plan, tensors, projections } = await repairPlan({ view: denseView(model), plan: result.plan, windows, kind: wanted.kind, run })
+    const { plan, tensors, projections } = await repairPlan({
+      view: denseView(model),
+      plan: result.plan,
+      windows,
+      kind: wanted.kind,
+      calibration: used.hash,
+      run,
+    })
     const seconds = (performance.now() - start) / 1000 + this.#steps.foundSeconds - found
     this.#steps.seconds.repair = seconds
+    this.#repaired = `${wanted.kind} ${used.hash}`
     const kept = projections.filter(({ before, after }) => !(after < before)).length
     if (kept > 0) this.#note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)
     const repair = { kind: wanted.kind, windows: windows.length, seconds, calibration: used, blocks: projections }
@@ -154,6 +164,7 @@ class RunInProgress {
     for (const measure of measures) host.emit({ type: 'measure', measure })
     const answers: { prompt: string; text: string }[] = []
     const evaluation: UsedData[] = []
+    const repaired = this.#repaired ? `, repaired ${this.#repaired}` : ''
     const context = {
       view,
       tokenizer,
@@ -164,9 +175,8 @@ class RunInProgress {
     }
     try {
       for (const [index, request] of this.#request.measures.entries()) {
-        const taken = await this.#steps.step(
-          `measure ${index}, with its data: ${request.kind}${this.#request.repair ? ', repaired' : ''}`,
-          () => this.#steps.time(request.kind, () => measureView(request, context)),
+        const taken = await this.#steps.step(`measure ${index}, with its data: ${request.kind}${repaired}`, () =>
+          this.#steps.time(request.kind, () => measureView(request, context)),
         )
         for (const measure of taken.measures) host.emit({ type: 'measure', measure })
         measures.push(...taken.measures)

@@ -3,6 +3,7 @@ import type { Listener } from '#contract/events.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import { type RunDocument, runDocument } from '#contract/run.ts'
 import { type RunEvent, runEvent } from '#contract/run-events.ts'
+import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEnvironment, RunProblem } from '#contract/runs.ts'
 import { isDiskError } from '#db/database.ts'
 import type { History } from '#db/history.ts'
@@ -18,11 +19,24 @@ export function stepScope({ id, experiment, model }: Pick<RunRow, 'id' | 'experi
   return name.startsWith('shared:') && experiment !== null ? `${experiment}/${model}` : id
 }
 
+/** The run that this one repairs: they are alike up to the repair and what is measured, so that its steps need not be done again. */
+function unrepairedParent(history: History, row: RunRow): RunRow | undefined {
+  const own = history.documents.request(row.number)
+  const parent = own.repair && row.parent !== null ? history.runs.find(row.parent) : undefined
+  if (!parent || parent.model !== row.model) return undefined
+  return pruningOf(history.documents.request(parent.number)) === pruningOf(own) ? parent : undefined
+}
+
+function pruningOf({ method, amount, options, seed, calibration, localFolder }: RunRequest): string {
+  return JSON.stringify([method, amount, options, seed, calibration, localFolder])
+}
+
 export type RunRecorder = ReturnType<typeof runRecorder>
 
 /** Writes down what one attempt of a run tells, and passes it on. */
 export function runRecorder(history: History, row: RunRow, emit: Listener) {
   const { number, id } = row
+  const unrepaired = unrepairedParent(history, row)
   let toldAt = 0
   let keptAt = 0
 
@@ -61,7 +75,10 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
       if (event.type === 'progress') recordProgress(event)
       else record(event)
     },
-    getStep: (name: string) => history.steps.get(stepScope(row, name), name),
+    getStep: (name: string) => {
+      const found = history.steps.get(stepScope(row, name), name)
+      return found ?? (unrepaired && history.steps.get(stepScope(unrepaired, name), name))
+    },
     putStep(name: string, value: unknown, tensors?: TensorFile): void {
       try {
         history.steps.put(stepScope(row, name), name, value, Date.now(), tensors)
@@ -91,6 +108,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
           phaseSeconds: document.seconds,
           calibration: document.calibration ?? null,
           evaluation: document.evaluation,
+          repair: document.repair ?? null,
         })
         history.runs.setParameters(number, flattenParameters(history.documents.request(number), document.options))
         addMissing(history, number, document, end.ended_at)

@@ -42,6 +42,7 @@ const exportedRun = z.object({
   phaseSeconds: shape.phaseSeconds,
   calibration: shape.calibration.default(null),
   evaluation: shape.evaluation.default([]),
+  repair: shape.repair.default(null),
   measures: z.array(measure),
   events: z.array(recordedEvent),
 })
@@ -156,8 +157,8 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     parameters: flattenParameters(run.request, run.resolved),
   })
   history.documents.insert(number, run.request)
-  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, calibration, evaluation } = run
-  const data = { calibration, evaluation }
+  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, calibration, evaluation, repair } = run
+  const data = { calibration, evaluation, repair }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run
   history.runs.patch(number, {

@@ -52,11 +52,13 @@ export function requestOf(
 }
 
 /** A name for people: method, share, and what makes it differ. */
-export function runName({ method, amount, seed, options }: PlannedRun['request'], seeds: number): string {
+export function runName({ method, amount, seed, options, repair }: PlannedRun['request'], seeds: number): string {
   if (method === denseMethod) return 'dense'
   const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
-  return [`${method} ${share}`, ...chosen, ...(seeds > 1 ? [`seed ${seed}`] : [])].join(', ').slice(0, 200)
+  return [`${method} ${share}`, ...(repair ? [`repaired ${repair.kind}`] : []), ...chosen, ...(seeds > 1 ? [`seed ${seed}`] : [])]
+    .join(', ')
+    .slice(0, 200)
 }
 
 export function nominalOf({ amount }: Pick<RunRequest, 'amount'>, blocks: number): number {

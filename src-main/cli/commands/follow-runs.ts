@@ -9,6 +9,11 @@ const resumable: ReadonlySet<RunStatus> = new Set(['paused', 'failed', 'cancelle
 /** Does runs in this process, one after the other. A signal ends it with the run interrupted; it can be resumed again. */
 export async function resumeHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
   for (const id of ids) checkResumable(await door.call('runs.get', { id }))
+  return runHere(door, ids, asJson)
+}
+
+/** Does runs in this process, whatever became of them before. */
+export async function runHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
   const stop = tellChanges(door, ids)
   const signal = interrupted()
   for (const id of ids) await Promise.race([door.runNow(id), signal])

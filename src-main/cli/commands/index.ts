@@ -1,5 +1,6 @@
 import { runServeCommand, serveHelp } from '#server/command.ts'
 import { models, modelsHelp } from './models.ts'
+import { repair, repairHelp } from './repair.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { runs, runsHelp } from './runs.ts'
 
@@ -10,5 +11,10 @@ const serve: Verb = (parameters) =>
   })
 
 /** The workbench's commands: each takes the words after its name and gives the exit code. */
-export const commands = { serve, runs, models }
-export const help: Readonly<Record<keyof typeof commands, string>> = { serve: serveHelp, runs: runsHelp, models: modelsHelp }
+export const commands = { serve, runs, models, repair }
+export const help: Readonly<Record<keyof typeof commands, string>> = {
+  serve: serveHelp,
+  runs: runsHelp,
+  models: modelsHelp,
+  repair: repairHelp,
+}

@@ -1,4 +1,5 @@
 import type { Plan } from '#contract/plan.ts'
+import type { Repair } from '#contract/repair.ts'
 import type { RunDetail } from '#contract/runs.ts'
 import { usedText } from '../used-text.ts'
 import { printable, printTable, showMoment, showPercent, showSeconds } from './print.ts'
@@ -14,6 +15,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['options', JSON.stringify(run.resolved)],
     ['seed', `${run.seed}`],
     ['calibrated', run.calibration && usedText(run.calibration)],
+    ['repaired', run.repair && describeRepair(run.repair)],
     ...run.evaluation.map((used): [string, string] => ['measured', usedText(used)]),
     [
       'removed',
@@ -42,6 +44,11 @@ export function showRun(run: RunDetail, log: string | undefined): void {
   }
   for (const remark of run.remarks) console.log(`\n${printable(remark)}`)
   if (log !== undefined) console.log(`\n${log.split('\n').map(printable).join('\n')}`)
+}
+
+function describeRepair({ kind, calibration, seconds, blocks }: Repair): string {
+  const fell = blocks.filter(({ before, after }) => after < before).length
+  return `${kind}, ${fell} of ${blocks.length} projections replaced, in ${showSeconds(seconds)}; fitted on ${usedText(calibration)}`
 }
 
 /** One line: which attention and which MLPs went, and how wide the others are. */

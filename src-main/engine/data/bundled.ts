@@ -31,7 +31,10 @@ export function isBundledId(name: string): name is BundledId {
 
 /** Where a bundled text lies: the sources are three folders below the house, a bundle of them two. Throws where it was left out. */
 export function locateBundled(id: BundledId): string {
-  const places = [['..', '..', '..'], ['..', '..']].map((up) => resolve(import.meta.dirname, ...up, 'resources', 'texts', bundledTexts[id].file))
+  const places = [
+    ['..', '..', '..'],
+    ['..', '..'],
+  ].map((up) => resolve(import.meta.dirname, ...up, 'resources', 'texts', bundledTexts[id].file))
   const found = places.find((place) => existsSync(place))
   if (found) return found
   throw new EspalierError('not-found', `The bundled text "${id}" is missing from ${join('resources', 'texts')}. Install Espalier again.`)

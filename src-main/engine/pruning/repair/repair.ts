@@ -2,7 +2,7 @@ import { tensor2d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan, Replaceable } from '#contract/plan.ts'
 import type { RepairedProjection, RepairKind } from '#contract/repair.ts'
-import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import { type NamedTensor, type NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { replacedName, storedDtype } from '#engine/model/plan-tensors.ts'
 import { roundTo } from '#engine/model/round.ts'
@@ -21,6 +21,8 @@ export interface RepairInput {
   /** Calibration windows; the last eighth of them, at least one, is held out. */
   readonly windows: Windows
   readonly kind: RepairKind
+  /** Names the calibration text, so that a step of another text is not taken for this one's. */
+  readonly calibration?: string
   readonly run: Pick<MethodRun, 'tensorStep' | 'progress' | 'signal'>
 }
 
@@ -37,7 +39,7 @@ export interface Repaired {
  * projection onto the stream, shrinking toward the weights that the plan leaves (see README.md). One step for each projection. Throws
  * `infeasible` for what cannot be repaired, before any window is run.
  */
-export async function repairPlan({ view, plan, windows, kind, run }: RepairInput): Promise<Repaired> {
+export async function repairPlan({ view, plan, windows, kind, calibration = '', run }: RepairInput): Promise<Repaired> {
   requireRepairable(view, plan, windows)
   requireRoom(view, plan, windows, kind)
   const segments = segmentsOf(view.spec, view.parts, plan)
@@ -47,7 +49,9 @@ export async function repairPlan({ view, plan, windows, kind, run }: RepairInput
     await walk.begin(windows)
     for (const [index, segment] of segments.entries()) {
       run.progress('Repairing', index, segments.length, 'projections')
-      const found = await repairSegment(walk, segment, view, run)
+      const found = await repairSegment(walk, segment, view, (compute) =>
+        run.tensorStep(`repair ${kind} ${calibration}: ${nameOf(segment.part)}`, compute),
+      )
       if (found) solved.push(found)
     }
     run.progress('Repairing', segments.length, segments.length, 'projections')
@@ -72,12 +76,10 @@ async function repairSegment(
   walk: RepairWalk,
   segment: Segment,
   view: ModelView,
-  run: RepairInput['run'],
+  step: (compute: () => Promise<RepairedProjection & { tensors: NamedTensors }>) => Promise<SolvedProjection>,
 ): Promise<SolvedProjection | undefined> {
   await walk.enter(segment)
-  const found = walk.needsRepair(segment)
-    ? await run.tensorStep(`repair ${nameOf(segment.part)}`, () => solve(walk, segment, view))
-    : undefined
+  const found = walk.needsRepair(segment) ? await step(() => solve(walk, segment, view)) : undefined
   const name = weightName(segment.part)
   const shape = found?.tensors.tensors.get(name)?.shape
   const weight = found && shape ? tensor2d(await found.tensors.readFloat32(name), shape as [number, number]) : undefined

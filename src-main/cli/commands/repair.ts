@@ -1,0 +1,55 @@
+import { EspalierError } from '#contract/errors.ts'
+import { defaultRepairWindows, repairKind } from '#contract/repair.ts'
+import type { RepairRequest } from '#contract/run-request.ts'
+import type { RunDetail } from '#contract/runs.ts'
+import { isSampleModel } from '../sample.ts'
+import { textFlag } from '../text-flag.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { followRuns, printStatuses, runHere } from './follow-runs.ts'
+import { guarded, type Verb } from './run-command.ts'
+import { type CommandDoor, withWorkbench } from './with-workbench.ts'
+
+export const repairHelp = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--samples N] [--wait]
+
+Repairs the plan of a run in closed form: makes a new run with the same removals and measures, and other weights behind what was
+removed. What the run has done already is not done again.
+
+  --kind KIND          one-pass, or in-order: better, in about twice the time (default)
+  --text TEXT          what it is fitted on, or several as a.txt:0.5,b.txt:0.5 (default: the bundled mixed text)
+  --samples N          windows of it (default ${defaultRepairWindows})
+  --wait               wait for the run to end, also when a server does it
+${commonHelp}`
+
+const flags = {
+  ...commonFlags,
+  kind: { type: 'string', default: 'in-order' },
+  text: { type: 'string' },
+  samples: { type: 'string', default: String(defaultRepairWindows) },
+  wait: { type: 'boolean', default: false },
+} as const
+
+export const repair: Verb = (parameters) =>
+  guarded('repair', repairHelp, parameters, async (given) => {
+    const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
+    const kind = repairKind.safeParse(values.kind)
+    if (!kind.success) throw new EspalierError('usage', `--kind is "${values.kind}"; it must be ${repairKind.options.join(' or ')}.`)
+    const windows = readCount(values.samples, '--samples', 1_000_000)
+    const work = async (door: CommandDoor) => {
+      const run = await door.call('runs.get', { id: words[0] as string })
+      const request: RepairRequest = { kind: kind.data, calibration: { ...textFor(run, values.text), windows } }
+      const made = await door.call('runs.clone', { id: run.id, changes: { repair: request }, start: 'draft' })
+      if (door.runNow) return runHere({ ...door, runNow: door.runNow }, [made.id], values.json)
+      const start = () => door.call('runs.enqueue', { ids: [made.id] })
+      if (values.wait) return followRuns(door, [made.id], start, values.json)
+      printStatuses((await start()).runs, values.json)
+      return 0
+    }
+    return withWorkbench(values, work, { computes: true })
+  })
+
+/** The text that a repair is fitted on, in windows as long as those that the run was calibrated on. */
+function textFor({ name, request }: RunDetail, text: string | undefined): Omit<RepairRequest['calibration'], 'windows'> {
+  if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to repair.`)
+  const { source, sequenceLength } = request.calibration
+  return { ...(text ? textFlag('text', text) : { source: isSampleModel(request.model) ? source : 'mixed' }), sequenceLength }
+}

@@ -1,0 +1,28 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { DataRequest } from '#contract/run-request.ts'
+import { isBundledId } from '#engine/data/bundled.ts'
+import { isDatasetId } from '#engine/data/named.ts'
+
+/** `PATH` or a text by name, or several with shares: `a.txt:0.5,b.txt:0.25,mixed:0.25`. */
+export function textFlag(flag: string, text: string): Pick<DataRequest, 'source' | 'mix'> {
+  const entries = text.split(',').map((entry) => /^(.+):(\d+(?:\.\d+)?)$/.exec(entry.trim()))
+  if (existsSync(text) || entries.length < 2) return { source: existing(flag, text) }
+  const mix = entries.map((entry, index) => {
+    const [, source = '', share = ''] = entry ?? []
+    if (Number(share) > 0) return { source: existing(flag, source), share: Number(share) }
+    throw new EspalierError(
+      'usage',
+      `--${flag} is "${text}", and its part ${index + 1} has no share above 0. Write every part as PATH:SHARE, such as a.txt:0.5,b.txt:0.5.`,
+    )
+  })
+  return { source: text, mix }
+}
+
+/** A file or folder, or a text by its name. */
+export function existing(flag: string, path: string): string {
+  if (isBundledId(path) || isDatasetId(path)) return path
+  if (!existsSync(path)) throw new EspalierError('usage', `--${flag} is "${path}", and there is no such file or folder.`)
+  return resolve(path)
+}
