@@ -2,6 +2,7 @@
 export const sections = [
   { id: 'models', title: 'Models', key: 'm' },
   { id: 'new', title: 'New experiment', key: 'n' },
+  { id: 'experiments', title: 'Experiments', key: 'e' },
   { id: 'runs', title: 'Runs', key: 'r' },
   { id: 'compare', title: 'Compare', key: 'c' },
   { id: 'playground', title: 'Playground', key: 'p' },

@@ -40,7 +40,8 @@ describe('first start', () => {
     expect(await findAccessibilityFaults(page)).toEqual([])
     await page.getByRole('button', { name: 'Run the sample experiment' }).click()
     await page.getByRole('heading', { name: 'First look at the sample' }).waitFor()
-    await page.getByRole('region', { name: 'Queue' }).waitFor()
+    await page.getByRole('region', { name: 'Runs of this experiment' }).waitFor()
+    expect(await findAccessibilityFaults(page)).toEqual([])
     expect((await runStatuses()).length).toBeGreaterThan(3)
   })
 

@@ -259,6 +259,42 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
   expect(await page.getByRole('button', { name: `Take ${run.name} out` }).count()).toBe(1)
 })
 
+test('an experiment is a page: its grid, picture, best runs, notes and runs, and each run leads back to it', async () => {
+  await go(page, '#/experiments')
+  await page.getByRole('link', { name: 'Quick comparison' }).click()
+  await page.getByRole('heading', { name: 'Quick comparison' }).waitFor()
+  await page.getByRole('list', { name: 'Best runs' }).getByRole('listitem').nth(1).waitFor()
+  expect(await page.getByRole('region', { name: 'Runs of this experiment' }).getByRole('row').count()).toBeGreaterThan(7)
+  await page.getByText('2SSP, ShortGPT, Window-based').waitFor()
+  const notes = page.getByRole('textbox', { name: 'Notes' })
+  await notes.fill('the quick one')
+  await notes.blur()
+  await page.getByRole('link', { name: runOf('2ssp', 0.5).name, exact: true }).click()
+  await page.getByRole('link', { name: '← Quick comparison' }).click()
+  await eventually(
+    () => page.getByRole('textbox', { name: 'Notes' }).inputValue(),
+    (text) => text === 'the quick one',
+    10_000,
+  )
+})
+
+test('Ctrl+K goes to anything by name, with the keyboard alone', async () => {
+  await page.keyboard.press('Control+k')
+  const input = page.getByRole('combobox', { name: /Screen, model/ })
+  await input.fill('shortgpt 50')
+  await page
+    .getByRole('option', { name: /Run.*shortgpt 50/i })
+    .first()
+    .waitFor()
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { name: runOf('shortgpt', 0.5).name }).waitFor()
+  await page.keyboard.press('Control+k')
+  await input.fill('dark theme')
+  await page.keyboard.press('Enter')
+  expect(await page.evaluate(() => document.documentElement.dataset.theme)).toBe('dark')
+  await page.evaluate(() => localStorage.removeItem('espalier.theme'))
+})
+
 test('the page is whole again after the workbench was ended and started anew', async () => {
   await go(page, '#/runs')
   await workbench.kill()

@@ -61,7 +61,7 @@ export class ModelsState {
     try {
       const preset = choosePreset(await call('experiments.presets', { model: model.id }))
       const { experiment } = await call('experiments.create', { name: 'First look at the sample', grid: preset.grid, start: 'queue' })
-      router.go(['runs'], { experiment: experiment.id })
+      router.go(['experiments', experiment.id])
     } catch (thrown) {
       notifyProblem(thrown)
     } finally {

@@ -101,7 +101,7 @@ export class ExperimentState {
       const name = this.draft.name.trim() || 'Experiment'
       const { experiment, runs } = await call('experiments.create', { name, grid: this.#grid(), start })
       notify(start === 'queue' ? `${formatPlural(runs.length, 'run')} queued` : `${formatPlural(runs.length, 'run')} saved as drafts`)
-      router.go(['runs'], { experiment: experiment.id })
+      router.go(['experiments', experiment.id])
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     } finally {

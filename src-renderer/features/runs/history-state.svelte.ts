@@ -10,7 +10,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
-import { defaultColumns, type HistoryView, pagesOf, readDescription, readView, toFilter, writeView } from './runs-query.ts'
+import { defaultColumns, type HistoryView, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
 
 const pageSize = 100
 /** The most rows that one question may ask for. */
@@ -115,50 +115,6 @@ export class HistoryState {
   async saveCsv(): Promise<void> {
     await this.#attempt(async () => {
       saveText(await call('runs.csv', { ...toFilter(this.view), sort: [this.view.sort] }))
-    })
-  }
-
-  async exportExperiment(id: string): Promise<void> {
-    await this.#attempt(async () => saveText(await call('experiments.export', { id })))
-  }
-
-  /** Takes over an exported experiment, or queues a run from its description. */
-  async importFile(file: File): Promise<void> {
-    await this.#attempt(async () => {
-      const content = await file.text()
-      const description = readDescription(content)
-      if (description) {
-        const run = await call('runs.replay', { description, start: 'queue' })
-        router.go(['run', run.id])
-        return
-      }
-      const { experiment, runs } = await call('experiments.import', { content })
-      notify(`${formatPlural(runs, 'run')} taken over`)
-      router.go(['runs'], { experiment: experiment.id })
-    })
-  }
-
-  async enqueueDrafts(id: string): Promise<void> {
-    await this.#attempt(async () => {
-      this.experiment = await call('experiments.enqueue', { id })
-      this.refresh()
-    })
-  }
-
-  async renameExperiment(id: string, name: string): Promise<void> {
-    await this.#attempt(async () => {
-      this.experiment = await call('experiments.update', { id, name })
-    })
-  }
-
-  /** Archives an experiment with its runs, with a way back. */
-  async archiveExperiment(id: string, name: string): Promise<void> {
-    await this.#attempt(async () => {
-      await call('experiments.update', { id, archived: true })
-      router.go(['runs'])
-      const undo = () =>
-        void call('experiments.update', { id, archived: false }).then(() => router.go(['runs'], { experiment: id }), notifyProblem)
-      notify(`“${name}” archived`, { undo })
     })
   }
 

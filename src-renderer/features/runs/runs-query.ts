@@ -1,5 +1,5 @@
 import type { Input } from '#contract/api.ts'
-import type { Condition, ParameterValue, RunColumn, RunDescription, RunStatus } from '#contract/runs.ts'
+import type { Condition, ParameterValue, RunColumn, RunStatus } from '#contract/runs.ts'
 import { formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
 
 /** What the address keeps of the history screen. */
@@ -233,17 +233,4 @@ export function chooseRows(
     if (between !== undefined) next.add(between)
   }
   return next
-}
-
-/** The description of a run when the text is one; the service checks what is in it. */
-export function readDescription(content: string): RunDescription | null {
-  if (content.length > 5_000_000) return null
-  try {
-    const value: unknown = JSON.parse(content)
-    return typeof value === 'object' && value !== null && 'format' in value && value.format === 'espalier run'
-      ? (value as RunDescription)
-      : null
-  } catch {
-    return null
-  }
 }

@@ -115,11 +115,6 @@ test('without a choice the perplexities are the first columns', () => {
   expect(query.defaultColumns(columns)).toEqual(['measure:perplexity/x'])
 })
 
-test('a file is taken for a run only when it says that it is one', () => {
-  expect(query.readDescription('{"format":"espalier run","name":"x"}')).toMatchObject({ name: 'x' })
-  for (const text of ['{"format":"espalier experiment"}', 'null', '[]', 'not json']) expect(query.readDescription(text), text).toBeNull()
-})
-
 test('measures can be added first, and nothing that is shown anyway', () => {
   const columns = ['status', 'seed', 'parameter:alpha', 'measure:perplexity/x'].map(
     (field): RunColumn => ({ field, label: field, kind: 'number', runs: 1 }),

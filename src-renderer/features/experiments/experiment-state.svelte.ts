@@ -1,0 +1,90 @@
+import type { Input } from '#contract/api.ts'
+import type { ExperimentEntry, Grid } from '#contract/experiments.ts'
+import type { RunEntry } from '#contract/runs.ts'
+import { call, on, onReconnect } from '../../api.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { saveText } from '../../lib/save-file.ts'
+import { coalesce } from '../../lib/schedule.ts'
+import { stopAll } from '../../lib/stop-all.ts'
+import { leadingPerplexity } from './experiments.ts'
+
+/** One experiment: what was asked, how its runs stand, and what came out. */
+export class ExperimentState {
+  readonly id: string
+  experiment = new Loader<ExperimentEntry>()
+  runs = $state.raw<RunEntry[]>([])
+  grid = $state.raw<Grid | null>(null)
+
+  readonly baseline: RunEntry | null = $derived(this.runs.find(({ baseline }) => baseline) ?? null)
+  readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
+  readonly #refreshSoon = coalesce(() => this.refresh(), 500)
+
+  constructor(id: string) {
+    this.id = id
+  }
+
+  follow(): () => void {
+    this.refresh()
+    const stops = [
+      on('run changed', ({ run }) => run.experiment?.id === this.id && this.#refreshSoon()),
+      on('run event', ({ run, recorded: { event } }) => {
+        if (event.type === 'progress') this.runs = this.runs.map((row) => (row.id === run ? { ...row, progress: event.progress } : row))
+      }),
+      on('experiment changed', ({ experiment }) => experiment.id === this.id && this.#refreshSoon()),
+      onReconnect(() => this.refresh()),
+    ]
+    return () => stopAll(stops)
+  }
+
+  refresh(): void {
+    void this.experiment.load(() => call('experiments.get', { id: this.id }))
+    void call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', sort: [{ field: 'createdAt' }] }).then(
+      ({ rows }) => (this.runs = rows),
+      notifyProblem,
+    )
+    if (!this.grid)
+      void call('experiments.grid', { id: this.id }).then(
+        (grid) => (this.grid = grid),
+        () => undefined,
+      )
+  }
+
+  async update(changes: Omit<Input<'experiments.update'>, 'id'>): Promise<void> {
+    await this.#attempt(async () => {
+      await call('experiments.update', { id: this.id, ...changes })
+      this.refresh()
+    })
+  }
+
+  async enqueueDrafts(): Promise<void> {
+    await this.#attempt(async () => {
+      await call('experiments.enqueue', { id: this.id })
+      this.refresh()
+    })
+  }
+
+  async export(): Promise<void> {
+    await this.#attempt(async () => saveText(await call('experiments.export', { id: this.id })))
+  }
+
+  /** Archives the experiment with its runs, with a way back. */
+  async archive(name: string): Promise<void> {
+    await this.#attempt(async () => {
+      await call('experiments.update', { id: this.id, archived: true })
+      router.go(['experiments'])
+      const undo = () =>
+        void call('experiments.update', { id: this.id, archived: false }).then(() => router.go(['experiments', this.id]), notifyProblem)
+      notify(`“${name}” archived`, { undo })
+    })
+  }
+
+  async #attempt(action: () => Promise<void>): Promise<void> {
+    try {
+      await action()
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import type { ExperimentEntry } from '#contract/experiments.ts'
+import { call, on, onReconnect } from '../../api.ts'
+import { formatPlural } from '../../lib/format.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { coalesce } from '../../lib/schedule.ts'
+import { stopAll } from '../../lib/stop-all.ts'
+import { readDescription } from './experiments.ts'
+
+/** The list of experiments, newest first. */
+export class ExperimentsState {
+  list = new Loader<ExperimentEntry[]>()
+  search = $state('')
+  archived = $state(false)
+
+  readonly shown: ExperimentEntry[] = $derived.by(() => {
+    const words = this.search.toLowerCase().split(/\s+/).filter(Boolean)
+    return (this.list.value ?? []).filter(({ name, notes, tags }) => {
+      const text = [name, notes, ...tags].join(' ').toLowerCase()
+      return words.every((word) => text.includes(word))
+    })
+  })
+
+  readonly #refreshSoon = coalesce(() => this.refresh(), 500)
+
+  follow(): () => void {
+    this.refresh()
+    const stops = [
+      on('experiment changed', this.#refreshSoon),
+      on('experiment removed', this.#refreshSoon),
+      on('run changed', this.#refreshSoon),
+      onReconnect(() => this.refresh()),
+    ]
+    return () => stopAll(stops)
+  }
+
+  refresh(): void {
+    void this.list.load(() => call('experiments.list', { archived: this.archived }))
+  }
+
+  showArchived(archived: boolean): void {
+    this.archived = archived
+    this.refresh()
+  }
+
+  async star({ id }: ExperimentEntry, starred: boolean): Promise<void> {
+    await call('experiments.update', { id, starred }).then(() => this.refresh(), notifyProblem)
+  }
+
+  /** Takes over an exported experiment, or queues a run from its description. */
+  async importFile(file: File): Promise<void> {
+    try {
+      const content = await file.text()
+      const description = readDescription(content)
+      if (description) {
+        const run = await call('runs.replay', { description, start: 'queue' })
+        router.go(['run', run.id])
+        return
+      }
+      const { experiment, runs } = await call('experiments.import', { content })
+      notify(`${formatPlural(runs, 'run')} taken over`)
+      router.go(['experiments', experiment.id])
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+}

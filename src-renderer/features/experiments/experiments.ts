@@ -1,0 +1,83 @@
+import type { ExperimentEntry, Grid } from '#contract/experiments.ts'
+import type { RunDescription, RunEntry } from '#contract/runs.ts'
+import type { ScatterPoint } from '../../charts/scatter.ts'
+import { formatPlural, formatShare } from '../../lib/format.ts'
+import type { SeriesStyle } from '../../lib/series.ts'
+
+/** How far an experiment is, in words: `5 of 7 done, 1 failed`. */
+export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 'runs'>): string {
+  const others = (['running', 'failed', 'interrupted', 'cancelled', 'paused', 'draft'] as const).flatMap((status) =>
+    counts[status] ? [`${counts[status]} ${status}`] : [],
+  )
+  const done = counts.done ?? 0
+  return [done === runs ? `${formatPlural(runs, 'run')} done` : `${done} of ${runs} done`, ...others].join(', ')
+}
+
+/** The grid as facts: what was asked of every combination. */
+export function gridFacts(grid: Grid, titleOf: (method: string) => string): { title: string; text: string }[] {
+  const methods = grid.methods.map(({ method, options }) => {
+    const chosen = Object.entries(options).map(([name, value]) => `${name} ${String(value)}`)
+    return chosen.length > 0 ? `${titleOf(method)} (${chosen.join(', ')})` : titleOf(method)
+  })
+  const amounts = grid.amounts.map((amount) => ('sparsity' in amount ? formatShare(amount.sparsity) : formatPlural(amount.blocks, 'block')))
+  const texts = grid.measures.flatMap((measure) => (measure.kind === 'perplexity' ? [measure.name] : []))
+  const others = grid.measures.flatMap((measure) =>
+    measure.kind === 'perplexity' ? [] : [measure.kind === 'tasks' ? measure.tasks.join(', ') : measure.kind],
+  )
+  return [
+    { title: 'Methods', text: methods.join(', ') },
+    { title: 'Sparsities', text: amounts.join(', ') },
+    { title: 'Seeds', text: grid.seeds.join(', ') },
+    ...(grid.calibration ? [{ title: 'Calibration', text: dataText(grid.calibration) }] : []),
+    { title: 'Measured', text: [...texts.map((name) => `perplexity on ${name}`), ...others].join(', ') || 'sizes only' },
+  ].filter(({ text }) => text !== '')
+}
+
+function dataText({ source, sequenceLength, windows }: NonNullable<Grid['calibration']>): string {
+  const name = source.split(/[\\/]/).at(-1) ?? source
+  return `${name}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${sequenceLength} tokens`
+}
+
+/** The perplexity that the runs of an experiment have in common: the first one of the first finished run. */
+export function leadingPerplexity(runs: readonly RunEntry[]): { name: string; dataset: string } | null {
+  const first = runs.flatMap(({ measures }) => measures).find(({ name }) => name === 'perplexity')
+  return first ? { name: first.name, dataset: first.dataset } : null
+}
+
+export function perplexityOf(run: RunEntry, dataset: string): number | null {
+  return run.measures.find((measure) => measure.name === 'perplexity' && measure.dataset === dataset)?.value ?? null
+}
+
+/** The best run of each sparsity that was asked for, by perplexity. */
+export function bestRuns(runs: readonly RunEntry[], dataset: string): { nominal: number; run: RunEntry; perplexity: number }[] {
+  const best = new Map<number, { nominal: number; run: RunEntry; perplexity: number }>()
+  for (const run of runs) {
+    const perplexity = perplexityOf(run, dataset)
+    if (run.baseline || run.nominal === null || perplexity === null) continue
+    const known = best.get(run.nominal)
+    if (!known || perplexity < known.perplexity) best.set(run.nominal, { nominal: run.nominal, run, perplexity })
+  }
+  return [...best.values()].sort((a, b) => a.nominal - b.nominal)
+}
+
+export function pointsOf(runs: readonly RunEntry[], dataset: string, styleOf: (method: string) => SeriesStyle): ScatterPoint[] {
+  return runs.flatMap((run) => {
+    const perplexity = perplexityOf(run, dataset)
+    if (run.baseline || run.reached === null || perplexity === null) return []
+    const style = styleOf(run.method)
+    return [{ ...style, id: run.id, label: run.name, series: run.method, x: run.reached, y: perplexity, size: 0.45, spread: null }]
+  })
+}
+
+/** The description of a run when the text is one; the service checks what is in it. */
+export function readDescription(content: string): RunDescription | null {
+  if (content.length > 5_000_000) return null
+  try {
+    const value: unknown = JSON.parse(content)
+    return typeof value === 'object' && value !== null && 'format' in value && value.format === 'espalier run'
+      ? (value as RunDescription)
+      : null
+  } catch {
+    return null
+  }
+}

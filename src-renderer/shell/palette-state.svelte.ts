@@ -1,0 +1,66 @@
+import { call } from '../api.ts'
+import { notifyProblem } from '../lib/notices.svelte.ts'
+import { queue } from '../lib/queue.svelte.ts'
+import { router } from '../lib/router.svelte.ts'
+import { theme } from '../lib/theme.svelte.ts'
+import { type Command, matchCommands } from './palette.ts'
+import { sections } from './sections.ts'
+
+/** What the palette offers: everything that has a place or can be done from anywhere. */
+export class PaletteState {
+  text = $state('')
+  active = $state(0)
+  #found = $state.raw<Command[]>([])
+
+  readonly shown: Command[] = $derived(matchCommands([...screens(), ...actions(), ...this.#found], this.text))
+
+  /** Asks anew for models, experiments and runs. */
+  async open(): Promise<void> {
+    this.text = ''
+    this.active = 0
+    const [models, experiments, runs] = await Promise.all([
+      call('models.list', {}).catch(() => []),
+      call('experiments.list', {}).catch(() => []),
+      call('runs.query', { limit: 1000, columns: [] }).then(
+        ({ rows }) => rows,
+        () => [],
+      ),
+    ])
+    this.#found = [
+      ...models.map(({ id, name, description }) => go('Model', name, description.family, ['models', id])),
+      ...experiments.map(({ id, name }) => go('Experiment', name, '', ['experiments', id])),
+      ...runs.map(({ id, name, model, status }) => go('Run', name, `${model.name}, ${status}`, ['run', id])),
+    ]
+  }
+
+  type(text: string): void {
+    this.text = text
+    this.active = 0
+  }
+
+  move(step: number): void {
+    const count = this.shown.length
+    if (count > 0) this.active = (this.active + step + count) % count
+  }
+}
+
+function go(kind: string, title: string, note: string, path: string[]): Command {
+  return { id: path.join('/'), kind, title, note, run: () => router.go(path) }
+}
+
+function screens(): Command[] {
+  return sections.map(({ id, title, key }) => ({ ...go('Screen', title, '', [id]), note: `g ${key}` }))
+}
+
+function actions(): Command[] {
+  const paused = queue.state?.paused ?? false
+  const act = (title: string, run: () => void): Command => ({ id: `do/${title}`, kind: 'Action', title, run })
+  return [
+    act(paused ? 'Start waiting runs' : 'Pause the queue', () => {
+      void call(paused ? 'queue.resume' : 'queue.pause', {}).then(queue.set, notifyProblem)
+    }),
+    act('Light theme', () => theme.set('light')),
+    act('Dark theme', () => theme.set('dark')),
+    act('Theme of the system', () => theme.set('system')),
+  ]
+}

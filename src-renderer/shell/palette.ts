@@ -1,0 +1,29 @@
+/** Something that the command palette goes to or does. */
+export interface Command {
+  id: string
+  title: string
+  /** What kind of thing it is: a screen, a model, an experiment, a run, an action. */
+  kind: string
+  note?: string
+  run: () => void
+}
+
+/** Commands whose title, kind or note hold every word that was typed; those whose title begins with the text come first. */
+export function matchCommands(commands: readonly Command[], text: string, most = 30): Command[] {
+  const typed = text.trim().toLowerCase()
+  const words = typed.split(/\s+/).filter(Boolean)
+  const rank = ({ title }: Command) => {
+    const lower = title.toLowerCase()
+    if (lower.startsWith(typed)) return 0
+    return words.every((word) => lower.includes(word)) ? 1 : 2
+  }
+  return commands
+    .filter(({ title, kind, note = '' }) => {
+      const all = `${title} ${kind} ${note}`.toLowerCase()
+      return words.every((word) => all.includes(word))
+    })
+    .map((command, at) => ({ command, at, rank: rank(command) }))
+    .sort((a, b) => a.rank - b.rank || a.at - b.at)
+    .slice(0, most)
+    .map(({ command }) => command)
+}

@@ -1,0 +1,39 @@
+import { expect, test } from 'vitest'
+import type { RunEntry } from '#contract/runs.ts'
+import * as experiments from '../../../src-renderer/features/experiments/experiments.ts'
+
+test('a file is taken for a run only when it says that it is one', () => {
+  expect(experiments.readDescription('{"format":"espalier run","name":"x"}')).toMatchObject({ name: 'x' })
+  for (const text of ['{"format":"espalier experiment"}', 'null', '[]', 'not json'])
+    expect(experiments.readDescription(text), text).toBeNull()
+})
+
+const run = (id: string, method: string, nominal: number, perplexity: number | null, baseline = false) =>
+  ({
+    id,
+    name: id,
+    method,
+    nominal,
+    reached: nominal,
+    baseline,
+    measures: perplexity === null ? [] : [{ name: 'perplexity', dataset: 'test', value: perplexity, unit: '', best: perplexity }],
+  }) as unknown as RunEntry
+const runs = [
+  run('dense', 'dense', 0, 10, true),
+  run('a', '2ssp', 0.25, 19),
+  run('b', 'shortgpt', 0.25, 50),
+  run('c', 'shortgpt', 0.5, 90),
+  run('d', '2ssp', 0.5, null),
+]
+
+test('the best run of each sparsity is the one with the lowest perplexity; the dense model and unmeasured runs do not compete', () => {
+  expect(experiments.bestRuns(runs, 'test').map(({ nominal, run: { id } }) => [nominal, id])).toEqual([
+    [0.25, 'a'],
+    [0.5, 'c'],
+  ])
+})
+
+test('how far an experiment is names what is not done', () => {
+  expect(experiments.progressText({ counts: { done: 5, failed: 1, running: 1 }, runs: 7 })).toBe('5 of 7 done, 1 running, 1 failed')
+  expect(experiments.progressText({ counts: { done: 3 }, runs: 3 })).toBe('3 runs done')
+})
