@@ -1,7 +1,7 @@
 import { type ComputeTask, type FromCompute, toCompute } from '#contract/compute-messages.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { BackendName } from '#contract/run-request.ts'
-import { computeChild } from './compute-child.ts'
+import { type ComputeChild, computeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
 import { explainError, isLimit } from './explain-exit.ts'
 import { answerQuestion, type JobSide, type Question } from './job-side.ts'
@@ -34,144 +34,159 @@ export interface Job {
 }
 
 interface Current {
-  number: number
-  side: JobSide
+  readonly number: number
+  readonly side: JobSide
   /** Aborted when the job was asked to stop. */
-  cancelling: AbortController
+  readonly cancelling: AbortController
   resolve(value: unknown): void
   reject(error: EspalierError): void
 }
 
-export type ComputeHost = ReturnType<typeof computeHost>
-
 const cancelled = () => new EspalierError('cancelled', 'Cancelled.')
 
 /** Does jobs one after the other in a compute process, which is started when one comes, watched, and given back when idle. */
-export function computeHost({
-  command,
-  environment,
-  tensorFolder,
-  timings: changed,
-  idleMilliseconds = () => 600_000,
-  onChange = () => {},
-}: HostOptions) {
-  const timings = { ...usualTimings, ...changed }
-  let current: Current | undefined
-  let backend: BackendName | undefined
-  let jobs = 0
-  let heardAt = 0
-  let tail: Promise<unknown> = Promise.resolve()
-  let idle: NodeJS.Timeout | undefined
-  const child = computeChild({
-    command,
-    environment,
-    handshakeMilliseconds: timings.handshakeMilliseconds,
-    onMessage: receive,
-    onOutput: (chunk) => current?.side.onOutput?.(chunk),
-    onDeath(error) {
-      backend = undefined
-      const expected = current?.cancelling.signal.aborted === true
-      current?.reject(expected ? cancelled() : error)
-      return { expected: expected || isLimit(error) }
-    },
-    onChange,
-  })
+export class ComputeHost {
+  readonly #timings: HostTimings
+  readonly #tensorFolder: string
+  readonly #idleMilliseconds: () => number
+  readonly #child: ComputeChild
+  readonly #watch: NodeJS.Timeout
+  #current: Current | undefined
+  /** What the process computes with; it keeps its first one. */
+  #backend: BackendName | undefined
+  #jobs = 0
+  #heardAt = 0
+  #tail: Promise<unknown> = Promise.resolve()
+  #idle: NodeJS.Timeout | undefined
 
-  function receive(message: FromCompute): void {
-    heardAt = Date.now()
+  constructor({ command, environment, tensorFolder, timings, idleMilliseconds, onChange }: HostOptions) {
+    this.#timings = { ...usualTimings, ...timings }
+    this.#tensorFolder = tensorFolder
+    this.#idleMilliseconds = idleMilliseconds ?? (() => 600_000)
+    this.#child = computeChild({
+      command,
+      environment,
+      handshakeMilliseconds: this.#timings.handshakeMilliseconds,
+      onMessage: (message) => this.#receive(message),
+      onOutput: (chunk) => this.#current?.side.onOutput?.(chunk),
+      onDeath: (error) => this.#mourn(error),
+      onChange: onChange ?? (() => {}),
+    })
+    this.#watch = setInterval(() => this.#listen(), 1000)
+    this.#watch.unref()
+  }
+
+  get status() {
+    return this.#child.status
+  }
+
+  get problem() {
+    return this.#child.problem
+  }
+
+  get node() {
+    return this.#child.node
+  }
+
+  /** Does a job after those that came before it. */
+  perform(task: ComputeTask, side: JobSide = {}): Job {
+    const number = ++this.#jobs
+    const cancelling = new AbortController()
+    const result = this.#tail.then(() => this.#execute(task, { number, side, cancelling }))
+    this.#tail = result.catch(() => {})
+    return { result, cancel: (column) => this.#cancel(number, cancelling, column) }
+  }
+
+  /** Gives the process back when it has nothing to do. */
+  release(): void {
+    if (this.#current) return
+    this.#backend = undefined
+    this.#child.stop()
+  }
+
+  /** Lets a broken host start again. */
+  mend(): void {
+    this.#child.mend()
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#watch)
+    clearTimeout(this.#idle)
+    await this.#child.close()
+  }
+
+  async #execute(task: ComputeTask, job: Omit<Current, 'resolve' | 'reject'>): Promise<unknown> {
+    clearTimeout(this.#idle)
+    const stopIfCancelled = () => {
+      if (this.#child.closed || job.cancelling.signal.aborted) throw cancelled()
+    }
+    stopIfCancelled()
+    try {
+      await this.#prepare(backendOf(task))
+      stopIfCancelled()
+      this.#child.mark('busy')
+      this.#heardAt = Date.now()
+      return await new Promise<unknown>((resolve, reject) => {
+        this.#current = { ...job, resolve, reject }
+        this.#child.send(toCompute.parse({ type: 'start', job: job.number, task, tensorFolder: this.#tensorFolder }))
+      })
+    } finally {
+      this.#current = undefined
+      this.#child.mark('idle')
+      this.#idle = setTimeout(() => this.release(), this.#idleMilliseconds())
+      this.#idle.unref()
+    }
+  }
+
+  /** A process that can compute with a backend: it keeps its first one, so another one needs another process. */
+  async #prepare(wanted: BackendName | undefined): Promise<void> {
+    if (wanted !== undefined && this.#backend !== undefined && wanted !== this.#backend) this.release()
+    await this.#child.ready()
+    this.#backend = wanted ?? this.#backend
+  }
+
+  #cancel(number: number, cancelling: AbortController, column: number | undefined): void {
+    const isRunning = () => this.#current?.number === number
+    if (isRunning()) this.#child.send({ type: 'cancel', job: number, ...(column === undefined ? {} : { column }) })
+    if (column !== undefined || cancelling.signal.aborted) return
+    cancelling.abort(cancelled())
+    if (isRunning()) setTimeout(() => isRunning() && this.#child.kill(), this.#timings.graceMilliseconds).unref()
+  }
+
+  #receive(message: FromCompute): void {
+    this.#heardAt = Date.now()
+    const current = this.#current
     if (message.type === 'alive' || message.type === 'ready' || current?.number !== message.job) return
     if (message.type === 'event') current.side.onEvent?.(message.event)
     else if (message.type === 'result') current.resolve(message.value)
     else if (message.type === 'error') current.reject(explainError(message.error))
-    else void answer(message, current)
-    if (message.type === 'result' || message.type === 'error') child.proveWell()
+    else void this.#answer(message, current)
+    if (message.type === 'result' || message.type === 'error') this.#child.proveWell()
   }
 
   /** What a job asks is answered, or refused with the reason; the job waits for it. */
-  async function answer(question: Question, { side, cancelling }: Current): Promise<void> {
+  async #answer(question: Question, { side, cancelling }: Current): Promise<void> {
     const { job, asked } = question
     try {
-      child.send({ job, asked, ...(await answerQuestion(question, side, cancelling.signal)) })
+      this.#child.send({ job, asked, ...(await answerQuestion(question, side, cancelling.signal)) })
     } catch (thrown) {
-      child.send({ type: 'refused', job, asked, error: toErrorMessage(thrown) })
+      this.#child.send({ type: 'refused', job, asked, error: toErrorMessage(thrown) })
     }
   }
 
-  const watch = setInterval(() => {
-    if (!current || !child.isRunning() || Date.now() - heardAt < timings.silenceMilliseconds) return
-    current.side.onOutput?.(`No sign of life for ${timings.silenceMilliseconds / 1000} s; the process is ended.\n`)
-    child.kill()
-  }, 1000)
-  watch.unref()
-
-  async function execute(task: ComputeTask, job: Omit<Current, 'resolve' | 'reject'>): Promise<unknown> {
-    clearTimeout(idle)
-    const stopIfCancelled = () => {
-      if (child.closed || job.cancelling.signal.aborted) throw cancelled()
-    }
-    stopIfCancelled()
-    try {
-      const wanted = backendOf(task)
-      // A process keeps its first backend, so another one needs another process.
-      if (wanted !== undefined && backend !== undefined && wanted !== backend) stopProcess()
-      await child.ready()
-      stopIfCancelled()
-      backend = wanted ?? backend
-      child.mark('busy')
-      heardAt = Date.now()
-      return await new Promise<unknown>((resolve, reject) => {
-        current = { ...job, resolve, reject }
-        child.send(toCompute.parse({ type: 'start', job: job.number, task, tensorFolder }))
-      })
-    } finally {
-      current = undefined
-      child.mark('idle')
-      idle = setTimeout(stopProcess, idleMilliseconds())
-      idle.unref()
-    }
+  /** The process died: its job ends with the reason, or as cancelled where that was asked for. */
+  #mourn(error: EspalierError): { expected: boolean } {
+    this.#backend = undefined
+    const wanted = this.#current?.cancelling.signal.aborted === true
+    this.#current?.reject(wanted ? cancelled() : error)
+    return { expected: wanted || isLimit(error) }
   }
 
-  function stopProcess(): void {
-    if (current) return
-    backend = undefined
-    child.stop()
-  }
-
-  function cancel(number: number, cancelling: AbortController, column: number | undefined): void {
-    const running = current?.number === number
-    if (running) child.send({ type: 'cancel', job: number, ...(column === undefined ? {} : { column }) })
-    if (column !== undefined || cancelling.signal.aborted) return
-    cancelling.abort(cancelled())
-    if (running) setTimeout(() => current?.number === number && child.kill(), timings.graceMilliseconds).unref()
-  }
-
-  return {
-    get status() {
-      return child.status
-    },
-    get problem() {
-      return child.problem
-    },
-    get node() {
-      return child.node
-    },
-    /** Does a job after those that came before it. */
-    perform(task: ComputeTask, side: JobSide = {}): Job {
-      const number = ++jobs
-      const cancelling = new AbortController()
-      const result = tail.then(() => execute(task, { number, side, cancelling }))
-      tail = result.catch(() => {})
-      return { result, cancel: (column) => cancel(number, cancelling, column) }
-    },
-    /** Gives the process back when it has nothing to do. */
-    release: stopProcess,
-    /** Lets a broken host start again. */
-    mend: child.mend,
-    async close(): Promise<void> {
-      clearInterval(watch)
-      clearTimeout(idle)
-      await child.close()
-    },
+  /** Ends a process that has said nothing for too long. */
+  #listen(): void {
+    if (!this.#current || !this.#child.isRunning() || Date.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
+    this.#current.side.onOutput?.(`No sign of life for ${this.#timings.silenceMilliseconds / 1000} s; the process is ended.\n`)
+    this.#child.kill()
   }
 }
 

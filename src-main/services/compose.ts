@@ -6,7 +6,7 @@ import { historyFolders, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { valueStore, type WriteFile } from '#db/values.ts'
 import { openHub } from '#hub/hub.ts'
-import { computeHost, type HostTimings } from '#jobs/compute-host.ts'
+import { ComputeHost, type HostTimings } from '#jobs/compute-host.ts'
 import type { ComputeCommand } from '#jobs/compute-process.ts'
 import type { Device } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
@@ -93,7 +93,7 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
   }
   const command = computeCommand ?? defaultComputeCommand()
   const hostFor = (device: Device | undefined, onChange = () => {}) =>
-    computeHost({
+    new ComputeHost({
       command,
       environment: hermeticEnvironment(process.env, device?.environment),
       tensorFolder: history.values.tensorFolder,

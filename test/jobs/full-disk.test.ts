@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { integrityProblems } from '#db/backups.ts'
 import { openHistory } from '#db/history.ts'
 import { writeDurably } from '#db/values.ts'
-import { computeHost } from '#jobs/compute-host.ts'
+import { ComputeHost } from '#jobs/compute-host.ts'
 import { processorDevice } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import { runLogs } from '#jobs/run-log.ts'
@@ -37,7 +37,7 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
   const history = openHistory(folder)
   const owner = 'owner-of-test'
   history.owners.register(owner, Date.now())
-  const host = computeHost({
+  const host = new ComputeHost({
     command: fakeCompute,
     environment: hermeticEnvironment(process.env),
     tensorFolder: history.values.tensorFolder,
