@@ -15,6 +15,12 @@ export interface Rows {
   count: number
 }
 
+/** What a file has of one block: `width` neurons of the MLP, 0 when it has none. */
+export interface StoredBlock {
+  readonly attention: boolean
+  readonly width: number
+}
+
 /** An open model: its configuration, what tensors it has, and any part of them on demand. Nothing is read before it is asked for. */
 export interface Checkpoint {
   /** The folder or file it was opened from. */
@@ -22,6 +28,8 @@ export interface Checkpoint {
   /** The parsed config.json, unchecked: the model's architecture knows which keys it needs. */
   readonly config: Record<string, unknown>
   readonly tensors: ReadonlyMap<string, TensorInfo>
+  /** What is left of each block, where the file itself says that something is missing. */
+  readonly blocks?: readonly StoredBlock[] | undefined
   /**
    * Little-endian bytes of rows [first, first + count) of the first dimension, by default of the whole tensor, in memory from
    * `alignedBuffer` that nobody else holds. Throws `invalid` for an unknown name, rows out of range and a file that shrank.

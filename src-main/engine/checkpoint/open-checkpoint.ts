@@ -1,18 +1,33 @@
-import { stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openFolder } from './folder.ts'
 import { openGguf } from './gguf/open-gguf.ts'
 
 /**
- * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, or a .gguf file.
+ * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a
+ * folder with nothing but one.
  * Everything that the headers say is checked against the files before it is trusted; each defect is one EspalierError that names it.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const found = await stat(path).catch(() => undefined)
   if (!found)
     throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
-  if (found.isDirectory()) return openFolder(path)
+  if (found.isDirectory()) {
+    const file = await onlyGguf(path)
+    return file ? openGguf(file) : openFolder(path)
+  }
   if (path.toLowerCase().endsWith('.gguf')) return openGguf(path)
   throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)
+}
+
+/** The GGUF file of a folder that has one and no config.json; parts of a divided file count as one. */
+async function onlyGguf(folder: string): Promise<string | undefined> {
+  const names = await readdir(folder)
+  const files = names.filter((name) => /\.gguf$/i.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/i.test(name))
+  if (names.includes('config.json') || files.length === 0) return undefined
+  if (files.length > 1)
+    throw new EspalierError('invalid', `${folder} has several GGUF files: ${files.sort().join(', ')}. Give one of them.`)
+  return join(folder, files[0] as string)
 }

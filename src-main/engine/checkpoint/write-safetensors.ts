@@ -1,6 +1,7 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { type Dtype, elementBytes } from './dtypes.ts'
+import { writeAll } from './write-all.ts'
 
 /** A tensor to be stored; `bytes` is asked for once, when its turn comes, and may be forgotten afterwards. */
 export interface TensorToWrite {
@@ -63,14 +64,4 @@ async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<v
     )
   }
   await writeAll(handle, bytes)
-}
-
-const largestWrite = 2 ** 30
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  let done = 0
-  while (done < bytes.byteLength) {
-    const { bytesWritten } = await handle.write(bytes, done, Math.min(largestWrite, bytes.byteLength - done))
-    done += bytesWritten
-  }
 }

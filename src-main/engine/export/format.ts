@@ -16,6 +16,8 @@ export interface ExportRequest {
   readonly method: string
   readonly folder: string
   readonly replace?: boolean
+  /** Types of a GGUF file, one file each. */
+  readonly ggufTypes?: readonly string[]
 }
 
 /** A way to write a pruned model down. */

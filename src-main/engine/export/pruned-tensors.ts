@@ -1,5 +1,5 @@
 import type { BlockPlan, MlpPlan, Plan, Replaceable } from '#contract/plan.ts'
-import type { NormTensors, Projection } from '#engine/architectures/spec.ts'
+import type { BlockTensors, DecoderSpec, NormTensors, Projection } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
@@ -23,7 +23,12 @@ export interface TensorStyle {
   readonly width?: (position: number) => number
   /** The blocks of the written model, in order. */
   readonly blocks: readonly PackedBlock[]
+  /** What the written model calls its tensors, and their shapes where nothing is left of a source; as the family has them without it. */
+  readonly names?: TensorNames
 }
+
+/** Names of a model's tensors. A projection of no rows has none. */
+export type TensorNames = Pick<DecoderSpec, 'embedding' | 'finalNorm' | 'head' | 'block'>
 
 /** One stored tensor in the making: ranges of rows, one under the other, each with its cut; without a source they are zeros. */
 interface Piece {
@@ -46,39 +51,44 @@ export function prunedTensors(planned: Planned, style: TensorStyle): TensorToWri
   const { checkpoint, spec } = planned.model
   const pieces = new Map<string, Piece[]>()
   const add: AddPiece = (name, piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
-  addWhole(checkpoint, spec.embedding, add)
+  const names = style.names ?? spec
+  addWhole(checkpoint, spec.embedding, names.embedding, add)
   style.blocks.forEach((packed, position) => {
-    addAttention(planned, packed, position, style, add)
-    addMlp(planned, packed, position, style, add)
+    addAttention(planned, packed, names.block(position), style, add)
+    addMlp(planned, packed, { position, to: names.block(position) }, style, add)
   })
-  for (const norm of normNames(spec.finalNorm)) addWhole(checkpoint, norm, add)
-  if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, add)
-  if (spec.head.bias) addWhole(checkpoint, spec.head.bias, add)
+  for (const [i, norm] of normNames(spec.finalNorm).entries()) addWhole(checkpoint, norm, normNames(names.finalNorm)[i] ?? norm, add)
+  if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, names.head.weight, add)
+  if (spec.head.bias) addWhole(checkpoint, spec.head.bias, names.head.bias ?? spec.head.bias, add)
   const common = checkpoint.tensors.get(spec.embedding)?.dtype ?? 'F32'
   return [...pieces].map(([name, parts]) => toTensor({ checkpoint, tensors: planned.tensors }, name, parts, common))
 }
 
-function addWhole(checkpoint: Checkpoint, name: string, add: AddPiece): void {
-  const [rows = 0, columns] = checkpoint.tensors.get(name)?.shape ?? []
-  add(name, { source: name, firstRow: 0, rows, columns, cut: {} })
+function addWhole(checkpoint: Checkpoint, source: string, target: string, add: AddPiece): void {
+  const [rows = 0, columns] = checkpoint.tensors.get(source)?.shape ?? []
+  add(target, { source, firstRow: 0, rows, columns, cut: {} })
 }
 
-function addAttention(planned: Planned, packed: PackedBlock, position: number, { removed }: TensorStyle, add: AddPiece): void {
+function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, { removed }: TensorStyle, add: AddPiece): void {
   const { spec } = planned.model
-  const to = spec.block(position)
   const from = packed.attention === undefined ? undefined : spec.block(packed.attention)
   // With a parallel residual the MLP reads the attention's norm.
   const sharedNorm = spec.parallelResidual && packed.mlp !== undefined ? spec.block(packed.mlp) : undefined
-  if (from || sharedNorm || removed === 'zeroed') addNorm((from ?? sharedNorm)?.attentionNorm, to.attentionNorm, spec.hidden, add)
-  if (!from && removed === 'absent') return
+  const present = from !== undefined || (removed === 'zeroed' && to.query.rows > 0)
+  if (present || sharedNorm) addNorm((from ?? sharedNorm)?.attentionNorm, to.attentionNorm, spec.hidden, add)
+  if (!present) return
   for (const key of ['queryNorm', 'keyNorm', 'attentionOutputNorm'] as const) addNorm(from?.[key], to[key], spec.hidden, add)
   for (const key of ['query', 'key', 'value'] as const) addProjection(from?.[key], to[key], {}, add)
   if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add)) addProjection(from?.output, to.output, {}, add)
 }
 
-function addMlp(planned: Planned, packed: PackedBlock, position: number, style: TensorStyle, add: AddPiece): void {
+interface Place {
+  readonly position: number
+  readonly to: BlockTensors
+}
+
+function addMlp(planned: Planned, packed: PackedBlock, { position, to }: Place, style: TensorStyle, add: AddPiece): void {
   const { spec } = planned.model
-  const to = spec.block(position)
   const from = packed.mlp === undefined ? undefined : spec.block(packed.mlp)
   if (!from && style.removed === 'absent') return
   const own = packed.mlp === undefined ? 'removed' : (planned.plan.blocks[packed.mlp] as BlockPlan).mlp

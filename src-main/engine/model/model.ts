@@ -48,7 +48,7 @@ async function readWholeSpec(path: string): Promise<OpenSpec> {
   const checkpoint = await openCheckpoint(resolve(path))
   try {
     const pruned = await readPrunedLayout(checkpoint.path)
-    const described = readSpec(checkpoint.config, pruned?.blocks, (name) => checkpoint.tensors.has(name))
+    const described = readSpec(checkpoint.config, pruned?.blocks ?? checkpoint.blocks, (name) => checkpoint.tensors.has(name))
     const spec = pruned?.plan.slice ? slicedSpec(described, pruned.plan.slice) : described
     checkTensors(checkpoint, spec)
     return { checkpoint, spec, pruned }

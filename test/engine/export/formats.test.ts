@@ -52,11 +52,13 @@ describe('a plan viewed, saved and reopened', () => {
       const model = await openModel(await referenceModel(name))
       const { plan, tensors } = await replaceAll(model, mixedPlan(model))
       const view = viewWithPlan(model, plan, tensors)
-      const expected = await logitsOf(view, window)
+      // GGUF files of these families end where a sliding window does.
+      const own = format === 'gguf' ? window.subarray(0, 60) : window
+      const expected = await logitsOf(view, own)
       const target = join(folder, `${name}-${format}`)
-      await findFormat(format).write({ model, plan, tensors, method: 'test', folder: target })
+      await findFormat(format).write({ model, plan, tensors, method: 'test', folder: target, ggufTypes: ['F32'] })
       const reopened = await openModel(target)
-      const found = await logitsOf(denseView(reopened), window)
+      const found = await logitsOf(denseView(reopened), own)
       expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
       await reopened.close()
       view.dispose()

@@ -1,35 +1,44 @@
+import type { GgufLayout } from './block-layout.ts'
 import type { GgufFamily } from './families.ts'
 import type { GgufHeader } from './header.ts'
 import type { Metadata } from './metadata.ts'
 import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
 
 /** The config.json that transformers would have for a GGUF file of a known family. */
-export function makeConfig(family: GgufFamily, metadata: Metadata, header: GgufHeader, factors: RotaryFactors): Record<string, unknown> {
+export function makeConfig(
+  family: GgufFamily,
+  metadata: Metadata,
+  { header, layout, factors }: { header: GgufHeader; layout: GgufLayout; factors: RotaryFactors },
+): Record<string, unknown> {
   const hidden = metadata.number('embedding_length')
-  const heads = metadata.number('attention.head_count')
+  const { heads } = layout
   const headSize = metadata.optionalNumber('attention.key_length') ?? hidden / heads
   const rotary = metadata.optionalNumber('rope.dimension_count') ?? headSize
   const window = metadata.optionalNumber('attention.sliding_window')
   if (!Number.isInteger(headSize) || headSize < 2 || headSize % 2 !== 0)
     throw new Error(`its head size is ${headSize}, an even number is needed`)
-  const has = (name: string) => header.tensors.has(name)
+  const has = (pattern: RegExp) => [...header.tensors.keys()].some((name) => pattern.test(name))
+  const [queryBias, outputBias] = [has(/^blk\.\d+\.attn_q\.bias$/), has(/^blk\.\d+\.attn_output\.bias$/)]
   return {
-    model_type: family.modelType,
+    // Blocks of Llama's kind with biases on queries, keys and values alone are Qwen2's.
+    model_type: metadata.architecture === 'deci' && queryBias && !outputBias ? 'qwen2' : family.modelType,
     hidden_size: hidden,
-    intermediate_size: metadata.number('feed_forward_length'),
+    intermediate_size: layout.intermediate,
     num_hidden_layers: metadata.number('block_count'),
     num_attention_heads: heads,
-    num_key_value_heads: metadata.optionalNumber('attention.head_count_kv') ?? heads,
+    num_key_value_heads: layout.keyValueHeads,
     head_dim: headSize,
     vocab_size: header.tensors.get('token_embd.weight')?.shape[0] ?? 0,
     max_position_embeddings: metadata.number('context_length'),
-    rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon'),
+    ...(metadata.has('attention.layer_norm_epsilon')
+      ? { layer_norm_eps: metadata.number('attention.layer_norm_epsilon') }
+      : { rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon') }),
     rope_theta: metadata.optionalNumber('rope.freq_base') ?? 10000,
-    hidden_act: 'silu',
-    tie_word_embeddings: !has('output.weight'),
-    attention_bias: has('blk.0.attn_q.bias'),
-    mlp_bias: has('blk.0.ffn_down.bias'),
-    ...(rotary === headSize ? {} : { partial_rotary_factor: rotary / headSize }),
+    hidden_act: metadata.architecture === 'phi2' ? 'gelu_new' : 'silu',
+    tie_word_embeddings: !header.tensors.has('output.weight'),
+    attention_bias: queryBias,
+    mlp_bias: has(/^blk\.\d+\.ffn_down\.bias$/),
+    ...(rotary === headSize && metadata.architecture !== 'phi2' ? {} : { partial_rotary_factor: rotary / headSize }),
     ...(window ? { sliding_window: window } : {}),
     ...readScaling(metadata, factors, rotary),
   }

@@ -13,6 +13,10 @@ export class Metadata {
     this.architecture = architecture
   }
 
+  has(key: string): boolean {
+    return this.#values.has(`${this.architecture}.${key}`)
+  }
+
   number(key: string): number {
     const value = this.optionalNumber(key)
     if (value === undefined) throw new Error(`it lacks ${this.architecture}.${key}`)
@@ -26,6 +30,21 @@ export class Metadata {
     const [first] = Array.isArray(value) ? value : []
     if (Array.isArray(value) && typeof first === 'number' && value.every((other) => other === first)) return first
     throw new Error(`its ${this.architecture}.${key} is ${describe(value)}, one number is needed`)
+  }
+
+  /** A value per block; one number stands for all. Throws when there are more or fewer than blocks. */
+  numbers(key: string, count: number): number[] {
+    const value = this.#values.get(`${this.architecture}.${key}`)
+    if (!Array.isArray(value)) return Array.from({ length: count }, () => this.number(key))
+    if (value.length !== count || !value.every((entry) => typeof entry === 'number' && Number.isInteger(entry) && entry >= 0))
+      throw new Error(`its ${this.architecture}.${key} is ${describe(value)}, ${count} whole numbers are needed`)
+    return value as number[]
+  }
+
+  /** Blocks that a list of this program's own names. */
+  blocks(key: string): ReadonlySet<number> {
+    const value = this.#values.get(`espalier.${key}`)
+    return new Set(Array.isArray(value) ? value.filter((entry) => typeof entry === 'number') : [])
   }
 
   text(key: string): string | undefined {

@@ -1,10 +1,11 @@
 import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { alignedBuffer } from '../aligned-buffer.ts'
-import { byteRange, type Checkpoint, type Rows, type TensorInfo } from '../checkpoint.ts'
+import { byteRange, type Checkpoint, type Rows, type StoredBlock, type TensorInfo } from '../checkpoint.ts'
 import { fromFloat32, toFloat32 } from '../dtypes.ts'
 import { reasonOf } from '../json.ts'
 import { openRegular, readPart } from '../regular-file.ts'
+import { type GgufLayout, readLayout } from './block-layout.ts'
 import { decodeBlocks } from './blocks.ts'
 import { makeConfig } from './config.ts'
 import { families, type GgufFamily, translateName } from './families.ts'
@@ -27,13 +28,11 @@ export async function openGguf(file: string): Promise<Checkpoint> {
       throw new EspalierError('invalid', `${file} holds the architecture ${metadata.architecture}. Known in GGUF are ${known}.`, { file })
     }
     const factors = await readFactors(handle, header, file)
-    const config = explain(file, () => makeConfig(family, metadata, header, factors))
-    return new GgufCheckpoint(
-      file,
-      handle,
-      config,
-      explain(file, () => placeTensors(header, family, config)),
-    )
+    return explain(file, () => {
+      const layout = readLayout(metadata)
+      const config = makeConfig(family, metadata, { header, layout, factors })
+      return new GgufCheckpoint(file, handle, { config, blocks: layout.blocks, places: placeTensors(header, family, layout, config) })
+    })
   } catch (error) {
     await handle.close()
     throw error
@@ -58,23 +57,32 @@ async function readFactors(handle: FileHandle, header: GgufHeader, file: string)
   return factors
 }
 
-/** A tensor as it appears, where it is stored, and the rows per head when they are interleaved. */
+/** A tensor as it appears, the rows of a stored one that it is, and the rows per head when they are interleaved. */
 interface Place {
-  info: TensorInfo
-  stored: GgufTensor
-  interleavedRows?: number
+  readonly info: TensorInfo
+  readonly stored: GgufTensor
+  readonly firstRow: number
+  readonly interleavedRows: number | undefined
+}
+
+interface GgufContents {
+  readonly config: Record<string, unknown>
+  readonly blocks: readonly StoredBlock[] | undefined
+  readonly places: Map<string, Place>
 }
 
 class GgufCheckpoint implements Checkpoint {
   readonly path: string
   readonly config: Record<string, unknown>
   readonly tensors: ReadonlyMap<string, TensorInfo>
+  readonly blocks: readonly StoredBlock[] | undefined
   readonly #handle: FileHandle
   readonly #places: Map<string, Place>
 
-  constructor(path: string, handle: FileHandle, config: Record<string, unknown>, places: Map<string, Place>) {
+  constructor(path: string, handle: FileHandle, { config, blocks, places }: GgufContents) {
     this.path = path
     this.config = config
+    this.blocks = blocks
     this.#handle = handle
     this.#places = places
     this.tensors = new Map([...places].map(([name, { info }]) => [name, info]))
@@ -102,11 +110,11 @@ class GgufCheckpoint implements Checkpoint {
   }
 
   async #readStored(name: string, rows: Rows | undefined): Promise<Uint8Array> {
-    const { info, stored, interleavedRows } = this.#place(name)
+    const { info, stored, firstRow, interleavedRows } = this.#place(name)
     const wanted = rows ?? { first: 0, count: info.shape[0] ?? 1 }
-    const { skip, bytes } = byteRange({ ...info, bytes: stored.bytes }, wanted)
-    if (!interleavedRows) return readPart(this.#handle, stored.begin + skip, bytes, this.path)
-    const rowBytes = stored.bytes / (info.shape[0] as number)
+    const rowBytes = stored.bytes / (stored.shape[0] ?? 1)
+    const { skip, bytes } = byteRange({ ...info, bytes: rowBytes * (info.shape[0] ?? 1) }, wanted)
+    if (!interleavedRows) return readPart(this.#handle, stored.begin + firstRow * rowBytes + skip, bytes, this.path)
     const first = Math.floor(wanted.first / interleavedRows) * interleavedRows
     const end = Math.ceil((wanted.first + wanted.count) / interleavedRows) * interleavedRows
     const heads = await readPart(this.#handle, stored.begin + first * rowBytes, (end - first) * rowBytes, this.path)
@@ -117,19 +125,54 @@ class GgufCheckpoint implements Checkpoint {
 // They became part of the config.
 const rotaryTensors = /^rope_|rot_embd/
 
-function placeTensors(header: GgufHeader, family: GgufFamily, config: Record<string, unknown>): Map<string, Place> {
+function placeTensors(header: GgufHeader, family: GgufFamily, layout: GgufLayout, config: Record<string, unknown>): Map<string, Place> {
   const places = new Map<string, Place>()
   for (const stored of header.tensors.values()) {
-    const name = translateName(family, stored.name)
-    if (name === undefined && rotaryTensors.test(stored.name)) continue
-    if (name === undefined) throw new Error(`it has tensor ${stored.name}, which ${family.modelType} does not know`)
-    const { dtype } = stored.type
-    const values = (stored.bytes / stored.type.bytes) * stored.type.values
-    const info: TensorInfo = { name, dtype: dtype ?? 'F32', shape: stored.shape, bytes: dtype ? stored.bytes : values * 4 }
-    const rows = family.interleaved && /\.self_attn\.[qk]_proj\./.test(name) ? (config.head_dim as number) : undefined
-    places.set(name, rows === undefined ? { info, stored } : { info, stored, interleavedRows: rows })
+    const names = translateName(family, stored.name)
+    if (names === undefined && rotaryTensors.test(stored.name)) continue
+    if (names === undefined) throw new Error(`it has tensor ${stored.name}, which ${family.modelType} does not know`)
+    if (!isMissing(stored.name, layout))
+      for (const place of placesOf(stored, names, family, layout, config)) places.set(place.info.name, place)
   }
   return places
+}
+
+/** Whether a tensor stands for a submodule that is gone. */
+function isMissing(name: string, { blocks }: GgufLayout): boolean {
+  const [, index, part] = /^blk\.(\d+)\.(attn|ffn)_/.exec(name) ?? []
+  const block = index === undefined ? undefined : blocks?.[Number(index)]
+  if (!block) return false
+  // Where a block has one norm for both, it is called the attention's.
+  return part === 'attn' ? !block.attention && !(name.includes('attn_norm') && block.width > 0) : block.width === 0
+}
+
+function placesOf(
+  stored: GgufTensor,
+  names: readonly string[],
+  { interleaved }: GgufFamily,
+  { heads, keyValueHeads }: GgufLayout,
+  config: Record<string, unknown>,
+): Place[] {
+  const headSize = config.head_dim as number
+  const rowsEach = names.length === 1 ? [stored.shape[0] ?? 1] : [heads, keyValueHeads, keyValueHeads].map((count) => count * headSize)
+  let firstRow = 0
+  return names.map((name, index) => {
+    const rows = rowsEach[index] ?? 0
+    const shape = [rows, ...stored.shape.slice(1)]
+    const { dtype } = stored.type
+    const values = shape.reduce((product, size) => product * size, 1)
+    const info: TensorInfo = {
+      name,
+      dtype: dtype ?? 'F32',
+      shape,
+      bytes: dtype ? (values * stored.type.bytes) / stored.type.values : values * 4,
+    }
+    const place = { info, stored, firstRow, interleavedRows: interleaved && /\.self_attn\.[qk]_proj\./.test(name) ? headSize : undefined }
+    firstRow += rows
+    if (firstRow > (stored.shape[0] ?? 1))
+      throw new Error(`its tensor ${stored.name} has ${stored.shape[0]} rows, its heads need ${firstRow}`)
+    return place
+  })
 }
 
 /** Puts the rows of each head back: rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second. */

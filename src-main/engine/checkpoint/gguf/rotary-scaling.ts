@@ -15,9 +15,15 @@ export function readScaling(metadata: Metadata, factors: RotaryFactors, rotarySi
   const original = metadata.optionalNumber('rope.scaling.original_context_length')
   const trained = original ? { original_max_position_embeddings: original } : {}
   if (factors.frequencies) return { rope_scaling: describeFrequencies(factors.frequencies, metadata, rotarySize) }
+  const attention = metadata.optionalNumber('rope.scaling.attn_factor')
   if (factors.short && factors.long) {
     return {
-      rope_scaling: { type: 'longrope', short_factor: listFactors(factors.short), long_factor: listFactors(factors.long) },
+      rope_scaling: {
+        type: 'longrope',
+        short_factor: listFactors(factors.short),
+        long_factor: listFactors(factors.long),
+        ...(attention === undefined ? {} : { attention_factor: attention }),
+      },
       ...trained,
     }
   }

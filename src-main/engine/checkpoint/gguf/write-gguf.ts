@@ -1,0 +1,145 @@
+import { type FileHandle, open, rm } from 'node:fs/promises'
+import { EspalierError } from '#contract/errors.ts'
+import { writeAll } from '../write-all.ts'
+import { type EncodedTypeName, encodedBytes, encodedTypes } from './encode-blocks.ts'
+
+/** A metadata value with the type it is stored as. Lists of whole numbers are signed 32-bit ones. */
+export type MetadataValue =
+  | { readonly kind: 'text'; readonly value: string }
+  | { readonly kind: 'integer' | 'signed' | 'short' | 'float'; readonly value: number }
+  | { readonly kind: 'flag'; readonly value: boolean }
+  | { readonly kind: 'texts'; readonly value: readonly string[] }
+  | { readonly kind: 'integers' | 'floats'; readonly value: readonly number[] }
+  | { readonly kind: 'flags'; readonly value: readonly boolean[] }
+
+export type MetadataEntries = Map<string, MetadataValue>
+
+/** A tensor to be written; `bytes` is asked for once, when its turn comes. `shape` has the rows first. */
+export interface GgufTensorToWrite {
+  readonly name: string
+  readonly type: EncodedTypeName
+  readonly shape: readonly number[]
+  readonly bytes: () => Promise<Uint8Array>
+}
+
+/** Every tensor begins at a multiple of this many bytes. */
+const alignment = 32
+
+/** Bytes that a tensor takes in a file, without padding. */
+export function storedBytes({ type, shape }: Pick<GgufTensorToWrite, 'type' | 'shape'>): number {
+  return encodedBytes(
+    type,
+    shape.reduce((product, size) => product * size, 1),
+  )
+}
+
+/** Writes a GGUF file (version 3), one tensor in memory at a time, and waits until it is on the disk. When it fails the file is removed. */
+export async function writeGguf(
+  file: string,
+  metadata: MetadataEntries,
+  tensors: readonly GgufTensorToWrite[],
+  onBytes: (bytes: number) => void = () => undefined,
+): Promise<void> {
+  const handle = await open(file, 'w')
+  try {
+    await writeAll(handle, ggufHeader(metadata, tensors))
+    for (const tensor of tensors) onBytes(await writeTensor(handle, tensor))
+    await handle.sync()
+    await handle.close()
+  } catch (error) {
+    await handle.close().catch(() => undefined)
+    await rm(file, { force: true })
+    throw error
+  }
+}
+
+async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promise<number> {
+  const bytes = await tensor.bytes()
+  const expected = storedBytes(tensor)
+  if (bytes.byteLength !== expected) {
+    throw new EspalierError(
+      'internal',
+      `Tensor ${tensor.name} of ${tensor.type} [${tensor.shape.join(', ')}] takes ${expected} bytes, it came with ${bytes.byteLength}.`,
+    )
+  }
+  await writeAll(handle, bytes)
+  const padding = padded(expected) - expected
+  if (padding > 0) await writeAll(handle, new Uint8Array(padding))
+  return expected
+}
+
+const padded = (bytes: number): number => Math.ceil(bytes / alignment) * alignment
+
+/** Everything before the first tensor: magic, counts, metadata, and where each tensor will lie. */
+function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Uint8Array {
+  const out = new Pieces()
+  out.bytes(Buffer.from('GGUF')).u32(3).u64(tensors.length).u64(metadata.size)
+  for (const [key, value] of metadata) {
+    out.text(key)
+    writeValue(out, value)
+  }
+  const names = new Set<string>()
+  let offset = 0
+  for (const tensor of tensors) {
+    if (names.has(tensor.name)) throw new EspalierError('internal', `Two tensors are named ${tensor.name}. Each needs a name of its own.`)
+    names.add(tensor.name)
+    out.text(tensor.name).u32(tensor.shape.length)
+    for (const size of tensor.shape.toReversed()) out.u64(size)
+    out.u32(encodedTypes[tensor.type].number).u64(offset)
+    offset += padded(storedBytes(tensor))
+  }
+  return out.padTo(alignment)
+}
+
+const typeNumbers = { integer: 4, signed: 5, float: 6, short: 2, flag: 7, text: 8, texts: 8, integers: 5, floats: 6, flags: 7 } as const
+const listType = 9
+
+function writeValue(out: Pieces, entry: MetadataValue): void {
+  const type = typeNumbers[entry.kind]
+  if (!Array.isArray(entry.value)) {
+    out.u32(type)
+    writeScalar(out, type, entry.value as number | boolean | string)
+    return
+  }
+  out.u32(listType).u32(type).u64(entry.value.length)
+  for (const value of entry.value) writeScalar(out, type, value)
+}
+
+function writeScalar(out: Pieces, type: number, value: number | boolean | string): void {
+  if (typeof value === 'string') out.text(value)
+  else if (type === 7) out.bytes(Uint8Array.of(value ? 1 : 0))
+  else if (type === 6) out.bytes(new Uint8Array(Float32Array.of(Number(value)).buffer))
+  else if (type === 5) out.bytes(new Uint8Array(Int32Array.of(Number(value)).buffer))
+  else if (type === 2) out.bytes(new Uint8Array(Uint16Array.of(Number(value)).buffer))
+  else out.u32(Number(value))
+}
+
+/** Little-endian bytes in the making. */
+class Pieces {
+  readonly #parts: Uint8Array[] = []
+  #length = 0
+
+  bytes(part: Uint8Array): this {
+    this.#parts.push(part)
+    this.#length += part.byteLength
+    return this
+  }
+
+  u32(value: number): this {
+    return this.bytes(new Uint8Array(Uint32Array.of(value).buffer))
+  }
+
+  u64(value: number): this {
+    return this.bytes(new Uint8Array(BigUint64Array.of(BigInt(value)).buffer))
+  }
+
+  text(value: string): this {
+    const bytes = Buffer.from(value)
+    return this.u64(bytes.byteLength).bytes(bytes)
+  }
+
+  padTo(multiple: number): Uint8Array {
+    const missing = Math.ceil(this.#length / multiple) * multiple - this.#length
+    return Buffer.concat([...this.#parts, new Uint8Array(missing)])
+  }
+}

@@ -1,0 +1,111 @@
+import { EspalierError } from '#contract/errors.ts'
+import { version } from '#contract/version.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type GgufTensorToWrite, type MetadataEntries, storedBytes } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { specWithPlan } from '#engine/model/sliced-spec.ts'
+import { missingParts } from '../packing.ts'
+import { type Planned, prunedTensors } from '../pruned-tensors.ts'
+import { contextLength, modelMetadata } from './metadata.ts'
+import { findMix, type Mix, rowMultiple } from './mix.ts'
+import { rotarySection, writeRotary } from './rotary.ts'
+import { chooseTarget, type GgufTarget } from './target.ts'
+import { ggufTensors, paddedWidth } from './tensors.ts'
+
+/** A GGUF file before anything is read or written. */
+export interface GgufFile {
+  readonly architecture: string
+  /** Sizes and rotary embedding; what names the model and its tokenizer is added when it is written. */
+  readonly metadata: MetadataEntries
+  readonly tensors: readonly GgufTensorToWrite[]
+  readonly bytes: number
+  /** What a reader should know: what stands as zeros, where the context ends. */
+  readonly notes: readonly string[]
+}
+
+/** Lays a pruned model out as a GGUF file of a type. Throws `infeasible` for what llama.cpp cannot run, before any weight is read. */
+export function layOutGguf(planned: Planned, type: string): GgufFile {
+  const { checkpoint, spec } = planned.model
+  if (planned.plan.slice || spec.sliceWidth !== undefined) throw refuseSliced()
+  const left = specWithPlan(spec, planned.plan).blocks
+  const mix = findMix(type)
+  const chosen = chooseTarget(spec, left)
+  refuseShortRows(spec, mix, type)
+  const widths = paddedWidths(spec, chosen, mix)
+  const target = chooseTarget(spec, left, widths)
+  const { kind, section, originalLength } = rotarySection(checkpoint.config)
+  const factor = typeof section.factor === 'number' ? section.factor : 1
+  const { length, capped } = contextLength(spec, target, kind === 'yarn' && originalLength === spec.contextLength ? factor : 1)
+  const metadata: MetadataEntries = new Map([
+    ['general.architecture', { kind: 'text', value: target.dialect.architecture }],
+    ['general.type', { kind: 'text', value: 'model' }],
+    ['general.file_type', { kind: 'integer', value: mix.fileType }],
+    ['general.quantization_version', { kind: 'integer', value: 2 }],
+    ['espalier.version', { kind: 'text', value: version }],
+    ...modelMetadata(spec, target, length),
+  ])
+  const rotary = writeRotary(spec, checkpoint.config, target.dialect, metadata)
+  noteZeros(target, metadata)
+  const { blocks, names, removed } = target
+  const width = (position: number) => target.widths[position] as number
+  const pruned = prunedTensors(planned, { removed, width, blocks, names })
+  const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned)]
+  return {
+    architecture: target.dialect.architecture,
+    metadata,
+    tensors,
+    bytes: tensors.reduce((total, tensor) => total + storedBytes(tensor), 0),
+    notes: describe(spec, target, length, capped),
+  }
+}
+
+function paddedWidths(spec: DecoderSpec, { perBlock, widths }: GgufTarget, mix: Mix): number[] {
+  const gated = spec.block(0).gate !== undefined
+  const padded = widths.map((width) => paddedWidth(width, spec.hidden, gated, mix))
+  return perBlock ? padded : widths.map(() => Math.max(...padded))
+}
+
+function refuseSliced(): EspalierError {
+  return new EspalierError(
+    'infeasible',
+    'llama.cpp has no place for the shortcuts of a sliced model, so the format gguf cannot hold it. Choose exact.',
+  )
+}
+
+function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
+  if (rowMultiple(mix) === 1 || spec.hidden % 32 === 0) return
+  throw new EspalierError(
+    'infeasible',
+    `The GGUF type ${type} stores rows in groups of 32 values, and this model's have ${spec.hidden}. Choose F16, BF16 or F32.`,
+  )
+}
+
+/** Blocks whose attention or MLP stands as zeros: a reader that knows the key may leave them out. */
+function noteZeros({ blocks, heads, removed }: GgufTarget, metadata: MetadataEntries): void {
+  if (removed === 'absent') return
+  const { attention, mlp } = missingParts(blocks)
+  const zeroed = { attention: attention.filter((position) => (heads[position]?.query ?? 0) > 0), mlp }
+  for (const part of ['attention', 'mlp'] as const)
+    if (zeroed[part].length > 0) metadata.set(`espalier.zeroed.${part}`, { kind: 'integers', value: zeroed[part] })
+}
+
+function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped: boolean): string[] {
+  const { attention, mlp } = missingParts(target.blocks)
+  const zeroed = attention.filter((position) => (target.heads[position]?.query ?? 0) > 0)
+  const notes = [
+    `Architecture ${target.dialect.architecture} of llama.cpp, ${target.blocks.length} blocks in place of ${spec.blocks.length}.`,
+  ]
+  if (attention.length > zeroed.length)
+    notes.push(`${attention.length - zeroed.length} blocks have no attention: it takes neither memory nor time.`)
+  if (zeroed.length > 0)
+    notes.push(
+      target.perBlock
+        ? `Block ${zeroed.join(', ')} has one attention head of zeros, because the architecture needs one.`
+        : `Blocks ${zeroed.join(', ')} have an attention of zeros, which adds nothing to the answer but takes memory and time.`,
+    )
+  if (mlp.length > 0) notes.push(`Blocks ${mlp.join(', ')} have an MLP of zeros.`)
+  if (capped)
+    notes.push(
+      `The context ends at ${length} tokens, the model's sliding window: llama.cpp computes no window here, so beyond it the answers would differ.`,
+    )
+  return notes
+}

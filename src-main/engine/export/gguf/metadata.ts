@@ -1,0 +1,80 @@
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { sourceOf } from '../packing.ts'
+import type { GgufTarget } from './target.ts'
+
+/** The sizes that llama.cpp builds a model from: numbers where all blocks are alike, else lists. */
+export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLength: number): MetadataEntries {
+  const { dialect, blocks, perBlock, heads, widths } = target
+  const metadata: MetadataEntries = new Map()
+  const key = (name: string) => `${dialect.architecture}.${name}`
+  const integer = (name: string, value: number) => metadata.set(key(name), { kind: 'integer', value })
+  const sizes = (name: string, values: readonly number[]) => {
+    if (perBlock) metadata.set(key(name), { kind: 'integers', value: values })
+    else integer(name, values[0] ?? 0)
+  }
+  integer('block_count', blocks.length)
+  integer('context_length', contextLength)
+  integer('embedding_length', spec.hidden)
+  integer('vocab_size', spec.vocabulary)
+  sizes('feed_forward_length', widths)
+  sizes(
+    'attention.head_count',
+    heads.map(({ query }) => query),
+  )
+  sizes(
+    'attention.head_count_kv',
+    heads.map(({ keyValue }) => keyValue),
+  )
+  // Ollama works the head size out of block 0's heads unless these are there.
+  integer('attention.key_length', spec.headSize)
+  integer('attention.value_length', spec.headSize)
+  const epsilon = spec.norm.kind === 'rms' ? 'attention.layer_norm_rms_epsilon' : 'attention.layer_norm_epsilon'
+  metadata.set(key(epsilon), { kind: 'float', value: spec.norm.epsilon })
+  for (const [name, value] of computedWith(spec, target)) if (value !== undefined) metadata.set(key(name), { kind: 'float', value })
+  for (const [name, value] of windowMetadata(spec, target)) metadata.set(key(name), value)
+  return metadata
+}
+
+/** Numbers that a family's blocks compute with, where the architecture reads them. */
+function computedWith(spec: DecoderSpec, { dialect }: GgufTarget): [string, number | undefined][] {
+  const caps: [string, number | undefined][] = [
+    ['attn_logit_softcapping', spec.scoreCap],
+    ['final_logit_softcapping', spec.logitCap],
+  ]
+  if (!dialect.scales) return caps
+  return [
+    ...caps,
+    ['embedding_scale', spec.embeddingScale ?? 1],
+    ['residual_scale', spec.residualScale ?? 1],
+    ['logit_scale', 1 / (spec.logitScale ?? 1)],
+    ['attention.scale', spec.scoreScale],
+  ]
+}
+
+/** Which of the written blocks attend within a window, and how far. */
+function windowMetadata(spec: DecoderSpec, { dialect, blocks }: GgufTarget): MetadataEntries {
+  const windows = blocks.map((block) => spec.slidingWindow(sourceOf(block)))
+  const window = windows.find((value) => value !== undefined)
+  if (dialect.windows === 'none' || window === undefined) return new Map()
+  return new Map([
+    ['attention.sliding_window', { kind: 'integer', value: window }],
+    ['attention.sliding_window_pattern', { kind: 'flags', value: windows.map((value) => value !== undefined) }],
+  ])
+}
+
+/**
+ * Tokens that a file may claim to read: what the model was trained for, stretched as its rotary scaling says, and at most the shortest
+ * sliding window where the architecture computes none, because beyond it the answers would differ.
+ */
+export function contextLength(
+  spec: DecoderSpec,
+  target: GgufTarget,
+  stretch: number,
+): { readonly length: number; readonly capped: boolean } {
+  const whole = Math.round(spec.contextLength * stretch)
+  if (target.dialect.windows === 'list') return { length: whole, capped: false }
+  const windows = target.blocks.filter(({ attention }) => attention !== undefined).map((block) => spec.slidingWindow(sourceOf(block)))
+  const shortest = Math.min(whole, ...windows.filter((window) => window !== undefined))
+  return { length: shortest, capped: shortest < whole }
+}

@@ -1,0 +1,157 @@
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { GgufValue } from '#engine/checkpoint/gguf/cursor.ts'
+import { readHeader } from '#engine/checkpoint/gguf/header.ts'
+import type { MetadataEntries, MetadataValue } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { exists, openRegular } from '#engine/checkpoint/regular-file.ts'
+import { readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
+import { nameSplit } from './split-names.ts'
+
+/** ggml's kinds of tokens. */
+const kinds = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
+
+/** Of a model's config. */
+export interface TokenizerContext {
+  /** Rows of the embedding: the list of tokens is filled up to it. */
+  readonly vocabulary: number
+  readonly config: Readonly<Record<string, unknown>>
+}
+
+/**
+ * The tokenizer of a model, as llama.cpp takes it: ids, kinds, merges or scores, how text is split, special ids and chat template.
+ * A model without one gets the word that says so; a GGUF file's is taken over. Throws `infeasible` for a kind that llama.cpp lacks.
+ */
+export async function tokenizerMetadata(path: string, context: TokenizerContext): Promise<MetadataEntries> {
+  if (path.toLowerCase().endsWith('.gguf')) return copied(path)
+  if (!(await exists(join(path, 'tokenizer.json')))) return new Map([['tokenizer.ggml.model', { kind: 'text', value: 'no_vocab' }]])
+  return describeTokenizer(await readTokenizerFiles(path), context)
+}
+
+async function copied(file: string): Promise<MetadataEntries> {
+  const handle = await openRegular(file)
+  try {
+    const { metadata } = await readHeader(handle, file)
+    const entries = [...metadata].filter(([key]) => key.startsWith('tokenizer.'))
+    return new Map(entries.flatMap(([key, value]) => asEntry(key, value)))
+  } finally {
+    await handle.close()
+  }
+}
+
+function asEntry(key: string, value: GgufValue): [string, MetadataValue][] {
+  if (typeof value === 'string') return [[key, { kind: 'text', value }]]
+  if (typeof value === 'boolean') return [[key, { kind: 'flag', value }]]
+  if (typeof value === 'number') return [[key, { kind: 'integer', value }]]
+  if (value.every((entry) => typeof entry === 'string')) return [[key, { kind: 'texts', value }]]
+  if (!value.every((entry) => typeof entry === 'number')) return []
+  return [[key, { kind: key.endsWith('scores') ? 'floats' : 'integers', value }]]
+}
+
+interface AddedToken {
+  readonly id: number
+  readonly content: string
+  readonly special?: boolean
+}
+
+interface TokenizerModel {
+  readonly type?: string
+  readonly vocab: Readonly<Record<string, number>>
+  readonly merges?: readonly (string | readonly [string, string])[]
+  readonly byte_fallback?: boolean
+  readonly ignore_merges?: boolean
+  readonly unk_token?: string | null
+}
+
+/** The metadata of a tokenizer.json with the files beside it. */
+export function describeTokenizer(files: TokenizerFiles, { vocabulary, config }: TokenizerContext): MetadataEntries {
+  const { tokenizer, settings } = files
+  const model = tokenizer.model as TokenizerModel
+  if ((model.type ?? 'BPE') !== 'BPE' || Array.isArray(model.vocab) || !model.merges)
+    throw refuse(`tokenizers of the kind ${model.type ?? 'unknown'} are not written`)
+  const pieces = model.byte_fallback === true
+  const merges = model.merges.map((merge) => (typeof merge === 'string' ? splitMerge(merge) : merge))
+  const metadata: MetadataEntries = new Map()
+  const text = (key: string, value: string) => metadata.set(`tokenizer.${key}`, { kind: 'text', value })
+  const flag = (key: string, value: boolean) => metadata.set(`tokenizer.ggml.${key}`, { kind: 'flag', value })
+  const added = (tokenizer.added_tokens ?? []) as AddedToken[]
+  const { tokens, types } = listTokens(model, added, vocabulary, pieces)
+  text('ggml.model', pieces ? 'llama' : 'gpt2')
+  if (!pieces) text('ggml.pre', splitName(tokenizer, model))
+  metadata.set('tokenizer.ggml.tokens', { kind: 'texts', value: tokens })
+  metadata.set('tokenizer.ggml.token_type', { kind: 'integers', value: types })
+  if (pieces) metadata.set('tokenizer.ggml.scores', { kind: 'floats', value: scoresOf(tokens, merges) })
+  else metadata.set('tokenizer.ggml.merges', { kind: 'texts', value: merges.map(([left, right]) => `${left} ${right}`) })
+  if (pieces) flag('add_space_prefix', JSON.stringify([tokenizer.normalizer, tokenizer.pre_tokenizer]).includes('epend'))
+  flag('add_bos_token', beginsTexts(tokenizer.post_processor, settings, files.beginToken))
+  flag('add_eos_token', settings.add_eos_token === true)
+  for (const [key, id] of specialIds(files, config, tokens)) metadata.set(`tokenizer.ggml.${key}_token_id`, { kind: 'integer', value: id })
+  if (files.chatTemplate !== undefined) text('chat_template', files.chatTemplate)
+  return metadata
+}
+
+function refuse(reason: string): EspalierError {
+  return new EspalierError('infeasible', `llama.cpp cannot have this model's tokenizer: ${reason}. Choose the format stock or exact.`)
+}
+
+function splitMerge(merge: string): readonly [string, string] {
+  const border = merge.indexOf(' ', 1)
+  return [merge.slice(0, border), merge.slice(border + 1)]
+}
+
+function splitName(tokenizer: TokenizerFiles['tokenizer'], model: TokenizerModel): string {
+  const name = nameSplit(tokenizer.pre_tokenizer, model.ignore_merges === true)
+  if (name === undefined) throw refuse('it splits text by a rule that llama.cpp has no name for')
+  return name
+}
+
+function listTokens(model: TokenizerModel, added: readonly AddedToken[], vocabulary: number, pieces: boolean) {
+  const tokens = Array.from({ length: vocabulary }, (_, id) => `[PAD${id}]`)
+  const types: number[] = tokens.map(() => kinds.unused)
+  const place = (id: number, token: string, type: number) => {
+    if (id >= vocabulary) throw refuse(`its token ${id} lies beyond the ${vocabulary} of the model`)
+    tokens[id] = token
+    types[id] = type
+  }
+  for (const [token, id] of Object.entries(model.vocab)) {
+    const byte = pieces && /^<0x[0-9A-F]{2}>$/.test(token)
+    place(id, token, byte ? kinds.byte : pieces && token === (model.unk_token ?? '<unk>') ? kinds.unknown : kinds.normal)
+  }
+  for (const { id, content, special } of added)
+    if (types[id] !== kinds.unknown) place(id, content, special ? kinds.control : kinds.userDefined)
+  return { tokens, types }
+}
+
+/** A piece's score orders the merges: what is merged earlier has a higher one. */
+function scoresOf(tokens: readonly string[], merges: readonly (readonly [string, string])[]): number[] {
+  const ranks = new Map<string, number>()
+  for (const [rank, [left, right]] of merges.entries()) if (!ranks.has(left + right)) ranks.set(left + right, rank)
+  return tokens.map((token) => (ranks.has(token) ? -1 - (ranks.get(token) as number) : 0))
+}
+
+/** Whether an encoder puts the begin token before a text. */
+function beginsTexts(postProcessor: unknown, settings: TokenizerFiles['settings'], beginToken: string | undefined): boolean {
+  if (typeof settings.add_bos_token === 'boolean') return settings.add_bos_token
+  if (beginToken === undefined || typeof postProcessor !== 'object' || postProcessor === null) return false
+  const { single, processors } = postProcessor as { single?: unknown; processors?: unknown[] }
+  if (Array.isArray(processors)) return processors.some((inner) => beginsTexts(inner, settings, beginToken))
+  const [first] = Array.isArray(single) ? (single as { SpecialToken?: { id?: string } }[]) : []
+  return first?.SpecialToken?.id === beginToken
+}
+
+function specialIds(files: TokenizerFiles, config: Readonly<Record<string, unknown>>, tokens: readonly string[]): [string, number][] {
+  const contentOf = (value: unknown) => (typeof value === 'string' ? value : (value as { content?: string } | null | undefined)?.content)
+  const { settings } = files
+  const idOf = (token: unknown, fallback: unknown) => {
+    const content = contentOf(token)
+    const found = content === undefined ? -1 : tokens.indexOf(content)
+    const [given] = Array.isArray(fallback) ? fallback : [fallback]
+    return found >= 0 ? found : typeof given === 'number' && given >= 0 && given < tokens.length ? given : undefined
+  }
+  const ids: [string, number | undefined][] = [
+    ['bos', idOf(settings.bos_token, config.bos_token_id)],
+    ['eos', idOf(settings.eos_token, config.eos_token_id)],
+    ['unknown', idOf(settings.unk_token, undefined)],
+    ['padding', idOf(settings.pad_token, config.pad_token_id)],
+  ]
+  return ids.filter((entry): entry is [string, number] => entry[1] !== undefined)
+}
