@@ -6,7 +6,7 @@ import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
 import { backup, historyState } from './history.ts'
 import { id, ids, limit, moment, name, notes, nothing, offset, tags, textFile } from './identifiers.ts'
 import { catalogue } from './methods.ts'
-import { modelDescription, modelDetail, modelEntry, transfer } from './models.ts'
+import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from './models.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 import { queueState } from './queue.ts'
 import { backendName, runRequest } from './run-request.ts'
@@ -72,6 +72,7 @@ export const api = {
     'conflict',
   ),
   'models.restore': call('Undo the removal of a model.', one, modelEntry, 'not-found'),
+  'models.found': call('Checkpoints that other programs keep on this machine, for adding.', nothing, z.array(foundModel)),
   'models.download': call(
     'Fetch a model by its hub name.',
     z.object({ name, revision: name.optional() }),

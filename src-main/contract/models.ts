@@ -69,6 +69,13 @@ export const modelDetail = modelEntry.extend({
   descendants: z.array(z.object({ id, name, run: id.nullable(), reached: z.number().nullable() })),
 })
 
+/** A checkpoint that another program keeps on this machine. */
+export const foundModel = z.object({
+  program: z.enum(['Hugging Face cache', 'LM Studio', 'Ollama']),
+  name: z.string(),
+  path: z.string(),
+})
+
 /** Files on their way into or out of the library: a download, a copy, or an export by a run. */
 export const transfer = z.object({
   id,
@@ -87,4 +94,5 @@ export type ModelDescription = z.infer<typeof modelDescription>
 export type FeasibleRange = z.infer<typeof feasibleRange>
 export type ModelEntry = z.infer<typeof modelEntry>
 export type ModelDetail = z.infer<typeof modelDetail>
+export type FoundModel = z.infer<typeof foundModel>
 export type Transfer = z.infer<typeof transfer>

@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path'
 import { checkRepository, checkRevision } from '#hub/names.ts'
 import type { Context, Service } from './context.ts'
+import { findModels } from './found-models.ts'
 import type { Library } from './library.ts'
 import { browse } from './library-files.ts'
 
@@ -15,6 +16,7 @@ export function modelsService({ history }: Context, library: Library): Service<'
       if (mode === 'copy') return library.copyIn(place, name ?? basename(place, '.gguf'))
       return library.register(place, { name, origin: 'linked', source: null, parent: null, run: null })
     },
+    'models.found': () => findModels(),
     'models.update'({ id, ...patch }) {
       history.models.patch(library.find(id).id, patch)
       return library.tell(id)

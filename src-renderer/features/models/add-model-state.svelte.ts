@@ -1,6 +1,6 @@
 import type { Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
-import type { ModelDescription } from '#contract/models.ts'
+import type { FoundModel, ModelDescription } from '#contract/models.ts'
 import { call, chooseCheckpoint, isWindow } from '../../api.ts'
 
 export type Place = Output<'files.browse'>
@@ -11,6 +11,8 @@ export class AddModelState {
   placeProblem = $state('')
   path = $state('')
   found = $state.raw<ModelDescription | null>(null)
+  /** What other programs keep here; null until it is known. */
+  elsewhere = $state.raw<FoundModel[] | null>(null)
   looking = $state(false)
   adding = $state(false)
   problem = $state<string | null>(null)
@@ -26,6 +28,10 @@ export class AddModelState {
     } catch (thrown) {
       this.placeProblem = toErrorMessage(thrown).message
     }
+  }
+
+  async lookElsewhere(): Promise<void> {
+    this.elsewhere = await call('models.found', {}).catch(() => [])
   }
 
   async chooseBySystem(kind: 'folder' | 'file'): Promise<void> {
