@@ -1,7 +1,6 @@
 import { join } from 'node:path'
 import type { ComputeTask } from '#contract/compute-messages.ts'
-import type { EngineReport, SelfTest } from '#contract/engine-state.ts'
-import type { BackendName } from '#contract/run-request.ts'
+import type { EngineReport } from '#contract/engine-state.ts'
 import type { JobHost } from './job-host.ts'
 
 type TaskOf<Kind extends ComputeTask['kind']> = Extract<ComputeTask, { kind: Kind }>
@@ -29,7 +28,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
     case 'probe':
       return probe()
     case 'self-test':
-      return test(task.backend)
+      return (await import('#engine/model/self-test.ts')).runSelfTest(task.backend)
   }
 }
 
@@ -58,22 +57,5 @@ async function probe(): Promise<EngineReport> {
     version,
     backends: [{ name, available: true, why: reason }],
     devices: [{ id: gpu ? 'gpu' : 'cpu', title, kind: gpu ? 'gpu' : 'cpu', memoryBytes: null }],
-  }
-}
-
-/** Opening a backend checks it with a known product and throws when that comes out wrong. */
-async function test(name: BackendName): Promise<SelfTest> {
-  const start = performance.now()
-  const { openBackend } = await import('#engine/backend/backend.ts')
-  const { measureRate } = await import('#engine/backend/probe.ts')
-  const backend = await openBackend(name)
-  const gigaflopsPerSecond = await measureRate()
-  return {
-    backend: backend.name,
-    device: backend.title,
-    matches: true,
-    gigaflopsPerSecond,
-    seconds: (performance.now() - start) / 1000,
-    largestError: 0,
   }
 }

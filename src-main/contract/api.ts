@@ -315,7 +315,7 @@ export const api = {
 
   'engine.get': call('Backend and device in use, and why.', z.object({ probe: z.boolean().default(false) }), engineState),
   'engine.selfTest': call(
-    'Work out a known product and time it.',
+    'Work out known operations, compare and time them.',
     z.object({ backend: backendName.default('auto') }),
     selfTest,
     'conflict',

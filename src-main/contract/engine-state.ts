@@ -13,7 +13,10 @@ export const engineReport = z.object({
   devices: z.array(z.object({ id: z.string(), title: z.string(), kind: z.enum(['gpu', 'cpu']), memoryBytes: z.number().nullable() })),
 })
 
-/** A known product worked out and timed; `matches` is false when the numbers came out wrong. */
+/**
+ * Known operations worked out, and a product timed. `largestError` is how far off the worst of them is, relative to the largest value it
+ * should give, `worst` which one; `matches` is false when that is more than float32 may be.
+ */
 export const selfTest = z.object({
   backend: z.string(),
   device: z.string(),
@@ -21,6 +24,7 @@ export const selfTest = z.object({
   gigaflopsPerSecond: z.number(),
   seconds: z.number(),
   largestError: z.number(),
+  worst: z.string(),
 })
 
 export const engineState = z.object({

@@ -1,12 +1,15 @@
 import { cpus, freemem, release, totalmem } from 'node:os'
 import { type EngineReport, type EngineState, engineReport, type SelfTest, selfTest } from '#contract/engine-state.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import { moment } from '#contract/identifiers.ts'
 import { version } from '#contract/version.ts'
 import { schemaVersion } from '#db/migrate.ts'
 import type { Context, Service } from './context.ts'
 import { currentSettings, secrets } from './settings.ts'
 
 const lastTest = 'last self-test'
+/** What an earlier version kept may say less; then there is none. */
+const keptTest = selfTest.extend({ at: moment })
 
 /** What the compute process found out about this machine. It is asked on the desk, so that a run is not disturbed. */
 export function engineService(context: Context): Service<'engine'> {
@@ -19,7 +22,7 @@ export function engineService(context: Context): Service<'engine'> {
     return {
       status: probing !== null ? 'probing' : report ? 'ready' : problem ? 'failed' : 'unknown',
       report,
-      selfTest: (history.settings.get(lastTest) as EngineState['selfTest'] | undefined) ?? null,
+      selfTest: keptTest.safeParse(history.settings.get(lastTest)).data ?? null,
       problem,
       memory: { totalBytes: totalmem(), freeBytes: freemem() },
       processors: cpus().length,

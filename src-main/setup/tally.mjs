@@ -4,23 +4,27 @@ import { root } from './node24.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
 /**
- * How many tests passed and failed.
- * @typedef {{ passed: number, failed: number }} Tally
+ * How many tests passed, failed and were not run on this machine.
+ * @typedef {{ passed: number, failed: number, skipped: number }} Tally
  */
 
 /**
  * What vitest's JSON reporter writes, as far as it is counted here.
- * @typedef {{ numPassedTests: number, numFailedTests: number, testResults: { status: string, assertionResults: { status: string }[] }[] }} VitestReport
+ * @typedef {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults: { status: string, assertionResults: { status: string }[] }[] }} VitestReport
  */
 
 /** @param {boolean} hasPassed @returns {Tally} */
-export const oneTest = (hasPassed) => ({ passed: hasPassed ? 1 : 0, failed: hasPassed ? 0 : 1 })
+export const oneTest = (hasPassed) => ({ passed: hasPassed ? 1 : 0, failed: hasPassed ? 0 : 1, skipped: 0 })
 
 /** @param {Tally} one @param {Tally} other @returns {Tally} */
-export const addTallies = (one, other) => ({ passed: one.passed + other.passed, failed: one.failed + other.failed })
+export const addTallies = (one, other) => ({
+  passed: one.passed + other.passed,
+  failed: one.failed + other.failed,
+  skipped: one.skipped + other.skipped,
+})
 
 /** @param {Tally} tally */
-export const formatTally = ({ passed, failed }) => `${passed} passed, ${failed} failed`
+export const formatTally = ({ passed, failed, skipped }) => `${passed} passed, ${failed} failed, ${skipped} skipped`
 
 /**
  * Runs vitest in this terminal and counts its tests from the report it writes beside.
@@ -47,5 +51,6 @@ export function countTests(report, code) {
     (file) => file.status === 'failed' && !file.assertionResults.some((one) => one.status === 'failed'),
   )
   const failed = report.numFailedTests + broken.length
-  return { passed: report.numPassedTests, failed: failed === 0 && code !== 0 ? 1 : failed }
+  const skipped = report.numPendingTests + report.numTodoTests
+  return { passed: report.numPassedTests, failed: failed === 0 && code !== 0 ? 1 : failed, skipped }
 }

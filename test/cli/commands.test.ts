@@ -37,6 +37,8 @@ const detail = {
   problem: null,
   notes: '',
   remarks: ['One tie.'],
+  calibration: { source: '/texts/prose.txt', revision: null, sequenceLength: 256, windows: 32, seed: 1, hash: 'ab'.repeat(32) },
+  evaluation: [],
   plan: {
     blocks: [
       { attention: 'removed', mlp: { kept: [0, 1] } },
@@ -140,6 +142,7 @@ test('runs show tells the plan, the measures and the log', async () => {
   expect(await commands.runs(['show', 'run-1', '--log', ...at()])).toBe(0)
   expect(printed.out).toContain('attention removed in 0; MLP removed in 1; MLP neurons kept: 2 (of 2 blocks)')
   expect(printed.out).toContain('24.7 % (asked: 25.0 %)')
+  expect(printed.out).toContain('32 windows of 256 tokens of /texts/prose.txt, drawn with seed 1 (abababababab)')
   expect(printed.out).toMatch(/perplexity +wikitext2 +12\.34567/)
   expect(printed.out).toContain('took        1 min 15 s')
   expect(printed.out).toContain('step 1')

@@ -115,7 +115,7 @@ describe('the pruning command', () => {
     expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('exists and is not empty') })
   })
 
-  it('answers the two prompts, measures inference, and works on WebAssembly', async () => {
+  it('answers the two prompts and measures inference on WebAssembly', async () => {
     const [document] = documentsOf(
       await run(home, [
         '--model',

@@ -1,7 +1,8 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launchBrowser } from './browser.ts'
-import { eventually, openScreen } from './screens.ts'
+import { eventually } from './eventually.ts'
+import { openScreen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 let browser: Browser

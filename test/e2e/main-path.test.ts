@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { launchBrowser } from './browser.ts'
-import { eventually, findAccessibilityFaults, go, openScreen, type Screen, watchShifts } from './screens.ts'
+import { eventually } from './eventually.ts'
+import { findAccessibilityFaults, go, openScreen, type Screen, watchShifts } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 // The sample experiment computes for a minute on two busy cores.

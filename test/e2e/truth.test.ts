@@ -5,7 +5,8 @@ import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { RunEntry } from '#contract/runs.ts'
 import { launchBrowser } from './browser.ts'
-import { eventually, go, openScreen, type Screen } from './screens.ts'
+import { eventually } from './eventually.ts'
+import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 vi.setConfig({ testTimeout: 120_000 })

@@ -4,7 +4,7 @@ import { findNode24, majorOf, refuseOldNode } from '../../src-main/setup/node24.
 import { matchesLock } from '../../src-main/setup/packages.mjs'
 import { announcedBytes } from '../../src-main/setup/python.mjs'
 import { planRuntime } from '../../src-main/setup/runtime-plan.mjs'
-import { countTests } from '../../src-main/setup/tally.mjs'
+import { addTallies, countTests, formatTally, oneTest } from '../../src-main/setup/tally.mjs'
 import { requirementOf } from '../../src-main/setup/wheels.mjs'
 
 const linux = { platform: 'linux', arch: 'x64', hasGpu: false, hasPip: true, hasCompiler: true } as const
@@ -84,6 +84,8 @@ describe('the last line', () => {
   const report = (failed: number, files: { status: string; assertionResults: { status: string }[] }[]) => ({
     numPassedTests: 5,
     numFailedTests: failed,
+    numPendingTests: 2,
+    numTodoTests: 1,
     testResults: files,
   })
   test.each([
@@ -92,6 +94,11 @@ describe('the last line', () => {
     ['a file that does not load', report(0, [{ status: 'failed', assertionResults: [] }]), 1, 1],
     ['an error outside every test', report(0, [{ status: 'passed', assertionResults: [{ status: 'passed' }] }]), 1, 1],
   ])('%s', (_title, given, code, failed) => {
-    expect(countTests(given, code)).toEqual({ passed: 5, failed })
+    expect(countTests(given, code)).toEqual({ passed: 5, failed, skipped: 3 })
+  })
+
+  test('says all three counts, added up over the parts', () => {
+    const parts = [oneTest(true), oneTest(false), countTests(report(0, []), 0)]
+    expect(formatTally(parts.reduce(addTallies))).toBe('6 passed, 1 failed, 3 skipped')
   })
 })

@@ -7,23 +7,31 @@ import { openWasm } from './wasm.ts'
 import { openWebgpu } from './webgpu.ts'
 
 let opened: { name: BackendName; backend: Promise<Backend> } | undefined
+let checked: Promise<void> | undefined
+
+/** Opens a runtime as `loadBackend` does and checks it with a known product: one that computes wrongly is an error. */
+export async function openBackend(name: BackendName = 'auto'): Promise<Backend> {
+  const backend = await loadBackend(name)
+  checked ??= probe()
+  await checked
+  return backend
+}
 
 /**
- * Opens a runtime and checks it with a known product. `auto` takes TensorFlow, and WebAssembly where that cannot run.
+ * The runtime of this process, unchecked. `auto` takes TensorFlow, and WebAssembly where that cannot run.
  * A process keeps the first one: asking for another is an error.
  */
-export function openBackend(name: BackendName = 'auto'): Promise<Backend> {
+export async function loadBackend(name: BackendName): Promise<Backend> {
   if (opened && name !== 'auto' && opened.name !== name) {
     throw new EspalierError('conflict', `This process already computes with the ${opened.name} backend; start another one for ${name}.`)
   }
-  opened ??= { name, backend: open(name) }
+  opened ??= { name, backend: start(name) }
   return opened.backend
 }
 
-async function open(name: BackendName): Promise<Backend> {
+async function start(name: BackendName): Promise<Backend> {
   const backend = await choose(name)
   setActiveBackend(backend)
-  await probe()
   return backend
 }
 

@@ -99,7 +99,7 @@ function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Arra
 }
 
 /** log(sum(exp(row))) of each row of logits [N, V]; the maximum is only subtracted when the plain sum overflows or vanishes. */
-function logSumExponents(logits: Tensor2D): Float64Array {
+export function logSumExponents(logits: Tensor2D): Float64Array {
   const { fused } = activeBackend()
   if (fused) return logsOf(valuesOf(() => fused.exponents(logits)))
   const plain = valuesOf(() => sum(exp(logits), 1))

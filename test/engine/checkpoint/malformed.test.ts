@@ -41,7 +41,9 @@ describe('a malformed checkpoint', () => {
     for (const [number, { make }] of malformedModels.entries()) {
       const folder = join(place, `model-${number}`)
       await make(folder)
-      await (await openCheckpoint(folder)).close()
+      const checkpoint = await openCheckpoint(folder)
+      expect(checkpoint.tensors.size).toBeGreaterThan(0)
+      await checkpoint.close()
     }
   })
 })

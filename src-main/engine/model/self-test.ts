@@ -1,0 +1,94 @@
+import { type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import type { SelfTest } from '#contract/engine-state.ts'
+import type { BackendName } from '#contract/run-request.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import { loadBackend } from '#engine/backend/backend.ts'
+import { measureRate } from '#engine/backend/probe.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import { gateNeurons } from '#engine/tensor/activation.ts'
+import { normalize } from '#engine/tensor/norm.ts'
+import { project } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
+import { logSumExponents } from './likelihood.ts'
+
+/** What float32 may be off by, relative to the largest value of a result; products in reduced precision are off by a hundred times that. */
+const allowedError = 1e-5
+
+const [rows, inner, columns] = [67, 301, 45]
+
+interface Matrix {
+  readonly values: Float32Array
+  readonly tensor: () => Tensor2D
+}
+
+function matrix(height: number, width: number, random: PythonRandom): Matrix {
+  const values = Float32Array.from({ length: height * width }, () => 4 * random.random() - 2)
+  return { values, tensor: () => tensor2d(values, [height, width]) }
+}
+
+/** The operations that decide, on numbers drawn from seed 0, each with the same in float64. */
+function operations(): { title: string; run: () => ArrayLike<number>; expected: Float64Array }[] {
+  const random = new PythonRandom(0)
+  const x = matrix(rows, inner, random)
+  const weight = matrix(columns, inner, random)
+  const gate = matrix(rows, inner, random)
+  const scale = Float32Array.from({ length: inner }, () => random.random())
+  const at = ({ values }: Matrix, row: number, column: number) => values[row * inner + column] ?? 0
+  const sumOver = (count: number, term: (i: number) => number) =>
+    Array.from({ length: count }, (_, i) => term(i)).reduce((a, b) => a + b, 0)
+  const eachOf = (height: number, width: number, value: (row: number, column: number) => number) =>
+    Float64Array.from({ length: height * width }, (_, i) => value(Math.floor(i / width), i % width))
+  const lengths = eachOf(rows, 1, (row) => Math.sqrt(sumOver(inner, (i) => at(x, row, i) ** 2) / inner + 1e-6))
+  return [
+    {
+      title: 'a product',
+      run: () => valuesOf(() => project(x.tensor(), weight.tensor())),
+      expected: eachOf(rows, columns, (row, column) => sumOver(inner, (i) => at(x, row, i) * at(weight, column, i))),
+    },
+    {
+      title: 'a norm',
+      run: () => valuesOf(() => normalize(x.tensor(), { kind: 'rms', epsilon: 1e-6, weight: tensor1d(scale) })),
+      expected: eachOf(rows, inner, (row, i) => (at(x, row, i) / (lengths[row] ?? 0)) * (scale[i] ?? 0)),
+    },
+    {
+      title: 'gated neurons',
+      run: () => valuesOf(() => gateNeurons(gate.tensor(), x.tensor(), 'silu')),
+      expected: eachOf(rows, inner, (row, i) => (at(gate, row, i) / (1 + Math.exp(-at(gate, row, i)))) * at(x, row, i)),
+    },
+    {
+      title: 'sums of exponents',
+      run: () => logSumExponents(x.tensor()),
+      expected: eachOf(rows, 1, (row) => Math.log(sumOver(inner, (i) => Math.exp(at(x, row, i))))),
+    },
+  ]
+}
+
+/** The largest error of an operation, relative to the largest value that it should give; infinite when something is no number. */
+function errorOf(found: ArrayLike<number>, expected: Float64Array): number {
+  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  const worst = expected.reduce((most, value, i) => Math.max(most, Math.abs((found[i] ?? Number.NaN) - value)), 0)
+  return Number.isFinite(worst) ? worst / largest : Number.MAX_VALUE
+}
+
+/** Works known operations out with the active runtime: how far off the worst of them is, and which one that is. */
+export function checkOperations(): Pick<SelfTest, 'matches' | 'largestError' | 'worst'> {
+  const errors = operations().map(({ title, run, expected }) => {
+    let error = 0
+    tidy(() => {
+      error = errorOf(run(), expected)
+    })
+    return { title, error }
+  })
+  const worst = errors.reduce((most, next) => (next.error > most.error ? next : most))
+  return { matches: worst.error <= allowedError, largestError: worst.error, worst: worst.title }
+}
+
+/** Opens a runtime without refusing a wrong one, checks what it computes and times it. */
+export async function runSelfTest(name: BackendName): Promise<SelfTest> {
+  const start = performance.now()
+  await loadBackend(name)
+  const { name: backend, title: device } = activeBackend()
+  const checked = checkOperations()
+  const gigaflopsPerSecond = await measureRate()
+  return { backend, device, ...checked, gigaflopsPerSecond, seconds: (performance.now() - start) / 1000 }
+}

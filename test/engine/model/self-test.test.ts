@@ -1,0 +1,43 @@
+import { mul } from '@tensorflow/tfjs-core'
+import { afterEach, expect, test } from 'vitest'
+import { type Backend, setActiveBackend } from '#engine/backend/active.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import type { FusedOperations } from '#engine/backend/fused.ts'
+import { checkOperations, runSelfTest } from '#engine/model/self-test.ts'
+
+const backend = await openBackend('auto')
+afterEach(() => setActiveBackend(backend))
+
+/** The runtime with one operation of its own in place. */
+function withOperations(changed: Partial<FusedOperations>): Backend {
+  const { fused: _, ...plain } = backend
+  return changed.gate ? { ...plain, fused: { ...(backend.fused as FusedOperations), ...changed } } : plain
+}
+
+test('says how far off the worst operation is, which is float32 and not nothing', async () => {
+  const found = await runSelfTest('auto')
+  expect(found).toMatchObject({ backend: backend.name, device: backend.title, matches: true })
+  expect(found.largestError).toBeGreaterThan(0)
+  expect(found.largestError).toBeLessThan(1e-5)
+  expect(found.gigaflopsPerSecond).toBeGreaterThan(0)
+  expect(found.seconds).toBeGreaterThan(0)
+})
+
+test('holds for the runtime’s own operations as well', () => {
+  setActiveBackend(withOperations({}))
+  expect(checkOperations().matches).toBe(true)
+})
+
+test.skipIf(!backend.fused)('says wrong, and what is wrong, when an operation is a thousandth off', () => {
+  const gate: FusedOperations['gate'] = (a, b) => mul((backend.fused as FusedOperations).gate(a, b), 1.001)
+  setActiveBackend(withOperations({ gate }))
+  const { matches, largestError, worst } = checkOperations()
+  expect({ matches, worst }).toEqual({ matches: false, worst: 'gated neurons' })
+  expect(largestError).toBeCloseTo(1e-3, 5)
+})
+
+test.skipIf(!backend.fused)('says wrong when an operation gives no number', () => {
+  const gate: FusedOperations['gate'] = (a, b) => mul((backend.fused as FusedOperations).gate(a, b), Number.NaN)
+  setActiveBackend(withOperations({ gate }))
+  expect(checkOperations()).toMatchObject({ matches: false, worst: 'gated neurons' })
+})
