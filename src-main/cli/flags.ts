@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { closest, distance } from 'fastest-levenshtein'
 import { EspalierError } from '#contract/errors.ts'
 import { backendName } from '#contract/run-request.ts'
 
@@ -82,22 +83,10 @@ function explain(error: Error & { code?: string }, args: readonly string[]): str
     return `"${stray}" is no command and no flag. Commands are methods, models, runs and serve; flags begin with --. See espalier --help.`
   }
   if (named && !flagNames.includes(named)) {
-    const near = flagNames.filter((name) => distance(name, named) <= 3).sort((a, b) => distance(a, named) - distance(b, named))[0]
-    return `There is no flag --${named}.${near ? ` Did you mean --${near}?` : ''} See espalier --help.`
+    const near = closest(named, flagNames)
+    return `There is no flag --${named}.${distance(near, named) <= 3 ? ` Did you mean --${near}?` : ''} See espalier --help.`
   }
   return `${error.message.split('\n')[0]} See espalier --help.`
-}
-
-/** Edits between two words (Levenshtein). */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1))
-    row = next
-  }
-  return row[b.length] ?? 0
 }
 
 /** A whole number from a flag's text. */

@@ -1,5 +1,5 @@
 import type { RunDocument } from '#contract/run.ts'
-import type { Table, TableCell } from '#contract/table-text.ts'
+import type { Table, TableCell } from '#contract/table.ts'
 import { duration } from './progress-line.ts'
 import { usedText } from './used-text.ts'
 

@@ -1,6 +1,6 @@
 import type { ComparedRun } from './compare.ts'
 import type { MeasureSummary, ParameterValue } from './runs.ts'
-import type { Table, TableRow } from './table-text.ts'
+import type { Table, TableRow } from './table.ts'
 
 /** A measure as a column: its id is `name` or `name/dataset`. */
 export interface MeasureColumn {

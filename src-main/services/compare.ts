@@ -1,8 +1,8 @@
 import type { ComparedRun, Comparison } from '#contract/compare.ts'
 import { comparisonTable } from '#contract/comparison.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { tableFile } from '#contract/table-text.ts'
 import type { Context, Service } from './context.ts'
+import { tableFile } from './table-text.ts'
 
 /** Runs side by side. The arithmetic is the contract's, so that a screen and an export never differ. */
 export function compareService({ history }: Pick<Context, 'history'>): Service<'compare'> {

@@ -1,6 +1,6 @@
 import { isLowerBetter, measureId } from '#contract/comparison.ts'
 import type { RunEntry } from '#contract/runs.ts'
-import type { Table, TableCell } from '#contract/table-text.ts'
+import type { Table, TableCell } from '#contract/table.ts'
 
 /** Rows of the history as a table: fixed columns, then every parameter and every measure that occurs. */
 export function runsTableOf(runs: readonly RunEntry[]): Table {

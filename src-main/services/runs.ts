@@ -1,7 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { denseMethod } from '#contract/experiments.ts'
 import type { RunEntry } from '#contract/runs.ts'
-import { tableFile } from '#contract/table-text.ts'
 import { runColumns } from '#db/run-columns.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context, Service } from './context.ts'
@@ -13,6 +12,7 @@ import { describeRun, findDescribedModel } from './run-description.ts'
 import { runDetail } from './run-detail.ts'
 import type { RunRemoval } from './run-removal.ts'
 import { runsTableOf } from './runs-csv.ts'
+import { tableFile } from './table-text.ts'
 
 /** How long the undo of an archiving is offered; archived runs can be brought back at any time. */
 const undoMilliseconds = 30_000

@@ -1,6 +1,6 @@
 import type { TextFile } from '#contract/identifiers.ts'
 import type { Transcript, TranscriptColumn } from '#contract/playground.ts'
-import { formatNumber, toCsv } from '#contract/table-text.ts'
+import { formatNumber, toCsv } from './table-text.ts'
 
 /** Transcripts as one file: everything as JSON, or the texts to read or to put in a table. */
 export function transcriptFile(transcripts: readonly Transcript[], format: 'json' | 'markdown' | 'csv'): TextFile {

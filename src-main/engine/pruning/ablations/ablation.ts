@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import type { Plan } from '#contract/plan.ts'
-import type { Table } from '#contract/table-text.ts'
+import type { Table } from '#contract/table.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'

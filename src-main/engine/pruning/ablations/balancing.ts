@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { TableRow } from '#contract/table-text.ts'
+import type { TableRow } from '#contract/table.ts'
 import { feasibleSplit, splitTwoStage } from '../two-stage/split.ts'
 import { type AblationInput, defineAblation, type Measured, measureTrial } from './ablation.ts'
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { meanAndSpread } from '#contract/comparison.ts'
-import type { TableRow } from '#contract/table-text.ts'
+import type { TableRow } from '#contract/table.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { nestedColumnNorms } from '../two-stage/neuron-norms.ts'
 import { type AblationInput, defineAblation, measureTrial } from './ablation.ts'

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { TableRow } from '#contract/table-text.ts'
+import type { TableRow } from '#contract/table.ts'
 import type { TwoStageOptions } from '../methods/2ssp.ts'
 import { type Ablation, type AblationInput, type AblationResult, defineAblation, measureTrial } from './ablation.ts'
 

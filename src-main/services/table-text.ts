@@ -1,24 +1,7 @@
-import type { TableFormat } from './compare.ts'
-import type { TextFile } from './identifiers.ts'
-
-export interface TableColumn {
-  label: string
-  numeric: boolean
-  better?: 'lower' | 'higher'
-}
-
-export interface TableCell {
-  value: string | number | boolean | null
-  /** Standard deviation over seeds. */
-  spread?: number | null
-  best?: boolean
-}
-
-export type TableRow = TableCell[]
-export interface Table {
-  columns: TableColumn[]
-  rows: TableRow[]
-}
+import Papa from 'papaparse'
+import type { TableFormat } from '#contract/compare.ts'
+import type { TextFile } from '#contract/identifiers.ts'
+import type { Table, TableCell } from '#contract/table.ts'
 
 /** A table as a file in one of the formats that papers and spreadsheets take. */
 export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
@@ -32,7 +15,7 @@ export function toCsv({ columns, rows }: Table): string {
   const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
   const header = columns.flatMap(({ label }, at) => (spread[at] ? [label, `${label} deviation`] : [label]))
   const lines = rows.map((row) => row.flatMap((cell, at) => (spread[at] ? [cell.value, cell.spread ?? null] : [cell.value])))
-  return `${[header, ...lines].map((cells) => cells.map(csvCell).join(',')).join('\r\n')}\r\n`
+  return `${Papa.unparse([header, ...lines], { newline: '\r\n', escapeFormulae: true })}\r\n`
 }
 
 export function toMarkdown({ columns, rows }: Table): string {
@@ -72,13 +55,6 @@ function cellText({ value, spread }: TableCell): string {
   if (value === null) return '–'
   if (typeof value !== 'number') return String(value)
   return typeof spread === 'number' ? `${formatNumber(value)} ± ${formatNumber(spread)}` : formatNumber(value)
-}
-
-function csvCell(value: TableCell['value']): string {
-  if (value === null) return ''
-  if (typeof value !== 'string') return String(value)
-  const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
 }
 
 function latexCell(cell: TableCell): string {

@@ -1,0 +1,47 @@
+import { expect, test } from 'vitest'
+import { formatNumber, toCsv, toLatex, toMarkdown } from '#services/table-text.ts'
+
+test('CSV quotes, keeps full precision and disarms formulas', () => {
+  const columns = [
+    { label: 'name', numeric: false },
+    { label: 'value', numeric: true },
+  ]
+  const text = toCsv({
+    columns,
+    rows: [
+      [{ value: 'a "b", c' }, { value: 0.1 + 0.2 }],
+      [{ value: '=HYPERLINK("x")' }, { value: null }],
+      [{ value: '-1 day' }, { value: -1, spread: 0.5 }],
+    ],
+  })
+  expect(text).toBe('name,value,value deviation\r\n"a ""b"", c",0.30000000000000004,\r\n"\'=HYPERLINK(""x"")",,\r\n"\'-1 day",-1,0.5\r\n')
+})
+
+test('LaTeX escapes names, sets the best bold and says which way is better', () => {
+  const columns = [
+    { label: 'name_1', numeric: false },
+    { label: 'perplexity', numeric: true, better: 'lower' as const },
+  ]
+  const text = toLatex({ columns, rows: [[{ value: '50 % & {x}^2' }, { value: 12.3456, spread: 0.5, best: true }]] })
+  expect(text).toContain('\\begin{tabular}{lr}')
+  expect(text).toContain('name\\_1 & perplexity $\\downarrow$ \\\\')
+  expect(text).toContain('50 \\% \\& \\{x\\}\\textasciicircum{}2 & \\textbf{12.346 $\\pm$ 0.500} \\\\')
+})
+
+test('Markdown keeps its columns whatever the names hold', () => {
+  const text = toMarkdown({ columns: [{ label: 'a|b', numeric: false }], rows: [[{ value: 'x|y\nz' }]] })
+  expect(text).toBe('| a\\|b |\n| --- |\n| x\\|y z |\n')
+})
+
+test('numbers read well at every size', () => {
+  expect([0, 7, 12.34567, 123.456, 12345.678, 0.00012, 3.2e9, 1e12].map(formatNumber)).toEqual([
+    '0',
+    '7',
+    '12.346',
+    '123.46',
+    '12345.7',
+    '1.200e-4',
+    '3.200e+9',
+    '1.000e+12',
+  ])
+})
