@@ -3,7 +3,7 @@ because a file that llama.cpp cannot run may end the process:
 
     python llama_cpp.py LIBRARIES JOB.json
 
-A job names a gguf file and what to do with it; the answer is one line of JSON. Keys and values are kept in float32 and attention is
+A job names a gguf file and what to do with it; the answer is a line that begins with ANSWER. Keys and values are kept in float32 and attention is
 computed the plain way, so that what differs comes from the file.
 """
 import ctypes as c
@@ -162,7 +162,7 @@ def evaluate(library, job):
         model.clear()
         logits = model.decode(window, 0, True)
         if index == 0 and 'logits' in job:
-            np.save(job['logits'], logits)
+            logits.astype(np.float32).tofile(job['logits'])
         sums.append(losses(logits, window).sum())
         total += len(window) - 1
     if windows:
@@ -200,4 +200,4 @@ if __name__ == '__main__':
     with open(sys.argv[2]) as file:
         asked = json.load(file)
     library = Library(sys.argv[1])
-    print(json.dumps(quantize(library, asked) if 'quantize' in asked else evaluate(library, asked)))
+    print('ANSWER', json.dumps(quantize(library, asked) if 'quantize' in asked else evaluate(library, asked)), flush=True)

@@ -7,6 +7,8 @@ import { stock } from './stock.ts'
 /** Every format a pruned model can be written in, by the name that the command line and the screens use. */
 export const formats = { espalier, stock, gguf } as const satisfies Record<string, ExportFormat>
 
+export type FormatId = keyof typeof formats
+
 /** The format of that name. Throws with the list of names when there is none. */
 export function findFormat(id: string): ExportFormat {
   const found = Object.hasOwn(formats, id) ? formats[id as keyof typeof formats] : undefined

@@ -1,0 +1,97 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Amount } from '#contract/run-request.ts'
+import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
+
+/** A model to prune and take elsewhere. */
+export interface InteropModel {
+  readonly name: string
+  readonly folder: () => Promise<string>
+  /** Tokens of the windows that answers are compared on. */
+  readonly length: number
+  /** Words whose ids are compared, where the model has a tokenizer. */
+  readonly texts?: readonly string[]
+  /** How far llama.cpp's own arithmetic may be from ours in float32, relative in perplexity. */
+  readonly tolerance: number
+}
+
+/** A run's method with what keeps it short. */
+export interface InteropMethod {
+  readonly method: string
+  readonly amount: Amount
+  readonly options: Readonly<Record<string, unknown>>
+}
+
+const usual = { length: 160, tolerance: 3e-6 }
+// llama.cpp looks the GELU of Phi and Gemma up in a table of half precision.
+const table = { ...usual, tolerance: 3e-4 }
+
+const reference = (
+  name: ReferenceModel,
+  rest: Omit<InteropModel, 'name' | 'folder'> = usual,
+  change: Record<string, unknown> = {},
+): InteropModel => ({
+  name,
+  folder: () => changedModel(name, change),
+  ...rest,
+})
+
+/** A reference model with some fields of its config replaced. */
+async function changedModel(name: ReferenceModel, change: Record<string, unknown>): Promise<string> {
+  const folder = await referenceModel(name)
+  const file = join(folder, 'config.json')
+  const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
+  await writeFile(file, JSON.stringify({ ...config, ...change }))
+  return folder
+}
+
+const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
+
+/** One or more of every family that is pruned. */
+export const models: readonly InteropModel[] = [
+  {
+    name: 'sample model (Llama)',
+    folder: async () => sample,
+    texts: ['The plant, 1,234 of them!', "it's  two  spaces\nand a line", 'naïve café 東京 🙂', ' leading and trailing ', 'x = y*2;\tz'],
+    ...usual,
+  },
+  reference('stories260k'),
+  reference('llama3-rope'),
+  reference('llama-headdim'),
+  reference('mistral-tiny'),
+  // llama.cpp computes no window here, so files end where it does.
+  reference('mistral-window', { ...usual, length: 60 }),
+  reference('qwen2-tiny'),
+  reference('qwen2-tiny-tied'),
+  reference('qwen2-yarn'),
+  reference('phi3-tiny'),
+  // Its short factors hold to 128 tokens, and llama.cpp's contexts begin at 256.
+  reference('phi3-longrope', usual, { sliding_window: null }),
+  reference('phi4-mini'),
+  reference('phi-tiny', table),
+  reference('qwen3'),
+  reference('qwen3-tied'),
+  reference('smollm3'),
+  // llama.cpp works the scale of scores out from the size of heads, as it is in published ones.
+  reference('gemma2', table, { query_pre_attn_scalar: 16 }),
+  reference('gemma3', table, { query_pre_attn_scalar: 16 }),
+  reference('olmo2'),
+  reference('olmo3'),
+  reference('granite'),
+]
+
+const evolution = { generations: 2, offspring: 6, startStates: 4, windows: 4, firstWindows: 1, finalWindows: 2, finalists: 2 }
+
+/** Narrower MLPs and fewer attentions; whole blocks; submodules of either kind, greedily and by evolution. */
+export const methods: readonly InteropMethod[] = [
+  { method: '2ssp', amount: { sparsity: 0.5 }, options: { windows: 4 } },
+  { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 } },
+  { method: 'blockpruner_submodule', amount: { sparsity: 0.4 }, options: { windows: 2 } },
+  { method: 'evopress_submodule', amount: { blocks: 2 }, options: evolution },
+]
+
+/**
+ * GGUF types, with how far an answer may be from that of the same file in this program, relative in perplexity: llama.cpp also rounds what
+ * it multiplies the weights with, to half precision or 8 bits.
+ */
+export const ggufTolerances: Readonly<Record<string, number>> = { F32: 0, F16: 1e-3, BF16: 1e-2, Q8_0: 2e-2, Q4_K_M: 3e-2, Q4_0: 3e-2 }

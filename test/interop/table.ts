@@ -1,0 +1,36 @@
+/** What was checked, line by line as it comes, and how often it held. */
+export class Table {
+  passed = 0
+  failed = 0
+
+  title(text: string): void {
+    console.log(`\n${text}`)
+  }
+
+  /** One check: what was compared, the figure that came out, the most it may be. */
+  add(what: string, found: number, most: number, more = ''): void {
+    const holds = found <= most
+    this.#count(holds)
+    console.log(`  ${holds ? 'ok  ' : 'FAIL'} ${what.padEnd(44)} ${found.toExponential(1)} of ${most.toExponential(0)} ${more}`)
+  }
+
+  /** A check that holds or fails in words. */
+  state(what: string, problem: string | undefined): void {
+    this.#count(problem === undefined)
+    console.log(`  ${problem === undefined ? 'ok  ' : 'FAIL'} ${what.padEnd(44)} ${problem ?? ''}`)
+  }
+
+  /** What was not checked, and why. */
+  note(what: string, why: string): void {
+    console.log(`  --   ${what.padEnd(44)} ${why}`)
+  }
+
+  end(): void {
+    console.log(`\n${this.passed} passed, ${this.failed} failed`)
+  }
+
+  #count(holds: boolean): void {
+    if (holds) this.passed++
+    else this.failed++
+  }
+}
