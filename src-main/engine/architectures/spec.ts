@@ -107,7 +107,10 @@ export function layoutOf(spec: DecoderSpec, index: number): BlockLayout {
   return layout
 }
 
-/** Entries of a block's submodules, biases and norms on queries and keys included, and of the norms around them. */
+/**
+ * Entries of a block's submodules, biases, norms on queries and keys and norms on what is added to the stream included: they go with
+ * the submodule. `norms` are those in front.
+ */
 export interface BlockParameters {
   readonly attention: number
   readonly mlp: number
@@ -119,16 +122,21 @@ function projectionParameters(projection: Projection | undefined): number {
   return projection.rows * projection.columns + (projection.bias ? projection.rows : 0)
 }
 
+/** Entries of a norm, of one that is not there none. */
+export function normParameters(spec: DecoderSpec, norm: NormTensors | undefined): number {
+  return norm ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0
+}
+
 /** Parameters of block `index` as the spec describes it, whether or not parts of it were removed. */
 export function blockParameters(spec: DecoderSpec, index: number): BlockParameters {
   const tensors = spec.block(index)
-  const normSize = (norm: NormTensors | undefined) => (norm ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0)
+  const norms = (...all: (NormTensors | undefined)[]) => all.reduce((total, norm) => total + normParameters(spec, norm), 0)
   const sum = (projections: (Projection | undefined)[]) => projections.reduce((total, part) => total + projectionParameters(part), 0)
   const { query, key, value, output, queryNorm, keyNorm, attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = tensors
   return {
-    attention: sum([query, key, value, output, tensors.attentionShortcut]) + normSize(queryNorm) + normSize(keyNorm),
-    mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]),
-    norms: [attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm].reduce((total, norm) => total + normSize(norm), 0),
+    attention: sum([query, key, value, output, tensors.attentionShortcut]) + norms(queryNorm, keyNorm, attentionOutputNorm),
+    mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]) + norms(mlpOutputNorm),
+    norms: norms(attentionNorm, mlpNorm),
   }
 }
 

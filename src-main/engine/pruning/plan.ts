@@ -1,5 +1,5 @@
 import type { BlockPlan, Plan } from '#contract/plan.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, type DecoderSpec, normParameters, stackParameters } from '#engine/architectures/spec.ts'
 import { slicedStackParameters } from '#engine/model/slice.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import type { Variant } from './trunk.ts'
@@ -53,7 +53,7 @@ export function partsOf(variant: Variant): Part[] {
   return [...variant.keys()].filter((part) => variant[part] === 1)
 }
 
-/** Parameters that the plan removes from the block stack; norms count as kept, but for a sliced model, which has none in its blocks. */
+/** Parameters that the plan removes from the block stack; norms in front of submodules count as kept, but for a sliced model, which has none in its blocks. */
 export function removedParameters(spec: DecoderSpec, plan: Plan): number {
   if (plan.slice) return stackParameters(spec) - slicedStackParameters(spec, plan.slice.width)
   return plan.blocks.reduce((total, block, index) => {
@@ -69,13 +69,13 @@ function removedFromMlp(spec: DecoderSpec, index: number, mlp: number, block: Bl
   const width = spec.blocks[index]?.width ?? 0
   if (width === 0) return 0
   if (block.mlp === 'removed') return mlp
-  const { up, down, gate } = spec.block(index)
+  const { up, down, gate, mlpOutputNorm } = spec.block(index)
   const keptWidth = block.mlp.kept === 'all' ? width : block.mlp.kept.length
   const inputs = block.mlp.inputs?.length ?? spec.hidden
   const outputs = block.mlp.outputs?.length ?? spec.hidden
   const inner = (gate ? 2 : 1) * keptWidth * inputs + keptWidth * outputs
   const biases = (gate?.bias ? keptWidth : 0) + (up.bias ? keptWidth : 0) + (down.bias ? spec.hidden : 0)
-  return mlp - inner - biases
+  return mlp - inner - biases - normParameters(spec, mlpOutputNorm)
 }
 
 /** The share of the block stack's parameters that the plan removes, 0 to 1. */

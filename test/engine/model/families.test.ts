@@ -1,6 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { blockParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, type NormTensors, normParameters } from '#engine/architectures/spec.ts'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
@@ -51,9 +51,16 @@ describe.each(['fused', 'plain'])('families of today with %s operations against 
     expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
     expect(await greedily(model, recorded.greedy.prompt, recorded.greedy.ids.length)).toEqual(recorded.greedy.ids)
     if (recorded.params) {
-      const counted = model.spec.blocks.map((_, block) => blockParameters(model.spec, block))
-      expect(counted.map(({ attention }) => attention)).toEqual(recorded.params.mixer_per_block)
-      expect(counted.map(({ mlp }) => mlp)).toEqual(counted.map(() => recorded.params?.mlp_per_block))
+      // Recorded without the norms behind submodules, which go with them here.
+      const { spec } = model
+      const counted = spec.blocks.map((_, block) => ({ ...blockParameters(spec, block), tensors: spec.block(block) }))
+      const ownOf = (parameters: number, norm: NormTensors | undefined) => parameters - normParameters(spec, norm)
+      expect(counted.map(({ attention, tensors }) => ownOf(attention, tensors.attentionOutputNorm))).toEqual(
+        recorded.params.mixer_per_block,
+      )
+      expect(counted.map(({ mlp, tensors }) => ownOf(mlp, tensors.mlpOutputNorm))).toEqual(
+        counted.map(() => recorded.params?.mlp_per_block),
+      )
     }
     view.dispose()
     await model.close()

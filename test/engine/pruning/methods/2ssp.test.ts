@@ -5,7 +5,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
-import { expectedOf, fullModels, referenceModel, referenceWindows, variedModels } from '../../../fixtures/reference.ts'
+import { expectedOf, familyModels, fullModels, referenceModel, referenceWindows, variedModels } from '../../../fixtures/reference.ts'
 import { recordedRun } from '../running.ts'
 
 interface Recorded {
@@ -19,6 +19,25 @@ interface Recorded {
     readonly ppl_test_f64?: number
     readonly ppl_test16_f64?: number
   }[]
+}
+
+interface RecordedFamily {
+  readonly '2ssp': readonly (Pick<
+    Recorded['2ssp'][number],
+    'rate' | 'P' | 'kept_neurons' | 'removed_attention_in_order' | 'stage2_rounds'
+  > & {
+    readonly cut_rel_margin: readonly number[]
+    readonly ppl_test: number
+  })[]
+}
+
+/** How many kept neurons are others than those recorded: none, or one where the cut is nearly a tie. */
+function swapped(kept: 'all' | readonly number[], recorded: RecordedFamily['2ssp'][number], block: number): number {
+  const expected = recorded.kept_neurons[block] ?? []
+  const others = [...kept].filter((neuron) => !expected.includes(neuron as number)).length
+  expect(kept).toHaveLength(expected.length)
+  expect(others).toBeLessThanOrEqual((recorded.cut_rel_margin[block] ?? 1) < 1e-4 ? 1 : 0)
+  return others
 }
 
 describe('2SSP against the reference', () => {
@@ -48,6 +67,34 @@ describe('2SSP against the reference', () => {
     }
     await model.close()
   })
+
+  it.each(familyModels.filter((name) => name !== 'gemma2'))(
+    'decides on %s as an independent program for transformers does',
+    async (name) => {
+      const [calibration, test] = [await referenceWindows('calibration'), await referenceWindows('test')]
+      const model = await openModel(await referenceModel(name))
+      for (const recorded of (await expectedOf<RecordedFamily>(name))['2ssp']) {
+        const budget = { sparsity: recorded.rate, blocks: Math.ceil(recorded.rate * model.spec.blocks.length) }
+        const options = twoStage.options.parse({ windows: 8 })
+        const { plan, decisions } = await twoStage.plan({ view: denseView(model), calibration, budget, options, run: recordedRun() })
+        expect(decisions).toHaveLength(recorded.P)
+        const exact = plan.blocks
+          .map(({ mlp }, block) => swapped(mlp === 'removed' ? [] : mlp.kept, recorded, block))
+          .every((count) => count === 0)
+        expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order)
+        recorded.stage2_rounds.forEach(({ candidates }, round) => {
+          for (const { block, ppl } of candidates) {
+            const found = decisions[round]?.scores.find((score) => score.block === block)?.perplexity ?? Number.NaN
+            expect(Math.abs(found / ppl - 1), `round ${round + 1}, block ${block}`).toBeLessThan(1e-4)
+          }
+        })
+        const view = viewWithPlan(model, plan)
+        if (exact) expect(Math.abs((await perplexity(view, test.slice(0, 16))).perplexity / recorded.ppl_test - 1)).toBeLessThan(1e-5)
+        view.dispose()
+      }
+      await model.close()
+    },
+  )
 
   it('removes nothing at sparsity 0', async () => {
     const model = await openModel(await referenceModel('stories260k'))
