@@ -148,6 +148,7 @@ function toDocument(run: RunDetail): RunDocument {
     sparsity: { nominal: run.nominal ?? 0, reached: run.reached ?? 0 },
     plan: run.plan,
     ...(run.repair ? { repair: run.repair } : {}),
+    ...(run.fit ? { fit: run.fit } : {}),
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),
     notes: run.remarks,

@@ -53,7 +53,11 @@ export function checkFlags(flags: Flags): void {
     fail('--alpha belongs to 2ssp; give --pruning_method=2ssp.')
   if (flags.repair !== undefined && flags.repair !== 'none' && !repairKind.safeParse(flags.repair).success)
     fail(`--repair is "${flags.repair}"; it must be none, ${repairKind.options.join(' or ')}.`)
-  if ((flags.repair_data ?? flags.repair_samples) !== undefined && (flags.repair ?? 'none') === 'none')
+  if (
+    (flags.repair_data ?? flags.repair_samples) !== undefined &&
+    (flags.repair ?? 'none') === 'none' &&
+    !pruning.some((method) => findMethod(method).repair)
+  )
     fail('--repair_data and --repair_samples belong to a repair; give --repair=one-pass or --repair=in-order too.')
   if (flags.format !== undefined && !flags.save) fail('--format says how --save writes; give --save FOLDER too.')
   if (flags.format !== undefined && !Object.hasOwn(formats, flags.format))
@@ -134,7 +138,7 @@ export function commandedRuns(flags: Flags, model: string, spec: DecoderSpec): C
           seed,
           options: optionsOf(flags, method),
           calibration,
-          ...repairOf(flags, model, sequenceLength),
+          ...repairOf(flags, method, model, sequenceLength),
           ...(flags.save ? { save: { folder: resolve(flags.save), format: flags.format ?? 'espalier' } } : {}),
         }),
       ),
@@ -186,9 +190,9 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
   }
 }
 
-/** The repair that is asked for; without a text of its own it is fitted on the mixed one, or the sample model's. */
-function repairOf(flags: Flags, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
-  const kind = flags.repair === undefined || flags.repair === 'none' ? undefined : repairKind.parse(flags.repair)
+/** The repair that is asked for, or that the method is meant for; without a text of its own it is fitted on the mixed one, or the sample model's. */
+function repairOf(flags: Flags, method: string, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
+  const kind = flags.repair === undefined ? findMethod(method).repair : repairKind.safeParse(flags.repair).data
   if (!kind) return {}
   const text = flags.repair_data ? textFlag('repair_data', flags.repair_data) : { source: defaultRepairText(model) }
   const windows = flags.repair_samples === undefined ? defaultRepairWindows : integerFlag('repair_samples', flags.repair_samples, 2)

@@ -1,10 +1,14 @@
 import { z } from 'zod'
 import { id, moment, name, notes, tags } from './identifiers.ts'
+import { repairKind } from './repair.ts'
 import { amount, backendName, dataRequest, measureRequest } from './run-request.ts'
 import { runStatus } from './runs.ts'
 
 /** The method id of a run that removes nothing: the baseline of its experiment. */
 export const denseMethod = 'dense'
+
+/** How a grid repairs what its methods leave. */
+export const repairChoice = z.enum(['none', ...repairKind.options])
 
 export const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
 
@@ -15,6 +19,9 @@ export const grid = z.object({
   amounts: z.array(amount).max(100),
   seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
   calibration: dataRequest.optional(),
+  /** Every combination once for each; without any, as pruned. Repairs are fitted on `repairData`, else on the calibration text. */
+  repairs: z.array(repairChoice).min(1).max(3).optional(),
+  repairData: dataRequest.optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: z.string().optional(),
   backend: backendName.default('auto'),
@@ -26,6 +33,7 @@ export const combinationPreview = z.object({
   model: id,
   method: z.string(),
   amount,
+  repair: repairChoice.default('none'),
   runs: z.number().int(),
   feasible: z.boolean(),
   problem: z.string().nullable(),
@@ -61,6 +69,7 @@ export const experimentEntry = z.object({
   baselines: z.array(id),
 })
 
+export type RepairChoice = z.infer<typeof repairChoice>
 export type Grid = z.infer<typeof grid>
 export type GridInput = z.input<typeof grid>
 export type CombinationPreview = z.infer<typeof combinationPreview>

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { repairKind } from './repair.ts'
 
 export const optionValue = z.union([z.number(), z.string(), z.boolean(), z.null()])
 
@@ -26,6 +27,10 @@ export const methodEntry = z.object({
   summary: z.string(),
   unit: z.string(),
   options: z.array(optionField),
+  /** The repair that it is meant for; null where that is none. */
+  repair: repairKind.nullable(),
+  /** False for what cannot be repaired. */
+  repairable: z.boolean(),
 })
 
 /** A data set that runs may calibrate on or be measured on; `source` goes into a data request. */

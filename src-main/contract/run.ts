@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { measuresIn } from './candidates.ts'
+import { fit } from './fit.ts'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
 import { repair } from './repair.ts'
@@ -52,6 +53,7 @@ export const runDocument = z.object({
   sparsity,
   plan,
   repair: repair.optional(),
+  fit: fit.optional(),
   decisions: z.array(decision),
   selections: z.array(selection).optional(),
   notes: z.array(z.string()),

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { errorCodes } from './errors.ts'
+import { fit } from './fit.ts'
 import { id, limit, moment, name, notes, offset, tags } from './identifiers.ts'
 import { measure } from './measures.ts'
 import { modelDescription } from './models.ts'
@@ -81,6 +82,8 @@ export const runDetail = runEntry.extend({
   evaluation: z.array(usedData),
   /** What a repair did, known when the run has ended; null where none was asked for. */
   repair: repair.nullable(),
+  /** What fitted widths were decided by; null for other methods. */
+  fit: fit.nullable(),
   stepsDone: z.number().int(),
   attempts: z.number().int(),
 })

@@ -1,3 +1,4 @@
+import type { Fit } from '#contract/fit.ts'
 import type { Plan, TensorFile } from '#contract/plan.ts'
 import type { Repair } from '#contract/repair.ts'
 import type { RunRequest } from '#contract/run-request.ts'
@@ -22,6 +23,7 @@ interface DocumentRow {
   calibration: string | null
   evaluation: string | null
   repair: string | null
+  fit: string | null
 }
 
 interface PlanColumns {
@@ -49,6 +51,7 @@ export interface RunRecord {
   calibration: UsedData | null
   evaluation: UsedData[]
   repair: Repair | null
+  fit: Fit | null
 }
 
 const jsonColumns = {
@@ -61,6 +64,7 @@ const jsonColumns = {
   calibration: 'calibration',
   evaluation: 'evaluation',
   repair: 'repair',
+  fit: 'fit',
 } as const
 
 export function runDocumentsTable(db: Database, values: ValueStore) {
@@ -71,7 +75,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ?, tensors = ? WHERE run = ?')
   const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
@@ -110,6 +114,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         calibration: parse<UsedData | null>(row.calibration, null),
         evaluation: parse<UsedData[]>(row.evaluation, []),
         repair: parse<Repair | null>(row.repair, null),
+        fit: parse<Fit | null>(row.fit, null),
       }
     },
   }

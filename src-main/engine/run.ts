@@ -64,6 +64,7 @@ class RunInProgress {
       sparsity: { nominal: dense ? 0 : budgetFor(model.spec, amount).sparsity, reached: reachedSparsity(model.spec, result.plan) },
       plan: result.plan,
       ...(repair ? { repair } : {}),
+      ...(result.fit ? { fit: result.fit } : {}),
       decisions: [...result.decisions],
       ...(result.selections ? { selections: [...result.selections] } : {}),
       notes: [...this.#notes, ...result.notes],

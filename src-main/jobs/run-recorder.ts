@@ -109,6 +109,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
           calibration: document.calibration ?? null,
           evaluation: document.evaluation,
           repair: document.repair ?? null,
+          fit: document.fit ?? null,
         })
         history.runs.setParameters(number, flattenParameters(history.documents.request(number), document.options))
         addMissing(history, number, document, end.ended_at)

@@ -43,6 +43,7 @@ const exportedRun = z.object({
   calibration: shape.calibration.default(null),
   evaluation: shape.evaluation.default([]),
   repair: shape.repair.default(null),
+  fit: shape.fit.default(null),
   measures: z.array(measure),
   events: z.array(recordedEvent),
 })
@@ -157,8 +158,8 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     parameters: flattenParameters(run.request, run.resolved),
   })
   history.documents.insert(number, run.request)
-  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, calibration, evaluation, repair } = run
-  const data = { calibration, evaluation, repair }
+  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, calibration, evaluation, repair, fit } = run
+  const data = { calibration, evaluation, repair, fit }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run
   history.runs.patch(number, {

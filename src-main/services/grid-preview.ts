@@ -7,7 +7,7 @@ import { type Combination, combinationsOf, requestOf } from './grid.ts'
 import type { Library } from './library.ts'
 
 /** What the engine says of one request without loading weights. */
-export const requestPreview = combinationPreview.omit({ model: true, method: true, amount: true, runs: true, seconds: true })
+export const requestPreview = combinationPreview.omit({ model: true, method: true, amount: true, repair: true, runs: true, seconds: true })
 
 /** Asks the engine what each combination would remove, and the history how long the like took. */
 export async function previewGrid(
@@ -17,8 +17,8 @@ export async function previewGrid(
 ): Promise<GridPreview> {
   const combinations = grid.models.flatMap((model) => combinationsOf(grid, model))
   const requests = combinations.map(
-    ({ model, method, options, amount }): RunRequest => ({
-      ...requestOf(grid, method, options, amount, grid.seeds[0] ?? 0),
+    ({ model, method, options, amount, repair }): RunRequest => ({
+      ...requestOf(grid, method, options, amount, grid.seeds[0] ?? 0, repair),
       model: library.find(model).path,
     }),
   )
@@ -26,12 +26,13 @@ export async function previewGrid(
   if (answers.length !== combinations.length)
     throw new EspalierError('internal', `The engine previewed ${answers.length} of ${combinations.length} combinations.`)
   const previews = combinations.map((combination, at): CombinationPreview => {
-    const { model, method, amount } = combination
+    const { model, method, amount, repair } = combination
     return {
       ...(answers[at] as z.infer<typeof requestPreview>),
       model,
       method,
       amount,
+      repair,
       runs: grid.seeds.length,
       seconds: usualSeconds(history, combination),
     }

@@ -1,4 +1,5 @@
-import { type CombinationPreview, denseMethod, type Grid } from '#contract/experiments.ts'
+import { type CombinationPreview, denseMethod, type Grid, type RepairChoice } from '#contract/experiments.ts'
+import { defaultRepairWindows } from '#contract/repair.ts'
 import type { Amount, RunRequest } from '#contract/run-request.ts'
 
 /** One run to be made: which model of the library, and the request without the place where that model is. */
@@ -11,8 +12,8 @@ export interface PlannedRun {
 export function expandGrid(grid: Grid): PlannedRun[] {
   return grid.models.flatMap((model) => [
     { model, request: requestOf(grid, denseMethod, {}, { sparsity: 0 }, grid.seeds[0] ?? 0) },
-    ...combinationsOf(grid, model).flatMap(({ method, options, amount }) =>
-      grid.seeds.map((seed) => ({ model, request: requestOf(grid, method, options, amount, seed) })),
+    ...combinationsOf(grid, model).flatMap(({ method, options, amount, repair }) =>
+      grid.seeds.map((seed) => ({ model, request: requestOf(grid, method, options, amount, seed, repair) })),
     ),
   ])
 }
@@ -22,11 +23,15 @@ export interface Combination {
   method: string
   options: Record<string, unknown>
   amount: Amount
+  repair: RepairChoice
 }
 
 /** Every method with every amount, without the seeds. */
 export function combinationsOf(grid: Grid, model: string): Combination[] {
-  return grid.methods.flatMap(({ method, options }) => grid.amounts.map((amount) => ({ model, method, options, amount })))
+  const repairs = grid.repairs ?? ['none']
+  return grid.methods.flatMap(({ method, options }) =>
+    grid.amounts.flatMap((amount) => repairs.map((repair) => ({ model, method, options, amount, repair }))),
+  )
 }
 
 export function requestOf(
@@ -35,9 +40,11 @@ export function requestOf(
   options: Record<string, unknown>,
   amount: Amount,
   seed: number,
+  repair: RepairChoice = 'none',
 ): PlannedRun['request'] {
   const { calibration, measures, backend, memoryBytes, localFolder } = grid
   const dense = method === denseMethod
+  const repairText = grid.repairData ?? (calibration && { ...calibration, windows: defaultRepairWindows })
   return {
     method,
     amount,
@@ -46,6 +53,7 @@ export function requestOf(
     measures,
     backend,
     ...(calibration && !dense ? { calibration } : {}),
+    ...(repair !== 'none' && repairText && !dense ? { repair: { kind: repair, calibration: repairText } } : {}),
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }
@@ -67,7 +75,7 @@ export function nominalOf({ amount }: Pick<RunRequest, 'amount'>, blocks: number
 
 /** The grid that one run would have been made from. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
-  const { method, options, amount, seed, calibration, measures, backend, memoryBytes, localFolder } = request
+  const { method, options, amount, seed, calibration, repair, measures, backend, memoryBytes, localFolder } = request
   return {
     models: [model],
     methods: method === denseMethod ? [] : [{ method, options }],
@@ -76,6 +84,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     measures,
     backend,
     ...(calibration ? { calibration } : {}),
+    ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : {}),
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }

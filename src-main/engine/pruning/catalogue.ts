@@ -58,6 +58,7 @@ export function methodEntries(): MethodEntry[] {
   return Object.entries(methods as unknown as Record<string, Method>).map(([id, method]) => {
     const schema = z.toJSONSchema(method.options, { io: 'input' }) as { properties?: Record<string, JsonField> }
     const options = Object.entries(schema.properties ?? {}).map(([name, field]) => toField(name, field))
-    return { id, title: method.title, paper: method.paper, summary: method.summary, unit: method.unit, options }
+    const { title, paper, summary, unit, repair = null } = method
+    return { id, title, paper, summary, unit, options, repair, repairable: unit !== 'width' }
   })
 }

@@ -1,5 +1,7 @@
 import type { z } from 'zod'
+import type { Fit } from '#contract/fit.ts'
 import type { Plan } from '#contract/plan.ts'
+import type { RepairKind } from '#contract/repair.ts'
 import type { Decision, Selection } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -49,6 +51,8 @@ export interface MethodResult {
   readonly notes: readonly string[]
   /** Tensors of the plan, from steps: rotations, replaced projections. */
   readonly tensors?: StoredTensors
+  /** The numbers that fitted widths were decided by. */
+  readonly fit?: Fit
 }
 
 /** A published pruning method: it decides, and changes nothing. */
@@ -60,6 +64,8 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly summary: string
   readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width'
   readonly options: Schema
+  /** The repair that it is meant for: done unless another, or none, is asked for. */
+  readonly repair?: RepairKind
   /** Calibration windows that it wants with these options. */
   windows(options: z.infer<Schema>): number
   /** The sparsities that this model allows, with these options. */

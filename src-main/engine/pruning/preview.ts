@@ -8,7 +8,7 @@ import { type Budget, budgetFor } from './budget.ts'
 import type { Method, Outline } from './method.ts'
 import { findMethod } from './registry.ts'
 
-export type RequestPreview = Omit<CombinationPreview, 'model' | 'method' | 'amount' | 'runs' | 'seconds'>
+export type RequestPreview = Omit<CombinationPreview, 'model' | 'method' | 'amount' | 'repair' | 'runs' | 'seconds'>
 
 const impossible = (problem: string): RequestPreview => ({
   feasible: false,
@@ -43,6 +43,7 @@ function preview(request: RunRequest, spec: DecoderSpec): RequestPreview {
     const method: Method = findMethod(request.method)
     const options = method.options.parse(request.options)
     const budget = budgetFor(spec, request.amount)
+    if (request.repair) requireRepairable(method, options)
     const { least, most } = method.range(spec, options)
     if (budget.sparsity > most + 1e-9)
       throw new EspalierError(
@@ -59,6 +60,14 @@ function preview(request: RunRequest, spec: DecoderSpec): RequestPreview {
   } catch (error) {
     return impossible(toErrorMessage(error).message)
   }
+}
+
+/** Throws for what leaves nothing that a repair could fit. */
+function requireRepairable({ title, unit }: Method, options: Record<string, unknown>): void {
+  if (unit === 'width')
+    throw new EspalierError('infeasible', `${title} cannot be repaired: its stream has another basis. Choose no repair.`)
+  if (options.cut === 'channels')
+    throw new EspalierError('infeasible', `${title} cannot be repaired where it cuts channels. Let it cut neurons, or choose no repair.`)
 }
 
 /** Weights as float32 and the streams of one window: what stays in memory when nothing has to be streamed. */

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Method } from './method.ts'
 import { twoStage } from './methods/2ssp.ts'
+import { fittedTwoStage } from './methods/2ssp-fit.ts'
 import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
 import { evopress, submoduleEvopress } from './methods/evopress.ts'
 import { shortgpt } from './methods/shortgpt.ts'
@@ -10,6 +11,7 @@ import { windowBased } from './methods/window-based.ts'
 /** Every method, by the name that the command line and the history use. */
 export const methods = {
   '2ssp': twoStage,
+  '2ssp_fit': fittedTwoStage,
   shortgpt,
   window_based: windowBased,
   blockpruner: blockPruner,

@@ -7,6 +7,8 @@ import type { Tensor2D } from '@tensorflow/tfjs-core'
 export interface NormalEquations {
   /** Adds rows: inputs [N, K], targets [N, D]. */
   add(inputs: Tensor2D, targets: Tensor2D): void
+  /** The equations of the first columns alone, with sums of their own. */
+  leading(columns: number): NormalEquations
   /** Adds all that another one of the same kind has. */
   merge(other: this): void
   /**

@@ -29,6 +29,15 @@ export class OwnEquations implements NormalEquations {
     }
   }
 
+  leading(columns: number): OwnEquations {
+    const { inner, outer, gram, cross, square } = this.#needSums()
+    const part = new OwnEquations()
+    const rows = (matrix: Float64Array, count: number) =>
+      Float64Array.from({ length: count * columns }, (_, i) => at(matrix, Math.floor(i / columns) * inner + (i % columns)))
+    part.#sums = { inner: columns, outer, gram: rows(gram, columns), cross: rows(cross, outer), square }
+    return part
+  }
+
   merge(other: OwnEquations): void {
     const [own, more] = [this.#sums, other.#sums]
     if (!own || !more) {

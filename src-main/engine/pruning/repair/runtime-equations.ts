@@ -29,6 +29,19 @@ export class RuntimeEquations implements NormalEquations {
     step.end()
   }
 
+  leading(columns: number): RuntimeEquations {
+    const { gram, cross, square } = this.#needSums()
+    const step = new DoubleStep(this.#raw)
+    const part = new RuntimeEquations(this.#raw)
+    part.#sums = {
+      gram: step.keep(step.corner(gram, columns, columns)),
+      cross: step.keep(step.corner(cross, columns, -1)),
+      square: step.keep(step.run('AddV2', [step.double], square, step.scalar(0))),
+    }
+    step.end()
+    return part
+  }
+
   merge(other: RuntimeEquations): void {
     const sums = other.#sums
     other.#sums = undefined
@@ -121,6 +134,16 @@ class DoubleStep {
   triangular(factor: Handle, b: Handle, adjoint: boolean): Handle {
     const raw = this.#raw
     return this.run('MatrixTriangularSolve', [this.double, raw.flag('lower', true), raw.flag('adjoint', adjoint)], factor, b)
+  }
+
+  /** The first rows and columns of a matrix; -1 takes all. */
+  corner(matrix: Handle, rows: number, columns: number): Handle {
+    const raw = this.#raw
+    const [begin, size] = [Int32Array.of(0, 0), Int32Array.of(rows, columns)].map((words) => this.#note(raw.words(words))) as [
+      Handle,
+      Handle,
+    ]
+    return this.run('Slice', [this.double, raw.type('Index', 'int32')], matrix, begin, size)
   }
 
   widen(tensor: Tensor): Handle {

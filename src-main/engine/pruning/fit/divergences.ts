@@ -1,0 +1,192 @@
+import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { disposeResidual } from '#engine/model/decoder.ts'
+import { rowDivergences } from '#engine/model/divergence.ts'
+import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
+import { gatherMlp } from '#engine/model/gather-mlp.ts'
+import { replacedName } from '#engine/model/plan-tensors.ts'
+import { withProjection } from '#engine/model/replace.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
+import { type Stream, Walk } from '#engine/model/walk.ts'
+import { disposePart, mlpOf, type Part, type PartWeights } from '#engine/model/weights.ts'
+import { DenseStates, disposeDistribution } from '../dense-states.ts'
+import type { MethodRun } from '../method.ts'
+import { densePlan } from '../plan.ts'
+import { attentionName, keptAt, type WidthPoints, widthName } from './fitted-weights.ts'
+import { type DivergenceTable, fallingCurve } from './programme.ts'
+
+interface Branch extends Stream {
+  readonly group: WindowGroup
+  /** What it tries: a width of the block, the next attention gone, or nothing. */
+  readonly tries: number | 'attention' | 'base'
+}
+
+const rowsPerProduct = 2048
+
+/**
+ * How the divergence from the dense model changes when one MLP gets another width, or one attention goes, around the model whose MLPs
+ * all have the base width and are repaired: measured there, since changes of the whole dense model one at a time choose badly. A step
+ * for each block.
+ */
+export async function measureTable(
+  view: ModelView,
+  windows: Windows,
+  points: WidthPoints,
+  tensors: StoredTensors,
+  run: MethodRun,
+): Promise<DivergenceTable> {
+  const prober = new Prober(view, windows, points, tensors, run.signal)
+  const { blocks } = view.spec
+  try {
+    const base = await run.step('table: base', () => prober.base())
+    const mlp: number[][] = []
+    const attention = blocks.map((layout) => (layout.attention ? 0 : Number.POSITIVE_INFINITY))
+    if (blocks[0]?.attention) attention[0] = Math.max(0, (await run.step('table: first attention', () => prober.firstAttention())) - base)
+    for (const block of blocks.keys()) {
+      run.progress('Measuring the table', block, blocks.length, 'blocks')
+      const found = await run.step(`table: divergences of block ${block}`, () => prober.block(block))
+      mlp.push(fallingCurve(points.widths.map((width) => (width === points.base ? 0 : (found[width] ?? 0) - base))))
+      if (found.attention !== undefined) attention[block + 1] = Math.max(0, found.attention - base)
+    }
+    return { base: points.base, widths: points.widths, mlp, attention }
+  } finally {
+    prober.dispose()
+  }
+}
+
+class Prober {
+  readonly #view: ModelView
+  readonly #points: WidthPoints
+  readonly #tensors: StoredTensors
+  readonly #windows: Windows
+  readonly #walk: Walk
+  readonly #denseWalk: Walk
+  readonly #states: DenseStates
+  readonly #signal: AbortSignal
+  /** The base model's streams in front of part `#at`. */
+  #trunk: Branch[] = []
+  #at: Part = -1
+
+  constructor(dense: ModelView, windows: Windows, points: WidthPoints, tensors: StoredTensors, signal: AbortSignal) {
+    this.#points = points
+    this.#tensors = tensors
+    this.#windows = windows
+    this.#signal = signal
+    const blocks = densePlan(dense.spec).blocks.map((block, index) => ({
+      ...block,
+      mlp: { kept: keptAt(points, index, points.base) },
+      ...(tensors.tensors.has(replacedName(index, 'down', 'weight')) ? { replaced: ['down' as const] } : {}),
+    }))
+    this.#view = viewWithPlan(dense.model, { blocks }, tensors)
+    this.#walk = new Walk(this.#view)
+    this.#denseWalk = new Walk(dense)
+    this.#states = new DenseStates(dense, dense.model.workspaceBytes / 4)
+  }
+
+  /** Divergence of the base model itself, in nats per token. */
+  async base(): Promise<number> {
+    return this.#finish(await this.#embed(), 0)
+  }
+
+  async firstAttention(): Promise<number> {
+    return this.#finish(await this.#embed(), mlpOf(0))
+  }
+
+  /** Divergences with each width of a block, and with the next attention gone where its output is taken over or missed. */
+  async block(block: number): Promise<Record<string, number>> {
+    const trunk = await this.#upTo(mlpOf(block))
+    const found: Record<string, number> = {}
+    const tries: Branch['tries'][] = this.#points.widths.filter((width) => width !== this.#points.base)
+    if (this.#view.spec.blocks[block + 1]?.attention) tries.push('attention')
+    for (const one of tries) {
+      this.#signal.throwIfAborted()
+      const branches = trunk.map((branch) => ({ ...branch, tries: one, residual: cloned(branch) }))
+      await this.#tryOn(block, one, branches)
+      const behind = one === 'attention' ? mlpOf(block + 1) : mlpOf(block) + 1
+      found[one] = await this.#finish(branches, behind)
+    }
+    return found
+  }
+
+  /** Takes branches past the MLP that they change. */
+  async #tryOn(block: number, one: Branch['tries'], branches: Branch[]): Promise<void> {
+    const part = mlpOf(block)
+    const width = typeof one === 'number' ? one : this.#points.base
+    const name = typeof one === 'number' ? widthName(block, width) : attentionName(block)
+    const fitted = await this.#read(name)
+    const replace = (weights: PartWeights): PartWeights => {
+      const narrow: PartWeights = { mlp: gatherMlp(weights.mlp as never, { kept: keptAt(this.#points, block, width) }) }
+      if (!fitted) return narrow
+      const own = withProjection(narrow, fitted.clone())
+      disposePart(narrow)
+      return own
+    }
+    if (typeof one === 'number' || fitted) await this.#denseWalk.pass(part, branches, { replace, joinUpTo: rowsPerProduct })
+    else await this.#walk.pass(part, branches, { joinUpTo: rowsPerProduct })
+    fitted?.dispose()
+    if (one !== 'attention' || this.#view.spec.parallelResidual) return
+    // Without its attention, a block reads what the last one left.
+    for (const branch of branches) {
+      branch.residual.source.dispose()
+      branch.residual = { x: branch.residual.x, source: branch.residual.x.clone() }
+    }
+  }
+
+  async #read(name: string): Promise<Tensor2D | undefined> {
+    const shape = this.#tensors.tensors.get(name)?.shape
+    return shape && tensor2d(await this.#tensors.readFloat32(name), shape as [number, number])
+  }
+
+  /** The trunk's streams in front of a part. */
+  async #upTo(part: Part): Promise<Branch[]> {
+    if (this.#at < 0) {
+      this.#trunk = await this.#embed()
+      this.#at = 0
+    }
+    for (const next of this.#view.parts.filter((one) => one >= this.#at && one < part)) await this.#walk.pass(next, this.#trunk)
+    this.#at = part
+    return this.#trunk
+  }
+
+  async #embed(): Promise<Branch[]> {
+    const branches: Branch[] = []
+    for (const group of groupWindows(this.#windows)) {
+      branches.push({ ...(await this.#walk.embed(group.ids, group.batch)), group, tries: 'base' })
+    }
+    return branches
+  }
+
+  /** Runs branches from a part to the end: their mean divergence. They are disposed of. */
+  async #finish(branches: Branch[], from: Part): Promise<number> {
+    let [sum, rows] = [0, 0]
+    for (const part of this.#view.parts.filter((one) => one >= from)) {
+      this.#signal.throwIfAborted()
+      await this.#walk.pass(part, branches, { joinUpTo: rowsPerProduct })
+    }
+    for (const { group, residual } of branches) {
+      const hidden = finalHidden(this.#view, residual.x)
+      const dense = await this.#states.of(group.indices.map((index) => this.#windows[index] as Int32Array))
+      const [own] = await rowDivergences(this.#view.model.vocabulary, dense, [hidden])
+      disposeDistribution(dense)
+      hidden.dispose()
+      disposeResidual(residual)
+      for (const [row, value] of (own as Float64Array).entries()) {
+        if (row % group.tokens === group.tokens - 1) continue
+        sum += value
+        rows += 1
+      }
+    }
+    return sum / rows
+  }
+
+  dispose(): void {
+    for (const { residual } of this.#trunk) disposeResidual(residual)
+    this.#states.dispose()
+    this.#walk.dispose()
+    this.#denseWalk.dispose()
+    this.#view.dispose()
+  }
+}
+
+const cloned = ({ residual }: Branch): Branch['residual'] => ({ x: residual.x.clone(), source: residual.source.clone() })

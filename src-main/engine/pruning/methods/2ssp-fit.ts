@@ -1,0 +1,247 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import type { Fit, TriedPrice } from '#contract/fit.ts'
+import type { BlockPlan, Plan } from '#contract/plan.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { viewWithPlan } from '#engine/model/view.ts'
+import { attentionOf } from '#engine/model/weights.ts'
+import { measureTable } from '../fit/divergences.ts'
+import { fittedWeights, keptAt, type WidthPoints } from '../fit/fitted-weights.ts'
+import { type DivergenceTable, type FittedShape, fitShape, type ProgrammeLimits } from '../fit/programme.ts'
+import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
+import { repairPlan } from '../repair/repair.ts'
+import { mlpScores } from '../two-stage/mlp-scores.ts'
+import { splitTwoStage } from '../two-stage/split.ts'
+
+/**
+ * 2SSP, fitted: its two units, MLP neurons by the norm of their activations (arXiv 2501.17771, Eq. 2) and whole attention submodules, but
+ * widths that differ by block, and attention chosen together with them.
+ *
+ * The paper's are the units and the score of a neuron. Ours is how many of each: a table of what each block's width and attention cost in
+ * divergence from the dense model, measured around the model whose MLPs are all as narrow as 2SSP makes them at half and repaired in closed
+ * form; an exact programme over the table under the budget; and a price on attention, chosen by the loss on windows that nothing else saw.
+ * The table does not depend on the sparsity. Meant to be repaired afterwards.
+ */
+const options = z.object({
+  windows: z.number().int().min(8).default(32).meta({
+    title: 'Windows',
+    unit: 'windows',
+    help: 'Calibration windows that score neurons and that the table is repaired on.',
+  }),
+  tableWindows: z.number().int().positive().default(3).meta({
+    title: 'Table windows',
+    unit: 'windows',
+    help: 'Further windows that divergences are measured on; as many again choose the price of attention.',
+  }),
+  unit: z.number().int().positive().default(32).meta({
+    title: 'Width unit',
+    unit: 'neurons',
+    help: 'Widths are multiples of it; quantised formats need 32.',
+  }),
+  least: z.number().int().positive().optional().meta({
+    title: 'Smallest width',
+    unit: 'neurons',
+    help: 'What every MLP keeps at least; three sixteenths of the width unless given.',
+  }),
+})
+
+type Options = z.infer<typeof options>
+type Input = MethodInput<Options>
+
+/** What attention's divergences are multiplied by: the price that leaves the least loss is taken. */
+const priceFactors = [1, 1 / 2, 1 / 4]
+/** Where the table is measured, besides the base, as shares of the width. */
+const tableShares = [3 / 16, 5 / 16, 5 / 8, 1]
+/** The sparsity at which 2SSP's width is the base. */
+const baseSparsity = 0.5
+
+export const fittedTwoStage = defineMethod({
+  title: '2SSP, fitted',
+  paper: '2501.17771',
+  summary: 'Gives each block the width that fits it, and removes the attention submodules that are worth least, jointly.',
+  unit: 'neurons and attention',
+  repair: 'in-order',
+  options,
+  windows: ({ windows, tableWindows }) => windows + 2 * tableWindows,
+  range: (spec, chosen) => ({ least: 0, most: Math.floor(100 * mostRemoved(spec, chosen)) / 100 }),
+  outline(spec, { sparsity }, chosen) {
+    requireUniform(spec)
+    const { unit, budget, width } = limitsOf(spec, sparsity, chosen)
+    const stack = stackParameters(spec)
+    const cut = spec.blocks.length * width - Math.floor(budget / unit) * unit
+    const reached = sparsity === 0 ? 0 : (cut * neuronParameters(spec)) / stack
+    return { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached }
+  },
+  plan: (input) => planFitted(input),
+})
+
+async function planFitted(input: Input): Promise<MethodResult> {
+  const { view, budget, options: chosen, run } = input
+  if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
+  requireUniform(view.spec)
+  const limits = limitsOf(view.spec, budget.sparsity, chosen)
+  const { fitted, table: tableWindows, price: priceWindows } = splitCalibration(input)
+  const scores = await mlpScores(input, { norm: 2, windows: fitted.length, cut: 'neurons' })
+  const orders = (scores.neurons ?? []).map((block) => [...block.keys()].sort((a, b) => (block[b] ?? 0) - (block[a] ?? 0) || a - b))
+  const points = { orders, ...tableWidths(view.spec, limits) }
+  const table = await run.sharedStep(
+    `fitted table, ${fitted.length} and ${tableWindows.length} windows, ${points.widths.join(' ')}`,
+    async () => {
+      const weights = await fittedWeights(view, fitted, points, run)
+      return finite(await measureTable(view, tableWindows, points, weights, run))
+    },
+  )
+  const { shape, prices } = await choosePrice(input, infinite(table), points, limits, { fitted, priceWindows })
+  const plan = planOf(view.spec, points, shape)
+  run.emit({ type: 'neuron scores', scores: scores.neurons ?? [], cuts: cutsOf(scores.neurons ?? [], points, shape) })
+  run.emit({ type: 'width', kept: shape.widths, of: limits.width })
+  return { plan, decisions: [], notes: notesOn(view.spec, plan, budget.sparsity), fit: fitOf(infinite(table), shape, prices) }
+}
+
+/** Of the calibration windows, the last ones measure: half of those the table, half the price of attention. */
+function splitCalibration({ calibration: all, options: { windows, tableWindows } }: Input): {
+  fitted: Windows
+  table: Windows
+  price: Windows
+} {
+  const calibration = all.slice(0, windows + 2 * tableWindows)
+  const most = Math.max(1, Math.min(tableWindows, Math.floor(calibration.length / 4)))
+  if (calibration.length < 4)
+    throw new EspalierError(
+      'infeasible',
+      `Fitted widths need 4 windows of calibration text, there are ${calibration.length}. Give a longer text.`,
+    )
+  return {
+    fitted: calibration.slice(0, -2 * most),
+    table: calibration.slice(-2 * most, -most),
+    price: calibration.slice(-most),
+  }
+}
+
+/** The widths of the table, in units: 2SSP's own at half in the middle of them. */
+function tableWidths(spec: DecoderSpec, { unit, least, width }: ProgrammeLimits): Pick<WidthPoints, 'base' | 'widths'> {
+  const inUnits = (neurons: number) => Math.min(width, Math.max(least, unit, Math.round(neurons / unit) * unit))
+  const base = inUnits(splitTwoStage(spec, baseSparsity, 1.5).neurons)
+  const widths = [base, ...tableShares.map((share) => (share === 1 ? width : inUnits(share * width)))]
+  return { base, widths: [...new Set(widths)].sort((a, b) => a - b) }
+}
+
+/** Tries each price: the shape that it makes is repaired in one pass, and judged on windows that nothing else saw. */
+async function choosePrice(
+  { view, run }: Input,
+  table: DivergenceTable,
+  points: WidthPoints,
+  limits: ProgrammeLimits,
+  { fitted, priceWindows }: { fitted: Windows; priceWindows: Windows },
+): Promise<{ shape: FittedShape; prices: TriedPrice[] }> {
+  const tried: (Omit<TriedPrice, 'chosen'> & { shape: FittedShape })[] = []
+  for (const [index, factor] of priceFactors.entries()) {
+    const shape = fitShape(table, limits, factor)
+    if (!shape) throw new EspalierError('infeasible', 'No widths meet this sparsity. Choose a smaller one, or a smaller least width.')
+    run.progress('Choosing the price of attention', index, priceFactors.length, 'prices')
+    const same = tried.find((other) => JSON.stringify(other.shape) === JSON.stringify(shape))
+    const name = `${nameOf(shape)}`
+    const loss = same?.loss ?? (await run.step(`price of attention, ${name}`, () => lossOf(shape, name)))
+    tried.push({ factor, attentionRemoved: shape.removed.length, loss, shape })
+  }
+  const best = tried.reduce((least, one) => (one.loss < least.loss ? one : least))
+  return { shape: best.shape, prices: tried.map(({ shape: _, ...one }) => ({ ...one, chosen: one.factor === best.factor })) }
+
+  async function lossOf(shape: FittedShape, name: string): Promise<number> {
+    const windows = fitted.slice(0, Math.max(2, fitted.length / 2))
+    const repaired = await repairPlan({
+      view,
+      plan: planOf(view.spec, points, shape),
+      windows,
+      kind: 'one-pass',
+      calibration: `price ${name}`,
+      run,
+    })
+    const own = viewWithPlan(view.model, repaired.plan, repaired.tensors)
+    try {
+      return Math.log((await perplexity(own, priceWindows, { signal: run.signal })).perplexity)
+    } finally {
+      own.dispose()
+    }
+  }
+}
+
+const nameOf = ({ widths, removed }: FittedShape): string => `widths ${widths.join(' ')}, without ${removed.join(' ')}`
+
+function planOf(spec: DecoderSpec, points: WidthPoints, { widths, removed }: FittedShape): Plan {
+  const blocks = densePlan(spec).blocks.map(
+    (block, index): BlockPlan => ({ ...block, mlp: { kept: keptAt(points, index, widths[index] ?? 0) } }),
+  )
+  return removeParts({ blocks }, removed.map(attentionOf))
+}
+
+/** Every block has the same parts, of the same size. */
+function requireUniform(spec: DecoderSpec): void {
+  const width = spec.blocks[0]?.width ?? 0
+  if (width > 0 && spec.blocks.every((block) => block.width === width)) return
+  throw new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
+}
+
+/** Parameters of one neuron: a row of each projection that reads the stream, a column of the one that writes to it. */
+function neuronParameters(spec: DecoderSpec): number {
+  const { gate, up } = spec.block(0)
+  return (gate ? 3 : 2) * spec.hidden + (gate?.bias ? 1 : 0) + (up.bias ? 1 : 0)
+}
+
+function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: Options): ProgrammeLimits {
+  const width = spec.blocks[0]?.width ?? 0
+  const neuron = neuronParameters(spec)
+  const own = Math.min(unit, width)
+  const total = width * spec.blocks.length
+  return {
+    unit: own,
+    least: Math.min(width, Math.max(own, least ?? Math.round((3 / 16) * width))),
+    width,
+    attentionNeurons:
+      blockParameters(
+        spec,
+        spec.blocks.findIndex(({ attention }) => attention),
+      ).attention / neuron,
+    budget: total - (sparsity * stackParameters(spec)) / neuron,
+  }
+}
+
+function mostRemoved(spec: DecoderSpec, chosen: Options): number {
+  const { least, unit, width, attentionNeurons } = limitsOf(spec, 0, chosen)
+  const narrowest = Math.ceil(least / unit) * unit
+  const attentions = spec.blocks.filter(({ attention }) => attention).length
+  return ((spec.blocks.length * (width - narrowest) + attentions * attentionNeurons) * neuronParameters(spec)) / stackParameters(spec)
+}
+
+function cutsOf(scores: readonly (readonly number[])[], { orders }: WidthPoints, { widths }: FittedShape): number[] {
+  return scores.map((block, index) => block[orders[index]?.[(widths[index] ?? 0) - 1] ?? 0] ?? 0)
+}
+
+function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedShape, prices: TriedPrice[]): Fit {
+  const blocks = mlp.map((divergences, block) => ({
+    block,
+    divergences: [...divergences],
+    attention: Number.isFinite(attention[block]) ? (attention[block] ?? 0) : 0,
+    width: shape.widths[block] ?? 0,
+    attentionRemoved: shape.removed.includes(block),
+  }))
+  return { base, widths: [...widths], blocks, prices }
+}
+
+function notesOn(spec: DecoderSpec, plan: Plan, sparsity: number): string[] {
+  const reached = reachedSparsity(spec, plan)
+  return [`Widths in units of the option remove ${(100 * reached).toFixed(2)} % where ${(100 * sparsity).toFixed(2)} % were asked for.`]
+}
+
+/** JSON knows no infinity: attention that is not there stands as -1. */
+const finite = (table: DivergenceTable): DivergenceTable => ({
+  ...table,
+  attention: table.attention.map((value) => (Number.isFinite(value) ? value : -1)),
+})
+const infinite = (table: DivergenceTable): DivergenceTable => ({
+  ...table,
+  attention: table.attention.map((value) => (value < 0 ? Number.POSITIVE_INFINITY : value)),
+})
