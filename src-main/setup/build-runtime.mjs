@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { arch, platform } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { bindingPackage, compileAddon } from './compiler.mjs'
@@ -9,7 +9,7 @@ import { DownloadFailed, downloadWheels, folderSize } from './python.mjs'
 import { formatBytes, showStep } from './terminal.mjs'
 import { runTool } from './tools.mjs'
 import { closeToOthers, descriptionName } from './trusted.mjs'
-import { extractVerified, neededFiles, openWheel, readInfo, wheelVersion } from './wheel.mjs'
+import { listWheel, needed, unpackWheel } from './wheel.mjs'
 import { checkWheel, hashFile } from './wheels.mjs'
 
 /**
@@ -23,6 +23,9 @@ import { checkWheel, hashFile } from './wheels.mjs'
  * The programs that a build needs.
  * @typedef {{ pip: import('./python.mjs').Pip, compiler: string, node: string, strip: string | undefined }} Toolbox
  */
+
+/** Where headers stand in a wheel of TensorFlow. */
+const headersInWheel = join('tensorflow', 'include')
 
 /** Thrown when a finished build does not compute here; trying again would give the same. */
 export class RuntimeDoesNotRun extends Error {}
@@ -49,7 +52,7 @@ export async function buildRuntime(build, tools) {
   await fetchWheels(build, tools.pip, work)
   const { version, libraries } = await unpack(build, tools, work)
   if (!existsSync(join(work, addonName))) {
-    const parts = { folder: work, headers: join(work, 'headers'), libraries }
+    const parts = { folder: work, headers: join(work, 'headers', headersInWheel), libraries }
     await showStep('Compiling the TensorFlow binding', () => compileAddon(tools.compiler, parts))
   }
   await tryRuntime(tools.node, work)
@@ -103,46 +106,67 @@ async function fetchWheels({ wheels }, pip, work) {
  * @returns {Promise<{ version: string, libraries: string[] }>}
  */
 async function unpack(build, tools, work) {
+  const python = tools.pip.command
+  const file = wheelOf(build)
+  const wheel = join(work, 'wheels', file)
   try {
-    const wheel = openWheel(join(work, 'wheels', wheelOf(build)))
-    const metadata = readInfo(wheel, 'METADATA')
-    const { libraries, headers } = neededFiles(wheel)
-    if (libraries.length < 2 || headers.length === 0) throw new Error(`${wheel.path} has no C library of TensorFlow.`)
-    for (const { entry, place } of headers) await extractVerified(wheel, entry, join(work, 'headers', place))
-    await unpackLibraries(wheel, libraries, work, tools.strip)
-    await addCuda(Object.keys(build.wheels), work)
-    return { version: wheelVersion(metadata), libraries: libraries.map(({ place }) => join(work, place)) }
+    const files = await listWheel(python, wheel, needed.libraries)
+    if (files.length < 2) throw new Error(`${wheel} has no C library of TensorFlow.`)
+    const headers = join(work, 'headers')
+    rmSync(headers, { recursive: true, force: true })
+    await unpackWheel(python, wheel, needed.headers, headers)
+    if (!existsSync(join(headers, headersInWheel))) throw new Error(`${wheel} has no headers of TensorFlow.`)
+    await unpackLibraries(wheel, files, work, tools)
+    await addCuda(Object.keys(build.wheels), work, python)
+    return { version: versionOf(file), libraries: files.map(({ name }) => join(work, 'lib', basename(name))) }
   } catch (thrown) {
     if (!(thrown instanceof DownloadFailed)) rmSync(work, { recursive: true, force: true })
     throw thrown
   }
 }
 
+/** @param {string} file the name of a wheel */
+function versionOf(file) {
+  return file.split('-')[1] ?? ''
+}
+
 /**
- * @param {import('./wheel.mjs').Wheel} wheel
- * @param {import('./wheel.mjs').Wanted[]} libraries
+ * @param {string} wheel
+ * @param {{ name: string, size: number }[]} files
  * @param {string} work
- * @param {string | undefined} strip
+ * @param {Toolbox} tools
  */
-async function unpackLibraries(wheel, libraries, work, strip) {
-  const missing = libraries.filter(({ place }) => !existsSync(join(work, place)))
+async function unpackLibraries(wheel, files, work, { pip, strip }) {
+  const missing = files.filter(({ name }) => !existsSync(join(work, 'lib', basename(name))))
   if (missing.length === 0) return
   mkdirSync(join(work, 'lib'), { recursive: true })
-  const total = missing.reduce((sum, { entry }) => sum + entry.size, 0)
+  const total = files.reduce((sum, { size }) => sum + size, 0)
   await showStep(strip ? 'Unpacking and stripping its two libraries' : 'Unpacking its two libraries', async (report) => {
+    const whole = emptyFolder(work)
     let done = 0
+    await unpackWheel(pip.command, wheel, needed.libraries, whole, (bytes) => {
+      done += bytes
+      report(`${formatBytes(Math.min(done, total))} of ${formatBytes(total)}`)
+    })
     let kept = 0
-    for (const { entry, place } of missing) {
-      const whole = join(work, 'whole', place)
-      await extractVerified(wheel, entry, whole, (bytes) => {
-        done += bytes
-        report(`${formatBytes(done)} of ${formatBytes(total)}`)
-      })
-      await stripInto(strip, whole, join(work, place))
-      kept += statSync(join(work, place)).size
+    for (const { name } of missing) {
+      const target = join(work, 'lib', basename(name))
+      await stripInto(strip, join(whole, name), target)
+      kept += statSync(target).size
     }
     report(`${formatBytes(kept)} kept of ${formatBytes(total)}`)
   })
+}
+
+/**
+ * Where files are unpacked before they get their names, so that none of them is there in part.
+ * @param {string} work
+ */
+function emptyFolder(work) {
+  const folder = join(work, 'whole')
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder)
+  return folder
 }
 
 /** @param {string | undefined} strip @param {string} whole @param {string} target */
@@ -157,19 +181,27 @@ async function stripInto(strip, whole, target) {
  * NVIDIA's libraries, as a folder beside `lib/`: TensorFlow's run path looks for them there.
  * @param {string[]} files wheels of the build
  * @param {string} work
+ * @param {string} python
  */
-async function addCuda(files, work) {
+async function addCuda(files, work, python) {
   const companions = files.filter((name) => name.startsWith('nvidia'))
   if (companions.length === 0) return
   await showStep("Unpacking NVIDIA's libraries", async (report) => {
     let done = 0
-    for (const name of companions) {
-      const wheel = openWheel(join(work, 'wheels', name))
-      for (const { entry, place } of neededFiles(wheel).cuda) {
-        if (!existsSync(join(work, place))) await extractVerified(wheel, entry, join(work, place))
-        if (place.includes('/bin/')) fs.chmodSync(join(work, place), 0o755)
-        done += entry.size
-        report(formatBytes(done))
+    const onBytes = (/** @type {number} */ bytes) => {
+      done += bytes
+      report(formatBytes(done))
+    }
+    for (const companion of companions) {
+      const wheel = join(work, 'wheels', companion)
+      const wanted = await listWheel(python, wheel, needed.cuda)
+      if (wanted.every(({ name }) => existsSync(join(work, name)))) continue
+      const whole = emptyFolder(work)
+      await unpackWheel(python, wheel, needed.cuda, whole, onBytes)
+      for (const { name } of wanted) {
+        if (name.includes('/bin/')) fs.chmodSync(join(whole, name), 0o755)
+        mkdirSync(dirname(join(work, name)), { recursive: true })
+        renameSync(join(whole, name), join(work, name))
       }
     }
   })

@@ -5,7 +5,7 @@ import { findOnPath, runTool } from './tools.mjs'
 import { requirementOf } from './wheels.mjs'
 
 /**
- * pip as a program and its first arguments.
+ * pip as a Python and its first arguments.
  * @typedef {{ command: string, args: string[] }} Pip
  */
 
@@ -16,8 +16,9 @@ export class DownloadFailed extends Error {}
  * @returns {Promise<Pip | undefined>}
  */
 export async function findPip() {
-  for (const [name, ...args] of [['python3', '-m', 'pip'], ['python', '-m', 'pip'], ['pip3'], ['pip']]) {
-    const command = name && findOnPath(name)
+  const args = ['-m', 'pip']
+  for (const name of ['python3', 'python']) {
+    const command = findOnPath(name)
     if (command && (await runTool(command, [...args, '--version'], { seconds: 30 })).code === 0) return { command, args }
   }
   return undefined

@@ -10,4 +10,4 @@ const [pip = '', compiler = '', node = '', hash] = argv.slice(2)
 const folder = dirname(pip)
 const wheel = readdirSync(folder).find((name) => name.endsWith('.whl')) ?? ''
 const build = { kind: /** @type {const} */ ('cpu'), wheels: { [wheel]: hash ?? (await hashFile(join(folder, wheel))) }, bytes: 1e6 }
-process.stdout.write(await buildRuntime(build, { pip: { command: pip, args: [] }, compiler, node, strip: undefined }))
+process.stdout.write(await buildRuntime(build, { pip: { command: pip, args: ['-m', 'pip'] }, compiler, node, strip: undefined }))

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { findDamage } from '../../src-main/setup/runtime.mjs'
 import { findStranger, trustedAddon } from '../../src-main/setup/trusted.mjs'
 import { type FakeTools, makeFakeTools } from './fake-tools.ts'
-import { makeWheel, tensorflowFiles } from './make-wheel.ts'
+import { tensorflowFiles } from './make-wheel.ts'
 import { scratchFolder } from './scratch.ts'
 
 const script = join(import.meta.dirname, 'build-once.mjs')
@@ -31,6 +31,14 @@ async function finish(child: ChildProcess): Promise<{ code: number; output: stri
 
 async function build(cache: string, tools: FakeTools) {
   return finish(start(cache, tools))
+}
+
+/** An archive with another byte inside its first file. */
+function flipped(archive: Buffer): Buffer {
+  const changed = Buffer.from(archive)
+  const at = archive.indexOf('tensorflow/libtensorflow_cc.so.2') + 60
+  changed.writeUInt8((changed.readUInt8(at) + 1) % 256, at)
+  return changed
 }
 
 function scene() {
@@ -68,17 +76,20 @@ test('killed while it compiles, the next build goes on from there and downloads 
   expect(findDamage(join(runtimes, name))).toBeUndefined()
 })
 
-test('a wheel that is damaged is thrown away, and the next build downloads it again', async () => {
+test('a wheel that cannot be unpacked is thrown away, and the next build downloads it again', async () => {
   const { cache, runtimes, tools } = scene()
   const wheel = join(tools.folder, 'tensorflow_cpu-2.21.0-cp311-cp311-linux.whl')
-  makeWheel(wheel, tensorflowFiles, { 'tensorflow/libtensorflow_cc.so.2': 'another library' })
-  const failed = await build(cache, tools)
-  expect(failed.code).toBe(1)
-  expect(failed.output).toContain('libtensorflow_cc.so.2 is not what')
-  expect(readdirSync(runtimes)).toEqual([])
-  makeWheel(wheel)
+  const whole = readFileSync(wheel)
+  for (const broken of [whole.subarray(0, whole.length - 30), flipped(whole)]) {
+    writeFileSync(wheel, broken)
+    const failed = await build(cache, tools)
+    expect(failed.code).toBe(1)
+    expect(failed.output).toMatch(/tensorflow_cpu\S+ could not be unpacked: .*(not a zip file|CRC|invalid|Bad)/)
+    expect(readdirSync(runtimes)).toEqual([])
+  }
+  writeFileSync(wheel, whole)
   expect(await build(cache, tools)).toMatchObject({ code: 0 })
-  expect(tools.count('pip')).toBe(2)
+  expect(tools.count('pip')).toBe(3)
 })
 
 test('a build that does not compute here leaves no runtime', async () => {

@@ -29,7 +29,7 @@ function scene() {
   const tools = makeFakeTools(join(folder, 'tools'))
   mkdirSync(path)
   for (const name of ['sh', 'cp', 'sleep']) symlinkSync(`/bin/${name}`, join(path, name))
-  const install = (name: 'pip' | 'compiler') => symlinkSync(tools[name], join(path, name === 'pip' ? 'pip' : 'g++'))
+  const install = (name: 'pip' | 'compiler') => symlinkSync(tools[name], join(path, name === 'pip' ? 'python3' : 'g++'))
   return { cache: join(folder, 'cache'), path, tools, install }
 }
 
@@ -81,7 +81,7 @@ test('a pip that cannot download is quoted, and WebAssembly computes', () => {
   const { cache, path, tools, install } = scene()
   install('pip')
   install('compiler')
-  writeFileSync(tools.pip, '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "ERROR: Could not reach anything" >&2\nexit 1\n')
+  writeFileSync(tools.pip, '#!/bin/sh\n[ "$3" = --version ] && exit 0\necho "ERROR: Could not reach anything" >&2\nexit 1\n')
   const { status, stderr } = ensure(cache, path, tools.node)
   expect(status).toBe(0)
   expect(stderr).toContain('pip could not download tensorflow-cpu==2.21.0: Could not reach anything')

@@ -1,8 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeWheel } from './make-wheel.ts'
+import { makeWheel, python } from './make-wheel.ts'
 
-/** Programs that stand for pip, a compiler and Node's probe, and write down each time that they were run. */
+/** Programs that stand for pip (a Python that does everything else itself), a compiler and Node's probe, and write down each time that they were run. */
 export interface FakeTools {
   readonly folder: string
   readonly pip: string
@@ -23,8 +23,9 @@ export function makeFakeTools(folder: string): FakeTools {
     return path
   }
   const option = (name: string) => `while [ $# -gt 0 ]; do [ "$1" = ${name} ] && target=$2; shift; done`
-  const pip = program('pip', [
-    '[ "$1" = --version ] && exit 0',
+  const pip = program('python3', [
+    `[ "$1" = -m ] || PATH='${process.env.PATH}' exec '${python}' "$@"`,
+    '[ "$3" = --version ] && exit 0',
     'log pip',
     option('--dest'),
     `cp '${folder}'/tensorflow_cpu*.whl "$target/"`,
