@@ -85,6 +85,12 @@ export function readSliding(config: ConfigReader, rule: (index: number) => boole
   return types ? (index) => types[index] === 'sliding_attention' : rule
 }
 
+/** The config's list of what kind of attention each block has, spelled out. */
+export function slidingTypes(config: ConfigReader, sliding: (index: number) => boolean): { layer_types: string[] } {
+  const count = config.integer('num_hidden_layers')
+  return { layer_types: Array.from({ length: count }, (_, index) => (sliding(index) ? 'sliding_attention' : 'full_attention')) }
+}
+
 /** The window of each block: the config's where `sliding` says so. */
 export function readWindows(config: ConfigReader, sliding: (index: number) => boolean): (index: number) => number | undefined {
   const window = config.optionalInteger('sliding_window')

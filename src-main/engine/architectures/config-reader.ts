@@ -112,7 +112,8 @@ export class ConfigReader {
   textPart(usual: Readonly<Record<string, unknown>>): ConfigReader {
     const own = this.#value('text_config')
     if (typeof own !== 'object' || own === null || Array.isArray(own)) this.#fail('text_config', 'an object')
-    return new ConfigReader({ ...usual, ...own })
+    const tied = this.#value('tie_word_embeddings')
+    return new ConfigReader({ ...usual, ...(tied === undefined ? {} : { tie_word_embeddings: tied }), ...own })
   }
 
   /** Refuses a field whose feature the decoder does not compute. */

@@ -1,4 +1,4 @@
-import { type Architecture, readActivation, readHeadSize, readSliding, readWindows } from './common.ts'
+import { type Architecture, readActivation, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 import { findPlace, type Place } from './place.ts'
@@ -35,7 +35,11 @@ export const gemma2: Architecture = {
   examples: 'Gemma 2 2B, 9B and 27B',
   read(config, layout) {
     const sliding = readSliding(config, (index) => index % 2 === 0)
-    return readLlamaLike(config, layout, { ...sharedTraits(config), slidingWindow: readWindows(config, sliding) })
+    return readLlamaLike(config, layout, {
+      ...sharedTraits(config),
+      slidingWindow: readWindows(config, sliding),
+      perBlock: slidingTypes(config, sliding),
+    })
   },
 }
 
@@ -52,6 +56,7 @@ function readGemma3(config: ConfigReader, layout: DecoderSpec['blocks'] | undefi
     queryKeyNorm: 'head',
     rotary: (index) => (sliding(index) ? local : full),
     slidingWindow: readWindows(config, sliding),
+    perBlock: slidingTypes(config, sliding),
   })
 }
 

@@ -10,6 +10,7 @@ import { phi } from './phi.ts'
 import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
+import { qwen35, qwen35Text } from './qwen3-5.ts'
 import { smollm3 } from './smollm3.ts'
 import type { BlockLayout, DecoderSpec } from './spec.ts'
 
@@ -18,6 +19,8 @@ export const architectures: readonly Architecture[] = [
   mistral,
   qwen2,
   qwen3,
+  qwen35Text,
+  qwen35,
   gemma2,
   gemma3Text,
   gemma3,

@@ -1,6 +1,7 @@
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Architecture, linear, readActivation, readSizes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
+import { defined } from './defined.ts'
 import { type Place, usualPlace } from './place.ts'
 import { readRotary } from './rotary.ts'
 import type { BlockTensors, DecoderSpec, NormTensors } from './spec.ts'
@@ -29,10 +30,18 @@ export interface LlamaTraits {
   readonly tied?: boolean
   readonly rotary?: (index: number) => Rotary
   readonly slidingWindow?: (index: number) => number | undefined
-  readonly scales?: Pick<DecoderSpec, 'scoreCap' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap'> & { scoreScale?: number }
+  readonly scales?: Pick<DecoderSpec, 'scoreCap' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap' | 'delta'> & {
+    scoreScale?: number
+  }
+  readonly perBlock?: Readonly<Record<string, readonly unknown[]>>
+  readonly gatedQueries?: boolean
+  /** What stands in place of attention in block `index`, whose tensors begin with `name`; undefined where attention does. */
+  readonly mixer?: (index: number, name: string) => Mixer | undefined
   /** Where embedding, blocks, final norm and head are found when not under Llama's names. */
   readonly place?: Place
 }
+
+export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'output'>
 
 /** A spec for checkpoints with Llama's tensor names: RMSNorm, gated MLP, sequential residual, separate projections. */
 export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, traits: LlamaTraits = {}): DecoderSpec {
@@ -52,35 +61,46 @@ export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'
     embedding,
     finalNorm: { weight: `${prefix}norm.weight` },
     head: { weight: config.boolean('tie_word_embeddings', traits.tied ?? false) ? embedding : head },
-    block: (index) => blockTensors(`${prefix}layers.${index}`, sizes.blocks[index]?.width || sizes.intermediate, sizes, traits),
+    ...defined({ gatedQueries: traits.gatedQueries, perBlock: traits.perBlock }),
+    block(index, named = index) {
+      const name = `${prefix}layers.${named}`
+      const mixer = traits.mixer?.(index, name) ?? attentionTensors(`${name}.self_attn`, sizes, traits)
+      return { ...mixer, ...otherTensors(name, sizes.blocks[index]?.width || sizes.intermediate, sizes.hidden, traits) }
+    },
   }
 }
 
 const offsetOf = ({ normOffset }: LlamaTraits): { offset?: number } => (normOffset === undefined ? {} : { offset: normOffset })
 
-function blockTensors(name: string, width: number, sizes: ReturnType<typeof readSizes>, traits: LlamaTraits): BlockTensors {
+function attentionTensors(name: string, sizes: ReturnType<typeof readSizes>, traits: LlamaTraits): Mixer {
   const { hidden, heads, keyValueHeads, headSize } = sizes
-  const { norms = before, queryKeyNorm, queryKeyValueBias: bias, outputBias, mlpBias } = traits
-  const norm = (key: 'attentionNorm' | 'attentionOutputNorm' | 'mlpNorm' | 'mlpOutputNorm', own: string | undefined) =>
-    own === undefined ? {} : { [key]: { weight: `${name}.${own}.weight` } }
-  const headNorm = (key: 'queryNorm' | 'keyNorm', own: string, count: number): { [key: string]: NormTensors } =>
-    queryKeyNorm
-      ? { [key]: { weight: `${name}.self_attn.${own}.weight`, size: queryKeyNorm === 'head' ? headSize : count * headSize } }
-      : {}
+  const { queryKeyNorm, queryKeyValueBias: bias, outputBias, gatedQueries } = traits
+  const norm = (own: string, count: number): NormTensors => ({
+    weight: `${name}.${own}.weight`,
+    size: queryKeyNorm === 'head' ? headSize : count * headSize,
+  })
   return {
-    ...norm('attentionNorm', norms.attention),
-    query: linear(`${name}.self_attn.q_proj`, heads * headSize, hidden, bias),
-    key: linear(`${name}.self_attn.k_proj`, keyValueHeads * headSize, hidden, bias),
-    value: linear(`${name}.self_attn.v_proj`, keyValueHeads * headSize, hidden, bias),
-    ...headNorm('queryNorm', 'q_norm', heads),
-    ...headNorm('keyNorm', 'k_norm', keyValueHeads),
-    output: linear(`${name}.self_attn.o_proj`, hidden, heads * headSize, outputBias),
-    ...norm('attentionOutputNorm', norms.attentionOutput),
-    ...norm('mlpNorm', norms.mlp),
+    query: linear(`${name}.q_proj`, heads * headSize * (gatedQueries ? 2 : 1), hidden, bias),
+    key: linear(`${name}.k_proj`, keyValueHeads * headSize, hidden, bias),
+    value: linear(`${name}.v_proj`, keyValueHeads * headSize, hidden, bias),
+    ...(queryKeyNorm ? { queryNorm: norm('q_norm', heads), keyNorm: norm('k_norm', keyValueHeads) } : {}),
+    output: linear(`${name}.o_proj`, hidden, heads * headSize, outputBias),
+  }
+}
+
+/** The norms around a block's submodules, and its MLP. */
+function otherTensors(name: string, width: number, hidden: number, { norms = before, mlpBias }: LlamaTraits) {
+  const norm = (own: string | undefined): NormTensors | undefined => (own === undefined ? undefined : { weight: `${name}.${own}.weight` })
+  return {
+    ...defined({
+      attentionNorm: norm(norms.attention),
+      attentionOutputNorm: norm(norms.attentionOutput),
+      mlpNorm: norm(norms.mlp),
+      mlpOutputNorm: norm(norms.mlpOutput),
+    }),
     gate: linear(`${name}.mlp.gate_proj`, width, hidden, mlpBias),
     up: linear(`${name}.mlp.up_proj`, width, hidden, mlpBias),
     down: linear(`${name}.mlp.down_proj`, hidden, width, mlpBias),
-    ...norm('mlpOutputNorm', norms.mlpOutput),
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Architecture, readHeadSize, readSliding, readWindows } from './common.ts'
+import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 import { readRotary } from './rotary.ts'
 
@@ -31,6 +31,7 @@ export const olmo3: Architecture = {
       ...traits,
       rotary: (index) => (sliding(index) ? local : full),
       slidingWindow: readWindows(config, sliding),
+      perBlock: slidingTypes(config, sliding),
     })
   },
 }

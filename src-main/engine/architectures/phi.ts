@@ -23,8 +23,8 @@ export const phi: Architecture = {
       embedding: 'model.embed_tokens.weight',
       finalNorm: { weight: 'model.final_layernorm.weight', bias: 'model.final_layernorm.bias' },
       head: { weight: tied ? 'model.embed_tokens.weight' : 'lm_head.weight', bias: 'lm_head.bias' },
-      block(index) {
-        const name = `model.layers.${index}`
+      block(index, named = index) {
+        const name = `model.layers.${named}`
         const width = blocks[index]?.width || sizes.intermediate
         return {
           attentionNorm: { weight: `${name}.input_layernorm.weight`, bias: `${name}.input_layernorm.bias` },

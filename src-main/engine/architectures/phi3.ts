@@ -24,8 +24,8 @@ export const phi3: Architecture = {
       embedding: 'model.embed_tokens.weight',
       finalNorm: { weight: 'model.norm.weight' },
       head: { weight: tied ? 'model.embed_tokens.weight' : 'lm_head.weight' },
-      block(index) {
-        const name = `model.layers.${index}`
+      block(index, named = index) {
+        const name = `model.layers.${named}`
         const width = blocks[index]?.width || sizes.intermediate
         const rows = (weight: string, firstRow: number, count: number): Projection => ({ weight, firstRow, rows: count, columns: hidden })
         const qkv = `${name}.self_attn.qkv_proj.weight`

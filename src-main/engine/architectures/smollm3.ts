@@ -1,4 +1,4 @@
-import { type Architecture, readHeadSize, readSliding, readWindows } from './common.ts'
+import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { readRotary, unrotated } from './rotary.ts'
 
@@ -14,9 +14,14 @@ export const smollm3: Architecture = {
     const rotates = (index: number) => (flags ? flags[index] === true : (index + 1) % interval !== 0)
     const slides = config.boolean('use_sliding_window', false)
     const sliding = readSliding(config, (index) => !rotates(index))
+    const indices = Array.from({ length: config.integer('num_hidden_layers') }, (_, index) => index)
     return readLlamaLike(config, layout, {
       ...readBiases(config),
       tied: true,
+      perBlock: {
+        no_rope_layers: indices.map((index) => (rotates(index) ? 1 : 0)),
+        ...(config.has('layer_types') ? slidingTypes(config, sliding) : {}),
+      },
       rotary: (index) => (rotates(index) ? rotary : unrotated),
       slidingWindow: readWindows(config, (index) => slides && sliding(index)),
     })

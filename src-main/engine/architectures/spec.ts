@@ -22,8 +22,36 @@ export interface NormTensors {
   readonly size?: number
 }
 
+/** A stored tensor that is neither projection nor norm. */
+export interface ShapedTensor {
+  readonly weight: string
+  readonly shape: readonly number[]
+}
+
+/** What a Gated DeltaNet has besides query, key, value and output: projections of gate, strength and rate, and tensors of its own. */
+export interface DeltaTensors {
+  readonly gate: Projection
+  readonly strength: Projection
+  readonly rate: Projection
+  /** [channels, 1, k]. */
+  readonly convolution: ShapedTensor
+  /** Logarithm of how fast each head forgets, and what is added to its rate: [Hv] each. */
+  readonly decay: ShapedTensor
+  readonly rateBias: ShapedTensor
+  /** On what each head reads: [dv]. */
+  readonly readNorm: ShapedTensor
+}
+
+/** Heads of a Gated DeltaNet; each key head serves as many consecutive value heads. */
+export interface DeltaShape {
+  readonly keyHeads: number
+  readonly valueHeads: number
+  readonly keySize: number
+  readonly valueSize: number
+}
+
 /**
- * Names of one block's tensors. A submodule may have a norm on what it reads, one on what it adds to the stream, or both; with a parallel
+ * Names of one block's tensors. With `delta` its token mixer is a Gated DeltaNet, which stands where attention does. A submodule may have a norm on what it reads, one on what it adds to the stream, or both; with a parallel
  * residual the MLP reads through the attention's norm.
  */
 export interface BlockTensors {
@@ -34,6 +62,7 @@ export interface BlockTensors {
   /** Norms on queries and keys before they are rotated: of each head when the size is d, else of all heads together. */
   readonly queryNorm?: NormTensors
   readonly keyNorm?: NormTensors
+  readonly delta?: DeltaTensors
   readonly output: Projection
   readonly attentionOutputNorm?: NormTensors
   readonly mlpNorm?: NormTensors
@@ -81,6 +110,9 @@ export interface DecoderSpec {
   rotary(index: number): Rotary
   /** How many positions back block `index` sees, itself included; undefined for all. */
   slidingWindow(index: number): number | undefined
+  /** Whether query rows are, head by head, d of the query and d of a gate on what the head mixes. */
+  readonly gatedQueries?: boolean
+  readonly delta?: DeltaShape
   /** What products of queries and keys are multiplied by. */
   readonly scoreScale: number
   /** Scores s become cap * tanh(s / cap). */
@@ -97,7 +129,10 @@ export interface DecoderSpec {
   readonly finalNorm: NormTensors
   /** The same tensor as `embedding` when tied. */
   readonly head: { readonly weight: string; readonly bias?: string }
-  block(index: number): BlockTensors
+  /** Lists of a config that say something of each block, whether the config spells them out or leaves them to a rule. */
+  readonly perBlock?: Readonly<Record<string, readonly unknown[]>>
+  /** Tensors of block `index`, under the names of block `name`. */
+  block(index: number, name?: number): BlockTensors
 }
 
 /** What is left of block `index`. Throws when the model has no such block. */
@@ -122,6 +157,22 @@ function projectionParameters(projection: Projection | undefined): number {
   return projection.rows * projection.columns + (projection.bias ? projection.rows : 0)
 }
 
+/** What a token mixer projects from the stream, in the order in which its rows stand in one matrix. */
+export function mixerProjections({ query, key, value, delta }: BlockTensors): Projection[] {
+  return [query, key, value, ...(delta ? [delta.gate, delta.strength, delta.rate] : [])]
+}
+
+/** Tensors of a DeltaNet that are no projections. */
+export function deltaOwn({ delta }: BlockTensors): ShapedTensor[] {
+  return delta ? [delta.convolution, delta.decay, delta.rateBias, delta.readNorm] : []
+}
+
+/** Entries of a token mixer besides its projections. */
+export function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
+  const heads = normParameters(spec, tensors.queryNorm) + normParameters(spec, tensors.keyNorm)
+  return deltaOwn(tensors).reduce((total, { shape }) => total + shape.reduce((a, b) => a * b, 1), heads)
+}
+
 /** Entries of a norm, of one that is not there none. */
 export function normParameters(spec: DecoderSpec, norm: NormTensors | undefined): number {
   return norm ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0
@@ -132,9 +183,10 @@ export function blockParameters(spec: DecoderSpec, index: number): BlockParamete
   const tensors = spec.block(index)
   const norms = (...all: (NormTensors | undefined)[]) => all.reduce((total, norm) => total + normParameters(spec, norm), 0)
   const sum = (projections: (Projection | undefined)[]) => projections.reduce((total, part) => total + projectionParameters(part), 0)
-  const { query, key, value, output, queryNorm, keyNorm, attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = tensors
+  const { output, attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = tensors
   return {
-    attention: sum([query, key, value, output, tensors.attentionShortcut]) + norms(queryNorm, keyNorm, attentionOutputNorm),
+    attention:
+      sum([...mixerProjections(tensors), output, tensors.attentionShortcut]) + mixerExtras(spec, tensors) + norms(attentionOutputNorm),
     mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]) + norms(mlpOutputNorm),
     norms: norms(attentionNorm, mlpNorm),
   }

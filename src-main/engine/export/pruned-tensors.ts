@@ -1,12 +1,20 @@
 import type { BlockPlan, MlpPlan, Plan, Replaceable } from '#contract/plan.ts'
-import type { BlockTensors, DecoderSpec, NormTensors, Projection } from '#engine/architectures/spec.ts'
+import {
+  type BlockTensors,
+  type DecoderSpec,
+  deltaOwn,
+  mixerProjections,
+  type NormTensors,
+  type Projection,
+  type ShapedTensor,
+} from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { type PlanTensors, replacedProjection, storedDtype } from '#engine/model/plan-tensors.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
-import type { PackedBlock } from './packing.ts'
+import { type PackedBlock, sourceOf } from './packing.ts'
 
 /** A model and what a plan makes of it. */
 export interface Planned {
@@ -37,6 +45,8 @@ interface Piece {
   readonly rows: number
   readonly columns: number | undefined
   readonly cut: Cut
+  /** Where it is not rows by columns. */
+  readonly shape?: readonly number[]
   /** The plan's tensor that stands for the rows. */
   readonly replaced?: string | undefined
 }
@@ -54,8 +64,9 @@ export function prunedTensors(planned: Planned, style: TensorStyle): TensorToWri
   const names = style.names ?? spec
   addWhole(checkpoint, spec.embedding, names.embedding, add)
   style.blocks.forEach((packed, position) => {
-    addAttention(planned, packed, names.block(position), style, add)
-    addMlp(planned, packed, { position, to: names.block(position) }, style, add)
+    const to = style.names?.block(position) ?? spec.block(sourceOf(packed), position)
+    addAttention(planned, packed, to, style, add)
+    addMlp(planned, packed, { position, to }, style, add)
   })
   for (const [i, norm] of normNames(spec.finalNorm).entries()) addWhole(checkpoint, norm, normNames(names.finalNorm)[i] ?? norm, add)
   if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, names.head.weight, add)
@@ -78,7 +89,9 @@ function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, {
   if (present || sharedNorm) addNorm((from ?? sharedNorm)?.attentionNorm, to.attentionNorm, spec.hidden, add)
   if (!present) return
   for (const key of ['queryNorm', 'keyNorm', 'attentionOutputNorm'] as const) addNorm(from?.[key], to[key], spec.hidden, add)
-  for (const key of ['query', 'key', 'value'] as const) addProjection(from?.[key], to[key], {}, add)
+  const [own, ownShaped] = [from && mixerProjections(from), from && deltaOwn(from)]
+  for (const [i, target] of mixerProjections(to).entries()) addProjection(own?.[i], target, {}, add)
+  for (const [i, target] of deltaOwn(to).entries()) addShaped(ownShaped?.[i], target, add)
   if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add)) addProjection(from?.output, to.output, {}, add)
 }
 
@@ -130,6 +143,12 @@ function addNorm(source: NormTensors | undefined, target: NormTensors | undefine
     add(name, { source: names?.[i], firstRow: 0, rows: source?.size ?? target.size ?? hidden, columns: undefined, cut: {} })
 }
 
+function addShaped(source: ShapedTensor | undefined, target: ShapedTensor, add: AddPiece): void {
+  const [rows = 0, ...rest] = target.shape
+  const columns = rest.length === 0 ? undefined : rest.reduce((a, b) => a * b, 1)
+  add(target.weight, { source: source?.weight, firstRow: 0, rows, columns, cut: {}, shape: target.shape })
+}
+
 function addProjection(source: Projection | undefined, target: Projection, cut: Cut, add: AddPiece): void {
   const { firstRow, rows, columns } = source ?? target
   add(target.weight, { source: source?.weight, firstRow, rows, columns, cut })
@@ -163,7 +182,7 @@ function toTensor(sources: Sources, name: string, pieces: readonly Piece[], comm
   return {
     name,
     dtype,
-    shape: width === undefined ? [rows] : [rows, width],
+    shape: first.shape ?? (width === undefined ? [rows] : [rows, width]),
     async bytes() {
       const parts: Uint8Array[] = []
       for (const piece of pieces) parts.push(await cutPiece(sources, piece, elementBytes(dtype)))

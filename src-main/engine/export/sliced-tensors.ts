@@ -1,6 +1,6 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
 import type { SlicePlan } from '#contract/plan.ts'
-import type { NormTensors, Projection } from '#engine/architectures/spec.ts'
+import { deltaOwn, mixerProjections, type NormTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
 import type { TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
@@ -86,9 +86,10 @@ class BlockWriter {
 /** Shapes of a block's stored tensors by name; projections that share one lie below each other. */
 function shapesOf(tensors: Tensors): Map<string, number[]> {
   const shapes = new Map<string, number[]>()
-  for (const entry of Object.values(tensors)) {
+  const { delta, ...others } = tensors
+  for (const entry of [...Object.values(others), ...Object.values(delta ?? {})] as (Projection | NormTensors | ShapedTensor)[]) {
     if (!('rows' in entry)) {
-      shapes.set(entry.weight, [entry.size ?? 0])
+      shapes.set(entry.weight, 'shape' in entry ? [...entry.shape] : [entry.size ?? 0])
       continue
     }
     const rows = Math.max(entry.firstRow + entry.rows, shapes.get(entry.weight)?.[0] ?? 0)
@@ -103,7 +104,7 @@ async function addPart(pieces: Pieces, view: ModelView, plan: SlicePlan, part: P
   const weights = await view.lease(part)
   const norm = isAttention(part) ? tensors.attentionNorm : (tensors.mlpNorm ?? tensors.attentionNorm)
   if (norm) addNorm(pieces, norm, plan.width, view.model.spec.norm.offset)
-  for (const own of isAttention(part) ? [tensors.queryNorm, tensors.keyNorm] : []) {
+  for (const own of isAttention(part) ? [tensors.queryNorm, tensors.keyNorm, ...deltaOwn(tensors)] : []) {
     if (own) pieces.set(own.weight, [{ firstRow: 0, values: await view.model.checkpoint.readFloat32(own.weight) }])
   }
   if (weights.attention) addAttention(pieces, tensors, weights.attention, view.spec.scoreScale)
@@ -117,10 +118,10 @@ function addAttention(pieces: Pieces, tensors: Tensors, weights: AttentionWeight
   const joined = read(weights.queryKeyValue)
   const biases = weights.queryKeyValueBias && read(weights.queryKeyValueBias)
   let row = 0
-  for (const key of ['query', 'key', 'value'] as const) {
-    const projection = tensors[key]
+  const scaled = !weights.queryNorm && !weights.delta
+  for (const projection of mixerProjections(tensors)) {
     // Queries are scaled when they are read, so they are stored without the scale.
-    const factor = key === 'query' && !weights.queryNorm ? 1 / scoreScale : 1
+    const factor = projection === tensors.query && scaled ? 1 / scoreScale : 1
     const rows = joined.subarray(row * projection.columns, (row + projection.rows) * projection.columns).map((value) => value * factor)
     const bias = biases?.subarray(row, row + projection.rows).map((value) => value * factor)
     addProjection(pieces, projection, rows, bias)

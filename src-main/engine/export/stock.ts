@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { Model } from '#engine/model/model.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
 import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
 import { missingParts, type PackedBlock, packBlocks, sourceOf } from './packing.ts'
@@ -25,18 +26,20 @@ export const stock: ExportFormat = {
     const tensors = prunedTensors(request, { removed: 'zeroed', width: () => width, blocks: packed })
     await writeModelFolder(request, {
       tensors,
-      config: { ...renumbered(model.checkpoint.config, packed), num_hidden_layers: packed.length, intermediate_size: width },
+      config: { ...renumbered(model, packed), num_hidden_layers: packed.length, intermediate_size: width },
       files: { 'README.md': modelCard(request, describe(packed, blocks.length, width)) },
     })
   },
 }
 
-/** Per-layer entries of a config for the written blocks: a list per layer, and the first sliding layer. */
-function renumbered(config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
-  const { layer_types: types, max_window_layers: firstWindow } = config
+/** A config for the written blocks: its lists of something per block, spelled out where blocks went, and the first sliding block. */
+function renumbered({ checkpoint: { config }, spec }: Model, packed: readonly PackedBlock[]): Record<string, unknown> {
+  const { max_window_layers: firstWindow } = config
+  const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)
+  const lists = Object.entries(spec.perBlock ?? {}).filter(([key]) => moved || config[key] !== undefined)
   return {
     ...config,
-    ...(Array.isArray(types) ? { layer_types: packed.map((block) => types[sourceOf(block)]) } : {}),
+    ...Object.fromEntries(lists.map(([key, list]) => [key, packed.map((block) => list[sourceOf(block)])])),
     ...(typeof firstWindow === 'number' ? { max_window_layers: packed.filter((block) => sourceOf(block) < firstWindow).length } : {}),
   }
 }

@@ -6,6 +6,7 @@ import {
   matMul,
   mul,
   reshape,
+  sigmoid,
   slice,
   type Tensor2D,
   type Tensor3D,
@@ -13,7 +14,7 @@ import {
   tidy,
   transpose,
 } from '@tensorflow/tfjs-core'
-import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, type DeltaShape, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
 import type { Activation } from '#engine/tensor/activation.ts'
@@ -22,6 +23,7 @@ import { causalAttention } from '#engine/tensor/attention.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
+import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
 import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
 import { blockOf, isAttention } from './weights.ts'
 
@@ -30,6 +32,9 @@ export interface SeenPositions {
   readonly key: Tensor3D
   readonly value: Tensor3D
 }
+
+/** What a block's token mixer keeps of earlier positions, sample by sample along the first dimension of each tensor. */
+export type Memory = SeenPositions | DeltaMemory
 
 /** Residual stream at a part's input, [B*T, D]. `source` is the block's input, which a parallel MLP reads. */
 export interface Residual {
@@ -44,7 +49,7 @@ export interface CallContext {
   readonly batch: number
   readonly tokens: number
   readonly rotary: (block: number) => RotaryTables
-  readonly cache?: Map<number, SeenPositions>
+  readonly cache?: Map<number, Memory>
   /** Sees what the part reads and writes, while it lives. */
   readonly observe?: (seen: PartActivations) => void
 }
@@ -112,10 +117,37 @@ export function disposeResidual(residual: Residual): void {
 
 function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): PartActivations {
   const input = normalizeIf(x, weights.norm)
-  const projected = normalizeHeads(project(input, weights.queryKeyValue, weights.queryKeyValueBias), weights, call.spec)
+  const projected = project(input, weights.queryKeyValue, weights.queryKeyValueBias)
+  return { input, inner: weights.delta ? mixDelta(projected, weights.delta, block, call) : mixHeads(projected, weights, block, call) }
+}
+
+/** Values mixed by softmax attention, through the gate on each head where there is one: [B*T, H d]. */
+function mixHeads(projected: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): Tensor2D {
+  const { plain, gate } = takeGates(projected, call.spec)
+  const normed = normalizeHeads(plain, weights, call.spec)
   const { fused } = activeBackend()
   const atOnce = fused && !call.cache && call.spec.scoreCap === undefined
-  return { input, inner: atOnce ? mixAtOnce(fused, projected, block, call) : mix(projected, block, call) }
+  const mixed = atOnce ? mixAtOnce(fused, normed, block, call) : mix(normed, block, call)
+  return gate ? mul(mixed, sigmoid(gate)) : mixed
+}
+
+function mixDelta(projected: Tensor2D, weights: DeltaWeights, block: number, call: CallContext): Tensor2D {
+  const past = call.cache?.get(block) as DeltaMemory | undefined
+  const { mixed, memory } = mixByDelta(projected, weights, call.spec.delta as DeltaShape, call.batch, past)
+  if (call.cache) {
+    call.cache.set(block, { recent: keep(memory.recent), state: keep(memory.state) })
+    past?.recent.dispose()
+    past?.state.dispose()
+  }
+  return mixed
+}
+
+/** Projections without the gates that stand behind each head's query, and those: [B*T, (H + 2K) d] and [B*T, H d]. */
+function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: DecoderSpec): { plain: Tensor2D; gate?: Tensor2D } {
+  if (!gatedQueries) return { plain: projected }
+  const both = reshape(slice(projected, [0, 0], [-1, 2 * heads * headSize]), [-1, heads, 2, headSize])
+  const half = (which: number): Tensor2D => reshape(slice(both, [0, 0, which, 0], [-1, -1, 1, -1]), [-1, heads * headSize])
+  return { plain: concat([half(0), slice(projected, [0, 2 * heads * headSize], [-1, -1])], 1), gate: half(1) }
 }
 
 /** Norms on queries and keys, of projections [B*T, (H + 2K) d]. */
@@ -158,8 +190,8 @@ function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
 }
 
 /** Appends to the cache of a block and returns all of it; the tensors in the cache outlive the call. */
-function remember(cache: Map<number, SeenPositions>, block: number, fresh: SeenPositions): SeenPositions {
-  const past = cache.get(block)
+function remember(cache: Map<number, Memory>, block: number, fresh: SeenPositions): SeenPositions {
+  const past = cache.get(block) as SeenPositions | undefined
   const all = past
     ? { key: keep(concat([past.key, fresh.key], 1)), value: keep(concat([past.value, fresh.value], 1)) }
     : { key: keep(clone(fresh.key)), value: keep(clone(fresh.value)) }

@@ -9,6 +9,7 @@ import {
   max,
   maximum,
   mul,
+  reshape,
   slice,
   sub,
   sum,
@@ -18,7 +19,7 @@ import {
 } from '@tensorflow/tfjs-core'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { forEachTile, logNormalizers } from './likelihood.ts'
-import type { HeadChunk, Vocabulary } from './vocabulary.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
 
 /** The dense model's next-token distributions p, one per row, as far as divergence from them needs them. */
 export interface DenseDistribution {
@@ -40,12 +41,38 @@ export async function rowDivergences(
   dense: DenseDistribution,
   candidates: readonly Tensor2D[],
 ): Promise<Float64Array[]> {
+  if (vocabulary.capped) return cappedDivergences(vocabulary, dense, candidates)
   const normalizers = await logNormalizers(vocabulary, candidates)
   const denseNormalizer = dense.logNormalizer.dataSync()
   return candidates.map((candidate, index) => {
     const difference = valuesOf(() => sum(mul(dense.mean, sub(dense.hidden, candidate)), 1))
     return Float64Array.from(difference, (mean, row) => mean - (denseNormalizer[row] ?? 0) + (normalizers[index]?.[row] ?? 0))
   })
+}
+
+/** The same where logits are capped, and so no product of the hidden states: sum p (a - b) goes over the vocabulary. */
+async function cappedDivergences(
+  vocabulary: Vocabulary,
+  dense: DenseDistribution,
+  candidates: readonly Tensor2D[],
+): Promise<Float64Array[]> {
+  const normalizers = await logNormalizers(vocabulary, candidates)
+  const denseNormalizer = dense.logNormalizer.dataSync()
+  const sums = candidates.map(() => new Float64Array(dense.hidden.shape[0]))
+  await vocabulary.forEachHeadChunk((chunk) => {
+    forEachTile(dense.hidden, chunk, ({ logits, head, firstRow }) => {
+      const rows = logits.shape[0]
+      const probabilities: Tensor2D = exp(sub(logits, reshape(slice(dense.logNormalizer, [firstRow], [rows]), [rows, 1])))
+      for (const [index, candidate] of candidates.entries()) {
+        const own = headLogits(slice(candidate, [firstRow, 0], [rows, -1]), head)
+        valuesOf(() => sum(mul(probabilities, sub(logits, own)), 1)).forEach((value, row) => {
+          const total = sums[index] as Float64Array
+          total[firstRow + row] = (total[firstRow + row] ?? 0) + value
+        })
+      }
+    })
+  })
+  return sums.map((own, index) => own.map((value, row) => value - (denseNormalizer[row] ?? 0) + (normalizers[index]?.[row] ?? 0)))
 }
 
 /** Rows that are averaged at once. */
@@ -81,7 +108,7 @@ class RunningAverage {
   #sums: Sums | undefined
 
   add(rows: Tensor2D, chunk: HeadChunk): void {
-    forEachTile(rows, chunk, ({ logits, weight }) => {
+    forEachTile(rows, chunk, ({ logits, head: { weight } }) => {
       const before = this.#sums
       const highest = max<Tensor2D>(logits, 1, true)
       const top: Tensor2D = before ? maximum(before.top, highest) : highest

@@ -1,6 +1,6 @@
 import { gather, mul, reshape, type Tensor, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import type { MlpPlan } from '#contract/plan.ts'
-import { cloneNorm } from '#engine/tensor/norm.ts'
+import { cloneTensors } from '#engine/tensor/clone.ts'
 import type { MlpWeights } from './weights.ts'
 
 export type KeptMlp = Exclude<MlpPlan, 'removed'>
@@ -18,8 +18,8 @@ export function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
     const narrow = (x: Tensor2D): Tensor2D => (inputs ? mul(rows(x), inputs) : rows(x))
     const down = kept ? gather(weights.down, kept, 1) : weights.down.clone()
     return {
-      ...(weights.norm ? { norm: cloneNorm(weights.norm) } : {}),
-      ...(weights.outputNorm ? { outputNorm: cloneNorm(weights.outputNorm) } : {}),
+      ...(weights.norm ? { norm: cloneTensors(weights.norm) } : {}),
+      ...(weights.outputNorm ? { outputNorm: cloneTensors(weights.outputNorm) } : {}),
       up: narrow(weights.up),
       down: outputs ? mul<Tensor2D>(down, outputs) : down,
       ...(weights.gate ? { gate: narrow(weights.gate) } : {}),

@@ -10,7 +10,8 @@ const rowsPerTile = 2048
 /** Logits [rows, entries] of some rows of hidden states over some entries of a chunk of the head; valid during the call. */
 export interface LogitsTile {
   readonly logits: Tensor2D
-  readonly weight: Tensor2D
+  /** The slice of the head that they come from. */
+  readonly head: HeadChunk
   readonly firstRow: number
   /** The token that the first column stands for. */
   readonly firstToken: number
@@ -31,7 +32,7 @@ export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: Logi
         const bias: Tensor1D | undefined = chunk.bias && slice(chunk.bias, [first], [count])
         const own = { ...chunk, weight, ...(bias ? { bias } : {}) }
         const logits = headLogits(slice(hidden, [firstRow, 0], [Math.min(rowsPerTile, rows - firstRow), -1]), own)
-        use({ logits, weight, firstRow, firstToken: chunk.first + first })
+        use({ logits, head: own, firstRow, firstToken: chunk.first + first })
       })
     }
   }

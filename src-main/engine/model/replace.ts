@@ -2,7 +2,7 @@ import { type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/t
 import type { Plan } from '#contract/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { cloneNorm, type NormWeights } from '#engine/tensor/norm.ts'
+import { cloneTensors } from '#engine/tensor/clone.ts'
 import { type PlanTensors, type ReplacedProjection, replacedProjection, storedDtype } from './plan-tensors.ts'
 import { roundTo } from './round.ts'
 import { blockOf, isAttention, type Part, type PartWeights } from './weights.ts'
@@ -42,6 +42,5 @@ async function readReplaced({ projection, weight, bias }: ReplacedProjection, { 
 }
 
 function copyWith<W extends NonNullable<PartWeights['attention'] | PartWeights['mlp']>>(weights: W, changed: Record<string, Tensor>): W {
-  const copy = (value: Tensor | NormWeights | undefined) => (value && 'kind' in value ? cloneNorm(value) : value?.clone())
-  return Object.fromEntries(Object.entries(weights).map(([key, value]) => [key, changed[key] ?? copy(value)])) as unknown as W
+  return Object.fromEntries(Object.entries(weights).map(([key, value]) => [key, changed[key] ?? cloneTensors(value)])) as W
 }

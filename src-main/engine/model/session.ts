@@ -1,6 +1,6 @@
-import { gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { dispose, gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { valuesOf } from '#engine/tensor/read.ts'
-import type { SeenPositions } from './decoder.ts'
+import type { Memory } from './decoder.ts'
 import { finalHidden } from './forward.ts'
 import type { ModelView } from './view.ts'
 import { headLogits } from './vocabulary.ts'
@@ -9,7 +9,8 @@ import { breathe, Walk } from './walk.ts'
 /** A batch of sequences that grow token by token; keys and values of what was seen are kept, by block. */
 export class DecodingSession {
   readonly #view: ModelView
-  readonly #cache = new Map<number, SeenPositions>()
+  readonly #cache = new Map<number, Memory>()
+  #batch = 1
   #length = 0
 
   constructor(view: ModelView) {
@@ -68,6 +69,7 @@ export class DecodingSession {
         await walk.pass(part, [stream], { past: { length: this.#length, cache: this.#cache } })
       }
       this.#length += stream.tokens
+      this.#batch = batch
       stream.residual.source.dispose()
       return stream.residual.x
     } finally {
@@ -94,6 +96,7 @@ export class DecodingSession {
     const selected = this.#gatherCache(sequences)
     this.#disposeCache()
     for (const [block, seen] of selected) this.#cache.set(block, seen)
+    this.#batch = sequences.length
   }
 
   /** A session of its own that goes on from here with the given sequences; this one stays as it is. */
@@ -101,36 +104,33 @@ export class DecodingSession {
     const session = new DecodingSession(this.#view)
     for (const [block, seen] of this.#gatherCache(sequences)) session.#cache.set(block, seen)
     session.#length = this.#length
+    session.#batch = sequences.length
     return session
   }
 
-  #gatherCache(sequences: readonly number[]): Map<number, SeenPositions> {
-    const { keyValueHeads } = this.#view.spec
-    const rows = tensor1d(
-      sequences.flatMap((sequence) => range(keyValueHeads, (head) => sequence * keyValueHeads + head)),
-      'int32',
-    )
-    const gathered = new Map(
-      [...this.#cache].map(([block, { key, value }]) => [
-        block,
-        { key: gather<Tensor3D>(key, rows), value: gather<Tensor3D>(value, rows) },
-      ]),
-    )
-    rows.dispose()
-    return gathered
+  #gatherCache(sequences: readonly number[]): Map<number, Memory> {
+    const take = (tensor: Tensor3D): Tensor3D => {
+      const each = tensor.shape[0] / this.#batch
+      const rows = sequences.flatMap((sequence) => range(each, (row) => sequence * each + row))
+      return tidy(() => gather(tensor, tensor1d(rows, 'int32')))
+    }
+    return new Map([...this.#cache].map(([block, memory]) => [block, mapMemory(memory, take)]))
   }
 
   #disposeCache(): void {
-    for (const { key, value } of this.#cache.values()) {
-      key.dispose()
-      value.dispose()
-    }
+    for (const memory of this.#cache.values()) dispose({ ...memory })
     this.#cache.clear()
   }
 
   dispose(): void {
     this.#disposeCache()
   }
+}
+
+function mapMemory(memory: Memory, change: (tensor: Tensor3D) => Tensor3D): Memory {
+  return 'key' in memory
+    ? { key: change(memory.key), value: change(memory.value) }
+    : { recent: change(memory.recent), state: change(memory.state) }
 }
 
 function range<T>(length: number, at: (index: number) => T): T[] {

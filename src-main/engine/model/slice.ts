@@ -14,10 +14,12 @@ import {
 } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { SlicePlan } from '#contract/plan.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { defined } from '#engine/architectures/defined.ts'
+import { type DecoderSpec, mixerExtras, mixerProjections } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
-import { cloneNorm, type NormWeights } from '#engine/tensor/norm.ts'
+import { cloneTensors } from '#engine/tensor/clone.ts'
+import type { NormWeights } from '#engine/tensor/norm.ts'
 import { type PlanTensors, storedDtype } from './plan-tensors.ts'
 import { roundTo } from './round.ts'
 import type { Vocabulary } from './vocabulary.ts'
@@ -63,11 +65,13 @@ export function slicedStackParameters(spec: DecoderSpec, width: number): number 
   const widthBehind = (part: Part) => (rotated.some((later) => later > part) ? width : spec.hidden)
   const shortcuts = rotated.reduce((total, part) => total + width * widthBehind(part), 0)
   return presentParts(spec).reduce((total, part) => {
-    const { query, key, value, output, gate, up, down } = spec.block(blockOf(part))
-    const [inner, outer] = isAttention(part) ? [[query, key, value], output] : [gate ? [gate, up] : [up], down]
+    const tensors = spec.block(blockOf(part))
+    const { output, gate, up, down } = tensors
+    const [inner, outer] = isAttention(part) ? [mixerProjections(tensors), output] : [gate ? [gate, up] : [up], down]
+    const extras = isAttention(part) ? mixerExtras(spec, tensors) : 0
     const behind = widthBehind(part)
     const own = inner.reduce((sum, { rows, bias }) => sum + rows * width + (bias ? rows : 0), 0)
-    return total + own + behind * outer.columns + (outer.bias ? behind : 0)
+    return total + own + extras + behind * outer.columns + (outer.bias ? behind : 0)
   }, shortcuts)
 }
 
@@ -83,8 +87,7 @@ function sliceAttention(weights: AttentionWeights, spec: DecoderSpec, slice: Par
   const written = writeThrough(weights.output, weights.outputBias, spec, slice)
   return {
     norm: slicedNorm(spec, slice),
-    ...(weights.queryNorm ? { queryNorm: cloneNorm(weights.queryNorm) } : {}),
-    ...(weights.keyNorm ? { keyNorm: cloneNorm(weights.keyNorm) } : {}),
+    ...cloneTensors(defined({ queryNorm: weights.queryNorm, keyNorm: weights.keyNorm, delta: weights.delta })),
     queryKeyValue: read.weight,
     ...(read.bias ? { queryKeyValueBias: read.bias } : {}),
     output: written.weight,

@@ -1,5 +1,5 @@
 import type { Plan, SlicePlan } from '#contract/plan.ts'
-import type { BlockTensors, DecoderSpec, NormTensors, Projection } from '#engine/architectures/spec.ts'
+import type { BlockTensors, DecoderSpec, DeltaTensors, NormTensors, Projection } from '#engine/architectures/spec.ts'
 import { rotatedParts } from './slice.ts'
 import { attentionOf, mlpOf } from './weights.ts'
 
@@ -37,7 +37,7 @@ interface Widths {
 }
 
 function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotated }: Widths): BlockTensors {
-  const { query, key, value, queryNorm, keyNorm, output, gate, up, down, attentionNorm, mlpNorm } = tensors
+  const { query, key, value, queryNorm, keyNorm, delta, output, gate, up, down, attentionNorm, mlpNorm } = tensors
   const [attention, mlp] = [attentionOf(index), mlpOf(index)]
   const behind = (part: number) => (rotated.some((later) => later > part) ? width : full)
   const prefix = /^(.*?\.\d+\.)/.exec(query.weight)?.[1] ?? `blocks.${index}.`
@@ -54,6 +54,7 @@ function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotate
     value: { ...value, columns: width },
     ...(queryNorm ? { queryNorm } : {}),
     ...(keyNorm ? { keyNorm } : {}),
+    ...(delta ? { delta: narrowDelta(delta, width) } : {}),
     output: { ...output, rows: behind(attention) },
     ...(mlpNorm ? { mlpNorm: bareNorm(mlpNorm, width) } : {}),
     ...(gate ? { gate: { ...gate, columns: width } } : {}),
@@ -63,6 +64,13 @@ function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotate
     ...(rotated.includes(mlp) ? { mlpShortcut: shortcut('mlp_shortcut', mlp) } : {}),
   }
 }
+
+const narrowDelta = (delta: DeltaTensors, columns: number): DeltaTensors => ({
+  ...delta,
+  gate: { ...delta.gate, columns },
+  strength: { ...delta.strength, columns },
+  rate: { ...delta.rate, columns },
+})
 
 /** What is left of a norm whose weights went into the projections behind it: nothing but ones, so that a block has the tensors of its family. */
 const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size })

@@ -72,6 +72,11 @@ export class Vocabulary {
     this.chunkRows = parts.chunkRows
   }
 
+  /** Whether logits are capped, so that they are no plain product of hidden states. */
+  get capped(): boolean {
+    return this.#spec.logitCap !== undefined
+  }
+
   /** Bytes of embedding and head as float32; a tied head is counted once. */
   static bytes(spec: DecoderSpec): number {
     const matrices = spec.head.weight === spec.embedding ? 1 : 2

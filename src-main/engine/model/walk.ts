@@ -5,11 +5,11 @@ import {
   advance,
   type CallContext,
   disposeResidual,
+  type Memory,
   observePart,
   type PartActivations,
   type Residual,
   runPart,
-  type SeenPositions,
 } from './decoder.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
@@ -21,10 +21,10 @@ export interface Stream {
   residual: Residual
 }
 
-/** Keys and values of the positions before a stream's tokens, by block; what the stream adds is put there. */
+/** What token mixers keep of the positions before a stream's tokens, by block; what the stream adds is put there. */
 export interface Past {
   readonly length: number
-  readonly cache: Map<number, SeenPositions>
+  readonly cache: Map<number, Memory>
 }
 
 /** What may happen while streams pass a part. */

@@ -1,17 +1,34 @@
-import { add, concat, dispose, mul, type Tensor, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  dispose,
+  mul,
+  reshape,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  type TensorContainer,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
-import type { DecoderSpec, NormKind, NormTensors, Projection } from '#engine/architectures/spec.ts'
+import { defined } from '#engine/architectures/defined.ts'
+import type { DecoderSpec, NormKind, NormTensors, Projection, ShapedTensor } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
+import { type DeltaWeights, decayRateOf } from './delta-net.ts'
 import { type PackedTensor, pack } from './packed.ts'
 
-/** Attention of one block. Queries, keys and values stand in one matrix [(H + 2K) d, D]; queries, or the norm on them, are scaled. */
+/**
+ * Attention of one block, or the token mixer that stands in its place. All that it projects from the stream stands in one matrix: queries,
+ * keys and values [(H + 2K) d, D], gates where it has them; queries, or the norm on them, are scaled.
+ */
 export interface AttentionWeights {
   readonly norm?: NormWeights
   readonly queryNorm?: NormWeights
   readonly keyNorm?: NormWeights
   readonly outputNorm?: NormWeights
+  readonly delta?: DeltaWeights
   readonly queryKeyValue: Tensor2D
   readonly queryKeyValueBias?: Tensor1D
   readonly output: Tensor2D
@@ -54,29 +71,35 @@ export interface PartSize {
 export type PackedPart = Readonly<Record<string, NamedTensor>>
 type NamedTensor = PackedTensor & { readonly name: string }
 
-function partNames(spec: DecoderSpec, part: Part): Record<string, Projection | NormTensors> {
+type NamedEntry = Projection | NormTensors | ShapedTensor
+
+function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
   const block = spec.block(blockOf(part))
   if (isAttention(part)) {
-    const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, output, attentionOutputNorm: outputNorm } = block
-    return { query, key, value, output, ...defined({ norm, queryNorm, keyNorm, outputNorm, shortcut: block.attentionShortcut }) }
+    const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, delta, output, attentionOutputNorm: outputNorm } = block
+    return { query, key, value, output, ...delta, ...defined({ norm, queryNorm, keyNorm, outputNorm, shortcut: block.attentionShortcut }) }
   }
   const { gate, up, down, mlpOutputNorm: outputNorm, mlpShortcut: shortcut } = block
   const norm = block.mlpNorm ?? (spec.parallelResidual ? block.attentionNorm : undefined)
   return { up, down, ...defined({ norm, gate, outputNorm, shortcut }) }
 }
 
-const isProjection = (entry: Projection | NormTensors): entry is Projection => 'rows' in entry
+const isProjection = (entry: NamedEntry): entry is Projection => 'rows' in entry
+
+/** Shape of a norm or of a tensor of its own kind. */
+const shapeOf = (entry: NormTensors | ShapedTensor, spec: DecoderSpec): readonly number[] =>
+  'shape' in entry ? entry.shape : [entry.size ?? spec.hidden]
 
 /** Checks that every tensor the spec names is there with the shape it must have, before anything is read. */
 export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
-  const rowsOf = new Map<string, { rows: number; columns: number | undefined }>()
-  const need = (name: string, rows: number, columns?: number) => {
-    const known = rowsOf.get(name)
-    rowsOf.set(name, { rows: Math.max(rows, known?.rows ?? 0), columns })
+  const shapes = new Map<string, readonly number[]>()
+  const need = (name: string, rows: number, ...rest: readonly number[]) => {
+    shapes.set(name, [Math.max(rows, shapes.get(name)?.[0] ?? 0), ...rest])
   }
-  const needNorm = (norm: NormTensors) => {
-    need(norm.weight, norm.size ?? spec.hidden)
-    if (norm.bias) need(norm.bias, norm.size ?? spec.hidden)
+  const needNorm = (norm: NormTensors | ShapedTensor) => {
+    const [rows = 0, ...rest] = shapeOf(norm, spec)
+    need(norm.weight, rows, ...rest)
+    if ('bias' in norm && norm.bias) need(norm.bias, rows)
   }
   need(spec.embedding, spec.vocabulary, spec.sliceWidth ?? spec.hidden)
   need(spec.head.weight, spec.vocabulary, spec.hidden)
@@ -91,9 +114,8 @@ export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
       }
     }
   }
-  for (const [name, { rows, columns }] of rowsOf) {
+  for (const [name, expected] of shapes) {
     const info = checkpoint.tensors.get(name)
-    const expected = columns === undefined ? [rows] : [rows, columns]
     if (!info)
       throw new EspalierError(
         'invalid',
@@ -120,7 +142,7 @@ export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part):
   let float32 = 0
   let stored = 0
   for (const entry of Object.values(partNames(spec, part))) {
-    const entries = isProjection(entry) ? entry.rows * entry.columns : (entry.size ?? spec.hidden)
+    const entries = isProjection(entry) ? entry.rows * entry.columns : shapeOf(entry, spec).reduce((a, b) => a * b, 1)
     const info = checkpoint.tensors.get(entry.weight)
     float32 += 4 * entries
     stored += info ? (info.bytes / info.shape.reduce((a, b) => a * b, 1)) * entries : 4 * entries
@@ -152,8 +174,8 @@ export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: 
   }
   const reads = Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
     if (!isProjection(entry)) {
-      const shape = [entry.size ?? spec.hidden]
-      return [read(key, entry.weight, shape), ...(entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
+      const shape = [...shapeOf(entry, spec)]
+      return [read(key, entry.weight, shape), ...('bias' in entry && entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]
     }
     const rows = { first: entry.firstRow, count: entry.rows }
     return [
@@ -202,12 +224,14 @@ export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): P
       },
     }
   }
-  const scaledByNorm = packed.queryNorm !== undefined
+  // A DeltaNet scales its queries itself, behind the convolution.
+  const scaledLater = packed.queryNorm !== undefined || packed.convolution !== undefined
   const join = <T extends Tensor>(suffix: string): T | undefined => {
     if (!packed[`query${suffix}`]) return undefined
     return tidy(() => {
-      const query = mul(unpack<T>(`query${suffix}`) as T, scaledByNorm ? 1 : spec.scoreScale)
-      return concat([query, unpack<T>(`key${suffix}`) as Tensor, unpack<T>(`value${suffix}`) as Tensor], 0) as T
+      const query = mul(unpack<T>(`query${suffix}`) as T, scaledLater ? 1 : spec.scoreScale)
+      const others = ['key', 'value', 'gate', 'strength', 'rate'].map((key) => unpack<T>(`${key}${suffix}`))
+      return concat([query, ...others.filter((other) => other !== undefined)], 0) as T
     })
   }
   return {
@@ -219,12 +243,27 @@ export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): P
         queryNorm: norm('queryNorm', headNorm, spec.scoreScale),
         keyNorm: norm('keyNorm', headNorm),
         outputNorm: norm('outputNorm'),
+        delta: packed.convolution && unpackDelta(unpack, headNorm.epsilon),
         shortcut: unpack<Tensor2D>('shortcut'),
         queryKeyValueBias: join<Tensor1D>('Bias'),
         outputBias: unpack<Tensor1D>('outputBias'),
       }),
     },
   }
+}
+
+function unpackDelta(unpack: <T extends Tensor>(key: string) => T | undefined, epsilon: number): DeltaWeights {
+  const made = () => {
+    const convolution = unpack('convolution') as Tensor
+    const decay = unpack<Tensor1D>('decay') as Tensor1D
+    return {
+      convolution: reshape(convolution, [convolution.shape[0] as number, -1]),
+      decayRate: decayRateOf(decay),
+      decayBias: unpack<Tensor1D>('rateBias') as Tensor1D,
+      readNorm: { kind: 'rms', epsilon, weight: unpack<Tensor1D>('readNorm') as Tensor1D },
+    }
+  }
+  return tidy(made as never) as unknown as DeltaWeights
 }
 
 /** A norm from its stored weights, which become its own; its result is multiplied by `scale`. */
@@ -238,19 +277,7 @@ export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Te
   return { ...kind, weight: own(weight, offset ?? 0), ...(bias ? { bias: own(bias, 0) } : {}) }
 }
 
-function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-    [Key in keyof T]?: Exclude<T[Key], undefined>
-  }
-}
-
 /** Disposes of every tensor of a part. */
 export function disposePart(weights: PartWeights): void {
-  dispose(partTensors(weights))
-}
-
-function partTensors(weights: PartWeights): Tensor[] {
-  const entries: (Tensor | NormWeights | undefined)[] = Object.values(weights.attention ?? weights.mlp)
-  const all = entries.flatMap((entry) => (entry && 'kind' in entry ? [entry.weight, entry.bias] : [entry]))
-  return all.filter((entry) => entry !== undefined)
+  dispose(weights as unknown as TensorContainer)
 }

@@ -29,8 +29,3 @@ export function normalizeGroups(x: Tensor2D, norm: NormWeights): Tensor2D {
   const size = norm.weight?.shape[0] ?? x.shape[1]
   return tidy(() => reshape(normalize(reshape(x, [-1, size]), norm), x.shape))
 }
-
-/** The same norm with tensors of its own. */
-export function cloneNorm(norm: NormWeights): NormWeights {
-  return { ...norm, ...(norm.weight ? { weight: norm.weight.clone() } : {}), ...(norm.bias ? { bias: norm.bias.clone() } : {}) }
-}

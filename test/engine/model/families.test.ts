@@ -33,9 +33,10 @@ describe.each(['fused', 'plain'])('families of today with %s operations against 
     setActiveBackend(fused && operations === 'fused' ? { ...plain, fused } : plain)
   })
 
-  // Qwen3 with a tied head was recorded with one spelling; how a config is spelled does not depend on the operations.
+  // These were recorded with one spelling; how a config is spelled does not depend on the operations.
+  const once: readonly FamilyModel[] = ['qwen3-tied', 'qwen3_5']
   const spellings = (name: FamilyModel) =>
-    name === 'qwen3-tied' || operations === 'plain' ? ['config.json'] : ['config.json', 'config-hub.json']
+    once.includes(name) || operations === 'plain' ? ['config.json'] : ['config.json', 'config-hub.json']
   const spelled = familyModels.flatMap((name) => spellings(name).map((config) => ({ name, config })))
   it.each(spelled)('gives the logits, the perplexity and the greedy answer of $name by $config', async ({ name, config }) => {
     const recorded = await expectedOf<Recorded>(name)

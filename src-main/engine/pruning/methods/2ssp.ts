@@ -9,7 +9,7 @@ import { GreedySearch, tieNotes } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
 import { keepLargest, type MlpScores, mlpScores } from '../two-stage/mlp-scores.ts'
-import { reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
+import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
 
 /**
  * 2SSP (arXiv 2501.17771): first the MLP neurons with the smallest activations go, equally many in every block;
@@ -98,7 +98,7 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
   const width = narrow(input, split, await scoreMlps())
   const decisions = split.attention > 0 ? await removeAttention(input, viewWithPlan(view.model, width.plan), split.attention) : []
   const removed = decisions.map(({ block }) => attentionOf(block))
-  return { plan: removeParts(width.plan, removed), decisions, notes: [...width.notes, ...tieNotes(decisions)] }
+  return { plan: removeParts(width.plan, removed), decisions, notes: [...width.notes, ...mixerNotes(view.spec), ...tieNotes(decisions)] }
 }
 
 function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {

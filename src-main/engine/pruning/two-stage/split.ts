@@ -1,9 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockPlan } from '#contract/plan.ts'
 import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
-import { attentionOf } from '#engine/model/weights.ts'
 import { roundHalfEven } from '../budget.ts'
-import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
+import { densePlan, reachedSparsity } from '../plan.ts'
 
 /** 2SSP's division of a sparsity among attention and MLPs (arXiv 2501.17771, Eq. 5). */
 export interface TwoStageSplit {
@@ -17,14 +16,15 @@ export interface TwoStageSplit {
 }
 
 interface StackShape {
+  /** Parameters of the attention of each block that has one, and their mean. */
+  readonly attentions: readonly number[]
   readonly attention: number
   readonly mlp: number
   readonly total: number
   readonly width: number
-  readonly candidates: number
 }
 
-/** Sizes that the split counts with: the first block's, as every block's are equal before pruning. */
+/** Sizes that the split counts with. MLPs are equal before pruning; token mixers of several kinds differ. */
 function stackShape(spec: DecoderSpec): StackShape {
   const first = spec.blocks.findIndex((layout) => layout.width > 0)
   const width = spec.blocks[first]?.width ?? 0
@@ -34,8 +34,32 @@ function stackShape(spec: DecoderSpec): StackShape {
       'This model has MLPs of different widths or none at all; 2SSP needs equal ones. Start from the dense model.',
     )
   }
-  const { attention, mlp } = blockParameters(spec, first)
-  return { attention, mlp, total: stackParameters(spec), width, candidates: spec.blocks.filter((layout) => layout.attention).length }
+  const attentions = attentionParameters(spec)
+  const sum = attentions.reduce((total, own) => total + own, 0)
+  // A model without attention can only lose neurons: what one would have taken is still the first block's.
+  const attention = attentions.length === 0 ? blockParameters(spec, first).attention : sum / attentions.length
+  return { attentions, attention, mlp: blockParameters(spec, first).mlp, total: stackParameters(spec), width }
+}
+
+function attentionParameters(spec: DecoderSpec): number[] {
+  return spec.blocks.flatMap((layout, index) => (layout.attention ? [blockParameters(spec, index).attention] : []))
+}
+
+/** How the split counts where token mixers differ in size, for a run's notes. */
+export function mixerNotes(spec: DecoderSpec): string[] {
+  const own = attentionParameters(spec)
+  const [least, most] = [Math.min(...own), Math.max(...own)]
+  if (own.length === 0 || least === most) return []
+  return [
+    `Attention and what stands in its place take ${least} to ${most} parameters: Eq. 5 counts each block by its own, neurons make up for the mean of those that go, and what is reached counts those that went.`,
+  ]
+}
+
+/** Eq. 5 with each block's own |Attn|: N * s^((|MLP| / |Attn|) / alpha) where all are equal. */
+function shareOfAttention(spec: DecoderSpec, { attentions, attention, mlp }: StackShape, sparsity: number, alpha: number): number {
+  const own = spec.blocks.map((_, block) => (attentions.length === spec.blocks.length ? (attentions[block] as number) : attention))
+  if (new Set(own).size === 1) return own.length * sparsity ** (mlp / attention / alpha)
+  return own.reduce((total, parameters) => total + sparsity ** (mlp / parameters / alpha), 0)
 }
 
 /**
@@ -45,11 +69,12 @@ function stackShape(spec: DecoderSpec): StackShape {
 export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number, override?: number): TwoStageSplit {
   const shape = stackShape(spec)
   const count = spec.blocks.length
-  const attention = override ?? roundHalfEven(count * sparsity ** (shape.mlp / shape.attention / alpha))
-  if (attention > shape.candidates) {
+  const attention = override ?? roundHalfEven(shareOfAttention(spec, shape, sparsity, alpha))
+  const candidates = shape.attentions.length
+  if (attention > candidates) {
     throw new EspalierError(
       'infeasible',
-      `Sparsity ${sparsity} needs ${attention} attention submodules, the model has ${shape.candidates}. Choose at most ${shape.candidates}.`,
+      `Sparsity ${sparsity} needs ${attention} attention submodules, the model has ${candidates}. Choose at most ${candidates}.`,
     )
   }
   const lowest = (attention * shape.attention) / shape.total
@@ -103,11 +128,11 @@ export function splitRange(split: (sparsity: number) => TwoStageSplit): { least:
   return { least: steps[0] ?? 0, most: steps.at(-1) ?? 0 }
 }
 
-/** What any plan of this split reaches: it does not matter which neurons and which attention submodules go. */
+/** What plans of this split reach: it does not matter which neurons go, nor which attention submodules where they are equal. */
 export function reachedBy(spec: DecoderSpec, { attention, neurons }: TwoStageSplit): number {
   const plan = densePlan(spec)
   const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
   const narrowed = { blocks: plan.blocks.map((block): BlockPlan => (block.mlp === 'removed' ? block : { ...block, mlp: { kept } })) }
-  const present = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
-  return reachedSparsity(spec, removeParts(narrowed, present.slice(0, attention).map(attentionOf)))
+  const shape = stackShape(spec)
+  return reachedSparsity(spec, narrowed) + (attention * shape.attention) / shape.total
 }

@@ -68,7 +68,7 @@ describe('2SSP against the reference', () => {
     await model.close()
   })
 
-  it.each(familyModels.filter((name) => name !== 'gemma2'))(
+  it.each(familyModels.filter((name) => name !== 'gemma2' && name !== 'qwen3_5'))(
     'decides on %s as an independent program for transformers does',
     async (name) => {
       const [calibration, test] = [await referenceWindows('calibration'), await referenceWindows('test')]

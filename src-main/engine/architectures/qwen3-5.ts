@@ -1,0 +1,80 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { BlockLayout, DecoderSpec, DeltaShape } from '#engine/architectures/spec.ts'
+import { type Architecture, linear, readHeadSize } from './common.ts'
+import type { ConfigReader } from './config-reader.ts'
+import { type Mixer, readBiases, readLlamaLike } from './llama.ts'
+import { findPlace, type Place } from './place.ts'
+import { readRotary } from './rotary.ts'
+
+/** Qwen3.5: in three of four blocks a Gated DeltaNet in place of attention; attention has a gate on what each head mixes. */
+function readQwen35(config: ConfigReader, layout: readonly BlockLayout[] | undefined, place?: Place): DecoderSpec {
+  const count = config.integer('num_hidden_layers')
+  const interval = config.integer('full_attention_interval', 4)
+  const types =
+    config.choices('layer_types', count, ['linear_attention', 'full_attention']) ??
+    Array.from({ length: count }, (_, index) => ((index + 1) % interval === 0 ? 'full_attention' : 'linear_attention'))
+  const delta = readDeltaShape(config)
+  const kernel = config.integer('linear_conv_kernel_dim', 4)
+  const rotary = readRotary(config, readHeadSize(config), { share: 0.25 })
+  return readLlamaLike(config, layout, {
+    ...readBiases(config),
+    ...(place ? { place } : {}),
+    normOffset: 1,
+    queryKeyNorm: 'head',
+    gatedQueries: true,
+    rotary: () => rotary,
+    scales: { delta },
+    perBlock: { layer_types: types },
+    mixer: (index, name) =>
+      types[index] === 'linear_attention' ? deltaTensors(`${name}.linear_attn`, config.integer('hidden_size'), delta, kernel) : undefined,
+  })
+}
+
+function readDeltaShape(config: ConfigReader): DeltaShape {
+  const shape = {
+    keyHeads: config.integer('linear_num_key_heads', 16),
+    valueHeads: config.integer('linear_num_value_heads', 32),
+    keySize: config.integer('linear_key_head_dim', 128),
+    valueSize: config.integer('linear_value_head_dim', 128),
+  }
+  if (shape.valueHeads % shape.keyHeads === 0) return shape
+  throw new EspalierError(
+    'invalid',
+    `config.json: linear_num_value_heads ${shape.valueHeads} must be a multiple of linear_num_key_heads ${shape.keyHeads}.`,
+  )
+}
+
+function deltaTensors(name: string, hidden: number, { keyHeads, valueHeads, keySize, valueSize }: DeltaShape, kernel: number): Mixer {
+  const [keys, values] = [keyHeads * keySize, valueHeads * valueSize]
+  const rows = (firstRow: number, count: number) => ({ weight: `${name}.in_proj_qkv.weight`, firstRow, rows: count, columns: hidden })
+  return {
+    query: rows(0, keys),
+    key: rows(keys, keys),
+    value: rows(2 * keys, values),
+    delta: {
+      gate: linear(`${name}.in_proj_z`, values, hidden),
+      strength: linear(`${name}.in_proj_b`, valueHeads, hidden),
+      rate: linear(`${name}.in_proj_a`, valueHeads, hidden),
+      convolution: { weight: `${name}.conv1d.weight`, shape: [2 * keys + values, 1, kernel] },
+      decay: { weight: `${name}.A_log`, shape: [valueHeads] },
+      rateBias: { weight: `${name}.dt_bias`, shape: [valueHeads] },
+      readNorm: { weight: `${name}.norm.weight`, shape: [valueSize] },
+    },
+    output: linear(`${name}.out_proj`, hidden, values),
+  }
+}
+
+export const qwen35Text: Architecture = {
+  title: 'Qwen3.5',
+  modelType: 'qwen3_5_text',
+  examples: 'text models made from Qwen3.5',
+  read: (config, layout) => readQwen35(config, layout),
+}
+
+/** The text part of Qwen3.5 with images. */
+export const qwen35: Architecture = {
+  title: 'Qwen3.5 with images (its text part)',
+  modelType: 'qwen3_5',
+  examples: 'Qwen3.5 0.8B to 27B',
+  read: (config, layout, stored) => readQwen35(config.textPart({ model_type: 'qwen3_5_text', head_dim: 256 }), layout, findPlace(stored)),
+}

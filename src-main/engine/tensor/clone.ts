@@ -1,0 +1,8 @@
+import { Tensor } from '@tensorflow/tfjs-core'
+
+/** The same record of tensors, records and plain values, with tensors of its own. */
+export function cloneTensors<T>(record: T): T {
+  if (record instanceof Tensor) return record.clone() as T
+  if (typeof record !== 'object' || record === null) return record
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, cloneTensors<unknown>(value)])) as T
+}
