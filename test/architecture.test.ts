@@ -9,13 +9,21 @@ const root = join(import.meta.dirname, '..')
 const mayImport: Record<string, readonly string[]> = {
   'package.json': [],
   'src-main/contract': ['package.json'],
-  'src-main/engine': ['src-main/engine/backend', 'src-main/contract'],
+  'src-main/engine': ['src-main/engine/checkpoint/resolve-inside.ts', 'src-main/engine/backend', 'src-main/contract'],
   'src-main/engine/backend': ['src-main/engine', 'src-main/contract', 'src-main/setup/places.mjs', 'src-main/setup/trusted.mjs'],
   'src-main/compute': ['src-main/engine', 'src-main/engine/backend', 'src-main/contract'],
   'src-main/db': ['src-main/contract'],
   'src-main/hub': ['src-main/contract'],
   'src-main/jobs': ['src-main/contract', 'src-main/db', 'src-main/hub', 'src-main/setup/places.mjs', 'src-main/setup/node24.mjs'],
-  'src-main/services': ['src-main/contract', 'src-main/db', 'src-main/jobs', 'src-main/hub', 'src-main/setup/places.mjs'],
+  'src-main/engine/checkpoint/resolve-inside.ts': ['src-main/contract'],
+  'src-main/services': [
+    'src-main/engine/checkpoint/resolve-inside.ts',
+    'src-main/contract',
+    'src-main/db',
+    'src-main/jobs',
+    'src-main/hub',
+    'src-main/setup/places.mjs',
+  ],
   'src-main/server': ['src-main/contract', 'src-main/services'],
   'src-main/electron': ['src-main/contract', 'src-main/services', 'src-main/server'],
   // The command line also runs without a history: then it drives the engine itself.

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { basename } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { denseMethod } from '#contract/experiments.ts'
 import type { RunDocument } from '#contract/run.ts'
@@ -15,7 +15,9 @@ import { isSampleModel } from './sample.ts'
  */
 export async function openHistoryRunner(requests: readonly RunRequest[], name: string): Promise<Runner> {
   const wantsSample = requests.some(({ model }) => isSampleModel(model))
-  const workbench = await openWorkbench({ worksQueue: false, ...(wantsSample ? {} : { bundledModel: null }) })
+  // What is named on the command line may be written.
+  const writable = requests.flatMap(({ save }) => (save ? [dirname(save.folder)] : []))
+  const workbench = await openWorkbench({ worksQueue: false, writable, ...(wantsSample ? {} : { bundledModel: null }) })
   try {
     const tag = `command ${createHash('sha256').update(JSON.stringify(requests)).digest('hex').slice(0, 12)}`
     const found = await unfinished(workbench, tag)

@@ -80,6 +80,8 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
     else if (current?.number === message.job) abort(current, message.column)
   })
   process.on('disconnect', () => process.exit(0))
+  // A library that reads in several ways at once may fail in more than one of them: the job has heard of the first.
+  process.on('unhandledRejection', (reason) => console.error('Left over:', reason))
   process.on('SIGINT', () => {})
   setInterval(() => send({ type: 'alive', memoryBytes: process.memoryUsage.rss() }), heartbeatMilliseconds)
   send({ type: 'ready', protocol: computeProtocol, version, node: process.version })

@@ -7,6 +7,7 @@ import { backup, historyState } from './history.ts'
 import { id, ids, limit, moment, name, notes, nothing, offset, tags, textFile } from './identifiers.ts'
 import { catalogue } from './methods.ts'
 import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from './models.ts'
+import { readPlace, writePlace } from './places.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 import { queueState } from './queue.ts'
 import { backendName, runRequest } from './run-request.ts'
@@ -41,7 +42,7 @@ function call<I extends z.ZodType, O extends z.ZodType>(summary: string, input: 
 
 const one = z.object({ id })
 const many = z.object({ ids })
-const path = z.string().min(1).max(4096)
+const path = readPlace.min(1)
 const start = z.enum(['draft', 'queue']).default('queue')
 const marks = z.object({ name: name.optional(), notes: notes.optional(), tags: tags.optional(), starred: z.boolean().optional() })
 const undoable = z.object({ undoUntil: moment })
@@ -216,7 +217,7 @@ export const api = {
   ),
   'runs.save': call(
     'Write the pruned model of a run to a folder of the library and add it there.',
-    one.extend({ format: z.string(), name: name.optional(), folder: path.optional() }),
+    one.extend({ format: z.string(), name: name.optional(), folder: writePlace.min(1).optional() }),
     transfer,
     'not-found',
     'conflict',
@@ -346,8 +347,8 @@ export type Input<C extends CallName> = z.input<Api[C]['input']>
 export type Checked<C extends CallName> = z.output<Api[C]['input']>
 export type Output<C extends CallName> = z.output<Api[C]['output']>
 
-/** The typed client that every side uses, whatever carries it. */
-export type CallApi = <C extends CallName>(name: C, input: Input<C>) => Promise<Output<C>>
+/** The typed client that every side uses, whatever carries it. Aborting the signal says that nobody waits for the answer any more. */
+export type CallApi = <C extends CallName>(name: C, input: Input<C>, signal?: AbortSignal) => Promise<Output<C>>
 
 export const callNames = Object.keys(api) as CallName[]
 

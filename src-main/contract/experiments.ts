@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { id, moment, name, notes, tags } from './identifiers.ts'
+import { readPlace } from './places.ts'
 import { repairKind } from './repair.ts'
 import { amount, backendName, dataRequest, measureRequest } from './run-request.ts'
 import { runStatus } from './runs.ts'
@@ -23,7 +24,7 @@ export const grid = z.object({
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),
   measures: z.array(measureRequest).default([]),
-  localFolder: z.string().optional(),
+  localFolder: readPlace.optional(),
   backend: backendName.default('auto'),
   memoryBytes: z.number().int().positive().optional(),
 })

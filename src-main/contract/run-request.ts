@@ -1,16 +1,17 @@
 import { z } from 'zod'
+import { readPlace, writePlace } from './places.ts'
 import { repairKind } from './repair.ts'
 
 export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
 
 /** Where token windows come from: a file or folder, or a data set by name; how long a window is and how many are used at most. */
 export const dataRequest = z.object({
-  source: z.string(),
+  source: readPlace,
   sequenceLength: z.number().int().min(2),
   windows: z.number().int().positive().optional(),
   /** Several sources and their shares in place of `source`, which then only names them. */
   mix: z
-    .array(z.object({ source: z.string(), share: z.number().positive() }))
+    .array(z.object({ source: readPlace, share: z.number().positive() }))
     .min(2)
     .max(20)
     .optional(),
@@ -24,7 +25,7 @@ export const measureRequest = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('tasks'),
     tasks: z.array(z.string()),
-    folder: z.string().optional(),
+    folder: readPlace.optional(),
     limit: z.number().int().positive().optional(),
   }),
   z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
@@ -46,10 +47,10 @@ export const runRequest = z.object({
   repair: repairRequest.optional(),
   measures: z.array(measureRequest),
   /** Folder of data sets kept locally; those asked for by name are read from it and nothing is downloaded. */
-  localFolder: z.string().optional(),
+  localFolder: readPlace.optional(),
   backend: backendName,
   memoryBytes: z.number().int().positive().optional(),
-  save: z.object({ folder: z.string(), format: z.string() }).optional(),
+  save: z.object({ folder: writePlace.min(1), format: z.string() }).optional(),
 })
 
 export type BackendName = z.infer<typeof backendName>

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { chosenPlace } from './places.ts'
 import { backendName } from './run-request.ts'
 
 /** What a person may set. Folders are absolute paths. */
@@ -8,7 +9,7 @@ export const settings = z.object({
   memoryBytes: z.number().int().positive().nullable(),
   idleMinutes: z.number().int().min(0).max(1440),
   notifyWhenDone: z.boolean(),
-  folders: z.object({ models: z.string(), exports: z.string(), cache: z.string() }),
+  folders: z.object({ models: chosenPlace, exports: chosenPlace, cache: chosenPlace }),
 })
 
 export const settingsChange = settings.extend({ folders: settings.shape.folders.partial() }).partial()

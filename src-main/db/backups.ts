@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { Backup } from '#contract/history.ts'
@@ -23,6 +23,7 @@ export function makeBackup(db: Database, folder: string, reason: string): Backup
   const file = join(folder, `${stamp}-${reason}.sqlite`)
   const unfinished = `${file}.unfinished`
   try {
+    closeSync(openSync(unfinished, 'w', 0o600))
     db.prepare('VACUUM INTO ?').run(unfinished)
     renameSync(unfinished, file)
   } catch (thrown) {

@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { integrityProblems, makeBackup } from './backups.ts'
 import { connect, type Database, immediately } from './database.ts'
 import { experimentsTable } from './experiments.ts'
@@ -74,6 +74,7 @@ export function openHistory(folder: string, values: ValueStore = valueStore(hist
 
 function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]): Database {
   const existed = existsSync(file)
+  closeToOthers(file)
   const db = connectOrExplain(file)
   try {
     refuseNewer(db, steps)
@@ -88,16 +89,30 @@ function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]
   }
 }
 
+/** Only the user reads a history, whatever folder it lies in; SQLite makes its other files like the first. */
+function closeToOthers(file: string): void {
+  try {
+    closeSync(openSync(file, 'a', 0o600))
+    for (const one of [file, `${file}-wal`, `${file}-shm`]) if (existsSync(one)) chmodSync(one, 0o600)
+  } catch (thrown) {
+    throw cannotOpen(file, thrown)
+  }
+}
+
 function connectOrExplain(file: string): Database {
   try {
     return connect(file)
   } catch (thrown) {
     if (isCorruption(thrown)) throw damaged(file, join(file, '..', 'backups'), [thrown.message])
-    throw new EspalierError(
-      'disk',
-      `The history ${file} cannot be opened: ${thrown instanceof Error ? thrown.message : thrown}. Check that the folder can be written to.`,
-    )
+    throw cannotOpen(file, thrown)
   }
+}
+
+function cannotOpen(file: string, thrown: unknown): EspalierError {
+  return new EspalierError(
+    'disk',
+    `The history ${file} cannot be opened: ${toErrorMessage(thrown).message} Check that the folder can be written to.`,
+  )
 }
 
 function isCorruption(thrown: unknown): thrown is Error {

@@ -58,6 +58,7 @@ export class ComputeHost {
   #heardAt = 0
   #tail: Promise<unknown> = Promise.resolve()
   #idle: NodeJS.Timeout | undefined
+  #overdue: NodeJS.Timeout | undefined
 
   constructor({ command, environment, tensorFolder, timings, idleMilliseconds, onChange }: HostOptions) {
     this.#timings = { ...usualTimings, ...timings }
@@ -125,13 +126,17 @@ export class ComputeHost {
       await this.#prepare(backendOf(task))
       stopIfCancelled()
       this.#child.mark('busy')
-      this.#heardAt = Date.now()
+      this.#heardAt = performance.now()
       return await new Promise<unknown>((resolve, reject) => {
         this.#current = { ...job, resolve, reject }
+        const { deadlineSeconds } = job.side
+        if (deadlineSeconds !== undefined)
+          this.#overdue = setTimeout(() => this.#giveUp(job.cancelling, deadlineSeconds), deadlineSeconds * 1000)
         this.#child.send(toCompute.parse({ type: 'start', job: job.number, task, tensorFolder: this.#tensorFolder }))
       })
     } finally {
       this.#current = undefined
+      clearTimeout(this.#overdue)
       this.#child.mark('idle')
       this.#idle = setTimeout(() => this.release(), this.#idleMilliseconds())
       this.#idle.unref()
@@ -153,8 +158,15 @@ export class ComputeHost {
     if (isRunning()) setTimeout(() => isRunning() && this.#child.kill(), this.#timings.graceMilliseconds).unref()
   }
 
+  /** Ends the process that did not answer in time; the next job gets another one. */
+  #giveUp(cancelling: AbortController, seconds: number): void {
+    const text = `There was no answer within ${seconds} seconds. The disk may not answer: try again, or choose another place.`
+    cancelling.abort(new EspalierError('internal', text))
+    this.#child.kill()
+  }
+
   #receive(message: FromCompute): void {
-    this.#heardAt = Date.now()
+    this.#heardAt = performance.now()
     const current = this.#current
     if (message.type === 'alive' || message.type === 'ready' || current?.number !== message.job) return
     if (message.type === 'event') current.side.onEvent?.(message.event)
@@ -174,17 +186,17 @@ export class ComputeHost {
     }
   }
 
-  /** The process died: its job ends with the reason, or as cancelled where that was asked for. */
+  /** The process died: its job ends with the reason, or with that of whoever asked for it. */
   #mourn(error: EspalierError): { expected: boolean } {
     this.#backend = undefined
-    const wanted = this.#current?.cancelling.signal.aborted === true
-    this.#current?.reject(wanted ? cancelled() : error)
+    const { aborted: wanted = false, reason } = this.#current?.cancelling.signal ?? {}
+    this.#current?.reject(wanted ? reason : error)
     return { expected: wanted || isLimit(error) }
   }
 
   /** Ends a process that has said nothing for too long. */
   #listen(): void {
-    if (!this.#current || !this.#child.isRunning() || Date.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
+    if (!this.#current || !this.#child.isRunning() || performance.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
     this.#current.side.onOutput?.(`No sign of life for ${this.#timings.silenceMilliseconds / 1000} s; the process is ended.\n`)
     this.#child.kill()
   }

@@ -11,6 +11,8 @@ export interface FoundStep {
 
 /** What the main side does for a job while it goes on. What a job asks is answered before it goes on. */
 export interface JobSide {
+  /** Seconds after which the job is given up and its process ended. */
+  deadlineSeconds?: number
   onEvent?(event: unknown): void
   onOutput?(chunk: string): void
   getStep?(name: string): FoundStep | undefined

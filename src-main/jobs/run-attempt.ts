@@ -15,6 +15,7 @@ const rewriteMilliseconds = 2000
 
 export interface Attempt {
   row: RunRow
+  secondsSoFar(): number
   /** From now on nothing of this attempt is written; its process is asked to stop. */
   abandon(): void
   /** Settles when the device is free again. */
@@ -89,6 +90,7 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
   return {
     row,
     over,
+    secondsSoFar: recorder.secondsSoFar,
     abandon() {
       abandoned = true
       job.cancel()

@@ -144,8 +144,13 @@ export class RunQueue {
   #stopped(row: RunRow, action: 'pause' | 'cancel'): RunPatch {
     const status = action === 'cancel' ? 'cancelled' : 'paused'
     if (row.status === 'running' && row.owner !== this.#parts.owner) return { wish: action }
-    if (row.status === 'running') return { ...ended(row), status }
+    if (row.status === 'running') return { ...ended(row, this.#secondsOf(row)), status }
     return { status, queue_position: null, wish: null, ...(action === 'cancel' ? { ended_at: Date.now() } : {}) }
+  }
+
+  /** How long the attempt at a run has gone on. */
+  #secondsOf({ id }: RunRow): number {
+    return [...this.#attempts.values()].find(({ row }) => row.id === id)?.secondsSoFar() ?? 0
   }
 
   #abandon(rows: readonly RunRow[]): void {
@@ -201,7 +206,8 @@ export class RunQueue {
     history.transaction(() => {
       for (const { row } of mine) {
         const now = history.runs.find(row.id)
-        if (now?.status === 'running' && now.owner === owner) history.runs.patch(row.number, { ...ended(row), status: 'interrupted' })
+        if (now?.status === 'running' && now.owner === owner)
+          history.runs.patch(row.number, { ...ended(row, this.#secondsOf(row)), status: 'interrupted' })
       }
       history.owners.leaveQueue(owner)
     })

@@ -37,19 +37,21 @@ export type RunRecorder = ReturnType<typeof runRecorder>
 export function runRecorder(history: History, row: RunRow, emit: Listener) {
   const { number, id } = row
   const unrepaired = unrepairedParent(history, row)
-  let toldAt = 0
-  let keptAt = 0
+  const begun = performance.now()
+  let toldAt = Number.NEGATIVE_INFINITY
+  let keptAt = Number.NEGATIVE_INFINITY
+  const secondsSoFar = () => (performance.now() - begun) / 1000
 
   function recordProgress(event: Extract<RunEvent, { type: 'progress' }>): void {
-    const at = Date.now()
+    const now = performance.now()
     const finished = event.progress.done >= event.progress.total
-    if (at - toldAt < progressToldMilliseconds && !finished) return
-    toldAt = at
-    if (at - keptAt > progressKeptMilliseconds || finished) {
-      keptAt = at
+    if (now - toldAt < progressToldMilliseconds && !finished) return
+    toldAt = now
+    if (now - keptAt > progressKeptMilliseconds || finished) {
+      keptAt = now
       history.runs.patch(number, { progress: event.progress })
     }
-    emit({ name: 'run event', data: { run: id, recorded: { sequence: history.events.lastSequence(number), at, event } } })
+    emit({ name: 'run event', data: { run: id, recorded: { sequence: history.events.lastSequence(number), at: Date.now(), event } } })
   }
 
   function keep(event: RunEvent, at: number) {
@@ -67,6 +69,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
   }
 
   return {
+    secondsSoFar,
     event(raw: unknown): void {
       const parsed = runEvent.safeParse(raw)
       const event: RunEvent = parsed.success
@@ -90,7 +93,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
     finish(result: unknown, environment: Omit<RunEnvironment, 'version' | 'backend'>): void {
       const document = runDocument.parse(result)
       history.transaction(() => {
-        const end = ended(row)
+        const end = ended(row, secondsSoFar())
         history.runs.patch(number, {
           ...end,
           status: 'done',
@@ -116,15 +119,17 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
       })
     },
     fail(problem: RunProblem, status: 'failed' | 'interrupted'): void {
-      history.runs.patch(number, { ...ended(row), status, problem })
+      history.runs.patch(number, { ...ended(row, secondsSoFar()), status, problem })
     },
   }
 }
 
-/** What an attempt leaves in its row when it ends, however it ends. */
-export function ended(row: Pick<RunRow, 'seconds' | 'attempt_at'>): RunPatch & { ended_at: number } {
-  const now = Date.now()
-  return { owner: null, wish: null, ended_at: now, seconds: (row.seconds ?? 0) + (now - (row.attempt_at ?? now)) / 1000 }
+/**
+ * What an attempt leaves in its row when it ends, however it ends.
+ * @param attemptSeconds by a clock that nobody sets back
+ */
+export function ended(row: Pick<RunRow, 'seconds'>, attemptSeconds: number): RunPatch & { ended_at: number } {
+  return { owner: null, wish: null, ended_at: Date.now(), seconds: (row.seconds ?? 0) + attemptSeconds }
 }
 
 export function toDiskError(thrown: unknown): unknown {

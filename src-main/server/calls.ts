@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { api, type CallApi, type CallName, isCallName } from '#contract/api.ts'
+import { EspalierError } from '#contract/errors.ts'
 import { answerJson } from './answer.ts'
 import { bodyLimit, checkBodyHeaders, importLimit, readJson } from './body.ts'
 import { openApiDocument } from './openapi.ts'
@@ -20,7 +21,9 @@ export async function answerCall(call: CallApi, path: string, request: IncomingM
   checkBodyHeaders(request, limit)
   if (request.headers.expect === '100-continue') response.writeContinue()
   const input = (await readJson(request, limit)) as Parameters<CallApi>[1]
-  answerJson(response, 200, await call(name, input))
+  const left = new AbortController()
+  response.once('close', () => left.abort(new EspalierError('cancelled', 'Nobody waits for the answer.')))
+  answerJson(response, 200, await call(name, input, left.signal))
 }
 
 function limitOf(name: CallName): number {

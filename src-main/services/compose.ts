@@ -24,6 +24,7 @@ import { foldersOf } from './folders.ts'
 import { historyService } from './history.ts'
 import { Library } from './library.ts'
 import { modelsService } from './models.ts'
+import { pathGate } from './path-gate.ts'
 import { playgroundService } from './playground.ts'
 import { queueService } from './queue.ts'
 import { runRemoval } from './run-removal.ts'
@@ -46,6 +47,8 @@ export interface WorkbenchOptions {
   bundledModel?: string | null
   /** Replaced in tests by a writer that fails like a full disk. */
   writeFile?: WriteFile
+  /** Folders inside of which models may be written, besides those of the settings. */
+  writable?: readonly string[]
 }
 
 export type SettledOptions = WorkbenchOptions & { folder: string; devices: readonly Device[]; emit: Listener }
@@ -62,6 +65,7 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   if (bundled !== null) library.registerBundled(bundled)
   return {
     handlers: { ...callsOf(context, library, transfers, bundled), 'history.restore': restore } satisfies Handlers as Handlers,
+    gate: context.gate,
     runNow: (id: string) => queue.runNow(id),
     /** How many other processes have the history open. */
     others: () => history.owners.others(context.owner, Date.now()),
@@ -80,11 +84,24 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   }
 }
 
-function openContext({ folder, emit, writeFile, devices: found, computeCommand, timings, worksQueue = true }: SettledOptions): Context {
+function openContext({
+  folder,
+  emit,
+  writeFile,
+  writable = [],
+  devices: found,
+  computeCommand,
+  timings,
+  worksQueue = true,
+}: SettledOptions): Context {
   const history = openHistory(folder, writeFile && valueStore(historyFolders(folder).values, writeFile))
   const owner = newId('owner')
   history.owners.register(owner, Date.now())
   const folders = foldersOf(folder)
+  const gate = pathGate(() => {
+    const { exports, models } = currentSettings({ history, folders }).folders
+    return [exports, models, ...writable]
+  })
   const logs = runLogs(folders.logs)
   // A command does one thing after another: what answered a question is not kept beside the run.
   const idleMilliseconds = () => {
@@ -107,7 +124,7 @@ function openContext({ folder, emit, writeFile, devices: found, computeCommand, 
     (await openHub(hubOptions({ history, folders }))).fetchFile(file, { signal, report })
   const queue = new RunQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile })
   const [desk, playground, exporter] = [hostFor(found[0]), hostFor(found[0]), hostFor(found[0])]
-  return { history, folders, queue, logs, owner, emit, desk, playground, exporter }
+  return { history, folders, gate, queue, logs, owner, emit, desk, playground, exporter }
 }
 
 function callsOf(context: Context, library: Library, transfers: Transfers, bundled: string | null): Omit<Handlers, 'history.restore'> {

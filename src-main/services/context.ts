@@ -4,11 +4,13 @@ import type { ComputeHost } from '#jobs/compute-host.ts'
 import type { RunLogs } from '#jobs/run-log.ts'
 import type { RunQueue } from '#jobs/run-queue.ts'
 import type { Folders } from './folders.ts'
+import type { PathGate } from './path-gate.ts'
 
 /** What the services share: the history, the queue, who listens, and the processes that answer questions about models. */
 export interface Context {
   history: History
   folders: Folders
+  gate: PathGate
   queue: RunQueue
   logs: RunLogs
   owner: string
@@ -21,7 +23,8 @@ export interface Context {
   exporter: ComputeHost
 }
 
-export type Handler<C extends CallName> = (input: Checked<C>) => Output<C> | Promise<Output<C>>
+/** Does a call. The signal is aborted when nobody waits for the answer any more. */
+export type Handler<C extends CallName> = (input: Checked<C>, signal?: AbortSignal) => Output<C> | Promise<Output<C>>
 export type Handlers = { [C in CallName]: Handler<C> }
 
 /** The calls of one service; the workbench puts all of them together. */

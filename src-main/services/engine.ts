@@ -4,12 +4,15 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { moment } from '#contract/identifiers.ts'
 import { version } from '#contract/version.ts'
 import { schemaVersion } from '#db/migrate.ts'
+import { askDesk } from './ask-desk.ts'
 import type { Context, Service } from './context.ts'
 import { currentSettings, secrets } from './settings.ts'
 
 const lastTest = 'last self-test'
 /** What an earlier version kept may say less; then there is none. */
 const keptTest = selfTest.extend({ at: moment })
+/** Loading a runtime of gigabytes from a slow disk takes minutes. */
+const probeSeconds = 300
 
 /** What the compute process found out about this machine. It is asked on the desk, so that a run is not disturbed. */
 export function engineService(context: Context): Service<'engine'> {
@@ -37,7 +40,7 @@ export function engineService(context: Context): Service<'engine'> {
 
   async function ask(): Promise<void> {
     try {
-      report = engineReport.parse(await desk.perform({ kind: 'probe' }).result)
+      report = engineReport.parse(await askDesk(desk, { kind: 'probe' }, undefined, probeSeconds))
       problem = null
     } catch (thrown) {
       problem = toErrorMessage(thrown).message
@@ -56,7 +59,7 @@ export function engineService(context: Context): Service<'engine'> {
   }
 
   async function test(backend: Parameters<Service<'engine'>['engine.selfTest']>[0]['backend']): Promise<SelfTest> {
-    const result = selfTest.parse(await desk.perform({ kind: 'self-test', backend }).result)
+    const result = selfTest.parse(await askDesk(desk, { kind: 'self-test', backend }, undefined, probeSeconds))
     desk.release()
     history.settings.set(lastTest, { ...result, at: Date.now() })
     told()

@@ -157,8 +157,11 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     parent: null,
     parameters: flattenParameters(run.request, run.resolved),
   })
-  history.documents.insert(number, run.request)
-  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, calibration, evaluation, repair, fit } = run
+  // Where a stranger's run would write is not for a stranger to say.
+  const { save, ...request } = run.request
+  history.documents.insert(number, request)
+  const { resolved, environment, plan, width, neuronScores, answers, phaseSeconds, calibration, evaluation, repair, fit } = run
+  const remarks = save ? [...run.remarks, `It was to be saved to ${save.folder}; that was left out when it was imported.`] : run.remarks
   const data = { calibration, evaluation, repair, fit }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run

@@ -45,7 +45,7 @@ export function experimentsService(context: Context, { library, catalogue, remov
       const { id, description } = library.find(model)
       return presetsFor({ id, contextLength: description.shape.contextLength }, await catalogue())
     },
-    'experiments.preview': ({ grid }) => previewGrid(context, library, grid),
+    'experiments.preview': ({ grid }, signal) => previewGrid(context, library, grid, signal),
     async 'experiments.create'({ name, grid, start, notes = '', tags = [] }) {
       refuseInfeasible(await previewGrid(context, library, grid))
       const id = newId('exp')

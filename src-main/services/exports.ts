@@ -43,7 +43,7 @@ export function exportsService(context: Context, library: Library, transfers: Tr
       const { folders } = currentSettings(context)
       const model = library.find(row.model)
       const title = name ?? `${model.name} ${row.name}`
-      const target = confine(folder ?? join(folders.exports, safeFileName(title)), [folders.exports, folders.models])
+      const target = folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports])
       if (existsSync(target)) throw new EspalierError('conflict', `${target} exists already. Choose another name.`)
       const move = write(row, taskFor(row, model.path, { folder: target, format }))
       const request = { run: id, format, folder: target }

@@ -46,7 +46,7 @@ export function confine(path: string, allowed: readonly string[]): string {
 }
 
 /** The real path of the part that exists, with the rest behind it. */
-function realOf(path: string): string {
+export function realOf(path: string): string {
   try {
     return realpathSync(path)
   } catch {

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { type CombinationPreview, combinationPreview, type Grid, type GridPreview } from '#contract/experiments.ts'
 import type { RunRequest } from '#contract/run-request.ts'
+import { askDesk } from './ask-desk.ts'
 import type { Context } from './context.ts'
 import { type Combination, combinationsOf, requestOf } from './grid.ts'
 import type { Library } from './library.ts'
@@ -14,6 +15,7 @@ export async function previewGrid(
   { history, desk }: Pick<Context, 'history' | 'desk'>,
   library: Library,
   grid: Grid,
+  signal?: AbortSignal,
 ): Promise<GridPreview> {
   const combinations = grid.models.flatMap((model) => combinationsOf(grid, model))
   const requests = combinations.map(
@@ -22,7 +24,7 @@ export async function previewGrid(
       model: library.find(model).path,
     }),
   )
-  const answers = requests.length === 0 ? [] : z.array(requestPreview).parse(await desk.perform({ kind: 'preview', requests }).result)
+  const answers = requests.length === 0 ? [] : z.array(requestPreview).parse(await askDesk(desk, { kind: 'preview', requests }, signal))
   if (answers.length !== combinations.length)
     throw new EspalierError('internal', `The engine previewed ${answers.length} of ${combinations.length} combinations.`)
   const previews = combinations.map((combination, at): CombinationPreview => {

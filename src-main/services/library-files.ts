@@ -4,6 +4,7 @@ import { homedir } from 'node:os'
 import { basename, dirname, extname, join, parse, resolve } from 'node:path'
 import type { Output } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { resolveInside } from '#engine/checkpoint/resolve-inside.ts'
 
 export interface LibraryFile {
   name: string
@@ -33,6 +34,7 @@ export async function copyCheckpoint(from: string, to: string, signal: AbortSign
   try {
     for (const { name, bytes } of await filesOf(from)) {
       signal.throwIfAborted()
+      if (!single) await resolveInside(from, name)
       await copyFile(single ? from : join(from, name), single ? unfinished : join(unfinished, name))
       report(bytes)
     }

@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join, resolve } from 'node:path'
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescription } from '#contract/models.ts'
 import { newId } from '#db/ids.ts'
 import type { NewModel, StoredModel } from '#db/models.ts'
 import { openHub } from '#hub/hub.ts'
+import { askDesk } from './ask-desk.ts'
 import type { Context } from './context.ts'
 import { confine, safeFileName } from './folders.ts'
 import { copyCheckpoint, filesOf } from './library-files.ts'
@@ -31,10 +32,10 @@ export class Library {
   }
 
   /** What a checkpoint is, from its headers alone. */
-  async describe(path: string): Promise<ModelDescription> {
+  async describe(path: string, signal?: AbortSignal): Promise<ModelDescription> {
     if (!existsSync(path))
       throw new EspalierError('not-found', `There is nothing at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
-    return modelDescription.parse(await this.#context.desk.perform({ kind: 'describe model', path }).result)
+    return modelDescription.parse(await askDesk(this.#context.desk, { kind: 'describe model', path }, signal))
   }
 
   /** All models, the bundled one included. */
@@ -181,8 +182,8 @@ export class Library {
     try {
       await this.register(path, { name: 'Sample model', origin: 'bundled', source: null, parent: null, run: null })
     } catch (thrown) {
-      // Another process that opened the same folder may have been faster, or this one was closed meanwhile.
-      if (!history.db.open || history.models.everAtPath(path)) return
+      // Another process that opened the same folder may have been faster, or this one is closing.
+      if (toErrorMessage(thrown).code === 'cancelled' || !history.db.open || history.models.everAtPath(path)) return
       console.error(`The sample model could not be added: ${thrown instanceof Error ? thrown.message : thrown}`)
     }
   }

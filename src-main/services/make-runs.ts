@@ -1,5 +1,5 @@
 import { denseMethod } from '#contract/experiments.ts'
-import type { RunRequest } from '#contract/run-request.ts'
+import { type RunRequest, runRequest } from '#contract/run-request.ts'
 import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/parameters.ts'
 import type { Context } from './context.ts'
@@ -18,14 +18,15 @@ export interface RunMaking {
 
 /** Writes drafts; the caller queues them. To be called inside a transaction where several belong together. */
 export function makeRuns(
-  { history }: Pick<Context, 'history'>,
+  { history, gate }: Pick<Context, 'history' | 'gate'>,
   library: Library,
   planned: readonly PlannedRun[],
   making: RunMaking,
 ): { ids: string[]; numbers: number[] } {
   const made = planned.map(({ model, request }) => {
     const { path, description } = library.find(model)
-    const full: RunRequest = { ...request, model: path }
+    const full: RunRequest = structuredClone({ ...request, model: path })
+    gate.settle(runRequest, full)
     const id = newId('run')
     const number = history.runs.insert({
       id,

@@ -10,7 +10,7 @@ export function modelsService({ history }: Context, library: Library): Service<'
   return {
     'models.list': () => library.list(),
     'models.get': ({ id }) => library.detail(id),
-    'models.check': ({ path }) => library.describe(resolve(path)),
+    'models.check': ({ path }, signal) => library.describe(resolve(path), signal),
     'models.add'({ path, mode, name }) {
       const place = resolve(path)
       if (mode === 'copy') return library.copyIn(place, name ?? basename(place, '.gguf'))

@@ -79,7 +79,8 @@ export function runsService(context: Context, library: Library, removal: RunRemo
       make({ model, request }, { name, experiment: experiment ?? null }, start),
     'runs.clone'({ id, changes, start }) {
       const row = find(id)
-      const { model: _, ...request } = history.documents.request(row.number)
+      // A second copy has no place of its own: what the first one wrote stays.
+      const { model: _, save: __, ...request } = history.documents.request(row.number)
       return make(
         { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
         { experiment: row.experiment, parent: row.id },
@@ -117,7 +118,7 @@ export function runsService(context: Context, library: Library, removal: RunRemo
     'runs.describe': ({ id }) => describeRun(context, find(id)),
     'runs.replay'({ description, model, start }) {
       const target = model ?? findDescribedModel(context, description)
-      const { model: _, ...request } = description.request
+      const { model: _, save: __, ...request } = description.request
       return make({ model: target, request }, { name: description.name, experiment: null }, start)
     },
     'runs.csv'({ sort = [{ field: 'createdAt', direction: 'descending' }], columns, ...filter }) {

@@ -1,6 +1,4 @@
 import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs'
-import { isAbsolute } from 'node:path'
-import { EspalierError } from '#contract/errors.ts'
 import { type Settings, type SettingsView, settings } from '#contract/settings.ts'
 import { writeDurably } from '#db/values.ts'
 import type { HubOptions } from '#hub/hub.ts'
@@ -46,10 +44,6 @@ export function settingsService(context: Context): Service<'settings'> {
   return {
     'settings.get': view,
     'settings.update'(change) {
-      for (const [name, folder] of Object.entries(change.folders ?? {})) {
-        if (folder && !isAbsolute(folder))
-          throw new EspalierError('invalid', `The folder for ${name} must be a whole path, not ${JSON.stringify(folder)}.`)
-      }
       const now = currentSettings(context)
       history.settings.set(key, { ...now, ...change, folders: { ...now.folders, ...change.folders } })
       return told()

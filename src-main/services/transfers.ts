@@ -56,13 +56,14 @@ export class Transfers {
     const { kind, name, totalBytes } = work
     let transfer: Transfer = { id, kind, name, totalBytes, status: 'running', doneBytes: 0, model: null, problem: null, ...stopped }
     const controller = new AbortController()
-    const started = Date.now()
-    let toldAt = 0
+    const started = performance.now()
+    let toldAt = Number.NEGATIVE_INFINITY
     this.#keep(transfer, work.request)
     const moved = move(controller.signal, (progress) => {
       transfer = { ...transfer, ...progress }
-      if (Date.now() - toldAt < toldMilliseconds) return
-      toldAt = Date.now()
+      const now = performance.now()
+      if (now - toldAt < toldMilliseconds) return
+      toldAt = now
       this.#tell(withRate(transfer, started))
     })
     const over = moved.then(
@@ -150,7 +151,7 @@ function broken(transfer: Transfer, thrown: unknown, wish: RunningTransfer['wish
 
 function withRate(transfer: Transfer, started: number): Transfer {
   if (transfer.bytesPerSecond !== null) return transfer
-  const bytesPerSecond = transfer.doneBytes / Math.max(0.001, (Date.now() - started) / 1000)
+  const bytesPerSecond = transfer.doneBytes / Math.max(0.001, (performance.now() - started) / 1000)
   const left = transfer.totalBytes === null || bytesPerSecond === 0 ? null : (transfer.totalBytes - transfer.doneBytes) / bytesPerSecond
   return { ...transfer, bytesPerSecond, secondsLeft: left }
 }

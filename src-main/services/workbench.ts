@@ -8,6 +8,7 @@ import { findDevices } from '#jobs/devices.ts'
 import { compose, type WorkbenchOptions } from './compose.ts'
 import type { Handlers } from './context.ts'
 import { defaultDataFolder } from './folders.ts'
+import { refuseSystem } from './path-gate.ts'
 
 export interface Workbench {
   call: CallApi
@@ -20,6 +21,7 @@ export interface Workbench {
 /** The workbench: every call of the contract over one data folder. */
 export async function openWorkbench(options: WorkbenchOptions & { folder?: string } = {}): Promise<Workbench> {
   const folder = resolve(options.folder ?? defaultDataFolder())
+  refuseSystem(folder)
   const listeners = new Set<Listener>()
   const emit = (event: ApiEvent) => {
     for (const listener of listeners) listener(event)
@@ -41,10 +43,12 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
   }
   let inside = open()
 
-  async function call(name: CallName, input: unknown): Promise<unknown> {
+  async function call(name: CallName, input: unknown, signal?: AbortSignal): Promise<unknown> {
     if (!isCallName(name)) throw new EspalierError('not-found', `There is no call ${JSON.stringify(name)}.`)
-    const handler = inside.handlers[name] as (input: unknown) => unknown
-    return check(name, 'output', await handler(check(name, 'input', input)))
+    const handler = inside.handlers[name] as (input: unknown, signal?: AbortSignal) => unknown
+    const checked = check(name, 'input', input)
+    inside.gate.settle(api[name].input, checked)
+    return check(name, 'output', await handler(checked, signal))
   }
 
   return {
