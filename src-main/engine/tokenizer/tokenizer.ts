@@ -100,7 +100,8 @@ function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
   try {
     const library = new Library(complete, settings)
     // Its parts are made when they are first used.
-    library.decode(library.encode('a b').ids, { skip_special_tokens: true })
+    const { ids } = library.encode('a b')
+    if (ids.length > 0) library.decode(ids, { skip_special_tokens: true })
     return library
   } catch (error) {
     throw new EspalierError(
