@@ -26,11 +26,7 @@ const mayImport: Record<string, readonly string[]> = {
   ],
   'src-main/server': ['src-main/contract', 'src-main/services'],
   'src-main/electron': ['src-main/contract', 'src-main/services', 'src-main/server'],
-  // The command line also runs without a history: then it drives the engine itself.
-  'src-main/cli': [
-    ...['contract', 'services', 'server', 'engine', 'engine/backend', 'jobs', 'hub', 'setup'].map((name) => `src-main/${name}`),
-    ...['places', 'node24'].map((name) => `src-main/setup/${name}.mjs`),
-  ],
+  'src-main/cli': ['contract', 'services', 'server', 'setup', 'setup/node24.mjs'].map((name) => `src-main/${name}`),
   'src-main/setup': ['src-main/setup/places.mjs', 'src-main/setup/node24.mjs', 'src-main/setup/trusted.mjs'],
   'src-main/setup/places.mjs': ['src-main/setup/trusted.mjs'],
   'src-main/setup/trusted.mjs': [],

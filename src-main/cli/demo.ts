@@ -1,14 +1,15 @@
 import { exit, stderr, stdout } from 'node:process'
 import { toErrorMessage } from '#contract/errors.ts'
-import { denseMethod } from '#contract/experiments.ts'
+import type { Grid } from '#contract/experiments.ts'
+import type { ModelEntry } from '#contract/models.ts'
+import { paperAnswers } from '#contract/protocol.ts'
 import type { RunDocument } from '#contract/run.ts'
-import type { RunRequest } from '#contract/run-request.ts'
-import { paperLength, paperPrompts } from '#engine/evaluation/generation/answer.ts'
-import { openSpec } from '#engine/model/model.ts'
-import { sampleModelFolder } from '#services/sample-model.ts'
+import { denseMethod } from '#contract/titles.ts'
 import { BlockMap } from './block-map.ts'
+import { doRun, prepareRuns, toDocument } from './command-runs.ts'
+import { openCommandWorkbench } from './command-workbench.ts'
 import { backendFlag } from './flags.ts'
-import { openHistoryRunner } from './history-runner.ts'
+import { locateModel } from './locate-model.ts'
 import { duration, ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
 import { sampleText } from './sample.ts'
@@ -21,31 +22,28 @@ const columnWidth = 56
 /** The sample model as it is, and pruned by 2SSP to three sparsities: a live map, one table, and what each has to say. */
 async function demo(): Promise<void> {
   const started = performance.now()
-  const { checkpoint, spec } = await openSpec(sampleModelFolder)
-  await checkpoint.close()
-  const requests = demoRequests(spec.contextLength)
-  stdout.write(
-    `\nEspalier prunes its sample model: ${spec.blocks.length} blocks, ${spec.hidden} wide, ${spec.intermediate} neurons per MLP.\n`,
-  )
-  const runner = await openHistoryRunner(requests, 'Demo: 2SSP on the sample model')
+  const workbench = await openCommandWorkbench({ model: 'sample' })
   const documents: RunDocument[] = []
-  const line = new ProgressLine()
   try {
-    for (const [index, request] of requests.entries()) {
-      stdout.write(request.method === denseMethod ? '\nThe dense model\n' : `\n2SSP at ${100 * sparsityOf(request)} %\n`)
-      const map = new BlockMap(spec.blocks.length)
-      const document = await runner.run(index, request, (event) => {
+    const model = await locateModel(workbench, { model: 'sample' })
+    const { blocks, hidden, intermediate } = model.description.shape
+    stdout.write(`\nEspalier prunes its sample model: ${blocks} blocks, ${hidden} wide, ${intermediate} neurons per MLP.\n`)
+    const runs = await prepareRuns(workbench, model, { grid: demoGrid(model), sweep: false })
+    const line = new ProgressLine()
+    for (const run of runs) {
+      stdout.write(run.baseline ? '\nThe dense model\n' : `\n2SSP at ${100 * (run.nominal ?? 0)} %\n`)
+      const map = new BlockMap(blocks)
+      const detail = await doRun(workbench, run, (event) => {
         if (event.type === 'progress') line.show(event.progress)
         else line.clear()
         map.show(event)
       })
       line.clear()
-      if (request.method !== denseMethod) map.end()
-      documents.push(document)
+      if (!run.baseline) map.end()
+      documents.push(toDocument(detail))
     }
-    await runner.finish()
   } finally {
-    await runner.close()
+    await workbench.close()
   }
   printResults(documents)
   stdout.write(
@@ -53,25 +51,22 @@ async function demo(): Promise<void> {
   )
 }
 
-function demoRequests(sequenceLength: number): RunRequest[] {
-  const shared = {
-    model: sampleModelFolder,
-    seed: 0,
-    backend: backendFlag(process.env.ESPALIER_BACKEND),
+function demoGrid({ id, description }: ModelEntry): Grid {
+  const sequenceLength = description.shape.contextLength
+  return {
+    models: [id],
+    methods: [{ method: '2ssp', options: {} }],
+    amounts: sparsities.map((sparsity) => ({ sparsity })),
+    seeds: [0],
+    calibration: { source: sampleText('calibration'), sequenceLength, windows: 32 },
     measures: [
-      { kind: 'perplexity' as const, data: { source: sampleText('test'), sequenceLength, windows: 64 }, name: 'sample test' },
-      { kind: 'inference' as const, sequenceLength, repeats: 5 },
-      { kind: 'answers' as const, prompts: [...paperPrompts], maxLength: Math.min(paperLength, sequenceLength) },
+      { kind: 'perplexity', data: { source: sampleText('test'), sequenceLength, windows: 64 }, name: 'sample test' },
+      { kind: 'inference', sequenceLength, repeats: 5 },
+      paperAnswers(sequenceLength),
     ],
+    backend: backendFlag(process.env.ESPALIER_BACKEND),
   }
-  const calibration = { source: sampleText('calibration'), sequenceLength, windows: 32 }
-  return [
-    { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} },
-    ...sparsities.map((sparsity) => ({ ...shared, method: '2ssp', amount: { sparsity }, options: {}, calibration })),
-  ]
 }
-
-const sparsityOf = ({ amount }: RunRequest): number => ('sparsity' in amount ? amount.sparsity : 0)
 
 function printResults(documents: readonly RunDocument[]): void {
   const value = (document: RunDocument, name: string, dataset: string) =>

@@ -36,6 +36,7 @@ const flags = {
   backend: { type: 'string' },
   memory: { type: 'string' },
   save: { type: 'string' },
+  replace: { type: 'boolean' },
   format: { type: 'string' },
   output: { type: 'string' },
   json: { type: 'boolean' },

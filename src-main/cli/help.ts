@@ -1,8 +1,6 @@
-import { taskIds } from '#engine/evaluation/tasks/index.ts'
-import { formats } from '#engine/export/index.ts'
-import { methods } from '#engine/pruning/registry.ts'
+import { ablationTitles, formatTitles, methodTitles, taskTitles } from '#contract/titles.ts'
 
-const names = (list: readonly string[]) => list.join(', ')
+const names = (titles: object) => Object.keys(titles).join(', ')
 
 export const help = `espalier: prune a language model and see what it costs
 
@@ -19,16 +17,17 @@ Model
   --cache_dir FOLDER       where downloads are kept (the Python library's cache by default)
 
 Pruning
-  --pruning_method NAME    ${names(Object.keys(methods))}
+  --pruning_method NAME    ${names(methodTitles)}
                            (repeat it or use commas for several)
   --sparsity SHARE         share of the block stack's parameters to remove, 0 to 1
   --num_prune N            the same in blocks: N of the model's; -1 all possible, -2 about 25, 37.5 and 50 %
   --alpha X                2ssp: balance of its two stages in Eq. 5 (1.5)
-  --option NAME=VALUE      any option of the method (see: espalier methods NAME)
+  --option NAME=VALUE      any option of the method or ablation, lists as [1,2] (see: espalier methods NAME)
   --seed N[,N…]            draws the calibration windows, and EvoPress's search; 0 takes the text in order (0)
   --dense                  the model as it is, as a baseline
-  --ablation NAME          calibration, one_stage, rows_vs_cols, l1_norm, balancing_sparsity_ratio, all
-  --save FOLDER            write the pruned model; --format ${names(Object.keys(formats))}
+  --ablation NAME          ${names(ablationTitles)}, all;
+                           --output FOLDER gets its table and its plot (./ablations)
+  --save FOLDER            write the pruned model; --replace what is there; --format ${names(formatTitles)}
 
 Data
   --calibration_data PATH  text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids
@@ -47,7 +46,7 @@ Repair
 Measures
   --evaluate_perplexity    on WikiText-2 (the bundled model: its own test text)
   --main_table_results     on WikiText-2, C4 and FineWeb-Edu, as a table; --output FOLDER writes CSV and LaTeX
-  --evaluate_downstream    zero-shot tasks: ${names(taskIds)}
+  --evaluate_downstream    zero-shot tasks: ${names(taskTitles)}
   --tasks LIST             only these; --task_folder FOLDER, --task_limit N
   --evaluate_inference     time per pass, to the first token, tokens per second
   --evaluate_qualitative   the answers to two prompts, by beam search

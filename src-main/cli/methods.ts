@@ -2,16 +2,20 @@ import { stdout } from 'node:process'
 import { parseArgs } from 'node:util'
 import { EspalierError } from '#contract/errors.ts'
 import type { OptionField } from '#contract/methods.ts'
-import { methodEntries } from '#engine/pruning/catalogue.ts'
+import { ablationTitles, methodTitles } from '#contract/titles.ts'
+import { withWorkbench } from './commands/with-workbench.ts'
 
 /** `espalier methods [NAME] [--json]`. */
 export async function describeMethods(arguments_: string[]): Promise<number> {
   const { values, positionals } = parse(arguments_)
   const [name] = positionals
-  const all = methodEntries()
-  const chosen = name === undefined ? all : all.filter((method) => method.id === name)
-  if (chosen.length === 0)
-    throw new EspalierError('usage', `There is no method "${name}". Known are: ${all.map(({ id }) => id).join(', ')}.`)
+  if (name !== undefined && !Object.hasOwn({ ...methodTitles, ...ablationTitles }, name))
+    throw new EspalierError(
+      'usage',
+      `There is no method "${name}". Known are: ${[...Object.keys(methodTitles), ...Object.keys(ablationTitles)].join(', ')}.`,
+    )
+  const { methods, ablations } = await withWorkbench({ json: false }, ({ call }) => call('methods.list', {}))
+  const chosen = name === undefined ? methods : [...methods, ...ablations].filter((method) => method.id === name)
   if (values.json) {
     stdout.write(`${JSON.stringify(name === undefined ? chosen : chosen[0], null, 2)}\n`)
     return 0

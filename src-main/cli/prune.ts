@@ -1,105 +1,78 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { basename, join, resolve } from 'node:path'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { exit, stderr, stdout } from 'node:process'
-import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { RunDocument } from '#contract/run.ts'
-import type { RunRequest } from '#contract/run-request.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { openSpec } from '#engine/model/model.ts'
-import type { RunHost } from '#engine/run-steps.ts'
-import { openHub } from '#hub/hub.ts'
-import { sampleModelFolder } from '#services/sample-model.ts'
+import type { RunDetail, RunEntry } from '#contract/runs.ts'
+import { denseMethod } from '#contract/titles.ts'
 import { toCsv, toLatex } from '#services/table-text.ts'
+import { checkFlags } from './check-flags.ts'
+import { doRun, prepareRuns, toDocument } from './command-runs.ts'
+import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
+import { followTransfer } from './commands/follow-transfer.ts'
 import type { Flags } from './flags.ts'
-import { openJournalRunner } from './journal-runner.ts'
+import { locateModel } from './locate-model.ts'
+import { printStudy } from './print-study.ts'
 import { ProgressLine } from './progress-line.ts'
-import { checkFlags, commandedRuns } from './requests.ts'
+import { commandedRuns } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
-import type { Runner } from './runner.ts'
-import { study } from './study.ts'
 
 /** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
 export async function prune(flags: Flags): Promise<number> {
   checkFlags(flags)
-  const line = new ProgressLine()
-  const hub = await openHub(flags.cache_dir === undefined ? {} : { cacheFolder: resolve(flags.cache_dir) })
-  const fetchFile: NonNullable<RunHost['fetchFile']> = (file) => hub.fetchFile(file, { report: (progress) => line.show(progress) })
-  const model = await locateModel(flags, hub, line)
-  const { checkpoint, spec } = await openSpec(model)
-  await checkpoint.close()
-  if (flags.ablation !== undefined) return study(flags, model, spec, line, fetchFile)
-  const { requests, sweep } = commandedRuns(flags, model, spec)
-  const runner = flags.no_history ? await openJournalRunner(requests, fetchFile) : await openHistory(requests, spec)
-  closeOnInterrupt(runner)
-  if (runner.goesOn) stderr.write('Going on from what an earlier start of this command finished.\n')
-  const documents: RunDocument[] = []
+  const workbench = await openCommandWorkbench(flags)
+  closeOnInterrupt(workbench)
+  let begun = false
   try {
-    for (const [index, request] of requests.entries()) {
-      const document = await runOne(runner, index, request, line, sweep)
-      if (!document) continue
-      documents.push(document)
-      if (!flags.json) printRun(document)
-    }
-    await runner.finish()
+    const model = await locateModel(workbench, flags)
+    const commanded = commandedRuns(flags, model)
+    if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savingOf(flags) })
+    const runs = await prepareRuns(workbench, model, commanded)
+    begun = true
+    await doAll(workbench, runs, flags)
+    begun = false
   } finally {
-    line.clear()
-    await runner.close()
+    // What was begun and failed is found again by the same command.
+    await (begun ? workbench.close() : workbench.finish())
   }
-  if (documents.length === 0) throw new EspalierError('infeasible', 'None of the amounts can be reached on this model.')
-  printAll(documents, requests, flags)
   return 0
 }
 
-/** The history is loaded only when it is written to. */
-async function openHistory(requests: readonly RunRequest[], { family }: DecoderSpec): Promise<Runner> {
-  const { openHistoryRunner } = await import('./history-runner.ts')
-  const methods = [...new Set(requests.map(({ method }) => method))].join(', ')
-  return openHistoryRunner(requests, `${basename(requests[0]?.model ?? family)}: ${methods}`)
+async function doAll(workbench: CommandWorkbench, runs: readonly RunEntry[], flags: Flags): Promise<void> {
+  const line = new ProgressLine()
+  const details: RunDetail[] = []
+  for (const run of runs) {
+    const detail = await doRun(workbench, run, (event) => {
+      if (event.type === 'progress') line.show(event.progress)
+    }).finally(() => line.clear())
+    if (detail.study) printStudy(detail, resolve(flags.output ?? 'ablations'), flags.json === true)
+    else if (!flags.json) printRun(toDocument(detail))
+    details.push(detail)
+  }
+  if (flags.save && runs[0]) await save(workbench, runs[runs.length - 1] as RunEntry, flags)
+  const studies = details.filter(({ study }) => study !== null)
+  if (studies.length > 0) printStudies(studies, flags)
+  else printAll(details.map(toDocument), flags)
+}
+
+function savingOf({ save = '', format = 'espalier', replace = false, pruning_method: methods }: Flags) {
+  return { method: methods?.[0] ?? denseMethod, folder: resolve(save), format, replace }
+}
+
+async function save(workbench: CommandWorkbench, { id }: RunEntry, flags: Flags): Promise<void> {
+  const { method: _, ...target } = savingOf(flags)
+  await followTransfer(workbench, () => workbench.call('runs.save', { id, ...target }))
+  if (!flags.json) stdout.write(`Saved in ${target.folder}\n\n`)
 }
 
 /** Steps are on the disk and files appear only when complete; the runs are marked as interrupted, and a second signal ends all at once. */
-function closeOnInterrupt(runner: Runner): void {
+function closeOnInterrupt(workbench: CommandWorkbench): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
       stderr.write('\nInterrupted. The same command goes on from its last finished step.\n')
       process.once(signal, () => exit(130))
       setTimeout(() => exit(130), 2000).unref()
-      void runner.close().finally(() => exit(130))
+      void workbench.close().finally(() => exit(130))
     })
-  }
-}
-
-async function locateModel(flags: Flags, hub: Awaited<ReturnType<typeof openHub>>, line: ProgressLine): Promise<string> {
-  const name = flags.model ?? ''
-  if (existsSync(name)) return resolve(name)
-  if (name === 'sample') return sampleModelFolder
-  if (!/^[\w.-]+\/[\w.-]+$/.test(name))
-    throw new EspalierError(
-      'not-found',
-      `There is no model at "${name}". Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`,
-    )
-  const folder = await hub.fetchModel(name, flags.revision ?? 'main', { report: (progress) => line.show(progress) })
-  line.clear()
-  return folder
-}
-
-async function runOne(
-  runner: Runner,
-  index: number,
-  request: RunRequest,
-  line: ProgressLine,
-  sweep: boolean,
-): Promise<RunDocument | undefined> {
-  try {
-    return await runner.run(index, request, (event) => {
-      if (event.type === 'progress') line.show(event.progress)
-    })
-  } catch (error) {
-    if (!sweep || toErrorMessage(error).code !== 'infeasible') throw error
-    stderr.write(`Left out: ${toErrorMessage(error).message}\n`)
-    return undefined
-  } finally {
-    line.clear()
   }
 }
 
@@ -109,8 +82,15 @@ function printRun(document: RunDocument): void {
   stdout.write('\n')
 }
 
+/** The studies as JSON: one alone stands by itself, several by their names. */
+function printStudies(studies: readonly RunDetail[], { json }: Flags): void {
+  if (!json) return
+  const results = studies.map(({ method, study, remarks }) => [method, { ...study, notes: remarks }] as const)
+  stdout.write(`${JSON.stringify(results.length === 1 ? results[0]?.[1] : Object.fromEntries(results))}\n`)
+}
+
 /** The table of all runs, or their documents: one alone stands by itself. A baseline nobody asked for is no document. */
-function printAll(documents: readonly RunDocument[], requests: readonly RunRequest[], flags: Flags): void {
+function printAll(documents: readonly RunDocument[], flags: Flags): void {
   const table = resultTable(documents)
   if (flags.output) {
     mkdirSync(flags.output, { recursive: true })
@@ -122,6 +102,6 @@ function printAll(documents: readonly RunDocument[], requests: readonly RunReque
     stdout.write(toText(table))
     return
   }
-  const asked = flags.dense || requests.length === 1 ? documents : documents.filter((document) => document.method !== 'dense')
+  const asked = flags.dense || documents.length === 1 ? documents : documents.filter(({ method }) => method !== denseMethod)
   stdout.write(`${JSON.stringify(asked.length === 1 ? asked[0] : asked)}\n`)
 }

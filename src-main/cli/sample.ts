@@ -6,6 +6,11 @@ export function isSampleModel(path: string): boolean {
   return resolve(path) === sampleModelFolder
 }
 
+/** Whether `--model` means the bundled model. */
+export function namesSample(model: string | undefined): boolean {
+  return model === 'sample' || (model !== undefined && isSampleModel(model))
+}
+
 export function sampleText(use: 'calibration' | 'test' | 'questions'): string {
   return use === 'questions' ? join(resources, 'questions') : join(sampleModelFolder, `${use}.txt`)
 }

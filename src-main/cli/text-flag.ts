@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { DataRequest } from '#contract/run-request.ts'
-import { isBundledId } from '#engine/data/bundled.ts'
-import { isDatasetId } from '#engine/data/named.ts'
+import { isTextName } from '#contract/titles.ts'
 
 /** `PATH` or a text by name, or several with shares: `a.txt:0.5,b.txt:0.25,mixed:0.25`. */
 export function textFlag(flag: string, text: string): Pick<DataRequest, 'source' | 'mix'> {
@@ -22,7 +21,7 @@ export function textFlag(flag: string, text: string): Pick<DataRequest, 'source'
 
 /** A file or folder, or a text by its name. */
 export function existing(flag: string, path: string): string {
-  if (isBundledId(path) || isDatasetId(path)) return path
+  if (isTextName(path)) return path
   if (!existsSync(path)) throw new EspalierError('usage', `--${flag} is "${path}", and there is no such file or folder.`)
   return resolve(path)
 }

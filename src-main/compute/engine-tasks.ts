@@ -12,6 +12,8 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
   switch (task.kind) {
     case 'run':
       return (await import('#engine/run.ts')).executeRun(task.request, host)
+    case 'ablation':
+      return (await import('#engine/study.ts')).executeStudy(task.request, host)
     case 'generate':
       return (await import('#engine/evaluation/generation/columns.ts')).generateColumns(task.request, host)
     case 'catalogue':
@@ -21,8 +23,10 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       })
     case 'describe model':
       return (await import('#engine/describe-model.ts')).describeModel(task.path)
-    case 'preview':
-      return (await import('#engine/pruning/preview.ts')).previewRequests(task.requests)
+    case 'preflight':
+      return (await import('#engine/preflight.ts')).preflightRequests(task.requests)
+    case 'check save':
+      return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':
       return save(task)
     case 'probe':
@@ -32,7 +36,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
   }
 }
 
-async function save({ model: path, plan, method, folder, format, memoryBytes }: TaskOf<'save'>): Promise<void> {
+async function save({ model: path, plan, method, folder, format, replace, memoryBytes }: TaskOf<'save'>): Promise<void> {
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { findFormat } = await import('#engine/export/index.ts')
   const { densePlan } = await import('#engine/pruning/plan.ts')
@@ -41,7 +45,7 @@ async function save({ model: path, plan, method, folder, format, memoryBytes }: 
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
   const tensors = plan?.tensors && { tensors: await StoredTensors.open(plan.tensors) }
-  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), ...tensors, method, folder })
+  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), ...tensors, method, folder, replace })
   await releaseModel()
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { comparison, tableFormat } from './compare.ts'
+import { comparison } from './compare.ts'
 import { engineState, selfTest } from './engine-state.ts'
 import type { ErrorCode } from './errors.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
@@ -25,6 +25,7 @@ import {
   sortKey,
 } from './runs.ts'
 import { settingsChange, settingsView, workbenchState } from './settings.ts'
+import { tableFormat } from './table.ts'
 
 export { type ApiEvent, type EventData, type EventName, events, type Listener } from './events.ts'
 
@@ -45,6 +46,8 @@ const many = z.object({ ids })
 const path = readPlace.min(1)
 const start = z.enum(['draft', 'queue']).default('queue')
 const marks = z.object({ name: name.optional(), notes: notes.optional(), tags: tags.optional(), starred: z.boolean().optional() })
+/** `replace` lets a folder that is not empty give way. */
+const saving = { format: z.string(), replace: z.boolean().default(false) }
 const undoable = z.object({ undoUntil: moment })
 const entries = z.object({ runs: z.array(runEntry) })
 
@@ -115,8 +118,16 @@ export const api = {
   ),
   'experiments.create': call(
     'Make the runs of a grid, each model with its dense baseline.',
-    z.object({ name, grid, start, notes: notes.optional(), tags: tags.optional() }),
-    z.object({ experiment: experimentEntry, runs: z.array(runEntry) }),
+    z.object({
+      name,
+      grid,
+      start,
+      /** Whether amounts that cannot be reached are left out, rather than all of it refused; `leftOut` says why. */
+      leaveOut: z.boolean().default(false),
+      notes: notes.optional(),
+      tags: tags.optional(),
+    }),
+    z.object({ experiment: experimentEntry, runs: z.array(runEntry), leftOut: z.array(z.string()) }),
     'not-found',
     'infeasible',
   ),
@@ -181,13 +192,7 @@ export const api = {
     entries,
     'not-found',
   ),
-  'runs.enqueue': call(
-    'Queue drafts, or failed, cancelled and interrupted runs again; finished steps are kept.',
-    many,
-    entries,
-    'not-found',
-    'conflict',
-  ),
+  'runs.enqueue': call('Queue drafts.', many, entries, 'not-found', 'conflict'),
   'runs.pause': call('Stop runs at the next step; they keep what they did.', many, entries, 'not-found', 'conflict'),
   'runs.resume': call(
     'Go on with paused, interrupted, failed or cancelled runs from their last step.',
@@ -215,9 +220,25 @@ export const api = {
     runFilter.extend({ sort: z.array(sortKey).max(5).optional(), columns: runQuery.shape.columns }),
     textFile,
   ),
+  'runs.studyFile': call(
+    'What an ablation found, as a file: its table, or its plot as SVG.',
+    one.extend({ format: z.enum([...tableFormat.options, 'svg']) }),
+    textFile,
+    'not-found',
+    'conflict',
+  ),
+  'runs.checkSave': call(
+    'Refuse now what saving a run of this method on this model would refuse in the end.',
+    z.object({ model: id, method: z.string(), folder: writePlace.min(1), ...saving }),
+    nothing,
+    'not-found',
+    'conflict',
+    'disk',
+    'infeasible',
+  ),
   'runs.save': call(
     'Write the pruned model of a run to a folder of the library and add it there.',
-    one.extend({ format: z.string(), name: name.optional(), folder: writePlace.min(1).optional() }),
+    one.extend({ name: name.optional(), folder: writePlace.min(1).optional(), ...saving }),
     transfer,
     'not-found',
     'conflict',

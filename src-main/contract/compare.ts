@@ -18,8 +18,5 @@ export const comparedRun = runEntry.extend({
 
 export const comparison = z.object({ baseline: id.nullable(), runs: z.array(comparedRun) })
 
-export const tableFormat = z.enum(['csv', 'markdown', 'latex'])
-
 export type ComparedRun = z.infer<typeof comparedRun>
 export type Comparison = z.infer<typeof comparison>
-export type TableFormat = z.infer<typeof tableFormat>

@@ -14,10 +14,11 @@ export const limitMark = 'espalier-limit: '
 /** What a compute process can be asked to do, one at a time. */
 export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('run'), request: runRequest }),
+  z.object({ kind: z.literal('ablation'), request: runRequest }),
   z.object({ kind: z.literal('generate'), request: generationRequest }),
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),
-  z.object({ kind: z.literal('preview'), requests: z.array(runRequest) }),
+  z.object({ kind: z.literal('preflight'), requests: z.array(runRequest) }),
   z.object({
     kind: z.literal('save'),
     model: z.string(),
@@ -25,8 +26,10 @@ export const computeTask = z.discriminatedUnion('kind', [
     method: z.string(),
     folder: z.string(),
     format: z.string(),
+    replace: z.boolean(),
     memoryBytes: z.number().optional(),
   }),
+  z.object({ kind: z.literal('check save'), model: z.string(), method: z.string(), format: z.string() }),
   z.object({ kind: z.literal('probe') }),
   z.object({ kind: z.literal('self-test'), backend: backendName }),
 ])

@@ -1,12 +1,10 @@
 import { z } from 'zod'
 import { id, moment, name, notes, tags } from './identifiers.ts'
 import { readPlace } from './places.ts'
+import { outline, problem, requestPreview } from './preflight.ts'
 import { repairKind } from './repair.ts'
 import { amount, backendName, dataRequest, measureRequest } from './run-request.ts'
 import { runStatus } from './runs.ts'
-
-/** The method id of a run that removes nothing: the baseline of its experiment. */
-export const denseMethod = 'dense'
 
 /** How a grid repairs what its methods leave. */
 export const repairChoice = z.enum(['none', ...repairKind.options])
@@ -20,7 +18,7 @@ export const grid = z.object({
   amounts: z.array(amount).max(100),
   seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
   calibration: dataRequest.optional(),
-  /** Every combination once for each; without any, as pruned. Repairs are fitted on `repairData`, else on the calibration text. */
+  /** Every combination once for each; without any, as each method is meant. Repairs are fitted on `repairData`, else on the calibration text. */
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),
   measures: z.array(measureRequest).default([]),
@@ -30,7 +28,8 @@ export const grid = z.object({
 })
 
 /** What one combination of a grid would do: Eq. 5's split, what it reaches, and what it costs. */
-export const combinationPreview = z.object({
+export const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true }).extend({
+  ...outline.shape,
   model: id,
   method: z.string(),
   amount,
@@ -38,13 +37,7 @@ export const combinationPreview = z.object({
   runs: z.number().int(),
   feasible: z.boolean(),
   problem: z.string().nullable(),
-  feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
-  attentionRemoved: z.number().int().nullable(),
-  blocksRemoved: z.number().int().nullable(),
-  neuronsRemovedPerBlock: z.number().int().nullable(),
-  reached: z.number().nullable(),
   seconds: z.number().nullable(),
-  memoryBytes: z.number().nullable(),
 })
 
 export const gridPreview = z.object({
@@ -52,7 +45,8 @@ export const gridPreview = z.object({
   runs: z.number().int(),
   seconds: z.number().nullable(),
   memoryBytes: z.number().nullable(),
-  problems: z.array(z.object({ field: z.string(), message: z.string() })),
+  problems: z.array(problem),
+  notes: z.array(z.string()),
 })
 
 export const preset = z.object({ id: z.string(), title: z.string(), summary: z.string(), grid })

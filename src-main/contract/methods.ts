@@ -49,6 +49,8 @@ export const exportFormat = z.object({ id: z.string(), title: z.string(), summar
 /** Everything that a form offers. */
 export const catalogue = z.object({
   methods: z.array(methodEntry),
+  /** Studies of one choice of 2SSP; a run names one as its method. */
+  ablations: z.array(methodEntry),
   datasets: z.array(datasetEntry),
   tasks: z.array(taskEntry),
   formats: z.array(exportFormat),

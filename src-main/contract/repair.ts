@@ -1,9 +1,15 @@
 import { z } from 'zod'
 import { replaceable } from './plan.ts'
+import type { MethodId } from './titles.ts'
 import { usedData } from './used-data.ts'
 
 /** All projections from one pass of the dense model, or one after the other on what the repaired model has come to. */
 export const repairKind = z.enum(['one-pass', 'in-order'])
+
+/** The repair that a method is meant for: done unless another, or none, is asked for. */
+export function usualRepair(method: string): z.infer<typeof repairKind> | undefined {
+  return method === ('2ssp_fit' satisfies MethodId) ? 'in-order' : undefined
+}
 
 /** Windows that a repair is fitted on unless others are asked for. */
 export const defaultRepairWindows = 64

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { readPlace, writePlace } from './places.ts'
+import { readPlace } from './places.ts'
 import { repairKind } from './repair.ts'
 
 export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
@@ -50,7 +50,6 @@ export const runRequest = z.object({
   localFolder: readPlace.optional(),
   backend: backendName,
   memoryBytes: z.number().int().positive().optional(),
-  save: z.object({ folder: writePlace.min(1), format: z.string() }).optional(),
 })
 
 export type BackendName = z.infer<typeof backendName>

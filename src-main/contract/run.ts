@@ -3,7 +3,9 @@ import { measuresIn } from './candidates.ts'
 import { fit } from './fit.ts'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
+import { plot } from './plot.ts'
 import { repair } from './repair.ts'
+import { table } from './table.ts'
 import { usedData } from './used-data.ts'
 
 /** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */
@@ -66,6 +68,17 @@ export const runDocument = z.object({
   version: z.string(),
 })
 
+/** What an ablation found out. */
+export const study = z.object({ table, plot })
+
+/** The result of an ablation: a study in place of a plan. */
+export const studyDocument = z.object({
+  ...runDocument.omit({ sparsity: true, plan: true, decisions: true, selections: true, measures: true, answers: true, passes: true }).shape,
+  study,
+})
+
+export type Study = z.infer<typeof study>
+export type StudyDocument = z.infer<typeof studyDocument>
 export type CandidateScore = z.infer<typeof candidateScore>
 export type Decision = z.infer<typeof decision>
 export type Selection = z.infer<typeof selection>

@@ -1,18 +1,20 @@
-export interface TableColumn {
-  label: string
-  numeric: boolean
-  better?: 'lower' | 'higher'
-}
+import { z } from 'zod'
 
-export interface TableCell {
-  value: string | number | boolean | null
-  /** Standard deviation over seeds. */
-  spread?: number | null
-  best?: boolean
-}
+const tableColumn = z.object({ label: z.string(), numeric: z.boolean(), better: z.enum(['lower', 'higher']).optional() })
 
+/** `spread` is the standard deviation over seeds. */
+const tableCell = z.object({
+  value: z.union([z.string(), z.number(), z.boolean(), z.null()]),
+  spread: z.number().nullable().optional(),
+  best: z.boolean().optional(),
+})
+
+/** What a comparison, an ablation or a history is as rows and columns, before it becomes a file. */
+export const table = z.object({ columns: z.array(tableColumn), rows: z.array(z.array(tableCell)) })
+
+export const tableFormat = z.enum(['csv', 'markdown', 'latex'])
+
+export type TableFormat = z.infer<typeof tableFormat>
+export type TableCell = z.infer<typeof tableCell>
 export type TableRow = TableCell[]
-export interface Table {
-  columns: TableColumn[]
-  rows: TableRow[]
-}
+export type Table = z.infer<typeof table>

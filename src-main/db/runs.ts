@@ -95,7 +95,6 @@ export function runsTable(db: Database) {
     SELECT r.*, m.name AS model_name, e.name AS experiment_name FROM json_each(?) wanted
     JOIN runs r ON r.number = wanted.value JOIN models m ON m.id = r.model LEFT JOIN experiments e ON e.id = r.experiment ORDER BY wanted.key`)
   const remove = db.prepare('DELETE FROM runs WHERE number = ?')
-  const usingModel = db.prepare('SELECT count(*) FROM runs WHERE model = ?').pluck()
   const count = db.prepare('SELECT count(*) FROM runs').pluck()
   const problems = db.prepare('SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT ?').pluck()
   const seconds = db
@@ -115,12 +114,14 @@ export function runsTable(db: Database) {
     find: (id: string) => find.get(id) as RunRow | undefined,
     ofExperiment: (experiment: string) => ofExperiment.all(experiment) as RunRow[],
     remove: (number: number) => remove.run(number),
-    usingModel: (model: string) => usingModel.get(model) as number,
+    /** The mean of the latest runs of the same method on the same model; null until there is one. */
+    usualSeconds(model: string, method: string): number | null {
+      const latest = seconds.all(model, method, 5) as number[]
+      return latest.length === 0 ? null : latest.reduce((sum, seconds) => sum + seconds, 0) / latest.length
+    },
     count: () => count.get() as number,
     /** What went wrong in the latest runs that have a problem, as JSON. */
     lastProblems: (most: number) => problems.all(most) as string[],
-    /** How long the latest runs of a method on a model took. */
-    lastSeconds: (model: string, method: string, most: number) => seconds.all(model, method, most) as number[],
     setParameters: parameters.replace,
     patch(number: number, patch: RunPatch): void {
       const names = Object.keys(patch).filter((name) => patchable.has(name) && patch[name as keyof RunPatch] !== undefined)

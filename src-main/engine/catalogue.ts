@@ -7,7 +7,7 @@ import { datasetIds, namedDatasets } from '#engine/data/named.ts'
 import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import { formats } from '#engine/export/index.ts'
-import { methodEntries } from '#engine/pruning/catalogue.ts'
+import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
 
 /** What lies on this machine: bundled texts and questions, and a folder of data sets kept locally. */
 export interface CatalogueFolders {
@@ -21,6 +21,7 @@ export interface CatalogueFolders {
 export async function describeCatalogue(folders: CatalogueFolders): Promise<Catalogue> {
   return {
     methods: methodEntries(),
+    ablations: ablationEntries(),
     datasets: [...bundled(), ...(await sampleTexts(folders.sample)), ...(await named(folders.localData))],
     tasks: await Promise.all(
       taskIds.map(async (id) => {

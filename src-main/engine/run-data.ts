@@ -3,6 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { DataRequest } from '#contract/run-request.ts'
 import type { UsedData } from '#contract/used-data.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'
@@ -25,7 +26,7 @@ export interface ReadData {
 
 /** Reads the windows that a request names, drawn for any `seed` but 0, and checks them against the model's vocabulary. */
 export async function readData(
-  model: Model,
+  model: Pick<Model, 'spec'>,
   tokenizer: Tokenizer | undefined,
   data: DataRequest,
   seed: number,
@@ -75,7 +76,7 @@ export function shareOut(shares: readonly number[], total: number | undefined): 
 }
 
 async function readSource(
-  model: Model,
+  model: Pick<Model, 'spec'>,
   tokenizer: Tokenizer | undefined,
   data: DataRequest,
   seed: number,
@@ -91,10 +92,10 @@ async function readSource(
   checkIds(windows, model, found.path)
   const sequenceLength = Math.max(...windows.map(({ length }) => length))
   const used = { source: data.source, revision: found.revision, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }
-  return { windows, used, notes: notesOn(data, used, documents) }
+  return { windows, used, notes: notesOn(data, used, model.spec, documents) }
 }
 
-function checkIds(windows: Windows, model: Model, path: string): void {
+function checkIds(windows: Windows, model: Pick<Model, 'spec'>, path: string): void {
   const { vocabulary } = model.spec
   for (const window of windows) {
     const bad = window.find((id) => id >= vocabulary)
@@ -106,8 +107,14 @@ function checkIds(windows: Windows, model: Model, path: string): void {
   }
 }
 
-function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, documents = 0): string[] {
+/** A word on windows longer than the model was made for. */
+export function longWindowNote({ contextLength }: DecoderSpec, sequenceLength: number): string {
+  return `Windows of ${sequenceLength} tokens are longer than the ${contextLength} that the model was made for (max_position_embeddings); they are computed all the same.`
+}
+
+function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, spec: DecoderSpec, documents = 0): string[] {
   const notes: string[] = []
+  if (used.sequenceLength > spec.contextLength) notes.push(longWindowNote(spec, used.sequenceLength))
   if (used.windows < wanted)
     notes.push(
       `${source} gives ${used.windows} windows of ${used.sequenceLength} tokens, ${wanted} were asked for; all ${used.windows} are used.`,

@@ -1,15 +1,14 @@
 import { EspalierError } from '#contract/errors.ts'
-import { denseMethod } from '#contract/experiments.ts'
 import type { Measure } from '#contract/measures.ts'
 import type { Repair } from '#contract/repair.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { DataRequest, RunRequest } from '#contract/run-request.ts'
+import { denseMethod } from '#contract/titles.ts'
 import type { UsedData } from '#contract/used-data.ts'
 import { version } from '#contract/version.ts'
 import { stackParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
-import { findFormat } from '#engine/export/index.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
 import { specWithPlan } from '#engine/model/sliced-spec.ts'
@@ -17,6 +16,7 @@ import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
@@ -53,7 +53,6 @@ class RunInProgress {
     const { result: repaired, repair } = await this.#repair(model, tokenizer, pruned)
     const result = withFiles(repaired)
     const { measures, answers, evaluation } = await this.#measure(model, tokenizer, result)
-    await this.#save(model, result)
     return {
       model: model.name,
       method,
@@ -79,10 +78,8 @@ class RunInProgress {
 
   #parseOptions(): Record<string, unknown> {
     const { method, options } = this.#request
-    const parsed = findMethod(method).options.strict().safeParse(options)
-    if (parsed.success) return parsed.data
-    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'options'}: ${issue.message}`)
-    throw new EspalierError('usage', `The options of ${method} are wrong: ${problems.join('; ')}. See \`espalier methods\`.`)
+    const { options: schema, title } = findMethod(method)
+    return parseOptions(schema, options, title)
   }
 
   async #prune(model: Model, tokenizer: Tokenizer | undefined, options: Record<string, unknown>): Promise<MethodResult> {
@@ -145,7 +142,7 @@ class RunInProgress {
   /** The windows that the method looks at: as many as it wants with its options, or fewer where fewer were asked for. */
   async #calibration(model: Model, tokenizer: Tokenizer | undefined, wanted: number): Promise<ReadData> {
     const { calibration, method, seed } = this.#request
-    if (!calibration) throw new EspalierError('usage', `${method} needs calibration data. Give some with --calibration_data.`)
+    if (!calibration) throw new EspalierError('usage', `${method} needs calibration data. Choose a text for it.`)
     const { windows: most = wanted } = calibration
     const read = await this.#read(model, tokenizer, { ...calibration, windows: Math.min(wanted, most) }, seed)
     for (const text of read.notes) this.#note(`Calibration: ${text}`)
@@ -189,14 +186,6 @@ class RunInProgress {
       view.dispose()
     }
     return { measures, answers, evaluation }
-  }
-
-  async #save(model: Model, { plan, tensors }: MethodResult): Promise<void> {
-    const { save, method } = this.#request
-    if (save)
-      await this.#steps.time('saving', () =>
-        findFormat(save.format).write({ model, plan, method, folder: save.folder, ...(tensors ? { tensors } : {}) }),
-      )
   }
 }
 

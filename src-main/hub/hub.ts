@@ -4,11 +4,14 @@ import type { Progress } from '#contract/progress.ts'
 import { findCached, findCacheFolder, readCommit, repositoryFolder, snapshotPath, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'
 import { listModel, neededModelFiles } from './listing.ts'
-import { describeFile } from './metadata.ts'
+import { describeFile, fetchMetadata } from './metadata.ts'
 import { checkPath, checkRepository, checkRevision, isCommit } from './names.ts'
 import { missingModelFiles } from './stored-model.ts'
 import { findToken } from './token.ts'
 import { transferFiles } from './transfer.ts'
+
+/** How long a check waits for the hub. */
+const checkMilliseconds = 1200
 
 const standardEndpoint = 'https://huggingface.co'
 
@@ -34,6 +37,8 @@ export interface Hub {
   readonly cacheFolder: string
   /** The path of one file; asks the network only when the cache has no file of that revision. */
   fetchFile(file: HubFile, options?: FetchOptions): Promise<string>
+  /** Throws when a file is neither in the cache nor to be had; a hub that takes its time to answer is believed to have it. */
+  checkFile(file: HubFile): Promise<void>
   /** The folder of a model; a branch or tag is looked up anew when the hub can be reached. */
   fetchModel(repository: string, revision?: string, options?: FetchOptions): Promise<string>
   /** The folder of a model that is complete in the cache, without the network. */
@@ -56,6 +61,7 @@ export async function openHub(options: HubOptions = {}): Promise<Hub> {
   return {
     cacheFolder,
     fetchFile: (file, fetchOptions = {}) => fetchFile(context, file, fetchOptions),
+    checkFile: (file) => checkFile(context, file),
     fetchModel: (repository, revision = 'main', fetchOptions = {}) => fetchModel(context, repository, revision, fetchOptions),
     findModel: (repository, revision = 'main') => findModel(cacheFolder, repository, revision),
   }
@@ -78,9 +84,24 @@ async function fetchFile(context: Context, file: HubFile, options: FetchOptions)
     const [path] = await transfer(context, [file], options)
     return path as string
   } catch (thrown) {
-    const folder = repositoryFolder(context.cacheFolder, file.kind, file.repository)
-    throw explainAbsence(thrown, describeFile(file), `or copy the folder ${folder} from a machine that has it`)
+    throw absenceOf(context, thrown, file)
   }
+}
+
+async function checkFile(context: Context, file: HubFile): Promise<void> {
+  if ((await findCached(context.cacheFolder, file)) !== undefined) return
+  const patience = AbortSignal.timeout(checkMilliseconds)
+  try {
+    if (context.offline) throw offlineError()
+    await fetchMetadata({ ...context.connection, attempts: 1 }, file, patience)
+  } catch (thrown) {
+    if (!patience.aborted) throw absenceOf(context, thrown, file)
+  }
+}
+
+function absenceOf({ cacheFolder }: Context, thrown: unknown, file: HubFile): unknown {
+  const folder = repositoryFolder(cacheFolder, file.kind, file.repository)
+  return explainAbsence(thrown, describeFile(file), `or copy the folder ${folder} from a machine that has it`)
 }
 
 async function fetchModel(context: Context, repository: string, revision: string, options: FetchOptions): Promise<string> {

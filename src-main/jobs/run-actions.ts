@@ -1,18 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { RunStatus } from '#contract/runs.ts'
+import { canAct, type RunAction, refusalOf } from '#contract/run-actions.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs.ts'
-
-export type RunAction = 'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel'
-
-/** Which runs an action takes. */
-const accepts: Record<RunAction, readonly RunStatus[]> = {
-  enqueue: ['draft', 'paused', 'failed', 'cancelled', 'interrupted'],
-  resume: ['paused', 'failed', 'cancelled', 'interrupted'],
-  retry: ['done', 'paused', 'failed', 'cancelled', 'interrupted'],
-  pause: ['queued', 'running'],
-  cancel: ['queued', 'running', 'paused', 'interrupted'],
-}
 
 /** The rows of the runs that an action is for. Throws when one of them cannot take part, so that it is all of them or none. */
 export function rowsFor(history: History, action: RunAction, ids: readonly string[]): RunRow[] {
@@ -20,12 +9,8 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
     const row = history.runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
     if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Bring it back first.`)
-    if (accepts[action].includes(row.status)) return row
-    const allowed = accepts[action].join(', ')
-    throw new EspalierError('conflict', `"${row.name}" is ${row.status}; only runs that are ${allowed} can do that.`, {
-      id,
-      status: row.status,
-    })
+    if (canAct(action, row.status)) return row
+    throw new EspalierError('conflict', refusalOf(action, row), { id, status: row.status })
   })
 }
 

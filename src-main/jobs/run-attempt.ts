@@ -3,6 +3,7 @@ import type { Listener } from '#contract/events.ts'
 import type { HubFile } from '#contract/hub-file.ts'
 import type { Progress } from '#contract/progress.ts'
 import type { RunRequest } from '#contract/run-request.ts'
+import { isAblation } from '#contract/titles.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { ComputeHost, Job } from './compute-host.ts'
@@ -43,7 +44,7 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
   const request = requestOf(history, row)
   logs.append(row.id, `--- attempt ${row.attempts}, ${new Date().toISOString()}\n`)
   const job: Job = host.perform(
-    { kind: 'run', request },
+    { kind: isAblation(request.method) ? 'ablation' : 'run', request },
     {
       onEvent(event) {
         if (abandoned || refusal !== undefined) return

@@ -1,7 +1,8 @@
+import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import type { TensorFile } from '#contract/plan.ts'
-import { type RunDocument, runDocument } from '#contract/run.ts'
+import { type RunDocument, runDocument, studyDocument } from '#contract/run.ts'
 import { type RunEvent, runEvent } from '#contract/run-events.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEnvironment, RunProblem } from '#contract/runs.ts'
@@ -91,31 +92,24 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
     },
     /** The result of the run: everything that its page and its comparisons need, in one transaction. */
     finish(result: unknown, environment: Omit<RunEnvironment, 'version' | 'backend'>): void {
-      const document = runDocument.parse(result)
+      const document = z.union([runDocument, studyDocument]).parse(result)
+      const { options: resolved, version, backend, notes: remarks, seconds: phaseSeconds } = document
       history.transaction(() => {
         const end = ended(row, secondsSoFar())
-        history.runs.patch(number, {
-          ...end,
-          status: 'done',
-          reached: document.sparsity.reached,
-          has_plan: true,
-          progress: null,
-          problem: null,
-        })
+        history.runs.patch(number, { ...end, status: 'done', progress: null, problem: null })
         history.documents.set(number, {
-          resolved: document.options,
-          environment: { ...environment, version: document.version, backend: document.backend },
-          plan: document.plan,
-          answers: document.answers ?? [],
-          remarks: document.notes,
-          phaseSeconds: document.seconds,
+          resolved,
+          environment: { ...environment, version, backend },
+          remarks,
+          phaseSeconds,
           calibration: document.calibration ?? null,
           evaluation: document.evaluation,
           repair: document.repair ?? null,
           fit: document.fit ?? null,
         })
-        history.runs.setParameters(number, flattenParameters(history.documents.request(number), document.options))
-        addMissing(history, number, document, end.ended_at)
+        history.runs.setParameters(number, flattenParameters(history.documents.request(number), resolved))
+        if ('study' in document) history.documents.set(number, { study: document.study })
+        else keepPlan(history, number, document, end.ended_at)
       })
     },
     fail(problem: RunProblem, status: 'failed' | 'interrupted'): void {
@@ -140,8 +134,10 @@ export function toDiskError(thrown: unknown): unknown {
   )
 }
 
-/** Measures and decisions that the result has but no event told. */
-function addMissing(history: History, number: number, document: RunDocument, at: number): void {
+/** What a run that pruned has besides: its plan, with measures and decisions that no event told. */
+function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
+  history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
+  history.documents.set(number, { plan: document.plan, answers: document.answers ?? [] })
   const known = history.measures.ofRuns([number]).get(number) ?? []
   for (const measure of document.measures) {
     if (known.some(({ name, dataset, value }) => name === measure.name && dataset === measure.dataset && value === measure.value)) continue

@@ -5,7 +5,7 @@ import { makeBackup } from '#db/backups.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { valueStore, type WriteFile } from '#db/values.ts'
-import { openHub } from '#hub/hub.ts'
+import { type HubOptions, openHub } from '#hub/hub.ts'
 import { ComputeHost, type HostTimings } from '#jobs/compute-host.ts'
 import type { ComputeCommand } from '#jobs/compute-process.ts'
 import type { Device } from '#jobs/devices.ts'
@@ -45,6 +45,8 @@ export interface WorkbenchOptions {
   worksQueue?: boolean
   /** The model that is in the library from the start; the one in the resources when left out, null for none. */
   bundledModel?: string | null
+  /** How the hub is reached, where not by the settings. */
+  hub?: HubOptions
   /** Replaced in tests by a writer that fails like a full disk. */
   writeFile?: WriteFile
   /** Folders inside of which models may be written, besides those of the settings. */
@@ -84,16 +86,8 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   }
 }
 
-function openContext({
-  folder,
-  emit,
-  writeFile,
-  writable = [],
-  devices: found,
-  computeCommand,
-  timings,
-  worksQueue = true,
-}: SettledOptions): Context {
+function openContext(options: SettledOptions): Context {
+  const { folder, emit, writeFile, devices: found, computeCommand, timings, worksQueue = true, hub = {}, writable = [] } = options
   const history = openHistory(folder, writeFile && valueStore(historyFolders(folder).values, writeFile))
   const owner = newId('owner')
   history.owners.register(owner, Date.now())
@@ -121,10 +115,12 @@ function openContext({
   const tellQueue = () => history.db.open && queue.tellRuns([])
   const devices = found.map((device) => ({ device, host: hostFor(device, tellQueue) }))
   const fetchFile: FetchFile = async (file, signal, report) =>
-    (await openHub(hubOptions({ history, folders }))).fetchFile(file, { signal, report })
+    (await openHub(hubOptions({ history, folders, hub }))).fetchFile(file, { signal, report })
   const queue = new RunQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile })
-  const [desk, playground, exporter] = [hostFor(found[0]), hostFor(found[0]), hostFor(found[0])]
-  return { history, folders, gate, queue, logs, owner, emit, desk, playground, exporter }
+  // A command does one thing after another, so that one process serves it for all.
+  const only = worksQueue ? undefined : devices[0]?.host
+  const [desk, playground, exporter] = [only ?? hostFor(found[0]), only ?? hostFor(found[0]), only ?? hostFor(found[0])]
+  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter }
 }
 
 function callsOf(context: Context, library: Library, transfers: Transfers, bundled: string | null): Omit<Handlers, 'history.restore'> {

@@ -1,5 +1,6 @@
 import type { CallName, Checked, Listener, Output } from '#contract/api.ts'
 import type { History } from '#db/history.ts'
+import type { HubOptions } from '#hub/hub.ts'
 import type { ComputeHost } from '#jobs/compute-host.ts'
 import type { RunLogs } from '#jobs/run-log.ts'
 import type { RunQueue } from '#jobs/run-queue.ts'
@@ -14,6 +15,8 @@ export interface Context {
   queue: RunQueue
   logs: RunLogs
   owner: string
+  /** How the hub is reached, where not by the settings. */
+  hub: HubOptions
   emit: Listener
   /** Answers short questions that need the engine but no weights. */
   desk: ComputeHost

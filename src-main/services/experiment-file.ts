@@ -38,6 +38,7 @@ const exportedRun = z.object({
   width: shape.width,
   neuronScores: shape.neuronScores,
   answers: shape.answers,
+  study: shape.study.default(null),
   remarks: shape.remarks,
   phaseSeconds: shape.phaseSeconds,
   calibration: shape.calibration.default(null),
@@ -157,12 +158,10 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     parent: null,
     parameters: flattenParameters(run.request, run.resolved),
   })
-  // Where a stranger's run would write is not for a stranger to say.
-  const { save, ...request } = run.request
-  history.documents.insert(number, request)
-  const { resolved, environment, plan, width, neuronScores, answers, phaseSeconds, calibration, evaluation, repair, fit } = run
-  const remarks = save ? [...run.remarks, `It was to be saved to ${save.folder}; that was left out when it was imported.`] : run.remarks
-  const data = { calibration, evaluation, repair, fit }
+  history.documents.insert(number, run.request)
+  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
+  const { calibration, evaluation, repair, fit, study } = run
+  const data = { calibration, evaluation, repair, fit, study }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run
   history.runs.patch(number, {

@@ -1,14 +1,16 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { ExperimentEntry, GridPreview } from '#contract/experiments.ts'
+import type { ExperimentEntry, Grid } from '#contract/experiments.ts'
 import type { Catalogue } from '#contract/methods.ts'
+import { denseMethod } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
 import type { Context, Service } from './context.ts'
 import { exportExperiment, importExperiment } from './experiment-file.ts'
 import { safeFileName } from './folders.ts'
-import { expandGrid, gridOfRun, infeasibleMessage } from './grid.ts'
-import { previewGrid } from './grid-preview.ts'
+import { combinationsOf, gridOfRun, overSeeds, type PlannedRun } from './grid.ts'
+import { previewOf } from './grid-preview.ts'
 import type { Library } from './library.ts'
-import { makeRuns } from './make-runs.ts'
+import { writeRuns } from './make-runs.ts'
+import { preflight, refuseProblems } from './preflight.ts'
 import { presetsFor } from './presets.ts'
 import type { RunRemoval } from './run-removal.ts'
 
@@ -33,9 +35,17 @@ export function experimentsService(context: Context, { library, catalogue, remov
     return experiment
   }
 
-  function refuseInfeasible({ combinations }: GridPreview): void {
-    const impossible = combinations.filter(({ feasible }) => !feasible)
-    if (impossible.length > 0) throw new EspalierError('infeasible', infeasibleMessage(impossible), { combinations: impossible })
+  /** The combinations that can be done. Those out of reach are refused with all other problems, or left out where that was asked for. */
+  async function choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
+    const planned = combinationsOf(grid)
+    const problems = (await preflight(context, library, planned)).map((found) => found.problems)
+    const beyond = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
+    refuseProblems(problems.flatMap((some, at) => (beyond[at] ? [] : some)))
+    const possible = planned.filter((_, at) => !beyond[at])
+    const leftOut = [...new Set(problems.flatMap((some, at) => (beyond[at] ? some.map(({ message }) => message) : [])))]
+    if (leftOut.length > 0 && possible.every(({ request }) => request.method === denseMethod))
+      throw new EspalierError('infeasible', `None of the amounts can be reached on this model. ${leftOut[0]}`)
+    return { possible, leftOut }
   }
 
   return {
@@ -45,17 +55,18 @@ export function experimentsService(context: Context, { library, catalogue, remov
       const { id, description } = library.find(model)
       return presetsFor({ id, contextLength: description.shape.contextLength }, await catalogue())
     },
-    'experiments.preview': ({ grid }, signal) => previewGrid(context, library, grid, signal),
-    async 'experiments.create'({ name, grid, start, notes = '', tags = [] }) {
-      refuseInfeasible(await previewGrid(context, library, grid))
+    async 'experiments.preview'({ grid }, signal) {
+      const planned = combinationsOf(grid)
+      return previewOf(context, grid, planned, await preflight(context, library, planned, signal))
+    },
+    async 'experiments.create'({ name, grid, start, leaveOut, notes = '', tags = [] }) {
+      const { possible, leftOut } = await choose(grid, leaveOut)
       const id = newId('exp')
-      const runs = history.transaction(() => {
-        history.experiments.insert({ id, name, notes, tags, grid, createdAt: Date.now() })
-        return makeRuns(context, library, expandGrid(grid), { experiment: id, seeds: grid.seeds.length })
-      })
-      if (start === 'queue') queue.enqueue(runs.ids)
-      else queue.tellRuns(runs.numbers)
-      return { experiment: told(id), runs: history.runs.entries(runs.numbers) }
+      const planned = possible.flatMap((one) => overSeeds(one, grid.seeds))
+      const numbers = writeRuns(context, library, planned, { experiment: id, seeds: grid.seeds.length, start }, () =>
+        history.experiments.insert({ id, name, notes, tags, grid, createdAt: Date.now() }),
+      )
+      return { experiment: told(id), runs: history.runs.entries(numbers), leftOut }
     },
     'experiments.grid'({ id }) {
       const run = history.runs.find(id)

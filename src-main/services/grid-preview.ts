@@ -1,59 +1,53 @@
-import { z } from 'zod'
-import { EspalierError } from '#contract/errors.ts'
-import { type CombinationPreview, combinationPreview, type Grid, type GridPreview } from '#contract/experiments.ts'
-import type { RunRequest } from '#contract/run-request.ts'
-import { askDesk } from './ask-desk.ts'
+import type { CombinationPreview, Grid, GridPreview } from '#contract/experiments.ts'
+import type { Problem, RequestPreview } from '#contract/preflight.ts'
+import { denseMethod } from '#contract/titles.ts'
 import type { Context } from './context.ts'
-import { type Combination, combinationsOf, requestOf } from './grid.ts'
-import type { Library } from './library.ts'
+import { overSeeds, type PlannedRun } from './grid.ts'
 
-/** What the engine says of one request without loading weights. */
-export const requestPreview = combinationPreview.omit({ model: true, method: true, amount: true, repair: true, runs: true, seconds: true })
-
-/** Asks the engine what each combination would remove, and the history how long the like took. */
-export async function previewGrid(
-  { history, desk }: Pick<Context, 'history' | 'desk'>,
-  library: Library,
-  grid: Grid,
-  signal?: AbortSignal,
-): Promise<GridPreview> {
-  const combinations = grid.models.flatMap((model) => combinationsOf(grid, model))
-  const requests = combinations.map(
-    ({ model, method, options, amount, repair }): RunRequest => ({
-      ...requestOf(grid, method, options, amount, grid.seeds[0] ?? 0, repair),
-      model: library.find(model).path,
-    }),
-  )
-  const answers = requests.length === 0 ? [] : z.array(requestPreview).parse(await askDesk(desk, { kind: 'preview', requests }, signal))
-  if (answers.length !== combinations.length)
-    throw new EspalierError('internal', `The engine previewed ${answers.length} of ${combinations.length} combinations.`)
-  const previews = combinations.map((combination, at): CombinationPreview => {
-    const { model, method, amount, repair } = combination
+/** The preview of a grid, from what the preflight said of each of its combinations. */
+export function previewOf({ history }: Pick<Context, 'history'>, grid: Grid, planned: PlannedRun[], found: RequestPreview[]): GridPreview {
+  const pruning = planned
+    .map((one, at) => ({ ...one, preview: found[at] as RequestPreview }))
+    .filter(({ request }) => request.method !== denseMethod)
+  const combinations = pruning.map(({ model, request, preview }): CombinationPreview => {
+    const { method, amount, repair } = request
+    const { problems, notes: _, fetches: __, ...known } = preview
+    const infeasible = problems.find(({ code }) => code === 'infeasible')
     return {
-      ...(answers[at] as z.infer<typeof requestPreview>),
+      ...known,
       model,
       method,
       amount,
-      repair,
-      runs: grid.seeds.length,
-      seconds: usualSeconds(history, combination),
+      repair: repair?.kind ?? 'none',
+      runs: overSeeds({ model, request }, grid.seeds).length,
+      feasible: !infeasible,
+      problem: infeasible?.message ?? null,
+      seconds: history.runs.usualSeconds(model, method),
     }
   })
-  const known = previews.every(({ seconds }) => seconds !== null)
-  const memory = previews.flatMap(({ memoryBytes }) => memoryBytes ?? [])
+  const known = combinations.every(({ seconds }) => seconds !== null)
+  const memory = combinations.flatMap(({ memoryBytes }) => memoryBytes ?? [])
+  const places = new Map(pruning.map(({ preview }, at) => [preview, at]))
   return {
-    combinations: previews,
-    runs: grid.models.length + previews.length * grid.seeds.length,
-    seconds: known && previews.length > 0 ? previews.reduce((sum, { seconds, runs }) => sum + (seconds ?? 0) * runs, 0) : null,
+    combinations,
+    runs: grid.models.length + combinations.reduce((sum, { runs }) => sum + runs, 0),
+    seconds: known && combinations.length > 0 ? combinations.reduce((sum, { seconds, runs }) => sum + (seconds ?? 0) * runs, 0) : null,
     memoryBytes: memory.length > 0 ? Math.max(...memory) : null,
-    problems: previews.flatMap(({ feasible, problem, method }, at) =>
-      feasible ? [] : [{ field: `combinations.${at}`, message: problem ?? `${method} cannot do this.` }],
+    problems: distinct(
+      found.flatMap((preview, at) => preview.problems.map((problem) => placed(problem, grid, planned[at], places.get(preview)))),
     ),
+    notes: [...new Set(found.flatMap(({ notes }) => notes))],
   }
 }
 
-/** The mean of the latest runs of the same method on the same model; null until there is one. */
-function usualSeconds({ runs }: Context['history'], { model, method }: Combination): number | null {
-  const latest = runs.lastSeconds(model, method, 5)
-  return latest.length === 0 ? null : latest.reduce((sum, seconds) => sum + seconds, 0) / latest.length
+/** A problem of a request as one of the grid that it came from. */
+function placed(problem: Problem, grid: Grid, planned: PlannedRun | undefined, combination: number | undefined): Problem {
+  if (problem.code === 'infeasible') return { ...problem, field: `combinations.${combination ?? 0}` }
+  if (!/^(options|method)/.test(problem.field)) return problem
+  const at = grid.methods.findIndex(({ method, options }) => method === planned?.request.method && options === planned.request.options)
+  return { ...problem, field: `methods.${at}.${problem.field}` }
+}
+
+function distinct(problems: readonly Problem[]): Problem[] {
+  return [...new Map(problems.map((problem) => [`${problem.field} ${problem.message}`, problem])).values()]
 }

@@ -1,6 +1,7 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type GenerationEvent, type GenerationRequest, generationEvent } from '#contract/generation.ts'
 import type { PromptSet, SessionRequest, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
+import { paperPrompts } from '#contract/protocol.ts'
 import { newId } from '#db/ids.ts'
 import type { Job } from '#jobs/compute-host.ts'
 import type { Context, Service } from './context.ts'
@@ -8,12 +9,7 @@ import type { Library } from './library.ts'
 import { currentSettings } from './settings.ts'
 
 /** The prompts of the paper's qualitative evaluation. */
-const paperPrompts: PromptSet = {
-  id: 'paper',
-  name: 'The paper’s prompts',
-  prompts: ['Who is Albert Einstein?', 'The theory of relativity'],
-  builtIn: true,
-}
+const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
 
 /** Generates with several views of one model, and keeps every answer as it ends, so that none is lost. */
 export function playgroundService(context: Context, library: Library): Service<'playground'> & Service<'prompts'> {
@@ -135,14 +131,13 @@ export function playgroundService(context: Context, library: Library): Service<'
       playground.release()
       return {}
     },
-    'prompts.list': () => [paperPrompts, ...history.promptSets.list()],
+    'prompts.list': () => [paperSet, ...history.promptSets.list()],
     'prompts.save'({ name, prompts }) {
-      if (name === paperPrompts.name)
-        throw new EspalierError('invalid', 'This name belongs to a set that comes with Espalier. Choose another.')
+      if (name === paperSet.name) throw new EspalierError('invalid', 'This name belongs to a set that comes with Espalier. Choose another.')
       return history.promptSets.save(newId('prompts'), name, prompts, Date.now())
     },
     'prompts.remove'({ id }) {
-      if (id === paperPrompts.id) throw new EspalierError('conflict', 'This set comes with Espalier and stays.')
+      if (id === paperSet.id) throw new EspalierError('conflict', 'This set comes with Espalier and stays.')
       if (!history.promptSets.remove(id)) throw new EspalierError('not-found', `There is no prompt set ${id}.`)
       return {}
     },

@@ -1,13 +1,13 @@
 import { EspalierError } from '#contract/errors.ts'
-import { denseMethod } from '#contract/experiments.ts'
+import { canAct } from '#contract/run-actions.ts'
 import type { RunEntry } from '#contract/runs.ts'
 import { runColumns } from '#db/run-columns.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context, Service } from './context.ts'
-import { gridOfRun, infeasibleMessage, type PlannedRun } from './grid.ts'
-import { previewGrid } from './grid-preview.ts'
+import type { PlannedRun } from './grid.ts'
 import type { Library } from './library.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
+import { renderSvg } from './plot-svg.ts'
 import { describeRun, findDescribedModel } from './run-description.ts'
 import { runDetail } from './run-detail.ts'
 import type { RunRemoval } from './run-removal.ts'
@@ -18,7 +18,11 @@ import { tableFile } from './table-text.ts'
 const undoMilliseconds = 30_000
 const mostCsvRows = 1_000_000
 
-export function runsService(context: Context, library: Library, removal: RunRemoval): Omit<Service<'runs'>, 'runs.save'> {
+export function runsService(
+  context: Context,
+  library: Library,
+  removal: RunRemoval,
+): Omit<Service<'runs'>, 'runs.save' | 'runs.checkSave'> {
   const { history, queue, logs, emit } = context
 
   function find(id: string): RunRow {
@@ -29,20 +33,8 @@ export function runsService(context: Context, library: Library, removal: RunRemo
 
   const entriesOf = (numbers: readonly number[]): { runs: RunEntry[] } => ({ runs: history.runs.entries(numbers) })
 
-  /** Makes one run after the engine has agreed to it. */
-  async function make(planned: PlannedRun, making: RunMaking, start: 'draft' | 'queue'): Promise<RunEntry> {
-    const { model, request } = planned
-    if (request.method !== denseMethod) {
-      const { combinations } = await previewGrid(context, library, gridOfRun(model, { ...request, model }))
-      const impossible = combinations.filter(({ feasible }) => !feasible)
-      if (impossible.length > 0) throw new EspalierError('infeasible', infeasibleMessage(impossible), { combinations: impossible })
-    }
-    if (making.experiment !== null && !history.experiments.find(making.experiment))
-      throw new EspalierError('not-found', `There is no experiment ${making.experiment}.`)
-    const { ids, numbers } = history.transaction(() => makeRuns(context, library, [planned], making))
-    if (start === 'queue') queue.enqueue(ids)
-    else queue.tellRuns(numbers)
-    return history.runs.entries(numbers)[0] as RunEntry
+  async function make(planned: PlannedRun, making: RunMaking): Promise<RunEntry> {
+    return history.runs.entries(await makeRuns(context, library, [planned], making))[0] as RunEntry
   }
 
   function retag(row: RunRow, add: string[] = [], take: string[] = []): string[] {
@@ -52,8 +44,8 @@ export function runsService(context: Context, library: Library, removal: RunRemo
 
   function setArchived(ids: readonly string[], at: number | null): number[] {
     const rows = ids.map(find)
-    const running = rows.find(({ status }) => status === 'running')
-    if (running && at !== null) throw new EspalierError('conflict', `"${running.name}" is running. Cancel it first.`)
+    const busy = at === null ? undefined : rows.find(({ status }) => !canAct('archive', status))
+    if (busy) throw new EspalierError('conflict', `"${busy.name}" is ${busy.status}. Cancel it first.`)
     history.transaction(() => {
       for (const { number, status } of rows) {
         history.runs.patch(number, {
@@ -76,15 +68,13 @@ export function runsService(context: Context, library: Library, removal: RunRemo
     },
     'runs.log': ({ id, bytes }) => logs.tail(find(id).id, bytes),
     'runs.create': ({ model, request, name, experiment, start }) =>
-      make({ model, request }, { name, experiment: experiment ?? null }, start),
+      make({ model, request }, { name, experiment: experiment ?? null, start }),
     'runs.clone'({ id, changes, start }) {
       const row = find(id)
-      // A second copy has no place of its own: what the first one wrote stays.
-      const { model: _, save: __, ...request } = history.documents.request(row.number)
+      const { model: _, ...request } = history.documents.request(row.number)
       return make(
         { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
-        { experiment: row.experiment, parent: row.id },
-        start,
+        { experiment: row.experiment, parent: row.id, start },
       )
     },
     'runs.update'({ ids, name, notes, addTags, removeTags, starred }) {
@@ -118,8 +108,15 @@ export function runsService(context: Context, library: Library, removal: RunRemo
     'runs.describe': ({ id }) => describeRun(context, find(id)),
     'runs.replay'({ description, model, start }) {
       const target = model ?? findDescribedModel(context, description)
-      const { model: _, save: __, ...request } = description.request
-      return make({ model: target, request }, { name: description.name, experiment: null }, start)
+      const { model: _, ...request } = description.request
+      return make({ model: target, request }, { name: description.name, experiment: null, start })
+    },
+    'runs.studyFile'({ id, format }) {
+      const { name, method, number } = find(id)
+      const { study } = history.documents.find(number)
+      if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is no ablation, or it is not done.`)
+      if (format !== 'svg') return tableFile(study.table, format, method)
+      return { fileName: `${method}.svg`, type: 'image/svg+xml', content: renderSvg(study.plot) }
     },
     'runs.csv'({ sort = [{ field: 'createdAt', direction: 'descending' }], columns, ...filter }) {
       const wanted = columns && new Set(columns)

@@ -60,9 +60,9 @@ export function settingsService(context: Context): Service<'settings'> {
 }
 
 /** How this workbench reaches the hub: its own token file, and the cache folder where one is set. */
-export function hubOptions(context: Pick<Context, 'history' | 'folders'>): HubOptions {
+export function hubOptions(context: Pick<Context, 'history' | 'folders' | 'hub'>): HubOptions {
   const { cache } = currentSettings(context).folders
-  return { tokenFile: context.folders.tokenFile, ...(cache ? { cacheFolder: cache } : {}) }
+  return { tokenFile: context.folders.tokenFile, ...(cache ? { cacheFolder: cache } : {}), ...context.hub }
 }
 
 /** Every secret that must not appear in a text that people pass on. */

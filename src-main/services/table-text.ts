@@ -1,7 +1,6 @@
 import Papa from 'papaparse'
-import type { TableFormat } from '#contract/compare.ts'
 import type { TextFile } from '#contract/identifiers.ts'
-import type { Table, TableCell } from '#contract/table.ts'
+import type { Table, TableCell, TableFormat } from '#contract/table.ts'
 
 /** A table as a file in one of the formats that papers and spreadsheets take. */
 export function tableFile(table: Table, format: TableFormat, name: string): TextFile {

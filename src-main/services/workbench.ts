@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type ApiEvent, api, type CallApi, type CallName, isCallName, type Listener } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
 import { restoreBackup } from '#db/backups.ts'
 import { historyFolders } from '#db/history.ts'
 import { findDevices } from '#jobs/devices.ts'
@@ -65,8 +66,7 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
 function check(name: CallName, side: 'input' | 'output', value: unknown): unknown {
   const parsed = api[name][side].safeParse(value)
   if (parsed.success) return parsed.data
-  const issues = parsed.error.issues.map(({ path, message }) => ({ field: path.join('.'), message }))
-  const first = issues[0]
-  const place = first?.field ? `${first.field}: ` : ''
-  throw new EspalierError(side === 'input' ? 'invalid' : 'internal', `${name}: ${place}${first?.message}`, { issues: issues.slice(0, 20) })
+  const issues = explainIssues(parsed.error, value)
+  const sentences = issues.slice(0, 3).map(({ message }) => message)
+  throw new EspalierError(side === 'input' ? 'invalid' : 'internal', `${name}: ${sentences.join(' ')}`, { issues: issues.slice(0, 20) })
 }

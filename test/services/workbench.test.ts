@@ -44,8 +44,8 @@ test('an infeasible sparsity is refused before anything is written', async () =>
   const grid = { ...smallGrid(workbench), amounts: [{ sparsity: 0.25 }, { sparsity: 0.95 }] }
   const preview = await workbench.call('experiments.preview', { grid })
   expect(preview.problems).toEqual([
-    { field: 'combinations.1', message: 'Choose at most 0.9.' },
-    { field: 'combinations.3', message: 'Choose at most 0.9.' },
+    { code: 'infeasible', field: 'combinations.1', message: 'Choose at most 0.9.' },
+    { code: 'infeasible', field: 'combinations.3', message: 'Choose at most 0.9.' },
   ])
   await expect(workbench.call('experiments.create', { name: 'Too much', grid })).rejects.toMatchObject({ code: 'infeasible' })
   expect(await workbench.call('experiments.list', {})).toEqual([])

@@ -1,10 +1,10 @@
 import { EspalierError } from '#contract/errors.ts'
+import { canAct, refusalOf } from '#contract/run-actions.ts'
 import type { RunEntry, RunStatus } from '#contract/runs.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 import type { CommandDoor } from './with-workbench.ts'
 
 const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
-const resumable: ReadonlySet<RunStatus> = new Set(['paused', 'failed', 'cancelled', 'interrupted'])
 
 /** Does runs in this process, one after the other. A signal ends it with the run interrupted; it can be resumed again. */
 export async function resumeHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
@@ -21,9 +21,8 @@ export async function runHere(door: Required<CommandDoor>, ids: readonly string[
   return report(await Promise.all(ids.map((id) => door.call('runs.get', { id }))), asJson)
 }
 
-function checkResumable({ name, status }: RunEntry): void {
-  if (!resumable.has(status))
-    throw new EspalierError('conflict', `"${name}" is ${status}; only runs that are ${[...resumable].join(', ')} can be resumed.`)
+function checkResumable(run: RunEntry): void {
+  if (!canAct('resume', run.status)) throw new EspalierError('conflict', refusalOf('resume', run))
 }
 
 /** Starts runs on a server and waits until each has ended. */

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { type BundledId, bundledTitles } from '#contract/titles.ts'
 
 interface BundledText {
   readonly title: string
@@ -12,17 +13,16 @@ interface BundledText {
 /** The texts that come with Espalier (`resources/texts`). No choice is ever made on those for evaluation. */
 export const bundledTexts = {
   mixed: {
-    title: 'Mixed text',
+    title: bundledTitles.mixed,
     file: 'mixed-calibration.jsonl',
     use: 'calibration',
     summary: 'Prose, definitions, technical English, source code, 24 other languages, lists and numbers, evenly mixed.',
   },
-  prose: { title: 'Prose', file: 'prose.txt', use: 'evaluation', summary: 'Chapters of a novel (Jane Austen, Persuasion).' },
-  code: { title: 'Source code', file: 'code.txt', use: 'evaluation', summary: 'C, from SQLite.' },
-  spanish: { title: 'Spanish', file: 'spanish.txt', use: 'evaluation', summary: 'Reina-Valera of 1909, from the Gospels.' },
-} as const satisfies Record<string, BundledText>
+  prose: { title: bundledTitles.prose, file: 'prose.txt', use: 'evaluation', summary: 'Chapters of a novel (Jane Austen, Persuasion).' },
+  code: { title: bundledTitles.code, file: 'code.txt', use: 'evaluation', summary: 'C, from SQLite.' },
+  spanish: { title: bundledTitles.spanish, file: 'spanish.txt', use: 'evaluation', summary: 'Reina-Valera of 1909, from the Gospels.' },
+} as const satisfies Record<BundledId, BundledText>
 
-export type BundledId = keyof typeof bundledTexts
 export const bundledIds = Object.keys(bundledTexts) as BundledId[]
 
 export function isBundledId(name: string): name is BundledId {

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile, HubFile } from '#contract/hub-file.ts'
+import { type DatasetId, datasetTitles } from '#contract/titles.ts'
 
 interface NamedDataset {
   title: string
@@ -17,22 +18,31 @@ const c4 = { kind: 'dataset', repository: 'allenai/c4', revision: '607bd4c8450a4
 /** The data sets of the 2SSP reference. All are joined by two newlines and cut into consecutive windows. */
 export const namedDatasets = {
   wikitext2: {
-    title: 'WikiText-2 test',
+    title: datasetTitles.wikitext2,
     file: { kind: 'dataset', repository: 'Salesforce/wikitext', revision: 'main', path: 'wikitext-2-raw-v1/test-00000-of-00001.parquet' },
     folder: 'wikitext-2',
   },
-  'c4-train': { title: 'C4 train', file: { ...c4, path: 'en/c4-train.00000-of-01024.json.gz' }, documents: 1000, folder: 'c4_train' },
-  'c4-val': { title: 'C4 validation', file: { ...c4, path: 'en/c4-validation.00000-of-00008.json.gz' }, documents: 1100, folder: 'c4_val' },
+  'c4-train': {
+    title: datasetTitles['c4-train'],
+    file: { ...c4, path: 'en/c4-train.00000-of-01024.json.gz' },
+    documents: 1000,
+    folder: 'c4_train',
+  },
+  'c4-val': {
+    title: datasetTitles['c4-val'],
+    file: { ...c4, path: 'en/c4-validation.00000-of-00008.json.gz' },
+    documents: 1100,
+    folder: 'c4_val',
+  },
   'fineweb-edu': {
-    title: 'FineWeb-Edu',
+    title: datasetTitles['fineweb-edu'],
     file: { kind: 'dataset', repository: 'HuggingFaceFW/fineweb-edu', revision: 'main', path: 'sample/10BT/000_00000.parquet' },
     // The reference loads 1100 rows and uses these.
     documents: 500,
     folder: 'fineweb-edu',
   },
-} as const satisfies Record<string, NamedDataset>
+} as const satisfies Record<DatasetId, NamedDataset>
 
-export type DatasetId = keyof typeof namedDatasets
 export const datasetIds = Object.keys(namedDatasets) as DatasetId[]
 
 export function isDatasetId(name: string): name is DatasetId {
@@ -75,9 +85,17 @@ async function fetchDataset(dataset: NamedDataset, fetchFile: FetchHubFile): Pro
     return await fetchFile(dataset.file)
   } catch (thrown) {
     if (!(thrown instanceof EspalierError) || thrown.code !== 'unreachable') throw thrown
-    const advice = `Or put ${fileName(dataset)} into ${join('data', dataset.folder)} and use --local_datasets.`
-    throw new EspalierError(thrown.code, `${thrown.message} ${advice}`, thrown.details)
+    throw new EspalierError(thrown.code, `${thrown.message} ${adviceFor(dataset)}`, thrown.details)
   }
+}
+
+function adviceFor(dataset: NamedDataset): string {
+  return `Or put ${fileName(dataset)} into the folder ${dataset.folder} of a folder of local data sets.`
+}
+
+/** The file of the hub that a data set is, and what to do where it cannot be fetched. */
+export function fileOfDataset(id: DatasetId): { file: HubFile; advice: string } {
+  return { file: namedDatasets[id].file, advice: adviceFor(namedDatasets[id]) }
 }
 
 function fileName(dataset: NamedDataset): string {

@@ -1,5 +1,6 @@
 import { slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { Measure } from '#contract/measures.ts'
+import { referenceRepeats } from '#contract/protocol.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import { DecodingSession } from '#engine/model/session.ts'
@@ -16,7 +17,7 @@ export interface InferenceSettings {
 }
 
 /** The reference's protocol: ten warm-ups and ten timed passes. */
-export const referenceInference: InferenceSettings = { repeats: 10, warmups: 10, decoded: 32 }
+export const referenceInference: InferenceSettings = { repeats: referenceRepeats, warmups: 10, decoded: 32 }
 
 /** Median and half the distance between the quartiles. */
 function spread(seconds: readonly number[]): { median: number; spread: number } {

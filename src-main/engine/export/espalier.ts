@@ -1,3 +1,4 @@
+import { formatTitles } from '#contract/titles.ts'
 import type { BlockLayout } from '#engine/architectures/spec.ts'
 import { type PrunedLayout, prunedLayoutFile } from '#engine/model/pruned-layout.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
@@ -8,7 +9,7 @@ import { slicedTensors } from './sliced-tensors.ts'
 
 /** Only what is left: removed submodules have no tensors, every MLP its own width. This program reopens it. */
 export const espalier: ExportFormat = {
-  title: 'Espalier folder',
+  title: formatTitles.espalier,
   summary: 'The smallest: only the weights that are left, with the plan beside them. For this program.',
   async write(request) {
     const { model, plan, method } = request

@@ -1,6 +1,7 @@
 import { copyFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Plan } from '#contract/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -24,6 +25,8 @@ export interface ExportRequest {
 export interface ExportFormat {
   readonly title: string
   readonly summary: string
+  /** Throws when this format cannot hold such a model; left out where it holds every one. */
+  check?(model: { readonly spec: DecoderSpec; readonly sliced: boolean }): void
   write(request: ExportRequest): Promise<void>
 }
 

@@ -1,13 +1,12 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { FormatId } from '#contract/titles.ts'
 import { espalier } from './espalier.ts'
 import type { ExportFormat } from './format.ts'
 import { gguf } from './gguf/gguf.ts'
 import { stock } from './stock.ts'
 
 /** Every format a pruned model can be written in, by the name that the command line and the screens use. */
-export const formats = { espalier, stock, gguf } as const satisfies Record<string, ExportFormat>
-
-export type FormatId = keyof typeof formats
+export const formats = { espalier, stock, gguf } as const satisfies Record<FormatId, ExportFormat>
 
 /** The format of that name. Throws with the list of names when there is none. */
 export function findFormat(id: string): ExportFormat {

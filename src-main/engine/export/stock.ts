@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import { formatTitles } from '#contract/titles.ts'
 import type { Model } from '#engine/model/model.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
 import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
@@ -11,15 +12,18 @@ import { prunedTensors } from './pruned-tensors.ts'
  * as zeros, which cost memory but add nothing.
  */
 export const stock: ExportFormat = {
-  title: 'Stock safetensors folder',
+  title: formatTitles.stock,
   summary: 'Loads in transformers, vLLM and others as a model of its family; a removed attention stays as zeros.',
+  check({ sliced }) {
+    if (!sliced) return
+    throw new EspalierError(
+      'infeasible',
+      'No model family has the shortcuts of a sliced model, so this format cannot hold it. Choose the format espalier.',
+    )
+  },
   async write(request) {
     const { model, plan } = request
-    if (plan.slice)
-      throw new EspalierError(
-        'infeasible',
-        'No model family has the shortcuts of a sliced model, so this format cannot hold it. Choose the format espalier.',
-      )
+    stock.check?.({ spec: model.spec, sliced: plan.slice !== undefined })
     const { blocks } = viewWithPlan(model, plan, request.tensors).spec
     const packed = packBlocks(model.spec, blocks)
     const width = Math.max(1, ...blocks.map((block) => block.width))

@@ -26,7 +26,7 @@ export async function releaseModel(): Promise<void> {
 }
 
 /** The tokenizer of a model, checked against its vocabulary; undefined where it has none. */
-export async function openModelTokenizer(model: Model): Promise<Tokenizer | undefined> {
+export async function openModelTokenizer(model: Pick<Model, 'path' | 'spec'>): Promise<Tokenizer | undefined> {
   try {
     const tokenizer = await openTokenizer(model.path)
     checkVocabulary(tokenizer, model.spec.vocabulary)

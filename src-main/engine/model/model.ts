@@ -77,14 +77,12 @@ async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefine
  * Opens a model. `memoryBytes` is what weights and activations may take (60 % of the machine's memory unless given);
  * weights beyond it are streamed from the disk.
  */
-export async function openModel(path: string, memoryBytes = Math.floor(totalmem() * 0.6)): Promise<Model> {
+export async function openModel(path: string, memoryBytes = usualMemory()): Promise<Model> {
   exposeGarbageCollection()
   const { checkpoint, spec } = await openSpec(path)
   try {
-    const vocabularyBytes = Vocabulary.bytes(spec)
-    const vocabularyStays = vocabularyBytes <= memoryBytes * 0.4
-    const left = memoryBytes - (vocabularyStays ? vocabularyBytes : 0)
-    const store = new WeightStore(checkpoint, spec, Math.floor(left * (1 - workspaceShare)))
+    const { vocabularyStays, left, storeBytes } = divideMemory(spec, memoryBytes)
+    const store = new WeightStore(checkpoint, spec, storeBytes)
     const vocabulary = await Vocabulary.open(checkpoint, spec, vocabularyStays)
     return {
       name: basename(checkpoint.path),
@@ -103,6 +101,26 @@ export async function openModel(path: string, memoryBytes = Math.floor(totalmem(
   } catch (error) {
     await checkpoint.close()
     throw error
+  }
+}
+
+const usualMemory = (): number => Math.floor(totalmem() * 0.6)
+
+/** What of a memory budget is for the embeddings, for weights and for activations. */
+function divideMemory(spec: DecoderSpec, memoryBytes: number): { vocabularyStays: boolean; left: number; storeBytes: number } {
+  const vocabularyBytes = Vocabulary.bytes(spec)
+  const vocabularyStays = vocabularyBytes <= memoryBytes * 0.4
+  const left = memoryBytes - (vocabularyStays ? vocabularyBytes : 0)
+  return { vocabularyStays, left, storeBytes: Math.floor(left * (1 - workspaceShare)) }
+}
+
+/** Throws when the model cannot even be streamed in that much memory; nothing is read but headers. */
+export async function checkMemory(path: string, memoryBytes = usualMemory()): Promise<void> {
+  const { checkpoint, spec } = await openSpec(path)
+  try {
+    new WeightStore(checkpoint, spec, divideMemory(spec, memoryBytes).storeBytes).dispose()
+  } finally {
+    await checkpoint.close()
   }
 }
 

@@ -51,7 +51,7 @@ export class WeightStore {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
       throw new EspalierError(
         'out-of-memory',
-        `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB and two must fit. Give at least ${mebibytes(2 * largest)} MiB more with --memory.`,
+        `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB and two must fit. Give more memory: two submodules take ${mebibytes(2 * largest)} MiB.`,
       )
     }
     if (this.residency === 'packed') free -= stored

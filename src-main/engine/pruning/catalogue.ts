@@ -1,5 +1,8 @@
 import { z } from 'zod'
 import type { MethodEntry, OptionField } from '#contract/methods.ts'
+import { usualRepair } from '#contract/repair.ts'
+import type { Ablation } from './ablations/ablation.ts'
+import { ablations } from './ablations/index.ts'
 import type { Method } from './method.ts'
 import { methods } from './registry.ts'
 
@@ -53,12 +56,36 @@ function toField(name: string, field: JsonField): OptionField {
   }
 }
 
+function fieldsOf(options: z.ZodObject): OptionField[] {
+  const schema = z.toJSONSchema(options, { io: 'input' }) as { properties?: Record<string, JsonField> }
+  return Object.entries(schema.properties ?? {}).map(([name, field]) => toField(name, field))
+}
+
 /** Every method with its options ready for a form, made from the methods' own schemas. */
 export function methodEntries(): MethodEntry[] {
-  return Object.entries(methods as unknown as Record<string, Method>).map(([id, method]) => {
-    const schema = z.toJSONSchema(method.options, { io: 'input' }) as { properties?: Record<string, JsonField> }
-    const options = Object.entries(schema.properties ?? {}).map(([name, field]) => toField(name, field))
-    const { title, paper, summary, unit, repair = null } = method
-    return { id, title, paper, summary, unit, options, repair, repairable: unit !== 'width' }
-  })
+  return Object.entries(methods as unknown as Record<string, Method>).map(([id, { title, paper, summary, unit, options }]) => ({
+    id,
+    title,
+    paper,
+    summary,
+    unit,
+    options: fieldsOf(options),
+    repair: usualRepair(id) ?? null,
+    repairable: unit !== 'width',
+  }))
+}
+
+/** Every ablation of 2SSP, as `methodEntries` has the methods. */
+export function ablationEntries(): MethodEntry[] {
+  const { paper } = methods['2ssp']
+  return Object.entries(ablations as unknown as Record<string, Ablation>).map(([id, { title, summary, options }]) => ({
+    id,
+    title,
+    paper,
+    summary,
+    unit: 'study',
+    options: fieldsOf(options),
+    repair: null,
+    repairable: false,
+  }))
 }

@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import type { Fit } from '#contract/fit.ts'
 import type { Plan } from '#contract/plan.ts'
-import type { RepairKind } from '#contract/repair.ts'
+import type { Outline } from '#contract/preflight.ts'
 import type { Decision, Selection } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -64,8 +64,6 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly summary: string
   readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width'
   readonly options: Schema
-  /** The repair that it is meant for: done unless another, or none, is asked for. */
-  readonly repair?: RepairKind
   /** Calibration windows that it wants with these options. */
   windows(options: z.infer<Schema>): number
   /** The sparsities that this model allows, with these options. */
@@ -73,14 +71,6 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   /** What a budget comes to before anything is computed; whole blocks unless the method says otherwise. Throws when it cannot be reached. */
   outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
-}
-
-/** How much of each kind a budget takes away, and the share of the stack that it reaches. */
-export interface Outline {
-  readonly attentionRemoved: number | null
-  readonly blocksRemoved: number | null
-  readonly neuronsRemovedPerBlock: number | null
-  readonly reached: number | null
 }
 
 /** Ties a method's options to the types of its functions. */

@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { MethodId } from '#contract/titles.ts'
 import type { Method } from './method.ts'
 import { twoStage } from './methods/2ssp.ts'
 import { fittedTwoStage } from './methods/2ssp-fit.ts'
@@ -19,9 +20,7 @@ export const methods = {
   evopress,
   evopress_submodule: submoduleEvopress,
   slicegpt,
-} as const
-
-export type MethodId = keyof typeof methods
+} as const satisfies Record<MethodId, unknown>
 
 /** The method of that name. Throws with the list of names when there is none. */
 export function findMethod(id: string): Method {

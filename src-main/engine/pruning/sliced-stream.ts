@@ -89,6 +89,6 @@ function requireRoom({ model, spec }: ModelView, windows: Windows): void {
   const most = Math.max(1, Math.floor((model.workspaceBytes / bytes) * windows.length))
   throw new EspalierError(
     'out-of-memory',
-    `The stream of ${windows.length} windows takes ${Math.ceil(bytes / 2 ** 20)} MiB, ${Math.floor(model.workspaceBytes / 2 ** 20)} MiB are free for it. Use at most ${most} windows, or give more memory with --memory.`,
+    `The stream of ${windows.length} windows takes ${Math.ceil(bytes / 2 ** 20)} MiB, ${Math.floor(model.workspaceBytes / 2 ** 20)} MiB are free for it. Use at most ${most} windows, or give more memory.`,
   )
 }

@@ -1,5 +1,6 @@
 import type { CombinationPreview, Grid, GridInput, Preset } from '#contract/experiments.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/methods.ts'
+import { paperAnswers, paperLength } from '#contract/protocol.ts'
 import type { Amount, DataRequest, MeasureRequest } from '#contract/run-request.ts'
 import { formatShare } from '../../lib/format.ts'
 
@@ -72,9 +73,7 @@ function toMeasures(draft: Draft): MeasureRequest[] {
   if (draft.inference)
     measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
   if (draft.answers)
-    measures.push(
-      ...(kept('answers').length > 0 ? kept('answers') : [{ kind: 'answers' as const, prompts: draft.prompts, maxLength: 100 }]),
-    )
+    measures.push(...(kept('answers').length > 0 ? kept('answers') : [{ ...paperAnswers(paperLength), prompts: draft.prompts }]))
   return measures
 }
 

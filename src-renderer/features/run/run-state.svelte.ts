@@ -104,6 +104,11 @@ export class RunState {
     })
   }
 
+  /** The table of an ablation as a file. */
+  async saveStudy(format: Input<'runs.studyFile'>['format']): Promise<void> {
+    await this.#attempt(async () => saveText(await call('runs.studyFile', { id: this.id, format })))
+  }
+
   async save(format: string, name: string): Promise<void> {
     await this.#attempt(async () => {
       await call('runs.save', { id: this.id, format, ...(name ? { name } : {}) })

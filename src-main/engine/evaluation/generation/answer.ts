@@ -1,14 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
+import { paperBeams } from '#contract/protocol.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { beamSearch } from './beam-search.ts'
-
-/** The reference's qualitative decoding: five beams, no repeated trigram, early stopping. */
-export const paperBeams = { beams: 5, noRepeatNgram: 3, earlyStopping: true } as const
-
-/** The reference's two prompts and the length of prompt and answer together. */
-export const paperPrompts = ['Who is Albert Einstein?', 'The theory of relativity'] as const
-export const paperLength = 128
 
 /** Prompt and answer as text, as the 2SSP reference's qualitative evaluation prints them. */
 export async function answerPrompt(

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { taskTitles } from '#contract/titles.ts'
 import { countCodePoints } from './python-text.ts'
 import { askChoices, choiceLabel, defineTask } from './task.ts'
 
@@ -21,12 +22,12 @@ const shared = {
 }
 
 /** ARC (arXiv 1803.05457), the questions that simple methods answer. */
-export const arcEasy = defineTask({ ...shared, title: 'ARC easy', documents: 2376, path: 'ARC-Easy/test-00000-of-00001.parquet' })
+export const arcEasy = defineTask({ ...shared, title: taskTitles.arc_easy, documents: 2376, path: 'ARC-Easy/test-00000-of-00001.parquet' })
 
 /** ARC (arXiv 1803.05457), the questions that simple methods fail at. */
 export const arcChallenge = defineTask({
   ...shared,
-  title: 'ARC challenge',
+  title: taskTitles.arc_challenge,
   documents: 1172,
   path: 'ARC-Challenge/test-00000-of-00001.parquet',
 })

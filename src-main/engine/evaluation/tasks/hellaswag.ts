@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { taskTitles } from '#contract/titles.ts'
 import { capitalize, countCodePoints, strip } from './python-text.ts'
 import { askChoices, choiceNumber, defineTask } from './task.ts'
 
 /** HellaSwag (arXiv 1905.07830): which ending goes on from the scene. */
 export const hellaswag = defineTask({
-  title: 'HellaSwag',
+  title: taskTitles.hellaswag,
   split: 'validation',
   documents: 10042,
   repository: 'Rowan/hellaswag',

@@ -1,3 +1,4 @@
+import type { TaskId } from '#contract/titles.ts'
 import { arcChallenge, arcEasy } from './arc.ts'
 import { hellaswag } from './hellaswag.ts'
 import { mmlu } from './mmlu.ts'
@@ -13,9 +14,8 @@ export const tasks = {
   hellaswag,
   piqa,
   mmlu,
-} as const satisfies Record<string, Task>
+} as const satisfies Record<TaskId, Task>
 
-export type TaskId = keyof typeof tasks
 export const taskIds = Object.keys(tasks) as TaskId[]
 
 export function isTaskId(name: string): name is TaskId {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { taskTitles } from '#contract/titles.ts'
 import { mmluGroups } from './mmlu-subjects.ts'
 import { strip } from './python-text.ts'
 import { askChoices, choiceNumber, defineTask } from './task.ts'
@@ -7,7 +8,7 @@ const letters = ['A', 'B', 'C', 'D']
 
 /** MMLU (arXiv 2009.03300): four choices in the prompt, the letter is scored. */
 export const mmlu = defineTask({
-  title: 'MMLU',
+  title: taskTitles.mmlu,
   split: 'test',
   documents: 14042,
   repository: 'cais/mmlu',

@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { taskTitles } from '#contract/titles.ts'
 import { countCodePoints } from './python-text.ts'
 import { askChoices, choiceNumber, defineTask } from './task.ts'
 
 /** PIQA (arXiv 1911.11641): which of two ways reaches a goal. */
 export const piqa = defineTask({
-  title: 'PIQA',
+  title: taskTitles.piqa,
   split: 'validation',
   documents: 1838,
   repository: 'baber/piqa',

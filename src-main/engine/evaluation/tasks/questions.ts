@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import type { FetchHubFile } from '#contract/hub-file.ts'
+import type { FetchHubFile, HubFile } from '#contract/hub-file.ts'
+import type { TaskId } from '#contract/titles.ts'
 import { listDataFiles } from '#engine/data/data-folder.ts'
 import { readRows, rowEndings } from '#engine/data/rows.ts'
 import { underLimits } from '#engine/limits/reading.ts'
-import { type TaskId, tasks } from './index.ts'
+import { tasks } from './index.ts'
 import type { Question, Task } from './task.ts'
 
 export interface QuestionSource {
@@ -39,6 +40,18 @@ async function readAllQuestions(id: TaskId, source: QuestionSource, limit: numbe
   throw new EspalierError('invalid', `${task.title} has no questions in ${source.folder ?? task.file.path}.`)
 }
 
+/** Reads one question of each file, to know that a task's questions are there and can be read. Throws as `readQuestions` does. */
+export async function checkQuestions(id: TaskId, folder: string): Promise<void> {
+  const files = await locateQuestions(id, { folder })
+  if (files.length === 0) throw new EspalierError('invalid', `${tasks[id].title} has no questions in ${folder}.`)
+  for (const file of files) {
+    for await (const row of readRows(file)) {
+      tasks[id].ask(row, `Row 1 of ${file}`)
+      break
+    }
+  }
+}
+
 async function locateQuestions(id: TaskId, { folder, fetchFile }: QuestionSource): Promise<string[]> {
   const task: Task = tasks[id]
   if (folder !== undefined) return listQuestionFiles(join(folder, id), task)
@@ -51,9 +64,14 @@ async function fetchQuestions(id: TaskId, task: Task, fetchFile: FetchHubFile): 
     return await fetchFile(task.file)
   } catch (thrown) {
     if (!(thrown instanceof EspalierError) || thrown.code !== 'unreachable') throw thrown
-    const advice = `Or put the file as ${join(id, task.file.path.split('/').at(-1) as string)} into a folder and give that folder.`
-    throw new EspalierError(thrown.code, `${thrown.message} ${advice}`, thrown.details)
+    throw new EspalierError(thrown.code, `${thrown.message} ${questionFile(id).advice}`, thrown.details)
   }
+}
+
+/** The file of the hub that a task's questions are, and what to do where it cannot be fetched. */
+export function questionFile(id: TaskId): { file: HubFile; advice: string } {
+  const { file } = tasks[id]
+  return { file, advice: `Or put the file as ${join(id, file.path.split('/').at(-1) as string)} into a folder and give that folder.` }
 }
 
 /** The files of the task's split: named after it where the folder holds several splits; folders inside count too. */

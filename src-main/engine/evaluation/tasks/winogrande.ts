@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { taskTitles } from '#contract/titles.ts'
 import { strip } from './python-text.ts'
 import { choiceLabel, defineTask } from './task.ts'
 
 /** WinoGrande (arXiv 1907.10641), partial evaluation: each option fills the gap, what follows the gap is scored. */
 export const winogrande = defineTask({
-  title: 'WinoGrande',
+  title: taskTitles.winogrande,
   split: 'validation',
   documents: 1267,
   repository: 'allenai/winogrande',

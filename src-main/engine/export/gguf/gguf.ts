@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { formatTitles } from '#contract/titles.ts'
 import { type GgufTensorToWrite, type MetadataEntries, storedBytes, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
@@ -15,7 +16,7 @@ const shardBytes = 5e9
  * no place in architectures that state sizes block by block; elsewhere they stand as zeros.
  */
 export const gguf: ExportFormat = {
-  title: 'GGUF file',
+  title: formatTitles.gguf,
   summary: 'For llama.cpp, Ollama and LM Studio; really smaller for Llama, Mistral, Qwen2, Phi-3 and Qwen3 with a tied head.',
   async write(request) {
     const { model, folder, replace, ggufTypes = ['F16'] } = request

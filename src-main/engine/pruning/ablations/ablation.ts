@@ -1,6 +1,8 @@
 import type { z } from 'zod'
 import type { Plan } from '#contract/plan.ts'
+import type { Plot } from '#contract/plot.ts'
 import type { Table } from '#contract/table.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
@@ -9,7 +11,6 @@ import type { MethodResult, MethodRun } from '../method.ts'
 import { planTwoStages, type TwoStageOptions, twoStage } from '../methods/2ssp.ts'
 import { reachedSparsity } from '../plan.ts'
 import { type MlpScores, mlpScores } from '../two-stage/mlp-scores.ts'
-import type { Plot } from './plot.ts'
 
 /** What an ablation may ask of whoever runs it. */
 export interface AblationInput<Options> {
@@ -34,8 +35,8 @@ export interface Ablation<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
   readonly summary: string
   readonly options: Schema
-  /** Calibration windows that it wants with these options. */
-  windows(options: z.infer<Schema>): number
+  /** Throws when one of the models that it would make cannot be made. */
+  check(spec: DecoderSpec, options: z.infer<Schema>): void
   study(input: AblationInput<z.infer<Schema>>): Promise<AblationResult>
 }
 
@@ -59,6 +60,11 @@ export interface Trial {
   readonly calibration: Windows
   /** In place of a pass of its own. */
   readonly scores?: MlpScores
+}
+
+/** Throws when 2SSP with these options cannot reach a sparsity. */
+export function checkTrial(spec: DecoderSpec, sparsity: number, options: Partial<TwoStageOptions>): void {
+  twoStage.outline?.(spec, budgetFor(spec, { sparsity }), twoStage.options.parse(options))
 }
 
 /** Prunes with 2SSP's options and takes the perplexity; trials on the same windows share the first stage's pass. */

@@ -1,5 +1,7 @@
 import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
 import type { TableRow } from '#contract/table.ts'
+import { ablationTitles } from '#contract/titles.ts'
 import { feasibleSplit, splitTwoStage } from '../two-stage/split.ts'
 import { type AblationInput, defineAblation, type Measured, measureTrial } from './ablation.ts'
 
@@ -7,18 +9,28 @@ const options = z.object({
   sparsities: z
     .array(z.number().min(0).max(1))
     .nonempty()
-    .default(Array.from({ length: 31 }, (_, i) => (i + 1) / 32) as [number, ...number[]]),
-  windows: z.number().int().positive().default(32),
+    .default(Array.from({ length: 31 }, (_, i) => (i + 1) / 32) as [number, ...number[]])
+    .meta({ title: 'Sparsities', help: 'Shares of the block stack; each is divided in every way that can be reached.' }),
+  windows: z
+    .number()
+    .int()
+    .positive()
+    .default(32)
+    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows of the first stage.' }),
 })
 
 type Input = AblationInput<z.infer<typeof options>>
 
 /** Every division of a sparsity among attention and MLPs that can be reached; Eq. 5's choice is marked. */
 export const balancing = defineAblation({
-  title: 'Balance of attention and MLPs',
+  title: ablationTitles.balancing_sparsity_ratio,
   summary: '2SSP with every number of attention submodules that a sparsity allows.',
   options,
-  windows: ({ windows }) => windows,
+  check(spec, { sparsities }) {
+    const counts = [...spec.blocks.keys()]
+    if (!sparsities.some((sparsity) => counts.some((attention) => feasibleSplit(spec, sparsity, attention))))
+      throw new EspalierError('infeasible', `None of the sparsities ${sparsities.join(', ')} can be reached on this model.`)
+  },
   async study(input) {
     const { view, options: chosen, evaluation, run } = input
     const calibration = await input.calibration(chosen.windows, 0)
@@ -34,7 +46,7 @@ export const balancing = defineAblation({
       points: [] as { x: number; y: number }[],
     }))
     for (const { sparsity, attention } of pairs) {
-      run.progress('Balance of attention and MLPs', rows.length, pairs.length, 'models')
+      run.progress(ablationTitles.balancing_sparsity_ratio, rows.length, pairs.length, 'models')
       const trial = {
         name: `${attention} attention at ${sparsity}`,
         sparsity,
@@ -57,7 +69,7 @@ export const balancing = defineAblation({
         rows: markBest(rows),
       },
       plot: {
-        title: 'Balance of attention and MLPs',
+        title: ablationTitles.balancing_sparsity_ratio,
         x: { label: 'Attention submodules removed', scale: 'linear' },
         y: { label: `Perplexity on ${evaluation.name}`, scale: 'log' },
         series: series.filter(({ points }) => points.length > 0),

@@ -1,24 +1,33 @@
 import { z } from 'zod'
 import { meanAndSpread } from '#contract/comparison.ts'
 import type { TableRow } from '#contract/table.ts'
+import { ablationTitles } from '#contract/titles.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { nestedColumnNorms } from '../two-stage/neuron-norms.ts'
-import { type AblationInput, defineAblation, measureTrial } from './ablation.ts'
+import { type AblationInput, checkTrial, defineAblation, measureTrial } from './ablation.ts'
 
 const options = z.object({
-  sparsity: z.number().min(0).max(1).default(0.5),
-  sizes: z.array(z.number().int().positive()).nonempty().default([2, 4, 8, 16, 32, 64, 128, 256]),
-  seeds: z.array(z.number().int().nonnegative()).nonempty().default([0, 1, 2, 3, 4]),
+  sparsity: z.number().min(0).max(1).default(0.5).meta({ title: 'Sparsity', help: 'Share of the block stack that goes in each trial.' }),
+  sizes: z
+    .array(z.number().int().positive())
+    .nonempty()
+    .default([2, 4, 8, 16, 32, 64, 128, 256])
+    .meta({ title: 'Sizes', unit: 'windows', help: 'How many calibration windows score the neurons.' }),
+  seeds: z
+    .array(z.number().int().nonnegative())
+    .nonempty()
+    .default([0, 1, 2, 3, 4])
+    .meta({ title: 'Seeds', help: 'Each draws the windows in an order of its own; 0 leaves them as they are.' }),
 })
 
 type Input = AblationInput<z.infer<typeof options>>
 
 /** How many calibration windows the first stage needs: the sizes of one seed nest, so one pass scores them all. */
 export const calibrationSize = defineAblation({
-  title: 'Calibration windows',
+  title: ablationTitles.calibration,
   summary: '2SSP with more and more calibration windows, in several orders of the documents.',
   options,
-  windows: ({ sizes }) => Math.max(...sizes),
+  check: (spec, { sparsity }) => checkTrial(spec, sparsity, {}),
   async study(input) {
     const { options: chosen, evaluation, run } = input
     const rows: TableRow[] = []
@@ -31,7 +40,7 @@ export const calibrationSize = defineAblation({
         notes.push(`Seed ${seed}: the text gives ${windows.length} windows; larger sizes were left out.`)
       const scores = await scoresBySize(input, windows, sizes, seed)
       for (const [index, size] of sizes.entries()) {
-        run.progress('Calibration windows', rows.length, chosen.seeds.length * chosen.sizes.length, 'models')
+        run.progress(ablationTitles.calibration, rows.length, chosen.seeds.length * chosen.sizes.length, 'models')
         const trial = {
           name: `${size} windows, seed ${seed}`,
           sparsity: chosen.sparsity,

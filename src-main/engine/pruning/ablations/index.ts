@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { AblationId } from '#contract/titles.ts'
 import type { Ablation } from './ablation.ts'
 import { balancing } from './balancing.ts'
 import { calibrationSize } from './calibration.ts'
@@ -11,9 +12,7 @@ export const ablations = {
   rows_vs_cols: rowsVersusColumns,
   l1_norm: l1Norm,
   balancing_sparsity_ratio: balancing,
-} as const
-
-export type AblationId = keyof typeof ablations
+} as const satisfies Record<AblationId, unknown>
 
 /** The ablation of that name. Throws with the list of names when there is none. */
 export function findAblation(id: string): Ablation {

@@ -1,15 +1,27 @@
 import { z } from 'zod'
 import type { TableRow } from '#contract/table.ts'
+import { ablationTitles, methodTitles } from '#contract/titles.ts'
 import type { TwoStageOptions } from '../methods/2ssp.ts'
-import { type Ablation, type AblationInput, type AblationResult, defineAblation, measureTrial } from './ablation.ts'
+import { type Ablation, type AblationInput, type AblationResult, checkTrial, defineAblation, measureTrial } from './ablation.ts'
 
 const options = z.object({
-  sparsities: z.array(z.number().min(0).max(1)).nonempty().default([0.25, 0.375, 0.5]),
-  windows: z.number().int().positive().default(32),
+  sparsities: z
+    .array(z.number().min(0).max(1))
+    .nonempty()
+    .default([0.25, 0.375, 0.5])
+    .meta({ title: 'Sparsities', help: 'Shares of the block stack that both variants remove.' }),
+  windows: z
+    .number()
+    .int()
+    .positive()
+    .default(32)
+    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows of the first stage.' }),
 })
 
 type Options = z.infer<typeof options>
 type Variant = readonly [name: string, options: Partial<TwoStageOptions>]
+
+const reference: Variant = [methodTitles['2ssp'], {}]
 
 interface Comparison {
   readonly title: string
@@ -19,20 +31,20 @@ interface Comparison {
 }
 
 export const oneStage = compare({
-  title: 'First stage only',
+  title: ablationTitles.one_stage,
   summary: 'MLPs carry the whole sparsity, no attention goes.',
   variant: ['First stage only', { stages: 'first' }],
 })
 
 /** The reference gives the channels the whole sparsity and removes attention besides; the reached sparsity shows it. */
 export const rowsVersusColumns = compare({
-  title: 'Rows and columns',
+  title: ablationTitles.rows_vs_cols,
   summary: 'MLPs lose the hidden channels that they read and write in place of neurons.',
   variant: ['Hidden channels', { cut: 'channels', channelShare: 'whole' }],
 })
 
 export const l1Norm = compare({
-  title: 'L1 norm',
+  title: ablationTitles.l1_norm,
   summary: 'Neurons are scored by the L1 norm in place of the L2 norm.',
   variant: ['L1 norm', { norm: 1 }],
 })
@@ -42,8 +54,10 @@ function compare({ title, summary, variant }: Comparison): Ablation<typeof optio
     title,
     summary,
     options,
-    windows: ({ windows }) => windows,
-    study: (input) => study(input, title, [['2SSP', {}], variant]),
+    check(spec, { sparsities }) {
+      for (const sparsity of sparsities) for (const [, given] of [reference, variant]) checkTrial(spec, sparsity, given)
+    },
+    study: (input) => study(input, title, [reference, variant]),
   })
 }
 

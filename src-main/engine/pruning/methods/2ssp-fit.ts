@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { Fit, TriedPrice } from '#contract/fit.ts'
 import type { BlockPlan, Plan } from '#contract/plan.ts'
+import { methodTitles } from '#contract/titles.ts'
 import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
@@ -59,11 +60,10 @@ const tableShares = [3 / 16, 5 / 16, 5 / 8, 1]
 const baseSparsity = 0.5
 
 export const fittedTwoStage = defineMethod({
-  title: '2SSP, fitted',
+  title: methodTitles['2ssp_fit'],
   paper: '2501.17771',
   summary: 'Gives each block the width that fits it, and removes the attention submodules that are worth least, jointly.',
   unit: 'neurons and attention',
-  repair: 'in-order',
   options,
   windows: ({ windows, tableWindows }) => windows + 2 * tableWindows,
   range: (spec, chosen) => ({ least: 0, most: Math.floor(100 * mostRemoved(spec, chosen)) / 100 }),

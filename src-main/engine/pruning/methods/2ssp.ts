@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { BlockPlan, Plan } from '#contract/plan.ts'
 import type { Decision } from '#contract/run.ts'
+import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
@@ -74,7 +75,7 @@ export type TwoStageOptions = z.infer<typeof options>
 type Input = MethodInput<TwoStageOptions>
 
 export const twoStage = defineMethod({
-  title: '2SSP',
+  title: methodTitles['2ssp'],
   paper: '2501.17771',
   summary: 'Removes weak MLP neurons in every block, then the attention submodules that matter least.',
   unit: 'neurons and attention',

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { scoreOf } from '#contract/candidates.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/run.ts'
+import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
@@ -41,7 +42,7 @@ const submoduleOptions = options.extend({
 type Options = z.infer<typeof options>
 
 export const blockPruner = defineMethod({
-  title: 'BlockPruner, whole blocks',
+  title: methodTitles.blockpruner,
   paper: '2406.10594',
   summary: 'Removes one block after the other, each the one that perplexity misses least.',
   unit: 'block',
@@ -55,7 +56,7 @@ export const blockPruner = defineMethod({
 })
 
 export const submoduleBlockPruner = defineMethod({
-  title: 'BlockPruner',
+  title: methodTitles.blockpruner_submodule,
   paper: '2406.10594',
   summary: 'Removes one attention or MLP after the other, each the one that perplexity misses least.',
   unit: 'submodule',

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Selection } from '#contract/run.ts'
+import { methodTitles } from '#contract/titles.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
@@ -56,7 +57,7 @@ const shared = { paper: '2410.14649', options, windows: ({ windows }: Options) =
 
 export const evopress = defineMethod({
   ...shared,
-  title: 'EvoPress, whole blocks',
+  title: methodTitles.evopress,
   summary: 'Searches by evolution for the blocks whose removal changes predictions least.',
   unit: 'block',
   plan: (input) => evolve(input, 'block'),
@@ -64,7 +65,7 @@ export const evopress = defineMethod({
 
 export const submoduleEvopress = defineMethod({
   ...shared,
-  title: 'EvoPress',
+  title: methodTitles.evopress_submodule,
   summary: 'Searches by evolution for the attention submodules and MLPs whose removal changes predictions least.',
   unit: 'submodule',
   plan: (input) => evolve(input, 'submodule'),

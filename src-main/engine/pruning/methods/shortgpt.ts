@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Decision } from '#contract/run.ts'
+import { methodTitles } from '#contract/titles.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
@@ -20,7 +21,7 @@ const options = similarityOptions.extend({
 })
 
 export const shortgpt = defineMethod({
-  title: 'ShortGPT',
+  title: methodTitles.shortgpt,
   paper: '2403.03853',
   summary: 'Removes the blocks that change their input least.',
   unit: 'block',

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
+import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { stackParameters } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
@@ -43,7 +44,7 @@ const options = z.object({
 type Options = z.infer<typeof options>
 
 export const slicegpt = defineMethod({
-  title: 'SliceGPT',
+  title: methodTitles.slicegpt,
   paper: '2401.15024',
   summary: 'Turns the stream between submodules to its principal components and cuts the weakest off.',
   unit: 'width',

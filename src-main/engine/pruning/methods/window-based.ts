@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/run.ts'
+import { methodTitles } from '#contract/titles.ts'
 import { depthRange } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
@@ -20,7 +21,7 @@ const options = similarityOptions.extend({
 })
 
 export const windowBased = defineMethod({
-  title: 'Window-based',
+  title: methodTitles.window_based,
   paper: '2403.17887',
   summary: 'Removes the run of consecutive blocks whose input and output are most alike.',
   unit: 'block',

@@ -1,21 +1,4 @@
-/** A plot as data: what an ablation hands to whoever draws it. */
-export interface Plot {
-  readonly title: string
-  readonly x: Axis
-  readonly y: Axis
-  readonly series: readonly Series[]
-}
-
-export interface Axis {
-  readonly label: string
-  readonly scale: 'linear' | 'log'
-}
-
-export interface Series {
-  readonly name: string
-  /** `spread` is drawn as a bar of that length to both sides. */
-  readonly points: readonly { readonly x: number; readonly y: number; readonly spread?: number }[]
-}
+import type { Axis, Plot, Series } from '#contract/plot.ts'
 
 const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
 

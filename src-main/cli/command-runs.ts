@@ -1,0 +1,110 @@
+import { basename } from 'node:path'
+import { stderr } from 'node:process'
+import { EspalierError } from '#contract/errors.ts'
+import { type Grid, grid as gridSchema } from '#contract/experiments.ts'
+import type { ModelEntry } from '#contract/models.ts'
+import type { RunDocument } from '#contract/run.ts'
+import type { RunEvent } from '#contract/run-events.ts'
+import { type RunRequest, runRequest } from '#contract/run-request.ts'
+import type { RunDetail, RunEntry } from '#contract/runs.ts'
+import { denseMethod } from '#contract/titles.ts'
+import type { CommandWorkbench } from './command-workbench.ts'
+import { changedAt } from './locate-model.ts'
+import type { Commanded } from './requests.ts'
+
+/**
+ * The runs that a command asks for, in the order in which they are done: those of an earlier start of the same command where it did not
+ * come to its end, else new ones. A run whose plan is to be saved is not done a second time.
+ */
+export async function prepareRuns(workbench: CommandWorkbench, model: ModelEntry, commanded: Commanded): Promise<RunEntry[]> {
+  const earlier = await ('grid' in commanded ? findExperiment(workbench, model, commanded.grid) : findRun(workbench, model, commanded))
+  if (earlier.length > 0) {
+    if (earlier.some(({ startedAt }) => startedAt !== null)) stderr.write('Going on from what an earlier start of this command finished.\n')
+    return earlier
+  }
+  if (!('grid' in commanded)) return [await workbench.call('runs.create', { model: model.id, request: commanded.request, start: 'draft' })]
+  const { grid, sweep } = commanded
+  const name = `${model.name}: ${[...new Set(grid.methods.map(({ method }) => method))].join(', ')}`.slice(0, 200)
+  const { runs, leftOut } = await workbench.call('experiments.create', { name, grid, start: 'draft', leaveOut: sweep })
+  for (const reason of leftOut) stderr.write(`Left out: ${reason}\n`)
+  return runs
+}
+
+async function findExperiment(workbench: CommandWorkbench, model: ModelEntry, grid: Grid): Promise<RunEntry[]> {
+  const wanted = JSON.stringify(gridSchema.parse(grid))
+  for (const { id, counts, runs, createdAt } of await workbench.call('experiments.list', {})) {
+    if (counts.done === runs || (counts.running ?? 0) > 0 || createdAt < changedAt(model.path)) continue
+    const known = await workbench.call('experiments.grid', { id }).catch(() => undefined)
+    if (known && JSON.stringify(known) === wanted)
+      return (await workbench.call('runs.query', { experiment: id, limit: 1000 })).rows.toReversed()
+  }
+  return []
+}
+
+async function findRun(
+  workbench: CommandWorkbench,
+  model: ModelEntry,
+  { request, saves }: Extract<Commanded, { request: unknown }>,
+): Promise<RunEntry[]> {
+  const wanted = JSON.stringify(runRequest.parse({ ...request, model: model.path } satisfies RunRequest))
+  const { rows } = await workbench.call('runs.query', {
+    conditions: [
+      { field: 'method', is: 'equal', value: request.method },
+      { field: 'seed', is: 'equal', value: request.seed },
+      { field: 'experiment', is: 'absent' },
+      { field: 'status', is: 'any of', value: ['draft', 'paused', 'interrupted', 'failed', 'cancelled', ...(saves ? ['done'] : [])] },
+    ],
+    limit: 1000,
+  })
+  for (const row of rows.filter((run) => run.model.id === model.id && run.createdAt >= changedAt(model.path))) {
+    const known = await workbench.call('runs.get', { id: row.id })
+    if (JSON.stringify(runRequest.parse({ ...known.request, model: model.path })) === wanted) return [row]
+  }
+  return []
+}
+
+/** Does a run unless it is done, in a process of this command, and gives all that the history keeps of it. */
+export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntry, listen: (event: RunEvent) => void): Promise<RunDetail> {
+  const stop = workbench.subscribe((event) => {
+    if (event.name === 'run event' && event.data.run === id) listen(event.data.recorded.event)
+    if (event.name === 'run changed' && event.data.run.id === id && event.data.run.progress)
+      listen({ type: 'progress', progress: event.data.run.progress })
+  })
+  try {
+    if (status !== 'done') await workbench.runNow(id)
+    const run = await workbench.call('runs.get', { id })
+    if (run.status === 'done') return run
+    const { problem } = run
+    throw new EspalierError(
+      problem?.code ?? 'internal',
+      problem ? [problem.message, problem.advice].filter(Boolean).join(' ') : `The run is ${run.status}.`,
+    )
+  } finally {
+    stop()
+  }
+}
+
+/** The document of a run in the history, as it was when the run ended. */
+export function toDocument(run: RunDetail): RunDocument {
+  if (!run.plan) throw new EspalierError('internal', `"${run.name}" has no plan.`)
+  return {
+    model: basename(run.request.model),
+    method: run.method,
+    options: run.method === denseMethod ? {} : run.resolved,
+    seed: run.seed,
+    ...(run.calibration ? { calibration: run.calibration } : {}),
+    evaluation: run.evaluation,
+    sparsity: { nominal: run.nominal ?? 0, reached: run.reached ?? 0 },
+    plan: run.plan,
+    ...(run.repair ? { repair: run.repair } : {}),
+    ...(run.fit ? { fit: run.fit } : {}),
+    decisions: run.decisions,
+    ...(run.selections.length > 0 ? { selections: run.selections } : {}),
+    notes: run.remarks,
+    measures: run.measures.map(({ best: _, ...measure }) => measure),
+    ...(run.answers.length > 0 ? { answers: run.answers } : {}),
+    seconds: run.phaseSeconds,
+    backend: run.environment?.backend ?? '',
+    version: run.environment?.version ?? '',
+  }
+}

@@ -1,0 +1,62 @@
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { cwd } from 'node:process'
+import { defaultDataFolder, foldersOf } from '#services/folders.ts'
+import { openWorkbench, type Workbench } from '#services/workbench.ts'
+import type { Flags } from './flags.ts'
+import { namesSample } from './sample.ts'
+
+/** A command that nobody starts again leaves its folder for this long. */
+const keptDays = 30
+
+export interface CommandWorkbench extends Workbench {
+  /** Nothing is left to go on from: a folder that was only for this command goes. */
+  finish(): Promise<void>
+}
+
+/**
+ * The workbench of one command, which does its own runs and leaves the queue alone. Without history it lies in a folder made for what the
+ * command asks, so that the same command finds it again after a kill; the folder goes when the command ends.
+ */
+export async function openCommandWorkbench(flags: Flags): Promise<CommandWorkbench> {
+  const folder = flags.no_history ? temporaryFolder(flags) : defaultDataFolder()
+  const workbench = await openWorkbench({
+    folder,
+    worksQueue: false,
+    ...(namesSample(flags.model) ? {} : { bundledModel: null }),
+    ...(flags.save ? { writable: [dirname(resolve(flags.save))] } : {}),
+    hub: {
+      tokenFile: foldersOf(defaultDataFolder()).tokenFile,
+      ...(flags.cache_dir === undefined ? {} : { cacheFolder: resolve(flags.cache_dir) }),
+    },
+  })
+  return {
+    ...workbench,
+    async finish() {
+      await workbench.close()
+      if (flags.no_history) rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Flags that change how results are told, but not what is computed. */
+const presentation = new Set(['json', 'output', 'save', 'format', 'replace', 'logging'])
+
+function temporaryFolder(flags: Flags): string {
+  const parent = join(defaultDataFolder(), 'unkept')
+  if (existsSync(parent)) {
+    for (const name of readdirSync(parent)) {
+      const path = join(parent, name)
+      if (Date.now() - statSync(path).mtimeMs > keptDays * 86_400_000) rmSync(path, { recursive: true, force: true })
+    }
+  }
+  const asked = Object.entries(flags).filter(([name]) => !presentation.has(name))
+  return join(
+    parent,
+    createHash('sha256')
+      .update(JSON.stringify([cwd(), asked.sort()]))
+      .digest('hex')
+      .slice(0, 16),
+  )
+}

@@ -1,0 +1,45 @@
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { ModelEntry } from '#contract/models.ts'
+import { sampleModelFolder } from '#services/sample-model.ts'
+import { followTransfer } from './commands/follow-transfer.ts'
+import type { CommandDoor } from './commands/with-workbench.ts'
+import type { Flags } from './flags.ts'
+
+/** The model that `--model` names, as an entry of the library, which it joins when it is not there yet. */
+export async function locateModel(door: CommandDoor, { model = '', revision }: Flags): Promise<ModelEntry> {
+  const entry = existsSync(model)
+    ? await entryAt(door, resolve(model))
+    : model === 'sample'
+      ? await entryAt(door, sampleModelFolder)
+      : await fetchModel(door, model, revision)
+  // What was written at the same place since then is another model.
+  const stale = changedAt(entry.path) > entry.createdAt
+  return stale ? { ...entry, description: await door.call('models.check', { path: entry.path }) } : entry
+}
+
+async function entryAt({ call }: CommandDoor, path: string): Promise<ModelEntry> {
+  const known = (await call('models.list', {})).find((entry) => entry.path === path)
+  return known ?? call('models.add', { path, mode: 'link' })
+}
+
+async function fetchModel(door: CommandDoor, name: string, revision: string | undefined): Promise<ModelEntry> {
+  if (!/^[\w.-]+\/[\w.-]+$/.test(name))
+    throw new EspalierError(
+      'not-found',
+      `There is no model at "${name}". Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`,
+    )
+  const { model } = await followTransfer(door, () =>
+    door.call('models.download', { name, ...(revision === undefined ? {} : { revision }) }),
+  )
+  if (model === null) throw new EspalierError('internal', `${name} was fetched but is not in the library.`)
+  return door.call('models.get', { id: model })
+}
+
+/** When the files of a model were written last, in milliseconds since 1970. */
+export function changedAt(path: string): number {
+  const found = statSync(path)
+  if (!found.isDirectory()) return found.mtimeMs
+  return Math.max(...readdirSync(path).map((name) => statSync(join(path, name)).mtimeMs))
+}

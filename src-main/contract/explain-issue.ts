@@ -1,0 +1,86 @@
+import type { z } from 'zod'
+
+/** What is wrong with one field, as a sentence that names the field, the value and what is allowed. */
+export interface FieldIssue {
+  /** The way to the field, by dots; empty for the whole. */
+  field: string
+  message: string
+}
+
+/**
+ * Says in words what a schema found wrong.
+ *
+ * @param unknownName The sentence for a name that the schema does not have.
+ */
+export function explainIssues({ issues }: z.ZodError, value: unknown, unknownName = usualUnknown): FieldIssue[] {
+  return issues.flatMap((issue) => {
+    if (issue.code === 'unrecognized_keys')
+      return issue.keys.map((key) => ({ field: [...issue.path, key].join('.'), message: unknownName(key) }))
+    if (issue.code === 'invalid_union') {
+      // The branch that came furthest is the one that was meant.
+      const [best] = issue.errors.filter((branch) => branch.length > 0).sort((a, b) => depthOf(b) - depthOf(a))
+      if (best && depthOf(best) > 0)
+        return explainIssues({ issues: best.map((one) => ({ ...one, path: [...issue.path, ...one.path] })) } as z.ZodError, value)
+    }
+    const field = issue.path.join('.')
+    const given = valueAt(value, issue.path)
+    const name = field === '' ? 'This' : field
+    if (issue.code === 'custom' || (issue.code === 'invalid_format' && !/^Invalid/.test(issue.message)))
+      return [{ field, message: `${name} is ${shown(given)}. ${issue.message}` }]
+    if (given === undefined) return [{ field, message: `${name} is missing; it must be ${allowed(issue)}.` }]
+    return [{ field, message: `${name} is ${shown(given)}; it must be ${allowed(issue)}.` }]
+  })
+}
+
+const usualUnknown = (key: string): string => `There is no "${key}" here. Leave it out.`
+
+const depthOf = (issues: readonly z.core.$ZodIssue[]): number => Math.max(...issues.map(({ path }) => path.length))
+
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (at, key) => (typeof at === 'object' && at !== null ? (at as Record<PropertyKey, unknown>)[key] : undefined),
+    value,
+  )
+}
+
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value)
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}
+
+const kinds: Readonly<Record<string, string>> = {
+  int: 'a whole number',
+  number: 'a number',
+  string: 'text',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'an object',
+  record: 'an object',
+  null: 'null',
+}
+
+/** What a field takes, after `it must be`. */
+function allowed(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return kinds[issue.expected] ?? issue.expected
+    case 'too_small':
+      return bounded(issue.origin, issue.inclusive === false ? 'more than' : 'at least', Number(issue.minimum))
+    case 'too_big':
+      return bounded(issue.origin, issue.inclusive === false ? 'less than' : 'at most', Number(issue.maximum))
+    case 'not_multiple_of':
+      return `a multiple of ${issue.divisor}`
+    case 'invalid_value':
+      return `one of ${issue.values.map((value) => String(value)).join(', ')}`
+    case 'invalid_union':
+      return 'of one of the kinds that this field takes'
+    default:
+      return 'of another form'
+  }
+}
+
+function bounded(origin: string, comparison: string, limit: number): string {
+  if (origin === 'string') return `${comparison} ${limit} ${limit === 1 ? 'character' : 'characters'} long`
+  if (origin === 'array' || origin === 'set') return `a list of ${comparison} ${limit} ${limit === 1 ? 'entry' : 'entries'}`
+  return `${comparison} ${limit}`
+}

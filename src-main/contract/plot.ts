@@ -1,0 +1,16 @@
+import { z } from 'zod'
+
+const axis = z.object({ label: z.string(), scale: z.enum(['linear', 'log']) })
+
+/** One line of a plot; `spread` is drawn as a bar of that length to both sides of a point. */
+const series = z.object({
+  name: z.string(),
+  points: z.array(z.object({ x: z.number(), y: z.number(), spread: z.number().optional() })),
+})
+
+/** A plot as data: what an ablation hands to whoever draws it. */
+export const plot = z.object({ title: z.string(), x: axis, y: axis, series: z.array(series) })
+
+export type Plot = z.infer<typeof plot>
+export type Axis = z.infer<typeof axis>
+export type Series = z.infer<typeof series>

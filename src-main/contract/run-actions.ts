@@ -1,0 +1,22 @@
+import type { RunStatus } from './runs.ts'
+
+export type RunAction = 'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel' | 'archive'
+
+/** What can be done with a run in each status: the queue takes nothing else, and nothing else is offered. */
+export const actionStatuses: Readonly<Record<RunAction, readonly RunStatus[]>> = {
+  enqueue: ['draft'],
+  resume: ['paused', 'failed', 'cancelled', 'interrupted'],
+  retry: ['done', 'paused', 'failed', 'cancelled', 'interrupted'],
+  pause: ['queued', 'running'],
+  cancel: ['queued', 'running', 'paused', 'interrupted'],
+  archive: ['draft', 'queued', 'paused', 'done', 'failed', 'cancelled', 'interrupted'],
+}
+
+export function canAct(action: RunAction, status: RunStatus): boolean {
+  return actionStatuses[action].includes(status)
+}
+
+/** Why a run cannot take part in an action. */
+export function refusalOf(action: RunAction, { name, status }: { name: string; status: RunStatus }): string {
+  return `"${name}" is ${status}; only runs that are ${actionStatuses[action].join(', ')} can do that.`
+}

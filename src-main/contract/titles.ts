@@ -1,0 +1,78 @@
+/** Everything that can be asked for by name, with its title for people. The engine's registries have exactly these keys. */
+
+export const methodTitles = {
+  '2ssp': '2SSP',
+  '2ssp_fit': '2SSP, fitted',
+  shortgpt: 'ShortGPT',
+  window_based: 'Window-based',
+  blockpruner: 'BlockPruner, whole blocks',
+  blockpruner_submodule: 'BlockPruner',
+  evopress: 'EvoPress, whole blocks',
+  evopress_submodule: 'EvoPress',
+  slicegpt: 'SliceGPT',
+} as const
+
+/** Studies of one choice of 2SSP: a run of one makes a table and a plot in place of a plan. */
+export const ablationTitles = {
+  calibration: 'Calibration windows',
+  one_stage: 'First stage only',
+  rows_vs_cols: 'Rows and columns',
+  l1_norm: 'L1 norm',
+  balancing_sparsity_ratio: 'Balance of attention and MLPs',
+} as const
+
+export const taskTitles = {
+  winogrande: 'WinoGrande',
+  arc_easy: 'ARC easy',
+  arc_challenge: 'ARC challenge',
+  hellaswag: 'HellaSwag',
+  piqa: 'PIQA',
+  mmlu: 'MMLU',
+} as const
+
+export const formatTitles = {
+  espalier: 'Espalier folder',
+  stock: 'Stock safetensors folder',
+  gguf: 'GGUF file',
+} as const
+
+/** Texts that come with Espalier; no choice is ever made on those to measure on. */
+export const bundledTitles = {
+  mixed: 'Mixed text',
+  prose: 'Prose',
+  code: 'Source code',
+  spanish: 'Spanish',
+} as const
+
+/** The data sets of the 2SSP reference. */
+export const datasetTitles = {
+  wikitext2: 'WikiText-2 test',
+  'c4-train': 'C4 train',
+  'c4-val': 'C4 validation',
+  'fineweb-edu': 'FineWeb-Edu',
+} as const
+
+export type MethodId = keyof typeof methodTitles
+export type AblationId = keyof typeof ablationTitles
+export type TaskId = keyof typeof taskTitles
+export type BundledId = keyof typeof bundledTitles
+export type DatasetId = keyof typeof datasetTitles
+export type FormatId = keyof typeof formatTitles
+
+/** The method id of a run that removes nothing: the baseline of its experiment. */
+export const denseMethod = 'dense'
+
+/** Whether a source of data is a text by name rather than a path. */
+export function isTextName(source: string): boolean {
+  return Object.hasOwn(bundledTitles, source) || Object.hasOwn(datasetTitles, source)
+}
+
+export function isAblation(method: string): method is AblationId {
+  return Object.hasOwn(ablationTitles, method)
+}
+
+/** What a run of this method is called. */
+export function titleOfMethod(method: string): string {
+  const titles: Readonly<Record<string, string>> = { [denseMethod]: 'Dense', ...methodTitles, ...ablationTitles }
+  return Object.hasOwn(titles, method) ? (titles[method] as string) : method
+}

@@ -1,0 +1,213 @@
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Outline, Problem, RequestPreview } from '#contract/preflight.ts'
+import type { DataRequest, MeasureRequest, RunRequest } from '#contract/run-request.ts'
+import { denseMethod, isAblation } from '#contract/titles.ts'
+import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
+import { isTaskId, taskIds } from '#engine/evaluation/tasks/index.ts'
+import { checkQuestions, questionFile } from '#engine/evaluation/tasks/questions.ts'
+import { openModelTokenizer } from '#engine/model/kept-model.ts'
+import { checkMemory, openSpec } from '#engine/model/model.ts'
+import { Vocabulary } from '#engine/model/vocabulary.ts'
+import { findAblation } from '#engine/pruning/ablations/index.ts'
+import { type Budget, budgetFor } from '#engine/pruning/budget.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { longWindowNote, readData } from './run-data.ts'
+
+/** A model as far as it has to be known before any weight is read. */
+interface Outside {
+  readonly path: string
+  readonly spec: DecoderSpec
+  readonly tokenizer: Tokenizer | undefined
+}
+
+/** What each request would remove and need, and all that is known to stand in its way: no weights are read and nothing is computed. */
+export async function preflightRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
+  const models = new Map<string, Promise<Outside>>()
+  // Runs of a grid share their data: each text is looked at once.
+  const answers = new Map<string, Promise<Problem[]>>()
+  const previews: RequestPreview[] = []
+  for (const request of requests) {
+    const opened = models.get(request.model) ?? openOutside(request.model)
+    models.set(request.model, opened)
+    previews.push(await new Preflight(request, await opened, answers).check())
+  }
+  return previews
+}
+
+async function openOutside(path: string): Promise<Outside> {
+  const { checkpoint, spec } = await openSpec(path)
+  await checkpoint.close()
+  return { path, spec, tokenizer: await openModelTokenizer({ path, spec }) }
+}
+
+class Preflight {
+  readonly #request: RunRequest
+  readonly #model: Outside
+  readonly #answers: Map<string, Promise<Problem[]>>
+  readonly #problems: Problem[] = []
+  readonly #fetches: RequestPreview['fetches'] = []
+
+  constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
+    this.#request = request
+    this.#model = model
+    this.#answers = answers
+  }
+
+  async check(): Promise<RequestPreview> {
+    const { method, calibration, repair, measures, memoryBytes } = this.#request
+    const { spec } = this.#model
+    const amount = this.#amount()
+    await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
+    if (repair) await this.#data('repair.calibration', repair.calibration)
+    if (calibration) await this.#data('calibration', calibration)
+    else if (method !== denseMethod) this.#refuse('calibration', 'usage', 'This needs calibration data. Choose a text for it.')
+    for (const [at, measure] of measures.entries()) await this.#measure(`measures.${at}`, measure)
+    if (isAblation(method) && !measures.some(({ kind }) => kind === 'perplexity'))
+      this.#refuse('measures', 'usage', 'An ablation is judged by perplexity. Choose a text to take it on.')
+    return {
+      feasibleRange: null,
+      ...(amount ?? nothing),
+      problems: this.#problems,
+      notes: lengthsOf(this.#request).flatMap((length) => (length > spec.contextLength ? longWindowNote(spec, length) : [])),
+      fetches: this.#fetches,
+      memoryBytes: memoryNeeded(spec, this.#request),
+    }
+  }
+
+  /** What the amount comes to with these options; undefined where that cannot be said. */
+  #amount(): (Outline & Pick<RequestPreview, 'feasibleRange'>) | undefined {
+    const { method: id, options: given, amount, repair } = this.#request
+    const { spec } = this.#model
+    if (id === denseMethod) return undefined
+    try {
+      if (isAblation(id)) {
+        const { options, title, check } = findAblation(id)
+        check(spec, parseOptions(options, given, title))
+        return undefined
+      }
+      const method: Method = findMethod(id)
+      const options = parseOptions(method.options, given, method.title)
+      if (repair) requireRepairable(method, options)
+      const budget = budgetFor(spec, amount)
+      const { least, most } = method.range(spec, options)
+      if (budget.sparsity > most + 1e-9)
+        throw new EspalierError(
+          'infeasible',
+          `Sparsity ${Number(budget.sparsity.toFixed(4))} is out of reach: ${method.title} removes at most ${(100 * most).toFixed(1)} % of this model's block stack. Choose at most ${most.toFixed(3)}.`,
+        )
+      return { ...(method.outline?.(spec, budget, options) ?? wholeBlocks(spec, budget)), feasibleRange: { minimum: least, maximum: most } }
+    } catch (thrown) {
+      const { code, message, details } = toErrorMessage(thrown)
+      const issues = details?.issues as { field: string; message: string }[] | undefined
+      if (issues) for (const issue of issues) this.#refuse(`options.${issue.field}`, code, issue.message)
+      else this.#refuse(code === 'infeasible' ? 'amount' : 'method', code, message)
+      return undefined
+    }
+  }
+
+  async #data(field: string, { source, mix, sequenceLength }: DataRequest): Promise<void> {
+    for (const part of mix ?? [{ source }]) await this.#text(field, part.source, sequenceLength)
+  }
+
+  async #text(field: string, source: string, sequenceLength: number): Promise<void> {
+    const { localFolder } = this.#request
+    const { spec, tokenizer } = this.#model
+    if (isDatasetId(source) && localFolder === undefined) {
+      if (!tokenizer) this.#refuse(field, 'invalid', withoutTokenizer('read text'))
+      this.#fetches.push({ field, ...fileOfDataset(source) })
+      return
+    }
+    // One window is enough to know that the text is there, can be read, and is long enough.
+    const read = () => readData({ spec }, tokenizer, { source, sequenceLength, windows: 1 }, 0, { localFolder })
+    await this.#once(`${source} ${sequenceLength}`, field, read)
+  }
+
+  async #measure(field: string, measure: MeasureRequest): Promise<void> {
+    if (measure.kind === 'perplexity') return this.#data(`${field}.data`, measure.data)
+    if (measure.kind === 'inference') return
+    const { tokenizer } = this.#model
+    if (!tokenizer) return this.#refuse(field, 'invalid', withoutTokenizer(measure.kind === 'tasks' ? 'read questions' : 'answer prompts'))
+    if (measure.kind === 'tasks') return this.#questions(field, measure)
+    for (const prompt of measure.prompts) {
+      const { length } = tokenizer.encode(prompt)
+      if (length === 0 || length >= measure.maxLength)
+        this.#refuse(
+          `${field}.prompts`,
+          'usage',
+          `The prompt "${prompt.slice(0, 40)}" has ${length} tokens; prompt and answer together may have ${measure.maxLength}.`,
+        )
+    }
+  }
+
+  async #questions(field: string, { tasks, folder }: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<void> {
+    for (const task of tasks) {
+      if (!isTaskId(task)) this.#refuse(field, 'usage', `There is no task "${task}". Known are: ${taskIds.join(', ')}.`)
+      else if (folder === undefined) this.#fetches.push({ field, ...questionFile(task) })
+      else await this.#once(`${folder} ${task}`, field, () => checkQuestions(task, folder))
+    }
+  }
+
+  /** Looks at what several requests share once for all of them. */
+  async #once(what: string, field: string, look: () => Promise<unknown>): Promise<void> {
+    const key = `${this.#model.path} ${this.#request.localFolder ?? ''} ${what}`
+    const known =
+      this.#answers.get(key) ??
+      look().then(
+        () => [],
+        (thrown: unknown) => [toProblem('', thrown)],
+      )
+    this.#answers.set(key, known)
+    this.#problems.push(...(await known).map((problem) => ({ ...problem, field })))
+  }
+
+  async #try(field: string, look: () => Promise<unknown>): Promise<void> {
+    await look().catch((thrown: unknown) => this.#problems.push(toProblem(field, thrown)))
+  }
+
+  #refuse(field: string, code: Problem['code'], message: string): void {
+    this.#problems.push({ field, code, message })
+  }
+}
+
+function toProblem(field: string, thrown: unknown): Problem {
+  const { code, message } = toErrorMessage(thrown)
+  return { field, code, message }
+}
+
+function withoutTokenizer(what: string): string {
+  return `This model has no tokenizer.json, so it cannot ${what}. Place its tokenizer.json in the folder.`
+}
+
+const nothing: Outline = { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached: null }
+
+/** Tokens of the windows that a request asks for, each once. */
+function lengthsOf({ calibration, measures }: RunRequest): number[] {
+  const measured = measures.flatMap((measure) =>
+    measure.kind === 'perplexity' ? [measure.data.sequenceLength] : measure.kind === 'inference' ? [measure.sequenceLength] : [],
+  )
+  return [...new Set([...(calibration ? [calibration.sequenceLength] : []), ...measured])]
+}
+
+/** Throws for what leaves nothing that a repair could fit. */
+function requireRepairable({ title, unit }: Method, options: Record<string, unknown>): void {
+  if (unit === 'width')
+    throw new EspalierError('infeasible', `${title} cannot be repaired: its stream has another basis. Choose no repair.`)
+  if (options.cut === 'channels')
+    throw new EspalierError('infeasible', `${title} cannot be repaired where it cuts channels. Let it cut neurons, or choose no repair.`)
+}
+
+/** Weights as float32 and the streams of one window: what stays in memory when nothing has to be streamed. */
+function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest): number {
+  const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
+  const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden
+  return Math.min(weights + streams, memoryBytes ?? Number.POSITIVE_INFINITY)
+}
+
+/** What depth methods remove: whole blocks, or as many attentions and MLPs as those have. */
+function wholeBlocks(spec: DecoderSpec, { blocks }: Budget): Outline {
+  return { attentionRemoved: blocks, blocksRemoved: blocks, neuronsRemovedPerBlock: 0, reached: blocks / spec.blocks.length }
+}

@@ -1,0 +1,72 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Plot } from '#contract/plot.ts'
+import type { StudyDocument } from '#contract/run.ts'
+import type { DataRequest, RunRequest } from '#contract/run-request.ts'
+import type { UsedData } from '#contract/used-data.ts'
+import { version } from '#contract/version.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
+import { denseView } from '#engine/model/view.ts'
+import { findAblation } from '#engine/pruning/ablations/index.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
+import { readData } from './run-data.ts'
+import { type RunHost, RunSteps } from './run-steps.ts'
+
+/**
+ * Runs the ablation that a request names as its method. Its trials are judged by the first perplexity that the request asks for; finished
+ * steps are taken from the host.
+ */
+export async function executeStudy(request: RunRequest, host: RunHost): Promise<StudyDocument> {
+  const { method, seed, calibration, localFolder } = request
+  const ablation = findAblation(method)
+  const options = parseOptions(ablation.options, request.options, ablation.title)
+  const judged = request.measures.find(({ kind }) => kind === 'perplexity')
+  if (!calibration || judged?.kind !== 'perplexity')
+    throw new EspalierError('usage', `${ablation.title} needs calibration data, and a text to take the perplexity on.`)
+  const backend = await openBackend(request.backend)
+  const model = await acquireModel(request.model, request.memoryBytes)
+  const tokenizer = await openModelTokenizer(model)
+  const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, { localFolder, fetchFile: host.fetchFile })
+  const steps = new RunSteps(host)
+  const drawn = new Map<string, UsedData>()
+  const measured = await read(judged.data, 0)
+  const { table, plot, notes } = await steps.time('study', () =>
+    ablation.study({
+      view: denseView(model),
+      options,
+      evaluation: { name: judged.name, windows: measured.windows },
+      async calibration(count, order) {
+        const { windows, used } = await read({ ...calibration, windows: Math.min(count, calibration.windows ?? count) }, order)
+        drawn.set(used.hash, used)
+        return windows
+      },
+      run: steps.methodRun(seed, JSON.stringify([request.model, calibration])),
+    }),
+  )
+  for (const text of notes) host.emit({ type: 'note', text })
+  return {
+    model: model.name,
+    method,
+    options,
+    seed,
+    ...firstOf(drawn),
+    evaluation: [measured.used],
+    study: { table, plot: withoutEndless(plot) },
+    notes: [...notes],
+    seconds: { ...steps.seconds, study: (steps.seconds.study ?? 0) + steps.foundSeconds },
+    backend: backend.name,
+    version,
+  }
+}
+
+/** The calibration windows that the document states: those of the first trial. */
+function firstOf(drawn: ReadonlyMap<string, UsedData>): { calibration?: UsedData } {
+  const [first] = drawn.values()
+  return first ? { calibration: first } : {}
+}
+
+/** JSON has no infinity: a model that was ruined keeps its row, and has no point. */
+function withoutEndless(plot: Plot): Plot {
+  const finite = ({ x, y }: { x: number; y: number }) => Number.isFinite(x) && Number.isFinite(y)
+  return { ...plot, series: plot.series.map((series) => ({ ...series, points: series.points.filter(finite) })) }
+}

@@ -1,0 +1,35 @@
+import { constants } from 'node:fs'
+import { access, readdir, stat } from 'node:fs/promises'
+import { dirname, relative, resolve, sep } from 'node:path'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+
+/**
+ * Checks the folder that a model is to be written to before any work is done for it: it is empty or told to give way, not the place of
+ * the model itself, and writable. Throws `conflict` or `disk`.
+ */
+export async function checkTarget(target: string, source: string, replace: boolean): Promise<void> {
+  if (isWithin(resolve(source), target))
+    throw new EspalierError('conflict', `${target} is the place of the model itself. Choose another folder.`)
+  const found = await stat(target).catch(() => undefined)
+  if (found && !found.isDirectory())
+    throw new EspalierError('conflict', `${target} exists and is a file. Choose another name for the folder.`)
+  if (found && !replace && (await readdir(target)).length > 0)
+    throw new EspalierError('conflict', `${target} exists and is not empty. Choose another name, or say that it may be replaced.`)
+  await checkWritable(dirname(target))
+}
+
+const isWithin = (inner: string, outer: string): boolean => {
+  const way = relative(outer, inner)
+  return way === '' || (way !== '..' && !way.startsWith(`..${sep}`))
+}
+
+/** Throws `disk` unless something can be made in a folder, or in the nearest one above it that exists. */
+async function checkWritable(folder: string): Promise<void> {
+  const found = await stat(folder).catch(() => undefined)
+  if (!found && dirname(folder) !== folder) return checkWritable(dirname(folder))
+  if (found && !found.isDirectory())
+    throw new EspalierError('disk', `${folder} is a file, so nothing can be written into it. Choose another place.`)
+  await access(folder, constants.W_OK | constants.X_OK).catch((thrown: unknown) => {
+    throw new EspalierError('disk', `${folder} cannot be written to. Choose another place. (${toErrorMessage(thrown).message})`)
+  })
+}

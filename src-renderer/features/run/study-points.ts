@@ -1,0 +1,26 @@
+import type { Plot } from '#contract/plot.ts'
+import type { ScatterPoint } from '../../charts/scatter.ts'
+import { markShapes } from '../../lib/series.ts'
+
+/** A plot's series with the look of each: colour and shape together, so that neither has to be told apart alone. */
+export function seriesNames({ series }: Plot): { name: string; color: string }[] {
+  return series.map(({ name }, at) => ({ name, color: `var(--series-${at % 8})` }))
+}
+
+/** The points of a plot as the chart takes them. */
+export function pointsOf(plot: Plot): ScatterPoint[] {
+  const looks = seriesNames(plot)
+  return plot.series.flatMap(({ name, points }, at) =>
+    points.map(({ x, y, spread }, index) => ({
+      id: `${at}/${index}`,
+      label: name,
+      series: name,
+      x,
+      y,
+      size: 0.4,
+      color: looks[at]?.color ?? 'var(--ink)',
+      shape: markShapes[at % markShapes.length] ?? 'circle',
+      spread: spread ?? null,
+    })),
+  )
+}
