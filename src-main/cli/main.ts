@@ -1,6 +1,7 @@
 import { argv, exit, stderr, stdout } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { version } from '#contract/version.ts'
+import { flagHints } from './flag-hints.ts'
 import { flagNames, parseFlags } from './flags.ts'
 import { help } from './help.ts'
 import { describeMethods } from './methods.ts'
@@ -12,7 +13,7 @@ export async function main(arguments_: readonly string[]): Promise<number> {
     return await dispatch(arguments_)
   } catch (error) {
     const { code, message } = toErrorMessage(error)
-    stderr.write(`espalier: ${message}\n`)
+    stderr.write(`espalier: ${message}${flagHints(error)}\n`)
     if (code === 'internal' && process.env.ESPALIER_DEBUG) stderr.write(`${(error as Error).stack}\n`)
     return code === 'usage' ? 2 : code === 'cancelled' ? 130 : 1
   }

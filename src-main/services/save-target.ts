@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { access, readdir, stat } from 'node:fs/promises'
 import { dirname, relative, resolve, sep } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Problem } from '#contract/preflight.ts'
 
 /**
  * Checks the folder that a model is to be written to before any work is done for it: it is empty or told to give way, not the place of
@@ -9,13 +10,18 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
  */
 export async function checkTarget(target: string, source: string, replace: boolean): Promise<void> {
   if (isWithin(resolve(source), target))
-    throw new EspalierError('conflict', `${target} is the place of the model itself. Choose another folder.`)
+    throw refusal('conflict', 'folder', `${target} is the place of the model itself. Choose another folder.`)
   const found = await stat(target).catch(() => undefined)
   if (found && !found.isDirectory())
-    throw new EspalierError('conflict', `${target} exists and is a file. Choose another name for the folder.`)
+    throw refusal('conflict', 'folder', `${target} exists and is a file. Choose another name for the folder.`)
   if (found && !replace && (await readdir(target)).length > 0)
-    throw new EspalierError('conflict', `${target} exists and is not empty. Choose another name, or say that it may be replaced.`)
+    throw refusal('conflict', 'replace', `${target} exists and is not empty. Choose another name, or say that it may be replaced.`)
   await checkWritable(dirname(target))
+}
+
+/** An error that names the field of the request, as those of the preflight do. */
+function refusal(code: Problem['code'], field: string, message: string): EspalierError {
+  return new EspalierError(code, message, { problems: [{ code, field, message }] })
 }
 
 const isWithin = (inner: string, outer: string): boolean => {
@@ -28,8 +34,8 @@ async function checkWritable(folder: string): Promise<void> {
   const found = await stat(folder).catch(() => undefined)
   if (!found && dirname(folder) !== folder) return checkWritable(dirname(folder))
   if (found && !found.isDirectory())
-    throw new EspalierError('disk', `${folder} is a file, so nothing can be written into it. Choose another place.`)
+    throw refusal('disk', 'folder', `${folder} is a file, so nothing can be written into it. Choose another place.`)
   await access(folder, constants.W_OK | constants.X_OK).catch((thrown: unknown) => {
-    throw new EspalierError('disk', `${folder} cannot be written to. Choose another place. (${toErrorMessage(thrown).message})`)
+    throw refusal('disk', 'folder', `${folder} cannot be written to. Choose another place. (${toErrorMessage(thrown).message})`)
   })
 }

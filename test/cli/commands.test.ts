@@ -36,6 +36,7 @@ const detail = {
   device: 'cpu',
   problem: null,
   notes: '',
+  repair: null,
   remarks: ['One tie.'],
   calibration: { source: '/texts/prose.txt', revision: null, sequenceLength: 256, windows: 32, seed: 1, hash: 'ab'.repeat(32) },
   evaluation: [],
