@@ -41,7 +41,7 @@ test('the fields that are known to name places are found, so that the walk reach
     'models.add.path',
     'files.browse.folder',
     'runs.save.folder',
-    'runs.create.request.save.folder',
+    'runs.checkSave.folder',
     'runs.create.request.calibration.source',
     'runs.create.request.measures.*.data.source',
     'runs.create.request.measures.*.folder',
