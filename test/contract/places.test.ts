@@ -45,8 +45,6 @@ test('the fields that are known to name places are found, so that the walk reach
     'runs.create.request.calibration.source',
     'runs.create.request.measures.*.data.source',
     'runs.create.request.measures.*.folder',
-    'runs.clone.changes.save.folder',
-    'runs.replay.description.request.save.folder',
     'experiments.create.grid.localFolder',
     'settings.update.folders.exports',
   ])
