@@ -151,28 +151,41 @@ void multiplyPanel(const float* a, int strideA, const float* b, int strideB, flo
 
 // ---- threads
 
-// Threads that sleep while there is nothing to do: other programs on the machine are not disturbed.
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Threads that stay awake for some microseconds after a task, as the next one of a token comes soon, and sleep while there is nothing to
+// do: other programs on the machine are not disturbed.
 class Pool {
  public:
-  // Runs task(0) to task(count - 1), each once, on the calling thread and the others.
+  // Runs task(0) to task(count - 1), each once, on the calling thread and the others. It waits for tasks that were begun, not for threads
+  // that the system has not woken yet.
   void run(int count, const std::function<void(int)>& task) {
     if (count <= 1 || workers_ == 0) {
       for (int i = 0; i < count; i++) task(i);
       return;
     }
     std::lock_guard<std::mutex> one(callers_);
+    uint64_t round;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       task_ = &task;
       count_ = count;
-      next_ = 0;
-      busy_ = workers_;
-      round_++;
+      completed_ = 0;
+      round = round_ + 1;
+      ticket_ = round << 32;
+      round_ = round;
     }
     wake_.notify_all();
-    work();
+    work(round, task, count);
+    for (int spin = 0; spin < spins && completed_ < count; spin++) pause();
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [this] { return busy_ == 0; });
+    done_.wait(lock, [&] { return completed_ == count; });
   }
 
   static Pool& shared() {
@@ -192,30 +205,46 @@ class Pool {
     return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
 
-  void work() {
-    for (int i = next_++; i < count_; i = next_++) (*task_)(i);
+  // Takes tasks of a round as long as there are some. A ticket holds the round in its upper half and the next task in its lower one, so
+  // that a thread that comes late takes none of another round.
+  void work(uint64_t round, const std::function<void(int)>& task, int count) {
+    for (uint64_t ticket = ticket_;;) {
+      const int next = static_cast<int>(ticket & 0xffffffff);
+      if (ticket >> 32 != round || next >= count) return;
+      if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
+      task(next);
+      if (++completed_ == count) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        done_.notify_one();
+      }
+      ticket = ticket_;
+    }
   }
 
   void serve() {
     for (uint64_t seen = 0;;) {
+      const std::function<void(int)>* task;
+      int count;
+      for (int spin = 0; spin < spins && round_ == seen; spin++) pause();
       {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return round_ != seen; });
         seen = round_;
+        task = task_;
+        count = count_;
       }
-      work();
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (--busy_ == 0) done_.notify_one();
+      work(seen, *task, count);
     }
   }
 
+  static constexpr int spins = 2000;
   const int workers_;
   std::mutex callers_, mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(int)>* task_ = nullptr;
-  int count_ = 0, busy_ = 0;
-  std::atomic<int> next_{0};
-  uint64_t round_ = 0;
+  int count_ = 0;
+  std::atomic<int> completed_{0};
+  std::atomic<uint64_t> round_{0}, ticket_{0};
 };
 
 void inPieces(int64_t size, int64_t piece, const std::function<void(int64_t, int64_t)>& task) {
@@ -453,9 +482,160 @@ void sumColumns(const float* x, int64_t rows, int64_t columns, int64_t first, in
   for (int64_t i = 0; i < width; i++) to[first + i] = static_cast<float>(total[i]);
 }
 
+// ---- few rows
+
+// Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column].
+template <int Rows, int Columns>
+void dotTile(const float* x, const float* weight, int64_t depth, float* to, int64_t stride) {
+  const int64_t whole = depth / lanes * lanes;
+  Vector sum[Rows][Columns];
+  for (int row = 0; row < Rows; row++)
+    for (int column = 0; column < Columns; column++) sum[row][column] = all(0);
+  for (int64_t i = 0; i < whole; i += lanes) {
+    Vector right[Columns];
+    for (int column = 0; column < Columns; column++) right[column] = load(weight + column * depth + i);
+    for (int row = 0; row < Rows; row++) {
+      const Vector left = load(x + row * depth + i);
+      for (int column = 0; column < Columns; column++) sum[row][column] += left * right[column];
+    }
+  }
+  for (int row = 0; row < Rows; row++) {
+    for (int column = 0; column < Columns; column++) {
+      float total = sumOf(sum[row][column]);
+      for (int64_t i = whole; i < depth; i++) total += x[row * depth + i] * weight[column * depth + i];
+      to[row * stride + column] = total;
+    }
+  }
+}
+
+template <int Columns>
+void dotRows(const float* x, int64_t rows, const float* weight, int64_t depth, float* to, int64_t stride) {
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) dotTile<4, Columns>(x + row * depth, weight, depth, to + row * stride, stride);
+  for (; row < rows; row++) dotTile<1, Columns>(x + row * depth, weight, depth, to + row * stride, stride);
+}
+
+// x [rows, depth] times weight [columns, depth] transposed, plus bias: every row of the weight is read once. Where `add` is given, the
+// result is multiplied by `scale` and added to it.
+struct FewRows {
+  const float *x, *weight, *bias;
+  int64_t rows, depth, columns;
+  float* to;
+  const float* add = nullptr;
+  float scale = 1;
+
+  void run() const {
+    const int64_t piece = std::max<int64_t>(4, std::min<int64_t>(columns, (1 << 15) / depth) / 4 * 4);
+    inPieces(columns, piece, [this](int64_t first, int64_t last) { columnsOf(first, last); });
+  }
+
+  void columnsOf(int64_t first, int64_t last) const {
+    int64_t column = first;
+    for (; column + 4 <= last; column += 4) dotRows<4>(x, rows, weight + column * depth, depth, to + column, columns);
+    for (; column < last; column++) dotRows<1>(x, rows, weight + column * depth, depth, to + column, columns);
+    for (int64_t row = 0; row < rows; row++) {
+      for (int64_t at = row * columns + first; at < row * columns + last; at++) {
+        const float value = to[at] + (bias ? bias[at - row * columns] : 0);
+        to[at] = add ? add[at] + value * scale : value;
+      }
+    }
+  }
+};
+
+// ---- attention after a cache
+
+// New positions [past, past + tokens) of each sample; keys and values [samples * keyValueHeads, capacity, headSize] hold all before them.
+struct CachedAttention {
+  Attention call;
+  int past, capacity;
+  float *keys, *values;
+
+  float* placeOf(float* cache, int sample, int group, int position) const {
+    return cache + ((static_cast<size_t>(sample) * call.keyValueHeads + group) * capacity + position) * call.headSize;
+  }
+};
+
+void rememberPositions(const CachedAttention& cached) {
+  const Attention& call = cached.call;
+  Pool::shared().run(call.samples * call.keyValueHeads, [&](int pair) {
+    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads;
+    for (int token = 0; token < call.tokens; token++) {
+      call.rotate(call.vectorOf(sample, token, call.heads + group), token, cached.placeOf(cached.keys, sample, group, cached.past + token), 1);
+      const float* value = call.vectorOf(sample, token, call.heads + call.keyValueHeads + group);
+      std::copy(value, value + call.headSize, cached.placeOf(cached.values, sample, group, cached.past + token));
+    }
+  });
+}
+
+// Sums of `count` rows of values [count, size], weighted.
+void mixValues(const float* weights, const float* values, int count, int size, float scale, float* to) {
+  constexpr int together = 4 * lanes;
+  int column = 0;
+  for (; column + together <= size; column += together) {
+    Vector sum[4] = {all(0), all(0), all(0), all(0)};
+    for (int row = 0; row < count; row++)
+      for (int v = 0; v < 4; v++) sum[v] += weights[row] * load(values + static_cast<size_t>(row) * size + column + v * lanes);
+    for (int v = 0; v < 4; v++) store(to + column + v * lanes, sum[v] * scale);
+  }
+  for (; column + lanes <= size; column += lanes) {
+    Vector sum = all(0);
+    for (int row = 0; row < count; row++) sum += weights[row] * load(values + static_cast<size_t>(row) * size + column);
+    store(to + column, sum * scale);
+  }
+  for (; column < size; column++) {
+    float sum = 0;
+    for (int row = 0; row < count; row++) sum += weights[row] * values[static_cast<size_t>(row) * size + column];
+    to[column] = sum * scale;
+  }
+}
+
+void attendCached(const CachedAttention& cached, int sample, int token, int head) {
+  const Attention& call = cached.call;
+  const int size = call.headSize, position = cached.past + token, group = head / (call.heads / call.keyValueHeads);
+  const int first = call.window > 0 ? std::max(0, position - call.window + 1) : 0, seen = position + 1 - first;
+  const int padded = (seen + lanes - 1) / lanes * lanes;
+  float* query = scratch<2>(static_cast<size_t>(size) + lanes + padded);
+  float* scores = query + (size + lanes - 1) / lanes * lanes;
+  call.rotate(call.vectorOf(sample, token, head), token, query, 1);
+  const float* keys = cached.placeOf(cached.keys, sample, group, first);
+  int row = 0;
+  for (; row + 4 <= seen; row += 4) dotTile<1, 4>(query, keys + static_cast<size_t>(row) * size, size, scores + row, padded);
+  for (; row < seen; row++) dotTile<1, 1>(query, keys + static_cast<size_t>(row) * size, size, scores + row, padded);
+  Softmax softmax;
+  takeScores(softmax, scores, padded, 0, seen);
+  float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + token) * call.heads + head) * size;
+  mixValues(scores, cached.placeOf(cached.values, sample, group, first), seen, size, 1 / softmax.total, to);
+}
+
+// Writes the new positions into the cache and attends to all that each of them sees.
+void attendAfterCache(const CachedAttention& cached) {
+  const Attention& call = cached.call;
+  rememberPositions(cached);
+  if (cached.past == 0 && call.tokens >= tileRows) return attend(call);
+  Pool::shared().run(call.samples * call.tokens * call.heads, [&](int task) {
+    const int row = task / call.heads;
+    attendCached(cached, row / call.tokens, row % call.tokens, task % call.heads);
+  });
+}
+
+// ---- activations
+
+enum Activation { silu, gelu, geluTanh, relu };
+
+float activate(Activation activation, float x) {
+  switch (activation) {
+    case silu: return x / (1 + std::exp(-x));
+    case gelu: return 0.5f * x * (1 + std::erf(x * 0.70710678f));
+    case geluTanh: return 0.5f * x * (1 + std::tanh(0.79788456f * x * (1 + 0.044715f * x * x)));
+    default: return std::max(0.0f, x);
+  }
+}
+
 // ---- TensorFlow
 
 constexpr int float32 = 1, invalidArgument = 3;
+
+const int32_t* wordsOf(const TF_Tensor* tensor) { return static_cast<const int32_t*>(TF_TensorData(tensor)); }
 
 // Tensors of one call: freed with it, and an error instead of a wrong read when shapes do not fit.
 class Call {
@@ -635,6 +815,190 @@ struct ColumnsKernel {
   }
 };
 
+// x [N, D] and weight [R, D], bias [R] or anything where `biased` is 0, to [N, R].
+struct FewRowsKernel {
+  bool biased;
+
+  explicit FewRowsKernel(TF_OpKernelConstruction* from) : biased(intOf(from, "biased") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *x = call.input(0), *weight = call.input(1), *bias = call.input(2);
+    if (!x || !weight || !bias) return;
+    const bool fits = isMatrix(x) && isMatrix(weight) && TF_Dim(x, 1) == TF_Dim(weight, 1) && TF_Dim(x, 1) > 0 &&
+                      (!biased || sizeOf(bias) == TF_Dim(weight, 0));
+    if (!call.require(fits, "A product of few rows takes x [N, D], a weight [R, D] and a bias [R].")) return;
+    const int64_t rows = TF_Dim(x, 0), columns = TF_Dim(weight, 0);
+    float* output = call.output({rows, columns});
+    if (!output) return;
+    FewRows{dataOf(x), dataOf(weight), biased ? dataOf(bias) : nullptr, rows, TF_Dim(x, 1), columns, output}.run();
+  }
+};
+
+// What both kernels of attention after a cache read besides projections: tables [T, rotated / 2], the place [past, samples] of the tokens,
+// and the cache [samples * K, capacity, d] twice, which is written in place.
+bool placeAttention(Call& call, int firstInput, int heads, int keyValueHeads, int window, int64_t rows, CachedAttention& cached) {
+  const TF_Tensor *cosine = call.input(firstInput), *sine = call.input(firstInput + 1), *place = call.input(firstInput + 2);
+  const TF_Tensor *keys = call.input(firstInput + 3), *values = call.input(firstInput + 4);
+  if (!cosine || !sine || !place || !keys || !values) return false;
+  bool fits = isMatrix(cosine) && sizeOf(cosine) == sizeOf(sine) && sizeOf(place) == 2 && TF_NumDims(keys) == 3 &&
+              sizeOf(keys) == sizeOf(values) && heads > 0 && keyValueHeads > 0 && heads % keyValueHeads == 0;
+  if (!call.require(fits, "Attention after a cache: tables are matrices, the cache has three dimensions.")) return false;
+  const int tokens = static_cast<int>(TF_Dim(cosine, 0)), rotated = static_cast<int>(2 * TF_Dim(cosine, 1));
+  const int past = wordsOf(place)[0], samples = wordsOf(place)[1], capacity = static_cast<int>(TF_Dim(keys, 1));
+  const int size = static_cast<int>(TF_Dim(keys, 2));
+  fits = tokens > 0 && samples > 0 && past >= 0 && past + tokens <= capacity && rows == static_cast<int64_t>(samples) * tokens &&
+         TF_Dim(keys, 0) == static_cast<int64_t>(samples) * keyValueHeads && rotated <= size;
+  if (!call.require(fits, "Attention after a cache: the cache does not fit the samples, heads or positions.")) return false;
+  cached = {{heads, keyValueHeads, size, tokens, samples, window, rotated, nullptr, dataOf(cosine), dataOf(sine), nullptr},
+            past,
+            capacity,
+            const_cast<float*>(dataOf(keys)),
+            const_cast<float*>(dataOf(values))};
+  return true;
+}
+
+// projected [B*T, (H + 2K) d] and what `placeAttention` reads, to [B*T, H d].
+struct CachedAttentionKernel {
+  int heads, keyValueHeads, window;
+
+  explicit CachedAttentionKernel(TF_OpKernelConstruction* from)
+      : heads(intOf(from, "heads")), keyValueHeads(intOf(from, "key_value_heads")), window(intOf(from, "window")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* projected = call.input(0);
+    CachedAttention cached;
+    if (!projected || !placeAttention(call, 1, heads, keyValueHeads, window, TF_Dim(projected, 0), cached)) return;
+    const bool fits = isMatrix(projected) && TF_Dim(projected, 1) == cached.call.rowSize();
+    if (!call.require(fits, "Attention after a cache: projections do not fit the heads.")) return;
+    cached.call.projected = dataOf(projected);
+    cached.call.output = call.output({TF_Dim(projected, 0), static_cast<int64_t>(heads) * cached.call.headSize});
+    if (cached.call.output) attendAfterCache(cached);
+  }
+};
+
+// The norm in front of a part of a block, and what its output is multiplied by before it is added to the stream.
+struct PartNorm {
+  Norm norm;
+  bool weighted, shifted;
+  float scale;
+
+  explicit PartNorm(TF_OpKernelConstruction* from)
+      : norm{floatOf(from, "epsilon"), floatOf(from, "divisor"), intOf(from, "centred") != 0},
+        weighted(intOf(from, "weighted") != 0),
+        shifted(intOf(from, "shifted") != 0),
+        scale(floatOf(from, "scale")) {}
+
+  // Rows [rows, size] through the norm.
+  void run(const TF_Tensor* x, const TF_Tensor* weight, const TF_Tensor* bias, float* to) const {
+    const int64_t rows = TF_Dim(x, 0), size = TF_Dim(x, 1);
+    for (int64_t row = 0; row < rows; row++)
+      normalizeRow(norm, dataOf(x) + row * size, weighted ? dataOf(weight) : nullptr, shifted ? dataOf(bias) : nullptr, to + row * size, size);
+  }
+
+  bool fits(const TF_Tensor* x, const TF_Tensor* weight, const TF_Tensor* bias) const {
+    return isMatrix(x) && (!weighted || sizeOf(weight) == TF_Dim(x, 1)) && (!shifted || sizeOf(bias) == TF_Dim(x, 1));
+  }
+};
+
+// The attention of a block on few rows x [N, D]: norm, projections, rotary embedding, cache, attention, output, sum. Inputs after x: the
+// norm's weight and bias, queries, keys and values in one [(H + 2K) d, D] with their bias, the output [D, H d] with its bias, and what
+// `placeAttention` reads. To [N, D].
+struct AttentionPartKernel {
+  PartNorm norm;
+  int heads, keyValueHeads, window;
+  bool biased, outputBiased;
+
+  explicit AttentionPartKernel(TF_OpKernelConstruction* from)
+      : norm(from),
+        heads(intOf(from, "heads")),
+        keyValueHeads(intOf(from, "key_value_heads")),
+        window(intOf(from, "window")),
+        biased(intOf(from, "biased") != 0),
+        outputBiased(intOf(from, "output_biased") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* in[7];
+    for (int i = 0; i < 7; i++)
+      if (!(in[i] = call.input(i))) return;
+    const TF_Tensor *x = in[0], *projection = in[3], *bias = in[4], *output = in[5], *outputBias = in[6];
+    CachedAttention cached;
+    if (!call.require(norm.fits(x, in[1], in[2]), "An attention's norm does not fit its rows.")) return;
+    const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1);
+    if (!placeAttention(call, 7, heads, keyValueHeads, window, rows, cached)) return;
+    const int64_t width = cached.call.rowSize(), mixed = static_cast<int64_t>(heads) * cached.call.headSize;
+    const bool fits = isMatrix(projection) && TF_Dim(projection, 0) == width && TF_Dim(projection, 1) == hidden && isMatrix(output) &&
+                      TF_Dim(output, 0) == hidden && TF_Dim(output, 1) == mixed && (!biased || sizeOf(bias) == width) &&
+                      (!outputBiased || sizeOf(outputBias) == hidden);
+    if (!call.require(fits, "An attention's projections do not fit its rows and heads.")) return;
+    float* result = call.output({rows, hidden});
+    if (!result) return;
+    float* normed = scratch<3>(rows * (hidden + width + mixed));
+    float *projected = normed + rows * hidden, *inner = projected + rows * width;
+    norm.run(x, in[1], in[2], normed);
+    FewRows{normed, dataOf(projection), biased ? dataOf(bias) : nullptr, rows, hidden, width, projected}.run();
+    cached.call.projected = projected;
+    cached.call.output = inner;
+    attendAfterCache(cached);
+    FewRows{inner, dataOf(output), outputBiased ? dataOf(outputBias) : nullptr, rows, mixed, hidden, result, dataOf(x), norm.scale}.run();
+  }
+};
+
+// The MLP of a block on few rows: what it adds to x [N, D] of what it reads of source [N, D]. Inputs after them: the norm's weight and bias,
+// gate, up [I, D] and down [D, I], each with its bias; where there is no gate, up stands there. To [N, D].
+struct MlpPartKernel {
+  PartNorm norm;
+  int activation;
+  bool gated, gateBiased, upBiased, downBiased;
+
+  explicit MlpPartKernel(TF_OpKernelConstruction* from)
+      : norm(from),
+        activation(intOf(from, "activation")),
+        gated(intOf(from, "gated") != 0),
+        gateBiased(intOf(from, "gate_biased") != 0),
+        upBiased(intOf(from, "up_biased") != 0),
+        downBiased(intOf(from, "down_biased") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* in[10];
+    for (int i = 0; i < 10; i++)
+      if (!(in[i] = call.input(i))) return;
+    const TF_Tensor *x = in[0], *source = in[1], *gate = in[4], *gateBias = in[5], *up = in[6], *upBias = in[7], *down = in[8];
+    const TF_Tensor* downBias = in[9];
+    if (!call.require(norm.fits(source, in[2], in[3]), "An MLP's norm does not fit its rows.")) return;
+    const int64_t rows = TF_Dim(source, 0), hidden = TF_Dim(source, 1);
+    const bool matrices = isMatrix(x) && isMatrix(gate) && isMatrix(up) && isMatrix(down);
+    if (!call.require(matrices, "An MLP's projections are matrices.")) return;
+    const int64_t neurons = TF_Dim(up, 0);
+    const bool fits = TF_Dim(x, 0) == rows && TF_Dim(x, 1) == hidden && TF_Dim(up, 1) == hidden && TF_Dim(gate, 0) == neurons &&
+                      TF_Dim(gate, 1) == hidden && TF_Dim(down, 0) == hidden && TF_Dim(down, 1) == neurons &&
+                      (!gateBiased || sizeOf(gateBias) == neurons) && (!upBiased || sizeOf(upBias) == neurons) &&
+                      (!downBiased || sizeOf(downBias) == hidden);
+    if (!call.require(fits, "An MLP's projections do not fit its rows.")) return;
+    float* result = call.output({rows, hidden});
+    if (!result) return;
+    float* normed = scratch<3>(rows * (hidden + 2 * neurons));
+    float *ups = normed + rows * hidden, *gates = ups + rows * neurons;
+    norm.run(source, in[2], in[3], normed);
+    const FewRows upward{normed, dataOf(up), upBiased ? dataOf(upBias) : nullptr, rows, hidden, neurons, ups};
+    const FewRows gating{normed, dataOf(gate), gateBiased ? dataOf(gateBias) : nullptr, rows, hidden, neurons, gates};
+    const Activation kind = static_cast<Activation>(activation);
+    const int64_t piece = std::max<int64_t>(4, std::min<int64_t>(neurons, (1 << 14) / hidden) / 4 * 4);
+    inPieces(neurons, piece, [&](int64_t first, int64_t last) {
+      upward.columnsOf(first, last);
+      if (gated) gating.columnsOf(first, last);
+      for (int64_t row = 0; row < rows; row++) {
+        float *own = ups + row * neurons, *through = gates + row * neurons;
+        if (gated && kind == silu) {
+          gateNeurons(through + first, own + first, own + first, last - first);
+        } else {
+          for (int64_t i = first; i < last; i++) own[i] = gated ? activate(kind, through[i]) * own[i] : activate(kind, own[i]);
+        }
+      }
+    });
+    FewRows{ups, dataOf(down), downBiased ? dataOf(downBias) : nullptr, rows, neurons, hidden, result, dataOf(x), norm.scale}.run();
+  }
+};
+
 void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) { TF_ShapeInferenceContextSetUnknownShape(context, status); }
 
 template <class Kernel>
@@ -669,7 +1033,24 @@ bool registerAll() {
                                     {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
          registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&
          registerKernel<ExponentsKernel>("EspalierExponents", {"logits: float"}, {}) &&
-         registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"});
+         registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"}) &&
+         registerKernel<FewRowsKernel>("EspalierFewRows", {"x: float", "weight: float", "bias: float"}, {"biased: int"}) &&
+         registerKernel<CachedAttentionKernel>(
+             "EspalierCachedAttention",
+             {"projected: float", "cosine: float", "sine: float", "place: int32", "keys: float", "values: float"},
+             {"heads: int", "key_value_heads: int", "window: int"}) &&
+         registerKernel<AttentionPartKernel>(
+             "EspalierAttentionPart",
+             {"x: float", "norm: float", "shift: float", "projection: float", "bias: float", "out: float", "out_bias: float",
+              "cosine: float", "sine: float", "place: int32", "keys: float", "values: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "heads: int",
+              "key_value_heads: int", "window: int", "biased: int", "output_biased: int"}) &&
+         registerKernel<MlpPartKernel>(
+             "EspalierMlpPart",
+             {"x: float", "source: float", "norm: float", "shift: float", "gate: float", "gate_bias: float", "up: float", "up_bias: float",
+              "down: float", "down_bias: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "activation: int",
+              "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"});
 }
 
 }  // namespace

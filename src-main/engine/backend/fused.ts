@@ -1,4 +1,4 @@
-import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core'
+import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
 import { fusedName } from '../../setup/places.mjs'
 import { trustedAddon } from '../../setup/trusted.mjs'
 
@@ -14,6 +14,17 @@ export interface FusedOperations {
     sine: Tensor2D,
     shape: { heads: number; keyValueHeads: number; window: number },
   ): Tensor2D
+  /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. For few rows, where reading the weight is what takes time. */
+  projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
+  /**
+   * The same as `attention`, of the tokens that follow those in a cache: B samples of T tokens. Their keys and values are written into
+   * the cache, in place.
+   */
+  attendAfter(projected: Tensor2D, cached: CachedPositions): Tensor2D
+  /** A whole attention on few rows of the stream x [N, D], from its norm to the sum with x: [N, D]. */
+  attentionPart(x: Tensor2D, part: FusedAttentionPart, cached: CachedPositions): Tensor2D
+  /** A whole MLP on few rows: x [N, D] with what it makes of source [N, D] added. */
+  mlpPart(x: Tensor2D, source: Tensor2D, part: FusedMlpPart): Tensor2D
   /** (x - mean if `centred`) / sqrt(sum of squares / divisor + epsilon) * weight + bias, row by row: x [N, D]. */
   normalize(x: Tensor2D, weight: Tensor | undefined, bias: Tensor | undefined, norm: FusedNorm): Tensor2D
   /** silu(gate) * up: [N, I] each. */
@@ -28,6 +39,48 @@ export interface FusedNorm {
   readonly epsilon: number
   readonly divisor: number
   readonly centred: boolean
+}
+
+/** Tokens that follow others, and the cache that they are written into. */
+export interface CachedPositions {
+  readonly heads: number
+  readonly keyValueHeads: number
+  /** How many positions a query sees, 0 for all. */
+  readonly window: number
+  /** Rotary tables of the tokens, [T, size / 2] each. */
+  readonly cosine: Tensor2D
+  readonly sine: Tensor2D
+  /** How many positions come before the tokens, and how many samples there are: two whole numbers. */
+  readonly place: Tensor1D
+  /** [B*K, capacity, d] each. */
+  readonly key: Tensor3D
+  readonly value: Tensor3D
+}
+
+/** The norm in front of a part, and what the part's output is multiplied by before it is added. */
+interface FusedPart {
+  readonly norm: FusedNorm & { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined }
+  readonly scale: number
+}
+
+export interface FusedAttentionPart extends FusedPart {
+  readonly queryKeyValue: Tensor2D
+  readonly queryKeyValueBias?: Tensor1D
+  readonly output: Tensor2D
+  readonly outputBias?: Tensor1D
+}
+
+/** Activations by the number that the operation knows them by. */
+const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
+
+export interface FusedMlpPart extends FusedPart {
+  readonly activation: keyof typeof activations
+  readonly gate?: Tensor2D
+  readonly gateBias?: Tensor1D
+  readonly up: Tensor2D
+  readonly upBias?: Tensor1D
+  readonly down: Tensor2D
+  readonly downBias?: Tensor1D
 }
 
 /** What of tfjs-node's backend runs an operation by its name. */
@@ -46,12 +99,38 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
     Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_INT, value: Number(value) }))
   const floats = (values: Record<string, number>) => Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_FLOAT, value }))
   const run = (name: string, attributes: object[], inputs: Tensor[]) => runner.executeSingleOutput(name, attributes, inputs) as Tensor2D
+  const shapeOf = ({ heads, keyValueHeads, window }: CachedPositions) => ints({ heads, key_value_heads: keyValueHeads, window })
+  const inputsOf = ({ cosine, sine, place, key, value }: CachedPositions) => [cosine, sine, place, key, value]
+  const normOf = ({ norm, scale }: FusedPart) => [
+    ...floats({ epsilon: norm.epsilon, divisor: norm.divisor, scale }),
+    ...ints({ centred: norm.centred, weighted: norm.weight !== undefined, shifted: norm.bias !== undefined }),
+  ]
   return {
     attention: (projected, cosine, sine, { heads, keyValueHeads, window }) =>
       run('EspalierAttention', ints({ heads, key_value_heads: keyValueHeads, window }), [projected, cosine, sine]),
+    // An operation has all its inputs: something stands where there is none, and is not read.
+    projectFew: (x, weight, bias) => run('EspalierFewRows', ints({ biased: bias !== undefined }), [x, weight, bias ?? x]),
+    attendAfter: (projected, cached) => run('EspalierCachedAttention', shapeOf(cached), [projected, ...inputsOf(cached)]),
+    attentionPart(x, part, cached) {
+      const { norm, queryKeyValue, queryKeyValueBias, output, outputBias } = part
+      const biases = ints({ biased: queryKeyValueBias !== undefined, output_biased: outputBias !== undefined })
+      const weights = [norm.weight ?? x, norm.bias ?? x, queryKeyValue, queryKeyValueBias ?? x, output, outputBias ?? x]
+      return run('EspalierAttentionPart', [...normOf(part), ...shapeOf(cached), ...biases], [x, ...weights, ...inputsOf(cached)])
+    },
+    mlpPart(x, source, part) {
+      const { norm, gate, gateBias, up, upBias, down, downBias } = part
+      const attributes = ints({
+        activation: activations[part.activation],
+        gated: gate !== undefined,
+        gate_biased: gateBias !== undefined,
+        up_biased: upBias !== undefined,
+        down_biased: downBias !== undefined,
+      })
+      const weights = [norm.weight ?? x, norm.bias ?? x, gate ?? up, gateBias ?? x, up, upBias ?? x, down, downBias ?? x]
+      return run('EspalierMlpPart', [...normOf(part), ...attributes], [x, source, ...weights])
+    },
     normalize(x, weight, bias, { epsilon, divisor, centred }) {
       const attributes = [...floats({ epsilon, divisor }), ...ints({ centred, weighted: weight !== undefined, biased: bias !== undefined })]
-      // An operation has all its inputs: x stands where there is none, and is not read.
       return run('EspalierNorm', attributes, [x, weight ?? x, bias ?? x])
     },
     gate: (gate, up) => run('EspalierGate', [], [gate, up]),

@@ -23,18 +23,10 @@ import { causalAttention } from '#engine/tensor/attention.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
+import { cachedPositions, type Past, type SeenPositions } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
 import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
 import { blockOf, isAttention } from './weights.ts'
-
-/** Keys and values of the positions that a block has seen: [B*K, S, d] each. */
-export interface SeenPositions {
-  readonly key: Tensor3D
-  readonly value: Tensor3D
-}
-
-/** What a block's token mixer keeps of earlier positions, sample by sample along the first dimension of each tensor. */
-export type Memory = SeenPositions | DeltaMemory
 
 /** Residual stream at a part's input, [B*T, D]. `source` is the block's input, which a parallel MLP reads. */
 export interface Residual {
@@ -49,7 +41,7 @@ export interface CallContext {
   readonly batch: number
   readonly tokens: number
   readonly rotary: (block: number) => RotaryTables
-  readonly cache?: Map<number, Memory>
+  readonly past?: Past
   /** Sees what the part reads and writes, while it lives. */
   readonly observe?: (seen: PartActivations) => void
 }
@@ -126,16 +118,16 @@ function mixHeads(projected: Tensor2D, weights: AttentionWeights, block: number,
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
   const { fused } = activeBackend()
-  const atOnce = fused && !call.cache && call.spec.scoreCap === undefined
+  const atOnce = fused && call.spec.scoreCap === undefined
   const mixed = atOnce ? mixAtOnce(fused, normed, block, call) : mix(normed, block, call)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
 function mixDelta(projected: Tensor2D, weights: DeltaWeights, block: number, call: CallContext): Tensor2D {
-  const past = call.cache?.get(block) as DeltaMemory | undefined
+  const past = call.past?.cache.get(block) as DeltaMemory | undefined
   const { mixed, memory } = mixByDelta(projected, weights, call.spec.delta as DeltaShape, call.batch, past)
-  if (call.cache) {
-    call.cache.set(block, { recent: keep(memory.recent), state: keep(memory.state) })
+  if (call.past) {
+    call.past.cache.set(block, { recent: keep(memory.recent), state: keep(memory.state) })
     past?.recent.dispose()
     past?.state.dispose()
   }
@@ -160,7 +152,9 @@ function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWe
 }
 
 /** Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
-function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, { spec, rotary }: CallContext): Tensor2D {
+function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, call: CallContext): Tensor2D {
+  const { spec, rotary, past } = call
+  if (past) return fused.attendAfter(projected, cachedPositions(block, call, past))
   const { heads, keyValueHeads } = spec
   const { cosine, sine } = rotary(block)
   return fused.attention(projected, cosine, sine, { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 })
@@ -176,7 +170,7 @@ function mix(projected: Tensor2D, block: number, call: CallContext): Tensor2D {
   const flat = [batch * keyValueHeads, tokens, headSize] as [number, number, number]
   const key: Tensor3D = reshape(takeHeads(rotated, heads, keyValueHeads), flat)
   const value: Tensor3D = reshape(takeHeads(byHead, heads + keyValueHeads, keyValueHeads), flat)
-  const seen = call.cache ? remember(call.cache, block, { key, value }) : { key, value }
+  const seen = call.past ? remember(call.past.cache, block, { key, value }) : { key, value }
   const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap })
   return reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [batch * tokens, heads * headSize])
 }
@@ -190,7 +184,7 @@ function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
 }
 
 /** Appends to the cache of a block and returns all of it; the tensors in the cache outlive the call. */
-function remember(cache: Map<number, Memory>, block: number, fresh: SeenPositions): SeenPositions {
+function remember(cache: Past['cache'], block: number, fresh: SeenPositions): SeenPositions {
   const past = cache.get(block) as SeenPositions | undefined
   const all = past
     ? { key: keep(concat([past.key, fresh.key], 1)), value: keep(concat([past.value, fresh.value], 1)) }

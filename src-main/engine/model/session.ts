@@ -1,6 +1,6 @@
 import { dispose, gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { valuesOf } from '#engine/tensor/read.ts'
-import type { Memory } from './decoder.ts'
+import type { Memory } from './cache.ts'
 import { finalHidden } from './forward.ts'
 import type { ModelView } from './view.ts'
 import { headLogits } from './vocabulary.ts'
@@ -10,8 +10,8 @@ import { breathe, Walk } from './walk.ts'
 export class DecodingSession {
   readonly #view: ModelView
   readonly #cache = new Map<number, Memory>()
-  #batch = 1
   #length = 0
+  #batch = 0
 
   constructor(view: ModelView) {
     this.#view = view
@@ -93,6 +93,7 @@ export class DecodingSession {
 
   /** Goes on with the given sequences of the batch, in that order; one may be named more than once. */
   select(sequences: readonly number[]): void {
+    if (sequences.length === this.#batch && sequences.every((sequence, place) => sequence === place)) return
     const selected = this.#gatherCache(sequences)
     this.#disposeCache()
     for (const [block, seen] of selected) this.#cache.set(block, seen)

@@ -1,16 +1,9 @@
-import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { concat, slice, type Tensor1D, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
-import {
-  advance,
-  type CallContext,
-  disposeResidual,
-  type Memory,
-  observePart,
-  type PartActivations,
-  type Residual,
-  runPart,
-} from './decoder.ts'
+import type { Memory } from './cache.ts'
+import { advance, type CallContext, disposeResidual, observePart, type PartActivations, type Residual, runPart } from './decoder.ts'
+import { runFusedPart } from './fused-part.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 
@@ -21,12 +14,6 @@ export interface Stream {
   residual: Residual
 }
 
-/** What token mixers keep of the positions before a stream's tokens, by block; what the stream adds is put there. */
-export interface Past {
-  readonly length: number
-  readonly cache: Map<number, Memory>
-}
-
 /** What may happen while streams pass a part. */
 export interface PassVisitor<S extends Stream> {
   /** Other weights for this pass, made of tensors of their own; disposed of behind it. */
@@ -35,7 +22,8 @@ export interface PassVisitor<S extends Stream> {
   observe?(stream: S, seen: PartActivations): void
   /** Streams of equal length share products up to this many rows; without it each has its own. Observed streams are never joined. */
   readonly joinUpTo?: number
-  readonly past?: Past
+  /** What token mixers keep of the positions before the tokens, by block; what these add is put there. */
+  readonly past?: { readonly length: number; readonly cache: Map<number, Memory> }
 }
 
 /** Lets timers and messages through: cancelling and heartbeats depend on it. */
@@ -49,6 +37,7 @@ export class Walk {
   readonly #view: ModelView
   readonly #rotaries: readonly Rotary[]
   readonly #tables = new Map<string, ReadonlyMap<Rotary, RotaryTables>>()
+  readonly #places = new Map<string, Tensor1D>()
 
   constructor(view: ModelView) {
     this.#view = view
@@ -105,7 +94,8 @@ export class Walk {
   #run<S extends Stream>(part: Part, weights: PartWeights, streams: readonly S[], visitor: PassVisitor<S>): void {
     const { spec } = this.#view
     const before = joinResiduals(streams.map(({ residual }) => residual))
-    const after = runPart(part, weights, before, this.#callFor(streams, visitor))
+    const call = this.#callFor(streams, visitor)
+    const after = runFusedPart(part, weights, before, call) ?? runPart(part, weights, before, call)
     const [only] = streams
     if (only && streams.length === 1) {
       only.residual = advance(part, only.residual, after, spec)
@@ -124,14 +114,22 @@ export class Walk {
 
   #callFor<S extends Stream>(streams: readonly S[], { observe, past }: PassVisitor<S>): CallContext {
     const [first] = streams as readonly [S]
+    const batch = streams.reduce((sum, one) => sum + one.batch, 0)
     return {
       spec: this.#view.spec,
-      batch: streams.reduce((sum, { batch }) => sum + batch, 0),
+      batch,
       tokens: first.tokens,
       rotary: this.#tablesFor(first.tokens, past?.length ?? 0),
-      ...(past ? { cache: past.cache } : {}),
+      ...(past ? { past: { ...past, place: this.#placeOf(past.length, batch) } } : {}),
       ...(observe ? { observe: (seen) => observe(first, seen) } : {}),
     }
+  }
+
+  #placeOf(past: number, batch: number): Tensor1D {
+    const key = `${past}+${batch}`
+    const place = this.#places.get(key) ?? tensor1d([past, batch], 'int32')
+    this.#places.set(key, place)
+    return place
   }
 
   /** Rotary tables of a length by block, made once for a walk. */
@@ -151,6 +149,8 @@ export class Walk {
       }
     }
     this.#tables.clear()
+    for (const place of this.#places.values()) place.dispose()
+    this.#places.clear()
   }
 }
 

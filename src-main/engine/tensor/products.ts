@@ -1,8 +1,13 @@
 import { add, matMul, stack, type Tensor1D, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 
+/** Rows up to which a product takes the time of reading the weight. */
+export const fewRows = 16
+
 /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. */
 export function project(x: Tensor2D, weight: Tensor2D, bias?: Tensor1D): Tensor2D {
+  const { fused } = activeBackend()
+  if (fused && x.shape[0] <= fewRows) return fused.projectFew(x, weight, bias)
   return tidy(() => {
     const product: Tensor2D = activeBackend().anyProducts ? matMul(x, weight, false, true) : matMul(x, transpose(weight))
     return bias ? add(product, bias) : product
