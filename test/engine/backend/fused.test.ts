@@ -28,7 +28,17 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
   const fused = backend.fused as FusedOperations
 
   test('all of them are there', () => {
-    const missing = ['attention', 'normalize', 'gate', 'exponents', 'columnSums'].filter((name) => !fused || !(name in fused))
+    const missing = [
+      'attention',
+      'normalize',
+      'gate',
+      'exponents',
+      'columnSums',
+      'projectFew',
+      'attendAfter',
+      'attentionPart',
+      'mlpPart',
+    ].filter((name) => !fused || !(name in fused))
     expect(missing).toEqual([])
   })
 
