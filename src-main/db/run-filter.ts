@@ -166,6 +166,6 @@ function bounds(condition: Condition): [SqlValue, SqlValue] {
 function unfit({ field, is, value }: Condition): EspalierError {
   return new EspalierError(
     'invalid',
-    `The filter "${field} ${is} ${JSON.stringify(value)}" cannot be used: "${is}" does not take that value or that field.`,
+    `The filter "${field} ${is} ${JSON.stringify(value ?? null)}" cannot be used: "${is}" does not take that value or that field.`,
   )
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { grid } from '#contract/experiments.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
 import { moment, name, notes, tags } from '#contract/identifiers.ts'
 import { measure } from '#contract/measures.ts'
 import { modelDescription } from '#contract/models.ts'
@@ -113,11 +114,8 @@ function parseFile(content: string): ExperimentFile {
   }
   const parsed = experimentFile.safeParse(raw)
   if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
-  throw new EspalierError(
-    'invalid',
-    `This is no experiment that this version can read: ${issue?.path.join('.') || 'the file'}: ${issue?.message}`,
-  )
+  const [issue] = explainIssues(parsed.error, raw)
+  throw new EspalierError('invalid', `This is no experiment that this version can read: ${issue?.message}`)
 }
 
 /** The same model in the library, else a row that is named by runs but not listed. */

@@ -1,12 +1,15 @@
 import './require-node.mjs'
 import { argv, stdout } from 'node:process'
+import { root } from './node24.mjs'
 import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
 import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'
 import { say } from './terminal.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
-const given = argv.slice(2)
+const given = argv.slice(2).filter((one) => one !== '--attack')
+/** Whether the program is also attacked for a minute, as it is before a change is taken. */
+const attack = argv.includes('--attack')
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
   return oneTest(false)
@@ -28,6 +31,7 @@ async function runParts() {
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
     await check('types and components', [commandOf('svelte-check'), '--fail-on-warnings']),
     await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true), refuseScreens)),
+    ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
     await tests(),
   ]
   return parts.reduce(addTallies)

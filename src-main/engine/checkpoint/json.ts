@@ -21,7 +21,7 @@ export function parseObject(text: string, where: string): JsonObject {
 /** A short form of any value for an error message. */
 export function describe(value: unknown): string {
   if (Array.isArray(value)) return `an array of ${value.length}`
-  const text = typeof value === 'object' && value !== null ? 'an object' : (JSON.stringify(value) ?? String(value))
+  const text = typeof value === 'object' && value !== null ? 'an object' : (JSON.stringify(value) ?? 'nothing')
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }
 
@@ -60,6 +60,9 @@ function skipSpace(json: string, start: number): number {
 
 /** What a thrown value says, without its full stop, to end a sentence with. */
 export function reasonOf(thrown: unknown): string {
-  if (thrown instanceof RangeError && thrown.message.includes('call stack')) return 'it is nested too deep'
-  return (thrown instanceof Error ? thrown.message : String(thrown)).trim().replace(/\.+$/, '')
+  const text = (thrown instanceof Error ? thrown.message : String(thrown)).trim().replace(/\.+$/, '')
+  if (thrown instanceof RangeError) return text.includes('call stack') ? 'it is nested too deep' : 'a length in it cannot be'
+  // The words of the language about a value that a library expected.
+  if (thrown instanceof TypeError) return 'its parts do not fit together'
+  return text.replaceAll('undefined', 'nothing').replaceAll('[object Object]', 'an object').replaceAll('NaN', 'no number')
 }

@@ -1,0 +1,215 @@
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { runQuery } from '#contract/runs.ts'
+import { openHistory } from '#db/history.ts'
+import { readRows } from '#engine/data/rows.ts'
+import { readTexts } from '#engine/data/source.ts'
+import { readWindows } from '#engine/data/windows.ts'
+import { describeModel } from '#engine/describe-model.ts'
+import { underLimits } from '#engine/limits/reading.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { layOut, makeValidModel, toSafetensors, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
+import { makeByteLevel, writeTokenizer } from '../engine/tokenizer/make-tokenizer.ts'
+import { mutateBytes, mutateJson, mutateTemplate } from './mutate.ts'
+import type { Random } from './random.ts'
+
+/** One way to be attacked: writes a spoiled file into an empty folder, and reads it as the program does. */
+export interface Attack {
+  write(folder: string, random: Random): Promise<void> | void
+  read(folder: string): Promise<unknown>
+}
+
+const fixtures = join(import.meta.dirname, '..', 'fixtures')
+const model = makeValidModel()
+const { header, data } = layOut(model.tensors)
+const half = Object.keys(model.tensors).length >> 1
+const tokenizer = makeByteLevel(['Ġ t', 'h e', 'Ġt he'], { post_processor: { type: 'ByteLevel', trim_offsets: true } })
+const sentencePiece = {
+  added_tokens: [{ id: 0, content: '<s>', special: true }],
+  normalizer: {
+    type: 'Sequence',
+    normalizers: [
+      { type: 'Prepend', prepend: '▁' },
+      { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+    ],
+  },
+  post_processor: {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    special_tokens: { '<s>': { id: '<s>', ids: [0], tokens: ['<s>'] } },
+  },
+  pre_tokenizer: { type: 'Split', pattern: { Regex: '\\s+' }, behavior: 'Isolated', invert: false },
+  decoder: {
+    type: 'Sequence',
+    decoders: [
+      { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+      { type: 'ByteFallback' },
+      { type: 'Fuse' },
+      { type: 'Strip', content: ' ', start: 1, stop: 0 },
+    ],
+  },
+  model: { type: 'BPE', vocab: { '<s>': 0, '▁': 1, a: 2, b: 3, '▁a': 4 }, merges: [['▁', 'a']], byte_fallback: true },
+}
+const settings = {
+  bos_token: '<|end|>',
+  eos_token: { content: '<|end|>' },
+  clean_up_tokenization_spaces: true,
+  chat_template: [{ name: 'default', template: '{{ messages[0].content }}' }],
+}
+const template =
+  "{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% elif message.role == 'system' %}{{ raise_exception('no') }}{% else %}{{ message['content'] ~ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'A: ' }}{% endif %}"
+const layout = {
+  format: 1,
+  parent: 'x',
+  method: '2ssp',
+  blocks: [
+    { attention: true, width: 12 },
+    { attention: true, width: 12 },
+  ],
+  plan: {
+    blocks: [
+      { attention: 'kept', mlp: { kept: 'all' } },
+      { attention: 'kept', mlp: { kept: 'all' } },
+    ],
+  },
+}
+const lines = [
+  '{"text": "Once upon a time there was a dog."}',
+  '"A line of text."',
+  '{"content": "More text", "n": 5}',
+  '{"text": null}',
+  '',
+].join('\n')
+const fixture = (...names: string[]) => readFileSync(join(fixtures, ...names))
+const parquets = ['gzip', 'snappy', 'zstd'].map((name) => fixture('texts', `seven.${name}.parquet`))
+const arrows = ['data-00000-of-00002.arrow', 'data-00001-of-00002.arrow'].map((name) => fixture('texts', 'saved', name))
+const gguf = fixture('gguf', 'blocks.gguf')
+
+async function describeAndEncode(path: string): Promise<unknown> {
+  const described = await describeModel(path)
+  return [described, await useTokenizer(path)]
+}
+
+async function useTokenizer(path: string): Promise<unknown> {
+  const opened = await openTokenizer(path)
+  const ids = opened.encode('Once upon a time, aaaaaaaaaaaaaaaaaaaaaaaaaaaaa! 😀 the end')
+  return [opened.decode(ids), opened.chats && opened.chat([{ role: 'user', content: 'Hello' }])]
+}
+
+/** All that is done with a file of text: as documents, as rows, and cut into windows. */
+async function readData(file: string): Promise<unknown> {
+  const first = await readTexts(file).catch((thrown) => thrown)
+  const rows = await underLimits(file, () => Array.fromAsync(readRows(file))).catch((thrown) => thrown)
+  const windows = await readWindows(file, undefined, { sequenceLength: 4 }).catch((thrown) => thrown)
+  for (const outcome of [first, rows, windows]) if (outcome instanceof Error) throw outcome
+  return first
+}
+
+const textAttack = (name: string, bytes: (random: Random) => Uint8Array): Attack => ({
+  write: (folder, random) => writeFileSync(join(folder, name), bytes(random)),
+  read: (folder) => underLimits(folder, () => readData(join(folder, name))),
+})
+
+const json = (value: unknown) => Buffer.from(JSON.stringify(value) ?? 'null')
+
+async function wholeModel(folder: string): Promise<void> {
+  await writeModelFiles(folder, model)
+  await writeTokenizer(folder, { 'tokenizer.json': tokenizer, 'tokenizer_config.json': settings })
+}
+
+/** A valid folder with one file of it spoiled. */
+const modelAttack = (name: string, spoil: (random: Random) => Uint8Array): Attack => ({
+  async write(folder, random) {
+    await wholeModel(folder)
+    writeFileSync(join(folder, name), spoil(random))
+  },
+  read: describeAndEncode,
+})
+
+const safetensors = toSafetensors(header, data)
+const index = {
+  metadata: {},
+  weight_map: Object.fromEntries(Object.keys(header).map((name, i) => [name, `model-0000${i < half ? 1 : 2}-of-00002.safetensors`])),
+}
+
+/** Two shards and the index that names them, spoiled. */
+const shards: Attack = {
+  async write(folder, random) {
+    await wholeModel(folder)
+    rmSync(join(folder, 'model.safetensors'))
+    const names = Object.entries(model.tensors)
+    for (const [number, part] of [names.slice(0, half), names.slice(half)].entries()) {
+      const placed = layOut(Object.fromEntries(part))
+      writeFileSync(join(folder, `model-0000${number + 1}-of-00002.safetensors`), toSafetensors(placed.header, placed.data))
+    }
+    writeFileSync(
+      join(folder, 'model.safetensors.index.json'),
+      random.chance(0.5) ? json(mutateJson(index, random)) : mutateBytes(json(index), random),
+    )
+  },
+  read: describeAndEncode,
+}
+
+/** A history with some rows, spoiled in the middle of its pages. */
+function databaseAttack(source: Buffer): Attack {
+  return {
+    write: (folder, random) => writeFileSync(join(folder, 'history.sqlite'), mutateBytes(source, random)),
+    async read(folder) {
+      const history = openHistory(folder)
+      try {
+        const rows = history.queries.page(runQuery.parse({}))
+        return [history.models.list(), history.experiments.list(true), rows, history.settings.get('settings'), history.queue.waiting()]
+      } finally {
+        history.close()
+      }
+    },
+  }
+}
+
+/** Every kind of file, by name. */
+export function fileAttacks(database: Buffer): Record<string, Attack> {
+  return {
+    'safetensors bytes': modelAttack('model.safetensors', (random) => mutateBytes(safetensors, random)),
+    'safetensors header': modelAttack('model.safetensors', (random) => toSafetensors(mutateJson(header, random), data)),
+    'sharded index': shards,
+    config: modelAttack('config.json', (random) =>
+      random.chance(0.7) ? json(mutateJson(model.config, random)) : mutateBytes(json(model.config), random),
+    ),
+    'pruned layout': modelAttack('espalier.json', (random) =>
+      random.chance(0.7) ? json(mutateJson(layout, random)) : mutateBytes(json(layout), random),
+    ),
+    tokenizer: modelAttack('tokenizer.json', (random) => json(mutateJson(random.pick<unknown>([tokenizer, sentencePiece]), random))),
+    'tokenizer bytes': modelAttack('tokenizer.json', (random) => mutateBytes(json(tokenizer), random)),
+    'tokenizer config': modelAttack('tokenizer_config.json', (random) => json(mutateJson(settings, random))),
+    template: modelAttack('chat_template.jinja', (random) => Buffer.from(mutateTemplate(template, random))),
+    gguf: {
+      write: (folder, random) => writeFileSync(join(folder, 'model.gguf'), mutateBytes(gguf, random)),
+      read: (folder) => describeAndEncode(join(folder, 'model.gguf')),
+    },
+    jsonl: textAttack('a.jsonl', (random) => mutateBytes(Buffer.from(lines), random)),
+    json: textAttack('a.json', (random) => json(mutateJson([{ text: 'a' }, [1, 2, 3], 'b'], random))),
+    'gzip of json': textAttack('a.json.gz', (random) => mutateBytes(gzipSync(lines), random)),
+    parquet: textAttack('a.parquet', (random) => mutateBytes(random.pick(parquets), random)),
+    arrow: textAttack('a.arrow', (random) => mutateBytes(random.pick(arrows), random)),
+    'saved data set': {
+      write(folder, random) {
+        cpSync(join(fixtures, 'texts', 'saved'), folder, { recursive: true })
+        const state = join(folder, 'state.json')
+        writeFileSync(state, json(mutateJson(JSON.parse(readFileSync(state, 'utf8')), random)))
+      },
+      read: (folder) => underLimits(folder, () => readTexts(folder)),
+    },
+    database: databaseAttack(database),
+  }
+}
+
+/** The bytes of a history that holds what was made through the workbench. */
+export function historyBytes(folder: string): Buffer {
+  mkdirSync(folder, { recursive: true })
+  const history = openHistory(folder)
+  for (let i = 0; i < 20; i++) history.settings.set(`key ${i}`, { value: 'x'.repeat(200) })
+  history.db.pragma('wal_checkpoint(TRUNCATE)')
+  history.close()
+  return readFileSync(join(folder, 'history.sqlite'))
+}

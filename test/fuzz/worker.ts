@@ -1,0 +1,78 @@
+/** A process of the fuzzer: does the cases it is told, one after the other, and tells what came of each. It may die for any of them. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { toErrorMessage } from '#contract/errors.ts'
+import { dieAtLimits } from '#engine/limits/reading.ts'
+import { CallAttack } from './calls.ts'
+import { fileAttacks, historyBytes } from './files.ts'
+import { Random } from './random.ts'
+
+export interface CaseOutcome {
+  number: number
+  kind: string
+  error?: { code: string; message: string; raw: boolean }
+  /** What was asked, where the case is a call: its ids depend on the cases before. */
+  request?: unknown
+  memoryBytes: number
+}
+
+/** One case in four is a call; the others are files, in turns. */
+const callsEvery = 4
+
+const scratch = mkdtempSync(join(tmpdir(), 'espalier-fuzz-'))
+const folder = join(scratch, 'case')
+const attacks = Object.entries(fileAttacks(historyBytes(join(scratch, 'history'))))
+let calls: CallAttack | undefined
+
+dieAtLimits()
+process.on('unhandledRejection', (reason) => console.error('Left over:', reason))
+process.on('message', ({ seed, number, keep }: { seed: number; number: number; keep?: string }) => void doCase(seed, number, keep))
+process.on('disconnect', () => {
+  rmSync(scratch, { recursive: true, force: true })
+  process.exit(0)
+})
+process.send?.({ ready: true })
+
+async function doCase(seed: number, number: number, keep: string | undefined): Promise<void> {
+  const random = new Random(seed, number)
+  const isCall = number % callsEvery === 0
+  const [kind, work, request] = isCall ? await prepareCall(random, keep) : await prepareFile(number, random, keep)
+  process.send?.({ number, kind, request })
+  const error = await work().then(
+    () => undefined,
+    (thrown: unknown) => describeFailure(thrown),
+  )
+  process.send?.({ number, kind, ...(error ? { error } : {}), memoryBytes: process.memoryUsage.rss(), done: true })
+}
+
+async function prepareFile(number: number, random: Random, keep: string | undefined): Promise<[string, () => Promise<unknown>, undefined]> {
+  const [kind, attack] = attacks[(number - Math.floor(number / callsEvery)) % attacks.length] as (typeof attacks)[number]
+  const place = keep ?? folder
+  rmSync(place, { recursive: true, force: true })
+  mkdirSync(place, { recursive: true })
+  await attack.write(place, random)
+  return [kind, () => attack.read(place), undefined]
+}
+
+async function prepareCall(random: Random, keep: string | undefined): Promise<[string, () => Promise<unknown>, unknown]> {
+  calls ??= await CallAttack.open()
+  const request = calls.request(random)
+  if (keep !== undefined) {
+    mkdirSync(keep, { recursive: true })
+    writeFileSync(join(keep, 'request.json'), JSON.stringify(request, null, 1))
+  }
+  return [`call ${request.name}`, () => (calls as CallAttack).perform(request), request]
+}
+
+/** What no person should read: the words of a language or a library in place of a sentence. */
+const rawWords =
+  /Cannot (read|set) prop|is not (a function|iterable|defined)|\[object |undefined|\bNaN\b|call stack|Invalid (string|typed array|array) length|at .*\.ts:\d+|E[A-Z]{4,}: |SQLITE_|ZodError|"code": ?"|Unexpected token .* in JSON at position .* at /
+
+function describeFailure(thrown: unknown): CaseOutcome['error'] {
+  const { code, message } = toErrorMessage(thrown)
+  const isOurs = thrown instanceof Error && thrown.name === 'EspalierError'
+  const raw = code === 'internal' || !isOurs || rawWords.test(message) || message.length > 2200
+  if (raw && thrown instanceof Error) console.error(thrown.stack)
+  return { code, message, raw }
+}
