@@ -98,18 +98,18 @@ describe('a broken tokenizer', () => {
   const cases: [string, Record<string, unknown>, RegExp][] = [
     ['no tokenizer.json', { 'config.json': {} }, /no tokenizer.json/],
     ['no JSON', { 'tokenizer.json': '{' }, /tokenizer.json is not JSON/],
-    ['no model', { 'tokenizer.json': {} }, /not usable at model/],
-    ['no vocabulary', { 'tokenizer.json': { model: { type: 'BPE' } } }, /not usable at model.vocab/],
-    ['an id that is text', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 'b' }, merges: [] } } }, /not usable at model.vocab/],
-    ['a negative id', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: -1 }, merges: [] } } }, /not usable at model.vocab/],
-    ['an id beyond all vocabularies', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 2 ** 31 }, merges: [] } } }, /not usable at/],
-    ['an unknown kind', { 'tokenizer.json': { model: { type: 'Guess', vocab: { a: 0 } } } }, /not usable at model.type/],
+    ['no model', { 'tokenizer.json': {} }, /not usable: model/],
+    ['no vocabulary', { 'tokenizer.json': { model: { type: 'BPE' } } }, /not usable: model.vocab/],
+    ['an id that is text', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 'b' }, merges: [] } } }, /not usable: model.vocab/],
+    ['a negative id', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: -1 }, merges: [] } } }, /not usable: model.vocab/],
+    ['an id beyond all vocabularies', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 2 ** 31 }, merges: [] } } }, /model.vocab.a is 2147483648; it must be at most 16777216/],
+    ['an unknown kind', { 'tokenizer.json': { model: { type: 'Guess', vocab: { a: 0 } } } }, /not usable: model.type/],
     ['no merges', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 } } } }, /cannot be used/],
     ['broken settings', { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': '[]' }, /must hold a JSON object/],
     [
       'an end token that is a number',
       { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': { eos_token: 3 } },
-      /not usable at eos_token/,
+      /not usable: eos_token/,
     ],
   ]
   for (const [name, files, says] of cases) {
