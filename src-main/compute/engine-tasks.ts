@@ -36,7 +36,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
   }
 }
 
-async function save({ model: path, plan, method, folder, format, replace, memoryBytes }: TaskOf<'save'>): Promise<void> {
+async function save({ model: path, plan, method, run, folder, format, replace, memoryBytes }: TaskOf<'save'>): Promise<void> {
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { findFormat } = await import('#engine/export/index.ts')
   const { densePlan } = await import('#engine/pruning/plan.ts')
@@ -45,7 +45,7 @@ async function save({ model: path, plan, method, folder, format, replace, memory
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
   const tensors = plan?.tensors && { tensors: await StoredTensors.open(plan.tensors) }
-  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), ...tensors, method, folder, replace })
+  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), ...tensors, ...(run ? { run } : {}), method, folder, replace })
   await releaseModel()
 }
 

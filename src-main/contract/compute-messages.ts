@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { errorCodes } from './errors.ts'
+import { exportedRun } from './exported-run.ts'
 import { generationRequest } from './generation.ts'
 import { hubFile } from './hub-file.ts'
 import { plan, tensorFile } from './plan.ts'
@@ -24,6 +25,7 @@ export const computeTask = z.discriminatedUnion('kind', [
     model: z.string(),
     plan: plan.nullable(),
     method: z.string(),
+    run: exportedRun.optional(),
     folder: z.string(),
     format: z.string(),
     replace: z.boolean(),

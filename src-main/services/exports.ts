@@ -5,6 +5,7 @@ import type { StoredModel } from '#db/models.ts'
 import type { RunRow } from '#db/runs.ts'
 import { askDesk } from './ask-desk.ts'
 import type { Context, Service } from './context.ts'
+import { exportedRun } from './exported-run.ts'
 import { confine, safeFileName } from './folders.ts'
 import type { Library } from './library.ts'
 import { checkTarget } from './save-target.ts'
@@ -25,11 +26,11 @@ export function exportsService(
 ): Pick<Service<'runs'>, 'runs.save' | 'runs.checkSave'> {
   const { history, exporter } = context
 
-  function taskFor(row: RunRow, model: string, save: Target): ComputeTask {
+  function taskFor(row: RunRow, model: StoredModel, save: Target): ComputeTask {
     const { memoryBytes } = currentSettings(context)
     const limit = memoryBytes === null ? {} : { memoryBytes }
     const plan = row.baseline ? null : history.documents.plan(row.number)
-    return { kind: 'save', model, plan, method: row.method, ...save, ...limit }
+    return { kind: 'save', model: model.path, plan, method: row.method, run: exportedRun(history, row, model), ...save, ...limit }
   }
 
   function write(row: RunRow, task: ComputeTask): Move {
@@ -67,7 +68,7 @@ export function exportsService(
       const { folders } = currentSettings(context)
       const place = folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports])
       await check(model, row.method, { folder: place, format, replace })
-      const move = write(row, taskFor(row, model.path, { folder: place, format, replace }))
+      const move = write(row, taskFor(row, model, { folder: place, format, replace }))
       const request = { run: id, format, folder: place }
       const { transfer } = transfers.begin({ kind: 'export', name: title, totalBytes: null, request }, async (signal, report) => {
         await move(signal, report)

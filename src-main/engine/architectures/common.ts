@@ -9,6 +9,8 @@ export interface Architecture {
   readonly modelType: string
   /** Models of the family that people use, as lists show them. */
   readonly examples: string
+  /** The config of the text model by itself, where the family is one part of several. */
+  textConfig?(config: Record<string, unknown>): Record<string, unknown>
   /** `stored` tells whether the checkpoint has a tensor, where names alone differ between files of one family. */
   read(config: ConfigReader, layout: readonly BlockLayout[] | undefined, stored: (name: string) => boolean): DecoderSpec
 }

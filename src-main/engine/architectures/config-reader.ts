@@ -108,12 +108,11 @@ export class ConfigReader {
     return undefined
   }
 
-  /** The config of the language model inside one of several parts, with what holds where it is silent. */
-  textPart(usual: Readonly<Record<string, unknown>>): ConfigReader {
+  /** The language model inside a model of several parts, as it would be described by itself. */
+  textPart(describe: (config: Record<string, unknown>) => Record<string, unknown>): ConfigReader {
     const own = this.#value('text_config')
     if (typeof own !== 'object' || own === null || Array.isArray(own)) this.#fail('text_config', 'an object')
-    const tied = this.#value('tie_word_embeddings')
-    return new ConfigReader({ ...usual, ...(tied === undefined ? {} : { tie_word_embeddings: tied }), ...own })
+    return new ConfigReader(describe(this.#config))
   }
 
   /** Refuses a field whose feature the decoder does not compute. */

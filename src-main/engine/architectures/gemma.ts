@@ -1,7 +1,7 @@
 import { type Architecture, readActivation, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
-import { findPlace, type Place } from './place.ts'
+import { findPlace, type Place, textConfigOf } from './place.ts'
 import { readRotary } from './rotary.ts'
 import type { DecoderSpec } from './spec.ts'
 
@@ -69,6 +69,7 @@ export const gemma3Text: Architecture = {
 
 // Published files leave out what holds for the first of these models.
 const usualText = {
+  architectures: ['Gemma3ForCausalLM'],
   model_type: 'gemma3_text',
   vocab_size: 262_208,
   num_attention_heads: 8,
@@ -77,10 +78,13 @@ const usualText = {
   max_position_embeddings: 131_072,
 }
 
+const describeText = (config: Record<string, unknown>) => textConfigOf(config, usualText)
+
 /** The text part of Gemma 3 with images. */
 export const gemma3: Architecture = {
   title: 'Gemma 3 with images (its text part)',
   modelType: 'gemma3',
   examples: 'Gemma 3 4B, 12B and 27B',
-  read: (config, layout, stored) => readGemma3(config.textPart(usualText), layout, findPlace(stored)),
+  textConfig: describeText,
+  read: (config, layout, stored) => readGemma3(config.textPart(describeText), layout, findPlace(stored)),
 }

@@ -32,6 +32,12 @@ export const architectures: readonly Architecture[] = [
   phi,
 ]
 
+/** The config of the text model alone: another one than the given for a model of several parts. */
+export function textConfig(config: Record<string, unknown>): Record<string, unknown> {
+  const architecture = architectures.find((candidate) => candidate.modelType === config.model_type)
+  return architecture?.textConfig?.(config) ?? config
+}
+
 /**
  * The spec of a checkpoint's config. `layout` describes blocks that were pruned before, `stored` tells which tensors there are.
  * Throws for an unknown family.

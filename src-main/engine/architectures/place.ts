@@ -17,3 +17,12 @@ const places: readonly Place[] = [
 export function findPlace(stored: (name: string) => boolean): Place {
   return places.find(({ prefix }) => stored(`${prefix}embed_tokens.weight`)) ?? usualPlace
 }
+
+// What a config of several parts says for all of them.
+const shared = ['tie_word_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id', 'dtype', 'torch_dtype', 'transformers_version']
+
+/** The config of a language model that is one part of several, as it would stand by itself; `usual` holds where it is silent. */
+export function textConfigOf(config: Record<string, unknown>, usual: Record<string, unknown>): Record<string, unknown> {
+  const common = Object.fromEntries(shared.filter((key) => config[key] !== undefined).map((key) => [key, config[key]]))
+  return { ...usual, ...common, ...(config.text_config as Record<string, unknown>) }
+}

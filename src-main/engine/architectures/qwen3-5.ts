@@ -3,7 +3,7 @@ import type { BlockLayout, DecoderSpec, DeltaShape } from '#engine/architectures
 import { type Architecture, linear, readHeadSize } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
 import { type Mixer, readBiases, readLlamaLike } from './llama.ts'
-import { findPlace, type Place } from './place.ts'
+import { findPlace, type Place, textConfigOf } from './place.ts'
 import { readRotary } from './rotary.ts'
 
 /** Qwen3.5: in three of four blocks a Gated DeltaNet in place of attention; attention has a gate on what each head mixes. */
@@ -71,10 +71,14 @@ export const qwen35Text: Architecture = {
   read: (config, layout) => readQwen35(config, layout),
 }
 
+const describeText = (config: Record<string, unknown>) =>
+  textConfigOf(config, { architectures: ['Qwen3_5ForCausalLM'], model_type: 'qwen3_5_text', head_dim: 256 })
+
 /** The text part of Qwen3.5 with images. */
 export const qwen35: Architecture = {
   title: 'Qwen3.5 with images (its text part)',
   modelType: 'qwen3_5',
   examples: 'Qwen3.5 0.8B to 27B',
-  read: (config, layout, stored) => readQwen35(config.textPart({ model_type: 'qwen3_5_text', head_dim: 256 }), layout, findPlace(stored)),
+  textConfig: describeText,
+  read: (config, layout, stored) => readQwen35(config.textPart(describeText), layout, findPlace(stored)),
 }

@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { Decimals } from './config-text.ts'
 import type { Dtype } from './dtypes.ts'
 
 /** One stored tensor; `bytes` is what reading all of it gives. */
@@ -27,7 +28,11 @@ export interface Checkpoint {
   readonly path: string
   /** The parsed config.json, unchecked: the model's architecture knows which keys it needs. */
   readonly config: Record<string, unknown>
+  /** Which of the config's whole numbers are decimals, so that it can be written as it came. */
+  readonly decimals: Decimals
   readonly tensors: ReadonlyMap<string, TensorInfo>
+  /** Bytes of the largest of several files, where the tensors lie in several. */
+  readonly shardBytes?: number
   /** What is left of each block, where the file itself says that something is missing. */
   readonly blocks?: readonly StoredBlock[] | undefined
   /**

@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { byteRange, type Checkpoint, type Rows, type TensorInfo } from './checkpoint.ts'
+import { type Decimals, findDecimals } from './config-text.ts'
 import { toFloat32 } from './dtypes.ts'
 import { parseObject } from './json.ts'
 import { exists, readPart, readText } from './regular-file.ts'
@@ -18,22 +19,30 @@ interface Place {
 
 /** Opens a folder of safetensors. */
 export async function openFolder(folder: string): Promise<Checkpoint> {
-  const config = await readConfig(folder)
+  const { config, decimals } = await readConfig(folder)
   const files: SafetensorsFile[] = []
   try {
-    return new FolderCheckpoint(folder, config, files, await findTensors(folder, files))
+    const places = await findTensors(folder, files)
+    const sizes = await Promise.all(files.map(async ({ handle }) => (await handle.stat()).size))
+    return new FolderCheckpoint(
+      folder,
+      { config, decimals, ...(sizes.length > 1 ? { shardBytes: Math.max(...sizes) } : {}) },
+      files,
+      places,
+    )
   } catch (error) {
     await closeAll(files)
     throw error
   }
 }
 
-async function readConfig(folder: string): Promise<Record<string, unknown>> {
+async function readConfig(folder: string): Promise<{ config: Record<string, unknown>; decimals: Decimals }> {
   const file = await resolveInside(folder, 'config.json')
   if (!(await exists(file))) {
     throw new EspalierError('not-found', `${folder} has no config.json. Give the folder of a model as its publisher made it.`)
   }
-  return parseObject(await readText(file), file)
+  const text = await readText(file)
+  return { config: parseObject(text, file), decimals: findDecimals(text) }
 }
 
 async function findTensors(folder: string, files: SafetensorsFile[]): Promise<Map<string, Place>> {
@@ -76,13 +85,22 @@ async function missingWeights(folder: string): Promise<EspalierError> {
 class FolderCheckpoint implements Checkpoint {
   readonly path: string
   readonly config: Record<string, unknown>
+  readonly decimals: Decimals
+  readonly shardBytes?: number
   readonly tensors: ReadonlyMap<string, TensorInfo>
   readonly #files: SafetensorsFile[]
   readonly #places: Map<string, Place>
 
-  constructor(path: string, config: Record<string, unknown>, files: SafetensorsFile[], places: Map<string, Place>) {
+  constructor(
+    path: string,
+    about: Pick<Checkpoint, 'config' | 'decimals' | 'shardBytes'>,
+    files: SafetensorsFile[],
+    places: Map<string, Place>,
+  ) {
     this.path = path
-    this.config = config
+    this.config = about.config
+    this.decimals = about.decimals
+    if (about.shardBytes !== undefined) this.shardBytes = about.shardBytes
     this.#files = files
     this.#places = places
     this.tensors = new Map([...places].map(([name, { stored }]) => [name, stored]))

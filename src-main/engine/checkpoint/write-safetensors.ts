@@ -49,7 +49,8 @@ function buildHeader(tensors: readonly TensorToWrite[], metadata?: Record<string
   return header
 }
 
-function tensorBytes({ dtype, shape }: TensorToWrite): number {
+/** Bytes of a tensor's values. */
+export function tensorBytes({ dtype, shape }: TensorToWrite): number {
   return shape.reduce((product, size) => product * size, elementBytes(dtype))
 }
 

@@ -2,7 +2,8 @@ import { formatTitles } from '#contract/titles.ts'
 import type { BlockLayout } from '#engine/architectures/spec.ts'
 import { type PrunedLayout, prunedLayoutFile } from '#engine/model/pruned-layout.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
-import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
+import { type ExportFormat, writeModelFolder } from './format.ts'
+import { modelCard, readParentCard } from './model-card.ts'
 import type { PackedBlock } from './packing.ts'
 import { prunedTensors } from './pruned-tensors.ts'
 import { slicedTensors } from './sliced-tensors.ts'
@@ -27,7 +28,11 @@ export const espalier: ExportFormat = {
         config: model.checkpoint.config,
         files: {
           [prunedLayoutFile]: `${JSON.stringify(layout)}\n`,
-          'README.md': modelCard(request, 'The folder holds only what is left; removed submodules have no tensors. Open it with Espalier.'),
+          'README.md': modelCard(
+            request,
+            'The folder holds only what is left; removed submodules have no tensors. Open it with Espalier.',
+            await readParentCard(model),
+          ),
         },
       })
     } finally {

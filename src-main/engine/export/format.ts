@@ -1,12 +1,15 @@
-import { copyFile, readdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { ExportedRun } from '#contract/exported-run.ts'
 import type { Plan } from '#contract/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { formatConfig } from '#engine/checkpoint/config-text.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
-import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
+import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import { writeShards } from '#engine/checkpoint/write-shards.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { PlanTensors } from '#engine/model/plan-tensors.ts'
-import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { copyCompanions } from './companions.ts'
 
 /** What is known of the model to be written besides its weights. */
 export interface ExportRequest {
@@ -15,6 +18,8 @@ export interface ExportRequest {
   /** The tensors that the plan names. */
   readonly tensors?: PlanTensors
   readonly method: string
+  /** What the card says of the run, where the plan comes from one. */
+  readonly run?: ExportedRun
   readonly folder: string
   readonly replace?: boolean
   /** Types of a GGUF file, one file each. */
@@ -29,9 +34,6 @@ export interface ExportFormat {
   check?(model: { readonly spec: DecoderSpec; readonly sliced: boolean }): void
   write(request: ExportRequest): Promise<void>
 }
-
-/** Files beside the weights that belong to a model as they are. */
-const carried = /^(tokenizer|special_tokens|added_tokens|vocab|merges|chat_template|generation_config|LICENSE|NOTICE)/
 
 export interface FolderContents {
   readonly tensors: TensorToWrite[]
@@ -48,38 +50,16 @@ export async function writeModelFolder(
   await writeFolderAtomically(
     folder,
     async (temporary) => {
-      await writeSafetensors(join(temporary, 'model.safetensors'), tensors, { format: 'pt' })
-      await writeFile(join(temporary, 'config.json'), `${JSON.stringify(config, null, 2)}\n`)
+      await writeShards(temporary, tensors, model.checkpoint.shardBytes)
+      await writeFile(join(temporary, 'config.json'), formatConfig(config, decimalsOf(model)))
+      await copyCompanions(model.path, temporary)
       for (const [name, text] of Object.entries(files)) await writeFile(join(temporary, name), text)
-      for (const name of await readdir(model.path)) {
-        if (carried.test(name)) await copyFile(join(model.path, name), join(temporary, name))
-      }
     },
     { replace: replace ?? false },
   )
 }
 
-/** The card of a written model: what was removed and how the folder holds it. */
-export function modelCard({ model, plan, method }: ExportRequest, holds: string): string {
-  const blocks = plan.blocks.map((block, index) => {
-    const mlp =
-      block.mlp === 'removed'
-        ? 'removed'
-        : block.mlp.kept === 'all'
-          ? 'kept'
-          : `${block.mlp.kept.length} of ${model.spec.blocks[index]?.width} neurons`
-    return `| ${index} | ${block.attention} | ${mlp} |`
-  })
-  return [
-    `# ${model.name}, pruned`,
-    '',
-    `Pruned with Espalier: method ${method}, ${(100 * reachedSparsity(model.spec, plan)).toFixed(2)} % of the block stack's parameters removed. No weight was retrained.`,
-    '',
-    holds,
-    '',
-    '| block of the dense model | attention | MLP |',
-    '|---|---|---|',
-    ...blocks,
-    '',
-  ].join('\n')
+/** Where decimals are in the config of the text model alone too. */
+function decimalsOf({ checkpoint: { decimals } }: Model): Set<string> {
+  return new Set([...decimals].flatMap((path) => [path, path.replace(/^text_config\./, '')]))
 }

@@ -64,7 +64,7 @@ export function prunedTensors(planned: Planned, style: TensorStyle): TensorToWri
   const names = style.names ?? spec
   addWhole(checkpoint, spec.embedding, names.embedding, add)
   style.blocks.forEach((packed, position) => {
-    const to = style.names?.block(position) ?? spec.block(sourceOf(packed), position)
+    const to = names.block(sourceOf(packed), position)
     addAttention(planned, packed, to, style, add)
     addMlp(planned, packed, { position, to }, style, add)
   })

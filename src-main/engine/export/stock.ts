@@ -1,8 +1,10 @@
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
-import type { Model } from '#engine/model/model.ts'
+import { readSpec, textConfig } from '#engine/architectures/index.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
-import { type ExportFormat, modelCard, writeModelFolder } from './format.ts'
+import { type ExportFormat, writeModelFolder } from './format.ts'
+import { modelCard, readParentCard } from './model-card.ts'
 import { missingParts, type PackedBlock, packBlocks, sourceOf } from './packing.ts'
 import { prunedTensors } from './pruned-tensors.ts'
 
@@ -27,17 +29,22 @@ export const stock: ExportFormat = {
     const { blocks } = viewWithPlan(model, plan, request.tensors).spec
     const packed = packBlocks(model.spec, blocks)
     const width = Math.max(1, ...blocks.map((block) => block.width))
-    const tensors = prunedTensors(request, { removed: 'zeroed', width: () => width, blocks: packed })
+    const config = textConfig(model.checkpoint.config)
+    const alone = config !== model.checkpoint.config
+    const names = alone ? { names: readSpec(config, model.spec.blocks) } : {}
+    const tensors = prunedTensors(request, { removed: 'zeroed', width: () => width, blocks: packed, ...names })
+    const holds =
+      describe(packed, blocks.length, width) + (alone ? '\nIt is the text part of the model alone: what sees images is left out.' : '')
     await writeModelFolder(request, {
       tensors,
-      config: { ...renumbered(model, packed), num_hidden_layers: packed.length, intermediate_size: width },
-      files: { 'README.md': modelCard(request, describe(packed, blocks.length, width)) },
+      config: { ...renumbered(model.spec, config, packed), num_hidden_layers: packed.length, intermediate_size: width },
+      files: { 'README.md': modelCard(request, holds, await readParentCard(model)) },
     })
   },
 }
 
 /** A config for the written blocks: its lists of something per block, spelled out where blocks went, and the first sliding block. */
-function renumbered({ checkpoint: { config }, spec }: Model, packed: readonly PackedBlock[]): Record<string, unknown> {
+function renumbered(spec: DecoderSpec, config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
   const { max_window_layers: firstWindow } = config
   const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)
   const lists = Object.entries(spec.perBlock ?? {}).filter(([key]) => moved || config[key] !== undefined)

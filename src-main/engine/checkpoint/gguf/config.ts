@@ -1,8 +1,22 @@
+import type { Decimals } from '../config-text.ts'
 import type { GgufLayout } from './block-layout.ts'
 import type { GgufFamily } from './families.ts'
 import type { GgufHeader } from './header.ts'
 import type { Metadata } from './metadata.ts'
 import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
+
+/** What transformers takes only as a decimal. */
+export const decimalKeys: Decimals = new Set([
+  'rope_theta',
+  'rope_local_base_freq',
+  'rope_scaling.factor',
+  'final_logit_softcapping',
+  'attn_logit_softcapping',
+  'embedding_multiplier',
+  'attention_multiplier',
+  'residual_multiplier',
+  'logits_scaling',
+])
 
 /** The config.json that transformers would have for a GGUF file of a known family. */
 export function makeConfig(

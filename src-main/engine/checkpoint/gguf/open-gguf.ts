@@ -7,7 +7,7 @@ import { reasonOf } from '../json.ts'
 import { openRegular, readPart } from '../regular-file.ts'
 import { type GgufLayout, readLayout } from './block-layout.ts'
 import { decodeBlocks } from './blocks.ts'
-import { makeConfig } from './config.ts'
+import { decimalKeys, makeConfig } from './config.ts'
 import { families, type GgufFamily, translateName } from './families.ts'
 import { type GgufHeader, type GgufTensor, readHeader } from './header.ts'
 import { Metadata } from './metadata.ts'
@@ -74,6 +74,7 @@ interface GgufContents {
 class GgufCheckpoint implements Checkpoint {
   readonly path: string
   readonly config: Record<string, unknown>
+  readonly decimals = decimalKeys
   readonly tensors: ReadonlyMap<string, TensorInfo>
   readonly blocks: readonly StoredBlock[] | undefined
   readonly #handle: FileHandle

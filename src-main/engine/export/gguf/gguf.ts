@@ -4,7 +4,8 @@ import { formatTitles } from '#contract/titles.ts'
 import { type GgufTensorToWrite, type MetadataEntries, storedBytes, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
-import { type ExportFormat, type ExportRequest, modelCard } from '../format.ts'
+import type { ExportFormat, ExportRequest } from '../format.ts'
+import { describeModel, modelCard, readParentCard } from '../model-card.ts'
 import { type GgufFile, layOutGguf } from './gguf-file.ts'
 import { tokenizerMetadata } from './tokenizer.ts'
 
@@ -22,7 +23,7 @@ export const gguf: ExportFormat = {
     const { model, folder, replace, ggufTypes = ['F16'] } = request
     const files = ggufTypes.map((type) => ({ type, file: layOutGguf(request, type) }))
     const tokenizer = await tokenizerMetadata(model.path, { vocabulary: model.spec.vocabulary, config: model.checkpoint.config })
-    const named = describeModel(request)
+    const named = nameModel(request)
     await writeFolderAtomically(
       folder,
       async (temporary) => {
@@ -31,7 +32,7 @@ export const gguf: ExportFormat = {
           await writeShards(temporary, name, new Map([...file.metadata, ...named, ...tokenizer]), file.tensors)
         }
         await writeFile(join(temporary, 'Modelfile'), modelfile(request, files))
-        await writeFile(join(temporary, 'README.md'), modelCard(request, describe(request, files)))
+        await writeFile(join(temporary, 'README.md'), modelCard(request, describe(request, files), await readParentCard(model)))
       },
       { replace: replace ?? false },
     )
@@ -76,13 +77,13 @@ function fileName({ model, method }: ExportRequest): string {
 }
 
 /** What the card says, for programs that read metadata. */
-function describeModel(request: ExportRequest): MetadataEntries {
+function nameModel(request: ExportRequest): MetadataEntries {
   const { model, plan, method } = request
   const removed = reachedSparsity(model.spec, plan)
   const percent = (100 * removed).toFixed(2)
   return new Map([
     ['general.name', { kind: 'text', value: `${model.name}, pruned by ${method}` }],
-    ['general.description', { kind: 'text', value: modelCard(request, `${percent} % of the block stack's parameters are gone.`) }],
+    ['general.description', { kind: 'text', value: describeModel(request, `${percent} % of the block stack's parameters are gone.`) }],
     ['espalier.parent', { kind: 'text', value: model.name }],
     ['espalier.method', { kind: 'text', value: method }],
     ['espalier.sparsity', { kind: 'float', value: removed }],

@@ -81,7 +81,7 @@ function targetNames(spec: DecoderSpec, dialect: Dialect, heads: GgufTarget['hea
     embedding: 'token_embd.weight',
     finalNorm: { weight: 'output_norm.weight', ...(spec.finalNorm.bias ? { bias: 'output_norm.bias' } : {}) },
     head: { weight: 'output.weight', ...(spec.head.bias ? { bias: 'output.bias' } : {}) },
-    block: (position) => {
+    block: (_source, position = _source) => {
       const { query = 0, keyValue = 0 } = heads[position] ?? {}
       return blockNames(spec, dialect, `blk.${position}`, { query, keyValue, width: widths[position] ?? 0 })
     },

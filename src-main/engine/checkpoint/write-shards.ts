@@ -1,0 +1,41 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { indexFile, singleFile } from './sharded-index.ts'
+import { type TensorToWrite, tensorBytes, writeSafetensors } from './write-safetensors.ts'
+
+/**
+ * Writes tensors into a folder: one safetensors file, or where that would be larger than `shardBytes`, several with an index. A tensor
+ * that is larger by itself has a file of its own.
+ */
+export async function writeShards(folder: string, tensors: readonly TensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): Promise<void> {
+  const shards = divide(tensors, shardBytes)
+  const metadata = { format: 'pt' }
+  if (shards.length <= 1) return writeSafetensors(join(folder, singleFile), tensors, metadata)
+  const index: Record<string, string> = {}
+  for (const [position, shard] of shards.entries()) {
+    const name = `model-${fiveDigits(position + 1)}-of-${fiveDigits(shards.length)}.safetensors`
+    await writeSafetensors(join(folder, name), shard, metadata)
+    for (const tensor of shard) index[tensor.name] = name
+  }
+  const total = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
+  await writeFile(join(folder, indexFile), `${JSON.stringify({ metadata: { total_size: total }, weight_map: index }, null, 2)}\n`)
+}
+
+const fiveDigits = (value: number): string => String(value).padStart(5, '0')
+
+function divide(tensors: readonly TensorToWrite[], limit: number): TensorToWrite[][] {
+  const shards: TensorToWrite[][] = []
+  let room = 0
+  for (const tensor of tensors) {
+    const bytes = tensorBytes(tensor)
+    const last = shards.at(-1)
+    if (last && bytes <= room) {
+      last.push(tensor)
+      room -= bytes
+    } else {
+      shards.push([tensor])
+      room = limit - bytes
+    }
+  }
+  return shards
+}
