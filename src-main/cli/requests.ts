@@ -4,7 +4,8 @@ import { EspalierError } from '#contract/errors.ts'
 import { type Grid, repairChoice } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import { paperAnswers, referenceRepeats } from '#contract/protocol.ts'
-import { defaultRepairWindows, repairKind, usualRepair } from '#contract/repair.ts'
+import { repairKind, usualRepair } from '#contract/repair.ts'
+import { defaultRepairText, defaultRepairWindows } from '#contract/repair-kinds.ts'
 import type { Amount, DataRequest, MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
 import { sparsityFlag } from './check-flags.ts'
@@ -128,13 +129,13 @@ function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Gr
 
 /** What a repair is fitted on; without a text of its own the mixed one, or the sample model's. */
 function repairData(flags: Flags, model: string, sequenceLength: number): DataRequest {
-  const text = flags.repair_data ? textFlag('repair_data', flags.repair_data) : { source: defaultRepairText(model) }
+  const text = flags.repair_data ? textFlag('repair_data', flags.repair_data) : { source: repairTextOf(model) }
   const windows = flags.repair_samples === undefined ? defaultRepairWindows : integerFlag('repair_samples', flags.repair_samples, 2)
   return { ...text, sequenceLength, windows }
 }
 
 /** The bundled model knows no other text than its own. */
-const defaultRepairText = (model: string): string => (isSampleModel(model) ? sampleText('calibration') : 'mixed')
+const repairTextOf = (model: string): string => (isSampleModel(model) ? sampleText('calibration') : defaultRepairText)
 
 /** The bundled model comes with texts of its own; the reference's data sets serve all others, and it too when they lie in ./data. */
 function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): string {

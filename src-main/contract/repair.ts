@@ -11,9 +11,6 @@ export function usualRepair(method: string): z.infer<typeof repairKind> | undefi
   return method === ('2ssp_fit' satisfies MethodId) ? 'in-order' : undefined
 }
 
-/** Windows that a repair is fitted on unless others are asked for. */
-export const defaultRepairWindows = 64
-
 /**
  * One projection of a repaired plan: the ridge, as a share of the mean diagonal of its Gram matrix, and the squared error on held-out
  * windows as a share of what its outputs should be, before and after. Where it did not fall, the old weights stayed.

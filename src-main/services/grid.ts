@@ -1,5 +1,6 @@
 import type { Grid } from '#contract/experiments.ts'
-import { defaultRepairWindows, usualRepair } from '#contract/repair.ts'
+import { usualRepair } from '#contract/repair.ts'
+import { defaultRepairWindows, repairTitles } from '#contract/repair-kinds.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import { denseMethod, isAblation, titleOfMethod } from '#contract/titles.ts'
 
@@ -49,7 +50,7 @@ export function runName({ method, amount, seed, options, repair }: PlannedRun['r
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
   if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen].join(', ').slice(0, 200)
   const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
-  return [`${method} ${share}`, ...(repair ? [`repaired ${repair.kind}`] : []), ...chosen, ...(seeds > 1 ? [`seed ${seed}`] : [])]
+  return [`${method} ${share}`, ...(repair ? [repairTitles[repair.kind]] : []), ...chosen, ...(seeds > 1 ? [`seed ${seed}`] : [])]
     .join(', ')
     .slice(0, 200)
 }

@@ -1,5 +1,5 @@
 import type { ModelDescription } from '#contract/models.ts'
-import type { Plan } from '#contract/plan.ts'
+import type { Plan, Replaceable } from '#contract/plan.ts'
 import type { Decision, Selection } from '#contract/run.ts'
 
 type BlockSizes = ModelDescription['blocks']
@@ -12,6 +12,8 @@ export interface MapBlock {
   /** Neurons that stay, of `neurons`. */
   kept: number
   neurons: number
+  /** Projections whose weights a repair has replaced. */
+  replaced?: readonly Replaceable[]
 }
 
 /** One moment of a run: what was decided then and how the model looked after it. */
@@ -47,6 +49,7 @@ export function planMap(sizes: BlockSizes, plan: Plan, hidden: number): MapBlock
       attention: decided.attention === 'removed' ? 0 : slice,
       mlp: block.neurons === 0 ? 0 : (kept / block.neurons) * slice,
       kept,
+      ...(decided.replaced ? { replaced: decided.replaced } : {}),
     }
   })
 }
@@ -93,7 +96,9 @@ export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number
     })
   }
   const final = history.plan && planMap(sizes, history.plan, hidden)
-  if (final && !isSameMap(final, last())) frames.push({ title: 'plan', blocks: final, changed: null, decision: null, selection: null })
+  const repaired = final?.some(({ replaced }) => replaced) ?? false
+  if (final && (repaired || !isSameMap(final, last())))
+    frames.push({ title: repaired ? 'plan, repaired' : 'plan', blocks: final, changed: null, decision: null, selection: null })
   return frames
 }
 
@@ -121,7 +126,10 @@ export function describeBlock(block: MapBlock): string {
       : block.attention === 1
         ? 'attention kept'
         : `attention narrowed to ${percent(block.attention)}`
-  return `Block ${block.index}: ${attention}, ${describeMlp(block)}`
+  const repaired = block.replaced
+    ? `, repaired: ${block.replaced.map((name) => (name === 'output' ? 'attention' : 'MLP')).join(' and ')}`
+    : ''
+  return `Block ${block.index}: ${attention}, ${describeMlp(block)}${repaired}`
 }
 
 function describeMlp({ mlp, kept, neurons }: MapBlock): string {

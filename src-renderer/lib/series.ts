@@ -15,3 +15,8 @@ export function seriesStyle(methods: readonly string[], method: string): SeriesS
   if (at < 0) return { color: 'var(--ink-faint)', shape: 'circle' }
   return { color: `var(--series-${at % 8})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
 }
+
+/** A repaired plan has its method's colour and another shape: cross after one pass, star in order. */
+export function repairedStyle(style: SeriesStyle, repair: 'one-pass' | 'in-order' | null): SeriesStyle {
+  return repair ? { ...style, shape: repair === 'one-pass' ? 'cross' : 'star' } : style
+}

@@ -4,7 +4,7 @@ import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
 import type { SeriesStyle } from '../../lib/series.ts'
-import { columnTitle, type Subject } from './subjects.ts'
+import { columnTitle, type Subject, seriesOf } from './subjects.ts'
 
 /** What an axis can show: the reached sparsity or any measure. */
 export interface AxisChoice {
@@ -53,7 +53,7 @@ export function scatterPoints(
   x: string,
   y: string,
   size: string,
-  styleOf: (method: string) => SeriesStyle,
+  styleOf: (subject: Subject) => SeriesStyle,
 ): ScatterPoint[] {
   const sizes = subjects.flatMap((subject) => valueOn(subject, size) ?? [])
   const largest = Math.max(...sizes, 0)
@@ -64,10 +64,10 @@ export function scatterPoints(
     const weight = size ? (valueOn(subject, size) ?? 0) / (largest || 1) : 0.45
     return [
       {
-        ...styleOf(subject.method),
+        ...styleOf(subject),
         id: subject.id,
         label: subject.label,
-        series: subject.method,
+        series: seriesOf(subject),
         x: at,
         y: up,
         size: weight,

@@ -1,5 +1,8 @@
 import type { ComparedRun } from '#contract/compare.ts'
 import { type MeasureColumn, measureColumns, measureOf, type SeedGroup } from '#contract/comparison.ts'
+import type { RepairKind } from '#contract/repair.ts'
+import { repairTitles } from '#contract/repair-kinds.ts'
+import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { orderMeasures } from '../../lib/measures.ts'
 
 /** One compared thing: a run, or several that differ only in the seed. */
@@ -7,11 +10,20 @@ export interface Subject {
   id: string
   label: string
   method: string
+  /** How the plan was repaired; null where it was not. */
+  repair: RepairKind | null
   nominal: number | null
   reached: number | null
   baseline: boolean
   runs: ComparedRun[]
   values: Map<string, { mean: number; spread: number | null; error: number | null }>
+}
+
+/** What stands together in a chart: runs of one method that were repaired alike. */
+export const seriesOf = ({ method, repair }: Pick<Subject, 'method' | 'repair'>): string => (repair ? `${method} ${repair}` : method)
+
+export function seriesTitle({ method, repair }: Pick<Subject, 'method' | 'repair'>): string {
+  return repair ? `${catalogue.title(method)}, ${repairTitles[repair]}` : catalogue.title(method)
 }
 
 export function toSubject(group: SeedGroup, baseline: string | null): Subject {
@@ -21,6 +33,7 @@ export function toSubject(group: SeedGroup, baseline: string | null): Subject {
     id: run.id,
     label: group.runs.length > 1 ? `${run.name} (${group.runs.length} seeds)` : run.name,
     method: run.method,
+    repair: (run.parameters['repair.kind'] ?? null) as RepairKind | null,
     nominal: run.nominal,
     reached: reached.length === 0 ? null : reached.reduce((sum, value) => sum + value, 0) / reached.length,
     baseline: group.runs.some(({ id }) => id === baseline),

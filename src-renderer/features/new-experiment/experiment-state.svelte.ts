@@ -2,7 +2,7 @@ import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import { call } from '../../api.ts'
-import { loadCatalogue } from '../../lib/catalogue.svelte.ts'
+import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify } from '../../lib/notices.svelte.ts'
@@ -27,13 +27,13 @@ export class ExperimentState {
   /** Starts from a run or an experiment (`from`), else from the first preset of the model, else from defaults. */
   async start(query: Record<string, string>): Promise<void> {
     try {
-      const [models, catalogue, promptSets] = await Promise.all([call('models.list', {}), loadCatalogue(), call('prompts.list', {})])
+      const [models, known, promptSets] = await Promise.all([call('models.list', {}), loadCatalogue(), call('prompts.list', {})])
       this.#prompts = promptSets[0]?.prompts ?? []
       this.models = models
       const model = models.find(({ id }) => id === query.model) ?? models[0]
       if (model) this.presets = await call('experiments.presets', { model: model.id })
       if (query.from) this.draft = { ...fromGrid(await call('experiments.grid', { id: query.from })), name: query.name ?? '' }
-      else if (model) this.draft = defaultDraft(catalogue, model.id, this.presets)
+      else if (model) this.draft = defaultDraft(known, model.id, this.presets)
       this.ready = true
       this.changed()
     } catch (thrown) {
@@ -59,6 +59,8 @@ export class ExperimentState {
   addMethod(method: string): void {
     this.#nextKey += 1
     this.draft.methods = [...this.draft.methods, { key: this.#nextKey, method, options: {} }]
+    const meant = catalogue.method(method)?.repair
+    if (meant && !this.draft.repairs.includes(meant)) this.draft.repairs = [...this.draft.repairs, meant]
     this.changed()
   }
 

@@ -1,4 +1,4 @@
-import type { CombinationPreview, Grid, GridInput, Preset } from '#contract/experiments.ts'
+import type { CombinationPreview, Grid, GridInput, Preset, RepairChoice } from '#contract/experiments.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/methods.ts'
 import { paperAnswers, paperLength } from '#contract/protocol.ts'
 import type { Amount, DataRequest, MeasureRequest } from '#contract/run-request.ts'
@@ -19,6 +19,9 @@ export interface Draft {
   amounts: Amount[]
   seeds: number[]
   calibration: DataRequest | null
+  /** How every combination is repaired: each choice makes a run. */
+  repairs: RepairChoice[]
+  repairData: DataRequest | null
   perplexity: { name: string; data: DataRequest }[]
   tasks: string[]
   taskLimit: number | null
@@ -40,6 +43,8 @@ export function emptyDraft(): Draft {
     amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
     seeds: [0],
     calibration: null,
+    repairs: ['none'],
+    repairData: null,
     perplexity: [],
     tasks: [],
     taskLimit: null,
@@ -60,6 +65,8 @@ export function toGrid(draft: Draft): GridInput {
     amounts: draft.amounts,
     seeds: draft.seeds,
     ...(draft.calibration ? { calibration: draft.calibration } : {}),
+    repairs: draft.repairs,
+    ...(draft.repairData && draft.repairs.some((repair) => repair !== 'none') ? { repairData: draft.repairData } : {}),
     measures: toMeasures(draft),
     backend: draft.backend,
     ...(draft.memoryBytes ? { memoryBytes: draft.memoryBytes } : {}),
@@ -88,6 +95,8 @@ export function fromGrid(grid: GridInput): Draft {
     amounts: grid.amounts,
     seeds: grid.seeds ?? [0],
     calibration: grid.calibration ?? null,
+    repairs: grid.repairs ?? ['none'],
+    repairData: grid.repairData ?? null,
     perplexity: measures.flatMap((measure) => (measure.kind === 'perplexity' ? [{ name: measure.name, data: measure.data }] : [])),
     tasks: tasks?.tasks ?? [],
     taskLimit: tasks?.limit ?? null,

@@ -3,6 +3,7 @@ import { toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models.ts'
 import type { Progress } from '#contract/progress.ts'
 import type { RunEvent } from '#contract/run-events.ts'
+import type { RepairRequest } from '#contract/run-request.ts'
 import type { RunDetail } from '#contract/runs.ts'
 import { call, copyText, on, onReconnect } from '../../api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
@@ -26,6 +27,8 @@ export class RunState {
   position = $state<number | null>(null)
   selected = $state<number | null>(null)
   acting = $state(false)
+  /** The run that this one was made from, to be seen beside it. */
+  parent = $state.raw<RunDetail | null>(null)
   #description = $state.raw<ModelDescription | null>(null)
 
   readonly description: ModelDescription | null = $derived(this.run.value?.modelDescription ?? this.#description)
@@ -64,6 +67,7 @@ export class RunState {
           ({ description }) => description,
           () => null,
         )
+      if (run.parent !== null && this.parent?.id !== run.parent) this.parent = await call('runs.get', { id: run.parent }).catch(() => null)
       if (run.progress) this.#takeProgress(run.progress)
       return run
     })
@@ -104,9 +108,19 @@ export class RunState {
     })
   }
 
+<<<<<<< HEAD
   /** The table of an ablation as a file. */
   async saveStudy(format: Input<'runs.studyFile'>['format']): Promise<void> {
     await this.#attempt(async () => saveText(await call('runs.studyFile', { id: this.id, format })))
+=======
+  /** A new run beside this one, repaired. */
+  async repair(repair: RepairRequest): Promise<void> {
+    await this.#attempt(async () => {
+      const made = await call('runs.clone', { id: this.id, changes: { repair }, start: 'queue' })
+      notify('Repair queued')
+      router.go(['runs', made.id])
+    })
+>>>>>>> dc37b93 (Screens of repair: on the run page, in the map, in Compare and in a new experiment; curves and prices of fitted widths)
   }
 
   async save(format: string, name: string): Promise<void> {

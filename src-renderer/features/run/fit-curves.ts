@@ -1,0 +1,28 @@
+import { scaleLinear } from 'd3-scale'
+import { line } from 'd3-shape'
+import type { Fit, FittedBlock } from '#contract/fit.ts'
+
+export interface FitScale {
+  x: (width: number) => number
+  y: (divergence: number) => number
+  ticks: { value: number; x: number }[]
+}
+
+/** Widths across, divergences up: they fall to the right, so that a steep line is a block that needs its neurons. */
+export function fitScale({ widths, blocks }: Fit, width: number, height: number): FitScale {
+  const all = blocks.flatMap(({ divergences }) => divergences)
+  const x = scaleLinear([widths[0] ?? 0, widths.at(-1) ?? 1], [24, Math.max(48, width - 24)])
+  const y = scaleLinear([Math.min(0, ...all), Math.max(1e-9, ...all)], [height - 28, 10])
+  return { x, y, ticks: widths.map((value) => ({ value, x: x(value) })) }
+}
+
+/** A block's line, and the point on it that was chosen. */
+export function curveOf({ widths }: Fit, { divergences, width }: FittedBlock, { x, y }: FitScale): { path: string; x: number; y: number } {
+  const points = widths.map((value, at): [number, number] => [value, divergences[at] ?? 0])
+  const valueAt = scaleLinear([...widths], [...divergences]).clamp(true)
+  const path = line<[number, number]>(
+    ([value]) => x(value),
+    ([, divergence]) => y(divergence),
+  )(points)
+  return { path: path ?? '', x: x(width), y: y(valueAt(width)) }
+}
