@@ -178,11 +178,17 @@ function planOf(spec: DecoderSpec, points: WidthPoints, { widths, removed }: Fit
   return removeParts({ blocks }, removed.map(attentionOf))
 }
 
-/** Every block has the same parts, of the same size. */
+/** Every block has the same parts, of the same size; attention may be missing. */
 function requireUniform(spec: DecoderSpec): void {
   const width = spec.blocks[0]?.width ?? 0
-  if (width > 0 && spec.blocks.every((block) => block.width === width)) return
-  throw new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
+  const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
+  if (width === 0 || spec.blocks.some((block) => block.width !== width))
+    throw new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
+  if (new Set(attentions).size > 1)
+    throw new EspalierError(
+      'infeasible',
+      `Fitted widths need attention of one size; a ${spec.family} model has several. Choose 2SSP or another method.`,
+    )
 }
 
 /** Parameters of one neuron: a row of each projection that reads the stream, a column of the one that writes to it. */
