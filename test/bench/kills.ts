@@ -65,7 +65,9 @@ try {
     }
     result = await output
     const same = outcomeOf(result) === expected
-    console.log(`${done} kills (${[...counts].map(([name, count]) => `${count} at "${name}"`).join(', ')}): ${same ? 'equal' : 'DIFFERENT'}`)
+    console.log(
+      `${done} kills (${[...counts].map(([name, count]) => `${count} at "${name}"`).join(', ')}): ${same ? 'equal' : 'DIFFERENT'}`,
+    )
     process.exitCode = same ? 0 : 1
   }
 } finally {

@@ -108,11 +108,11 @@ export class RunState {
     })
   }
 
-<<<<<<< HEAD
   /** The table of an ablation as a file. */
   async saveStudy(format: Input<'runs.studyFile'>['format']): Promise<void> {
     await this.#attempt(async () => saveText(await call('runs.studyFile', { id: this.id, format })))
-=======
+  }
+
   /** A new run beside this one, repaired. */
   async repair(repair: RepairRequest): Promise<void> {
     await this.#attempt(async () => {
@@ -120,7 +120,6 @@ export class RunState {
       notify('Repair queued')
       router.go(['runs', made.id])
     })
->>>>>>> dc37b93 (Screens of repair: on the run page, in the map, in Compare and in a new experiment; curves and prices of fitted widths)
   }
 
   async save(format: string, name: string): Promise<void> {
