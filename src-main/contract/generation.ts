@@ -44,7 +44,7 @@ export const generationPrompt = z.object({
 export const generationRequest = z.object({
   model: z.string(),
   columns: z
-    .array(z.object({ plan: plan.nullable(), folder: z.string().optional() }))
+    .array(z.object({ plan: plan.nullable() }))
     .min(1)
     .max(6),
   prompts: z.array(generationPrompt).min(1),

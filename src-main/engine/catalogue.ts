@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Catalogue, DatasetEntry } from '#contract/methods.ts'
 import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts'
@@ -9,12 +9,11 @@ import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import { formats } from '#engine/export/index.ts'
 import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
 
-/** What lies on this machine: bundled texts and questions, and a folder of data sets kept locally. */
+/** What lies on this machine: bundled texts and questions. */
 export interface CatalogueFolders {
   /** The bundled sample model, with `calibration.txt` and `test.txt`. */
   readonly sample: string
   readonly questions: string
-  readonly localData?: string
 }
 
 /** Everything that a form offers: methods, data sets, tasks and formats, each with whether it is there already. */
@@ -22,7 +21,7 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
   return {
     methods: methodEntries(),
     ablations: ablationEntries(),
-    datasets: [...bundled(), ...(await sampleTexts(folders.sample)), ...(await named(folders.localData))],
+    datasets: [...bundled(), ...(await sampleTexts(folders.sample)), ...named()],
     tasks: await Promise.all(
       taskIds.map(async (id) => {
         const present = existsSync(join(folders.questions, id))
@@ -57,25 +56,11 @@ async function sampleTexts(folder: string): Promise<DatasetEntry[]> {
   ]
 }
 
-async function named(localFolder: string | undefined): Promise<DatasetEntry[]> {
-  return Promise.all(
-    datasetIds.map(async (id): Promise<DatasetEntry> => {
-      const { title, folder, file } = namedDatasets[id]
-      const local = localFolder === undefined ? undefined : join(localFolder, folder)
-      const present = local !== undefined && existsSync(local)
-      return {
-        source: id,
-        title,
-        uses: id === 'c4-train' ? ['calibration'] : ['evaluation'],
-        present,
-        bytes: present ? await folderBytes(local) : null,
-        summary: `${file.repository}, ${file.path}`,
-      }
-    }),
-  )
-}
-
-async function folderBytes(folder: string): Promise<number> {
-  const sizes = await Promise.all((await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size))
-  return sizes.reduce((total, size) => total + size, 0)
+/** Data sets of the hub, which are fetched when they are used. */
+function named(): DatasetEntry[] {
+  return datasetIds.map((id) => {
+    const { title, file } = namedDatasets[id]
+    const summary = `${file.repository}, ${file.path}`
+    return { source: id, title, uses: id === 'c4-train' ? ['calibration'] : ['evaluation'], present: false, bytes: null, summary }
+  })
 }

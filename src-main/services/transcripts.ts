@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Transcript, Vote } from '#contract/playground.ts'
 import type { Context, Service } from './context.ts'
-import { entryOf } from './playground.ts'
+import { entryOf } from './talks.ts'
 import { transcriptFile } from './transcript-text.ts'
 
 export function transcriptsService({ history, emit }: Pick<Context, 'history' | 'emit'>): Service<'transcripts'> {

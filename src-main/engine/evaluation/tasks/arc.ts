@@ -22,12 +22,11 @@ const shared = {
 }
 
 /** ARC (arXiv 1803.05457), the questions that simple methods answer. */
-export const arcEasy = defineTask({ ...shared, title: taskTitles.arc_easy, documents: 2376, path: 'ARC-Easy/test-00000-of-00001.parquet' })
+export const arcEasy = defineTask({ ...shared, title: taskTitles.arc_easy, path: 'ARC-Easy/test-00000-of-00001.parquet' })
 
 /** ARC (arXiv 1803.05457), the questions that simple methods fail at. */
 export const arcChallenge = defineTask({
   ...shared,
   title: taskTitles.arc_challenge,
-  documents: 1172,
   path: 'ARC-Challenge/test-00000-of-00001.parquet',
 })

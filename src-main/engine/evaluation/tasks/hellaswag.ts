@@ -7,7 +7,6 @@ import { askChoices, choiceNumber, defineTask } from './task.ts'
 export const hellaswag = defineTask({
   title: taskTitles.hellaswag,
   split: 'validation',
-  documents: 10042,
   repository: 'Rowan/hellaswag',
   revision: '218ec52e09a7e7462a5400043bb9a69a41d06b76',
   path: 'data/validation-00000-of-00001.parquet',

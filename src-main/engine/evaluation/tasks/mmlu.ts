@@ -10,7 +10,6 @@ const letters = ['A', 'B', 'C', 'D']
 export const mmlu = defineTask({
   title: taskTitles.mmlu,
   split: 'test',
-  documents: 14042,
   repository: 'cais/mmlu',
   revision: 'c30699e8356da336a370243923dbaf21066bb9fe',
   path: 'all/test-00000-of-00001.parquet',

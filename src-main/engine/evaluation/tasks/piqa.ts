@@ -7,7 +7,6 @@ import { askChoices, choiceNumber, defineTask } from './task.ts'
 export const piqa = defineTask({
   title: taskTitles.piqa,
   split: 'validation',
-  documents: 1838,
   repository: 'baber/piqa',
   revision: '142f6d7367fd9877f0fb3b5734ea6a545f54cdd1',
   path: 'piqa_validation.parquet',

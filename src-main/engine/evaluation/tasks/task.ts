@@ -25,8 +25,6 @@ export interface Task {
   /** The published split, on the hub. */
   file: HubFile
   split: 'validation' | 'test'
-  /** Documents of that split. */
-  documents: number
   /** Turns a row into a question; throws `invalid` naming `where` when a column is missing or odd. */
   ask(row: Row, where: string): Question
 }
@@ -46,11 +44,10 @@ export const choiceLabel = z.union([z.string(), z.number().transform(String)])
 
 /** A task from its columns and the rule that makes a question of a document. */
 export function defineTask<Document>(definition: Definition<Document>): Task {
-  const { title, split, documents, repository, revision, path, columns } = definition
+  const { title, split, repository, revision, path, columns } = definition
   return {
     title,
     split,
-    documents,
     file: { kind: 'dataset', repository, revision, path },
     ask(row, where) {
       const parsed = columns.safeParse(row)

@@ -7,7 +7,6 @@ import { choiceLabel, defineTask } from './task.ts'
 export const winogrande = defineTask({
   title: taskTitles.winogrande,
   split: 'validation',
-  documents: 1267,
   repository: 'allenai/winogrande',
   revision: '01e74176c63542e6b0bcb004dcdea22d94fb67b5',
   path: 'winogrande_xl/validation-00000-of-00001.parquet',
