@@ -110,8 +110,8 @@ export class Talks {
   #fail(id: string, thrown: unknown): void {
     const { code, message } = toErrorMessage(thrown)
     const advice = ' Set a memory limit in the settings: weights that do not fit are then read block by block.'
-    const problem = code === 'out-of-memory' ? `${message}${advice}` : message
-    this.#end(id, ...(code === 'cancelled' ? (['stopped', null] as const) : (['failed', problem] as const)))
+    if (code === 'cancelled') this.#end(id, 'stopped', null)
+    else this.#end(id, 'failed', code === 'out-of-memory' ? `${message}${advice}` : message)
   }
 
   #end(id: string, status: Transcript['status'], problem: string | null): void {
