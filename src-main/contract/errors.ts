@@ -60,9 +60,13 @@ const faults: Readonly<Record<string, (path: string) => string>> = {
   EIO: (path) => `The disk failed at ${path}. Check the disk.`,
 }
 
-/** A fault of a file system in a sentence; undefined for any other error. */
+/** A fault of a file system or of the history's file in a sentence; undefined for any other error. */
 function explainFault(error: Error): ErrorMessage | undefined {
   const { code, path } = error as Error & { code?: unknown; path?: unknown }
+  if (typeof code === 'string' && code.startsWith('SQLITE_')) {
+    const text = `The history cannot be used: ${error.message}. If this comes again, its file is damaged: put a backup in its place.`
+    return { code: 'disk', message: cutText(text) }
+  }
   const explain = typeof code === 'string' && Object.hasOwn(faults, code) ? faults[code] : undefined
   return explain && { code: 'disk', message: cutText(explain(typeof path === 'string' ? path : 'A file')) }
 }

@@ -2,6 +2,7 @@ import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
+import { requireNumbers } from '#engine/model/finite.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import type { PassCount } from '#engine/pruning/passes.ts'
 import { ProgressMeter } from './run-progress.ts'
@@ -59,6 +60,7 @@ export class RunSteps {
     if (found !== undefined) return found.value as T
     const start = performance.now()
     const value = await compute()
+    requireNumbers(value, `"${nameOf(name)}"`)
     await this.host.steps.put(name, { value, seconds: (performance.now() - start) / 1000 } satisfies StepRecord)
     return value
   }
@@ -72,6 +74,7 @@ export class RunSteps {
     if (found?.tensors) return { ...(found.value as T), tensors: await StoredTensors.open([found.tensors]) }
     const start = performance.now()
     const { tensors, ...value } = await compute()
+    requireNumbers(value, `"${nameOf(name)}"`)
     const file = await writeTensorFile(this.host.steps.folder, tensors)
     await this.host.steps.put(name, { value, seconds: (performance.now() - start) / 1000 } satisfies StepRecord, file)
     return { ...value, tensors: await StoredTensors.open([file]) }
@@ -111,4 +114,9 @@ export class RunSteps {
       },
     }
   }
+}
+
+/** A step's name without what it is shared by. */
+function nameOf(name: string): string {
+  return name.replace(/^shared:.*?: /, '')
 }

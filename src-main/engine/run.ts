@@ -8,9 +8,11 @@ import type { UsedData } from '#contract/used-data.ts'
 import { version } from '#contract/version.ts'
 import { stackParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
+import { locateOverflow } from '#engine/model/overflow.ts'
 import { specWithPlan } from '#engine/model/sliced-spec.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
@@ -34,6 +36,8 @@ class RunInProgress {
   readonly #steps: RunSteps
   readonly #notes: string[] = []
   #calibrated: UsedData | undefined
+  /** What was looked at last, to look again when its numbers are lost. */
+  #lastRead: Windows = []
   /** Names the repair, so that what was measured without it is not taken for what is measured with it. */
   #repaired: string | undefined
 
@@ -91,7 +95,10 @@ class RunInProgress {
     const waited = model.store.secondsWaiting
     this.#calibrated = calibration.used
     const run = this.#steps.methodRun(seed, `${this.#request.model}|${calibration.used.hash}`)
-    const result = await method.plan({ view: denseView(model), calibration: calibration.windows, budget, options, run })
+    const view = denseView(model)
+    const result = await method.plan({ view, calibration: calibration.windows, budget, options, run }).catch(async (thrown: unknown) => {
+      throw await locateOverflow(thrown, view, calibration.windows)
+    })
     this.#steps.seconds.pruning = (performance.now() - start) / 1000 + this.#steps.foundSeconds
     this.#noteResidency(model, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
     for (const text of result.notes) this.#steps.host.emit({ type: 'note', text })
@@ -150,9 +157,11 @@ class RunInProgress {
     return read
   }
 
-  #read(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest, seed: number): Promise<ReadData> {
+  async #read(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest, seed: number): Promise<ReadData> {
     const sources = { localFolder: this.#request.localFolder, fetchFile: this.#steps.host.fetchFile }
-    return this.#steps.time('reading text', () => readData(model, tokenizer, data, seed, sources))
+    const found = await this.#steps.time('reading text', () => readData(model, tokenizer, data, seed, sources))
+    this.#lastRead = found.windows
+    return found
   }
 
   async #measure(model: Model, tokenizer: Tokenizer | undefined, result: MethodResult) {
@@ -182,6 +191,8 @@ class RunInProgress {
         evaluation.push(...taken.evaluation)
         for (const text of taken.notes) this.#note(text)
       }
+    } catch (thrown) {
+      throw await locateOverflow(thrown, view, this.#lastRead)
     } finally {
       view.dispose()
     }

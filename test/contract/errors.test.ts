@@ -36,3 +36,11 @@ test('the system’s own faults are among them', () => {
   expect(refused(() => writeFileSync(folder, ''))).toMatchObject({ code: 'disk', message: expect.stringContaining('is a folder') })
   expect(refused(() => mkdirSync(join(folder, 'x'.repeat(300))))?.message).toContain('longer than this system allows')
 })
+
+test('what the history’s file cannot do is a fault of the disk, with what to do', () => {
+  const thrown = Object.assign(new Error('no such table: runs'), { code: 'SQLITE_ERROR' })
+  expect(toErrorMessage(thrown)).toEqual({
+    code: 'disk',
+    message: 'The history cannot be used: no such table: runs. If this comes again, its file is damaged: put a backup in its place.',
+  })
+})

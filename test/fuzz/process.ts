@@ -14,7 +14,7 @@ export interface Ended extends Omit<CaseOutcome, 'number'> {
 
 const mostSeconds = 5
 /** By the clock on the wall: a process that waits takes none of the processor's. */
-const mostWallSeconds = 30
+const mostWallSeconds = 120
 const lookMilliseconds = 50
 
 /** A process that does cases, watched from outside. */

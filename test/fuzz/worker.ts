@@ -71,8 +71,7 @@ const rawWords =
 
 function describeFailure(thrown: unknown): CaseOutcome['error'] {
   const { code, message } = toErrorMessage(thrown)
-  const isOurs = thrown instanceof Error && thrown.name === 'EspalierError'
-  const raw = code === 'internal' || !isOurs || rawWords.test(message) || message.length > 2200
+  const raw = code === 'internal' || rawWords.test(message) || message.length > 2200
   if (raw && thrown instanceof Error) console.error(thrown.stack)
   return { code, message, raw }
 }

@@ -4,6 +4,7 @@ import type { Measure } from '#contract/measures.ts'
 import type { DataRequest, MeasureRequest } from '#contract/run-request.ts'
 import type { UsedData } from '#contract/used-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { answerPrompt } from './generation/answer.ts'
@@ -54,6 +55,7 @@ async function measurePerplexity({ data, name }: Of<'perplexity'>, { view, signa
     signal,
     progress: (done, total) => progress(`Perplexity on ${name}`, done, total, 'submodules'),
   })
+  requireFinite([result.perplexity], `The perplexity on ${name}`)
   const measure = { name: 'perplexity', dataset: name, value: result.perplexity, unit: '' }
   return { ...nothing, measures: [measure], evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
 }

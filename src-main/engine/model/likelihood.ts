@@ -1,6 +1,7 @@
 import { add, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
+import { requireFinite } from './finite.ts'
 import { capLogits, type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
 
 /** Logits that are in memory at once, and rows of the product that they come from. */
@@ -54,7 +55,9 @@ export async function tokenLosses(vocabulary: Vocabulary, hidden: Tensor2D, targ
     addTargetLogits(own, hidden, targets, chunk)
     losses.add(hidden, chunk)
   })
-  return losses.values.map((logSum, row) => logSum - (own[row] ?? 0))
+  const result = losses.values.map((logSum, row) => logSum - (own[row] ?? 0))
+  requireFinite(result, 'The likelihood of the text')
+  return result
 }
 
 /** Log of the sum of exponents of each row's logits over the vocabulary: hidden [N, D], result [N]. */

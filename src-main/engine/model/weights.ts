@@ -73,7 +73,8 @@ type NamedTensor = PackedTensor & { readonly name: string }
 
 type NamedEntry = Projection | NormTensors | ShapedTensor
 
-function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
+/** The tensors of a part by what they are for. */
+export function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
   const block = spec.block(blockOf(part))
   if (isAttention(part)) {
     const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, delta, output, attentionOutputNorm: outputNorm } = block

@@ -1,0 +1,55 @@
+import type { Tensor } from '@tensorflow/tfjs-core'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { PartActivations } from './decoder.ts'
+import { overflowAdvice } from './finite.ts'
+import { runWindows } from './forward.ts'
+import type { ModelView } from './view.ts'
+import { blockOf, isAttention, type Part, partNames } from './weights.ts'
+
+/** Windows that are run again to find the place. */
+const looked = 4
+
+type Stage = keyof PartActivations
+
+/** The error with the block and the tensor where numbers were lost, when it says that some were; any other error as it is. */
+export async function locateOverflow(thrown: unknown, view: ModelView, windows: Windows): Promise<unknown> {
+  const { message, details } = toErrorMessage(thrown)
+  if (details?.notFinite !== true || windows.length === 0) return thrown
+  const found = await findOverflow(view, windows.slice(0, looked))
+  if (!found) return thrown
+  const { name, largest } = await largestTensor(view, found.part, found.stage)
+  const place = `It began in block ${blockOf(found.part)}, with ${name}, whose largest entry is ${largest.toPrecision(3)}.`
+  return new EspalierError('invalid', message.replace(overflowAdvice, `${place} ${overflowAdvice}`), details)
+}
+
+/** The first part of a pass that makes a number that is none, and what of it. */
+async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: Part; stage: Stage } | undefined> {
+  let found: { part: Part; stage: Stage } | undefined
+  const isLost = (x: Tensor | undefined) => x !== undefined && countNonFinite(x.dataSync() as Float32Array) > 0
+  await runWindows(view, windows, {
+    observe(_group, part, seen) {
+      if (found !== undefined && found.part <= part) return
+      const stage = (['input', 'inner', 'output'] as const).find((one) => isLost(seen[one]))
+      if (stage !== undefined) found = { part, stage }
+    },
+  })
+  return found
+}
+
+/** Of the tensors that made what was lost, the one with the largest entry. */
+async function largestTensor({ model, spec }: ModelView, part: Part, stage: Stage): Promise<{ name: string; largest: number }> {
+  const last = isAttention(part) ? 'output' : 'down'
+  const keys = Object.keys(partNames(spec, part))
+  const of = { input: ['norm'], inner: keys.filter((key) => key !== last && key !== 'shortcut' && key !== 'norm'), output: [last] }[stage]
+  const names = of.flatMap((key) => partNames(spec, part)[key]?.weight ?? [])
+  const sized = await Promise.all(names.map(async (name) => ({ name, largest: largestOf(await model.checkpoint.readFloat32(name)) })))
+  return sized.reduce((most, one) => (one.largest > most.largest ? one : most), { name: 'the stream that it reads', largest: 0 })
+}
+
+function largestOf(values: Float32Array): number {
+  let largest = 0
+  for (const value of values) if (Math.abs(value) > largest) largest = Math.abs(value)
+  return largest
+}

@@ -1,0 +1,82 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import type { RunRequest } from '#contract/run-request.ts'
+import { requireNumbers } from '#engine/model/finite.ts'
+import { executeRun } from '#engine/run.ts'
+import { makeValidModel, sizes, writeModelFiles } from './checkpoint/valid-model.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'espalier-overflow-'))
+afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+
+/** Runs a request on a model in which the entries of some tensors were multiplied; every weight stays finite. */
+async function run(changed: Record<string, number>, request: Partial<RunRequest>) {
+  const folder = mkdtempSync(join(scratch, 'model-'))
+  const model = makeValidModel()
+  for (const [name, factor] of Object.entries(changed)) {
+    const values = new Float32Array(model.tensors[name]?.bytes.buffer as ArrayBuffer)
+    for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) * factor
+  }
+  await writeModelFiles(folder, model)
+  const source = join(folder, 'ids.json')
+  writeFileSync(source, JSON.stringify(Array.from({ length: 64 }, (_, i) => (i * 37) % sizes.vocabulary)))
+  const data = { source, sequenceLength: 16 }
+  const perplexity = { kind: 'perplexity' as const, data, name: 'test' }
+  const whole = {
+    model: folder,
+    method: 'dense',
+    amount: { sparsity: 0 },
+    options: {},
+    seed: 0,
+    calibration: data,
+    measures: [perplexity],
+    backend: 'auto' as const,
+    ...request,
+  }
+  const steps = { get: async () => undefined, put: async () => {}, folder }
+  return executeRun(whole, { steps, emit: () => {}, signal: new AbortController().signal })
+}
+
+test('a sound model has a perplexity that is a number', async () => {
+  const { measures } = await run({}, {})
+  expect(measures.find(({ name }) => name === 'perplexity')?.value).toBeGreaterThan(1)
+})
+
+test.each([
+  [
+    'the neurons of block 1',
+    { 'model.layers.1.mlp.gate_proj.weight': 1e25, 'model.layers.1.mlp.up_proj.weight': 1e20 },
+    /block 1, with model\.layers\.1\.mlp\.gate_proj\.weight, whose largest entry is \d/,
+  ],
+  [
+    'the output of block 0',
+    { 'model.layers.0.mlp.down_proj.weight': 3e38, 'model.layers.0.mlp.up_proj.weight': 1e10 },
+    /block 0, with model\.layers\.0\.mlp\.down_proj\.weight/,
+  ],
+])('finite weights that overflow in %s give one error that names block and tensor', async (_where, changed, place) => {
+  const error = await run(changed, {}).catch((thrown: unknown) => thrown as Error)
+  expect(error).toMatchObject({ code: 'invalid', message: expect.stringMatching(/came out as no number\. It began in /) })
+  expect((error as Error).message).toMatch(place)
+})
+
+test.each(['2ssp', 'shortgpt', 'blockpruner'])('the scores of %s are checked too', async (method) => {
+  const changed = { 'model.layers.1.mlp.gate_proj.weight': 1e25, 'model.layers.1.mlp.up_proj.weight': 1e20 }
+  const error = await run(changed, { method, amount: { sparsity: 0.5 }, measures: [] }).catch((thrown: unknown) => thrown as Error)
+  expect(error).toMatchObject({ code: 'invalid', message: expect.stringMatching(/block 1, with model\.layers\.1\.mlp\.gate_proj\.weight/) })
+})
+
+test('a number that is none is found wherever it lies in what would be written down', () => {
+  expect(() =>
+    requireNumbers(
+      {
+        scores: [
+          [1, 2],
+          [3, Number.NaN],
+        ],
+      },
+      'These scores',
+    ),
+  ).toThrow('These scores came out as no number.')
+  expect(() => requireNumbers({ scores: [[1, Number.POSITIVE_INFINITY]], text: 'x', none: null }, '')).not.toThrow()
+})
