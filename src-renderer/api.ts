@@ -48,7 +48,7 @@ export function connect(): void {
 }
 
 /** The system's own dialog for a folder or a file; null where it was left. */
-export async function chooseCheckpoint(kind: 'folder' | 'file'): Promise<string | null> {
+export async function choosePlace(kind: 'folder' | 'file'): Promise<string | null> {
   if (!bridge) return null
   const answer = kind === 'folder' ? await bridge.chooseFolder() : await bridge.chooseFile()
   return 'value' in answer ? answer.value : null

@@ -23,6 +23,8 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       })
     case 'describe model':
       return (await import('#engine/describe-model.ts')).describeModel(task.path)
+    case 'look at text':
+      return (await import('#engine/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
     case 'preflight':
       return (await import('#engine/preflight.ts')).preflightRequests(task.requests)
     case 'check save':

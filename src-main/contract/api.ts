@@ -10,7 +10,7 @@ import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from 
 import { readPlace, writePlace } from './places.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 import { queueState } from './queue.ts'
-import { backendName, runRequest } from './run-request.ts'
+import { backendName, dataRequest, runRequest } from './run-request.ts'
 import {
   recordedEvent,
   removal,
@@ -26,6 +26,7 @@ import {
 } from './runs.ts'
 import { settingsChange, settingsView, workbenchState } from './settings.ts'
 import { tableFormat } from './table.ts'
+import { textLook } from './text-look.ts'
 
 export { type ApiEvent, type EventData, type EventName, events, type Listener } from './events.ts'
 
@@ -95,6 +96,22 @@ export const api = {
       entries: z.array(z.object({ name: z.string(), path: z.string(), kind: z.enum(['folder', 'model', 'data']) })),
     }),
     'not-found',
+  ),
+
+  'texts.look': call(
+    'How many windows a text gives a model, how it begins, and how much of it stands in another text too.',
+    z.object({ model: id, data: dataRequest, against: dataRequest.optional() }),
+    textLook,
+    'not-found',
+  ),
+  'texts.upload': call(
+    'Keep a text of a page that cannot name a file of this machine; gives its place here, for data requests.',
+    z.object({
+      name: name.regex(/\.(txt|md|jsonl|json)$/i, 'A text ends in .txt, .md, .jsonl or .json.'),
+      content: z.string().max(60_000_000),
+    }),
+    z.object({ path: z.string() }),
+    'disk',
   ),
 
   'transfers.list': call('Downloads, copies and exports under way or ended lately.', nothing, z.array(transfer)),

@@ -4,7 +4,7 @@ import { exportedRun } from './exported-run.ts'
 import { generationRequest } from './generation.ts'
 import { hubFile } from './hub-file.ts'
 import { plan, tensorFile } from './plan.ts'
-import { backendName, runRequest } from './run-request.ts'
+import { backendName, dataRequest, runRequest } from './run-request.ts'
 
 /** Both sides must speak the same; the compute process says its number first. */
 export const computeProtocol = 1
@@ -19,6 +19,7 @@ export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('generate'), request: generationRequest }),
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),
+  z.object({ kind: z.literal('look at text'), model: z.string(), data: dataRequest, against: dataRequest.optional() }),
   z.object({ kind: z.literal('preflight'), requests: z.array(runRequest) }),
   z.object({
     kind: z.literal('save'),

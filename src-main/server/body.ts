@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { Refusal } from './refusal.ts'
 
 const mebibyte = 1024 * 1024
-/** Largest request body, in bytes. The biggest honest ones are a replayed run and, far above the rest, an imported experiment. */
+/** Largest request body, in bytes. The biggest honest ones are a replayed run and, far above the rest, an imported experiment and an uploaded text. */
 export const bodyLimit = 4 * mebibyte
 export const importLimit = 64 * mebibyte
 const deepest = 64

@@ -27,7 +27,7 @@ export async function answerCall(call: CallApi, path: string, request: IncomingM
 }
 
 function limitOf(name: CallName): number {
-  return name === 'experiments.import' ? importLimit : bodyLimit
+  return name === 'experiments.import' || name === 'texts.upload' ? importLimit : bodyLimit
 }
 
 export function checkMethod(request: IncomingMessage, ...allowed: string[]): void {

@@ -31,6 +31,7 @@ import { runRemoval } from './run-removal.ts'
 import { runsService } from './runs.ts'
 import { sampleModel } from './sample-model.ts'
 import { currentSettings, hubOptions, settingsService } from './settings.ts'
+import { textsService } from './texts.ts'
 import { transcriptsService } from './transcripts.ts'
 import { Transfers } from './transfers.ts'
 import { viewsService } from './views.ts'
@@ -145,6 +146,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...queueService(context),
     ...viewsService(context),
     ...compareService(context),
+    ...textsService(context, library),
     ...playgroundService(context, library),
     ...transcriptsService(context),
     ...settingsService(context),

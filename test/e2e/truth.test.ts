@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
@@ -258,6 +258,31 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
     10_000,
   )
   expect(await page.getByRole('button', { name: `Take ${run.name} out` }).count()).toBe(1)
+})
+
+test('texts of one’s own are shown with their windows and beginning, and a text that calibration holds too is warned of', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'espalier-texts-'))
+  const sentence = 'A horse is a large animal that is kept for riding and for pulling loads. '
+  await writeFile(join(folder, 'mine.txt'), sentence.repeat(300))
+  await go(page, '#/new')
+  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'a text of your own …' })
+  await page.getByRole('textbox', { name: 'Your text' }).first().fill(join(folder, 'mine.txt'))
+  await page.getByRole('textbox', { name: 'Your text' }).first().blur()
+  await page
+    .getByText(/\d+ windows of\s+\d+ tokens/)
+    .first()
+    .waitFor()
+  await page.getByText('A horse is a large animal').first().waitFor()
+  await page.getByRole('button', { name: 'Add a text of your own' }).click()
+  expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
+  const upload = { name: 'mine.txt', mimeType: 'text/plain', buffer: Buffer.from(sentence.repeat(300)) }
+  await page.getByLabel('Upload …').last().setInputFiles(upload)
+  await page.getByText(/100 % of its passages stand in the calibration text/).waitFor()
+  await eventually(
+    () => page.getByRole('button', { name: 'Add to the queue' }).isDisabled(),
+    (disabled) => !disabled,
+    20_000,
+  )
 })
 
 test('an experiment is a page: its grid, picture, best runs, notes and runs, and each run leads back to it', async () => {

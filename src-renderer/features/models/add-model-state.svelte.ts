@@ -1,7 +1,7 @@
 import type { Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FoundModel, ModelDescription } from '#contract/models.ts'
-import { call, chooseCheckpoint, isWindow } from '../../api.ts'
+import { call, choosePlace, isWindow } from '../../api.ts'
 
 export type Place = Output<'files.browse'>
 
@@ -35,7 +35,7 @@ export class AddModelState {
   }
 
   async chooseBySystem(kind: 'folder' | 'file'): Promise<void> {
-    const chosen = await chooseCheckpoint(kind)
+    const chosen = await choosePlace(kind)
     if (chosen) await this.check(chosen)
   }
 

@@ -8,7 +8,7 @@ import { Loader } from '../../lib/loader.svelte.ts'
 import { notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { debounce } from '../../lib/schedule.ts'
-import { type Draft, defaultDraft, emptyDraft, fromGrid, toGrid } from './grid.ts'
+import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, toGrid } from './grid.ts'
 
 /** The form of a new experiment and what it would do. */
 export class ExperimentState {
@@ -43,7 +43,7 @@ export class ExperimentState {
 
   /** Called after every change of the draft. */
   changed(): void {
-    if (this.draft.models.length > 0 && this.draft.seeds.length > 0) this.#previewSoon()
+    if (!isUnfinished(this.draft)) this.#previewSoon()
   }
 
   change(changes: Partial<Draft>): void {
@@ -85,7 +85,7 @@ export class ExperimentState {
     const preview = this.preview.value
     return (
       !preview ||
-      this.draft.seeds.length === 0 ||
+      isUnfinished(this.draft) ||
       preview.problems.length > 0 ||
       preview.combinations.some(({ feasible }) => !feasible) ||
       this.preview.problem !== null

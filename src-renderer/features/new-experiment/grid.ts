@@ -57,6 +57,11 @@ export function emptyDraft(): Draft {
   }
 }
 
+/** Whether something that was begun is still missing: seeds, or the place of an own text. Nothing is asked or started until it is there. */
+export function isUnfinished({ models, seeds, calibration, perplexity }: Draft): boolean {
+  return models.length === 0 || seeds.length === 0 || calibration?.source === '' || perplexity.some(({ data }) => data.source === '')
+}
+
 /** The draft as the grid that is previewed and run. */
 export function toGrid(draft: Draft): GridInput {
   return {
