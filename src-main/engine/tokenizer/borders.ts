@@ -1,5 +1,5 @@
 import { isObject, type JsonObject } from '../checkpoint/json.ts'
-import { gpt2Pattern, llama3Pattern, qwen2Pattern } from './patterns.ts'
+import { gpt2Pattern, gpt4oPattern, llama3Pattern, qwen2Pattern } from './patterns.ts'
 
 /** Cuts a text into pieces that can be encoded one by one. */
 export type Cut = (text: string) => string[]
@@ -63,7 +63,7 @@ function isSentencePiece({ normalizer, pre_tokenizer: splitter }: JsonObject, mo
   return Object.hasOwn(model.vocab, '▁') && Object.keys(model.vocab).every((token) => !/[^▁]▁/u.test(token))
 }
 
-const knownPatterns = new Set([gpt2Pattern, llama3Pattern, qwen2Pattern])
+const knownPatterns = new Set([gpt2Pattern, gpt4oPattern, llama3Pattern, qwen2Pattern])
 
 function isByteLevel({ normalizer, pre_tokenizer: splitter }: JsonObject, model: JsonObject): boolean {
   if (normalizer != null && !(isObject(normalizer) && normalizer.type === 'NFC')) return false

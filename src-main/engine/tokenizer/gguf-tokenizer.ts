@@ -2,9 +2,11 @@ import { dirname, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { GgufValue } from '../checkpoint/gguf/cursor.ts'
 import { readHeader } from '../checkpoint/gguf/header.ts'
+import { firstPart } from '../checkpoint/gguf/parts.ts'
 import type { JsonObject } from '../checkpoint/json.ts'
 import { exists, openRegular } from '../checkpoint/regular-file.ts'
-import { gpt2Pattern, llama3Pattern, qwen2Pattern } from './patterns.ts'
+import { gpt2Pattern, gpt4oPattern, llama3Pattern, qwen2Pattern } from './patterns.ts'
+import { addedTokens, makeSentencePiece } from './sentence-piece.ts'
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 
 /**
@@ -12,11 +14,19 @@ import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
  * byte-level pair encodings of known patterns; for others tokenizer.json is taken from beside the file, or asked for.
  */
 export async function readGgufTokenizer(file: string): Promise<TokenizerFiles> {
-  const metadata = await readMetadata(file)
+  const metadata = await readMetadata(firstPart(file))
   const kind = metadata.get('tokenizer.ggml.model')
   const pattern = metadata.get('tokenizer.ggml.pre') ?? 'default'
   const split = kind === 'gpt2' && typeof pattern === 'string' && Object.hasOwn(splits, pattern) ? splits[pattern] : undefined
-  if (split) return makeFiles(file, metadata, split)
+  if (split)
+    return makeFiles(file, metadata, (tokens, types) =>
+      makeByteLevel(tokens, readTexts(file, metadata, 'tokenizer.ggml.merges'), types, split),
+    )
+  if (kind === 'llama') {
+    const scores = readScores(file, metadata)
+    const addsPrefix = metadata.get('tokenizer.ggml.add_space_prefix') !== false
+    return makeFiles(file, metadata, (tokens, types) => makeSentencePiece(tokens, scores, types, addsPrefix))
+  }
   const folder = dirname(file)
   if (await exists(join(folder, 'tokenizer.json'))) return readTokenizerFiles(folder)
   const what =
@@ -54,14 +64,25 @@ const splits: Readonly<Record<string, Split>> = {
   llama3,
   'llama-v3': llama3,
   qwen2: { normalizer: 'NFC', steps: [isolate(qwen2Pattern)] },
+  // The same pattern as Llama 3's, whose words are merged as any.
+  dbrx: { steps: [isolate(llama3Pattern)] },
+  'smaug-bpe': { steps: [isolate(llama3Pattern)] },
+  'gpt-4o': { steps: [isolate(gpt4oPattern)] },
   smollm: singleDigits,
   starcoder: singleDigits,
   refact: singleDigits,
 }
 
-function makeFiles(file: string, metadata: ReadonlyMap<string, GgufValue>, split: Split): TokenizerFiles {
+/** Token types of ggml, which may be missing. */
+type TypeOf = (id: number) => unknown
+
+function makeFiles(
+  file: string,
+  metadata: ReadonlyMap<string, GgufValue>,
+  make: (tokens: string[], typeOf: TypeOf) => JsonObject,
+): TokenizerFiles {
   const tokens = readTexts(file, metadata, 'tokenizer.ggml.tokens')
-  const merges = readTexts(file, metadata, 'tokenizer.ggml.merges')
+  const types = metadata.get('tokenizer.ggml.token_type')
   const idOf = (key: string) => {
     const id = metadata.get(`tokenizer.ggml.${key}_token_id`)
     return typeof id === 'number' && id >= 0 && id < tokens.length ? id : undefined
@@ -70,7 +91,7 @@ function makeFiles(file: string, metadata: ReadonlyMap<string, GgufValue>, split
   const [begin, end] = [idOf('bos'), idOf('eos')]
   return {
     where: file,
-    tokenizer: makeTokenizer(tokens, merges, metadata.get('tokenizer.ggml.token_type'), split),
+    tokenizer: make(tokens, (id) => (Array.isArray(types) ? types[id] : 1)),
     settings: {},
     endIds: [end, idOf('eot')].filter((id) => id !== undefined),
     ...(begin === undefined ? {} : { beginId: begin, beginToken: tokens[begin] as string }),
@@ -85,17 +106,17 @@ function readTexts(file: string, metadata: ReadonlyMap<string, GgufValue>, key: 
   throw new EspalierError('invalid', `${file} lacks the list ${key} for its tokenizer. It is damaged: fetch it again.`, { file })
 }
 
-// Token types of ggml: 3 is control, 4 is defined by the user; both are taken out of a text before it is split.
-function makeTokenizer(tokens: string[], merges: string[], types: GgufValue | undefined, split: Split): JsonObject {
-  const typeOf = (id: number) => (Array.isArray(types) ? types[id] : 1)
-  const added = tokens.flatMap((content, id) => {
-    const type = typeOf(id)
-    return type === 3 || type === 4
-      ? [{ id, content, special: type === 3, normalized: false, single_word: false, lstrip: false, rstrip: false }]
-      : []
+function readScores(file: string, metadata: ReadonlyMap<string, GgufValue>): number[] {
+  const value = metadata.get('tokenizer.ggml.scores')
+  if (Array.isArray(value) && value.every((item) => typeof item === 'number')) return value
+  throw new EspalierError('invalid', `${file} lacks the list tokenizer.ggml.scores for its tokenizer. It is damaged: fetch it again.`, {
+    file,
   })
+}
+
+function makeByteLevel(tokens: string[], merges: string[], typeOf: TypeOf, split: Split): JsonObject {
   return {
-    added_tokens: added,
+    added_tokens: addedTokens(tokens, typeOf),
     normalizer: split.normalizer === undefined ? null : { type: split.normalizer },
     pre_tokenizer: { type: 'Sequence', pretokenizers: [...split.steps, { type: 'ByteLevel', add_prefix_space: false, use_regex: false }] },
     decoder: { type: 'ByteLevel' },

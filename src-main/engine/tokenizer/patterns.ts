@@ -9,5 +9,13 @@ export const gpt2Pattern = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+|
 /** Llama 3's: up to three digits together. */
 export const llama3Pattern = String.raw`${words}\p{N}{1,3}${rest}`
 
+const lower = String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
+const upper = String.raw`[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`
+const shortened = `(?i:'s|'t|'re|'ve|'m|'ll|'d)?`
+const before = String.raw`[^\r\n\p{L}\p{N}]?`
+
+/** GPT-4o's, which Phi-4-mini shares: a word ends where an upper case letter follows a lower case one. */
+export const gpt4oPattern = `${before}${upper}*${lower}+${shortened}|${before}${upper}+${lower}*${shortened}|${String.raw`\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`}`
+
 /** Qwen 2's: every digit by itself. */
 export const qwen2Pattern = String.raw`${words}\p{N}${rest}`

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -60,10 +60,43 @@ describe('the tokenizer of a GGUF file', () => {
     await expect(openTokenizer(await write('unknown', { 'tokenizer.ggml.pre': text('tekken') }))).rejects.toThrow(
       /kind gpt2 \(tekken\).*Place the model's tokenizer.json/,
     )
-    const file = await write('sentencepiece', { 'tokenizer.ggml.model': text('llama') })
-    await expect(openTokenizer(file)).rejects.toThrow(/kind llama/)
+    const file = await write('sentencepiece', { 'tokenizer.ggml.model': text('t5') })
+    await expect(openTokenizer(file)).rejects.toThrow(/kind t5/)
     await copyFile(join(import.meta.dirname, '../../fixtures/stories260k/tokenizer.json'), join(place, 'sentencepiece', 'tokenizer.json'))
     expect((await openTokenizer(file)).size).toBe(512)
+  })
+
+  it('of SentencePiece pieces and scores gives the ids and texts of the tokenizer.json they belong to', async () => {
+    const folder = join(import.meta.dirname, '../../fixtures/stories260k')
+    const { model } = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8')) as { model: { vocab: Record<string, number> } }
+    const pieces = Object.entries(model.vocab)
+      .sort(([, a], [, b]) => a - b)
+      .map(([piece]) => piece)
+    const file = await write('pieces', {
+      'tokenizer.ggml.model': text('llama'),
+      'tokenizer.ggml.tokens': texts(pieces),
+      'tokenizer.ggml.scores': [9, [6, pieces.map((_, id) => 259 - id)]],
+      'tokenizer.ggml.token_type': integers(pieces.map((piece, id) => (id === 0 ? 2 : id < 3 ? 3 : /^<0x..>$/.test(piece) ? 6 : 1))),
+    })
+    const [inside, beside] = [await openTokenizer(file), await openTokenizer(folder)]
+    for (const sample of ['Once upon a time, there was a girl.', '  two  spaces\n\tand 1,234 digits', 'naïve 日本 😀 Привет العربية']) {
+      expect(inside.encode(sample)).toEqual(beside.encode(sample))
+      expect(inside.decode(inside.encode(sample))).toBe(sample)
+    }
+  })
+
+  it('of Gemma puts no space in front of a text', async () => {
+    const pieces = ['<unk>', '<0x41>', '▁', 'a', 'b', '▁a', 'ab', '▁▁']
+    const file = await write('gemma', {
+      'tokenizer.ggml.model': text('llama'),
+      'tokenizer.ggml.tokens': texts(pieces),
+      'tokenizer.ggml.scores': [9, [6, pieces.map((_, id) => -id)]],
+      'tokenizer.ggml.token_type': integers(pieces.map((_, id) => (id === 0 ? 2 : id === 1 ? 6 : 1))),
+      'tokenizer.ggml.add_space_prefix': [7, 0],
+    })
+    const tokenizer = await openTokenizer(file)
+    expect(tokenizer.encode('ab  aA')).toEqual([6, 2, 5, 1])
+    expect(tokenizer.decode([6, 2, 5, 1])).toBe('ab  aA')
   })
 
   it('that lacks its lists is one error', async () => {

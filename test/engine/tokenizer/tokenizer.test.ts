@@ -102,7 +102,11 @@ describe('a broken tokenizer', () => {
     ['no vocabulary', { 'tokenizer.json': { model: { type: 'BPE' } } }, /not usable: model.vocab/],
     ['an id that is text', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 'b' }, merges: [] } } }, /not usable: model.vocab/],
     ['a negative id', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: -1 }, merges: [] } } }, /not usable: model.vocab/],
-    ['an id beyond all vocabularies', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 2 ** 31 }, merges: [] } } }, /model.vocab.a is 2147483648; it must be at most 16777216/],
+    [
+      'an id beyond all vocabularies',
+      { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 2 ** 31 }, merges: [] } } },
+      /model.vocab.a is 2147483648; it must be at most 16777216/,
+    ],
     ['an unknown kind', { 'tokenizer.json': { model: { type: 'Guess', vocab: { a: 0 } } } }, /not usable: model.type/],
     ['no merges', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 } } } }, /cannot be used/],
     ['broken settings', { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': '[]' }, /must hold a JSON object/],

@@ -1,4 +1,5 @@
 import { alignedFloats, type Dtype, toFloat32 } from '../dtypes.ts'
+import { decodeMicroscaled, decodeThreeBits, decodeTwoBits, decodeUneven, decodeUnevenSuper } from './small-blocks.ts'
 
 /** How GGUF stores a run of values: plain ones under their dtype, quantised ones in blocks that share their scales. */
 export interface BlockType {
@@ -21,16 +22,40 @@ export const blockTypes: Readonly<Record<number, BlockType>> = {
   6: { name: 'Q5_0', values: 32, bytes: 22, decode: (data, at, out, to) => decodeFiveBits(data, at, 2, -16, out, to) },
   7: { name: 'Q5_1', values: 32, bytes: 24, decode: (data, at, out, to) => decodeFiveBits(data, at, 4, 0, out, to) },
   8: { name: 'Q8_0', values: 32, bytes: 34, decode: decodeBytes },
+  10: { name: 'Q2_K', values: 256, bytes: 84, decode: decodeTwoBits },
+  11: { name: 'Q3_K', values: 256, bytes: 110, decode: decodeThreeBits },
   12: { name: 'Q4_K', values: 256, bytes: 144, decode: (data, at, out, to) => decodeSuper(data, at, undefined, at + 16, out, to) },
   13: { name: 'Q5_K', values: 256, bytes: 176, decode: (data, at, out, to) => decodeSuper(data, at, at + 16, at + 48, out, to) },
   14: { name: 'Q6_K', values: 256, bytes: 210, decode: decodeSixBits },
+  20: { name: 'IQ4_NL', values: 32, bytes: 18, decode: decodeUneven },
+  23: { name: 'IQ4_XS', values: 256, bytes: 136, decode: decodeUnevenSuper },
   24: plain('I8', 1),
   25: plain('I16', 2),
   26: plain('I32', 4),
   27: plain('I64', 8),
   28: plain('F64', 8),
   30: plain('BF16', 2),
+  39: { name: 'MXFP4', values: 32, bytes: 17, decode: decodeMicroscaled },
 }
+
+/** Types that exist and are not read. */
+const otherTypes: Readonly<Record<number, string>> = {
+  9: 'Q8_1',
+  15: 'Q8_K',
+  16: 'IQ2_XXS',
+  17: 'IQ2_XS',
+  18: 'IQ3_XXS',
+  19: 'IQ1_S',
+  21: 'IQ3_S',
+  22: 'IQ2_S',
+  29: 'IQ1_M',
+  34: 'TQ1_0',
+  35: 'TQ2_0',
+  40: 'NVFP4',
+}
+
+/** What a type number that is not read stands for, or undefined where nothing is known of it. */
+export const nameOtherType = (number: number): string | undefined => otherTypes[number]
 
 function plain(dtype: Dtype, bytes: number): BlockType {
   return { name: dtype, values: 1, bytes, dtype }

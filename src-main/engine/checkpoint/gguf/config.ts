@@ -22,7 +22,7 @@ export const decimalKeys: Decimals = new Set([
 export function makeConfig(
   family: GgufFamily,
   metadata: Metadata,
-  { header, layout, factors }: { header: GgufHeader; layout: GgufLayout; factors: RotaryFactors },
+  { header, layout, factors }: { header: Pick<GgufHeader, 'tensors'>; layout: GgufLayout; factors: RotaryFactors },
 ): Record<string, unknown> {
   const hidden = metadata.number('embedding_length')
   const { heads } = layout
@@ -55,5 +55,6 @@ export function makeConfig(
     ...(rotary === headSize && metadata.architecture !== 'phi2' ? {} : { partial_rotary_factor: rotary / headSize }),
     ...(window ? { sliding_window: window } : {}),
     ...readScaling(metadata, factors, rotary),
+    ...family.config?.(metadata, { blocks: metadata.number('block_count'), hidden, heads, headSize }),
   }
 }

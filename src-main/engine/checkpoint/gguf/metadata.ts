@@ -41,6 +41,15 @@ export class Metadata {
     return value as number[]
   }
 
+  /** One truth value per block, or undefined where there is no such list. */
+  flags(key: string, count: number): readonly boolean[] | undefined {
+    const value = this.#values.get(`${this.architecture}.${key}`)
+    if (!Array.isArray(value)) return undefined
+    if (value.length !== count || !value.every((entry) => typeof entry === 'boolean' || entry === 0 || entry === 1))
+      throw new Error(`its ${this.architecture}.${key} is ${describe(value)}, ${count} truth values are needed`)
+    return value.map(Boolean)
+  }
+
   /** Blocks that a list of this program's own names. */
   blocks(key: string): ReadonlySet<number> {
     const value = this.#values.get(`espalier.${key}`)

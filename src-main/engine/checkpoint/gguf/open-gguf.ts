@@ -11,6 +11,7 @@ import { decimalKeys, makeConfig } from './config.ts'
 import { families, type GgufFamily, translateName } from './families.ts'
 import { type GgufHeader, type GgufTensor, readHeader } from './header.ts'
 import { Metadata } from './metadata.ts'
+import { firstPart, partsOf } from './parts.ts'
 import type { RotaryFactors } from './rotary-scaling.ts'
 
 /**
@@ -18,25 +19,89 @@ import type { RotaryFactors } from './rotary-scaling.ts'
  * rows. Quantised tensors appear as F32.
  */
 export async function openGguf(file: string): Promise<Checkpoint> {
-  const handle = await openRegular(file)
+  const parts = await openParts(await partsOf(file))
   try {
-    const header = await readHeader(handle, file)
+    const header = joinParts(parts)
     const metadata = explain(file, () => new Metadata(header.metadata))
     const family = Object.hasOwn(families, metadata.architecture) ? families[metadata.architecture] : undefined
     if (!family) {
       const known = Object.keys(families).join(', ')
       throw new EspalierError('invalid', `${file} holds the architecture ${metadata.architecture}. Known in GGUF are ${known}.`, { file })
     }
-    const factors = await readFactors(handle, header, file)
+    const factors = await readFactors(header)
     return explain(file, () => {
       const layout = readLayout(metadata)
       const config = makeConfig(family, metadata, { header, layout, factors })
-      return new GgufCheckpoint(file, handle, { config, blocks: layout.blocks, places: placeTensors(header, family, layout, config) })
+      const places = placeTensors(header, family, layout, config)
+      return new GgufCheckpoint(firstPart(file), parts, { config, blocks: layout.blocks, places })
     })
   } catch (error) {
-    await handle.close()
+    await closeParts(parts)
     throw error
   }
+}
+
+/** One file of a model. */
+interface Part {
+  readonly file: string
+  readonly handle: FileHandle
+  readonly header: GgufHeader
+}
+
+/** A tensor in the file that holds it. */
+interface PlacedTensor extends GgufTensor {
+  readonly part: Part
+}
+
+interface JoinedHeader {
+  readonly metadata: GgufHeader['metadata']
+  readonly tensors: ReadonlyMap<string, PlacedTensor>
+}
+
+async function openParts(files: readonly string[]): Promise<Part[]> {
+  const parts: Part[] = []
+  try {
+    for (const file of files) {
+      const handle = await openRegular(file)
+      parts.push({ file, handle, header: await readHeader(handle, file).catch((error: unknown) => closeThenThrow(handle, error)) })
+    }
+    return parts
+  } catch (error) {
+    await closeParts(parts)
+    throw error
+  }
+}
+
+async function closeThenThrow(handle: FileHandle, error: unknown): Promise<never> {
+  await handle.close()
+  throw error
+}
+
+async function closeParts(parts: readonly Part[]): Promise<void> {
+  await Promise.all(parts.map(({ handle }) => handle.close()))
+}
+
+/** The metadata of the first part and the tensors of all. Throws for parts that do not belong together. */
+function joinParts(parts: readonly Part[]): JoinedHeader {
+  const [first] = parts as readonly [Part]
+  const tensors = new Map<string, PlacedTensor>()
+  for (const [index, part] of parts.entries()) {
+    const number = part.header.metadata.get('split.no')
+    if (parts.length > 1 && number !== index)
+      throw new EspalierError('invalid', `${part.file} is not part ${index + 1} of ${parts.length}, as its name says. Fetch it again.`)
+    for (const tensor of part.header.tensors.values()) {
+      if (tensors.has(tensor.name))
+        throw new EspalierError('invalid', `${part.file} holds ${tensor.name}, which another part holds too. Fetch all parts of one model.`)
+      tensors.set(tensor.name, { ...tensor, part })
+    }
+  }
+  const expected = first.header.metadata.get('split.tensors.count')
+  if (parts.length > 1 && typeof expected === 'number' && expected !== tensors.size)
+    throw new EspalierError(
+      'invalid',
+      `${first.file} and its other parts hold ${tensors.size} tensors, ${expected} belong to the model. Fetch them again.`,
+    )
+  return { metadata: first.header.metadata, tensors }
 }
 
 function explain<Result>(file: string, read: () => Result): Result {
@@ -47,22 +112,27 @@ function explain<Result>(file: string, read: () => Result): Result {
   }
 }
 
-async function readFactors(handle: FileHandle, header: GgufHeader, file: string): Promise<RotaryFactors> {
+async function readFactors(header: JoinedHeader): Promise<RotaryFactors> {
   const factors: RotaryFactors = {}
   const names = { frequencies: 'rope_freqs.weight', short: 'rope_factors_short.weight', long: 'rope_factors_long.weight' } as const
   for (const kind of ['frequencies', 'short', 'long'] as const) {
     const tensor = header.tensors.get(names[kind])
-    if (tensor) factors[kind] = decodeBlocks(await readPart(handle, tensor.begin, tensor.bytes, file), tensor.type)
+    if (tensor) factors[kind] = decodeBlocks(await readTensor(tensor, 0, tensor.bytes), tensor.type)
   }
   return factors
 }
 
+const readTensor = ({ part, begin }: PlacedTensor, skip: number, bytes: number): Promise<Uint8Array> =>
+  readPart(part.handle, begin + skip, bytes, part.file)
+
 /** A tensor as it appears, the rows of a stored one that it is, and the rows per head when they are interleaved. */
 interface Place {
   readonly info: TensorInfo
-  readonly stored: GgufTensor
+  readonly stored: PlacedTensor
   readonly firstRow: number
   readonly interleavedRows: number | undefined
+  /** What the file has added to the values. */
+  readonly offset: number
 }
 
 interface GgufContents {
@@ -77,22 +147,24 @@ class GgufCheckpoint implements Checkpoint {
   readonly decimals = decimalKeys
   readonly tensors: ReadonlyMap<string, TensorInfo>
   readonly blocks: readonly StoredBlock[] | undefined
-  readonly #handle: FileHandle
+  readonly #parts: readonly Part[]
   readonly #places: Map<string, Place>
 
-  constructor(path: string, handle: FileHandle, { config, blocks, places }: GgufContents) {
+  constructor(path: string, parts: readonly Part[], { config, blocks, places }: GgufContents) {
     this.path = path
     this.config = config
     this.blocks = blocks
-    this.#handle = handle
+    this.#parts = parts
     this.#places = places
     this.tensors = new Map([...places].map(([name, { info }]) => [name, info]))
   }
 
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
-    const { info, stored } = this.#place(name)
+    const { info, stored, offset } = this.#place(name)
     const bytes = await this.#readStored(name, rows)
-    return stored.type.dtype === info.dtype ? bytes : fromFloat32(decodeBlocks(bytes, stored.type), 'F32')
+    if (stored.type.dtype === info.dtype && offset === 0) return bytes
+    const values = decodeBlocks(bytes, stored.type)
+    return fromFloat32(offset === 0 ? values : values.map((value) => value - offset), 'F32')
   }
 
   async readFloat32(name: string, rows?: Rows): Promise<Float32Array> {
@@ -100,7 +172,7 @@ class GgufCheckpoint implements Checkpoint {
   }
 
   close(): Promise<void> {
-    return this.#handle.close()
+    return closeParts(this.#parts)
   }
 
   #place(name: string): Place {
@@ -115,10 +187,10 @@ class GgufCheckpoint implements Checkpoint {
     const wanted = rows ?? { first: 0, count: info.shape[0] ?? 1 }
     const rowBytes = stored.bytes / (stored.shape[0] ?? 1)
     const { skip, bytes } = byteRange({ ...info, bytes: rowBytes * (info.shape[0] ?? 1) }, wanted)
-    if (!interleavedRows) return readPart(this.#handle, stored.begin + firstRow * rowBytes + skip, bytes, this.path)
+    if (!interleavedRows) return readTensor(stored, firstRow * rowBytes + skip, bytes)
     const first = Math.floor(wanted.first / interleavedRows) * interleavedRows
     const end = Math.ceil((wanted.first + wanted.count) / interleavedRows) * interleavedRows
-    const heads = await readPart(this.#handle, stored.begin + first * rowBytes, (end - first) * rowBytes, this.path)
+    const heads = await readTensor(stored, first * rowBytes, (end - first) * rowBytes)
     return takeApart(heads, rowBytes, interleavedRows, wanted.first - first, wanted.count)
   }
 }
@@ -126,7 +198,7 @@ class GgufCheckpoint implements Checkpoint {
 // They became part of the config.
 const rotaryTensors = /^rope_|rot_embd/
 
-function placeTensors(header: GgufHeader, family: GgufFamily, layout: GgufLayout, config: Record<string, unknown>): Map<string, Place> {
+function placeTensors(header: JoinedHeader, family: GgufFamily, layout: GgufLayout, config: Record<string, unknown>): Map<string, Place> {
   const places = new Map<string, Place>()
   for (const stored of header.tensors.values()) {
     const names = translateName(family, stored.name)
@@ -148,9 +220,9 @@ function isMissing(name: string, { blocks }: GgufLayout): boolean {
 }
 
 function placesOf(
-  stored: GgufTensor,
+  stored: PlacedTensor,
   names: readonly string[],
-  { interleaved }: GgufFamily,
+  { interleaved, normOffset = 0 }: GgufFamily,
   { heads, keyValueHeads }: GgufLayout,
   config: Record<string, unknown>,
 ): Place[] {
@@ -160,15 +232,22 @@ function placesOf(
   return names.map((name, index) => {
     const rows = rowsEach[index] ?? 0
     const shape = [rows, ...stored.shape.slice(1)]
-    const { dtype } = stored.type
+    const offset = /norm\.weight$/.test(name) ? normOffset : 0
+    const dtype = offset === 0 ? stored.type.dtype : 'F32'
     const values = shape.reduce((product, size) => product * size, 1)
     const info: TensorInfo = {
       name,
       dtype: dtype ?? 'F32',
       shape,
-      bytes: dtype ? (values * stored.type.bytes) / stored.type.values : values * 4,
+      bytes: dtype && offset === 0 ? (values * stored.type.bytes) / stored.type.values : values * 4,
     }
-    const place = { info, stored, firstRow, interleavedRows: interleaved && /\.self_attn\.[qk]_proj\./.test(name) ? headSize : undefined }
+    const place = {
+      info,
+      stored,
+      firstRow,
+      offset,
+      interleavedRows: interleaved && /\.self_attn\.[qk]_proj\./.test(name) ? headSize : undefined,
+    }
     firstRow += rows
     if (firstRow > (stored.shape[0] ?? 1))
       throw new Error(`its tensor ${stored.name} has ${stored.shape[0]} rows, its heads need ${firstRow}`)

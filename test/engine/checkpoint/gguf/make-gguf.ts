@@ -45,6 +45,7 @@ function scalar(type: number, value: unknown): Buffer {
   }
   if (type === 6) return Buffer.from(Float32Array.of(value as number).buffer)
   if (type === 5) return Buffer.from(Int32Array.of(value as number).buffer)
+  if (type === 7) return Buffer.from([value as number])
   return number32(value as number)
 }
 

@@ -271,7 +271,12 @@ describe('a malformed GGUF file', () => {
     ['widths that differ', spoilMetadata({ 'llama.feed_forward_length': integers([12, 8]) }), /an array of 2, one number/],
     ['an odd head size', spoilMetadata({ 'llama.attention.key_length': u32(3) }), /head size is 3/],
     ['an unknown scaling', spoilMetadata({ 'llama.rope.scaling.type': text('warp'), 'llama.rope.scaling.factor': f32(2) }), /by warp/],
-    ['an unknown tensor type', spoilTensor({ type: 77 }), /stored as type 77; read are F32/],
+    ['an unknown tensor type', spoilTensor({ type: 77 }), /stored as type 77, which is not known\. Read are F32/],
+    [
+      'a tensor type that is not read',
+      spoilTensor({ type: 16 }),
+      /token_embd.weight is stored as IQ2_XXS, which is not read.*in one of them\.$/,
+    ],
     ['rows that blocks do not fit', spoilTensor({ type: 8 }), /rows of 8, no multiple of the 32 of Q8_0/],
     ['too many dimensions', spoilTensor({ shape: Array(9).fill(1) as number[] }), /9 dimensions/],
     ['a shape beyond the file', spoilTensor({ shape: [2 ** 40, 8] }), /claims 1099511627776/],
