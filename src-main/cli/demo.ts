@@ -4,10 +4,12 @@ import type { Grid } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import { paperAnswers } from '#contract/protocol.ts'
 import type { RunDocument } from '#contract/run.ts'
+import type { DataRequest } from '#contract/run-request.ts'
+import type { RunEntry } from '#contract/runs.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { BlockMap } from './block-map.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
-import { openCommandWorkbench } from './command-workbench.ts'
+import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { backendFlag } from './flags.ts'
 import { locateModel } from './locate-model.ts'
 import { duration, ProgressLine } from './progress-line.ts'
@@ -19,7 +21,7 @@ const sparsities = [0.25, 0.375, 0.5]
 /** Columns of an answer when two stand side by side. */
 const columnWidth = 56
 
-/** The sample model as it is, and pruned by 2SSP to three sparsities: a live map, one table, and what each has to say. */
+/** The sample model as it is, pruned by 2SSP to three sparsities, and the sparsest once more repaired: a live map, one table, and what each has to say. */
 async function demo(): Promise<void> {
   const started = performance.now()
   const workbench = await openCommandWorkbench({ model: 'sample' })
@@ -29,19 +31,9 @@ async function demo(): Promise<void> {
     const { blocks, hidden, intermediate } = model.description.shape
     stdout.write(`\nEspalier prunes its sample model: ${blocks} blocks, ${hidden} wide, ${intermediate} neurons per MLP.\n`)
     const runs = await prepareRuns(workbench, model, { grid: demoGrid(model), sweep: false })
-    const line = new ProgressLine()
-    for (const run of runs) {
-      stdout.write(run.baseline ? '\nThe dense model\n' : `\n2SSP at ${100 * (run.nominal ?? 0)} %\n`)
-      const map = new BlockMap(blocks)
-      const detail = await doRun(workbench, run, (event) => {
-        if (event.type === 'progress') line.show(event.progress)
-        else line.clear()
-        map.show(event)
-      })
-      line.clear()
-      if (!run.baseline) map.end()
-      documents.push(toDocument(detail))
-    }
+    for (const run of runs) documents.push(await showRun(workbench, run, blocks))
+    const last = runs.at(-1)
+    if (last) documents.push(await showRun(workbench, await repaired(workbench, last.id), blocks))
   } finally {
     await workbench.close()
   }
@@ -49,6 +41,34 @@ async function demo(): Promise<void> {
   stdout.write(
     `\nDone in ${duration((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`,
   )
+}
+
+/** Does a run under a live map. */
+async function showRun(workbench: CommandWorkbench, run: RunEntry, blocks: number): Promise<RunDocument> {
+  const line = new ProgressLine()
+  stdout.write(`\n${run.baseline ? 'The dense model' : run.name}\n`)
+  const map = new BlockMap(blocks)
+  const detail = await doRun(workbench, run, (event) => {
+    if (event.type === 'progress') line.show(event.progress)
+    else line.clear()
+    map.show(event)
+  })
+  line.clear()
+  if (!run.baseline) map.end()
+  return toDocument(detail)
+}
+
+/** The same run once more, repaired in order: what it has decided is not decided again. */
+async function repaired(workbench: CommandWorkbench, id: string): Promise<RunEntry> {
+  const { request } = await workbench.call('runs.get', { id })
+  const calibration = { ...(request.calibration as DataRequest), windows: 32 }
+  return workbench.call('runs.clone', { id, changes: { repair: { kind: 'in-order', calibration } }, start: 'draft' })
+}
+
+/** A model's name in the table and above its answers. */
+function titleOf({ method, sparsity, repair }: RunDocument): string {
+  if (method === denseMethod) return 'dense'
+  return `2SSP ${100 * sparsity.nominal} %${repair ? ', repaired' : ''}`
 }
 
 function demoGrid({ id, description }: ModelEntry): Grid {
@@ -78,7 +98,7 @@ function printResults(documents: readonly RunDocument[]): void {
         (label, column) => ({ label, numeric: column > 0 }),
       ),
       rows: documents.map((document) => [
-        { value: document.method === denseMethod ? 'dense' : `2SSP ${100 * document.sparsity.nominal} %` },
+        { value: titleOf(document) },
         { value: value(document, 'parameters', '') },
         { value: document.sparsity.reached },
         { value: value(document, 'perplexity', 'sample test') },
@@ -92,7 +112,10 @@ function printResults(documents: readonly RunDocument[]): void {
   for (const [index, { prompt, text }] of (dense?.answers ?? []).entries()) {
     for (const document of pruned) {
       const other = document.answers?.[index]?.text ?? ''
-      stdout.write(`\n> ${prompt}\n${sideBySide(['dense', text], [`2SSP ${100 * document.sparsity.nominal} %`, other])}`)
+      // A repaired model stands beside itself unrepaired, every other beside the dense one.
+      const twin = document.repair && pruned.find(({ repair, sparsity }) => !repair && sparsity.nominal === document.sparsity.nominal)
+      const left: [string, string] = twin ? [titleOf(twin), twin.answers?.[index]?.text ?? ''] : ['dense', text]
+      stdout.write(`\n> ${prompt}\n${sideBySide(left, [titleOf(document), other])}`)
     }
   }
 }

@@ -33,6 +33,13 @@ describe('plan', () => {
     expect(block).toMatchObject({ attention: 0.75, mlp: 0.75 })
   })
 
+  test('a repaired plan says which projections have other weights, and is a moment of its own', () => {
+    const plan = planOf({ ...kept, replaced: ['output', 'down'] }, { ...narrow, replaced: ['down'] }, gone)
+    const blocks = planMap(sizes, plan, 64)
+    expect(blocks.map((block) => describeBlock(block).split(', repaired: ')[1])).toEqual(['attention and MLP', 'MLP', undefined])
+    expect(mapFrames(sizes, { width: null, decisions: [], selections: [], plan }, 64).at(-1)?.title).toBe('plan, repaired')
+  })
+
   test('the share kept counts parameters, not blocks', () => {
     expect(keptShare(sizes, planMap(sizes, planOf(kept, narrow, gone), 64))).toBeCloseTo((400 + 250) / 1200)
   })
