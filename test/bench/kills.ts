@@ -1,6 +1,6 @@
 /**
- * Kills a run of fitted widths with repair at random moments, starts it again each time, and compares what comes out with a run that was
- * left alone: node test/bench/kills.ts [KILLS [SEED]]
+ * Kills a run of fitted widths with repair at random moments of each of its phases, starts it again each time, and compares what comes
+ * out with a run that was left alone: node test/bench/kills.ts [KILLS [SEED]]
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -22,17 +22,30 @@ const command = [
   '--json',
 ]
 
-function start(home: string): { child: ChildProcess; phase: () => string; output: Promise<string> } {
+interface Started {
+  readonly child: ChildProcess
+  readonly output: Promise<string>
+  /** Settles when the run tells of this phase, or ends. */
+  reached(phase: string): Promise<unknown>
+}
+
+function start(home: string): Started {
   // A group of its own: the compute process dies with it, as where a machine goes down.
   const child = spawn(execPath, command, { env: { ...env, ESPALIER_HOME: home }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
-  let [text, phase] = ['', 'starting']
+  let text = ''
   child.stdout?.on('data', (chunk) => {
     text += chunk
   })
-  child.stderr?.on('data', (chunk) => {
-    phase = /(\w[\w ]+): \d+ of/.exec(String(chunk))?.[1] ?? phase
-  })
-  return { child, phase: () => phase, output: new Promise((resolve) => child.on('close', () => resolve(text))) }
+  const output = new Promise<string>((resolve) => child.on('close', () => resolve(text)))
+  return {
+    child,
+    output,
+    reached: (phase) =>
+      Promise.race([
+        output,
+        new Promise<void>((resolve) => child.stderr?.on('data', (chunk) => String(chunk).includes(phase) && resolve())),
+      ]),
+  }
 }
 
 const wait = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
@@ -44,32 +57,34 @@ function outcomeOf(text: string): string {
   return JSON.stringify([plan, tensors?.map(({ sha256 }) => sha256), document.fit, document.repair?.blocks])
 }
 
+const phases = ['Fitting the table', 'Measuring the table', 'Choosing the price of attention', 'Repairing']
 const kills = Number(argv[2] ?? 10)
 const random = new PythonRandom(Number(argv[3] ?? 1))
+
+/** Kills a run in each phase so many times, and lets it end. */
+async function killed(home: string): Promise<{ outcome: string; counts: Map<string, number> }> {
+  const counts = new Map<string, number>()
+  for (const phase of phases) {
+    for (let i = 0; i < kills; i++) {
+      const { child, reached, output } = start(home)
+      await reached(phase)
+      await wait(random.integer(0, 800))
+      if (child.exitCode !== null) return { outcome: outcomeOf(await output), counts }
+      process.kill(-(child.pid as number), 'SIGKILL')
+      await output
+      counts.set(phase, (counts.get(phase) ?? 0) + 1)
+    }
+  }
+  return { outcome: outcomeOf(await start(home).output), counts }
+}
+
 const homes = [mkdtempSync(join(tmpdir(), 'espalier-kills-')), mkdtempSync(join(tmpdir(), 'espalier-kills-'))] as const
 try {
-  const begun = performance.now()
   const expected = outcomeOf(await start(homes[0]).output)
-  const whole = performance.now() - begun
-  const counts = new Map<string, number>()
-  let done = 0
-  for (let result = ''; result === ''; ) {
-    const { child, phase, output } = start(homes[1])
-    if (done < kills) await Promise.race([wait(1000 + (random.integer(0, 1000) / 1000) * whole * 0.6), output])
-    if (done < kills && child.exitCode === null) {
-      process.kill(-(child.pid as number), 'SIGKILL')
-      done += 1
-      counts.set(phase(), (counts.get(phase()) ?? 0) + 1)
-      await output
-      continue
-    }
-    result = await output
-    const same = outcomeOf(result) === expected
-    console.log(
-      `${done} kills (${[...counts].map(([name, count]) => `${count} at "${name}"`).join(', ')}): ${same ? 'equal' : 'DIFFERENT'}`,
-    )
-    process.exitCode = same ? 0 : 1
-  }
+  const { outcome, counts } = await killed(homes[1])
+  const told = [...counts].map(([phase, count]) => `${count} at "${phase}"`).join(', ')
+  console.log(`Killed ${told}: ${outcome === expected ? 'equal' : 'DIFFERENT'}`)
+  process.exitCode = outcome === expected ? 0 : 1
 } finally {
   for (const home of homes) rmSync(home, { recursive: true, force: true })
 }
