@@ -54,7 +54,7 @@ async function doAll(workbench: CommandWorkbench, runs: readonly RunEntry[], fla
   else printAll(details.map(toDocument), flags)
 }
 
-function savingOf({ save = '', format = 'espalier', replace = false, pruning_method: methods }: Flags) {
+function savingOf({ save = '', format = 'exact', replace = false, pruning_method: methods }: Flags) {
   return { method: methods?.[0] ?? denseMethod, folder: resolve(save), format, replace }
 }
 

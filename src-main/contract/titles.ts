@@ -31,7 +31,7 @@ export const taskTitles = {
 } as const
 
 export const formatTitles = {
-  espalier: 'Espalier folder',
+  exact: 'Exact folder',
   stock: 'Stock safetensors folder',
   gguf: 'GGUF file',
 } as const

@@ -15,7 +15,7 @@ export async function describeModel(path: string): Promise<ModelDescription> {
     const stack = stackParameters(spec)
     return {
       family: spec.family,
-      format: checkpoint.path.endsWith('.gguf') ? 'gguf' : pruned ? 'espalier' : 'safetensors',
+      format: checkpoint.path.endsWith('.gguf') ? 'gguf' : pruned ? (pruned.family === undefined ? 'espalier' : 'exact') : 'safetensors',
       shape: {
         blocks: spec.blocks.length,
         hidden: spec.hidden,

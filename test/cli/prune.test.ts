@@ -84,7 +84,7 @@ describe('the pruning command', () => {
     expect(document?.notes.join(' ') ?? '').toBe('')
   })
 
-  it.each(['espalier', 'stock'])('saves as %s what it opens again with the same perplexity', async (format) => {
+  it.each(['exact', 'stock'])('saves as %s what it opens again with the same perplexity', async (format) => {
     const folder = join(home, `saved-${format}`)
     const measured = [`--eval_data=${join(home, 'test.json')}`, '--json', '--no_history']
     const [pruned] = documentsOf(

@@ -113,7 +113,7 @@ test('a sliced model answers beside its dense one, is saved without pruning agai
   const [sliced, dense] = await answerOf([{ run: id }, { model: model.id }])
   expect(sliced).not.toBe(dense)
 
-  const { id: saving } = await call('runs.save', { id, format: 'espalier', name: 'Sliced' })
+  const { id: saving } = await call('runs.save', { id, format: 'exact', name: 'Sliced' })
   const saved = await eventually(
     async () => (await call('transfers.list', {})).find((transfer) => transfer.id === saving && transfer.status !== 'running'),
     'the export',

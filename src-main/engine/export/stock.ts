@@ -1,11 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
 import { type ExportFormat, writeModelFolder } from './format.ts'
 import { modelCard, readParentCard } from './model-card.ts'
-import { missingParts, type PackedBlock, packBlocks, sourceOf } from './packing.ts'
+import { packedConfig } from './packed-config.ts'
+import { missingParts, type PackedBlock, packBlocks } from './packing.ts'
 import { prunedTensors } from './pruned-tensors.ts'
 
 /**
@@ -20,12 +20,12 @@ export const stock: ExportFormat = {
     if (!sliced) return
     throw new EspalierError(
       'infeasible',
-      'No model family has the shortcuts of a sliced model, so this format cannot hold it. Choose the format espalier.',
+      'No model family has the shortcuts of a sliced model, so this format cannot hold it. Choose the format exact.',
     )
   },
   async write(request) {
     const { model, plan } = request
-    stock.check?.({ spec: model.spec, sliced: plan.slice !== undefined })
+    stock.check?.({ spec: model.spec, sliced: plan.slice !== undefined || model.spec.sliceWidth !== undefined })
     const { blocks } = viewWithPlan(model, plan, request.tensors).spec
     const packed = packBlocks(model.spec, blocks)
     const width = Math.max(1, ...blocks.map((block) => block.width))
@@ -37,22 +37,10 @@ export const stock: ExportFormat = {
       describe(packed, blocks.length, width) + (alone ? '\nIt is the text part of the model alone: what sees images is left out.' : '')
     await writeModelFolder(request, {
       tensors,
-      config: { ...renumbered(model.spec, config, packed), num_hidden_layers: packed.length, intermediate_size: width },
+      config: { ...packedConfig(model.spec, config, packed), num_hidden_layers: packed.length, intermediate_size: width },
       files: { 'README.md': modelCard(request, holds, await readParentCard(model)) },
     })
   },
-}
-
-/** A config for the written blocks: its lists of something per block, spelled out where blocks went, and the first sliding block. */
-function renumbered(spec: DecoderSpec, config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
-  const { max_window_layers: firstWindow } = config
-  const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)
-  const lists = Object.entries(spec.perBlock ?? {}).filter(([key]) => moved || config[key] !== undefined)
-  return {
-    ...config,
-    ...Object.fromEntries(lists.map(([key, list]) => [key, packed.map((block) => list[sourceOf(block)])])),
-    ...(typeof firstWindow === 'number' ? { max_window_layers: packed.filter((block) => sourceOf(block) < firstWindow).length } : {}),
-  }
 }
 
 function describe(packed: readonly PackedBlock[], count: number, width: number): string {

@@ -11,7 +11,7 @@ import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { resolveInside } from '#engine/checkpoint/resolve-inside.ts'
 import { underLimits } from '#engine/limits/reading.ts'
-import { type PrunedLayout, prunedLayout, prunedLayoutFile } from './pruned-layout.ts'
+import { inFamilyWords, type PrunedLayout, prunedLayout, prunedLayoutFile } from './pruned-layout.ts'
 import { WeightStore } from './residency.ts'
 import { slicedSpec } from './sliced-spec.ts'
 import { Vocabulary } from './vocabulary.ts'
@@ -45,15 +45,16 @@ export function openSpec(path: string): Promise<OpenSpec> {
 }
 
 async function readWholeSpec(path: string): Promise<OpenSpec> {
-  const checkpoint = await openCheckpoint(resolve(path))
+  const opened = await openCheckpoint(resolve(path))
   try {
-    const pruned = await readPrunedLayout(checkpoint.path)
+    const pruned = await readPrunedLayout(opened.path)
+    const checkpoint = inFamilyWords(opened, pruned)
     const described = readSpec(checkpoint.config, pruned?.blocks ?? checkpoint.blocks, (name) => checkpoint.tensors.has(name))
     const spec = pruned?.plan.slice ? slicedSpec(described, pruned.plan.slice) : described
     checkTensors(checkpoint, spec)
     return { checkpoint, spec, pruned }
   } catch (error) {
-    await checkpoint.close()
+    await opened.close()
     throw error
   }
 }

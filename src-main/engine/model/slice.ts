@@ -1,11 +1,13 @@
 import {
   add,
+  concat,
   matMul,
   mean,
   mul,
   reshape,
+  split,
   sub,
-  type Tensor,
+  Tensor,
   type Tensor1D,
   type Tensor2D,
   tensor2d,
@@ -193,28 +195,19 @@ async function readRotation(tensors: PlanTensors, name: string): Promise<Tensor2
   return tensor2d(await tensors.readFloat32(name), tensors.tensors.get(name)?.shape as [number, number])
 }
 
-/** Queries are scaled when they are read, so what is stored of them, and rounded, is without the scale. */
-function roundPart(exact: PartWeights, dtype: FloatDtype, { heads, keyValueHeads, headSize }: DecoderSpec): PartWeights {
+/** Queries are scaled when they are read, unless their norm is, so what is stored of them, and rounded, is without the scale. */
+function roundPart(exact: PartWeights, dtype: FloatDtype, { keyValueHeads, headSize, scoreScale }: DecoderSpec): PartWeights {
   if (dtype === 'F32') return exact
-  const rounded = tidy(() => {
-    const { norm, ...matrices } = exact.attention ?? exact.mlp
-    const scale = Float32Array.from({ length: (heads + 2 * keyValueHeads) * headSize }, (_, row) => (row < heads * headSize ? 1 : 0))
-    const unscale = tensor2d(
-      scale.map((query) => (query ? Math.sqrt(headSize) : 1)),
-      [scale.length, 1],
-    )
-    const rescale = tensor2d(
-      scale.map((query) => (query ? 1 / Math.sqrt(headSize) : 1)),
-      [scale.length, 1],
-    )
-    const round = (key: string, value: Tensor): Tensor => {
-      if (!key.startsWith('queryKeyValue')) return roundTo(value, dtype)
-      const factors = (by: Tensor2D) => (value.rank === 1 ? toVector(by) : by)
-      return mul(roundTo(mul(value, factors(unscale)), dtype), factors(rescale))
-    }
-    const own = Object.entries(matrices).map(([key, value]) => [key, round(key, value as Tensor)])
-    return { norm, ...Object.fromEntries(own) } as never
-  })
+  const scale = exact.attention?.queryNorm ? 1 : scoreScale
+  const round = (key: string, value: unknown): unknown => {
+    if (!(value instanceof Tensor)) return cloneTensors(value)
+    if (!key.startsWith('queryKeyValue')) return roundTo(value, dtype)
+    const queries = (value.shape[0] as number) - 2 * keyValueHeads * headSize
+    const [query, rest] = split(value, [queries, 2 * keyValueHeads * headSize], 0) as [Tensor, Tensor]
+    return concat([mul(roundTo(mul(query, 1 / scale), dtype), scale), roundTo(rest, dtype)], 0)
+  }
+  const parts = Object.entries(exact.attention ?? exact.mlp)
+  const rounded = tidy(() => Object.fromEntries(parts.map(([key, value]) => [key, round(key, value)])) as never)
   disposePart(exact)
   return (exact.attention ? { attention: rounded } : { mlp: rounded }) as PartWeights
 }

@@ -7,7 +7,7 @@ import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
-import { espalier } from '#engine/export/espalier.ts'
+import { exact } from '#engine/export/exact/exact.ts'
 import { openModel } from '#engine/model/model.ts'
 import { replacedName } from '#engine/model/plan-tensors.ts'
 import { denseView, openView, viewWithPlan } from '#engine/model/view.ts'
@@ -56,7 +56,7 @@ test('a bfloat16 model that is sliced, or repaired, stays bfloat16, becomes smal
     const expected = await logitsOf(view, window)
     view.dispose()
     const target = join(folder, method)
-    await espalier.write({ model, plan, method, folder: target, ...(tensors ? { tensors } : {}) })
+    await exact.write({ model, plan, method, folder: target, ...(tensors ? { tensors } : {}) })
     const size = async (at: string) => (await stat(join(at, 'model.safetensors'))).size
     expect(await size(target)).toBeLessThan(await size(path))
     const reopened = await openModel(target)

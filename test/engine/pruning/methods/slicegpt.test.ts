@@ -99,13 +99,13 @@ describe.each(fullModels)('%s', (name) => {
     const folder = await mkdtemp(join(tmpdir(), 'espalier-sliced-'))
     const request = { model, plan, method: 'slicegpt', folder: join(folder, 'model'), ...(tensors ? { tensors } : {}) }
     try {
-      await findFormat('espalier').write(request)
+      await findFormat('exact').write(request)
       const reopened = await openModel(request.folder)
       expect(relativeError((await perplexity(denseView(reopened), windows.slice(0, 4))).perplexity, before)).toBeLessThan(1e-6)
       await expect(prune(slicegpt, { ...open(), model: reopened }, { sparsity: 0.25 })).rejects.toThrow('cannot be pruned further')
       await expect(prune(shortgpt, { ...open(), model: reopened }, { blocks: 1 })).rejects.toThrow('cannot be pruned further')
       await reopened.close()
-      await expect(findFormat('stock').write(request)).rejects.toThrow('Choose the format espalier')
+      await expect(findFormat('stock').write(request)).rejects.toThrow('Choose the format exact')
     } finally {
       await rm(folder, { recursive: true })
     }

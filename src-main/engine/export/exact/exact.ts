@@ -1,0 +1,183 @@
+import { EspalierError } from '#contract/errors.ts'
+import { formatTitles } from '#contract/titles.ts'
+import { textConfig } from '#engine/architectures/index.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import { type PrunedLayout, prunedLayoutFile } from '#engine/model/pruned-layout.ts'
+import { viewWithPlan } from '#engine/model/view.ts'
+import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { type ExportFormat, type ExportRequest, writeModelFolder } from '../format.ts'
+import { modelCard, readParentCard } from '../model-card.ts'
+import { packedConfig } from '../packed-config.ts'
+import { type PackedBlock, packBlocks, sourceOf } from '../packing.ts'
+import { prunedTensors } from '../pruned-tensors.ts'
+import { slicedTensors } from '../sliced-tensors.ts'
+import { blockNames, lastProjections } from './block-names.ts'
+import { moduleFile, moduleText, ownModelType } from './module.ts'
+
+/**
+ * Only what is left, exactly: removed submodules have no tensors, every MLP its own width. A generated module tells transformers how to
+ * build that; without it the folder is refused, not filled up with random weights. This program reopens it without running anything.
+ */
+export const exact: ExportFormat = {
+  title: formatTitles.exact,
+  summary: 'The smallest folder: only the weights that are left. transformers 5 opens it with trust_remote_code, and so does this program.',
+  check({ spec }) {
+    if (spec.sliceWidth === undefined) return
+    throw new EspalierError(
+      'infeasible',
+      'This model was sliced before it was opened, and its folder is all there is to write. Copy the folder.',
+    )
+  },
+  async write(request) {
+    const { model, plan } = request
+    exact.check?.({ spec: model.spec, sliced: plan.slice !== undefined })
+    const view = viewWithPlan(model, plan, request.tensors)
+    try {
+      const { blocks } = view.spec
+      const packed = plan.slice ? blocks.map((_, index) => ({ attention: index, mlp: index })) : packBlocks(model.spec, blocks)
+      const left = packed.map(({ attention, mlp }) => ({
+        attention: attention !== undefined,
+        width: mlp === undefined ? 0 : widthOf(blocks, mlp),
+      }))
+      const tensors = plan.slice ? await slicedTensors(view, plan.slice) : prunedTensors(request, { removed: 'absent', blocks: packed })
+      const family = familyConfig(model.checkpoint.config)
+      requireCache(model.spec.perBlock?.layer_types, packed)
+      // The weights are what the plan's tensors made of them; only the account of it is left.
+      const { tensors: _, ...account } = plan
+      const layout: PrunedLayout = {
+        format: 1,
+        parent: model.name,
+        method: request.method,
+        family: wordsOf(family),
+        blocks: left,
+        plan: account,
+      }
+      await writeModelFolder(request, {
+        tensors: underFamilyNames(model.spec, tensors),
+        config: configOf(request, family, packed, left),
+        files: {
+          [prunedLayoutFile]: `${JSON.stringify(layout)}\n`,
+          [moduleFile]: moduleOf(request, family.model_type, packed),
+          'README.md': modelCard(
+            request,
+            `The folder holds only what is left; removed submodules have no tensors. transformers 5 or newer opens it with \`trust_remote_code=True\`, which runs \`${moduleFile}\`; Espalier opens it without running it.`,
+            await readParentCard(model),
+          ),
+        },
+      })
+    } finally {
+      view.dispose()
+    }
+  },
+}
+
+type Config = Record<string, unknown>
+type FamilyConfig = Config & { readonly model_type: string }
+
+/** What is changed of the family's config, and put back when the folder is opened here. */
+function wordsOf({ model_type, architectures }: FamilyConfig): NonNullable<PrunedLayout['family']> {
+  return { model_type, ...(Array.isArray(architectures) ? { architectures: architectures.map(String) } : {}) }
+}
+
+const widthOf = (blocks: DecoderSpec['blocks'], index: number): number => blocks[index]?.width ?? 0
+
+/** The config of the language model, which in some checkpoints is a part of a larger one. */
+function familyConfig(config: Config): FamilyConfig {
+  const own = textConfig(config)
+  const type = String(own.model_type)
+  // It becomes a part of the module's text.
+  if (!/^\w+$/.test(type))
+    throw new EspalierError(
+      'invalid',
+      `config.json has "model_type" = ${JSON.stringify(type)}; a family's name has letters, digits and _ only.`,
+    )
+  return { ...own, model_type: type }
+}
+
+/** The names that the family has where it is a model of its own. */
+function underFamilyNames(spec: DecoderSpec, tensors: readonly TensorToWrite[]): TensorToWrite[] {
+  const prefix = spec.embedding.slice(0, -'embed_tokens.weight'.length)
+  return tensors.map((tensor) => {
+    if (tensor.name.startsWith(prefix)) return { ...tensor, name: `model.${tensor.name.slice(prefix.length)}` }
+    return tensor.name === spec.head.weight ? { ...tensor, name: 'lm_head.weight' } : tensor
+  })
+}
+
+function configOf(
+  { model, plan }: ExportRequest,
+  family: FamilyConfig,
+  packed: readonly PackedBlock[],
+  left: PrunedLayout['blocks'],
+): Config {
+  const { spec } = model
+  const own = {
+    ...packedConfig(spec, family, packed),
+    model_type: ownModelType(family.model_type),
+    architectures: ['PrunedForCausalLM'],
+    auto_map: { AutoConfig: `${moduleName}.PrunedConfig`, AutoModelForCausalLM: `${moduleName}.PrunedForCausalLM` },
+    num_hidden_layers: packed.length,
+  }
+  if (!plan.slice) return { ...own, blocks_left: left.map(({ attention, width }) => ({ attention, mlp: width })) }
+  const { width, epsilon = spec.norm.epsilon } = plan.slice
+  return {
+    ...own,
+    stream_width: width,
+    stream_epsilon: epsilon,
+    head_dim: spec.headSize,
+    // Embeddings are stored turned and scaled, so the head is a tensor of its own.
+    tie_word_embeddings: false,
+    ...('embedding_multiplier' in family ? { embedding_multiplier: 1 } : {}),
+  }
+}
+
+const moduleName = moduleFile.replace(/\.py$/, '')
+
+function moduleOf(request: ExportRequest, family: string, packed: readonly PackedBlock[]): string {
+  const { model, plan } = request
+  const { spec } = model
+  const names = blockNames(spec)
+  return moduleText({
+    family,
+    account: accountOf(request, packed),
+    names,
+    ...(plan.slice
+      ? {
+          sliced: {
+            last: lastProjections(spec),
+            finalNorm: spec.finalNorm.weight.split('.').at(-2) ?? 'norm',
+            finalNormBias: spec.finalNorm.bias !== undefined,
+            parallel: spec.parallelResidual,
+          },
+        }
+      : {}),
+  })
+}
+
+/** What was removed, in the words of the module. */
+function accountOf({ model, plan, method }: ExportRequest, packed: readonly PackedBlock[]): string {
+  const share = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
+  const title = `${model.name}, pruned with Espalier by ${method}: ${share} % of the parameters of the block stack are gone.`
+  if (plan.slice)
+    return `${title}\n\nThe stream between submodules was turned to its principal components and has ${plan.slice.width} of ${model.spec.hidden} coordinates left.`
+  const rows = packed.map(({ attention, mlp }, index) => {
+    const own = mlp === undefined ? undefined : plan.blocks[mlp]?.mlp
+    const width = mlp === undefined ? 0 : (model.spec.blocks[mlp]?.width ?? 0)
+    const kept = own === undefined || own === 'removed' ? 0 : own.kept === 'all' ? width : own.kept.length
+    return `${String(index).padStart(5)}  ${(attention === undefined ? 'none' : `of block ${attention}`).padEnd(13)}  ${mlp === undefined ? 'none' : `${kept} of ${width} neurons of block ${mlp}`}`
+  })
+  return [title, '', 'What is left, by the blocks of the dense model:', '', 'block  attention      MLP', ...rows].join('\n')
+}
+
+/** The cache asks the first block how many tokens were seen, which another kind of attention cannot answer in its place. */
+function requireCache(types: readonly unknown[] | undefined, packed: readonly PackedBlock[]): void {
+  if (!types) return
+  const kindOf = (block: PackedBlock) => types[sourceOf(block)]
+  const asked = packed.map(kindOf).find((kind) => kind !== 'linear_attention')
+  const left = packed.filter(({ attention }) => attention !== undefined)
+  if (left.length === 0 || asked === undefined || left.some((block) => kindOf(block) === asked)) return
+  throw new EspalierError(
+    'infeasible',
+    `This plan removes every attention of the kind "${String(asked)}", which the cache of transformers needs in this model. Choose the format stock, where zeros stay in their place.`,
+  )
+}
