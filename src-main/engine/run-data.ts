@@ -114,13 +114,14 @@ export function longWindowNote({ contextLength }: DecoderSpec, sequenceLength: n
 
 function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, spec: DecoderSpec, documents = 0): string[] {
   const notes: string[] = []
-  if (used.sequenceLength > spec.contextLength) notes.push(longWindowNote(spec, used.sequenceLength))
-  if (used.windows < wanted)
-    notes.push(
-      `${source} gives ${used.windows} windows of ${used.sequenceLength} tokens, ${wanted} were asked for; all ${used.windows} are used.`,
-    )
-  if (used.seed !== 0 && documents > 1 && documents < 5)
-    notes.push(`${source} has only ${documents} documents, so their order is about all that seeds change.`)
+  const { windows, sequenceLength, seed } = used
+  if (sequenceLength > spec.contextLength) notes.push(longWindowNote(spec, sequenceLength))
+  if (windows < wanted) {
+    const drawn = seed === 0 || documents > 1 ? '' : ' The seed only moves where they begin, and their order.'
+    notes.push(`${source} gives ${windows} windows of ${sequenceLength} tokens, ${wanted} were asked for; all ${windows} are used.${drawn}`)
+  }
+  if (seed !== 0 && documents > 1 && documents < 5)
+    notes.push(`${source} has only ${documents} documents, so their order is about all that the seed changes.`)
   return notes
 }
 

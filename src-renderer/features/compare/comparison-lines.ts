@@ -67,7 +67,12 @@ export function comparisonLines(
       'seed',
       'Seed',
       'fact',
-      subjects.map(({ runs }) => runs.map(({ seed }) => seed).join(', ')),
+      subjects.map(({ runs }) =>
+        runs
+          .map(({ seed }) => seed)
+          .sort((a, b) => a - b)
+          .join(', '),
+      ),
     ),
     plain(
       'calibration',
