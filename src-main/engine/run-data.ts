@@ -5,6 +5,7 @@ import type { DataRequest } from '#contract/run-request.ts'
 import type { UsedData } from '#contract/used-data.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
+import type { EncodingReport } from '#engine/data/encoding.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -12,6 +13,8 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 /** Where the data of a run comes from besides plain paths. */
 export interface DataSources {
+  /** Told while text is encoded, and asked whether to go on. */
+  readonly report?: EncodingReport | undefined
   /** Folder of data sets kept locally; those asked for by name are read from it. */
   readonly localFolder?: string | undefined
   readonly fetchFile?: FetchHubFile | undefined
@@ -86,6 +89,7 @@ async function readSource(
   const { windows, documents } = await readWindows(found.path, tokenizer, {
     sequenceLength: data.sequenceLength,
     seed,
+    ...(sources.report ? { report: sources.report } : {}),
     ...(data.windows === undefined ? {} : { maxWindows: data.windows }),
     ...(found.maxDocuments === undefined ? {} : { maxDocuments: found.maxDocuments }),
   })

@@ -158,7 +158,9 @@ class RunInProgress {
   }
 
   async #read(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest, seed: number): Promise<ReadData> {
-    const sources = { localFolder: this.#request.localFolder, fetchFile: this.#steps.host.fetchFile }
+    const { fetchFile, signal } = this.#steps.host
+    const report = { signal, progress: (done: number, total: number) => this.#steps.progress('Reading text', done, total, 'tokens') }
+    const sources = { localFolder: this.#request.localFolder, fetchFile, report }
     const found = await this.#steps.time('reading text', () => readData(model, tokenizer, data, seed, sources))
     this.#lastRead = found.windows
     return found

@@ -3,6 +3,7 @@ import { PythonRandom } from '#engine/random/python-random.ts'
 import { underLimits } from '../limits/reading.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { countDocuments, drawDocuments } from './draw.ts'
+import { Encoding, type EncodingReport } from './encoding.ts'
 import { limitDocuments, openSource } from './source.ts'
 
 /** Token ids to run a model on, one array of T ids per window. */
@@ -15,10 +16,10 @@ export interface WindowOptions {
   maxWindows?: number
   /** Documents to take from the start of the source, by default all. */
   maxDocuments?: number
-  /** What stands between two documents, by default two newlines. */
-  separator?: string
   /** 0, the default, takes the text in its own order, as the reference does; any other seed draws from it (see `draw.ts`). */
   seed?: number
+  /** Told while text is encoded, and asked whether to go on. */
+  report?: EncodingReport
 }
 
 export interface WindowsRead {
@@ -46,7 +47,7 @@ async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, op
     return { windows, tokens: windows.reduce((sum, { length }) => sum + length, 0) }
   }
   if (source.kind === 'ids') return { windows: cutIds(source.ids, path, options), tokens: source.ids.length }
-  const encode = (documents: AsyncIterable<string>, most: number) => encodeDocuments(documents, need(tokenizer, path), most, options)
+  const encode = (documents: AsyncIterable<string>, needed: number) => new Encoding(need(tokenizer, path), needed, options).take(documents)
   const inOrder = () => limitDocuments(source.documents(), maxDocuments)
   if (seed === 0) {
     const ids = await encode(inOrder(), sequenceLength * maxWindows)
@@ -88,42 +89,6 @@ export function cutWindows(ids: ArrayLike<number>, sequenceLength: number, maxWi
   return Array.from({ length: count }, (_, window) => {
     return Int32Array.from({ length: sequenceLength }, (_, i) => ids[window * sequenceLength + i] as number)
   })
-}
-
-// Text is encoded when this many characters wait, so that reading stops soon after enough tokens are there.
-const fewestWaiting = 65536
-
-/** Ids of the joined documents: all, or where they suffice at least `needed` of them. */
-async function encodeDocuments(
-  documents: AsyncIterable<string>,
-  tokenizer: Tokenizer,
-  needed: number,
-  { separator = '\n\n' }: WindowOptions,
-): Promise<number[]> {
-  const ids: number[] = []
-  let waiting: string | undefined
-  let encodeFrom = fewestWaiting
-  for await (const document of documents) {
-    waiting = waiting === undefined ? document : waiting + separator + document
-    if (waiting.length < encodeFrom) continue
-    // More text may follow, so the last piece keeps waiting: what is encoded now is what the whole text would give.
-    const pieces = tokenizer.split(waiting)
-    waiting = pieces.pop()
-    encodeFrom = Math.max(fewestWaiting, 2 * (waiting?.length ?? 0))
-    for (const piece of pieces) {
-      append(ids, tokenizer.encode(piece))
-      if (ids.length >= needed) return ids
-    }
-  }
-  for (const piece of tokenizer.split(waiting ?? '')) {
-    append(ids, tokenizer.encode(piece))
-    if (ids.length >= needed) return ids
-  }
-  return ids
-}
-
-function append(ids: number[], more: readonly number[]): void {
-  for (const id of more) ids.push(id)
 }
 
 function need(tokenizer: Tokenizer | undefined, path: string): Tokenizer {

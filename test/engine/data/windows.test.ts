@@ -78,12 +78,10 @@ describe('the windows of a text', () => {
     expect(await readWindows(file, whole, options)).toMatchObject({ windows: (await readWindows(file, tokenizer, options)).windows })
   })
 
-  it('join documents by two newlines unless another separator is given', async () => {
+  it('join documents by two newlines', async () => {
     const file = await write('two.json', ['One day', 'a cat'])
     const { windows } = await readWindows(file, tokenizer, { sequenceLength: 4 })
     expect(flatten(windows)).toEqual(tokenizer.encode('One day\n\na cat').slice(0, windows.length * 4))
-    const other = await readWindows(file, tokenizer, { sequenceLength: 4, separator: ' ' })
-    expect(flatten(other.windows)).toEqual(tokenizer.encode('One day a cat').slice(0, other.windows.length * 4))
   })
 
   it('take the first documents in their own order for seed 0', async () => {
