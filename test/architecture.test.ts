@@ -13,7 +13,7 @@ const mayImport: Record<string, readonly string[]> = {
   'src-main/engine/backend': ['src-main/engine', 'src-main/contract', 'src-main/setup/places.mjs', 'src-main/setup/trusted.mjs'],
   'src-main/compute': ['src-main/engine', 'src-main/engine/backend', 'src-main/contract'],
   'src-main/db': ['src-main/contract'],
-  'src-main/hub': ['src-main/contract'],
+  'src-main/hub': ['src-main/contract', 'src-main/setup/lock.mjs'],
   'src-main/jobs': ['src-main/contract', 'src-main/db', 'src-main/hub', 'src-main/setup/places.mjs', 'src-main/setup/node24.mjs'],
   'src-main/engine/checkpoint/resolve-inside.ts': ['src-main/contract'],
   'src-main/services': [
@@ -27,10 +27,11 @@ const mayImport: Record<string, readonly string[]> = {
   'src-main/server': ['src-main/contract', 'src-main/services'],
   'src-main/electron': ['src-main/contract', 'src-main/services', 'src-main/server'],
   'src-main/cli': ['contract', 'services', 'server', 'setup', 'setup/node24.mjs'].map((name) => `src-main/${name}`),
-  'src-main/setup': ['src-main/setup/places.mjs', 'src-main/setup/node24.mjs', 'src-main/setup/trusted.mjs'],
+  'src-main/setup': ['places', 'node24', 'trusted', 'lock'].map((name) => `src-main/setup/${name}.mjs`),
   'src-main/setup/places.mjs': ['src-main/setup/trusted.mjs'],
   'src-main/setup/trusted.mjs': [],
   'src-main/setup/node24.mjs': [],
+  'src-main/setup/lock.mjs': [],
   'src-renderer': [
     ...['api.ts', 'components', 'charts', 'lib', 'features', 'shell', 'styles'].map((name) => `src-renderer/${name}`),
     'src-main/contract',

@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { HubFile } from '#contract/hub-file.ts'
 import type { Progress } from '#contract/progress.ts'
+import { withLock } from '../setup/lock.mjs'
 import { blobPath, linkSnapshot, repositoryFolder, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'
 import { checkSpace, freeBytes } from './disk-space.ts'
 import { bytesOnDisk, downloadBlob } from './download.ts'
-import { withLock } from './lock.ts'
 import { describeFile, type FileMetadata, fetchMetadata, fileAddress } from './metadata.ts'
 import { checkPath } from './names.ts'
 import { ProgressMeter } from './progress-meter.ts'
@@ -63,9 +63,8 @@ async function storeItem(
     const lock = join(cacheFolder, '.locks', basename(folder), `${metadata.hash}.espalier.lock`)
     const url = fileAddress(connection.endpoint, { ...file, revision: metadata.commit })
     const blob = { url, target, hash: metadata.hash, bytes: metadata.bytes, subject: describeFile(file) }
-    await withLock(lock, signal, async () => {
-      if (!existsSync(target)) await downloadBlob(connection, blob, signal, (bytes) => meter.update(file.path, bytes))
-    })
+    const fetchBlob = () => downloadBlob(connection, blob, signal, (bytes) => meter.update(file.path, bytes))
+    await withLock(lock, async () => existsSync(target) || fetchBlob(), { signal })
   }
   meter.update(file.path, metadata.bytes)
   await writeCommit(folder, file.revision, metadata.commit)

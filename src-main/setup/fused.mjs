@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { runProbe } from './build-runtime.mjs'
 import { compileFused, findCompiler } from './compiler.mjs'
 import { recentFailure, rememberFailure } from './failures.mjs'
-import { withLock } from './lock.mjs'
-import { addonName, cacheFolder, findRuntime, fusedName } from './places.mjs'
+import { addonName, findRuntime, fusedName } from './places.mjs'
+import { withSetupLock } from './setup-lock.mjs'
 import { say, showStep } from './terminal.mjs'
 import { closeToOthers, descriptionName, findStranger, hashOf, trustedAddon } from './trusted.mjs'
 
@@ -22,7 +22,7 @@ export async function ensureFused(node) {
   const compiler = findCompiler()
   if (!runtime || findStranger(runtime.folder) || isInPlace(runtime.folder) || !compiler || recentFailure(what())) return
   try {
-    await withLock(join(cacheFolder(), 'setup.lock'), async () => {
+    await withSetupLock(async () => {
       if (!isInPlace(runtime.folder)) await provide(compiler, node, runtime.folder)
     })
   } catch (thrown) {

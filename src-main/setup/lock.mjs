@@ -2,12 +2,13 @@ import { mkdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writ
 import { hostname } from 'node:os'
 import { dirname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { say } from './terminal.mjs'
 
 /** A running owner touches its lock every few seconds; one that did not for so long is gone, or its machine is. */
 const staleSeconds = 60
+/** A process that was killed right after it made its lock did not say who it is. */
+const unsignedSeconds = 3
 
-/** How long a program is waited for that a killed set-up has left running. */
+/** How long programs are waited for that a killed owner has left running. */
 const orphanSeconds = 600
 
 /**
@@ -15,60 +16,62 @@ const orphanSeconds = 600
  * @typedef {{ processId: number, host: string, token: string, children: number[] }} Owner
  */
 
-/** @type {{ path: string, owner: Owner } | undefined} */
-let held
+/**
+ * What the owner of a lock may do with it.
+ * @typedef {{ setChildren: (children: number[]) => void }} HeldLock
+ */
+
+/** What this process holds or waits for: its own number in another lock is that of a process before it. */
+const ownTokens = new Set()
 
 /**
- * Runs `work` while no other set-up of this user does. Waits for the other one, and takes over what a killed one has left.
+ * Runs `work` alone among everybody who takes the same lock, in this process and others. Waits for the owner, and takes over what a
+ * killed one has left.
  * @template T
  * @param {string} path the lock file
- * @param {() => Promise<T>} work
+ * @param {(lock: HeldLock) => Promise<T>} work
+ * @param {{ signal?: AbortSignal, onWait?: (owner: Owner | undefined) => void }} [settings] `onWait` is told once
  * @returns {Promise<T>}
  */
-export async function withLock(path, work) {
+export async function withLock(path, work, { signal, onWait } = {}) {
   const token = `${process.pid}-${Date.now()}-${Math.random().toString(36).slice(2)}`
   /** @type {Owner} */
   const owner = { processId: process.pid, host: hostname(), token, children: [] }
-  mkdirSync(dirname(path), { recursive: true })
-  let hasSaid = false
-  while (!takeLock(path, owner)) {
-    if (isStale(path) && removeStale(path, token)) continue
-    if (!hasSaid) say(describeWait(readOwner(path)))
-    hasSaid = true
-    await pause(500)
-  }
-  held = { path, owner }
-  const beat = setInterval(() => touch(path, token), 5000)
+  ownTokens.add(token)
   try {
-    return await work()
+    await waitFor(path, owner, signal, onWait)
+    const beat = setInterval(() => touch(path, token), 5000)
+    const setChildren = (/** @type {number[]} */ children) => {
+      owner.children = children
+      if (readOwner(path)?.token === token) writeFileSync(path, JSON.stringify(owner))
+    }
+    try {
+      return await work({ setChildren })
+    } finally {
+      clearInterval(beat)
+      if (readOwner(path)?.token === token) rmSync(path, { force: true })
+    }
   } finally {
-    clearInterval(beat)
-    held = undefined
-    if (readOwner(path)?.token === token) rmSync(path, { force: true })
+    ownTokens.delete(token)
   }
-}
-
-/** @param {Owner | undefined} owner */
-function describeWait(owner) {
-  const left = owner?.host === hostname() && !isRunning(owner.processId) ? owner.children.find(isRunning) : undefined
-  if (left !== undefined) return `A set-up that was ended has left a program running (process ${left}); waiting for it …`
-  return `Another set-up is running (process ${owner?.processId ?? 'unknown'}); waiting for it …`
 }
 
 /**
- * Writes down that a program runs for this set-up: should set-up be killed, the next one waits for the program's end.
- * @param {number | undefined} processId
- * @returns {() => void} to be called when it has ended
+ * @param {string} path
+ * @param {Owner} owner
+ * @param {AbortSignal | undefined} signal
+ * @param {((owner: Owner | undefined) => void) | undefined} onWait
  */
-export function noteChild(processId) {
-  const lock = held
-  if (!lock || processId === undefined) return () => undefined
-  const write = (/** @type {number[]} */ children) => {
-    lock.owner.children = children
-    if (readOwner(lock.path)?.token === lock.owner.token) writeFileSync(lock.path, JSON.stringify(lock.owner))
+async function waitFor(path, owner, signal, onWait) {
+  mkdirSync(dirname(path), { recursive: true })
+  signal?.throwIfAborted()
+  let hasTold = false
+  while (!takeLock(path, owner)) {
+    if (isStale(path) && removeStale(path, owner.token)) continue
+    if (!hasTold) onWait?.(readOwner(path))
+    hasTold = true
+    await pause(500, undefined, signal ? { signal } : {})
   }
-  write([...lock.owner.children, processId])
-  return () => write(lock.owner.children.filter((one) => one !== processId))
 }
 
 /**
@@ -94,7 +97,8 @@ function takeLock(path, owner) {
 export function isStale(path) {
   const age = (Date.now() - modifiedAt(path)) / 1000
   const owner = readOwner(path)
-  if (!owner || owner.host !== hostname() || isRunning(owner.processId)) return age > staleSeconds
+  if (!owner) return age > unsignedSeconds
+  if (owner.host !== hostname() || isOwnerRunning(owner)) return age > staleSeconds
   return age > orphanSeconds || !owner.children.some(isRunning)
 }
 
@@ -134,7 +138,8 @@ function removeStale(path, token) {
  */
 function readOwner(path) {
   try {
-    return JSON.parse(readFileSync(path, 'utf8'))
+    const owner = JSON.parse(readFileSync(path, 'utf8'))
+    return Array.isArray(owner?.children) ? owner : undefined
   } catch {
     return undefined
   }
@@ -146,8 +151,13 @@ function touch(path, token) {
   if (readOwner(path)?.token === token) utimesSync(path, now, now)
 }
 
+/** @param {Owner} owner */
+export function isOwnerRunning({ processId, token }) {
+  return processId === process.pid ? ownTokens.has(token) : isRunning(processId)
+}
+
 /** @param {number} processId */
-function isRunning(processId) {
+export function isRunning(processId) {
   try {
     process.kill(processId, 0)
     return true

@@ -2,9 +2,8 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { env, platform } from 'node:process'
-import { withLock } from './lock.mjs'
 import { root } from './node24.mjs'
-import { cacheFolder } from './places.mjs'
+import { withSetupLock } from './setup-lock.mjs'
 import { showStep } from './terminal.mjs'
 import { findNpm, runTool } from './tools.mjs'
 
@@ -20,7 +19,7 @@ import { findNpm, runTool } from './tools.mjs'
  */
 export async function ensurePackages(folder = root) {
   if (arePackagesCurrent(folder)) return
-  await withLock(join(cacheFolder(), 'setup.lock'), async () => {
+  await withSetupLock(async () => {
     if (!arePackagesCurrent(folder)) await installPackages(folder)
   })
 }

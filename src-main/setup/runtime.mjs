@@ -7,10 +7,10 @@ import { findCompiler } from './compiler.mjs'
 import { recentFailure, rememberFailure } from './failures.mjs'
 import { ensureFused } from './fused.mjs'
 import { hasNvidiaGpu } from './graphics.mjs'
-import { withLock } from './lock.mjs'
-import { addonName, cacheFolder, findRuntime, runtimesFolder } from './places.mjs'
+import { addonName, findRuntime, runtimesFolder } from './places.mjs'
 import { findPip, folderSize } from './python.mjs'
 import { planRuntime } from './runtime-plan.mjs'
+import { withSetupLock } from './setup-lock.mjs'
 import { formatBytes, say } from './terminal.mjs'
 import { findOnPath } from './tools.mjs'
 import { descriptionName, findStranger, trustedAddon } from './trusted.mjs'
@@ -25,7 +25,7 @@ import { pinnedWheels } from './wheels.mjs'
 export async function ensureRuntime(node, pinned = pinnedWheels) {
   try {
     if (!(await isInPlace())) {
-      await withLock(join(cacheFolder(), 'setup.lock'), async () => {
+      await withSetupLock(async () => {
         if (!(await isInPlace())) await provideRuntime(node, pinned)
       })
     }

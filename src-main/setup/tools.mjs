@@ -3,8 +3,8 @@ import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { constants as systemConstants } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { env, execPath, platform, stderr, stdin, stdout } from 'node:process'
-import { noteChild } from './lock.mjs'
 import { root } from './node24.mjs'
+import { noteChild } from './setup-lock.mjs'
 
 /**
  * The path of a program, or undefined when PATH has none of that name.

@@ -1,7 +1,7 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { HubFile } from '#contract/hub-file.ts'
@@ -316,14 +316,16 @@ test('a lock left by a program that died does not block, even when its number no
   const locks = join(folder, '.locks', 'models--owner--name')
   const lock = join(locks, `${sha256(large)}.espalier.lock`)
   await mkdir(locks, { recursive: true })
-  writeFileSync(lock, '999999999')
+  const owner = (processId: number) => JSON.stringify({ processId, host: hostname(), token: 'another', children: [] })
+  writeFileSync(lock, owner(999999999))
   expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
-  for (const [owner, age] of [
-    [String(process.ppid), 60_000],
-    ['', 3000],
+  for (const [content, age] of [
+    [owner(process.ppid), 61_000],
+    [owner(process.pid), 0],
+    ['', 4000],
   ] as const) {
     await rm(join(folder, 'models--owner--name'), { recursive: true })
-    writeFileSync(lock, owner)
+    writeFileSync(lock, content)
     utimesSync(lock, new Date(), new Date(Date.now() - age))
     expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
   }
@@ -333,7 +335,7 @@ test('a lock that another program holds is waited for, and what that one fetched
   const locks = join(folder, '.locks', 'models--owner--name')
   const lock = join(locks, `${sha256(large)}.espalier.lock`)
   await mkdir(locks, { recursive: true })
-  writeFileSync(lock, String(process.ppid))
+  writeFileSync(lock, JSON.stringify({ processId: process.ppid, host: hostname(), token: 'another', children: [] }))
   setTimeout(() => {
     mkdirSync(join(folder, 'models--owner--name', 'blobs'), { recursive: true })
     writeFileSync(join(folder, weightsBlob), large)

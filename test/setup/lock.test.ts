@@ -12,7 +12,7 @@ const deadProcess = spawnSync(process.execPath, ['--version']).pid
 
 const lockOf = (folder: string, owner: object) => {
   const path = join(folder, 'setup.lock')
-  writeFileSync(path, JSON.stringify({ processId: process.pid, host: hostname(), token: 'other', children: [], ...owner }))
+  writeFileSync(path, JSON.stringify({ processId: process.ppid, host: hostname(), token: 'other', children: [], ...owner }))
   return path
 }
 
@@ -26,6 +26,7 @@ test.each([
   ['of a running process holds', {}, 0, false],
   ['of a running process that has not touched it for two minutes is stale', {}, 120, true],
   ['of a process that has ended is stale', { processId: deadProcess }, 0, true],
+  ['of an earlier process with the number of this one is stale', { processId: process.pid }, 0, true],
   ['of an ended process whose npm still runs holds', { processId: deadProcess, children: [process.pid] }, 120, false],
   ['of an ended process whose npm has ended too is stale', { processId: deadProcess, children: [deadProcess] }, 0, true],
   ['of another machine, touched just now, holds', { processId: deadProcess, host: 'elsewhere' }, 0, false],
@@ -65,4 +66,16 @@ test('work that fails gives the lock back', async () => {
   const path = join(scratchFolder(), 'setup.lock')
   await expect(withLock(path, () => Promise.reject(new Error('no disk')))).rejects.toThrow('no disk')
   expect(existsSync(path)).toBe(false)
+})
+
+test('waiting for a lock is told once and can be given up', async () => {
+  const path = lockOf(scratchFolder(), {})
+  const controller = new AbortController()
+  const told: unknown[] = []
+  const waiting = withLock(path, async () => 'done', { signal: controller.signal, onWait: (owner) => void told.push(owner?.processId) })
+  await pause(700)
+  controller.abort()
+  await expect(waiting).rejects.toThrow('abort')
+  expect(told).toEqual([process.ppid])
+  expect(existsSync(path)).toBe(true)
 })

@@ -1,0 +1,47 @@
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { isOwnerRunning, isRunning, withLock } from './lock.mjs'
+import { cacheFolder } from './places.mjs'
+import { say } from './terminal.mjs'
+
+/** @type {{ lock: import('./lock.mjs').HeldLock, children: Set<number> } | undefined} */
+let held
+
+/**
+ * Runs `work` while no other set-up of this user does. Waits for the other one, and takes over what a killed one has left.
+ * @template T
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+export function withSetupLock(work) {
+  const run = (/** @type {import('./lock.mjs').HeldLock} */ lock) => {
+    held = { lock, children: new Set() }
+    return work().finally(() => {
+      held = undefined
+    })
+  }
+  return withLock(join(cacheFolder(), 'setup.lock'), run, { onWait: (owner) => say(describeWait(owner)) })
+}
+
+/** @param {import('./lock.mjs').Owner | undefined} owner */
+function describeWait(owner) {
+  const left = owner?.host === hostname() && !isOwnerRunning(owner) ? owner.children.find(isRunning) : undefined
+  if (left !== undefined) return `A set-up that was ended has left a program running (process ${left}); waiting for it …`
+  return `Another set-up is running (process ${owner?.processId ?? 'unknown'}); waiting for it …`
+}
+
+/**
+ * Writes down that a program runs for this set-up: should set-up be killed, the next one waits for the program's end.
+ * @param {number | undefined} processId
+ * @returns {() => void} to be called when it has ended
+ */
+export function noteChild(processId) {
+  const current = held
+  if (!current || processId === undefined) return () => undefined
+  current.children.add(processId)
+  current.lock.setChildren([...current.children])
+  return () => {
+    current.children.delete(processId)
+    current.lock.setChildren([...current.children])
+  }
+}
