@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/plan.ts'
-import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
+import { type BlockLayout, type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { gatherMlp, needsGather } from './gather-mlp.ts'
 import type { Model } from './model.ts'
@@ -91,7 +91,7 @@ export function denseView(model: Model): ModelView {
 export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
   const { spec, checkpoint } = model
   checkPlan(spec, plan)
-  const blocks = plan.blocks.map((block, index) => layoutOf(spec, index, block))
+  const blocks = plan.blocks.map((block, index) => layoutAfter(spec, index, block))
   checkReplaced(spec, blocks, plan, tensors)
   if (plan.slice) checkRotations(spec, plan.slice, tensors)
   const changes = [
@@ -131,8 +131,8 @@ const inTurn =
     return own
   }
 
-function layoutOf(spec: DecoderSpec, index: number, block: Plan['blocks'][number]): BlockLayout {
-  const dense = spec.blocks[index] as BlockLayout
+function layoutAfter(spec: DecoderSpec, index: number, block: Plan['blocks'][number]): BlockLayout {
+  const dense = layoutOf(spec, index)
   const width = block.mlp === 'removed' ? 0 : block.mlp.kept === 'all' ? dense.width : block.mlp.kept.length
   return { attention: dense.attention && block.attention === 'kept', width }
 }
@@ -147,7 +147,7 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
   if (spec.sliceWidth !== undefined) requireNothingRemoved(spec, plan)
   plan.blocks.forEach((block, index) => {
     if (block.mlp === 'removed' || block.mlp.kept === 'all') return
-    const width = spec.blocks[index]?.width ?? 0
+    const { width } = layoutOf(spec, index)
     const wrong = block.mlp.kept.find((neuron, i, all) => neuron >= width || (i > 0 && neuron <= (all[i - 1] ?? -1)))
     if (wrong !== undefined || block.mlp.kept.length === 0) {
       throw new EspalierError(

@@ -5,6 +5,7 @@ import type { ModelView } from '#engine/model/view.ts'
 import type { Part } from '#engine/model/weights.ts'
 import type { MethodRun } from './method.ts'
 import { without } from './plan.ts'
+import { ascending } from './selection.ts'
 import type { Variant } from './trunk.ts'
 import { VariantScorer } from './variants.ts'
 
@@ -54,13 +55,13 @@ export class GreedySearch {
       )
     }
     const tied = finalists
-      .filter((_, index) => index !== best && (losses[index] ?? 0) - least <= tieMargin * least)
+      .filter((_, index) => index !== best && (losses[index] as number) - least <= tieMargin * least)
       .map(({ block }) => block)
     return {
       round,
       kind,
       block: (finalists[best] as Candidate).block,
-      scores: finalists.map(({ block }, index) => ({ block, perplexity: Math.exp(losses[index] ?? Number.NaN) })),
+      scores: finalists.map(({ block }, index) => ({ block, perplexity: Math.exp(losses[index] as number) })),
       ...(tied.length > 0 ? { tied } : {}),
     }
   }
@@ -95,8 +96,7 @@ async function finalistsOf(
   candidates: readonly Candidate[],
 ): Promise<readonly Candidate[]> {
   const losses = await scoreWithout(scorer, base, candidates)
-  const order = [...candidates.keys()].sort((a, b) => (losses[a] ?? 0) - (losses[b] ?? 0) || a - b)
-  return order
+  return ascending(losses)
     .slice(0, keep)
     .sort((a, b) => a - b)
     .map((index) => candidates[index] as Candidate)

@@ -1,5 +1,5 @@
 import type { BlockPlan, Plan } from '#contract/plan.ts'
-import { blockParameters, type DecoderSpec, normParameters, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, type DecoderSpec, layoutOf, normParameters, stackParameters } from '#engine/architectures/spec.ts'
 import { slicedStackParameters } from '#engine/model/slice.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import type { Variant } from './trunk.ts'
@@ -29,7 +29,7 @@ export function removeParts(plan: Plan, parts: Iterable<Part>): Plan {
 
 /** Blocks of which anything is left. */
 export function presentBlocks(spec: DecoderSpec): number[] {
-  return [...spec.blocks.keys()].filter((index) => spec.blocks[index]?.attention || (spec.blocks[index]?.width ?? 0) > 0)
+  return [...spec.blocks.keys()].filter((index) => layoutOf(spec, index).attention || layoutOf(spec, index).width > 0)
 }
 
 /** Both parts of each of the given blocks. */
@@ -66,7 +66,7 @@ export function removedParameters(spec: DecoderSpec, plan: Plan): number {
 }
 
 function removedFromMlp(spec: DecoderSpec, index: number, mlp: number, block: BlockPlan): number {
-  const width = spec.blocks[index]?.width ?? 0
+  const { width } = layoutOf(spec, index)
   if (width === 0) return 0
   if (block.mlp === 'removed') return mlp
   const { up, down, gate, mlpOutputNorm } = spec.block(index)

@@ -1,3 +1,8 @@
+/** Indices of values from the smallest value to the largest; equal ones by lower index. */
+export function ascending(values: ArrayLike<number>): number[] {
+  return Array.from(values, (_, index) => index).sort((a, b) => (values[a] as number) - (values[b] as number) || a - b)
+}
+
 /** The `count` largest of some scores. */
 export interface Largest {
   /** Their indices, ascending. */
@@ -10,7 +15,7 @@ export interface Largest {
 
 /** Picks the `count` largest scores; equal ones go to the lower index. */
 export function largest(scores: readonly number[], count: number): Largest {
-  const order = [...scores.keys()].sort((a, b) => (scores[b] ?? 0) - (scores[a] ?? 0) || a - b)
+  const order = ascending(scores.map((score) => -score))
   const cut = scores[order[count - 1] ?? -1] ?? Number.NaN
   const next = scores[order[count] ?? -1]
   return {
@@ -22,6 +27,5 @@ export function largest(scores: readonly number[], count: number): Largest {
 
 /** Indices of the `count` smallest scores, the smallest first; equal ones go to the lower index. */
 export function smallest(scores: readonly number[], count: number): number[] {
-  const order = [...scores.keys()].sort((a, b) => (scores[a] ?? 0) - (scores[b] ?? 0) || a - b)
-  return order.slice(0, count)
+  return ascending(scores).slice(0, count)
 }

@@ -8,6 +8,7 @@ import { DenseStates } from '../dense-states.ts'
 import { describeState, drawDistinct, SearchSpace } from '../evolution.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
+import { ascending } from '../selection.ts'
 import type { Variant } from '../trunk.ts'
 import { VariantScorer } from '../variants.ts'
 
@@ -121,7 +122,7 @@ class Evolution {
     const batch = this.#drawWindows(windows)
     const step = `generation ${generation}, selection ${this.selections.filter((done) => done.generation === generation).length + 1}`
     const fitness = await run.step(step, () => this.#score(candidates, batch))
-    const order = [...candidates.keys()].sort((a, b) => (fitness[a] ?? 0) - (fitness[b] ?? 0) || a - b).slice(0, survivors)
+    const order = ascending(fitness).slice(0, survivors)
     const selection: Selection = {
       generation,
       tokens: batch.reduce((sum, { length }) => sum + length, 0),

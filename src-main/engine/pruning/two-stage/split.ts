@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockPlan } from '#contract/plan.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, type DecoderSpec, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
 import { roundHalfEven } from '../budget.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
 
@@ -27,7 +27,7 @@ interface StackShape {
 /** Sizes that the split counts with. MLPs are equal before pruning; token mixers of several kinds differ. */
 function stackShape(spec: DecoderSpec): StackShape {
   const first = spec.blocks.findIndex((layout) => layout.width > 0)
-  const width = spec.blocks[first]?.width ?? 0
+  const width = first < 0 ? 0 : layoutOf(spec, first).width
   if (first < 0 || spec.blocks.some((layout) => layout.width !== width)) {
     throw new EspalierError(
       'infeasible',
