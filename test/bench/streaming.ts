@@ -1,12 +1,13 @@
 /**
  * Models larger than their memory: `node test/bench/streaming.ts small` prunes a 1 GB model in 250 MB and compares the plan with that of
- * the resident model; `large` takes a model of 7B shape in 4 GB; `flat` makes a million runtime operations and watches memory.
+ * the resident model; `repair` does the same with a repair in order; `large` takes a model of 7B shape in 4 GB; `flat` makes a million runtime operations and watches memory.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
+import type { Plan } from '#contract/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 
 import { openModel } from '#engine/model/model.ts'
@@ -17,6 +18,7 @@ import { GreedySearch } from '#engine/pruning/greedy.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan, variantOf } from '#engine/pruning/plan.ts'
+import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { columnNorms } from '#engine/pruning/two-stage/neuron-norms.ts'
 import { cacheFolder } from '../../src-main/setup/places.mjs'
 import { storeTensors } from '../fixtures/store-tensors.ts'
@@ -40,15 +42,17 @@ const windowsOf = (count: number, tokens: number, { vocabulary }: Shape) =>
   makeWindows(count, tokens, vocabulary).map((ids) => Int32Array.from(ids))
 
 mkdirSync(home, { recursive: true })
-if (task === 'small') compareBudgets()
+if (task === 'small') compareBudgets('prune')
+else if (task === 'repair') compareBudgets('repair within')
+else if (task === 'repair within') await repairWithin(Number(argument))
 else if (task === 'prune') await pruneWithin(Number(argument))
 else if (task === 'large') await walkLarge(Number(argument ?? 32))
 else if (task === 'flat') await countOperations(Number(argument ?? 1e6))
 
 /** Each budget in a process of its own, so that each has its own peak. */
-function compareBudgets(): void {
+function compareBudgets(child: 'prune' | 'repair within'): void {
   const plans = [250e6, 20e9].map((bytes) => {
-    const { stdout } = spawnSync(process.execPath, [import.meta.filename, 'prune', String(bytes)], { encoding: 'utf8', maxBuffer: 2 ** 28 })
+    const { stdout } = spawnSync(process.execPath, [import.meta.filename, child, String(bytes)], { encoding: 'utf8', maxBuffer: 2 ** 28 })
     const { plan, ...figures } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Record<string, unknown>
     console.log(figures)
     return plan
@@ -80,6 +84,32 @@ async function pruneWithin(bytes: number): Promise<void> {
       waiting: model.store.secondsWaiting / seconds,
       peak: peak(),
       plan,
+    }),
+  )
+  await model.close()
+}
+
+/** Half of every MLP and the attention of block 3 are gone; the hashes of the tensors stand for the plan. */
+async function repairWithin(bytes: number): Promise<void> {
+  await openBackend()
+  const model = await openModel(await makeModel(home, smallShape), bytes)
+  const view = denseView(model)
+  const kept = Array.from({ length: smallShape.intermediate / 2 }, (_, i) => 2 * i)
+  const plan: Plan = { blocks: view.spec.blocks.map((_, block) => ({ attention: block === 3 ? 'removed' : 'kept', mlp: { kept } })) }
+  const start = performance.now()
+  const { tensors, projections } = await repairPlan({ view, plan, windows: windowsOf(6, 256, smallShape), kind: 'in-order', run })
+  const seconds = (performance.now() - start) / 1000
+  const weights = [...model.checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
+  const repaired = { hashes: tensors?.files.map(({ sha256 }) => sha256), projections }
+  console.log(
+    JSON.stringify({
+      weights,
+      budget: bytes,
+      residency: model.store.residency,
+      seconds,
+      replaced: tensors?.tensors.size,
+      peak: peak(),
+      plan: repaired,
     }),
   )
   await model.close()

@@ -1,0 +1,72 @@
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TensorFile } from '#contract/plan.ts'
+import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
+import type { MethodRun } from '#engine/pruning/method.ts'
+
+/** A run whose steps are files of a folder, so that a long measurement goes on where it was stopped. */
+export class FolderRun implements MethodRun {
+  readonly seed: number
+  readonly signal = new AbortController().signal
+  /** Seconds of all outermost steps, those found done with what they took then. */
+  seconds = 0
+  foundSeconds = 0
+  readonly #folder: string
+  readonly #scope: string
+  #depth = 0
+
+  constructor(folder: string, scope: string, seed: number) {
+    this.#folder = join(folder, 'steps')
+    this.#scope = scope
+    this.seed = seed
+    mkdirSync(this.#folder, { recursive: true })
+  }
+
+  async step<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
+    return this.#keep(`${this.#scope}: ${name}`, compute)
+  }
+
+  async sharedStep<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
+    return this.#keep(`shared ${this.seed}: ${name}`, compute)
+  }
+
+  async tensorStep<T extends object>(
+    name: string,
+    compute: () => Promise<T & { tensors: NamedTensors }>,
+  ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }> {
+    const { file, value } = await this.step<{ file: TensorFile; value: Omit<T, 'tensors'> }>(name, async () => {
+      const { tensors, ...rest } = await compute()
+      return { value: rest, file: await writeTensorFile(join(this.#folder, 'tensors'), tensors) }
+    })
+    return { ...value, tensors: await StoredTensors.open([file]) }
+  }
+
+  async #keep<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
+    const place = join(this.#folder, `${createHash('sha256').update(name).digest('hex').slice(0, 32)}.json`)
+    if (existsSync(place)) {
+      const { value, seconds } = JSON.parse(readFileSync(place, 'utf8')) as { value: T; seconds: number }
+      if (this.#depth === 0) this.#count(seconds, true)
+      return value
+    }
+    const start = performance.now()
+    this.#depth++
+    const value = await Promise.resolve(compute()).finally(() => {
+      this.#depth--
+    })
+    const seconds = (performance.now() - start) / 1000
+    writeFileSync(`${place}.unfinished`, JSON.stringify({ name, value, seconds }))
+    renameSync(`${place}.unfinished`, place)
+    if (this.#depth === 0) this.#count(seconds, false)
+    return value
+  }
+
+  #count(seconds: number, found: boolean): void {
+    this.seconds += seconds
+    if (found) this.foundSeconds += seconds
+  }
+
+  progress(): void {}
+  emit(): void {}
+  count(): void {}
+}

@@ -1,0 +1,137 @@
+/**
+ * What repair and fitted widths gain, and what they cost beside pruning:
+ *
+ *   node test/bench/repair.ts MODEL CALIBRATION TEST FOLDER [SEEDS]
+ *
+ * Prunes with 2SSP and with fitted widths at 25, 37.5 and 50 % and with the depth methods at 25 %, repairs each, and takes perplexities on
+ * TEST and on the bundled texts. Every case is a line of FOLDER/results.jsonl and is not measured again; steps are kept in FOLDER too. At
+ * the end the table is printed: means over SEEDS (3), with deviations.
+ */
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { argv } from 'node:process'
+import { openBackend } from '#engine/backend/backend.ts'
+import { locateBundled } from '#engine/data/bundled.ts'
+import { readWindows, type Windows } from '#engine/data/windows.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import { repairPlan } from '#engine/pruning/repair/repair.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { FolderRun } from './folder-run.ts'
+
+interface Case {
+  readonly method: string
+  readonly sparsity: number
+  readonly seed: number
+  readonly repair: 'none' | 'one-pass' | 'in-order'
+}
+
+interface Result extends Case {
+  readonly perplexities: Record<string, number>
+  readonly pruningSeconds: number
+  readonly repairSeconds: number
+  /** Projections that kept their old weights. */
+  readonly kept: number
+}
+
+const sequenceLength = 512
+const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3'] = argv.slice(2)
+const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
+/** Windows of the calibration text and of the bundled mixed one that repairs are fitted on. */
+const repairWindows = { calibration: 64, mixed: 32 }
+const tests = { test: { path: testPath, windows: 20 }, ...bundled('prose'), ...bundled('code'), ...bundled('spanish') }
+
+function bundled(id: 'prose' | 'code' | 'spanish') {
+  return { [id]: { path: locateBundled(id), windows: 13 } }
+}
+
+function cases(): Case[] {
+  const repairs = ['none', 'one-pass', 'in-order'] as const
+  const widths = ['2ssp', '2ssp_fit'].flatMap((method) => [0.5, 0.375, 0.25].map((sparsity) => ({ method, sparsity })))
+  const depths = ['shortgpt', 'blockpruner_submodule', 'evopress_submodule'].map((method) => ({ method, sparsity: 0.25 }))
+  return seeds.flatMap((seed) => [...widths, ...depths].flatMap((one) => repairs.map((repair) => ({ ...one, seed, repair }))))
+}
+
+const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
+
+async function read(model: Model, path: string, windows: number, seed: number): Promise<Windows> {
+  return (await readWindows(path, await openTokenizer(model.path), { sequenceLength, maxWindows: windows, seed })).windows
+}
+
+/** Windows of both texts, spread evenly, so that the held-out ones are of both. */
+async function mixedWindows(model: Model, seed: number): Promise<Windows> {
+  const parts = [
+    await read(model, calibrationPath, repairWindows.calibration, seed),
+    await read(model, locateBundled('mixed'), repairWindows.mixed, seed),
+  ]
+  const placed = parts.flatMap((windows) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
+  return placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
+}
+
+async function measure(model: Model, one: Case): Promise<Result> {
+  const { method: id, sparsity, seed, repair } = one
+  const method = findMethod(id)
+  const options = method.options.parse({})
+  const pruning = new FolderRun(folder, nameOf(one), seed)
+  const calibration = await read(model, calibrationPath, method.windows(options), seed)
+  const view = denseView(model)
+  const { plan } = await method.plan({ view, calibration, budget: budgetFor(model.spec, { sparsity }), options, run: pruning })
+  const repairing = new FolderRun(folder, `${nameOf(one)} ${repair}`, seed)
+  const windows = repair === 'none' ? [] : await mixedWindows(model, seed)
+  const start = performance.now()
+  const repaired =
+    repair === 'none'
+      ? { plan, tensors: undefined, projections: [] }
+      : await repairPlan({ view, plan, windows, kind: repair, run: repairing })
+  const repairSeconds = (performance.now() - start) / 1000 + repairing.foundSeconds
+  const own = viewWithPlan(model, repaired.plan, repaired.tensors)
+  const perplexities: Record<string, number> = {}
+  for (const [name, { path, windows: count }] of Object.entries(tests))
+    perplexities[name] = (await perplexity(own, await read(model, path, count, 0))).perplexity
+  own.dispose()
+  const kept = repaired.projections.filter(({ before, after }) => !(after < before)).length
+  return { ...one, perplexities, pruningSeconds: pruning.seconds, repairSeconds, kept }
+}
+
+/** Mean, and the deviation over seeds where there are several. */
+function spread(values: readonly number[]): string {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+  if (values.length < 2) return mean.toFixed(1)
+  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1))
+  return `${mean.toFixed(1)} ± ${deviation.toFixed(1)}`
+}
+
+function printTable(results: readonly Result[]): void {
+  const groups = Map.groupBy(results, ({ method, sparsity, repair }) => `${method} | ${100 * sparsity} % | ${repair}`)
+  const names = Object.keys(tests)
+  console.log(`| method | asked | repair | ${names.join(' | ')} | pruning [s] | repair [s] |`)
+  console.log(`| ${Array.from({ length: names.length + 5 }, () => '---').join(' | ')} |`)
+  for (const [title, group] of groups) {
+    const columns = names.map((name) => spread(group.map(({ perplexities }) => perplexities[name] ?? Number.NaN)))
+    const seconds = [spread(group.map(({ pruningSeconds }) => pruningSeconds)), spread(group.map(({ repairSeconds }) => repairSeconds))]
+    console.log(`| ${[title, ...columns, ...seconds].join(' | ')} |`)
+  }
+}
+
+mkdirSync(folder, { recursive: true })
+const output = join(folder, 'results.jsonl')
+const results: Result[] = existsSync(output)
+  ? readFileSync(output, 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as Result)
+  : []
+await openBackend()
+const model = await openModel(modelPath)
+for (const one of cases()) {
+  if (results.some((known) => nameOf(known) === nameOf(one) && known.repair === one.repair)) continue
+  const result = await measure(model, one)
+  appendFileSync(output, `${JSON.stringify(result)}\n`)
+  results.push(result)
+  console.error(JSON.stringify(result))
+}
+await model.close()
+printTable(results)
