@@ -4,6 +4,8 @@ import { exit, stderr, stdout } from 'node:process'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunDetail, RunEntry } from '#contract/runs.ts'
 import { denseMethod } from '#contract/titles.ts'
+import { refuseSystem } from '#services/path-gate.ts'
+import { checkWritable } from '#services/save-target.ts'
 import { toCsv, toLatex } from '#services/table-text.ts'
 import { checkFlags } from './check-flags.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
@@ -19,6 +21,10 @@ import { describeRun, resultTable, toText } from './result-table.ts'
 /** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
 export async function prune(flags: Flags): Promise<number> {
   checkFlags(flags)
+  if (flags.output) {
+    refuseSystem(flags.output)
+    await checkWritable(resolve(flags.output))
+  }
   const workbench = await openCommandWorkbench(flags)
   closeOnInterrupt(workbench)
   let begun = false

@@ -64,6 +64,13 @@ const faults: Readonly<Record<string, (path: string) => string>> = {
 function explainFault(error: Error): ErrorMessage | undefined {
   const { code, path } = error as Error & { code?: unknown; path?: unknown }
   if (typeof code === 'string' && code.startsWith('SQLITE_')) {
+    if (code === 'SQLITE_FULL')
+      return { code: 'disk', message: 'The disk is full: the history could not be written. Free some space on it.' }
+    if (code.startsWith('SQLITE_READONLY') || code.startsWith('SQLITE_CANTOPEN'))
+      return {
+        code: 'disk',
+        message: `The history cannot be written (${cutText(error.message)}). Change the permissions of its folder and files.`,
+      }
     const text = `The history cannot be used: ${error.message}. If this comes again, its file is damaged: put a backup in its place.`
     return { code: 'disk', message: cutText(text) }
   }

@@ -61,7 +61,7 @@ export function adviceFor(error: EspalierError, limitBytes: number | undefined):
     const suggestion = limitBytes !== undefined ? limitBytes / 2 : held !== undefined && held > 0 ? held / 2 : undefined
     return `Set the memory limit${suggestion === undefined ? '' : ` to ${gigabytes(suggestion)} or less`}: weights that do not fit are then read block by block. Fewer or shorter calibration windows help too. Resuming goes on from the last finished step.`
   }
-  if (error.code === 'disk') return 'Free some space on the disk, then resume: finished steps are kept.'
+  if (error.code === 'disk') return 'Resume when that is mended: finished steps are kept.'
   if (error.code === 'unreachable') return 'Check the connection, or put the data on this machine and name its path; then resume.'
   if (error.code === 'internal')
     return 'Resume to go on from the last finished step. If it happens again, the log and the diagnostics say more.'

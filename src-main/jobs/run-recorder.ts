@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/run.ts'
@@ -128,10 +128,7 @@ export function ended(row: Pick<RunRow, 'seconds'>, attemptSeconds: number): Run
 
 export function toDiskError(thrown: unknown): unknown {
   if (!isDiskError(thrown)) return thrown
-  return new EspalierError(
-    'disk',
-    `The history could not be written: ${thrown instanceof Error ? thrown.message : thrown}. Free some space on the disk.`,
-  )
+  return new EspalierError('disk', toErrorMessage(thrown).message)
 }
 
 /** What a run that pruned has besides: its plan, with measures and decisions that no event told. */

@@ -30,8 +30,11 @@ const isWithin = (inner: string, outer: string): boolean => {
 }
 
 /** Throws `disk` unless something can be made in a folder, or in the nearest one above it that exists. */
-async function checkWritable(folder: string): Promise<void> {
-  const found = await stat(folder).catch(() => undefined)
+export async function checkWritable(folder: string): Promise<void> {
+  const found = await stat(folder).catch((thrown: NodeJS.ErrnoException) => {
+    if (thrown.code !== 'ENOENT' && thrown.code !== 'ENOTDIR') throw thrown
+    return undefined
+  })
   if (!found && dirname(folder) !== folder) return checkWritable(dirname(folder))
   if (found && !found.isDirectory())
     throw refusal('disk', 'folder', `${folder} is a file, so nothing can be written into it. Choose another place.`)

@@ -126,3 +126,21 @@ describe('wrong usage', () => {
     expect(oneSentence(stderr)).toMatch(/0\.999 is out of reach.*at most/)
   })
 })
+
+describe.skipIf(process.platform !== 'linux')('a place that cannot be written', () => {
+  const wanted = ['--model=sample', '--dense', '--evaluate_perplexity']
+  it.each([
+    ['--output in what the system shows as files', ['--output=/proc/x'], /lies in \/proc/],
+    ['--save in what the system shows as files', ['--pruning_method=shortgpt', '--sparsity=0.25', '--save=/proc/x'], /lies in \/proc/],
+    ['--output through a file', ['--output=/etc/hostname/x'], /is a file, so nothing can be written into it/],
+    ['--output that is too long', [`--output=${'x'.repeat(300)}`], /longer than this system allows/],
+  ])('%s is refused at once, in one sentence', async (_what, flags, says) => {
+    const { code, stderr, stdout } = await run(home, [
+      ...wanted.filter((flag) => flag !== '--dense' || !flags[0]?.startsWith('--pruning')),
+      ...flags,
+    ])
+    expect(code, stderr).not.toBe(0)
+    expect(stdout).toBe('')
+    expect(oneSentence(stderr)).toMatch(says)
+  })
+})

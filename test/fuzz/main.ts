@@ -76,7 +76,7 @@ async function repeat(number: number): Promise<void> {
 
 if (values.case !== undefined) await repeat(Number(values.case))
 else {
-  await Promise.all(Array.from({ length: Math.max(1, Math.min(4, availableParallelism())) }, work))
+  await Promise.all(Array.from({ length: Math.min(8, 2 * availableParallelism()) }, work))
   const { cases, accepted, refused, limits } = counts
   console.log(
     `seed ${seed}: ${cases} cases, ${accepted} accepted, ${refused} refused in a sentence, ${limits} ended by a stated limit, ${found} findings;`,

@@ -26,7 +26,10 @@ test('a step that a full disk refuses fails the run with what to do, and the run
   await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone >= 2, 'two steps')
   full = true
   const failed = await runEnded(workbench, id)
-  expect(failed).toMatchObject({ status: 'failed', problem: { code: 'disk', advice: expect.stringContaining('Free some space') } })
+  expect(failed).toMatchObject({
+    status: 'failed',
+    problem: { code: 'disk', message: expect.stringContaining('Free some space'), advice: expect.stringContaining('Resume when') },
+  })
   full = false
   await workbench.call('runs.resume', { ids: [id] })
   expect((await runEnded(workbench, id)).plan).toEqual(expected.plan)

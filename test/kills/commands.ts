@@ -1,0 +1,27 @@
+import { type Killed, type Killing, pause, planIn, requireSamePlan, requireWhole, startCommand, statuses } from './subject.ts'
+
+/** Starts the same command again and again and kills it; one that ends by itself has found what was left and must have the plan. */
+export async function killCommands({ model, plan, seconds, random, count, folder }: Killing): Promise<Killed> {
+  const killed = { kills: 0, interrupted: 0, done: 0 }
+  while (killed.kills < count) {
+    const { child, printed } = startCommand(model, folder)
+    await Promise.race([pause(random() * seconds * 1200), printed.catch(() => {})])
+    if (child.exitCode === null && child.kill('SIGKILL')) {
+      killed.kills++
+      await new Promise((resolve) =>
+        child.exitCode === null && child.signalCode === null ? child.once('exit', resolve) : resolve(undefined),
+      )
+      if (statuses(folder).includes('running')) killed.interrupted++
+    } else {
+      requireSamePlan(planIn(await printed), plan)
+      killed.done++
+    }
+    requireWhole(folder)
+  }
+  requireSamePlan(planIn(await startCommand(model, folder).printed), plan)
+  killed.done++
+  requireWhole(folder)
+  const stuck = statuses(folder).filter((status) => status === 'running' || status === 'queued')
+  if (stuck.length > 0) throw new Error(`${stuck.length} runs are stuck.`)
+  return killed
+}

@@ -1,0 +1,113 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { parseAddress } from '#server/address.ts'
+import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
+import { processesOf } from '../jobs/watching.ts'
+import { data, type Killed, type Killing, pause, requireSamePlan, requireWhole, statuses } from './subject.ts'
+
+const program = join(import.meta.dirname, '..', '..', 'src-main', 'server', 'main.ts')
+
+interface Server {
+  child: ChildProcess
+  remote: RemoteWorkbench
+}
+
+async function startServer(folder: string): Promise<Server> {
+  const child = spawn(process.execPath, [program, '--data', folder], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let output = ''
+  const address = await new Promise<string>((resolve, reject) => {
+    const read = (chunk: Buffer) => {
+      output += chunk
+      const found = /http:\S+#token=\S+/.exec(output)?.[0]
+      if (found && output.includes('\n', output.indexOf(found))) resolve(found)
+    }
+    child.stdout.on('data', read)
+    child.stderr.on('data', read)
+    child.once('exit', (code) => reject(new Error(`The server ended with code ${code}: ${output}`)))
+  })
+  child.removeAllListeners('exit')
+  return { child, remote: await connectWorkbench(parseAddress(address)) }
+}
+
+async function end({ child, remote }: Server, signal: NodeJS.Signals): Promise<void> {
+  await remote.close()
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  if (child.exitCode === null && child.signalCode === null && child.kill(signal)) await ended
+}
+
+/** Makes sure that a run is under way: a new one, or the one that was interrupted. */
+async function keepBusy({ call }: RemoteWorkbench, model: string): Promise<void> {
+  const { rows } = await call('runs.query', {})
+  if (rows.some(({ status }) => status === 'running' || status === 'queued')) return
+  if ((await call('queue.get', {})).devices.some(({ status }) => status === 'broken')) await call('queue.resume', {})
+  const interrupted = rows.filter(({ status }) => status === 'interrupted').map(({ id }) => id)
+  if (interrupted.length > 0) return void (await call('runs.resume', { ids: interrupted }))
+  const failed = rows.find(({ status }) => status === 'failed')
+  if (failed) throw new Error(`A run failed: ${JSON.stringify(failed)}`)
+  const models = await call('models.list', {})
+  const known = models.find(({ path }) => path === model) ?? (await call('models.add', { path: model }))
+  const text = (source: string) => ({ source, sequenceLength: 256, windows: 32 })
+  const request = {
+    method: '2ssp',
+    amount: { sparsity: 0.5 },
+    options: {},
+    seed: 0,
+    calibration: text(data.calibration),
+    measures: [],
+    backend: 'auto' as const,
+  }
+  await call('runs.create', { model: known.id, request })
+}
+
+/** Lets every run end and compares its plan. */
+async function finish({ call }: RemoteWorkbench, model: string, plan: Killing['plan']): Promise<number> {
+  for (;;) {
+    const { rows } = await call('runs.query', { limit: 1000 })
+    if (rows.length > 0 && rows.every(({ status }) => status === 'done')) {
+      for (const { id } of rows) requireSamePlan((await call('runs.get', { id })).plan, plan)
+      return rows.length
+    }
+    if (!rows.some(({ status }) => status === 'running' || status === 'queued')) await keepBusy({ call } as RemoteWorkbench, model)
+    await pause(200)
+  }
+}
+
+export async function killServers({ model, plan, seconds, random, count, folder }: Killing): Promise<Killed> {
+  const killed = { kills: 0, interrupted: 0, done: 0 }
+  for (; killed.kills < count; killed.kills++) {
+    const server = await startServer(folder)
+    // Some are killed before they have anything to do.
+    if (random() < 0.9) await keepBusy(server.remote, model)
+    await pause(random() * seconds * 800)
+    await end(server, 'SIGKILL')
+    if (statuses(folder).includes('running')) killed.interrupted++
+    requireWhole(folder)
+  }
+  return { ...killed, done: await finishAlone(folder, model, plan) }
+}
+
+export async function killComputes({ model, plan, seconds, random, count, folder }: Killing): Promise<Killed> {
+  const killed = { kills: 0, interrupted: 0, done: 0 }
+  const server = await startServer(folder)
+  while (killed.kills < count) {
+    await keepBusy(server.remote, model)
+    await pause(random() * seconds * 800)
+    const processes = processesOf(server.child.pid ?? -1, join('compute', 'main.ts'))
+    for (const pid of processes) process.kill(pid, 'SIGKILL')
+    if (processes.length === 0) continue
+    killed.kills++
+    await pause(100)
+    if (statuses(folder).includes('interrupted')) killed.interrupted++
+    requireWhole(folder)
+  }
+  await end(server, 'SIGTERM')
+  return { ...killed, done: await finishAlone(folder, model, plan) }
+}
+
+async function finishAlone(folder: string, model: string, plan: Killing['plan']): Promise<number> {
+  const server = await startServer(folder)
+  const done = await finish(server.remote, model, plan)
+  await end(server, 'SIGTERM')
+  requireWhole(folder)
+  return done
+}
