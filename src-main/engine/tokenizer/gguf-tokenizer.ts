@@ -9,6 +9,9 @@ import { gpt2Pattern, gpt4oPattern, llama3Pattern, qwen2Pattern } from './patter
 import { addedTokens, makeSentencePiece } from './sentence-piece.ts'
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 
+/** What GGUF files call a SentencePiece model, whatever family it serves. */
+const sentencePiece = 'llama'
+
 /**
  * The tokenizer inside a GGUF file, as the files of a folder would have it. Files say only in part how text is split, so one is made for
  * byte-level pair encodings of known patterns; for others tokenizer.json is taken from beside the file, or asked for.
@@ -22,7 +25,7 @@ export async function readGgufTokenizer(file: string): Promise<TokenizerFiles> {
     return makeFiles(file, metadata, (tokens, types) =>
       makeByteLevel(tokens, readTexts(file, metadata, 'tokenizer.ggml.merges'), types, split),
     )
-  if (kind === 'llama') {
+  if (kind === sentencePiece) {
     const scores = readScores(file, metadata)
     const addsPrefix = metadata.get('tokenizer.ggml.add_space_prefix') !== false
     return makeFiles(file, metadata, (tokens, types) => makeSentencePiece(tokens, scores, types, addsPrefix))
