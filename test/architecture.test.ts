@@ -58,7 +58,8 @@ const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
   { package: /^@tensorflow\/(?!tfjs-core$)/, owners: ['src-main/engine/backend/'] },
   { package: /^better-sqlite3/, owners: ['src-main/db/'] },
   { package: /^node:|^fs$|^path$/, owners: ['src-main/'] },
-  { package: /^svelte(\/|$)|^bits-ui|^@lucide|^d3-|^virtua|^@tanstack/, owners: ['src-renderer/'] },
+  { package: /^svelte(\/|$)|^bits-ui|^@lucide|^d3-(?!scale)|^virtua|^@tanstack/, owners: ['src-renderer/'] },
+  { package: /^d3-scale/, owners: ['src-renderer/', 'src-main/services/plot-svg.ts'] },
 ]
 
 interface Import {

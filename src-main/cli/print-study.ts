@@ -9,11 +9,11 @@ import { toCsv } from '#services/table-text.ts'
 import { toText } from './result-table.ts'
 
 /** Saves an ablation's table as CSV and its plot as SVG, and prints the table. */
-export function printStudy({ method, name, study, remarks }: RunDetail, folder: string, quiet: boolean): void {
+export async function printStudy({ method, name, study, remarks }: RunDetail, folder: string, quiet: boolean): Promise<void> {
   if (!study) throw new EspalierError('internal', `"${name}" has no table.`)
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, `${method}.csv`), toCsv(study.table))
-  writeFileSync(join(folder, `${method}.svg`), renderSvg(study.plot))
+  writeFileSync(join(folder, `${method}.svg`), await renderSvg(study.plot))
   if (quiet) return
   stdout.write(`${titleOfMethod(method)}\n${toText(study.table)}${remarks.map((note) => `Note: ${note}\n`).join('')}`)
   stdout.write(`Saved as ${join(folder, `${method}.csv`)} and .svg\n\n`)

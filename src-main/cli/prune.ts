@@ -50,7 +50,7 @@ async function doAll(workbench: CommandWorkbench, runs: readonly RunEntry[], fla
     const detail = await doRun(workbench, run, (event) => {
       if (event.type === 'progress') line.show(event.progress)
     }).finally(() => line.clear())
-    if (detail.study) printStudy(detail, resolve(flags.output ?? 'ablations'), flags.json === true)
+    if (detail.study) await printStudy(detail, resolve(flags.output ?? 'ablations'), flags.json === true)
     else if (!flags.json) printRun(toDocument(detail))
     details.push(detail)
   }

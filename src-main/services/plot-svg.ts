@@ -1,37 +1,41 @@
 import type { Axis, Plot, Series } from '#contract/plot.ts'
 
+type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
+
 const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
 
 /** The plot as an SVG document: axes with ticks, one line with markers per series, a legend. Values that are not finite are left out. */
-export function renderSvg(plot: Plot): string {
+export async function renderSvg(plot: Plot): Promise<string> {
+  // Loaded when something is drawn: a command that draws nothing starts without it.
+  const scales = await import('d3-scale')
   const series = plot.series.map((one) => ({ ...one, points: one.points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y)) }))
   const points = series.flatMap((one) => one.points)
   const right = frame.width - frame.right
   const bottom = frame.height - frame.bottom
   const x = scaleOf(
+    scales,
     plot.x,
     points.map((point) => point.x),
-    frame.left,
-    right,
+    [frame.left, right],
   )
   const y = scaleOf(
+    scales,
     plot.y,
     points.flatMap(({ y: value, spread = 0 }) => [value - spread, value + spread]),
-    bottom,
-    frame.top,
+    [bottom, frame.top],
   )
   const middle = (frame.left + right) / 2
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${frame.width}" height="${frame.height}" viewBox="0 0 ${frame.width} ${frame.height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">`,
     `<rect width="100%" height="100%" fill="#fff"/>`,
     text(middle, 24, plot.title, 'text-anchor="middle" font-size="15" font-weight="600"'),
-    ...x.ticks.flatMap((tick) => [
-      line(x.at(tick), frame.top, x.at(tick), bottom, '#e4e4e4'),
-      text(x.at(tick), bottom + 18, tickText(tick), 'text-anchor="middle"'),
+    ...x.ticks.flatMap(({ value, label }) => [
+      line(x.at(value), frame.top, x.at(value), bottom, '#e4e4e4'),
+      label && text(x.at(value), bottom + 18, label, 'text-anchor="middle"'),
     ]),
-    ...y.ticks.flatMap((tick) => [
-      line(frame.left, y.at(tick), right, y.at(tick), '#e4e4e4'),
-      text(frame.left - 8, y.at(tick) + 4, tickText(tick), 'text-anchor="end"'),
+    ...y.ticks.flatMap(({ value, label }) => [
+      line(frame.left, y.at(value), right, y.at(value), '#e4e4e4'),
+      label && text(frame.left - 8, y.at(value) + 4, label, 'text-anchor="end"'),
     ]),
     line(frame.left, bottom, right, bottom, '#444'),
     line(frame.left, frame.top, frame.left, bottom, '#444'),
@@ -45,41 +49,27 @@ export function renderSvg(plot: Plot): string {
 }
 
 interface Scale {
-  readonly ticks: readonly number[]
+  readonly ticks: readonly { readonly value: number; readonly label: string }[]
   at(value: number): number
 }
 
-function scaleOf({ scale }: Axis, values: readonly number[], start: number, end: number): Scale {
-  const usable = scale === 'log' ? values.filter((value) => value > 0) : values
+/** A scale with a little room at both ends; about six of its ticks have a label. What a log scale cannot show stands at its lower end. */
+function scaleOf({ scaleLinear, scaleLog }: Scales, { scale }: Axis, values: readonly number[], range: [number, number]): Scale {
+  const isLog = scale === 'log'
+  const usable = isLog ? values.filter((value) => value > 0) : values
   const [least, most] = usable.length > 0 ? [Math.min(...usable), Math.max(...usable)] : [0.5, 1]
-  const toLinear = (value: number) => (scale === 'log' ? Math.log(Math.max(value, least)) : value)
-  const margin = (toLinear(most) - toLinear(least)) * 0.04 || Math.abs(toLinear(most)) * 0.1 || 1
-  const [first, last] = [toLinear(least) - margin, toLinear(most) + margin]
-  const at = (value: number) => start + ((toLinear(value) - first) / (last - first)) * (end - start)
-  const ticks = scale === 'log' ? logTicks(Math.exp(first), Math.exp(last)) : linearTicks(first, last)
-  return { at, ticks: ticks.filter((tick) => toLinear(tick) >= first && toLinear(tick) <= last && (scale === 'linear' || tick >= least)) }
+  const room = isLog ? (most / least) ** 0.04 : (most - least) * 0.04
+  const domain = isLog ? widen(least / room, most * room, least * 0.1) : widen(least - room, most + room, Math.abs(least) * 0.1 || 1)
+  const axis = (isLog ? scaleLog() : scaleLinear()).domain(domain).range(range).clamp(isLog)
+  const label = isLog ? axis.tickFormat(6, ',~r') : axis.tickFormat(6)
+  const ticks = axis.ticks(6).map((value) => ({ value, label: label(value) }))
+  return { at: (value) => axis(isLog ? Math.max(value, domain[0]) : value), ticks }
 }
 
-/** About six round values between two numbers. */
-function linearTicks(first: number, last: number): number[] {
-  const rough = (last - first) / 6
-  const power = 10 ** Math.floor(Math.log10(rough))
-  const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10)
-  const from = Math.ceil(first / step)
-  return Array.from({ length: Math.floor(last / step) - from + 1 }, (_, i) => Number(((from + i) * step).toPrecision(12)))
+/** A single value gets room around it. */
+function widen(first: number, last: number, room: number): [number, number] {
+  return first === last ? [first - room, last + room] : [first, last]
 }
-
-/** 1, 2 and 5 times powers of ten, or round values where fewer than three of them fit. */
-function logTicks(first: number, last: number): number[] {
-  const powers = Array.from(
-    { length: Math.ceil(Math.log10(last)) - Math.floor(Math.log10(first)) + 1 },
-    (_, i) => 10 ** (Math.floor(Math.log10(first)) + i),
-  )
-  const ticks = powers.flatMap((power) => [power, 2 * power, 5 * power]).filter((tick) => tick >= first && tick <= last)
-  return ticks.length >= 3 ? ticks.map((tick) => Number(tick.toPrecision(12))) : linearTicks(first, last)
-}
-
-const tickText = (value: number): string => (Math.abs(value) >= 1e5 ? value.toExponential(0) : String(value))
 
 /** Distinct hues for few series, a ramp from blue to red for many. */
 function colourOf(index: number, count: number): string {

@@ -111,12 +111,12 @@ export function runsService(
       const { model: _, ...request } = description.request
       return make({ model: target, request }, { name: description.name, experiment: null, start })
     },
-    'runs.studyFile'({ id, format }) {
+    async 'runs.studyFile'({ id, format }) {
       const { name, method, number } = find(id)
       const { study } = history.documents.find(number)
       if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is no ablation, or it is not done.`)
       if (format !== 'svg') return tableFile(study.table, format, method)
-      return { fileName: `${method}.svg`, type: 'image/svg+xml', content: renderSvg(study.plot) }
+      return { fileName: `${method}.svg`, type: 'image/svg+xml', content: await renderSvg(study.plot) }
     },
     'runs.csv'({ sort = [{ field: 'createdAt', direction: 'descending' }], columns, ...filter }) {
       const wanted = columns && new Set(columns)

@@ -49,6 +49,6 @@ test('a data set that is neither local nor reachable names the file and the plac
   await expect(locateDataset('wikitext2', { localFolder: folder })).rejects.toThrow(/wikitext-2\. Put test-00000-of-00001\.parquet there/)
   const fetchFile = () => Promise.reject(new EspalierError('unreachable', 'No network.'))
   await expect(locateDataset('c4-train', { fetchFile })).rejects.toThrow(
-    `No network. Or put c4-train.00000-of-01024.json.gz into ${join('data', 'c4_train')} and use --local_datasets.`,
+    'No network. Or put c4-train.00000-of-01024.json.gz into the folder c4_train of a folder of local data sets.',
   )
 })
