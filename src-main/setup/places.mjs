@@ -14,7 +14,7 @@ import { descriptionName } from './trusted.mjs'
 export const addonName = 'tfjs_binding.node'
 
 /** The first digits of the hash of `engine/backend/fused.cc`: a change there gives what is compiled another name. */
-export const fusedSource = 'c2e51c5b'
+export const fusedSource = '201adf49'
 
 /**
  * The name of the fused operations inside a runtime's folder. They are compiled for one processor: another one, with a cache folder

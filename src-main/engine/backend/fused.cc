@@ -182,7 +182,7 @@ class Pool {
       round_ = round;
     }
     wake_.notify_all();
-    work(round, task, count);
+    work(round, &task, count);
     for (int spin = 0; spin < spins && completed_ < count; spin++) pause();
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [&] { return completed_ == count; });
@@ -206,13 +206,13 @@ class Pool {
   }
 
   // Takes tasks of a round as long as there are some. A ticket holds the round in its upper half and the next task in its lower one, so
-  // that a thread that comes late takes none of another round.
-  void work(uint64_t round, const std::function<void(int)>& task, int count) {
+  // that a thread that comes late takes none of another round, whose task may be gone.
+  void work(uint64_t round, const std::function<void(int)>* task, int count) {
     for (uint64_t ticket = ticket_;;) {
       const int next = static_cast<int>(ticket & 0xffffffff);
-      if (ticket >> 32 != round || next >= count) return;
+      if (ticket >> 32 != (round & 0xffffffff) || next >= count) return;
       if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
-      task(next);
+      (*task)(next);
       if (++completed_ == count) {
         std::lock_guard<std::mutex> lock(mutex_);
         done_.notify_one();
@@ -233,7 +233,7 @@ class Pool {
         task = task_;
         count = count_;
       }
-      work(seen, *task, count);
+      work(seen, task, count);
     }
   }
 
