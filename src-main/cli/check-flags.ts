@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { repairKind, usualRepair } from '#contract/repair.ts'
-import { ablationTitles, formatTitles, methodTitles, taskTitles } from '#contract/titles.ts'
+import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
 import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag } from './flags.ts'
 
 const fail = (message: string): never => {
@@ -55,12 +55,15 @@ function checkWork(flags: Flags): void {
   if (pruning.length === 0 && amounts.length > 0) fail('An amount was given but no --pruning_method.')
 }
 
-function checkSaving({ save, format, replace, ablation, pruning_method: methods }: Flags): void {
+function checkSaving({ save, format, gguf_type, replace, ablation, pruning_method: methods }: Flags): void {
+  const [formats, types] = [listFlag(format), listFlag(gguf_type)]
   if (save && ablation !== undefined) fail('--save needs one plan; an ablation makes many.')
   if (save && listFlag(methods).length === 0) fail('--save needs a --pruning_method.')
-  if (format !== undefined && !save) fail('--format says how --save writes; give --save FOLDER too.')
+  if (formats.length > 0 && !save) fail('--format says how --save writes; give --save FOLDER too.')
   if (replace && !save) fail('--replace lets --save write over a folder; give --save FOLDER too.')
-  if (format !== undefined) checkName('format', format, formatTitles)
+  for (const name of formats) checkName('format', name, formatTitles)
+  for (const name of types) checkName('gguf_type', name, ggufTypeTitles)
+  if (types.length > 0 && !formats.includes('gguf')) fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
 }
 
 /** A share of the stack, or -1 and -2 as the reference has them. */

@@ -41,7 +41,7 @@ export async function openCommandWorkbench(flags: Flags): Promise<CommandWorkben
 }
 
 /** Flags that change how results are told, but not what is computed. */
-const presentation = new Set(['json', 'output', 'save', 'format', 'replace', 'logging'])
+const presentation = new Set(['json', 'output', 'save', 'format', 'gguf_type', 'replace', 'logging'])
 
 function temporaryFolder(flags: Flags): string {
   const parent = join(defaultDataFolder(), 'unkept')

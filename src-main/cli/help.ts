@@ -1,4 +1,4 @@
-import { ablationTitles, formatTitles, methodTitles, taskTitles } from '#contract/titles.ts'
+import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
 
 const names = (titles: object) => Object.keys(titles).join(', ')
 
@@ -27,7 +27,9 @@ Pruning
   --dense                  the model as it is, as a baseline
   --ablation NAME          ${names(ablationTitles)}, all;
                            --output FOLDER gets its table and its plot (./ablations)
-  --save FOLDER            write the pruned model; --replace what is there; --format ${names(formatTitles)}
+  --save FOLDER            write the pruned model; --replace what is there
+  --format NAME[,NAME…]    ${names(formatTitles)}; several have a folder each in FOLDER
+  --gguf_type NAME[,NAME…] ${names(ggufTypeTitles)} (F16)
 
 Data
   --calibration_data PATH  text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids

@@ -1,9 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { exit, stderr, stdout } from 'node:process'
+import type { SavedFile } from '#contract/exports.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunDetail, RunEntry } from '#contract/runs.ts'
-import { denseMethod } from '#contract/titles.ts'
+import { denseMethod, type FormatId, formatTitles } from '#contract/titles.ts'
 import { refuseSystem } from '#services/path-gate.ts'
 import { checkWritable } from '#services/save-target.ts'
 import { toCsv, toLatex } from '#services/table-text.ts'
@@ -11,11 +12,11 @@ import { checkFlags } from './check-flags.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { followTransfer } from './commands/follow-transfer.ts'
-import type { Flags } from './flags.ts'
+import { type Flags, listFlag } from './flags.ts'
 import { locateModel } from './locate-model.ts'
 import { printStudy } from './print-study.ts'
 import { ProgressLine } from './progress-line.ts'
-import { commandedRuns } from './requests.ts'
+import { type Commanded, commandedRuns } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
 
 /** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
@@ -31,7 +32,7 @@ export async function prune(flags: Flags): Promise<number> {
   try {
     const model = await locateModel(workbench, flags)
     const commanded = commandedRuns(flags, model)
-    if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savingOf(flags) })
+    if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savedWork(commanded), ...savingOf(flags) })
     const runs = await prepareRuns(workbench, model, commanded)
     begun = true
     await doAll(workbench, runs, flags)
@@ -60,14 +61,40 @@ async function doAll(workbench: CommandWorkbench, runs: readonly RunEntry[], fla
   else printAll(details.map(toDocument), flags)
 }
 
-function savingOf({ save = '', format = 'exact', replace = false, pruning_method: methods }: Flags) {
-  return { method: methods?.[0] ?? denseMethod, folder: resolve(save), format, replace }
+function savingOf({ save = '', format, gguf_type, replace = false }: Flags) {
+  const [formats, types] = [listFlag(format), listFlag(gguf_type)]
+  return {
+    folder: resolve(save),
+    formats: formats.length > 0 ? formats : ['exact'],
+    ...(types.length > 0 ? { ggufTypes: types } : {}),
+    replace,
+  }
 }
 
 async function save(workbench: CommandWorkbench, { id }: RunEntry, flags: Flags): Promise<void> {
-  const { method: _, ...target } = savingOf(flags)
-  await followTransfer(workbench, () => workbench.call('runs.save', { id, ...target }))
-  if (!flags.json) stdout.write(`Saved in ${target.folder}\n\n`)
+  const target = savingOf(flags)
+  const { saved = [] } = await followTransfer(workbench, () => workbench.call('runs.save', { id, ...target }))
+  if (!flags.json) stdout.write(`Saved in ${target.folder}\n${saved.map(describeSaved).join('')}\n`)
+}
+
+/** What the run that is to be saved will do. */
+function savedWork(commanded: Commanded) {
+  if (!('request' in commanded)) return { method: denseMethod }
+  const { method, amount, options } = commanded.request
+  return { method, amount, options }
+}
+
+/** A line for each file: what it weighs, and its answers against those of the model before it was saved. */
+function describeSaved({ format, type, bytes, reload }: SavedFile): string {
+  const name = [formatTitles[format as FormatId] ?? format, type].filter(Boolean).join(' ')
+  const size = `${(bytes / 1e6).toFixed(1)} MB`
+  if (!reload) return `  ${name}: ${size}\n`
+  const difference = Math.abs(reload.perplexity / reload.expected - 1)
+  const apart =
+    difference < 1e-6
+      ? 'the same perplexity'
+      : `perplexity ${(100 * (reload.perplexity / reload.expected - 1)).toPrecision(2)} % from the model's`
+  return `  ${name}: ${size}; opened again: ${apart}, ${reload.equalTokens} of ${reload.greedyTokens} first tokens the same\n`
 }
 
 /** Steps are on the disk and files appear only when complete; the runs are marked as interrupted, and a second signal ends all at once. */

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { ComputeTask } from '#contract/compute-messages.ts'
 import type { EngineReport } from '#contract/engine-state.ts'
+import type { SavedFile } from '#contract/exports.ts'
 import type { JobHost } from './job-host.ts'
 
 type TaskOf<Kind extends ComputeTask['kind']> = Extract<ComputeTask, { kind: Kind }>
@@ -27,10 +28,10 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       return (await import('#engine/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
     case 'preflight':
       return (await import('#engine/preflight.ts')).preflightRequests(task.requests)
-    case 'check save':
+    case 'outline save':
       return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':
-      return save(task)
+      return save(task, host)
     case 'probe':
       return probe()
     case 'self-test':
@@ -38,17 +39,24 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
   }
 }
 
-async function save({ model: path, plan, method, run, folder, format, replace, memoryBytes }: TaskOf<'save'>): Promise<void> {
+async function save({ model: path, plan, run, memoryBytes, ...asked }: TaskOf<'save'>, host: JobHost): Promise<SavedFile[]> {
   const { openBackend } = await import('#engine/backend/backend.ts')
-  const { findFormat } = await import('#engine/export/index.ts')
+  const { saveModel } = await import('#engine/export/save.ts')
   const { densePlan } = await import('#engine/pruning/plan.ts')
   const { StoredTensors } = await import('#engine/checkpoint/stored-tensors.ts')
   const { acquireModel, releaseModel } = await import('#engine/model/kept-model.ts')
+  const { readText } = await import('#engine/checkpoint/regular-file.ts')
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
   const tensors = plan?.tensors && { tensors: await StoredTensors.open(plan.tensors) }
-  await findFormat(format).write({ model, plan: plan ?? densePlan(model.spec), ...tensors, ...(run ? { run } : {}), method, folder, replace })
+  const text = await readText(join(resources, 'sample-model', 'test.txt'))
+  const request = { ...asked, ...(run ? { run } : {}), ...tensors, model, plan: plan ?? densePlan(model.spec), text }
+  const saved = await saveModel(request, {
+    signal: host.signal,
+    progress: (phase, done, total, unit) => host.emit({ phase, done, total, unit }),
+  })
   await releaseModel()
+  return saved
 }
 
 async function probe(): Promise<EngineReport> {

@@ -3,6 +3,7 @@ import { comparison } from './compare.ts'
 import { engineState, selfTest } from './engine-state.ts'
 import type { ErrorCode } from './errors.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
+import { formatOutline } from './exports.ts'
 import { backup, historyState } from './history.ts'
 import { id, ids, limit, moment, name, notes, nothing, offset, tags, textFile } from './identifiers.ts'
 import { catalogue } from './methods.ts'
@@ -10,7 +11,7 @@ import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from 
 import { readPlace, writePlace } from './places.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 import { queueState } from './queue.ts'
-import { backendName, dataRequest, runRequest } from './run-request.ts'
+import { amount, backendName, dataRequest, runRequest } from './run-request.ts'
 import {
   recordedEvent,
   removal,
@@ -27,6 +28,7 @@ import {
 import { settingsChange, settingsView, workbenchState } from './settings.ts'
 import { tableFormat } from './table.ts'
 import { textLook } from './text-look.ts'
+import { usualGgufTypes } from './titles.ts'
 
 export { type ApiEvent, type EventData, type EventName, events, type Listener } from './events.ts'
 
@@ -47,8 +49,13 @@ const many = z.object({ ids })
 const path = readPlace.min(1)
 const start = z.enum(['draft', 'queue']).default('queue')
 const marks = z.object({ name: name.optional(), notes: notes.optional(), tags: tags.optional(), starred: z.boolean().optional() })
-/** `replace` lets a folder that is not empty give way. */
-const saving = { format: z.string(), replace: z.boolean().default(false) }
+/** Several formats have a folder each in the one that is named; `replace` lets one that is not empty give way. */
+const saving = {
+  formats: z.array(z.string()).min(1).max(20),
+  ggufTypes: z.array(z.string()).min(1).max(20).default(usualGgufTypes),
+  replace: z.boolean().default(false),
+}
+const outlines = z.object({ formats: z.array(formatOutline) })
 const undoable = z.object({ undoUntil: moment })
 const entries = z.object({ runs: z.array(runEntry) })
 
@@ -245,13 +252,27 @@ export const api = {
     'conflict',
   ),
   'runs.checkSave': call(
-    'Refuse now what saving a run of this method on this model would refuse in the end.',
-    z.object({ model: id, method: z.string(), folder: writePlace.min(1), ...saving }),
-    nothing,
+    'Refuse now what saving a run of this method on this model would refuse in the end, and say what it would weigh.',
+    z.object({
+      model: id,
+      method: z.string(),
+      amount: amount.optional(),
+      options: z.record(z.string(), z.unknown()).optional(),
+      folder: writePlace.min(1),
+      ...saving,
+    }),
+    outlines,
     'not-found',
     'conflict',
     'disk',
     'infeasible',
+  ),
+  'runs.formats': call(
+    'What the pruned model of a run would weigh in each format, or why one cannot hold it.',
+    one,
+    outlines,
+    'not-found',
+    'conflict',
   ),
   'runs.save': call(
     'Write the pruned model of a run to a folder of the library and add it there.',
@@ -260,6 +281,7 @@ export const api = {
     'not-found',
     'conflict',
     'disk',
+    'infeasible',
   ),
 
   'queue.get': call('The queue and the devices that work it.', nothing, queueState),

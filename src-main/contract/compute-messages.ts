@@ -4,7 +4,7 @@ import { exportedRun } from './exported-run.ts'
 import { generationRequest } from './generation.ts'
 import { hubFile } from './hub-file.ts'
 import { plan, tensorFile } from './plan.ts'
-import { backendName, dataRequest, runRequest } from './run-request.ts'
+import { amount, backendName, dataRequest, runRequest } from './run-request.ts'
 
 /** Both sides must speak the same; the compute process says its number first. */
 export const computeProtocol = 1
@@ -28,11 +28,22 @@ export const computeTask = z.discriminatedUnion('kind', [
     method: z.string(),
     run: exportedRun.optional(),
     folder: z.string(),
-    format: z.string(),
+    formats: z.array(z.string()),
+    ggufTypes: z.array(z.string()),
     replace: z.boolean(),
     memoryBytes: z.number().optional(),
   }),
-  z.object({ kind: z.literal('check save'), model: z.string(), method: z.string(), format: z.string() }),
+  /** What each of the formats would weigh; without a plan, of one as the method makes it. */
+  z.object({
+    kind: z.literal('outline save'),
+    model: z.string(),
+    plan: plan.nullable(),
+    method: z.string(),
+    amount: amount.optional(),
+    options: z.record(z.string(), z.unknown()).optional(),
+    formats: z.array(z.string()),
+    ggufTypes: z.array(z.string()),
+  }),
   z.object({ kind: z.literal('probe') }),
   z.object({ kind: z.literal('self-test'), backend: backendName }),
 ])

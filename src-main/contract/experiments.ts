@@ -28,7 +28,7 @@ export const grid = z.object({
 })
 
 /** What one combination of a grid would do: Eq. 5's split, what it reaches, and what it costs. */
-export const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true }).extend({
+export const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true, formats: true }).extend({
   ...outline.shape,
   model: id,
   method: z.string(),

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { savedFile } from './exports.ts'
 import { id, moment, name, notes, tags } from './identifiers.ts'
 import { plan } from './plan.ts'
 
@@ -88,6 +89,8 @@ export const transfer = z.object({
   secondsLeft: z.number().nullable(),
   model: id.nullable(),
   problem: z.string().nullable(),
+  /** What an export wrote, with how far its answers are from the model's when it was opened again. */
+  saved: z.array(savedFile).optional(),
 })
 
 export type ModelDescription = z.infer<typeof modelDescription>

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { errorCodes } from './errors.ts'
+import { formatOutline } from './exports.ts'
 import { hubFile } from './hub-file.ts'
 
 /** Why a request cannot be done: which field of it, and a sentence for people. */
@@ -17,6 +18,8 @@ export const outline = z.object({
 export const requestPreview = outline.extend({
   problems: z.array(problem),
   notes: z.array(z.string()),
+  /** What the result would weigh in each format. */
+  formats: z.array(formatOutline),
   fetches: z.array(z.object({ field: z.string(), file: hubFile, advice: z.string() })),
   feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
   memoryBytes: z.number().nullable(),

@@ -36,6 +36,19 @@ export const formatTitles = {
   gguf: 'GGUF file',
 } as const
 
+/** How a GGUF file stores its weights, by the names that users of llama.cpp know. */
+export const ggufTypeTitles = {
+  F32: 'every weight as it was computed with',
+  F16: 'half precision, what others quantise from',
+  BF16: 'bfloat16, without rounding where the model is stored so',
+  Q8_0: '8.5 bits a weight, all but as good as F16',
+  Q4_K_M: 'about 4.9 bits a weight, the usual choice',
+  Q4_0: '4.5 bits a weight, the fastest on many processors',
+} as const
+
+/** What is written where no type is asked for. */
+export const usualGgufTypes: GgufType[] = ['F16']
+
 /** Texts that come with Espalier; no choice is ever made on those to measure on. */
 export const bundledTitles = {
   mixed: 'Mixed text',
@@ -58,6 +71,7 @@ export type TaskId = keyof typeof taskTitles
 export type BundledId = keyof typeof bundledTitles
 export type DatasetId = keyof typeof datasetTitles
 export type FormatId = keyof typeof formatTitles
+export type GgufType = keyof typeof ggufTypeTitles
 
 /** The method id of a run that removes nothing: the baseline of its experiment. */
 export const denseMethod = 'dense'

@@ -1,25 +1,35 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { FormatOutline } from '#contract/exports.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/preflight.ts'
 import type { DataRequest, MeasureRequest, RunRequest } from '#contract/run-request.ts'
-import { denseMethod, isAblation } from '#contract/titles.ts'
+import { denseMethod, formatTitles, type GgufType, isAblation } from '#contract/titles.ts'
 import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { isTaskId, taskIds } from '#engine/evaluation/tasks/index.ts'
 import { checkQuestions, questionFile } from '#engine/evaluation/tasks/questions.ts'
+import { expectedPlan } from '#engine/export/check-save.ts'
+import { outlineFormats } from '#engine/export/save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
-import { type Budget, budgetFor } from '#engine/pruning/budget.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
+import { outlineOf } from '#engine/pruning/outline.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { longWindowNote, readData } from './run-data.ts'
 
+/** GGUF types that a preview tells of: the plain one and the one that most people take. */
+const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
+
 /** A model as far as it has to be known before any weight is read. */
 interface Outside {
   readonly path: string
+  /** Closed: only its names and shapes are asked for. */
+  readonly checkpoint: Checkpoint
   readonly spec: DecoderSpec
   readonly tokenizer: Tokenizer | undefined
 }
@@ -41,7 +51,7 @@ export async function preflightRequests(requests: readonly RunRequest[]): Promis
 async function openOutside(path: string): Promise<Outside> {
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
-  return { path, spec, tokenizer: await openModelTokenizer({ path, spec }) }
+  return { path, checkpoint, spec, tokenizer: await openModelTokenizer({ path, spec }) }
 }
 
 class Preflight {
@@ -73,6 +83,7 @@ class Preflight {
       ...(amount ?? nothing),
       problems: this.#problems,
       notes: lengthsOf(this.#request).flatMap((length) => (length > spec.contextLength ? longWindowNote(spec, length) : [])),
+      formats: await this.#formats(),
       fetches: this.#fetches,
       memoryBytes: memoryNeeded(spec, this.#request),
     }
@@ -99,7 +110,7 @@ class Preflight {
           'infeasible',
           `Sparsity ${Number(budget.sparsity.toFixed(4))} is out of reach: ${method.title} removes at most ${(100 * most).toFixed(1)} % of this model's block stack. Choose at most ${most.toFixed(3)}.`,
         )
-      return { ...(method.outline?.(spec, budget, options) ?? wholeBlocks(spec, budget)), feasibleRange: { minimum: least, maximum: most } }
+      return { ...outlineOf(method, spec, budget, options), feasibleRange: { minimum: least, maximum: most } }
     } catch (thrown) {
       const { code, message, details } = toErrorMessage(thrown)
       const issues = details?.issues as { field: string; message: string }[] | undefined
@@ -107,6 +118,15 @@ class Preflight {
       else this.#refuse(code === 'infeasible' ? 'amount' : 'method', code, message)
       return undefined
     }
+  }
+
+  /** What the result would weigh; nothing where it cannot be reached. */
+  async #formats(): Promise<FormatOutline[]> {
+    const { method, amount, options } = this.#request
+    if (isAblation(method) || this.#problems.some(({ code }) => code === 'infeasible' || code === 'usage')) return []
+    const { spec, checkpoint } = this.#model
+    const plan = expectedPlan(spec, { method, amount, options })
+    return outlineFormats({ model: { spec, checkpoint }, plan }, Object.keys(formatTitles), previewedTypes)
   }
 
   async #data(field: string, { source, mix, sequenceLength }: DataRequest): Promise<void> {
@@ -205,9 +225,4 @@ function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunReques
   const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
   const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden
   return Math.min(weights + streams, memoryBytes ?? Number.POSITIVE_INFINITY)
-}
-
-/** What depth methods remove: whole blocks, or as many attentions and MLPs as those have. */
-function wholeBlocks(spec: DecoderSpec, { blocks }: Budget): Outline {
-  return { attentionRemoved: blocks, blocksRemoved: blocks, neuronsRemovedPerBlock: 0, reached: blocks / spec.blocks.length }
 }

@@ -22,7 +22,7 @@ export function runsService(
   context: Context,
   library: Library,
   removal: RunRemoval,
-): Omit<Service<'runs'>, 'runs.save' | 'runs.checkSave'> {
+): Omit<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> {
   const { history, queue, logs, emit } = context
 
   function find(id: string): RunRow {

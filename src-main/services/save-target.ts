@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { access, readdir, stat } from 'node:fs/promises'
+import { access, readdir, stat, statfs } from 'node:fs/promises'
 import { dirname, relative, resolve, sep } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Problem } from '#contract/preflight.ts'
@@ -41,4 +41,18 @@ export async function checkWritable(folder: string): Promise<void> {
   await access(folder, constants.W_OK | constants.X_OK).catch((thrown: unknown) => {
     throw refusal('disk', 'folder', `${folder} cannot be written to. Choose another place. (${toErrorMessage(thrown).message})`)
   })
+}
+
+/** Throws `disk` when the disk of a folder has less room than will be written to it. */
+export async function checkSpace(folder: string, bytes: number): Promise<void> {
+  const found = await statfs(folder).catch(() => undefined)
+  if (!found && dirname(folder) !== folder) return checkSpace(dirname(folder), bytes)
+  const free = found ? found.bavail * found.bsize : Number.POSITIVE_INFINITY
+  if (free >= bytes) return
+  const megabytes = (count: number) => `${Math.ceil(count / 1e6).toLocaleString('en')} MB`
+  throw refusal(
+    'disk',
+    'folder',
+    `${folder} would take ${megabytes(bytes)}, its disk has ${megabytes(free)} left. Free some space or choose another disk.`,
+  )
 }

@@ -7,9 +7,11 @@ import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'
 import { say } from './terminal.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
-const given = argv.slice(2).filter((one) => one !== '--attack')
+const given = argv.slice(2).filter((one) => one !== '--attack' && one !== '--interop')
 /** Whether the program is also attacked for a minute, as it is before a change is taken. */
 const attack = argv.includes('--attack')
+/** Whether what is written is also tried in the programs that it is for. */
+const interop = argv.includes('--interop')
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
   return oneTest(false)
@@ -33,6 +35,7 @@ async function runParts() {
     await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true), refuseScreens)),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
     await tests(),
+    ...(interop ? [await check('interop', [`${root}test/interop/main.ts`])] : []),
   ]
   return parts.reduce(addTallies)
 }

@@ -11,8 +11,8 @@ export interface InteropModel {
   readonly length: number
   /** Words whose ids are compared, where the model has a tokenizer. */
   readonly texts?: readonly string[]
-  /** How far llama.cpp's own arithmetic may be from ours in float32, relative in perplexity. */
-  readonly tolerance: number
+  /** How far llama.cpp's own arithmetic may be from ours in float32, where a family has a reason. */
+  readonly bounds?: Bounds
 }
 
 /** A run's method with what keeps it short. */
@@ -22,9 +22,9 @@ export interface InteropMethod {
   readonly options: Readonly<Record<string, unknown>>
 }
 
-const usual = { length: 160, tolerance: 3e-6 }
+const usual = { length: 160 }
 // llama.cpp looks the GELU of Phi and Gemma up in a table of half precision.
-const table = { ...usual, tolerance: 3e-4 }
+const table = { ...usual, bounds: { perplexity: 3e-4, logits: 2e-3 } }
 
 const reference = (
   name: ReferenceModel,
@@ -90,8 +90,24 @@ export const methods: readonly InteropMethod[] = [
   { method: 'evopress_submodule', amount: { blocks: 2 }, options: evolution },
 ]
 
+/** How far an answer may be, relative: of the perplexity, and of any logit against the largest. */
+export interface Bounds {
+  readonly perplexity: number
+  readonly logits: number
+}
+
+/** Of folders in transformers, and of float32 files in llama.cpp where a family has no wider bound. */
+export const exactBounds: Bounds = { perplexity: 3e-6, logits: 1.5e-5 }
+
 /**
- * GGUF types, with how far an answer may be from that of the same file in this program, relative in perplexity: llama.cpp also rounds what
- * it multiplies the weights with, to half precision or 8 bits.
+ * GGUF types, with how far an answer of llama.cpp may be from that of the same file in this program: it also rounds what it multiplies the
+ * weights with, to half precision or to 8 bits, which on these small random models shows.
  */
-export const ggufTolerances: Readonly<Record<string, number>> = { F32: 0, F16: 1e-3, BF16: 1e-2, Q8_0: 2e-2, Q4_K_M: 3e-2, Q4_0: 3e-2 }
+export const ggufBounds: Readonly<Record<string, Bounds>> = {
+  F32: exactBounds,
+  F16: { perplexity: 5e-4, logits: 1e-2 },
+  BF16: { perplexity: 5e-3, logits: 6e-2 },
+  Q8_0: { perplexity: 1.5e-2, logits: 0.2 },
+  Q4_K_M: { perplexity: 1.5e-2, logits: 0.2 },
+  Q4_0: { perplexity: 1.5e-2, logits: 0.2 },
+}

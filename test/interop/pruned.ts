@@ -1,7 +1,6 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
-import type { FormatId } from '#contract/titles.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { findFormat, formats } from '#engine/export/index.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
@@ -10,7 +9,7 @@ import { executeRun } from '#engine/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { logitsOf, relativeError } from '../engine/model/logits.ts'
 import { referenceWindows } from '../fixtures/reference.ts'
-import { ggufTolerances, type InteropMethod, type InteropModel } from './cases.ts'
+import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel } from './cases.ts'
 import { askPython, type Tools, type Worker } from './environment.ts'
 import type { Table } from './table.ts'
 
@@ -54,13 +53,13 @@ export async function checkPruned(asked: Case, table: Table): Promise<void> {
   const expected = await answers(view, path, interop)
   view.dispose()
   const request = { model, plan, method: method.method }
-  for (const format of (Object.keys(formats) as FormatId[]).filter((id) => id !== 'gguf')) {
+  for (const format of Object.keys(formats).filter((id) => id !== 'gguf')) {
     const target = join(folder, format)
     const refusal = await refusalOf(() => findFormat(format).write({ ...request, folder: target }))
     if (refusal) table.note(format, refusal)
   }
   await checkTransformers(asked, expected, table)
-  const types = Object.keys(ggufTolerances)
+  const types = Object.keys(ggufBounds)
   for (const type of types) {
     const target = join(folder, `gguf-${type}`)
     const refusal = await refusalOf(() => findFormat('gguf').write({ ...request, folder: target, ggufTypes: [type] }))
@@ -123,7 +122,7 @@ async function checkTransformers({ transformers, model, folder }: Case, expected
     const answer = await transformers.ask<Answer>({ ...job, trust: forTransformers[name]?.trust })
     const problem = answer.error ?? answer.strange?.join('; ')
     if (problem) table.state(`${name} in transformers`, problem)
-    else await compare(`${name} in transformers`, answer, expected, { folder, name, most: 3e-6 }, table)
+    else await compare(`${name} in transformers`, answer, expected, { folder, name, bounds: exactBounds }, table)
     if (!forTransformers[name]?.trust) continue
     const distrusted = await transformers.ask<Answer>({ ...job, trust: false })
     table.state(`${name} without trust_remote_code`, distrusted.error === undefined ? 'opened, which it must not' : undefined)
@@ -137,21 +136,22 @@ const questionOf = (expected: Expected, { texts }: InteropModel) => ({
   ...(texts ? { texts } : {}),
 })
 
-interface Bounds {
+interface Place {
   readonly folder: string
   readonly name: string
-  readonly most: number
+  readonly bounds: Bounds
 }
 
 /** Perplexity, logits, greedy answer and token ids of another program against ours. */
-async function compare(what: string, answer: Answer, expected: Expected, { folder, name, most }: Bounds, table: Table): Promise<void> {
+async function compare(what: string, answer: Answer, expected: Expected, { folder, name, bounds }: Place, table: Table): Promise<void> {
   const bytes = await readFile(join(folder, `${name}.f32`))
   const logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
   const same = answer.greedy.join() === expected.greedy.join()
-  table.add(what, Math.abs(answer.perplexity / expected.perplexity - 1), most, same ? 'greedy equal' : '')
-  table.add(`${what}: logits`, relativeError(Array.from(logits), expected.logits), 30 * most)
+  table.add(what, Math.abs(answer.perplexity / expected.perplexity - 1), bounds.perplexity, same ? 'greedy equal' : '')
+  table.add(`${what}: logits`, relativeError(Array.from(logits), expected.logits), bounds.logits)
   // A choice between two tokens that are all but equally likely may fall either way.
-  if (most <= 1e-5) table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} in place of ${expected.greedy.join()}`)
+  if (bounds === exactBounds)
+    table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} in place of ${expected.greedy.join()}`)
   if (expected.ids) table.state(`${what}: token ids`, JSON.stringify(answer.ids) === JSON.stringify(expected.ids) ? undefined : 'differ')
 }
 
@@ -168,14 +168,14 @@ async function checkGguf({ tools, model, folder }: Case, type: string, target: s
     error: error.message,
   }))
   if ('error' in answer && answer.error) table.state(`gguf ${type} in llama.cpp`, answer.error)
-  else
-    await compare(
-      `gguf ${type} in llama.cpp`,
-      answer as Answer,
-      own,
-      { folder, name: type, most: Math.max(model.tolerance, ggufTolerances[type] ?? 0) },
-      table,
-    )
+  else await compare(`gguf ${type} in llama.cpp`, answer as Answer, own, { folder, name: type, bounds: boundsOf(model, type) }, table)
+}
+
+/** A family's own arithmetic may be coarser than what a type explains. */
+function boundsOf({ bounds: own }: InteropModel, type: string): Bounds {
+  const bounds = ggufBounds[type] ?? exactBounds
+  if (!own) return bounds
+  return { perplexity: Math.max(own.perplexity, bounds.perplexity), logits: Math.max(own.logits, bounds.logits) }
 }
 
 async function reopenedAnswers(model: Model, { windows }: Expected) {

@@ -8,10 +8,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { argv } from 'node:process'
 import type { Plan } from '#contract/plan.ts'
+import type { GgufType } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
-import { type MixName, mixes } from '#engine/export/gguf/mix.ts'
+import { mixes } from '#engine/export/gguf/mix.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, openView } from '#engine/model/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -52,7 +53,7 @@ try {
   await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: dense, ggufTypes: ['F32'] })
   await model.close()
   const fileOf = async (place: string, type: string) =>
-    join(place, (await readdir(place)).find((name) => name.endsWith(`${type}.gguf`)) ?? '')
+    join(place, (await readdir(place)).find((name) => name.endsWith(`-${type}.gguf`)) ?? '')
   const measure = (file: string) => llama<Answer>({ file, windows: windows.map((window) => [...window]) })
   for (const type of types) {
     const file = await fileOf(pruned, type)
@@ -65,7 +66,7 @@ try {
   }
   await compareSpeed(await fileOf(dense, 'F32'), await fileOf(pruned, 'F32'), [...(windows[0] as Int32Array).subarray(0, 16)])
 
-  async function quantised(type: MixName, own: number, source: string): Promise<string> {
+  async function quantised(type: GgufType, own: number, source: string): Promise<string> {
     const target = join(folder, `quantised-${type}.gguf`)
     const { bytes } = await llama<{ bytes: number }>({ file: source, quantize: target, ftype: mixes[type].fileType })
     const theirs = await measure(target)

@@ -50,7 +50,7 @@ test('a link inside of the folders that may be written leads nowhere else', asyn
   mkdirSync(exports, { recursive: true })
   symlinkSync(outside, join(exports, 'link'))
   const folder = join(exports, 'link', 'x')
-  expect((await refusal(call('runs.checkSave', { model: model.id, method: '2ssp', folder, format: 'exact' })))?.code).toBe('invalid')
+  expect((await refusal(call('runs.checkSave', { model: model.id, method: '2ssp', folder, formats: ['exact'] })))?.code).toBe('invalid')
 })
 
 test.skipIf(process.platform !== 'linux')('what the system shows as files is no place for anything', async () => {

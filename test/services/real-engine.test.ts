@@ -57,7 +57,7 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect(transcript).toMatchObject({ status: 'done', problem: null })
   expect(transcript.answers.map(({ tokens }) => tokens.length)).toEqual([12, 12])
 
-  const { id: saving } = await call('runs.save', { id: runs[1]?.id as string, format: formats[0]?.id as string, name: 'Smaller' })
+  const { id: saving } = await call('runs.save', { id: runs[1]?.id as string, formats: [formats[0]?.id as string], name: 'Smaller' })
   const saved = await eventually(
     async () => (await call('transfers.list', {})).find(({ id, status }) => id === saving && status !== 'running'),
     'the export',
@@ -113,7 +113,7 @@ test('a sliced model answers beside its dense one, is saved without pruning agai
   const [sliced, dense] = await answerOf([{ run: id }, { model: model.id }])
   expect(sliced).not.toBe(dense)
 
-  const { id: saving } = await call('runs.save', { id, format: 'exact', name: 'Sliced' })
+  const { id: saving } = await call('runs.save', { id, formats: ['exact'], name: 'Sliced' })
   const saved = await eventually(
     async () => (await call('transfers.list', {})).find((transfer) => transfer.id === saving && transfer.status !== 'running'),
     'the export',

@@ -4,6 +4,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openFolder } from './folder.ts'
 import { openGguf } from './gguf/open-gguf.ts'
+import { openRegular, readPart } from './regular-file.ts'
 
 /**
  * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a
@@ -18,7 +19,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     const file = await onlyGguf(path)
     return file ? openGguf(file) : openFolder(path)
   }
-  if (path.toLowerCase().endsWith('.gguf')) return openGguf(path)
+  if (path.toLowerCase().endsWith('.gguf') || (await beginsAsGguf(path))) return openGguf(path)
   throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)
 }
 
@@ -30,4 +31,14 @@ async function onlyGguf(folder: string): Promise<string | undefined> {
   if (files.length > 1)
     throw new EspalierError('invalid', `${folder} has several GGUF files: ${files.sort().join(', ')}. Give one of them.`)
   return join(folder, files[0] as string)
+}
+
+/** Whether a file without the usual ending is one by its first bytes, as Ollama keeps them. */
+async function beginsAsGguf(path: string): Promise<boolean> {
+  const handle = await openRegular(path)
+  try {
+    return (await handle.stat()).size > 4 && Buffer.from(await readPart(handle, 0, 4, path)).toString() === 'GGUF'
+  } finally {
+    await handle.close()
+  }
 }

@@ -4,12 +4,14 @@ import type { ExportedRun } from '#contract/exported-run.ts'
 import type { Plan } from '#contract/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { formatConfig } from '#engine/checkpoint/config-text.ts'
+import { elementBytes } from '#engine/checkpoint/dtypes.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import { writeShards } from '#engine/checkpoint/write-shards.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { PlanTensors } from '#engine/model/plan-tensors.ts'
 import { copyCompanions } from './companions.ts'
+import type { Planned } from './pruned-tensors.ts'
 
 /** What is known of the model to be written besides its weights. */
 export interface ExportRequest {
@@ -24,14 +26,33 @@ export interface ExportRequest {
   readonly replace?: boolean
   /** Types of a GGUF file, one file each. */
   readonly ggufTypes?: readonly string[]
+  readonly watch?: WriteWatch
+}
+
+/** Who follows a save: told of bytes as they are written, and able to stop it. */
+export interface WriteWatch {
+  readonly signal?: AbortSignal
+  onBytes?(bytes: number): void
+}
+
+/** What a format would write, before anything is read or written. */
+export interface Outline {
+  /** Of a GGUF file. */
+  readonly type: string | null
+  readonly bytes: number
+  /** Bytes of keys and values in half precision for 1,000 tokens of context. */
+  readonly keyValueBytes: number
+  readonly notes: readonly string[]
 }
 
 /** A way to write a pruned model down. */
 export interface ExportFormat {
   readonly title: string
   readonly summary: string
-  /** Throws when this format cannot hold such a model; left out where it holds every one. */
-  check?(model: { readonly spec: DecoderSpec; readonly sliced: boolean }): void
+  /** Whether this program opens what it writes. */
+  readonly reopens: boolean
+  /** What it would write, one entry for each file type. Throws `infeasible` where it cannot hold the model. */
+  outline(planned: Planned, ggufTypes: readonly string[]): Promise<readonly Outline[]>
   write(request: ExportRequest): Promise<void>
 }
 
@@ -44,13 +65,13 @@ export interface FolderContents {
 
 /** Writes a model folder that appears only when it is complete, with the tokenizer of the model it came from. */
 export async function writeModelFolder(
-  { model, folder, replace }: ExportRequest,
+  { model, folder, replace, watch }: ExportRequest,
   { tensors, config, files }: FolderContents,
 ): Promise<void> {
   await writeFolderAtomically(
     folder,
     async (temporary) => {
-      await writeShards(temporary, tensors, model.checkpoint.shardBytes)
+      await writeShards(temporary, watched(tensors, watch), model.checkpoint.shardBytes)
       await writeFile(join(temporary, 'config.json'), formatConfig(config, decimalsOf(model)))
       await copyCompanions(model.path, temporary)
       for (const [name, text] of Object.entries(files)) await writeFile(join(temporary, name), text)
@@ -62,4 +83,27 @@ export async function writeModelFolder(
 /** Where decimals are in the config of the text model alone too. */
 function decimalsOf({ checkpoint: { decimals } }: Model): Set<string> {
   return new Set([...decimals].flatMap((path) => [path, path.replace(/^text_config\./, '')]))
+}
+
+/** Tensors whose bytes are counted when they are made, until somebody stops it. */
+export function watched<T extends { bytes: () => Promise<Uint8Array> | Uint8Array }>(tensors: readonly T[], watch: WriteWatch = {}): T[] {
+  return tensors.map((tensor) => ({
+    ...tensor,
+    async bytes() {
+      watch.signal?.throwIfAborted()
+      const bytes = await tensor.bytes()
+      watch.onBytes?.(bytes.byteLength)
+      return bytes
+    },
+  }))
+}
+
+/** Bytes that tensors take in a file of safetensors, without its header. */
+export function tensorBytes(tensors: readonly Pick<TensorToWrite, 'dtype' | 'shape'>[]): number {
+  return tensors.reduce((total, { dtype, shape }) => total + shape.reduce((product, size) => product * size, elementBytes(dtype)), 0)
+}
+
+/** Bytes of keys and values in half precision for 1,000 tokens, where so many blocks have attention. */
+export function keyValueBytes({ keyValueHeads, headSize }: DecoderSpec, attentions: number): number {
+  return attentions * 2 * keyValueHeads * headSize * 2 * 1000
 }

@@ -45,7 +45,7 @@ export function openTokenizer(path: string): Promise<Tokenizer> {
 }
 
 async function readTokenizer(path: string): Promise<Tokenizer> {
-  const inGguf = path.toLowerCase().endsWith('.gguf') && !(await stat(path).catch(() => undefined))?.isDirectory()
+  const inGguf = (await stat(path).catch(() => undefined))?.isFile() ?? path.toLowerCase().endsWith('.gguf')
   return createTokenizer(await (inGguf ? readGgufTokenizer(path) : readTokenizerFiles(path)))
 }
 

@@ -1,8 +1,9 @@
 import type { CombinationPreview, Grid, GridInput, Preset, RepairChoice } from '#contract/experiments.ts'
+import type { FormatOutline } from '#contract/exports.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/methods.ts'
 import { paperAnswers, paperLength } from '#contract/protocol.ts'
 import type { Amount, DataRequest, MeasureRequest } from '#contract/run-request.ts'
-import { formatShare } from '../../lib/format.ts'
+import { formatBytes, formatShare } from '../../lib/format.ts'
 
 /** A method in the draft; the same method may stand there several times with other options. */
 export interface MethodDraft {
@@ -186,4 +187,11 @@ export function removalText(preview: CombinationPreview): string {
   if (attention && attention !== blocks) parts.push(`${attention} attention`)
   if (neurons) parts.push(`${neurons} neurons a block`)
   return parts.join(', ') || '–'
+}
+
+/** What the result would weigh in one format, or why that cannot hold it. */
+export function formatText({ format, type, bytes, keyValueBytes, problem }: FormatOutline): string {
+  const name = [format, type].filter(Boolean).join(' ')
+  if (problem !== null || bytes === null || keyValueBytes === null) return `${name}: not possible. ${problem ?? ''}`
+  return `${name}: ${formatBytes(bytes)}, keys and values ${formatBytes(keyValueBytes)} for 1,000 tokens`
 }

@@ -122,14 +122,6 @@ export class RunState {
     })
   }
 
-  async save(format: string, name: string): Promise<void> {
-    await this.#attempt(async () => {
-      await call('runs.save', { id: this.id, format, ...(name ? { name } : {}) })
-      notify('Writing the model; it appears under Models')
-      router.go(['models'])
-    })
-  }
-
   #take(event: RunEvent): void {
     const run = this.run.value
     if (event.type === 'progress') this.#takeProgress(event.progress)

@@ -70,6 +70,11 @@ async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promi
 
 const padded = (bytes: number): number => Math.ceil(bytes / alignment) * alignment
 
+/** Bytes of metadata at the head of a file. */
+export function headerBytes(metadata: MetadataEntries): number {
+  return ggufHeader(metadata, []).byteLength
+}
+
 /** Everything before the first tensor: magic, counts, metadata, and where each tensor will lie. */
 function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Uint8Array {
   const out = new Pieces()

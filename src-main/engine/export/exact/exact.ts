@@ -1,12 +1,16 @@
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { textConfig } from '#engine/architectures/index.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { elementBytes } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import type { Model } from '#engine/model/model.ts'
 import { type PrunedLayout, prunedLayoutFile } from '#engine/model/pruned-layout.ts'
+import { specWithPlan } from '#engine/model/sliced-spec.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
+import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
-import { type ExportFormat, type ExportRequest, writeModelFolder } from '../format.ts'
+import { type ExportFormat, type ExportRequest, keyValueBytes, tensorBytes, writeModelFolder } from '../format.ts'
 import { modelCard, readParentCard } from '../model-card.ts'
 import { packedConfig } from '../packed-config.ts'
 import { type PackedBlock, packBlocks, sourceOf } from '../packing.ts'
@@ -22,20 +26,26 @@ import { moduleFile, moduleText, ownModelType } from './module.ts'
 export const exact: ExportFormat = {
   title: formatTitles.exact,
   summary: 'The smallest folder: only the weights that are left. transformers 5 opens it with trust_remote_code, and so does this program.',
-  check({ spec }) {
-    if (spec.sliceWidth === undefined) return
-    throw new EspalierError(
-      'infeasible',
-      'This model was sliced before it was opened, and its folder is all there is to write. Copy the folder.',
-    )
+  reopens: true,
+  async outline(planned) {
+    const { spec } = planned.model
+    requireUnsliced(spec)
+    const left = specWithPlan(spec, planned.plan)
+    const packed = planned.plan.slice ? unpacked(left.blocks) : packBlocks(spec, left.blocks)
+    requireCache(spec.perBlock?.layer_types, packed)
+    const attentions = packed.filter(({ attention }) => attention !== undefined).length
+    const bytes = planned.plan.slice
+      ? slicedBytes(planned.model, left)
+      : tensorBytes(prunedTensors(planned, { removed: 'absent', blocks: packed }))
+    return [{ type: null, bytes, keyValueBytes: keyValueBytes(spec, attentions), notes: [] }]
   },
   async write(request) {
     const { model, plan } = request
-    exact.check?.({ spec: model.spec, sliced: plan.slice !== undefined })
+    requireUnsliced(model.spec)
     const view = viewWithPlan(model, plan, request.tensors)
     try {
       const { blocks } = view.spec
-      const packed = plan.slice ? blocks.map((_, index) => ({ attention: index, mlp: index })) : packBlocks(model.spec, blocks)
+      const packed = plan.slice ? unpacked(blocks) : packBlocks(model.spec, blocks)
       const left = packed.map(({ attention, mlp }) => ({
         attention: attention !== undefined,
         width: mlp === undefined ? 0 : widthOf(blocks, mlp),
@@ -70,6 +80,23 @@ export const exact: ExportFormat = {
       view.dispose()
     }
   },
+}
+
+function requireUnsliced(spec: DecoderSpec): void {
+  if (spec.sliceWidth === undefined) return
+  throw new EspalierError(
+    'infeasible',
+    'This model was sliced before it was opened, and its folder is all there is to write. Copy the folder.',
+  )
+}
+
+/** Every block by itself: a sliced stream has no other order. */
+const unpacked = (blocks: DecoderSpec['blocks']): PackedBlock[] => blocks.map((_, index) => ({ attention: index, mlp: index }))
+
+/** Bytes of a sliced model in the dtype of the checkpoint. */
+function slicedBytes({ checkpoint }: Pick<Model, 'checkpoint'>, left: DecoderSpec): number {
+  const dtype = checkpoint.tensors.get(left.embedding)?.dtype ?? 'F32'
+  return elementBytes(dtype) * (stackParameters(left) + Vocabulary.parameters(left))
 }
 
 type Config = Record<string, unknown>

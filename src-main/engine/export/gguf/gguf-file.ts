@@ -18,6 +18,8 @@ export interface GgufFile {
   readonly metadata: MetadataEntries
   readonly tensors: readonly GgufTensorToWrite[]
   readonly bytes: number
+  /** Blocks that keep keys and values. */
+  readonly attentions: number
   /** What a reader should know: what stands as zeros, where the context ends. */
   readonly notes: readonly string[]
 }
@@ -54,6 +56,7 @@ export function layOutGguf(planned: Planned, type: string): GgufFile {
     metadata,
     tensors,
     bytes: tensors.reduce((total, tensor) => total + storedBytes(tensor), 0),
+    attentions: target.heads.filter(({ keyValue }) => keyValue > 0).length,
     notes: describe(spec, target, length, capped),
   }
 }

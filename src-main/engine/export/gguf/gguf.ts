@@ -1,11 +1,13 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { formatTitles } from '#contract/titles.ts'
-import { type GgufTensorToWrite, type MetadataEntries, storedBytes, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { formatTitles, usualGgufTypes } from '#contract/titles.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { type GgufTensorToWrite, headerBytes, type MetadataEntries, storedBytes, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
-import type { ExportFormat, ExportRequest } from '../format.ts'
+import { type ExportFormat, type ExportRequest, keyValueBytes, watched } from '../format.ts'
 import { describeModel, modelCard, readParentCard } from '../model-card.ts'
+import type { Planned } from '../pruned-tensors.ts'
 import { type GgufFile, layOutGguf } from './gguf-file.ts'
 import { tokenizerMetadata } from './tokenizer.ts'
 
@@ -19,24 +21,47 @@ const shardBytes = 5e9
 export const gguf: ExportFormat = {
   title: formatTitles.gguf,
   summary: 'For llama.cpp, Ollama and LM Studio; really smaller for Llama, Mistral, Qwen2, Phi-3 and Qwen3 with a tied head.',
+  reopens: true,
+  async outline(planned, ggufTypes) {
+    const { spec } = planned.model
+    const files = ggufTypes.map((type) => ({ type, file: layOutGguf(planned, type) }))
+    const header = headerBytes(await tokenizerOf(planned))
+    return files.map(({ type, file: { bytes, attentions, notes } }) => ({
+      type,
+      bytes: bytes + header,
+      keyValueBytes: keyValueBytes(spec, attentions),
+      notes,
+    }))
+  },
   async write(request) {
-    const { model, folder, replace, ggufTypes = ['F16'] } = request
+    const { folder, replace, ggufTypes = usualGgufTypes, watch } = request
     const files = ggufTypes.map((type) => ({ type, file: layOutGguf(request, type) }))
-    const tokenizer = await tokenizerMetadata(model.path, { vocabulary: model.spec.vocabulary, config: model.checkpoint.config })
+    const tokenizer = await tokenizerOf(request)
     const named = nameModel(request)
     await writeFolderAtomically(
       folder,
       async (temporary) => {
         for (const { type, file } of files) {
           const name = `${fileName(request)}-${type}`
-          await writeShards(temporary, name, new Map([...file.metadata, ...named, ...tokenizer]), file.tensors)
+          await writeShards(temporary, name, new Map([...file.metadata, ...named, ...tokenizer]), watched(file.tensors, watch))
         }
         await writeFile(join(temporary, 'Modelfile'), modelfile(request, files))
-        await writeFile(join(temporary, 'README.md'), modelCard(request, describe(request, files), await readParentCard(model)))
+        await writeFile(join(temporary, 'README.md'), modelCard(request, describe(request, files), await readParentCard(request.model)))
       },
       { replace: replace ?? false },
     )
   },
+}
+
+const tokenizers = new WeakMap<Checkpoint, Promise<MetadataEntries>>()
+
+/** A model's tokenizer, read once for all that is asked of it while it is open. */
+function tokenizerOf({ model: { checkpoint, spec } }: Planned): Promise<MetadataEntries> {
+  const known = tokenizers.get(checkpoint)
+  if (known !== undefined) return known
+  const reading = tokenizerMetadata(checkpoint.path, { vocabulary: spec.vocabulary, config: checkpoint.config })
+  tokenizers.set(checkpoint, reading)
+  return reading
 }
 
 /** One file, or as many as keep each under the limit; the first of several holds the metadata of all. */

@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { GgufType } from '#contract/titles.ts'
 import { type EncodedTypeName, encodedTypes } from '#engine/checkpoint/gguf/encode-blocks.ts'
 
 /** How a GGUF file stores its matrices: one type, or a mix that keeps more bits where errors cost most. */
@@ -11,33 +12,28 @@ export interface Mix {
   /** The type of value and down projections in the blocks that matter most, and of projections joined with them. */
   readonly more?: EncodedTypeName
   readonly joined?: EncodedTypeName
-  readonly summary: string
 }
 
 /** By the names that users of llama.cpp know. */
 export const mixes = {
-  F32: { fileType: 0, main: 'F32', head: 'F32', summary: 'every weight as it was computed with' },
-  F16: { fileType: 1, main: 'F16', head: 'F16', summary: 'half precision, what others quantise from' },
-  BF16: { fileType: 32, main: 'BF16', head: 'BF16', summary: 'bfloat16, without rounding where the model is stored so' },
-  Q8_0: { fileType: 7, main: 'Q8_0', head: 'Q8_0', summary: '8.5 bits a weight, all but as good as F16' },
+  F32: { fileType: 0, main: 'F32', head: 'F32' },
+  F16: { fileType: 1, main: 'F16', head: 'F16' },
+  BF16: { fileType: 32, main: 'BF16', head: 'BF16' },
+  Q8_0: { fileType: 7, main: 'Q8_0', head: 'Q8_0' },
   Q4_K_M: {
     fileType: 15,
     main: 'Q4_K',
     head: 'Q6_K',
     more: 'Q6_K',
     joined: 'Q5_K',
-    summary: 'about 4.9 bits a weight, the usual choice',
   },
-  Q4_0: { fileType: 2, main: 'Q4_0', head: 'Q6_K', summary: '4.5 bits a weight, the fastest on many processors' },
-} as const satisfies Record<string, Mix>
-
-export type MixName = keyof typeof mixes
-export const mixNames = Object.keys(mixes) as readonly MixName[]
+  Q4_0: { fileType: 2, main: 'Q4_0', head: 'Q6_K' },
+} as const satisfies Record<GgufType, Mix>
 
 /** The mix of that name. Throws with the list of names when there is none. */
 export function findMix(name: string): Mix {
-  const found = Object.hasOwn(mixes, name) ? mixes[name as MixName] : undefined
-  if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Known are: ${mixNames.join(', ')}.`)
+  const found = Object.hasOwn(mixes, name) ? mixes[name as GgufType] : undefined
+  if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Known are: ${Object.keys(mixes).join(', ')}.`)
   return found
 }
 

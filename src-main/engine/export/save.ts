@@ -1,0 +1,118 @@
+import { readdir, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { FormatOutline, SavedFile } from '#contract/exports.ts'
+import { type FormatId, usualGgufTypes } from '#contract/titles.ts'
+import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
+import { viewWithPlan } from '#engine/model/view.ts'
+import type { ExportRequest, WriteWatch } from './format.ts'
+import { findMix } from './gguf/mix.ts'
+import { findFormat, formats } from './index.ts'
+import type { Planned } from './pruned-tensors.ts'
+import { type Expectation, expectAnswers, testReload } from './reload-test.ts'
+
+export interface SaveRequest extends Omit<ExportRequest, 'watch'> {
+  readonly formats: readonly string[]
+  /** Text that the reload test asks about. */
+  readonly text: string
+}
+
+/** Who follows a save. */
+export interface SaveHost {
+  readonly signal?: AbortSignal
+  progress(phase: string, done: number, total: number, unit: string): void
+}
+
+/** What every format would make of a planned model, or why it cannot hold it. Reads no weights. */
+export async function outlineFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<FormatOutline[]> {
+  const outlines: FormatOutline[] = []
+  for (const format of ids) {
+    // Each type by itself: one may hold the model where another cannot.
+    for (const type of format === 'gguf' ? ggufTypes : [null]) outlines.push(await outlineOne(planned, format, type))
+  }
+  return outlines
+}
+
+async function outlineOne(planned: Planned, format: string, type: string | null): Promise<FormatOutline> {
+  try {
+    const [outline] = await findFormat(format).outline(planned, type === null ? [] : [type])
+    if (!outline) throw new RangeError(`${format} outlined nothing`)
+    return { ...outline, notes: [...outline.notes], format, problem: null }
+  } catch (error) {
+    if (!(error instanceof EspalierError) || error.code !== 'infeasible') throw error
+    return { format, type, bytes: null, keyValueBytes: null, notes: [], problem: error.message }
+  }
+}
+
+/** Throws for formats or types that there are none of, and for formats that cannot hold the model, before any work. */
+export async function checkFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<void> {
+  if (ids.length === 0) throw new EspalierError('usage', `No format was named. Known are: ${Object.keys(formats).join(', ')}.`)
+  for (const type of ggufTypes) findMix(type)
+  for (const id of ids) await findFormat(id).outline(planned, ggufTypes)
+}
+
+/**
+ * Saves a pruned model in one format, or in several with a folder for each; all of it appears under its name when it is complete. Then
+ * each is opened again and asked what the pruned model was asked.
+ */
+export async function saveModel(request: SaveRequest, host: SaveHost): Promise<SavedFile[]> {
+  const { model, plan, tensors, folder, replace = false } = request
+  const ids = [...new Set(request.formats)] as FormatId[]
+  const ggufTypes = request.ggufTypes ?? usualGgufTypes
+  await checkFormats(request, ids, ggufTypes)
+  const total = (await outlineFormats(request, ids, ggufTypes)).reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
+  let done = 0
+  const watch: WriteWatch = {
+    ...(host.signal ? { signal: host.signal } : {}),
+    onBytes(bytes) {
+      done += bytes
+      host.progress('Saving', Math.min(done, total), total, 'bytes')
+    },
+  }
+  const [only] = ids
+  if (ids.length === 1 && only) await findFormat(only).write({ ...request, ggufTypes, watch })
+  else
+    await writeFolderAtomically(
+      folder,
+      async (temporary) => {
+        for (const id of ids) await findFormat(id).write({ ...request, folder: join(temporary, id), replace: false, ggufTypes, watch })
+      },
+      { replace },
+    )
+  const view = viewWithPlan(model, plan, tensors)
+  try {
+    const written = (await Promise.all(ids.map((id) => writtenBy(id, ids.length === 1 ? folder : join(folder, id))))).flat()
+    const expected = await expectAnswers(view, model, request.text)
+    return await reloadAll(written, expected, host)
+  } finally {
+    view.dispose()
+  }
+}
+
+type Written = Omit<SavedFile, 'reload'>
+
+async function reloadAll(written: readonly Written[], expected: Expectation, host: SaveHost): Promise<SavedFile[]> {
+  const saved: SavedFile[] = []
+  for (const [index, file] of written.entries()) {
+    host.signal?.throwIfAborted()
+    host.progress('Opening what was saved', index, written.length, 'files')
+    saved.push({ ...file, reload: findFormat(file.format).reopens ? await testReload(file.path, expected) : null })
+  }
+  host.progress('Opening what was saved', written.length, written.length, 'files')
+  return saved
+}
+
+/** What a format left in its folder: each GGUF file, or the folder as a whole. */
+async function writtenBy(format: FormatId, folder: string): Promise<Written[]> {
+  const sizes = new Map<string, number>()
+  for (const name of await readdir(folder)) sizes.set(name, (await stat(join(folder, name))).size)
+  if (format !== 'gguf') return [{ format, type: null, path: folder, bytes: [...sizes.values()].reduce((sum, size) => sum + size, 0) }]
+  const first = [...sizes.keys()].filter((name) => /\.gguf$/.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/.test(name)).sort()
+  return first.map((name) => {
+    const [, stem = '', type = ''] = /^(.*-([A-Z0-9_]+?))(?:-\d{5}-of-\d{5})?\.gguf$/.exec(basename(name)) ?? []
+    const bytes = [...sizes]
+      .filter(([other]) => other === `${stem}.gguf` || other.startsWith(`${stem}-0`))
+      .reduce((sum, [, size]) => sum + size, 0)
+    return { format, type, path: join(folder, name), bytes }
+  })
+}

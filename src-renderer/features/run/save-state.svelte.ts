@@ -1,0 +1,68 @@
+import { toErrorMessage } from '#contract/errors.ts'
+import type { FormatOutline } from '#contract/exports.ts'
+import type { Transfer } from '#contract/models.ts'
+import { call, on } from '../../api.ts'
+import { notifyProblem } from '../../lib/notices.svelte.ts'
+
+/** One way to save: a format, and of a GGUF file the type. */
+export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
+  type === null ? format : `${format} ${type}`
+
+/** Saving a run's model: what each format would weigh, which are chosen, and how far the writing is. */
+export class SaveState {
+  readonly run: string
+  name = $state('')
+  outlines = $state.raw<FormatOutline[] | null>(null)
+  problem = $state<string | null>(null)
+  chosen = $state<string[]>([])
+  transfer = $state.raw<Transfer | null>(null)
+
+  readonly running: boolean = $derived(this.transfer?.status === 'running' || this.transfer?.status === 'waiting')
+
+  constructor(run: string) {
+    this.run = run
+  }
+
+  /** Asks what the formats would weigh, and follows the writing until it is told to stop. */
+  follow(): () => void {
+    void this.#load()
+    return on('transfer changed', ({ transfer }) => {
+      if (transfer.id === this.transfer?.id) this.transfer = transfer
+    })
+  }
+
+  async #load(): Promise<void> {
+    try {
+      this.outlines = (await call('runs.formats', { id: this.run })).formats
+      const first = this.outlines.find(({ problem }) => problem === null)
+      if (this.chosen.length === 0 && first) this.chosen = [choiceKey(first)]
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    }
+  }
+
+  choose(key: string, chosen: boolean): void {
+    this.chosen = chosen ? [...this.chosen, key] : this.chosen.filter((other) => other !== key)
+  }
+
+  async save(): Promise<void> {
+    const wanted = (this.outlines ?? []).filter((outline) => this.chosen.includes(choiceKey(outline)))
+    const formats = [...new Set(wanted.map(({ format }) => format))]
+    const ggufTypes = wanted.flatMap(({ type }) => (type === null ? [] : [type]))
+    const name = this.name.trim()
+    try {
+      this.transfer = await call('runs.save', {
+        id: this.run,
+        formats,
+        ...(ggufTypes.length > 0 ? { ggufTypes } : {}),
+        ...(name ? { name } : {}),
+      })
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+
+  async cancel(): Promise<void> {
+    if (this.transfer && this.running) this.transfer = await call('transfers.cancel', { id: this.transfer.id })
+  }
+}

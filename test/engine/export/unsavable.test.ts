@@ -1,0 +1,31 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { likelyPlan } from '#engine/export/likely-plan.ts'
+import { checkFormats } from '#engine/export/save.ts'
+import { openSpec } from '#engine/model/model.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import { unsavableModels } from './unsavable.ts'
+
+let place: string
+beforeAll(async () => {
+  place = await mkdtemp(join(tmpdir(), 'espalier-unsavable-'))
+})
+afterAll(() => rm(place, { recursive: true, force: true }))
+
+describe('a format that cannot hold a model', () => {
+  it.each(unsavableModels)(
+    'says so before any weight is read: $name',
+    async ({ name, make, method: id, format, ggufType = 'F16', says }) => {
+      const folder = join(place, name.replace(/\W+/g, '-'))
+      await make(folder)
+      const { checkpoint, spec } = await openSpec(folder)
+      const method: Method = findMethod(id)
+      const plan = likelyPlan(spec, method.unit, { attentionRemoved: 1, blocksRemoved: 0, neuronsRemovedPerBlock: 4 })
+      await expect(checkFormats({ model: { checkpoint, spec }, plan }, [format], [ggufType])).rejects.toThrow(says)
+      await checkpoint.close()
+    },
+  )
+})

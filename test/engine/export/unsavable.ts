@@ -1,0 +1,114 @@
+import { cp, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type ReferenceModel, referenceModel } from '../../fixtures/reference.ts'
+import { makeValidModel, writeModelFiles } from '../checkpoint/valid-model.ts'
+
+/** A model that a format cannot hold once a method has pruned it. */
+export interface UnsavableModel {
+  readonly name: string
+  readonly make: (folder: string) => Promise<void>
+  readonly method: string
+  readonly format: string
+  readonly ggufType?: string
+  readonly says: RegExp
+}
+
+type Config = Record<string, unknown>
+
+/** A tiny Llama with some fields of its config changed, and a tokenizer where one is given. */
+const llama =
+  (change: Config, tokenizer?: unknown) =>
+  async (folder: string): Promise<void> => {
+    const model = makeValidModel()
+    await writeModelFiles(folder, { ...model, config: { ...model.config, ...change } })
+    if (tokenizer) await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer))
+  }
+
+/** A reference model with some fields of its config changed. */
+const changed =
+  (name: ReferenceModel, change: (config: Config) => Config = (config) => config) =>
+  async (folder: string): Promise<void> => {
+    await cp(await referenceModel(name), folder, { recursive: true })
+    const file = join(folder, 'config.json')
+    const config = JSON.parse(await readFile(file, 'utf8')) as Config
+    await writeFile(file, JSON.stringify(change(config)))
+  }
+
+const vocab = Object.fromEntries(Array.from({ length: 300 }, (_, id) => [`t${id}`, id]))
+const bytes = { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
+const pairs = (pre_tokenizer: unknown) => ({ model: { type: 'BPE', vocab, merges: [] }, pre_tokenizer })
+const split = { type: 'Split', pattern: { Regex: '\\d{7}' }, behavior: 'Isolated', invert: false }
+const scaled = (rope: Config) => (config: Config) => ({ ...config, rope_parameters: { ...(config.rope_parameters as Config), ...rope } })
+const llama3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 64 }
+const gguf = { method: '2ssp', format: 'gguf' }
+
+/** Shapes, families and tokenizers that llama.cpp would answer wrongly, refuse or not survive, and plans that no family holds. */
+export const unsavableModels: readonly UnsavableModel[] = [
+  { name: 'another activation', make: llama({ hidden_act: 'gelu' }), ...gguf, says: /SiLU, this model has gelu.*Choose stock or exact/ },
+  {
+    name: 'frequencies that grow with the text',
+    make: llama({ rope_scaling: { type: 'dynamic', factor: 2 } }),
+    ...gguf,
+    says: /no rotary scaling of the kind dynamic.*Choose the format stock or exact/,
+  },
+  {
+    name: 'heads turned in part',
+    make: llama({ partial_rotary_factor: 0.5 }),
+    ...gguf,
+    says: /turns whole heads here, this model only 2 of 4/,
+  },
+  ...['Q8_0', 'Q4_0', 'Q4_K_M'].map((ggufType) => ({
+    name: `rows too short for ${ggufType}`,
+    make: llama({}),
+    ...gguf,
+    ggufType,
+    says: new RegExp(`${ggufType} stores rows in groups of 32 values, and this model's have 8. Choose F16, BF16 or F32`),
+  })),
+  {
+    name: 'a tokenizer of word pieces',
+    make: llama({}, { model: { type: 'WordPiece', vocab } }),
+    ...gguf,
+    says: /cannot have this model's tokenizer.*WordPiece/,
+  },
+  {
+    name: 'a tokenizer of unigrams',
+    make: llama({}, { model: { type: 'Unigram', vocab: Object.keys(vocab).map((token) => [token, -1]) } }),
+    ...gguf,
+    says: /cannot have this model's tokenizer.*Unigram/,
+  },
+  {
+    name: 'text split by a rule without a name',
+    make: llama({}, pairs({ type: 'Sequence', pretokenizers: [split, bytes] })),
+    ...gguf,
+    says: /no name for/,
+  },
+  {
+    name: 'text with a space put before it',
+    make: llama({}, pairs({ ...bytes, add_prefix_space: true, use_regex: true })),
+    ...gguf,
+    says: /no name for/,
+  },
+  {
+    name: 'gated delta nets',
+    make: changed('qwen3_5' as ReferenceModel),
+    ...gguf,
+    says: /family qwen3_5_text are not written.*Choose stock or exact/,
+  },
+  { name: 'scores of Gemma 2 scaled by another number', make: changed('gemma2'), ...gguf, says: /multiplies scores by 0.25/ },
+  { name: 'scores of Gemma 3 scaled by another number', make: changed('gemma3'), ...gguf, says: /multiplies scores by 0.25/ },
+  {
+    name: 'other blocks without positions',
+    make: changed('smollm3', (config) => ({ ...config, no_rope_layers: [1, 1, 0, 1, 1, 1] })),
+    ...gguf,
+    says: /exactly every fourth block without positions/,
+  },
+  { name: 'factors per frequency in Qwen3', make: changed('qwen3', scaled(llama3)), ...gguf, says: /qwen3 takes no factors per frequency/ },
+  {
+    name: 'factors per frequency in OLMo 2',
+    make: changed('olmo2', scaled(llama3)),
+    ...gguf,
+    says: /olmo2 takes no factors per frequency/,
+  },
+  { name: 'a sliced model as stock', make: llama({}), method: 'slicegpt', format: 'stock', says: /shortcuts of a sliced model/ },
+  { name: 'a sliced model as gguf', make: llama({}), method: 'slicegpt', format: 'gguf', says: /shortcuts of a sliced model/ },
+]
