@@ -103,6 +103,7 @@ export function toDocument(run: RunDetail): RunDocument {
     notes: run.remarks,
     measures: run.measures.map(({ best: _, ...measure }) => measure),
     ...(run.answers.length > 0 ? { answers: run.answers } : {}),
+    ...(run.passes ? { passes: run.passes } : {}),
     seconds: run.phaseSeconds,
     backend: run.environment?.backend ?? '',
     version: run.environment?.version ?? '',

@@ -1,3 +1,4 @@
+import { isLowerBetter } from '#contract/comparison.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { Table, TableCell } from '#contract/table.ts'
 import { duration } from './progress-line.ts'
@@ -10,19 +11,13 @@ const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): s
 /** Runs as rows: what was removed, what it cost, what each measure says. */
 export function resultTable(documents: readonly RunDocument[]): Table {
   const columns = [...new Set(documents.flatMap((document) => document.measures.map(columnName)))]
-  const better = (name: string) =>
-    /perplexity|time/.test(name)
-      ? { better: 'lower' as const }
-      : /accuracy|tokens per second/.test(name)
-        ? { better: 'higher' as const }
-        : {}
   return {
     columns: [
       { label: 'method', numeric: false },
       { label: 'sparsity', numeric: true },
       { label: 'reached', numeric: true },
       { label: 'pruning [s]', numeric: true, better: 'lower' },
-      ...columns.map((label) => ({ label, numeric: true, ...better(label) })),
+      ...columns.map((label) => ({ label, numeric: true, better: isLowerBetter(label) ? ('lower' as const) : ('higher' as const) })),
     ],
     rows: documents.map((document) => [
       { value: document.method },

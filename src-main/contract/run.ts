@@ -42,6 +42,9 @@ export const selection = z.object({
 
 export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 
+/** Windows that went through an attention, an MLP and the head while candidates were scored. */
+export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number() })
+
 /** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. */
 export const runDocument = z.object({
   model: z.string(),
@@ -61,8 +64,7 @@ export const runDocument = z.object({
   notes: z.array(z.string()),
   measures: z.array(measure),
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })).optional(),
-  /** Windows that went through an attention, an MLP and the head while candidates were scored. */
-  passes: z.object({ attention: z.number(), mlp: z.number(), head: z.number() }).optional(),
+  passes: passes.optional(),
   seconds: z.record(z.string(), z.number()),
   backend: z.string(),
   version: z.string(),

@@ -7,7 +7,7 @@ import { modelDescription } from './models.ts'
 import { plan } from './plan.ts'
 import { progress } from './progress.ts'
 import { repair } from './repair.ts'
-import { decision, selection, study } from './run.ts'
+import { decision, passes, selection, study } from './run.ts'
 import { runEvent } from './run-events.ts'
 import { runRequest } from './run-request.ts'
 import { usedData } from './used-data.ts'
@@ -77,6 +77,7 @@ export const runDetail = runEntry.extend({
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
   /** What an ablation found; null for every other run. */
   study: study.nullable(),
+  passes: passes.nullable(),
   remarks: z.array(z.string()),
   phaseSeconds: z.record(z.string(), z.number()),
   /** The windows that it was calibrated and measured on, known when it has ended; null and none for what was not or does not say. */

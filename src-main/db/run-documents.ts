@@ -1,7 +1,7 @@
 import type { Fit } from '#contract/fit.ts'
 import type { Plan, TensorFile } from '#contract/plan.ts'
 import type { Repair } from '#contract/repair.ts'
-import type { Study } from '#contract/run.ts'
+import type { RunDocument, Study } from '#contract/run.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEnvironment } from '#contract/runs.ts'
 import type { UsedData } from '#contract/used-data.ts'
@@ -26,6 +26,7 @@ interface DocumentRow {
   repair: string | null
   fit: string | null
   study: string | null
+  passes: string | null
 }
 
 interface PlanColumns {
@@ -55,6 +56,7 @@ export interface RunRecord {
   repair: Repair | null
   fit: Fit | null
   study: Study | null
+  passes: NonNullable<RunDocument['passes']> | null
 }
 
 const jsonColumns = {
@@ -69,6 +71,7 @@ const jsonColumns = {
   repair: 'repair',
   fit: 'fit',
   study: 'study',
+  passes: 'passes',
 } as const
 
 export function runDocumentsTable(db: Database, values: ValueStore) {
@@ -79,7 +82,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ?, tensors = ? WHERE run = ?')
   const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL, study = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL, study = NULL, passes = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
@@ -120,6 +123,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         repair: parse<Repair | null>(row.repair, null),
         fit: parse<Fit | null>(row.fit, null),
         study: parse<Study | null>(row.study, null),
+        passes: parse<RunRecord['passes']>(row.passes, null),
       }
     },
   }

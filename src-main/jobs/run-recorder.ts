@@ -134,7 +134,7 @@ export function toDiskError(thrown: unknown): unknown {
 /** What a run that pruned has besides: its plan, with measures and decisions that no event told. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
-  history.documents.set(number, { plan: document.plan, answers: document.answers ?? [] })
+  history.documents.set(number, { plan: document.plan, answers: document.answers ?? [], passes: document.passes ?? null })
   const known = history.measures.ofRuns([number]).get(number) ?? []
   for (const measure of document.measures) {
     if (known.some(({ name, dataset, value }) => name === measure.name && dataset === measure.dataset && value === measure.value)) continue

@@ -40,6 +40,7 @@ const exportedRun = z.object({
   neuronScores: shape.neuronScores,
   answers: shape.answers,
   study: shape.study.default(null),
+  passes: shape.passes.default(null),
   remarks: shape.remarks,
   phaseSeconds: shape.phaseSeconds,
   calibration: shape.calibration.default(null),
@@ -158,8 +159,8 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
   })
   history.documents.insert(number, run.request)
   const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
-  const { calibration, evaluation, repair, fit, study } = run
-  const data = { calibration, evaluation, repair, fit, study }
+  const { calibration, evaluation, repair, fit, study, passes } = run
+  const data = { calibration, evaluation, repair, fit, study, passes }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run
   history.runs.patch(number, {

@@ -4,6 +4,7 @@ import { usedData0003 } from './0003-used-data.ts'
 import { repair0004 } from './0004-repair.ts'
 import { fit0005 } from './0005-fit.ts'
 import { studies0006 } from './0006-studies.ts'
+import { passes0007 } from './0007-passes.ts'
 
 /** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
-export const migrations: readonly string[] = [history0001, planTensors0002, usedData0003, repair0004, fit0005, studies0006]
+export const migrations: readonly string[] = [history0001, planTensors0002, usedData0003, repair0004, fit0005, studies0006, passes0007]

@@ -1,7 +1,8 @@
 import type { Dirent } from 'node:fs'
-import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { resolveInside } from '#engine/checkpoint/resolve-inside.ts'
+import { writeInnerTokenizer } from './inner-tokenizer.ts'
 
 /** Files beside the weights that belong to a model as they are: its tokenizer in every form, its templates. */
 const carried =
@@ -10,9 +11,10 @@ const carried =
 const legal = /^(licen[cs]e|notice|copying|terms|acceptable[ _-]?use|use[ _-]?policy|.*[ _-]licen[cs]e\.)/i
 const templates = 'additional_chat_templates'
 
-/** Copies what belongs to a model from its folder into another; a model that is one file has nothing of its own beside it. */
+/** Copies what belongs to a model from its folder into another; a model that is one file has its tokenizer inside. */
 export async function copyCompanions(from: string, to: string): Promise<void> {
-  const entries = await readdir(from, { withFileTypes: true }).catch(() => [])
+  if (!(await stat(from)).isDirectory()) return writeInnerTokenizer(from, to)
+  const entries = await readdir(from, { withFileTypes: true })
   const beside = entries.filter((entry) => !entry.isDirectory() && (carried.test(entry.name) || legal.test(entry.name)))
   await copyFiles(from, to, beside)
   if (!entries.some((entry) => entry.isDirectory() && entry.name === templates)) return

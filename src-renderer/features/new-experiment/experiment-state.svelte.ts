@@ -20,15 +20,13 @@ export class ExperimentState {
   creating = $state(false)
   problem = $state.raw<ErrorMessage | null>(null)
   #nextKey = 1000
-  #prompts: string[] = []
 
   #previewSoon = debounce(() => void this.preview.load(() => call('experiments.preview', { grid: this.#grid() })), 200)
 
   /** Starts from a run or an experiment (`from`), else from the first preset of the model, else from defaults. */
   async start(query: Record<string, string>): Promise<void> {
     try {
-      const [models, known, promptSets] = await Promise.all([call('models.list', {}), loadCatalogue(), call('prompts.list', {})])
-      this.#prompts = promptSets[0]?.prompts ?? []
+      const [models, known] = await Promise.all([call('models.list', {}), loadCatalogue()])
       this.models = models
       const model = models.find(({ id }) => id === query.model) ?? models[0]
       if (model) this.presets = await call('experiments.presets', { model: model.id })
@@ -93,7 +91,7 @@ export class ExperimentState {
   }
 
   #grid(): GridInput {
-    return toGrid(this.draft.prompts.length > 0 ? this.draft : { ...this.draft, prompts: this.#prompts })
+    return toGrid(this.draft)
   }
 
   async create(start: 'queue' | 'draft'): Promise<void> {

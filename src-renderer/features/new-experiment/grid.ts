@@ -28,8 +28,6 @@ export interface Draft {
   taskLimit: number | null
   inference: boolean
   answers: boolean
-  /** What the answers measure asks; the paper's prompts unless a preset or a clone brought others. */
-  prompts: string[]
   backend: Grid['backend']
   memoryBytes: number | null
   /** Measures of a preset or a cloned run that this form has no field for; they are kept. */
@@ -51,7 +49,6 @@ export function emptyDraft(): Draft {
     taskLimit: null,
     inference: false,
     answers: false,
-    prompts: [],
     backend: 'auto',
     memoryBytes: null,
     others: [],
@@ -85,8 +82,7 @@ function toMeasures(draft: Draft): MeasureRequest[] {
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
   if (draft.inference)
     measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
-  if (draft.answers)
-    measures.push(...(kept('answers').length > 0 ? kept('answers') : [{ ...paperAnswers(paperLength), prompts: draft.prompts }]))
+  if (draft.answers) measures.push(...(kept('answers').length > 0 ? kept('answers') : [paperAnswers(paperLength)]))
   return measures
 }
 

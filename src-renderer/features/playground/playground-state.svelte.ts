@@ -2,6 +2,7 @@ import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GenerationEvent, GenerationSettings } from '#contract/generation.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
+import { paperBeams, paperLength, paperPrompts } from '#contract/protocol.ts'
 import type { RunEntry, RunPage } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../../api.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -18,7 +19,7 @@ export const plainSampling: GenerationSettings['decoding'] = {
   minP: 0,
   repetitionPenalty: 1,
 }
-export const paperBeams: GenerationSettings['decoding'] = { kind: 'beam', beams: 5, noRepeatNgram: 3, earlyStopping: true }
+export const beamDecoding: GenerationSettings['decoding'] = { kind: 'beam', ...paperBeams }
 
 const flushMilliseconds = 40
 
@@ -189,8 +190,8 @@ export class PlaygroundState {
   }
 
   usePaperProtocol(): void {
-    this.prompts = this.promptSets[0]?.prompts ?? this.prompts
-    this.settings = { ...this.settings, decoding: paperBeams, maxTokens: 100 }
+    this.prompts = [...paperPrompts]
+    this.settings = { ...this.settings, decoding: beamDecoding, maxTokens: paperLength, maxLength: paperLength }
   }
 
   async savePrompts(name: string): Promise<void> {

@@ -13,7 +13,6 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     taskLimit: 20,
     inference: true,
     answers: true,
-    prompts: ['Who is Albert Einstein?'],
     memoryBytes: 1_000_000,
   }
   const made = grid.toGrid(draft)
