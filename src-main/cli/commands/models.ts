@@ -1,12 +1,17 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { families } from '#contract/families.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { followTransfer } from './follow-transfer.ts'
 import { printJson, printTable, showBytes } from './print.ts'
 import { commandOf } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
+
+const familyLines = Object.values(families)
+  .map(({ title, examples }) => `  ${title}: ${examples}`)
+  .join('\n')
 
 export const modelsHelp = `espalier models list
 espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
@@ -19,6 +24,9 @@ or takes one out. With --server, PATH is a path on that machine.
   --name NAME          the name in the library (default: the folder's)
   --revision REVISION  branch, tag or commit on the hub
   --files              also delete the files, where the library owns them
+
+Models of these families open:
+${familyLines}
 ${commonHelp}`
 
 const list = async (parameters: string[]): Promise<number> => {

@@ -3,12 +3,8 @@ import type { Activation } from '#engine/tensor/activation.ts'
 import type { ConfigReader } from './config-reader.ts'
 import type { BlockLayout, DecoderSpec, Projection } from './spec.ts'
 
-/** One model family: which configs are its own, and how a config becomes a spec. */
+/** One model family: how a config of its own becomes a spec. */
 export interface Architecture {
-  readonly title: string
-  readonly modelType: string
-  /** Models of the family that people use, as lists show them. */
-  readonly examples: string
   /** The config of the text model by itself, where the family is one part of several. */
   textConfig?(config: Record<string, unknown>): Record<string, unknown>
   /** `stored` tells whether the checkpoint has a tensor, where names alone differ between files of one family. */

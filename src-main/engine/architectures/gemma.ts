@@ -30,9 +30,6 @@ function sharedTraits(config: ConfigReader): LlamaTraits {
 }
 
 export const gemma2: Architecture = {
-  title: 'Gemma 2',
-  modelType: 'gemma2',
-  examples: 'Gemma 2 2B, 9B and 27B',
   read(config, layout) {
     const sliding = readSliding(config, (index) => index % 2 === 0)
     return readLlamaLike(config, layout, {
@@ -61,9 +58,6 @@ function readGemma3(config: ConfigReader, layout: DecoderSpec['blocks'] | undefi
 }
 
 export const gemma3Text: Architecture = {
-  title: 'Gemma 3',
-  modelType: 'gemma3_text',
-  examples: 'Gemma 3 270M and 1B',
   read: (config, layout) => readGemma3(config, layout),
 }
 
@@ -82,9 +76,6 @@ const describeText = (config: Record<string, unknown>) => textConfigOf(config, u
 
 /** The text part of Gemma 3 with images. */
 export const gemma3: Architecture = {
-  title: 'Gemma 3 with images (its text part)',
-  modelType: 'gemma3',
-  examples: 'Gemma 3 4B, 12B and 27B',
   textConfig: describeText,
   read: (config, layout, stored) => readGemma3(config.textPart(describeText), layout, findPlace(stored)),
 }

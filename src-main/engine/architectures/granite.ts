@@ -2,9 +2,6 @@ import type { Architecture } from './common.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 
 export const granite: Architecture = {
-  title: 'Granite',
-  modelType: 'granite',
-  examples: 'Granite 3.0 to 3.3 2B and 8B',
   read: (config, layout) =>
     readLlamaLike(config, layout, {
       ...readBiases(config),

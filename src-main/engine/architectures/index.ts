@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import { type FamilyId, families } from '#contract/families.ts'
 import type { Architecture } from './common.ts'
 import { ConfigReader } from './config-reader.ts'
 import { gemma2, gemma3, gemma3Text } from './gemma.ts'
@@ -14,15 +15,16 @@ import { qwen35, qwen35Text } from './qwen3-5.ts'
 import { smollm3 } from './smollm3.ts'
 import type { BlockLayout, DecoderSpec } from './spec.ts'
 
-export const architectures: readonly Architecture[] = [
+/** Every family's table, by the `model_type` of its configs. */
+const architectures: Readonly<Record<FamilyId, Architecture>> = {
   llama,
   mistral,
   qwen2,
   qwen3,
-  qwen35Text,
-  qwen35,
+  qwen3_5_text: qwen35Text,
+  qwen3_5: qwen35,
   gemma2,
-  gemma3Text,
+  gemma3_text: gemma3Text,
   gemma3,
   smollm3,
   olmo2,
@@ -30,12 +32,13 @@ export const architectures: readonly Architecture[] = [
   granite,
   phi3,
   phi,
-]
+}
+
+const isKnown = (modelType: unknown): modelType is FamilyId => typeof modelType === 'string' && Object.hasOwn(architectures, modelType)
 
 /** The config of the text model alone: another one than the given for a model of several parts. */
 export function textConfig(config: Record<string, unknown>): Record<string, unknown> {
-  const architecture = architectures.find((candidate) => candidate.modelType === config.model_type)
-  return architecture?.textConfig?.(config) ?? config
+  return isKnown(config.model_type) ? (architectures[config.model_type].textConfig?.(config) ?? config) : config
 }
 
 /**
@@ -49,10 +52,21 @@ export function readSpec(
 ): DecoderSpec {
   const reader = new ConfigReader(config)
   const modelType = reader.text('model_type')
-  const architecture = architectures.find((candidate) => candidate.modelType === modelType)
-  if (!architecture) {
-    const known = architectures.map((candidate) => candidate.modelType).join(', ')
-    throw new EspalierError('invalid', `config.json has "model_type" = "${modelType}". Known families are: ${known}.`)
-  }
-  return architecture.read(reader, layout, stored)
+  if (!isKnown(modelType)) throw unknownFamily(modelType, config)
+  return architectures[modelType].read(reader, layout, stored)
+}
+
+// Keys under which configs say how many experts their MLPs choose from.
+const expertCounts = ['num_experts', 'num_local_experts', 'n_routed_experts', 'moe_num_experts', 'num_moe_experts']
+
+/** One sentence that names the family and what is known. */
+function unknownFamily(modelType: string, config: Record<string, unknown>): EspalierError {
+  const name = modelType.length > 60 ? `${modelType.slice(0, 57)}...` : modelType
+  const parts = [config, config.text_config].filter((part) => typeof part === 'object' && part !== null) as Record<string, unknown>[]
+  const hasExperts = /moe|mixtral/i.test(name) || parts.some((part) => expertCounts.some((key) => Number(part[key]) > 1))
+  const kind = hasExperts ? ', a mixture of experts, which this program does not prune' : ', a family that this program does not know'
+  const known = Object.values(families).map(({ title }) => title)
+  return new EspalierError('invalid', `config.json has "model_type" = ${JSON.stringify(name)}${kind}; known are ${known.join(', ')}.`, {
+    family: name,
+  })
 }

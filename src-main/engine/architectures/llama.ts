@@ -111,8 +111,5 @@ export function readBiases(config: ConfigReader): LlamaTraits {
 }
 
 export const llama: Architecture = {
-  title: 'Llama',
-  modelType: 'llama',
-  examples: 'Llama 2, 3, 3.1 and 3.2, SmolLM 1 and 2, TinyLlama, DeepSeek-R1-Distill-Llama',
   read: (config, layout) => readLlamaLike(config, layout, readBiases(config)),
 }

@@ -10,17 +10,11 @@ const traits: LlamaTraits = {
 }
 
 export const olmo2: Architecture = {
-  title: 'OLMo 2',
-  modelType: 'olmo2',
-  examples: 'OLMo 2 1B, 7B, 13B and 32B',
   read: (config, layout) => readLlamaLike(config, layout, { ...readBiases(config), ...traits }),
 }
 
 /** OLMo 3: three of four blocks attend within a window, where rotary embeddings are not scaled. */
 export const olmo3: Architecture = {
-  title: 'OLMo 3',
-  modelType: 'olmo3',
-  examples: 'OLMo 3 7B and 32B',
   read(config, layout) {
     const headSize = readHeadSize(config)
     const full = readRotary(config, headSize, { theta: 500_000, blocks: 'full_attention' })

@@ -3,9 +3,6 @@ import { readRotary } from './rotary.ts'
 
 /** Phi (1, 1.5, 2): LayerNorm, biases everywhere, a plain MLP beside the attention on one norm, partial rotary. */
 export const phi: Architecture = {
-  title: 'Phi',
-  modelType: 'phi',
-  examples: 'Phi-1, 1.5 and 2',
   read(config, layout) {
     config.refuse('qk_layernorm', true, 'norms on queries and keys are not supported')
     const sizes = readSizes(config, layout)

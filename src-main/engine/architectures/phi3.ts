@@ -4,9 +4,6 @@ import type { Projection } from './spec.ts'
 
 /** Phi-3 stores query, key and value in one tensor and gate and up in another: each projection is a range of rows. */
 export const phi3: Architecture = {
-  title: 'Phi-3',
-  modelType: 'phi3',
-  examples: 'Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini',
   read(config, layout) {
     const sizes = readSizes(config, layout)
     const { hidden, heads, keyValueHeads, headSize, blocks } = sizes

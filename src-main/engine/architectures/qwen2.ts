@@ -12,8 +12,5 @@ export function readSwitchedWindows(config: ConfigReader): LlamaTraits {
 }
 
 export const qwen2: Architecture = {
-  title: 'Qwen2',
-  modelType: 'qwen2',
-  examples: 'Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen',
   read: (config, layout) => readLlamaLike(config, layout, { queryKeyValueBias: true, ...readSwitchedWindows(config) }),
 }

@@ -4,9 +4,6 @@ import { readRotary, unrotated } from './rotary.ts'
 
 /** SmolLM3 rotates in most blocks; the others know positions only from the causal order. */
 export const smollm3: Architecture = {
-  title: 'SmolLM3',
-  modelType: 'smollm3',
-  examples: 'SmolLM3-3B',
   read(config, layout) {
     const rotary = readRotary(config, readHeadSize(config), { theta: 2_000_000 })
     const interval = config.integer('no_rope_layer_interval', 4)

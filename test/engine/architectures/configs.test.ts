@@ -1,0 +1,122 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { EspalierError } from '#contract/errors.ts'
+import { families } from '#contract/families.ts'
+import { readSpec } from '#engine/architectures/index.ts'
+import { blockParameters } from '#engine/architectures/spec.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import { familyModels } from '../../fixtures/reference.ts'
+
+type Config = Record<string, unknown>
+
+const home = join(import.meta.dirname, '../../fixtures/reference/models')
+const read = (name: string, file: string): Config => JSON.parse(readFileSync(join(home, name, file), 'utf8')) as Config
+
+const wrapped = (modelType: string, name: string): Config => ({ model_type: modelType, text_config: read(name, 'config.json') })
+const configs: [string, Config][] = [
+  ...familyModels.map((name): [string, Config] => [name, read(name, 'config.json')]),
+  ...familyModels
+    .filter((name) => !['qwen3-tied', 'qwen3_5'].includes(name))
+    .map((name): [string, Config] => [`${name} as before transformers 5`, read(name, 'config-hub.json')]),
+  ['gemma3 with images', wrapped('gemma3', 'gemma3')],
+  ['qwen3_5 with images', wrapped('qwen3_5', 'qwen3_5')],
+]
+
+const strange = [
+  null,
+  true,
+  false,
+  0,
+  -1,
+  1,
+  2,
+  3,
+  7,
+  0.5,
+  1e308,
+  -0.5,
+  2 ** 53,
+  'x',
+  '',
+  [],
+  {},
+  [1],
+  ['full_attention'],
+  { rope_type: 'yarn' },
+  { a: [{}] },
+  'default',
+]
+
+/** A config with one to three entries, at any depth, replaced by something strange, dropped or doubled. */
+function mutated(config: Config, random: () => number): Config {
+  const copy = structuredClone(config)
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
+  for (let times = 1 + Math.floor(random() * 3); times > 0; times--) {
+    let place: Record<string, unknown> = copy
+    let keys = Object.keys(place)
+    while (keys.length > 0) {
+      const key = pick(keys)
+      const value = place[key]
+      if (typeof value === 'object' && value !== null && random() < 0.7) {
+        place = value as Record<string, unknown>
+        keys = Object.keys(place)
+        continue
+      }
+      if (random() < 0.2) delete place[key]
+      else place[key] = typeof value === 'number' && random() < 0.3 ? value * pick([2, 0.5, -1, 3]) : structuredClone(pick(strange))
+      break
+    }
+  }
+  return copy
+}
+
+/** Everything that a spec tells of each block. */
+function lookAtAll(config: Config): void {
+  const spec = readSpec(config)
+  for (const index of spec.blocks.keys()) {
+    blockParameters(spec, index)
+    spec.slidingWindow(index)
+    spec.rotary(index).frequencies(spec.contextLength + 1)
+  }
+}
+
+describe.each(configs)('the config of %s', (name, config) => {
+  test('opens', () => {
+    expect(() => lookAtAll(config)).not.toThrow()
+  })
+
+  test('spoiled in 200 ways opens or gives one clear error', () => {
+    const source = new PythonRandom(name.length)
+    const random = () => source.random()
+    let refused = 0
+    for (let time = 0; time < 200; time++) {
+      const spoiled = mutated(config, random)
+      try {
+        lookAtAll(spoiled)
+      } catch (error) {
+        refused++
+        expect(error, JSON.stringify(spoiled)).toBeInstanceOf(EspalierError)
+        expect((error as EspalierError).message).toMatch(/^[^\n]{10,700}\.$/)
+      }
+    }
+    expect(refused).toBeGreaterThan(20)
+  })
+})
+
+test.each([
+  [
+    { model_type: 'mixtral', num_local_experts: 8 },
+    /"mixtral", a mixture of experts, which this program does not prune; known are Llama, Mistral/,
+  ],
+  [{ model_type: 'qwen3_moe', num_experts: 128 }, /"qwen3_moe", a mixture of experts/],
+  [{ model_type: 'newone', text_config: { n_routed_experts: 64 } }, /"newone", a mixture of experts/],
+  [{ model_type: 'mamba' }, /"mamba", a family that this program does not know; known are/],
+  [{ model_type: '__proto__' }, /"__proto__", a family/],
+  [{}, /has no "model_type"/],
+])('%o is refused in one sentence that names the family and what is known', (config, says) => {
+  const refuse = () => readSpec(config)
+  expect(refuse).toThrow(says)
+  expect(refuse).toThrow(/^[^.\n]*config\.json[^\n]*\.$/)
+  if ('model_type' in config) for (const { title } of Object.values(families)) expect(refuse).toThrow(title)
+})
