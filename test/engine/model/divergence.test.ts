@@ -1,0 +1,42 @@
+import { randomNormal, type Tensor2D } from '@tensorflow/tfjs-core'
+import { beforeAll, expect, it } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { denseDistribution, rowDivergences } from '#engine/model/divergence.ts'
+import { openModel } from '#engine/model/model.ts'
+import { headLogits } from '#engine/model/vocabulary.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
+
+beforeAll(async () => {
+  await openBackend('tensorflow')
+})
+
+const logProbabilities = (logits: readonly number[]): number[] => {
+  const top = Math.max(...logits)
+  const total = top + Math.log(logits.reduce((sum, value) => sum + Math.exp(value - top), 0))
+  return logits.map((value) => value - total)
+}
+
+it.each(['qwen3', 'gemma2', 'granite'] as const)(
+  'divergence is that of the whole distributions, with capped and scaled logits too: %s',
+  async (name) => {
+    const model = await openModel(await referenceModel(name))
+    const hidden = () => randomNormal([5, model.spec.hidden], 0, 1, 'float32', 3) as Tensor2D
+    const candidate = randomNormal([5, model.spec.hidden], 0, 1, 'float32', 4) as Tensor2D
+    const logitsOf = async (rows: Tensor2D) => {
+      let found: number[][] = []
+      await model.vocabulary.forEachHeadChunk((chunk) => {
+        found = headLogits(rows, chunk).arraySync()
+      })
+      return found
+    }
+    const [dense, other] = [await logitsOf(hidden()), await logitsOf(candidate)]
+    const distribution = await denseDistribution(model.vocabulary, hidden())
+    const [found] = (await rowDivergences(model.vocabulary, distribution, [candidate])) as [Float64Array]
+    for (const [row, value] of found.entries()) {
+      const [p, q] = [logProbabilities(dense[row] as number[]), logProbabilities(other[row] as number[])]
+      const expected = p.reduce((sum, log, i) => sum + Math.exp(log) * (log - (q[i] as number)), 0)
+      expect(Math.abs(value / expected - 1)).toBeLessThan(1e-4)
+    }
+    await model.close()
+  },
+)
