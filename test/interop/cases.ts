@@ -78,15 +78,17 @@ export const models: readonly InteropModel[] = [
   reference('olmo2'),
   reference('olmo3'),
   reference('granite'),
+  // Its Gated DeltaNet is not written as GGUF.
+  reference('qwen3_5'),
 ]
 
 const evolution = { generations: 2, offspring: 6, startStates: 4, windows: 4, firstWindows: 1, finalWindows: 2, finalists: 2 }
 
 /** Narrower MLPs and fewer attentions; whole blocks; submodules of either kind, greedily and by evolution. */
 export const methods: readonly InteropMethod[] = [
-  { method: '2ssp', amount: { sparsity: 0.5 }, options: { windows: 4 } },
+  { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 } },
   { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 } },
-  { method: 'blockpruner_submodule', amount: { sparsity: 0.4 }, options: { windows: 2 } },
+  { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 } },
   { method: 'evopress_submodule', amount: { blocks: 2 }, options: evolution },
 ]
 
