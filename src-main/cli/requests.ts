@@ -5,7 +5,7 @@ import { type Grid, repairChoice } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import { paperAnswers, referenceRepeats } from '#contract/protocol.ts'
 import { repairKind, usualRepair } from '#contract/repair.ts'
-import { defaultRepairText, defaultRepairWindows } from '#contract/repair-kinds.ts'
+import { defaultRepairWindows, usualRepairText } from '#contract/repair-kinds.ts'
 import type { Amount, DataRequest, MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
 import { sparsityFlag } from './check-flags.ts'
@@ -135,7 +135,7 @@ function repairData(flags: Flags, model: string, sequenceLength: number): DataRe
 }
 
 /** The bundled model knows no other text than its own. */
-const repairTextOf = (model: string): string => (isSampleModel(model) ? sampleText('calibration') : defaultRepairText)
+const repairTextOf = (model: string): string => usualRepairText(isSampleModel(model) ? sampleText('calibration') : undefined)
 
 /** The bundled model comes with texts of its own; the reference's data sets serve all others, and it too when they lie in ./data. */
 function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): string {

@@ -29,8 +29,6 @@ export const methodEntry = z.object({
   options: z.array(optionField),
   /** The repair that it is meant for; null where that is none. */
   repair: repairKind.nullable(),
-  /** False for what cannot be repaired. */
-  repairable: z.boolean(),
 })
 
 /** A data set that runs may calibrate on or be measured on; `source` goes into a data request. */

@@ -21,7 +21,7 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
   return {
     methods: methodEntries(),
     ablations: ablationEntries(),
-    datasets: [...bundled(), ...(await sampleTexts(folders.sample)), ...named()],
+    datasets: [...(await sampleTexts(folders.sample)), ...bundled(), ...named()],
     tasks: await Promise.all(
       taskIds.map(async (id) => {
         const present = existsSync(join(folders.questions, id))

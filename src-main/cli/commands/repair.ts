@@ -1,9 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
 import { repairKind } from '#contract/repair.ts'
-import { defaultRepairText, defaultRepairWindows } from '#contract/repair-kinds.ts'
+import { defaultRepairWindows, usualRepairText } from '#contract/repair-kinds.ts'
 import type { RepairRequest } from '#contract/run-request.ts'
 import type { RunDetail } from '#contract/runs.ts'
-import { isSampleModel } from '../sample.ts'
 import { textFlag } from '../text-flag.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
 import { followRuns, printStatuses, runHere } from './follow-runs.ts'
@@ -52,5 +51,5 @@ export const repair: Verb = (parameters) =>
 function textFor({ name, request }: RunDetail, text: string | undefined): Omit<RepairRequest['calibration'], 'windows'> {
   if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to repair.`)
   const { source, sequenceLength } = request.calibration
-  return { ...(text ? textFlag('text', text) : { source: isSampleModel(request.model) ? source : defaultRepairText }), sequenceLength }
+  return { ...(text ? textFlag('text', text) : { source: usualRepairText(source) }), sequenceLength }
 }

@@ -71,7 +71,6 @@ export function methodEntries(): MethodEntry[] {
     unit,
     options: fieldsOf(options),
     repair: usualRepair(id) ?? null,
-    repairable: unit !== 'width',
   }))
 }
 
@@ -86,6 +85,5 @@ export function ablationEntries(): MethodEntry[] {
     unit: 'study',
     options: fieldsOf(options),
     repair: null,
-    repairable: false,
   }))
 }

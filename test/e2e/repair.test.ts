@@ -1,0 +1,97 @@
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import type { RunEntry } from '#contract/runs.ts'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { go, openScreen } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+vi.setConfig({ testTimeout: 200_000 })
+
+let browser: Browser
+let workbench: Workbench
+let page: Page
+let pruned: RunEntry
+
+const done = () =>
+  eventually(
+    async () => (await workbench.call('runs.query', {})).rows,
+    (rows) => rows.length > 0 && rows.every(({ status }) => status === 'done'),
+    200_000,
+  )
+
+beforeAll(async () => {
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+  const [model] = await workbench.call('models.list', {})
+  const [preset] = await workbench.call('experiments.presets', { model: model?.id ?? '' })
+  const { measures = [], calibration } = preset?.grid ?? { measures: [] }
+  const [perplexity] = measures.flatMap((measure) =>
+    measure.kind === 'perplexity' ? [{ ...measure, data: { ...measure.data, windows: 4 } }] : [],
+  )
+  await workbench.call('experiments.create', {
+    name: 'To be repaired',
+    start: 'queue',
+    grid: {
+      models: [model?.id ?? ''],
+      methods: [{ method: '2ssp' }],
+      amounts: [{ sparsity: 0.5 }],
+      ...(calibration ? { calibration: { ...calibration, windows: 8 } } : {}),
+      measures: perplexity ? [perplexity] : [],
+    },
+  })
+  page = (await openScreen(browser, workbench)).page
+  pruned = (await done()).find(({ method }) => method === '2ssp') as RunEntry
+}, 300_000)
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+const picture = async (name: string) => {
+  const folder = process.env.ESPALIER_PICTURES
+  if (folder) await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true })
+}
+
+test('a finished run is repaired from its page, and the new run stands beside it with the change of perplexity', async () => {
+  await go(page, `#/runs/${pruned.id}`)
+  await page.getByRole('button', { name: 'Repair this run' }).click()
+  await page.getByRole('dialog').getByLabel('Windows').fill('16')
+  await picture('dialog')
+  await page.getByRole('dialog').getByRole('button', { name: 'Repair it' }).click()
+  const rows = await done()
+  const repaired = rows.find(({ parent }) => parent === pruned.id) as RunEntry
+  expect(repaired.name).toContain('repaired in order')
+  const value = (run: RunEntry) => run.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
+  expect(value(repaired)).toBeLessThan(value(pruned))
+  await go(page, `#/runs/${repaired.id}`)
+  await page.getByRole('region', { name: 'Beside the run that it repairs' }).getByText('Compare the two').waitFor()
+  await picture('run')
+  await page.getByRole('tab', { name: 'Repair' }).click()
+  const rowsOfTable = await page.getByRole('region', { name: 'Errors of each projection' }).getByRole('row').count()
+  expect(rowsOfTable).toBeGreaterThan(12)
+  await picture('repair')
+})
+
+test('Compare shows both, and leaves the repaired one out on demand', async () => {
+  const { rows } = await workbench.call('runs.query', {})
+  await go(page, `#/compare?runs=${rows.map(({ id }) => id).join(',')}`)
+  await page.getByRole('button', { name: '2SSP, repaired in order' }).waitFor()
+  await picture('compare')
+  await page.getByRole('button', { name: 'repaired', exact: true }).click()
+  await eventually(
+    () => page.getByRole('button', { name: '2SSP, repaired in order' }).count(),
+    (count) => count === 0,
+    30_000,
+  )
+})
+
+test('a new experiment offers each repair, as many runs again', async () => {
+  await go(page, '#/new')
+  await page.getByRole('region', { name: 'What this would do' }).or(page.getByLabel('What this would do')).first().waitFor()
+  await page.getByLabel('Repaired in order').check()
+  await page.getByLabel('Repair text').waitFor()
+  await picture('new')
+  // The bundled model knows no other text than its own.
+  expect(await page.getByLabel('Repair text').inputValue()).toContain('sample-model')
+})
