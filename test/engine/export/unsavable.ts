@@ -109,6 +109,12 @@ export const unsavableModels: readonly UnsavableModel[] = [
     ...gguf,
     says: /olmo2 takes no factors per frequency/,
   },
-  { name: 'a sliced model as stock', make: llama({}), method: 'slicegpt', format: 'stock', says: /shortcuts of a sliced model/ },
-  { name: 'a sliced model as gguf', make: llama({}), method: 'slicegpt', format: 'gguf', says: /shortcuts of a sliced model/ },
+  {
+    name: 'a sliced model as stock',
+    make: changed('stories260k'),
+    method: 'slicegpt',
+    format: 'stock',
+    says: /shortcuts of a sliced model/,
+  },
+  { name: 'a sliced model as gguf', make: changed('stories260k'), method: 'slicegpt', format: 'gguf', says: /shortcuts of a sliced model/ },
 ]
