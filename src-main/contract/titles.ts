@@ -34,6 +34,7 @@ export const formatTitles = {
   exact: 'Exact folder',
   stock: 'Stock safetensors folder',
   gguf: 'GGUF file',
+  'nemotron-nas': 'Nemotron-NAS folder for vLLM',
 } as const
 
 /** How a GGUF file stores its weights, by the names that users of llama.cpp know. */

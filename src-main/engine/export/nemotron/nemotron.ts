@@ -1,0 +1,157 @@
+import { EspalierError } from '#contract/errors.ts'
+import { formatTitles } from '#contract/titles.ts'
+import { readSpec, textConfig } from '#engine/architectures/index.ts'
+import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
+import { specWithPlan } from '#engine/model/sliced-spec.ts'
+import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '../format.ts'
+import { modelCard, readParentCard } from '../model-card.ts'
+import { packedConfig } from '../packed-config.ts'
+import { type PackedBlock, packBlocks } from '../packing.ts'
+import { type Planned, prunedTensors } from '../pruned-tensors.ts'
+import { configModule, configModuleFile } from './config-module.ts'
+
+/**
+ * A folder as NVIDIA's Nemotron-NAS has it, which vLLM builds block by block: attention or MLP may be absent, every MLP has its own width.
+ * Written after vLLM's reader (model_executor/models/nemotron_nas.py); it was not run there.
+ */
+export const nemotron: ExportFormat = {
+  title: formatTitles['nemotron-nas'],
+  summary: 'For vLLM with --trust-remote-code, really smaller; its structure follows vLLM’s reader, it was not run there.',
+  reopens: false,
+  async outline(planned) {
+    const { packed, tensors } = layOut(planned)
+    const attentions = packed.filter(({ attention }) => attention !== undefined).length
+    return [{ type: null, bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes: [notRun] }]
+  },
+  async write(request) {
+    const { tensors, config } = layOut(request)
+    await writeModelFolder(request, {
+      tensors,
+      config,
+      files: {
+        [configModuleFile]: configModule,
+        'README.md': modelCard(
+          request,
+          `A folder in the form of Nemotron-NAS for vLLM: \`vllm serve . --trust-remote-code\`, which runs \`${configModuleFile}\` to read the sizes of the blocks. ${notRun}`,
+          await readParentCard(request.model),
+        ),
+      },
+    })
+  },
+}
+
+const notRun = "Its structure follows vLLM's reader; it was not run in vLLM."
+
+function layOut(planned: Planned) {
+  const { spec, checkpoint } = planned.model
+  const sliced = planned.plan.slice !== undefined || spec.sliceWidth !== undefined
+  const problem = sliced ? 'it has no place for the shortcuts of a sliced model' : problemOf(spec)
+  if (problem) throw refuse(problem)
+  const { blocks } = specWithPlan(spec, planned.plan)
+  const packed = packBlocks(spec, blocks)
+  if (packed[0]?.attention === undefined) throw refuse('vLLM needs attention in the first block, and this plan removes it')
+  const widths = packed.map(({ mlp }) => (mlp === undefined ? 0 : (blocks[mlp]?.width ?? 0)))
+  const config = configOf(spec, checkpoint.config, packed, widths)
+  const tensors = prunedTensors(planned, { removed: 'absent', blocks: packed, names: llamaNames(spec, config) })
+  return { packed, config, tensors }
+}
+
+type Config = Record<string, unknown>
+
+const refuse = (why: string) =>
+  new EspalierError('infeasible', `The format nemotron-nas cannot hold this model: ${why}. Choose exact, stock or gguf.`)
+
+/** What vLLM's blocks do not compute: they are Llama's, with or without biases. */
+function problemOf(spec: DecoderSpec): string | undefined {
+  const { query, key, value, output, gate, up, down, ...rest } = spec.block(0)
+  if (spec.parallelResidual || spec.norm.kind !== 'rms' || spec.norm.offset || !gate) return 'its blocks are not built like those of Llama'
+  if (rest.queryNorm || rest.attentionOutputNorm || rest.mlpOutputNorm || !rest.attentionNorm || !rest.mlpNorm)
+    return 'it has norms where the blocks of Llama have none'
+  if (spec.blocks.some((_, block) => spec.block(block).delta)) return 'some of its blocks have no softmax attention'
+  if (spec.embeddingScale || spec.residualScale || spec.logitScale || spec.scoreCap || spec.logitCap)
+    return 'it scales or caps what Llama does not'
+  if (Math.abs(spec.scoreScale * Math.sqrt(spec.headSize) - 1) > 1e-6) return 'its attention has a scale of its own'
+  const window = spec.blocks.findIndex((_, block) => spec.slidingWindow(block) !== undefined)
+  if (window >= 0) return `block ${window} has a sliding window of ${spec.slidingWindow(window)} tokens`
+  if (spec.blocks.some((_, block) => spec.rotary(block) !== spec.rotary(0)) || spec.rotary(0)?.size !== spec.headSize)
+    return 'its rotary embedding is not the same everywhere, or covers a part of each head'
+  if (Boolean(query.bias) !== Boolean(key.bias) || Boolean(query.bias) !== Boolean(value.bias) || (output.bias && !query.bias))
+    return 'its attention has biases in an order that vLLM does not know'
+  return Boolean(up.bias) === Boolean(down.bias) && Boolean(gate.bias) === Boolean(up.bias)
+    ? undefined
+    : 'its MLP has biases in some projections only'
+}
+
+/** Words of the family's config that mean the same here. */
+const carried = [
+  ...['vocab_size', 'hidden_size', 'num_attention_heads', 'hidden_act', 'rms_norm_eps', 'max_position_embeddings', 'initializer_range'],
+  ...['rope_theta', 'rope_scaling', 'rope_parameters', 'tie_word_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id'],
+  ...['dtype', 'torch_dtype'],
+]
+
+function configOf(spec: DecoderSpec, dense: Config, packed: readonly PackedBlock[], widths: readonly number[]): Config {
+  const family = packedConfig(spec, textConfig(dense), packed)
+  requirePlainRotary(family)
+  const { query, output, up } = spec.block(0)
+  return {
+    ...Object.fromEntries(carried.filter((word) => family[word] !== undefined).map((word) => [word, family[word]])),
+    architectures: ['DeciLMForCausalLM'],
+    model_type: 'nemotron-nas',
+    auto_map: { AutoConfig: `${configModuleFile.replace(/\.py$/, '')}.NemotronNasConfig` },
+    num_hidden_layers: packed.length,
+    num_key_value_heads: null,
+    intermediate_size: null,
+    head_dim: spec.headSize,
+    attention_bias: output.bias !== undefined,
+    qkv_bias: query.bias !== undefined,
+    mlp_bias: up.bias !== undefined,
+    block_configs: packed.map((block, position) => blockConfig(spec, block, widths[position] ?? 0)),
+  }
+}
+
+/** LongRoPE has two sets of factors, which vLLM takes up in the class of Phi-3 alone. */
+function requirePlainRotary({ rope_scaling: scaling, rope_parameters: parameters }: Config): void {
+  const { rope_type: kind, type = kind } = { ...(parameters as Config | undefined), ...(scaling as Config | undefined) } as Config
+  if (type === 'longrope' || type === 'su') throw refuse(`its rotary embedding is scaled as "${String(type)}"`)
+}
+
+/** Sizes of a block; without `ffn_mult` vLLM takes the width as it is. */
+function blockConfig(spec: DecoderSpec, { attention }: PackedBlock, width: number): Config {
+  return {
+    attention: {
+      no_op: attention === undefined,
+      replace_with_linear: false,
+      n_heads_in_group: attention === undefined ? null : spec.heads / spec.keyValueHeads,
+      sparsify: null,
+      window_length: null,
+      num_sink_tokens: null,
+      use_prefill_window_in_sink_attention: false,
+      unshifted_sink: false,
+    },
+    ffn: { no_op: width === 0, replace_with_linear: false, intermediate_size: width === 0 ? null : width, sparsify: null },
+  }
+}
+
+/** The same model under the tensor names that vLLM reads. */
+function llamaNames(spec: DecoderSpec, config: Config): DecoderSpec {
+  const { query, output, up } = spec.block(0)
+  const words = {
+    model_type: 'llama',
+    num_hidden_layers: spec.blocks.length,
+    intermediate_size: spec.intermediate,
+    num_key_value_heads: spec.keyValueHeads,
+    attention_bias: query.bias !== undefined,
+    mlp_bias: up.bias !== undefined,
+  }
+  const names = readSpec({ ...config, ...words }, spec.blocks)
+  if (output.bias) return names
+  // Llama has biases on all four projections or on none.
+  const withoutOutputBias = ({ bias: _, ...projection }: Projection): Projection => projection
+  return {
+    ...names,
+    block(index, name) {
+      const tensors = names.block(index, name)
+      return { ...tensors, output: withoutOutputBias(tensors.output) }
+    },
+  }
+}
