@@ -13,6 +13,8 @@ export interface InteropModel {
   readonly texts?: readonly string[]
   /** How far llama.cpp's own arithmetic may be from ours in float32, where a family has a reason. */
   readonly bounds?: Bounds
+  /** False where llama.cpp takes other rotary factors for a short prompt. */
+  readonly greedy?: boolean
 }
 
 /** A run's method with what keeps it short. */
@@ -66,8 +68,8 @@ export const models: readonly InteropModel[] = [
   reference('qwen2-yarn'),
   reference('phi3-tiny'),
   // Its short factors hold to 128 tokens, and llama.cpp's contexts begin at 256.
-  reference('phi3-longrope', usual, { sliding_window: null }),
-  reference('phi4-mini'),
+  reference('phi3-longrope', { ...usual, greedy: false }, { sliding_window: null }),
+  reference('phi4-mini', { ...usual, greedy: false }),
   reference('phi-tiny', table),
   reference('qwen3'),
   reference('qwen3-tied'),
