@@ -8,9 +8,10 @@ export function blockNames(spec: DecoderSpec): BlockNames {
   const shared = spec.parallelResidual
   return {
     attentions: [...new Set(spec.blocks.map((_, index) => moduleAt(spec.block(index).output.weight, -3)))],
-    attentionNorms: shared ? namesOf(attentionNorm) : namesOf(attentionNorm, attentionOutputNorm),
+    attentionNorms: shared ? [] : namesOf(attentionNorm, attentionOutputNorm),
     mlp: moduleAt(down.weight, -3),
     mlpNorms: shared ? [] : namesOf(mlpNorm, mlpOutputNorm),
+    sharedNorms: shared ? namesOf(attentionNorm) : [],
   }
 }
 

@@ -21,6 +21,8 @@ export interface BlockNames {
   readonly attentionNorms: readonly string[]
   readonly mlp: string
   readonly mlpNorms: readonly string[]
+  /** Norms that both read, which stay when one of them goes. */
+  readonly sharedNorms: readonly string[]
 }
 
 /** The file that a saved model's `auto_map` names. */
@@ -164,7 +166,7 @@ class SlicedBlock(nn.Module):
         super().__init__()
         for name, module in block.named_children():
             self.add_module(name, module)
-        for norm in ${tuple([...names.attentionNorms, ...names.mlpNorms])}:
+        for norm in ${tuple([...names.sharedNorms, ...names.attentionNorms, ...names.mlpNorms])}:
             setattr(self, norm, StreamNorm(config.stream_width, config))
         behind = config.hidden_size if is_last else config.stream_width
 ${
@@ -182,7 +184,7 @@ ${
         self.attention_type = getattr(block, "attention_type", None)
 
     def forward(self, hidden_states, **kwargs):
-        normed = self.${names.attentionNorms[0]}(hidden_states)
+        normed = self.${[...names.sharedNorms, ...names.attentionNorms][0]}(hidden_states)
         attention = getattr(self, attention_of(self))(hidden_states=normed, **kwargs)
         attention = attention[0] if isinstance(attention, tuple) else attention
 ${

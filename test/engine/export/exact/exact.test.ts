@@ -66,6 +66,15 @@ test('the folder has a model_type of its own and a module that says what is left
     expect((await describeModel(target)).format).toBe('exact')
   }))
 
+test('a norm that attention and MLP share stays when one of them goes', () =>
+  withModel('phi-tiny', async (model) => {
+    const target = join(folder, 'shared')
+    await exact.write({ model, plan: removeParts(densePlan(model.spec), [0]), method: 'test', folder: target })
+    const module = await readFile(join(target, moduleFile), 'utf8')
+    expect(module).not.toContain('"input_layernorm"')
+    expect(module).toContain('for norm in ():')
+  }))
+
 test("a model's name cannot end the module's text and begin code", () =>
   withModel('stories260k', async (model) => {
     const target = join(folder, 'named')
