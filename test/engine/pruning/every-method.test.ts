@@ -102,7 +102,9 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
       const nominal = id === '2ssp' || id === 'slicegpt' ? 0.5 : Math.ceil(length / 2) / length
       expect(Math.abs(reached - nominal)).toBeLessThan(id === 'slicegpt' ? 0.12 : name === 'qwen3_5' ? 0.05 : 0.02)
       expect(Number.isFinite(await lossOf(open(), first.plan, first.tensors))).toBe(true)
-      expect(await cacheError(open(), first.plan, first.tensors), 'the cached decoder equals the uncached one').toBeLessThan(5e-5)
+      expect(await cacheError(open(), first.plan, first.tensors), 'the cached decoder equals the uncached one').toBeLessThan(
+        name === 'qwen3_5' ? 5e-5 : 1e-5,
+      )
     })
 
     if (searching.includes(id) && fullModels.some((full) => full === name))
