@@ -7,6 +7,7 @@ export function flattenParameters(request: RunRequest, resolved: Record<string, 
   const flat: Record<string, ParameterValue> = {}
   addFlat(flat, '', { ...request.options, ...resolved })
   addFlat(flat, 'calibration', request.calibration)
+  addFlat(flat, 'repair', request.repair)
   addFlat(flat, 'amount', request.amount)
   addFlat(flat, 'backend', request.backend)
   addFlat(flat, 'memoryBytes', request.memoryBytes)

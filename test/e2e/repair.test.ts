@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { RunEntry } from '#contract/runs.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen } from './screens.ts'
+import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 vi.setConfig({ testTimeout: 200_000 })
@@ -11,12 +11,13 @@ vi.setConfig({ testTimeout: 200_000 })
 let browser: Browser
 let workbench: Workbench
 let page: Page
+let screen: Screen
 let pruned: RunEntry
 
-const done = () =>
+const done = (count: number) =>
   eventually(
     async () => (await workbench.call('runs.query', {})).rows,
-    (rows) => rows.length > 0 && rows.every(({ status }) => status === 'done'),
+    (rows) => rows.length === count && rows.every(({ status }) => status === 'done'),
     200_000,
   )
 
@@ -39,8 +40,9 @@ beforeAll(async () => {
       measures: perplexity ? [perplexity] : [],
     },
   })
-  page = (await openScreen(browser, workbench)).page
-  pruned = (await done()).find(({ method }) => method === '2ssp') as RunEntry
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+  pruned = (await done(2)).find(({ method }) => method === '2ssp') as RunEntry
 }, 300_000)
 
 afterAll(async () => {
@@ -54,17 +56,18 @@ const picture = async (name: string) => {
 }
 
 test('a finished run is repaired from its page, and the new run stands beside it with the change of perplexity', async () => {
-  await go(page, `#/runs/${pruned.id}`)
+  await go(page, `#/run/${pruned.id}`)
+  expect(screen.faults).toEqual([])
   await page.getByRole('button', { name: 'Repair this run' }).click()
   await page.getByRole('dialog').getByLabel('Windows').fill('16')
   await picture('dialog')
   await page.getByRole('dialog').getByRole('button', { name: 'Repair it' }).click()
-  const rows = await done()
+  const rows = await done(3)
   const repaired = rows.find(({ parent }) => parent === pruned.id) as RunEntry
   expect(repaired.name).toContain('repaired in order')
   const value = (run: RunEntry) => run.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
   expect(value(repaired)).toBeLessThan(value(pruned))
-  await go(page, `#/runs/${repaired.id}`)
+  await go(page, `#/run/${repaired.id}`)
   await page.getByRole('region', { name: 'Beside the run that it repairs' }).getByText('Compare the two').waitFor()
   await picture('run')
   await page.getByRole('tab', { name: 'Repair' }).click()

@@ -118,7 +118,7 @@ export class RunState {
     await this.#attempt(async () => {
       const made = await call('runs.clone', { id: this.id, changes: { repair }, start: 'queue' })
       notify('Repair queued')
-      router.go(['runs', made.id])
+      router.go(['run', made.id])
     })
   }
 
