@@ -4,8 +4,6 @@ import { version } from '#contract/version.ts'
 import { flagHints } from './flag-hints.ts'
 import { flagNames, parseFlags } from './flags.ts'
 import { help } from './help.ts'
-import { describeMethods } from './methods.ts'
-import { prune } from './prune.ts'
 
 /** Exit codes: 0 done, 1 failed with one clear error, 2 wrong usage, 130 interrupted. */
 export async function main(arguments_: readonly string[]): Promise<number> {
@@ -24,16 +22,16 @@ async function dispatch([first, ...rest]: readonly string[]): Promise<number> {
     stdout.write(help)
     return 2
   }
-  if (first === 'methods') return describeMethods(rest)
+  if (first === 'methods') return (await import('./methods.ts')).describeMethods(rest)
   if (!first.startsWith('-')) return runCommand(first, rest)
   const flags = parseFlags([first, ...rest])
   if (flags.help) stdout.write(help)
   else if (flags.version) stdout.write(`${version}\n`)
-  else return prune(flags)
+  else return (await import('./prune.ts')).prune(flags)
   return 0
 }
 
-/** The workbench's commands are loaded only when asked for: they open the history. */
+/** What opens the history is loaded only when asked for. */
 async function runCommand(name: string, rest: string[]): Promise<number> {
   const { commands } = await import('./commands/index.ts')
   if (!Object.hasOwn(commands, name)) {

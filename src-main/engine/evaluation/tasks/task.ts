@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
 import type { HubFile } from '#contract/hub-file.ts'
 import type { Row } from '#engine/data/rows.ts'
 
@@ -52,8 +53,8 @@ export function defineTask<Document>(definition: Definition<Document>): Task {
     ask(row, where) {
       const parsed = columns.safeParse(row)
       if (parsed.success) return checkGold(definition.ask(parsed.data), where)
-      const issue = parsed.error.issues[0]
-      throw new EspalierError('invalid', `${where} is no ${title} question: ${issue?.path.join('.')}: ${issue?.message}.`)
+      const [issue] = explainIssues(parsed.error, row)
+      throw new EspalierError('invalid', `${where} is no ${title} question: ${issue?.message}`)
     },
   }
 }
