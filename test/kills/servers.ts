@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { parseAddress } from '#server/address.ts'
 import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
 import { processesOf } from '../jobs/watching.ts'
-import { data, type Killed, type Killing, pause, requireSamePlan, requireWhole, statuses } from './subject.ts'
+import { calibration, type Killed, type Killing, pause, requireSamePlan, requireWhole, statuses } from './subject.ts'
 
 const program = join(import.meta.dirname, '..', '..', 'src-main', 'server', 'main.ts')
 
@@ -46,13 +46,12 @@ async function keepBusy({ call }: RemoteWorkbench, model: string): Promise<void>
   if (failed) throw new Error(`A run failed: ${JSON.stringify(failed)}`)
   const models = await call('models.list', {})
   const known = models.find(({ path }) => path === model) ?? (await call('models.add', { path: model }))
-  const text = (source: string) => ({ source, sequenceLength: 256, windows: 32 })
   const request = {
     method: '2ssp',
     amount: { sparsity: 0.5 },
     options: {},
     seed: 0,
-    calibration: text(data.calibration),
+    calibration,
     measures: [],
     backend: 'auto' as const,
   }

@@ -24,16 +24,19 @@ export interface Killed {
 }
 
 const source = join(import.meta.dirname, '..', '..', 'src-main')
-const windows = (name: string) => join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`)
-
-export const data = { calibration: windows('calibration'), test: windows('test') }
+/** Windows of token ids; eight of them, so that a kill meets loading, deciding and ending alike. */
+export const calibration = {
+  source: join(import.meta.dirname, '..', 'fixtures', 'reference', 'calibration-windows.json'),
+  sequenceLength: 256,
+  windows: 8,
+}
 
 /** Starts the command that prunes the model, over a data folder of its own. */
 export function startCommand(model: string, folder: string): { child: ChildProcess; printed: Promise<string> } {
-  const flags = ['--pruning_method=2ssp', '--sparsity=0.5', '--calibration_samples=32', '--sequence_length=256', '--json']
+  const flags = ['--pruning_method=2ssp', '--sparsity=0.5', '--calibration_samples=8', '--sequence_length=256', '--json']
   const child = spawn(
     process.execPath,
-    [join(source, 'cli', 'main.ts'), `--model=${model}`, ...flags, `--calibration_data=${data.calibration}`, `--eval_data=${data.test}`],
+    [join(source, 'cli', 'main.ts'), `--model=${model}`, ...flags, `--calibration_data=${calibration.source}`],
     { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ESPALIER_HOME: folder } },
   )
   let output = ''
