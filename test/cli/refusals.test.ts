@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { malformedCheckpoints, malformedModels } from '../engine/checkpoint/malformed.ts'
 import { makeValidModel, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
 import { run } from './espalier.ts'
@@ -143,4 +143,10 @@ describe.skipIf(process.platform !== 'linux')('a place that cannot be written', 
     expect(stdout).toBe('')
     expect(oneSentence(stderr)).toMatch(says)
   })
+})
+
+test('a list of runs in a data folder that was never used says nothing of the sample model', async () => {
+  const { code, stdout, stderr } = await run(await mkdtemp(join(tmpdir(), 'espalier-fresh-')), ['runs', 'list'])
+  expect({ code, stderr }).toEqual({ code: 0, stderr: expect.not.stringContaining('could not be added') })
+  expect(stdout).toBeDefined()
 })

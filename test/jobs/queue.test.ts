@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { processorDevice } from '#jobs/devices.ts'
 import { eventually, fakeCompute, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
@@ -148,4 +148,25 @@ test('a compute process sees no token and no other secret', async () => {
   expect(seen).not.toHaveProperty('SOMETHING_ELSE')
   expect(seen).toMatchObject({ CUDA_VISIBLE_DEVICES: '1', PATH: process.env.PATH })
   expect(readFileSync(join(import.meta.dirname, '../../src-main/jobs/environment.ts'), 'utf8')).not.toContain('HF_TOKEN')
+})
+
+test('a second failure of a library, after the one that was told, does not end the process', async () => {
+  await using workbench = await openedWorkbench()
+  const run = await runEnded(workbench, (await oneRun(workbench, { rounds: 4, at: 2, does: 'reject aside' })).id)
+  expect(run).toMatchObject({ status: 'done', problem: null })
+})
+
+test('a clock that is set back gives no run negative seconds', async () => {
+  await using workbench = await openedWorkbench()
+  const now = Date.now()
+  let calls = 0
+  const clock = vi.spyOn(Date, 'now').mockImplementation(() => now - 1000 * calls++)
+  try {
+    const { id } = await oneRun(workbench, { rounds: 6, stepMilliseconds: 20 })
+    const { seconds } = await runEnded(workbench, id)
+    expect(seconds).toBeGreaterThan(0.05)
+    expect(seconds).toBeLessThan(60)
+  } finally {
+    clock.mockRestore()
+  }
 })

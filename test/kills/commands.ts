@@ -1,11 +1,14 @@
-import { type Killed, type Killing, pause, planIn, requireSamePlan, requireWhole, startCommand, statuses } from './subject.ts'
+import type { ChildProcess } from 'node:child_process'
+import { attempts, type Killed, type Killing, pause, planIn, requireSamePlan, requireWhole, startCommand, statuses } from './subject.ts'
 
 /** Starts the same command again and again and kills it; one that ends by itself has found what was left and must have the plan. */
 export async function killCommands({ model, plan, seconds, random, count, folder }: Killing): Promise<Killed> {
   const killed = { kills: 0, interrupted: 0, done: 0 }
   while (killed.kills < count) {
     const { child, printed } = startCommand(model, folder)
-    await Promise.race([pause(random() * seconds * 1200), printed.catch(() => {})])
+    // Most are killed while they prune; the others wherever they are, mostly while they start.
+    if (random() < 0.8) await untilRunning(folder, child)
+    await Promise.race([pause(random() * seconds * 500), printed.catch(() => {})])
     if (child.exitCode === null && child.kill('SIGKILL')) {
       killed.kills++
       await new Promise((resolve) =>
@@ -24,4 +27,10 @@ export async function killCommands({ model, plan, seconds, random, count, folder
   const stuck = statuses(folder).filter((status) => status === 'running' || status === 'queued')
   if (stuck.length > 0) throw new Error(`${stuck.length} runs are stuck.`)
   return killed
+}
+
+async function untilRunning(folder: string, child: ChildProcess): Promise<void> {
+  // Before, the row of an earlier start may still say so.
+  const before = attempts(folder)
+  while (child.exitCode === null && child.signalCode === null && attempts(folder) === before) await pause(50)
 }

@@ -82,17 +82,22 @@ export function requireWhole(folder: string): void {
   }
 }
 
-/** Runs by their status; none when the history was not made yet. */
-export function statuses(folder: string): string[] {
+/** A column of the runs; none when the history was not made yet. */
+function columnOfRuns(folder: string, column: 'status' | 'attempts'): unknown[] {
   const file = join(folder, 'history.sqlite')
   if (!existsSync(file)) return []
   const db = connect(file)
   try {
     const made = db.prepare("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").pluck().get()
-    return made ? (db.prepare('SELECT status FROM runs').pluck().all() as string[]) : []
+    return made ? db.prepare(`SELECT ${column} FROM runs`).pluck().all() : []
   } finally {
     db.close()
   }
 }
+
+export const statuses = (folder: string) => columnOfRuns(folder, 'status') as string[]
+
+/** How often runs were begun, all together. */
+export const attempts = (folder: string) => (columnOfRuns(folder, 'attempts') as number[]).reduce((sum, one) => sum + one, 0)
 
 export const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds))

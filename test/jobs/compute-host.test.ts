@@ -1,0 +1,54 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import type { ComputeTask } from '#contract/compute-messages.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import { ComputeHost } from '#jobs/compute-host.ts'
+import { askDesk } from '#services/ask-desk.ts'
+import { fakeCompute } from '../services/opened.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'espalier-host-'))
+const hosts: ComputeHost[] = []
+afterEach(async () => {
+  await Promise.all(hosts.splice(0).map((host) => host.close()))
+  rmSync(folder, { recursive: true, force: true })
+})
+
+function openHost(): ComputeHost {
+  const host = new ComputeHost({ command: fakeCompute, environment: process.env as Record<string, string>, tensorFolder: folder })
+  hosts.push(host)
+  return host
+}
+
+/** A task that never answers: its process waits and hears nothing. */
+const blocked: ComputeTask = {
+  kind: 'run',
+  request: {
+    model: 'm',
+    method: '2ssp',
+    amount: { sparsity: 0.5 },
+    options: { at: 1, does: 'block' },
+    seed: 0,
+    measures: [],
+    backend: 'auto',
+  },
+}
+
+test('a question that is not answered in time is given up, and the next one gets another process', async () => {
+  const host = openHost()
+  const late = await askDesk(host, blocked, undefined, 0.5).catch(toErrorMessage)
+  expect(late).toMatchObject({ code: 'internal', message: expect.stringContaining('There was no answer within 0.5 seconds') })
+  expect(await askDesk(host, { kind: 'catalogue' })).toMatchObject({ methods: expect.anything() })
+  expect(host.status).not.toBe('broken')
+})
+
+test('a question whose asker has left is given up at once, and those behind it are answered', async () => {
+  const host = openHost()
+  const leaving = new AbortController()
+  const left = askDesk(host, blocked, leaving.signal).catch(toErrorMessage)
+  const next = askDesk(host, { kind: 'catalogue' })
+  setTimeout(() => leaving.abort(), 300)
+  expect(await left).toMatchObject({ code: 'cancelled' })
+  expect(await next).toMatchObject({ methods: expect.anything() })
+})
