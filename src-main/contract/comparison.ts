@@ -1,6 +1,7 @@
 import type { ComparedRun } from './compare.ts'
 import type { MeasureSummary, ParameterValue } from './runs.ts'
 import type { Table, TableRow } from './table.ts'
+import { titleOfMethod } from './titles.ts'
 
 /** A measure as a column: its id is `name` or `name/dataset`. */
 export interface MeasureColumn {
@@ -126,7 +127,7 @@ function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map
   const reached = group.runs.flatMap(({ reached }) => reached ?? [])
   return [
     { value: run.model.name },
-    { value: run.method },
+    { value: titleOfMethod(run.method) },
     { value: run.nominal },
     { value: reached.length > 0 ? meanAndSpread(reached).mean : null },
     { value: overSeeds ? group.runs.length : run.seed },

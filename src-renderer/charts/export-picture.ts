@@ -80,8 +80,18 @@ function legendMarks(row: readonly PlacedEntry[], y: number, text: Record<string
   return row.flatMap(({ title, color, shape, x }) => {
     const label = element('text', { ...text, x: margin + x + 16, y: y + 4, 'font-size': 12 })
     label.textContent = title
-    return [element('path', { d: markPath(shape, 70), fill: color, transform: `translate(${margin + x + 6} ${y})` }), label]
+    return [element('path', { d: markPath(shape, 70), fill: drawnColor(color), transform: `translate(${margin + x + 6} ${y})` }), label]
   })
+}
+
+/** A colour as it is drawn now, whatever names of the theme it was given by. */
+function drawnColor(color: string): string {
+  const sample = document.createElement('span')
+  sample.style.color = color
+  document.body.append(sample)
+  const drawn = getComputedStyle(sample).color
+  sample.remove()
+  return drawn
 }
 
 function element(name: string, attributes: Record<string, string | number>): Element {

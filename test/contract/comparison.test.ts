@@ -103,6 +103,6 @@ test('the table puts the baseline first and marks the best of the others', () =>
     'dense',
     false,
   )
-  expect(table.rows.map((row) => row[1]?.value)).toEqual(['dense', '2ssp', '2ssp'])
+  expect(table.rows.map((row) => row[1]?.value)).toEqual(['Dense', '2SSP', '2SSP'])
   expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
 })

@@ -52,7 +52,10 @@ describe('first start', () => {
     await sparsity.fill('99.5')
     await sparsity.press('Enter')
     const preview = page.getByRole('complementary', { name: 'What this would do' })
-    await preview.getByText(/out of reach/).waitFor()
+    await preview
+      .getByText(/out of reach/)
+      .first()
+      .waitFor()
     expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
     await page.getByRole('button', { name: 'Remove 99.5 %' }).click()
     await eventually(
@@ -217,7 +220,7 @@ describe('compare', () => {
     }
     const csv = (await saved(() => choose('Export the table', 'CSV'))).toString()
     expect(csv.split('\r\n')[0]).toContain('perplexity')
-    expect(csv).toContain('2ssp')
+    expect(csv).toContain('2SSP')
     const latex = (await saved(() => choose('Export the table', 'LaTeX'))).toString()
     expect(latex).toContain('\\begin{tabular}')
     expect(latex).toContain('\\textbf{')

@@ -39,7 +39,7 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect(Math.min(...perplexities)).toBe(perplexities[0])
   expect(compared.runs[0]?.baseline).toBe(true)
   const { content } = await call('compare.table', { ids: runs.map(({ id }) => id), format: 'latex' })
-  expect(content).toContain('2ssp')
+  expect(content).toContain('2SSP')
 
   const session = await call('playground.start', {
     columns: [{ model: model.id }, { run: runs[1]?.id as string }],
