@@ -93,7 +93,12 @@ export class ComputeHost {
   perform(task: ComputeTask, side: JobSide = {}): Job {
     const number = ++this.#jobs
     const cancelling = new AbortController()
-    const result = this.#tail.then(() => this.#execute(task, { number, side, cancelling }))
+    const result = this.#tail
+      .then(() => this.#execute(task, { number, side, cancelling }))
+      .catch((thrown: unknown) => {
+        // Closing ends the process, also one that is only starting.
+        throw this.#child.closed ? cancelled() : thrown
+      })
     this.#tail = result.catch(() => {})
     return { result, cancel: (column) => this.#cancel(number, cancelling, column) }
   }
