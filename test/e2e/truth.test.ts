@@ -9,7 +9,7 @@ import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
-vi.setConfig({ testTimeout: 120_000 })
+vi.setConfig({ testTimeout: 400_000 })
 
 let browser: Browser
 let workbench: Workbench
@@ -319,6 +319,53 @@ test('Ctrl+K goes to anything by name, with the keyboard alone', async () => {
   await page.keyboard.press('Enter')
   expect(await page.evaluate(() => document.documentElement.dataset.theme)).toBe('dark')
   await page.evaluate(() => localStorage.removeItem('espalier.theme'))
+})
+
+test('an ablation is started from the screen, killed, resumed, and its plot and table are there after a restart', async () => {
+  await go(page, '#/new')
+  const methods = page.getByRole('checkbox', { name: /^2SSP / })
+  if (await methods.first().isChecked()) await methods.first().uncheck()
+  for (const name of [/^ShortGPT/, /^Window-based/, /^BlockPruner/, /^EvoPress/, /^SliceGPT/]) {
+    for (const box of await page.getByRole('checkbox', { name }).all()) if (await box.isChecked()) await box.uncheck()
+  }
+  await page.getByRole('checkbox', { name: /^L1 norm/ }).check()
+  await page.getByRole('textbox', { name: 'Name' }).first().fill('Norms')
+  const add = page.getByRole('button', { name: 'Add to the queue' })
+  await eventually(
+    () => add.isDisabled(),
+    (disabled) => !disabled,
+    30_000,
+  )
+  await add.click()
+  await page.getByRole('heading', { name: 'Norms' }).waitFor()
+  const study = async () => {
+    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'l1_norm' }] })
+    return workbench.call('runs.get', { id: rows[0]?.id ?? '' })
+  }
+  await eventually(
+    async () => (await study()).stepsDone,
+    (steps) => steps > 1,
+    120_000,
+  )
+  await workbench.kill()
+  await workbench.restart()
+  const { id, status } = await study()
+  expect(status).toBe('interrupted')
+  await go(page, `#/run/${id}`)
+  await page.getByRole('button', { name: 'Resume' }).click()
+  await eventually(
+    async () => (await study()).status,
+    (now) => now === 'done',
+    300_000,
+  )
+  await workbench.kill()
+  await workbench.restart()
+  await page.reload()
+  await go(page, '#/runs')
+  await go(page, `#/run/${id}`)
+  await page.getByRole('region', { name: 'Table of the ablation' }).waitFor()
+  expect(await page.getByRole('listbox').getByRole('option').count()).toBeGreaterThan(3)
+  expect(await page.getByRole('region', { name: 'Table of the ablation' }).getByRole('row').count()).toBeGreaterThan(3)
 })
 
 test('the page is whole again after the workbench was ended and started anew', async () => {
