@@ -62,11 +62,9 @@ test('the whole main path goes without a mouse: set up, run, watch, compare, tal
     (all) => all.length > 0 && all.every((status) => status === 'done'),
     420_000,
   )
-  await eventually(
-    () => page.getByRole('row').count(),
-    (count) => count === 3,
-    10_000,
-  )
+  await page.keyboard.press('g')
+  await page.keyboard.press('r')
+  await page.locator('tr[data-row="1"]').waitFor()
   await page.locator('tr[data-row="0"]').focus()
   await page.keyboard.press('ArrowDown')
   await eventually(

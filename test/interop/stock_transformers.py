@@ -1,5 +1,6 @@
 """Folders in transformers: each line that comes in is a job, a folder and what to do with it; each gets a line that begins with ANSWER."""
 import json
+import os
 import sys
 import warnings
 
@@ -40,9 +41,12 @@ def check(job):
     return result
 
 
-for line in sys.stdin:
+# Where code would have to be trusted, transformers asks at the terminal: nobody is there.
+jobs, sys.stdin = sys.stdin, open(os.devnull)
+for line in jobs:
     try:
         answer = check(json.loads(line))
     except Exception as error:
         answer = {'error': f'{type(error).__name__}: {error}'.replace('\n', ' ')[:300]}
-    print('ANSWER', json.dumps(answer), flush=True)
+    # What a library left without an end of line must not hide the answer.
+    print('\nANSWER', json.dumps(answer), flush=True)

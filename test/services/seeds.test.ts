@@ -58,7 +58,7 @@ test('five seeds draw five sets of calibration windows, which each run states, a
   expect(compared.runs[1]?.calibration).toEqual(twoStage[0]?.calibration)
   const { content } = await call('compare.table', { ids, format: 'csv', overSeeds: true })
   const [header = '', ...rows] = content.trim().split(/\r?\n/)
-  const row = rows.find((line) => line.includes('2ssp'))?.split(',') ?? []
+  const row = rows.find((line) => line.includes('2SSP'))?.split(',') ?? []
   const at = (label: string) => Number(row[header.split(',').indexOf(label)])
   const values = twoStage.map((run) => run.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN)
   const mean = values.reduce((sum, value) => sum + value, 0) / 5

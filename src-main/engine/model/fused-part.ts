@@ -24,6 +24,8 @@ export function runFusedPart(part: Part, weights: PartWeights, residual: Residua
   const norm = plainNorm(mlp, residual.x)
   if (!norm) return undefined
   const source = spec.parallelResidual ? residual.source : residual.x
+  // In a sliced model the stream beside a parallel MLP may have got another width already.
+  if (source.shape[1] !== residual.x.shape[1]) return undefined
   return fused.mlpPart(residual.x, source, { ...mlp, norm, activation: spec.activation, scale: spec.residualScale ?? 1 })
 }
 

@@ -46,25 +46,28 @@ describe('a plan viewed, saved and reopened', () => {
   })
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
-  it.each(families.flatMap((name) => Object.keys(formats).map((format) => [name, format] as const)))(
-    'gives equal logits for %s with replaced projections as %s',
-    async (name, format) => {
-      const model = await openModel(await referenceModel(name))
-      const { plan, tensors } = await replaceAll(model, mixedPlan(model))
-      const view = viewWithPlan(model, plan, tensors)
-      // GGUF files of these families end where a sliding window does.
-      const own = format === 'gguf' ? window.subarray(0, 60) : window
-      const expected = await logitsOf(view, own)
-      const target = join(folder, `${name}-${format}`)
-      await findFormat(format).write({ model, plan, tensors, method: 'test', folder: target, ggufTypes: ['F32'] })
-      const reopened = await openModel(target)
-      const found = await logitsOf(denseView(reopened), own)
-      expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
-      await reopened.close()
-      view.dispose()
-      await model.close()
-    },
-  )
+  it.each(
+    families.flatMap((name) =>
+      Object.keys(formats)
+        .filter((format) => findFormat(format).reopens)
+        .map((format) => [name, format] as const),
+    ),
+  )('gives equal logits for %s with replaced projections as %s', async (name, format) => {
+    const model = await openModel(await referenceModel(name))
+    const { plan, tensors } = await replaceAll(model, mixedPlan(model))
+    const view = viewWithPlan(model, plan, tensors)
+    // GGUF files of these families end where a sliding window does.
+    const own = format === 'gguf' ? window.subarray(0, 60) : window
+    const expected = await logitsOf(view, own)
+    const target = join(folder, `${name}-${format}`)
+    await findFormat(format).write({ model, plan, tensors, method: 'test', folder: target, ggufTypes: ['F32'] })
+    const reopened = await openModel(target)
+    const found = await logitsOf(denseView(reopened), own)
+    expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
+    await reopened.close()
+    view.dispose()
+    await model.close()
+  })
 
   it('leaves removed tensors out of an exact folder, and says which parameters are left', async () => {
     const model = await openModel(await referenceModel('stories260k'))

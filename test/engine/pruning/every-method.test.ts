@@ -99,8 +99,10 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
       const reached = reachedSparsity(model.spec, first.plan)
       expect(reached).toBeCloseTo(removedParameters(model.spec, first.plan) / stackParameters(model.spec), 12)
       const { length } = model.spec.blocks
-      const nominal = id === '2ssp' || id === 'slicegpt' ? 0.5 : Math.ceil(length / 2) / length
-      expect(Math.abs(reached - nominal)).toBeLessThan(id === 'slicegpt' ? 0.12 : name === 'qwen3_5' ? 0.05 : 0.02)
+      const nominal = id === '2ssp' || id === '2ssp_fit' || id === 'slicegpt' ? 0.5 : Math.ceil(length / 2) / length
+      expect(Math.abs(reached - nominal)).toBeLessThan(
+        id === 'slicegpt' ? 0.12 : name === 'qwen3_5' ? 0.05 : id === '2ssp_fit' ? 0.04 : 0.02,
+      )
       expect(Number.isFinite(await lossOf(open(), first.plan, first.tensors))).toBe(true)
       expect(await cacheError(open(), first.plan, first.tensors), 'the cached decoder equals the uncached one').toBeLessThan(
         name === 'qwen3_5' ? 5e-5 : 1e-5,

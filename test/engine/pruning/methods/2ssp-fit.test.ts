@@ -10,7 +10,8 @@ import { openReference, recordedRun } from '../running.ts'
 
 const widthsOf = ({ blocks }: Plan) => blocks.map(({ mlp }) => (mlp === 'removed' || mlp.kept === 'all' ? -1 : mlp.kept.length))
 
-describe.each([...fullModels, ...familyModels])('%s', (name) => {
+// A fit refuses the family whose token mixers differ in size.
+describe.each([...fullModels, ...familyModels].filter((name) => name !== 'qwen3_5'))('%s', (name) => {
   const open = openReference(name)
   const input = (sparsity: number, run = recordedRun()) => {
     const { model, calibration } = open()
