@@ -257,7 +257,11 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
     (value) => value === run.model.id,
     10_000,
   )
-  expect(await page.getByRole('button', { name: `Take ${run.name} out` }).count()).toBe(1)
+  await eventually(
+    () => page.getByRole('button', { name: `Take ${run.name} out` }).count(),
+    (count) => count === 1,
+    10_000,
+  )
 })
 
 test('texts of one’s own are shown with their windows and beginning, and a text that calibration holds too is warned of', async () => {
