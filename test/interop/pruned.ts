@@ -124,7 +124,14 @@ async function checkTransformers({ transformers, model, folder }: Case, expected
     const answer = await transformers.ask<Answer>({ ...job, trust: forTransformers[name]?.trust })
     const problem = answer.error ?? answer.strange?.join('; ')
     if (problem) table.state(`${name} in transformers`, problem)
-    else await compare(`${name} in transformers`, answer, expected, { folder, name, bounds: exactBounds }, table)
+    else
+      await compare(
+        `${name} in transformers`,
+        answer,
+        expected,
+        { folder, name, bounds: model.inTransformers ?? exactBounds, sameKind: true },
+        table,
+      )
     if (!forTransformers[name]?.trust) continue
     const distrusted = await transformers.ask<Answer>({ ...job, trust: false })
     table.state(`${name} without trust_remote_code`, distrusted.error === undefined ? 'opened, which it must not' : undefined)
@@ -142,17 +149,25 @@ interface Place {
   readonly folder: string
   readonly name: string
   readonly bounds: Bounds
+  /** Whether both sides compute in float32, so that they say the same words. */
+  readonly sameKind: boolean
 }
 
 /** Perplexity, logits, greedy answer and token ids of another program against ours. */
-async function compare(what: string, answer: Answer, expected: Expected, { folder, name, bounds }: Place, table: Table): Promise<void> {
+async function compare(
+  what: string,
+  answer: Answer,
+  expected: Expected,
+  { folder, name, bounds, sameKind }: Place,
+  table: Table,
+): Promise<void> {
   const bytes = await readFile(join(folder, `${name}.f32`))
   const logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
   const same = answer.greedy.join() === expected.greedy.join()
   table.add(what, Math.abs(answer.perplexity / expected.perplexity - 1), bounds.perplexity, same ? 'greedy equal' : '')
   table.add(`${what}: logits`, relativeError(Array.from(logits), expected.logits), bounds.logits)
   // A choice between two tokens that are all but equally likely may fall either way.
-  if (bounds === exactBounds && expected.comparesGreedy)
+  if (sameKind && expected.comparesGreedy)
     table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} in place of ${expected.greedy.join()}`)
   if (expected.ids) table.state(`${what}: token ids`, JSON.stringify(answer.ids) === JSON.stringify(expected.ids) ? undefined : 'differ')
 }
@@ -170,7 +185,11 @@ async function checkGguf({ tools, model, folder }: Case, type: string, target: s
     error: error.message,
   }))
   if ('error' in answer && answer.error) table.state(`gguf ${type} in llama.cpp`, answer.error)
-  else await compare(`gguf ${type} in llama.cpp`, answer as Answer, own, { folder, name: type, bounds: boundsOf(model, type) }, table)
+  else {
+    const bounds = boundsOf(model, type)
+    const place = { folder, name: type, bounds, sameKind: bounds === exactBounds }
+    await compare(`gguf ${type} in llama.cpp`, answer as Answer, own, place, table)
+  }
 }
 
 /** A family's own arithmetic may be coarser than what a type explains. */
