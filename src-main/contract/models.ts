@@ -14,11 +14,15 @@ export const modelShape = z.object({
   contextLength: z.number().int(),
 })
 
+export const stackPart = z.enum(['attention', 'mlp'])
+
 /** One block as it is on disk: a removed submodule has no parameters, a narrowed MLP a smaller width. */
 export const blockDescription = z.object({
   attentionParameters: z.number().int(),
   mlpParameters: z.number().int(),
   intermediate: z.number().int(),
+  /** Parts that are there but add nothing, because a format needs zeros in the place of what was removed. */
+  zeroed: z.array(stackPart).optional(),
 })
 
 /** The sparsities that a method can reach on a model; `steps` when only some values in between are possible. */
@@ -94,6 +98,7 @@ export const transfer = z.object({
 })
 
 export type ModelDescription = z.infer<typeof modelDescription>
+export type StackPart = z.infer<typeof stackPart>
 export type FeasibleRange = z.infer<typeof feasibleRange>
 export type ModelEntry = z.infer<typeof modelEntry>
 export type ModelDetail = z.infer<typeof modelDetail>

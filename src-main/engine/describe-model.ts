@@ -1,13 +1,15 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FeasibleRange, ModelDescription } from '#contract/models.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, type DecoderSpec, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
+import { zeroedParts } from '#engine/model/zeroed-parts.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { methods } from '#engine/pruning/registry.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** What a checkpoint is, from its headers and config alone: no weights are read. Throws a clear error for a damaged one. */
+/** What a checkpoint is, from its headers, its config and a row of each last projection. Throws a clear error for a damaged one. */
 export async function describeModel(path: string): Promise<ModelDescription> {
   const { checkpoint, spec, pruned } = await openSpec(path)
   try {
@@ -26,14 +28,7 @@ export async function describeModel(path: string): Promise<ModelDescription> {
         vocabulary: spec.vocabulary,
         contextLength: spec.contextLength,
       },
-      blocks: spec.blocks.map((layout, index) => {
-        const { attention, mlp } = blockParameters(spec, index)
-        return {
-          attentionParameters: layout.attention ? attention : 0,
-          mlpParameters: layout.width > 0 ? mlp : 0,
-          intermediate: layout.width,
-        }
-      }),
+      blocks: await Promise.all(spec.blocks.map((_, index) => describeBlock(checkpoint, spec, index))),
       parameters: { total: stack + Vocabulary.parameters(spec), stack },
       dtype: mostCommon(tensors.map(({ dtype }) => dtype)),
       bytes: tensors.reduce((total, { bytes }) => total + bytes, 0),
@@ -43,6 +38,18 @@ export async function describeModel(path: string): Promise<ModelDescription> {
     }
   } finally {
     await checkpoint.close()
+  }
+}
+
+async function describeBlock(checkpoint: Checkpoint, spec: DecoderSpec, index: number): Promise<ModelDescription['blocks'][number]> {
+  const { attention, width } = layoutOf(spec, index)
+  const parameters = blockParameters(spec, index)
+  const zeroed = await zeroedParts(checkpoint, spec, index)
+  return {
+    attentionParameters: attention ? parameters.attention : 0,
+    mlpParameters: width > 0 ? parameters.mlp : 0,
+    intermediate: width,
+    ...(zeroed.length > 0 ? { zeroed } : {}),
   }
 }
 

@@ -1,4 +1,4 @@
-import type { ModelDescription } from '#contract/models.ts'
+import type { ModelDescription, StackPart } from '#contract/models.ts'
 import type { Plan, Replaceable } from '#contract/plan.ts'
 import type { Decision, Selection } from '#contract/run.ts'
 
@@ -14,6 +14,8 @@ export interface MapBlock {
   neurons: number
   /** Projections whose weights a repair has replaced. */
   replaced?: readonly Replaceable[]
+  /** Parts of a checkpoint that are zeros. */
+  zeroed?: readonly StackPart[]
 }
 
 /** One moment of a run: what was decided then and how the model looked after it. */
@@ -54,16 +56,24 @@ export function planMap(sizes: BlockSizes, plan: Plan, hidden: number): MapBlock
   })
 }
 
-/** The map of a checkpoint as it lies on disk: what it lacks against its widest block is drawn as removed. */
-export function checkpointMap(description: ModelDescription): MapBlock[] {
-  if (description.plan) return planMap(description.blocks, description.plan, description.shape.hidden)
-  return denseMap(description.blocks).map((block) => {
-    const size = description.blocks[block.index]
+/**
+ * The map of a checkpoint as it lies on disk: what it lacks against its widest block, or has as zeros, is drawn as removed. The plan that
+ * it carries counts blocks before neighbours were joined, so only one of as many blocks adds what it knows of each.
+ */
+export function checkpointMap({ blocks, plan, shape }: ModelDescription): MapBlock[] {
+  const own = plan?.blocks.length === blocks.length ? plan : null
+  const slice = own?.slice ? own.slice.width / shape.hidden : 1
+  return denseMap(blocks).map((block) => {
+    const { attentionParameters = 0, intermediate = 0, zeroed } = blocks[block.index] ?? {}
+    const replaced = own?.blocks[block.index]?.replaced
+    const kept = zeroed?.includes('mlp') ? 0 : intermediate
     return {
       ...block,
-      attention: size?.attentionParameters === 0 ? 0 : 1,
-      mlp: block.neurons === 0 ? 0 : (size?.intermediate ?? 0) / block.neurons,
-      kept: size?.intermediate ?? 0,
+      attention: attentionParameters === 0 || zeroed?.includes('attention') ? 0 : slice,
+      mlp: block.neurons === 0 ? 0 : (kept / block.neurons) * slice,
+      kept,
+      ...(zeroed ? { zeroed } : {}),
+      ...(replaced ? { replaced } : {}),
     }
   })
 }
@@ -122,7 +132,7 @@ export function keptShare(sizes: BlockSizes, blocks: readonly MapBlock[]): numbe
 export function describeBlock(block: MapBlock): string {
   const attention =
     block.attention === 0
-      ? 'attention removed'
+      ? `attention ${block.zeroed?.includes('attention') ? 'of zeros' : 'removed'}`
       : block.attention === 1
         ? 'attention kept'
         : `attention narrowed to ${percent(block.attention)}`
@@ -132,8 +142,8 @@ export function describeBlock(block: MapBlock): string {
   return `Block ${block.index}: ${attention}, ${describeMlp(block)}${repaired}`
 }
 
-function describeMlp({ mlp, kept, neurons }: MapBlock): string {
-  if (mlp === 0) return 'MLP removed'
+function describeMlp({ mlp, kept, neurons, zeroed }: MapBlock): string {
+  if (mlp === 0) return `MLP ${zeroed?.includes('mlp') ? 'of zeros' : 'removed'}`
   if (mlp === 1) return 'MLP kept'
   return kept === neurons ? `MLP narrowed to ${percent(mlp)}` : `${kept} of ${neurons} MLP neurons kept`
 }

@@ -1,30 +1,41 @@
 /**
  * A whole model by 2SSP at half its size in llama.cpp: perplexity of every GGUF type against ours and against what llama.cpp's own
  * quantiser makes of the same F16 file, and the time of an answer against the dense model's.
- *   node test/interop/real-model.ts FOLDER [RUN.json]     RUN.json is a run document (--json) whose plan is taken
+ *   node test/interop/real-model.ts FOLDER [RUN.json] [--text FILE] [--windows N] [--length T] [--types LIST] [--rounds N]
+ * RUN.json is a run document (--json) whose plan is taken; FILE is what perplexity is measured on; 0 rounds leave out the times, and
+ * --types '' all else.
  */
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { argv } from 'node:process'
+import { parseArgs } from 'node:util'
 import type { Plan } from '#contract/plan.ts'
 import type { GgufType } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
-import { mixes } from '#engine/export/gguf/mix.ts'
-import { openModel } from '#engine/model/model.ts'
+import { findMix, mixes } from '#engine/export/gguf/mix.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, openView } from '#engine/model/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { executeRun } from '#engine/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { askPython, findTools } from './environment.ts'
 
-const [, , path = '', document] = argv
 const texts = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
-const windowLength = 256
-const windowCount = 8
-const rounds = 3
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    text: { type: 'string', default: join(texts, 'test.txt') },
+    windows: { type: 'string', default: '20' },
+    length: { type: 'string', default: '512' },
+    types: { type: 'string', default: 'F32,F16,BF16,Q8_0,Q4_K_M,Q4_0' },
+    rounds: { type: 'string', default: '3' },
+  },
+})
+const [path = '', document] = positionals
+const [windowCount, windowLength, rounds] = [Number(flags.windows), Number(flags.length), Number(flags.rounds)]
+const types = flags.types.split(',').filter(Boolean).map(ggufType)
 
 interface Answer {
   readonly perplexity: number
@@ -40,61 +51,90 @@ try {
   await openBackend('auto')
   const plan = document ? (JSON.parse(await readFile(document, 'utf8')) as { plan: Plan }).plan : await prune()
   const model = await openModel(path)
-  const ids = (await openTokenizer(path)).encode(await readFile(join(texts, 'test.txt'), 'utf8'))
+  const pruned = join(folder, 'pruned')
+  const wanted = [...new Set<GgufType>([...types, 'F16', 'F32'])]
+  await gguf.write({ model, plan, method: '2ssp', folder: pruned, ggufTypes: wanted })
+  if (types.length > 0) await compareAnswers(model, plan, pruned)
+  if (rounds > 0) await compareSpeed(model, pruned)
+  await model.close()
+} finally {
+  await rm(folder, { recursive: true, force: true })
+}
+
+/** Perplexity of each type in llama.cpp against ours of the model that was saved and of the same file. */
+async function compareAnswers(model: Model, plan: Plan, pruned: string): Promise<void> {
+  const ids = (await openTokenizer(path)).encode(await readFile(flags.text, 'utf8'))
   const windows = Array.from({ length: windowCount }, (_, i) => Int32Array.from(ids.slice(i * windowLength, (i + 1) * windowLength)))
   const view = await openView(model, plan)
   const ours = (await perplexity(view, windows)).perplexity
   view.dispose()
   console.log(`${windowCount} windows of ${windowLength} tokens; perplexity here ${ours}`)
-  const types = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_K_M', 'Q4_0'] as const
-  const pruned = join(folder, 'pruned')
-  await gguf.write({ model, plan, method: '2ssp', folder: pruned, ggufTypes: types })
-  const dense = join(folder, 'dense')
-  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: dense, ggufTypes: ['F32'] })
-  await model.close()
-  const fileOf = async (place: string, type: string) =>
-    join(place, (await readdir(place)).find((name) => name.endsWith(`-${type}.gguf`)) ?? '')
   const measure = (file: string) => llama<Answer>({ file, windows: windows.map((window) => [...window]) })
   for (const type of types) {
     const file = await fileOf(pruned, type)
-    const theirs = await measure(file)
-    const line = [type.padEnd(7), megabytes((await stat(file)).size), `llama.cpp ${percent(theirs.perplexity / ours - 1)} from ours`]
-    if (type !== 'F32' && type !== 'F16' && type !== 'BF16')
-      line.push(await quantised(type, theirs.perplexity, await fileOf(pruned, 'F16')))
-    if (type === 'F16' || type === 'F32') line.push(await reopened(file, windows))
-    console.log(line.join('  '))
+    const theirs = (await measure(file)).perplexity
+    const again = await reopened(file, windows)
+    console.log(
+      `${type.padEnd(7)} ${megabytes((await stat(file)).size)}  in llama.cpp ${percent(theirs / ours - 1)} from the pruned model here`,
+    )
+    console.log(`        the same file opened here ${percent(again / ours - 1)} from it`)
+    if (mixes[type].main.startsWith('Q')) await compareQuantisers(type, pruned, { measure, ours, theirs })
   }
-  await compareSpeed(await fileOf(dense, 'F32'), await fileOf(pruned, 'F32'), [...(windows[0] as Int32Array).subarray(0, 16)])
+}
 
-  async function quantised(type: GgufType, own: number, source: string): Promise<string> {
-    const target = join(folder, `quantised-${type}.gguf`)
-    const { bytes } = await llama<{ bytes: number }>({ file: source, quantize: target, ftype: mixes[type].fileType })
-    const theirs = await measure(target)
-    return `by llama.cpp's quantiser ${megabytes(bytes)}; ours is ${percent(own / theirs.perplexity - 1)} from it`
-  }
-} finally {
-  await rm(folder, { recursive: true, force: true })
+interface Measured {
+  readonly measure: (file: string) => Promise<Answer>
+  readonly ours: number
+  readonly theirs: number
+}
+
+/** The same type made by llama.cpp's own quantiser of the F16 file. */
+async function compareQuantisers(type: GgufType, pruned: string, { measure, ours, theirs }: Measured): Promise<void> {
+  const target = join(folder, `quantised-${type}.gguf`)
+  const { bytes } = await llama<{ bytes: number }>({
+    file: await fileOf(pruned, 'F16'),
+    quantize: target,
+    ftype: mixes[type].fileType,
+  })
+  const other = (await measure(target)).perplexity
+  await rm(target)
+  console.log(
+    `        by llama.cpp's quantiser ${megabytes(bytes)}, ${percent(other / ours - 1)} from it; ours is ${percent(theirs / other - 1)} from that`,
+  )
+}
+
+async function fileOf(place: string, type: GgufType): Promise<string> {
+  return join(place, (await readdir(place)).find((name) => name.endsWith(`-${type}.gguf`)) ?? '')
+}
+
+function ggufType(name: string): GgufType {
+  findMix(name)
+  return name as GgufType
 }
 
 function llama<Result>(job: unknown): Promise<Result> {
   return askPython<Result>(tools, 'llama_cpp.py', [tools.libraries], job, folder)
 }
 
-async function reopened(file: string, windows: Int32Array[]): Promise<string> {
+async function reopened(file: string, windows: Int32Array[]): Promise<number> {
   const model = await openModel(file)
-  const again = (await perplexity(denseView(model), windows)).perplexity
-  await model.close()
-  return `reopened here ${again}`
+  try {
+    return (await perplexity(denseView(model), windows)).perplexity
+  } finally {
+    await model.close()
+  }
 }
 
 /** Dense and pruned in turns, one thread. */
-async function compareSpeed(dense: string, pruned: string, prompt: number[]): Promise<void> {
+async function compareSpeed(model: Model, pruned: string): Promise<void> {
+  const whole = join(folder, 'dense')
+  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: whole, ggufTypes: ['F32'] })
+  const [dense, smaller] = [await fileOf(whole, 'F32'), await fileOf(pruned, 'F32')]
+  const prompt = (await openTokenizer(path)).encode(await readFile(flags.text, 'utf8')).slice(0, 16)
   const ratios: number[] = []
   for (let round = 0; round < rounds; round++) {
-    const [before, after] = [
-      await llama<Answer>({ file: dense, prompt, tokens: 48 }),
-      await llama<Answer>({ file: pruned, prompt, tokens: 48 }),
-    ]
+    const before = await llama<Answer>({ file: dense, prompt, tokens: 48 })
+    const after = await llama<Answer>({ file: smaller, prompt, tokens: 48 })
     ratios.push(after.tokens_per_second / before.tokens_per_second)
     console.log(
       `decoding F32, one thread: dense ${before.tokens_per_second.toFixed(1)}, pruned ${after.tokens_per_second.toFixed(1)} tokens/s`,
@@ -104,7 +144,7 @@ async function compareSpeed(dense: string, pruned: string, prompt: number[]): Pr
 }
 
 async function prune(): Promise<Plan> {
-  const data = { source: join(texts, 'calibration.txt'), sequenceLength: windowLength, windows: 4 }
+  const data = { source: join(texts, 'calibration.txt'), sequenceLength: windowLength, windows: 32 }
   const steps = { get: async () => undefined, put: async () => undefined, folder }
   const request = {
     model: path,

@@ -1,14 +1,12 @@
 import { readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { EspalierError } from '#contract/errors.ts'
-import type { FormatOutline, SavedFile } from '#contract/exports.ts'
+import type { SavedFile } from '#contract/exports.ts'
 import { type FormatId, usualGgufTypes } from '#contract/titles.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
+import { requireFormats } from './check-save.ts'
 import type { ExportRequest, WriteWatch } from './format.ts'
-import { findMix } from './gguf/mix.ts'
-import { findFormat, formats } from './index.ts'
-import type { Planned } from './pruned-tensors.ts'
+import { findFormat } from './index.ts'
 import { type Expectation, expectAnswers, testReload } from './reload-test.ts'
 
 export interface SaveRequest extends Omit<ExportRequest, 'watch'> {
@@ -23,34 +21,6 @@ export interface SaveHost {
   progress(phase: string, done: number, total: number, unit: string): void
 }
 
-/** What every format would make of a planned model, or why it cannot hold it. Reads no weights. */
-export async function outlineFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<FormatOutline[]> {
-  const outlines: FormatOutline[] = []
-  for (const format of ids) {
-    // Each type by itself: one may hold the model where another cannot.
-    for (const type of format === 'gguf' ? ggufTypes : [null]) outlines.push(await outlineOne(planned, format, type))
-  }
-  return outlines
-}
-
-async function outlineOne(planned: Planned, format: string, type: string | null): Promise<FormatOutline> {
-  try {
-    const [outline] = await findFormat(format).outline(planned, type === null ? [] : [type])
-    if (!outline) throw new RangeError(`${format} outlined nothing`)
-    return { ...outline, notes: [...outline.notes], format, problem: null }
-  } catch (error) {
-    if (!(error instanceof EspalierError) || error.code !== 'infeasible') throw error
-    return { format, type, bytes: null, keyValueBytes: null, notes: [], problem: error.message }
-  }
-}
-
-/** Throws for formats or types that there are none of, and for formats that cannot hold the model, before any work. */
-export async function checkFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<void> {
-  if (ids.length === 0) throw new EspalierError('usage', `No format was named. Known are: ${Object.keys(formats).join(', ')}.`)
-  for (const type of ggufTypes) findMix(type)
-  for (const id of ids) await findFormat(id).outline(planned, ggufTypes)
-}
-
 /**
  * Saves a pruned model in one format, or in several with a folder for each; all of it appears under its name when it is complete. Then
  * each is opened again and asked what the pruned model was asked.
@@ -59,8 +29,7 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
   const { model, plan, tensors, folder, replace = false } = request
   const ids = [...new Set(request.formats)] as FormatId[]
   const ggufTypes = request.ggufTypes ?? usualGgufTypes
-  await checkFormats(request, ids, ggufTypes)
-  const total = (await outlineFormats(request, ids, ggufTypes)).reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
+  const total = (await requireFormats(request, ids, ggufTypes)).reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
   let done = 0
   const watch: WriteWatch = {
     ...(host.signal ? { signal: host.signal } : {}),

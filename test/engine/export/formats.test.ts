@@ -112,6 +112,16 @@ describe('a plan viewed, saved and reopened', () => {
     await model.close()
   })
 
+  it('leaves parts of zeros in a stock folder that a description tells from the others', async () => {
+    const model = await openModel(await referenceModel('phi-tiny'))
+    const target = join(folder, 'zeroed')
+    // The attention of block 1 and the MLP of block 2: a parallel residual has no block for both. phi has biases, which must be zeros too.
+    await stock.write({ model, plan: removeParts(densePlan(model.spec), [2, 5]), method: 'test', folder: target })
+    expect((await describeModel(target)).blocks.map(({ zeroed }) => zeroed)).toEqual([undefined, ['attention'], ['mlp'], undefined])
+    expect((await describeModel(model.path)).blocks.some(({ zeroed }) => zeroed)).toBe(false)
+    await model.close()
+  })
+
   it('writes a stock folder of a model that lacks submodules already', async () => {
     const model = await openModel(await referenceModel('stories260k'))
     const target = join(folder, 'lacking')

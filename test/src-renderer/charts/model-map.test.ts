@@ -91,6 +91,35 @@ test('a checkpoint on disk shows what it lacks against its widest block', () => 
   expect(checkpointMap(description)[1]).toMatchObject({ attention: 0, mlp: 0.5, kept: 4 })
 })
 
+test('a checkpoint whose blocks were joined is drawn as it is, not by the plan of the blocks that there were', () => {
+  const description = {
+    blocks: [sizes[0], { ...sizes[1], attentionParameters: 0 }],
+    plan: planOf({ attention: 'kept', mlp: 'removed' }, { attention: 'removed', mlp: { kept: 'all' } }, gone),
+    shape: { hidden: 64 },
+  } as unknown as Parameters<typeof checkpointMap>[0]
+  expect(checkpointMap(description)).toMatchObject([
+    { attention: 1, mlp: 1 },
+    { attention: 0, mlp: 1 },
+  ])
+})
+
+test('a part of zeros is drawn as removed and said to be zeros', () => {
+  const description = {
+    blocks: [
+      { ...sizes[0], zeroed: ['attention'] },
+      { ...sizes[1], zeroed: ['mlp'] },
+    ],
+    plan: null,
+    shape: { hidden: 64 },
+  } as unknown as Parameters<typeof checkpointMap>[0]
+  const blocks = checkpointMap(description)
+  expect(blocks).toMatchObject([
+    { attention: 0, mlp: 1 },
+    { attention: 1, mlp: 0, kept: 0 },
+  ])
+  expect(blocks.map(describeBlock)).toEqual(['Block 0: attention of zeros, MLP kept', 'Block 1: attention kept, MLP of zeros'])
+})
+
 test('a row is said in words', () => {
   const [block] = planMap(sizes, planOf({ ...narrow, attention: 'removed' }, kept, kept), 64)
   expect(block && describeBlock(block)).toBe('Block 0: attention removed, 4 of 8 MLP neurons kept')

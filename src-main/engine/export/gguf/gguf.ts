@@ -2,7 +2,8 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { formatTitles, usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { type GgufTensorToWrite, headerBytes, type MetadataEntries, storedBytes, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { headerBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
 import { type ExportFormat, type ExportRequest, keyValueBytes, watched } from '../format.ts'
@@ -10,9 +11,6 @@ import { describeModel, modelCard, readParentCard } from '../model-card.ts'
 import type { Planned } from '../pruned-tensors.ts'
 import { type GgufFile, layOutGguf } from './gguf-file.ts'
 import { tokenizerMetadata } from './tokenizer.ts'
-
-/** Bytes of tensors beyond which a file is split, as hubs and file systems like it. */
-const shardBytes = 5e9
 
 /**
  * A file for llama.cpp and what is built on it (Ollama, LM Studio), with a Modelfile beside it. Removed attention and narrower MLPs take
@@ -42,8 +40,8 @@ export const gguf: ExportFormat = {
       folder,
       async (temporary) => {
         for (const { type, file } of files) {
-          const name = `${fileName(request)}-${type}`
-          await writeShards(temporary, name, new Map([...file.metadata, ...named, ...tokenizer]), watched(file.tensors, watch))
+          const metadata = new Map([...file.metadata, ...named, ...tokenizer])
+          await writeGgufShards(temporary, `${fileName(request)}-${type}`, { metadata, tensors: watched(file.tensors, watch) })
         }
         await writeFile(join(temporary, 'Modelfile'), modelfile(request, files))
         await writeFile(join(temporary, 'README.md'), modelCard(request, describe(request, files), await readParentCard(request.model)))
@@ -62,39 +60,6 @@ function tokenizerOf({ model: { checkpoint, spec } }: Planned): Promise<Metadata
   const reading = tokenizerMetadata(checkpoint.path, { vocabulary: spec.vocabulary, config: checkpoint.config })
   tokenizers.set(checkpoint, reading)
   return reading
-}
-
-/** One file, or as many as keep each under the limit; the first of several holds the metadata of all. */
-async function writeShards(folder: string, name: string, metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Promise<void> {
-  const shards = divide(tensors)
-  if (shards.length === 1) return writeGguf(join(folder, `${name}.gguf`), metadata, tensors)
-  for (const [index, shard] of shards.entries()) {
-    const own: MetadataEntries = new Map(index === 0 ? metadata : [])
-    own.set('split.no', { kind: 'short', value: index })
-    own.set('split.count', { kind: 'short', value: shards.length })
-    own.set('split.tensors.count', { kind: 'signed', value: tensors.length })
-    await writeGguf(join(folder, shardName(name, index, shards.length)), own, shard)
-  }
-}
-
-/** How llama.cpp names the parts of a file. */
-function shardName(name: string, index: number, count: number): string {
-  const five = (value: number) => String(value).padStart(5, '0')
-  return `${name}-${five(index + 1)}-of-${five(count)}.gguf`
-}
-
-function divide(tensors: readonly GgufTensorToWrite[]): GgufTensorToWrite[][] {
-  const shards: GgufTensorToWrite[][] = [[]]
-  let bytes = 0
-  for (const tensor of tensors) {
-    if (bytes > 0 && bytes + storedBytes(tensor) > shardBytes) {
-      shards.push([])
-      bytes = 0
-    }
-    shards.at(-1)?.push(tensor)
-    bytes += storedBytes(tensor)
-  }
-  return shards
 }
 
 function fileName({ model, method }: ExportRequest): string {
@@ -120,20 +85,30 @@ interface WrittenFile {
   readonly file: GgufFile
 }
 
+/** The file to open, which finds the others where there are several. */
+function firstFile(request: ExportRequest, { type, file }: WrittenFile): string {
+  return shardNames(`${fileName(request)}-${type}`, file.tensors)[0] as string
+}
+
 function modelfile(request: ExportRequest, files: readonly WrittenFile[]): string {
   const [first] = files
   const length = [...(first?.file.metadata ?? [])].find(([key]) => key.endsWith('.context_length'))?.[1].value
-  return [`FROM ./${fileName(request)}-${first?.type}.gguf`, `PARAMETER num_ctx ${String(length)}`, ''].join('\n')
+  return [`FROM ./${first && firstFile(request, first)}`, `PARAMETER num_ctx ${String(length)}`, ''].join('\n')
 }
 
 function describe(request: ExportRequest, files: readonly WrittenFile[]): string {
-  const name = fileName(request)
   const [first] = files
+  const parts = first === undefined ? [] : shardNames(`${fileName(request)}-${first.type}`, first.file.tensors)
   return [
-    ...files.map(({ type, file }) => `- \`${name}-${type}.gguf\`: ${(file.bytes / 1e6).toFixed(1)} MB of weights`),
+    ...files.map((written) => `- \`${firstFile(request, written)}\`: ${(written.file.bytes / 1e6).toFixed(1)} MB of weights`),
     '',
     ...(first?.file.notes ?? []),
     '',
-    `llama.cpp: \`llama-cli -m ${name}-${first?.type}.gguf\`. Ollama: \`ollama create ${name.toLowerCase()} -f Modelfile\` in this folder. LM Studio: put the folder into its folder of models.`,
+    `llama.cpp: \`llama-cli -m ${parts[0]}\`. Ollama: \`ollama create ${fileName(request).toLowerCase()} -f Modelfile\` in this folder. LM Studio: put the folder into its folder of models.`,
+    ...(parts.length > 1
+      ? [
+          `The weights lie in ${parts.length} files. \`llama-gguf-split --merge ${parts[0]} ONE.gguf\` joins them for programs that take one.`,
+        ]
+      : []),
   ].join('\n')
 }

@@ -1,0 +1,51 @@
+import { join } from 'node:path'
+import { type GgufTensorToWrite, type MetadataEntries, storedBytes, writeGguf } from './write-gguf.ts'
+
+/** Bytes of tensors beyond which a file is split, as hubs and file systems like it. */
+const usualShardBytes = 5e9
+
+/** The files that `writeGgufShards` writes, the one to open first. */
+export function shardNames(name: string, tensors: readonly GgufTensorToWrite[], limit = usualShardBytes): string[] {
+  const count = divide(tensors, limit).length
+  return count === 1 ? [`${name}.gguf`] : Array.from({ length: count }, (_, index) => shardName(name, index, count))
+}
+
+/** Writes one file, or as many as keep each under the limit; the first of several holds the metadata of all. */
+export async function writeGgufShards(
+  folder: string,
+  name: string,
+  { metadata, tensors }: { metadata: MetadataEntries; tensors: readonly GgufTensorToWrite[] },
+  limit = usualShardBytes,
+): Promise<void> {
+  const shards = divide(tensors, limit)
+  const names = shardNames(name, tensors, limit)
+  for (const [index, shard] of shards.entries()) {
+    const own: MetadataEntries = new Map(index === 0 ? metadata : [])
+    if (shards.length > 1) {
+      own.set('split.no', { kind: 'short', value: index })
+      own.set('split.count', { kind: 'short', value: shards.length })
+      own.set('split.tensors.count', { kind: 'signed', value: tensors.length })
+    }
+    await writeGguf(join(folder, names[index] as string), own, shard)
+  }
+}
+
+/** How llama.cpp names the parts of a file. */
+function shardName(name: string, index: number, count: number): string {
+  const five = (value: number) => String(value).padStart(5, '0')
+  return `${name}-${five(index + 1)}-of-${five(count)}.gguf`
+}
+
+function divide(tensors: readonly GgufTensorToWrite[], limit: number): GgufTensorToWrite[][] {
+  const shards: GgufTensorToWrite[][] = [[]]
+  let bytes = 0
+  for (const tensor of tensors) {
+    if (bytes > 0 && bytes + storedBytes(tensor) > limit) {
+      shards.push([])
+      bytes = 0
+    }
+    shards.at(-1)?.push(tensor)
+    bytes += storedBytes(tensor)
+  }
+  return shards
+}

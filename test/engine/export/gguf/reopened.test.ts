@@ -1,0 +1,95 @@
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
+import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
+import { findFormat } from '#engine/export/index.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView, openView, viewWithPlan } from '#engine/model/view.ts'
+import { densePlan, removeParts } from '#engine/pruning/plan.ts'
+import { executeRun } from '#engine/run.ts'
+import { type ReferenceModel, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { logitsOf, relativeError } from '../../model/logits.ts'
+
+let home: string
+let window: Int32Array
+beforeAll(async () => {
+  await openBackend('tensorflow')
+  home = await mkdtemp(join(tmpdir(), 'espalier-reopened-'))
+  const windows = await referenceWindows('calibration')
+  window = (await referenceWindows('test'))[0]?.subarray(0, 100) as Int32Array
+  await writeFile(join(home, 'windows.json'), JSON.stringify(windows.slice(0, 4).map((one) => [...one.subarray(0, 64)])))
+})
+afterAll(() => rm(home, { recursive: true, force: true }))
+
+async function prune(model: string, method: string, amount: { sparsity: number } | { blocks: number }) {
+  const calibration = { source: join(home, 'windows.json'), sequenceLength: 64, windows: 4 }
+  const request = { model, method, amount, options: { windows: 4 }, seed: 0, calibration, measures: [], backend: 'tensorflow' as const }
+  const steps = { get: async () => undefined, put: async () => undefined, folder: home }
+  const { plan, decisions } = await executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })
+  return { plan, decisions: decisions.map(({ kind, block }) => `${kind} ${block}`) }
+}
+
+/** The model without attention in one block and without MLP in another, in a format; gives the file or folder to open. */
+async function saved(name: ReferenceModel, removed: readonly number[], format: 'gguf' | 'exact'): Promise<string> {
+  const model = await openModel(await referenceModel(name))
+  const folder = join(home, `${name}-${removed.join('-')}-${format}`)
+  await findFormat(format).write({ model, plan: removeParts(densePlan(model.spec), removed), method: 'first', folder, ggufTypes: ['F32'] })
+  await model.close()
+  return format === 'exact' ? folder : join(folder, (await readdir(folder)).find((entry) => entry.endsWith('.gguf')) as string)
+}
+
+const onceMore = [
+  // Attention of blocks 0 and 3: the first is a head of zeros in the file.
+  { architecture: 'deci', name: 'stories260k', removed: [0, 6], method: '2ssp', amount: { sparsity: 0.4 } },
+  { architecture: 'deci', name: 'stories260k', removed: [0, 3], method: 'blockpruner_submodule', amount: { blocks: 1 } },
+  { architecture: 'openelm', name: 'qwen3-tied', removed: [4], method: '2ssp', amount: { sparsity: 0.4 } },
+  // The MLP of block 1 and the attention of block 2: one block holds what is left of both.
+  { architecture: 'llama', name: 'stories260k', removed: [3, 4], method: 'blockpruner_submodule', amount: { blocks: 1 } },
+] as const
+
+describe('a pruned GGUF file that is opened again', () => {
+  it.each(onceMore)(
+    'goes on being pruned as the exact folder of the same model: $architecture, $method',
+    async ({ architecture, name, removed, method, amount }) => {
+      const [file, folder] = [await saved(name, removed, 'gguf'), await saved(name, removed, 'exact')]
+      const again = await prune(file, method, amount)
+      expect(again).toEqual(await prune(folder, method, amount))
+      expect(again.decisions.length).toBeGreaterThan(0)
+      const reopened = await openModel(file)
+      expect(layOutGguf({ model: reopened, plan: densePlan(reopened.spec) }, 'F32').architecture).toBe(architecture)
+      const view = await openView(reopened, again.plan)
+      const target = join(home, `${name}-${removed.join('-')}-${method}`)
+      await findFormat('gguf').write({ model: reopened, plan: again.plan, method, folder: target, ggufTypes: ['F32'] })
+      const twice = await openModel(target)
+      const found = (await logitsOf(denseView(twice), window)).flat()
+      expect(relativeError(found, (await logitsOf(view, window)).flat())).toBeLessThan(2e-6)
+      await twice.close()
+      view.dispose()
+      await reopened.close()
+    },
+  )
+
+  it('in parts of a limited size gives the logits of the whole, and no part is larger than a tensor makes it', async () => {
+    const model = await openModel(await referenceModel('stories260k'))
+    const plan = removeParts(densePlan(model.spec), [0, 3])
+    const { metadata, tensors } = layOutGguf({ model, plan }, 'F32')
+    const limit = 100_000
+    await writeGgufShards(home, 'parts', { metadata, tensors }, limit)
+    const names = shardNames('parts', tensors, limit)
+    expect(names.length).toBeGreaterThan(3)
+    expect(names[0]).toBe(`parts-00001-of-${String(names.length).padStart(5, '0')}.gguf`)
+    expect((await readdir(home)).filter((name) => name.startsWith('parts-')).sort()).toEqual(names)
+    const largest = Math.max(...tensors.map(({ shape }) => 4 * shape.reduce((a, b) => a * b, 1)))
+    for (const name of names.slice(1)) expect((await stat(join(home, name))).size).toBeLessThan(Math.max(limit, largest) + 10_000)
+    const reopened = await openModel(join(home, names[0] as string))
+    const view = viewWithPlan(model, plan)
+    const [found, expected] = [await logitsOf(denseView(reopened), window), await logitsOf(view, window)]
+    expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
+    view.dispose()
+    await reopened.close()
+    await model.close()
+  })
+})
