@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clusterJob } from './cluster-job.ts'
 import { errorCodes } from './errors.ts'
 import { fit } from './fit.ts'
 import { id, limit, moment, name, notes, offset, tags } from './identifiers.ts'
@@ -43,6 +44,10 @@ export const runEntry = z.object({
   endedAt: moment.nullable(),
   seconds: z.number().nullable(),
   device: z.string().nullable(),
+  /** The cluster that computes it; null for this machine. */
+  executor: z.string().nullable(),
+  /** What the cluster says of it, while it is there. */
+  job: clusterJob.nullable(),
   hasPlan: z.boolean(),
   starred: z.boolean(),
   archived: z.boolean(),

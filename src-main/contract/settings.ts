@@ -8,6 +8,8 @@ export const settings = z.object({
   backend: backendName,
   memoryBytes: z.number().int().positive().nullable(),
   idleMinutes: z.number().int().min(0).max(1440),
+  /** Runs that compute on the processor at once; null for one where there is no GPU, else none. */
+  cpuSlots: z.number().int().min(0).max(64).nullable(),
   notifyWhenDone: z.boolean(),
   folders: z.object({ models: chosenPlace, exports: chosenPlace, cache: chosenPlace }),
 })

@@ -8,16 +8,18 @@ export function runQueueTable(db: Database) {
   const enqueue = db.prepare(
     "UPDATE runs SET status = 'queued', queue_position = ?, owner = NULL, wish = NULL, problem = NULL, ended_at = NULL, progress = NULL WHERE number = ?",
   )
-  const next = db.prepare("SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number LIMIT 1")
+  const next = db.prepare(
+    "SELECT * FROM runs WHERE status = 'queued' AND executor IS NULL AND archived_at IS NULL ORDER BY queue_position, number LIMIT 1",
+  )
   const claim = db.prepare(`
-    UPDATE runs SET status = 'running', owner = @owner, device = @device, wish = NULL, queue_position = NULL, attempts = attempts + 1,
+    UPDATE runs SET status = 'running', executor = NULL, job = NULL, owner = @owner, device = @device, wish = NULL, queue_position = NULL, attempts = attempts + 1,
       started_at = coalesce(started_at, @now), attempt_at = @now, ended_at = NULL, problem = NULL, progress = NULL WHERE number = @number RETURNING *`)
   const waiting = db.prepare("SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number")
   const running = db.prepare("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
   const place = db.prepare('UPDATE runs SET queue_position = ? WHERE number = ?')
   const interrupt = db.prepare(`
     UPDATE runs SET status = CASE wish WHEN 'cancel' THEN 'cancelled' WHEN 'pause' THEN 'paused' ELSE 'interrupted' END, owner = NULL, wish = NULL, ended_at = ?
-    WHERE status = 'running' AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners)) RETURNING *`)
+    WHERE status = 'running' AND executor IS NULL AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners)) RETURNING *`)
   const stopTalks = db.prepare(
     "UPDATE transcripts SET status = 'stopped', owner = NULL WHERE status = 'running' AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners))",
   )
@@ -28,13 +30,14 @@ export function runQueueTable(db: Database) {
       let position = last.get() as number
       for (const number of numbers) enqueue.run(++position, number)
     },
+    /** The next run for this machine. */
     claimNext(owner: string, device: string, now: number): RunRow | undefined {
       return immediately(db, () => {
         const row = next.get() as RunRow | undefined
         return row && (claim.get({ owner, device, now, number: row.number }) as RunRow)
       })
     },
-    /** Claims one given run, for a process that does its own run and leaves the queue alone. */
+    /** Claims one given run, for a process that does its own run and leaves the queue alone; it is this machine's from then on. */
     claim(number: number, owner: string, device: string, now: number): RunRow {
       return claim.get({ number, owner, device, now }) as RunRow
     },

@@ -1,6 +1,7 @@
 import type { Progress } from '#contract/progress.ts'
 import type { ParameterValue, RunEntry, RunProblem, RunStatus } from '#contract/runs.ts'
 import type { Database, Statement } from './database.ts'
+import { type JobRecord, publicJob } from './jobs.ts'
 import { measuresTable } from './measures.ts'
 import { parametersTable } from './parameters.ts'
 
@@ -16,6 +17,8 @@ export interface NewRun {
   seed: number
   nominal: number | null
   parent: string | null
+  /** A cluster's name; null for this machine. */
+  executor: string | null
   tags: string[]
   notes: string
   createdAt: number
@@ -38,6 +41,8 @@ export interface RunRow {
   queue_position: number | null
   owner: string | null
   wish: 'cancel' | 'pause' | null
+  executor: string | null
+  job: string | null
   device: string | null
   attempts: number
   created_at: number
@@ -68,6 +73,7 @@ export type RunPatch = Partial<
     | 'owner'
     | 'wish'
     | 'device'
+    | 'executor'
     | 'attempts'
     | 'started_at'
     | 'ended_at'
@@ -75,10 +81,18 @@ export type RunPatch = Partial<
     | 'archived_at'
     | 'notes'
   >
-> & { starred?: boolean; has_plan?: boolean; tags?: string[]; progress?: Progress | null; problem?: RunProblem | null; experiment?: string }
+> & {
+  starred?: boolean
+  has_plan?: boolean
+  tags?: string[]
+  progress?: Progress | null
+  problem?: RunProblem | null
+  experiment?: string
+  job?: JobRecord | null
+}
 
 const patchable = new Set(
-  'name status reached queue_position owner wish device attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment'.split(
+  'name status reached queue_position owner wish device executor job attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment'.split(
     ' ',
   ),
 )
@@ -87,8 +101,8 @@ export function runsTable(db: Database) {
   const parameters = parametersTable(db)
   const measures = measuresTable(db)
   const insert = db.prepare(`
-    INSERT INTO runs(id, name, status, experiment, model, method, baseline, seed, nominal, parent, tags, notes, created_at)
-    VALUES (@id, @name, @status, @experiment, @model, @method, @baseline, @seed, @nominal, @parent, @tags, @notes, @createdAt)`)
+    INSERT INTO runs(id, name, status, experiment, model, method, baseline, seed, nominal, parent, executor, tags, notes, created_at)
+    VALUES (@id, @name, @status, @experiment, @model, @method, @baseline, @seed, @nominal, @parent, @executor, @tags, @notes, @createdAt)`)
   const find = db.prepare('SELECT * FROM runs WHERE id = ?')
   const ofExperiment = db.prepare('SELECT * FROM runs WHERE experiment = ? ORDER BY number')
   const joined = db.prepare(`
@@ -178,6 +192,8 @@ function toEntry(row: JoinedRow, parameters: Record<string, ParameterValue>): Ru
     endedAt: row.ended_at,
     seconds: row.seconds,
     device: row.device,
+    executor: row.executor,
+    job: publicJob(row),
     hasPlan: row.has_plan === 1,
     starred: row.starred === 1,
     archived: row.archived_at !== null,

@@ -1,49 +1,73 @@
 import { execFile } from 'node:child_process'
-import { cpus } from 'node:os'
+import { availableParallelism, cpus, totalmem } from 'node:os'
 import { promisify } from 'node:util'
 
-/** Where runs can compute: each NVIDIA GPU, else the processor. */
+/** Where a run can compute: an NVIDIA GPU, or a share of the processor. */
 export interface Device {
   id: string
   title: string
   kind: 'gpu' | 'cpu'
+  /** What makes a process compute there and nowhere else. */
   environment: Record<string, string>
 }
 
-export async function findDevices(): Promise<Device[]> {
-  const gpus = await nvidiaDevices()
-  return gpus.length > 0 ? gpus : [processorDevice()]
+/** The GPUs that this program may use: those of the machine, or those of them that `CUDA_VISIBLE_DEVICES` names. */
+export async function findGpus(environment: NodeJS.ProcessEnv = process.env): Promise<Device[]> {
+  try {
+    const { stdout } = await promisify(execFile)('nvidia-smi', ['--query-gpu=index,uuid,name', '--format=csv,noheader'], { timeout: 5000 })
+    return parseDevices(stdout, environment.CUDA_VISIBLE_DEVICES)
+  } catch {
+    return []
+  }
 }
 
+/** The processor as one device. */
 export function processorDevice(): Device {
   const model = cpus()[0]?.model.trim() || process.arch
   return { id: 'cpu', title: `${model}, ${cpus().length} threads`, kind: 'cpu', environment: {} }
 }
 
-/** Reads `0, NVIDIA L4` lines; GPUs are counted in the order of the bus, as CUDA is told to. */
-export function parseDevices(lines: string): Device[] {
-  return lines
-    .split('\n')
-    .map((line) => /^\s*(\d+)\s*,\s*(.+?)\s*$/.exec(line))
-    .flatMap((match) =>
-      match
-        ? [
-            {
-              id: `gpu-${match[1]}`,
-              title: match[2] as string,
-              kind: 'gpu' as const,
-              environment: { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: match[1] as string },
-            },
-          ]
-        : [],
-    )
+/**
+ * The processor shared out, so that as many runs compute at once: each slot has its threads and its part of the memory.
+ * @param slots as set; null for one where there is no GPU, else none
+ */
+export function processorSlots(slots: number | null, gpus: number): Device[] {
+  // A run on the processor must not see the GPUs that other runs use.
+  const blind: Record<string, string> = gpus > 0 ? { CUDA_VISIBLE_DEVICES: '' } : {}
+  const count = slots ?? (gpus > 0 ? 0 : 1)
+  const whole = processorDevice()
+  if (count === 1) return [{ ...whole, environment: blind }]
+  const threads = Math.max(1, Math.floor((Number(process.env.TF_NUM_INTRAOP_THREADS) || availableParallelism()) / count))
+  const share = { ...blind, TF_NUM_INTRAOP_THREADS: String(threads), ESPALIER_MEMORY: String(Math.floor(totalmem() / count)) }
+  return Array.from({ length: count }, (_, at) => ({
+    id: `cpu-${at + 1}`,
+    title: `CPU slot ${at + 1} of ${count}, ${threads === 1 ? '1 thread' : `${threads} threads`}`,
+    kind: 'cpu',
+    environment: share,
+  }))
 }
 
-async function nvidiaDevices(): Promise<Device[]> {
-  try {
-    const { stdout } = await promisify(execFile)('nvidia-smi', ['--query-gpu=index,name', '--format=csv,noheader'], { timeout: 5000 })
-    return parseDevices(stdout)
-  } catch {
-    return []
-  }
+/**
+ * Reads `0, GPU-1234, NVIDIA L4` lines; GPUs are counted in the order of the bus, as CUDA is told to.
+ * @param visible indices or beginnings of UUIDs, as in `CUDA_VISIBLE_DEVICES`; CUDA sees those up to the first that it does not know
+ */
+export function parseDevices(lines: string, visible?: string): Device[] {
+  const all = lines
+    .split('\n')
+    .map((line) => /^\s*(\d+)\s*,\s*([^,\s]+)\s*,\s*(.+?)\s*$/.exec(line))
+    .flatMap((match) => (match ? [{ index: match[1] as string, uuid: match[2] as string, name: match[3] as string }] : []))
+  const found = all.map(({ index, name }) => ({
+    id: `gpu-${index}`,
+    title: name,
+    kind: 'gpu' as const,
+    environment: { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: index },
+  }))
+  if (visible === undefined) return found
+  const wanted = visible.split(',').map((word) => all.findIndex(({ index, uuid }) => word.trim() === index || isOf(uuid, word.trim())))
+  const end = wanted.indexOf(-1)
+  return wanted.slice(0, end < 0 ? wanted.length : end).flatMap((at) => found[at] ?? [])
+}
+
+function isOf(uuid: string, word: string): boolean {
+  return /^(GPU|MIG)-/.test(word) && uuid.startsWith(word)
 }

@@ -8,11 +8,12 @@ import { valueStore, type WriteFile } from '#db/values.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
 import { ComputeHost, type HostTimings } from '#jobs/compute-host.ts'
 import type { ComputeCommand } from '#jobs/compute-process.ts'
-import type { Device } from '#jobs/devices.ts'
+import { type Device, processorSlots } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import type { FetchFile } from '#jobs/run-attempt.ts'
 import { runLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
+import { ThisMachine } from '#jobs/this-machine.ts'
 import { catalogueService } from './catalogue.ts'
 import { compareService } from './compare.ts'
 import { defaultComputeCommand } from './compute-command.ts'
@@ -39,8 +40,8 @@ import { watchOthers } from './watch-others.ts'
 
 export interface WorkbenchOptions {
   computeCommand?: ComputeCommand
-  /** Replaces the search for GPUs. */
-  devices?: readonly Device[]
+  /** In place of the GPUs that are found and of the slots that are set. */
+  devices?: readonly Device[] | undefined
   timings?: Partial<HostTimings>
   /** False for a process that only does runs of its own, with `runNow`. */
   worksQueue?: boolean
@@ -54,7 +55,7 @@ export interface WorkbenchOptions {
   writable?: readonly string[]
 }
 
-export type SettledOptions = WorkbenchOptions & { folder: string; devices: readonly Device[]; emit: Listener }
+export type SettledOptions = WorkbenchOptions & { folder: string; gpus: readonly Device[]; emit: Listener }
 
 /** Opens a data folder and puts the services together. */
 export function compose(options: SettledOptions, restore: Handlers['history.restore']) {
@@ -88,7 +89,7 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
 }
 
 function openContext(options: SettledOptions): Context {
-  const { folder, emit, writeFile, devices: found, computeCommand, timings, worksQueue = true, hub = {}, writable = [] } = options
+  const { folder, emit, writeFile, gpus, computeCommand, timings, worksQueue = true, hub = {}, writable = [] } = options
   const history = openHistory(folder, writeFile && valueStore(historyFolders(folder).values, writeFile))
   const owner = newId('owner')
   history.owners.register(owner, Date.now())
@@ -113,15 +114,28 @@ function openContext(options: SettledOptions): Context {
       idleMilliseconds,
       onChange,
     })
-  const tellQueue = () => history.db.open && queue.tellRuns([])
-  const devices = found.map((device) => ({ device, host: hostFor(device, tellQueue) }))
   const fetchFile: FetchFile = async (file, signal, report) =>
     (await openHub(hubOptions({ history, folders, hub }))).fetchFile(file, { signal, report })
-  const queue = new RunQueue({ history, logs, emit, owner, devices, worksQueue, fetchFile })
+  const devicesWith = (slots: number | null) => options.devices ?? [...gpus, ...processorSlots(slots, gpus.length)]
+  const devices = devicesWith(currentSettings({ history, folders }).cpuSlots)
+  const machine = new ThisMachine({
+    history,
+    logs,
+    emit,
+    owner,
+    devices,
+    hostFor: (device) => hostFor(device, () => history.db.open && queue.tellRuns([])),
+    fetchFile,
+    changed: (numbers) => queue.tellRuns(numbers),
+    freed: () => queue.work(),
+  })
+  const queue = new RunQueue({ history, emit, owner, machine, worksQueue })
   // A command does one thing after another, so that one process serves it for all.
-  const only = worksQueue ? undefined : devices[0]?.host
-  const [desk, playground, exporter] = [only ?? hostFor(found[0]), only ?? hostFor(found[0]), only ?? hostFor(found[0])]
-  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter }
+  const only = worksQueue ? undefined : machine.firstHost
+  const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
+  const [desk, playground, exporter] = [beside(), beside(), beside()]
+  const shareProcessor = (slots: number | null) => machine.setDevices(devicesWith(slots))
+  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter, shareProcessor }
 }
 
 function callsOf(context: Context, library: Library, transfers: Transfers, bundled: string | null): Omit<Handlers, 'history.restore'> {

@@ -24,6 +24,8 @@ export interface Context {
   playground: ComputeHost
   /** Writes pruned models. */
   exporter: ComputeHost
+  /** Gives the processor to so many runs at once. */
+  shareProcessor(slots: number | null): void
 }
 
 /** Does a call. The signal is aborted when nobody waits for the answer any more. */

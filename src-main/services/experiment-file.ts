@@ -155,6 +155,7 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     experiment,
     model,
     parent: null,
+    executor: null,
     parameters: flattenParameters(run.request, run.resolved),
   })
   history.documents.insert(number, run.request)

@@ -14,6 +14,8 @@ export interface RunMaking {
   parent?: string | null
   /** How many seeds there are, so that a name says the seed only where it matters. */
   seeds?: number
+  /** The cluster that computes them; null for this machine. */
+  executor?: string | null | undefined
   start: 'draft' | 'queue'
 }
 
@@ -47,7 +49,7 @@ function writeRun(
   { history, gate }: Pick<Context, 'history' | 'gate'>,
   library: Library,
   { model, request }: PlannedRun,
-  { name, experiment, parent = null, seeds = 1 }: RunMaking,
+  { name, experiment, parent = null, seeds = 1, executor = null }: RunMaking,
 ): { id: string; number: number } {
   const { path, description } = library.find(model)
   const full: RunRequest = structuredClone({ ...request, model: path })
@@ -64,6 +66,7 @@ function writeRun(
     seed: request.seed,
     nominal: nominalOf(request, description.shape.blocks),
     parent,
+    executor,
     tags: [],
     notes: '',
     createdAt: Date.now(),

@@ -14,6 +14,7 @@ export function currentSettings({ history, folders }: Pick<Context, 'history' | 
     backend: 'auto',
     memoryBytes: null,
     idleMinutes: 10,
+    cpuSlots: null,
     notifyWhenDone: true,
     folders: { models: folders.models, exports: folders.exports, cache: '' },
   }
@@ -46,6 +47,7 @@ export function settingsService(context: Context): Service<'settings'> {
     'settings.update'(change) {
       const now = currentSettings(context)
       history.settings.set(key, { ...now, ...change, folders: { ...now.folders, ...change.folders } })
+      if (change.cpuSlots !== undefined && change.cpuSlots !== now.cpuSlots) context.shareProcessor(change.cpuSlots)
       return told()
     },
     'settings.setHubToken'({ token }) {

@@ -5,7 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { explainIssues } from '#contract/explain-issue.ts'
 import { restoreBackup } from '#db/backups.ts'
 import { historyFolders } from '#db/history.ts'
-import { findDevices } from '#jobs/devices.ts'
+import { findGpus } from '#jobs/devices.ts'
 import { compose, type WorkbenchOptions } from './compose.ts'
 import type { Handlers } from './context.ts'
 import { defaultDataFolder } from './folders.ts'
@@ -27,7 +27,7 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
   const emit = (event: ApiEvent) => {
     for (const listener of listeners) listener(event)
   }
-  const settled = { ...options, folder, devices: options.devices ?? (await findDevices()), emit }
+  const settled = { ...options, folder, gpus: options.devices ? [] : await findGpus(), emit }
   const open = () => compose(settled, restore)
 
   const restore: Handlers['history.restore'] = async ({ name }) => {

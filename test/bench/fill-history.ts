@@ -34,6 +34,7 @@ export function fillHistory(history: History, runs: number, measures: number): v
         seed: r % 5,
         nominal: (r % 8) / 10,
         parent: null,
+        executor: null,
         tags: r % 3 === 0 ? [`tag ${r % 9}`] : [],
         notes: r % 7 === 0 ? 'more calibration windows' : '',
         createdAt: r,

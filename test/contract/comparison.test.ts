@@ -30,6 +30,8 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     startedAt: 1,
     endedAt: 2,
     seconds: 1,
+    executor: null,
+    job: null,
     device: 'cpu',
     hasPlan: true,
     starred: false,

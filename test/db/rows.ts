@@ -57,6 +57,7 @@ export function insertRun(history: History, wishes: RowWishes = {}): { id: strin
     seed,
     nominal,
     parent: null,
+    executor: null,
     tags,
     notes,
     createdAt: Date.now(),

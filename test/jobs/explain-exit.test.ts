@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
-import { parseDevices } from '#jobs/devices.ts'
 import { adviceFor, explainError, explainExit, isOfProcess } from '#jobs/explain-exit.ts'
 
 const exit = { code: null, signal: 'SIGKILL' as const, output: '', memoryBytes: 1e9, totalBytes: 16e9 }
@@ -29,14 +28,6 @@ test('the advice names a limit below what was tried', () => {
   expect(adviceFor(new EspalierError('out-of-memory', '', { memoryBytes: 12e9 }), undefined)).toContain('to 6.0 GB or less')
   expect(adviceFor(new EspalierError('out-of-memory', '', { memoryBytes: 12e9 }), 4e9)).toContain('to 2.0 GB or less')
   expect(adviceFor(new EspalierError('infeasible', ''), undefined)).toBeNull()
-})
-
-test('each GPU is a device that sees only itself', () => {
-  const devices = parseDevices('0, NVIDIA L4\n1, NVIDIA H100 PCIe\n\nNo devices were found\n')
-  expect(devices.map(({ id, title, environment }) => [id, title, environment.CUDA_VISIBLE_DEVICES])).toEqual([
-    ['gpu-0', 'NVIDIA L4', '0'],
-    ['gpu-1', 'NVIDIA H100 PCIe', '1'],
-  ])
 })
 
 test('a process that ended itself because of a file says so, and only such a process', () => {

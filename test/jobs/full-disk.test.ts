@@ -10,6 +10,7 @@ import { processorDevice } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import { runLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
+import { ThisMachine } from '#jobs/this-machine.ts'
 import { insertRun } from '../db/rows.ts'
 import { eventually, fakeCompute, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
@@ -46,14 +47,23 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
     tensorFolder: history.values.tensorFolder,
   })
   const fetchFile = () => Promise.reject(new Error('no network in this test'))
-  const queue = new RunQueue({
+  const machine = new ThisMachine({
     history,
     logs: runLogs(join(folder, 'logs')),
     emit: () => {},
     owner,
-    devices: [{ device: processorDevice(), host }],
-    worksQueue: true,
+    devices: [processorDevice()],
+    hostFor: () => host,
     fetchFile,
+    changed: (numbers) => queue.tellRuns(numbers),
+    freed: () => queue.work(),
+  })
+  const queue: RunQueue = new RunQueue({
+    history,
+    emit: () => {},
+    owner,
+    machine,
+    worksQueue: true,
   })
   const run = insertRun(history, { options: { rounds: 60, stepMilliseconds: 2, stepBytes: 60_000 }, status: 'draft' })
   const status = () => history.runs.find(run.id)?.status

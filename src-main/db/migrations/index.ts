@@ -5,6 +5,16 @@ import { repair0004 } from './0004-repair.ts'
 import { fit0005 } from './0005-fit.ts'
 import { studies0006 } from './0006-studies.ts'
 import { passes0007 } from './0007-passes.ts'
+import { executors0008 } from './0008-executors.ts'
 
 /** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
-export const migrations: readonly string[] = [history0001, planTensors0002, usedData0003, repair0004, fit0005, studies0006, passes0007]
+export const migrations: readonly string[] = [
+  history0001,
+  planTensors0002,
+  usedData0003,
+  repair0004,
+  fit0005,
+  studies0006,
+  passes0007,
+  executors0008,
+]

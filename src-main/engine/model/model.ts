@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { basename, resolve } from 'node:path'
+import { env } from 'node:process'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { EspalierError } from '#contract/errors.ts'
@@ -105,7 +106,8 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
   }
 }
 
-const usualMemory = (): number => Math.floor(totalmem() * 0.6)
+/** Most of the machine's memory, or of the part of it that this process was given. */
+const usualMemory = (): number => Math.floor((Number(env.ESPALIER_MEMORY) || totalmem()) * 0.6)
 
 /** What of a memory budget is for the embeddings, for weights and for activations. */
 function divideMemory(spec: DecoderSpec, memoryBytes: number): { vocabularyStays: boolean; left: number; storeBytes: number } {

@@ -1,0 +1,156 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Listener } from '#contract/events.ts'
+import type { DeviceState } from '#contract/queue.ts'
+import type { History } from '#db/history.ts'
+import type { RunRow } from '#db/runs.ts'
+import type { ComputeHost } from './compute-host.ts'
+import type { Device } from './devices.ts'
+import type { Executor } from './executor.ts'
+import { type Attempt, attemptRun, type FetchFile } from './run-attempt.ts'
+import type { RunLogs } from './run-log.ts'
+import { ended } from './run-recorder.ts'
+
+interface Place {
+  readonly device: Device
+  readonly host: ComputeHost
+  attempt?: Attempt
+  /** Whether it is given up as soon as it is free. */
+  leaving?: boolean
+}
+
+export interface MachineParts {
+  history: History
+  logs: RunLogs
+  emit: Listener
+  owner: string
+  devices: readonly Device[]
+  /** Makes the host of a device's compute process. */
+  hostFor(device: Device): ComputeHost
+  fetchFile: FetchFile
+  /** Called with runs that changed. */
+  changed(numbers: readonly number[]): void
+  /** Called when there is room for another run. */
+  freed(): void
+}
+
+/** The devices of this machine, each with a compute process that does one run at a time. */
+export class ThisMachine implements Executor {
+  readonly #parts: MachineParts
+  #places: Place[]
+  #closed = false
+
+  constructor(parts: MachineParts) {
+    this.#parts = parts
+    this.#places = parts.devices.map((device) => this.#placeFor(device))
+  }
+
+  get devices(): DeviceState[] {
+    return this.#places.map(({ device: { id, title, kind }, host, attempt }) => ({
+      id,
+      title,
+      kind,
+      status: host.status,
+      run: attempt?.row.id ?? null,
+      problem: host.problem,
+    }))
+  }
+
+  /** The first device's process, for a command that does one thing after another. */
+  get firstHost(): ComputeHost | undefined {
+    return this.#places[0]?.host
+  }
+
+  /** Computes on other devices from now on; runs under way keep theirs until they end. */
+  setDevices(devices: readonly Device[]): void {
+    for (const place of this.#places) place.leaving = true
+    this.#places.push(...devices.map((device) => this.#placeFor(device)))
+    this.#dropFree()
+    this.#parts.freed()
+  }
+
+  #placeFor(device: Device): Place {
+    return { device, host: this.#parts.hostFor(device) }
+  }
+
+  #dropFree(): void {
+    const gone = this.#places.filter(({ leaving, attempt }) => leaving && !attempt)
+    this.#places = this.#places.filter((place) => !gone.includes(place))
+    for (const { host } of gone) void host.close()
+  }
+
+  work(): void {
+    const { history, owner } = this.#parts
+    for (const place of this.#places) {
+      if (place.attempt || place.leaving || place.host.status === 'broken') continue
+      const row = history.queue.claimNext(owner, place.device.title, Date.now())
+      if (!row) return
+      this.#begin(row, place)
+    }
+  }
+
+  /** Does one run at once. */
+  async runNow(number: number): Promise<void> {
+    const { history, owner } = this.#parts
+    const free = this.#places.find(({ attempt, leaving }) => !attempt && !leaving)
+    if (!free) throw new EspalierError('conflict', 'Every device of this process is busy.')
+    await this.#begin(history.queue.claim(number, owner, free.device.title, Date.now()), free).over
+  }
+
+  #begin(row: RunRow, place: Place): Attempt {
+    const { history, logs, emit, fetchFile, changed, freed } = this.#parts
+    const attempt = attemptRun({ history, logs, emit, host: place.host, row, fetchFile, changed: () => changed([row.number]) })
+    place.attempt = attempt
+    changed([row.number])
+    void attempt.over.then(() => {
+      delete place.attempt
+      this.#dropFree()
+      if (this.#closed) return
+      changed([row.number])
+      freed()
+    })
+    return attempt
+  }
+
+  get #attempts(): Attempt[] {
+    return this.#places.flatMap(({ attempt }) => attempt ?? [])
+  }
+
+  secondsOf(run: string): number {
+    return this.#attempts.find(({ row }) => row.id === run)?.secondsSoFar() ?? 0
+  }
+
+  abandon(rows: readonly Pick<RunRow, 'number'>[]): void {
+    const numbers = new Set(rows.map(({ number }) => number))
+    for (const attempt of this.#attempts) if (numbers.has(attempt.row.number)) attempt.abandon()
+  }
+
+  /** Leaves runs that are no longer this process's to do; gives those that others wish to stop. */
+  heedOthers(): { row: RunRow; wish: NonNullable<RunRow['wish']> }[] {
+    return this.#attempts.flatMap(({ row }) => {
+      const now = this.#parts.history.runs.find(row.id)
+      if (now?.status === 'running' && now.owner === this.#parts.owner) return now.wish === null ? [] : [{ row: now, wish: now.wish }]
+      this.abandon([row])
+      return []
+    })
+  }
+
+  mend(): void {
+    for (const { host } of this.#places) host.mend()
+  }
+
+  /** Runs under way become interrupted; they can be resumed. */
+  async close(): Promise<void> {
+    const { history, owner } = this.#parts
+    this.#closed = true
+    const [places, mine] = [[...this.#places], this.#attempts]
+    history.transaction(() => {
+      for (const { row, secondsSoFar } of mine) {
+        const now = history.runs.find(row.id)
+        if (now?.status === 'running' && now.owner === owner)
+          history.runs.patch(row.number, { ...ended(row, secondsSoFar()), status: 'interrupted' })
+      }
+    })
+    for (const attempt of mine) attempt.abandon()
+    await Promise.all([...places.map(({ host }) => host.close()), ...mine.map(({ over }) => over)])
+  }
+}
