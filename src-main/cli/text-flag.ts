@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
+import type { DataRequest } from '#contract/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { DataRequest } from '#contract/run-request.ts'
 import { isTextName } from '#contract/titles.ts'
 
 /** `PATH` or a text by name, or several with shares: `a.txt:0.5,b.txt:0.25,mixed:0.25`. */

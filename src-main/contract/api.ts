@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { comparison } from './compare.ts'
+import { dataRequest } from './data-request.ts'
 import { engineState, selfTest } from './engine-state.ts'
 import type { ErrorCode } from './errors.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
@@ -11,7 +12,7 @@ import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from 
 import { readPlace, writePlace } from './places.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 import { queueState } from './queue.ts'
-import { amount, backendName, dataRequest, runRequest } from './run-request.ts'
+import { amount, backendName, runRequest } from './run-request.ts'
 import {
   recordedEvent,
   removal,

@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { dataRequest } from './data-request.ts'
 import { errorCodes } from './errors.ts'
 import { exportedRun } from './exported-run.ts'
 import { generationRequest } from './generation.ts'
 import { hubFile } from './hub-file.ts'
 import { plan, tensorFile } from './plan.ts'
-import { amount, backendName, dataRequest, runRequest } from './run-request.ts'
+import { amount, backendName, runRequest } from './run-request.ts'
 
 /** Both sides must speak the same; the compute process says its number first. */
 export const computeProtocol = 1

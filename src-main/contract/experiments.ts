@@ -1,9 +1,10 @@
 import { z } from 'zod'
+import { dataRequest } from './data-request.ts'
 import { id, moment, name, notes, tags } from './identifiers.ts'
 import { readPlace } from './places.ts'
 import { outline, problem, requestPreview } from './preflight.ts'
 import { repairKind } from './repair.ts'
-import { amount, backendName, dataRequest, measureRequest } from './run-request.ts'
+import { amount, backendName, measureRequest } from './run-request.ts'
 import { runStatus } from './runs.ts'
 
 /** How a grid repairs what its methods leave. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { answerEnd, generatedToken, generationPrompt, generationSettings } from './generation.ts'
+import { answerEnd, generatedToken, generationPrompt } from './generation.ts'
+import { generationSettings } from './generation-settings.ts'
 import { id, moment, name, notes, tags } from './identifiers.ts'
 
 /** A column: a model as it is, or a run's plan over its model. */

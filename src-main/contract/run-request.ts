@@ -1,21 +1,10 @@
 import { z } from 'zod'
+import { dataRequest } from './data-request.ts'
+import { inspection } from './inspection.ts'
 import { readPlace } from './places.ts'
 import { repairKind } from './repair.ts'
 
 export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
-
-/** Where token windows come from: a file or folder, or a data set by name; how long a window is and how many are used at most. */
-export const dataRequest = z.object({
-  source: readPlace,
-  sequenceLength: z.number().int().min(2),
-  windows: z.number().int().positive().optional(),
-  /** Several sources and their shares in place of `source`, which then only names them. */
-  mix: z
-    .array(z.object({ source: readPlace, share: z.number().positive() }))
-    .min(2)
-    .max(20)
-    .optional(),
-})
 
 /** How much to remove: a share of the block stack's parameters, or whole blocks' worth of it (the reference's `--num_prune`). */
 export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }), z.object({ blocks: z.number().int().nonnegative() })])
@@ -46,6 +35,8 @@ export const runRequest = z.object({
   calibration: dataRequest.optional(),
   repair: repairRequest.optional(),
   measures: z.array(measureRequest),
+  /** Set in a run that looks at other runs rather than pruning. */
+  inspect: inspection.optional(),
   /** Folder of data sets kept locally; those asked for by name are read from it and nothing is downloaded. */
   localFolder: readPlace.optional(),
   backend: backendName,
@@ -53,7 +44,6 @@ export const runRequest = z.object({
 })
 
 export type BackendName = z.infer<typeof backendName>
-export type DataRequest = z.infer<typeof dataRequest>
 export type RepairRequest = z.infer<typeof repairRequest>
 export type Amount = z.infer<typeof amount>
 export type MeasureRequest = z.infer<typeof measureRequest>

@@ -21,6 +21,12 @@ export const ablationTitles = {
   balancing_sparsity_ratio: 'Balance of attention and MLPs',
 } as const
 
+/** Runs that look at other runs: they make no plan. */
+export const inspectionTitles = {
+  divergence: 'What broke',
+  generation: 'Answers to prompts',
+} as const
+
 export const taskTitles = {
   winogrande: 'WinoGrande',
   arc_easy: 'ARC easy',
@@ -68,6 +74,7 @@ export const datasetTitles = {
 
 export type MethodId = keyof typeof methodTitles
 export type AblationId = keyof typeof ablationTitles
+export type InspectionId = keyof typeof inspectionTitles
 export type TaskId = keyof typeof taskTitles
 export type BundledId = keyof typeof bundledTitles
 export type DatasetId = keyof typeof datasetTitles
@@ -86,8 +93,12 @@ export function isAblation(method: string): method is AblationId {
   return Object.hasOwn(ablationTitles, method)
 }
 
+export function isInspection(method: string): method is InspectionId {
+  return Object.hasOwn(inspectionTitles, method)
+}
+
 /** What a run of this method is called. */
 export function titleOfMethod(method: string): string {
-  const titles: Readonly<Record<string, string>> = { [denseMethod]: 'Dense', ...methodTitles, ...ablationTitles }
+  const titles: Readonly<Record<string, string>> = { [denseMethod]: 'Dense', ...methodTitles, ...ablationTitles, ...inspectionTitles }
   return Object.hasOwn(titles, method) ? (titles[method] as string) : method
 }

@@ -1,4 +1,4 @@
-import type { GenerationSettings } from '#contract/generation.ts'
+import type { GenerationSettings } from '#contract/generation-settings.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn, TranscriptEntry, Vote } from '#contract/playground.ts'
 import type { Database } from './database.ts'
 import { searchExpression } from './run-filter.ts'

@@ -1,4 +1,4 @@
-import type { DataRequest } from '#contract/run-request.ts'
+import type { DataRequest } from '#contract/data-request.ts'
 import type { TextLook } from '#contract/text-look.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'

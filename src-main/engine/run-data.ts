@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
+import type { DataRequest } from '#contract/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
-import type { DataRequest } from '#contract/run-request.ts'
 import type { UsedData } from '#contract/used-data.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'

@@ -1,6 +1,7 @@
+import type { DataRequest } from '#contract/data-request.ts'
 import type { Grid, Preset } from '#contract/experiments.ts'
 import type { Catalogue } from '#contract/methods.ts'
-import type { DataRequest, MeasureRequest } from '#contract/run-request.ts'
+import type { MeasureRequest } from '#contract/run-request.ts'
 
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]

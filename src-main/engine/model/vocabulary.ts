@@ -72,6 +72,11 @@ export class Vocabulary {
     this.chunkRows = parts.chunkRows
   }
 
+  /** Tokens that there are. */
+  get size(): number {
+    return this.#spec.vocabulary
+  }
+
   /** Whether logits are capped, so that they are no plain product of hidden states. */
   get capped(): boolean {
     return this.#spec.logitCap !== undefined

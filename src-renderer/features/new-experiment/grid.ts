@@ -1,8 +1,9 @@
+import type { DataRequest } from '#contract/data-request.ts'
 import type { CombinationPreview, Grid, GridInput, Preset, RepairChoice } from '#contract/experiments.ts'
 import type { FormatOutline } from '#contract/exports.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/methods.ts'
 import { paperAnswers, paperLength } from '#contract/protocol.ts'
-import type { Amount, DataRequest, MeasureRequest } from '#contract/run-request.ts'
+import type { Amount, MeasureRequest } from '#contract/run-request.ts'
 import { formatBytes, formatShare } from '../../lib/format.ts'
 
 /** A method in the draft; the same method may stand there several times with other options. */

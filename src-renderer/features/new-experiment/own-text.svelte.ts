@@ -1,5 +1,5 @@
+import type { DataRequest } from '#contract/data-request.ts'
 import { toErrorMessage } from '#contract/errors.ts'
-import type { DataRequest } from '#contract/run-request.ts'
 import type { TextLook } from '#contract/text-look.ts'
 import { call, choosePlace, isWindow } from '../../api.ts'
 import { debounce } from '../../lib/schedule.ts'

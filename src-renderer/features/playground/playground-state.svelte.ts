@@ -1,5 +1,6 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
-import type { GenerationEvent, GenerationSettings } from '#contract/generation.ts'
+import type { GenerationEvent } from '#contract/generation.ts'
+import type { GenerationSettings } from '#contract/generation-settings.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
 import { paperBeams, paperLength, paperPrompts } from '#contract/protocol.ts'

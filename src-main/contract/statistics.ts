@@ -1,0 +1,112 @@
+/** Arithmetic on samples that screens, reports and exports share. Sources stand with each. */
+
+export interface Estimate {
+  value: number
+  /** One standard error; null where a sample does not say. */
+  error: number | null
+}
+
+/** Mean with its standard error, from the variance of the population over n - 1, as llama.cpp's `mean_and_uncertainty` has it. */
+export function meanAndError(values: ArrayLike<number>): Estimate {
+  const count = values.length
+  if (count === 0) return { value: 0, error: null }
+  const value = sum(values) / count
+  let squares = 0
+  for (let i = 0; i < count; i++) squares += ((values[i] ?? 0) - value) ** 2
+  return { value, error: count > 1 ? Math.sqrt(squares / count / (count - 1)) : null }
+}
+
+/** Covariance of the means of two samples of equal length, over n - 1. */
+export function covarianceOfMeans(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  const [meanA, meanB] = [sum(a) / a.length, sum(b) / b.length]
+  let products = 0
+  for (let i = 0; i < a.length; i++) products += ((a[i] ?? 0) - meanA) * ((b[i] ?? 0) - meanB)
+  return products / a.length / (a.length - 1)
+}
+
+/** The value at a share of sorted values, linear between neighbours (type 7 of Hyndman and Fan 1996; NumPy's and llama.cpp's). */
+export function quantile(sorted: ArrayLike<number>, share: number): number {
+  const place = Math.min(1, Math.max(0, share)) * (sorted.length - 1)
+  const below = Math.floor(place)
+  const low = sorted[below] ?? Number.NaN
+  return low + (place - below) * ((sorted[Math.min(below + 1, sorted.length - 1)] ?? low) - low)
+}
+
+/**
+ * A quantile with its standard error: half the distance between the values one binomial standard deviation of ranks below and above it
+ * (David and Nagaraja, Order Statistics, 7.1), which needs no density.
+ */
+export function quantileWithError(sorted: ArrayLike<number>, share: number): Estimate {
+  const value = quantile(sorted, share)
+  const spread = Math.sqrt((share * (1 - share)) / sorted.length)
+  if (sorted.length < 2 || share + spread >= 1 || share - spread <= 0) return { value, error: null }
+  return { value, error: (quantile(sorted, share + spread) - quantile(sorted, share - spread)) / 2 }
+}
+
+/** A share of n with its standard error over n - 1. */
+export function shareAndError(hits: number, of: number): Estimate {
+  const value = of === 0 ? 0 : hits / of
+  return { value, error: of > 1 ? Math.sqrt((value * (1 - value)) / (of - 1)) : null }
+}
+
+/**
+ * McNemar's exact test (1947): of the questions that two models answer differently, `gained` became right and `lost` became wrong.
+ * The two-sided probability, under a fair coin, of a split at least as uneven.
+ */
+export function mcnemar(gained: number, lost: number): number {
+  const n = gained + lost
+  const fewer = Math.min(gained, lost)
+  let logTerm = n * Math.log(0.5)
+  let tail = 0
+  for (let k = 0; k <= fewer; k++) {
+    tail += Math.exp(logTerm)
+    logTerm += Math.log(n - k) - Math.log(k + 1)
+  }
+  return Math.min(1, 2 * tail)
+}
+
+/** Uniform numbers in [0, 1), the same for the same seed (mulberry32). */
+export function uniformNumbers(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+export interface Interval {
+  low: number
+  high: number
+}
+
+/** Resamplings of a bootstrap. */
+export const resamplings = 2000
+
+/**
+ * The interval of the mean of paired differences by resampling pairs with replacement (Efron and Tibshirani 1993, 13.3): the percentiles
+ * that leave out 5 % in all.
+ */
+export function bootstrapMean(differences: ArrayLike<number>, { seed = 1, repeats = resamplings } = {}): Interval {
+  const draw = uniformNumbers(seed)
+  const size = differences.length
+  const means = Float64Array.from({ length: repeats }, () => {
+    let total = 0
+    for (let i = 0; i < size; i++) total += differences[Math.floor(draw() * size)] ?? 0
+    return total / size
+  })
+  return middle(means)
+}
+
+/** The interval that holds 95 % of resampled values. */
+export function middle(resampled: Float64Array): Interval {
+  const sorted = resampled.sort()
+  return { low: quantile(sorted, 0.025), high: quantile(sorted, 0.975) }
+}
+
+function sum(values: ArrayLike<number>): number {
+  let total = 0
+  for (let i = 0; i < values.length; i++) total += values[i] ?? 0
+  return total
+}

@@ -1,0 +1,126 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { memory } from '@tensorflow/tfjs-core'
+import { beforeAll, describe, expect, test } from 'vitest'
+import type { Divergence, TokenPage } from '#contract/divergence.ts'
+import type { Plan } from '#contract/plan.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { Subject } from '#engine/evaluation/divergence/side-by-side.ts'
+import { summarize } from '#engine/evaluation/divergence/summary.ts'
+import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+
+type Pair = [value: number, error: number]
+
+interface Expected {
+  plan: [attention: boolean, kept: 'all' | 'removed' | number[]][]
+  mean: Pair
+  quantiles: number[]
+  largest: number
+  sameTop: Pair
+  changeMean: Pair
+  changeRms: Pair
+  densePerplexity: number
+  perplexity: number
+  perplexityRatio: Pair
+  tokens: number[]
+  blocks: Record<'stream' | 'attention' | 'mlp', [error: number, cosine: number | null]>[]
+}
+
+const expected = JSON.parse(readFileSync(join(import.meta.dirname, '../../fixtures/divergence/expected.json'), 'utf8')) as Record<
+  string,
+  Expected
+>
+const signal = new AbortController().signal
+let windows: Windows
+
+beforeAll(async () => {
+  await openBackend('auto')
+  windows = (await referenceWindows('test')).slice(0, 6).map((window) => window.subarray(0, 64))
+})
+
+const planOf = ({ plan }: Expected): Plan => ({
+  blocks: plan.map(([attention, kept]) => ({
+    attention: attention ? 'kept' : 'removed',
+    mlp: kept === 'removed' ? 'removed' : { kept },
+  })),
+})
+
+async function diverge(model: Model, plans: readonly Plan[]): Promise<{ pages: TokenPage[]; summary: Omit<Divergence, 'data'> }> {
+  const subjects: Subject[] = plans.map((plan) => ({ plan, view: viewWithPlan(model, plan) }))
+  const pages: TokenPage[] = []
+  const context = { view: denseView(model), subjects, tokenizer: undefined, signal }
+  for (const [page, group] of pagesOf(windows).entries()) pages.push(await makeTokenPage(context, page, group))
+  for (const { view } of subjects) view.dispose()
+  const runs = plans.map((_, index) => ({ id: `run-${index}`, name: `run ${index}`, method: '2ssp', reached: 0.5 }))
+  return { pages, summary: summarize(pages, runs) }
+}
+
+const near = (found: number | null | undefined, wanted: number) =>
+  expect(Math.abs((found ?? Number.NaN) - wanted)).toBeLessThan(1e-4 * Math.max(1e-2, Math.abs(wanted)))
+
+describe.each(['stories260k', 'phi-tiny'] as const)('%s', (name: ReferenceModel) => {
+  test('divergences, their errors and the damage by block are those of PyTorch, both runs in one pass', async () => {
+    const model = await openModel(await referenceModel(name))
+    const wanted = ['depth', 'width'].map((kind) => expected[`${name} ${kind}`] as Expected)
+    const { pages, summary } = await diverge(model, wanted.map(planOf))
+    expect(summary.pages).toEqual([64, 320])
+    expect(summary.tokens).toBe(6 * 63)
+    for (const [index, right] of wanted.entries()) {
+      const { numbers, blocks } = summary.runs[index] as Divergence['runs'][number]
+      near(summary.dense.perplexity.value, right.densePerplexity)
+      near(numbers.perplexity.value, right.perplexity)
+      for (const measure of ['mean', 'sameTop', 'changeMean', 'changeRms', 'perplexityRatio'] as const) {
+        near(numbers[measure].value, right[measure][0])
+        near(numbers[measure].error, right[measure][1])
+      }
+      const quantiles = [numbers.median, numbers.p90, numbers.p95, numbers.p99, numbers.p999]
+      for (const [at, { value }] of quantiles.entries()) near(value, right.quantiles[at] ?? Number.NaN)
+      near(numbers.largest, right.largest)
+      for (const [at, divergence] of right.tokens.entries()) near(pages[0]?.runs[index]?.divergence[at + 1], divergence)
+      for (const [block, parts] of right.blocks.entries()) {
+        for (const part of ['stream', 'attention', 'mlp'] as const) {
+          near(blocks?.[block]?.[part]?.error, parts[part][0])
+          if (parts[part][1] === null) expect(blocks?.[block]?.[part]?.cosine).toBeNull()
+          else near(blocks?.[block]?.[part]?.cosine, parts[part][1])
+        }
+      }
+    }
+    await model.close()
+  })
+})
+
+test('a plan that removes nothing, by name or by a list of all neurons, differs nowhere', async () => {
+  const model = await openModel(await referenceModel('stories260k'))
+  const dense = densePlan(model.spec)
+  const all = Array.from({ length: model.spec.blocks[0]?.width ?? 0 }, (_, neuron) => neuron)
+  const listed: Plan = { blocks: dense.blocks.map((block) => ({ ...block, mlp: { kept: all } })) }
+  const { summary } = await diverge(model, [dense, listed])
+  for (const { numbers, blocks, worst, groups } of summary.runs) {
+    for (const measure of ['mean', 'median', 'p90', 'p95', 'p99', 'p999', 'changeMean', 'changeRms'] as const)
+      expect(numbers[measure].value).toBe(0)
+    expect(numbers).toMatchObject({ largest: 0, sameTop: { value: 1 }, perplexityRatio: { value: 1 } })
+    expect(worst).toEqual([])
+    for (const group of groups) expect(group).toMatchObject({ divergence: { value: 0 }, sameTop: { value: 1 }, lossChange: { value: 0 } })
+    for (const { stream } of blocks ?? []) expect(stream.error).toBe(0)
+  }
+  await model.close()
+})
+
+test('pages leave no tensor behind, and their lists are as long as their text', async () => {
+  const model = await openModel(await referenceModel('phi-tiny'))
+  const plan = planOf(expected['phi-tiny depth'] as Expected)
+  await diverge(model, [plan])
+  const before = memory().numTensors
+  const { pages } = await diverge(model, [plan])
+  expect(memory().numTensors).toBe(before)
+  for (const { texts, kinds, scripts, dense, runs, alternatives } of pages) {
+    for (const list of [kinds, scripts, dense.loss, runs[0]?.divergence, runs[0]?.change]) expect(list).toHaveLength(texts.length)
+    expect(dense.top).toHaveLength(texts.length * alternatives)
+  }
+  await model.close()
+})
