@@ -4,14 +4,17 @@ import { join } from 'node:path'
 import { argv, execPath, stderr } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import '../setup/require-node.mjs'
+import { keepCompiled } from '../setup/compiled.mjs'
 import { findNode24, missingNode24, root } from '../setup/node24.mjs'
 import { runScript } from '../setup/tools.mjs'
 
 const node = findNode24()
 if (!existsSync(join(root, 'node_modules', 'zod'))) refuse('The npm packages are not installed. Run `npm start` or `npm run demo` once.')
 else if (!node) refuse(missingNode24)
-else if (node === execPath) await import('./main.ts')
-else process.exitCode = await runScript(node, [fileURLToPath(import.meta.url), ...argv.slice(2)])
+else if (node === execPath) {
+  keepCompiled()
+  await import('./main.ts')
+} else process.exitCode = await runScript(node, [fileURLToPath(import.meta.url), ...argv.slice(2)])
 
 /** @param {string} sentence */
 function refuse(sentence) {

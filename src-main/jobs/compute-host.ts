@@ -14,7 +14,7 @@ export interface HostTimings {
   silenceMilliseconds: number
 }
 
-export const usualTimings: HostTimings = { handshakeMilliseconds: 10_000, graceMilliseconds: 1500, silenceMilliseconds: 600_000 }
+export const usualTimings: HostTimings = { handshakeMilliseconds: 30_000, graceMilliseconds: 1500, silenceMilliseconds: 600_000 }
 
 export interface HostOptions {
   command: ComputeCommand

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/run.ts'
 import { type RunEvent, runEvent } from '#contract/run-events.ts'
@@ -75,7 +76,10 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
       const parsed = runEvent.safeParse(raw)
       const event: RunEvent = parsed.success
         ? parsed.data
-        : { type: 'note', text: `Something the run told could not be kept: ${parsed.error.issues[0]?.message ?? 'unreadable'}` }
+        : {
+            type: 'note',
+            text: `Something the run told could not be kept. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}`.trimEnd(),
+          }
       if (event.type === 'progress') recordProgress(event)
       else record(event)
     },

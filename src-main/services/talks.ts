@@ -1,4 +1,5 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
 import { type GenerationRequest, generationEvent } from '#contract/generation.ts'
 import type { SessionRequest, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground.ts'
 import { newId } from '#db/ids.ts'
@@ -98,7 +99,7 @@ export class Talks {
     const { logs, emit, history } = this.#context
     const parsed = generationEvent.safeParse(raw)
     if (!parsed.success) {
-      logs.append(id, `Unreadable event: ${parsed.error.message}\n`)
+      logs.append(id, `An answer's event could not be read. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}\n`)
       return
     }
     emit({ name: 'generation', data: { session: id, event: parsed.data } })

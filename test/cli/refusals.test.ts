@@ -27,27 +27,29 @@ function oneSentence(stderr: string): string {
   return lines[0] ?? ''
 }
 
+/** One of each file that a checkpoint consists of; the engine's own tests go through all of both lists. */
+const ofEachKind = malformedCheckpoints.filter(({ name }) =>
+  ['no config', 'a header that is not JSON', 'a missing shard', 'a tensor of another shape', 'offsets that overlap'].includes(name),
+)
+
 describe('a malformed model', () => {
-  it.concurrent.each([...malformedCheckpoints, ...malformedModels])(
-    'is refused with one clear error: $name',
-    async ({ name, make, says }) => {
-      const folder = join(home, name.replace(/\W+/g, '-'))
-      await make(folder)
-      const { code, stderr, stdout } = await run(home, [
-        '--model',
-        folder,
-        '--pruning_method=2ssp',
-        '--sparsity=0.3',
-        '--calibration_data=windows.json',
-        '--eval_data=windows.json',
-        '--sequence_length=16',
-        '--no_history',
-      ])
-      expect(code, stderr).toBe(1)
-      expect(stdout).toBe('')
-      expect(oneSentence(stderr)).toMatch(says)
-    },
-  )
+  it.concurrent.each([...ofEachKind, ...malformedModels])('is refused with one clear error: $name', async ({ name, make, says }) => {
+    const folder = join(home, name.replace(/\W+/g, '-'))
+    await make(folder)
+    const { code, stderr, stdout } = await run(home, [
+      '--model',
+      folder,
+      '--pruning_method=2ssp',
+      '--sparsity=0.3',
+      '--calibration_data=windows.json',
+      '--eval_data=windows.json',
+      '--sequence_length=16',
+      '--no_history',
+    ])
+    expect(code, stderr).toBe(1)
+    expect(stdout).toBe('')
+    expect(oneSentence(stderr)).toMatch(says)
+  })
 })
 
 describe('wrong usage', () => {

@@ -26,10 +26,10 @@ const subjects: Record<string, () => Promise<Subject>> = {
   'without an engine': async () => ({
     command: fakeCompute,
     milliseconds: 400,
-    kills: 20,
+    kills: 10,
     create: (workbench) => oneRun(workbench, { rounds: 25, stepMilliseconds: 15, stepBytes: 300_000 }, 11),
   }),
-  'of 2SSP': () => engineSubject('2ssp', 0.5, 20),
+  'of 2SSP': () => engineSubject('2ssp', 0.5, 8),
   'of SliceGPT, whose plan has tensors': () => engineSubject('slicegpt', 0.25, 10),
 }
 
