@@ -15,7 +15,7 @@ export interface JobSide {
   deadlineSeconds?: number
   onEvent?(event: unknown): void
   onOutput?(chunk: string): void
-  getStep?(name: string): FoundStep | undefined
+  getStep?(name: string, signal: AbortSignal): FoundStep | undefined | Promise<FoundStep | undefined>
   /** `tensors` is a file that the job has written into the tensor folder. */
   putStep?(name: string, value: unknown, tensors?: TensorFile): void
   /** Gives the path of a file of the hub; stops when the job is cancelled. */
@@ -30,8 +30,8 @@ export type Answer =
 
 export async function answerQuestion(question: Question, side: JobSide, signal: AbortSignal): Promise<Answer> {
   if (question.type === 'get step') {
-    const step = side.getStep?.(question.name)
-    return { type: 'step found', found: step !== undefined, ...step }
+    const step = await side.getStep?.(question.name, signal)
+    return step ? { type: 'step found', found: true, ...step } : { type: 'step found', found: false }
   }
   if (question.type === 'put step') {
     side.putStep?.(question.name, question.value, question.tensors)

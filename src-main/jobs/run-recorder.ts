@@ -35,14 +35,15 @@ function pruningOf({ method, amount, options, seed, calibration, localFolder }: 
 
 export type RunRecorder = ReturnType<typeof runRecorder>
 
-/** Writes down what one attempt of a run tells, and passes it on. */
-export function runRecorder(history: History, row: RunRow, emit: Listener) {
+/**
+ * Writes down what one attempt of a run tells, and passes it on.
+ * @param secondsSoFar how long the attempt has taken; from now on when left out
+ */
+export function runRecorder(history: History, row: RunRow, emit: Listener, secondsSoFar = stopwatch()) {
   const { number, id } = row
   const unrepaired = unrepairedParent(history, row)
-  const begun = performance.now()
   let toldAt = Number.NEGATIVE_INFINITY
   let keptAt = Number.NEGATIVE_INFINITY
-  const secondsSoFar = () => (performance.now() - begun) / 1000
 
   function recordProgress(event: Extract<RunEvent, { type: 'progress' }>): void {
     const now = performance.now()
@@ -65,14 +66,14 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
     return { ...history.events.add(number, { ...event, scores: [] }, at), event }
   }
 
-  function record(event: RunEvent): void {
-    const recorded = history.transaction(() => keep(event, Date.now()))
+  function record(event: RunEvent, at: number): void {
+    const recorded = history.transaction(() => keep(event, at))
     emit({ name: 'run event', data: { run: id, recorded } })
   }
 
   return {
     secondsSoFar,
-    event(raw: unknown): void {
+    event(raw: unknown, at = Date.now()): void {
       const parsed = runEvent.safeParse(raw)
       const event: RunEvent = parsed.success
         ? parsed.data
@@ -81,7 +82,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
             text: `Something the run told could not be kept. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}`.trimEnd(),
           }
       if (event.type === 'progress') recordProgress(event)
-      else record(event)
+      else record(event, at)
     },
     getStep: (name: string) => {
       const found = history.steps.get(stepScope(row, name), name)
@@ -120,6 +121,11 @@ export function runRecorder(history: History, row: RunRow, emit: Listener) {
       history.runs.patch(number, { ...ended(row, secondsSoFar()), status, problem })
     },
   }
+}
+
+function stopwatch(): () => number {
+  const begun = performance.now()
+  return () => (performance.now() - begun) / 1000
 }
 
 /**

@@ -1,0 +1,52 @@
+import { execFile } from 'node:child_process'
+import { hostname } from 'node:os'
+import { promisify } from 'node:util'
+import { EspalierError } from '#contract/errors.ts'
+import { readFlags } from './flags.ts'
+import { guarded, type Verb } from './run-command.ts'
+
+export const runRequestHelp = `espalier run-request FILE
+espalier run-request --probe
+
+Computes one run on the machine where it is called, without a history: FILE is FOLDER/runs/RUN/request.json, and steps, events and the
+result are written beside it, where the workbench that made the request finds them. Started again, it goes on from its last step.
+In a job of Slurm it takes the job's threads, memory and GPUs; at SIGUSR2, which the batch script asks for a minute before the time is
+up, the job is requeued where it finished a step.
+
+  --probe              only say what computes here
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped before the end.`
+
+const stoppedCode = 75
+
+export const runRequest: Verb = (parameters) =>
+  guarded('run-request', runRequestHelp, parameters, async (given) => {
+    const { values, words } = readFlags(
+      given,
+      { probe: { type: 'boolean', default: false } },
+      { least: 0, most: 1, name: 'The request file' },
+    )
+    const { probeNode, startRunFile } = await import('#services/run-file.ts')
+    if (values.probe) {
+      console.log(`${hostname()}: ${await probeNode()}`)
+      return 0
+    }
+    const [file] = words
+    if (file === undefined) throw new EspalierError('usage', 'The request file is missing.')
+    const run = startRunFile(file)
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.removeAllListeners(signal)
+      process.on(signal, () => run.stop())
+    }
+    process.on('SIGUSR2', () => void requeue(run.steps(), process.env.SLURM_JOB_ID))
+    const outcome = await run.over
+    return { done: 0, failed: 1, stopped: stoppedCode }[outcome]
+  })
+
+/** The scheduler stops this job and starts it again. Where no step was finished, the next time would be no longer. */
+async function requeue(steps: number, job: string | undefined): Promise<void> {
+  if (job === undefined) return
+  if (steps === 0) return console.error('The time is nearly up and no step was finished, so the job is not requeued.')
+  console.error(`The time is nearly up; ${steps} steps are kept and the job is requeued.`)
+  await promisify(execFile)('scontrol', ['requeue', job]).catch((thrown: Error) => console.error(thrown.message))
+}

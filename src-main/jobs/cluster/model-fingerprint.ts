@@ -1,0 +1,40 @@
+import { createHash } from 'node:crypto'
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+
+const samples = 64
+const sampleBytes = 4096
+
+/**
+ * Names a model by its contents, wherever it lies: names, sizes and samples of its files, spread evenly and with their ends. Reading
+ * gigabytes for a name would take longer than much that is shared by it.
+ */
+export function modelFingerprint(path: string): string {
+  const hash = createHash('sha256')
+  for (const file of modelFiles(path)) {
+    const { size } = statSync(file)
+    hash.update(`${basename(file)}\n${size}\n`)
+    const handle = openSync(file, 'r')
+    try {
+      for (const position of positionsIn(size)) {
+        const buffer = Buffer.alloc(sampleBytes)
+        hash.update(buffer.subarray(0, readSync(handle, buffer, 0, sampleBytes, position)))
+      }
+    } finally {
+      closeSync(handle)
+    }
+  }
+  return hash.digest('hex')
+}
+
+function modelFiles(path: string): string[] {
+  const folder = statSync(path).isDirectory() ? path : dirname(path)
+  const names = folder === path ? readdirSync(folder).filter((name) => /\.(safetensors|gguf|json)$/.test(name)) : [basename(path)]
+  return names.sort().map((name) => join(folder, name))
+}
+
+function positionsIn(size: number): number[] {
+  const last = Math.max(0, size - sampleBytes)
+  const spread = Array.from({ length: samples }, (_, at) => Math.floor((last * at) / (samples - 1)))
+  return [...new Set(spread)]
+}

@@ -1,0 +1,223 @@
+import { appendFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
+import type { Progress } from '#contract/progress.ts'
+import type { RunEvent } from '#contract/run-events.ts'
+import { type AttemptState, type RunFile, runFile } from '#contract/run-file.ts'
+import { isAblation } from '#contract/titles.ts'
+import { version } from '#contract/version.ts'
+import type { ComputeHost, Job } from '../compute-host.ts'
+import { isOfProcess } from '../explain-exit.ts'
+import type { JobSide } from '../job-side.ts'
+import type { FetchFile } from '../run-attempt.ts'
+import { modelFingerprint } from './model-fingerprint.ts'
+import { hashOf, namesIn, type RunFolder, readStep, runFolderAround, writeStep, writeWhole } from './run-folder.ts'
+import { SharedSteps, type SharedTimings } from './shared-steps.ts'
+
+const tellMilliseconds = 1000
+/** How often a compute process that died is started again within one attempt. */
+const mostDeaths = 2
+
+export interface NodeParts {
+  /** Makes the compute process; its steps leave tensors in the folder. */
+  hostFor(tensorFolder: string): ComputeHost
+  fetchFile: FetchFile
+  /** The number that a scheduler gave this job. */
+  job: string | null
+  device: string
+  timings?: Partial<SharedTimings>
+}
+
+export interface NodeRun {
+  /** Settles when the run has its result, or was stopped; says which. */
+  over: Promise<'done' | 'failed' | 'stopped'>
+  /** Stops at once: finished steps stay. */
+  stop(): void
+  /** Steps finished since this began. */
+  steps(): number
+}
+
+/** Computes the run of a request file and writes beside it what it tells. A later attempt finds the steps of earlier ones. */
+export function performRunFile(file: string, parts: NodeParts): NodeRun {
+  return new RunOnNode(file, parts).begin()
+}
+
+class RunOnNode {
+  readonly #parts: NodeParts
+  readonly #asked: RunFile
+  readonly #folder: RunFolder
+  readonly #attempt: string
+  readonly #shared: SharedSteps
+  readonly #host: ComputeHost
+  readonly #begun = performance.now()
+  readonly #startedAt = Date.now()
+  readonly #teller: NodeJS.Timeout
+  #progress: Progress | null = null
+  #steps = 0
+  #stopped = false
+  #job: Job | undefined
+
+  constructor(file: string, parts: NodeParts) {
+    this.#parts = parts
+    this.#folder = runFolderAround(file)
+    this.#asked = readRunFile(file)
+    this.#attempt = beginAttempt(this.#folder.attempts)
+    const { model, backend } = this.#asked.request
+    this.#shared = new SharedSteps(this.#folder.shared, JSON.stringify([modelFingerprint(model), version, backend]), parts.timings)
+    this.#host = parts.hostFor(this.#folder.tensors)
+    this.#teller = setInterval(() => this.#tell(), tellMilliseconds)
+  }
+
+  begin(): NodeRun {
+    this.#tell()
+    return { over: this.#perform(), stop: () => this.#stop(), steps: () => this.#steps }
+  }
+
+  #stop(): void {
+    this.#stopped = true
+    this.#job?.cancel()
+  }
+
+  async #perform(): Promise<'done' | 'failed' | 'stopped'> {
+    try {
+      return await this.#compute()
+    } finally {
+      clearInterval(this.#teller)
+      this.#shared.close()
+      this.#tell()
+      await this.#host.close()
+    }
+  }
+
+  async #compute(): Promise<'done' | 'failed' | 'stopped'> {
+    const { request } = this.#asked
+    for (let deaths = 0; ; deaths++) {
+      if (this.#stopped) return 'stopped'
+      try {
+        this.#job = this.#host.perform({ kind: isAblation(request.method) ? 'ablation' : 'run', request }, this.#side())
+        const document = await this.#job.result
+        writeWhole(this.#folder.result, JSON.stringify({ status: 'done', document }))
+        return 'done'
+      } catch (thrown) {
+        if (this.#stopped) return 'stopped'
+        const error = toErrorMessage(thrown)
+        if (isOfProcess(error) && deaths < mostDeaths) continue
+        writeWhole(this.#folder.result, JSON.stringify({ status: 'failed', error }))
+        return 'failed'
+      }
+    }
+  }
+
+  #side(): JobSide {
+    const { fetchFile } = this.#parts
+    return {
+      onEvent: (event) => this.#take(event as RunEvent),
+      onOutput: (chunk) => this.#log(chunk),
+      getStep: (name, signal) => this.#getStep(name, signal),
+      putStep: (name, value, tensors) => {
+        if (isShared(name)) this.#shared.put(name, value, tensors)
+        writeStep(this.#fileOf(name), { name, value, ...(tensors ? { tensors } : {}) })
+        this.#steps += 1
+      },
+      fetchFile: (file, signal) => fetchFile(file, signal, (progress) => (this.#progress = progress)),
+    }
+  }
+
+  async #getStep(name: string, signal: AbortSignal) {
+    const own = readStep(this.#fileOf(name), this.#folder.tensors)
+    if (own) return own
+    if (!isShared(name)) return undefined
+    const found = await this.#shared.get(name, signal)
+    // The run has it too, so that its history knows all of its steps.
+    if (found && !found.tensors) writeStep(this.#fileOf(name), { name, value: found.value })
+    return found
+  }
+
+  #fileOf(name: string): string {
+    return join(this.#folder.steps, `${hashOf(name)}.json`)
+  }
+
+  /** Progress is told with the state; everything else is a line of its own. */
+  #take(event: RunEvent): void {
+    if (event.type === 'progress') this.#progress = event.progress
+    else this.#append('events.jsonl', `${JSON.stringify({ at: Date.now(), event })}\n`)
+  }
+
+  #log(chunk: string): void {
+    try {
+      this.#append('log.txt', chunk)
+    } catch {
+      // A log that cannot be written must not stop a run.
+    }
+  }
+
+  #append(name: string, text: string): void {
+    appendFileSync(join(this.#attempt, name), text, { mode: 0o600 })
+  }
+
+  #tell(): void {
+    const { job, device } = this.#parts
+    const state: AttemptState = {
+      environment: {
+        platform: `${process.platform} ${process.arch}`,
+        node: this.#host.node ?? process.version,
+        device,
+        memoryBytes: this.#asked.request.memoryBytes ?? null,
+      },
+      node: hostname(),
+      job,
+      startedAt: this.#startedAt,
+      aliveAt: Date.now(),
+      seconds: (performance.now() - this.#begun) / 1000,
+      steps: this.#steps,
+      progress: this.#progress,
+    }
+    try {
+      writeWhole(join(this.#attempt, 'state.json'), JSON.stringify(state))
+    } catch (thrown) {
+      console.error(toErrorMessage(thrown).message)
+    }
+  }
+}
+
+const isShared = (name: string): boolean => name.startsWith('shared:')
+
+/** Throws `invalid` for a file that is no request, or one of another version. */
+export function readRunFile(file: string): RunFile {
+  const raw = parseJson(file, readFileSync(file, 'utf8'))
+  const parsed = runFile.safeParse(raw)
+  if (!parsed.success) throw notRequest(file, explainIssues(parsed.error, raw)[0]?.message ?? 'it cannot be read.')
+  if (parsed.data.version === version) return parsed.data
+  throw new EspalierError(
+    'conflict',
+    `${file} was written by Espalier ${parsed.data.version}, this is ${version}. Install the same version on the cluster.`,
+  )
+}
+
+function parseJson(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (thrown) {
+    throw notRequest(file, toErrorMessage(thrown).message)
+  }
+}
+
+function notRequest(file: string, why: string): EspalierError {
+  return new EspalierError('invalid', `${file} is no request of a run: ${why}`)
+}
+
+/** Makes the folder of a new attempt: the next number that nobody has. */
+function beginAttempt(attempts: string): string {
+  mkdirSync(attempts, { recursive: true })
+  for (let number = namesIn(attempts).length + 1; ; number++) {
+    const folder = join(attempts, String(number).padStart(4, '0'))
+    try {
+      mkdirSync(folder)
+      return folder
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== 'EEXIST') throw thrown
+    }
+  }
+}

@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
+import type { z } from 'zod'
+import { type StoredStep, storedStep } from '#contract/run-file.ts'
+
+/** Where things of one run are, in a folder that the workbench and the nodes share. */
+export interface RunFolder {
+  root: string
+  /** Of all runs: steps that they have in common. */
+  shared: string
+  request: string
+  steps: string
+  tensors: string
+  attempts: string
+  result: string
+}
+
+export function runFolderOf(folder: string, run: string): RunFolder {
+  const root = join(folder, 'runs', run)
+  return {
+    root,
+    shared: join(folder, 'shared'),
+    request: join(root, 'request.json'),
+    steps: join(root, 'steps'),
+    tensors: join(root, 'tensors'),
+    attempts: join(root, 'attempts'),
+    result: join(root, 'result.json'),
+  }
+}
+
+/** The folder that a request file stands in. */
+export function runFolderAround(file: string): RunFolder {
+  const root = dirname(resolve(file))
+  return runFolderOf(resolve(root, '..', '..'), basename(root))
+}
+
+/** Names of a folder's entries in order; none where there is no folder. */
+export function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort()
+  } catch {
+    return []
+  }
+}
+
+let written = 0
+
+/** Writes beside the target and renames, so that a reader finds all of it or what was there before. */
+export function writeWhole(file: string, content: string): void {
+  mkdirSync(dirname(file), { recursive: true })
+  const unfinished = `${file}.${process.pid}-${written++}.unfinished`
+  try {
+    writeFileSync(unfinished, content, { mode: 0o600, flush: true })
+    renameSync(unfinished, file)
+  } catch (thrown) {
+    rmSync(unfinished, { force: true })
+    throw thrown
+  }
+}
+
+/** A file that a schema reads; undefined where there is none, or none that can be read. */
+export function readWhole<T extends z.ZodType>(schema: T, file: string): z.output<T> | undefined {
+  try {
+    return schema.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data
+  } catch {
+    return undefined
+  }
+}
+
+export const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex')
+
+export const isFinished = (name: string): boolean => name.endsWith('.json')
+
+/** Writes a step; its tensors stand in the folder `tensors` beside already. */
+export function writeStep(file: string, { name, value, tensors }: Omit<StoredStep, 'sha256'>): void {
+  const named = tensors ? { tensors: { ...tensors, file: basename(tensors.file) } } : {}
+  writeWhole(file, JSON.stringify({ name, value, ...named, sha256: hashOf(JSON.stringify(value)) } satisfies StoredStep))
+}
+
+/** A step with the place of its tensors; undefined where there is none, or one that is damaged and has to be done again. */
+export function readStep(file: string, tensorFolder: string): Omit<StoredStep, 'sha256'> | undefined {
+  const step = readWhole(storedStep, file)
+  if (!step || hashOf(JSON.stringify(step.value)) !== step.sha256) return undefined
+  const { name, value, tensors } = step
+  if (!tensors) return { name, value }
+  const placed = join(tensorFolder, basename(tensors.file))
+  return existsSync(placed) ? { name, value, tensors: { ...tensors, file: placed } } : undefined
+}

@@ -1,0 +1,122 @@
+import { closeSync, copyFileSync, existsSync, linkSync, mkdirSync, openSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { TensorFile } from '#contract/plan.ts'
+import type { FoundStep } from '../job-side.ts'
+import { hashOf, readStep, writeStep } from './run-folder.ts'
+
+export interface SharedTimings {
+  lookMilliseconds: number
+  /** Who says nothing for this long, by the clock of whoever waits, is taken for dead. */
+  silenceMilliseconds: number
+}
+
+const usualTimings: SharedTimings = { lookMilliseconds: 500, silenceMilliseconds: 20_000 }
+
+/**
+ * Steps that runs have in common, each in a file named by the hash of what it depends on: the model's contents, the program's version,
+ * the step's name. Whoever comes first computes; others wait as long as it lives. Two that compute the same at once do no harm.
+ */
+export class SharedSteps {
+  readonly #folder: string
+  readonly #base: string
+  readonly #timings: SharedTimings
+  readonly #mine = new Set<string>()
+  readonly #beat: NodeJS.Timeout
+
+  /** @param base what all steps of this run depend on */
+  constructor(folder: string, base: string, timings: Partial<SharedTimings> = {}) {
+    this.#folder = folder
+    this.#base = base
+    this.#timings = { ...usualTimings, ...timings }
+    mkdirSync(this.#tensors, { recursive: true })
+    this.#beat = setInterval(() => this.#show(), this.#timings.silenceMilliseconds / 4)
+    this.#beat.unref()
+  }
+
+  get #tensors(): string {
+    return join(this.#folder, 'tensors')
+  }
+
+  #keyOf(name: string): string {
+    return hashOf(JSON.stringify([this.#base, name]))
+  }
+
+  #fileOf = (key: string): string => join(this.#folder, `${key}.json`)
+  #claimOf = (key: string): string => join(this.#folder, `${key}.claim`)
+
+  /** The step; undefined when it is for the caller to compute. Waits while another run computes it. */
+  async get(name: string, signal: AbortSignal): Promise<FoundStep | undefined> {
+    const key = this.#keyOf(name)
+    let seen: number | undefined
+    let since = performance.now()
+    for (;;) {
+      const found = readStep(this.#fileOf(key), this.#tensors)
+      if (found?.name === name) return { value: found.value, ...(found.tensors ? { tensors: found.tensors } : {}) }
+      if (this.#claim(key)) return undefined
+      const beat = beatOf(this.#claimOf(key))
+      if (beat !== seen) since = performance.now()
+      seen = beat
+      if (performance.now() - since > this.#timings.silenceMilliseconds) rmSync(this.#claimOf(key), { force: true })
+      await sleep(this.#timings.lookMilliseconds, undefined, { signal })
+    }
+  }
+
+  put(name: string, value: unknown, tensors?: TensorFile): void {
+    const key = this.#keyOf(name)
+    if (tensors) placeFile(tensors.file, join(this.#tensors, basename(tensors.file)))
+    writeStep(this.#fileOf(key), { name, value, ...(tensors ? { tensors } : {}) })
+    this.#leave(key)
+  }
+
+  /** What is not done will be done by others. */
+  close(): void {
+    clearInterval(this.#beat)
+    for (const key of [...this.#mine]) this.#leave(key)
+  }
+
+  #claim(key: string): boolean {
+    if (this.#mine.has(key)) return true
+    try {
+      closeSync(openSync(this.#claimOf(key), 'wx', 0o600))
+      this.#mine.add(key)
+      return true
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code === 'EEXIST') return false
+      throw thrown
+    }
+  }
+
+  #leave(key: string): void {
+    this.#mine.delete(key)
+    rmSync(this.#claimOf(key), { force: true })
+  }
+
+  #show(): void {
+    const now = new Date()
+    for (const key of this.#mine) {
+      try {
+        utimesSync(this.#claimOf(key), now, now)
+      } catch {
+        // Another took it over: both compute, and the results are the same.
+      }
+    }
+  }
+}
+
+function beatOf(file: string): number | undefined {
+  return statSync(file, { throwIfNoEntry: false })?.mtimeMs
+}
+
+/** Puts a file at another place too: as a link where the disk can, else as a copy that appears whole. */
+export function placeFile(from: string, to: string): void {
+  if (from === to || existsSync(to)) return
+  try {
+    linkSync(from, to)
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'EEXIST') return
+    const unfinished = `${to}.${process.pid}.unfinished`
+    copyFileSync(from, unfinished)
+    renameSync(unfinished, to)
+  }
+}

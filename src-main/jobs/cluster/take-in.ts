@@ -1,0 +1,115 @@
+import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import type { Listener } from '#contract/events.ts'
+import type { TensorFile } from '#contract/plan.ts'
+import { type AttemptState, attemptState, type RunResult, runResult } from '#contract/run-file.ts'
+import type { History } from '#db/history.ts'
+import { type JobRecord, jobOf } from '#db/jobs.ts'
+import type { RunRow } from '#db/runs.ts'
+import type { RunLogs } from '../run-log.ts'
+import { type RunRecorder, runRecorder } from '../run-recorder.ts'
+import { isFinished, namesIn, type RunFolder, readStep, readWhole } from './run-folder.ts'
+import { placeFile } from './shared-steps.ts'
+
+/** What is read of a file at once; the rest comes at the next look. */
+const mostBytes = 16_000_000
+
+export interface TakeInParts {
+  history: History
+  logs: RunLogs
+  emit: Listener
+}
+
+/** What a run's folder says now, after everything new in it was taken into the history. */
+export interface Taken {
+  /** Of the latest attempt. */
+  state: AttemptState | undefined
+  result: RunResult | undefined
+  attempts: number
+  /** Whether anything is there that was not before. */
+  news: boolean
+  recorder: RunRecorder
+}
+
+/** Takes in what nodes wrote of a run since it was looked at last: steps, events, log and progress, each once. */
+export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, knownSteps: Set<string>): Taken {
+  const { history } = parts
+  const attempts = namesIn(folder.attempts)
+  const states = attempts.map((attempt) => readWhole(attemptState, join(folder.attempts, attempt, 'state.json')))
+  const seconds = states.reduce((sum, state) => sum + (state?.seconds ?? 0), 0)
+  const recorder = runRecorder(history, row, parts.emit, () => Math.max(0, seconds - (row.seconds ?? 0)))
+  let news = takeSteps(recorder, history, folder, knownSteps)
+  for (const attempt of attempts) if (takeAttempt(parts, row, folder, attempt, recorder)) news = true
+  const state = states.at(-1)
+  if (state?.progress) recorder.event({ type: 'progress', progress: state.progress })
+  return { state, result: readWhole(runResult, folder.result), attempts: attempts.length, news, recorder }
+}
+
+function takeSteps(recorder: RunRecorder, history: History, folder: RunFolder, known: Set<string>): boolean {
+  const fresh = namesIn(folder.steps).filter((name) => isFinished(name) && !known.has(name))
+  for (const name of fresh) {
+    const step = readStep(join(folder.steps, name), folder.tensors)
+    if (!step) continue
+    recorder.putStep(step.name, step.value, step.tensors && keepTensors(history, step.tensors))
+    known.add(name)
+  }
+  return fresh.length > 0
+}
+
+/** Puts a file of tensors among the history's own. */
+export function keepTensors(history: History, tensors: TensorFile): TensorFile {
+  const { tensorFolder } = history.values
+  const kept = join(tensorFolder, basename(history.values.nameTensors(tensors).file))
+  mkdirSync(tensorFolder, { recursive: true })
+  placeFile(tensors.file, kept)
+  return { ...tensors, file: kept }
+}
+
+/** Events and log of one attempt from where the last look ended; how far it is stands in the history with them. */
+function takeAttempt({ history, logs }: TakeInParts, row: RunRow, folder: RunFolder, attempt: string, recorder: RunRecorder): boolean {
+  const job = jobOf(history.runs.find(row.id) ?? row)
+  if (!job || attempt < job.read.attempt) return false
+  const read = attempt === job.read.attempt ? job.read : { attempt, events: 0, log: 0 }
+  const events = readLines(join(folder.attempts, attempt, 'events.jsonl'), read.events)
+  const log = readFrom(join(folder.attempts, attempt, 'log.txt'), read.log)
+  if (attempt === job.read.attempt && events.bytes === 0 && log.length === 0) return false
+  history.transaction(() => {
+    for (const line of events.lines) takeEvent(recorder, line)
+    const next: JobRecord = { ...job, read: { attempt, events: read.events + events.bytes, log: read.log + log.length } }
+    history.runs.patch(row.number, { job: next })
+  })
+  if (read.log === 0) logs.append(row.id, `--- attempt ${Number(attempt)}\n`)
+  logs.append(row.id, log.toString())
+  return true
+}
+
+function takeEvent(recorder: RunRecorder, line: string): void {
+  try {
+    const { at, event } = JSON.parse(line) as { at?: unknown; event?: unknown }
+    recorder.event(event, typeof at === 'number' ? Math.round(at) : Date.now())
+  } catch {
+    recorder.event({ type: 'note', text: 'Something that a node told could not be read.' })
+  }
+}
+
+/** Whole lines only: the last one may be half written. */
+function readLines(file: string, position: number): { lines: string[]; bytes: number } {
+  const text = readFrom(file, position)
+  const bytes = text.lastIndexOf('\n') + 1
+  return { lines: text.toString('utf8', 0, bytes).split('\n').filter(Boolean), bytes }
+}
+
+function readFrom(file: string, position: number): Buffer {
+  let handle: number
+  try {
+    handle = openSync(file, 'r')
+  } catch {
+    return Buffer.alloc(0)
+  }
+  try {
+    const buffer = Buffer.alloc(Math.min(mostBytes, Math.max(0, fstatSync(handle).size - position)))
+    return buffer.subarray(0, readSync(handle, buffer, 0, buffer.length, position))
+  } finally {
+    closeSync(handle)
+  }
+}
