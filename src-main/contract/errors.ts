@@ -45,6 +45,7 @@ function cutText(text: string): string {
 const faults: Readonly<Record<string, (path: string) => string>> = {
   ENOSPC: (path) => `The disk is full: ${path} could not be written. Free some space, then do it again.`,
   EDQUOT: (path) => `Your quota on this disk is used up: ${path} could not be written. Free some space, then do it again.`,
+  EFBIG: (path) => `This disk, or a limit of this user, takes no file as large as ${path}. Choose another disk.`,
   EACCES: (path) => `${path} may not be read or written by this user. Change its permissions, or choose another place.`,
   EPERM: (path) => `${path} may not be changed by this user. Change its permissions, or choose another place.`,
   EROFS: (path) => `${path} is on a disk that is read-only. Choose another place.`,

@@ -1,13 +1,14 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { dirname, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { parseAddress, printedAddress } from '#server/address.ts'
 import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
 import { type RunningServer, startServer } from '#server/server.ts'
 import { makeToken } from '#server/token.ts'
 import { defaultComputeCommand } from '#services/compute-command.ts'
-import { unsavableModels } from '../engine/export/unsavable.ts'
+import { makeValidModel, sizes, toSafetensors, writeParts } from '../engine/checkpoint/valid-model.ts'
+import { changed, type UnsavableModel, unsavableModels } from '../engine/export/unsavable.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { type Opened, openedWorkbench } from '../services/opened.ts'
 import { run } from './espalier.ts'
@@ -19,39 +20,90 @@ beforeAll(async () => {
     join(home, 'windows.json'),
     JSON.stringify(Array.from({ length: 4 }, (_, i) => Array.from({ length: 16 }, (_, j) => i * 16 + j))),
   )
-  await mkdir(join(home, 'taken'))
-  await writeFile(join(home, 'taken', 'file'), '')
-  await writeFile(join(home, 'file'), '')
+  for (const refusal of refusals) await refusal.make(folderOf(refusal))
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
 
 const data = ['--calibration_data=windows.json', '--eval_data=windows.json', '--sequence_length=16', '--no_history']
-/** Those that open: tokenizers of these two kinds are checked where formats are. */
-const openable = unsavableModels.filter(({ name }) => !name.startsWith('a tokenizer of'))
 
-const folderOf = (name: string) => join(home, name.replace(/\W+/g, '-'))
+/** What no door lets in: a format that cannot hold the model, or a place that cannot take it. */
+interface Refusal extends UnsavableModel {
+  readonly code: 'infeasible' | 'conflict' | 'disk'
+  /** Where it would be saved, inside the folder of exports. */
+  readonly place: (exports: string, model: string) => Promise<string>
+  readonly replace?: true
+}
 
-describe('a format that cannot hold a model', () => {
-  it.each(openable)(
-    'is refused by the command before any window is computed: $name',
-    async ({ name, make, method, format, ggufType, says }) => {
-      await make(folderOf(name))
-      const saving = ['--save=out', `--format=${format}`, ...(ggufType ? [`--gguf_type=${ggufType}`] : [])]
-      const asked = [`--model=${folderOf(name)}`, `--pruning_method=${method}`, '--sparsity=0.3', ...data, ...saving]
-      const { code, stderr, stdout } = await run(home, asked)
-      expect(code, stderr).toBe(1)
-      expect(stderr).toMatch(says)
-      expect(stdout).toBe('')
-      expect(await readdir(home)).not.toContain('out')
-    },
-  )
+const free = async (exports: string) => join(exports, 'out')
+
+async function filled(exports: string): Promise<string> {
+  await mkdir(join(exports, 'taken'), { recursive: true })
+  await writeFile(join(exports, 'taken', 'file'), '')
+  return join(exports, 'taken')
+}
+
+async function file(exports: string): Promise<string> {
+  await mkdir(exports, { recursive: true })
+  await writeFile(join(exports, 'file'), '')
+  return join(exports, 'file')
+}
+
+const place = { make: changed('stories260k'), method: '2ssp', format: 'exact', code: 'conflict' } as const
+
+/** Tokenizers of two kinds are checked where formats are: models that have them do not open. */
+const refusals: readonly Refusal[] = [
+  ...unsavableModels
+    .filter(({ name }) => !name.startsWith('a tokenizer of'))
+    .map((unsavable) => ({ ...unsavable, code: 'infeasible' as const, place: free })),
+  { ...place, name: 'a folder that is not empty', place: filled, says: /taken exists and is not empty.*may be replaced/ },
+  { ...place, name: 'a file', place: file, says: /file exists and is a file. Choose another name/ },
+  { ...place, name: 'a place inside a file', place: async (exports) => join(await file(exports), 'in'), code: 'disk', says: /is a file/ },
+  { ...place, name: 'the place of the model itself', place: async (_, model) => model, replace: true, says: /place of the model itself/ },
+  {
+    ...place,
+    name: 'the folder around the model',
+    place: async (_, model) => dirname(model),
+    replace: true,
+    says: /place of the model itself/,
+  },
+  {
+    ...place,
+    name: 'a disk that is too small',
+    method: 'shortgpt',
+    make: largerThanItsDisk,
+    place: free,
+    code: 'disk',
+    says: /would take .* MB, its disk has .* MB left. Free some space/,
+  },
+]
+
+const folderOf = ({ name }: Refusal) => join(home, 'exports', `models-${name.replace(/\W+/g, '-')}`, 'model')
+
+test('there are 25 refusals or more', () => {
+  expect(refusals.length).toBeGreaterThanOrEqual(25)
 })
 
-describe('a place or a flag that cannot be', () => {
+describe('a model that cannot be saved so', () => {
+  it.each(refusals)('is refused by the command before any window is computed: $name', async (refusal) => {
+    const { method, format, ggufType, says, replace } = refusal
+    const folder = await refusal.place(join(home, 'exports'), folderOf(refusal))
+    const saving = [
+      `--save=${folder}`,
+      `--format=${format}`,
+      ...(ggufType ? [`--gguf_type=${ggufType}`] : []),
+      ...(replace ? ['--replace'] : []),
+    ]
+    const asked = [`--model=${folderOf(refusal)}`, `--pruning_method=${method}`, '--sparsity=0.3', ...data, ...saving]
+    const { code, stderr, stdout } = await run(home, asked)
+    expect(code, stderr).toBe(1)
+    expect(stderr).toMatch(says)
+    expect(stdout).toBe('')
+    expect(await readdir(join(home, 'exports'))).not.toContain('out')
+  })
+})
+
+describe('a flag that cannot be', () => {
   const wrong: [string, string[], number, RegExp][] = [
-    ['a folder that is not empty', ['--save=taken'], 1, /taken exists and is not empty/],
-    ['a file', ['--save=file'], 1, /file exists and is a file/],
-    ['a place inside a file', ['--save=file/inside'], 1, /file/],
     ['an unknown format', ['--save=out', '--format=onnx'], 2, /--format names "onnx"; known are exact, stock, gguf/],
     ['one unknown format of two', ['--save=out', '--format=stock,onnx'], 2, /--format names "onnx"/],
     ['an unknown type', ['--save=out', '--format=gguf', '--gguf_type=Q3_K'], 2, /--gguf_type names "Q3_K"; known are F32, F16/],
@@ -70,8 +122,15 @@ describe('over HTTP', () => {
   let workbench: Opened
   let server: RunningServer
   let remote: RemoteWorkbench
+  let exports: string
   beforeAll(async () => {
-    workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
+    workbench = await openedWorkbench({
+      computeCommand: defaultComputeCommand(),
+      modelPath: await referenceModel('stories260k'),
+      writable: [home],
+    })
+    exports = join(workbench.folder, 'exports')
+    await mkdir(exports, { recursive: true })
     const pages = join(home, 'pages')
     await mkdir(pages)
     const token = makeToken()
@@ -84,13 +143,48 @@ describe('over HTTP', () => {
     await workbench[Symbol.asyncDispose]()
   })
 
-  it.each(openable)('the same model is refused with its code: $name', async ({ name, make, method, format, ggufType, says }) => {
-    const path = join(home, `http-${name.replace(/\W+/g, '-')}`)
-    await make(path)
-    const { id: model } = await remote.call('models.add', { path, name })
+  it.each(refusals)('the same is refused with its code: $name', async (refusal) => {
+    const { name, method, format, ggufType, code, says, replace } = refusal
+    const { id: model, path } = await remote.call('models.add', { path: folderOf(refusal), name })
     const types = ggufType ? { ggufTypes: [ggufType] } : {}
-    const folder = join(workbench.folder, 'exports', 'refused')
-    const asked = { model, method, amount: { sparsity: 0.3 }, folder, formats: [format], ...types }
-    await expect(remote.call('runs.checkSave', asked)).rejects.toMatchObject({ code: 'infeasible', message: expect.stringMatching(says) })
+    const folder = await refusal.place(exports, path)
+    const asked = { model, method, amount: { sparsity: 0.3 }, folder, formats: [format], replace: replace ?? false, ...types }
+    await expect(remote.call('runs.checkSave', asked)).rejects.toMatchObject({ code, message: expect.stringMatching(says) })
+    expect(await readdir(exports)).not.toContain('out')
+  })
+
+  it('unknown formats and types are refused with the list of known ones', async () => {
+    const asked = { model: workbench.model.id, method: '2ssp', amount: { sparsity: 0.3 }, folder: join(exports, 'out') }
+    await expect(remote.call('runs.checkSave', { ...asked, formats: ['onnx'] })).rejects.toMatchObject({ code: 'usage' })
+    await expect(remote.call('runs.checkSave', { ...asked, formats: ['gguf'], ggufTypes: ['Q3_K'] })).rejects.toMatchObject({
+      code: 'usage',
+    })
+    await expect(remote.call('runs.checkSave', { ...asked, formats: [] })).rejects.toThrow()
   })
 })
+
+/** A model of two blocks with so many tokens that no copy fits beside it; its weights take no room themselves. */
+async function largerThanItsDisk(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const { bavail, bsize } = await statfs(folder)
+  const { config, tensors } = makeValidModel()
+  const hidden = 1024
+  const vocabulary = Math.ceil((bavail * bsize + 1e9) / (2 * 4 * hidden))
+  const larger = new Map([
+    [sizes.hidden, hidden],
+    [sizes.vocabulary, vocabulary],
+  ])
+  let begin = 0
+  const header = Object.fromEntries(
+    Object.entries(tensors).map(([name, { dtype, shape: small }]) => {
+      const shape = small.map((size) => larger.get(size) ?? size)
+      const end = begin + 4 * shape.reduce((a, b) => a * b, 1)
+      const entry = { dtype, shape, data_offsets: [begin, end] }
+      begin = end
+      return [name, entry]
+    }),
+  )
+  await writeParts(folder, { ...config, hidden_size: hidden, vocab_size: vocabulary }, toSafetensors(header, new Uint8Array()))
+  const weights = join(folder, 'model.safetensors')
+  await truncate(weights, (await stat(weights)).size + begin)
+}

@@ -1,6 +1,7 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { arch, env, pid, platform } from 'node:process'
 import { createInterface } from 'node:readline'
@@ -27,14 +28,17 @@ export async function findTools(): Promise<Tools> {
   const packages = await brought('python', ['requirements.txt'], async (folder) => {
     const pip = await findPip()
     if (!pip) throw new Error('The check needs pip for Python 3. Install it and run the check again.')
-    const options = ['install', '--quiet', '--no-input', '--disable-pip-version-check', '--no-warn-script-location', '--target', folder]
-    await must(pip.command, [...pip.args, ...options, '--requirement', join(here, 'requirements.txt')])
+    const options = ['install', '--quiet', '--no-input', '--disable-pip-version-check', '--no-warn-script-location', '--no-cache-dir']
+    await must(pip.command, [...pip.args, ...options, '--target', folder, '--requirement', join(here, 'requirements.txt')])
   })
   const llama = await brought('llama', ['llama/package.json', 'llama/package-lock.json'], async (folder) => {
     for (const file of ['package.json', 'package-lock.json']) copyFileSync(join(here, 'llama', file), join(folder, file))
     const npm = findOnPath('npm')
     if (!npm) throw new Error('The check needs npm. Install it and run the check again.')
-    await must(npm, ['ci', '--ignore-scripts', '--no-fund', '--no-audit', '--loglevel=error', '--prefix', folder])
+    const quiet = ['--ignore-scripts', '--no-fund', '--no-audit', '--no-update-notifier', '--logs-max=0', '--loglevel=error']
+    const kept = join(folder, 'npm-cache')
+    await must(npm, ['ci', ...quiet, '--cache', kept, '--prefix', folder])
+    rmSync(kept, { recursive: true, force: true })
   })
   const libraries = join(llama, 'node_modules', '@node-llama-cpp', `${platform}-${arch}`, 'bins', `${platform}-${arch}`)
   if (!existsSync(libraries))
@@ -42,7 +46,28 @@ export async function findTools(): Promise<Tools> {
   return {
     python,
     libraries,
-    environment: { ...env, PYTHONPATH: packages, PYTHONDONTWRITEBYTECODE: '1', HF_HUB_OFFLINE: '1', TOKENIZERS_PARALLELISM: 'false' },
+    environment: {
+      ...env,
+      ...homeOfItsOwn(),
+      PYTHONPATH: packages,
+      PYTHONNOUSERSITE: '1',
+      PYTHONDONTWRITEBYTECODE: '1',
+      HF_HUB_OFFLINE: '1',
+      TOKENIZERS_PARALLELISM: 'false',
+    },
+  }
+}
+
+/** transformers copies the code of a folder into its user's home: here a folder that goes when this process ends. */
+function homeOfItsOwn(): NodeJS.ProcessEnv {
+  const home = mkdtempSync(join(tmpdir(), 'espalier-interop-home-'))
+  process.once('exit', () => rmSync(home, { recursive: true, force: true }))
+  return {
+    HOME: home,
+    USERPROFILE: home,
+    XDG_CACHE_HOME: join(home, 'cache'),
+    HF_HOME: join(home, 'huggingface'),
+    HF_MODULES_CACHE: undefined,
   }
 }
 

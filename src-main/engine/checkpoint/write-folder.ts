@@ -31,7 +31,7 @@ export async function writeFolderAtomically(
     await moveIntoPlace(temporary, target, options)
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
-    throw explain(error, target)
+    throw explain(error, target, temporary)
   }
 }
 
@@ -47,12 +47,16 @@ function hiddenSibling(target: string, kind: 'new' | 'old'): string {
 const diskFaults: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk is full. Free some space or choose another disk',
   EDQUOT: 'your quota on this disk is used up. Free some space or choose another disk',
+  EFBIG: 'it takes no file that large. Choose another disk',
   EACCES: 'writing there is not permitted. Choose another place',
   EPERM: 'writing there is not permitted. Choose another place',
   EROFS: 'the disk is read-only. Choose another place',
 }
 
-function explain(error: unknown, target: string): unknown {
+/** A fault of the disk in a sentence that names the folder by the name that it was to have, from folders inside it too. */
+function explain(error: unknown, target: string, temporary: string): unknown {
+  if (error instanceof EspalierError && error.code === 'disk' && error.message.startsWith(temporary))
+    return new EspalierError('disk', error.message.replace(/^.* could not be written/, `${target} could not be written`))
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   const fault = Object.hasOwn(diskFaults, code) ? diskFaults[code] : undefined
   return fault === undefined ? error : new EspalierError('disk', `${target} could not be written: ${fault}. Nothing was left there.`)

@@ -12,8 +12,12 @@ export async function zeroedParts(checkpoint: Checkpoint, spec: DecoderSpec, blo
   return zeroed
 }
 
+/** Values in a row beyond which nobody looks: no model is that wide. */
+const mostColumns = 2 ** 20
+
 /** A row is enough to know that most are not. */
-async function isZero(checkpoint: Checkpoint, { weight, bias, firstRow, rows }: Projection): Promise<boolean> {
+async function isZero(checkpoint: Checkpoint, { weight, bias, firstRow, rows, columns }: Projection): Promise<boolean> {
+  if (columns > mostColumns) return false
   if (!(await allZero(checkpoint, weight, { first: firstRow, count: 1 }))) return false
   if (bias && !(await allZero(checkpoint, bias, { first: firstRow, count: rows }))) return false
   return allZero(checkpoint, weight, { first: firstRow, count: rows })

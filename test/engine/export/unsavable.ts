@@ -25,7 +25,7 @@ const llama =
   }
 
 /** A reference model with some fields of its config changed. */
-const changed =
+export const changed =
   (name: ReferenceModel, change: (config: Config) => Config = (config) => config) =>
   async (folder: string): Promise<void> => {
     await cp(await referenceModel(name), folder, { recursive: true })
@@ -41,6 +41,7 @@ const split = { type: 'Split', pattern: { Regex: '\\d{7}' }, behavior: 'Isolated
 const scaled = (rope: Config) => (config: Config) => ({ ...config, rope_parameters: { ...(config.rope_parameters as Config), ...rope } })
 const llama3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 64 }
 const gguf = { method: '2ssp', format: 'gguf' }
+const vllm = { method: '2ssp', format: 'nemotron-nas' }
 
 /** Shapes, families and tokenizers that llama.cpp would answer wrongly, refuse or not survive, and plans that no family holds. */
 export const unsavableModels: readonly UnsavableModel[] = [
@@ -116,5 +117,14 @@ export const unsavableModels: readonly UnsavableModel[] = [
     format: 'stock',
     says: /shortcuts of a sliced model/,
   },
+  {
+    name: 'norms of queries for vLLM',
+    make: changed('qwen3'),
+    ...vllm,
+    says: /norms where the blocks of Llama have none.*Choose exact, stock or gguf/,
+  },
+  { name: 'a sliding window for vLLM', make: changed('mistral-window'), ...vllm, says: /block 0 has a sliding window of 64 tokens/ },
+  { name: 'LongRoPE for vLLM', make: changed('phi3-longrope'), ...vllm, says: /scaled as "longrope"|sliding window/ },
+  { name: 'parallel blocks for vLLM', make: changed('phi-tiny'), ...vllm, says: /not built like those of Llama/ },
   { name: 'a sliced model as gguf', make: changed('stories260k'), method: 'slicegpt', format: 'gguf', says: /shortcuts of a sliced model/ },
 ]

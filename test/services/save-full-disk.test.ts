@@ -1,0 +1,101 @@
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { defaultComputeCommand } from '#services/compute-command.ts'
+import { referenceModel } from '../fixtures/reference.ts'
+import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
+
+const home = mkdtempSync(join(tmpdir(), 'espalier-full-'))
+const disk = join(home, 'disk')
+mkdirSync(disk)
+const system = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0
+/** A file system of a size that is chosen later; only some users of Linux may mount one. */
+const mounted = process.platform === 'linux' && system('mount', '-t', 'tmpfs', '-o', 'size=64k', 'espalier-test', disk)
+afterAll(() => {
+  if (mounted) system('umount', disk)
+  rmSync(home, { recursive: true, force: true })
+})
+
+const formats = ['exact', 'stock', 'gguf']
+
+async function prunedRun({ call, model }: Opened): Promise<string> {
+  const calibration = {
+    source: join(import.meta.dirname, '..', 'fixtures', 'reference', 'calibration-windows.json'),
+    sequenceLength: 64,
+    windows: 2,
+  }
+  const request = {
+    method: 'shortgpt',
+    amount: { blocks: 1 },
+    options: { windows: 2 },
+    seed: 0,
+    calibration,
+    measures: [],
+    backend: 'auto' as const,
+  }
+  return (await call('runs.create', { model: model.id, request })).id
+}
+
+async function saveOf({ call }: Opened, id: string) {
+  const { id: saving } = await call('runs.save', { id, formats, ggufTypes: ['F32'], folder: join(disk, 'smaller') })
+  return eventually(
+    async () => (await call('transfers.list', {})).find((transfer) => transfer.id === saving && transfer.status !== 'running'),
+    'the end of the save',
+    60_000,
+  )
+}
+
+test.skipIf(!mounted)(
+  'a disk that fills up during a save leaves nothing there, and the run, which is saved when there is space',
+  async () => {
+    await using workbench = await openedWorkbench({
+      computeCommand: defaultComputeCommand(),
+      modelPath: await referenceModel('stories260k'),
+      writable: [disk],
+    })
+    const { call } = workbench
+    const id = await prunedRun(workbench)
+    const run = await runEnded(workbench, id)
+    expect(run).toMatchObject({ status: 'done', problem: null })
+    const outlines = (await call('runs.formats', { id })).formats
+    const weights = outlines
+      .filter(({ format, type }) => formats.includes(format) && (type === null || type === 'F32'))
+      .reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
+    // Room for what can be said beforehand, and none for what stands beside the weights.
+    expect(system('mount', '-o', `remount,size=${Math.ceil(weights / 4096 + 2) * 4096}`, disk)).toBe(true)
+    const failed = await saveOf(workbench, id)
+    expect(failed).toMatchObject({ status: 'failed', model: null })
+    expect(failed.problem).toBe(
+      `${join(disk, 'smaller')} could not be written: the disk is full. Free some space or choose another disk. Nothing was left there.`,
+    )
+    expect(readdirSync(disk)).toEqual([])
+    expect((await call('runs.get', { id })).plan).toEqual(run.plan)
+    expect(system('mount', '-o', 'remount,size=64m', disk)).toBe(true)
+    expect(await saveOf(workbench, id)).toMatchObject({ status: 'done', problem: null })
+    expect(readdirSync(join(disk, 'smaller')).sort()).toEqual(['exact', 'gguf', 'stock'])
+  },
+  90_000,
+)
+
+test.skipIf(mounted || process.platform === 'win32')(
+  'a limit on the size of files ends a save with a sentence and leaves nothing',
+  async () => {
+    const [node = '', ...args] = defaultComputeCommand()
+    await using workbench = await openedWorkbench({
+      computeCommand: ['/bin/sh', '-c', 'ulimit -f 400; exec "$0" "$@"', node, ...args],
+      modelPath: await referenceModel('stories260k'),
+      writable: [disk],
+    })
+    const id = await prunedRun(workbench)
+    const run = await runEnded(workbench, id)
+    expect(run).toMatchObject({ status: 'done', problem: null })
+    const failed = await saveOf(workbench, id)
+    expect(failed).toMatchObject({ status: 'failed', model: null })
+    expect(failed.problem).toMatch(/smaller could not be written: .*no file that large.*Nothing was left there/)
+    expect(readdirSync(disk)).toEqual([])
+    expect((await workbench.call('runs.get', { id })).plan).toEqual(run.plan)
+  },
+  90_000,
+)
