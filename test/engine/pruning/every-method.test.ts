@@ -59,6 +59,7 @@ const unsliceable: readonly ReferenceModel[] = ['gemma2', 'gemma3', 'olmo2', 'ol
 
 describe.each([...fullModels, ...familyModels])('%s', (name) => {
   const open = openReference(name)
+  const isFull = fullModels.some((full) => full === name)
 
   describe.each(Object.keys(methods) as MethodId[])('%s', (id) => {
     const method = methods[id] as unknown as Method
@@ -86,14 +87,15 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
       expect(await lossOf(open(), plan)).toBe((await perplexity(denseView(model), windows.slice(0, 2))).perplexity)
     })
 
-    test('its plan says what it reached, is valid, and is the same for the same seed', async () => {
+    test('its plan says what it reached, is valid, and is the same when it is made again', async () => {
       const { model } = open()
       const run = recordedRun(3)
       const first = await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), run)
-      const tensors = memory().numTensors
-      const second = await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), recordedRun(3))
-      expect(second.plan).toEqual(first.plan)
-      expect(memory().numTensors, 'frees what it made').toBe(tensors)
+      if (isFull) {
+        const tensors = memory().numTensors
+        expect((await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), recordedRun(3))).plan).toEqual(first.plan)
+        expect(memory().numTensors, 'frees what it made').toBe(tensors)
+      }
       expect(planSchema.parse(first.plan)).toEqual(first.plan)
       for (const event of run.events) expect(runEvent.safeParse(event).success).toBe(true)
       const reached = reachedSparsity(model.spec, first.plan)
@@ -109,7 +111,7 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
       )
     })
 
-    if (searching.includes(id) && fullModels.some((full) => full === name))
+    if (searching.includes(id) && isFull)
       test('a run that was killed ends with the same plan and computes nothing twice', async () => {
         const whole = recordedRun(3)
         const { plan } = await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), whole)
