@@ -95,6 +95,8 @@ export const transfer = z.object({
   problem: z.string().nullable(),
   /** What an export wrote, with how far its answers are from the model's when it was opened again. */
   saved: z.array(savedFile).optional(),
+  /** How many of the things that an export wrote have been opened again, once all are written. */
+  opened: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
 })
 
 export type ModelDescription = z.infer<typeof modelDescription>

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { ComputeTask } from '#contract/compute-messages.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type FormatOutline, formatOutline, type SavedFile, savedFile } from '#contract/exports.ts'
+import type { Transfer } from '#contract/models.ts'
 import type { Plan } from '#contract/plan.ts'
 import { formatTitles, ggufTypeTitles } from '#contract/titles.ts'
 import type { StoredModel } from '#db/models.ts'
@@ -124,10 +125,11 @@ export function exportsService(
 
 type Save = (...args: Parameters<Move>) => Promise<SavedFile[]>
 
-/** What the writing tells, as bytes; opening what was written comes after the last of them. */
-function progressOf(event: unknown): { doneBytes?: number; totalBytes?: number } {
+/** What a save tells: bytes as they are written, then the things that were opened again. */
+function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'totalBytes' | 'opened'> {
   const { done, total, unit } = event as { done?: number; total?: number; unit?: string }
-  return unit === 'bytes' && typeof done === 'number' && typeof total === 'number' ? { doneBytes: done, totalBytes: total } : {}
+  if (typeof done !== 'number' || typeof total !== 'number') return {}
+  return unit === 'bytes' ? { doneBytes: done, totalBytes: total } : { opened: { done, total } }
 }
 
 const sumBytes = (outlines: readonly FormatOutline[]): number => outlines.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)

@@ -25,7 +25,7 @@ export interface TransferWork {
 /** Moves the files; gives the id of the model that came of it. */
 export type Move = (
   signal: AbortSignal,
-  report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved'>>) => void,
+  report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened'>>) => void,
 ) => Promise<string | null>
 
 const stopped = { bytesPerSecond: null, secondsLeft: null }

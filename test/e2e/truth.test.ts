@@ -308,6 +308,70 @@ test('an experiment is a page: its grid, picture, best runs, notes and runs, and
   )
 })
 
+test('what each format would weigh is said before pruning, for every method, and is what the result weighs', async () => {
+  await go(page, '#/new')
+  const combinations = page.getByRole('region', { name: 'Combinations' })
+  const formatsOf = (method: string) => combinations.getByRole('row').filter({ hasText: method }).first()
+  await formatsOf('2SSP').getByText('Formats').click()
+  await formatsOf('2SSP')
+    .getByText(/^stock: .* keys and values .* for 1,000 tokens$/)
+    .waitFor()
+  await formatsOf('2SSP')
+    .getByText(/^gguf Q4_K_M: /)
+    .waitFor()
+  const [grid] = await workbench.call('experiments.presets', { model: runs[0]?.model.id ?? '' })
+  const { combinations: foreseen } = await workbench.call('experiments.preview', {
+    grid: {
+      ...(grid?.grid ?? { models: [] }),
+      methods: ['2ssp', 'shortgpt', 'window_based'].map((method) => ({ method })),
+      amounts: [{ sparsity: 0.5 }],
+    },
+  })
+  for (const { method, formats } of foreseen) {
+    const { formats: found } = await workbench.call('runs.formats', { id: runOf(method, 0.5).id })
+    expect(formats.length).toBeGreaterThan(4)
+    for (const outline of formats) expect(found).toContainEqual({ ...outline, notes: expect.anything() })
+  }
+})
+
+test('a model is saved in several formats at once, with its progress, and the reload test is shown beside each', async () => {
+  await go(page, `#/run/${runOf('2ssp', 0.5).id}`)
+  await page.getByRole('button', { name: 'Save the model …' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Save the pruned model' })
+  for (const name of [/Stock/, /F32/, /Q4_K_M/, /Nemotron/]) await dialog.getByRole('checkbox', { name }).check()
+  await dialog.getByRole('textbox', { name: 'Name' }).fill('Halved')
+  await page.evaluate(() => {
+    const told: string[] = []
+    Object.assign(window, { told })
+    new MutationObserver(() => {
+      const text = document.querySelector('dialog [role=status], [role=dialog] [role=status]')?.textContent
+      if (text && told.at(-1) !== text) told.push(text)
+    }).observe(document.body, { subtree: true, childList: true, characterData: true })
+  })
+  await dialog.getByRole('button', { name: 'Save', exact: true }).click()
+  await dialog.getByText('Saved, opened again and compared.').waitFor({ timeout: 120_000 })
+  const told = await page.evaluate(() => (window as unknown as { told: string[] }).told)
+  expect(told.some((text) => /MB of .*MB/.test(text))).toBe(true)
+  expect(told.some((text) => /^Opening what was saved .* of 5$/.test(text))).toBe(true)
+  const rowOf = (name: RegExp) => dialog.getByRole('row').filter({ has: page.getByRole('rowheader', { name }) })
+  for (const name of [/Exact/, /Stock/, /F32/]) expect(await rowOf(name).textContent()).toMatch(/the same\s*8 of 8/)
+  expect(await rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
+  expect(await rowOf(/Nemotron/).textContent()).toContain('not opened here')
+  await dialog.getByRole('button', { name: 'Close' }).last().click()
+  const models = (await workbench.call('models.list', {})).filter(({ name }) => name.startsWith('Halved'))
+  expect(models.map(({ name }) => name).sort()).toEqual(['Halved F32', 'Halved Q4_K_M', 'Halved exact', 'Halved stock'])
+  const stock = models.find(({ name }) => name === 'Halved stock')
+  const removed = (await workbench.call('runs.get', { id: runOf('2ssp', 0.5).id })).plan?.blocks.flatMap(({ attention }, block) =>
+    attention === 'removed' ? [block] : [],
+  )
+  await go(page, `#/models/${stock?.id}`)
+  await eventually(
+    () => page.getByRole('option', { name: /attention of zeros/ }).count(),
+    (count) => count === removed?.length && count > 0,
+    10_000,
+  )
+})
+
 test('Ctrl+K goes to anything by name, with the keyboard alone', async () => {
   await page.keyboard.press('Control+k')
   const input = page.getByRole('combobox', { name: /Screen, model/ })

@@ -16,6 +16,8 @@ export class SaveState {
   problem = $state<string | null>(null)
   chosen = $state<string[]>([])
   transfer = $state.raw<Transfer | null>(null)
+  /** Between the wish to save and the first word of it. */
+  starting = $state(false)
 
   readonly running: boolean = $derived(this.transfer?.status === 'running' || this.transfer?.status === 'waiting')
 
@@ -50,6 +52,7 @@ export class SaveState {
     const formats = [...new Set(wanted.map(({ format }) => format))]
     const ggufTypes = wanted.flatMap(({ type }) => (type === null ? [] : [type]))
     const name = this.name.trim()
+    this.starting = true
     try {
       this.transfer = await call('runs.save', {
         id: this.run,
@@ -59,6 +62,8 @@ export class SaveState {
       })
     } catch (thrown) {
       notifyProblem(thrown)
+    } finally {
+      this.starting = false
     }
   }
 
