@@ -15,6 +15,8 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       return (await import('#engine/run.ts')).executeRun(task.request, host)
     case 'ablation':
       return (await import('#engine/study.ts')).executeStudy(task.request, host)
+    case 'inspection':
+      return (await import('#engine/inspection.ts')).executeInspection(task.request, task.subjects, host)
     case 'generate':
       return (await import('#engine/evaluation/generation/columns.ts')).generateColumns(task.request, host)
     case 'catalogue':

@@ -1,12 +1,15 @@
 import { z } from 'zod'
-import { comparison } from './compare.ts'
+import { comparison, questionComparison } from './compare.ts'
 import { dataRequest } from './data-request.ts'
+import { tokenPage } from './divergence.ts'
 import { engineState, selfTest } from './engine-state.ts'
 import type { ErrorCode } from './errors.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
 import { formatOutline } from './exports.ts'
 import { backup, historyState } from './history.ts'
 import { id, ids, limit, moment, name, notes, nothing, offset, tags, textFile } from './identifiers.ts'
+import { inspection } from './inspection.ts'
+import { judgement, judgingEntry, judgingResult, judgingState } from './judging.ts'
 import { catalogue } from './methods.ts'
 import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from './models.ts'
 import { readPlace, writePlace } from './places.ts'
@@ -191,6 +194,22 @@ export const api = {
     z.object({ text: z.string(), bytes: z.number().int() }),
     'not-found',
   ),
+  'runs.inspect': call(
+    'Make a run that looks at finished runs of one model: how far they are from the dense model, or what they answer to prompts.',
+    z.object({ inspect: inspection, name: name.optional(), start }),
+    runEntry,
+    'not-found',
+    'conflict',
+    'infeasible',
+  ),
+  'runs.tokens': call(
+    'A page of tokens of a run that compared others with the dense model, as soon as it is worked out.',
+    one.extend({ page: z.number().int().nonnegative() }),
+    tokenPage,
+    'not-found',
+    'conflict',
+  ),
+  'runs.inspectionsOf': call('Inspections that look at a run, newest first.', one, entries, 'not-found'),
   'runs.create': call(
     'Make one run, or several of the same kind, outside of a grid.',
     z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), start }),
@@ -306,6 +325,13 @@ export const api = {
     comparison,
     'not-found',
   ),
+  'compare.questions': call(
+    'How two runs differ on the same questions: flips, tests, intervals, and the questions that flipped.',
+    z.object({ first: id, second: id, task: z.string().optional(), offset, limit }),
+    questionComparison,
+    'not-found',
+    'conflict',
+  ),
   'compare.table': call(
     'The comparison as a table file.',
     z.object({ ids: ids.max(500), baseline: id.optional(), format: tableFormat, overSeeds: z.boolean().default(false) }),
@@ -331,6 +357,35 @@ export const api = {
   'prompts.list': call('Prompt sets, the paper’s first.', nothing, z.array(promptSet)),
   'prompts.save': call('Save a prompt set; the same name replaces it.', z.object({ name, prompts: promptSet.shape.prompts }), promptSet),
   'prompts.remove': call('Forget a prompt set.', one, nothing, 'not-found', 'conflict'),
+
+  'judgings.list': call('Blind judgings, newest first.', nothing, z.array(judgingEntry)),
+  'judgings.start': call(
+    'Judge the answers of a transcript in pairs: every two columns on every prompt, in a drawn order and on drawn sides.',
+    z.object({
+      transcript: id,
+      columns: z.array(z.number().int().nonnegative()).min(2).optional(),
+      title: name.optional(),
+      seed: z.number().int().nonnegative().optional(),
+    }),
+    judgingState,
+    'not-found',
+    'conflict',
+  ),
+  'judgings.get': call('A judging where it stands: the next pair, without whose answers they are.', one, judgingState, 'not-found'),
+  'judgings.vote': call(
+    'Vote on a pair, or take a vote back with null.',
+    one.extend({ pair: z.number().int().nonnegative(), vote: judgement.nullable() }),
+    judgingState,
+    'not-found',
+  ),
+  'judgings.result': call('Who wins, with intervals, by prompt and by tag, and what each vote was.', one, judgingResult, 'not-found'),
+  'judgings.export': call(
+    'A judging with all of its votes as one file.',
+    one.extend({ format: z.enum(['json', 'csv']) }),
+    textFile,
+    'not-found',
+  ),
+  'judgings.remove': call('Delete a judging with its votes for good.', one, nothing, 'not-found'),
 
   'transcripts.query': call(
     'Saved answers, newest first.',

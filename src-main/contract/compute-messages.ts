@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { dataRequest } from './data-request.ts'
+import { inspectedRun } from './divergence.ts'
 import { errorCodes } from './errors.ts'
 import { exportedRun } from './exported-run.ts'
 import { generationRequest } from './generation.ts'
@@ -17,6 +18,8 @@ export const limitMark = 'espalier-limit: '
 export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('run'), request: runRequest }),
   z.object({ kind: z.literal('ablation'), request: runRequest }),
+  /** Plans of the runs that it looks at, in the order of the request. */
+  z.object({ kind: z.literal('inspection'), request: runRequest, subjects: z.array(z.object({ run: inspectedRun, plan })) }),
   z.object({ kind: z.literal('generate'), request: generationRequest }),
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),

@@ -39,6 +39,8 @@ export const transcriptEntry = z.object({
   id,
   title: z.string(),
   prompts: z.array(z.string()),
+  /** What each prompt is about, where that was said. */
+  promptTags: z.array(tags),
   columns: z.array(transcriptColumn),
   status: z.enum(['running', 'done', 'stopped', 'failed']),
   blind: z.boolean(),

@@ -4,6 +4,7 @@ import { fit } from './fit.ts'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
 import { plot } from './plot.ts'
+import { scoredTask } from './questions.ts'
 import { repair } from './repair.ts'
 import { table } from './table.ts'
 import { usedData } from './used-data.ts'
@@ -64,6 +65,8 @@ export const runDocument = z.object({
   notes: z.array(z.string()),
   measures: z.array(measure),
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })).optional(),
+  /** Every question of the zero-shot tasks, with the scores of its choices. */
+  questions: z.array(scoredTask).optional(),
   passes: passes.optional(),
   seconds: z.record(z.string(), z.number()),
   backend: z.string(),
@@ -75,7 +78,16 @@ export const study = z.object({ table, plot })
 
 /** The result of an ablation: a study in place of a plan. */
 export const studyDocument = z.object({
-  ...runDocument.omit({ sparsity: true, plan: true, decisions: true, selections: true, measures: true, answers: true, passes: true }).shape,
+  ...runDocument.omit({
+    sparsity: true,
+    plan: true,
+    decisions: true,
+    selections: true,
+    measures: true,
+    answers: true,
+    questions: true,
+    passes: true,
+  }).shape,
   study,
 })
 

@@ -3,10 +3,12 @@ import { clusterJob } from './cluster-job.ts'
 import { errorCodes } from './errors.ts'
 import { fit } from './fit.ts'
 import { id, limit, moment, name, notes, offset, tags } from './identifiers.ts'
+import { inspected } from './inspected.ts'
 import { measure } from './measures.ts'
 import { modelDescription } from './models.ts'
 import { plan } from './plan.ts'
 import { progress } from './progress.ts'
+import { taskOutcomes } from './questions.ts'
 import { repair } from './repair.ts'
 import { decision, passes, selection, study } from './run.ts'
 import { runEvent } from './run-events.ts'
@@ -82,7 +84,11 @@ export const runDetail = runEntry.extend({
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
   /** What an ablation found; null for every other run. */
   study: study.nullable(),
+  /** What an inspection of other runs found; null for every other run. */
+  inspected: inspected.nullable(),
   passes: passes.nullable(),
+  /** Which questions of the zero-shot tasks were answered rightly. */
+  outcomes: z.array(taskOutcomes),
   remarks: z.array(z.string()),
   phaseSeconds: z.record(z.string(), z.number()),
   /** The windows that it was calibrated and measured on, known when it has ended; null and none for what was not or does not say. */

@@ -4,6 +4,7 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { integrityProblems, makeBackup } from './backups.ts'
 import { connect, type Database, immediately } from './database.ts'
 import { experimentsTable } from './experiments.ts'
+import { judgingsTable } from './judgings.ts'
 import { measuresTable } from './measures.ts'
 import { migrate, refuseNewer, schemaVersion } from './migrate.ts'
 import { migrations } from './migrations/index.ts'
@@ -54,6 +55,7 @@ export function openHistory(folder: string, values: ValueStore = valueStore(hist
     models: modelsTable(db),
     experiments: experimentsTable(db),
     transcripts: transcriptsTable(db),
+    judgings: judgingsTable(db),
     views: viewsTable(db),
     promptSets: promptSetsTable(db),
     settings: settingsTable(db),

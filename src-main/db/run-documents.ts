@@ -1,5 +1,7 @@
 import type { Fit } from '#contract/fit.ts'
+import type { Inspected } from '#contract/inspected.ts'
 import type { Plan, TensorFile } from '#contract/plan.ts'
+import type { ScoredTask, TaskOutcomes } from '#contract/questions.ts'
 import type { Repair } from '#contract/repair.ts'
 import type { RunDocument, Study } from '#contract/run.ts'
 import type { RunRequest } from '#contract/run-request.ts'
@@ -27,6 +29,8 @@ interface DocumentRow {
   fit: string | null
   study: string | null
   passes: string | null
+  inspected: string | null
+  outcomes: string | null
 }
 
 interface PlanColumns {
@@ -57,6 +61,8 @@ export interface RunRecord {
   fit: Fit | null
   study: Study | null
   passes: NonNullable<RunDocument['passes']> | null
+  inspected: Inspected | null
+  outcomes: TaskOutcomes[]
 }
 
 const jsonColumns = {
@@ -72,6 +78,8 @@ const jsonColumns = {
   fit: 'fit',
   study: 'study',
   passes: 'passes',
+  inspected: 'inspected',
+  outcomes: 'outcomes',
 } as const
 
 export function runDocumentsTable(db: Database, values: ValueStore) {
@@ -81,8 +89,10 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const plan = db.prepare('SELECT plan AS value, plan_file AS file, tensors FROM run_documents WHERE run = ?')
   const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ?, tensors = ? WHERE run = ?')
   const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
+  const setQuestions = db.prepare('UPDATE run_documents SET questions = ?, questions_file = ? WHERE run = ?')
+  const questions = db.prepare('SELECT questions AS value, questions_file AS file FROM run_documents WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL, study = NULL, passes = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL, study = NULL, passes = NULL, inspected = NULL, outcomes = NULL, questions = NULL, questions_file = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
@@ -99,6 +109,9 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
     request: (run: number) => JSON.parse(request.get(run) as string) as RunRequest,
     /** The plan with the places of its files of tensors. */
     plan: (run: number) => readPlan(plan.get(run) as PlanColumns),
+    /** Every question of its tasks with the scores of its choices, which is long. */
+    questions: (run: number) => read<ScoredTask[]>(questions.get(run) as { value: string | null; file: string | null }) ?? [],
+    setQuestions: (run: number, scored: readonly ScoredTask[]) => setStored(setQuestions, run, scored, values),
     clear: (run: number) => clear.run(run),
     set(run: number, record: Partial<Omit<RunRecord, 'request'>>): void {
       for (const [field, value] of Object.entries(record)) setters[field]?.run(JSON.stringify(value), run)
@@ -124,6 +137,8 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         fit: parse<Fit | null>(row.fit, null),
         study: parse<Study | null>(row.study, null),
         passes: parse<RunRecord['passes']>(row.passes, null),
+        inspected: parse<Inspected | null>(row.inspected, null),
+        outcomes: parse<TaskOutcomes[]>(row.outcomes, []),
       }
     },
   }

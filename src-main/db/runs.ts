@@ -98,6 +98,12 @@ const patchable = new Set(
 )
 
 export function runsTable(db: Database) {
+  const inspecting = db
+    .prepare(
+      `SELECT number FROM runs JOIN run_documents ON run = number JOIN json_each(request, '$.inspect.runs') wanted
+       WHERE method IN ('divergence', 'generation') AND wanted.value = ? AND archived_at IS NULL ORDER BY created_at DESC, number DESC LIMIT 200`,
+    )
+    .pluck()
   const parameters = parametersTable(db)
   const measures = measuresTable(db)
   const insert = db.prepare(`
@@ -126,6 +132,8 @@ export function runsTable(db: Database) {
       return number
     },
     find: (id: string) => find.get(id) as RunRow | undefined,
+    /** Numbers of the inspections that look at a run, newest first. */
+    inspecting: (id: string) => inspecting.all(id) as number[],
     ofExperiment: (experiment: string) => ofExperiment.all(experiment) as RunRow[],
     remove: (number: number) => remove.run(number),
     /** The mean of the latest runs of the same method on the same model; null until there is one. */

@@ -9,6 +9,7 @@ interface TranscriptRow {
   title: string
   status: TranscriptEntry['status']
   prompts: string
+  prompt_tags: string
   columns: string
   settings: string
   blind: number
@@ -24,6 +25,7 @@ export interface NewTranscript {
   id: string
   title: string
   prompts: string[]
+  promptTags?: string[][]
   columns: TranscriptColumn[]
   settings: GenerationSettings
   blind: boolean
@@ -56,8 +58,8 @@ const filter = `
 
 export function transcriptsTable(db: Database) {
   const insert = db.prepare(`
-    INSERT INTO transcripts(id, title, status, owner, prompts, columns, settings, blind, created_at)
-    VALUES (@id, @title, 'running', @owner, @prompts, @columns, @settings, @blind, @createdAt)`)
+    INSERT INTO transcripts(id, title, status, owner, prompts, prompt_tags, columns, settings, blind, created_at)
+    VALUES (@id, @title, 'running', @owner, @prompts, @promptTags, @columns, @settings, @blind, @createdAt)`)
   const link = db.prepare('INSERT OR IGNORE INTO transcript_runs(transcript, run) VALUES (?, ?)')
   const answer = db.prepare('INSERT OR REPLACE INTO transcript_answers(transcript, prompt, position, text, answer) VALUES (?, ?, ?, ?, ?)')
   const find = db.prepare('SELECT * FROM transcripts WHERE id = ?')
@@ -72,6 +74,7 @@ export function transcriptsTable(db: Database) {
       const added = insert.run({
         ...transcript,
         prompts: JSON.stringify(prompts),
+        promptTags: JSON.stringify(transcript.promptTags ?? []),
         columns: JSON.stringify(columns),
         settings: JSON.stringify(settings),
         blind: Number(blind),
@@ -121,6 +124,7 @@ function toEntry(row: TranscriptRow): TranscriptEntry {
     id: row.id,
     title: row.title,
     prompts: JSON.parse(row.prompts) as string[],
+    promptTags: JSON.parse(row.prompt_tags) as string[][],
     columns: JSON.parse(row.columns) as TranscriptColumn[],
     status: row.status,
     blind: row.blind === 1,

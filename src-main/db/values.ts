@@ -71,6 +71,7 @@ export function valueStore(folder: string, write: WriteFile = writeDurably): Val
         db
           .prepare(
             `SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents
+             UNION SELECT questions_file FROM run_documents
              UNION SELECT tensors ->> '$.file' FROM steps WHERE tensors IS NOT NULL
              UNION SELECT value ->> '$.file' FROM run_documents, json_each(run_documents.tensors)`,
           )

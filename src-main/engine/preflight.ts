@@ -3,7 +3,7 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/preflight.ts'
 import type { MeasureRequest, RunRequest } from '#contract/run-request.ts'
-import { denseMethod, formatTitles, type GgufType, isAblation } from '#contract/titles.ts'
+import { denseMethod, formatTitles, type GgufType, isAblation, isInspection } from '#contract/titles.ts'
 import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
@@ -74,10 +74,12 @@ class Preflight {
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
     if (repair) await this.#data('repair.calibration', repair.calibration)
     if (calibration) await this.#data('calibration', calibration)
-    else if (method !== denseMethod) this.#refuse('calibration', 'usage', 'This needs calibration data. Choose a text for it.')
+    else if (method !== denseMethod && !isInspection(method))
+      this.#refuse('calibration', 'usage', 'This needs calibration data. Choose a text for it.')
     for (const [at, measure] of measures.entries()) await this.#measure(`measures.${at}`, measure)
     if (isAblation(method) && !measures.some(({ kind }) => kind === 'perplexity'))
       this.#refuse('measures', 'usage', 'An ablation is judged by perplexity. Choose a text to take it on.')
+    await this.#inspection()
     return {
       feasibleRange: null,
       ...(amount ?? nothing),
@@ -93,7 +95,7 @@ class Preflight {
   #amount(): (Outline & Pick<RequestPreview, 'feasibleRange'>) | undefined {
     const { method: id, options: given, amount, repair } = this.#request
     const { spec } = this.#model
-    if (id === denseMethod) return undefined
+    if (id === denseMethod || isInspection(id)) return undefined
     try {
       if (isAblation(id)) {
         const { options, title, check } = findAblation(id)
@@ -123,7 +125,8 @@ class Preflight {
   /** What the result would weigh; nothing where it cannot be reached. */
   async #formats(): Promise<FormatOutline[]> {
     const { method, amount, options } = this.#request
-    if (isAblation(method) || this.#problems.some(({ code }) => code === 'infeasible' || code === 'usage')) return []
+    if (isAblation(method) || isInspection(method) || this.#problems.some(({ code }) => code === 'infeasible' || code === 'usage'))
+      return []
     const { spec, checkpoint } = this.#model
     const plan = expectedPlan(spec, { method, amount, options })
     return outlineFormats({ model: { spec, checkpoint }, plan }, Object.keys(formatTitles), previewedTypes)
@@ -168,6 +171,24 @@ class Preflight {
       if (!isTaskId(task)) this.#refuse(field, 'usage', `There is no task "${task}". Known are: ${taskIds.join(', ')}.`)
       else if (folder === undefined) this.#fetches.push({ field, ...questionFile(task) })
       else await this.#once(`${folder} ${task}`, field, () => checkQuestions(task, folder))
+    }
+  }
+
+  /** What an inspection of other runs needs: a text, or prompts that the model can read. */
+  async #inspection(): Promise<void> {
+    const { inspect } = this.#request
+    if (inspect?.kind === 'divergence') return this.#data('inspect.data', inspect.data)
+    if (inspect?.kind !== 'generation') return
+    const { tokenizer, spec } = this.#model
+    if (!tokenizer) return this.#refuse('inspect', 'invalid', withoutTokenizer('answer prompts'))
+    for (const { text } of inspect.prompts) {
+      const { length } = tokenizer.encode(text)
+      if (length === 0 || length >= spec.contextLength)
+        this.#refuse(
+          'inspect.prompts',
+          'usage',
+          `The prompt "${text.slice(0, 40)}" has ${length} tokens; this model reads 1 to ${spec.contextLength - 1}.`,
+        )
     }
   }
 

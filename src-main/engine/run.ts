@@ -1,6 +1,7 @@
 import type { DataRequest } from '#contract/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Measure } from '#contract/measures.ts'
+import type { ScoredTask } from '#contract/questions.ts'
 import type { Repair } from '#contract/repair.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunRequest } from '#contract/run-request.ts'
@@ -57,7 +58,7 @@ class RunInProgress {
     const pruned = dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options)
     const { result: repaired, repair } = await this.#repair(model, tokenizer, pruned)
     const result = withFiles(repaired)
-    const { measures, answers, evaluation } = await this.#measure(model, tokenizer, result)
+    const { measures, answers, evaluation, questions } = await this.#measure(model, tokenizer, result)
     return {
       model: model.name,
       method,
@@ -74,6 +75,7 @@ class RunInProgress {
       notes: [...this.#notes, ...result.notes],
       measures,
       ...(answers.length > 0 ? { answers } : {}),
+      ...(questions.length > 0 ? { questions } : {}),
       passes: this.#steps.passes,
       seconds: this.#steps.seconds,
       backend: backend.name,
@@ -174,6 +176,7 @@ class RunInProgress {
     for (const measure of measures) host.emit({ type: 'measure', measure })
     const answers: { prompt: string; text: string }[] = []
     const evaluation: UsedData[] = []
+    const questions: ScoredTask[] = []
     const repaired = this.#repaired ? `, repaired ${this.#repaired}` : ''
     const context = {
       view,
@@ -192,6 +195,8 @@ class RunInProgress {
         measures.push(...taken.measures)
         answers.push(...taken.answers)
         evaluation.push(...taken.evaluation)
+        // Steps of earlier versions have none.
+        questions.push(...(taken.questions ?? []))
         for (const text of taken.notes) this.#note(text)
       }
     } catch (thrown) {
@@ -199,7 +204,7 @@ class RunInProgress {
     } finally {
       view.dispose()
     }
-    return { measures, answers, evaluation }
+    return { measures, answers, evaluation, questions }
   }
 }
 

@@ -1,3 +1,4 @@
+import type { ComputeTask } from '#contract/compute-messages.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import type { HubFile } from '#contract/hub-file.ts'
@@ -43,27 +44,24 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
   let refusal: unknown
   const request = requestOf(history, row)
   logs.append(row.id, `--- attempt ${row.attempts}, ${new Date().toISOString()}\n`)
-  const job: Job = host.perform(
-    { kind: isAblation(request.method) ? 'ablation' : 'run', request },
-    {
-      onEvent(event) {
-        if (abandoned || refusal !== undefined) return
-        try {
-          recorder.event(event)
-        } catch (thrown) {
-          refusal = toDiskError(thrown)
-          job.cancel()
-        }
-      },
-      onOutput: (chunk) => logs.append(row.id, chunk),
-      getStep: recorder.getStep,
-      fetchFile: (file, signal) => fetchFile(file, signal, (progress) => abandoned || recorder.event({ type: 'progress', progress })),
-      putStep(name, value, tensors) {
-        if (abandoned) throw new EspalierError('cancelled', 'Cancelled.')
-        recorder.putStep(name, value, tensors)
-      },
+  const job: Job = host.perform(taskOf(history, request), {
+    onEvent(event) {
+      if (abandoned || refusal !== undefined) return
+      try {
+        recorder.event(event)
+      } catch (thrown) {
+        refusal = toDiskError(thrown)
+        job.cancel()
+      }
     },
-  )
+    onOutput: (chunk) => logs.append(row.id, chunk),
+    getStep: recorder.getStep,
+    fetchFile: (file, signal) => fetchFile(file, signal, (progress) => abandoned || recorder.event({ type: 'progress', progress })),
+    putStep(name, value, tensors) {
+      if (abandoned) throw new EspalierError('cancelled', 'Cancelled.')
+      recorder.putStep(name, value, tensors)
+    },
+  })
   const environment = () => ({
     platform: `${process.platform} ${process.arch}`,
     node: host.node ?? process.version,
@@ -97,6 +95,18 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
       job.cancel()
     },
   }
+}
+
+/** What the compute process is asked for; an inspection gets the plans of the runs that it looks at. */
+function taskOf(history: History, request: RunRequest): ComputeTask {
+  if (!request.inspect) return { kind: isAblation(request.method) ? 'ablation' : 'run', request }
+  const subjects = request.inspect.runs.map((id) => {
+    const row = history.runs.find(id)
+    const plan = row && history.documents.plan(row.number)
+    if (!row || !plan) throw new EspalierError('not-found', `The run ${id} has gone, or has no plan any more.`)
+    return { run: { id, name: row.name, method: row.method, reached: row.reached }, plan }
+  })
+  return { kind: 'inspection', request, subjects }
 }
 
 /** The request as it was made, with the place where the model is now. */

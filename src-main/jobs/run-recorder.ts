@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import { explainIssues } from '#contract/explain-issue.ts'
+import { type InspectionDocument, inspectionDocument } from '#contract/inspected.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/run.ts'
 import { type RunEvent, runEvent } from '#contract/run-events.ts'
@@ -9,8 +10,10 @@ import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEnvironment, RunProblem } from '#contract/runs.ts'
 import { isDiskError } from '#db/database.ts'
 import type { History } from '#db/history.ts'
+import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/parameters.ts'
 import type { RunPatch, RunRow } from '#db/runs.ts'
+import { outcomesOf } from './task-outcomes.ts'
 
 /** Progress comes many times a second; listeners get it this often, the file less often. */
 const progressToldMilliseconds = 100
@@ -97,7 +100,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
     },
     /** The result of the run: everything that its page and its comparisons need, in one transaction. */
     finish(result: unknown, environment: Omit<RunEnvironment, 'version' | 'backend'>): void {
-      const document = z.union([runDocument, studyDocument]).parse(result)
+      const document = z.union([runDocument, studyDocument, inspectionDocument]).parse(result)
       const { options: resolved, version, backend, notes: remarks, seconds: phaseSeconds } = document
       history.transaction(() => {
         const end = ended(row, secondsSoFar())
@@ -114,6 +117,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
         })
         history.runs.setParameters(number, flattenParameters(history.documents.request(number), resolved))
         if ('study' in document) history.documents.set(number, { study: document.study })
+        else if ('inspected' in document) keepInspected(history, row, document.inspected)
         else keepPlan(history, number, document, end.ended_at)
       })
     },
@@ -141,10 +145,35 @@ export function toDiskError(thrown: unknown): unknown {
   return new EspalierError('disk', toErrorMessage(thrown).message)
 }
 
+/** What an inspection found; answers become a transcript. */
+function keepInspected(history: History, row: RunRow, found: InspectionDocument['inspected']): void {
+  if (found.kind === 'divergence') return void history.documents.set(row.number, { inspected: found })
+  const { inspect } = history.documents.request(row.number)
+  const model = history.models.find(row.model)
+  if (inspect?.kind !== 'generation' || !model) throw new EspalierError('internal', `"${row.name}" did not ask for answers.`)
+  const id = newId('talk')
+  history.transcripts.insert({
+    id,
+    title: row.name,
+    prompts: inspect.prompts.map(({ text }) => text),
+    promptTags: inspect.prompts.map(({ tags }) => tags),
+    columns: found.columns.map(({ run }) => ({ model: { id: model.id, name: model.name }, run })),
+    settings: inspect.settings,
+    blind: false,
+    owner: '',
+    createdAt: Date.now(),
+  })
+  for (const answer of found.answers) history.transcripts.addAnswer(id, answer)
+  history.transcripts.patch(id, { status: 'done' })
+  history.documents.set(row.number, { inspected: { kind: 'generation', transcript: id, columns: found.columns } })
+}
+
 /** What a run that pruned has besides: its plan, with measures and decisions that no event told. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
   history.documents.set(number, { plan: document.plan, answers: document.answers ?? [], passes: document.passes ?? null })
+  history.documents.set(number, { outcomes: (document.questions ?? []).map(outcomesOf) })
+  history.documents.setQuestions(number, document.questions ?? [])
   const known = history.measures.ofRuns([number]).get(number) ?? []
   for (const measure of document.measures) {
     if (known.some(({ name, dataset, value }) => name === measure.name && dataset === measure.dataset && value === measure.value)) continue

@@ -1,12 +1,20 @@
 import type { ComparedRun, Comparison } from '#contract/compare.ts'
 import { comparisonTable } from '#contract/comparison.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { pairTasks } from '#contract/paired.ts'
+import type { TaskOutcomes } from '#contract/questions.ts'
+import { compareQuestions } from './compare-questions.ts'
 import type { Context, Service } from './context.ts'
 import { tableFile } from './table-text.ts'
 
 /** Runs side by side. The arithmetic is the contract's, so that a screen and an export never differ. */
 export function compareService({ history }: Pick<Context, 'history'>): Service<'compare'> {
-  function compared(ids: readonly string[]): ComparedRun[] {
+  function outcomesOf(id: string | null): TaskOutcomes[] {
+    const row = id === null ? undefined : history.runs.find(id)
+    return row ? history.documents.find(row.number).outcomes : []
+  }
+
+  function compared(ids: readonly string[], baseline: string | null): ComparedRun[] {
     const rows = ids.map((id) => {
       const row = history.runs.find(id)
       if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
@@ -15,9 +23,10 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
     const shapes = new Map(
       [...new Set(rows.map(({ model }) => model))].map((model) => [model, history.models.find(model)?.description.shape]),
     )
+    const outcomesOfBaseline = outcomesOf(baseline)
     return history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
       const { number, model } = rows[at] as (typeof rows)[number]
-      const { answers, calibration, evaluation } = history.documents.find(number)
+      const { answers, calibration, evaluation, outcomes } = history.documents.find(number)
       return {
         ...entry,
         plan: history.documents.plan(number),
@@ -27,6 +36,7 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
         answers,
         calibration,
         evaluation,
+        paired: entry.id === baseline ? [] : pairTasks(outcomesOfBaseline, outcomes),
       }
     })
   }
@@ -34,7 +44,7 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
   function compare(ids: readonly string[], wanted: string | undefined): Comparison {
     const unique = [...new Set(ids)]
     const baseline = wanted ?? baselineOf(unique)
-    const runs = compared(baseline === null || unique.includes(baseline) ? unique : [baseline, ...unique])
+    const runs = compared(baseline === null || unique.includes(baseline) ? unique : [baseline, ...unique], baseline)
     return { baseline, runs }
   }
 
@@ -50,6 +60,7 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
 
   return {
     'compare.get': ({ ids, baseline }) => compare(ids, baseline),
+    'compare.questions': (asked) => compareQuestions(history, asked),
     'compare.table'({ ids, baseline, format, overSeeds }) {
       const comparison = compare(ids, baseline)
       return tableFile(comparisonTable(comparison.runs, comparison.baseline, overSeeds), format, 'comparison')

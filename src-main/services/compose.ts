@@ -23,6 +23,7 @@ import { experimentsService } from './experiments.ts'
 import { exportsService } from './exports.ts'
 import { foldersOf } from './folders.ts'
 import { historyService } from './history.ts'
+import { judgingsService } from './judgings.ts'
 import { Library } from './library.ts'
 import { modelsService } from './models.ts'
 import { pathGate } from './path-gate.ts'
@@ -163,6 +164,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...textsService(context, library),
     ...playgroundService(context, library),
     ...transcriptsService(context),
+    ...judgingsService(context),
     ...settingsService(context),
     ...engineService(context),
     ...historyService(context),

@@ -41,6 +41,8 @@ const exportedRun = z.object({
   answers: shape.answers,
   study: shape.study.default(null),
   passes: shape.passes.default(null),
+  inspected: shape.inspected.default(null),
+  outcomes: shape.outcomes.default([]),
   remarks: shape.remarks,
   phaseSeconds: shape.phaseSeconds,
   calibration: shape.calibration.default(null),
@@ -160,8 +162,8 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
   })
   history.documents.insert(number, run.request)
   const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
-  const { calibration, evaluation, repair, fit, study, passes } = run
-  const data = { calibration, evaluation, repair, fit, study, passes }
+  const { calibration, evaluation, repair, fit, study, passes, inspected, outcomes } = run
+  const data = { calibration, evaluation, repair, fit, study, passes, inspected, outcomes }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run
   history.runs.patch(number, {

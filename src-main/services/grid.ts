@@ -2,7 +2,7 @@ import type { Grid } from '#contract/experiments.ts'
 import { usualRepair } from '#contract/repair.ts'
 import { defaultRepairWindows, repairTitles } from '#contract/repair-kinds.ts'
 import type { RunRequest } from '#contract/run-request.ts'
-import { denseMethod, isAblation, titleOfMethod } from '#contract/titles.ts'
+import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
 
 /** One run to be made: which model of the library, and the request without the place where that model is. */
 export interface PlannedRun {
@@ -47,6 +47,7 @@ export function overSeeds({ model, request }: PlannedRun, seeds: readonly number
 /** A name for people: method, share, and what makes it differ. */
 export function runName({ method, amount, seed, options, repair }: PlannedRun['request'], seeds: number): string {
   if (method === denseMethod) return 'dense'
+  if (isInspection(method)) return titleOfMethod(method)
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
   if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen].join(', ').slice(0, 200)
   const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
@@ -57,7 +58,7 @@ export function runName({ method, amount, seed, options, repair }: PlannedRun['r
 
 /** The share that a run was asked to remove; null where an ablation removes several. */
 export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'method'>, blocks: number): number | null {
-  if (isAblation(method)) return null
+  if (isAblation(method) || isInspection(method)) return null
   return 'sparsity' in amount ? amount.sparsity : Math.min(1, amount.blocks / Math.max(1, blocks))
 }
 

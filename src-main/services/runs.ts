@@ -5,6 +5,7 @@ import { runColumns } from '#db/run-columns.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context, Service } from './context.ts'
 import type { PlannedRun } from './grid.ts'
+import { inspectionRun, sharedExperiment, tokensOf } from './inspections.ts'
 import type { Library } from './library.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
 import { renderSvg } from './plot-svg.ts'
@@ -67,6 +68,10 @@ export function runsService(
       return { events: events.slice(0, limit), more: events.length > limit }
     },
     'runs.log': ({ id, bytes }) => logs.tail(find(id).id, bytes),
+    'runs.inspect': ({ inspect, name, start }) =>
+      make(inspectionRun(context, inspect), { name, experiment: sharedExperiment(context, inspect), start }),
+    'runs.tokens': ({ id, page }) => tokensOf(context, find(id), page),
+    'runs.inspectionsOf': ({ id }) => entriesOf(history.runs.inspecting(find(id).id)),
     'runs.create': ({ model, request, name, experiment, start }) =>
       make({ model, request }, { name, experiment: experiment ?? null, start }),
     'runs.clone'({ id, changes, start }) {

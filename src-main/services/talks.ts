@@ -130,6 +130,6 @@ export class Talks {
   }
 }
 
-export function entryOf({ id, title, prompts, columns, status, blind, starred, tags, createdAt }: Transcript): TranscriptEntry {
-  return { id, title, prompts, columns, status, blind, starred, tags, createdAt }
+export function entryOf({ id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }: Transcript): TranscriptEntry {
+  return { id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }
 }

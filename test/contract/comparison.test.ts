@@ -41,6 +41,7 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     parameters: { alpha: 1.5 },
     calibration: null,
     evaluation: [],
+    paired: [],
     measures: perplexity === undefined ? [] : [{ name: 'perplexity', dataset: 'wikitext2', value: perplexity, best: perplexity, unit: '' }],
     plan: null,
     blocks: 4,

@@ -6,6 +6,7 @@ import { fit0005 } from './0005-fit.ts'
 import { studies0006 } from './0006-studies.ts'
 import { passes0007 } from './0007-passes.ts'
 import { executors0008 } from './0008-executors.ts'
+import { inspections0009 } from './0009-inspections.ts'
 
 /** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
 export const migrations: readonly string[] = [
@@ -17,4 +18,5 @@ export const migrations: readonly string[] = [
   studies0006,
   passes0007,
   executors0008,
+  inspections0009,
 ]

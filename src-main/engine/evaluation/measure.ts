@@ -2,6 +2,7 @@ import type { DataRequest } from '#contract/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/hub-file.ts'
 import type { Measure } from '#contract/measures.ts'
+import type { ScoredTask } from '#contract/questions.ts'
 import type { MeasureRequest } from '#contract/run-request.ts'
 import type { UsedData } from '#contract/used-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -30,9 +31,11 @@ export interface Measured {
   /** The windows that it was taken on. */
   readonly evaluation: UsedData[]
   readonly notes: string[]
+  /** Every question of its tasks. */
+  readonly questions: ScoredTask[]
 }
 
-const nothing: Measured = { measures: [], answers: [], evaluation: [], notes: [] }
+const nothing: Measured = { measures: [], answers: [], evaluation: [], notes: [], questions: [] }
 
 /** Takes one measure of a view. */
 export async function measureView(request: MeasureRequest, context: MeasureContext): Promise<Measured> {
@@ -109,6 +112,7 @@ async function measureTasks(
     )
   const model = likelihoodOf(view)
   const measures: Measure[] = []
+  const questions: ScoredTask[] = []
   for (const name of names) {
     if (!isTaskId(name)) throw new EspalierError('usage', `There is no task "${name}". Known are: ${taskIds.join(', ')}.`)
     const found = await evaluateTask(model, tokenizer, name, {
@@ -118,7 +122,8 @@ async function measureTasks(
       ...(limit === undefined ? {} : { limit }),
       ...(fetchFile ? { fetchFile } : {}),
     })
-    measures.push(...found)
+    measures.push(...found.measures)
+    questions.push({ task: name, questions: found.questions })
   }
-  return { ...nothing, measures }
+  return { ...nothing, measures, questions }
 }

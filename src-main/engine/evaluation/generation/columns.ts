@@ -42,8 +42,24 @@ export async function generateColumns(request: GenerationRequest, host: Generati
   )
 }
 
+/** One answer of one view that nobody watches: the same as `generateColumns` gives. A failure is thrown. */
+export async function answerWith({
+  signal,
+  ...context
+}: Omit<ColumnContext, 'host'> & { readonly signal: AbortSignal }): Promise<Omit<Answer, 'type'>> {
+  let told: Answer | undefined
+  const emit = (event: GenerationEvent) => {
+    if (event.type === 'answer') told = event
+  }
+  await new ColumnAnswer({ ...context, host: { emit, signal, columnSignal: () => signal } }).run()
+  signal.throwIfAborted()
+  if (!told || told.problem !== null) throw new EspalierError('invalid', told?.problem ?? 'The model gave no answer.')
+  const { type: _, ...answer } = told
+  return answer
+}
+
 interface ColumnContext {
-  readonly request: GenerationRequest
+  readonly request: Pick<GenerationRequest, 'prompts' | 'settings'>
   readonly host: GenerationHost
   readonly view: ModelView
   readonly tokenizer: Tokenizer

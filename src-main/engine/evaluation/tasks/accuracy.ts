@@ -13,7 +13,7 @@ interface Share {
  * The measures of one task: `accuracy`, and `accuracy per character` where it is defined, with standard errors. Tasks with subjects get
  * a row each for the whole, the groups and the subjects; a group's value is the pooled one, its error pooled from its subjects'.
  */
-export function measureAccuracy(task: string, outcomes: Outcome[]): Measure[] {
+export function measureAccuracy(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): Measure[] {
   const subjects = [...new Set(outcomes.flatMap((outcome) => outcome.subject ?? []))].sort()
   if (subjects.length === 0) return measureRows(task, outcomes)
   const shares = new Map(
@@ -32,7 +32,7 @@ export function measureAccuracy(task: string, outcomes: Outcome[]): Measure[] {
   return rows
 }
 
-function measureRows(task: string, outcomes: Outcome[]): Measure[] {
+function measureRows(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): Measure[] {
   const rows = [toMeasure('accuracy', task, share(outcomes.map((outcome) => outcome.correct)))]
   const normalised = outcomes.flatMap((outcome) => outcome.correctPerCharacter ?? [])
   return normalised.length === 0 ? rows : [...rows, toMeasure('accuracy per character', task, share(normalised))]

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Measure } from '#contract/measures.ts'
 import type { Progress } from '#contract/progress.ts'
+import type { ScoredQuestion } from '#contract/questions.ts'
 import type { TaskId } from '#contract/titles.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { measureAccuracy } from './accuracy.ts'
@@ -18,11 +19,20 @@ export interface TaskOptions extends QuestionSource {
   report?: (progress: Progress) => void
 }
 
-/** Runs one zero-shot task; the measures of a task with groups have a row per group and subject. */
-export async function evaluateTask(model: LikelihoodModel, tokenizer: Tokenizer, id: TaskId, options: TaskOptions): Promise<Measure[]> {
+/** Runs one zero-shot task: its measures, a row per group and subject where it has such, and every question with its scores. */
+export async function evaluateTask(
+  model: LikelihoodModel,
+  tokenizer: Tokenizer,
+  id: TaskId,
+  options: TaskOptions,
+): Promise<{ measures: Measure[]; questions: ScoredQuestion[] }> {
   const questions = await readQuestions(id, options, options.limit)
   const report = (done: number, total: number) => options.report?.({ phase: tasks[id].title, done, total, unit: 'questions' })
-  return measureAccuracy(id, await answerQuestions(model, tokenizer, questions, options.signal, report))
+  const outcomes = await answerQuestions(model, tokenizer, questions, options.signal, report)
+  return {
+    measures: measureAccuracy(id, outcomes),
+    questions: questions.map((question, at) => keepQuestion(question, outcomes[at] as Outcome)),
+  }
 }
 
 /** What the model answers to each question, in order. */
@@ -46,6 +56,33 @@ export async function answerQuestions(
       throw new EspalierError('invalid', `The model gives no probability (NaN) for ${questionText(question)}. Its weights are damaged.`)
     return judge(question, scores)
   })
+}
+
+/** Characters of a context, from its end, and of a choice that are kept. */
+const keptContext = 1500
+const keptChoice = 400
+
+/** A question as people read it. Where choices have contexts of their own, what these do not share belongs to the choice. */
+function keepQuestion({ requests, gold }: Question, { scores, correct, correctPerCharacter }: Outcome): ScoredQuestion {
+  const [first, ...others] = requests.map(({ context }) => context)
+  const start = others.reduce((text, context) => commonStart(text, context), first ?? '')
+  // Choices begin with whole words.
+  const shared = others.length > 0 ? start.replace(/\S+$/, '') : start
+  const choices = requests.flatMap(({ context, continuations }) => continuations.map((text) => context.slice(shared.length) + text))
+  return {
+    context: shared.slice(-keptContext),
+    choices: choices.map((choice) => choice.slice(0, keptChoice)),
+    gold,
+    scores,
+    correct,
+    ...(correctPerCharacter === undefined ? {} : { correctPerCharacter }),
+  }
+}
+
+function commonStart(a: string, b: string): string {
+  let length = 0
+  while (length < a.length && a[length] === b[length]) length++
+  return a.slice(0, length)
 }
 
 function questionText(question: Question): string {

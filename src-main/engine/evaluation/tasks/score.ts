@@ -47,6 +47,8 @@ function makeBatches(requests: readonly LikelihoodRequest[]): Numbered[][] {
 
 /** Whether the likeliest choice is the right one, as it stands and per character; the first wins a tie. */
 export interface Outcome {
+  /** One log-likelihood a choice, in nats. */
+  scores: number[]
   correct: boolean
   correctPerCharacter?: boolean
   subject?: string
@@ -54,7 +56,7 @@ export interface Outcome {
 
 /** What a question's likelihoods (one per choice) amount to. */
 export function judge(question: Question, scores: number[]): Outcome {
-  const outcome: Outcome = { correct: indexOfLargest(scores) === question.gold }
+  const outcome: Outcome = { scores, correct: indexOfLargest(scores) === question.gold }
   const { lengths, subject } = question
   if (lengths) outcome.correctPerCharacter = indexOfLargest(scores.map((score, choice) => score / (lengths[choice] ?? 1))) === question.gold
   if (subject !== undefined) outcome.subject = subject

@@ -44,7 +44,7 @@ test('scores come out as worked out by hand, plain and per character', async () 
     // equal: the first wins
     { goal: 'g', sol1: 'ab', sol2: 'ba', label: 1 },
   ])
-  const measures = await evaluateTask(spying, tokenizer, 'piqa', { folder, signal })
+  const { measures } = await evaluateTask(spying, tokenizer, 'piqa', { folder, signal })
   const expected = [
     [1 / 128, 1 / 16],
     [1 / 64, 1 / 54],
@@ -65,7 +65,7 @@ test('WinoGrande picks the option after which the rest is likelier, and has no s
     { sentence: 'A _ b.', option1: 'ox', option2: 'oy', answer: '1' },
     { sentence: 'A _, b.', option1: 'oy', option2: 'ox', answer: '1' },
   ])
-  const measures = await evaluateTask(rest, tokenizer, 'winogrande', { folder, signal })
+  const { measures } = await evaluateTask(rest, tokenizer, 'winogrande', { folder, signal })
   expect(measures).toEqual([{ name: 'accuracy', dataset: 'winogrande', value: 0.5, unit: 'share', error: 0.5 }])
 })
 
@@ -75,13 +75,16 @@ test('a limit counts per subject, and progress is told in questions', async () =
   write('mmlu/virology/test.jsonl', [row('virology'), row('virology'), row('virology')])
   const reports: Progress[] = []
   const letters = model()
-  const measures = await evaluateTask(letters, tokenizer, 'mmlu', {
+  const { measures, questions } = await evaluateTask(letters, tokenizer, 'mmlu', {
     folder,
     signal,
     limit: 2,
     report: (progress) => reports.push(progress),
   })
   expect(letters.batches.flat()).toHaveLength(4)
+  expect(questions).toHaveLength(4)
+  expect(questions[0]).toMatchObject({ choices: [' A', ' B', ' C', ' D'], gold: 0, correct: true })
+  expect(questions[0]?.scores).toHaveLength(4)
   expect(measures.map((measure) => measure.dataset)).toContain('mmlu_virology')
   expect(reports.at(-1)).toEqual({ phase: 'MMLU', done: 4, total: 4, unit: 'questions' })
 })
@@ -95,7 +98,7 @@ test('of a folder with several splits only the published one is read', async () 
   expect(asked.batches.flat()).toHaveLength(2)
   write('arc_easy/train/x.jsonl', [{}])
   write('arc_easy/test/x.jsonl', [{ question: 'q', choices: { text: ['a'], label: ['A'] }, answerKey: 'A' }])
-  expect(await evaluateTask(model(), tokenizer, 'arc_easy', { folder, signal })).toHaveLength(2)
+  expect((await evaluateTask(model(), tokenizer, 'arc_easy', { folder, signal })).measures).toHaveLength(2)
 })
 
 test('a data set with splits that the Python library saved is read from its files as state.json lists them', async () => {

@@ -33,9 +33,9 @@ test('a cancel stops between batches', async () => {
 
 test('the first of equal choices wins, before and after dividing by characters', () => {
   const question = { requests: [], gold: 1, lengths: [1, 2, 4] }
-  expect(judge(question, [-2, -2, -2])).toEqual({ correct: false, correctPerCharacter: false })
-  expect(judge({ ...question, lengths: [2, 2, 4] }, [-3, -2, -4])).toEqual({ correct: true, correctPerCharacter: true })
-  expect(judge({ ...question, lengths: [1, 2, 1] }, [-1, -1.5, -9])).toEqual({ correct: false, correctPerCharacter: true })
+  expect(judge(question, [-2, -2, -2])).toMatchObject({ correct: false, correctPerCharacter: false })
+  expect(judge({ ...question, lengths: [2, 2, 4] }, [-3, -2, -4])).toMatchObject({ correct: true, correctPerCharacter: true })
+  expect(judge({ ...question, lengths: [1, 2, 1] }, [-1, -1.5, -9])).toMatchObject({ correct: false, correctPerCharacter: true })
 })
 
 test('accuracy of 3 in 4 has the standard error 0.25', () => {
@@ -54,7 +54,7 @@ test('a pool weighs by size and takes its error from the pooled variance', () =>
 })
 
 test('MMLU has a row for the whole, each group and each subject, pooled from subjects', () => {
-  const outcomes: Outcome[] = [
+  const outcomes: Omit<Outcome, 'scores'>[] = [
     ...[true, false, true, true].map((correct) => ({ correct, subject: 'anatomy' })),
     ...[false, true].map((correct) => ({ correct, subject: 'astronomy' })),
     ...[true, true].map((correct) => ({ correct, subject: 'virology' })),

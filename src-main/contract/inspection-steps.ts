@@ -1,0 +1,2 @@
+/** The name of the step that holds a page of tokens. */
+export const pageStep = (page: number): string => `page ${page}`
