@@ -43,16 +43,31 @@ const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
 /** Windows of the calibration text and of the bundled mixed one that repairs are fitted on. */
 const repairWindows = { calibration: 64, mixed: 32 }
 const tests = { test: { path: testPath, windows: 20 }, ...bundled('prose'), ...bundled('code'), ...bundled('spanish') }
+const sparsities = [0.5, 0.375, 0.25]
 
 function bundled(id: 'prose' | 'code' | 'spanish') {
-  return { [id]: { path: locateBundled(id), windows: 13 } }
+  return { [id]: { path: locateBundled(id), windows: 10 } }
 }
 
+/** What says most comes first: each width method with the repair that it is meant for, seed by seed; then the depth methods; then the rest. */
 function cases(): Case[] {
+  const first: readonly (readonly [string, Case['repair']])[] = [
+    ['2ssp', 'none'],
+    ['2ssp', 'one-pass'],
+    ['2ssp_fit', 'in-order'],
+  ]
+  const depths = ['shortgpt', 'blockpruner_submodule', 'evopress_submodule']
+  const rest: readonly (readonly [string, Case['repair']])[] = [
+    ['2ssp', 'in-order'],
+    ['2ssp_fit', 'none'],
+    ['2ssp_fit', 'one-pass'],
+  ]
   const repairs = ['none', 'one-pass', 'in-order'] as const
-  const widths = ['2ssp', '2ssp_fit'].flatMap((method) => [0.5, 0.375, 0.25].map((sparsity) => ({ method, sparsity })))
-  const depths = ['shortgpt', 'blockpruner_submodule', 'evopress_submodule'].map((method) => ({ method, sparsity: 0.25 }))
-  return seeds.flatMap((seed) => [...widths, ...depths].flatMap((one) => repairs.map((repair) => ({ ...one, seed, repair }))))
+  return [
+    ...seeds.flatMap((seed) => first.flatMap(([method, repair]) => sparsities.map((sparsity) => ({ method, sparsity, seed, repair })))),
+    ...seeds.flatMap((seed) => depths.flatMap((method) => repairs.map((repair) => ({ method, sparsity: 0.25, seed, repair })))),
+    ...seeds.flatMap((seed) => rest.flatMap(([method, repair]) => sparsities.map((sparsity) => ({ method, sparsity, seed, repair })))),
+  ]
 }
 
 const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
