@@ -43,7 +43,7 @@ Data
 
 Repair
   --repair KIND            replace projections in closed form: none, one-pass, or in-order (better, about twice the time)
-  --repair_data TEXT       what it is fitted on (the bundled mixed text)
+  --repair_data TEXT       what it is fitted on (3/4 the calibration text, 1/4 the bundled mixed one)
   --repair_samples N       windows of it (64)
 
 Measures

@@ -6,7 +6,7 @@ import { type Grid, repairChoice } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
 import { paperAnswers, referenceRepeats } from '#contract/protocol.ts'
 import { repairKind, usualRepair } from '#contract/repair.ts'
-import { defaultRepairWindows, usualRepairText } from '#contract/repair-kinds.ts'
+import { defaultRepairWindows, usualRepairData } from '#contract/repair-kinds.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
 import { sparsityFlag } from './check-flags.ts'
@@ -128,15 +128,12 @@ function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Gr
   return { ...repairs, repairData: repairData(flags, model, sequenceLength) }
 }
 
-/** What a repair is fitted on; without a text of its own the mixed one, or the sample model's. */
+/** What a repair is fitted on; without a text of its own the calibration text with some of the mixed one. */
 function repairData(flags: Flags, model: string, sequenceLength: number): DataRequest {
-  const text = flags.repair_data ? textFlag('repair_data', flags.repair_data) : { source: repairTextOf(model) }
   const windows = flags.repair_samples === undefined ? defaultRepairWindows : integerFlag('repair_samples', flags.repair_samples, 2)
-  return { ...text, sequenceLength, windows }
+  if (flags.repair_data) return { ...textFlag('repair_data', flags.repair_data), sequenceLength, windows }
+  return { ...usualRepairData(calibrationOf(flags, model, sequenceLength)), windows }
 }
-
-/** The bundled model knows no other text than its own. */
-const repairTextOf = (model: string): string => usualRepairText(isSampleModel(model) ? sampleText('calibration') : undefined)
 
 /** The bundled model comes with texts of its own; the reference's data sets serve all others, and it too when they lie in ./data. */
 function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): string {

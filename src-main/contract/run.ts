@@ -21,7 +21,8 @@ export const candidateScore = z
   .refine((score) => measuresIn(score).length === 1, 'a candidate has one score')
 
 /**
- * One removal, with the scores of all candidates that it was chosen from; `tied` lists blocks with an equal score.
+ * One removal, with the scores of all candidates that it was chosen from; `tied` lists blocks with an equal score, `trusted` those that a
+ * lazy search left out since they had scored worse before.
  * A run of consecutive blocks is chosen once: its first removal has the scores, the following ones have none.
  */
 export const decision = z.object({
@@ -30,6 +31,7 @@ export const decision = z.object({
   block: z.number().int().nonnegative(),
   scores: z.array(candidateScore),
   tied: z.array(z.number().int()).optional(),
+  trusted: z.array(z.number().int()).optional(),
 })
 
 /** One selection of an evolutionary search: candidates as `attention/mlp` strings of 0 and 1 (1 is removed). */

@@ -1,6 +1,6 @@
 import type { Grid } from '#contract/experiments.ts'
 import { usualRepair } from '#contract/repair.ts'
-import { defaultRepairWindows, repairTitles } from '#contract/repair-kinds.ts'
+import { repairTitles, usualRepairData } from '#contract/repair-kinds.ts'
 import type { RunRequest } from '#contract/run-request.ts'
 import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
 
@@ -32,7 +32,7 @@ export function combinationsOf(grid: Grid): PlannedRun[] {
 
 /** The repairs that a method's runs are made with. */
 function repairsOf({ repairs, repairData, calibration }: Grid, method: string): Pick<RunRequest, 'repair'>[] {
-  const text = repairData ?? (calibration && { ...calibration, windows: defaultRepairWindows })
+  const text = repairData ?? (calibration && usualRepairData(calibration))
   return (repairs ?? [usualRepair(method) ?? 'none']).map((kind) =>
     kind === 'none' || !text ? {} : { repair: { kind, calibration: text } },
   )

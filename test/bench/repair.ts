@@ -11,16 +11,13 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv } from 'node:process'
 import { openBackend } from '#engine/backend/backend.ts'
-import { locateBundled } from '#engine/data/bundled.ts'
-import { readWindows, type Windows } from '#engine/data/windows.ts'
-import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
-import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { FolderRun } from './folder-run.ts'
+import { perplexitiesOf, readRepairText, readText, testNames } from './repair-texts.ts'
 
 interface Case {
   readonly method: string
@@ -37,65 +34,43 @@ interface Result extends Case {
   readonly kept: number
 }
 
-const sequenceLength = 512
 const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3'] = argv.slice(2)
 const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
-/** Windows of the calibration text and of the bundled mixed one that repairs are fitted on. */
-const repairWindows = { calibration: 64, mixed: 32 }
-const tests = { test: { path: testPath, windows: 20 }, ...bundled('prose'), ...bundled('code'), ...bundled('spanish') }
 const sparsities = [0.5, 0.375, 0.25]
 
-function bundled(id: 'prose' | 'code' | 'spanish') {
-  return { [id]: { path: locateBundled(id), windows: 10 } }
-}
-
-/** What says most comes first: each width method with the repair that it is meant for, seed by seed; then the depth methods; then the rest. */
+/** What says most comes first: the width methods with the repair that each is meant for, by sparsity and seed; depth methods; the rest. */
 function cases(): Case[] {
-  const first: readonly (readonly [string, Case['repair']])[] = [
-    ['2ssp', 'none'],
-    ['2ssp', 'one-pass'],
-    ['2ssp_fit', 'in-order'],
-  ]
-  const depths = ['shortgpt', 'blockpruner_submodule', 'evopress_submodule']
-  const rest: readonly (readonly [string, Case['repair']])[] = [
-    ['2ssp', 'in-order'],
-    ['2ssp_fit', 'none'],
-    ['2ssp_fit', 'one-pass'],
-  ]
   const repairs = ['none', 'one-pass', 'in-order'] as const
+  const widths = ['2ssp', '2ssp_fit'].flatMap((method) => repairs.map((repair) => ({ method, repair })))
+  const isFirst = ({ method, repair }: Pick<Case, 'method' | 'repair'>) =>
+    method === '2ssp' ? repair !== 'in-order' : repair === 'in-order'
+  const over = (some: typeof widths, sparsities: readonly number[]) =>
+    sparsities.flatMap((sparsity) => seeds.flatMap((seed) => some.map((one) => ({ ...one, sparsity, seed }))))
+  const depths = ['shortgpt', 'blockpruner_submodule', 'evopress_submodule'].flatMap((method) =>
+    repairs.map((repair) => ({ method, repair })),
+  )
   return [
-    ...seeds.flatMap((seed) => first.flatMap(([method, repair]) => sparsities.map((sparsity) => ({ method, sparsity, seed, repair })))),
-    ...seeds.flatMap((seed) => depths.flatMap((method) => repairs.map((repair) => ({ method, sparsity: 0.25, seed, repair })))),
-    ...seeds.flatMap((seed) => rest.flatMap(([method, repair]) => sparsities.map((sparsity) => ({ method, sparsity, seed, repair })))),
+    ...over(widths.filter(isFirst), sparsities),
+    ...over(depths, [0.25]),
+    ...over(
+      widths.filter((one) => !isFirst(one)),
+      sparsities,
+    ),
   ]
 }
 
 const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
-
-async function read(model: Model, path: string, windows: number, seed: number): Promise<Windows> {
-  return (await readWindows(path, await openTokenizer(model.path), { sequenceLength, maxWindows: windows, seed })).windows
-}
-
-/** Windows of both texts, spread evenly, so that the held-out ones are of both. */
-async function mixedWindows(model: Model, seed: number): Promise<Windows> {
-  const parts = [
-    await read(model, calibrationPath, repairWindows.calibration, seed),
-    await read(model, locateBundled('mixed'), repairWindows.mixed, seed),
-  ]
-  const placed = parts.flatMap((windows) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
-  return placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
-}
 
 async function measure(model: Model, one: Case): Promise<Result> {
   const { method: id, sparsity, seed, repair } = one
   const method = findMethod(id)
   const options = method.options.parse({})
   const pruning = new FolderRun(folder, nameOf(one), seed)
-  const calibration = await read(model, calibrationPath, method.windows(options), seed)
+  const calibration = await readText(model, calibrationPath, method.windows(options), seed)
   const view = denseView(model)
   const { plan } = await method.plan({ view, calibration, budget: budgetFor(model.spec, { sparsity }), options, run: pruning })
   const repairing = new FolderRun(folder, `${nameOf(one)} ${repair}`, seed)
-  const windows = repair === 'none' ? [] : await mixedWindows(model, seed)
+  const windows = repair === 'none' ? [] : await readRepairText(model, calibrationPath, seed)
   const start = performance.now()
   const repaired =
     repair === 'none'
@@ -103,9 +78,7 @@ async function measure(model: Model, one: Case): Promise<Result> {
       : await repairPlan({ view, plan, windows, kind: repair, run: repairing })
   const repairSeconds = (performance.now() - start) / 1000 + repairing.foundSeconds
   const own = viewWithPlan(model, repaired.plan, repaired.tensors)
-  const perplexities: Record<string, number> = {}
-  for (const [name, { path, windows: count }] of Object.entries(tests))
-    perplexities[name] = (await perplexity(own, await read(model, path, count, 0))).perplexity
+  const perplexities = await perplexitiesOf(own, testPath)
   own.dispose()
   const kept = repaired.projections.filter(({ before, after }) => !(after < before)).length
   return { ...one, perplexities, pruningSeconds: pruning.seconds, repairSeconds, kept }
@@ -121,7 +94,7 @@ function spread(values: readonly number[]): string {
 
 function printTable(results: readonly Result[]): void {
   const groups = Map.groupBy(results, ({ method, sparsity, repair }) => `${method} | ${100 * sparsity} % | ${repair}`)
-  const names = Object.keys(tests)
+  const names = testNames
   console.log(`| method | asked | repair | ${names.join(' | ')} | pruning [s] | repair [s] |`)
   console.log(`| ${Array.from({ length: names.length + 5 }, () => '---').join(' | ')} |`)
   for (const [title, group] of groups) {

@@ -38,7 +38,7 @@ async function windowsOf(folder: string | undefined, file: string | undefined): 
 
 /** Both go on from the exact choice, so that each round is a question of its own. */
 async function searchBothWays(window: Int32Array): Promise<void> {
-  const searches = [0, Number(finalists)].map((screening) => new GreedySearch(view, [window], { screening, run }))
+  const searches = [0, Number(finalists)].map((screening) => new GreedySearch(view, [window], { screening, lazy: 0, run }))
   let base = variantOf(densePlan(view.spec))
   for (let round = 1; round <= Number(rounds); round++) {
     const candidates = [...base.keys()]

@@ -89,12 +89,46 @@ test('Compare shows both, and leaves the repaired one out on demand', async () =
   )
 })
 
-test('a new experiment offers each repair, as many runs again', async () => {
+test('a new experiment offers each repair, as many runs again, fitted on several texts with shares', async () => {
   await go(page, '#/new')
   await page.getByRole('region', { name: 'What this would do' }).or(page.getByLabel('What this would do')).first().waitFor()
   await page.getByLabel('Repaired in order').check()
-  await page.getByLabel('Repair text').waitFor()
-  await picture('new')
+  const text = page.getByLabel('Repair text')
   // The bundled model knows no other text than its own.
-  expect(await page.getByLabel('Repair text').inputValue()).toContain('sample-model')
+  expect(await text.locator('option:checked').textContent()).toMatch(/calibration/i)
+  await text.selectOption({ label: 'several texts with shares …' })
+  const queue = page.getByRole('button', { name: 'Add to the queue' })
+  expect(await queue.isDisabled()).toBe(true)
+  await page.getByLabel('Text 2', { exact: true }).selectOption({ label: 'Mixed text' })
+  await page
+    .getByRole('spinbutton', { name: /^Share/ })
+    .first()
+    .fill('3')
+  await page
+    .getByRole('spinbutton', { name: /^Share/ })
+    .last()
+    .fill('1')
+  await page
+    .getByRole('spinbutton', { name: /^Share/ })
+    .last()
+    .blur()
+  await page.getByText('(25 %)').waitFor()
+  await picture('new')
+  await eventually(
+    () => queue.isDisabled(),
+    (disabled) => !disabled,
+    20_000,
+  )
+  await page.getByRole('textbox', { name: 'Name' }).fill('On two texts')
+  await page.getByRole('button', { name: 'Save as draft' }).click()
+  const drafts = await eventually(
+    async () => (await workbench.call('runs.query', {})).rows.filter(({ status }) => status === 'draft'),
+    (rows) => rows.length > 1,
+    20_000,
+  )
+  const requests = await Promise.all(drafts.map(async ({ id }) => (await workbench.call('runs.get', { id })).request))
+  const [mixed] = requests.flatMap(({ repair }) => (repair ? [repair.calibration] : []))
+  expect(mixed?.mix?.map(({ share }) => share)).toEqual([3, 1])
+  expect(mixed?.mix?.[1]?.source).toBe('mixed')
+  expect(mixed?.windows).toBe(64)
 })

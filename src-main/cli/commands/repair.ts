@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { repairKind } from '#contract/repair.ts'
-import { defaultRepairWindows, usualRepairText } from '#contract/repair-kinds.ts'
+import { defaultRepairWindows, usualRepairData } from '#contract/repair-kinds.ts'
 import type { RepairRequest } from '#contract/run-request.ts'
 import type { RunDetail } from '#contract/runs.ts'
 import { textFlag } from '../text-flag.ts'
@@ -15,7 +15,8 @@ Repairs the plan of a run in closed form: makes a new run with the same removals
 removed. What the run has done already is not done again.
 
   --kind KIND          one-pass, or in-order: better, in about twice the time (default)
-  --text TEXT          what it is fitted on, or several as a.txt:0.5,b.txt:0.5 (default: the bundled mixed text)
+  --text TEXT          what it is fitted on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters the run’s
+                       calibration text, a quarter the bundled mixed one)
   --samples N          windows of it (default ${defaultRepairWindows})
   --wait               wait for the run to end, also when a server does it
 ${commonHelp}`
@@ -50,6 +51,6 @@ export const repair: Verb = (parameters) =>
 /** The text that a repair is fitted on, in windows as long as those that the run was calibrated on. */
 function textFor({ name, request }: RunDetail, text: string | undefined): Omit<RepairRequest['calibration'], 'windows'> {
   if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to repair.`)
-  const { source, sequenceLength } = request.calibration
-  return { ...(text ? textFlag('text', text) : { source: usualRepairText(source) }), sequenceLength }
+  const { windows: _, ...usual } = usualRepairData(request.calibration)
+  return text ? { ...textFlag('text', text), sequenceLength: request.calibration.sequenceLength } : usual
 }

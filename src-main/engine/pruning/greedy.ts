@@ -3,6 +3,7 @@ import type { Decision } from '#contract/run.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Part } from '#engine/model/weights.ts'
+import { lastScores, lazyNotes, scoreLazily } from './lazy.ts'
 import type { MethodRun } from './method.ts'
 import { without } from './plan.ts'
 import { ascending } from './selection.ts'
@@ -18,6 +19,8 @@ export interface Candidate {
 export interface GreedyOptions {
   /** Ranks candidates on a quarter of each window and scores only this many in full; 0 scores all. */
   readonly screening: number
+  /** Candidates that are scored first, by their scores of earlier rounds; others only while those could still win. 0 scores all. */
+  readonly lazy: number
   readonly run: MethodRun
 }
 
@@ -40,12 +43,24 @@ export class GreedySearch {
     }
   }
 
-  /** Scores the model without each candidate, besides what `base` lacks, and picks the least perplexity; equal ones go to the lower block. */
-  async decide(base: Variant, candidates: readonly Candidate[], round: number, kind: Decision['kind']): Promise<Decision> {
+  /**
+   * Scores the model without each candidate, besides what `base` lacks, and picks the least perplexity; equal ones go to the lower block.
+   * `past` are the decisions so far, by which a lazy search knows what candidates scored last.
+   */
+  async decide(
+    base: Variant,
+    candidates: readonly Candidate[],
+    round: number,
+    kind: Decision['kind'],
+    past: readonly Decision[] = [],
+  ): Promise<Decision> {
     if (candidates.length === 0)
       throw new EspalierError('infeasible', `Round ${round} has no ${kind} left to remove. Choose a smaller sparsity.`)
-    const finalists = this.#screen ? await finalistsOf(this.#screen, this.#options.screening, base, candidates) : candidates
-    const losses = await scoreWithout(this.#scorer, base, finalists)
+    const screened = this.#screen ? await finalistsOf(this.#screen, this.#options.screening, base, candidates) : candidates
+    const { lazy } = this.#options
+    const last = lastScores(lazy > 0 ? past : [], kind)
+    const score = (some: readonly Candidate[]) => scoreWithout(this.#scorer, base, some)
+    const { candidates: finalists, losses, trusted } = await scoreLazily(screened, last, lazy, score)
     const best = leastIndex(losses)
     const least = losses[best] ?? Number.NaN
     if (!Number.isFinite(least)) {
@@ -63,6 +78,7 @@ export class GreedySearch {
       block: (finalists[best] as Candidate).block,
       scores: finalists.map(({ block }, index) => ({ block, perplexity: Math.exp(losses[index] as number) })),
       ...(tied.length > 0 ? { tied } : {}),
+      ...(trusted.length > 0 ? { trusted: [...trusted] } : {}),
     }
   }
 
@@ -76,7 +92,7 @@ export class GreedySearch {
   }
 }
 
-function leastIndex(losses: Float64Array): number {
+function leastIndex(losses: readonly number[]): number {
   let best = 0
   losses.forEach((loss, index) => {
     if (loss < (losses[best] ?? Number.NaN) || Number.isNaN(losses[best])) best = index
@@ -102,9 +118,10 @@ async function finalistsOf(
     .map((index) => candidates[index] as Candidate)
 }
 
-/** A sentence for each round in which float32 could have chosen otherwise. */
-export function tieNotes(decisions: readonly Decision[]): string[] {
-  return decisions.flatMap(({ round, block, tied }) =>
+/** Sentences on a greedy search: what a lazy one scored, and each round in which float32 could have chosen otherwise. */
+export function greedyNotes(decisions: readonly Decision[], { lazy }: Pick<GreedyOptions, 'lazy'>): string[] {
+  const ties = decisions.flatMap(({ round, block, tied }) =>
     tied ? [`Round ${round}: blocks ${[block, ...tied].join(', ')} scored alike; block ${block} went.`] : [],
   )
+  return [...(lazy > 0 && decisions.length > 0 ? lazyNotes(decisions) : []), ...ties]
 }

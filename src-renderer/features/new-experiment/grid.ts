@@ -57,9 +57,12 @@ export function emptyDraft(): Draft {
 }
 
 /** Whether something that was begun is still missing: seeds, or the place of an own text. Nothing is asked or started until it is there. */
-export function isUnfinished({ models, seeds, calibration, perplexity }: Draft): boolean {
-  return models.length === 0 || seeds.length === 0 || calibration?.source === '' || perplexity.some(({ data }) => data.source === '')
+export function isUnfinished({ models, seeds, calibration, repairData, perplexity }: Draft): boolean {
+  const texts = [calibration, repairData, ...perplexity.map(({ data }) => data)]
+  return models.length === 0 || seeds.length === 0 || texts.some((text) => text?.source === '' || text?.mix?.some(isUnfinishedPart))
 }
+
+const isUnfinishedPart = ({ source, share }: NonNullable<DataRequest['mix']>[number]) => source === '' || !(share > 0)
 
 /** The draft as the grid that is previewed and run. */
 export function toGrid(draft: Draft): GridInput {

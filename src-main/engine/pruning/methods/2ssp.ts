@@ -6,7 +6,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven } from '../budget.ts'
-import { GreedySearch, tieNotes } from '../greedy.ts'
+import { GreedySearch, greedyNotes } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
 import { keepLargest, type MlpScores, mlpScores } from '../two-stage/mlp-scores.ts'
@@ -69,6 +69,11 @@ const options = z.object({
     unit: 'finalists',
     help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
   }),
+  lazy: z.number().int().nonnegative().default(0).meta({
+    title: 'Lazy',
+    unit: 'candidates',
+    help: 'Scores this many again that scored best last, and others only while they could still win by their last scores; 0 scores all.',
+  }),
 })
 
 export type TwoStageOptions = z.infer<typeof options>
@@ -99,7 +104,11 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
   const width = narrow(input, split, await scoreMlps())
   const decisions = split.attention > 0 ? await removeAttention(input, viewWithPlan(view.model, width.plan), split.attention) : []
   const removed = decisions.map(({ block }) => attentionOf(block))
-  return { plan: removeParts(width.plan, removed), decisions, notes: [...width.notes, ...mixerNotes(view.spec), ...tieNotes(decisions)] }
+  return {
+    plan: removeParts(width.plan, removed),
+    decisions,
+    notes: [...width.notes, ...mixerNotes(view.spec), ...greedyNotes(decisions, chosen)],
+  }
 }
 
 function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {
@@ -129,7 +138,11 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
 
 /** Stage 2: one attention submodule after the other, each the one whose removal leaves the least perplexity. */
 async function removeAttention({ calibration, options: chosen, run }: Input, pruned: ModelView, count: number): Promise<Decision[]> {
-  const search = new GreedySearch(pruned, calibration.slice(0, chosen.stage2Windows), { screening: chosen.screening, run })
+  const search = new GreedySearch(pruned, calibration.slice(0, chosen.stage2Windows), {
+    screening: chosen.screening,
+    lazy: chosen.lazy,
+    run,
+  })
   const decisions: Decision[] = []
   let base = variantOf(densePlan(pruned.spec))
   try {
@@ -138,7 +151,7 @@ async function removeAttention({ calibration, options: chosen, run }: Input, pru
         .filter((part) => isAttention(part) && base[part] === 0)
         .map((part) => ({ block: blockOf(part), parts: [part] }))
       run.progress('Stage 2: removing attention', round - 1, count, 'rounds')
-      const decision = await run.step(`stage 2, round ${round}`, () => search.decide(base, candidates, round, 'attention'))
+      const decision = await run.step(`stage 2, round ${round}`, () => search.decide(base, candidates, round, 'attention', decisions))
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
       base = without(base, [attentionOf(decision.block)])

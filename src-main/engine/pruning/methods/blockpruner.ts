@@ -6,7 +6,7 @@ import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
-import { type Candidate, GreedySearch, tieNotes } from '../greedy.ts'
+import { type Candidate, GreedySearch, greedyNotes } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
 import type { Variant } from '../trunk.ts'
@@ -29,6 +29,11 @@ const options = z.object({
     title: 'Screening',
     unit: 'finalists',
     help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
+  }),
+  lazy: z.number().int().nonnegative().default(0).meta({
+    title: 'Lazy',
+    unit: 'candidates',
+    help: 'Scores this many again that scored best last, and others only while they could still win by their last scores; 0 scores all.',
   }),
 })
 
@@ -103,32 +108,32 @@ async function removeGreedily(
   turns: readonly Turn[],
 ): Promise<MethodResult> {
   const windows = calibration.slice(0, chosen.windows)
-  const search = new GreedySearch(view, windows, { screening: chosen.screening, run })
+  const search = new GreedySearch(view, windows, { screening: chosen.screening, lazy: chosen.lazy, run })
   const decisions: Decision[] = []
   let base = variantOf(densePlan(view.spec))
   try {
     for (const [index, kinds] of turns.entries()) {
       const round = index + 1
       run.progress('Removing', index, turns.length, 'rounds')
-      const name = `blockpruner ${label}, ${windows.length} windows, screening ${chosen.screening}, round ${round}`
-      const decision = await run.sharedStep(name, () => decideAmong(search, base, round, kinds))
+      const name = `blockpruner ${label}, ${windows.length} windows, screening ${chosen.screening}${chosen.lazy > 0 ? `, lazy ${chosen.lazy}` : ''}, round ${round}`
+      const decision = await run.sharedStep(name, () => decideAmong(search, base, round, kinds, decisions))
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
       base = without(base, candidateParts(base, decision.kind, decision.block))
     }
     run.progress('Removing', turns.length, turns.length, 'rounds')
     const plan = removeParts(densePlan(view.spec), partsOf(base))
-    return { plan, decisions, notes: tieNotes(decisions) }
+    return { plan, decisions, notes: greedyNotes(decisions, chosen) }
   } finally {
     search.dispose()
   }
 }
 
-async function decideAmong(search: GreedySearch, base: Variant, round: number, kinds: Turn): Promise<Decision> {
+async function decideAmong(search: GreedySearch, base: Variant, round: number, kinds: Turn, past: readonly Decision[]): Promise<Decision> {
   const decisions: Decision[] = []
   for (const kind of kinds) {
     const candidates = candidatesOf(base, kind)
-    if (candidates.length > 0 || kinds.length === 1) decisions.push(await search.decide(base, candidates, round, kind))
+    if (candidates.length > 0 || kinds.length === 1) decisions.push(await search.decide(base, candidates, round, kind, past))
   }
   return decisions.reduce((best, next) => (bestScore(next) < bestScore(best) ? next : best))
 }

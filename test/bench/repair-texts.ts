@@ -1,0 +1,32 @@
+import { usualRepairData } from '#contract/repair-kinds.ts'
+import { locateBundled } from '#engine/data/bundled.ts'
+import { readWindows, type Windows } from '#engine/data/windows.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import type { Model } from '#engine/model/model.ts'
+import type { ModelView } from '#engine/model/view.ts'
+import { readData } from '#engine/run-data.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+const sequenceLength = 512
+const bundled = ['prose', 'code', 'spanish'] as const
+
+/** What perplexities are taken on: the test text, and the bundled ones that no choice sees. */
+export const testNames: readonly string[] = ['test', ...bundled]
+
+export async function readText(model: Model, path: string, windows: number, seed: number): Promise<Windows> {
+  return (await readWindows(path, await openTokenizer(model.path), { sequenceLength, maxWindows: windows, seed })).windows
+}
+
+/** What a repair is fitted on unless it is told otherwise. */
+export async function readRepairText(model: Model, calibration: string, seed: number): Promise<Windows> {
+  const data = usualRepairData({ source: calibration, sequenceLength })
+  return (await readData(model, await openTokenizer(model.path), data, seed, {})).windows
+}
+
+export async function perplexitiesOf(view: ModelView, testPath: string): Promise<Record<string, number>> {
+  const found: Record<string, number> = {}
+  const tests = [{ name: 'test', path: testPath, windows: 20 }, ...bundled.map((name) => ({ name, path: locateBundled(name), windows: 6 }))]
+  for (const { name, path, windows } of tests)
+    found[name] = (await perplexity(view, await readText(view.model, path, windows, 0))).perplexity
+  return found
+}
