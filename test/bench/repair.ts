@@ -38,25 +38,19 @@ const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCou
 const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
 const sparsities = [0.5, 0.375, 0.25]
 
-/** What says most comes first: the width methods with the repair that each is meant for, by sparsity and seed; depth methods; the rest. */
+/** What says most comes first: the width methods with the repair that each is meant for, seed by seed; depth methods; the rest. */
 function cases(): Case[] {
   const repairs = ['none', 'one-pass', 'in-order'] as const
-  const widths = ['2ssp', '2ssp_fit'].flatMap((method) => repairs.map((repair) => ({ method, repair })))
+  const ofMethods = (methods: readonly string[]) => methods.flatMap((method) => repairs.map((repair) => ({ method, repair })))
+  const widths = ofMethods(['2ssp', '2ssp_fit'])
   const isFirst = ({ method, repair }: Pick<Case, 'method' | 'repair'>) =>
     method === '2ssp' ? repair !== 'in-order' : repair === 'in-order'
-  const over = (some: typeof widths, sparsities: readonly number[]) =>
-    sparsities.flatMap((sparsity) => seeds.flatMap((seed) => some.map((one) => ({ ...one, sparsity, seed }))))
-  const depths = ['shortgpt', 'blockpruner_submodule', 'evopress_submodule'].flatMap((method) =>
-    repairs.map((repair) => ({ method, repair })),
-  )
-  return [
-    ...over(widths.filter(isFirst), sparsities),
-    ...over(depths, [0.25]),
-    ...over(
-      widths.filter((one) => !isFirst(one)),
-      sparsities,
-    ),
-  ]
+  const over = (some: typeof widths, sparsities: readonly number[]): Case[] =>
+    seeds.flatMap((seed) => sparsities.flatMap((sparsity) => some.map((one) => ({ ...one, sparsity, seed }))))
+  const first = widths.filter(isFirst)
+  const rest = widths.filter((one) => !isFirst(one))
+  const depths = ofMethods(['shortgpt', 'blockpruner_submodule', 'evopress_submodule'])
+  return [...over(first, sparsities), ...over(depths, [0.25]), ...over(rest, sparsities)]
 }
 
 const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
