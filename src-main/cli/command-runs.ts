@@ -3,6 +3,7 @@ import { stderr } from 'node:process'
 import { EspalierError } from '#contract/errors.ts'
 import { type Grid, grid as gridSchema } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
+import { pruningTime } from '#contract/phases.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import { type RunRequest, runRequest } from '#contract/run-request.ts'
@@ -101,7 +102,8 @@ export function toDocument(run: RunDetail): RunDocument {
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),
     notes: run.remarks,
-    measures: run.measures.map(({ best: _, ...measure }) => measure),
+    // What pruning took stands among the seconds.
+    measures: run.measures.filter(({ name }) => name !== pruningTime).map(({ best: _, ...measure }) => measure),
     ...(run.answers.length > 0 ? { answers: run.answers } : {}),
     ...(run.passes ? { passes: run.passes } : {}),
     seconds: run.phaseSeconds,

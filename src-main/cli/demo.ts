@@ -3,6 +3,7 @@ import type { DataRequest } from '#contract/data-request.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
+import { pruningSeconds } from '#contract/phases.ts'
 import { paperAnswers } from '#contract/protocol.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunEntry } from '#contract/runs.ts'
@@ -102,7 +103,7 @@ function printResults(documents: readonly RunDocument[]): void {
         { value: value(document, 'parameters', '') },
         { value: document.sparsity.reached },
         { value: value(document, 'perplexity', 'sample test') },
-        { value: document.seconds.pruning ?? null },
+        { value: pruningSeconds(document.seconds) },
         { value: value(document, 'tokens per second', 'prefill') },
         { value: value(document, 'tokens per second', 'decode') },
       ]),

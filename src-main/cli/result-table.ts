@@ -1,4 +1,5 @@
 import { isLowerBetter } from '#contract/comparison.ts'
+import { pruningSeconds } from '#contract/phases.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { Table, TableCell } from '#contract/table.ts'
 import { duration } from './progress-line.ts'
@@ -23,7 +24,7 @@ export function resultTable(documents: readonly RunDocument[]): Table {
       { value: document.method },
       { value: document.sparsity.nominal },
       { value: document.sparsity.reached },
-      { value: document.seconds.pruning ?? null },
+      { value: pruningSeconds(document.seconds) },
       ...columns.map((name): TableCell => {
         const found = document.measures.find((measure) => columnName(measure) === name)
         return { value: found?.value ?? null }

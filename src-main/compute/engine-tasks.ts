@@ -30,6 +30,8 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       return (await import('#engine/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
     case 'preflight':
       return (await import('#engine/preflight.ts')).preflightRequests(task.requests)
+    case 'work':
+      return (await import('#engine/preflight.ts')).workOfRequests(task.requests)
     case 'outline save':
       return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':
@@ -37,7 +39,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
     case 'probe':
       return probe()
     case 'self-test':
-      return (await import('#engine/model/self-test.ts')).runSelfTest(task.backend)
+      return (await import('#engine/self-test.ts')).runSelfTest(task.backend)
   }
 }
 

@@ -87,8 +87,8 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
   send({ type: 'ready', protocol: computeProtocol, version, node: process.version })
 }
 
-function foundStep({ value, tensors }: Extract<ToCompute, { type: 'step found' }>): StepResult {
-  return { value, ...(tensors ? { tensors } : {}) }
+function foundStep({ value, tensors, own }: Extract<ToCompute, { type: 'step found' }>): StepResult {
+  return { value, ...(tensors ? { tensors } : {}), ...(own === undefined ? {} : { own }) }
 }
 
 function abort(job: RunningJob, column: number | undefined): void {

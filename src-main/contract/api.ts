@@ -4,6 +4,7 @@ import { dataRequest } from './data-request.ts'
 import { tokenPage } from './divergence.ts'
 import { engineState, selfTest } from './engine-state.ts'
 import type { ErrorCode } from './errors.ts'
+import { runEstimate } from './estimate.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
 import { formatOutline } from './exports.ts'
 import { backup, historyState } from './history.ts'
@@ -305,6 +306,7 @@ export const api = {
   ),
 
   'queue.get': call('The queue and the devices that work it.', nothing, queueState),
+  'queue.estimates': call('How long each run of the queue will take; none until the machine was timed.', nothing, z.array(runEstimate)),
   'queue.move': call(
     'Put a waiting run before another, or last.',
     one.extend({ before: id.nullable() }),

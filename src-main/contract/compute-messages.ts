@@ -25,6 +25,8 @@ export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('describe model'), path: z.string() }),
   z.object({ kind: z.literal('look at text'), model: z.string(), data: dataRequest, against: dataRequest.optional() }),
   z.object({ kind: z.literal('preflight'), requests: z.array(runRequest) }),
+  /** What each has to do, null where that cannot be said any more. */
+  z.object({ kind: z.literal('work'), requests: z.array(runRequest) }),
   z.object({
     kind: z.literal('save'),
     model: z.string(),
@@ -72,6 +74,8 @@ export const toCompute = z.discriminatedUnion('type', [
     found: z.boolean(),
     value: z.unknown().optional(),
     tensors: tensorFile.optional(),
+    /** Whether the same run did it, in an earlier attempt. */
+    own: z.boolean().optional(),
   }),
   z.object({ type: z.literal('step written'), job, asked }),
   z.object({ type: z.literal('file fetched'), job, asked, path: z.string() }),

@@ -14,6 +14,19 @@ export const engineReport = z.object({
 })
 
 /**
+ * How fast a machine does what pruning is made of in a model of a width: thousand millions of operations a second of attention, MLPs and
+ * head, and in float64; gigabytes of weights a second where tokens are made one by one.
+ */
+export const machineRate = z.object({
+  hidden: z.number().int(),
+  attention: z.number(),
+  mlp: z.number(),
+  head: z.number(),
+  double: z.number(),
+  decoded: z.number(),
+})
+
+/**
  * Known operations worked out, and a product timed. `largestError` is how far off the worst of them is, relative to the largest value it
  * should give, `worst` which one; `matches` is false when that is more than float32 may be.
  */
@@ -22,6 +35,7 @@ export const selfTest = z.object({
   device: z.string(),
   matches: z.boolean(),
   gigaflopsPerSecond: z.number(),
+  rates: z.array(machineRate),
   seconds: z.number(),
   largestError: z.number(),
   worst: z.string(),
@@ -37,5 +51,6 @@ export const engineState = z.object({
 })
 
 export type EngineReport = z.infer<typeof engineReport>
+export type MachineRate = z.infer<typeof machineRate>
 export type SelfTest = z.infer<typeof selfTest>
 export type EngineState = z.infer<typeof engineState>

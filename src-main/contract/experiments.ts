@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { dataRequest } from './data-request.ts'
+import { estimateBasis, secondsRange } from './estimate.ts'
 import { id, moment, name, notes, tags } from './identifiers.ts'
 import { readPlace } from './places.ts'
 import { outline, problem, requestPreview } from './preflight.ts'
@@ -38,13 +39,16 @@ export const combinationPreview = requestPreview.pick({ feasibleRange: true, mem
   runs: z.number().int(),
   feasible: z.boolean(),
   problem: z.string().nullable(),
-  seconds: z.number().nullable(),
+  /** Of one run of it, on its own; null until the machine was timed. */
+  seconds: secondsRange.nullable(),
 })
 
 export const gridPreview = z.object({
   combinations: z.array(combinationPreview),
   runs: z.number().int(),
-  seconds: z.number().nullable(),
+  /** Of all runs, one after the other, with steps that they share done once; and what that was worked out from. */
+  seconds: secondsRange.nullable(),
+  basis: estimateBasis.nullable(),
   memoryBytes: z.number().nullable(),
   problems: z.array(problem),
   notes: z.array(z.string()),

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { errorCodes } from './errors.ts'
+import { work } from './estimate.ts'
 import { formatOutline } from './exports.ts'
 import { hubFile } from './hub-file.ts'
 
@@ -23,6 +24,8 @@ export const requestPreview = outline.extend({
   fetches: z.array(z.object({ field: z.string(), file: hubFile, advice: z.string() })),
   feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
   memoryBytes: z.number().nullable(),
+  /** What it has to do; null where something stands in its way. */
+  work: work.nullable(),
 })
 
 export type Problem = z.infer<typeof problem>

@@ -117,11 +117,7 @@ export function runsTable(db: Database) {
   const remove = db.prepare('DELETE FROM runs WHERE number = ?')
   const count = db.prepare('SELECT count(*) FROM runs').pluck()
   const problems = db.prepare('SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT ?').pluck()
-  const seconds = db
-    .prepare(
-      "SELECT seconds FROM runs WHERE model = ? AND method = ? AND status = 'done' AND seconds IS NOT NULL ORDER BY number DESC LIMIT ?",
-    )
-    .pluck()
+  const latestDone = db.prepare("SELECT * FROM runs WHERE model = ? AND status = 'done' ORDER BY number DESC LIMIT ?")
   const patches = new Map<string, Statement>()
   return {
     insert(run: NewRun): number {
@@ -136,11 +132,8 @@ export function runsTable(db: Database) {
     inspecting: (id: string) => inspecting.all(id) as number[],
     ofExperiment: (experiment: string) => ofExperiment.all(experiment) as RunRow[],
     remove: (number: number) => remove.run(number),
-    /** The mean of the latest runs of the same method on the same model; null until there is one. */
-    usualSeconds(model: string, method: string): number | null {
-      const latest = seconds.all(model, method, 5) as number[]
-      return latest.length === 0 ? null : latest.reduce((sum, seconds) => sum + seconds, 0) / latest.length
-    },
+    /** The latest finished runs of a model. */
+    latestDone: (model: string, most: number) => latestDone.all(model, most) as RunRow[],
     count: () => count.get() as number,
     /** What went wrong in the latest runs that have a problem, as JSON. */
     lastProblems: (most: number) => problems.all(most) as string[],

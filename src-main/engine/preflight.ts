@@ -1,5 +1,6 @@
 import type { DataRequest } from '#contract/data-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Work } from '#contract/estimate.ts'
 import type { FormatOutline } from '#contract/exports.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/preflight.ts'
 import type { MeasureRequest, RunRequest } from '#contract/run-request.ts'
@@ -21,6 +22,7 @@ import { outlineOf } from '#engine/pruning/outline.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { longWindowNote, readData } from './run-data.ts'
+import { workOf } from './work.ts'
 
 /** GGUF types that a preview tells of: the plain one and the one that most people take. */
 const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
@@ -46,6 +48,18 @@ export async function preflightRequests(requests: readonly RunRequest[]): Promis
     previews.push(await new Preflight(request, await opened, answers).check())
   }
   return previews
+}
+
+/** What requests have to do, without checking them; null where a model or a text is gone. */
+export async function workOfRequests(requests: readonly RunRequest[]): Promise<(Work | null)[]> {
+  const models = new Map<string, Promise<Outside>>()
+  const works: (Work | null)[] = []
+  for (const request of requests) {
+    const opened = models.get(request.model) ?? openOutside(request.model)
+    models.set(request.model, opened)
+    works.push(await opened.then((model) => workOf(model, request)).catch(() => null))
+  }
+  return works
 }
 
 async function openOutside(path: string): Promise<Outside> {
@@ -88,6 +102,7 @@ class Preflight {
       formats: await this.#formats(),
       fetches: this.#fetches,
       memoryBytes: memoryNeeded(spec, this.#request),
+      work: this.#problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
   }
 

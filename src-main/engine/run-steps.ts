@@ -1,4 +1,5 @@
 import type { FetchHubFile } from '#contract/hub-file.ts'
+import { sharedPhase } from '#contract/phases.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
@@ -11,6 +12,8 @@ import { ProgressMeter } from './run-progress.ts'
 export interface StepResult {
   readonly value: unknown
   readonly tensors?: TensorFile
+  /** False where another run did it. */
+  readonly own?: boolean
 }
 
 /** Where results of steps are written down. */
@@ -42,8 +45,10 @@ export class RunSteps {
   readonly host: RunHost
   readonly seconds: Record<string, number> = {}
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
-  /** Seconds of steps that were found done: they were spent in the process that died. */
+  /** Seconds of steps that were found done: they were spent by this run, in the process that died. */
   foundSeconds = 0
+  /** Seconds of steps that other runs did. */
+  sharedSeconds = 0
   readonly #meter: ProgressMeter
 
   constructor(host: RunHost) {
@@ -85,7 +90,8 @@ export class RunSteps {
     const found = await this.host.steps.get(name)
     if (found === undefined) return undefined
     const { value, seconds } = found.value as StepRecord
-    this.foundSeconds += seconds
+    if (found.own === false) this.sharedSeconds += seconds
+    else this.foundSeconds += seconds
     return { ...found, value }
   }
 
@@ -95,6 +101,11 @@ export class RunSteps {
     const result = await work()
     this.seconds[phase] = (this.seconds[phase] ?? 0) + (performance.now() - start) / 1000
     return result
+  }
+
+  /** The seconds of each phase, and those of steps that other runs did, where there are any. */
+  get allSeconds(): Record<string, number> {
+    return this.sharedSeconds > 0 ? { ...this.seconds, [sharedPhase]: this.sharedSeconds } : this.seconds
   }
 
   /** What a method sees of the run. Shared steps hold for everything that runs on the same `calibration`, which names it. */

@@ -77,7 +77,7 @@ class RunInProgress {
       ...(answers.length > 0 ? { answers } : {}),
       ...(questions.length > 0 ? { questions } : {}),
       passes: this.#steps.passes,
-      seconds: this.#steps.seconds,
+      seconds: this.#steps.allSeconds,
       backend: backend.name,
       version,
     }
@@ -217,12 +217,19 @@ function nothingRemoved(model: Model): MethodResult {
   return { plan: densePlan(model.spec), decisions: [], notes: [] }
 }
 
-/** Parameters left: of the block stack, and of everything with embedding and head. */
+/** Bytes that a parameter takes as the checkpoint stores it, on average. */
+function storedBytesPerParameter({ checkpoint, spec }: Model): number {
+  const bytes = [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
+  return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
+}
+
+/** Parameters left, and what they weigh as the model stores them: of the block stack, and of everything with embedding and head. */
 function sizeMeasures(model: Model, { plan }: MethodResult): Measure[] {
   const stack = stackParameters(model.spec) - removedParameters(model.spec, plan)
   const rest = Vocabulary.parameters(specWithPlan(model.spec, plan))
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
+    { name: 'size', dataset: '', value: Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
   ]
 }

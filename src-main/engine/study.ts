@@ -54,7 +54,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     evaluation: [measured.used],
     study: { table, plot: withoutEndless(plot) },
     notes: [...notes],
-    seconds: { ...steps.seconds, study: (steps.seconds.study ?? 0) + steps.foundSeconds },
+    seconds: { ...steps.allSeconds, study: (steps.seconds.study ?? 0) + steps.foundSeconds },
     backend: backend.name,
     version,
   }

@@ -7,6 +7,8 @@ import type { TensorFile } from '#contract/plan.ts'
 export interface FoundStep {
   readonly value: unknown
   readonly tensors?: TensorFile
+  /** Whether the run that asks did it. */
+  readonly own?: boolean
 }
 
 /** What the main side does for a job while it goes on. What a job asks is answered before it goes on. */
@@ -24,7 +26,7 @@ export interface JobSide {
 
 export type Question = Extract<FromCompute, { type: 'get step' | 'put step' | 'fetch file' }>
 export type Answer =
-  | { type: 'step found'; found: boolean; value?: unknown; tensors?: TensorFile }
+  | { type: 'step found'; found: boolean; value?: unknown; tensors?: TensorFile; own?: boolean }
   | { type: 'step written' }
   | { type: 'file fetched'; path: string }
 

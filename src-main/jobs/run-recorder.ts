@@ -3,6 +3,7 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import { explainIssues } from '#contract/explain-issue.ts'
 import { type InspectionDocument, inspectionDocument } from '#contract/inspected.ts'
+import { pruningSeconds, pruningTime } from '#contract/phases.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/run.ts'
 import { type RunEvent, runEvent } from '#contract/run-events.ts'
@@ -13,6 +14,7 @@ import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/parameters.ts'
 import type { RunPatch, RunRow } from '#db/runs.ts'
+import type { FoundStep } from './job-side.ts'
 import { outcomesOf } from './task-outcomes.ts'
 
 /** Progress comes many times a second; listeners get it this often, the file less often. */
@@ -87,13 +89,14 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
       if (event.type === 'progress') recordProgress(event)
       else record(event, at)
     },
-    getStep: (name: string) => {
-      const found = history.steps.get(stepScope(row, name), name)
-      return found ?? (unrepaired && history.steps.get(stepScope(unrepaired, name), name))
+    getStep: (name: string): FoundStep | undefined => {
+      const scope = stepScope(row, name)
+      const found = history.steps.get(scope, name) ?? (unrepaired && history.steps.get(stepScope(unrepaired, name), name))
+      return found && { ...found, own: doerOf(found.value) === id }
     },
     putStep(name: string, value: unknown, tensors?: TensorFile): void {
       try {
-        history.steps.put(stepScope(row, name), name, value, Date.now(), tensors)
+        history.steps.put(stepScope(row, name), name, isObject(value) ? { ...value, run: id } : value, Date.now(), tensors)
       } catch (thrown) {
         throw toDiskError(thrown)
       }
@@ -131,6 +134,10 @@ function stopwatch(): () => number {
   const begun = performance.now()
   return () => (performance.now() - begun) / 1000
 }
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** The run that did a step. */
+const doerOf = (value: unknown): unknown => (isObject(value) ? value.run : undefined)
 
 /**
  * What an attempt leaves in its row when it ends, however it ends.
@@ -174,6 +181,8 @@ function keepPlan(history: History, number: number, document: RunDocument, at: n
   history.documents.set(number, { plan: document.plan, answers: document.answers ?? [], passes: document.passes ?? null })
   history.documents.set(number, { outcomes: (document.questions ?? []).map(outcomesOf) })
   history.documents.setQuestions(number, document.questions ?? [])
+  const pruning = pruningSeconds(document.seconds)
+  if (pruning !== null) history.measures.add(number, { name: pruningTime, dataset: '', value: pruning, unit: 's' }, at)
   const known = history.measures.ofRuns([number]).get(number) ?? []
   for (const measure of document.measures) {
     if (known.some(({ name, dataset, value }) => name === measure.name && dataset === measure.dataset && value === measure.value)) continue

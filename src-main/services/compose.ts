@@ -19,6 +19,7 @@ import { compareService } from './compare.ts'
 import { defaultComputeCommand } from './compute-command.ts'
 import type { Context, Handlers } from './context.ts'
 import { engineService } from './engine.ts'
+import { Estimates } from './estimates.ts'
 import { experimentsService } from './experiments.ts'
 import { exportsService } from './exports.ts'
 import { foldersOf } from './folders.ts'
@@ -143,6 +144,8 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
   const { history } = context
   const { catalogue, ...methods } = catalogueService(context)
   const removal = runRemoval(context)
+  const { rates, ...engine } = engineService(context)
+  const estimates = new Estimates(context, library, rates)
   return {
     'workbench.get': () => ({
       version,
@@ -155,10 +158,10 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...transfers.calls,
     ...modelsService(context, library),
     ...methods,
-    ...experimentsService(context, { library, catalogue, removal }),
+    ...experimentsService(context, { library, catalogue, removal, estimates }),
     ...runsService(context, library, removal),
     ...exportsService(context, library, transfers),
-    ...queueService(context),
+    ...queueService(context, estimates),
     ...viewsService(context),
     ...compareService(context),
     ...textsService(context, library),
@@ -166,7 +169,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...transcriptsService(context),
     ...judgingsService(context),
     ...settingsService(context),
-    ...engineService(context),
+    ...engine,
     ...historyService(context),
   }
 }

@@ -1,11 +1,12 @@
 import { cpus, freemem, release, totalmem } from 'node:os'
-import { type EngineReport, type EngineState, engineReport, type SelfTest, selfTest } from '#contract/engine-state.ts'
+import { type EngineReport, type EngineState, engineReport, type MachineRate, type SelfTest, selfTest } from '#contract/engine-state.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { moment } from '#contract/identifiers.ts'
 import { version } from '#contract/version.ts'
 import { schemaVersion } from '#db/migrate.ts'
 import { askDesk } from './ask-desk.ts'
 import type { Context, Service } from './context.ts'
+import type { AskRates } from './estimates.ts'
 import { currentSettings, secrets } from './settings.ts'
 
 const lastTest = 'last self-test'
@@ -15,7 +16,7 @@ const keptTest = selfTest.extend({ at: moment })
 const probeSeconds = 300
 
 /** What the compute process found out about this machine. It is asked on the desk, so that a run is not disturbed. */
-export function engineService(context: Context): Service<'engine'> {
+export function engineService(context: Context): Service<'engine'> & { rates: AskRates } {
   const { history, desk, emit } = context
   let report: EngineReport | null = null
   let problem: string | null = null
@@ -58,6 +59,19 @@ export function engineService(context: Context): Service<'engine'> {
     told()
   }
 
+  let wasTimed = false
+
+  /** The rates of this machine. The first time they are asked for it is timed, when nothing else runs; then listeners are told. */
+  function rates(): MachineRate[] | null {
+    const { selfTest } = state()
+    if (selfTest) return selfTest.rates
+    if (!wasTimed && history.queue.running().length === 0) {
+      wasTimed = true
+      void test('auto').catch(() => undefined)
+    }
+    return null
+  }
+
   async function test(backend: Parameters<Service<'engine'>['engine.selfTest']>[0]['backend']): Promise<SelfTest> {
     const result = selfTest.parse(await askDesk(desk, { kind: 'self-test', backend }, undefined, probeSeconds))
     desk.release()
@@ -88,6 +102,7 @@ export function engineService(context: Context): Service<'engine'> {
   }
 
   return {
+    rates,
     async 'engine.get'({ probe: wanted }) {
       if (wanted || (!report && !problem)) await probe()
       return state()

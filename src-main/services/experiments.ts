@@ -1,9 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments.ts'
 import type { Catalogue } from '#contract/methods.ts'
+import type { RequestPreview } from '#contract/preflight.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
 import type { Context, Service } from './context.ts'
+import type { Estimates } from './estimates.ts'
 import { exportExperiment, importExperiment } from './experiment-file.ts'
 import { safeFileName } from './folders.ts'
 import { combinationsOf, gridOfRun, overSeeds, type PlannedRun } from './grid.ts'
@@ -18,9 +20,10 @@ export interface ExperimentParts {
   library: Library
   catalogue(): Promise<Catalogue>
   removal: RunRemoval
+  estimates: Estimates
 }
 
-export function experimentsService(context: Context, { library, catalogue, removal }: ExperimentParts): Service<'experiments'> {
+export function experimentsService(context: Context, { library, catalogue, removal, estimates }: ExperimentParts): Service<'experiments'> {
   const { history, queue, emit } = context
 
   function find(id: string): ExperimentEntry {
@@ -57,7 +60,13 @@ export function experimentsService(context: Context, { library, catalogue, remov
     },
     async 'experiments.preview'({ grid }, signal) {
       const planned = combinationsOf(grid)
-      return previewOf(context, grid, planned, await preflight(context, library, planned, signal))
+      const found = await preflight(context, library, planned, signal)
+      const models = new Map(await Promise.all(grid.models.map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
+      const estimated = planned.map(({ model, request }, at) => {
+        const preview = found[at] as RequestPreview
+        return { ...preview, estimate: (preview.work && models.get(model)?.(request.method, preview.work)) ?? null }
+      })
+      return previewOf(grid, planned, estimated)
     },
     async 'experiments.create'({ name, grid, start, leaveOut, notes = '', tags = [] }) {
       const { possible, leftOut } = await choose(grid, leaveOut)

@@ -1,3 +1,5 @@
+import type { SecondsRange } from '#contract/estimate.ts'
+
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']
 
@@ -34,6 +36,26 @@ export function formatSeconds(seconds: number): string {
   if (whole < 60) return `${whole} s`
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
   return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
+}
+
+/** `about 40 s`, or `20 s to 1 min 20 s` where that is all that can be said. */
+export function formatSecondsRange({ low, likely, high }: SecondsRange): string {
+  if (high < 1) return 'under 1 s'
+  return high / Math.max(low, 1e-9) < 2 ? `about ${formatRough(likely)}` : `${formatRough(low)} to ${formatRough(high)}`
+}
+
+/** As exact as an estimate can be: two digits. */
+function formatRough(seconds: number): string {
+  const size = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(seconds, 1))) - 1)
+  return formatSeconds(
+    seconds < 10 ? Number(seconds.toPrecision(1)) : seconds < 60 ? Math.round(seconds / size) * size : roundTime(seconds),
+  )
+}
+
+/** Minutes to 5 or 10 seconds, hours to 5 minutes. */
+function roundTime(seconds: number): number {
+  const step = seconds < 600 ? 5 : seconds < 3600 ? 60 : 300
+  return Math.round(seconds / step) * step
 }
 
 /** A share as percent, with one digit where it says something: 0.375 -> `37.5 %`, 0.5 -> `50 %`. */

@@ -1,10 +1,14 @@
+import type { RunEstimate, SecondsRange } from '#contract/estimate.ts'
 import type { Progress } from '#contract/progress.ts'
 import type { QueueState } from '#contract/queue.ts'
 import type { RunEntry } from '#contract/runs.ts'
+import { addRanges, rangeLeft, secondsLeft } from '#contract/time-left.ts'
 import { call, on, onReconnect } from '../api.ts'
 import { notify } from './notices.svelte.ts'
+import { debounce } from './schedule.ts'
 
 let state = $state.raw<QueueState | null>(null)
+let estimates = $state.raw<ReadonlyMap<string, RunEstimate>>(new Map())
 
 /** What runs and what waits, for every screen. */
 export const queue = {
@@ -17,14 +21,37 @@ export const queue = {
   get waiting(): RunEntry[] {
     return state?.runs.filter(({ status }) => status !== 'running') ?? []
   },
+  /** How long a run of the queue goes on; null where nothing is known. */
+  left({ id, progress }: Pick<RunEntry, 'id' | 'progress'>): SecondsRange | null {
+    const estimate = estimates.get(id)
+    return estimate ? rangeLeft(secondsLeft(progress, estimate), estimate.seconds) : null
+  },
+  /** How long all of these runs go on, one after the other; null where that of any is not known, or there are none. */
+  leftOf(runs: readonly RunEntry[]): SecondsRange | null {
+    const ranges = runs.map((run) => queue.left(run))
+    return ranges.length === 0 || ranges.includes(null) ? null : addRanges(ranges as SecondsRange[])
+  },
   set(next: QueueState): void {
+    const before = state?.runs.map(({ id }) => id).join()
     state = next
+    if (next.runs.map(({ id }) => id).join() !== before) estimateSoon()
   },
 }
+
+const estimateSoon = debounce(() => {
+  if (!state?.runs.length) return
+  call('queue.estimates', {}).then(
+    (found) => {
+      estimates = new Map(found.map((estimate) => [estimate.run, estimate]))
+    },
+    () => undefined,
+  )
+}, 300)
 
 /** Loads the queue and follows it; called once at the start. */
 export function followQueue(): void {
   const refresh = () => void call('queue.get', {}).then(queue.set, () => undefined)
+  on('engine changed', ({ engine }) => engine.selfTest && estimateSoon())
   on('queue changed', (data) => queue.set(data.queue))
   on('run changed', ({ run }) => replaceRun(run))
   on('run event', ({ run, recorded: { event } }) => event.type === 'progress' && takeProgress(run, event.progress))

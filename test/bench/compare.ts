@@ -77,7 +77,7 @@ export async function compareMethod(comparison: Comparison): Promise<MethodRepor
     steps,
     selectionsEqual: areEqual(own.result, theirs.result),
     passes: own.passes,
-    expectedPasses: expectedPasses(method, { blocks, windows: 1 }, own),
+    expectedPasses: expectedPasses(method, { blocks }, own),
     share: own.stageOneProducts ? own.stageOneProducts / 1e9 / (steps[0]?.ours ?? Number.NaN) / rate : undefined,
     rate,
     peakBytes: own.peakBytes,

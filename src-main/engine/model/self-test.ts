@@ -1,9 +1,5 @@
 import { type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import type { SelfTest } from '#contract/engine-state.ts'
-import type { BackendName } from '#contract/run-request.ts'
-import { activeBackend } from '#engine/backend/active.ts'
-import { loadBackend } from '#engine/backend/backend.ts'
-import { measureRate } from '#engine/backend/probe.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
 import { normalize } from '#engine/tensor/norm.ts'
@@ -81,14 +77,4 @@ export function checkOperations(): Pick<SelfTest, 'matches' | 'largestError' | '
   })
   const worst = errors.reduce((most, next) => (next.error > most.error ? next : most))
   return { matches: worst.error <= allowedError, largestError: worst.error, worst: worst.title }
-}
-
-/** Opens a runtime without refusing a wrong one, checks what it computes and times it. */
-export async function runSelfTest(name: BackendName): Promise<SelfTest> {
-  const start = performance.now()
-  await loadBackend(name)
-  const { name: backend, title: device } = activeBackend()
-  const checked = checkOperations()
-  const gigaflopsPerSecond = await measureRate()
-  return { backend, device, ...checked, gigaflopsPerSecond, seconds: (performance.now() - start) / 1000 }
 }

@@ -92,6 +92,11 @@ export class GreedySearch {
   }
 }
 
+/** The share of the work of scoring all candidates that is left with screening: a quarter for all, and the finalists in full. */
+export function scoredShare(screening: number, candidates: number): number {
+  return screening === 0 ? 1 : 1 / 4 + Math.min(1, screening / Math.max(1, candidates))
+}
+
 function leastIndex(losses: readonly number[]): number {
   let best = 0
   losses.forEach((loss, index) => {

@@ -55,6 +55,18 @@ export interface MethodResult {
   readonly fit?: Fit
 }
 
+/** What one phase of a method has to do. */
+export interface MethodPhase {
+  /** As its progress is called. */
+  readonly phase: string
+  /** Whole windows that pass a part; of parts that lost something, the share that is left counts. */
+  readonly passes: PassCount
+  /** Operations in float64, with windows of `tokens`. */
+  readonly double?: (tokens: number) => number
+  /** Names what runs of one experiment on one model do once for all of them. */
+  readonly shared?: string
+}
+
 /** A published pruning method: it decides, and changes nothing. */
 export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
@@ -70,6 +82,8 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
   /** What a budget comes to before anything is computed; whole blocks unless the method says otherwise. Throws when it cannot be reached. */
   outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
+  /** What each phase has to do, with this many calibration windows: what time is estimated from. */
+  work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
 }
 

@@ -5,6 +5,11 @@ import { addOuterProducts } from './covariance.ts'
 import { symmetricEigen } from './eigen.ts'
 import { RuntimeMoments } from './runtime-moments.ts'
 
+/** Operations in float64 that finding components takes: a covariance of `rows`, and its eigenvectors, some 25 times the cube of their size. */
+export function componentOperations(rows: number, size: number): number {
+  return 2 * rows * size ** 2 + 25 * size ** 3
+}
+
 /** The first `width` eigenvectors of the sum of x'x over all of `streams` [rows, size], as columns: [size, width], row by row. */
 export async function principalComponents(streams: readonly Tensor2D[], size: number, width: number): Promise<Float32Array> {
   const values = new Float32Array(size * width)

@@ -1,7 +1,7 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments.ts'
 import type { ModelEntry } from '#contract/models.ts'
-import { call } from '../../api.ts'
+import { call, on } from '../../api.ts'
 import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
@@ -37,6 +37,11 @@ export class ExperimentState {
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }
+  }
+
+  /** The time becomes known when the machine was timed. */
+  follow(): () => void {
+    return on('engine changed', ({ engine }) => engine.selfTest && this.preview.value?.seconds === null && this.changed())
   }
 
   /** Called after every change of the draft. */

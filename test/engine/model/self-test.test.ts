@@ -3,7 +3,8 @@ import { afterEach, expect, test } from 'vitest'
 import { type Backend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
-import { checkOperations, runSelfTest } from '#engine/model/self-test.ts'
+import { checkOperations } from '#engine/model/self-test.ts'
+import { runSelfTest } from '#engine/self-test.ts'
 
 const backend = await openBackend('auto')
 afterEach(() => setActiveBackend(backend))
@@ -20,6 +21,8 @@ test('says how far off the worst operation is, which is float32 and not nothing'
   expect(found.largestError).toBeGreaterThan(0)
   expect(found.largestError).toBeLessThan(1e-5)
   expect(found.gigaflopsPerSecond).toBeGreaterThan(0)
+  expect(found.rates.map(({ hidden }) => hidden)).toEqual([128, 512])
+  for (const { hidden: _, ...rate } of found.rates) expect(Math.min(...Object.values(rate)), JSON.stringify(rate)).toBeGreaterThan(0)
   expect(found.seconds).toBeGreaterThan(0)
 })
 

@@ -78,7 +78,7 @@ describe('counted passes', () => {
     ] as const) {
       const run = recordedRun()
       const { decisions } = await prune(method, open(), amount, {}, run)
-      const expected = expectedPasses(id, { blocks, windows: 1 }, { decisions, result: null, peakBytes: 0 })
+      const expected = expectedPasses(id, { blocks }, { decisions, result: null, peakBytes: 0 })
       expect(run.passes).toEqual(expected)
       const rounds = decisions.length
       const scored = id === 'blockpruner' ? rounds * blocks - (rounds * (rounds - 1)) / 2 : 2 * 2 * blocks - 2 * (2 - 1)
@@ -91,7 +91,7 @@ describe('counted passes', () => {
     const blocks = open().model.spec.blocks.length
     const { decisions } = await prune(twoStage, open(), { sparsity: 0.5 }, { windows: 2 }, run)
     const removed = decisions.length
-    expect(run.passes).toEqual(expectedPasses('2ssp', { blocks, windows: 1 }, { decisions, result: null, peakBytes: 0 }))
+    expect(run.passes).toEqual(expectedPasses('2ssp', { blocks }, { decisions, result: null, peakBytes: 0 }))
     expect(run.passes.head).toBe(removed * blocks - (removed * (removed - 1)) / 2)
   })
 })

@@ -37,8 +37,12 @@ export interface Ablation<Schema extends z.ZodObject = z.ZodObject> {
   readonly options: Schema
   /** Throws when one of the models that it would make cannot be made. */
   check(spec: DecoderSpec, options: z.infer<Schema>): void
+  /** The models that it makes, with 2SSP's options: what its time is estimated from. */
+  trials(spec: DecoderSpec, options: z.infer<Schema>): PlannedTrial[]
   study(input: AblationInput<z.infer<Schema>>): Promise<AblationResult>
 }
+
+export type PlannedTrial = Pick<Trial, 'sparsity' | 'options'>
 
 export function defineAblation<Schema extends z.ZodObject>(ablation: Ablation<Schema>): Ablation<Schema> {
   return ablation

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { TableRow } from '#contract/table.ts'
 import { ablationTitles } from '#contract/titles.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { feasibleSplit, splitTwoStage } from '../two-stage/split.ts'
 import { type AblationInput, defineAblation, type Measured, measureTrial } from './ablation.ts'
 
@@ -31,15 +32,12 @@ export const balancing = defineAblation({
     if (!sparsities.some((sparsity) => counts.some((attention) => feasibleSplit(spec, sparsity, attention))))
       throw new EspalierError('infeasible', `None of the sparsities ${sparsities.join(', ')} can be reached on this model.`)
   },
+  trials: (spec, { sparsities, windows }) =>
+    feasiblePairs(spec, sparsities).map(({ sparsity, attention }) => ({ sparsity, options: { attention, windows } })),
   async study(input) {
     const { view, options: chosen, evaluation, run } = input
     const calibration = await input.calibration(chosen.windows, 0)
-    const count = view.spec.blocks.length
-    const pairs = chosen.sparsities.flatMap((sparsity) =>
-      Array.from({ length: count }, (_, attention) => ({ sparsity, attention })).filter((pair) =>
-        feasibleSplit(view.spec, pair.sparsity, pair.attention),
-      ),
-    )
+    const pairs = feasiblePairs(view.spec, chosen.sparsities)
     const rows: TableRow[] = []
     const series = chosen.sparsities.map((sparsity) => ({
       name: `Sparsity ${Number(sparsity.toFixed(4))}`,
@@ -78,6 +76,13 @@ export const balancing = defineAblation({
     }
   },
 })
+
+/** Every number of attention submodules that each sparsity allows. */
+function feasiblePairs(spec: DecoderSpec, sparsities: readonly number[]): { sparsity: number; attention: number }[] {
+  return sparsities.flatMap((sparsity) =>
+    [...spec.blocks.keys()].map((attention) => ({ sparsity, attention })).filter((pair) => feasibleSplit(spec, sparsity, pair.attention)),
+  )
+}
 
 function rowOf({ view }: Input, sparsity: number, attention: number, { reached, perplexity }: Measured): TableRow {
   return [sparsity, attention, chosenByEquation(view.spec, sparsity) === attention ? 'yes' : '', reached, perplexity].map((value) => ({

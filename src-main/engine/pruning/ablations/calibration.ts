@@ -28,6 +28,7 @@ export const calibrationSize = defineAblation({
   summary: '2SSP with more and more calibration windows, in several orders of the documents.',
   options,
   check: (spec, { sparsity }) => checkTrial(spec, sparsity, {}),
+  trials: (_, { sparsity, sizes, seeds }) => seeds.flatMap(() => sizes.map((windows) => ({ sparsity, options: { windows } }))),
   async study(input) {
     const { options: chosen, evaluation, run } = input
     const rows: TableRow[] = []

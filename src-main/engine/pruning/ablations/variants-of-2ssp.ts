@@ -57,6 +57,8 @@ function compare({ title, summary, variant }: Comparison): Ablation<typeof optio
     check(spec, { sparsities }) {
       for (const sparsity of sparsities) for (const [, given] of [reference, variant]) checkTrial(spec, sparsity, given)
     },
+    trials: (_, { sparsities, windows }) =>
+      sparsities.flatMap((sparsity) => [reference, variant].map(([, given]) => ({ sparsity, options: { ...given, windows } }))),
     study: (input) => study(input, title, [reference, variant]),
   })
 }

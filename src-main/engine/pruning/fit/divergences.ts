@@ -24,6 +24,8 @@ interface Branch extends Stream {
 
 const rowsPerProduct = 2048
 
+export const tableMeasuring = 'Measuring the table'
+
 /**
  * How the divergence from the dense model changes when one MLP gets another width, or one attention goes, around the model whose MLPs
  * all have the base width and are repaired: measured there, since changes of the whole dense model one at a time choose badly. A step
@@ -44,7 +46,7 @@ export async function measureTable(
     const attention = blocks.map((layout) => (layout.attention ? 0 : Number.POSITIVE_INFINITY))
     if (blocks[0]?.attention) attention[0] = Math.max(0, (await run.step('table: first attention', () => prober.firstAttention())) - base)
     for (const block of blocks.keys()) {
-      run.progress('Measuring the table', block, blocks.length, 'blocks')
+      run.progress(tableMeasuring, block, blocks.length, 'blocks')
       const found = await run.step(`table: divergences of block ${block}`, () => prober.block(block))
       mlp.push(fallingCurve(points.widths.map((width) => (width === points.base ? 0 : (found[width] ?? 0) - base))))
       if (found.attention !== undefined) attention[block + 1] = Math.max(0, found.attention - base)

@@ -12,6 +12,8 @@ import { makeEquations } from '../repair/make-equations.ts'
 import type { NormalEquations } from '../repair/normal-equations.ts'
 import { solveWithRidge } from '../repair/ridge.ts'
 
+export const tableFitting = 'Fitting the table'
+
 interface Lane extends Stream {
   readonly heldOut: boolean
 }
@@ -47,7 +49,7 @@ export async function fittedWeights(view: ModelView, windows: Windows, points: W
     }
     for (const block of view.spec.blocks.keys()) {
       run.signal.throwIfAborted()
-      run.progress('Fitting the table', block, view.spec.blocks.length, 'blocks')
+      run.progress(tableFitting, block, view.spec.blocks.length, 'blocks')
       const fitter = new BlockFitter(view, walk, lanes, block, points)
       const { tensors } = await run.tensorStep(`table: weights of block ${block}`, async () => ({ tensors: await fitter.solve() }))
       await fitter.leave()

@@ -8,13 +8,16 @@ import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf } from '#engine/model/weights.ts'
-import { measureTable } from '../fit/divergences.ts'
-import { fittedWeights, keptAt, type WidthPoints } from '../fit/fitted-weights.ts'
+import type { Budget } from '../budget.ts'
+import { measureTable, tableMeasuring } from '../fit/divergences.ts'
+import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
 import { type DivergenceTable, type FittedShape, fitShape, type ProgrammeLimits } from '../fit/programme.ts'
-import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
+import { addPasses, timesPasses } from '../passes.ts'
 import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
 import { repairPlan } from '../repair/repair.ts'
-import { mlpScores } from '../two-stage/mlp-scores.ts'
+import { equationOperations, repairPhase } from '../repair/work.ts'
+import { mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 import { splitTwoStage } from '../two-stage/split.ts'
 
 /**
@@ -75,8 +78,48 @@ export const fittedTwoStage = defineMethod({
     const reached = sparsity === 0 ? 0 : (cut * neuronParameters(spec)) / stack
     return { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached }
   },
+  work: fittedWork,
   plan: (input) => planFitted(input),
 })
+
+const priceChoosing = 'Choosing the price of attention'
+
+/** What is common to all sparsities, then the prices, each a repair in one pass on half the windows. */
+function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, available: number): MethodPhase[] {
+  if (sparsity === 0) return []
+  const limits = limitsOf(spec, sparsity, chosen)
+  const { width } = limits
+  const { base, widths } = tableWidths(spec, limits)
+  const blocks = spec.blocks.length
+  const all = Math.min(available, chosen.windows + 2 * chosen.tableWindows)
+  const measured = Math.max(1, Math.min(chosen.tableWindows, Math.floor(all / 4)))
+  const fitted = all - 2 * measured
+  const narrow = base / width
+  const fitting = (tokens: number) =>
+    blocks *
+    (widths.reduce((sum, own) => sum + equationOperations(0, own, spec.hidden), 0) +
+      equationOperations(fitted * tokens, width, spec.hidden) +
+      equationOperations(fitted * tokens, base, spec.hidden))
+  const tries = widths.length * measured
+  const behind = (tries * blocks * (blocks + 1)) / 2
+  const shared = `fitted table, ${fitted} and ${measured} windows`
+  const prices = repairPhase(spec, 'one-pass', fitted / 2, { neurons: 1 - sparsity, attention: 1 })
+  const judged = timesPasses({ attention: blocks, mlp: blocks * (1 - sparsity), head: 1 }, measured)
+  return [
+    scoringPhase(spec, fitted),
+    { phase: tableFitting, passes: timesPasses({ attention: 2, mlp: 3, head: 0 }, blocks * fitted), double: fitting, shared },
+    {
+      phase: tableMeasuring,
+      passes: { attention: behind, mlp: behind * narrow, head: tries * blocks + 3 * measured },
+      shared: `${shared}, measured`,
+    },
+    {
+      phase: priceChoosing,
+      passes: timesPasses(addPasses(prices.passes, judged), priceFactors.length),
+      double: (tokens) => priceFactors.length * (prices.double?.(tokens) ?? 0),
+    },
+  ]
+}
 
 async function planFitted(input: Input): Promise<MethodResult> {
   const { view, budget, options: chosen, run } = input
@@ -141,7 +184,7 @@ async function choosePrice(
   for (const [index, factor] of priceFactors.entries()) {
     const shape = fitShape(table, limits, factor)
     if (!shape) throw new EspalierError('infeasible', 'No widths meet this sparsity. Choose a smaller one, or a smaller least width.')
-    run.progress('Choosing the price of attention', index, priceFactors.length, 'prices')
+    run.progress(priceChoosing, index, priceFactors.length, 'prices')
     const same = tried.find((other) => JSON.stringify(other.shape) === JSON.stringify(shape))
     const name = `${nameOf(shape)}`
     const loss = same?.loss ?? (await run.step(`price of attention, ${name}`, () => lossOf(shape, name)))

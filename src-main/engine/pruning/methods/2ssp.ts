@@ -6,10 +6,11 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven } from '../budget.ts'
-import { GreedySearch, greedyNotes } from '../greedy.ts'
+import { GreedySearch, greedyNotes, scoredShare } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { likelyGreedyPasses, type PassCount, timesPasses } from '../passes.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
-import { keepLargest, type MlpScores, mlpScores } from '../two-stage/mlp-scores.ts'
+import { keepLargest, type MlpScores, mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
 
 /**
@@ -93,8 +94,32 @@ export const twoStage = defineMethod({
     const reached = chosen.cut === 'neurons' ? reachedBy(spec, split) : null
     return { attentionRemoved: split.attention, blocksRemoved: null, neuronsRemovedPerBlock: split.width - split.neurons, reached }
   },
+  work(spec, { sparsity }, chosen, windows) {
+    if (sparsity === 0) return []
+    const split = splitFor(spec, sparsity, chosen)
+    return [
+      scoringPhase(spec, Math.min(windows, chosen.windows)),
+      { phase: secondStage, passes: secondStagePasses(spec, split, chosen, windows) },
+    ]
+  },
   plan: (input) => planTwoStages(input, () => mlpScores(input, input.options)),
 })
+
+const secondStage = 'Stage 2: removing attention'
+
+function secondStagePasses(
+  spec: DecoderSpec,
+  { attention: count, neurons, width }: TwoStageSplit,
+  { stage2Windows, screening }: TwoStageOptions,
+  windows: number,
+): PassCount {
+  const attentions = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
+  const candidates = attentions.map((block) => [attentionOf(block)])
+  const sizes = { blocks: spec.blocks.length, windows: Math.min(stage2Windows, windows) }
+  const all = likelyGreedyPasses(sizes, Array<number[][]>(count).fill(candidates))
+  const passes = { ...all, mlp: (all.mlp * neurons) / Math.max(1, width) }
+  return timesPasses(passes, scoredShare(screening, attentions.length))
+}
 
 /** Both stages on scores of the MLPs, wherever they come from. */
 export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpScores>): Promise<MethodResult> {
@@ -150,13 +175,13 @@ async function removeAttention({ calibration, options: chosen, run }: Input, pru
       const candidates = [...base.keys()]
         .filter((part) => isAttention(part) && base[part] === 0)
         .map((part) => ({ block: blockOf(part), parts: [part] }))
-      run.progress('Stage 2: removing attention', round - 1, count, 'rounds')
+      run.progress(secondStage, round - 1, count, 'rounds')
       const decision = await run.step(`stage 2, round ${round}`, () => search.decide(base, candidates, round, 'attention', decisions))
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
       base = without(base, [attentionOf(decision.block)])
     }
-    if (count > 0) run.progress('Stage 2: removing attention', count, count, 'rounds')
+    if (count > 0) run.progress(secondStage, count, count, 'rounds')
     return decisions
   } finally {
     search.dispose()

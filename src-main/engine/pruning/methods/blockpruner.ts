@@ -6,8 +6,9 @@ import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
-import { type Candidate, GreedySearch, greedyNotes } from '../greedy.ts'
-import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { type Candidate, GreedySearch, greedyNotes, scoredShare } from '../greedy.ts'
+import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
+import { likelyGreedyPasses, timesPasses } from '../passes.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
 import type { Variant } from '../trunk.ts'
 
@@ -54,6 +55,7 @@ export const blockPruner = defineMethod({
   options,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
+  work: (spec, { blocks }, chosen, windows) => removalWork(spec, 'block', Array<Turn>(blocks).fill(['block']), chosen, windows),
   plan: (input) => {
     requireBlocks(input.budget.blocks, presentBlocks(input.view.spec).length)
     return removeGreedily(input, 'block', Array<Turn>(input.budget.blocks).fill(['block']))
@@ -68,23 +70,40 @@ export const submoduleBlockPruner = defineMethod({
   options: submoduleOptions,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
+  work: (spec, { blocks }, chosen, windows) => removalWork(spec, chosen.ratio, submoduleTurns(blocks, chosen.ratio), chosen, windows),
   plan: (input) => {
     const { budget, options: chosen, view } = input
     requireSubmodules(view.spec, budget.blocks, chosen.ratio)
-    const turns: Turn[] =
-      chosen.ratio === 'free'
-        ? [
-            ['attention', 'mlp'],
-            ['attention', 'mlp'],
-          ]
-        : [['attention'], ['mlp']]
-    return removeGreedily(
-      input,
-      chosen.ratio,
-      Array.from({ length: 2 * budget.blocks }, (_, i) => turns[i % 2] as Turn),
-    )
+    return removeGreedily(input, chosen.ratio, submoduleTurns(budget.blocks, chosen.ratio))
   },
 })
+
+function submoduleTurns(blocks: number, ratio: 'paired' | 'free'): Turn[] {
+  const both: Turn[] = [['attention', 'mlp']]
+  const turns: Turn[] = ratio === 'free' ? both : [['attention'], ['mlp']]
+  return Array.from({ length: 2 * blocks }, (_, i) => turns[i % turns.length] as Turn)
+}
+
+/** Passes of the rounds that removals fall into evenly; in a round of either kind, candidates of both are scored. */
+function removalWork(
+  spec: DecoderSpec,
+  label: string,
+  turns: readonly Turn[],
+  { windows: wanted, screening }: Options,
+  available: number,
+): MethodPhase[] {
+  if (turns.length === 0) return []
+  const windows = Math.min(wanted, available)
+  const dense = variantOf(densePlan(spec))
+  const rounds = turns.map((kinds) => kinds.flatMap((kind) => candidatesOf(dense, kind).map(({ parts }) => [...parts])))
+  const passes = timesPasses(
+    likelyGreedyPasses({ blocks: spec.blocks.length, windows }, rounds),
+    scoredShare(screening, spec.blocks.length),
+  )
+  return [{ phase: removing, passes, shared: `blockpruner ${label}, ${windows} windows, screening ${screening}` }]
+}
+
+const removing = 'Removing'
 
 type Kind = Decision['kind']
 /** What one round may remove: the best of these kinds, the first one where they are equal. */
@@ -114,14 +133,14 @@ async function removeGreedily(
   try {
     for (const [index, kinds] of turns.entries()) {
       const round = index + 1
-      run.progress('Removing', index, turns.length, 'rounds')
+      run.progress(removing, index, turns.length, 'rounds')
       const name = `blockpruner ${label}, ${windows.length} windows, screening ${chosen.screening}${chosen.lazy > 0 ? `, lazy ${chosen.lazy}` : ''}, round ${round}`
       const decision = await run.sharedStep(name, () => decideAmong(search, base, round, kinds, decisions))
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
       base = without(base, candidateParts(base, decision.kind, decision.block))
     }
-    run.progress('Removing', turns.length, turns.length, 'rounds')
+    run.progress(removing, turns.length, turns.length, 'rounds')
     const plan = removeParts(densePlan(view.spec), partsOf(base))
     return { plan, decisions, notes: greedyNotes(decisions, chosen) }
   } finally {

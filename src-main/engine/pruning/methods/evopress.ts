@@ -1,12 +1,14 @@
 import { z } from 'zod'
 import type { Selection } from '#contract/run.ts'
 import { methodTitles } from '#contract/titles.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { DenseStates } from '../dense-states.ts'
 import { describeState, drawDistinct, SearchSpace } from '../evolution.ts'
-import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
+import { addPasses, sharedPasses, timesPasses } from '../passes.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
 import { ascending } from '../selection.ts'
 import type { Variant } from '../trunk.ts'
@@ -61,6 +63,7 @@ export const evopress = defineMethod({
   title: methodTitles.evopress,
   summary: 'Searches by evolution for the blocks whose removal changes predictions least.',
   unit: 'block',
+  work: (spec, { blocks }, chosen, windows) => evolutionWork(spec, 'block', blocks, chosen, windows),
   plan: (input) => evolve(input, 'block'),
 })
 
@@ -69,8 +72,43 @@ export const submoduleEvopress = defineMethod({
   title: methodTitles.evopress_submodule,
   summary: 'Searches by evolution for the attention submodules and MLPs whose removal changes predictions least.',
   unit: 'submodule',
+  work: (spec, { blocks }, chosen, windows) => evolutionWork(spec, 'submodule', blocks, chosen, windows),
   plan: (input) => evolve(input, 'submodule'),
 })
+
+const evolving = 'Evolving'
+
+function generationsOf(space: SearchSpace, { exchanges, generations }: Options): number {
+  if (space.neighbours(exchanges) === 0) return 0
+  return generations ?? Math.floor((space.count * (space.choices - space.count)) / 1.5)
+}
+
+/** Generations whose draws are tried out to see how much candidates share. */
+const triedGenerations = 4
+
+/** Passes of searches like the one to come: what candidates share is seen from draws, a random state standing for each parent. */
+function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: number, chosen: Options, available: number): MethodPhase[] {
+  const space = new SearchSpace(spec, count, unit)
+  if (count === 0 || count > space.choices) return []
+  const random = new PythonRandom(0)
+  const windows = Math.min(available, chosen.windows)
+  const [first, final] = [Math.min(windows, chosen.firstWindows), Math.min(windows, chosen.finalWindows)]
+  const draw = () => space.drawState(random)
+  const start = timesPasses(sharedPasses(drawDistinct(Math.min(chosen.startStates, space.states), [], draw)), first)
+  const generations = generationsOf(space, chosen)
+  const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
+  const tried = Array.from({ length: Math.min(generations, triedGenerations) }, () => {
+    const parent = draw()
+    const children = drawDistinct(offspring, [parent], () => space.mutate(parent, random, chosen.exchanges))
+    const finalists = [...children.slice(0, chosen.finalists), parent]
+    return addPasses(timesPasses(sharedPasses(children), first), timesPasses(sharedPasses(finalists), final))
+  })
+  const one = timesPasses(addPasses(...tried), 1 / Math.max(1, tried.length))
+  // The dense model's own answers, for each window once: a pass, and the head three times.
+  const seen = Math.min(windows, first + generations * (first + final))
+  const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
+  return [{ phase: evolving, passes: addPasses(start, timesPasses(one, generations), dense) }]
+}
 
 async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'): Promise<MethodResult> {
   const { view, budget, options: chosen, run } = input
@@ -79,8 +117,7 @@ async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'):
   if (count === 0) return { plan: dense, decisions: [], notes: [] }
   const space = new SearchSpace(view.spec, count, unit)
   requireBlocks(count, space.choices)
-  const generations =
-    space.neighbours(chosen.exchanges) === 0 ? 0 : (chosen.generations ?? Math.floor((count * (space.choices - count)) / 1.5))
+  const generations = generationsOf(space, chosen)
   const random = new PythonRandom(run.seed)
   const search = new Evolution(input, random)
   try {
@@ -88,12 +125,12 @@ async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'):
     let [parent] = (await search.select(0, start, chosen.firstWindows, 1)) as [Variant]
     const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
     for (let generation = 1; generation <= generations; generation++) {
-      run.progress('Evolving', generation - 1, generations, 'generations')
+      run.progress(evolving, generation - 1, generations, 'generations')
       const children = drawDistinct(offspring, [parent], () => space.mutate(random.choice([parent]), random, chosen.exchanges))
       const finalists = await search.select(generation, children, chosen.firstWindows, chosen.finalists)
       ;[parent] = (await search.select(generation, [...finalists, parent], chosen.finalWindows, 1)) as [Variant]
     }
-    run.progress('Evolving', generations, generations, 'generations')
+    run.progress(evolving, generations, generations, 'generations')
     return { plan: removeParts(dense, partsOf(parent)), decisions: [], selections: search.selections, notes: [] }
   } finally {
     search.dispose()

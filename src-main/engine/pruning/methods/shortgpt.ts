@@ -4,7 +4,7 @@ import { methodTitles } from '#contract/titles.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
-import { similaritiesFor, similarityOptions } from '../scores/block-similarity.ts'
+import { comparingPhase, similaritiesFor, similarityOptions } from '../scores/block-similarity.ts'
 import { smallest } from '../selection.ts'
 
 /**
@@ -28,6 +28,7 @@ export const shortgpt = defineMethod({
   options,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
+  work: (spec, { blocks }, chosen, windows) => (blocks === 0 ? [] : [comparingPhase(spec, chosen, windows)]),
   async plan(input) {
     const { view, budget, options: chosen, run } = input
     const plan = densePlan(view.spec)

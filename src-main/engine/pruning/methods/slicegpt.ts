@@ -8,8 +8,9 @@ import type { Windows } from '#engine/data/windows.ts'
 import { embeddingRotationName, rotatedParts, rotationName, slicedStackParameters } from '#engine/model/slice.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { defineMethod, type MethodRun } from '../method.ts'
+import { timesPasses } from '../passes.ts'
 import { densePlan } from '../plan.ts'
-import { principalComponents } from '../principal-components.ts'
+import { componentOperations, principalComponents } from '../principal-components.ts'
 import { SlicedStream } from '../sliced-stream.ts'
 
 /**
@@ -43,6 +44,8 @@ const options = z.object({
 
 type Options = z.infer<typeof options>
 
+const findingComponents = 'Finding principal components'
+
 export const slicegpt = defineMethod({
   title: methodTitles.slicegpt,
   paper: '2401.15024',
@@ -58,6 +61,15 @@ export const slicegpt = defineMethod({
   outline(spec, { sparsity }, chosen) {
     const reached = sparsity === 0 ? 0 : reachedAt(spec, widthFor(spec, sparsity, chosen))
     return { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached }
+  },
+  work(spec, { sparsity }, chosen, available) {
+    if (sparsity === 0) return []
+    const windows = Math.min(available, chosen.windows)
+    const parts = rotatedParts(spec).length
+    // Parts that follow run on a stream that was cut: what reads it shrinks, what writes to it does not.
+    const left = 1 - (2 / 3) * (1 - widthFor(spec, sparsity, chosen) / spec.hidden)
+    const passes = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 0 }, windows * left)
+    return [{ phase: findingComponents, passes, double: (tokens) => parts * componentOperations(windows * tokens, spec.hidden) }]
   },
   async plan({ view, calibration, budget, options: chosen, run }) {
     if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
@@ -108,7 +120,7 @@ export async function findRotations(
         return { tensors: new Map(Object.entries({ [rotationName(part)]: { values, shape }, ...first })) }
       })
       rotations = rotations ? StoredTensors.join(rotations, tensors) : tensors
-      run.progress('Finding principal components', position + 1, parts.length, 'submodules')
+      run.progress(findingComponents, position + 1, parts.length, 'submodules')
     }
   } finally {
     stream.dispose()

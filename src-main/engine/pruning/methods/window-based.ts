@@ -5,7 +5,7 @@ import { methodTitles } from '#contract/titles.ts'
 import { depthRange } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
-import { type Similarity, similaritiesFor, similarityOptions } from '../scores/block-similarity.ts'
+import { comparingPhase, type Similarity, similaritiesFor, similarityOptions } from '../scores/block-similarity.ts'
 
 /**
  * Window-based pruning (arXiv 2403.17887): the run of consecutive blocks goes whose input and output are most alike.
@@ -28,6 +28,7 @@ export const windowBased = defineMethod({
   options,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
+  work: (spec, { blocks }, chosen, windows) => (blocks === 0 ? [] : [comparingPhase(spec, chosen, windows)]),
   async plan(input) {
     const { view, budget, options: chosen, run } = input
     const plan = densePlan(view.spec)

@@ -13,6 +13,7 @@ import { solveWithRidge } from './ridge.ts'
 import { requireRoom } from './room.ts'
 import { type Segment, segmentsOf } from './segments.ts'
 import { RepairWalk } from './walk.ts'
+import { repairing } from './work.ts'
 
 export interface RepairInput {
   /** The dense model, and what a method left of it. */
@@ -48,13 +49,13 @@ export async function repairPlan({ view, plan, windows, kind, calibration = '', 
   try {
     await walk.begin(windows)
     for (const [index, segment] of segments.entries()) {
-      run.progress('Repairing', index, segments.length, 'projections')
+      run.progress(repairing, index, segments.length, 'projections')
       const found = await repairSegment(walk, segment, view, (compute) =>
         run.tensorStep(`repair ${kind} ${calibration}: ${nameOf(segment.part)}`, compute),
       )
       if (found) solved.push(found)
     }
-    run.progress('Repairing', segments.length, segments.length, 'projections')
+    run.progress(repairing, segments.length, segments.length, 'projections')
   } finally {
     walk.dispose()
   }

@@ -1,11 +1,12 @@
 import { div, gather, mul, sqrt, square, sum, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
 import { z } from 'zod'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { blockOf } from '#engine/model/weights.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
-import type { MethodInput } from '../method.ts'
+import type { MethodInput, MethodPhase } from '../method.ts'
 
 /** How alike two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
 export interface Similarity {
@@ -39,6 +40,15 @@ export const similarityOptions = z.object({
 
 type SimilarityOptions = z.infer<typeof similarityOptions>
 
+const comparing = 'Comparing blocks'
+
+/** The pass that compares blocks, without the head. */
+export function comparingPhase({ blocks }: DecoderSpec, { windows: wanted, tokens }: SimilarityOptions, available: number): MethodPhase {
+  const windows = Math.min(wanted, available)
+  const passes = { attention: windows * blocks.length, mlp: windows * blocks.length, head: 0 }
+  return { phase: comparing, passes, ...(tokens === 'last' ? { shared: `${comparing}, ${windows} windows` } : {}) }
+}
+
 /** The similarities that a method needs, from the pass that all runs of an experiment share. */
 export function similaritiesFor<Options>(
   { view, calibration, run }: MethodInput<Options>,
@@ -47,7 +57,7 @@ export function similaritiesFor<Options>(
 ): Promise<Similarities> {
   const windows = calibration.slice(0, wanted)
   const report = {
-    progress: (done: number, total: number) => run.progress('Comparing blocks', done, total, 'submodules'),
+    progress: (done: number, total: number) => run.progress(comparing, done, total, 'submodules'),
     signal: run.signal,
   }
   if (tokens === 'last')

@@ -1,4 +1,5 @@
-import type { MethodInput } from '../method.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { MethodInput, MethodPhase } from '../method.ts'
 import { largest } from '../selection.ts'
 import { columnNorms, type NormRequest } from './neuron-norms.ts'
 
@@ -6,6 +7,14 @@ import { columnNorms, type NormRequest } from './neuron-norms.ts'
 export type MlpScores =
   | { readonly neurons: number[][]; readonly inputs?: never }
   | { readonly neurons?: never; readonly inputs: number[][]; readonly outputs: number[][] }
+
+const scoring = 'Stage 1: scoring neurons'
+
+/** The pass that scores neurons. */
+export function scoringPhase(spec: DecoderSpec, windows: number): MethodPhase {
+  const passes = { attention: windows * spec.blocks.length, mlp: windows * spec.blocks.length, head: 0 }
+  return { phase: scoring, passes, shared: `${scoring}, ${windows} windows` }
+}
 
 export interface MlpScoreOptions {
   readonly norm: 1 | 2
@@ -32,7 +41,7 @@ async function normsOf<Options, Key extends string>(
   requests: Record<Key, NormRequest>,
 ) {
   const norms = await columnNorms(view, calibration.slice(0, count), Object.values(requests), {
-    progress: (done, total) => run.progress('Stage 1: scoring neurons', done, total, 'submodules'),
+    progress: (done, total) => run.progress(scoring, done, total, 'submodules'),
     signal: run.signal,
   })
   const entries = Object.entries<NormRequest>(requests).map(([name, request]) => [

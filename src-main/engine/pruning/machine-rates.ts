@@ -1,0 +1,184 @@
+import { type Rank, randomNormal, slice } from '@tensorflow/tfjs-core'
+import type { MachineRate } from '#contract/engine-state.ts'
+import { readSpec } from '#engine/architectures/index.ts'
+import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
+import type { Checkpoint, TensorInfo } from '#engine/checkpoint/checkpoint.ts'
+import { disposeResidual } from '#engine/model/decoder.ts'
+import { finalHidden } from '#engine/model/forward.ts'
+import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
+import type { Model } from '#engine/model/model.ts'
+import { WeightStore } from '#engine/model/residency.ts'
+import { DecodingSession } from '#engine/model/session.ts'
+import { denseView, type ModelView } from '#engine/model/view.ts'
+import { Vocabulary } from '#engine/model/vocabulary.ts'
+import { type Stream, Walk } from '#engine/model/walk.ts'
+import { attentionOf, mlpOf, type Part } from '#engine/model/weights.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import { componentOperations, principalComponents } from './principal-components.ts'
+
+/** A small Llama of one block: widths between which this machine's rates are taken to change evenly. */
+const shapes = [
+  { hidden: 128, intermediate: 384, heads: 4, vocabulary: 3072 },
+  { hidden: 512, intermediate: 1408, heads: 8, vocabulary: 8192 },
+]
+const [tokens, batch, repeats, decoded] = [256, 4, 2, 12]
+
+type Shape = (typeof shapes)[number]
+
+/** How fast the active runtime does what pruning is made of, at each of a few widths. */
+export async function measureRates(): Promise<MachineRate[]> {
+  const rates: MachineRate[] = []
+  for (const shape of shapes) rates.push(await measureShape(shape))
+  return rates
+}
+
+async function measureShape(shape: Shape): Promise<MachineRate> {
+  const model = await seededModel(shape)
+  const view = denseView(model)
+  const walk = new Walk(view)
+  const ids = seededIds(shape.vocabulary, tokens * batch)
+  const stream = await walk.embed(ids, batch)
+  try {
+    const { spec } = model
+    const parameters = blockParameters(spec, 0)
+    const rows = tokens * batch
+    const attention = 2 * rows * parameters.attention + 2 * rows * tokens * shape.hidden
+    const head = 2 * rows * shape.vocabulary * shape.hidden
+    return {
+      hidden: shape.hidden,
+      attention: attention / (await timePart(walk, stream, attentionOf(0))) / 1e9,
+      mlp: (2 * rows * parameters.mlp) / (await timePart(walk, stream, mlpOf(0))) / 1e9,
+      head: head / (await quickest(() => scoreStream(view, stream, ids))) / 1e9,
+      double: (await rateOfComponents(shape)) / 1e9,
+      decoded: (4 * (stackParameters(spec) + shape.vocabulary * shape.hidden)) / (await timeToken(view, ids)) / 1e9,
+    }
+  } finally {
+    disposeResidual(stream.residual)
+    walk.dispose()
+    await model.close()
+  }
+}
+
+/** Seconds of the quickest of a few; the first, which warms up, does not count. */
+async function quickest(work: () => Promise<unknown>): Promise<number> {
+  let seconds = Number.POSITIVE_INFINITY
+  for (let i = 0; i <= repeats; i++) {
+    const start = performance.now()
+    await work()
+    if (i > 0) seconds = Math.min(seconds, (performance.now() - start) / 1000)
+  }
+  return seconds
+}
+
+function timePart(walk: Walk, { batch, tokens, residual }: Stream, part: Part): Promise<number> {
+  return quickest(async () => {
+    const own = { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
+    await walk.pass(part, [own])
+    // A runtime that works on its own is done when a value can be read.
+    slice(own.residual.x, [0, 0], [1, 1]).dataSync()
+    disposeResidual(own.residual)
+  })
+}
+
+async function scoreStream(view: ModelView, { residual, tokens }: Stream, ids: Int32Array): Promise<void> {
+  const hidden = finalHidden(view, residual.x)
+  await tokenLosses(view.model.vocabulary, hidden, nextTokens(ids, tokens))
+  hidden.dispose()
+}
+
+async function rateOfComponents({ hidden }: Shape): Promise<number> {
+  const rows = tokens * batch
+  const x = randomNormal<Rank.R2>([rows, hidden])
+  const start = performance.now()
+  await principalComponents([x], hidden, hidden)
+  const seconds = (performance.now() - start) / 1000
+  x.dispose()
+  return componentOperations(rows, hidden) / seconds
+}
+
+async function timeToken(view: ModelView, ids: Int32Array): Promise<number> {
+  const session = new DecodingSession(view)
+  try {
+    await session.feed(ids.subarray(0, tokens / 2), 1)
+    const start = performance.now()
+    for (let i = 0; i < decoded; i++) await session.feed(Int32Array.of(ids[i] ?? 0), 1)
+    return (performance.now() - start) / 1000 / decoded
+  } finally {
+    session.dispose()
+  }
+}
+
+function seededIds(vocabulary: number, count: number): Int32Array {
+  const random = new PythonRandom(0)
+  return Int32Array.from({ length: count }, () => random.integer(0, vocabulary - 1))
+}
+
+/** A model in memory alone, with values that only have to be finite. */
+async function seededModel({ hidden, intermediate, heads, vocabulary }: Shape): Promise<Model> {
+  const config = {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    num_hidden_layers: 1,
+    hidden_size: hidden,
+    intermediate_size: intermediate,
+    num_attention_heads: heads,
+    num_key_value_heads: heads / 2,
+    vocab_size: vocabulary,
+    max_position_embeddings: 2048,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    hidden_act: 'silu',
+    tie_word_embeddings: true,
+  }
+  const spec = readSpec(config)
+  const checkpoint = memoryCheckpoint(config, {
+    'model.embed_tokens.weight': [vocabulary, hidden],
+    'model.layers.0.input_layernorm.weight': [hidden],
+    'model.layers.0.self_attn.q_proj.weight': [hidden, hidden],
+    'model.layers.0.self_attn.k_proj.weight': [hidden / 2, hidden],
+    'model.layers.0.self_attn.v_proj.weight': [hidden / 2, hidden],
+    'model.layers.0.self_attn.o_proj.weight': [hidden, hidden],
+    'model.layers.0.post_attention_layernorm.weight': [hidden],
+    'model.layers.0.mlp.gate_proj.weight': [intermediate, hidden],
+    'model.layers.0.mlp.up_proj.weight': [intermediate, hidden],
+    'model.layers.0.mlp.down_proj.weight': [hidden, intermediate],
+    'model.norm.weight': [hidden],
+  })
+  const store = new WeightStore(checkpoint, spec, 2 ** 30)
+  const own = await Vocabulary.open(checkpoint, spec, true)
+  return {
+    name: 'seeded',
+    path: '',
+    checkpoint,
+    spec,
+    store,
+    vocabulary: own,
+    workspaceBytes: 2 ** 29,
+    async close() {
+      store.dispose()
+      own.dispose()
+    },
+  }
+}
+
+function memoryCheckpoint(config: Record<string, unknown>, shapesOf: Record<string, readonly number[]>): Checkpoint {
+  const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1)
+  const tensors = new Map(
+    Object.entries(shapesOf).map(([name, shape]): [string, TensorInfo] => [name, { name, dtype: 'F32', shape, bytes: 4 * sizeOf(shape) }]),
+  )
+  const values = async (name: string, rows?: { first: number; count: number }): Promise<Float32Array> => {
+    const shape = tensors.get(name)?.shape ?? []
+    const count = rows ? rows.count * sizeOf(shape.slice(1)) : sizeOf(shape)
+    const scale = shape.length === 1 ? 0 : 1 / Math.sqrt(shape[1] ?? 1)
+    return Float32Array.from({ length: count }, (_, i) => (shape.length === 1 ? 1 : scale * (((i * 7919) % 2003) / 1001 - 1)))
+  }
+  return {
+    path: '',
+    config,
+    decimals: new Set(),
+    tensors,
+    readFloat32: values,
+    read: async (name, rows) => new Uint8Array((await values(name, rows)).buffer),
+    close: async () => undefined,
+  }
+}

@@ -1,0 +1,39 @@
+import type { RepairKind } from '#contract/repair.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import type { MethodPhase } from '../method.ts'
+import { ridges } from './ridge.ts'
+
+/** Operations in float64 of a projection's equations: K inputs and D outputs summed over rows, then solved and judged at each ridge. */
+export function equationOperations(rows: number, inner: number, outer: number): number {
+  const solving = inner ** 3 / 3 + 4 * inner ** 2 * outer
+  const judging = 2 * inner ** 2 * outer
+  return 2 * rows * inner * (inner + outer) + (ridges.length + 1) * (solving + judging)
+}
+
+export const repairing = 'Repairing'
+
+/**
+ * What a repair has to do. In one pass the windows run through the dense model once; in order they run through the repaired one beside it,
+ * and attention is fitted as well.
+ * @param left the share of MLPs' neurons and of attention submodules that the plan leaves
+ */
+export function repairPhase(
+  spec: DecoderSpec,
+  kind: RepairKind,
+  windows: number,
+  left: { readonly neurons: number; readonly attention: number },
+): MethodPhase {
+  const blocks = spec.blocks.length
+  const inOrder = kind === 'in-order'
+  const times = inOrder ? 2.5 : 1
+  const passes = { attention: times * windows * blocks, mlp: times * windows * blocks, head: 0 }
+  const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
+  const attentions = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
+  const double = (tokens: number) => {
+    const rows = windows * tokens * (inOrder ? 2 : 1)
+    return (
+      blocks * equationOperations(rows, kept, spec.hidden) + attentions * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
+    )
+  }
+  return { phase: repairing, passes, double }
+}

@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest'
+import type { PhaseWork, Work } from '#contract/estimate.ts'
+import { Experience, estimateRun, rateFor, withoutShared } from '#services/estimate-seconds.ts'
+
+const rates = [
+  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, decoded: 1 },
+  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, decoded: 1 },
+]
+const phase = (name: string, part: string, mlp: number, shared?: string): PhaseWork => ({
+  phase: name,
+  part,
+  mlp,
+  attention: 0,
+  head: 0,
+  double: 0,
+  decoded: 0,
+  seconds: 0,
+  ...(shared === undefined ? {} : { shared }),
+})
+const work: Work = { hidden: 100, phases: [phase('scoring', 'pruning', 100, 'scores'), phase('measuring', 'perplexity', 50)] }
+
+test('a width between two that were timed has a rate between theirs, and one beyond them the nearest', () => {
+  expect(rateFor(rates, 200).attention).toBeCloseTo(20, 10)
+  expect(rateFor(rates, 4000).attention).toBe(40)
+  expect(rateFor(rates, 10).attention).toBe(10)
+})
+
+test('the range narrows when a run of the model is done, and follows what it took', () => {
+  const before = estimateRun('2ssp', work, rates, new Experience([], rates))
+  expect(before).toMatchObject({ basis: 'machine', seconds: { low: 7.5, likely: 15, high: 30 } })
+  const runs = [{ method: '2ssp', work, seconds: { pruning: 20, perplexity: 10 } }]
+  const after = estimateRun('2ssp', work, rates, new Experience(runs, rates))
+  expect(after.basis).toBe('runs')
+  expect(after.seconds.likely).toBeCloseTo(30, 10)
+  expect(after.seconds.high / after.seconds.low).toBeLessThan(2)
+})
+
+test('a method that was not run yet is judged by how the model’s other parts went', () => {
+  const runs = [{ method: 'dense', work: { hidden: 100, phases: [phase('measuring', 'perplexity', 50)] }, seconds: { perplexity: 15 } }]
+  expect(estimateRun('shortgpt', work, rates, new Experience(runs, rates)).seconds.likely).toBeCloseTo(45, 10)
+})
+
+test('what runs of an experiment share counts once', () => {
+  const estimate = estimateRun('2ssp', work, rates, new Experience([], rates))
+  const done = new Map<string, number>()
+  expect(withoutShared(estimate, 'e/m', done).seconds.likely).toBeCloseTo(15, 10)
+  expect(withoutShared(estimate, 'e/m', done).seconds.likely).toBeCloseTo(5, 10)
+  expect(withoutShared(estimate, 'e/other', done).seconds.likely, 'another model shares nothing').toBeCloseTo(15, 10)
+})
