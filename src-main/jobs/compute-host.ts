@@ -55,6 +55,8 @@ export class ComputeHost {
   /** What the process computes with; it keeps its first one. */
   #backend: BackendName | undefined
   #jobs = 0
+  /** Jobs that wait or are being done. */
+  #unfinished = 0
   #heardAt = 0
   #tail: Promise<unknown> = Promise.resolve()
   #idle: NodeJS.Timeout | undefined
@@ -93,8 +95,13 @@ export class ComputeHost {
   perform(task: ComputeTask, side: JobSide = {}): Job {
     const number = ++this.#jobs
     const cancelling = new AbortController()
+    this.#unfinished += 1
     const result = this.#tail
-      .then(() => this.#execute(task, { number, side, cancelling }))
+      .then(() =>
+        this.#execute(task, { number, side, cancelling }).finally(() => {
+          this.#unfinished -= 1
+        }),
+      )
       .catch((thrown: unknown) => {
         // Closing ends the process, also one that is only starting.
         throw this.#child.closed ? cancelled() : thrown
@@ -105,7 +112,10 @@ export class ComputeHost {
 
   /** Gives the process back when it has nothing to do. */
   release(): void {
-    if (this.#current) return
+    if (this.#unfinished === 0) this.#stop()
+  }
+
+  #stop(): void {
     this.#backend = undefined
     this.#child.stop()
   }
@@ -150,7 +160,7 @@ export class ComputeHost {
 
   /** A process that can compute with a backend: it keeps its first one, so another one needs another process. */
   async #prepare(wanted: BackendName | undefined): Promise<void> {
-    if (wanted !== undefined && this.#backend !== undefined && wanted !== this.#backend) this.release()
+    if (wanted !== undefined && this.#backend !== undefined && wanted !== this.#backend) this.#stop()
     await this.#child.ready()
     this.#backend = wanted ?? this.#backend
   }
