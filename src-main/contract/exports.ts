@@ -8,6 +8,10 @@ export const formatOutline = z.object({
   /** Bytes on the disk, and of keys and values in half precision for 1,000 tokens of context; null where the format cannot hold the model. */
   bytes: z.number().nullable(),
   keyValueBytes: z.number().nullable(),
+  /** Before anything is decided: what it may come to at least, where that differs from the most, which stands above. */
+  least: z.object({ bytes: z.number(), keyValueBytes: z.number() }).optional(),
+  /** Why it may turn out that the format cannot hold the model. */
+  perhaps: z.string().optional(),
   /** What a reader should know: what stands as zeros, where the context ends. */
   notes: z.array(z.string()),
   /** Why the format cannot hold the model. */

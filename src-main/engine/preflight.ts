@@ -10,7 +10,7 @@ import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { isTaskId, taskIds } from '#engine/evaluation/tasks/index.ts'
 import { checkQuestions, questionFile } from '#engine/evaluation/tasks/questions.ts'
-import { expectedPlan, outlineFormats } from '#engine/export/check-save.ts'
+import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
@@ -143,8 +143,8 @@ class Preflight {
     if (isAblation(method) || isInspection(method) || this.#problems.some(({ code }) => code === 'infeasible' || code === 'usage'))
       return []
     const { spec, checkpoint } = this.#model
-    const plan = expectedPlan(spec, { method, amount, options })
-    return outlineFormats({ model: { spec, checkpoint }, plan }, Object.keys(formatTitles), previewedTypes)
+    const plans = expectedPlans(spec, { method, amount, options })
+    return outlineLikely({ spec, checkpoint }, plans, Object.keys(formatTitles), previewedTypes)
   }
 
   async #data(field: string, { source, mix, sequenceLength }: DataRequest): Promise<void> {

@@ -101,10 +101,17 @@ async function must(command: string, args: string[]): Promise<void> {
 }
 
 /** Gives a Python program a job and reads its answer, the last line that it prints. Says what went wrong when it ends without one. */
-export async function askPython<Answer>(tools: Tools, program: string, args: string[], job: unknown, folder: string): Promise<Answer> {
+export async function askPython<Answer>(
+  tools: Tools,
+  program: string,
+  args: string[],
+  job: unknown,
+  folder: string,
+  seconds = 600,
+): Promise<Answer> {
   const file = join(folder, 'job.json')
   writeFileSync(file, JSON.stringify(job))
-  const { code, output } = await runTool(tools.python, [join(here, program), ...args, file], { env: tools.environment, seconds: 600 })
+  const { code, output } = await runTool(tools.python, [join(here, program), ...args, file], { env: tools.environment, seconds })
   const answer = output
     .split('\n')
     .findLast((line) => line.startsWith('ANSWER '))

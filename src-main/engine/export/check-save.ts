@@ -13,7 +13,7 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { findMix } from './gguf/mix.ts'
 import { findFormat, formats } from './index.ts'
-import { likelyPlan } from './likely-plan.ts'
+import { likelyPlans } from './likely-plan.ts'
 import type { Planned } from './pruned-tensors.ts'
 
 /** What is to be saved: the plan that a run has, or what will make one. */
@@ -31,23 +31,53 @@ export interface SaveCheck {
 export async function checkSave(check: SaveCheck): Promise<FormatOutline[]> {
   const { checkpoint, spec } = await openSpec(check.model)
   try {
-    const planned = { model: { checkpoint, spec }, plan: check.plan ?? expectedPlan(spec, check) }
-    return await outlineFormats(planned, check.formats, check.ggufTypes)
+    const plans = check.plan ? [check.plan] : expectedPlans(spec, check)
+    return await outlineLikely({ checkpoint, spec }, plans, check.formats, check.ggufTypes)
   } finally {
     await checkpoint.close()
   }
 }
 
-/** A plan of the kind that a method with these options will make. */
-export function expectedPlan(
+/** Plans of the kind that a method with these options will make. */
+export function expectedPlans(
   spec: DecoderSpec,
   { method: id, amount, options = {} }: Pick<SaveCheck, 'method' | 'amount' | 'options'>,
-): Plan {
-  if (id === denseMethod) return densePlan(spec)
+): Plan[] {
+  if (id === denseMethod) return [densePlan(spec)]
   const method: Method = findMethod(id)
   const none = { attentionRemoved: 1, blocksRemoved: 1, neuronsRemovedPerBlock: 1 }
-  const removal = amount ? outlineOf(method, spec, budgetFor(spec, amount), parseOptions(method.options, options, method.title)) : none
-  return likelyPlan(spec, method.unit, removal)
+  if (!amount) return likelyPlans(spec, method.unit, none)
+  const [budget, own] = [budgetFor(spec, amount), parseOptions(method.options, options, method.title)]
+  return method.likely?.(spec, budget, own) ?? likelyPlans(spec, method.unit, outlineOf(method, spec, budget, own))
+}
+
+/** What every format would make of a model whose plan is one like these: at most, and at least where they differ. */
+export async function outlineLikely(
+  model: Planned['model'],
+  plans: readonly Plan[],
+  ids: readonly string[],
+  ggufTypes: readonly string[],
+): Promise<FormatOutline[]> {
+  const all: FormatOutline[][] = []
+  for (const plan of plans) all.push(await outlineFormats({ model, plan }, ids, ggufTypes))
+  return (all[0] ?? []).map((_, at) => joinOutlines(all.flatMap((outlines) => outlines[at] ?? [])))
+}
+
+/** One outline for several plans: the largest that is possible, with what the others would weigh and why some may not be possible. */
+function joinOutlines(outlines: readonly FormatOutline[]): FormatOutline {
+  const possible = outlines.filter(({ bytes }) => bytes !== null)
+  const sorted = [...possible].sort((one, other) => (one.bytes ?? 0) - (other.bytes ?? 0))
+  const [least, most] = [sorted[0], sorted.at(-1)]
+  if (!least || !most) return outlines[0] as FormatOutline
+  const values = possible.map(({ keyValueBytes }) => keyValueBytes ?? 0)
+  const problem = outlines.find((outline) => outline.problem !== null)?.problem
+  const differs = least.bytes !== most.bytes || Math.min(...values) !== Math.max(...values)
+  return {
+    ...most,
+    keyValueBytes: Math.max(...values),
+    ...(differs ? { least: { bytes: least.bytes as number, keyValueBytes: Math.min(...values) } } : {}),
+    ...(problem ? { perhaps: problem } : {}),
+  }
 }
 
 /**

@@ -9,27 +9,42 @@ export interface Removal {
   readonly neuronsRemovedPerBlock: number | null
 }
 
+/** Where a method may take its parts from: attentions at the end and MLPs at the beginning, the other way round, or both in one block. */
+type Place = 'apart' | 'turned' | 'together'
+
 /**
- * A plan of the kind and size that a method will come to, before it has decided anything: enough to say which formats will hold its
- * result and what they will weigh. Whole blocks go from the end; attentions from the end, MLPs from the start; neurons from every MLP.
+ * Plans of the kind and size that a method will come to, before it has decided anything: enough to say which formats will hold its
+ * result and what they will weigh, at least and at most. Where attentions and MLPs go one by one, formats differ by whether what is left
+ * of two blocks fits into one, and by whether the first block keeps its attention.
  */
-export function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal): Plan {
+export function likelyPlans(spec: DecoderSpec, unit: string, removal: Removal): Plan[] {
+  const places: readonly Place[] =
+    unit === 'submodule'
+      ? ['apart', 'turned', 'together']
+      : (removal.attentionRemoved ?? 0) > 0 && unit !== 'block'
+        ? ['apart', 'turned']
+        : ['apart']
+  return places.map((place) => likelyPlan(spec, unit, removal, place))
+}
+
+function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, place: Place): Plan {
   const plan = densePlan(spec)
+  if (unit === 'width') return { ...plan, slice: { width: spec.hidden } }
   const { attentionRemoved, blocksRemoved, neuronsRemovedPerBlock } = removal
-  const [attentions, blocks] = [attentionRemoved ?? 0, blocksRemoved ?? 0]
   const last = spec.blocks.length - 1
-  const remove = (index: number, part: Partial<BlockPlan>) => {
+  const removeMany = (count: number, atEnd: boolean, part: Partial<BlockPlan>) => {
+    for (let i = 0; i < count; i++) replace(atEnd ? last - i : i, part)
+  }
+  const replace = (index: number, part: Partial<BlockPlan>) => {
     const block = plan.blocks[index]
     if (block) plan.blocks[index] = { ...block, ...part }
   }
-  if (unit === 'width') return { ...plan, slice: { width: spec.hidden } }
-  if (unit === 'block') for (let i = 0; i < blocks; i++) remove(last - i, { attention: 'removed', mlp: 'removed' })
-  else for (let i = 0; i < attentions; i++) remove(last - i, { attention: 'removed' })
-  if (unit === 'submodule') for (let i = 0; i < blocks; i++) remove(i, { mlp: 'removed' })
-  for (const [index, layout] of spec.blocks.entries()) {
-    const width = layout.width - (neuronsRemovedPerBlock ?? 0)
-    if (neuronsRemovedPerBlock && layout.width > 0 && width > 0)
-      remove(index, { mlp: { kept: Array.from({ length: width }, (_, i) => i) } })
+  const attentions = unit === 'block' ? (blocksRemoved ?? 0) : (attentionRemoved ?? 0)
+  removeMany(attentions, place !== 'turned', { attention: 'removed' })
+  if (unit === 'block' || unit === 'submodule') removeMany(blocksRemoved ?? 0, unit === 'block' || place !== 'apart', { mlp: 'removed' })
+  for (const [index, { width }] of spec.blocks.entries()) {
+    const kept = width - (neuronsRemovedPerBlock ?? 0)
+    if (neuronsRemovedPerBlock && width > 0 && kept > 0) replace(index, { mlp: { kept: Array.from({ length: kept }, (_, i) => i) } })
   }
   return plan
 }

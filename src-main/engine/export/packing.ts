@@ -36,3 +36,8 @@ export function missingParts(packed: readonly PackedBlock[]): { attention: numbe
 export function sourceOf({ attention, mlp }: PackedBlock): number {
   return attention ?? mlp ?? 0
 }
+
+/** `block 3`, or `blocks 3, 4`. */
+export function blocksText(positions: readonly number[]): string {
+  return `block${positions.length === 1 ? '' : 's'} ${positions.join(', ')}`
+}

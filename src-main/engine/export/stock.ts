@@ -5,7 +5,7 @@ import { specWithPlan } from '#engine/model/sliced-spec.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from './format.ts'
 import { modelCard, readParentCard } from './model-card.ts'
 import { packedConfig } from './packed-config.ts'
-import { missingParts, type PackedBlock, packBlocks } from './packing.ts'
+import { blocksText, missingParts, type PackedBlock, packBlocks } from './packing.ts'
 import { type Planned, prunedTensors } from './pruned-tensors.ts'
 
 /**
@@ -55,13 +55,15 @@ function layOutStock(planned: Planned) {
 function describe(packed: readonly PackedBlock[], count: number, width: number): string[] {
   const zeroed = missingParts(packed)
   return [
-    `An ordinary model of its family: ${packed.length} blocks in place of ${count}, numbered anew, every MLP ${width} neurons wide.`,
+    packed.length === count
+      ? `An ordinary model of its family, every MLP ${width} neurons wide.`
+      : `An ordinary model of its family: ${packed.length} blocks in place of ${count}, numbered anew, every MLP ${width} neurons wide.`,
     packed.some(({ attention, mlp }) => attention !== undefined && mlp !== undefined && attention !== mlp)
       ? 'An attention whose MLP was removed shares a block with the next MLP whose attention was removed, which computes the same.'
       : '',
     zeroed.attention.length > 0
-      ? `Blocks ${zeroed.attention.join(', ')} have no attention: zeros stand in its place, which add nothing to the answer but still take memory and time.`
+      ? `No attention in ${blocksText(zeroed.attention)}: zeros stand in its place, which add nothing to the answer but still take memory and time.`
       : '',
-    zeroed.mlp.length > 0 ? `Blocks ${zeroed.mlp.join(', ')} have no MLP: zeros stand in its place.` : '',
+    zeroed.mlp.length > 0 ? `No MLP in ${blocksText(zeroed.mlp)}: zeros stand in its place.` : '',
   ].filter(Boolean)
 }

@@ -84,6 +84,8 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
   /** What each phase has to do, with this many calibration windows: what time is estimated from. */
   work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[]
+  /** Plans between which the result will lie as far as its formats go; without it they follow from the unit and the outline. */
+  likely?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
 }
 

@@ -190,8 +190,17 @@ export function removalText(preview: CombinationPreview): string {
 }
 
 /** What the result would weigh in one format, or why that cannot hold it. */
-export function formatText({ format, type, bytes, keyValueBytes, problem }: FormatOutline): string {
+export function formatText({ format, type, bytes, keyValueBytes, problem, least, perhaps }: FormatOutline): string {
   const name = [format, type].filter(Boolean).join(' ')
   if (problem !== null || bytes === null || keyValueBytes === null) return `${name}: not possible. ${problem ?? ''}`
-  return `${name}: ${formatBytes(bytes)}, keys and values ${formatBytes(keyValueBytes)} for 1,000 tokens`
+  const weight = rangeText(least?.bytes ?? bytes, bytes)
+  const memory = rangeText(least?.keyValueBytes ?? keyValueBytes, keyValueBytes)
+  const doubt = perhaps ? `. It may turn out otherwise: ${perhaps}` : ''
+  return `${name}: ${weight}, keys and values ${memory} for 1,000 tokens${doubt}`
+}
+
+/** `3.5 MB`, or `3.5 MB to 5.1 MB` where it is not known yet. */
+function rangeText(least: number, most: number): string {
+  const [low, high] = [formatBytes(least), formatBytes(most)]
+  return low === high ? high : `${low} to ${high}`
 }

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { requireFormats } from '#engine/export/check-save.ts'
-import { likelyPlan } from '#engine/export/likely-plan.ts'
+import { likelyPlans } from '#engine/export/likely-plan.ts'
 import { openSpec } from '#engine/model/model.ts'
 import type { Method } from '#engine/pruning/method.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { unsavableModels } from './unsavable.ts'
 
@@ -23,7 +24,7 @@ describe('a format that cannot hold a model', () => {
       await make(folder)
       const { checkpoint, spec } = await openSpec(folder)
       const method: Method = findMethod(id)
-      const plan = likelyPlan(spec, method.unit, { attentionRemoved: 1, blocksRemoved: 0, neuronsRemovedPerBlock: 4 })
+      const [plan = densePlan(spec)] = likelyPlans(spec, method.unit, { attentionRemoved: 1, blocksRemoved: 0, neuronsRemovedPerBlock: 4 })
       await expect(requireFormats({ model: { checkpoint, spec }, plan }, [format], [ggufType])).rejects.toThrow(says)
       await checkpoint.close()
     },

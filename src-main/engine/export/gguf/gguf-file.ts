@@ -3,7 +3,7 @@ import { version } from '#contract/version.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type GgufTensorToWrite, type MetadataEntries, storedBytes } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { specWithPlan } from '#engine/model/sliced-spec.ts'
-import { missingParts } from '../packing.ts'
+import { blocksText, missingParts } from '../packing.ts'
 import { type Planned, prunedTensors } from '../pruned-tensors.ts'
 import { contextLength, modelMetadata } from './metadata.ts'
 import { findMix, type Mix, rowMultiple } from './mix.ts'
@@ -94,18 +94,18 @@ function noteZeros({ blocks, heads, removed }: GgufTarget, metadata: MetadataEnt
 function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped: boolean): string[] {
   const { attention, mlp } = missingParts(target.blocks)
   const zeroed = attention.filter((position) => (target.heads[position]?.query ?? 0) > 0)
-  const notes = [
-    `Architecture ${target.dialect.architecture} of llama.cpp, ${target.blocks.length} blocks in place of ${spec.blocks.length}.`,
-  ]
-  if (attention.length > zeroed.length)
-    notes.push(`${attention.length - zeroed.length} blocks have no attention: it takes neither memory nor time.`)
+  const count = spec.blocks.length
+  const blocks = target.blocks.length === count ? '' : `, ${target.blocks.length} blocks in place of ${count}`
+  const notes = [`Architecture ${target.dialect.architecture} of llama.cpp${blocks}.`]
+  const absent = attention.filter((position) => !zeroed.includes(position))
+  if (absent.length > 0) notes.push(`No attention in ${blocksText(absent)}: it takes neither memory nor time.`)
   if (zeroed.length > 0)
     notes.push(
       target.perBlock
-        ? `Block ${zeroed.join(', ')} has one attention head of zeros, because the architecture needs one.`
-        : `Blocks ${zeroed.join(', ')} have an attention of zeros, which adds nothing to the answer but takes memory and time.`,
+        ? `One attention head of zeros in ${blocksText(zeroed)}, because the architecture needs one.`
+        : `An attention of zeros in ${blocksText(zeroed)}, which adds nothing to the answer but takes memory and time.`,
     )
-  if (mlp.length > 0) notes.push(`Blocks ${mlp.join(', ')} have an MLP of zeros.`)
+  if (mlp.length > 0) notes.push(`An MLP of zeros in ${blocksText(mlp)}.`)
   if (capped)
     notes.push(
       `The context ends at ${length} tokens, the model's sliding window: llama.cpp computes no window here, so beyond it the answers would differ.`,

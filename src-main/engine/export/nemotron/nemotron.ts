@@ -16,7 +16,7 @@ import { configModule, configModuleFile } from './config-module.ts'
  */
 export const nemotron: ExportFormat = {
   title: formatTitles['nemotron-nas'],
-  summary: 'For vLLM with --trust-remote-code, really smaller; its structure follows vLLM’s reader, it was not run there.',
+  summary: 'For vLLM with --trust-remote-code, really smaller.',
   reopens: false,
   async outline(planned) {
     const { packed, tensors } = layOut(planned)

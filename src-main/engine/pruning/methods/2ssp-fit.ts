@@ -79,6 +79,7 @@ export const fittedTwoStage = defineMethod({
     return { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached }
   },
   work: fittedWork,
+  likely: (spec, { sparsity }, chosen) => (sparsity === 0 ? [densePlan(spec)] : extremePlans(spec, limitsOf(spec, sparsity, chosen))),
   plan: (input) => planFitted(input),
 })
 
@@ -256,6 +257,30 @@ function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: Options)
       ).attention / neuron,
     budget: total - (sparsity * stackParameters(spec)) / neuron,
   }
+}
+
+/** Even widths under every attention; and as many attentions gone, from either end, as widths can make up for, those as uneven as may be. */
+function extremePlans(spec: DecoderSpec, { unit, least, width, budget, attentionNeurons }: ProgrammeLimits): Plan[] {
+  const count = spec.blocks.length
+  const inUnits = (neurons: number) => unit * Math.floor(neurons / unit)
+  const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [attentionOf(index)] : []))
+  const gone = Math.min(attentions.length, Math.floor((count * width - budget) / attentionNeurons))
+  let room = budget + gone * attentionNeurons - count * least
+  const uneven = spec.blocks.map(() => {
+    const more = Math.max(0, Math.min(width - least, inUnits(room)))
+    room -= more
+    return least + more
+  })
+  const even = Array.from({ length: count }, () => Math.min(width, Math.max(least, inUnits(budget / count))))
+  const withWidths = (widths: readonly number[], removed: readonly number[]): Plan => {
+    const plan = removeParts(densePlan(spec), removed)
+    return { blocks: plan.blocks.map((block, i) => ({ ...block, mlp: { kept: Array.from({ length: widths[i] ?? 0 }, (_, n) => n) } })) }
+  }
+  return [
+    withWidths(even, []),
+    withWidths(uneven, gone === 0 ? [] : attentions.slice(-gone)),
+    withWidths(uneven, attentions.slice(0, gone)),
+  ]
 }
 
 function mostRemoved(spec: DecoderSpec, chosen: Options): number {

@@ -71,6 +71,9 @@ export const slicegpt = defineMethod({
     const passes = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 0 }, windows * left)
     return [{ phase: findingComponents, passes, double: (tokens) => parts * componentOperations(windows * tokens, spec.hidden) }]
   },
+  likely: (spec, { sparsity }, chosen) => [
+    sparsity === 0 ? densePlan(spec) : { ...densePlan(spec), slice: { width: widthFor(spec, sparsity, chosen) } },
+  ],
   async plan({ view, calibration, budget, options: chosen, run }) {
     if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
     requireTurnable(view.spec)

@@ -1,0 +1,56 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { checkSave } from '#engine/export/check-save.ts'
+import { formats } from '#engine/export/index.ts'
+import { methods } from '#engine/pruning/registry.ts'
+import { executeRun } from '#engine/run.ts'
+import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+
+let home: string
+beforeAll(async () => {
+  await openBackend('tensorflow')
+  home = await mkdtemp(join(tmpdir(), 'espalier-foreseen-'))
+  const windows = (await referenceWindows('calibration')).slice(0, 12).map((window) => [...window.subarray(0, 48)])
+  await writeFile(join(home, 'windows.json'), JSON.stringify(windows))
+})
+afterAll(() => rm(home, { recursive: true, force: true }))
+
+const evolution = { generations: 2, offspring: 4, startStates: 2, windows: 2, firstWindows: 1, finalWindows: 2, finalists: 2 }
+const few = (method: string) =>
+  method.startsWith('evopress') ? evolution : method === '2ssp_fit' ? { windows: 8, tableWindows: 1, unit: 8 } : { windows: 2 }
+
+describe('what formats would weigh', () => {
+  it.each(Object.keys(methods))('before %s decides holds what they weigh afterwards, and no format fails unforeseen', async (method) => {
+    const model = await referenceModel('stories260k')
+    const asked = { model, method, amount: { sparsity: 0.4 }, options: few(method) }
+    const calibration = { source: join(home, 'windows.json'), sequenceLength: 48, windows: 12 }
+    const steps = { get: async () => undefined, put: async () => undefined, folder: home }
+    const { plan } = await executeRun(
+      { ...asked, seed: 0, calibration, measures: [], backend: 'tensorflow' },
+      { steps, emit: () => undefined, signal: new AbortController().signal },
+    )
+    const every = { formats: Object.keys(formats), ggufTypes: ['F16', 'Q8_0'] }
+    const before = await checkSave({ ...asked, plan: null, ...every })
+    const after = await checkSave({ ...asked, plan, ...every })
+    expect(after.some(({ problem }) => problem === null)).toBe(true)
+    for (const [at, { format, type, bytes, keyValueBytes, problem }] of after.entries()) {
+      const foreseen = before[at]
+      const what = `${format} ${type}`
+      expect(foreseen, what).toMatchObject({ format, type })
+      if (problem !== null || bytes === null || keyValueBytes === null) {
+        expect(foreseen?.problem ?? foreseen?.perhaps, what).toBeDefined()
+        continue
+      }
+      expect(foreseen?.problem, what).toBe(null)
+      // Fitted widths come in units, so that a few neurons more or less are kept.
+      const slack = method === '2ssp_fit' ? 0.02 : 0
+      expect(bytes, what).toBeLessThanOrEqual((1 + slack) * (foreseen?.bytes ?? 0))
+      expect(bytes, what).toBeGreaterThanOrEqual((1 - slack) * (foreseen?.least?.bytes ?? foreseen?.bytes ?? 0))
+      expect(keyValueBytes, what).toBeLessThanOrEqual(foreseen?.keyValueBytes ?? 0)
+      expect(keyValueBytes, what).toBeGreaterThanOrEqual(foreseen?.least?.keyValueBytes ?? foreseen?.keyValueBytes ?? 0)
+    }
+  })
+})
