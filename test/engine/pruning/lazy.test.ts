@@ -108,11 +108,22 @@ describe.each(fullModels)('%s', (name) => {
     }
   })
 
+  test('a lazy search that was killed goes on with what candidates scored before', async () => {
+    const method = blockPruner as unknown as Method
+    const whole = await prune(method, open(), { blocks: 3 }, { lazy: 1 })
+    const steps = new Map<string, string>()
+    await expect(prune(method, open(), { blocks: 3 }, { lazy: 1 }, recordedRun(0, steps, 2))).rejects.toThrow('killed')
+    const again = recordedRun(0, steps)
+    expect((await prune(method, open(), { blocks: 3 }, { lazy: 1 }, again)).decisions).toEqual(whole.decisions)
+    expect(again.computed).toHaveLength(1)
+  })
+
   test('with as many at once as there are candidates the search is the exact one, and says so', async () => {
     const exact = await prune(submoduleBlockPruner as unknown as Method, open(), { blocks: 2 })
     const lazy = await prune(submoduleBlockPruner as unknown as Method, open(), { blocks: 2 }, { lazy: 100 })
     expect(lazy.decisions.map(({ scores, block }) => [block, scores.length])).toEqual(
       exact.decisions.map(({ scores, block }) => [block, scores.length]),
     )
+    expect(lazy.notes[0]).toContain('every choice is the exact one')
   })
 })
