@@ -50,9 +50,19 @@ afterAll(async () => {
   await workbench?.close()
 })
 
+/** Pictures to look at, wide and narrow, light and dark, where a folder for them is named. */
 const picture = async (name: string) => {
   const folder = process.env.ESPALIER_PICTURES
-  if (folder) await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true })
+  if (!folder) return
+  const usual = page.viewportSize()
+  for (const width of [1440, 800])
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.setViewportSize({ width, height: 1000 })
+      await page.emulateMedia({ colorScheme })
+      await page.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png`, fullPage: true })
+    }
+  await page.emulateMedia({ colorScheme: 'light' })
+  if (usual) await page.setViewportSize(usual)
 }
 
 test('a finished run is repaired from its page, and the new run stands beside it with the change of perplexity', async () => {
