@@ -5,15 +5,18 @@
  *
  * Prunes with 2SSP and with fitted widths at 25, 37.5 and 50 % and with the depth methods at 25 %, repairs each, and takes perplexities on
  * TEST and on the bundled texts. Every case is a line of FOLDER/results.jsonl and is not measured again; steps are kept in FOLDER too. At
- * the end the table is printed: means over SEEDS (3), with deviations.
+ * the end the table is printed: means over SEEDS (3), with deviations; with SEEDS 0 it is what was measured so far.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv } from 'node:process'
+import type { Plan } from '#contract/plan.ts'
+import { denseMethod } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { FolderRun } from './folder-run.ts'
@@ -50,19 +53,17 @@ function cases(): Case[] {
   const first = widths.filter(isFirst)
   const rest = widths.filter((one) => !isFirst(one))
   const depths = ofMethods(['shortgpt', 'blockpruner_submodule', 'evopress_submodule'])
-  return [...over(first, sparsities), ...over(depths, [0.25]), ...over(rest, sparsities)]
+  const dense: Case = { method: denseMethod, sparsity: 0, seed: 0, repair: 'none' }
+  return [dense, ...over(first, sparsities), ...over(depths, [0.25]), ...over(rest, sparsities)]
 }
 
 const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
 
 async function measure(model: Model, one: Case): Promise<Result> {
-  const { method: id, sparsity, seed, repair } = one
-  const method = findMethod(id)
-  const options = method.options.parse({})
-  const pruning = new FolderRun(folder, nameOf(one), seed)
-  const calibration = await readText(model, calibrationPath, method.windows(options), seed)
+  const { seed, repair } = one
   const view = denseView(model)
-  const { plan } = await method.plan({ view, calibration, budget: budgetFor(model.spec, { sparsity }), options, run: pruning })
+  const pruning = new FolderRun(folder, nameOf(one), seed)
+  const plan = await prune(model, one, pruning)
   const repairing = new FolderRun(folder, `${nameOf(one)} ${repair}`, seed)
   const windows = repair === 'none' ? [] : await readRepairText(model, calibrationPath, seed)
   const start = performance.now()
@@ -78,6 +79,15 @@ async function measure(model: Model, one: Case): Promise<Result> {
   return { ...one, perplexities, pruningSeconds: pruning.seconds, repairSeconds, kept }
 }
 
+async function prune(model: Model, { method: id, sparsity, seed }: Case, run: FolderRun): Promise<Plan> {
+  if (id === denseMethod) return densePlan(model.spec)
+  const method = findMethod(id)
+  const options = method.options.parse({})
+  const calibration = await readText(model, calibrationPath, method.windows(options), seed)
+  const budget = budgetFor(model.spec, { sparsity })
+  return (await method.plan({ view: denseView(model), calibration, budget, options, run })).plan
+}
+
 /** Mean, and the deviation over seeds where there are several. */
 function spread(values: readonly number[]): string {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length
@@ -89,10 +99,10 @@ function spread(values: readonly number[]): string {
 function printTable(results: readonly Result[]): void {
   const groups = Map.groupBy(results, ({ method, sparsity, repair }) => `${method} | ${100 * sparsity} % | ${repair}`)
   const names = testNames
-  console.log(`| method | asked | repair | ${names.join(' | ')} | pruning [s] | repair [s] |`)
-  console.log(`| ${Array.from({ length: names.length + 5 }, () => '---').join(' | ')} |`)
+  console.log(`| method | asked | repair | draws | ${names.join(' | ')} | pruning [s] | repair [s] |`)
+  console.log(`| ${Array.from({ length: names.length + 6 }, () => '---').join(' | ')} |`)
   for (const [title, group] of groups) {
-    const columns = names.map((name) => spread(group.map(({ perplexities }) => perplexities[name] ?? Number.NaN)))
+    const columns = [`${group.length}`, ...names.map((name) => spread(group.map(({ perplexities }) => perplexities[name] ?? Number.NaN)))]
     const seconds = [spread(group.map(({ pruningSeconds }) => pruningSeconds)), spread(group.map(({ repairSeconds }) => repairSeconds))]
     console.log(`| ${[title, ...columns, ...seconds].join(' | ')} |`)
   }
@@ -106,14 +116,18 @@ const results: Result[] = existsSync(output)
       .filter(Boolean)
       .map((line) => JSON.parse(line) as Result)
   : []
-await openBackend()
-const model = await openModel(modelPath)
-for (const one of cases()) {
-  if (results.some((known) => nameOf(known) === nameOf(one) && known.repair === one.repair)) continue
-  const result = await measure(model, one)
-  appendFileSync(output, `${JSON.stringify(result)}\n`)
-  results.push(result)
-  console.error(JSON.stringify(result))
-}
-await model.close()
+if (seeds.length > 0) await measureAll()
 printTable(results)
+
+async function measureAll(): Promise<void> {
+  await openBackend()
+  const model = await openModel(modelPath)
+  for (const one of cases()) {
+    if (results.some((known) => nameOf(known) === nameOf(one) && known.repair === one.repair)) continue
+    const result = await measure(model, one)
+    appendFileSync(output, `${JSON.stringify(result)}\n`)
+    results.push(result)
+    console.error(JSON.stringify(result))
+  }
+  await model.close()
+}
