@@ -27,6 +27,12 @@ export function checkFlags(flags: Flags): void {
     fail('--repair_data and --repair_samples belong to a repair; give --repair=one-pass or --repair=in-order too.')
   if (flags.logging !== undefined && !/^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$/.test(flags.logging))
     fail(`--logging is "${flags.logging}"; it must be DEBUG, INFO, WARNING, ERROR or CRITICAL.`)
+  if (flags.evaluate_divergence && (pruning.length === 0 || flags.ablation !== undefined))
+    fail('--evaluate_divergence compares pruned models with the dense one; give a --pruning_method.')
+  if (flags.divergence_tokens !== undefined) {
+    if (!flags.evaluate_divergence) fail('--divergence_tokens belongs to --evaluate_divergence; give that too.')
+    integerFlag('divergence_tokens', flags.divergence_tokens, 2)
+  }
   for (const task of listFlag(flags.tasks === undefined ? undefined : [flags.tasks])) checkName('tasks', task, taskTitles)
   if (flags.alpha !== undefined) numberFlag('alpha', flags.alpha, 0.01, 100)
   for (const text of listFlag(flags.seed)) integerFlag('seed', text, 0)

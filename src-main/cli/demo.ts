@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { exit, stderr, stdout } from 'node:process'
 import type { DataRequest } from '#contract/data-request.ts'
 import { toErrorMessage } from '#contract/errors.ts'
@@ -27,6 +29,7 @@ async function demo(): Promise<void> {
   const started = performance.now()
   const workbench = await openCommandWorkbench({ model: 'sample' })
   const documents: RunDocument[] = []
+  let report: string | undefined
   try {
     const model = await locateModel(workbench, { model: 'sample' })
     const { blocks, hidden, intermediate } = model.description.shape
@@ -34,11 +37,19 @@ async function demo(): Promise<void> {
     const runs = await prepareRuns(workbench, model, { grid: demoGrid(model), sweep: false })
     for (const run of runs) documents.push(await showRun(workbench, run, blocks))
     const last = runs.at(-1)
-    if (last) documents.push(await showRun(workbench, await repaired(workbench, last.id), blocks))
+    const again = last && (await repaired(workbench, last.id))
+    if (again) documents.push(await showRun(workbench, again, blocks))
+    await inspect(
+      workbench,
+      [...runs.filter(({ baseline }) => !baseline), ...(again ? [again] : [])].map(({ id }) => id),
+      demoText(model),
+    )
+    report = await writeReport(workbench, runs[0]?.experiment?.id)
   } finally {
     await workbench.close()
   }
   printResults(documents)
+  if (report) stdout.write(`\nThe report of all this: ${report}\n`)
   stdout.write(
     `\nDone in ${duration((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`,
   )
@@ -66,11 +77,44 @@ async function repaired(workbench: CommandWorkbench, id: string): Promise<RunEnt
   return workbench.call('runs.clone', { id, changes: { repair: { kind: 'in-order', calibration } }, start: 'draft' })
 }
 
+/** How far the pruned models are from the dense one, token by token. */
+async function inspect(workbench: CommandWorkbench, runs: string[], data: DataRequest): Promise<void> {
+  const line = new ProgressLine()
+  stdout.write('\nWhere they differ from the dense model\n')
+  const made = await workbench.call('runs.inspect', { inspect: { kind: 'divergence', runs, data }, start: 'draft' })
+  const { inspected } = await doRun(workbench, made, (event) => {
+    if (event.type === 'progress') line.show(event.progress)
+  }).finally(() => line.clear())
+  if (inspected?.kind !== 'divergence') return
+  for (const { run, numbers, worst } of inspected.divergence.runs) {
+    const [place] = worst
+    const said = place ? `; worst: “…${place.before.slice(-40).replace(/\s+/g, ' ')}[${place.text.trim()}]”` : ''
+    stdout.write(
+      `  ${run.name}: mean divergence ${numbers.mean.value.toFixed(3)} nats, same first choice ${(100 * numbers.sameTop.value).toFixed(0)} %${said}\n`,
+    )
+  }
+}
+
+/** The experiment's report as a file in the present folder; an earlier one gives way. */
+async function writeReport(workbench: CommandWorkbench, experiment: string | undefined): Promise<string | undefined> {
+  if (experiment === undefined) return undefined
+  const { content } = await workbench.call('reports.make', { experiment, title: 'Espalier demo' })
+  const file = resolve('espalier-demo.html')
+  writeFileSync(file, content)
+  return file
+}
+
 /** A model's name in the table and above its answers. */
 function titleOf({ method, sparsity, repair }: RunDocument): string {
   if (method === denseMethod) return 'dense'
   return `2SSP ${100 * sparsity.nominal} %${repair ? ', repaired' : ''}`
 }
+
+const demoText = ({ description }: ModelEntry): DataRequest => ({
+  source: sampleText('test'),
+  sequenceLength: description.shape.contextLength,
+  windows: 8,
+})
 
 function demoGrid({ id, description }: ModelEntry): Grid {
   const sequenceLength = description.shape.contextLength

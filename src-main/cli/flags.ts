@@ -16,6 +16,8 @@ const flags = {
   sparsity: { type: 'string', multiple: true },
   ablation: { type: 'string' },
   main_table_results: { type: 'boolean' },
+  evaluate_divergence: { type: 'boolean' },
+  divergence_tokens: { type: 'string' },
   evaluate_inference: { type: 'boolean' },
   evaluate_downstream: { type: 'boolean' },
   evaluate_perplexity: { type: 'boolean' },

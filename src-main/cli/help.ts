@@ -10,6 +10,9 @@ export const help = `espalier: prune a language model and see what it costs
   espalier serve                       the workbench in a browser
   espalier runs | models               the history and the library (see: espalier runs --help)
   espalier run-request FILE            one run from a file, on any machine (see: espalier run-request --help)
+  espalier report EXPERIMENT           all that is known of it as one HTML file, or Markdown
+  espalier questions RUN OTHER         zero-shot questions that two runs answer differently
+  espalier answer RUN… --prompts FILE  a set of prompts, unattended; espalier judge: votes on answers
   espalier repair RUN                  a finished run once more, repaired (see: espalier repair --help)
 
 Model
@@ -51,6 +54,8 @@ Measures
   --main_table_results     on WikiText-2, C4 and FineWeb-Edu, as a table; --output FOLDER writes CSV and LaTeX
   --evaluate_downstream    zero-shot tasks: ${names(taskTitles)}
   --tasks LIST             only these; --task_folder FOLDER, --task_limit N
+  --evaluate_divergence    how far each pruned model is from the dense one, token by token, on the first --eval_data or the
+                           text of the perplexity; --divergence_tokens N (10000)
   --evaluate_inference     time per pass, to the first token, tokens per second
   --evaluate_qualitative   the answers to two prompts, by beam search
 

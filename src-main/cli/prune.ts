@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { exit, stderr, stdout } from 'node:process'
 import type { SavedFile } from '#contract/exports.ts'
+import type { ModelEntry } from '#contract/models.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { RunDetail, RunEntry } from '#contract/runs.ts'
 import { denseMethod, type FormatId, formatTitles } from '#contract/titles.ts'
@@ -12,11 +13,12 @@ import { checkFlags } from './check-flags.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { followTransfer } from './commands/follow-transfer.ts'
+import { evaluateDivergence, printDivergences } from './evaluate-divergence.ts'
 import { type Flags, listFlag } from './flags.ts'
 import { locateModel } from './locate-model.ts'
 import { printStudy } from './print-study.ts'
 import { ProgressLine } from './progress-line.ts'
-import { type Commanded, commandedRuns } from './requests.ts'
+import { type Commanded, commandedRuns, divergenceData } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
 
 /** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
@@ -35,7 +37,7 @@ export async function prune(flags: Flags): Promise<number> {
     if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savedWork(commanded), ...savingOf(flags) })
     const runs = await prepareRuns(workbench, model, commanded)
     begun = true
-    await doAll(workbench, runs, flags)
+    await doAll(workbench, model, runs, flags)
     begun = false
   } finally {
     // What was begun and failed is found again by the same command.
@@ -44,7 +46,7 @@ export async function prune(flags: Flags): Promise<number> {
   return 0
 }
 
-async function doAll(workbench: CommandWorkbench, runs: readonly RunEntry[], flags: Flags): Promise<void> {
+async function doAll(workbench: CommandWorkbench, model: ModelEntry, runs: readonly RunEntry[], flags: Flags): Promise<void> {
   const line = new ProgressLine()
   const details: RunDetail[] = []
   for (const run of runs) {
@@ -58,7 +60,23 @@ async function doAll(workbench: CommandWorkbench, runs: readonly RunEntry[], fla
   if (flags.save && runs[0]) await save(workbench, runs[runs.length - 1] as RunEntry, flags)
   const studies = details.filter(({ study }) => study !== null)
   if (studies.length > 0) printStudies(studies, flags)
-  else printAll(details.map(toDocument), flags)
+  else printAll(await withDivergence(workbench, model, details, flags), flags)
+}
+
+/** The documents of runs, with their divergence from the dense model where it is asked for. */
+async function withDivergence(
+  workbench: CommandWorkbench,
+  model: ModelEntry,
+  details: readonly RunDetail[],
+  flags: Flags,
+): Promise<RunDocument[]> {
+  if (!flags.evaluate_divergence) return details.map(toDocument)
+  const found = await evaluateDivergence(workbench, details, divergenceData(flags, model), new ProgressLine())
+  if (!flags.json) printDivergences(found, details)
+  return details.map((detail) => {
+    const divergence = found.get(detail.id)
+    return { ...toDocument(detail), ...(divergence ? { divergence } : {}) }
+  })
 }
 
 function savingOf({ save = '', format, gguf_type, replace = false }: Flags) {

@@ -167,6 +167,18 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
   ]
 }
 
+/** Tokens that a divergence is taken on unless more are asked for. */
+const divergenceTokens = 10_000
+
+/** The text that runs are compared with the dense model on: the first of `--eval_data`, else the text of the perplexity. */
+export function divergenceData(flags: Flags, { path, description }: ModelEntry): DataRequest {
+  const sequenceLength = sequenceLengthOf(flags, description.shape.contextLength)
+  const [own] = flags.eval_data ?? []
+  const tokens = flags.divergence_tokens === undefined ? divergenceTokens : integerFlag('divergence_tokens', flags.divergence_tokens, 2)
+  const source = own === undefined ? defaultData(flags, path, 'test') : existing('eval_data', own)
+  return { source, sequenceLength, windows: Math.max(1, Math.round(tokens / sequenceLength)) }
+}
+
 function tasksMeasure(flags: Flags, model: string, tasks: readonly string[]): MeasureRequest {
   const local = flags.local_datasets && existsSync(join('data', 'tasks')) ? resolve('data', 'tasks') : undefined
   const folder = flags.task_folder

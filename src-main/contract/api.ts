@@ -341,6 +341,19 @@ export const api = {
     'not-found',
   ),
 
+  'reports.make': call(
+    'An experiment, or some runs, with all that is known of them as one document: HTML that needs nothing else, or Markdown.',
+    z.object({
+      experiment: id.optional(),
+      runs: ids.max(200).optional(),
+      title: name.optional(),
+      format: z.enum(['html', 'markdown']).default('html'),
+    }),
+    textFile,
+    'not-found',
+    'conflict',
+  ),
+
   'playground.start': call(
     'Generate from prompts with several views of one model; tokens come as `generation` events.',
     sessionRequest,

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { measuresIn } from './candidates.ts'
+import { divergence, divergenceOfRun } from './divergence.ts'
 import { fit } from './fit.ts'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
@@ -48,6 +49,11 @@ export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 /** Windows that went through an attention, an MLP and the head while candidates were scored. */
 export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number() })
 
+/** How far a run is from the dense model, token by token, where that was asked for (see `divergence.ts`). */
+export const divergenceDocument = divergence
+  .pick({ data: true, tokens: true, dense: true })
+  .extend(divergenceOfRun.omit({ run: true }).shape)
+
 /** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. */
 export const runDocument = z.object({
   model: z.string(),
@@ -69,6 +75,7 @@ export const runDocument = z.object({
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })).optional(),
   /** Every question of the zero-shot tasks, with the scores of its choices. */
   questions: z.array(scoredTask).optional(),
+  divergence: divergenceDocument.optional(),
   passes: passes.optional(),
   seconds: z.record(z.string(), z.number()),
   backend: z.string(),
@@ -88,11 +95,13 @@ export const studyDocument = z.object({
     measures: true,
     answers: true,
     questions: true,
+    divergence: true,
     passes: true,
   }).shape,
   study,
 })
 
+export type DivergenceDocument = z.infer<typeof divergenceDocument>
 export type Study = z.infer<typeof study>
 export type StudyDocument = z.infer<typeof studyDocument>
 export type CandidateScore = z.infer<typeof candidateScore>

@@ -219,7 +219,7 @@ export class ComputeHost {
 
 /** The backend that a task wants its process to compute with; undefined where it computes nothing. */
 function backendOf(task: ComputeTask): BackendName | undefined {
-  if (task.kind === 'run' || task.kind === 'ablation' || task.kind === 'generate') return task.request.backend
+  if (task.kind === 'run' || task.kind === 'ablation' || task.kind === 'inspection' || task.kind === 'generate') return task.request.backend
   if (task.kind === 'self-test') return task.backend
   return task.kind === 'probe' || task.kind === 'save' ? 'auto' : undefined
 }

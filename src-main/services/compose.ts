@@ -30,6 +30,7 @@ import { modelsService } from './models.ts'
 import { pathGate } from './path-gate.ts'
 import { playgroundService } from './playground.ts'
 import { queueService } from './queue.ts'
+import { reportsService } from './report/report.ts'
 import { runRemoval } from './run-removal.ts'
 import { runsService } from './runs.ts'
 import { sampleModel } from './sample-model.ts'
@@ -146,6 +147,8 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
   const removal = runRemoval(context)
   const { rates, ...engine } = engineService(context)
   const estimates = new Estimates(context, library, rates)
+  const comparing = compareService(context)
+  const judging = judgingsService(context)
   return {
     'workbench.get': () => ({
       version,
@@ -163,11 +166,12 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...exportsService(context, library, transfers),
     ...queueService(context, estimates),
     ...viewsService(context),
-    ...compareService(context),
+    ...comparing,
     ...textsService(context, library),
     ...playgroundService(context, library),
     ...transcriptsService(context),
-    ...judgingsService(context),
+    ...judging,
+    ...reportsService(context, { compare: comparing['compare.get'], judging: judging['judgings.result'] }),
     ...settingsService(context),
     ...engine,
     ...historyService(context),

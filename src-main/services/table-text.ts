@@ -50,7 +50,7 @@ export function formatNumber(value: number): string {
   return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3)
 }
 
-function cellText({ value, spread }: TableCell): string {
+export function cellText({ value, spread }: TableCell): string {
   if (value === null) return '–'
   if (typeof value !== 'number') return String(value)
   return typeof spread === 'number' ? `${formatNumber(value)} ± ${formatNumber(spread)}` : formatNumber(value)

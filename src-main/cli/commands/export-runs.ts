@@ -1,5 +1,5 @@
-import { writeFile } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
+import { deliver } from './deliver.ts'
 import { commonFlags, readFlags } from './flags.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
@@ -29,16 +29,4 @@ async function contentOf({ call }: CommandDoor, ids: string[], format: Format): 
     if (!(thrown instanceof EspalierError) || thrown.code !== 'not-found') throw thrown
     return `${JSON.stringify(await call('runs.describe', { id }), null, 2)}\n`
   }
-}
-
-async function deliver(content: string, file: string | undefined): Promise<void> {
-  if (file === undefined) {
-    process.stdout.write(content.endsWith('\n') ? content : `${content}\n`)
-    return
-  }
-  await writeFile(file, content, { flag: 'wx' }).catch((thrown: NodeJS.ErrnoException) => {
-    if (thrown.code === 'EEXIST') throw new EspalierError('conflict', `${file} exists. Choose another name or remove it.`)
-    throw new EspalierError('disk', `${file} cannot be written: ${thrown.message}`)
-  })
-  console.error(`Written: ${file}`)
 }

@@ -1,6 +1,10 @@
 import { runServeCommand, serveHelp } from '#server/command.ts'
+import { answer, answerHelp } from './answer.ts'
+import { judge, judgeHelp } from './judge.ts'
 import { models, modelsHelp } from './models.ts'
+import { questions, questionsHelp } from './questions.ts'
 import { repair, repairHelp } from './repair.ts'
+import { report, reportHelp } from './report.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { runRequest, runRequestHelp } from './run-request.ts'
 import { runs, runsHelp } from './runs.ts'
@@ -12,11 +16,15 @@ const serve: Verb = (parameters) =>
   })
 
 /** The workbench's commands: each takes the words after its name and gives the exit code. */
-export const commands = { serve, runs, models, repair, 'run-request': runRequest }
+export const commands = { serve, runs, models, repair, report, questions, answer, judge, 'run-request': runRequest }
 export const help: Readonly<Record<keyof typeof commands, string>> = {
   serve: serveHelp,
   runs: runsHelp,
   models: modelsHelp,
   repair: repairHelp,
+  report: reportHelp,
+  questions: questionsHelp,
+  answer: answerHelp,
+  judge: judgeHelp,
   'run-request': runRequestHelp,
 }

@@ -1,0 +1,37 @@
+import { EspalierError } from '#contract/errors.ts'
+import { deliver } from './deliver.ts'
+import { commonFlags, commonHelp, readFlags } from './flags.ts'
+import { guarded, type Verb } from './run-command.ts'
+import { withWorkbench } from './with-workbench.ts'
+
+export const reportHelp = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--output FILE]
+espalier report RUN… [--output FILE]
+
+One document with all that is known of an experiment, or of runs to compare: what was asked, tables, charts, maps, where it broke,
+questions that flipped, answers, votes, the environment, and how to repeat it. The HTML file needs no other file and no network.
+
+  --format FORMAT      html or markdown (default: html)
+  --title TEXT         its heading (default: the experiment's name)
+  --output FILE        where to write (default: standard output); an existing file is not overwritten
+${commonHelp}`
+
+const formats = ['html', 'markdown'] as const
+const flags = {
+  ...commonFlags,
+  format: { type: 'string', default: 'html' },
+  title: { type: 'string' },
+  output: { type: 'string', short: 'o' },
+} as const
+
+export const report: Verb = (parameters) =>
+  guarded('report', reportHelp, parameters, async (given) => {
+    const { values, words } = readFlags(given, flags, { least: 1, most: 200, name: 'The id of an experiment or of runs' })
+    const format = formats.find((one) => one === values.format)
+    if (!format) throw new EspalierError('usage', `--format ${values.format} is not known. Choose ${formats.join(' or ')}.`)
+    const [first = ''] = words
+    const subject = words.length === 1 && first.startsWith('exp-') ? { experiment: first } : { runs: words }
+    const title = values.title === undefined ? {} : { title: values.title }
+    const file = await withWorkbench(values, ({ call }) => call('reports.make', { ...subject, ...title, format }))
+    await deliver(values.json ? `${JSON.stringify(file)}\n` : file.content, values.output)
+    return 0
+  })

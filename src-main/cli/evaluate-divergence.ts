@@ -1,0 +1,75 @@
+import { stdout } from 'node:process'
+import type { DataRequest } from '#contract/data-request.ts'
+import type { DivergenceRequest } from '#contract/inspection.ts'
+import type { DivergenceDocument } from '#contract/run.ts'
+import type { RunDetail } from '#contract/runs.ts'
+import { denseMethod } from '#contract/titles.ts'
+import { doRun } from './command-runs.ts'
+import type { CommandWorkbench } from './command-workbench.ts'
+import type { ProgressLine } from './progress-line.ts'
+import { toText } from './result-table.ts'
+
+/** Runs that are compared with the dense model in one pass. */
+const together = 5
+
+/** Compares the runs of a command with the dense model: what each document says of it, by the run's id. */
+export async function evaluateDivergence(
+  workbench: CommandWorkbench,
+  runs: readonly RunDetail[],
+  data: DataRequest,
+  line: ProgressLine,
+): Promise<Map<string, DivergenceDocument>> {
+  const pruned = runs.filter(({ method, hasPlan }) => hasPlan && method !== denseMethod).map(({ id }) => id)
+  const found = new Map<string, DivergenceDocument>()
+  for (let first = 0; first < pruned.length; first += together) {
+    const inspect = { kind: 'divergence' as const, runs: pruned.slice(first, first + together), data }
+    const run = await inspectionFor(workbench, inspect)
+    const { inspected } = await doRun(workbench, run, (event) => {
+      if (event.type === 'progress') line.show(event.progress)
+    }).finally(() => line.clear())
+    if (inspected?.kind !== 'divergence') continue
+    const { data: used, tokens, dense } = inspected.divergence
+    for (const { run: subject, ...rest } of inspected.divergence.runs) found.set(subject.id, { data: used, tokens, dense, ...rest })
+  }
+  return found
+}
+
+/** The comparison that an earlier start of the command began or finished, else a new one. */
+async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequest) {
+  const { runs } = await call('runs.inspectionsOf', { id: inspect.runs[0] as string })
+  for (const run of runs) {
+    const { request } = await call('runs.get', { id: run.id })
+    if (run.status !== 'running' && JSON.stringify(request.inspect) === JSON.stringify(inspect)) return run
+  }
+  return call('runs.inspect', { inspect, start: 'draft' })
+}
+
+/** The numbers that users of llama.cpp know, a row a run. */
+export function printDivergences(found: ReadonlyMap<string, DivergenceDocument>, runs: readonly RunDetail[]): void {
+  const columns = ['mean', 'median', 'p90', 'p95', 'p99', 'p999', 'sameTop', 'changeRms', 'perplexityRatio'] as const
+  const labels = [
+    'run',
+    'tokens',
+    ...['mean KL', 'median', '90 %', '95 %', '99 %', '99.9 %', 'same top', 'RMS Δp', 'perplexity ratio'].flatMap((label) => [label, '±']),
+    'largest',
+  ]
+  stdout.write('\nDivergence from the dense model, in nats\n')
+  stdout.write(
+    toText({
+      columns: labels.map((label, at) => ({ label, numeric: at > 0 })),
+      rows: runs.flatMap(({ id, name }) => {
+        const document = found.get(id)
+        if (!document) return []
+        const { numbers, tokens } = document
+        return [
+          [
+            { value: name },
+            { value: tokens },
+            ...columns.flatMap((key) => [{ value: numbers[key].value }, { value: numbers[key].error }]),
+            { value: numbers.largest },
+          ],
+        ]
+      }),
+    }),
+  )
+}

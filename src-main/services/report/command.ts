@@ -1,0 +1,52 @@
+import type { DataRequest } from '#contract/data-request.ts'
+import type { RunRequest } from '#contract/run-request.ts'
+import { denseMethod, isAblation } from '#contract/titles.ts'
+
+/** The command line that does a run again; undefined for what looks at other runs. */
+export function commandOf(model: string, request: RunRequest): string | undefined {
+  if (request.inspect) return undefined
+  const { method, amount, seed, options, calibration, repair, measures, backend } = request
+  const length = calibration?.sequenceLength ?? lengthOf(request)
+  const tasks = measures.flatMap((measure) => (measure.kind === 'tasks' ? [measure] : []))
+  const words = [
+    'espalier',
+    flag('model', model),
+    ...workOf(method, amount),
+    ...Object.entries(options).map(([name, value]) => flag('option', `${name}=${Array.isArray(value) ? `[${value.join(',')}]` : value}`)),
+    ...(seed === 0 ? [] : [flag('seed', seed)]),
+    ...(calibration ? dataFlags('calibration_data', 'calibration_samples', calibration) : []),
+    ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : []),
+    ...(length === undefined ? [] : [flag('sequence_length', length)]),
+    ...measures.flatMap((measure) => (measure.kind === 'perplexity' ? [flag('eval_data', measure.data.source)] : [])),
+    ...tasks.flatMap(({ tasks: names, folder, limit }) => [
+      flag('tasks', names.join(',')),
+      ...(folder ? [flag('task_folder', folder)] : []),
+      ...(limit ? [flag('task_limit', limit)] : []),
+    ]),
+    ...(measures.some(({ kind }) => kind === 'inference') ? ['--evaluate_inference'] : []),
+    ...(measures.some(({ kind }) => kind === 'answers') ? ['--evaluate_qualitative'] : []),
+    ...(backend === 'auto' ? [] : [flag('backend', backend)]),
+  ]
+  return words.join(' ')
+}
+
+function workOf(method: string, amount: RunRequest['amount']): string[] {
+  if (method === denseMethod) return ['--dense']
+  if (isAblation(method)) return [flag('ablation', method)]
+  return [flag('pruning_method', method), 'sparsity' in amount ? flag('sparsity', amount.sparsity) : flag('num_prune', amount.blocks)]
+}
+
+function lengthOf({ measures }: RunRequest): number | undefined {
+  return measures.flatMap((measure) => (measure.kind === 'perplexity' ? [measure.data.sequenceLength] : []))[0]
+}
+
+function dataFlags(text: string, samples: string, { source, mix, windows }: DataRequest): string[] {
+  const named = mix ? mix.map((part) => `${part.source}:${part.share}`).join(',') : source
+  return [flag(text, named), ...(windows === undefined ? [] : [flag(samples, windows)])]
+}
+
+/** A flag with its value, quoted for a shell where it must be. */
+function flag(name: string, value: string | number): string {
+  const text = String(value)
+  return /^[\w./:,=@+[\]-]+$/.test(text) && !/[[\]]/.test(text) ? `--${name}=${text}` : `'--${name}=${text.replaceAll("'", "'\\''")}'`
+}

@@ -1,0 +1,115 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Transcript } from '#contract/playground.ts'
+import type { RunDetail } from '#contract/runs.ts'
+import { isInspection } from '#contract/titles.ts'
+import { version } from '#contract/version.ts'
+import type { RunRow } from '#db/runs.ts'
+import type { Context, Handler, Service } from '../context.ts'
+import { safeFileName } from '../folders.ts'
+import { runDetail } from '../run-detail.ts'
+import { type Block, heading, paragraph } from './blocks.ts'
+import { toHtml } from './html.ts'
+import { toMarkdown } from './markdown.ts'
+import {
+  answersSection,
+  askedSection,
+  comparisonSection,
+  divergenceSection,
+  environmentSection,
+  flipsSection,
+  judgingSection,
+  mapsSection,
+  transcriptSection,
+} from './sections.ts'
+
+interface OtherCalls {
+  compare: Handler<'compare.get'>
+  judging: Handler<'judgings.result'>
+}
+
+/** An experiment or some runs, with everything that was found out about them, as one document. */
+export function reportsService(context: Context, calls: OtherCalls): Service<'reports'> {
+  return {
+    async 'reports.make'({ experiment, runs: ids, title, format }) {
+      const { name, notes, rows } = subjectOf(context, experiment, ids)
+      const heading = title ?? name
+      const blocks = await blocksOf(context, calls, { title: heading, notes, rows })
+      const fileName = `${safeFileName(heading)}.${format === 'html' ? 'html' : 'md'}`
+      return format === 'html'
+        ? { fileName, type: 'text/html', content: toHtml(heading, blocks) }
+        : { fileName, type: 'text/markdown', content: toMarkdown(blocks) }
+    },
+  }
+}
+
+interface Subject {
+  name: string
+  notes: string
+  rows: RunRow[]
+}
+
+function subjectOf({ history }: Context, experiment: string | undefined, ids: readonly string[] | undefined): Subject {
+  if (experiment !== undefined) {
+    const found = history.experiments.find(experiment)
+    if (!found) throw new EspalierError('not-found', `There is no experiment ${experiment}.`)
+    return { name: found.name, notes: found.notes, rows: history.runs.ofExperiment(experiment) }
+  }
+  if (!ids) throw new EspalierError('invalid', 'A report needs an experiment, or runs to compare.')
+  const rows = ids.map((id) => {
+    const row = history.runs.find(id)
+    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+    return row
+  })
+  return { name: `Comparison of ${rows.length} runs`, notes: '', rows }
+}
+
+async function blocksOf(
+  context: Context,
+  { compare, judging }: OtherCalls,
+  { title, notes, rows }: { title: string; notes: string; rows: readonly RunRow[] },
+): Promise<Block[]> {
+  const details = rows.map((row) => runDetail(context, row))
+  const runs = details.filter(({ method, status }) => !isInspection(method) && status === 'done')
+  if (runs.length === 0) throw new EspalierError('conflict', `"${title}" has no finished run yet. Make the report when its runs are done.`)
+  const inspections = inspectionsOf(context, details)
+  const comparison = await compare({ ids: runs.filter(({ hasPlan }) => hasPlan).map(({ id }) => id) })
+  return [
+    heading(1, title),
+    paragraph(`Made by Espalier ${version} on ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.`),
+    ...(notes ? [paragraph(notes)] : []),
+    ...askedSection(details.filter(({ method }) => !isInspection(method))),
+    ...(await comparisonSection(comparison)),
+    ...mapsSection(runs),
+    ...flipsSection(comparison),
+    ...(await inspectedSections(context, judging, inspections)),
+    ...answersSection(runs),
+    ...environmentSection([...runs, ...inspections]),
+  ]
+}
+
+/** Inspections among the runs, and those of others that look at one of them, each once and oldest first. */
+function inspectionsOf(context: Context, details: readonly RunDetail[]): RunDetail[] {
+  const { history } = context
+  const looking = new Set(details.flatMap(({ id }) => history.runs.inspecting(id)))
+  const ids = new Set(history.runs.entries([...looking]).map(({ id }) => id))
+  for (const { id, method } of details) if (isInspection(method)) ids.add(id)
+  return [...ids]
+    .flatMap((id) => history.runs.find(id) ?? [])
+    .filter(({ status }) => status === 'done')
+    .sort((a, b) => a.number - b.number)
+    .map((row) => runDetail(context, row))
+}
+
+async function inspectedSections({ history }: Context, judging: OtherCalls['judging'], runs: readonly RunDetail[]): Promise<Block[]> {
+  const blocks: Block[] = []
+  for (const { name, inspected } of runs) {
+    if (inspected?.kind === 'divergence') blocks.push(...divergenceSection(name, inspected))
+    if (inspected?.kind !== 'generation') continue
+    const transcript: Transcript | undefined = history.transcripts.find(inspected.transcript)
+    if (!transcript) continue
+    blocks.push(...transcriptSection(name, inspected, transcript))
+    for (const { id } of history.judgings.list().filter((one) => one.transcript === transcript.id && one.votes > 0))
+      blocks.push(...judgingSection(await judging({ id })))
+  }
+  return blocks
+}
