@@ -9,6 +9,7 @@ export const help = `espalier: prune a language model and see what it costs
   espalier methods [NAME] [--json]     what there is, with paper and options
   espalier serve                       the workbench in a browser
   espalier runs | models               the history and the library (see: espalier runs --help)
+  espalier cluster                     Slurm clusters and what works there (see: espalier cluster --help)
   espalier run-request FILE            one run from a file, on any machine (see: espalier run-request --help)
   espalier report EXPERIMENT           all that is known of it as one HTML file, or Markdown
   espalier questions RUN OTHER         zero-shot questions that two runs answer differently

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clusterFinding, clusterName, clusterProfile } from './clusters.ts'
 import { comparison, questionComparison } from './compare.ts'
 import { dataRequest } from './data-request.ts'
 import { tokenPage } from './divergence.ts'
@@ -53,6 +54,8 @@ const one = z.object({ id })
 const many = z.object({ ids })
 const path = readPlace.min(1)
 const start = z.enum(['draft', 'queue']).default('queue')
+/** The cluster that computes runs; null for this machine. */
+const executor = clusterName.nullable().default(null)
 const marks = z.object({ name: name.optional(), notes: notes.optional(), tags: tags.optional(), starred: z.boolean().optional() })
 /** Several formats have a folder each in the one that is named; `replace` lets one that is not empty give way. */
 const saving = {
@@ -153,6 +156,7 @@ export const api = {
       start,
       /** Whether amounts that cannot be reached are left out, rather than all of it refused; `leftOut` says why. */
       leaveOut: z.boolean().default(false),
+      executor,
       notes: notes.optional(),
       tags: tags.optional(),
     }),
@@ -213,7 +217,7 @@ export const api = {
   'runs.inspectionsOf': call('Inspections that look at a run, newest first.', one, entries, 'not-found'),
   'runs.create': call(
     'Make one run, or several of the same kind, outside of a grid.',
-    z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), start }),
+    z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), executor, start }),
     runEntry,
     'not-found',
     'infeasible',
@@ -316,6 +320,27 @@ export const api = {
   ),
   'queue.pause': call('Start nothing more; what runs goes on.', nothing, queueState),
   'queue.resume': call('Start waiting runs again.', nothing, queueState),
+
+  'clusters.list': call('The Slurm clusters that runs can be sent to.', nothing, z.array(clusterProfile)),
+  'clusters.save': call('Keep a cluster; the same name replaces it.', z.object({ cluster: clusterProfile }), z.array(clusterProfile)),
+  'clusters.remove': call(
+    'Forget a cluster that has no runs.',
+    z.object({ name: clusterName }),
+    z.array(clusterProfile),
+    'not-found',
+    'conflict',
+  ),
+  'clusters.script': call(
+    'The batch script that runs would be sent with.',
+    z.object({ cluster: clusterProfile, runs: z.number().int().min(1).max(500).default(2) }),
+    z.object({ script: z.string() }),
+  ),
+  'clusters.check': call(
+    'What works of a cluster: commands, partitions, the shared folder, and what computes on a node. Waits for a node up to two minutes.',
+    z.object({ name: clusterName }),
+    z.array(clusterFinding),
+    'not-found',
+  ),
 
   'views.list': call('Saved views of the history.', nothing, z.array(savedView)),
   'views.save': call('Save a view; the same name replaces it.', z.object({ name, state: savedView.shape.state }), savedView),

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clusterState } from './clusters.ts'
 import { id } from './identifiers.ts'
 import { runEntry } from './runs.ts'
 
@@ -17,6 +18,7 @@ export const queueState = z.object({
   paused: z.boolean(),
   owner: z.boolean(),
   devices: z.array(deviceState),
+  clusters: z.array(clusterState),
   runs: z.array(runEntry),
 })
 

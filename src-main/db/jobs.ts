@@ -10,6 +10,8 @@ export interface JobRecord extends ClusterJob {
   drop: boolean
   /** Submissions in a row that ended before a step was done. */
   idle: number
+  /** Steps that were done when it was sent. */
+  steps: number
   /** The attempt that was read last, and how far its events and its log were. */
   read: { attempt: string; events: number; log: number }
 }

@@ -16,6 +16,9 @@ export function runQueueTable(db: Database) {
       started_at = coalesce(started_at, @now), attempt_at = @now, ended_at = NULL, problem = NULL, progress = NULL WHERE number = @number RETURNING *`)
   const waiting = db.prepare("SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number")
   const running = db.prepare("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
+  const ofClusters = db.prepare(
+    "SELECT * FROM runs WHERE executor IS NOT NULL AND (status IN ('queued', 'running') OR job ->> '$.submission' IS NOT NULL) AND archived_at IS NULL ORDER BY queue_position, number",
+  )
   const place = db.prepare('UPDATE runs SET queue_position = ? WHERE number = ?')
   const interrupt = db.prepare(`
     UPDATE runs SET status = CASE wish WHEN 'cancel' THEN 'cancelled' WHEN 'pause' THEN 'paused' ELSE 'interrupted' END, owner = NULL, wish = NULL, ended_at = ?
@@ -26,6 +29,8 @@ export function runQueueTable(db: Database) {
   return {
     waiting: () => waiting.all() as RunRow[],
     running: () => running.all() as RunRow[],
+    /** Runs that a cluster computes or is to compute, and those whose jobs there are to be taken back. */
+    ofClusters: () => ofClusters.all() as RunRow[],
     enqueue(numbers: readonly number[]): void {
       let position = last.get() as number
       for (const number of numbers) enqueue.run(++position, number)

@@ -16,6 +16,7 @@ export function stepsTable(db: Database, values: ValueStore) {
        UNION SELECT tensors ->> '$.file' FROM steps WHERE scope IN (SELECT value FROM json_each(@scopes)) AND tensors IS NOT NULL`,
     )
     .pluck()
+  const names = db.prepare('SELECT name FROM steps WHERE scope = ?').pluck()
   const ofScope = db.prepare('SELECT name, value, file FROM steps WHERE scope = ? ORDER BY at, name')
   return {
     get(scope: string, name: string): { value: unknown; tensors?: TensorFile } | undefined {
@@ -35,6 +36,7 @@ export function stepsTable(db: Database, values: ValueStore) {
     clear: (scope: string) => clear.run(scope).changes,
     /** Names of the files that steps of these scopes have. */
     files: (scopes: readonly string[]) => files.all({ scopes: JSON.stringify(scopes) }) as string[],
+    names: (scope: string) => names.all(scope) as string[],
     count: (scope: string) => count.get(scope) as number,
     bytes: (scopes: readonly string[]) => bytes.get(JSON.stringify(scopes)) as number,
     ofScope: (scope: string) =>

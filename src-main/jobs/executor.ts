@@ -5,8 +5,8 @@ import type { RunRow } from '#db/runs.ts'
  * there for it, and writes down there what became of it.
  */
 export interface Executor {
-  /** Takes up waiting runs as far as there is room. Cheap when there is nothing to do. */
-  work(): void
+  /** Takes up waiting runs as far as there is room, unless the queue is paused. Cheap when there is nothing to do. */
+  work(paused: boolean): void
   /** How long the present attempt at a run has gone on; 0 for runs that it does not do. */
   secondsOf(run: string): number
   /** Leaves runs alone whose rows say already that they do not go on. */

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { canAct, type RunAction, refusalOf } from '#contract/run-actions.ts'
 import type { History } from '#db/history.ts'
+import { jobOf } from '#db/jobs.ts'
 import type { RunRow } from '#db/runs.ts'
 
 /** The rows of the runs that an action is for. Throws when one of them cannot take part, so that it is all of them or none. */
@@ -15,10 +16,14 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
 }
 
 /** Forgets what a run did. What it shares with its experiment stays: it is the same for all. */
-export function startOver(history: History, { id, number }: RunRow): void {
+export function startOver(history: History, row: RunRow): void {
+  const { id, number } = row
+  const job = jobOf(row)
   history.steps.clear(id)
   history.events.clear(number)
   history.measures.clear(number)
   history.documents.clear(number)
   history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at: null })
+  // A job that is still there is taken back first; what it wrote goes with it.
+  history.runs.patch(number, { job: job && job.submission !== null ? { ...job, drop: true } : null })
 }

@@ -110,7 +110,7 @@ function taskOf(history: History, request: RunRequest): ComputeTask {
 }
 
 /** The request as it was made, with the place where the model is now. */
-function requestOf(history: History, row: RunRow): RunRequest {
+export function requestOf(history: History, row: RunRow): RunRequest {
   const request = history.documents.request(row.number)
   return { ...request, model: history.models.find(row.model)?.path ?? request.model }
 }

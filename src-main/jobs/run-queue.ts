@@ -3,6 +3,7 @@ import type { Listener } from '#contract/events.ts'
 import type { QueueState } from '#contract/queue.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs.ts'
+import type { Clusters } from './cluster/clusters.ts'
 import type { Executor } from './executor.ts'
 import { QueueNews } from './queue-news.ts'
 import { rowsFor, startOver } from './run-actions.ts'
@@ -14,6 +15,7 @@ export interface QueueParts {
   emit: Listener
   owner: string
   machine: ThisMachine
+  clusters: Clusters
   /** False for a process that leaves the queue to others and only does runs that it is told to. */
   worksQueue: boolean
 }
@@ -30,14 +32,20 @@ export class RunQueue {
 
   constructor(parts: QueueParts) {
     this.#parts = parts
-    this.#executors = [parts.machine]
+    this.#executors = [parts.machine, parts.clusters]
     this.#news = new QueueNews(parts.history, parts.emit, () => this.state())
   }
 
   state(): QueueState {
-    const { history, machine } = this.#parts
+    const { history, machine, clusters } = this.#parts
     const numbers = [...history.queue.running(), ...history.queue.waiting()].map(({ number }) => number)
-    return { paused: this.#isPaused, owner: this.#owns, devices: machine.devices, runs: history.runs.entries(numbers) }
+    return {
+      paused: this.#isPaused,
+      owner: this.#owns,
+      devices: machine.devices,
+      clusters: clusters.states,
+      runs: history.runs.entries(numbers),
+    }
   }
 
   get #isPaused(): boolean {
@@ -54,8 +62,8 @@ export class RunQueue {
     const { history, owner, worksQueue } = this.#parts
     if (this.#closed || !worksQueue) return
     this.#owns = history.owners.takeQueue(owner, Date.now())
-    if (!this.#owns || this.#isPaused) return
-    for (const executor of this.#executors) executor.work()
+    if (!this.#owns) return
+    for (const executor of this.#executors) executor.work(this.#isPaused)
   }
 
   enqueue(ids: readonly string[]): number[] {
@@ -108,7 +116,7 @@ export class RunQueue {
   /** What a stop makes of a row: a run of another process is only wished to stop. */
   #stopped(row: RunRow, action: 'pause' | 'cancel'): RunPatch {
     const status = action === 'cancel' ? 'cancelled' : 'paused'
-    if (row.status === 'running' && row.owner !== this.#parts.owner) return { wish: action }
+    if (row.status === 'running' && row.executor === null && row.owner !== this.#parts.owner) return { wish: action }
     if (row.status === 'running') return { ...ended(row, this.#secondsOf(row)), status }
     return { status, queue_position: null, wish: null, ...(action === 'cancel' ? { ended_at: Date.now() } : {}) }
   }

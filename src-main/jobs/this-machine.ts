@@ -78,8 +78,9 @@ export class ThisMachine implements Executor {
     for (const { host } of gone) void host.close()
   }
 
-  work(): void {
+  work(paused: boolean): void {
     const { history, owner } = this.#parts
+    if (paused) return
     for (const place of this.#places) {
       if (place.attempt || place.leaving || place.host.status === 'broken') continue
       const row = history.queue.claimNext(owner, place.device.title, Date.now())

@@ -6,6 +6,8 @@ import { historyFolders, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { valueStore, type WriteFile } from '#db/values.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
+import type { ClusterTimings } from '#jobs/cluster/cluster.ts'
+import { Clusters } from '#jobs/cluster/clusters.ts'
 import { ComputeHost, type HostTimings } from '#jobs/compute-host.ts'
 import type { ComputeCommand } from '#jobs/compute-process.ts'
 import { type Device, processorSlots } from '#jobs/devices.ts'
@@ -15,6 +17,7 @@ import { runLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
 import { ThisMachine } from '#jobs/this-machine.ts'
 import { catalogueService } from './catalogue.ts'
+import { clusterProfiles, clusterProgram, clustersService } from './clusters.ts'
 import { compareService } from './compare.ts'
 import { defaultComputeCommand } from './compute-command.ts'
 import type { Context, Handlers } from './context.ts'
@@ -46,6 +49,7 @@ export interface WorkbenchOptions {
   /** In place of the GPUs that are found and of the slots that are set. */
   devices?: readonly Device[] | undefined
   timings?: Partial<HostTimings>
+  clusterTimings?: Partial<ClusterTimings>
   /** False for a process that only does runs of its own, with `runNow`. */
   worksQueue?: boolean
   /** The model that is in the library from the start; the one in the resources when left out, null for none. */
@@ -132,7 +136,16 @@ function openContext(options: SettledOptions): Context {
     changed: (numbers) => queue.tellRuns(numbers),
     freed: () => queue.work(),
   })
-  const queue = new RunQueue({ history, emit, owner, machine, worksQueue })
+  const clusters = new Clusters({
+    history,
+    logs,
+    emit,
+    profiles: () => clusterProfiles(history),
+    programFor: clusterProgram,
+    timings: options.clusterTimings,
+    changed: (numbers) => queue.tellRuns(numbers),
+  })
+  const queue = new RunQueue({ history, emit, owner, machine, clusters, worksQueue })
   // A command does one thing after another, so that one process serves it for all.
   const only = worksQueue ? undefined : machine.firstHost
   const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
@@ -165,6 +178,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...runsService(context, library, removal),
     ...exportsService(context, library, transfers),
     ...queueService(context, estimates),
+    ...clustersService(context),
     ...viewsService(context),
     ...comparing,
     ...textsService(context, library),

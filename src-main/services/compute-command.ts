@@ -12,6 +12,16 @@ export function defaultComputeCommand(): ComputeCommand {
   return [findNode(), '--max-semi-space-size=4', existsSync(source) ? source : bundle]
 }
 
+/** Node and the command line, as another machine that sees this program can start it. Throws where it is not on the disk as source. */
+export function espalierCommand(): ComputeCommand {
+  const script = join(import.meta.dirname, '..', 'cli', 'espalier.mjs')
+  if (existsSync(script)) return [findNode(), '--disable-warning=ExperimentalWarning', script]
+  throw new EspalierError(
+    'usage',
+    'This program cannot be started on a node from here. Name the command espalier there in the cluster’s profile.',
+  )
+}
+
 /** Plain Node: this program itself, or under Electron the Node that comes as an npm package. */
 function findNode(): string {
   if (process.env.ESPALIER_NODE) return process.env.ESPALIER_NODE

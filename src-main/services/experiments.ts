@@ -68,11 +68,11 @@ export function experimentsService(context: Context, { library, catalogue, remov
       })
       return previewOf(grid, planned, estimated)
     },
-    async 'experiments.create'({ name, grid, start, leaveOut, notes = '', tags = [] }) {
+    async 'experiments.create'({ name, grid, start, leaveOut, executor, notes = '', tags = [] }) {
       const { possible, leftOut } = await choose(grid, leaveOut)
       const id = newId('exp')
       const planned = possible.flatMap((one) => overSeeds(one, grid.seeds))
-      const numbers = writeRuns(context, library, planned, { experiment: id, seeds: grid.seeds.length, start }, () =>
+      const numbers = writeRuns(context, library, planned, { experiment: id, seeds: grid.seeds.length, executor, start }, () =>
         history.experiments.insert({ id, name, notes, tags, grid, createdAt: Date.now() }),
       )
       return { experiment: told(id), runs: history.runs.entries(numbers), leftOut }

@@ -3,6 +3,7 @@ import { type RunRequest, runRequest } from '#contract/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/parameters.ts'
+import { clusterProfiles } from './clusters.ts'
 import type { Context } from './context.ts'
 import { nominalOf, type PlannedRun, runName } from './grid.ts'
 import type { Library } from './library.ts'
@@ -33,6 +34,11 @@ export function writeRuns(
   making: RunMaking,
   also: () => void = () => {},
 ): number[] {
+  if (making.executor && !clusterProfiles(history).some(({ name }) => name === making.executor))
+    throw new EspalierError(
+      'not-found',
+      `There is no cluster ${JSON.stringify(making.executor)}. Add it in the settings, or choose this machine.`,
+    )
   const made = history.transaction(() => {
     also()
     if (making.experiment !== null && !history.experiments.find(making.experiment))

@@ -1,4 +1,4 @@
-import { availableParallelism, cpus } from 'node:os'
+import { availableParallelism, cpus, hostname } from 'node:os'
 import { toErrorMessage } from '#contract/errors.ts'
 import { openHub } from '#hub/hub.ts'
 import { type NodeRun, performRunFile } from '#jobs/cluster/perform-run-file.ts'
@@ -18,6 +18,7 @@ export function startRunFile(file: string, environment: NodeJS.ProcessEnv = proc
       return (await openHub({ tokenFile: foldersOf(defaultDataFolder()).tokenFile })).fetchFile(wanted, { signal, report })
     },
     job: environment.SLURM_JOB_ID ?? null,
+    node: environment.SLURMD_NODENAME ?? hostname(),
     device:
       gpus > 0 ? 'GPU' : `${cpus()[0]?.model.trim() || process.arch}, ${given.TF_NUM_INTRAOP_THREADS ?? availableParallelism()} threads`,
   })

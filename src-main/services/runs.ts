@@ -72,14 +72,14 @@ export function runsService(
       make(inspectionRun(context, inspect), { name, experiment: sharedExperiment(context, inspect), start }),
     'runs.tokens': ({ id, page }) => tokensOf(context, find(id), page),
     'runs.inspectionsOf': ({ id }) => entriesOf(history.runs.inspecting(find(id).id)),
-    'runs.create': ({ model, request, name, experiment, start }) =>
-      make({ model, request }, { name, experiment: experiment ?? null, start }),
+    'runs.create': ({ model, request, name, experiment, executor, start }) =>
+      make({ model, request }, { name, experiment: experiment ?? null, executor, start }),
     'runs.clone'({ id, changes, start }) {
       const row = find(id)
       const { model: _, ...request } = history.documents.request(row.number)
       return make(
         { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
-        { experiment: row.experiment, parent: row.id, start },
+        { experiment: row.experiment, parent: row.id, executor: row.executor, start },
       )
     },
     'runs.update'({ ids, name, notes, addTags, removeTags, starred }) {

@@ -1,5 +1,5 @@
 import './require-node.mjs'
-import { argv, stdout } from 'node:process'
+import { argv, env, execPath, stdout } from 'node:process'
 import { root } from './node24.mjs'
 import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
@@ -7,11 +7,13 @@ import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'
 import { say } from './terminal.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
-const given = argv.slice(2).filter((one) => one !== '--attack' && one !== '--interop')
+const given = argv.slice(2).filter((one) => !['--attack', '--interop', '--slurm'].includes(one))
 /** Whether the program is also attacked for a minute, as it is before a change is taken. */
 const attack = argv.includes('--attack')
 /** Whether what is written is also tried in the programs that it is for. */
 const interop = argv.includes('--interop')
+/** Whether runs are also sent to a real Slurm, which is installed first where that can be done. */
+const slurm = argv.includes('--slurm')
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
   return oneTest(false)
@@ -25,6 +27,7 @@ process.exitCode = tally.failed > 0 ? 1 : 0
  */
 async function runParts() {
   const node = await showPart('set-up', setUp)
+  if (slurm) await showPart('Slurm', prepareSlurm)
   const tests = () => showPart('tests', () => runVitest(node, given))
   if (given.length > 0) return tests()
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
@@ -38,6 +41,12 @@ async function runParts() {
     ...(interop ? [await check('interop', [`${root}test/interop/main.ts`])] : []),
   ]
   return parts.reduce(addTallies)
+}
+
+/** Without it, or where there is none, its tests count as skipped. */
+async function prepareSlurm() {
+  await runHere(execPath, [`${root}test/slurm/install.mjs`])
+  env.ESPALIER_TEST_SLURM = '1'
 }
 
 /** @param {Error} thrown */

@@ -47,6 +47,7 @@ test('the fields that are known to name places are found, so that the walk reach
     'runs.create.request.measures.*.folder',
     'experiments.create.grid.localFolder',
     'settings.update.folders.exports',
+    'clusters.save.cluster.folder',
   ])
     expect(marked, way).toContain(way)
 })

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { integrityProblems } from '#db/backups.ts'
 import { openHistory } from '#db/history.ts'
 import { writeDurably } from '#db/values.ts'
+import { Clusters } from '#jobs/cluster/clusters.ts'
 import { ComputeHost } from '#jobs/compute-host.ts'
 import { processorDevice } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
@@ -58,11 +59,14 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
     changed: (numbers) => queue.tellRuns(numbers),
     freed: () => queue.work(),
   })
+  const unused = { profiles: () => [], programFor: (): ['none'] => ['none'], changed: () => {} }
+  const clusters = new Clusters({ history, logs: runLogs(join(folder, 'logs')), emit: () => {}, ...unused })
   const queue: RunQueue = new RunQueue({
     history,
     emit: () => {},
     owner,
     machine,
+    clusters,
     worksQueue: true,
   })
   const run = insertRun(history, { options: { rounds: 60, stepMilliseconds: 2, stepBytes: 60_000 }, status: 'draft' })

@@ -1,5 +1,6 @@
 import { runServeCommand, serveHelp } from '#server/command.ts'
 import { answer, answerHelp } from './answer.ts'
+import { cluster, clusterHelp } from './cluster.ts'
 import { judge, judgeHelp } from './judge.ts'
 import { models, modelsHelp } from './models.ts'
 import { questions, questionsHelp } from './questions.ts'
@@ -16,7 +17,7 @@ const serve: Verb = (parameters) =>
   })
 
 /** The workbench's commands: each takes the words after its name and gives the exit code. */
-export const commands = { serve, runs, models, repair, report, questions, answer, judge, 'run-request': runRequest }
+export const commands = { serve, runs, models, repair, report, questions, answer, judge, cluster, 'run-request': runRequest }
 export const help: Readonly<Record<keyof typeof commands, string>> = {
   serve: serveHelp,
   runs: runsHelp,
@@ -26,5 +27,6 @@ export const help: Readonly<Record<keyof typeof commands, string>> = {
   questions: questionsHelp,
   answer: answerHelp,
   judge: judgeHelp,
+  cluster: clusterHelp,
   'run-request': runRequestHelp,
 }

@@ -1,5 +1,4 @@
 import { appendFileSync, mkdirSync, readFileSync } from 'node:fs'
-import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { explainIssues } from '#contract/explain-issue.ts'
@@ -26,6 +25,8 @@ export interface NodeParts {
   fetchFile: FetchFile
   /** The number that a scheduler gave this job. */
   job: string | null
+  /** The machine, by the name that the scheduler has for it. */
+  node: string
   device: string
   timings?: Partial<SharedTimings>
 }
@@ -158,7 +159,7 @@ class RunOnNode {
   }
 
   #tell(): void {
-    const { job, device } = this.#parts
+    const { job, node, device } = this.#parts
     const state: AttemptState = {
       environment: {
         platform: `${process.platform} ${process.arch}`,
@@ -166,7 +167,7 @@ class RunOnNode {
         device,
         memoryBytes: this.#asked.request.memoryBytes ?? null,
       },
-      node: hostname(),
+      node,
       job,
       startedAt: this.#startedAt,
       aliveAt: Date.now(),

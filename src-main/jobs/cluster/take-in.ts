@@ -38,14 +38,16 @@ export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, known
   const states = attempts.map((attempt) => readWhole(attemptState, join(folder.attempts, attempt, 'state.json')))
   const seconds = states.reduce((sum, state) => sum + (state?.seconds ?? 0), 0)
   const recorder = runRecorder(history, row, parts.emit, () => Math.max(0, seconds - (row.seconds ?? 0)))
-  let news = takeSteps(recorder, history, folder, knownSteps)
+  let news = takeSteps(parts, row, folder, knownSteps)
   for (const attempt of attempts) if (takeAttempt(parts, row, folder, attempt, recorder)) news = true
   const state = states.at(-1)
   if (state?.progress) recorder.event({ type: 'progress', progress: state.progress })
   return { state, result: readWhole(runResult, folder.result), attempts: attempts.length, news, recorder }
 }
 
-function takeSteps(recorder: RunRecorder, history: History, folder: RunFolder, known: Set<string>): boolean {
+/** Steps that are not known yet. */
+export function takeSteps({ history, emit }: TakeInParts, row: RunRow, folder: RunFolder, known: Set<string>): boolean {
+  const recorder = runRecorder(history, row, emit)
   const fresh = namesIn(folder.steps).filter((name) => isFinished(name) && !known.has(name))
   for (const name of fresh) {
     const step = readStep(join(folder.steps, name), folder.tensors)

@@ -37,6 +37,7 @@ const compute = (folder: RunFolder) =>
     hostFor: (tensorFolder) => new ComputeHost({ command: fakeCompute, environment: hermeticEnvironment(process.env), tensorFolder }),
     fetchFile: () => Promise.reject(new Error('no network in this test')),
     job: '17',
+    node: 'n1',
     device: 'cpu',
   })
 
@@ -50,7 +51,18 @@ function openRow(root: string, folder: string) {
   onTestFinished(() => history.close())
   const { id, number } = insertRun(history, { status: 'queued' })
   const read = { attempt: '', events: 0, log: 0 }
-  const job = { id: '17', state: 'running', node: null, reason: null, submission: 'x', task: 0, drop: false, idle: 0, read } as const
+  const job = {
+    id: '17',
+    state: 'running',
+    node: null,
+    reason: null,
+    submission: 'x',
+    task: 0,
+    drop: false,
+    idle: 0,
+    steps: 0,
+    read,
+  } as const
   history.runs.patch(number, { job })
   const parts = { history, logs: runLogs(join(root, 'logs')), emit: () => {} }
   const known = new Set<string>()

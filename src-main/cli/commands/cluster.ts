@@ -1,0 +1,108 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { type ClusterProfile, emptyProfile } from '#contract/clusters.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { printJson, printTable } from './print.ts'
+import { commandOf, type Verb } from './run-command.ts'
+import { withWorkbench } from './with-workbench.ts'
+
+export const clusterHelp = `espalier cluster VERB
+
+Slurm clusters that runs can be sent to. Runs are sent from the screens or by the HTTP interface, by the workbench that stays open.
+
+  espalier cluster list
+  espalier cluster add NAME --folder FOLDER [flags]
+  espalier cluster check NAME     tries everything that runs need there, with a job on a node
+  espalier cluster script NAME    the batch script that runs would be sent with
+  espalier cluster remove NAME
+
+  --folder FOLDER      a folder that the login node and all nodes see under the same path
+  --host HOST          a host of your ssh configuration, where Slurm's commands are not on this machine
+  --program PATH       the command espalier on the nodes, where it is not this very program
+  --partition, --account, --time, --memory TEXT, --gpus N, --cpus N
+                       as Slurm's own options; what is left out, the cluster decides
+  --lines FILE         lines for the batch script: #SBATCH options, module load, …
+${commonHelp}`
+
+const flags = {
+  ...commonFlags,
+  folder: { type: 'string', default: '' },
+  host: { type: 'string', default: '' },
+  program: { type: 'string', default: '' },
+  partition: { type: 'string', default: '' },
+  account: { type: 'string', default: '' },
+  time: { type: 'string', default: '' },
+  memory: { type: 'string', default: '' },
+  gpus: { type: 'string' },
+  cpus: { type: 'string' },
+  lines: { type: 'string' },
+} as const
+
+const list: Verb = async (parameters) => {
+  const { values } = readFlags(parameters, commonFlags, { least: 0, most: 0, name: '' })
+  return tell(await withWorkbench(values, ({ call }) => call('clusters.list', {})), values.json)
+}
+
+const add: Verb = async (parameters) => {
+  const { values, words } = readFlags(parameters, flags, { least: 1, most: 1, name: 'The cluster’s name' })
+  const { folder, host, program, partition, account, time, memory } = values
+  const profile: ClusterProfile = {
+    ...emptyProfile,
+    ...{ host, program, partition, account, time, memory },
+    name: words[0] as string,
+    folder: host === '' && folder !== '' ? resolve(folder) : folder,
+    gpus: values.gpus === undefined ? 0 : readCount(values.gpus, '--gpus', 64),
+    cpus: values.cpus === undefined ? 1 : readCount(values.cpus, '--cpus', 1024),
+    lines: values.lines === undefined ? '' : (await readFile(values.lines, 'utf8')).trimEnd(),
+  }
+  return tell(await withWorkbench(values, ({ call }) => call('clusters.save', { cluster: profile })), values.json)
+}
+
+const remove: Verb = async (parameters) => {
+  const { values, words } = readFlags(parameters, commonFlags, { least: 1, most: 1, name: 'The cluster’s name' })
+  return tell(await withWorkbench(values, ({ call }) => call('clusters.remove', { name: words[0] as string })), values.json)
+}
+
+function tell(profiles: readonly ClusterProfile[], asJson: boolean): number {
+  if (asJson) printJson(profiles)
+  else
+    printTable(
+      ['NAME', 'HOST', 'FOLDER', 'PARTITION', 'TIME', 'GPUS', 'CPUS', 'MEMORY'],
+      profiles.map(({ name, host, folder, partition, time, gpus, cpus, memory }) => [
+        name,
+        host,
+        folder,
+        partition,
+        time,
+        gpus,
+        cpus,
+        memory,
+      ]),
+    )
+  return 0
+}
+
+const script: Verb = async (parameters) => {
+  const { values, words } = readFlags(parameters, commonFlags, { least: 1, most: 1, name: 'The cluster’s name' })
+  return withWorkbench(values, async ({ call }) => {
+    const profile = (await call('clusters.list', {})).find(({ name }) => name === words[0])
+    if (!profile) return call('clusters.check', { name: words[0] as string }).then(() => 1)
+    console.log((await call('clusters.script', { cluster: profile })).script)
+    return 0
+  })
+}
+
+/** The exit code is 1 when something does not work. */
+const check: Verb = async (parameters) => {
+  const { values, words } = readFlags(parameters, commonFlags, { least: 1, most: 1, name: 'The cluster’s name' })
+  const findings = await withWorkbench(values, ({ call }) => call('clusters.check', { name: words[0] as string }))
+  if (values.json) printJson(findings)
+  else
+    printTable(
+      ['WHAT', 'WORKS', 'FOUND'],
+      findings.map(({ what, works, found }) => [what, works === null ? '-' : works ? 'yes' : 'NO', found]),
+    )
+  return findings.some(({ works }) => works === false) ? 1 : 0
+}
+
+export const cluster = commandOf('cluster', clusterHelp, { list, add, check, script, remove })

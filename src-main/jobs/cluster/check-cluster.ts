@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ClusterFinding, ClusterProfile } from '#contract/clusters.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import { newId } from '#db/ids.ts'
+import { jobName, probeScript } from './batch-script.ts'
+import { type ClusterShell, type Command, clusterShell } from './cluster-shell.ts'
+import { slurm } from './slurm.ts'
+
+const nodeSeconds = 120
+
+/** Tries what runs on a cluster need, one after the other, and says what works. Leaves nothing there but its answer's file. */
+export async function checkCluster(profile: ClusterProfile, program: Command, signal?: AbortSignal): Promise<ClusterFinding[]> {
+  const shell = clusterShell(profile.host, signal)
+  const findings: ClusterFinding[] = []
+  const find = async (what: string, look: () => Promise<string>): Promise<boolean> => {
+    const finding = await look().then(
+      (found) => ({ what, works: true, found }),
+      (thrown: unknown) => ({ what, works: false, found: toErrorMessage(thrown).message }),
+    )
+    findings.push(finding)
+    return finding.works
+  }
+  if (profile.host !== '' && !(await find(`ssh ${profile.host}`, () => first(shell, ['uname', '-sr'])))) return findings
+  let commands = true
+  for (const name of ['sbatch', 'squeue', 'scontrol', 'scancel'])
+    commands = (await find(name, () => first(shell, [name, '--version']))) && commands
+  const accounts = await shell.run(['sacct', '--noheader', '--parsable2', '--format=JobID'])
+  findings.push({
+    what: 'sacct',
+    works: accounts.code === 0 ? true : null,
+    found: accounts.code === 0 ? 'accounts are kept' : 'no accounts are kept: ended jobs are read from scontrol and from their own files',
+  })
+  await find('partitions', () => partitions(shell, profile.partition))
+  const writes = await find('shared folder', () => tryFolder(shell, profile.folder))
+  if (writes && commands) await find('a node', () => askNode(shell, profile, program, signal))
+  else findings.push({ what: 'a node', works: null, found: 'not asked, as something before it does not work' })
+  return findings
+}
+
+async function first(shell: ClusterShell, command: Command): Promise<string> {
+  const { code, output, errors } = await shell.run(command)
+  if (code !== 0) throw new Error(errors.trim() || `ended with code ${code}`)
+  return output.trim().split('\n')[0] ?? ''
+}
+
+async function partitions(shell: ClusterShell, wanted: string): Promise<string> {
+  const { code, output, errors } = await shell.run(['sinfo', '--noheader', '--format=%P %a %l %D'])
+  if (code !== 0) throw new Error(errors.trim())
+  const lines = output.trim().split('\n').filter(Boolean)
+  const names = lines.map((line) => line.split(' ')[0]?.replace(/\*$/, ''))
+  if (wanted !== '' && !wanted.split(',').every((one) => names.includes(one)))
+    throw new Error(`There is no partition ${wanted}. There are: ${names.join(', ')}.`)
+  return lines.map((line) => line.replace(/^(\S+) (\S+) (\S+) (\S+)$/, '$1 ($2, $4 nodes, up to $3)')).join(', ')
+}
+
+async function tryFolder(shell: ClusterShell, folder: string): Promise<string> {
+  await first(shell, ['mkdir', '-p', `${folder}/probes`])
+  await first(shell, ['test', '-w', `${folder}/probes`])
+  const { output } = await shell.run(['df', '-Pk', folder])
+  const free = Number(output.trim().split('\n').at(-1)?.split(/\s+/)[3])
+  return free > 0 ? `writable, ${(free / 1e6).toFixed(1)} GB free` : 'writable'
+}
+
+/** Sends a job that says what computes there, and waits for its answer. */
+async function askNode(shell: ClusterShell, profile: ClusterProfile, program: Command, signal?: AbortSignal): Promise<string> {
+  const submission = newId('sent')
+  const answer = `${profile.folder}/probes/${submission}.txt`
+  const scheduler = slurm(shell)
+  const job = await scheduler.submit(probeScript(profile, { submission, program }, answer))
+  const until = performance.now() + nodeSeconds * 1000
+  for (let reason = 'no reason given'; ; ) {
+    await sleep(1000, undefined, { signal })
+    const task = (await scheduler.tasks()).find(({ name }) => name === jobName(submission))
+    if (!task) return readAnswer(shell, answer)
+    reason = task.reason ?? task.state
+    if (performance.now() < until) continue
+    await scheduler.cancel([String(job)])
+    throw new Error(`No node took the job within ${nodeSeconds} s: ${reason}. The cluster may only be busy.`)
+  }
+}
+
+async function readAnswer(shell: ClusterShell, file: string): Promise<string> {
+  // A shared file may be seen a moment after it was written.
+  for (let tries = 0; ; tries++) {
+    const { code, output } = await shell.run(['cat', file])
+    if (code === 0 && / on /.test(output)) return output.trim().split('\n').at(-1) ?? ''
+    if (tries >= 5)
+      throw new Error(code === 0 ? output.trim().slice(-500) || 'The job ended without a word.' : `The node did not write ${file}.`)
+    await sleep(500)
+  }
+}

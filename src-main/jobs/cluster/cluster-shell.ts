@@ -1,0 +1,61 @@
+import { execFile } from 'node:child_process'
+import { EspalierError } from '#contract/errors.ts'
+
+export type Command = readonly [string, ...string[]]
+
+export interface ShellAnswer {
+  code: number
+  output: string
+  errors: string
+}
+
+/** What a scheduler that is busy or down may take to say so. */
+const patienceMilliseconds = 40_000
+const mostOutput = 64_000_000
+
+/** Runs commands where a cluster's own are: on this machine, or on a host of the user's ssh configuration. */
+export interface ClusterShell {
+  run(command: Command, input?: string): Promise<ShellAnswer>
+  /** The host, empty for this machine. */
+  host: string
+}
+
+/** @param host as in the user's ssh configuration; empty for this machine */
+export function clusterShell(host: string, signal?: AbortSignal): ClusterShell {
+  return { host, run: (command, input = '') => execute(host === '' ? command : overSsh(host, command), input, signal) }
+}
+
+/** The system's ssh: it must get in without asking, and what it runs is one text for the login shell at the other end. */
+export function overSsh(host: string, command: Command): Command {
+  return ['ssh', ...sshOptions, '--', host, command.map(quoteWord).join(' ')]
+}
+
+export const sshOptions = ['-T', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=15'] as const
+
+/** A word as a POSIX shell reads it back, whatever it holds. The only place where anything is quoted. */
+export function quoteWord(word: string): string {
+  if (word.includes('\0')) throw new EspalierError('invalid', `${JSON.stringify(word)} holds a zero character, which no command takes.`)
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+}
+
+function execute([program, ...words]: Command, input: string, signal: AbortSignal | undefined): Promise<ShellAnswer> {
+  return new Promise((resolve) => {
+    const child = execFile(
+      program,
+      words,
+      { timeout: patienceMilliseconds, signal, killSignal: 'SIGKILL', maxBuffer: mostOutput, windowsHide: true },
+      (thrown, output, errors) => {
+        if (!thrown) return resolve({ code: 0, output, errors })
+        const late = child.killed ? `${program} did not answer within ${patienceMilliseconds / 1000} s. ` : ''
+        const code = typeof thrown.code === 'number' ? thrown.code : 127
+        resolve({
+          code,
+          output,
+          errors: late + (errors.trim() || (thrown.code === 'ENOENT' ? `${program} is not installed.` : thrown.message)),
+        })
+      },
+    )
+    child.stdin?.on('error', () => {})
+    child.stdin?.end(input)
+  })
+}

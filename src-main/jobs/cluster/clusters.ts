@@ -1,0 +1,113 @@
+import type { ClusterProfile, ClusterState } from '#contract/clusters.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { RunRow } from '#db/runs.ts'
+import type { Executor } from '../executor.ts'
+import { Cluster, type ClusterTimings, usualClusterTimings } from './cluster.ts'
+import { sharedFiles } from './cluster-files.ts'
+import type { Command } from './cluster-shell.ts'
+import type { TakeInParts } from './take-in.ts'
+
+export interface ClustersParts extends TakeInParts {
+  /** The clusters that are set, asked each time. */
+  profiles(): readonly ClusterProfile[]
+  /** The command that starts `espalier` on the nodes of a cluster. */
+  programFor(profile: ClusterProfile): Command
+  timings?: Partial<ClusterTimings> | undefined
+  changed(numbers: readonly number[]): void
+}
+
+/** The clusters that runs can be sent to. Their runs go on without this process. */
+export class Clusters implements Executor {
+  readonly #parts: ClustersParts
+  readonly #timings: ClusterTimings
+  readonly #open = new Map<string, { cluster: Cluster; made: string }>()
+  readonly #problems = new Map<string, string>()
+  #turning: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #paused = false
+  readonly #closing = new AbortController()
+
+  constructor(parts: ClustersParts) {
+    this.#parts = parts
+    this.#timings = { ...usualClusterTimings, ...parts.timings }
+  }
+
+  get states(): ClusterState[] {
+    const rows = this.#parts.history.queue.ofClusters()
+    return this.#parts.profiles().map(({ name }) => {
+      const mine = rows.filter(({ executor }) => executor === name)
+      const count = (status: RunRow['status']) => mine.filter((row) => row.status === status).length
+      const problem = this.#problems.get(name) ?? this.#open.get(name)?.cluster.problem ?? null
+      return { name, waiting: count('queued'), running: count('running'), problem: mine.length > 0 ? problem : null }
+    })
+  }
+
+  work(paused: boolean): void {
+    this.#paused = paused
+    if (this.#closing.signal.aborted || this.#turning || this.#parts.history.queue.ofClusters().length === 0) return
+    clearTimeout(this.#timer)
+    this.#turning = this.#turn().finally(() => {
+      this.#turning = undefined
+      if (this.#closing.signal.aborted) return
+      this.#timer = setTimeout(() => this.work(this.#paused), this.#timings.lookMilliseconds)
+      this.#timer.unref()
+    })
+  }
+
+  async #turn(): Promise<void> {
+    const rows = Map.groupBy(this.#parts.history.queue.ofClusters(), ({ executor }) => executor as string)
+    await Promise.all([...rows].map(([name, mine]) => this.#turnOf(name, mine)))
+  }
+
+  async #turnOf(name: string, rows: readonly RunRow[]): Promise<void> {
+    const profile = this.#parts.profiles().find((one) => one.name === name)
+    if (!profile) return this.#refuse(rows, `There is no cluster ${JSON.stringify(name)} in the settings any more.`)
+    try {
+      await this.#clusterOf(profile).turn(rows, this.#paused)
+      this.#problems.delete(name)
+    } catch (thrown) {
+      this.#problems.set(name, toErrorMessage(thrown).message)
+    }
+  }
+
+  /** A profile that was changed makes another cluster, which finds in the history what the first one did. */
+  #clusterOf(profile: ClusterProfile): Cluster {
+    const made = JSON.stringify(profile)
+    const known = this.#open.get(profile.name)
+    if (known?.made === made) return known.cluster
+    const { history, logs, emit, changed, programFor } = this.#parts
+    const files = sharedFiles(history, profile.folder)
+    const shared = { history, logs, emit, changed, timings: this.#timings, signal: this.#closing.signal }
+    const cluster = new Cluster({ ...shared, profile, program: programFor(profile), files })
+    this.#open.set(profile.name, { cluster, made })
+    return cluster
+  }
+
+  #refuse(rows: readonly RunRow[], message: string): void {
+    for (const { number, status } of rows) {
+      const fails = status === 'queued' || status === 'running'
+      this.#parts.history.runs.patch(number, {
+        job: null,
+        ...(fails ? { status: 'failed', problem: { code: 'not-found', message, advice: null } } : {}),
+      })
+    }
+    this.#parts.changed(rows.map(({ number }) => number))
+  }
+
+  secondsOf(run: string): number {
+    return Math.max(0, ...[...this.#open.values()].map(({ cluster }) => cluster.secondsOf(run)))
+  }
+
+  /** The rows say it; the next turn takes their jobs back. */
+  abandon(): void {
+    this.work(this.#paused)
+  }
+
+  mend(): void {}
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    clearTimeout(this.#timer)
+    await this.#turning
+  }
+}

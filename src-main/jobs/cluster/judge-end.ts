@@ -1,0 +1,38 @@
+import type { ErrorCode } from '#contract/errors.ts'
+import type { JobRecord } from '#db/jobs.ts'
+
+/** Jobs in a row that may end without having finished a step. */
+const mostIdle = 2
+
+export type Verdict = { again: true } | { code: ErrorCode; message: string; status: 'failed' | 'interrupted' }
+
+/**
+ * What is to become of a run whose job ended without a result.
+ * @param state as Slurm remembers it; undefined where it has forgotten the job
+ * @param moved whether the job finished a step
+ * @param log the end of what it wrote
+ */
+export function judgeEnd(state: string | undefined, moved: boolean, { id, idle, node }: JobRecord, log: string): Verdict {
+  const said = log.trim() === '' ? '' : ` Its last words: ${log.trim().slice(-500)}`
+  if (state === 'OUT_OF_MEMORY')
+    return {
+      code: 'out-of-memory',
+      message: `The job ${id} took more memory than the cluster gave it. Ask for more in the cluster’s profile.`,
+      status: 'failed',
+    }
+  if (state === 'CANCELLED')
+    return { code: 'cancelled', message: `The job ${id} was cancelled on the cluster. Resume to send it again.`, status: 'interrupted' }
+  if (state === 'TIMEOUT' && !moved)
+    return {
+      code: 'infeasible',
+      message: `The time limit of the job ${id} passed before a step was done. Ask for more time in the cluster’s profile.`,
+      status: 'failed',
+    }
+  if (moved || idle < mostIdle) return { again: true }
+  const where = node ? ` on ${node}` : ''
+  return {
+    code: 'internal',
+    message: `The job ${id} ended${where} ${idle + 1} times in a row before a step was done (${state ?? 'forgotten by the cluster'}).${said}`,
+    status: 'interrupted',
+  }
+}

@@ -1,0 +1,197 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { jobName } from './batch-script.ts'
+import type { ClusterShell, Command, ShellAnswer } from './cluster-shell.ts'
+
+/** One task as Slurm knows it. */
+export interface SlurmTask {
+  /** Of the whole array. */
+  job: number
+  task: number
+  name: string
+  /** `PENDING`, `RUNNING`, `COMPLETED`, `TIMEOUT`, … */
+  state: string
+  node: string | null
+  reason: string | null
+}
+
+/** Slurm through its own commands. Each throws `unreachable` with what the command said when the cluster gives no answer. */
+export interface Slurm {
+  /** Sends a batch script and gives the job's number. */
+  submit(script: string): Promise<number>
+  /** The user's tasks that wait or run, by the names of their submissions. */
+  tasks(): Promise<SlurmTask[]>
+  /** The tasks of a job that Slurm still remembers, ended ones too; none when it has forgotten it. */
+  remembered(job: number): Promise<SlurmTask[]>
+  cancel(ids: readonly string[]): Promise<void>
+}
+
+const ours = jobName('')
+
+export function slurm(shell: ClusterShell): Slurm {
+  /** Whether this Slurm prints JSON; unknown until asked. */
+  let hasJson: boolean | undefined
+
+  async function ask(command: Command, input?: string): Promise<string> {
+    const answer = await shell.run(command, input)
+    if (answer.code === 0) return answer.output
+    throw unreachable(command, answer)
+  }
+
+  async function inJsonOr(command: Command, text: Command, readText: (output: string) => SlurmTask[]): Promise<SlurmTask[]> {
+    if (hasJson !== false) {
+      const answer = await shell.run([...command, '--json'])
+      if (answer.code === 0) {
+        const tasks = readJson(answer.output)
+        hasJson = tasks !== undefined
+        if (tasks) return tasks
+      } else if (!lacksJson(answer)) throw unreachable(command, answer)
+      hasJson = false
+    }
+    return readText(await ask(text))
+  }
+
+  return {
+    async submit(script) {
+      const output = await ask(['sbatch', '--parsable'], script)
+      const job = Number(/^(\d+)/.exec(output.trim())?.[1])
+      if (job > 0) return job
+      throw new EspalierError('unreachable', `sbatch answered ${JSON.stringify(output.slice(0, 200))} in place of a job's number.`)
+    },
+    async tasks() {
+      const text: Command = ['squeue', '--me', '--array', '--noheader', '--format=%F|%K|%T|%N|%r|%j']
+      return (await inJsonOr(['squeue', '--me'], text, readTextTasks)).filter(({ name }) => name.startsWith(ours))
+    },
+    async remembered(job) {
+      try {
+        const command: Command = ['scontrol', 'show', 'job', String(job)]
+        const found = await inJsonOr(command, [...command, '--oneliner'], readOneLiners)
+        if (found.length > 0) return found
+      } catch (thrown) {
+        if (!(thrown instanceof EspalierError) || !/invalid job id/i.test(thrown.message)) throw thrown
+      }
+      return accounted(
+        await shell.run(['sacct', '--jobs', String(job), '--noheader', '--parsable2', '--allocations', '--format=JobID,State,NodeList']),
+      )
+    },
+    async cancel(ids) {
+      if (ids.length > 0) await ask(['scancel', ...ids]).catch(forgiveEnded)
+    },
+  }
+}
+
+function unreachable([program]: Command, { code, errors }: ShellAnswer): EspalierError {
+  return new EspalierError('unreachable', `${program}: ${errors.trim().slice(0, 500) || `ended with code ${code}`}`)
+}
+
+/** What has ended meanwhile needs no cancelling. */
+function forgiveEnded(thrown: unknown): void {
+  if (thrown instanceof EspalierError && /invalid job id|already completed|job\/step already/i.test(thrown.message)) return
+  throw thrown
+}
+
+function lacksJson({ errors }: ShellAnswer): boolean {
+  return /unrecognized option|invalid option|plugin|serializer|data_parser|json/i.test(errors)
+}
+
+/** Versions write numbers plainly or as `{ set, number }`, and states as a word or a list of words. */
+const number = z.union([
+  z.number(),
+  z.object({ set: z.boolean(), number: z.number() }).transform(({ set, number }) => (set ? number : undefined)),
+])
+const words = z.union([z.string(), z.array(z.string()).transform(([first]) => first ?? '')])
+const jobs = z.object({
+  jobs: z.array(
+    z.object({
+      job_id: number,
+      array_job_id: number.optional(),
+      array_task_id: number.nullish(),
+      array_task_string: z.string().nullish(),
+      name: z.string().nullish(),
+      job_state: words,
+      state_reason: z.string().nullish(),
+      nodes: z.string().nullish(),
+    }),
+  ),
+})
+
+/** Undefined where the text is no JSON of this kind. */
+export function readJson(text: string): SlurmTask[] | undefined {
+  let raw: unknown
+  try {
+    raw = JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  const parsed = jobs.safeParse(raw)
+  return parsed.data?.jobs.flatMap((job) => {
+    const base = {
+      job: job.array_job_id || (job.job_id ?? 0),
+      name: job.name ?? '',
+      state: job.job_state,
+      node: job.nodes || null,
+      reason: reasonOf(job.state_reason),
+    }
+    // Tasks that wait together are one entry, which lists them.
+    const tasks = job.array_task_string ? expandTasks(job.array_task_string) : [job.array_task_id ?? 0]
+    return tasks.map((task) => ({ ...base, task }))
+  })
+}
+
+/** `0-3,7,9-20:2%5` as numbers. Slurm cuts long lists short and ends them with `...`. */
+export function expandTasks(text: string): number[] {
+  return text
+    .replace(/%.*$/, '')
+    .split(',')
+    .flatMap((part) => {
+      const match = /^(\d+)(?:-(\d+))?(?::(\d+))?$/.exec(part.trim())
+      if (!match) return []
+      const [first, last, step] = [Number(match[1]), Number(match[2] ?? match[1]), Number(match[3] ?? 1)]
+      return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, at) => first + at * step)
+    })
+}
+
+/** Lines of `squeue`, a task each. */
+export function readTextTasks(output: string): SlurmTask[] {
+  return output
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => {
+      const [job, task, state = '', node, reason, ...name] = line.split('|')
+      return { job: Number(job), task: Number(task) || 0, state, node: node || null, reason: reasonOf(reason), name: name.join('|') }
+    })
+}
+
+/** `Name=value` pairs of `scontrol`, a job or the waiting rest of an array in each line. */
+export function readOneLiners(output: string): SlurmTask[] {
+  return output
+    .split('\n')
+    .filter((line) => line.startsWith('JobId='))
+    .flatMap((line) => {
+      const field = (name: string) => new RegExp(`(?:^|\\s)${name}=(\\S*)`).exec(line)?.[1]
+      const base = {
+        job: Number(field('ArrayJobId') ?? field('JobId')),
+        name: field('JobName') ?? '',
+        state: field('JobState') ?? '',
+        node: nodeOf(field('NodeList')),
+        reason: reasonOf(field('Reason')),
+      }
+      return expandTasks(field('ArrayTaskId') ?? '0').map((task) => ({ ...base, task }))
+    })
+}
+
+/** Lines of `sacct`; none where this Slurm keeps no accounts. */
+function accounted({ code, output }: ShellAnswer): SlurmTask[] {
+  if (code !== 0) return []
+  return output
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => {
+      const [id = '', state = '', node] = line.split('|')
+      const [job, task] = id.split('_')
+      return { job: Number(job), task: Number(task) || 0, state: state.split(' ')[0] ?? '', node: nodeOf(node), reason: null, name: '' }
+    })
+}
+
+const nodeOf = (text: string | undefined): string | null => (!text || /^\(null\)$|^None assigned$/.test(text) ? null : text)
+const reasonOf = (text: string | null | undefined): string | null => (!text || text === 'None' ? null : text)
