@@ -85,22 +85,21 @@ function submoduleTurns(blocks: number, ratio: 'paired' | 'free'): Turn[] {
 }
 
 /** Passes of the rounds that removals fall into evenly; in a round of either kind, candidates of both are scored. */
-function removalWork(
-  spec: DecoderSpec,
-  label: string,
-  turns: readonly Turn[],
-  { windows: wanted, screening }: Options,
-  available: number,
-): MethodPhase[] {
+function removalWork(spec: DecoderSpec, label: string, turns: readonly Turn[], chosen: Options, available: number): MethodPhase[] {
   if (turns.length === 0) return []
-  const windows = Math.min(wanted, available)
+  const windows = Math.min(chosen.windows, available)
   const dense = variantOf(densePlan(spec))
   const rounds = turns.map((kinds) => kinds.flatMap((kind) => candidatesOf(dense, kind).map(({ parts }) => [...parts])))
   const passes = timesPasses(
     likelyGreedyPasses({ blocks: spec.blocks.length, windows }, rounds),
-    scoredShare(screening, spec.blocks.length),
+    scoredShare(chosen.screening, spec.blocks.length),
   )
-  return [{ phase: removing, passes, shared: `blockpruner ${label}, ${windows} windows, screening ${screening}` }]
+  return [{ phase: removing, passes, shared: sharedName(label, windows, chosen) }]
+}
+
+/** What steps of runs that decide alike begin with. */
+function sharedName(label: string, windows: number, { screening, lazy }: Options): string {
+  return `blockpruner ${label}, ${windows} windows, screening ${screening}${lazy > 0 ? `, lazy ${lazy}` : ''}`
 }
 
 const removing = 'Removing'
@@ -134,7 +133,7 @@ async function removeGreedily(
     for (const [index, kinds] of turns.entries()) {
       const round = index + 1
       run.progress(removing, index, turns.length, 'rounds')
-      const name = `blockpruner ${label}, ${windows.length} windows, screening ${chosen.screening}${chosen.lazy > 0 ? `, lazy ${chosen.lazy}` : ''}, round ${round}`
+      const name = `${sharedName(label, windows.length, chosen)}, round ${round}`
       const decision = await run.sharedStep(name, () => decideAmong(search, base, round, kinds, decisions))
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
