@@ -5,7 +5,7 @@
  *
  * In each MLP the neuron goes without which the output changes least when the others take over for it, |W_j|^2 / (H^-1)_jj with H = X'X of
  * 32 calibration windows; the others are updated, and so on down to 2SSP's width (ZipLM, arXiv 2302.04089). The attention that goes is
- * 2SSP's at 50 %, whose steps are found in FOLDER when `repair.ts` was there. Prints perplexities as pruned and repaired in one pass.
+ * 2SSP's at 50 %, whose steps are found in FOLDER when `repair.ts` was there. Prints perplexities of both choices, as pruned and repaired.
  */
 import { argv } from 'node:process'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -100,18 +100,17 @@ for (const [block, own] of plan.blocks.entries()) {
   console.error(`block ${block}: ${kept.filter((neuron) => before.includes(neuron)).length} of ${count} neurons as by activation norms`)
   blocks.push({ ...own, mlp: { kept } })
 }
-const repaired = await repairPlan({
-  view,
-  plan: { blocks },
-  windows: await readRepairText(model, calibrationPath, seed),
-  kind: 'one-pass',
-  run,
-})
-for (const [name, own] of [
-  ['as pruned', viewWithPlan(model, { blocks })],
-  ['one pass', viewWithPlan(model, repaired.plan, repaired.tensors)],
-] as const) {
-  console.log(name, await perplexitiesOf(own, testPath))
-  own.dispose()
+const selections = [
+  { name: 'activation norms', chosen: plan, run: new FolderRun(folder, `2ssp 0.5 ${seed} one-pass`, seed) },
+  { name: 'second order', chosen: { blocks }, run },
+]
+const windows = await readRepairText(model, calibrationPath, seed)
+for (const { name, chosen, run } of selections) {
+  const repaired = await repairPlan({ view, plan: chosen, windows, kind: 'one-pass', run })
+  const views = { 'as pruned': viewWithPlan(model, chosen), 'one pass': viewWithPlan(model, repaired.plan, repaired.tensors) }
+  for (const [state, own] of Object.entries(views)) {
+    console.log(`${name}, ${state}:`, JSON.stringify(await perplexitiesOf(own, testPath)))
+    own.dispose()
+  }
 }
 await model.close()
