@@ -1,4 +1,4 @@
-import { scalar, type Tensor, type Tensor2D, transpose } from '@tensorflow/tfjs-core'
+import { matMul, scalar, slice, type Tensor, type Tensor2D, transpose } from '@tensorflow/tfjs-core'
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
@@ -8,6 +8,13 @@ interface Sums {
   readonly cross: Handle
   readonly square: Handle
 }
+
+/**
+ * Up to this many columns, products are formed in float64. Above, where TensorFlow is many times slower at that, those of few rows are
+ * formed in float32 before they join the sums: they lose no more than the activations, float32 themselves, had lost before.
+ */
+const doubleUpTo = 256
+const rowsPerProduct = 1024
 
 /** Normal equations summed and solved by TensorFlow in float64; only weights and errors leave the runtime. */
 export class RuntimeEquations implements NormalEquations {
@@ -19,14 +26,41 @@ export class RuntimeEquations implements NormalEquations {
   }
 
   add(inputs: Tensor2D, targets: Tensor2D): void {
+    const [rows, columns] = inputs.shape
+    const together = columns <= doubleUpTo ? rows : rowsPerProduct
+    for (let first = 0; first < rows; first += together) {
+      const count = Math.min(together, rows - first)
+      const [z, t] = [inputs, targets].map((all) => slice(all, [first, 0], [count, -1])) as [Tensor2D, Tensor2D]
+      this.#take(columns <= doubleUpTo ? this.#doubleProducts(z, t) : this.#products(z, t))
+      z.dispose()
+      t.dispose()
+    }
+  }
+
+  #doubleProducts(inputs: Tensor2D, targets: Tensor2D): Sums {
     const step = new DoubleStep(this.#raw)
     const [z, t] = [step.widen(inputs), step.widen(targets)]
-    this.#take({
+    const sums = {
       gram: step.keep(step.product(z, z, true, false)),
       cross: step.keep(step.product(z, t, true, false)),
       square: step.keep(step.run('L2Loss', [step.double], t)),
-    })
+    }
     step.end()
+    return sums
+  }
+
+  #products(z: Tensor2D, t: Tensor2D): Sums {
+    const step = new DoubleStep(this.#raw)
+    const [gram, cross] = [z, t].map((other) => matMul(z, other, true, false)) as [Tensor2D, Tensor2D]
+    const sums = {
+      gram: step.keep(step.widen(gram)),
+      cross: step.keep(step.widen(cross)),
+      square: step.keep(step.run('L2Loss', [step.double], step.widen(t))),
+    }
+    gram.dispose()
+    cross.dispose()
+    step.end()
+    return sums
   }
 
   leading(columns: number): RuntimeEquations {

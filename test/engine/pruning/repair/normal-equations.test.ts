@@ -69,3 +69,14 @@ test('both ways agree on a problem with more columns than rows', () => {
   const [runtime, own] = solutions as [Float32Array, Float32Array]
   expect([...runtime]).toEqual([...own].map((value) => expect.closeTo(value, 5)))
 })
+
+test('both ways agree on more columns and rows than one product in float64 takes', () => {
+  const [z, t, w] = [draw(1100, 300, 7), draw(1100, 3, 8), draw(3, 300, 9)]
+  const [runtime, own] = makers.map(([, make]) => {
+    const equations = make()
+    equations.add(z, t)
+    return { error: equations.error(w), solved: equations.solve(w, 0.01).dataSync() }
+  }) as [{ error: number; solved: Float32Array }, { error: number; solved: Float32Array }]
+  expect([...runtime.solved]).toEqual([...own.solved].map((value) => expect.closeTo(value, 6)))
+  expect(runtime.error).toBeCloseTo(own.error, 4)
+})
