@@ -25,13 +25,15 @@ const here = import.meta.dirname
 export async function findTools(): Promise<Tools> {
   const python = findOnPath('python3') ?? findOnPath('python')
   if (!python) throw new Error('The check needs Python 3 with pip. Install both and run it again.')
-  const packages = await brought('python', ['requirements.txt'], async (folder) => {
+  // Packages are compiled for one version of Python.
+  const { output: version } = await runTool(python, ['-VV'])
+  const packages = await brought('python', ['requirements.txt'], version, async (folder) => {
     const pip = await findPip()
     if (!pip) throw new Error('The check needs pip for Python 3. Install it and run the check again.')
     const options = ['install', '--quiet', '--no-input', '--disable-pip-version-check', '--no-warn-script-location', '--no-cache-dir']
     await must(pip.command, [...pip.args, ...options, '--target', folder, '--requirement', join(here, 'requirements.txt')])
   })
-  const llama = await brought('llama', ['llama/package.json', 'llama/package-lock.json'], async (folder) => {
+  const llama = await brought('llama', ['llama/package.json', 'llama/package-lock.json'], '', async (folder) => {
     for (const file of ['package.json', 'package-lock.json']) copyFileSync(join(here, 'llama', file), join(folder, file))
     const npm = findOnPath('npm')
     if (!npm) throw new Error('The check needs npm. Install it and run the check again.')
@@ -71,9 +73,9 @@ function homeOfItsOwn(): NodeJS.ProcessEnv {
   }
 }
 
-/** A folder of the cache that appears when it is complete; its name follows from the files that say what is in it. */
-async function brought(name: string, files: readonly string[], fill: (folder: string) => Promise<void>): Promise<string> {
-  const hash = createHash('sha256')
+/** A folder of the cache that appears when it is complete; its name follows from the files that say what is in it, and from what it fits. */
+async function brought(name: string, files: readonly string[], fitting: string, fill: (folder: string) => Promise<void>): Promise<string> {
+  const hash = createHash('sha256').update(fitting)
   for (const file of files) hash.update(readFileSync(join(here, file)))
   const parent = join(cacheFolder(), 'interop')
   const folder = join(parent, `${name}-${hash.digest('hex').slice(0, 12)}`)
