@@ -3,7 +3,7 @@
  * quantiser makes of the same F16 file, and the time of an answer against the dense model's.
  *   node test/interop/real-model.ts FOLDER [RUN.json] [--text FILE] [--windows N] [--length T] [--types LIST] [--rounds N]
  * RUN.json is a run document (--json) whose plan is taken; FILE is what perplexity is measured on; 0 rounds leave out the times, and
- * --types '' all else.
+ * --types '' all else. --here measures quantised files in this program, several times as fast: what the rounding of weights alone does.
  */
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -31,6 +31,7 @@ const { values: flags, positionals } = parseArgs({
     length: { type: 'string', default: '512' },
     types: { type: 'string', default: 'F32,F16,BF16,Q8_0,Q4_K_M,Q4_0' },
     rounds: { type: 'string', default: '3' },
+    here: { type: 'boolean', default: false },
   },
 })
 const [path = '', document] = positionals
@@ -69,12 +70,14 @@ async function compareAnswers(model: Model, plan: Plan, pruned: string): Promise
   const ours = (await perplexity(view, windows)).perplexity
   view.dispose()
   console.log(`${windowCount} windows of ${windowLength} tokens; perplexity here ${ours}`)
-  const measure = (file: string) => llama<Answer>({ file, windows: windows.map((window) => [...window]) })
+  const inLlama = async (file: string) => (await llama<Answer>({ file, windows: windows.map((window) => [...window]) })).perplexity
+  const measure = flags.here ? (file: string) => reopened(file, windows) : inLlama
+  const place = flags.here ? 'here' : 'in llama.cpp'
   for (const type of types) {
     const file = await fileOf(pruned, type)
-    const theirs = (await measure(file)).perplexity
+    const theirs = await measure(file)
     console.log(
-      `${type.padEnd(7)} ${megabytes((await stat(file)).size)}  in llama.cpp ${percent(theirs / ours - 1)} from the pruned model here`,
+      `${type.padEnd(7)} ${megabytes((await stat(file)).size)}  ${place} ${percent(theirs / ours - 1)} from the pruned model here`,
     )
     if (!mixes[type].main.startsWith('Q'))
       console.log(`        the same file opened here ${percent((await reopened(file, windows)) / ours - 1)} from it`)
@@ -83,7 +86,7 @@ async function compareAnswers(model: Model, plan: Plan, pruned: string): Promise
 }
 
 interface Measured {
-  readonly measure: (file: string) => Promise<Answer>
+  readonly measure: (file: string) => Promise<number>
   readonly ours: number
   readonly theirs: number
 }
@@ -96,7 +99,7 @@ async function compareQuantisers(type: GgufType, pruned: string, { measure, ours
     quantize: target,
     ftype: mixes[type].fileType,
   })
-  const other = (await measure(target)).perplexity
+  const other = await measure(target)
   await rm(target)
   console.log(
     `        by llama.cpp's quantiser ${megabytes(bytes)}, ${percent(other / ours - 1)} from it; ours is ${percent(theirs / other - 1)} from that`,
