@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { repairKind, usualRepair } from '#contract/repair.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
-import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag } from './flags.ts'
+import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag, precisionFlag } from './flags.ts'
 
 const fail = (message: string): never => {
   throw new EspalierError('usage', `${message} See espalier --help.`)
@@ -40,6 +40,7 @@ export function checkFlags(flags: Flags): void {
   for (const text of [...listFlag(flags.sparsity), ...listFlag(flags.sparsity_rate)]) sparsityFlag(text)
   if (flags.memory !== undefined) bytesFlag('memory', flags.memory)
   backendFlag(flags.backend)
+  if (flags.precision !== undefined) precisionFlag(flags.precision)
 }
 
 /** Methods and amounts belong together, an ablation stands alone. */

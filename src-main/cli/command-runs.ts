@@ -106,6 +106,8 @@ export function toDocument(run: RunDetail): RunDocument {
     measures: run.measures.filter(({ name }) => name !== pruningTime).map(({ best: _, ...measure }) => measure),
     ...(run.answers.length > 0 ? { answers: run.answers } : {}),
     ...(run.passes ? { passes: run.passes } : {}),
+    ...(run.precision ? { precision: run.precision } : {}),
+    ...(run.certified ? { certified: run.certified } : {}),
     seconds: run.phaseSeconds,
     backend: run.environment?.backend ?? '',
     version: run.environment?.version ?? '',

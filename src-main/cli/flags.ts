@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import { EspalierError } from '#contract/errors.ts'
+import { precisionName } from '#contract/precision.ts'
 import { backendName } from '#contract/run-request.ts'
 
 /** Every flag of the pruning command, in underscore spelling; dashes are taken too. */
@@ -36,6 +37,7 @@ const flags = {
   task_folder: { type: 'string' },
   task_limit: { type: 'string' },
   backend: { type: 'string' },
+  precision: { type: 'string' },
   memory: { type: 'string' },
   save: { type: 'string' },
   replace: { type: 'boolean' },
@@ -126,6 +128,12 @@ export function bytesFlag(name: string, text: string): number {
 export function backendFlag(text: string | undefined) {
   const parsed = backendName.safeParse(text ?? 'auto')
   if (!parsed.success) throw new EspalierError('usage', `--backend is "${text}"; it must be one of ${backendName.options.join(', ')}.`)
+  return parsed.data
+}
+
+export function precisionFlag(text: string) {
+  const parsed = precisionName.safeParse(text)
+  if (!parsed.success) throw new EspalierError('usage', `--precision is "${text}"; it must be one of ${precisionName.options.join(', ')}.`)
   return parsed.data
 }
 

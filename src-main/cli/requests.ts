@@ -10,7 +10,7 @@ import { defaultRepairWindows, usualRepairData } from '#contract/repair-kinds.ts
 import type { Amount, MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
 import { sparsityFlag } from './check-flags.ts'
-import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag } from './flags.ts'
+import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag, precisionFlag } from './flags.ts'
 import { isSampleModel, sampleText } from './sample.ts'
 import { existing, textFlag } from './text-flag.ts'
 
@@ -43,9 +43,10 @@ function sequenceLengthOf(flags: Flags, contextLength: number): number {
 }
 
 /** Where a run computes and where its data lies. */
-function machineOf(flags: Flags): Pick<RunRequest, 'backend' | 'memoryBytes' | 'localFolder'> {
+function machineOf(flags: Flags): Pick<RunRequest, 'backend' | 'precision' | 'memoryBytes' | 'localFolder'> {
   return {
     backend: backendFlag(flags.backend),
+    ...(flags.precision === undefined ? {} : { precision: precisionFlag(flags.precision) }),
     ...(flags.memory === undefined ? {} : { memoryBytes: bytesFlag('memory', flags.memory) }),
     ...(flags.local_datasets ? { localFolder: resolve('data') } : {}),
   }

@@ -1,5 +1,6 @@
 import { isLowerBetter } from '#contract/comparison.ts'
 import { pruningSeconds } from '#contract/phases.ts'
+import { precisionTitles } from '#contract/precision.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { Table, TableCell } from '#contract/table.ts'
 import { duration } from './progress-line.ts'
@@ -57,7 +58,7 @@ function cellText(value: TableCell['value'], label: string): string {
 
 /** One run in words: what went, in what order, and what is worth knowing. */
 export function describeRun(document: RunDocument): string {
-  const { plan, decisions, notes, sparsity, seconds, passes } = document
+  const { plan, decisions, notes, sparsity, seconds, passes, precision } = document
   const removed = plan.blocks.flatMap((block, index) =>
     block.attention === 'removed' && block.mlp === 'removed'
       ? [`block ${index}`]
@@ -73,6 +74,7 @@ export function describeRun(document: RunDocument): string {
   const order = decisions.map(({ kind, block }) => `${kind} ${block}`)
   return [
     `${document.method} on ${document.model}: asked for ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
+    precision && precision !== 'float32' ? `Precision: ${precisionTitles[precision]}.` : '',
     document.calibration ? `Calibrated on ${usedText(document.calibration)}.` : '',
     ...document.evaluation.map((used) => `Measured on ${usedText(used)}.`),
     widths.length > 0 ? `MLP neurons kept per block: ${widths.join(', ')}.` : '',

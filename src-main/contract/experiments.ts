@@ -3,6 +3,7 @@ import { dataRequest } from './data-request.ts'
 import { estimateBasis, secondsRange } from './estimate.ts'
 import { id, moment, name, notes, tags } from './identifiers.ts'
 import { readPlace } from './places.ts'
+import { precisionName } from './precision.ts'
 import { outline, problem, requestPreview } from './preflight.ts'
 import { repairKind } from './repair.ts'
 import { amount, backendName, measureRequest } from './run-request.ts'
@@ -26,6 +27,7 @@ export const grid = z.object({
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
   backend: backendName.default('auto'),
+  precision: precisionName.optional(),
   memoryBytes: z.number().int().positive().optional(),
 })
 

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { dataRequest } from './data-request.ts'
 import { inspection } from './inspection.ts'
 import { readPlace } from './places.ts'
+import { precisionName } from './precision.ts'
 import { repairKind } from './repair.ts'
 
 export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
@@ -40,6 +41,8 @@ export const runRequest = z.object({
   /** Folder of data sets kept locally; those asked for by name are read from it and nothing is downloaded. */
   localFolder: readPlace.optional(),
   backend: backendName,
+  /** float32 unless given. */
+  precision: precisionName.optional(),
   memoryBytes: z.number().int().positive().optional(),
 })
 

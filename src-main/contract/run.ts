@@ -5,10 +5,14 @@ import { fit } from './fit.ts'
 import { measure } from './measures.ts'
 import { plan } from './plan.ts'
 import { plot } from './plot.ts'
+import { certified, precision } from './precision.ts'
 import { scoredTask } from './questions.ts'
 import { repair } from './repair.ts'
 import { table } from './table.ts'
 import { usedData } from './used-data.ts'
+
+/** What certifies a choice among estimated scores: how many candidates were scored again in float32, and how far estimates were off, in nats. */
+export const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 
 /** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */
 export const candidateScore = z
@@ -18,6 +22,8 @@ export const candidateScore = z
     influence: z.number().optional(),
     similarity: z.number().optional(),
     angle: z.number().optional(),
+    /** Computed with bfloat16 products: it ranked the candidate, which could not win. All other scores are float32's. */
+    estimated: z.literal(true).optional(),
   })
   .refine((score) => measuresIn(score).length === 1, 'a candidate has one score')
 
@@ -33,6 +39,7 @@ export const decision = z.object({
   scores: z.array(candidateScore),
   tied: z.array(z.number().int()).optional(),
   trusted: z.array(z.number().int()).optional(),
+  certified: certificate.optional(),
 })
 
 /** One selection of an evolutionary search: candidates as `attention/mlp` strings of 0 and 1 (1 is removed). */
@@ -42,6 +49,9 @@ export const selection = z.object({
   candidates: z.array(z.string()),
   fitness: z.array(z.number()),
   survivors: z.array(z.number().int()),
+  /** Candidates whose fitness was computed with bfloat16 products, by place: none of them could survive. */
+  estimated: z.array(z.number().int()).optional(),
+  certified: certificate.optional(),
 })
 
 export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
@@ -77,6 +87,10 @@ export const runDocument = z.object({
   questions: z.array(scoredTask).optional(),
   divergence: divergenceDocument.optional(),
   passes: passes.optional(),
+  /** How products were computed; runs from before it was a choice were float32. */
+  precision: precision.optional(),
+  /** Of a `mixed` run that chose among candidates. */
+  certified: certified.optional(),
   seconds: z.record(z.string(), z.number()),
   backend: z.string(),
   version: z.string(),

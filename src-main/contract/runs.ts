@@ -7,6 +7,7 @@ import { inspected } from './inspected.ts'
 import { measure } from './measures.ts'
 import { modelDescription } from './models.ts'
 import { plan } from './plan.ts'
+import { certified, precision } from './precision.ts'
 import { progress } from './progress.ts'
 import { taskOutcomes } from './questions.ts'
 import { repair } from './repair.ts'
@@ -89,6 +90,9 @@ export const runDetail = runEntry.extend({
   passes: passes.nullable(),
   /** Which questions of the zero-shot tasks were answered rightly. */
   outcomes: z.array(taskOutcomes),
+  /** How products were computed, known when the run has ended; null where it does not say, which was float32. */
+  precision: precision.nullable(),
+  certified: certified.nullable(),
   remarks: z.array(z.string()),
   phaseSeconds: z.record(z.string(), z.number()),
   /** The windows that it was calibrated and measured on, known when it has ended; null and none for what was not or does not say. */

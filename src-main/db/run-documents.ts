@@ -1,6 +1,7 @@
 import type { Fit } from '#contract/fit.ts'
 import type { Inspected } from '#contract/inspected.ts'
 import type { Plan, TensorFile } from '#contract/plan.ts'
+import type { Certified, Precision } from '#contract/precision.ts'
 import type { ScoredTask, TaskOutcomes } from '#contract/questions.ts'
 import type { Repair } from '#contract/repair.ts'
 import type { RunDocument, Study } from '#contract/run.ts'
@@ -31,6 +32,8 @@ interface DocumentRow {
   passes: string | null
   inspected: string | null
   outcomes: string | null
+  precision: string | null
+  certified: string | null
 }
 
 interface PlanColumns {
@@ -63,6 +66,8 @@ export interface RunRecord {
   passes: NonNullable<RunDocument['passes']> | null
   inspected: Inspected | null
   outcomes: TaskOutcomes[]
+  precision: Precision | null
+  certified: Certified | null
 }
 
 const jsonColumns = {
@@ -80,6 +85,8 @@ const jsonColumns = {
   passes: 'passes',
   inspected: 'inspected',
   outcomes: 'outcomes',
+  precision: 'precision',
+  certified: 'certified',
 } as const
 
 export function runDocumentsTable(db: Database, values: ValueStore) {
@@ -92,7 +99,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const setQuestions = db.prepare('UPDATE run_documents SET questions = ?, questions_file = ? WHERE run = ?')
   const questions = db.prepare('SELECT questions AS value, questions_file AS file FROM run_documents WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL, study = NULL, passes = NULL, inspected = NULL, outcomes = NULL, questions = NULL, questions_file = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL, study = NULL, passes = NULL, precision = NULL, certified = NULL, inspected = NULL, outcomes = NULL, questions = NULL, questions_file = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
@@ -139,6 +146,8 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         passes: parse<RunRecord['passes']>(row.passes, null),
         inspected: parse<Inspected | null>(row.inspected, null),
         outcomes: parse<TaskOutcomes[]>(row.outcomes, []),
+        precision: parse<Precision | null>(row.precision, null),
+        certified: parse<Certified | null>(row.certified, null),
       }
     },
   }

@@ -6,6 +6,7 @@ import type { Outline, Problem, RequestPreview } from '#contract/preflight.ts'
 import type { MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import { denseMethod, formatTitles, type GgufType, isAblation, isInspection } from '#contract/titles.ts'
 import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { openBackend } from '#engine/backend/backend.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { isTaskId, taskIds } from '#engine/evaluation/tasks/index.ts'
@@ -13,6 +14,7 @@ import { checkQuestions, questionFile } from '#engine/evaluation/tasks/questions
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, openSpec } from '#engine/model/model.ts'
+import { resolvePrecision } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -86,6 +88,7 @@ class Preflight {
     const { spec } = this.#model
     const amount = this.#amount()
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
+    await this.#try('precision', () => this.#checkPrecision())
     if (repair) await this.#data('repair.calibration', repair.calibration)
     if (calibration) await this.#data('calibration', calibration)
     else if (method !== denseMethod && !isInspection(method))
@@ -104,6 +107,14 @@ class Preflight {
       memoryBytes: memoryNeeded(spec, this.#request),
       work: this.#problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
+  }
+
+  /** The runtime is asked only where a precision could be out of its reach. */
+  async #checkPrecision(): Promise<void> {
+    const { precision = 'float32', backend } = this.#request
+    if (precision === 'float32' || precision === 'auto') return
+    await openBackend(backend)
+    resolvePrecision(precision)
   }
 
   /** What the amount comes to with these options; undefined where that cannot be said. */

@@ -1,6 +1,7 @@
 import type { DataRequest } from '#contract/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Measure } from '#contract/measures.ts'
+import type { Precision } from '#contract/precision.ts'
 import type { ScoredTask } from '#contract/questions.ts'
 import type { Repair } from '#contract/repair.ts'
 import type { RunDocument } from '#contract/run.ts'
@@ -13,8 +14,9 @@ import { openBackend } from '#engine/backend/backend.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
-import type { Model } from '#engine/model/model.ts'
+import { type Model, withProducts } from '#engine/model/model.ts'
 import { locateOverflow } from '#engine/model/overflow.ts'
+import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { specWithPlan } from '#engine/model/sliced-spec.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
@@ -37,6 +39,7 @@ class RunInProgress {
   readonly #request: RunRequest
   readonly #steps: RunSteps
   readonly #notes: string[] = []
+  #precision: Precision = 'float32'
   #calibrated: UsedData | undefined
   /** What was looked at last, to look again when its numbers are lost. */
   #lastRead: Windows = []
@@ -51,7 +54,9 @@ class RunInProgress {
   async execute(): Promise<RunDocument> {
     const { backend: wanted, method, amount, memoryBytes, seed } = this.#request
     const backend = await openBackend(wanted)
-    const model = await this.#steps.time('open', () => acquireModel(this.#request.model, memoryBytes))
+    this.#precision = resolvePrecision(this.#request.precision ?? 'float32')
+    const opened = await this.#steps.time('open', () => acquireModel(this.#request.model, memoryBytes))
+    const model = withProducts(opened, productsFor[this.#precision])
     const tokenizer = await openModelTokenizer(model)
     const dense = method === denseMethod
     const options = dense ? {} : this.#parseOptions()
@@ -77,6 +82,8 @@ class RunInProgress {
       ...(answers.length > 0 ? { answers } : {}),
       ...(questions.length > 0 ? { questions } : {}),
       passes: this.#steps.passes,
+      precision: this.#precision,
+      ...certifiedBy(result),
       seconds: this.#steps.allSeconds,
       backend: backend.name,
       version,
@@ -97,15 +104,28 @@ class RunInProgress {
     const start = performance.now()
     const waited = model.store.secondsWaiting
     this.#calibrated = calibration.used
-    const run = this.#steps.methodRun(seed, `${this.#request.model}|${calibration.used.hash}`)
+    // Steps of other precisions have other numbers, if the same choices.
+    const precision = this.#precision === 'float32' ? '' : `|${this.#precision}`
+    const run = this.#steps.methodRun(seed, `${this.#request.model}|${calibration.used.hash}${precision}`)
     const view = denseView(model)
     const result = await method.plan({ view, calibration: calibration.windows, budget, options, run }).catch(async (thrown: unknown) => {
       throw await locateOverflow(thrown, view, calibration.windows)
     })
     this.#steps.seconds.pruning = (performance.now() - start) / 1000 + this.#steps.foundSeconds
     this.#noteResidency(model, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
-    for (const text of result.notes) this.#steps.host.emit({ type: 'note', text })
-    return result
+    for (const text of [...result.notes, ...this.#precisionNotes(result)]) this.#steps.host.emit({ type: 'note', text })
+    return { ...result, notes: [...result.notes, ...this.#precisionNotes(result)] }
+  }
+
+  #precisionNotes(result: MethodResult): string[] {
+    const { certified } = certifiedBy(result)
+    if (this.#precision === 'bfloat16')
+      return ['Everything was computed with bfloat16 products, for a first look: scores, choices and measures can differ from float32.']
+    if (!certified) return []
+    const { rounds, candidates, rescored } = certified
+    return [
+      `Choices are float32's: of ${candidates} candidates in ${rounds} rounds, ranked with bfloat16 products, the ${rescored} that could win were scored again.`,
+    ]
   }
 
   /** Makes what is left answer more like the dense model, where that is asked for. */
@@ -188,8 +208,9 @@ class RunInProgress {
     }
     try {
       for (const [index, request] of this.#request.measures.entries()) {
-        const taken = await this.#steps.step(`measure ${index}, with its data: ${request.kind}${repaired}`, () =>
-          this.#steps.time(request.kind, () => measureView(request, context)),
+        const taken = await this.#steps.step(
+          `measure ${index}, with its data: ${request.kind}${repaired}${this.#precision === 'bfloat16' ? ', bfloat16' : ''}`,
+          () => this.#steps.time(request.kind, () => measureView(request, context)),
         )
         for (const measure of taken.measures) host.emit({ type: 'measure', measure })
         measures.push(...taken.measures)
@@ -206,6 +227,17 @@ class RunInProgress {
     }
     return { measures, answers, evaluation, questions }
   }
+}
+
+/** How many candidates a search had, and how many of those were scored again in float32. */
+function certifiedBy({ decisions, selections = [] }: MethodResult): Pick<RunDocument, 'certified'> {
+  const rounds = [
+    ...decisions.map(({ scores, certified }) => ({ candidates: scores.length, certified })),
+    ...selections.map(({ candidates, certified }) => ({ candidates: candidates.length, certified })),
+  ].flatMap(({ candidates, certified }) => (certified ? { candidates, rescored: certified.rescored } : []))
+  if (rounds.length === 0) return {}
+  const sum = (what: 'candidates' | 'rescored') => rounds.reduce((total, round) => total + round[what], 0)
+  return { certified: { rounds: rounds.length, candidates: sum('candidates'), rescored: sum('rescored') } }
 }
 
 /** The plan names the files of its tensors. */

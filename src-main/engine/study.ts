@@ -7,6 +7,8 @@ import type { UsedData } from '#contract/used-data.ts'
 import { version } from '#contract/version.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
+import { withProducts } from '#engine/model/model.ts'
+import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/view.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
@@ -25,7 +27,8 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
   if (!calibration || judged?.kind !== 'perplexity')
     throw new EspalierError('usage', `${ablation.title} needs calibration data, and a text to take the perplexity on.`)
   const backend = await openBackend(request.backend)
-  const model = await acquireModel(request.model, request.memoryBytes)
+  const precision = resolvePrecision(request.precision ?? 'float32')
+  const model = withProducts(await acquireModel(request.model, request.memoryBytes), productsFor[precision])
   const tokenizer = await openModelTokenizer(model)
   const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, { localFolder, fetchFile: host.fetchFile })
   const steps = new RunSteps(host)
@@ -41,7 +44,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
         drawn.set(used.hash, used)
         return windows
       },
-      run: steps.methodRun(seed, JSON.stringify([request.model, calibration])),
+      run: steps.methodRun(seed, JSON.stringify([request.model, calibration, ...(precision === 'float32' ? [] : [precision])])),
     }),
   )
   for (const text of notes) host.emit({ type: 'note', text })
@@ -56,6 +59,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     notes: [...notes],
     seconds: { ...steps.allSeconds, study: (steps.seconds.study ?? 0) + steps.foundSeconds },
     backend: backend.name,
+    precision,
     version,
   }
 }

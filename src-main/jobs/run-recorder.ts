@@ -117,6 +117,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
           evaluation: document.evaluation,
           repair: document.repair ?? null,
           fit: document.fit ?? null,
+          precision: document.precision ?? null,
         })
         history.runs.setParameters(number, flattenParameters(history.documents.request(number), resolved))
         if ('study' in document) history.documents.set(number, { study: document.study })
@@ -178,9 +179,9 @@ function keepInspected(history: History, row: RunRow, found: InspectionDocument[
 /** What a run that pruned has besides: its plan, with measures and decisions that no event told. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
-  history.documents.set(number, { plan: document.plan, answers: document.answers ?? [], passes: document.passes ?? null })
-  history.documents.set(number, { outcomes: (document.questions ?? []).map(outcomesOf) })
-  history.documents.setQuestions(number, document.questions ?? [])
+  const { plan, answers = [], passes = null, certified = null, questions = [] } = document
+  history.documents.set(number, { plan, answers, passes, certified, outcomes: questions.map(outcomesOf) })
+  history.documents.setQuestions(number, questions)
   const pruning = pruningSeconds(document.seconds)
   if (pruning !== null) history.measures.add(number, { name: pruningTime, dataset: '', value: pruning, unit: 's' }, at)
   const known = history.measures.ofRuns([number]).get(number) ?? []

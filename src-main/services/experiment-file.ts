@@ -43,6 +43,8 @@ const exportedRun = z.object({
   passes: shape.passes.default(null),
   inspected: shape.inspected.default(null),
   outcomes: shape.outcomes.default([]),
+  precision: shape.precision.default(null),
+  certified: shape.certified.default(null),
   remarks: shape.remarks,
   phaseSeconds: shape.phaseSeconds,
   calibration: shape.calibration.default(null),
@@ -162,8 +164,8 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
   })
   history.documents.insert(number, run.request)
   const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
-  const { calibration, evaluation, repair, fit, study, passes, inspected, outcomes } = run
-  const data = { calibration, evaluation, repair, fit, study, passes, inspected, outcomes }
+  const { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes } = run
+  const data = { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem } = run
   history.runs.patch(number, {

@@ -12,11 +12,12 @@ export interface PlannedRun {
 
 /** The runs of a grid with the first of its seeds, each model's dense baseline first. */
 export function combinationsOf(grid: Grid): PlannedRun[] {
-  const { calibration, measures, backend, memoryBytes, localFolder } = grid
+  const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
     seed: grid.seeds[0] ?? 0,
     measures,
     backend,
+    ...(precision === undefined ? {} : { precision }),
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }
@@ -64,7 +65,7 @@ export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'metho
 
 /** The grid that one run would have been made from. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
-  const { method, options, amount, seed, calibration, repair, measures, backend, memoryBytes, localFolder } = request
+  const { method, options, amount, seed, calibration, repair, measures, backend, precision, memoryBytes, localFolder } = request
   const removes = method !== denseMethod
   return {
     models: [model],
@@ -73,6 +74,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     seeds: [seed],
     measures,
     backend,
+    ...(precision === undefined ? {} : { precision }),
     ...(calibration ? { calibration } : {}),
     ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : usualRepair(method) ? { repairs: ['none'] } : {}),
     ...(localFolder === undefined ? {} : { localFolder }),

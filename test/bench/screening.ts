@@ -47,7 +47,7 @@ async function searchBothWays(window: Int32Array): Promise<void> {
     const blocks: number[] = []
     for (const [index, search] of searches.entries()) {
       const start = performance.now()
-      blocks.push((await search.decide(base, candidates, round, 'attention')).block)
+      blocks.push((await search.decide(base, candidates, { round, kind: 'attention', earlier: [] })).block)
       seconds[index as 0 | 1] += (performance.now() - start) / 1000
     }
     if (blocks[0] === blocks[1]) equal++

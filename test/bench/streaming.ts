@@ -136,7 +136,7 @@ async function walkLarge(blocks: number): Promise<void> {
   const search = new GreedySearch(view, windows.slice(0, 1), { screening: 0, lazy: 0, run })
   const candidates = Array.from({ length: blocks }, (_, block) => ({ block, parts: [2 * block] }))
   await timed('Stage 2, one round on a window of 256', blocks, () =>
-    search.decide(variantOf(densePlan(view.spec)), candidates, 1, 'attention'),
+    search.decide(variantOf(densePlan(view.spec)), candidates, { round: 1, kind: 'attention', earlier: [] }),
   )
   search.dispose()
   await model.close()

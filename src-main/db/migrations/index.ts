@@ -7,6 +7,7 @@ import { studies0006 } from './0006-studies.ts'
 import { passes0007 } from './0007-passes.ts'
 import { executors0008 } from './0008-executors.ts'
 import { inspections0009 } from './0009-inspections.ts'
+import { precision0010 } from './0010-precision.ts'
 
 /** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
 export const migrations: readonly string[] = [
@@ -19,4 +20,5 @@ export const migrations: readonly string[] = [
   passes0007,
   executors0008,
   inspections0009,
+  precision0010,
 ]

@@ -188,6 +188,8 @@ class Pool {
     done_.wait(lock, [&] { return completed_ == count; });
   }
 
+  int threads() const { return workers_ + 1; }
+
   static Pool& shared() {
     // Never destroyed: its threads end with the process.
     static Pool* pool = new Pool(wantedThreads() - 1);
@@ -631,9 +633,15 @@ float activate(Activation activation, float x) {
   }
 }
 
+}  // namespace
+
+#include "half-parts.h"
+
+namespace {
+
 // ---- TensorFlow
 
-constexpr int float32 = 1, invalidArgument = 3;
+constexpr int float32 = 1, int32 = 3, invalidArgument = 3;
 
 const int32_t* wordsOf(const TF_Tensor* tensor) { return static_cast<const int32_t*>(TF_TensorData(tensor)); }
 
@@ -655,10 +663,10 @@ class Call {
     return tensor;
   }
 
-  float* output(std::initializer_list<int64_t> shape) {
+  float* output(std::initializer_list<int64_t> shape, int type = float32) {
     size_t bytes = sizeof(float);
     for (int64_t size : shape) bytes *= size;
-    TF_Tensor* tensor = TF_AllocateOutput(context_, 0, float32, shape.begin(), static_cast<int>(shape.size()), bytes, status_);
+    TF_Tensor* tensor = TF_AllocateOutput(context_, 0, type, shape.begin(), static_cast<int>(shape.size()), bytes, status_);
     if (tensor) tensors_.push_back(tensor);
     if (failed()) return nullptr;
     return static_cast<float*>(TF_TensorData(tensor));
@@ -708,12 +716,29 @@ float floatOf(TF_OpKernelConstruction* construction, const char* name) {
   return value;
 }
 
-// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d].
+#if ESPALIER_HALVES
+// The units that a call asks for, or what there is of them.
+Units unitsFor(int wanted) { return std::min(static_cast<Units>(wanted), bestUnits()); }
+#endif
+
+// To [1]: the best units of this processor, as a number.
+struct UnitsKernel {
+  explicit UnitsKernel(TF_OpKernelConstruction*) {}
+
+  void compute(Call& call) const {
+    if (float* output = call.output({1})) *output = static_cast<float>(bestUnits());
+  }
+};
+
+// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]; both products by `units`, in float32 where that is 0.
 struct AttentionKernel {
-  int heads, keyValueHeads, window;
+  int heads, keyValueHeads, window, units;
 
   explicit AttentionKernel(TF_OpKernelConstruction* from)
-      : heads(intOf(from, "heads")), keyValueHeads(intOf(from, "key_value_heads")), window(intOf(from, "window")) {}
+      : heads(intOf(from, "heads")),
+        keyValueHeads(intOf(from, "key_value_heads")),
+        window(intOf(from, "window")),
+        units(intOf(from, "units")) {}
 
   void compute(Call& call) const {
     const TF_Tensor *projected = call.input(0), *cosine = call.input(1), *sine = call.input(2);
@@ -727,8 +752,12 @@ struct AttentionKernel {
     const int size = static_cast<int>(width / (heads + 2 * keyValueHeads));
     float* output = call.output({rows, static_cast<int64_t>(heads) * size});
     if (!output) return;
-    attend({heads, keyValueHeads, size, tokens, static_cast<int>(rows / tokens), window, rotated, dataOf(projected), dataOf(cosine),
-            dataOf(sine), output});
+    const Attention attention{heads, keyValueHeads, size, tokens, static_cast<int>(rows / tokens), window, rotated, dataOf(projected),
+                              dataOf(cosine), dataOf(sine), output};
+#if ESPALIER_HALVES
+    if (units != noUnits) return HalfAttention(attention, unitsFor(units)).run();
+#endif
+    attend(attention);
   }
 };
 
@@ -895,6 +924,12 @@ struct PartNorm {
       normalizeRow(norm, dataOf(x) + row * size, weighted ? dataOf(weight) : nullptr, shifted ? dataOf(bias) : nullptr, to + row * size, size);
   }
 
+#if ESPALIER_HALVES
+  RowsIn rowsIn(const TF_Tensor* x, const TF_Tensor* weight, const TF_Tensor* bias, bool normed) const {
+    return {dataOf(x), TF_Dim(x, 1), normed ? &norm : nullptr, weighted ? dataOf(weight) : nullptr, shifted ? dataOf(bias) : nullptr};
+  }
+#endif
+
   bool fits(const TF_Tensor* x, const TF_Tensor* weight, const TF_Tensor* bias) const {
     return isMatrix(x) && (!weighted || sizeOf(weight) == TF_Dim(x, 1)) && (!shifted || sizeOf(bias) == TF_Dim(x, 1));
   }
@@ -999,15 +1034,150 @@ struct MlpPartKernel {
   }
 };
 
+#if ESPALIER_HALVES
+
+// A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words; where `split`, [2, ...] with what rounding took away behind them.
+struct PackKernel {
+  bool split;
+
+  explicit PackKernel(TF_OpKernelConstruction* from) : split(intOf(from, "split") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* weight = call.input(0);
+    if (!weight || !call.require(isMatrix(weight) && sizeOf(weight) > 0, "A weight to be packed is a matrix.")) return;
+    const int64_t rows = TF_Dim(weight, 0), columns = TF_Dim(weight, 1), depth = roundUp(columns, tileDepth) / tileDepth;
+    const int64_t tiles = roundUp(rows, panelSide) / tileSide;
+    float* output = call.output({split ? 2 : 1, tiles, depth, tileSize / 2}, int32);
+    if (!output) return;
+    Half* to = reinterpret_cast<Half*>(output);
+    const float* from = dataOf(weight);
+    Pool::shared().run(static_cast<int>(tiles), [&](int tile) {
+      const int64_t row = static_cast<int64_t>(tile) * tileSide;
+      const int count = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, rows - row)));
+      for (int low = 0; low < (split ? 2 : 1); low++)
+        packColumns(from + row * columns, columns, count, to + (low * tiles + tile) * depth * tileSize, depth, low);
+    });
+  }
+};
+
+HalfWeight halfWeight(const TF_Tensor* tensor) {
+  const int64_t tiles = TF_Dim(tensor, 1), depth = TF_Dim(tensor, 2);
+  const Half* high = reinterpret_cast<const Half*>(wordsOf(tensor));
+  return {high, TF_Dim(tensor, 0) == 2 ? high + tiles * depth * tileSize : nullptr, tiles, depth};
+}
+
+// Whether a packed weight takes rows of `size` to `columns`.
+bool fitsWeight(const TF_Tensor* weight, int64_t columns, int64_t size) {
+  return TF_NumDims(weight) == 4 && TF_Dim(weight, 1) * tileSide == roundUp(columns, panelSide) &&
+         TF_Dim(weight, 2) * tileDepth == roundUp(size, tileDepth) && TF_Dim(weight, 3) * 2 == tileSize;
+}
+
+// x [N, D] through a norm where there is one, a packed weight of `columns` and its bias, times `scale` onto `add` where that is asked for:
+// [N, columns].
+struct HalfProductKernel {
+  PartNorm norm;
+  int units, columns;
+  bool normed, biased, adds;
+
+  explicit HalfProductKernel(TF_OpKernelConstruction* from)
+      : norm(from),
+        units(intOf(from, "units")),
+        columns(intOf(from, "columns")),
+        normed(intOf(from, "normed") != 0),
+        biased(intOf(from, "biased") != 0),
+        adds(intOf(from, "adds") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* in[6];
+    for (int i = 0; i < 6; i++)
+      if (!(in[i] = call.input(i))) return;
+    const TF_Tensor *x = in[0], *weight = in[3], *bias = in[4], *add = in[5];
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(weight, columns, TF_Dim(x, 1)) && (!biased || sizeOf(bias) == columns) &&
+                      (!normed || norm.fits(x, in[1], in[2])) && (!adds || sizeOf(add) == TF_Dim(x, 0) * columns);
+    if (!call.require(fits, "A product of halves: the packed weight, norm, bias or sum does not fit the rows.")) return;
+    float* output = call.output({TF_Dim(x, 0), columns});
+    if (!output) return;
+    multiplyHalves(unitsFor(units), norm.rowsIn(x, in[1], in[2], normed), TF_Dim(x, 0), {halfWeight(weight)},
+                   {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output});
+  }
+};
+
+// An MLP of `neurons` as in `MlpPartKernel`, on any number of rows and with packed weights; where there is no gate, up stands there.
+struct HalfMlpKernel {
+  PartNorm norm;
+  int units, activation, neurons;
+  bool normed, gated, gateBiased, upBiased, downBiased;
+
+  explicit HalfMlpKernel(TF_OpKernelConstruction* from)
+      : norm(from),
+        units(intOf(from, "units")),
+        activation(intOf(from, "activation")),
+        neurons(intOf(from, "neurons")),
+        normed(intOf(from, "normed") != 0),
+        gated(intOf(from, "gated") != 0),
+        gateBiased(intOf(from, "gate_biased") != 0),
+        upBiased(intOf(from, "up_biased") != 0),
+        downBiased(intOf(from, "down_biased") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* in[10];
+    for (int i = 0; i < 10; i++)
+      if (!(in[i] = call.input(i))) return;
+    const TF_Tensor *x = in[0], *source = in[1], *gate = in[4], *gateBias = in[5], *up = in[6], *upBias = in[7], *down = in[8];
+    const TF_Tensor* downBias = in[9];
+    if (!call.require(isMatrix(x) && isMatrix(source) && neurons > 0, "An MLP of halves takes matrices.")) return;
+    const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1), size = TF_Dim(source, 1);
+    const bool fits = TF_Dim(source, 0) == rows && fitsWeight(gate, neurons, size) && fitsWeight(up, neurons, size) &&
+                      fitsWeight(down, hidden, neurons) && (!normed || norm.fits(source, in[2], in[3])) &&
+                      (!gateBiased || sizeOf(gateBias) == neurons) && (!upBiased || sizeOf(upBias) == neurons) &&
+                      (!downBiased || sizeOf(downBias) == hidden) && TF_Dim(gate, 0) == TF_Dim(down, 0) && TF_Dim(up, 0) == TF_Dim(down, 0);
+    if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return;
+    float* output = call.output({rows, hidden});
+    if (!output) return;
+    const HalfWeight ups = halfWeight(up);
+    HalfMlp{unitsFor(units), norm.rowsIn(source, in[2], in[3], normed), rows, neurons, static_cast<Activation>(activation), gated,
+            gateBiased ? dataOf(gateBias) : nullptr, upBiased ? dataOf(upBias) : nullptr,
+            gated ? HalfPanels{halfWeight(gate), &ups} : HalfPanels{ups}, {halfWeight(down)},
+            {downBiased ? dataOf(downBias) : nullptr, dataOf(x), norm.scale, hidden, output}}
+        .run();
+  }
+};
+
+// As `ExponentsKernel`, of the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. The reference is near the
+// largest logit.
+struct HalfExponentsKernel {
+  int units, columns;
+  bool biased;
+  float cap;
+
+  explicit HalfExponentsKernel(TF_OpKernelConstruction* from)
+      : units(intOf(from, "units")), columns(intOf(from, "columns")), biased(intOf(from, "biased") != 0), cap(floatOf(from, "cap")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *x = call.input(0), *head = call.input(1), *bias = call.input(2);
+    if (!x || !head || !bias) return;
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(head, columns, TF_Dim(x, 1)) && (!biased || sizeOf(bias) == columns);
+    if (!call.require(fits, "Sums of exponents: the packed head does not fit the rows.")) return;
+    float* output = call.output({TF_Dim(x, 0), 2});
+    if (!output) return;
+    HalfExponents{unitsFor(units), {dataOf(x), TF_Dim(x, 1), nullptr, nullptr, nullptr}, TF_Dim(x, 0), columns, {halfWeight(head)},
+                  biased ? dataOf(bias) : nullptr, cap}
+        .run(output);
+  }
+};
+
+#endif
+
 void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) { TF_ShapeInferenceContextSetUnknownShape(context, status); }
 
 template <class Kernel>
-bool registerKernel(const char* name, std::initializer_list<const char*> inputs, std::initializer_list<const char*> attributes) {
+bool registerKernel(const char* name, std::initializer_list<const char*> inputs, std::initializer_list<const char*> attributes,
+                    const char* output = "output: float") {
   TF_Status* status = TF_NewStatus();
   TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
   for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
   for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(definition, input);
-  TF_OpDefinitionBuilderAddOutput(definition, "output: float");
+  TF_OpDefinitionBuilderAddOutput(definition, output);
   TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, unknownShape);
   TF_RegisterOpDefinition(definition, status);
   const bool defined = TF_GetCode(status) == 0;
@@ -1026,9 +1196,30 @@ bool registerKernel(const char* name, std::initializer_list<const char*> inputs,
   return registered;
 }
 
+bool registerHalves() {
+#if ESPALIER_HALVES
+  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int"}, "output: int32") &&
+         registerKernel<HalfProductKernel>(
+             "EspalierHalfProduct", {"x: float", "norm: float", "shift: float", "weight: int32", "bias: float", "add: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+              "columns: int", "normed: int", "biased: int", "adds: int"}) &&
+         registerKernel<HalfMlpKernel>(
+             "EspalierHalfMlp",
+             {"x: float", "source: float", "norm: float", "shift: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
+              "down: int32", "down_bias: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+              "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"}) &&
+         registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
+                                             {"units: int", "columns: int", "biased: int", "cap: float"});
+#else
+  return true;
+#endif
+}
+
 bool registerAll() {
-  return registerKernel<AttentionKernel>("EspalierAttention", {"projected: float", "cosine: float", "sine: float"},
-                                         {"heads: int", "key_value_heads: int", "window: int"}) &&
+  return registerHalves() && registerKernel<UnitsKernel>("EspalierUnits", {}, {}) &&
+         registerKernel<AttentionKernel>("EspalierAttention", {"projected: float", "cosine: float", "sine: float"},
+                                         {"heads: int", "key_value_heads: int", "window: int", "units: int"}) &&
          registerKernel<NormKernel>("EspalierNorm", {"x: float", "weight: float", "bias: float"},
                                     {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
          registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&

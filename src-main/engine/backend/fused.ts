@@ -1,19 +1,17 @@
 import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
 import { fusedName } from '../../setup/places.mjs'
 import { trustedAddon } from '../../setup/trusted.mjs'
+import { type AttentionShape, attentionInts, type FusedNorm, type HalfOperations, halfOperations } from './halves.ts'
 
 /** Operations of `fused.cc`: one pass over memory where the runtime's own operations need many. */
 export interface FusedOperations {
+  /** Products of 16-bit operands, where the processor has units for them. */
+  readonly halves?: HalfOperations
   /**
    * Rotary embedding and causal attention at once, without a matrix of scores: projected queries (scaled), keys and values
    * [B*T, (H + 2K) d] and tables [T, size / 2] to [B*T, H d]. `window` is how many positions a query sees, 0 for all.
    */
-  attention(
-    projected: Tensor2D,
-    cosine: Tensor2D,
-    sine: Tensor2D,
-    shape: { heads: number; keyValueHeads: number; window: number },
-  ): Tensor2D
+  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
   /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. For few rows, where reading the weight is what takes time. */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
   /**
@@ -33,12 +31,6 @@ export interface FusedOperations {
   exponents(logits: Tensor2D): Tensor2D
   /** Sums of |x| or of x squared over the rows of each sample: [B * tokens, I] to [B, I]. */
   columnSums(x: Tensor2D, tokens: number, squared: boolean): Tensor2D
-}
-
-export interface FusedNorm {
-  readonly epsilon: number
-  readonly divisor: number
-  readonly centred: boolean
 }
 
 /** Tokens that follow others, and the cache that they are written into. */
@@ -71,7 +63,7 @@ export interface FusedAttentionPart extends FusedPart {
 }
 
 /** Activations by the number that the operation knows them by. */
-const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
+export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
 
 export interface FusedMlpPart extends FusedPart {
   readonly activation: keyof typeof activations
@@ -105,9 +97,13 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
     ...floats({ epsilon: norm.epsilon, divisor: norm.divisor, scale }),
     ...ints({ centred: norm.centred, weighted: norm.weight !== undefined, shifted: norm.bias !== undefined }),
   ]
+  const halves = halfOperations(
+    { run: (name, whole, others, inputs) => run(name, [...ints(whole), ...floats(others)], inputs) },
+    bestUnits(run),
+  )
   return {
-    attention: (projected, cosine, sine, { heads, keyValueHeads, window }) =>
-      run('EspalierAttention', ints({ heads, key_value_heads: keyValueHeads, window }), [projected, cosine, sine]),
+    ...(halves ? { halves } : {}),
+    attention: (projected, cosine, sine, shape) => run('EspalierAttention', ints(attentionInts(shape, 0)), [projected, cosine, sine]),
     // An operation has all its inputs: something stands where there is none, and is not read.
     projectFew: (x, weight, bias) => run('EspalierFewRows', ints({ biased: bias !== undefined }), [x, weight, bias ?? x]),
     attendAfter: (projected, cached) => run('EspalierCachedAttention', shapeOf(cached), [projected, ...inputsOf(cached)]),
@@ -137,4 +133,12 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
     exponents: (logits) => run('EspalierExponents', [], [logits]),
     columnSums: (x, tokens, squared) => run('EspalierColumns', ints({ tokens, squared }), [x]),
   }
+}
+
+/** The number of the best units for 16-bit operands that this processor has, 0 for none. */
+function bestUnits(run: (name: string, attributes: object[], inputs: Tensor[]) => Tensor): number {
+  const number = run('EspalierUnits', [], [])
+  const [found = 0] = number.dataSync()
+  number.dispose()
+  return found
 }

@@ -7,7 +7,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { addonName, findRuntime } from '../../setup/places.mjs'
 import { findStranger, trustedAddon } from '../../setup/trusted.mjs'
 import type { Backend } from './active.ts'
-import { loadFused, type OperationRunner } from './fused.ts'
+import { type FusedOperations, loadFused, type OperationRunner } from './fused.ts'
 import { loadQuietly } from './quiet-load.ts'
 
 // Not named `require`: the bundler would take it for its own.
@@ -55,7 +55,7 @@ export async function openTensorflow(): Promise<Backend> {
     name: gpu ? 'tensorflow-gpu' : 'tensorflow-cpu',
     title: gpu
       ? `TensorFlow ${runtime.version} on the GPU`
-      : `TensorFlow ${runtime.version} on the CPU, ${threads} threads${fused ? ', fused operations' : ''}`,
+      : `TensorFlow ${runtime.version} on the CPU, ${threads} threads${describeFused(fused)}`,
     reason: gpu
       ? 'An NVIDIA GPU answered.'
       : runtime.kind === 'gpu'
@@ -64,6 +64,14 @@ export async function openTensorflow(): Promise<Backend> {
     anyProducts: true,
     ...(fused ? { fused } : {}),
   }
+}
+
+/** Which operations of ours there are, and what multiplies 16-bit operands. */
+function describeFused(fused: FusedOperations | undefined): string {
+  if (!fused) return ''
+  return fused.halves
+    ? `, fused operations, bfloat16 products by ${fused.halves.units}`
+    : ', fused operations; the processor has no units for bfloat16 products'
 }
 
 /** The addon to load. Throws when others could have changed it, or did. */

@@ -21,7 +21,7 @@ import type { Activation } from '#engine/tensor/activation.ts'
 import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
-import { project } from '#engine/tensor/products.ts'
+import { halfUnits, isRounded, type Matrix, project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
 import { cachedPositions, type Past, type SeenPositions } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
@@ -57,7 +57,7 @@ export interface PartActivations {
 }
 
 /** Runs one part on a residual stream: the stream after it, the caller's to dispose of. */
-export function runPart(part: Part, weights: PartWeights, residual: Residual, call: CallContext): Tensor2D {
+export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D {
   return tidy(() => {
     const seen = leadUp(part, weights, residual, call)
     const { attention, mlp } = weights
@@ -68,14 +68,14 @@ export function runPart(part: Part, weights: PartWeights, residual: Residual, ca
 }
 
 /** Shows the call's observer what a part's last projection reads, and stops there: the product behind it is spared. */
-export function observePart(part: Part, weights: PartWeights, residual: Residual, call: CallContext): void {
+export function observePart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): void {
   tidy(() => {
     call.observe?.(leadUp(part, weights, residual, call))
   })
 }
 
 /** A part up to its last projection. */
-function leadUp(part: Part, weights: PartWeights, residual: Residual, call: CallContext): PartActivations {
+function leadUp(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): PartActivations {
   if (weights.attention) return attend(residual.x, weights.attention, blockOf(part), call)
   return feed(call.spec.parallelResidual ? residual.source : residual.x, weights.mlp, call.spec.activation)
 }
@@ -84,7 +84,7 @@ function leadUp(part: Part, weights: PartWeights, residual: Residual, call: Call
 function addTo(
   residual: Tensor2D,
   output: Tensor2D,
-  { outputNorm, shortcut }: AttentionWeights | MlpWeights,
+  { outputNorm, shortcut }: AttentionWeights<Matrix> | MlpWeights<Matrix>,
   { residualScale }: DecoderSpec,
 ): Tensor2D {
   const added = normalizeIf(output, outputNorm)
@@ -107,19 +107,19 @@ export function disposeResidual(residual: Residual): void {
   residual.source.dispose()
 }
 
-function attend(x: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): PartActivations {
+function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): PartActivations {
   const input = normalizeIf(x, weights.norm)
   const projected = project(input, weights.queryKeyValue, weights.queryKeyValueBias)
   return { input, inner: weights.delta ? mixDelta(projected, weights.delta, block, call) : mixHeads(projected, weights, block, call) }
 }
 
 /** Values mixed by softmax attention, through the gate on each head where there is one: [B*T, H d]. */
-function mixHeads(projected: Tensor2D, weights: AttentionWeights, block: number, call: CallContext): Tensor2D {
+export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
   const { fused } = activeBackend()
   const atOnce = fused && call.spec.scoreCap === undefined
-  const mixed = atOnce ? mixAtOnce(fused, normed, block, call) : mix(normed, block, call)
+  const mixed = atOnce ? mixAtOnce(fused, normed, block, call, isRounded(weights.queryKeyValue)) : mix(normed, block, call)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
@@ -143,7 +143,7 @@ function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: Decod
 }
 
 /** Norms on queries and keys, of projections [B*T, (H + 2K) d]. */
-function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWeights, spec: DecoderSpec): Tensor2D {
+function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWeights<Matrix>, spec: DecoderSpec): Tensor2D {
   if (!queryNorm || !keyNorm) return projected
   const [queries, keys] = [spec.heads * spec.headSize, spec.keyValueHeads * spec.headSize]
   const columns = (first: number, count: number): Tensor2D => slice(projected, [0, first], [-1, count])
@@ -152,12 +152,13 @@ function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWe
 }
 
 /** Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
-function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, call: CallContext): Tensor2D {
+function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, call: CallContext, halves: boolean): Tensor2D {
   const { spec, rotary, past } = call
   if (past) return fused.attendAfter(projected, cachedPositions(block, call, past))
   const { heads, keyValueHeads } = spec
   const { cosine, sine } = rotary(block)
-  return fused.attention(projected, cosine, sine, { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 })
+  const attention = halves ? halfUnits().attention : fused.attention
+  return attention(projected, cosine, sine, { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 })
 }
 
 /** The same step by step, after the positions that a cache holds. */
@@ -195,7 +196,7 @@ function remember(cache: Past['cache'], block: number, fresh: SeenPositions): Se
   return all
 }
 
-function feed(source: Tensor2D, weights: MlpWeights, activation: Activation): PartActivations {
+function feed(source: Tensor2D, weights: MlpWeights<Matrix>, activation: Activation): PartActivations {
   const input = normalizeIf(source, weights.norm)
   const up = project(input, weights.up, weights.upBias)
   const gate = weights.gate && project(input, weights.gate, weights.gateBias)

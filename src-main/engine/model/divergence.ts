@@ -17,6 +17,7 @@ import {
   type Tensor2D,
   tidy,
 } from '@tensorflow/tfjs-core'
+import type { Products } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { forEachTile, logNormalizers } from './likelihood.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
@@ -40,9 +41,10 @@ export async function rowDivergences(
   vocabulary: Vocabulary,
   dense: DenseDistribution,
   candidates: readonly Tensor2D[],
+  products: Products = 'float32',
 ): Promise<Float64Array[]> {
   if (vocabulary.capped) return cappedDivergences(vocabulary, dense, candidates)
-  const normalizers = await logNormalizers(vocabulary, candidates)
+  const normalizers = await logNormalizers(vocabulary, candidates, products)
   const denseNormalizer = dense.logNormalizer.dataSync()
   return candidates.map((candidate, index) => {
     const difference = valuesOf(() => sum(mul(dense.mean, sub(dense.hidden, candidate)), 1))

@@ -1,6 +1,7 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
 import { normalize } from '#engine/tensor/norm.ts'
+import type { Products } from '#engine/tensor/products.ts'
 import { disposeResidual, type PartActivations } from './decoder.ts'
 import type { ModelView } from './view.ts'
 import { breathe, type Stream, Walk } from './walk.ts'
@@ -46,6 +47,8 @@ export interface StackVisitor {
   afterStack?(group: WindowGroup, x: Tensor2D): void | Promise<void>
   /** What the last part's last projection reads ends the walk: what it feeds is not computed, `afterStack` is not called. */
   readonly endsBeforeOutput?: boolean
+  /** How parts multiply; as the model's passes do unless given. */
+  readonly products?: Products
   /** Called after each group that went through the whole stack, or each part when weights are streamed. */
   progress?(done: number, total: number): void
   readonly signal?: AbortSignal
@@ -58,7 +61,7 @@ export interface StackVisitor {
  */
 export async function runWindows(view: ModelView, windows: Windows, visitor: StackVisitor, rows = rowsPerCall): Promise<void> {
   const groups = groupWindows(windows, rows)
-  const walk = new Walk(view)
+  const walk = new Walk(view, visitor.products ?? view.model.products.passes)
   const bytes = Math.max(...groups.map((group) => 8 * group.ids.length * view.spec.hidden), 1)
   const together = view.model.store.streams ? Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes)) : 1
   const total = groups.length * view.parts.length

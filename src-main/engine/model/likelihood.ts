@@ -1,5 +1,6 @@
 import { add, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
+import { halfUnits, type Products } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { requireFinite } from './finite.ts'
 import { capLogits, type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
@@ -48,8 +49,13 @@ export function nextTokens(ids: Int32Array, tokens: number): Int32Array {
  * Negative log-likelihood of each target under its row of final hidden states: hidden [N, D], targets [N], result [N] in nats.
  * Sums are kept in float64.
  */
-export async function tokenLosses(vocabulary: Vocabulary, hidden: Tensor2D, targets: Int32Array): Promise<Float64Array> {
-  const losses = new LogSums(targets.length)
+export async function tokenLosses(
+  vocabulary: Vocabulary,
+  hidden: Tensor2D,
+  targets: Int32Array,
+  products: Products = 'float32',
+): Promise<Float64Array> {
+  const losses = new LogSums(targets.length, vocabulary, products)
   const own = new Float64Array(targets.length)
   await vocabulary.forEachHeadChunk((chunk) => {
     addTargetLogits(own, hidden, targets, chunk)
@@ -61,8 +67,12 @@ export async function tokenLosses(vocabulary: Vocabulary, hidden: Tensor2D, targ
 }
 
 /** Log of the sum of exponents of each row's logits over the vocabulary: hidden [N, D], result [N]. */
-export async function logNormalizers(vocabulary: Vocabulary, hidden: readonly Tensor2D[]): Promise<Float64Array[]> {
-  const sums = hidden.map((rows) => new LogSums(rows.shape[0]))
+export async function logNormalizers(
+  vocabulary: Vocabulary,
+  hidden: readonly Tensor2D[],
+  products: Products = 'float32',
+): Promise<Float64Array[]> {
+  const sums = hidden.map((rows) => new LogSums(rows.shape[0], vocabulary, products))
   await vocabulary.forEachHeadChunk((chunk) => {
     for (const [index, rows] of hidden.entries()) sums[index]?.add(rows, chunk)
   })
@@ -71,15 +81,33 @@ export async function logNormalizers(vocabulary: Vocabulary, hidden: readonly Te
 
 class LogSums {
   readonly values: Float64Array
+  readonly #vocabulary: Vocabulary
+  readonly #products: Products
 
-  constructor(rows: number) {
+  constructor(rows: number, vocabulary: Vocabulary, products: Products) {
     this.values = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
+    this.#vocabulary = vocabulary
+    this.#products = products
   }
 
   add(hidden: Tensor2D, chunk: HeadChunk): void {
+    if (this.#products === 'float32') this.#addTiles(hidden, chunk)
+    else this.#addHalves(hidden, chunk, this.#products)
+  }
+
+  #addTiles(hidden: Tensor2D, chunk: HeadChunk): void {
     forEachTile(hidden, chunk, ({ logits, firstRow }) => {
       logSumExponents(logits).forEach((value, row) => {
         this.values[firstRow + row] = addLogs(this.values[firstRow + row] ?? Number.NEGATIVE_INFINITY, value)
+      })
+    })
+  }
+
+  /** The same by one operation, which stores no logits. */
+  #addHalves(hidden: Tensor2D, chunk: HeadChunk, products: Exclude<Products, 'float32'>): void {
+    this.#vocabulary.usePacked(chunk, products, (packed) => {
+      logsOf(valuesOf(() => halfUnits().exponents(hidden, packed, chunk.bias, chunk.cap))).forEach((value, row) => {
+        this.values[row] = addLogs(this.values[row] ?? Number.NEGATIVE_INFINITY, value)
       })
     })
   }

@@ -12,6 +12,7 @@ import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { resolveInside } from '#engine/checkpoint/resolve-inside.ts'
 import { underLimits } from '#engine/limits/reading.ts'
+import { type ProductsFor, productsFor } from './precision.ts'
 import { inFamilyWords, type PrunedLayout, prunedLayout, prunedLayoutFile } from './pruned-layout.ts'
 import { WeightStore } from './residency.ts'
 import { slicedSpec } from './sliced-spec.ts'
@@ -26,10 +27,15 @@ export interface Model {
   readonly spec: DecoderSpec
   readonly store: WeightStore
   readonly vocabulary: Vocabulary
+  /** Which products are used for what. */
+  readonly products: ProductsFor
   /** Bytes for activations: what the budget leaves beside the weights. */
   readonly workspaceBytes: number
   close(): Promise<void>
 }
+
+/** The same open model, computed otherwise. */
+export const withProducts = (model: Model, products: ProductsFor): Model => ({ ...model, products })
 
 /** The share of the budget that activations may take when weights have to be streamed. */
 const workspaceShare = 0.25
@@ -93,6 +99,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
       spec,
       store,
       vocabulary,
+      products: productsFor.float32,
       workspaceBytes: Math.floor(left * workspaceShare),
       async close() {
         store.dispose()

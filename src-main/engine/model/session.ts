@@ -61,7 +61,7 @@ export class DecodingSession {
   }
 
   async #run(ids: Int32Array, batch: number, signal: AbortSignal | undefined): Promise<Tensor2D> {
-    const walk = new Walk(this.#view)
+    const walk = new Walk(this.#view, this.#view.model.products.answers)
     try {
       const stream = await walk.embed(ids, batch)
       for (const part of this.#view.parts) {

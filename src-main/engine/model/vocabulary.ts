@@ -1,10 +1,11 @@
 import { gather, matMul, mul, type Tensor, type Tensor1D, type Tensor2D, tanh, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { HalfMatrix } from '#engine/backend/halves.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { project } from '#engine/tensor/products.ts'
+import { halfUnits, type Products, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
 import { normOf, readValues } from './weights.ts'
 
@@ -59,6 +60,7 @@ export class Vocabulary {
   readonly #spec: DecoderSpec
   readonly #embedding: Tensor2D | undefined
   readonly #head: HeadChunk | undefined
+  readonly #packed = new Map<Products, HalfMatrix>()
   readonly #rotation: EmbeddingRotation | undefined
   #rotationMatrix: Promise<Tensor2D> | undefined
 
@@ -166,6 +168,15 @@ export class Vocabulary {
     }
   }
 
+  /** A chunk of the head packed for products of 16-bit operands; the whole head once, other chunks each time. */
+  usePacked(chunk: HeadChunk, products: Exclude<Products, 'float32'>, use: (packed: HalfMatrix) => void): void {
+    const kept = chunk === this.#head ? this.#packed.get(products) : undefined
+    const packed = kept ?? halfUnits().pack(chunk.weight, products === 'split')
+    if (chunk === this.#head) this.#packed.set(products, packed)
+    use(packed)
+    if (chunk !== this.#head) packed.tiles.dispose()
+  }
+
   /** The same vocabulary with embeddings turned and another final norm. It owns the rotation; the rest stays with this one. */
   rotated(rotation: EmbeddingRotation, finalNorm: NormWeights): Vocabulary {
     return new Vocabulary(this.#checkpoint, this.#spec, {
@@ -178,6 +189,8 @@ export class Vocabulary {
   }
 
   dispose(): void {
+    for (const { tiles } of this.#packed.values()) tiles.dispose()
+    this.#packed.clear()
     if (this.#rotation) {
       this.#rotationMatrix?.then((matrix) => matrix.dispose()).catch(() => undefined)
       return

@@ -1,9 +1,11 @@
 import { concat, slice, type Tensor1D, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
+import type { Matrix, Products } from '#engine/tensor/products.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import type { Memory } from './cache.ts'
 import { advance, type CallContext, disposeResidual, observePart, type PartActivations, type Residual, runPart } from './decoder.ts'
 import { runFusedPart } from './fused-part.ts'
+import { HalfParts } from './half-parts.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 
@@ -31,16 +33,18 @@ export const breathe = (): Promise<void> => new Promise((resolve) => setImmediat
 
 /**
  * The one loop over weights: a part is leased once, every stream runs it and stands behind it, the part is given back.
- * Forward passes, variants, rotations and sessions say which streams pass which part, and look on.
+ * Forward passes, variants, rotations and sessions say which streams pass which part, and look on; `products` says how parts multiply.
  */
 export class Walk {
   readonly #view: ModelView
+  readonly #halves: HalfParts | undefined
   readonly #rotaries: readonly Rotary[]
   readonly #tables = new Map<string, ReadonlyMap<Rotary, RotaryTables>>()
   readonly #places = new Map<string, Tensor1D>()
 
-  constructor(view: ModelView) {
+  constructor(view: ModelView, products: Products = 'float32') {
     this.#view = view
+    this.#halves = products === 'float32' ? undefined : new HalfParts(view, products)
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 
@@ -73,8 +77,9 @@ export class Walk {
   async #withWeights<S extends Stream>(
     part: Part,
     { replace }: PassVisitor<S>,
-    use: (weights: PartWeights) => Promise<void>,
+    use: (weights: PartWeights<Matrix>) => Promise<void>,
   ): Promise<void> {
+    if (this.#halves && !replace) return this.#withHalves(part, this.#halves, use)
     const leased = await this.#view.lease(part, this.#view.following(part))
     let own: PartWeights | undefined
     try {
@@ -91,7 +96,16 @@ export class Walk {
     }
   }
 
-  #run<S extends Stream>(part: Part, weights: PartWeights, streams: readonly S[], visitor: PassVisitor<S>): void {
+  async #withHalves(part: Part, halves: HalfParts, use: (weights: PartWeights<Matrix>) => Promise<void>): Promise<void> {
+    const leased = await halves.lease(part, this.#view.following(part))
+    try {
+      await use(leased)
+    } finally {
+      halves.release(part, leased)
+    }
+  }
+
+  #run<S extends Stream>(part: Part, weights: PartWeights<Matrix>, streams: readonly S[], visitor: PassVisitor<S>): void {
     const { spec } = this.#view
     const before = joinResiduals(streams.map(({ residual }) => residual))
     const call = this.#callFor(streams, visitor)
@@ -142,6 +156,7 @@ export class Walk {
   }
 
   dispose(): void {
+    this.#halves?.dispose()
     for (const tables of this.#tables.values()) {
       for (const { cosine, sine } of tables.values()) {
         cosine.dispose()

@@ -16,6 +16,7 @@ import type { DecoderSpec, NormKind, NormTensors, Projection, ShapedTensor } fro
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
+import type { Matrix } from '#engine/tensor/products.ts'
 import { type DeltaWeights, decayRateOf } from './delta-net.ts'
 import { type PackedTensor, pack } from './packed.ts'
 
@@ -23,29 +24,29 @@ import { type PackedTensor, pack } from './packed.ts'
  * Attention of one block, or the token mixer that stands in its place. All that it projects from the stream stands in one matrix: queries,
  * keys and values [(H + 2K) d, D], gates where it has them; queries, or the norm on them, are scaled.
  */
-export interface AttentionWeights {
+export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly norm?: NormWeights
   readonly queryNorm?: NormWeights
   readonly keyNorm?: NormWeights
   readonly outputNorm?: NormWeights
   readonly delta?: DeltaWeights
-  readonly queryKeyValue: Tensor2D
+  readonly queryKeyValue: M
   readonly queryKeyValueBias?: Tensor1D
-  readonly output: Tensor2D
+  readonly output: M
   readonly outputBias?: Tensor1D
   /** What the residual is multiplied by before the output is added (SliceGPT). */
   readonly shortcut?: Tensor2D
 }
 
 /** MLP of one block: gate and up [I, D], down [D, I]. */
-export interface MlpWeights {
+export interface MlpWeights<M extends Matrix = Tensor2D> {
   readonly norm?: NormWeights
   readonly outputNorm?: NormWeights
-  readonly gate?: Tensor2D
+  readonly gate?: M
   readonly gateBias?: Tensor1D
-  readonly up: Tensor2D
+  readonly up: M
   readonly upBias?: Tensor1D
-  readonly down: Tensor2D
+  readonly down: M
   readonly downBias?: Tensor1D
   readonly shortcut?: Tensor2D
 }
@@ -57,9 +58,9 @@ export const mlpOf = (block: number): Part => 2 * block + 1
 export const blockOf = (part: Part): number => part >> 1
 export const isAttention = (part: Part): boolean => part % 2 === 0
 
-export type PartWeights =
-  | { readonly attention: AttentionWeights; readonly mlp?: never }
-  | { readonly mlp: MlpWeights; readonly attention?: never }
+export type PartWeights<M extends Matrix = Tensor2D> =
+  | { readonly attention: AttentionWeights<M>; readonly mlp?: never }
+  | { readonly mlp: MlpWeights<M>; readonly attention?: never }
 
 /** Bytes of a part as stored and as float32 matrices. */
 export interface PartSize {
@@ -279,6 +280,6 @@ export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Te
 }
 
 /** Disposes of every tensor of a part. */
-export function disposePart(weights: PartWeights): void {
+export function disposePart(weights: PartWeights<Matrix>): void {
   dispose(weights as unknown as TensorContainer)
 }

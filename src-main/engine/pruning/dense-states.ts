@@ -52,6 +52,7 @@ export class DenseStates {
       this.#view,
       windows,
       {
+        products: this.#view.model.products.deciding,
         afterStack: async (group, x) => {
           const all = await denseDistribution(this.#view.model.vocabulary, finalHidden(this.#view, x))
           group.indices.forEach((index, i) => {

@@ -3,11 +3,13 @@ import type { Decision } from '#contract/run.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Part } from '#engine/model/weights.ts'
+import type { Certificate } from './certify.ts'
 import { lastScores, lazyNotes, scoreLazily } from './lazy.ts'
 import type { MethodRun } from './method.ts'
 import { without } from './plan.ts'
 import { ascending } from './selection.ts'
 import type { Variant } from './trunk.ts'
+import { VariantRanking } from './variant-ranking.ts'
 import { VariantScorer } from './variants.ts'
 
 /** One removal that could be made: the block it is reported under and the parts that go. */
@@ -24,44 +26,49 @@ export interface GreedyOptions {
   readonly run: MethodRun
 }
 
+interface ScoredCandidates {
+  readonly finalists: readonly Candidate[]
+  readonly losses: readonly number[]
+  readonly trusted?: readonly number[]
+  /** Places of finalists whose losses are estimates. */
+  readonly estimated?: readonly number[]
+  readonly certificate?: Certificate
+}
+
 /** Losses closer than this, relative to the smaller, are reported as tied: float32 noise could swap them. */
 const tieMargin = 1e-6
 
 /** Removes one candidate after the other, each the one whose removal leaves the least perplexity on the windows. */
 export class GreedySearch {
-  readonly #scorer: VariantScorer
+  readonly #ranking: VariantRanking
   readonly #screen: VariantScorer | undefined
   readonly #options: GreedyOptions
 
   constructor(view: ModelView, windows: Windows, options: GreedyOptions) {
     const scorerOptions = { measure: 'loss', signal: options.run.signal } as const
     this.#options = options
-    this.#scorer = new VariantScorer(view, windows, scorerOptions)
+    this.#ranking = new VariantRanking(view, windows, scorerOptions)
     if (options.screening > 0) {
       const quarters = windows.map((window) => window.subarray(0, Math.max(2, Math.floor(window.length / 4))))
-      this.#screen = new VariantScorer(view, quarters, scorerOptions)
+      this.#screen = new VariantScorer(view, quarters, { ...scorerOptions, products: view.model.products.ranking })
     }
   }
 
   /**
    * Scores the model without each candidate, besides what `base` lacks, and picks the least perplexity; equal ones go to the lower block.
-   * `past` are the decisions so far, by which a lazy search knows what candidates scored last.
+   * `earlier` are the decisions so far: by them a lazy search knows what candidates scored last, and a certified one how far estimates are off.
    */
   async decide(
     base: Variant,
     candidates: readonly Candidate[],
-    round: number,
-    kind: Decision['kind'],
-    past: readonly Decision[] = [],
+    { round, kind, earlier }: { round: number; kind: Decision['kind']; earlier: readonly Decision[] },
   ): Promise<Decision> {
     if (candidates.length === 0)
       throw new EspalierError('infeasible', `Round ${round} has no ${kind} left to remove. Choose a smaller sparsity.`)
     const screened = this.#screen ? await finalistsOf(this.#screen, this.#options.screening, base, candidates) : candidates
-    const { lazy } = this.#options
-    const last = lastScores(lazy > 0 ? past : [], kind)
-    const score = (some: readonly Candidate[]) => scoreWithout(this.#scorer, base, some)
-    const { candidates: finalists, losses, trusted } = await scoreLazily(screened, last, lazy, score)
-    const best = leastIndex(losses)
+    const { finalists, losses, trusted = [], estimated = [], certificate } = await this.#score(base, screened, kind, earlier)
+    const isEstimated = new Set(estimated)
+    const best = leastIndex(losses.map((loss, index) => (isEstimated.has(index) ? Number.NaN : loss)))
     const least = losses[best] ?? Number.NaN
     if (!Number.isFinite(least)) {
       throw new EspalierError(
@@ -70,21 +77,45 @@ export class GreedySearch {
       )
     }
     const tied = finalists
-      .filter((_, index) => index !== best && (losses[index] as number) - least <= tieMargin * least)
+      .filter((_, index) => index !== best && !isEstimated.has(index) && (losses[index] as number) - least <= tieMargin * least)
       .map(({ block }) => block)
     return {
       round,
       kind,
       block: (finalists[best] as Candidate).block,
-      scores: finalists.map(({ block }, index) => ({ block, perplexity: Math.exp(losses[index] as number) })),
+      scores: finalists.map(({ block }, index) => ({
+        block,
+        perplexity: Math.exp(losses[index] as number),
+        ...(isEstimated.has(index) ? { estimated: true as const } : {}),
+      })),
       ...(tied.length > 0 ? { tied } : {}),
       ...(trusted.length > 0 ? { trusted: [...trusted] } : {}),
+      ...(certificate ? { certified: certificate } : {}),
     }
+  }
+
+  /** Losses without each candidate: of those that a lazy search asks for, all exact; else estimates but for what could be the least. */
+  async #score(
+    base: Variant,
+    candidates: readonly Candidate[],
+    kind: Decision['kind'],
+    earlier: readonly Decision[],
+  ): Promise<ScoredCandidates> {
+    const { lazy } = this.#options
+    const variantsOf = (some: readonly Candidate[]) => some.map(({ parts }) => without(base, parts))
+    if (lazy > 0) {
+      const score = (some: readonly Candidate[]) => this.#ranking.scoreExactly(variantsOf(some), base)
+      const { candidates: finalists, ...found } = await scoreLazily(candidates, lastScores(earlier, kind), lazy, score)
+      return { finalists, ...found }
+    }
+    const certificates = earlier.flatMap(({ certified }) => certified ?? [])
+    const { scores, ...found } = await this.#ranking.score(variantsOf(candidates), 1, { lacking: base, earlier: certificates })
+    return { finalists: candidates, losses: [...scores], ...found }
   }
 
   /** Reports the passes made and frees what was kept. */
   dispose(): void {
-    for (const scorer of [this.#scorer, this.#screen]) {
+    for (const scorer of [this.#ranking, this.#screen]) {
       if (!scorer) continue
       this.#options.run.count(scorer.passes)
       scorer.dispose()

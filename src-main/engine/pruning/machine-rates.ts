@@ -7,6 +7,7 @@ import { disposeResidual } from '#engine/model/decoder.ts'
 import { finalHidden } from '#engine/model/forward.ts'
 import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
 import type { Model } from '#engine/model/model.ts'
+import { productsFor } from '#engine/model/precision.ts'
 import { WeightStore } from '#engine/model/residency.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import { denseView, type ModelView } from '#engine/model/view.ts'
@@ -153,6 +154,7 @@ async function seededModel({ hidden, intermediate, heads, vocabulary }: Shape): 
     spec,
     store,
     vocabulary: own,
+    products: productsFor.float32,
     workspaceBytes: 2 ** 29,
     async close() {
       store.dispose()

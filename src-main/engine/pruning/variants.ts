@@ -3,6 +3,7 @@ import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forwa
 import type { ModelView } from '#engine/model/view.ts'
 import { breathe, Walk } from '#engine/model/walk.ts'
 import { isAttention, type Part } from '#engine/model/weights.ts'
+import type { Products } from '#engine/tensor/products.ts'
 import { type Branch, disposeStreams, divideBranches, skipPart } from './branches.ts'
 import { DenseStates } from './dense-states.ts'
 import { divergenceScores, type EndScores, lossScores, sumPredicted } from './end-scores.ts'
@@ -15,6 +16,8 @@ export interface ScorerOptions {
   readonly measure: 'loss' | 'divergence'
   /** What divergence is measured from, where it outlives the scorer; the view itself without it. */
   readonly dense?: DenseStates
+  /** How candidates' parts and the head multiply: in float32 unless given. */
+  readonly products?: Products
   /** Off: each variant on its own from the embedding, to check that sharing changes nothing. */
   readonly sharing?: boolean
   readonly signal?: AbortSignal
@@ -41,16 +44,16 @@ export class VariantScorer {
   readonly #ownsDense: boolean
   readonly #endScores: EndScores
 
-  constructor(view: ModelView, windows: Windows, { measure, dense, sharing, signal }: ScorerOptions) {
+  constructor(view: ModelView, windows: Windows, { measure, dense, products = 'float32', sharing, signal }: ScorerOptions) {
     const { vocabulary, workspaceBytes } = view.model
     this.#view = view
     this.#groups = groupWindows(windows)
-    this.#walk = new Walk(view)
+    this.#walk = new Walk(view, products)
     this.#sharing = sharing ?? true
     this.#signal = signal
     this.#ownsDense = dense === undefined
     this.#dense = measure === 'loss' ? undefined : (dense ?? new DenseStates(view, workspaceBytes / 4))
-    this.#endScores = this.#dense ? divergenceScores(vocabulary, this.#dense, windows) : lossScores(vocabulary)
+    this.#endScores = this.#dense ? divergenceScores(vocabulary, products, this.#dense, windows) : lossScores(vocabulary, products)
   }
 
   /** Mean score per predicted token of each variant, in nats; lower is better. `lacking` is what all variants lack. */

@@ -1,11 +1,34 @@
 import { add, matMul, stack, type Tensor1D, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
+import type { HalfMatrix, HalfOperations } from '#engine/backend/halves.ts'
 
 /** Rows up to which a product takes the time of reading the weight. */
 export const fewRows = 16
 
+/**
+ * How the products of a pass are computed: in float32; of bfloat16 operands with float32 sums; or as three of those, of operands split into
+ * what bfloat16 holds and what it leaves (x = high + low: high high + high low + low high), about 5e-6 of the largest entry from float32.
+ */
+export type Products = 'float32' | 'split' | 'bfloat16'
+
+/** A stored weight as a product takes it: in float32, or packed for the units of 16-bit operands. */
+export type Matrix = Tensor2D | HalfMatrix
+
+export const isHalf = (weight: Matrix): weight is HalfMatrix => 'tiles' in weight
+
+/** Whether attention's own products go with a weight's: split operands would not be faster there. */
+export const isRounded = (weight: Matrix): boolean => isHalf(weight) && weight.tiles.shape[0] === 1
+
+/** The units for 16-bit operands. Throws where there are none: nobody asks for such products there. */
+export function halfUnits(): HalfOperations {
+  const { fused } = activeBackend()
+  if (!fused?.halves) throw new Error('This processor has no units for 16-bit operands.')
+  return fused.halves
+}
+
 /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. */
-export function project(x: Tensor2D, weight: Tensor2D, bias?: Tensor1D): Tensor2D {
+export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D): Tensor2D {
+  if (isHalf(weight)) return halfUnits().product(x, weight, { bias })
   const { fused } = activeBackend()
   if (fused && x.shape[0] <= fewRows) return fused.projectFew(x, weight, bias)
   return tidy(() => {

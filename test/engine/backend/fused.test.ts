@@ -14,10 +14,12 @@ import type { Rotary } from '#engine/tensor/rotary.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { fusedSource } from '../../../src-main/setup/places.mjs'
 
-const source = join(import.meta.dirname, '../../../src-main/engine/backend/fused.cc')
+const sources = ['fused.cc', 'half-parts.h', 'halves.h'].map((name) => join(import.meta.dirname, '../../../src-main/engine/backend', name))
 
-test('the name of what is compiled follows its source', () => {
-  const hash = createHash('sha256').update(readFileSync(source)).digest('hex')
+test('the name of what is compiled follows its sources', () => {
+  const hash = createHash('sha256')
+    .update(Buffer.concat(sources.map((source) => readFileSync(source))))
+    .digest('hex')
   expect(fusedSource).toBe(hash.slice(0, fusedSource.length))
 })
 

@@ -53,7 +53,7 @@ describe.each(['mistral-tiny', 'phi-partial', 'mistral-window'] as const)('%s', 
     let base = variantOf(densePlan(view.spec))
     for (let round = 1; round <= Math.min(3, view.spec.blocks.length - 1); round++) {
       const candidates = [...base.keys()].filter((part) => base[part] === 0).map((part) => ({ block: part, parts: [part] }))
-      const decision = await search.decide(base, candidates, round, 'attention')
+      const decision = await search.decide(base, candidates, { round, kind: 'attention', earlier: [] })
       const scorer = new VariantScorer(view, windows, { measure: 'loss', sharing: false })
       const losses = await scorer.score(candidates.map(({ parts }) => without(base, parts)))
       scorer.dispose()

@@ -176,7 +176,9 @@ async function removeAttention({ calibration, options: chosen, run }: Input, pru
         .filter((part) => isAttention(part) && base[part] === 0)
         .map((part) => ({ block: blockOf(part), parts: [part] }))
       run.progress(secondStage, round - 1, count, 'rounds')
-      const decision = await run.step(`stage 2, round ${round}`, () => search.decide(base, candidates, round, 'attention', decisions))
+      const decision = await run.step(`stage 2, round ${round}`, () =>
+        search.decide(base, candidates, { round, kind: 'attention', earlier: decisions }),
+      )
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
       base = without(base, [attentionOf(decision.block)])

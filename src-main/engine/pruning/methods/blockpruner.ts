@@ -134,7 +134,7 @@ async function removeGreedily(
       const round = index + 1
       run.progress(removing, index, turns.length, 'rounds')
       const name = `${sharedName(label, windows.length, chosen)}, round ${round}`
-      const decision = await run.sharedStep(name, () => decideAmong(search, base, round, kinds, decisions))
+      const decision = await run.sharedStep(name, () => decideAmong(search, base, kinds, round, decisions))
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
       base = without(base, candidateParts(base, decision.kind, decision.block))
@@ -147,16 +147,24 @@ async function removeGreedily(
   }
 }
 
-async function decideAmong(search: GreedySearch, base: Variant, round: number, kinds: Turn, past: readonly Decision[]): Promise<Decision> {
+async function decideAmong(
+  search: GreedySearch,
+  base: Variant,
+  kinds: Turn,
+  round: number,
+  earlier: readonly Decision[],
+): Promise<Decision> {
   const decisions: Decision[] = []
   for (const kind of kinds) {
     const candidates = candidatesOf(base, kind)
-    if (candidates.length > 0 || kinds.length === 1) decisions.push(await search.decide(base, candidates, round, kind, past))
+    if (candidates.length > 0 || kinds.length === 1) decisions.push(await search.decide(base, candidates, { round, kind, earlier }))
   }
   return decisions.reduce((best, next) => (bestScore(next) < bestScore(best) ? next : best))
 }
 
-const bestScore = ({ scores }: Decision): number => Math.min(...scores.map((score) => scoreOf(score).value))
+/** The score of the candidate that goes, which is exact. */
+const bestScore = ({ scores, block }: Decision): number =>
+  Math.min(...scores.flatMap((score) => (score.block === block ? scoreOf(score).value : [])))
 
 function candidatesOf(base: Variant, kind: Kind): Candidate[] {
   const blocks = Array.from({ length: base.length / 2 }, (_, block) => ({ block, parts: candidateParts(base, kind, block) }))

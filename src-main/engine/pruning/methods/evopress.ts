@@ -12,7 +12,7 @@ import { addPasses, sharedPasses, timesPasses } from '../passes.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
 import { ascending } from '../selection.ts'
 import type { Variant } from '../trunk.ts'
-import { VariantScorer } from '../variants.ts'
+import { VariantRanking } from '../variant-ranking.ts'
 
 /**
  * EvoPress (arXiv 2410.14649): an evolutionary search for the removals that change the model's predictions least.
@@ -158,14 +158,18 @@ class Evolution {
     const { run } = this.#input
     const batch = this.#drawWindows(windows)
     const step = `generation ${generation}, selection ${this.selections.filter((done) => done.generation === generation).length + 1}`
-    const fitness = await run.step(step, () => this.#score(candidates, batch))
-    const order = ascending(fitness).slice(0, survivors)
+    const { fitness, ...certified } = await run.step(step, () => this.#score(candidates, batch, survivors))
+    const order = ascending(fitness.map((score, place) => (certified.estimated?.includes(place) ? Number.POSITIVE_INFINITY : score))).slice(
+      0,
+      survivors,
+    )
     const selection: Selection = {
       generation,
       tokens: batch.reduce((sum, { length }) => sum + length, 0),
       candidates: candidates.map(describeState),
       fitness,
       survivors: order,
+      ...certified,
     }
     this.selections.push(selection)
     run.emit({ type: 'selection', selection })
@@ -199,14 +203,26 @@ class Evolution {
     return beginning
   }
 
-  async #score(candidates: readonly Variant[], batch: Windows): Promise<number[]> {
+  /** Certificates of first and of final selections bound each other's errors only among themselves: their windows differ in number. */
+  async #score(
+    candidates: readonly Variant[],
+    batch: Windows,
+    survivors: number,
+  ): Promise<Pick<Selection, 'fitness' | 'estimated' | 'certified'>> {
     const { view, run } = this.#input
-    const scorer = new VariantScorer(view, batch, { measure: 'divergence', dense: this.#dense, signal: run.signal })
+    const ranking = new VariantRanking(view, batch, { measure: 'divergence', dense: this.#dense, signal: run.signal })
+    const tokens = batch.reduce((sum, { length }) => sum + length, 0)
+    const earlier = this.selections.flatMap((done) => (done.certified && done.tokens === tokens ? done.certified : []))
     try {
-      return [...(await scorer.score(candidates))]
+      const { scores, estimated, certificate } = await ranking.score(candidates, survivors, { earlier })
+      return {
+        fitness: [...scores],
+        ...(estimated && estimated.length > 0 ? { estimated: [...estimated] } : {}),
+        ...(certificate ? { certified: certificate } : {}),
+      }
     } finally {
-      run.count(scorer.passes)
-      scorer.dispose()
+      run.count(ranking.passes)
+      ranking.dispose()
     }
   }
 

@@ -1,0 +1,510 @@
+// Parts of the decoder with bfloat16 products: norms, activations, sums and the stream stay float32, and what lies between two products
+// stays in the second-level cache of the core that computes it. Included by `fused.cc`, whose threads and norms it uses.
+
+#pragma once
+
+#include "halves.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// A stored weight [columns out, size in] as tiles; `low` holds what rounding took away, for products of float32's quality.
+struct HalfWeight {
+  const Half *high, *low;
+  int64_t columnTiles, depth;
+
+  const Half* tile(const Half* tiles, int64_t index) const { return tiles + index * depth * tileSize; }
+};
+
+// What rows are multiplied with, panel by panel: a weight, or sixteen columns of one beside sixteen of another of the same shape.
+struct HalfPanels {
+  HalfWeight weight;
+  const HalfWeight* beside = nullptr;
+
+  int64_t count() const { return beside ? weight.columnTiles : weight.columnTiles / 2; }
+  int64_t depth() const { return weight.depth; }
+  bool split() const { return weight.low != nullptr; }
+
+  Panel high(int64_t index) const {
+    if (beside) return {weight.tile(weight.high, index), beside->tile(beside->high, index)};
+    return {weight.tile(weight.high, 2 * index), weight.tile(weight.high, 2 * index + 1)};
+  }
+
+  Panel low(int64_t index) const {
+    if (beside) return {weight.tile(weight.low, index), beside->tile(beside->low, index)};
+    return {weight.tile(weight.low, 2 * index), weight.tile(weight.low, 2 * index + 1)};
+  }
+};
+
+// Rows of a left operand as tiles, and what rounding took away where the weight has that too.
+struct HalfRows {
+  Half *high, *low;
+  int64_t depth;
+
+  Panel panel(const Half* tiles, int64_t row) const {
+    const Half* first = tiles + row / tileSide * depth * tileSize;
+    return {first, first + depth * tileSize};
+  }
+
+  void put(const float* from, int64_t size, int64_t row) const {
+    packRow(from, size, high, row, depth, false);
+    if (low) packRow(from, size, low, row, depth, true);
+  }
+};
+
+inline void fetchAhead(const Half* from, int64_t halves) {
+  constexpr int64_t line = 32;
+  for (int64_t at = 0; at < halves; at += line) _mm_prefetch(reinterpret_cast<const char*>(from + at), _MM_HINT_T1);
+}
+
+// Products of rows [rows] with panels [first, last) of a weight; `take(panel, row, count, c)` gets each 32 by 32 of them. The next panel
+// is fetched meanwhile.
+template <class Take>
+void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take) {
+  alignas(64) float c[panelSide * panelSide];
+  const int64_t blocks = (rows + panelSide - 1) / panelSide, tileHalves = b.depth() * tileSize, ahead = roundUp(tileHalves / blocks, 32);
+  const int count = b.split() ? 3 : 1;
+  for (int64_t panel = first; panel < last; panel++) {
+    Panel right[3] = {b.high(panel)};
+    if (b.split()) right[1] = b.low(panel), right[2] = right[0];
+    for (int64_t block = 0; block < blocks; block++) {
+      const int64_t row = block * panelSide;
+      if (panel + 1 < last) {
+        const Panel next = b.high(panel + 1);
+        const int64_t from = std::min(tileHalves, block * ahead), size = std::min(ahead, tileHalves - from);
+        fetchAhead(next.first + from, size);
+        fetchAhead(next.second + from, size);
+      }
+      Panel left[3] = {a.panel(a.high, row)};
+      if (b.split()) left[1] = left[0], left[2] = a.panel(a.low, row);
+      const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
+      multiplyPanels(units, left, right, count, static_cast<int>(b.depth()), c, panelSide, own, false);
+      take(panel, row, own, c);
+    }
+  }
+}
+
+// Halves that one thread keeps between calls.
+template <int Purpose>
+Half* halfScratch(size_t halves) {
+  return reinterpret_cast<Half*>(scratch<Purpose>((halves + 1) / 2));
+}
+
+// How work on rows is divided: blocks of rows whose operands stay in the cache of a core, and for few rows pieces of the weight.
+struct Division {
+  int64_t blockRows, blocks, pieces;
+
+  Division(int64_t rows, int64_t panels) {
+    const int64_t threads = Pool::shared().threads();
+    blockRows = std::min<int64_t>(256, roundUp((rows + threads - 1) / threads, panelSide));
+    blocks = (rows + blockRows - 1) / blockRows;
+    pieces = blocks >= threads ? 1 : std::min<int64_t>(panels, 4 * threads / blocks);
+  }
+
+  // task(first row, rows, first panel, last panel, piece).
+  template <class Task>
+  void run(int64_t rows, int64_t panels, const Task& task) const {
+    Pool::shared().run(static_cast<int>(blocks * pieces), [&](int index) {
+      const int64_t block = index / pieces, piece = index % pieces;
+      task(block * blockRows, std::min(blockRows, rows - block * blockRows), panels * piece / pieces, panels * (piece + 1) / pieces, piece);
+    });
+  }
+};
+
+// Where results of a product go: to[row * columns + column] = (product + bias) * scale + add.
+struct RowsOut {
+  const float *bias, *add;
+  float scale;
+  int64_t columns;
+  float* to;
+
+  void take(int64_t panel, int64_t row, int count, const float* c) const {
+    for (int half = 0; half < 2; half++) {
+      const int64_t column = panel * panelSide + half * tileSide;
+      const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
+      if (width <= 0) return;
+      const __m512 shift = bias ? loadSome(bias + column, width) : _mm512_setzero_ps();
+      for (int r = 0; r < count; r++) {
+        __m512 value = _mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift);
+        const int64_t at = (row + r) * columns + column;
+        if (add) value = _mm512_fmadd_ps(value, _mm512_set1_ps(scale), loadSome(add + at, width));
+        storeSome(to + at, value, width);
+      }
+    }
+  }
+};
+
+// The norm in front of a product: none where it is null.
+struct RowsIn {
+  const float* x;
+  int64_t size;
+  const Norm* norm;
+  const float *weight, *bias;
+
+  void pack(const HalfRows& to, int64_t first, int64_t rows) const {
+    float* normed = norm ? scratch<4>(size) : nullptr;
+    for (int64_t row = 0; row < rows; row++) {
+      const float* from = x + (first + row) * size;
+      if (norm) normalizeRow(*norm, from, weight, bias, normed, size);
+      to.put(norm ? normed : from, size, row);
+    }
+  }
+};
+
+HalfRows halfRows(int64_t rows, int64_t depth, bool split) {
+  const int64_t halves = roundUp(rows, panelSide) * depth * tileDepth;
+  Half* high = halfScratch<5>(halves * (split ? 2 : 1));
+  return {high, split ? high + halves : nullptr, depth};
+}
+
+void multiplyHalves(Units units, const RowsIn& in, int64_t rows, const HalfPanels& weight, const RowsOut& out) {
+  Division(rows, weight.count()).run(rows, weight.count(), [&](int64_t first, int64_t count, int64_t from, int64_t to, int64_t) {
+    TileRegisters registers(units);
+    const HalfRows a = halfRows(count, weight.depth(), weight.split());
+    in.pack(a, first, count);
+    forPanels(units, a, count, weight, from, to,
+              [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
+  });
+}
+
+// ---- MLP
+
+inline __m512 activateVector(Activation kind, __m512 x) {
+  const __m512 one = _mm512_set1_ps(1);
+  switch (kind) {
+    case silu: return _mm512_div_ps(x, _mm512_add_ps(one, quickExponent(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+    case geluTanh: {
+      // 1 + tanh(y) = 2 / (1 + exp(-2 y)).
+      const __m512 cubic = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f), one);
+      const __m512 y = _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(-2 * 0.79788456f)), cubic);
+      return _mm512_div_ps(x, _mm512_add_ps(one, quickExponent(y)));
+    }
+    case relu: return _mm512_max_ps(x, _mm512_setzero_ps());
+    default: {
+      alignas(64) float values[tileSide];
+      _mm512_store_ps(values, x);
+      for (float& value : values) value = activate(kind, value);
+      return _mm512_load_ps(values);
+    }
+  }
+}
+
+// An MLP: neurons come sixteen gates and sixteen ups to a panel, or thirty-two ups where there is no gate.
+struct HalfMlp {
+  Units units;
+  RowsIn in;
+  int64_t rows, neurons;
+  Activation activation;
+  bool gated;
+  const float *gateBias, *upBias;
+  HalfPanels gateUp, down;
+  RowsOut out;
+
+  // The neurons of one 32 by 32, rounded and as tiles of the left operand of the next product.
+  void takeNeurons(const HalfRows& inner, int64_t panel, int64_t row, int count, const float* c) const {
+    const int64_t neuron = panel * (gated ? tileSide : panelSide);
+    for (int half = 0; half < (gated ? 1 : 2); half++) {
+      const int64_t first = neuron + half * tileSide;
+      const int width = static_cast<int>(std::min<int64_t>(tileSide, neurons - first));
+      const __m512 gateShift = gateBias ? loadSome(gateBias + first, width) : _mm512_setzero_ps();
+      const __m512 upShift = upBias ? loadSome(upBias + first, width) : _mm512_setzero_ps();
+      for (int r = 0; r < count; r++) {
+        const float* own = c + r * panelSide + half * tileSide;
+        __m512 value;
+        if (gated) {
+          const __m512 up = _mm512_add_ps(_mm512_load_ps(own + tileSide), upShift);
+          value = _mm512_mul_ps(activateVector(activation, _mm512_add_ps(_mm512_load_ps(own), gateShift)), up);
+        } else {
+          value = activateVector(activation, _mm512_add_ps(_mm512_load_ps(own), upShift));
+        }
+        const int64_t at = ((row + r) / tileSide * inner.depth + first / tileDepth) * tileSize + (row + r) % tileSide * tileDepth + first % tileDepth;
+        storeNeurons(inner, at, value);
+      }
+    }
+  }
+
+  static void storeNeurons(const HalfRows& inner, int64_t at, __m512 value) {
+    const __m256bh high = _mm512_cvtneps_pbh(value);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(inner.high + at), (__m256i)high);
+    if (!inner.low) return;
+    const __m256bh low = _mm512_cvtneps_pbh(_mm512_sub_ps(value, widen(high)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(inner.low + at), (__m256i)low);
+  }
+
+  HalfRows innerRows(int64_t count) const {
+    const int64_t halves = roundUp(count, panelSide) * down.depth() * tileDepth;
+    Half* high = halfScratch<6>(halves * (down.split() ? 2 : 1));
+    return {high, down.split() ? high + halves : nullptr, down.depth()};
+  }
+
+  void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t count, int64_t from, int64_t to) const {
+    forPanels(units, a, count, gateUp, from, to,
+              [&](int64_t panel, int64_t row, int own, const float* c) { takeNeurons(inner, panel, row, own, c); });
+  }
+
+  void outputOf(const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
+    forPanels(units, inner, count, down, from, to,
+              [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
+  }
+
+  void run() const {
+    const Division division(rows, gateUp.count());
+    if (division.pieces > 1) return runFew();
+    division.run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t, int64_t, int64_t) {
+      TileRegisters registers(units);
+      const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split()), inner = innerRows(count);
+      in.pack(a, first, count);
+      neuronsOf(a, inner, count, 0, gateUp.count());
+      outputOf(inner, first, count, 0, down.count());
+    });
+  }
+
+  // Few rows: all threads share them, and divide the weights.
+  void runFew() const {
+    const HalfRows a = halfRows(rows, gateUp.depth(), gateUp.split()), inner = innerRows(rows);
+    in.pack(a, 0, rows);
+    const auto divide = [&](int64_t panels, const std::function<void(int64_t, int64_t)>& task) {
+      const int64_t pieces = std::min<int64_t>(panels, 4 * Pool::shared().threads());
+      Pool::shared().run(static_cast<int>(pieces), [&](int piece) {
+        TileRegisters registers(units);
+        task(panels * piece / pieces, panels * (piece + 1) / pieces);
+      });
+    };
+    divide(gateUp.count(), [&](int64_t from, int64_t to) { neuronsOf(a, inner, rows, from, to); });
+    divide(down.count(), [&](int64_t from, int64_t to) { outputOf(inner, 0, rows, from, to); });
+  }
+};
+
+// ---- attention
+
+// Keys and values of one call as tiles of right operands: keys [S / 16][d / 32], values [d / 16][S / 32]; d and S rounded up.
+struct HalfAttention {
+  const Attention& call;
+  Units units;
+  int size, positions;
+
+  HalfAttention(const Attention& call, Units units)
+      : call(call),
+        units(units),
+        size(static_cast<int>(roundUp(call.headSize, tileDepth))),
+        positions(static_cast<int>(roundUp(call.tokens, tileDepth))) {}
+
+  int64_t halves() const { return static_cast<int64_t>(size) * positions; }
+
+  void packKeys(int pair, int first, Half* keys, Half* values) const {
+    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads;
+    float* rotated = scratch<1>(static_cast<size_t>(tileDepth + 1) * size);
+    std::fill(rotated, rotated + tileDepth * size, 0.0f);
+    for (int i = 0; i < tileDepth && first + i < call.tokens; i++)
+      call.rotate(call.vectorOf(sample, first + i, call.heads + group), first + i, rotated + i * size, 1);
+    for (int tile = 0; tile < 2; tile++)
+      packColumns(rotated + tile * tileSide * size, size, tileSide, keys + (first / tileSide + tile) * size * tileSide, size / tileDepth, false);
+    float* value = rotated + tileDepth * size;
+    for (int i = 0; i < tileDepth; i++) {
+      std::fill(value, value + size, 0.0f);
+      if (first + i < call.tokens) {
+        const float* from = call.vectorOf(sample, first + i, call.heads + call.keyValueHeads + group);
+        std::copy(from, from + call.headSize, value);
+      }
+      for (int d = 0; d < size; d += tileSide) {
+        alignas(32) Half row[tileSide];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(row), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(value + d)));
+        Half* to = values + static_cast<int64_t>(d) * positions + first / tileDepth * tileSize + i / 2 * tileDepth + i % 2;
+        for (int column = 0; column < tileSide; column++) to[2 * column] = row[column];
+      }
+    }
+  }
+
+  // Scores [0, seen) of a row, of which [low, high) count, into exponents rounded to halves, as row `row` of a left operand; `mixed` is
+  // what came of the keys before, and is scaled to them.
+  void takeRow(Softmax& softmax, float* scores, int seen, int low, int high, Half* weights, int row, int depth, float* mixed) const {
+    constexpr float hidden = -std::numeric_limits<float>::infinity();
+    float largest = softmax.largest;
+    if (high > low) {
+      std::fill(scores, scores + low, hidden);
+      std::fill(scores + high, scores + seen, hidden);
+      __m512 most = _mm512_loadu_ps(scores);
+      for (int i = tileSide; i < seen; i += tileSide) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + i));
+      largest = std::max(largest, _mm512_reduce_max_ps(most));
+    }
+    Half* to = weights + row / tileSide * depth * tileSize + row % tileSide * tileDepth;
+    if (high <= low) {
+      for (int i = 0; i < seen; i += tileDepth) _mm512_storeu_si512(to + i / tileDepth * tileSize, _mm512_setzero_si512());
+      return;
+    }
+    const __m512 reference = _mm512_set1_ps(largest);
+    __m512 sum = _mm512_setzero_ps();
+    for (int i = 0; i < seen; i += tileDepth) {
+      const __m512 a = quickExponent(_mm512_sub_ps(_mm512_loadu_ps(scores + i), reference));
+      const __m512 b = quickExponent(_mm512_sub_ps(_mm512_loadu_ps(scores + i + tileSide), reference));
+      sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
+      _mm512_storeu_si512(to + i / tileDepth * tileSize, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+    }
+    const float rescale = softmax.total == 0 ? 0 : std::exp(softmax.largest - largest);
+    softmax.total = softmax.total * rescale + _mm512_reduce_add_ps(sum);
+    softmax.largest = largest;
+    if (rescale == 1) return;
+    for (int i = 0; i < size; i += tileSide) _mm512_storeu_ps(mixed + i, _mm512_mul_ps(_mm512_loadu_ps(mixed + i), _mm512_set1_ps(rescale)));
+  }
+
+  static constexpr int keysTogether = 256;
+
+  void rows(const Half* keys, const Half* values, int pair, int head, int first) const {
+    const int sample = pair / call.keyValueHeads, count = std::min(panelSide, call.tokens - first), last = first + count;
+    const int depth = size / tileDepth;
+    float* scores = scratch<1>(static_cast<size_t>(panelSide) * (keysTogether + size) + size);
+    float *mixed = scores + panelSide * keysTogether, *query = mixed + panelSide * size;
+    Half* queries = halfScratch<5>(static_cast<size_t>(panelSide) * (size + keysTogether));
+    Half* weights = queries + panelSide * size;
+    Softmax softmax[panelSide];
+    for (int row = 0; row < panelSide; row++) {
+      std::fill(query, query + size, 0.0f);
+      if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, query, 1);
+      packRow(query, size, queries, row, depth, false);
+    }
+    std::fill(mixed, mixed + panelSide * size, 0.0f);
+    const Panel left{queries, queries + depth * tileSize};
+    const int seenFrom = call.window > 0 ? std::max(0, first - call.window + 1) / tileDepth * tileDepth : 0;
+    for (int from = seenFrom; from < last; from += keysTogether) {
+      const int seen = std::min(keysTogether, static_cast<int>(roundUp(last - from, tileDepth))), deep = seen / tileDepth;
+      for (int column = 0; column < seen; column += panelSide) {
+        const Half* key = keys + static_cast<int64_t>(from + column) * size;
+        const Panel right{key, key + tileSide * size};
+        multiplyPanels(units, &left, &right, 1, depth, scores + column, keysTogether, panelSide, false);
+      }
+      for (int row = 0; row < panelSide; row++) {
+        const int position = first + std::min(row, count - 1) - from;
+        const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+        takeRow(softmax[row], scores + row * keysTogether, seen, std::min(low, seen), std::min(position + 1, seen), weights, row, deep,
+                mixed + row * size);
+      }
+      const Panel weighted{weights, weights + deep * tileSize};
+      for (int column = 0; column < size; column += panelSide) {
+        const Half* value = values + static_cast<int64_t>(column) * positions + from / tileDepth * tileSize;
+        const Panel right{value, value + static_cast<int64_t>(tileSide) * positions};
+        multiplyPanels(units, &weighted, &right, 1, deep, mixed + column, size, panelSide, true);
+      }
+    }
+    for (int row = 0; row < count; row++) {
+      const float scale = 1 / softmax[row].total;
+      float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + first + row) * call.heads + head) * call.headSize;
+      for (int i = 0; i < call.headSize; i++) to[i] = mixed[row * size + i] * scale;
+    }
+  }
+
+  void run() const {
+    const int pairs = call.samples * call.keyValueHeads, perGroup = call.heads / call.keyValueHeads, pieces = positions / tileDepth;
+    Half* keys = halfScratch<0>(2 * pairs * halves());
+    Half* values = keys + pairs * halves();
+    Pool::shared().run(pairs * pieces, [&](int task) {
+      const int pair = task / pieces;
+      packKeys(pair, task % pieces * tileDepth, keys + pair * halves(), values + pair * halves());
+    });
+    const int blocks = (call.tokens + panelSide - 1) / panelSide;
+    Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
+      // The last rows see the most: begun first, they don't keep the others waiting at the end.
+      const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
+      TileRegisters registers(units);
+      rows(keys + pair * halves(), values + pair * halves(), pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * panelSide);
+    });
+  }
+};
+
+// ---- head
+
+// Sums of exponents of logits that are never stored: hidden states [rows, size] through the head, to pairs of a reference and the sum of
+// exponents relative to it.
+struct HalfExponents {
+  Units units;
+  RowsIn in;
+  int64_t rows, columns;
+  HalfPanels head;
+  const float* bias;
+  float cap;
+
+  // Sixteen sums side by side, each relative to a reference that moves only when exponents could overflow.
+  struct Sums {
+    __m512 reference, total;
+  };
+
+  __m512 logitsOf(const float* c, __m512 shift) const {
+    const __m512 logits = _mm512_add_ps(_mm512_load_ps(c), shift);
+    if (cap <= 0) return logits;
+    // cap tanh(x / cap) = cap - 2 cap / (1 + exp(2 x / cap)).
+    const __m512 e = quickExponent(_mm512_mul_ps(logits, _mm512_set1_ps(2 / cap)));
+    return _mm512_sub_ps(_mm512_set1_ps(cap), _mm512_div_ps(_mm512_set1_ps(2 * cap), _mm512_add_ps(_mm512_set1_ps(1), e)));
+  }
+
+  void add(Sums& sums, __m512 logits, int width) const {
+    if (width < tileSide)
+      logits = _mm512_mask_mov_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), static_cast<__mmask16>((1u << width) - 1), logits);
+    const __m512 above = _mm512_sub_ps(logits, sums.reference);
+    if (_mm512_cmp_ps_mask(above, _mm512_set1_ps(40), _CMP_GT_OQ)) {
+      const __m512 next = _mm512_max_ps(sums.reference, logits);
+      sums.total = _mm512_mul_ps(sums.total, quickExponent(_mm512_sub_ps(sums.reference, next)));
+      sums.reference = next;
+      sums.total = _mm512_add_ps(sums.total, quickExponent(_mm512_sub_ps(logits, next)));
+      return;
+    }
+    sums.total = _mm512_add_ps(sums.total, quickExponent(above));
+  }
+
+  // A reference and a sum relative to it, of many such pairs.
+  struct Total {
+    double reference = -1e30, total = 0;
+
+    void add(double otherReference, double otherTotal) {
+      if (otherTotal == 0) return;
+      const double next = std::max(reference, otherReference);
+      total = total * std::exp(reference - next) + otherTotal * std::exp(otherReference - next);
+      reference = next;
+    }
+
+    void add(const Sums& sums) {
+      alignas(64) float references[tileSide], totals[tileSide];
+      _mm512_store_ps(references, sums.reference);
+      _mm512_store_ps(totals, sums.total);
+      for (int i = 0; i < tileSide; i++) add(references[i], totals[i]);
+    }
+  };
+
+  void addPanels(const HalfRows& a, int64_t count, int64_t from, int64_t to, Sums* sums) const {
+    forPanels(units, a, count, head, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
+      for (int half = 0; half < 2; half++) {
+        const int64_t column = panel * panelSide + half * tileSide;
+        const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
+        if (width <= 0) return;
+        const __m512 shift = bias ? loadSome(bias + column, width) : _mm512_setzero_ps();
+        for (int r = 0; r < own; r++) add(sums[row + r], logitsOf(c + r * panelSide + half * tileSide, shift), width);
+      }
+    });
+  }
+
+  void run(float* to) const {
+    const Division division(rows, head.count());
+    std::vector<Total> parts(rows * division.pieces);
+    division.run(rows, head.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t piece) {
+      TileRegisters registers(units);
+      const HalfRows a = halfRows(count, head.depth(), head.split());
+      in.pack(a, first, count);
+      Sums* sums = reinterpret_cast<Sums*>(scratch<6>(count * sizeof(Sums) / sizeof(float)));
+      std::fill(sums, sums + count, Sums{_mm512_set1_ps(-1e30f), _mm512_setzero_ps()});
+      addPanels(a, count, from, last, sums);
+      for (int64_t row = 0; row < count; row++) parts[(first + row) * division.pieces + piece].add(sums[row]);
+    });
+    for (int64_t row = 0; row < rows; row++) {
+      Total all;
+      for (int64_t piece = 0; piece < division.pieces; piece++) {
+        const Total& part = parts[row * division.pieces + piece];
+        all.add(part.reference, part.total);
+      }
+      to[2 * row] = static_cast<float>(all.reference);
+      to[2 * row + 1] = static_cast<float>(all.total * std::exp(all.reference - static_cast<double>(to[2 * row])));
+    }
+  }
+};
+
+}  // namespace
+
+#endif

@@ -1,0 +1,124 @@
+import type { Tensor, Tensor1D, Tensor2D, Tensor4D } from '@tensorflow/tfjs-core'
+
+/** A norm of rows, without its weights. */
+export interface FusedNorm {
+  readonly epsilon: number
+  readonly divisor: number
+  readonly centred: boolean
+}
+
+/** What multiplies 16-bit operands on this processor. */
+export type HalfUnits = 'AVX-512 BF16' | 'AMX'
+
+/** A stored weight [rows, columns] as tiles of bfloat16; `split` ones also hold what rounding took away, for products of float32's quality. */
+export interface HalfMatrix {
+  /** [1, or 2 where split, ...]: as the operations of `half-parts.h` read it. */
+  readonly tiles: Tensor4D
+  readonly rows: number
+  readonly columns: number
+}
+
+/** A norm in front of a product, with its weights. */
+export type HalfNorm = FusedNorm & { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined }
+
+export interface HalfProduct {
+  readonly norm?: HalfNorm | undefined
+  readonly bias?: Tensor1D | undefined
+  /** The result is multiplied by `scale` and added to this, [N, rows]. */
+  readonly add?: Tensor2D | undefined
+  readonly scale?: number | undefined
+}
+
+export interface HalfMlp {
+  readonly norm?: HalfNorm | undefined
+  readonly scale: number
+  /** The number of an activation. */
+  readonly activation: number
+  readonly gate?: HalfMatrix | undefined
+  readonly gateBias?: Tensor1D | undefined
+  readonly up: HalfMatrix
+  readonly upBias?: Tensor1D | undefined
+  readonly down: HalfMatrix
+  readonly downBias?: Tensor1D | undefined
+}
+
+/** Operations with products of bfloat16 operands and float32 sums; all that lies between the products is float32. */
+export interface HalfOperations {
+  readonly units: HalfUnits
+  /** The number that operations know the units by. */
+  readonly number: number
+  /** The same on other units of this processor, 1 up to its best. */
+  on(number: number): HalfOperations
+  pack(weight: Tensor2D, split: boolean): HalfMatrix
+  /** x [N, columns] through a packed weight: [N, rows]. */
+  product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
+  /** A whole MLP on any number of rows: x [N, D] with what it makes of source [N, D] added. */
+  mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
+  /** As the fused attention, with both products of bfloat16 operands. */
+  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
+  /** Of the logits of hidden states x [N, D], which are never stored: a number near the largest and the sum of exponents relative to it, [N, 2]. */
+  exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
+}
+
+/** Heads of an attention, and how many positions a query sees, 0 for all. */
+export interface AttentionShape {
+  readonly heads: number
+  readonly keyValueHeads: number
+  readonly window: number
+}
+
+/** What the fused attention is told besides tensors; units 0 are float32's. */
+export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape, units: number) => ({
+  heads,
+  key_value_heads: keyValueHeads,
+  window,
+  units,
+})
+
+/** How operations are run: their name, whole and other numbers that they take, tensors. */
+export interface HalfRunner {
+  run(name: string, ints: Record<string, number | boolean>, floats: Record<string, number>, inputs: Tensor[]): Tensor
+}
+
+const units: readonly HalfUnits[] = ['AVX-512 BF16', 'AMX']
+
+/** The operations on the units of a number, 1 or 2; undefined where the processor has none. */
+export function halfOperations({ run }: HalfRunner, number: number): HalfOperations | undefined {
+  const title = units[number - 1]
+  if (!title) return undefined
+  const normInts = (norm: HalfNorm | undefined) => ({
+    normed: norm !== undefined,
+    centred: norm?.centred ?? false,
+    weighted: norm?.weight !== undefined,
+    shifted: norm?.bias !== undefined,
+  })
+  const normFloats = (norm: HalfNorm | undefined) => ({ epsilon: norm?.epsilon ?? 0, divisor: norm?.divisor ?? 1 })
+  return {
+    units: title,
+    number,
+    on: (other) => halfOperations({ run }, other) as HalfOperations,
+    pack: (weight, split) => ({
+      tiles: run('EspalierPack', { split }, {}, [weight]) as Tensor4D,
+      rows: weight.shape[0],
+      columns: weight.shape[1],
+    }),
+    product(x, weight, { norm, bias, add, scale = 1 } = {}) {
+      const ints = { units: number, columns: weight.rows, biased: bias !== undefined, adds: add !== undefined, ...normInts(norm) }
+      const inputs = [x, norm?.weight ?? x, norm?.bias ?? x, weight.tiles, bias ?? x, add ?? x]
+      return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
+    },
+    mlp(x, source, { norm, scale, activation, gate, gateBias, up, upBias, down, downBias }) {
+      const biases = { gate_biased: gateBias !== undefined, up_biased: upBias !== undefined, down_biased: downBias !== undefined }
+      const ints = { units: number, activation, neurons: up.rows, gated: gate !== undefined, ...biases, ...normInts(norm) }
+      const weights = [(gate ?? up).tiles, gateBias ?? x, up.tiles, upBias ?? x, down.tiles, downBias ?? x]
+      const inputs = [x, source, norm?.weight ?? x, norm?.bias ?? x, ...weights]
+      return run('EspalierHalfMlp', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
+    },
+    attention: (projected, cosine, sine, shape) =>
+      run('EspalierAttention', attentionInts(shape, number), {}, [projected, cosine, sine]) as Tensor2D,
+    exponents(x, head, bias, cap) {
+      const ints = { units: number, columns: head.rows, biased: bias !== undefined }
+      return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, [x, head.tiles, bias ?? x]) as Tensor2D
+    },
+  }
+}

@@ -1,0 +1,54 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { cloneTensors } from '#engine/tensor/clone.ts'
+import { halfUnits, type Matrix, type Products } from '#engine/tensor/products.ts'
+import type { ModelView } from './view.ts'
+import { disposePart, type Part, type PartWeights } from './weights.ts'
+
+/**
+ * The weights of a view's parts packed for products of 16-bit operands. They are packed once and kept, but for models whose weights are
+ * read as they are used: those are packed each time, as there is no room for them.
+ */
+export class HalfParts {
+  readonly #view: ModelView
+  readonly #split: boolean
+  readonly #kept = new Map<Part, PartWeights<Matrix>>()
+
+  constructor(view: ModelView, products: Exclude<Products, 'float32'>) {
+    this.#view = view
+    this.#split = products === 'split'
+  }
+
+  /** Packed weights of a part until `release`. */
+  async lease(part: Part, next: Part | undefined): Promise<PartWeights<Matrix>> {
+    const kept = this.#kept.get(part)
+    if (kept) return kept
+    const whole = await this.#view.lease(part, next)
+    try {
+      const packed = packPart(whole, this.#split)
+      if (!this.#view.model.store.streams) this.#kept.set(part, packed)
+      return packed
+    } finally {
+      this.#view.release(part, whole)
+    }
+  }
+
+  release(part: Part, weights: PartWeights<Matrix>): void {
+    if (this.#kept.get(part) !== weights) disposePart(weights)
+  }
+
+  dispose(): void {
+    for (const weights of this.#kept.values()) disposePart(weights)
+    this.#kept.clear()
+  }
+}
+
+/** The projections of a part packed; what else it has is copied. */
+function packPart({ attention, mlp }: PartWeights, split: boolean): PartWeights<Matrix> {
+  const pack = (weight: Tensor2D) => halfUnits().pack(weight, split)
+  if (attention) {
+    const { queryKeyValue, output, ...rest } = attention
+    return { attention: { ...cloneTensors(rest), queryKeyValue: pack(queryKeyValue), output: pack(output) } }
+  }
+  const { gate, up, down, ...rest } = mlp
+  return { mlp: { ...cloneTensors(rest), ...(gate ? { gate: pack(gate) } : {}), up: pack(up), down: pack(down) } }
+}

@@ -1,0 +1,145 @@
+import { memory } from '@tensorflow/tfjs-core'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { Decision, Selection } from '#contract/run.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { openModel, withProducts } from '#engine/model/model.ts'
+import { productsFor } from '#engine/model/precision.ts'
+import { viewWithPlan } from '#engine/model/view.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { twoStage } from '#engine/pruning/methods/2ssp.ts'
+import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
+import { evopress, submoduleEvopress } from '#engine/pruning/methods/evopress.ts'
+import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
+import { windowBased } from '#engine/pruning/methods/window-based.ts'
+import { expectedOf, fullModels, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
+import { type Bench, masksOf, prune, recordedRun, relativeError } from './running.ts'
+
+interface Masks {
+  readonly K: number
+  readonly attn_mask: number[]
+  readonly mlp_mask: number[]
+  readonly ppl_test_f64: number
+}
+
+interface Candidates {
+  readonly candidates: readonly { readonly block: number; readonly ppl: number }[]
+}
+
+interface Expected {
+  readonly '2ssp': readonly {
+    readonly rate: number
+    readonly kept_neurons: number[][]
+    readonly removed_attention_in_order: number[]
+    readonly stage2_rounds: readonly Candidates[]
+    readonly ppl_test_f64?: number
+    readonly ppl_test16_f64?: number
+  }[]
+  readonly [search: string]: unknown
+}
+
+interface RecordedGreedy extends Masks {
+  readonly removed_in_order: [string, number][]
+  readonly rounds: readonly Candidates[]
+}
+
+interface RecordedSearch extends Masks {
+  readonly selection_calls: readonly { readonly fitness: number[]; readonly survivors: number[] }[]
+}
+
+const greedy = { blockpruner_whole: blockPruner, blockpruner_submodule: submoduleBlockPruner } as unknown as Record<string, Method>
+const evolutions = { evopress_whole: evopress, evopress_submodule: submoduleEvopress } as unknown as Record<string, Method>
+const depth = { shortgpt, window_based: windowBased } as unknown as Record<string, Method>
+
+const backend = await openBackend('tensorflow')
+
+/** How many of the candidates' scores are the reference's; those that only ranked their candidate are left out, and never the winner's. */
+function expectScores(decisions: readonly Decision[], rounds: readonly Candidates[]): void {
+  rounds.forEach(({ candidates }, round) => {
+    const { scores = [], block: chosen } = decisions[round] ?? {}
+    expect(scores.map(({ block }) => block)).toEqual(candidates.map(({ block }) => block))
+    scores.forEach(({ block, perplexity: own = Number.NaN, estimated }, index) => {
+      if (block === chosen) expect(estimated).toBeUndefined()
+      if (!estimated) expect(relativeError(own, candidates[index]?.ppl ?? 0), `round ${round + 1}, block ${block}`).toBeLessThan(1e-4)
+    })
+  })
+}
+
+function expectFitness(selections: readonly Selection[], calls: RecordedSearch['selection_calls']): void {
+  expect(selections.map(({ survivors }) => survivors)).toEqual(calls.map(({ survivors }) => survivors))
+  selections.forEach(({ fitness, estimated = [] }, index) => {
+    fitness.forEach((own, place) => {
+      if (!estimated.includes(place)) expect(relativeError(own, calls[index]?.fitness[place] ?? 0)).toBeLessThan(1e-4)
+    })
+  })
+}
+
+// What every recorded result of the reference is held to in float32 stands beside each method; here the same results in `mixed`.
+describe.skipIf(!backend.fused?.halves).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => {
+  vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
+  let bench: Bench
+  let expected: Expected
+  beforeAll(async () => {
+    expected = await expectedOf<Expected>(name)
+    bench = {
+      model: withProducts(await openModel(await referenceModel(name)), productsFor.mixed),
+      calibration: await referenceWindows('calibration'),
+      test: await referenceWindows('test'),
+    }
+  })
+  afterAll(() => bench.model.close())
+
+  const testError = async (plan: Parameters<typeof viewWithPlan>[1], recorded: number, windows?: number) => {
+    const view = viewWithPlan(bench.model, plan)
+    const found = await perplexity(view, bench.test.slice(0, windows))
+    view.dispose()
+    return relativeError(found.perplexity, recorded)
+  }
+
+  test('2SSP keeps the recorded neurons and removes attention in the recorded order', async () => {
+    for (const recorded of expected['2ssp']) {
+      const windows = recorded.ppl_test16_f64 === undefined ? 32 : 8
+      const run = recordedRun()
+      const { plan, decisions } = await prune(twoStage, bench, { sparsity: recorded.rate }, { windows }, run)
+      expect(plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded.kept_neurons)
+      expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order)
+      expectScores(decisions, recorded.stage2_rounds)
+      expect(decisions.every(({ certified }) => certified !== undefined)).toBe(true)
+      const short = recorded.ppl_test16_f64 === undefined ? undefined : 16
+      expect(await testError(plan, recorded.ppl_test16_f64 ?? recorded.ppl_test_f64 ?? Number.NaN, short)).toBeLessThan(1e-4)
+    }
+  })
+
+  test.each(Object.entries(greedy))('%s removes what the reference removed, in its order', async (kind, method) => {
+    const recordings = (expected[kind] ?? []) as readonly RecordedGreedy[]
+    // Of the varied models the reference recorded submodules only.
+    expect(recordings.length > 0).toBe(fullModels.includes(name as never) || kind === 'blockpruner_submodule')
+    for (const recorded of recordings) {
+      const { plan, decisions } = await prune(method, bench, { blocks: recorded.K })
+      expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+      expect(decisions.map(({ kind: removed, block }) => [removed, block])).toEqual(recorded.removed_in_order)
+      expectScores(decisions, recorded.rounds)
+    }
+  })
+
+  test.runIf(fullModels.includes(name as never)).each(Object.entries(evolutions))(
+    '%s selects as the reference did',
+    async (kind, method) => {
+      for (const recorded of expected[kind] as readonly RecordedSearch[]) {
+        const tensors = memory().numTensors
+        const { plan, selections = [] } = await prune(method, bench, { blocks: recorded.K })
+        expectFitness(selections, recorded.selection_calls)
+        expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+        expect(memory().numTensors - tensors).toBeLessThan(200)
+      }
+    },
+  )
+
+  test.runIf(fullModels.includes(name as never)).each(Object.entries(depth))('%s removes the recorded blocks', async (kind, method) => {
+    for (const recorded of expected[kind] as readonly Masks[]) {
+      const { plan } = await prune(method, bench, { blocks: recorded.K })
+      expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+      expect(await testError(plan, recorded.ppl_test_f64)).toBeLessThan(1e-4)
+    }
+  })
+})
