@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#services/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
 import { expectIntact, pause, printed, processesOf, seeded } from './watching.ts'
 
 /** Something to kill: how a workbench for it is opened, and a run that takes `milliseconds`. */
@@ -78,7 +78,7 @@ test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
     const run = await runEnded(workbench, id)
     expect(run.problem).toBeNull()
     expect(run).toMatchObject({ status: 'done', plan: expected.plan, decisions: expected.decisions })
-    expect(run.measures).toEqual(expected.measures)
+    expect(outcomesOf(run)).toEqual(outcomesOf(expected))
     expect(interruptions).toBeGreaterThan(kills / 4)
     expectIntact(workbench.folder)
   },

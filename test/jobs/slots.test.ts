@@ -2,11 +2,10 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { RunDetail } from '#contract/runs.ts'
 import { defaultComputeCommand } from '#services/compute-command.ts'
 import { openWorkbench } from '#services/workbench.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
 import { processesOf } from './watching.ts'
 
 const windows = (name: string, count: number) => ({
@@ -29,8 +28,6 @@ const pruning = ({ call, model }: Opened, seed: number) =>
     },
   })
 
-const valuesOf = ({ measures }: RunDetail) => measures.filter(({ name }) => name !== 'pruning time').map(({ name, value }) => [name, value])
-
 const isRunning = (workbench: Opened, count: number) => async () =>
   (await workbench.call('queue.get', {})).runs.filter(({ status }) => status === 'running').length === count
 
@@ -48,7 +45,7 @@ test('two slots of the processor compute two runs at once, with the results of o
   const ended = await Promise.all(both.map(({ id }) => runEnded(workbench, id)))
   for (const run of ended) {
     expect(run).toMatchObject({ status: 'done', plan: first.plan, decisions: first.decisions })
-    expect(valuesOf(run)).toEqual(valuesOf(first))
+    expect(outcomesOf(run)).toEqual(outcomesOf(first))
   }
   expect(new Set(ended.map(({ device }) => device))).toHaveLength(2)
 }, 120_000)

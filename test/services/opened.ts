@@ -106,3 +106,8 @@ export async function runEnded({ call }: Pick<Opened, 'call'>, id: string): Prom
     90_000,
   )
 }
+
+/** A run's measures without the time that it took: that differs from run to run. */
+export function outcomesOf({ measures }: Pick<Output<'runs.get'>, 'measures'>) {
+  return measures.filter(({ name }) => name !== 'pruning time')
+}
