@@ -63,17 +63,3 @@ export const clusterState = z.object({
 export type ClusterProfile = z.infer<typeof clusterProfile>
 export type ClusterFinding = z.infer<typeof clusterFinding>
 export type ClusterState = z.infer<typeof clusterState>
-
-export const emptyProfile: ClusterProfile = {
-  name: '',
-  host: '',
-  folder: '',
-  program: '',
-  partition: '',
-  account: '',
-  time: '',
-  gpus: 0,
-  cpus: 1,
-  memory: '',
-  lines: '',
-}

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { type ClusterProfile, emptyProfile } from '#contract/clusters.ts'
+import type { ClusterProfile } from '#contract/clusters.ts'
+import { emptyProfile } from '#contract/empty-cluster.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
 import { printJson, printTable } from './print.ts'
 import { commandOf, type Verb } from './run-command.ts'

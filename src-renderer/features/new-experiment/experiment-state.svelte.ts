@@ -15,6 +15,8 @@ export class ExperimentState {
   draft = $state<Draft>(emptyDraft())
   models = $state.raw<ModelEntry[]>([])
   presets = $state.raw<Preset[]>([])
+  /** Names of the clusters that runs can be sent to. */
+  clusters = $state.raw<string[]>([])
   preview = new Loader<GridPreview>()
   ready = $state(false)
   creating = $state(false)
@@ -26,7 +28,8 @@ export class ExperimentState {
   /** Starts from a run or an experiment (`from`), else from the first preset of the model, else from defaults. */
   async start(query: Record<string, string>): Promise<void> {
     try {
-      const [models, known] = await Promise.all([call('models.list', {}), loadCatalogue()])
+      const [models, known, clusters] = await Promise.all([call('models.list', {}), loadCatalogue(), call('clusters.list', {})])
+      this.clusters = clusters.map(({ name }) => name)
       this.models = models
       const model = models.find(({ id }) => id === query.model) ?? models[0]
       if (model) this.presets = await call('experiments.presets', { model: model.id })
@@ -104,7 +107,7 @@ export class ExperimentState {
     this.problem = null
     try {
       const name = this.draft.name.trim() || 'Experiment'
-      const { experiment, runs } = await call('experiments.create', { name, grid: this.#grid(), start })
+      const { experiment, runs } = await call('experiments.create', { name, grid: this.#grid(), executor: this.draft.executor, start })
       notify(start === 'queue' ? `${formatPlural(runs.length, 'run')} queued` : `${formatPlural(runs.length, 'run')} saved as drafts`)
       router.go(['experiments', experiment.id])
     } catch (thrown) {

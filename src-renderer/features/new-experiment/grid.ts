@@ -31,6 +31,8 @@ export interface Draft {
   answers: boolean
   backend: Grid['backend']
   memoryBytes: number | null
+  /** The cluster that computes the runs; null for the machine of this workbench. */
+  executor: string | null
   /** Measures of a preset or a cloned run that this form has no field for; they are kept. */
   others: MeasureRequest[]
 }
@@ -52,6 +54,7 @@ export function emptyDraft(): Draft {
     answers: false,
     backend: 'auto',
     memoryBytes: null,
+    executor: null,
     others: [],
   }
 }
@@ -110,6 +113,7 @@ export function fromGrid(grid: GridInput): Draft {
     answers: measures.some(({ kind }) => kind === 'answers'),
     backend: grid.backend ?? 'auto',
     memoryBytes: grid.memoryBytes ?? null,
+    executor: null,
     others: measures,
   }
 }

@@ -1,0 +1,84 @@
+import type { ClusterFinding, ClusterProfile } from '#contract/clusters.ts'
+import { emptyProfile } from '#contract/empty-cluster.ts'
+import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import { call } from '../../api.ts'
+import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+
+/** The clusters that are set, the one that is being changed, and what a check found of them. */
+export class ClustersState {
+  clusters = $state.raw<ClusterProfile[]>([])
+  draft = $state<ClusterProfile | null>(null)
+  /** The batch script of the draft. */
+  script = $state('')
+  problem = $state.raw<ErrorMessage | null>(null)
+  checking = $state('')
+  findings = $state.raw<Readonly<Record<string, ClusterFinding[]>>>({})
+
+  async load(): Promise<void> {
+    try {
+      this.clusters = await call('clusters.list', {})
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+
+  edit(profile: ClusterProfile | null): void {
+    this.draft = { ...(profile ?? emptyProfile) }
+    this.problem = null
+    this.script = ''
+    if (profile) void this.show()
+  }
+
+  change(changes: Partial<ClusterProfile>): void {
+    if (!this.draft) return
+    Object.assign(this.draft, changes)
+    this.script = ''
+    this.problem = null
+  }
+
+  /** The script as it would be sent, or what is wrong with the draft. */
+  async show(): Promise<boolean> {
+    return this.#attempt(async (cluster) => {
+      this.script = (await call('clusters.script', { cluster })).script
+    })
+  }
+
+  async save(): Promise<void> {
+    const saved = await this.#attempt(async (cluster) => {
+      this.clusters = await call('clusters.save', { cluster })
+      notify(`Cluster ${cluster.name} kept`)
+    })
+    if (saved) this.draft = null
+  }
+
+  async remove(name: string): Promise<void> {
+    try {
+      this.clusters = await call('clusters.remove', { name })
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+
+  async check(name: string): Promise<void> {
+    this.checking = name
+    try {
+      this.findings = { ...this.findings, [name]: await call('clusters.check', { name }) }
+    } catch (thrown) {
+      notifyProblem(thrown)
+    } finally {
+      this.checking = ''
+    }
+  }
+
+  async #attempt(act: (cluster: ClusterProfile) => Promise<void>): Promise<boolean> {
+    if (!this.draft) return false
+    try {
+      await act($state.snapshot(this.draft))
+      this.problem = null
+      return true
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+      return false
+    }
+  }
+}

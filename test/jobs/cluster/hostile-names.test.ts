@@ -1,0 +1,164 @@
+import { execFileSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { api } from '#contract/api.ts'
+import { type ClusterProfile, clusterProfile } from '#contract/clusters.ts'
+import { emptyProfile } from '#contract/empty-cluster.ts'
+import { runFile } from '#contract/run-file.ts'
+import { batchScript } from '#jobs/cluster/batch-script.ts'
+import { overSsh, quoteWord } from '#jobs/cluster/cluster-shell.ts'
+import { readWhole, runFolderOf } from '#jobs/cluster/run-folder.ts'
+import { eventually, type Opened, openedWorkbench } from '../../services/opened.ts'
+
+/** Names that say something to a shell, to ssh, to Slurm's patterns or to the lines of a batch script. */
+const hostile = [
+  'a b',
+  "a'b",
+  'a"b',
+  'a;touch PWNED',
+  'a\ntouch PWNED',
+  'a\n#SBATCH --wrap=x',
+  '$(touch PWNED)',
+  '`touch PWNED`',
+  '$HOME',
+  '$' + '{IFS}',
+  'a|touch PWNED',
+  'a&touch PWNED',
+  'a>PWNED',
+  'a<b',
+  '-oProxyCommand=touch PWNED',
+  '--wrap=touch PWNED',
+  "'; touch PWNED; '",
+  '"; touch PWNED; "',
+  "'\\''",
+  'a\\',
+  '*',
+  '~root',
+  '!!',
+  '%A_%a',
+  'a\tb',
+  '\r\n',
+  'ünï cødé',
+  '日本語; rm',
+  '{a,b}',
+  '(a)',
+  '[a]',
+  'a#b',
+  '',
+] as const
+
+const good: ClusterProfile = { ...emptyProfile, name: 'test', folder: '/shared/espalier' }
+const fields = ['name', 'host', 'folder', 'program', 'partition', 'account', 'time', 'memory'] as const
+
+describe.each(hostile.map((name) => [name]))('%j', (name) => {
+  test('is one word of a shell, also behind ssh', () => {
+    const printed = execFileSync('sh', ['-c', `printf %s ${quoteWord(name)}`], { encoding: 'utf8' })
+    expect(printed).toBe(name)
+    const command = overSsh('host', ['printf', '%s', name])
+    expect(command.slice(0, -1).at(-2)).toBe('--')
+    expect(execFileSync('sh', ['-c', command.at(-1) as string], { encoding: 'utf8' })).toBe(name)
+  })
+
+  test('is refused in every field of a cluster', () => {
+    const taken = fields.filter((field) => clusterProfile.safeParse({ ...good, [field]: name }).success)
+    // What is left out, the cluster decides.
+    expect(taken).toEqual(name === '' ? fields.filter((field) => field !== 'name' && field !== 'folder') : [])
+  })
+})
+
+test('lines of a profile come from a cluster that is saved, and no grid, run or file can bring any', () => {
+  const injected = { ...good, lines: 'touch PWNED' }
+  for (const call of ['experiments.create', 'runs.create', 'runs.clone', 'runs.replay', 'experiments.import'] as const) {
+    const fieldsOf = JSON.stringify(Object.keys((api[call].input as unknown as { shape: object }).shape))
+    expect(fieldsOf, call).not.toMatch(/lines|cluster|profile/)
+  }
+  expect(
+    api['experiments.create'].input.safeParse({ name: 'x', grid: { models: ['model-1'], methods: [], amounts: [] }, executor: injected })
+      .success,
+  ).toBe(false)
+  expect(clusterProfile.safeParse({ ...good, lines: 'a\u0000b' }).success).toBe(false)
+  const script = batchScript(
+    { ...good, lines: '#SBATCH --constraint=a100\nmodule load cuda' },
+    { submission: 'sent-1', runs: ['run-1'], program: ['node', 'x'] },
+  )
+  expect(script.indexOf('--constraint')).toBeLessThan(script.indexOf('module load'))
+  expect(
+    script
+      .split('\n')
+      .slice(0, script.split('\n').indexOf(''))
+      .every((line) => line.startsWith('#')),
+  ).toBe(true)
+})
+
+describe.skipIf(process.platform === 'win32')('runs of models, texts and experiments with such names', () => {
+  let home: string
+  let workbench: Opened
+  const path = process.env.PATH
+
+  /** Programs named as Slurm's that note what they are given, and accept every job. */
+  function recordingSlurm(): void {
+    const bin = join(home, 'bin')
+    mkdirSync(bin)
+    const note = `printf '%s\\n' "$0" "$@" >> '${home}/words'; `
+    writeFileSync(join(bin, 'sbatch'), `#!/bin/sh\n${note}cat >> '${home}/scripts'; echo 17\n`)
+    writeFileSync(join(bin, 'squeue'), `#!/bin/sh\n${note}echo '{"jobs": []}'\n`)
+    for (const name of ['scontrol', 'scancel', 'sacct']) writeFileSync(join(bin, name), `#!/bin/sh\n${note}\n`)
+    for (const name of ['sbatch', 'squeue', 'scontrol', 'scancel', 'sacct']) chmodSync(join(bin, name), 0o755)
+    process.env.PATH = `${bin}:${path}`
+  }
+
+  beforeAll(async () => {
+    home = mkdtempSync(join(tmpdir(), 'espalier-hostile-'))
+    recordingSlurm()
+    workbench = await openedWorkbench({ folder: join(home, 'data'), clusterTimings: { lookMilliseconds: 20, askMilliseconds: 60_000 } })
+    await workbench.call('clusters.save', { cluster: { ...good, folder: join(home, 'shared') } })
+  })
+
+  afterAll(async () => {
+    await workbench.close()
+    process.env.PATH = path
+    rmSync(home, { recursive: true, force: true })
+  })
+
+  test('stand in request files and reach no command, and no script', async () => {
+    const usable = hostile.filter((name) => name !== '' && !name.includes('/'))
+    const made = []
+    for (const name of usable) {
+      const folder = join(home, 'models', name)
+      mkdirSync(folder, { recursive: true })
+      writeFileSync(join(folder, 'config.json'), '{}')
+      const model = await workbench.call('models.add', { path: folder, name: name.trim() || 'blank' })
+      const text = join(folder, `${name}.txt`)
+      writeFileSync(text, 'text')
+      const data = { source: text, sequenceLength: 8 }
+      const request = {
+        method: '2ssp',
+        amount: { sparsity: 0.25 },
+        options: { alpha: name },
+        seed: 0,
+        calibration: data,
+        measures: [],
+        backend: 'auto' as const,
+      }
+      const run = await workbench.call('runs.create', { model: model.id, name: name.trim() || 'blank', executor: 'test', request })
+      await workbench.call('runs.update', { ids: [run.id], addTags: [name.trim() || 'blank'], notes: name })
+      made.push({ id: run.id, folder, text })
+    }
+    await eventually(
+      async () => (await workbench.call('queue.get', {})).runs.every(({ job }) => job?.id?.startsWith('17_')),
+      'all to be sent',
+    )
+    for (const { id, folder, text } of made) {
+      const asked = readWhole(runFile, runFolderOf(join(home, 'shared'), id).request)
+      expect(asked?.request).toMatchObject({ model: folder, calibration: { source: text } })
+    }
+    const words = readFileSync(join(home, 'words'), 'utf8')
+    const scripts = readFileSync(join(home, 'scripts'), 'utf8')
+    for (const name of usable.filter((one) => one.length > 3 && one !== '%A_%a')) expect(words + scripts, name).not.toContain(name)
+    const sent = scripts.match(/^runs=\((.*)\)$/gm)?.flatMap((line) => line.slice(6, -1).split(' '))
+    expect(new Set(sent)).toEqual(new Set(made.map(({ id }) => id)))
+    expect(existsSync('PWNED') || existsSync(join(home, 'PWNED')) || existsSync(join(home, 'shared', 'PWNED'))).toBe(false)
+  }, 60_000)
+})
