@@ -26,6 +26,7 @@ import {
   runDetail,
   runEntry,
   runFilter,
+  runGroup,
   runPage,
   runQuery,
   savedView,
@@ -264,6 +265,11 @@ export const api = {
     'not-found',
     'infeasible',
   ),
+  'runs.groups': call(
+    'Runs of a filter, gathered by the values of a column, with means.',
+    runFilter.extend({ by: sortKey.shape.field }),
+    z.array(runGroup),
+  ),
   'runs.csv': call(
     'All rows of a filtered, sorted history as CSV.',
     runFilter.extend({ sort: z.array(sortKey).max(5).optional(), columns: runQuery.shape.columns }),
@@ -361,7 +367,13 @@ export const api = {
   ),
   'compare.table': call(
     'The comparison as a table file.',
-    z.object({ ids: ids.max(500), baseline: id.optional(), format: tableFormat, overSeeds: z.boolean().default(false) }),
+    z.object({
+      ids: ids.max(500),
+      baseline: id.optional(),
+      format: tableFormat,
+      overSeeds: z.boolean().default(false),
+      measures: z.array(z.string()).max(200).optional(),
+    }),
     textFile,
     'not-found',
   ),

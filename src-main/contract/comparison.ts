@@ -87,10 +87,16 @@ export function groupOverSeeds(runs: readonly ComparedRun[]): SeedGroup[] {
   for (const run of runs) groups.set(seedlessKey(run), [...(groups.get(seedlessKey(run)) ?? []), run])
   return [...groups.values()].map((members) => ({
     runs: members,
-    measures: new Map(
-      measureColumns(members).map(({ id }) => [id, meanAndSpread(members.flatMap((run) => measureOf(run, id)?.value ?? []))]),
-    ),
+    measures: new Map(measureColumns(members).map(({ id }) => [id, summaryOf(members, id)])),
   }))
+}
+
+/** Mean and deviation over several runs; of a single one its value and standard error. */
+function summaryOf(members: readonly ComparedRun[], id: string): { mean: number; spread: number | null } {
+  const found = members.flatMap((run) => measureOf(run, id) ?? [])
+  const [only] = found
+  if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null }
+  return meanAndSpread(found.map(({ value }) => value))
 }
 
 export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {
@@ -99,11 +105,16 @@ export function meanAndSpread(values: readonly number[]): { mean: number; spread
   return { mean, spread: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null }
 }
 
-/** The comparison as a table: baseline first, one row per run (or per group over seeds), one column per measure. */
-export function comparisonTable(runs: readonly ComparedRun[], baseline: string | null, overSeeds: boolean): Table {
+/** The comparison as a table: baseline first, one row per run (or per group over seeds), one column per measure, or for each of `chosen`. */
+export function comparisonTable(
+  runs: readonly ComparedRun[],
+  baseline: string | null,
+  overSeeds: boolean,
+  chosen?: readonly string[],
+): Table {
   const sorted = [...runs].sort((a, b) => Number(b.id === baseline) - Number(a.id === baseline))
   const groups = overSeeds ? groupOverSeeds(sorted) : sorted.map((run) => groupOverSeeds([run])[0] as SeedGroup)
-  const columns = measureColumns(sorted)
+  const columns = measureColumns(sorted).filter(({ id }) => chosen?.includes(id) ?? true)
   const best = new Map(columns.map((column) => [column.id, bestMean(groups, column, baseline)]))
   return {
     columns: [

@@ -49,6 +49,13 @@ export const modelDescription = z.object({
   plan: plan.nullable(),
 })
 
+/** What made a model smaller, and how good it was then. */
+export const prunedBy = z.object({
+  method: z.string(),
+  reached: z.number().nullable(),
+  perplexity: z.object({ dataset: z.string(), value: z.number() }).nullable(),
+})
+
 /** A checkpoint in the library. `parent` is the model that this one was pruned from, `run` the run that did it. */
 export const modelEntry = z.object({
   id,
@@ -61,6 +68,8 @@ export const modelEntry = z.object({
   bytes: z.number().int(),
   parent: id.nullable(),
   run: id.nullable(),
+  /** What that run did; null where there is none. */
+  pruned: prunedBy.nullable(),
   usedByRuns: z.number().int(),
   notes,
   tags,

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { measure } from './measures.ts'
 import { progress } from './progress.ts'
-import { decision, selection } from './run.ts'
+import { decision, selection, spectrum } from './run.ts'
 
 /** What a run tells while it goes on. */
 export const runEvent = z.discriminatedUnion('type', [
@@ -12,6 +12,7 @@ export const runEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('width'), kept: z.array(z.number().int()), of: z.number().int() }),
   /** Scores of all neurons per block with the smallest score that stays. */
   z.object({ type: z.literal('neuron scores'), scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }),
+  z.object({ type: z.literal('spectrum'), spectrum }),
   z.object({ type: z.literal('measure'), measure }),
   z.object({ type: z.literal('note'), text: z.string() }),
 ])

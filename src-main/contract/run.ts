@@ -54,6 +54,19 @@ export const selection = z.object({
   certified: certificate.optional(),
 })
 
+/**
+ * How the stream's variance in front of a part is spread over its principal components: eigenvalues, the largest first, at `at` of the
+ * `of` there are, as shares of their sum; `kept` components stay and hold the share `held`.
+ */
+export const spectrum = z.object({
+  part: z.number().int().nonnegative(),
+  of: z.number().int(),
+  at: z.array(z.number().int()),
+  values: z.array(z.number()),
+  kept: z.number().int(),
+  held: z.number(),
+})
+
 export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 
 /** Windows that went through an attention, an MLP and the head while candidates were scored. */
@@ -120,5 +133,6 @@ export type Study = z.infer<typeof study>
 export type StudyDocument = z.infer<typeof studyDocument>
 export type CandidateScore = z.infer<typeof candidateScore>
 export type Decision = z.infer<typeof decision>
+export type Spectrum = z.infer<typeof spectrum>
 export type Selection = z.infer<typeof selection>
 export type RunDocument = z.infer<typeof runDocument>

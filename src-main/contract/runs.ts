@@ -11,7 +11,7 @@ import { certified, precision } from './precision.ts'
 import { progress } from './progress.ts'
 import { taskOutcomes } from './questions.ts'
 import { repair } from './repair.ts'
-import { decision, passes, selection, study } from './run.ts'
+import { decision, passes, selection, spectrum, study } from './run.ts'
 import { runEvent } from './run-events.ts'
 import { runRequest } from './run-request.ts'
 import { usedData } from './used-data.ts'
@@ -80,6 +80,8 @@ export const runDetail = runEntry.extend({
   plan: plan.nullable(),
   decisions: z.array(decision),
   selections: z.array(selection),
+  /** Of a method that turns the stream to its principal components. */
+  spectra: z.array(spectrum),
   width: z.object({ kept: z.array(z.number().int()), of: z.number().int() }).nullable(),
   neuronScores: z.object({ scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }).nullable(),
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
@@ -160,6 +162,16 @@ export const runPage = z.object({
   counts: z.partialRecord(runStatus, z.number().int()),
 })
 
+/** Runs with one value of a field: how many, and the mean of each number that they have, with its deviation (n - 1) where there are several. */
+export const runGroup = z.object({
+  value: parameterValue.nullable(),
+  label: z.string(),
+  /** Finds the runs of the group. */
+  condition,
+  runs: z.number().int(),
+  means: z.array(z.object({ field, unit: z.string(), runs: z.number().int(), mean: z.number(), deviation: z.number().nullable() })),
+})
+
 /** A column that the history can show, with what a filter needs to offer. */
 export const runColumn = z.object({
   field,
@@ -204,6 +216,7 @@ export type Condition = z.infer<typeof condition>
 export type RunFilter = z.infer<typeof runFilter>
 export type RunQuery = z.infer<typeof runQuery>
 export type RunPage = z.infer<typeof runPage>
+export type RunGroup = z.infer<typeof runGroup>
 export type RunColumn = z.infer<typeof runColumn>
 export type SavedView = z.infer<typeof savedView>
 export type RunDescription = z.infer<typeof runDescription>

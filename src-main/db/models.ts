@@ -18,6 +18,7 @@ interface ModelRow {
   remove_files: number
   notes: string
   used_by: number
+  pruned: string | null
 }
 
 /** A library entry without what only the disk knows. */
@@ -35,7 +36,13 @@ export interface ModelPatch {
   bytes?: number | undefined
 }
 
-const selected = 'SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id) AS used_by FROM models m'
+const selected = `
+  SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id) AS used_by,
+    (SELECT json_object('method', r.method, 'reached', r.reached, 'perplexity', (
+      SELECT json_object('dataset', n.dataset, 'value', s.last) FROM measure_summaries s JOIN measure_names n ON n.id = s.name
+      WHERE s.run = r.number AND n.name = 'perplexity' ORDER BY n.id LIMIT 1))
+    FROM runs r WHERE r.id = m.run) AS pruned
+  FROM models m`
 
 export function modelsTable(db: Database) {
   const insert = db.prepare(`
@@ -95,6 +102,7 @@ function toModel(row: ModelRow): StoredModel {
     bytes: row.bytes,
     parent: row.parent,
     run: row.run,
+    pruned: row.pruned === null ? null : (JSON.parse(row.pruned) as ModelEntry['pruned']),
     usedByRuns: row.used_by,
     notes: row.notes,
     tags: JSON.parse(row.tags) as string[],

@@ -1,4 +1,4 @@
-import type { Decision, Selection } from '#contract/run.ts'
+import type { Decision, Selection, Spectrum } from '#contract/run.ts'
 import type { RunEvent } from '#contract/run-events.ts'
 import type { RecordedEvent } from '#contract/runs.ts'
 import type { Database } from './database.ts'
@@ -22,6 +22,7 @@ export function runEventsTable(db: Database) {
   const select = db.prepare('INSERT OR REPLACE INTO selections(run, generation, tokens, selection) VALUES (?, ?, ?, ?)')
   const decisions = db.prepare('SELECT decision FROM decisions WHERE run = ? ORDER BY round').pluck()
   const selections = db.prepare('SELECT selection FROM selections WHERE run = ? ORDER BY generation, tokens').pluck()
+  const spectra = db.prepare("SELECT event FROM run_events WHERE run = ? AND type = 'spectrum' ORDER BY sequence").pluck()
   const order = db.prepare('SELECT kind, block FROM decisions WHERE run = ? ORDER BY round')
   return {
     add(run: number, event: RunEvent, at: number): RecordedEvent {
@@ -39,6 +40,11 @@ export function runEventsTable(db: Database) {
     },
     decisions: (run: number) => (decisions.all(run) as string[]).map((text) => JSON.parse(text) as Decision),
     selections: (run: number) => (selections.all(run) as string[]).map((text) => JSON.parse(text) as Selection),
+    /** One for each part, the latest. */
+    spectra(run: number): Spectrum[] {
+      const told = (spectra.all(run) as string[]).map((text) => (JSON.parse(text) as Extract<RunEvent, { type: 'spectrum' }>).spectrum)
+      return [...new Map(told.map((spectrum) => [spectrum.part, spectrum])).values()]
+    },
     removalOrder: (run: number) => order.all(run) as { kind: Decision['kind']; block: number }[],
     clear(run: number): void {
       for (const statement of clear) statement.run(run)

@@ -198,8 +198,10 @@ class RunInProgress {
     const evaluation: UsedData[] = []
     const questions: ScoredTask[] = []
     const repaired = this.#repaired ? `, repaired ${this.#repaired}` : ''
+    const removes = reachedSparsity(model.spec, result.plan) > 0
     const context = {
       view,
+      ...(removes ? { dense: denseView(model) } : {}),
       tokenizer,
       signal: host.signal,
       progress: (phase: string, done: number, total: number, unit: string) => this.#steps.progress(phase, done, total, unit),

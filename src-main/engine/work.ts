@@ -16,6 +16,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method, MethodPhase } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
+import { addPasses } from '#engine/pruning/passes.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -163,8 +164,10 @@ class RequestWork {
   #inference({ sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
     const rounds = Math.min(5, repeats)
     const passes = Math.min(repeats, referenceInference.warmups) + repeats + rounds
-    const timed = this.#timed({ phase: 'Inference time', passes: this.#wholePasses(passes) }, 'inference', sequenceLength)
-    return this.#decoding(timed, rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
+    const models = this.#left < 1 ? 2 : 1
+    const all = addPasses(this.#wholePasses(passes), ...(models === 2 ? [this.#wholePasses(passes, 1)] : []))
+    const timed = this.#timed({ phase: 'Inference time', passes: all }, 'inference', sequenceLength)
+    return this.#decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
   }
 
   /** Tokens made one by one, for some sequences side by side. */

@@ -11,6 +11,7 @@ import type { ComputeHost, Job } from './compute-host.ts'
 import { adviceFor, isOfProcess } from './explain-exit.ts'
 import type { RunLogs } from './run-log.ts'
 import { type RunRecorder, runRecorder, toDiskError } from './run-recorder.ts'
+import { RunStory } from './run-story.ts'
 
 /** How long to wait before writing an outcome again that a full disk refused. */
 const rewriteMilliseconds = 2000
@@ -43,12 +44,14 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
   let abandoned = false
   let refusal: unknown
   const request = requestOf(history, row)
-  logs.append(row.id, `--- attempt ${row.attempts}, ${new Date().toISOString()}\n`)
+  const story = new RunStory((text) => logs.append(row.id, text))
+  story.begin(row.attempts)
   const job: Job = host.perform(taskOf(history, request), {
     onEvent(event) {
       if (abandoned || refusal !== undefined) return
       try {
         recorder.event(event)
+        story.tell(event)
       } catch (thrown) {
         refusal = toDiskError(thrown)
         job.cancel()
@@ -70,8 +73,15 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
   })
   const over = job.result.then(
     (result) =>
-      settle(() => (refusal === undefined ? finishOrFail(recorder, result, environment(), request) : fail(recorder, refusal, request))),
-    (thrown) => settle(() => fail(recorder, refusal ?? thrown, request)),
+      settle(() => {
+        story.end(refusal)
+        return refusal === undefined ? finishOrFail(recorder, result, environment(), request) : fail(recorder, refusal, request)
+      }),
+    (thrown) =>
+      settle(() => {
+        story.end(refusal ?? thrown)
+        fail(recorder, refusal ?? thrown, request)
+      }),
   )
 
   async function settle(write: () => void): Promise<void> {

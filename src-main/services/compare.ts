@@ -61,9 +61,9 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
   return {
     'compare.get': ({ ids, baseline }) => compare(ids, baseline),
     'compare.questions': (asked) => compareQuestions(history, asked),
-    'compare.table'({ ids, baseline, format, overSeeds }) {
+    'compare.table'({ ids, baseline, format, overSeeds, measures }) {
       const comparison = compare(ids, baseline)
-      return tableFile(comparisonTable(comparison.runs, comparison.baseline, overSeeds), format, 'comparison')
+      return tableFile(comparisonTable(comparison.runs, comparison.baseline, overSeeds, measures), format, 'comparison')
     },
   }
 }

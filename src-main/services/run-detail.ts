@@ -13,6 +13,7 @@ export function runDetail({ history }: Pick<Context, 'history'>, row: RunRow): R
     modelDescription: history.models.find(row.model)?.description ?? null,
     decisions: history.events.decisions(row.number),
     selections: history.events.selections(row.number),
+    spectra: history.events.spectra(row.number),
     stepsDone: history.steps.count(row.id),
     attempts: row.attempts,
   }

@@ -11,6 +11,7 @@ import { makeRuns, type RunMaking } from './make-runs.ts'
 import { renderSvg } from './plot-svg.ts'
 import { describeRun, findDescribedModel } from './run-description.ts'
 import { runDetail } from './run-detail.ts'
+import { groupRuns } from './run-groups.ts'
 import type { RunRemoval } from './run-removal.ts'
 import { runsTableOf } from './runs-csv.ts'
 import { tableFile } from './table-text.ts'
@@ -122,6 +123,10 @@ export function runsService(
       if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is no ablation, or it is not done.`)
       if (format !== 'svg') return tableFile(study.table, format, method)
       return { fileName: `${method}.svg`, type: 'image/svg+xml', content: await renderSvg(study.plot) }
+    },
+    'runs.groups'({ by, ...filter }) {
+      const numbers = history.queries.numbers({ ...filter, sort: [{ field: 'createdAt', direction: 'descending' }] }, mostCsvRows, 0)
+      return groupRuns(history.runs.entries(numbers), by)
     },
     'runs.csv'({ sort = [{ field: 'createdAt', direction: 'descending' }], columns, ...filter }) {
       const wanted = columns && new Set(columns)

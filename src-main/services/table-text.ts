@@ -31,6 +31,7 @@ export function toLatex({ columns, rows }: Table): string {
   const body = rows.map((row) => row.map((cell) => (cell.best ? `\\textbf{${latexCell(cell)}}` : latexCell(cell))))
   const line = (cells: string[]) => `  ${cells.join(' & ')} \\\\`
   return [
+    '% \\usepackage{booktabs}',
     `\\begin{tabular}{${columns.map(({ numeric }) => (numeric ? 'r' : 'l')).join('')}}`,
     '  \\toprule',
     line(head),

@@ -1,3 +1,4 @@
+import { cpus } from 'node:os'
 import { slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { Measure } from '#contract/measures.ts'
 import { referenceRepeats } from '#contract/protocol.ts'
@@ -72,34 +73,130 @@ async function timeDecoding(
   }
 }
 
+interface Turn {
+  readonly pass: number
+  readonly first?: number
+  readonly rate?: number
+}
+
+/** What one model did in each of its turns. */
+class Timings {
+  readonly #turns: Turn[] = []
+
+  add(turn: Turn): void {
+    this.#turns.push(turn)
+  }
+
+  of(key: keyof Turn): number[] {
+    return this.#turns.flatMap((turn) => turn[key] ?? [])
+  }
+}
+
+/** What timing found, and what a careful reader should know of it. */
+export interface InferenceResult {
+  readonly measures: Measure[]
+  readonly notes: string[]
+}
+
+/** Where others used more of the machine than this, or turns differ by more, a time should not be quoted. */
+const noisyShare = 0.1
+
 /**
  * Inference time of one window, batch 1: a whole pass with all logits and no cache (what the 2SSP reference times, there in
  * milliseconds called seconds), time to the first token, decoded tokens per second. Values are medians, `error` half the interquartile range.
+ * With `dense`, that model is timed as well, the two in turns, the first one changing: how much faster the view is comes from each turn's
+ * pair, so that what disturbs the machine for a while disturbs both.
  */
 export async function inferenceTime(
   view: ModelView,
   windows: Windows,
   settings: InferenceSettings,
-  report: { signal?: AbortSignal; progress?(done: number, total: number): void } = {},
-): Promise<Measure[]> {
+  report: { signal?: AbortSignal; progress?(done: number, total: number): void; dense?: ModelView } = {},
+): Promise<InferenceResult> {
   const window = windows[0] as Int32Array
-  const passes: number[] = []
-  const decodings: { first: number; perToken: number }[] = []
-  const total = settings.warmups + settings.repeats
-  for (let i = 0; i < total; i++) {
-    const seconds = await timePass(view, window, report.signal)
-    if (i >= settings.warmups) passes.push(seconds)
-    report.progress?.(i + 1, total)
-  }
   const prompt = window.subarray(0, Math.max(1, window.length - settings.decoded))
-  for (let i = 0; i < Math.min(5, settings.repeats); i++) decodings.push(await timeDecoding(view, prompt, settings.decoded, report.signal))
-  const pass = spread(passes)
-  const first = spread(decodings.map((entry) => entry.first))
-  const rate = spread(decodings.map((entry) => 1 / entry.perToken))
+  const models = report.dense ? [view, report.dense] : [view]
+  const timings = models.map(() => new Timings())
+  const total = settings.warmups + settings.repeats
+  const load = watchLoad()
+  for (let round = 0; round < total; round++) {
+    const order = round % 2 === 0 ? [...models.keys()] : [...models.keys()].reverse()
+    for (const index of order) {
+      const turn = await takeTurn(
+        models[index] as ModelView,
+        { window, prompt, decoded: round < settings.warmups || round - settings.warmups >= 5 ? 0 : settings.decoded },
+        report.signal,
+      )
+      if (round >= settings.warmups) timings[index]?.add(turn)
+    }
+    report.progress?.(round + 1, total)
+  }
+  const others = load()
+  const [own, dense] = timings as [Timings, Timings | undefined]
+  const measures = measuresOf(own, window.length, prompt.length)
+  if (dense) measures.push(...fasterThan(own, dense))
+  if (others !== null) measures.push({ name: 'load by others', dataset: 'while timing', value: others, unit: 'share' })
+  return { measures, notes: noiseOf(own, others) }
+}
+
+async function takeTurn(
+  view: ModelView,
+  { window, prompt, decoded }: { window: Int32Array; prompt: Int32Array; decoded: number },
+  signal?: AbortSignal,
+): Promise<Turn> {
+  const pass = await timePass(view, window, signal)
+  if (decoded === 0) return { pass }
+  const { first, perToken } = await timeDecoding(view, prompt, decoded, signal)
+  return { pass, first, rate: 1 / perToken }
+}
+
+function measuresOf(own: Timings, tokens: number, prompted: number): Measure[] {
+  const [pass, first, rate] = [spread(own.of('pass')), spread(own.of('first')), spread(own.of('rate'))]
   return [
-    { name: 'inference time', dataset: `${window.length} tokens`, value: 1000 * pass.median, error: 1000 * pass.spread, unit: 'ms' },
-    { name: 'tokens per second', dataset: 'prefill', value: window.length / pass.median, unit: 'tokens/s' },
-    { name: 'time to first token', dataset: `${prompt.length} tokens`, value: 1000 * first.median, error: 1000 * first.spread, unit: 'ms' },
+    { name: 'inference time', dataset: `${tokens} tokens`, value: 1000 * pass.median, error: 1000 * pass.spread, unit: 'ms' },
+    { name: 'tokens per second', dataset: 'prefill', value: tokens / pass.median, unit: 'tokens/s' },
+    { name: 'time to first token', dataset: `${prompted} tokens`, value: 1000 * first.median, error: 1000 * first.spread, unit: 'ms' },
     { name: 'tokens per second', dataset: 'decode', value: rate.median, error: rate.spread, unit: 'tokens/s' },
   ]
+}
+
+/** How many times as fast as the dense model, turn by turn. */
+function fasterThan(own: Timings, dense: Timings): Measure[] {
+  const ratios = (key: 'pass' | 'rate') => {
+    const theirs = dense.of(key)
+    return own.of(key).map((value, turn) => (key === 'pass' ? (theirs[turn] ?? 0) / value : value / (theirs[turn] ?? value)))
+  }
+  return (['pass', 'rate'] as const).map((key) => {
+    const { median, spread: error } = spread(ratios(key))
+    return { name: 'speed-up', dataset: key === 'pass' ? 'prefill' : 'decode', value: median, error, unit: '×' }
+  })
+}
+
+function noiseOf(own: Timings, others: number | null): string[] {
+  const { median, spread: half } = spread(own.of('pass'))
+  const loud = others !== null && others > noisyShare
+  const uneven = half / median > noisyShare
+  if (!loud && !uneven) return []
+  const percent = (share: number) => `${(100 * share).toFixed(0)} %`
+  const reasons = [
+    ...(loud ? [`other programs used ${percent(others)} of the processor`] : []),
+    ...(uneven ? [`half of the passes differ by more than ${percent(half / median)} from their median`] : []),
+  ]
+  return [`Inference time is noisy: ${reasons.join(', and ')}. Time it again on a quiet machine before quoting it.`]
+}
+
+/** Begins to watch the processors: the share of their time that others took until it is asked, null where the system does not say. */
+function watchLoad(): () => number | null {
+  const before = { busy: busySeconds(), own: process.cpuUsage(), at: performance.now() }
+  return () => {
+    const whole = ((performance.now() - before.at) / 1000) * cpus().length
+    const own = process.cpuUsage(before.own)
+    const busy = busySeconds() - before.busy
+    if (whole <= 0 || busy <= 0) return null
+    return Math.min(1, Math.max(0, (busy - (own.user + own.system) / 1e6) / whole))
+  }
+}
+
+function busySeconds(): number {
+  return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1000
 }

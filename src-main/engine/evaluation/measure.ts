@@ -18,6 +18,8 @@ import { likelihoodOf } from './view-likelihood.ts'
 
 export interface MeasureContext {
   readonly view: ModelView
+  /** The model that the view was pruned from, to be timed beside it; absent where nothing was removed. */
+  readonly dense?: ModelView
   readonly tokenizer: Tokenizer | undefined
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
@@ -66,7 +68,7 @@ async function measurePerplexity({ data, name }: Of<'perplexity'>, { view, signa
 
 async function measureInference(
   { sequenceLength, repeats }: Of<'inference'>,
-  { view, signal, progress }: MeasureContext,
+  { view, dense, signal, progress }: MeasureContext,
 ): Promise<Measured> {
   const { vocabulary } = view.spec
   const window = Int32Array.from({ length: sequenceLength }, (_, i) => (i * 7919) % vocabulary)
@@ -76,11 +78,12 @@ async function measureInference(
     warmups: Math.min(repeats, referenceInference.warmups),
     decoded: Math.min(referenceInference.decoded, sequenceLength - 1),
   }
-  const measures = await inferenceTime(view, [window], settings, {
+  const { measures, notes } = await inferenceTime(view, [window], settings, {
     signal,
     progress: (done, total) => progress('Inference time', done, total, 'passes'),
+    ...(dense ? { dense } : {}),
   })
-  return { ...nothing, measures }
+  return { ...nothing, measures, notes }
 }
 
 async function answerPrompts(

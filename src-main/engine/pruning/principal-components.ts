@@ -10,20 +10,28 @@ export function componentOperations(rows: number, size: number): number {
   return 2 * rows * size ** 2 + 25 * size ** 3
 }
 
-/** The first `width` eigenvectors of the sum of x'x over all of `streams` [rows, size], as columns: [size, width], row by row. */
-export async function principalComponents(streams: readonly Tensor2D[], size: number, width: number): Promise<Float32Array> {
+export interface PrincipalComponents {
+  /** The first eigenvectors as columns: [size, width], row by row. */
+  readonly values: Float32Array
+  /** All eigenvalues, the largest first. */
+  readonly eigenvalues: Float64Array
+}
+
+/** The first `width` eigenvectors of the sum of x'x over all of `streams` [rows, size]. */
+export async function principalComponents(streams: readonly Tensor2D[], size: number, width: number): Promise<PrincipalComponents> {
   const values = new Float32Array(size * width)
   const raw = rawOperations()
-  const { vectors, at } = raw ? await runtimeVectors(raw, streams, size) : await ownVectors(streams, size)
+  const { vectors, eigenvalues, at } = raw ? await runtimeVectors(raw, streams, size) : await ownVectors(streams, size)
   for (let row = 0; row < size; row++) {
     for (let column = 0; column < width; column++) values[row * width + column] = vectors[at(row, column)] ?? 0
   }
-  return values
+  return { values, eigenvalues: Float64Array.from(eigenvalues).sort().reverse() }
 }
 
 /** Eigenvectors, and where entry `row` of the vector of the `column`-th largest value stands. */
 interface Vectors {
   readonly vectors: ArrayLike<number>
+  readonly eigenvalues: ArrayLike<number>
   at(row: number, column: number): number
 }
 
@@ -34,7 +42,7 @@ async function runtimeVectors(raw: RawOperations, streams: readonly Tensor2D[], 
       moments.add(x)
       await breathe()
     }
-    return { vectors: moments.eigenvectors(), at: (row, column) => row * size + size - 1 - column }
+    return { ...moments.solve(), at: (row, column) => row * size + size - 1 - column }
   } finally {
     moments.dispose()
   }
@@ -46,5 +54,6 @@ async function ownVectors(streams: readonly Tensor2D[], size: number): Promise<V
     addOuterProducts(covariance, x, size)
     await breathe()
   }
-  return { vectors: symmetricEigen(covariance, size).vectors, at: (row, column) => column * size + row }
+  const { vectors, values } = symmetricEigen(covariance, size)
+  return { vectors, eigenvalues: values, at: (row, column) => column * size + row }
 }

@@ -22,16 +22,16 @@ export class RuntimeMoments {
     if (before !== undefined) raw.delete(before, product)
   }
 
-  /** Eigenvectors as columns, by ascending eigenvalue: [D, D]. */
-  eigenvectors(): Float32Array {
+  /** Eigenvectors as columns, by ascending eigenvalue: [D, D], and those values: [D]. */
+  solve(): { vectors: Float32Array; eigenvalues: Float32Array } {
     if (this.#sum === undefined) throw new Error('Nothing was added.')
     const raw = this.#raw
     const solved = raw.runForAll('SelfAdjointEigV2', [raw.flag('compute_v', true), raw.type('T', 'float64')], [this.#sum], 2)
-    const narrow = raw.cast(solved[1] as Handle, 'float64', 'float32')
+    const [eigenvalues, vectors] = solved.map((handle) => raw.cast(handle, 'float64', 'float32')) as [Handle, Handle]
     try {
-      return raw.read(narrow)
+      return { vectors: raw.read(vectors), eigenvalues: raw.read(eigenvalues) }
     } finally {
-      raw.delete(...solved, narrow)
+      raw.delete(...solved, eigenvalues, vectors)
     }
   }
 

@@ -6,6 +6,7 @@ import type { RunPage } from '#contract/runs.ts'
 import type { TableFormat } from '#contract/table.ts'
 import { call } from '../../api.ts'
 import type { Brush } from '../../charts/parallel.ts'
+import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
@@ -33,11 +34,23 @@ export class CompareState {
     const groups = this.overSeeds ? groupOverSeeds(comparison.runs) : comparison.runs.flatMap((run) => groupOverSeeds([run]))
     return orderSubjects(groups.map((group) => toSubject(group, comparison.baseline)))
   })
-  readonly columns: MeasureColumn[] = $derived(runColumns(this.subjects))
+  /** All measures that the runs have, and those that were chosen of them. */
+  readonly allColumns: MeasureColumn[] = $derived(runColumns(this.subjects))
+  readonly hiddenColumns: ReadonlySet<string> = $derived(new Set((router.query.without ?? '').split('~').filter(Boolean)))
+  readonly columns: MeasureColumn[] = $derived(this.allColumns.filter(({ id }) => !this.hiddenColumns.has(id)))
   readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
+
+  /** Without a choice in the address, the last one is taken up again. */
+  #recall(): void {
+    const { experiment, runs } = router.query
+    if (experiment || runs) keepLast('compare', router.query)
+    else if (this.#loaded === '') router.replaceQuery({ ...lastKept('compare'), ...router.query })
+    else keepLast('compare', {})
+  }
 
   /** Loads what the address names; an experiment stands for all of its runs. */
   async load(): Promise<void> {
+    this.#recall()
     const { experiment, runs = '', baseline = '' } = router.query
     const wanted = `${experiment ?? ''} ${runs} ${baseline}`
     if (wanted === this.#loaded) return
@@ -65,6 +78,12 @@ export class CompareState {
     router.replaceQuery({ ...router.query, ...changes })
   }
 
+  toggleColumn(id: string): void {
+    const hidden = new Set(this.hiddenColumns)
+    if (!hidden.delete(id)) hidden.add(id)
+    this.set({ without: [...hidden].join('~') })
+  }
+
   /** Finished runs to choose from. */
   findRuns(search: string): Promise<RunPage> {
     return call('runs.query', { search, limit: 200, columns: [], conditions: [{ field: 'status', is: 'any of', value: ['done'] }] })
@@ -84,7 +103,13 @@ export class CompareState {
     const ids = this.comparison?.runs.map(({ id }) => id) ?? []
     try {
       saveText(
-        await call('compare.table', { ids, format, overSeeds: this.overSeeds, ...(this.baselineId ? { baseline: this.baselineId } : {}) }),
+        await call('compare.table', {
+          ids,
+          format,
+          overSeeds: this.overSeeds,
+          measures: this.columns.map(({ id }) => id),
+          ...(this.baselineId ? { baseline: this.baselineId } : {}),
+        }),
       )
     } catch (thrown) {
       notifyProblem(thrown)

@@ -26,6 +26,10 @@ export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
       )
       return known ? run : { ...run, selections: [...run.selections, event.selection] }
     }
+    case 'spectrum': {
+      const others = run.spectra.filter(({ part }) => part !== event.spectrum.part)
+      return { ...run, spectra: [...others, event.spectrum].sort((a, b) => a.part - b.part) }
+    }
     case 'width':
       return { ...run, width: { kept: event.kept, of: event.of } }
     case 'neuron scores':

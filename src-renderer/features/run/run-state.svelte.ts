@@ -1,4 +1,5 @@
 import type { Input } from '#contract/api.ts'
+import type { ComparedRun } from '#contract/compare.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models.ts'
 import type { Progress } from '#contract/progress.ts'
@@ -29,6 +30,8 @@ export class RunState {
   acting = $state(false)
   /** The run that this one was made from, to be seen beside it. */
   parent = $state.raw<RunDetail | null>(null)
+  /** The dense model's run of the same experiment, to measure against. */
+  baseline = $state.raw<ComparedRun | null>(null)
   #description = $state.raw<ModelDescription | null>(null)
 
   readonly description: ModelDescription | null = $derived(this.run.value?.modelDescription ?? this.#description)
@@ -68,6 +71,11 @@ export class RunState {
           () => null,
         )
       if (run.parent !== null && this.parent?.id !== run.parent) this.parent = await call('runs.get', { id: run.parent }).catch(() => null)
+      if (!run.baseline && this.baseline === null)
+        this.baseline = await call('compare.get', { ids: [run.id] }).then(
+          ({ baseline, runs }) => runs.find((other) => other.id === baseline && baseline !== run.id) ?? null,
+          () => null,
+        )
       if (run.progress) this.#takeProgress(run.progress)
       return run
     })

@@ -1,15 +1,20 @@
 import type { Plot } from '#contract/plot.ts'
+import type { LegendEntry } from '../../charts/export-picture.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { markShapes } from '../../lib/series.ts'
 
 /** A plot's series with the look of each: colour and shape together, so that neither has to be told apart alone. */
-export function seriesNames({ series }: Plot): { name: string; color: string }[] {
-  return series.map(({ name }, at) => ({ name, color: `var(--series-${at % 8})` }))
+export function legendOf({ series }: Plot): LegendEntry[] {
+  return series.map(({ name }, at) => ({
+    title: name,
+    color: `var(--series-${at % 8})`,
+    shape: markShapes[at % markShapes.length] ?? 'circle',
+  }))
 }
 
 /** The points of a plot as the chart takes them. */
 export function pointsOf(plot: Plot): ScatterPoint[] {
-  const looks = seriesNames(plot)
+  const looks = legendOf(plot)
   return plot.series.flatMap(({ name, points }, at) =>
     points.map(({ x, y, spread }, index) => ({
       id: `${at}/${index}`,
@@ -19,7 +24,7 @@ export function pointsOf(plot: Plot): ScatterPoint[] {
       y,
       size: 0.4,
       color: looks[at]?.color ?? 'var(--ink)',
-      shape: markShapes[at % markShapes.length] ?? 'circle',
+      shape: looks[at]?.shape ?? 'circle',
       spread: spread ?? null,
     })),
   )

@@ -1,6 +1,7 @@
 import { measureId } from '#contract/comparison.ts'
 import type { RunColumn, RunEntry } from '#contract/runs.ts'
 import { formatAgo, formatMeasure, formatSeconds, formatShare } from '../../lib/format.ts'
+import type { HistoryView } from './runs-query.ts'
 
 /** A column of the history table; `width` in rem, `field` what the service sorts by. */
 export interface TableColumn {
@@ -29,8 +30,17 @@ const trailing: TableColumn[] = [
 ]
 
 /** The columns between name and time: fixed ones and the parameters and measures that were chosen. */
-export function tableColumns(chosen: readonly string[], known: readonly RunColumn[]): TableColumn[] {
-  return [...fixed, ...chosen.map((field) => chosenColumn(field, known)), ...trailing]
+export function tableColumns(
+  chosen: readonly string[],
+  known: readonly RunColumn[],
+  { order, widths }: Pick<HistoryView, 'order' | 'widths'> = { order: [], widths: {} },
+): TableColumn[] {
+  const all = [...fixed, ...chosen.map((field) => chosenColumn(field, known)), ...trailing]
+  const place = ({ field }: TableColumn, at: number) => (order.includes(field) ? order.indexOf(field) : order.length + at)
+  return all
+    .map((column, at) => ({ column: { ...column, width: widths[column.field] ?? column.width }, place: place(column, at) }))
+    .sort((a, b) => a.place - b.place)
+    .map(({ column }) => column)
 }
 
 function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {

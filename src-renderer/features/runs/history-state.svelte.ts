@@ -2,15 +2,17 @@ import { SvelteSet } from 'svelte/reactivity'
 import type { Input } from '#contract/api.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ExperimentEntry } from '#contract/experiments.ts'
-import type { Removal, RunColumn, RunEntry, RunPage, SavedView } from '#contract/runs.ts'
+import type { Removal, RunColumn, RunEntry, RunGroup, RunPage, SavedView } from '#contract/runs.ts'
 import { call, on, onReconnect } from '../../api.ts'
 import { formatPlural } from '../../lib/format.ts'
+import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
-import { defaultColumns, type HistoryView, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
+import { type TableColumn, tableColumns } from './columns.ts'
+import { clampWidth, defaultColumns, type HistoryView, moveField, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
 
 const pageSize = 100
 /** The most rows that one question may ask for. */
@@ -32,6 +34,9 @@ export class HistoryState {
 
   readonly view: HistoryView = $derived(readView(router.query))
   readonly shownColumns: string[] = $derived(this.view.columns ?? defaultColumns(this.columns))
+
+  readonly tableColumns: TableColumn[] = $derived(tableColumns(this.shownColumns, this.columns, this.view))
+  groups = $state.raw<RunGroup[]>([])
 
   readonly #refreshSoon = coalesce(() => {
     this.refresh()
@@ -55,6 +60,7 @@ export class HistoryState {
     void this.#loadPages(pagesOf(this.#window, pageSize), true)
     void this.#loadColumns()
     void this.#loadExperiment()
+    void this.#loadGroups()
   }
 
   /** Brings what is in view up to date. */
@@ -62,6 +68,7 @@ export class HistoryState {
     this.#turn += 1
     this.#pending.clear()
     void this.#loadPages(pagesOf(this.#window, pageSize), true)
+    void this.#loadGroups()
   }
 
   /** Rows come into view. */
@@ -72,7 +79,44 @@ export class HistoryState {
   }
 
   change(changes: Partial<HistoryView>): void {
-    router.replaceQuery(writeView({ ...this.view, ...changes }))
+    const view = { ...this.view, ...changes }
+    router.replaceQuery(writeView(view))
+    const { columns, order, widths } = writeView(view)
+    keepLast('runs', { columns, order, widths })
+  }
+
+  /** Columns stand as they were left, unless the address says otherwise. */
+  recall(): void {
+    const { columns, order, widths } = router.query
+    if (columns === undefined && !order && !widths) router.replaceQuery({ ...lastKept('runs'), ...router.query })
+  }
+
+  moveColumn(field: string, before: string | null): void {
+    this.change({
+      order: moveField(
+        this.tableColumns.map((column) => column.field),
+        field,
+        before,
+      ),
+    })
+  }
+
+  /** One place to the left or right. */
+  nudgeColumn(field: string, step: -1 | 1): void {
+    const fields = this.tableColumns.map((column) => column.field)
+    const at = fields.indexOf(field)
+    const before = step < 0 ? fields[at - 1] : fields[at + 2]
+    if (step < 0 && at === 0) return
+    this.moveColumn(field, before ?? null)
+  }
+
+  resizeColumn(field: string, rem: number): void {
+    this.change({ widths: { ...this.view.widths, [field]: clampWidth(rem) } })
+  }
+
+  /** Opens a group: its value becomes a filter. */
+  openGroup({ condition }: RunGroup): void {
+    this.change({ group: '', conditions: [...this.view.conditions, condition] })
   }
 
   sortBy(field: string): void {
@@ -173,6 +217,13 @@ export class HistoryState {
   async #loadColumns(): Promise<void> {
     const everything = toFilter({ ...this.view, search: '', conditions: [], statuses: [] })
     this.columns = await call('runs.columns', everything).catch(() => this.columns)
+  }
+
+  async #loadGroups(): Promise<void> {
+    const { group } = this.view
+    const turn = this.#turn
+    const groups = group ? await call('runs.groups', { ...toFilter(this.view), by: group }).catch(() => []) : []
+    if (turn === this.#turn) this.groups = groups
   }
 
   async #loadExperiment(): Promise<void> {

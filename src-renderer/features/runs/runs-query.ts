@@ -11,6 +11,12 @@ export interface HistoryView {
   archived: 'no' | 'only' | 'all'
   sort: { field: string; direction: 'ascending' | 'descending' }
   columns: string[] | null
+  /** Fields in the order that a person gave them; those not named stand where they stood. */
+  order: string[]
+  /** Widths in rem that a person gave to columns. */
+  widths: Record<string, number>
+  /** The field whose values runs are gathered by; empty for none. */
+  group: string
 }
 
 export const defaultSort = { field: 'createdAt', direction: 'descending' } as const
@@ -26,6 +32,9 @@ export function readView(query: Readonly<Record<string, string>>): HistoryView {
     archived: query.archived === 'only' || query.archived === 'all' ? query.archived : 'no',
     sort: sort?.[2] ? { field: sort[2], direction: sort[1] ? 'descending' : 'ascending' } : defaultSort,
     columns: query.columns === undefined ? null : query.columns.split('~').filter(Boolean),
+    order: (query.order ?? '').split('~').filter(Boolean),
+    widths: readWidths(query.widths ?? ''),
+    group: query.group ?? '',
   }
 }
 
@@ -42,7 +51,29 @@ export function writeView(view: HistoryView): Record<string, string | undefined>
     archived: view.archived === 'no' ? '' : view.archived,
     sort: sorted ? `${view.sort.direction === 'descending' ? '-' : ''}${view.sort.field}` : '',
     columns: view.columns === null ? undefined : view.columns.join('~') || '~',
+    order: view.order.join('~'),
+    widths: Object.entries(view.widths)
+      .map(([field, width]) => `${field}=${width}`)
+      .join('~'),
+    group: view.group,
   }
+}
+
+function readWidths(text: string): Record<string, number> {
+  const pairs = text.split('~').map((pair) => /^(.+)=([\d.]+)$/.exec(pair))
+  return Object.fromEntries(pairs.flatMap((pair) => (pair ? [[pair[1] as string, clampWidth(Number(pair[2]))]] : [])))
+}
+
+/** No column is so narrow that it cannot be taken hold of again. */
+export function clampWidth(rem: number): number {
+  return Math.min(40, Math.max(3, Number(rem.toFixed(2))))
+}
+
+/** The fields with one of them put before another, or last. */
+export function moveField(fields: readonly string[], moved: string, before: string | null): string[] {
+  const rest = fields.filter((field) => field !== moved)
+  const at = before === null ? -1 : rest.indexOf(before)
+  return at < 0 ? [...rest, moved] : [...rest.slice(0, at), moved, ...rest.slice(at)]
 }
 
 function readConditions(text: string | undefined): Condition[] {

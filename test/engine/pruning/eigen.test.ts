@@ -41,13 +41,14 @@ test('the runtime sums and solves in float64 as our own code does', () => {
     addOuterProducts(sums, x, size)
     moments.add(x)
   }
-  const [own, columns] = [symmetricEigen(sums, size), moments.eigenvectors()]
+  const [own, { vectors: columns, eigenvalues }] = [symmetricEigen(sums, size), moments.solve()]
   moments.dispose()
   const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, value, at) => sum + value * (b[at] ?? 0), 0)
   for (let i = 0; i < size; i++) {
     const vector = Float64Array.from({ length: size }, (_, row) => columns[row * size + size - 1 - i] ?? 0)
     const product = Float64Array.from(vector, (_, row) => dot(sums.subarray(row * size, (row + 1) * size), vector))
     const square = dot(vector, vector)
+    expect((eigenvalues[size - 1 - i] ?? 0) / (own.values[i] ?? 0)).toBeCloseTo(1, 5)
     // The vector's value, from which its rounding to float32 is missing in first order.
     expect(dot(vector, product) / square / (own.values[i] ?? 0)).toBeCloseTo(1, 10)
     expect(Math.abs(dot(own.vectors.subarray(i * size, (i + 1) * size), vector)) / Math.sqrt(square)).toBeCloseTo(1, 8)

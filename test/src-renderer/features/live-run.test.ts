@@ -6,6 +6,7 @@ const run = {
   status: 'running',
   decisions: [],
   selections: [],
+  spectra: [],
   measures: [],
   remarks: [],
   phaseSeconds: { open: 1 },

@@ -14,6 +14,9 @@ test('a view written into the address comes back whole', () => {
     archived: 'only',
     sort: { field: 'measure:perplexity', direction: 'ascending' },
     columns: ['parameter:alpha', 'seed'],
+    order: ['seconds', 'model'],
+    widths: { model: 12.5, 'measure:perplexity/a=b': 6 },
+    group: 'method',
   }
   const written = Object.fromEntries(
     Object.entries(query.writeView(view)).filter((entry): entry is [string, string] => entry[1] !== undefined),
@@ -120,4 +123,9 @@ test('measures can be added first, and nothing that is shown anyway', () => {
     (field): RunColumn => ({ field, label: field, kind: 'number', runs: 1 }),
   )
   expect(query.choosableColumns(columns).map(({ field }) => field)).toEqual(['measure:perplexity/x', 'seed', 'parameter:alpha'])
+})
+
+test('a field moves before another, or last', () => {
+  expect(query.moveField(['a', 'b', 'c'], 'c', 'a')).toEqual(['c', 'a', 'b'])
+  expect(query.moveField(['a', 'b', 'c'], 'a', null)).toEqual(['b', 'c', 'a'])
 })

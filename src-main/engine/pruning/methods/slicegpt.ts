@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
+import type { Spectrum } from '#contract/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { stackParameters } from '#engine/architectures/spec.ts'
@@ -7,6 +8,7 @@ import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { embeddingRotationName, rotatedParts, rotationName, slicedStackParameters } from '#engine/model/slice.ts'
 import type { ModelView } from '#engine/model/view.ts'
+import type { Part } from '#engine/model/weights.ts'
 import { defineMethod, type MethodRun } from '../method.ts'
 import { timesPasses } from '../passes.ts'
 import { densePlan } from '../plan.ts'
@@ -115,13 +117,15 @@ export async function findRotations(
   let rotations: StoredTensors | undefined
   try {
     for (const [position, part] of parts.entries()) {
-      const { tensors } = await run.tensorStep(`rotation ${part}`, async () => {
-        const values = await principalComponents(await stream.inFrontOf(part, rotations, run.signal), spec.hidden, width)
+      const { tensors, spectrum } = await run.tensorStep(`rotation ${part}`, async () => {
+        const { values, eigenvalues } = await principalComponents(await stream.inFrontOf(part, rotations, run.signal), spec.hidden, width)
         const shape = [spec.hidden, width]
         const first =
           position === 0 ? { [embeddingRotationName]: { values: centre ? withoutColumnMeans(values, width) : values, shape } } : {}
-        return { tensors: new Map(Object.entries({ [rotationName(part)]: { values, shape }, ...first })) }
+        const tensors = new Map(Object.entries({ [rotationName(part)]: { values, shape }, ...first }))
+        return { tensors, spectrum: spectrumOf(part, eigenvalues, width) }
       })
+      if (spectrum) run.emit({ type: 'spectrum', spectrum })
       rotations = rotations ? StoredTensors.join(rotations, tensors) : tensors
       run.progress(findingComponents, position + 1, parts.length, 'submodules')
     }
@@ -129,6 +133,19 @@ export async function findRotations(
     stream.dispose()
   }
   return rotations as StoredTensors
+}
+
+/** Eigenvalues that are told of a part, evenly spread. */
+const toldValues = 64
+
+function spectrumOf(part: Part, eigenvalues: Float64Array, kept: number): Spectrum {
+  const of = eigenvalues.length
+  const sum = eigenvalues.reduce((total, value) => total + value, 0)
+  const share = (value: number) => (sum > 0 ? Math.max(0, value) / sum : 0)
+  const count = Math.min(toldValues, of)
+  const at = Array.from({ length: count }, (_, i) => Math.round((i * (of - 1)) / Math.max(1, count - 1)))
+  const held = eigenvalues.subarray(0, kept).reduce((total, value) => total + share(value), 0)
+  return { part, of, at, values: at.map((index) => share(eigenvalues[index] ?? 0)), kept, held }
 }
 
 /** Taking the mean off each embedding before it is turned is a product too: with the rotation less the mean of each of its columns. */

@@ -1,0 +1,68 @@
+import { scoreOf } from '#contract/candidates.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import { type RunEvent, runEvent } from '#contract/run-events.ts'
+
+/** What happens in a run, as lines of its log with the seconds since its attempt began. */
+export class RunStory {
+  readonly #append: (text: string) => void
+  readonly #begun = performance.now()
+  #phase = ''
+
+  constructor(append: (text: string) => void) {
+    this.#append = append
+  }
+
+  begin(attempt: number): void {
+    this.#append(`--- attempt ${attempt}, ${new Date().toISOString()}\n`)
+  }
+
+  tell(raw: unknown): void {
+    const { data: event } = runEvent.safeParse(raw)
+    const line = event && logLine(event, this.#phase)
+    if (event?.type === 'progress') this.#phase = event.progress.phase
+    if (line !== undefined) this.#line(line)
+  }
+
+  /** Done, or what went wrong. */
+  end(thrown: unknown): void {
+    this.#line(thrown === undefined ? 'done' : `ended: ${toErrorMessage(thrown).message}`)
+  }
+
+  #line(text: string): void {
+    const seconds = ((performance.now() - this.#begun) / 1000).toFixed(1)
+    this.#append(`${seconds.padStart(8)} s  ${text.replaceAll('\n', ' ')}\n`)
+  }
+}
+
+const rounded = (value: number): string => String(Number(value.toPrecision(5)))
+
+/** What an event says in a run's log; undefined for what happens too often to be worth a line. */
+function logLine(event: RunEvent, phase: string): string | undefined {
+  switch (event.type) {
+    case 'progress':
+      return event.progress.phase === phase ? undefined : `${event.progress.phase} (${event.progress.total} ${event.progress.unit})`
+    case 'decision': {
+      const { round, kind, block, scores, tied = [] } = event.decision
+      const own = scores.find((score) => score.block === block)
+      const score = own && scoreOf(own)
+      const reason = score ? `, ${score.measure} ${rounded(score.value)}, best of ${scores.length}` : ''
+      return `round ${round}: ${kind} ${block} goes${reason}${tied.length > 0 ? `, tied with ${tied.join(', ')}` : ''}`
+    }
+    case 'selection': {
+      const { generation, tokens, candidates, fitness } = event.selection
+      return `generation ${generation}: ${candidates.length} candidates on ${tokens} tokens, the best at ${rounded(Math.min(...fitness))}`
+    }
+    case 'width':
+      return `MLP neurons kept: ${[...new Set(event.kept)].join(', ')} of ${event.of}`
+    case 'spectrum':
+      return undefined
+    case 'neuron scores':
+      return `scores of ${event.cuts.length} blocks' neurons`
+    case 'measure': {
+      const { name, dataset, value, unit } = event.measure
+      return `${dataset ? `${name} on ${dataset}` : name}: ${rounded(value)}${unit === '' || unit === name ? '' : ` ${unit}`}`
+    }
+    case 'note':
+      return `note: ${event.text}`
+  }
+}

@@ -1,0 +1,89 @@
+import { candidateMeasures, scoreOf } from '#contract/candidates.ts'
+import type { Plot } from '#contract/plot.ts'
+import type { RunDetail } from '#contract/runs.ts'
+import type { BarGroup } from '../../charts/bars.ts'
+
+/** What a method scored by itself: one bar a block, or a plot. */
+export type MethodScores =
+  | { readonly kind: 'bars'; readonly title: string; readonly note: string; readonly groups: BarGroup[] }
+  | { readonly kind: 'plot'; readonly title: string; readonly note: string; readonly plot: Plot }
+
+/** The scores that a run's method decided by; null where its decisions with their candidates say all of it. */
+export function methodScores(run: Pick<RunDetail, 'decisions' | 'selections' | 'spectra'>): MethodScores | null {
+  if (run.spectra.length > 0) return spectraOf(run.spectra)
+  if (run.selections.length > 0) return generationsOf(run.selections)
+  return blockScores(run.decisions)
+}
+
+/** ShortGPT's influence, or the likeness of runs of blocks: scored once for all. */
+function blockScores(decisions: RunDetail['decisions']): MethodScores | null {
+  const [first] = decisions
+  const scores = first?.scores ?? []
+  const [score] = scores
+  if (!score) return null
+  const { measure } = scoreOf(score)
+  if (measure === 'perplexity') return null
+  const removed = new Set(decisions.map(({ block }) => block))
+  const groups = [...scores]
+    .sort((a, b) => a.block - b.block)
+    .map((one) => ({
+      title: `block ${one.block}`,
+      bars: [
+        {
+          id: String(one.block),
+          label: removed.has(one.block) ? 'removed' : 'kept',
+          color: removed.has(one.block) ? 'var(--warm)' : 'var(--leaf)',
+          value: scoreOf(one).value,
+          error: null,
+        },
+      ],
+    }))
+  const { title, goes } = candidateMeasures[measure]
+  return { kind: 'bars', title, note: `warm: removed; the ${goes} goes`, groups }
+}
+
+/** How far the best candidate of each generation is from the dense model, on the windows of its last selection. */
+function generationsOf(selections: RunDetail['selections']): MethodScores {
+  const best = new Map<number, number>()
+  for (const { generation, fitness } of selections) best.set(generation, Math.min(...fitness))
+  const points = [...best].map(([x, y]) => ({ x, y }))
+  return {
+    kind: 'plot',
+    title: 'Best of each generation',
+    note: 'on the windows drawn for it',
+    plot: {
+      title: 'Best of each generation',
+      x: { label: 'Generation', scale: 'linear' },
+      y: { label: 'Divergence from the dense model, nats per token', scale: 'linear' },
+      series: [{ name: 'fittest candidate', points }],
+    },
+  }
+}
+
+/** Parts whose eigenvalues are drawn: some of the first, middle and last. */
+const drawnParts = 5
+
+function spectraOf(spectra: RunDetail['spectra']): MethodScores {
+  const last = spectra.length - 1
+  const chosen = new Set(Array.from({ length: drawnParts }, (_, i) => Math.round((i * last) / (drawnParts - 1))))
+  const series = spectra
+    .filter((_, index) => chosen.has(index))
+    .map(({ part, at, values }) => ({
+      name: `${part % 2 === 0 ? 'attention' : 'MLP'} ${part >> 1}`,
+      points: at.flatMap((index, i) => ((values[i] ?? 0) > 0 ? [{ x: index + 1, y: values[i] ?? 0 }] : [])),
+    }))
+  const held = spectra.map((spectrum) => spectrum.held)
+  const percent = (share: number) => `${(100 * share).toFixed(2)} %`
+  const [first] = spectra
+  return {
+    kind: 'plot',
+    title: 'Eigenvalues of the stream',
+    note: `${first?.kept} of ${first?.of} components are kept; they hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))}`,
+    plot: {
+      title: 'Eigenvalues of the stream',
+      x: { label: 'Component', scale: 'linear' },
+      y: { label: 'Share of the variance', scale: 'log' },
+      series,
+    },
+  }
+}
