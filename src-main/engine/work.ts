@@ -201,14 +201,14 @@ class RequestWork {
     if (isDatasetId(source) && localFolder === undefined) return Math.ceil(publishedTokens[source] / sequenceLength)
     const path = isBundledId(source) ? locateBundled(source) : source
     const found = await stat(path).catch(() => undefined)
-    const key = `${this.#model.path} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${localFolder}`
-    const known = counts.get(key)
-    if (known !== undefined) return known
     // Long texts are counted as far as they are needed.
     const cap = Math.min(most, Math.ceil(mostTokens / sequenceLength))
+    const key = `${this.#model.path} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${cap} ${localFolder}`
+    const known = counts.get(key)
+    if (known !== undefined) return known
     const { spec, tokenizer } = this.#model
     const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap }, 0, { localFolder })
-    if (windows.length < cap) remember(key, windows.length)
+    remember(key, windows.length)
     return windows.length
   }
 }

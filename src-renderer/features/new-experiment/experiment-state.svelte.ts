@@ -23,7 +23,10 @@ export class ExperimentState {
   problem = $state.raw<ErrorMessage | null>(null)
   #nextKey = 1000
 
-  #previewSoon = debounce(() => void this.preview.load(() => call('experiments.preview', { grid: this.#grid() })), 200)
+  /** Whether the draft changed while a preview was worked out. */
+  #outdated = false
+
+  readonly #previewSoon = debounce(() => void this.#loadPreview(), 200)
 
   /** Starts from a run or an experiment (`from`), else from the first preset of the model, else from defaults. */
   async start(query: Record<string, string>): Promise<void> {
@@ -40,6 +43,14 @@ export class ExperimentState {
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }
+  }
+
+  /** One at a time: questions about drafts that are gone would keep the last one waiting. */
+  async #loadPreview(): Promise<void> {
+    this.#outdated = this.preview.busy
+    if (this.preview.busy) return
+    await this.preview.load(() => call('experiments.preview', { grid: this.#grid() }))
+    if (this.#outdated) void this.#loadPreview()
   }
 
   /** The time becomes known when the machine was timed. */
