@@ -7,7 +7,10 @@ import { launchBrowser } from './browser.ts'
 import { eventually, go, openScreen, type Theme } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
-/** Pictures of every screen, light and dark, full of real data from the sample model: `npm run screenshots [-- FOLDER]`. */
+/**
+ * Pictures of every screen, light and dark, at three widths, full of real data from the sample model: `npm run screenshots [-- FOLDER]`.
+ * Labels that are cut without a way to read them end it with an error.
+ */
 const folder = argv[2] ?? join(import.meta.dirname, '../../resources/screenshots')
 
 interface Subjects {
@@ -29,7 +32,10 @@ const pictures: Picture[] = [
   { name: 'models', hash: () => '#/models' },
   { name: 'model', hash: ({ model }) => `#/models/${model}` },
   { name: 'new-experiment', hash: ({ model }) => `#/new?model=${model}`, height: 1000 },
+  { name: 'experiments', hash: () => '#/experiments' },
+  { name: 'experiment', hash: ({ experiment }) => `#/experiments/${experiment}`, height: 1000 },
   { name: 'runs', hash: () => '#/runs' },
+  { name: 'runs-grouped', hash: () => '#/runs?group=method' },
   { name: 'run', hash: ({ run }) => `#/run/${run}` },
   { name: 'run-neurons', hash: ({ run }) => `#/run/${run}?tab=neurons` },
   { name: 'run-details', hash: ({ run }) => `#/run/${run}?tab=details` },
@@ -88,26 +94,46 @@ async function fill(workbench: Workbench): Promise<Subjects> {
   return { model: model.id, experiment: experiment.id, run: best.id, runs, transcript: started.id }
 }
 
-async function take(page: Page, picture: Picture, subjects: Subjects, theme: Theme): Promise<void> {
-  await page.setViewportSize({ width: 1440, height: picture.height ?? 900 })
+const widths = [1440, 1024, 800]
+
+/** Labels whose text does not fit, and that neither end in dots nor say the whole in a title. */
+function findCutLabels(page: Page): Promise<string[]> {
+  return page.evaluate(() => {
+    const labels = [...document.querySelectorAll<HTMLElement>('button, th, dt, label, h1, h2, h3, .chip, [role="tab"]')]
+    const isCut = (element: HTMLElement) => {
+      const style = getComputedStyle(element)
+      const hides = style.overflowX === 'hidden' || style.overflowX === 'clip'
+      return hides && style.textOverflow !== 'ellipsis' && element.clientWidth > 1 && element.scrollWidth > element.clientWidth + 1
+    }
+    return labels.filter((element) => isCut(element) && !element.title).map((element) => element.textContent?.trim().slice(0, 60) ?? '')
+  })
+}
+
+async function take(page: Page, picture: Picture, subjects: Subjects, theme: Theme, width: number): Promise<string[]> {
+  await page.setViewportSize({ width, height: picture.height ?? 900 })
   await go(page, picture.hash(subjects))
   await page.waitForTimeout(1200)
   await picture.prepare?.(page)
   await page.waitForTimeout(300)
-  await page.screenshot({ path: join(folder, `${picture.name}-${theme}.png`) })
+  const size = width === widths[0] ? '' : `-${width}`
+  await page.screenshot({ path: join(folder, `${picture.name}-${theme}${size}.png`) })
+  return (await findCutLabels(page)).map((label) => `${picture.name} at ${width}: ${label}`)
 }
 
 const workbench = await startWorkbench()
+const cut: string[] = []
 const browser = await launchBrowser()
 try {
   await mkdir(folder, { recursive: true })
   const subjects = await fill(workbench)
   for (const theme of ['light', 'dark'] as const) {
     const { page, context } = await openScreen(browser, workbench, theme)
-    for (const picture of pictures) await take(page, picture, subjects, theme)
+    for (const width of widths) for (const picture of pictures) cut.push(...(await take(page, picture, subjects, theme, width)))
     await context.close()
   }
-  console.log(`${pictures.length * 2} pictures in ${folder}`)
+  console.log(`${pictures.length * 2 * widths.length} pictures in ${folder}`)
+  for (const label of new Set(cut)) console.log(`cut: ${label}`)
+  process.exitCode = cut.length > 0 ? 1 : 0
 } finally {
   await browser.close()
   await workbench.close()

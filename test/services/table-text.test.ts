@@ -1,3 +1,7 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { formatNumber, toCsv, toLatex, toMarkdown } from '#services/table-text.ts'
 
@@ -44,4 +48,45 @@ test('numbers read well at every size', () => {
     '3.200e+9',
     '1.000e+12',
   ])
+})
+
+const mixed = {
+  columns: [
+    { label: 'Method & more_1', numeric: false },
+    { label: 'perplexity (a_b) [100 %]', numeric: true, better: 'lower' as const },
+    { label: 'speed-up', numeric: true, better: 'higher' as const },
+  ],
+  rows: [
+    [{ value: '2SSP #1 ~ {x}^2 \\ $' }, { value: 12.3456, spread: 0.5, best: true }, { value: null }],
+    [{ value: 'Dense' }, { value: 1.2e-7 }, { value: 1 }],
+  ],
+}
+
+test('LaTeX has as many cells in each row as its column types name, and no sign that would be run', () => {
+  const text = toLatex(mixed)
+  const [, types = ''] = /\\begin\{tabular\}\{([lr]+)\}/.exec(text) ?? []
+  expect(types).toBe('lrr')
+  const rows = text.split('\n').filter((line) => line.endsWith('\\\\'))
+  expect(rows).toHaveLength(3)
+  for (const row of rows) expect(row.replaceAll('\\&', '').split('&'), row).toHaveLength(types.length)
+  const bare = text.replaceAll(/\$\\(pm|downarrow|uparrow)\$/g, '').replaceAll(/\\[&%$#_{}]/g, '')
+  expect(bare.split('\n').slice(1).join('\n')).not.toMatch(/[%$#_]/)
+})
+
+const tex = ['pdflatex', 'tectonic', 'xelatex'].find((program) => {
+  try {
+    execFileSync(program, ['--version'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+})
+
+test.skipIf(tex === undefined)('LaTeX compiles as it is, after the package that its first line names', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-tex-'))
+  const text = toLatex(mixed)
+  const needed = text.split('\n')[0]?.replace(/^% /, '') ?? ''
+  writeFileSync(join(folder, 'table.tex'), `\\documentclass{article}\n${needed}\n\\begin{document}\n${text}\n\\end{document}\n`)
+  const flags = tex === 'tectonic' ? [] : ['-interaction=nonstopmode', '-halt-on-error']
+  expect(() => execFileSync(tex ?? '', [...flags, 'table.tex'], { cwd: folder, stdio: 'ignore' })).not.toThrow()
 })
