@@ -134,7 +134,7 @@ function send(
   const rest = body.subarray(from)
   if (fault && 'stallAfter' in fault) return response.write(rest.subarray(0, fault.stallAfter))
   if (fault && 'cutAfter' in fault && fault.cutAfter !== undefined)
-    return response.write(rest.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), 20))
+    return response.write(rest.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), 250))
   return response.end(rest)
 }
 
