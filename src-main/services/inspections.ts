@@ -2,6 +2,7 @@ import type { TokenPage } from '#contract/divergence.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Inspection } from '#contract/inspection.ts'
 import { pageStep } from '#contract/inspection-steps.ts'
+import { titleOfMethod } from '#contract/titles.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context } from './context.ts'
 import type { PlannedRun } from './grid.ts'
@@ -43,6 +44,12 @@ export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick
       `"${rows[0]?.name}" and "${other.name}" belong to two models. Look at the runs of one model at a time.`,
     )
   return rows
+}
+
+/** What an inspection is called unless it gets a name: what it is, and of whom. */
+export function inspectionName(context: Context, inspect: Inspection): string {
+  const names = subjectsOf(context, inspect).map(({ name }) => name)
+  return `${titleOfMethod(inspect.kind)}: ${names.join(', ')}`.slice(0, 200)
 }
 
 /** The experiment that all of the runs belong to, if it is one. */

@@ -5,7 +5,7 @@ import { runColumns } from '#db/run-columns.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context, Service } from './context.ts'
 import type { PlannedRun } from './grid.ts'
-import { inspectionRun, sharedExperiment, tokensOf } from './inspections.ts'
+import { inspectionName, inspectionRun, sharedExperiment, tokensOf } from './inspections.ts'
 import type { Library } from './library.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
 import { renderSvg } from './plot-svg.ts'
@@ -70,7 +70,11 @@ export function runsService(
     },
     'runs.log': ({ id, bytes }) => logs.tail(find(id).id, bytes),
     'runs.inspect': ({ inspect, name, start }) =>
-      make(inspectionRun(context, inspect), { name, experiment: sharedExperiment(context, inspect), start }),
+      make(inspectionRun(context, inspect), {
+        name: name ?? inspectionName(context, inspect),
+        experiment: sharedExperiment(context, inspect),
+        start,
+      }),
     'runs.tokens': ({ id, page }) => tokensOf(context, find(id), page),
     'runs.inspectionsOf': ({ id }) => entriesOf(history.runs.inspecting(find(id).id)),
     'runs.create': ({ model, request, name, experiment, executor, start }) =>

@@ -1,5 +1,5 @@
 import type { Catalogue, MethodEntry } from '#contract/methods.ts'
-import { ablationTitles, methodTitles, titleOfMethod } from '#contract/titles.ts'
+import { ablationTitles, inspectionTitles, methodTitles, titleOfMethod } from '#contract/titles.ts'
 import { call } from '../api.ts'
 import { type SeriesStyle, seriesStyle } from './series.ts'
 
@@ -16,7 +16,7 @@ export const catalogue = {
     return [...(value?.methods ?? []), ...(value?.ablations ?? [])].find((entry) => entry.id === id)
   },
   /** Everything that a run's method can be, with its title. */
-  methods: Object.entries({ ...methodTitles, ...ablationTitles }).map(([id, title]) => ({ id, title })),
+  methods: Object.entries({ ...methodTitles, ...ablationTitles, ...inspectionTitles }).map(([id, title]) => ({ id, title })),
   title: titleOfMethod,
   style: (id: string): SeriesStyle => seriesStyle(Object.keys(methodTitles), id),
 }

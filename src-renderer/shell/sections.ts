@@ -5,7 +5,9 @@ export const sections = [
   { id: 'experiments', title: 'Experiments', key: 'e' },
   { id: 'runs', title: 'Runs', key: 'r' },
   { id: 'compare', title: 'Compare', key: 'c' },
+  { id: 'broke', title: 'What broke', key: 'b' },
   { id: 'playground', title: 'Playground', key: 'p' },
+  { id: 'judge', title: 'Judge', key: 'j' },
   { id: 'settings', title: 'Settings', key: 's' },
 ] as const
 

@@ -4,6 +4,7 @@ import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models.ts'
 import type { RunPage } from '#contract/runs.ts'
 import type { TableFormat } from '#contract/table.ts'
+import { isInspection } from '#contract/titles.ts'
 import { call } from '../../api.ts'
 import type { Brush } from '../../charts/parallel.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
@@ -39,6 +40,14 @@ export class CompareState {
   readonly hiddenColumns: ReadonlySet<string> = $derived(new Set((router.query.without ?? '').split('~').filter(Boolean)))
   readonly columns: MeasureColumn[] = $derived(this.allColumns.filter(({ id }) => !this.hiddenColumns.has(id)))
   readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
+
+  /** The first runs that have something to look at, as many as are looked at together. */
+  readonly pruned: string[] = $derived(
+    (this.comparison?.runs ?? [])
+      .filter(({ hasPlan, baseline }) => hasPlan && !baseline)
+      .slice(0, 5)
+      .map(({ id }) => id),
+  )
 
   /** Without a choice in the address, the last one is taken up again. */
   #recall(): void {
@@ -116,6 +125,16 @@ export class CompareState {
     }
   }
 
+  async saveReport(format: 'html' | 'markdown'): Promise<void> {
+    const { experiment } = router.query
+    const runs = this.comparison?.runs.map(({ id }) => id).slice(0, 200) ?? []
+    try {
+      saveText(await call('reports.make', experiment ? { experiment, format } : { runs, format }))
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+
   #setRuns(ids: string[]): void {
     const { experiment: _, ...query } = router.query
     router.replaceQuery({ ...query, runs: ids.join(',') })
@@ -128,7 +147,7 @@ export class CompareState {
       columns: [],
       conditions: [{ field: 'status', is: 'any of', value: ['done'] }],
     })
-    return page.rows.map(({ id }) => id)
+    return page.rows.filter(({ method }) => !isInspection(method)).map(({ id }) => id)
   }
 
   async #describeModels(): Promise<void> {

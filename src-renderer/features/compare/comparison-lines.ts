@@ -1,7 +1,8 @@
 import { deltaOf, type MeasureColumn } from '#contract/comparison.ts'
+import { noiseLevel } from '#contract/paired.ts'
 import type { ParameterValue } from '#contract/runs.ts'
 import type { UsedData } from '#contract/used-data.ts'
-import { formatMeasure, formatShare } from '../../lib/format.ts'
+import { formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
 import { describeWindows, shortHash, sourceName } from '../../lib/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
@@ -19,6 +20,8 @@ export interface ComparisonCell {
   text: string
   spread: string
   delta: { text: string; better: boolean | null } | null
+  /** What chance makes of the difference, where both answered the same questions. */
+  noise?: string
   best: boolean
 }
 
@@ -122,6 +125,7 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
       text: formatMeasure(value.mean, column.unit),
       spread: value.error ? `± ${formatMeasure(value.error, column.unit)}` : '',
       delta: compared && { text: deltaText(compared), better: compared.better },
+      ...noiseOf(subject, column),
       best: value.mean === best && subject !== baseline && !subject.baseline,
     }
   })
@@ -133,6 +137,15 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
     cells,
     differs: new Set(cells.map(({ text }) => text)).size > 1,
   }
+}
+
+/** Whether a difference in accuracy is more than chance would make, by McNemar's exact test on the same questions. */
+function noiseOf({ runs }: Subject, { name, dataset }: MeasureColumn): { noise?: string } {
+  const [run, ...others] = runs
+  const paired = others.length === 0 ? run?.paired.find(({ task, measure }) => task === dataset && measure === name) : undefined
+  if (!paired) return {}
+  const { gained, lost, probability } = paired
+  return probability < noiseLevel ? {} : { noise: `within noise: ${gained} became right, ${lost} wrong, p ${formatValue(probability)}` }
 }
 
 /** A change as people say it: in percent, or as a factor when it is many times. */

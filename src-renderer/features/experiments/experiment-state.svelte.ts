@@ -69,6 +69,10 @@ export class ExperimentState {
     await this.#attempt(async () => saveText(await call('experiments.export', { id: this.id })))
   }
 
+  async report(format: 'html' | 'markdown'): Promise<void> {
+    await this.#attempt(async () => saveText(await call('reports.make', { experiment: this.id, format })))
+  }
+
   /** Archives the experiment with its runs, with a way back. */
   async archive(name: string): Promise<void> {
     await this.#attempt(async () => {

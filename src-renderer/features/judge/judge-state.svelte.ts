@@ -1,0 +1,164 @@
+import { toErrorMessage } from '#contract/errors.ts'
+import type { Judgement, JudgingEntry, JudgingResult, JudgingState } from '#contract/judging.ts'
+import type { PromptSet, Transcript, TranscriptEntry } from '#contract/playground.ts'
+import { parsePrompts } from '#contract/prompt-lines.ts'
+import type { RunDetail, RunEntry } from '#contract/runs.ts'
+import { call, on } from '../../api.ts'
+import { announce, notifyProblem } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { saveText } from '../../lib/save-file.ts'
+
+/** What can be judged, what was, and what is needed to let runs answer prompts unattended. */
+export class JudgingsState {
+  judgings = $state.raw<JudgingEntry[]>([])
+  transcripts = $state.raw<TranscriptEntry[]>([])
+  runs = $state.raw<RunEntry[]>([])
+  sets = $state.raw<PromptSet[]>([])
+  answering = $state.raw<RunEntry[]>([])
+  chosen = $state.raw<string[]>([])
+  prompts = $state('')
+  tokens = $state(48)
+  problem = $state('')
+  busy = $state(false)
+
+  readonly offered: RunEntry[] = $derived.by(() => {
+    const first = this.runs.find(({ id }) => id === this.chosen[0])
+    return first ? this.runs.filter(({ model }) => model.id === first.model.id) : this.runs
+  })
+
+  follow(): () => void {
+    void this.load()
+    return on('run changed', ({ run }) => run.method === 'generation' && void this.load())
+  }
+
+  async load(): Promise<void> {
+    try {
+      const method = (value: string) => [{ field: 'method', is: 'equal' as const, value }]
+      const [judgings, { rows }, runs, answering, sets] = await Promise.all([
+        call('judgings.list', {}),
+        call('transcripts.query', { limit: 200 }),
+        call('runs.query', { limit: 500, columns: [], conditions: [{ field: 'status', is: 'any of', value: ['done'] }] }),
+        call('runs.query', { limit: 50, columns: [], conditions: method('generation') }),
+        call('prompts.list', {}),
+      ])
+      this.judgings = judgings
+      this.transcripts = rows.filter(({ columns, status }) => columns.length > 1 && status !== 'running')
+      this.runs = runs.rows.filter(({ hasPlan, baseline }) => hasPlan && !baseline)
+      this.answering = answering.rows
+      this.sets = sets
+      this.prompts ||= sets[0]?.prompts.join('\n') ?? ''
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    }
+  }
+
+  usePrompts(set: string): void {
+    const found = this.sets.find(({ id }) => id === set)
+    if (found) this.prompts = found.prompts.map((prompt) => prompt.replaceAll('\n', ' ')).join('\n')
+  }
+
+  /** Queues the prompts for the chosen runs and the dense model. */
+  async answer(): Promise<void> {
+    this.busy = true
+    this.problem = ''
+    try {
+      const settings = { maxTokens: this.tokens, alternatives: 0, decoding: { kind: 'sampling' as const, temperature: 0 } }
+      const inspect = { kind: 'generation' as const, runs: this.chosen, prompts: parsePrompts(this.prompts), settings }
+      await call('runs.inspect', { inspect })
+      announce('Queued.')
+      await this.load()
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    } finally {
+      this.busy = false
+    }
+  }
+
+  async start(transcript: string): Promise<void> {
+    try {
+      const { id } = await call('judgings.start', { transcript })
+      router.go(['judge', id])
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+}
+
+/** One judging: the pair that is before the judge, and the result once it is asked for. */
+export class OneJudging {
+  state = $state.raw<JudgingState | null>(null)
+  result = $state.raw<JudgingResult | null>(null)
+  problem = $state('')
+  busy = $state(false)
+  readonly id: string
+
+  constructor(id: string) {
+    this.id = id
+  }
+
+  async load(): Promise<void> {
+    try {
+      this.state = await call('judgings.get', { id: this.id })
+      if (this.state.next === null) await this.reveal()
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    }
+  }
+
+  async vote(vote: Judgement): Promise<void> {
+    const pair = this.state?.next?.pair
+    if (pair === undefined || this.busy) return
+    await this.#send(pair, vote)
+    announce(this.state?.next ? `Voted. Pair ${(this.state?.votes ?? 0) + 1} of ${this.state?.pairs}.` : 'All pairs are judged.')
+  }
+
+  async takeBack(): Promise<void> {
+    const pair = this.state?.last ?? null
+    if (pair !== null && !this.busy) await this.#send(pair, null)
+    this.result = null
+  }
+
+  async #send(pair: number, vote: Judgement | null): Promise<void> {
+    this.busy = true
+    try {
+      this.state = await call('judgings.vote', { id: this.id, pair, vote })
+      if (this.state.next === null) await this.reveal()
+    } catch (thrown) {
+      notifyProblem(thrown)
+    } finally {
+      this.busy = false
+    }
+  }
+
+  async reveal(): Promise<void> {
+    try {
+      this.result = await call('judgings.result', { id: this.id })
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+
+  async export(format: 'json' | 'csv'): Promise<void> {
+    try {
+      saveText(await call('judgings.export', { id: this.id, format }))
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+}
+
+/** The answers of an unattended generation, side by side. */
+export class AnswersState {
+  run = $state.raw<RunDetail | null>(null)
+  transcript = $state.raw<Transcript | null>(null)
+  problem = $state('')
+
+  async load(id: string): Promise<void> {
+    try {
+      this.run = await call('runs.get', { id })
+      if (this.run.inspected?.kind === 'generation') this.transcript = await call('transcripts.get', { id: this.run.inspected.transcript })
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    }
+  }
+}

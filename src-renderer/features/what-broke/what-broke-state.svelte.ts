@@ -1,0 +1,168 @@
+import type { Comparison, QuestionComparison } from '#contract/compare.ts'
+import type { Divergence, TokenPage } from '#contract/divergence.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { DatasetEntry } from '#contract/methods.ts'
+import type { RunDetail, RunEntry } from '#contract/runs.ts'
+import { call, on, onReconnect } from '../../api.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { notifyProblem } from '../../lib/notices.svelte.ts'
+import { router } from '../../lib/router.svelte.ts'
+import { saveText } from '../../lib/save-file.ts'
+import { stopAll } from '../../lib/stop-all.ts'
+import { fullHeat, HeatLayout, type TokenPlace } from './heat.ts'
+
+/** Pages of tokens that are kept; others are asked for again. */
+const mostPages = 24
+
+/** One comparison of runs with the dense model: its numbers, its tokens as far as they are looked at, and where the reader is. */
+export class WhatBrokeState {
+  run = new Loader<RunDetail>()
+  questions = new Loader<QuestionComparison>()
+  pages = $state.raw<ReadonlyMap<number, TokenPage>>(new Map())
+  perLine = $state(14)
+  current = $state.raw<TokenPlace>({ page: 0, at: 1 })
+  currentRun = $state(0)
+  #asked = new Set<number>()
+
+  readonly id: string
+  readonly divergence: Divergence | null = $derived.by(() => {
+    const inspected = this.run.value?.inspected
+    return inspected?.kind === 'divergence' ? inspected.divergence : null
+  })
+  readonly tokens: number[] = $derived(this.divergence?.pages ?? [...this.pages.values()].map(({ texts }) => texts.length))
+  readonly layout: HeatLayout = $derived(new HeatLayout(this.tokens, this.perLine))
+  readonly full: number = $derived(fullHeat(this.divergence))
+  readonly names: string[] = $derived(
+    this.divergence?.runs.map(({ run }) => run.name) ?? this.pages.get(0)?.runs.map((_, at) => `run ${at + 1}`) ?? [],
+  )
+
+  constructor(id: string) {
+    this.id = id
+  }
+
+  follow(): () => void {
+    void this.refresh()
+    const stops = [
+      on('run changed', ({ run }) => run.id === this.id && void this.refresh()),
+      on('run event', ({ run, recorded }) => {
+        if (run !== this.id || recorded.event.type !== 'progress' || !this.run.value) return
+        this.run.value = { ...this.run.value, progress: recorded.event.progress }
+        // Pages come one after the other: the next one is asked for until it is there.
+        if (!this.divergence) void this.load(this.pages.size)
+      }),
+      onReconnect(() => void this.refresh()),
+    ]
+    return () => stopAll(stops)
+  }
+
+  async refresh(): Promise<void> {
+    await this.run.load(() => call('runs.get', { id: this.id }))
+    void this.load(0)
+    const [first] = this.divergence?.runs ?? []
+    if (first) void this.compareQuestions(first.run.id)
+  }
+
+  /** Brings a page of tokens, once. */
+  async load(page: number): Promise<void> {
+    if (this.pages.has(page) || this.#asked.has(page)) return
+    this.#asked.add(page)
+    try {
+      const found = await call('runs.tokens', { id: this.id, page })
+      const kept = [...this.pages].filter(([other]) => this.divergence === null || Math.abs(other - page) < mostPages / 2)
+      this.pages = new Map([...kept, [page, found] as const].sort(([a], [b]) => a - b))
+    } catch (thrown) {
+      if (toErrorMessage(thrown).code !== 'not-found') notifyProblem(thrown)
+    } finally {
+      this.#asked.delete(page)
+    }
+  }
+
+  goTo(place: TokenPlace, run = this.currentRun): void {
+    this.current = place
+    this.currentRun = run
+    void this.load(place.page)
+  }
+
+  /** Questions that a run answers otherwise than the dense model of its experiment. */
+  async compareQuestions(run: string): Promise<void> {
+    const { runs, baseline }: Comparison = await call('compare.get', { ids: [run] })
+    const paired = runs.find(({ id }) => id === run)?.paired ?? []
+    if (baseline === null || paired.length === 0) return
+    await this.questions.load(() => call('compare.questions', { first: baseline, second: run, limit: 200 }))
+  }
+
+  async saveReport(): Promise<void> {
+    const { experiment } = this.run.value ?? {}
+    const runs = this.divergence?.runs.map(({ run }) => run.id) ?? []
+    try {
+      saveText(await call('reports.make', experiment ? { experiment: experiment.id } : { runs }))
+    } catch (thrown) {
+      notifyProblem(thrown)
+    }
+  }
+}
+
+/** What a new comparison is made of. */
+export class StartState {
+  runs = $state.raw<RunEntry[]>([])
+  earlier = $state.raw<RunEntry[]>([])
+  datasets = $state.raw<DatasetEntry[]>([])
+  chosen = $state.raw<string[]>([])
+  source = $state('')
+  text = $state('')
+  sequenceLength = $state(256)
+  windows = $state(16)
+  problem = $state('')
+  busy = $state(false)
+
+  /** Runs of the same model as the first chosen one: others cannot join. */
+  readonly offered: RunEntry[] = $derived.by(() => {
+    const first = this.runs.find(({ id }) => id === this.chosen[0])
+    return first ? this.runs.filter(({ model }) => model.id === first.model.id) : this.runs
+  })
+
+  async load(): Promise<void> {
+    this.chosen = (router.query.runs ?? '').split(',').filter(Boolean).slice(0, 5)
+    const done = { field: 'status', is: 'any of' as const, value: ['done'] }
+    try {
+      const [page, made, catalogue] = await Promise.all([
+        call('runs.query', { limit: 500, columns: [], conditions: [done] }),
+        call('runs.query', { limit: 50, columns: [], conditions: [{ field: 'method', is: 'equal', value: 'divergence' }] }),
+        call('methods.list', {}),
+      ])
+      this.runs = page.rows.filter(({ hasPlan, baseline }) => hasPlan && !baseline)
+      this.earlier = made.rows
+      this.datasets = catalogue.datasets.filter(({ uses }) => uses.includes('evaluation'))
+      this.source ||= (this.datasets.find(({ present }) => present) ?? this.datasets[0])?.source ?? ''
+      await this.suit()
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    }
+  }
+
+  /** Windows as long as the model reads, up to 512 tokens. */
+  async suit(): Promise<void> {
+    const run = this.runs.find(({ id }) => id === this.chosen[0])
+    if (!run) return
+    const { description } = await call('models.get', { id: run.model.id })
+    this.sequenceLength = Math.min(512, description.shape.contextLength)
+    this.windows = Math.max(1, Math.round(4096 / this.sequenceLength))
+  }
+
+  async start(): Promise<void> {
+    this.busy = true
+    this.problem = ''
+    try {
+      const source = this.source === 'own' ? (await call('texts.upload', { name: 'own-text.txt', content: this.text })).path : this.source
+      const { sequenceLength, windows } = this
+      const made = await call('runs.inspect', {
+        inspect: { kind: 'divergence', runs: this.chosen, data: { source, sequenceLength, windows } },
+      })
+      router.go(['broke', made.id])
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    } finally {
+      this.busy = false
+    }
+  }
+}

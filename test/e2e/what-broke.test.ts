@@ -1,0 +1,146 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import type { RunEntry } from '#contract/runs.ts'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { findAccessibilityFaults, go, openScreen, type Screen } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+vi.setConfig({ testTimeout: 200_000 })
+
+let browser: Browser
+let workbench: Workbench
+let screen: Screen
+let page: Page
+let folder: string
+let runs: RunEntry[]
+
+const resources = join(import.meta.dirname, '../../resources')
+const done = (count: number) =>
+  eventually(
+    async () => (await workbench.call('runs.query', {})).rows,
+    (rows) => rows.length === count && rows.every(({ status }) => status === 'done'),
+    200_000,
+  )
+
+beforeAll(async () => {
+  ;[browser, workbench, folder] = await Promise.all([launchBrowser(), startWorkbench(), mkdtemp(join(tmpdir(), 'espalier-report-'))])
+  const [model] = await workbench.call('models.list', {})
+  const text = (name: string, windows: number) => ({ source: join(resources, 'sample-model', `${name}.txt`), sequenceLength: 128, windows })
+  await workbench.call('experiments.create', {
+    name: 'Broken on purpose',
+    grid: {
+      models: [model?.id ?? ''],
+      methods: [{ method: 'shortgpt' }],
+      amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
+      calibration: text('calibration', 2),
+      measures: [
+        { kind: 'perplexity', data: text('test', 2), name: 'test' },
+        { kind: 'tasks', tasks: ['piqa', 'arc_easy'], folder: join(resources, 'questions') },
+      ],
+    },
+  })
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+  runs = (await done(3)).filter(({ baseline }) => !baseline)
+}, 300_000)
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const picture = async (name: string) => {
+  const to = process.env.ESPALIER_PICTURES
+  if (to) await page.screenshot({ path: `${to}/${name}.png`, fullPage: true })
+}
+
+test('two runs are read beside the dense model: the worst token is found, and a flipped question followed', async () => {
+  await go(page, `#/broke?runs=${runs.map(({ id }) => id).join(',')}`)
+  await page.getByRole('button', { name: 'Show what broke' }).click()
+  const text = page.getByRole('grid', { name: 'The text with the divergence of each token' })
+  await text.waitFor({ timeout: 60_000 })
+  const worst = page.getByRole('region', { name: 'Worst places' }).getByRole('button').first()
+  await worst.click()
+  const value = await worst.locator('.number').textContent()
+  await eventually(
+    () => page.locator('[data-divergence]').textContent(),
+    (shown) => shown === value,
+    10_000,
+  )
+  const [inspection] = (await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'divergence' }] })).rows
+  const detail = await workbench.call('runs.get', { id: inspection?.id ?? '' })
+  const found = detail.inspected?.kind === 'divergence' ? detail.inspected.divergence.runs[0] : undefined
+  expect(Number(value)).toBeCloseTo(found?.numbers.largest ?? Number.NaN, 2)
+  await picture('what-broke')
+
+  await text.focus()
+  const before = await text.getAttribute('aria-activedescendant')
+  await page.keyboard.press('ArrowLeft')
+  await page.keyboard.press('2')
+  const after = await text.getAttribute('aria-activedescendant')
+  expect(after).not.toBe(before)
+  expect(await page.locator(`#${after}`).getAttribute('aria-selected')).toBe('true')
+
+  const flips = page.getByRole('region', { name: 'Questions that flipped' })
+  await flips.locator('summary').first().click()
+  await flips.locator('details[open]').getByText('(right)').waitFor()
+  expect(await flips.getByText(/within noise|differs/).count()).toBeGreaterThan(0)
+  expect(await findAccessibilityFaults(page)).toEqual([])
+  expect(screen.faults).toEqual([])
+})
+
+test('the report opens from the disk without a network and without an error', async () => {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Make the report' }).click()])
+  const file = join(folder, 'report.html')
+  await download.saveAs(file)
+  const context = await browser.newContext({ offline: true })
+  const reader = await context.newPage()
+  const told: string[] = []
+  reader.on('console', (message) => told.push(message.text()))
+  reader.on('pageerror', (error) => told.push(error.message))
+  reader.on('request', (request) => request.url().startsWith('file:') || told.push(request.url()))
+  await reader.goto(`file://${file}`)
+  await reader.getByRole('heading', { level: 1, name: 'Broken on purpose' }).waitFor()
+  for (const name of ['What it cost', 'Questions that flipped', 'How to repeat it'])
+    expect(await reader.getByRole('heading', { name, exact: true }).count()).toBe(1)
+  expect(await reader.getByRole('heading', { name: /worst places/ }).count()).toBe(2)
+  expect(await findAccessibilityFaults(reader)).toEqual([])
+  expect(told).toEqual([])
+  await context.close()
+})
+
+test('ten pairs of answers are judged blind by the keyboard, and the result says who wins', async () => {
+  await go(page, '#/judge')
+  await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').first().check()
+  await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').nth(1).check()
+  await page.getByLabel('Prompts', { exact: true }).fill('a person who #person\na place where #place\nthe act of\na small animal #animal')
+  await page.getByLabel('New tokens an answer').fill('8')
+  await page.getByRole('button', { name: 'Let them answer' }).click()
+  await done(5)
+  expect(await findAccessibilityFaults(page)).toEqual([])
+  await page
+    .getByRole('button', { name: /^Judge .* blind$/ })
+    .first()
+    .click()
+  await page.getByText('0 of 12 pairs judged').waitFor()
+  expect(await page.getByText(/ShortGPT|shortgpt|dense/i).count()).toBe(0)
+  for (const [vote, key] of ['a', 'b', 't', 'x', 'a', 'a', 'b', 't', 'a', 'b'].entries()) {
+    await page.keyboard.press(key)
+    await page.getByText(`${vote + 1} of 12 pairs judged`).waitFor()
+  }
+  await page.reload()
+  await page.getByText('10 of 12 pairs judged').waitFor()
+  await page.getByRole('button', { name: 'Stop here and reveal' }).click()
+  const table = page.getByRole('region', { name: 'Who wins' })
+  await table.waitFor()
+  expect(await table.getByRole('row').count()).toBe(4)
+  expect(await page.getByRole('region', { name: 'Every vote' }).first().getByRole('row').count()).toBe(11)
+  await picture('judge')
+  expect(await findAccessibilityFaults(page)).toEqual([])
+  expect(screen.faults).toEqual([])
+})
