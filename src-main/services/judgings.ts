@@ -47,7 +47,13 @@ export function judgingsService({ history }: Pick<Context, 'history'>): Service<
       const transcript = transcriptOf(id)
       const pairs = drawPairs(transcript, columns ?? [...transcript.columns.keys()], seed ?? Date.now())
       const judging = newId('judging')
-      judgings.insert({ id: judging, title: title ?? transcript.title, transcript: id, pairs, createdAt: Date.now() })
+      judgings.insert({
+        id: judging,
+        title: title ?? blindTitle(transcript.prompts.length, columns?.length ?? transcript.columns.length),
+        transcript: id,
+        pairs,
+        createdAt: Date.now(),
+      })
       return stateOf(find(judging))
     },
     'judgings.get': ({ id }) => stateOf(find(id)),
@@ -72,6 +78,11 @@ export function judgingsService({ history }: Pick<Context, 'history'>): Service<
       return {}
     },
   }
+}
+
+/** Says nothing of whose answers they are. */
+function blindTitle(prompts: number, models: number): string {
+  return `${prompts} ${prompts === 1 ? 'prompt' : 'prompts'}, ${models} models`
 }
 
 function entryOf({ id, title, transcript, pairs, votes, createdAt }: StoredJudging): JudgingEntry {

@@ -19,6 +19,7 @@ interface Subjects {
   run: string
   runs: string[]
   transcript: string
+  inspection: string
 }
 
 interface Picture {
@@ -46,8 +47,14 @@ const pictures: Picture[] = [
     height: 1000,
     prepare: showToken,
   },
+  { name: 'what-broke', hash: ({ inspection }) => `#/broke/${inspection}`, height: 1000, prepare: showWorst },
+  { name: 'judge', hash: () => '#/judge' },
   { name: 'settings', hash: () => '#/settings', height: 1000 },
 ]
+
+async function showWorst(page: Page): Promise<void> {
+  await page.getByRole('region', { name: 'Worst places' }).getByRole('button').first().click()
+}
 
 async function showToken(page: Page): Promise<void> {
   await page.locator('[data-token="2"]').nth(1).hover()
@@ -90,8 +97,15 @@ async function fill(workbench: Workbench): Promise<Subjects> {
     ({ status }) => status !== 'running',
     300_000,
   )
+  const data = { source: join(import.meta.dirname, '../../resources/sample-model/test.txt'), sequenceLength: 256, windows: 16 }
+  const inspection = await workbench.call('runs.inspect', { inspect: { kind: 'divergence', runs: runs.slice(0, 3), data } })
+  await eventually(
+    () => workbench.call('runs.get', { id: inspection.id }),
+    ({ status }) => status === 'done',
+    300_000,
+  )
   await workbench.call('engine.selfTest', {}).catch(() => undefined)
-  return { model: model.id, experiment: experiment.id, run: best.id, runs, transcript: started.id }
+  return { model: model.id, experiment: experiment.id, run: best.id, runs, transcript: started.id, inspection: inspection.id }
 }
 
 const widths = [1440, 1024, 800]

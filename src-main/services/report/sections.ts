@@ -135,7 +135,7 @@ export function divergenceSection(name: string, { divergence }: Extract<Inspecte
     paragraph(
       `Against the dense model, token by token, on ${tokens} tokens of ${data.source} (${data.windows} windows of ${data.sequenceLength}, SHA-256 ${data.hash.slice(0, 12)}). The dense model’s perplexity there is ${estimated(dense.perplexity)}. Divergences are Kullback-Leibler, in nats, as llama.cpp defines these numbers; ± is one standard error.`,
     ),
-    tableBlock(['', ...runs.map(({ run }) => run.name)], rows, 'Divergence from the dense model'),
+    tableBlock(['Measure', ...runs.map(({ run }) => run.name)], rows, 'Divergence from the dense model'),
     ...groupsTable(runs),
     ...runs.flatMap((run) => {
       const picture = damagePicture(run)
