@@ -44,7 +44,7 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
         return ['done', 'failed', 'interrupted', 'cancelled'].includes(run.status) && run
       },
       `the end of ${id}`,
-      120_000,
+      280_000,
     )
   /** A run of many steps that takes some seconds. */
   const long = (executor: string | null, seed: number) =>
@@ -56,7 +56,7 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
         amount: { sparsity: 0.5 },
         options: {},
         seed,
-        calibration: data('calibration', 48),
+        calibration: data('calibration', 128),
         measures: [{ kind: 'perplexity', data: data('test', 8), name: 'test' }],
         backend: 'auto',
       },
@@ -126,7 +126,7 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
     expect(Number(slurm.ask('squeue', '--noheader', '--format=%F').split('\n')[0])).toBeGreaterThan(0)
 
     slurm.stopController()
-    await eventually(async () => (await workbench.call('queue.get', {})).clusters[0]?.problem, 'word that the controller is down', 60_000)
+    await eventually(async () => (await workbench.call('queue.get', {})).clusters[0]?.problem, 'word that the controller is down', 120_000)
     await workbench.close()
     await slurm.startController()
     workbench = await open()

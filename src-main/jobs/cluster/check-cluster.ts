@@ -1,8 +1,11 @@
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ClusterFinding, ClusterProfile } from '#contract/clusters.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { newId } from '#db/ids.ts'
 import { jobName, probeScript } from './batch-script.ts'
+import { requireHere } from './cluster-files.ts'
 import { type ClusterShell, type Command, clusterShell } from './cluster-shell.ts'
 import { slurm } from './slurm.ts'
 
@@ -31,7 +34,7 @@ export async function checkCluster(profile: ClusterProfile, program: Command, si
     found: accounts.code === 0 ? 'accounts are kept' : 'no accounts are kept: ended jobs are read from scontrol and from their own files',
   })
   await find('partitions', () => partitions(shell, profile.partition))
-  const writes = await find('shared folder', () => tryFolder(shell, profile.folder))
+  const writes = await find('shared folder', () => tryFolder(shell, profile))
   if (writes && commands) await find('a node', () => askNode(shell, profile, program, signal))
   else findings.push({ what: 'a node', works: null, found: 'not asked, as something before it does not work' })
   return findings
@@ -53,9 +56,16 @@ async function partitions(shell: ClusterShell, wanted: string): Promise<string> 
   return lines.map((line) => line.replace(/^(\S+) (\S+) (\S+) (\S+)$/, '$1 ($2, $4 nodes, up to $3)')).join(', ')
 }
 
-async function tryFolder(shell: ClusterShell, folder: string): Promise<string> {
+/** What is written here must be read there. */
+async function tryFolder(shell: ClusterShell, { folder, host }: ClusterProfile): Promise<string> {
   await first(shell, ['mkdir', '-p', `${folder}/probes`])
-  await first(shell, ['test', '-w', `${folder}/probes`])
+  if (host !== '') requireHere(folder, host)
+  const word = newId('sent')
+  const file = join(folder, 'probes', `${word}.txt`)
+  writeFileSync(file, word)
+  const read = await shell.run(['cat', file])
+  rmSync(file)
+  if (read.output !== word) throw new Error(`What this machine writes into ${folder} is not seen ${host === '' ? 'there' : `on ${host}`}.`)
   const { output } = await shell.run(['df', '-Pk', folder])
   const free = Number(output.trim().split('\n').at(-1)?.split(/\s+/)[3])
   return free > 0 ? `writable, ${(free / 1e6).toFixed(1)} GB free` : 'writable'

@@ -1,5 +1,7 @@
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
+import type { ClusterProfile } from '#contract/clusters.ts'
+import { EspalierError } from '#contract/errors.ts'
 import { placesIn } from '#contract/places.ts'
 import type { TensorFile } from '#contract/plan.ts'
 import type { RunFile } from '#contract/run-file.ts'
@@ -29,8 +31,12 @@ export interface ClusterFiles {
   forget(run: string): void
 }
 
-/** A folder that this machine and the nodes see under one path. */
-export function sharedFiles(history: History, folder: string): ClusterFiles {
+/**
+ * A folder that this machine and the nodes see under one path.
+ * @param host where Slurm's commands are; a folder that is there, but not here, must not be made here
+ */
+export function sharedFiles(history: History, { folder, host }: Pick<ClusterProfile, 'folder' | 'host'>): ClusterFiles {
+  if (host !== '') requireHere(folder, host)
   mkdirSync(join(folder, 'logs'), { recursive: true })
   return {
     runFolder: (run) => runFolderOf(folder, run),
@@ -43,6 +49,15 @@ export function sharedFiles(history: History, folder: string): ClusterFiles {
     logOf: (task) => endOf(join(folder, 'logs', `${task}.txt`)),
     forget: (run) => rmSync(runFolderOf(folder, run).root, { recursive: true, force: true }),
   }
+}
+
+/** Throws `not-found` where this machine does not see the folder of a cluster behind ssh. */
+export function requireHere(folder: string, host: string): void {
+  if (existsSync(folder)) return
+  throw new EspalierError(
+    'not-found',
+    `${folder} is not on this machine. Mount the folder of ${host} here under the same path, or start \`espalier serve\` on ${host} and attach this window to it.`,
+  )
 }
 
 function writeRun(history: History, row: RunRow, folder: RunFolder, fresh: boolean, request: RunRequest): void {

@@ -76,7 +76,7 @@ export class Clusters implements Executor {
     const known = this.#open.get(profile.name)
     if (known?.made === made) return known.cluster
     const { history, logs, emit, changed, programFor } = this.#parts
-    const files = sharedFiles(history, profile.folder)
+    const files = sharedFiles(history, profile)
     const shared = { history, logs, emit, changed, timings: this.#timings, signal: this.#closing.signal }
     const cluster = new Cluster({ ...shared, profile, program: programFor(profile), files })
     this.#open.set(profile.name, { cluster, made })
