@@ -17,6 +17,8 @@ const help = `npm run bench -- [options]
   --threads N        threads of both sides; PyTorch takes fewer where it is faster with fewer
   --repeats N        how often methods of a single step are repeated (2)
   --set name=value   an option of the methods, for instance windows=8; may be given several times
+  --precision NAME   ours: float32 (as without it), mixed or bfloat16
+  --against NAME     PyTorch's: float32 (as without it) or bfloat16
   --python PATH      a Python with torch
   --json FILE        the figures as JSON, too`
 
@@ -27,6 +29,8 @@ const { values: flags } = parseArgs({
     threads: { type: 'string', default: String(availableParallelism()) },
     repeats: { type: 'string', default: '2' },
     set: { type: 'string', multiple: true, default: [] },
+    precision: { type: 'string', default: 'float32' },
+    against: { type: 'string', default: 'float32' },
     python: { type: 'string' },
     json: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -91,12 +95,14 @@ async function main(): Promise<void> {
   const model = await makeModel(home, shape)
   const windows = join(home, `windows-${tokens}.json`)
   writeFileSync(windows, JSON.stringify(makeWindows(windowCount, tokens, shape.vocabulary)))
-  const opening = { command: 'open', model, windows }
+  const opening = { command: 'open', model, windows, precision: flags.precision }
   const reference = new Side(python, [join(import.meta.dirname, 'reference.py')], process.env)
-  const { title } = await reference.ask(opening)
+  const { title } = await reference.ask({ ...opening, precision: flags.against })
   const tuned = await reference.ask({ command: 'tune', threads })
   console.log(
-    `${title} on ${tuned.threads} of ${threads} threads (${Object.entries(tuned.seconds as unknown as object)
+    `Espalier in ${flags.precision}; ${title} in ${flags.against} on ${tuned.threads} of ${threads} threads (${Object.entries(
+      tuned.seconds as unknown as object,
+    )
       .map(([count, seconds]) => `${count}: ${(seconds as number).toFixed(2)} s`)
       .join(', ')} for a dense pass of ${tokens} tokens)`,
   )
@@ -126,5 +132,13 @@ async function main(): Promise<void> {
   reference.end()
   if (reports.length > 1) printReports(reports)
   printNotes(reports)
-  if (flags.json) writeFileSync(flags.json, JSON.stringify({ threads, torchThreads: tuned.threads, shape, tokens, reports }, null, 2))
+  if (flags.json)
+    writeFileSync(
+      flags.json,
+      JSON.stringify(
+        { precision: flags.precision, against: flags.against, threads, torchThreads: tuned.threads, shape, tokens, reports },
+        null,
+        2,
+      ),
+    )
 }

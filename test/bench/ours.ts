@@ -1,12 +1,14 @@
 /** Espalier's side of the comparison: the same lines of JSON as reference.py, the methods through the registry as a run calls them. */
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import type { Precision } from '#contract/precision.ts'
 import { blockParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { measureRate } from '#engine/backend/probe.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
-import { type Model, openModel } from '#engine/model/model.ts'
+import { type Model, openModel, withProducts } from '#engine/model/model.ts'
+import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { isAttention } from '#engine/model/weights.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -20,6 +22,7 @@ interface Request {
   readonly command: 'open' | 'rate' | 'run' | 'go' | 'end'
   readonly model: string
   readonly windows: string
+  readonly precision: Precision
   readonly method: string
   readonly options: Record<string, number>
 }
@@ -61,6 +64,7 @@ async function run(opened: Model, { method: names, options }: Request): Promise<
     result: choices.length === 1 ? choices[0] : { removed: choices.map((choice) => (choice as { removed: number[] }).removed) },
     passes,
     decisions: result.decisions.map(({ kind, block }) => ({ kind, block })),
+    rescored: [...result.decisions, ...(result.selections ?? [])].flatMap(({ certified }) => certified?.rescored ?? []),
     peakBytes: 1024 * process.resourceUsage().maxRSS,
     stageOneProducts: id === '2ssp' ? passProducts(opened, windows[0]?.length ?? 0) * (given.windows ?? 0) : undefined,
   })
@@ -149,7 +153,7 @@ function passProducts({ spec }: Model, tokens: number): number {
 for (let request = await receive(); request.command !== 'end'; request = await receive()) {
   if (request.command === 'open') {
     const backend = await openBackend()
-    model = await openModel(request.model)
+    model = withProducts(await openModel(request.model), productsFor[resolvePrecision(request.precision)])
     windows = (JSON.parse(readFileSync(request.windows, 'utf8')) as number[][]).map((ids) => Int32Array.from(ids))
     answer({ title: backend.title, weightBytes: [...model.checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) })
   } else if (request.command === 'rate') {

@@ -33,11 +33,12 @@ def read_tensors(path):
 
 
 class Model:
-    def __init__(self, folder):
+    def __init__(self, folder, dtype):
         with open(folder + "/config.json") as file:
             self.config = json.load(file)
         config = self.config
-        self.tensors = read_tensors(folder + "/model.safetensors")
+        self.dtype = dtype
+        self.tensors = {name: tensor.to(dtype) for name, tensor in read_tensors(folder + "/model.safetensors").items()}
         self.blocks = config["num_hidden_layers"]
         self.heads = config["num_attention_heads"]
         self.key_value_heads = config["num_key_value_heads"]
@@ -51,13 +52,14 @@ class Model:
         return self.tensors[f"model.layers.{block}.{name}.weight"]
 
     def norm(self, x, weight):
-        return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon))
+        wide = x.float()
+        return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)).to(self.dtype)
 
     def tables(self, tokens):
         if tokens not in self.rotary:
             angles = torch.outer(torch.arange(tokens).float(), self.inverse)
             angles = torch.cat([angles, angles], -1)
-            self.rotary[tokens] = (angles.cos(), angles.sin())
+            self.rotary[tokens] = (angles.cos().to(self.dtype), angles.sin().to(self.dtype))
         return self.rotary[tokens]
 
     def rotate(self, x):
@@ -99,7 +101,7 @@ class Model:
         return F.linear(self.norm(x, self.tensors["model.norm.weight"]), head)
 
     def loss(self, ids, without):
-        logits = self.logits(ids, without)[:, :-1].contiguous()
+        logits = self.logits(ids, without)[:, :-1].float().contiguous()
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), ids[1:]).item()
 
 
@@ -441,7 +443,7 @@ def main():
         for request in inbox:
             command = request["command"]
             if command == "open":
-                model = Model(request["model"])
+                model = Model(request["model"], getattr(torch, request.get("precision", "float32")))
                 with open(request["windows"]) as file:
                     windows = [torch.tensor(ids) for ids in json.load(file)]
                 answer(title=f"PyTorch {torch.__version__}")

@@ -8,6 +8,8 @@ export interface Outcome {
   readonly passes?: { readonly attention: number; readonly mlp: number; readonly head: number }
   readonly decisions?: readonly { readonly kind: string; readonly block: number }[]
   readonly stageOneProducts?: number
+  /** Round by round, how many candidates were scored again in float32. */
+  readonly rescored?: readonly number[]
 }
 
 type Answer = Partial<Outcome> & { readonly step?: string; readonly seconds?: number; readonly waiting?: string } & Record<string, unknown>

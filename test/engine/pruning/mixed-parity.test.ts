@@ -51,6 +51,9 @@ const greedy = { blockpruner_whole: blockPruner, blockpruner_submodule: submodul
 const evolutions = { evopress_whole: evopress, evopress_submodule: submoduleEvopress } as unknown as Record<string, Method>
 const depth = { shortgpt, window_based: windowBased } as unknown as Record<string, Method>
 
+/** Less than the weights of the small trained Llama, and more than two of its submodules. */
+const streamedBytes = 600_000
+
 const backend = await openBackend('tensorflow')
 
 /** How many of the candidates' scores are the reference's; those that only ranked their candidate are left out, and never the winner's. */
@@ -141,5 +144,54 @@ describe.skipIf(!backend.fused?.halves).each([...fullModels, ...variedModels])('
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
       expect(await testError(plan, recorded.ppl_test_f64)).toBeLessThan(1e-4)
     }
+  })
+})
+
+// One model for what does not depend on the family.
+describe.skipIf(!backend.fused?.halves)('a mixed search', () => {
+  vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
+  const amount = { blocks: 2 }
+  const searches = [
+    ['2ssp', twoStage, { windows: 2, attention: 3 }],
+    ['blockpruner_submodule', submoduleBlockPruner, {}],
+    ['evopress', evopress, { windows: 3, finalWindows: 2, startStates: 6, offspring: 6, generations: 2 }],
+  ] as unknown as [string, Method, object][]
+  let bench: Bench
+  beforeAll(async () => {
+    bench = { ...(await openBench(undefined)), test: [] }
+  })
+  afterAll(() => bench.model.close())
+
+  async function openBench(memoryBytes: number | undefined): Promise<Pick<Bench, 'model' | 'calibration'>> {
+    const calibration = (await referenceWindows('calibration')).slice(0, 4).map((window) => window.slice(0, 64))
+    return { model: withProducts(await openModel(await referenceModel('stories260k'), memoryBytes), productsFor.mixed), calibration }
+  }
+
+  test.each(searches)('of %s that was killed ends as one that was not', async (_, method, options) => {
+    const steps = new Map<string, string>()
+    const whole = await prune(method, bench, amount, options, recordedRun(0, steps))
+    for (const stopAfter of [1, steps.size - 1]) {
+      const known = new Map<string, string>()
+      await expect(prune(method, bench, amount, options, recordedRun(0, known, stopAfter))).rejects.toThrow('killed')
+      expect(await prune(method, bench, amount, options, recordedRun(0, known))).toEqual(whole)
+    }
+  })
+
+  test.each(searches.slice(0, 2))('of %s chooses alike with streamed weights', async (_, method, options) => {
+    const streamed = { ...(await openBench(streamedBytes)), test: [] }
+    expect(streamed.model.store.residency).toBe('streamed')
+    const [own, whole] = [await prune(method, streamed, amount, options), await prune(method, bench, amount, options)]
+    expect(own.plan).toEqual(whole.plan)
+    expect(own.decisions.map(({ block }) => block)).toEqual(whole.decisions.map(({ block }) => block))
+    await streamed.model.close()
+  })
+
+  test('that is cancelled ends with that, and leaves no tensors', async () => {
+    const aborted = new AbortController()
+    const tensors = memory().numTensors
+    let rounds = 0
+    const run = { ...recordedRun(), signal: aborted.signal, progress: () => void (++rounds === 3 && aborted.abort(new Error('cancelled'))) }
+    await expect(prune(submoduleBlockPruner as unknown as Method, bench, amount, {}, run)).rejects.toThrow('cancelled')
+    expect(memory().numTensors - tensors).toBeLessThan(5)
   })
 })
