@@ -1,6 +1,6 @@
 import { isLowerBetter } from '#contract/comparison.ts'
 import { pruningSeconds } from '#contract/phases.ts'
-import { precisionTitles } from '#contract/precision.ts'
+import { precisionTitles } from '#contract/precision-names.ts'
 import type { RunDocument } from '#contract/run.ts'
 import type { Table, TableCell } from '#contract/table.ts'
 import { duration } from './progress-line.ts'

@@ -1,11 +1,11 @@
 import { z } from 'zod'
+import { precisionNames } from './precision-names.ts'
 
 /**
  * How products are computed. `float32` throughout; `mixed`: candidates of a search are ranked by products of bfloat16 operands, and all
  * that could win is scored again in float32, so that choices are float32's; `bfloat16` throughout, for a first look. `auto` takes `mixed`
  * where the processor has units for it.
  */
-export const precisionNames = ['auto', 'float32', 'mixed', 'bfloat16'] as const
 export const precisionName = z.enum(precisionNames)
 
 /** What a run was computed in. */
@@ -21,11 +21,3 @@ export const certified = z.object({
 export type PrecisionName = z.infer<typeof precisionName>
 export type Precision = z.infer<typeof precision>
 export type Certified = z.infer<typeof certified>
-
-/** The precisions as people read them. */
-export const precisionTitles: Record<PrecisionName, string> = {
-  auto: 'Automatic',
-  float32: 'float32',
-  mixed: 'Mixed, certified in float32',
-  bfloat16: 'bfloat16, a first look',
-}

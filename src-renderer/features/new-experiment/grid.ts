@@ -2,6 +2,7 @@ import type { DataRequest } from '#contract/data-request.ts'
 import type { CombinationPreview, Grid, GridInput, Preset, RepairChoice } from '#contract/experiments.ts'
 import type { FormatOutline } from '#contract/exports.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/methods.ts'
+import type { PrecisionName } from '#contract/precision.ts'
 import { paperAnswers, paperLength } from '#contract/protocol.ts'
 import type { Amount, MeasureRequest } from '#contract/run-request.ts'
 import { formatBytes, formatShare } from '../../lib/format.ts'
@@ -30,6 +31,7 @@ export interface Draft {
   inference: boolean
   answers: boolean
   backend: Grid['backend']
+  precision: PrecisionName
   memoryBytes: number | null
   /** The cluster that computes the runs; null for the machine of this workbench. */
   executor: string | null
@@ -53,6 +55,7 @@ export function emptyDraft(): Draft {
     inference: false,
     answers: false,
     backend: 'auto',
+    precision: 'float32',
     memoryBytes: null,
     executor: null,
     others: [],
@@ -79,6 +82,7 @@ export function toGrid(draft: Draft): GridInput {
     ...(draft.repairData && draft.repairs.some((repair) => repair !== 'none') ? { repairData: draft.repairData } : {}),
     measures: toMeasures(draft),
     backend: draft.backend,
+    ...(draft.precision === 'float32' ? {} : { precision: draft.precision }),
     ...(draft.memoryBytes ? { memoryBytes: draft.memoryBytes } : {}),
   }
 }
@@ -112,6 +116,7 @@ export function fromGrid(grid: GridInput): Draft {
     inference: measures.some(({ kind }) => kind === 'inference'),
     answers: measures.some(({ kind }) => kind === 'answers'),
     backend: grid.backend ?? 'auto',
+    precision: grid.precision ?? 'float32',
     memoryBytes: grid.memoryBytes ?? null,
     executor: null,
     others: measures,

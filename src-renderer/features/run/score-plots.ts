@@ -45,7 +45,7 @@ function blockScores(decisions: RunDetail['decisions']): MethodScores | null {
 /** How far the best candidate of each generation is from the dense model, on the windows of its last selection. */
 function generationsOf(selections: RunDetail['selections']): MethodScores {
   const best = new Map<number, number>()
-  for (const { generation, fitness } of selections) best.set(generation, Math.min(...fitness))
+  for (const { generation, fitness, survivors } of selections) best.set(generation, fitness[survivors[0] ?? 0] ?? Number.NaN)
   const points = [...best].map(([x, y]) => ({ x, y }))
   return {
     kind: 'plot',
