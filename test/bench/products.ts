@@ -59,4 +59,6 @@ function time(operations: number, run: () => Tensor): { rate: number; core: numb
   return best
 }
 
-const describe = ({ rate, core }: { rate: number; core: number }) => `${rate.toFixed(0)} GFLOP/s (${core.toFixed(0)} in processor time)`
+function describe({ rate, core }: { rate: number; core: number }): string {
+  return `${rate.toFixed(0)} GFLOP/s (${core.toFixed(0)} in processor time)`
+}
