@@ -38,9 +38,9 @@ export interface ModelPatch {
 
 const selected = `
   SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id) AS used_by,
-    (SELECT json_object('method', r.method, 'reached', r.reached, 'perplexity', (
+    (SELECT json_object('method', r.method, 'reached', r.reached, 'perplexity', json((
       SELECT json_object('dataset', n.dataset, 'value', s.last) FROM measure_summaries s JOIN measure_names n ON n.id = s.name
-      WHERE s.run = r.number AND n.name = 'perplexity' ORDER BY n.id LIMIT 1))
+      WHERE s.run = r.number AND n.name = 'perplexity' ORDER BY n.id LIMIT 1)))
     FROM runs r WHERE r.id = m.run) AS pruned
   FROM models m`
 
