@@ -1,0 +1,74 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { launchBrowser } from '../e2e/browser.ts'
+import { eventually } from '../e2e/eventually.ts'
+import { findAccessibilityFaults, go, openScreen, type Screen } from '../e2e/screens.ts'
+import { startWorkbench, type Workbench } from '../e2e/workbench.ts'
+import { hasSlurm, type SlurmDaemons, startSlurm } from './slurm-daemons.ts'
+
+describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('the screens over a real Slurm', () => {
+  let slurm: SlurmDaemons
+  let browser: Browser
+  let workbench: Workbench
+  let screen: Screen
+  const shared = mkdtempSync(join(tmpdir(), 'espalier-screens-'))
+
+  beforeAll(async () => {
+    slurm = await startSlurm()
+    Object.assign(process.env, slurm.environment)
+    ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+    screen = await openScreen(browser, workbench)
+  }, 300_000)
+
+  afterAll(async () => {
+    await browser?.close()
+    await workbench?.close()
+    await slurm?.stop()
+    delete process.env.SLURM_CONF
+    rmSync(shared, { recursive: true, force: true })
+  }, 60_000)
+
+  test('a cluster is added, shown as a batch script and checked, and an experiment is sent there, where the queue shows its jobs', async () => {
+    const { page, faults } = screen
+    await go(page, '#/settings')
+    await page.getByRole('button', { name: 'Add a cluster …' }).click()
+    const dialog = page.getByRole('dialog', { name: 'Slurm cluster' })
+    await dialog.getByLabel('Name').fill('lab; rm')
+    await dialog.getByLabel('Shared folder').fill(shared)
+    await dialog.getByRole('button', { name: 'Keep' }).click()
+    await dialog.getByText('lower-case letters, digits and dashes').last().waitFor()
+    await dialog.getByLabel('Name').fill('lab')
+    await dialog.getByRole('button', { name: 'Show the batch script' }).click()
+    await dialog.getByRole('region', { name: 'Batch script' }).waitFor()
+    expect(await dialog.getByRole('region', { name: 'Batch script' }).textContent()).toContain('#SBATCH --array=0-1')
+    expect(await findAccessibilityFaults(page)).toEqual([])
+    await dialog.getByRole('button', { name: 'Keep' }).click()
+    await page.getByRole('button', { name: 'Check lab' }).click()
+    const findings = page.getByRole('table', { name: 'What works of lab' })
+    await findings.getByText('a node').waitFor({ timeout: 120_000 })
+    expect(await findings.getByText('does not work').count()).toBe(0)
+
+    await go(page, '#/new')
+    await page.locator('summary', { hasText: 'Machine' }).click()
+    await page.getByLabel('Where').selectOption('lab')
+    await page.getByRole('button', { name: 'Add to the queue' }).click()
+    await page.waitForURL(/#\/experiments\//, { timeout: 60_000 })
+    await go(page, '#/runs')
+    await page
+      .getByText(/lab, n[12], job \d+_\d+/)
+      .first()
+      .waitFor({ timeout: 120_000 })
+    const queue = await workbench.call('queue.get', {})
+    expect(queue.runs.every(({ executor }) => executor === 'lab')).toBe(true)
+    await workbench.call('runs.cancel', { ids: queue.runs.map(({ id }) => id) })
+    await eventually(
+      () => slurm.ask('squeue', '--noheader'),
+      (text) => text.trim() === '',
+      60_000,
+    )
+    expect(faults).toEqual([])
+  }, 300_000)
+})
