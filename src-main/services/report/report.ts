@@ -60,7 +60,7 @@ function subjectOf({ history }: Context, experiment: string | undefined, ids: re
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
     return row
   })
-  return { name: `Comparison of ${rows.length} runs`, notes: '', rows }
+  return { name: rows.length === 1 ? `Run ${rows[0]?.name}` : `Comparison of ${rows.length} runs`, notes: '', rows }
 }
 
 async function blocksOf(
