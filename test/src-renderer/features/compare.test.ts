@@ -28,6 +28,7 @@ function run(id: string, method: string, nominal: number, perplexity: number, se
     calibration: method === 'dense' ? null : used('/texts/calibration.txt', 32, seed, `${seed}`.repeat(64)),
     evaluation: [used('test', 64, 0, 'e'.repeat(64))],
     parameters: { alpha: method === '2ssp' ? 1.5 : 0 },
+    paired: [],
     measures: [{ name: 'perplexity', dataset: 'test', value: perplexity, best: perplexity, unit: '', error: 0.5 }],
   } as unknown as ComparedRun
 }
