@@ -1,10 +1,24 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 
 /** What is wrong with one field, as a sentence that names the field, the value and what is allowed. */
 export interface FieldIssue {
   /** The way to the field, by dots; empty for the whole. */
   field: string
   message: string
+}
+
+/**
+ * What a schema makes of a stranger's value. Zod compares a `length` also where it belongs to no text and no list, and throws where that
+ * cannot be compared with a number: here it is one more thing that is wrong.
+ */
+export function readWith<T extends z.ZodType>(schema: T, value: unknown): z.ZodSafeParseResult<z.output<T>> {
+  try {
+    return schema.safeParse(value)
+  } catch (thrown) {
+    if (!(thrown instanceof TypeError)) throw thrown
+    const message = 'Something in it has a length that is no number.'
+    return { success: false, error: new z.ZodError([{ code: 'custom', path: [], message, input: value }]) as z.ZodError<z.output<T>> }
+  }
 }
 
 /**

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { grid } from '#contract/experiments.ts'
-import { explainIssues } from '#contract/explain-issue.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { moment, name, notes, tags } from '#contract/identifiers.ts'
 import { measure } from '#contract/measures.ts'
 import { modelDescription } from '#contract/models.ts'
@@ -117,7 +117,7 @@ function parseFile(content: string): ExperimentFile {
   } catch (thrown) {
     throw new EspalierError('invalid', `This is no exported experiment: ${thrown instanceof Error ? thrown.message : thrown}`)
   }
-  const parsed = experimentFile.safeParse(raw)
+  const parsed = readWith(experimentFile, raw)
   if (parsed.success) return parsed.data
   const [issue] = explainIssues(parsed.error, raw)
   throw new EspalierError('invalid', `This is no experiment that this version can read: ${issue?.message}`)

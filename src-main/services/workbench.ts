@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type ApiEvent, api, type CallApi, type CallName, isCallName, type Listener } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { explainIssues } from '#contract/explain-issue.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { restoreBackup } from '#db/backups.ts'
 import { historyFolders } from '#db/history.ts'
 import { findGpus } from '#jobs/devices.ts'
@@ -64,7 +64,7 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
 }
 
 function check(name: CallName, side: 'input' | 'output', value: unknown): unknown {
-  const parsed = api[name][side].safeParse(value)
+  const parsed = readWith(api[name][side], value)
   if (parsed.success) return parsed.data
   const issues = explainIssues(parsed.error, value)
   const sentences = issues.slice(0, 3).map(({ message }) => message)

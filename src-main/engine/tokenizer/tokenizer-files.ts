@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
-import { explainIssues } from '#contract/explain-issue.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { type JsonObject, parseObject } from '../checkpoint/json.ts'
 import { exists, readText } from '../checkpoint/regular-file.ts'
 
@@ -84,7 +84,7 @@ async function readOptional<Schema extends z.ZodType>(folder: string, name: stri
 }
 
 function parseWith<Schema extends z.ZodType>(schema: Schema, value: JsonObject, file: string): z.infer<Schema> {
-  const result = schema.safeParse(value)
+  const result = readWith(schema, value)
   if (result.success) return result.data
   const [issue] = explainIssues(result.error, value)
   throw new EspalierError('invalid', `${file} is not usable: ${issue?.message}`, { file })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
-import { explainIssues } from '#contract/explain-issue.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { HubFile } from '#contract/hub-file.ts'
 import type { Row } from '#engine/data/rows.ts'
 
@@ -51,7 +51,7 @@ export function defineTask<Document>(definition: Definition<Document>): Task {
     split,
     file: { kind: 'dataset', repository, revision, path },
     ask(row, where) {
-      const parsed = columns.safeParse(row)
+      const parsed = readWith(columns, row)
       if (parsed.success) return checkGold(definition.ask(parsed.data), where)
       const [issue] = explainIssues(parsed.error, row)
       throw new EspalierError('invalid', `${where} is no ${title} question: ${issue?.message}`)

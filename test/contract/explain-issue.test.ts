@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest'
+import { z } from 'zod'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
+
+const schema = z.object({ name: z.string().max(10) })
+
+test('a value whose length cannot be compared is told as a wrong one', () => {
+  const value = { name: { length: { toString: 2 } } }
+  expect(() => schema.safeParse(value)).toThrow(TypeError)
+  const read = readWith(schema, value)
+  expect(read.success).toBe(false)
+  expect(explainIssues(read.error as z.ZodError, value).map(({ message }) => message)).toEqual([
+    'This is {"name":{"length":{"toString":2}}}. Something in it has a length that is no number.',
+  ])
+})
+
+test('other values are read as the schema reads them', () => {
+  expect(readWith(schema, { name: 'x' })).toEqual({ success: true, data: { name: 'x' } })
+  expect(readWith(schema, { name: 7 }).error?.issues).toHaveLength(1)
+})
