@@ -102,3 +102,20 @@ export function titleOfMethod(method: string): string {
   const titles: Readonly<Record<string, string>> = { [denseMethod]: 'Dense', ...methodTitles, ...ablationTitles, ...inspectionTitles }
   return Object.hasOwn(titles, method) ? (titles[method] as string) : method
 }
+
+/** The numbers that say how far a run's answers are from the dense model's, in the order in which they are shown. */
+export const divergenceTitles = {
+  mean: 'Mean divergence',
+  median: 'Median',
+  p90: '90 %',
+  p95: '95 %',
+  p99: '99 %',
+  p999: '99.9 %',
+  sameTop: 'Same likeliest token',
+  changeMean: 'Mean change in probability',
+  changeRms: 'RMS change in probability',
+  perplexity: 'Perplexity',
+  perplexityRatio: 'Perplexity over the dense model’s',
+} as const
+export type DivergenceNumber = keyof typeof divergenceTitles
+export const divergenceNumbers = Object.keys(divergenceTitles) as DivergenceNumber[]

@@ -3,7 +3,7 @@ import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { parsePrompts } from '#contract/prompt-lines.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { followRuns, printStatuses, runHere } from './follow-runs.ts'
+import { startDrafts } from './follow-runs.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
@@ -51,11 +51,7 @@ export const answer: Verb = (parameters) =>
     }
     const work = async (door: CommandDoor) => {
       const made = await door.call('runs.inspect', { inspect, start: 'draft' })
-      if (door.runNow) return runHere({ ...door, runNow: door.runNow }, [made.id], values.json)
-      const start = () => door.call('runs.enqueue', { ids: [made.id] })
-      if (values.wait) return followRuns(door, [made.id], start, values.json)
-      printStatuses((await start()).runs, values.json)
-      return 0
+      return startDrafts(door, [made.id], values)
     }
     return withWorkbench(values, work, { computes: true })
   })

@@ -12,8 +12,20 @@ export async function resumeHere(door: Required<CommandDoor>, ids: readonly stri
   return runHere(door, ids, asJson)
 }
 
-/** Does runs in this process, whatever became of them before. */
-export async function runHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
+/** Does drafts in this process, or adds them to a server's queue and, when asked to, waits until each has ended. */
+export async function startDrafts(
+  door: CommandDoor,
+  ids: readonly string[],
+  { wait, json }: { wait: boolean; json: boolean },
+): Promise<number> {
+  if (door.runNow) return runHere({ ...door, runNow: door.runNow }, ids, json)
+  const start = () => door.call('runs.enqueue', { ids: [...ids] })
+  if (wait) return followRuns(door, ids, start, json)
+  printStatuses((await start()).runs, json)
+  return 0
+}
+
+async function runHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
   const stop = tellChanges(door, ids)
   const signal = interrupted()
   for (const id of ids) await Promise.race([door.runNow(id), signal])

@@ -5,7 +5,7 @@ import type { RepairRequest } from '#contract/run-request.ts'
 import type { RunDetail } from '#contract/runs.ts'
 import { textFlag } from '../text-flag.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { followRuns, printStatuses, runHere } from './follow-runs.ts'
+import { startDrafts } from './follow-runs.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
@@ -39,11 +39,7 @@ export const repair: Verb = (parameters) =>
       const run = await door.call('runs.get', { id: words[0] as string })
       const request: RepairRequest = { kind: kind.data, calibration: { ...textFor(run, values.text), windows } }
       const made = await door.call('runs.clone', { id: run.id, changes: { repair: request }, start: 'draft' })
-      if (door.runNow) return runHere({ ...door, runNow: door.runNow }, [made.id], values.json)
-      const start = () => door.call('runs.enqueue', { ids: [made.id] })
-      if (values.wait) return followRuns(door, [made.id], start, values.json)
-      printStatuses((await start()).runs, values.json)
-      return 0
+      return startDrafts(door, [made.id], values)
     }
     return withWorkbench(values, work, { computes: true })
   })

@@ -8,7 +8,7 @@ import { noiseLevel } from '#contract/paired.ts'
 import type { Transcript } from '#contract/playground.ts'
 import type { RunDetail } from '#contract/runs.ts'
 import type { Estimate } from '#contract/statistics.ts'
-import { titleOfMethod } from '#contract/titles.ts'
+import { divergenceNumbers, divergenceTitles, titleOfMethod } from '#contract/titles.ts'
 import { renderSvg } from '../plot-svg.ts'
 import { formatNumber } from '../table-text.ts'
 import { type Block, heading, type Piece, paragraph, tableBlock } from './blocks.ts'
@@ -113,21 +113,8 @@ export function flipsSection({ runs }: Comparison): Block[] {
 
 export function divergenceSection(name: string, { divergence }: Extract<Inspected, { kind: 'divergence' }>): Block[] {
   const { runs, tokens, dense, data } = divergence
-  const measures = [
-    ['Mean divergence', 'mean'],
-    ['Median', 'median'],
-    ['90 %', 'p90'],
-    ['95 %', 'p95'],
-    ['99 %', 'p99'],
-    ['99.9 %', 'p999'],
-    ['Same likeliest token', 'sameTop'],
-    ['Mean change in probability', 'changeMean'],
-    ['RMS change in probability', 'changeRms'],
-    ['Perplexity', 'perplexity'],
-    ['Perplexity over the dense model’s', 'perplexityRatio'],
-  ] as const
   const rows = [
-    ...measures.map(([label, key]) => [label, ...runs.map(({ numbers }) => estimated(numbers[key]))]),
+    ...divergenceNumbers.map((key) => [divergenceTitles[key], ...runs.map(({ numbers }) => estimated(numbers[key]))]),
     ['Largest divergence', ...runs.map(({ numbers }) => formatNumber(numbers.largest))],
   ]
   return [
