@@ -42,14 +42,21 @@ function wantedType(part: string, mix: Mix, tied: boolean, important: boolean): 
   return mix.main
 }
 
-/** Zero neurons are added up to the number at which a mix stores an MLP in the fewest bytes. */
+/** Values that the smallest blocks of quantised types hold. */
+const quantisedTogether = 32
+
+/**
+ * Zero neurons are added up to the number at which a mix stores an MLP in the fewest bytes: a multiple of 32 at least, in 16 bits too, so
+ * that llama.cpp's quantiser finds rows in such a file that it can quantise. A file in 32 bits keeps the width, to be pruned further;
+ * where the stream itself is no such multiple, nothing can be quantised and nothing is added.
+ */
 export function paddedWidth(width: number, hidden: number, gated: boolean, mix: Mix): number {
-  const block = encodedTypes[mix.main].values
-  if (block === 1) return width
+  if (mix.main === 'F32' || hidden % quantisedTogether !== 0) return width
+  const block = Math.max(quantisedTogether, encodedTypes[mix.main].values)
   const bytes = (candidate: number) =>
     (gated ? 2 : 1) * candidate * encodedBytes(fitType(mix.main, hidden), hidden) +
     hidden * encodedBytes(fitType(mix.more ?? mix.main, candidate), candidate)
-  const [narrow, wide] = [32, block].map((multiple) => Math.ceil(width / multiple) * multiple) as [number, number]
+  const [narrow, wide] = [quantisedTogether, block].map((multiple) => Math.ceil(width / multiple) * multiple) as [number, number]
   return bytes(wide) < bytes(narrow) ? wide : narrow
 }
 
