@@ -23,8 +23,10 @@ export const clusterProfile = z.object({
     .string()
     .max(200)
     .regex(/^([A-Za-z0-9][A-Za-z0-9_.@-]*)?$/, 'A host is named as in your ssh configuration: letters, digits and _ . @ - only.'),
-  /** A folder that this machine (or the host) and every node see under the same path. */
+  /** A folder that the host and every node see under the same path, and this machine too unless `copies`. */
   folder: chosenPlace.regex(plainPath, 'The shared folder is a whole path of letters, digits and _ . , @ + = - only.'),
+  /** Whether models, requests and results are copied to and from the host by rsync over ssh. */
+  copies: z.boolean().default(false),
   /** The command `espalier` on the nodes; empty for this very program. */
   program: z
     .string()

@@ -5,6 +5,7 @@ export const emptyProfile: ClusterProfile = {
   name: '',
   host: '',
   folder: '',
+  copies: false,
   program: '',
   partition: '',
   account: '',

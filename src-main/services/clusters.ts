@@ -16,8 +16,10 @@ export function clusterProfiles(history: History): ClusterProfile[] {
   return kept.flatMap((one) => clusterProfile.safeParse(one).data ?? [])
 }
 
-/** The command that starts `espalier` on the nodes of a cluster. */
-export function clusterProgram({ program }: ClusterProfile): Command {
+/** The command that starts `espalier` on the nodes of a cluster. Throws `usage` where the profile does not say enough. */
+export function clusterProgram({ program, host, copies }: ClusterProfile): Command {
+  if (copies && host === '') throw new EspalierError('usage', 'Files are copied over ssh: name the host too, or do not copy.')
+  if (copies && program === '') throw new EspalierError('usage', `Name the program: the path of the command espalier on ${host}.`)
   return program === '' ? espalierCommand() : [program]
 }
 

@@ -12,8 +12,9 @@ const given = argv.slice(2).filter((one) => !['--attack', '--interop', '--slurm'
 const attack = argv.includes('--attack')
 /** Whether what is written is also tried in the programs that it is for. */
 const interop = argv.includes('--interop')
-/** Whether runs are also sent to a real Slurm, which is installed first where that can be done. */
+/** Whether runs are also sent to a real Slurm, which is installed where that can be done. */
 const slurm = argv.includes('--slurm')
+const slurmTests = 'test/slurm'
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
   return oneTest(false)
@@ -27,9 +28,10 @@ process.exitCode = tally.failed > 0 ? 1 : 0
  */
 async function runParts() {
   const node = await showPart('set-up', setUp)
-  if (slurm) await showPart('Slurm', prepareSlurm)
-  const tests = () => showPart('tests', () => runVitest(node, given))
-  if (given.length > 0) return tests()
+  if (given.length > 0) {
+    if (slurm) await prepareSlurm()
+    return showPart('tests', () => runVitest(node, given))
+  }
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
     showPart(title, async () => oneTest((await runHere(node, args)) === 0))
   const parts = [
@@ -37,13 +39,14 @@ async function runParts() {
     await check('types and components', [commandOf('svelte-check'), '--fail-on-warnings']),
     await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true), refuseScreens)),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
-    await tests(),
+    await showPart('tests', () => runVitest(node, slurm ? ['--exclude', `${slurmTests}/**`] : [])),
+    ...(slurm ? [await showPart('Slurm', () => prepareSlurm().then(() => runVitest(node, [slurmTests, '--no-file-parallelism'])))] : []),
     ...(interop ? [await check('interop', [`${root}test/interop/main.ts`])] : []),
   ]
   return parts.reduce(addTallies)
 }
 
-/** Without it, or where there is none, its tests count as skipped. */
+/** Tests that wait for daemons run one after the other, when nothing else does. Without Slurm they count as skipped. */
 async function prepareSlurm() {
   await runHere(execPath, [`${root}test/slurm/install.mjs`])
   env.ESPALIER_TEST_SLURM = '1'

@@ -120,6 +120,8 @@ function forwardSignals(child) {
     ['SIGINT', () => isInTerminal || child.kill('SIGINT')],
     ['SIGTERM', () => child.kill('SIGTERM')],
     ['SIGHUP', () => child.kill('SIGHUP')],
+    // A cluster's scheduler says with it that the time is nearly up.
+    ...(platform === 'win32' ? [] : [/** @type {[NodeJS.Signals, () => void]} */ (['SIGUSR2', () => child.kill('SIGUSR2')])]),
   ]
   for (const [signal, handler] of handlers) process.on(signal, handler)
   return () => {

@@ -46,7 +46,7 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
       `the end of ${id}`,
       280_000,
     )
-  /** A run of many steps that takes some seconds. */
+  /** A run of many steps, of which each takes a good part of a second, so that it can be caught in the middle of one. */
   const long = (executor: string | null, seed: number) =>
     workbench.call('runs.create', {
       model: workbench.model.id,
@@ -54,9 +54,9 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
       request: {
         method: 'blockpruner_submodule',
         amount: { sparsity: 0.5 },
-        options: {},
+        options: { windows: 6 },
         seed,
-        calibration: data('calibration', 128),
+        calibration: data('calibration', 6),
         measures: [{ kind: 'perplexity', data: data('test', 8), name: 'test' }],
         backend: 'auto',
       },

@@ -9,7 +9,7 @@ import { withWorkbench } from './with-workbench.ts'
 
 export const clusterHelp = `espalier cluster VERB
 
-Slurm clusters that runs can be sent to. Runs are sent from the screens or by the HTTP interface, by the workbench that stays open.
+Slurm clusters that runs can be sent to: from the screens, by the HTTP interface, or with --executor NAME from the command line.
 
   espalier cluster list
   espalier cluster add NAME --folder FOLDER [flags]
@@ -17,8 +17,9 @@ Slurm clusters that runs can be sent to. Runs are sent from the screens or by th
   espalier cluster script NAME    the batch script that runs would be sent with
   espalier cluster remove NAME
 
-  --folder FOLDER      a folder that the login node and all nodes see under the same path
+  --folder FOLDER      a folder that the login node and all nodes see under the same path, and this machine too without --copy
   --host HOST          a host of your ssh configuration, where Slurm's commands are not on this machine
+  --copy               this machine does not see the folder: models, requests and results are copied by rsync over ssh
   --program PATH       the command espalier on the nodes, where it is not this very program
   --partition, --account, --time, --memory TEXT, --gpus N, --cpus N
                        as Slurm's own options; what is left out, the cluster decides
@@ -29,6 +30,7 @@ const flags = {
   ...commonFlags,
   folder: { type: 'string', default: '' },
   host: { type: 'string', default: '' },
+  copy: { type: 'boolean', default: false },
   program: { type: 'string', default: '' },
   partition: { type: 'string', default: '' },
   account: { type: 'string', default: '' },
@@ -51,6 +53,7 @@ const add: Verb = async (parameters) => {
     ...emptyProfile,
     ...{ host, program, partition, account, time, memory },
     name: words[0] as string,
+    copies: values.copy,
     folder: host === '' && folder !== '' ? resolve(folder) : folder,
     gpus: values.gpus === undefined ? 0 : readCount(values.gpus, '--gpus', 64),
     cpus: values.cpus === undefined ? 1 : readCount(values.cpus, '--cpus', 1024),

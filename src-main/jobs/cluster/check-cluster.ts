@@ -1,4 +1,5 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ClusterFinding, ClusterProfile } from '#contract/clusters.ts'
@@ -7,6 +8,7 @@ import { newId } from '#db/ids.ts'
 import { jobName, probeScript } from './batch-script.ts'
 import { requireHere } from './cluster-files.ts'
 import { type ClusterShell, type Command, clusterShell } from './cluster-shell.ts'
+import { type Copying, copying } from './rsync.ts'
 import { slurm } from './slurm.ts'
 
 const nodeSeconds = 120
@@ -34,7 +36,8 @@ export async function checkCluster(profile: ClusterProfile, program: Command, si
     found: accounts.code === 0 ? 'accounts are kept' : 'no accounts are kept: ended jobs are read from scontrol and from their own files',
   })
   await find('partitions', () => partitions(shell, profile.partition))
-  const writes = await find('shared folder', () => tryFolder(shell, profile))
+  if (profile.copies) await find('rsync', () => tryRsync(shell, profile, signal))
+  const writes = await find('shared folder', () => tryFolder(shell, profile, signal))
   if (writes && commands) await find('a node', () => askNode(shell, profile, program, signal))
   else findings.push({ what: 'a node', works: null, found: 'not asked, as something before it does not work' })
   return findings
@@ -56,19 +59,43 @@ async function partitions(shell: ClusterShell, wanted: string): Promise<string> 
   return lines.map((line) => line.replace(/^(\S+) (\S+) (\S+) (\S+)$/, '$1 ($2, $4 nodes, up to $3)')).join(', ')
 }
 
-/** What is written here must be read there. */
-async function tryFolder(shell: ClusterShell, { folder, host }: ClusterProfile): Promise<string> {
+/** Both ends have it, in versions that understand each other. */
+async function tryRsync(shell: ClusterShell, { host }: ClusterProfile, signal?: AbortSignal): Promise<string> {
+  const [here, there] = [await first(clusterShell('', signal), ['rsync', '--version']), await first(shell, ['rsync', '--version'])]
+  return `here ${versionIn(here)}, on ${host} ${versionIn(there)}`
+}
+
+const versionIn = (text: string): string => /version (\S+)/.exec(text)?.[1] ?? text
+
+/** What is written here must be read there, by itself or once it was copied, and the other way. */
+async function tryFolder(shell: ClusterShell, { folder, host, copies }: ClusterProfile, signal?: AbortSignal): Promise<string> {
   await first(shell, ['mkdir', '-p', `${folder}/probes`])
-  if (host !== '') requireHere(folder, host)
   const word = newId('sent')
-  const file = join(folder, 'probes', `${word}.txt`)
-  writeFileSync(file, word)
-  const read = await shell.run(['cat', file])
-  rmSync(file)
+  const name = `probes/${word}.txt`
+  if (copies) await copyAndBack(copying(host, signal ?? new AbortController().signal), folder, name, word)
+  else {
+    if (host !== '') requireHere(folder, host)
+    writeFileSync(join(folder, name), word)
+  }
+  const read = await shell.run(['cat', `${folder}/${name}`])
+  await shell.run(['rm', '-f', '--', `${folder}/${name}`])
   if (read.output !== word) throw new Error(`What this machine writes into ${folder} is not seen ${host === '' ? 'there' : `on ${host}`}.`)
   const { output } = await shell.run(['df', '-Pk', folder])
   const free = Number(output.trim().split('\n').at(-1)?.split(/\s+/)[3])
   return free > 0 ? `writable, ${(free / 1e6).toFixed(1)} GB free` : 'writable'
+}
+
+async function copyAndBack(copy: Copying, folder: string, name: string, word: string): Promise<void> {
+  const [from, to] = [mkdtempSync(join(tmpdir(), 'espalier-probe-')), mkdtempSync(join(tmpdir(), 'espalier-probe-'))]
+  try {
+    mkdirSync(join(from, 'probes'))
+    writeFileSync(join(from, name), word)
+    await copy.listedThere([name], from, folder)
+    await copy.listedHere([name], folder, to)
+    if (readFileSync(join(to, name), 'utf8') !== word) throw new Error('What was copied there and back came back changed.')
+  } finally {
+    for (const one of [from, to]) rmSync(one, { recursive: true, force: true })
+  }
 }
 
 /** Sends a job that says what computes there, and waits for its answer. */

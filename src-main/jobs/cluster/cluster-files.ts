@@ -2,8 +2,7 @@ import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, rmSync
 import { basename, join, resolve } from 'node:path'
 import type { ClusterProfile } from '#contract/clusters.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { placesIn } from '#contract/places.ts'
-import type { TensorFile } from '#contract/plan.ts'
+import { type NamedPlace, placesIn } from '#contract/places.ts'
 import type { RunFile } from '#contract/run-file.ts'
 import { type RunRequest, runRequest } from '#contract/run-request.ts'
 import { version } from '#contract/version.ts'
@@ -14,17 +13,23 @@ import { stepScope } from '../run-recorder.ts'
 import { hashOf, type RunFolder, runFolderOf, writeStep, writeWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
+/** A run with its task on a cluster, `12_3`, where it has one. */
+export interface TaskOfRun {
+  run: string
+  task: string | null
+}
+
 /** The files of runs that this machine shares with a cluster. */
 export interface ClusterFiles {
   runFolder(run: string): RunFolder
   /** Writes a run's request and the steps that the history knows. A `fresh` run leaves nothing behind of an earlier one. */
   write(row: RunRow, fresh: boolean): Promise<void>
-  /** Brings what was written to where the nodes read it. */
-  push(): Promise<void>
-  /** Brings what nodes wrote to where `runFolder` is. */
-  pull(): Promise<void>
-  /** A file of tensors that a node names, at its place here. */
-  placed(file: TensorFile): TensorFile
+  /** Brings what was written of runs to where the nodes read it. */
+  push(runs: readonly string[]): Promise<void>
+  /** Brings what nodes wrote of runs, and what their jobs printed, to where it is read here. */
+  pull(runs: readonly TaskOfRun[]): Promise<void>
+  /** A place that a node names in what it wrote of a run, as it is called here. */
+  placed(run: string, path: string): string
   /** The end of what the batch job of a task printed. */
   logOf(task: string): string
   /** Removes the files of a run that the history has taken in. */
@@ -41,12 +46,15 @@ export function sharedFiles(history: History, { folder, host }: Pick<ClusterProf
   return {
     runFolder: (run) => runFolderOf(folder, run),
     async write(row, fresh) {
-      writeRun(history, row, runFolderOf(folder, row.id), fresh, absolutePlaces(requestOf(history, row)))
+      const request = requestOf(history, row)
+      // A node has another working folder: what is named by a path from ours gets its whole path.
+      for (const { path, replace } of localPlaces(request)) replace(resolve(path))
+      writeRun(history, row, runFolderOf(folder, row.id), { ...request, model: resolve(request.model) }, fresh)
     },
     async push() {},
     async pull() {},
-    placed: (file) => file,
-    logOf: (task) => endOf(join(folder, 'logs', `${task}.txt`)),
+    placed: (_, path) => path,
+    logOf: (task) => endOf(logFile(folder, task)),
     forget: (run) => rmSync(runFolderOf(folder, run).root, { recursive: true, force: true }),
   }
 }
@@ -56,11 +64,15 @@ export function requireHere(folder: string, host: string): void {
   if (existsSync(folder)) return
   throw new EspalierError(
     'not-found',
-    `${folder} is not on this machine. Mount the folder of ${host} here under the same path, or start \`espalier serve\` on ${host} and attach this window to it.`,
+    `${folder} is not on this machine. Mount the folder of ${host} here under the same path, let the profile copy files over ssh, or start \`espalier serve\` on ${host} and attach this window to it.`,
   )
 }
 
-function writeRun(history: History, row: RunRow, folder: RunFolder, fresh: boolean, request: RunRequest): void {
+/** Where the batch job of a task writes what it prints. */
+export const logFile = (folder: string, task: string): string => join(folder, 'logs', `${task}.txt`)
+
+/** Writes the request of a run and the steps that the history knows into its folder. */
+export function writeRun(history: History, row: RunRow, folder: RunFolder, request: RunRequest, fresh: boolean): void {
   if (fresh) rmSync(folder.root, { recursive: true, force: true })
   rmSync(folder.result, { force: true })
   for (const one of [folder.steps, folder.tensors, folder.attempts]) mkdirSync(one, { recursive: true })
@@ -77,14 +89,12 @@ function writeRun(history: History, row: RunRow, folder: RunFolder, fresh: boole
   writeWhole(folder.request, JSON.stringify(file))
 }
 
-/** A node has another working folder: texts that are named by a path from ours get their whole path. */
-function absolutePlaces(request: RunRequest): RunRequest {
-  const settled = structuredClone(request)
-  for (const { path, replace } of placesIn(runRequest, settled)) if (path !== '' && existsSync(path)) replace(resolve(path))
-  return { ...settled, model: resolve(settled.model) }
+/** Files and folders of this machine that a request names besides its model; other sources are names of data sets. */
+export function localPlaces(request: RunRequest): NamedPlace[] {
+  return placesIn(runRequest, request).filter(({ path }) => path !== '' && existsSync(path))
 }
 
-function endOf(file: string): string {
+export function endOf(file: string): string {
   try {
     const handle = openSync(file, 'r')
     try {

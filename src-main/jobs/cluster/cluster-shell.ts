@@ -20,9 +20,12 @@ export interface ClusterShell {
   host: string
 }
 
-/** @param host as in the user's ssh configuration; empty for this machine */
-export function clusterShell(host: string, signal?: AbortSignal): ClusterShell {
-  return { host, run: (command, input = '') => execute(host === '' ? command : overSsh(host, command), input, signal) }
+/**
+ * @param host as in the user's ssh configuration; empty for this machine
+ * @param milliseconds that a command may take
+ */
+export function clusterShell(host: string, signal?: AbortSignal, milliseconds = patienceMilliseconds): ClusterShell {
+  return { host, run: (command, input = '') => execute(host === '' ? command : overSsh(host, command), input, milliseconds, signal) }
 }
 
 /** The system's ssh: it must get in without asking, and what it runs is one text for the login shell at the other end. */
@@ -38,15 +41,16 @@ export function quoteWord(word: string): string {
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
-function execute([program, ...words]: Command, input: string, signal: AbortSignal | undefined): Promise<ShellAnswer> {
+function execute([program, ...words]: Command, input: string, milliseconds: number, signal: AbortSignal | undefined): Promise<ShellAnswer> {
+  const timeout = Number.isFinite(milliseconds) ? milliseconds : 0
   return new Promise((resolve) => {
     const child = execFile(
       program,
       words,
-      { timeout: patienceMilliseconds, signal, killSignal: 'SIGKILL', maxBuffer: mostOutput, windowsHide: true },
+      { timeout, signal, killSignal: 'SIGKILL', maxBuffer: mostOutput, windowsHide: true },
       (thrown, output, errors) => {
         if (!thrown) return resolve({ code: 0, output, errors })
-        const late = child.killed ? `${program} did not answer within ${patienceMilliseconds / 1000} s. ` : ''
+        const late = child.killed ? `${program} did not answer within ${timeout / 1000} s. ` : ''
         const code = typeof thrown.code === 'number' ? thrown.code : 127
         resolve({
           code,

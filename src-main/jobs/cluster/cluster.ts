@@ -7,7 +7,7 @@ import { type JobRecord, jobOf } from '#db/jobs.ts'
 import type { RunPatch, RunRow } from '#db/runs.ts'
 import { adviceFor } from '../explain-exit.ts'
 import { batchScript } from './batch-script.ts'
-import type { ClusterFiles } from './cluster-files.ts'
+import type { ClusterFiles, TaskOfRun } from './cluster-files.ts'
 import { type Command, clusterShell } from './cluster-shell.ts'
 import { judgeEnd } from './judge-end.ts'
 import { type Slurm, type SlurmTask, slurm } from './slurm.ts'
@@ -101,7 +101,7 @@ export class Cluster {
     const found = await this.#slurm.tasks()
     const ids = unwanted.flatMap((row) => taskOf(jobOf(row) as JobRecord, found) ?? []).map(({ job, task }) => `${job}_${task}`)
     await this.#slurm.cancel(ids)
-    await this.#parts.files.pull()
+    await this.#parts.files.pull(unwanted.map(taskOfRun))
     for (const row of this.#fresh(unwanted)) {
       const job = jobOf(row)
       if (!job) continue
@@ -113,7 +113,7 @@ export class Cluster {
 
   async #follow(sent: readonly RunRow[]): Promise<void> {
     if (sent.length === 0) return
-    await this.#parts.files.pull()
+    await this.#parts.files.pull(sent.map(taskOfRun))
     const ended = new Set<string>()
     for (const row of sent) if (this.#read(row)) ended.add(row.id)
     if (performance.now() - this.#askedAt < this.#parts.timings.askMilliseconds) return
@@ -147,7 +147,7 @@ export class Cluster {
     const environment = state?.environment ?? { platform: '', node: '', device: null, memoryBytes: null }
     try {
       if (result.status === 'failed') throw new EspalierError(result.error.code, result.error.message, result.error.details)
-      recorder.finish(this.#withTensors(result.document), { ...environment, device })
+      recorder.finish(this.#asHere(row.id, result.document), { ...environment, device })
     } catch (thrown) {
       const { code, message } = toErrorMessage(thrown)
       if (code === 'disk' && result.status === 'done') throw thrown
@@ -159,14 +159,15 @@ export class Cluster {
     if (history.runs.find(row.id)?.status === 'done') this.#parts.files.forget(row.id)
   }
 
-  /** The document with its files of tensors among the history's own. */
-  #withTensors(document: unknown): unknown {
-    const { plan } = document as Partial<RunDocument>
-    if (!plan?.tensors) return document
-    return {
-      ...(document as RunDocument),
-      plan: { ...plan, tensors: plan.tensors.map((file) => keepTensors(this.#parts.history, this.#parts.files.placed(file))) },
-    }
+  /** The document with places as they are called here, and its files of tensors among the history's own. */
+  #asHere(run: string, document: unknown): unknown {
+    const { files, history } = this.#parts
+    const settled = structuredClone(document) as Partial<RunDocument>
+    for (const data of [settled.calibration, settled.repair?.calibration, ...(settled.evaluation ?? [])])
+      for (const one of [data, ...(data?.parts ?? [])]) if (one) one.source = files.placed(run, one.source)
+    const { plan } = settled
+    if (plan?.tensors) plan.tensors = plan.tensors.map((file) => keepTensors(history, { ...file, file: files.placed(run, file.file) }))
+    return settled
   }
 
   /** Writes down what the scheduler says of a task; decides what to do with one that it no longer has. */
@@ -228,32 +229,35 @@ export class Cluster {
   async #sendTogether(rows: readonly RunRow[]): Promise<void> {
     const { history, profile, program, files, changed } = this.#parts
     const submission = newId('sent')
-    for (const row of rows) await files.write(row, jobOf(row) === undefined)
-    await files.push()
     const numbers = rows.map(({ number }) => number)
+    // Whatever lies in the folder of a run that has not begun is of an earlier life of it.
+    const isFresh = (row: RunRow) => row.started_at === null && history.steps.count(row.id) === 0
+    const nothing = { attempt: '', events: 0, log: 0 }
     history.transaction(() => {
       for (const [task, row] of rows.entries()) {
-        const { idle = 0, read = { attempt: '', events: 0, log: 0 } } = jobOf(row) ?? {}
+        const { idle = 0, read = nothing } = jobOf(row) ?? {}
         const job = {
           id: null,
           state: 'sending',
           node: null,
-          reason: null,
+          reason: profile.copies ? `copying to ${profile.host}` : null,
           submission,
           task,
           drop: false,
           idle,
           steps: history.steps.count(row.id),
-          read,
+          read: isFresh(row) ? nothing : read,
         } as const
         history.runs.patch(row.number, { job })
       }
     })
     changed(numbers)
+    for (const row of rows) await files.write(row, isFresh(row))
+    await files.push(rows.map(({ id }) => id))
     this.#askedAt = Number.NEGATIVE_INFINITY
     try {
       const job = await this.#slurm.submit(batchScript(profile, { submission, runs: rows.map(({ id }) => id), program }))
-      for (const row of this.#fresh(rows)) this.#mark(row, { id: `${job}_${jobOf(row)?.task}`, state: 'waiting' })
+      for (const row of this.#fresh(rows)) this.#mark(row, { id: `${job}_${jobOf(row)?.task}`, state: 'waiting', reason: null })
     } catch (thrown) {
       const { message } = toErrorMessage(thrown)
       if (isPassing(message)) throw thrown
@@ -287,6 +291,7 @@ export class Cluster {
   }
 }
 
+const taskOfRun = (row: RunRow): TaskOfRun => ({ run: row.id, task: jobOf(row)?.id ?? null })
 const isActive = ({ status }: RunRow): boolean => status === 'queued' || status === 'running'
 
 function isSent(row: RunRow): boolean {

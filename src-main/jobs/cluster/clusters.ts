@@ -5,6 +5,7 @@ import type { Executor } from '../executor.ts'
 import { Cluster, type ClusterTimings, usualClusterTimings } from './cluster.ts'
 import { sharedFiles } from './cluster-files.ts'
 import type { Command } from './cluster-shell.ts'
+import { copiedFiles } from './copied-files.ts'
 import type { TakeInParts } from './take-in.ts'
 
 export interface ClustersParts extends TakeInParts {
@@ -76,8 +77,9 @@ export class Clusters implements Executor {
     const known = this.#open.get(profile.name)
     if (known?.made === made) return known.cluster
     const { history, logs, emit, changed, programFor } = this.#parts
-    const files = sharedFiles(history, profile)
-    const shared = { history, logs, emit, changed, timings: this.#timings, signal: this.#closing.signal }
+    const { signal } = this.#closing
+    const files = profile.copies ? copiedFiles(history, profile, signal) : sharedFiles(history, profile)
+    const shared = { history, logs, emit, changed, timings: this.#timings, signal }
     const cluster = new Cluster({ ...shared, profile, program: programFor(profile), files })
     this.#open.set(profile.name, { cluster, made })
     return cluster

@@ -11,7 +11,7 @@ import type { ComputeHost, Job } from '../compute-host.ts'
 import { isOfProcess } from '../explain-exit.ts'
 import type { JobSide } from '../job-side.ts'
 import type { FetchFile } from '../run-attempt.ts'
-import { modelFingerprint } from './model-fingerprint.ts'
+import { modelFingerprint } from './fingerprint.ts'
 import { hashOf, namesIn, type RunFolder, readStep, runFolderAround, writeStep, writeWhole } from './run-folder.ts'
 import { SharedSteps, type SharedTimings } from './shared-steps.ts'
 

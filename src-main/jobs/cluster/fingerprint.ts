@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { closeSync, createReadStream, openSync, readdirSync, readSync, statSync } from 'node:fs'
+import { basename, dirname, join, relative } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 
 const samples = 64
 const sampleBytes = 4096
@@ -37,4 +38,21 @@ function positionsIn(size: number): number[] {
   const last = Math.max(0, size - sampleBytes)
   const spread = Array.from({ length: samples }, (_, at) => Math.floor((last * at) / (samples - 1)))
   return [...new Set(spread)]
+}
+
+/** Names a file or folder by all that it holds. */
+export async function contentHash(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const file of filesUnder(path)) {
+    hash.update(`${relative(path, file)}\n${statSync(file).size}\n`)
+    await pipeline(createReadStream(file), hash, { end: false })
+  }
+  return hash.digest('hex')
+}
+
+function filesUnder(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path]
+  return readdirSync(path)
+    .sort()
+    .flatMap((name) => filesUnder(join(path, name)))
 }

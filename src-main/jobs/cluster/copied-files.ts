@@ -1,0 +1,108 @@
+import { mkdirSync, rmSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
+import { z } from 'zod'
+import type { ClusterProfile } from '#contract/clusters.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { History } from '#db/history.ts'
+import type { RunRow } from '#db/runs.ts'
+import { requestOf } from '../run-attempt.ts'
+import { type ClusterFiles, endOf, localPlaces, logFile, type TaskOfRun, writeRun } from './cluster-files.ts'
+import { type ClusterShell, clusterShell } from './cluster-shell.ts'
+import { contentHash, modelFingerprint } from './fingerprint.ts'
+import { type Copying, copying } from './rsync.ts'
+import { readWhole, runFolderOf, writeWhole } from './run-folder.ts'
+
+/** What stands for a place of this machine in a run's request, by what it is called there. */
+const knownPlaces = z.record(z.string(), z.string())
+
+/** Weights in formats that nothing here reads. */
+const unreadWeights = ['*.bin', '*.pt', '*.pth', '*.h5', '*.msgpack', '*.onnx', '*.ot', '.git', '.cache']
+
+/**
+ * A folder of a cluster behind ssh that this machine does not see. Models and texts are copied there once, named by their contents; requests
+ * are copied there, and what nodes write is copied into a folder beside the history, by rsync over ssh.
+ */
+export function copiedFiles(history: History, { name, host, folder }: ClusterProfile, signal: AbortSignal): ClusterFiles {
+  const mirror = join(dirname(history.folders.file), 'clusters', name)
+  const shell = clusterShell(host, signal)
+  return new CopiedFiles(history, { mirror, folder, shell, copy: copying(host, signal) })
+}
+
+class CopiedFiles implements ClusterFiles {
+  readonly #history: History
+  readonly #mirror: string
+  readonly #folder: string
+  readonly #shell: ClusterShell
+  readonly #copy: Copying
+  /** What has to be there before runs are sent, by where; and what must not be there any more. */
+  readonly #wanted = new Map<string, string>()
+  readonly #unwanted = new Set<string>()
+
+  constructor(history: History, parts: { mirror: string; folder: string; shell: ClusterShell; copy: Copying }) {
+    this.#history = history
+    this.#mirror = parts.mirror
+    this.#folder = parts.folder.replace(/\/$/, '')
+    this.#shell = parts.shell
+    this.#copy = parts.copy
+  }
+
+  runFolder = (run: string) => runFolderOf(this.#mirror, run)
+
+  async write(row: RunRow, fresh: boolean): Promise<void> {
+    const request = requestOf(this.#history, row)
+    const names: Record<string, string> = {}
+    const want = (path: string, at: string): string => {
+      const there = `${this.#folder}/${at}/${basename(path)}`
+      this.#wanted.set(at, path)
+      names[there] = path
+      return there
+    }
+    for (const { path, replace } of localPlaces(request)) {
+      const whole = resolve(path)
+      replace(want(whole, `texts/${await contentHash(whole)}`))
+    }
+    const model = resolve(request.model)
+    writeRun(this.#history, row, this.runFolder(row.id), { ...request, model: want(model, `models/${modelFingerprint(model)}`) }, fresh)
+    writeWhole(this.#placesOf(row.id), JSON.stringify(names))
+    this.#unwanted.add(fresh ? `runs/${row.id}` : `runs/${row.id}/result.json`)
+  }
+
+  #placesOf(run: string): string {
+    return join(this.runFolder(run).root, 'places.json')
+  }
+
+  async push(runs: readonly string[]): Promise<void> {
+    await this.#ask('rm', '-rf', '--', ...[...this.#unwanted].map((one) => `${this.#folder}/${one}`))
+    await this.#ask('mkdir', '-p', '--', ...['logs', 'runs', ...this.#wanted.keys()].map((one) => `${this.#folder}/${one}`))
+    for (const [at, path] of this.#wanted) await this.#copy.there(path, `${this.#folder}/${at}`, unreadWeights)
+    const own = runs.flatMap((run) => ['request.json', 'steps', 'tensors'].map((one) => `runs/${run}/${one}`))
+    await this.#copy.listedThere(own, this.#mirror, this.#folder)
+    this.#wanted.clear()
+    this.#unwanted.clear()
+  }
+
+  async pull(runs: readonly TaskOfRun[]): Promise<void> {
+    const wanted = runs.flatMap(({ run, task }) => [`runs/${run}`, ...(task === null ? [] : [`logs/${task}.txt`])])
+    mkdirSync(this.#mirror, { recursive: true, mode: 0o700 })
+    await this.#copy.listedHere(wanted, this.#folder, this.#mirror)
+  }
+
+  async #ask(...command: [string, ...string[]]): Promise<void> {
+    const { code, errors } = await this.#shell.run(command)
+    if (code !== 0) throw new EspalierError('unreachable', `${command[0]} on ${this.#shell.host}: ${errors.trim() || `code ${code}`}`)
+  }
+
+  placed(run: string, path: string): string {
+    const tensors = `${this.#folder}/runs/${run}/tensors/`
+    if (path.startsWith(tensors)) return join(this.runFolder(run).tensors, basename(path))
+    return readWhole(knownPlaces, this.#placesOf(run))?.[path] ?? path
+  }
+
+  logOf = (task: string) => endOf(logFile(this.#mirror, task))
+
+  /** Here at once; there when it can be reached. */
+  forget(run: string): void {
+    rmSync(this.runFolder(run).root, { recursive: true, force: true })
+    void this.#shell.run(['rm', '-rf', '--', `${this.#folder}/runs/${run}`])
+  }
+}
