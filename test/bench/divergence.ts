@@ -17,7 +17,7 @@ const [path = join(import.meta.dirname, '../../resources/sample-model'), tokens 
 const { name } = await openBackend('tensorflow')
 const model = await openModel(path)
 const tokenizer = await openModelTokenizer(model)
-const sequenceLength = Math.min(2048, model.spec.contextLength)
+const sequenceLength = Math.min(512, model.spec.contextLength)
 const data = { source: 'prose', sequenceLength, windows: Math.ceil(Number(tokens) / sequenceLength) }
 const { windows } = await readData(model, tokenizer, data, 0, {})
 const plans = Array.from({ length: Number(count) }, (_, run) => planOf(run + 1))

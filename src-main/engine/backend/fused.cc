@@ -442,16 +442,22 @@ void gateNeurons(const float* gate, const float* up, float* to, int64_t size) {
   for (; i < size; i++) to[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
 }
 
-// The largest logit of a row and the sum of exponents relative to it.
-void sumExponents(const float* logits, int64_t size, float* to) {
+float largestIn(const float* row, int64_t size) {
   const int64_t whole = size / lanes * lanes;
   float largest = -std::numeric_limits<float>::infinity();
   if (whole > 0) {
-    Vector most = load(logits);
-    for (int64_t i = lanes; i < whole; i += lanes) most = larger(most, load(logits + i));
+    Vector most = load(row);
+    for (int64_t i = lanes; i < whole; i += lanes) most = larger(most, load(row + i));
     largest = largestOf(most);
   }
-  for (int64_t i = whole; i < size; i++) largest = std::max(largest, logits[i]);
+  for (int64_t i = whole; i < size; i++) largest = std::max(largest, row[i]);
+  return largest;
+}
+
+// The largest logit of a row and the sum of exponents relative to it.
+void sumExponents(const float* logits, int64_t size, float* to) {
+  const int64_t whole = size / lanes * lanes;
+  const float largest = largestIn(logits, size);
   double total = 0;
   constexpr int64_t piece = 64 * lanes;
   for (int64_t first = 0; first < whole; first += piece) {
@@ -462,6 +468,82 @@ void sumExponents(const float* logits, int64_t size, float* to) {
   for (int64_t i = whole; i < size; i++) total += std::exp(logits[i] - largest);
   to[0] = largest;
   to[1] = static_cast<float>(total);
+}
+
+// Logits of two models for one row: of each the largest and the sum of exponents relative to it, and the mean of their difference under the
+// distribution of the first.
+void compareLogits(const float* dense, const float* own, int64_t size, float* to) {
+  const float largest = largestIn(dense, size), ownLargest = largestIn(own, size);
+  double total = 0, ownTotal = 0, shift = 0;
+  const int64_t whole = size / lanes * lanes;
+  constexpr int64_t piece = 64 * lanes;
+  for (int64_t first = 0; first < whole; first += piece) {
+    Vector sum = all(0), ownSum = all(0), weighted = all(0);
+    for (int64_t i = first; i < std::min(whole, first + piece); i += lanes) {
+      const Vector a = load(dense + i), b = load(own + i), weight = exponent(a - largest);
+      sum += weight;
+      weighted += weight * (a - b);
+      ownSum += exponent(b - ownLargest);
+    }
+    total += sumOf(sum);
+    ownTotal += sumOf(ownSum);
+    shift += sumOf(weighted);
+  }
+  for (int64_t i = whole; i < size; i++) {
+    const float weight = std::exp(dense[i] - largest);
+    total += weight;
+    shift += weight * (dense[i] - own[i]);
+    ownTotal += std::exp(own[i] - ownLargest);
+  }
+  to[0] = largest;
+  to[1] = static_cast<float>(total);
+  to[2] = ownLargest;
+  to[3] = static_cast<float>(ownTotal);
+  to[4] = static_cast<float>(shift / total);
+}
+
+// The `count` largest of a row, the lower place first among equals: values to `to`, places behind them.
+void takeLargest(const float* row, int64_t size, int count, float* to) {
+  constexpr int64_t piece = 16 * lanes;
+  float* places = to + count;
+  int found = 0;
+  for (int64_t first = 0; first < size; first += piece) {
+    const int64_t last = std::min(size, first + piece);
+    if (found == count && !(largestIn(row + first, last - first) > to[count - 1])) continue;
+    for (int64_t i = first; i < last; i++) {
+      if (found == count && !(row[i] > to[count - 1])) continue;
+      int at = found < count ? found++ : count - 1;
+      for (; at > 0 && row[i] > to[at - 1]; at--) {
+        to[at] = to[at - 1];
+        places[at] = places[at - 1];
+      }
+      to[at] = row[i];
+      places[at] = static_cast<float>(i);
+    }
+  }
+}
+
+// |a - b| / |b| and the cosine of two rows.
+void compareRows(const float* a, const float* b, int64_t size, float* to) {
+  Vector squaresA = all(0), squaresB = all(0), products = all(0), differences = all(0);
+  const int64_t whole = size / lanes * lanes;
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const Vector left = load(a + i), right = load(b + i), apart = left - right;
+    squaresA += left * left;
+    squaresB += right * right;
+    products += left * right;
+    differences += apart * apart;
+  }
+  double aa = sumOf(squaresA), bb = sumOf(squaresB), ab = sumOf(products), dd = sumOf(differences);
+  for (int64_t i = whole; i < size; i++) {
+    aa += a[i] * a[i];
+    bb += b[i] * b[i];
+    ab += a[i] * b[i];
+    dd += (a[i] - b[i]) * (a[i] - b[i]);
+  }
+  constexpr double tiny = 1e-30;
+  to[0] = static_cast<float>(std::sqrt(dd) / std::max(std::sqrt(bb), tiny));
+  to[1] = static_cast<float>(ab / std::max(std::sqrt(aa) * std::sqrt(bb), tiny));
 }
 
 // Sums over rows of |x| or x squared for columns [first, last).
@@ -818,6 +900,59 @@ struct ExponentsKernel {
     const float* from = dataOf(logits);
     inPieces(rows, 32, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; row++) sumExponents(from + row * size, size, output + 2 * row);
+    });
+  }
+};
+
+// Logits of a dense model and of another one, [N, C] each, to [N, 5 + 2 * count]: what `compareLogits` says, then the other's `count`
+// largest logits and their columns. A model is compared with itself by giving one tensor twice.
+struct CompareLogitsKernel {
+  int count;
+
+  explicit CompareLogitsKernel(TF_OpKernelConstruction* from) : count(intOf(from, "count")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *dense = call.input(0), *own = call.input(1);
+    if (!dense || !own) return;
+    const bool fits = isMatrix(dense) && isMatrix(own) && TF_Dim(dense, 0) == TF_Dim(own, 0) && TF_Dim(dense, 1) == TF_Dim(own, 1) &&
+                      count > 0 && count <= TF_Dim(own, 1) && TF_Dim(own, 1) <= 1 << 24;
+    if (!call.require(fits, "Logits are compared in two matrices of one shape, of at most 16777216 columns.")) return;
+    const int64_t rows = TF_Dim(own, 0), size = TF_Dim(own, 1), width = 5 + 2 * count;
+    float* output = call.output({rows, width});
+    if (!output) return;
+    const float *from = dataOf(dense), *other = dataOf(own);
+    inPieces(rows, 16, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; row++) {
+        const float* logits = other + row * size;
+        float* to = output + row * width;
+        if (from == other) {
+          sumExponents(logits, size, to);
+          std::copy(to, to + 2, to + 2);
+          to[4] = 0;
+        } else {
+          compareLogits(from + row * size, logits, size, to);
+        }
+        takeLargest(logits, size, count, to + 5);
+      }
+    });
+  }
+};
+
+// a and b [N, D] to [N, 2]: |a - b| / |b| and the cosine of each pair of rows.
+struct DistanceKernel {
+  explicit DistanceKernel(TF_OpKernelConstruction*) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *a = call.input(0), *b = call.input(1);
+    if (!a || !b) return;
+    const bool fits = isMatrix(a) && isMatrix(b) && TF_Dim(a, 0) == TF_Dim(b, 0) && TF_Dim(a, 1) == TF_Dim(b, 1);
+    if (!call.require(fits, "A distance takes two matrices of one shape.")) return;
+    const int64_t rows = TF_Dim(a, 0), size = TF_Dim(a, 1);
+    float* output = call.output({rows, 2});
+    if (!output) return;
+    const float *left = dataOf(a), *right = dataOf(b);
+    inPieces(rows, 64, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; row++) compareRows(left + row * size, right + row * size, size, output + 2 * row);
     });
   }
 };
@@ -1224,6 +1359,8 @@ bool registerAll() {
                                     {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
          registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&
          registerKernel<ExponentsKernel>("EspalierExponents", {"logits: float"}, {}) &&
+         registerKernel<CompareLogitsKernel>("EspalierCompareLogits", {"dense: float", "own: float"}, {"count: int"}) &&
+         registerKernel<DistanceKernel>("EspalierDistance", {"a: float", "b: float"}, {}) &&
          registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"}) &&
          registerKernel<FewRowsKernel>("EspalierFewRows", {"x: float", "weight: float", "bias: float"}, {"biased: int"}) &&
          registerKernel<CachedAttentionKernel>(

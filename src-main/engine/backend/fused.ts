@@ -29,6 +29,13 @@ export interface FusedOperations {
   gate(gate: Tensor2D, up: Tensor2D): Tensor2D
   /** The largest logit of each row and the sum of exponents relative to it: [N, V] to [N, 2]. */
   exponents(logits: Tensor2D): Tensor2D
+  /**
+   * Logits of a dense model and of another one, [N, C] each, to [N, 5 + 2 count]: of each the largest and the sum of exponents relative to
+   * it, the mean of their difference under the dense distribution, the other's largest logits and their columns.
+   */
+  compareLogits(dense: Tensor2D, own: Tensor2D, count: number): Tensor2D
+  /** |a - b| / |b| and the cosine of each pair of rows: [N, D] each to [N, 2]. */
+  distance(a: Tensor2D, b: Tensor2D): Tensor2D
   /** Sums of |x| or of x squared over the rows of each sample: [B * tokens, I] to [B, I]. */
   columnSums(x: Tensor2D, tokens: number, squared: boolean): Tensor2D
 }
@@ -131,6 +138,8 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
     },
     gate: (gate, up) => run('EspalierGate', [], [gate, up]),
     exponents: (logits) => run('EspalierExponents', [], [logits]),
+    compareLogits: (dense, own, count) => run('EspalierCompareLogits', ints({ count }), [dense, own]),
+    distance: (a, b) => run('EspalierDistance', [], [a, b]),
     columnSums: (x, tokens, squared) => run('EspalierColumns', ints({ tokens, squared }), [x]),
   }
 }

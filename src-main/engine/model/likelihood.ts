@@ -9,34 +9,49 @@ import { capLogits, type HeadChunk, headLogits, type Vocabulary } from './vocabu
 const logitsPerTile = 2 ** 22
 const rowsPerTile = 2048
 
+/** A tile of logits: rows of hidden states by entries of a chunk of the head. */
+export interface Tile {
+  readonly firstRow: number
+  readonly rows: number
+  readonly firstEntry: number
+  readonly entries: number
+}
+
 /** Logits [rows, entries] of some rows of hidden states over some entries of a chunk of the head; valid during the call. */
 export interface LogitsTile {
   readonly logits: Tensor2D
   /** The slice of the head that they come from. */
   readonly head: HeadChunk
   readonly firstRow: number
-  /** The token that the first column stands for. */
-  readonly firstToken: number
 }
 
 /**
- * Takes hidden [N, D] through a chunk of the head tile by tile, so that no [N, V] matrix exists: many rows by few entries of the
- * vocabulary, which is the better shape for a product, and slices of the head that nothing has to copy.
+ * Hidden states by entries of the head in tiles, so that no [N, V] matrix exists: many rows by few entries of the vocabulary, which is the
+ * better shape for a product, and slices of the head that nothing has to copy.
  */
-export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: LogitsTile) => void): void {
-  const [rows, size] = [hidden.shape[0], chunk.weight.shape[0]]
-  const entries = Math.min(size, Math.floor(logitsPerTile / Math.min(rows, rowsPerTile)))
+export function* tilesOf(rows: number, size: number): Generator<Tile> {
+  const most = Math.min(size, Math.floor(logitsPerTile / Math.min(rows, rowsPerTile)))
   for (let firstRow = 0; firstRow < rows; firstRow += rowsPerTile) {
-    for (let first = 0; first < size; first += entries) {
-      tidy(() => {
-        const count = Math.min(entries, size - first)
-        const weight: Tensor2D = slice(chunk.weight, [first, 0], [count, -1])
-        const bias: Tensor1D | undefined = chunk.bias && slice(chunk.bias, [first], [count])
-        const own = { ...chunk, weight, ...(bias ? { bias } : {}) }
-        const logits = headLogits(slice(hidden, [firstRow, 0], [Math.min(rowsPerTile, rows - firstRow), -1]), own)
-        use({ logits, head: own, firstRow, firstToken: chunk.first + first })
-      })
+    for (let firstEntry = 0; firstEntry < size; firstEntry += most) {
+      yield { firstRow, rows: Math.min(rowsPerTile, rows - firstRow), firstEntry, entries: Math.min(most, size - firstEntry) }
     }
+  }
+}
+
+/** The entries of a chunk of the head that a tile is made of: nothing is copied. The caller disposes of its tensors. */
+export function headOf(chunk: HeadChunk, { firstEntry, entries }: Tile): HeadChunk {
+  const weight: Tensor2D = slice(chunk.weight, [firstEntry, 0], [entries, -1])
+  const bias: Tensor1D | undefined = chunk.bias && slice(chunk.bias, [firstEntry], [entries])
+  return { ...chunk, first: chunk.first + firstEntry, weight, ...(bias ? { bias } : {}) }
+}
+
+/** Takes hidden [N, D] through a chunk of the head tile by tile. */
+export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: LogitsTile) => void): void {
+  for (const tile of tilesOf(hidden.shape[0], chunk.weight.shape[0])) {
+    tidy(() => {
+      const head = headOf(chunk, tile)
+      use({ logits: headLogits(slice(hidden, [tile.firstRow, 0], [tile.rows, -1]), head), head, firstRow: tile.firstRow })
+    })
   }
 }
 
@@ -113,8 +128,8 @@ class LogSums {
   }
 }
 
-/** Writes the logits of those targets that the chunk holds. */
-function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk): void {
+/** Writes the logits of those targets that the chunk holds: hidden [N, D], targets [N]. */
+export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk): void {
   const size = chunk.weight.shape[0]
   const local = targets.map((id) => id - chunk.first)
   const logits = valuesOf(() => {
@@ -149,7 +164,7 @@ function logsOf(pairs: ArrayLike<number>): Float64Array {
 }
 
 /** log(exp(a) + exp(b)) without overflow. */
-function addLogs(a: number, b: number): number {
+export function addLogs(a: number, b: number): number {
   if (a === Number.NEGATIVE_INFINITY) return b
   const high = Math.max(a, b)
   return high + Math.log(Math.exp(a - high) + Math.exp(b - high))

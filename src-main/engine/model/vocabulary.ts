@@ -162,9 +162,12 @@ export class Vocabulary {
       const rows = { first, count: Math.min(this.chunkRows, vocabulary - first) }
       const weight = tensor2d(await readValues(this.#checkpoint, head.weight, rows), [rows.count, hidden])
       const bias = head.bias ? tensor1d(await readValues(this.#checkpoint, head.bias, rows)) : undefined
-      await use({ first, weight, ...capOf(this.#spec), ...(bias ? { bias } : {}) })
-      weight.dispose()
-      bias?.dispose()
+      try {
+        await use({ first, weight, ...capOf(this.#spec), ...(bias ? { bias } : {}) })
+      } finally {
+        weight.dispose()
+        bias?.dispose()
+      }
     }
   }
 

@@ -1,20 +1,10 @@
-import { disposeResidual } from '#engine/model/decoder.ts'
+import { copyStream } from '#engine/model/streams.ts'
 import type { Stream } from '#engine/model/walk.ts'
-import { isAttention, type Part } from '#engine/model/weights.ts'
 
 /** A stream that some variants share as far as it has come. */
 export interface Branch extends Stream {
   /** Their places in the list that is scored. */
   readonly variants: readonly number[]
-}
-
-/** A stream of its own that stands where another stands. */
-export function copyStream({ batch, tokens, residual }: Stream): Stream {
-  return { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
-}
-
-export function disposeStreams(streams: Iterable<Stream>): void {
-  for (const { residual } of streams) disposeResidual(residual)
 }
 
 /** Divides branches in front of a part into those whose variants have it and those whose variants lack it; one that does both becomes two. */
@@ -28,12 +18,4 @@ export function divideBranches(branches: readonly Branch[], lacks: (variant: num
     if (rest.length > 0) having.push({ ...branch, variants: rest })
   }
   return { having, lacking }
-}
-
-/** Past a removed part the stream is unchanged; past an MLP it is the next block's input. */
-export function skipPart(part: Part, stream: Stream): void {
-  if (isAttention(part)) return
-  const { x, source } = stream.residual
-  source.dispose()
-  stream.residual = { x, source: x.clone() }
 }

@@ -1,6 +1,6 @@
+import { copyStream, disposeStreams } from '#engine/model/streams.ts'
 import type { Stream } from '#engine/model/walk.ts'
 import type { Part } from '#engine/model/weights.ts'
-import { copyStream, disposeStreams } from './branches.ts'
 
 /** [2L]: 1 where a part is removed. */
 export type Variant = Uint8Array

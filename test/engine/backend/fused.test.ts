@@ -1,14 +1,16 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Rank, randomNormal, reshape, slice, type Tensor, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { add, type Rank, randomNormal, reshape, slice, type Tensor, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
+import { compareLogits } from '#engine/evaluation/divergence/compare-logits.ts'
 import { type CallContext, runPart } from '#engine/model/decoder.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
+import { rowDistances } from '#engine/tensor/distance.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
@@ -35,6 +37,8 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
       'normalize',
       'gate',
       'exponents',
+      'compareLogits',
+      'distance',
       'columnSums',
       'projectFew',
       'attendAfter',
@@ -168,6 +172,47 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
       const expected = top + Math.log(own.reduce((sum, value) => sum + Math.exp(value - top), 0))
       expect((pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? 0)).toBeCloseTo(expected, 4)
     }
+  })
+
+  // Sizes that fill no vector and no block of the search for the largest; logits far from zero; equal logits.
+  test.each([3, 77, 1003])('comparisons of %i logits are the step-by-step ones', (size) => {
+    tidy(() => {
+      const matrix = (seed: number, scale: number) => {
+        const drawn = randomNormal<Rank.R2>([9, size], 0, scale, 'float32', seed).dataSync()
+        return tensor2d(
+          drawn.map((value, i) => Math.round(value * 8) / 8 + (i < size ? 300 : -300)),
+          [9, size],
+        )
+      }
+      const [dense, own] = [matrix(1, 3), matrix(2, 2)]
+      const [fast, plain] = [compareLogits(dense, own, 3), plainly(() => compareLogits(dense, own, 3))]
+      expect(Array.from(fast.columns)).toEqual(Array.from(plain.columns))
+      expect(Array.from(fast.highest)).toEqual(Array.from(plain.highest))
+      for (const name of ['denseLog', 'ownLog', 'shift'] as const) {
+        for (let row = 0; row < 9; row++) {
+          const value = plain[name][row] ?? Number.NaN
+          expect(Math.abs((fast[name][row] ?? Number.NaN) - value)).toBeLessThan(1e-5 * Math.max(1, Math.abs(value)))
+        }
+      }
+      const [same, copied] = [compareLogits(own, own, 3), compareLogits(own, add(own, 0), 3)]
+      expect(same.ownLog).toEqual(fast.ownLog)
+      // A model beside itself, or beside another tensor with its numbers, is nowhere off.
+      for (const { shift, denseLog, ownLog } of [same, copied]) {
+        expect(Math.max(...Array.from(shift, Math.abs))).toBe(0)
+        expect(denseLog).toEqual(ownLog)
+      }
+    })
+  })
+
+  test('distances of rows are the step-by-step ones, those of equal rows none', () => {
+    tidy(() => {
+      const [a, b] = [1, 2].map((seed) => randomNormal<Rank.R2>([70, 131], 0.3, 1, 'float32', seed)) as [Tensor2D, Tensor2D]
+      const [fast, plain] = [rowDistances(a, b), plainly(() => rowDistances(a, b))]
+      expect(fast.error / plain.error).toBeCloseTo(1, 6)
+      expect(fast.cosine / plain.cosine).toBeCloseTo(1, 5)
+      expect(rowDistances(a, a).error).toBe(0)
+      expect(rowDistances(a, a).cosine).toBeCloseTo(70, 4)
+    })
   })
 
   test.each([true, false])('column sums are those of float64 (squared: %s)', (squared) => {

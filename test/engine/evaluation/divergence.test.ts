@@ -1,16 +1,18 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { memory } from '@tensorflow/tfjs-core'
+import { memory, type Rank, randomNormal, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Divergence, TokenPage } from '#contract/divergence.ts'
 import type { Plan } from '#contract/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { compareTokens } from '#engine/evaluation/divergence/compare-tokens.ts'
 import type { Subject } from '#engine/evaluation/divergence/side-by-side.ts'
 import { summarize } from '#engine/evaluation/divergence/summary.ts'
 import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import type { HeadChunk } from '#engine/model/vocabulary.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 
@@ -107,6 +109,51 @@ test('a plan that removes nothing, by name or by a list of all neurons, differs 
     expect(worst).toEqual([])
     for (const group of groups) expect(group).toMatchObject({ divergence: { value: 0 }, sameTop: { value: 1 }, lossChange: { value: 0 } })
     for (const { stream } of blocks ?? []) expect(stream.error).toBe(0)
+  }
+  await model.close()
+})
+
+test('a head that comes in pieces says what the whole head says', async () => {
+  const [rows, size, width] = [7, 103, 16]
+  const drawn = (height: number, seed: number) => randomNormal<Rank.R2>([height, width], 0, 1, 'float32', seed)
+  const [head, dense, ...subjects] = [drawn(size, 1), drawn(rows, 2), drawn(rows, 3), drawn(rows, 4)] as [Tensor2D, Tensor2D, ...Tensor2D[]]
+  const inPieces = (...pieces: number[]) => ({
+    size,
+    async forEachHeadChunk(use: (chunk: HeadChunk) => void | Promise<void>) {
+      for (const [at, first] of pieces.entries()) {
+        await use({ first, weight: slice(head, [first, 0], [(pieces[at + 1] ?? size) - first, -1]) })
+      }
+    },
+  })
+  const targets = Int32Array.from({ length: rows }, (_, row) => 17 * row)
+  // Pieces of fewer tokens than are kept, too.
+  const [whole, pieces] = [
+    await compareTokens(inPieces(0), { dense, subjects }, targets, signal),
+    await compareTokens(inPieces(0, 2, 50, 99), { dense, subjects }, targets, signal),
+  ]
+  for (const [index, right] of [whole.dense, ...whole.subjects].entries()) {
+    const found = new Map(Object.entries([pieces.dense, ...pieces.subjects][index] as typeof right))
+    expect(found.get('top')).toEqual(right.top)
+    for (const [name, values] of Object.entries(right) as [string, Float64Array][]) {
+      for (const [at, value] of values.entries()) expect(found.get(name)?.[at]).toBeCloseTo(value, 5)
+    }
+  }
+})
+
+test('runs that agree for a while have the numbers that each has alone', async () => {
+  const model = await openModel(await referenceModel('stories260k'))
+  const dense = densePlan(model.spec)
+  const without = (...attentions: number[]): Plan => ({
+    blocks: dense.blocks.map((block, index) => (attentions.includes(index) ? { ...block, attention: 'removed' } : block)),
+  })
+  const plans = [without(1, 3), without(1), without(1, 3), without(3), dense]
+  const together = await diverge(model, plans)
+  for (const [index, plan] of plans.entries()) {
+    const alone = await diverge(model, [plan])
+    for (const [page, { runs, distances }] of alone.pages.entries()) {
+      expect(together.pages[page]?.runs[index]).toEqual(runs[0])
+      expect(together.pages[page]?.distances[index]).toEqual(distances[0])
+    }
   }
   await model.close()
 })

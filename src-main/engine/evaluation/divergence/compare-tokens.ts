@@ -1,11 +1,9 @@
-import { concat, exp, gatherND, mul, slice, sub, sum, type Tensor2D, tensor2d, tidy, topk } from '@tensorflow/tfjs-core'
+import { slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { requireFinite } from '#engine/model/finite.ts'
-import { logSumExponents } from '#engine/model/likelihood.ts'
-import { headLogits, type Vocabulary } from '#engine/model/vocabulary.ts'
-import { valuesOf } from '#engine/tensor/read.ts'
-
-/** Logits of one model that are in memory at once. */
-const logitsPerTile = 2 ** 23
+import { addLogs, addTargetLogits, headOf, type Tile, tilesOf } from '#engine/model/likelihood.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/vocabulary.ts'
+import { breathe } from '#engine/model/walk.ts'
+import { type ComparedLogits, compareLogits } from './compare-logits.ts'
 
 /** The likeliest tokens that are kept of each distribution. */
 export const alternatives = 5
@@ -23,88 +21,111 @@ export interface ComparedScores extends TokenScores {
   readonly change: Float64Array
 }
 
-/** Final hidden states [N, D] and the vocabulary that makes logits of them. */
-export interface Predictions {
-  readonly vocabulary: Vocabulary
-  readonly hidden: Tensor2D
+/** Final hidden states [N, D] of the dense model and of others, which share its head. */
+interface Hidden {
+  readonly dense: Tensor2D
+  readonly subjects: readonly Tensor2D[]
 }
 
-/**
- * Compares next-token distributions row by row: targets [N]. Logits exist for a few rows of two models at a time. The divergence is
- * sum p (a - b) + log sum exp b - log sum exp a over logits a of the dense model and b of the other, p the dense distribution.
- */
+/** Compares next-token distributions row by row: targets [N]. Logits of all models exist for one tile of rows and tokens at a time. */
 export async function compareTokens(
-  dense: Predictions,
-  subjects: readonly Predictions[],
+  vocabulary: Pick<Vocabulary, 'size' | 'forEachHeadChunk'>,
+  { dense, subjects }: Hidden,
   targets: Int32Array,
   signal: AbortSignal,
 ): Promise<{ dense: TokenScores; subjects: ComparedScores[]; alternatives: number }> {
-  const rows = targets.length
-  const most = Math.min(alternatives, dense.vocabulary.size)
-  const scores = makeScores(rows, most)
-  const compared = subjects.map(() => ({ ...makeScores(rows, most), divergence: new Float64Array(rows), change: new Float64Array(rows) }))
-  const tile = Math.max(1, Math.floor(logitsPerTile / dense.vocabulary.size))
-  for (let first = 0; first < rows; first += tile) {
-    signal.throwIfAborted()
-    const own = targets.subarray(first, first + tile)
-    const logits = await logitsOf(dense, first, own.length)
-    const normalizers = fill(scores, logits, own, { first, most })
-    const probabilities: Tensor2D = tidy(() => exp(sub(logits, tensor2d(Float32Array.from(normalizers), [own.length, 1]))))
-    for (const [index, subject] of subjects.entries()) {
-      const others = await logitsOf(subject, first, own.length)
-      const into = compared[index] as (typeof compared)[number]
-      const normalizersOfOther = fill(into, others, own, { first, most })
-      const shifts = valuesOf(() => sum(mul(probabilities, sub(logits, others)), 1))
-      others.dispose()
-      for (let row = 0; row < own.length; row++) {
-        const divergence = (shifts[row] ?? 0) + (normalizersOfOther[row] ?? 0) - (normalizers[row] ?? 0)
-        // Gibbs' inequality: what is below zero is rounding.
-        into.divergence[first + row] = Math.max(0, divergence)
-        into.change[first + row] = Math.exp(-(into.loss[first + row] ?? 0)) - Math.exp(-(scores.loss[first + row] ?? 0))
-      }
-    }
-    probabilities.dispose()
-    logits.dispose()
-  }
-  requireFinite(scores.loss, 'The likelihood of the text under the dense model')
-  for (const one of compared) requireFinite(one.divergence, 'The divergence from the dense model')
-  return { dense: scores, subjects: compared, alternatives: most }
-}
-
-function makeScores(rows: number, most: number): TokenScores {
-  return { loss: new Float64Array(rows), top: new Int32Array(rows * most), probability: new Float64Array(rows * most) }
-}
-
-/** Writes what logits [n, V] say of their rows; gives the logs of their sums of exponents. */
-function fill(into: TokenScores, logits: Tensor2D, targets: Int32Array, { first, most }: { first: number; most: number }): Float64Array {
-  const normalizers = logSumExponents(logits)
-  const places = Int32Array.from({ length: 2 * targets.length }, (_, i) => (i % 2 === 0 ? i / 2 : (targets[(i - 1) / 2] ?? 0)))
-  const own = valuesOf(() => gatherND(logits, tensor2d(places, [targets.length, 2], 'int32')))
-  const { values, indices } = topk(logits, most)
-  const likeliest = indices.dataSync()
-  const highest = values.dataSync()
-  values.dispose()
-  indices.dispose()
-  targets.forEach((_, row) => {
-    into.loss[first + row] = (normalizers[row] ?? 0) - (own[row] ?? 0)
-    for (let place = 0; place < most; place++) {
-      const to = (first + row) * most + place
-      into.top[to] = likeliest[row * most + place] ?? 0
-      into.probability[to] = Math.exp((highest[row * most + place] ?? 0) - (normalizers[row] ?? 0))
+  const most = Math.min(alternatives, vocabulary.size)
+  const all = [dense, ...subjects]
+  const sums = all.map(() => new RunningScores(targets.length, most))
+  await vocabulary.forEachHeadChunk(async (chunk) => {
+    for (const [index, hidden] of all.entries()) addTargetLogits((sums[index] as RunningScores).chosen, hidden, targets, chunk)
+    for (const tile of tilesOf(targets.length, chunk.weight.shape[0])) {
+      signal.throwIfAborted()
+      tidy(() => compareTile(all, sums, chunk, tile))
+      await breathe()
     }
   })
-  return normalizers
+  const [own, ...others] = sums.map((one) => one.finish()) as [TokenScores & { divergence: Float64Array }, ...ComparedScores[]]
+  requireFinite(own.loss, 'The likelihood of the text under the dense model')
+  for (const { divergence } of others) requireFinite(divergence, 'The divergence from the dense model')
+  const changed = others.map((one) => ({
+    ...one,
+    change: one.loss.map((loss, row) => Math.exp(-loss) - Math.exp(-(own.loss[row] ?? 0))),
+  }))
+  return { dense: own, subjects: changed, alternatives: most }
 }
 
-/** Logits [count, V] of some rows, over the whole vocabulary. */
-async function logitsOf({ vocabulary, hidden }: Predictions, first: number, count: number): Promise<Tensor2D> {
-  const rows: Tensor2D = tidy(() => slice(hidden, [first, 0], [count, -1]))
-  const pieces: Tensor2D[] = []
-  await vocabulary.forEachHeadChunk((chunk) => void pieces.push(headLogits(rows, chunk)))
-  rows.dispose()
-  const [only] = pieces
-  if (only && pieces.length === 1) return only
-  const joined = concat(pieces, 1)
-  for (const piece of pieces) piece.dispose()
-  return joined
+function compareTile(all: readonly Tensor2D[], sums: readonly RunningScores[], chunk: HeadChunk, tile: Tile): void {
+  const head = headOf(chunk, tile)
+  let dense: Tensor2D | undefined
+  for (const [index, hidden] of all.entries()) {
+    const logits = headLogits(slice(hidden, [tile.firstRow, 0], [tile.rows, -1]), head)
+    dense ??= logits
+    sums[index]?.add(compareLogits(dense, logits, sums[index].most), tile.firstRow, head.first)
+    if (logits !== dense) logits.dispose()
+  }
+}
+
+/** Scores of N rows, of as many entries of the vocabulary as were added. */
+class RunningScores {
+  readonly most: number
+  /** Logits of the tokens that stand in the text, written by the caller. */
+  readonly chosen: Float64Array
+  readonly #denseLog: Float64Array
+  readonly #ownLog: Float64Array
+  readonly #shift: Float64Array
+  readonly #highest: Float64Array
+  readonly #top: Int32Array
+
+  constructor(rows: number, most: number) {
+    const nothing = () => new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
+    this.most = most
+    this.chosen = new Float64Array(rows)
+    this.#denseLog = nothing()
+    this.#ownLog = nothing()
+    this.#shift = new Float64Array(rows)
+    this.#highest = new Float64Array(rows * most).fill(Number.NEGATIVE_INFINITY)
+    this.#top = new Int32Array(rows * most)
+  }
+
+  /** Takes in what rows from `firstRow` on say of tokens from `firstToken` on. */
+  add({ denseLog, ownLog, shift, count, highest, columns }: ComparedLogits, firstRow: number, firstToken: number): void {
+    for (let at = 0; at < ownLog.length; at++) {
+      const row = firstRow + at
+      const [before, own] = [this.#denseLog[row] as number, denseLog[at] as number]
+      const both = addLogs(before, own)
+      this.#shift[row] = Math.exp(before - both) * (this.#shift[row] as number) + Math.exp(own - both) * (shift[at] as number)
+      this.#denseLog[row] = both
+      this.#ownLog[row] = addLogs(this.#ownLog[row] as number, ownLog[at] as number)
+      for (let place = at * count; place < (at + 1) * count; place++) {
+        if (!this.#insert(row, highest[place] as number, firstToken + (columns[place] as number))) break
+      }
+    }
+  }
+
+  /** Puts a token among the likeliest of its row, behind equal ones; whether there was room. */
+  #insert(row: number, logit: number, token: number): boolean {
+    const first = row * this.most
+    let at = first + this.most
+    while (at > first && logit > (this.#highest[at - 1] as number)) at--
+    if (at === first + this.most) return false
+    this.#highest.copyWithin(at + 1, at, first + this.most - 1)
+    this.#top.copyWithin(at + 1, at, first + this.most - 1)
+    this.#highest[at] = logit
+    this.#top[at] = token
+    return true
+  }
+
+  /**
+   * The divergence is sum p (a - b) + log sum exp b - log sum exp a over logits a of the dense model and b of this one, p the dense
+   * distribution. By Gibbs' inequality what is below zero is rounding.
+   */
+  finish(): TokenScores & { divergence: Float64Array } {
+    return {
+      loss: this.#ownLog.map((log, row) => log - (this.chosen[row] as number)),
+      top: this.#top,
+      probability: this.#highest.map((logit, i) => Math.exp(logit - (this.#ownLog[Math.floor(i / this.most)] as number))),
+      divergence: this.#shift.map((shift, row) => Math.max(0, shift + (this.#ownLog[row] as number) - (this.#denseLog[row] as number))),
+    }
+  }
 }

@@ -1,13 +1,15 @@
-import { div, keep, maximum, mul, sqrt, square, sub, sum, type Tensor2D } from '@tensorflow/tfjs-core'
+import { keep, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { BlockDistance, Distance } from '#contract/divergence.ts'
 import type { Plan } from '#contract/plan.ts'
+import { layoutOf } from '#engine/architectures/spec.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { finalHidden, type WindowGroup } from '#engine/model/forward.ts'
 import { needsGather } from '#engine/model/gather-mlp.ts'
+import { copyStream, disposeStreams, skipPart } from '#engine/model/streams.ts'
 import { denseView, type ModelView } from '#engine/model/view.ts'
 import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights.ts'
-import { valuesOf } from '#engine/tensor/read.ts'
+import { rowDistances } from '#engine/tensor/distance.ts'
 
 /** A pruned model beside its dense one: the view, and the plan that it was made by. */
 export interface Subject {
@@ -23,9 +25,21 @@ export interface SideBySide {
   readonly distances: readonly (BlockDistance[] | null)[]
 }
 
+/** Subjects that agree so far, with the stream that they share: none while they agree with the dense model. */
+interface Branch {
+  readonly members: readonly Companion[]
+  readonly stream: Stream | undefined
+}
+
+/** What the dense model made of a part: the stream behind it, and what was added to it. */
+interface DensePass {
+  readonly stream: Stream
+  readonly output: Tensor2D | undefined
+}
+
 /**
- * Takes windows through the dense model and all subjects at once, part by part, so that only one stream of each is alive. A subject shares
- * the dense model's stream up to the first part in which they differ.
+ * Takes windows through the dense model and all subjects at once, part by part, so that only one stream of each is alive. Subjects share
+ * the dense model's stream, and one another's, up to the first part in which they differ.
  */
 export async function passSideBySide(
   view: ModelView,
@@ -35,30 +49,71 @@ export async function passSideBySide(
 ): Promise<SideBySide> {
   const dense = denseView(view.model)
   const walk = new Walk(dense)
-  const companions = subjects.map((subject) => new Companion(subject, group.ids.length))
+  const companions = subjects.map((subject, index) => new Companion(subject, index, group.ids.length))
   const stream = await walk.embed(group.ids, group.batch)
+  let branches: Branch[] = []
   try {
-    for (const companion of companions) await companion.begin(group)
+    branches = await beginBranches(companions, group)
     for (const part of dense.parts) {
       signal.throwIfAborted()
-      for (const companion of companions) companion.splitBefore(part, stream)
-      const apart = companions.some((companion) => companion.isApart)
+      branches = divideBefore(part, branches, stream)
+      const apart = branches.some((branch) => branch.stream)
       const output = await passAndSee(walk, part, stream, apart)
-      for (const companion of companions) await companion.pass(part, output, stream)
+      for (const branch of branches) await passBranch(part, branch, { stream, output })
       output?.dispose()
       progress?.()
       await breathe()
     }
     return {
       dense: finalHidden(dense, stream.residual.x),
-      subjects: companions.map((companion) => companion.finish(stream)),
+      subjects: companions.map((companion) => companion.finish(streamOf(companion, branches) ?? stream)),
       distances: companions.map(({ distances }) => distances),
     }
   } finally {
     disposeResidual(stream.residual)
+    disposeStreams(branches.flatMap((branch) => branch.stream ?? []))
     walk.dispose()
     for (const companion of companions) companion.dispose()
   }
+}
+
+/** A sliced model differs from its embeddings on; the others begin with the dense one. */
+async function beginBranches(companions: readonly Companion[], group: WindowGroup): Promise<Branch[]> {
+  const branches: Branch[] = [{ members: companions.filter(({ sliced }) => !sliced), stream: undefined }]
+  for (const companion of companions) {
+    if (companion.sliced) branches.push({ members: [companion], stream: await companion.walk.embed(group.ids, group.batch) })
+  }
+  return branches
+}
+
+/** Branches in front of a part, so that all members of one pass it alike. */
+function divideBefore(part: Part, branches: readonly Branch[], dense: Stream): Branch[] {
+  return branches.flatMap(({ members, stream }) =>
+    [...Map.groupBy(members, (member) => member.changeOf(part))].map(([change, own], index): Branch => {
+      if (stream) return { members: own, stream: index === 0 ? stream : copyStream(stream) }
+      return { members: own, stream: change === unchanged ? undefined : copyStream(dense) }
+    }),
+  )
+}
+
+const streamOf = (companion: Companion, branches: readonly Branch[]): Stream | undefined =>
+  branches.find(({ members }) => members.includes(companion))?.stream
+
+/** Takes a branch past a part and measures how far it is from the dense model there. */
+async function passBranch(part: Part, { members, stream }: Branch, dense: DensePass): Promise<void> {
+  const [first] = members
+  if (!first || !stream) return
+  const present = first.view.parts.includes(part)
+  const output = present ? await passAndSee(first.walk, part, stream, true) : undefined
+  if (!present) skipPart(part, stream)
+  const nothing: Distance = { error: stream.batch * stream.tokens, cosine: null }
+  if (!first.sliced) {
+    const added = output && dense.output ? rowDistances(output, dense.output) : nothing
+    const endsBlock = !isAttention(part) || layoutOf(first.view.model.spec, blockOf(part)).width === 0
+    const behind = endsBlock ? rowDistances(stream.residual.x, dense.stream.residual.x) : undefined
+    for (const member of members) member.note(part, added, behind)
+  }
+  output?.dispose()
 }
 
 /** Takes a stream past a part; what the part gave, where that is asked for. */
@@ -69,94 +124,59 @@ async function passAndSee(walk: Walk, part: Part, stream: Stream, wanted: boolea
   return output
 }
 
+const unchanged = ''
+
 /** One subject on its way beside the dense model. */
 class Companion {
-  readonly #subject: Subject
-  readonly #walk: Walk
-  readonly #tokens: number
+  readonly view: ModelView
+  readonly walk: Walk
   readonly distances: BlockDistance[] | null
-  #stream: Stream | undefined
+  readonly #plan: Plan
+  readonly #index: number
 
-  constructor(subject: Subject, tokens: number) {
-    this.#subject = subject
-    this.#tokens = tokens
-    this.#walk = new Walk(subject.view)
+  constructor({ view, plan }: Subject, index: number, tokens: number) {
+    this.view = view
+    this.walk = new Walk(view)
+    this.#plan = plan
+    this.#index = index
     const nothing = (): Distance => ({ error: 0, cosine: tokens })
-    const layouts = subject.view.model.spec.blocks
-    this.distances = subject.plan.slice
+    this.distances = plan.slice
       ? null
-      : layouts.map(({ attention, width }) => ({
+      : view.model.spec.blocks.map(({ attention, width }) => ({
           stream: nothing(),
           attention: attention ? nothing() : null,
           mlp: width > 0 ? nothing() : null,
         }))
   }
 
-  /** Whether it has a stream of its own. */
-  get isApart(): boolean {
-    return this.#stream !== undefined
+  get sliced(): boolean {
+    return this.#plan.slice !== undefined
   }
 
-  /** A sliced model differs from its embeddings on. */
-  async begin({ ids, batch }: WindowGroup): Promise<void> {
-    if (this.#subject.plan.slice) this.#stream = await this.#walk.embed(ids, batch)
+  /** What the plan makes of a part: equal words stand for equal parts. */
+  changeOf(part: Part): string {
+    const { attention, mlp, replaced = [] } = this.#plan.blocks[blockOf(part)] ?? { attention: 'kept', mlp: { kept: 'all' } }
+    if (this.sliced || replaced.includes(isAttention(part) ? 'output' : 'down')) return `of ${this.#index} alone`
+    if (isAttention(part)) return attention === 'kept' ? unchanged : attention
+    if (mlp === 'removed') return mlp
+    return needsGather(mlp) ? JSON.stringify(mlp) : unchanged
   }
 
-  splitBefore(part: Part, { batch, tokens, residual }: Stream): void {
-    if (this.#stream || isUntouched(this.#subject.plan, part)) return
-    this.#stream = { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
-  }
-
-  async pass(part: Part, denseOutput: Tensor2D | undefined, dense: Stream): Promise<void> {
-    const own = this.#stream
-    if (!own) return
-    const present = this.#subject.view.parts.includes(part)
-    const output = present ? await passAndSee(this.#walk, part, own, true) : undefined
-    if (!present) {
-      // The block's input for whatever follows: nothing was added here.
-      own.residual.source.dispose()
-      own.residual = { x: own.residual.x, source: own.residual.x.clone() }
-    }
-    this.#measure(part, { output, denseOutput, own, dense })
-    output?.dispose()
-  }
-
-  #measure(part: Part, seen: { output: Tensor2D | undefined; denseOutput: Tensor2D | undefined; own: Stream; dense: Stream }): void {
+  /** Keeps how far it is off at a part: what was added there and, where a block ends, the stream behind it. */
+  note(part: Part, added: Distance, behind: Distance | undefined): void {
     const block = this.distances?.[blockOf(part)]
     if (!block) return
-    const { output, denseOutput, own, dense } = seen
-    const added = output && denseOutput ? distanceOf(output, denseOutput) : { error: this.#tokens, cosine: null }
     if (isAttention(part)) block.attention = added
     else block.mlp = added
-    block.stream = distanceOf(own.residual.x, dense.residual.x)
+    if (behind) block.stream = behind
   }
 
-  /** Its final hidden states; those of the dense model where it never parted. */
+  /** Its final hidden states, from the stream that it ended in. */
   finish({ residual }: Stream): Tensor2D {
-    return finalHidden(this.#subject.view, this.#stream?.residual.x ?? residual.x)
+    return finalHidden(this.view, residual.x)
   }
 
   dispose(): void {
-    if (this.#stream) disposeResidual(this.#stream.residual)
-    this.#walk.dispose()
+    this.walk.dispose()
   }
 }
-
-/** Whether a plan leaves a part of the dense model as it is. */
-function isUntouched({ blocks, slice }: Plan, part: Part): boolean {
-  const block = blocks[blockOf(part)]
-  if (!block || slice) return false
-  if (isAttention(part)) return block.attention === 'kept' && !block.replaced?.includes('output')
-  return block.mlp !== 'removed' && !needsGather(block.mlp) && !block.replaced?.includes('down')
-}
-
-/** Sums over rows of |a - b| / |b| and of the cosine of a and b: [N, D] each. */
-function distanceOf(a: Tensor2D, b: Tensor2D): Distance {
-  const tiny = 1e-30
-  const norm = (x: Tensor2D) => sqrt(sum(square(x), 1))
-  const errors = valuesOf(() => div(norm(sub(a, b)), maximum(norm(b), tiny)))
-  const cosines = valuesOf(() => div(sum(mul(a, b), 1), maximum(mul(norm(a), norm(b)), tiny)))
-  return { error: total(errors), cosine: total(cosines) }
-}
-
-const total = (values: Float32Array): number => values.reduce((all, value) => all + value, 0)

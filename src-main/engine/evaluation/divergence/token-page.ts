@@ -30,16 +30,7 @@ export async function makeTokenPage(context: PageContext, page: number, group: W
   const { view, subjects, tokenizer, signal, progress } = context
   const dense = denseView(view.model)
   const seen = await passSideBySide(view, subjects, group, { signal, ...(progress ? { progress } : {}) })
-  const predictions = subjects.map(({ view: { model } }, index) => ({
-    vocabulary: model.vocabulary,
-    hidden: seen.subjects[index] as typeof seen.dense,
-  }))
-  const scores = await compareTokens(
-    { vocabulary: dense.model.vocabulary, hidden: seen.dense },
-    predictions,
-    nextTokens(group.ids, group.tokens),
-    signal,
-  ).finally(() => {
+  const scores = await compareTokens(dense.model.vocabulary, seen, nextTokens(group.ids, group.tokens), signal).finally(() => {
     for (const hidden of [seen.dense, ...seen.subjects]) hidden.dispose()
   })
   const shift = shifter(group.tokens)

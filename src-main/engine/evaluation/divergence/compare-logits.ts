@@ -1,0 +1,53 @@
+import { div, exp, mul, sub, sum, type Tensor2D, tensor2d, topk } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
+import { logSumExponents } from '#engine/model/likelihood.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
+
+/** What logits [N, C] of a model say beside those of the dense one, over some entries of the vocabulary. */
+export interface ComparedLogits {
+  /** Logs of the sums of exponents, [N] each. */
+  readonly denseLog: ArrayLike<number>
+  readonly ownLog: ArrayLike<number>
+  /** Means of dense - own under the dense distribution over these entries, [N]. */
+  readonly shift: ArrayLike<number>
+  /** The model's largest logits [N, count] and their columns, the lower one first among equals. */
+  readonly count: number
+  readonly highest: ArrayLike<number>
+  readonly columns: ArrayLike<number>
+}
+
+/** Compares logits [N, C] row by row, with up to `most` of the largest. The dense model itself is compared by giving one tensor twice. */
+export function compareLogits(dense: Tensor2D, own: Tensor2D, most: number): ComparedLogits {
+  const { fused } = activeBackend()
+  const [rows, entries] = own.shape
+  const count = Math.min(most, entries)
+  if (!fused) return compareStepByStep(dense, own, count)
+  const values = valuesOf(() => fused.compareLogits(dense, own, count))
+  const width = 5 + 2 * count
+  const column = (at: number) => Float64Array.from({ length: rows }, (_, row) => values[row * width + at] ?? Number.NaN)
+  const log = (largest: Float64Array, total: Float64Array) => largest.map((value, row) => value + Math.log(total[row] ?? Number.NaN))
+  const list = (from: number) =>
+    Float32Array.from({ length: rows * count }, (_, i) => values[Math.floor(i / count) * width + from + (i % count)] ?? 0)
+  return {
+    denseLog: log(column(0), column(1)),
+    ownLog: log(column(2), column(3)),
+    shift: column(4),
+    count,
+    highest: list(5),
+    columns: list(5 + count),
+  }
+}
+
+/** The same with the runtime's own operations. */
+function compareStepByStep(dense: Tensor2D, own: Tensor2D, count: number): ComparedLogits {
+  const { values, indices } = topk(own, count)
+  const denseLog = logSumExponents(dense)
+  const shift = valuesOf(() => {
+    const weights = exp(sub(dense, tensor2d(Float32Array.from(denseLog), [dense.shape[0], 1])))
+    return div(sum(mul(weights, sub(dense, own)), 1), sum(weights, 1))
+  })
+  const found = { denseLog, ownLog: logSumExponents(own), shift, count, highest: values.dataSync(), columns: indices.dataSync() }
+  values.dispose()
+  indices.dispose()
+  return found
+}
