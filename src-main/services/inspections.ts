@@ -33,8 +33,7 @@ export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick
   const rows = runs.map((id) => {
     const row = history.runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-    if (!row.has_plan)
-      throw new EspalierError('conflict', `"${row.name}" has no plan to look at: it is ${row.status}. Wait until it is done.`)
+    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan to look at: it is ${row.status}. ${adviceOn(row)}`)
     return row
   })
   const other = rows.find(({ model }) => model !== rows[0]?.model)
@@ -44,6 +43,13 @@ export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick
       `"${rows[0]?.name}" and "${other.name}" belong to two models. Look at the runs of one model at a time.`,
     )
   return rows
+}
+
+/** Inspections are computed on this machine, wherever their runs were: what a cluster computed is here once it is done. */
+function adviceOn({ executor, status }: RunRow): string {
+  if (status === 'done') return 'Choose a run that pruned.'
+  if (executor === null) return 'Wait until it is done.'
+  return `It is for the cluster "${executor}"; when it is done there, its plan is here and it can be looked at.`
 }
 
 /** What an inspection is called unless it gets a name: what it is, and of whom. */

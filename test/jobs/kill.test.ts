@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import type { RunDetail } from '#contract/runs.ts'
 import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#services/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
@@ -31,6 +32,34 @@ const subjects: Record<string, () => Promise<Subject>> = {
   }),
   'of 2SSP': () => engineSubject('2ssp', 0.5, 8),
   'of SliceGPT, whose plan has tensors': () => engineSubject('slicegpt', 0.25, 10),
+  'that compares others with the dense model': async () => ({ ...(await engineSubject('shortgpt', 0.4, 6)), create: compareShallower }),
+}
+
+/** A run that looks at two others, which are made first where they are not there yet. */
+async function compareShallower(workbench: Opened): Promise<{ id: string }> {
+  const { call, model } = workbench
+  const { rows } = await call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'shortgpt' }] })
+  const request = {
+    method: 'shortgpt',
+    options: {},
+    seed: 0,
+    calibration: windows('calibration', 2),
+    measures: [],
+    backend: 'auto' as const,
+  }
+  const runs = rows.map(({ id }) => id).reverse()
+  for (const sparsity of [0.2, 0.4].slice(runs.length)) {
+    const { id } = await call('runs.create', { model: model.id, request: { ...request, amount: { sparsity } } })
+    expect((await runEnded(workbench, id)).problem).toBeNull()
+    runs.push(id)
+  }
+  return call('runs.inspect', { inspect: { kind: 'divergence', runs, data: windows('test', 64) } })
+}
+
+/** What a run found: its plan and decisions, or every token that it looked at. */
+async function foundBy({ call }: Opened, { id, plan, decisions, inspected }: RunDetail) {
+  const pages = inspected?.kind === 'divergence' ? inspected.divergence.pages : []
+  return { plan, decisions, inspected, tokens: await Promise.all(pages.map((_, page) => call('runs.tokens', { id, page }))) }
 }
 
 async function engineSubject(method: string, sparsity: number, kills: number): Promise<Subject> {
@@ -56,7 +85,7 @@ async function engineSubject(method: string, sparsity: number, kills: number): P
 }
 
 test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
-  `a run %s whose compute process is killed at random moments ends with the plan of an undisturbed one`,
+  `a run %s whose compute process is killed at random moments ends with what an undisturbed one found`,
   async (name) => {
     const { command, modelPath, milliseconds, kills, create } = await (subjects[name] as () => Promise<Subject>)()
     const random = seeded(1)
@@ -77,7 +106,8 @@ test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
     }
     const run = await runEnded(workbench, id)
     expect(run.problem).toBeNull()
-    expect(run).toMatchObject({ status: 'done', plan: expected.plan, decisions: expected.decisions })
+    expect(run.status).toBe('done')
+    expect(await foundBy(workbench, run)).toEqual(await foundBy(workbench, expected))
     expect(outcomesOf(run)).toEqual(outcomesOf(expected))
     expect(interruptions).toBeGreaterThan(kills / 4)
     expectIntact(workbench.folder)
@@ -86,7 +116,7 @@ test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
 )
 
 test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
-  `a run %s whose main process is killed at random moments ends with the plan of an undisturbed one`,
+  `a run %s whose main process is killed at random moments ends with what an undisturbed one found`,
   async (name) => {
     const { command, modelPath, milliseconds, kills, create } = await (subjects[name] as () => Promise<Subject>)()
     const random = seeded(2)
@@ -117,7 +147,8 @@ test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
     if (found.status === 'interrupted') await workbench.call('runs.resume', { ids: [id] })
     const run = await runEnded(workbench, id)
     expect(run.problem).toBeNull()
-    expect(run).toMatchObject({ status: 'done', plan: expected.plan, decisions: expected.decisions })
+    expect(run.status).toBe('done')
+    expect(await foundBy(workbench, run)).toEqual(await foundBy(workbench, expected))
     expect(interruptions).toBeGreaterThan(kills / 4)
     await eventually(() => processesOf(null, folder).length === 0, 'no main process left over')
     expectIntact(folder)

@@ -1,9 +1,11 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { emptyProfile } from '#contract/empty-cluster.ts'
 import type { RunEntry } from '#contract/runs.ts'
+import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#services/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { type Opened, openedWorkbench, runEnded } from './opened.ts'
+import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
 
 const windows = (name: string, count: number) => ({
   source: join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`),
@@ -71,6 +73,56 @@ test('an inspection is refused where its runs do not go together', async () => {
   await expect(
     call('runs.inspect', { inspect: { ...inspect, runs: [idOf(1)], data: { ...inspect.data, source: '/nowhere' } } }),
   ).rejects.toThrow()
+})
+
+test('a comparison that is cancelled ends at once; its first pages are kept, and it goes on from there with the same numbers', async () => {
+  const { call } = workbench
+  const inspect = { kind: 'divergence' as const, runs: [idOf(1), idOf(2)], data: windows('test', 32) }
+  const undisturbed = await runEnded(workbench, (await call('runs.inspect', { inspect })).id)
+  const { id } = await call('runs.inspect', { inspect })
+  const first = await eventually(() => call('runs.tokens', { id, page: 0 }).catch(() => undefined), 'the first page')
+  const before = performance.now()
+  await call('runs.cancel', { ids: [id] })
+  const cancelled = await runEnded(workbench, id)
+  expect(cancelled.status).toBe('cancelled')
+  expect(performance.now() - before).toBeLessThan(1500)
+  expect(await call('runs.tokens', { id, page: 0 })).toEqual(first)
+  await expect(call('runs.tokens', { id, page: 4 })).rejects.toThrow(/it is cancelled/)
+  await call('runs.resume', { ids: [id] })
+  expect((await runEnded(workbench, id)).inspected).toEqual(undisturbed.inspected)
+})
+
+test('runs that a cluster computed are looked at on this machine; one that is still under way there has to be waited for', async () => {
+  const { call, model, folder } = workbench
+  const calibration = windows('calibration', 1)
+  const request = {
+    method: 'shortgpt',
+    amount: { sparsity: 0.2 },
+    options: {},
+    seed: 0,
+    calibration,
+    measures: [],
+    backend: 'auto' as const,
+  }
+  await call('clusters.save', { cluster: { ...emptyProfile, name: 'far', folder: '/shared' } })
+  const away = await call('runs.create', { model: model.id, request, executor: 'far', start: 'draft' })
+  const inspect = { kind: 'divergence' as const, runs: [idOf(1), away.id], data: windows('test', 1) }
+  await expect(call('runs.inspect', { inspect })).rejects.toThrow(
+    /has no plan to look at: it is draft. It is for the cluster "far"; when it is done there/,
+  )
+  const db = connect(join(folder, 'history.sqlite'))
+  db.prepare("UPDATE runs SET executor = 'far' WHERE id = ?").run(idOf(2))
+  db.close()
+  const prompts = [{ text: 'The dog', tags: [] }]
+  const settings = { maxTokens: 2, alternatives: 0 }
+  for (const look of [
+    { ...inspect, runs: [idOf(2)] },
+    { kind: 'generation' as const, runs: [idOf(2)], prompts, settings },
+  ]) {
+    const made = await call('runs.inspect', { inspect: look })
+    expect(made.executor).toBeNull()
+    expect(await runEnded(workbench, made.id)).toMatchObject({ status: 'done', problem: null })
+  }
 })
 
 test('questions that flipped come with the scores of every choice and a test, and a comparison says the same', async () => {
