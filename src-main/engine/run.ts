@@ -56,7 +56,7 @@ class RunInProgress {
     const backend = await openBackend(wanted)
     this.#precision = resolvePrecision(this.#request.precision ?? 'float32')
     const opened = await this.#steps.time('open', () => acquireModel(this.#request.model, memoryBytes))
-    const model = withProducts(opened, productsFor[this.#precision])
+    const model = withProducts(opened, productsFor(this.#precision))
     const tokenizer = await openModelTokenizer(model)
     const dense = method === denseMethod
     const options = dense ? {} : this.#parseOptions()

@@ -28,7 +28,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     throw new EspalierError('usage', `${ablation.title} needs calibration data, and a text to take the perplexity on.`)
   const backend = await openBackend(request.backend)
   const precision = resolvePrecision(request.precision ?? 'float32')
-  const model = withProducts(await acquireModel(request.model, request.memoryBytes), productsFor[precision])
+  const model = withProducts(await acquireModel(request.model, request.memoryBytes), productsFor(precision))
   const tokenizer = await openModelTokenizer(model)
   const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, { localFolder, fetchFile: host.fetchFile })
   const steps = new RunSteps(host)

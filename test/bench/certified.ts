@@ -30,8 +30,8 @@ console.log(JSON.stringify(total))
 await model.close()
 
 async function compare(window: Int32Array): Promise<void> {
-  const [exact, mixed] = [productsFor.float32, productsFor.mixed].map(
-    (products) => new GreedySearch(denseView(withProducts(model, products)), [window], { screening: 0, lazy: 0, run }),
+  const [exact, mixed] = (['float32', 'mixed'] as const).map(
+    (precision) => new GreedySearch(denseView(withProducts(model, productsFor(precision))), [window], { screening: 0, lazy: 0, run }),
   ) as [GreedySearch, GreedySearch]
   let base = variantOf(densePlan(model.spec))
   const earlier = []

@@ -10,7 +10,7 @@ import type { HalfOperations } from '#engine/backend/halves.ts'
 const tokens = Number(process.argv[2] ?? 2048)
 const [hidden, neurons, heads, keyValueHeads, size, vocabulary] = [576, 1536, 9, 3, 64, 49152]
 const backend = await openBackend('tensorflow')
-const { halves, ...fused } = backend.fused as FusedOperations
+const { halves } = backend.fused as FusedOperations
 if (!halves) throw new Error('This processor has no units for 16-bit operands.')
 console.log(backend.title)
 
@@ -29,11 +29,11 @@ function measure(units: HalfOperations, split: boolean): void {
   const [square, gate, up, down] = [pack(2048, 2048), pack(neurons, hidden), pack(neurons, hidden), pack(hidden, neurons)]
   const [queries, output, head] = [pack(projected.shape[1], hidden), pack(hidden, hidden), pack(vocabulary, hidden)]
   const bare = time(2 * 2048 ** 3, () => units.product(wide, square))
-  const attention = () => (split ? fused.attention : units.attention)(projected, cosine, sine, shape)
+  const attention = () => units.attention(projected, cosine, sine, shape, split)
   const rows: [string, number, () => Tensor2D][] = [
     ['MLP', 6 * tokens * hidden * neurons, () => units.mlp(x, source, { norm, scale: 1, activation: activations.silu, gate, up, down })],
     ['queries, keys, values', 2 * tokens * hidden * projected.shape[1], () => units.product(x, queries, { norm })],
-    [split ? 'attention, float32' : 'attention', 2 * tokens * tokens * size * heads, attention],
+    ['attention', 2 * tokens * tokens * size * heads, attention],
     ['output and sum', 2 * tokens * hidden * hidden, () => units.product(source, output, { add: x })],
     ['head', 2 * tokens * hidden * vocabulary, () => units.exponents(x, head, undefined, undefined)],
   ]

@@ -812,15 +812,18 @@ struct UnitsKernel {
   }
 };
 
-// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]; both products by `units`, in float32 where that is 0.
+// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]; both products by `units`, of split operands
+// where asked for, in float32 where units are 0.
 struct AttentionKernel {
   int heads, keyValueHeads, window, units;
+  bool split;
 
   explicit AttentionKernel(TF_OpKernelConstruction* from)
       : heads(intOf(from, "heads")),
         keyValueHeads(intOf(from, "key_value_heads")),
         window(intOf(from, "window")),
-        units(intOf(from, "units")) {}
+        units(intOf(from, "units")),
+        split(intOf(from, "split") != 0) {}
 
   void compute(Call& call) const {
     const TF_Tensor *projected = call.input(0), *cosine = call.input(1), *sine = call.input(2);
@@ -837,7 +840,8 @@ struct AttentionKernel {
     const Attention attention{heads, keyValueHeads, size, tokens, static_cast<int>(rows / tokens), window, rotated, dataOf(projected),
                               dataOf(cosine), dataOf(sine), output};
 #if ESPALIER_HALVES
-    if (units != noUnits) return HalfAttention(attention, unitsFor(units)).run();
+    if (units != noUnits && split) return HalfAttention<true>(attention, unitsFor(units)).run();
+    if (units != noUnits) return HalfAttention<false>(attention, unitsFor(units)).run();
 #endif
     attend(attention);
   }
@@ -1354,7 +1358,7 @@ bool registerHalves() {
 bool registerAll() {
   return registerHalves() && registerKernel<UnitsKernel>("EspalierUnits", {}, {}) &&
          registerKernel<AttentionKernel>("EspalierAttention", {"projected: float", "cosine: float", "sine: float"},
-                                         {"heads: int", "key_value_heads: int", "window: int", "units: int"}) &&
+                                         {"heads: int", "key_value_heads: int", "window: int", "units: int", "split: int"}) &&
          registerKernel<NormKernel>("EspalierNorm", {"x: float", "weight: float", "bias: float"},
                                     {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
          registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&

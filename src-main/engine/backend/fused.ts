@@ -110,7 +110,8 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
   )
   return {
     ...(halves ? { halves } : {}),
-    attention: (projected, cosine, sine, shape) => run('EspalierAttention', ints(attentionInts(shape, 0)), [projected, cosine, sine]),
+    attention: (projected, cosine, sine, shape) =>
+      run('EspalierAttention', ints(attentionInts(shape, 0, false)), [projected, cosine, sine]),
     // An operation has all its inputs: something stands where there is none, and is not read.
     projectFew: (x, weight, bias) => run('EspalierFewRows', ints({ biased: bias !== undefined }), [x, weight, bias ?? x]),
     attendAfter: (projected, cached) => run('EspalierCachedAttention', shapeOf(cached), [projected, ...inputsOf(cached)]),

@@ -26,14 +26,12 @@ struct HalfPanels {
   int64_t depth() const { return weight.depth; }
   bool split() const { return weight.low != nullptr; }
 
-  Panel high(int64_t index) const {
-    if (beside) return {weight.tile(weight.high, index), beside->tile(beside->high, index)};
-    return {weight.tile(weight.high, 2 * index), weight.tile(weight.high, 2 * index + 1)};
-  }
+  Operand operand(int64_t index) const { return {tiles(&HalfWeight::high, index), split() ? tiles(&HalfWeight::low, index) : Panel{}}; }
 
-  Panel low(int64_t index) const {
-    if (beside) return {weight.tile(weight.low, index), beside->tile(beside->low, index)};
-    return {weight.tile(weight.low, 2 * index), weight.tile(weight.low, 2 * index + 1)};
+ private:
+  Panel tiles(const Half* HalfWeight::*part, int64_t index) const {
+    if (beside) return {weight.tile(weight.*part, index), beside->tile(beside->*part, index)};
+    return {weight.tile(weight.*part, 2 * index), weight.tile(weight.*part, 2 * index + 1)};
   }
 };
 
@@ -41,6 +39,8 @@ struct HalfPanels {
 struct HalfRows {
   Half *high, *low;
   int64_t depth;
+
+  Operand operand(int64_t row) const { return {panel(high, row), low ? panel(low, row) : Panel{}}; }
 
   Panel panel(const Half* tiles, int64_t row) const {
     const Half* first = tiles + row / tileSide * depth * tileSize;
@@ -53,34 +53,41 @@ struct HalfRows {
   }
 };
 
-inline void fetchAhead(const Half* from, int64_t halves) {
+// Asks for a share of what `depth` tiles of an operand take, so that it is near when it is needed.
+inline void fetchShare(const Operand& operand, int64_t depth, int64_t share, int64_t shares) {
   constexpr int64_t line = 32;
-  for (int64_t at = 0; at < halves; at += line) _mm_prefetch(reinterpret_cast<const char*>(from + at), _MM_HINT_T1);
+  const int64_t halves = depth * tileSize, size = roundUp((halves + shares - 1) / shares, line), last = std::min(halves, (share + 1) * size);
+  for (const Half* tiles : {operand.high.first, operand.high.second, operand.low.first, operand.low.second})
+    for (int64_t at = share * size; tiles && at < last; at += line) _mm_prefetch(reinterpret_cast<const char*>(tiles + at), _MM_HINT_T1);
 }
 
-// Products of rows [rows] with panels [first, last) of a weight; `take(panel, row, count, c)` gets each 32 by 32 of them. The next panel
+// How many tiles of depth are multiplied at once: so much of a panel stays in the first-level cache while rows pass it.
+inline int64_t depthAtOnce(int64_t depth, bool split) {
+  const int64_t most = split ? 5 : 9, pieces = (depth + most - 1) / most;
+  return (depth + pieces - 1) / pieces;
+}
+
+// Products of rows [rows] with panels [first, last) of a weight; `take(panel, row, count, c)` gets each 32 by 32 of them. What comes next
 // is fetched meanwhile.
 template <class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take) {
-  alignas(64) float c[panelSide * panelSide];
-  const int64_t blocks = (rows + panelSide - 1) / panelSide, tileHalves = b.depth() * tileSize, ahead = roundUp(tileHalves / blocks, 32);
-  const int count = b.split() ? 3 : 1;
+  const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth(), step = depthAtOnce(depth, b.split());
+  float* sums = scratch<10>(blocks * panelSide * panelSide);
   for (int64_t panel = first; panel < last; panel++) {
-    Panel right[3] = {b.high(panel)};
-    if (b.split()) right[1] = b.low(panel), right[2] = right[0];
-    for (int64_t block = 0; block < blocks; block++) {
-      const int64_t row = block * panelSide;
-      if (panel + 1 < last) {
-        const Panel next = b.high(panel + 1);
-        const int64_t from = std::min(tileHalves, block * ahead), size = std::min(ahead, tileHalves - from);
-        fetchAhead(next.first + from, size);
-        fetchAhead(next.second + from, size);
+    const Operand right = b.operand(panel);
+    for (int64_t from = 0; from < depth; from += step) {
+      const int64_t next = from + step;
+      const bool ends = next >= depth, more = !ends || panel + 1 < last;
+      const Operand ahead = !ends ? right.from(next) : more ? b.operand(panel + 1) : right;
+      for (int64_t block = 0; block < blocks; block++) {
+        if (more) fetchShare(ahead, std::min(step, ends ? depth : depth - next), block, blocks);
+        const int64_t row = block * panelSide;
+        const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
+        float* c = sums + block * panelSide * panelSide;
+        multiplyPanels(units, a.operand(row).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
+                       from > 0);
+        if (ends) take(panel, row, own, c);
       }
-      Panel left[3] = {a.panel(a.high, row)};
-      if (b.split()) left[1] = left[0], left[2] = a.panel(a.low, row);
-      const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
-      multiplyPanels(units, left, right, count, static_cast<int>(b.depth()), c, panelSide, own, false);
-      take(panel, row, own, c);
     }
   }
 }
@@ -278,16 +285,23 @@ struct HalfMlp {
 
 // ---- attention
 
-// Keys and values of one call as tiles of right operands: keys [S / 16][d / 32], values [d / 16][S / 32]; d and S rounded up.
+// Keys and values of one call as tiles of right operands: keys [S / 16][d / 32], values [d / 16][S / 32]; d and S rounded up. Of split
+// operands, what rounding took away stands behind each.
+template <bool Split>
 struct HalfAttention {
+  static constexpr int parts = Split ? 2 : 1, keysAtOnce = 256;
+  // A reference of exponents stays until a score is that much above it.
+  static constexpr float slack = 20;
+
   const Attention& call;
   Units units;
-  int size, positions;
+  int size, depth, positions;
 
   HalfAttention(const Attention& call, Units units)
       : call(call),
         units(units),
         size(static_cast<int>(roundUp(call.headSize, tileDepth))),
+        depth(size / tileDepth),
         positions(static_cast<int>(roundUp(call.tokens, tileDepth))) {}
 
   int64_t halves() const { return static_cast<int64_t>(size) * positions; }
@@ -298,8 +312,12 @@ struct HalfAttention {
     std::fill(rotated, rotated + tileDepth * size, 0.0f);
     for (int i = 0; i < tileDepth && first + i < call.tokens; i++)
       call.rotate(call.vectorOf(sample, first + i, call.heads + group), first + i, rotated + i * size, 1);
-    for (int tile = 0; tile < 2; tile++)
-      packColumns(rotated + tile * tileSide * size, size, tileSide, keys + (first / tileSide + tile) * size * tileSide, size / tileDepth, false);
+    for (int part = 0; part < parts; part++) {
+      for (int tile = 0; tile < 2; tile++) {
+        Half* to = keys + part * halves() + static_cast<int64_t>(first / tileSide + tile) * size * tileSide;
+        packColumns(rotated + tile * tileSide * size, size, tileSide, to, depth, part == 1);
+      }
+    }
     float* value = rotated + tileDepth * size;
     for (int i = 0; i < tileDepth; i++) {
       std::fill(value, value + size, 0.0f);
@@ -308,105 +326,138 @@ struct HalfAttention {
         std::copy(from, from + call.headSize, value);
       }
       for (int d = 0; d < size; d += tileSide) {
-        alignas(32) Half row[tileSide];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(row), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(value + d)));
         Half* to = values + static_cast<int64_t>(d) * positions + first / tileDepth * tileSize + i / 2 * tileDepth + i % 2;
-        for (int column = 0; column < tileSide; column++) to[2 * column] = row[column];
+        __m512 rest = _mm512_loadu_ps(value + d);
+        for (int part = 0; part < parts; part++, to += halves()) {
+          alignas(32) Half row[tileSide];
+          const __m256bh rounded = _mm512_cvtneps_pbh(rest);
+          _mm256_store_si256(reinterpret_cast<__m256i*>(row), (__m256i)rounded);
+          for (int column = 0; column < tileSide; column++) to[2 * column] = row[column];
+          rest = _mm512_sub_ps(rest, widen(rounded));
+        }
       }
     }
   }
 
-  // Scores [0, seen) of a row, of which [low, high) count, into exponents rounded to halves, as row `row` of a left operand; `mixed` is
-  // what came of the keys before, and is scaled to them.
-  void takeRow(Softmax& softmax, float* scores, int seen, int low, int high, Half* weights, int row, int depth, float* mixed) const {
-    constexpr float hidden = -std::numeric_limits<float>::infinity();
-    float largest = softmax.largest;
-    if (high > low) {
-      std::fill(scores, scores + low, hidden);
-      std::fill(scores + high, scores + seen, hidden);
-      __m512 most = _mm512_loadu_ps(scores);
-      for (int i = tileSide; i < seen; i += tileSide) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + i));
-      largest = std::max(largest, _mm512_reduce_max_ps(most));
-    }
-    Half* to = weights + row / tileSide * depth * tileSize + row % tileSide * tileDepth;
-    if (high <= low) {
-      for (int i = 0; i < seen; i += tileDepth) _mm512_storeu_si512(to + i / tileDepth * tileSize, _mm512_setzero_si512());
-      return;
-    }
-    const __m512 reference = _mm512_set1_ps(largest);
-    __m512 sum = _mm512_setzero_ps();
-    for (int i = 0; i < seen; i += tileDepth) {
-      const __m512 a = quickExponent(_mm512_sub_ps(_mm512_loadu_ps(scores + i), reference));
-      const __m512 b = quickExponent(_mm512_sub_ps(_mm512_loadu_ps(scores + i + tileSide), reference));
-      sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
-      _mm512_storeu_si512(to + i / tileDepth * tileSize, (__m512i)_mm512_cvtne2ps_pbh(b, a));
-    }
-    const float rescale = softmax.total == 0 ? 0 : std::exp(softmax.largest - largest);
-    softmax.total = softmax.total * rescale + _mm512_reduce_add_ps(sum);
-    softmax.largest = largest;
-    if (rescale == 1) return;
-    for (int i = 0; i < size; i += tileSide) _mm512_storeu_ps(mixed + i, _mm512_mul_ps(_mm512_loadu_ps(mixed + i), _mm512_set1_ps(rescale)));
+  // The running softmax of a query row: exponents relative to a reference near its largest score, and their sum lane by lane.
+  struct Row {
+    float reference = -std::numeric_limits<float>::infinity();
+    __m512 total;
+  };
+
+  Operand operand(const Half* tiles, int64_t second, int64_t low) const {
+    return {{tiles, tiles + second}, Split ? Panel{tiles + low, tiles + low + second} : Panel{}};
   }
 
-  static constexpr int keysTogether = 256;
+  // Scores [0, seen) of a row, of which [low, high) count, into exponents as row `row` of a left operand; `mixed` is what came of the keys
+  // before, and is scaled to them.
+  void takeRow(Row& state, float* scores, int seen, int low, int high, Half* weights, int row, int deep, float* mixed) const {
+    constexpr float hidden = -1e30f;
+    Half* to = weights + row / tileSide * deep * tileSize + row % tileSide * tileDepth;
+    const int64_t below = static_cast<int64_t>(panelSide) * keysAtOnce;
+    if (high <= low) {
+      for (int i = 0; i < seen; i += tileDepth)
+        for (int part = 0; part < parts; part++) _mm512_storeu_si512(to + part * below + i / tileDepth * tileSize, _mm512_setzero_si512());
+      return;
+    }
+    std::fill(scores, scores + low, hidden);
+    std::fill(scores + high, scores + seen, hidden);
+    __m512 most = _mm512_load_ps(scores);
+    for (int i = tileSide; i < seen; i += tileSide) most = _mm512_max_ps(most, _mm512_load_ps(scores + i));
+    const float largest = _mm512_reduce_max_ps(most);
+    if (largest > state.reference + slack) moveReference(state, largest, mixed);
+    const __m512 shift = _mm512_set1_ps(state.reference * binaryLog);
+    for (int i = 0; i < seen; i += tileDepth) {
+      const __m512 a = exponentAbove<!Split>(_mm512_load_ps(scores + i), shift);
+      const __m512 b = exponentAbove<!Split>(_mm512_load_ps(scores + i + tileSide), shift);
+      state.total = _mm512_add_ps(state.total, _mm512_add_ps(a, b));
+      storeHalves(to + i / tileDepth * tileSize, a, b, false);
+      if (Split) storeHalves(to + below + i / tileDepth * tileSize, a, b, true);
+    }
+  }
+
+  void moveReference(Row& state, float reference, float* mixed) const {
+    const __m512 rescale = _mm512_set1_ps(std::exp(state.reference - reference));
+    state.reference = reference;
+    state.total = _mm512_mul_ps(state.total, rescale);
+    for (int i = 0; i < size; i += tileSide) _mm512_store_ps(mixed + i, _mm512_mul_ps(_mm512_load_ps(mixed + i), rescale));
+  }
+
+  // What one task of a thread works with: scores and results in float32, queries and weights as left operands.
+  struct Workspace {
+    float *scores, *mixed, *query;
+    Half *queries, *weights;
+  };
+
+  Workspace workspace() const {
+    float* floats = scratch<1>(static_cast<size_t>(panelSide) * (keysAtOnce + size) + size);
+    Half* halves = halfScratch<5>(static_cast<size_t>(parts) * panelSide * (size + keysAtOnce));
+    float* mixed = floats + panelSide * keysAtOnce;
+    return {floats, mixed, mixed + panelSide * size, halves, halves + parts * panelSide * size};
+  }
+
+  void packQueries(const Workspace& work, int sample, int head, int first, int count) const {
+    for (int row = 0; row < count; row++) {
+      const float* from = call.vectorOf(sample, first + row, head);
+      for (int i = 0; i < call.headSize; i += tileSide) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
+    }
+    for (int row = 0; row < panelSide; row++) {
+      std::fill(work.query, work.query + size, 0.0f);
+      if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, work.query, 1);
+      for (int part = 0; part < parts; part++) packRow(work.query, size, work.queries + part * panelSide * size, row, depth, part == 1);
+    }
+  }
 
   void rows(const Half* keys, const Half* values, int pair, int head, int first) const {
     const int sample = pair / call.keyValueHeads, count = std::min(panelSide, call.tokens - first), last = first + count;
-    const int depth = size / tileDepth;
-    float* scores = scratch<1>(static_cast<size_t>(panelSide) * (keysTogether + size) + size);
-    float *mixed = scores + panelSide * keysTogether, *query = mixed + panelSide * size;
-    Half* queries = halfScratch<5>(static_cast<size_t>(panelSide) * (size + keysTogether));
-    Half* weights = queries + panelSide * size;
-    Softmax softmax[panelSide];
-    for (int row = 0; row < panelSide; row++) {
-      std::fill(query, query + size, 0.0f);
-      if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, query, 1);
-      packRow(query, size, queries, row, depth, false);
-    }
-    std::fill(mixed, mixed + panelSide * size, 0.0f);
-    const Panel left{queries, queries + depth * tileSize};
+    const Workspace work = workspace();
+    packQueries(work, sample, head, first, count);
+    std::fill(work.mixed, work.mixed + panelSide * size, 0.0f);
+    Row states[panelSide];
+    for (Row& state : states) state.total = _mm512_setzero_ps();
+    const Operand left = operand(work.queries, depth * tileSize, panelSide * size);
     const int seenFrom = call.window > 0 ? std::max(0, first - call.window + 1) / tileDepth * tileDepth : 0;
-    for (int from = seenFrom; from < last; from += keysTogether) {
-      const int seen = std::min(keysTogether, static_cast<int>(roundUp(last - from, tileDepth))), deep = seen / tileDepth;
+    for (int from = seenFrom; from < last; from += keysAtOnce) {
+      const int seen = std::min(keysAtOnce, static_cast<int>(roundUp(last - from, tileDepth))), deep = seen / tileDepth;
       for (int column = 0; column < seen; column += panelSide) {
-        const Half* key = keys + static_cast<int64_t>(from + column) * size;
-        const Panel right{key, key + tileSide * size};
-        multiplyPanels(units, &left, &right, 1, depth, scores + column, keysTogether, panelSide, false);
+        const Operand right = operand(keys + static_cast<int64_t>(from + column) * size, tileSide * size, halves());
+        multiplyPanels(units, left, right, depth, work.scores + column, keysAtOnce, panelSide, false);
       }
       for (int row = 0; row < panelSide; row++) {
         const int position = first + std::min(row, count - 1) - from;
         const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
-        takeRow(softmax[row], scores + row * keysTogether, seen, std::min(low, seen), std::min(position + 1, seen), weights, row, deep,
-                mixed + row * size);
+        takeRow(states[row], work.scores + row * keysAtOnce, seen, std::min(low, seen), std::min(position + 1, seen), work.weights, row,
+                deep, work.mixed + row * size);
       }
-      const Panel weighted{weights, weights + deep * tileSize};
+      const Operand weighted = operand(work.weights, deep * tileSize, static_cast<int64_t>(panelSide) * keysAtOnce);
       for (int column = 0; column < size; column += panelSide) {
         const Half* value = values + static_cast<int64_t>(column) * positions + from / tileDepth * tileSize;
-        const Panel right{value, value + static_cast<int64_t>(tileSide) * positions};
-        multiplyPanels(units, &weighted, &right, 1, deep, mixed + column, size, panelSide, true);
+        const Operand right = operand(value, static_cast<int64_t>(tileSide) * positions, halves());
+        multiplyPanels(units, weighted, right, deep, work.mixed + column, size, panelSide, true);
       }
     }
     for (int row = 0; row < count; row++) {
-      const float scale = 1 / softmax[row].total;
+      const float scale = 1 / _mm512_reduce_add_ps(states[row].total);
       float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + first + row) * call.heads + head) * call.headSize;
-      for (int i = 0; i < call.headSize; i++) to[i] = mixed[row * size + i] * scale;
+      for (int i = 0; i < call.headSize; i++) to[i] = work.mixed[row * size + i] * scale;
     }
   }
 
   void run() const {
     const int pairs = call.samples * call.keyValueHeads, perGroup = call.heads / call.keyValueHeads, pieces = positions / tileDepth;
-    Half* keys = halfScratch<0>(2 * pairs * halves());
-    Half* values = keys + pairs * halves();
+    const int64_t own = parts * halves();
+    Half* keys = halfScratch<0>(2 * pairs * own);
+    Half* values = keys + pairs * own;
     Pool::shared().run(pairs * pieces, [&](int task) {
       const int pair = task / pieces;
-      packKeys(pair, task % pieces * tileDepth, keys + pair * halves(), values + pair * halves());
+      packKeys(pair, task % pieces * tileDepth, keys + pair * own, values + pair * own);
     });
     const int blocks = (call.tokens + panelSide - 1) / panelSide;
     Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
       // The last rows see the most: begun first, they don't keep the others waiting at the end.
       const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
       TileRegisters registers(units);
-      rows(keys + pair * halves(), values + pair * halves(), pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * panelSide);
+      rows(keys + pair * own, values + pair * own, pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * panelSide);
     });
   }
 };

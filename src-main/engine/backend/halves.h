@@ -71,26 +71,82 @@ class TileRegisters {
   const bool used_;
 };
 
-// Two tiles of rows or of columns, each `depth` tiles deep.
+// Two tiles of rows or of columns, each some tiles deep.
 struct Panel {
   const Half *first, *second;
+
+  Panel from(int64_t depth) const { return {first + depth * tileSize, second + depth * tileSize}; }
+};
+
+// A panel, and where operands are split what rounding took away from it.
+struct Operand {
+  Panel high, low = {nullptr, nullptr};
+
+  bool split() const { return low.first != nullptr; }
+  Operand from(int64_t depth) const { return {high.from(depth), split() ? low.from(depth) : low}; }
 };
 
 #if ESPALIER_TILES
 template <bool Both>
-inline void multiplyTiles(Panel a, Panel b, int depth) {
-  for (int k = 0; k < depth; k++) {
-    _tile_loadd(4, a.first + k * tileSize, 64);
-    _tile_loadd(6, b.first + k * tileSize, 64);
-    _tile_loadd(7, b.second + k * tileSize, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    if (Both) {
-      _tile_loadd(5, a.second + k * tileSize, 64);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+inline void loadRows(const Panel& a, int64_t at) {
+  _tile_loadd(4, a.first + at, 64);
+  if (Both) _tile_loadd(5, a.second + at, 64);
+}
+
+inline void loadColumns(const Panel& b, int64_t at) {
+  _tile_loadd(6, b.first + at, 64);
+  _tile_loadd(7, b.second + at, 64);
+}
+
+template <bool Both>
+inline void multiplyLoaded() {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  if (!Both) return;
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+template <bool Both, bool Split>
+inline void multiplyTiles(const Operand& a, const Operand& b, int depth) {
+  for (int64_t at = 0; at < static_cast<int64_t>(depth) * tileSize; at += tileSize) {
+    loadRows<Both>(a.high, at);
+    if (Split) {
+      loadColumns(b.low, at);
+      multiplyLoaded<Both>();
+    }
+    loadColumns(b.high, at);
+    multiplyLoaded<Both>();
+    if (Split) {
+      loadRows<Both>(a.low, at);
+      multiplyLoaded<Both>();
     }
   }
+}
+
+template <bool Both>
+inline void multiplyPanelTiles(const Operand& a, const Operand& b, int depth, float* c, int64_t stride, bool adds) {
+  const int64_t bytes = stride * sizeof(float);
+  float* below = c + tileSide * stride;
+  if (adds) {
+    _tile_loadd(0, c, bytes);
+    _tile_loadd(1, c + tileSide, bytes);
+    if (Both) {
+      _tile_loadd(2, below, bytes);
+      _tile_loadd(3, below + tileSide, bytes);
+    }
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  a.split() ? multiplyTiles<Both, true>(a, b, depth) : multiplyTiles<Both, false>(a, b, depth);
+  _tile_stored(0, c, bytes);
+  _tile_stored(1, c + tileSide, bytes);
+  if (!Both) return;
+  _tile_stored(2, below, bytes);
+  _tile_stored(3, below + tileSide, bytes);
 }
 #endif
 
@@ -115,47 +171,27 @@ inline void multiplyByVectors(const Half* a, Panel b, float* c, int64_t stride, 
     for (int v = 0; v < 2; v++) _mm512_storeu_ps(c + row * stride + v * tileSide, sum[row][v]);
 }
 
-// c [32, 32] (+)= the sum of the products of `count` pairs of panels; of `rows` up to 16 only the first tile of rows is computed.
-inline void multiplyPanels(Units units, const Panel* a, const Panel* b, int count, int depth, float* c, int64_t stride, int rows,
-                           bool adds) {
-#if ESPALIER_TILES
-  if (units == matrixUnits) {
-    const int64_t bytes = stride * sizeof(float);
-    const bool both = rows > tileSide;
-    if (adds) {
-      _tile_loadd(0, c, bytes);
-      _tile_loadd(1, c + tileSide, bytes);
-      if (both) {
-        _tile_loadd(2, c + tileSide * stride, bytes);
-        _tile_loadd(3, c + tileSide * stride + tileSide, bytes);
-      }
+inline void multiplyPanelVectors(const Panel& a, const Panel& b, int depth, float* c, int64_t stride, int rows, bool adds) {
+  for (int row = 0; row < rows; row += 8) {
+    const Half* left = (row < tileSide ? a.first : a.second) + row % tileSide * tileDepth;
+    if (rows - row >= 8) {
+      multiplyByVectors<8>(left, b, c + row * stride, stride, depth, adds);
     } else {
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+      for (int r = 0; r < rows - row; r++) multiplyByVectors<1>(left + r * tileDepth, b, c + (row + r) * stride, stride, depth, adds);
     }
-    for (int i = 0; i < count; i++) both ? multiplyTiles<true>(a[i], b[i], depth) : multiplyTiles<false>(a[i], b[i], depth);
-    _tile_stored(0, c, bytes);
-    _tile_stored(1, c + tileSide, bytes);
-    if (both) {
-      _tile_stored(2, c + tileSide * stride, bytes);
-      _tile_stored(3, c + tileSide * stride + tileSide, bytes);
-    }
-    return;
   }
+}
+
+// c [32, 32] (+)= a b, of split operands all but low times low; of `rows` up to 16 only the first tile of rows is computed.
+inline void multiplyPanels(Units units, const Operand& a, const Operand& b, int depth, float* c, int64_t stride, int rows, bool adds) {
+#if ESPALIER_TILES
+  if (units == matrixUnits)
+    return rows > tileSide ? multiplyPanelTiles<true>(a, b, depth, c, stride, adds) : multiplyPanelTiles<false>(a, b, depth, c, stride, adds);
 #endif
-  for (int i = 0; i < count; i++) {
-    for (int row = 0; row < rows; row += 8) {
-      const Half* left = (row < tileSide ? a[i].first : a[i].second) + row % tileSide * tileDepth;
-      if (rows - row >= 8 || units == matrixUnits) {
-        multiplyByVectors<8>(left, b[i], c + row * stride, stride, depth, adds || i > 0);
-      } else {
-        for (int r = 0; r < rows - row; r++)
-          multiplyByVectors<1>(left + r * tileDepth, b[i], c + (row + r) * stride, stride, depth, adds || i > 0);
-      }
-    }
-  }
+  multiplyPanelVectors(a.high, b.high, depth, c, stride, rows, adds);
+  if (!a.split()) return;
+  multiplyPanelVectors(a.high, b.low, depth, c, stride, rows, true);
+  multiplyPanelVectors(a.low, b.high, depth, c, stride, rows, true);
 }
 
 inline __m512 loadSome(const float* from, int count) {
@@ -172,12 +208,41 @@ inline __m512 widen(__m256bh halves) {
 }
 
 // 32 values as halves, rounded to the nearest; or, where `low`, what that leaves of them.
-inline void storeHalves(Half* to, __m512 a, __m512 b, bool low) {
+inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
   if (low) {
     a = _mm512_sub_ps(a, widen(_mm512_cvtneps_pbh(a)));
     b = _mm512_sub_ps(b, widen(_mm512_cvtneps_pbh(b)));
   }
-  _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+  return (__m512i)_mm512_cvtne2ps_pbh(b, a);
+}
+
+inline void storeHalves(Half* to, __m512 a, __m512 b, bool low) { _mm512_storeu_si512(to, roundHalves(a, b, low)); }
+
+// Rows of sixteen words become columns: pairs of rows, of pairs, and of quarters are woven into each other.
+inline void transposeWords(__m512i rows[tileSide]) {
+  __m512i woven[tileSide];
+  for (int i = 0; i < tileSide; i += 2) {
+    woven[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    woven[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < tileSide; i += 4) {
+    rows[i] = _mm512_unpacklo_epi64(woven[i], woven[i + 2]);
+    rows[i + 1] = _mm512_unpackhi_epi64(woven[i], woven[i + 2]);
+    rows[i + 2] = _mm512_unpacklo_epi64(woven[i + 1], woven[i + 3]);
+    rows[i + 3] = _mm512_unpackhi_epi64(woven[i + 1], woven[i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {
+    for (int half = 0; half < tileSide; half += 8) {
+      woven[half + i] = _mm512_shuffle_i32x4(rows[half + i], rows[half + 4 + i], 0x88);
+      woven[half + 4 + i] = _mm512_shuffle_i32x4(rows[half + i], rows[half + 4 + i], 0xdd);
+    }
+  }
+  for (int i = 0; i < 4; i++) {
+    rows[i] = _mm512_shuffle_i32x4(woven[i], woven[8 + i], 0x88);
+    rows[8 + i] = _mm512_shuffle_i32x4(woven[i], woven[8 + i], 0xdd);
+    rows[4 + i] = _mm512_shuffle_i32x4(woven[4 + i], woven[12 + i], 0x88);
+    rows[12 + i] = _mm512_shuffle_i32x4(woven[4 + i], woven[12 + i], 0xdd);
+  }
 }
 
 // A row [size] into row `row` of the left operand's tiles, which are `depth` deep; zeros behind its end.
@@ -192,34 +257,47 @@ inline void packRow(const float* from, int64_t size, Half* tiles, int64_t row, i
 // Sixteen rows of a stored weight, of which `count` exist, to tiles of the right operand's columns, `depth` deep.
 inline void packColumns(const float* from, int64_t columns, int count, Half* tiles, int64_t depth, bool low) {
   for (int64_t k = 0; k < depth; k++) {
-    uint32_t* to = reinterpret_cast<uint32_t*>(tiles + k * tileSize);
     const int left = static_cast<int>(std::min<int64_t>(columns - k * tileDepth, tileDepth));
-    for (int row = 0; row < tileSide; row++) {
-      alignas(64) uint32_t pairs[tileSide] = {};
-      if (row < count) {
-        const float* at = from + row * columns + k * tileDepth;
-        storeHalves(reinterpret_cast<Half*>(pairs), loadSome(at, left), loadSome(at + tileSide, left - tileSide), low);
-      }
-      for (int pair = 0; pair < tileSide; pair++) to[pair * tileSide + row] = pairs[pair];
+    __m512i pairs[tileSide] = {};
+    for (int row = 0; row < count; row++) {
+      const float* at = from + row * columns + k * tileDepth;
+      pairs[row] = roundHalves(loadSome(at, left), loadSome(at + tileSide, left - tileSide), low);
     }
+    transposeWords(pairs);
+    for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tiles + k * tileSize + pair * tileDepth, pairs[pair]);
   }
 }
 
-// exp within 3e-7 of it, up to where it overflows: 2^x split into a power and a polynomial of degree 6. What is no number stays none.
-inline __m512 quickExponent(__m512 x) {
-  x = _mm512_max_ps(_mm512_set1_ps(-200), x);
-  const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
-  const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(power, whole);
-  __m512 y = _mm512_set1_ps(1.5403530e-4f);
-  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.3333558e-3f));
+// 2^f for f from -0.5 to 0.5: within 2e-7 of it, or within 3e-6 where what comes of it is rounded to halves.
+template <bool Rounded>
+inline __m512 powerOfTwo(__m512 f) {
+  __m512 y;
+  if (Rounded) {
+    y = _mm512_fmadd_ps(_mm512_set1_ps(9.57010195e-03f), f, _mm512_set1_ps(5.59178616e-02f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.40247448e-01f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.93121815e-01f));
+    return _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.99999261e-01f));
+  }
+  y = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), f, _mm512_set1_ps(1.3333558e-3f));
   y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.6181291e-3f));
   y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.5504109e-2f));
   y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.4022651e-1f));
   y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.9314718e-1f));
-  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(y, whole);
+  return _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
 }
+
+constexpr float binaryLog = 1.44269504f;
+
+// exp(x - reference), where `shift` is the reference times `binaryLog`; what is no number stays none, infinities become so.
+template <bool Rounded>
+inline __m512 exponentAbove(__m512 x, __m512 shift) {
+  const __m512 power = _mm512_fmsub_ps(x, _mm512_set1_ps(binaryLog), shift);
+  const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return _mm512_scalef_ps(powerOfTwo<Rounded>(_mm512_sub_ps(power, whole)), whole);
+}
+
+// exp(x) where it does not overflow.
+inline __m512 quickExponent(__m512 x) { return exponentAbove<false>(_mm512_max_ps(_mm512_set1_ps(-200), x), _mm512_setzero_ps()); }
 
 #else
 

@@ -54,8 +54,8 @@ export interface HalfOperations {
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
   /** A whole MLP on any number of rows: x [N, D] with what it makes of source [N, D] added. */
   mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
-  /** As the fused attention, with both products of bfloat16 operands. */
-  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
+  /** As the fused attention, with both products of bfloat16 operands, split ones where asked for. */
+  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
   /** Of the logits of hidden states x [N, D], which are never stored: a number near the largest and the sum of exponents relative to it, [N, 2]. */
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
 }
@@ -68,11 +68,12 @@ export interface AttentionShape {
 }
 
 /** What the fused attention is told besides tensors; units 0 are float32's. */
-export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape, units: number) => ({
+export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape, units: number, split: boolean) => ({
   heads,
   key_value_heads: keyValueHeads,
   window,
   units,
+  split,
 })
 
 /** How operations are run: their name, whole and other numbers that they take, tensors. */
@@ -114,8 +115,8 @@ export function halfOperations({ run }: HalfRunner, number: number): HalfOperati
       const inputs = [x, source, norm?.weight ?? x, norm?.bias ?? x, ...weights]
       return run('EspalierHalfMlp', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
-    attention: (projected, cosine, sine, shape) =>
-      run('EspalierAttention', attentionInts(shape, number), {}, [projected, cosine, sine]) as Tensor2D,
+    attention: (projected, cosine, sine, shape, split) =>
+      run('EspalierAttention', attentionInts(shape, number, split), {}, [projected, cosine, sine]) as Tensor2D,
     exponents(x, head, bias, cap) {
       const ints = { units: number, columns: head.rows, biased: bias !== undefined }
       return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, [x, head.tiles, bias ?? x]) as Tensor2D

@@ -21,7 +21,7 @@ import type { Activation } from '#engine/tensor/activation.ts'
 import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
-import { halfUnits, isRounded, type Matrix, project } from '#engine/tensor/products.ts'
+import { halfUnits, isHalf, isSplit, type Matrix, project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
 import { cachedPositions, type Past, type SeenPositions } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
@@ -119,7 +119,7 @@ export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>,
   const normed = normalizeHeads(plain, weights, call.spec)
   const { fused } = activeBackend()
   const atOnce = fused && call.spec.scoreCap === undefined
-  const mixed = atOnce ? mixAtOnce(fused, normed, block, call, isRounded(weights.queryKeyValue)) : mix(normed, block, call)
+  const mixed = atOnce ? mixAtOnce(fused, normed, block, call, weights.queryKeyValue) : mix(normed, block, call)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
@@ -151,14 +151,15 @@ function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWe
   return concat([...normed, columns(queries + keys, keys)], 1)
 }
 
-/** Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
-function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, call: CallContext, halves: boolean): Tensor2D {
+/** Values mixed by attention, whose products are those of `weight`, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
+function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, call: CallContext, weight: Matrix): Tensor2D {
   const { spec, rotary, past } = call
   if (past) return fused.attendAfter(projected, cachedPositions(block, call, past))
   const { heads, keyValueHeads } = spec
   const { cosine, sine } = rotary(block)
-  const attention = halves ? halfUnits().attention : fused.attention
-  return attention(projected, cosine, sine, { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 })
+  const shape = { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 }
+  if (!isHalf(weight)) return fused.attention(projected, cosine, sine, shape)
+  return halfUnits().attention(projected, cosine, sine, shape, isSplit(weight))
 }
 
 /** The same step by step, after the positions that a cache holds. */

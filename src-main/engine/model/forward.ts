@@ -10,6 +10,9 @@ import type { Part } from './weights.ts'
 /** Rows of activations per product: above it, larger products are no faster. */
 const rowsPerCall = 2048
 
+/** Groups that pass a part together where its weights are packed for them: more would save nothing that counts. */
+const groupsPerPacking = 8
+
 /** Windows of one length that go through the stack together. */
 export interface WindowGroup {
   /** Their places in the list that was passed in. */
@@ -55,7 +58,8 @@ export interface StackVisitor {
 }
 
 /**
- * Runs windows through the block stack. Resident weights: group after group, so that little is alive at once.
+ * Runs windows through the block stack. Resident weights: group after group, so that little is alive at once; a few together where they
+ * are packed for a pass.
  * Streamed weights: as many groups together as the workspace holds, so that each part is read once for all of them.
  * With `rows` 1 no window shares a product with another, so that its results do not depend on its company.
  */
@@ -63,7 +67,8 @@ export async function runWindows(view: ModelView, windows: Windows, visitor: Sta
   const groups = groupWindows(windows, rows)
   const walk = new Walk(view, visitor.products ?? view.model.products.passes)
   const bytes = Math.max(...groups.map((group) => 8 * group.ids.length * view.spec.hidden), 1)
-  const together = view.model.store.streams ? Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes)) : 1
+  const fitting = Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes))
+  const together = view.model.store.streams ? fitting : walk.packsWeights ? Math.min(fitting, groupsPerPacking) : 1
   const total = groups.length * view.parts.length
   let done = 0
   try {

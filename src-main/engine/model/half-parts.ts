@@ -5,8 +5,8 @@ import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 
 /**
- * The weights of a view's parts packed for products of 16-bit operands. They are packed once and kept, but for models whose weights are
- * read as they are used: those are packed each time, as there is no room for them.
+ * The weights of a view's parts packed for products of 16-bit operands. Rounded ones are kept, but for models whose weights are read as
+ * they are used: there is no room for them. Split ones take as much as float32 and are packed each time.
  */
 export class HalfParts {
   readonly #view: ModelView
@@ -18,6 +18,11 @@ export class HalfParts {
     this.#split = products === 'split'
   }
 
+  /** Whether packed weights stay for later leases. */
+  get keeps(): boolean {
+    return !this.#split && !this.#view.model.store.streams
+  }
+
   /** Packed weights of a part until `release`. */
   async lease(part: Part, next: Part | undefined): Promise<PartWeights<Matrix>> {
     const kept = this.#kept.get(part)
@@ -25,7 +30,7 @@ export class HalfParts {
     const whole = await this.#view.lease(part, next)
     try {
       const packed = packPart(whole, this.#split)
-      if (!this.#view.model.store.streams) this.#kept.set(part, packed)
+      if (this.keeps) this.#kept.set(part, packed)
       return packed
     } finally {
       this.#view.release(part, whole)

@@ -120,8 +120,8 @@ class LogSums {
 
   /** The same by one operation, which stores no logits. */
   #addHalves(hidden: Tensor2D, chunk: HeadChunk, products: Exclude<Products, 'float32'>): void {
-    this.#vocabulary.usePacked(chunk, products, (packed) => {
-      logsOf(valuesOf(() => halfUnits().exponents(hidden, packed, chunk.bias, chunk.cap))).forEach((value, row) => {
+    this.#vocabulary.usePacked(chunk, products, ({ packed, bias, cap }) => {
+      logsOf(valuesOf(() => halfUnits().exponents(hidden, packed, bias, cap))).forEach((value, row) => {
         this.values[row] = addLogs(this.values[row] ?? Number.NEGATIVE_INFINITY, value)
       })
     })

@@ -99,7 +99,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
       spec,
       store,
       vocabulary,
-      products: productsFor.float32,
+      products: productsFor('float32'),
       workspaceBytes: Math.floor(left * workspaceShare),
       async close() {
         store.dispose()

@@ -9,16 +9,27 @@ export interface ProductsFor {
   readonly passes: Products
   /** A first look at candidates, of which those that could win are scored once more. */
   readonly ranking: Products
-  /** What choices are made by. */
+  /** A closer look at those that could win. */
+  readonly rescoring: Products
+  /** What choices are made by where a closer look does not tell candidates apart. */
   readonly deciding: Products
   /** Answers, token by token. */
   readonly answers: Products
 }
 
-export const productsFor: Record<Precision, ProductsFor> = {
-  float32: { passes: 'float32', ranking: 'float32', deciding: 'float32', answers: 'float32' },
-  mixed: { passes: 'split', ranking: 'bfloat16', deciding: 'float32', answers: 'float32' },
-  bfloat16: { passes: 'bfloat16', ranking: 'bfloat16', deciding: 'bfloat16', answers: 'bfloat16' },
+const allIn = (products: Products): ProductsFor => ({
+  passes: products,
+  ranking: products,
+  rescoring: products,
+  deciding: products,
+  answers: products,
+})
+
+/** Which products a precision stands for on this machine: three of split operands are faster than one in float32 on matrix units only. */
+export function productsFor(precision: Precision): ProductsFor {
+  if (precision !== 'mixed') return allIn(precision)
+  const close = activeBackend().fused?.halves?.units === 'AMX' ? 'split' : 'float32'
+  return { ...allIn('float32'), passes: close, ranking: 'bfloat16', rescoring: close }
 }
 
 /** The precision that a run is computed in on this machine. Throws for one that it has no units for. */

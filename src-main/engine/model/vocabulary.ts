@@ -1,4 +1,16 @@
-import { gather, matMul, mul, type Tensor, type Tensor1D, type Tensor2D, tanh, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import {
+  gather,
+  matMul,
+  mul,
+  slice,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  tanh,
+  tensor1d,
+  tensor2d,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
@@ -17,6 +29,12 @@ export interface HeadChunk {
   /** Logits x become cap * tanh(x / cap). */
   readonly cap?: number
 }
+
+/** Rows of the head that are packed at once for one use. */
+const packedRows = 8192
+
+/** Rows of the head as products of 16-bit operands take them. */
+export type PackedHead = Pick<HeadChunk, 'bias' | 'cap'> & { readonly packed: HalfMatrix }
 
 /** Logits of hidden states [N, D] over the rows of a chunk: [N, rows]. */
 export function headLogits(hidden: Tensor2D, { weight, bias, cap }: HeadChunk): Tensor2D {
@@ -60,7 +78,7 @@ export class Vocabulary {
   readonly #spec: DecoderSpec
   readonly #embedding: Tensor2D | undefined
   readonly #head: HeadChunk | undefined
-  readonly #packed = new Map<Products, HalfMatrix>()
+  #packed: HalfMatrix | undefined
   readonly #rotation: EmbeddingRotation | undefined
   #rotationMatrix: Promise<Tensor2D> | undefined
 
@@ -171,13 +189,25 @@ export class Vocabulary {
     }
   }
 
-  /** A chunk of the head packed for products of 16-bit operands; the whole head once, other chunks each time. */
-  usePacked(chunk: HeadChunk, products: Exclude<Products, 'float32'>, use: (packed: HalfMatrix) => void): void {
-    const kept = chunk === this.#head ? this.#packed.get(products) : undefined
-    const packed = kept ?? halfUnits().pack(chunk.weight, products === 'split')
-    if (chunk === this.#head) this.#packed.set(products, packed)
-    use(packed)
-    if (chunk !== this.#head) packed.tiles.dispose()
+  /**
+   * A chunk of the head packed for products of 16-bit operands. The whole head, rounded, is packed once; split ones take as much as float32
+   * and are packed slice by slice each time.
+   */
+  usePacked(chunk: HeadChunk, products: Exclude<Products, 'float32'>, use: (slice: PackedHead) => void): void {
+    if (chunk === this.#head && products === 'bfloat16') {
+      this.#packed ??= halfUnits().pack(chunk.weight, false)
+      use({ ...chunk, packed: this.#packed })
+      return
+    }
+    const rows = chunk.weight.shape[0]
+    for (let first = 0; first < rows; first += packedRows) {
+      tidy(() => {
+        const count = Math.min(packedRows, rows - first)
+        const weight: Tensor2D = slice(chunk.weight, [first, 0], [count, -1])
+        const packed = halfUnits().pack(weight, products === 'split')
+        use({ ...chunk, packed, ...(chunk.bias ? { bias: slice(chunk.bias, [first], [count]) } : {}) })
+      })
+    }
   }
 
   /** The same vocabulary with embeddings turned and another final norm. It owns the rotation; the rest stays with this one. */
@@ -192,8 +222,8 @@ export class Vocabulary {
   }
 
   dispose(): void {
-    for (const { tiles } of this.#packed.values()) tiles.dispose()
-    this.#packed.clear()
+    this.#packed?.tiles.dispose()
+    this.#packed = undefined
     if (this.#rotation) {
       this.#rotationMatrix?.then((matrix) => matrix.dispose()).catch(() => undefined)
       return

@@ -48,6 +48,11 @@ export class Walk {
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 
+  /** Whether a pass packs the weights of its part, so that it is better made by many streams together. */
+  get packsWeights(): boolean {
+    return this.#halves !== undefined && !this.#halves.keeps
+  }
+
   /** The stream of `batch` samples in front of the first part; ids [B*T]. */
   async embed(ids: Int32Array, batch: number): Promise<Stream> {
     const x = await this.#view.model.vocabulary.embed(ids)

@@ -57,6 +57,34 @@ export async function certify(
   }
 }
 
+/**
+ * Scores again, more exactly, those of `places` whose order the `survivors` smallest depend on and who are closer to each other than `margin`,
+ * relative to the smaller: the scores with these in their place.
+ */
+export async function settle(
+  scores: Float64Array,
+  places: readonly number[],
+  survivors: number,
+  margin: number,
+  rescore: (places: readonly number[]) => Promise<Float64Array>,
+): Promise<Float64Array> {
+  const order = [...places].sort((a, b) => orderOf(scores, a, b))
+  const isClose = (rank: number) => {
+    const [first, second] = [scores[order[rank] as number] as number, scores[order[rank + 1] as number] as number]
+    return !(second - first > margin * Math.abs(first))
+  }
+  const close = new Set<number>()
+  for (let rank = 0; rank + 1 < order.length; rank++) {
+    // Beyond the last survivor as far as one is close to the next.
+    if (rank >= survivors && !close.has(order[rank] as number)) break
+    if (isClose(rank)) close.add(order[rank] as number).add(order[rank + 1] as number)
+  }
+  if (close.size === 0) return scores
+  const again = [...close]
+  const exact = await rescore(again)
+  return scores.map((score, place) => (close.has(place) ? (exact[again.indexOf(place)] as number) : score))
+}
+
 /** Smaller scores first, what is no number last; equal ones by place. */
 function orderOf(scores: Float64Array, a: number, b: number): number {
   const [first, second] = [scores[a] as number, scores[b] as number]

@@ -154,7 +154,7 @@ async function seededModel({ hidden, intermediate, heads, vocabulary }: Shape): 
     spec,
     store,
     vocabulary: own,
-    products: productsFor.float32,
+    products: productsFor('float32'),
     workspaceBytes: 2 ** 29,
     async close() {
       store.dispose()

@@ -1,27 +1,37 @@
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/view.ts'
-import { type Certificate, type CertifiedScores, certify } from './certify.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import { type Certificate, type CertifiedScores, certify, settle } from './certify.ts'
 import type { PassCount } from './passes.ts'
 import type { Variant } from './trunk.ts'
 import { type ScorerOptions, VariantScorer } from './variants.ts'
 
+/** Relative difference of scores that products of split operands tell apart for certain: a hundred times their errors. */
+const splitMargin = 2e-5
+
 /**
- * Scores variants as choices need them: where the model's products for ranking are not those for deciding, a first look ranks all, and
- * what could be among the best is scored once more.
+ * Scores variants as choices need them: where the model's products for ranking are not those for deciding, a first look ranks all, what
+ * could be among the best is scored once more, and what this does not tell apart once more again.
  */
 export class VariantRanking {
-  readonly #deciding: VariantScorer
-  readonly #ranking: VariantScorer | undefined
+  readonly #scorers = new Map<Products, VariantScorer>()
+  readonly #view: ModelView
+  readonly #scorerFor: (products: Products) => VariantScorer
 
   constructor(view: ModelView, windows: Windows, options: Omit<ScorerOptions, 'products'>) {
-    const { ranking, deciding } = view.model.products
-    this.#deciding = new VariantScorer(view, windows, { ...options, products: deciding })
-    this.#ranking = ranking === deciding ? undefined : new VariantScorer(view, windows, { ...options, products: ranking })
+    this.#view = view
+    this.#scorerFor = (products) => new VariantScorer(view, windows, { ...options, products })
+  }
+
+  #score(products: Products, variants: readonly Variant[], lacking: Variant | undefined): Promise<Float64Array> {
+    const scorer = this.#scorers.get(products) ?? this.#scorerFor(products)
+    this.#scorers.set(products, scorer)
+    return scorer.score(variants, lacking)
   }
 
   /** Scores of variants as choices are made by. */
   scoreExactly(variants: readonly Variant[], lacking?: Variant): Promise<Float64Array> {
-    return this.#deciding.score(variants, lacking)
+    return this.#score(this.#view.model.products.deciding, variants, lacking)
   }
 
   /** Scores of variants of which the `survivors` smallest are wanted. `lacking` is what all lack; `earlier` are this search's certificates. */
@@ -30,25 +40,30 @@ export class VariantRanking {
     survivors: number,
     { lacking, earlier = [] }: { lacking?: Variant; earlier?: readonly Certificate[] } = {},
   ): Promise<Pick<CertifiedScores, 'scores'> & Partial<CertifiedScores>> {
-    if (!this.#ranking) return { scores: await this.scoreExactly(variants, lacking) }
-    const estimates = await this.#ranking.score(variants, lacking)
-    return certify(estimates, survivors, earlier, (places) =>
-      this.scoreExactly(
+    const { ranking, rescoring, deciding } = this.#view.model.products
+    if (ranking === deciding) return { scores: await this.scoreExactly(variants, lacking) }
+    const scoreSome = (products: Products) => (places: readonly number[]) =>
+      this.#score(
+        products,
         places.map((place) => variants[place] as Variant),
         lacking,
-      ),
-    )
+      )
+    const estimates = await this.#score(ranking, variants, lacking)
+    const found = await certify(estimates, survivors, earlier, scoreSome(rescoring))
+    if (rescoring === deciding) return found
+    const isEstimated = new Set(found.estimated)
+    const places = [...estimates.keys()].filter((place) => !isEstimated.has(place))
+    return { ...found, scores: await settle(found.scores, places, survivors, splitMargin, scoreSome(deciding)) }
   }
 
-  /** Passes made so far, by both. */
+  /** Passes made so far, by all scorers. */
   get passes(): PassCount {
-    const all = [this.#deciding, ...(this.#ranking ? [this.#ranking] : [])].map(({ passes }) => passes)
-    const sum = (what: keyof PassCount) => all.reduce((total, passes) => total + passes[what], 0)
+    const sum = (what: keyof PassCount) => [...this.#scorers.values()].reduce((total, { passes }) => total + passes[what], 0)
     return { attention: sum('attention'), mlp: sum('mlp'), head: sum('head') }
   }
 
   dispose(): void {
-    this.#deciding.dispose()
-    this.#ranking?.dispose()
+    for (const scorer of this.#scorers.values()) scorer.dispose()
+    this.#scorers.clear()
   }
 }

@@ -75,12 +75,12 @@ export class VariantScorer {
     return sums.map((sum) => sum / tokens)
   }
 
-  /** All variants in one walk, unless their streams outgrow the workspace, or a kept trunk makes walks short. */
+  /** All variants in one walk, unless their streams outgrow the workspace, or a kept trunk and kept weights make walks short. */
   #packs(variants: readonly Variant[], group: WindowGroup, lacking: Variant | undefined): number[][] {
     const { model, parts, spec } = this.#view
     const bytes = 4 * group.ids.length * spec.hidden * (spec.parallelResidual ? 2 : 1)
     const starts = variants.map((variant) => (lacking ? firstDifference(variant, lacking, parts) : 0))
-    const short = lacking && this.#sharing && !model.store.streams
+    const short = lacking && this.#sharing && !model.store.streams && !this.#walk.packsWeights
     return packVariants(starts, {
       fitting: Math.floor(model.workspaceBytes / 2 / bytes),
       ...(short ? { wanted: Math.ceil(rowsPerProduct / group.ids.length) } : {}),

@@ -16,8 +16,8 @@ export type Matrix = Tensor2D | HalfMatrix
 
 export const isHalf = (weight: Matrix): weight is HalfMatrix => 'tiles' in weight
 
-/** Whether attention's own products go with a weight's: split operands would not be faster there. */
-export const isRounded = (weight: Matrix): boolean => isHalf(weight) && weight.tiles.shape[0] === 1
+/** Whether a packed weight also holds what rounding took away. */
+export const isSplit = (weight: HalfMatrix): boolean => weight.tiles.shape[0] === 2
 
 /** The units for 16-bit operands. Throws where there are none: nobody asks for such products there. */
 export function halfUnits(): HalfOperations {

@@ -120,24 +120,27 @@ describe.each(numbers)('operations with 16-bit operands, units %s', (number) => 
     })
   })
 
-  test.each([
+  const attentions = [
     { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 700, samples: 1, window: 0, rotated: 64 },
     { heads: 4, keyValueHeads: 4, headSize: 8, tokens: 37, samples: 3, window: 0, rotated: 8 },
     { heads: 4, keyValueHeads: 2, headSize: 80, tokens: 300, samples: 1, window: 0, rotated: 32 },
     { heads: 2, keyValueHeads: 1, headSize: 128, tokens: 500, samples: 2, window: 100, rotated: 128 },
     { heads: 6, keyValueHeads: 2, headSize: 24, tokens: 129, samples: 1, window: 7, rotated: 24 },
     { heads: 1, keyValueHeads: 1, headSize: 4, tokens: 1, samples: 2, window: 0, rotated: 4 },
-  ])('attention equals the one in float32: %o', ({ heads, keyValueHeads, headSize, tokens, samples, window, rotated }) => {
+  ] as const
+
+  test.each(kinds.flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))))('attention equals the one in float32: %o', (kind) => {
+    const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, split } = kind
     tidy(() => {
       const inverse = Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated)))
       const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
       const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
       const shape = { heads, keyValueHeads, window }
-      const own = halves.attention(projected, cosine, sine, shape)
-      expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances.bfloat16)
+      const own = halves.attention(projected, cosine, sine, shape, split)
+      expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
       // A sample does not depend on its company, bit for bit.
       const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
-      const alone = halves.attention(last, cosine, sine, shape)
+      const alone = halves.attention(last, cosine, sine, shape, split)
       expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
     })
   })

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { certify } from '#engine/pruning/certify.ts'
+import { certify, settle } from '#engine/pruning/certify.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
 const smallest = (scores: ArrayLike<number>, count: number) =>
@@ -64,5 +64,31 @@ describe('certified scores', () => {
       }
     }
     expect(rescored / 400).toBeLessThan(6)
+  })
+})
+
+describe('scores that a closer look does not tell apart', () => {
+  const settled = async (scores: number[], survivors: number, places = [...scores.keys()]) => {
+    const asked: number[] = []
+    const found = await settle(Float64Array.from(scores), places, survivors, 0.01, async (again) => {
+      asked.push(...again)
+      return Float64Array.from(again, (place) => 100 + place)
+    })
+    return { found: [...found], asked: asked.sort() }
+  }
+
+  test('are scored again where the choice depends on them', async () => {
+    expect(await settled([2, 1.005, 1, 3], 1)).toEqual({ found: [2, 101, 102, 3], asked: [1, 2] })
+    expect(await settled([1, 1, 1.009, 1.018, 2], 1)).toMatchObject({ asked: [0, 1, 2, 3] })
+    expect(await settled([1, 2, 2.01, 2.5], 2)).toMatchObject({ asked: [1, 2] })
+  })
+
+  test('stay where it does not', async () => {
+    expect(await settled([1, 2, 2.01], 1)).toEqual({ found: [1, 2, 2.01], asked: [] })
+    expect(await settled([1, 1, 2], 1, [0, 2])).toMatchObject({ asked: [] })
+  })
+
+  test('that are no numbers are scored again', async () => {
+    expect(await settled([Number.NaN, 2, Number.NaN], 1)).toMatchObject({ asked: [0, 1, 2] })
   })
 })

@@ -85,7 +85,7 @@ describe.skipIf(!backend.fused?.halves).each([...fullModels, ...variedModels])('
   beforeAll(async () => {
     expected = await expectedOf<Expected>(name)
     bench = {
-      model: withProducts(await openModel(await referenceModel(name)), productsFor.mixed),
+      model: withProducts(await openModel(await referenceModel(name)), productsFor('mixed')),
       calibration: await referenceWindows('calibration'),
       test: await referenceWindows('test'),
     }
@@ -164,7 +164,7 @@ describe.skipIf(!backend.fused?.halves)('a mixed search', () => {
 
   async function openBench(memoryBytes: number | undefined): Promise<Pick<Bench, 'model' | 'calibration'>> {
     const calibration = (await referenceWindows('calibration')).slice(0, 4).map((window) => window.slice(0, 64))
-    return { model: withProducts(await openModel(await referenceModel('stories260k'), memoryBytes), productsFor.mixed), calibration }
+    return { model: withProducts(await openModel(await referenceModel('stories260k'), memoryBytes), productsFor('mixed')), calibration }
   }
 
   test.each(searches)('of %s that was killed ends as one that was not', async (_, method, options) => {
