@@ -3,13 +3,15 @@ import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { parsePrompts } from '#contract/prompt-lines.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { startDrafts } from './follow-runs.ts'
+import { doDrafts, printStatuses } from './follow-runs.ts'
+import { printable, printJson, printTable, showPercent } from './print.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 export const answerHelp = `espalier answer RUN… --prompts FILE [--tokens N] [--temperature X] [--seed N] [--without_dense] [--wait]
 
 Lets runs of one model answer a set of prompts, as a run of the queue; the answers are kept as a transcript, to be compared or judged.
+Prints for each model how long its answers are, how many tokens are the first model's, how much repeats, and the answers themselves.
 
   --prompts FILE       one prompt a line; words with # at a line's end are its tags
   --tokens N           new tokens of an answer at most (default 64)
@@ -51,10 +53,41 @@ export const answer: Verb = (parameters) =>
     }
     const work = async (door: CommandDoor) => {
       const made = await door.call('runs.inspect', { inspect, start: 'draft' })
-      return startDrafts(door, [made.id], values)
+      const [run] = await doDrafts(door, [made.id], values.wait)
+      if (run?.status === 'done') return showAnswers(door, run.id, values.json)
+      if (run) printStatuses([run], values.json)
+      return run?.status === 'queued' ? 0 : 1
     }
     return withWorkbench(values, work, { computes: true })
   })
+
+/** What was found, and the transcript with every token where JSON is asked for. */
+async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Promise<number> {
+  const { inspected } = await call('runs.get', { id })
+  if (inspected?.kind !== 'generation') return 1
+  const { columns } = inspected
+  const transcript = await call('transcripts.get', { id: inspected.transcript })
+  if (json) {
+    printJson({ run: id, columns, transcript })
+    return 0
+  }
+  const names = columns.map(({ run }) => run?.name ?? 'dense')
+  printTable(
+    ['MODEL', 'TOKENS', 'EQUAL TOKENS', 'REPETITION'],
+    columns.map(({ tokens, equal, repetition }, at) => [
+      names[at] ?? '',
+      Number(tokens.toFixed(1)),
+      showPercent(equal),
+      showPercent(repetition),
+    ]),
+  )
+  for (const [prompt, text] of transcript.prompts.entries()) {
+    console.log(`\n> ${printable(text)}`)
+    for (const { column, text: answer } of transcript.answers.filter((one) => one.prompt === prompt))
+      console.log(`${names[column]}: ${printable(answer.trim())}`)
+  }
+  return 0
+}
 
 async function readPrompts(file: string): Promise<{ text: string; tags: string[] }[]> {
   const text = await readFile(file, 'utf8').catch(() => {

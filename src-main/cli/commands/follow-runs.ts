@@ -9,41 +9,48 @@ const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
 /** Does runs in this process, one after the other. A signal ends it with the run interrupted; it can be resumed again. */
 export async function resumeHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
   for (const id of ids) checkResumable(await door.call('runs.get', { id }))
-  return runHere(door, ids, asJson)
+  return report(await runHere(door, ids), asJson)
 }
 
-/** Does drafts in this process, or adds them to a server's queue and, when asked to, waits until each has ended. */
+/** Does drafts in this process, or adds them to a server's queue and, when asked to, waits until each has ended; prints how they stand. */
 export async function startDrafts(
   door: CommandDoor,
   ids: readonly string[],
   { wait, json }: { wait: boolean; json: boolean },
 ): Promise<number> {
-  if (door.runNow) return runHere({ ...door, runNow: door.runNow }, ids, json)
-  const start = () => door.call('runs.enqueue', { ids: [...ids] })
-  if (wait) return followRuns(door, ids, start, json)
-  printStatuses((await start()).runs, json)
+  const runs = await doDrafts(door, ids, wait)
+  if (door.runNow || wait) return report(runs, json)
+  printStatuses(runs, json)
   return 0
 }
 
-async function runHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
+/** The same without a word on the standard output: the runs as they stand then. */
+export async function doDrafts(door: CommandDoor, ids: readonly string[], wait: boolean): Promise<RunEntry[]> {
+  if (door.runNow) return runHere({ ...door, runNow: door.runNow }, ids)
+  const start = () => door.call('runs.enqueue', { ids: [...ids] })
+  return wait ? untilEnded(door, ids, start) : (await start()).runs
+}
+
+async function runHere(door: Required<CommandDoor>, ids: readonly string[]): Promise<RunEntry[]> {
   const stop = tellChanges(door, ids)
   const signal = interrupted()
   for (const id of ids) await Promise.race([door.runNow(id), signal])
   stop()
-  return report(await Promise.all(ids.map((id) => door.call('runs.get', { id }))), asJson)
+  return Promise.all(ids.map((id) => door.call('runs.get', { id })))
 }
 
 function checkResumable(run: RunEntry): void {
   if (!canAct('resume', run.status)) throw new EspalierError('conflict', refusalOf('resume', run))
 }
 
-/** Starts runs on a server and waits until each has ended. */
-export async function followRuns(
-  door: CommandDoor,
-  ids: readonly string[],
-  start: () => Promise<{ runs: RunEntry[] }>,
-  asJson: boolean,
-): Promise<number> {
+type Start = () => Promise<{ runs: RunEntry[] }>
+
+/** Starts runs on a server, waits until each has ended and prints how they stand. */
+export async function followRuns(door: CommandDoor, ids: readonly string[], start: Start, asJson: boolean): Promise<number> {
+  return report(await untilEnded(door, ids, start), asJson)
+}
+
+async function untilEnded(door: CommandDoor, ids: readonly string[], start: Start): Promise<RunEntry[]> {
   const states = new Map<string, RunEntry>()
   let settle = () => {}
   const ended = new Promise<void>((resolve) => {
@@ -58,7 +65,7 @@ export async function followRuns(
   for (const run of runs) if (!states.has(run.id)) take(run)
   await Promise.race([ended, interrupted()])
   stop()
-  return report([...states.values()], asJson)
+  return [...states.values()]
 }
 
 /** The exit code is 1 when a run did not get done. */
