@@ -5,28 +5,17 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ClusterProfile } from '#contract/clusters.ts'
 import { emptyProfile } from '#contract/empty-cluster.ts'
 import type { GridInput } from '#contract/experiments.ts'
-import type { RunDetail } from '#contract/runs.ts'
 import { defaultComputeCommand } from '#services/compute-command.ts'
 import { sampleModel } from '#services/sample-model.ts'
 import { processesOf } from '../jobs/watching.ts'
 import { eventually, type Opened, openedWorkbench } from '../services/opened.ts'
+import { outcome } from './outcome.ts'
 import { hasSlurm, type SlurmDaemons, startSlurm } from './slurm-daemons.ts'
 
 const clusterTimings = { lookMilliseconds: 500, askMilliseconds: 1000 }
 const sample = sampleModel() as string
 const text = (name: string) => join(sample, `${name}.txt`)
 const data = (name: string, windows: number) => ({ source: text(name), sequenceLength: 128, windows })
-
-/** What two runs must have in common, wherever they were computed. */
-const outcome = ({ method, seed, nominal, plan, decisions, measures }: RunDetail) => ({
-  method,
-  seed,
-  nominal,
-  blocks: plan?.blocks,
-  tensors: plan?.tensors?.map(({ sha256 }) => sha256),
-  decisions,
-  measures: measures.filter(({ name }) => name !== 'pruning time').map(({ name, dataset, value }) => [name, dataset, value]),
-})
 
 describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm of two nodes', () => {
   let slurm: SlurmDaemons
