@@ -38,6 +38,8 @@ export function checkFlags(flags: Flags): void {
   for (const text of listFlag(flags.seed)) integerFlag('seed', text, 0)
   for (const text of listFlag(flags.num_prune)) integerFlag('num_prune', text, -2)
   for (const text of [...listFlag(flags.sparsity), ...listFlag(flags.sparsity_rate)]) sparsityFlag(text)
+  if (flags.executor !== undefined && flags.no_history)
+    fail('--executor needs the history, where clusters are set and jobs are remembered; leave out --no_history.')
   if (flags.memory !== undefined) bytesFlag('memory', flags.memory)
   backendFlag(flags.backend)
   if (flags.precision !== undefined) precisionFlag(flags.precision)

@@ -17,27 +17,37 @@ import type { Commanded } from './requests.ts'
  * The runs that a command asks for, in the order in which they are done: those of an earlier start of the same command where it did not
  * come to its end, else new ones. A run whose plan is to be saved is not done a second time.
  */
-export async function prepareRuns(workbench: CommandWorkbench, model: ModelEntry, commanded: Commanded): Promise<RunEntry[]> {
-  const earlier = await ('grid' in commanded ? findExperiment(workbench, model, commanded.grid) : findRun(workbench, model, commanded))
+export async function prepareRuns(
+  workbench: CommandWorkbench,
+  model: ModelEntry,
+  commanded: Commanded,
+  executor: string | null = null,
+): Promise<RunEntry[]> {
+  const earlier = await ('grid' in commanded
+    ? findExperiment(workbench, model, commanded.grid, executor)
+    : findRun(workbench, model, commanded, executor))
   if (earlier.length > 0) {
     if (earlier.some(({ startedAt }) => startedAt !== null)) stderr.write('Going on from what an earlier start of this command finished.\n')
     return earlier
   }
-  if (!('grid' in commanded)) return [await workbench.call('runs.create', { model: model.id, request: commanded.request, start: 'draft' })]
+  if (!('grid' in commanded))
+    return [await workbench.call('runs.create', { model: model.id, request: commanded.request, executor, start: 'draft' })]
   const { grid, sweep } = commanded
   const name = `${model.name}: ${[...new Set(grid.methods.map(({ method }) => method))].join(', ')}`.slice(0, 200)
-  const { runs, leftOut } = await workbench.call('experiments.create', { name, grid, start: 'draft', leaveOut: sweep })
+  const { runs, leftOut } = await workbench.call('experiments.create', { name, grid, executor, start: 'draft', leaveOut: sweep })
   for (const reason of leftOut) stderr.write(`Left out: ${reason}\n`)
   return runs
 }
 
-async function findExperiment(workbench: CommandWorkbench, model: ModelEntry, grid: Grid): Promise<RunEntry[]> {
+async function findExperiment(workbench: CommandWorkbench, model: ModelEntry, grid: Grid, executor: string | null): Promise<RunEntry[]> {
   const wanted = JSON.stringify(gridSchema.parse(grid))
   for (const { id, counts, runs, createdAt } of await workbench.call('experiments.list', {})) {
-    if (counts.done === runs || (counts.running ?? 0) > 0 || createdAt < changedAt(model.path)) continue
+    // What runs here is another command's; what runs on a cluster can be followed by any.
+    if (counts.done === runs || (executor === null && (counts.running ?? 0) > 0) || createdAt < changedAt(model.path)) continue
     const known = await workbench.call('experiments.grid', { id }).catch(() => undefined)
-    if (known && JSON.stringify(known) === wanted)
-      return (await workbench.call('runs.query', { experiment: id, limit: 1000 })).rows.toReversed()
+    if (!known || JSON.stringify(known) !== wanted) continue
+    const { rows } = await workbench.call('runs.query', { experiment: id, limit: 1000 })
+    if (rows.every((run) => run.status === 'done' || run.executor === executor)) return rows.toReversed()
   }
   return []
 }
@@ -46,25 +56,30 @@ async function findRun(
   workbench: CommandWorkbench,
   model: ModelEntry,
   { request, saves }: Extract<Commanded, { request: unknown }>,
+  executor: string | null,
 ): Promise<RunEntry[]> {
   const wanted = JSON.stringify(runRequest.parse({ ...request, model: model.path } satisfies RunRequest))
+  const resting = ['draft', 'paused', 'interrupted', 'failed', 'cancelled'] as const
+  const statuses = [...resting, ...(saves ? ['done'] : []), ...(executor === null ? [] : ['queued', 'running'])]
   const { rows } = await workbench.call('runs.query', {
     conditions: [
       { field: 'method', is: 'equal', value: request.method },
       { field: 'seed', is: 'equal', value: request.seed },
       { field: 'experiment', is: 'absent' },
-      { field: 'status', is: 'any of', value: ['draft', 'paused', 'interrupted', 'failed', 'cancelled', ...(saves ? ['done'] : [])] },
+      { field: 'status', is: 'any of', value: statuses },
     ],
     limit: 1000,
   })
-  for (const row of rows.filter((run) => run.model.id === model.id && run.createdAt >= changedAt(model.path))) {
+  for (const row of rows.filter(
+    (run) => run.model.id === model.id && run.executor === executor && run.createdAt >= changedAt(model.path),
+  )) {
     const known = await workbench.call('runs.get', { id: row.id })
     if (JSON.stringify(runRequest.parse({ ...known.request, model: model.path })) === wanted) return [row]
   }
   return []
 }
 
-/** Does a run unless it is done, in a process of this command, and gives all that the history keeps of it. */
+/** Does a run unless it is done, where it is to be done, and gives all that the history keeps of it. */
 export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntry, listen: (event: RunEvent) => void): Promise<RunDetail> {
   const stop = workbench.subscribe((event) => {
     if (event.name === 'run event' && event.data.run === id) listen(event.data.recorded.event)

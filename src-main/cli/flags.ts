@@ -36,6 +36,7 @@ const flags = {
   tasks: { type: 'string' },
   task_folder: { type: 'string' },
   task_limit: { type: 'string' },
+  executor: { type: 'string' },
   backend: { type: 'string' },
   precision: { type: 'string' },
   memory: { type: 'string' },

@@ -29,13 +29,13 @@ export async function prune(flags: Flags): Promise<number> {
     await checkWritable(resolve(flags.output))
   }
   const workbench = await openCommandWorkbench(flags)
-  closeOnInterrupt(workbench)
+  closeOnInterrupt(workbench, flags.executor)
   let begun = false
   try {
     const model = await locateModel(workbench, flags)
     const commanded = commandedRuns(flags, model)
     if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savedWork(commanded), ...savingOf(flags) })
-    const runs = await prepareRuns(workbench, model, commanded)
+    const runs = await prepareRuns(workbench, model, commanded, flags.executor ?? null)
     begun = true
     await doAll(workbench, model, runs, flags)
     begun = false
@@ -47,12 +47,8 @@ export async function prune(flags: Flags): Promise<number> {
 }
 
 async function doAll(workbench: CommandWorkbench, model: ModelEntry, runs: readonly RunEntry[], flags: Flags): Promise<void> {
-  const line = new ProgressLine()
   const details: RunDetail[] = []
-  for (const run of runs) {
-    const detail = await doRun(workbench, run, (event) => {
-      if (event.type === 'progress') line.show(event.progress)
-    }).finally(() => line.clear())
+  for await (const detail of flags.executor ? doneThere(workbench, runs, flags.executor) : doneHere(workbench, runs)) {
     if (detail.study) await printStudy(detail, resolve(flags.output ?? 'ablations'), flags.json === true)
     else if (!flags.json) printRun(toDocument(detail))
     details.push(detail)
@@ -61,6 +57,33 @@ async function doAll(workbench: CommandWorkbench, model: ModelEntry, runs: reado
   const studies = details.filter(({ study }) => study !== null)
   if (studies.length > 0) printStudies(studies, flags)
   else printAll(await withDivergence(workbench, model, details, flags), flags)
+}
+
+/** Does one run after the other. */
+async function* doneHere(workbench: CommandWorkbench, runs: readonly RunEntry[]): AsyncGenerator<RunDetail> {
+  const line = new ProgressLine()
+  for (const run of runs)
+    yield await doRun(workbench, run, (event) => {
+      if (event.type === 'progress') line.show(event.progress)
+    }).finally(() => line.clear())
+}
+
+/** Sends all runs together; gives them in their order. One that fails stops none of the others. */
+async function* doneThere(workbench: CommandWorkbench, runs: readonly RunEntry[], cluster: string): AsyncGenerator<RunDetail> {
+  const line = new ProgressLine()
+  let done = 0
+  const show = () => line.show({ phase: `On ${cluster}`, done, total: runs.length, unit: 'runs' })
+  const following = runs.map((run) =>
+    doRun(workbench, run, show).finally(() => {
+      done += 1
+      show()
+    }),
+  )
+  const outcomes = await Promise.allSettled(following).finally(() => line.clear())
+  for (const outcome of outcomes) {
+    if (outcome.status === 'rejected') throw outcome.reason
+    yield outcome.value
+  }
 }
 
 /** The documents of runs, with their divergence from the dense model where it is asked for. */
@@ -116,10 +139,11 @@ function describeSaved({ format, type, bytes, reload }: SavedFile): string {
 }
 
 /** Steps are on the disk and files appear only when complete; the runs are marked as interrupted, and a second signal ends all at once. */
-function closeOnInterrupt(workbench: CommandWorkbench): void {
+function closeOnInterrupt(workbench: CommandWorkbench, cluster: string | undefined): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
-      stderr.write('\nInterrupted. The same command goes on from its last finished step.\n')
+      const jobs = cluster === undefined ? '' : ` Jobs on ${cluster} go on by themselves.`
+      stderr.write(`\nInterrupted. The same command goes on from its last finished step.${jobs}\n`)
       process.once(signal, () => exit(130))
       setTimeout(() => exit(130), 2000).unref()
       void workbench.close().finally(() => exit(130))

@@ -69,8 +69,11 @@ export const spectrum = z.object({
 
 export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 
-/** Windows that went through an attention, an MLP and the head while candidates were scored. */
-export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number() })
+/**
+ * Windows that went through an attention, an MLP and the head while candidates were scored; `recalled` more did not have to go through
+ * an attention or MLP again, as what it gives was remembered from earlier scoring.
+ */
+export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number(), recalled: z.number().optional() })
 
 /** How far a run is from the dense model, token by token, where that was asked for (see `divergence.ts`). */
 export const divergenceDocument = divergence

@@ -122,6 +122,7 @@ export class RunSteps {
         this.passes.attention += passes.attention
         this.passes.mlp += passes.mlp
         this.passes.head += passes.head
+        if (passes.recalled) this.passes.recalled = (this.passes.recalled ?? 0) + passes.recalled
       },
     }
   }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { EspalierError } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import type { QueueState } from '#contract/queue.ts'
@@ -20,6 +21,9 @@ export interface QueueParts {
   worksQueue: boolean
 }
 
+/** How often a process that sent a run looks whether it has ended. */
+const followMilliseconds = 200
+
 const pausedSetting = 'queue paused'
 
 /** The queue of runs: the history says what is next and where, the executors do it. */
@@ -29,6 +33,8 @@ export class RunQueue {
   readonly #news: QueueNews
   #owns = false
   #closed = false
+  /** Whether a run was sent from a process that leaves the queue to others. */
+  #sends = false
 
   constructor(parts: QueueParts) {
     this.#parts = parts
@@ -60,10 +66,10 @@ export class RunQueue {
   /** Gives waiting runs to the executors. Cheap when there is nothing to do; called after everything that may matter. */
   work(): void {
     const { history, owner, worksQueue } = this.#parts
-    if (this.#closed || !worksQueue) return
+    if (this.#closed || !(worksQueue || this.#sends)) return
     this.#owns = history.owners.takeQueue(owner, Date.now())
     if (!this.#owns) return
-    for (const executor of this.#executors) executor.work(this.#isPaused)
+    for (const executor of worksQueue ? this.#executors : [this.#parts.clusters]) executor.work(this.#isPaused)
   }
 
   enqueue(ids: readonly string[]): number[] {
@@ -149,13 +155,26 @@ export class RunQueue {
     this.work()
   }
 
-  /** Does one run in this process at once, whatever the queue does; settles when it has ended. */
+  /** Does one run at once, in this process or on the cluster that it names; settles when it has ended. */
   async runNow(id: string): Promise<void> {
     const { history, machine } = this.#parts
     const row = history.runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-    if (row.status === 'running' || row.status === 'done') throw new EspalierError('conflict', `"${row.name}" is ${row.status} already.`)
-    await machine.runNow(row.number)
+    if (row.status === 'done' || (row.status === 'running' && row.executor === null))
+      throw new EspalierError('conflict', `"${row.name}" is ${row.status} already.`)
+    await (row.executor === null ? machine.runNow(row.number) : this.#runThere(row))
+  }
+
+  /** Jobs go on there whatever becomes of this process; where another works the queue, that one sends and follows. */
+  async #runThere({ id, number, status }: RunRow): Promise<void> {
+    const { history } = this.#parts
+    if (status !== 'queued' && status !== 'running') history.queue.enqueue([number])
+    this.tellRuns([number])
+    this.#sends = true
+    while (!this.#closed && isUnderWay(history.runs.find(id))) {
+      this.work()
+      await sleep(followMilliseconds)
+    }
   }
 
   /** What cannot go on without this process is interrupted; it can be resumed. */
@@ -168,3 +187,5 @@ export class RunQueue {
     await Promise.all(closing)
   }
 }
+
+const isUnderWay = (row: RunRow | undefined): boolean => row?.status === 'queued' || row?.status === 'running'

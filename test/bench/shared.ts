@@ -1,6 +1,7 @@
 /**
- * Passes that the paper's table grid computes on the bundled sample model, against those that its runs would need if none shared anything:
- * `node test/bench/shared.ts [--windows N]`. A pass is a window through one submodule. Every run is done once in the experiment and once alone.
+ * Passes that the paper's table grid computes on the bundled sample model, against those that its runs would need if no call knew anything of
+ * another: `node test/bench/shared.ts [--windows N]`. A pass is a window through one submodule; within a call, candidates share what they begin
+ * with on both sides. Runs of all methods but EvoPress are done once in the experiment and once alone; EvoPress counts itself what it recalled.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -16,7 +17,8 @@ const sample = sampleModel() as string
 const folder = mkdtempSync(join(tmpdir(), 'espalier-shared-bench-'))
 const workbench = await openWorkbench({ folder })
 const model = await eventually(async () => (await workbench.call('models.list', {}))[0], 'the sample model')
-const methods = ['2ssp', 'window_based', 'shortgpt', 'blockpruner', 'evopress', 'slicegpt']
+const paper = ['2ssp', 'window_based', 'shortgpt', 'blockpruner', 'evopress', 'slicegpt']
+const methods = [...paper, 'blockpruner_submodule', 'evopress_submodule']
 const grid = {
   models: [model.id],
   methods: methods.map((method) => ({ method })),
@@ -26,35 +28,49 @@ const grid = {
 
 const { runs } = await workbench.call('experiments.create', { name: 'together', grid, leaveOut: true })
 const together = await Promise.all(runs.map(({ id }) => ended(workbench, id)))
-const alone: RunDetail[] = []
-for (const { request, model: of } of together) {
-  const { model: _, ...rest } = request
-  alone.push(await ended(workbench, (await workbench.call('runs.create', { model: of.id, request: rest })).id))
+const recalls = ({ method }: RunDetail) => method.startsWith('evopress')
+const alone = new Map<RunDetail, RunDetail>()
+for (const run of together.filter((one) => !recalls(one))) {
+  const { model: _, ...request } = run.request
+  alone.set(run, await ended(workbench, (await workbench.call('runs.create', { model: run.model.id, request })).id))
 }
 await workbench.close()
 
 const blocks = model.description.shape.blocks
 const history = openHistory(folder)
 /** Names of the steps that a run has in common with others, which only a run alone keeps as its own. */
-const stepsOf = ({ id }: RunDetail) => history.steps.names(id).filter((name) => name.startsWith('shared:'))
+const stepsOf = (twin: RunDetail | undefined) => (twin ? history.steps.names(twin.id).filter((name) => name.startsWith('shared:')) : [])
 const looks = (name: string) => 2 * blocks * Number(/(\d+) windows/.exec(name)?.[1] ?? 0)
+/** Rounds of greedy searches are steps too, but their passes are counted where they are made. */
+const isLook = (name: string) => /norms|similarities/.test(name)
 const searched = ({ passes }: RunDetail) => (passes ? passes.attention + passes.mlp : 0)
 const sum = (numbers: Iterable<number>) => [...numbers].reduce((all, one) => all + one, 0)
-
-console.log('method         sparsity  computed    needed alone')
-for (const [at, run] of together.entries()) {
-  const twin = alone[at] as RunDetail
-  console.log(
-    `${run.method.padEnd(14)} ${String(run.nominal).padEnd(8)}  ${String(searched(run)).padEnd(10)}  ${searched(twin) + sum(stepsOf(twin).map(looks))}`,
-  )
+const lookedAt = (steps: Iterable<string>) => sum([...steps].filter(isLook).map(looks))
+const needs = (run: RunDetail) => {
+  const twin = alone.get(run)
+  return twin ? searched(twin) + lookedAt(stepsOf(twin)) : searched(run) + (run.passes?.recalled ?? 0)
 }
-const common = new Set(alone.flatMap(stepsOf))
-const computed = sum(together.map(searched)) + sum([...common].map(looks))
-const needed = sum(alone.map(searched)) + sum(alone.flatMap(stepsOf).map(looks))
-console.log(
-  `steps in common: ${common.size} computed once, where runs ask for them ${alone.flatMap(stepsOf).length} times (${sum([...common].map(looks))} passes among those computed)`,
-)
-console.log(`passes computed ${computed}, needed without sharing ${needed}: ${(needed / computed).toFixed(2)} times fewer`)
+const seen = new Set<string>()
+/** What a run computed in the experiment: of steps in common, those that no run before it did. */
+const computes = (run: RunDetail) => {
+  const fresh = stepsOf(alone.get(run)).filter((name) => !seen.has(name))
+  for (const name of fresh) seen.add(name)
+  return searched(run) + lookedAt(fresh)
+}
+
+console.log('method                 sparsity  computed  needed')
+const counts = together.map((run) => ({ run, computed: computes(run), needed: needs(run) }))
+for (const { run, computed, needed } of counts)
+  console.log(`${run.method.padEnd(21)}  ${String(run.nominal).padEnd(8)}  ${String(computed).padEnd(8)}  ${needed}`)
+for (const [title, chosen] of [
+  ...methods.map((one) => [one, [one]] as const),
+  ['the paper’s six', paper] as const,
+  ['all eight', methods] as const,
+]) {
+  const own = counts.filter(({ run }) => chosen.includes(run.method))
+  const [computed, needed] = [sum(own.map((one) => one.computed)), sum(own.map((one) => one.needed))]
+  console.log(`${title}: ${computed} computed, ${needed} needed without sharing: ${(needed / computed).toFixed(2)} times fewer`)
+}
 history.close()
 rmSync(folder, { recursive: true, force: true })
 

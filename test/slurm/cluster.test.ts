@@ -1,11 +1,15 @@
+import { execFile } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ClusterProfile } from '#contract/clusters.ts'
 import { emptyProfile } from '#contract/empty-cluster.ts'
 import type { GridInput } from '#contract/experiments.ts'
-import { defaultComputeCommand } from '#services/compute-command.ts'
+import type { RunDocument } from '#contract/run.ts'
+import type { RunEntry } from '#contract/runs.ts'
+import { defaultComputeCommand, espalierCommand } from '#services/compute-command.ts'
 import { sampleModel } from '#services/sample-model.ts'
 import { processesOf } from '../jobs/watching.ts'
 import { eventually, type Opened, openedWorkbench } from '../services/opened.ts'
@@ -166,4 +170,30 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
     const undisturbed = await Promise.all(here.map(({ id }) => ended(id)))
     expect(there.map(outcome)).toEqual(undisturbed.map(outcome))
   }, 300_000)
+
+  test('the command line sends a grid there, follows it when it is started again, and prints what it prints here', async () => {
+    const environment = { ...process.env, ESPALIER_HOME: join(home, 'command') }
+    const espalier = (...words: string[]) => {
+      const [node, ...command] = espalierCommand()
+      return promisify(execFile)(node, [...command, ...words], { env: environment, maxBuffer: 2 ** 26 })
+    }
+    await espalier('cluster', 'add', 'lab', '--folder', join(home, 'shared'), '--partition', 'main')
+    const asked = ['--model=sample', '--pruning_method=shortgpt,blockpruner', '--sparsity=0.25', '--sequence_length=128', '--json']
+    await expect(espalier(...asked, '--executor=nowhere')).rejects.toThrow('There is no cluster "nowhere"')
+    const first = espalier(...asked, '--executor=lab')
+    first.catch(() => {})
+    await eventually(() => slurm.ask('squeue', '--noheader', '--format=%j').includes('espalier-'), 'its jobs', 60_000)
+    first.child.kill('SIGTERM')
+    await expect(first).rejects.toMatchObject({ code: 130, stderr: expect.stringContaining('Jobs on lab go on') })
+    const [there, here] = [await espalier(...asked, '--executor=lab'), await espalier(...asked)].map(
+      ({ stdout }) => JSON.parse(stdout) as RunDocument[],
+    )
+    expect(there).toHaveLength(2)
+    const told = (documents: RunDocument[] | undefined) =>
+      documents?.map(({ method, plan, decisions, measures }) => [method, plan, decisions, measures])
+    expect(told(there)).toEqual(told(here))
+    // Both and their baseline, once.
+    const { stdout } = await espalier('runs', 'list', '--json')
+    expect((JSON.parse(stdout) as { rows: RunEntry[] }).rows.map(({ executor }) => executor).filter((one) => one === 'lab')).toHaveLength(3)
+  }, 120_000)
 })

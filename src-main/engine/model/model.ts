@@ -31,7 +31,20 @@ export interface Model {
   readonly products: ProductsFor
   /** Bytes for activations: what the budget leaves beside the weights. */
   readonly workspaceBytes: number
+  /** What work on the model keeps for later work on it, by name; it goes with the model. */
+  readonly kept: Map<string, Kept>
   close(): Promise<void>
+}
+
+interface Kept {
+  dispose(): void
+}
+
+/** What is kept with a model under a name, made when it is first asked for. */
+export function keptWith<T extends Kept>({ kept }: Pick<Model, 'kept'>, name: string, make: () => T): T {
+  const known = kept.get(name) ?? make()
+  kept.set(name, known)
+  return known as T
 }
 
 /** The same open model, computed otherwise. */
@@ -92,6 +105,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
     const { vocabularyStays, left, storeBytes } = divideMemory(spec, memoryBytes)
     const store = new WeightStore(checkpoint, spec, storeBytes)
     const vocabulary = await Vocabulary.open(checkpoint, spec, vocabularyStays)
+    const kept: Model['kept'] = new Map()
     return {
       name: basename(checkpoint.path),
       path: checkpoint.path,
@@ -101,7 +115,10 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
       vocabulary,
       products: productsFor('float32'),
       workspaceBytes: Math.floor(left * workspaceShare),
+      kept,
       async close() {
+        for (const one of kept.values()) one.dispose()
+        kept.clear()
         store.dispose()
         vocabulary.dispose()
         await checkpoint.close()

@@ -3,6 +3,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { type DenseDistribution, denseDistribution } from '#engine/model/divergence.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
+import { windowName } from './variant-memory.ts'
 
 /**
  * What divergence from a view needs to know of its answer to each window. A search that scores on the same windows again finds it
@@ -12,7 +13,7 @@ import type { ModelView } from '#engine/model/view.ts'
 export class DenseStates {
   readonly #view: ModelView
   readonly #limitBytes: number
-  readonly #kept = new Map<Int32Array, DenseDistribution>()
+  readonly #kept = new Map<string, DenseDistribution>()
   #bytes = 0
   /** Windows that were run. */
   passes = 0
@@ -24,9 +25,9 @@ export class DenseStates {
 
   /** The distributions of windows of one length, one below the other, [B*T] rows; the caller's to dispose of. */
   async of(windows: Windows): Promise<DenseDistribution> {
-    const missing = windows.filter((window) => !this.#kept.has(window))
+    const missing = windows.filter((window) => !this.#kept.has(windowName(window)))
     const fresh = missing.length > 0 ? await this.#run(missing) : new Map<Int32Array, DenseDistribution>()
-    const all = windows.map((window) => this.#kept.get(window) ?? (fresh.get(window) as DenseDistribution))
+    const all = windows.map((window) => this.#kept.get(windowName(window)) ?? (fresh.get(window) as DenseDistribution))
     const joined = tidy(() => ({
       hidden: concat(
         all.map(({ hidden }) => hidden),
@@ -73,7 +74,7 @@ export class DenseStates {
       return
     }
     this.#bytes += bytes
-    this.#kept.set(window, distribution)
+    this.#kept.set(windowName(window), distribution)
   }
 
   dispose(): void {

@@ -45,7 +45,7 @@ export class GreedySearch {
   readonly #options: GreedyOptions
 
   constructor(view: ModelView, windows: Windows, options: GreedyOptions) {
-    const scorerOptions = { measure: 'loss', signal: options.run.signal } as const
+    const scorerOptions = { signal: options.run.signal }
     this.#options = options
     this.#ranking = new VariantRanking(view, windows, scorerOptions)
     if (options.screening > 0) {

@@ -156,6 +156,7 @@ async function seededModel({ hidden, intermediate, heads, vocabulary }: Shape): 
     vocabulary: own,
     products: productsFor('float32'),
     workspaceBytes: 2 ** 29,
+    kept: new Map(),
     async close() {
       store.dispose()
       own.dispose()

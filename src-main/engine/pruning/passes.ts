@@ -6,6 +6,8 @@ export interface PassCount {
   attention: number
   mlp: number
   head: number
+  /** Through attention or MLP, that were not made as what they give was remembered from earlier scoring. */
+  recalled?: number
 }
 
 interface Sizes {
@@ -73,6 +75,7 @@ export function timesPasses({ attention, mlp, head }: PassCount, times: number):
 }
 
 export function addPasses(...counts: readonly PassCount[]): PassCount {
-  const sum = (key: keyof PassCount) => counts.reduce((total, count) => total + count[key], 0)
-  return { attention: sum('attention'), mlp: sum('mlp'), head: sum('head') }
+  const sum = (key: keyof PassCount) => counts.reduce((total, count) => total + (count[key] ?? 0), 0)
+  const recalled = sum('recalled')
+  return { attention: sum('attention'), mlp: sum('mlp'), head: sum('head'), ...(recalled > 0 ? { recalled } : {}) }
 }

@@ -2,25 +2,33 @@ import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type Certificate, type CertifiedScores, certify, settle } from './certify.ts'
-import type { PassCount } from './passes.ts'
+import { addPasses, type PassCount } from './passes.ts'
+import { type Recall, RecallingScorer } from './recalling-scorer.ts'
 import type { Variant } from './trunk.ts'
 import { type ScorerOptions, VariantScorer } from './variants.ts'
 
 /** Relative difference of scores that products of split operands tell apart for certain: a hundred times their errors. */
 const splitMargin = 2e-5
 
+type RankingOptions = Omit<ScorerOptions, 'products'> | { readonly recall: Recall; readonly signal: AbortSignal }
+type Scorer = VariantScorer | RecallingScorer
+
 /**
  * Scores variants as choices need them: where the model's products for ranking are not those for deciding, a first look ranks all, what
  * could be among the best is scored once more, and what this does not tell apart once more again.
  */
 export class VariantRanking {
-  readonly #scorers = new Map<Products, VariantScorer>()
+  readonly #scorers = new Map<Products, Scorer>()
   readonly #view: ModelView
-  readonly #scorerFor: (products: Products) => VariantScorer
+  readonly #scorerFor: (products: Products) => Scorer
 
-  constructor(view: ModelView, windows: Windows, options: Omit<ScorerOptions, 'products'>) {
+  /** With `recall`, scores are divergences, and what was scored before is not computed again. */
+  constructor(view: ModelView, windows: Windows, options: RankingOptions) {
     this.#view = view
-    this.#scorerFor = (products) => new VariantScorer(view, windows, { ...options, products })
+    this.#scorerFor = (products) =>
+      'recall' in options
+        ? new RecallingScorer(view, windows, options.recall, products, options.signal)
+        : new VariantScorer(view, windows, { ...options, products })
   }
 
   #score(products: Products, variants: readonly Variant[], lacking: Variant | undefined): Promise<Float64Array> {
@@ -58,8 +66,7 @@ export class VariantRanking {
 
   /** Passes made so far, by all scorers. */
   get passes(): PassCount {
-    const sum = (what: keyof PassCount) => [...this.#scorers.values()].reduce((total, { passes }) => total + passes[what], 0)
-    return { attention: sum('attention'), mlp: sum('mlp'), head: sum('head') }
+    return addPasses(...[...this.#scorers.values()].map(({ passes }) => passes))
   }
 
   dispose(): void {

@@ -6,17 +6,12 @@ import { breathe, Walk } from '#engine/model/walk.ts'
 import { isAttention, type Part } from '#engine/model/weights.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type Branch, divideBranches } from './branches.ts'
-import { DenseStates } from './dense-states.ts'
-import { divergenceScores, type EndScores, lossScores, sumPredicted } from './end-scores.ts'
+import { lossScores, sumPredicted } from './end-scores.ts'
 import { packVariants } from './packs.ts'
 import type { PassCount } from './passes.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
 
 export interface ScorerOptions {
-  /** Mean loss of the next token, or divergence of its distribution from that of `dense`. */
-  readonly measure: 'loss' | 'divergence'
-  /** What divergence is measured from, where it outlives the scorer; the view itself without it. */
-  readonly dense?: DenseStates
   /** How candidates' parts and the head multiply: in float32 unless given. */
   readonly products?: Products
   /** Off: each variant on its own from the embedding, to check that sharing changes nothing. */
@@ -41,23 +36,18 @@ export class VariantScorer {
   readonly #sharing: boolean
   readonly #signal: AbortSignal | undefined
   readonly #trunks = new Map<WindowGroup, Trunk>()
-  readonly #dense: DenseStates | undefined
-  readonly #ownsDense: boolean
-  readonly #endScores: EndScores
+  readonly #products: Products
 
-  constructor(view: ModelView, windows: Windows, { measure, dense, products = 'float32', sharing, signal }: ScorerOptions) {
-    const { vocabulary, workspaceBytes } = view.model
+  constructor(view: ModelView, windows: Windows, { products = 'float32', sharing, signal }: ScorerOptions = {}) {
     this.#view = view
     this.#groups = groupWindows(windows)
     this.#walk = new Walk(view, products)
     this.#sharing = sharing ?? true
     this.#signal = signal
-    this.#ownsDense = dense === undefined
-    this.#dense = measure === 'loss' ? undefined : (dense ?? new DenseStates(view, workspaceBytes / 4))
-    this.#endScores = this.#dense ? divergenceScores(vocabulary, products, this.#dense, windows) : lossScores(vocabulary, products)
+    this.#products = products
   }
 
-  /** Mean score per predicted token of each variant, in nats; lower is better. `lacking` is what all variants lack. */
+  /** Mean loss of the next token of each variant, in nats. `lacking` is what all variants lack. */
   async score(variants: readonly Variant[], lacking?: Variant): Promise<Float64Array> {
     const sums = new Float64Array(variants.length)
     let tokens = 0
@@ -155,10 +145,8 @@ export class VariantScorer {
   /** Scores streams behind the last part and adds each to the sums of its variants. */
   async #addScores(sums: Float64Array, branches: readonly Branch[], group: WindowGroup): Promise<void> {
     const hidden = branches.map(({ residual }) => finalHidden(this.#view, residual.x))
-    const before = this.#dense?.passes ?? 0
-    const scores = await this.#endScores(hidden, group)
+    const scores = await lossScores(this.#view.model.vocabulary, hidden, group, this.#products)
     for (const tensor of hidden) tensor.dispose()
-    this.#countDense((this.#dense?.passes ?? 0) - before)
     this.passes.head += branches.length * group.batch
     for (const [i, { variants }] of branches.entries()) {
       const sum = sumPredicted(scores[i] as Float64Array, group.tokens)
@@ -166,15 +154,8 @@ export class VariantScorer {
     }
   }
 
-  #countDense(windows: number): void {
-    const attention = this.#view.parts.filter(isAttention).length
-    this.passes.attention += windows * attention
-    this.passes.mlp += windows * (this.#view.parts.length - attention)
-  }
-
   dispose(): void {
     for (const trunk of this.#trunks.values()) trunk.dispose()
-    if (this.#ownsDense) this.#dense?.dispose()
     this.#walk.dispose()
   }
 }

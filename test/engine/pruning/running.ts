@@ -19,13 +19,13 @@ export interface RecordedRun extends MethodRun {
   readonly events: RunEvent[]
   /** Names of the steps that were computed and not found. */
   readonly computed: string[]
-  readonly passes: { attention: number; mlp: number; head: number }
+  readonly passes: { attention: number; mlp: number; head: number; recalled: number }
 }
 
 /** A run on recorded steps; with `stopAfter` it dies when that many steps were written. */
 export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAfter = Number.POSITIVE_INFINITY): RecordedRun {
   const computed: string[] = []
-  const passes = { attention: 0, mlp: 0, head: 0 }
+  const passes = { attention: 0, mlp: 0, head: 0, recalled: 0 }
   const events: RunEvent[] = []
   const step = async <T>(name: string, compute: () => Promise<T> | T): Promise<T> => {
     const known = steps.get(name)
@@ -58,6 +58,7 @@ export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAft
       passes.attention += more.attention
       passes.mlp += more.mlp
       passes.head += more.head
+      passes.recalled += more.recalled ?? 0
     },
   }
 }

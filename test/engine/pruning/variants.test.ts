@@ -25,12 +25,12 @@ describe.each(['mistral-tiny', 'phi-partial', 'mistral-window'] as const)('%s', 
     return Array.from({ length: count }, () => without(dense, random.sample(parts, removals)))
   }
 
-  test.each(['loss', 'divergence'] as const)('gives every variant the same %s with sharing on and off', async (measure) => {
+  test('gives every variant the same loss with sharing on and off', async () => {
     const { model, calibration } = open()
     const windows = [...calibration.slice(0, 2), calibration[2]?.subarray(0, 100) as Int32Array]
     const variants = drawVariants(7, 2)
     const scoresWith = async (sharing: boolean) => {
-      const scorer = new VariantScorer(denseView(model), windows, { measure, sharing })
+      const scorer = new VariantScorer(denseView(model), windows, { sharing })
       const scores = await scorer.score(variants)
       scorer.dispose()
       return scores
@@ -54,7 +54,7 @@ describe.each(['mistral-tiny', 'phi-partial', 'mistral-window'] as const)('%s', 
     for (let round = 1; round <= Math.min(3, view.spec.blocks.length - 1); round++) {
       const candidates = [...base.keys()].filter((part) => base[part] === 0).map((part) => ({ block: part, parts: [part] }))
       const decision = await search.decide(base, candidates, { round, kind: 'attention', earlier: [] })
-      const scorer = new VariantScorer(view, windows, { measure: 'loss', sharing: false })
+      const scorer = new VariantScorer(view, windows, { sharing: false })
       const losses = await scorer.score(candidates.map(({ parts }) => without(base, parts)))
       scorer.dispose()
       losses.forEach((loss, index) => {

@@ -3,6 +3,8 @@ import type { Selection } from '#contract/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { keptWith } from '#engine/model/model.ts'
+import type { ModelView } from '#engine/model/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { DenseStates } from '../dense-states.ts'
@@ -10,8 +12,10 @@ import { describeState, drawDistinct, SearchSpace } from '../evolution.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { addPasses, sharedPasses, timesPasses } from '../passes.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
+import type { Recall } from '../recalling-scorer.ts'
 import { ascending } from '../selection.ts'
 import type { Variant } from '../trunk.ts'
+import { VariantMemory } from '../variant-memory.ts'
 import { VariantRanking } from '../variant-ranking.ts'
 
 /**
@@ -100,8 +104,10 @@ function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: nu
   const tried = Array.from({ length: Math.min(generations, triedGenerations) }, () => {
     const parent = draw()
     const children = drawDistinct(offspring, [parent], () => space.mutate(parent, random, chosen.exchanges))
-    const finalists = [...children.slice(0, chosen.finalists), parent]
-    return addPasses(timesPasses(sharedPasses(children), first), timesPasses(sharedPasses(finalists), final))
+    const finalists = children.slice(0, chosen.finalists)
+    // The parent's scores are known on about half of the windows.
+    const known = timesPasses(addPasses(sharedPasses(finalists), sharedPasses([...finalists, parent])), 1 / 2)
+    return addPasses(timesPasses(sharedPasses(children), first), timesPasses(known, final))
   })
   const one = timesPasses(addPasses(...tried), 1 / Math.max(1, tried.length))
   // The dense model's own answers, for each window once: a pass, and the head three times.
@@ -120,21 +126,17 @@ async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'):
   const generations = generationsOf(space, chosen)
   const random = new PythonRandom(run.seed)
   const search = new Evolution(input, random)
-  try {
-    const start = drawDistinct(Math.min(chosen.startStates, space.states), [], () => space.drawState(random))
-    let [parent] = (await search.select(0, start, chosen.firstWindows, 1)) as [Variant]
-    const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
-    for (let generation = 1; generation <= generations; generation++) {
-      run.progress(evolving, generation - 1, generations, 'generations')
-      const children = drawDistinct(offspring, [parent], () => space.mutate(random.choice([parent]), random, chosen.exchanges))
-      const finalists = await search.select(generation, children, chosen.firstWindows, chosen.finalists)
-      ;[parent] = (await search.select(generation, [...finalists, parent], chosen.finalWindows, 1)) as [Variant]
-    }
-    run.progress(evolving, generations, generations, 'generations')
-    return { plan: removeParts(dense, partsOf(parent)), decisions: [], selections: search.selections, notes: [] }
-  } finally {
-    search.dispose()
+  const start = drawDistinct(Math.min(chosen.startStates, space.states), [], () => space.drawState(random))
+  let [parent] = (await search.select(0, start, chosen.firstWindows, 1)) as [Variant]
+  const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
+  for (let generation = 1; generation <= generations; generation++) {
+    run.progress(evolving, generation - 1, generations, 'generations')
+    const children = drawDistinct(offspring, [parent], () => space.mutate(random.choice([parent]), random, chosen.exchanges))
+    const finalists = await search.select(generation, children, chosen.firstWindows, chosen.finalists)
+    ;[parent] = (await search.select(generation, [...finalists, parent], chosen.finalWindows, 1)) as [Variant]
   }
+  run.progress(evolving, generations, generations, 'generations')
+  return { plan: removeParts(dense, partsOf(parent)), decisions: [], selections: search.selections, notes: [] }
 }
 
 /** Selects among candidates by their divergence from the dense model on windows drawn for each selection. */
@@ -143,14 +145,13 @@ class Evolution {
   readonly #input: MethodInput<Options>
   readonly #windows: Windows
   readonly #random: PythonRandom
-  readonly #dense: DenseStates
-  readonly #beginnings = new Map<string, Int32Array>()
+  readonly #recall: Recall
 
   constructor(input: MethodInput<Options>, random: PythonRandom) {
     this.#input = input
     this.#windows = input.calibration.slice(0, input.options.windows)
     this.#random = random
-    this.#dense = new DenseStates(input.view, input.view.model.workspaceBytes / 4)
+    this.#recall = recallOf(input.view)
   }
 
   /** The best `survivors` of the candidates, best first. */
@@ -186,21 +187,11 @@ class Evolution {
       const index = this.#random.integer(0, this.#windows.length - 1)
       if (drawn.has(index)) continue
       drawn.add(index)
-      const window = this.#beginning(index, quota - tokens)
+      const window = (this.#windows[index] as Int32Array).subarray(0, quota - tokens)
       batch.push(window)
       tokens += window.length
     }
     return batch
-  }
-
-  /** One array per window and length, so that its dense states are found again. */
-  #beginning(index: number, most: number): Int32Array {
-    const window = this.#windows[index] as Int32Array
-    if (window.length <= most) return window
-    const key = `${index}:${most}`
-    const beginning = this.#beginnings.get(key) ?? window.subarray(0, most)
-    this.#beginnings.set(key, beginning)
-    return beginning
   }
 
   /** Certificates of first and of final selections bound each other's errors only among themselves: their windows differ in number. */
@@ -210,7 +201,7 @@ class Evolution {
     survivors: number,
   ): Promise<Pick<Selection, 'fitness' | 'estimated' | 'certified'>> {
     const { view, run } = this.#input
-    const ranking = new VariantRanking(view, batch, { measure: 'divergence', dense: this.#dense, signal: run.signal })
+    const ranking = new VariantRanking(view, batch, { recall: this.#recall, signal: run.signal })
     const tokens = batch.reduce((sum, { length }) => sum + length, 0)
     const earlier = this.selections.flatMap((done) => (done.certified && done.tokens === tokens ? done.certified : []))
     try {
@@ -225,8 +216,15 @@ class Evolution {
       ranking.dispose()
     }
   }
+}
 
-  dispose(): void {
-    this.#dense.dispose()
+/** What searches on a model remember, as long as it is open: a later one finds what an earlier one scored. */
+function recallOf(view: ModelView): Recall {
+  const { model } = view
+  const limit = model.workspaceBytes / 4
+  return {
+    memory: keptWith(model, 'variants', () => new VariantMemory(limit)),
+    dense: keptWith(model, `dense states, ${model.products.deciding}`, () => new DenseStates(view, limit)),
+    seen: new Set(),
   }
 }

@@ -1,9 +1,10 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
+import { openModel } from '#engine/model/model.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { evopress, submoduleEvopress } from '#engine/pruning/methods/evopress.ts'
 import { expectedOf, fullModels } from '../../../fixtures/reference.ts'
-import { masksOf, openReference, prune, recordedRun, relativeError, testPerplexity } from '../running.ts'
+import { type Bench, masksOf, openReference, prune, recordedRun, relativeError, testPerplexity } from '../running.ts'
 
 interface RecordedSelection {
   readonly num_tokens: number
@@ -59,16 +60,38 @@ describe.each(fullModels)('%s', (name) => {
 describe('mistral-tiny', () => {
   const open = openReference('mistral-tiny')
 
-  test('another seed draws other candidates; dense states are computed once per window', async () => {
+  test('another seed draws other candidates', async () => {
     const options = { windows: 2, finalWindows: 2 }
-    const run = recordedRun(1)
-    const { selections } = await prune(evopress, open(), { blocks: 2 }, options, run)
+    const { selections } = await prune(evopress, open(), { blocks: 2 }, options, recordedRun(1))
     const other = await prune(evopress, open(), { blocks: 2 }, options)
     expect(selections?.[0]?.candidates).not.toEqual(other.selections?.[0]?.candidates)
-    const tensors = memory().numTensors
-    await prune(evopress, open(), { blocks: 2 }, { ...options, finalWindows: 0.5 })
-    expect(memory().numTensors - tensors).toBe(0)
   })
+
+  test.each([evopress, submoduleEvopress])(
+    '$title: what earlier runs scored is not computed again, and every score keeps its bits',
+    async (method) => {
+      const options = { windows: 4, finalWindows: 3, firstWindows: 1.5, offspring: 4, startStates: 4 }
+      const alone = { ...open(), model: await openModel(open().model.path) }
+      const forgetful = { ...alone, model: { ...alone.model, workspaceBytes: 0, kept: new Map() } }
+      const search = async (bench: Bench, blocks: number) => {
+        const run = recordedRun()
+        const { selections } = await prune(method, bench, { blocks }, options, run)
+        return { selections, passes: run.passes, needed: run.passes.attention + run.passes.mlp + run.passes.recalled }
+      }
+      const without = [await search(forgetful, 1), await search(forgetful, 2)]
+      const tensors = memory().numTensors
+      const first = await search(alone, 1)
+      const [second, again] = [await search(alone, 2), await search(alone, 2)]
+      expect([first.selections, second.selections, again.selections]).toEqual([...without, without[1]].map((one) => one?.selections))
+      expect(again.needed).toBe(second.needed)
+      expect(again.passes).toMatchObject({ attention: 0, mlp: 0, head: 0 })
+      expect(second.passes.recalled).toBeGreaterThan(without[1]?.passes.recalled ?? 0)
+      for (const one of alone.model.kept.values()) one.dispose()
+      expect(memory().numTensors - tensors).toBeLessThanOrEqual(0)
+      for (const one of forgetful.model.kept.values()) one.dispose()
+      await alone.model.close()
+    },
+  )
 
   test('asks for no more windows than there are', async () => {
     const { selections } = await prune(

@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto'
+import { copyStream, disposeStreams } from '#engine/model/streams.ts'
+import type { Stream } from '#engine/model/walk.ts'
+import type { Variant } from './trunk.ts'
+
+const names = new WeakMap<Int32Array, string>()
+
+/** Names a window by its ids. */
+export function windowName(window: Int32Array): string {
+  const known = names.get(window)
+  if (known !== undefined) return known
+  const name = createHash('sha256')
+    .update(new Uint8Array(window.buffer, window.byteOffset, window.byteLength))
+    .digest('base64')
+  names.set(window, name)
+  return name
+}
+
+/** How far along a variant's way a stream is known: in front of part `from`, under a key; 0 where none is. */
+export interface Reach {
+  readonly from: number
+  readonly key: string
+}
+
+/**
+ * What scoring variants leaves behind for later calls, and for later runs on the same model: every score, and streams behind blocks as
+ * far as the limit allows. Both depend on the window and on what was removed up to there only, so that other numbers of removals and
+ * other seeds find them too. The stream that was used longest ago goes first.
+ */
+export class VariantMemory {
+  /** By `place` and variant: the sum of a window's scores. */
+  readonly #scores = new Map<string, number>()
+  readonly #streams = new Map<string, Stream>()
+  readonly #limitBytes: number
+  #bytes = 0
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes
+  }
+
+  /** `place` names a window and how it is computed. */
+  scoreOf(place: string, variant: Variant): number | undefined {
+    return this.#scores.get(keyOf(place, variant, variant.length))
+  }
+
+  keepScore(place: string, variant: Variant, score: number): void {
+    this.#scores.set(keyOf(place, variant, variant.length), score)
+  }
+
+  /** The stream that is furthest on a variant's way. */
+  reach(place: string, variant: Variant): Reach {
+    for (let from = variant.length - 2; from > 0; from -= 2) {
+      const key = keyOf(place, variant, from)
+      if (this.#streams.has(key)) return { from, key }
+    }
+    return { from: 0, key: place }
+  }
+
+  /** A copy of a stream that was reached. */
+  take(key: string): Stream {
+    const stream = this.#streams.get(key)
+    if (!stream) throw new RangeError('This stream is not known any more.')
+    this.#streams.delete(key)
+    this.#streams.set(key, stream)
+    return copyStream(stream)
+  }
+
+  /** Keeps a copy of a stream in front of a part, as long as there is room. */
+  keep(place: string, variant: Variant, from: number, stream: Stream): void {
+    const key = keyOf(place, variant, from)
+    const bytes = bytesOf(stream)
+    if (this.#streams.has(key) || bytes > this.#limitBytes) return
+    for (const [oldest, old] of this.#streams) {
+      if (this.#bytes + bytes <= this.#limitBytes) break
+      this.#streams.delete(oldest)
+      this.#bytes -= bytesOf(old)
+      disposeStreams([old])
+    }
+    this.#streams.set(key, copyStream(stream))
+    this.#bytes += bytes
+  }
+
+  dispose(): void {
+    disposeStreams(this.#streams.values())
+    this.#streams.clear()
+    this.#scores.clear()
+    this.#bytes = 0
+  }
+}
+
+const keyOf = (place: string, variant: Variant, from: number): string => `${place}|${variant.subarray(0, from).join('')}`
+
+/** Behind a block a parallel MLP's source is the stream itself. */
+const bytesOf = ({ residual }: Stream): number => 4 * residual.x.size
