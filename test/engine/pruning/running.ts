@@ -10,6 +10,7 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method, MethodResult, MethodRun } from '#engine/pruning/method.ts'
+import type { PassCount } from '#engine/pruning/passes.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { tensorFolder } from '../../fixtures/store-tensors.ts'
 
@@ -19,13 +20,13 @@ export interface RecordedRun extends MethodRun {
   readonly events: RunEvent[]
   /** Names of the steps that were computed and not found. */
   readonly computed: string[]
-  readonly passes: { attention: number; mlp: number; head: number; recalled: number }
+  readonly passes: PassCount
 }
 
 /** A run on recorded steps; with `stopAfter` it dies when that many steps were written. */
 export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAfter = Number.POSITIVE_INFINITY): RecordedRun {
   const computed: string[] = []
-  const passes = { attention: 0, mlp: 0, head: 0, recalled: 0 }
+  const passes: PassCount = { attention: 0, mlp: 0, head: 0 }
   const events: RunEvent[] = []
   const step = async <T>(name: string, compute: () => Promise<T> | T): Promise<T> => {
     const known = steps.get(name)
@@ -58,7 +59,7 @@ export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAft
       passes.attention += more.attention
       passes.mlp += more.mlp
       passes.head += more.head
-      passes.recalled += more.recalled ?? 0
+      if (more.recalled) passes.recalled = (passes.recalled ?? 0) + more.recalled
     },
   }
 }

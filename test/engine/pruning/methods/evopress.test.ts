@@ -76,7 +76,7 @@ describe('mistral-tiny', () => {
       const search = async (bench: Bench, blocks: number) => {
         const run = recordedRun()
         const { selections } = await prune(method, bench, { blocks }, options, run)
-        return { selections, passes: run.passes, needed: run.passes.attention + run.passes.mlp + run.passes.recalled }
+        return { selections, passes: run.passes, needed: run.passes.attention + run.passes.mlp + (run.passes.recalled ?? 0) }
       }
       const without = [await search(forgetful, 1), await search(forgetful, 2)]
       const tensors = memory().numTensors
