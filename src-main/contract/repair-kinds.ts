@@ -5,7 +5,7 @@ import { denseMethod, isAblation, type MethodId } from './titles.ts'
 export const repairTitles = { 'one-pass': 'repaired in one pass', 'in-order': 'repaired in order' } as const
 
 /** Windows that a repair is fitted on unless others are asked for. */
-export const defaultRepairWindows = 64
+export const defaultRepairWindows = 96
 
 /** Of those windows, the share of the mixed text; the rest is the method's own calibration text. */
 const mixedShare = 0.25

@@ -13,7 +13,8 @@ import { argv } from 'node:process'
 import type { Plan } from '#contract/plan.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { type Model, openModel } from '#engine/model/model.ts'
+import { type Model, openModel, withProducts } from '#engine/model/model.ts'
+import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, viewWithPlan } from '#engine/model/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -121,7 +122,7 @@ printTable(results)
 
 async function measureAll(): Promise<void> {
   await openBackend()
-  const model = await openModel(modelPath)
+  const model = withProducts(await openModel(modelPath), productsFor(resolvePrecision('auto')))
   for (const one of cases()) {
     if (results.some((known) => nameOf(known) === nameOf(one) && known.repair === one.repair)) continue
     const result = await measure(model, one)

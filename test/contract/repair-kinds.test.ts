@@ -9,7 +9,7 @@ test('a repair is fitted on the calibration text, and a quarter of the mixed one
     ['/a/valid.txt', 0.75],
     ['mixed', 0.25],
   ])
-  expect(data).toMatchObject({ source: '/a/valid.txt:0.75,mixed:0.25', sequenceLength: 512, windows: 64 })
+  expect(data).toMatchObject({ source: '/a/valid.txt:0.75,mixed:0.25', sequenceLength: 512, windows: 96 })
 })
 
 test('several calibration texts keep their shares of the three quarters', () => {
@@ -39,5 +39,5 @@ test.each([
     },
   ],
 ])('%s', (_, calibration) => {
-  expect(usualRepairData(calibration)).toEqual({ ...calibration, windows: 64 })
+  expect(usualRepairData(calibration)).toEqual({ ...calibration, windows: 96 })
 })

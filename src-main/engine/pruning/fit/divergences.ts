@@ -81,8 +81,8 @@ class Prober {
       ...(tensors.tensors.has(replacedName(index, 'down', 'weight')) ? { replaced: ['down' as const] } : {}),
     }))
     this.#view = viewWithPlan(dense.model, { blocks }, tensors)
-    this.#walk = new Walk(this.#view)
-    this.#denseWalk = new Walk(dense)
+    this.#walk = new Walk(this.#view, dense.model.products.passes)
+    this.#denseWalk = new Walk(dense, dense.model.products.passes)
     this.#states = new DenseStates(dense, dense.model.workspaceBytes / 4)
   }
 

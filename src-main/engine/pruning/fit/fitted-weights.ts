@@ -39,7 +39,7 @@ export const keptAt = ({ orders }: WidthPoints, block: number, width: number): n
  * next attention goes. One step for each block. The ridge is chosen at the base width.
  */
 export async function fittedWeights(view: ModelView, windows: Windows, points: WidthPoints, run: MethodRun): Promise<StoredTensors> {
-  const walk = new Walk(view)
+  const walk = new Walk(view, view.model.products.passes)
   const lanes: Lane[] = []
   const stored: StoredTensors[] = []
   try {
@@ -173,7 +173,7 @@ class BlockFitter {
     const narrow = { fitted: fitted.leading(base), heldOut: heldOut.leading(base) }
     const { ridge, weight } = solveWithRidge(narrow, old)
     put(replacedName(this.#block, 'down', 'weight'), weight, base)
-    if (taking) put(attentionName(this.#block), taking.solve(old, ridge), base)
+    if (taking) put(attentionName(this.#block), taking.solve(old, [ridge])[0], base)
     old.dispose()
     narrow.fitted.dispose()
     narrow.heldOut.dispose()
@@ -181,7 +181,7 @@ class BlockFitter {
     for (const width of widths.filter((width) => width !== base && width < ordered.shape[1])) {
       const own = first(width)
       const equations = fitted.leading(width)
-      put(widthName(this.#block, width), equations.solve(own, ridge), width)
+      put(widthName(this.#block, width), equations.solve(own, [ridge])[0], width)
       equations.dispose()
       own.dispose()
     }

@@ -49,7 +49,11 @@ export class OwnEquations implements NormalEquations {
     own.square += more.square
   }
 
-  solve(weight: Tensor2D, ridge: number): Tensor2D {
+  solve(weight: Tensor2D, ridges: readonly number[]): Tensor2D[] {
+    return ridges.map((ridge) => this.#solve(weight, ridge))
+  }
+
+  #solve(weight: Tensor2D, ridge: number): Tensor2D {
     const { inner, outer, gram, cross } = this.#needSums()
     let trace = 0
     for (let i = 0; i < inner; i++) trace += at(gram, i * inner + i)

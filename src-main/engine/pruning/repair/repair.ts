@@ -42,12 +42,12 @@ export interface Repaired {
  */
 export async function repairPlan({ view, plan, windows, kind, calibration = '', run }: RepairInput): Promise<Repaired> {
   requireRepairable(view, plan, windows)
-  requireRoom(view, plan, windows, kind)
+  const room = requireRoom(view, plan, windows, kind)
   const segments = segmentsOf(view.spec, view.parts, plan)
   const walk = new RepairWalk(view, plan, kind === 'in-order', run.signal)
   const solved: SolvedProjection[] = []
   try {
-    await walk.begin(windows)
+    await walk.begin(windows, room.forInputs)
     for (const [index, segment] of segments.entries()) {
       run.progress(repairing, index, segments.length, 'projections')
       const found = await repairSegment(walk, segment, view, (compute) =>

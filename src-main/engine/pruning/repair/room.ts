@@ -3,19 +3,24 @@ import type { Plan } from '#contract/plan.ts'
 import type { RepairKind } from '#contract/repair.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/view.ts'
+import { sideBySide } from './ridge.ts'
 
-/** Gram matrices alive at once, in float64: fitted, held out, with the ridge, and the factor. */
-const matrices = 4
+/** Gram matrices alive at once, in float64: fitted, held out, and for each ridge tried side by side one with it and its factor. */
+const matrices = 2 + 2 * sideBySide
 
-/** Throws when the streams of the windows and one projection's equations outgrow the workspace. */
-export function requireRoom({ model, spec }: ModelView, plan: Plan, windows: Windows, kind: RepairKind): void {
+/**
+ * Throws when the streams of the windows and one projection's equations outgrow the workspace; says whether what a projection reads of all
+ * windows would fit as well.
+ */
+export function requireRoom({ model, spec }: ModelView, plan: Plan, windows: Windows, kind: RepairKind): { forInputs: boolean } {
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
   // In front of and behind a segment, in order also the pruned model's; a parallel MLP reads a stream of its own.
   const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1)
   const streamBytes = 4 * tokens * spec.hidden * streams
-  const equationBytes = 8 * matrices * widest(spec, plan, kind) ** 2
+  const columns = widest(spec, plan, kind)
+  const equationBytes = 8 * matrices * columns ** 2
   const free = model.workspaceBytes - equationBytes
-  if (streamBytes <= free) return
+  if (streamBytes <= free) return { forInputs: streamBytes + 4 * tokens * columns <= free }
   const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
   const most = Math.floor((Math.max(0, free) / streamBytes) * windows.length)
   const advice = most >= 2 ? `Use at most ${most} windows, or give more memory` : 'Give more memory'

@@ -1,4 +1,4 @@
-import { matMul, scalar, slice, type Tensor, type Tensor2D, transpose } from '@tensorflow/tfjs-core'
+import { matMul, slice, type Tensor, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose, unstack } from '@tensorflow/tfjs-core'
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
@@ -14,7 +14,7 @@ interface Sums {
  * formed in float32 before they join the sums: they lose no more than the activations, float32 themselves, had lost before.
  */
 const doubleUpTo = 256
-const rowsPerProduct = 1024
+const rowsPerProduct = 2048
 
 /** Normal equations summed and solved by TensorFlow in float64; only weights and errors leave the runtime. */
 export class RuntimeEquations implements NormalEquations {
@@ -70,7 +70,7 @@ export class RuntimeEquations implements NormalEquations {
     part.#sums = {
       gram: step.keep(step.corner(gram, columns, columns)),
       cross: step.keep(step.corner(cross, columns, -1)),
-      square: step.keep(step.run('AddV2', [step.double], square, step.scalar(0))),
+      square: step.keep(step.run('Identity', [step.double], square)),
     }
     step.end()
     return part
@@ -96,23 +96,28 @@ export class RuntimeEquations implements NormalEquations {
     step.end()
   }
 
-  solve(weight: Tensor2D, ridge: number): Tensor2D {
+  /** Systems of several ridges stand in one batch, which the runtime spreads over its threads. */
+  solve(weight: Tensor2D, ridges: readonly number[]): Tensor2D[] {
     const { gram, cross } = this.#needSums()
+    const [outer, inner] = weight.shape
     const step = new DoubleStep(this.#raw)
     try {
       const diagonal = step.run('MatrixDiagPart', [step.double], gram)
-      const size = weight.shape[1]
-      const shift = (ridge * step.read(diagonal).reduce((sum, value) => sum + value, 0)) / size
-      if (shift === 0) return weight.clone()
-      const raised = step.run('AddV2', [step.double], diagonal, step.scalar(shift))
-      const factor = step.run('Cholesky', [step.double], step.run('MatrixSetDiag', [step.double], gram, raised))
+      const trace = step.read(diagonal).reduce((sum, value) => sum + value, 0)
+      if (trace === 0) return ridges.map(() => weight.clone())
+      const count = ridges.length
+      const shifts = step.column(ridges.map((ridge) => (ridge * trace) / inner))
+      const raised = step.run('AddV2', [step.double], diagonal, shifts)
+      const repeated = step.repeated(gram, [count, inner, inner])
+      const systems = step.run('MatrixSetDiag', [step.double], repeated, raised)
+      step.drop(repeated)
+      const factors = step.run('Cholesky', [step.double], systems)
+      step.drop(systems)
       const old = step.transposed(weight)
       const missing = step.run('Sub', [step.double], cross, step.product(gram, old, false, false))
-      const change = step.triangular(factor, step.triangular(factor, missing, false), true)
-      const solved = step.narrow(step.run('AddV2', [step.double], old, change), [size, weight.shape[0]])
-      const result = transpose<Tensor2D>(solved)
-      solved.dispose()
-      return result
+      const first = step.triangular(factors, step.repeated(missing, [count, inner, outer]), false)
+      const solved = step.run('AddV2', [step.double], old, step.triangular(factors, first, true))
+      return untransposed(step.narrow(solved, [count, inner, outer]))
     } finally {
       step.end()
     }
@@ -142,6 +147,13 @@ export class RuntimeEquations implements NormalEquations {
     if (this.#sums) this.#raw.delete(this.#sums.gram, this.#sums.cross, this.#sums.square)
     this.#sums = undefined
   }
+}
+
+/** The matrices of a batch, each turned; the batch is disposed of. */
+function untransposed(batch: Tensor3D): Tensor2D[] {
+  const turned = tidy(() => unstack(transpose(batch, [0, 2, 1])) as Tensor2D[])
+  batch.dispose()
+  return turned
 }
 
 /** Operations in float64 whose results are given back together, but for those that are kept. */
@@ -191,11 +203,18 @@ class DoubleStep {
     return wide
   }
 
-  scalar(value: number): Handle {
-    const narrow = scalar(value, 'float32')
+  /** Values below each other, [count, 1]. */
+  column(values: readonly number[]): Handle {
+    const narrow = tensor2d([...values], [values.length, 1])
     const wide = this.widen(narrow)
     narrow.dispose()
     return wide
+  }
+
+  /** A matrix as often as the first of the sizes says. */
+  repeated(matrix: Handle, sizes: [number, number, number]): Handle {
+    const raw = this.#raw
+    return this.run('BroadcastTo', [this.double, raw.type('Tidx', 'int32')], matrix, this.#note(raw.words(Int32Array.from(sizes))))
   }
 
   /** The sum over a matrix, a scalar. */
@@ -205,8 +224,8 @@ class DoubleStep {
     return this.run('Sum', [this.double, raw.type('Tidx', 'int32'), raw.flag('keep_dims', false)], matrix, axes)
   }
 
-  narrow(value: Handle, shape: [number, number]): Tensor2D {
-    return this.#raw.tensor(this.#raw.cast(value, 'float64', 'float32'), shape) as Tensor2D
+  narrow(value: Handle, shape: [number, number, number]): Tensor3D {
+    return this.#raw.tensor(this.#raw.cast(value, 'float64', 'float32'), shape) as Tensor3D
   }
 
   read(value: Handle): Float32Array {
@@ -216,6 +235,12 @@ class DoubleStep {
   keep(value: Handle): Handle {
     this.#made.delete(value)
     return value
+  }
+
+  /** Gives a value back before the others. */
+  drop(value: Handle): void {
+    this.#made.delete(value)
+    this.#raw.delete(value)
   }
 
   #note(value: Handle): Handle {

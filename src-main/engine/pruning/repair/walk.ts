@@ -44,18 +44,22 @@ export class RepairWalk {
   #start: Tensor2D[] = []
   /** What a projection gives in the dense model, where a norm follows that no stream can be led back through. */
   #outputs: Tensor2D[] = []
+  /** What a projection that takes over reads in the dense model, where there is room to keep it. */
+  #inputs: Tensor2D[] = []
+  #keepsInputs = false
 
   constructor(view: ModelView, plan: Plan, inOrder: boolean, signal: AbortSignal) {
     this.#pruned = viewWithPlan(view.model, plan)
     this.#plan = plan
     this.#inOrder = inOrder
     this.#signal = signal
-    this.#walk = new Walk(view)
-    this.#prunedWalk = new Walk(this.#pruned)
+    this.#walk = new Walk(view, view.model.products.passes)
+    this.#prunedWalk = new Walk(this.#pruned, view.model.products.passes)
   }
 
   /** Takes windows in; the last eighth of them, at least one, is held out. */
-  async begin(windows: Windows): Promise<void> {
+  async begin(windows: Windows, keepsInputs: boolean): Promise<void> {
+    this.#keepsInputs = keepsInputs
     const fitted = windows.length - Math.max(1, Math.floor(windows.length / 8))
     const groups = [...groupWindows(windows.slice(0, fitted)), ...groupWindows(windows.slice(fitted))]
     const fittedGroups = groupWindows(windows.slice(0, fitted)).length
@@ -99,12 +103,20 @@ export class RepairWalk {
     const alone = !this.#takesOver(segment)
     await this.#goAhead(segment, (lane, inner, output) => {
       if (alone) add(lane, this.#keep(part, inner), output)
+      else if (this.#keepsInputs) this.#inputs[lane.index] = keep(this.#keep(part, inner).clone())
       if (this.#isNormed(part)) this.#outputs[lane.index] = keep(output.clone())
     })
-    if (!alone) await this.#look(this.#walk, part, this.#dense, add)
+    if (!alone) await this.#takeOver(part, add)
     if (this.#repaired.length > 0) await this.#look(this.#prunedWalk, part, this.#repaired, add)
     bias?.dispose()
     return { equations, weight }
+  }
+
+  /** What removed parts gave is known only behind them: what the projection read meanwhile was kept, or is computed once more. */
+  async #takeOver(part: Part, add: (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => void): Promise<void> {
+    if (!this.#keepsInputs) return this.#look(this.#walk, part, this.#dense, add)
+    for (const lane of this.#dense)
+      tidy(() => add(lane, this.#inputs[lane.index] as Tensor2D, this.#wanted(lane, this.#start[lane.index] as Tensor2D)))
   }
 
   /** Shows what a part's projection reads with what it should give. */
@@ -114,13 +126,15 @@ export class RepairWalk {
       observe: (lane, { inner }) =>
         tidy(() => {
           const from = pruned ? lane.residual.x : (this.#start[lane.index] as Tensor2D)
-          add(lane, pruned ? inner : this.#keep(part, inner), this.#outputs[lane.index] ?? this.#missing(lane, from))
+          add(lane, pruned ? inner : this.#keep(part, inner), this.#wanted(lane, from))
         }),
     })
   }
 
-  /** What a projection must give to bring a stream to the dense one behind the segment. */
-  #missing({ index }: Lane, from: Tensor2D): Tensor2D {
+  /** What a projection must give: to bring a stream to the dense one behind the segment, or what it gives in the dense model. */
+  #wanted({ index }: Lane, from: Tensor2D): Tensor2D {
+    const output = this.#outputs[index]
+    if (output) return output
     const { residualScale } = this.#pruned.spec
     const missing = sub<Tensor2D>((this.#ahead[index] as Lane).residual.x, from)
     return residualScale === undefined ? missing : mul(missing, 1 / residualScale)
@@ -141,9 +155,10 @@ export class RepairWalk {
   }
 
   #forget(): void {
-    for (const x of [...this.#start, ...this.#outputs]) x?.dispose()
+    for (const x of [...this.#start, ...this.#outputs, ...this.#inputs]) x?.dispose()
     this.#start = []
     this.#outputs = []
+    this.#inputs = []
   }
 
   /** From here on the pruned model's streams are their own, where projections are repaired in order. */

@@ -1,13 +1,13 @@
 import type { RepairKind } from '#contract/repair.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { MethodPhase } from '../method.ts'
-import { ridges } from './ridge.ts'
+import { sideBySide } from './ridge.ts'
 
-/** Operations in float64 of a projection's equations: K inputs and D outputs summed over rows, then solved and judged at each ridge. */
+/** Operations in float64 of a projection's equations: K inputs and D outputs summed over rows, then solved for a pair of ridges and the best of them. */
 export function equationOperations(rows: number, inner: number, outer: number): number {
   const solving = inner ** 3 / 3 + 4 * inner ** 2 * outer
   const judging = 2 * inner ** 2 * outer
-  return 2 * rows * inner * (inner + outer) + (ridges.length + 1) * (solving + judging)
+  return 2 * rows * inner * (inner + outer) + (sideBySide + 1) * (solving + judging)
 }
 
 export const repairing = 'Repairing'

@@ -12,6 +12,8 @@ beforeAll(async () => {
 
 const draw = (rows: number, columns: number, seed: number): Tensor2D => randomNormal([rows, columns], 0, 1, 'float32', seed)
 
+const solveAt = (equations: NormalEquations, weight: Tensor2D, ridge: number): Tensor2D => equations.solve(weight, [ridge])[0] as Tensor2D
+
 const makers: [string, () => NormalEquations][] = [
   ['in the runtime', () => new RuntimeEquations(rawOperations() as RawOperations)],
   ['here', () => new OwnEquations()],
@@ -22,7 +24,7 @@ describe.each(makers)('equations summed %s', (_, make) => {
     const equations = make()
     // G = diag(4, 1), C = [8, 3], tr(G)/K = 2.5; from the old weights [1, 1] with ridge 0.4 (a shift of 1): 1 + 4/5, 1 + 2/2.
     equations.add(tensor2d([2, 0, 0, 1], [2, 2]), tensor2d([4, 3], [2, 1]))
-    const solved = equations.solve(tensor2d([1, 1], [1, 2]), 0.4)
+    const solved = solveAt(equations, tensor2d([1, 1], [1, 2]), 0.4)
     expect([...solved.dataSync()]).toEqual([expect.closeTo(1.8, 6), expect.closeTo(2, 6)])
     expect(equations.error(tensor2d([1, 1], [1, 2]))).toBeCloseTo((4 + 4) / 25, 6)
     expect(equations.error(tensor2d([2, 3], [1, 2]))).toBeCloseTo(0, 6)
@@ -36,14 +38,24 @@ describe.each(makers)('equations summed %s', (_, make) => {
     second.add(slice(z, [15, 0], [25, 6]), slice(t, [15, 0], [25, 4]))
     first.merge(second)
     expect(first.error(w)).toBeCloseTo(whole.error(w), 6)
-    const [a, b] = [first.solve(w, 0.1).dataSync(), whole.solve(w, 0.1).dataSync()]
+    const [a, b] = [solveAt(first, w, 0.1).dataSync(), solveAt(whole, w, 0.1).dataSync()]
     expect([...a]).toEqual([...b].map((value) => expect.closeTo(value, 5)))
+  })
+
+  test('solved for several ridges at once are those of each alone', () => {
+    const [z, t, w] = [draw(30, 6, 1), draw(30, 4, 2), draw(4, 6, 3)]
+    const equations = make()
+    equations.add(z, t)
+    const together = equations.solve(w, [0.01, 10]).map((solved) => [...solved.dataSync()])
+    const alone = [0.01, 10].map((ridge) => [...solveAt(equations, w, ridge).dataSync()])
+    expect(together).toEqual(alone)
+    expect(together[0]).not.toEqual(together[1])
   })
 
   test('keep the old weights when every input is zero', () => {
     const equations = make()
     equations.add(tensor2d([0, 0], [1, 2]), tensor2d([1], [1, 1]))
-    expect([...equations.solve(tensor2d([3, 4], [1, 2]), 1).dataSync()]).toEqual([3, 4])
+    expect([...solveAt(equations, tensor2d([3, 4], [1, 2]), 1).dataSync()]).toEqual([3, 4])
   })
 
   test('give back every tensor', () => {
@@ -51,7 +63,7 @@ describe.each(makers)('equations summed %s', (_, make) => {
     const equations = make()
     const [z, t, w] = [draw(8, 3, 1), draw(8, 2, 2), draw(2, 3, 3)]
     equations.add(z, t)
-    const solved = equations.solve(w, 1)
+    const solved = solveAt(equations, w, 1)
     equations.error(solved)
     equations.dispose()
     for (const tensor of [z, t, w, solved]) tensor.dispose()
@@ -64,7 +76,7 @@ test('both ways agree on a problem with more columns than rows', () => {
   const solutions = makers.map(([, make]) => {
     const equations = make()
     equations.add(z, t)
-    return equations.solve(w, 0.01).dataSync()
+    return solveAt(equations, w, 0.01).dataSync()
   })
   const [runtime, own] = solutions as [Float32Array, Float32Array]
   expect([...runtime]).toEqual([...own].map((value) => expect.closeTo(value, 5)))
@@ -75,7 +87,7 @@ test('both ways agree on more columns and rows than one product in float64 takes
   const [runtime, own] = makers.map(([, make]) => {
     const equations = make()
     equations.add(z, t)
-    return { error: equations.error(w), solved: equations.solve(w, 0.01).dataSync() }
+    return { error: equations.error(w), solved: solveAt(equations, w, 0.01).dataSync() }
   }) as [{ error: number; solved: Float32Array }, { error: number; solved: Float32Array }]
   expect([...runtime.solved]).toEqual([...own.solved].map((value) => expect.closeTo(value, 6)))
   expect(runtime.error).toBeCloseTo(own.error, 4)

@@ -87,6 +87,32 @@ describe.each(['stories260k', 'phi-tiny'] as const)('%s', (name) => {
   })
 })
 
+describe('a repair in a memory that', () => {
+  const open = openReference('stories260k')
+  const [depth] = all.filter(({ model, title, kind }) => model === 'stories260k' && title === 'depth' && kind === 'one-pass')
+  // Streams of 12 windows of 64 tokens, 64 wide, in front of and behind a segment; six Gram matrices of at most 172 columns.
+  const least = 4 * 12 * 64 * 64 * 2 + 8 * 6 * 172 ** 2
+  const repairIn = (workspaceBytes: number) => {
+    const windows = open()
+      .calibration.slice(0, 12)
+      .map((window) => window.slice(0, 64))
+    const view = denseView({ ...open().model, workspaceBytes })
+    return repairPlan({ view, plan: planOf((depth as Expected).plan), windows, kind: 'one-pass', run: recordedRun() })
+  }
+
+  test('cannot keep what projections read computes it once more, with the same weights', async () => {
+    const [kept, again] = [await repairIn(1e9), await repairIn(least)]
+    expect(again.projections).toEqual(kept.projections)
+    expect(kept.tensors?.tensors.size).toBeGreaterThan(0)
+    for (const name of kept.tensors?.tensors.keys() ?? [])
+      expect(await again.tensors?.readFloat32(name)).toEqual(await kept.tensors?.readFloat32(name))
+  })
+
+  test('has no place for the streams is refused with the number of windows that have', async () => {
+    await expect(repairIn(least - 1)).rejects.toThrow('Use at most 11 windows')
+  })
+})
+
 describe('a repair that was killed', () => {
   const open = openReference('stories260k')
   const [narrow] = all.filter(({ model, title, kind }) => model === 'stories260k' && title === 'narrow' && kind === 'in-order')
