@@ -19,6 +19,8 @@ const help = `npm run bench -- [options]
   --set name=value   an option of the methods, for instance windows=8; may be given several times
   --precision NAME   ours: float32 (as without it), mixed or bfloat16
   --against NAME     PyTorch's: float32 (as without it) or bfloat16
+  --decode           answers token by token against llama.cpp instead, of the sample model or of --model PATH
+  --model PATH
   --python PATH      a Python with torch
   --json FILE        the figures as JSON, too`
 
@@ -31,6 +33,8 @@ const { values: flags } = parseArgs({
     set: { type: 'string', multiple: true, default: [] },
     precision: { type: 'string', default: 'float32' },
     against: { type: 'string', default: 'float32' },
+    decode: { type: 'boolean', default: false },
+    model: { type: 'string', default: join(import.meta.dirname, '../../resources/sample-model') },
     python: { type: 'string' },
     json: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -84,6 +88,7 @@ const sizes = {
 const [tokens, windowCount] = flags.quick ? [512, 8] : [2048, 32]
 
 if (flags.help) console.log(help)
+else if (flags.decode) await (await import('./answers.ts')).compareAnswers(flags.model)
 else await main()
 
 async function main(): Promise<void> {

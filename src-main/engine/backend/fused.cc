@@ -265,13 +265,30 @@ float* scratch(size_t floats) {
 
 // ---- attention
 
+// Keys and values of one block in a cache, [keyValueHeads, capacity, headSize] each. A position of a sequence has a slot there, so that
+// sequences which begin alike share what they have in common.
+struct Slots {
+  float *keys, *values;
+  int capacity, size;
+
+  float* key(int group, int slot) const { return keys + (static_cast<size_t>(group) * capacity + slot) * size; }
+  float* value(int group, int slot) const { return values + (static_cast<size_t>(group) * capacity + slot) * size; }
+};
+
 struct Attention {
   int heads, keyValueHeads, headSize, tokens, samples, window, rotated;
   const float *projected, *cosine, *sine;
   float* output;
+  // Scores s become cap * tanh(s / cap), where there is one.
+  float cap = 0;
+  // Positions before the tokens; with them keys and values are those in the cache, at the places of one sequence.
+  int past = 0;
+  const Slots* slots = nullptr;
+  const int32_t* places = nullptr;
 
   int rowSize() const { return (heads + 2 * keyValueHeads) * headSize; }
-  int keyTiles() const { return (tokens + tileColumns - 1) / tileColumns; }
+  int seen() const { return past + tokens; }
+  int keyTiles() const { return (seen() + tileColumns - 1) / tileColumns; }
   int paddedSize() const { return (headSize + lanes - 1) / lanes * lanes; }
   size_t keyFloats() const { return static_cast<size_t>(keyTiles()) * tileColumns * headSize; }
   size_t valueFloats() const { return static_cast<size_t>(keyTiles()) * tileColumns * paddedSize(); }
@@ -295,29 +312,49 @@ struct Attention {
 constexpr int queryRows = 48, keysAtOnce = 4 * tileColumns;
 static_assert(queryRows % tileRows == 0, "query rows come in whole tiles");
 
-// Keys as tiles [headSize, tileColumns], values as panels [S, <= tileColumns columns], padded with zeros.
-void packKeysAndValues(const Attention& call, float* keys, float* values) {
+// Keys as tiles [headSize, tileColumns], values as panels [S, <= tileColumns columns], padded with zeros: one tile of those of a pair.
+void packTile(const Attention& call, int sample, int group, int tile, float* keys, float* values) {
   const int padded = call.paddedSize(), rows = call.keyTiles() * tileColumns;
+  float* key = keys + static_cast<size_t>(tile) * tileColumns * call.headSize;
+  for (int column = 0; column < tileColumns; column++) {
+    const int token = tile * tileColumns + column;
+    const float* from = nullptr;
+    if (token >= call.seen()) {
+      for (int i = 0; i < call.headSize; i++) key[i * tileColumns + column] = 0;
+    } else if (call.slots) {
+      const float* cached = call.slots->key(group, call.places[token]);
+      for (int i = 0; i < call.headSize; i++) key[i * tileColumns + column] = cached[i];
+      from = call.slots->value(group, call.places[token]);
+    } else {
+      call.rotate(call.vectorOf(sample, token, call.heads + group), token, key + column, tileColumns);
+      from = call.vectorOf(sample, token, call.heads + call.keyValueHeads + group);
+    }
+    for (int first = 0; first < padded; first += tileColumns) {
+      const int width = std::min(tileColumns, padded - first);
+      float* to = values + static_cast<size_t>(first) * rows + static_cast<size_t>(token) * width;
+      for (int i = 0; i < width; i++) to[i] = from && first + i < call.headSize ? from[first + i] : 0;
+    }
+  }
+}
+
+void packKeysAndValues(const Attention& call, float* keys, float* values) {
   Pool::shared().run(call.samples * call.keyValueHeads * call.keyTiles(), [&](int task) {
     const int tile = task % call.keyTiles(), pair = task / call.keyTiles();
-    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads;
-    float* key = keys + pair * call.keyFloats() + static_cast<size_t>(tile) * tileColumns * call.headSize;
-    float* value = values + pair * call.valueFloats();
-    for (int column = 0; column < tileColumns; column++) {
-      const int token = tile * tileColumns + column;
-      if (token < call.tokens) {
-        call.rotate(call.vectorOf(sample, token, call.heads + group), token, key + column, tileColumns);
-      } else {
-        for (int i = 0; i < call.headSize; i++) key[i * tileColumns + column] = 0;
-      }
-      const float* from = call.vectorOf(sample, std::min(token, call.tokens - 1), call.heads + call.keyValueHeads + group);
-      for (int first = 0; first < padded; first += tileColumns) {
-        const int width = std::min(tileColumns, padded - first);
-        float* to = value + static_cast<size_t>(first) * rows + static_cast<size_t>(token) * width;
-        for (int i = 0; i < width; i++) to[i] = token < call.tokens && first + i < call.headSize ? from[first + i] : 0;
-      }
-    }
+    packTile(call, pair / call.keyValueHeads, pair % call.keyValueHeads, tile, keys + pair * call.keyFloats(), values + pair * call.valueFloats());
   });
+}
+
+// tanh within 2e-7: a series where it is near x, else by the exponent.
+inline Vector hyperbolicTangent(Vector x) {
+  const Vector square = x * x;
+  const Vector series = x * (1 + square * (-0.33333333f + square * (0.13333333f + square * (-0.053968254f + square * 0.021869489f))));
+  const Vector whole = 1 - 2 / (exponent(x + x) + 1);
+  return square < all(0.09f) ? series : whole;
+}
+
+// Scores s to cap * tanh(s / cap); `size` is a multiple of a vector's lanes.
+void capScores(float* scores, int size, float cap) {
+  for (int i = 0; i < size; i += lanes) store(scores + i, cap * hyperbolicTangent(load(scores + i) * (1 / cap)));
 }
 
 // The running softmax of one query row: its largest score, the sum of exponents relative to it.
@@ -352,7 +389,8 @@ float takeScores(Softmax& row, float* scores, int size, int low, int high) {
 
 void attendRows(const Attention& call, const float* keys, const float* values, int pair, int head, int first) {
   const int padded = call.paddedSize(), sample = pair / call.keyValueHeads, size = call.headSize;
-  const int count = std::min(queryRows, call.tokens - first), last = first + count, paddedKeys = call.keyTiles() * tileColumns;
+  const int count = std::min(queryRows, call.tokens - first), begin = call.past + first, last = begin + count;
+  const int paddedKeys = call.keyTiles() * tileColumns;
   const int rows = (count + tileRows - 1) / tileRows * tileRows;
   float* query = scratch<1>(static_cast<size_t>(queryRows) * (size + keysAtOnce + padded));
   float* scores = query + queryRows * size;
@@ -361,7 +399,7 @@ void attendRows(const Attention& call, const float* keys, const float* values, i
   std::fill(query + static_cast<size_t>(count) * size, query + static_cast<size_t>(rows) * size, 0.0f);
   for (int row = 0; row < count; row++) call.rotate(call.vectorOf(sample, first + row, head), first + row, query + row * size, 1);
   std::fill(mixed, mixed + static_cast<size_t>(rows) * padded, 0.0f);
-  const int seenFrom = call.window > 0 ? std::max(0, first - call.window + 1) / tileColumns * tileColumns : 0;
+  const int seenFrom = call.window > 0 ? std::max(0, begin - call.window + 1) / tileColumns * tileColumns : 0;
   for (int from = seenFrom; from < last; from += keysAtOnce) {
     const int seen = std::min(keysAtOnce, (last - from + tileColumns - 1) / tileColumns * tileColumns);
     for (int column = 0; column < seen; column += tileColumns) {
@@ -369,8 +407,9 @@ void attendRows(const Attention& call, const float* keys, const float* values, i
                     tileColumns, false);
     }
     for (int row = 0; row < rows; row++) {
-      const int position = first + row - from;
+      const int position = begin + row - from;
       const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+      if (call.cap > 0) capScores(scores + row * keysAtOnce, seen, call.cap);
       const float rescale = takeScores(softmax[row], scores + row * keysAtOnce, seen, std::min(low, seen), std::min(position + 1, seen));
       float* out = mixed + row * padded;
       if (rescale != 1)
@@ -566,142 +605,6 @@ void sumColumns(const float* x, int64_t rows, int64_t columns, int64_t first, in
   for (int64_t i = 0; i < width; i++) to[first + i] = static_cast<float>(total[i]);
 }
 
-// ---- few rows
-
-// Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column].
-template <int Rows, int Columns>
-void dotTile(const float* x, const float* weight, int64_t depth, float* to, int64_t stride) {
-  const int64_t whole = depth / lanes * lanes;
-  Vector sum[Rows][Columns];
-  for (int row = 0; row < Rows; row++)
-    for (int column = 0; column < Columns; column++) sum[row][column] = all(0);
-  for (int64_t i = 0; i < whole; i += lanes) {
-    Vector right[Columns];
-    for (int column = 0; column < Columns; column++) right[column] = load(weight + column * depth + i);
-    for (int row = 0; row < Rows; row++) {
-      const Vector left = load(x + row * depth + i);
-      for (int column = 0; column < Columns; column++) sum[row][column] += left * right[column];
-    }
-  }
-  for (int row = 0; row < Rows; row++) {
-    for (int column = 0; column < Columns; column++) {
-      float total = sumOf(sum[row][column]);
-      for (int64_t i = whole; i < depth; i++) total += x[row * depth + i] * weight[column * depth + i];
-      to[row * stride + column] = total;
-    }
-  }
-}
-
-template <int Columns>
-void dotRows(const float* x, int64_t rows, const float* weight, int64_t depth, float* to, int64_t stride) {
-  int64_t row = 0;
-  for (; row + 4 <= rows; row += 4) dotTile<4, Columns>(x + row * depth, weight, depth, to + row * stride, stride);
-  for (; row < rows; row++) dotTile<1, Columns>(x + row * depth, weight, depth, to + row * stride, stride);
-}
-
-// x [rows, depth] times weight [columns, depth] transposed, plus bias: every row of the weight is read once. Where `add` is given, the
-// result is multiplied by `scale` and added to it.
-struct FewRows {
-  const float *x, *weight, *bias;
-  int64_t rows, depth, columns;
-  float* to;
-  const float* add = nullptr;
-  float scale = 1;
-
-  void run() const {
-    const int64_t piece = std::max<int64_t>(4, std::min<int64_t>(columns, (1 << 15) / depth) / 4 * 4);
-    inPieces(columns, piece, [this](int64_t first, int64_t last) { columnsOf(first, last); });
-  }
-
-  void columnsOf(int64_t first, int64_t last) const {
-    int64_t column = first;
-    for (; column + 4 <= last; column += 4) dotRows<4>(x, rows, weight + column * depth, depth, to + column, columns);
-    for (; column < last; column++) dotRows<1>(x, rows, weight + column * depth, depth, to + column, columns);
-    for (int64_t row = 0; row < rows; row++) {
-      for (int64_t at = row * columns + first; at < row * columns + last; at++) {
-        const float value = to[at] + (bias ? bias[at - row * columns] : 0);
-        to[at] = add ? add[at] + value * scale : value;
-      }
-    }
-  }
-};
-
-// ---- attention after a cache
-
-// New positions [past, past + tokens) of each sample; keys and values [samples * keyValueHeads, capacity, headSize] hold all before them.
-struct CachedAttention {
-  Attention call;
-  int past, capacity;
-  float *keys, *values;
-
-  float* placeOf(float* cache, int sample, int group, int position) const {
-    return cache + ((static_cast<size_t>(sample) * call.keyValueHeads + group) * capacity + position) * call.headSize;
-  }
-};
-
-void rememberPositions(const CachedAttention& cached) {
-  const Attention& call = cached.call;
-  Pool::shared().run(call.samples * call.keyValueHeads, [&](int pair) {
-    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads;
-    for (int token = 0; token < call.tokens; token++) {
-      call.rotate(call.vectorOf(sample, token, call.heads + group), token, cached.placeOf(cached.keys, sample, group, cached.past + token), 1);
-      const float* value = call.vectorOf(sample, token, call.heads + call.keyValueHeads + group);
-      std::copy(value, value + call.headSize, cached.placeOf(cached.values, sample, group, cached.past + token));
-    }
-  });
-}
-
-// Sums of `count` rows of values [count, size], weighted.
-void mixValues(const float* weights, const float* values, int count, int size, float scale, float* to) {
-  constexpr int together = 4 * lanes;
-  int column = 0;
-  for (; column + together <= size; column += together) {
-    Vector sum[4] = {all(0), all(0), all(0), all(0)};
-    for (int row = 0; row < count; row++)
-      for (int v = 0; v < 4; v++) sum[v] += weights[row] * load(values + static_cast<size_t>(row) * size + column + v * lanes);
-    for (int v = 0; v < 4; v++) store(to + column + v * lanes, sum[v] * scale);
-  }
-  for (; column + lanes <= size; column += lanes) {
-    Vector sum = all(0);
-    for (int row = 0; row < count; row++) sum += weights[row] * load(values + static_cast<size_t>(row) * size + column);
-    store(to + column, sum * scale);
-  }
-  for (; column < size; column++) {
-    float sum = 0;
-    for (int row = 0; row < count; row++) sum += weights[row] * values[static_cast<size_t>(row) * size + column];
-    to[column] = sum * scale;
-  }
-}
-
-void attendCached(const CachedAttention& cached, int sample, int token, int head) {
-  const Attention& call = cached.call;
-  const int size = call.headSize, position = cached.past + token, group = head / (call.heads / call.keyValueHeads);
-  const int first = call.window > 0 ? std::max(0, position - call.window + 1) : 0, seen = position + 1 - first;
-  const int padded = (seen + lanes - 1) / lanes * lanes;
-  float* query = scratch<2>(static_cast<size_t>(size) + lanes + padded);
-  float* scores = query + (size + lanes - 1) / lanes * lanes;
-  call.rotate(call.vectorOf(sample, token, head), token, query, 1);
-  const float* keys = cached.placeOf(cached.keys, sample, group, first);
-  int row = 0;
-  for (; row + 4 <= seen; row += 4) dotTile<1, 4>(query, keys + static_cast<size_t>(row) * size, size, scores + row, padded);
-  for (; row < seen; row++) dotTile<1, 1>(query, keys + static_cast<size_t>(row) * size, size, scores + row, padded);
-  Softmax softmax;
-  takeScores(softmax, scores, padded, 0, seen);
-  float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + token) * call.heads + head) * size;
-  mixValues(scores, cached.placeOf(cached.values, sample, group, first), seen, size, 1 / softmax.total, to);
-}
-
-// Writes the new positions into the cache and attends to all that each of them sees.
-void attendAfterCache(const CachedAttention& cached) {
-  const Attention& call = cached.call;
-  rememberPositions(cached);
-  if (cached.past == 0 && call.tokens >= tileRows) return attend(call);
-  Pool::shared().run(call.samples * call.tokens * call.heads, [&](int task) {
-    const int row = task / call.heads;
-    attendCached(cached, row / call.tokens, row % call.tokens, task % call.heads);
-  });
-}
-
 // ---- activations
 
 enum Activation { silu, gelu, geluTanh, relu };
@@ -718,6 +621,7 @@ float activate(Activation activation, float x) {
 }  // namespace
 
 #include "half-parts.h"
+#include "decode.h"
 
 namespace {
 
@@ -813,17 +717,19 @@ struct UnitsKernel {
 };
 
 // projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]; both products by `units`, of split operands
-// where asked for, in float32 where units are 0.
+// where asked for, in float32 where units are 0 or scores are capped.
 struct AttentionKernel {
   int heads, keyValueHeads, window, units;
   bool split;
+  float cap;
 
   explicit AttentionKernel(TF_OpKernelConstruction* from)
       : heads(intOf(from, "heads")),
         keyValueHeads(intOf(from, "key_value_heads")),
         window(intOf(from, "window")),
         units(intOf(from, "units")),
-        split(intOf(from, "split") != 0) {}
+        split(intOf(from, "split") != 0),
+        cap(floatOf(from, "cap")) {}
 
   void compute(Call& call) const {
     const TF_Tensor *projected = call.input(0), *cosine = call.input(1), *sine = call.input(2);
@@ -838,10 +744,12 @@ struct AttentionKernel {
     float* output = call.output({rows, static_cast<int64_t>(heads) * size});
     if (!output) return;
     const Attention attention{heads, keyValueHeads, size, tokens, static_cast<int>(rows / tokens), window, rotated, dataOf(projected),
-                              dataOf(cosine), dataOf(sine), output};
+                              dataOf(cosine), dataOf(sine), output, cap};
 #if ESPALIER_HALVES
-    if (units != noUnits && split) return HalfAttention<true>(attention, unitsFor(units)).run();
-    if (units != noUnits) return HalfAttention<false>(attention, unitsFor(units)).run();
+    if (units != noUnits && cap == 0) {
+      if (split) return HalfAttention<true>(attention, unitsFor(units)).run();
+      return HalfAttention<false>(attention, unitsFor(units)).run();
+    }
 #endif
     attend(attention);
   }
@@ -998,49 +906,8 @@ struct FewRowsKernel {
     const int64_t rows = TF_Dim(x, 0), columns = TF_Dim(weight, 0);
     float* output = call.output({rows, columns});
     if (!output) return;
-    FewRows{dataOf(x), dataOf(weight), biased ? dataOf(bias) : nullptr, rows, TF_Dim(x, 1), columns, output}.run();
-  }
-};
-
-// What both kernels of attention after a cache read besides projections: tables [T, rotated / 2], the place [past, samples] of the tokens,
-// and the cache [samples * K, capacity, d] twice, which is written in place.
-bool placeAttention(Call& call, int firstInput, int heads, int keyValueHeads, int window, int64_t rows, CachedAttention& cached) {
-  const TF_Tensor *cosine = call.input(firstInput), *sine = call.input(firstInput + 1), *place = call.input(firstInput + 2);
-  const TF_Tensor *keys = call.input(firstInput + 3), *values = call.input(firstInput + 4);
-  if (!cosine || !sine || !place || !keys || !values) return false;
-  bool fits = isMatrix(cosine) && sizeOf(cosine) == sizeOf(sine) && sizeOf(place) == 2 && TF_NumDims(keys) == 3 &&
-              sizeOf(keys) == sizeOf(values) && heads > 0 && keyValueHeads > 0 && heads % keyValueHeads == 0;
-  if (!call.require(fits, "Attention after a cache: tables are matrices, the cache has three dimensions.")) return false;
-  const int tokens = static_cast<int>(TF_Dim(cosine, 0)), rotated = static_cast<int>(2 * TF_Dim(cosine, 1));
-  const int past = wordsOf(place)[0], samples = wordsOf(place)[1], capacity = static_cast<int>(TF_Dim(keys, 1));
-  const int size = static_cast<int>(TF_Dim(keys, 2));
-  fits = tokens > 0 && samples > 0 && past >= 0 && past + tokens <= capacity && rows == static_cast<int64_t>(samples) * tokens &&
-         TF_Dim(keys, 0) == static_cast<int64_t>(samples) * keyValueHeads && rotated <= size;
-  if (!call.require(fits, "Attention after a cache: the cache does not fit the samples, heads or positions.")) return false;
-  cached = {{heads, keyValueHeads, size, tokens, samples, window, rotated, nullptr, dataOf(cosine), dataOf(sine), nullptr},
-            past,
-            capacity,
-            const_cast<float*>(dataOf(keys)),
-            const_cast<float*>(dataOf(values))};
-  return true;
-}
-
-// projected [B*T, (H + 2K) d] and what `placeAttention` reads, to [B*T, H d].
-struct CachedAttentionKernel {
-  int heads, keyValueHeads, window;
-
-  explicit CachedAttentionKernel(TF_OpKernelConstruction* from)
-      : heads(intOf(from, "heads")), keyValueHeads(intOf(from, "key_value_heads")), window(intOf(from, "window")) {}
-
-  void compute(Call& call) const {
-    const TF_Tensor* projected = call.input(0);
-    CachedAttention cached;
-    if (!projected || !placeAttention(call, 1, heads, keyValueHeads, window, TF_Dim(projected, 0), cached)) return;
-    const bool fits = isMatrix(projected) && TF_Dim(projected, 1) == cached.call.rowSize();
-    if (!call.require(fits, "Attention after a cache: projections do not fit the heads.")) return;
-    cached.call.projected = dataOf(projected);
-    cached.call.output = call.output({TF_Dim(projected, 0), static_cast<int64_t>(heads) * cached.call.headSize});
-    if (cached.call.output) attendAfterCache(cached);
+    const int64_t size = TF_Dim(x, 1);
+    FewRows{dataOf(x), size, rows, size, {dataOf(weight)}, columns, biased ? dataOf(bias) : nullptr, output, columns}.run();
   }
 };
 
@@ -1071,105 +938,6 @@ struct PartNorm {
 
   bool fits(const TF_Tensor* x, const TF_Tensor* weight, const TF_Tensor* bias) const {
     return isMatrix(x) && (!weighted || sizeOf(weight) == TF_Dim(x, 1)) && (!shifted || sizeOf(bias) == TF_Dim(x, 1));
-  }
-};
-
-// The attention of a block on few rows x [N, D]: norm, projections, rotary embedding, cache, attention, output, sum. Inputs after x: the
-// norm's weight and bias, queries, keys and values in one [(H + 2K) d, D] with their bias, the output [D, H d] with its bias, and what
-// `placeAttention` reads. To [N, D].
-struct AttentionPartKernel {
-  PartNorm norm;
-  int heads, keyValueHeads, window;
-  bool biased, outputBiased;
-
-  explicit AttentionPartKernel(TF_OpKernelConstruction* from)
-      : norm(from),
-        heads(intOf(from, "heads")),
-        keyValueHeads(intOf(from, "key_value_heads")),
-        window(intOf(from, "window")),
-        biased(intOf(from, "biased") != 0),
-        outputBiased(intOf(from, "output_biased") != 0) {}
-
-  void compute(Call& call) const {
-    const TF_Tensor* in[7];
-    for (int i = 0; i < 7; i++)
-      if (!(in[i] = call.input(i))) return;
-    const TF_Tensor *x = in[0], *projection = in[3], *bias = in[4], *output = in[5], *outputBias = in[6];
-    CachedAttention cached;
-    if (!call.require(norm.fits(x, in[1], in[2]), "An attention's norm does not fit its rows.")) return;
-    const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1);
-    if (!placeAttention(call, 7, heads, keyValueHeads, window, rows, cached)) return;
-    const int64_t width = cached.call.rowSize(), mixed = static_cast<int64_t>(heads) * cached.call.headSize;
-    const bool fits = isMatrix(projection) && TF_Dim(projection, 0) == width && TF_Dim(projection, 1) == hidden && isMatrix(output) &&
-                      TF_Dim(output, 0) == hidden && TF_Dim(output, 1) == mixed && (!biased || sizeOf(bias) == width) &&
-                      (!outputBiased || sizeOf(outputBias) == hidden);
-    if (!call.require(fits, "An attention's projections do not fit its rows and heads.")) return;
-    float* result = call.output({rows, hidden});
-    if (!result) return;
-    float* normed = scratch<3>(rows * (hidden + width + mixed));
-    float *projected = normed + rows * hidden, *inner = projected + rows * width;
-    norm.run(x, in[1], in[2], normed);
-    FewRows{normed, dataOf(projection), biased ? dataOf(bias) : nullptr, rows, hidden, width, projected}.run();
-    cached.call.projected = projected;
-    cached.call.output = inner;
-    attendAfterCache(cached);
-    FewRows{inner, dataOf(output), outputBiased ? dataOf(outputBias) : nullptr, rows, mixed, hidden, result, dataOf(x), norm.scale}.run();
-  }
-};
-
-// The MLP of a block on few rows: what it adds to x [N, D] of what it reads of source [N, D]. Inputs after them: the norm's weight and bias,
-// gate, up [I, D] and down [D, I], each with its bias; where there is no gate, up stands there. To [N, D].
-struct MlpPartKernel {
-  PartNorm norm;
-  int activation;
-  bool gated, gateBiased, upBiased, downBiased;
-
-  explicit MlpPartKernel(TF_OpKernelConstruction* from)
-      : norm(from),
-        activation(intOf(from, "activation")),
-        gated(intOf(from, "gated") != 0),
-        gateBiased(intOf(from, "gate_biased") != 0),
-        upBiased(intOf(from, "up_biased") != 0),
-        downBiased(intOf(from, "down_biased") != 0) {}
-
-  void compute(Call& call) const {
-    const TF_Tensor* in[10];
-    for (int i = 0; i < 10; i++)
-      if (!(in[i] = call.input(i))) return;
-    const TF_Tensor *x = in[0], *source = in[1], *gate = in[4], *gateBias = in[5], *up = in[6], *upBias = in[7], *down = in[8];
-    const TF_Tensor* downBias = in[9];
-    if (!call.require(norm.fits(source, in[2], in[3]), "An MLP's norm does not fit its rows.")) return;
-    const int64_t rows = TF_Dim(source, 0), hidden = TF_Dim(source, 1);
-    const bool matrices = isMatrix(x) && isMatrix(gate) && isMatrix(up) && isMatrix(down);
-    if (!call.require(matrices, "An MLP's projections are matrices.")) return;
-    const int64_t neurons = TF_Dim(up, 0);
-    const bool fits = TF_Dim(x, 0) == rows && TF_Dim(x, 1) == hidden && TF_Dim(up, 1) == hidden && TF_Dim(gate, 0) == neurons &&
-                      TF_Dim(gate, 1) == hidden && TF_Dim(down, 0) == hidden && TF_Dim(down, 1) == neurons &&
-                      (!gateBiased || sizeOf(gateBias) == neurons) && (!upBiased || sizeOf(upBias) == neurons) &&
-                      (!downBiased || sizeOf(downBias) == hidden);
-    if (!call.require(fits, "An MLP's projections do not fit its rows.")) return;
-    float* result = call.output({rows, hidden});
-    if (!result) return;
-    float* normed = scratch<3>(rows * (hidden + 2 * neurons));
-    float *ups = normed + rows * hidden, *gates = ups + rows * neurons;
-    norm.run(source, in[2], in[3], normed);
-    const FewRows upward{normed, dataOf(up), upBiased ? dataOf(upBias) : nullptr, rows, hidden, neurons, ups};
-    const FewRows gating{normed, dataOf(gate), gateBiased ? dataOf(gateBias) : nullptr, rows, hidden, neurons, gates};
-    const Activation kind = static_cast<Activation>(activation);
-    const int64_t piece = std::max<int64_t>(4, std::min<int64_t>(neurons, (1 << 14) / hidden) / 4 * 4);
-    inPieces(neurons, piece, [&](int64_t first, int64_t last) {
-      upward.columnsOf(first, last);
-      if (gated) gating.columnsOf(first, last);
-      for (int64_t row = 0; row < rows; row++) {
-        float *own = ups + row * neurons, *through = gates + row * neurons;
-        if (gated && kind == silu) {
-          gateNeurons(through + first, own + first, own + first, last - first);
-        } else {
-          for (int64_t i = first; i < last; i++) own[i] = gated ? activate(kind, through[i]) * own[i] : activate(kind, own[i]);
-        }
-      }
-    });
-    FewRows{ups, dataOf(down), downBiased ? dataOf(downBias) : nullptr, rows, neurons, hidden, result, dataOf(x), norm.scale}.run();
   }
 };
 
@@ -1307,6 +1075,12 @@ struct HalfExponentsKernel {
 
 #endif
 
+}  // namespace
+
+#include "decode-kernels.h"
+
+namespace {
+
 void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) { TF_ShapeInferenceContextSetUnknownShape(context, status); }
 
 template <class Kernel>
@@ -1358,7 +1132,7 @@ bool registerHalves() {
 bool registerAll() {
   return registerHalves() && registerKernel<UnitsKernel>("EspalierUnits", {}, {}) &&
          registerKernel<AttentionKernel>("EspalierAttention", {"projected: float", "cosine: float", "sine: float"},
-                                         {"heads: int", "key_value_heads: int", "window: int", "units: int", "split: int"}) &&
+                                         {"heads: int", "key_value_heads: int", "window: int", "units: int", "split: int", "cap: float"}) &&
          registerKernel<NormKernel>("EspalierNorm", {"x: float", "weight: float", "bias: float"},
                                     {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
          registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&
@@ -1367,22 +1141,16 @@ bool registerAll() {
          registerKernel<DistanceKernel>("EspalierDistance", {"a: float", "b: float"}, {}) &&
          registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"}) &&
          registerKernel<FewRowsKernel>("EspalierFewRows", {"x: float", "weight: float", "bias: float"}, {"biased: int"}) &&
-         registerKernel<CachedAttentionKernel>(
-             "EspalierCachedAttention",
-             {"projected: float", "cosine: float", "sine: float", "place: int32", "keys: float", "values: float"},
-             {"heads: int", "key_value_heads: int", "window: int"}) &&
-         registerKernel<AttentionPartKernel>(
-             "EspalierAttentionPart",
-             {"x: float", "norm: float", "shift: float", "projection: float", "bias: float", "out: float", "out_bias: float",
-              "cosine: float", "sine: float", "place: int32", "keys: float", "values: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "heads: int",
-              "key_value_heads: int", "window: int", "biased: int", "output_biased: int"}) &&
-         registerKernel<MlpPartKernel>(
-             "EspalierMlpPart",
-             {"x: float", "source: float", "norm: float", "shift: float", "gate: float", "gate_bias: float", "up: float", "up_bias: float",
-              "down: float", "down_bias: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "activation: int",
-              "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"});
+         registerKernel<PlacedAttentionKernel>(
+             "EspalierPlacedAttention",
+             {"projected: float", "cosine: float", "sine: float", "rows: int32", "slots: int32", "keys: float", "values: float"},
+             {"heads: int", "key_value_heads: int", "window: int", "cap: float"}) &&
+         registerKernel<DecodeKernel>(
+             "EspalierDecode",
+             {"x: float", "steps: int32", "numbers: float", "lists: int32", "rows: int32", "slots: int32", "tensors: count * float",
+              "halves: packed * int32"},
+             {"count: int >= 0", "packed: int >= 0", "heads: int", "key_value_heads: int", "head_size: int", "activation: int",
+              "gated_queries: int", "cap: float"});
 }
 
 }  // namespace

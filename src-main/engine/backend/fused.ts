@@ -1,4 +1,4 @@
-import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
+import { type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
 import { fusedName } from '../../setup/places.mjs'
 import { trustedAddon } from '../../setup/trusted.mjs'
 import { type AttentionShape, attentionInts, type FusedNorm, type HalfOperations, halfOperations } from './halves.ts'
@@ -15,14 +15,12 @@ export interface FusedOperations {
   /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. For few rows, where reading the weight is what takes time. */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
   /**
-   * The same as `attention`, of the tokens that follow those in a cache: B samples of T tokens. Their keys and values are written into
-   * the cache, in place.
+   * The same as `attention`, of rows that stand in sequences: their keys and values are written into slots of a cache, in place, and each
+   * sees what stands in the slots of its sequence up to its own position. Tables are those of the rows, [N, size / 2].
    */
-  attendAfter(projected: Tensor2D, cached: CachedPositions): Tensor2D
-  /** A whole attention on few rows of the stream x [N, D], from its norm to the sum with x: [N, D]. */
-  attentionPart(x: Tensor2D, part: FusedAttentionPart, cached: CachedPositions): Tensor2D
-  /** A whole MLP on few rows: x [N, D] with what it makes of source [N, D] added. */
-  mlpPart(x: Tensor2D, source: Tensor2D, part: FusedMlpPart): Tensor2D
+  attendPlaced(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, placed: PlacedRows & CachedBlock, shape: AttentionShape): Tensor2D
+  /** Few rows of the stream x [N, D] through parts of the decoder, one after the other: the stream behind the last, [N, D]. */
+  decode(x: Tensor2D, parts: DecodedParts, placed: PlacedRows, shape: DecoderShape): Tensor2D
   /** (x - mean if `centred`) / sqrt(sum of squares / divisor + epsilon) * weight + bias, row by row: x [N, D]. */
   normalize(x: Tensor2D, weight: Tensor | undefined, bias: Tensor | undefined, norm: FusedNorm): Tensor2D
   /** silu(gate) * up: [N, I] each. */
@@ -40,47 +38,45 @@ export interface FusedOperations {
   columnSums(x: Tensor2D, tokens: number, squared: boolean): Tensor2D
 }
 
-/** Tokens that follow others, and the cache that they are written into. */
-export interface CachedPositions {
-  readonly heads: number
-  readonly keyValueHeads: number
-  /** How many positions a query sees, 0 for all. */
-  readonly window: number
-  /** Rotary tables of the tokens, [T, size / 2] each. */
-  readonly cosine: Tensor2D
-  readonly sine: Tensor2D
-  /** How many positions come before the tokens, and how many samples there are: two whole numbers. */
-  readonly place: Tensor1D
-  /** [B*K, capacity, d] each. */
+/** Where the rows of a call stand. */
+export interface PlacedRows {
+  /** Of each row where the slots of its sequence begin in `slots`, and its position: [N, 2]. */
+  readonly rows: Tensor2D
+  readonly slots: Tensor1D
+}
+
+/** Keys and values of one block, [K, capacity, d] each. */
+export interface CachedBlock {
   readonly key: Tensor3D
   readonly value: Tensor3D
 }
 
-/** The norm in front of a part, and what the part's output is multiplied by before it is added. */
-interface FusedPart {
-  readonly norm: FusedNorm & { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined }
-  readonly scale: number
-}
-
-export interface FusedAttentionPart extends FusedPart {
-  readonly queryKeyValue: Tensor2D
-  readonly queryKeyValueBias?: Tensor1D
-  readonly output: Tensor2D
-  readonly outputBias?: Tensor1D
-}
-
-/** Activations by the number that the operation knows them by. */
-export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
-
-export interface FusedMlpPart extends FusedPart {
+/** What all parts of a model share, as far as the operation on few rows has to know. */
+export interface DecoderShape {
+  readonly heads: number
+  readonly keyValueHeads: number
+  readonly headSize: number
   readonly activation: keyof typeof activations
-  readonly gate?: Tensor2D
-  readonly gateBias?: Tensor1D
-  readonly up: Tensor2D
-  readonly upBias?: Tensor1D
-  readonly down: Tensor2D
-  readonly downBias?: Tensor1D
+  readonly gatedQueries: boolean
+  readonly cap: number
 }
+
+/** Parts as the operation on few rows reads them; `decode-kernels.h` says what stands where. */
+export interface DecodedParts {
+  /** Words and numbers of one part after those of another. */
+  readonly steps: readonly number[]
+  readonly numbers: readonly number[]
+  readonly lists: readonly number[]
+  readonly tensors: readonly Tensor[]
+  /** Tiles of packed weights. */
+  readonly halves: readonly Tensor[]
+}
+
+/** Words and numbers of a part. */
+const [stepWords, stepNumbers] = [22, 6]
+
+/** Activations by the number that the operations know them by. */
+export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
 
 /** What of tfjs-node's backend runs an operation by its name. */
 export interface OperationRunner {
@@ -98,40 +94,38 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
     Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_INT, value: Number(value) }))
   const floats = (values: Record<string, number>) => Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_FLOAT, value }))
   const run = (name: string, attributes: object[], inputs: Tensor[]) => runner.executeSingleOutput(name, attributes, inputs) as Tensor2D
-  const shapeOf = ({ heads, keyValueHeads, window }: CachedPositions) => ints({ heads, key_value_heads: keyValueHeads, window })
-  const inputsOf = ({ cosine, sine, place, key, value }: CachedPositions) => [cosine, sine, place, key, value]
-  const normOf = ({ norm, scale }: FusedPart) => [
-    ...floats({ epsilon: norm.epsilon, divisor: norm.divisor, scale }),
-    ...ints({ centred: norm.centred, weighted: norm.weight !== undefined, shifted: norm.bias !== undefined }),
-  ]
   const halves = halfOperations(
     { run: (name, whole, others, inputs) => run(name, [...ints(whole), ...floats(others)], inputs) },
     bestUnits(run),
   )
   return {
     ...(halves ? { halves } : {}),
-    attention: (projected, cosine, sine, shape) =>
-      run('EspalierAttention', ints(attentionInts(shape, 0, false)), [projected, cosine, sine]),
+    attention(projected, cosine, sine, shape) {
+      const attributes = [...ints({ ...attentionInts(shape), units: 0, split: false }), ...floats({ cap: shape.cap ?? 0 })]
+      return run('EspalierAttention', attributes, [projected, cosine, sine])
+    },
     // An operation has all its inputs: something stands where there is none, and is not read.
     projectFew: (x, weight, bias) => run('EspalierFewRows', ints({ biased: bias !== undefined }), [x, weight, bias ?? x]),
-    attendAfter: (projected, cached) => run('EspalierCachedAttention', shapeOf(cached), [projected, ...inputsOf(cached)]),
-    attentionPart(x, part, cached) {
-      const { norm, queryKeyValue, queryKeyValueBias, output, outputBias } = part
-      const biases = ints({ biased: queryKeyValueBias !== undefined, output_biased: outputBias !== undefined })
-      const weights = [norm.weight ?? x, norm.bias ?? x, queryKeyValue, queryKeyValueBias ?? x, output, outputBias ?? x]
-      return run('EspalierAttentionPart', [...normOf(part), ...shapeOf(cached), ...biases], [x, ...weights, ...inputsOf(cached)])
+    attendPlaced(projected, cosine, sine, { rows, slots, key, value }, shape) {
+      const attributes = [...ints(attentionInts(shape)), ...floats({ cap: shape.cap ?? 0 })]
+      return run('EspalierPlacedAttention', attributes, [projected, cosine, sine, rows, slots, key, value])
     },
-    mlpPart(x, source, part) {
-      const { norm, gate, gateBias, up, upBias, down, downBias } = part
-      const attributes = ints({
-        activation: activations[part.activation],
-        gated: gate !== undefined,
-        gate_biased: gateBias !== undefined,
-        up_biased: upBias !== undefined,
-        down_biased: downBias !== undefined,
+    decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
+      const parts = steps.length / stepWords
+      const words = tensor2d(Int32Array.from(steps), [parts, stepWords])
+      const own = [words, tensor2d(Float32Array.from(numbers), [parts, stepNumbers]), tensor1d(Int32Array.from(lists))]
+      const whole = ints({
+        count: tensors.length,
+        packed: packed.length,
+        heads: shape.heads,
+        key_value_heads: shape.keyValueHeads,
+        head_size: shape.headSize,
+        activation: activations[shape.activation],
+        gated_queries: shape.gatedQueries,
       })
-      const weights = [norm.weight ?? x, norm.bias ?? x, gate ?? up, gateBias ?? x, up, upBias ?? x, down, downBias ?? x]
-      return run('EspalierMlpPart', [...normOf(part), ...attributes], [x, source, ...weights])
+      const result = run('EspalierDecode', [...whole, ...floats({ cap })], [x, ...own, rows, slots, ...tensors, ...packed])
+      for (const tensor of own) tensor.dispose()
+      return result
     },
     normalize(x, weight, bias, { epsilon, divisor, centred }) {
       const attributes = [...floats({ epsilon, divisor }), ...ints({ centred, weighted: weight !== undefined, biased: bias !== undefined })]

@@ -60,21 +60,16 @@ export interface HalfOperations {
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
 }
 
-/** Heads of an attention, and how many positions a query sees, 0 for all. */
+/** Heads of an attention, how many positions a query sees, 0 for all, and the cap on scores, 0 for none. */
 export interface AttentionShape {
   readonly heads: number
   readonly keyValueHeads: number
   readonly window: number
+  readonly cap?: number | undefined
 }
 
-/** What the fused attention is told besides tensors; units 0 are float32's. */
-export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape, units: number, split: boolean) => ({
-  heads,
-  key_value_heads: keyValueHeads,
-  window,
-  units,
-  split,
-})
+/** The same as the operations read it. */
+export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape) => ({ heads, key_value_heads: keyValueHeads, window })
 
 /** How operations are run: their name, whole and other numbers that they take, tensors. */
 export interface HalfRunner {
@@ -115,8 +110,10 @@ export function halfOperations({ run }: HalfRunner, number: number): HalfOperati
       const inputs = [x, source, norm?.weight ?? x, norm?.bias ?? x, ...weights]
       return run('EspalierHalfMlp', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
-    attention: (projected, cosine, sine, shape, split) =>
-      run('EspalierAttention', attentionInts(shape, number, split), {}, [projected, cosine, sine]) as Tensor2D,
+    attention(projected, cosine, sine, shape, split) {
+      const ints = { ...attentionInts(shape), units: number, split }
+      return run('EspalierAttention', ints, { cap: shape.cap ?? 0 }, [projected, cosine, sine]) as Tensor2D
+    },
     exponents(x, head, bias, cap) {
       const ints = { units: number, columns: head.rows, biased: bias !== undefined }
       return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, [x, head.tiles, bias ?? x]) as Tensor2D

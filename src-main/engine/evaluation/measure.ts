@@ -116,17 +116,21 @@ async function measureTasks(
   const model = likelihoodOf(view)
   const measures: Measure[] = []
   const questions: ScoredTask[] = []
-  for (const name of names) {
-    if (!isTaskId(name)) throw new EspalierError('usage', `There is no task "${name}". Known are: ${taskIds.join(', ')}.`)
-    const found = await evaluateTask(model, tokenizer, name, {
-      signal,
-      report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
-      ...(folder === undefined ? {} : { folder }),
-      ...(limit === undefined ? {} : { limit }),
-      ...(fetchFile ? { fetchFile } : {}),
-    })
-    measures.push(...found.measures)
-    questions.push({ task: name, questions: found.questions })
+  try {
+    for (const name of names) {
+      if (!isTaskId(name)) throw new EspalierError('usage', `There is no task "${name}". Known are: ${taskIds.join(', ')}.`)
+      const found = await evaluateTask(model, tokenizer, name, {
+        signal,
+        report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
+        ...(folder === undefined ? {} : { folder }),
+        ...(limit === undefined ? {} : { limit }),
+        ...(fetchFile ? { fetchFile } : {}),
+      })
+      measures.push(...found.measures)
+      questions.push({ task: name, questions: found.questions })
+    }
+    return { ...nothing, measures, questions }
+  } finally {
+    model.dispose()
   }
-  return { ...nothing, measures, questions }
 }

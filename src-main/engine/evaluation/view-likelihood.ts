@@ -1,86 +1,106 @@
-import { concat, gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { tokenLosses } from '#engine/model/likelihood.ts'
-import { DecodingSession } from '#engine/model/session.ts'
+import { type Branch, DecodingSession } from '#engine/model/session.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { LikelihoodModel, LikelihoodRequest } from './tasks/likelihood-model.ts'
 
-/** One continuation: whose it is, its prefix's place in the batch, its ids. */
-interface Continuation {
+/** A row that predicts a token: which one, and the request and continuation that the token belongs to. */
+interface Prediction {
+  readonly row: number
+  readonly target: number
   readonly request: number
   readonly place: number
-  readonly ids: Int32Array
 }
 
-/** Rows that predict tokens: final hidden states [N, D], the N tokens, and the continuation that each belongs to. */
-interface Predictions {
-  readonly hidden: Tensor2D
-  readonly targets: readonly number[]
-  readonly owners: readonly Continuation[]
-}
-
-/** Scores continuations on a view: a prefix is run once, its keys and values serve all continuations, and the head runs once for all tokens. */
-export function likelihoodOf(view: ModelView): LikelihoodModel {
+/**
+ * Scores continuations on a view: prefixes and continuations of all requests go through the parts in one pass, what prefixes begin with
+ * alike and what continuations share is computed once, and the head runs once for the rows that predict a token. What it keeps between calls the caller disposes of.
+ */
+export function likelihoodOf(view: ModelView): LikelihoodModel & { dispose(): void } {
+  const products = view.model.products.passes
+  const session = new DecodingSession(view, { products })
   return {
     contextLength: view.spec.contextLength,
     async logProbabilities(requests, signal) {
-      const predictions = await predict(view, requests, signal)
-      const hidden = tidy(() => concat(predictions.map((one) => one.hidden)))
-      for (const one of predictions) one.hidden.dispose()
-      const losses = await tokenLosses(view.model.vocabulary, hidden, Int32Array.from(predictions.flatMap(({ targets }) => targets)))
+      const { lines, predictions } = layOut(requests, view.spec.delta === undefined)
+      const all = await session.hiddenOfBranches(lines, signal)
+      const hidden = takeRows(
+        all,
+        predictions.map(({ row }) => row),
+      )
+      all.dispose()
+      const targets = Int32Array.from(predictions, ({ target }) => target)
+      const losses = await tokenLosses(view.model.vocabulary, hidden, targets, products)
       hidden.dispose()
       const sums = requests.map(({ continuations }) => continuations.map(() => 0))
-      for (const [row, { request, place }] of predictions.flatMap(({ owners }) => owners).entries()) {
+      for (const [index, { request, place }] of predictions.entries()) {
         const own = sums[request] as number[]
-        own[place] = (own[place] as number) - (losses[row] as number)
+        own[place] = (own[place] as number) - (losses[index] as number)
       }
       return sums
     },
+    dispose: () => session.dispose(),
   }
 }
 
-/** The rows that predict every token of every continuation: the end of its prefix, then its own tokens but the last. */
-async function predict(view: ModelView, requests: readonly LikelihoodRequest[], signal: AbortSignal): Promise<Predictions[]> {
-  const all = requests.flatMap(({ continuations }, request) => continuations.map((ids, place): Continuation => ({ request, place, ids })))
-  const session = new DecodingSession(view)
-  const predictions: Predictions[] = []
-  try {
-    const ends = await session.feedLast(concatenate(requests.map(({ prefix }) => prefix)), requests.length, signal)
-    predictions.push({
-      hidden: takeRows(
-        ends,
-        all.map(({ request }) => request),
-      ),
-      targets: all.map(({ ids }) => ids[0] as number),
-      owners: all,
-    })
-    ends.dispose()
-    const longer = all.filter(({ ids }) => ids.length > 1)
-    for (const group of Map.groupBy(longer, ({ ids }) => ids.length).values()) predictions.push(await predictRest(session, group, signal))
-    return predictions
-  } catch (error) {
-    for (const { hidden } of predictions) hidden.dispose()
-    throw error
-  } finally {
-    session.dispose()
-  }
+/** A prefix among the lines: its tokens, and the line and row of each of them. */
+interface Laid {
+  readonly prefix: Int32Array
+  readonly line: number
+  /** The row of its last token. */
+  readonly last: number
 }
 
-/** Tokens after the first, of continuations of one length. */
-async function predictRest(session: DecodingSession, group: readonly Continuation[], signal: AbortSignal): Promise<Predictions> {
-  const fork = session.fork(group.map(({ request }) => request))
-  try {
-    const hidden = await fork.feedHidden(concatenate(group.map(({ ids }) => ids.subarray(0, -1))), group.length, signal)
-    const rest = group.flatMap((owner) => [...owner.ids.subarray(1)].map((target) => ({ target, owner })))
-    return { hidden, targets: rest.map(({ target }) => target), owners: rest.map(({ owner }) => owner) }
-  } finally {
-    fork.dispose()
+/** Prefixes, each after what it shares with the one before it in the order of their tokens, then continuations but for their last tokens. */
+function layOut(requests: readonly LikelihoodRequest[], shares: boolean): { lines: Branch[]; predictions: Prediction[] } {
+  const lines: Branch[] = []
+  const laid: Laid[] = []
+  let rows = 0
+  const add = (branch: Branch): number => {
+    rows += branch.ids.length
+    return lines.push(branch) - 1
   }
+  let before: Laid | undefined
+  for (const index of [...requests.keys()].sort((a, b) => compareTokens(prefixOf(requests, a), prefixOf(requests, b)))) {
+    const prefix = prefixOf(requests, index)
+    const common = before ? commonStart(before.prefix, prefix) : 0
+    if (before && common === prefix.length && before.prefix.length === common) {
+      laid[index] = before
+      continue
+    }
+    // Its own last token is computed in any case: what follows is predicted there.
+    const after = shares && before ? Math.min(common, prefix.length - 1) : 0
+    const line = add({ from: before?.line ?? 0, after, ids: prefix.subarray(after) })
+    before = { prefix, line, last: rows - 1 }
+    laid[index] = before
+  }
+  const predictions: Prediction[] = []
+  for (const [request, { continuations }] of requests.entries()) {
+    const { prefix, line, last } = laid[request] as Laid
+    for (const [place, ids] of continuations.entries()) {
+      predictions.push({ row: last, target: ids[0] as number, request, place })
+      if (ids.length === 1) continue
+      const first = rows
+      add({ from: line, after: prefix.length, ids: ids.subarray(0, -1) })
+      for (const [at, target] of ids.subarray(1).entries()) predictions.push({ row: first + at, target, request, place })
+    }
+  }
+  return { lines, predictions }
+}
+
+const prefixOf = (requests: readonly LikelihoodRequest[], index: number): Int32Array => (requests[index] as LikelihoodRequest).prefix
+
+function commonStart(a: Int32Array, b: Int32Array): number {
+  let length = 0
+  while (length < a.length && length < b.length && a[length] === b[length]) length++
+  return length
+}
+
+function compareTokens(a: Int32Array, b: Int32Array): number {
+  const common = commonStart(a, b)
+  return common === Math.min(a.length, b.length) ? a.length - b.length : (a[common] as number) - (b[common] as number)
 }
 
 function takeRows(x: Tensor2D, rows: readonly number[]): Tensor2D {
   return tidy(() => gather(x, tensor1d([...rows], 'int32')))
-}
-
-function concatenate(arrays: readonly Int32Array[]): Int32Array {
-  return Int32Array.from(arrays.flatMap((array) => [...array]))
 }

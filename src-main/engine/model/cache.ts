@@ -1,59 +1,155 @@
-import { concat, fill, keep, type Tensor1D, type Tensor3D, tidy } from '@tensorflow/tfjs-core'
+import { clone, concat, fill, keep, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import type { CachedPositions } from '#engine/backend/fused.ts'
-import type { RotaryTables } from '#engine/tensor/rotary.ts'
+import type { CachedBlock } from '#engine/backend/fused.ts'
+import { joinTables, type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import type { DeltaMemory } from './delta-net.ts'
 
-/** Keys and values of the positions that a block has seen: [B*K, S, d] each. With fused operations S may have room for more. */
-export interface SeenPositions {
-  readonly key: Tensor3D
-  readonly value: Tensor3D
-}
-
-/** What a block's token mixer keeps of earlier positions, sample by sample along the first dimension of each tensor. */
-export type Memory = SeenPositions | DeltaMemory
-
-/** What comes before the tokens of a call. */
-export interface Past {
-  /** Positions of each sample. */
-  readonly length: number
-  /** The same and the number of samples, as the fused operations read them. */
-  readonly place: Tensor1D
-  readonly cache: Map<number, Memory>
-}
-
-/** Tokens of a call, as far as a cache needs to know. */
-interface CachedCall {
-  readonly spec: DecoderSpec
-  readonly batch: number
-  readonly tokens: number
-  readonly rotary: (block: number) => RotaryTables
-}
-
-/** What fused operations need to let a block's tokens follow those in a cache. There is room for them afterwards. */
-export function cachedPositions(block: number, call: CachedCall, past: Past): CachedPositions {
-  const { heads, keyValueHeads } = call.spec
-  const { cosine, sine } = call.rotary(block)
-  const window = call.spec.slidingWindow(block) ?? 0
-  return { heads, keyValueHeads, window, cosine, sine, place: past.place, ...roomFor(block, call, past) }
-}
-
-/** Positions that a cache has room for at first; it doubles when it is full. */
+/** Slots that there is room for at first; it doubles when they are taken. */
 const firstRoom = 64
 
-function roomFor(block: number, { spec, batch, tokens }: CachedCall, { length, cache }: Past): SeenPositions {
-  const seen = cache.get(block) as SeenPositions | undefined
-  const capacity = seen?.key.shape[1] ?? 0
-  if (seen && capacity >= length + tokens) return seen
-  const wanted = Math.max(2 * capacity, Math.ceil((length + tokens) / firstRoom) * firstRoom)
-  const grow = (before: Tensor3D | undefined): Tensor3D =>
-    tidy(() => {
-      const more: Tensor3D = fill([batch * spec.keyValueHeads, wanted - capacity, spec.headSize], 0)
-      return keep(before ? concat([before, more], 1) : more)
+/**
+ * Keys and values of sequences, block by block [K, capacity, d]. A position of a sequence has a slot, the same in all blocks; sequences that
+ * begin alike share the slots of what they have in common.
+ */
+export class KeyValueSlots {
+  readonly #spec: DecoderSpec
+  readonly #blocks = new Map<number, CachedBlock>()
+  readonly #places = new Map<number, Map<number, number>>()
+  /** How many sequences hold each slot. */
+  readonly #holders: number[] = []
+  readonly #free: number[] = []
+
+  constructor(spec: DecoderSpec) {
+    this.#spec = spec
+  }
+
+  /** Slots for further positions of one sequence. */
+  take(count: number): number[] {
+    return Array.from({ length: count }, () => {
+      const slot = this.#free.pop() ?? this.#holders.length
+      this.#holders[slot] = 1
+      return slot
     })
-  const roomier = { key: grow(seen?.key), value: grow(seen?.value) }
-  seen?.key.dispose()
-  seen?.value.dispose()
-  cache.set(block, roomier)
-  return roomier
+  }
+
+  /** The same slots for one more sequence. */
+  share(slots: readonly number[]): number[] {
+    for (const slot of slots) this.#holders[slot] = (this.#holders[slot] ?? 0) + 1
+    return [...slots]
+  }
+
+  giveBack(slots: readonly number[]): void {
+    for (const slot of slots.toReversed()) {
+      const left = (this.#holders[slot] ?? 1) - 1
+      this.#holders[slot] = left
+      if (left === 0) this.#free.push(slot)
+    }
+  }
+
+  /** Keys and values of a block, with room for every slot that was taken. */
+  of(block: number): CachedBlock {
+    const seen = this.#blocks.get(block)
+    const capacity = seen?.key.shape[1] ?? 0
+    const needed = this.#holders.length
+    if (seen && capacity >= needed) return seen
+    return this.#makeRoom(block, Math.max(2 * capacity, Math.ceil(needed / firstRoom) * firstRoom) - capacity)
+  }
+
+  /** Without operations that write into slots: puts keys and values [K, N, d] of slots behind those of a block, and says where each slot is. */
+  append(block: number, slots: readonly number[], key: Tensor3D, value: Tensor3D): CachedBlock & { placeOf(slot: number): number } {
+    const places = this.#places.get(block) ?? new Map<number, number>()
+    const first = this.#blocks.get(block)?.key.shape[1] ?? 0
+    for (const [index, slot] of slots.entries()) places.set(slot, first + index)
+    this.#places.set(block, places)
+    return { ...this.#put(block, key, value), placeOf: (slot) => places.get(slot) as number }
+  }
+
+  #makeRoom(block: number, more: number): CachedBlock {
+    return tidy(() => {
+      const { keyValueHeads, headSize } = this.#spec
+      // Keys and values are written in place, so that neither may share its memory.
+      const room = (): Tensor3D => fill([keyValueHeads, more, headSize], 0)
+      return this.#put(block, room(), room()) as never
+    })
+  }
+
+  #put(block: number, key: Tensor3D, value: Tensor3D): CachedBlock {
+    const seen = this.#blocks.get(block)
+    const behind = (before: Tensor3D | undefined, more: Tensor3D): Tensor3D => keep(before ? concat([before, more], 1) : clone(more))
+    const all = { key: behind(seen?.key, key), value: behind(seen?.value, value) }
+    seen?.key.dispose()
+    seen?.value.dispose()
+    this.#blocks.set(block, all)
+    return all
+  }
+
+  dispose(): void {
+    for (const { key, value } of this.#blocks.values()) {
+      key.dispose()
+      value.dispose()
+    }
+    this.#blocks.clear()
+  }
+}
+
+/** A sequence of a call: the slots of all its positions, of which the last `tokens` are new. It may follow another one of the call, its `from`. */
+export interface PlacedSequence {
+  readonly slots: readonly number[]
+  readonly tokens: number
+  readonly from?: number
+}
+
+/** Where the rows of a call stand in sequences, and what came before them. */
+export class Past {
+  readonly sequences: readonly PlacedSequence[]
+  readonly cache: KeyValueSlots
+  /** What DeltaNets keep, by block, sample by sample. */
+  readonly memories: Map<number, DeltaMemory>
+  /** As the operations on placed rows read them: [N, 2] and the slots of all sequences. */
+  readonly rows: Tensor2D
+  readonly slots: Tensor1D
+  readonly #tables = new Map<Rotary, RotaryTables>()
+
+  constructor(sequences: readonly PlacedSequence[], cache: KeyValueSlots, memories: Map<number, DeltaMemory>) {
+    this.sequences = sequences
+    this.cache = cache
+    this.memories = memories
+    const { rows, slots } = placeRows(sequences)
+    this.rows = rows
+    this.slots = slots
+  }
+
+  /** Rotary tables of the rows. */
+  tables(rotary: Rotary): RotaryTables {
+    const made = this.#tables.get(rotary) ?? tablesOf(this.sequences, rotary)
+    this.#tables.set(rotary, made)
+    return made
+  }
+
+  dispose(): void {
+    this.rows.dispose()
+    this.slots.dispose()
+    for (const { cosine, sine } of this.#tables.values()) {
+      cosine.dispose()
+      sine.dispose()
+    }
+    this.#tables.clear()
+  }
+}
+
+/** Of each row where the slots of its sequence begin, and its position: [N, 2]; and all slots. */
+export function placeRows(sequences: readonly PlacedSequence[]): { rows: Tensor2D; slots: Tensor1D } {
+  const rows: number[] = []
+  let first = 0
+  for (const { slots, tokens } of sequences) {
+    for (let position = slots.length - tokens; position < slots.length; position++) rows.push(first, position)
+    first += slots.length
+  }
+  const slots = Int32Array.from(sequences.flatMap((one) => one.slots))
+  return { rows: tensor2d(Int32Array.from(rows), [rows.length / 2, 2]), slots: tensor1d(slots) }
+}
+
+/** Rotary tables of the new tokens of sequences, row by row. */
+export function tablesOf(sequences: readonly PlacedSequence[], rotary: Rotary): RotaryTables {
+  return joinTables(sequences.map(({ slots, tokens }) => rotaryTables(rotary, slots.length - tokens, tokens)))
 }

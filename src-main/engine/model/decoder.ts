@@ -1,7 +1,7 @@
 import {
   add,
-  clone,
   concat,
+  gather,
   keep,
   matMul,
   mul,
@@ -11,6 +11,7 @@ import {
   type Tensor2D,
   type Tensor3D,
   type Tensor4D,
+  tensor1d,
   tidy,
   transpose,
 } from '@tensorflow/tfjs-core'
@@ -23,7 +24,7 @@ import { causalAttention } from '#engine/tensor/attention.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { halfUnits, isHalf, isSplit, type Matrix, project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
-import { cachedPositions, type Past, type SeenPositions } from './cache.ts'
+import type { Past } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
 import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
 import { blockOf, isAttention } from './weights.ts'
@@ -37,10 +38,11 @@ export interface Residual {
 /** What one call of the decoder shares among its parts. */
 export interface CallContext {
   readonly spec: DecoderSpec
-  /** Samples B of T tokens each, all at positions [past, past + T). */
+  /** Samples B of T tokens each; with a past, one of all rows. */
   readonly batch: number
   readonly tokens: number
   readonly rotary: (block: number) => RotaryTables
+  /** Where the rows stand in sequences that began before. */
   readonly past?: Past
   /** Sees what the part reads and writes, while it lives. */
   readonly observe?: (seen: PartActivations) => void
@@ -118,20 +120,42 @@ export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>,
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
   const { fused } = activeBackend()
-  const atOnce = fused && call.spec.scoreCap === undefined
-  const mixed = atOnce ? mixAtOnce(fused, normed, block, call, weights.queryKeyValue) : mix(normed, block, call)
+  const mixed = fused ? mixAtOnce(fused, normed, block, call, weights.queryKeyValue) : mix(normed, block, call)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
 function mixDelta(projected: Tensor2D, weights: DeltaWeights, block: number, call: CallContext): Tensor2D {
-  const past = call.past?.cache.get(block) as DeltaMemory | undefined
-  const { mixed, memory } = mixByDelta(projected, weights, call.spec.delta as DeltaShape, call.batch, past)
-  if (call.past) {
-    call.past.cache.set(block, { recent: keep(memory.recent), state: keep(memory.state) })
-    past?.recent.dispose()
-    past?.state.dispose()
-  }
+  const delta = call.spec.delta as DeltaShape
+  const { past } = call
+  if (!past) return mixByDelta(projected, weights, delta, call.batch).mixed
+  const before = past.memories.get(block)
+  const { mixed, memory } = mixSequences(projected, weights, delta, past, before)
+  past.memories.set(block, { recent: keep(memory.recent), state: keep(memory.state) })
+  before?.recent.dispose()
+  before?.state.dispose()
   return mixed
+}
+
+/** Sequences with as many new tokens side by side; others, and those that follow one of the call, one after the other. */
+function mixSequences(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, { sequences }: Past, before: DeltaMemory | undefined) {
+  const alike = new Set(sequences.map(({ tokens }) => tokens)).size === 1 && sequences.every(({ from }) => from === undefined)
+  if (alike) return mixByDelta(projected, weights, shape, sequences.length, before)
+  let first = 0
+  const mixed: ReturnType<typeof mixByDelta>[] = []
+  for (const [index, { tokens, from }] of sequences.entries()) {
+    const own: Tensor2D = slice(projected, [first, 0], [tokens, -1])
+    first += tokens
+    const memory = from === undefined ? before && memoryOf(before, index, sequences.length) : mixed[from]?.memory
+    mixed.push(mixByDelta(own, weights, shape, 1, memory))
+  }
+  const join = <T extends Tensor2D | Tensor3D>(parts: T[]): T => concat(parts, 0)
+  const memory = { recent: join(mixed.map((one) => one.memory.recent)), state: join(mixed.map((one) => one.memory.state)) }
+  return { mixed: join(mixed.map((one) => one.mixed)), memory }
+}
+
+function memoryOf({ recent, state }: DeltaMemory, index: number, count: number): DeltaMemory {
+  const own = (x: Tensor3D): Tensor3D => slice(x, [(index * x.shape[0]) / count, 0, 0], [x.shape[0] / count, -1, -1])
+  return { recent: own(recent), state: own(state) }
 }
 
 /** Projections without the gates that stand behind each head's query, and those: [B*T, (H + 2K) d] and [B*T, H d]. */
@@ -154,27 +178,51 @@ function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWe
 /** Values mixed by attention, whose products are those of `weight`, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
 function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, call: CallContext, weight: Matrix): Tensor2D {
   const { spec, rotary, past } = call
-  if (past) return fused.attendAfter(projected, cachedPositions(block, call, past))
-  const { heads, keyValueHeads } = spec
+  const { heads, keyValueHeads, scoreCap: cap } = spec
   const { cosine, sine } = rotary(block)
-  const shape = { heads, keyValueHeads, window: spec.slidingWindow(block) ?? 0 }
+  const shape = { heads, keyValueHeads, cap, window: spec.slidingWindow(block) ?? 0 }
+  if (past) return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   if (!isHalf(weight)) return fused.attention(projected, cosine, sine, shape)
   return halfUnits().attention(projected, cosine, sine, shape, isSplit(weight))
 }
 
-/** The same step by step, after the positions that a cache holds. */
-function mix(projected: Tensor2D, block: number, call: CallContext): Tensor2D {
-  const { spec, batch, tokens } = call
+/** Keys, values and queries of all heads, rotated: queries [B*K, H/K, T, d], others [B*K, T, d]. */
+function splitHeads(projected: Tensor2D, block: number, { spec, rotary }: CallContext, batch: number, tokens: number) {
   const { heads, keyValueHeads, headSize } = spec
   const byHead: Tensor4D = transpose(reshape(projected, [batch, tokens, heads + 2 * keyValueHeads, headSize]), [0, 2, 1, 3])
-  const rotated = rotate(takeHeads(byHead, 0, heads + keyValueHeads), call.rotary(block))
+  const rotated = rotate(takeHeads(byHead, 0, heads + keyValueHeads), rotary(block))
   const query: Tensor4D = reshape(takeHeads(rotated, 0, heads), [batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
   const flat = [batch * keyValueHeads, tokens, headSize] as [number, number, number]
   const key: Tensor3D = reshape(takeHeads(rotated, heads, keyValueHeads), flat)
   const value: Tensor3D = reshape(takeHeads(byHead, heads + keyValueHeads, keyValueHeads), flat)
-  const seen = call.past ? remember(call.past.cache, block, { key, value }) : { key, value }
-  const mixed = causalAttention({ query, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap })
+  return { query, key, value }
+}
+
+/** The same step by step. */
+function mix(projected: Tensor2D, block: number, call: CallContext): Tensor2D {
+  const { spec, batch, tokens, past } = call
+  const { heads, headSize, scoreCap: cap } = spec
+  const window = spec.slidingWindow(block)
+  const split = splitHeads(projected, block, call, batch, tokens)
+  if (past) return mixPlaced(split, past, block, spec)
+  const mixed = causalAttention({ ...split, window, cap })
   return reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [batch * tokens, heads * headSize])
+}
+
+/** Each sequence's rows after what stands in its slots. */
+function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: Past, block: number, spec: DecoderSpec): Tensor2D {
+  const fresh = past.sequences.flatMap(({ slots, tokens }) => slots.slice(-tokens))
+  const cached = past.cache.append(block, fresh, key, value)
+  let first = 0
+  const mixed = past.sequences.map(({ slots, tokens }): Tensor2D => {
+    const places = tensor1d(slots.map(cached.placeOf), 'int32')
+    const seen = { key: gather(cached.key, places, 1), value: gather(cached.value, places, 1) }
+    const own: Tensor4D = slice(query, [0, 0, first, 0], [-1, -1, tokens, -1])
+    first += tokens
+    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap })
+    return reshape(transpose(reshape(heads, [spec.heads, tokens, spec.headSize]), [1, 0, 2]), [tokens, spec.heads * spec.headSize])
+  })
+  return mixed.length === 1 ? (mixed[0] as Tensor2D) : concat(mixed, 0)
 }
 
 /** Heads [first, first + count) of x [B, heads, T, d]. One sample's heads lie in one piece, which nothing has to copy. */
@@ -183,18 +231,6 @@ function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
   if (batch > 1) return slice(x, [0, first, 0, 0], [-1, count, -1, -1])
   const matrices: Tensor3D = reshape(x, [heads, tokens, headSize])
   return reshape(slice(matrices, [first, 0, 0], [count, -1, -1]), [1, count, tokens, headSize])
-}
-
-/** Appends to the cache of a block and returns all of it; the tensors in the cache outlive the call. */
-function remember(cache: Past['cache'], block: number, fresh: SeenPositions): SeenPositions {
-  const past = cache.get(block) as SeenPositions | undefined
-  const all = past
-    ? { key: keep(concat([past.key, fresh.key], 1)), value: keep(concat([past.value, fresh.value], 1)) }
-    : { key: keep(clone(fresh.key)), value: keep(clone(fresh.value)) }
-  past?.key.dispose()
-  past?.value.dispose()
-  cache.set(block, all)
-  return all
 }
 
 function feed(source: Tensor2D, weights: MlpWeights<Matrix>, activation: Activation): PartActivations {

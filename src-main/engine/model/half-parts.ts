@@ -1,6 +1,7 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
+import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
-import { halfUnits, type Matrix, type Products } from '#engine/tensor/products.ts'
+import { halfUnits, isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 
@@ -46,6 +47,10 @@ export class HalfParts {
     this.#kept.clear()
   }
 }
+
+/** Whether a part's weights are packed. */
+export const hasHalves = (weights: PartWeights<Matrix>): weights is PartWeights<HalfMatrix> =>
+  isHalf(weights.attention ? weights.attention.output : weights.mlp.down)
 
 /** The projections of a part packed; what else it has is copied. */
 function packPart({ attention, mlp }: PartWeights, split: boolean): PartWeights<Matrix> {

@@ -1,25 +1,39 @@
-import { dispose, gather, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
-import { valuesOf } from '#engine/tensor/read.ts'
-import type { Memory } from './cache.ts'
+import { dispose, gather, slice, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import type { Products } from '#engine/tensor/products.ts'
+import { KeyValueSlots, Past, type PlacedSequence } from './cache.ts'
+import { type DecodeJob, decodeRows, decodesRows } from './decode-rows.ts'
+import type { DeltaMemory } from './delta-net.ts'
 import { finalHidden } from './forward.ts'
+import { decodeTogether, logitsOf } from './together.ts'
 import type { ModelView } from './view.ts'
-import { headLogits } from './vocabulary.ts'
 import { breathe, Walk } from './walk.ts'
 
-/** A batch of sequences that grow token by token; keys and values of what was seen are kept, by block. */
+/** What sessions that go on from one another have in common. */
+interface Shared {
+  readonly walk: Walk
+  readonly cache: KeyValueSlots
+  sessions: number
+}
+
+/** Tokens that follow the first `after` of a line of tokens that is fed with them. */
+export interface Branch {
+  readonly from: number
+  readonly after: number
+  readonly ids: Int32Array
+}
+
+/** Sequences that grow token by token; keys and values of what was seen are kept, those of beginnings that sequences share once. */
 export class DecodingSession {
   readonly #view: ModelView
-  readonly #cache = new Map<number, Memory>()
-  #length = 0
-  #batch = 0
+  readonly #shared: Shared
+  #sequences: number[][] = []
+  readonly #memories = new Map<number, DeltaMemory>()
 
-  constructor(view: ModelView) {
+  /** `products` are those of answers unless given. */
+  constructor(view: ModelView, { products = view.model.products.answers, shared }: { products?: Products; shared?: Shared } = {}) {
     this.#view = view
-  }
-
-  /** Positions seen so far. */
-  get length(): number {
-    return this.#length
+    this.#shared = shared ?? { walk: new Walk(view, products), cache: new KeyValueSlots(view.spec), sessions: 0 }
+    this.#shared.sessions++
   }
 
   /**
@@ -27,113 +41,150 @@ export class DecodingSession {
    * `batch` arrays of V. A session keeps its batch; `select` changes it.
    */
   async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
-    const hidden = await this.feedLast(ids, batch, signal)
-    const logits = await this.#logitsOf(hidden)
+    const tokens = ids.length / batch
+    const placed = this.#place(Array.from({ length: batch }, () => tokens))
+    if (this.#isFew(ids.length)) return decodeTogether(this.#job(placed, ids, signal))
+    const hidden = await this.#hiddenOf(placed, ids, signal, (x) => lastRows(x, batch))
+    const logits = await logitsOf(this.#view.model.vocabulary, hidden)
     hidden.dispose()
     return logits
   }
 
-  /** As `feed`, but gives the final hidden states of the last position of each sequence, [batch, D]; the caller disposes of them. */
-  async feedLast(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Tensor2D> {
-    const tokens = ids.length / batch
-    return this.#feed(ids, batch, signal, (x) =>
-      gather(
-        x,
-        tensor1d(
-          range(batch, (i) => (i + 1) * tokens - 1),
-          'int32',
-        ),
-      ),
-    )
+  /**
+   * Final hidden states of lines of tokens of any length, in one pass and without the session's sequences: [N, D], line after line. A line may
+   * follow the beginning of one before it, which is then not computed again.
+   */
+  async hiddenOfBranches(lines: readonly Branch[], signal?: AbortSignal): Promise<Tensor2D> {
+    const { cache } = this.#shared
+    const placed: PlacedSequence[] = []
+    for (const { from, after, ids } of lines) {
+      const before = cache.share((placed[from]?.slots ?? []).slice(0, after))
+      placed.push({ slots: [...before, ...cache.take(ids.length)], tokens: ids.length, ...(after > 0 ? { from } : {}) })
+    }
+    try {
+      return await this.#hiddenOf(placed, joined(lines.map(({ ids }) => ids)), signal, (x) => x)
+    } finally {
+      for (const { slots } of placed) cache.giveBack(slots)
+    }
   }
 
-  /** As `feedLast`, of all positions fed, [batch * tokens, D]. */
-  async feedHidden(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Tensor2D> {
-    return this.#feed(ids, batch, signal, (x) => x)
+  /** The logits that precede each token of a text from the `first` on, in one pass and without the session's sequences. */
+  async logitsAlong(ids: readonly number[], first: number, signal?: AbortSignal): Promise<Float32Array[]> {
+    if (ids.length <= first) return []
+    const hidden = await this.hiddenOfBranches([{ from: 0, after: 0, ids: Int32Array.from(ids.slice(0, -1)) }], signal)
+    const rows: Tensor2D = slice(hidden, [first - 1, 0], [ids.length - first, -1])
+    hidden.dispose()
+    const logits = await logitsOf(this.#view.model.vocabulary, rows)
+    rows.dispose()
+    return logits
   }
 
-  async #feed(ids: Int32Array, batch: number, signal: AbortSignal | undefined, choose: (x: Tensor2D) => Tensor2D): Promise<Tensor2D> {
-    const x = await this.#run(ids, batch, signal)
+  /** Slots for new positions of the sequences; a session that has none yet begins them. */
+  #place(tokens: readonly number[]): PlacedSequence[] {
+    if (this.#sequences.length === 0) this.#sequences = tokens.map(() => [])
+    if (this.#sequences.length !== tokens.length)
+      throw new Error(`A session of ${this.#sequences.length} sequences was fed ${tokens.length}.`)
+    return this.#sequences.map((slots, index) => {
+      const own = tokens[index] as number
+      slots.push(...this.#shared.cache.take(own))
+      return { slots, tokens: own }
+    })
+  }
+
+  #isFew(rows: number): boolean {
+    return this.#shared.walk.products !== 'split' && decodesRows(this.#view, rows)
+  }
+
+  #job(sequences: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): DecodeJob {
+    const { walk, cache } = this.#shared
+    return { view: this.#view, walk, cache, sequences, ids, signal }
+  }
+
+  async #hiddenOf(
+    placed: readonly PlacedSequence[],
+    ids: Int32Array,
+    signal: AbortSignal | undefined,
+    choose: (x: Tensor2D) => Tensor2D,
+  ): Promise<Tensor2D> {
+    const x = this.#isFew(ids.length) ? await decodeRows([this.#job(placed, ids, signal)]) : await this.#walk(placed, ids, signal)
     const hidden = tidy(() => finalHidden(this.#view, choose(x)))
     x.dispose()
     await breathe()
     return hidden
   }
 
-  async #run(ids: Int32Array, batch: number, signal: AbortSignal | undefined): Promise<Tensor2D> {
-    const walk = new Walk(this.#view, this.#view.model.products.answers)
+  async #walk(placed: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): Promise<Tensor2D> {
+    const { walk, cache } = this.#shared
+    const past = new Past(placed, cache, this.#memories)
     try {
-      const stream = await walk.embed(ids, batch)
+      const stream = await walk.embed(ids, 1)
       for (const part of this.#view.parts) {
         signal?.throwIfAborted()
-        await walk.pass(part, [stream], { past: { length: this.#length, cache: this.#cache } })
+        await walk.pass(part, [stream], { past })
       }
-      this.#length += stream.tokens
-      this.#batch = batch
       stream.residual.source.dispose()
       return stream.residual.x
     } finally {
-      walk.dispose()
+      past.dispose()
     }
-  }
-
-  /** Logits of final hidden states [N, D]: N arrays of V. */
-  async #logitsOf(hidden: Tensor2D): Promise<Float32Array[]> {
-    const { vocabulary } = this.#view.model
-    const rows = range(hidden.shape[0], () => new Float32Array(this.#view.spec.vocabulary))
-    await vocabulary.forEachHeadChunk((chunk) => {
-      const logits = valuesOf(() => headLogits(hidden, chunk))
-      const size = chunk.weight.shape[0]
-      rows.forEach((row, i) => {
-        row.set(logits.subarray(i * size, (i + 1) * size), chunk.first)
-      })
-    })
-    return rows
   }
 
   /** Goes on with the given sequences of the batch, in that order; one may be named more than once. */
   select(sequences: readonly number[]): void {
-    if (sequences.length === this.#batch && sequences.every((sequence, place) => sequence === place)) return
-    const selected = this.#gatherCache(sequences)
-    this.#disposeCache()
-    for (const [block, seen] of selected) this.#cache.set(block, seen)
-    this.#batch = sequences.length
+    if (sequences.length === this.#sequences.length && sequences.every((sequence, place) => sequence === place)) return
+    const { cache } = this.#shared
+    const selected = sequences.map((sequence) => cache.share(this.#sequences[sequence] as number[]))
+    const memories = this.#memoriesOf(sequences)
+    this.#giveBack()
+    this.#sequences = selected
+    for (const [block, memory] of memories) this.#memories.set(block, memory)
   }
 
   /** A session of its own that goes on from here with the given sequences; this one stays as it is. */
   fork(sequences: readonly number[]): DecodingSession {
-    const session = new DecodingSession(this.#view)
-    for (const [block, seen] of this.#gatherCache(sequences)) session.#cache.set(block, seen)
-    session.#length = this.#length
-    session.#batch = sequences.length
+    const session = new DecodingSession(this.#view, { shared: this.#shared })
+    session.#sequences = sequences.map((sequence) => this.#shared.cache.share(this.#sequences[sequence] as number[]))
+    for (const [block, memory] of this.#memoriesOf(sequences)) session.#memories.set(block, memory)
     return session
   }
 
-  #gatherCache(sequences: readonly number[]): Map<number, Memory> {
+  #memoriesOf(sequences: readonly number[]): Map<number, DeltaMemory> {
     const take = (tensor: Tensor3D): Tensor3D => {
-      const each = tensor.shape[0] / this.#batch
-      const rows = sequences.flatMap((sequence) => range(each, (row) => sequence * each + row))
+      const each = tensor.shape[0] / this.#sequences.length
+      const rows = sequences.flatMap((sequence) => Array.from({ length: each }, (_, row) => sequence * each + row))
       return tidy(() => gather(tensor, tensor1d(rows, 'int32')))
     }
-    return new Map([...this.#cache].map(([block, memory]) => [block, mapMemory(memory, take)]))
+    return new Map([...this.#memories].map(([block, { recent, state }]) => [block, { recent: take(recent), state: take(state) }]))
   }
 
-  #disposeCache(): void {
-    for (const memory of this.#cache.values()) dispose({ ...memory })
-    this.#cache.clear()
+  #giveBack(): void {
+    for (const slots of this.#sequences) this.#shared.cache.giveBack(slots)
+    this.#sequences = []
+    for (const memory of this.#memories.values()) dispose({ ...memory })
+    this.#memories.clear()
   }
 
   dispose(): void {
-    this.#disposeCache()
+    this.#giveBack()
+    this.#shared.sessions--
+    if (this.#shared.sessions > 0) return
+    this.#shared.walk.dispose()
+    this.#shared.cache.dispose()
   }
 }
 
-function mapMemory(memory: Memory, change: (tensor: Tensor3D) => Tensor3D): Memory {
-  return 'key' in memory
-    ? { key: change(memory.key), value: change(memory.value) }
-    : { recent: change(memory.recent), state: change(memory.state) }
+function joined(arrays: readonly Int32Array[]): Int32Array {
+  const all = new Int32Array(arrays.reduce((sum, { length }) => sum + length, 0))
+  let first = 0
+  for (const array of arrays) {
+    all.set(array, first)
+    first += array.length
+  }
+  return all
 }
 
-function range<T>(length: number, at: (index: number) => T): T[] {
-  return Array.from({ length }, (_, index) => at(index))
+/** The last row of each of `count` sequences of equal length. */
+function lastRows(x: Tensor2D, count: number): Tensor2D {
+  const tokens = x.shape[0] / count
+  return gather(x, tensor1d(Int32Array.from({ length: count }, (_, index) => (index + 1) * tokens - 1)))
 }

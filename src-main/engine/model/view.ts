@@ -28,6 +28,9 @@ export class ModelView {
   readonly spec: DecoderSpec
   /** The parts that are left, in running order. */
   readonly parts: readonly Part[]
+  /** Whether its stream has coordinates of its own between submodules. */
+  readonly sliced: boolean
+  readonly #present: ReadonlySet<Part>
   readonly #change: Change | undefined
   readonly #changed = new Map<Part, PartWeights>()
   readonly #vocabulary: Vocabulary | undefined
@@ -37,7 +40,13 @@ export class ModelView {
     this.#vocabulary = vocabulary
     this.spec = { ...model.spec, blocks }
     this.parts = presentParts(this.spec)
+    this.sliced = vocabulary !== undefined || model.spec.sliceWidth !== undefined
+    this.#present = new Set(this.parts)
     this.#change = change
+  }
+
+  has(part: Part): boolean {
+    return this.#present.has(part)
   }
 
   /** The part that runs behind a part; behind the last one, the first of the next walk. */

@@ -1,11 +1,11 @@
-import { concat, slice, type Tensor1D, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
+import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { Matrix, Products } from '#engine/tensor/products.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
-import type { Memory } from './cache.ts'
+import type { Past } from './cache.ts'
 import { advance, type CallContext, disposeResidual, observePart, type PartActivations, type Residual, runPart } from './decoder.ts'
-import { runFusedPart } from './fused-part.ts'
-import { HalfParts } from './half-parts.ts'
+import { runHalfPart } from './half-part.ts'
+import { HalfParts, hasHalves } from './half-parts.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 
@@ -24,8 +24,8 @@ export interface PassVisitor<S extends Stream> {
   observe?(stream: S, seen: PartActivations): void
   /** Streams of equal length share products up to this many rows; without it each has its own. Observed streams are never joined. */
   readonly joinUpTo?: number
-  /** What token mixers keep of the positions before the tokens, by block; what these add is put there. */
-  readonly past?: { readonly length: number; readonly cache: Map<number, Memory> }
+  /** Where the rows of the one stream stand in sequences; what they add to these is put there. */
+  readonly past?: Past
 }
 
 /** Lets timers and messages through: cancelling and heartbeats depend on it. */
@@ -36,13 +36,14 @@ export const breathe = (): Promise<void> => new Promise((resolve) => setImmediat
  * Forward passes, variants, rotations and sessions say which streams pass which part, and look on; `products` says how parts multiply.
  */
 export class Walk {
+  readonly products: Products
   readonly #view: ModelView
   readonly #halves: HalfParts | undefined
   readonly #rotaries: readonly Rotary[]
-  readonly #tables = new Map<string, ReadonlyMap<Rotary, RotaryTables>>()
-  readonly #places = new Map<string, Tensor1D>()
+  readonly #tables = new Map<number, ReadonlyMap<Rotary, RotaryTables>>()
 
   constructor(view: ModelView, products: Products = 'float32') {
+    this.products = products
     this.#view = view
     this.#halves = products === 'float32' ? undefined : new HalfParts(view, products)
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
@@ -84,14 +85,13 @@ export class Walk {
     { replace }: PassVisitor<S>,
     use: (weights: PartWeights<Matrix>) => Promise<void>,
   ): Promise<void> {
-    if (this.#halves && !replace) return this.#withHalves(part, this.#halves, use)
-    const leased = await this.#view.lease(part, this.#view.following(part))
+    const leased = await this.lease(part, replace !== undefined)
     let own: PartWeights | undefined
     try {
-      own = replace?.(leased)
+      own = replace?.(leased as PartWeights)
       if (!own) await use(leased)
     } finally {
-      this.#view.release(part, leased)
+      this.release(part, leased)
     }
     if (!own) return
     try {
@@ -101,20 +101,23 @@ export class Walk {
     }
   }
 
-  async #withHalves(part: Part, halves: HalfParts, use: (weights: PartWeights<Matrix>) => Promise<void>): Promise<void> {
-    const leased = await halves.lease(part, this.#view.following(part))
-    try {
-      await use(leased)
-    } finally {
-      halves.release(part, leased)
-    }
+  /** Weights of a part as its products take them, or `whole` in float32, until `release`. */
+  async lease(part: Part, whole = false): Promise<PartWeights<Matrix>> {
+    const next = this.#view.following(part)
+    return this.#halves && !whole ? this.#halves.lease(part, next) : this.#view.lease(part, next)
+  }
+
+  release(part: Part, weights: PartWeights<Matrix>): void {
+    if (this.#halves && hasHalves(weights)) this.#halves.release(part, weights)
+    else this.#view.release(part, weights as PartWeights)
   }
 
   #run<S extends Stream>(part: Part, weights: PartWeights<Matrix>, streams: readonly S[], visitor: PassVisitor<S>): void {
     const { spec } = this.#view
     const before = joinResiduals(streams.map(({ residual }) => residual))
     const call = this.#callFor(streams, visitor)
-    const after = runFusedPart(part, weights, before, call) ?? runPart(part, weights, before, call)
+    const packed = hasHalves(weights) && !call.observe ? runHalfPart(part, weights, before, call) : undefined
+    const after = packed ?? runPart(part, weights, before, call)
     const [only] = streams
     if (only && streams.length === 1) {
       only.residual = advance(part, only.residual, after, spec)
@@ -138,25 +141,23 @@ export class Walk {
       spec: this.#view.spec,
       batch,
       tokens: first.tokens,
-      rotary: this.#tablesFor(first.tokens, past?.length ?? 0),
-      ...(past ? { past: { ...past, place: this.#placeOf(past.length, batch) } } : {}),
+      rotary: past ? this.#tablesAfter(past) : this.#tablesFor(first.tokens),
+      ...(past ? { past } : {}),
       ...(observe ? { observe: (seen) => observe(first, seen) } : {}),
     }
   }
 
-  #placeOf(past: number, batch: number): Tensor1D {
-    const key = `${past}+${batch}`
-    const place = this.#places.get(key) ?? tensor1d([past, batch], 'int32')
-    this.#places.set(key, place)
-    return place
+  /** Rotary tables of placed rows by block; made here, as they outlive a part. */
+  #tablesAfter(past: Past): (block: number) => RotaryTables {
+    for (const rotary of this.#rotaries) past.tables(rotary)
+    return (block) => past.tables(this.#rotaries[block] as Rotary)
   }
 
   /** Rotary tables of a length by block, made once for a walk. */
-  #tablesFor(tokens: number, past: number): (block: number) => RotaryTables {
-    const key = `${past}+${tokens}`
-    const made = this.#tables.get(key)
-    const tables = made ?? new Map([...new Set(this.#rotaries)].map((rotary) => [rotary, rotaryTables(rotary, past, tokens)]))
-    this.#tables.set(key, tables)
+  #tablesFor(tokens: number): (block: number) => RotaryTables {
+    const tables =
+      this.#tables.get(tokens) ?? new Map([...new Set(this.#rotaries)].map((rotary) => [rotary, rotaryTables(rotary, 0, tokens)]))
+    this.#tables.set(tokens, tables)
     return (block) => tables.get(this.#rotaries[block] as Rotary) as RotaryTables
   }
 
@@ -169,8 +170,6 @@ export class Walk {
       }
     }
     this.#tables.clear()
-    for (const place of this.#places.values()) place.dispose()
-    this.#places.clear()
   }
 }
 

@@ -35,6 +35,19 @@ export function rotaryTables(rotary: Rotary, past: number, tokens: number): Rota
   return { cosine: tensor2d(cosine, [tokens, half]), sine: tensor2d(sine, [tokens, half]), size: rotary.size }
 }
 
+/** Tables one below the other; those that were given are disposed of. */
+export function joinTables(tables: readonly RotaryTables[]): RotaryTables {
+  const [first] = tables as readonly [RotaryTables]
+  if (tables.length === 1) return first
+  const join = (each: (table: RotaryTables) => Tensor2D): Tensor2D => {
+    const parts = tables.map(each)
+    const joined = concat(parts, 0)
+    for (const part of parts) part.dispose()
+    return joined
+  }
+  return { cosine: join(({ cosine }) => cosine), sine: join(({ sine }) => sine), size: first.size }
+}
+
 /** Rotates the first `size` dimensions of x [B, heads, T, d] by their position (arXiv 2104.09864, Eq. 34, halves paired as Llama does). */
 export function rotate(x: Tensor4D, { cosine, sine, size }: RotaryTables): Tensor4D {
   return tidy(() => {

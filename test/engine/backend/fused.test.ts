@@ -16,7 +16,9 @@ import type { Rotary } from '#engine/tensor/rotary.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { fusedSource } from '../../../src-main/setup/places.mjs'
 
-const sources = ['fused.cc', 'half-parts.h', 'halves.h'].map((name) => join(import.meta.dirname, '../../../src-main/engine/backend', name))
+const sources = ['fused.cc', 'decode-kernels.h', 'decode.h', 'few-rows.h', 'half-parts.h', 'halves.h'].map((name) =>
+  join(import.meta.dirname, '../../../src-main/engine/backend', name),
+)
 
 test('the name of what is compiled follows its sources', () => {
   const hash = createHash('sha256')
@@ -32,7 +34,7 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
   const fused = backend.fused as FusedOperations
 
   test('all of them are there', () => {
-    const missing = [
+    const names = [
       'attention',
       'normalize',
       'gate',
@@ -41,10 +43,10 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
       'distance',
       'columnSums',
       'projectFew',
-      'attendAfter',
-      'attentionPart',
-      'mlpPart',
-    ].filter((name) => !fused || !(name in fused))
+      'attendPlaced',
+      'decode',
+    ]
+    const missing = names.filter((name) => !fused || !(name in fused))
     expect(missing).toEqual([])
   })
 

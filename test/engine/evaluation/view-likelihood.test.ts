@@ -32,7 +32,9 @@ test('continuations score what whole passes over prefix and continuation give, a
     expected.push(own)
   }
   const before = memory().numTensors
-  const scores = await scoreContinuations(likelihoodOf(view), requests, signal)
+  const likelihood = likelihoodOf(view)
+  const scores = await scoreContinuations(likelihood, requests, signal)
+  likelihood.dispose()
   expect(memory().numTensors, 'tensors left behind').toBe(before)
   expect(scores.map((row) => row.length)).toEqual([3, 1, 1, 2])
   for (const [index, row] of scores.entries()) {

@@ -148,16 +148,13 @@ class ColumnAnswer {
     return ended ? 'end of text' : 'length'
   }
 
-  /** Tells a finished answer token by token, with the probabilities that the model gave along the way. */
+  /** Tells a finished answer token by token, with the probabilities that the model gives along the way, in one pass. */
   async #tellAll(prompt: number[], generated: number[]): Promise<void> {
     const session = new DecodingSession(this.#context.view)
     const stream = new TextStream(this.#context.tokenizer, { context: prompt })
     try {
-      let [logits] = await session.feed(Int32Array.from(prompt), 1, this.#signal)
-      for (const id of generated) {
-        this.#tell(id, stream.push(id), logProbabilities(logits ?? []))
-        ;[logits] = await session.feed(Int32Array.of(id), 1, this.#signal)
-      }
+      const scores = await session.logitsAlong([...prompt, ...generated], prompt.length, this.#signal)
+      for (const [index, id] of generated.entries()) this.#tell(id, stream.push(id), logProbabilities(scores[index] ?? []))
     } finally {
       session.dispose()
     }

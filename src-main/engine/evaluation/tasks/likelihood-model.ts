@@ -10,8 +10,7 @@ export interface LikelihoodModel {
   readonly contextLength: number
   /**
    * Sum of the natural log-probabilities of the tokens of every continuation after its prefix, in float64, in the order given. The requests
-   * run together, their prefixes are equally long. A prefix is run once for all its continuations; the last token of a continuation is never
-   * read, only predicted.
+   * run together. A prefix is run once for all its continuations; the last token of a continuation is never read, only predicted.
    */
   logProbabilities(requests: readonly LikelihoodRequest[], signal: AbortSignal): Promise<number[][]>
 }

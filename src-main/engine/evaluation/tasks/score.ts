@@ -1,12 +1,12 @@
 import type { LikelihoodModel, LikelihoodRequest } from './likelihood-model.ts'
 import type { Question } from './task.ts'
 
-/** Tokens of prefixes that run together: larger products are no faster. */
+/** Tokens that run together: larger products are no faster. */
 const tokensPerBatch = 2048
 
 /**
- * Log-probabilities of the continuations of requests of any length, in the order given. They run longest first, prefixes of one length side
- * by side, so that they share products without padding and a model too large for its memory fails at the start rather than at the end.
+ * Log-probabilities of the continuations of requests of any length, in the order given. They run longest first, so that a model too large for
+ * its memory fails at the start rather than at the end, and side by side without padding, so that their products are large.
  */
 export async function scoreContinuations(
   model: LikelihoodModel,
@@ -36,14 +36,23 @@ interface Numbered {
 
 function makeBatches(requests: readonly LikelihoodRequest[]): Numbered[][] {
   const numbered = requests.map((request, index) => ({ index, request }))
-  const byLength = Map.groupBy(numbered, ({ request }) => request.prefix.length)
-  return [...byLength]
-    .sort(([a], [b]) => b - a)
-    .flatMap(([length, equal]) => {
-      const size = Math.max(1, Math.floor(tokensPerBatch / length))
-      return Array.from({ length: Math.ceil(equal.length / size) }, (_, i) => equal.slice(i * size, (i + 1) * size))
-    })
+  const batches: Numbered[][] = []
+  let left = 0
+  for (const one of numbered.sort((a, b) => b.request.prefix.length - a.request.prefix.length || a.index - b.index)) {
+    const tokens = tokensOf(one.request)
+    if (tokens > left) {
+      batches.push([])
+      left = tokensPerBatch
+    }
+    batches.at(-1)?.push(one)
+    left -= tokens
+  }
+  return batches
 }
+
+/** Tokens that are read for a request. */
+const tokensOf = ({ prefix, continuations }: LikelihoodRequest): number =>
+  continuations.reduce((sum, { length }) => sum + length - 1, prefix.length)
 
 /** Whether the likeliest choice is the right one, as it stands and per character; the first wins a tie. */
 export interface Outcome {

@@ -1,0 +1,300 @@
+// Tokens through parts of the decoder: attention over keys and values in slots of a cache, and a list of parts run one after the other on few
+// rows in one operation, as between the operations of a token lies more time than in them. Included by `fused.cc`.
+
+#pragma once
+
+#include "few-rows.h"
+
+namespace {
+
+// ---- attention over slots
+
+// A row of a call: the slots of its sequence, and its position there.
+struct PlacedRow {
+  const int32_t* places;
+  int position;
+
+  int slot() const { return places[position]; }
+};
+
+// Writes key and value of row `row` of the projections, whose rotary table has it at `token`.
+void rememberRow(const Attention& call, const Slots& slots, const PlacedRow& placed, int row, int token) {
+  for (int group = 0; group < call.keyValueHeads; group++) {
+    call.rotate(call.vectorOf(0, row, call.heads + group), token, slots.key(group, placed.slot()), 1);
+    const float* value = call.vectorOf(0, row, call.heads + call.keyValueHeads + group);
+    std::copy(value, value + call.headSize, slots.value(group, placed.slot()));
+  }
+}
+
+// take(first, count) for each run of positions [first, last) whose slots follow each other.
+template <class Take>
+void forRuns(const int32_t* places, int first, int last, const Take& take) {
+  for (int from = first; from < last;) {
+    int to = from + 1;
+    while (to < last && places[to] == places[to - 1] + 1) to++;
+    take(from, to - from);
+    from = to;
+  }
+}
+
+// Adds the weighted sum of `count` rows of values [count, size].
+void addValues(const float* weights, const float* values, int count, int size, float* to) {
+  constexpr int together = 4 * lanes;
+  int column = 0;
+  for (; column + together <= size; column += together) {
+    Vector sum[4];
+    for (int v = 0; v < 4; v++) sum[v] = load(to + column + v * lanes);
+    for (int row = 0; row < count; row++)
+      for (int v = 0; v < 4; v++) sum[v] += weights[row] * load(values + static_cast<size_t>(row) * size + column + v * lanes);
+    for (int v = 0; v < 4; v++) store(to + column + v * lanes, sum[v]);
+  }
+  for (; column + lanes <= size; column += lanes) {
+    Vector sum = load(to + column);
+    for (int row = 0; row < count; row++) sum += weights[row] * load(values + static_cast<size_t>(row) * size + column);
+    store(to + column, sum);
+  }
+  for (; column < size; column++) {
+    float sum = to[column];
+    for (int row = 0; row < count; row++) sum += weights[row] * values[static_cast<size_t>(row) * size + column];
+    to[column] = sum;
+  }
+}
+
+// One head of row `row` of the projections, which stands at `token` in the rotary table: to [headSize].
+void attendRow(const Attention& call, const Slots& slots, const PlacedRow& placed, int row, int token, int head, float* to) {
+  const int size = call.headSize, group = head / (call.heads / call.keyValueHeads), last = placed.position + 1;
+  const int first = call.window > 0 ? std::max(0, last - call.window) : 0, seen = last - first;
+  const int padded = (seen + lanes - 1) / lanes * lanes;
+  float* query = scratch<2>(static_cast<size_t>(size) + lanes + padded);
+  float* scores = query + (size + lanes - 1) / lanes * lanes;
+  call.rotate(call.vectorOf(0, row, head), token, query, 1);
+  forRuns(placed.places, first, last, [&](int from, int count) {
+    const float* keys = slots.key(group, placed.places[from]);
+    float* own = scores + from - first;
+    int at = 0;
+    for (; at + 4 <= count; at += 4) dotTile<1, 4>(query, size, keys + static_cast<size_t>(at) * size, size, own + at, padded);
+    for (; at < count; at++) dotTile<1, 1>(query, size, keys + static_cast<size_t>(at) * size, size, own + at, padded);
+  });
+  std::fill(scores + seen, scores + padded, 0.0f);
+  if (call.cap > 0) capScores(scores, padded, call.cap);
+  Softmax softmax;
+  takeScores(softmax, scores, padded, 0, seen);
+  std::fill(to, to + size, 0.0f);
+  forRuns(placed.places, first, last, [&](int from, int count) {
+    addValues(scores + from - first, slots.value(group, placed.places[from]), count, size, to);
+  });
+  for (int i = 0; i < size; i++) to[i] /= softmax.total;
+}
+
+// Rows that follow each other in one sequence.
+struct Span {
+  int first, count;
+};
+
+std::vector<Span> spansOf(const std::vector<PlacedRow>& rows) {
+  std::vector<Span> spans;
+  for (int row = 0; row < static_cast<int>(rows.size()); row++) {
+    const bool follows = row > 0 && rows[row].places == rows[row - 1].places && rows[row].position == rows[row - 1].position + 1;
+    if (follows) spans.back().count++;
+    else spans.push_back({row, 1});
+  }
+  return spans;
+}
+
+Attention attentionOf(const Attention& call, const Slots& slots, const std::vector<PlacedRow>& rows, Span span) {
+  Attention own = call;
+  own.tokens = span.count;
+  own.projected += static_cast<size_t>(span.first) * call.rowSize();
+  own.cosine += static_cast<size_t>(span.first) * call.rotated / 2;
+  own.sine += static_cast<size_t>(span.first) * call.rotated / 2;
+  own.output += static_cast<size_t>(span.first) * call.heads * call.headSize;
+  own.past = rows[span.first].position;
+  own.slots = &slots;
+  own.places = rows[span.first].places;
+  return own;
+}
+
+// All heads that share one pair of keys and values, of one span.
+void attendGroup(const Attention& call, int group) {
+  const int perGroup = call.heads / call.keyValueHeads;
+  float* keys = scratch<0>(call.keyFloats() + call.valueFloats());
+  float* values = keys + call.keyFloats();
+  for (int tile = 0; tile < call.keyTiles(); tile++) packTile(call, 0, group, tile, keys, values);
+  for (int head = group * perGroup; head < (group + 1) * perGroup; head++)
+    for (int row = 0; row < call.tokens; row += queryRows) attendRows(call, keys, values, group, head, row);
+}
+
+// Writes keys and values of the rows into their slots, and attends to all that each of them sees.
+void attendPlaced(const Attention& call, const Slots& slots, const std::vector<PlacedRow>& rows) {
+  inPieces(call.tokens, 16, [&](int64_t first, int64_t last) {
+    for (int row = static_cast<int>(first); row < last; row++) rememberRow(call, slots, rows[row], row, row);
+  });
+  const std::vector<Span> spans = spansOf(rows);
+  const auto rowsOf = [&](Span span) {
+    inPieces(static_cast<int64_t>(span.count) * call.heads, 1, [&](int64_t task, int64_t) {
+      const int row = span.first + static_cast<int>(task) / call.heads, head = static_cast<int>(task) % call.heads;
+      attendRow(call, slots, rows[row], row, row, head, call.output + (static_cast<size_t>(row) * call.heads + head) * call.headSize);
+    });
+  };
+  if (spans.size() == 1) {
+    if (spans[0].count >= tileRows) attend(attentionOf(call, slots, rows, spans[0]));
+    else rowsOf(spans[0]);
+    return;
+  }
+  const int groups = call.keyValueHeads, perGroup = call.heads / groups;
+  Pool::shared().run(static_cast<int>(spans.size()) * groups, [&](int task) {
+    const Span span = spans[task / groups];
+    const int group = task % groups;
+    if (span.count >= tileRows) return attendGroup(attentionOf(call, slots, rows, span), group);
+    for (int row = span.first; row < span.first + span.count; row++)
+      for (int head = group * perGroup; head < (group + 1) * perGroup; head++)
+        attendRow(call, slots, rows[row], row, row, head, call.output + (static_cast<size_t>(row) * call.heads + head) * call.headSize);
+  });
+}
+
+// ---- parts
+
+// A norm with its weights; none where `there` is false.
+struct StepNorm {
+  bool there = false;
+  Norm norm{};
+  const float *weight = nullptr, *bias = nullptr;
+
+  // Rows longer than the weights are normed run by run; to may be from.
+  void run(const float* from, float* to, int64_t size, int64_t group) const {
+    for (int64_t at = 0; at < size; at += group) normalizeRow(norm, from + at, weight, bias, to + at, group);
+  }
+};
+
+// One part on some of the rows.
+struct Step {
+  bool attends, keepsSource;
+  const int32_t* rows;
+  int count;
+  StepNorm before, after, query, key;
+  int64_t querySize, keySize;
+  StoredWeight first, gate, second;
+  bool gated;
+  const float *firstBias, *gateBias, *secondBias;
+  // Width of the projections, or neurons.
+  int64_t inner;
+  float scale;
+  // Of attention: tables by row, slots by row of the step.
+  const float *cosine, *sine;
+  int rotated, window;
+  std::vector<Slots> slots;
+};
+
+// What parts of one call have in common. `x` [N, D] is changed in place; `source` is what a parallel MLP reads.
+struct Decoder {
+  int heads, keyValueHeads, headSize;
+  float cap;
+  Activation activation;
+  bool gatedQueries;
+  int64_t hidden;
+  float *x, *source;
+  std::vector<PlacedRow> rows;
+
+  static int64_t padded(int64_t size) { return roundUp(size, panelColumns); }
+
+  void run(const Step& step) const {
+    const int64_t width = padded(hidden), inner = padded(step.inner), mixed = padded(static_cast<int64_t>(heads) * headSize);
+    float* normed = scratch<3>(step.count * (2 * width + 2 * inner + 2 * mixed));
+    float* projected = normed + step.count * width;
+    float* others = projected + step.count * inner;
+    for (int i = 0; i < step.count; i++) {
+      const float* from = (step.attends ? x : source) + step.rows[i] * hidden;
+      float* to = normed + i * width;
+      if (step.before.there) step.before.run(from, to, hidden, hidden);
+      else std::copy(from, from + hidden, to);
+      std::fill(to + hidden, to + width, 0.0f);
+    }
+    float* out = others + step.count * (inner + 2 * mixed);
+    if (step.attends) attend(step, normed, projected, others, others + step.count * mixed, out);
+    else feed(step, normed, projected, others, out);
+    if (source == x || step.keepsSource) return;
+    for (int i = 0; i < step.count; i++) std::copy(x + step.rows[i] * hidden, x + (step.rows[i] + 1) * hidden, source + step.rows[i] * hidden);
+  }
+
+ private:
+  void attend(const Step& step, const float* normed, float* projected, float* mixed, float* gates, float* out) const {
+    const int64_t width = padded(step.inner), mixedSize = static_cast<int64_t>(heads) * headSize, mixedWidth = padded(mixedSize);
+    FewRows{normed, padded(hidden), step.count, hidden, step.first, step.inner, step.firstBias, projected, width}.run();
+    Attention call{heads, keyValueHeads, headSize, step.count, 1, step.window, step.rotated, projected, step.cosine, step.sine, nullptr, cap};
+    const int64_t size = call.rowSize();
+    for (int i = 0; i < step.count; i++) {
+      // Rows move to the front where their width is that of a whole attention's projections: none is written before it was read.
+      float *from = projected + i * width, *to = projected + i * size;
+      if (gatedQueries) takeGates(from, to, gates + i * mixedWidth);
+      else if (from != to) std::copy(from, from + size, to);
+      if (step.query.there) step.query.run(to, to, mixedSize, step.querySize);
+      if (step.key.there) step.key.run(to + mixedSize, to + mixedSize, static_cast<int64_t>(keyValueHeads) * headSize, step.keySize);
+      rememberRow(call, step.slots[i], rows[step.rows[i]], i, step.rows[i]);
+    }
+    mix(step, call, mixed, mixedWidth);
+    for (int i = 0; i < step.count; i++) {
+      float* own = mixed + i * mixedWidth;
+      std::fill(own + mixedSize, own + mixedWidth, 0.0f);
+      if (gatedQueries)
+        for (int64_t at = 0; at < mixedSize; at++) own[at] /= 1 + std::exp(-gates[i * mixedWidth + at]);
+    }
+    add(step, mixed, mixedWidth, mixedSize, out);
+  }
+
+  // Projections whose queries are, head by head, a query and a gate, to those without gates and the gates.
+  void takeGates(const float* from, float* to, float* gates) const {
+    std::vector<float> row(from, from + (2 * heads + 2 * keyValueHeads) * headSize);
+    for (int head = 0; head < heads; head++) {
+      std::copy_n(row.data() + 2 * head * headSize, headSize, to + head * headSize);
+      std::copy_n(row.data() + (2 * head + 1) * headSize, headSize, gates + head * headSize);
+    }
+    std::copy_n(row.data() + 2 * heads * headSize, 2 * keyValueHeads * headSize, to + heads * headSize);
+  }
+
+  void mix(const Step& step, const Attention& call, float* mixed, int64_t mixedWidth) const {
+    const auto task = [&](int index) {
+      const int i = index / heads, head = index % heads;
+      attendRow(call, step.slots[i], rows[step.rows[i]], i, step.rows[i], head, mixed + i * mixedWidth + head * headSize);
+    };
+    int64_t work = 0;
+    for (int i = 0; i < step.count; i++) work += static_cast<int64_t>(rows[step.rows[i]].position + 1) * heads * headSize;
+    if (work > 1 << 15) return Pool::shared().run(step.count * heads, task);
+    for (int index = 0; index < step.count * heads; index++) task(index);
+  }
+
+  void feed(const Step& step, const float* normed, float* ups, float* gates, float* out) const {
+    const int64_t width = padded(hidden), neurons = step.inner, stride = padded(neurons);
+    const FewRows upward{normed, width, step.count, hidden, step.first, neurons, step.firstBias, ups, stride};
+    const FewRows gating{normed, width, step.count, hidden, step.gate, neurons, step.gateBias, gates, stride};
+    const int64_t piece = step.first.floats ? upward.pieceOf(1 << 14, 4) : upward.pieceOf(1 << 15, panelColumns);
+    inPieces(neurons, piece, [&](int64_t first, int64_t last) {
+      upward.columnsOf(first, last);
+      if (step.gated) gating.columnsOf(first, last);
+      for (int row = 0; row < step.count; row++) {
+        float *own = ups + row * stride, *through = gates + row * stride;
+        if (step.gated && activation == silu) {
+          gateNeurons(through + first, own + first, own + first, last - first);
+        } else {
+          for (int64_t i = first; i < last; i++) own[i] = step.gated ? activate(activation, through[i]) * own[i] : activate(activation, own[i]);
+        }
+      }
+    });
+    for (int row = 0; row < step.count; row++) std::fill(ups + row * stride + neurons, ups + (row + 1) * stride, 0.0f);
+    add(step, ups, stride, neurons, out);
+  }
+
+  // Adds to the stream what the last projection makes of `inner`, through the norm on it.
+  void add(const Step& step, const float* inner, int64_t stride, int64_t depth, float* out) const {
+    FewRows product{inner, stride, step.count, depth, step.second, hidden, step.secondBias, x, hidden, step.rows, true, step.scale};
+    if (!step.after.there) return product.run();
+    product.to = out, product.place = nullptr, product.adds = false;
+    product.run();
+    for (int i = 0; i < step.count; i++) {
+      float *own = out + i * hidden, *to = x + step.rows[i] * hidden;
+      step.after.run(own, own, hidden, hidden);
+      for (int64_t at = 0; at < hidden; at++) to[at] += own[at] * step.scale;
+    }
+  }
+};
+
+}  // namespace

@@ -1,0 +1,184 @@
+// Products of few rows with a stored weight: reading the weight is what takes time, so each of its entries is read once for all rows.
+// Included by `fused.cc`, whose vectors and threads it uses.
+
+#pragma once
+
+#include "half-parts.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+// Rows that are computed at once, in registers.
+constexpr int rowsAtOnce = lanes == 8 ? 3 : 6;
+// Rows that share a read of the weight.
+constexpr int mostFewRows = 16;
+constexpr int panelColumns = 32;
+
+inline float treeSum(Vector vector) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)vector);
+#else
+  float parts[lanes];
+  store(parts, vector);
+  for (int width = lanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) parts[i] += parts[i + width];
+  return parts[0];
+#endif
+}
+
+// Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column]. The rows of the weight behind
+// these are fetched meanwhile.
+template <int Rows, int Columns>
+void dotTile(const float* x, int64_t strideX, const float* weight, int64_t depth, float* to, int64_t stride) {
+  const int64_t whole = depth / lanes * lanes;
+  Vector sum[Rows][Columns];
+  for (int row = 0; row < Rows; row++)
+    for (int column = 0; column < Columns; column++) sum[row][column] = all(0);
+  for (int64_t i = 0; i < whole; i += lanes) {
+    Vector right[Columns];
+    for (int column = 0; column < Columns; column++) {
+      right[column] = load(weight + column * depth + i);
+      __builtin_prefetch(weight + (column + Columns) * depth + i);
+    }
+    for (int row = 0; row < Rows; row++) {
+      const Vector left = load(x + row * strideX + i);
+      for (int column = 0; column < Columns; column++) sum[row][column] += left * right[column];
+    }
+  }
+  for (int row = 0; row < Rows; row++) {
+    for (int column = 0; column < Columns; column++) {
+      float total = treeSum(sum[row][column]);
+      for (int64_t i = whole; i < depth; i++) total += x[row * strideX + i] * weight[column * depth + i];
+      to[row * stride + column] = total;
+    }
+  }
+}
+
+template <int Columns, int Rows = rowsAtOnce>
+void dotRows(const float* x, int64_t strideX, int64_t rows, const float* weight, int64_t depth, float* to, int64_t stride) {
+  int64_t row = 0;
+  for (; row + Rows <= rows; row += Rows) dotTile<Rows, Columns>(x + row * strideX, strideX, weight, depth, to + row * stride, stride);
+  if constexpr (Rows > 1) {
+    if (row < rows) dotRows<Columns, Rows - 1>(x + row * strideX, strideX, rows - row, weight, depth, to + row * stride, stride);
+  }
+}
+
+#if ESPALIER_HALVES
+
+// The same with 32 columns of a weight that is stored as tiles of halves: products and sums are those of float32, of the entries as stored.
+// x has zeros up to a whole tile.
+template <int Rows>
+void dotPanel(const float* x, int64_t strideX, Panel weight, int64_t depth, float* to) {
+  __m512 even[Rows][2], odd[Rows][2];
+  for (int row = 0; row < Rows; row++)
+    for (int v = 0; v < 2; v++) even[row][v] = odd[row][v] = _mm512_setzero_ps();
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  for (int64_t k = 0; k < depth; k++) {
+    for (int pair = 0; pair < tileSide; pair++) {
+      const int64_t at = k * tileSize + pair * tileDepth;
+      const __m512i words[2] = {_mm512_loadu_si512(weight.first + at), _mm512_loadu_si512(weight.second + at)};
+      __m512 low[2], up[2];
+      for (int v = 0; v < 2; v++) {
+        low[v] = _mm512_castsi512_ps(_mm512_slli_epi32(words[v], 16));
+        up[v] = _mm512_castsi512_ps(_mm512_and_si512(words[v], high));
+      }
+      for (int row = 0; row < Rows; row++) {
+        const float* left = x + row * strideX + k * tileDepth + 2 * pair;
+        const __m512 first = _mm512_set1_ps(left[0]), second = _mm512_set1_ps(left[1]);
+        for (int v = 0; v < 2; v++) {
+          even[row][v] = _mm512_fmadd_ps(first, low[v], even[row][v]);
+          odd[row][v] = _mm512_fmadd_ps(second, up[v], odd[row][v]);
+        }
+      }
+    }
+  }
+  for (int row = 0; row < Rows; row++)
+    for (int v = 0; v < 2; v++) _mm512_storeu_ps(to + row * panelColumns + v * tileSide, _mm512_add_ps(even[row][v], odd[row][v]));
+}
+
+template <int Rows = 4>
+void dotPanelRows(const float* x, int64_t strideX, int64_t rows, Panel weight, int64_t depth, float* to) {
+  int64_t row = 0;
+  for (; row + Rows <= rows; row += Rows) dotPanel<Rows>(x + row * strideX, strideX, weight, depth, to + row * panelColumns);
+  if constexpr (Rows > 1) {
+    if (row < rows) dotPanelRows<Rows - 1>(x + row * strideX, strideX, rows - row, weight, depth, to + row * panelColumns);
+  }
+}
+
+#endif
+
+// A stored weight: rows of float32, or tiles of halves.
+struct StoredWeight {
+  const float* floats = nullptr;
+#if ESPALIER_HALVES
+  HalfWeight halves{};
+#endif
+};
+
+// x [rows, depth] times a stored weight of `columns` rows, plus bias. Row r goes to row `place[r]` of the result, r where there are no
+// places; where `adds`, the result is multiplied by `scale` and added to what is there.
+struct FewRows {
+  const float* x;
+  int64_t stride, rows, depth;
+  StoredWeight weight;
+  int64_t columns;
+  const float* bias;
+  float* to;
+  int64_t toStride;
+  const int32_t* place = nullptr;
+  bool adds = false;
+  float scale = 1;
+
+  void run() const {
+    const int64_t size = weight.floats ? pieceOf(1 << 15, 4) : pieceOf(1 << 16, panelColumns);
+    inPieces(columns, size, [this](int64_t first, int64_t last) { columnsOf(first, last); });
+  }
+
+  // Columns of which a thread takes as many as have `entries` together, a multiple of `unit`.
+  int64_t pieceOf(int64_t entries, int64_t unit) const { return std::max(unit, std::min(columns, entries / depth) / unit * unit); }
+
+  // `first` is a multiple of a panel's columns where the weight is stored in such.
+  void columnsOf(int64_t first, int64_t last) const {
+    for (int64_t row = 0; row < rows; row += mostFewRows) rowsOf(row, std::min<int64_t>(mostFewRows, rows - row), first, last);
+  }
+
+ private:
+  void rowsOf(int64_t row, int64_t count, int64_t first, int64_t last) const {
+    float part[mostFewRows * panelColumns];
+    const float* from = x + row * stride;
+#if ESPALIER_HALVES
+    if (!weight.floats) {
+      const HalfPanels panels{weight.halves};
+      for (int64_t column = first; column < last; column += panelColumns) {
+        dotPanelRows<>(from, stride, count, panels.high(column / panelColumns), weight.halves.depth, part);
+        take(part, panelColumns, row, count, column, std::min<int64_t>(panelColumns, last - column));
+      }
+      return;
+    }
+#endif
+    int64_t column = first;
+    for (; column + 4 <= last; column += 4) {
+      dotRows<4>(from, stride, count, weight.floats + column * depth, depth, part, 4);
+      take(part, 4, row, count, column, 4);
+    }
+    for (; column < last; column++) {
+      dotRows<1>(from, stride, count, weight.floats + column * depth, depth, part, 1);
+      take(part, 1, row, count, column, 1);
+    }
+  }
+
+  void take(const float* part, int64_t partStride, int64_t row, int64_t count, int64_t column, int64_t width) const {
+    for (int64_t r = 0; r < count; r++) {
+      float* out = to + (place ? place[row + r] : row + r) * toStride + column;
+      for (int64_t i = 0; i < width; i++) {
+        const float value = part[r * partStride + i] + (bias ? bias[column + i] : 0);
+        out[i] = adds ? out[i] + value * scale : value;
+      }
+    }
+  }
+};
+
+}  // namespace

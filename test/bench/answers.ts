@@ -1,0 +1,75 @@
+/** Answers of one sequence here and in llama.cpp, in turns, at one thread and at all, in float32 and in bfloat16: `npm run bench -- --decode`. */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { availableParallelism, cpus, tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { env, execPath } from 'node:process'
+import { openBackend } from '#engine/backend/backend.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
+import { openModel } from '#engine/model/model.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { runTool } from '../../src-main/setup/tools.mjs'
+import { askPython, findTools } from '../interop/environment.ts'
+
+const rounds = 3
+const [promptTokens, decoded] = [16, 64]
+
+/** What is compared: our precision against a type of file in llama.cpp. */
+const classes = [
+  { precision: 'float32', type: 'F32' },
+  { precision: 'bfloat16', type: 'BF16' },
+] as const
+
+/** Prints tokens a second of a model, round by round as they come, and the ratio of the medians. */
+export async function compareAnswers(path: string): Promise<void> {
+  const tools = await findTools()
+  const folder = await mkdtemp(join(tmpdir(), 'espalier-answers-'))
+  try {
+    await writeFiles(path, folder)
+    console.log(`${basename(path)} on ${cpus()[0]?.model}, ${decoded} tokens after ${promptTokens}, tokens a second`)
+    for (const threads of new Set([1, availableParallelism()])) {
+      for (const { precision, type } of classes) {
+        const file = join(folder, 'files', (await readdir(join(folder, 'files'))).find((name) => name.endsWith(`-${type}.gguf`)) ?? '')
+        const pairs: [number, number][] = []
+        for (let round = 0; round < rounds; round++) {
+          const ours = await answerHere(path, precision, threads)
+          const job = { file, threads, context: 256, prompt: Array.from({ length: promptTokens }, (_, i) => i * 37 + 11), tokens: decoded }
+          const { tokens_per_second: theirs } = await askPython<{ tokens_per_second: number }>(
+            tools,
+            'llama_cpp.py',
+            [tools.libraries],
+            job,
+            folder,
+          )
+          pairs.push([ours, theirs])
+        }
+        const told = pairs.map(([ours, theirs]) => `${ours.toFixed(1)} : ${theirs.toFixed(1)}`).join(', ')
+        const ratios = pairs.map(([ours, theirs]) => ours / theirs).sort((a, b) => a - b)
+        console.log(
+          `${threads} threads, ${precision} against ${type}: ${told}; ratio ${ratios.map((ratio) => ratio.toFixed(2)).join(' – ')}`,
+        )
+      }
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function writeFiles(path: string, folder: string): Promise<void> {
+  await openBackend('auto')
+  const model = await openModel(path)
+  const ggufTypes = classes.map(({ type }) => type)
+  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: join(folder, 'files'), ggufTypes })
+  await model.close()
+}
+
+/** Tokens a second here, in a process of its own. */
+async function answerHere(path: string, precision: string, threads: number): Promise<number> {
+  const args = [path, '--only', 'one', '--tokens', String(decoded), '--precision', precision]
+  const { code, output } = await runTool(
+    execPath,
+    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'decode.ts'), ...args],
+    { env: { ...env, TF_NUM_INTRAOP_THREADS: String(threads) }, seconds: 600 },
+  )
+  if (code !== 0) throw new Error(`decode.ts failed:\n${output.slice(-1000)}`)
+  return Number(output.trim().split('\n').at(-1))
+}
