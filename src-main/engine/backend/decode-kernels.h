@@ -58,8 +58,8 @@ struct PlacedAttentionKernel {
 };
 
 // x [N, D] through parts: the stream behind the last of them, [N, D]. A part is a row of `steps` (see `StepWords`) and one of `numbers`;
-// what these name stands in `tensors` and `halves`; `lists` has the rows of each part, of attention each with the place of its keys in
-// `tensors`, behind which its values stand.
+// what these name stands in `tensors` and `halves`; `lists` has the rows of each part, then for each of them a place in `tensors`: of attention that of its keys,
+// behind which its values stand, of an MLP that of what its neurons are multiplied by, -1 for nothing.
 struct DecodeKernel {
   int tensors, packed, heads, keyValueHeads, headSize, activation;
   bool gatedQueries;
@@ -170,8 +170,8 @@ struct DecodeKernel {
       step.count = words[rowsWord];
       step.inner = words[innerWord];
       step.scale = numbers[scaleNumber];
-      const int64_t hidden = decoder.hidden, each = step.attends ? 2 : 1;
-      const bool fits = step.inner > 0 && step.count > 0 && words[firstRowWord] >= 0 && words[firstRowWord] + each * step.count <= sizeOf(in[3]) &&
+      const int64_t hidden = decoder.hidden;
+      const bool fits = step.inner > 0 && step.count > 0 && words[firstRowWord] >= 0 && words[firstRowWord] + 2 * int64_t{step.count} <= sizeOf(in[3]) &&
                         norm(words + beforeKindWord, numbers + beforeEpsilon, hidden, step.before) &&
                         norm(words + afterKindWord, numbers + afterEpsilon, hidden, step.after) &&
                         matrix(words[firstWord], step.inner, hidden, step.first) && vector(words[firstBiasWord], step.inner, step.firstBias) &&
@@ -184,6 +184,9 @@ struct DecodeKernel {
     }
 
     bool readMlp(const Decoder& decoder, const int32_t* words, Step& step) const {
+      step.masks.resize(step.count);
+      for (int i = 0; i < step.count; i++)
+        if (!vector(step.rows[step.count + i], step.inner, step.masks[i])) return false;
       step.gated = words[gateWord] != -1;
       return (!step.gated || matrix(words[gateWord], step.inner, decoder.hidden, step.gate)) &&
              vector(words[gateBiasWord], step.inner, step.gateBias) && matrix(words[secondWord], decoder.hidden, step.inner, step.second);

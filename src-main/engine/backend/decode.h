@@ -179,6 +179,8 @@ struct Step {
   // Width of the projections, or neurons.
   int64_t inner;
   float scale;
+  // Of an MLP: by row of the step what its neurons are multiplied by, [inner]; null for those that have all.
+  std::vector<const float*> masks;
   // Of attention: tables by row, slots by row of the step.
   const float *cosine, *sine;
   int rotated, window;
@@ -277,6 +279,8 @@ struct Decoder {
         } else {
           for (int64_t i = first; i < last; i++) own[i] = step.gated ? activate(activation, through[i]) * own[i] : activate(activation, own[i]);
         }
+        if (const float* mask = step.masks[row])
+          for (int64_t i = first; i < last; i++) own[i] *= mask[i];
       }
     });
     for (int row = 0; row < step.count; row++) std::fill(ups + row * stride + neurons, ups + (row + 1) * stride, 0.0f);

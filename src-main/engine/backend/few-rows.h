@@ -153,7 +153,7 @@ struct FewRows {
     if (!weight.floats) {
       const HalfPanels panels{weight.halves};
       for (int64_t column = first; column < last; column += panelColumns) {
-        dotPanelRows<>(from, stride, count, panels.high(column / panelColumns), weight.halves.depth, part);
+        dotPanelRows<>(from, stride, count, panels.operand(column / panelColumns).high, weight.halves.depth, part);
         take(part, panelColumns, row, count, column, std::min<int64_t>(panelColumns, last - column));
       }
       return;

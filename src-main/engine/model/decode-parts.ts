@@ -1,4 +1,4 @@
-import type { Tensor } from '@tensorflow/tfjs-core'
+import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core'
 import type { CachedBlock, DecodedParts } from '#engine/backend/fused.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix } from '#engine/tensor/products.ts'
@@ -14,6 +14,11 @@ interface StepOf {
   readonly scale: number
   /** Whether a parallel MLP behind it reads the block's input. */
   readonly keepsSource: boolean
+}
+
+export interface MlpStep extends StepOf {
+  /** By row what its neurons are multiplied by, [I]: 0 for those that its plan removed. Undefined for a row that has all. */
+  readonly masks?: readonly (Tensor1D | undefined)[]
 }
 
 export interface AttentionStep extends StepOf {
@@ -46,9 +51,11 @@ export class DecodeParts implements DecodedParts {
     this.numbers.push(...numbersOf(weights, hidden), queryNorm?.epsilon ?? 0, scale)
   }
 
-  addMlp(weights: MlpWeights<Matrix>, { rows, hidden, scale, keepsSource }: StepOf): void {
+  addMlp(weights: MlpWeights<Matrix>, { rows, hidden, scale, keepsSource, masks = [] }: MlpStep): void {
     const { gate, up, down } = weights
-    const head = [0, Number(keepsSource), this.#rows(rows), rows.length, rowsOf(up), 0, none]
+    const first = this.#rows(rows)
+    this.lists.push(...rows.map((_, index) => this.#place(masks[index])))
+    const head = [0, Number(keepsSource), first, rows.length, rowsOf(up), 0, none]
     const gates = [gate ? this.#matrix(gate) : none, this.#place(weights.gateBias)]
     const projections = [this.#matrix(up), this.#place(weights.upBias), ...gates, this.#matrix(down), this.#place(weights.downBias)]
     this.steps.push(...head, ...this.#norms(weights), 0, none, none, ...projections)

@@ -1,5 +1,5 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
 import { fewRows, type Matrix } from '#engine/tensor/products.ts'
@@ -8,7 +8,7 @@ import { type KeyValueSlots, type PlacedSequence, placeRows, tablesOf } from './
 import { DecodeParts } from './decode-parts.ts'
 import type { ModelView } from './view.ts'
 import { breathe, type Walk } from './walk.ts'
-import { type AttentionWeights, blockOf, mlpOf, type Part, type PartWeights } from './weights.ts'
+import { type AttentionWeights, blockOf, isAttention, mlpOf, type Part, type PartWeights } from './weights.ts'
 
 /** New tokens of sequences of one view. */
 export interface DecodeJob {
@@ -98,6 +98,8 @@ interface Leased {
   readonly job: PlacedJob
   readonly part: Part
   readonly weights: PartWeights<Matrix>
+  /** Whether these are the model's own weights, of which the view keeps some neurons. */
+  readonly whole: boolean
 }
 
 async function runBlocks(
@@ -110,7 +112,9 @@ async function runBlocks(
   const leased: Leased[] = []
   try {
     for (const part of parts) {
-      for (const job of call.jobs) if (job.view.has(part)) leased.push({ job, part, weights: await job.walk.lease(part) })
+      const jobs = call.jobs.filter(({ view }) => view.has(part))
+      const whole = shareWhole(part, jobs)
+      for (const job of jobs) leased.push(await lease(part, job, whole))
     }
     if (leased.length === 0) return x.clone()
     const steps = new DecodeParts()
@@ -120,8 +124,28 @@ async function runBlocks(
     const { heads, keyValueHeads, headSize, activation, gatedQueries = false, scoreCap: cap = 0 } = call.spec
     return fused.decode(x, steps, placed, { heads, keyValueHeads, headSize, activation, gatedQueries, cap })
   } finally {
-    for (const { job, part, weights } of leased) job.walk.release(part, weights)
+    for (const one of leased) giveBack(one)
   }
+}
+
+/** Whether reading the model's MLP once takes less time than reading what each view keeps of it. */
+function shareWhole(part: Part, jobs: readonly PlacedJob[]): boolean {
+  const [first] = jobs
+  if (!first || isAttention(part) || jobs.some(({ walk, view }) => walk.products !== 'float32' || !view.neuronsOf(part).shared))
+    return false
+  const { model } = first.view
+  const neurons = [...new Set(jobs.map(({ view }) => view))].reduce((sum, view) => sum + view.neuronsOf(part).count, 0)
+  return !model.store.streams && neurons > layoutOf(model.spec, blockOf(part)).width
+}
+
+async function lease(part: Part, job: PlacedJob, whole: boolean): Promise<Leased> {
+  const weights = whole ? await job.view.model.store.lease(part) : await job.walk.lease(part)
+  return { job, part, weights, whole }
+}
+
+function giveBack({ job, part, weights, whole }: Leased): void {
+  if (whole) job.view.model.store.release(part, weights as PartWeights)
+  else job.walk.release(part, weights)
 }
 
 /** A part of one weight, on the rows of all jobs that have it. */
@@ -135,7 +159,8 @@ function addStep(steps: DecodeParts, sharing: readonly Leased[], call: DecodeCal
     return
   }
   const rows = sharing.flatMap(({ job }) => job.rows)
-  steps.addMlp(weights.mlp, { rows, hidden: spec.hidden, scale: spec.residualScale ?? 1, keepsSource: false })
+  const masks = sharing.flatMap(({ job, whole }) => job.rows.map(() => (whole ? job.view.maskOf(part) : undefined)))
+  steps.addMlp(weights.mlp, { rows, hidden: spec.hidden, scale: spec.residualScale ?? 1, keepsSource: false, masks })
 }
 
 function addAttention(

@@ -1,3 +1,4 @@
+import { type Tensor1D, tensor1d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/plan.ts'
 import { type BlockLayout, type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
@@ -15,6 +16,8 @@ type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWe
 
 interface ViewChanges {
   readonly change?: Change | undefined
+  /** The neurons that stay of an MLP, where that is all that changes of it. */
+  readonly kept?: ((part: Part) => readonly number[] | 'all') | undefined
   /** Stands in for the model's and belongs to the view. */
   readonly vocabulary?: Vocabulary | undefined
 }
@@ -32,10 +35,12 @@ export class ModelView {
   readonly sliced: boolean
   readonly #present: ReadonlySet<Part>
   readonly #change: Change | undefined
+  readonly #kept: ViewChanges['kept']
+  readonly #masks = new Map<Part, Tensor1D>()
   readonly #changed = new Map<Part, PartWeights>()
   readonly #vocabulary: Vocabulary | undefined
 
-  constructor(model: Model, blocks: readonly BlockLayout[], { change, vocabulary }: ViewChanges = {}) {
+  constructor(model: Model, blocks: readonly BlockLayout[], { change, kept, vocabulary }: ViewChanges = {}) {
     this.model = vocabulary ? { ...model, vocabulary } : model
     this.#vocabulary = vocabulary
     this.spec = { ...model.spec, blocks }
@@ -43,10 +48,25 @@ export class ModelView {
     this.sliced = vocabulary !== undefined || model.spec.sliceWidth !== undefined
     this.#present = new Set(this.parts)
     this.#change = change
+    this.#kept = kept ?? (change ? undefined : () => 'all')
   }
 
   has(part: Part): boolean {
     return this.#present.has(part)
+  }
+
+  /** How many neurons an MLP has here, and whether they are neurons of the model's own MLP. */
+  neuronsOf(part: Part): { readonly count: number; readonly shared: boolean } {
+    return { count: layoutOf(this.spec, blockOf(part)).width, shared: this.#kept !== undefined }
+  }
+
+  /** 1 for each neuron of the model's MLP that stays here and 0 for the others, [I]; undefined where all stay. It belongs to the view. */
+  maskOf(part: Part): Tensor1D | undefined {
+    const kept = this.#kept?.(part) ?? 'all'
+    if (kept === 'all') return undefined
+    const made = this.#masks.get(part) ?? maskOf(kept, layoutOf(this.model.spec, blockOf(part)).width)
+    this.#masks.set(part, made)
+    return made
   }
 
   /** The part that runs behind a part; behind the last one, the first of the next walk. */
@@ -87,8 +107,16 @@ export class ModelView {
   dispose(): void {
     for (const weights of this.#changed.values()) disposePart(weights)
     this.#changed.clear()
+    for (const mask of this.#masks.values()) mask.dispose()
+    this.#masks.clear()
     this.#vocabulary?.dispose()
   }
+}
+
+function maskOf(kept: readonly number[], width: number): Tensor1D {
+  const mask = new Float32Array(width)
+  for (const neuron of kept) mask[neuron] = 1
+  return tensor1d(mask)
 }
 
 /** The whole model as a view. */
@@ -111,13 +139,21 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
     ...(plan.slice && tensors ? [sliceParts(model, plan.slice, tensors)] : []),
   ]
   const vocabulary = plan.slice && tensors ? sliceVocabulary(model, plan.slice, tensors) : undefined
-  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, vocabulary })
+  const onlyGathers = !plan.slice && plan.blocks.every(({ replaced }) => !replaced)
+  const kept = onlyGathers ? (part: Part) => keptOf(plan, part) : undefined
+  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, kept, vocabulary })
 }
 
 /** The model as a plan leaves it whose tensors are in files, or as it is without one. */
 export async function openView(model: Model, plan: Plan | null): Promise<ModelView> {
   if (!plan) return denseView(model)
   return viewWithPlan(model, plan, plan.tensors && (await StoredTensors.open(plan.tensors)))
+}
+
+/** The neurons of an MLP that a plan keeps. */
+function keptOf({ blocks }: Plan, part: Part): readonly number[] | 'all' {
+  const mlp = blocks[blockOf(part)]?.mlp
+  return mlp === undefined || mlp === 'removed' || !needsGather(mlp) ? 'all' : (mlp.kept as readonly number[])
 }
 
 const gatherKept =

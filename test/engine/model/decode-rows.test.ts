@@ -1,5 +1,6 @@
 import {
   concat,
+  gather,
   memory,
   type Rank,
   randomNormal,
@@ -300,6 +301,30 @@ function roundedGauss(shape: [number, number], seed: number): Tensor2D {
   for (let i = 0; i < words.length; i++) words[i] = ((words[i] as number) & 0xffff0000) >>> 0
   return tensor2d(values, shape)
 }
+
+test('rows with neurons removed by a mask equal rows with the others alone', () => {
+  tidy(() => {
+    const [hidden, neurons] = [37, 51]
+    const mlp = {
+      norm: { kind: 'rms' as const, epsilon: 1e-5, weight: vector(hidden, 1) },
+      gate: gauss([neurons, hidden], 2),
+      up: gauss([neurons, hidden], 3),
+      down: gauss([hidden, neurons], 4),
+    }
+    const spec = { activation: 'silu', heads: 1, keyValueHeads: 1, headSize: 2 } as unknown as DecoderSpec
+    const kept = Array.from({ length: neurons }, (_, neuron) => neuron).filter((neuron) => neuron % 3 !== 1)
+    const indices = tensor1d(kept, 'int32')
+    const gathered = { ...mlp, gate: gather(mlp.gate, indices), up: gather(mlp.up, indices), down: gather(mlp.down, indices, 1) }
+    const mask = tensor1d(Float32Array.from({ length: neurons }, (_, neuron) => Number(neuron % 3 !== 1)))
+    const x = randomNormal<Rank.R2>([3, hidden], 0, 1, 'float32', 8)
+    const parts = new DecodeParts()
+    parts.addMlp(mlp, { rows: [0, 1, 2], hidden, scale: 1, keepsSource: false, masks: [mask, undefined, mask] })
+    const own = decode(x, parts, placeRows([0, 1, 2].map(() => ({ slots: [0], tokens: 1 }))), spec)
+    const run = (weights: typeof mlp) =>
+      plainly(() => runPart(1, { mlp: weights }, { x, source: x }, { spec, batch: 1, tokens: 3, rotary: () => undefined as never }))
+    for (const row of [0, 1, 2]) expectClose(slice(own, [row, 0], [1, -1]), slice(run(row === 1 ? mlp : gathered), [row, 0], [1, -1]))
+  })
+})
 
 test('rows, slots and weights that do not fit are refused with a sentence', () => {
   tidy(() => {
