@@ -34,7 +34,7 @@ class CopiedFiles implements ClusterFiles {
   readonly #folder: string
   readonly #shell: ClusterShell
   readonly #copy: Copying
-  /** What has to be there before runs are sent, by where; and what must not be there any more. */
+  /** What has to be there before runs are sent, by its whole path there; and what must not be there any more. */
   readonly #wanted = new Map<string, string>()
   readonly #unwanted = new Set<string>()
 
@@ -53,7 +53,7 @@ class CopiedFiles implements ClusterFiles {
     const names: Record<string, string> = {}
     const want = (path: string, at: string): string => {
       const there = `${this.#folder}/${at}/${basename(path)}`
-      this.#wanted.set(at, path)
+      this.#wanted.set(there, path)
       names[there] = path
       return there
     }
@@ -73,8 +73,9 @@ class CopiedFiles implements ClusterFiles {
 
   async push(runs: readonly string[]): Promise<void> {
     await this.#ask('rm', '-rf', '--', ...[...this.#unwanted].map((one) => `${this.#folder}/${one}`))
-    await this.#ask('mkdir', '-p', '--', ...['logs', 'runs', ...this.#wanted.keys()].map((one) => `${this.#folder}/${one}`))
-    for (const [at, path] of this.#wanted) await this.#copy.there(path, `${this.#folder}/${at}`, unreadWeights)
+    const folders = [`${this.#folder}/logs`, `${this.#folder}/runs`, ...[...this.#wanted.keys()].map(dirname)]
+    await this.#ask('mkdir', '-p', '--', ...new Set(folders))
+    for (const [there, path] of this.#wanted) await this.#copy.there(path, dirname(there), unreadWeights)
     const own = runs.flatMap((run) => ['request.json', 'steps', 'tensors'].map((one) => `runs/${run}/${one}`))
     await this.#copy.listedThere(own, this.#mirror, this.#folder)
     this.#wanted.clear()

@@ -105,7 +105,10 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
     writeFileSync(join(bin, 'sbatch'), `#!/bin/sh\n${note}cat >> '${home}/scripts'; echo 17\n`)
     writeFileSync(join(bin, 'squeue'), `#!/bin/sh\n${note}echo '{"jobs": []}'\n`)
     for (const name of ['scontrol', 'scancel', 'sacct']) writeFileSync(join(bin, name), `#!/bin/sh\n${note}\n`)
-    for (const name of ['sbatch', 'squeue', 'scontrol', 'scancel', 'sacct']) chmodSync(join(bin, name), 0o755)
+    // What ssh is asked to run is run by a shell here, as one at the other end would.
+    writeFileSync(join(bin, 'ssh'), `#!/bin/sh\n${note}for last; do :; done; case "$last" in *rsync*) exit 12;; esac; exec sh -c "$last"\n`)
+    writeFileSync(join(bin, 'rsync'), `#!/bin/sh\nprintf '%s\\n' "$@" >> '${home}/copied'\ncat > /dev/null\n`)
+    for (const name of ['sbatch', 'squeue', 'scontrol', 'scancel', 'sacct', 'ssh', 'rsync']) chmodSync(join(bin, name), 0o755)
     process.env.PATH = `${bin}:${path}`
   }
 
@@ -122,11 +125,13 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
     rmSync(home, { recursive: true, force: true })
   })
 
-  test('stand in request files and reach no command, and no script', async () => {
-    const usable = hostile.filter((name) => name !== '' && !name.includes('/'))
+  const usable = hostile.filter((name) => name !== '' && !name.includes('/'))
+
+  /** A run of a model, a text, an option, a name, a tag and notes of each name. */
+  async function sendAll(executor: string) {
     const made = []
     for (const name of usable) {
-      const folder = join(home, 'models', name)
+      const folder = join(home, executor, name)
       mkdirSync(folder, { recursive: true })
       writeFileSync(join(folder, 'config.json'), '{}')
       const model = await workbench.call('models.add', { path: folder, name: name.trim() || 'blank' })
@@ -142,10 +147,25 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
         measures: [],
         backend: 'auto' as const,
       }
-      const run = await workbench.call('runs.create', { model: model.id, name: name.trim() || 'blank', executor: 'test', request })
+      const run = await workbench.call('runs.create', { model: model.id, name: name.trim() || 'blank', executor, request })
       await workbench.call('runs.update', { ids: [run.id], addTags: [name.trim() || 'blank'], notes: name })
       made.push({ id: run.id, folder, text })
     }
+    return made
+  }
+
+  function expectOnlyRuns(made: readonly { id: string }[]): void {
+    const words = readFileSync(join(home, 'words'), 'utf8')
+    const scripts = readFileSync(join(home, 'scripts'), 'utf8')
+    for (const name of usable.filter((one) => one.length > 3 && one !== '%A_%a')) expect(words + scripts, name).not.toContain(name)
+    const sent = scripts.match(/^runs=\((.*)\)$/gm)?.flatMap((line) => line.slice(6, -1).split(' '))
+    expect(new Set(sent)).toEqual(new Set(made.map(({ id }) => id)))
+    expect(existsSync('PWNED') || existsSync(join(home, 'PWNED')) || existsSync(join(home, 'shared', 'PWNED'))).toBe(false)
+    for (const file of ['words', 'scripts']) rmSync(join(home, file))
+  }
+
+  test('stand in request files and reach no command, and no script', async () => {
+    const made = await sendAll('test')
     await eventually(
       async () => (await workbench.call('queue.get', {})).runs.every(({ job }) => job?.id?.startsWith('17_')),
       'all to be sent',
@@ -154,11 +174,26 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
       const asked = readWhole(runFile, runFolderOf(join(home, 'shared'), id).request)
       expect(asked?.request).toMatchObject({ model: folder, calibration: { source: text } })
     }
-    const words = readFileSync(join(home, 'words'), 'utf8')
-    const scripts = readFileSync(join(home, 'scripts'), 'utf8')
-    for (const name of usable.filter((one) => one.length > 3 && one !== '%A_%a')) expect(words + scripts, name).not.toContain(name)
-    const sent = scripts.match(/^runs=\((.*)\)$/gm)?.flatMap((line) => line.slice(6, -1).split(' '))
-    expect(new Set(sent)).toEqual(new Set(made.map(({ id }) => id)))
-    expect(existsSync('PWNED') || existsSync(join(home, 'PWNED')) || existsSync(join(home, 'shared', 'PWNED'))).toBe(false)
+    expectOnlyRuns(made)
+    await workbench.call('runs.cancel', { ids: made.map(({ id }) => id) })
+  }, 60_000)
+
+  test('behind ssh they are whole words of rsync below a path of this machine, and reach no shell at the other end', async () => {
+    const there = join(home, 'there')
+    await workbench.call('clusters.save', {
+      cluster: { ...good, name: 'far', host: 'login-node', folder: there, copies: true, program: '/opt/espalier' },
+    })
+    const made = await sendAll('far')
+    await eventually(
+      async () => (await workbench.call('queue.get', {})).runs.every(({ job }) => job?.id?.startsWith('17_')),
+      'all to be sent',
+    )
+    expectOnlyRuns(made)
+    const copied = readFileSync(join(home, 'copied'), 'utf8')
+    for (const { folder, text } of made) for (const path of [folder, text]) expect(copied).toContain(`\n--\n${path}\nlogin-node:${there}/`)
+    for (const { id, folder } of made) {
+      const asked = readWhole(runFile, runFolderOf(join(home, 'data', 'clusters', 'far'), id).request)
+      expect(asked?.request.model).toBe(`${there}/models/${asked?.request.model.split('/').at(-2)}/${folder.split('/').at(-1)}`)
+    }
   }, 60_000)
 })
