@@ -62,8 +62,14 @@ describe.skipIf(process.env.ESPALIER_TEST_SLURM !== 'minutes' || !hasSlurm())('a
     mkdirSync(shared)
     workbench = await open()
     const profile = { ...emptyProfile, folder: shared, partition: 'main' }
-    for (const [name, time] of Object.entries({ unlimited: '', one: '1', two: '2' }))
-      await workbench.call('clusters.save', { cluster: { ...profile, name, time } })
+    // A signal that means nothing to the job: its limit comes over it untold.
+    const untold = '#SBATCH --signal=B:CONT@5'
+    for (const [name, time, lines] of [
+      ['unlimited', '', ''],
+      ['untold', '1', untold],
+      ['told', '2', ''],
+    ] as const)
+      await workbench.call('clusters.save', { cluster: { ...profile, name, time, lines } })
   }, 120_000)
 
   afterAll(async () => {
@@ -99,7 +105,7 @@ describe.skipIf(process.env.ESPALIER_TEST_SLURM !== 'minutes' || !hasSlurm())('a
   test('a job that meets its time limit goes on at its last step, whether it was told before or not', async () => {
     const [few, seconds] = [4, await lasting(4)]
     const windows = (minutes: number) => Math.ceil((few * 60 * minutes) / seconds)
-    const [untold, told] = [await make('one', windows(1.6), 3), await make('two', windows(2.2), 4)]
+    const [untold, told] = [await make('untold', windows(1.6), 3), await make('told', windows(2.2), 4)]
     const there = await Promise.all([done(untold.id), done(told.id)])
     expect(Math.min(...there.map(({ attempts }) => attempts))).toBeGreaterThan(1)
     expect(printed().filter((text) => /DUE TO TIME LIMIT/.test(text)).length).toBeGreaterThan(0)
