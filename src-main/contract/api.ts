@@ -230,6 +230,12 @@ export const api = {
     'not-found',
     'infeasible',
   ),
+  'runs.estimate': call(
+    'How long such a clone would take: what the run has done is not done again. Null until the machine was timed.',
+    one.extend({ changes: runRequest.omit({ model: true }).partial().default({}) }),
+    runEstimate.omit({ run: true }).nullable(),
+    'not-found',
+  ),
   'runs.update': call(
     'Rename or annotate runs; add or take away tags; star.',
     many.extend({

@@ -15,7 +15,8 @@ export const engineReport = z.object({
 
 /**
  * How fast a machine does what pruning is made of in a model of a width: thousand millions of operations a second of attention, MLPs and
- * head, and in float64; gigabytes of weights a second where tokens are made one by one.
+ * head, and in float64; gigabytes of weights a second where tokens are made one by one; how many times as fast as in float32 a block is by
+ * the other products, 1 where the processor has no units for them.
  */
 export const machineRate = z.object({
   hidden: z.number().int(),
@@ -24,6 +25,8 @@ export const machineRate = z.object({
   head: z.number(),
   double: z.number(),
   decoded: z.number(),
+  split: z.number(),
+  bfloat16: z.number(),
 })
 
 /**

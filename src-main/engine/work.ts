@@ -10,6 +10,7 @@ import { isDatasetId } from '#engine/data/named.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { productsFor } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -19,6 +20,7 @@ import { outlineOf } from '#engine/pruning/outline.ts'
 import { addPasses } from '#engine/pruning/passes.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
+import type { Products } from '#engine/tensor/products.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { readData } from './run-data.ts'
 
@@ -120,21 +122,35 @@ class RequestWork {
         ]
       }),
     )
-    return [sumOf(ablation.title, 'study', withoutRepeats(counted.flat()))]
+    const { faster } = this.#productsOf(undefined)
+    return [{ ...sumOf(ablation.title, 'study', withoutRepeats(counted.flat())), ...(faster ? { faster } : {}) }]
   }
 
-  #timed({ phase, passes, double, shared }: MethodPhase, part: string, tokens: number): PhaseWork {
+  #timed({ phase, passes, double, choosing, shared }: MethodPhase, part: string, tokens: number): PhaseWork {
     const operations = operationsOf(this.#model.spec, tokens)
+    const { times, faster } = this.#productsOf(choosing)
     return {
       ...none,
       phase,
       part,
-      attention: (passes.attention * operations.attention) / billion,
-      mlp: (passes.mlp * operations.mlp) / billion,
-      head: (passes.head * operations.head) / billion,
+      attention: (times * passes.attention * operations.attention) / billion,
+      mlp: (times * passes.mlp * operations.mlp) / billion,
+      head: (times * passes.head * operations.head) / billion,
       double: (double?.(tokens) ?? 0) / billion,
+      ...(faster ? { faster } : {}),
       ...(shared === undefined ? {} : { shared }),
     }
+  }
+
+  /** How often the operations of a phase are done, and what share of them by other products than float32's. */
+  #productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
+    const { precision = 'float32' } = this.#request
+    const { passes, ranking, deciding } = productsFor[precision === 'auto' ? 'mixed' : precision]
+    const allBy = (products: Products) => ({ times: 1, ...(products === 'float32' ? {} : { faster: { products, share: 1 } }) })
+    if (choosing === undefined) return allBy(passes)
+    if (choosing === 'exactly' || ranking === deciding) return allBy(deciding)
+    const times = 1 + choosing.again
+    return { times, ...(ranking === 'float32' ? {} : { faster: { products: ranking, share: 1 / times } }) }
   }
 
   #readingOf(tokens: number): PhaseWork {

@@ -27,11 +27,16 @@ export function stepScope({ id, experiment, model }: Pick<RunRow, 'id' | 'experi
 }
 
 /** The run that this one repairs: they are alike up to the repair and what is measured, so that its steps need not be done again. */
-function unrepairedParent(history: History, row: RunRow): RunRow | undefined {
+export function unrepairedParent(history: History, row: RunRow): RunRow | undefined {
   const own = history.documents.request(row.number)
   const parent = own.repair && row.parent !== null ? history.runs.find(row.parent) : undefined
   if (!parent || parent.model !== row.model) return undefined
-  return pruningOf(history.documents.request(parent.number)) === pruningOf(own) ? parent : undefined
+  return prunesAlike(history.documents.request(parent.number), own) ? parent : undefined
+}
+
+/** Whether two requests on one model take the same things away, whatever they do then. */
+export function prunesAlike(one: RunRequest, other: RunRequest): boolean {
+  return pruningOf(one) === pruningOf(other)
 }
 
 function pruningOf({ method, amount, options, seed, calibration, localFolder }: RunRequest): string {

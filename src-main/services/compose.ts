@@ -175,7 +175,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...modelsService(context, library),
     ...methods,
     ...experimentsService(context, { library, catalogue, removal, estimates }),
-    ...runsService(context, library, removal),
+    ...runsService(context, library, removal, estimates),
     ...exportsService(context, library, transfers),
     ...queueService(context, estimates),
     ...clustersService(context),

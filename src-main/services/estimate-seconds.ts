@@ -1,5 +1,5 @@
 import type { MachineRate } from '#contract/engine-state.ts'
-import type { RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/estimate.ts'
+import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/estimate.ts'
 
 /** How far off a time may be before anything of the model has run, and with finished runs of it. */
 const unseen = 2
@@ -26,6 +26,8 @@ export function rateFor(rates: readonly MachineRate[], hidden: number): MachineR
     head: between('head'),
     double: between('double'),
     decoded: between('decoded'),
+    split: between('split'),
+    bfloat16: between('bfloat16'),
   }
 }
 
@@ -37,13 +39,16 @@ export function timePhases({ hidden, phases }: Work, rates: readonly MachineRate
     part,
     seconds:
       own.seconds +
-      own.attention / rate.attention +
-      own.mlp / rate.mlp +
-      own.head / rate.head +
+      timeOfProducts(own.faster, rate) * (own.attention / rate.attention + own.mlp / rate.mlp + own.head / rate.head) +
       own.double / rate.double +
       own.decoded / rate.decoded,
     ...(shared === undefined ? {} : { shared }),
   }))
+}
+
+/** What is left of the time in float32. */
+function timeOfProducts(faster: PhaseWork['faster'], rate: MachineRate): number {
+  return faster ? 1 - faster.share + faster.share / rate[faster.products] : 1
 }
 
 /** How much longer than by the rates a part took in finished runs: those of the same method tell most, then the same part of any. */
@@ -99,6 +104,14 @@ export function sumSeconds(phases: readonly { readonly seconds: number }[]): num
   return phases.reduce((sum, { seconds }) => sum + seconds, 0)
 }
 
+/** The same without what a part takes. */
+export function withoutPart(estimate: Omit<RunEstimate, 'run'>, part: string): Omit<RunEstimate, 'run'> {
+  return withPhases(
+    estimate,
+    estimate.phases.map((phase) => (phase.part === part ? { ...phase, seconds: 0 } : phase)),
+  )
+}
+
 /** The same with only what is not in `done`, which gains what this run does for others. */
 export function withoutShared(estimate: Omit<RunEstimate, 'run'>, scope: string, done: Map<string, number>): Omit<RunEstimate, 'run'> {
   const phases = estimate.phases.map((phase) => {
@@ -108,6 +121,11 @@ export function withoutShared(estimate: Omit<RunEstimate, 'run'>, scope: string,
     done.set(key, Math.max(paid, phase.seconds))
     return { ...phase, seconds: Math.max(0, phase.seconds - paid) }
   })
+  return withPhases(estimate, phases)
+}
+
+/** The range becomes shorter or longer as the phases do together. */
+function withPhases(estimate: Omit<RunEstimate, 'run'>, phases: RunEstimate['phases']): Omit<RunEstimate, 'run'> {
   const whole = sumSeconds(estimate.phases)
   const left = sumSeconds(phases)
   const scale = (seconds: number) => (whole === 0 ? 0 : (seconds * left) / whole)

@@ -2,10 +2,12 @@ import { z } from 'zod'
 import type { MachineRate } from '#contract/engine-state.ts'
 import { type RunEstimate, type Work, work } from '#contract/estimate.ts'
 import { pruningSeconds } from '#contract/phases.ts'
+import type { RunRequest } from '#contract/run-request.ts'
 import type { RunRow } from '#db/runs.ts'
+import { prunesAlike, unrepairedParent } from '#jobs/run-recorder.ts'
 import { askDesk } from './ask-desk.ts'
 import type { Context } from './context.ts'
-import { Experience, estimateRun, type FinishedRun, withoutShared } from './estimate-seconds.ts'
+import { Experience, estimateRun, type FinishedRun, withoutPart, withoutShared } from './estimate-seconds.ts'
 import type { Library } from './library.ts'
 
 /** Finished runs of a model that are looked at, the latest first. */
@@ -48,8 +50,20 @@ export class Estimates {
       const estimate = models.get(row.model)
       const own = this.#works.get(row.id)
       if (!estimate || !own) return []
-      return [{ run: row.id, ...withoutShared(estimate(row.method, own), scopeOf(row), done) }]
+      const left = withoutShared(estimate(row.method, own), scopeOf(row), done)
+      return [{ run: row.id, ...(unrepairedParent(this.#context.history, row)?.status === 'done' ? withoutPart(left, pruningPart) : left) }]
     })
+  }
+
+  /** Of a run like one of the history with another request: what that one has done is not done again. Null until the machine was timed. */
+  async ofClone(row: RunRow, request: RunRequest, signal?: AbortSignal): Promise<Omit<RunEstimate, 'run'> | null> {
+    const estimate = await this.forModel(row.model, signal)
+    const [own] = await this.#ask([request], signal)
+    if (!estimate || !own) return null
+    const done = this.#sharedDone([row], new Map([[row.model, estimate]]))
+    const left = withoutShared(estimate(request.method, own), scopeOf(row), done)
+    const pruned = row.status === 'done' && prunesAlike(this.#context.history.documents.request(row.number), request)
+    return pruned && request.repair ? withoutPart(left, pruningPart) : left
   }
 
   /** What finished runs of the same experiments did for the others. */
@@ -80,14 +94,22 @@ export class Estimates {
 
   /** Asks the desk for the work of runs that it was not asked for yet. */
   async #learn(rows: readonly RunRow[], signal?: AbortSignal): Promise<void> {
-    const { desk, history } = this.#context
+    const { history } = this.#context
     const unknown = rows.filter(({ id }) => !this.#works.has(id))
     if (unknown.length === 0) return
     const requests = unknown.map((row) => ({ ...history.documents.request(row.number), model: this.#library.find(row.model).path }))
-    const found = z.array(work.nullable()).parse(await askDesk(desk, { kind: 'work', requests }, signal))
+    const found = await this.#ask(requests, signal)
     for (const [at, row] of unknown.entries()) this.#works.set(row.id, found[at] ?? null)
   }
+
+  /** The work of requests whose models are paths; null of what cannot be said. */
+  async #ask(requests: RunRequest[], signal?: AbortSignal): Promise<(Work | null)[]> {
+    return z.array(work.nullable()).parse(await askDesk(this.#context.desk, { kind: 'work', requests }, signal))
+  }
 }
+
+/** What a repaired run finds done by the one that it repairs. */
+const pruningPart = 'pruning'
 
 const empty = { phases: [], seconds: { low: 0, likely: 0, high: 0 }, basis: 'machine' as const }
 

@@ -1,9 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
 import { canAct } from '#contract/run-actions.ts'
+import type { RunRequest } from '#contract/run-request.ts'
 import type { RunEntry } from '#contract/runs.ts'
 import { runColumns } from '#db/run-columns.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { Context, Service } from './context.ts'
+import type { Estimates } from './estimates.ts'
 import type { PlannedRun } from './grid.ts'
 import { inspectionName, inspectionRun, sharedExperiment, tokensOf } from './inspections.ts'
 import type { Library } from './library.ts'
@@ -24,6 +26,7 @@ export function runsService(
   context: Context,
   library: Library,
   removal: RunRemoval,
+  estimates: Estimates,
 ): Omit<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> {
   const { history, queue, logs, emit } = context
 
@@ -86,6 +89,11 @@ export function runsService(
         { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
         { experiment: row.experiment, parent: row.id, executor: row.executor, start },
       )
+    },
+    'runs.estimate'({ id, changes }, signal) {
+      const row = find(id)
+      const request = { ...history.documents.request(row.number), ...changes, model: library.find(row.model).path }
+      return estimates.ofClone(row, request as RunRequest, signal)
     },
     'runs.update'({ ids, name, notes, addTags, removeTags, starred }) {
       const rows = ids.map(find)

@@ -4,6 +4,8 @@ import { type Axis, makeAxis } from './scale.ts'
 export interface ParallelDimension {
   id: string
   title: string
+  /** A second line under the title. */
+  detail?: string
   kind: 'number' | 'text'
   log?: boolean
   format?: (value: number) => string
@@ -73,9 +75,15 @@ function placeNames(
   return {
     ...dimension,
     x,
-    ticks: names.map((name, index) => ({ at: at(index), label: name.length > 19 ? `${name.slice(0, 18)}…` : name })),
+    ticks: names.map((name, index) => ({ at: at(index), label: fitLabel(name, 114) })),
     place: (value) => (value === null || value === undefined ? null : at(names.indexOf(String(value)))),
   }
+}
+
+/** As much of a text as fits beside its neighbours, at the size of labels. */
+export function fitLabel(text: string, pixels: number): string {
+  const most = Math.max(6, Math.floor(pixels / 6))
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text
 }
 
 /** Lines that pass through every brush; a line without a value on a brushed axis does not. */

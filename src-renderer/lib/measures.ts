@@ -1,8 +1,13 @@
-/** The order in which people ask for measures: how good, then how fast, then how large. */
+import { isTimed, loadMeasure } from '#contract/speed.ts'
+
+/** The order in which people ask for measures: how good, then how fast and how sure that is, then how large. */
 export function measureRank({ name, unit }: { name: string; unit: string }): number {
   if (name === 'perplexity') return 0
+  if (name === 'speed-up') return 2
+  if (isTimed({ name })) return 3
+  if (name === loadMeasure.name) return 4
   if (unit === 'share') return 1
-  return name === 'parameters' || unit === 'bytes' ? 3 : 2
+  return name === 'parameters' || unit === 'bytes' ? 6 : 5
 }
 
 /** The measures in that order; those of one kind stay as they came. */

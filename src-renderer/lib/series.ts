@@ -1,3 +1,8 @@
+import type { RepairKind } from '#contract/repair.ts'
+import { repairTitles } from '#contract/repair-kinds.ts'
+import type { ParameterValue } from '#contract/runs.ts'
+import { titleOfMethod } from '#contract/titles.ts'
+
 export const markShapes = ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const
 export type MarkShape = (typeof markShapes)[number]
 
@@ -7,16 +12,30 @@ export interface SeriesStyle {
   shape: MarkShape
 }
 
-/** Styles by first appearance in the registry's order; a ninth method starts the colours again with another shape. */
+/** Styles by first appearance in the registry's order; a tenth method starts the colours again with another shape. */
 export function seriesStyle(methods: readonly string[], method: string): SeriesStyle {
   if (method === 'dense') return { color: 'var(--ink-soft)', shape: 'wye' }
   const at = methods.filter((id) => id !== 'dense').indexOf(method)
   // Until the registry is known, no colour that would later change.
   if (at < 0) return { color: 'var(--ink-faint)', shape: 'circle' }
-  return { color: `var(--series-${at % 8})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
+  return { color: `var(--series-${at % 9})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
 }
 
 /** A repaired plan has its method's colour and another shape: cross after one pass, star in order. */
-export function repairedStyle(style: SeriesStyle, repair: 'one-pass' | 'in-order' | null): SeriesStyle {
+export function repairedStyle(style: SeriesStyle, repair: RepairKind | null): SeriesStyle {
   return repair ? { ...style, shape: repair === 'one-pass' ? 'cross' : 'star' } : style
+}
+
+/** How the plan of a run was repaired; null where it was not. */
+export function repairOf({ parameters }: { parameters: Readonly<Record<string, ParameterValue>> }): RepairKind | null {
+  return (parameters['repair.kind'] ?? null) as RepairKind | null
+}
+
+/** What stands together in a chart: runs of one method that were repaired alike. */
+export function seriesId(method: string, repair: RepairKind | null): string {
+  return repair ? `${method} ${repair}` : method
+}
+
+export function seriesTitle({ method, repair }: { method: string; repair: RepairKind | null }): string {
+  return repair ? `${titleOfMethod(method)}, ${repairTitles[repair]}` : titleOfMethod(method)
 }

@@ -37,7 +37,7 @@ export function fillHistory(history: History, runs: number, measures: number): v
         executor: null,
         tags: r % 3 === 0 ? [`tag ${r % 9}`] : [],
         notes: r % 7 === 0 ? 'more calibration windows' : '',
-        createdAt: r,
+        createdAt: r * 3_600_000,
         parameters: {
           alpha: (r % 30) / 10,
           norm: (r % 2) + 1,

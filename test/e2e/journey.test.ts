@@ -1,31 +1,24 @@
-import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
+import { makeOwnFiles, type OwnFiles } from './own-files.ts'
 import { findAccessibilityFaults, go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 vi.setConfig({ testTimeout: 600_000 })
 
-const sample = join(import.meta.dirname, '../../resources/sample-model')
 let browser: Browser
 let workbench: Workbench
 let screen: Screen
 let page: Page
-let folder: string
+let own: OwnFiles
 
 beforeAll(async () => {
-  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench(), makeOwnFiles()])
   screen = await openScreen(browser, workbench)
   page = screen.page
-  folder = await mkdtemp(join(tmpdir(), 'espalier-journey-'))
-  await cp(sample, join(folder, 'own-model'), { recursive: true })
-  const text = async (name: string) => (await readFile(join(sample, name), 'utf8')).slice(0, 60_000)
-  await writeFile(join(folder, 'own-calibration.txt'), await text('calibration.txt'))
-  await writeFile(join(folder, 'own-test.txt'), await text('test.txt'))
 }, 120_000)
 
 afterAll(async () => {
@@ -38,13 +31,13 @@ const preview = () => page.getByRole('complementary', { name: 'What this would d
 
 async function chooseOwnTexts(): Promise<void> {
   await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'a text of your own …' })
-  const own = page.getByRole('textbox', { name: /^Your text/ })
-  await own.first().fill(join(folder, 'own-calibration.txt'))
-  await own.first().blur()
+  const path = page.getByRole('textbox', { name: /^Your text/ })
+  await path.first().fill(own.calibration)
+  await path.first().blur()
   await page.getByRole('spinbutton', { name: 'Windows' }).first().fill('6')
   await page.getByRole('button', { name: 'Add a text of your own' }).click()
-  await own.last().fill(join(folder, 'own-test.txt'))
-  await own.last().blur()
+  await path.last().fill(own.test)
+  await path.last().blur()
   for (const box of await page.getByRole('group', { name: 'Perplexity on' }).getByRole('checkbox', { checked: true }).all())
     await box.uncheck()
   await page
@@ -67,12 +60,55 @@ async function statedTime(): Promise<string> {
   )
 }
 
-test('from a folder on disk and two texts to compared models, by what the screens offer and without a reload', async () => {
+/** One prompt to the dense model and two pruned ones. */
+async function talk(): Promise<void> {
+  await navigate('Playground')
+  await page.getByRole('combobox', { name: 'Model' }).selectOption({ label: 'own-model' })
+  await page.getByRole('button', { name: 'Add pruned models' }).click()
+  const picker = page.getByRole('dialog', { name: 'Pruned models to talk to' })
+  for (const name of [/^2ssp 50/, /^shortgpt 50/]) await picker.getByRole('checkbox', { name }).first().check()
+  await picker.getByRole('button', { name: 'Add', exact: true }).click()
+  await page.getByRole('textbox', { name: 'Prompt' }).fill('What is a garden? ')
+  await page.getByRole('slider', { name: 'New tokens' }).fill('24')
+  await page.getByRole('button', { name: 'Generate' }).click()
+  const answers = page.getByRole('group', { name: /^Answer of/ })
+  await eventually(
+    () => answers.count(),
+    (count) => count === 3,
+    60_000,
+  )
+  await page.getByRole('region', { name: 'Answers', exact: true }).getByText('done', { exact: true }).waitFor({ timeout: 60_000 })
+  for (const answer of await answers.all()) expect(await answer.locator('[data-token]').count()).toBeGreaterThan(0)
+  expect(await page.getByTitle(/while 3 columns shared the machine/).count(), 'a rate in each column').toBe(3)
+  expect(await page.getByText(/^[\d,.]+\/s, shared$/).count()).toBe(3)
+}
+
+/** In three formats, each opened again and compared. */
+async function save(): Promise<void> {
+  await navigate('Experiments')
+  await page.getByRole('link', { name: 'The journey' }).click()
+  await page
+    .getByRole('link', { name: /2ssp 50/ })
+    .first()
+    .click()
+  await page.getByRole('button', { name: 'Save the model …' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Save the pruned model' })
+  for (const name of [/Stock/, /Q4_K_M/]) await dialog.getByRole('checkbox', { name }).check()
+  await dialog.getByRole('textbox', { name: 'Name' }).fill('Halved')
+  await dialog.getByRole('button', { name: 'Save', exact: true }).click()
+  await dialog.getByText('Saved, opened again and compared.').waitFor({ timeout: 120_000 })
+  const rowOf = (name: RegExp) => dialog.getByRole('row').filter({ has: page.getByRole('rowheader', { name }) })
+  for (const name of [/Exact/, /Stock/]) expect(await rowOf(name).textContent()).toMatch(/the same\s*8 of 8/)
+  expect(await rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
+  await dialog.getByRole('button', { name: 'Close' }).last().click()
+}
+
+test('from a folder on disk and two texts to a compared, talked-to and saved model, by what the screens offer and without a reload', async () => {
   await page.getByRole('heading', { name: 'Prune a first model' }).waitFor()
   await page.evaluate(() => Object.assign(window, { neverReloaded: true }))
   await page.getByRole('button', { name: 'Add a model' }).first().click()
   const dialog = page.getByRole('dialog')
-  await dialog.getByRole('textbox', { name: /Folder of safetensors/ }).fill(join(folder, 'own-model'))
+  await dialog.getByRole('textbox', { name: /Folder of safetensors/ }).fill(own.model)
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog.waitFor({ state: 'hidden' })
   await page.getByRole('link', { name: 'own-model' }).waitFor()
@@ -99,13 +135,6 @@ test('from a folder on disk and two texts to compared models, by what the screen
   expect(await statedTime()).toContain('7 runs')
   await page.getByRole('button', { name: 'Add to the queue' }).click()
   await page.getByRole('heading', { level: 1, name: 'The journey' }).waitFor()
-  await eventually(
-    async () =>
-      (await page.getByText(/7 of 7|7 runs done|all 7/).count()) +
-      ((await page.getByRole('button', { name: 'Compare all' }).isEnabled()) ? 1 : 0),
-    (count) => count > 0,
-    300_000,
-  )
   const runs = page.getByRole('region', { name: 'Runs of this experiment' })
   await eventually(
     () => runs.getByText('done', { exact: true }).count(),
@@ -116,7 +145,15 @@ test('from a folder on disk and two texts to compared models, by what the screen
   await page.getByRole('button', { name: 'Compare all' }).click()
   const table = page.getByRole('region', { name: 'Comparison table' })
   await table.getByText(/^pinned: .*dense/).waitFor()
+  for (const title of ['2SSP', 'ShortGPT', 'SliceGPT'])
+    expect(await table.getByRole('row').filter({ hasText: title }).count(), `${title} at two sparsities`).toBe(2)
 
+  await talk()
+  await save()
+  await navigate('Models')
+  const card = page.getByRole('listitem').filter({ has: page.getByRole('link', { name: 'Halved stock' }) })
+  await card.getByText('pruned from own-model').waitFor()
+  await card.getByText(/2SSP\s+·\s+\d[\d.]* %\s+removed\s+·\s+perplexity\s+\d[\d.]*\s+own-test.txt/).waitFor()
   expect(await page.evaluate(() => 'neverReloaded' in window)).toBe(true)
   expect(screen.faults).toEqual([])
 })
@@ -132,7 +169,7 @@ test('the estimate follows windows, their length and measures, and comes from fi
   }
   const [first] = grid.measures
   const measured = (windows: number, sequenceLength: number) => ({
-    measures: [{ kind: 'perplexity' as const, name: 'text', data: { source: join(folder, 'own-test.txt'), windows, sequenceLength } }],
+    measures: [{ kind: 'perplexity' as const, name: 'text', data: { source: own.test, windows, sequenceLength } }],
   })
   expect(first?.kind).toBe('perplexity')
   const few = await likely(measured(4, 64))

@@ -2,16 +2,20 @@ import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { openScreen } from './screens.ts'
+import { makeOwnFiles, type OwnFiles } from './own-files.ts'
+import { openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 let browser: Browser
 let workbench: Workbench
+let screen: Screen
 let page: Page
+let own: OwnFiles
 
 beforeAll(async () => {
-  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
-  page = (await openScreen(browser, workbench)).page
+  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench(), makeOwnFiles()])
+  screen = await openScreen(browser, workbench)
+  page = screen.page
 }, 120_000)
 
 afterAll(async () => {
@@ -20,14 +24,14 @@ afterAll(async () => {
 })
 
 /** Tabs until the focus is where it was looked for, as a person does; a trap or a lost focus ends it. */
-async function tabTo(name: RegExp, most = 80): Promise<void> {
+async function tabTo(name: RegExp, most = 120): Promise<void> {
   const seen: string[] = []
   for (let step = 0; step < most; step += 1) {
     await page.keyboard.press('Tab')
     const focused = await page.evaluate(() => {
       const element = document.activeElement as HTMLElement | null
       const label = element?.id ? document.querySelector(`label[for="${element.id}"]`)?.textContent : element?.closest('label')?.textContent
-      return element?.getAttribute('aria-label') ?? label ?? element?.textContent?.trim() ?? ''
+      return (element?.getAttribute('aria-label') ?? label ?? element?.textContent ?? '').trim()
     })
     seen.push(focused.slice(0, 40))
     if (name.test(focused)) return
@@ -35,84 +39,172 @@ async function tabTo(name: RegExp, most = 80): Promise<void> {
   throw new Error(`Tab never came to ${name}; it came to ${JSON.stringify(seen)}`)
 }
 
-test('the whole main path goes without a mouse: set up, run, watch, compare, talk', async () => {
+async function press(...keys: string[]): Promise<void> {
+  for (const key of keys) await page.keyboard.press(key)
+}
+
+/** Tabs to a field and types over what stands there. */
+async function typeInto(name: RegExp, text: string): Promise<void> {
+  await tabTo(name)
+  await press('Control+A')
+  await page.keyboard.type(text)
+}
+
+/** Tabs to a box and ticks or unticks it. */
+async function tick(name: RegExp, on: boolean): Promise<void> {
+  await tabTo(name)
+  const now = await page.evaluate(() => (document.activeElement as HTMLInputElement).checked)
+  if (now !== on) await press('Space')
+}
+
+async function addOwnModel(): Promise<void> {
   await page.getByRole('heading', { level: 1, name: 'Models' }).waitFor()
-  await page.keyboard.press('g')
-  await page.keyboard.press('n')
+  await tabTo(/^Add a model/)
+  await press('Enter')
+  await page.getByRole('dialog').waitFor()
+  await typeInto(/^Folder of safetensors/, own.model)
+  await tabTo(/^Add$/)
+  await press('Enter')
+  await page.getByRole('dialog').waitFor({ state: 'hidden' })
+  await page.getByRole('link', { name: 'own-model' }).waitFor()
+}
+
+/** Three methods at two sparsities on the person's own model and texts. */
+async function setUpExperiment(): Promise<void> {
+  await tabTo(/^own-model$/)
+  await press('Enter')
+  await page.getByRole('heading', { level: 1, name: 'own-model' }).waitFor()
+  await tabTo(/^Prune it$/)
+  await press('Enter')
   await page.getByRole('button', { name: /Quick look/ }).waitFor()
+  await typeInto(/^Name$/, 'By keyboard')
   await tabTo(/^Quick look/)
-  await page.keyboard.press('Enter')
-  // Two runs are enough here: ShortGPT and the half are taken out, by the keyboard too.
-  await tabTo(/ShortGPT/)
-  await page.keyboard.press('Space')
-  await tabTo(/Remove 50 %/)
-  await page.keyboard.press('Enter')
-  await tabTo(/Add a sparsity/)
+  await tick(/^2SSP /, true)
+  await tick(/^ShortGPT /, true)
+  await tick(/^Window-based /, true)
+  await tabTo(/^Calibration data$/)
+  await page.keyboard.type('a text of')
+  await page.getByRole('textbox', { name: /^Your text/ }).waitFor()
+  await typeInto(/^Windows$/, '4')
+  await typeInto(/^Your text/, own.calibration)
+  for (const box of await page.getByRole('group', { name: 'Perplexity on' }).getByRole('checkbox', { checked: true }).all()) {
+    const title = ((await box.locator('xpath=..').textContent()) ?? '').trim()
+    await tick(new RegExp(`^${title.slice(0, 12)}`), false)
+  }
+  await tabTo(/^Add a text of your own$/)
+  await press('Enter')
+  await page
+    .getByRole('textbox', { name: /^Your text/ })
+    .nth(1)
+    .waitFor()
+  await tabTo(/^Your text/)
+  await tabTo(/^Your text/)
+  await press('Control+A')
+  await page.keyboard.type(own.test)
+  await typeInto(/^at most/, '2')
+  const add = page.getByRole('button', { name: 'Add to the queue' })
   await eventually(
-    () => page.getByRole('button', { name: 'Add to the queue' }).isDisabled(),
+    () => add.isDisabled(),
     (disabled) => !disabled,
-    15_000,
+    30_000,
   )
-  await tabTo(/Add to the queue/)
-  await page.keyboard.press('Enter')
-  await page.getByRole('heading', { level: 1, name: 'Quick look' }).waitFor()
+  await tabTo(/^Add to the queue$/)
+  await press('Enter')
+  await page.getByRole('heading', { level: 1, name: 'By keyboard' }).waitFor()
+}
 
+async function compareAll(): Promise<void> {
+  const runs = page.getByRole('region', { name: 'Runs of this experiment' })
   await eventually(
-    async () => (await workbench.call('runs.query', {})).rows.map(({ status }) => status),
-    (all) => all.length > 0 && all.every((status) => status === 'done'),
-    420_000,
+    () => runs.getByText('done', { exact: true }).count(),
+    (count) => count === 7,
+    300_000,
   )
-  await page.keyboard.press('g')
-  await page.keyboard.press('r')
-  await page.locator('tr[data-row="1"]').waitFor()
-  await page.locator('tr[data-row="0"]').focus()
-  await page.keyboard.press('ArrowDown')
-  await eventually(
-    () => page.evaluate(() => document.activeElement?.getAttribute('data-row')),
-    (row) => row === '1',
-    3000,
-  )
-  await page.keyboard.press('Enter')
-  await page.getByRole('listbox', { name: /Model map/ }).waitFor()
-  await tabTo(/^Block \d+/)
-  const first = await page.evaluate(() => document.activeElement?.getAttribute('data-block'))
-  await page.keyboard.press('ArrowUp')
-  expect(await page.evaluate(() => document.activeElement?.getAttribute('data-block'))).toBe(String(Number(first) + 1))
-
-  await tabTo(/Compare it/)
-  await page.keyboard.press('Enter')
+  await tabTo(/^Compare all$/)
+  await press('Enter')
   await page.getByRole('region', { name: 'Comparison table' }).waitFor()
-  await tabTo(/Differences only/)
-  await page.keyboard.press('Space')
+  await tabTo(/^Differences only/)
+  await press('Space')
   await eventually(
     () => page.url(),
     (url) => url.includes('only=differences'),
     3000,
   )
+}
 
-  await page.keyboard.press('Escape')
-  await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur())
-  await page.keyboard.press('g')
-  await page.keyboard.press('p')
-  await tabTo(/^Prompt$/)
-  await page.keyboard.press('Control+A')
-  await page.keyboard.type('What is a tree? ')
-  await page.keyboard.press('Control+Enter')
-  const answer = page.getByRole('group', { name: /^Answer of/ }).first()
+/** To the dense model and a pruned one; a token's alternatives open and close, and the focus comes back. */
+async function talk(): Promise<void> {
+  await press('Control+k')
+  await page.keyboard.type('playground')
+  await press('Enter')
+  await tabTo(/^Model$/)
+  await page.keyboard.type('own')
+  await tabTo(/^Add pruned models$/)
+  await press('Enter')
+  await page.getByRole('dialog').getByRole('checkbox').first().waitFor()
+  await tick(/2ssp 50/, true)
+  await tabTo(/^Add$/)
+  await press('Enter')
+  await typeInto(/^Prompt$/, 'What is a tree? ')
+  await press('Control+Enter')
+  const answers = page.getByRole('group', { name: /^Answer of/ })
   await eventually(
-    () => answer.locator('[data-token]').count(),
+    () => answers.nth(1).locator('[data-token]').count(),
     (count) => count > 3,
     60_000,
   )
   await tabTo(/^Answer of/)
-  await page.keyboard.press('ArrowRight')
+  await press('ArrowRight')
   await page.locator('.float').waitFor()
-  await page.keyboard.press('Enter')
+  await press('Enter')
   await page.getByRole('dialog', { name: 'Alternatives of this token' }).waitFor()
-  await page.keyboard.press('Escape')
+  await press('Escape')
   await eventually(
     () => page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? ''),
     (label) => label.startsWith('Answer of'),
     3000,
   )
+}
+
+/** From the history to a run, along its map, and to a saved model. */
+async function save(): Promise<void> {
+  await press('g', 'r')
+  await page.locator('tr[data-row="1"]').waitFor()
+  await tabTo(/^done [a-z]/)
+  await eventually(
+    async () => {
+      await press('ArrowDown')
+      return page.evaluate(() => document.activeElement?.querySelector('a')?.textContent ?? '')
+    },
+    (name) => name.startsWith('2ssp 50'),
+    10_000,
+  )
+  await press('Enter')
+  await page.getByRole('listbox', { name: /Model map/ }).waitFor()
+  await tabTo(/^Block \d+/)
+  const first = await page.evaluate(() => document.activeElement?.getAttribute('data-block'))
+  await press('ArrowUp')
+  expect(await page.evaluate(() => document.activeElement?.getAttribute('data-block'))).toBe(String(Number(first) + 1))
+  await tabTo(/^Save the model/)
+  await press('Enter')
+  const dialog = page.getByRole('dialog', { name: 'Save the pruned model' })
+  await dialog.getByRole('checkbox', { name: /Stock/ }).waitFor()
+  await tick(/Stock/, true)
+  await typeInto(/^Name$/, 'Without a mouse')
+  await tabTo(/^Save$/)
+  await press('Enter')
+  await dialog.getByText('Saved, opened again and compared.').waitFor({ timeout: 120_000 })
+  await tabTo(/^Close$/)
+  await press('Enter')
+  await press('g', 'm')
+  await page.getByRole('link', { name: 'Without a mouse stock' }).waitFor()
+}
+
+test('the whole journey goes without a mouse: own model, own texts, set up, run, compare, talk, save', async () => {
+  await addOwnModel()
+  await setUpExperiment()
+  await compareAll()
+  await talk()
+  await save()
+  expect(screen.faults).toEqual([])
 }, 480_000)

@@ -70,6 +70,10 @@ test('a finished run is repaired from its page, and the new run stands beside it
   expect(screen.faults).toEqual([])
   await page.getByRole('button', { name: 'Repair this run' }).click()
   await page.getByRole('dialog').getByLabel('Windows').fill('16')
+  await page
+    .getByRole('dialog')
+    .getByText(/^Takes (about|under|\d)/)
+    .waitFor()
   await picture('dialog')
   await page.getByRole('dialog').getByRole('button', { name: 'Repair it' }).click()
   const rows = await done(3)

@@ -8,15 +8,20 @@ import { eventually, go, openScreen, type Theme } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 /**
- * Pictures of every screen, light and dark, at three widths, full of real data from the sample model: `npm run screenshots [-- FOLDER]`.
- * Labels that are cut without a way to read them end it with an error.
+ * Pictures of every screen and dialog, light and dark, at three widths, full of real data: `npm run screenshots [-- FOLDER [MODEL]]`.
+ * The sample model is pruned by all methods, a model of one's own (a folder) by three, on little text. Labels that are cut without a way
+ * to read them end it with an error.
  */
 const folder = argv[2] ?? join(import.meta.dirname, '../../resources/screenshots')
+const ownModel = argv[3]
+const sample = join(import.meta.dirname, '../../resources/sample-model')
 
 interface Subjects {
   model: string
   experiment: string
   run: string
+  /** A run of a method with scores of its own. */
+  sliced: string
   runs: string[]
   transcript: string
   inspection: string
@@ -29,8 +34,30 @@ interface Picture {
   prepare?: (page: Page) => Promise<void>
 }
 
+const open = (button: string | RegExp) => async (page: Page) => {
+  await page.getByRole('button', { name: button }).first().click()
+  await page.getByRole('dialog').or(page.getByRole('menu')).first().waitFor()
+}
+
+async function openFormats(page: Page): Promise<void> {
+  await open('Save the model …')(page)
+  await page
+    .getByRole('checkbox', { name: /Q4_K_M/ })
+    .first()
+    .waitFor()
+}
+
+/** The reload test of three formats, as it stands when the saving is over. */
+async function saveModel(page: Page): Promise<void> {
+  await openFormats(page)
+  for (const name of [/Stock/, /Q4_K_M/]) await page.getByRole('checkbox', { name }).first().check()
+  await page.getByRole('button', { name: 'Save', exact: true }).click()
+  await page.getByText('Saved, opened again and compared.').waitFor({ timeout: 300_000 })
+}
+
 const pictures: Picture[] = [
   { name: 'models', hash: () => '#/models' },
+  { name: 'add-model', hash: () => '#/models', prepare: open('Add a model') },
   { name: 'model', hash: ({ model }) => `#/models/${model}` },
   { name: 'new-experiment', hash: ({ model }) => `#/new?model=${model}`, height: 1000 },
   { name: 'experiments', hash: () => '#/experiments' },
@@ -38,8 +65,15 @@ const pictures: Picture[] = [
   { name: 'runs', hash: () => '#/runs' },
   { name: 'runs-grouped', hash: () => '#/runs?group=method' },
   { name: 'run', hash: ({ run }) => `#/run/${run}` },
+  { name: 'run-scores', hash: ({ sliced }) => `#/run/${sliced}?tab=scores` },
+  { name: 'run-log', hash: ({ run }) => `#/run/${run}?tab=log` },
   { name: 'run-neurons', hash: ({ run }) => `#/run/${run}?tab=neurons` },
   { name: 'run-details', hash: ({ run }) => `#/run/${run}?tab=details` },
+  { name: 'save', hash: ({ run }) => `#/run/${run}`, prepare: openFormats },
+  { name: 'saved', hash: ({ run }) => `#/run/${run}`, prepare: saveModel },
+  { name: 'repair', hash: ({ run }) => `#/run/${run}`, prepare: open(/^Repair this run/) },
+  { name: 'palette', hash: () => '#/runs', prepare: (page) => page.keyboard.press('Control+k') },
+  { name: 'filter', hash: () => '#/runs', prepare: (page) => page.getByRole('button', { name: 'Filter', exact: true }).click() },
   { name: 'compare', hash: ({ experiment }) => `#/compare?experiment=${experiment}`, height: 1900 },
   {
     name: 'playground',
@@ -60,18 +94,32 @@ async function showToken(page: Page): Promise<void> {
   await page.locator('[data-token="2"]').nth(1).hover()
 }
 
-/** Runs a grid on the sample model, with tags and notes as a person would leave them, and lets four models answer. */
-async function fill(workbench: Workbench): Promise<Subjects> {
-  const [model] = await workbench.call('models.list', {})
-  if (!model) throw new Error('The sample model is missing; there is nothing to show.')
-  const [preset] = await workbench.call('experiments.presets', { model: model.id })
-  const { methods } = await workbench.call('methods.list', {})
-  const grid: GridInput = {
-    ...(preset?.grid ?? { models: [model.id] }),
-    methods: methods.filter(({ id }) => !/evopress|submodule/.test(id)).map(({ id }) => ({ method: id })),
-    amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
-    measures: [...(preset?.grid.measures ?? []), { kind: 'inference', sequenceLength: 128, repeats: 3 }],
+async function gridFor(workbench: Workbench, model: string): Promise<GridInput> {
+  const inference = { kind: 'inference' as const, sequenceLength: 128, repeats: 3 }
+  const amounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
+  if (ownModel) {
+    const data = (file: string, windows: number) => ({ source: join(sample, file), sequenceLength: 128, windows })
+    const measures = [{ kind: 'perplexity' as const, name: 'Sample: test text', data: data('test.txt', 4) }, inference]
+    const methods = ['2ssp', 'shortgpt', 'slicegpt'].map((method) => ({ method }))
+    return { models: [model], methods, amounts, calibration: data('calibration.txt', 4), measures }
   }
+  const [preset] = await workbench.call('experiments.presets', { model })
+  const { methods } = await workbench.call('methods.list', {})
+  return {
+    ...(preset?.grid ?? { models: [model] }),
+    methods: methods.filter(({ id }) => !/evopress|submodule/.test(id)).map(({ id }) => ({ method: id })),
+    amounts,
+    measures: [...(preset?.grid.measures ?? []), inference],
+  }
+}
+
+/** Runs a grid, with tags and notes as a person would leave them, and lets five models answer. */
+async function fill(workbench: Workbench): Promise<Subjects> {
+  const model = ownModel
+    ? await workbench.call('models.add', { path: ownModel, mode: 'link' })
+    : (await workbench.call('models.list', {}))[0]
+  if (!model) throw new Error('The sample model is missing; there is nothing to show.')
+  const grid = await gridFor(workbench, model.id)
   const { experiment } = await workbench.call('experiments.create', { name: 'Methods at three sparsities', grid, start: 'queue' })
   const { rows } = await eventually(
     () => workbench.call('runs.query', { sort: [{ field: 'createdAt', direction: 'ascending' }] }),
@@ -97,7 +145,7 @@ async function fill(workbench: Workbench): Promise<Subjects> {
     ({ status }) => status !== 'running',
     300_000,
   )
-  const data = { source: join(import.meta.dirname, '../../resources/sample-model/test.txt'), sequenceLength: 256, windows: 16 }
+  const data = { source: join(sample, 'test.txt'), sequenceLength: 256, windows: ownModel ? 4 : 16 }
   const inspection = await workbench.call('runs.inspect', { inspect: { kind: 'divergence', runs: runs.slice(0, 3), data } })
   await eventually(
     () => workbench.call('runs.get', { id: inspection.id }),
@@ -105,33 +153,69 @@ async function fill(workbench: Workbench): Promise<Subjects> {
     300_000,
   )
   await workbench.call('engine.selfTest', {}).catch(() => undefined)
-  return { model: model.id, experiment: experiment.id, run: best.id, runs, transcript: started.id, inspection: inspection.id }
+  return {
+    model: model.id,
+    experiment: experiment.id,
+    run: best.id,
+    sliced: (pruned.find(({ method }) => method === 'slicegpt') ?? best).id,
+    runs,
+    transcript: started.id,
+    inspection: inspection.id,
+  }
 }
 
 const widths = [1440, 1024, 800]
 
-/** Labels whose text does not fit, and that neither end in dots nor say the whole in a title. */
+/** Labels whose text does not fit and is not told whole in a title, and heads that break within a word. */
 function findCutLabels(page: Page): Promise<string[]> {
   return page.evaluate(() => {
-    const labels = [...document.querySelectorAll<HTMLElement>('button, th, dt, label, h1, h2, h3, .chip, [role="tab"]')]
+    const labels = [...document.querySelectorAll<HTMLElement>('main *, [role="dialog"] *, [role="menu"] *')]
+    const hasText = (element: HTMLElement) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent?.trim())
     const isCut = (element: HTMLElement) => {
-      const style = getComputedStyle(element)
-      const hides = style.overflowX === 'hidden' || style.overflowX === 'clip'
-      return hides && style.textOverflow !== 'ellipsis' && element.clientWidth > 1 && element.scrollWidth > element.clientWidth + 1
+      const { overflowX, clip } = getComputedStyle(element)
+      const hides = (overflowX === 'hidden' || overflowX === 'clip') && clip === 'auto'
+      return hides && element.clientWidth > 1 && element.scrollWidth > element.clientWidth + 1 && !element.closest('[title]')
     }
-    return labels.filter((element) => isCut(element) && !element.title).map((element) => element.textContent?.trim().slice(0, 60) ?? '')
+    const isBroken = (element: HTMLElement) =>
+      [...element.childNodes].some((node) => {
+        if (node.nodeType !== 3) return false
+        return [...(node.textContent ?? '').matchAll(/[\p{L}\d]+/gu)].some(({ index, 0: word }) => {
+          const range = document.createRange()
+          range.setStart(node, index)
+          range.setEnd(node, index + word.length)
+          const tops = [...range.getClientRects()].map(({ top }) => Math.round(top))
+          return Math.max(...tops) - Math.min(...tops) > 6
+        })
+      })
+    const texts = labels.filter((element) => hasText(element) && element.getClientRects().length > 0)
+    const cut = texts.filter((element) => element.tagName !== 'TEXTAREA' && isCut(element)).map((element) => `cut: ${element.textContent}`)
+    const heads = texts.filter((element) => element.closest('th, dt, button, label, h1, h2, h3') && isBroken(element))
+    return [...cut, ...heads.map((element) => `broken: ${element.textContent}`)].map((text) => text.replace(/\s+/g, ' ').slice(0, 70))
   })
+}
+
+/** A screen shows what it is about when nothing on it is still being worked out. */
+async function settle(page: Page): Promise<void> {
+  await page.waitForTimeout(400)
+  await eventually(
+    () => page.locator('[aria-busy="true"]').count(),
+    (busy) => busy === 0,
+    60_000,
+  )
+  await page.waitForTimeout(400)
 }
 
 async function take(page: Page, picture: Picture, subjects: Subjects, theme: Theme, width: number): Promise<string[]> {
   await page.setViewportSize({ width, height: picture.height ?? 900 })
   await go(page, picture.hash(subjects))
-  await page.waitForTimeout(1200)
+  await settle(page)
   await picture.prepare?.(page)
-  await page.waitForTimeout(300)
+  await settle(page)
   const size = width === widths[0] ? '' : `-${width}`
   await page.screenshot({ path: join(folder, `${picture.name}-${theme}${size}.png`) })
-  return (await findCutLabels(page)).map((label) => `${picture.name} at ${width}: ${label}`)
+  const cut = await findCutLabels(page)
+  await page.keyboard.press('Escape')
+  return cut.map((label) => `${picture.name} at ${width}: ${label}`)
 }
 
 const workbench = await startWorkbench()
@@ -146,7 +230,7 @@ try {
     await context.close()
   }
   console.log(`${pictures.length * 2 * widths.length} pictures in ${folder}`)
-  for (const label of new Set(cut)) console.log(`cut: ${label}`)
+  for (const label of new Set(cut)) console.log(label)
   process.exitCode = cut.length > 0 ? 1 : 0
 } finally {
   await browser.close()

@@ -52,6 +52,27 @@ describe('the work of a run', () => {
     expect(await all({})).toBe(await all({ windows: 2_000_000 }))
   })
 
+  test('shrinks with a lazy search, which scores only some again', async () => {
+    const removing = (lazy: number) => partOf(request({ method: 'blockpruner', options: { lazy } }), 'pruning')
+    const all = await removing(0)
+    expect(await removing(3)).toBeLessThan(0.6 * all)
+    expect(await removing(100)).toBe(all)
+  })
+
+  test('says what is done by 16-bit products: all of a pass, and candidates that are ranked but for those scored again', async () => {
+    const phases = async (changes: Partial<RunRequest>) => (await workOf(model, request(changes))).phases
+    const fasterOf = (all: PhaseWork[], part: string) => all.filter((phase) => phase.part === part).flatMap(({ faster }) => faster ?? [])
+    expect(fasterOf(await phases({ precision: 'float32' }), 'pruning')).toEqual([])
+    const mixed = await phases({ precision: 'mixed' })
+    expect(fasterOf(mixed, 'perplexity')).toEqual([{ products: 'split', share: 1 }])
+    const [scoring, removing] = fasterOf(mixed, 'pruning')
+    expect(scoring).toEqual({ products: 'split', share: 1 })
+    expect(removing?.products).toBe('bfloat16')
+    expect(removing?.share).toBeGreaterThan(0.7)
+    expect(removing?.share).toBeLessThan(1)
+    expect(fasterOf(await phases({ precision: 'mixed', options: { lazy: 3 } }), 'pruning'), 'a lazy search ranks none').toHaveLength(1)
+  })
+
   test('holds every measure, and a repair as a part of its own', async () => {
     const asked = request({
       repair: { kind: 'in-order', calibration: text('calibration.txt', 16) },

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
 import type { PhaseWork, Work } from '#contract/estimate.ts'
-import { Experience, estimateRun, rateFor, withoutShared } from '#services/estimate-seconds.ts'
+import { Experience, estimateRun, rateFor, withoutPart, withoutShared } from '#services/estimate-seconds.ts'
 
 const rates = [
-  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, decoded: 1 },
-  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, decoded: 1 },
+  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, decoded: 1, split: 1, bfloat16: 2 },
+  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, decoded: 1, split: 1, bfloat16: 2 },
 ]
 const phase = (name: string, part: string, mlp: number, shared?: string): PhaseWork => ({
   phase: name,
@@ -23,6 +23,16 @@ test('a width between two that were timed has a rate between theirs, and one bey
   expect(rateFor(rates, 200).attention).toBeCloseTo(20, 10)
   expect(rateFor(rates, 4000).attention).toBe(40)
   expect(rateFor(rates, 10).attention).toBe(10)
+})
+
+test('what other products do of a phase takes as much less time as the machine is faster by them', () => {
+  const ranked: Work = { hidden: 100, phases: [{ ...phase('ranking', 'pruning', 100), faster: { products: 'bfloat16', share: 0.8 } }] }
+  expect(estimateRun('2ssp', ranked, rates, new Experience([], rates)).seconds.likely).toBeCloseTo(6, 10)
+})
+
+test('a repair of a finished run takes what its own phases do, with as wide a range', () => {
+  const whole = estimateRun('2ssp', work, rates, new Experience([], rates))
+  expect(withoutPart(whole, 'pruning').seconds).toEqual({ low: 2.5, likely: 5, high: 10 })
 })
 
 test('the range narrows when a run of the model is done, and follows what it took', () => {

@@ -2,6 +2,7 @@ import { cpus } from 'node:os'
 import { slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { Measure } from '#contract/measures.ts'
 import { referenceRepeats } from '#contract/protocol.ts'
+import { loadMeasure, noiseOfTimes } from '#contract/speed.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import { DecodingSession } from '#engine/model/session.ts'
@@ -98,9 +99,6 @@ export interface InferenceResult {
   readonly notes: string[]
 }
 
-/** Where others used more of the machine than this, or turns differ by more, a time should not be quoted. */
-const noisyShare = 0.1
-
 /**
  * Inference time of one window, batch 1: a whole pass with all logits and no cache (what the 2SSP reference times, there in
  * milliseconds called seconds), time to the first token, decoded tokens per second. Values are medians, `error` half the interquartile range.
@@ -135,8 +133,13 @@ export async function inferenceTime(
   const [own, dense] = timings as [Timings, Timings | undefined]
   const measures = measuresOf(own, window.length, prompt.length)
   if (dense) measures.push(...fasterThan(own, dense))
-  if (others !== null) measures.push({ name: 'load by others', dataset: 'while timing', value: others, unit: 'share' })
-  return { measures, notes: noiseOf(own, others) }
+  if (others !== null) measures.push({ ...loadMeasure, value: others, unit: 'share' })
+  const noise = noiseOfTimes(measures)
+  return {
+    measures,
+    notes:
+      noise.length === 0 ? [] : [`Inference time is noisy: ${noise.join(', and ')}. Time it again on a quiet machine before quoting it.`],
+  }
 }
 
 async function takeTurn(
@@ -170,19 +173,6 @@ function fasterThan(own: Timings, dense: Timings): Measure[] {
     const { median, spread: error } = spread(ratios(key))
     return { name: 'speed-up', dataset: key === 'pass' ? 'prefill' : 'decode', value: median, error, unit: '×' }
   })
-}
-
-function noiseOf(own: Timings, others: number | null): string[] {
-  const { median, spread: half } = spread(own.of('pass'))
-  const loud = others !== null && others > noisyShare
-  const uneven = half / median > noisyShare
-  if (!loud && !uneven) return []
-  const percent = (share: number) => `${(100 * share).toFixed(0)} %`
-  const reasons = [
-    ...(loud ? [`other programs used ${percent(others)} of the processor`] : []),
-    ...(uneven ? [`half of the passes differ by more than ${percent(half / median)} from their median`] : []),
-  ]
-  return [`Inference time is noisy: ${reasons.join(', and ')}. Time it again on a quiet machine before quoting it.`]
 }
 
 /** Begins to watch the processors: the share of their time that others took until it is asked, null where the system does not say. */

@@ -5,7 +5,7 @@ import type { ModelView } from '#engine/model/view.ts'
 import type { Part } from '#engine/model/weights.ts'
 import type { Certificate } from './certify.ts'
 import { lastScores, lazyNotes, scoreLazily } from './lazy.ts'
-import type { MethodRun } from './method.ts'
+import type { MethodPhase, MethodRun } from './method.ts'
 import { without } from './plan.ts'
 import { ascending } from './selection.ts'
 import type { Variant } from './trunk.ts'
@@ -126,6 +126,11 @@ export class GreedySearch {
 /** The share of the work of scoring all candidates that is left with screening: a quarter for all, and the finalists in full. */
 export function scoredShare(screening: number, candidates: number): number {
   return screening === 0 ? 1 : 1 / 4 + Math.min(1, screening / Math.max(1, candidates))
+}
+
+/** What a greedy search scores again of its candidates where estimates rank them: the best one and the runner-up; a lazy search ranks none. */
+export function choosingGreedily({ lazy }: Pick<GreedyOptions, 'lazy'>, candidates: number): NonNullable<MethodPhase['choosing']> {
+  return lazy > 0 ? 'exactly' : { again: Math.min(1, 2 / Math.max(1, candidates)) }
 }
 
 function leastIndex(losses: readonly number[]): number {

@@ -2,6 +2,7 @@ import { type Rank, randomNormal, slice } from '@tensorflow/tfjs-core'
 import type { MachineRate } from '#contract/engine-state.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
+import { activeBackend } from '#engine/backend/active.ts'
 import type { Checkpoint, TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { finalHidden } from '#engine/model/forward.ts'
@@ -15,6 +16,7 @@ import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
+import type { Products } from '#engine/tensor/products.ts'
 import { componentOperations, principalComponents } from './principal-components.ts'
 
 /** A small Llama of one block: widths between which this machine's rates are taken to change evenly. */
@@ -51,6 +53,8 @@ async function measureShape(shape: Shape): Promise<MachineRate> {
       mlp: (2 * rows * parameters.mlp) / (await timePart(walk, stream, mlpOf(0))) / 1e9,
       head: head / (await quickest(() => scoreStream(view, stream, ids))) / 1e9,
       double: (await rateOfComponents(shape)) / 1e9,
+      split: await timesAsFast(view, walk, stream, 'split'),
+      bfloat16: await timesAsFast(view, walk, stream, 'bfloat16'),
       decoded: (4 * (stackParameters(spec) + shape.vocabulary * shape.hidden)) / (await timeToken(view, ids)) / 1e9,
     }
   } finally {
@@ -79,6 +83,18 @@ function timePart(walk: Walk, { batch, tokens, residual }: Stream, part: Part): 
     slice(own.residual.x, [0, 0], [1, 1]).dataSync()
     disposeResidual(own.residual)
   })
+}
+
+/** How many times as fast as in float32 the block is by other products; 1 where the processor has no units for them. */
+async function timesAsFast(view: ModelView, plain: Walk, stream: Stream, products: Exclude<Products, 'float32'>): Promise<number> {
+  if (!activeBackend().fused?.halves) return 1
+  const walk = new Walk(view, products)
+  const timeBlock = async (by: Walk) => (await timePart(by, stream, attentionOf(0))) + (await timePart(by, stream, mlpOf(0)))
+  try {
+    return (await timeBlock(plain)) / (await timeBlock(walk))
+  } finally {
+    walk.dispose()
+  }
 }
 
 async function scoreStream(view: ModelView, { residual, tokens }: Stream, ids: Int32Array): Promise<void> {

@@ -63,6 +63,11 @@ export interface MethodPhase {
   readonly passes: PassCount
   /** Operations in float64, with windows of `tokens`. */
   readonly double?: (tokens: number) => number
+  /**
+   * Of a phase that chooses among candidates: the share of them that is scored once more in float32 where estimates rank them, or that all
+   * are scored in float32 alone.
+   */
+  readonly choosing?: { readonly again: number } | 'exactly'
   /** Names what runs of one experiment on one model do once for all of them. */
   readonly shared?: string
 }

@@ -45,13 +45,20 @@ export function greedyPasses({ blocks, windows }: Sizes, order: readonly number[
   return passes
 }
 
-/** The same before the removals are known: they fall evenly among the candidates. `kinds` are those of each round, each with its candidates. */
-export function likelyGreedyPasses(sizes: Sizes, kinds: readonly (readonly (readonly number[])[])[]): PassCount {
+/**
+ * The same before the removals are known: they fall evenly among the candidates. `kinds` are those of each round, each with its candidates.
+ * A `lazy` search scores that many of those that were scored before, which fall evenly, too; 0 scores all.
+ */
+export function likelyGreedyPasses(sizes: Sizes, kinds: readonly (readonly (readonly number[])[])[], lazy = 0): PassCount {
   const random = new PythonRandom(0)
   const gone = new Set<number>()
+  const seen = new Set<number>()
   const order: number[] = []
   const rounds = kinds.map((candidates) => {
-    const left = candidates.filter(([first]) => !gone.has(first as number)).map((candidate) => [...candidate])
+    const all = candidates.filter(([first]) => !gone.has(first as number)).map((candidate) => [...candidate])
+    const isKnown = all.every(([first]) => seen.has(first as number))
+    const left = lazy > 0 && lazy < all.length && isKnown ? random.sample(all, lazy) : all
+    for (const [first] of left) seen.add(first as number)
     const first = left[random.integer(0, Math.max(0, left.length - 1))]?.[0] ?? 0
     gone.add(first)
     order.push(first)

@@ -1,10 +1,11 @@
 import type { MeasureColumn } from '#contract/comparison.ts'
+import { isTimed } from '#contract/speed.ts'
 import type { BarGroup } from '../../charts/bars.ts'
 import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
-import type { SeriesStyle } from '../../lib/series.ts'
-import { columnTitle, type Subject, seriesOf } from './subjects.ts'
+import { type SeriesStyle, seriesId } from '../../lib/series.ts'
+import { columnTitle, type Subject } from './subjects.ts'
 
 /** What an axis can show: the reached sparsity or any measure. */
 export interface AxisChoice {
@@ -67,7 +68,7 @@ export function scatterPoints(
         ...styleOf(subject),
         id: subject.id,
         label: subject.label,
-        series: seriesOf(subject),
+        series: seriesId(subject.method, subject.repair),
         x: at,
         y: up,
         size: weight,
@@ -77,20 +78,28 @@ export function scatterPoints(
   })
 }
 
+/** Axes of measures; more stand too close to be read. */
+const mostAxes = 6
+
+/** Of times only speed-ups: they were taken in turns with the dense model, whatever else the machine did. */
 export function parallelData(
   subjects: readonly Subject[],
   columns: readonly MeasureColumn[],
   methodTitle: (id: string) => string,
   styleOf: (method: string) => SeriesStyle,
 ): { dimensions: ParallelDimension[]; lines: ParallelLine[] } {
-  const measured = columns.filter((column) => new Set(subjects.map((subject) => subject.values.get(column.id)?.mean)).size > 1).slice(0, 8)
+  const measured = columns
+    .filter((column) => !isTimed(column) || column.name === 'speed-up')
+    .filter((column) => new Set(subjects.map((subject) => subject.values.get(column.id)?.mean)).size > 1)
+    .slice(0, mostAxes)
   const dimensions: ParallelDimension[] = [
     { id: 'method', title: 'method', kind: 'text' },
     { id: 'reached', title: 'reached', kind: 'number', format: formatShare },
     ...measured.map(
       (column): ParallelDimension => ({
         id: column.id,
-        title: shorten(columnTitle(column)),
+        title: column.name,
+        ...(column.dataset ? { detail: column.dataset } : {}),
         kind: 'number',
         log: /perplexity/.test(column.name),
         format: (value) => formatMeasure(value, column.unit),
@@ -118,7 +127,7 @@ export function taskBars(
   columns: readonly MeasureColumn[],
   styleOf: (method: string) => SeriesStyle,
 ): { title: string; groups: BarGroup[]; unit: string; mayBeLog: boolean } {
-  const accuracies = columns.filter(({ unit }) => unit === 'share')
+  const accuracies = columns.filter(({ name }) => /^accuracy/.test(name))
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
   const groups = shown.map(
     (column): BarGroup => ({
@@ -138,8 +147,4 @@ export function taskBars(
     unit: shown[0]?.unit ?? '',
     mayBeLog: !hasAccuracies,
   }
-}
-
-function shorten(title: string): string {
-  return title.length > 22 ? `${title.slice(0, 21)}…` : title
 }

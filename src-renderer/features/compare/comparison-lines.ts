@@ -1,6 +1,7 @@
 import { deltaOf, type MeasureColumn } from '#contract/comparison.ts'
 import { noiseLevel } from '#contract/paired.ts'
 import type { ParameterValue } from '#contract/runs.ts'
+import { comparedValue, isTimed, noiseOfTimes } from '#contract/speed.ts'
 import type { UsedData } from '#contract/used-data.ts'
 import { formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
 import { describeWindows, shortHash, sourceName } from '../../lib/used-data.ts'
@@ -20,7 +21,7 @@ export interface ComparisonCell {
   text: string
   spread: string
   delta: { text: string; better: boolean | null } | null
-  /** What chance makes of the difference, where both answered the same questions. */
+  /** Why the difference says little: chance, where both answered the same questions, or a busy machine. */
   noise?: string
   best: boolean
 }
@@ -77,6 +78,7 @@ export function comparisonLines(
           .join(', '),
       ),
     ),
+    ...columns.map((column) => measureLine(subjects, baseline, column)),
     plain(
       'calibration',
       'Calibrated on',
@@ -89,7 +91,6 @@ export function comparisonLines(
       'fact',
       subjects.map(({ runs }) => usedText(runs.flatMap(({ evaluation }) => evaluation))),
     ),
-    ...columns.map((column) => measureLine(subjects, baseline, column)),
     ...parameterNames(subjects).map((name) =>
       plain(
         `parameter:${name}`,
@@ -116,16 +117,18 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
     .filter((subject) => subject !== baseline && !subject.baseline)
     .flatMap(({ values }) => values.get(column.id)?.mean ?? [])
   const best = competing.length < 2 ? null : column.lowerIsBetter ? Math.min(...competing) : Math.max(...competing)
-  const reference = baseline?.values.get(column.id)?.mean
+  const meanOf = (subject: Subject | null) => (id: string) => subject?.values.get(id)?.mean
+  const dense = baseline?.runs.every((run) => run.baseline) ?? false
   const cells = subjects.map((subject): ComparisonCell => {
     const value = subject.values.get(column.id)
     if (!value) return { text: '–', spread: '', delta: null, best: false }
-    const compared = reference === undefined || subject === baseline ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
+    const reference = subject === baseline ? undefined : comparedValue(column, value.mean, meanOf(subject), meanOf(baseline), dense)
+    const compared = reference === undefined ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
     return {
       text: formatMeasure(value.mean, column.unit),
       spread: value.error ? `± ${formatMeasure(value.error, column.unit)}` : '',
       delta: compared && { text: deltaText(compared), better: compared.better },
-      ...noiseOf(subject, column),
+      ...(isTimed(column) ? noiseOfTiming(subject) : noiseOf(subject, column)),
       best: value.mean === best && subject !== baseline && !subject.baseline,
     }
   })
@@ -137,6 +140,12 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
     cells,
     differs: new Set(cells.map(({ text }) => text)).size > 1,
   }
+}
+
+/** Why times of these runs should not be quoted. */
+function noiseOfTiming({ runs }: Subject): { noise?: string } {
+  const reasons = new Set(runs.flatMap(({ measures }) => noiseOfTimes(measures)))
+  return reasons.size === 0 ? {} : { noise: `noisy: ${[...reasons].join(', and ')}` }
 }
 
 /** Whether a difference in accuracy is more than chance would make, by McNemar's exact test on the same questions. */

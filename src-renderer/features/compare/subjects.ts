@@ -1,9 +1,9 @@
 import type { ComparedRun } from '#contract/compare.ts'
 import { type MeasureColumn, measureColumns, measureOf, type SeedGroup } from '#contract/comparison.ts'
 import type { RepairKind } from '#contract/repair.ts'
-import { repairTitles } from '#contract/repair-kinds.ts'
-import { catalogue } from '../../lib/catalogue.svelte.ts'
+import { loadMeasure } from '#contract/speed.ts'
 import { orderMeasures } from '../../lib/measures.ts'
+import { repairOf } from '../../lib/series.ts'
 
 /** One compared thing: a run, or several that differ only in the seed. */
 export interface Subject {
@@ -19,13 +19,6 @@ export interface Subject {
   values: Map<string, { mean: number; spread: number | null; error: number | null }>
 }
 
-/** What stands together in a chart: runs of one method that were repaired alike. */
-export const seriesOf = ({ method, repair }: Pick<Subject, 'method' | 'repair'>): string => (repair ? `${method} ${repair}` : method)
-
-export function seriesTitle({ method, repair }: Pick<Subject, 'method' | 'repair'>): string {
-  return repair ? `${catalogue.title(method)}, ${repairTitles[repair]}` : catalogue.title(method)
-}
-
 export function toSubject(group: SeedGroup, baseline: string | null): Subject {
   const run = group.runs[0] as ComparedRun
   const reached = group.runs.flatMap((member) => (member.reached === null ? [] : [member.reached]))
@@ -33,7 +26,7 @@ export function toSubject(group: SeedGroup, baseline: string | null): Subject {
     id: run.id,
     label: group.runs.length > 1 ? `${run.name} (${group.runs.length} seeds)` : run.name,
     method: run.method,
-    repair: (run.parameters['repair.kind'] ?? null) as RepairKind | null,
+    repair: repairOf(run),
     nominal: run.nominal,
     reached: reached.length === 0 ? null : reached.reduce((sum, value) => sum + value, 0) / reached.length,
     baseline: group.runs.some(({ id }) => id === baseline),
@@ -58,8 +51,10 @@ export function orderSubjects(subjects: readonly Subject[]): Subject[] {
   )
 }
 
+/** Without what is said beside times: it marks those that are noisy. */
 export function runColumns(subjects: readonly Subject[]): MeasureColumn[] {
-  return orderMeasures(measureColumns(subjects.flatMap(({ runs }) => runs)))
+  const columns = measureColumns(subjects.flatMap(({ runs }) => runs))
+  return orderMeasures(columns.filter(({ name }) => name !== loadMeasure.name))
 }
 
 export function columnTitle({ name, dataset }: { name: string; dataset: string }): string {

@@ -8,7 +8,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
-import { leadingPerplexity } from './experiments.ts'
+import { leadingPerplexity, orderRuns } from './experiments.ts'
 
 /** One experiment: what was asked, how its runs stand, and what came out. */
 export class ExperimentState {
@@ -41,7 +41,7 @@ export class ExperimentState {
   refresh(): void {
     void this.experiment.load(() => call('experiments.get', { id: this.id }))
     void call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', sort: [{ field: 'createdAt' }] }).then(
-      ({ rows }) => (this.runs = rows),
+      ({ rows }) => (this.runs = orderRuns(rows)),
       notifyProblem,
     )
     if (!this.grid)

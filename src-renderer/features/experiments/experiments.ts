@@ -1,8 +1,9 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments.ts'
 import type { RunDescription, RunEntry } from '#contract/runs.ts'
+import { methodTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
-import type { SeriesStyle } from '../../lib/series.ts'
+import { repairedStyle, repairOf, type SeriesStyle, seriesId } from '../../lib/series.ts'
 
 /** How far an experiment is, in words: `5 of 7 done, 1 failed`. */
 export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 'runs'>): string {
@@ -60,13 +61,34 @@ export function bestRuns(runs: readonly RunEntry[], dataset: string): { nominal:
   return [...best.values()].sort((a, b) => a.nominal - b.nominal)
 }
 
-export function pointsOf(runs: readonly RunEntry[], dataset: string, styleOf: (method: string) => SeriesStyle): ScatterPoint[] {
+/** Of each finished run; those of one method that were repaired alike stand together. */
+export function pointsOf(
+  runs: readonly RunEntry[],
+  dataset: string,
+  styleOf: (method: string) => SeriesStyle,
+): (ScatterPoint & { run: RunEntry })[] {
   return runs.flatMap((run) => {
     const perplexity = perplexityOf(run, dataset)
     if (run.baseline || run.reached === null || perplexity === null) return []
-    const style = styleOf(run.method)
-    return [{ ...style, id: run.id, label: run.name, series: run.method, x: run.reached, y: perplexity, size: 0.45, spread: null }]
+    const repair = repairOf(run)
+    const style = repairedStyle(styleOf(run.method), repair)
+    const series = seriesId(run.method, repair)
+    return [{ ...style, run, id: run.id, label: run.name, series, x: run.reached, y: perplexity, size: 0.45, spread: null }]
   })
+}
+
+/** As a table reads best: the dense model, then method by method with rising sparsity. */
+export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
+  const methods = Object.keys(methodTitles)
+  const rank = (run: RunEntry) => (run.baseline ? -1 : methods.indexOf(run.method))
+  return [...runs].sort(
+    (a, b) =>
+      rank(a) - rank(b) ||
+      (repairOf(a) ?? '').localeCompare(repairOf(b) ?? '') ||
+      (a.nominal ?? 0) - (b.nominal ?? 0) ||
+      a.seed - b.seed ||
+      a.createdAt - b.createdAt,
+  )
 }
 
 /** The description of a run when the text is one; the service checks what is in it. */

@@ -1,5 +1,6 @@
 import type { GeneratedToken, GenerationEvent } from '#contract/generation.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground.ts'
+import { formatShare } from '../../lib/format.ts'
 
 /** One answer as the screen holds it, whole or still coming. */
 export interface LiveAnswer {
@@ -54,7 +55,7 @@ export function columnTitle(
 ): string {
   if (hidden || !column) return `Model ${String.fromCharCode(65 + at)}`
   if (!column.run) return 'Dense'
-  const reached = column.run.reached === null ? '' : ` ${Math.round(column.run.reached * 100)} %`
+  const reached = column.run.reached === null ? '' : ` ${formatShare(column.run.reached)}`
   return column.run.method === 'dense' ? 'Dense' : `${methodTitle(column.run.method)}${reached}`
 }
 

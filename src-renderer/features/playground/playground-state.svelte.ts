@@ -40,6 +40,8 @@ export class PlaygroundState {
   problem = $state.raw<ErrorMessage | null>(null)
   starting = $state(false)
   revealed = $state(false)
+  /** Pending while runs of the address are looked up. */
+  #columns: Promise<void> = Promise.resolve()
   #waiting: GenerationEvent[] = []
   #timer: ReturnType<typeof setTimeout> | undefined
 
@@ -72,7 +74,7 @@ export class PlaygroundState {
 
   setColumns(model: string, runs: string[], withDense: boolean): void {
     router.replaceQuery({ model, runs: runs.join(','), dense: withDense ? '' : 'no' })
-    void this.#loadRuns()
+    this.#columns = this.#loadRuns()
   }
 
   async start(continueFrom?: { prompt: number; ids: number[]; text: string }): Promise<void> {
@@ -82,6 +84,7 @@ export class PlaygroundState {
     this.starting = true
     this.problem = null
     try {
+      await this.#columns
       const columns = [...(this.withDense ? [{ model: this.modelId }] : []), ...this.runs.map(({ id }) => ({ run: id }))].slice(0, 6)
       this.answers = new Map()
       this.#waiting = []
@@ -135,7 +138,7 @@ export class PlaygroundState {
     const runs = columns.flatMap(({ run }) => (run ? [run.id] : []))
     const withDense = columns.some(({ run }) => run === null)
     router.replaceQuery({ model, runs: runs.join(','), dense: withDense ? '' : 'no', transcript: id })
-    void this.#loadRuns()
+    this.#columns = this.#loadRuns()
   }
 
   /** Finished runs of a model, newest first, to talk to. */
@@ -210,7 +213,10 @@ export class PlaygroundState {
       this.promptSets = promptSets
       if (this.prompts.every((prompt) => prompt === '')) this.prompts = [promptSets[0]?.prompts[0] ?? '']
       if (router.query.transcript) await this.open(router.query.transcript)
-      else await this.#loadRuns()
+      else {
+        this.#columns = this.#loadRuns()
+        await this.#columns
+      }
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }

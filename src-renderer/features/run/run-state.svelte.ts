@@ -1,6 +1,7 @@
 import type { Input } from '#contract/api.ts'
 import type { ComparedRun } from '#contract/compare.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import type { SecondsRange } from '#contract/estimate.ts'
 import type { ModelDescription } from '#contract/models.ts'
 import type { Progress } from '#contract/progress.ts'
 import type { RunEvent } from '#contract/run-events.ts'
@@ -121,6 +122,16 @@ export class RunState {
     await this.#attempt(async () => saveText(await call('runs.studyFile', { id: this.id, format })))
   }
 
+  /** How long a repair would take, once this machine was timed; null where that cannot be said. */
+  async estimateRepair(repair: RepairRequest): Promise<SecondsRange | null> {
+    const ask = async () => (await call('runs.estimate', { id: this.id, changes: { repair } }))?.seconds ?? null
+    try {
+      return (await ask()) ?? (await wasTimed().then(ask))
+    } catch {
+      return null
+    }
+  }
+
   /** A new run beside this one, repaired. */
   async repair(repair: RepairRequest): Promise<void> {
     await this.#attempt(async () => {
@@ -150,4 +161,14 @@ export class RunState {
       this.acting = false
     }
   }
+}
+
+function wasTimed(): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = on('engine changed', ({ engine }) => {
+      if (!engine.selfTest) return
+      stop()
+      resolve()
+    })
+  })
 }

@@ -1,18 +1,19 @@
 import { expect, test } from 'vitest'
+import { methodTitles } from '#contract/titles.ts'
 import { seriesStyle } from '../../../src-renderer/lib/series.ts'
 
-const methods = ['2ssp', 'shortgpt', 'window_based', 'blockpruner', 'evopress', 'slicegpt', 'seventh', 'eighth', 'ninth']
+const methods = Object.keys(methodTitles)
 
-test('no two of the first eight methods share colour and shape', () => {
-  const styles = methods.slice(0, 8).map((method) => JSON.stringify(seriesStyle(methods, method)))
-  expect(new Set(styles).size).toBe(8)
+test('no two methods have the same colour', () => {
+  const colors = methods.map((method) => seriesStyle(methods, method).color)
+  expect(new Set(colors).size).toBe(methods.length)
 })
 
-test('the ninth method has the first colour again, but another shape', () => {
-  const first = seriesStyle(methods, '2ssp')
-  const ninth = seriesStyle(methods, 'ninth')
-  expect(ninth.color).toBe(first.color)
-  expect(ninth.shape).not.toBe(first.shape)
+test('a method beyond the colours has the first one again, but another shape', () => {
+  const many = Array.from({ length: 10 }, (_, at) => `method ${at}`)
+  const [first, last] = [seriesStyle(many, 'method 0'), seriesStyle(many, 'method 9')]
+  expect(last.color).toBe(first.color)
+  expect(last.shape).not.toBe(first.shape)
 })
 
 test('the dense model is drawn in ink', () => {

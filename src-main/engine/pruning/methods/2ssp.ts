@@ -6,7 +6,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven } from '../budget.ts'
-import { GreedySearch, greedyNotes, scoredShare } from '../greedy.ts'
+import { choosingGreedily, GreedySearch, greedyNotes, scoredShare } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { likelyGreedyPasses, type PassCount, timesPasses } from '../passes.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
@@ -99,7 +99,11 @@ export const twoStage = defineMethod({
     const split = splitFor(spec, sparsity, chosen)
     return [
       scoringPhase(spec, Math.min(windows, chosen.windows)),
-      { phase: secondStage, passes: secondStagePasses(spec, split, chosen, windows) },
+      {
+        phase: secondStage,
+        passes: secondStagePasses(spec, split, chosen, windows),
+        choosing: choosingGreedily(chosen, spec.blocks.length),
+      },
     ]
   },
   plan: (input) => planTwoStages(input, () => mlpScores(input, input.options)),
@@ -110,13 +114,13 @@ const secondStage = 'Stage 2: removing attention'
 function secondStagePasses(
   spec: DecoderSpec,
   { attention: count, neurons, width }: TwoStageSplit,
-  { stage2Windows, screening }: TwoStageOptions,
+  { stage2Windows, screening, lazy }: TwoStageOptions,
   windows: number,
 ): PassCount {
   const attentions = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
   const candidates = attentions.map((block) => [attentionOf(block)])
   const sizes = { blocks: spec.blocks.length, windows: Math.min(stage2Windows, windows) }
-  const all = likelyGreedyPasses(sizes, Array<number[][]>(count).fill(candidates))
+  const all = likelyGreedyPasses(sizes, Array<number[][]>(count).fill(candidates), lazy)
   const passes = { ...all, mlp: (all.mlp * neurons) / Math.max(1, width) }
   return timesPasses(passes, scoredShare(screening, attentions.length))
 }

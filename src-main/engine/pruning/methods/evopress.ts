@@ -113,7 +113,9 @@ function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: nu
   // The dense model's own answers, for each window once: a pass, and the head three times.
   const seen = Math.min(windows, first + generations * (first + final))
   const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
-  return [{ phase: evolving, passes: addPasses(start, timesPasses(one, generations), dense) }]
+  // Of each selection the survivors and the runner-up are scored once more where estimates rank it.
+  const again = (chosen.finalists + 1 + 2) / Math.max(1, offspring + chosen.finalists + 1)
+  return [{ phase: evolving, passes: addPasses(start, timesPasses(one, generations), dense), choosing: { again: Math.min(1, again) } }]
 }
 
 async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'): Promise<MethodResult> {
