@@ -16,8 +16,8 @@ export const phaseWork = z.object({
   double: z.number(),
   decoded: z.number(),
   seconds: z.number(),
-  /** The share of the operations of attention, MLPs and head that is done by other products than float32's, where a machine has them. */
-  faster: z.object({ products: z.enum(['split', 'bfloat16']), share: z.number() }).optional(),
+  /** Shares of the operations of attention, MLPs and head that are done by other products than float32's, where a machine has them. */
+  faster: z.array(z.object({ products: z.enum(['split', 'bfloat16']), share: z.number() })).optional(),
   /** Runs of one experiment on one model that name the same do it once, the longest of them. */
   shared: z.string().optional(),
 })

@@ -10,7 +10,7 @@ import { isDatasetId } from '#engine/data/named.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
-import { productsFor } from '#engine/model/precision.ts'
+import { productsOnUnits } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -49,6 +49,11 @@ function operationsOf(spec: DecoderSpec, tokens: number): { attention: number; m
 /** What a request has to do, phase by phase, from the formulas of its method: nothing is computed, texts are counted. */
 export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
   return new RequestWork(model, request).describe()
+}
+
+function sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
+  const faster = shares.flatMap(([products, share]) => (products === 'float32' ? [] : [{ products, share }]))
+  return faster.length > 0 ? { faster } : {}
 }
 
 const none = { attention: 0, mlp: 0, head: 0, double: 0, decoded: 0, seconds: 0 }
@@ -142,15 +147,15 @@ class RequestWork {
     }
   }
 
-  /** How often the operations of a phase are done, and what share of them by other products than float32's. */
+  /** How often the operations of a phase are done, and what shares of them by other products than float32's. */
   #productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
     const { precision = 'float32' } = this.#request
-    const { passes, ranking, deciding } = productsFor[precision === 'auto' ? 'mixed' : precision]
-    const allBy = (products: Products) => ({ times: 1, ...(products === 'float32' ? {} : { faster: { products, share: 1 } }) })
-    if (choosing === undefined) return allBy(passes)
-    if (choosing === 'exactly' || ranking === deciding) return allBy(deciding)
+    // Where a machine has no units for them, its rates say that other products are as fast as float32's.
+    const { passes, ranking, rescoring, deciding } = productsOnUnits(precision === 'auto' ? 'mixed' : precision)
+    if (choosing === undefined) return { times: 1, ...sharesOf([passes, 1]) }
+    if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...sharesOf([deciding, 1]) }
     const times = 1 + choosing.again
-    return { times, ...(ranking === 'float32' ? {} : { faster: { products: ranking, share: 1 / times } }) }
+    return { times, ...sharesOf([ranking, 1 / times], [rescoring, choosing.again / times]) }
   }
 
   #readingOf(tokens: number): PhaseWork {

@@ -47,8 +47,8 @@ export function timePhases({ hidden, phases }: Work, rates: readonly MachineRate
 }
 
 /** What is left of the time in float32. */
-function timeOfProducts(faster: PhaseWork['faster'], rate: MachineRate): number {
-  return faster ? 1 - faster.share + faster.share / rate[faster.products] : 1
+function timeOfProducts(faster: PhaseWork['faster'] = [], rate: MachineRate): number {
+  return faster.reduce((left, { products, share }) => left - share + share / rate[products], 1)
 }
 
 /** How much longer than by the rates a part took in finished runs: those of the same method tell most, then the same part of any. */

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { makeOwnFiles, type OwnFiles } from './own-files.ts'
-import { findAccessibilityFaults, go, openScreen, type Screen } from './screens.ts'
+import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 vi.setConfig({ testTimeout: 600_000 })
@@ -267,16 +267,4 @@ test('a comparison shows and exports the measures that were chosen, and is there
   await navigate('Models')
   await navigate('Compare')
   await table.getByText(/^pinned/).waitFor()
-})
-
-test('the pages of experiments have nothing that axe finds', async () => {
-  const [experiment] = await workbench.call('experiments.list', {})
-  const found: string[] = []
-  for (const hash of ['#/experiments', `#/experiments/${experiment?.id}`, '#/runs?group=method']) {
-    await go(page, hash)
-    await page.getByRole('heading', { level: 1 }).waitFor()
-    await page.waitForTimeout(400)
-    found.push(...(await findAccessibilityFaults(page)).map((fault) => `${hash} ${fault}`))
-  }
-  expect(found).toEqual([])
 })

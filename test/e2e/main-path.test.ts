@@ -348,12 +348,18 @@ describe('every screen', () => {
       '#/models',
       `#/models/${model?.id}`,
       '#/new',
+      '#/experiments',
+      `#/experiments/${experiment?.id}`,
       '#/runs',
+      '#/runs?group=method',
       `#/run/${rows[0]?.id}`,
       `#/run/${rows[0]?.id}?tab=neurons`,
       `#/run/${rows[0]?.id}?tab=details`,
+      `#/run/${rows[0]?.id}?tab=log`,
       `#/compare?experiment=${experiment?.id}`,
       `#/playground?transcript=${entry?.id}`,
+      '#/broke',
+      '#/judge',
       '#/settings',
     ]
     const found: string[] = []
@@ -362,7 +368,6 @@ describe('every screen', () => {
       for (const hash of hashes) {
         await go(page, hash)
         await page.getByRole('heading', { level: 1 }).waitFor()
-        await page.waitForTimeout(400)
         found.push(
           ...(await findAccessibilityFaults(page, theme === 'dark' ? ['color-contrast'] : undefined)).map(
             (fault) => `${theme} ${hash} ${fault}`,
@@ -379,13 +384,17 @@ describe('every screen', () => {
       await go(page, hash)
       await page.getByRole('heading', { level: 1 }).waitFor()
       await open()
-      await page.waitForTimeout(300)
       found.push(...(await findAccessibilityFaults(page)).map((fault) => `${hash} ${fault}`))
       await page.keyboard.press('Escape')
     }
     await check('#/models', () => page.getByRole('button', { name: 'Add a model' }).click())
     await check('#/runs', () => page.getByRole('button', { name: 'Filter' }).click())
     await check('#/runs', () => page.getByRole('button', { name: 'Columns' }).click())
+    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }], limit: 1 })
+    const run = `#/run/${rows[0]?.id}`
+    await check(run, () => page.getByRole('button', { name: 'Save the model …' }).click())
+    await check(run, () => page.getByRole('button', { name: /^Repair this run/ }).click())
+    await check('#/runs', () => page.keyboard.press('Control+k'))
     await check('#/compare', () => page.getByRole('button', { name: 'Choose runs' }).first().click())
     await check('#/settings', () => page.keyboard.press('?'))
     expect(found).toEqual([])

@@ -35,8 +35,38 @@ export async function go(page: Page, hash: string): Promise<void> {
   }, hash)
 }
 
-/** What axe finds, one line a rule, with the places: by all rules or by those that are named. */
+/**
+ * Waits until a screen stands still: nothing on it is being worked out, nothing has changed for a moment (at most 5 seconds: progress
+ * never rests), and what moves or fades has arrived. Colours on their way are neither those before nor those after.
+ */
+export async function settle(page: Page): Promise<void> {
+  await eventually(
+    () => page.locator('[aria-busy="true"]').count(),
+    (busy) => busy === 0,
+    60_000,
+  )
+  await page.evaluate(async () => {
+    await new Promise<void>((resolve) => {
+      const stop = () => {
+        observer.disconnect()
+        resolve()
+      }
+      let timer = setTimeout(stop, 250)
+      const observer = new MutationObserver(() => {
+        clearTimeout(timer)
+        timer = setTimeout(stop, 250)
+      })
+      observer.observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true })
+      setTimeout(stop, 5000)
+    })
+    const ends = document.getAnimations().filter(({ effect }) => effect?.getComputedTiming().iterations !== Number.POSITIVE_INFINITY)
+    await Promise.allSettled(ends.map(({ finished }) => finished))
+  })
+}
+
+/** What axe finds on a screen that stands still, one line a rule, with the places: by all rules or by those that are named. */
 export async function findAccessibilityFaults(page: Page, rules?: string[]): Promise<string[]> {
+  await settle(page)
   const axe = new AxeBuilder({ page })
   const { violations } = await (rules ? axe.withRules(rules) : axe).analyze()
   return violations.map(

@@ -4,7 +4,7 @@ import { argv } from 'node:process'
 import type { Page } from 'playwright-core'
 import type { GridInput } from '#contract/experiments.ts'
 import { launchBrowser } from './browser.ts'
-import { eventually, go, openScreen, type Theme } from './screens.ts'
+import { eventually, go, openScreen, settle, type Theme } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 /**
@@ -192,17 +192,6 @@ function findCutLabels(page: Page): Promise<string[]> {
     const heads = texts.filter((element) => element.closest('th, dt, button, label, h1, h2, h3') && isBroken(element))
     return [...cut, ...heads.map((element) => `broken: ${element.textContent}`)].map((text) => text.replace(/\s+/g, ' ').slice(0, 70))
   })
-}
-
-/** A screen shows what it is about when nothing on it is still being worked out. */
-async function settle(page: Page): Promise<void> {
-  await page.waitForTimeout(400)
-  await eventually(
-    () => page.locator('[aria-busy="true"]').count(),
-    (busy) => busy === 0,
-    60_000,
-  )
-  await page.waitForTimeout(400)
 }
 
 async function take(page: Page, picture: Picture, subjects: Subjects, theme: Theme, width: number): Promise<string[]> {

@@ -26,7 +26,7 @@ test('a width between two that were timed has a rate between theirs, and one bey
 })
 
 test('what other products do of a phase takes as much less time as the machine is faster by them', () => {
-  const ranked: Work = { hidden: 100, phases: [{ ...phase('ranking', 'pruning', 100), faster: { products: 'bfloat16', share: 0.8 } }] }
+  const ranked: Work = { hidden: 100, phases: [{ ...phase('ranking', 'pruning', 100), faster: [{ products: 'bfloat16', share: 0.8 }] }] }
   expect(estimateRun('2ssp', ranked, rates, new Experience([], rates)).seconds.likely).toBeCloseTo(6, 10)
 })
 

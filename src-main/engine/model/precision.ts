@@ -25,11 +25,16 @@ const allIn = (products: Products): ProductsFor => ({
   answers: products,
 })
 
+/** Which products a precision stands for on a machine with matrix units. */
+export function productsOnUnits(precision: Precision): ProductsFor {
+  return precision === 'mixed' ? { ...allIn('float32'), passes: 'split', ranking: 'bfloat16', rescoring: 'split' } : allIn(precision)
+}
+
 /** Which products a precision stands for on this machine: three of split operands are faster than one in float32 on matrix units only. */
 export function productsFor(precision: Precision): ProductsFor {
-  if (precision !== 'mixed') return allIn(precision)
-  const close = activeBackend().fused?.halves?.units === 'AMX' ? 'split' : 'float32'
-  return { ...allIn('float32'), passes: close, ranking: 'bfloat16', rescoring: close }
+  const products = productsOnUnits(precision)
+  if (precision !== 'mixed' || activeBackend().fused?.halves?.units === 'AMX') return products
+  return { ...products, passes: 'float32', rescoring: 'float32' }
 }
 
 /** The precision that a run is computed in on this machine. Throws for one that it has no units for. */

@@ -53,8 +53,8 @@ async function measureShape(shape: Shape): Promise<MachineRate> {
       mlp: (2 * rows * parameters.mlp) / (await timePart(walk, stream, mlpOf(0))) / 1e9,
       head: head / (await quickest(() => scoreStream(view, stream, ids))) / 1e9,
       double: (await rateOfComponents(shape)) / 1e9,
-      split: await timesAsFast(view, walk, stream, 'split'),
-      bfloat16: await timesAsFast(view, walk, stream, 'bfloat16'),
+      split: productsFor('mixed').passes === 'split' ? await timesAsFast(view, walk, stream, 'split') : 1,
+      bfloat16: activeBackend().fused?.halves ? await timesAsFast(view, walk, stream, 'bfloat16') : 1,
       decoded: (4 * (stackParameters(spec) + shape.vocabulary * shape.hidden)) / (await timeToken(view, ids)) / 1e9,
     }
   } finally {
@@ -85,9 +85,8 @@ function timePart(walk: Walk, { batch, tokens, residual }: Stream, part: Part): 
   })
 }
 
-/** How many times as fast as in float32 the block is by other products; 1 where the processor has no units for them. */
+/** How many times as fast as in float32 the block is by other products. */
 async function timesAsFast(view: ModelView, plain: Walk, stream: Stream, products: Exclude<Products, 'float32'>): Promise<number> {
-  if (!activeBackend().fused?.halves) return 1
   const walk = new Walk(view, products)
   const timeBlock = async (by: Walk) => (await timePart(by, stream, attentionOf(0))) + (await timePart(by, stream, mlpOf(0)))
   try {

@@ -1,0 +1,248 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { cp, mkdir, mkdtemp, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { env, execPath } from 'node:process'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { openHistory } from '#db/history.ts'
+import { fillHistory } from '../bench/fill-history.ts'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { go, openScreen, type Screen } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+vi.setConfig({ testTimeout: 120_000 })
+
+const sample = join(import.meta.dirname, '../../resources/sample-model')
+const usualCache = env.HF_HUB_CACHE
+/** Runs in the history before anything is done: one an hour from the beginning of 1970, in 100 experiments, at 0 to 70 %. */
+const kept = 60
+let browser: Browser
+let workbench: Workbench
+let screen: Screen
+let page: Page
+/** The sample model's id. */
+let model: string
+
+beforeAll(async () => {
+  const cache = await mkdtemp(join(tmpdir(), 'espalier-cache-'))
+  await cp(sample, join(cache, 'models--someone--tiny', 'snapshots', 'a'.repeat(40)), { recursive: true })
+  env.HF_HUB_CACHE = cache
+  const prepare = async (folder: string) => {
+    await mkdir(folder, { recursive: true })
+    const history = openHistory(folder)
+    fillHistory(history, kept, 1)
+    history.close()
+  }
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare })])
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+  model = (await workbench.call('models.list', {})).find(({ description }) => description.shape.blocks === 12)?.id ?? ''
+}, 120_000)
+
+afterAll(async () => {
+  if (usualCache === undefined) delete env.HF_HUB_CACHE
+  else env.HF_HUB_CACHE = usualCache
+  await browser?.close()
+  await workbench?.close()
+})
+
+const data = (windows: number, file = 'test.txt') => ({ source: join(sample, file), sequenceLength: 128, windows })
+const perplexity = (windows: number) => ({ kind: 'perplexity' as const, name: 'text', data: data(windows) })
+
+async function startRun(changes: object, name: string): Promise<string> {
+  const request = {
+    method: 'dense',
+    amount: { sparsity: 0 },
+    options: {},
+    seed: 0,
+    backend: 'auto' as const,
+    measures: [perplexity(2)],
+    ...changes,
+  }
+  return (await workbench.call('runs.create', { model, name, start: 'queue', request })).id
+}
+
+const whenDone = (id: string) =>
+  eventually(
+    () => workbench.call('runs.get', { id }),
+    ({ status }) => status === 'done',
+    90_000,
+  )
+
+async function addFilter(column: string, comparison: string, value: string): Promise<void> {
+  await page.getByRole('button', { name: 'Filter', exact: true }).click()
+  await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
+  await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
+  await page.getByLabel(/^Value/).fill(value)
+  await page.getByRole('button', { name: 'Add the filter' }).click()
+}
+
+const found = (count: number) =>
+  eventually(
+    () => page.locator('.page-header').textContent(),
+    (text) => text?.includes(`${count} runs found`) ?? false,
+    10_000,
+  )
+
+test.each([
+  { column: 'Sparsity', comparison: 'between', value: '20 to 30', shown: 'Sparsity between 20 % to 30 %', count: 16 },
+  { column: 'Method', comparison: 'none of', value: '2SSP, ShortGPT', shown: 'Method is not 2SSP, ShortGPT', count: 40 },
+  { column: 'Experiment', comparison: 'contains', value: 'experiment 5', shown: 'Experiment contains experiment 5', count: 11 },
+  { column: 'perplexity (data 0)', comparison: 'at most', value: '20', shown: 'perplexity (data 0) ≤ 20', count: 7 },
+])('a filter of $column takes what the table shows: $value', async ({ column, comparison, value, shown, count }) => {
+  await go(page, '#/runs')
+  await addFilter(column, comparison, value)
+  await page.getByText(shown).waitFor()
+  await found(count)
+  await page.getByRole('button', { name: 'Clear', exact: true }).click()
+})
+
+test('a filter of dates takes a day as it is written, and its last moment counts', async () => {
+  await go(page, '#/runs')
+  const day = new Date(0)
+  const midnight = new Date(day.getFullYear(), day.getMonth(), day.getDate() + 1).getTime()
+  const written = `${day.getFullYear()}-${String(day.getMonth() + 1).padStart(2, '0')}-${String(day.getDate()).padStart(2, '0')}`
+  await addFilter('Created', 'at most', written)
+  await found(Math.min(kept, Math.ceil(midnight / 3_600_000)))
+  await page.getByRole('button', { name: 'Clear', exact: true }).click()
+})
+
+test('runs that a box chose are archived by the key that the bar names, and brought back', async () => {
+  await go(page, '#/runs')
+  const box = page.getByRole('table', { name: 'Runs' }).locator('tbody').getByRole('checkbox')
+  await box.nth(0).click()
+  await box.nth(1).click()
+  await page.getByText('2 runs chosen').waitFor()
+  await page.keyboard.press('e')
+  const total = async () => (await workbench.call('runs.query', { limit: 1 })).total
+  await eventually(total, (count) => count === kept - 2, 10_000)
+  await page.getByRole('button', { name: 'Undo' }).click()
+  await eventually(total, (count) => count === kept, 10_000)
+})
+
+test('heads of the history are whole at 1440 pixels: none is cut, none breaks within a word, and the last column is in sight', async () => {
+  await go(page, '#/runs')
+  await page.locator('tr[data-row="0"]').waitFor()
+  const faults = await page.evaluate(() =>
+    [...document.querySelectorAll<HTMLElement>('th .title')].flatMap((title) => {
+      const text = title.firstChild as Text
+      const words = [...(text.data ?? '').matchAll(/[\p{L}\d]+/gu)]
+      const broken = words.some(({ index, 0: word }) => {
+        const range = document.createRange()
+        range.setStart(text, index)
+        range.setEnd(text, index + word.length)
+        return range.getClientRects().length > 1
+      })
+      return broken || title.scrollWidth > title.clientWidth + 1 || title.getBoundingClientRect().right > innerWidth ? [text.data] : []
+    }),
+  )
+  expect(faults).toEqual([])
+})
+
+test('models that other programs keep are offered, and one is added by choosing it', async () => {
+  await go(page, '#/models')
+  await page.getByRole('button', { name: 'Add a model' }).first().click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText('Other programs').click()
+  await dialog.getByRole('button', { name: /Hugging Face cache\s*someone\/tiny/ }).click()
+  await dialog.getByText(/llama.*parameters, 12 blocks/).waitFor()
+  await dialog.getByRole('button', { name: 'Add', exact: true }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  expect(await workbench.call('models.list', {})).toHaveLength(3)
+})
+
+test('the time left on a run’s page is near what it then takes', async () => {
+  await whenDone(await startRun({ measures: [perplexity(8)] }, 'known before'))
+  const id = await startRun({ measures: [perplexity(150)] }, 'a long one')
+  await go(page, `#/run/${id}`)
+  const progress = page.getByRole('region', { name: 'Progress', exact: true })
+  const told: { at: number; seconds: number }[] = []
+  await eventually(
+    async () => {
+      const text = (await progress.textContent({ timeout: 500 }).catch(() => '')) ?? ''
+      const [, from, to = from] = /(?:about )?([\d.]+ m?s)(?: to ([\d.]+ m?s))? left/.exec(text) ?? []
+      const seconds = (time: string) => Number.parseFloat(time) / (time.endsWith('ms') ? 1000 : 1)
+      if (from && to) told.push({ at: Date.now(), seconds: (seconds(from) + seconds(to)) / 2 })
+      return (await workbench.call('runs.get', { id })).status
+    },
+    (status) => status === 'done',
+    90_000,
+  )
+  const { endedAt } = await workbench.call('runs.get', { id })
+  const factors = told
+    .map(({ at, seconds }) => ({ seconds, left: ((endedAt ?? 0) - at) / 1000 }))
+    .filter(({ left }) => left > 1)
+    .map(({ seconds, left }) => seconds / left)
+    .sort((a, b) => a - b)
+  expect(factors.length, JSON.stringify(told)).toBeGreaterThan(2)
+  const median = factors[Math.floor(factors.length / 2)] ?? 0
+  expect(median).toBeGreaterThan(0.4)
+  expect(median).toBeLessThan(2.5)
+})
+
+test('the estimate on the screen grows with the windows that are measured, and says what it was worked out from', async () => {
+  await go(page, `#/new?model=${model}`)
+  const preview = page.getByRole('complementary', { name: 'What this would do' })
+  const estimate = () =>
+    eventually(
+      async () =>
+        (await preview.getAttribute('aria-busy')) === 'true' ? '' : ((await preview.getByRole('status').textContent()) ?? '').trim(),
+      (text) => /\d m?s|min/.test(text),
+      60_000,
+    )
+  await preview.getByTitle('By finished runs of this model on this machine').waitFor({ timeout: 60_000 })
+  const most = page.getByRole('spinbutton', { name: /at most/i }).first()
+  await most.fill('2')
+  await most.blur()
+  const few = await estimate()
+  await most.fill('150')
+  await most.blur()
+  await eventually(estimate, (text) => text !== few, 20_000)
+})
+
+test('times taken while other programs keep the machine busy say that they are noisy, beside the value and in words', async () => {
+  const busy: ChildProcess[] = Array.from({ length: 2 }, () => spawn(execPath, ['-e', 'for (;;) {}'], { stdio: 'ignore' }))
+  const id = await startRun({ measures: [{ kind: 'inference', sequenceLength: 64, repeats: 4 }] }, 'timed in a crowd')
+  await whenDone(id).finally(() => {
+    for (const child of busy) child.kill('SIGKILL')
+  })
+  await go(page, `#/run/${id}`)
+  const measures = page.getByRole('region', { name: 'Measures' })
+  await measures.getByText(/Times are noisy: other programs used \d+ % of the processor/).waitFor()
+  expect(await measures.getByText('noisy', { exact: true }).count()).toBeGreaterThan(2)
+})
+
+test('a self-test whose numbers are wrong says so on the page of the engine', async () => {
+  await page.route('**/api/engine.get', async (route) => {
+    const response = await route.fetch()
+    const engine = await response.json()
+    const test = { backend: 'tensorflow-cpu', device: 'cpu', matches: false, gigaflopsPerSecond: 9, rates: [], seconds: 1, worst: 'a norm' }
+    await route.fulfill({ response, json: { ...engine, selfTest: { ...test, largestError: 0.3, at: Date.now() } } })
+  })
+  await go(page, '#/settings')
+  await page.getByText('the numbers are WRONG').waitFor()
+  expect(await page.getByText(/largest error 3\.0e-1, a norm/).count()).toBe(1)
+  await page.unroute('**/api/engine.get')
+})
+
+test('an experiment is repeated with changes and exported as one file', async () => {
+  const { experiment } = await workbench.call('experiments.create', {
+    name: 'To be repeated',
+    start: 'draft',
+    grid: { models: [model], methods: [{ method: 'shortgpt' }], amounts: [{ sparsity: 0.375 }], calibration: data(3, 'calibration.txt') },
+  })
+  await go(page, `#/experiments/${experiment.id}`)
+  await page.getByRole('button', { name: 'More for this experiment' }).click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'Export as one file' }).click()])
+  expect(JSON.parse(await readFile(await download.path(), 'utf8'))).toMatchObject({ format: 'espalier experiment' })
+  await page.getByRole('button', { name: 'Repeat with changes' }).click()
+  await page.getByRole('button', { name: 'Remove 37.5 %' }).waitFor()
+  await eventually(
+    () => page.getByRole('spinbutton', { name: 'Windows' }).first().inputValue(),
+    (windows) => windows === '3',
+    10_000,
+  )
+  expect(screen.faults).toEqual([])
+})
