@@ -29,6 +29,7 @@ export function formatBytes(bytes: number): string {
 
 /** `0.42 s`, `12 s`, `3 min 20 s`, `2 h 05 min`. */
 export function formatSeconds(seconds: number): string {
+  if (seconds === 0) return '0 s'
   if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`
   if (seconds < 1) return `${trim(seconds * 1000)} ms`
   if (seconds < 10) return `${seconds.toFixed(1)} s`

@@ -55,6 +55,11 @@ async function stopWhenItSpeaks(where: Page, label: string): Promise<void> {
 describe('first start', () => {
   test('offers the sample model and one button, and the queue shows what that started', async () => {
     await page.getByRole('heading', { name: 'Prune a first model' }).waitFor()
+    await page
+      .getByRole('status')
+      .getByText(/^(about|under|\d).* m?s|min/)
+      .first()
+      .waitFor({ timeout: 60_000 })
     expect(await findAccessibilityFaults(page)).toEqual([])
     await page.getByRole('button', { name: 'Run the sample experiment' }).click()
     await page.getByRole('heading', { name: 'First look at the sample' }).waitFor()

@@ -51,6 +51,8 @@ async function openFormats(page: Page): Promise<void> {
 async function saveModel(page: Page): Promise<void> {
   await openFormats(page)
   for (const name of [/Stock/, /Q4_K_M/]) await page.getByRole('checkbox', { name }).first().check()
+  // Each picture saves anew, and a name is taken once.
+  await page.getByRole('textbox', { name: 'Name' }).fill(`Half the size ${Date.now() % 10_000}`)
   await page.getByRole('button', { name: 'Save', exact: true }).click()
   await page.getByText('Saved, opened again and compared.').waitFor({ timeout: 300_000 })
 }

@@ -1,3 +1,4 @@
+import type { SecondsRange } from '#contract/estimate.ts'
 import type { ModelEntry, Transfer } from '#contract/models.ts'
 import type { WorkbenchState } from '#contract/settings.ts'
 import { call, on, onReconnect } from '../../api.ts'
@@ -14,6 +15,8 @@ export class ModelsState {
   workbench = $state.raw<WorkbenchState | null>(null)
   search = $state('')
   starting = $state(false)
+  /** How long the sample experiment takes here; null until the machine was timed. */
+  sampleTime = $state.raw<SecondsRange | null>(null)
 
   get shown(): ModelEntry[] {
     const words = this.search.toLowerCase().split(/\s+/).filter(Boolean)
@@ -38,21 +41,37 @@ export class ModelsState {
       on('model changed', ({ model }) => this.#change((models) => replaceById(models, model))),
       on('model removed', ({ id }) => this.#change((models) => models.filter((model) => model.id !== id))),
       on('transfer changed', ({ transfer }) => (this.transfers = replaceById(this.transfers, transfer))),
+      on('engine changed', ({ engine }) => engine.selfTest && void this.#timeSample()),
       onReconnect(() => this.refresh()),
     ]
     return () => stopAll(stops)
   }
 
   refresh(): void {
-    void this.models.load(() => call('models.list', {}))
+    void this.models.load(() => call('models.list', {})).then(() => this.#timeSample())
     void call('transfers.list', {}).then(
       (transfers) => (this.transfers = transfers),
       () => undefined,
     )
     void call('workbench.get', {}).then(
-      (state) => (this.workbench = state),
+      (state) => {
+        this.workbench = state
+        void this.#timeSample()
+      },
       () => undefined,
     )
+  }
+
+  /** Before anything was done, the machine is timed for it: while runs go on it could not be, and none could say how long it takes. */
+  async #timeSample(): Promise<void> {
+    const { workbench, sample } = this
+    if (workbench?.runs !== 0 || !sample || this.sampleTime) return
+    try {
+      const preset = choosePreset(await call('experiments.presets', { model: sample.id }))
+      this.sampleTime = (await call('experiments.preview', { grid: preset.grid })).seconds
+    } catch {
+      // The text says it without a number.
+    }
   }
 
   /** The first-start button: the smallest ready experiment on the sample model, queued at once. */

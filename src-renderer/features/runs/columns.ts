@@ -13,20 +13,20 @@ export interface TableColumn {
 }
 
 const fixed: TableColumn[] = [
-  { field: 'model', title: 'Model', width: 7.5, numeric: false, text: (run) => run.model.name },
+  { field: 'model', title: 'Model', width: 7, numeric: false, text: (run) => run.model.name },
   {
     field: 'nominal',
     title: 'Sparsity',
-    width: 6,
+    width: 5.5,
     numeric: true,
     text: (run) => (run.nominal === null ? '–' : formatShare(run.nominal)),
   },
-  { field: 'reached', title: 'Reached', width: 5.75, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
+  { field: 'reached', title: 'Reached', width: 5.25, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
 ]
 
 const trailing: TableColumn[] = [
-  { field: 'seconds', title: 'Time', width: 5, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
-  { field: 'createdAt', title: 'Made', width: 6.5, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
+  { field: 'seconds', title: 'Time', width: 6, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
+  { field: 'createdAt', title: 'Made', width: 6, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
 ]
 
 /** The columns between name and time: fixed ones and the parameters and measures that were chosen. */
@@ -54,7 +54,7 @@ function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {
 /** Titles break between words: as wide as the longest one, or a third of all. */
 function widthFor(title: string): number {
   const longest = Math.max(...title.split(/\s+/).map(({ length }) => length))
-  return Math.min(10, Math.max(6, longest * 0.46 + 2.4, title.length * 0.2 + 2.4))
+  return Math.min(10, Math.max(6, longest * 0.46 + 2.2, title.length * 0.19 + 2))
 }
 
 function cellText(run: RunEntry, field: string, bare: string): string {
