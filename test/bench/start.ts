@@ -9,7 +9,9 @@ import { parseArgs } from 'node:util'
 import type { GenerationRequest } from '#contract/generation.ts'
 import { ComputeHost } from '#jobs/compute-host.ts'
 import { defaultComputeCommand } from '../../src-main/services/compute-command.ts'
+import { keepCompiled } from '../../src-main/setup/compiled.mjs'
 
+keepCompiled()
 const { values: flags, positionals } = parseArgs({ allowPositionals: true, options: { rounds: { type: 'string', default: '3' } } })
 const [model = join(import.meta.dirname, '../../resources/sample-model')] = positionals
 const tensorFolder = mkdtempSync(join(tmpdir(), 'espalier-start-'))

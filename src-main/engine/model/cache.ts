@@ -18,9 +18,16 @@ export class KeyValueSlots {
   /** How many sequences hold each slot. */
   readonly #holders: number[] = []
   readonly #free: number[] = []
+  #owners = 1
 
   constructor(spec: DecoderSpec) {
     this.#spec = spec
+  }
+
+  /** One more owner, who disposes of it as well. */
+  hold(): KeyValueSlots {
+    this.#owners++
+    return this
   }
 
   /** Slots for further positions of one sequence. */
@@ -83,7 +90,10 @@ export class KeyValueSlots {
     return all
   }
 
+  /** Frees keys and values when no owner is left. */
   dispose(): void {
+    this.#owners--
+    if (this.#owners > 0) return
     for (const { key, value } of this.#blocks.values()) {
       key.dispose()
       value.dispose()

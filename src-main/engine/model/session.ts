@@ -15,6 +15,12 @@ interface Shared {
   sessions: number
 }
 
+/** The slots of a sequence's positions, and the cache that they are in. */
+export interface HeldSequence {
+  readonly cache: KeyValueSlots
+  readonly slots: readonly number[]
+}
+
 /** Tokens that follow the first `after` of a line of tokens that is fed with them. */
 export interface Branch {
   readonly from: number
@@ -34,6 +40,20 @@ export class DecodingSession {
     this.#view = view
     this.#shared = shared ?? { walk: new Walk(view, products), cache: new KeyValueSlots(view.spec), sessions: 0 }
     this.#shared.sessions++
+  }
+
+  /** A session of one sequence, whose first positions are those of another one of the same view. */
+  static after(view: ModelView, { cache, slots }: HeldSequence): DecodingSession {
+    const shared = { walk: new Walk(view, view.model.products.answers), cache: cache.hold(), sessions: 0 }
+    const session = new DecodingSession(view, { shared })
+    session.#sequences = [cache.share(slots)]
+    return session
+  }
+
+  /** The first sequence for whoever keeps it beyond the session; he gives back its slots and disposes of the cache. */
+  hold(): HeldSequence {
+    const { cache } = this.#shared
+    return { cache: cache.hold(), slots: cache.share(this.#sequences[0] ?? []) }
   }
 
   /**

@@ -15,6 +15,7 @@ import { blockOf, disposePart, type Part, type PartWeights, presentParts } from 
 type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWeights>
 
 interface ViewChanges {
+  readonly plan?: Plan | undefined
   readonly change?: Change | undefined
   /** The neurons that stay of an MLP, where that is all that changes of it. */
   readonly kept?: ((part: Part) => readonly number[] | 'all') | undefined
@@ -31,6 +32,8 @@ export class ModelView {
   readonly spec: DecoderSpec
   /** The parts that are left, in running order. */
   readonly parts: readonly Part[]
+  /** What it is a view by; undefined for the whole model. */
+  readonly plan: Plan | undefined
   /** Whether its stream has coordinates of its own between submodules. */
   readonly sliced: boolean
   readonly #present: ReadonlySet<Part>
@@ -40,10 +43,11 @@ export class ModelView {
   readonly #changed = new Map<Part, PartWeights>()
   readonly #vocabulary: Vocabulary | undefined
 
-  constructor(model: Model, blocks: readonly BlockLayout[], { change, kept, vocabulary }: ViewChanges = {}) {
+  constructor(model: Model, blocks: readonly BlockLayout[], { plan, change, kept, vocabulary }: ViewChanges = {}) {
     this.model = vocabulary ? { ...model, vocabulary } : model
     this.#vocabulary = vocabulary
     this.spec = { ...model.spec, blocks }
+    this.plan = plan
     this.parts = presentParts(this.spec)
     this.sliced = vocabulary !== undefined || model.spec.sliceWidth !== undefined
     this.#present = new Set(this.parts)
@@ -141,7 +145,7 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
   const vocabulary = plan.slice && tensors ? sliceVocabulary(model, plan.slice, tensors) : undefined
   const onlyGathers = !plan.slice && plan.blocks.every(({ replaced }) => !replaced)
   const kept = onlyGathers ? (part: Part) => keptOf(plan, part) : undefined
-  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, kept, vocabulary })
+  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary })
 }
 
 /** The model as a plan leaves it whose tensors are in files, or as it is without one. */

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { GeneratedToken, GenerationEvent, GenerationRequest } from '#contract/generation.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { keptAnswers } from '#engine/model/kept-answers.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { DecodingSession } from '#engine/model/session.ts'
 import { type ModelView, openView } from '#engine/model/view.ts'
@@ -118,10 +119,11 @@ class ColumnAnswer {
     if (decoding.kind !== 'sampling') throw new Error('sampling was asked for with other settings')
     const random = new PythonRandom(seed)
     const stream = new TextStream(tokenizer, { context: prompt })
-    const session = new DecodingSession(view)
+    const answers = keptAnswers(view.model)
+    const { session, known } = answers.begin(view, prompt)
     const ids = [...prompt]
     try {
-      let [logits] = await session.feed(Int32Array.from(ids), 1, this.#signal)
+      let [logits] = await session.feed(Int32Array.from(ids.slice(known)), 1, this.#signal)
       while (ids.length < limit && logits) {
         const id = chooseToken(logits, ids, decoding, () => random.random())
         this.#firstTokenSeconds ??= this.#seconds()
@@ -132,6 +134,7 @@ class ColumnAnswer {
       }
       return 'length'
     } finally {
+      answers.keep(view, ids, session)
       session.dispose()
     }
   }
