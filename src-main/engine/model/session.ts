@@ -33,6 +33,8 @@ export class DecodingSession {
   readonly #view: ModelView
   readonly #shared: Shared
   #sequences: number[][] = []
+  /** Positions of a sequence that were read to the end: a feed that was cancelled leaves slots with nothing in them. */
+  #read = 0
   readonly #memories = new Map<number, DeltaMemory>()
 
   /** `products` are those of answers unless given. */
@@ -47,13 +49,14 @@ export class DecodingSession {
     const shared = { walk: new Walk(view, view.model.products.answers), cache: cache.hold(), sessions: 0 }
     const session = new DecodingSession(view, { shared })
     session.#sequences = [cache.share(slots)]
+    session.#read = slots.length
     return session
   }
 
-  /** The first sequence for whoever keeps it beyond the session; he gives back its slots and disposes of the cache. */
+  /** What was read of the first sequence, for whoever keeps it beyond the session; he gives back its slots and disposes of the cache. */
   hold(): HeldSequence {
     const { cache } = this.#shared
-    return { cache: cache.hold(), slots: cache.share(this.#sequences[0] ?? []) }
+    return { cache: cache.hold(), slots: cache.share((this.#sequences[0] ?? []).slice(0, this.#read)) }
   }
 
   /**
@@ -63,8 +66,15 @@ export class DecodingSession {
   async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
     const tokens = ids.length / batch
     const placed = this.#place(Array.from({ length: batch }, () => tokens))
-    if (this.#isFew(ids.length)) return decodeTogether(this.#job(placed, ids, signal))
-    const hidden = await this.#hiddenOf(placed, ids, signal, (x) => lastRows(x, batch))
+    const logits = this.#isFew(ids.length)
+      ? await decodeTogether(this.#job(placed, ids, signal))
+      : await this.#logitsOfLast(placed, ids, signal)
+    this.#read += tokens
+    return logits
+  }
+
+  async #logitsOfLast(placed: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): Promise<Float32Array[]> {
+    const hidden = await this.#hiddenOf(placed, ids, signal, (x) => lastRows(x, placed.length))
     const logits = await logitsOf(this.#view.model.vocabulary, hidden)
     hidden.dispose()
     return logits
@@ -164,6 +174,7 @@ export class DecodingSession {
   fork(sequences: readonly number[]): DecodingSession {
     const session = new DecodingSession(this.#view, { shared: this.#shared })
     session.#sequences = sequences.map((sequence) => this.#shared.cache.share(this.#sequences[sequence] as number[]))
+    session.#read = this.#read
     for (const [block, memory] of this.#memoriesOf(sequences)) session.#memories.set(block, memory)
     return session
   }

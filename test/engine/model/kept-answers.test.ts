@@ -50,6 +50,22 @@ test('a prompt goes on from an answer that it begins as, by the same plan alone,
   await model.close()
 })
 
+test('of an answer that was stopped only what was read is kept', async () => {
+  const model = await openModel(await referenceModel('stories260k'))
+  const view = denseView(model)
+  const answers = new KeptAnswers({ workspaceBytes: 2 ** 24 })
+  const { session } = answers.begin(view, talk)
+  await session.feed(Int32Array.from(talk.slice(0, 20)), 1)
+  await expect(session.feed(Int32Array.from(talk.slice(20)), 1, AbortSignal.abort())).rejects.toMatchObject({ name: 'AbortError' })
+  answers.keep(view, talk, session)
+  session.dispose()
+  const next = answers.begin(view, talk)
+  expect(next.known).toBe(20)
+  next.session.dispose()
+  answers.dispose()
+  await model.close()
+})
+
 test('the oldest answers make room', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const view = denseView(model)
