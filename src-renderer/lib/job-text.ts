@@ -5,8 +5,9 @@ export function jobText({ executor, job }: Pick<RunEntry, 'executor' | 'job'>): 
   if (executor === null) return ''
   if (!job) return `for ${executor}`
   const number = job.id === null ? '' : `, job ${job.id}`
-  if (job.state === 'sending') return `being sent to ${executor}`
   if (job.state === 'lost') return `${executor} does not answer${number}`
+  const reason = job.reason === null ? '' : `: ${job.reason}`
+  if (job.state === 'sending') return `being sent to ${executor}${reason}`
   const place = job.node === null ? executor : `${executor}, ${job.node}`
-  return `${place}${number}${job.reason === null ? '' : `: ${job.reason}`}`
+  return `${place}${number}${reason}`
 }

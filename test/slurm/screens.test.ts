@@ -61,6 +61,11 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('the screens ov
       .getByText(/lab, n[12], job \d+_\d+/)
       .first()
       .waitFor({ timeout: 120_000 })
+    // The grid has more runs than there are nodes.
+    await page
+      .getByText(/lab, job \d+_\d+: (Resources|Priority)/)
+      .first()
+      .waitFor({ timeout: 60_000 })
     const queue = await workbench.call('queue.get', {})
     expect(queue.runs.every(({ executor }) => executor === 'lab')).toBe(true)
     await workbench.call('runs.cancel', { ids: queue.runs.map(({ id }) => id) })

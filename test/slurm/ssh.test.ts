@@ -82,7 +82,11 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm() || !hasSshServer
     test('runs are computed from copies, come back with their tensors, and end as runs here', async () => {
       const methods = ['2ssp', 'slicegpt'] as const
       const sent = await Promise.all(methods.map((method) => make('far', method)))
-      const request = await eventually(() => readWhole(runFile, runFolderOf(there, sent[1]?.id as string).request)?.request, 'a request')
+      const request = await eventually(
+        () => readWhole(runFile, runFolderOf(there, sent[1]?.id as string).request)?.request,
+        'a request',
+        60_000,
+      )
       expect(request.model).toMatch(new RegExp(`^${there}/models/[0-9a-f]{64}/[^/]+$`))
       expect(request.calibration?.source).toMatch(new RegExp(`^${there}/texts/[0-9a-f]{64}/calibration.txt$`))
       const far = await Promise.all(sent.map(({ id }) => runEnded(workbench, id)))
@@ -99,7 +103,7 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm() || !hasSshServer
     test('cancelling reaches the job, and what it had done is kept for when it goes on', async () => {
       const run = await make('far', 'blockpruner_submodule', { windows: 8 })
       const get = () => workbench.call('runs.get', { id: run.id })
-      await eventually(async () => (await get()).stepsDone >= 1, 'a step', 60_000)
+      await eventually(async () => (await get()).stepsDone >= 1, 'a step', 120_000)
       await workbench.call('runs.cancel', { ids: [run.id] })
       await eventually(() => slurm.ask('squeue', '--noheader').trim() === '', 'the end of the job', 30_000)
       expect((await get()).stepsDone).toBeGreaterThan(0)
