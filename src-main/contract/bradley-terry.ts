@@ -22,9 +22,9 @@ export const virtualPoints = 0.1
 
 /**
  * Strengths of the model of Bradley and Terry (1952), P(i beats j) = s_i / (s_i + s_j), by the MM algorithm (Hunter 2004, Eq. 3), as logs
- * with mean 0. A contestant without any pair has strength 0.
+ * with mean 0, to within `precision`. A contestant without any pair has strength 0.
  */
-export function bradleyTerry(contestants: number, pairs: readonly JudgedPair[]): number[] {
+export function bradleyTerry(contestants: number, pairs: readonly JudgedPair[], precision = 1e-12): number[] {
   const { points, games } = tally(contestants, pairs)
   let strengths = new Array<number>(contestants).fill(1)
   for (let round = 0; round < 10_000; round++) {
@@ -37,7 +37,7 @@ export function bradleyTerry(contestants: number, pairs: readonly JudgedPair[]):
     const centred = next.map((one) => one / level)
     const moved = Math.max(...centred.map((one, i) => Math.abs(Math.log(one / (strengths[i] ?? 1)))))
     strengths = centred
-    if (moved < 1e-12) break
+    if (moved < precision) break
   }
   return strengths.map(Math.log)
 }
@@ -64,6 +64,9 @@ function tally(contestants: number, pairs: readonly JudgedPair[]): { points: num
   return { points, games }
 }
 
+/** What the strengths of one resampling may be off: an interval over thousands of them shows none of it. */
+const resampledPrecision = 1e-6
+
 /** Standings with intervals of 95 %, from resampling prompts with all of their pairs: votes on one prompt hang together. */
 export function standings(contestants: number, pairs: readonly JudgedPair[], { seed = 1, repeats = resamplings / 2 } = {}): Standing[] {
   const byPrompt = [...Map.groupBy(pairs, ({ prompt }) => prompt).values()]
@@ -73,6 +76,7 @@ export function standings(contestants: number, pairs: readonly JudgedPair[], { s
     bradleyTerry(
       contestants,
       byPrompt.flatMap(() => byPrompt[Math.floor(draw() * byPrompt.length)] ?? []),
+      resampledPrecision,
     ),
   )
   return strengths.map((strength, i) => ({

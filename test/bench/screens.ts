@@ -12,6 +12,7 @@ import { launchBrowser } from '../e2e/browser.ts'
 import { eventually, go, openScreen } from '../e2e/screens.ts'
 import { startWorkbench } from '../e2e/workbench.ts'
 import { fillHistory } from './fill-history.ts'
+import { scrollThrough, threadMilliseconds } from './frames.ts'
 
 const runs = Number(argv[2] ?? 10_000)
 const limits = { bundleKilobytes: 400, interactive: 1000, frame: 1000 / 60, compare: 100 }
@@ -28,12 +29,6 @@ async function measureBundle(): Promise<void> {
   const names = (await readdir(folder, { recursive: true })).filter((name) => /\.(js|css|html)$/.test(name))
   const sizes = await Promise.all(names.map(async (name) => gzipSync(await readFile(join(folder, name))).length))
   report('bundle, gzip', sizes.reduce((sum, size) => sum + size, 0) / 1000, limits.bundleKilobytes, 'kB')
-}
-
-/** Milliseconds that the page's own thread has computed so far: on a busy machine only this says what the screens cost. */
-async function threadMilliseconds(session: CDPSession): Promise<number> {
-  const { metrics } = await session.send('Performance.getMetrics')
-  return (metrics.find(({ name }) => name === 'TaskDuration')?.value ?? 0) * 1000
 }
 
 /** From the address to a screen that lists runs. */
@@ -53,38 +48,10 @@ async function measureStart(page: Page, session: CDPSession, address: string, na
   )
 }
 
-/** Scrolls through 600 rows in three seconds: the time between frames, and what the page computed for each. */
+/** Scrolls through 600 rows in three seconds: what the page computed for each frame, and the time between two. */
 async function measureScrolling(page: Page, session: CDPSession): Promise<void> {
-  const before = await threadMilliseconds(session)
-  const times = await page.evaluate(async () => {
-    const scroller = document.querySelector<HTMLElement>('.scroller')
-    if (!scroller) return []
-    const stamps: number[] = []
-    const began = performance.now()
-    await new Promise<void>((resolve) => {
-      const frame = (now: number) => {
-        stamps.push(now)
-        scroller.scrollTop = ((now - began) / 3000) * 20_000
-        if (now - began < 3000) requestAnimationFrame(frame)
-        else resolve()
-      }
-      requestAnimationFrame(frame)
-    })
-    return stamps
-  })
-  const computed = ((await threadMilliseconds(session)) - before) / Math.max(1, times.length)
-  const gaps = times
-    .slice(1)
-    .map((time, at) => time - (times[at] as number))
-    .sort((a, b) => a - b)
-  const middle = gaps[Math.floor(gaps.length / 2)] ?? 0
-  report(
-    `scrolling ${runs} runs, computed a frame`,
-    computed,
-    limits.frame,
-    'ms',
-    `${times.length} frames, median ${middle.toFixed(1)} ms apart`,
-  )
+  const { computed, count, median } = await scrollThrough(page, session, '.scroller', 20_000)
+  report(`scrolling ${runs} runs, computed a frame`, computed, limits.frame, 'ms', `${count} frames, median ${median.toFixed(1)} ms apart`)
 }
 
 /** From a click on a switch of the comparison to the frame that shows it. */

@@ -7,16 +7,18 @@ const policy = "default-src 'none'; style-src 'unsafe-inline'"
 const styles = `
 :root { color-scheme: light dark; --ink: light-dark(#1d2125, #e6e8ea); --faint: light-dark(#57606a, #9aa4ae); --paper: light-dark(#ffffff, #15181b);
   --line: light-dark(#d5dade, #363c42); --kept: light-dark(#2c7a4b, #58b57f); --mark: light-dark(#ffd7b5, #6b3410); }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1.5rem; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 70rem; margin: 2rem auto; padding: 0 1.5rem; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--line); } h3 { margin-top: 1.6rem; }
 table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.87rem; } caption { text-align: left; color: var(--faint); padding-bottom: 0.3rem; }
 th, td { padding: 0.22rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 .number { text-align: right; font-variant-numeric: tabular-nums; } .best { font-weight: 650; }
-.scroll { overflow-x: auto; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
+tbody td:first-child, .number { white-space: nowrap; }
+.scroll { overflow-x: auto; } .beside { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 0.4rem 2rem; align-items: start; }
+.beside h3, .beside h4 { margin: 0.6rem 0 0.3rem; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
 pre { padding: 0.7rem 1rem; border: 1px solid var(--line); overflow-x: auto; white-space: pre-wrap; font-size: 0.85rem; }
 mark { background: var(--mark); color: inherit; } .note { color: var(--faint); font-size: 0.85rem; }
 blockquote { margin: 0.4rem 0; padding: 0.2rem 1rem; border-left: 3px solid var(--line); white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (prefers-color-scheme: dark) { .plot svg { filter: invert(0.92) hue-rotate(180deg); } }
+@media screen and (prefers-color-scheme: dark) { .plot svg { filter: invert(0.92) hue-rotate(180deg); } }
 @media print { :root { color-scheme: light; } body { margin: 0; max-width: none; } h2, h3 { break-after: avoid; } tr, figure, blockquote { break-inside: avoid; } .scroll { overflow: visible; } }`
 
 /** A report as one file that needs no other. */
@@ -53,13 +55,15 @@ function blockHtml(block: Block): string {
     case 'code':
       return `<pre><code>${escapeHtml(block.text)}</code></pre>`
     case 'picture':
-      return `<figure class="plot" role="img" aria-label="${escapeHtml(block.alternative)}">${block.svg}</figure>`
+      return `<figure${block.onWhite ? ' class="plot"' : ''} role="img" aria-label="${escapeHtml(block.alternative)}">${block.svg}</figure>`
     case 'place':
       return `<blockquote>…${escapeHtml(block.before)}<mark>${escapeHtml(shown(block.marked))}</mark>\n<span class="note">${escapeHtml(block.note)}</span></blockquote>`
     case 'answer':
       return `<h4>${escapeHtml(block.title)}</h4>\n<blockquote>${block.pieces
         .map(({ text, changed }) => (changed ? `<mark>${escapeHtml(text)}</mark>` : escapeHtml(text)))
         .join('')}\n<span class="note">${escapeHtml(block.note)}</span></blockquote>`
+    case 'beside':
+      return `<div class="beside">${block.groups.map((blocks) => `<div>${blocks.map(blockHtml).join('\n')}</div>`).join('\n')}</div>`
     case 'table':
       return tableHtml(block)
   }

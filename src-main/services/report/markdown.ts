@@ -23,6 +23,8 @@ function blockText(block: Block): string {
       return `> …${oneLine(block.before)} **${oneLine(block.marked).trim() || '(white space)'}**\n>\n> ${escaped(block.note)}`
     case 'answer':
       return `#### ${oneLine(block.title)}\n\n${quoted(block.pieces.map(({ text }) => text).join(''))}\n>\n> ${escaped(block.note)}`
+    case 'beside':
+      return block.groups.map((blocks) => blocks.map(blockText).join('\n\n')).join('\n\n')
     case 'table':
       return `${block.caption ? `${escaped(block.caption)}\n\n` : ''}${tableToMarkdown(block.table).trimEnd()}`
   }

@@ -39,13 +39,13 @@ export function damagePicture({ run, blocks }: DivergenceOfRun): Block | undefin
   const most = Math.max(1e-9, ...blocks.map(({ stream }) => stream.error))
   const rows = blocks.map(({ stream }, block) => {
     const y = block * (cell.height + cell.gap)
-    const length = ((stream.error / most) * 320).toFixed(1)
+    const length = ((stream.error / most) * 220).toFixed(1)
     return `<text x="0" y="${y + 10}" font-size="9" fill="currentColor">${block}</text><rect x="22" y="${y}" width="${length}" height="${cell.height}" fill="#c1440e"/><text x="${28 + Number(length)}" y="${y + 10}" font-size="9" fill="currentColor">${stream.error.toFixed(3)}</text>`
   })
   return {
     kind: 'picture',
     alternative: `${run.name}: relative error of the stream behind each block: ${blocks.map(({ stream }) => stream.error.toFixed(3)).join(', ')}.`,
-    svg: picture(400, blocks.length * (cell.height + cell.gap), rows.join('')),
+    svg: picture(290, blocks.length * (cell.height + cell.gap), rows.join('')),
   }
 }
 

@@ -11,12 +11,14 @@ import type { Estimate } from '#contract/statistics.ts'
 import { divergenceNumbers, divergenceTitles, titleOfMethod } from '#contract/titles.ts'
 import { renderSvg } from '../plot-svg.ts'
 import { formatNumber } from '../table-text.ts'
-import { type Block, heading, type Piece, paragraph, tableBlock } from './blocks.ts'
+import { type Block, heading, type Piece, paragraph, tableBlock, turned } from './blocks.ts'
 import { commandOf } from './command.ts'
 import { damagePicture, planPicture } from './pictures.ts'
 
 const mostWorst = 10
 const mostAnswers = 24
+/** Runs that have room beside each other as columns of a table. */
+const mostColumns = 8
 
 const percent = (share: number | null): string | null => (share === null ? null : `${(100 * share).toFixed(1)} %`)
 const estimated = ({ value, error }: Estimate): string =>
@@ -41,14 +43,19 @@ export function askedSection(runs: readonly RunDetail[]): Block[] {
   ]
 }
 
+/** Columns of a comparison before its measures: model, method, sparsity, reached, seed. */
+const firstMeasure = 5
+const namesOf = (runs: readonly { name: string }[]): string[] => runs.map(({ name }) => name)
+
 /** The comparison as the screen has it, with the plot of perplexity against what was removed. */
 export async function comparisonSection({ runs, baseline }: Comparison): Promise<Block[]> {
   const measured = runs.filter(({ measures }) => measures.length > 0)
   if (measured.length === 0) return []
-  const blocks: Block[] = [
-    heading(2, 'What it cost'),
-    { kind: 'table', table: comparisonTable(measured, baseline, false), caption: 'Measures by run; the best of a column in bold.' },
-  ]
+  const ordered = [...measured].sort((a, b) => Number(b.id === baseline) - Number(a.id === baseline))
+  const byRun = comparisonTable(ordered, baseline, false)
+  const wide = ordered.length > mostColumns
+  const table = wide ? byRun : turned(byRun, firstMeasure, namesOf(ordered))
+  const blocks: Block[] = [heading(2, 'What it cost'), { kind: 'table', table, caption: 'Measures by run; the best of each in bold.' }]
   const perplexity = measured.flatMap(({ measures }) => measures).find(({ name }) => name === 'perplexity')
   if (!perplexity) return blocks
   const id = perplexity.dataset ? `perplexity/${perplexity.dataset}` : 'perplexity'
@@ -68,7 +75,7 @@ export async function comparisonSection({ runs, baseline }: Comparison): Promise
     series,
   })
   const said = series.map(({ name, points: own }) => `${name}: ${own.map(({ x, y }) => `${percent(x)} ${formatNumber(y)}`).join(', ')}`)
-  return [...blocks, { kind: 'picture', svg, alternative: `${title} against the removed share. ${said.join('; ')}.` }]
+  return [...blocks, { kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${said.join('; ')}.` }]
 }
 
 export function mapsSection(runs: readonly RunDetail[]): Block[] {
@@ -77,10 +84,13 @@ export function mapsSection(runs: readonly RunDetail[]): Block[] {
   return [
     heading(2, 'What is left of the model'),
     paragraph('A row for each block: its attention, then the share of its MLP neurons that stays. Dashed is removed.'),
-    ...pruned.flatMap((run) => [
-      heading(3, run.name),
-      planPicture(run.name, run.plan as NonNullable<RunDetail['plan']>, run.modelDescription?.shape.intermediate ?? 0),
-    ]),
+    {
+      kind: 'beside',
+      groups: pruned.map((run) => [
+        heading(3, run.name),
+        planPicture(run.name, run.plan as NonNullable<RunDetail['plan']>, run.modelDescription?.shape.intermediate ?? 0),
+      ]),
+    },
   ]
 }
 
@@ -124,14 +134,18 @@ export function divergenceSection(name: string, { divergence }: Extract<Inspecte
     ),
     tableBlock(['Measure', ...runs.map(({ run }) => run.name)], rows, 'Divergence from the dense model'),
     ...groupsTable(runs),
-    ...runs.flatMap((run) => {
-      const picture = damagePicture(run)
-      return picture
-        ? [heading(3, `${run.run.name}: where the damage is`), paragraph('Relative error of the stream behind each block.'), picture]
-        : []
-    }),
+    ...damageOf(runs),
     ...runs.flatMap(worstPlaces),
   ]
+}
+
+function damageOf(runs: readonly DivergenceOfRun[]): Block[] {
+  const groups = runs.flatMap((run) => {
+    const picture = damagePicture(run)
+    return picture ? [[heading(3, run.run.name), picture]] : []
+  })
+  if (groups.length === 0) return []
+  return [heading(3, 'Where the damage is'), paragraph('Relative error of the stream behind each block.'), { kind: 'beside', groups }]
 }
 
 function groupsTable(runs: readonly DivergenceOfRun[]): Block[] {
@@ -181,13 +195,17 @@ export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'
     heading(2, 'What they say'),
     ...first.answers.flatMap(({ prompt, text }, at) => [
       heading(3, prompt),
-      ...answering.map(({ name, answers }): Block => {
-        const own = answers[at]?.text ?? ''
-        return { kind: 'answer', title: name, note: `${own.length} characters`, pieces: piecesOf(text, own) }
-      }),
+      besides(
+        answering.map(({ name, answers }): Block => {
+          const own = answers[at]?.text ?? ''
+          return { kind: 'answer', title: name, note: `${own.length} characters`, pieces: piecesOf(text, own) }
+        }),
+      ),
     ]),
   ]
 }
+
+const besides = (blocks: readonly Block[]): Block => ({ kind: 'beside', groups: blocks.map((block) => [block]) })
 
 function piecesOf(from: string, to: string): Piece[] {
   if (from === to) return [{ text: to, changed: false }]
@@ -218,13 +236,15 @@ export function transcriptSection(
       const [first] = own
       return [
         heading(3, prompt),
-        ...own.map(
-          ({ column, text, tokens, end }): Block => ({
-            kind: 'answer',
-            title: nameOf(column),
-            note: `${tokens.length} tokens, ended by ${end}`,
-            pieces: piecesOf(first?.text ?? '', text),
-          }),
+        besides(
+          own.map(
+            ({ column, text, tokens, end }): Block => ({
+              kind: 'answer',
+              title: nameOf(column),
+              note: `${tokens.length} tokens, ended by ${end}`,
+              pieces: piecesOf(first?.text.trim() ?? '', text.trim()),
+            }),
+          ),
         ),
       ]
     }),
@@ -270,7 +290,7 @@ export function environmentSection(runs: readonly RunDetail[]): Block[] {
             environment.device,
             environment.platform,
             environment.node,
-            seconds === null ? null : Number(seconds.toFixed(1)),
+            seconds === null ? null : Math.max(1, Math.round(seconds)),
           ],
         ]
       : [],
