@@ -97,7 +97,7 @@ test('two runs are read beside the dense model: the worst token is found, and a 
 
 test('the comparison says of which differences chance is enough to explain them', async () => {
   const ids = runs.map(({ id }) => id)
-  const { paired } = (await workbench.call('compare.get', { ids })).runs.reduce((all, run) => ({ paired: [...all.paired, ...run.paired] }))
+  const paired = (await workbench.call('compare.get', { ids })).runs.flatMap((run) => run.paired)
   const noise = paired.filter(({ probability }) => probability >= 0.05)
   expect(noise.length).toBeGreaterThan(0)
   await go(page, `#/compare?runs=${ids.join(',')}`)
