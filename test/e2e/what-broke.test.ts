@@ -95,26 +95,6 @@ test('two runs are read beside the dense model: the worst token is found, and a 
   await picture('what-broke')
 })
 
-test('the comparison says of which differences chance is enough to explain them', async () => {
-  const ids = runs.map(({ id }) => id)
-  const paired = (await workbench.call('compare.get', { ids })).runs.flatMap((run) => run.paired)
-  const noise = paired.filter(({ probability }) => probability >= 0.05)
-  expect(noise.length).toBeGreaterThan(0)
-  await go(page, `#/compare?runs=${ids.join(',')}`)
-  const table = page.getByRole('region', { name: 'Comparison table' })
-  await table.waitFor()
-  await eventually(
-    () => table.getByText('≈ noise').count(),
-    (count) => count === noise.length,
-    10_000,
-  )
-  const [first] = noise
-  const said = await table.getByText('≈ noise').first().getAttribute('title')
-  expect(said).toMatch(/^within noise: \d+ became right, \d+ wrong, p /)
-  expect(noise.map(({ gained, lost }) => `${gained} became right, ${lost} wrong`)).toContain(said?.replace(/^within noise: |, p .*$/g, ''))
-  expect(first?.probability).toBeGreaterThanOrEqual(0.05)
-})
-
 test('the report opens from the disk without a network and without an error', async () => {
   const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Make the report' }).click()])
   const file = join(folder, 'report.html')
@@ -133,6 +113,26 @@ test('the report opens from the disk without a network and without an error', as
   expect(await findAccessibilityFaults(reader)).toEqual([])
   expect(told).toEqual([])
   await context.close()
+})
+
+test('the comparison says of which differences chance is enough to explain them', async () => {
+  const ids = runs.map(({ id }) => id)
+  const paired = (await workbench.call('compare.get', { ids })).runs.flatMap((run) => run.paired)
+  const noise = paired.filter(({ probability }) => probability >= 0.05)
+  expect(noise.length).toBeGreaterThan(0)
+  await go(page, `#/compare?runs=${ids.join(',')}`)
+  const table = page.getByRole('region', { name: 'Comparison table' })
+  await table.waitFor()
+  await eventually(
+    () => table.getByText('≈ noise').count(),
+    (count) => count === noise.length,
+    10_000,
+  )
+  const [first] = noise
+  const said = await table.getByText('≈ noise').first().getAttribute('title')
+  expect(said).toMatch(/^within noise: \d+ became right, \d+ wrong, p /)
+  expect(noise.map(({ gained, lost }) => `${gained} became right, ${lost} wrong`)).toContain(said?.replace(/^within noise: |, p .*$/g, ''))
+  expect(first?.probability).toBeGreaterThanOrEqual(0.05)
 })
 
 test('ten pairs of answers are judged blind by the keyboard, and the result says who wins', async () => {
