@@ -1009,44 +1009,87 @@ struct HalfProductKernel {
   }
 };
 
-// An MLP of `neurons` as in `MlpPartKernel`, on any number of rows and with packed weights; where there is no gate, up stands there.
-struct HalfMlpKernel {
-  PartNorm norm;
-  int units, activation, neurons;
-  bool normed, gated, gateBiased, upBiased, downBiased;
+// What an MLP is beside its norm and weights.
+struct MlpWords {
+  Activation activation;
+  bool gated, gateBiased, upBiased;
 
-  explicit HalfMlpKernel(TF_OpKernelConstruction* from)
-      : norm(from),
-        units(intOf(from, "units")),
-        activation(intOf(from, "activation")),
-        neurons(intOf(from, "neurons")),
-        normed(intOf(from, "normed") != 0),
+  explicit MlpWords(TF_OpKernelConstruction* from)
+      : activation(static_cast<Activation>(intOf(from, "activation"))),
         gated(intOf(from, "gated") != 0),
         gateBiased(intOf(from, "gate_biased") != 0),
-        upBiased(intOf(from, "up_biased") != 0),
-        downBiased(intOf(from, "down_biased") != 0) {}
+        upBiased(intOf(from, "up_biased") != 0) {}
+};
+
+// What both kernels of an MLP with packed weights begin with; inputs from `first`: the norm's weight and bias, gate, up, each with its bias.
+struct HalfMlpStart {
+  PartNorm norm;
+  MlpWords words;
+  int units, neurons;
+  bool normed;
+
+  explicit HalfMlpStart(TF_OpKernelConstruction* from)
+      : norm(from), words(from), units(intOf(from, "units")), neurons(intOf(from, "neurons")), normed(intOf(from, "normed") != 0) {}
+
+  bool fits(const TF_Tensor* source, const TF_Tensor* const* in) const {
+    const int64_t size = TF_Dim(source, 1);
+    return fitsWeight(in[2], neurons, size) && fitsWeight(in[4], neurons, size) && (!normed || norm.fits(source, in[0], in[1])) &&
+           (!words.gateBiased || sizeOf(in[3]) == neurons) && (!words.upBiased || sizeOf(in[5]) == neurons) &&
+           TF_Dim(in[2], 0) == TF_Dim(in[4], 0);
+  }
+
+  // `ups` are the weights of `in`, and outlive what is made.
+  HalfMlp with(const TF_Tensor* source, const TF_Tensor* const* in, const HalfWeight& ups) const {
+    return {unitsFor(units), norm.rowsIn(source, in[0], in[1], normed), TF_Dim(source, 0), neurons, words.activation, words.gated,
+            words.gateBiased ? dataOf(in[3]) : nullptr, words.upBiased ? dataOf(in[5]) : nullptr,
+            words.gated ? HalfPanels{halfWeight(in[2]), &ups} : HalfPanels{ups}};
+  }
+};
+
+// An MLP of `neurons` with packed weights: what it adds to x [N, D] of what it reads of source [N, D], down [D, I] with its bias behind the
+// inputs above; where there is no gate, up stands there. To [N, D].
+struct HalfMlpKernel {
+  HalfMlpStart start;
+  bool downBiased;
+
+  explicit HalfMlpKernel(TF_OpKernelConstruction* from) : start(from), downBiased(intOf(from, "down_biased") != 0) {}
 
   void compute(Call& call) const {
     const TF_Tensor* in[10];
     for (int i = 0; i < 10; i++)
       if (!(in[i] = call.input(i))) return;
-    const TF_Tensor *x = in[0], *source = in[1], *gate = in[4], *gateBias = in[5], *up = in[6], *upBias = in[7], *down = in[8];
-    const TF_Tensor* downBias = in[9];
-    if (!call.require(isMatrix(x) && isMatrix(source) && neurons > 0, "An MLP of halves takes matrices.")) return;
-    const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1), size = TF_Dim(source, 1);
-    const bool fits = TF_Dim(source, 0) == rows && fitsWeight(gate, neurons, size) && fitsWeight(up, neurons, size) &&
-                      fitsWeight(down, hidden, neurons) && (!normed || norm.fits(source, in[2], in[3])) &&
-                      (!gateBiased || sizeOf(gateBias) == neurons) && (!upBiased || sizeOf(upBias) == neurons) &&
-                      (!downBiased || sizeOf(downBias) == hidden) && TF_Dim(gate, 0) == TF_Dim(down, 0) && TF_Dim(up, 0) == TF_Dim(down, 0);
+    const TF_Tensor *x = in[0], *source = in[1], *down = in[8], *downBias = in[9];
+    if (!call.require(isMatrix(x) && isMatrix(source) && start.neurons > 0, "An MLP of halves takes matrices.")) return;
+    const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1);
+    const bool fits = TF_Dim(source, 0) == rows && start.fits(source, in + 2) && fitsWeight(down, hidden, start.neurons) &&
+                      (!downBiased || sizeOf(downBias) == hidden) && TF_Dim(in[6], 0) == TF_Dim(down, 0);
     if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return;
     float* output = call.output({rows, hidden});
     if (!output) return;
-    const HalfWeight ups = halfWeight(up);
-    HalfMlp{unitsFor(units), norm.rowsIn(source, in[2], in[3], normed), rows, neurons, static_cast<Activation>(activation), gated,
-            gateBiased ? dataOf(gateBias) : nullptr, upBiased ? dataOf(upBias) : nullptr,
-            gated ? HalfPanels{halfWeight(gate), &ups} : HalfPanels{ups}, {halfWeight(down)},
-            {downBiased ? dataOf(downBias) : nullptr, dataOf(x), norm.scale, hidden, output}}
-        .run();
+    const HalfWeight ups = halfWeight(in[6]);
+    HalfMlp mlp = start.with(source, in + 2, ups);
+    mlp.down = {halfWeight(down)};
+    mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output};
+    mlp.run();
+  }
+};
+
+// The neurons of such an MLP, behind their activation: source [N, D] to [N, neurons].
+struct HalfNeuronsKernel {
+  HalfMlpStart start;
+
+  explicit HalfNeuronsKernel(TF_OpKernelConstruction* from) : start(from) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* in[7];
+    for (int i = 0; i < 7; i++)
+      if (!(in[i] = call.input(i))) return;
+    const bool fits = isMatrix(in[0]) && start.neurons > 0 && start.fits(in[0], in + 1);
+    if (!call.require(fits, "Neurons of halves: their packed weights do not fit the rows.")) return;
+    float* output = call.output({TF_Dim(in[0], 0), start.neurons});
+    if (!output) return;
+    const HalfWeight ups = halfWeight(in[5]);
+    start.with(in[0], in + 1, ups).runNeurons(output);
   }
 };
 
@@ -1122,6 +1165,11 @@ bool registerHalves() {
               "down: int32", "down_bias: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"}) &&
+         registerKernel<HalfNeuronsKernel>(
+             "EspalierHalfNeurons",
+             {"source: float", "norm: float", "shift: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+              "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int"}) &&
          registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
                                              {"units: int", "columns: int", "biased: int", "cap: float"});
 #else

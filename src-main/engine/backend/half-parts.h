@@ -47,9 +47,9 @@ struct HalfRows {
     return {first, first + depth * tileSize};
   }
 
-  void put(const float* from, int64_t size, int64_t row) const {
-    packRow(from, size, high, row, depth, false);
-    if (low) packRow(from, size, low, row, depth, true);
+  template <class Read>
+  void put(const Read& read, int64_t size, int64_t row) const {
+    packRow(read, size, high, low, row, depth);
   }
 };
 
@@ -150,12 +150,38 @@ struct RowsIn {
   const float *weight, *bias;
 
   void pack(const HalfRows& to, int64_t first, int64_t rows) const {
-    float* normed = norm ? scratch<4>(size) : nullptr;
     for (int64_t row = 0; row < rows; row++) {
       const float* from = x + (first + row) * size;
-      if (norm) normalizeRow(*norm, from, weight, bias, normed, size);
-      to.put(norm ? normed : from, size, row);
+      if (norm) packNormed(to, from, row);
+      else to.put([from](int64_t at, int count) { return loadSome(from + at, count); }, size, row);
     }
+  }
+
+ private:
+  // As `normalizeRow`, of a row that nothing else reads.
+  void packNormed(const HalfRows& to, const float* from, int64_t row) const {
+    const __m512 mean = _mm512_set1_ps(norm->centred ? sumOver([&](int64_t at, int count) { return loadSome(from + at, count); }) / size : 0);
+    const auto centred = [&](int64_t at, int count) { return _mm512_maskz_sub_ps(firstLanes(count), loadSome(from + at, count), mean); };
+    const float squares = sumOver([&](int64_t at, int count) {
+      const __m512 value = centred(at, count);
+      return _mm512_mul_ps(value, value);
+    });
+    const __m512 scale = _mm512_set1_ps(1 / std::sqrt(squares / norm->divisor + norm->epsilon));
+    to.put(
+        [&](int64_t at, int count) {
+          __m512 value = _mm512_mul_ps(centred(at, count), scale);
+          if (weight) value = _mm512_mul_ps(value, loadSome(weight + at, count));
+          return bias ? _mm512_add_ps(value, loadSome(bias + at, count)) : value;
+        },
+        size, row);
+  }
+
+  template <class Read>
+  float sumOver(const Read& read) const {
+    __m512 sum[4] = {};
+    for (int64_t at = 0; at < size; at += 4 * tileSide)
+      for (int i = 0; i < 4; i++) sum[i] = _mm512_add_ps(sum[i], read(at + i * tileSide, static_cast<int>(std::min<int64_t>(tileSide, size - at - i * tileSide))));
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
   }
 };
 
@@ -208,8 +234,9 @@ struct HalfMlp {
   HalfPanels gateUp, down;
   RowsOut out;
 
-  // The neurons of one 32 by 32, rounded and as tiles of the left operand of the next product.
-  void takeNeurons(const HalfRows& inner, int64_t panel, int64_t row, int count, const float* c) const {
+  // The neurons of one 32 by 32: `put(row, first neuron, count, sixteen values)`.
+  template <class Put>
+  void takeNeurons(int64_t panel, int64_t row, int count, const float* c, const Put& put) const {
     const int64_t neuron = panel * (gated ? tileSide : panelSide);
     for (int half = 0; half < (gated ? 1 : 2); half++) {
       const int64_t first = neuron + half * tileSide;
@@ -225,13 +252,14 @@ struct HalfMlp {
         } else {
           value = activateVector(activation, _mm512_add_ps(_mm512_load_ps(own), upShift));
         }
-        const int64_t at = ((row + r) / tileSide * inner.depth + first / tileDepth) * tileSize + (row + r) % tileSide * tileDepth + first % tileDepth;
-        storeNeurons(inner, at, value);
+        put(row + r, first, width, value);
       }
     }
   }
 
-  static void storeNeurons(const HalfRows& inner, int64_t at, __m512 value) {
+  // Rounded, as tiles of the left operand of the next product.
+  static void storeNeurons(const HalfRows& inner, int64_t row, int64_t neuron, __m512 value) {
+    const int64_t at = (row / tileSide * inner.depth + neuron / tileDepth) * tileSize + row % tileSide * tileDepth + neuron % tileDepth;
     const __m256bh high = _mm512_cvtneps_pbh(value);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(inner.high + at), (__m256i)high);
     if (!inner.low) return;
@@ -246,13 +274,28 @@ struct HalfMlp {
   }
 
   void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t count, int64_t from, int64_t to) const {
-    forPanels(units, a, count, gateUp, from, to,
-              [&](int64_t panel, int64_t row, int own, const float* c) { takeNeurons(inner, panel, row, own, c); });
+    forPanels(units, a, count, gateUp, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
+      takeNeurons(panel, row, own, c, [&](int64_t at, int64_t neuron, int, __m512 value) { storeNeurons(inner, at, neuron, value); });
+    });
   }
 
   void outputOf(const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
     forPanels(units, inner, count, down, from, to,
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
+  }
+
+  // The neurons alone, in float32: to[row * neurons + neuron].
+  void runNeurons(float* to) const {
+    Division(rows, gateUp.count()).run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
+      TileRegisters registers(units);
+      const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split());
+      in.pack(a, first, count);
+      forPanels(units, a, count, gateUp, from, last, [&](int64_t panel, int64_t row, int own, const float* c) {
+        takeNeurons(panel, row, own, c, [&](int64_t at, int64_t neuron, int width, __m512 value) {
+          if (width > 0) storeSome(to + (first + at) * neurons + neuron, value, width);
+        });
+      });
+    });
   }
 
   void run() const {
@@ -404,7 +447,8 @@ struct HalfAttention {
     for (int row = 0; row < panelSide; row++) {
       std::fill(work.query, work.query + size, 0.0f);
       if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, work.query, 1);
-      for (int part = 0; part < parts; part++) packRow(work.query, size, work.queries + part * panelSide * size, row, depth, part == 1);
+      const auto read = [&](int64_t at, int) { return _mm512_load_ps(work.query + at); };
+      packRow(read, size, work.queries, Split ? work.queries + panelSide * size : nullptr, row, depth);
     }
   }
 

@@ -194,13 +194,17 @@ inline void multiplyPanels(Units units, const Operand& a, const Operand& b, int 
   multiplyPanelVectors(a.low, b.high, depth, c, stride, rows, true);
 }
 
+inline __mmask16 firstLanes(int count) {
+  return static_cast<__mmask16>(count >= tileSide ? 0xffff : (1u << std::max(count, 0)) - 1);
+}
+
 inline __m512 loadSome(const float* from, int count) {
-  return count >= tileSide ? _mm512_loadu_ps(from) : _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << std::max(count, 0)) - 1), from);
+  return count >= tileSide ? _mm512_loadu_ps(from) : _mm512_maskz_loadu_ps(firstLanes(count), from);
 }
 
 inline void storeSome(float* to, __m512 value, int count) {
   if (count >= tileSide) _mm512_storeu_ps(to, value);
-  else _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << std::max(count, 0)) - 1), value);
+  else _mm512_mask_storeu_ps(to, firstLanes(count), value);
 }
 
 inline __m512 widen(__m256bh halves) {
@@ -245,12 +249,17 @@ inline void transposeWords(__m512i rows[tileSide]) {
   }
 }
 
-// A row [size] into row `row` of the left operand's tiles, which are `depth` deep; zeros behind its end.
-inline void packRow(const float* from, int64_t size, Half* tiles, int64_t row, int64_t depth, bool low) {
-  Half* to = tiles + row / tileSide * depth * tileSize + row % tileSide * tileDepth;
+// A row of some values, `read(first, count)` sixteen of them, into row `row` of the left operand's tiles, which are `depth` deep; what
+// rounding takes away from it into `low`, where that is.
+template <class Read>
+inline void packRow(const Read& read, int64_t size, Half* high, Half* low, int64_t row, int64_t depth) {
+  const int64_t at = row / tileSide * depth * tileSize + row % tileSide * tileDepth;
   for (int64_t k = 0; k < depth; k++) {
-    const int left = static_cast<int>(std::min<int64_t>(size - k * tileDepth, tileDepth));
-    storeHalves(to + k * tileSize, loadSome(from + k * tileDepth, left), loadSome(from + k * tileDepth + tileSide, left - tileSide), low);
+    const int64_t first = k * tileDepth;
+    const int left = static_cast<int>(std::min<int64_t>(size - first, tileDepth));
+    const __m512 a = read(first, left), b = read(first + tileSide, left - tileSide);
+    storeHalves(high + at + k * tileSize, a, b, false);
+    if (low) storeHalves(low + at + k * tileSize, a, b, true);
   }
 }
 

@@ -29,15 +29,19 @@ export interface HalfProduct {
   readonly scale?: number | undefined
 }
 
-export interface HalfMlp {
+/** Neurons of an MLP, from the stream to what their activation makes of it. */
+export interface HalfNeurons {
   readonly norm?: HalfNorm | undefined
-  readonly scale: number
   /** The number of an activation. */
   readonly activation: number
   readonly gate?: HalfMatrix | undefined
   readonly gateBias?: Tensor1D | undefined
   readonly up: HalfMatrix
   readonly upBias?: Tensor1D | undefined
+}
+
+export interface HalfMlp extends HalfNeurons {
+  readonly scale: number
   readonly down: HalfMatrix
   readonly downBias?: Tensor1D | undefined
 }
@@ -54,6 +58,8 @@ export interface HalfOperations {
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
   /** A whole MLP on any number of rows: x [N, D] with what it makes of source [N, D] added. */
   mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
+  /** The neurons of an MLP on source [N, D]: [N, I]. */
+  neurons(source: Tensor2D, part: HalfNeurons): Tensor2D
   /** As the fused attention, with both products of bfloat16 operands, split ones where asked for. */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
   /** Of the logits of hidden states x [N, D], which are never stored: a number near the largest and the sum of exponents relative to it, [N, 2]. */
@@ -89,6 +95,24 @@ export function halfOperations({ run }: HalfRunner, number: number): HalfOperati
     shifted: norm?.bias !== undefined,
   })
   const normFloats = (norm: HalfNorm | undefined) => ({ epsilon: norm?.epsilon ?? 0, divisor: norm?.divisor ?? 1 })
+  const neuronInts = ({ norm, activation, gate, gateBias, up, upBias }: HalfNeurons) => ({
+    units: number,
+    activation,
+    neurons: up.rows,
+    gated: gate !== undefined,
+    gate_biased: gateBias !== undefined,
+    up_biased: upBias !== undefined,
+    ...normInts(norm),
+  })
+  // An operation has all its inputs: something stands where there is none, and is not read.
+  const neuronInputs = ({ norm, gate, gateBias, up, upBias }: HalfNeurons, any: Tensor) => [
+    norm?.weight ?? any,
+    norm?.bias ?? any,
+    (gate ?? up).tiles,
+    gateBias ?? any,
+    up.tiles,
+    upBias ?? any,
+  ]
   return {
     units: title,
     number,
@@ -103,13 +127,17 @@ export function halfOperations({ run }: HalfRunner, number: number): HalfOperati
       const inputs = [x, norm?.weight ?? x, norm?.bias ?? x, weight.tiles, bias ?? x, add ?? x]
       return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
-    mlp(x, source, { norm, scale, activation, gate, gateBias, up, upBias, down, downBias }) {
-      const biases = { gate_biased: gateBias !== undefined, up_biased: upBias !== undefined, down_biased: downBias !== undefined }
-      const ints = { units: number, activation, neurons: up.rows, gated: gate !== undefined, ...biases, ...normInts(norm) }
-      const weights = [(gate ?? up).tiles, gateBias ?? x, up.tiles, upBias ?? x, down.tiles, downBias ?? x]
-      const inputs = [x, source, norm?.weight ?? x, norm?.bias ?? x, ...weights]
+    mlp(x, source, part) {
+      const { norm, scale, down, downBias } = part
+      const ints = { ...neuronInts(part), down_biased: downBias !== undefined }
+      const inputs = [x, source, ...neuronInputs(part, source), down.tiles, downBias ?? x]
       return run('EspalierHalfMlp', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
+    neurons: (source, part) =>
+      run('EspalierHalfNeurons', neuronInts(part), { ...normFloats(part.norm), scale: 1 }, [
+        source,
+        ...neuronInputs(part, source),
+      ]) as Tensor2D,
     attention(projected, cosine, sine, shape, split) {
       const ints = { ...attentionInts(shape), units: number, split }
       return run('EspalierAttention', ints, { cap: shape.cap ?? 0 }, [projected, cosine, sine]) as Tensor2D

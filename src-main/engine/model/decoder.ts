@@ -17,11 +17,12 @@ import {
 } from '@tensorflow/tfjs-core'
 import { type DecoderSpec, type DeltaShape, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { FusedOperations } from '#engine/backend/fused.ts'
+import { activations, type FusedOperations } from '#engine/backend/fused.ts'
+import type { HalfMatrix } from '#engine/backend/halves.ts'
 import type { Activation } from '#engine/tensor/activation.ts'
 import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
-import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
+import { fusedNorm, type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { halfUnits, isHalf, isSplit, type Matrix, project } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
 import type { Past } from './cache.ts'
@@ -64,7 +65,7 @@ export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Resi
     const seen = leadUp(part, weights, residual, call)
     const { attention, mlp } = weights
     const output = attention ? project(seen.inner, attention.output, attention.outputBias) : project(seen.inner, mlp.down, mlp.downBias)
-    call.observe?.({ ...seen, output })
+    call.observe?.(Object.assign(seen, { output }))
     return addTo(residual.x, output, attention ?? mlp, call.spec)
   })
 }
@@ -109,10 +110,28 @@ export function disposeResidual(residual: Residual): void {
   residual.source.dispose()
 }
 
+type Input = Pick<PartActivations, 'input'>
+
+/** What a part reads; where its first products take the stream and norm it themselves, only made when somebody asks. */
+function inputOf(x: Tensor2D, { norm }: AttentionWeights<Matrix> | MlpWeights<Matrix>, later: boolean): Input {
+  if (!later) return { input: normalizeIf(x, norm) }
+  return {
+    get input() {
+      return normalizeIf(x, norm)
+    },
+  }
+}
+
+const withInner = (input: Input, inner: Tensor2D): PartActivations => Object.assign(input, { inner })
+
 function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): PartActivations {
-  const input = normalizeIf(x, weights.norm)
-  const projected = project(input, weights.queryKeyValue, weights.queryKeyValueBias)
-  return { input, inner: weights.delta ? mixDelta(projected, weights.delta, block, call) : mixHeads(projected, weights, block, call) }
+  const { queryKeyValue, queryKeyValueBias: bias } = weights
+  const input = inputOf(x, weights, isHalf(queryKeyValue))
+  const norm = weights.norm && fusedNorm(weights.norm, x)
+  const projected = isHalf(queryKeyValue)
+    ? halfUnits().product(x, queryKeyValue, { norm, bias })
+    : project(input.input, queryKeyValue, bias)
+  return withInner(input, weights.delta ? mixDelta(projected, weights.delta, block, call) : mixHeads(projected, weights, block, call))
 }
 
 /** Values mixed by softmax attention, through the gate on each head where there is one: [B*T, H d]. */
@@ -234,8 +253,13 @@ function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
 }
 
 function feed(source: Tensor2D, weights: MlpWeights<Matrix>, activation: Activation): PartActivations {
-  const input = normalizeIf(source, weights.norm)
-  const up = project(input, weights.up, weights.upBias)
-  const gate = weights.gate && project(input, weights.gate, weights.gateBias)
-  return { input, inner: gate ? gateNeurons(gate, up, activation) : activate(up, activation) }
+  const { up: upWeight, norm } = weights
+  const seen = inputOf(source, weights, isHalf(upWeight))
+  if (isHalf(upWeight)) {
+    const part = { ...(weights as MlpWeights<HalfMatrix>), norm: norm && fusedNorm(norm, source), activation: activations[activation] }
+    return withInner(seen, halfUnits().neurons(source, part))
+  }
+  const up = project(seen.input, upWeight, weights.upBias)
+  const gate = weights.gate && project(seen.input, weights.gate, weights.gateBias)
+  return withInner(seen, gate ? gateNeurons(gate, up, activation) : activate(up, activation))
 }

@@ -1,7 +1,7 @@
 import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { activations } from '#engine/backend/fused.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
-import type { NormWeights } from '#engine/tensor/norm.ts'
+import { fusedNorm } from '#engine/tensor/norm.ts'
 import { halfUnits } from '#engine/tensor/products.ts'
 import { type CallContext, mixHeads, type Residual } from './decoder.ts'
 import { blockOf, type Part, type PartWeights } from './weights.ts'
@@ -19,7 +19,7 @@ export function runHalfPart(part: Part, weights: PartWeights<HalfMatrix>, residu
     const { norm, outputNorm, shortcut, delta, queryKeyValue, queryKeyValueBias, output, outputBias } = attention
     if (outputNorm || shortcut || delta) return undefined
     return tidy(() => {
-      const projected = halves.product(residual.x, queryKeyValue, { norm: norm && fullNorm(norm, residual.x), bias: queryKeyValueBias })
+      const projected = halves.product(residual.x, queryKeyValue, { norm: norm && fusedNorm(norm, residual.x), bias: queryKeyValueBias })
       const mixed = mixHeads(projected, attention, blockOf(part), call)
       return halves.product(mixed, output, { bias: outputBias, add: residual.x, scale })
     })
@@ -27,7 +27,5 @@ export function runHalfPart(part: Part, weights: PartWeights<HalfMatrix>, residu
   const { norm, outputNorm, shortcut } = mlp
   if (outputNorm || shortcut) return undefined
   const source = spec.parallelResidual ? residual.source : residual.x
-  return halves.mlp(residual.x, source, { ...mlp, norm: norm && fullNorm(norm, source), activation: activations[spec.activation], scale })
+  return halves.mlp(residual.x, source, { ...mlp, norm: norm && fusedNorm(norm, source), activation: activations[spec.activation], scale })
 }
-
-const fullNorm = (norm: NormWeights, x: Tensor2D) => ({ ...norm, divisor: norm.divisor ?? x.shape[1], centred: norm.kind === 'layer' })

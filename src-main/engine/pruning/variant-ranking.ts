@@ -7,7 +7,7 @@ import { type Recall, RecallingScorer } from './recalling-scorer.ts'
 import type { Variant } from './trunk.ts'
 import { type ScorerOptions, VariantScorer } from './variants.ts'
 
-/** Relative difference of scores that products of split operands tell apart for certain: a hundred times their errors. */
+/** Scores closer than this, relative, are decided in float32: products of split operands are within 5e-6 of the largest entry. */
 const splitMargin = 2e-5
 
 type RankingOptions = Omit<ScorerOptions, 'products'> | { readonly recall: Recall; readonly signal: AbortSignal }

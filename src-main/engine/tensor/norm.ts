@@ -10,11 +10,18 @@ export interface NormWeights {
   readonly divisor?: number
 }
 
+/** A norm of x [N, D] as fused operations take it. */
+export const fusedNorm = (norm: NormWeights, x: Tensor2D) => ({
+  ...norm,
+  divisor: norm.divisor ?? x.shape[1],
+  centred: norm.kind === 'layer',
+})
+
 /** RMSNorm (arXiv 1910.07467, Eq. 4) or LayerNorm (arXiv 1607.06450) of each row of x [N, D]: [N, D]. */
 export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
-  const divisor = norm.divisor ?? x.shape[1]
+  const { divisor, ...whole } = fusedNorm(norm, x)
   const { fused } = activeBackend()
-  if (fused) return fused.normalize(x, norm.weight, norm.bias, { epsilon: norm.epsilon, divisor, centred: norm.kind === 'layer' })
+  if (fused) return fused.normalize(x, norm.weight, norm.bias, { ...whole, divisor })
   return tidy(() => {
     const centred: Tensor2D = norm.kind === 'layer' ? sub(x, mean(x, 1, true)) : x
     const meanSquare: Tensor2D = mul(sum(square(centred), 1, true), 1 / divisor)

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import {
   add as addTo,
   div,
+  keep,
   matMul,
   mul,
   type Rank,
@@ -73,7 +74,7 @@ describe.each(numbers)('operations with 16-bit operands, units %s', (number) => 
     tidy(() => {
       const [x, weight] = [normal<Rank.R2>([rows, depth], 1), normal<Rank.R2>([columns, depth], 2)]
       const [bias, add] = [normal<Rank.R1>([columns], 3), normal<Rank.R2>([rows, columns], 4)]
-      const norm = { epsilon: 1e-5, divisor: depth, centred: false, weight: normal<Rank.R1>([depth], 5) }
+      const norm = { epsilon: 1e-5, divisor: depth, centred: rows % 2 === 1 && depth > 1, weight: normal<Rank.R1>([depth], 5) }
       const packed = halves.pack(weight, kind.split)
       const plain = matMul(x, weight, false, true)
       expectClose(halves.product(x, packed), plain, tolerances[kind.precision])
@@ -117,6 +118,12 @@ describe.each(numbers)('operations with 16-bit operands, units %s', (number) => 
         scale,
       })
       expectClose(own, plain, tolerances[kind.precision])
+      const seen: Tensor2D[] = []
+      const call = { ...plainCall(spec), observe: ({ inner }: { inner: Tensor2D }) => void seen.push(keep(inner.clone())) }
+      const again = runPart(1, { mlp: { norm, ...(packed as { up: never; down: never }), ...biases } }, streamOf(x), call)
+      expectClose(again, plain, tolerances[kind.precision])
+      runPart(1, { mlp: { norm, ...matrices, ...biases } }, streamOf(x), call)
+      expectClose(seen[0] as Tensor2D, seen[1] as Tensor2D, tolerances[kind.precision])
     })
   })
 
