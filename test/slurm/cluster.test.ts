@@ -195,5 +195,5 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
     // Both and their baseline, once.
     const { stdout } = await espalier('runs', 'list', '--json')
     expect((JSON.parse(stdout) as { rows: RunEntry[] }).rows.map(({ executor }) => executor).filter((one) => one === 'lab')).toHaveLength(3)
-  }, 120_000)
+  }, 300_000)
 })
