@@ -144,5 +144,5 @@ test('a new experiment offers each repair, as many runs again, fitted on several
   const [mixed] = requests.flatMap(({ repair }) => (repair ? [repair.calibration] : []))
   expect(mixed?.mix?.map(({ share }) => share)).toEqual([3, 1])
   expect(mixed?.mix?.[1]?.source).toBe('mixed')
-  expect(mixed?.windows).toBe(64)
+  expect(mixed?.windows).toBe(96)
 })

@@ -125,10 +125,14 @@ export class RunState {
   /** How long a repair would take, once this machine was timed; null where that cannot be said. */
   async estimateRepair(repair: RepairRequest): Promise<SecondsRange | null> {
     const ask = async () => (await call('runs.estimate', { id: this.id, changes: { repair } }))?.seconds ?? null
+    // The first question has the machine timed, and may be answered only behind that.
+    const timing = timed()
     try {
-      return (await ask()) ?? (await wasTimed().then(ask))
+      return (await ask()) ?? (await timing.done.then(ask))
     } catch {
       return null
+    } finally {
+      timing.stop()
     }
   }
 
@@ -163,12 +167,8 @@ export class RunState {
   }
 }
 
-function wasTimed(): Promise<void> {
-  return new Promise((resolve) => {
-    const stop = on('engine changed', ({ engine }) => {
-      if (!engine.selfTest) return
-      stop()
-      resolve()
-    })
-  })
+/** When the machine is timed from now on, until it is stopped. */
+function timed(): { done: Promise<void>; stop: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  return { done: promise, stop: on('engine changed', ({ engine }) => engine.selfTest && resolve()) }
 }
