@@ -54,8 +54,12 @@ function cases(): Case[] {
   const first = widths.filter(isFirst)
   const rest = widths.filter((one) => !isFirst(one))
   const depths = ofMethods(['shortgpt', 'blockpruner_submodule', 'evopress_submodule'])
+  const [depthsFirst, depthsRest] = [
+    depths.filter(({ repair }) => repair !== 'in-order'),
+    depths.filter(({ repair }) => repair === 'in-order'),
+  ]
   const dense: Case = { method: denseMethod, sparsity: 0, seed: 0, repair: 'none' }
-  return [dense, ...over(first, sparsities), ...over(depths, [0.25]), ...over(rest, sparsities)]
+  return [dense, ...over(first, sparsities), ...over(depthsFirst, [0.25]), ...over(depthsRest, [0.25]), ...over(rest, sparsities)]
 }
 
 const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
