@@ -112,10 +112,15 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('a real Slurm o
     expect(queue.runs.filter(({ status }) => status === 'running').map(({ job }) => job)).toContainEqual(
       expect.objectContaining({ state: 'running', node: expect.stringMatching(/^n[12]$/) }),
     )
-    expect(queue.runs.find(({ status }) => status === 'queued')?.job).toMatchObject({
-      state: 'waiting',
-      reason: expect.stringMatching(/\w/),
-    })
+    // Slurm gives a reason once its scheduler has looked at a job.
+    await eventually(
+      async () =>
+        (await workbench.call('queue.get', {})).runs.some(
+          ({ status, job }) => status === 'queued' && job?.state === 'waiting' && job.reason,
+        ),
+      'the reason why a job waits',
+      60_000,
+    )
     expect(Number(slurm.ask('squeue', '--noheader', '--format=%F').split('\n')[0])).toBeGreaterThan(0)
 
     slurm.stopController()
