@@ -53,13 +53,17 @@ function cases(): Case[] {
     seeds.flatMap((seed) => sparsities.flatMap((sparsity) => some.map((one) => ({ ...one, sparsity, seed }))))
   const first = widths.filter(isFirst)
   const rest = widths.filter((one) => !isFirst(one))
-  const depths = ofMethods(['shortgpt', 'blockpruner_submodule', 'evopress_submodule'])
-  const [depthsFirst, depthsRest] = [
-    depths.filter(({ repair }) => repair !== 'in-order'),
-    depths.filter(({ repair }) => repair === 'in-order'),
-  ]
+  const [depths, evopress] = [ofMethods(['shortgpt', 'blockpruner_submodule']), ofMethods(['evopress_submodule'])]
+  const isLast = ({ repair }: Pick<Case, 'repair'>) => repair === 'in-order'
+  const depthsFirst = [depths, evopress].flatMap((some) =>
+    over(
+      some.filter((one) => !isLast(one)),
+      [0.25],
+    ),
+  )
+  const depthsRest = over([...depths, ...evopress].filter(isLast), [0.25])
   const dense: Case = { method: denseMethod, sparsity: 0, seed: 0, repair: 'none' }
-  return [dense, ...over(first, sparsities), ...over(depthsFirst, [0.25]), ...over(depthsRest, [0.25]), ...over(rest, sparsities)]
+  return [dense, ...over(first, sparsities), ...depthsFirst, ...depthsRest, ...over(rest, sparsities)]
 }
 
 const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
@@ -84,10 +88,13 @@ async function measure(model: Model, one: Case): Promise<Result> {
   return { ...one, perplexities, pruningSeconds: pruning.seconds, repairSeconds, kept }
 }
 
+/** By default 117 on 30 blocks, which take half an hour. */
+const fewGenerations = { generations: 10 }
+
 async function prune(model: Model, { method: id, sparsity, seed }: Case, run: FolderRun): Promise<Plan> {
   if (id === denseMethod) return densePlan(model.spec)
   const method = findMethod(id)
-  const options = method.options.parse({})
+  const options = method.options.parse(id === 'evopress_submodule' ? fewGenerations : {})
   const calibration = await readText(model, calibrationPath, method.windows(options), seed)
   const budget = budgetFor(model.spec, { sparsity })
   return (await method.plan({ view: denseView(model), calibration, budget, options, run })).plan
