@@ -11,7 +11,7 @@ import { repair } from './repair.ts'
 import { table } from './table.ts'
 import { usedData } from './used-data.ts'
 
-/** What certifies a choice among estimated scores: how many candidates were scored again in float32, and how far estimates were off, in nats. */
+/** What certifies a choice among estimated scores: how many candidates were scored again with float32's accuracy, and how far estimates were off, in nats. */
 export const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 
 /** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */

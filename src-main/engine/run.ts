@@ -231,7 +231,7 @@ class RunInProgress {
   }
 }
 
-/** How many candidates a search had, and how many of those were scored again in float32. */
+/** How many candidates a search had, and how many of those were scored again with float32's accuracy. */
 function certifiedBy({ decisions, selections = [] }: MethodResult): Pick<RunDocument, 'certified'> {
   const rounds = [
     ...decisions.map(({ scores, certified }) => ({ candidates: scores.length, certified })),

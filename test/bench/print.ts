@@ -26,7 +26,8 @@ export function printReports(reports: readonly MethodReport[]): void {
 /** What the table does not say: stages, memory, and the share of the bare product's rate. */
 export function printNotes(reports: readonly MethodReport[]): void {
   for (const report of reports) {
-    if (report.rescored.length > 0) console.log(`${report.method}: scored again in float32, round by round: ${report.rescored.join(', ')}`)
+    if (report.rescored.length > 0)
+      console.log(`${report.method}: scored again with the accuracy of float32, round by round: ${report.rescored.join(', ')}`)
     if (report.share === undefined) continue
     const [first, ...rounds] = report.steps
     const total = (side: 'ours' | 'reference') => rounds.reduce((sum, step) => sum + step[side], 0)

@@ -8,7 +8,7 @@ export interface Outcome {
   readonly passes?: { readonly attention: number; readonly mlp: number; readonly head: number }
   readonly decisions?: readonly { readonly kind: string; readonly block: number }[]
   readonly stageOneProducts?: number
-  /** Round by round, how many candidates were scored again in float32. */
+  /** Round by round, how many candidates were scored again with float32's accuracy. */
   readonly rescored?: readonly number[]
 }
 

@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { add, type Rank, randomNormal, reshape, slice, type Tensor, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { add, type Rank, randomNormal, reshape, slice, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
 import { compareLogits } from '#engine/evaluation/divergence/compare-logits.ts'
@@ -15,6 +14,7 @@ import { normalize } from '#engine/tensor/norm.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { fusedSource } from '../../../src-main/setup/places.mjs'
+import { expectClose, plainly } from './plainly.ts'
 
 const sources = ['fused.cc', 'decode-kernels.h', 'decode.h', 'few-rows.h', 'half-parts.h', 'halves.h'].map((name) =>
   join(import.meta.dirname, '../../../src-main/engine/backend', name),
@@ -49,26 +49,6 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
     const missing = names.filter((name) => !fused || !(name in fused))
     expect(missing).toEqual([])
   })
-
-  /** The same with the runtime's own operations. */
-  function plainly<T>(compute: () => T): T {
-    const backend = activeBackend()
-    const { fused: _, ...plain } = backend
-    setActiveBackend(plain)
-    try {
-      return compute()
-    } finally {
-      setActiveBackend(backend)
-    }
-  }
-
-  function expectClose(own: Tensor, expected: Tensor, relative = 1e-5): void {
-    expect(own.shape).toEqual(expected.shape)
-    const [a, b] = [own.dataSync(), expected.dataSync()] as Float32Array[] as [Float32Array, Float32Array]
-    const scale = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-    const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? 0))), 0)
-    expect(worst).toBeLessThanOrEqual(relative * scale)
-  }
 
   // Odd sizes: rows, keys and head sizes that fill no tile, windows that begin inside one, part of a head rotated.
   test.each([

@@ -5,7 +5,6 @@ import {
   type Rank,
   randomNormal,
   slice,
-  type Tensor,
   type Tensor1D,
   type Tensor2D,
   tensor1d,
@@ -14,7 +13,7 @@ import {
 } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
+import { activeBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations, PlacedRows } from '#engine/backend/fused.ts'
 import type { HalfOperations } from '#engine/backend/halves.ts'
@@ -24,31 +23,12 @@ import { runPart } from '#engine/model/decoder.ts'
 import type { Activation } from '#engine/tensor/activation.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
+import { expectClose, plainly } from '../backend/plainly.ts'
 
 beforeAll(() => openBackend('tensorflow'))
 
 const gauss = (shape: [number, number], seed: number): Tensor2D => randomNormal<Rank.R2>(shape, 0, 1 / Math.sqrt(shape[1]), 'float32', seed)
 const vector = (size: number, seed: number): Tensor1D => randomNormal<Rank.R1>([size], 1, 0.3, 'float32', seed)
-
-/** The same with the runtime's own operations. */
-function plainly<T>(compute: () => T): T {
-  const backend = activeBackend()
-  const { fused: _, ...plain } = backend
-  setActiveBackend(plain)
-  try {
-    return compute()
-  } finally {
-    setActiveBackend(backend)
-  }
-}
-
-function expectClose(own: Tensor, expected: Tensor): void {
-  expect(own.shape).toEqual(expected.shape)
-  const [a, b] = [own.dataSync(), expected.dataSync()] as Float32Array[] as [Float32Array, Float32Array]
-  const scale = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? 0))), 0)
-  expect(worst).toBeLessThanOrEqual(1e-5 * scale)
-}
 
 interface Case {
   readonly heads: number

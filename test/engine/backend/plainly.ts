@@ -1,0 +1,24 @@
+import type { Tensor } from '@tensorflow/tfjs-core'
+import { expect } from 'vitest'
+import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
+
+/** What a computation gives with the runtime's own operations in place of the fused ones. */
+export function plainly<T>(compute: () => T): T {
+  const backend = activeBackend()
+  const { fused: _, ...plain } = backend
+  setActiveBackend(plain)
+  try {
+    return compute()
+  } finally {
+    setActiveBackend(backend)
+  }
+}
+
+/** Equal shapes, and no entry further off than that share of the largest. */
+export function expectClose(own: Tensor, expected: Tensor, relative = 1e-5): void {
+  expect(own.shape).toEqual(expected.shape)
+  const [a, b] = [own.dataSync(), expected.dataSync()] as Float32Array[] as [Float32Array, Float32Array]
+  const scale = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? 0))), 0)
+  expect(worst).toBeLessThanOrEqual(relative * scale)
+}
