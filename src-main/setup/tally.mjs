@@ -1,30 +1,40 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { root } from './node24.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
 /**
- * How many tests passed, failed and were not run on this machine.
- * @typedef {{ passed: number, failed: number, skipped: number }} Tally
+ * How many tests passed, failed and were not run on this machine, and which failed, each with the first line of its reason.
+ * @typedef {{ passed: number, failed: number, skipped: number, failures: string[] }} Tally
  */
 
 /**
  * What vitest's JSON reporter writes, as far as it is counted here.
- * @typedef {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults: { status: string, assertionResults: { status: string }[] }[] }} VitestReport
+ * @typedef {{ numPassedTests: number, numPendingTests: number, numTodoTests: number, testResults: { name: string, status: string, message?: string, assertionResults: { status: string, fullName: string, failureMessages: string[] }[] }[] }} VitestReport
  */
 
-/** @param {boolean} hasPassed @returns {Tally} */
-export const oneTest = (hasPassed) => ({ passed: hasPassed ? 1 : 0, failed: hasPassed ? 0 : 1, skipped: 0 })
+/** @param {boolean} hasPassed @param {string} title what is said of it when it failed @returns {Tally} */
+export const oneTest = (hasPassed, title) => ({
+  passed: hasPassed ? 1 : 0,
+  failed: hasPassed ? 0 : 1,
+  skipped: 0,
+  failures: hasPassed ? [] : [title],
+})
 
 /** @param {Tally} one @param {Tally} other @returns {Tally} */
 export const addTallies = (one, other) => ({
   passed: one.passed + other.passed,
   failed: one.failed + other.failed,
   skipped: one.skipped + other.skipped,
+  failures: [...one.failures, ...other.failures],
 })
 
-/** @param {Tally} tally */
-export const formatTally = ({ passed, failed, skipped }) => `${passed} passed, ${failed} failed, ${skipped} skipped`
+/**
+ * What failed, a line each, so that the end of a long output names it, and the counts as the last line.
+ * @param {Tally} tally
+ */
+export const formatTally = ({ passed, failed, skipped, failures }) =>
+  [...failures.map((one) => `FAILED ${one}`), `${passed} passed, ${failed} failed, ${skipped} skipped`].join('\n')
 
 /**
  * Runs vitest in this terminal and counts its tests from the report it writes beside.
@@ -37,7 +47,9 @@ export async function runVitest(node, given) {
   rmSync(report, { force: true })
   const args = [commandOf('vitest'), 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...given]
   const code = await runHere(node, args)
-  return existsSync(report) ? countTests(JSON.parse(readFileSync(report, 'utf8')), code) : oneTest(false)
+  return existsSync(report)
+    ? countTests(JSON.parse(readFileSync(report, 'utf8')), code)
+    : oneTest(false, `vitest ended with ${code} before its report`)
 }
 
 /**
@@ -46,11 +58,22 @@ export async function runVitest(node, given) {
  * @returns {Tally}
  */
 export function countTests(report, code) {
-  // A file that could not be loaded has no tests, but is a failure.
-  const broken = report.testResults.filter(
-    (file) => file.status === 'failed' && !file.assertionResults.some((one) => one.status === 'failed'),
-  )
-  const failed = report.numFailedTests + broken.length
+  const failures = report.testResults.flatMap(failuresOf)
+  if (failures.length === 0 && code !== 0) failures.push(`vitest ended with ${code}, though no test failed`)
   const skipped = report.numPendingTests + report.numTodoTests
-  return { passed: report.numPassedTests, failed: failed === 0 && code !== 0 ? 1 : failed, skipped }
+  return { passed: report.numPassedTests, failed: failures.length, skipped, failures }
 }
+
+/**
+ * A file that could not be loaded has no tests, but is a failure.
+ * @param {VitestReport['testResults'][number]} file
+ */
+function failuresOf(file) {
+  const path = relative(root, file.name)
+  const failed = file.assertionResults.filter((one) => one.status === 'failed')
+  if (failed.length > 0) return failed.map((one) => `${path}: ${one.fullName}: ${firstLine(one.failureMessages[0])}`)
+  return file.status === 'failed' ? [`${path}: ${firstLine(file.message)}`] : []
+}
+
+/** @param {string | undefined} text */
+const firstLine = (text) => (text ?? '').split('\n', 1)[0]?.slice(0, 300) ?? ''

@@ -17,7 +17,7 @@ const slurm = argv.includes('--slurm')
 const slurmTests = 'test/slurm'
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
-  return oneTest(false)
+  return oneTest(false, thrown.message)
 })
 stdout.write(`${formatTally(tally)}\n`)
 process.exitCode = tally.failed > 0 ? 1 : 0
@@ -33,11 +33,11 @@ async function runParts() {
     return showPart('tests', () => runVitest(node, given))
   }
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
-    showPart(title, async () => oneTest((await runHere(node, args)) === 0))
+    showPart(title, async () => oneTest((await runHere(node, args)) === 0, title))
   const parts = [
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
     await check('types and components', [commandOf('svelte-check'), '--fail-on-warnings']),
-    await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true), refuseScreens)),
+    await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true, 'screens'), refuseScreens)),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
     await showPart('tests', () => runVitest(node, slurm ? ['--exclude', `${slurmTests}/**`] : [])),
     ...(slurm ? [await showPart('Slurm', () => prepareSlurm().then(() => runVitest(node, [slurmTests, '--no-file-parallelism'])))] : []),
@@ -55,7 +55,7 @@ async function prepareSlurm() {
 /** @param {Error} thrown */
 function refuseScreens(thrown) {
   say(thrown.message)
-  return oneTest(false)
+  return oneTest(false, thrown.message)
 }
 
 /**

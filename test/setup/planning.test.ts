@@ -1,6 +1,7 @@
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { refuseWindow } from '../../src-main/setup/electron.mjs'
-import { findNode24, majorOf, refuseOldNode } from '../../src-main/setup/node24.mjs'
+import { findNode24, majorOf, refuseOldNode, root } from '../../src-main/setup/node24.mjs'
 import { matchesLock } from '../../src-main/setup/packages.mjs'
 import { announcedBytes } from '../../src-main/setup/python.mjs'
 import { planRuntime } from '../../src-main/setup/runtime-plan.mjs'
@@ -80,25 +81,28 @@ test("pip's announced sizes are added up", () => {
   ).toBeCloseTo(2373804500)
 })
 
-describe('the last line', () => {
-  const report = (failed: number, files: { status: string; assertionResults: { status: string }[] }[]) => ({
-    numPassedTests: 5,
-    numFailedTests: failed,
-    numPendingTests: 2,
-    numTodoTests: 1,
-    testResults: files,
+describe('the last lines', () => {
+  type Files = Parameters<typeof countTests>[0]['testResults']
+  const file = (status: string, ...assertionResults: Files[number]['assertionResults']) => ({
+    name: join(root, 'test/a.test.ts'),
+    status,
+    message: 'Cannot find module\n  at b',
+    assertionResults,
   })
+  const passed = { status: 'passed', fullName: 'adds', failureMessages: [] }
+  const failed = { status: 'failed', fullName: 'a sum adds', failureMessages: ['expected 3 to be 2\n  at c'] }
+  const report = (testResults: Files) => ({ numPassedTests: 5, numPendingTests: 2, numTodoTests: 1, testResults })
   test.each([
-    ['all passed', report(0, [{ status: 'passed', assertionResults: [{ status: 'passed' }] }]), 0, 0],
-    ['one failed', report(1, [{ status: 'failed', assertionResults: [{ status: 'failed' }] }]), 1, 1],
-    ['a file that does not load', report(0, [{ status: 'failed', assertionResults: [] }]), 1, 1],
-    ['an error outside every test', report(0, [{ status: 'passed', assertionResults: [{ status: 'passed' }] }]), 1, 1],
-  ])('%s', (_title, given, code, failed) => {
-    expect(countTests(given, code)).toEqual({ passed: 5, failed, skipped: 3 })
+    ['all passed', [file('passed', passed)], 0, []],
+    ['one failed', [file('failed', passed, failed)], 1, ['test/a.test.ts: a sum adds: expected 3 to be 2']],
+    ['a file that does not load', [file('failed')], 1, ['test/a.test.ts: Cannot find module']],
+    ['an error outside every test', [file('passed', passed)], 1, ['vitest ended with 1, though no test failed']],
+  ])('%s', (_title, files, code, failures) => {
+    expect(countTests(report(files), code)).toEqual({ passed: 5, failed: failures.length, skipped: 3, failures })
   })
 
-  test('says all three counts, added up over the parts', () => {
-    const parts = [oneTest(true), oneTest(false), countTests(report(0, []), 0)]
-    expect(formatTally(parts.reduce(addTallies))).toBe('6 passed, 1 failed, 3 skipped')
+  test('name what failed and say all three counts, added up over the parts', () => {
+    const parts = [oneTest(true, 'lint'), oneTest(false, 'types'), countTests(report([]), 0)]
+    expect(formatTally(parts.reduce(addTallies))).toBe('FAILED types\n6 passed, 1 failed, 3 skipped')
   })
 })
