@@ -8,6 +8,8 @@ export interface GgufLayout {
   readonly intermediate: number
   /** Undefined where all blocks are whole and alike. */
   readonly blocks: readonly StoredBlock[] | undefined
+  /** Neurons that each block's tensors hold, with zeros that were added to those of its MLP. */
+  readonly storedWidths: readonly number[]
 }
 
 /** Architectures whose blocks may have sizes of their own. */
@@ -15,7 +17,7 @@ const blockwise = ['deci', 'openelm']
 
 /**
  * Reads sizes that may be stated block by block. A block without heads lost its attention, one without neurons its MLP, and so did those
- * in whose place this program wrote zeros. Throws an Error where blocks have attention of different sizes.
+ * in whose place this program wrote zeros. Throws an Error where blocks have attention of different sizes or more neurons than are stored.
  */
 export function readLayout(metadata: Metadata): GgufLayout {
   const count = metadata.number('block_count')
@@ -24,12 +26,10 @@ export function readLayout(metadata: Metadata): GgufLayout {
     blockwise.includes(metadata.architecture) ? metadata.numbers(key, count) : Array.from({ length: count }, () => metadata.number(key))
   const queries = sizes('attention.head_count')
   const keys = metadata.has('attention.head_count_kv') ? sizes('attention.head_count_kv') : queries
-  const widths = sizes('feed_forward_length')
-  const zeroed = { attention: metadata.blocks('zeroed.attention'), mlp: metadata.blocks('zeroed.mlp') }
-  const blocks = widths.map((width, index) => ({
-    attention: (queries[index] ?? 0) > 0 && !zeroed.attention.has(index),
-    width: zeroed.mlp.has(index) ? 0 : width,
-  }))
+  const storedWidths = sizes('feed_forward_length')
+  const widths = readNeurons(metadata, storedWidths)
+  const zeroed = metadata.zeroedAttention()
+  const blocks = widths.map((width, index) => ({ attention: (queries[index] ?? 0) > 0 && !zeroed.has(index), width }))
   const [heads, keyValueHeads] = [Math.max(...queries), Math.max(...keys)]
   blocks.forEach(({ attention }, index) => {
     if (attention && (queries[index] !== heads || keys[index] !== keyValueHeads))
@@ -39,5 +39,14 @@ export function readLayout(metadata: Metadata): GgufLayout {
   })
   const intermediate = Math.max(1, ...widths)
   const whole = blocks.every(({ attention, width }) => attention && width === intermediate)
-  return { heads, keyValueHeads, intermediate, blocks: whole ? undefined : blocks }
+  return { heads, keyValueHeads, intermediate, blocks: whole ? undefined : blocks, storedWidths }
+}
+
+/** Neurons of each block's MLP, without the zeros that this program added. */
+function readNeurons(metadata: Metadata, stored: readonly number[]): readonly number[] {
+  const neurons = metadata.neurons(stored.length) ?? stored
+  neurons.forEach((width, index) => {
+    if (width > (stored[index] ?? 0)) throw new Error(`block ${index} should have ${width} neurons, ${stored[index]} are stored`)
+  })
+  return neurons
 }

@@ -34,11 +34,12 @@ export class Metadata {
 
   /** A value per block; one number stands for all. Throws when there are more or fewer than blocks. */
   numbers(key: string, count: number): number[] {
-    const value = this.#values.get(`${this.architecture}.${key}`)
-    if (!Array.isArray(value)) return Array.from({ length: count }, () => this.number(key))
-    if (value.length !== count || !value.every((entry) => typeof entry === 'number' && Number.isInteger(entry) && entry >= 0))
-      throw new Error(`its ${this.architecture}.${key} is ${describe(value)}, ${count} whole numbers are needed`)
-    return value as number[]
+    return this.#list(`${this.architecture}.${key}`, count) ?? Array.from({ length: count }, () => this.number(key))
+  }
+
+  /** Neurons of each block's MLP where this program stored zeros among them. */
+  neurons(count: number): number[] | undefined {
+    return this.#list('espalier.neurons', count)
   }
 
   /** One truth value per block, or undefined where there is no such list. */
@@ -50,14 +51,22 @@ export class Metadata {
     return value.map(Boolean)
   }
 
-  /** Blocks that a list of this program's own names. */
-  blocks(key: string): ReadonlySet<number> {
-    const value = this.#values.get(`espalier.${key}`)
+  /** Blocks in which this program stored zeros in place of an attention. */
+  zeroedAttention(): ReadonlySet<number> {
+    const value = this.#values.get('espalier.zeroed.attention')
     return new Set(Array.isArray(value) ? value.filter((entry) => typeof entry === 'number') : [])
   }
 
   text(key: string): string | undefined {
     const value = this.#values.get(`${this.architecture}.${key}`)
     return typeof value === 'string' ? value : undefined
+  }
+
+  #list(key: string, count: number): number[] | undefined {
+    const value = this.#values.get(key)
+    if (!Array.isArray(value)) return undefined
+    if (value.length !== count || !value.every((entry) => typeof entry === 'number' && Number.isInteger(entry) && entry >= 0))
+      throw new Error(`its ${key} is ${describe(value)}, ${count} whole numbers are needed`)
+    return value as number[]
   }
 }

@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { alignedBuffer } from '../aligned-buffer.ts'
 import { byteRange, type Checkpoint, type Rows, type StoredBlock, type TensorInfo } from '../checkpoint.ts'
-import { fromFloat32, toFloat32 } from '../dtypes.ts'
+import { elementBytes, fromFloat32, toFloat32 } from '../dtypes.ts'
 import { reasonOf } from '../json.ts'
 import { openRegular, readPart } from '../regular-file.ts'
 import { type GgufLayout, readLayout } from './block-layout.ts'
@@ -125,11 +125,11 @@ async function readFactors(header: JoinedHeader): Promise<RotaryFactors> {
 const readTensor = ({ part, begin }: PlacedTensor, skip: number, bytes: number): Promise<Uint8Array> =>
   readPart(part.handle, begin + skip, bytes, part.file)
 
-/** A tensor as it appears, the rows of a stored one that it is, and the rows per head when they are interleaved. */
+/** A tensor as it appears, the rows of a stored one that it is made of, and the rows per head when they are interleaved. */
 interface Place {
   readonly info: TensorInfo
   readonly stored: PlacedTensor
-  readonly firstRow: number
+  readonly rows: readonly Rows[]
   readonly interleavedRows: number | undefined
   /** What the file has added to the values. */
   readonly offset: number
@@ -162,9 +162,10 @@ class GgufCheckpoint implements Checkpoint {
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
     const { info, stored, offset } = this.#place(name)
     const bytes = await this.#readStored(name, rows)
-    if (stored.type.dtype === info.dtype && offset === 0) return bytes
+    const cut = (all: Uint8Array) => firstColumns(all, stored.shape[1] ?? 1, info.shape[1] ?? 1, elementBytes(info.dtype))
+    if (stored.type.dtype === info.dtype && offset === 0) return cut(bytes)
     const values = decodeBlocks(bytes, stored.type)
-    return fromFloat32(offset === 0 ? values : values.map((value) => value - offset), 'F32')
+    return cut(fromFloat32(offset === 0 ? values : values.map((value) => value - offset), 'F32'))
   }
 
   async readFloat32(name: string, rows?: Rows): Promise<Float32Array> {
@@ -183,16 +184,54 @@ class GgufCheckpoint implements Checkpoint {
   }
 
   async #readStored(name: string, rows: Rows | undefined): Promise<Uint8Array> {
-    const { info, stored, firstRow, interleavedRows } = this.#place(name)
+    const { info, stored, rows: places, interleavedRows } = this.#place(name)
     const wanted = rows ?? { first: 0, count: info.shape[0] ?? 1 }
+    // Throws for rows that the tensor does not have.
+    byteRange(info, wanted)
     const rowBytes = stored.bytes / (stored.shape[0] ?? 1)
-    const { skip, bytes } = byteRange({ ...info, bytes: rowBytes * (info.shape[0] ?? 1) }, wanted)
-    if (!interleavedRows) return readTensor(stored, firstRow * rowBytes + skip, bytes)
+    if (!interleavedRows) {
+      const found = intersect(places, wanted).map(({ first, count }) => readTensor(stored, first * rowBytes, count * rowBytes))
+      return joinBytes(await Promise.all(found))
+    }
     const first = Math.floor(wanted.first / interleavedRows) * interleavedRows
     const end = Math.ceil((wanted.first + wanted.count) / interleavedRows) * interleavedRows
     const heads = await readTensor(stored, first * rowBytes, (end - first) * rowBytes)
     return takeApart(heads, rowBytes, interleavedRows, wanted.first - first, wanted.count)
   }
+}
+
+/** Where some rows of a tensor lie that is made of ranges of a stored one. */
+function intersect(ranges: readonly Rows[], wanted: Rows): Rows[] {
+  let passed = 0
+  return ranges.flatMap(({ first, count }) => {
+    const from = Math.max(wanted.first - passed, 0)
+    const until = Math.min(wanted.first + wanted.count - passed, count)
+    passed += count
+    return until > from ? [{ first: first + from, count: until - from }] : []
+  })
+}
+
+function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0] as Uint8Array
+  const joined = alignedBuffer(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
+  let begin = 0
+  for (const part of parts) {
+    joined.set(part, begin)
+    begin += part.byteLength
+  }
+  return joined
+}
+
+/** Values in rows, without those that were added behind each row. */
+function firstColumns(bytes: Uint8Array, columns: number, kept: number, valueBytes: number): Uint8Array {
+  if (kept === columns) return bytes
+  const rows = bytes.byteLength / (columns * valueBytes)
+  const result = alignedBuffer(rows * kept * valueBytes)
+  for (let row = 0; row < rows; row++) {
+    const begin = row * columns * valueBytes
+    result.set(bytes.subarray(begin, begin + kept * valueBytes), row * kept * valueBytes)
+  }
+  return result
 }
 
 // They became part of the config.
@@ -223,15 +262,15 @@ function placesOf(
   stored: PlacedTensor,
   names: readonly string[],
   { interleaved, normOffset = 0 }: GgufFamily,
-  { heads, keyValueHeads }: GgufLayout,
+  layout: GgufLayout,
   config: Record<string, unknown>,
 ): Place[] {
   const headSize = config.head_dim as number
-  const rowsEach = names.length === 1 ? [stored.shape[0] ?? 1] : [heads, keyValueHeads, keyValueHeads].map((count) => count * headSize)
-  let firstRow = 0
+  const { rows, columns } = neuronsOf(stored, layout)
+  const rowsEach = names.length === 1 ? [rows] : headRows(stored, layout, headSize)
   return names.map((name, index) => {
-    const rows = rowsEach[index] ?? 0
-    const shape = [rows, ...stored.shape.slice(1)]
+    const ranges = rowsEach[index] ?? []
+    const shape = [ranges.reduce((sum, { count }) => sum + count, 0), ...(columns === undefined ? [] : [columns])]
     const offset = /norm\.weight$/.test(name) ? normOffset : 0
     const dtype = offset === 0 ? stored.type.dtype : 'F32'
     const values = shape.reduce((product, size) => product * size, 1)
@@ -241,17 +280,34 @@ function placesOf(
       shape,
       bytes: dtype && offset === 0 ? (values * stored.type.bytes) / stored.type.values : values * 4,
     }
-    const place = {
-      info,
-      stored,
-      firstRow,
-      offset,
-      interleavedRows: interleaved && /\.self_attn\.[qk]_proj\./.test(name) ? headSize : undefined,
-    }
-    firstRow += rows
-    if (firstRow > (stored.shape[0] ?? 1))
-      throw new Error(`its tensor ${stored.name} has ${stored.shape[0]} rows, its heads need ${firstRow}`)
-    return place
+    const interleavedRows = interleaved && /\.self_attn\.[qk]_proj\./.test(name) ? headSize : undefined
+    return { info, stored, rows: ranges, offset, interleavedRows }
+  })
+}
+
+/** Which rows and how many columns of a tensor are used: of an MLP's all but the zeros that were added behind its neurons. */
+function neuronsOf({ name, shape }: PlacedTensor, { blocks, storedWidths }: GgufLayout): { rows: Rows[]; columns: number | undefined } {
+  const [all = 1, columns] = shape
+  const [, index, part] = /^blk\.(\d+)\.ffn_(gate|up|down)\./.exec(name) ?? []
+  const block = Number(index)
+  const [width, stored] = [blocks?.[block]?.width, storedWidths[block]]
+  const whole = { rows: [{ first: 0, count: all }], columns }
+  if (width === undefined || stored === undefined || width === stored) return whole
+  if (part === 'down') return columns === stored ? { ...whole, columns: width } : whole
+  // Gate and up may be halves of one tensor.
+  const halves = all / stored
+  if (halves !== 1 && halves !== 2) return whole
+  return { rows: Array.from({ length: halves }, (_, half) => ({ first: half * stored, count: width })), columns }
+}
+
+/** The rows of queries, keys and values in the tensor that holds all three. */
+function headRows({ name, shape }: PlacedTensor, { heads, keyValueHeads }: GgufLayout, headSize: number): Rows[][] {
+  let first = 0
+  return [heads, keyValueHeads, keyValueHeads].map((count) => {
+    const rows = { first, count: count * headSize }
+    first += rows.count
+    if (first > (shape[0] ?? 1)) throw new Error(`its tensor ${name} has ${shape[0]} rows, its heads need ${first}`)
+    return [rows]
   })
 }
 

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { version } from '#contract/version.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { type GgufTensorToWrite, type MetadataEntries, storedBytes } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { specWithPlan } from '#engine/model/sliced-spec.ts'
 import { blocksText, missingParts } from '../packing.ts'
@@ -46,10 +46,10 @@ export function layOutGguf(planned: Planned, type: string): GgufFile {
     ...modelMetadata(spec, target, length),
   ])
   const rotary = writeRotary(spec, checkpoint.config, target.dialect, metadata)
-  noteZeros(target, metadata)
-  const { blocks, names, removed } = target
+  noteZeros(target, left, metadata)
+  const { blocks, names } = target
   const width = (position: number) => target.widths[position] as number
-  const pruned = prunedTensors(planned, { removed, width, blocks, names })
+  const pruned = prunedTensors(planned, { removed: 'zeroed', width, blocks, names })
   const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned)]
   return {
     architecture: target.dialect.architecture,
@@ -82,13 +82,12 @@ function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
   )
 }
 
-/** Blocks whose attention or MLP stands as zeros: a reader that knows the key may leave them out. */
-function noteZeros({ blocks, heads, removed }: GgufTarget, metadata: MetadataEntries): void {
-  if (removed === 'absent') return
-  const { attention, mlp } = missingParts(blocks)
-  const zeroed = { attention: attention.filter((position) => (heads[position]?.query ?? 0) > 0), mlp }
-  for (const part of ['attention', 'mlp'] as const)
-    if (zeroed[part].length > 0) metadata.set(`espalier.zeroed.${part}`, { kind: 'integers', value: zeroed[part] })
+/** Blocks whose attention is zeros, and each block's neurons where zeros stand behind or for them: who knows the keys leaves them out. */
+function noteZeros({ blocks, heads, widths }: GgufTarget, left: readonly BlockLayout[], metadata: MetadataEntries): void {
+  const neurons = blocks.map(({ mlp }) => (mlp === undefined ? 0 : (left[mlp]?.width ?? 0)))
+  if (neurons.some((count, position) => count !== widths[position])) metadata.set('espalier.neurons', { kind: 'integers', value: neurons })
+  const zeroed = missingParts(blocks).attention.filter((position) => (heads[position]?.query ?? 0) > 0)
+  if (zeroed.length > 0) metadata.set('espalier.zeroed.attention', { kind: 'integers', value: zeroed })
 }
 
 function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped: boolean): string[] {

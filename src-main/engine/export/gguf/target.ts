@@ -13,7 +13,6 @@ export interface GgufTarget {
   readonly heads: readonly { readonly query: number; readonly keyValue: number }[]
   /** Neurons of every block as the format needs them, before any padding for quantisation. */
   readonly widths: readonly number[]
-  readonly removed: 'absent' | 'zeroed'
   readonly names: TensorNames
 }
 
@@ -72,7 +71,7 @@ function layOut(
     return { query: one, keyValue: one }
   })
   const names = targetNames(spec, dialect, heads, widths)
-  return { dialect, blocks, perBlock, heads, widths, removed: 'zeroed', names }
+  return { dialect, blocks, perBlock, heads, widths, names }
 }
 
 /** The names and shapes that an architecture gives a model's tensors. */

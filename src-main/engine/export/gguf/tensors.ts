@@ -47,8 +47,8 @@ const quantisedTogether = 32
 
 /**
  * Zero neurons are added up to the number at which a mix stores an MLP in the fewest bytes: a multiple of 32 at least, in 16 bits too, so
- * that llama.cpp's quantiser finds rows in such a file that it can quantise. A file in 32 bits keeps the width, to be pruned further;
- * where the stream itself is no such multiple, nothing can be quantised and nothing is added.
+ * that llama.cpp's quantiser finds rows in such a file that it can quantise. Nothing is added in 32 bits, nor where the stream itself is
+ * no such multiple and nothing can be quantised.
  */
 export function paddedWidth(width: number, hidden: number, gated: boolean, mix: Mix): number {
   if (mix.main === 'F32' || hidden % quantisedTogether !== 0) return width

@@ -269,6 +269,8 @@ describe('a malformed GGUF file', () => {
     ['a missing key', spoilMetadata({ 'llama.block_count': undefined }), /lacks llama.block_count/],
     ['a key of another kind', spoilMetadata({ 'llama.block_count': text('two') }), /llama.block_count is "two", one number/],
     ['widths that differ', spoilMetadata({ 'llama.feed_forward_length': integers([12, 8]) }), /an array of 2, one number/],
+    ['more neurons than are stored', spoilMetadata({ 'espalier.neurons': integers([12, 13]) }), /block 1 should have 13 neurons, 12 are/],
+    ['neurons of too few blocks', spoilMetadata({ 'espalier.neurons': integers([8]) }), /espalier.neurons is an array of 1, 2 whole/],
     ['an odd head size', spoilMetadata({ 'llama.attention.key_length': u32(3) }), /head size is 3/],
     ['an unknown scaling', spoilMetadata({ 'llama.rope.scaling.type': text('warp'), 'llama.rope.scaling.factor': f32(2) }), /by warp/],
     ['an unknown tensor type', spoilTensor({ type: 77 }), /stored as type 77, which is not known\. Read are F32/],

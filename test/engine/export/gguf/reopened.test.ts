@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { findFormat } from '#engine/export/index.ts'
 import { openModel } from '#engine/model/model.ts'
@@ -71,6 +72,37 @@ describe('a pruned GGUF file that is opened again', () => {
       await reopened.close()
     },
   )
+
+  it.each([
+    { name: 'stories260k', type: 'F16', bound: 5e-4 },
+    { name: 'stories260k', type: 'Q8_0', bound: 1e-2 },
+    // Gate and up are halves of one tensor.
+    { name: 'phi3-tiny', type: 'F16', bound: 5e-4 },
+    // Blocks of this family cannot differ in the file, and its projections have biases.
+    { name: 'phi-tiny', type: 'F16', bound: 5e-4 },
+  ] as const)("in $type has the plan's widths, though zeros fill the file's up: $name", async ({ name, type, bound }) => {
+    const model = await openModel(await referenceModel(name))
+    const kept = (index: number) => Array.from({ length: 75 + 9 * index }, (_, neuron) => 2 * neuron)
+    const dense = densePlan(model.spec)
+    const narrow = { ...dense, blocks: dense.blocks.map((block, index) => ({ ...block, mlp: { kept: kept(index % 2) } })) }
+    const last = dense.blocks.length - 1
+    const plan = removeParts(narrow, [2 * last + 1])
+    const widths = plan.blocks.map(({ mlp }) => (mlp === 'removed' ? 0 : mlp.kept.length))
+    const folder = join(home, `${name}-${type}-widths`)
+    await findFormat('gguf').write({ model, plan, method: 'first', folder, ggufTypes: [type] })
+    const reopened = await openModel(join(folder, (await readdir(folder)).find((entry) => entry.endsWith('.gguf')) as string))
+    expect(reopened.spec.blocks.map(({ width }) => width)).toEqual(widths)
+    const again = layOutGguf({ model: reopened, plan: densePlan(reopened.spec) }, type)
+    expect(again.tensors.filter(({ name }) => name.includes('ffn_down.weight')).map(({ shape }) => (shape[1] as number) % 32)).toEqual(
+      widths.map(() => 0),
+    )
+    const view = viewWithPlan(model, plan)
+    const [found, expected] = [(await perplexity(denseView(reopened), [window])).perplexity, (await perplexity(view, [window])).perplexity]
+    expect(Math.abs(found / expected - 1)).toBeLessThan(bound)
+    view.dispose()
+    await reopened.close()
+    await model.close()
+  })
 
   it('in parts of a limited size gives the logits of the whole, and no part is larger than a tensor makes it', async () => {
     const model = await openModel(await referenceModel('stories260k'))
