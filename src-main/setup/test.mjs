@@ -34,6 +34,8 @@ async function runParts() {
   }
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
     showPart(title, async () => oneTest((await runHere(node, args)) === 0, title))
+  // Test files that run side by side would each install it.
+  await runHere(execPath, [`${root}test/e2e/install-browser.mjs`])
   const parts = [
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
     await check('types and components', [commandOf('svelte-check'), '--fail-on-warnings']),

@@ -16,7 +16,8 @@ export function installSlurm() {
   // At this run level Debian's packages start no services of theirs.
   const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' }
   const apt = (/** @type {string[]} */ ...words) =>
-    spawnSync('apt-get', words, { stdio: ['ignore', 'ignore', 'inherit'], env: environment }).status === 0
+    spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=600', ...words], { stdio: ['ignore', 'ignore', 'inherit'], env: environment })
+      .status === 0
   const install = () => apt('install', '--yes', '--no-install-recommends', ...packages)
   if (install() || (apt('update') && install())) return 'Slurm was installed.'
   return 'Slurm could not be installed: its tests are skipped.'
