@@ -23,8 +23,9 @@ export class ExperimentState {
   problem = $state.raw<ErrorMessage | null>(null)
   #nextKey = 1000
 
-  /** Whether the draft changed while a preview was worked out. */
-  #outdated = false
+  /** Changes of the draft, and how many of them the preview knows of. */
+  #changes = $state(0)
+  #previewed = $state(0)
 
   readonly #previewSoon = debounce(() => void this.#loadPreview(), 200)
 
@@ -45,12 +46,18 @@ export class ExperimentState {
     }
   }
 
+  /** Whether the preview that is shown is of an earlier draft. */
+  get isPreviewing(): boolean {
+    return this.#previewed < this.#changes
+  }
+
   /** One at a time: questions about drafts that are gone would keep the last one waiting. */
   async #loadPreview(): Promise<void> {
-    this.#outdated = this.preview.busy
-    if (this.preview.busy) return
+    if (this.preview.busy || !this.isPreviewing) return
+    const changes = this.#changes
     await this.preview.load(() => call('experiments.preview', { grid: this.#grid() }))
-    if (this.#outdated) void this.#loadPreview()
+    this.#previewed = changes
+    void this.#loadPreview()
   }
 
   /** The time becomes known when the machine was timed. */
@@ -60,7 +67,9 @@ export class ExperimentState {
 
   /** Called after every change of the draft. */
   changed(): void {
-    if (!isUnfinished(this.draft)) this.#previewSoon()
+    if (isUnfinished(this.draft)) return
+    this.#changes += 1
+    this.#previewSoon()
   }
 
   change(changes: Partial<Draft>): void {
