@@ -1,3 +1,4 @@
+import { defaultRepairWindows } from '#contract/repair-kinds.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
 
 const names = (titles: object) => Object.keys(titles).join(', ')
@@ -48,7 +49,7 @@ Data
 Repair
   --repair KIND            replace projections in closed form: none, one-pass, or in-order (better, about twice the time)
   --repair_data TEXT       what it is fitted on (3/4 the calibration text, 1/4 the bundled mixed one)
-  --repair_samples N       windows of it (64)
+  --repair_samples N       windows of it (${defaultRepairWindows})
 
 Measures
   --evaluate_perplexity    on WikiText-2 (the bundled model: its own test text)

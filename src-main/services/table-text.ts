@@ -43,10 +43,16 @@ export function toLatex({ columns, rows }: Table): string {
   ].join('\n')
 }
 
-/** A number as people read it: four figures, no exponent where it is not needed. */
+const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
+
+/** A number as people read it: four figures, no exponent where it is not needed, whole numbers of five digits and more in groups. */
 export function formatNumber(value: number): string {
-  if (Number.isInteger(value) && Math.abs(value) < 1e9) return String(value)
+  return digitsOf(value).replaceAll('-', '−')
+}
+
+function digitsOf(value: number): string {
   const size = Math.abs(value)
+  if (Number.isInteger(value) && size < 1e12) return size < 1e4 ? String(value) : grouped.format(value)
   if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(3)
   return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3)
 }
@@ -59,7 +65,7 @@ export function cellText({ value, spread }: TableCell): string {
 
 function latexCell(cell: TableCell): string {
   if (cell.value === null) return '--'
-  return escapeLatex(cellText(cell)).replace(' ± ', ' $\\pm$ ')
+  return escapeLatex(cellText(cell)).replace(' ± ', ' $\\pm$ ').replaceAll('−', '$-$')
 }
 
 const latexSpecials: Record<string, string> = { '\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}' }

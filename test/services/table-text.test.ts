@@ -38,14 +38,17 @@ test('Markdown keeps its columns whatever the names hold', () => {
 })
 
 test('numbers read well at every size', () => {
-  expect([0, 7, 12.34567, 123.456, 12345.678, 0.00012, 3.2e9, 1e12].map(formatNumber)).toEqual([
+  expect([0, 7, 2048, -12345678, -0.5, 12.34567, 123.456, 12345.678, 0.00012, 3.2e9, 1e12].map(formatNumber)).toEqual([
     '0',
     '7',
+    '2048',
+    '−12,345,678',
+    '−0.500',
     '12.346',
     '123.46',
     '12345.7',
-    '1.200e-4',
-    '3.200e+9',
+    '1.200e−4',
+    '3,200,000,000',
     '1.000e+12',
   ])
 })
@@ -58,7 +61,7 @@ const mixed = {
   ],
   rows: [
     [{ value: '2SSP #1 ~ {x}^2 \\ $' }, { value: 12.3456, spread: 0.5, best: true }, { value: null }],
-    [{ value: 'Dense' }, { value: 1.2e-7 }, { value: 1 }],
+    [{ value: 'Dense' }, { value: 1.2e-7 }, { value: -1 }],
   ],
 }
 
@@ -69,7 +72,8 @@ test('LaTeX has as many cells in each row as its column types name, and no sign 
   const rows = text.split('\n').filter((line) => line.endsWith('\\\\'))
   expect(rows).toHaveLength(3)
   for (const row of rows) expect(row.replaceAll('\\&', '').split('&'), row).toHaveLength(types.length)
-  const bare = text.replaceAll(/\$\\(pm|downarrow|uparrow)\$/g, '').replaceAll(/\\[&%$#_{}]/g, '')
+  expect(text).toContain('& $-$1 ')
+  const bare = text.replaceAll(/\$(\\(pm|downarrow|uparrow)|-)\$/g, '').replaceAll(/\\[&%$#_{}]/g, '')
   expect(bare.split('\n').slice(1).join('\n')).not.toMatch(/[%$#_]/)
 })
 

@@ -7,20 +7,13 @@ import type { RunRow } from '#db/runs.ts'
 import type { Context, Handler, Service } from '../context.ts'
 import { safeFileName } from '../folders.ts'
 import { runDetail } from '../run-detail.ts'
+import { answersSection, judgingSection, transcriptSection } from './answers-sections.ts'
 import { type Block, heading, paragraph } from './blocks.ts'
+import { comparisonSection, flipsSection } from './comparison-sections.ts'
+import { divergenceSection } from './divergence-sections.ts'
 import { toHtml } from './html.ts'
 import { toMarkdown } from './markdown.ts'
-import {
-  answersSection,
-  askedSection,
-  comparisonSection,
-  divergenceSection,
-  environmentSection,
-  flipsSection,
-  judgingSection,
-  mapsSection,
-  transcriptSection,
-} from './sections.ts'
+import { askedSection, environmentSection, mapsSection } from './runs-sections.ts'
 
 interface OtherCalls {
   compare: Handler<'compare.get'>

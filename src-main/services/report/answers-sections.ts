@@ -1,0 +1,104 @@
+import { diffWords } from 'diff'
+import type { Inspected } from '#contract/inspected.ts'
+import type { JudgingResult } from '#contract/judging.ts'
+import type { Transcript } from '#contract/playground.ts'
+import type { RunDetail } from '#contract/runs.ts'
+import { type Block, heading, type Piece, paragraph, tableBlock } from './blocks.ts'
+import { percent } from './cells.ts'
+
+const mostAnswers = 24
+
+/** Answers to the same prompts, with what differs from the first run's. */
+export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'>[]): Block[] {
+  const answering = runs.filter(({ answers }) => answers.length > 0)
+  const [first] = answering
+  if (!first) return []
+  return [
+    heading(2, 'What they say'),
+    ...first.answers.flatMap(({ prompt, text }, at) => [
+      heading(3, prompt),
+      besides(
+        answering.map(({ name, answers }): Block => {
+          const own = answers[at]?.text ?? ''
+          return { kind: 'answer', title: name, note: `${own.length} characters`, pieces: piecesOf(text, own) }
+        }),
+      ),
+    ]),
+  ]
+}
+
+const besides = (blocks: readonly Block[]): Block => ({ kind: 'beside', groups: blocks.map((block) => [block]) })
+
+function piecesOf(from: string, to: string): Piece[] {
+  if (from === to) return [{ text: to, changed: false }]
+  return diffWords(from, to).flatMap(({ value, removed, added }) => (removed ? [] : [{ text: value, changed: added === true }]))
+}
+
+/** Answers to a prompt set, side by side, with what they have in common. */
+export function transcriptSection(
+  name: string,
+  found: Extract<Inspected, { kind: 'generation' }>,
+  { prompts, answers, columns }: Transcript,
+): Block[] {
+  const nameOf = (column: number) => columns[column]?.run?.name ?? columns[column]?.model.name ?? ''
+  const rows = found.columns.map(({ tokens, equal, repetition }, column) => [
+    nameOf(column),
+    Number(tokens.toFixed(1)),
+    percent(equal),
+    percent(repetition),
+  ])
+  return [
+    heading(2, name),
+    tableBlock(
+      ['Model', 'Tokens an answer', 'Equal tokens', 'Repetition'],
+      rows,
+      'Equal: the share of tokens as the first column has them. Repetition: the share of runs of four tokens that stood in the answer before.',
+    ),
+    ...prompts.slice(0, mostAnswers).flatMap((prompt, at) => {
+      const own = answers.filter((answer) => answer.prompt === at)
+      const [first] = own
+      return [
+        heading(3, prompt),
+        besides(
+          own.map(
+            ({ column, text, tokens, end }): Block => ({
+              kind: 'answer',
+              title: nameOf(column),
+              note: `${tokens.length} tokens, ended by ${end}`,
+              pieces: piecesOf(first?.text.trim() ?? '', text.trim()),
+            }),
+          ),
+        ),
+      ]
+    }),
+    ...(prompts.length > mostAnswers ? [paragraph(`${prompts.length - mostAnswers} more prompts are in the transcript.`)] : []),
+  ]
+}
+
+/** Who won a blind judging, by how much, and by tag. */
+export function judgingSection({ title, standings, byTag, votes, pairs }: JudgingResult): Block[] {
+  const rows = standings.map(({ name, wins, losses, ties, bothBad, winRate, winInterval }) => [
+    name,
+    wins,
+    losses,
+    ties,
+    bothBad,
+    `${percent(winRate)} (${percent(winInterval.low)} to ${percent(winInterval.high)})`,
+  ])
+  return [
+    heading(2, `Judged blind: ${title}`),
+    paragraph(
+      `${votes} of ${pairs} pairs were judged. Chances to win follow Bradley and Terry, with intervals of 95 % by resampling prompts; ties and two bad answers count half to each side.`,
+    ),
+    tableBlock(['Model', 'Won', 'Lost', 'Ties', 'Both bad', 'Chance to win'], rows, 'Standings'),
+    ...(byTag.length > 0
+      ? [
+          tableBlock(
+            ['Tag', 'Model', 'Pairs', 'Share of points'],
+            byTag.flatMap(({ tag, points }) => points.map((own) => [tag, own.name, own.pairs, percent(own.score)])),
+            'By tag',
+          ),
+        ]
+      : []),
+  ]
+}

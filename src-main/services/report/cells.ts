@@ -1,0 +1,9 @@
+import type { Estimate } from '#contract/statistics.ts'
+import { formatNumber } from '../table-text.ts'
+
+/** A share as people read it; null stays null. */
+export const percent = (share: number | null): string | null => (share === null ? null : `${(100 * share).toFixed(1)} %`)
+
+/** A value with its standard error, where it has one. */
+export const estimated = ({ value, error }: Estimate): string =>
+  error === null ? formatNumber(value) : `${formatNumber(value)} ± ${formatNumber(error)}`

@@ -1,0 +1,70 @@
+import type { RunDetail } from '#contract/runs.ts'
+import { titleOfMethod } from '#contract/titles.ts'
+import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
+import { percent } from './cells.ts'
+import { commandOf } from './command.ts'
+import { planPicture } from './pictures.ts'
+
+/** What was asked: every run with what determines it. */
+export function askedSection(runs: readonly RunDetail[]): Block[] {
+  const rows = runs.map((run) => [
+    run.name,
+    titleOfMethod(run.method),
+    run.model.name,
+    percent(run.nominal),
+    percent(run.reached),
+    run.seed,
+    run.status,
+    run.calibration ? `${run.calibration.windows} × ${run.calibration.sequenceLength} tokens, ${run.calibration.hash.slice(0, 12)}` : null,
+  ])
+  const labels = ['Run', 'Method', 'Model', 'Asked', 'Reached', 'Seed', 'Status', 'Calibration windows, SHA-256']
+  return [
+    heading(2, 'What was asked'),
+    tableBlock(labels, rows, 'Runs. Asked and reached are shares of the parameters of the block stack.'),
+  ]
+}
+
+/** What each pruned run left. */
+export function mapsSection(runs: readonly RunDetail[]): Block[] {
+  const pruned = runs.filter(({ plan, baseline }) => plan !== null && !baseline)
+  if (pruned.length === 0) return []
+  return [
+    heading(2, 'What is left of the model'),
+    paragraph('A row for each block: its attention, then the share of its MLP neurons that stays. Dashed is removed.'),
+    {
+      kind: 'beside',
+      groups: pruned.map((run) => [
+        heading(3, run.name),
+        planPicture(run.name, run.plan as NonNullable<RunDetail['plan']>, run.modelDescription?.shape.intermediate ?? 0),
+      ]),
+    },
+  ]
+}
+
+/** Where each run was computed, what is to be known of it, and the commands that make it again. */
+export function environmentSection(runs: readonly RunDetail[]): Block[] {
+  const rows = runs.flatMap(({ name, environment, seconds }) =>
+    environment
+      ? [
+          [
+            name,
+            environment.version,
+            environment.backend,
+            environment.device,
+            environment.platform,
+            environment.node,
+            seconds === null ? null : Math.max(1, Math.round(seconds)),
+          ],
+        ]
+      : [],
+  )
+  const commands = runs.flatMap(({ model, request }) => commandOf(model.name === 'sample' ? 'sample' : request.model, request) ?? [])
+  const notes = runs.flatMap(({ name, remarks }) => remarks.map((remark) => `${name}: ${remark}`))
+  return [
+    ...(notes.length > 0 ? [heading(2, 'Notes'), ...[...new Set(notes)].map(paragraph)] : []),
+    heading(2, 'How it was computed'),
+    tableBlock(['Run', 'Espalier', 'Backend', 'Device', 'Platform', 'Node', 'Seconds'], rows, 'Environment'),
+    heading(2, 'How to repeat it'),
+    { kind: 'code', text: commands.join('\n') },
+  ]
+}
