@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { launchBrowser } from '../e2e/browser.ts'
@@ -9,12 +6,11 @@ import { findAccessibilityFaults, go, openScreen, type Screen } from '../e2e/scr
 import { startWorkbench, type Workbench } from '../e2e/workbench.ts'
 import { hasSlurm, type SlurmDaemons, startSlurm } from './slurm-daemons.ts'
 
-describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('the screens over a real Slurm', () => {
+describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
   let slurm: SlurmDaemons
   let browser: Browser
   let workbench: Workbench
   let screen: Screen
-  const shared = mkdtempSync(join(tmpdir(), 'espalier-screens-'))
 
   beforeAll(async () => {
     slurm = await startSlurm()
@@ -27,8 +23,6 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('the screens ov
     await browser?.close()
     await workbench?.close()
     await slurm?.stop()
-    delete process.env.SLURM_CONF
-    rmSync(shared, { recursive: true, force: true })
   }, 60_000)
 
   test('a cluster is added, shown as a batch script and checked, and an experiment is sent there, where the queue shows its jobs', async () => {
@@ -37,7 +31,7 @@ describe.skipIf(!process.env.ESPALIER_TEST_SLURM || !hasSlurm())('the screens ov
     await page.getByRole('button', { name: 'Add a cluster …' }).click()
     const dialog = page.getByRole('dialog', { name: 'Slurm cluster' })
     await dialog.getByLabel('Name').fill('lab; rm')
-    await dialog.getByLabel('Shared folder').fill(shared)
+    await dialog.getByLabel('Shared folder').fill(slurm.shared)
     await dialog.getByRole('button', { name: 'Keep' }).click()
     await dialog.getByText('lower-case letters, digits and dashes').last().waitFor()
     await dialog.getByLabel('Name').fill('lab')

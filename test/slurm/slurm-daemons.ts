@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { eventually } from '../services/opened.ts'
@@ -7,19 +7,23 @@ import { eventually } from '../services/opened.ts'
 /** A Slurm of its own on this machine: a controller and two nodes, n1 and n2, with one processor each. */
 export interface SlurmDaemons {
   folder: string
+  /** For the files of runs. */
+  shared: string
   /** What a command needs in its environment to ask this Slurm. */
   environment: { SLURM_CONF: string }
   /** Runs a client command and gives what it prints. */
   ask(...command: [string, ...string[]]): string
-  stopController(): void
+  /** As an administrator stops it: one that is killed forgets its last seconds, and later drains nodes where jobs run that it does not know. */
+  stopController(): Promise<void>
   startController(): Promise<void>
-  /** The processes of jobs on a node whose command line has a word. */
+  /** Ends all jobs and daemons. */
   stop(): Promise<void>
 }
 
-/** Whether a real Slurm can be started here: as root on Linux, with its programs. */
+/** Whether a real Slurm was asked for and can be started here: as root on Linux, with its programs. */
 export function hasSlurm(): boolean {
   return (
+    process.env.ESPALIER_TEST_SLURM !== undefined &&
     process.platform === 'linux' &&
     process.getuid?.() === 0 &&
     ['/usr/sbin/slurmctld', '/usr/sbin/slurmd', '/usr/sbin/munged'].every(existsSync)
@@ -29,7 +33,7 @@ export function hasSlurm(): boolean {
 export async function startSlurm(): Promise<SlurmDaemons> {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-slurm-'))
   const conf = join(folder, 'slurm.conf')
-  for (const name of ['state', 'spool-n1', 'spool-n2', 'log']) mkdirSync(join(folder, name))
+  for (const name of ['shared', 'state', 'spool-n1', 'spool-n2', 'log']) mkdirSync(join(folder, name))
   writeFileSync(join(folder, 'cgroup.conf'), 'CgroupPlugin=disabled\n')
   writeFileSync(conf, configuration(folder, 20_000 + Math.floor(Math.random() * 20_000)))
   const environment = { SLURM_CONF: conf }
@@ -49,25 +53,29 @@ export async function startSlurm(): Promise<SlurmDaemons> {
   await eventually(() => answers(() => ask('sinfo', '--noheader', '--format=%t')) === 'idle', 'two idle nodes', 30_000)
   return {
     folder,
+    shared: join(folder, 'shared'),
     environment,
     ask: (...command) => ask(...command),
-    stopController: () => void controller.kill('SIGKILL'),
+    stopController: () => ended(controller),
     startController,
     async stop() {
       try {
         ask('scancel', '--user=root', '--signal=KILL', '--full')
       } catch {}
-      const daemons = [controller, ...nodes, ...(munge ? [munge] : [])]
-      const ended = daemons.map(
-        (daemon) =>
-          new Promise((resolve) => ((daemon.exitCode ?? daemon.signalCode) === null ? daemon.on('exit', resolve) : resolve(undefined))),
-      )
-      for (const daemon of daemons) daemon.kill('SIGTERM')
-      setTimeout(() => daemons.forEach((daemon) => void daemon.kill('SIGKILL')), 5000).unref()
-      await Promise.all(ended)
+      await Promise.all([controller, ...nodes, ...(munge ? [munge] : [])].map(ended))
       rmSync(folder, { recursive: true, force: true })
     },
   }
+}
+
+/** Asks a daemon to end, and ends it when it does not. */
+async function ended(daemon: ChildProcess): Promise<void> {
+  if ((daemon.exitCode ?? daemon.signalCode) !== null) return
+  const over = new Promise((resolve) => daemon.once('exit', resolve))
+  daemon.kill('SIGTERM')
+  const late = setTimeout(() => daemon.kill('SIGKILL'), 20_000)
+  await over
+  clearTimeout(late)
 }
 
 function answers(ask: () => string): string | undefined {
@@ -126,9 +134,4 @@ ${node('n1', 1)}
 ${node('n2', 2)}
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 `
-}
-
-/** What the daemons said last, for a test that failed. */
-export function slurmLogs({ folder }: SlurmDaemons): string {
-  return ['ctld', 'd-n1', 'd-n2'].map((name) => readFileSync(join(folder, 'log', `${name}.log`), 'utf8').slice(-1500)).join('\n---\n')
 }

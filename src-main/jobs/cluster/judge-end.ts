@@ -4,7 +4,13 @@ import type { JobRecord } from '#db/jobs.ts'
 /** Jobs in a row that may end without having finished a step. */
 const mostIdle = 2
 
-export type Verdict = { again: true } | { code: ErrorCode; message: string; status: 'failed' | 'interrupted' }
+export interface Failure {
+  code: ErrorCode
+  message: string
+  status: 'failed' | 'interrupted'
+}
+
+export type Verdict = { again: true } | Failure
 
 /**
  * What is to become of a run whose job ended without a result.

@@ -2,12 +2,14 @@ import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Listener } from '#contract/events.ts'
 import type { TensorFile } from '#contract/plan.ts'
+import type { RunDocument } from '#contract/run.ts'
 import { type AttemptState, attemptState, type RunResult, runResult } from '#contract/run-file.ts'
 import type { History } from '#db/history.ts'
 import { type JobRecord, jobOf } from '#db/jobs.ts'
 import type { RunRow } from '#db/runs.ts'
 import type { RunLogs } from '../run-log.ts'
 import { type RunRecorder, runRecorder } from '../run-recorder.ts'
+import type { ClusterFiles } from './cluster-files.ts'
 import { isFinished, namesIn, type RunFolder, readStep, readWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
@@ -65,6 +67,16 @@ export function keepTensors(history: History, tensors: TensorFile): TensorFile {
   mkdirSync(tensorFolder, { recursive: true })
   placeFile(tensors.file, kept)
   return { ...tensors, file: kept }
+}
+
+/** What a node wrote of a run, with places as they are called here, and its files of tensors among the history's own. */
+export function documentAsHere(files: ClusterFiles, history: History, run: string, document: unknown): unknown {
+  const settled = structuredClone(document) as Partial<RunDocument>
+  for (const data of [settled.calibration, settled.repair?.calibration, ...(settled.evaluation ?? [])])
+    for (const one of [data, ...(data?.parts ?? [])]) if (one) one.source = files.placed(run, one.source)
+  const { plan } = settled
+  if (plan?.tensors) plan.tensors = plan.tensors.map((file) => keepTensors(history, { ...file, file: files.placed(run, file.file) }))
+  return settled
 }
 
 /** Events and log of one attempt from where the last look ended; how far it is stands in the history with them. */

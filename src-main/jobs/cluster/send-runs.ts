@@ -1,0 +1,87 @@
+import type { ClusterProfile } from '#contract/clusters.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { History } from '#db/history.ts'
+import { newId } from '#db/ids.ts'
+import { type JobRecord, jobOf } from '#db/jobs.ts'
+import type { RunRow } from '#db/runs.ts'
+import { batchScript } from './batch-script.ts'
+import type { ClusterFiles } from './cluster-files.ts'
+import type { ClusterRows } from './cluster-rows.ts'
+import type { Command } from './cluster-shell.ts'
+import type { Slurm } from './slurm.ts'
+
+/** More tasks than this in one array are sent as several; clusters allow a thousand by default. */
+const mostTasks = 500
+
+const nothingRead: JobRecord['read'] = { attempt: '', events: 0, log: 0 }
+
+export interface SendParts {
+  history: History
+  profile: ClusterProfile
+  /** The command that starts `espalier` on a node. */
+  program: Command
+  files: ClusterFiles
+  slurm: Slurm
+  rows: ClusterRows
+  changed(numbers: readonly number[]): void
+}
+
+/** Sends runs as arrays. They are marked before, so that a job of theirs is found again whatever happens in between. */
+export async function sendRuns(parts: SendParts, rows: readonly RunRow[]): Promise<void> {
+  for (let at = 0; at < rows.length; at += mostTasks) await sendTogether(parts, rows.slice(at, at + mostTasks))
+}
+
+async function sendTogether(parts: SendParts, rows: readonly RunRow[]): Promise<void> {
+  const { history, profile, program, files } = parts
+  const submission = newId('sent')
+  const runs = rows.map(({ id }) => id)
+  // Whatever lies in the folder of a run that has not begun is of an earlier life of it.
+  const isFresh = (row: RunRow) => row.started_at === null && history.steps.count(row.id) === 0
+  history.transaction(() => {
+    for (const [task, row] of rows.entries()) {
+      const job = { ...sending(parts, row), submission, task }
+      history.runs.patch(row.number, { job: isFresh(row) ? { ...job, read: nothingRead } : job })
+    }
+  })
+  parts.changed(rows.map(({ number }) => number))
+  for (const row of rows) await files.write(row, isFresh(row))
+  await files.push(runs)
+  try {
+    const job = await parts.slurm.submit(batchScript(profile, { submission, runs, program }))
+    for (const row of parts.rows.fresh(rows)) parts.rows.mark(row, { id: `${job}_${jobOf(row)?.task}`, state: 'waiting', reason: null })
+  } catch (thrown) {
+    const { message } = toErrorMessage(thrown)
+    if (isPassing(message)) throw thrown
+    refuse(parts, rows, message)
+  }
+}
+
+/** What is remembered of a run until the cluster has taken it. */
+function sending({ history, profile }: SendParts, row: RunRow): Omit<JobRecord, 'submission' | 'task'> {
+  const { idle = 0, read = nothingRead } = jobOf(row) ?? {}
+  return {
+    id: null,
+    state: 'sending',
+    node: null,
+    reason: profile.copies ? `copying to ${profile.host}` : null,
+    drop: false,
+    idle,
+    steps: history.steps.count(row.id),
+    read,
+  }
+}
+
+function refuse({ rows: known, profile }: SendParts, rows: readonly RunRow[], why: string): void {
+  const message = `The cluster ${profile.name} refused the job. ${why}`
+  for (const row of known.fresh(rows)) {
+    known.fail(row, { code: 'invalid', message, status: 'failed' }, 0)
+    known.mark(row, { submission: null }, 'failed')
+  }
+}
+
+/** Whether a command failed because the cluster was not to be reached, so that it may work later. */
+function isPassing(message: string): boolean {
+  return /contact|connect|timed? ?out|did not answer|temporar|try again|not respond|zero bytes|ssh:|network|resolve|unable to/i.test(
+    message,
+  )
+}
