@@ -15,7 +15,7 @@ export const engineReport = z.object({
 
 /**
  * How fast a machine does what pruning is made of in a model of a width: thousand millions of operations a second of attention, MLPs and
- * head, and in float64; gigabytes of weights a second where tokens are made one by one; how many times as fast as in float32 a block is by
+ * head, in float64, and for eigenvectors; seconds that passing a part takes besides, however few rows; gigabytes of weights a second where tokens are made one by one; how many times as fast as in float32 a block is by
  * the other products, 1 where the processor has no units for them.
  */
 export const machineRate = z.object({
@@ -24,6 +24,8 @@ export const machineRate = z.object({
   mlp: z.number(),
   head: z.number(),
   double: z.number(),
+  vectors: z.number(),
+  call: z.number(),
   decoded: z.number(),
   split: z.number(),
   bfloat16: z.number(),

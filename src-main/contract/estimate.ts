@@ -3,7 +3,8 @@ import { id } from './identifiers.ts'
 
 /**
  * What a phase of a run has to do, in what machines are timed by: thousand millions of operations (a multiplication or an addition) of
- * attention, MLPs and head, and in float64; gigabytes of weights that tokens made one by one read; and seconds that no rate changes.
+ * attention, MLPs and head, in float64, and for eigenvectors; how often some rows pass a part; gigabytes of weights that tokens made one
+ * by one read; and seconds that no rate changes.
  */
 export const phaseWork = z.object({
   /** As progress names it. */
@@ -14,6 +15,8 @@ export const phaseWork = z.object({
   mlp: z.number(),
   head: z.number(),
   double: z.number(),
+  vectors: z.number(),
+  calls: z.number(),
   decoded: z.number(),
   seconds: z.number(),
   /** Shares of the operations of attention, MLPs and head that are done by other products than float32's, where a machine has them. */

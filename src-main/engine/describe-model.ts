@@ -64,7 +64,7 @@ async function describeTokenizer(path: string): Promise<{ tokenizer: string | nu
     if (toErrorMessage(error).code !== 'not-found') throw error
   })
   if (!tokenizer) return { tokenizer: null, chatTemplate: false }
-  return { tokenizer: `${tokenizer.size} tokens`, chatTemplate: tokenizer.chats }
+  return { tokenizer: `${tokenizer.size.toLocaleString('en-US')} tokens`, chatTemplate: tokenizer.chats }
 }
 
 /** The sparsities that each method can reach on a model with its default options. */

@@ -10,6 +10,7 @@ import { isDatasetId } from '#engine/data/named.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
@@ -56,7 +57,7 @@ function sharesOf(...shares: readonly (readonly [Products, number])[]): { faster
   return faster.length > 0 ? { faster } : {}
 }
 
-const none = { attention: 0, mlp: 0, head: 0, double: 0, decoded: 0, seconds: 0 }
+const none = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
 
 class RequestWork {
   readonly #model: WorkModel
@@ -131,8 +132,13 @@ class RequestWork {
     return [{ ...sumOf(ablation.title, 'study', withoutRepeats(counted.flat())), ...(faster ? { faster } : {}) }]
   }
 
-  #timed({ phase, passes, double, choosing, shared }: MethodPhase, part: string, tokens: number): PhaseWork {
+  #timed(
+    { phase, passes, double, vectors = 0, choosing, shared, rowsPerCall = rowsOfPasses }: MethodPhase,
+    part: string,
+    tokens: number,
+  ): PhaseWork {
     const operations = operationsOf(this.#model.spec, tokens)
+    const together = Math.max(1, Math.floor(rowsPerCall / tokens))
     const { times, faster } = this.#productsOf(choosing)
     return {
       ...none,
@@ -142,6 +148,8 @@ class RequestWork {
       mlp: (times * passes.mlp * operations.mlp) / billion,
       head: (times * passes.head * operations.head) / billion,
       double: (double?.(tokens) ?? 0) / billion,
+      vectors: vectors / billion,
+      calls: (times * (passes.attention + passes.mlp + passes.head)) / together,
       ...(faster ? { faster } : {}),
       ...(shared === undefined ? {} : { shared }),
     }
@@ -187,7 +195,7 @@ class RequestWork {
     const passes = Math.min(repeats, referenceInference.warmups) + repeats + rounds
     const models = this.#left < 1 ? 2 : 1
     const all = addPasses(this.#wholePasses(passes), ...(models === 2 ? [this.#wholePasses(passes, 1)] : []))
-    const timed = this.#timed({ phase: 'Inference time', passes: all }, 'inference', sequenceLength)
+    const timed = this.#timed({ phase: 'Inference time', passes: all, rowsPerCall: 1 }, 'inference', sequenceLength)
     return this.#decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
   }
 
@@ -270,6 +278,8 @@ function sumOf(phase: string, part: string, phases: readonly PhaseWork[]): Phase
     mlp: sum('mlp'),
     head: sum('head'),
     double: sum('double'),
+    vectors: sum('vectors'),
+    calls: sum('calls'),
     decoded: sum('decoded'),
     seconds: sum('seconds'),
   }

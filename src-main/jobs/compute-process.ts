@@ -28,6 +28,8 @@ export interface ComputeProcess {
 
 /** The end of the output that explains a death. */
 const keptOutput = 8000
+/** What the tensor runtime writes whenever it is loaded, whatever its log level: it tells of no run. */
+const startUpLines = /^(WARNING: All log messages before absl::InitializeLog|I\d{4} .*\] oneDNN custom operations are on).*\n?/gm
 /** After the exit, how long its last output may take. */
 const drainMilliseconds = 500
 
@@ -45,8 +47,10 @@ export function startComputeProcess(options: ComputeProcessOptions): Promise<Com
   let output = ''
   let memoryBytes = 0
   const keep = (chunk: Buffer) => {
-    output = (output + chunk.toString()).slice(-keptOutput)
-    options.onOutput(chunk.toString())
+    const text = chunk.toString().replaceAll(startUpLines, '')
+    if (text === '') return
+    output = (output + text).slice(-keptOutput)
+    options.onOutput(text)
   }
   child.stdout?.on('data', keep)
   child.stderr?.on('data', keep)

@@ -34,7 +34,20 @@ export class RunStory {
   }
 }
 
-const rounded = (value: number): string => String(Number(value.toPrecision(5)))
+const grouped = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 5 })
+const whole = new Intl.NumberFormat('en-US')
+
+/** Five digits, and of whole numbers all. */
+function rounded(value: number): string {
+  if (Number.isInteger(value)) return whole.format(value)
+  return Math.abs(value) < 1e-4 ? String(Number(value.toPrecision(5))) : grouped.format(value)
+}
+
+/** A measure with its unit, as people write it. */
+function measured(value: number, unit: string): string {
+  if (unit === 'share') return `${grouped.format(100 * value)} %`
+  return unit === '' ? rounded(value) : `${rounded(value)} ${unit}`
+}
 
 /** What an event says in a run's log; undefined for what happens too often to be worth a line. */
 function logLine(event: RunEvent, phase: string): string | undefined {
@@ -57,10 +70,10 @@ function logLine(event: RunEvent, phase: string): string | undefined {
     case 'spectrum':
       return undefined
     case 'neuron scores':
-      return `scores of ${event.cuts.length} blocks' neurons`
+      return `scores of ${event.cuts.length} blocks’ neurons`
     case 'measure': {
       const { name, dataset, value, unit } = event.measure
-      return `${dataset ? `${name} on ${dataset}` : name}: ${rounded(value)}${unit === '' || unit === name ? '' : ` ${unit}`}`
+      return `${dataset ? `${name}, ${dataset}` : name}: ${measured(value, unit === name ? '' : unit)}`
     }
     case 'note':
       return `note: ${event.text}`

@@ -25,6 +25,8 @@ export function rateFor(rates: readonly MachineRate[], hidden: number): MachineR
     mlp: between('mlp'),
     head: between('head'),
     double: between('double'),
+    vectors: between('vectors'),
+    call: between('call'),
     decoded: between('decoded'),
     split: between('split'),
     bfloat16: between('bfloat16'),
@@ -41,6 +43,8 @@ export function timePhases({ hidden, phases }: Work, rates: readonly MachineRate
       own.seconds +
       timeOfProducts(own.faster, rate) * (own.attention / rate.attention + own.mlp / rate.mlp + own.head / rate.head) +
       own.double / rate.double +
+      own.vectors / rate.vectors +
+      own.calls * rate.call +
       own.decoded / rate.decoded,
     ...(shared === undefined ? {} : { shared }),
   }))
@@ -73,7 +77,9 @@ export class Experience {
     const running = this.#ratios.filter((one) => one.part !== 'open' && one.part !== 'reading text')
     if (part === 'open' || part === 'reading text') return { ratio: median(same), known: same.length > 0 }
     if (own.length > 0) return { ratio: median(own), known: true }
-    return { ratio: median(same.length > 0 ? same : running), known: same.length > 0 && part !== 'pruning' }
+    const isKnown = same.length > 0 && part !== 'pruning'
+    // What other work took says half as much (of a factor) of this: one machine, but other operations.
+    return { ratio: isKnown ? median(same) : Math.sqrt(median(same.length > 0 ? same : running)), known: isKnown }
   }
 }
 

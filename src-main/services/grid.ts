@@ -52,7 +52,12 @@ export function runName({ method, amount, seed, options, repair }: PlannedRun['r
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
   if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen].join(', ').slice(0, 200)
   const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
-  return [`${method} ${share}`, ...(repair ? [repairTitles[repair.kind]] : []), ...chosen, ...(seeds > 1 ? [`seed ${seed}`] : [])]
+  return [
+    `${titleOfMethod(method)} ${share}`,
+    ...(repair ? [repairTitles[repair.kind]] : []),
+    ...chosen,
+    ...(seeds > 1 ? [`seed ${seed}`] : []),
+  ]
     .join(', ')
     .slice(0, 200)
 }

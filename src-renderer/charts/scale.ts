@@ -19,7 +19,12 @@ export function makeAxis(
   const scale = (log ? scaleLog() : scaleLinear()).domain([low, high]).range(range)
   const count = Math.max(2, Math.round(Math.abs(range[1] - range[0]) / (options.spacing ?? 64)))
   const ticks = log ? logTicks(low, high, count) : scale.ticks(count)
-  return { scale, ticks: ticks.map((value) => ({ value, at: scale(value), label: format(value) })) }
+  return { scale, ticks: ticks.map((value) => ({ value, at: scale(value), label: shortLabel(format(value)) })) }
+}
+
+/** A tick is a round number: `1.500` says no more than `1.5`. */
+function shortLabel(text: string): string {
+  return text.replace(/(\.\d*?)0+(?!\d)/, '$1').replace(/\.(?!\d)/, '')
 }
 
 /** The extent of the values with a margin of 6 %; a single value gets room around it. */

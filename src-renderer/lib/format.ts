@@ -64,6 +64,11 @@ export function formatShare(share: number): string {
   return `${trimZeros((share * 100).toFixed(1))} %`
 }
 
+/** A probability; one that would round to nothing says so. */
+export function formatChance(probability: number): string {
+  return probability > 0 && probability < 0.0005 ? '< 0.1 %' : formatShare(probability)
+}
+
 /** Four significant digits, grouped above ten thousand; numbers that a table can line up. */
 export function formatValue(value: number): string {
   if (!Number.isFinite(value)) return value > 0 ? '∞' : Number.isNaN(value) ? '–' : '−∞'
@@ -76,8 +81,8 @@ export function formatValue(value: number): string {
 
 /** A number on an axis: as short as it can be. */
 export function formatTick(value: number): string {
-  const text = formatValue(value)
-  return text.includes('e') ? text : trimZeros(text)
+  const [digits = '', power] = formatValue(value).split('e')
+  return power === undefined ? trimZeros(digits) : `${trimZeros(digits)}e${power}`
 }
 
 /** A measure in its own unit: bytes, seconds and accuracies read as people write them. */

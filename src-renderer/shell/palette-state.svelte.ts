@@ -2,6 +2,7 @@ import { call } from '../api.ts'
 import { notifyProblem } from '../lib/notices.svelte.ts'
 import { queue } from '../lib/queue.svelte.ts'
 import { router } from '../lib/router.svelte.ts'
+import { debounce } from '../lib/schedule.ts'
 import { theme } from '../lib/theme.svelte.ts'
 import { type Command, matchCommands } from './palette.ts'
 import { sections } from './sections.ts'
@@ -11,37 +12,53 @@ export class PaletteState {
   text = $state('')
   active = $state(0)
   #found = $state.raw<Command[]>([])
+  /** Runs of the whole history that hold the words. */
+  #searched = $state.raw<Command[]>([])
 
-  readonly shown: Command[] = $derived(matchCommands([...screens(), ...actions(), ...this.#found], this.text))
+  readonly shown: Command[] = $derived(matchCommands([...screens(), ...actions(), ...this.#found], this.text, this.#searched))
 
-  /** Asks anew for models, experiments and runs. */
+  readonly #searchSoon = debounce((text: string) => void this.#search(text), 150)
+
+  /** Asks anew for models, experiments and the latest runs. */
   async open(): Promise<void> {
     this.text = ''
     this.active = 0
+    this.#searched = []
     const [models, experiments, runs] = await Promise.all([
       call('models.list', {}).catch(() => []),
       call('experiments.list', {}).catch(() => []),
-      call('runs.query', { limit: 1000, columns: [] }).then(
-        ({ rows }) => rows,
-        () => [],
-      ),
+      findRuns(''),
     ])
     this.#found = [
       ...models.map(({ id, name, description }) => go('Model', name, description.family, ['models', id])),
       ...experiments.map(({ id, name }) => go('Experiment', name, '', ['experiments', id])),
-      ...runs.map(({ id, name, model, status }) => go('Run', name, `${model.name}, ${status}`, ['run', id])),
+      ...runs,
     ]
+  }
+
+  async #search(text: string): Promise<void> {
+    const runs = text.trim() === '' ? [] : await findRuns(text)
+    if (text === this.text) this.#searched = runs
   }
 
   type(text: string): void {
     this.text = text
     this.active = 0
+    this.#searchSoon(text)
   }
 
   move(step: number): void {
     const count = this.shown.length
     if (count > 0) this.active = (this.active + step + count) % count
   }
+}
+
+/** The latest runs that hold these words. */
+function findRuns(search: string): Promise<Command[]> {
+  return call('runs.query', { search, limit: 50, columns: [] }).then(
+    ({ rows }) => rows.map(({ id, name, model, status }) => go('Run', name, `${model.name}, ${status}`, ['run', id])),
+    () => [],
+  )
 }
 
 function go(kind: string, title: string, note: string, path: string[]): Command {

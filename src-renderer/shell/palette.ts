@@ -8,8 +8,11 @@ export interface Command {
   run: () => void
 }
 
-/** Commands whose title, kind or note hold every word that was typed; those whose title begins with the text come first. */
-export function matchCommands(commands: readonly Command[], text: string, most = 30): Command[] {
+/**
+ * Commands whose title, kind or note hold every word that was typed; those whose title begins with the text come first. What was `searched`
+ * for the text holds it by more than that, and comes last.
+ */
+export function matchCommands(commands: readonly Command[], text: string, searched: readonly Command[] = [], most = 30): Command[] {
   const typed = text.trim().toLowerCase()
   const words = typed.split(/\s+/).filter(Boolean)
   const rank = ({ title }: Command) => {
@@ -17,13 +20,14 @@ export function matchCommands(commands: readonly Command[], text: string, most =
     if (lower.startsWith(typed)) return 0
     return words.every((word) => lower.includes(word)) ? 1 : 2
   }
-  return commands
+  const matched = commands
     .filter(({ title, kind, note = '' }) => {
       const all = `${title} ${kind} ${note}`.toLowerCase()
       return words.every((word) => all.includes(word))
     })
     .map((command, at) => ({ command, at, rank: rank(command) }))
     .sort((a, b) => a.rank - b.rank || a.at - b.at)
-    .slice(0, most)
     .map(({ command }) => command)
+  const ids = new Set(matched.map(({ id }) => id))
+  return [...matched, ...searched.filter(({ id }) => !ids.has(id))].slice(0, most)
 }

@@ -133,7 +133,7 @@ try {
       `at width ${rate.hidden}:`,
       Object.entries(rate)
         .slice(1)
-        .map(([key, value]) => `${key} ${value.toFixed(1)}`)
+        .map(([key, value]) => `${key} ${key === 'call' ? `${(1000 * value).toFixed(2)} ms` : value.toFixed(1)}`)
         .join(', '),
     )
   for (const name of process.argv[2] ? [process.argv[2]] : ['sample', 'bench']) {

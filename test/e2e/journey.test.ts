@@ -66,7 +66,7 @@ async function talk(): Promise<void> {
   await page.getByRole('combobox', { name: 'Model' }).selectOption({ label: 'own-model' })
   await page.getByRole('button', { name: 'Add pruned models' }).click()
   const picker = page.getByRole('dialog', { name: 'Pruned models to talk to' })
-  for (const name of [/^2ssp 50/, /^shortgpt 50/]) await picker.getByRole('checkbox', { name }).first().check()
+  for (const name of [/^2SSP 50/, /^ShortGPT 50/]) await picker.getByRole('checkbox', { name }).first().check()
   await picker.getByRole('button', { name: 'Add', exact: true }).click()
   await page.getByRole('textbox', { name: 'Prompt' }).fill('What is a garden? ')
   await page.getByRole('slider', { name: 'New tokens' }).fill('24')
@@ -88,7 +88,7 @@ async function save(): Promise<void> {
   await navigate('Experiments')
   await page.getByRole('link', { name: 'The journey' }).click()
   await page
-    .getByRole('link', { name: /2ssp 50/ })
+    .getByRole('link', { name: /2SSP 50/ })
     .first()
     .click()
   await page.getByRole('button', { name: 'Save the model …' }).click()

@@ -142,7 +142,7 @@ async function talk(): Promise<void> {
   await tabTo(/^Add pruned models$/)
   await press('Enter')
   await page.getByRole('dialog').getByRole('checkbox').first().waitFor()
-  await tick(/2ssp 50/, true)
+  await tick(/2SSP 50/, true)
   await tabTo(/^Add$/)
   await press('Enter')
   await typeInto(/^Prompt$/, 'What is a tree? ')
@@ -170,13 +170,13 @@ async function talk(): Promise<void> {
 async function save(): Promise<void> {
   await press('g', 'r')
   await page.locator('tr[data-row="1"]').waitFor()
-  await tabTo(/^done [a-z]/)
+  await tabTo(/^done [A-Za-z]/)
   await eventually(
     async () => {
       await press('ArrowDown')
       return page.evaluate(() => document.activeElement?.querySelector('a')?.textContent ?? '')
     },
-    (name) => name.startsWith('2ssp 50'),
+    (name) => name.startsWith('2SSP 50'),
     10_000,
   )
   await press('Enter')

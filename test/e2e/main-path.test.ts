@@ -164,7 +164,7 @@ describe('history', () => {
     await go(page, '#/runs')
     await page.getByRole('searchbox', { name: 'Search runs' }).fill('2ssp')
     await eventually(
-      () => page.getByRole('row', { name: /2ssp/ }).count(),
+      () => page.getByRole('row', { name: /2SSP/ }).count(),
       (count) => count === 2,
       10_000,
     )
@@ -199,7 +199,7 @@ describe('history', () => {
     await go(page, '#/runs')
     const before = (await runStatuses()).length
     await page
-      .getByRole('row', { name: /shortgpt/ })
+      .getByRole('row', { name: /ShortGPT/ })
       .first()
       .press('x')
     await page.getByRole('button', { name: /^Archive/ }).click()
@@ -228,8 +228,8 @@ describe('compare', () => {
       (count) => count > 1,
       10_000,
     )
-    await table.getByRole('button', { name: /Pin 2ssp 25.* as the baseline/ }).click()
-    await table.getByText(/^pinned: .*2ssp 25/).waitFor()
+    await table.getByRole('button', { name: /Pin 2SSP 25.* as the baseline/ }).click()
+    await table.getByText(/^pinned: .*2SSP 25/).waitFor()
     await table.getByRole('button', { name: /Pin .*dense.* as the baseline/ }).click()
     await table.getByText(/^pinned: .*dense/).waitFor()
   })
@@ -258,7 +258,7 @@ describe('compare', () => {
 
   test('highlights a run everywhere at once and narrows by a brush', async () => {
     await page
-      .getByRole('row', { name: /shortgpt 50/ })
+      .getByRole('row', { name: /ShortGPT 50/ })
       .first()
       .hover()
     await eventually(
@@ -357,10 +357,13 @@ describe('every screen', () => {
       '#/runs',
       '#/runs?group=method',
       `#/run/${rows[0]?.id}`,
+      `#/run/${rows[0]?.id}?tab=log`,
       `#/run/${rows[0]?.id}?tab=neurons`,
       `#/run/${rows[0]?.id}?tab=details`,
       `#/compare?experiment=${experiment?.id}`,
       `#/playground?transcript=${entry?.id}`,
+      '#/broke',
+      '#/judge',
       '#/settings',
     ]
     const found: string[] = []
@@ -379,19 +382,29 @@ describe('every screen', () => {
     expect(found).toEqual([])
   })
 
-  test('has nothing that axe finds in its dialogs, menus and cards', async () => {
+  test('has nothing that axe finds in its dialogs, menus and cards, in either theme', async () => {
+    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }], limit: 1 })
+    const run = `#/run/${rows[0]?.id}`
+    const press = (name: string | RegExp) => () => page.getByRole('button', { name }).first().click()
     const found: string[] = []
-    const check = async (hash: string, open: () => Promise<void>) => {
+    const check = async (hash: string, open: () => Promise<void>, shown = page.getByRole('dialog')) => {
       await go(page, hash)
       await page.getByRole('heading', { level: 1 }).waitFor()
       await open()
-      found.push(...(await findAccessibilityFaults(page)).map((fault) => `${hash} ${fault}`))
+      await shown.waitFor()
+      for (const theme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' })
+        found.push(...(await findAccessibilityFaults(page)).map((fault) => `${theme} ${hash} ${fault}`))
+      }
       await page.keyboard.press('Escape')
     }
-    await check('#/models', () => page.getByRole('button', { name: 'Add a model' }).click())
-    await check('#/runs', () => page.getByRole('button', { name: 'Filter' }).click())
-    await check('#/runs', () => page.getByRole('button', { name: 'Columns' }).click())
-    await check('#/compare', () => page.getByRole('button', { name: 'Choose runs' }).first().click())
+    await check('#/models', press('Add a model'))
+    await check('#/runs', press('Filter'), page.getByRole('combobox', { name: 'Comparison' }))
+    await check('#/runs', press('Columns'), page.getByRole('menu'))
+    await check('#/runs', () => page.keyboard.press('Control+k'))
+    await check(run, press('Save the model …'), page.getByRole('checkbox', { name: /Q4_K_M/ }))
+    await check(run, press(/^Repair this run/), page.getByText(/^Takes (about|under|\d)/))
+    await check('#/compare', press('Choose runs'))
     await check('#/settings', () => page.keyboard.press('?'))
     expect(found).toEqual([])
   })

@@ -176,7 +176,9 @@ function findCutLabels(page: Page): Promise<string[]> {
     const isCut = (element: HTMLElement) => {
       const { overflowX, clip } = getComputedStyle(element)
       const hides = (overflowX === 'hidden' || overflowX === 'clip') && clip === 'auto'
-      return hides && element.clientWidth > 1 && element.scrollWidth > element.clientWidth + 1 && !element.closest('[title]')
+      return (
+        hides && element.clientWidth > 1 && element.scrollWidth > element.clientWidth + 1 && !element.closest('[title], .visually-hidden')
+      )
     }
     const isBroken = (element: HTMLElement) =>
       [...element.childNodes].some((node) => {

@@ -231,6 +231,77 @@ test.each(['SVG', 'PNG', 'PDF'])('charts leave as %s with their title and legend
   if (format === 'PDF') expect(content.subarray(0, 5).toString()).toBe('%PDF-')
 })
 
+test('parallel coordinates leave with labels that can be read: none over another, none cut, each before its own paper', async () => {
+  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
+  await page.getByRole('button', { name: 'Save Parallel coordinates' }).click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByText('Save as SVG').click()])
+  const text = await readFile(await download.path(), 'utf8')
+  for (const title of ['Parallel coordinates', '2SSP', 'ShortGPT', 'Window-based', 'reached', 'perplexity']) expect(text).toContain(title)
+  const reader = await screen.context.newPage()
+  await reader.setContent(text)
+  const faults = await reader.evaluate(() => {
+    const [svg] = document.getElementsByTagName('svg') as unknown as [SVGSVGElement]
+    const whole = svg.getBoundingClientRect()
+    const labels = [...svg.querySelectorAll('text')].map((label) => ({
+      name: [...label.childNodes]
+        .map((node) => (node.nodeType === 3 ? node.textContent : ''))
+        .join('')
+        .trim(),
+      box: label.getBoundingClientRect(),
+      style: getComputedStyle(label),
+    }))
+    const apart = (a: DOMRect, b: DOMRect) =>
+      a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 3 || b.bottom <= a.top + 3
+    return labels.flatMap(({ name, box, style }, at) => [
+      ...(box.left < whole.left || box.right > whole.right || box.bottom > whole.bottom ? [`cut: ${name}`] : []),
+      ...(Number.parseFloat(style.fontSize) < 11 || style.fill === style.stroke ? [`cannot be read: ${name}`] : []),
+      ...(style.stroke !== 'none' && !style.paintOrder.startsWith('stroke') ? [`covered by its own edge: ${name}`] : []),
+      ...labels.slice(at + 1).flatMap((other) => (apart(box, other.box) ? [] : [`${name} over ${other.name}`])),
+    ])
+  })
+  expect(faults).toEqual([])
+  await reader.close()
+})
+
+test('no head of the LaTeX table says the same twice, and none has more columns than measures that were taken', async () => {
+  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
+  await page.getByRole('button', { name: 'Export the table' }).first().click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'LaTeX' }).click()])
+  const latex = await readFile(await download.path(), 'utf8')
+  const heads = latex.split('\n').find((line) => line.includes('&') && line.includes('perplexity')) ?? ''
+  const titles = heads
+    .replace(/\\\\$/, '')
+    .split('&')
+    .map((head) => head.trim())
+  expect(titles.length).toBeGreaterThan(4)
+  for (const title of titles) {
+    const words = title.toLowerCase().match(/[a-z]{4,}/g) ?? []
+    expect(new Set(words).size, title).toBe(words.length)
+  }
+  expect(new Set(titles).size).toBe(titles.length)
+})
+
+test('bars of perplexities stand on a logarithmic axis that can be told from an even one', async () => {
+  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
+  const chart = page.locator('figure').filter({ hasText: 'Perplexity per data set' })
+  const bars = chart.getByRole('listitem')
+  const log = chart.getByRole('button', { name: 'log', exact: true })
+  const lengths = async () =>
+    (await bars.locator('rect').evaluateAll((all) => all.map((bar) => Number(bar.getAttribute('width'))))) as number[]
+  await bars.first().waitFor()
+  expect(await log.getAttribute('aria-pressed')).toBe('true')
+  const labels = await bars.evaluateAll((all) => all.map((bar) => bar.getAttribute('aria-label') ?? ''))
+  const values = labels.map((label) => Number(/: ([\d.,]*\d)(, standard error .*)?$/.exec(label)?.[1]?.replaceAll(',', '')))
+  expect(values, JSON.stringify(labels)).not.toContain(Number.NaN)
+  const most = Math.max(...values)
+  const byLog = await lengths()
+  for (const [at, value] of values.entries()) expect((byLog[at] ?? 0) / Math.max(...byLog)).toBeCloseTo(Math.log(value) / Math.log(most), 2)
+  await log.click()
+  await eventually(lengths, (now) => Math.abs((now[0] ?? 0) - (byLog[0] ?? 0)) > 1, 5000)
+  const even = await lengths()
+  for (const [at, value] of values.entries()) expect((even[at] ?? 0) / Math.max(...even)).toBeCloseTo(value / most, 2)
+})
+
 test('a pinned card of a token waits for the mouse, and an opened transcript brings its own model and columns', async () => {
   const run = runOf('2ssp', 0.25)
   await go(page, `#/playground?model=${run.model.id}&runs=${run.id}`)
@@ -264,7 +335,7 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
   )
 })
 
-test('texts of one’s own are shown with their windows and beginning, and a text that calibration holds too is warned of', async () => {
+test('texts of one’s own are shown with their windows and beginning, and a folder of them gives what its files have together, and a text that calibration holds too is warned of', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'espalier-texts-'))
   const sentence = 'A horse is a large animal that is kept for riding and for pulling loads. '
   await writeFile(join(folder, 'mine.txt'), sentence.repeat(300))
@@ -277,6 +348,23 @@ test('texts of one’s own are shown with their windows and beginning, and a tex
     .first()
     .waitFor()
   await page.getByText('A horse is a large animal').first().waitFor()
+  const windows = async () =>
+    Number(
+      /([\d,]+)\s+windows of/
+        .exec(
+          (await page
+            .getByText(/\d+ windows of\s+\d+ tokens/)
+            .first()
+            .textContent()) ?? '',
+        )?.[1]
+        ?.replace(',', ''),
+    )
+  const ofOne = await windows()
+  await writeFile(join(folder, 'a-garden.txt'), 'A garden is a place where plants are grown. '.repeat(300))
+  await page.getByRole('textbox', { name: 'Your text' }).first().fill(folder)
+  await page.getByRole('textbox', { name: 'Your text' }).first().blur()
+  await eventually(windows, (count) => count > 1.5 * ofOne, 20_000)
+  await page.getByText('A garden is a place').first().waitFor()
   await page.getByRole('button', { name: 'Add a text of your own' }).click()
   expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
   const upload = { name: 'mine.txt', mimeType: 'text/plain', buffer: Buffer.from(sentence.repeat(300)) }
@@ -295,7 +383,7 @@ test('an experiment is a page: its grid, picture, best runs, notes and runs, and
   await page.getByRole('heading', { name: 'Quick comparison' }).waitFor()
   await page.getByRole('list', { name: 'Best runs' }).getByRole('listitem').nth(1).waitFor()
   expect(await page.getByRole('region', { name: 'Runs of this experiment' }).getByRole('row').count()).toBeGreaterThan(7)
-  await page.getByText('2SSP, ShortGPT, Window-based').waitFor()
+  await page.getByText('2SSP · ShortGPT · Window-based').waitFor()
   const notes = page.getByRole('textbox', { name: 'Notes' })
   await notes.fill('the quick one')
   await notes.blur()

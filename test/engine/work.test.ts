@@ -32,7 +32,7 @@ beforeAll(async () => {
   model = { path: sample, spec, tokenizer: await openModelTokenizer({ path: sample, spec }) }
 })
 
-const operations = ({ attention, mlp, head, double, decoded }: PhaseWork) => attention + mlp + head + double + decoded
+const operations = ({ attention, mlp, head, double, vectors, decoded }: PhaseWork) => attention + mlp + head + double + vectors + decoded
 const partOf = async (asked: RunRequest, part: string) =>
   (await workOf(model, asked)).phases.filter((phase) => phase.part === part).reduce((sum, phase) => sum + operations(phase), 0)
 

@@ -3,8 +3,8 @@ import type { PhaseWork, Work } from '#contract/estimate.ts'
 import { Experience, estimateRun, rateFor, withoutPart, withoutShared } from '#services/estimate-seconds.ts'
 
 const rates = [
-  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, decoded: 1, split: 1, bfloat16: 2 },
-  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, decoded: 1, split: 1, bfloat16: 2 },
+  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2 },
+  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2 },
 ]
 const phase = (name: string, part: string, mlp: number, shared?: string): PhaseWork => ({
   phase: name,
@@ -13,6 +13,8 @@ const phase = (name: string, part: string, mlp: number, shared?: string): PhaseW
   attention: 0,
   head: 0,
   double: 0,
+  vectors: 0,
+  calls: 0,
   decoded: 0,
   seconds: 0,
   ...(shared === undefined ? {} : { shared }),
@@ -23,6 +25,11 @@ test('a width between two that were timed has a rate between theirs, and one bey
   expect(rateFor(rates, 200).attention).toBeCloseTo(20, 10)
   expect(rateFor(rates, 4000).attention).toBe(40)
   expect(rateFor(rates, 10).attention).toBe(10)
+})
+
+test('passing a part takes some time however few rows it has', () => {
+  const small: Work = { hidden: 100, phases: [{ ...phase('searching', 'pruning', 100), calls: 30 }] }
+  expect(estimateRun('2ssp', small, rates, new Experience([], rates)).seconds.likely).toBeCloseTo(25, 10)
 })
 
 test('what other products do of a phase takes as much less time as the machine is faster by them', () => {
@@ -47,7 +54,7 @@ test('the range narrows when a run of the model is done, and follows what it too
 
 test('a method that was not run yet is judged by how the model’s other parts went', () => {
   const runs = [{ method: 'dense', work: { hidden: 100, phases: [phase('measuring', 'perplexity', 50)] }, seconds: { perplexity: 15 } }]
-  expect(estimateRun('shortgpt', work, rates, new Experience(runs, rates)).seconds.likely).toBeCloseTo(45, 10)
+  expect(estimateRun('shortgpt', work, rates, new Experience(runs, rates)).seconds.likely).toBeCloseTo(15 + 10 * 3 ** 0.5, 10)
 })
 
 test('what runs of an experiment share counts once', () => {

@@ -8,7 +8,7 @@ import { breathe, type Stream, Walk } from './walk.ts'
 import type { Part } from './weights.ts'
 
 /** Rows of activations per product: above it, larger products are no faster. */
-const rowsPerCall = 2048
+export const rowsPerCall = 2048
 
 /** Groups that pass a part together where its weights are packed for them: more would save nothing that counts. */
 const groupsPerPacking = 8

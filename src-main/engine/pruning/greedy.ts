@@ -10,7 +10,7 @@ import { without } from './plan.ts'
 import { ascending } from './selection.ts'
 import type { Variant } from './trunk.ts'
 import { VariantRanking } from './variant-ranking.ts'
-import { VariantScorer } from './variants.ts'
+import { rowsPerProduct, VariantScorer } from './variants.ts'
 
 /** One removal that could be made: the block it is reported under and the parts that go. */
 export interface Candidate {
@@ -127,6 +127,9 @@ export class GreedySearch {
 export function scoredShare(screening: number, candidates: number): number {
   return screening === 0 ? 1 : 1 / 4 + Math.min(1, screening / Math.max(1, candidates))
 }
+
+/** Candidates leave the trunk one after the other and are copied there: calls are as many as with a quarter of the rows that are joined at most. */
+export const joinedRows = rowsPerProduct / 4
 
 /** What a greedy search scores again of its candidates where estimates rank them: the best one and the runner-up; a lazy search ranks none. */
 export function choosingGreedily({ lazy }: Pick<GreedyOptions, 'lazy'>, candidates: number): NonNullable<MethodPhase['choosing']> {

@@ -1,4 +1,4 @@
-import { type Rank, randomNormal, slice } from '@tensorflow/tfjs-core'
+import { dispose, type Rank, randomNormal, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { MachineRate } from '#contract/engine-state.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
@@ -24,7 +24,9 @@ const shapes = [
   { hidden: 128, intermediate: 384, heads: 4, vocabulary: 3072 },
   { hidden: 512, intermediate: 1408, heads: 8, vocabulary: 8192 },
 ]
-const [tokens, batch, repeats, decoded] = [256, 4, 2, 12]
+const [tokens, batch, decoded, covarianceRows] = [256, 8, 12, 8192]
+/** What is timed is done so often, and for so many seconds: a machine is not equally fast from one moment to the next. */
+const timed = { repeats: 4, seconds: 0.1 }
 
 type Shape = (typeof shapes)[number]
 
@@ -40,43 +42,61 @@ async function measureShape(shape: Shape): Promise<MachineRate> {
   const view = denseView(model)
   const walk = new Walk(view)
   const ids = seededIds(shape.vocabulary, tokens * batch)
-  const stream = await walk.embed(ids, batch)
+  const few = await walk.embed(ids.subarray(0, tokens), 1)
+  const many = await walk.embed(ids, batch)
   try {
     const { spec } = model
     const parameters = blockParameters(spec, 0)
-    const rows = tokens * batch
-    const attention = 2 * rows * parameters.attention + 2 * rows * tokens * shape.hidden
-    const head = 2 * rows * shape.vocabulary * shape.hidden
+    const attention = await fitCalls(2 * tokens * parameters.attention + 2 * tokens ** 2 * shape.hidden, (stream) =>
+      timePart(walk, stream, attentionOf(0)),
+    )
+    const mlp = await fitCalls(2 * tokens * parameters.mlp, (stream) => timePart(walk, stream, mlpOf(0)))
+    const head = await fitCalls(2 * tokens * shape.vocabulary * shape.hidden, (stream) =>
+      usualSeconds(() => scoreStream(view, stream, ids.subarray(0, stream.batch * tokens))),
+    )
     return {
       hidden: shape.hidden,
-      attention: attention / (await timePart(walk, stream, attentionOf(0))) / 1e9,
-      mlp: (2 * rows * parameters.mlp) / (await timePart(walk, stream, mlpOf(0))) / 1e9,
-      head: head / (await quickest(() => scoreStream(view, stream, ids))) / 1e9,
-      double: (await rateOfComponents(shape)) / 1e9,
-      split: productsFor('mixed').passes === 'split' ? await timesAsFast(view, walk, stream, 'split') : 1,
-      bfloat16: activeBackend().fused?.halves ? await timesAsFast(view, walk, stream, 'bfloat16') : 1,
+      attention: attention.rate,
+      mlp: mlp.rate,
+      head: head.rate,
+      ...(await ratesOfComponents(shape)),
+      call: (attention.seconds + mlp.seconds) / 2,
+      split: productsFor('mixed').passes === 'split' ? await timesAsFast(view, walk, many, 'split') : 1,
+      bfloat16: activeBackend().fused?.halves ? await timesAsFast(view, walk, many, 'bfloat16') : 1,
       decoded: (4 * (stackParameters(spec) + shape.vocabulary * shape.hidden)) / (await timeToken(view, ids)) / 1e9,
     }
   } finally {
-    disposeResidual(stream.residual)
+    disposeResidual(few.residual)
+    disposeResidual(many.residual)
     walk.dispose()
     await model.close()
   }
+
+  /** Of a call with one window of so many operations and of one with many: thousand millions a second, and what each takes besides. */
+  async function fitCalls(operations: number, time: (stream: Stream) => Promise<number>): Promise<{ rate: number; seconds: number }> {
+    const [one, all] = [await time(few), await time(many)]
+    // Noise must make neither work nor calls free.
+    const rate = ((batch - 1) * operations) / Math.max(all - one, all / 2)
+    return { rate: rate / 1e9, seconds: Math.max(0, one - operations / rate) }
+  }
 }
 
-/** Seconds of the quickest of a few; the first, which warms up, does not count. */
-async function quickest(work: () => Promise<unknown>): Promise<number> {
-  let seconds = Number.POSITIVE_INFINITY
-  for (let i = 0; i <= repeats; i++) {
+/** The median of a few; the first, which warms up, does not count. */
+async function usualSeconds(work: () => Promise<unknown>): Promise<number> {
+  await work()
+  const seconds: number[] = []
+  let sum = 0
+  while (seconds.length < timed.repeats || sum < timed.seconds) {
     const start = performance.now()
     await work()
-    if (i > 0) seconds = Math.min(seconds, (performance.now() - start) / 1000)
+    seconds.push((performance.now() - start) / 1000)
+    sum += seconds.at(-1) ?? 0
   }
-  return seconds
+  return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)] as number
 }
 
 function timePart(walk: Walk, { batch, tokens, residual }: Stream, part: Part): Promise<number> {
-  return quickest(async () => {
+  return usualSeconds(async () => {
     const own = { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
     await walk.pass(part, [own])
     // A runtime that works on its own is done when a value can be read.
@@ -102,14 +122,15 @@ async function scoreStream(view: ModelView, { residual, tokens }: Stream, ids: I
   hidden.dispose()
 }
 
-async function rateOfComponents({ hidden }: Shape): Promise<number> {
-  const rows = tokens * batch
-  const x = randomNormal<Rank.R2>([rows, hidden])
-  const start = performance.now()
-  await principalComponents([x], hidden, hidden)
-  const seconds = (performance.now() - start) / 1000
-  x.dispose()
-  return componentOperations(rows, hidden) / seconds
+/** Rates of a covariance, from one of few rows and one of many, and of the eigenvectors that either has. */
+async function ratesOfComponents({ hidden }: Shape): Promise<{ double: number; vectors: number }> {
+  const [few, many] = [tokens, covarianceRows].map((rows) => randomNormal<Rank.R2>([rows, hidden])) as [Tensor2D, Tensor2D]
+  const time = (x: Tensor2D) => usualSeconds(() => principalComponents([x], hidden, hidden))
+  const [one, all] = [await time(few), await time(many)]
+  dispose([few, many])
+  const operations = componentOperations.covariance(tokens, hidden)
+  const double = (componentOperations.covariance(covarianceRows, hidden) - operations) / Math.max(all - one, all / 10)
+  return { double: double / 1e9, vectors: componentOperations.vectors(hidden) / Math.max(one - operations / double, one / 10) / 1e9 }
 }
 
 async function timeToken(view: ModelView, ids: Int32Array): Promise<number> {

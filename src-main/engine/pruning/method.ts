@@ -63,6 +63,10 @@ export interface MethodPhase {
   readonly passes: PassCount
   /** Operations in float64, with windows of `tokens`. */
   readonly double?: (tokens: number) => number
+  /** Operations for eigenvectors, in float64. */
+  readonly vectors?: number
+  /** Rows that pass a part together as a rule, where they are not as many as in a forward pass. */
+  readonly rowsPerCall?: number
   /**
    * Of a phase that chooses among candidates: the share of them that is scored once more in float32 where estimates rank them, or that all
    * are scored in float32 alone.

@@ -5,9 +5,10 @@ import { addOuterProducts } from './covariance.ts'
 import { symmetricEigen } from './eigen.ts'
 import { RuntimeMoments } from './runtime-moments.ts'
 
-/** Operations in float64 that finding components takes: a covariance of `rows`, and its eigenvectors, some 25 times the cube of their size. */
-export function componentOperations(rows: number, size: number): number {
-  return 2 * rows * size ** 2 + 25 * size ** 3
+/** Operations in float64 that finding components takes: of a covariance of `rows`, and of its eigenvectors, some 25 times the cube of their size. */
+export const componentOperations = {
+  covariance: (rows: number, size: number): number => 2 * rows * size ** 2,
+  vectors: (size: number): number => 25 * size ** 3,
 }
 
 export interface PrincipalComponents {

@@ -20,7 +20,7 @@ export interface ScorerOptions {
 }
 
 /** Rows that one product should at least have; branches are joined up to it. */
-const rowsPerProduct = 2048
+export const rowsPerProduct = 2048
 
 /**
  * Scores many plans that differ in few submodules, on one set of windows. Variants go past the parts together, a pack at a time: those

@@ -1,6 +1,6 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments.ts'
 import type { RunDescription, RunEntry } from '#contract/runs.ts'
-import { methodTitles } from '#contract/titles.ts'
+import { methodTitles, type TaskId, taskTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { repairedStyle, repairOf, type SeriesStyle, seriesId } from '../../lib/series.ts'
@@ -22,16 +22,20 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
   })
   const amounts = grid.amounts.map((amount) => ('sparsity' in amount ? formatShare(amount.sparsity) : formatPlural(amount.blocks, 'block')))
   const texts = grid.measures.flatMap((measure) => (measure.kind === 'perplexity' ? [measure.name] : []))
-  const others = grid.measures.flatMap((measure) =>
-    measure.kind === 'perplexity' ? [] : [measure.kind === 'tasks' ? measure.tasks.join(', ') : measure.kind],
-  )
+  const others = grid.measures.flatMap((measure) => (measure.kind === 'perplexity' ? [] : [otherMeasure(measure)]))
   return [
-    { title: 'Methods', text: methods.join(', ') },
+    { title: 'Methods', text: methods.join(' · ') },
     { title: 'Sparsities', text: amounts.join(', ') },
     { title: 'Seeds', text: grid.seeds.join(', ') },
     ...(grid.calibration ? [{ title: 'Calibration', text: dataText(grid.calibration) }] : []),
     { title: 'Measured', text: [...texts.map((name) => `perplexity on ${name}`), ...others].join(', ') || 'sizes only' },
   ].filter(({ text }) => text !== '')
+}
+
+function otherMeasure(measure: Grid['measures'][number]): string {
+  if (measure.kind === 'tasks')
+    return measure.tasks.map((task) => (Object.hasOwn(taskTitles, task) ? taskTitles[task as TaskId] : task)).join(', ')
+  return measure.kind === 'inference' ? 'inference time' : 'answers'
 }
 
 function dataText({ source, sequenceLength, windows }: NonNullable<Grid['calibration']>): string {

@@ -54,9 +54,14 @@ export function takeProgress(phases: readonly Phase[], progress: Progress): Phas
   return [...before, { name: progress.phase, progress, seconds: null, state: 'running' }]
 }
 
+/** Seconds below which a phase was none: nothing had to be opened or read. */
+const shortestShown = 0.001
+
 /** What to list: finished phases with their seconds, then those that go on, or where a run that was stopped stands. */
 export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
-  const finished = Object.entries(run.phaseSeconds).map(([name, seconds]): Phase => ({ name, progress: null, seconds, state: 'done' }))
+  const finished = Object.entries(run.phaseSeconds)
+    .filter(([, seconds]) => seconds >= shortestShown)
+    .map(([name, seconds]): Phase => ({ name, progress: null, seconds, state: 'done' }))
   const names = new Set(finished.map(({ name }) => name))
   if (run.status === 'done') return finished
   const seen = live.filter(({ name }) => !names.has(name))

@@ -13,20 +13,20 @@ export interface TableColumn {
 }
 
 const fixed: TableColumn[] = [
-  { field: 'model', title: 'Model', width: 7, numeric: false, text: (run) => run.model.name },
+  { field: 'model', title: 'Model', width: 6.5, numeric: false, text: (run) => run.model.name },
   {
     field: 'nominal',
     title: 'Sparsity',
     width: 5.5,
     numeric: true,
-    text: (run) => (run.nominal === null ? '–' : formatShare(run.nominal)),
+    text: (run) => (run.nominal === null ? '' : formatShare(run.nominal)),
   },
-  { field: 'reached', title: 'Reached', width: 5.25, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
+  { field: 'reached', title: 'Reached', width: 5.5, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
 ]
 
 const trailing: TableColumn[] = [
-  { field: 'seconds', title: 'Time', width: 6, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
-  { field: 'createdAt', title: 'Made', width: 6, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
+  { field: 'seconds', title: 'Time', width: 5.25, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
+  { field: 'createdAt', title: 'Made', width: 5.75, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
 ]
 
 /** The columns between name and time: fixed ones and the parameters and measures that were chosen. */

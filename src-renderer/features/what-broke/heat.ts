@@ -1,5 +1,4 @@
 import type { Divergence, TokenPage } from '#contract/divergence.ts'
-import { formatShare } from '../../lib/format.ts'
 
 /** Where a token is: the page, and its place in the page's lists. */
 export interface TokenPlace {
@@ -75,11 +74,6 @@ export function shownText(text: string): string {
     .replaceAll('\n', '↵')
     .replaceAll('\t', '⇥')
     .replace(/^ +$/, (spaces) => '␣'.repeat(spaces.length))
-}
-
-/** A probability; one that would round to nothing says so. */
-export function formatChance(probability: number): string {
-  return probability > 0 && probability < 0.0005 ? '< 0.1 %' : formatShare(probability)
 }
 
 export interface Alternative {

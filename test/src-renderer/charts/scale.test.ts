@@ -25,3 +25,8 @@ test('infinite perplexities do not stretch the axis', () => {
   const { scale } = makeAxis([10, 20, Number.POSITIVE_INFINITY], [100, 0])
   expect(scale(20)).toBeLessThan(20)
 })
+
+test('ticks have no more digits than they need', () => {
+  const { ticks } = makeAxis([0.5, 2.5], [0, 300], { format: (value) => `${value.toFixed(3)} s` })
+  expect(ticks.map(({ label }) => label)).toEqual(expect.arrayContaining(['0.5 s', '1 s', '1.5 s', '2 s']))
+})

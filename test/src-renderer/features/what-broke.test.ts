@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { formatChance, HeatLayout, heatOf, shownText } from '../../../src-renderer/features/what-broke/heat.ts'
+import { HeatLayout, heatOf, shownText } from '../../../src-renderer/features/what-broke/heat.ts'
 
 test('any line of a long text is found without those before it, and a place leads back to its line', () => {
   const layout = new HeatLayout([512, 2048, 100], 14)
@@ -25,6 +25,5 @@ test('what is small is neither hidden nor called nothing', () => {
   expect(heatOf(0, 2)).toBe(0)
   expect(heatOf(0.02, 2)).toBeGreaterThan(0)
   expect(heatOf(50, 2)).toBe(1)
-  expect([formatChance(0), formatChance(1e-7), formatChance(0.0005), formatChance(0.959)]).toEqual(['0 %', '< 0.1 %', '0.1 %', '95.9 %'])
   expect([shownText(' '), shownText('\n'), shownText(' a'), shownText('')]).toEqual(['␣', '↵', ' a', '·'])
 })

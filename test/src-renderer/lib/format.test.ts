@@ -30,7 +30,7 @@ test('values show three or four figures whatever their size', () => {
 })
 
 test('ticks lose the zeros that values keep', () => {
-  expect([40, 26.5, 0.2, 1000].map(format.formatTick)).toEqual(['40', '26.5', '0.2', '1000'])
+  expect([40, 26.5, 0.2, 1000, 0.01, 1e-4].map(format.formatTick)).toEqual(['40', '26.5', '0.2', '1000', '0.01', '1e−4'])
 })
 
 test('a difference always carries a sign', () => {
@@ -44,4 +44,8 @@ test('moments far back become dates', () => {
   expect(format.formatAgo(now - 10_000, now)).toBe('just now')
   expect(format.formatAgo(now - 3 * 3600_000, now)).toBe('3 h ago')
   expect(format.formatAgo(Date.UTC(2026, 0, 2), now)).toBe('2026-01-02')
+})
+
+test('a chance that is small is not called nothing', () => {
+  expect([0, 1e-7, 0.0005, 0.959].map(format.formatChance)).toEqual(['0 %', '< 0.1 %', '0.1 %', '95.9 %'])
 })

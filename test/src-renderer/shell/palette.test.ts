@@ -8,7 +8,8 @@ const commands = [
   command('Run', 'first run', 'sample'),
   command('Model', 'sample'),
 ]
-const titles = (text: string, most?: number) => matchCommands(commands, text, most).map(({ title }) => title)
+const titles = (text: string, searched?: Command[], most?: number) =>
+  matchCommands(commands, text, searched, most).map(({ title }) => title)
 
 test('every word must occur somewhere, and what begins with the text comes first', () => {
   expect(titles('run')).toEqual(['Runs', 'first run', '2ssp 50 %'])
@@ -18,5 +19,10 @@ test('every word must occur somewhere, and what begins with the text comes first
 })
 
 test('without a text all are offered in their order, up to a limit', () => {
-  expect(titles('', 2)).toEqual(['Runs', '2ssp 50 %'])
+  expect(titles('', [], 2)).toEqual(['Runs', '2ssp 50 %'])
+})
+
+test('what was searched for on the server is there once, behind what stands here', () => {
+  const old = command('Run', 'an old one')
+  expect(titles('first run', [old, command('Run', 'first run', 'sample')])).toEqual(['first run', 'an old one'])
 })

@@ -6,7 +6,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven } from '../budget.ts'
-import { choosingGreedily, GreedySearch, greedyNotes, scoredShare } from '../greedy.ts'
+import { choosingGreedily, GreedySearch, greedyNotes, joinedRows, scoredShare } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { likelyGreedyPasses, type PassCount, timesPasses } from '../passes.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
@@ -103,6 +103,7 @@ export const twoStage = defineMethod({
         phase: secondStage,
         passes: secondStagePasses(spec, split, chosen, windows),
         choosing: choosingGreedily(chosen, spec.blocks.length),
+        rowsPerCall: joinedRows,
       },
     ]
   },

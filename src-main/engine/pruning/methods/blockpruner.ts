@@ -6,7 +6,7 @@ import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
-import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, scoredShare } from '../greedy.ts'
+import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, joinedRows, scoredShare } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { likelyGreedyPasses, timesPasses } from '../passes.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
@@ -95,7 +95,7 @@ function removalWork(spec: DecoderSpec, label: string, turns: readonly Turn[], c
     scoredShare(chosen.screening, spec.blocks.length),
   )
   const choosing = choosingGreedily(chosen, spec.blocks.length)
-  return [{ phase: removing, passes, choosing, shared: sharedName(label, windows, chosen) }]
+  return [{ phase: removing, passes, choosing, rowsPerCall: joinedRows, shared: sharedName(label, windows, chosen) }]
 }
 
 /** What steps of runs that decide alike begin with. */

@@ -91,6 +91,9 @@ function generationsOf(space: SearchSpace, { exchanges, generations }: Options):
 const triedGenerations = 4
 
 /** Passes of searches like the one to come: what candidates share is seen from draws, a random state standing for each parent. */
+/** A window has products of its own, but many share the lease of a part: each takes about half of what a lone call takes besides. */
+const rowsOfLeases = 512
+
 function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: number, chosen: Options, available: number): MethodPhase[] {
   const space = new SearchSpace(spec, count, unit)
   if (count === 0 || count > space.choices) return []
@@ -115,7 +118,14 @@ function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: nu
   const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
   // Of each selection the survivors and the runner-up are scored once more where estimates rank it.
   const again = (chosen.finalists + 1 + 2) / Math.max(1, offspring + chosen.finalists + 1)
-  return [{ phase: evolving, passes: addPasses(start, timesPasses(one, generations), dense), choosing: { again: Math.min(1, again) } }]
+  return [
+    {
+      phase: evolving,
+      passes: addPasses(start, timesPasses(one, generations), dense),
+      choosing: { again: Math.min(1, again) },
+      rowsPerCall: rowsOfLeases,
+    },
+  ]
 }
 
 async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'): Promise<MethodResult> {

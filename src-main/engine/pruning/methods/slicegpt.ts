@@ -71,7 +71,14 @@ export const slicegpt = defineMethod({
     // Parts that follow run on a stream that was cut: what reads it shrinks, what writes to it does not.
     const left = 1 - (2 / 3) * (1 - widthFor(spec, sparsity, chosen) / spec.hidden)
     const passes = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 0 }, windows * left)
-    return [{ phase: findingComponents, passes, double: (tokens) => parts * componentOperations(windows * tokens, spec.hidden) }]
+    return [
+      {
+        phase: findingComponents,
+        passes,
+        double: (tokens) => parts * componentOperations.covariance(windows * tokens, spec.hidden),
+        vectors: parts * componentOperations.vectors(spec.hidden),
+      },
+    ]
   },
   likely: (spec, { sparsity }, chosen) => [
     sparsity === 0 ? densePlan(spec) : { ...densePlan(spec), slice: { width: widthFor(spec, sparsity, chosen) } },
