@@ -66,7 +66,7 @@ function logLine(event: RunEvent, phase: string): string | undefined {
       return `generation ${generation}: ${candidates.length} candidates on ${tokens} tokens, the best at ${rounded(Math.min(...fitness))}`
     }
     case 'width':
-      return `MLP neurons kept: ${[...new Set(event.kept)].join(', ')} of ${event.of}`
+      return `MLP neurons kept: ${[...new Set(event.kept)].map(rounded).join(', ')} of ${rounded(event.of)}`
     case 'spectrum':
       return undefined
     case 'neuron scores':

@@ -48,9 +48,8 @@ export function formatSecondsRange({ low, likely, high }: SecondsRange): string 
 /** As exact as an estimate can be: two digits. */
 function formatRough(seconds: number): string {
   const size = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(seconds, 1))) - 1)
-  return formatSeconds(
-    seconds < 10 ? Number(seconds.toPrecision(1)) : seconds < 60 ? Math.round(seconds / size) * size : roundTime(seconds),
-  )
+  const rough = seconds < 10 ? Number(seconds.toPrecision(1)) : seconds < 60 ? Math.round(seconds / size) * size : roundTime(seconds)
+  return formatSeconds(rough).replace(/ 00 (s|min)$/, '')
 }
 
 /** Minutes to 5 or 10 seconds, hours to 5 minutes. */

@@ -44,7 +44,7 @@ async function openFormats(page: Page): Promise<void> {
   await page
     .getByRole('checkbox', { name: /Q4_K_M/ })
     .first()
-    .waitFor()
+    .waitFor({ timeout: 120_000 })
 }
 
 /** The reload test of three formats, as it stands when the saving is over. */

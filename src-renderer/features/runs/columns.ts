@@ -13,7 +13,7 @@ export interface TableColumn {
 }
 
 const fixed: TableColumn[] = [
-  { field: 'model', title: 'Model', width: 6.5, numeric: false, text: (run) => run.model.name },
+  { field: 'model', title: 'Model', width: 7.5, numeric: false, text: (run) => run.model.name },
   {
     field: 'nominal',
     title: 'Sparsity',
@@ -25,7 +25,7 @@ const fixed: TableColumn[] = [
 ]
 
 const trailing: TableColumn[] = [
-  { field: 'seconds', title: 'Time', width: 5.25, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
+  { field: 'seconds', title: 'Time', width: 6.25, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
   { field: 'createdAt', title: 'Made', width: 5.75, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
 ]
 
