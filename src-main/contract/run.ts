@@ -11,7 +11,10 @@ import { repair } from './repair.ts'
 import { table } from './table.ts'
 import { usedData } from './used-data.ts'
 
-/** What certifies a choice among estimated scores: how many candidates were scored again with float32's accuracy, and how far estimates were off, in nats. */
+/**
+ * What certifies a choice among estimated scores: how many candidates were scored again with float32's accuracy, in an evolutionary search on
+ * as many of the windows as it took to tell them apart, and how far estimates were off on a window, in nats.
+ */
 export const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 
 /** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */
@@ -49,7 +52,7 @@ export const selection = z.object({
   candidates: z.array(z.string()),
   fitness: z.array(z.number()),
   survivors: z.array(z.number().int()),
-  /** Candidates whose fitness was computed with bfloat16 products, by place: none of them could survive. */
+  /** Candidates whose fitness was computed with bfloat16 products, by place, at least on some windows: survivors among them are certain by the bound. */
   estimated: z.array(z.number().int()).optional(),
   certified: certificate.optional(),
 })

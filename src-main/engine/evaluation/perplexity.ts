@@ -27,7 +27,9 @@ export async function perplexity(
     ...report,
     async afterStack(group, x) {
       const hidden = finalHidden(view, x)
-      const losses = await tokenLosses(view.model.vocabulary, hidden, nextTokens(group.ids, group.tokens), view.model.products.passes)
+      const losses = await tokenLosses(view.model.vocabulary, hidden, nextTokens(group.ids, group.tokens), {
+        products: view.model.products.passes,
+      })
       hidden.dispose()
       group.indices.forEach((_, i) => {
         const own = losses.subarray(i * group.tokens, (i + 1) * group.tokens - 1).reduce((sum, loss) => sum + loss, 0)

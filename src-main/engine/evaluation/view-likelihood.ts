@@ -30,7 +30,7 @@ export function likelihoodOf(view: ModelView): LikelihoodModel & { dispose(): vo
       )
       all.dispose()
       const targets = Int32Array.from(predictions, ({ target }) => target)
-      const losses = await tokenLosses(view.model.vocabulary, hidden, targets, products)
+      const losses = await tokenLosses(view.model.vocabulary, hidden, targets, { products })
       hidden.dispose()
       const sums = requests.map(({ continuations }) => continuations.map(() => 0))
       for (const [index, { request, place }] of predictions.entries()) {

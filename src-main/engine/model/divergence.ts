@@ -1,11 +1,11 @@
 import {
   add,
   concat,
+  dispose,
   div,
   exp,
   keep,
   log,
-  matMul,
   max,
   maximum,
   mul,
@@ -17,9 +17,9 @@ import {
   type Tensor2D,
   tidy,
 } from '@tensorflow/tfjs-core'
-import type { Products } from '#engine/tensor/products.ts'
+import { combine } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
-import { forEachTile, logNormalizers } from './likelihood.ts'
+import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
 
 /** The dense model's next-token distributions p, one per row, as far as divergence from them needs them. */
@@ -41,10 +41,10 @@ export async function rowDivergences(
   vocabulary: Vocabulary,
   dense: DenseDistribution,
   candidates: readonly Tensor2D[],
-  products: Products = 'float32',
+  how: HeadPass = {},
 ): Promise<Float64Array[]> {
-  if (vocabulary.capped) return cappedDivergences(vocabulary, dense, candidates)
-  const normalizers = await logNormalizers(vocabulary, candidates, products)
+  if (vocabulary.capped) return cappedDivergences(vocabulary, dense, candidates, how.signal)
+  const normalizers = await logNormalizers(vocabulary, candidates, how)
   const denseNormalizer = dense.logNormalizer.dataSync()
   return candidates.map((candidate, index) => {
     const difference = valuesOf(() => sum(mul(dense.mean, sub(dense.hidden, candidate)), 1))
@@ -57,12 +57,13 @@ async function cappedDivergences(
   vocabulary: Vocabulary,
   dense: DenseDistribution,
   candidates: readonly Tensor2D[],
+  signal: AbortSignal | undefined,
 ): Promise<Float64Array[]> {
-  const normalizers = await logNormalizers(vocabulary, candidates)
+  const normalizers = await logNormalizers(vocabulary, candidates, { signal })
   const denseNormalizer = dense.logNormalizer.dataSync()
   const sums = candidates.map(() => new Float64Array(dense.hidden.shape[0]))
-  await vocabulary.forEachHeadChunk((chunk) => {
-    forEachTile(dense.hidden, chunk, ({ logits, head, firstRow }) => {
+  await vocabulary.forEachHeadChunk((chunk) =>
+    forEachTile(dense.hidden, chunk, { signal }, ({ logits, head, firstRow }) => {
       const rows = logits.shape[0]
       const probabilities: Tensor2D = exp(sub(logits, reshape(slice(dense.logNormalizer, [firstRow], [rows]), [rows, 1])))
       for (const [index, candidate] of candidates.entries()) {
@@ -72,8 +73,8 @@ async function cappedDivergences(
           total[firstRow + row] = (total[firstRow + row] ?? 0) + value
         })
       }
-    })
-  })
+    }),
+  )
   return sums.map((own, index) => own.map((value, row) => value - (denseNormalizer[row] ?? 0) + (normalizers[index]?.[row] ?? 0)))
 }
 
@@ -81,21 +82,29 @@ async function cappedDivergences(
 const rowsTogether = 2048
 
 /** The distributions that final hidden states [N, D] stand for. The caller disposes of them, `hidden` included. */
-export async function denseDistribution(vocabulary: Vocabulary, hidden: Tensor2D): Promise<DenseDistribution> {
-  const means: Tensor2D[] = []
-  const normalizers: Tensor1D[] = []
-  for (let first = 0; first < hidden.shape[0]; first += rowsTogether) {
-    const rows = tidy(() => slice(hidden, [first, 0], [Math.min(rowsTogether, hidden.shape[0] - first), -1]))
-    const average = new RunningAverage()
-    await vocabulary.forEachHeadChunk((chunk) => average.add(rows, chunk))
-    const { mean, logNormalizer } = average.finish()
-    means.push(mean)
-    normalizers.push(logNormalizer)
-    rows.dispose()
+export async function denseDistribution(vocabulary: Vocabulary, hidden: Tensor2D, how: HeadPass = {}): Promise<DenseDistribution> {
+  const parts: Omit<DenseDistribution, 'hidden'>[] = []
+  try {
+    for (let first = 0; first < hidden.shape[0]; first += rowsTogether) {
+      const rows = tidy(() => slice(hidden, [first, 0], [Math.min(rowsTogether, hidden.shape[0] - first), -1]))
+      parts.push(await averageHead(vocabulary, rows, how).finally(() => rows.dispose()))
+    }
+    const joined = <T extends Tensor1D | Tensor2D>(of: (part: (typeof parts)[number]) => T): T => concat(parts.map(of), 0)
+    return { hidden, mean: joined(({ mean }) => mean), logNormalizer: joined(({ logNormalizer }) => logNormalizer) }
+  } finally {
+    dispose(parts)
   }
-  const joined = tidy(() => ({ mean: concat(means, 0), logNormalizer: concat(normalizers, 0) }))
-  for (const tensor of [...means, ...normalizers]) tensor.dispose()
-  return { hidden, ...joined }
+}
+
+/** Rows of the head averaged under the distributions of some rows. */
+async function averageHead(vocabulary: Vocabulary, rows: Tensor2D, how: HeadPass): Promise<Omit<DenseDistribution, 'hidden'>> {
+  const average = new RunningAverage(how)
+  try {
+    await vocabulary.forEachHeadChunk((chunk) => average.add(rows, chunk))
+    return average.finish()
+  } finally {
+    average.dispose()
+  }
 }
 
 interface Sums {
@@ -107,22 +116,27 @@ interface Sums {
 }
 
 class RunningAverage {
+  readonly #how: HeadPass
   #sums: Sums | undefined
 
-  add(rows: Tensor2D, chunk: HeadChunk): void {
-    forEachTile(rows, chunk, ({ logits, head: { weight } }) => {
+  constructor(how: HeadPass) {
+    this.#how = how
+  }
+
+  add(rows: Tensor2D, chunk: HeadChunk): Promise<void> {
+    return forEachTile(rows, chunk, this.#how, ({ logits, head: { weight } }) => {
       const before = this.#sums
       const highest = max<Tensor2D>(logits, 1, true)
       const top: Tensor2D = before ? maximum(before.top, highest) : highest
       const exponents: Tensor2D = exp(sub(logits, top))
       const total = sum<Tensor2D>(exponents, 1, true)
-      const weighted = matMul(exponents, weight)
+      const weighted = combine(exponents, weight, this.#how.products)
       const rescale = before && exp<Tensor2D>(sub(before.top, top))
       const carried = (sums: Tensor2D | undefined, more: Tensor2D): Tensor2D => (sums && rescale ? add(mul(sums, rescale), more) : more)
       this.#sums = {
         top: keep(top),
         total: keep(carried(before?.total, total)),
-        weighted: keep(carried(before?.weighted, weighted as Tensor2D)),
+        weighted: keep(carried(before?.weighted, weighted)),
       }
       if (before) disposeSums(before)
     })
@@ -130,12 +144,14 @@ class RunningAverage {
 
   finish(): { mean: Tensor2D; logNormalizer: Tensor1D } {
     const sums = this.#sums as Sums
-    const result = tidy(() => ({
+    return tidy(() => ({
       mean: div<Tensor2D>(sums.weighted, sums.total),
       logNormalizer: sum<Tensor1D>(add(sums.top, log(sums.total)), 1),
     }))
-    disposeSums(sums)
-    return result
+  }
+
+  dispose(): void {
+    if (this.#sums) disposeSums(this.#sums)
   }
 }
 

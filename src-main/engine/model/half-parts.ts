@@ -6,22 +6,19 @@ import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 
 /**
- * The weights of a view's parts packed for products of 16-bit operands. Rounded ones are kept, but for models whose weights are read as
- * they are used: there is no room for them. Split ones take as much as float32 and are packed each time.
+ * The weights of a view's parts packed for products of 16-bit operands: each time, as packing takes what reading them takes and nobody
+ * has to have room for both; or once, where walks are of a few rows each, but for models whose weights are read as they are used.
  */
 export class HalfParts {
   readonly #view: ModelView
   readonly #split: boolean
+  readonly #keeps: boolean
   readonly #kept = new Map<Part, PartWeights<Matrix>>()
 
-  constructor(view: ModelView, products: Exclude<Products, 'float32'>) {
+  constructor(view: ModelView, products: Exclude<Products, 'float32'>, keeps: boolean) {
     this.#view = view
     this.#split = products === 'split'
-  }
-
-  /** Whether packed weights stay for later leases. */
-  get keeps(): boolean {
-    return !this.#split && !this.#view.model.store.streams
+    this.#keeps = keeps && !view.model.store.streams
   }
 
   /** Packed weights of a part until `release`. */
@@ -31,7 +28,7 @@ export class HalfParts {
     const whole = await this.#view.lease(part, next)
     try {
       const packed = packPart(whole, this.#split)
-      if (this.keeps) this.#kept.set(part, packed)
+      if (this.#keeps) this.#kept.set(part, packed)
       return packed
     } finally {
       this.#view.release(part, whole)

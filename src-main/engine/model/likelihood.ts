@@ -3,7 +3,8 @@ import { activeBackend } from '#engine/backend/active.ts'
 import { halfUnits, type Products } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { requireFinite } from './finite.ts'
-import { capLogits, type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
+import { capLogits, type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './vocabulary.ts'
+import { breathe } from './walk.ts'
 
 /** Logits that are in memory at once, and rows of the product that they come from. */
 const logitsPerTile = 2 ** 22
@@ -45,12 +46,26 @@ export function headOf(chunk: HeadChunk, { firstEntry, entries }: Tile): HeadChu
   return { ...chunk, first: chunk.first + firstEntry, weight, ...(bias ? { bias } : {}) }
 }
 
-/** Takes hidden [N, D] through a chunk of the head tile by tile. */
-export function forEachTile(hidden: Tensor2D, chunk: HeadChunk, use: (tile: LogitsTile) => void): void {
+/** How hidden states go through the head. */
+export interface HeadPass {
+  /** In float32 unless given. */
+  readonly products?: Products
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Takes hidden [N, D] through a chunk of the head tile by tile. Between tiles timers and messages come through. */
+export async function forEachTile(
+  hidden: Tensor2D,
+  chunk: HeadChunk,
+  { products = 'float32', signal }: HeadPass,
+  use: (tile: LogitsTile) => void,
+): Promise<void> {
   for (const tile of tilesOf(hidden.shape[0], chunk.weight.shape[0])) {
+    await breathe()
+    signal?.throwIfAborted()
     tidy(() => {
       const head = headOf(chunk, tile)
-      use({ logits: headLogits(slice(hidden, [tile.firstRow, 0], [tile.rows, -1]), head), head, firstRow: tile.firstRow })
+      use({ logits: headLogits(slice(hidden, [tile.firstRow, 0], [tile.rows, -1]), head, products), head, firstRow: tile.firstRow })
     })
   }
 }
@@ -68,64 +83,70 @@ export async function tokenLosses(
   vocabulary: Vocabulary,
   hidden: Tensor2D,
   targets: Int32Array,
-  products: Products = 'float32',
+  how: HeadPass = {},
 ): Promise<Float64Array> {
-  const losses = new LogSums(targets.length, vocabulary, products)
-  const own = new Float64Array(targets.length)
-  await vocabulary.forEachHeadChunk((chunk) => {
-    addTargetLogits(own, hidden, targets, chunk)
-    losses.add(hidden, chunk)
+  const [losses] = await allTokenLosses(vocabulary, [hidden], targets, how)
+  return losses as Float64Array
+}
+
+/** The same of several matrices of hidden states with the same targets. */
+export async function allTokenLosses(
+  vocabulary: Vocabulary,
+  hidden: readonly Tensor2D[],
+  targets: Int32Array,
+  how: HeadPass = {},
+): Promise<Float64Array[]> {
+  const own = hidden.map(() => new Float64Array(targets.length))
+  const logSums = await throughHead(vocabulary, hidden, how, (chunk) => {
+    for (const [index, rows] of hidden.entries()) addTargetLogits(own[index] as Float64Array, rows, targets, chunk)
   })
-  const result = losses.values.map((logSum, row) => logSum - (own[row] ?? 0))
-  requireFinite(result, 'The likelihood of the text')
-  return result
+  return logSums.map((sums, index) => {
+    const losses = sums.map((sum, row) => sum - (own[index]?.[row] ?? 0))
+    requireFinite(losses, 'The likelihood of the text')
+    return losses
+  })
 }
 
 /** Log of the sum of exponents of each row's logits over the vocabulary: hidden [N, D], result [N]. */
-export async function logNormalizers(
+export const logNormalizers = (vocabulary: Vocabulary, hidden: readonly Tensor2D[], how: HeadPass = {}): Promise<Float64Array[]> =>
+  throughHead(vocabulary, hidden, how, () => undefined)
+
+/** Logs of sums of exponents, with a look at each chunk of the head. */
+async function throughHead(
   vocabulary: Vocabulary,
   hidden: readonly Tensor2D[],
-  products: Products = 'float32',
+  { products = 'float32', signal }: HeadPass,
+  look: (chunk: HeadChunk) => void,
 ): Promise<Float64Array[]> {
-  const sums = hidden.map((rows) => new LogSums(rows.shape[0], vocabulary, products))
-  await vocabulary.forEachHeadChunk((chunk) => {
-    for (const [index, rows] of hidden.entries()) sums[index]?.add(rows, chunk)
+  const logSums = hidden.map((rows) => new Float64Array(rows.shape[0]).fill(Number.NEGATIVE_INFINITY))
+  const addAll = async (add: (rows: Tensor2D, own: Float64Array) => void | Promise<void>) => {
+    for (const [index, rows] of hidden.entries()) {
+      await breathe()
+      signal?.throwIfAborted()
+      await add(rows, logSums[index] as Float64Array)
+    }
+  }
+  await vocabulary.forEachHeadChunk(async (chunk) => {
+    look(chunk)
+    if (products === 'float32') return addAll((rows, own) => addTiles(own, rows, chunk, signal))
+    return vocabulary.usePacked(chunk, products, (slice) => addAll((rows, own) => addPacked(own, rows, slice)))
   })
-  return sums.map(({ values }) => values)
+  return logSums
 }
 
-class LogSums {
-  readonly values: Float64Array
-  readonly #vocabulary: Vocabulary
-  readonly #products: Products
+function addTiles(own: Float64Array, hidden: Tensor2D, chunk: HeadChunk, signal: AbortSignal | undefined): Promise<void> {
+  return forEachTile(hidden, chunk, { signal }, ({ logits, firstRow }) => addLogSums(own, logSumExponents(logits), firstRow))
+}
 
-  constructor(rows: number, vocabulary: Vocabulary, products: Products) {
-    this.values = new Float64Array(rows).fill(Number.NEGATIVE_INFINITY)
-    this.#vocabulary = vocabulary
-    this.#products = products
-  }
+/** The same by one operation, which stores no logits. */
+function addPacked(own: Float64Array, hidden: Tensor2D, { packed, bias, cap }: PackedHead): void {
+  addLogSums(own, logsOf(valuesOf(() => halfUnits().exponents(hidden, packed, bias, cap))))
+}
 
-  add(hidden: Tensor2D, chunk: HeadChunk): void {
-    if (this.#products === 'float32') this.#addTiles(hidden, chunk)
-    else this.#addHalves(hidden, chunk, this.#products)
-  }
-
-  #addTiles(hidden: Tensor2D, chunk: HeadChunk): void {
-    forEachTile(hidden, chunk, ({ logits, firstRow }) => {
-      logSumExponents(logits).forEach((value, row) => {
-        this.values[firstRow + row] = addLogs(this.values[firstRow + row] ?? Number.NEGATIVE_INFINITY, value)
-      })
-    })
-  }
-
-  /** The same by one operation, which stores no logits. */
-  #addHalves(hidden: Tensor2D, chunk: HeadChunk, products: Exclude<Products, 'float32'>): void {
-    this.#vocabulary.usePacked(chunk, products, ({ packed, bias, cap }) => {
-      logsOf(valuesOf(() => halfUnits().exponents(hidden, packed, bias, cap))).forEach((value, row) => {
-        this.values[row] = addLogs(this.values[row] ?? Number.NEGATIVE_INFINITY, value)
-      })
-    })
-  }
+function addLogSums(own: Float64Array, more: Float64Array, firstRow = 0): void {
+  more.forEach((value, row) => {
+    own[firstRow + row] = addLogs(own[firstRow + row] ?? Number.NEGATIVE_INFINITY, value)
+  })
 }
 
 /** Writes the logits of those targets that the chunk holds: hidden [N, D], targets [N]. */

@@ -40,13 +40,13 @@ export class DecodingSession {
   /** `products` are those of answers unless given. */
   constructor(view: ModelView, { products = view.model.products.answers, shared }: { products?: Products; shared?: Shared } = {}) {
     this.#view = view
-    this.#shared = shared ?? { walk: new Walk(view, products), cache: new KeyValueSlots(view.spec), sessions: 0 }
+    this.#shared = shared ?? { walk: new Walk(view, products, { keepsPacked: true }), cache: new KeyValueSlots(view.spec), sessions: 0 }
     this.#shared.sessions++
   }
 
   /** A session of one sequence, whose first positions are those of another one of the same view. */
   static after(view: ModelView, { cache, slots }: HeldSequence): DecodingSession {
-    const shared = { walk: new Walk(view, view.model.products.answers), cache: cache.hold(), sessions: 0 }
+    const shared = { walk: new Walk(view, view.model.products.answers, { keepsPacked: true }), cache: cache.hold(), sessions: 0 }
     const session = new DecodingSession(view, { shared })
     session.#sequences = [cache.share(slots)]
     session.#read = slots.length

@@ -17,7 +17,7 @@ import type { HalfMatrix } from '#engine/backend/halves.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { halfUnits, type Products, project } from '#engine/tensor/products.ts'
+import { halfUnits, matrixFor, type Products, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
 import { normOf, readValues } from './weights.ts'
 
@@ -36,9 +36,16 @@ const packedRows = 8192
 /** Rows of the head as products of 16-bit operands take them. */
 export type PackedHead = Pick<HeadChunk, 'bias' | 'cap'> & { readonly packed: HalfMatrix }
 
+/** Rows of the head packed; they are disposed of. */
+function packRows(rows: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix {
+  const packed = halfUnits().pack(rows, products === 'split')
+  rows.dispose()
+  return packed
+}
+
 /** Logits of hidden states [N, D] over the rows of a chunk: [N, rows]. */
-export function headLogits(hidden: Tensor2D, { weight, bias, cap }: HeadChunk): Tensor2D {
-  return tidy(() => capLogits(project(hidden, weight, bias), cap))
+export function headLogits(hidden: Tensor2D, { weight, bias, cap }: HeadChunk, products: Products = 'float32'): Tensor2D {
+  return tidy(() => capLogits(project(hidden, matrixFor(weight, products), bias), cap))
 }
 
 /** cap * tanh(x / cap), or x where there is no cap. */
@@ -78,7 +85,6 @@ export class Vocabulary {
   readonly #spec: DecoderSpec
   readonly #embedding: Tensor2D | undefined
   readonly #head: HeadChunk | undefined
-  #packed: HalfMatrix | undefined
   readonly #rotation: EmbeddingRotation | undefined
   #rotationMatrix: Promise<Tensor2D> | undefined
 
@@ -189,24 +195,23 @@ export class Vocabulary {
     }
   }
 
-  /**
-   * A chunk of the head packed for products of 16-bit operands. The whole head, rounded, is packed once; split ones take as much as float32
-   * and are packed slice by slice each time.
-   */
-  usePacked(chunk: HeadChunk, products: Exclude<Products, 'float32'>, use: (slice: PackedHead) => void): void {
-    if (chunk === this.#head && products === 'bfloat16') {
-      this.#packed ??= halfUnits().pack(chunk.weight, false)
-      use({ ...chunk, packed: this.#packed })
-      return
-    }
-    const rows = chunk.weight.shape[0]
+  /** A chunk of the head packed for products of 16-bit operands, slice by slice, so that not both are in memory. */
+  async usePacked(
+    { weight, bias, cap }: HeadChunk,
+    products: Exclude<Products, 'float32'>,
+    use: (slice: PackedHead) => Promise<void>,
+  ): Promise<void> {
+    const rows = weight.shape[0]
     for (let first = 0; first < rows; first += packedRows) {
-      tidy(() => {
-        const count = Math.min(packedRows, rows - first)
-        const weight: Tensor2D = slice(chunk.weight, [first, 0], [count, -1])
-        const packed = halfUnits().pack(weight, products === 'split')
-        use({ ...chunk, packed, ...(chunk.bias ? { bias: slice(chunk.bias, [first], [count]) } : {}) })
-      })
+      const count = Math.min(packedRows, rows - first)
+      const packed = packRows(slice(weight, [first, 0], [count, -1]), products)
+      const ownBias: Tensor1D | undefined = bias && slice(bias, [first], [count])
+      try {
+        await use({ packed, ...(ownBias ? { bias: ownBias } : {}), ...(cap === undefined ? {} : { cap }) })
+      } finally {
+        packed.tiles.dispose()
+        ownBias?.dispose()
+      }
     }
   }
 
@@ -222,8 +227,6 @@ export class Vocabulary {
   }
 
   dispose(): void {
-    this.#packed?.tiles.dispose()
-    this.#packed = undefined
     if (this.#rotation) {
       this.#rotationMatrix?.then((matrix) => matrix.dispose()).catch(() => undefined)
       return

@@ -24,6 +24,8 @@ export interface PassVisitor<S extends Stream> {
   observe?(stream: S, seen: PartActivations): void
   /** Streams of equal length share products up to this many rows; without it each has its own. Observed streams are never joined. */
   readonly joinUpTo?: number
+  /** Ends the pass between two streams. */
+  readonly signal?: AbortSignal | undefined
   /** Where the rows of the one stream stand in sequences; what they add to these is put there. */
   readonly past?: Past
 }
@@ -42,16 +44,17 @@ export class Walk {
   readonly #rotaries: readonly Rotary[]
   readonly #tables = new Map<number, ReadonlyMap<Rotary, RotaryTables>>()
 
-  constructor(view: ModelView, products: Products = 'float32') {
+  /** With `keepsPacked`, weights are packed once and stay: for walks of few rows. */
+  constructor(view: ModelView, products: Products = 'float32', { keepsPacked = false } = {}) {
     this.products = products
     this.#view = view
-    this.#halves = products === 'float32' ? undefined : new HalfParts(view, products)
+    this.#halves = products === 'float32' ? undefined : new HalfParts(view, products, keepsPacked)
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 
-  /** Whether a pass packs the weights of its part, so that it is better made by many streams together. */
+  /** Whether a pass packs the weights of its part, so that it is better made by several streams together. */
   get packsWeights(): boolean {
-    return this.#halves !== undefined && !this.#halves.keeps
+    return this.#halves !== undefined
   }
 
   /** The stream of `batch` samples in front of the first part; ids [B*T]. */
@@ -65,6 +68,7 @@ export class Walk {
     await this.#withWeights(part, visitor, async (weights) => {
       for (const [index, joined] of joinable(streams, visitor).entries()) {
         if (index > 0) await breathe()
+        visitor.signal?.throwIfAborted()
         this.#run(part, weights, joined, visitor)
       }
     })

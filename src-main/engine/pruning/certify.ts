@@ -12,49 +12,145 @@ export interface Certificate {
   readonly error: number
 }
 
+/** A candidate on a window, both by their places. */
+export interface Look {
+  readonly place: number
+  readonly window: number
+}
+
+/** Estimated scores of candidates, window by window, and what share of a score each window is. */
+export interface Estimates {
+  readonly scores: readonly Float64Array[]
+  readonly shares: readonly number[]
+}
+
 export interface CertifiedScores {
-  /** Exact where candidates were scored again, estimates elsewhere. */
+  /** Exact on the windows that a candidate was scored again on; elsewhere estimates less what those of the window are off alike. */
   readonly scores: Float64Array
-  /** Places of the candidates whose scores are still estimates: none of them can be among the survivors. */
+  /** Places of the candidates whose scores are estimates on some windows. */
   readonly estimated: readonly number[]
+  /** Places of the smallest scores, the smallest first: so they are ordered exactly, too, by the bound on errors. */
+  readonly survivors: readonly number[]
   readonly certificate: Certificate
 }
 
 /**
- * Scores again exactly what could be among the `survivors` smallest scores, so that these are the exact ones. An estimate may be off by
- * what all estimates of the round are off (that changes no order), and by its own error: at most the largest one that this round or
- * `earlier` ones showed, times a safety factor. The best estimates and the runner-up are always scored again, so every round shows some.
+ * Scores again exactly what could be among the `survivors` smallest scores, on as many windows as it takes to tell, so that these are the
+ * exact ones. An estimate may be off by what all estimates of its window are off (that changes no order), and by its own error: at most
+ * the largest one that this round or `earlier` ones showed on a window, times a safety factor. The best estimates and the runner-up are
+ * always scored again on a window, so every round shows some.
  */
 export async function certify(
-  estimates: Float64Array,
+  estimates: Estimates,
   survivors: number,
   earlier: readonly Certificate[],
-  rescore: (places: readonly number[]) => Promise<Float64Array>,
+  rescore: (looks: readonly Look[]) => Promise<Float64Array>,
 ): Promise<CertifiedScores> {
-  const order = [...estimates.keys()].sort((a, b) => orderOf(estimates, a, b))
-  const exact = new Map<number, number>()
+  const comparison = new Comparison(estimates)
   const known = earlier.reduce((sum, { rescored }) => sum + rescored, 0)
   const shown = Math.max(0, ...earlier.map(({ error }) => error))
-  // What is no number gives no bound: it is scored again.
-  const lost = order.filter((place) => !Number.isFinite(estimates[place]))
-  let wanted = [...new Set([...order.slice(0, Math.max(survivors + 1, known < fewestErrors ? fewestRescored : 0)), ...lost])]
-  let error = shown
+  let wanted = comparison.begin(Math.max(survivors + 1, known < fewestErrors ? fewestRescored : 0))
   while (wanted.length > 0) {
-    const scores = await rescore(wanted)
-    wanted.forEach((place, i) => {
-      exact.set(place, scores[i] as number)
+    const looks = wanted.flatMap((place) => comparison.next(place))
+    comparison.put(looks, await rescore(looks))
+    wanted = comparison.undecided(survivors, safetyFactor * Math.max(comparison.error, shown))
+  }
+  return { ...comparison.result(survivors), certificate: { rescored: comparison.rescored, error: comparison.error } }
+}
+
+/** Scores of candidates while one window after another is scored again. */
+class Comparison {
+  /** How far errors of estimates lay from the mean of their window at most. */
+  error = 0
+  readonly #estimates: Estimates
+  /** Exact scores on the first windows, candidate by candidate. */
+  readonly #exact: readonly number[][]
+  /** What estimates of each window are off alike; of one that was not looked at, what those of others are on average. */
+  readonly #offsets: number[]
+
+  constructor(estimates: Estimates) {
+    this.#estimates = estimates
+    this.#exact = estimates.scores.map(() => [])
+    this.#offsets = estimates.shares.map(() => 0)
+  }
+
+  get rescored(): number {
+    return this.#exact.filter(({ length }) => length > 0).length
+  }
+
+  /** The best estimates, and what is no number: that gives no bound. */
+  begin(count: number): number[] {
+    const scores = this.#scores
+    const lost = [...scores.keys()].filter((place) => !Number.isFinite(scores[place]))
+    return [...new Set([...inOrder(scores).slice(0, count), ...lost])]
+  }
+
+  /** Where a candidate is looked at next: on one window, then on as many more as it was on already. */
+  next(place: number): Look[] {
+    const first = this.#exactOf(place).length
+    const last = Math.min(this.#offsets.length, Math.max(1, 2 * first))
+    return Array.from({ length: last - first }, (_, i) => ({ place, window: first + i }))
+  }
+
+  put(looks: readonly Look[], scores: Float64Array): void {
+    looks.forEach(({ place }, i) => {
+      this.#exactOf(place).push(scores[i] as number)
     })
-    const { mean, most } = errorsOf(estimates, exact)
-    error = most
-    const limit = [...exact.values()].sort((a, b) => a - b)[survivors - 1] ?? Number.POSITIVE_INFINITY
-    const bound = safetyFactor * Math.max(most, shown)
-    wanted = order.filter((place) => !exact.has(place) && !((estimates[place] as number) + mean - bound > limit))
+    this.error = 0
+    const seen: number[] = []
+    for (const window of this.#offsets.keys()) {
+      const errors = this.#errorsOn(window)
+      const mean = meanOf(errors.length > 0 ? errors : seen)
+      if (errors.length > 0) seen.push(mean)
+      this.#offsets[window] = mean
+      this.error = Math.max(this.error, ...errors.map((error) => Math.abs(error - mean)))
+    }
   }
-  return {
-    scores: estimates.map((estimate, place) => exact.get(place) ?? estimate),
-    estimated: [...estimates.keys()].filter((place) => !exact.has(place)),
-    certificate: { rescored: exact.size, error },
+
+  /** The finite errors of estimates on a window. */
+  #errorsOn(window: number): number[] {
+    return this.#exact
+      .flatMap((own, place) => (own.length > window ? [(own[window] as number) - this.#estimateOf(place, window)] : []))
+      .filter(Number.isFinite)
   }
+
+  /** Those whose place among the `survivors` smallest is open within a bound on a window's error, and of whom more can be known. */
+  undecided(survivors: number, bound: number): number[] {
+    const scores = this.#scores
+    const order = inOrder(scores)
+    const radii = this.#exact.map(({ length }) => bound * this.#shareBehind(length))
+    const found = new Set<number>()
+    for (const [rank, better] of order.slice(0, survivors).entries()) {
+      const limit = (scores[better] as number) + (radii[better] as number)
+      const rivals = order.slice(rank + 1).filter((place) => !((scores[place] as number) - (radii[place] as number) > limit))
+      if (rivals.length > 0) for (const place of [better, ...rivals]) found.add(place)
+    }
+    return [...found].filter((place) => this.#exactOf(place).length < this.#offsets.length)
+  }
+
+  #shareBehind(first: number): number {
+    return this.#estimates.shares.slice(first).reduce((sum, share) => sum + share, 0)
+  }
+
+  result(survivors: number): Omit<CertifiedScores, 'certificate'> {
+    const scores = this.#scores
+    const estimated = [...scores.keys()].filter((place) => this.#exactOf(place).length < this.#offsets.length)
+    return { scores, estimated, survivors: inOrder(scores).slice(0, survivors) }
+  }
+
+  get #scores(): Float64Array {
+    const { shares } = this.#estimates
+    return Float64Array.from(this.#exact, (own, place) =>
+      shares.reduce(
+        (sum, share, window) => sum + share * (own[window] ?? this.#estimateOf(place, window) + (this.#offsets[window] ?? 0)),
+        0,
+      ),
+    )
+  }
+
+  #exactOf = (place: number): number[] => this.#exact[place] as number[]
+
+  #estimateOf = (place: number, window: number): number => this.#estimates.scores[place]?.[window] ?? Number.NaN
 }
 
 /**
@@ -85,16 +181,14 @@ export async function settle(
   return scores.map((score, place) => (close.has(place) ? (exact[again.indexOf(place)] as number) : score))
 }
 
+const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
+
+/** Places of scores, the smallest first. */
+export const inOrder = (scores: Float64Array): number[] => [...scores.keys()].sort((a, b) => orderOf(scores, a, b))
+
 /** Smaller scores first, what is no number last; equal ones by place. */
 function orderOf(scores: Float64Array, a: number, b: number): number {
   const [first, second] = [scores[a] as number, scores[b] as number]
   if (Number.isNaN(first) || Number.isNaN(second)) return Number(Number.isNaN(first)) - Number(Number.isNaN(second)) || a - b
   return first - second || a - b
-}
-
-/** The mean of the finite errors, and how far one lies from it at most. */
-function errorsOf(estimates: Float64Array, exact: ReadonlyMap<number, number>): { mean: number; most: number } {
-  const errors = [...exact].map(([place, score]) => score - (estimates[place] as number)).filter(Number.isFinite)
-  const mean = errors.reduce((sum, error) => sum + error, 0) / Math.max(1, errors.length)
-  return { mean, most: Math.max(0, ...errors.map((error) => Math.abs(error - mean))) }
 }

@@ -2,6 +2,7 @@ import { concat, slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
 import { type DenseDistribution, denseDistribution } from '#engine/model/divergence.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import type { HeadPass } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { windowName } from './variant-memory.ts'
 
@@ -23,11 +24,12 @@ export class DenseStates {
     this.#limitBytes = limitBytes
   }
 
-  /** The distributions of windows of one length, one below the other, [B*T] rows; the caller's to dispose of. */
-  async of(windows: Windows): Promise<DenseDistribution> {
-    const missing = windows.filter((window) => !this.#kept.has(windowName(window)))
-    const fresh = missing.length > 0 ? await this.#run(missing) : new Map<Int32Array, DenseDistribution>()
-    const all = windows.map((window) => this.#kept.get(windowName(window)) ?? (fresh.get(window) as DenseDistribution))
+  /** The distributions of windows of one length, as `products` compute them, one below the other, [B*T] rows; the caller's to dispose of. */
+  async of(windows: Windows, { products = this.#view.model.products.deciding, signal }: HeadPass = {}): Promise<DenseDistribution> {
+    const nameOf = (window: Int32Array) => `${products}|${windowName(window)}`
+    const missing = windows.filter((window) => !this.#kept.has(nameOf(window)))
+    const fresh = missing.length > 0 ? await this.#run(missing, { products, signal }) : new Map<Int32Array, DenseDistribution>()
+    const all = windows.map((window) => this.#kept.get(nameOf(window)) ?? (fresh.get(window) as DenseDistribution))
     const joined = tidy(() => ({
       hidden: concat(
         all.map(({ hidden }) => hidden),
@@ -42,20 +44,24 @@ export class DenseStates {
         0,
       ),
     }))
-    for (const [window, distribution] of fresh) this.#keep(window, distribution)
+    for (const [window, distribution] of fresh) this.#keep(nameOf(window), distribution)
     return joined
   }
 
-  async #run(windows: Windows): Promise<Map<Int32Array, DenseDistribution>> {
+  async #run(windows: Windows, how: HeadPass): Promise<Map<Int32Array, DenseDistribution>> {
     const results = new Map<Int32Array, DenseDistribution>()
     this.passes += windows.length
     await runWindows(
       this.#view,
       windows,
       {
-        products: this.#view.model.products.deciding,
+        ...how,
         afterStack: async (group, x) => {
-          const all = await denseDistribution(this.#view.model.vocabulary, finalHidden(this.#view, x))
+          const hidden = finalHidden(this.#view, x)
+          const all = await denseDistribution(this.#view.model.vocabulary, hidden, how).catch((error) => {
+            hidden.dispose()
+            throw error
+          })
           group.indices.forEach((index, i) => {
             results.set(windows[index] as Int32Array, rowsOf(all, i * group.tokens, group.tokens))
           })
@@ -67,14 +73,14 @@ export class DenseStates {
     return results
   }
 
-  #keep(window: Int32Array, distribution: DenseDistribution): void {
+  #keep(name: string, distribution: DenseDistribution): void {
     const bytes = 4 * (2 * distribution.hidden.size + distribution.logNormalizer.size)
     if (this.#bytes + bytes > this.#limitBytes) {
       disposeDistribution(distribution)
       return
     }
     this.#bytes += bytes
-    this.#kept.set(windowName(window), distribution)
+    this.#kept.set(name, distribution)
   }
 
   dispose(): void {

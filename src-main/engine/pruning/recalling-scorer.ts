@@ -17,7 +17,7 @@ import { type Reach, type VariantMemory, windowName } from './variant-memory.ts'
 export interface Recall {
   readonly memory: VariantMemory
   readonly dense: DenseStates
-  /** Names of the windows that this run has asked for: alone it would have needed the dense model's answers to them. */
+  /** Windows, and how they were computed, that this run has asked for: alone it would have needed the dense model's answers to them. */
   readonly seen: Set<string>
 }
 
@@ -34,6 +34,8 @@ interface Job {
  */
 export class RecallingScorer {
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0, recalled: 0 }
+  /** What share of a score each window is. */
+  readonly shares: readonly number[]
   readonly #view: ModelView
   readonly #windows: Windows
   readonly #recall: Recall
@@ -48,41 +50,57 @@ export class RecallingScorer {
     this.#products = products
     this.#signal = signal
     this.#walk = new Walk(view, products)
+    const predicted = windows.reduce((sum, { length }) => sum + length - 1, 0)
+    this.shares = windows.map(({ length }) => (length - 1) / predicted)
   }
 
   /** Mean divergence per predicted token of each variant, in nats. */
   async score(variants: readonly Variant[]): Promise<Float64Array> {
-    const { memory } = this.#recall
-    const jobs = this.#windows.flatMap((window) => {
-      const place = `${this.#products}|${windowName(window)}`
-      return variants.filter((variant) => memory.scoreOf(place, variant) === undefined).map((variant) => ({ window, variant, place }))
-    })
-    const made = this.#submodules
-    for (const pack of this.#packs(jobs)) await this.#scoreTogether(pack)
-    this.passes.recalled = (this.passes.recalled ?? 0) + this.#needed(variants) - (this.#submodules - made)
+    await this.look(variants.flatMap((variant) => this.#windows.map((_, window) => ({ variant, window }))))
     return Float64Array.from(variants, (variant) => this.#meanOf(variant))
-  }
-
-  /** Passes through submodules that a call would make of which nothing was known, the dense model's on new windows among them. */
-  #needed(variants: readonly Variant[]): number {
-    const { seen } = this.#recall
-    const fresh = this.#windows.map(windowName).filter((name) => !seen.has(name))
-    for (const name of fresh) seen.add(name)
-    const { attention, mlp } = sharedPasses(variants)
-    return this.#windows.length * (attention + mlp) + fresh.length * this.#view.parts.length
-  }
-
-  get #submodules(): number {
-    return this.passes.attention + this.passes.mlp
   }
 
   #meanOf(variant: Variant): number {
     let [sum, tokens] = [0, 0]
     for (const window of this.#windows) {
-      sum += this.#recall.memory.scoreOf(`${this.#products}|${windowName(window)}`, variant) ?? Number.NaN
+      sum += this.#recall.memory.scoreOf(this.#placeOf(window), variant) ?? Number.NaN
       tokens += window.length - 1
     }
     return sum / tokens
+  }
+
+  #placeOf(window: Int32Array): string {
+    return `${this.#products}|${windowName(window)}`
+  }
+
+  /** Mean divergence per predicted token of one variant on one window each, by the window's place. */
+  async look(looks: readonly { readonly variant: Variant; readonly window: number }[]): Promise<Float64Array> {
+    const { memory } = this.#recall
+    const jobs = looks.map(({ variant, window: index }): Job => {
+      const window = this.#windows[index] as Int32Array
+      return { window, variant, place: this.#placeOf(window) }
+    })
+    const made = this.#submodules
+    for (const pack of this.#packs(jobs.filter(({ place, variant }) => memory.scoreOf(place, variant) === undefined)))
+      await this.#scoreTogether(pack)
+    this.passes.recalled = (this.passes.recalled ?? 0) + this.#needed(jobs) - (this.#submodules - made)
+    return Float64Array.from(jobs, ({ window, variant, place }) => (memory.scoreOf(place, variant) ?? Number.NaN) / (window.length - 1))
+  }
+
+  /** Passes through submodules that a call would make of which nothing was known, the dense model's on new windows among them. */
+  #needed(jobs: readonly Job[]): number {
+    const { seen } = this.#recall
+    let needed = 0
+    for (const [place, own] of Map.groupBy(jobs, (job) => job.place)) {
+      const { attention, mlp } = sharedPasses(own.map(({ variant }) => variant))
+      needed += attention + mlp + (seen.has(place) ? 0 : this.#view.parts.length)
+      seen.add(place)
+    }
+    return needed
+  }
+
+  get #submodules(): number {
+    return this.passes.attention + this.passes.mlp
   }
 
   /** As many jobs at once as the workspace has room for their streams. */
@@ -141,7 +159,12 @@ export class RecallingScorer {
 
   async #pass(part: Part, branches: readonly Branch[], jobs: readonly Job[]): Promise<Branch[]> {
     const { having, lacking } = divideBranches(branches, (job) => jobs[job]?.variant[part] === 1)
-    if (having.length > 0) await this.#walk.pass(part, having)
+    try {
+      if (having.length > 0) await this.#walk.pass(part, having, { signal: this.#signal })
+    } catch (error) {
+      disposeStreams([...having, ...lacking])
+      throw error
+    }
     this.passes[isAttention(part) ? 'attention' : 'mlp'] += having.length
     for (const branch of lacking) skipPart(part, branch)
     return [...having, ...lacking]
@@ -157,12 +180,14 @@ export class RecallingScorer {
   async #scoreWindow(window: Int32Array, branches: readonly Branch[], jobs: readonly Job[]): Promise<void> {
     const { dense, memory } = this.#recall
     const before = dense.passes
-    const distribution = await dense.of([window])
+    const how = { products: this.#products, signal: this.#signal }
+    const distribution = await dense.of([window], how)
     this.#countDense(dense.passes - before)
     const hidden = branches.map(({ residual }) => finalHidden(this.#view, residual.x))
-    const scores = await rowDivergences(this.#view.model.vocabulary, distribution, hidden, this.#products)
-    for (const tensor of hidden) tensor.dispose()
-    disposeDistribution(distribution)
+    const scores = await rowDivergences(this.#view.model.vocabulary, distribution, hidden, how).finally(() => {
+      for (const tensor of hidden) tensor.dispose()
+      disposeDistribution(distribution)
+    })
     this.passes.head += branches.length
     for (const [index, { variants }] of branches.entries()) {
       const sum = sumPredicted(scores[index] as Float64Array, window.length)

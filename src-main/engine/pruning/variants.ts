@@ -1,12 +1,13 @@
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
+import { allTokenLosses, nextTokens } from '#engine/model/likelihood.ts'
 import { disposeStreams, skipPart } from '#engine/model/streams.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import { breathe, Walk } from '#engine/model/walk.ts'
 import { isAttention, type Part } from '#engine/model/weights.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type Branch, divideBranches } from './branches.ts'
-import { lossScores, sumPredicted } from './end-scores.ts'
+import { sumPredicted } from './end-scores.ts'
 import { packVariants } from './packs.ts'
 import type { PassCount } from './passes.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
@@ -21,6 +22,8 @@ export interface ScorerOptions {
 
 /** Rows that one product should at least have; branches are joined up to it. */
 export const rowsPerProduct = 2048
+/** Rows that weights should be packed for. */
+const rowsPerPacking = 8 * rowsPerProduct
 
 /**
  * Scores many plans that differ in few submodules, on one set of windows. Variants go past the parts together, a pack at a time: those
@@ -70,10 +73,11 @@ export class VariantScorer {
     const { model, parts, spec } = this.#view
     const bytes = 4 * group.ids.length * spec.hidden * (spec.parallelResidual ? 2 : 1)
     const starts = variants.map((variant) => (lacking ? firstDifference(variant, lacking, parts) : 0))
-    const short = lacking && this.#sharing && !model.store.streams && !this.#walk.packsWeights
+    const short = lacking && this.#sharing && !model.store.streams
+    const rows = this.#walk.packsWeights ? rowsPerPacking : rowsPerProduct
     return packVariants(starts, {
       fitting: Math.floor(model.workspaceBytes / 2 / bytes),
-      ...(short ? { wanted: Math.ceil(rowsPerProduct / group.ids.length) } : {}),
+      ...(short ? { wanted: Math.ceil(rows / group.ids.length) } : {}),
     })
   }
 
@@ -136,7 +140,12 @@ export class VariantScorer {
     const { having, lacking } = divideBranches(branches, (variant) => variants[variant]?.[part] === 1)
     const stemLacks = trunk.removed[part] === 1
     const running = stemLacks ? having : [...having, ...trunk.stem]
-    if (running.length > 0) await this.#walk.pass(part, running, { joinUpTo: this.#sharing ? rowsPerProduct : 0 })
+    try {
+      if (running.length > 0) await this.#walk.pass(part, running, { joinUpTo: this.#sharing ? rowsPerProduct : 0, signal: this.#signal })
+    } catch (error) {
+      disposeStreams([...having, ...lacking])
+      throw error
+    }
     this.passes[isAttention(part) ? 'attention' : 'mlp'] += running.reduce((windows, { batch }) => windows + batch, 0)
     for (const stream of stemLacks ? [...lacking, ...trunk.stem] : lacking) skipPart(part, stream)
     return [...having, ...lacking]
@@ -145,8 +154,10 @@ export class VariantScorer {
   /** Scores streams behind the last part and adds each to the sums of its variants. */
   async #addScores(sums: Float64Array, branches: readonly Branch[], group: WindowGroup): Promise<void> {
     const hidden = branches.map(({ residual }) => finalHidden(this.#view, residual.x))
-    const scores = await lossScores(this.#view.model.vocabulary, hidden, group, this.#products)
-    for (const tensor of hidden) tensor.dispose()
+    const how = { products: this.#products, signal: this.#signal }
+    const scores = await allTokenLosses(this.#view.model.vocabulary, hidden, nextTokens(group.ids, group.tokens), how).finally(() => {
+      for (const tensor of hidden) tensor.dispose()
+    })
     this.passes.head += branches.length * group.batch
     for (const [i, { variants }] of branches.entries()) {
       const sum = sumPredicted(scores[i] as Float64Array, group.tokens)

@@ -26,6 +26,10 @@ export function halfUnits(): HalfOperations {
   return fused.halves
 }
 
+/** A stored weight as `products` take it: packed where they are of 16-bit operands, itself otherwise. */
+export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>
+  products === 'float32' ? weight : halfUnits().pack(weight, products === 'split')
+
 /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. */
 export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D): Tensor2D {
   if (isHalf(weight)) return halfUnits().product(x, weight, { bias })
@@ -35,6 +39,11 @@ export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D): Tensor2D 
     const product: Tensor2D = activeBackend().anyProducts ? matMul(x, weight, false, true) : matMul(x, transpose(weight))
     return bias ? add(product, bias) : product
   })
+}
+
+/** Rows of a stored weight [R, D] added up with factors [N, R]: [N, D]. */
+export function combine(factors: Tensor2D, weight: Tensor2D, products: Products = 'float32'): Tensor2D {
+  return products === 'float32' ? matMul(factors, weight) : tidy(() => project(factors, matrixFor(transpose(weight), products)))
 }
 
 /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */

@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Decision, Selection } from '#contract/run.ts'
@@ -12,6 +15,7 @@ import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/block
 import { evopress, submoduleEvopress } from '#engine/pruning/methods/evopress.ts'
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { windowBased } from '#engine/pruning/methods/window-based.ts'
+import { makeModel, makeWindows } from '../../bench/bench-model.ts'
 import { expectedOf, fullModels, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
 import { type Bench, masksOf, prune, recordedRun, relativeError } from './running.ts'
 
@@ -196,4 +200,48 @@ describe.skipIf(!backend.fused?.halves)('a mixed search', () => {
     await expect(prune(submoduleBlockPruner as unknown as Method, bench, amount, {}, run)).rejects.toThrow('cancelled')
     expect(memory().numTensors - tensors).toBeLessThan(5)
   })
+
+  // Long windows and a large head: what runs without a pause would be seen. Processor time, as other programs may have the machine.
+  test.each(searches)('of %s that is cancelled ends within 200 ms', async (_, method, options) => {
+    const folder = await mkdtemp(join(tmpdir(), 'espalier-cancel-'))
+    const shape = { blocks: 4, hidden: 256, intermediate: 768, heads: 4, keyValueHeads: 2, vocabulary: 16384, dtype: 'F32' } as const
+    const model = withProducts(await openModel(await makeModel(folder, shape)), productsFor('mixed'))
+    const large = { model, calibration: makeWindows(3, 1024, shape.vocabulary).map((ids) => Int32Array.from(ids)), test: [] }
+    const cores = Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism())
+    const forget = () => {
+      for (const one of model.kept.values()) one.dispose()
+    }
+    // The first one reads weights, which takes turns of its own.
+    await watched(large, method, options, Number.POSITIVE_INFINITY)
+    forget()
+    const whole = await watched(large, method, options, Number.POSITIVE_INFINITY)
+    for (const share of [0.1, 0.4, 0.7]) {
+      forget()
+      const tensors = memory().numTensors
+      const { seconds } = await watched(large, method, options, Math.floor(share * whole.turns))
+      expect(seconds / cores).toBeLessThan(0.2)
+      forget()
+      expect(memory().numTensors - tensors).toBeLessThan(5)
+    }
+    await model.close()
+    await rm(folder, { recursive: true })
+  })
+
+  /** A search that is cancelled after so many turns of the event loop: its turns, and processor seconds from the last one to its end. */
+  async function watched(own: Bench, method: Method, options: object, last: number): Promise<{ turns: number; seconds: number }> {
+    const aborted = new AbortController()
+    let [turns, begun, ended] = [0, process.cpuUsage(), false]
+    const watch = () => {
+      if (ended || aborted.signal.aborted) return
+      if (++turns > last) return aborted.abort(new Error('cancelled'))
+      begun = process.cpuUsage()
+      setImmediate(watch)
+    }
+    setImmediate(watch)
+    const search = prune(method, own, amount, options, { ...recordedRun(), signal: aborted.signal })
+    await (Number.isFinite(last) ? expect(search).rejects.toThrow('cancelled') : search)
+    ended = true
+    const { user, system } = process.cpuUsage(begun)
+    return { turns, seconds: (user + system) / 1e6 }
+  }
 })

@@ -13,7 +13,6 @@ import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } f
 import { addPasses, sharedPasses, timesPasses } from '../passes.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
 import type { Recall } from '../recalling-scorer.ts'
-import { ascending } from '../selection.ts'
 import type { Variant } from '../trunk.ts'
 import { VariantMemory } from '../variant-memory.ts'
 import { VariantRanking } from '../variant-ranking.ts'
@@ -116,8 +115,8 @@ function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: nu
   // The dense model's own answers, for each window once: a pass, and the head three times.
   const seen = Math.min(windows, first + generations * (first + final))
   const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
-  // Of each selection the survivors and the runner-up are scored once more where estimates rank it.
-  const again = (chosen.finalists + 1 + 2) / Math.max(1, offspring + chosen.finalists + 1)
+  // Of each selection the survivors and the runner-up are scored once more where estimates rank it, on one window if that tells.
+  const again = ((chosen.finalists + 1) * first + 2) / Math.max(1, offspring * first + (chosen.finalists + 1) * final)
   return [
     {
       phase: evolving,
@@ -171,22 +170,16 @@ class Evolution {
     const { run } = this.#input
     const batch = this.#drawWindows(windows)
     const step = `generation ${generation}, selection ${this.selections.filter((done) => done.generation === generation).length + 1}`
-    const { fitness, ...certified } = await run.step(step, () => this.#score(candidates, batch, survivors))
-    const order = ascending(fitness.map((score, place) => (certified.estimated?.includes(place) ? Number.POSITIVE_INFINITY : score))).slice(
-      0,
-      survivors,
-    )
+    const scored = await run.step(step, () => this.#score(candidates, batch, survivors))
     const selection: Selection = {
       generation,
       tokens: batch.reduce((sum, { length }) => sum + length, 0),
       candidates: candidates.map(describeState),
-      fitness,
-      survivors: order,
-      ...certified,
+      ...scored,
     }
     this.selections.push(selection)
     run.emit({ type: 'selection', selection })
-    return order.map((index) => candidates[index] as Variant)
+    return selection.survivors.map((index) => candidates[index] as Variant)
   }
 
   /** Different windows, drawn evenly until the quota of tokens is met; the last is cut to its beginning. */
@@ -206,20 +199,19 @@ class Evolution {
     return batch
   }
 
-  /** Certificates of first and of final selections bound each other's errors only among themselves: their windows differ in number. */
   async #score(
     candidates: readonly Variant[],
     batch: Windows,
     survivors: number,
-  ): Promise<Pick<Selection, 'fitness' | 'estimated' | 'certified'>> {
+  ): Promise<Pick<Selection, 'fitness' | 'survivors' | 'estimated' | 'certified'>> {
     const { view, run } = this.#input
     const ranking = new VariantRanking(view, batch, { recall: this.#recall, signal: run.signal })
-    const tokens = batch.reduce((sum, { length }) => sum + length, 0)
-    const earlier = this.selections.flatMap((done) => (done.certified && done.tokens === tokens ? done.certified : []))
+    const earlier = this.selections.flatMap(({ certified }) => certified ?? [])
     try {
-      const { scores, estimated, certificate } = await ranking.score(candidates, survivors, { earlier })
+      const { scores, survivors: best, estimated, certificate } = await ranking.score(candidates, survivors, { earlier })
       return {
         fitness: [...scores],
+        survivors: [...best],
         ...(estimated && estimated.length > 0 ? { estimated: [...estimated] } : {}),
         ...(certificate ? { certified: certificate } : {}),
       }
@@ -236,7 +228,7 @@ function recallOf(view: ModelView): Recall {
   const limit = model.workspaceBytes / 4
   return {
     memory: keptWith(model, 'variants', () => new VariantMemory(limit)),
-    dense: keptWith(model, `dense states, ${model.products.deciding}`, () => new DenseStates(view, limit)),
+    dense: keptWith(model, 'dense states', () => new DenseStates(view, limit)),
     seen: new Set(),
   }
 }
