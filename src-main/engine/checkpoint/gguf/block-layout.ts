@@ -8,7 +8,8 @@ export interface GgufLayout {
   readonly intermediate: number
   /** Undefined where all blocks are whole and alike. */
   readonly blocks: readonly StoredBlock[] | undefined
-  /** Neurons that each block's tensors hold, with zeros that were added to those of its MLP. */
+  /** Neurons of each block's MLP, and those that its tensors hold, with zeros that were added. */
+  readonly widths: readonly number[]
   readonly storedWidths: readonly number[]
 }
 
@@ -39,7 +40,7 @@ export function readLayout(metadata: Metadata): GgufLayout {
   })
   const intermediate = Math.max(1, ...widths)
   const whole = blocks.every(({ attention, width }) => attention && width === intermediate)
-  return { heads, keyValueHeads, intermediate, blocks: whole ? undefined : blocks, storedWidths }
+  return { heads, keyValueHeads, intermediate, blocks: whole ? undefined : blocks, widths, storedWidths }
 }
 
 /** Neurons of each block's MLP, without the zeros that this program added. */

@@ -286,11 +286,11 @@ function placesOf(
 }
 
 /** Which rows and how many columns of a tensor are used: of an MLP's all but the zeros that were added behind its neurons. */
-function neuronsOf({ name, shape }: PlacedTensor, { blocks, storedWidths }: GgufLayout): { rows: Rows[]; columns: number | undefined } {
+function neuronsOf({ name, shape }: PlacedTensor, { widths, storedWidths }: GgufLayout): { rows: Rows[]; columns: number | undefined } {
   const [all = 1, columns] = shape
   const [, index, part] = /^blk\.(\d+)\.ffn_(gate|up|down)\./.exec(name) ?? []
   const block = Number(index)
-  const [width, stored] = [blocks?.[block]?.width, storedWidths[block]]
+  const [width, stored] = [widths[block], storedWidths[block]]
   const whole = { rows: [{ first: 0, count: all }], columns }
   if (width === undefined || stored === undefined || width === stored) return whole
   if (part === 'down') return columns === stored ? { ...whole, columns: width } : whole

@@ -8,6 +8,7 @@ import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { findFormat } from '#engine/export/index.ts'
 import { openModel } from '#engine/model/model.ts'
+import { specWithPlan } from '#engine/model/sliced-spec.ts'
 import { denseView, openView, viewWithPlan } from '#engine/model/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { executeRun } from '#engine/run.ts'
@@ -75,20 +76,22 @@ describe('a pruned GGUF file that is opened again', () => {
 
   it.each([
     { name: 'stories260k', type: 'F16', bound: 5e-4 },
+    // All blocks alike, as wide as in the dense model.
+    { name: 'stories260k', type: 'F16', bound: 5e-4, whole: true },
     { name: 'stories260k', type: 'Q8_0', bound: 1e-2 },
     // Gate and up are halves of one tensor.
     { name: 'phi3-tiny', type: 'F16', bound: 5e-4 },
     // Blocks of this family cannot differ in the file, and its projections have biases.
     { name: 'phi-tiny', type: 'F16', bound: 5e-4 },
-  ] as const)("in $type has the plan's widths, though zeros fill the file's up: $name", async ({ name, type, bound }) => {
+  ] as const)("in $type has the plan's widths, though zeros fill the file's up: $name", async ({ name, type, bound, ...rest }) => {
     const model = await openModel(await referenceModel(name))
     const kept = (index: number) => Array.from({ length: 75 + 9 * index }, (_, neuron) => 2 * neuron)
     const dense = densePlan(model.spec)
     const narrow = { ...dense, blocks: dense.blocks.map((block, index) => ({ ...block, mlp: { kept: kept(index % 2) } })) }
     const last = dense.blocks.length - 1
-    const plan = removeParts(narrow, [2 * last + 1])
-    const widths = plan.blocks.map(({ mlp }) => (mlp === 'removed' ? 0 : mlp.kept.length))
-    const folder = join(home, `${name}-${type}-widths`)
+    const plan = 'whole' in rest ? dense : removeParts(narrow, [2 * last + 1])
+    const widths = specWithPlan(model.spec, plan).blocks.map(({ width }) => width)
+    const folder = join(home, `${name}-${type}-${'whole' in rest}`)
     await findFormat('gguf').write({ model, plan, method: 'first', folder, ggufTypes: [type] })
     const reopened = await openModel(join(folder, (await readdir(folder)).find((entry) => entry.endsWith('.gguf')) as string))
     expect(reopened.spec.blocks.map(({ width }) => width)).toEqual(widths)
