@@ -10,7 +10,7 @@ import { depthRange, requireBlocks } from '../budget.ts'
 import { DenseStates } from '../dense-states.ts'
 import { describeState, drawDistinct, SearchSpace } from '../evolution.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { addPasses, sharedPasses, timesPasses } from '../passes.ts'
+import { addPasses, type PassCount, sharedPasses, timesPasses } from '../passes.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
 import type { Recall } from '../recalling-scorer.ts'
 import type { Variant } from '../trunk.ts'
@@ -86,32 +86,32 @@ function generationsOf(space: SearchSpace, { exchanges, generations }: Options):
   return generations ?? Math.floor((space.count * (space.choices - space.count)) / 1.5)
 }
 
-/** Generations whose draws are tried out to see how much candidates share. */
-const triedGenerations = 4
-
-/** Passes of searches like the one to come: what candidates share is seen from draws, a random state standing for each parent. */
 /** A window has products of its own, but many share the lease of a part: each takes about half of what a lone call takes besides. */
 const rowsOfLeases = 512
 
+/** Generations that are drawn to see what candidates share and how many come back; of longer searches the last stands for the rest. */
+const triedGenerations = 16
+
+/** Passes of searches like the one to come, of which every other generation finds no better parent. */
 function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: number, chosen: Options, available: number): MethodPhase[] {
   const space = new SearchSpace(spec, count, unit)
   if (count === 0 || count > space.choices) return []
   const random = new PythonRandom(0)
   const windows = Math.min(available, chosen.windows)
   const [first, final] = [Math.min(windows, chosen.firstWindows), Math.min(windows, chosen.finalWindows)]
+  const known = new KnownScores(windows, random)
   const draw = () => space.drawState(random)
-  const start = timesPasses(sharedPasses(drawDistinct(Math.min(chosen.startStates, space.states), [], draw)), first)
+  const start = known.passes(drawDistinct(Math.min(chosen.startStates, space.states), [], draw), first)
   const generations = generationsOf(space, chosen)
   const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
-  const tried = Array.from({ length: Math.min(generations, triedGenerations) }, () => {
-    const parent = draw()
+  let parent = draw()
+  const tried = Array.from({ length: Math.min(generations, triedGenerations) }, (_, generation) => {
+    if (generation % 2 === 0) parent = space.mutate(parent, random, chosen.exchanges)
     const children = drawDistinct(offspring, [parent], () => space.mutate(parent, random, chosen.exchanges))
     const finalists = children.slice(0, chosen.finalists)
-    // The parent's scores are known on about half of the windows.
-    const known = timesPasses(addPasses(sharedPasses(finalists), sharedPasses([...finalists, parent])), 1 / 2)
-    return addPasses(timesPasses(sharedPasses(children), first), timesPasses(known, final))
+    return addPasses(known.passes(children, first), known.passes([...finalists, parent], final))
   })
-  const one = timesPasses(addPasses(...tried), 1 / Math.max(1, tried.length))
+  const rest = timesPasses(tried.at(-1) ?? addPasses(), generations - tried.length)
   // The dense model's own answers, for each window once: a pass, and the head three times.
   const seen = Math.min(windows, first + generations * (first + final))
   const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
@@ -120,11 +120,34 @@ function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: nu
   return [
     {
       phase: evolving,
-      passes: addPasses(start, timesPasses(one, generations), dense),
+      passes: addPasses(start, ...tried, rest, dense),
       choosing: { again: Math.min(1, again) },
       rowsPerCall: rowsOfLeases,
     },
   ]
+}
+
+/** Which candidates a search would know on which windows, drawn as it draws them. */
+class KnownScores {
+  readonly #known: Set<string>[]
+  readonly #random: PythonRandom
+
+  constructor(windows: number, random: PythonRandom) {
+    this.#known = Array.from({ length: windows }, () => new Set())
+    this.#random = random
+  }
+
+  /** Passes of candidates on as many windows, but for those that are known there; then they are. */
+  passes(candidates: readonly Variant[], windows: number): PassCount {
+    const drawn = this.#random.sample(this.#known, windows)
+    return addPasses(
+      ...drawn.map((known) => {
+        const fresh = candidates.filter((candidate) => !known.has(describeState(candidate)))
+        for (const candidate of fresh) known.add(describeState(candidate))
+        return sharedPasses(fresh)
+      }),
+    )
+  }
 }
 
 async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'): Promise<MethodResult> {

@@ -13,7 +13,7 @@ interface Sums {
  * Up to this many columns, products are formed in float64. Above, where TensorFlow is many times slower at that, those of few rows are
  * formed in float32 before they join the sums: they lose no more than the activations, float32 themselves, had lost before.
  */
-const doubleUpTo = 256
+export const doubleUpTo = 256
 const rowsPerProduct = 2048
 
 /** Normal equations summed and solved by TensorFlow in float64; only weights and errors leave the runtime. */

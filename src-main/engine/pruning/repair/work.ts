@@ -2,12 +2,20 @@ import type { RepairKind } from '#contract/repair.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { MethodPhase } from '../method.ts'
 import { sideBySide } from './ridge.ts'
+import { doubleUpTo } from './runtime-equations.ts'
+
+/**
+ * What summing takes for each operation, as a share of a covariance's: rows are widened to float64 first, and above the bound of
+ * `runtime-equations.ts` products are in float32.
+ */
+const summing = { double: 1.8, float32: 0.35 }
 
 /** Operations in float64 of a projection's equations: K inputs and D outputs summed over rows, then solved for a pair of ridges and the best of them. */
 export function equationOperations(rows: number, inner: number, outer: number): number {
+  const each = inner <= doubleUpTo ? summing.double : summing.float32
   const solving = inner ** 3 / 3 + 4 * inner ** 2 * outer
   const judging = 2 * inner ** 2 * outer
-  return 2 * rows * inner * (inner + outer) + (sideBySide + 1) * (solving + judging)
+  return 2 * each * rows * inner * (inner + outer) + (sideBySide + 1) * (solving + judging)
 }
 
 export const repairing = 'Repairing'
