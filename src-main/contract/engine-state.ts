@@ -15,8 +15,8 @@ export const engineReport = z.object({
 
 /**
  * How fast a machine does what pruning is made of in a model of a width: thousand millions of operations a second of attention, MLPs and
- * head, in float64, and for eigenvectors; seconds that passing a part takes besides, however few rows; gigabytes of weights a second where tokens are made one by one; how many times as fast as in float32 a block is by
- * the other products, 1 where the processor has no units for them.
+ * head, in float64, and for eigenvectors; seconds that passing a part takes besides, however few rows; gigabytes of weights a second where
+ * tokens are made one by one; how many times as fast as in float32 a block is by the other products, 1 where the processor has no units.
  */
 export const machineRate = z.object({
   hidden: z.number().int(),

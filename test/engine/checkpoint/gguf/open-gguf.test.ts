@@ -289,6 +289,13 @@ describe('a malformed GGUF file', () => {
     ['a tensor twice', spoilTensor({ name: 'output.weight' }), /tensor output.weight twice/],
     ['a tensor of another architecture', spoilTensor({ name: 'blk.0.ssm_in.weight' }), /blk.0.ssm_in.weight, which llama does not know/],
   ]
+  it('shows all dimensions of a tensor, so that a model refuses those that it does not expect', async () => {
+    const [rows = 1, columns = 1] = makeModel().tensors[0]?.shape ?? []
+    const checkpoint = await openCheckpoint(await write('three-dimensions', spoilTensor({ shape: [rows / 2, columns, 2] })))
+    expect(checkpoint.tensors.get('model.embed_tokens.weight')?.shape).toEqual([rows / 2, columns, 2])
+    await checkpoint.close()
+  })
+
   for (const [name, bytes, says] of cases) {
     it(`gives one error that says what is wrong: ${name}`, async () => {
       const error = await openCheckpoint(await write(name.replaceAll(' ', '-'), bytes)).catch((thrown: unknown) => thrown)

@@ -1,0 +1,50 @@
+import { alignedBuffer } from '../aligned-buffer.ts'
+import type { Rows } from '../checkpoint.ts'
+
+/** Where some rows of a tensor lie that is made of ranges of a stored one. */
+export function intersect(ranges: readonly Rows[], wanted: Rows): Rows[] {
+  let passed = 0
+  return ranges.flatMap(({ first, count }) => {
+    const from = Math.max(wanted.first - passed, 0)
+    const until = Math.min(wanted.first + wanted.count - passed, count)
+    passed += count
+    return until > from ? [{ first: first + from, count: until - from }] : []
+  })
+}
+
+/** Stretches of memory behind each other. */
+export function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0] as Uint8Array
+  const joined = alignedBuffer(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
+  let begin = 0
+  for (const part of parts) {
+    joined.set(part, begin)
+    begin += part.byteLength
+  }
+  return joined
+}
+
+/** Values in rows, without those that were added behind each row. */
+export function firstColumns(bytes: Uint8Array, columns: number, kept: number, valueBytes: number): Uint8Array {
+  if (kept === columns) return bytes
+  const rows = bytes.byteLength / (columns * valueBytes)
+  const result = alignedBuffer(rows * kept * valueBytes)
+  for (let row = 0; row < rows; row++) {
+    const begin = row * columns * valueBytes
+    result.set(bytes.subarray(begin, begin + kept * valueBytes), row * kept * valueBytes)
+  }
+  return result
+}
+
+/** Puts the rows of each head back: rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second. */
+export function takeApart(heads: Uint8Array, rowBytes: number, headRows: number, first: number, count: number): Uint8Array {
+  const result = alignedBuffer(count * rowBytes)
+  for (let i = 0; i < count; i++) {
+    const row = first + i
+    const within = row % headRows
+    const half = headRows / 2
+    const source = row - within + (within < half ? 2 * within : 2 * (within - half) + 1)
+    result.set(heads.subarray(source * rowBytes, (source + 1) * rowBytes), i * rowBytes)
+  }
+  return result
+}
