@@ -7,7 +7,7 @@ import type { ModelView } from './view.ts'
 import { breathe, type Stream, Walk } from './walk.ts'
 import type { Part } from './weights.ts'
 
-/** Rows of activations per product: above it, larger products are no faster. */
+/** Rows of activations per product, which groups and branches are joined up to: above it, larger products are no faster. */
 export const rowsPerCall = 2048
 
 /** Groups that pass a part together where its weights are packed for them: more would save nothing that counts. */

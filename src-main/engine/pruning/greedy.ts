@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/run.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { rowsPerCall } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/view.ts'
 import type { Part } from '#engine/model/weights.ts'
 import type { Certificate } from './certify.ts'
@@ -10,7 +11,7 @@ import { without } from './plan.ts'
 import { ascending } from './selection.ts'
 import type { Variant } from './trunk.ts'
 import { VariantRanking } from './variant-ranking.ts'
-import { rowsPerProduct, VariantScorer } from './variants.ts'
+import { VariantScorer } from './variants.ts'
 
 /** One removal that could be made: the block it is reported under and the parts that go. */
 export interface Candidate {
@@ -129,7 +130,7 @@ export function scoredShare(screening: number, candidates: number): number {
 }
 
 /** Candidates leave the trunk one after the other and are copied there: calls are as many as with a quarter of the rows that are joined at most. */
-export const joinedRows = rowsPerProduct / 4
+export const joinedRows = rowsPerCall / 4
 
 /** What a greedy search scores again of its candidates where estimates rank them: the best one and the runner-up; a lazy search ranks none. */
 export function choosingGreedily({ lazy }: Pick<GreedyOptions, 'lazy'>, candidates: number): NonNullable<MethodPhase['choosing']> {

@@ -1,5 +1,5 @@
 import type { Windows } from '#engine/data/windows.ts'
-import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
+import { finalHidden, groupWindows, rowsPerCall, type WindowGroup } from '#engine/model/forward.ts'
 import { allTokenLosses, nextTokens } from '#engine/model/likelihood.ts'
 import { disposeStreams, skipPart } from '#engine/model/streams.ts'
 import type { ModelView } from '#engine/model/view.ts'
@@ -20,10 +20,8 @@ export interface ScorerOptions {
   readonly signal?: AbortSignal
 }
 
-/** Rows that one product should at least have; branches are joined up to it. */
-export const rowsPerProduct = 2048
 /** Rows that weights should be packed for. */
-const rowsPerPacking = 8 * rowsPerProduct
+const rowsPerPacking = 8 * rowsPerCall
 
 /**
  * Scores many plans that differ in few submodules, on one set of windows. Variants go past the parts together, a pack at a time: those
@@ -74,7 +72,7 @@ export class VariantScorer {
     const bytes = 4 * group.ids.length * spec.hidden * (spec.parallelResidual ? 2 : 1)
     const starts = variants.map((variant) => (lacking ? firstDifference(variant, lacking, parts) : 0))
     const short = lacking && this.#sharing && !model.store.streams
-    const rows = this.#walk.packsWeights ? rowsPerPacking : rowsPerProduct
+    const rows = this.#walk.packsWeights ? rowsPerPacking : rowsPerCall
     return packVariants(starts, {
       fitting: Math.floor(model.workspaceBytes / 2 / bytes),
       ...(short ? { wanted: Math.ceil(rows / group.ids.length) } : {}),
@@ -141,7 +139,7 @@ export class VariantScorer {
     const stemLacks = trunk.removed[part] === 1
     const running = stemLacks ? having : [...having, ...trunk.stem]
     try {
-      if (running.length > 0) await this.#walk.pass(part, running, { joinUpTo: this.#sharing ? rowsPerProduct : 0, signal: this.#signal })
+      if (running.length > 0) await this.#walk.pass(part, running, { joinUpTo: this.#sharing ? rowsPerCall : 0, signal: this.#signal })
     } catch (error) {
       disposeStreams([...having, ...lacking])
       throw error

@@ -3,7 +3,7 @@ import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { rowDivergences } from '#engine/model/divergence.ts'
-import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
+import { finalHidden, groupWindows, rowsPerCall, type WindowGroup } from '#engine/model/forward.ts'
 import { gatherMlp } from '#engine/model/gather-mlp.ts'
 import { replacedName } from '#engine/model/plan-tensors.ts'
 import { withProjection } from '#engine/model/replace.ts'
@@ -21,8 +21,6 @@ interface Branch extends Stream {
   /** What it tries: a width of the block, the next attention gone, or nothing. */
   readonly tries: number | 'attention' | 'base'
 }
-
-const rowsPerProduct = 2048
 
 export const tableMeasuring = 'Measuring the table'
 
@@ -124,8 +122,8 @@ class Prober {
       disposePart(narrow)
       return own
     }
-    if (typeof one === 'number' || fitted) await this.#denseWalk.pass(part, branches, { replace, joinUpTo: rowsPerProduct })
-    else await this.#walk.pass(part, branches, { joinUpTo: rowsPerProduct })
+    if (typeof one === 'number' || fitted) await this.#denseWalk.pass(part, branches, { replace, joinUpTo: rowsPerCall })
+    else await this.#walk.pass(part, branches, { joinUpTo: rowsPerCall })
     fitted?.dispose()
     if (one !== 'attention' || this.#view.spec.parallelResidual) return
     // Without its attention, a block reads what the last one left.
@@ -164,7 +162,7 @@ class Prober {
     let [sum, rows] = [0, 0]
     for (const part of this.#view.parts.filter((one) => one >= from)) {
       this.#signal.throwIfAborted()
-      await this.#walk.pass(part, branches, { joinUpTo: rowsPerProduct })
+      await this.#walk.pass(part, branches, { joinUpTo: rowsPerCall })
     }
     for (const { group, residual } of branches) {
       const hidden = finalHidden(this.#view, residual.x)
