@@ -14,7 +14,7 @@ import { descriptionName } from './trusted.mjs'
 export const addonName = 'tfjs_binding.node'
 
 /** The first digits of the hash of the sources of the fused operations, one after the other: a change gives what is compiled another name. */
-export const fusedSource = '5ec065eb'
+export const fusedSource = '3ab7eaf8'
 
 /**
  * The name of the fused operations inside a runtime's folder. They are compiled for one processor: another one, with a cache folder

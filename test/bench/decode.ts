@@ -40,6 +40,7 @@ await model.close()
 
 async function measureAll(): Promise<void> {
   const columns = await Promise.all([null, ...[0.75, 0.625, 0.5, 0.25].map(planOf)].map((plan) => openView(model, plan)))
+  await decode(columns, 1, 2)
   for (let round = 1; round <= Number(flags.rounds); round++) {
     const one = await decode([view], 1, tokens)
     const five = await decode([view], 5, tokens)

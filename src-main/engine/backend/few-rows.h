@@ -29,8 +29,8 @@ inline float treeSum(Vector vector) {
 #endif
 }
 
-// Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column]. The rows of the weight behind
-// these are fetched meanwhile.
+// Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column]. Where
+// several rows leave the time for it, the rows of the weight behind these are fetched meanwhile; one row only waits for what is read.
 template <int Rows, int Columns>
 void dotTile(const float* x, int64_t strideX, const float* weight, int64_t depth, float* to, int64_t stride) {
   const int64_t whole = depth / lanes * lanes;
@@ -41,7 +41,7 @@ void dotTile(const float* x, int64_t strideX, const float* weight, int64_t depth
     Vector right[Columns];
     for (int column = 0; column < Columns; column++) {
       right[column] = load(weight + column * depth + i);
-      __builtin_prefetch(weight + (column + Columns) * depth + i);
+      if (Rows > 1) __builtin_prefetch(weight + (column + Columns) * depth + i);
     }
     for (int row = 0; row < Rows; row++) {
       const Vector left = load(x + row * strideX + i);
