@@ -4,6 +4,8 @@ import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#co
 /** How far off a time may be before anything of the model has run, and with finished runs of it. */
 const unseen = 2
 const seen = 1.3
+/** Of a run that takes less, much is what a process does once: it says little of how fast others will be. */
+const settling = 1
 
 /** A finished run: its work, and the seconds that each part of it took. */
 export interface FinishedRun {
@@ -57,7 +59,7 @@ function timeOfProducts(faster: PhaseWork['faster'] = [], rate: MachineRate): nu
 
 /** How much longer than by the rates a part took in finished runs: those of the same method tell most, then the same part of any. */
 export class Experience {
-  readonly #ratios: readonly { readonly method: string; readonly part: string; readonly ratio: number }[]
+  readonly #ratios: readonly { readonly method: string; readonly part: string; readonly ratio: number; readonly pace: number }[]
 
   constructor(runs: readonly FinishedRun[], rates: readonly MachineRate[]) {
     this.#ratios = runs.flatMap(({ method, work, seconds }) => {
@@ -65,7 +67,8 @@ export class Experience {
       return [...parts].flatMap(([part, phases]) => {
         const expected = sumSeconds(phases)
         const took = seconds[part]
-        return took === undefined || expected <= 0 || took <= 0 ? [] : [{ method, part, ratio: took / expected }]
+        if (took === undefined || expected <= 0 || took <= 0) return []
+        return [{ method, part, ratio: took / expected, pace: (took + settling) / (expected + settling) }]
       })
     })
   }
@@ -75,16 +78,17 @@ export class Experience {
     const own = same.filter((one) => one.method === method)
     // Loading and reading text say nothing of how fast the model runs.
     const running = this.#ratios.filter((one) => one.part !== 'open' && one.part !== 'reading text')
-    if (part === 'open' || part === 'reading text') return { ratio: median(same), known: same.length > 0 }
-    if (own.length > 0) return { ratio: median(own), known: true }
-    const isKnown = same.length > 0 && part !== 'pruning'
+    const ratioOf = (some: typeof same) => median(some.map(({ ratio }) => ratio))
+    if (part === 'open' || part === 'reading text') return { ratio: ratioOf(same), known: same.length > 0 }
+    if (own.length > 0) return { ratio: ratioOf(own), known: true }
+    if (same.length > 0 && part !== 'pruning') return { ratio: ratioOf(same), known: true }
     // What other work took says half as much (of a factor) of this: one machine, but other operations.
-    return { ratio: isKnown ? median(same) : Math.sqrt(median(same.length > 0 ? same : running)), known: isKnown }
+    return { ratio: Math.sqrt(median((same.length > 0 ? same : running).map(({ pace }) => pace))), known: false }
   }
 }
 
-function median(ratios: readonly { readonly ratio: number }[]): number {
-  const sorted = ratios.map(({ ratio }) => ratio).sort((a, b) => a - b)
+function median(ratios: readonly number[]): number {
+  const sorted = ratios.toSorted((a, b) => a - b)
   return sorted.length === 0
     ? 1
     : ((sorted[Math.floor((sorted.length - 1) / 2)] as number) + (sorted[Math.floor(sorted.length / 2)] as number)) / 2

@@ -26,15 +26,16 @@ interface Subject {
   readonly path: string
   readonly calibration: RunRequest['calibration']
   readonly evaluation: NonNullable<RunRequest['calibration']>
-  /** Options that cut a method's size to fit the time. */
+  /** Options and removed blocks that cut a method's size to fit the time. */
   readonly cut: Partial<Record<string, Record<string, unknown>>>
+  readonly blocks: Partial<Record<string, number>>
   readonly repair: boolean
 }
 
 async function subjectOf(name: string, folder: string): Promise<Subject> {
   if (name === 'sample') {
     const data = (file: string, windows: number) => ({ source: join(sample, file), sequenceLength: 256, windows })
-    return { path: sample, calibration: data('calibration.txt', 256), evaluation: data('test.txt', 64), cut: {}, repair: true }
+    return { path: sample, calibration: data('calibration.txt', 256), evaluation: data('test.txt', 64), cut: {}, blocks: {}, repair: true }
   }
   const shape = name === 'small' ? { ...smolShape, blocks: 6 } : smolShape
   const tokens = name === 'small' ? 512 : 2048
@@ -48,6 +49,7 @@ async function subjectOf(name: string, folder: string): Promise<Subject> {
     calibration: data(8),
     evaluation: data(4),
     cut: { '2ssp': { attention: 2, windows: 4 }, evopress: evolution, evopress_submodule: evolution, slicegpt: { windows: 2 } },
+    blocks: name === 'small' ? {} : { blockpruner: 2, blockpruner_submodule: 1 },
     repair: name === 'small',
   }
 }
@@ -100,7 +102,7 @@ async function measure(subject: Subject, rates: MachineRate[], folder: string): 
   const requestOf = (method: string): RunRequest => ({
     ...base,
     method,
-    amount: { sparsity: 0.5 },
+    amount: subject.blocks[method] ? { blocks: subject.blocks[method] } : { sparsity: 0.5 },
     options: subject.cut[method] ?? {},
     ...(subject.calibration ? { calibration: subject.calibration } : {}),
   })

@@ -25,6 +25,7 @@ interface Subjects {
   runs: string[]
   transcript: string
   inspection: string
+  judging: string
 }
 
 interface Picture {
@@ -85,6 +86,8 @@ const pictures: Picture[] = [
   },
   { name: 'what-broke', hash: ({ inspection }) => `#/broke/${inspection}`, height: 1000, prepare: showWorst },
   { name: 'judge', hash: () => '#/judge' },
+  { name: 'judging', hash: ({ judging }) => `#/judge/${judging}` },
+  { name: 'judged', hash: ({ judging }) => `#/judge/${judging}`, height: 1000, prepare: reveal },
   { name: 'settings', hash: () => '#/settings', height: 1000 },
 ]
 
@@ -92,8 +95,24 @@ async function showWorst(page: Page): Promise<void> {
   await page.getByRole('region', { name: 'Worst places' }).getByRole('button').first().click()
 }
 
+async function reveal(page: Page): Promise<void> {
+  await page.getByRole('button', { name: 'Stop here and reveal' }).click()
+  await page.getByRole('region', { name: 'Who wins' }).waitFor()
+}
+
 async function showToken(page: Page): Promise<void> {
   await page.locator('[data-token="2"]').nth(1).hover()
+}
+
+/** Votes on the answers of a transcript, one pair being left to judge. */
+async function judge(workbench: Workbench, transcript: string): Promise<string> {
+  const { id, pairs } = await workbench.call('judgings.start', { transcript, seed: 0 })
+  const votes = ['left', 'left', 'right', 'tie', 'left', 'both bad'] as const
+  for (let vote = 0; vote < pairs - 1; vote++) {
+    const { next } = await workbench.call('judgings.get', { id })
+    if (next) await workbench.call('judgings.vote', { id, pair: next.pair, vote: votes[vote % votes.length] ?? 'tie' })
+  }
+  return id
 }
 
 async function gridFor(workbench: Workbench, model: string): Promise<GridInput> {
@@ -163,6 +182,7 @@ async function fill(workbench: Workbench): Promise<Subjects> {
     runs,
     transcript: started.id,
     inspection: inspection.id,
+    judging: await judge(workbench, started.id),
   }
 }
 

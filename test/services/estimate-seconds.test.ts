@@ -54,7 +54,14 @@ test('the range narrows when a run of the model is done, and follows what it too
 
 test('a method that was not run yet is judged by how the model’s other parts went', () => {
   const runs = [{ method: 'dense', work: { hidden: 100, phases: [phase('measuring', 'perplexity', 50)] }, seconds: { perplexity: 15 } }]
-  expect(estimateRun('shortgpt', work, rates, new Experience(runs, rates)).seconds.likely).toBeCloseTo(15 + 10 * 3 ** 0.5, 10)
+  expect(estimateRun('shortgpt', work, rates, new Experience(runs, rates)).seconds.likely).toBeCloseTo(15 + 10 * (16 / 6) ** 0.5, 10)
+})
+
+test('a run that took a fraction of a second says little of how fast others will be', () => {
+  const short = { hidden: 100, phases: [phase('measuring', 'perplexity', 1)] }
+  const pruning: Work = { hidden: 100, phases: [phase('ranking', 'pruning', 100)] }
+  const after = new Experience([{ method: 'dense', work: short, seconds: { perplexity: 0.3 } }], rates)
+  expect(estimateRun('shortgpt', pruning, rates, after).seconds.likely).toBeCloseTo(10 * (1.3 / 1.1) ** 0.5, 10)
 })
 
 test('what runs of an experiment share counts once', () => {

@@ -14,6 +14,9 @@ import {
   unpackPart,
 } from './weights.ts'
 
+/** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
+const collectAfter = 2 ** 25
+
 /** Where weights are while nobody uses them: as float32, as stored (half the size for 16-bit weights), or on the disk. */
 export type Residency = 'resident' | 'packed' | 'streamed'
 
@@ -36,6 +39,8 @@ export class WeightStore {
   /** Parts whose values were seen to be numbers. */
   readonly #checked = new Set<Part>()
   readonly #reading = new Map<Part, Promise<PackedPart>>()
+  /** Bytes freed since the last collection. */
+  #freed = 0
 
   /** `budgetBytes` is what parts may take, the one in use and the one being read as float32 included. */
   constructor(checkpoint: Checkpoint, spec: DecoderSpec, budgetBytes: number) {
@@ -79,7 +84,7 @@ export class WeightStore {
   /** Keeps loaded weights that are to stay, unless another borrower was first. */
   #settle(part: Part, loaded: PartWeights): PartWeights {
     const resident = this.#resident.get(part)
-    if (resident) free(loaded)
+    if (resident) this.#free(part, loaded)
     else if (this.#stays.has(part)) this.#resident.set(part, loaded)
     return resident ?? loaded
   }
@@ -87,7 +92,7 @@ export class WeightStore {
   /** Gives back leased weights, or others made from them. */
   release(part: Part, weights: PartWeights): void {
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 1) - 1)
-    else free(weights)
+    else this.#free(part, weights)
   }
 
   /**
@@ -98,7 +103,15 @@ export class WeightStore {
     this.release(part, weights)
     if (this.#resident.get(part) !== weights || (this.#leases.get(part) ?? 0) > 0) return
     this.#resident.delete(part)
-    free(weights)
+    this.#free(part, weights)
+  }
+
+  #free(part: Part, weights: PartWeights): void {
+    disposePart(weights)
+    this.#freed += partSize(this.#checkpoint, this.#spec, part).float32
+    if (this.#freed < collectAfter) return
+    this.#freed = 0
+    void globalThis.gc?.()
   }
 
   #readAhead(part: Part): void {
@@ -145,10 +158,4 @@ export class WeightStore {
     for (const reading of this.#reading.values()) void reading.then(disposePacked, () => undefined)
     this.#reading.clear()
   }
-}
-
-function free(weights: PartWeights): void {
-  disposePart(weights)
-  // Freed arrays are outside the heap that V8 watches; without this a streamed model grows by its own size.
-  void globalThis.gc?.()
 }

@@ -112,8 +112,9 @@ function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: nu
     return addPasses(known.passes(children, first), known.passes([...finalists, parent], final))
   })
   const rest = timesPasses(tried.at(-1) ?? addPasses(), generations - tried.length)
-  // The dense model's own answers, for each window once: a pass, and the head three times.
-  const seen = Math.min(windows, first + generations * (first + final))
+  // The dense model's own answers, for each window that is drawn once: a pass, and the head three times.
+  const missed = (drawn: number, times: number) => (1 - Math.min(windows, Math.max(1, drawn)) / windows) ** times
+  const seen = windows * (1 - missed(first, 1 + generations) * missed(final, generations))
   const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
   // Of each selection the survivors and the runner-up are scored once more where estimates rank it, on one window if that tells.
   const again = ((chosen.finalists + 1) * first + 2) / Math.max(1, offspring * first + (chosen.finalists + 1) * final)
