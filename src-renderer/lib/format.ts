@@ -58,6 +58,11 @@ function roundTime(seconds: number): number {
   return Math.round(seconds / step) * step
 }
 
+/** A name with its percentages whole: no line ends between a number and its sign. */
+export function holdPercents(name: string): string {
+  return name.replaceAll(' %', '\u00a0%')
+}
+
 /** A share as percent, with one digit where it says something: 0.375 -> `37.5 %`, 0.5 -> `50 %`. */
 export function formatShare(share: number): string {
   return `${trimZeros((share * 100).toFixed(1))} %`

@@ -49,3 +49,7 @@ test('moments far back become dates', () => {
 test('a chance that is small is not called nothing', () => {
   expect([0, 1e-7, 0.0005, 0.959].map(format.formatChance)).toEqual(['0 %', '< 0.1 %', '0.1 %', '95.9 %'])
 })
+
+test('no line ends between a number and its percent sign', () => {
+  expect(format.holdPercents('2SSP 50 %, ShortGPT 25 %').split(' ')).toEqual(['2SSP', '50\u00a0%,', 'ShortGPT', '25\u00a0%'])
+})
