@@ -10,11 +10,19 @@ const mayImport: Record<string, readonly string[]> = {
   'package.json': [],
   'src-main/contract': ['package.json'],
   'src-main/engine': ['src-main/engine/checkpoint/resolve-inside.ts', 'src-main/engine/backend', 'src-main/contract'],
-  'src-main/engine/backend': ['src-main/engine', 'src-main/contract', 'src-main/setup/places.mjs', 'src-main/setup/trusted.mjs'],
+  'src-main/engine/backend': [
+    'src-main/engine',
+    'src-main/contract',
+    'src-main/setup/places.mjs',
+    'src-main/setup/trusted.mjs',
+    'src-main/setup/visible-gpus.mjs',
+  ],
   'src-main/compute': ['src-main/engine', 'src-main/engine/backend', 'src-main/contract'],
   'src-main/db': ['src-main/contract'],
   'src-main/hub': ['src-main/contract', 'src-main/setup/lock.mjs'],
-  'src-main/jobs': ['src-main/contract', 'src-main/db', 'src-main/hub', 'src-main/setup/places.mjs', 'src-main/setup/node24.mjs'],
+  'src-main/jobs': ['contract', 'db', 'hub', ...['places', 'node24', 'visible-gpus'].map((name) => `setup/${name}.mjs`)].map(
+    (name) => `src-main/${name}`,
+  ),
   'src-main/engine/checkpoint/resolve-inside.ts': ['src-main/contract'],
   'src-main/services': [
     'src-main/engine/checkpoint/resolve-inside.ts',
@@ -32,6 +40,7 @@ const mayImport: Record<string, readonly string[]> = {
   'src-main/setup/trusted.mjs': [],
   'src-main/setup/node24.mjs': [],
   'src-main/setup/lock.mjs': [],
+  'src-main/setup/visible-gpus.mjs': [],
   'src-renderer': [
     ...['api.ts', 'components', 'charts', 'lib', 'features', 'shell', 'styles'].map((name) => `src-renderer/${name}`),
     'src-main/contract',

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { promisify } from 'node:util'
+import { visibleGpus } from '../setup/visible-gpus.mjs'
 
 /** Where a run can compute: an NVIDIA GPU, or a share of the processor. */
 export interface Device {
@@ -56,18 +57,10 @@ export function parseDevices(lines: string, visible?: string): Device[] {
     .split('\n')
     .map((line) => /^\s*(\d+)\s*,\s*([^,\s]+)\s*,\s*(.+?)\s*$/.exec(line))
     .flatMap((match) => (match ? [{ index: match[1] as string, uuid: match[2] as string, name: match[3] as string }] : []))
-  const found = all.map(({ index, name }) => ({
+  return visibleGpus(all, visible).map(({ index, name }) => ({
     id: `gpu-${index}`,
     title: name,
-    kind: 'gpu' as const,
+    kind: 'gpu',
     environment: { CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: index },
   }))
-  if (visible === undefined) return found
-  const wanted = visible.split(',').map((word) => all.findIndex(({ index, uuid }) => word.trim() === index || isOf(uuid, word.trim())))
-  const end = wanted.indexOf(-1)
-  return wanted.slice(0, end < 0 ? wanted.length : end).flatMap((at) => found[at] ?? [])
-}
-
-function isOf(uuid: string, word: string): boolean {
-  return /^(GPU|MIG)-/.test(word) && uuid.startsWith(word)
 }
