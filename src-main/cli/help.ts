@@ -67,7 +67,7 @@ Machine and output
   --backend NAME           auto, tensorflow, webgpu, wasm
   --precision NAME         float32 (as without it); mixed: candidates ranked with bfloat16 products, choices certified in float32, several
                            times as fast where the processor has AMX or AVX-512 BF16; bfloat16: all of it, for a first look; auto: mixed
-                           where it can be
+                           where the processor can
   --memory SIZE            for weights and activations, such as 4GB; what is larger is streamed from the disk
   --json                   one JSON document on stdout, or an array of them
   --no_history             leave no trace in the history

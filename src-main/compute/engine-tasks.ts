@@ -66,7 +66,7 @@ async function save({ model: path, plan, run, memoryBytes, ...asked }: TaskOf<'s
 async function probe(): Promise<EngineReport> {
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { version } = await import('#contract/version.ts')
-  const { name, title, reason } = await openBackend('auto')
+  const { name, title, reason, deviceBytes } = await openBackend('auto')
   const gpu = name === 'tensorflow-gpu' || name === 'webgpu'
   return {
     backend: name,
@@ -74,6 +74,6 @@ async function probe(): Promise<EngineReport> {
     why: reason,
     version,
     backends: [{ name, available: true, why: reason }],
-    devices: [{ id: gpu ? 'gpu' : 'cpu', title, kind: gpu ? 'gpu' : 'cpu', memoryBytes: null }],
+    devices: [{ id: gpu ? 'gpu' : 'cpu', title, kind: gpu ? 'gpu' : 'cpu', memoryBytes: deviceBytes ?? null }],
   }
 }

@@ -3,7 +3,7 @@ import { moment } from './identifiers.ts'
 
 export const backendState = z.object({ name: z.string(), available: z.boolean(), why: z.string() })
 
-/** What the compute process found: which backend it would use on which device, and why. */
+/** What the compute process found: which backend it would use on which device, and why; of a GPU's memory what was free. */
 export const engineReport = z.object({
   backend: z.string(),
   device: z.string(),
@@ -16,7 +16,7 @@ export const engineReport = z.object({
 /**
  * How fast a machine does what pruning is made of in a model of a width: thousand millions of operations a second of attention, MLPs and
  * head, in float64, and for eigenvectors; seconds that passing a part takes besides, however few rows; gigabytes of weights a second where
- * tokens are made one by one; how many times as fast as in float32 a block is by the other products, 1 where the processor has no units.
+ * tokens are made one by one; how many times as fast as in float32 a block is by the other products, 1 where there are no units for them.
  */
 export const machineRate = z.object({
   hidden: z.number().int(),

@@ -1,4 +1,5 @@
 import type { FusedOperations } from './fused.ts'
+import type { HalfType, ProcessorHalves } from './halves.ts'
 
 /** What the rest of the engine may know of the runtime that computes. */
 export interface Backend {
@@ -11,6 +12,12 @@ export interface Backend {
   readonly anyProducts: boolean
   /** Operations made for the decoder, where set-up could compile them; each caller knows how to do without. */
   readonly fused?: FusedOperations
+  /** Products of 16-bit operands by operations of ours, where the processor has units for them. */
+  readonly halves?: ProcessorHalves
+  /** The 16-bit type that the runtime's own products take, where these are there to be used: on a GPU with units for them. */
+  readonly halfType?: HalfType
+  /** Bytes of the device's own memory that were free when it was opened; undefined where it computes in the machine's, or does not say. */
+  readonly deviceBytes?: number
 }
 
 let active: Backend | undefined
@@ -18,6 +25,9 @@ let active: Backend | undefined
 export function setActiveBackend(backend: Backend): void {
   active = backend
 }
+
+/** What was free of the device's own memory; undefined without such a device, and where no backend is open yet. */
+export const deviceBytes = (): number | undefined => active?.deviceBytes
 
 /** The backend that `openBackend` chose. Throws when none was opened: a programming error, not a user's. */
 export function activeBackend(): Backend {

@@ -1,12 +1,10 @@
 import { type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
 import { fusedName } from '../../setup/places.mjs'
 import { trustedAddon } from '../../setup/trusted.mjs'
-import { type AttentionShape, attentionInts, type FusedNorm, type HalfOperations, halfOperations } from './halves.ts'
+import { type AttentionShape, activations, attentionInts, type FusedNorm, halfOperations, type ProcessorHalves } from './halves.ts'
 
 /** Operations of `fused.cc`: one pass over memory where the runtime's own operations need many. */
 export interface FusedOperations {
-  /** Products of 16-bit operands, where the processor has units for them. */
-  readonly halves?: HalfOperations
   /**
    * Rotary embedding and causal attention at once, without a matrix of scores: projected queries (scaled), keys and values
    * [B*T, (H + 2K) d] and tables [T, size / 2] to [B*T, H d]. `window` is how many positions a query sees, 0 for all.
@@ -75,19 +73,22 @@ export interface DecodedParts {
 /** Words and numbers of a part. */
 const [stepWords, stepNumbers] = [22, 6]
 
-/** Activations by the number that the operations know them by. */
-export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
-
 /** What of tfjs-node's backend runs an operation by its name. */
 export interface OperationRunner {
   readonly binding: { readonly TF_ATTR_INT: number; readonly TF_ATTR_FLOAT: number }
   executeSingleOutput(name: string, attributes: object[], inputs: Tensor[]): Tensor
 }
 
-/** Loads the operations that set-up compiled for this processor; undefined where it could not. */
-export function loadFused(runtimeFolder: string, runner: OperationRunner): FusedOperations | undefined {
+/** The operations of ours, and those on 16-bit operands where the processor has units for them. */
+export interface OwnOperations {
+  readonly fused?: FusedOperations
+  readonly halves?: ProcessorHalves
+}
+
+/** Loads the operations that set-up compiled for this processor; nothing where it could not. */
+export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOperations {
   const path = trustedAddon(runtimeFolder, fusedName())
-  if (!path) return undefined
+  if (!path) return {}
   process.dlopen({ exports: {} }, path)
   const { TF_ATTR_INT, TF_ATTR_FLOAT } = runner.binding
   const ints = (values: Record<string, number | boolean>) =>
@@ -98,8 +99,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
     { run: (name, whole, others, inputs) => run(name, [...ints(whole), ...floats(others)], inputs) },
     bestUnits(run),
   )
-  return {
-    ...(halves ? { halves } : {}),
+  const fused: FusedOperations = {
     attention(projected, cosine, sine, shape) {
       const attributes = [...ints({ ...attentionInts(shape), units: 0, split: false }), ...floats({ cap: shape.cap ?? 0 })]
       return run('EspalierAttention', attributes, [projected, cosine, sine])
@@ -137,6 +137,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): Fused
     distance: (a, b) => run('EspalierDistance', [], [a, b]),
     columnSums: (x, tokens, squared) => run('EspalierColumns', ints({ tokens, squared }), [x]),
   }
+  return { fused, ...(halves ? { halves } : {}) }
 }
 
 /** The number of the best units for 16-bit operands that this processor has, 0 for none. */

@@ -1,4 +1,7 @@
-import type { Tensor, Tensor1D, Tensor2D, Tensor4D } from '@tensorflow/tfjs-core'
+import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
+
+/** Activations by the number that our operations know them by. */
+export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
 
 /** A norm of rows, without its weights. */
 export interface FusedNorm {
@@ -7,15 +10,19 @@ export interface FusedNorm {
   readonly centred: boolean
 }
 
-/** What multiplies 16-bit operands on this processor. */
-export type HalfUnits = 'AVX-512 BF16' | 'AMX'
+/** 16-bit types that TensorFlow multiplies by itself. */
+export type HalfType = 'bfloat16' | 'float16'
 
-/** A stored weight [rows, columns] as tiles of bfloat16; `split` ones also hold what rounding took away, for products of float32's quality. */
+/** What multiplies 16-bit operands: units of this processor, by operations of ours, or TensorFlow's own products. */
+export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}`
+
+/** A stored weight [rows, columns] in 16 bits; `split` ones also hold what rounding took away, for products of float32's quality. */
 export interface HalfMatrix {
-  /** [1, or 2 where split, ...]: as the operations of `half-parts.h` read it. */
-  readonly tiles: Tensor4D
+  /** As the operations that packed it read it, and nobody else: tiles of `half-parts.h`, or a value of the runtime in 16 bits. */
+  readonly values: Tensor
   readonly rows: number
   readonly columns: number
+  readonly split: boolean
 }
 
 /** A norm in front of a product, with its weights. */
@@ -32,8 +39,7 @@ export interface HalfProduct {
 /** Neurons of an MLP, from the stream to what their activation makes of it. */
 export interface HalfNeurons {
   readonly norm?: HalfNorm | undefined
-  /** The number of an activation. */
-  readonly activation: number
+  readonly activation: keyof typeof activations
   readonly gate?: HalfMatrix | undefined
   readonly gateBias?: Tensor1D | undefined
   readonly up: HalfMatrix
@@ -46,13 +52,9 @@ export interface HalfMlp extends HalfNeurons {
   readonly downBias?: Tensor1D | undefined
 }
 
-/** Operations with products of bfloat16 operands and float32 sums; all that lies between the products is float32. */
+/** Operations with products of 16-bit operands and float32 sums; all that lies between the products is float32. */
 export interface HalfOperations {
   readonly units: HalfUnits
-  /** The number that operations know the units by. */
-  readonly number: number
-  /** The same on other units of this processor, 1 up to its best. */
-  on(number: number): HalfOperations
   pack(weight: Tensor2D, split: boolean): HalfMatrix
   /** x [N, columns] through a packed weight: [N, rows]. */
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
@@ -64,6 +66,14 @@ export interface HalfOperations {
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
   /** Of the logits of hidden states x [N, D], which are never stored: a number near the largest and the sum of exponents relative to it, [N, 2]. */
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
+}
+
+/** The same by operations of ours on a processor's units. */
+export interface ProcessorHalves extends HalfOperations {
+  /** The number that operations know the units by. */
+  readonly number: number
+  /** The same on other units of this processor, 1 up to its best. */
+  on(number: number): ProcessorHalves
 }
 
 /** Heads of an attention, how many positions a query sees, 0 for all, and the cap on scores, 0 for none. */
@@ -82,10 +92,10 @@ export interface HalfRunner {
   run(name: string, ints: Record<string, number | boolean>, floats: Record<string, number>, inputs: Tensor[]): Tensor
 }
 
-const units: readonly HalfUnits[] = ['AVX-512 BF16', 'AMX']
+const units = ['AVX-512 BF16', 'AMX'] as const
 
 /** The operations on the units of a number, 1 or 2; undefined where the processor has none. */
-export function halfOperations({ run }: HalfRunner, number: number): HalfOperations | undefined {
+export function halfOperations({ run }: HalfRunner, number: number): ProcessorHalves | undefined {
   const title = units[number - 1]
   if (!title) return undefined
   const normInts = (norm: HalfNorm | undefined) => ({
@@ -97,7 +107,7 @@ export function halfOperations({ run }: HalfRunner, number: number): HalfOperati
   const normFloats = (norm: HalfNorm | undefined) => ({ epsilon: norm?.epsilon ?? 0, divisor: norm?.divisor ?? 1 })
   const neuronInts = ({ norm, activation, gate, gateBias, up, upBias }: HalfNeurons) => ({
     units: number,
-    activation,
+    activation: activations[activation],
     neurons: up.rows,
     gated: gate !== undefined,
     gate_biased: gateBias !== undefined,
@@ -108,29 +118,30 @@ export function halfOperations({ run }: HalfRunner, number: number): HalfOperati
   const neuronInputs = ({ norm, gate, gateBias, up, upBias }: HalfNeurons, any: Tensor) => [
     norm?.weight ?? any,
     norm?.bias ?? any,
-    (gate ?? up).tiles,
+    (gate ?? up).values,
     gateBias ?? any,
-    up.tiles,
+    up.values,
     upBias ?? any,
   ]
   return {
     units: title,
     number,
-    on: (other) => halfOperations({ run }, other) as HalfOperations,
+    on: (other) => halfOperations({ run }, other) as ProcessorHalves,
     pack: (weight, split) => ({
-      tiles: run('EspalierPack', { split }, {}, [weight]) as Tensor4D,
+      values: run('EspalierPack', { split }, {}, [weight]),
       rows: weight.shape[0],
       columns: weight.shape[1],
+      split,
     }),
     product(x, weight, { norm, bias, add, scale = 1 } = {}) {
       const ints = { units: number, columns: weight.rows, biased: bias !== undefined, adds: add !== undefined, ...normInts(norm) }
-      const inputs = [x, norm?.weight ?? x, norm?.bias ?? x, weight.tiles, bias ?? x, add ?? x]
+      const inputs = [x, norm?.weight ?? x, norm?.bias ?? x, weight.values, bias ?? x, add ?? x]
       return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
     mlp(x, source, part) {
       const { norm, scale, down, downBias } = part
       const ints = { ...neuronInts(part), down_biased: downBias !== undefined }
-      const inputs = [x, source, ...neuronInputs(part, source), down.tiles, downBias ?? x]
+      const inputs = [x, source, ...neuronInputs(part, source), down.values, downBias ?? x]
       return run('EspalierHalfMlp', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
     neurons: (source, part) =>
@@ -144,7 +155,7 @@ export function halfOperations({ run }: HalfRunner, number: number): HalfOperati
     },
     exponents(x, head, bias, cap) {
       const ints = { units: number, columns: head.rows, biased: bias !== undefined }
-      return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, [x, head.tiles, bias ?? x]) as Tensor2D
+      return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, [x, head.values, bias ?? x]) as Tensor2D
     },
   }
 }

@@ -1,5 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
+import { HalfProducts } from './half-products.ts'
+import type { HalfType } from './halves.ts'
 
 /** Multiplies two matrices whose product is known and compares: a runtime that computes wrongly must not be used. */
 export async function probe(): Promise<void> {
@@ -27,6 +29,27 @@ export async function probe(): Promise<void> {
         )
       }
     }
+  }
+}
+
+/** Whether the runtime multiplies 16-bit operands, and rightly: sums of small whole numbers, which lose nothing in 16 bits. */
+export async function multipliesHalves(type: HalfType): Promise<boolean> {
+  const size = 64
+  const entries = (period: number) => Float32Array.from({ length: size * size }, (_, i) => (i % period) - (period - 1) / 2)
+  const [a, b] = [entries(3), entries(5)]
+  try {
+    const product = tf.tidy(() => {
+      const products = new HalfProducts(type)
+      const [rows, weight] = [a, b].map((values) => products.pack(tf.tensor2d(values, [size, size]))) as [tf.Tensor, tf.Tensor]
+      return products.multiply(rows, weight, [size, size])
+    })
+    const values = await product.data()
+    product.dispose()
+    const expected = (row: number, column: number) =>
+      a.subarray(row * size, (row + 1) * size).reduce((sum, value, i) => sum + value * (b[column * size + i] ?? 0), 0)
+    return values.every((value, i) => value === expected(Math.floor(i / size), i % size))
+  } catch {
+    return false
   }
 }
 

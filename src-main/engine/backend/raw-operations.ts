@@ -54,6 +54,14 @@ export class RawOperations {
     return this.#runtime.createOutputTensor({ id: value, shape, dtype: types.float32 })
   }
 
+  /**
+   * A handle of `count` 16-bit values as a tensor, to which it belongs from now on: it is counted, tidied up and disposed of as tensors are.
+   * Only `of` gives the handle back: its shape says what memory it takes, and operations on float32 refuse its type.
+   */
+  box(value: Handle, count: number): Tensor {
+    return this.tensor(value, [Math.ceil(count / 2)])
+  }
+
   /** The numbers of a float32 handle. */
   read(value: Handle): Float32Array {
     return this.#runtime.binding.tensorDataSync(value)

@@ -7,7 +7,10 @@ import { EspalierError } from '#contract/errors.ts'
 import { addonName, findRuntime } from '../../setup/places.mjs'
 import { findStranger, trustedAddon } from '../../setup/trusted.mjs'
 import type { Backend } from './active.ts'
-import { type FusedOperations, loadFused, type OperationRunner } from './fused.ts'
+import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
+import { askDriver, halfTypeFor } from './gpu-driver.ts'
+import type { HalfType } from './halves.ts'
+import { multipliesHalves } from './probe.ts'
 import { loadQuietly } from './quiet-load.ts'
 
 // Not named `require`: the bundler would take it for its own.
@@ -18,7 +21,16 @@ const settings = {
   TF_ENABLE_ONEDNN_OPTS: '1',
   TF_CPP_MIN_LOG_LEVEL: '2',
   TF_FORCE_GPU_ALLOW_GROWTH: 'true',
-  NVIDIA_TF32_OVERRIDE: '0',
+  CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
+}
+
+/** Settings whatever the user has set: products in TF32 would call themselves float32, and decide. */
+const forced = { NVIDIA_TF32_OVERRIDE: '0' }
+
+/** The environment that the library is loaded in. */
+export function prepareEnvironment(environment: NodeJS.ProcessEnv): void {
+  for (const [name, value] of Object.entries(settings)) environment[name] ??= value
+  Object.assign(environment, forced)
 }
 
 /** tfjs-node 4.22 calls two functions that Node 23 and later no longer have or deprecate. */
@@ -37,7 +49,7 @@ export async function openTensorflow(): Promise<Backend> {
       'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they say what is missing.',
     )
   const binding = checkRuntime(runtime.folder)
-  for (const [name, value] of Object.entries(settings)) env[name] ??= value
+  prepareEnvironment(env)
   restoreUtilFunctions()
   const addon = { exports: {} as unknown }
   loadQuietly(() => process.dlopen(addon, binding))
@@ -49,28 +61,40 @@ export async function openTensorflow(): Promise<Backend> {
   tf.registerBackend('tensorflow', () => backend, 3)
   await tf.setBackend('tensorflow')
   const threads = env.TF_NUM_INTRAOP_THREADS ?? String(cpus().length)
-  const gpu = backend.isUsingGpuDevice
-  const fused = gpu ? undefined : loadFused(runtime.folder, backend)
+  if (backend.isUsingGpuDevice) return describeGpu(runtime.version)
+  const own = loadFused(runtime.folder, backend)
   return {
-    name: gpu ? 'tensorflow-gpu' : 'tensorflow-cpu',
-    title: gpu
-      ? `TensorFlow ${runtime.version} on the GPU`
-      : `TensorFlow ${runtime.version} on the CPU, ${threads} threads${describeFused(fused)}`,
-    reason: gpu
-      ? 'An NVIDIA GPU answered.'
-      : runtime.kind === 'gpu'
-        ? 'The GPU build found no usable GPU.'
-        : 'No NVIDIA GPU was found at set-up.',
+    name: 'tensorflow-cpu',
+    title: `TensorFlow ${runtime.version} on the CPU, ${threads} threads${describeOwn(own)}`,
+    reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'No NVIDIA GPU was found at set-up.',
     anyProducts: true,
-    ...(fused ? { fused } : {}),
+    ...own,
   }
 }
 
+/** What a GPU has of its own: its memory, and 16-bit products that it was seen to compute rightly. */
+async function describeGpu(version: string): Promise<Backend> {
+  const report = await askDriver()
+  const units = halfTypeFor(report)
+  const halfType = units && (await multipliesHalves(units)) ? units : undefined
+  return {
+    name: 'tensorflow-gpu',
+    title: `TensorFlow ${version} on the GPU${describeHalfType(halfType)}`,
+    reason: 'An NVIDIA GPU answered.',
+    anyProducts: true,
+    ...(halfType ? { halfType } : {}),
+    ...(report.freeBytes ? { deviceBytes: report.freeBytes } : {}),
+  }
+}
+
+const describeHalfType = (type: HalfType | undefined): string =>
+  type ? `, ${type} products by TensorFlow, TF32 off` : ', TF32 off; no 16-bit products'
+
 /** Which operations of ours there are, and what multiplies 16-bit operands. */
-function describeFused(fused: FusedOperations | undefined): string {
+function describeOwn({ fused, halves }: OwnOperations): string {
   if (!fused) return ''
-  return fused.halves
-    ? `, fused operations, bfloat16 products by ${fused.halves.units}`
+  return halves
+    ? `, fused operations, bfloat16 products by ${halves.units}`
     : ', fused operations; the processor has no units for bfloat16 products'
 }
 

@@ -72,7 +72,7 @@ export class DecodeParts implements DecodedParts {
 
   #matrix(weight: Matrix): number {
     if (!isHalf(weight)) return this.#place(weight)
-    return -1 - this.halves.push(weight.tiles)
+    return -1 - this.halves.push(weight.values)
   }
 
   #place(tensor: Tensor | undefined): number {

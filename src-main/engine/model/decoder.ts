@@ -17,14 +17,15 @@ import {
 } from '@tensorflow/tfjs-core'
 import { type DecoderSpec, type DeltaShape, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import { activations, type FusedOperations } from '#engine/backend/fused.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import type { Activation } from '#engine/tensor/activation.ts'
 import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
+import { halfUnits } from '#engine/tensor/half-units.ts'
+import { mixHeadsByStep, splitHeads } from '#engine/tensor/heads.ts'
 import { fusedNorm, type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
-import { halfUnits, isHalf, isSplit, type Matrix, project } from '#engine/tensor/products.ts'
-import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
+import { batchedProduct, isHalf, type Matrix, project } from '#engine/tensor/products.ts'
+import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import type { Past } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
 import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
@@ -138,8 +139,7 @@ function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, c
 export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
-  const { fused } = activeBackend()
-  const mixed = fused ? mixAtOnce(fused, normed, block, call, weights.queryKeyValue) : mix(normed, block, call)
+  const mixed = mix(normed, block, call, weights.queryKeyValue)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
@@ -195,37 +195,19 @@ function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWe
 }
 
 /** Values mixed by attention, whose products are those of `weight`, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
-function mixAtOnce(fused: FusedOperations, projected: Tensor2D, block: number, call: CallContext, weight: Matrix): Tensor2D {
+function mix(projected: Tensor2D, block: number, call: CallContext, weight: Matrix): Tensor2D {
   const { spec, rotary, past } = call
+  const { fused } = activeBackend()
   const { heads, keyValueHeads, scoreCap: cap } = spec
-  const { cosine, sine } = rotary(block)
+  const tables = rotary(block)
+  const { cosine, sine } = tables
   const shape = { heads, keyValueHeads, cap, window: spec.slidingWindow(block) ?? 0 }
-  if (past) return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
-  if (!isHalf(weight)) return fused.attention(projected, cosine, sine, shape)
-  return halfUnits().attention(projected, cosine, sine, shape, isSplit(weight))
-}
-
-/** Keys, values and queries of all heads, rotated: queries [B*K, H/K, T, d], others [B*K, T, d]. */
-function splitHeads(projected: Tensor2D, block: number, { spec, rotary }: CallContext, batch: number, tokens: number) {
-  const { heads, keyValueHeads, headSize } = spec
-  const byHead: Tensor4D = transpose(reshape(projected, [batch, tokens, heads + 2 * keyValueHeads, headSize]), [0, 2, 1, 3])
-  const rotated = rotate(takeHeads(byHead, 0, heads + keyValueHeads), rotary(block))
-  const query: Tensor4D = reshape(takeHeads(rotated, 0, heads), [batch * keyValueHeads, heads / keyValueHeads, tokens, headSize])
-  const flat = [batch * keyValueHeads, tokens, headSize] as [number, number, number]
-  const key: Tensor3D = reshape(takeHeads(rotated, heads, keyValueHeads), flat)
-  const value: Tensor3D = reshape(takeHeads(byHead, heads + keyValueHeads, keyValueHeads), flat)
-  return { query, key, value }
-}
-
-/** The same step by step. */
-function mix(projected: Tensor2D, block: number, call: CallContext): Tensor2D {
-  const { spec, batch, tokens, past } = call
-  const { heads, headSize, scoreCap: cap } = spec
-  const window = spec.slidingWindow(block)
-  const split = splitHeads(projected, block, call, batch, tokens)
-  if (past) return mixPlaced(split, past, block, spec)
-  const mixed = causalAttention({ ...split, window, cap })
-  return reshape(transpose(reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [batch * tokens, heads * headSize])
+  if (past && fused) {
+    return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
+  }
+  if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, spec)
+  if (isHalf(weight)) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
+  return fused ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, shape, batchedProduct)
 }
 
 /** Each sequence's rows after what stands in its slots. */
@@ -238,25 +220,17 @@ function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: P
     const seen = { key: gather(cached.key, places, 1), value: gather(cached.value, places, 1) }
     const own: Tensor4D = slice(query, [0, 0, first, 0], [-1, -1, tokens, -1])
     first += tokens
-    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap })
+    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap }, batchedProduct)
     return reshape(transpose(reshape(heads, [spec.heads, tokens, spec.headSize]), [1, 0, 2]), [tokens, spec.heads * spec.headSize])
   })
   return mixed.length === 1 ? (mixed[0] as Tensor2D) : concat(mixed, 0)
-}
-
-/** Heads [first, first + count) of x [B, heads, T, d]. One sample's heads lie in one piece, which nothing has to copy. */
-function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
-  const [batch, heads, tokens, headSize] = x.shape
-  if (batch > 1) return slice(x, [0, first, 0, 0], [-1, count, -1, -1])
-  const matrices: Tensor3D = reshape(x, [heads, tokens, headSize])
-  return reshape(slice(matrices, [first, 0, 0], [count, -1, -1]), [1, count, tokens, headSize])
 }
 
 function feed(source: Tensor2D, weights: MlpWeights<Matrix>, activation: Activation): PartActivations {
   const { up: upWeight, norm } = weights
   const seen = inputOf(source, weights, isHalf(upWeight))
   if (isHalf(upWeight)) {
-    const part = { ...(weights as MlpWeights<HalfMatrix>), norm: norm && fusedNorm(norm, source), activation: activations[activation] }
+    const part = { ...(weights as MlpWeights<HalfMatrix>), norm: norm && fusedNorm(norm, source), activation }
     return withInner(seen, halfUnits().neurons(source, part))
   }
   const up = project(seen.input, upWeight, weights.upBias)

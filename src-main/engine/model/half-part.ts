@@ -1,8 +1,7 @@
 import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
-import { activations } from '#engine/backend/fused.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
+import { halfUnits } from '#engine/tensor/half-units.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
-import { halfUnits } from '#engine/tensor/products.ts'
 import { type CallContext, mixHeads, type Residual } from './decoder.ts'
 import { blockOf, type Part, type PartWeights } from './weights.ts'
 
@@ -27,5 +26,5 @@ export function runHalfPart(part: Part, weights: PartWeights<HalfMatrix>, residu
   const { norm, outputNorm, shortcut } = mlp
   if (outputNorm || shortcut) return undefined
   const source = spec.parallelResidual ? residual.source : residual.x
-  return halves.mlp(residual.x, source, { ...mlp, norm: norm && fusedNorm(norm, source), activation: activations[spec.activation], scale })
+  return halves.mlp(residual.x, source, { ...mlp, norm: norm && fusedNorm(norm, source), activation: spec.activation, scale })
 }

@@ -1,7 +1,8 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
-import { halfUnits, isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
+import { halfUnits } from '#engine/tensor/half-units.ts'
+import { isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
 import type { ModelView } from './view.ts'
 import { disposePart, type Part, type PartWeights } from './weights.ts'
 

@@ -1,9 +1,11 @@
 import { add, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import { halfUnits, type Products } from '#engine/tensor/products.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { halfUnits } from '#engine/tensor/half-units.ts'
+import type { Products } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { requireFinite } from './finite.ts'
-import { capLogits, type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './vocabulary.ts'
+import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './vocabulary.ts'
 import { breathe } from './walk.ts'
 
 /** Logits that are in memory at once, and rows of the product that they come from. */
@@ -51,6 +53,8 @@ export interface HeadPass {
   /** In float32 unless given. */
   readonly products?: Products
   readonly signal?: AbortSignal | undefined
+  /** What comes out only ranks: what is no number is the caller's to compute again, and no error. */
+  readonly ranks?: boolean
 }
 
 /** Takes hidden [N, D] through a chunk of the head tile by tile. Between tiles timers and messages come through. */
@@ -102,7 +106,7 @@ export async function allTokenLosses(
   })
   return logSums.map((sums, index) => {
     const losses = sums.map((sum, row) => sum - (own[index]?.[row] ?? 0))
-    requireFinite(losses, 'The likelihood of the text')
+    if (!how.ranks) requireFinite(losses, 'The likelihood of the text')
     return losses
   })
 }
@@ -159,7 +163,7 @@ export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: In
       'int32',
     )
     const values = sum<Tensor1D>(mul(hidden, gather(chunk.weight, inside)), 1)
-    return capLogits(chunk.bias ? add<Tensor1D>(values, gather(chunk.bias, inside)) : values, chunk.cap)
+    return capValues(chunk.bias ? add<Tensor1D>(values, gather(chunk.bias, inside)) : values, chunk.cap)
   })
   local.forEach((id, row) => {
     if (id >= 0 && id < size) own[row] = logits[row] ?? 0

@@ -7,6 +7,7 @@ import { runInNewContext } from 'node:vm'
 import { EspalierError } from '#contract/errors.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { deviceBytes } from '#engine/backend/active.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
@@ -95,7 +96,7 @@ async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefine
 }
 
 /**
- * Opens a model. `memoryBytes` is what weights and activations may take (60 % of the machine's memory unless given);
+ * Opens a model. `memoryBytes` is what weights and activations may take (most of the device's memory unless given);
  * weights beyond it are streamed from the disk.
  */
 export async function openModel(path: string, memoryBytes = usualMemory()): Promise<Model> {
@@ -130,8 +131,14 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
   }
 }
 
-/** Most of the machine's memory, or of the part of it that this process was given. */
-const usualMemory = (): number => Math.floor((Number(env.ESPALIER_MEMORY) || totalmem()) * 0.6)
+/**
+ * Most of the memory that models are computed in: of what was free on a GPU with memory of its own, where products and the runtime need
+ * room besides; else of the machine's, which others use too, or of the part of it that this process was given.
+ */
+export function usualMemory(): number {
+  const free = deviceBytes()
+  return Math.floor(free === undefined ? (Number(env.ESPALIER_MEMORY) || totalmem()) * 0.6 : free * 0.8)
+}
 
 /** What of a memory budget is for the embeddings, for weights and for activations. */
 function divideMemory(spec: DecoderSpec, memoryBytes: number): { vocabularyStays: boolean; left: number; storeBytes: number } {

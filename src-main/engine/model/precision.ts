@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Precision, PrecisionName } from '#contract/precision.ts'
 import { activeBackend } from '#engine/backend/active.ts'
+import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
 
 /** Which products a run uses for what. */
@@ -33,17 +34,19 @@ export function productsOnUnits(precision: Precision): ProductsFor {
 /** Which products a precision stands for on this machine: three of split operands are faster than one in float32 on matrix units only. */
 export function productsFor(precision: Precision): ProductsFor {
   const products = productsOnUnits(precision)
-  if (precision !== 'mixed' || activeBackend().fused?.halves?.units === 'AMX') return products
+  if (precision !== 'mixed' || activeBackend().halves?.units === 'AMX') return products
   return { ...products, passes: 'float32', rescoring: 'float32' }
 }
 
-/** The precision that a run is computed in on this machine. Throws for one that it has no units for. */
+/**
+ * The precision that a run is computed in on this machine: `auto` is `mixed` where the processor has units of its own, and float32 on a GPU, on
+ * which nobody has timed 16-bit products yet. Throws for one that there are no units for.
+ */
 export function resolvePrecision(wanted: PrecisionName): Precision {
-  const halves = activeBackend().fused?.halves !== undefined
-  if (wanted === 'auto') return halves ? 'mixed' : 'float32'
-  if (halves || wanted === 'float32') return wanted
+  if (wanted === 'auto') return activeBackend().halves ? 'mixed' : 'float32'
+  if (wanted === 'float32' || findHalfUnits()) return wanted
   throw new EspalierError(
     'infeasible',
-    `Precision ${wanted} needs a processor with AMX or AVX-512 BF16 and the fused operations that set-up compiles for it; this one computes in float32 only. Choose float32 or auto.`,
+    `Precision ${wanted} needs a processor with AMX or AVX-512 BF16 and the fused operations that set-up compiles for it, or an NVIDIA GPU of compute capability 7.0 or later under TensorFlow; ${activeBackend().title} computes in float32 only. Choose float32 or auto.`,
   )
 }

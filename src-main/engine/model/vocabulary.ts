@@ -1,23 +1,13 @@
-import {
-  gather,
-  matMul,
-  mul,
-  slice,
-  type Tensor,
-  type Tensor1D,
-  type Tensor2D,
-  tanh,
-  tensor1d,
-  tensor2d,
-  tidy,
-} from '@tensorflow/tfjs-core'
+import { gather, matMul, mul, slice, type Tensor1D, type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { halfUnits } from '#engine/tensor/half-units.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { halfUnits, matrixFor, type Products, project } from '#engine/tensor/products.ts'
+import { matrixFor, type Products, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
 import { normOf, readValues } from './weights.ts'
 
@@ -45,12 +35,7 @@ function packRows(rows: Tensor2D, products: Exclude<Products, 'float32'>): HalfM
 
 /** Logits of hidden states [N, D] over the rows of a chunk: [N, rows]. */
 export function headLogits(hidden: Tensor2D, { weight, bias, cap }: HeadChunk, products: Products = 'float32'): Tensor2D {
-  return tidy(() => capLogits(project(hidden, matrixFor(weight, products), bias), cap))
-}
-
-/** cap * tanh(x / cap), or x where there is no cap. */
-export function capLogits<T extends Tensor>(logits: T, cap: number | undefined): T {
-  return cap === undefined ? logits : mul(tanh(mul(logits, 1 / cap)), cap)
+  return tidy(() => capValues(project(hidden, matrixFor(weight, products), bias), cap))
 }
 
 interface VocabularyParts {
@@ -209,7 +194,7 @@ export class Vocabulary {
       try {
         await use({ packed, ...(ownBias ? { bias: ownBias } : {}), ...(cap === undefined ? {} : { cap }) })
       } finally {
-        packed.tiles.dispose()
+        packed.values.dispose()
         ownBias?.dispose()
       }
     }

@@ -2,7 +2,6 @@ import { dispose, type Rank, randomNormal, slice, type Tensor2D } from '@tensorf
 import type { MachineRate } from '#contract/engine-state.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
-import { activeBackend } from '#engine/backend/active.ts'
 import type { Checkpoint, TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { finalHidden } from '#engine/model/forward.ts'
@@ -16,6 +15,7 @@ import { Vocabulary } from '#engine/model/vocabulary.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
+import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { componentOperations, principalComponents } from './principal-components.ts'
 
@@ -62,7 +62,7 @@ async function measureShape(shape: Shape): Promise<MachineRate> {
       ...(await ratesOfComponents(shape)),
       call: (attention.seconds + mlp.seconds) / 2,
       split: productsFor('mixed').passes === 'split' ? await timesAsFast(view, walk, many, 'split') : 1,
-      bfloat16: activeBackend().fused?.halves ? await timesAsFast(view, walk, many, 'bfloat16') : 1,
+      bfloat16: findHalfUnits() ? await timesAsFast(view, walk, many, 'bfloat16') : 1,
       decoded: (4 * (stackParameters(spec) + shape.vocabulary * shape.hidden)) / (await timeToken(view, ids)) / 1e9,
     }
   } finally {

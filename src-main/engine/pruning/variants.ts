@@ -38,6 +38,8 @@ export class VariantScorer {
   readonly #signal: AbortSignal | undefined
   readonly #trunks = new Map<WindowGroup, Trunk>()
   readonly #products: Products
+  /** Whether scores only rank: a lost one is scored again by products that reach further. */
+  readonly #ranks: boolean
 
   constructor(view: ModelView, windows: Windows, { products = 'float32', sharing, signal }: ScorerOptions = {}) {
     this.#view = view
@@ -46,6 +48,8 @@ export class VariantScorer {
     this.#sharing = sharing ?? true
     this.#signal = signal
     this.#products = products
+    const { ranking, deciding } = view.model.products
+    this.#ranks = products === ranking && ranking !== deciding
   }
 
   /** Mean loss of the next token of each variant, in nats. `lacking` is what all variants lack. */
@@ -152,7 +156,7 @@ export class VariantScorer {
   /** Scores streams behind the last part and adds each to the sums of its variants. */
   async #addScores(sums: Float64Array, branches: readonly Branch[], group: WindowGroup): Promise<void> {
     const hidden = branches.map(({ residual }) => finalHidden(this.#view, residual.x))
-    const how = { products: this.#products, signal: this.#signal }
+    const how = { products: this.#products, signal: this.#signal, ranks: this.#ranks }
     const scores = await allTokenLosses(this.#view.model.vocabulary, hidden, nextTokens(group.ids, group.tokens), how).finally(() => {
       for (const tensor of hidden) tensor.dispose()
     })

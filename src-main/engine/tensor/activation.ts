@@ -1,4 +1,4 @@
-import { add, erf, mul, relu, sigmoid, square, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
+import { add, erf, mul, relu, sigmoid, square, type Tensor, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 
 export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'relu'
@@ -15,6 +15,11 @@ const functions: Record<Activation, (x: Tensor2D) => Tensor2D> = {
 /** The MLP's nonlinearity on x [N, I], element by element. GELU and its tanh form: arXiv 1606.08415. */
 export function activate(x: Tensor2D, activation: Activation): Tensor2D {
   return tidy(() => functions[activation](x))
+}
+
+/** cap * tanh(x / cap), or x where there is no cap. */
+export function capValues<T extends Tensor>(x: T, cap: number | undefined): T {
+  return cap === undefined ? x : mul(tanh(mul(x, 1 / cap)), cap)
 }
 
 /** Neurons of a gated MLP (arXiv 2002.05202): the activation of gate [N, I], times up [N, I]. */

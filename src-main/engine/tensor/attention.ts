@@ -1,18 +1,5 @@
-import {
-  add,
-  concat,
-  mul,
-  reshape,
-  slice,
-  softmax,
-  type Tensor2D,
-  type Tensor3D,
-  type Tensor4D,
-  tanh,
-  tensor2d,
-  tidy,
-} from '@tensorflow/tfjs-core'
-import { batchedProduct } from './products.ts'
+import { add, concat, reshape, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { capValues } from './activation.ts'
 
 /** Query rows per product. */
 const mostRows = 256
@@ -29,24 +16,27 @@ export interface AttentionCall {
   readonly cap?: number | undefined
 }
 
+/** What multiplies G pairs of matrices: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
+export type BatchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean) => Tensor3D
+
 /** Causal attention (arXiv 1706.03762, Eq. 1) of T queries over the S = past + T positions up to their own: [B*K, H/K, T, d]. */
-export function causalAttention(call: AttentionCall): Tensor4D {
+export function causalAttention(call: AttentionCall, product: BatchedProduct): Tensor4D {
   return tidy(() => {
-    const chunks = attendInChunks(call)
+    const chunks = attendInChunks(call, product)
     return chunks.length === 1 ? (chunks[0] as Tensor4D) : concat(chunks, 2)
   })
 }
 
 /** Chunk by chunk of rows, so that the triangle above a chunk's last row is never computed. */
-function attendInChunks(call: AttentionCall): Tensor4D[] {
+function attendInChunks(call: AttentionCall, product: BatchedProduct): Tensor4D[] {
   const tokens = call.query.shape[2]
   const step = tokens <= mostRows ? Math.max(1, Math.ceil(tokens / 2)) : mostRows
   const chunks: Tensor4D[] = []
-  for (let row = 0; row < tokens; row += step) chunks.push(tidy(() => attendRows(call, row, Math.min(step, tokens - row))))
+  for (let row = 0; row < tokens; row += step) chunks.push(tidy(() => attendRows(call, product, row, Math.min(step, tokens - row))))
   return chunks
 }
 
-function attendRows({ query, key, value, window, cap }: AttentionCall, row: number, rows: number): Tensor4D {
+function attendRows({ query, key, value, window, cap }: AttentionCall, product: BatchedProduct, row: number, rows: number): Tensor4D {
   const [groups, perGroup, tokens, headSize] = query.shape
   const past = key.shape[1] - tokens
   const chunk: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
@@ -55,12 +45,11 @@ function attendRows({ query, key, value, window, cap }: AttentionCall, row: numb
   const seen = last - first
   const keys: Tensor3D = slice(key, [0, first, 0], [-1, seen, -1])
   const values: Tensor3D = slice(value, [0, first, 0], [-1, seen, -1])
-  let scores: Tensor4D = reshape(batchedProduct(chunk, keys, true), [groups, perGroup, rows, seen])
-  if (cap !== undefined) scores = mul(tanh(mul(scores, 1 / cap)), cap)
+  let scores: Tensor4D = capValues(reshape(product(chunk, keys, true), [groups, perGroup, rows, seen]), cap)
   const hidden = hiddenMask(past + row - first, rows, seen, window)
   if (hidden) scores = add(scores, hidden)
   const weights: Tensor3D = reshape(softmax(scores), [groups, perGroup * rows, seen])
-  return reshape(batchedProduct(weights, values, false), [groups, perGroup, rows, headSize])
+  return reshape(product(weights, values, false), [groups, perGroup, rows, headSize])
 }
 
 /** [rows, seen] to add to scores: row r stands at column `offset + r`. Undefined when nothing is hidden. */

@@ -1,12 +1,13 @@
 import { add, matMul, stack, type Tensor1D, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { HalfMatrix, HalfOperations } from '#engine/backend/halves.ts'
+import type { HalfMatrix } from '#engine/backend/halves.ts'
+import { halfUnits } from './half-units.ts'
 
 /** Rows up to which a product takes the time of reading the weight. */
 export const fewRows = 16
 
 /**
- * How the products of a pass are computed: in float32; of bfloat16 operands with float32 sums; or as three of those, of operands split into
+ * How the products of a pass are computed: in float32; of bfloat16 operands (float16 on a GPU without units for these) with float32 sums; or as three of those, of operands split into
  * what bfloat16 holds and what it leaves (x = high + low: high high + high low + low high), about 5e-6 of the largest entry from float32.
  */
 export type Products = 'float32' | 'split' | 'bfloat16'
@@ -14,17 +15,7 @@ export type Products = 'float32' | 'split' | 'bfloat16'
 /** A stored weight as a product takes it: in float32, or packed for the units of 16-bit operands. */
 export type Matrix = Tensor2D | HalfMatrix
 
-export const isHalf = (weight: Matrix): weight is HalfMatrix => 'tiles' in weight
-
-/** Whether a packed weight also holds what rounding took away. */
-export const isSplit = (weight: HalfMatrix): boolean => weight.tiles.shape[0] === 2
-
-/** The units for 16-bit operands. Throws where there are none: nobody asks for such products there. */
-export function halfUnits(): HalfOperations {
-  const { fused } = activeBackend()
-  if (!fused?.halves) throw new Error('This processor has no units for 16-bit operands.')
-  return fused.halves
-}
+export const isHalf = (weight: Matrix): weight is HalfMatrix => 'values' in weight
 
 /** A stored weight as `products` take it: packed where they are of 16-bit operands, itself otherwise. */
 export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>

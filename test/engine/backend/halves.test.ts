@@ -16,12 +16,15 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
+import type { Backend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { activations, type FusedOperations } from '#engine/backend/fused.ts'
-import type { HalfOperations } from '#engine/backend/halves.ts'
+import type { FusedOperations } from '#engine/backend/fused.ts'
+import type { HalfOperations, HalfType } from '#engine/backend/halves.ts'
 import { type CallContext, type Residual, runPart } from '#engine/model/decoder.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
+import { RuntimeHalves } from '#engine/tensor/runtime-halves.ts'
+import { asOnGpu, computeWith } from './as-on-gpu.ts'
 
 const backend = await openBackend('tensorflow')
 const fused = backend.fused as FusedOperations
@@ -47,153 +50,174 @@ function expectClose(own: Tensor, expected: Tensor, tolerance: number): void {
 }
 
 test.skipIf(backend.name === 'tensorflow-gpu')('a processor with units for 16-bit operands has the operations for them', () => {
-  expect(fused.halves?.units).toBe(expectedUnits)
+  expect(backend.halves?.units).toBe(expectedUnits)
 })
 
-// The best units and, where that is AMX, the vectors that a processor without it has.
-const numbers = [...Array(fused?.halves?.number ?? 0).keys()].map((unit) => unit + 1)
+interface Implementation {
+  readonly halves: HalfOperations
+  /** The backend whose parts are computed by them. */
+  readonly backend: Backend
+  readonly kinds: readonly (typeof kinds)[number][]
+}
 
-describe.each(numbers)('operations with 16-bit operands, units %s', (number) => {
-  const halves = (fused.halves as HalfOperations).on(number)
-  const plainCall = (spec: object): CallContext =>
-    ({ spec: { parallelResidual: false, ...spec }, batch: 1, tokens: 1, rotary: () => undefined }) as unknown as CallContext
-  const streamOf = (x: Tensor2D): Residual => ({ x, source: x })
+/** Ours: the best units and, where that is AMX, the vectors that a processor without it has. */
+const own = [...Array(backend.halves?.number ?? 0).keys()].flatMap((unit): Implementation[] => {
+  const halves = backend.halves?.on(unit + 1)
+  return halves ? [{ halves, backend, kinds }] : []
+})
 
-  // Rows, columns and depths that fill no tile, one of each, and more rows than a block holds.
-  const sizes = [
-    [1, 1, 1],
-    [3, 17, 31],
-    [33, 64, 96],
-    [47, 100, 33],
-    [300, 70, 130],
-    [1030, 33, 64],
-  ] as const
+/** TensorFlow's, as on a GPU; they know no split operands. */
+const ofRuntime = (['bfloat16', 'float16'] as const satisfies HalfType[]).map(
+  (type): Implementation => ({ halves: new RuntimeHalves(type), backend: asOnGpu(type), kinds: [kinds[0]] }),
+)
 
-  test.each(kinds.flatMap((kind) => sizes.map((size) => ({ ...kind, size }))))('a product with all that goes with it: %o', (kind) => {
-    const [rows, columns, depth] = kind.size
-    tidy(() => {
-      const [x, weight] = [normal<Rank.R2>([rows, depth], 1), normal<Rank.R2>([columns, depth], 2)]
-      const [bias, add] = [normal<Rank.R1>([columns], 3), normal<Rank.R2>([rows, columns], 4)]
-      const norm = { epsilon: 1e-5, divisor: depth, centred: rows % 2 === 1 && depth > 1, weight: normal<Rank.R1>([depth], 5) }
-      const packed = halves.pack(weight, kind.split)
-      const plain = matMul(x, weight, false, true)
-      expectClose(halves.product(x, packed), plain, tolerances[kind.precision])
-      const biased = halves.product(x, packed, { bias, add, scale: 0.5 })
-      expectClose(biased, addTo(mul(addTo(plain, bias), 0.5), add), tolerances[kind.precision])
-      const normed = matMul(fused.normalize(x, norm.weight, undefined, norm), weight, false, true)
-      expectClose(halves.product(x, packed, { norm }), normed, tolerances[kind.precision])
-    })
-  })
+describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as const))(
+  'operations with 16-bit operands by %s',
+  (_units, { halves, kinds, ...implementation }) => {
+    computeWith(implementation.backend)
+    const plainCall = (spec: object): CallContext =>
+      ({ spec: { parallelResidual: false, ...spec }, batch: 1, tokens: 1, rotary: () => undefined }) as unknown as CallContext
+    const streamOf = (x: Tensor2D): Residual => ({ x, source: x })
 
-  const mlps = [
-    { rows: 5, hidden: 33, neurons: 17, gated: true, biased: true, activation: 'silu', scale: 1 },
-    { rows: 70, hidden: 64, neurons: 100, gated: false, biased: true, activation: 'gelu_tanh', scale: 0.5 },
-    { rows: 600, hidden: 48, neurons: 31, gated: true, biased: false, activation: 'gelu', scale: 1 },
-    { rows: 1, hidden: 16, neurons: 1, gated: false, biased: false, activation: 'relu', scale: 1 },
-  ] as const
+    // Rows, columns and depths that fill no tile, one of each, and more rows than a block holds.
+    const sizes = [
+      [1, 1, 1],
+      [3, 17, 31],
+      [33, 64, 96],
+      [47, 100, 33],
+      [300, 70, 130],
+      [1030, 33, 64],
+    ] as const
 
-  test.each(kinds.flatMap((kind) => mlps.map((mlp) => ({ ...kind, ...mlp }))))('an MLP equals the step-by-step one: %o', (kind) => {
-    const { rows, hidden, neurons, gated, biased, activation, scale, split } = kind
-    tidy(() => {
-      const x = normal<Rank.R2>([rows, hidden], 1)
-      const weight = (out: number, columns: number, seed: number) => normal<Rank.R2>([out, columns], seed, 1 / Math.sqrt(columns))
-      const norm = { kind: 'layer' as const, epsilon: 1e-5, weight: normal<Rank.R1>([hidden], 5), bias: normal<Rank.R1>([hidden], 6) }
-      const matrices = {
-        up: weight(neurons, hidden, 2),
-        down: weight(hidden, neurons, 3),
-        ...(gated ? { gate: weight(neurons, hidden, 4) } : {}),
-      }
-      const vector = (size: number, seed: number) => normal<Rank.R1>([size], seed) as Tensor1D
-      const biases = biased
-        ? { upBias: vector(neurons, 7), downBias: vector(hidden, 8), ...(gated ? { gateBias: vector(neurons, 9) } : {}) }
-        : {}
-      const spec = { activation, ...(scale === 1 ? {} : { residualScale: scale }) }
-      const plain = runPart(1, { mlp: { norm, ...matrices, ...biases } }, streamOf(x), plainCall(spec))
-      const packed = Object.fromEntries(Object.entries(matrices).map(([name, matrix]) => [name, halves.pack(matrix, split)]))
-      const own = halves.mlp(x, x, {
-        ...(packed as { up: never; down: never }),
-        ...biases,
-        norm: { ...norm, divisor: hidden, centred: true },
-        activation: activations[activation],
-        scale,
+    test.each(kinds.flatMap((kind) => sizes.map((size) => ({ ...kind, size }))))('a product with all that goes with it: %o', (kind) => {
+      const [rows, columns, depth] = kind.size
+      tidy(() => {
+        const [x, weight] = [normal<Rank.R2>([rows, depth], 1), normal<Rank.R2>([columns, depth], 2)]
+        const [bias, add] = [normal<Rank.R1>([columns], 3), normal<Rank.R2>([rows, columns], 4)]
+        const norm = { epsilon: 1e-5, divisor: depth, centred: rows % 2 === 1 && depth > 1, weight: normal<Rank.R1>([depth], 5) }
+        const packed = halves.pack(weight, kind.split)
+        const plain = matMul(x, weight, false, true)
+        expectClose(halves.product(x, packed), plain, tolerances[kind.precision])
+        const biased = halves.product(x, packed, { bias, add, scale: 0.5 })
+        expectClose(biased, addTo(mul(addTo(plain, bias), 0.5), add), tolerances[kind.precision])
+        const normed = matMul(fused.normalize(x, norm.weight, undefined, norm), weight, false, true)
+        expectClose(halves.product(x, packed, { norm }), normed, tolerances[kind.precision])
       })
-      expectClose(own, plain, tolerances[kind.precision])
-      const seen: Tensor2D[] = []
-      const call = { ...plainCall(spec), observe: ({ inner }: { inner: Tensor2D }) => void seen.push(keep(inner.clone())) }
-      const again = runPart(1, { mlp: { norm, ...(packed as { up: never; down: never }), ...biases } }, streamOf(x), call)
-      expectClose(again, plain, tolerances[kind.precision])
-      runPart(1, { mlp: { norm, ...matrices, ...biases } }, streamOf(x), call)
-      expectClose(seen[0] as Tensor2D, seen[1] as Tensor2D, tolerances[kind.precision])
     })
-  })
 
-  const attentions = [
-    { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 700, samples: 1, window: 0, rotated: 64 },
-    { heads: 4, keyValueHeads: 4, headSize: 8, tokens: 37, samples: 3, window: 0, rotated: 8 },
-    { heads: 4, keyValueHeads: 2, headSize: 80, tokens: 300, samples: 1, window: 0, rotated: 32 },
-    { heads: 2, keyValueHeads: 1, headSize: 128, tokens: 500, samples: 2, window: 100, rotated: 128 },
-    { heads: 6, keyValueHeads: 2, headSize: 24, tokens: 129, samples: 1, window: 7, rotated: 24 },
-    { heads: 1, keyValueHeads: 1, headSize: 4, tokens: 1, samples: 2, window: 0, rotated: 4 },
-  ] as const
+    const mlps = [
+      { rows: 5, hidden: 33, neurons: 17, gated: true, biased: true, activation: 'silu', scale: 1 },
+      { rows: 70, hidden: 64, neurons: 100, gated: false, biased: true, activation: 'gelu_tanh', scale: 0.5 },
+      { rows: 600, hidden: 48, neurons: 31, gated: true, biased: false, activation: 'gelu', scale: 1 },
+      { rows: 1, hidden: 16, neurons: 1, gated: false, biased: false, activation: 'relu', scale: 1 },
+    ] as const
 
-  test.each(kinds.flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))))('attention equals the one in float32: %o', (kind) => {
-    const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, split } = kind
-    tidy(() => {
-      const inverse = Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated)))
-      const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
-      const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
-      const shape = { heads, keyValueHeads, window }
-      const own = halves.attention(projected, cosine, sine, shape, split)
-      expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
-      // A sample does not depend on its company, bit for bit.
-      const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
-      const alone = halves.attention(last, cosine, sine, shape, split)
-      expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
-    })
-  })
-
-  test.each(kinds.flatMap((kind) => [undefined, 20].map((cap) => ({ ...kind, cap }))))(
-    'sums of exponents of logits that are not stored: %o',
-    (kind) => {
-      for (const [rows, vocabulary, hidden] of [
-        [1, 1003, 40],
-        [70, 333, 64],
-        [600, 97, 33],
-      ] as const) {
-        tidy(() => {
-          const [x, head, bias] = [
-            normal<Rank.R2>([rows, hidden], 1, 2),
-            normal<Rank.R2>([vocabulary, hidden], 2),
-            normal<Rank.R1>([vocabulary], 3),
-          ]
-          const logits = addTo<Tensor2D>(matMul(x, head, false, true), bias)
-          const capped = kind.cap === undefined ? logits : mul<Tensor2D>(tanh(div(logits, kind.cap)), kind.cap)
-          const expected = logSumExponents(capped)
-          const pairs = halves.exponents(x, halves.pack(head, kind.split), bias, kind.cap).dataSync()
-          expected.forEach((value, row) => {
-            const own = (pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? 0)
-            expect(Math.abs(own - value)).toBeLessThan(kind.split ? 2e-3 : 0.3)
-          })
+    test.each(kinds.flatMap((kind) => mlps.map((mlp) => ({ ...kind, ...mlp }))))('an MLP equals the step-by-step one: %o', (kind) => {
+      const { rows, hidden, neurons, gated, biased, activation, scale, split } = kind
+      tidy(() => {
+        const x = normal<Rank.R2>([rows, hidden], 1)
+        const weight = (out: number, columns: number, seed: number) => normal<Rank.R2>([out, columns], seed, 1 / Math.sqrt(columns))
+        const norm = { kind: 'layer' as const, epsilon: 1e-5, weight: normal<Rank.R1>([hidden], 5), bias: normal<Rank.R1>([hidden], 6) }
+        const matrices = {
+          up: weight(neurons, hidden, 2),
+          down: weight(hidden, neurons, 3),
+          ...(gated ? { gate: weight(neurons, hidden, 4) } : {}),
+        }
+        const vector = (size: number, seed: number) => normal<Rank.R1>([size], seed) as Tensor1D
+        const biases = biased
+          ? { upBias: vector(neurons, 7), downBias: vector(hidden, 8), ...(gated ? { gateBias: vector(neurons, 9) } : {}) }
+          : {}
+        const spec = { activation, ...(scale === 1 ? {} : { residualScale: scale }) }
+        const plain = runPart(1, { mlp: { norm, ...matrices, ...biases } }, streamOf(x), plainCall(spec))
+        const packed = Object.fromEntries(Object.entries(matrices).map(([name, matrix]) => [name, halves.pack(matrix, split)]))
+        const own = halves.mlp(x, x, {
+          ...(packed as { up: never; down: never }),
+          ...biases,
+          norm: { ...norm, divisor: hidden, centred: true },
+          activation,
+          scale,
         })
-      }
-    },
-  )
-
-  test('logits far from zero neither overflow nor vanish, and what is no number stays none', () => {
-    tidy(() => {
-      const head = halves.pack(tensor2d([500, -500, 480, 0, 0], [5, 1]), false)
-      const [up = 0, sum = 0, down = 0, other = 0] = halves.exponents(tensor2d([1, -1], [2, 1]), head, undefined, undefined).dataSync()
-      expect(up + Math.log(sum)).toBeCloseTo(500, 0)
-      expect(down + Math.log(other)).toBeCloseTo(500, 0)
-      const lost = halves.exponents(tensor2d([Number.NaN], [1, 1]), head, undefined, undefined).dataSync()
-      expect((lost[0] ?? 0) + Math.log(lost[1] ?? 0)).toBeNaN()
+        expectClose(own, plain, tolerances[kind.precision])
+        const seen: Tensor2D[] = []
+        const call = { ...plainCall(spec), observe: ({ inner }: { inner: Tensor2D }) => void seen.push(keep(inner.clone())) }
+        const again = runPart(1, { mlp: { norm, ...(packed as { up: never; down: never }), ...biases } }, streamOf(x), call)
+        expectClose(again, plain, tolerances[kind.precision])
+        runPart(1, { mlp: { norm, ...matrices, ...biases } }, streamOf(x), call)
+        expectClose(seen[0] as Tensor2D, seen[1] as Tensor2D, tolerances[kind.precision])
+      })
     })
-  })
 
-  test('shapes that do not fit are refused with a sentence', () => {
-    tidy(() => {
-      const packed = halves.pack(normal<Rank.R2>([40, 64], 1), false)
-      expect(() => halves.product(normal<Rank.R2>([3, 99], 2), packed)).toThrow('does not fit')
+    const attentions = [
+      { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 700, samples: 1, window: 0, rotated: 64 },
+      { heads: 4, keyValueHeads: 4, headSize: 8, tokens: 37, samples: 3, window: 0, rotated: 8 },
+      { heads: 4, keyValueHeads: 2, headSize: 80, tokens: 300, samples: 1, window: 0, rotated: 32 },
+      { heads: 2, keyValueHeads: 1, headSize: 128, tokens: 500, samples: 2, window: 100, rotated: 128 },
+      { heads: 6, keyValueHeads: 2, headSize: 24, tokens: 129, samples: 1, window: 7, rotated: 24 },
+      { heads: 1, keyValueHeads: 1, headSize: 4, tokens: 1, samples: 2, window: 0, rotated: 4 },
+    ] as const
+
+    test.each(kinds.flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))))(
+      'attention equals the one in float32: %o',
+      (kind) => {
+        const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, split } = kind
+        tidy(() => {
+          const inverse = Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated)))
+          const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
+          const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
+          const shape = { heads, keyValueHeads, window }
+          const own = halves.attention(projected, cosine, sine, shape, split)
+          expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
+          // A sample does not depend on its company, bit for bit.
+          const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
+          const alone = halves.attention(last, cosine, sine, shape, split)
+          expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
+        })
+      },
+    )
+
+    test.each(kinds.flatMap((kind) => [undefined, 20].map((cap) => ({ ...kind, cap }))))(
+      'sums of exponents of logits that are not stored: %o',
+      (kind) => {
+        for (const [rows, vocabulary, hidden] of [
+          [1, 1003, 40],
+          [70, 333, 64],
+          [600, 97, 33],
+        ] as const) {
+          tidy(() => {
+            const [x, head, bias] = [
+              normal<Rank.R2>([rows, hidden], 1, 2),
+              normal<Rank.R2>([vocabulary, hidden], 2),
+              normal<Rank.R1>([vocabulary], 3),
+            ]
+            const logits = addTo<Tensor2D>(matMul(x, head, false, true), bias)
+            const capped = kind.cap === undefined ? logits : mul<Tensor2D>(tanh(div(logits, kind.cap)), kind.cap)
+            const expected = logSumExponents(capped)
+            const pairs = halves.exponents(x, halves.pack(head, kind.split), bias, kind.cap).dataSync()
+            expected.forEach((value, row) => {
+              const own = (pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? 0)
+              expect(Math.abs(own - value)).toBeLessThan(kind.split ? 2e-3 : 0.3)
+            })
+          })
+        }
+      },
+    )
+
+    test('logits far from zero neither overflow nor vanish, and what is no number stays none', () => {
+      tidy(() => {
+        const head = halves.pack(tensor2d([500, -500, 480, 0, 0], [5, 1]), false)
+        const [up = 0, sum = 0, down = 0, other = 0] = halves.exponents(tensor2d([1, -1], [2, 1]), head, undefined, undefined).dataSync()
+        expect(up + Math.log(sum)).toBeCloseTo(500, 0)
+        expect(down + Math.log(other)).toBeCloseTo(500, 0)
+        const lost = halves.exponents(tensor2d([Number.NaN], [1, 1]), head, undefined, undefined).dataSync()
+        expect((lost[0] ?? 0) + Math.log(lost[1] ?? 0)).toBeNaN()
+      })
     })
-  })
-})
+
+    test('shapes that do not fit are refused with a sentence', () => {
+      tidy(() => {
+        const packed = halves.pack(normal<Rank.R2>([40, 64], 1), false)
+        expect(() => halves.product(normal<Rank.R2>([3, 99], 2), packed)).toThrow('does not fit')
+      })
+    })
+  },
+)

@@ -239,7 +239,7 @@ describe('an MLP of few rows equals the step-by-step one', () => {
       ]),
     ),
   )('%o', ({ activation, gated, biased, hidden, neurons, rows, packed, after }) => {
-    const halves = activeBackend().fused?.halves
+    const halves = activeBackend().halves
     if (packed && !halves) return
     tidy(() => {
       const weight = packed ? roundedGauss : gauss

@@ -10,7 +10,7 @@ const backend = await openBackend('tensorflow')
 
 /** How far divergences may be off by the products that they come from, relative. */
 const tolerances = { float32: 1e-4, split: 1e-3, bfloat16: 0.1 }
-const kinds = backend.fused?.halves ? (['float32', 'split', 'bfloat16'] as const) : (['float32'] as const)
+const kinds = backend.halves ? (['float32', 'split', 'bfloat16'] as const) : (['float32'] as const)
 
 const logProbabilities = (logits: readonly number[]): number[] => {
   const top = Math.max(...logits)

@@ -16,7 +16,8 @@ import { evopress, submoduleEvopress } from '#engine/pruning/methods/evopress.ts
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { windowBased } from '#engine/pruning/methods/window-based.ts'
 import { makeModel, makeWindows } from '../../bench/bench-model.ts'
-import { expectedOf, fullModels, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
+import { expectedOf, fullModels, type ReferenceModel, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
+import { asOnGpu, computeWith } from '../backend/as-on-gpu.ts'
 import { type Bench, masksOf, prune, recordedRun, relativeError } from './running.ts'
 
 interface Masks {
@@ -82,7 +83,15 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
 }
 
 // What every recorded result of the reference is held to in float32 stands beside each method; here the same results in `mixed`.
-describe.skipIf(!backend.fused?.halves).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => {
+describe.skipIf(!backend.halves).each([...fullModels, ...variedModels])('%s in mixed precision', holdToRecorded)
+
+// A gated and a plain MLP, a parallel residual, biases, a part of each head rotated, a sliding window.
+describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as on a GPU', (name) => {
+  computeWith(asOnGpu('bfloat16'))
+  holdToRecorded(name)
+})
+
+function holdToRecorded(name: ReferenceModel): void {
   vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
   let bench: Bench
   let expected: Expected
@@ -151,10 +160,10 @@ describe.skipIf(!backend.fused?.halves).each([...fullModels, ...variedModels])('
       expect(await testError(plan, recorded.ppl_test_f64)).toBeLessThan(1e-4)
     }
   })
-})
+}
 
 // One model for what does not depend on the family.
-describe.skipIf(!backend.fused?.halves)('a mixed search', () => {
+describe.skipIf(!backend.halves)('a mixed search', () => {
   vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
   const amount = { blocks: 2 }
   const searches = [

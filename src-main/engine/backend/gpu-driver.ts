@@ -1,0 +1,46 @@
+import { execFile } from 'node:child_process'
+import { env } from 'node:process'
+import { promisify } from 'node:util'
+import { visibleGpus } from '../../setup/visible-gpus.mjs'
+import type { HalfType } from './halves.ts'
+
+/** What the driver says of the GPU that this process computes on; of several that it sees, the least of each. */
+export interface GpuReport {
+  /** Bytes of its memory that nobody uses. */
+  readonly freeBytes?: number
+  /** Compute capability, for instance 8.6. */
+  readonly capability?: number
+}
+
+const query = ['--query-gpu=index,uuid,memory.free,compute_cap', '--format=csv,noheader,nounits']
+
+/** Asks NVIDIA's driver; nothing where there is none, or none that knows the device (parts of a GPU, memory shared with the processor). */
+export async function askDriver(environment: NodeJS.ProcessEnv = env): Promise<GpuReport> {
+  try {
+    const { stdout } = await promisify(execFile)('nvidia-smi', query, { timeout: 20_000, env: environment })
+    return readReport(stdout, environment.CUDA_VISIBLE_DEVICES)
+  } catch {
+    return {}
+  }
+}
+
+/** Reads `0, GPU-1234, 22563, 8.9` lines, memory in MiB. */
+export function readReport(lines: string, visible?: string): GpuReport {
+  const all = lines.split('\n').flatMap((line) => {
+    const [index, uuid, free, capability] = line.split(',').map((word) => word.trim())
+    return index && uuid ? [{ index, uuid, freeBytes: 2 ** 20 * Number(free), capability: Number(capability) }] : []
+  })
+  const seen = visibleGpus(all, visible)
+  if (seen.length === 0) return {}
+  const [freeBytes, capability] = [Math.min(...seen.map((gpu) => gpu.freeBytes)), Math.min(...seen.map((gpu) => gpu.capability))]
+  return { ...(freeBytes > 0 ? { freeBytes } : {}), ...(capability > 0 ? { capability } : {}) }
+}
+
+/**
+ * The 16-bit type that a GPU has fast units for: bfloat16 from compute capability 8.0 (Ampere) on, float16 from 7.0 (Volta) on, none before
+ * that or where it is not known. float16 ends at 65504: what overflows there is no number, and is scored again in float32.
+ */
+export function halfTypeFor({ capability = 0 }: GpuReport): HalfType | undefined {
+  if (capability >= 8) return 'bfloat16'
+  return capability >= 7 ? 'float16' : undefined
+}

@@ -1,0 +1,20 @@
+import { activeBackend } from '#engine/backend/active.ts'
+import type { HalfOperations } from '#engine/backend/halves.ts'
+import { RuntimeHalves } from './runtime-halves.ts'
+
+let ofRuntime: RuntimeHalves | undefined
+
+/** What multiplies 16-bit operands here: our operations on the processor's units, the runtime's own products, or nothing. */
+export function findHalfUnits(): HalfOperations | undefined {
+  const { halves, halfType } = activeBackend()
+  if (halves || !halfType) return halves
+  if (ofRuntime?.units !== `TensorFlow ${halfType}`) ofRuntime = new RuntimeHalves(halfType)
+  return ofRuntime
+}
+
+/** The same. Throws where there is nothing: nobody asks for such products there. */
+export function halfUnits(): HalfOperations {
+  const found = findHalfUnits()
+  if (!found) throw new Error('This device has no units for 16-bit operands.')
+  return found
+}

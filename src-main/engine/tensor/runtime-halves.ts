@@ -1,0 +1,106 @@
+import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { HalfProducts } from '#engine/backend/half-products.ts'
+import type {
+  AttentionShape,
+  HalfMatrix,
+  HalfMlp,
+  HalfNeurons,
+  HalfNorm,
+  HalfOperations,
+  HalfProduct,
+  HalfType,
+  HalfUnits,
+} from '#engine/backend/halves.ts'
+import { activate, capValues, gateNeurons } from './activation.ts'
+import { mixHeadsByStep } from './heads.ts'
+import { normalize } from './norm.ts'
+
+/** Logits that are in memory at once. */
+const logitsAtOnce = 2 ** 24
+
+/**
+ * The operations on 16-bit operands by TensorFlow's own products, for devices that ours are not made for. What lies between the products is
+ * float32, by the functions of this folder; each product is rounded to 16 bits once more, so that split operands would gain nothing.
+ */
+export class RuntimeHalves implements HalfOperations {
+  readonly units: HalfUnits
+  readonly #products: HalfProducts
+
+  constructor(type: HalfType) {
+    this.units = `TensorFlow ${type}`
+    this.#products = new HalfProducts(type)
+  }
+
+  /** Throws where split operands are asked for. */
+  pack(weight: Tensor2D, split: boolean): HalfMatrix {
+    if (split) throw new Error(`${this.units} rounds products to 16 bits, so that split operands gain nothing: nobody asks for them here.`)
+    const [rows, columns] = weight.shape
+    return { values: this.#products.pack(weight), rows, columns, split }
+  }
+
+  product(x: Tensor2D, weight: HalfMatrix, { norm, bias, add: onto, scale = 1 }: HalfProduct = {}): Tensor2D {
+    return tidy(() => {
+      const own = this.#multiply(normed(x, norm), weight, bias)
+      const scaled: Tensor2D = scale === 1 ? own : mul(own, scale)
+      return onto ? add(scaled, onto) : scaled
+    })
+  }
+
+  mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D {
+    return tidy(() => this.product(this.neurons(source, part), part.down, { bias: part.downBias, add: x, scale: part.scale }))
+  }
+
+  neurons(source: Tensor2D, { norm, activation, gate, gateBias, up, upBias }: HalfNeurons): Tensor2D {
+    return tidy(() => {
+      const input = normed(source, norm)
+      const own = this.#multiply(input, up, upBias)
+      return gate ? gateNeurons(this.#multiply(input, gate, gateBias), own, activation) : activate(own, activation)
+    })
+  }
+
+  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D {
+    const tables = { cosine, sine, size: 2 * cosine.shape[1] }
+    return mixHeadsByStep(projected, tables, shape, (a, b, transposeB) => this.#products.multiplyBatch(a, b, transposeB))
+  }
+
+  exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D {
+    const step = Math.max(1, Math.floor(logitsAtOnce / head.rows))
+    return tidy(() => {
+      const pairs: Tensor2D[] = []
+      for (let row = 0; row < x.shape[0]; row += step) {
+        pairs.push(tidy(() => this.#exponentsOf(slice(x, [row, 0], [Math.min(step, x.shape[0] - row), -1]), head, bias, cap)))
+      }
+      return pairs.length === 1 ? (pairs[0] as Tensor2D) : concat(pairs, 0)
+    })
+  }
+
+  #exponentsOf(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D {
+    const logits = capValues(this.#multiply(x, head, bias), cap)
+    const highest = max<Tensor2D>(logits, 1, true)
+    const sums = sum<Tensor2D>(exp(sub(logits, highest)), 1, true)
+    return concat([highest, sums], 1)
+  }
+
+  /** x [N, columns] through a packed weight, and bias [rows]: [N, rows]. Throws where they do not fit. */
+  #multiply(x: Tensor2D, weight: HalfMatrix, bias: Tensor1D | undefined): Tensor2D {
+    const [rows, columns] = x.shape
+    if (columns !== weight.columns) {
+      throw new Error(`A matrix of ${columns} columns does not fit a packed weight of ${weight.columns} columns.`)
+    }
+    const packed = this.#products.pack(x)
+    const product = this.#products.multiply(packed, weight.values, [rows, weight.rows])
+    packed.dispose()
+    return bias ? add(product, bias) : product
+  }
+}
+
+const normed = (x: Tensor2D, norm: HalfNorm | undefined): Tensor2D =>
+  norm
+    ? normalize(x, {
+        kind: norm.centred ? 'layer' : 'rms',
+        epsilon: norm.epsilon,
+        divisor: norm.divisor,
+        ...(norm.weight ? { weight: norm.weight as Tensor1D } : {}),
+        ...(norm.bias ? { bias: norm.bias as Tensor1D } : {}),
+      })
+    : x

@@ -1,0 +1,40 @@
+import { add, memory, ones, tidy } from '@tensorflow/tfjs-core'
+import { expect, test } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { HalfProducts } from '#engine/backend/half-products.ts'
+import { multipliesHalves } from '#engine/backend/probe.ts'
+import { prepareEnvironment } from '#engine/backend/tensorflow.ts'
+
+await openBackend('tensorflow')
+
+test('float32 is never TF32, whatever the user has set; other settings of the user stay', () => {
+  for (const set of [undefined, '1', '0']) {
+    const environment: NodeJS.ProcessEnv = { TF_CPP_MIN_LOG_LEVEL: '0', ...(set ? { NVIDIA_TF32_OVERRIDE: set } : {}) }
+    prepareEnvironment(environment)
+    expect(environment).toMatchObject({ NVIDIA_TF32_OVERRIDE: '0', TF_CPP_MIN_LOG_LEVEL: '0', TF_FORCE_GPU_ALLOW_GROWTH: 'true' })
+  }
+})
+
+test('the library was loaded with TF32 off', () => {
+  expect(process.env.NVIDIA_TF32_OVERRIDE).toBe('0')
+})
+
+test.each(['bfloat16', 'float16'] as const)(
+  '%s products are taken where they are right, and a type that the runtime cannot multiply is not',
+  async (type) => {
+    expect(await multipliesHalves(type)).toBe(true)
+    expect(await multipliesHalves('no type' as 'float16')).toBe(false)
+  },
+)
+
+test('packed values take half the memory, are tidied up as tensors are, and no operation on float32 takes them', () => {
+  const before = memory()
+  tidy(() => {
+    const values = ones([64, 64])
+    const packed = new HalfProducts('bfloat16').pack(values)
+    expect(memory().numBytes - before.numBytes).toBe(4 * 64 * 64 + 2 * 64 * 64)
+    expect(() => add(packed, 1).dataSync()).toThrow(/bfloat16/)
+  })
+  expect(memory().numTensors).toBe(before.numTensors)
+  expect(memory().numBytes).toBe(before.numBytes)
+})
