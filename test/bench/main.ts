@@ -20,6 +20,7 @@ const help = `npm run bench -- [options]
   --precision NAME   ours: float32 (as without it), mixed or bfloat16
   --against NAME     PyTorch's: float32 (as without it) or bfloat16
   --decode           answers token by token against llama.cpp instead, of the sample model or of --model PATH
+  --device           rates of TensorFlow's own products in float32 and in 16 bits, as a GPU has them, and the device's memory
   --model PATH
   --python PATH      a Python with torch
   --json FILE        the figures as JSON, too`
@@ -34,6 +35,7 @@ const { values: flags } = parseArgs({
     precision: { type: 'string', default: 'float32' },
     against: { type: 'string', default: 'float32' },
     decode: { type: 'boolean', default: false },
+    device: { type: 'boolean', default: false },
     model: { type: 'string', default: join(import.meta.dirname, '../../resources/sample-model') },
     python: { type: 'string' },
     json: { type: 'string' },
@@ -89,6 +91,7 @@ const [tokens, windowCount] = flags.quick ? [512, 8] : [2048, 32]
 
 if (flags.help) console.log(help)
 else if (flags.decode) await (await import('./answers.ts')).compareAnswers(flags.model)
+else if (flags.device) await import('./products.ts')
 else await main()
 
 async function main(): Promise<void> {

@@ -1,48 +1,157 @@
 /**
- * Rates of the operations with 16-bit operands at the sizes of SmolLM2-135M: `node test/bench/products.ts [rows]`. A share is that of the best
- * bare product of the same kind; in `processor time`, which other programs disturb less, rates are those of one core.
+ * Rates of the operations with 16-bit operands: `node test/bench/products.ts [rows]`, or with `--device` those of TensorFlow's own products as
+ * a GPU has them, beside float32; without a GPU they run over the processor. Sizes are those of SmolLM2-135M, on a GPU those of a Llama of 7B.
+ * A share is that of the best bare product of the same kind; in `processor time`, which other programs disturb less, rates are those of a core.
  */
-import { ones, type Rank, randomNormal, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
+import { execFileSync } from 'node:child_process'
+import { env } from 'node:process'
+import { parseArgs } from 'node:util'
+import { add, ones, type Rank, randomNormal, slice, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { activations, type FusedOperations } from '#engine/backend/fused.ts'
 import type { HalfOperations } from '#engine/backend/halves.ts'
+import { logSumExponents } from '#engine/model/likelihood.ts'
+import { gateNeurons } from '#engine/tensor/activation.ts'
+import { findHalfUnits } from '#engine/tensor/half-units.ts'
+import { mixHeadsByStep } from '#engine/tensor/heads.ts'
+import { normalize } from '#engine/tensor/norm.ts'
+import { batchedProduct, project } from '#engine/tensor/products.ts'
 
-const tokens = Number(process.argv[2] ?? 2048)
-const [hidden, neurons, heads, keyValueHeads, size, vocabulary] = [576, 1536, 9, 3, 64, 49152]
-const backend = await openBackend('tensorflow')
-const { halves } = backend.fused as FusedOperations
-if (!halves) throw new Error('This processor has no units for 16-bit operands.')
-console.log(backend.title)
+const { values: flags, positionals } = parseArgs({ options: { device: { type: 'boolean', default: false } }, allowPositionals: true })
+const tokens = Number(positionals[0] ?? 2048)
+const { name, title } = await openBackend('tensorflow')
+const onGpu = name === 'tensorflow-gpu'
+/** `side` is that of the bare product: a GPU shows its peak with a large one only. */
+const { side, hidden, neurons, heads, keyValueHeads, size, vocabulary } = onGpu
+  ? { side: 8192, hidden: 4096, neurons: 11008, heads: 32, keyValueHeads: 32, size: 128, vocabulary: 32000 }
+  : { side: 2048, hidden: 576, neurons: 1536, heads: 9, keyValueHeads: 3, size: 64, vocabulary: 49152 }
+
+/** One kind of products: the operations of a block, and a bare product. */
+interface Kind {
+  readonly title: string
+  readonly bare: () => Tensor
+  readonly operations: Record<Operation, () => Tensor>
+}
+
+type Operation = keyof typeof counts
+
+const counts = {
+  MLP: 6 * tokens * hidden * neurons,
+  'queries, keys, values': 2 * tokens * hidden * (heads + 2 * keyValueHeads) * size,
+  attention: 2 * tokens * tokens * size * heads,
+  'output and sum': 2 * tokens * hidden * hidden,
+  head: 2 * tokens * hidden * vocabulary,
+}
 
 const matrix = (rows: number, columns: number) => randomNormal<Rank.R2>([rows, columns], 0, 0.5)
-const [x, source] = [matrix(tokens, hidden), matrix(tokens, hidden)]
-const projected = matrix(tokens, (heads + 2 * keyValueHeads) * size)
-const [cosine, sine] = [matrix(tokens, size / 2), matrix(tokens, size / 2)]
-const norm = { weight: ones<Rank.R1>([hidden]), epsilon: 1e-5, divisor: hidden, centred: false }
+const inputs = {
+  x: matrix(tokens, hidden),
+  source: matrix(tokens, hidden),
+  projected: matrix(tokens, (heads + 2 * keyValueHeads) * size),
+  cosine: matrix(tokens, size / 2),
+  sine: matrix(tokens, size / 2),
+  wide: matrix(side, side),
+}
+const weights = {
+  square: matrix(side, side),
+  gate: matrix(neurons, hidden),
+  up: matrix(neurons, hidden),
+  down: matrix(hidden, neurons),
+  queries: matrix((heads + 2 * keyValueHeads) * size, hidden),
+  output: matrix(hidden, hidden),
+  head: matrix(vocabulary, hidden),
+}
+const norm = { weight: ones<Rank.R1>([hidden]), epsilon: 1e-5, divisor: hidden }
 const shape = { heads, keyValueHeads, window: 0 }
 
-for (const split of [false, true]) measure(halves, split)
+console.log(title)
+if (flags.device) compareOnDevice()
+else {
+  const units = findHalfUnits()
+  if (!units) throw new Error('This processor has no units for 16-bit operands.')
+  for (const split of name === 'tensorflow-cpu' ? [false, true] : [false]) measure(halfKind(units, split))
+}
 
-function measure(units: HalfOperations, split: boolean): void {
-  const pack = (rows: number, columns: number) => units.pack(matrix(rows, columns), split)
-  const wide = matrix(2048, 2048)
-  const [square, gate, up, down] = [pack(2048, 2048), pack(neurons, hidden), pack(neurons, hidden), pack(hidden, neurons)]
-  const [queries, output, head] = [pack(projected.shape[1], hidden), pack(hidden, hidden), pack(vocabulary, hidden)]
-  const bare = time(2 * 2048 ** 3, () => units.product(wide, square))
-  const attention = () => units.attention(projected, cosine, sine, shape, split)
-  const rows: [string, number, () => Tensor2D][] = [
-    ['MLP', 6 * tokens * hidden * neurons, () => units.mlp(x, source, { norm, scale: 1, activation: activations.silu, gate, up, down })],
-    ['queries, keys, values', 2 * tokens * hidden * projected.shape[1], () => units.product(x, queries, { norm })],
-    ['attention', 2 * tokens * tokens * size * heads, attention],
-    ['output and sum', 2 * tokens * hidden * hidden, () => units.product(source, output, { add: x })],
-    ['head', 2 * tokens * hidden * vocabulary, () => units.exponents(x, head, undefined, undefined)],
-  ]
-  console.log(`${split ? 'three products of split operands' : 'bfloat16'}: 2048-cubed ${describe(bare)}`)
-  for (const [name, operations, run] of rows) {
-    const found = time(operations, run)
-    console.log(
-      `  ${name}: ${describe(found)}, ${((100 * found.rate) / bare.rate).toFixed(0)} % (${((100 * found.core) / bare.core).toFixed(0)} % in processor time)`,
-    )
+/** The operations that a GPU has, and nothing of ours: the runtime's own, in float32 and in 16 bits. */
+function compareOnDevice(): void {
+  const { fused: _, halves: _own, ...runtime } = activeBackend()
+  setActiveBackend(onGpu ? runtime : { ...runtime, halfType: 'bfloat16' })
+  console.log(onGpu ? `On the device ${deviceLine('name,compute_cap')}` : 'No GPU answered: the same operations over the processor.')
+  measure(floatKind())
+  const units = findHalfUnits()
+  if (units) measure(halfKind(units, false))
+  else console.log('The device has no units for 16-bit operands.')
+  if (onGpu) console.log(`Memory of the device, used and in all: ${deviceLine('memory.used,memory.total')}`)
+  else console.log(`Peak memory of the process: ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB`)
+}
+
+/** What NVIDIA's driver says of the device. The runtime keeps what it ever took, so that memory in use at the end is its peak. */
+function deviceLine(fields: string): string {
+  const visible = env.CUDA_VISIBLE_DEVICES
+  return execFileSync('nvidia-smi', [`--query-gpu=${fields}`, '--format=csv,noheader', ...(visible ? ['-i', visible] : [])], {
+    encoding: 'utf8',
+  }).trim()
+}
+
+function halfKind(units: HalfOperations, split: boolean): Kind {
+  const pack = (weight: Tensor2D) => units.pack(weight, split)
+  const { x, source, projected, cosine, sine, wide } = inputs
+  const [square, gate, up, down] = [weights.square, weights.gate, weights.up, weights.down].map(pack) as [Packed, Packed, Packed, Packed]
+  const [queries, output, head] = [weights.queries, weights.output, weights.head].map(pack) as [Packed, Packed, Packed]
+  const centred = { ...norm, centred: false }
+  return {
+    title: split ? 'three products of split operands' : units.units,
+    bare: () => units.product(wide, square),
+    operations: {
+      MLP: () => units.mlp(x, source, { norm: centred, scale: 1, activation: 'silu', gate, up, down }),
+      'queries, keys, values': () => units.product(x, queries, { norm: centred }),
+      attention: () => units.attention(projected, cosine, sine, shape, split),
+      'output and sum': () => units.product(source, output, { add: x }),
+      head: () => units.exponents(x, head, undefined, undefined),
+    },
+  }
+}
+
+type Packed = ReturnType<HalfOperations['pack']>
+
+function floatKind(): Kind {
+  const { x, source, projected, cosine, sine, wide } = inputs
+  const { square, gate, up, down, queries, output, head } = weights
+  const normed = () => normalize(x, { ...norm, kind: 'rms' })
+  const tables = { cosine, sine, size }
+  return {
+    title: 'float32',
+    bare: () => project(wide, square),
+    operations: {
+      MLP: () =>
+        tidy(() => {
+          const input = normed()
+          return add(x, project(gateNeurons(project(input, gate), project(input, up), 'silu'), down))
+        }),
+      'queries, keys, values': () => tidy(() => project(normed(), queries)),
+      attention: () => mixHeadsByStep(projected, tables, shape, batchedProduct),
+      'output and sum': () => tidy(() => add(x, project(source, output))),
+      head: headInSlices,
+    },
+  }
+
+  /** As the likelihood takes it: no matrix of all logits. */
+  function headInSlices(): Tensor {
+    const step = 8192
+    for (let first = 0; first < vocabulary; first += step) {
+      tidy(() => void logSumExponents(project(x, slice(head, [first, 0], [Math.min(step, vocabulary - first), -1]))))
+    }
+    return slice(x, [0, 0], [1, 1])
+  }
+}
+
+function measure({ title, bare, operations }: Kind): void {
+  const best = time(2 * side ** 3, bare)
+  console.log(`${title}: ${side}-cubed ${describe(best)}`)
+  for (const [operation, run] of Object.entries(operations)) {
+    const found = time(counts[operation as Operation], run)
+    const core = onGpu ? '' : ` (${((100 * found.core) / best.core).toFixed(0)} % in processor time)`
+    console.log(`  ${operation}: ${describe(found)}, ${((100 * found.rate) / best.rate).toFixed(0)} %${core}`)
   }
 }
 
@@ -51,7 +160,7 @@ function time(operations: number, run: () => Tensor): { rate: number; core: numb
   const best = { rate: 0, core: 0 }
   for (let repeat = 0; repeat < 10; repeat++) {
     const [start, used] = [performance.now(), process.cpuUsage()]
-    run().dispose()
+    finish(run())
     const { user, system } = process.cpuUsage(used)
     best.rate = Math.max(best.rate, operations / (performance.now() - start) / 1e6)
     best.core = Math.max(best.core, operations / (user + system) / 1e3)
@@ -59,6 +168,19 @@ function time(operations: number, run: () => Tensor): { rate: number; core: numb
   return best
 }
 
+/** A device that works on its own is done when a value can be read. */
+function finish(result: Tensor): void {
+  if (onGpu)
+    tidy(() =>
+      slice(
+        result,
+        result.shape.map(() => 0),
+        result.shape.map(() => 1),
+      ).dataSync(),
+    )
+  result.dispose()
+}
+
 function describe({ rate, core }: { rate: number; core: number }): string {
-  return `${rate.toFixed(0)} GFLOP/s (${core.toFixed(0)} in processor time)`
+  return onGpu ? `${rate.toFixed(0)} GFLOP/s` : `${rate.toFixed(0)} GFLOP/s (${core.toFixed(0)} in processor time)`
 }
