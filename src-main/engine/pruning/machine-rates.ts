@@ -77,7 +77,7 @@ async function measureShape(shape: Shape): Promise<MachineRate> {
     const [one, all] = [await time(few), await time(many)]
     // Noise must make neither work nor calls free.
     const rate = ((batch - 1) * operations) / Math.max(all - one, all / 2)
-    return { rate: rate / 1e9, seconds: Math.max(0, one - operations / rate) }
+    return { rate: rate / 1e9, seconds: Math.max(one - operations / rate, one / 20) }
   }
 }
 
