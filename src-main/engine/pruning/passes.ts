@@ -77,6 +77,9 @@ export function sharedPasses(variants: readonly Variant[]): PassCount {
   return passes
 }
 
+/** What a pass takes that shows what its projections read, as a share of one that does not: streams are kept and copied meanwhile. */
+export const watched = 1.5
+
 export function timesPasses({ attention, mlp, head }: PassCount, times: number): PassCount {
   return { attention: attention * times, mlp: mlp * times, head: head * times }
 }

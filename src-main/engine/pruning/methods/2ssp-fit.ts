@@ -13,7 +13,7 @@ import { measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
 import { type DivergenceTable, type FittedShape, fitShape, type ProgrammeLimits } from '../fit/programme.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { addPasses, timesPasses } from '../passes.ts'
+import { addPasses, timesPasses, watched } from '../passes.ts'
 import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
 import { repairPlan } from '../repair/repair.ts'
 import { equationOperations, repairPhase } from '../repair/work.ts'
@@ -108,7 +108,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   const judged = timesPasses({ attention: blocks, mlp: blocks * (1 - sparsity), head: 1 }, measured)
   return [
     scoringPhase(spec, fitted),
-    { phase: tableFitting, passes: timesPasses({ attention: 2, mlp: 3, head: 0 }, blocks * fitted), double: fitting, shared },
+    { phase: tableFitting, passes: timesPasses({ attention: 2, mlp: 3, head: 0 }, watched * blocks * fitted), double: fitting, shared },
     {
       phase: tableMeasuring,
       passes: { attention: behind, mlp: behind * narrow, head: tries * blocks + 3 * measured },

@@ -10,7 +10,7 @@ import { embeddingRotationName, rotatedParts, rotationName, slicedStackParameter
 import type { ModelView } from '#engine/model/view.ts'
 import type { Part } from '#engine/model/weights.ts'
 import { defineMethod, type MethodRun } from '../method.ts'
-import { timesPasses } from '../passes.ts'
+import { timesPasses, watched } from '../passes.ts'
 import { densePlan } from '../plan.ts'
 import { componentOperations, principalComponents } from '../principal-components.ts'
 import { SlicedStream } from '../sliced-stream.ts'
@@ -70,7 +70,7 @@ export const slicegpt = defineMethod({
     const parts = rotatedParts(spec).length
     // Parts that follow run on a stream that was cut: what reads it shrinks, what writes to it does not.
     const left = 1 - (2 / 3) * (1 - widthFor(spec, sparsity, chosen) / spec.hidden)
-    const passes = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 0 }, windows * left)
+    const passes = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 0 }, watched * windows * left)
     return [
       {
         phase: findingComponents,

@@ -1,6 +1,7 @@
 import type { RepairKind } from '#contract/repair.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { MethodPhase } from '../method.ts'
+import { watched } from '../passes.ts'
 import { sideBySide } from './ridge.ts'
 import { doubleUpTo } from './runtime-equations.ts'
 
@@ -33,7 +34,7 @@ export function repairPhase(
 ): MethodPhase {
   const blocks = spec.blocks.length
   const inOrder = kind === 'in-order'
-  const times = inOrder ? 2.5 : 1
+  const times = (inOrder ? 2 : 1) * watched
   const passes = { attention: times * windows * blocks, mlp: times * windows * blocks, head: 0 }
   const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
   const attentions = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
