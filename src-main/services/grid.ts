@@ -46,17 +46,20 @@ export function overSeeds({ model, request }: PlannedRun, seeds: readonly number
 }
 
 /** A name for people: method, share, and what makes it differ. */
-export function runName({ method, amount, seed, options, repair }: PlannedRun['request'], seeds: number): string {
-  if (method === denseMethod) return 'dense'
+export function runName({ method, amount, seed, options, repair, precision }: PlannedRun['request'], seeds: number): string {
+  // Numbers of a first look say so wherever the run's name stands beside them.
+  const firstLook = precision === 'bfloat16' ? ['bfloat16'] : []
+  if (method === denseMethod) return ['dense', ...firstLook].join(', ')
   if (isInspection(method)) return titleOfMethod(method)
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
-  if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen].join(', ').slice(0, 200)
+  if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen, ...firstLook].join(', ').slice(0, 200)
   const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
   return [
     `${titleOfMethod(method)} ${share}`,
     ...(repair ? [repairTitles[repair.kind]] : []),
     ...chosen,
     ...(seeds > 1 ? [`seed ${seed}`] : []),
+    ...firstLook,
   ]
     .join(', ')
     .slice(0, 200)

@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest'
+import { runName } from '#services/grid.ts'
+
+const request = { method: '2ssp', amount: { sparsity: 0.375 }, options: {}, seed: 1, measures: [], backend: 'auto' as const }
+
+test('a run is named by what makes it differ from others', () => {
+  expect(runName(request, 1)).toBe('2SSP 37.5 %')
+  expect(runName(request, 3)).toBe('2SSP 37.5 %, seed 1')
+  expect(runName({ ...request, method: 'dense' }, 3)).toBe('dense')
+})
+
+test('the name of a first look says so, as it stands beside the numbers in tables and exports', () => {
+  expect(runName({ ...request, precision: 'bfloat16' }, 1)).toBe('2SSP 37.5 %, bfloat16')
+  expect(runName({ ...request, method: 'dense', precision: 'bfloat16' }, 1)).toBe('dense, bfloat16')
+  expect(runName({ ...request, precision: 'mixed' }, 1)).toBe('2SSP 37.5 %')
+})
