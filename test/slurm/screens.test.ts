@@ -48,6 +48,7 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
     await go(page, '#/new')
     await page.locator('summary', { hasText: 'Machine' }).click()
     await page.getByLabel('Where').selectOption('lab')
+    await page.getByText('Times are those of this machine; how fast lab is, is not known.').waitFor()
     await page.getByRole('button', { name: 'Add to the queue' }).click()
     await page.waitForURL(/#\/experiments\//, { timeout: 60_000 })
     await go(page, '#/runs')

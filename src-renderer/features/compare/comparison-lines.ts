@@ -163,6 +163,7 @@ export function deltaText({ absolute, relative }: { absolute: number; relative: 
   if (relative === null) return absolute > 0 ? '+' : '−'
   if (relative >= 9) return `×${Math.round(relative + 1).toLocaleString('en-US')}`
   const percent = Math.abs(relative * 100)
+  if (percent < 0.05) return '±0.0 %'
   return `${absolute > 0 ? '+' : '−'}${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`
 }
 

@@ -72,6 +72,7 @@ describe('table', () => {
     expect(lineData.deltaText({ absolute: 985, relative: 65.7 })).toBe('×67')
     expect(lineData.deltaText({ absolute: -0.5, relative: -0.033 })).toBe('−3.3 %')
     expect(lineData.deltaText({ absolute: 0, relative: 0 })).toBe('±0')
+    expect(lineData.deltaText({ absolute: -0.002, relative: -0.0002 })).toBe('±0.0 %')
   })
 })
 
