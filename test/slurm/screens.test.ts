@@ -46,6 +46,12 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
     expect(await findings.getByText('does not work').count()).toBe(0)
 
     await go(page, '#/new')
+    // Searches of some seconds each, so that the queue is looked at while jobs run and wait.
+    for (const search of [0, 1])
+      await page
+        .getByRole('checkbox', { name: /^EvoPress/ })
+        .nth(search)
+        .check()
     await page.locator('summary', { hasText: 'Machine' }).click()
     await page.getByLabel('Where').selectOption('lab')
     await page.getByText('Times are those of this machine; how fast lab is, is not known.').waitFor()
