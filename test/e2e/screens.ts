@@ -64,8 +64,16 @@ export async function settle(page: Page): Promise<void> {
   })
 }
 
-/** What axe finds on a screen that stands still, one line a rule, with the places: by all rules or by those that are named. */
+/**
+ * What axe finds on a screen that stands still, one line a rule, with the places: by all rules or by those that are named. Where it finds
+ * something it looks once more, as a screen may begin to change while it looks: what is wrong is found again.
+ */
 export async function findAccessibilityFaults(page: Page, rules?: string[]): Promise<string[]> {
+  const found = await lookForFaults(page, rules)
+  return found.length === 0 ? found : lookForFaults(page, rules)
+}
+
+async function lookForFaults(page: Page, rules: string[] | undefined): Promise<string[]> {
   await settle(page)
   const axe = new AxeBuilder({ page })
   const { violations } = await (rules ? axe.withRules(rules) : axe).analyze()
