@@ -102,6 +102,7 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
     secondsSoFar: recorder.secondsSoFar,
     abandon() {
       abandoned = true
+      recorder.drop()
       job.cancel()
     },
   }

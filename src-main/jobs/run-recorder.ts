@@ -16,6 +16,7 @@ import { flattenParameters } from '#db/parameters.ts'
 import type { RunPatch, RunRow } from '#db/runs.ts'
 import type { FoundStep } from './job-side.ts'
 import { outcomesOf } from './task-outcomes.ts'
+import { throttle } from './throttle.ts'
 
 /** Progress comes many times a second; listeners get it this often, the file less often. */
 const progressToldMilliseconds = 100
@@ -43,6 +44,7 @@ function pruningOf({ method, amount, options, seed, calibration, localFolder }: 
   return JSON.stringify([method, amount, options, seed, calibration, localFolder])
 }
 
+type ProgressEvent = Extract<RunEvent, { type: 'progress' }>
 export type RunRecorder = ReturnType<typeof runRecorder>
 
 /**
@@ -52,19 +54,27 @@ export type RunRecorder = ReturnType<typeof runRecorder>
 export function runRecorder(history: History, row: RunRow, emit: Listener, secondsSoFar = stopwatch()) {
   const { number, id } = row
   const unrepaired = unrepairedParent(history, row)
-  let toldAt = Number.NEGATIVE_INFINITY
-  let keptAt = Number.NEGATIVE_INFINITY
+  let phase: string | undefined
+  const telling = throttle<ProgressEvent>(progressToldMilliseconds, (event) =>
+    emit({ name: 'run event', data: { run: id, recorded: { sequence: history.events.lastSequence(number), at: Date.now(), event } } }),
+  )
+  const keeping = throttle<ProgressEvent>(progressKeptMilliseconds, keepProgress)
 
-  function recordProgress(event: Extract<RunEvent, { type: 'progress' }>): void {
-    const now = performance.now()
-    const finished = event.progress.done >= event.progress.total
-    if (now - toldAt < progressToldMilliseconds && !finished) return
-    toldAt = now
-    if (now - keptAt > progressKeptMilliseconds || finished) {
-      keptAt = now
-      history.runs.patch(number, { progress: event.progress })
+  /** A disk that is full refuses the next step too, which ends the run with that reason. */
+  function keepProgress({ progress }: ProgressEvent): void {
+    try {
+      history.runs.patch(number, { progress })
+    } catch (thrown) {
+      if (!isDiskError(thrown)) throw thrown
     }
-    emit({ name: 'run event', data: { run: id, recorded: { sequence: history.events.lastSequence(number), at: Date.now(), event } } })
+  }
+
+  /** The first event of a phase and the end of one are delivered at once, and the last event in any case. */
+  function recordProgress(event: ProgressEvent): void {
+    const urgent = event.progress.phase !== phase || event.progress.done >= event.progress.total
+    phase = event.progress.phase
+    keeping.push(event, urgent)
+    telling.push(event, urgent)
   }
 
   function keep(event: RunEvent, at: number) {
@@ -83,6 +93,16 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
 
   return {
     secondsSoFar,
+    /** Forgets progress that was not delivered yet: the run no longer belongs to this recorder. */
+    drop(): void {
+      telling.drop()
+      keeping.drop()
+    },
+    /** Delivers progress that waits. */
+    flush(): void {
+      telling.flush()
+      keeping.flush()
+    },
     event(raw: unknown, at = Date.now()): void {
       const parsed = runEvent.safeParse(raw)
       const event: RunEvent = parsed.success
@@ -108,6 +128,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
     },
     /** The result of the run: everything that its page and its comparisons need, in one transaction. */
     finish(result: unknown, environment: Omit<RunEnvironment, 'version' | 'backend'>): void {
+      this.flush()
       const document = z.union([runDocument, studyDocument, inspectionDocument]).parse(result)
       const { options: resolved, version, backend, notes: remarks, seconds: phaseSeconds } = document
       history.transaction(() => {
@@ -131,6 +152,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
       })
     },
     fail(problem: RunProblem, status: 'failed' | 'interrupted'): void {
+      this.flush()
       history.runs.patch(number, { ...ended(row, secondsSoFar()), status, problem })
     },
   }

@@ -44,6 +44,7 @@ export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, known
   for (const attempt of attempts) if (takeAttempt(parts, row, folder, attempt, recorder)) news = true
   const state = states.at(-1)
   if (state?.progress) recorder.event({ type: 'progress', progress: state.progress })
+  recorder.flush()
   return { state, result: readWhole(runResult, folder.result), attempts: attempts.length, news, recorder }
 }
 
