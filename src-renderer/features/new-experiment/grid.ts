@@ -14,6 +14,13 @@ export interface MethodDraft {
   options: Record<string, unknown>
 }
 
+/** How much of every perplexity text is measured, whenever it is ticked. Undefined leaves each text what it came with. */
+export interface Evaluation {
+  sequenceLength: number | undefined
+  /** Null measures all of a text. */
+  windows: number | null | undefined
+}
+
 /** What the form holds. Measures are kept apart by kind, as the form shows them. */
 export interface Draft {
   name: string
@@ -26,6 +33,7 @@ export interface Draft {
   repairs: RepairChoice[]
   repairData: DataRequest | null
   perplexity: { name: string; data: DataRequest }[]
+  evaluation: Evaluation
   tasks: string[]
   taskLimit: number | null
   inference: boolean
@@ -39,6 +47,8 @@ export interface Draft {
   others: MeasureRequest[]
 }
 
+const usualLength = 256
+
 export function emptyDraft(): Draft {
   return {
     name: '',
@@ -50,6 +60,7 @@ export function emptyDraft(): Draft {
     repairs: ['none'],
     repairData: null,
     perplexity: [],
+    evaluation: { sequenceLength: usualLength, windows: null },
     tasks: [],
     taskLimit: null,
     inference: false,
@@ -88,7 +99,11 @@ export function toGrid(draft: Draft): GridInput {
 }
 
 function toMeasures(draft: Draft): MeasureRequest[] {
-  const measures: MeasureRequest[] = draft.perplexity.map(({ name, data }) => ({ kind: 'perplexity', name, data }))
+  const measures: MeasureRequest[] = draft.perplexity.map(({ name, data }) => ({
+    kind: 'perplexity',
+    name,
+    data: measuredPart(data, draft.evaluation),
+  }))
   if (draft.tasks.length > 0) measures.push({ kind: 'tasks', tasks: draft.tasks, ...(draft.taskLimit ? { limit: draft.taskLimit } : {}) })
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
   if (draft.inference)
@@ -97,10 +112,27 @@ function toMeasures(draft: Draft): MeasureRequest[] {
   return measures
 }
 
+/** A text with the window length and the most windows of the form. */
+export function measuredPart({ windows: own, ...data }: DataRequest, { sequenceLength, windows }: Evaluation): DataRequest {
+  const most = windows === undefined ? own : windows
+  return { ...data, sequenceLength: sequenceLength ?? data.sequenceLength, ...(most ? { windows: most } : {}) }
+}
+
+/** What all texts have in common; the calibration's length where there is none. */
+function commonPart(texts: readonly DataRequest[], calibration: DataRequest | undefined): Evaluation {
+  const [first] = texts
+  if (!first) return { sequenceLength: calibration?.sequenceLength ?? usualLength, windows: null }
+  return {
+    sequenceLength: texts.every(({ sequenceLength }) => sequenceLength === first.sequenceLength) ? first.sequenceLength : undefined,
+    windows: texts.every(({ windows }) => windows === first.windows) ? (first.windows ?? null) : undefined,
+  }
+}
+
 /** A grid (of a preset or of an earlier run) as a draft; the name starts empty. */
 export function fromGrid(grid: GridInput): Draft {
   const measures = grid.measures ?? []
   const tasks = measures.find((measure) => measure.kind === 'tasks')
+  const perplexity = measures.flatMap((measure) => (measure.kind === 'perplexity' ? [{ name: measure.name, data: measure.data }] : []))
   return {
     ...emptyDraft(),
     models: grid.models,
@@ -110,7 +142,11 @@ export function fromGrid(grid: GridInput): Draft {
     calibration: grid.calibration ?? null,
     repairs: grid.repairs ?? ['none'],
     repairData: grid.repairData ?? null,
-    perplexity: measures.flatMap((measure) => (measure.kind === 'perplexity' ? [{ name: measure.name, data: measure.data }] : [])),
+    perplexity,
+    evaluation: commonPart(
+      perplexity.map(({ data }) => data),
+      grid.calibration,
+    ),
     tasks: tasks?.tasks ?? [],
     taskLimit: tasks?.limit ?? null,
     inference: measures.some(({ kind }) => kind === 'inference'),
@@ -132,7 +168,7 @@ export function defaultDraft(catalogue: Catalogue, model: string, presets: reado
     ...emptyDraft(),
     models: [model],
     methods: catalogue.methods.slice(0, 1).map(({ id }, key) => ({ key, method: id, options: {} })),
-    perplexity: evaluation ? [{ name: evaluation.title, data: { source: evaluation.source, sequenceLength: 256 } }] : [],
+    perplexity: evaluation ? [{ name: evaluation.title, data: { source: evaluation.source, sequenceLength: usualLength } }] : [],
   }
 }
 

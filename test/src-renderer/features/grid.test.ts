@@ -21,6 +21,44 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
   expect(again).toEqual(made)
 })
 
+describe('the most windows of the form', () => {
+  const text = (source: string, windows?: number) => ({
+    name: source,
+    data: { source, sequenceLength: 256, ...(windows === undefined ? {} : { windows }) },
+  })
+  const measuredWindows = (draft: grid.Draft) =>
+    grid
+      .toGrid(draft)
+      .measures?.map((measure) => (measure.kind === 'perplexity' ? [measure.data.sequenceLength, measure.data.windows] : []))
+
+  test('hold for a text that was ticked before and for one that was ticked after they were typed', () => {
+    const typed = { ...grid.emptyDraft(), perplexity: [text('/a')], evaluation: { sequenceLength: 128, windows: 4 } }
+    const draft = { ...typed, perplexity: [...typed.perplexity, text('/b')] }
+    expect(measuredWindows(draft)).toEqual([
+      [128, 4],
+      [128, 4],
+    ])
+    expect(measuredWindows({ ...draft, evaluation: { sequenceLength: 128, windows: null } })).toEqual([
+      [128, undefined],
+      [128, undefined],
+    ])
+  })
+
+  test('of a grid whose texts have different ones stay those of each text until others are typed', () => {
+    const made = grid.toGrid({
+      ...grid.emptyDraft(),
+      perplexity: [text('/a', 4), text('/b')],
+      evaluation: { sequenceLength: undefined, windows: undefined },
+    })
+    const again = grid.fromGrid(made)
+    expect(again.evaluation).toEqual({ sequenceLength: 256, windows: undefined })
+    expect(measuredWindows(again)).toEqual([
+      [256, 4],
+      [256, undefined],
+    ])
+  })
+})
+
 test('percentages are read with point, comma and sign, and nothing else', () => {
   expect(['37.5', '37,5 %', ' 0 ', '100'].map(grid.parsePercent)).toEqual([0.375, 0.375, 0, 1])
   expect(['', '101', '-1', 'half', '5 5'].map(grid.parsePercent)).toEqual([null, null, null, null, null])
