@@ -83,36 +83,65 @@ export const divergenceDocument = divergence
   .pick({ data: true, tokens: true, dense: true })
   .extend(divergenceOfRun.omit({ run: true }).shape)
 
-/** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. */
+/** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. `npm run docs` prints the descriptions. */
 export const runDocument = z.object({
-  model: z.string(),
-  method: z.string(),
-  options: z.record(z.string(), z.unknown()),
-  seed: z.number().int(),
-  /** The windows that the method looked at; a dense model has none. */
-  calibration: usedData.optional(),
-  /** The windows that perplexities were taken on, in the order of the measures. */
-  evaluation: z.array(usedData),
-  sparsity,
-  plan,
-  repair: repair.optional(),
-  fit: fit.optional(),
-  decisions: z.array(decision),
-  selections: z.array(selection).optional(),
-  notes: z.array(z.string()),
-  measures: z.array(measure),
-  answers: z.array(z.object({ prompt: z.string(), text: z.string() })).optional(),
-  /** Every question of the zero-shot tasks, with the scores of its choices. */
-  questions: z.array(scoredTask).optional(),
-  divergence: divergenceDocument.optional(),
-  passes: passes.optional(),
-  /** How products were computed; runs from before it was a choice were float32. */
-  precision: precision.optional(),
-  /** Of a `mixed` run that chose among candidates. */
-  certified: certified.optional(),
-  seconds: z.record(z.string(), z.number()),
-  backend: z.string(),
-  version: z.string(),
+  model: z.string().describe('The model that was pruned: a path or a name on the hub.'),
+  method: z.string().describe('The name of the method, or `dense`.'),
+  options: z.record(z.string(), z.unknown()).describe('All options of the method, with defaults filled in.'),
+  seed: z.number().int().describe('The seed of the run. Seed 0 uses the calibration text in its own order.'),
+  calibration: usedData
+    .optional()
+    .describe(
+      'The windows that the method used: `{ source, revision, sequenceLength, windows, seed, hash }`. `hash` is the SHA-256 of their token ids as little-endian 32-bit numbers. A dense model has none.',
+    ),
+  evaluation: z
+    .array(usedData)
+    .describe('The windows of each perplexity, in the order of the measures. Entries have the same fields as `calibration`.'),
+  sparsity: sparsity.describe('`nominal` is the requested share, `reached` the removed share of the block stack’s parameters.'),
+  plan: plan.describe(
+    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. `replaced` lists repaired projections, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
+  ),
+  repair: repair
+    .optional()
+    .describe(
+      '`{ kind, windows, seconds, calibration, blocks: [{ block, projection, ridge, before, after }] }`. Errors are measured on held-out windows, as a share of the projection’s wanted output. Where the error did not fall, the old weights were kept.',
+    ),
+  fit: fit
+    .optional()
+    .describe(
+      'Of `2ssp_fit`: `{ base, widths, blocks: [{ block, divergences, attention, width, attentionRemoved }], prices: [{ factor, attentionRemoved, loss, chosen }] }`.',
+    ),
+  decisions: z
+    .array(decision)
+    .describe(
+      'Removals in order: `round`, `kind` (`attention`, `mlp` or `block`), `block`, and `scores: [{ block, perplexity }]` of all candidates. ShortGPT has `influence` instead of `perplexity`, window-based `similarity` or `angle`, on the first block of its run.',
+    ),
+  selections: z.array(selection).optional().describe('Of EvoPress: the candidates of each selection, with fitness and survivors.'),
+  notes: z.array(z.string()).describe('Remarks for a careful reader, such as ties and limits.'),
+  measures: z.array(measure).describe('Results: `name`, `dataset`, `value`, `unit`, and the standard `error` where there is one.'),
+  answers: z
+    .array(z.object({ prompt: z.string(), text: z.string() }))
+    .optional()
+    .describe('The prompts of `--evaluate_qualitative`, with the model’s answers.'),
+  questions: z
+    .array(scoredTask)
+    .optional()
+    .describe('Of zero-shot tasks: `[{ task, questions: [{ context, choices, gold, scores, correct }] }]`, with scores in nats.'),
+  divergence: divergenceDocument
+    .optional()
+    .describe(
+      'Of `--evaluate_divergence`: `{ data, tokens, dense, numbers, groups, blocks, worst }`. A number is `{ value, error }` with one standard error.',
+    ),
+  passes: passes.optional().describe('Windows that went through an attention, an MLP and the head while candidates were scored.'),
+  precision: precision.optional().describe('How products were computed. Documents without it were computed in float32.'),
+  certified: certified
+    .optional()
+    .describe(
+      'Of a `mixed` run: `{ rounds, candidates, rescored }`, the number of choices, of candidates, and of those scored again with float32’s accuracy. A score with `estimated: true` only ranked its candidate.',
+    ),
+  seconds: z.record(z.string(), z.number()).describe('Seconds by phase.'),
+  backend: z.string().describe('The runtime and device that computed the run.'),
+  version: z.string().describe('The version of Espalier.'),
 })
 
 /** What an ablation found out. */

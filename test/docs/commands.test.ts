@@ -1,0 +1,63 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { checkFlags } from '#cli/check-flags.ts'
+import { help as commandHelp } from '#cli/commands/index.ts'
+import { parseFlags } from '#cli/flags.ts'
+import { root } from './generated.ts'
+import { codeIn, commandsIn, documents, readDocument } from './markdown.ts'
+
+const scripts: Record<string, string> = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts
+
+const shown = documents.flatMap((document) => {
+  const text = readDocument(document)
+  const inline = codeIn(text).filter((code) => /^(espalier|npm run|npm test|node test\/) ?\S/.test(code) && !/…/.test(code))
+  return [...commandsIn(text), ...inline].map((command) => ({ document, command }))
+})
+
+/** The words after `espalier`, however it is called; undefined for another program. */
+function wordsOfEspalier(command: string): string[] | undefined {
+  const match = /^(?:espalier|npm run (?:-s )?espalier --) (.+)$/.exec(command)
+  return match?.[1]?.split(' ').filter((word) => word !== '[flags]')
+}
+
+/** Throws for a command or flag that Espalier does not have. */
+function check(words: readonly string[]): void {
+  const [first = '', verb = ''] = words
+  if (first.startsWith('-')) {
+    const flags = parseFlags(words)
+    if (flags.model) checkFlags(flags)
+    return
+  }
+  if (first === 'methods') return
+  const help = commandHelp[first as keyof typeof commandHelp]
+  if (!help) throw new Error(`There is no command "${first}".`)
+  if (/^[a-z]+$/.test(verb) && !help.includes(`espalier ${first} ${verb}`)) throw new Error(`"espalier ${first}" has no "${verb}".`)
+  for (const flag of words.flatMap((word) => /^--[\w-]+/.exec(word)?.[0] ?? []))
+    if (!new RegExp(`${flag}(?![\\w-])`).test(help) && flag !== '--help') throw new Error(`"espalier ${first}" has no flag ${flag}.`)
+}
+
+test.each(shown.flatMap(({ document, command }) => (wordsOfEspalier(command) ? [{ document, command }] : [])))(
+  '$document shows a command that parses: $command',
+  ({ command }) => {
+    expect(() => check(wordsOfEspalier(command) ?? [])).not.toThrow()
+  },
+)
+
+test('every npm script and every program of ours that a page shows exists', () => {
+  const missing = shown.filter(({ command }) => {
+    const script = /^npm (?:run )?(?:-s |--silent )?([\w-]+)/.exec(command)?.[1]
+    if (/^npm run/.test(command)) return !Object.hasOwn(scripts, script ?? '')
+    const program = /^(?:node|npm test --) ((?:test|src-main)\/\S+)/.exec(command)?.[1]
+    return program !== undefined && !existsSync(join(root, program))
+  })
+  expect(missing).toEqual([])
+})
+
+test('a wrong command, verb or flag is found', () => {
+  expect(() => check(['--model=sample', '--prunning_method=2ssp'])).toThrow('There is no flag --prunning_method')
+  expect(() => check(['--model=sample', '--pruning_method=2ssp3', '--sparsity=0.5'])).toThrow('2ssp3')
+  expect(() => check(['clusters', 'list'])).toThrow('There is no command "clusters"')
+  expect(() => check(['cluster', 'delete', 'lab'])).toThrow('has no "delete"')
+  expect(() => check(['report', 'RUN', '--outputs', 'x'])).toThrow('has no flag --outputs')
+})

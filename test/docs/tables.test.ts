@@ -1,0 +1,44 @@
+import { expect, test } from 'vitest'
+import { flagNames } from '#cli/flags.ts'
+import { readFlagGroups } from './flag-groups.ts'
+import { namesIn, pages, readPage, withTables } from './generated.ts'
+import { tables } from './tables.ts'
+
+test.each(pages)('the tables of %s are those of the code', (page) => {
+  const text = readPage(page)
+  expect(withTables(text) === text, `${page} differs from the code. Run "npm run docs" and commit the result.`).toBe(true)
+})
+
+test('every table has a place', () => {
+  const placed = pages.flatMap((page) => namesIn(readPage(page)))
+  expect(placed.toSorted()).toEqual(Object.keys(tables).toSorted())
+})
+
+test('a table is written between its markers, and only there', () => {
+  const text = 'before\n<!-- generated: tasks -->\nold\n<!-- end -->\nbetween\n<!-- generated: gguf-types -->\n<!-- end -->\nafter\n'
+  const fresh = withTables(text)
+  expect(fresh).toMatch(/^before\n<!-- generated: tasks -->\n\| task +\| name +\|\n[\s\S]*\n<!-- end -->\nbetween\n/)
+  expect(fresh).toMatch(/\| `F16` +\| .*\|\n[\s\S]*<!-- end -->\nafter\n$/)
+  expect(fresh).not.toContain('old')
+  expect(withTables(fresh)).toBe(fresh)
+  expect(() => withTables('<!-- generated: nothing -->\n<!-- end -->')).toThrow('There is no table "nothing"')
+})
+
+test('flags are read from the help with all of their lines', () => {
+  const help =
+    'title\n\nPruning\n  --format NAME[,NAME…]    one; several\n                           in folders\n  --gguf NAME F16, F32 (F16)\n\nExamples\n  espalier --model=x\n'
+  expect(readFlagGroups(help)).toEqual([
+    {
+      title: 'Pruning',
+      flags: [
+        { flag: '--format NAME[,NAME…]', help: 'one; several in folders' },
+        { flag: '--gguf NAME', help: 'F16, F32 (F16)' },
+      ],
+    },
+  ])
+})
+
+test('the page of the command line names every flag', () => {
+  const page = readPage('docs/command-line.md')
+  expect(flagNames.filter((name) => !page.includes(`--${name}`))).toEqual([])
+})

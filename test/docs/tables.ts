@@ -1,0 +1,114 @@
+import { commonHelp } from '#cli/commands/flags.ts'
+import { help as commandHelp } from '#cli/commands/index.ts'
+import { help } from '#cli/help.ts'
+import { families } from '#contract/families.ts'
+import type { OptionField } from '#contract/methods.ts'
+import { runDocument } from '#contract/run.ts'
+import { datasetTitles, ggufTypeTitles, taskTitles } from '#contract/titles.ts'
+import { bundledTexts } from '#engine/data/bundled.ts'
+import { formats } from '#engine/export/index.ts'
+import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
+import { readFlagGroups } from './flag-groups.ts'
+
+/** Every part of README.md and docs/ that is made from the code, by the name in its markers. */
+export const tables: Readonly<Record<string, () => string>> = {
+  methods: () =>
+    toTable(
+      ['method', 'name', 'description', 'paper'],
+      methodEntries().map(({ id, title, summary, paper }) => [title, code(id), summary, `[${paper}](https://arxiv.org/abs/${paper})`]),
+    ),
+  ablations: () =>
+    toTable(
+      ['ablation', 'name', 'description'],
+      ablationEntries().map(({ id, title, summary }) => [title, code(id), summary]),
+    ),
+  options: () =>
+    [...methodEntries(), ...ablationEntries()]
+      .map(
+        ({ id, options }) => `### Options of \`${id}\`\n\n${toTable(['option', 'default', 'values', 'meaning'], options.map(toOptionRow))}`,
+      )
+      .join('\n\n'),
+  families: () =>
+    toTable(
+      ['family', '`model_type`', 'examples'],
+      Object.entries(families).map(([id, { title, examples }]) => [title, code(id), examples]),
+    ),
+  formats: () =>
+    toTable(
+      ['format', 'name', 'description'],
+      Object.entries(formats).map(([id, { title, summary }]) => [title, code(id), summary]),
+    ),
+  'gguf-types': () =>
+    toTable(
+      ['type', 'description'],
+      Object.entries(ggufTypeTitles).map(([id, title]) => [code(id), title]),
+    ),
+  texts: () =>
+    toTable(
+      ['text', 'name', 'description'],
+      [
+        ...Object.entries(bundledTexts).map(([id, { title, summary }]) => [title, code(id), summary]),
+        ...Object.entries(datasetTitles).map(([id, title]) => [title, code(id), 'Downloaded when first used.']),
+      ],
+    ),
+  tasks: () =>
+    toTable(
+      ['task', 'name'],
+      Object.entries(taskTitles).map(([id, title]) => [title, code(id)]),
+    ),
+  flags: () =>
+    readFlagGroups(help)
+      .map(({ title, flags }) => `### ${title}\n\n${toTable(['flag', 'meaning'], flags.map(toFlagRow))}`)
+      .join('\n\n'),
+  commands: () =>
+    Object.entries(commandHelp)
+      .map(([name, text]) => `### espalier ${name}\n\n${toBlock(text.replace(`\n${commonHelp}`, ''))}`)
+      .join('\n\n'),
+  'common-flags': () => toBlock(commonHelp),
+  'document-fields': () =>
+    toTable(
+      ['field', 'present', 'meaning'],
+      Object.entries(runDocument.shape).map(([name, field]) => [
+        code(name),
+        field.isOptional() ? 'sometimes' : 'always',
+        describe(name, field.description),
+      ]),
+    ),
+}
+
+const toBlock = (text: string) => `\`\`\`text\n${text}\n\`\`\``
+const code = (text: string) => `\`${text}\``
+
+/** A Markdown table with columns as wide as the formatter makes them; a bar within a cell is escaped. */
+function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = [head, ...rows].map((row) => row.map((cell) => cell.replaceAll('|', '\\|')))
+  const widths = head.map((_, column) => Math.max(3, ...cells.map((row) => row[column]?.length ?? 0)))
+  const line = (row: readonly string[]) => `| ${widths.map((width, column) => (row[column] ?? '').padEnd(width)).join(' | ')} |`
+  const [first = [], ...others] = cells
+  return [line(first), line(widths.map((width) => '-'.repeat(width))), ...others.map(line)].join('\n')
+}
+
+function toFlagRow({ flag, help: meaning }: { flag: string; help: string }): string[] {
+  return [code(flag), meaning]
+}
+
+function toOptionRow({ name, kind, help: meaning, default: value, minimum, above, maximum, choices, unit }: OptionField): string[] {
+  const bounds = [
+    minimum === undefined ? '' : `from ${minimum}`,
+    above === undefined ? '' : kind === 'integer' ? `from ${above + 1}` : `above ${above}`,
+    maximum === undefined ? '' : `to ${maximum}`,
+  ]
+  const preset = value === undefined ? 'automatic' : [code(JSON.stringify(value)), unit].filter(Boolean).join(' ')
+  return [
+    code(name),
+    preset,
+    choices ? choices.map((choice) => code(String(choice))).join(', ') : bounds.filter(Boolean).join(' '),
+    meaning,
+  ]
+}
+
+/** A field without a description would be an empty cell. */
+function describe(name: string, description: string | undefined): string {
+  if (!description) throw new Error(`Field "${name}" of runDocument has no description. Add .describe('…') to it in src-main/contract.`)
+  return description
+}
