@@ -32,12 +32,7 @@ export default defineConfig({
         build: {
           outDir: 'out/main',
           // No folder for chunks: `import.meta.dirname` must mean the same in an entry and in what it shares.
-          // WebGPU is looked for at run time, and no dependency.
-          rolldownOptions: {
-            input: main,
-            output: { chunkFileNames: '[name]-[hash].js' },
-            external: ['webgpu', '@tensorflow/tfjs-backend-webgpu'],
-          },
+          rolldownOptions: { input: main, output: { chunkFileNames: '[name]-[hash].js' } },
         },
       },
     }),

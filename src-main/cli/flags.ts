@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import { EspalierError } from '#contract/errors.ts'
 import { precisionName } from '#contract/precision.ts'
-import { backendName } from '#contract/run-request.ts'
+import { backendChoice } from '#contract/run-request.ts'
 
 /** Every flag of the pruning command, in underscore spelling; dashes are taken too. */
 const flags = {
@@ -127,8 +127,8 @@ export function bytesFlag(name: string, text: string): number {
 }
 
 export function backendFlag(text: string | undefined) {
-  const parsed = backendName.safeParse(text ?? 'auto')
-  if (!parsed.success) throw new EspalierError('usage', `--backend is "${text}"; it must be one of ${backendName.options.join(', ')}.`)
+  const parsed = backendChoice.safeParse(text ?? 'auto')
+  if (!parsed.success) throw new EspalierError('usage', `--backend is "${text}"; it must be one of ${backendChoice.options.join(', ')}.`)
   return parsed.data
 }
 

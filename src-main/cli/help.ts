@@ -64,7 +64,7 @@ Measures
 Machine and output
   --executor CLUSTER       send the runs to a Slurm cluster (see: espalier cluster --help) and follow them; jobs go on when this command
                            is interrupted, and the same command follows them again
-  --backend NAME           auto, tensorflow, webgpu, wasm
+  --backend NAME           auto, tensorflow, wasm
   --precision NAME         float32 (as without it); mixed: candidates ranked with bfloat16 products, choices certified in float32, several
                            times as fast where the processor has AMX or AVX-512 BF16; bfloat16: all of it, for a first look; auto: mixed
                            where the processor can

@@ -67,7 +67,7 @@ async function probe(): Promise<EngineReport> {
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { version } = await import('#contract/version.ts')
   const { name, title, reason, deviceBytes } = await openBackend('auto')
-  const gpu = name === 'tensorflow-gpu' || name === 'webgpu'
+  const gpu = name === 'tensorflow-gpu'
   return {
     backend: name,
     device: title,

@@ -5,7 +5,11 @@ import { readPlace } from './places.ts'
 import { precisionName } from './precision.ts'
 import { repairKind } from './repair.ts'
 
-export const backendName = z.enum(['auto', 'tensorflow', 'webgpu', 'wasm'])
+/** `webgpu` is from earlier versions: it computes as `auto`, and the run's notes say so. */
+export const backendName = z.enum(['auto', 'tensorflow', 'wasm', 'webgpu'])
+
+/** The backends that can be chosen. */
+export const backendChoice = backendName.exclude(['webgpu'])
 
 /** How much to remove: a share of the block stack's parameters, or whole blocks' worth of it (the reference's `--num_prune`). */
 export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }), z.object({ blocks: z.number().int().nonnegative() })])
@@ -47,6 +51,7 @@ export const runRequest = z.object({
 })
 
 export type BackendName = z.infer<typeof backendName>
+export type BackendChoice = z.infer<typeof backendChoice>
 export type RepairRequest = z.infer<typeof repairRequest>
 export type Amount = z.infer<typeof amount>
 export type MeasureRequest = z.infer<typeof measureRequest>

@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { chosenPlace } from './places.ts'
-import { backendName } from './run-request.ts'
+import { backendChoice } from './run-request.ts'
 
 /** What a person may set. Folders are absolute paths. */
 export const settings = z.object({
   theme: z.enum(['system', 'light', 'dark']),
-  backend: backendName,
+  backend: backendChoice,
   memoryBytes: z.number().int().positive().nullable(),
   idleMinutes: z.number().int().min(0).max(1440),
   /** Runs that compute on the processor at once; null for one where there is no GPU, else none. */

@@ -23,6 +23,7 @@ import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { retiredIn } from './retired.ts'
 import { longWindowNote, readData } from './run-data.ts'
 import { workOf } from './work.ts'
 
@@ -101,7 +102,10 @@ class Preflight {
       feasibleRange: null,
       ...(amount ?? nothing),
       problems: this.#problems,
-      notes: lengthsOf(this.#request).flatMap((length) => (length > spec.contextLength ? longWindowNote(spec, length) : [])),
+      notes: [
+        ...retiredIn(this.#request),
+        ...lengthsOf(this.#request).flatMap((length) => (length > spec.contextLength ? longWindowNote(spec, length) : [])),
+      ],
       formats: await this.#formats(),
       fetches: this.#fetches,
       memoryBytes: memoryNeeded(spec, this.#request),
@@ -124,12 +128,12 @@ class Preflight {
     if (id === denseMethod || isInspection(id)) return undefined
     try {
       if (isAblation(id)) {
-        const { options, title, check } = findAblation(id)
-        check(spec, parseOptions(options, given, title))
+        const ablation = findAblation(id)
+        ablation.check(spec, parseOptions(ablation, given))
         return undefined
       }
       const method: Method = findMethod(id)
-      const options = parseOptions(method.options, given, method.title)
+      const options = parseOptions(method, given)
       if (repair) requireRepairable(method, options)
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)

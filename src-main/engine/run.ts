@@ -27,6 +27,7 @@ import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/p
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { retiredIn } from './retired.ts'
 import { type ReadData, readData } from './run-data.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
@@ -59,7 +60,8 @@ class RunInProgress {
     const model = withProducts(opened, productsFor(this.#precision))
     const tokenizer = await openModelTokenizer(model)
     const dense = method === denseMethod
-    const options = dense ? {} : this.#parseOptions()
+    const options = dense ? {} : parseOptions(findMethod(method), this.#request.options)
+    for (const text of retiredIn(this.#request)) this.#note(text)
     const pruned = dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options)
     const { result: repaired, repair } = await this.#repair(model, tokenizer, pruned)
     const result = withFiles(repaired)
@@ -88,12 +90,6 @@ class RunInProgress {
       backend: backend.name,
       version,
     }
-  }
-
-  #parseOptions(): Record<string, unknown> {
-    const { method, options } = this.#request
-    const { options: schema, title } = findMethod(method)
-    return parseOptions(schema, options, title)
   }
 
   async #prune(model: Model, tokenizer: Tokenizer | undefined, options: Record<string, unknown>): Promise<MethodResult> {

@@ -12,6 +12,7 @@ import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/view.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
+import { retiredIn } from './retired.ts'
 import { readData } from './run-data.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
@@ -22,7 +23,7 @@ import { type RunHost, RunSteps } from './run-steps.ts'
 export async function executeStudy(request: RunRequest, host: RunHost): Promise<StudyDocument> {
   const { method, seed, calibration, localFolder } = request
   const ablation = findAblation(method)
-  const options = parseOptions(ablation.options, request.options, ablation.title)
+  const options = parseOptions(ablation, request.options)
   const judged = request.measures.find(({ kind }) => kind === 'perplexity')
   if (!calibration || judged?.kind !== 'perplexity')
     throw new EspalierError('usage', `${ablation.title} needs calibration data, and a text to take the perplexity on.`)
@@ -47,7 +48,8 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
       run: steps.methodRun(seed, JSON.stringify([request.model, calibration, ...(precision === 'float32' ? [] : [precision])])),
     }),
   )
-  for (const text of notes) host.emit({ type: 'note', text })
+  const remarks = [...retiredIn(request), ...notes]
+  for (const text of remarks) host.emit({ type: 'note', text })
   return {
     model: model.name,
     method,
@@ -56,7 +58,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     ...firstOf(drawn),
     evaluation: [measured.used],
     study: { table, plot: withoutEndless(plot) },
-    notes: [...notes],
+    notes: remarks,
     seconds: { ...steps.allSeconds, study: (steps.seconds.study ?? 0) + steps.foundSeconds },
     backend: backend.name,
     precision,

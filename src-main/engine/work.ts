@@ -83,7 +83,7 @@ class RequestWork {
     const { method: id, amount, options: given, calibration, repair } = this.#request
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
-    const options = parseOptions(method.options, given, method.title)
+    const options = parseOptions(method, given)
     const budget = budgetFor(this.#model.spec, amount)
     const outline = outlineOf(method, this.#model.spec, budget, options)
     this.#left = 1 - (outline.reached ?? budget.sparsity)
@@ -112,12 +112,12 @@ class RequestWork {
     const judged = measures.find(({ kind }) => kind === 'perplexity')
     if (!calibration || judged?.kind !== 'perplexity') return []
     const ablation = findAblation(method)
-    const trials = ablation.trials(this.#model.spec, parseOptions(ablation.options, given, ablation.title))
+    const trials = ablation.trials(this.#model.spec, parseOptions(ablation, given))
     const twoStage: Method = findMethod('2ssp')
     const evaluation = await this.#count(judged.data)
     const counted = await Promise.all(
       trials.map(async ({ sparsity, options }) => {
-        const own = parseOptions(twoStage.options, options, twoStage.title)
+        const own = parseOptions(twoStage, options)
         const wanted = Math.min(twoStage.windows(own), calibration.windows ?? Number.POSITIVE_INFINITY)
         const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
         const phases = twoStage.work(this.#model.spec, budgetFor(this.#model.spec, { sparsity }), own, windows)

@@ -7,7 +7,7 @@ import type { Context, Service } from './context.ts'
 const key = 'settings'
 const environmentTokens = ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']
 
-/** What is set, with what was never set filled in. Values that this version does not understand fall back. */
+/** What is set, with what was never set filled in. A value that this version does not accept falls back to its default. */
 export function currentSettings({ history, folders }: Pick<Context, 'history' | 'folders'>): Settings {
   const defaults: Settings = {
     theme: 'system',
@@ -19,8 +19,14 @@ export function currentSettings({ history, folders }: Pick<Context, 'history' | 
     folders: { models: folders.models, exports: folders.exports, cache: '' },
   }
   const saved = (history.settings.get(key) ?? {}) as Partial<Settings>
-  const parsed = settings.safeParse({ ...defaults, ...saved, folders: { ...defaults.folders, ...saved.folders } })
-  return parsed.success ? parsed.data : defaults
+  const known = understood(settings.shape, { ...saved, folders: { ...defaults.folders, ...saved.folders } })
+  return { ...defaults, ...known }
+}
+
+/** The values that their schemas accept. */
+function understood(schemas: typeof settings.shape, values: Partial<Settings>): Partial<Settings> {
+  const read = Object.entries(schemas).map(([name, schema]) => ({ name, ...schema.safeParse(values[name as keyof Settings]) }))
+  return Object.fromEntries(read.flatMap(({ name, success, data }) => (success ? [[name, data]] : [])))
 }
 
 export function settingsService(context: Context): Service<'settings'> {

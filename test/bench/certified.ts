@@ -46,7 +46,7 @@ async function compareOn(model: Model, windows: Windows): Promise<void> {
 
 async function compare(model: Model, window: Int32Array, total: typeof all): Promise<void> {
   const [exact, mixed] = (['float32', 'mixed'] as const).map(
-    (precision) => new GreedySearch(denseView(withProducts(model, productsFor(precision))), [window], { screening: 0, lazy: 0, run }),
+    (precision) => new GreedySearch(denseView(withProducts(model, productsFor(precision))), [window], { lazy: 0, run }),
   ) as [GreedySearch, GreedySearch]
   let base = variantOf(densePlan(model.spec))
   const earlier = []

@@ -133,7 +133,7 @@ async function walkLarge(blocks: number): Promise<void> {
   }
   console.log(`${blocks} blocks, ${model.store.residency}`)
   await timed('Stage 1, 4 windows of 256', blocks, () => columnNorms(view, windows, [{ site: 'neurons', norm: 'l2' }], {}))
-  const search = new GreedySearch(view, windows.slice(0, 1), { screening: 0, lazy: 0, run })
+  const search = new GreedySearch(view, windows.slice(0, 1), { lazy: 0, run })
   const candidates = Array.from({ length: blocks }, (_, block) => ({ block, parts: [2 * block] }))
   await timed('Stage 2, one round on a window of 256', blocks, () =>
     search.decide(variantOf(densePlan(view.spec)), candidates, { round: 1, kind: 'attention', earlier: [] }),

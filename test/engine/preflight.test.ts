@@ -53,6 +53,16 @@ describe('what a request comes to', () => {
     expect(problems).toEqual([])
     expect(notes).toEqual([expect.stringMatching(/^Windows of 600 tokens are longer than the 512/)])
   })
+
+  it('ignores what an earlier version had, and says so', async () => {
+    const { notes, problems } = await preflight({ backend: 'webgpu', options: { screening: 4 } })
+    expect(problems).toEqual([])
+    expect(notes).toEqual([
+      'The WebGPU backend was removed, as it never ran. The best available backend computes instead.',
+      '2SSP: the option "screening" was removed and is ignored. Every candidate is scored in full; the option "lazy" saves more time.',
+    ])
+    expect(await preflight({ method: 'blockpruner', options: { screening: 0 } })).toMatchObject({ notes: [], problems: [] })
+  })
 })
 
 describe('what stands in the way of a request is named with its field', () => {

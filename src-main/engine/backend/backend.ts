@@ -4,7 +4,6 @@ import { type Backend, setActiveBackend } from './active.ts'
 import { probe } from './probe.ts'
 import { openTensorflow } from './tensorflow.ts'
 import { openWasm } from './wasm.ts'
-import { openWebgpu } from './webgpu.ts'
 
 let opened: { name: BackendName; backend: Promise<Backend> } | undefined
 let checked: Promise<void> | undefined
@@ -21,7 +20,8 @@ export async function openBackend(name: BackendName = 'auto'): Promise<Backend> 
  * The runtime of this process, unchecked. `auto` takes TensorFlow, and WebAssembly where that cannot run.
  * A process keeps the first one: asking for another is an error.
  */
-export async function loadBackend(name: BackendName): Promise<Backend> {
+export async function loadBackend(wanted: BackendName): Promise<Backend> {
+  const name = wanted === 'webgpu' ? 'auto' : wanted
   if (opened && name !== 'auto' && opened.name !== name) {
     throw new EspalierError('conflict', `This process already computes with the ${opened.name} backend; start another one for ${name}.`)
   }
@@ -37,7 +37,6 @@ async function start(name: BackendName): Promise<Backend> {
 
 async function choose(name: BackendName): Promise<Backend> {
   if (name === 'wasm') return openWasm('Chosen by the user.')
-  if (name === 'webgpu') return openWebgpu()
   if (name === 'tensorflow') return openTensorflow()
   try {
     return await openTensorflow()

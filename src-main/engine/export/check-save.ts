@@ -47,7 +47,7 @@ export function expectedPlans(
   const method: Method = findMethod(id)
   const none = { attentionRemoved: 1, blocksRemoved: 1, neuronsRemovedPerBlock: 1 }
   if (!amount) return likelyPlans(spec, method.unit, none)
-  const [budget, own] = [budgetFor(spec, amount), parseOptions(method.options, options, method.title)]
+  const [budget, own] = [budgetFor(spec, amount), parseOptions(method, options)]
   return method.likely?.(spec, budget, own) ?? likelyPlans(spec, method.unit, outlineOf(method, spec, budget, own))
 }
 

@@ -8,10 +8,8 @@ import type { Certificate } from './certify.ts'
 import { lastScores, lazyNotes, scoreLazily } from './lazy.ts'
 import type { MethodPhase, MethodRun } from './method.ts'
 import { without } from './plan.ts'
-import { ascending } from './selection.ts'
 import type { Variant } from './trunk.ts'
 import { VariantRanking } from './variant-ranking.ts'
-import { VariantScorer } from './variants.ts'
 
 /** One removal that could be made: the block it is reported under and the parts that go. */
 export interface Candidate {
@@ -20,8 +18,6 @@ export interface Candidate {
 }
 
 export interface GreedyOptions {
-  /** Ranks candidates on a quarter of each window and scores only this many in full; 0 scores all. */
-  readonly screening: number
   /** Candidates that are scored first, by their scores of earlier rounds; others only while those could still win. 0 scores all. */
   readonly lazy: number
   readonly run: MethodRun
@@ -42,17 +38,11 @@ const tieMargin = 1e-6
 /** Removes one candidate after the other, each the one whose removal leaves the least perplexity on the windows. */
 export class GreedySearch {
   readonly #ranking: VariantRanking
-  readonly #screen: VariantScorer | undefined
   readonly #options: GreedyOptions
 
   constructor(view: ModelView, windows: Windows, options: GreedyOptions) {
-    const scorerOptions = { signal: options.run.signal }
     this.#options = options
-    this.#ranking = new VariantRanking(view, windows, scorerOptions)
-    if (options.screening > 0) {
-      const quarters = windows.map((window) => window.subarray(0, Math.max(2, Math.floor(window.length / 4))))
-      this.#screen = new VariantScorer(view, quarters, { ...scorerOptions, products: view.model.products.ranking })
-    }
+    this.#ranking = new VariantRanking(view, windows, { signal: options.run.signal })
   }
 
   /**
@@ -66,8 +56,7 @@ export class GreedySearch {
   ): Promise<Decision> {
     if (candidates.length === 0)
       throw new EspalierError('infeasible', `Round ${round} has no ${kind} left to remove. Choose a smaller sparsity.`)
-    const screened = this.#screen ? await finalistsOf(this.#screen, this.#options.screening, base, candidates) : candidates
-    const { finalists, losses, trusted = [], estimated = [], certificate } = await this.#score(base, screened, kind, earlier)
+    const { finalists, losses, trusted = [], estimated = [], certificate } = await this.#score(base, candidates, kind, earlier)
     const isEstimated = new Set(estimated)
     const best = leastIndex(losses.map((loss, index) => (isEstimated.has(index) ? Number.NaN : loss)))
     const least = losses[best] ?? Number.NaN
@@ -116,18 +105,13 @@ export class GreedySearch {
 
   /** Reports the passes made and frees what was kept. */
   dispose(): void {
-    for (const scorer of [this.#ranking, this.#screen]) {
-      if (!scorer) continue
-      this.#options.run.count(scorer.passes)
-      scorer.dispose()
-    }
+    this.#options.run.count(this.#ranking.passes)
+    this.#ranking.dispose()
   }
 }
 
-/** The share of the work of scoring all candidates that is left with screening: a quarter for all, and the finalists in full. */
-export function scoredShare(screening: number, candidates: number): number {
-  return screening === 0 ? 1 : 1 / 4 + Math.min(1, screening / Math.max(1, candidates))
-}
+/** Options that greedy searches had in earlier versions. */
+export const retiredOptions = { screening: 'Every candidate is scored in full; the option "lazy" saves more time.' }
 
 /** Candidates leave the trunk one after the other and are copied there: calls are as many as with a quarter of the rows that are joined at most. */
 export const joinedRows = rowsPerCall / 4
@@ -143,24 +127,6 @@ function leastIndex(losses: readonly number[]): number {
     if (loss < (losses[best] ?? Number.NaN) || Number.isNaN(losses[best])) best = index
   })
   return best
-}
-
-function scoreWithout(scorer: VariantScorer, base: Variant, candidates: readonly Candidate[]): Promise<Float64Array> {
-  const variants = candidates.map(({ parts }) => without(base, parts))
-  return scorer.score(variants, base)
-}
-
-async function finalistsOf(
-  scorer: VariantScorer,
-  keep: number,
-  base: Variant,
-  candidates: readonly Candidate[],
-): Promise<readonly Candidate[]> {
-  const losses = await scoreWithout(scorer, base, candidates)
-  return ascending(losses)
-    .slice(0, keep)
-    .sort((a, b) => a - b)
-    .map((index) => candidates[index] as Candidate)
 }
 
 /** Sentences on a greedy search: what a lazy one scored, and each round in which float32 could have chosen otherwise. */

@@ -85,6 +85,8 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly summary: string
   readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width'
   readonly options: Schema
+  /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */
+  readonly retired?: Readonly<Record<string, string>>
   /** Calibration windows that it wants with these options. */
   windows(options: z.infer<Schema>): number
   /** The sparsities that this model allows, with these options. */

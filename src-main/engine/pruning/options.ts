@@ -2,15 +2,35 @@ import type { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 
-/**
- * Options with their defaults filled in. Throws `usage` with a sentence per field that is wrong, and the fields in the details.
- *
- * @param owner The title of the method or ablation.
- */
-export function parseOptions<Schema extends z.ZodObject>(schema: Schema, options: unknown, owner: string): z.infer<Schema> {
-  const parsed = readWith(schema.strict(), options)
+/** A method or an ablation, as far as its options go. */
+export interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
+  readonly title: string
+  readonly options: Schema
+  /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */
+  readonly retired?: Readonly<Record<string, string>>
+}
+
+/** Options with their defaults filled in. Throws `usage` with a sentence per field that is wrong, and the fields in the details. */
+export function parseOptions<Schema extends z.ZodObject>(
+  { title, options, retired }: OptionOwner<Schema>,
+  given: unknown,
+): z.infer<Schema> {
+  const current = retired ? withoutNames(given, Object.keys(retired)) : given
+  const parsed = readWith(options.strict(), current)
   if (parsed.success) return parsed.data as z.infer<Schema>
-  const known = Object.keys(schema.shape).join(', ')
-  const issues = explainIssues(parsed.error, options, (name) => `${owner} has no option "${name}". It has: ${known}.`)
+  const known = Object.keys(options.shape).join(', ')
+  const issues = explainIssues(parsed.error, current, (name) => `${title} has no option "${name}". It has: ${known}.`)
   throw new EspalierError('usage', issues.map(({ message }) => message).join(' '), { issues })
+}
+
+function withoutNames(given: unknown, names: readonly string[]): unknown {
+  if (typeof given !== 'object' || given === null) return given
+  return Object.fromEntries(Object.entries(given).filter(([name]) => !names.includes(name)))
+}
+
+/** A sentence for each retired option that a request sets to something; 0 was the way to leave them off. */
+export function retiredNotes({ title, retired = {} }: Omit<OptionOwner, 'options'>, given: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(retired).flatMap(([name, reason]) =>
+    given[name] ? [`${title}: the option "${name}" was removed and is ignored. ${reason}`] : [],
+  )
 }

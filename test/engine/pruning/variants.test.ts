@@ -49,7 +49,7 @@ describe.each(['mistral-tiny', 'phi-partial', 'mistral-window'] as const)('%s', 
     const { model, calibration } = open()
     const view = denseView(model)
     const windows = calibration.slice(0, 1)
-    const search = new GreedySearch(view, windows, { screening: 0, lazy: 0, run: recordedRun() })
+    const search = new GreedySearch(view, windows, { lazy: 0, run: recordedRun() })
     let base = variantOf(densePlan(view.spec))
     for (let round = 1; round <= Math.min(3, view.spec.blocks.length - 1); round++) {
       const candidates = [...base.keys()].filter((part) => base[part] === 0).map((part) => ({ block: part, parts: [part] }))

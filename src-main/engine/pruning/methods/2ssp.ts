@@ -6,9 +6,9 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights.ts'
 import { roundHalfEven } from '../budget.ts'
-import { choosingGreedily, GreedySearch, greedyNotes, joinedRows, scoredShare } from '../greedy.ts'
+import { choosingGreedily, GreedySearch, greedyNotes, joinedRows, retiredOptions } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
-import { likelyGreedyPasses, type PassCount, timesPasses } from '../passes.ts'
+import { likelyGreedyPasses, type PassCount } from '../passes.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
 import { keepLargest, type MlpScores, mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
@@ -65,11 +65,6 @@ const options = z.object({
     title: 'Channel share',
     help: 'Channels carry what attention leaves of the sparsity, or all of it, which removes more than asked, as the reference does.',
   }),
-  screening: z.number().int().nonnegative().default(0).meta({
-    title: 'Screening',
-    unit: 'finalists',
-    help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
-  }),
   lazy: z.number().int().nonnegative().default(0).meta({
     title: 'Lazy',
     unit: 'candidates',
@@ -86,6 +81,7 @@ export const twoStage = defineMethod({
   summary: 'Removes weak MLP neurons in every block, then the attention submodules that matter least.',
   unit: 'neurons and attention',
   options,
+  retired: retiredOptions,
   windows: ({ windows, stage2Windows }) => Math.max(windows, stage2Windows),
   range: (spec, chosen) => splitRange((sparsity) => splitFor(spec, sparsity, chosen)),
   outline(spec, { sparsity }, chosen) {
@@ -115,15 +111,14 @@ const secondStage = 'Stage 2: removing attention'
 function secondStagePasses(
   spec: DecoderSpec,
   { attention: count, neurons, width }: TwoStageSplit,
-  { stage2Windows, screening, lazy }: TwoStageOptions,
+  { stage2Windows, lazy }: TwoStageOptions,
   windows: number,
 ): PassCount {
   const attentions = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
   const candidates = attentions.map((block) => [attentionOf(block)])
   const sizes = { blocks: spec.blocks.length, windows: Math.min(stage2Windows, windows) }
   const all = likelyGreedyPasses(sizes, Array<number[][]>(count).fill(candidates), lazy)
-  const passes = { ...all, mlp: (all.mlp * neurons) / Math.max(1, width) }
-  return timesPasses(passes, scoredShare(screening, attentions.length))
+  return { ...all, mlp: (all.mlp * neurons) / Math.max(1, width) }
 }
 
 /** Both stages on scores of the MLPs, wherever they come from. */
@@ -168,11 +163,7 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
 
 /** Stage 2: one attention submodule after the other, each the one whose removal leaves the least perplexity. */
 async function removeAttention({ calibration, options: chosen, run }: Input, pruned: ModelView, count: number): Promise<Decision[]> {
-  const search = new GreedySearch(pruned, calibration.slice(0, chosen.stage2Windows), {
-    screening: chosen.screening,
-    lazy: chosen.lazy,
-    run,
-  })
+  const search = new GreedySearch(pruned, calibration.slice(0, chosen.stage2Windows), { lazy: chosen.lazy, run })
   const decisions: Decision[] = []
   let base = variantOf(densePlan(pruned.spec))
   try {

@@ -6,9 +6,9 @@ import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
-import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, joinedRows, scoredShare } from '../greedy.ts'
+import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, joinedRows, retiredOptions } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { likelyGreedyPasses, timesPasses } from '../passes.ts'
+import { likelyGreedyPasses } from '../passes.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
 import type { Variant } from '../trunk.ts'
 
@@ -26,11 +26,6 @@ const options = z.object({
     .positive()
     .default(1)
     .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),
-  screening: z.number().int().nonnegative().default(0).meta({
-    title: 'Screening',
-    unit: 'finalists',
-    help: 'Ranks candidates on a quarter of the window and scores only this many in full; 0 scores all.',
-  }),
   lazy: z.number().int().nonnegative().default(0).meta({
     title: 'Lazy',
     unit: 'candidates',
@@ -53,6 +48,7 @@ export const blockPruner = defineMethod({
   summary: 'Removes one block after the other, each the one that perplexity misses least.',
   unit: 'block',
   options,
+  retired: retiredOptions,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
   work: (spec, { blocks }, chosen, windows) => removalWork(spec, 'block', Array<Turn>(blocks).fill(['block']), chosen, windows),
@@ -68,6 +64,7 @@ export const submoduleBlockPruner = defineMethod({
   summary: 'Removes one attention or MLP after the other, each the one that perplexity misses least.',
   unit: 'submodule',
   options: submoduleOptions,
+  retired: retiredOptions,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
   work: (spec, { blocks }, chosen, windows) => removalWork(spec, chosen.ratio, submoduleTurns(blocks, chosen.ratio), chosen, windows),
@@ -90,17 +87,14 @@ function removalWork(spec: DecoderSpec, label: string, turns: readonly Turn[], c
   const windows = Math.min(chosen.windows, available)
   const dense = variantOf(densePlan(spec))
   const rounds = turns.map((kinds) => kinds.flatMap((kind) => candidatesOf(dense, kind).map(({ parts }) => [...parts])))
-  const passes = timesPasses(
-    likelyGreedyPasses({ blocks: spec.blocks.length, windows }, rounds, chosen.lazy),
-    scoredShare(chosen.screening, spec.blocks.length),
-  )
+  const passes = likelyGreedyPasses({ blocks: spec.blocks.length, windows }, rounds, chosen.lazy)
   const choosing = choosingGreedily(chosen, spec.blocks.length)
   return [{ phase: removing, passes, choosing, rowsPerCall: joinedRows, shared: sharedName(label, windows, chosen) }]
 }
 
 /** What steps of runs that decide alike begin with. */
-function sharedName(label: string, windows: number, { screening, lazy }: Options): string {
-  return `blockpruner ${label}, ${windows} windows, screening ${screening}${lazy > 0 ? `, lazy ${lazy}` : ''}`
+function sharedName(label: string, windows: number, { lazy }: Options): string {
+  return `blockpruner ${label}, ${windows} windows${lazy > 0 ? `, lazy ${lazy}` : ''}`
 }
 
 const removing = 'Removing'
@@ -127,7 +121,7 @@ async function removeGreedily(
   turns: readonly Turn[],
 ): Promise<MethodResult> {
   const windows = calibration.slice(0, chosen.windows)
-  const search = new GreedySearch(view, windows, { screening: chosen.screening, lazy: chosen.lazy, run })
+  const search = new GreedySearch(view, windows, { lazy: chosen.lazy, run })
   const decisions: Decision[] = []
   let base = variantOf(densePlan(view.spec))
   try {
