@@ -1,44 +1,24 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { cp } from 'node:fs/promises'
+import { cp, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
+import { lockedPackages, shippedPackages } from './src-main/setup/shipped.mjs'
 
 const root = import.meta.dirname
 
 /** Packages that the compute process neither needs nor gets, and those that both sides load. */
 const mainOnly = new Set(['better-sqlite3', 'ws'])
-const shared = new Set(['zod'])
+const shared = new Set(['node_modules/zod'])
 
-/**
- * What tfjs-node-gpu brings for its own install script, which never runs here: set-up binds TensorFlow itself. Nothing of it is loaded
- * (a test looks at what a process with TensorFlow has loaded), and none of it is shipped.
- */
-const installOnly = new Set(['@mapbox/node-pre-gyp', 'adm-zip', 'https-proxy-agent', 'node-fetch', 'progress', 'rimraf', 'tar', 'yargs'])
+const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
-/** @param {string} folder */
-function dependenciesIn(folder) {
-  return Object.keys(JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).dependencies ?? {})
-}
+/** Places where a folder of ours replaces a package. */
+const links = Object.entries(lockedPackages()).flatMap(([place, { link }]) => (link ? [place] : []))
 
-/** What is shipped for the compute process: what it loads, with all that those packages load in turn. */
+/** What is shipped for the compute process, by place: what it loads, with all that those packages load in turn. */
 export function computePackages() {
-  return packagesBehind((name) => !installOnly.has(name))
-}
-
-/** @param {(name: string) => boolean} wanted */
-function packagesBehind(wanted) {
-  /** @type {Set<string>} */
-  const found = new Set()
-  /** @param {string} name */
-  const walk = (name) => {
-    const folder = join(root, 'node_modules', name)
-    if (found.has(name) || !wanted(name) || name.startsWith('@types/') || !existsSync(folder)) return
-    found.add(name)
-    dependenciesIn(folder).forEach(walk)
-  }
-  dependenciesIn(root)
-    .filter((name) => !mainOnly.has(name))
-    .forEach(walk)
-  return [...found].sort()
+  const names = Object.keys(dependencies).filter((name) => !mainOnly.has(name))
+  const places = [...shippedPackages(lockedPackages(), names).keys()]
+  return places.filter((place) => !place.includes('node_modules/@types/') && existsSync(join(root, place))).sort()
 }
 
 /**
@@ -52,11 +32,11 @@ export async function copyCompute(resources) {
   await cp(join(root, 'out', 'main'), join(target, 'out', 'main'), { recursive: true, filter: isOurs })
   await cp(join(root, 'package.json'), join(target, 'package.json'))
   await cp(join(root, 'resources'), join(target, 'resources'), { recursive: true })
-  for (const name of computePackages()) {
-    await cp(join(root, 'node_modules', name), join(target, 'node_modules', name), {
-      recursive: true,
-      filter: (path) => !path.endsWith('.map'),
-    })
+  for (const place of computePackages()) {
+    const source = await realpath(join(root, place))
+    // Packages inside of a package are places of their own.
+    const isShipped = (/** @type {string} */ path) => !path.endsWith('.map') && !path.slice(source.length).includes('node_modules')
+    await cp(source, join(target, place), { recursive: true, filter: isShipped })
   }
 }
 
@@ -82,9 +62,7 @@ export default {
     '!node_modules/better-sqlite3/{deps,src}/**',
     '!node_modules/{@types,node-linux-*,node-win-*,node-darwin-*,node-bin-*}/**',
     // The archive has none of them; those of the compute process lie beside it.
-    ...packagesBehind(() => true)
-      .filter((name) => !shared.has(name))
-      .map((name) => `!node_modules/${name}/**`),
+    ...[...computePackages().filter((place) => !shared.has(place)), ...links].map((place) => `!${place}/**`),
   ],
   // better-sqlite3 brings a prebuilt addon for every system, the same for Node and Electron.
   npmRebuild: false,

@@ -1,5 +1,6 @@
 import './require-node.mjs'
 import { argv, env, execPath, stdout } from 'node:process'
+import { auditShipped } from './audit.mjs'
 import { root } from './node24.mjs'
 import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
@@ -7,9 +8,11 @@ import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'
 import { say } from './terminal.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
-const given = argv.slice(2).filter((one) => !['--attack', '--interop', '--slurm'].includes(one))
+const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm'].includes(one))
 /** Whether the program is also attacked for a minute, as it is before a change is taken. */
 const attack = argv.includes('--attack')
+/** Whether the registry is asked for known defects of what is shipped. */
+const audit = argv.includes('--audit')
 /** Whether what is written is also tried in the programs that it is for. */
 const interop = argv.includes('--interop')
 /** Whether runs are also sent to a real Slurm, which is installed where that can be done. */
@@ -40,6 +43,7 @@ async function runParts() {
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
     await check('types and components', [commandOf('svelte-check'), '--fail-on-warnings']),
     await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true, 'screens'), refuseScreens)),
+    ...(audit ? [await showPart('audit', auditShipped)] : []),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
     await showPart('tests', () => runVitest(node, slurm ? ['--exclude', `${slurmTests}/**`] : [])),
     ...(slurm ? [await showPart('Slurm', () => prepareSlurm().then(() => runVitest(node, [slurmTests, '--no-file-parallelism'])))] : []),

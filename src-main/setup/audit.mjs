@@ -1,0 +1,57 @@
+import { root } from './node24.mjs'
+import { allShipped } from './shipped.mjs'
+import { oneTest } from './tally.mjs'
+import { say } from './terminal.mjs'
+import { findNpm, runTool } from './tools.mjs'
+
+/**
+ * What `npm audit --json` writes, as far as it is read here. `nodes` are the places of the package.
+ * @typedef {{ vulnerabilities?: Record<string, { name: string, severity: string, nodes: string[], via: (string | { title: string })[] }>,
+ *   message?: string }} AuditReport
+ */
+
+/**
+ * The known defects of packages that are shipped, one line each.
+ * @param {AuditReport['vulnerabilities']} vulnerabilities
+ * @param {ReadonlySet<string>} shipped places of the lock file
+ * @returns {string[]}
+ */
+export function shippedDefects(vulnerabilities = {}, shipped) {
+  const hits = Object.values(vulnerabilities).filter(({ nodes }) => nodes.some((place) => shipped.has(place)))
+  return hits.map(
+    ({ name, severity, via }) => `${name} (${severity}): ${via.map((one) => (typeof one === 'string' ? one : one.title)).join('; ')}`,
+  )
+}
+
+/**
+ * Reads what npm wrote. A registry that does not answer gives a message and no list; its address is not repeated.
+ * @param {string} output
+ * @returns {AuditReport}
+ */
+export function readReport(output) {
+  try {
+    const { vulnerabilities, message } = JSON.parse(output.slice(output.indexOf('{'), output.lastIndexOf('}') + 1))
+    return vulnerabilities ? { vulnerabilities } : { message: String(message ?? 'no list').replace(/ - .*|\w+:\/\/\S+/g, '') }
+  } catch {
+    return { message: 'npm wrote no report' }
+  }
+}
+
+/**
+ * Asks the registry which shipped packages have known defects. Skipped where the registry does not answer.
+ * @returns {Promise<import('./tally.mjs').Tally>}
+ */
+export async function auditShipped() {
+  const [command, first] = findNpm() ?? ['npm', []]
+  const { output } = await runTool(command, [...first, 'audit', '--json'], { cwd: root, seconds: 60 })
+  const { vulnerabilities, message } = readReport(output)
+  if (!vulnerabilities) {
+    say(`Skipped, as the registry did not answer: ${message}`)
+    return { passed: 0, failed: 0, skipped: 1, failures: [] }
+  }
+  const shipped = allShipped()
+  const defects = shippedDefects(vulnerabilities, new Set(shipped.keys()))
+  for (const defect of defects) say(defect)
+  say(`${shipped.size} shipped packages, ${defects.length} with known defects.`)
+  return oneTest(defects.length === 0, `audit: ${defects.join(', ')}`)
+}

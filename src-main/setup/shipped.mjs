@@ -1,0 +1,75 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from './node24.mjs'
+
+/**
+ * A package of the lock file. A link leads to a folder of the checkout that replaces the package.
+ * @typedef {{ version: string, license?: string, dependencies?: Record<string, string>, optionalDependencies?: Record<string, string>,
+ *   link?: boolean, resolved?: string }} Locked
+ */
+
+/** The folder that replaces packages which only an install script would load: nothing of it is shipped. */
+const nothing = 'src-main/setup/packages/nothing'
+
+/**
+ * The packages that are shipped: those named, and all that they need.
+ * @param {Record<string, Locked>} locked the lock file's packages by their place
+ * @param {readonly string[]} names
+ * @returns {Map<string, Locked>} by place
+ */
+export function shippedPackages(locked, names) {
+  /** @type {Map<string, Locked>} */
+  const found = new Map()
+  /** @param {string} name @param {string} from the place of the package that asks */
+  const walk = (name, from) => {
+    const place = placeOf(locked, name, from)
+    if (!place || found.has(place) || locked[place]?.resolved === nothing) return
+    const entry = followLink(locked, place)
+    if (!entry) return
+    found.set(place, entry)
+    for (const next of Object.keys({ ...entry.dependencies, ...entry.optionalDependencies })) walk(next, place)
+  }
+  for (const name of names) walk(name, '')
+  return found
+}
+
+/** @returns {Map<string, Locked>} everything that is shipped: what the program loads, Electron and what the screens are built from */
+export function allShipped() {
+  const { dependencies, optionalDependencies } = lockedPackages()[''] ?? {}
+  const names = [...Object.keys({ ...dependencies, ...optionalDependencies }), 'electron', ...screenPackages()]
+  return shippedPackages(lockedPackages(), names)
+}
+
+/** @returns {Record<string, Locked>} */
+export function lockedPackages() {
+  return JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
+}
+
+/** @param {Record<string, Locked>} locked @param {string} place */
+function followLink(locked, place) {
+  const entry = locked[place]
+  return entry?.link ? locked[entry.resolved ?? ''] : entry
+}
+
+/**
+ * Where Node finds a package from another's place: in it, or in one of those around it.
+ * @param {Record<string, Locked>} locked
+ * @param {string} name
+ * @param {string} from
+ * @returns {string | undefined}
+ */
+function placeOf(locked, name, from) {
+  const place = `${from ? `${from}/` : ''}node_modules/${name}`
+  if (locked[place] || from === '') return locked[place] ? place : undefined
+  return placeOf(locked, name, from.slice(0, Math.max(0, from.lastIndexOf('/node_modules/'))))
+}
+
+/** @returns {string[]} packages that the screens import by name */
+function screenPackages() {
+  const folder = join(root, 'src-renderer')
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => /\.(ts|svelte)$/.test(name))
+  const names = files.flatMap((file) =>
+    [...readFileSync(join(folder, file), 'utf8').matchAll(/from '((?:@[\w-]+\/)?[a-z][\w-]*)/g)].map((match) => match[1] ?? ''),
+  )
+  return [...new Set(names)]
+}
