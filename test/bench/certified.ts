@@ -1,5 +1,5 @@
 /**
- * Certified choices against float32's: `node test/bench/certified.ts MODEL ROUNDS [TEXT [LENGTH]]`. Each round removes the attention or MLP that
+ * Certified choices against float32's: `npm run bench -- certified MODEL ROUNDS [TEXT [LENGTH]]`. Each round removes the attention or MLP that
  * perplexity misses least, in turn, by a mixed and by a float32 search that goes the same way; prints how many of the choices were equal,
  * how many candidates were scored again, and the processor time of both. A window further into the text begins when the model is used up.
  * MODEL `reference`: each of the reference models on its recorded calibration windows.

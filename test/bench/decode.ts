@@ -1,5 +1,5 @@
 /**
- * Answers token by token: `node test/bench/decode.ts [model] [--tokens N] [--precision NAME] [--only one]` prints tokens a second of one
+ * Answers token by token: `npm run bench -- decode [model] [--tokens N] [--precision NAME] [--only one]` prints tokens a second of one
  * sequence, of five together and of five columns with plans of their own, the first token after a prompt of 2,016, and a whole pass over as
  * many, line by line as they come. With `--only one` it prints the first of these and ends.
  */

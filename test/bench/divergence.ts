@@ -1,5 +1,5 @@
 /**
- * Divergence from the dense model: `node test/bench/divergence.ts [model] [tokens] [runs]` compares plans that remove half of each MLP, and
+ * Divergence from the dense model: `npm run bench -- divergence [model] [tokens] [runs]` compares plans that remove half of each MLP, and
  * one to three attentions, with the dense model on that many tokens of the bundled prose, and prints the seconds page by page.
  */
 import { join } from 'node:path'

@@ -1,5 +1,5 @@
 /**
- * Estimated against real seconds of every method: `node test/bench/estimate.ts [sample|small|bench]`. First by the machine's rates alone, then
+ * Estimated against real seconds of every method: `npm run bench -- estimate [sample|small|bench]`. First by the machine's rates alone, then
  * with the dense model's run, as an experiment has it. `small` is the bench model with 6 blocks and windows of 512 tokens.
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'

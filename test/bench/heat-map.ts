@@ -1,5 +1,5 @@
 /**
- * Scrolls a long text as a heat map in a real browser over the real server: `node test/bench/heat-map.ts [tokens]` compares the sample
+ * Scrolls a long text as a heat map in a real browser over the real server: `npm run bench -- heat-map [tokens]` compares the sample
  * model with two pruned ones on that many tokens (100,000) and says what a frame costs (limit: 60 a second), slowly and fast.
  */
 import { readFile } from 'node:fs/promises'

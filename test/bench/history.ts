@@ -1,4 +1,7 @@
-/** Fills a history with 10,000 runs of 40 measures each and times what the history screen asks. Each must stay under 50 ms. */
+/**
+ * Fills a history with 10,000 runs of 40 measures each and times what the history screen asks: `npm run bench -- history [runs]`. Each must
+ * stay under 50 ms.
+ */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
  * Kills a run of fitted widths with repair at random moments of each of its phases, starts it again each time, and compares what comes
- * out with a run that was left alone: node test/bench/kills.ts [KILLS [SEED]]
+ * out with a run that was left alone: npm run bench -- kills [KILLS [SEED]]
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'

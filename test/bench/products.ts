@@ -1,5 +1,5 @@
 /**
- * Rates of the operations with 16-bit operands: `node test/bench/products.ts [rows]`, or with `--device` those of TensorFlow's own products as
+ * Rates of the operations with 16-bit operands: `npm run bench -- products [rows]`, or with `--device` those of TensorFlow's own products as
  * a GPU has them, beside float32; without a GPU they run over the processor. Sizes are those of SmolLM2-135M, on a GPU those of a Llama of 7B.
  * A share is that of the best bare product of the same kind; in `processor time`, which other programs disturb less, rates are those of a core.
  */

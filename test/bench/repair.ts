@@ -1,7 +1,7 @@
 /**
  * What repair and fitted widths gain, and what they cost beside pruning:
  *
- *   node test/bench/repair.ts MODEL CALIBRATION TEST FOLDER [SEEDS]
+ *   npm run bench -- repair MODEL CALIBRATION TEST FOLDER [SEEDS]
  *
  * Prunes with 2SSP and with fitted widths at 25, 37.5 and 50 % and with the depth methods at 25 %, repairs each, and takes perplexities on
  * TEST and on the bundled texts. Every case is a line of FOLDER/results.jsonl and is not measured again; steps are kept in FOLDER too. At

@@ -1,6 +1,6 @@
 /**
- * Times the screens in a real browser over the real server: start to interactive (limit 1 s), frames while 10,000 runs scroll
- * (60 a second), comparing 200 runs (100 ms a change), and the size of the bundle (400 kB gzip).
+ * Times the screens in a real browser over the real server: `npm run bench -- screens [runs]`. Start to interactive (limit 1 s), frames
+ * while 10,000 runs scroll (60 a second), comparing 200 runs (100 ms a change), and the size of the bundle (400 kB gzip).
  */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,7 +1,7 @@
 /**
  * Neurons chosen by second order in place of 2SSP's activation norms:
  *
- *   node test/bench/second-order.ts MODEL CALIBRATION TEST FOLDER [SEED]
+ *   npm run bench -- second-order MODEL CALIBRATION TEST FOLDER [SEED]
  *
  * In each MLP the neuron goes without which the output changes least when the others take over for it, |W_j|^2 / (H^-1)_jj with H = X'X of
  * 32 calibration windows; the others are updated, and so on down to 2SSP's width (ZipLM, arXiv 2302.04089). The attention that goes is

@@ -1,6 +1,6 @@
 /**
  * Passes that the paper's table grid computes on the bundled sample model, against those that its runs would need if no call knew anything of
- * another: `node test/bench/shared.ts [--windows N]`. A pass is a window through one submodule; within a call, candidates share what they begin
+ * another: `npm run bench -- shared [--windows N]`. A pass is a window through one submodule; within a call, candidates share what they begin
  * with on both sides. Runs of all methods but EvoPress are done once in the experiment and once alone; EvoPress counts itself what it recalled.
  */
 import { mkdtempSync, rmSync } from 'node:fs'

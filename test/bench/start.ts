@@ -1,5 +1,5 @@
 /**
- * How long until a compute process answers: `node test/bench/start.ts [model] [--rounds N]`. A fresh process that is asked for one token of
+ * How long until a compute process answers: `npm run bench -- start [model] [--rounds N]`. A fresh process that is asked for one token of
  * an answer: it has said that it is ready, loaded the runtime, opened the model and fed a prompt by then; and the same process once more.
  */
 import { mkdtempSync, rmSync } from 'node:fs'

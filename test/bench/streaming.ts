@@ -1,5 +1,5 @@
 /**
- * Models larger than their memory: `node test/bench/streaming.ts small` prunes a 1 GB model in 250 MB and compares the plan with that of
+ * Models larger than their memory: `npm run bench -- streaming small` prunes a 1 GB model in 250 MB and compares the plan with that of
  * the resident model; `repair` does the same with a repair in order; `large` takes a model of 7B shape in 4 GB; `flat` makes a million runtime operations and watches memory.
  */
 import { spawnSync } from 'node:child_process'

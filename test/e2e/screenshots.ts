@@ -9,10 +9,11 @@ import { startWorkbench, type Workbench } from './workbench.ts'
 
 /**
  * Pictures of every screen and dialog, light and dark, at three widths, full of real data: `npm run screenshots [-- FOLDER [MODEL]]`.
+ * They go to `out/screenshots`, which git ignores; copy the few that the documents show to `docs` yourself.
  * The sample model is pruned by all methods, a model of one's own (a folder) by three, on little text. Labels that are cut without a way
  * to read them end it with an error.
  */
-const folder = argv[2] ?? join(import.meta.dirname, '../../resources/screenshots')
+const folder = argv[2] ?? join(import.meta.dirname, '../../out/screenshots')
 const ownModel = argv[3]
 const sample = join(import.meta.dirname, '../../resources/sample-model')
 

@@ -1,7 +1,7 @@
 /**
  * A whole model by 2SSP at half its size in llama.cpp: perplexity of every GGUF type against ours and against what llama.cpp's own
  * quantiser makes of the same F16 file, and the time of an answer against the dense model's.
- *   node test/interop/real-model.ts FOLDER [RUN.json] [--text FILE] [--windows N] [--length T] [--types LIST] [--rounds N]
+ *   npm run interop -- real-model FOLDER [RUN.json] [--text FILE] [--windows N] [--length T] [--types LIST] [--rounds N]
  * RUN.json is a run document (--json) whose plan is taken; FILE is what perplexity is measured on; 0 rounds leave out the times, and
  * --types '' all else. --here measures quantised files in this program, several times as fast: what the rounding of weights alone does.
  */

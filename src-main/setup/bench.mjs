@@ -1,7 +1,0 @@
-import './require-node.mjs'
-import { argv } from 'node:process'
-import { root } from './node24.mjs'
-import { runAfterSetUp } from './set-up.mjs'
-import { runScript } from './tools.mjs'
-
-await runAfterSetUp((node) => runScript(node, [`${root}test/bench/main.ts`, ...argv.slice(2)]))

@@ -1,0 +1,37 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+
+/**
+ * The scripts of a folder that `npm run COMMAND -- NAME` starts: files whose header shows that command.
+ * @param {string} folder whose name is also the npm command
+ * @returns {string[]} names without the ending
+ */
+export function listScripts(folder) {
+  const command = basename(folder)
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => basename(file, '.ts'))
+    .filter((name) => new RegExp(`npm run ${command} -- ${name}\\b`).test(headerOf(join(folder, `${name}.ts`))))
+}
+
+/** @param {string} file */
+function headerOf(file) {
+  return readFileSync(file, 'utf8').split('*/', 1)[0] ?? ''
+}
+
+/**
+ * What an npm command runs: a script of a folder by name (`main.ts` without one), or the one file that it is for. Throws for a name that
+ * the folder does not have.
+ * @param {string} place a folder or a .ts file
+ * @param {string[]} given what follows `--`
+ * @returns {string[]} the file and what it is given
+ */
+export function chooseScript(place, given) {
+  if (place.endsWith('.ts')) return [place, ...given]
+  const [name, ...rest] = given
+  if (name === undefined || name.startsWith('-')) return [join(place, 'main.ts'), ...given]
+  const known = listScripts(place)
+  if (!known.includes(name))
+    throw new Error(`npm run ${basename(place)} has no script "${name}". Choose ${known.join(', ')}, or give no name.`)
+  return [join(place, `${name}.ts`), ...rest]
+}
