@@ -34,7 +34,8 @@ function refuse(command: string): string | undefined {
   if (name === 'espalier') return refuseEspalier(given)
   if (dashes !== undefined && dashes !== '--') return 'npm keeps for itself what is not behind --'
   const [, place] = /run-script\.mjs (\S+)$/.exec(script) ?? []
-  return place ? refuseScript(place, given) : undefined
+  const isPlaceholder = /^[A-Z]+$/.test(given[0] ?? '')
+  return place && !isPlaceholder ? refuseScript(place, given) : undefined
 }
 
 /** Set-up runs on the Node that the README asks for, which does not know TypeScript. */
@@ -54,7 +55,7 @@ function refuseScript(place: string, given: string[]): string | undefined {
 }
 
 function refuseEspalier([name = '', ...words]: string[]): string | undefined {
-  if (name.startsWith('-') || name === 'methods') return undefined
+  if (name === '' || name.startsWith('-') || name === 'methods') return undefined
   if (!Object.hasOwn(commands, name)) return `espalier has no command ${name}`
   const text = help[name as keyof typeof help]
   const unknown = words.filter((word) => word.startsWith('--')).find((word) => !text.includes(word.split('=')[0] ?? word))
