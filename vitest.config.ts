@@ -1,7 +1,7 @@
 import { env } from 'node:process'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vitest/config'
-import { keepCompiled } from './src-main/setup/compiled.mjs'
+import { keepCompiled } from './src-main/runtime/compiled.mjs'
 
 // Two processes on two cores: each that loads TensorFlow takes 400 MB and must not start a thread for every core.
 env.TF_NUM_INTRAOP_THREADS ??= '1'

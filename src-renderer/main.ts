@@ -1,6 +1,6 @@
 import { mount } from 'svelte'
 import App from './App.svelte'
-import { connect } from './api.ts'
+import { connect } from './api/api.ts'
 import { applyTheme } from './lib/theme.svelte.ts'
 import './styles/index.css'
 

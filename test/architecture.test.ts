@@ -9,66 +9,46 @@ const root = join(import.meta.dirname, '..')
 const mayImport: Record<string, readonly string[]> = {
   'package.json': [],
   'src-main/contract': ['package.json'],
-  'src-main/engine': ['src-main/engine/checkpoint/resolve-inside.ts', 'src-main/engine/backend', 'src-main/contract'],
-  'src-main/engine/backend': [
-    'src-main/engine',
-    'src-main/contract',
-    'src-main/setup/places.mjs',
-    'src-main/setup/trusted.mjs',
-    'src-main/setup/visible-gpus.mjs',
-  ],
-  'src-main/compute': ['src-main/engine', 'src-main/engine/backend', 'src-main/contract'],
+  'src-main/runtime': ['src-main/contract'],
+  'src-main/engine': ['src-main/runtime', 'src-main/contract'],
+  'src-main/compute': ['src-main/engine', 'src-main/runtime', 'src-main/contract'],
   'src-main/db': ['src-main/contract'],
-  'src-main/hub': ['src-main/contract', 'src-main/setup/lock.mjs'],
-  'src-main/jobs': ['contract', 'db', 'hub', ...['places', 'node24', 'visible-gpus'].map((name) => `setup/${name}.mjs`)].map(
-    (name) => `src-main/${name}`,
-  ),
-  'src-main/engine/checkpoint/resolve-inside.ts': ['src-main/contract'],
-  'src-main/services': [
-    'src-main/engine/checkpoint/resolve-inside.ts',
-    'src-main/contract',
-    'src-main/db',
-    'src-main/jobs',
-    'src-main/hub',
-    'src-main/setup/places.mjs',
-  ],
+  'src-main/hub': ['src-main/runtime', 'src-main/contract'],
+  'src-main/jobs': ['contract', 'runtime', 'db', 'hub'].map((name) => `src-main/${name}`),
+  'src-main/services': ['contract', 'runtime', 'db', 'jobs', 'hub'].map((name) => `src-main/${name}`),
   'src-main/server': ['src-main/contract', 'src-main/services'],
   'src-main/electron': ['src-main/contract', 'src-main/services', 'src-main/server'],
-  'src-main/cli': ['contract', 'services', 'server', 'setup', 'setup/node24.mjs'].map((name) => `src-main/${name}`),
-  'src-main/setup': ['places', 'node24', 'trusted', 'lock'].map((name) => `src-main/setup/${name}.mjs`),
-  'src-main/setup/places.mjs': ['src-main/setup/trusted.mjs'],
-  'src-main/setup/trusted.mjs': [],
-  'src-main/setup/node24.mjs': [],
-  'src-main/setup/lock.mjs': [],
-  'src-main/setup/visible-gpus.mjs': [],
+  'src-main/cli': ['contract', 'runtime', 'services', 'server', 'setup'].map((name) => `src-main/${name}`),
+  'src-main/setup': ['src-main/runtime'],
   'src-renderer': [
-    ...['api.ts', 'components', 'charts', 'lib', 'features', 'shell', 'styles'].map((name) => `src-renderer/${name}`),
+    ...['api', 'components', 'charts', 'lib', 'features', 'shell', 'styles'].map((name) => `src-renderer/${name}`),
     'src-main/contract',
   ],
-  'src-renderer/shell': [...['api.ts', 'components', 'lib'].map((name) => `src-renderer/${name}`), 'src-main/contract'],
-  'src-renderer/features': [...['api.ts', 'components', 'charts', 'lib'].map((name) => `src-renderer/${name}`), 'src-main/contract'],
-  'src-renderer/components': ['src-renderer/lib', 'src-main/contract'],
+  'src-renderer/shell': [...['api', 'components', 'lib'].map((name) => `src-renderer/${name}`), 'src-main/contract'],
+  'src-renderer/features': [...['api', 'components', 'charts', 'lib'].map((name) => `src-renderer/${name}`), 'src-main/contract'],
+  'src-renderer/components': ['src-renderer/api', 'src-renderer/lib', 'src-main/contract'],
   'src-renderer/charts': ['src-renderer/components', 'src-renderer/lib', 'src-main/contract'],
-  'src-renderer/lib': ['src-renderer/api.ts', 'src-main/contract'],
-  'src-renderer/api.ts': ['src-renderer/lib', 'src-main/contract'],
+  'src-renderer/lib': ['src-renderer/api', 'src-main/contract'],
+  'src-renderer/api': ['src-main/contract'],
   'src-renderer/styles': [],
 }
 
-/** The engine's folders: each imports those before it, types too. Files beside the folders stand above all of them. */
-const engineFolders = 'limits random backend tensor checkpoint tokenizer data architectures model evaluation pruning export'.split(' ')
+/** The engine's folders, in order: each imports only those before it, types included. */
+const engineFolders =
+  'limits random backend tensor checkpoint tokenizer architectures data model evaluation pruning export estimate tasks'.split(' ')
 
 /** Packages that only some parts may load. Types cost nothing at run time and are free to all. */
 const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
   { package: /^electron(\/|$)/, owners: ['src-main/electron/'] },
   {
     package: /^@tensorflow\/tfjs-core$/,
-    owners: ['backend', 'tensor', 'model', 'pruning', 'evaluation'].map((name) => `src-main/engine/${name}/`),
+    owners: ['backend', 'tensor', 'model', 'pruning', 'evaluation', 'estimate'].map((name) => `src-main/engine/${name}/`),
   },
   { package: /^@tensorflow\/(?!tfjs-core$)/, owners: ['src-main/engine/backend/'] },
   { package: /^better-sqlite3/, owners: ['src-main/db/'] },
   { package: /^node:|^fs$|^path$/, owners: ['src-main/'] },
   { package: /^svelte(\/|$)|^bits-ui|^@lucide|^d3-(?!scale)|^virtua|^@tanstack/, owners: ['src-renderer/'] },
-  { package: /^d3-scale/, owners: ['src-renderer/', 'src-main/services/plot-svg.ts'] },
+  { package: /^d3-scale/, owners: ['src-renderer/', 'src-main/services/comparison/plot-svg.ts'] },
 ]
 
 interface Import {
@@ -209,9 +189,9 @@ describe('the rules themselves', () => {
   const sample = (file: string, text: string) => importsOf(file, text)
 
   test.each([
-    ['src-main/contract/run.ts', "import { open } from '#db/database.ts'"],
+    ['src-main/contract/runs/run.ts', "import { open } from '#db/database.ts'"],
     ['src-main/engine/pruning/plan.ts', "import { findRuntime } from '../../setup/places.mjs'"],
-    ['src-main/services/runs.ts', "export { score } from '#engine/pruning/variants.ts'"],
+    ['src-main/services/runs/runs.ts', "export { score } from '#engine/pruning/search/variants.ts'"],
     ['src-renderer/features/runs/Runs.svelte', "<script>\n  const page = await import('#services/workbench.ts')\n</script>"],
     ['src-renderer/lib/route.ts', "import {\n  a,\n  b,\n} from '../features/runs/state.svelte.ts'"],
   ])('a forbidden import in %s is found', (file, text) => {
@@ -229,8 +209,8 @@ describe('the rules themselves', () => {
 
   test('an import against the order of the engine is found', () => {
     const up = sample(
-      'src-main/engine/model/view.ts',
-      "import type { Method } from '#engine/pruning/method.ts'\nimport { run } from '../run.ts'",
+      'src-main/engine/model/views/view.ts',
+      "import type { Method } from '#engine/pruning/method.ts'\nimport { run } from '#engine/tasks/run.ts'",
     )
     expect(up.map(goesUp)).toEqual([true, true])
   })
@@ -238,7 +218,7 @@ describe('the rules themselves', () => {
   test('a word in a comment is no import, and a type is told from a value', () => {
     const text =
       "// import { a } from '#db/a.ts'\n/* import '#db/b.ts' */\nimport type { C } from '#contract/c.ts'\nimport { d } from 'zod'"
-    expect(sample('src-main/contract/run.ts', text)).toMatchObject([
+    expect(sample('src-main/contract/runs/run.ts', text)).toMatchObject([
       { specifier: '#contract/c.ts', isType: true },
       { specifier: 'zod', isType: false },
     ])

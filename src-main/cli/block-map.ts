@@ -1,7 +1,7 @@
 import { stdout } from 'node:process'
-import { candidateMeasures, scoreOf } from '#contract/candidates.ts'
-import type { CandidateScore } from '#contract/run.ts'
-import type { RunEvent } from '#contract/run-events.ts'
+import { candidateMeasures, scoreOf } from '#contract/pruning/candidates.ts'
+import type { CandidateScore } from '#contract/runs/run.ts'
+import type { RunEvent } from '#contract/runs/run-events.ts'
 
 const barWidth = 24
 

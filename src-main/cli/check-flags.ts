@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { repairKind, usualRepair } from '#contract/repair.ts'
+import { repairKind, usualRepair } from '#contract/pruning/repair.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
 import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag, precisionFlag } from './flags.ts'
 

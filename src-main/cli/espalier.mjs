@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { argv, execPath, stderr } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import '../setup/require-node.mjs'
-import { keepCompiled } from '../setup/compiled.mjs'
-import { findNode24, missingNode24, root } from '../setup/node24.mjs'
+import { keepCompiled } from '../runtime/compiled.mjs'
+import { findNode24, missingNode24, root } from '../runtime/node24.mjs'
 import { runScript } from '../setup/tools.mjs'
 
 const node = findNode24()

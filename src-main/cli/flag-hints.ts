@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Problem } from '#contract/preflight.ts'
+import type { Problem } from '#contract/runs/preflight.ts'
 
 /** Which flags a field of a request came from; `$1` is what the pattern caught. */
 const flagsOf: readonly [pattern: RegExp, flag: string][] = [

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import { EspalierError } from '#contract/errors.ts'
-import { precisionName } from '#contract/precision.ts'
-import { backendChoice } from '#contract/run-request.ts'
+import { precisionName } from '#contract/pruning/precision.ts'
+import { backendChoice } from '#contract/runs/run-request.ts'
 
 /** Every flag of the pruning command, in underscore spelling; dashes are taken too. */
 const flags = {

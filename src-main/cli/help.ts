@@ -1,4 +1,4 @@
-import { defaultRepairWindows } from '#contract/repair-kinds.ts'
+import { defaultRepairWindows } from '#contract/pruning/repair-kinds.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
 
 const names = (titles: object) => Object.keys(titles).join(', ')

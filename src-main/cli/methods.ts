@@ -1,7 +1,7 @@
 import { stdout } from 'node:process'
 import { parseArgs } from 'node:util'
 import { EspalierError } from '#contract/errors.ts'
-import type { OptionField } from '#contract/methods.ts'
+import type { OptionField } from '#contract/pruning/methods.ts'
 import { ablationTitles, methodTitles } from '#contract/titles.ts'
 import { withWorkbench } from './commands/with-workbench.ts'
 

@@ -2,10 +2,10 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { stdout } from 'node:process'
 import { EspalierError } from '#contract/errors.ts'
-import type { RunDetail } from '#contract/runs.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
-import { renderSvg } from '#services/plot-svg.ts'
-import { toCsv } from '#services/table-text.ts'
+import { renderSvg } from '#services/comparison/plot-svg.ts'
+import { toCsv } from '#services/comparison/table-text.ts'
 import { toText } from './result-table.ts'
 
 /** Saves an ablation's table as CSV and its plot as SVG, and prints the table. */

@@ -1,5 +1,5 @@
 import { stderr } from 'node:process'
-import type { Progress } from '#contract/progress.ts'
+import type { Progress } from '#contract/runs/progress.ts'
 
 /** Seconds as people say them. */
 export function duration(seconds: number): string {

@@ -1,8 +1,8 @@
-import { isLowerBetter } from '#contract/comparison.ts'
-import { pruningSeconds } from '#contract/phases.ts'
-import { precisionTitles } from '#contract/precision-names.ts'
-import type { RunDocument } from '#contract/run.ts'
-import type { Table, TableCell } from '#contract/table.ts'
+import { isLowerBetter } from '#contract/comparison/comparison.ts'
+import type { Table, TableCell } from '#contract/comparison/table.ts'
+import { precisionTitles } from '#contract/pruning/precision-names.ts'
+import { pruningSeconds } from '#contract/runs/phases.ts'
+import type { RunDocument } from '#contract/runs/run.ts'
 import { duration } from './progress-line.ts'
 import { usedText } from './used-text.ts'
 

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path'
-import { resources, sampleModelFolder } from '#services/sample-model.ts'
+import { resources, sampleModelFolder } from '#runtime/resources.ts'
 
 /** Whether a model path is the bundled model, which brings texts and questions of its own. */
 export function isSampleModel(path: string): boolean {

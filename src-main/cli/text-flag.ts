@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import type { DataRequest } from '#contract/data-request.ts'
+import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { isTextName } from '#contract/titles.ts'
 

@@ -1,4 +1,4 @@
-import type { UsedData } from '#contract/used-data.ts'
+import type { UsedData } from '#contract/data/used-data.ts'
 
 /** `32 windows of 256 tokens of calibration.txt, drawn with seed 1 (4f0a…)`. */
 export function usedText({ source, windows, sequenceLength, seed, hash }: UsedData): string {

@@ -1,37 +1,36 @@
 import { join } from 'node:path'
-import type { ComputeTask } from '#contract/compute-messages.ts'
-import type { EngineReport } from '#contract/engine-state.ts'
-import type { SavedFile } from '#contract/exports.ts'
+import type { SavedFile } from '#contract/exports/exports.ts'
+import type { ComputeTask } from '#contract/machine/compute-messages.ts'
+import type { EngineReport } from '#contract/machine/engine-state.ts'
+import { resources } from '#runtime/resources.ts'
 import type { JobHost } from './job-host.ts'
 
 type TaskOf<Kind extends ComputeTask['kind']> = Extract<ComputeTask, { kind: Kind }>
-
-const resources = join(import.meta.dirname, '..', '..', 'resources')
 
 /** Does a task with the engine. What a task does not need is not loaded: a question about a model must not start the tensor runtime. */
 export async function performTask(task: ComputeTask, host: JobHost): Promise<unknown> {
   switch (task.kind) {
     case 'run':
-      return (await import('#engine/run.ts')).executeRun(task.request, host)
+      return (await import('#engine/tasks/run.ts')).executeRun(task.request, host)
     case 'ablation':
-      return (await import('#engine/study.ts')).executeStudy(task.request, host)
+      return (await import('#engine/tasks/study.ts')).executeStudy(task.request, host)
     case 'inspection':
-      return (await import('#engine/inspection.ts')).executeInspection(task.request, task.subjects, host)
+      return (await import('#engine/tasks/inspection.ts')).executeInspection(task.request, task.subjects, host)
     case 'generate':
       return (await import('#engine/evaluation/generation/columns.ts')).generateColumns(task.request, host)
     case 'catalogue':
-      return (await import('#engine/catalogue.ts')).describeCatalogue({
+      return (await import('#engine/tasks/catalogue.ts')).describeCatalogue({
         sample: join(resources, 'sample-model'),
         questions: join(resources, 'questions'),
       })
     case 'describe model':
-      return (await import('#engine/describe-model.ts')).describeModel(task.path)
+      return (await import('#engine/tasks/describe-model.ts')).describeModel(task.path)
     case 'look at text':
-      return (await import('#engine/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
+      return (await import('#engine/tasks/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
     case 'preflight':
-      return (await import('#engine/preflight.ts')).preflightRequests(task.requests)
+      return (await import('#engine/tasks/preflight.ts')).preflightRequests(task.requests)
     case 'work':
-      return (await import('#engine/preflight.ts')).workOfRequests(task.requests)
+      return (await import('#engine/tasks/preflight.ts')).workOfRequests(task.requests)
     case 'outline save':
       return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':
@@ -39,7 +38,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
     case 'probe':
       return probe()
     case 'self-test':
-      return (await import('#engine/self-test.ts')).runSelfTest(task.backend)
+      return (await import('#engine/tasks/self-test.ts')).runSelfTest(task.backend)
   }
 }
 

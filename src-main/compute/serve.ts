@@ -1,6 +1,6 @@
-import { computeProtocol, type FromCompute, type ToCompute, toCompute } from '#contract/compute-messages.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import type { StepResult } from '#engine/run-steps.ts'
+import { computeProtocol, type FromCompute, type ToCompute, toCompute } from '#contract/machine/compute-messages.ts'
+import type { StepResult } from '#engine/tasks/run-steps.ts'
 import type { JobHost, TaskPerformer } from './job-host.ts'
 
 const heartbeatMilliseconds = 1000

@@ -1,13 +1,13 @@
 import { z } from 'zod'
-import { engineState } from './engine-state.ts'
-import { experimentEntry } from './experiments.ts'
-import { generationEvent } from './generation.ts'
+import { experimentEntry } from './experiments/experiments.ts'
 import { id, ids } from './identifiers.ts'
-import { modelEntry, transfer } from './models.ts'
-import { transcriptEntry } from './playground.ts'
-import { queueState } from './queue.ts'
-import { recordedEvent, runEntry } from './runs.ts'
-import { settingsView } from './settings.ts'
+import { engineState } from './machine/engine-state.ts'
+import { settingsView } from './machine/settings.ts'
+import { modelEntry, transfer } from './models/models.ts'
+import { generationEvent } from './playground/generation.ts'
+import { transcriptEntry } from './playground/playground.ts'
+import { queueState } from './runs/queue.ts'
+import { recordedEvent, runEntry } from './runs/runs.ts'
 
 /**
  * What the workbench tells everyone who listens, by name. Nothing is replayed: after a reconnect the listener asks again

@@ -1,4 +1,4 @@
-import type { MeasureRequest } from './run-request.ts'
+import type { MeasureRequest } from './runs/run-request.ts'
 
 /** What the 2SSP reference does in its evaluation, where it is a matter of protocol. */
 

@@ -1,7 +1,7 @@
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import type { Backup } from '#contract/history.ts'
+import type { Backup } from '#contract/runs/history.ts'
 import { connect, type Database } from './database.ts'
 import { refuseNewer } from './migrate.ts'
 

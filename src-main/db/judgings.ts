@@ -1,4 +1,4 @@
-import type { JudgedSides, Judgement } from '#contract/judging.ts'
+import type { JudgedSides, Judgement } from '#contract/judging/judging.ts'
 import type { Database } from './database.ts'
 
 interface JudgingRow {

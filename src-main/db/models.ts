@@ -1,4 +1,4 @@
-import type { ModelDescription, ModelEntry } from '#contract/models.ts'
+import type { ModelDescription, ModelEntry } from '#contract/models/models.ts'
 import type { Database, Statement } from './database.ts'
 
 interface ModelRow {

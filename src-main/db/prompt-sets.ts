@@ -1,4 +1,4 @@
-import type { PromptSet } from '#contract/playground.ts'
+import type { PromptSet } from '#contract/playground/playground.ts'
 import type { Database } from './database.ts'
 
 interface PromptSetRow {

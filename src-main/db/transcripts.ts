@@ -1,7 +1,7 @@
-import type { GenerationSettings } from '#contract/generation-settings.ts'
-import type { Transcript, TranscriptAnswer, TranscriptColumn, TranscriptEntry, Vote } from '#contract/playground.ts'
+import type { GenerationSettings } from '#contract/playground/generation-settings.ts'
+import type { Transcript, TranscriptAnswer, TranscriptColumn, TranscriptEntry, Vote } from '#contract/playground/playground.ts'
 import type { Database } from './database.ts'
-import { searchExpression } from './run-filter.ts'
+import { searchExpression } from './runs/run-filter.ts'
 
 interface TranscriptRow {
   number: number

@@ -1,4 +1,4 @@
-import type { Transfer } from '#contract/models.ts'
+import type { Transfer } from '#contract/models/models.ts'
 import type { Database } from './database.ts'
 
 /** Transfers with what is needed to start them again after a restart. */

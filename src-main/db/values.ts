@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import type { TensorFile } from '#contract/plan.ts'
+import type { TensorFile } from '#contract/pruning/plan.ts'
 import type { Database } from './database.ts'
 
 /** JSON up to this size stays in the history file; more goes to a file of its own. */

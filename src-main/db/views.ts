@@ -1,4 +1,4 @@
-import type { SavedView } from '#contract/runs.ts'
+import type { SavedView } from '#contract/runs/runs.ts'
 import type { Database } from './database.ts'
 
 interface ViewRow {

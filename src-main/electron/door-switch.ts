@@ -1,5 +1,5 @@
 import type { CallApi, Listener } from '#contract/api.ts'
-import type { BridgeConnection } from '#contract/bridge.ts'
+import type { BridgeConnection } from '#contract/machine/bridge.ts'
 import { isInClear, type ServerAddress } from '#server/address.ts'
 import { connectWorkbench } from '#server/client.ts'
 import type { Door } from '#server/door.ts'

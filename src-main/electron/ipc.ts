@@ -1,6 +1,6 @@
 import { type IpcMainInvokeEvent, ipcMain } from 'electron'
-import type { BridgeAnswer } from '#contract/bridge.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { BridgeAnswer } from '#contract/machine/bridge.ts'
 import type { Channel } from './channels.ts'
 import { isOwnAddress } from './origin.ts'
 

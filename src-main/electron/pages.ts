@@ -1,7 +1,7 @@
 import { protocol, type Session } from 'electron'
-import { securityHeaders } from '#server/content-policy.ts'
+import { securityHeaders } from '#server/guard/content-policy.ts'
+import { answerFor, Refusal } from '#server/guard/refusal.ts'
 import { openPageFiles, type PageFiles } from '#server/page-files.ts'
-import { answerFor, Refusal } from '#server/refusal.ts'
 import { appScheme, isOwnAddress } from './origin.ts'
 
 /** Must run before the application is ready, once. */

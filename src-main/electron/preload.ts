@@ -1,6 +1,6 @@
 import { contextBridge, type IpcRendererEvent, ipcRenderer } from 'electron'
-import type { DesktopBridge } from '#contract/bridge.ts'
 import type { ApiEvent } from '#contract/events.ts'
+import type { DesktopBridge } from '#contract/machine/bridge.ts'
 import { channels } from './channels.ts'
 
 /** One function per thing the page may do; neither Electron's objects nor its events are handed over. */

@@ -1,5 +1,5 @@
 import { type BrowserWindow, Notification } from 'electron'
-import type { RunEntry, RunStatus } from '#contract/runs.ts'
+import type { RunEntry, RunStatus } from '#contract/runs/runs.ts'
 import type { Door } from '#server/door.ts'
 
 const ended: ReadonlySet<RunStatus> = new Set(['done', 'failed'])

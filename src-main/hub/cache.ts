@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { copyFile, link, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
-import type { HubFile } from '#contract/hub-file.ts'
+import type { HubFile } from '#contract/models/hub-file.ts'
 import { isCommit } from './names.ts'
 
 type Environment = Record<string, string | undefined>

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { HubFile } from '#contract/hub-file.ts'
+import type { HubFile } from '#contract/models/hub-file.ts'
 import { type Connection, requestHops, withAttempts } from './connection.ts'
 import { isCommit } from './names.ts'
 

@@ -1,6 +1,6 @@
-import type { FromCompute, ToCompute } from '#contract/compute-messages.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { DeviceState } from '#contract/queue.ts'
+import type { FromCompute, ToCompute } from '#contract/machine/compute-messages.ts'
+import type { DeviceState } from '#contract/runs/queue.ts'
 import { type ComputeCommand, type ComputeProcess, startComputeProcess } from './compute-process.ts'
 
 /** Deaths in a row after which no other process is started. */

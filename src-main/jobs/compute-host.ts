@@ -1,6 +1,6 @@
-import { type ComputeTask, type FromCompute, toCompute } from '#contract/compute-messages.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import type { BackendName } from '#contract/run-request.ts'
+import { type ComputeTask, type FromCompute, toCompute } from '#contract/machine/compute-messages.ts'
+import type { BackendName } from '#contract/runs/run-request.ts'
 import { type ComputeChild, computeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
 import { explainError, isLimit } from './explain-exit.ts'

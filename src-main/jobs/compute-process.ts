@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { totalmem } from 'node:os'
-import { computeProtocol, type FromCompute, fromCompute, type ToCompute } from '#contract/compute-messages.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { computeProtocol, type FromCompute, fromCompute, type ToCompute } from '#contract/machine/compute-messages.ts'
 import { explainExit } from './explain-exit.ts'
 
 /** The program and its arguments, for example Node and `compute/main.ts`. */

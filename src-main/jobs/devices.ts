@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { promisify } from 'node:util'
-import { visibleGpus } from '../setup/visible-gpus.mjs'
+import { visibleGpus } from '#runtime/visible-gpus.mjs'
 
 /** Where a run can compute: an NVIDIA GPU, or a share of the processor. */
 export interface Device {

@@ -1,4 +1,4 @@
-import type { RunRow } from '#db/runs.ts'
+import type { RunRow } from '#db/runs/runs.ts'
 
 /**
  * Where runs are computed. All that it must know stands in the history, where each run names its executor: it takes up what waits

@@ -1,5 +1,5 @@
-import { limitMark } from '#contract/compute-messages.ts'
 import { type ErrorCode, EspalierError } from '#contract/errors.ts'
+import { limitMark } from '#contract/machine/compute-messages.ts'
 
 export interface Exit {
   code: number | null

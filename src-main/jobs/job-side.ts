@@ -1,7 +1,7 @@
-import type { FromCompute } from '#contract/compute-messages.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { HubFile } from '#contract/hub-file.ts'
-import type { TensorFile } from '#contract/plan.ts'
+import type { FromCompute } from '#contract/machine/compute-messages.ts'
+import type { HubFile } from '#contract/models/hub-file.ts'
+import type { TensorFile } from '#contract/pruning/plan.ts'
 
 /** A finished step: its JSON, and the file of its tensors where it has some. */
 export interface FoundStep {

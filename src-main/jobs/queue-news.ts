@@ -1,5 +1,5 @@
 import type { Listener } from '#contract/events.ts'
-import type { QueueState } from '#contract/queue.ts'
+import type { QueueState } from '#contract/runs/queue.ts'
 import type { History } from '#db/history.ts'
 
 /** Changes of the queue that come together are told together. */

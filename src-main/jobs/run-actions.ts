@@ -1,8 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
-import { canAct, type RunAction, refusalOf } from '#contract/run-actions.ts'
+import { canAct, type RunAction, refusalOf } from '#contract/runs/run-actions.ts'
 import type { History } from '#db/history.ts'
-import { jobOf } from '#db/jobs.ts'
-import type { RunRow } from '#db/runs.ts'
+import { jobOf } from '#db/runs/jobs.ts'
+import type { RunRow } from '#db/runs/runs.ts'
 
 /** The rows of the runs that an action is for. Throws when one of them cannot take part, so that it is all of them or none. */
 export function rowsFor(history: History, action: RunAction, ids: readonly string[]): RunRow[] {

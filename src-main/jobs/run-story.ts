@@ -1,6 +1,6 @@
-import { scoreOf } from '#contract/candidates.ts'
 import { toErrorMessage } from '#contract/errors.ts'
-import { type RunEvent, runEvent } from '#contract/run-events.ts'
+import { scoreOf } from '#contract/pruning/candidates.ts'
+import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 
 /** What happens in a run, as lines of its log with the seconds since its attempt began. */
 export class RunStory {

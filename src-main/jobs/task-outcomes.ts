@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { ScoredTask, TaskOutcomes } from '#contract/questions.ts'
+import type { ScoredTask, TaskOutcomes } from '#contract/data/questions.ts'
 
 /** Which questions were answered rightly, short enough for tables of many runs. */
 export function outcomesOf({ task, questions }: ScoredTask): TaskOutcomes {

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { isLoopback } from './hosts.ts'
+import { isLoopback } from './guard/hosts.ts'
 
 /** Where a server is and what opens it. `address` ends in a slash. */
 export interface ServerAddress {

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { securityHeaders } from './content-policy.ts'
+import { securityHeaders } from './guard/content-policy.ts'
+import { answerFor } from './guard/refusal.ts'
 import type { PageFile } from './page-files.ts'
-import { answerFor } from './refusal.ts'
 
 const lingerMilliseconds = 1000
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { Refusal } from './refusal.ts'
+import { Refusal } from './guard/refusal.ts'
 
 const mebibyte = 1024 * 1024
 /** Largest request body, in bytes. The biggest honest ones are a replayed run and, far above the rest, an imported experiment and an uploaded text. */

@@ -3,8 +3,8 @@ import { api, type CallApi, type CallName, isCallName } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { answerJson } from './answer.ts'
 import { bodyLimit, checkBodyHeaders, importLimit, readJson } from './body.ts'
+import { Refusal } from './guard/refusal.ts'
 import { openApiDocument } from './openapi.ts'
-import { Refusal } from './refusal.ts'
 
 const descriptionPath = '/api/openapi.json'
 

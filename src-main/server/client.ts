@@ -1,6 +1,6 @@
 import type { CallApi, CallName, Listener } from '#contract/api.ts'
 import { type ErrorCode, EspalierError, errorCodes } from '#contract/errors.ts'
-import { protocolVersion } from '#contract/settings.ts'
+import { protocolVersion } from '#contract/machine/settings.ts'
 import type { ServerAddress } from './address.ts'
 import type { Door } from './door.ts'
 import { listenTo } from './listening.ts'

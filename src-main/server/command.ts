@@ -4,11 +4,11 @@ import { parseArgs } from 'node:util'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { isInClear, printedAddress } from './address.ts'
 import { builtPath } from './built.ts'
-import { isLoopback } from './hosts.ts'
+import { isLoopback } from './guard/hosts.ts'
+import { readTokenFile } from './guard/token.ts'
 import { keepDoor, readKeptDoor } from './kept-door.ts'
 import { leaveNote, removeNote } from './note.ts'
 import { type RunningServer, startServer } from './server.ts'
-import { readTokenFile } from './token.ts'
 
 export const serveHelp = `espalier serve [flags]
 

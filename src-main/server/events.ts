@@ -1,10 +1,10 @@
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { securityHeaders } from './content-policy.ts'
 import type { Door } from './door.ts'
-import { eventProtocol } from './guard.ts'
-import { answerFor } from './refusal.ts'
+import { securityHeaders } from './guard/content-policy.ts'
+import { eventProtocol } from './guard/guard.ts'
+import { answerFor } from './guard/refusal.ts'
 
 /** A listener that is this many bytes behind is let go; it reconnects and asks again. */
 const mostBehind = 16 * 1024 * 1024

@@ -1,7 +1,7 @@
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { makeToken } from './token.ts'
+import { makeToken } from './guard/token.ts'
 
 /** The port and the token that servers of a data folder had last: an open page finds the next start by them. */
 const keptDoor = z.object({ port: z.number().int().min(1).max(65_535), token: z.string().regex(/^[\w-]{43}$/) })

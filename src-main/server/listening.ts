@@ -1,7 +1,7 @@
 import WebSocket from 'ws'
 import type { ApiEvent, Listener } from '#contract/api.ts'
 import type { ServerAddress } from './address.ts'
-import { eventProtocols } from './guard.ts'
+import { eventProtocols } from './guard/guard.ts'
 
 const shortestWait = 500
 const longestWait = 10_000

@@ -3,8 +3,8 @@ import { readFile, stat } from 'node:fs/promises'
 import { extname, relative } from 'node:path'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { confinedPath } from './confine.ts'
-import { Refusal } from './refusal.ts'
+import { confinedPath } from './guard/confine.ts'
+import { Refusal } from './guard/refusal.ts'
 
 const compress = promisify(gzip)
 

@@ -7,10 +7,10 @@ import { type Connections, limitConnections } from './connections.ts'
 import type { Door } from './door.ts'
 import { answerDownload } from './downloads.ts'
 import { type EventDoor, openEvents, refuseUpgrade } from './events.ts'
-import { checkHost, checkOrigin, checkPageOrigin, checkToken, type HostList } from './guard.ts'
-import { bracketed, hostList } from './hosts.ts'
+import { checkHost, checkOrigin, checkPageOrigin, checkToken, type HostList } from './guard/guard.ts'
+import { bracketed, hostList } from './guard/hosts.ts'
+import { Refusal } from './guard/refusal.ts'
 import { openPageFiles, type PageFiles } from './page-files.ts'
-import { Refusal } from './refusal.ts'
 
 export interface ServerSettings {
   door: Door

@@ -4,8 +4,8 @@ import type { HubOptions } from '#hub/hub.ts'
 import type { ComputeHost } from '#jobs/compute-host.ts'
 import type { RunLogs } from '#jobs/run-log.ts'
 import type { RunQueue } from '#jobs/run-queue.ts'
-import type { Folders } from './folders.ts'
-import type { PathGate } from './path-gate.ts'
+import type { Folders } from './models/folders.ts'
+import type { PathGate } from './models/path-gate.ts'
 
 /** What the services share: the history, the queue, who listens, and the processes that answer questions about models. */
 export interface Context {

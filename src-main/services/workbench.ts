@@ -8,8 +8,8 @@ import { historyFolders } from '#db/history.ts'
 import { findGpus } from '#jobs/devices.ts'
 import { compose, type WorkbenchOptions } from './compose.ts'
 import type { Handlers } from './context.ts'
-import { defaultDataFolder } from './folders.ts'
-import { refuseSystem } from './path-gate.ts'
+import { defaultDataFolder } from './models/folders.ts'
+import { refuseSystem } from './models/path-gate.ts'
 
 export interface Workbench {
   call: CallApi

@@ -1,4 +1,4 @@
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 import { allShipped } from './shipped.mjs'
 import { oneTest } from './tally.mjs'
 import { say } from './terminal.mjs'

@@ -1,6 +1,6 @@
 import './require-node.mjs'
 import { argv } from 'node:process'
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 import { runAfterSetUp, tryScreens } from './set-up.mjs'
 import { runScript } from './tools.mjs'
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { env, getuid, platform } from 'node:process'
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 import { say, showStep } from './terminal.mjs'
 import { runHere, runTool } from './tools.mjs'
 

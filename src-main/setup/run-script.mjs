@@ -1,7 +1,7 @@
 import './require-node.mjs'
 import { join } from 'node:path'
 import { argv } from 'node:process'
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 import { chooseScript } from './scripts.mjs'
 import { runAfterSetUp } from './set-up.mjs'
 import { runScript } from './tools.mjs'

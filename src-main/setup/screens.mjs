@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { env } from 'node:process'
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 import { showStep } from './terminal.mjs'
 import { commandOf, runTool } from './tools.mjs'
 

@@ -1,7 +1,7 @@
-import { findNode24, missingNode24 } from './node24.mjs'
+import { findNode24, missingNode24 } from '../runtime/node24.mjs'
 import { ensurePackages } from './packages.mjs'
-import { ensureRuntime } from './runtime.mjs'
 import { ensureBundle } from './screens.mjs'
+import { ensureRuntime } from './tensorflow/runtime.mjs'
 import { say } from './terminal.mjs'
 
 /**

@@ -1,10 +1,10 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { isOwnerRunning, isRunning, withLock } from './lock.mjs'
-import { cacheFolder } from './places.mjs'
+import { isOwnerRunning, isRunning, withLock } from '../runtime/lock.mjs'
+import { cacheFolder } from '../runtime/places.mjs'
 import { say } from './terminal.mjs'
 
-/** @type {{ lock: import('./lock.mjs').HeldLock, children: Set<number> } | undefined} */
+/** @type {{ lock: import('../runtime/lock.mjs').HeldLock, children: Set<number> } | undefined} */
 let held
 
 /**
@@ -14,7 +14,7 @@ let held
  * @returns {Promise<T>}
  */
 export function withSetupLock(work) {
-  const run = (/** @type {import('./lock.mjs').HeldLock} */ lock) => {
+  const run = (/** @type {import('../runtime/lock.mjs').HeldLock} */ lock) => {
     held = { lock, children: new Set() }
     return work().finally(() => {
       held = undefined
@@ -23,7 +23,7 @@ export function withSetupLock(work) {
   return withLock(join(cacheFolder(), 'setup.lock'), run, { onWait: (owner) => say(describeWait(owner)) })
 }
 
-/** @param {import('./lock.mjs').Owner | undefined} owner */
+/** @param {import('../runtime/lock.mjs').Owner | undefined} owner */
 function describeWait(owner) {
   const left = owner?.host === hostname() && !isOwnerRunning(owner) ? owner.children.find(isRunning) : undefined
   if (left !== undefined) return `A set-up that was ended has left a program running (process ${left}); waiting for it …`

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 
 /**
  * A package of the lock file. A link leads to a folder of the checkout that replaces the package.

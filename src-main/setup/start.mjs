@@ -1,7 +1,7 @@
 import './require-node.mjs'
 import { argv } from 'node:process'
+import { root } from '../runtime/node24.mjs'
 import { findElectron, openWindow } from './electron.mjs'
-import { root } from './node24.mjs'
 import { ensureBundle } from './screens.mjs'
 import { runAfterSetUp } from './set-up.mjs'
 import { runScript } from './tools.mjs'

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
 /**

@@ -1,7 +1,7 @@
 import './require-node.mjs'
 import { argv, env, execPath, stdout } from 'node:process'
+import { root } from '../runtime/node24.mjs'
 import { auditShipped } from './audit.mjs'
-import { root } from './node24.mjs'
 import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
 import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'

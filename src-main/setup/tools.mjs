@@ -3,7 +3,7 @@ import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { constants as systemConstants } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { env, execPath, platform, stderr, stdin, stdout } from 'node:process'
-import { root } from './node24.mjs'
+import { root } from '../runtime/node24.mjs'
 import { noteChild } from './setup-lock.mjs'
 
 /**

@@ -1,4 +1,4 @@
-import type { ModelDescription } from '#contract/models.ts'
+import type { ModelDescription } from '#contract/models/models.ts'
 
 const gutter = 30
 const labelSpace = 74

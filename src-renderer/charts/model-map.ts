@@ -1,6 +1,6 @@
-import type { ModelDescription, StackPart } from '#contract/models.ts'
-import type { Plan, Replaceable } from '#contract/plan.ts'
-import type { Decision, Selection } from '#contract/run.ts'
+import type { ModelDescription, StackPart } from '#contract/models/models.ts'
+import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
+import type { Decision, Selection } from '#contract/runs/run.ts'
 
 type BlockSizes = ModelDescription['blocks']
 

@@ -1,5 +1,5 @@
 import { symbol, symbolCircle, symbolCross, symbolDiamond, symbolSquare, symbolStar, symbolTriangle, symbolWye } from 'd3-shape'
-import { paretoFront } from '#contract/comparison.ts'
+import { paretoFront } from '#contract/comparison/comparison.ts'
 import type { MarkShape, SeriesStyle } from '../lib/series.ts'
 
 export interface ScatterPoint extends SeriesStyle {

@@ -1,6 +1,6 @@
-import type { Catalogue, MethodEntry } from '#contract/methods.ts'
+import type { Catalogue, MethodEntry } from '#contract/pruning/methods.ts'
 import { ablationTitles, inspectionTitles, methodTitles, titleOfMethod } from '#contract/titles.ts'
-import { call } from '../api.ts'
+import { call } from '../api/api.ts'
 import { type SeriesStyle, seriesStyle } from './series.ts'
 
 let value = $state.raw<Catalogue | null>(null)

@@ -1,4 +1,4 @@
-import type { SecondsRange } from '#contract/estimate.ts'
+import type { SecondsRange } from '#contract/runs/estimate.ts'
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']

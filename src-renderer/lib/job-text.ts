@@ -1,4 +1,4 @@
-import type { RunEntry } from '#contract/runs.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
 
 /** Where a run of a cluster is and what it waits for, in the cluster's own words; empty for runs of this machine. */
 export function jobText({ executor, job }: Pick<RunEntry, 'executor' | 'job'>): string {

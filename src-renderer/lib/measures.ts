@@ -1,4 +1,4 @@
-import { isTimed, loadMeasure } from '#contract/speed.ts'
+import { isTimed, loadMeasure } from '#contract/runs/speed.ts'
 
 /** The order in which people ask for measures: how good, then how fast and how sure that is, then how large. */
 export function measureRank({ name, unit }: { name: string; unit: string }): number {

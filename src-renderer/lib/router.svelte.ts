@@ -1,5 +1,5 @@
 import { formatHash, parseHash } from './route.ts'
-import './token.ts'
+import '../api/token.ts'
 
 let hash = $state(typeof location === 'undefined' ? '' : location.hash)
 const route = $derived(parseHash(hash))

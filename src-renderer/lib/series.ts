@@ -1,6 +1,6 @@
-import type { RepairKind } from '#contract/repair.ts'
-import { repairTitles } from '#contract/repair-kinds.ts'
-import type { ParameterValue } from '#contract/runs.ts'
+import type { RepairKind } from '#contract/pruning/repair.ts'
+import { repairTitles } from '#contract/pruning/repair-kinds.ts'
+import type { ParameterValue } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 
 export const markShapes = ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const

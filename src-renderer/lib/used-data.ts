@@ -1,4 +1,4 @@
-import type { UsedData } from '#contract/used-data.ts'
+import type { UsedData } from '#contract/data/used-data.ts'
 import { formatPlural } from './format.ts'
 
 /** The last part of a path or the name of a data set. */

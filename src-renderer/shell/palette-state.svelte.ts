@@ -1,4 +1,4 @@
-import { call } from '../api.ts'
+import { call } from '../api/api.ts'
 import { notifyProblem } from '../lib/notices.svelte.ts'
 import { queue } from '../lib/queue.svelte.ts'
 import { router } from '../lib/router.svelte.ts'

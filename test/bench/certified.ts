@@ -5,16 +5,16 @@
  * MODEL `reference`: each of the reference models on its recorded calibration windows.
  */
 import { openBackend } from '#engine/backend/backend.ts'
+import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
-import { denseView } from '#engine/model/view.ts'
-import { blockOf, isAttention } from '#engine/model/weights.ts'
-import { GreedySearch } from '#engine/pruning/greedy.ts'
+import { denseView } from '#engine/model/views/view.ts'
+import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { densePlan, variantOf, without } from '#engine/pruning/plan.ts'
-import { readData } from '#engine/run-data.ts'
+import { GreedySearch } from '#engine/pruning/search/greedy.ts'
 import { fullModels, referenceModel, referenceWindows, variedModels } from '../fixtures/reference.ts'
 
 const [path = '', wanted = '20', source = 'mixed', length = '512'] = process.argv.slice(2)

@@ -5,15 +5,15 @@
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { Plan } from '#contract/plan.ts'
-import type { Precision } from '#contract/precision.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { Precision } from '#contract/pruning/precision.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { topIndices } from '#engine/evaluation/generation/probabilities.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
-import { DecodingSession } from '#engine/model/session.ts'
-import { denseView, type ModelView, openView } from '#engine/model/view.ts'
+import { denseView, type ModelView, openView } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 
 const { values: flags, positionals } = parseArgs({

@@ -3,15 +3,15 @@
  * one to three attentions, with the dense model on that many tokens of the bundled prose, and prints the seconds page by page.
  */
 import { join } from 'node:path'
-import type { Plan } from '#contract/plan.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { readData } from '#engine/data/read-data.ts'
 import { summarize } from '#engine/evaluation/divergence/summary.ts'
 import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openModel } from '#engine/model/model.ts'
-import { denseView, viewWithPlan } from '#engine/model/view.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import { readData } from '#engine/run-data.ts'
 
 const [path = join(import.meta.dirname, '../../resources/sample-model'), tokens = '10000', count = '3'] = process.argv.slice(2)
 const { name } = await openBackend('tensorflow')

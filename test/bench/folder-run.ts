@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { TensorFile } from '#contract/plan.ts'
+import type { TensorFile } from '#contract/pruning/plan.ts'
 import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 

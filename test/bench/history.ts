@@ -5,9 +5,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { runQuery } from '#contract/runs.ts'
+import { runQuery } from '#contract/runs/runs.ts'
 import { openHistory } from '#db/history.ts'
-import { runColumns } from '#db/run-columns.ts'
+import { runColumns } from '#db/runs/run-columns.ts'
 import { openWorkbench } from '#services/workbench.ts'
 import { fillHistory } from './fill-history.ts'
 

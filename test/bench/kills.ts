@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { argv, env, execPath } from 'node:process'
-import type { RunDocument } from '#contract/run.ts'
+import type { RunDocument } from '#contract/runs/run.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
 const command = [

@@ -1,4 +1,4 @@
-import { greedyPasses, type PassCount } from '#engine/pruning/passes.ts'
+import { greedyPasses, type PassCount } from '#engine/pruning/search/passes.ts'
 import type { Outcome } from './side.ts'
 
 /** The formulas of a method: passes through the head as coded, and through the submodules with sharing. Undefined for searches that draw. */

@@ -1,10 +1,10 @@
-import { usualRepairData } from '#contract/repair-kinds.ts'
+import { usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import { locateBundled } from '#engine/data/bundled.ts'
+import { readData } from '#engine/data/read-data.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import type { Model } from '#engine/model/model.ts'
-import type { ModelView } from '#engine/model/view.ts'
-import { readData } from '#engine/run-data.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 const sequenceLength = 512

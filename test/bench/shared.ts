@@ -7,9 +7,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { RunDetail } from '#contract/runs.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { openHistory } from '#db/history.ts'
-import { sampleModel } from '#services/sample-model.ts'
+import { sampleModel } from '#runtime/resources.ts'
 import { openWorkbench, type Workbench } from '#services/workbench.ts'
 
 const { values } = parseArgs({ options: { windows: { type: 'string', default: '64' } } })

@@ -6,10 +6,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { GenerationRequest } from '#contract/generation.ts'
+import type { GenerationRequest } from '#contract/playground/generation.ts'
+import { defaultComputeCommand } from '#jobs/compute-command.ts'
 import { ComputeHost } from '#jobs/compute-host.ts'
-import { defaultComputeCommand } from '../../src-main/services/compute-command.ts'
-import { keepCompiled } from '../../src-main/setup/compiled.mjs'
+import { keepCompiled } from '../../src-main/runtime/compiled.mjs'
 
 keepCompiled()
 const { values: flags, positionals } = parseArgs({ allowPositionals: true, options: { rounds: { type: 'string', default: '3' } } })

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { execPath } from 'node:process'
-import type { RunDocument } from '#contract/run.ts'
+import type { RunDocument } from '#contract/runs/run.ts'
 
 const program = join(import.meta.dirname, '../../src-main/cli/espalier.mjs')
 

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { runDocument } from '#contract/run.ts'
+import { runDocument } from '#contract/runs/run.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../fixtures/reference.ts'
 import { documentsOf, run, start } from './espalier.ts'
 

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { afterEach, expect, test } from 'vitest'
-import { type FromCompute, fromCompute, type ToCompute } from '#contract/compute-messages.ts'
+import { type FromCompute, fromCompute, type ToCompute } from '#contract/machine/compute-messages.ts'
 import { eventually, fakeCompute } from '../services/opened.ts'
 
 let child: ChildProcess

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
-import { type Condition, runQuery } from '#contract/runs.ts'
+import { type Condition, runQuery } from '#contract/runs/runs.ts'
 import { type History, openHistory } from '#db/history.ts'
-import { runColumns } from '#db/run-columns.ts'
+import { runColumns } from '#db/runs/run-columns.ts'
 import { insertRun } from './rows.ts'
 
 let folder: string

@@ -1,7 +1,7 @@
-import type { RunStatus } from '#contract/runs.ts'
+import type { RunStatus } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
-import { flattenParameters } from '#db/parameters.ts'
+import { flattenParameters } from '#db/runs/parameters.ts'
 import { describedModel } from '../fixtures/described-model.ts'
 
 export interface RowWishes {

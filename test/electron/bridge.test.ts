@@ -3,9 +3,9 @@ import { beforeEach, expect, test, vi } from 'vitest'
 vi.mock('electron', () => import('./fake-electron.ts'))
 
 import type { BrowserWindow as RealWindow } from 'electron'
-import type { BridgeAnswer, DesktopBridge } from '#contract/bridge.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { ApiEvent } from '#contract/events.ts'
+import type { BridgeAnswer, DesktopBridge } from '#contract/machine/bridge.ts'
 import { openBridge } from '../../src-main/electron/bridge.ts'
 import { channels } from '../../src-main/electron/channels.ts'
 import { type DoorSwitch, makeDoorSwitch } from '../../src-main/electron/door-switch.ts'

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, realpathSync } from 'node:fs'
 import { join, resolve, sep } from 'node:path'
 import { expect, test } from 'vitest'
-import { resourcesNear } from '#services/sample-model.ts'
+import { resourcesNear } from '#runtime/resources.ts'
 import settings, { computePackages } from '../../electron-builder.config.mjs'
 
 const root = join(import.meta.dirname, '../..')
@@ -41,7 +41,7 @@ test('every package of the compute process is installed, and the main side’s a
 
 test('a packaged window finds what comes with Espalier where packaging copies it: beside the archive', () => {
   expect(resourcesNear(join('/opt/espalier/resources/app.asar', 'out', 'main'))).toBe(resolve('/opt/espalier/resources/compute/resources'))
-  expect(resourcesNear(join('/home/app.asar-user', 'src-main', 'services'))).toBe(resolve('/home/app.asar-user/resources'))
+  expect(resourcesNear(join('/home/app.asar-user', 'src-main', 'runtime'))).toBe(resolve('/home/app.asar-user/resources'))
 })
 
 test('a process that computes with TensorFlow loads only packages that are shipped', () => {

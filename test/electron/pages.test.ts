@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 vi.mock('electron', () => import('./fake-electron.ts'))
 
 import type { Session } from 'electron'
-import { contentPolicy } from '#server/content-policy.ts'
+import { contentPolicy } from '#server/guard/content-policy.ts'
 import { registerScheme, servePages } from '../../src-main/electron/pages.ts'
 import { FakeSession, protocol } from './fake-electron.ts'
 

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 vi.mock('electron', () => import('./fake-electron.ts'))
 
 import type { CallApi } from '#contract/api.ts'
-import type { DesktopBridge } from '#contract/bridge.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { DesktopBridge } from '#contract/machine/bridge.ts'
 import type { Door } from '#server/door.ts'
 import { startWindow } from '../../src-main/electron/start-window.ts'
 import { findAgain, goThrough } from '../server/scenario.ts'

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import type { RunRequest } from '#contract/run-request.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
-import { executeRun } from '#engine/run.ts'
+import { executeRun } from '#engine/tasks/run.ts'
 import { makeValidModel, sizes, writeModelFiles } from './checkpoint/valid-model.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-overflow-'))

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Amount } from '#contract/run-request.ts'
+import type { Amount } from '#contract/runs/run-request.ts'
 import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
 
 /** A model to prune and take elsewhere. */

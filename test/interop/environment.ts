@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { arch, env, pid, platform } from 'node:process'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
-import { cacheFolder } from '../../src-main/setup/places.mjs'
-import { findPip } from '../../src-main/setup/python.mjs'
+import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import { findPip } from '../../src-main/setup/tensorflow/python.mjs'
 import { findOnPath, runTool } from '../../src-main/setup/tools.mjs'
 
 /** The tools that written models are tried with. */

@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
-import type { ComputeTask } from '#contract/compute-messages.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import { ComputeHost } from '#jobs/compute-host.ts'
-import { askDesk } from '#services/ask-desk.ts'
+import { askDesk } from '#services/machine/ask-desk.ts'
 import { fakeCompute } from '../services/opened.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-host-'))

@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Plan } from '#contract/plan.ts'
-import type { RunDocument } from '#contract/run.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { RunDocument } from '#contract/runs/run.ts'
 import { connect } from '#db/database.ts'
 
 /** What is killed how often, and what must come of it. */

@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { type IncomingHttpHeaders, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { makeToken } from '#server/guard/token.ts'
 import { type RunningServer, type ServerSettings, startServer } from '#server/server.ts'
-import { makeToken } from '#server/token.ts'
 import { type FakeDoor, makeFakeDoor } from './fake-door.ts'
 
 export interface Running extends RunningServer {

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import type { ApiEvent } from '#contract/events.ts'
-import type { RunEntry } from '#contract/runs.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
 import type { Door } from '#server/door.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')

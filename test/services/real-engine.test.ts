@@ -1,8 +1,8 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { GridInput } from '#contract/experiments.ts'
-import { defaultComputeCommand } from '#services/compute-command.ts'
+import type { GridInput } from '#contract/experiments/experiments.ts'
+import { defaultComputeCommand } from '#jobs/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { eventually, openedWorkbench, runEnded } from './opened.ts'
 

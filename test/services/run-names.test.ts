@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { runName } from '#services/grid.ts'
+import { runName } from '#services/experiments/grid.ts'
 
 const request = { method: '2ssp', amount: { sparsity: 0.375 }, options: {}, seed: 1, measures: [], backend: 'auto' as const }
 

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { makeFakeTools } from './fake-tools.ts'
 import { scratchFolder } from './scratch.ts'
 
-const runtimeModule = new URL('../../src-main/setup/runtime.mjs', import.meta.url).href
+const runtimeModule = new URL('../../src-main/setup/tensorflow/runtime.mjs', import.meta.url).href
 
 /** Runs set-up's runtime step in a process that sees only the programs in `path`; the wheel of the fake tools is the one that is pinned. */
 function ensure(cache: string, path: string, node = process.execPath) {

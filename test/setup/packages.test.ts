@@ -18,7 +18,7 @@ beforeEach(() => {
     "const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')); mkdirSync('node_modules', { recursive: true }); writeFileSync('node_modules/.package-lock.json', JSON.stringify({ packages }))",
   )
   vi.stubEnv('ESPALIER_CACHE', join(folder, 'cache'))
-  vi.stubEnv('npm_execpath', join(folder, 'npm.js'))
+  vi.stubEnv('npm_execpath', join(folder, 'npm.cjs'))
   vi.stubEnv('npm_node_execpath', process.execPath)
   return () => vi.unstubAllEnvs()
 })
@@ -30,7 +30,7 @@ function lock(version: string) {
 function npm(work: string) {
   const head = "const { appendFileSync, mkdirSync, readFileSync, writeFileSync } = require('node:fs')"
   writeFileSync(
-    join(log, '..', 'npm.js'),
+    join(log, '..', 'npm.cjs'),
     `${head}\nappendFileSync(${JSON.stringify(log)}, process.argv.slice(2).join(' ') + '\\n')\n${work}\n`,
   )
 }

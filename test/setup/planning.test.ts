@@ -1,12 +1,12 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { findNode24, majorOf, refuseOldNode, root } from '../../src-main/runtime/node24.mjs'
 import { refuseWindow } from '../../src-main/setup/electron.mjs'
-import { findNode24, majorOf, refuseOldNode, root } from '../../src-main/setup/node24.mjs'
 import { matchesLock } from '../../src-main/setup/packages.mjs'
-import { announcedBytes } from '../../src-main/setup/python.mjs'
-import { planRuntime } from '../../src-main/setup/runtime-plan.mjs'
 import { addTallies, countTests, formatTally, oneTest } from '../../src-main/setup/tally.mjs'
-import { requirementOf } from '../../src-main/setup/wheels.mjs'
+import { announcedBytes } from '../../src-main/setup/tensorflow/python.mjs'
+import { planRuntime } from '../../src-main/setup/tensorflow/runtime-plan.mjs'
+import { requirementOf } from '../../src-main/setup/tensorflow/wheels.mjs'
 
 const linux = { platform: 'linux', arch: 'x64', hasGpu: false, hasPip: true, hasCompiler: true } as const
 

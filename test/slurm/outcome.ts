@@ -1,4 +1,4 @@
-import type { RunDetail } from '#contract/runs.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 
 /** What two runs must have in common, wherever they were computed. */
 export const outcome = ({ method, seed, nominal, plan, decisions, measures }: RunDetail) => ({

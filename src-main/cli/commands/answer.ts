@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { parsePrompts } from '#contract/prompt-lines.ts'
+import { parsePrompts } from '#contract/playground/prompt-lines.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
 import { doDrafts, printStatuses } from './follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'

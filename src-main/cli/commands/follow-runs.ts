@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import { canAct, refusalOf } from '#contract/run-actions.ts'
-import type { RunEntry, RunStatus } from '#contract/runs.ts'
+import { canAct, refusalOf } from '#contract/runs/run-actions.ts'
+import type { RunEntry, RunStatus } from '#contract/runs/runs.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 import type { CommandDoor } from './with-workbench.ts'
 

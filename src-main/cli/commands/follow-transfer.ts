@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Transfer } from '#contract/models.ts'
+import type { Transfer } from '#contract/models/models.ts'
 import { printable, showBytes } from './print.ts'
 import type { CommandDoor } from './with-workbench.ts'
 

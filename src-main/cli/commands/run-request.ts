@@ -26,7 +26,7 @@ export const runRequest: Verb = (parameters) =>
       { probe: { type: 'boolean', default: false } },
       { least: 0, most: 1, name: 'The request file' },
     )
-    const { probeNode, startRunFile } = await import('#services/run-file.ts')
+    const { probeNode, startRunFile } = await import('#services/runs/run-file.ts')
     if (values.probe) {
       console.log(`${hostname()}: ${await probeNode()}`)
       return 0

@@ -1,6 +1,6 @@
-import type { Plan } from '#contract/plan.ts'
-import type { Repair } from '#contract/repair.ts'
-import type { RunDetail } from '#contract/runs.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { Repair } from '#contract/pruning/repair.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { usedText } from '../used-text.ts'
 import { printable, printTable, showMoment, showPercent, showSeconds } from './print.ts'
 

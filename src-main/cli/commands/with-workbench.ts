@@ -1,9 +1,9 @@
 import { parseAddress, type ServerAddress } from '#server/address.ts'
 import { connectWorkbench } from '#server/client.ts'
 import type { Door } from '#server/door.ts'
+import { readTokenFile } from '#server/guard/token.ts'
 import { readNote } from '#server/note.ts'
-import { readTokenFile } from '#server/token.ts'
-import { defaultDataFolder } from '#services/folders.ts'
+import { defaultDataFolder } from '#services/models/folders.ts'
 import type { CommonValues } from './flags.ts'
 
 export interface CommandDoor extends Door {

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { type FamilyId, families } from '#contract/families.ts'
+import { type FamilyId, families } from '#contract/models/families.ts'
 import type { Architecture } from './common.ts'
 import { ConfigReader } from './config-reader.ts'
 import { gemma2, gemma3, gemma3Text } from './gemma.ts'

@@ -1,5 +1,5 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import type { BackendName } from '#contract/run-request.ts'
+import type { BackendName } from '#contract/runs/run-request.ts'
 import { type Backend, setActiveBackend } from './active.ts'
 import { probe } from './probe.ts'
 import { openTensorflow } from './tensorflow.ts'

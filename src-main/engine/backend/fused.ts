@@ -1,6 +1,6 @@
 import { type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
-import { fusedName } from '../../setup/places.mjs'
-import { trustedAddon } from '../../setup/trusted.mjs'
+import { fusedName } from '#runtime/places.mjs'
+import { trustedAddon } from '#runtime/trusted.mjs'
 import { type AttentionShape, activations, attentionInts, type FusedNorm, halfOperations, type ProcessorHalves } from './halves.ts'
 
 /** Operations of `fused.cc`: one pass over memory where the runtime's own operations need many. */

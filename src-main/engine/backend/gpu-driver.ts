@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { env } from 'node:process'
 import { promisify } from 'node:util'
-import { visibleGpus } from '../../setup/visible-gpus.mjs'
+import { visibleGpus } from '#runtime/visible-gpus.mjs'
 import type { HalfType } from './halves.ts'
 
 /** What the driver says of the GPU that this process computes on; of several that it sees, the least of each. */

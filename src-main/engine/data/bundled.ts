@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { type BundledId, bundledTitles } from '#contract/titles.ts'
+import { resources } from '#runtime/resources.ts'
 
 interface BundledText {
   readonly title: string
@@ -10,7 +11,7 @@ interface BundledText {
   readonly summary: string
 }
 
-/** The texts that come with Espalier (`resources/texts`). No choice is ever made on those for evaluation. */
+/** The bundled texts (`resources/texts`). Nothing is ever chosen by the texts for evaluation. */
 export const bundledTexts = {
   mixed: {
     title: bundledTitles.mixed,
@@ -29,13 +30,9 @@ export function isBundledId(name: string): name is BundledId {
   return Object.hasOwn(bundledTexts, name)
 }
 
-/** Where a bundled text lies: the sources are three folders below the house, a bundle of them two. Throws where it was left out. */
+/** The file of a bundled text. Throws if it is missing. */
 export function locateBundled(id: BundledId): string {
-  const places = [
-    ['..', '..', '..'],
-    ['..', '..'],
-  ].map((up) => resolve(import.meta.dirname, ...up, 'resources', 'texts', bundledTexts[id].file))
-  const found = places.find((place) => existsSync(place))
-  if (found) return found
+  const file = join(resources, 'texts', bundledTexts[id].file)
+  if (existsSync(file)) return file
   throw new EspalierError('not-found', `The bundled text "${id}" is missing from ${join('resources', 'texts')}. Install Espalier again.`)
 }

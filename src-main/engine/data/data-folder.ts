@@ -1,9 +1,9 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { resolveInside } from '#runtime/resolve-inside.ts'
 import { isObject, parseObject } from '../checkpoint/json.ts'
 import { readText } from '../checkpoint/regular-file.ts'
-import { resolveInside } from '../checkpoint/resolve-inside.ts'
 
 // What `datasets` writes about a data set, beside its data.
 const descriptions = new Set(['dataset_info.json', 'dataset_infos.json', 'state.json', 'dataset_dict.json'])

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import type { FetchHubFile, HubFile } from '#contract/hub-file.ts'
+import type { FetchHubFile, HubFile } from '#contract/models/hub-file.ts'
 import { type DatasetId, datasetTitles } from '#contract/titles.ts'
 
 interface NamedDataset {

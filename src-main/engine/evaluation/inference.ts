@@ -1,13 +1,13 @@
 import { cpus } from 'node:os'
 import { slice, type Tensor2D } from '@tensorflow/tfjs-core'
-import type { Measure } from '#contract/measures.ts'
 import { referenceRepeats } from '#contract/protocol.ts'
-import { loadMeasure, noiseOfTimes } from '#contract/speed.ts'
+import type { Measure } from '#contract/runs/measures.ts'
+import { loadMeasure, noiseOfTimes } from '#contract/runs/speed.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
-import { DecodingSession } from '#engine/model/session.ts'
-import type { ModelView } from '#engine/model/view.ts'
-import { headLogits } from '#engine/model/vocabulary.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { headLogits } from '#engine/model/weights/vocabulary.ts'
 import { topIndices } from './generation/probabilities.ts'
 
 export interface InferenceSettings {

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
-import type { ModelView } from '#engine/model/view.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
 
 export interface Perplexity {
   /** exp of the mean negative log-likelihood per predicted token. */

@@ -1,7 +1,7 @@
 import { gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { type Branch, DecodingSession } from '#engine/model/decoding/session.ts'
 import { tokenLosses } from '#engine/model/likelihood.ts'
-import { type Branch, DecodingSession } from '#engine/model/session.ts'
-import type { ModelView } from '#engine/model/view.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
 import type { LikelihoodModel, LikelihoodRequest } from './tasks/likelihood-model.ts'
 
 /** A row that predicts a token: which one, and the request and continuation that the token belongs to. */

@@ -1,7 +1,7 @@
 import type { Dirent } from 'node:fs'
 import { copyFile, mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { resolveInside } from '#engine/checkpoint/resolve-inside.ts'
+import { resolveInside } from '#runtime/resolve-inside.ts'
 import { writeInnerTokenizer } from './inner-tokenizer.ts'
 
 /** Files beside the weights that belong to a model as they are: its tokenizer in every form, its templates. */

@@ -1,4 +1,4 @@
-import type { BlockPlan, Plan } from '#contract/plan.ts'
+import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 

@@ -1,9 +1,9 @@
 import { readdir } from 'node:fs/promises'
-import type { ExportedRun } from '#contract/exported-run.ts'
+import type { ExportedRun } from '#contract/runs/exported-run.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
-import { resolveInside } from '#engine/checkpoint/resolve-inside.ts'
 import type { Model } from '#engine/model/model.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { resolveInside } from '#runtime/resolve-inside.ts'
 import type { ExportRequest } from './format.ts'
 
 /** What the card of the dense model says that holds for the pruned one too. */

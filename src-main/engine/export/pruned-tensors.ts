@@ -1,4 +1,4 @@
-import type { BlockPlan, MlpPlan, Plan, Replaceable } from '#contract/plan.ts'
+import type { BlockPlan, MlpPlan, Plan, Replaceable } from '#contract/pruning/plan.ts'
 import {
   type BlockTensors,
   type DecoderSpec,
@@ -12,7 +12,7 @@ import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
-import { type PlanTensors, replacedProjection, storedDtype } from '#engine/model/plan-tensors.ts'
+import { type PlanTensors, replacedProjection, storedDtype } from '#engine/model/views/plan-tensors.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
 

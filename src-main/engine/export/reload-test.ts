@@ -1,9 +1,9 @@
-import type { ReloadTest } from '#contract/exports.ts'
+import type { ReloadTest } from '#contract/exports/exports.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
-import { DecodingSession } from '#engine/model/session.ts'
-import { denseView, type ModelView } from '#engine/model/view.ts'
+import { denseView, type ModelView } from '#engine/model/views/view.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 const windowCount = 2

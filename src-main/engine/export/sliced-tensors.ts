@@ -1,13 +1,13 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
-import type { SlicePlan } from '#contract/plan.ts'
+import type { SlicePlan } from '#contract/pruning/plan.ts'
 import { deltaOwn, mixerProjections, type NormTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
 import type { TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
-import { storedDtype } from '#engine/model/plan-tensors.ts'
-import { slicedSpec } from '#engine/model/sliced-spec.ts'
-import type { ModelView } from '#engine/model/view.ts'
-import { type AttentionWeights, blockOf, isAttention, type MlpWeights, type Part } from '#engine/model/weights.ts'
+import { storedDtype } from '#engine/model/views/plan-tensors.ts'
+import { slicedSpec } from '#engine/model/views/sliced-spec.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { type AttentionWeights, blockOf, isAttention, type MlpWeights, type Part } from '#engine/model/weights/weights.ts'
 
 /** Rows of one stored tensor, from `firstRow` on. */
 interface Piece {

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
-import { specWithPlan } from '#engine/model/sliced-spec.ts'
+import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from './format.ts'
 import { modelCard, readParentCard } from './model-card.ts'
 import { packedConfig } from './packed-config.ts'

@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads'
-import { limitMark } from '#contract/compute-messages.ts'
+import { limitMark } from '#contract/machine/compute-messages.ts'
 import { watcherSource } from './watcher.ts'
 
 /**

@@ -28,8 +28,8 @@ import { batchedProduct, isHalf, type Matrix, project } from '#engine/tensor/pro
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import type { Past } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
-import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights.ts'
-import { blockOf, isAttention } from './weights.ts'
+import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights/weights.ts'
+import { blockOf, isAttention } from './weights/weights.ts'
 
 /** Residual stream at a part's input, [B*T, D]. `source` is the block's input, which a parallel MLP reads. */
 export interface Residual {

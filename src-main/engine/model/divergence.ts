@@ -20,7 +20,7 @@ import {
 import { combine } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
-import { type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from './weights/vocabulary.ts'
 
 /** The dense model's next-token distributions p, one per row, as far as divergence from them needs them. */
 export interface DenseDistribution {

@@ -3,9 +3,9 @@ import type { Windows } from '#engine/data/windows.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { disposeResidual, type PartActivations } from './decoder.ts'
-import type { ModelView } from './view.ts'
+import type { ModelView } from './views/view.ts'
 import { breathe, type Stream, Walk } from './walk.ts'
-import type { Part } from './weights.ts'
+import type { Part } from './weights/weights.ts'
 
 /** Rows of activations per product, which groups and branches are joined up to: above it, larger products are no faster. */
 export const rowsPerCall = 2048

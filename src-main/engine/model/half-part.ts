@@ -3,7 +3,7 @@ import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
 import { type CallContext, mixHeads, type Residual } from './decoder.ts'
-import { blockOf, type Part, type PartWeights } from './weights.ts'
+import { blockOf, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
  * The stream behind a part with packed weights by one to three operations: norms, sums and what lies between the products go with these.

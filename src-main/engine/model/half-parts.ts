@@ -3,8 +3,8 @@ import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
-import type { ModelView } from './view.ts'
-import { disposePart, type Part, type PartWeights } from './weights.ts'
+import type { ModelView } from './views/view.ts'
+import { disposePart, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
  * The weights of a view's parts packed for products of 16-bit operands: each time, as packing takes what reading them takes and nobody

@@ -5,8 +5,8 @@ import { halfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { requireFinite } from './finite.ts'
-import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './vocabulary.ts'
 import { breathe } from './walk.ts'
+import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './weights/vocabulary.ts'
 
 /** Logits that are in memory at once, and rows of the product that they come from. */
 const logitsPerTile = 2 ** 22

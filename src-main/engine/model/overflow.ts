@@ -5,8 +5,8 @@ import type { Windows } from '#engine/data/windows.ts'
 import type { PartActivations } from './decoder.ts'
 import { overflowAdvice } from './finite.ts'
 import { runWindows } from './forward.ts'
-import type { ModelView } from './view.ts'
-import { blockOf, isAttention, type Part, partNames } from './weights.ts'
+import type { ModelView } from './views/view.ts'
+import { blockOf, isAttention, type Part, partNames } from './weights/weights.ts'
 
 /** Windows that are run again to find the place. */
 const looked = 4

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Precision, PrecisionName } from '#contract/precision.ts'
+import type { Precision, PrecisionName } from '#contract/pruning/precision.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'

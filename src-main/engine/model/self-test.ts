@@ -1,5 +1,5 @@
 import { type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
-import type { SelfTest } from '#contract/engine-state.ts'
+import type { SelfTest } from '#contract/machine/engine-state.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
 import { normalize } from '#engine/tensor/norm.ts'

@@ -1,6 +1,6 @@
 import { disposeResidual } from './decoder.ts'
 import type { Stream } from './walk.ts'
-import { isAttention, type Part } from './weights.ts'
+import { isAttention, type Part } from './weights/weights.ts'
 
 /** A stream of its own that stands where another stands. */
 export function copyStream({ batch, tokens, residual }: Stream): Stream {

@@ -6,8 +6,8 @@ import type { Past } from './cache.ts'
 import { advance, type CallContext, disposeResidual, observePart, type PartActivations, type Residual, runPart } from './decoder.ts'
 import { runHalfPart } from './half-part.ts'
 import { HalfParts, hasHalves } from './half-parts.ts'
-import type { ModelView } from './view.ts'
-import { disposePart, type Part, type PartWeights } from './weights.ts'
+import type { ModelView } from './views/view.ts'
+import { disposePart, type Part, type PartWeights } from './weights/weights.ts'
 
 /** Samples on their way through the parts: B of T tokens each, [B*T, D]. */
 export interface Stream {

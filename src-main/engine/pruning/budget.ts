@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Amount } from '#contract/run-request.ts'
+import type { Amount } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 
 /** How much a run may remove of one model, worked out once for the methods. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import type { MethodEntry, OptionField } from '#contract/methods.ts'
-import { usualRepair } from '#contract/repair.ts'
+import type { MethodEntry, OptionField } from '#contract/pruning/methods.ts'
+import { usualRepair } from '#contract/pruning/repair.ts'
 import type { Ablation } from './ablations/ablation.ts'
 import { ablations } from './ablations/index.ts'
 import type { Method } from './method.ts'

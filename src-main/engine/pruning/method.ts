@@ -1,15 +1,15 @@
 import type { z } from 'zod'
-import type { Fit } from '#contract/fit.ts'
-import type { Plan } from '#contract/plan.ts'
-import type { Outline } from '#contract/preflight.ts'
-import type { Decision, Selection } from '#contract/run.ts'
-import type { RunEvent } from '#contract/run-events.ts'
+import type { Fit } from '#contract/pruning/fit.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { Outline } from '#contract/runs/preflight.ts'
+import type { Decision, Selection } from '#contract/runs/run.ts'
+import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import type { ModelView } from '#engine/model/view.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
 import type { Budget } from './budget.ts'
-import type { PassCount } from './passes.ts'
+import type { PassCount } from './search/passes.ts'
 
 /** What a method may ask of the run that it is part of. */
 export interface MethodRun {

@@ -1,4 +1,4 @@
-import type { Outline } from '#contract/preflight.ts'
+import type { Outline } from '#contract/runs/preflight.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Budget } from './budget.ts'
 import type { Method } from './method.ts'

@@ -1,8 +1,8 @@
-import type { BlockPlan, Plan } from '#contract/plan.ts'
+import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { blockParameters, type DecoderSpec, layoutOf, normParameters, stackParameters } from '#engine/architectures/spec.ts'
-import { slicedStackParameters } from '#engine/model/slice.ts'
-import { attentionOf, blockOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
-import type { Variant } from './trunk.ts'
+import { slicedStackParameters } from '#engine/model/views/slice.ts'
+import { attentionOf, blockOf, isAttention, mlpOf, type Part } from '#engine/model/weights/weights.ts'
+import type { Variant } from './search/trunk.ts'
 
 const kept: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
 

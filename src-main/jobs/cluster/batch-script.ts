@@ -1,4 +1,4 @@
-import type { ClusterProfile } from '#contract/clusters.ts'
+import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { type Command, quoteWord } from './cluster-shell.ts'
 
 /** A job of Slurm that computes several runs, each in a task of its own. */

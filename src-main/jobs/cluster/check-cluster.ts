@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ClusterFinding, ClusterProfile } from '#contract/clusters.ts'
+import type { ClusterFinding, ClusterProfile } from '#contract/clusters/clusters.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { newId } from '#db/ids.ts'
 import { jobName, probeScript } from './batch-script.ts'

@@ -1,6 +1,6 @@
-import type { ClusterProfile, ClusterState } from '#contract/clusters.ts'
+import type { ClusterProfile, ClusterState } from '#contract/clusters/clusters.ts'
 import { toErrorMessage } from '#contract/errors.ts'
-import type { RunRow } from '#db/runs.ts'
+import type { RunRow } from '#db/runs/runs.ts'
 import type { Executor } from '../executor.ts'
 import { Cluster, type ClusterTimings, usualClusterTimings } from './cluster.ts'
 import { sharedFiles } from './cluster-files.ts'

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '#contract/errors.ts'
-import type { JobRecord } from '#db/jobs.ts'
+import type { JobRecord } from '#db/runs/jobs.ts'
 
 /** Jobs in a row that may end without having finished a step. */
 const mostIdle = 2

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { z } from 'zod'
-import { type StoredStep, storedStep } from '#contract/run-file.ts'
+import { type StoredStep, storedStep } from '#contract/runs/run-file.ts'
 
 /** Where things of one run are, in a folder that the workbench and the nodes share. */
 export interface RunFolder {

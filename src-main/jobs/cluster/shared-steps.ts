@@ -1,7 +1,7 @@
 import { closeSync, copyFileSync, existsSync, linkSync, mkdirSync, openSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { TensorFile } from '#contract/plan.ts'
+import type { TensorFile } from '#contract/pruning/plan.ts'
 import type { FoundStep } from '../job-side.ts'
 import { hashOf, readStep, writeStep } from './run-folder.ts'
 

@@ -1,8 +1,8 @@
 import { diffWords } from 'diff'
-import type { Inspected } from '#contract/inspected.ts'
-import type { JudgingResult } from '#contract/judging.ts'
-import type { Transcript } from '#contract/playground.ts'
-import type { RunDetail } from '#contract/runs.ts'
+import type { Inspected } from '#contract/comparison/inspected.ts'
+import type { JudgingResult } from '#contract/judging/judging.ts'
+import type { Transcript } from '#contract/playground/playground.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { type Block, heading, type Piece, paragraph, tableBlock } from './blocks.ts'
 import { percent } from './cells.ts'
 

@@ -1,4 +1,4 @@
-import type { Table } from '#contract/table.ts'
+import type { Table } from '#contract/comparison/table.ts'
 
 /** What a report is made of; each kind is written once as HTML and once as Markdown. */
 export type Block =

@@ -1,5 +1,5 @@
-import type { Estimate } from '#contract/statistics.ts'
-import { formatNumber } from '../table-text.ts'
+import type { Estimate } from '#contract/comparison/statistics.ts'
+import { formatNumber } from '../comparison/table-text.ts'
 
 /** A share as people read it; null stays null. */
 export const percent = (share: number | null): string | null => (share === null ? null : `${(100 * share).toFixed(1)} %`)

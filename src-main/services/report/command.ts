@@ -1,5 +1,5 @@
-import type { DataRequest } from '#contract/data-request.ts'
-import type { RunRequest } from '#contract/run-request.ts'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation } from '#contract/titles.ts'
 
 /** The command line that does a run again; undefined for what looks at other runs. */

@@ -1,4 +1,4 @@
-import { cellText } from '../table-text.ts'
+import { cellText } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
 
 /** Nothing is fetched and nothing runs, whatever the text of a model says. */

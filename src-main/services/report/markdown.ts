@@ -1,4 +1,4 @@
-import { toMarkdown as tableToMarkdown } from '../table-text.ts'
+import { toMarkdown as tableToMarkdown } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
 
 /** A report as Markdown; pictures become what they say in words. */

@@ -1,5 +1,5 @@
-import type { DivergenceOfRun } from '#contract/divergence.ts'
-import type { Plan } from '#contract/plan.ts'
+import type { DivergenceOfRun } from '#contract/comparison/divergence.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import type { Block } from './blocks.ts'
 
 const cell = { width: 46, height: 13, gap: 3 }

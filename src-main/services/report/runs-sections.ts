@@ -1,4 +1,4 @@
-import type { RunDetail } from '#contract/runs.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
 import { percent } from './cells.ts'

@@ -1,5 +1,5 @@
-import type { MeasureColumn } from '#contract/comparison.ts'
-import { isTimed } from '#contract/speed.ts'
+import type { MeasureColumn } from '#contract/comparison/comparison.ts'
+import { isTimed } from '#contract/runs/speed.ts'
 import type { BarGroup } from '../../charts/bars.ts'
 import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'

@@ -1,7 +1,7 @@
-import type { ComparedRun } from '#contract/compare.ts'
-import { type MeasureColumn, measureColumns, measureOf, type SeedGroup } from '#contract/comparison.ts'
-import type { RepairKind } from '#contract/repair.ts'
-import { loadMeasure } from '#contract/speed.ts'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { type MeasureColumn, measureColumns, measureOf, type SeedGroup } from '#contract/comparison/comparison.ts'
+import type { RepairKind } from '#contract/pruning/repair.ts'
+import { loadMeasure } from '#contract/runs/speed.ts'
 import { orderMeasures } from '../../lib/measures.ts'
 import { repairOf } from '../../lib/series.ts'
 

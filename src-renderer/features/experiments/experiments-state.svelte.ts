@@ -1,5 +1,5 @@
-import type { ExperimentEntry } from '#contract/experiments.ts'
-import { call, on, onReconnect } from '../../api.ts'
+import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
+import { call, on, onReconnect } from '../../api/api.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'

@@ -1,5 +1,5 @@
-import type { ExperimentEntry, Grid } from '#contract/experiments.ts'
-import type { RunDescription, RunEntry } from '#contract/runs.ts'
+import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
+import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
 import { methodTitles, type TaskId, taskTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'

@@ -1,4 +1,4 @@
-import type { Judgement } from '#contract/judging.ts'
+import type { Judgement } from '#contract/judging/judging.ts'
 
 /** The votes in the order of their buttons, with the key of each. */
 export const votes: readonly { vote: Judgement; title: string; key: string }[] = [

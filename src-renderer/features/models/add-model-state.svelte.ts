@@ -1,7 +1,7 @@
 import type { Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
-import type { FoundModel, ModelDescription } from '#contract/models.ts'
-import { call, choosePlace, isWindow } from '../../api.ts'
+import type { FoundModel, ModelDescription } from '#contract/models/models.ts'
+import { call, choosePlace, isWindow } from '../../api/api.ts'
 
 export type Place = Output<'files.browse'>
 

@@ -1,5 +1,5 @@
-import type { ModelDetail } from '#contract/models.ts'
-import { call, on } from '../../api.ts'
+import type { ModelDetail } from '#contract/models/models.ts'
+import { call, on } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'

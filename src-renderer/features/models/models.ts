@@ -1,5 +1,5 @@
-import type { Preset } from '#contract/experiments.ts'
-import type { ModelEntry, Transfer } from '#contract/models.ts'
+import type { Preset } from '#contract/experiments/experiments.ts'
+import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 
 /** The list with one entry replaced, or added at the end when it is new. */
 export function replaceById<Entry extends { id: string }>(list: readonly Entry[], entry: Entry): Entry[] {

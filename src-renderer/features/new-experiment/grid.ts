@@ -1,10 +1,10 @@
-import type { DataRequest } from '#contract/data-request.ts'
-import type { CombinationPreview, Grid, GridInput, Preset, RepairChoice } from '#contract/experiments.ts'
-import type { FormatOutline } from '#contract/exports.ts'
-import type { Catalogue, MethodEntry, OptionField } from '#contract/methods.ts'
-import type { PrecisionName } from '#contract/precision.ts'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { CombinationPreview, Grid, GridInput, Preset, RepairChoice } from '#contract/experiments/experiments.ts'
+import type { FormatOutline } from '#contract/exports/exports.ts'
 import { paperAnswers, paperLength } from '#contract/protocol.ts'
-import type { Amount, MeasureRequest } from '#contract/run-request.ts'
+import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
+import type { PrecisionName } from '#contract/pruning/precision.ts'
+import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
 import { formatBytes, formatShare } from '../../lib/format.ts'
 
 /** A method in the draft; the same method may stand there several times with other options. */

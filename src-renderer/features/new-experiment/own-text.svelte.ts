@@ -1,7 +1,7 @@
-import type { DataRequest } from '#contract/data-request.ts'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { TextLook } from '#contract/data/text-look.ts'
 import { toErrorMessage } from '#contract/errors.ts'
-import type { TextLook } from '#contract/text-look.ts'
-import { call, choosePlace, isWindow } from '../../api.ts'
+import { call, choosePlace, isWindow } from '../../api/api.ts'
 import { debounce } from '../../lib/schedule.ts'
 
 /** A text of the person's own: where it is, and what it gives the chosen model. */

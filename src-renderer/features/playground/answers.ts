@@ -1,5 +1,5 @@
-import type { GeneratedToken, GenerationEvent } from '#contract/generation.ts'
-import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground.ts'
+import type { GeneratedToken, GenerationEvent } from '#contract/playground/generation.ts'
+import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground/playground.ts'
 import { formatShare } from '../../lib/format.ts'
 
 /** One answer as the screen holds it, whole or still coming. */

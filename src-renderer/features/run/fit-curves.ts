@@ -1,6 +1,6 @@
 import { scaleLinear } from 'd3-scale'
 import { line } from 'd3-shape'
-import type { Fit, FittedBlock } from '#contract/fit.ts'
+import type { Fit, FittedBlock } from '#contract/pruning/fit.ts'
 
 export interface FitScale {
   x: (width: number) => number

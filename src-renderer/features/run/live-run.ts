@@ -1,7 +1,7 @@
-import { measureId } from '#contract/comparison.ts'
-import type { Progress } from '#contract/progress.ts'
-import type { RunEvent } from '#contract/run-events.ts'
-import type { RunDetail } from '#contract/runs.ts'
+import { measureId } from '#contract/comparison/comparison.ts'
+import type { Progress } from '#contract/runs/progress.ts'
+import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 
 /** A phase as the page lists it; `state` says whether it is over. */
 export interface Phase {

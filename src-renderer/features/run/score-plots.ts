@@ -1,6 +1,6 @@
-import { candidateMeasures, scoreOf } from '#contract/candidates.ts'
-import type { Plot } from '#contract/plot.ts'
-import type { RunDetail } from '#contract/runs.ts'
+import type { Plot } from '#contract/comparison/plot.ts'
+import { candidateMeasures, scoreOf } from '#contract/pruning/candidates.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import type { BarGroup } from '../../charts/bars.ts'
 
 /** What a method scored by itself: one bar a block, or a plot. */

@@ -1,4 +1,4 @@
-import type { Plot } from '#contract/plot.ts'
+import type { Plot } from '#contract/comparison/plot.ts'
 import type { LegendEntry } from '../../charts/export-picture.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { markShapes } from '../../lib/series.ts'

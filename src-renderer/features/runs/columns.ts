@@ -1,5 +1,5 @@
-import { measureId } from '#contract/comparison.ts'
-import type { RunColumn, RunEntry } from '#contract/runs.ts'
+import { measureId } from '#contract/comparison/comparison.ts'
+import type { RunColumn, RunEntry } from '#contract/runs/runs.ts'
 import { formatAgo, formatMeasure, formatSeconds, formatShare } from '../../lib/format.ts'
 import type { HistoryView } from './runs-query.ts'
 

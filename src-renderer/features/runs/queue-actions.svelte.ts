@@ -1,4 +1,4 @@
-import { call } from '../../api.ts'
+import { call } from '../../api/api.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { queue } from '../../lib/queue.svelte.ts'
 

@@ -1,5 +1,5 @@
 import type { Input } from '#contract/api.ts'
-import type { Condition, ParameterValue, RunColumn, RunStatus } from '#contract/runs.ts'
+import type { Condition, ParameterValue, RunColumn, RunStatus } from '#contract/runs/runs.ts'
 import { formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
 
 /** What the address keeps of the history screen. */

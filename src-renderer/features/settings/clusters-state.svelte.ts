@@ -1,7 +1,7 @@
-import type { ClusterFinding, ClusterProfile } from '#contract/clusters.ts'
-import { emptyProfile } from '#contract/empty-cluster.ts'
+import type { ClusterFinding, ClusterProfile } from '#contract/clusters/clusters.ts'
+import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
-import { call } from '../../api.ts'
+import { call } from '../../api/api.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 
 /** The clusters that are set, the one that is being changed, and what a check found of them. */

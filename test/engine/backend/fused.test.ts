@@ -13,7 +13,7 @@ import { rowDistances } from '#engine/tensor/distance.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
-import { fusedSource } from '../../../src-main/setup/places.mjs'
+import { fusedSource } from '../../../src-main/runtime/places.mjs'
 import { expectClose, plainly } from './plainly.ts'
 
 const sources = ['fused.cc', 'decode-kernels.h', 'decode.h', 'few-rows.h', 'half-parts.h', 'halves.h'].map((name) =>

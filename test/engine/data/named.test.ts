@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
-import type { HubFile } from '#contract/hub-file.ts'
+import type { HubFile } from '#contract/models/hub-file.ts'
 import { datasetIds, locateDataset } from '#engine/data/named.ts'
 
 let folder: string

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { logProbabilities } from '#engine/evaluation/generation/probabilities.ts'
 import { scoreContinuations } from '#engine/evaluation/tasks/score.ts'
 import { likelihoodOf } from '#engine/evaluation/view-likelihood.ts'
-import { denseView } from '#engine/model/view.ts'
+import { denseView } from '#engine/model/views/view.ts'
 import { logitsOf } from '../model/logits.ts'
 import { openReference } from '../pruning/running.ts'
 

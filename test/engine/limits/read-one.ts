@@ -3,8 +3,8 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { readRows } from '#engine/data/rows.ts'
 import { readTexts } from '#engine/data/source.ts'
 import { readWindows } from '#engine/data/windows.ts'
-import { describeModel } from '#engine/describe-model.ts'
 import { dieAtLimits, underLimits } from '#engine/limits/reading.ts'
+import { describeModel } from '#engine/tasks/describe-model.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 const [kind, path = '', text = ''] = process.argv.slice(2)

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { denseDistribution, rowDivergences } from '#engine/model/divergence.ts'
 import { openModel } from '#engine/model/model.ts'
-import { headLogits } from '#engine/model/vocabulary.ts'
+import { headLogits } from '#engine/model/weights/vocabulary.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 
 const backend = await openBackend('tensorflow')

@@ -4,9 +4,9 @@ import { blockParameters, type NormTensors, normParameters } from '#engine/archi
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
-import { DecodingSession } from '#engine/model/session.ts'
-import { denseView } from '#engine/model/view.ts'
+import { denseView } from '#engine/model/views/view.ts'
 import { expectedOf, type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from './logits.ts'
 

@@ -1,6 +1,6 @@
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
-import type { ModelView } from '#engine/model/view.ts'
-import { headLogits } from '#engine/model/vocabulary.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { headLogits } from '#engine/model/weights/vocabulary.ts'
 
 /** Logits of every position of one window: T arrays of V. */
 export async function logitsOf(view: ModelView, window: Int32Array): Promise<number[][]> {

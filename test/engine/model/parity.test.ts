@@ -4,7 +4,7 @@ import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
-import { denseView } from '#engine/model/view.ts'
+import { denseView } from '#engine/model/views/view.ts'
 import { expectedOf, fullModels, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from './logits.ts'
 

@@ -1,7 +1,7 @@
-import type { Plan } from '#contract/plan.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
-import { replacedName } from '#engine/model/plan-tensors.ts'
+import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { storeTensors } from '../../fixtures/store-tensors.ts'
 

@@ -4,7 +4,7 @@ import { type Backend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
 import { checkOperations } from '#engine/model/self-test.ts'
-import { runSelfTest } from '#engine/self-test.ts'
+import { runSelfTest } from '#engine/tasks/self-test.ts'
 
 const backend = await openBackend('auto')
 afterEach(() => setActiveBackend(backend))

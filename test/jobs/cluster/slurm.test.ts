@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { JobRecord } from '#db/jobs.ts'
+import type { JobRecord } from '#db/runs/jobs.ts'
 import type { ClusterShell, Command, ShellAnswer } from '#jobs/cluster/cluster-shell.ts'
 import { judgeEnd } from '#jobs/cluster/judge-end.ts'
 import { expandTasks, readJson, readOneLiners, readTextTasks, slurm } from '#jobs/cluster/slurm.ts'

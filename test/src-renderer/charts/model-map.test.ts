@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { Plan } from '#contract/plan.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import {
   checkpointMap,
   denseMap,

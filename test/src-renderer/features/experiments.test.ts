@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { RunEntry } from '#contract/runs.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
 import * as experiments from '../../../src-renderer/features/experiments/experiments.ts'
 
 test('a file is taken for a run only when it says that it is one', () => {

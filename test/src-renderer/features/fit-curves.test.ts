@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Fit } from '#contract/fit.ts'
+import type { Fit } from '#contract/pruning/fit.ts'
 import { curveOf, fitScale } from '../../../src-renderer/features/run/fit-curves.ts'
 
 const block = { block: 0, divergences: [2, 1, 0], attention: 0.5, width: 48, attentionRemoved: false }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { grid as gridSchema } from '#contract/experiments.ts'
-import type { OptionField } from '#contract/methods.ts'
+import { grid as gridSchema } from '#contract/experiments/experiments.ts'
+import type { OptionField } from '#contract/pruning/methods.ts'
 import * as grid from '../../../src-renderer/features/new-experiment/grid.ts'
 
 test('a draft makes a grid that the contract takes, and comes back the same', () => {

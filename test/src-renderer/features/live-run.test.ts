@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { RunDetail } from '#contract/runs.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { listPhases, takeEvent, takeProgress } from '../../../src-renderer/features/run/live-run.ts'
 
 const run = {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Preset } from '#contract/experiments.ts'
+import type { Preset } from '#contract/experiments/experiments.ts'
 import { choosePreset, parseHubName, replaceById } from '../../../src-renderer/features/models/models.ts'
 
 test('hub names are read with a revision or from an address, and nothing else', () => {

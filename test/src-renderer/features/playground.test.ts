@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { GenerationEvent } from '#contract/generation.ts'
+import type { GenerationEvent } from '#contract/playground/generation.ts'
 import * as answers from '../../../src-renderer/features/playground/answers.ts'
 import { sharedShare, sharedTokens } from '../../../src-renderer/features/playground/token-difference.ts'
 

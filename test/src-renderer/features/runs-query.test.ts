@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type RunColumn, runFilter } from '#contract/runs.ts'
+import { type RunColumn, runFilter } from '#contract/runs/runs.ts'
 import * as query from '../../../src-renderer/features/runs/runs-query.ts'
 
 test('a view written into the address comes back whole', () => {

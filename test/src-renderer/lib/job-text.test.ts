@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { ClusterJob } from '#contract/cluster-job.ts'
+import type { ClusterJob } from '#contract/clusters/cluster-job.ts'
 import { jobText } from '../../../src-renderer/lib/job-text.ts'
 
 const job = { id: '12_3', state: 'waiting', node: null, reason: null } as const

@@ -1,8 +1,8 @@
 import { slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { requireFinite } from '#engine/model/finite.ts'
 import { addLogs, addTargetLogits, headOf, type Tile, tilesOf } from '#engine/model/likelihood.ts'
-import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/vocabulary.ts'
 import { breathe } from '#engine/model/walk.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { type ComparedLogits, compareLogits } from './compare-logits.ts'
 
 /** The likeliest tokens that are kept of each distribution. */

@@ -7,8 +7,8 @@ import type {
   TokenGroup,
   TokenPage,
   WorstToken,
-} from '#contract/divergence.ts'
-import { covarianceOfMeans, type Estimate, meanAndError, quantileWithError, shareAndError } from '#contract/statistics.ts'
+} from '#contract/comparison/divergence.ts'
+import { covarianceOfMeans, type Estimate, meanAndError, quantileWithError, shareAndError } from '#contract/comparison/statistics.ts'
 import { tokenKinds } from './token-kinds.ts'
 
 /** Stretches of a window that positions are counted in, and the worst places that are kept of a run. */

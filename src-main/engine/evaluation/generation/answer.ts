@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { paperBeams } from '#contract/protocol.ts'
-import type { ModelView } from '#engine/model/view.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { beamSearch } from './beam-search.ts'
 

@@ -1,5 +1,5 @@
-import { DecodingSession } from '#engine/model/session.ts'
-import type { ModelView } from '#engine/model/view.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
 import { logProbabilities, repeatedNgramEnds, topIndices } from './probabilities.ts'
 
 export interface BeamSettings {

@@ -1,4 +1,4 @@
-import type { Measure } from '#contract/measures.ts'
+import type { Measure } from '#contract/runs/measures.ts'
 import { mmluGroups } from './mmlu-subjects.ts'
 import type { Outcome } from './score.ts'
 

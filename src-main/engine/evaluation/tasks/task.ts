@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
-import type { HubFile } from '#contract/hub-file.ts'
+import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Row } from '#engine/data/rows.ts'
 
 /** What a model is asked to go on from, and the texts whose likelihood after it is compared. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import type { TableRow } from '#contract/comparison/table.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { TableRow } from '#contract/table.ts'
 import { ablationTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { feasibleSplit, splitTwoStage } from '../two-stage/split.ts'

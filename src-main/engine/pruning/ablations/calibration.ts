@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { meanAndSpread } from '#contract/comparison.ts'
-import type { TableRow } from '#contract/table.ts'
+import { meanAndSpread } from '#contract/comparison/comparison.ts'
+import type { TableRow } from '#contract/comparison/table.ts'
 import { ablationTitles } from '#contract/titles.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { nestedColumnNorms } from '../two-stage/neuron-norms.ts'

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { TableRow } from '#contract/table.ts'
+import type { TableRow } from '#contract/comparison/table.ts'
 import { ablationTitles, methodTitles } from '#contract/titles.ts'
 import type { TwoStageOptions } from '../methods/2ssp.ts'
 import { type Ablation, type AblationInput, type AblationResult, checkTrial, defineAblation, measureTrial } from './ablation.ts'

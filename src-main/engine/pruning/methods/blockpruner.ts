@@ -1,16 +1,16 @@
 import { z } from 'zod'
-import { scoreOf } from '#contract/candidates.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Decision } from '#contract/run.ts'
+import { scoreOf } from '#contract/pruning/candidates.ts'
+import type { Decision } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights.ts'
+import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
-import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, joinedRows, retiredOptions } from '../greedy.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { likelyGreedyPasses } from '../passes.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
-import type { Variant } from '../trunk.ts'
+import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, joinedRows, retiredOptions } from '../search/greedy.ts'
+import { likelyGreedyPasses } from '../search/passes.ts'
+import type { Variant } from '../search/trunk.ts'
 
 /**
  * BlockPruner (arXiv 2406.10594): one after the other, the block or submodule goes without which perplexity is least.

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Decision } from '#contract/run.ts'
+import type { Decision } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod } from '../method.ts'

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
-import type { Decision } from '#contract/run.ts'
+import type { Decision } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import { depthRange } from '../budget.ts'
 import { defineMethod } from '../method.ts'

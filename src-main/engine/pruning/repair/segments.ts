@@ -1,6 +1,6 @@
-import type { Plan } from '#contract/plan.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { blockOf, isAttention, type Part } from '#engine/model/weights.ts'
+import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 
 /**
  * A part that stays, with the removed ones whose outputs its projection takes over. All parts of a model, in running order, are the

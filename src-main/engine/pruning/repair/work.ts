@@ -1,7 +1,7 @@
-import type { RepairKind } from '#contract/repair.ts'
+import type { RepairKind } from '#contract/pruning/repair.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { MethodPhase } from '../method.ts'
-import { watched } from '../passes.ts'
+import { watched } from '../search/passes.ts'
 import { sideBySide } from './ridge.ts'
 import { doubleUpTo } from './runtime-equations.ts'
 

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { BlockPlan } from '#contract/plan.ts'
+import type { BlockPlan } from '#contract/pruning/plan.ts'
 import { blockParameters, type DecoderSpec, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
 import { roundHalfEven } from '../budget.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'

@@ -1,10 +1,10 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { AblationId } from '#contract/titles.ts'
-import { denseView } from '#engine/model/view.ts'
+import { denseView } from '#engine/model/views/view.ts'
 import type { AblationInput } from '#engine/pruning/ablations/ablation.ts'
 import { ablations, findAblation } from '#engine/pruning/ablations/index.ts'
-import { renderSvg } from '#services/plot-svg.ts'
+import { renderSvg } from '#services/comparison/plot-svg.ts'
 import { openReference, type RecordedRun, recordedRun } from '../running.ts'
 
 describe('ablations of qwen2-tiny', () => {

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import type { Plan } from '#contract/plan.ts'
-import { denseView } from '#engine/model/view.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { denseView } from '#engine/model/views/view.ts'
 import { planTwoStages, type TwoStageOptions, twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { nestedColumnNorms } from '#engine/pruning/two-stage/neuron-norms.ts'
 import { expectedOf, fullModels } from '../../../fixtures/reference.ts'

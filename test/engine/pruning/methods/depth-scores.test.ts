@@ -1,6 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { denseView } from '#engine/model/view.ts'
+import { denseView } from '#engine/model/views/view.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { windowBased } from '#engine/pruning/methods/window-based.ts'

@@ -1,0 +1,56 @@
+import { z } from 'zod'
+import { scoredQuestion } from '../data/questions.ts'
+import { usedData } from '../data/used-data.ts'
+import { id } from '../identifiers.ts'
+import { plan } from '../pruning/plan.ts'
+import { parameterValue, runEntry } from '../runs/runs.ts'
+
+const estimate = z.object({ value: z.number(), error: z.number().nullable() })
+
+/** Two models on the same questions of a task by one measure (see `paired.ts`). */
+export const pairedTask = z.object({
+  task: z.string(),
+  measure: z.enum(['accuracy', 'accuracy per character']),
+  questions: z.number().int(),
+  first: estimate,
+  second: estimate,
+  gained: z.number().int(),
+  lost: z.number().int(),
+  probability: z.number(),
+})
+
+/** A question that only one of two models answered rightly, with what each gave its choices. */
+export const flippedQuestion = z.object({
+  task: z.string(),
+  number: z.number().int(),
+  direction: z.enum(['gained', 'lost']),
+  first: scoredQuestion,
+  second: scoredQuestion,
+})
+
+export const questionComparison = z.object({
+  tasks: z.array(pairedTask.extend({ interval: z.object({ low: z.number(), high: z.number() }) })),
+  total: z.number().int(),
+  flipped: z.array(flippedQuestion),
+})
+
+/** One run as the comparison needs it; the arithmetic over several is in `comparison.ts`, the same for screens and exports. */
+export const comparedRun = runEntry.extend({
+  parameters: z.record(z.string(), parameterValue),
+  plan: plan.nullable(),
+  blocks: z.number().int().nullable(),
+  intermediate: z.number().int().nullable(),
+  removalOrder: z.array(z.object({ kind: z.enum(['attention', 'mlp', 'block']), block: z.number().int() })),
+  answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
+  calibration: usedData.nullable(),
+  evaluation: z.array(usedData),
+  /** Its answers to the questions that the baseline answered too. */
+  paired: z.array(pairedTask),
+})
+
+export const comparison = z.object({ baseline: id.nullable(), runs: z.array(comparedRun) })
+
+export type FlippedQuestion = z.infer<typeof flippedQuestion>
+export type QuestionComparison = z.infer<typeof questionComparison>
+export type ComparedRun = z.infer<typeof comparedRun>
+export type Comparison = z.infer<typeof comparison>

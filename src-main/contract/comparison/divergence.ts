@@ -1,0 +1,107 @@
+import { z } from 'zod'
+import { usedData } from '../data/used-data.ts'
+import { id, name } from '../identifiers.ts'
+
+/** A number with one standard error; null where a sample does not say. */
+export const estimate = z.object({ value: z.number(), error: z.number().nullable() })
+
+/**
+ * The numbers of llama.cpp's `llama-perplexity --kl-divergence`, in nats and probabilities, over all tokens but each window's first
+ * (llama.cpp takes the second half of each window). `change` is that of the probability of the token that stands in the text.
+ */
+export const divergenceNumbers = z.object({
+  mean: estimate,
+  median: estimate,
+  p90: estimate,
+  p95: estimate,
+  p99: estimate,
+  p999: estimate,
+  largest: z.number(),
+  sameTop: estimate,
+  changeMean: estimate,
+  changeRms: estimate,
+  perplexity: estimate,
+  perplexityRatio: estimate,
+})
+
+/** Tokens of one kind, script or eighth of a window, and how far a run is from the dense model on them. */
+export const tokenGroup = z.object({
+  by: z.enum(['kind', 'script', 'position']),
+  group: z.string(),
+  tokens: z.number().int(),
+  divergence: estimate,
+  sameTop: estimate,
+  lossChange: estimate,
+})
+
+/** Means over tokens: |x - dense| / |dense|, and the cosine with the dense model's; null where there is nothing to compare. */
+export const distance = z.object({ error: z.number(), cosine: z.number().nullable() })
+
+/** How far one block is off: the stream behind it, and what its submodules add to the stream. */
+export const blockDistance = z.object({ stream: distance, attention: distance.nullable(), mlp: distance.nullable() })
+
+/** A token where a run is far from the dense model: its place, and the text before it. */
+export const worstToken = z.object({
+  page: z.number().int(),
+  /** Place in the page's lists. */
+  at: z.number().int(),
+  text: z.string(),
+  before: z.string(),
+  divergence: z.number(),
+  lossChange: z.number(),
+  expected: z.string(),
+  likeliest: z.string(),
+})
+
+export const inspectedRun = z.object({ id, name, method: z.string(), reached: z.number().nullable() })
+
+export const divergenceOfRun = z.object({
+  run: inspectedRun,
+  numbers: divergenceNumbers,
+  groups: z.array(tokenGroup),
+  /** Null where the stream has another basis. */
+  blocks: z.array(blockDistance).nullable(),
+  worst: z.array(worstToken),
+})
+
+/** What all pages of tokens come to. `pages` are in the files of the history, each under its hash. */
+export const divergence = z.object({
+  data: usedData,
+  tokens: z.number().int(),
+  /** Tokens of each page. */
+  pages: z.array(z.number().int()),
+  dense: z.object({ perplexity: estimate }),
+  runs: z.array(divergenceOfRun),
+})
+
+const numbers = z.array(z.number())
+/** The likeliest tokens after each position, `alternatives` a token one after the other, and their probabilities. */
+const distribution = z.object({ loss: numbers, top: z.array(z.number().int()), probability: numbers })
+
+/**
+ * Tokens of some windows, column by column. The first token of a window is predicted by nothing: its numbers are 0.
+ * `pieces` are the texts of the tokens in `top`; `kinds` and `scripts` are places in `tokenKinds` and `names`.
+ */
+export const tokenPage = z.object({
+  page: z.number().int(),
+  windows: z.array(z.object({ window: z.number().int(), tokens: z.number().int() })),
+  alternatives: z.number().int(),
+  texts: z.array(z.string()),
+  kinds: z.array(z.number().int()),
+  scripts: z.array(z.string()),
+  pieces: z.record(z.string(), z.string()),
+  dense: distribution,
+  runs: z.array(distribution.extend({ divergence: numbers, change: numbers })),
+  /** Sums over tokens, by run and block; null for a run whose stream has another basis. */
+  distances: z.array(z.array(blockDistance).nullable()),
+})
+
+export type DivergenceNumbers = z.infer<typeof divergenceNumbers>
+export type TokenGroup = z.infer<typeof tokenGroup>
+export type Distance = z.infer<typeof distance>
+export type BlockDistance = z.infer<typeof blockDistance>
+export type WorstToken = z.infer<typeof worstToken>
+export type InspectedRun = z.infer<typeof inspectedRun>
+export type DivergenceOfRun = z.infer<typeof divergenceOfRun>
+export type Divergence = z.infer<typeof divergence>
+export type TokenPage = z.infer<typeof tokenPage>

@@ -1,0 +1,40 @@
+import { z } from 'zod'
+import { id } from '../identifiers.ts'
+import { transcriptAnswer } from '../playground/playground.ts'
+import { studyDocument } from '../runs/run.ts'
+import { divergence, inspectedRun } from './divergence.ts'
+
+/** One column of an unattended generation; `equal` is the share of tokens as the first column has them. */
+export const answeringColumn = z.object({
+  /** Null for the dense model. */
+  run: inspectedRun.nullable(),
+  answers: z.number().int(),
+  tokens: z.number(),
+  equal: z.number().nullable(),
+  repetition: z.number(),
+})
+
+/** What a run that looked at others found: divergences, or a transcript with all answers. */
+export const inspected = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('divergence'), divergence }),
+  z.object({ kind: z.literal('generation'), transcript: id, columns: z.array(answeringColumn) }),
+])
+
+const common = studyDocument.omit({ study: true }).shape
+
+/** The result of an inspection as the compute process gives it; answers become a transcript on the main side. */
+export const inspectionDocument = z.object({
+  ...common,
+  inspected: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('divergence'), divergence }),
+    z.object({
+      kind: z.literal('generation'),
+      columns: z.array(answeringColumn),
+      answers: z.array(transcriptAnswer),
+    }),
+  ]),
+})
+
+export type AnsweringColumn = z.infer<typeof answeringColumn>
+export type Inspected = z.infer<typeof inspected>
+export type InspectionDocument = z.infer<typeof inspectionDocument>

@@ -1,0 +1,80 @@
+import { z } from 'zod'
+import { dataRequest } from '../data/data-request.ts'
+import { id, moment, name, notes, tags } from '../identifiers.ts'
+import { readPlace } from '../places.ts'
+import { precisionName } from '../pruning/precision.ts'
+import { repairKind } from '../pruning/repair.ts'
+import { estimateBasis, secondsRange } from '../runs/estimate.ts'
+import { outline, problem, requestPreview } from '../runs/preflight.ts'
+import { amount, backendName, measureRequest } from '../runs/run-request.ts'
+import { runStatus } from '../runs/runs.ts'
+
+/** How a grid repairs what its methods leave. */
+export const repairChoice = z.enum(['none', ...repairKind.options])
+
+export const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
+
+/** Models x methods x amounts x seeds. The dense baseline of each model is added by itself. */
+export const grid = z.object({
+  models: z.array(id).min(1).max(50),
+  methods: z.array(gridMethod).max(100),
+  amounts: z.array(amount).max(100),
+  seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
+  calibration: dataRequest.optional(),
+  /** Every combination once for each; without any, as each method is meant. Repairs are fitted on `repairData`, else on the calibration text. */
+  repairs: z.array(repairChoice).min(1).max(3).optional(),
+  repairData: dataRequest.optional(),
+  measures: z.array(measureRequest).default([]),
+  localFolder: readPlace.optional(),
+  backend: backendName.default('auto'),
+  precision: precisionName.optional(),
+  memoryBytes: z.number().int().positive().optional(),
+})
+
+/** What one combination of a grid would do: Eq. 5's split, what it reaches, and what it costs. */
+export const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true, formats: true }).extend({
+  ...outline.shape,
+  model: id,
+  method: z.string(),
+  amount,
+  repair: repairChoice.default('none'),
+  runs: z.number().int(),
+  feasible: z.boolean(),
+  problem: z.string().nullable(),
+  /** Of one run of it, on its own; null until the machine was timed. */
+  seconds: secondsRange.nullable(),
+})
+
+export const gridPreview = z.object({
+  combinations: z.array(combinationPreview),
+  runs: z.number().int(),
+  /** Of all runs, one after the other, with steps that they share done once; and what that was worked out from. */
+  seconds: secondsRange.nullable(),
+  basis: estimateBasis.nullable(),
+  memoryBytes: z.number().nullable(),
+  problems: z.array(problem),
+  notes: z.array(z.string()),
+})
+
+export const preset = z.object({ id: z.string(), title: z.string(), summary: z.string(), grid })
+
+export const experimentEntry = z.object({
+  id,
+  name,
+  notes,
+  tags,
+  starred: z.boolean(),
+  archived: z.boolean(),
+  createdAt: moment,
+  counts: z.partialRecord(runStatus, z.number().int()),
+  runs: z.number().int(),
+  baselines: z.array(id),
+})
+
+export type RepairChoice = z.infer<typeof repairChoice>
+export type Grid = z.infer<typeof grid>
+export type GridInput = z.input<typeof grid>
+export type CombinationPreview = z.infer<typeof combinationPreview>
+export type GridPreview = z.infer<typeof gridPreview>
+export type Preset = z.infer<typeof preset>
+export type ExperimentEntry = z.infer<typeof experimentEntry>

@@ -1,0 +1,66 @@
+import { z } from 'zod'
+import { id, moment, name } from '../identifiers.ts'
+
+/** What a judge said of two answers to one prompt, without knowing whose they are. */
+export const judgement = z.enum(['left', 'right', 'tie', 'both bad'])
+
+/** A pair to be judged: a prompt and two columns of the transcript, on sides that were drawn. */
+export const judgedPair = z.object({ prompt: z.number().int(), left: z.number().int(), right: z.number().int() })
+
+export const judgingEntry = z.object({
+  id,
+  title: name,
+  transcript: id,
+  pairs: z.number().int(),
+  votes: z.number().int(),
+  createdAt: moment,
+})
+
+/** What a judge sees: nothing that tells whose an answer is. `next` is null when all pairs have a vote. */
+export const judgingState = judgingEntry.extend({
+  next: z.object({ pair: z.number().int(), prompt: z.string(), left: z.string(), right: z.string() }).nullable(),
+  /** The pair that was voted on last, to take it back. */
+  last: z.number().int().nullable(),
+})
+
+const interval = z.object({ low: z.number(), high: z.number() })
+
+/** `score` is the mean of points (1 a win, a half each for a tie or two bad answers); strengths and chances as in `bradley-terry.ts`. */
+const standing = z.object({
+  name: z.string(),
+  wins: z.number().int(),
+  losses: z.number().int(),
+  ties: z.number().int(),
+  bothBad: z.number().int(),
+  strength: z.number(),
+  interval,
+  winRate: z.number(),
+  winInterval: interval,
+})
+
+const points = z.object({ name: z.string(), pairs: z.number().int(), score: z.number() })
+
+export const judgingVote = z.object({
+  pair: z.number().int(),
+  prompt: z.string(),
+  tags: z.array(z.string()),
+  left: z.string(),
+  right: z.string(),
+  vote: judgement,
+  at: moment,
+})
+
+/** Who wins, over all pairs, by prompt and by tag, and every vote with the names of its sides. */
+export const judgingResult = judgingEntry.extend({
+  standings: z.array(standing),
+  byPrompt: z.array(z.object({ prompt: z.string(), points: z.array(points) })),
+  byTag: z.array(z.object({ tag: z.string(), points: z.array(points) })),
+  list: z.array(judgingVote),
+})
+
+export type Judgement = z.infer<typeof judgement>
+export type JudgedSides = z.infer<typeof judgedPair>
+export type JudgingEntry = z.infer<typeof judgingEntry>
+export type JudgingState = z.infer<typeof judgingState>
+export type JudgingVote = z.infer<typeof judgingVote>
+export type JudgingResult = z.infer<typeof judgingResult>

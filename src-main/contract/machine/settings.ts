@@ -1,0 +1,39 @@
+import { z } from 'zod'
+import { chosenPlace } from '../places.ts'
+import { backendChoice } from '../runs/run-request.ts'
+
+/** What a person may set. Folders are absolute paths. */
+export const settings = z.object({
+  theme: z.enum(['system', 'light', 'dark']),
+  backend: backendChoice,
+  memoryBytes: z.number().int().positive().nullable(),
+  idleMinutes: z.number().int().min(0).max(1440),
+  /** Runs that compute on the processor at once; null for one where there is no GPU, else none. */
+  cpuSlots: z.number().int().min(0).max(64).nullable(),
+  notifyWhenDone: z.boolean(),
+  folders: z.object({ models: chosenPlace, exports: chosenPlace, cache: chosenPlace }),
+})
+
+export const settingsChange = settings.extend({ folders: settings.shape.folders.partial() }).partial()
+
+export const settingsView = settings.extend({
+  dataFolder: z.string(),
+  hubToken: z.object({ present: z.boolean(), from: z.enum(['environment', 'file', 'none']) }),
+})
+
+/** What this program is and whether anything was done with it yet. `protocol` changes when calls change incompatibly. */
+export const workbenchState = z.object({
+  version: z.string(),
+  protocol: z.number().int(),
+  platform: z.string(),
+  models: z.number().int(),
+  runs: z.number().int(),
+  sampleModel: z.string().nullable(),
+})
+
+export const protocolVersion = 1
+
+export type Settings = z.infer<typeof settings>
+export type SettingsChange = z.infer<typeof settingsChange>
+export type SettingsView = z.infer<typeof settingsView>
+export type WorkbenchState = z.infer<typeof workbenchState>

@@ -1,0 +1,117 @@
+import { z } from 'zod'
+import { savedFile } from '../exports/exports.ts'
+import { id, moment, name, notes, tags } from '../identifiers.ts'
+import { plan } from '../pruning/plan.ts'
+
+export const modelShape = z.object({
+  blocks: z.number().int(),
+  hidden: z.number().int(),
+  intermediate: z.number().int(),
+  heads: z.number().int(),
+  keyValueHeads: z.number().int(),
+  headSize: z.number().int(),
+  vocabulary: z.number().int(),
+  contextLength: z.number().int(),
+})
+
+export const stackPart = z.enum(['attention', 'mlp'])
+
+/** One block as it is on disk: a removed submodule has no parameters, a narrowed MLP a smaller width. */
+export const blockDescription = z.object({
+  attentionParameters: z.number().int(),
+  mlpParameters: z.number().int(),
+  intermediate: z.number().int(),
+  /** Parts that are there but add nothing, because a format needs zeros in the place of what was removed. */
+  zeroed: z.array(stackPart).optional(),
+})
+
+/** The sparsities that a method can reach on a model; `steps` when only some values in between are possible. */
+export const feasibleRange = z.object({
+  method: z.string(),
+  minimum: z.number(),
+  maximum: z.number(),
+  steps: z.array(z.number()).optional(),
+})
+
+/** What a checkpoint is, read from its headers and its config. `parameters.stack` is the block stack alone. */
+export const modelDescription = z.object({
+  family: z.string(),
+  format: z.string(),
+  shape: modelShape,
+  blocks: z.array(blockDescription),
+  parameters: z.object({ total: z.number().int(), stack: z.number().int() }),
+  dtype: z.string(),
+  bytes: z.number().int(),
+  tokenizer: z.string().nullable(),
+  chatTemplate: z.boolean(),
+  feasible: z.array(feasibleRange),
+  /** The plan that an already pruned checkpoint carries beside it. */
+  plan: plan.nullable(),
+})
+
+/** What made a model smaller, and how good it was then. */
+export const prunedBy = z.object({
+  method: z.string(),
+  reached: z.number().nullable(),
+  perplexity: z.object({ dataset: z.string(), value: z.number() }).nullable(),
+})
+
+/** A checkpoint in the library. `parent` is the model that this one was pruned from, `run` the run that did it. */
+export const modelEntry = z.object({
+  id,
+  name,
+  path: z.string(),
+  origin: z.enum(['bundled', 'linked', 'copied', 'downloaded', 'exported']),
+  source: z.string().nullable(),
+  description: modelDescription,
+  present: z.boolean(),
+  bytes: z.number().int(),
+  parent: id.nullable(),
+  run: id.nullable(),
+  /** What that run did; null where there is none. */
+  pruned: prunedBy.nullable(),
+  usedByRuns: z.number().int(),
+  notes,
+  tags,
+  starred: z.boolean(),
+  createdAt: moment,
+})
+
+export const modelDetail = modelEntry.extend({
+  files: z.array(z.object({ name: z.string(), bytes: z.number().int() })),
+  ancestors: z.array(z.object({ id, name, run: id.nullable() })),
+  descendants: z.array(z.object({ id, name, run: id.nullable(), reached: z.number().nullable() })),
+})
+
+/** A checkpoint that another program keeps on this machine. */
+export const foundModel = z.object({
+  program: z.enum(['Hugging Face cache', 'LM Studio', 'Ollama']),
+  name: z.string(),
+  path: z.string(),
+})
+
+/** Files on their way into or out of the library: a download, a copy, or an export by a run. */
+export const transfer = z.object({
+  id,
+  kind: z.enum(['download', 'copy', 'export']),
+  name: z.string(),
+  status: z.enum(['waiting', 'running', 'paused', 'done', 'failed', 'cancelled']),
+  doneBytes: z.number(),
+  totalBytes: z.number().nullable(),
+  bytesPerSecond: z.number().nullable(),
+  secondsLeft: z.number().nullable(),
+  model: id.nullable(),
+  problem: z.string().nullable(),
+  /** What an export wrote, with how far its answers are from the model's when it was opened again. */
+  saved: z.array(savedFile).optional(),
+  /** How many of the things that an export wrote have been opened again, once all are written. */
+  opened: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
+})
+
+export type ModelDescription = z.infer<typeof modelDescription>
+export type StackPart = z.infer<typeof stackPart>
+export type FeasibleRange = z.infer<typeof feasibleRange>
+export type ModelEntry = z.infer<typeof modelEntry>
+export type ModelDetail = z.infer<typeof modelDetail>
+export type FoundModel = z.infer<typeof foundModel>
+export type Transfer = z.infer<typeof transfer>

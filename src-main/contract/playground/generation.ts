@@ -1,0 +1,51 @@
+import { z } from 'zod'
+import { plan } from '../pruning/plan.ts'
+import { backendName } from '../runs/run-request.ts'
+import { generationSettings } from './generation-settings.ts'
+
+export const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
+export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
+
+/** One prompt. `continueFrom` are token ids of an answer's beginning that are taken as given (continue from an alternative). */
+export const generationPrompt = z.object({
+  text: z.string().max(100_000),
+  continueFrom: z.array(z.number().int().nonnegative()).optional(),
+})
+
+/** What the compute process gets: one model, several plans over it (null: as it is), the same prompts for each. */
+export const generationRequest = z.object({
+  model: z.string(),
+  columns: z
+    .array(z.object({ plan: plan.nullable() }))
+    .min(1)
+    .max(6),
+  prompts: z.array(generationPrompt).min(1),
+  settings: generationSettings,
+  backend: backendName,
+  memoryBytes: z.number().int().positive().optional(),
+})
+
+export const answerEnd = z.enum(['end of text', 'length', 'stopped', 'failed'])
+
+/** What one column tells while it generates. `column` and `prompt` are positions in the request. */
+export const generationEvent = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('prompt'), column: z.number().int(), prompt: z.number().int(), tokens: z.number().int(), text: z.string() }),
+  z.object({ type: z.literal('token'), column: z.number().int(), prompt: z.number().int(), token: generatedToken }),
+  z.object({
+    type: z.literal('answer'),
+    column: z.number().int(),
+    prompt: z.number().int(),
+    text: z.string(),
+    tokens: z.array(generatedToken),
+    end: answerEnd,
+    seconds: z.number(),
+    firstTokenSeconds: z.number().nullable(),
+    tokensPerSecond: z.number().nullable(),
+    problem: z.string().nullable(),
+  }),
+])
+
+export type Alternative = z.infer<typeof alternative>
+export type GeneratedToken = z.infer<typeof generatedToken>
+export type GenerationRequest = z.infer<typeof generationRequest>
+export type GenerationEvent = z.infer<typeof generationEvent>

@@ -1,0 +1,68 @@
+import { z } from 'zod'
+import { id, moment, name, notes, tags } from '../identifiers.ts'
+import { answerEnd, generatedToken, generationPrompt } from './generation.ts'
+import { generationSettings } from './generation-settings.ts'
+
+/** A column: a model as it is, or a run's plan over its model. */
+export const playgroundColumn = z.object({ model: id.optional(), run: id.optional() })
+
+/** All columns of one session must belong to one model, so that its weights are loaded once. */
+export const sessionRequest = z.object({
+  columns: z.array(playgroundColumn).min(1).max(6),
+  prompts: z.array(generationPrompt).min(1).max(200),
+  settings: generationSettings,
+  title: name.optional(),
+  blind: z.boolean().default(false),
+})
+
+export const transcriptColumn = z.object({
+  model: z.object({ id, name }),
+  run: z.object({ id, name, method: z.string(), reached: z.number().nullable() }).nullable(),
+})
+
+export const transcriptAnswer = z.object({
+  column: z.number().int(),
+  prompt: z.number().int(),
+  text: z.string(),
+  tokens: z.array(generatedToken),
+  end: answerEnd,
+  seconds: z.number(),
+  firstTokenSeconds: z.number().nullable(),
+  tokensPerSecond: z.number().nullable(),
+  problem: z.string().nullable(),
+})
+
+/** The best column for one prompt, as a person saw it; null where none was better. */
+export const vote = z.object({ prompt: z.number().int().nonnegative(), column: z.number().int().nonnegative().nullable() })
+
+export const transcriptEntry = z.object({
+  id,
+  title: z.string(),
+  prompts: z.array(z.string()),
+  /** What each prompt is about, where that was said. */
+  promptTags: z.array(tags),
+  columns: z.array(transcriptColumn),
+  status: z.enum(['running', 'done', 'stopped', 'failed']),
+  blind: z.boolean(),
+  starred: z.boolean(),
+  tags,
+  createdAt: moment,
+})
+
+export const transcript = transcriptEntry.extend({
+  notes,
+  settings: generationSettings,
+  answers: z.array(transcriptAnswer),
+  votes: z.array(vote),
+  problem: z.string().nullable(),
+})
+
+export const promptSet = z.object({ id, name, prompts: z.array(z.string().min(1).max(100_000)).min(1).max(200), builtIn: z.boolean() })
+
+export type SessionRequest = z.infer<typeof sessionRequest>
+export type TranscriptColumn = z.infer<typeof transcriptColumn>
+export type TranscriptAnswer = z.infer<typeof transcriptAnswer>
+export type Vote = z.infer<typeof vote>
+export type TranscriptEntry = z.infer<typeof transcriptEntry>
+export type Transcript = z.infer<typeof transcript>
+export type PromptSet = z.infer<typeof promptSet>

@@ -1,0 +1,53 @@
+import { z } from 'zod'
+import { id, moment } from '../identifiers.ts'
+import { errorMessage } from '../machine/compute-messages.ts'
+import { tensorFile } from '../pruning/plan.ts'
+import { progress } from './progress.ts'
+import { runRequest } from './run-request.ts'
+import { environment } from './runs.ts'
+
+/**
+ * A run as a file, to be computed wherever the file can be read: `FOLDER/runs/RUN/request.json`. What becomes of it is written beside it:
+ * `steps/` (one file each), `tensors/`, `attempts/N/` (state, events, log) and in the end `result.json`. `FOLDER/shared/` has the steps
+ * that runs have in common.
+ */
+export const runFile = z.object({
+  format: z.literal('espalier run request'),
+  formatVersion: z.literal(1),
+  run: id,
+  request: runRequest,
+  version: z.string(),
+})
+
+/** A finished step. `sha256` is that of `value` as JSON; `tensors` names a file in the folder `tensors` beside. */
+export const storedStep = z.object({
+  name: z.string(),
+  value: z.unknown(),
+  tensors: tensorFile.optional(),
+  sha256: z.string(),
+})
+
+/** What an attempt tells of itself every second or two. */
+export const attemptState = z.object({
+  environment: environment.omit({ version: true, backend: true }),
+  /** The machine, and the number of the job where a cluster's scheduler started it. */
+  node: z.string(),
+  job: z.string().nullable(),
+  startedAt: moment,
+  aliveAt: moment,
+  seconds: z.number().nonnegative(),
+  /** Steps that this attempt finished. */
+  steps: z.number().int(),
+  progress: progress.nullable(),
+})
+
+/** How a run ended: with its document, or with an error that is its own. A run that was stopped has no result. */
+export const runResult = z.discriminatedUnion('status', [
+  z.object({ status: z.literal('done'), document: z.unknown() }),
+  z.object({ status: z.literal('failed'), error: errorMessage }),
+])
+
+export type RunFile = z.infer<typeof runFile>
+export type StoredStep = z.infer<typeof storedStep>
+export type AttemptState = z.infer<typeof attemptState>
+export type RunResult = z.infer<typeof runResult>

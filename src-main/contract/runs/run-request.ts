@@ -1,0 +1,58 @@
+import { z } from 'zod'
+import { inspection } from '../comparison/inspection.ts'
+import { dataRequest } from '../data/data-request.ts'
+import { readPlace } from '../places.ts'
+import { precisionName } from '../pruning/precision.ts'
+import { repairKind } from '../pruning/repair.ts'
+
+/** `webgpu` is from earlier versions: it computes as `auto`, and the run's notes say so. */
+export const backendName = z.enum(['auto', 'tensorflow', 'wasm', 'webgpu'])
+
+/** The backends that can be chosen. */
+export const backendChoice = backendName.exclude(['webgpu'])
+
+/** How much to remove: a share of the block stack's parameters, or whole blocks' worth of it (the reference's `--num_prune`). */
+export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }), z.object({ blocks: z.number().int().nonnegative() })])
+
+export const measureRequest = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('perplexity'), data: dataRequest, name: z.string() }),
+  z.object({
+    kind: z.literal('tasks'),
+    tasks: z.array(z.string()),
+    folder: readPlace.optional(),
+    limit: z.number().int().positive().optional(),
+  }),
+  z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
+  z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
+])
+
+/** A repair of what the method decides, fitted on windows of its own. */
+export const repairRequest = z.object({ kind: repairKind, calibration: dataRequest })
+
+/** Everything that determines one run; the same request with the same seed gives the same plan. */
+export const runRequest = z.object({
+  model: z.string(),
+  method: z.string(),
+  amount,
+  options: z.record(z.string(), z.unknown()),
+  /** 0 takes the calibration windows in the text's own order; any other seed draws them, and all that a method draws follows it too. */
+  seed: z.number().int().nonnegative(),
+  calibration: dataRequest.optional(),
+  repair: repairRequest.optional(),
+  measures: z.array(measureRequest),
+  /** Set in a run that looks at other runs rather than pruning. */
+  inspect: inspection.optional(),
+  /** Folder of data sets kept locally; those asked for by name are read from it and nothing is downloaded. */
+  localFolder: readPlace.optional(),
+  backend: backendName,
+  /** float32 unless given. */
+  precision: precisionName.optional(),
+  memoryBytes: z.number().int().positive().optional(),
+})
+
+export type BackendName = z.infer<typeof backendName>
+export type BackendChoice = z.infer<typeof backendChoice>
+export type RepairRequest = z.infer<typeof repairRequest>
+export type Amount = z.infer<typeof amount>
+export type MeasureRequest = z.infer<typeof measureRequest>
+export type RunRequest = z.infer<typeof runRequest>

@@ -1,0 +1,173 @@
+import { z } from 'zod'
+import { divergence, divergenceOfRun } from '../comparison/divergence.ts'
+import { plot } from '../comparison/plot.ts'
+import { table } from '../comparison/table.ts'
+import { scoredTask } from '../data/questions.ts'
+import { usedData } from '../data/used-data.ts'
+import { measuresIn } from '../pruning/candidates.ts'
+import { fit } from '../pruning/fit.ts'
+import { plan } from '../pruning/plan.ts'
+import { certified, precision } from '../pruning/precision.ts'
+import { repair } from '../pruning/repair.ts'
+import { measure } from './measures.ts'
+
+/**
+ * What certifies a choice among estimated scores: how many candidates were scored again with float32's accuracy, in an evolutionary search on
+ * as many of the windows as it took to tell them apart, and how far estimates were off on a window, in nats.
+ */
+export const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
+
+/** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */
+export const candidateScore = z
+  .object({
+    block: z.number().int(),
+    perplexity: z.number().optional(),
+    influence: z.number().optional(),
+    similarity: z.number().optional(),
+    angle: z.number().optional(),
+    /** Computed with bfloat16 products: it ranked the candidate, which could not win. All other scores are float32's. */
+    estimated: z.literal(true).optional(),
+  })
+  .refine((score) => measuresIn(score).length === 1, 'a candidate has one score')
+
+/**
+ * One removal, with the scores of all candidates that it was chosen from; `tied` lists blocks with an equal score, `trusted` those that a
+ * lazy search left out since they had scored worse before.
+ * A run of consecutive blocks is chosen once: its first removal has the scores, the following ones have none.
+ */
+export const decision = z.object({
+  round: z.number().int().positive(),
+  kind: z.enum(['attention', 'mlp', 'block']),
+  block: z.number().int().nonnegative(),
+  scores: z.array(candidateScore),
+  tied: z.array(z.number().int()).optional(),
+  trusted: z.array(z.number().int()).optional(),
+  certified: certificate.optional(),
+})
+
+/** One selection of an evolutionary search: candidates as `attention/mlp` strings of 0 and 1 (1 is removed). */
+export const selection = z.object({
+  generation: z.number().int().nonnegative(),
+  tokens: z.number().int().positive(),
+  candidates: z.array(z.string()),
+  fitness: z.array(z.number()),
+  survivors: z.array(z.number().int()),
+  /** Candidates whose fitness was computed with bfloat16 products, by place, at least on some windows: survivors among them are certain by the bound. */
+  estimated: z.array(z.number().int()).optional(),
+  certified: certificate.optional(),
+})
+
+/**
+ * How the stream's variance in front of a part is spread over its principal components: eigenvalues, the largest first, at `at` of the
+ * `of` there are, as shares of their sum; `kept` components stay and hold the share `held`.
+ */
+export const spectrum = z.object({
+  part: z.number().int().nonnegative(),
+  of: z.number().int(),
+  at: z.array(z.number().int()),
+  values: z.array(z.number()),
+  kept: z.number().int(),
+  held: z.number(),
+})
+
+export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
+
+/**
+ * Windows that went through an attention, an MLP and the head while candidates were scored; `recalled` more did not have to go through
+ * an attention or MLP again, as what it gives was remembered from earlier scoring.
+ */
+export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number(), recalled: z.number().optional() })
+
+/** How far a run is from the dense model, token by token, where that was asked for (see `divergence.ts`). */
+export const divergenceDocument = divergence
+  .pick({ data: true, tokens: true, dense: true })
+  .extend(divergenceOfRun.omit({ run: true }).shape)
+
+/** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. `npm run docs` prints the descriptions. */
+export const runDocument = z.object({
+  model: z.string().describe('The model that was pruned: a path or a name on the hub.'),
+  method: z.string().describe('The name of the method, or `dense`.'),
+  options: z.record(z.string(), z.unknown()).describe('All options of the method, with defaults filled in.'),
+  seed: z.number().int().describe('The seed of the run. Seed 0 uses the calibration text in its own order.'),
+  calibration: usedData
+    .optional()
+    .describe(
+      'The windows that the method used: `{ source, revision, sequenceLength, windows, seed, hash }`. `hash` is the SHA-256 of their token ids as little-endian 32-bit numbers. A dense model has none.',
+    ),
+  evaluation: z
+    .array(usedData)
+    .describe('The windows of each perplexity, in the order of the measures. Entries have the same fields as `calibration`.'),
+  sparsity: sparsity.describe('`nominal` is the requested share, `reached` the removed share of the block stack’s parameters.'),
+  plan: plan.describe(
+    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. `replaced` lists repaired projections, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
+  ),
+  repair: repair
+    .optional()
+    .describe(
+      '`{ kind, windows, seconds, calibration, blocks: [{ block, projection, ridge, before, after }] }`. Errors are measured on held-out windows, as a share of the projection’s wanted output. Where the error did not fall, the old weights were kept.',
+    ),
+  fit: fit
+    .optional()
+    .describe(
+      'Of `2ssp_fit`: `{ base, widths, blocks: [{ block, divergences, attention, width, attentionRemoved }], prices: [{ factor, attentionRemoved, loss, chosen }] }`.',
+    ),
+  decisions: z
+    .array(decision)
+    .describe(
+      'Removals in order: `round`, `kind` (`attention`, `mlp` or `block`), `block`, and `scores: [{ block, perplexity }]` of all candidates. ShortGPT has `influence` instead of `perplexity`, window-based `similarity` or `angle`, on the first block of its run.',
+    ),
+  selections: z.array(selection).optional().describe('Of EvoPress: the candidates of each selection, with fitness and survivors.'),
+  notes: z.array(z.string()).describe('Remarks for a careful reader, such as ties and limits.'),
+  measures: z.array(measure).describe('Results: `name`, `dataset`, `value`, `unit`, and the standard `error` where there is one.'),
+  answers: z
+    .array(z.object({ prompt: z.string(), text: z.string() }))
+    .optional()
+    .describe('The prompts of `--evaluate_qualitative`, with the model’s answers.'),
+  questions: z
+    .array(scoredTask)
+    .optional()
+    .describe('Of zero-shot tasks: `[{ task, questions: [{ context, choices, gold, scores, correct }] }]`, with scores in nats.'),
+  divergence: divergenceDocument
+    .optional()
+    .describe(
+      'Of `--evaluate_divergence`: `{ data, tokens, dense, numbers, groups, blocks, worst }`. A number is `{ value, error }` with one standard error.',
+    ),
+  passes: passes.optional().describe('Windows that went through an attention, an MLP and the head while candidates were scored.'),
+  precision: precision.optional().describe('How products were computed. Documents without it were computed in float32.'),
+  certified: certified
+    .optional()
+    .describe(
+      'Of a `mixed` run: `{ rounds, candidates, rescored }`, the number of choices, of candidates, and of those scored again with float32’s accuracy. A score with `estimated: true` only ranked its candidate.',
+    ),
+  seconds: z.record(z.string(), z.number()).describe('Seconds by phase.'),
+  backend: z.string().describe('The runtime and device that computed the run.'),
+  version: z.string().describe('The version of Espalier.'),
+})
+
+/** What an ablation found out. */
+export const study = z.object({ table, plot })
+
+/** The result of an ablation: a study in place of a plan. */
+export const studyDocument = z.object({
+  ...runDocument.omit({
+    sparsity: true,
+    plan: true,
+    decisions: true,
+    selections: true,
+    measures: true,
+    answers: true,
+    questions: true,
+    divergence: true,
+    passes: true,
+  }).shape,
+  study,
+})
+
+export type DivergenceDocument = z.infer<typeof divergenceDocument>
+export type Study = z.infer<typeof study>
+export type StudyDocument = z.infer<typeof studyDocument>
+export type CandidateScore = z.infer<typeof candidateScore>
+export type Decision = z.infer<typeof decision>
+export type Spectrum = z.infer<typeof spectrum>
+export type Selection = z.infer<typeof selection>
+export type RunDocument = z.infer<typeof runDocument>

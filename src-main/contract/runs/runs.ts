@@ -1,0 +1,223 @@
+import { z } from 'zod'
+import { clusterJob } from '../clusters/cluster-job.ts'
+import { inspected } from '../comparison/inspected.ts'
+import { taskOutcomes } from '../data/questions.ts'
+import { usedData } from '../data/used-data.ts'
+import { errorCodes } from '../errors.ts'
+import { id, limit, moment, name, notes, offset, tags } from '../identifiers.ts'
+import { modelDescription } from '../models/models.ts'
+import { fit } from '../pruning/fit.ts'
+import { plan } from '../pruning/plan.ts'
+import { certified, precision } from '../pruning/precision.ts'
+import { repair } from '../pruning/repair.ts'
+import { measure } from './measures.ts'
+import { progress } from './progress.ts'
+import { decision, passes, selection, spectrum, study } from './run.ts'
+import { runEvent } from './run-events.ts'
+import { runRequest } from './run-request.ts'
+
+export const runStatuses = ['draft', 'queued', 'running', 'paused', 'done', 'failed', 'cancelled', 'interrupted'] as const
+export const runStatus = z.enum(runStatuses)
+
+/** What went wrong with a run, for people; `advice` says what to try. */
+export const runProblem = z.object({ code: z.enum(errorCodes), message: z.string(), advice: z.string().nullable() })
+
+/** A value that a run was given (`alpha`, `calibration.windows`, …), flat, for columns and filters. */
+export const parameterValue = z.union([z.number(), z.string(), z.boolean()])
+
+/** A measure as tables show it: the last value, and the best where it was taken several times. */
+export const measureSummary = measure.extend({ best: z.number() })
+
+/** One row of the history. `parameters` and `measures` hold the columns asked for, or all. */
+export const runEntry = z.object({
+  id,
+  name,
+  status: runStatus,
+  experiment: z.object({ id, name }).nullable(),
+  model: z.object({ id, name }),
+  method: z.string(),
+  baseline: z.boolean(),
+  seed: z.number().int(),
+  nominal: z.number().nullable(),
+  reached: z.number().nullable(),
+  progress: progress.nullable(),
+  problem: runProblem.nullable(),
+  createdAt: moment,
+  startedAt: moment.nullable(),
+  endedAt: moment.nullable(),
+  seconds: z.number().nullable(),
+  device: z.string().nullable(),
+  /** The cluster that computes it; null for this machine. */
+  executor: z.string().nullable(),
+  /** What the cluster says of it, while it is there. */
+  job: clusterJob.nullable(),
+  hasPlan: z.boolean(),
+  starred: z.boolean(),
+  archived: z.boolean(),
+  tags,
+  parent: id.nullable(),
+  parameters: z.record(z.string(), parameterValue),
+  measures: z.array(measureSummary),
+})
+
+/** Which versions and which machine made the numbers. */
+export const environment = z.object({
+  version: z.string(),
+  platform: z.string(),
+  node: z.string(),
+  backend: z.string().nullable(),
+  device: z.string().nullable(),
+  memoryBytes: z.number().nullable(),
+})
+
+/** A run with all that its page shows. Long series (events, log) have calls of their own. */
+export const runDetail = runEntry.extend({
+  notes,
+  request: runRequest,
+  resolved: z.record(z.string(), z.unknown()),
+  environment: environment.nullable(),
+  modelDescription: modelDescription.nullable(),
+  plan: plan.nullable(),
+  decisions: z.array(decision),
+  selections: z.array(selection),
+  /** Of a method that turns the stream to its principal components. */
+  spectra: z.array(spectrum),
+  width: z.object({ kept: z.array(z.number().int()), of: z.number().int() }).nullable(),
+  neuronScores: z.object({ scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }).nullable(),
+  answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
+  /** What an ablation found; null for every other run. */
+  study: study.nullable(),
+  /** What an inspection of other runs found; null for every other run. */
+  inspected: inspected.nullable(),
+  passes: passes.nullable(),
+  /** Which questions of the zero-shot tasks were answered rightly. */
+  outcomes: z.array(taskOutcomes),
+  /** How products were computed, known when the run has ended; null where it does not say, which was float32. */
+  precision: precision.nullable(),
+  certified: certified.nullable(),
+  remarks: z.array(z.string()),
+  phaseSeconds: z.record(z.string(), z.number()),
+  /** The windows that it was calibrated and measured on, known when it has ended; null and none for what was not or does not say. */
+  calibration: usedData.nullable(),
+  evaluation: z.array(usedData),
+  /** What a repair did, known when the run has ended; null where none was asked for. */
+  repair: repair.nullable(),
+  /** What fitted widths were decided by; null for other methods. */
+  fit: fit.nullable(),
+  stepsDone: z.number().int(),
+  attempts: z.number().int(),
+})
+
+export const recordedEvent = z.object({ sequence: z.number().int(), at: moment, event: runEvent })
+
+/**
+ * `field` is a column of the row (`status`, `method`, `model`, `experiment`, `seed`, `nominal`, `reached`, `seconds`, `createdAt`,
+ * `starred`, `baseline`, `tag`, `name`) or `parameter:NAME` or `measure:NAME` or `measure:NAME/DATASET`.
+ */
+export const field = z.string().min(1).max(200)
+export const condition = z.object({
+  field,
+  is: z.enum([
+    'equal',
+    'not equal',
+    'any of',
+    'none of',
+    'all of',
+    'below',
+    'at most',
+    'above',
+    'at least',
+    'between',
+    'contains',
+    'present',
+    'absent',
+  ]),
+  value: z.union([parameterValue, z.array(parameterValue).max(1000)]).optional(),
+})
+
+export const runFilter = z.object({
+  search: z.string().max(500).default(''),
+  conditions: z.array(condition).max(50).default([]),
+  experiment: id.optional(),
+  archived: z.enum(['no', 'only', 'all']).default('no'),
+})
+
+export const sortKey = z.object({ field, direction: z.enum(['ascending', 'descending']).default('ascending') })
+
+/** A window of the filtered, sorted history. Leave `columns` out for every parameter and measure. */
+export const runQuery = runFilter.extend({
+  sort: z
+    .array(sortKey)
+    .max(5)
+    .default([{ field: 'createdAt', direction: 'descending' }]),
+  columns: z.array(field).max(200).optional(),
+  offset,
+  limit,
+})
+
+export const runPage = z.object({
+  total: z.number().int(),
+  offset: z.number().int(),
+  rows: z.array(runEntry),
+  counts: z.partialRecord(runStatus, z.number().int()),
+})
+
+/** Runs with one value of a field: how many, and the mean of each number that they have, with its deviation (n - 1) where there are several. */
+export const runGroup = z.object({
+  value: parameterValue.nullable(),
+  label: z.string(),
+  /** Finds the runs of the group. */
+  condition,
+  runs: z.number().int(),
+  means: z.array(z.object({ field, unit: z.string(), runs: z.number().int(), mean: z.number(), deviation: z.number().nullable() })),
+})
+
+/** A column that the history can show, with what a filter needs to offer. */
+export const runColumn = z.object({
+  field,
+  label: z.string(),
+  kind: z.enum(['number', 'text', 'boolean', 'moment', 'tags']),
+  runs: z.number().int(),
+  minimum: z.number().optional(),
+  maximum: z.number().optional(),
+  values: z.array(parameterValue).optional(),
+  unit: z.string().optional(),
+})
+
+export const savedView = z.object({ id, name, state: z.record(z.string(), z.unknown()), createdAt: moment })
+
+/** The whole description of a run: enough to do it again elsewhere. `model` is found there by path, name or family and shape. */
+export const runDescription = z.object({
+  format: z.literal('espalier run'),
+  formatVersion: z.literal(1),
+  name,
+  model: z.object({ name: z.string(), source: z.string().nullable(), description: modelDescription.nullable() }),
+  request: runRequest,
+  version: z.string(),
+})
+
+/** What deleting for good would take away. */
+export const removal = z.object({
+  runs: z.number().int(),
+  transcripts: z.number().int(),
+  bytes: z.number().int(),
+  undoUntil: moment.nullable(),
+})
+
+export type RunStatus = z.infer<typeof runStatus>
+export type RunProblem = z.infer<typeof runProblem>
+export type ParameterValue = z.infer<typeof parameterValue>
+export type MeasureSummary = z.infer<typeof measureSummary>
+export type RunEntry = z.infer<typeof runEntry>
+export type RunDetail = z.infer<typeof runDetail>
+export type RunEnvironment = z.infer<typeof environment>
+export type RecordedEvent = z.infer<typeof recordedEvent>
+export type Condition = z.infer<typeof condition>
+export type RunFilter = z.infer<typeof runFilter>
+export type RunQuery = z.infer<typeof runQuery>
+export type RunPage = z.infer<typeof runPage>
+export type RunGroup = z.infer<typeof runGroup>
+export type RunColumn = z.infer<typeof runColumn>
+export type SavedView = z.infer<typeof savedView>
+export type RunDescription = z.infer<typeof runDescription>
+export type Removal = z.infer<typeof removal>

@@ -1,0 +1,129 @@
+import type { ParameterValue, RunColumn, RunFilter } from '#contract/runs/runs.ts'
+import type { Database } from '../database.ts'
+import { runSource, type Sql, whereOf } from './run-filter.ts'
+
+/** A filter chip lists values up to this many; beyond it one types. */
+const mostValues = 50
+
+interface Range {
+  runs: number
+  minimum: number | null
+  maximum: number | null
+}
+
+const ownColumns: { field: string; label: string; kind: RunColumn['kind']; sql: string }[] = [
+  { field: 'name', label: 'Name', kind: 'text', sql: 'r.name' },
+  { field: 'status', label: 'Status', kind: 'text', sql: 'r.status' },
+  { field: 'experiment', label: 'Experiment', kind: 'text', sql: 'e.name' },
+  { field: 'model', label: 'Model', kind: 'text', sql: 'm.name' },
+  { field: 'method', label: 'Method', kind: 'text', sql: 'r.method' },
+  { field: 'nominal', label: 'Sparsity', kind: 'number', sql: 'r.nominal' },
+  { field: 'reached', label: 'Reached', kind: 'number', sql: 'r.reached' },
+  { field: 'seed', label: 'Seed', kind: 'number', sql: 'r.seed' },
+  { field: 'seconds', label: 'Seconds', kind: 'number', sql: 'r.seconds' },
+  { field: 'createdAt', label: 'Created', kind: 'moment', sql: 'r.created_at' },
+  { field: 'endedAt', label: 'Ended', kind: 'moment', sql: 'r.ended_at' },
+  { field: 'starred', label: 'Starred', kind: 'boolean', sql: 'r.starred' },
+  { field: 'baseline', label: 'Baseline', kind: 'boolean', sql: 'r.baseline' },
+  { field: 'device', label: 'Device', kind: 'text', sql: 'r.device' },
+]
+
+/** The columns that the runs of a filter have, with ranges and values. */
+export function runColumns(db: Database, filter: RunFilter): RunColumn[] {
+  const where = whereOf(filter)
+  const wide = filter.search === '' && filter.conditions.length === 0 && filter.experiment === undefined
+  // Without a filter the ranges of all runs do, archived ones too: no row needs to be looked up in a list of runs.
+  const chosen = wide
+    ? { text: '1', values: [] }
+    : { text: `run IN (SELECT r.number ${runSource} WHERE ${where.text})`, values: where.values }
+  return [...rowColumns(db, where), tagColumn(db, chosen), ...parameterColumns(db, chosen), ...measureColumns(db, chosen)]
+}
+
+function rowColumns(db: Database, where: Sql): RunColumn[] {
+  const ranges = ownColumns.map(({ sql }, at) => `count(${sql}) AS runs${at}, min(${sql}) AS minimum${at}, max(${sql}) AS maximum${at}`)
+  const row = db.prepare(`SELECT ${ranges.join(', ')} ${runSource} WHERE ${where.text}`).get(...where.values) as Record<
+    string,
+    number | null
+  >
+  return ownColumns.map(({ field, label, kind, sql }, at) => {
+    const distinct = `SELECT DISTINCT ${sql} ${runSource} WHERE ${where.text} AND ${sql} IS NOT NULL LIMIT ${mostValues + 1}`
+    const values =
+      kind === 'text' && field !== 'name'
+        ? (db
+            .prepare(distinct)
+            .pluck()
+            .all(...where.values) as string[])
+        : undefined
+    return column(
+      field,
+      label,
+      kind,
+      { runs: row[`runs${at}`] ?? 0, minimum: row[`minimum${at}`] ?? null, maximum: row[`maximum${at}`] ?? null },
+      values,
+    )
+  })
+}
+
+function tagColumn(db: Database, chosen: Sql): RunColumn {
+  const found = db
+    .prepare(`SELECT tag, count(*) AS runs FROM run_tags WHERE ${chosen.text} GROUP BY tag ORDER BY runs DESC LIMIT 1000`)
+    .all(...chosen.values) as { tag: string; runs: number }[]
+  return {
+    field: 'tag',
+    label: 'Tags',
+    kind: 'tags',
+    runs: found.reduce((sum, { runs }) => sum + runs, 0),
+    values: found.map(({ tag }) => tag),
+  }
+}
+
+function parameterColumns(db: Database, chosen: Sql): RunColumn[] {
+  const rows = db
+    .prepare(`
+      SELECT n.id, n.name, p.* FROM parameter_names n JOIN (
+        SELECT name AS of, min(kind) AS kind, max(kind) AS other, count(*) AS runs, min(value) AS minimum, max(value) AS maximum
+        FROM parameters WHERE ${chosen.text} GROUP BY name) p ON p.of = n.id ORDER BY n.name`)
+    .all(...chosen.values) as (Range & { id: number; name: string; kind: 'number' | 'text' | 'boolean'; other: string })[]
+  const distinct = db.prepare('SELECT DISTINCT value FROM parameters WHERE name = ? ORDER BY value LIMIT ?').pluck()
+  return rows.map((row) => {
+    const found = distinct.all(row.id, mostValues + 1) as ParameterValue[]
+    return column(
+      `parameter:${row.name}`,
+      row.name,
+      row.other !== row.kind ? 'text' : row.kind,
+      row,
+      row.kind === 'boolean' ? undefined : found,
+    )
+  })
+}
+
+function measureColumns(db: Database, chosen: Sql): RunColumn[] {
+  const rows = db
+    .prepare(`
+      SELECT n.name, n.dataset, n.unit, s.* FROM measure_names n JOIN (
+        SELECT name AS of, count(*) AS runs, min(last) AS minimum, max(last) AS maximum
+        FROM measure_summaries WHERE ${chosen.text} GROUP BY name) s ON s.of = n.id ORDER BY n.name, n.dataset`)
+    .all(...chosen.values) as (Range & { name: string; dataset: string; unit: string })[]
+  return rows.map((row) => {
+    const id = row.dataset ? `${row.name}/${row.dataset}` : row.name
+    return { ...column(`measure:${id}`, row.dataset ? `${row.name} (${row.dataset})` : row.name, 'number', row), unit: row.unit }
+  })
+}
+
+function column(
+  field: string,
+  label: string,
+  kind: RunColumn['kind'],
+  { runs, minimum, maximum }: Range,
+  values?: ParameterValue[],
+): RunColumn {
+  const ranged = kind === 'number' || kind === 'moment'
+  return {
+    field,
+    label,
+    kind,
+    runs,
+    ...(ranged && minimum !== null && maximum !== null ? { minimum, maximum } : {}),
+    ...(values && values.length <= mostValues ? { values: values.map((value) => value) } : {}),
+  }
+}

@@ -1,0 +1,67 @@
+import type { Database } from '../database.ts'
+import { immediately } from '../database.ts'
+import type { RunRow } from './runs.ts'
+
+/** The order of waiting runs, and who works on which. Every change of hands is one BEGIN IMMEDIATE. */
+export function runQueueTable(db: Database) {
+  const last = db.prepare("SELECT coalesce(max(queue_position), 0) FROM runs WHERE status = 'queued'").pluck()
+  const enqueue = db.prepare(
+    "UPDATE runs SET status = 'queued', queue_position = ?, owner = NULL, wish = NULL, problem = NULL, ended_at = NULL, progress = NULL WHERE number = ?",
+  )
+  const next = db.prepare(
+    "SELECT * FROM runs WHERE status = 'queued' AND executor IS NULL AND archived_at IS NULL ORDER BY queue_position, number LIMIT 1",
+  )
+  const claim = db.prepare(`
+    UPDATE runs SET status = 'running', executor = NULL, job = NULL, owner = @owner, device = @device, wish = NULL, queue_position = NULL, attempts = attempts + 1,
+      started_at = coalesce(started_at, @now), attempt_at = @now, ended_at = NULL, problem = NULL, progress = NULL WHERE number = @number RETURNING *`)
+  const waiting = db.prepare("SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number")
+  const running = db.prepare("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
+  const ofClusters = db.prepare(
+    "SELECT * FROM runs WHERE executor IS NOT NULL AND (status IN ('queued', 'running') OR job ->> '$.submission' IS NOT NULL) AND archived_at IS NULL ORDER BY queue_position, number",
+  )
+  const place = db.prepare('UPDATE runs SET queue_position = ? WHERE number = ?')
+  const interrupt = db.prepare(`
+    UPDATE runs SET status = CASE wish WHEN 'cancel' THEN 'cancelled' WHEN 'pause' THEN 'paused' ELSE 'interrupted' END, owner = NULL, wish = NULL, ended_at = ?
+    WHERE status = 'running' AND executor IS NULL AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners)) RETURNING *`)
+  const stopTalks = db.prepare(
+    "UPDATE transcripts SET status = 'stopped', owner = NULL WHERE status = 'running' AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners))",
+  )
+  return {
+    waiting: () => waiting.all() as RunRow[],
+    running: () => running.all() as RunRow[],
+    /** Runs that a cluster computes or is to compute, and those whose jobs there are to be taken back. */
+    ofClusters: () => ofClusters.all() as RunRow[],
+    enqueue(numbers: readonly number[]): void {
+      let position = last.get() as number
+      for (const number of numbers) enqueue.run(++position, number)
+    },
+    /** The next run for this machine. */
+    claimNext(owner: string, device: string, now: number): RunRow | undefined {
+      return immediately(db, () => {
+        const row = next.get() as RunRow | undefined
+        return row && (claim.get({ owner, device, now, number: row.number }) as RunRow)
+      })
+    },
+    /** Claims one given run, for a process that does its own run and leaves the queue alone; it is this machine's from then on. */
+    claim(number: number, owner: string, device: string, now: number): RunRow {
+      return claim.get({ number, owner, device, now }) as RunRow
+    },
+    /** Puts a waiting run before another, or last; all positions are written anew, so that they stay whole numbers. */
+    move(number: number, before: number | null): void {
+      immediately(db, () => {
+        const order = (waiting.all() as RunRow[]).map((row) => row.number).filter((waitingNumber) => waitingNumber !== number)
+        const at = before === null ? order.length : order.indexOf(before)
+        order.splice(at < 0 ? order.length : at, 0, number)
+        for (const [position, waitingNumber] of order.entries()) place.run(position + 1, waitingNumber)
+      })
+    },
+    /** Closes the runs and the talks of processes that are gone. */
+    interruptOrphans(deadOwners: readonly string[], now: number): RunRow[] {
+      return immediately(db, () => {
+        for (const owner of deadOwners) db.prepare('DELETE FROM owners WHERE id = ?').run(owner)
+        stopTalks.run()
+        return interrupt.all(now) as RunRow[]
+      })
+    },
+  }
+}

@@ -1,0 +1,210 @@
+import type { Progress } from '#contract/runs/progress.ts'
+import type { ParameterValue, RunEntry, RunProblem, RunStatus } from '#contract/runs/runs.ts'
+import type { Database, Statement } from '../database.ts'
+import { type JobRecord, publicJob } from './jobs.ts'
+import { measuresTable } from './measures.ts'
+import { parametersTable } from './parameters.ts'
+
+/** What a new run is made of; everything else is filled in as it goes on. */
+export interface NewRun {
+  id: string
+  name: string
+  status: RunStatus
+  experiment: string | null
+  model: string
+  method: string
+  baseline: boolean
+  seed: number
+  nominal: number | null
+  parent: string | null
+  /** A cluster's name; null for this machine. */
+  executor: string | null
+  tags: string[]
+  notes: string
+  createdAt: number
+  parameters: Record<string, ParameterValue>
+}
+
+/** A row as the main side needs it to work with. */
+export interface RunRow {
+  number: number
+  id: string
+  name: string
+  status: RunStatus
+  experiment: string | null
+  model: string
+  method: string
+  baseline: number
+  seed: number
+  nominal: number | null
+  reached: number | null
+  queue_position: number | null
+  owner: string | null
+  wish: 'cancel' | 'pause' | null
+  executor: string | null
+  job: string | null
+  device: string | null
+  attempts: number
+  created_at: number
+  started_at: number | null
+  attempt_at: number | null
+  ended_at: number | null
+  seconds: number | null
+  parent: string | null
+  starred: number
+  archived_at: number | null
+  has_plan: number
+  progress: string | null
+  problem: string | null
+  tags: string
+  notes: string
+}
+
+type JoinedRow = RunRow & { model_name: string; experiment_name: string | null }
+
+/** The columns that may be changed, as plain values. */
+export type RunPatch = Partial<
+  Pick<
+    RunRow,
+    | 'name'
+    | 'status'
+    | 'reached'
+    | 'queue_position'
+    | 'owner'
+    | 'wish'
+    | 'device'
+    | 'executor'
+    | 'attempts'
+    | 'started_at'
+    | 'ended_at'
+    | 'seconds'
+    | 'archived_at'
+    | 'notes'
+  >
+> & {
+  starred?: boolean
+  has_plan?: boolean
+  tags?: string[]
+  progress?: Progress | null
+  problem?: RunProblem | null
+  experiment?: string
+  job?: JobRecord | null
+}
+
+const patchable = new Set(
+  'name status reached queue_position owner wish device executor job attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment'.split(
+    ' ',
+  ),
+)
+
+export function runsTable(db: Database) {
+  const inspecting = db
+    .prepare(
+      `SELECT number FROM runs JOIN run_documents ON run = number JOIN json_each(request, '$.inspect.runs') wanted
+       WHERE method IN ('divergence', 'generation') AND wanted.value = ? AND archived_at IS NULL ORDER BY created_at DESC, number DESC LIMIT 200`,
+    )
+    .pluck()
+  const parameters = parametersTable(db)
+  const measures = measuresTable(db)
+  const insert = db.prepare(`
+    INSERT INTO runs(id, name, status, experiment, model, method, baseline, seed, nominal, parent, executor, tags, notes, created_at)
+    VALUES (@id, @name, @status, @experiment, @model, @method, @baseline, @seed, @nominal, @parent, @executor, @tags, @notes, @createdAt)`)
+  const find = db.prepare('SELECT * FROM runs WHERE id = ?')
+  const ofExperiment = db.prepare('SELECT * FROM runs WHERE experiment = ? ORDER BY number')
+  const joined = db.prepare(`
+    SELECT r.*, m.name AS model_name, e.name AS experiment_name FROM json_each(?) wanted
+    JOIN runs r ON r.number = wanted.value JOIN models m ON m.id = r.model LEFT JOIN experiments e ON e.id = r.experiment ORDER BY wanted.key`)
+  const remove = db.prepare('DELETE FROM runs WHERE number = ?')
+  const count = db.prepare('SELECT count(*) FROM runs').pluck()
+  const problems = db.prepare('SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT ?').pluck()
+  const latestDone = db.prepare("SELECT * FROM runs WHERE model = ? AND status = 'done' ORDER BY number DESC LIMIT ?")
+  const patches = new Map<string, Statement>()
+  return {
+    insert(run: NewRun): number {
+      const number = Number(
+        insert.run({ ...run, parameters: undefined, baseline: Number(run.baseline), tags: JSON.stringify(run.tags) }).lastInsertRowid,
+      )
+      parameters.replace(number, run.parameters)
+      return number
+    },
+    find: (id: string) => find.get(id) as RunRow | undefined,
+    /** Numbers of the inspections that look at a run, newest first. */
+    inspecting: (id: string) => inspecting.all(id) as number[],
+    ofExperiment: (experiment: string) => ofExperiment.all(experiment) as RunRow[],
+    remove: (number: number) => remove.run(number),
+    /** The latest finished runs of a model. */
+    latestDone: (model: string, most: number) => latestDone.all(model, most) as RunRow[],
+    count: () => count.get() as number,
+    /** What went wrong in the latest runs that have a problem, as JSON. */
+    lastProblems: (most: number) => problems.all(most) as string[],
+    setParameters: parameters.replace,
+    patch(number: number, patch: RunPatch): void {
+      const names = Object.keys(patch).filter((name) => patchable.has(name) && patch[name as keyof RunPatch] !== undefined)
+      if (names.length === 0) return
+      const sql = `UPDATE runs SET ${names.map((name) => `${name} = ?`).join(', ')} WHERE number = ?`
+      const statement = patches.get(sql) ?? db.prepare(sql)
+      patches.set(sql, statement)
+      statement.run(...names.map((name) => columnValue(patch[name as keyof RunPatch])), number)
+    },
+    /** Rows as the outside sees them, in the order asked for; with the parameters and measures that `keep` accepts. */
+    entries(numbers: readonly number[], keep?: (field: string) => boolean): RunEntry[] {
+      const given = parameters.ofRuns(numbers)
+      const taken = measures.ofRuns(numbers)
+      return (joined.all(JSON.stringify(numbers)) as JoinedRow[]).map((row) => {
+        const entry = toEntry(row, given.get(row.number) ?? {})
+        entry.measures = taken.get(row.number) ?? []
+        return keep ? keepColumns(entry, keep) : entry
+      })
+    },
+  }
+}
+
+function columnValue(value: RunPatch[keyof RunPatch]): string | number | null {
+  if (typeof value === 'boolean') return Number(value)
+  return value !== null && typeof value === 'object' ? JSON.stringify(value) : (value ?? null)
+}
+
+function keepColumns(entry: RunEntry, keep: (field: string) => boolean): RunEntry {
+  return {
+    ...entry,
+    parameters: Object.fromEntries(Object.entries(entry.parameters).filter(([name]) => keep(`parameter:${name}`))),
+    measures: entry.measures.filter(
+      ({ name, dataset }) => keep(`measure:${name}`) || (dataset !== '' && keep(`measure:${name}/${dataset}`)),
+    ),
+  }
+}
+
+function toEntry(row: JoinedRow, parameters: Record<string, ParameterValue>): RunEntry {
+  return {
+    id: row.id,
+    name: row.name,
+    status: row.status,
+    experiment: row.experiment === null ? null : { id: row.experiment, name: row.experiment_name ?? row.experiment },
+    model: { id: row.model, name: row.model_name },
+    method: row.method,
+    baseline: row.baseline === 1,
+    seed: row.seed,
+    nominal: row.nominal,
+    reached: row.reached,
+    progress: parsed<Progress>(row.progress),
+    problem: parsed<RunProblem>(row.problem),
+    createdAt: row.created_at,
+    startedAt: row.started_at,
+    endedAt: row.ended_at,
+    seconds: row.seconds,
+    device: row.device,
+    executor: row.executor,
+    job: publicJob(row),
+    hasPlan: row.has_plan === 1,
+    starred: row.starred === 1,
+    archived: row.archived_at !== null,
+    tags: JSON.parse(row.tags) as string[],
+    parent: row.parent,
+    parameters,
+    measures: [],
+  }
+}
+
+function parsed<T>(text: string | null): T | null {
+  return text === null ? null : (JSON.parse(text) as T)
+}

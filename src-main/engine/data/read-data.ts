@@ -1,0 +1,145 @@
+import { createHash } from 'node:crypto'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { UsedData } from '#contract/data/used-data.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { FetchHubFile } from '#contract/models/hub-file.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
+import type { EncodingReport } from '#engine/data/encoding.ts'
+import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
+import { readWindows, type Windows } from '#engine/data/windows.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+/** Where the data of a run comes from besides plain paths. */
+export interface DataSources {
+  /** Told while text is encoded, and asked whether to go on. */
+  readonly report?: EncodingReport | undefined
+  /** Folder of data sets kept locally; those asked for by name are read from it. */
+  readonly localFolder?: string | undefined
+  readonly fetchFile?: FetchHubFile | undefined
+}
+
+/** The windows of a request, what the run states of them, and sentences on what a careful reader should know. */
+export interface ReadData {
+  readonly windows: Windows
+  readonly used: UsedData
+  readonly notes: readonly string[]
+}
+
+/** Reads the windows that a request names, drawn for any `seed` but 0, and checks them against the model's vocabulary. */
+export async function readData(
+  model: { readonly spec: DecoderSpec },
+  tokenizer: Tokenizer | undefined,
+  data: DataRequest,
+  seed: number,
+  sources: DataSources,
+): Promise<ReadData> {
+  if (!data.mix) return readSource(model, tokenizer, data, seed, sources)
+  const counts = shareOut(
+    data.mix.map(({ share }) => share),
+    data.windows,
+  )
+  const parts: ReadData[] = []
+  for (const [index, { source }] of data.mix.entries()) {
+    const windows = counts?.[index]
+    if (windows === 0) continue
+    const { mix: _, windows: __, ...rest } = data
+    parts.push(await readSource(model, tokenizer, { ...rest, source, ...(windows === undefined ? {} : { windows }) }, seed, sources))
+  }
+  return mixed(data, seed, parts)
+}
+
+/** Windows of several sources, each spread evenly over the whole, so that every stretch of it holds all of them in their shares. */
+function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]): ReadData {
+  const placed = parts.flatMap(({ windows }) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
+  const windows = placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
+  const used = {
+    source,
+    revision: null,
+    sequenceLength: Math.max(...windows.map(({ length }) => length)),
+    windows: windows.length,
+    seed,
+    hash: hashOf(windows),
+    parts: parts.map((part) => part.used),
+  }
+  return { windows, used, notes: parts.flatMap(({ notes }) => notes) }
+}
+
+/** Whole windows for each share, which add up to `total`: rounded down, what is left goes to the largest remainders. */
+export function shareOut(shares: readonly number[], total: number | undefined): number[] | undefined {
+  if (total === undefined) return undefined
+  const sum = shares.reduce((all, share) => all + share, 0)
+  const exact = shares.map((share) => (share / sum) * total)
+  const counts = exact.map(Math.floor)
+  const order = [...exact.keys()].sort((a, b) => ((exact[b] ?? 0) % 1) - ((exact[a] ?? 0) % 1) || a - b)
+  const left = total - counts.reduce((all, count) => all + count, 0)
+  for (const index of order.slice(0, left)) counts[index] = (counts[index] ?? 0) + 1
+  return counts
+}
+
+async function readSource(
+  model: { readonly spec: DecoderSpec },
+  tokenizer: Tokenizer | undefined,
+  data: DataRequest,
+  seed: number,
+  sources: DataSources,
+): Promise<ReadData> {
+  const found = await locate(data.source, sources)
+  const { windows, documents } = await readWindows(found.path, tokenizer, {
+    sequenceLength: data.sequenceLength,
+    seed,
+    ...(sources.report ? { report: sources.report } : {}),
+    ...(data.windows === undefined ? {} : { maxWindows: data.windows }),
+    ...(found.maxDocuments === undefined ? {} : { maxDocuments: found.maxDocuments }),
+  })
+  checkIds(windows, model, found.path)
+  const sequenceLength = Math.max(...windows.map(({ length }) => length))
+  const used = { source: data.source, revision: found.revision, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }
+  return { windows, used, notes: notesOn(data, used, model.spec, documents) }
+}
+
+function checkIds(windows: Windows, model: { readonly spec: DecoderSpec }, path: string): void {
+  const { vocabulary } = model.spec
+  for (const window of windows) {
+    const bad = window.find((id) => id >= vocabulary)
+    if (bad === undefined) continue
+    throw new EspalierError(
+      'invalid',
+      `${path} holds token id ${bad}; the model's vocabulary ends at ${vocabulary - 1}. Encode the text with this model's tokenizer.`,
+    )
+  }
+}
+
+/** A word on windows longer than the model was made for. */
+export function longWindowNote({ contextLength }: DecoderSpec, sequenceLength: number): string {
+  return `Windows of ${sequenceLength} tokens are longer than the ${contextLength} that the model was made for (max_position_embeddings); they are computed all the same.`
+}
+
+function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, spec: DecoderSpec, documents = 0): string[] {
+  const notes: string[] = []
+  const { windows, sequenceLength, seed } = used
+  if (sequenceLength > spec.contextLength) notes.push(longWindowNote(spec, sequenceLength))
+  if (windows < wanted) {
+    const drawn = seed === 0 || documents > 1 ? '' : ' The seed only moves where they begin, and their order.'
+    notes.push(`${source} gives ${windows} windows of ${sequenceLength} tokens, ${wanted} were asked for; all ${windows} are used.${drawn}`)
+  }
+  if (seed !== 0 && documents > 1 && documents < 5)
+    notes.push(`${source} has only ${documents} documents, so their order is about all that the seed changes.`)
+  return notes
+}
+
+function hashOf(windows: Windows): string {
+  const hash = createHash('sha256')
+  for (const window of windows) {
+    const bytes = Buffer.alloc(4 * window.length)
+    window.forEach((id, i) => void bytes.writeInt32LE(id, 4 * i))
+    hash.update(bytes)
+  }
+  return hash.digest('hex')
+}
+
+async function locate(source: string, { localFolder, fetchFile }: DataSources): Promise<DatasetLocation> {
+  if (isBundledId(source)) return { path: locateBundled(source), revision: null }
+  if (!isDatasetId(source)) return { path: source, revision: null }
+  return locateDataset(source, { ...(localFolder === undefined ? {} : { localFolder }), ...(fetchFile ? { fetchFile } : {}) })
+}

@@ -1,0 +1,286 @@
+import { stat } from 'node:fs/promises'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import { paperBeams } from '#contract/protocol.ts'
+import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
+import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
+import { denseMethod, isAblation } from '#contract/titles.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
+import { isDatasetId } from '#engine/data/named.ts'
+import { readData } from '#engine/data/read-data.ts'
+import { referenceInference } from '#engine/evaluation/inference.ts'
+import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
+import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
+import { productsOnUnits } from '#engine/model/precision.ts'
+import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { findAblation } from '#engine/pruning/ablations/index.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import type { Method, MethodPhase } from '#engine/pruning/method.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
+import { outlineOf } from '#engine/pruning/outline.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import { repairPhase } from '#engine/pruning/repair/work.ts'
+import { addPasses } from '#engine/pruning/search/passes.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+/** A model as far as its work depends on it. */
+export interface WorkModel {
+  readonly path: string
+  readonly spec: DecoderSpec
+  readonly tokenizer: Tokenizer | undefined
+}
+
+const billion = 1e9
+/** Seconds that encoding a token takes, and reading a gigabyte of weights; a process that starts takes the last. */
+const [encoding, reading, starting] = [4e-6, 1, 1]
+
+/** Operations of one window through the mean attention, the mean MLP and the head. */
+function operationsOf(spec: DecoderSpec, tokens: number): { attention: number; mlp: number; head: number } {
+  const blocks = spec.blocks.map((_, index) => blockParameters(spec, index))
+  const mean = (part: 'attention' | 'mlp') => blocks.reduce((sum, own) => sum + own[part], 0) / blocks.length
+  return {
+    attention: 2 * tokens * mean('attention') + 2 * tokens ** 2 * spec.heads * spec.headSize,
+    mlp: 2 * tokens * mean('mlp'),
+    head: 2 * tokens * spec.vocabulary * spec.hidden,
+  }
+}
+
+/** What a request has to do, phase by phase, from the formulas of its method: nothing is computed, texts are counted. */
+export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
+  return new RequestWork(model, request).describe()
+}
+
+function sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
+  const faster = shares.flatMap(([products, share]) => (products === 'float32' ? [] : [{ products, share }]))
+  return faster.length > 0 ? { faster } : {}
+}
+
+const none = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
+
+class RequestWork {
+  readonly #model: WorkModel
+  readonly #request: RunRequest
+  /** Of the stack's work, what the plan leaves. */
+  #left = 1
+
+  constructor(model: WorkModel, request: RunRequest) {
+    this.#model = model
+    this.#request = request
+  }
+
+  async describe(): Promise<Work> {
+    const { spec } = this.#model
+    const gigabytes = (4 * (stackParameters(spec) + Vocabulary.parameters(spec))) / billion
+    const opening = { ...none, phase: 'starting', part: 'open', seconds: starting + reading * gigabytes }
+    const pruning = isAblation(this.#request.method) ? await this.#study() : await this.#pruning()
+    const measures = isAblation(this.#request.method) ? [] : await Promise.all(this.#request.measures.map((one) => this.#measure(one)))
+    return { hidden: spec.hidden, phases: [opening, ...pruning, ...measures.flat()] }
+  }
+
+  async #pruning(): Promise<PhaseWork[]> {
+    const { method: id, amount, options: given, calibration, repair } = this.#request
+    if (id === denseMethod || !calibration) return []
+    const method: Method = findMethod(id)
+    const options = parseOptions(method, given)
+    const budget = budgetFor(this.#model.spec, amount)
+    const outline = outlineOf(method, this.#model.spec, budget, options)
+    this.#left = 1 - (outline.reached ?? budget.sparsity)
+    const wanted = Math.min(method.windows(options), calibration.windows ?? Number.POSITIVE_INFINITY)
+    const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
+    const phases = method.work(this.#model.spec, budget, options, windows).map((phase) => this.#timed(phase, 'pruning', tokens))
+    const repairs = repair ? await this.#repair(repair, outline) : []
+    return [this.#readingOf(windows * tokens), ...phases, ...repairs]
+  }
+
+  async #repair(
+    { kind, calibration }: NonNullable<RunRequest['repair']>,
+    { attentionRemoved, neuronsRemovedPerBlock }: ReturnType<typeof outlineOf>,
+  ): Promise<PhaseWork[]> {
+    const { spec } = this.#model
+    const width = Math.max(1, ...spec.blocks.map((block) => block.width))
+    const { windows, tokens } = await this.#count(calibration)
+    const neurons = neuronsRemovedPerBlock === null ? this.#left : 1 - neuronsRemovedPerBlock / width
+    const attention = attentionRemoved === null ? this.#left : 1 - attentionRemoved / spec.blocks.length
+    return [this.#readingOf(windows * tokens), this.#timed(repairPhase(spec, kind, windows, { neurons, attention }), 'repair', tokens)]
+  }
+
+  /** Each of a study's trials is 2SSP and a perplexity; the first stage is shared by those on the same windows. */
+  async #study(): Promise<PhaseWork[]> {
+    const { method, options: given, calibration, measures } = this.#request
+    const judged = measures.find(({ kind }) => kind === 'perplexity')
+    if (!calibration || judged?.kind !== 'perplexity') return []
+    const ablation = findAblation(method)
+    const trials = ablation.trials(this.#model.spec, parseOptions(ablation, given))
+    const twoStage: Method = findMethod('2ssp')
+    const evaluation = await this.#count(judged.data)
+    const counted = await Promise.all(
+      trials.map(async ({ sparsity, options }) => {
+        const own = parseOptions(twoStage, options)
+        const wanted = Math.min(twoStage.windows(own), calibration.windows ?? Number.POSITIVE_INFINITY)
+        const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
+        const phases = twoStage.work(this.#model.spec, budgetFor(this.#model.spec, { sparsity }), own, windows)
+        const judging = { phase: ablation.title, passes: this.#wholePasses(evaluation.windows, 1 - sparsity) }
+        return [
+          ...phases.map((phase) => this.#timed({ ...phase, phase: ablation.title }, 'study', tokens)),
+          this.#timed(judging, 'study', evaluation.tokens),
+        ]
+      }),
+    )
+    const { faster } = this.#productsOf(undefined)
+    return [{ ...sumOf(ablation.title, 'study', withoutRepeats(counted.flat())), ...(faster ? { faster } : {}) }]
+  }
+
+  #timed(
+    { phase, passes, double, vectors = 0, choosing, shared, rowsPerCall = rowsOfPasses }: MethodPhase,
+    part: string,
+    tokens: number,
+  ): PhaseWork {
+    const operations = operationsOf(this.#model.spec, tokens)
+    const together = Math.max(1, Math.floor(rowsPerCall / tokens))
+    const { times, faster } = this.#productsOf(choosing)
+    return {
+      ...none,
+      phase,
+      part,
+      attention: (times * passes.attention * operations.attention) / billion,
+      mlp: (times * passes.mlp * operations.mlp) / billion,
+      head: (times * passes.head * operations.head) / billion,
+      double: (double?.(tokens) ?? 0) / billion,
+      vectors: vectors / billion,
+      calls: (times * (passes.attention + passes.mlp + passes.head)) / together,
+      ...(faster ? { faster } : {}),
+      ...(shared === undefined ? {} : { shared }),
+    }
+  }
+
+  /** How often the operations of a phase are done, and what shares of them by other products than float32's. */
+  #productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
+    const { precision = 'float32' } = this.#request
+    // Where a machine has no units for them, its rates say that other products are as fast as float32's.
+    const { passes, ranking, rescoring, deciding } = productsOnUnits(precision === 'auto' ? 'mixed' : precision)
+    if (choosing === undefined) return { times: 1, ...sharesOf([passes, 1]) }
+    if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...sharesOf([deciding, 1]) }
+    const times = 1 + choosing.again
+    return { times, ...sharesOf([ranking, 1 / times], [rescoring, choosing.again / times]) }
+  }
+
+  #readingOf(tokens: number): PhaseWork {
+    return { ...none, phase: 'Reading text', part: 'reading text', seconds: tokens * encoding }
+  }
+
+  #wholePasses(windows: number, left = this.#left) {
+    const blocks = this.#model.spec.blocks.length
+    return { attention: windows * blocks * left, mlp: windows * blocks * left, head: windows }
+  }
+
+  async #measure(measure: MeasureRequest): Promise<PhaseWork[]> {
+    if (measure.kind === 'perplexity') {
+      const { windows, tokens } = await this.#count(measure.data)
+      const phase = { phase: `Perplexity on ${measure.name}`, passes: this.#wholePasses(windows) }
+      return [this.#readingOf(windows * tokens), this.#timed(phase, 'perplexity', tokens)]
+    }
+    if (measure.kind === 'inference') return [this.#inference(measure)]
+    if (measure.kind === 'answers') {
+      const phase = { phase: 'Answering prompts', passes: { attention: 0, mlp: 0, head: 0 } }
+      return [this.#decoding(this.#timed(phase, 'answers', 1), measure.prompts.length * measure.maxLength, paperBeams.beams)]
+    }
+    return Promise.all(measure.tasks.filter(isTaskId).map((task) => this.#task(task, measure)))
+  }
+
+  /** Dense and pruned take the same turns. */
+  #inference({ sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
+    const rounds = Math.min(5, repeats)
+    const passes = Math.min(repeats, referenceInference.warmups) + repeats + rounds
+    const models = this.#left < 1 ? 2 : 1
+    const all = addPasses(this.#wholePasses(passes), ...(models === 2 ? [this.#wholePasses(passes, 1)] : []))
+    const timed = this.#timed({ phase: 'Inference time', passes: all, rowsPerCall: 1 }, 'inference', sequenceLength)
+    return this.#decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
+  }
+
+  /** Tokens made one by one, for some sequences side by side. */
+  #decoding(phase: PhaseWork, tokens: number, sequences: number): PhaseWork {
+    const { spec } = this.#model
+    const gigabytes = (4 * (this.#left * stackParameters(spec) + spec.vocabulary * spec.hidden)) / billion
+    return { ...phase, decoded: tokens * gigabytes * (1 + (sequences - 1) / 4) }
+  }
+
+  async #task(task: keyof typeof tasks, { folder, limit }: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<PhaseWork> {
+    const { questions, tokens } = publishedTasks[task] ?? { questions: 1000, tokens: 120 }
+    const there = folder === undefined ? questions : (await readQuestions(task, { folder }, limit)).length
+    const count = Math.min(there, folder === undefined ? (limit ?? there) : there)
+    return this.#timed({ phase: tasks[task].title, passes: this.#wholePasses(count) }, 'tasks', tokens)
+  }
+
+  /** How many windows of how many tokens a text gives. */
+  async #count({
+    source,
+    mix,
+    sequenceLength,
+    windows = Number.POSITIVE_INFINITY,
+  }: DataRequest): Promise<{ windows: number; tokens: number }> {
+    const counts = await Promise.all((mix ?? [{ source }]).map((part) => this.#windowsOf(part.source, sequenceLength, windows)))
+    const there = counts.reduce((sum, count) => sum + count, 0)
+    return { windows: Math.max(1, Math.min(there, windows)), tokens: sequenceLength }
+  }
+
+  async #windowsOf(source: string, sequenceLength: number, most: number): Promise<number> {
+    const { localFolder } = this.#request
+    if (isDatasetId(source) && localFolder === undefined) return Math.ceil(publishedTokens[source] / sequenceLength)
+    const path = isBundledId(source) ? locateBundled(source) : source
+    const found = await stat(path).catch(() => undefined)
+    // Long texts are counted as far as they are needed.
+    const cap = Math.min(most, Math.ceil(mostTokens / sequenceLength))
+    const key = `${this.#model.path} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${cap} ${localFolder}`
+    const known = counts.get(key)
+    if (known !== undefined) return known
+    const { spec, tokenizer } = this.#model
+    const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap }, 0, { localFolder })
+    remember(key, windows.length)
+    return windows.length
+  }
+}
+
+/** Windows of texts that were counted once. */
+const counts = new Map<string, number>()
+const mostTokens = 2 ** 21
+
+function remember(key: string, count: number): void {
+  counts.set(key, count)
+  for (const old of counts.keys()) if (counts.size > 200) counts.delete(old)
+}
+
+/** Tokens that published texts have with a vocabulary of some ten thousands. */
+const publishedTokens = { wikitext2: 300_000, 'c4-train': 480_000, 'c4-val': 520_000, 'fineweb-edu': 520_000 }
+
+/** Published sizes of tasks, and tokens that all answers to a question have together. */
+const publishedTasks: Partial<Record<keyof typeof tasks, { questions: number; tokens: number }>> = {
+  arc_challenge: { questions: 1172, tokens: 150 },
+  arc_easy: { questions: 2376, tokens: 140 },
+  hellaswag: { questions: 10_042, tokens: 380 },
+  mmlu: { questions: 14_042, tokens: 150 },
+  piqa: { questions: 1838, tokens: 80 },
+  winogrande: { questions: 1267, tokens: 60 },
+}
+
+/** Of phases that name the same shared work, the first. */
+function withoutRepeats(phases: readonly PhaseWork[]): PhaseWork[] {
+  return phases.filter(({ shared }, at) => shared === undefined || phases.findIndex((other) => other.shared === shared) === at)
+}
+
+function sumOf(phase: string, part: string, phases: readonly PhaseWork[]): PhaseWork {
+  const sum = (key: keyof typeof none) => phases.reduce((total, own) => total + own[key], 0)
+  return {
+    phase,
+    part,
+    attention: sum('attention'),
+    mlp: sum('mlp'),
+    head: sum('head'),
+    double: sum('double'),
+    vectors: sum('vectors'),
+    calls: sum('calls'),
+    decoded: sum('decoded'),
+    seconds: sum('seconds'),
+  }
+}

@@ -1,0 +1,183 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import type { FusedOperations } from '#engine/backend/fused.ts'
+import { fewRows, type Matrix } from '#engine/tensor/products.ts'
+import type { Rotary, RotaryTables } from '#engine/tensor/rotary.ts'
+import { type KeyValueSlots, type PlacedSequence, placeRows, tablesOf } from '../cache.ts'
+import type { ModelView } from '../views/view.ts'
+import { breathe, type Walk } from '../walk.ts'
+import { type AttentionWeights, blockOf, isAttention, mlpOf, type Part, type PartWeights } from '../weights/weights.ts'
+import { DecodeParts } from './decode-parts.ts'
+
+/** New tokens of sequences of one view. */
+export interface DecodeJob {
+  readonly view: ModelView
+  readonly walk: Walk
+  readonly cache: KeyValueSlots
+  readonly sequences: readonly PlacedSequence[]
+  readonly ids: Int32Array
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Bytes of weights that one operation reads: between two of them a cancel is seen. */
+const bytesAtOnce = 2 ** 28
+
+/** Whether so many tokens of a view go through its parts as few rows do: by an operation for all of them. */
+export function decodesRows({ spec, sliced, model }: ModelView, rows: number): boolean {
+  const { fused } = activeBackend()
+  // A parallel MLP must be run with its attention, so that both have to be in memory.
+  const whole = !spec.parallelResidual || !model.store.streams
+  return fused !== undefined && rows <= fewRows && whole && !spec.delta && !sliced
+}
+
+/** Tokens of views of one model together, each weight read once for all that have it: the stream behind the last part, [N, D]. */
+export async function decodeRows(jobs: readonly DecodeJob[]): Promise<Tensor2D> {
+  const { view } = jobs[0] as DecodeJob
+  const fused = activeBackend().fused as FusedOperations
+  const sequences = jobs.flatMap((job) => job.sequences)
+  const placed = placeRows(sequences)
+  const tables = new Map<Rotary, RotaryTables>()
+  const call: DecodeCall = {
+    jobs: jobs.map((job, index) => ({ ...job, rows: rowsOf(jobs, index) })),
+    spec: view.spec,
+    tablesOf(block) {
+      const rotary = view.spec.rotary(block)
+      const made = tables.get(rotary) ?? tablesOf(sequences, rotary)
+      tables.set(rotary, made)
+      return made
+    },
+  }
+  let x = await view.model.vocabulary.embed(Int32Array.from(jobs.flatMap(({ ids }) => [...ids])))
+  try {
+    for (const [index, blocks] of blocksAtOnce(view).entries()) {
+      if (index > 0) await breathe()
+      if (jobs.every(({ signal }) => signal?.aborted)) jobs[0]?.signal?.throwIfAborted()
+      const next = await runBlocks(fused, x, blocks, call, placed)
+      x.dispose()
+      x = next
+    }
+    return x
+  } catch (error) {
+    x.dispose()
+    throw error
+  } finally {
+    placed.rows.dispose()
+    placed.slots.dispose()
+    for (const { cosine, sine } of tables.values()) {
+      cosine.dispose()
+      sine.dispose()
+    }
+  }
+}
+
+type PlacedJob = DecodeJob & { readonly rows: readonly number[] }
+
+interface DecodeCall {
+  readonly jobs: readonly PlacedJob[]
+  readonly spec: DecoderSpec
+  tablesOf(block: number): RotaryTables
+}
+
+/** The rows of a call that belong to one of its jobs. */
+function rowsOf(jobs: readonly DecodeJob[], index: number): number[] {
+  const first = jobs.slice(0, index).reduce((sum, { ids }) => sum + ids.length, 0)
+  return Array.from((jobs[index] as DecodeJob).ids, (_, row) => first + row)
+}
+
+/** Runs of parts of whole blocks that are read by one operation; part by part where weights are streamed. */
+function blocksAtOnce({ model, spec }: ModelView): Part[][] {
+  const bytes = 4 * spec.hidden * (4 * spec.hidden + 3 * spec.intermediate)
+  const blocks = Math.max(1, Math.floor(bytesAtOnce / bytes))
+  const all = Array.from({ length: 2 * model.spec.blocks.length }, (_, part) => part)
+  const size = model.store.streams ? 1 : 2 * blocks
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, index) => all.slice(index * size, (index + 1) * size))
+}
+
+interface Leased {
+  readonly job: PlacedJob
+  readonly part: Part
+  readonly weights: PartWeights<Matrix>
+  /** Whether these are the model's own weights, of which the view keeps some neurons. */
+  readonly whole: boolean
+}
+
+async function runBlocks(
+  fused: FusedOperations,
+  x: Tensor2D,
+  parts: readonly Part[],
+  call: DecodeCall,
+  placed: ReturnType<typeof placeRows>,
+): Promise<Tensor2D> {
+  const leased: Leased[] = []
+  try {
+    for (const part of parts) {
+      const jobs = call.jobs.filter(({ view }) => view.has(part))
+      const whole = shareWhole(part, jobs)
+      for (const job of jobs) leased.push(await lease(part, job, whole))
+    }
+    if (leased.length === 0) return x.clone()
+    const steps = new DecodeParts()
+    for (const own of Map.groupBy(leased, ({ part }) => part).values()) {
+      for (const sharing of Map.groupBy(own, ({ weights }) => weights.attention ?? weights.mlp).values()) addStep(steps, sharing, call)
+    }
+    const { heads, keyValueHeads, headSize, activation, gatedQueries = false, scoreCap: cap = 0 } = call.spec
+    return fused.decode(x, steps, placed, { heads, keyValueHeads, headSize, activation, gatedQueries, cap })
+  } finally {
+    for (const one of leased) giveBack(one)
+  }
+}
+
+/** Whether reading the model's MLP once takes less time than reading what each view keeps of it. */
+function shareWhole(part: Part, jobs: readonly PlacedJob[]): boolean {
+  const [first] = jobs
+  if (!first || isAttention(part) || jobs.some(({ walk, view }) => walk.products !== 'float32' || !view.neuronsOf(part).shared))
+    return false
+  const { model } = first.view
+  const neurons = [...new Set(jobs.map(({ view }) => view))].reduce((sum, view) => sum + view.neuronsOf(part).count, 0)
+  return !model.store.streams && neurons > layoutOf(model.spec, blockOf(part)).width
+}
+
+async function lease(part: Part, job: PlacedJob, whole: boolean): Promise<Leased> {
+  const weights = whole ? await job.view.model.store.lease(part) : await job.walk.lease(part)
+  return { job, part, weights, whole }
+}
+
+function giveBack({ job, part, weights, whole }: Leased): void {
+  if (whole) job.view.model.store.release(part, weights as PartWeights)
+  else job.walk.release(part, weights)
+}
+
+/** A part of one weight, on the rows of all jobs that have it. */
+function addStep(steps: DecodeParts, sharing: readonly Leased[], call: DecodeCall): void {
+  const { part, weights } = sharing[0] as Leased
+  const { spec } = call
+  if (weights.attention) {
+    // Of a parallel block the MLP reads what the attention read; where it was removed, the next block begins.
+    const mlpFollows = ({ job }: Leased) => spec.parallelResidual && job.view.has(mlpOf(blockOf(part)))
+    for (const [keepsSource, some] of Map.groupBy(sharing, mlpFollows)) addAttention(steps, weights.attention, some, keepsSource, call)
+    return
+  }
+  const rows = sharing.flatMap(({ job }) => job.rows)
+  const masks = sharing.flatMap(({ job, whole }) => job.rows.map(() => (whole ? job.view.maskOf(part) : undefined)))
+  steps.addMlp(weights.mlp, { rows, hidden: spec.hidden, scale: spec.residualScale ?? 1, keepsSource: false, masks })
+}
+
+function addAttention(
+  steps: DecodeParts,
+  weights: AttentionWeights<Matrix>,
+  sharing: readonly Leased[],
+  keepsSource: boolean,
+  { spec, tablesOf }: DecodeCall,
+): void {
+  const block = blockOf((sharing[0] as Leased).part)
+  steps.addAttention(weights, {
+    rows: sharing.flatMap(({ job }) => job.rows),
+    hidden: spec.hidden,
+    scale: spec.residualScale ?? 1,
+    keepsSource,
+    window: spec.slidingWindow(block) ?? 0,
+    tables: tablesOf(block),
+    caches: sharing.flatMap(({ job }) => job.rows.map(() => job.cache.of(block))),
+  })
+}

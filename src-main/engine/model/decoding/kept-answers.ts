@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto'
+import { keptWith, type Model } from '../model.ts'
+import type { ModelView } from '../views/view.ts'
+import { DecodingSession, type HeldSequence } from './session.ts'
+
+/** A prompt with its answer, as far as the model has read them. */
+interface KeptSequence extends HeldSequence {
+  /** Which plan it was read by, and with which products. */
+  readonly reader: string
+  readonly ids: readonly number[]
+  readonly bytes: number
+}
+
+/** The share of the workspace that kept keys and values may take. */
+const keptShare = 0.25
+/** A shorter beginning is not worth looking for. */
+const worthwhile = 8
+
+/** Keys and values of the last answers, so that a prompt which begins as one of them, as the next turn of a talk does, goes on from there. */
+export class KeptAnswers {
+  readonly #sequences: KeptSequence[] = []
+  readonly #roomBytes: number
+
+  constructor({ workspaceBytes }: Pick<Model, 'workspaceBytes'>) {
+    this.#roomBytes = workspaceBytes * keptShare
+  }
+
+  /** A session for a prompt, and how many of its tokens that has read already: never the last one, which is to be fed. */
+  begin(view: ModelView, prompt: readonly number[]): { session: DecodingSession; known: number } {
+    const reader = readerOf(view)
+    let best: KeptSequence | undefined
+    let known = 0
+    for (const one of this.#sequences) {
+      if (one.reader !== reader) continue
+      const common = Math.min(commonStart(one.ids, prompt), prompt.length - 1)
+      if (common > known) [best, known] = [one, common]
+    }
+    if (!best || known < worthwhile) return { session: new DecodingSession(view), known: 0 }
+    return { session: DecodingSession.after(view, { cache: best.cache, slots: best.slots.slice(0, known) }), known }
+  }
+
+  /** Keeps what a session has read of these tokens; the oldest make room. A DeltaNet's state has no beginning to go on from. */
+  keep(view: ModelView, ids: readonly number[], session: DecodingSession): void {
+    if (view.spec.delta) return
+    const held = session.hold()
+    const { keyValueHeads, headSize } = view.spec
+    const bytes = 8 * held.slots.length * keyValueHeads * headSize * view.spec.blocks.length
+    this.#sequences.push({ ...held, reader: readerOf(view), ids: ids.slice(0, held.slots.length), bytes })
+    while (this.#sequences.reduce((sum, one) => sum + one.bytes, 0) > this.#roomBytes) this.#drop()
+  }
+
+  #drop(): void {
+    const oldest = this.#sequences.shift()
+    oldest?.cache.giveBack(oldest.slots)
+    oldest?.cache.dispose()
+  }
+
+  dispose(): void {
+    while (this.#sequences.length > 0) this.#drop()
+  }
+}
+
+/** What is kept of answers with a model. */
+export const keptAnswers = (model: Model): KeptAnswers => keptWith(model, 'answers', () => new KeptAnswers(model))
+
+const readerOf = ({ plan, model }: ModelView): string =>
+  createHash('sha256')
+    .update(JSON.stringify([plan ?? null, model.products.answers]))
+    .digest('hex')
+
+function commonStart(a: readonly number[], b: readonly number[]): number {
+  let length = 0
+  while (length < a.length && length < b.length && a[length] === b[length]) length++
+  return length
+}

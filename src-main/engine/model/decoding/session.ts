@@ -1,0 +1,221 @@
+import { dispose, gather, slice, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import type { Products } from '#engine/tensor/products.ts'
+import { KeyValueSlots, Past, type PlacedSequence } from '../cache.ts'
+import type { DeltaMemory } from '../delta-net.ts'
+import { finalHidden } from '../forward.ts'
+import type { ModelView } from '../views/view.ts'
+import { breathe, Walk } from '../walk.ts'
+import { type DecodeJob, decodeRows, decodesRows } from './decode-rows.ts'
+import { decodeTogether, logitsOf } from './together.ts'
+
+/** What sessions that go on from one another have in common. */
+interface Shared {
+  readonly walk: Walk
+  readonly cache: KeyValueSlots
+  sessions: number
+}
+
+/** The slots of a sequence's positions, and the cache that they are in. */
+export interface HeldSequence {
+  readonly cache: KeyValueSlots
+  readonly slots: readonly number[]
+}
+
+/** Tokens that follow the first `after` of a line of tokens that is fed with them. */
+export interface Branch {
+  readonly from: number
+  readonly after: number
+  readonly ids: Int32Array
+}
+
+/** Sequences that grow token by token; keys and values of what was seen are kept, those of beginnings that sequences share once. */
+export class DecodingSession {
+  readonly #view: ModelView
+  readonly #shared: Shared
+  #sequences: number[][] = []
+  /** Positions of a sequence that were read to the end: a feed that was cancelled leaves slots with nothing in them. */
+  #read = 0
+  readonly #memories = new Map<number, DeltaMemory>()
+
+  /** `products` are those of answers unless given. */
+  constructor(view: ModelView, { products = view.model.products.answers, shared }: { products?: Products; shared?: Shared } = {}) {
+    this.#view = view
+    this.#shared = shared ?? { walk: new Walk(view, products, { keepsPacked: true }), cache: new KeyValueSlots(view.spec), sessions: 0 }
+    this.#shared.sessions++
+  }
+
+  /** A session of one sequence, whose first positions are those of another one of the same view. */
+  static after(view: ModelView, { cache, slots }: HeldSequence): DecodingSession {
+    const shared = { walk: new Walk(view, view.model.products.answers, { keepsPacked: true }), cache: cache.hold(), sessions: 0 }
+    const session = new DecodingSession(view, { shared })
+    session.#sequences = [cache.share(slots)]
+    session.#read = slots.length
+    return session
+  }
+
+  /** What was read of the first sequence, for whoever keeps it beyond the session; he gives back its slots and disposes of the cache. */
+  hold(): HeldSequence {
+    const { cache } = this.#shared
+    return { cache: cache.hold(), slots: cache.share((this.#sequences[0] ?? []).slice(0, this.#read)) }
+  }
+
+  /**
+   * Feeds `tokens` further ids of each of `batch` sequences, ids [batch * tokens] in order; the logits that follow the last one of each,
+   * `batch` arrays of V. A session keeps its batch; `select` changes it.
+   */
+  async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
+    const tokens = ids.length / batch
+    const placed = this.#place(Array.from({ length: batch }, () => tokens))
+    const logits = this.#isFew(ids.length)
+      ? await decodeTogether(this.#job(placed, ids, signal))
+      : await this.#logitsOfLast(placed, ids, signal)
+    this.#read += tokens
+    return logits
+  }
+
+  async #logitsOfLast(placed: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): Promise<Float32Array[]> {
+    const hidden = await this.#hiddenOf(placed, ids, signal, (x) => lastRows(x, placed.length))
+    const logits = await logitsOf(this.#view.model.vocabulary, hidden)
+    hidden.dispose()
+    return logits
+  }
+
+  /**
+   * Final hidden states of lines of tokens of any length, in one pass and without the session's sequences: [N, D], line after line. A line may
+   * follow the beginning of one before it, which is then not computed again.
+   */
+  async hiddenOfBranches(lines: readonly Branch[], signal?: AbortSignal): Promise<Tensor2D> {
+    const { cache } = this.#shared
+    const placed: PlacedSequence[] = []
+    for (const { from, after, ids } of lines) {
+      const before = cache.share((placed[from]?.slots ?? []).slice(0, after))
+      placed.push({ slots: [...before, ...cache.take(ids.length)], tokens: ids.length, ...(after > 0 ? { from } : {}) })
+    }
+    try {
+      return await this.#hiddenOf(placed, joined(lines.map(({ ids }) => ids)), signal, (x) => x)
+    } finally {
+      for (const { slots } of placed) cache.giveBack(slots)
+    }
+  }
+
+  /** The logits that precede each token of a text from the `first` on, in one pass and without the session's sequences. */
+  async logitsAlong(ids: readonly number[], first: number, signal?: AbortSignal): Promise<Float32Array[]> {
+    if (ids.length <= first) return []
+    const hidden = await this.hiddenOfBranches([{ from: 0, after: 0, ids: Int32Array.from(ids.slice(0, -1)) }], signal)
+    const rows: Tensor2D = slice(hidden, [first - 1, 0], [ids.length - first, -1])
+    hidden.dispose()
+    const logits = await logitsOf(this.#view.model.vocabulary, rows)
+    rows.dispose()
+    return logits
+  }
+
+  /** Slots for new positions of the sequences; a session that has none yet begins them. */
+  #place(tokens: readonly number[]): PlacedSequence[] {
+    if (this.#sequences.length === 0) this.#sequences = tokens.map(() => [])
+    if (this.#sequences.length !== tokens.length)
+      throw new Error(`A session of ${this.#sequences.length} sequences was fed ${tokens.length}.`)
+    return this.#sequences.map((slots, index) => {
+      const own = tokens[index] as number
+      slots.push(...this.#shared.cache.take(own))
+      return { slots, tokens: own }
+    })
+  }
+
+  #isFew(rows: number): boolean {
+    return this.#shared.walk.products !== 'split' && decodesRows(this.#view, rows)
+  }
+
+  #job(sequences: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): DecodeJob {
+    const { walk, cache } = this.#shared
+    return { view: this.#view, walk, cache, sequences, ids, signal }
+  }
+
+  async #hiddenOf(
+    placed: readonly PlacedSequence[],
+    ids: Int32Array,
+    signal: AbortSignal | undefined,
+    choose: (x: Tensor2D) => Tensor2D,
+  ): Promise<Tensor2D> {
+    const x = this.#isFew(ids.length) ? await decodeRows([this.#job(placed, ids, signal)]) : await this.#walk(placed, ids, signal)
+    const hidden = tidy(() => finalHidden(this.#view, choose(x)))
+    x.dispose()
+    await breathe()
+    return hidden
+  }
+
+  async #walk(placed: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): Promise<Tensor2D> {
+    const { walk, cache } = this.#shared
+    const past = new Past(placed, cache, this.#memories)
+    try {
+      const stream = await walk.embed(ids, 1)
+      for (const part of this.#view.parts) {
+        signal?.throwIfAborted()
+        await walk.pass(part, [stream], { past })
+      }
+      stream.residual.source.dispose()
+      return stream.residual.x
+    } finally {
+      past.dispose()
+    }
+  }
+
+  /** Goes on with the given sequences of the batch, in that order; one may be named more than once. */
+  select(sequences: readonly number[]): void {
+    if (sequences.length === this.#sequences.length && sequences.every((sequence, place) => sequence === place)) return
+    const { cache } = this.#shared
+    const selected = sequences.map((sequence) => cache.share(this.#sequences[sequence] as number[]))
+    const memories = this.#memoriesOf(sequences)
+    this.#giveBack()
+    this.#sequences = selected
+    for (const [block, memory] of memories) this.#memories.set(block, memory)
+  }
+
+  /** A session of its own that goes on from here with the given sequences; this one stays as it is. */
+  fork(sequences: readonly number[]): DecodingSession {
+    const session = new DecodingSession(this.#view, { shared: this.#shared })
+    session.#sequences = sequences.map((sequence) => this.#shared.cache.share(this.#sequences[sequence] as number[]))
+    session.#read = this.#read
+    for (const [block, memory] of this.#memoriesOf(sequences)) session.#memories.set(block, memory)
+    return session
+  }
+
+  #memoriesOf(sequences: readonly number[]): Map<number, DeltaMemory> {
+    const take = (tensor: Tensor3D): Tensor3D => {
+      const each = tensor.shape[0] / this.#sequences.length
+      const rows = sequences.flatMap((sequence) => Array.from({ length: each }, (_, row) => sequence * each + row))
+      return tidy(() => gather(tensor, tensor1d(rows, 'int32')))
+    }
+    return new Map([...this.#memories].map(([block, { recent, state }]) => [block, { recent: take(recent), state: take(state) }]))
+  }
+
+  #giveBack(): void {
+    for (const slots of this.#sequences) this.#shared.cache.giveBack(slots)
+    this.#sequences = []
+    for (const memory of this.#memories.values()) dispose({ ...memory })
+    this.#memories.clear()
+  }
+
+  dispose(): void {
+    this.#giveBack()
+    this.#shared.sessions--
+    if (this.#shared.sessions > 0) return
+    this.#shared.walk.dispose()
+    this.#shared.cache.dispose()
+  }
+}
+
+function joined(arrays: readonly Int32Array[]): Int32Array {
+  const all = new Int32Array(arrays.reduce((sum, { length }) => sum + length, 0))
+  let first = 0
+  for (const array of arrays) {
+    all.set(array, first)
+    first += array.length
+  }
+  return all
+}
+
+/** The last row of each of `count` sequences of equal length. */
+function lastRows(x: Tensor2D, count: number): Tensor2D {
+  const tokens = x.shape[0] / count
+  return gather(x, tensor1d(Int32Array.from({ length: count }, (_, index) => (index + 1) * tokens - 1)))
+}

@@ -1,0 +1,102 @@
+import { gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { fewRows } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
+import { finalHidden } from '../forward.ts'
+import { breathe } from '../walk.ts'
+import { headLogits, type Vocabulary } from '../weights/vocabulary.ts'
+import { type DecodeJob, decodeRows } from './decode-rows.ts'
+
+/** Tokens that wait to be decoded, and what is told their logits. */
+interface Waiting {
+  readonly job: DecodeJob
+  resolve(logits: Float32Array[]): void
+  reject(error: unknown): void
+}
+
+let waiting: Waiting[] = []
+
+/**
+ * The logits behind the last new token of each sequence. What is asked for at the same time, by columns side by side, is computed together:
+ * reading weights is what takes the time.
+ */
+export function decodeTogether(job: DecodeJob): Promise<Float32Array[]> {
+  return new Promise((resolve, reject) => {
+    waiting.push({ job, resolve, reject })
+    if (waiting.length === 1) void breathe().then(decodeWaiting)
+  })
+}
+
+async function decodeWaiting(): Promise<void> {
+  const asked = waiting
+  waiting = []
+  for (const group of groupsOf(asked)) {
+    try {
+      const logits = await decodeGroup(group)
+      for (const { job, resolve, reject } of group) {
+        const own = logits.splice(0, job.sequences.length)
+        if (job.signal?.aborted) reject(job.signal.reason)
+        else resolve(own)
+      }
+    } catch (error) {
+      for (const { reject } of group) reject(error)
+    }
+  }
+}
+
+/** Those of one model, computed alike, as many as few rows are. */
+function groupsOf(asked: readonly Waiting[]): Waiting[][] {
+  const groups: Waiting[][] = []
+  for (const one of asked) {
+    const { model } = one.job.view
+    const fitting = groups.find((group) => {
+      const other = (group[0] as Waiting).job.view.model
+      const rows = group.reduce((sum, { job }) => sum + job.ids.length, one.job.ids.length)
+      return other.store === model.store && other.products.answers === model.products.answers && rows <= fewRows
+    })
+    if (fitting) fitting.push(one)
+    else groups.push([one])
+  }
+  return groups
+}
+
+async function decodeGroup(group: readonly Waiting[]): Promise<Float32Array[]> {
+  const { view } = (group[0] as Waiting).job
+  const x = await decodeRows(group.map(({ job }) => job))
+  const hidden = tidy(() => finalHidden(view, lastRows(x, group)))
+  x.dispose()
+  try {
+    return await logitsOf(view.model.vocabulary, hidden)
+  } finally {
+    hidden.dispose()
+  }
+}
+
+/** The row of the last token of each sequence. */
+function lastRows(x: Tensor2D, group: readonly Waiting[]): Tensor2D {
+  let last = -1
+  const rows = group
+    .flatMap(({ job }) => job.sequences)
+    .map(({ tokens }) => {
+      last += tokens
+      return last
+    })
+  return rows.length === x.shape[0] ? x : gather(x, tensor1d(Int32Array.from(rows)))
+}
+
+/** Logits of final hidden states [N, D]: N arrays of V. */
+export async function logitsOf(vocabulary: Vocabulary, hidden: Tensor2D): Promise<Float32Array[]> {
+  const [count] = hidden.shape
+  let rows: Float32Array[] = []
+  await vocabulary.forEachHeadChunk((chunk) => {
+    const logits = valuesOf(() => headLogits(hidden, chunk)) as Float32Array
+    const size = chunk.weight.shape[0]
+    const own = Array.from({ length: count }, (_, row) => logits.subarray(row * size, (row + 1) * size))
+    if (size === vocabulary.size) {
+      rows = own
+      return
+    }
+    if (rows.length === 0) rows = own.map(() => new Float32Array(vocabulary.size))
+    for (const [row, values] of own.entries()) rows[row]?.set(values, chunk.first)
+  })
+  return rows
+}

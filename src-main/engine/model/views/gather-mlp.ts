@@ -1,0 +1,38 @@
+import { gather, mul, reshape, type Tensor, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import type { MlpPlan } from '#contract/pruning/plan.ts'
+import { cloneTensors } from '#engine/tensor/clone.ts'
+import type { MlpWeights } from '../weights/weights.ts'
+
+export type KeptMlp = Exclude<MlpPlan, 'removed'>
+
+export const needsGather = (mlp: KeptMlp): boolean => mlp.kept !== 'all' || mlp.inputs !== undefined || mlp.outputs !== undefined
+
+/** Neurons that stay, gathered in index order; hidden channels that do not stay are zeroed, so that widths outside the MLP hold. */
+export function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
+  const gathered = (): MlpWeights => {
+    const width = weights.down.shape[0]
+    const inputs = plan.inputs && onlyThese(plan.inputs, weights.up.shape[1])
+    const outputs = plan.outputs && reshape<import('@tensorflow/tfjs-core').Rank.R2>(onlyThese(plan.outputs, width), [width, 1])
+    const kept = plan.kept === 'all' ? undefined : tensor1d(plan.kept, 'int32')
+    const rows = <T extends Tensor>(x: T): T => (kept ? gather(x, kept, 0) : (x.clone() as T))
+    const narrow = (x: Tensor2D): Tensor2D => (inputs ? mul(rows(x), inputs) : rows(x))
+    const down = kept ? gather(weights.down, kept, 1) : weights.down.clone()
+    return {
+      ...(weights.norm ? { norm: cloneTensors(weights.norm) } : {}),
+      ...(weights.outputNorm ? { outputNorm: cloneTensors(weights.outputNorm) } : {}),
+      up: narrow(weights.up),
+      down: outputs ? mul<Tensor2D>(down, outputs) : down,
+      ...(weights.gate ? { gate: narrow(weights.gate) } : {}),
+      ...(weights.gateBias ? { gateBias: rows(weights.gateBias) } : {}),
+      ...(weights.upBias ? { upBias: rows(weights.upBias) } : {}),
+      ...(weights.downBias ? { downBias: weights.downBias.clone() } : {}),
+    }
+  }
+  return tidy(gathered as never) as unknown as MlpWeights
+}
+
+function onlyThese(indices: readonly number[], size: number): Tensor1D {
+  const ones = new Float32Array(size)
+  for (const index of indices) ones[index] = 1
+  return tensor1d(ones)
+}

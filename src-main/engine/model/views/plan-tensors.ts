@@ -1,0 +1,70 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
+import type { BlockLayout, DecoderSpec, Projection } from '#engine/architectures/spec.ts'
+import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
+import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+
+/** What a plan's tensors must offer to be applied. */
+export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32'>
+
+/** The plan's tensor that replaces a projection of a block: a weight [D, columns kept], or its bias [D]. */
+export const replacedName = (block: number, projection: Replaceable, kind: 'weight' | 'bias'): string =>
+  `blocks.${block}.${projection}.${kind}`
+
+/** The 16-bit dtype that a stored tensor has, else float32: what computed weights are rounded to, so that a view is what is saved. */
+export function storedDtype(checkpoint: { tensors: ReadonlyMap<string, { dtype: string }> }, name: string): FloatDtype {
+  const dtype = checkpoint.tensors.get(name)?.dtype
+  return dtype === 'F16' || dtype === 'BF16' ? dtype : 'F32'
+}
+
+/** Throws when a projection that the plan replaces is not among its tensors with the shape it must have. `blocks` is what the plan leaves. */
+export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: Plan, tensors: PlanTensors | undefined): void {
+  for (const [block, { replaced = [] }] of plan.blocks.entries()) {
+    for (const projection of replaced) {
+      const { attention = false, width = 0 } = blocks[block] ?? {}
+      if (projection === 'output' ? !attention : width === 0)
+        throw wrong(block, projection, 'it is removed, so it cannot be replaced. Leave it out of `replaced`')
+      const { rows, columns, bias } = spec.block(block)[projection]
+      requireShape(tensors, replacedName(block, projection, 'weight'), [rows, projection === 'down' ? width : columns])
+      const biasName = replacedName(block, projection, 'bias')
+      if (!tensors?.tensors.has(biasName)) continue
+      if (!bias) throw wrong(block, projection, `the ${spec.family} family has no bias there. Leave ${biasName} out`)
+      requireShape(tensors, biasName, [rows])
+    }
+  }
+}
+
+const wrong = (block: number, projection: Replaceable, what: string) =>
+  new EspalierError('invalid', `The plan replaces the ${projection} projection of block ${block}: ${what}.`)
+
+function requireShape(tensors: PlanTensors | undefined, name: string, expected: readonly number[]): void {
+  const shape = tensors?.tensors.get(name)?.shape
+  if (!shape)
+    throw new EspalierError('invalid', `The plan's tensor "${name}" is missing: the plan cannot be applied without it. Prune again.`)
+  if (shape.join() !== expected.join())
+    throw new EspalierError('invalid', `The plan's tensor "${name}" has shape [${shape.join(', ')}]; it must be [${expected.join(', ')}].`)
+}
+
+/** A projection as it is stored after replacement: of this plan's kept columns. */
+export interface ReplacedProjection {
+  readonly projection: Projection
+  readonly weight: string
+  readonly bias: string | undefined
+}
+
+/** The replaced projection of a block, with the names of its tensors; undefined where the plan keeps the model's own. */
+export function replacedProjection(
+  spec: DecoderSpec,
+  plan: Plan,
+  tensors: PlanTensors | undefined,
+  block: number,
+  projection: Replaceable,
+): ReplacedProjection | undefined {
+  if (!plan.blocks[block]?.replaced?.includes(projection)) return undefined
+  const bias = replacedName(block, projection, 'bias')
+  return {
+    projection: spec.block(block)[projection],
+    weight: replacedName(block, projection, 'weight'),
+    bias: tensors?.tensors.has(bias) ? bias : undefined,
+  }
+}

@@ -1,0 +1,213 @@
+import {
+  add,
+  concat,
+  matMul,
+  mean,
+  mul,
+  reshape,
+  split,
+  sub,
+  Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  tensor2d,
+  tidy,
+  transpose,
+} from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { SlicePlan } from '#contract/pruning/plan.ts'
+import { defined } from '#engine/architectures/defined.ts'
+import { type DecoderSpec, mixerExtras, mixerProjections } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
+import { cloneTensors } from '#engine/tensor/clone.ts'
+import type { NormWeights } from '#engine/tensor/norm.ts'
+import { roundTo } from '../weights/round.ts'
+import type { Vocabulary } from '../weights/vocabulary.ts'
+import {
+  type AttentionWeights,
+  blockOf,
+  disposePart,
+  isAttention,
+  type MlpWeights,
+  type Part,
+  type PartWeights,
+  presentParts,
+} from '../weights/weights.ts'
+import { type PlanTensors, storedDtype } from './plan-tensors.ts'
+
+/**
+ * SliceGPT (arXiv 2401.15024): the stream between submodules is turned by an orthogonal matrix and keeps its first d coordinates.
+ * A rotation [D, d] stands in front of each part that adds to a stream of its own: every part, or each block's attention where the
+ * MLP runs in parallel. Behind the last part the stream has all D coordinates again.
+ */
+export const rotationName = (part: Part): string => `rotation.${part}`
+/** What embeddings are multiplied by: the first rotation, with the mean of each row taken off before where the method does so. */
+export const embeddingRotationName = 'rotation.embedding'
+
+/** Parts with a rotation in front, in running order. */
+export function rotatedParts(spec: DecoderSpec): Part[] {
+  return spec.parallelResidual ? presentParts(spec).filter(isAttention) : presentParts(spec)
+}
+
+/** How one part of a sliced model is made from the dense one. */
+export interface PartSlice {
+  /** [D, d]. */
+  readonly input: Tensor2D
+  /** [D, d], or undefined where the output keeps all D coordinates. */
+  readonly output: Tensor2D | undefined
+  /** Whether the part carries the stream over into the next basis; a parallel MLP adds to what its attention carried. */
+  readonly carries: boolean
+  readonly epsilon: number
+}
+
+/** Entries of the block stack of a sliced model: norms are gone into the projections, shortcuts are new. */
+export function slicedStackParameters(spec: DecoderSpec, width: number): number {
+  const rotated = rotatedParts(spec)
+  const widthBehind = (part: Part) => (rotated.some((later) => later > part) ? width : spec.hidden)
+  const shortcuts = rotated.reduce((total, part) => total + width * widthBehind(part), 0)
+  return presentParts(spec).reduce((total, part) => {
+    const tensors = spec.block(blockOf(part))
+    const { output, gate, up, down } = tensors
+    const [inner, outer] = isAttention(part) ? [mixerProjections(tensors), output] : [gate ? [gate, up] : [up], down]
+    const extras = isAttention(part) ? mixerExtras(spec, tensors) : 0
+    const behind = widthBehind(part)
+    const own = inner.reduce((sum, { rows, bias }) => sum + rows * width + (bias ? rows : 0), 0)
+    return total + own + extras + behind * outer.columns + (outer.bias ? behind : 0)
+  }, shortcuts)
+}
+
+/** The weights of a part between two bases: norm weights go into the projections, the norm keeps the dense width as its divisor. */
+export function slicePart(weights: PartWeights, spec: DecoderSpec, slice: PartSlice): PartWeights {
+  const make = () =>
+    weights.attention ? { attention: sliceAttention(weights.attention, spec, slice) } : { mlp: sliceMlp(weights.mlp, spec, slice) }
+  return tidy(make as never) as unknown as PartWeights
+}
+
+function sliceAttention(weights: AttentionWeights, spec: DecoderSpec, slice: PartSlice): AttentionWeights {
+  const read = readThrough(weights.queryKeyValue, weights.queryKeyValueBias, weights.norm, slice)
+  const written = writeThrough(weights.output, weights.outputBias, spec, slice)
+  return {
+    norm: slicedNorm(spec, slice),
+    ...cloneTensors(defined({ queryNorm: weights.queryNorm, keyNorm: weights.keyNorm, delta: weights.delta })),
+    queryKeyValue: read.weight,
+    ...(read.bias ? { queryKeyValueBias: read.bias } : {}),
+    output: written.weight,
+    ...(written.bias ? { outputBias: written.bias } : {}),
+    ...shortcutOf(slice),
+  }
+}
+
+function sliceMlp(weights: MlpWeights, spec: DecoderSpec, slice: PartSlice): MlpWeights {
+  const up = readThrough(weights.up, weights.upBias, weights.norm, slice)
+  const gate = weights.gate && readThrough(weights.gate, weights.gateBias, weights.norm, slice)
+  const down = writeThrough(weights.down, weights.downBias, spec, slice)
+  return {
+    norm: slicedNorm(spec, slice),
+    up: up.weight,
+    ...(up.bias ? { upBias: up.bias } : {}),
+    ...(gate ? { gate: gate.weight, ...(gate.bias ? { gateBias: gate.bias } : {}) } : {}),
+    down: down.weight,
+    ...(down.bias ? { downBias: down.bias } : {}),
+    ...shortcutOf(slice),
+  }
+}
+
+const slicedNorm = (spec: DecoderSpec, { epsilon }: PartSlice): NormWeights => ({ kind: 'rms', epsilon, divisor: spec.hidden })
+
+interface Projected {
+  readonly weight: Tensor2D
+  readonly bias: Tensor1D | undefined
+}
+
+const toColumn = (x: Tensor1D): Tensor2D => reshape(x, [-1, 1])
+const toVector = (x: Tensor2D): Tensor1D => reshape(x, [-1])
+
+/** A projection [R, D] behind a norm as one [R, d] behind the bare norm: x norm W = x (W norm.weight rotation) and its constant part. */
+function readThrough(weight: Tensor2D, bias: Tensor1D | undefined, norm: NormWeights | undefined, { input }: PartSlice): Projected {
+  const fused = norm?.weight ? mul<Tensor2D>(weight, norm.weight) : weight
+  const shift = norm?.bias && toVector(matMul<Tensor2D>(weight, toColumn(norm.bias)))
+  const own = shift && bias ? add<Tensor1D>(bias, shift) : (shift ?? bias?.clone())
+  return { weight: matMul(fused, input), bias: own }
+}
+
+/** A projection [D, R] onto the stream as one [d, R] onto the rotated stream. A layer norm takes means off: so does what is written. */
+function writeThrough(weight: Tensor2D, bias: Tensor1D | undefined, spec: DecoderSpec, { output }: PartSlice): Projected {
+  const centre = spec.norm.kind === 'layer'
+  const full = centre ? sub<Tensor2D>(weight, mean(weight, 0, true)) : weight
+  const fullBias = bias && (centre ? sub<Tensor1D>(bias, mean(bias)) : bias)
+  if (!output) return { weight: full.clone(), bias: fullBias?.clone() }
+  return {
+    weight: matMul(output, full, true, false),
+    bias: fullBias && toVector(matMul<Tensor2D>(output, toColumn(fullBias), true, false)),
+  }
+}
+
+/** From one basis into the next: [d, d], or [d, D] behind the last part. */
+function shortcutOf({ input, output, carries }: PartSlice): { shortcut?: Tensor2D } {
+  if (!carries) return {}
+  return { shortcut: output ? matMul<Tensor2D>(input, output, true, false) : transpose<Tensor2D>(input) }
+}
+
+/** Throws where a rotation that the plan needs is missing. */
+export function checkRotations(spec: DecoderSpec, { width }: SlicePlan, tensors: PlanTensors | undefined): void {
+  for (const name of [embeddingRotationName, ...rotatedParts(spec).map(rotationName)]) {
+    const shape = tensors?.tensors.get(name)?.shape.join()
+    if (shape === `${spec.hidden},${width}`) continue
+    throw new EspalierError(
+      'invalid',
+      `The plan's tensor "${name}" ${shape ? `has shape [${shape}] in place of [${spec.hidden},${width}]` : 'is missing'}: the stream cannot be narrowed without it. Prune again.`,
+    )
+  }
+}
+
+/** What of a model is turned. */
+interface Turned {
+  readonly spec: DecoderSpec
+  readonly checkpoint: Checkpoint
+  readonly vocabulary: Vocabulary
+}
+
+/** Makes the weights of a part between two bases, as the checkpoint's dtype would hold them. */
+export function sliceParts({ spec, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors) {
+  const order = rotatedParts(spec)
+  const epsilon = plan.epsilon ?? spec.norm.epsilon
+  return async (part: Part, weights: PartWeights): Promise<PartWeights> => {
+    const at = order.findLastIndex((rotated) => rotated <= part)
+    const next = order[at + 1]
+    const output = next === undefined ? undefined : await readRotation(tensors, rotationName(next))
+    const input = await readRotation(tensors, rotationName(order[at] ?? part))
+    const exact = slicePart(weights, spec, { input, output, carries: order[at] === part, epsilon })
+    input.dispose()
+    output?.dispose()
+    return roundPart(exact, storedDtype(checkpoint, spec.block(blockOf(part)).up.weight), spec)
+  }
+}
+
+/** The vocabulary of a narrower stream: embeddings are turned, the final norm has its new epsilon. */
+export function sliceVocabulary({ spec, vocabulary, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors): Vocabulary {
+  const finalNorm: NormWeights = { ...vocabulary.finalNorm, kind: 'rms', epsilon: plan.epsilon ?? spec.norm.epsilon }
+  const dtype = storedDtype(checkpoint, spec.embedding)
+  return vocabulary.rotated({ read: () => readRotation(tensors, embeddingRotationName), dtype }, finalNorm)
+}
+
+async function readRotation(tensors: PlanTensors, name: string): Promise<Tensor2D> {
+  return tensor2d(await tensors.readFloat32(name), tensors.tensors.get(name)?.shape as [number, number])
+}
+
+/** Queries are scaled when they are read, unless their norm is, so what is stored of them, and rounded, is without the scale. */
+function roundPart(exact: PartWeights, dtype: FloatDtype, { keyValueHeads, headSize, scoreScale }: DecoderSpec): PartWeights {
+  if (dtype === 'F32') return exact
+  const scale = exact.attention?.queryNorm ? 1 : scoreScale
+  const round = (key: string, value: unknown): unknown => {
+    if (!(value instanceof Tensor)) return cloneTensors(value)
+    if (!key.startsWith('queryKeyValue')) return roundTo(value, dtype)
+    const queries = (value.shape[0] as number) - 2 * keyValueHeads * headSize
+    const [query, rest] = split(value, [queries, 2 * keyValueHeads * headSize], 0) as [Tensor, Tensor]
+    return concat([mul(roundTo(mul(query, 1 / scale), dtype), scale), roundTo(rest, dtype)], 0)
+  }
+  const parts = Object.entries(exact.attention ?? exact.mlp)
+  const rounded = tidy(() => Object.fromEntries(parts.map(([key, value]) => [key, round(key, value)])) as never)
+  disposePart(exact)
+  return (exact.attention ? { attention: rounded } : { mlp: rounded }) as PartWeights
+}

@@ -1,0 +1,76 @@
+import type { Plan, SlicePlan } from '#contract/pruning/plan.ts'
+import type { BlockTensors, DecoderSpec, DeltaTensors, NormTensors, Projection } from '#engine/architectures/spec.ts'
+import { attentionOf, mlpOf } from '../weights/weights.ts'
+import { rotatedParts } from './slice.ts'
+
+/** The spec of the model that a plan leaves, as it is saved. */
+export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
+  const blocks = spec.blocks.map((layout, index) => {
+    const { attention, mlp } = plan.blocks[index] ?? { attention: 'kept', mlp: { kept: 'all' } }
+    const width = mlp === 'removed' ? 0 : mlp.kept === 'all' ? layout.width : mlp.kept.length
+    return { attention: layout.attention && attention === 'kept', width }
+  })
+  const left = { ...spec, blocks }
+  return plan.slice ? slicedSpec(left, plan.slice) : left
+}
+
+/** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, a head apart from the embedding. */
+export function slicedSpec(dense: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {
+  // Embeddings are stored as the stream begins with them: scaled and turned.
+  const { embeddingScale: _scaledAlready, ...spec } = dense
+  const rotated = rotatedParts(spec)
+  const tied = spec.head.weight === spec.embedding
+  return {
+    ...spec,
+    sliceWidth: width,
+    norm: { ...spec.norm, kind: 'rms', epsilon: epsilon ?? spec.norm.epsilon, divisor: spec.hidden },
+    headNorm: spec.norm,
+    head: tied ? { ...spec.head, weight: 'lm_head.weight' } : spec.head,
+    block: (index) => slicedBlock(spec.block(index), index, { width, full: spec.hidden, rotated }),
+  }
+}
+
+interface Widths {
+  readonly width: number
+  readonly full: number
+  readonly rotated: readonly number[]
+}
+
+function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotated }: Widths): BlockTensors {
+  const { query, key, value, queryNorm, keyNorm, delta, output, gate, up, down, attentionNorm, mlpNorm } = tensors
+  const [attention, mlp] = [attentionOf(index), mlpOf(index)]
+  const behind = (part: number) => (rotated.some((later) => later > part) ? width : full)
+  const prefix = /^(.*?\.\d+\.)/.exec(query.weight)?.[1] ?? `blocks.${index}.`
+  const shortcut = (name: string, part: number): Projection => ({
+    weight: `${prefix}${name}`,
+    firstRow: 0,
+    rows: width,
+    columns: behind(part),
+  })
+  return {
+    ...(attentionNorm ? { attentionNorm: bareNorm(attentionNorm, width) } : {}),
+    query: { ...query, columns: width },
+    key: { ...key, columns: width },
+    value: { ...value, columns: width },
+    ...(queryNorm ? { queryNorm } : {}),
+    ...(keyNorm ? { keyNorm } : {}),
+    ...(delta ? { delta: narrowDelta(delta, width) } : {}),
+    output: { ...output, rows: behind(attention) },
+    ...(mlpNorm ? { mlpNorm: bareNorm(mlpNorm, width) } : {}),
+    ...(gate ? { gate: { ...gate, columns: width } } : {}),
+    up: { ...up, columns: width },
+    down: { ...down, rows: behind(mlp) },
+    attentionShortcut: shortcut('attention_shortcut', attention),
+    ...(rotated.includes(mlp) ? { mlpShortcut: shortcut('mlp_shortcut', mlp) } : {}),
+  }
+}
+
+const narrowDelta = (delta: DeltaTensors, columns: number): DeltaTensors => ({
+  ...delta,
+  gate: { ...delta.gate, columns },
+  strength: { ...delta.strength, columns },
+  rate: { ...delta.rate, columns },
+})
+
+/** What is left of a norm whose weights went into the projections behind it: nothing but ones, so that a block has the tensors of its family. */
+const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size })

@@ -1,0 +1,218 @@
+import { type Tensor1D, tensor1d } from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { type BlockLayout, type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Model } from '../model.ts'
+import type { Vocabulary } from '../weights/vocabulary.ts'
+import { blockOf, disposePart, type Part, type PartWeights, presentParts } from '../weights/weights.ts'
+import { gatherMlp, needsGather } from './gather-mlp.ts'
+import { checkReplaced, type PlanTensors } from './plan-tensors.ts'
+import { replaceProjection } from './replace.ts'
+import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
+
+/** What a view makes of the weights of a part: copies of its own, or the same ones where it changes nothing. */
+type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWeights>
+
+interface ViewChanges {
+  readonly plan?: Plan | undefined
+  readonly change?: Change | undefined
+  /** The neurons that stay of an MLP, where that is all that changes of it. */
+  readonly kept?: ((part: Part) => readonly number[] | 'all') | undefined
+  /** Stands in for the model's and belongs to the view. */
+  readonly vocabulary?: Vocabulary | undefined
+}
+
+/**
+ * A model as a plan leaves it: the same weights, with what is removed skipped and what is kept gathered.
+ * Nothing of the model changes, so many views of one model may live side by side.
+ */
+export class ModelView {
+  readonly model: Model
+  readonly spec: DecoderSpec
+  /** The parts that are left, in running order. */
+  readonly parts: readonly Part[]
+  /** What it is a view by; undefined for the whole model. */
+  readonly plan: Plan | undefined
+  /** Whether its stream has coordinates of its own between submodules. */
+  readonly sliced: boolean
+  readonly #present: ReadonlySet<Part>
+  readonly #change: Change | undefined
+  readonly #kept: ViewChanges['kept']
+  readonly #masks = new Map<Part, Tensor1D>()
+  readonly #changed = new Map<Part, PartWeights>()
+  readonly #vocabulary: Vocabulary | undefined
+
+  constructor(model: Model, blocks: readonly BlockLayout[], { plan, change, kept, vocabulary }: ViewChanges = {}) {
+    this.model = vocabulary ? { ...model, vocabulary } : model
+    this.#vocabulary = vocabulary
+    this.spec = { ...model.spec, blocks }
+    this.plan = plan
+    this.parts = presentParts(this.spec)
+    this.sliced = vocabulary !== undefined || model.spec.sliceWidth !== undefined
+    this.#present = new Set(this.parts)
+    this.#change = change
+    this.#kept = kept ?? (change ? undefined : () => 'all')
+  }
+
+  has(part: Part): boolean {
+    return this.#present.has(part)
+  }
+
+  /** How many neurons an MLP has here, and whether they are neurons of the model's own MLP. */
+  neuronsOf(part: Part): { readonly count: number; readonly shared: boolean } {
+    return { count: layoutOf(this.spec, blockOf(part)).width, shared: this.#kept !== undefined }
+  }
+
+  /** 1 for each neuron of the model's MLP that stays here and 0 for the others, [I]; undefined where all stay. It belongs to the view. */
+  maskOf(part: Part): Tensor1D | undefined {
+    const kept = this.#kept?.(part) ?? 'all'
+    if (kept === 'all') return undefined
+    const made = this.#masks.get(part) ?? maskOf(kept, layoutOf(this.model.spec, blockOf(part)).width)
+    this.#masks.set(part, made)
+    return made
+  }
+
+  /** The part that runs behind a part; behind the last one, the first of the next walk. */
+  following(part: Part): Part | undefined {
+    return this.parts[this.parts.indexOf(part) + 1] ?? this.parts[0]
+  }
+
+  /** Weights of a part until `release`. */
+  async lease(part: Part, next?: Part): Promise<PartWeights> {
+    const known = this.#changed.get(part)
+    if (known) return known
+    const { store } = this.model
+    const whole = await store.lease(part, next !== undefined && this.#changed.has(next) ? undefined : next)
+    if (!this.#change) return whole
+    const own = await this.#change(part, whole)
+    if (own === whole) return whole
+    if (store.streams) {
+      store.release(part, whole)
+      return own
+    }
+    store.exchange(part, whole)
+    return this.#settle(part, own)
+  }
+
+  /** Keeps changed weights, unless another borrower was first. */
+  #settle(part: Part, own: PartWeights): PartWeights {
+    const first = this.#changed.get(part)
+    if (first) disposePart(own)
+    else this.#changed.set(part, own)
+    return first ?? own
+  }
+
+  release(part: Part, weights: PartWeights): void {
+    if (this.#changed.get(part) !== weights) this.model.store.release(part, weights)
+  }
+
+  /** Frees what was made for this view; the model stays open. */
+  dispose(): void {
+    for (const weights of this.#changed.values()) disposePart(weights)
+    this.#changed.clear()
+    for (const mask of this.#masks.values()) mask.dispose()
+    this.#masks.clear()
+    this.#vocabulary?.dispose()
+  }
+}
+
+function maskOf(kept: readonly number[], width: number): Tensor1D {
+  const mask = new Float32Array(width)
+  for (const neuron of kept) mask[neuron] = 1
+  return tensor1d(mask)
+}
+
+/** The whole model as a view. */
+export function denseView(model: Model): ModelView {
+  return new ModelView(model, model.spec.blocks)
+}
+
+/** The model as `plan` leaves it, with the tensors that the plan names. Throws when the plan does not fit the model. */
+export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
+  const { spec, checkpoint } = model
+  checkPlan(spec, plan)
+  const blocks = plan.blocks.map((block, index) => layoutAfter(spec, index, block))
+  checkReplaced(spec, blocks, plan, tensors)
+  if (plan.slice) checkRotations(spec, plan.slice, tensors)
+  const changes = [
+    ...(plan.blocks.some(({ mlp }) => mlp !== 'removed' && needsGather(mlp)) ? [gatherKept(plan)] : []),
+    ...(plan.blocks.some(({ replaced }) => replaced)
+      ? [(part: Part, weights: PartWeights) => replaceProjection(part, weights, { checkpoint, spec, plan, tensors })]
+      : []),
+    ...(plan.slice && tensors ? [sliceParts(model, plan.slice, tensors)] : []),
+  ]
+  const vocabulary = plan.slice && tensors ? sliceVocabulary(model, plan.slice, tensors) : undefined
+  const onlyGathers = !plan.slice && plan.blocks.every(({ replaced }) => !replaced)
+  const kept = onlyGathers ? (part: Part) => keptOf(plan, part) : undefined
+  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary })
+}
+
+/** The model as a plan leaves it whose tensors are in files, or as it is without one. */
+export async function openView(model: Model, plan: Plan | null): Promise<ModelView> {
+  if (!plan) return denseView(model)
+  return viewWithPlan(model, plan, plan.tensors && (await StoredTensors.open(plan.tensors)))
+}
+
+/** The neurons of an MLP that a plan keeps. */
+function keptOf({ blocks }: Plan, part: Part): readonly number[] | 'all' {
+  const mlp = blocks[blockOf(part)]?.mlp
+  return mlp === undefined || mlp === 'removed' || !needsGather(mlp) ? 'all' : (mlp.kept as readonly number[])
+}
+
+const gatherKept =
+  ({ blocks }: Plan): Change =>
+  (part, weights) => {
+    const mlp = blocks[blockOf(part)]?.mlp
+    if (!weights.mlp || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
+    return { mlp: gatherMlp(weights.mlp, mlp) }
+  }
+
+const inTurn =
+  (changes: readonly Change[]): Change =>
+  async (part, whole) => {
+    let own = whole
+    for (const change of changes) {
+      const next = await change(part, own)
+      if (next !== own && own !== whole) disposePart(own)
+      own = next
+    }
+    return own
+  }
+
+function layoutAfter(spec: DecoderSpec, index: number, block: Plan['blocks'][number]): BlockLayout {
+  const dense = layoutOf(spec, index)
+  const width = block.mlp === 'removed' ? 0 : block.mlp.kept === 'all' ? dense.width : block.mlp.kept.length
+  return { attention: dense.attention && block.attention === 'kept', width }
+}
+
+function checkPlan(spec: DecoderSpec, plan: Plan): void {
+  if (plan.blocks.length !== spec.blocks.length) {
+    throw new EspalierError(
+      'invalid',
+      `The plan describes ${plan.blocks.length} blocks, the model has ${spec.blocks.length}. Use the plan with the model that it was made for.`,
+    )
+  }
+  if (spec.sliceWidth !== undefined) requireNothingRemoved(spec, plan)
+  plan.blocks.forEach((block, index) => {
+    if (block.mlp === 'removed' || block.mlp.kept === 'all') return
+    const { width } = layoutOf(spec, index)
+    const wrong = block.mlp.kept.find((neuron, i, all) => neuron >= width || (i > 0 && neuron <= (all[i - 1] ?? -1)))
+    if (wrong !== undefined || block.mlp.kept.length === 0) {
+      throw new EspalierError(
+        'invalid',
+        `The plan's list of kept neurons of block ${index} must be ascending, not empty and below ${width}${wrong === undefined ? '' : `; it has ${wrong}`}.`,
+      )
+    }
+  })
+}
+
+/** Parts of a sliced model stand between different bases, so none of them can be left out, and it cannot be sliced again. */
+function requireNothingRemoved(spec: DecoderSpec, plan: Plan): void {
+  const whole = plan.blocks.every(({ attention, mlp }) => attention === 'kept' && mlp !== 'removed' && !needsGather(mlp))
+  if (whole && !plan.slice) return
+  throw new EspalierError(
+    'infeasible',
+    `This model was sliced to ${spec.sliceWidth} of ${spec.hidden} channels and cannot be pruned further. Start from the dense model.`,
+  )
+}

@@ -1,0 +1,94 @@
+import { matMul, mean, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { EspalierError } from '#contract/errors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { disposeResidual } from '#engine/model/decoder.ts'
+import { groupWindows } from '#engine/model/forward.ts'
+import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
+import { rotatedParts, rotationName, slicePart } from '#engine/model/views/slice.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
+import { blockOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
+
+interface SliceOptions {
+  readonly epsilon: number
+  /** Whether the mean of each embedding is taken off. */
+  readonly centre: boolean
+}
+
+/**
+ * The stream of calibration windows in front of each rotated part, in the full basis, of a model whose earlier parts are sliced already:
+ * a part runs on the cut stream and adds to it in the full basis, where the next rotation is found.
+ */
+export class SlicedStream {
+  readonly #view: ModelView
+  readonly #windows: Windows
+  readonly #options: SliceOptions
+  readonly #walk: Walk
+  /** In front of the rotated part number `#at`; none before the first is asked for. */
+  #streams: Stream[] = []
+  #at = 0
+
+  /** Throws where the streams of all windows would not fit into the memory that is left for activations. */
+  constructor(view: ModelView, windows: Windows, options: SliceOptions) {
+    requireRoom(view, windows)
+    this.#view = view
+    this.#windows = windows
+    this.#options = options
+    this.#walk = new Walk(view)
+  }
+
+  /** The stream in front of a part: [B*T, D] of each group of windows, valid until the next call. `rotations` are those of all earlier parts. */
+  async inFrontOf(part: Part, rotations: PlanTensors | undefined, signal: AbortSignal): Promise<readonly Tensor2D[]> {
+    if (this.#streams.length === 0) await this.#embed()
+    const order = rotatedParts(this.#view.spec)
+    for (; order[this.#at] !== part; this.#at++) {
+      signal.throwIfAborted()
+      const name = rotationName(order[this.#at] as Part)
+      if (!rotations) throw new Error(`${name} must be found before the stream behind it.`)
+      const rotation = tensor2d(await rotations.readFloat32(name), rotations.tensors.get(name)?.shape as [number, number])
+      await this.#pass(order[this.#at] as Part, rotation)
+      rotation.dispose()
+    }
+    return this.#streams.map(({ residual }) => residual.x)
+  }
+
+  dispose(): void {
+    for (const { residual } of this.#streams) disposeResidual(residual)
+    this.#walk.dispose()
+  }
+
+  async #embed(): Promise<void> {
+    for (const { ids, batch } of groupWindows(this.#windows)) {
+      const stream = await this.#walk.embed(ids, batch)
+      this.#streams.push(stream)
+      if (this.#options.centre) replaceStream(stream, (x) => tidy(() => sub<Tensor2D>(x, mean(x, 1, true))))
+    }
+  }
+
+  /** Takes all streams past the part, or block, that reads the stream so turned: each goes on in the full basis. */
+  async #pass(part: Part, input: Tensor2D): Promise<void> {
+    const { spec } = this.#view
+    for (const stream of this.#streams) replaceStream(stream, (x) => matMul<Tensor2D>(x, input))
+    for (const reading of spec.parallelResidual ? [part, mlpOf(blockOf(part))] : [part]) {
+      const slice = { input, output: undefined, carries: reading === part, epsilon: this.#options.epsilon }
+      await this.#walk.pass(reading, this.#streams, { replace: (dense) => slicePart(dense, spec, slice) })
+      await breathe()
+    }
+  }
+}
+
+function replaceStream(stream: Stream, compute: (x: Tensor2D) => Tensor2D): void {
+  const x = compute(stream.residual.x)
+  disposeResidual(stream.residual)
+  stream.residual = { x, source: x.clone() }
+}
+
+function requireRoom({ model, spec }: ModelView, windows: Windows): void {
+  const bytes = windows.reduce((sum, { length }) => sum + 4 * length * spec.hidden, 0)
+  if (bytes <= model.workspaceBytes) return
+  const most = Math.max(1, Math.floor((model.workspaceBytes / bytes) * windows.length))
+  throw new EspalierError(
+    'out-of-memory',
+    `The stream of ${windows.length} windows takes ${Math.ceil(bytes / 2 ** 20)} MiB, ${Math.floor(model.workspaceBytes / 2 ** 20)} MiB are free for it. Use at most ${most} windows, or give more memory.`,
+  )
+}

@@ -1,0 +1,138 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Decision } from '#contract/runs/run.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { rowsPerCall } from '#engine/model/forward.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import type { Part } from '#engine/model/weights/weights.ts'
+import type { MethodPhase, MethodRun } from '../method.ts'
+import { without } from '../plan.ts'
+import type { Certificate } from './certify.ts'
+import { lastScores, lazyNotes, scoreLazily } from './lazy.ts'
+import type { Variant } from './trunk.ts'
+import { VariantRanking } from './variant-ranking.ts'
+
+/** One removal that could be made: the block it is reported under and the parts that go. */
+export interface Candidate {
+  readonly block: number
+  readonly parts: readonly Part[]
+}
+
+export interface GreedyOptions {
+  /** Candidates that are scored first, by their scores of earlier rounds; others only while those could still win. 0 scores all. */
+  readonly lazy: number
+  readonly run: MethodRun
+}
+
+interface ScoredCandidates {
+  readonly finalists: readonly Candidate[]
+  readonly losses: readonly number[]
+  readonly trusted?: readonly number[]
+  /** Places of finalists whose losses are estimates. */
+  readonly estimated?: readonly number[]
+  readonly certificate?: Certificate
+}
+
+/** Losses closer than this, relative to the smaller, are reported as tied: float32 noise could swap them. */
+const tieMargin = 1e-6
+
+/** Removes one candidate after the other, each the one whose removal leaves the least perplexity on the windows. */
+export class GreedySearch {
+  readonly #ranking: VariantRanking
+  readonly #options: GreedyOptions
+
+  constructor(view: ModelView, windows: Windows, options: GreedyOptions) {
+    this.#options = options
+    this.#ranking = new VariantRanking(view, windows, { signal: options.run.signal })
+  }
+
+  /**
+   * Scores the model without each candidate, besides what `base` lacks, and picks the least perplexity; equal ones go to the lower block.
+   * `earlier` are the decisions so far: by them a lazy search knows what candidates scored last, and a certified one how far estimates are off.
+   */
+  async decide(
+    base: Variant,
+    candidates: readonly Candidate[],
+    { round, kind, earlier }: { round: number; kind: Decision['kind']; earlier: readonly Decision[] },
+  ): Promise<Decision> {
+    if (candidates.length === 0)
+      throw new EspalierError('infeasible', `Round ${round} has no ${kind} left to remove. Choose a smaller sparsity.`)
+    const { finalists, losses, trusted = [], estimated = [], certificate } = await this.#score(base, candidates, kind, earlier)
+    const isEstimated = new Set(estimated)
+    const best = leastIndex(losses.map((loss, index) => (isEstimated.has(index) ? Number.NaN : loss)))
+    const least = losses[best] ?? Number.NaN
+    if (!Number.isFinite(least)) {
+      throw new EspalierError(
+        'invalid',
+        `Round ${round}: every candidate's perplexity is infinite or no number. The model or the calibration data is damaged.`,
+      )
+    }
+    const tied = finalists
+      .filter((_, index) => index !== best && !isEstimated.has(index) && (losses[index] as number) - least <= tieMargin * least)
+      .map(({ block }) => block)
+    return {
+      round,
+      kind,
+      block: (finalists[best] as Candidate).block,
+      scores: finalists.map(({ block }, index) => ({
+        block,
+        perplexity: Math.exp(losses[index] as number),
+        ...(isEstimated.has(index) ? { estimated: true as const } : {}),
+      })),
+      ...(tied.length > 0 ? { tied } : {}),
+      ...(trusted.length > 0 ? { trusted: [...trusted] } : {}),
+      ...(certificate ? { certified: certificate } : {}),
+    }
+  }
+
+  /** Losses without each candidate: of those that a lazy search asks for, all exact; else estimates but for what could be the least. */
+  async #score(
+    base: Variant,
+    candidates: readonly Candidate[],
+    kind: Decision['kind'],
+    earlier: readonly Decision[],
+  ): Promise<ScoredCandidates> {
+    const { lazy } = this.#options
+    const variantsOf = (some: readonly Candidate[]) => some.map(({ parts }) => without(base, parts))
+    if (lazy > 0) {
+      const score = (some: readonly Candidate[]) => this.#ranking.scoreExactly(variantsOf(some), base)
+      const { candidates: finalists, ...found } = await scoreLazily(candidates, lastScores(earlier, kind), lazy, score)
+      return { finalists, ...found }
+    }
+    const certificates = earlier.flatMap(({ certified }) => certified ?? [])
+    const { scores, ...found } = await this.#ranking.score(variantsOf(candidates), 1, { lacking: base, earlier: certificates })
+    return { finalists: candidates, losses: [...scores], ...found }
+  }
+
+  /** Reports the passes made and frees what was kept. */
+  dispose(): void {
+    this.#options.run.count(this.#ranking.passes)
+    this.#ranking.dispose()
+  }
+}
+
+/** Options that greedy searches had in earlier versions. */
+export const retiredOptions = { screening: 'Every candidate is scored in full; the option "lazy" saves more time.' }
+
+/** Candidates leave the trunk one after the other and are copied there: calls are as many as with a quarter of the rows that are joined at most. */
+export const joinedRows = rowsPerCall / 4
+
+/** What a greedy search scores again of its candidates where estimates rank them: the best one and the runner-up; a lazy search ranks none. */
+export function choosingGreedily({ lazy }: Pick<GreedyOptions, 'lazy'>, candidates: number): NonNullable<MethodPhase['choosing']> {
+  return lazy > 0 ? 'exactly' : { again: Math.min(1, 2 / Math.max(1, candidates)) }
+}
+
+function leastIndex(losses: readonly number[]): number {
+  let best = 0
+  losses.forEach((loss, index) => {
+    if (loss < (losses[best] ?? Number.NaN) || Number.isNaN(losses[best])) best = index
+  })
+  return best
+}
+
+/** Sentences on a greedy search: what a lazy one scored, and each round in which float32 could have chosen otherwise. */
+export function greedyNotes(decisions: readonly Decision[], { lazy }: Pick<GreedyOptions, 'lazy'>): string[] {
+  const ties = decisions.flatMap(({ round, block, tied }) =>
+    tied ? [`Round ${round}: blocks ${[block, ...tied].join(', ')} scored alike; block ${block} went.`] : [],
+  )
+  return [...(lazy > 0 && decisions.length > 0 ? lazyNotes(decisions) : []), ...ties]
+}

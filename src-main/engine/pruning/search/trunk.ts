@@ -1,0 +1,89 @@
+import { copyStream, disposeStreams } from '#engine/model/streams.ts'
+import type { Stream } from '#engine/model/walk.ts'
+import type { Part } from '#engine/model/weights/weights.ts'
+
+/** [2L]: 1 where a part is removed. */
+export type Variant = Uint8Array
+
+/** The first position in `parts` at which two variants differ; `parts.length` when they agree. */
+export function firstDifference(a: Variant, b: Variant, parts: readonly Part[]): number {
+  const position = parts.findIndex((part) => a[part] !== b[part])
+  return position < 0 ? parts.length : position
+}
+
+/**
+ * The way that all candidates of a walk have in common. Streams in front of the positions where candidates leave it are kept, and serve
+ * later walks. What is not there yet is computed by a stem: the trunk's own stream, which runs along only as far as somebody needs it.
+ */
+export class Trunk {
+  readonly removed: Variant
+  readonly #kept = new Map<number, Stream>()
+  #stem: Stream | undefined
+
+  /** `root` is the stream in front of the first part. */
+  constructor(removed: Variant, root: Stream) {
+    this.removed = removed
+    this.#kept.set(0, root)
+  }
+
+  /** Where a walk has to begin so that it passes a stream in front of each of `starts`. */
+  firstPosition(starts: Iterable<number>): number {
+    return Math.min(...[...starts].map((start) => this.#keptUpTo(start)))
+  }
+
+  /** The last position up to `position` with a kept stream. */
+  #keptUpTo(position: number): number {
+    return Math.max(0, ...[...this.#kept.keys()].filter((kept) => kept <= position))
+  }
+
+  /** A walk stands in front of a position: the stem begins or ends here, and its stream is kept where candidates leave. */
+  arrive(position: number, starts: ReadonlySet<number>): void {
+    const next = Math.min(...[...starts].filter((start) => start > position))
+    if (this.#stem && starts.has(position) && !this.#kept.has(position)) this.#kept.set(position, copyStream(this.#stem))
+    const needed = next !== Number.POSITIVE_INFINITY && this.#keptUpTo(next) <= position
+    if (!needed) this.rest()
+    else this.#stem ??= this.leave(position)
+  }
+
+  /** The stem, which passes the next part with the candidates: none where nobody needs it. */
+  get stem(): readonly Stream[] {
+    return this.#stem ? [this.#stem] : []
+  }
+
+  /** A copy of the stream in front of a position, for candidates that go another way from there. */
+  leave(position: number): Stream {
+    const kept = this.#kept.get(position)
+    if (!kept) throw new RangeError(`The trunk has no stream in front of position ${position}.`)
+    return copyStream(kept)
+  }
+
+  /** Frees the stream in front of a position: a later walk computes it again. */
+  forget(position: number): void {
+    const kept = this.#kept.get(position)
+    if (kept) disposeStreams([kept])
+    this.#kept.delete(position)
+  }
+
+  /** Ends the stem. */
+  rest(): void {
+    disposeStreams(this.stem)
+    this.#stem = undefined
+  }
+
+  /** Goes on with other removals: the streams that still hold stay, the others are freed. */
+  moveTo(removed: Variant, parts: readonly Part[]): Trunk {
+    const common = firstDifference(this.removed, removed, parts)
+    const next = new Trunk(removed, this.leave(0))
+    for (const position of [...this.#kept.keys()]) {
+      if (position > 0 && position <= common) next.#kept.set(position, this.leave(position))
+    }
+    this.dispose()
+    return next
+  }
+
+  dispose(): void {
+    this.rest()
+    disposeStreams(this.#kept.values())
+    this.#kept.clear()
+  }
+}

@@ -1,0 +1,174 @@
+import type { Windows } from '#engine/data/windows.ts'
+import { finalHidden, groupWindows, rowsPerCall, type WindowGroup } from '#engine/model/forward.ts'
+import { allTokenLosses, nextTokens } from '#engine/model/likelihood.ts'
+import { disposeStreams, skipPart } from '#engine/model/streams.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { breathe, Walk } from '#engine/model/walk.ts'
+import { isAttention, type Part } from '#engine/model/weights/weights.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import { type Branch, divideBranches } from './branches.ts'
+import { sumPredicted } from './end-scores.ts'
+import { packVariants } from './packs.ts'
+import type { PassCount } from './passes.ts'
+import { firstDifference, Trunk, type Variant } from './trunk.ts'
+
+export interface ScorerOptions {
+  /** How candidates' parts and the head multiply: in float32 unless given. */
+  readonly products?: Products
+  /** Off: each variant on its own from the embedding, to check that sharing changes nothing. */
+  readonly sharing?: boolean
+  readonly signal?: AbortSignal
+}
+
+/** Rows that weights should be packed for. */
+const rowsPerPacking = 8 * rowsPerCall
+
+/**
+ * Scores many plans that differ in few submodules, on one set of windows. Variants go past the parts together, a pack at a time: those
+ * that agree up to a part share one branch up to it, each part's weights are leased once for all branches, and the head runs in chunks
+ * of rows. A greedy search names what its candidates all lack, and its way, the trunk, is kept between calls: only what lies behind the
+ * last accepted removal is computed again.
+ */
+export class VariantScorer {
+  readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
+  readonly #view: ModelView
+  readonly #groups: readonly WindowGroup[]
+  readonly #walk: Walk
+  readonly #sharing: boolean
+  readonly #signal: AbortSignal | undefined
+  readonly #trunks = new Map<WindowGroup, Trunk>()
+  readonly #products: Products
+  /** Whether scores only rank: a lost one is scored again by products that reach further. */
+  readonly #ranks: boolean
+
+  constructor(view: ModelView, windows: Windows, { products = 'float32', sharing, signal }: ScorerOptions = {}) {
+    this.#view = view
+    this.#groups = groupWindows(windows)
+    this.#walk = new Walk(view, products)
+    this.#sharing = sharing ?? true
+    this.#signal = signal
+    this.#products = products
+    const { ranking, deciding } = view.model.products
+    this.#ranks = products === ranking && ranking !== deciding
+  }
+
+  /** Mean loss of the next token of each variant, in nats. `lacking` is what all variants lack. */
+  async score(variants: readonly Variant[], lacking?: Variant): Promise<Float64Array> {
+    const sums = new Float64Array(variants.length)
+    let tokens = 0
+    for (const group of this.#groups) {
+      tokens += group.batch * (group.tokens - 1)
+      for (const pack of this.#packs(variants, group, lacking)) {
+        const branches = await this.#walkPack(variants, pack, group, lacking)
+        try {
+          await this.#addScores(sums, branches, group)
+        } finally {
+          disposeStreams(branches)
+        }
+      }
+    }
+    return sums.map((sum) => sum / tokens)
+  }
+
+  /** All variants in one walk, unless their streams outgrow the workspace, or a kept trunk and kept weights make walks short. */
+  #packs(variants: readonly Variant[], group: WindowGroup, lacking: Variant | undefined): number[][] {
+    const { model, parts, spec } = this.#view
+    const bytes = 4 * group.ids.length * spec.hidden * (spec.parallelResidual ? 2 : 1)
+    const starts = variants.map((variant) => (lacking ? firstDifference(variant, lacking, parts) : 0))
+    const short = lacking && this.#sharing && !model.store.streams
+    const rows = this.#walk.packsWeights ? rowsPerPacking : rowsPerCall
+    return packVariants(starts, {
+      fitting: Math.floor(model.workspaceBytes / 2 / bytes),
+      ...(short ? { wanted: Math.ceil(rows / group.ids.length) } : {}),
+    })
+  }
+
+  /** Takes a pack past all parts: its streams behind the last one, the caller's to dispose of. */
+  async #walkPack(variants: readonly Variant[], pack: readonly number[], group: WindowGroup, lacking: Variant | undefined) {
+    const kept = this.#sharing ? lacking : undefined
+    const trunk = kept ? await this.#trunkFor(group, kept) : await this.#newTrunk(group, new Uint8Array())
+    const starts = Map.groupBy(pack, (index) => (kept ? firstDifference(variants[index] as Variant, kept, this.#view.parts) : 0))
+    try {
+      return await this.#follow(trunk, starts, variants, kept !== undefined)
+    } finally {
+      if (kept) trunk.rest()
+      else trunk.dispose()
+    }
+  }
+
+  async #newTrunk(group: WindowGroup, removed: Variant): Promise<Trunk> {
+    return new Trunk(removed, await this.#walk.embed(group.ids, group.batch))
+  }
+
+  async #trunkFor(group: WindowGroup, removed: Variant): Promise<Trunk> {
+    const trunk = this.#trunks.get(group)?.moveTo(removed, this.#view.parts) ?? (await this.#newTrunk(group, removed))
+    this.#trunks.set(group, trunk)
+    return trunk
+  }
+
+  /** Walks along a trunk; at each of `starts` the variants named there leave it. */
+  async #follow(trunk: Trunk, starts: Map<number, number[]>, variants: readonly Variant[], keeps: boolean): Promise<Branch[]> {
+    const { parts, model } = this.#view
+    const positions = new Set(starts.keys())
+    let branches: Branch[] = []
+    try {
+      for (let position = trunk.firstPosition(positions); position <= parts.length; position++) {
+        this.#signal?.throwIfAborted()
+        trunk.arrive(position, positions)
+        branches.push(...this.#leaving(trunk, position, starts.get(position) ?? []))
+        // A walk over streamed weights passes all parts anyway: memory counts for more than the trunk of the next round.
+        if (positions.has(position) && (keeps ? position > 0 && model.store.streams : true)) trunk.forget(position)
+        const part = parts[position]
+        if (part === undefined) break
+        branches = await this.#pass(part, branches, variants, trunk)
+        if (position % 8 === 0) await breathe()
+      }
+      return branches
+    } catch (error) {
+      disposeStreams(branches)
+      throw error
+    }
+  }
+
+  /** One branch for all variants that leave the trunk at a position, or one each where nothing is shared. */
+  #leaving(trunk: Trunk, position: number, variants: readonly number[]): Branch[] {
+    if (variants.length === 0) return []
+    const together = this.#sharing ? [variants] : variants.map((variant) => [variant])
+    return together.map((own) => ({ ...trunk.leave(position), variants: own }))
+  }
+
+  /** Takes branches and the trunk's stem past one part: those that lack it go on as they are, the others run it. */
+  async #pass(part: Part, branches: readonly Branch[], variants: readonly Variant[], trunk: Trunk): Promise<Branch[]> {
+    const { having, lacking } = divideBranches(branches, (variant) => variants[variant]?.[part] === 1)
+    const stemLacks = trunk.removed[part] === 1
+    const running = stemLacks ? having : [...having, ...trunk.stem]
+    try {
+      if (running.length > 0) await this.#walk.pass(part, running, { joinUpTo: this.#sharing ? rowsPerCall : 0, signal: this.#signal })
+    } catch (error) {
+      disposeStreams([...having, ...lacking])
+      throw error
+    }
+    this.passes[isAttention(part) ? 'attention' : 'mlp'] += running.reduce((windows, { batch }) => windows + batch, 0)
+    for (const stream of stemLacks ? [...lacking, ...trunk.stem] : lacking) skipPart(part, stream)
+    return [...having, ...lacking]
+  }
+
+  /** Scores streams behind the last part and adds each to the sums of its variants. */
+  async #addScores(sums: Float64Array, branches: readonly Branch[], group: WindowGroup): Promise<void> {
+    const hidden = branches.map(({ residual }) => finalHidden(this.#view, residual.x))
+    const how = { products: this.#products, signal: this.#signal, ranks: this.#ranks }
+    const scores = await allTokenLosses(this.#view.model.vocabulary, hidden, nextTokens(group.ids, group.tokens), how).finally(() => {
+      for (const tensor of hidden) tensor.dispose()
+    })
+    this.passes.head += branches.length * group.batch
+    for (const [i, { variants }] of branches.entries()) {
+      const sum = sumPredicted(scores[i] as Float64Array, group.tokens)
+      for (const index of variants) sums[index] = (sums[index] as number) + sum
+    }
+  }
+
+  dispose(): void {
+    for (const trunk of this.#trunks.values()) trunk.dispose()
+    this.#walk.dispose()
+  }
+}

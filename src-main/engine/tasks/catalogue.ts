@@ -1,0 +1,66 @@
+import { existsSync, statSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Catalogue, DatasetEntry } from '#contract/pruning/methods.ts'
+import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts'
+import { datasetIds, namedDatasets } from '#engine/data/named.ts'
+import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
+import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { formats } from '#engine/export/index.ts'
+import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
+
+/** What lies on this machine: bundled texts and questions. */
+export interface CatalogueFolders {
+  /** The bundled sample model, with `calibration.txt` and `test.txt`. */
+  readonly sample: string
+  readonly questions: string
+}
+
+/** Everything that a form offers: methods, data sets, tasks and formats, each with whether it is there already. */
+export async function describeCatalogue(folders: CatalogueFolders): Promise<Catalogue> {
+  return {
+    methods: methodEntries(),
+    ablations: ablationEntries(),
+    datasets: [...(await sampleTexts(folders.sample)), ...bundled(), ...named()],
+    tasks: await Promise.all(
+      taskIds.map(async (id) => {
+        const present = existsSync(join(folders.questions, id))
+        return {
+          id,
+          title: tasks[id].title,
+          present,
+          questions: present ? (await readQuestions(id, { folder: folders.questions })).length : null,
+        }
+      }),
+    ),
+    formats: Object.entries(formats).map(([id, { title, summary }]) => ({ id, title, summary })),
+  }
+}
+
+function bundled(): DatasetEntry[] {
+  return bundledIds.map((id) => {
+    const { title, use, summary } = bundledTexts[id]
+    return { source: id, title, uses: [use], present: true, bytes: statSync(locateBundled(id)).size, summary }
+  })
+}
+
+async function sampleTexts(folder: string): Promise<DatasetEntry[]> {
+  const entry = async (name: string, title: string, uses: DatasetEntry['uses'], summary: string): Promise<DatasetEntry> => {
+    const source = join(folder, `${name}.txt`)
+    const found = await stat(source).catch(() => undefined)
+    return { source, title, uses, present: found !== undefined, bytes: found?.size ?? null, summary }
+  }
+  return [
+    await entry('calibration', 'Sample: calibration text', ['calibration'], 'Held-out definitions that came with the sample model.'),
+    await entry('test', 'Sample: test text', ['evaluation'], 'Other held-out definitions, to measure the sample model on.'),
+  ]
+}
+
+/** Data sets of the hub, which are fetched when they are used. */
+function named(): DatasetEntry[] {
+  return datasetIds.map((id) => {
+    const { title, file } = namedDatasets[id]
+    const summary = `${file.repository}, ${file.path}`
+    return { source: id, title, uses: id === 'c4-train' ? ['calibration'] : ['evaluation'], present: false, bytes: null, summary }
+  })
+}

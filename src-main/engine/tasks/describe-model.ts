@@ -1,0 +1,79 @@
+import { toErrorMessage } from '#contract/errors.ts'
+import type { FeasibleRange, ModelDescription } from '#contract/models/models.ts'
+import { blockParameters, type DecoderSpec, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { openSpec } from '#engine/model/model.ts'
+import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { zeroedParts } from '#engine/model/weights/zeroed-parts.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { methods } from '#engine/pruning/registry.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+/** What a checkpoint is, from its headers, its config and a row of each last projection. Throws a clear error for a damaged one. */
+export async function describeModel(path: string): Promise<ModelDescription> {
+  const { checkpoint, spec, pruned } = await openSpec(path)
+  try {
+    const tensors = [...checkpoint.tensors.values()]
+    const stack = stackParameters(spec)
+    return {
+      family: spec.family,
+      format: checkpoint.path.endsWith('.gguf') ? 'gguf' : pruned ? (pruned.family === undefined ? 'espalier' : 'exact') : 'safetensors',
+      shape: {
+        blocks: spec.blocks.length,
+        hidden: spec.hidden,
+        intermediate: spec.intermediate,
+        heads: spec.heads,
+        keyValueHeads: spec.keyValueHeads,
+        headSize: spec.headSize,
+        vocabulary: spec.vocabulary,
+        contextLength: spec.contextLength,
+      },
+      blocks: await Promise.all(spec.blocks.map((_, index) => describeBlock(checkpoint, spec, index))),
+      parameters: { total: stack + Vocabulary.parameters(spec), stack },
+      dtype: mostCommon(tensors.map(({ dtype }) => dtype)),
+      bytes: tensors.reduce((total, { bytes }) => total + bytes, 0),
+      ...(await describeTokenizer(checkpoint.path)),
+      feasible: feasibleRanges(spec),
+      plan: pruned?.plan ?? null,
+    }
+  } finally {
+    await checkpoint.close()
+  }
+}
+
+async function describeBlock(checkpoint: Checkpoint, spec: DecoderSpec, index: number): Promise<ModelDescription['blocks'][number]> {
+  const { attention, width } = layoutOf(spec, index)
+  const parameters = blockParameters(spec, index)
+  const zeroed = await zeroedParts(checkpoint, spec, index)
+  return {
+    attentionParameters: attention ? parameters.attention : 0,
+    mlpParameters: width > 0 ? parameters.mlp : 0,
+    intermediate: width,
+    ...(zeroed.length > 0 ? { zeroed } : {}),
+  }
+}
+
+function mostCommon(values: readonly string[]): string {
+  const counts = new Map<string, number>()
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1)
+  return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0] ?? ''
+}
+
+async function describeTokenizer(path: string): Promise<{ tokenizer: string | null; chatTemplate: boolean }> {
+  const tokenizer = await openTokenizer(path).catch((error: unknown) => {
+    if (toErrorMessage(error).code !== 'not-found') throw error
+  })
+  if (!tokenizer) return { tokenizer: null, chatTemplate: false }
+  return { tokenizer: `${tokenizer.size.toLocaleString('en-US')} tokens`, chatTemplate: tokenizer.chats }
+}
+
+/** The sparsities that each method can reach on a model with its default options. */
+function feasibleRanges(spec: DecoderSpec): FeasibleRange[] {
+  return Object.entries(methods as unknown as Record<string, Method>).map(([id, method]) => {
+    const { least, most } = method.range(spec, method.options.parse({}))
+    const count = spec.blocks.length
+    const steps =
+      method.unit === 'block' ? Array.from({ length: Math.floor(most * count + 1e-9) + 1 }, (_, blocks) => blocks / count) : undefined
+    return { method: id, minimum: least, maximum: most, ...(steps ? { steps } : {}) }
+  })
+}

@@ -1,0 +1,131 @@
+import { equalTokens, repetitionRate } from '#contract/comparison/answer-statistics.ts'
+import type { TokenPage } from '#contract/comparison/divergence.ts'
+import type { AnsweringColumn, InspectionDocument } from '#contract/comparison/inspected.ts'
+import type { AnswersRequest, DivergenceRequest } from '#contract/comparison/inspection.ts'
+import { pageStep } from '#contract/comparison/inspection-steps.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { ComputeTask } from '#contract/machine/compute-messages.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import { version } from '#contract/version.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { readData } from '#engine/data/read-data.ts'
+import { summarize } from '#engine/evaluation/divergence/summary.ts'
+import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
+import { answerWith } from '#engine/evaluation/generation/columns.ts'
+import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
+import type { Model } from '#engine/model/model.ts'
+import { denseView, openView } from '#engine/model/views/view.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type RunHost, RunSteps } from './run-steps.ts'
+
+type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
+type Answer = Extract<InspectionDocument['inspected'], { kind: 'generation' }>['answers'][number]
+type Found = Pick<InspectionDocument, 'inspected' | 'notes' | 'evaluation'>
+
+interface Workplace {
+  readonly request: RunRequest
+  readonly subjects: Subjects
+  readonly model: Model
+  readonly tokenizer: Tokenizer | undefined
+  readonly steps: RunSteps
+}
+
+/** Looks at runs of one model as the request says. Finished steps, a page of tokens or an answer each, are taken from the host. */
+export async function executeInspection(request: RunRequest, subjects: Subjects, host: RunHost): Promise<InspectionDocument> {
+  const { inspect } = request
+  if (!inspect) throw new EspalierError('usage', 'An inspection must say what it looks at.')
+  const backend = await openBackend(request.backend)
+  const steps = new RunSteps(host)
+  const model = await steps.time('open', () => acquireModel(request.model, request.memoryBytes))
+  const place: Workplace = { request, subjects, model, tokenizer: await openModelTokenizer(model), steps }
+  const found = await steps.time(inspect.kind, () => (inspect.kind === 'divergence' ? diverge(place, inspect) : answer(place, inspect)))
+  return {
+    model: model.name,
+    method: request.method,
+    options: {},
+    seed: request.seed,
+    ...found,
+    seconds: { ...steps.seconds, [inspect.kind]: (steps.seconds[inspect.kind] ?? 0) + steps.foundSeconds },
+    backend: backend.name,
+    version,
+  }
+}
+
+async function diverge(place: Workplace, { data }: DivergenceRequest): Promise<Found> {
+  const { request, subjects, model, tokenizer, steps } = place
+  const report = {
+    signal: steps.host.signal,
+    progress: (done: number, total: number) => steps.progress('Reading text', done, total, 'tokens'),
+  }
+  const { localFolder } = request
+  const { windows, used, notes } = await readData(model, tokenizer, data, 0, { localFolder, fetchFile: steps.host.fetchFile, report })
+  for (const text of notes) steps.host.emit({ type: 'note', text })
+  const pages = await makePages(place, windows)
+  const runs = subjects.map(({ run }) => run)
+  const divergence = { data: used, ...summarize(pages, runs) }
+  return { evaluation: [used], notes: [...notes], inspected: { kind: 'divergence', divergence } }
+}
+
+async function makePages({ subjects, model, tokenizer, steps }: Workplace, windows: readonly Int32Array[]): Promise<TokenPage[]> {
+  const view = denseView(model)
+  const opened = await Promise.all(subjects.map(async ({ plan }) => ({ plan, view: await openView(model, plan) })))
+  const total = windows.reduce((sum, { length }) => sum + length, 0)
+  const tell = (done: number) => steps.progress('Comparing with the dense model', Math.round(done), total, 'tokens')
+  const pages: TokenPage[] = []
+  let before = 0
+  try {
+    for (const [page, group] of pagesOf(windows).entries()) {
+      let parts = 0
+      const progress = () => tell(before + (group.ids.length * ++parts) / view.parts.length)
+      const context = { view, subjects: opened, tokenizer, signal: steps.host.signal, progress }
+      pages.push(await steps.step(pageStep(page), () => makeTokenPage(context, page, group)))
+      before += group.ids.length
+      tell(before)
+    }
+    return pages
+  } finally {
+    for (const one of opened) one.view.dispose()
+  }
+}
+
+/** Answers of every column to every prompt, each a step of its own. */
+async function answer({ subjects, model, tokenizer, steps }: Workplace, { dense, prompts, settings }: AnswersRequest): Promise<Found> {
+  if (!tokenizer)
+    throw new EspalierError('invalid', `${model.name} has no tokenizer.json, so it cannot answer. Place its tokenizer.json in the folder.`)
+  const columns = [...(dense ? [{ run: null, plan: null }] : []), ...subjects]
+  const answers: Answer[] = []
+  const { signal } = steps.host
+  const request = { prompts: prompts.map(({ text }) => ({ text })), settings }
+  for (const [column, { run, plan }] of columns.entries()) {
+    const view = await openView(model, plan)
+    try {
+      for (const prompt of prompts.keys()) {
+        const name = `answer of ${run?.id ?? 'the dense model'} to prompt ${prompt}`
+        answers.push(await steps.step(name, () => answerWith({ request, view, tokenizer, column, prompt, signal })))
+        steps.progress('Answering prompts', answers.length, columns.length * prompts.length, 'answers')
+      }
+    } finally {
+      view.dispose()
+    }
+  }
+  const described = columns.map(({ run }, column) => describeColumn(run, column, answers))
+  return { evaluation: [], notes: [], inspected: { kind: 'generation', columns: described, answers } }
+}
+
+const idsOf = ({ tokens }: Answer): number[] => tokens.map(({ id }) => id)
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
+
+function describeColumn(run: AnsweringColumn['run'], column: number, answers: readonly Answer[]): AnsweringColumn {
+  const own = answers.filter((one) => one.column === column)
+  const equal = own.map((one) => {
+    const first = answers.find((other) => other.column === 0 && other.prompt === one.prompt)
+    return equalTokens(idsOf(one), first ? idsOf(first) : [])
+  })
+  return {
+    run,
+    answers: own.length,
+    tokens: mean(own.map(({ tokens }) => tokens.length)),
+    equal: column === 0 ? null : mean(equal),
+    repetition: mean(own.map((one) => repetitionRate(idsOf(one)))),
+  }
+}

@@ -1,0 +1,42 @@
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { ComputeCommand } from './compute-process.ts'
+
+/** Node and the entry of the compute process: the source when run from source, its bundle beside this one otherwise. */
+export function defaultComputeCommand(): ComputeCommand {
+  const source = join(import.meta.dirname, '..', 'compute', 'main.ts')
+  const bundle = join(import.meta.dirname, 'compute.js')
+  // The heap holds little: young garbage is collected early, so that memory is left for weights.
+  return [findNode(), '--max-semi-space-size=4', existsSync(source) ? source : bundle]
+}
+
+/** Node and the command line, as another machine that sees this program can start it. Throws where it is not on the disk as source. */
+export function espalierCommand(): ComputeCommand {
+  const script = join(import.meta.dirname, '..', 'cli', 'espalier.mjs')
+  if (existsSync(script)) return [findNode(), '--disable-warning=ExperimentalWarning', script]
+  throw new EspalierError(
+    'usage',
+    'This program cannot be started on a node from here. Name the command espalier there in the cluster’s profile.',
+  )
+}
+
+/** Plain Node: this program itself, or under Electron the Node that comes as an npm package. */
+function findNode(): string {
+  if (process.env.ESPALIER_NODE) return process.env.ESPALIER_NODE
+  if (!process.versions.electron) return process.execPath
+  const name = `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`
+  const require = createRequire(import.meta.url)
+  for (const candidate of [name, name.replace('node-', 'node-bin-')]) {
+    try {
+      const folder = join(require.resolve(`${candidate}/package.json`), '..')
+      const program = join(folder, 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
+      if (existsSync(program)) return program.replace('app.asar', 'app.asar.unpacked')
+    } catch {}
+  }
+  throw new EspalierError(
+    'internal',
+    `Node for ${process.platform} ${process.arch} was not installed with Espalier. Name one with ESPALIER_NODE.`,
+  )
+}

@@ -1,0 +1,61 @@
+import { z } from 'zod'
+import { type ClusterProfile, clusterProfile } from '#contract/clusters/clusters.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { History } from '#db/history.ts'
+import { batchScript } from '#jobs/cluster/batch-script.ts'
+import { checkCluster } from '#jobs/cluster/check-cluster.ts'
+import type { Command } from '#jobs/cluster/cluster-shell.ts'
+import { espalierCommand } from '#jobs/compute-command.ts'
+import type { Context, Service } from '../context.ts'
+
+const key = 'clusters'
+
+/** The clusters that are set; one that this version does not understand is left out. */
+export function clusterProfiles(history: History): ClusterProfile[] {
+  const kept = z.array(z.unknown()).safeParse(history.settings.get(key)).data ?? []
+  return kept.flatMap((one) => clusterProfile.safeParse(one).data ?? [])
+}
+
+/** The command that starts `espalier` on the nodes of a cluster. Throws `usage` where the profile does not say enough. */
+export function clusterProgram({ program, host, copies }: ClusterProfile): Command {
+  if (copies && host === '') throw new EspalierError('usage', 'Files are copied over ssh: name the host too, or do not copy.')
+  if (copies && program === '') throw new EspalierError('usage', `Name the program: the path of the command espalier on ${host}.`)
+  return program === '' ? espalierCommand() : [program]
+}
+
+export function clustersService({ history, queue }: Pick<Context, 'history' | 'queue'>): Service<'clusters'> {
+  function keep(profiles: readonly ClusterProfile[]): ClusterProfile[] {
+    history.settings.set(key, profiles)
+    queue.tellRuns([])
+    return clusterProfiles(history)
+  }
+
+  function find(name: string): ClusterProfile {
+    const profile = clusterProfiles(history).find((one) => one.name === name)
+    if (!profile) throw new EspalierError('not-found', `There is no cluster ${JSON.stringify(name)}.`)
+    return profile
+  }
+
+  return {
+    'clusters.list': () => clusterProfiles(history),
+    'clusters.save'({ cluster: profile }) {
+      clusterProgram(profile)
+      const others = clusterProfiles(history).filter(({ name }) => name !== profile.name)
+      return keep([...others, profile].sort((one, other) => one.name.localeCompare(other.name)))
+    },
+    'clusters.remove'({ name }) {
+      find(name)
+      const busy = history.queue.ofClusters().filter(({ executor }) => executor === name).length
+      if (busy > 0) throw new EspalierError('conflict', `The cluster ${name} has ${busy} runs. Cancel them first, or wait for them.`)
+      return keep(clusterProfiles(history).filter((one) => one.name !== name))
+    },
+    'clusters.script'({ cluster: profile, runs }) {
+      const names = Array.from({ length: runs }, (_, at) => `run-${at + 1}`)
+      return { script: batchScript(profile, { submission: 'sent-example', runs: names, program: clusterProgram(profile) }) }
+    },
+    'clusters.check'({ name }, signal) {
+      const profile = find(name)
+      return checkCluster(profile, clusterProgram(profile), signal)
+    },
+  }
+}

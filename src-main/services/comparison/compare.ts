@@ -1,0 +1,69 @@
+import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
+import { comparisonTable } from '#contract/comparison/comparison.ts'
+import { pairTasks } from '#contract/comparison/paired.ts'
+import type { TaskOutcomes } from '#contract/data/questions.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { Context, Service } from '../context.ts'
+import { compareQuestions } from './compare-questions.ts'
+import { tableFile } from './table-text.ts'
+
+/** Runs side by side. The arithmetic is the contract's, so that a screen and an export never differ. */
+export function compareService({ history }: Pick<Context, 'history'>): Service<'compare'> {
+  function outcomesOf(id: string | null): TaskOutcomes[] {
+    const row = id === null ? undefined : history.runs.find(id)
+    return row ? history.documents.find(row.number).outcomes : []
+  }
+
+  function compared(ids: readonly string[], baseline: string | null): ComparedRun[] {
+    const rows = ids.map((id) => {
+      const row = history.runs.find(id)
+      if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+      return row
+    })
+    const shapes = new Map(
+      [...new Set(rows.map(({ model }) => model))].map((model) => [model, history.models.find(model)?.description.shape]),
+    )
+    const outcomesOfBaseline = outcomesOf(baseline)
+    return history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
+      const { number, model } = rows[at] as (typeof rows)[number]
+      const { answers, calibration, evaluation, outcomes } = history.documents.find(number)
+      return {
+        ...entry,
+        plan: history.documents.plan(number),
+        blocks: shapes.get(model)?.blocks ?? null,
+        intermediate: shapes.get(model)?.intermediate ?? null,
+        removalOrder: history.events.removalOrder(number),
+        answers,
+        calibration,
+        evaluation,
+        paired: entry.id === baseline ? [] : pairTasks(outcomesOfBaseline, outcomes),
+      }
+    })
+  }
+
+  function compare(ids: readonly string[], wanted: string | undefined): Comparison {
+    const unique = [...new Set(ids)]
+    const baseline = wanted ?? baselineOf(unique)
+    const runs = compared(baseline === null || unique.includes(baseline) ? unique : [baseline, ...unique], baseline)
+    return { baseline, runs }
+  }
+
+  /** The dense run among those asked for, else that of the first one's experiment and model. */
+  function baselineOf(ids: readonly string[]): string | null {
+    const rows = ids.flatMap((id) => history.runs.find(id) ?? [])
+    const among = rows.find(({ baseline }) => baseline === 1)
+    if (among) return among.id
+    const [first] = rows
+    if (!first || first.experiment === null) return null
+    return history.runs.ofExperiment(first.experiment).find(({ baseline, model }) => baseline === 1 && model === first.model)?.id ?? null
+  }
+
+  return {
+    'compare.get': ({ ids, baseline }) => compare(ids, baseline),
+    'compare.questions': (asked) => compareQuestions(history, asked),
+    'compare.table'({ ids, baseline, format, overSeeds, measures }) {
+      const comparison = compare(ids, baseline)
+      return tableFile(comparisonTable(comparison.runs, comparison.baseline, overSeeds, measures), format, 'comparison')
+    },
+  }
+}

@@ -1,0 +1,119 @@
+import type { Axis, Plot, Series } from '#contract/comparison/plot.ts'
+
+type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
+
+const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
+
+/** The plot as an SVG document: axes with ticks, one line with markers per series, a legend. Values that are not finite are left out. */
+export async function renderSvg(plot: Plot): Promise<string> {
+  // Loaded when something is drawn: a command that draws nothing starts without it.
+  const scales = await import('d3-scale')
+  const series = plot.series.map((one) => ({ ...one, points: one.points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y)) }))
+  const points = series.flatMap((one) => one.points)
+  const right = frame.width - frame.right
+  const bottom = frame.height - frame.bottom
+  const x = scaleOf(
+    scales,
+    plot.x,
+    points.map((point) => point.x),
+    [frame.left, right],
+  )
+  const y = scaleOf(
+    scales,
+    plot.y,
+    points.flatMap(({ y: value, spread = 0 }) => [value - spread, value + spread]),
+    [bottom, frame.top],
+  )
+  const middle = (frame.left + right) / 2
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${frame.width}" height="${frame.height}" viewBox="0 0 ${frame.width} ${frame.height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">`,
+    `<rect width="100%" height="100%" fill="#fff"/>`,
+    text(middle, 24, plot.title, 'text-anchor="middle" font-size="15" font-weight="600"'),
+    ...x.ticks.flatMap(({ value, label }) => [
+      line(x.at(value), frame.top, x.at(value), bottom, '#e4e4e4'),
+      label && text(x.at(value), bottom + 18, label, 'text-anchor="middle"'),
+    ]),
+    ...y.ticks.flatMap(({ value, label }) => [
+      line(frame.left, y.at(value), right, y.at(value), '#e4e4e4'),
+      label && text(frame.left - 8, y.at(value) + 4, label, 'text-anchor="end"'),
+    ]),
+    line(frame.left, bottom, right, bottom, '#444'),
+    line(frame.left, frame.top, frame.left, bottom, '#444'),
+    text(middle, frame.height - 14, plot.x.label, 'text-anchor="middle"'),
+    text(0, 0, plot.y.label, `text-anchor="middle" transform="translate(18 ${(frame.top + bottom) / 2}) rotate(-90)"`),
+    ...series.map((one, index) => drawSeries(one, colourOf(index, series.length), x.at, y.at)),
+    ...series.map((one, index) => drawLegend(one.name, colourOf(index, series.length), index, series.length)),
+    '</svg>',
+    '',
+  ].join('\n')
+}
+
+interface Scale {
+  readonly ticks: readonly { readonly value: number; readonly label: string }[]
+  at(value: number): number
+}
+
+/** A scale with a little room at both ends; about six of its ticks have a label. What a log scale cannot show stands at its lower end. */
+function scaleOf({ scaleLinear, scaleLog }: Scales, { scale }: Axis, values: readonly number[], range: [number, number]): Scale {
+  const isLog = scale === 'log'
+  const usable = isLog ? values.filter((value) => value > 0) : values
+  const [least, most] = usable.length > 0 ? [Math.min(...usable), Math.max(...usable)] : [0.5, 1]
+  const room = isLog ? (most / least) ** 0.04 : (most - least) * 0.04
+  const domain = isLog ? widen(least / room, most * room, least * 0.1) : widen(least - room, most + room, Math.abs(least) * 0.1 || 1)
+  const axis = (isLog ? scaleLog() : scaleLinear()).domain(domain).range(range).clamp(isLog)
+  const label = isLog ? axis.tickFormat(6, ',~r') : axis.tickFormat(6)
+  const ticks = axis.ticks(6).map((value) => ({ value, label: label(value) }))
+  return { at: (value) => axis(isLog ? Math.max(value, domain[0]) : value), ticks }
+}
+
+/** A single value gets room around it. */
+function widen(first: number, last: number, room: number): [number, number] {
+  return first === last ? [first - room, last + room] : [first, last]
+}
+
+/** Distinct hues for few series, a ramp from blue to red for many. */
+function colourOf(index: number, count: number): string {
+  const few = ['#1f5fa8', '#c1440e', '#2c7a4b', '#7a3e9d', '#8a6d00', '#006d77']
+  return count <= few.length ? (few[index] ?? '#222') : `hsl(${Math.round(230 + (130 * index) / (count - 1))} 65% 42%)`
+}
+
+function drawSeries({ points }: Series, colour: string, x: (value: number) => number, y: (value: number) => number): string {
+  const path = points.map((point, i) => `${i === 0 ? 'M' : 'L'}${round(x(point.x))} ${round(y(point.y))}`).join(' ')
+  const bars = points
+    .filter(({ spread }) => spread)
+    .map(({ x: at, y: value, spread = 0 }) => line(x(at), y(value - spread), x(at), y(value + spread), colour))
+  const markers = points.map((point) => `<circle cx="${round(x(point.x))}" cy="${round(y(point.y))}" r="3" fill="${colour}"/>`)
+  return [`<path d="${path}" fill="none" stroke="${colour}" stroke-width="1.5"/>`, ...bars, ...markers].join('')
+}
+
+function drawLegend(name: string, colour: string, index: number, count: number): string {
+  const left = frame.width - frame.right + 16
+  const step = Math.min(20, (frame.height - frame.top - 16) / Math.max(1, count))
+  const at = frame.top + 8 + index * step
+  const lines = wrap(name, 26)
+  return [
+    line(left, at, left + 18, at, colour, 2),
+    ...lines.map((part, i) => text(left + 24, at + 4 + 14 * i, part, step < 14 ? 'font-size="10"' : '')),
+  ].join('')
+}
+
+function wrap(name: string, width: number): string[] {
+  const lines: string[] = ['']
+  for (const word of name.split(' ')) {
+    const last = lines.at(-1) ?? ''
+    if (last && last.length + word.length >= width) lines.push(word)
+    else lines[lines.length - 1] = last ? `${last} ${word}` : word
+  }
+  return lines
+}
+
+const round = (value: number): number => Math.round(value * 100) / 100
+
+function line(x1: number, y1: number, x2: number, y2: number, colour: string, width = 1): string {
+  return `<line x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}" stroke="${colour}" stroke-width="${width}"/>`
+}
+
+function text(x: number, y: number, content: string, attributes: string): string {
+  const escaped = content.replace(/[&<>"]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign] ?? sign)
+  return `<text x="${round(x)}" y="${round(y)}"${attributes ? ` ${attributes}` : ''}>${escaped}</text>`
+}

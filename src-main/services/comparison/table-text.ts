@@ -1,0 +1,75 @@
+import Papa from 'papaparse'
+import type { Table, TableCell, TableFormat } from '#contract/comparison/table.ts'
+import type { TextFile } from '#contract/identifiers.ts'
+
+/** A table as a file in one of the formats that papers and spreadsheets take. */
+export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
+  if (format === 'csv') return { fileName: `${name}.csv`, type: 'text/csv', content: toCsv(table) }
+  if (format === 'markdown') return { fileName: `${name}.md`, type: 'text/markdown', content: toMarkdown(table) }
+  return { fileName: `${name}.tex`, type: 'application/x-tex', content: toLatex(table) }
+}
+
+/** RFC 4180 with full precision; a spread gets a column of its own. Text that a spreadsheet would run as a formula is disarmed. */
+export function toCsv({ columns, rows }: Table): string {
+  const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
+  const header = columns.flatMap(({ label }, at) => (spread[at] ? [label, `${label} deviation`] : [label]))
+  const lines = rows.map((row) => row.flatMap((cell, at) => (spread[at] ? [cell.value, cell.spread ?? null] : [cell.value])))
+  return `${Papa.unparse([header, ...lines], { newline: '\r\n', escapeFormulae: true })}\r\n`
+}
+
+export function toMarkdown({ columns, rows }: Table): string {
+  const escaped = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('|', '\\|').replaceAll('\n', ' ')
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
+  const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escaped(cellText(cell))}**` : escaped(cellText(cell))))))
+  return `${[line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`
+}
+
+/** A booktabs table; the best of a column is bold, an arrow says which way is better. */
+export function toLatex({ columns, rows }: Table): string {
+  const arrow = { lower: ' $\\downarrow$', higher: ' $\\uparrow$' }
+  const head = columns.map(({ label, better }) => escapeLatex(label) + (better ? arrow[better] : ''))
+  const body = rows.map((row) => row.map((cell) => (cell.best ? `\\textbf{${latexCell(cell)}}` : latexCell(cell))))
+  const line = (cells: string[]) => `  ${cells.join(' & ')} \\\\`
+  return [
+    '% \\usepackage{booktabs}',
+    `\\begin{tabular}{${columns.map(({ numeric }) => (numeric ? 'r' : 'l')).join('')}}`,
+    '  \\toprule',
+    line(head),
+    '  \\midrule',
+    ...body.map(line),
+    '  \\bottomrule',
+    '\\end{tabular}',
+    '',
+  ].join('\n')
+}
+
+const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
+
+/** A number as people read it: four figures, no exponent where it is not needed, whole numbers of five digits and more in groups. */
+export function formatNumber(value: number): string {
+  return digitsOf(value).replaceAll('-', '−')
+}
+
+function digitsOf(value: number): string {
+  const size = Math.abs(value)
+  if (Number.isInteger(value) && size < 1e12) return size < 1e4 ? String(value) : grouped.format(value)
+  if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(3)
+  return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3)
+}
+
+export function cellText({ value, spread }: TableCell): string {
+  if (value === null) return '–'
+  if (typeof value !== 'number') return String(value)
+  return typeof spread === 'number' ? `${formatNumber(value)} ± ${formatNumber(spread)}` : formatNumber(value)
+}
+
+function latexCell(cell: TableCell): string {
+  if (cell.value === null) return '--'
+  return escapeLatex(cellText(cell)).replace(' ± ', ' $\\pm$ ').replaceAll('−', '$-$')
+}
+
+const latexSpecials: Record<string, string> = { '\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}' }
+
+function escapeLatex(text: string): string {
+  return text.replace(/[\\~^&%$#_{}]/g, (sign) => latexSpecials[sign] ?? `\\${sign}`)
+}

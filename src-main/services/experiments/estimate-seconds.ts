@@ -1,0 +1,145 @@
+import type { MachineRate } from '#contract/machine/engine-state.ts'
+import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/runs/estimate.ts'
+
+/** How far off a time may be before anything of the model has run, and with finished runs of it. */
+const unseen = 2
+const seen = 1.3
+/** Of a run that takes less, much is what a process does once: it says little of how fast others will be. */
+const settling = 1
+
+/** A finished run: its work, and the seconds that each part of it took. */
+export interface FinishedRun {
+  readonly method: string
+  readonly work: Work
+  readonly seconds: Readonly<Record<string, number>>
+}
+
+/** The rates of a machine for models of a width: between the widths that were timed they change evenly with its logarithm. */
+export function rateFor(rates: readonly MachineRate[], hidden: number): MachineRate {
+  const sorted = [...rates].sort((a, b) => a.hidden - b.hidden)
+  const above = sorted.find((rate) => rate.hidden >= hidden) ?? (sorted.at(-1) as MachineRate)
+  const below = sorted.findLast((rate) => rate.hidden <= hidden) ?? above
+  const share = above.hidden === below.hidden ? 0 : Math.log(hidden / below.hidden) / Math.log(above.hidden / below.hidden)
+  const between = (key: Exclude<keyof MachineRate, 'hidden'>) => below[key] ** (1 - share) * above[key] ** share
+  return {
+    hidden,
+    attention: between('attention'),
+    mlp: between('mlp'),
+    head: between('head'),
+    double: between('double'),
+    vectors: between('vectors'),
+    call: between('call'),
+    decoded: between('decoded'),
+    split: between('split'),
+    bfloat16: between('bfloat16'),
+  }
+}
+
+/** The seconds of each phase by the machine's rates alone. */
+export function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): TimedPhase[] {
+  const rate = rateFor(rates, hidden)
+  return phases.map(({ phase, part, shared, ...own }) => ({
+    phase,
+    part,
+    seconds:
+      own.seconds +
+      timeOfProducts(own.faster, rate) * (own.attention / rate.attention + own.mlp / rate.mlp + own.head / rate.head) +
+      own.double / rate.double +
+      own.vectors / rate.vectors +
+      own.calls * rate.call +
+      own.decoded / rate.decoded,
+    ...(shared === undefined ? {} : { shared }),
+  }))
+}
+
+/** What is left of the time in float32. */
+function timeOfProducts(faster: PhaseWork['faster'] = [], rate: MachineRate): number {
+  return faster.reduce((left, { products, share }) => left - share + share / rate[products], 1)
+}
+
+/** How much longer than by the rates a part took in finished runs: those of the same method tell most, then the same part of any. */
+export class Experience {
+  readonly #ratios: readonly { readonly method: string; readonly part: string; readonly ratio: number; readonly pace: number }[]
+
+  constructor(runs: readonly FinishedRun[], rates: readonly MachineRate[]) {
+    this.#ratios = runs.flatMap(({ method, work, seconds }) => {
+      const parts = Map.groupBy(timePhases(work, rates), ({ part }) => part)
+      return [...parts].flatMap(([part, phases]) => {
+        const expected = sumSeconds(phases)
+        const took = seconds[part]
+        if (took === undefined || expected <= 0 || took <= 0) return []
+        return [{ method, part, ratio: took / expected, pace: (took + settling) / (expected + settling) }]
+      })
+    })
+  }
+
+  of(method: string, part: string): { ratio: number; known: boolean } {
+    const same = this.#ratios.filter((one) => one.part === part)
+    const own = same.filter((one) => one.method === method)
+    // Loading and reading text say nothing of how fast the model runs.
+    const running = this.#ratios.filter((one) => one.part !== 'open' && one.part !== 'reading text')
+    const ratioOf = (some: typeof same) => median(some.map(({ ratio }) => ratio))
+    if (part === 'open' || part === 'reading text') return { ratio: ratioOf(same), known: same.length > 0 }
+    if (own.length > 0) return { ratio: ratioOf(own), known: true }
+    if (same.length > 0 && part !== 'pruning') return { ratio: ratioOf(same), known: true }
+    // What other work took says half as much (of a factor) of this: one machine, but other operations.
+    return { ratio: Math.sqrt(median((same.length > 0 ? same : running).map(({ pace }) => pace))), known: false }
+  }
+}
+
+function median(ratios: readonly number[]): number {
+  const sorted = ratios.toSorted((a, b) => a - b)
+  return sorted.length === 0
+    ? 1
+    : ((sorted[Math.floor((sorted.length - 1) / 2)] as number) + (sorted[Math.floor(sorted.length / 2)] as number)) / 2
+}
+
+/** What a run will take, from its work, the machine's rates and the finished runs of its model. */
+export function estimateRun(method: string, work: Work, rates: readonly MachineRate[], experience: Experience): Omit<RunEstimate, 'run'> {
+  const phases = timePhases(work, rates).map((phase) => {
+    const { ratio, known } = experience.of(method, phase.part)
+    return { ...phase, seconds: phase.seconds * ratio, known }
+  })
+  const likely = sumSeconds(phases)
+  const certain = sumSeconds(phases.filter(({ known }) => known))
+  const factor = likely === 0 ? 1 : (certain * seen + (likely - certain) * unseen) / likely
+  return {
+    phases: phases.map(({ known: _, ...phase }) => phase),
+    seconds: { low: likely / factor, likely, high: likely * factor },
+    basis: certain > likely / 2 ? 'runs' : 'machine',
+  }
+}
+
+export function sumSeconds(phases: readonly { readonly seconds: number }[]): number {
+  return phases.reduce((sum, { seconds }) => sum + seconds, 0)
+}
+
+/** The same without what a part takes. */
+export function withoutPart(estimate: Omit<RunEstimate, 'run'>, part: string): Omit<RunEstimate, 'run'> {
+  return withPhases(
+    estimate,
+    estimate.phases.map((phase) => (phase.part === part ? { ...phase, seconds: 0 } : phase)),
+  )
+}
+
+/** The same with only what is not in `done`, which gains what this run does for others. */
+export function withoutShared(estimate: Omit<RunEstimate, 'run'>, scope: string, done: Map<string, number>): Omit<RunEstimate, 'run'> {
+  const phases = estimate.phases.map((phase) => {
+    if (phase.shared === undefined) return phase
+    const key = `${scope} ${phase.shared}`
+    const paid = done.get(key) ?? 0
+    done.set(key, Math.max(paid, phase.seconds))
+    return { ...phase, seconds: Math.max(0, phase.seconds - paid) }
+  })
+  return withPhases(estimate, phases)
+}
+
+/** The range becomes shorter or longer as the phases do together. */
+function withPhases(estimate: Omit<RunEstimate, 'run'>, phases: RunEstimate['phases']): Omit<RunEstimate, 'run'> {
+  const whole = sumSeconds(estimate.phases)
+  const left = sumSeconds(phases)
+  const scale = (seconds: number) => (whole === 0 ? 0 : (seconds * left) / whole)
+  const { low, likely, high } = estimate.seconds
+  const seconds: SecondsRange = { low: scale(low), likely: scale(likely), high: scale(high) }
+  return { ...estimate, phases, seconds }
+}

@@ -1,0 +1,117 @@
+import { z } from 'zod'
+import type { MachineRate } from '#contract/machine/engine-state.ts'
+import { type RunEstimate, type Work, work } from '#contract/runs/estimate.ts'
+import { pruningSeconds } from '#contract/runs/phases.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import type { RunRow } from '#db/runs/runs.ts'
+import { prunesAlike, unrepairedParent } from '#jobs/run-recorder.ts'
+import type { Context } from '../context.ts'
+import { askDesk } from '../machine/ask-desk.ts'
+import type { Library } from '../models/library.ts'
+import { Experience, estimateRun, type FinishedRun, withoutPart, withoutShared } from './estimate-seconds.ts'
+
+/** Finished runs of a model that are looked at, the latest first. */
+const mostRuns = 24
+
+/** The machine's rates; null where they are not known yet. */
+export type AskRates = () => MachineRate[] | null
+
+/** What runs will take: by the formulas of their methods, the rates of this machine, and what runs of the same model took. */
+export class Estimates {
+  readonly #context: Context
+  readonly #library: Library
+  readonly #rates: AskRates
+  /** The work of runs of the history, which never changes. */
+  readonly #works = new Map<string, Work | null>()
+
+  constructor(context: Context, library: Library, rates: AskRates) {
+    this.#context = context
+    this.#library = library
+    this.#rates = rates
+  }
+
+  /** Work of a model's runs as time; undefined where the machine was not timed yet. */
+  async forModel(model: string, signal?: AbortSignal): Promise<((method: string, own: Work) => Omit<RunEstimate, 'run'>) | undefined> {
+    const rates = this.#rates()
+    if (!rates) return undefined
+    const experience = new Experience(await this.#finished(model, signal), rates)
+    return (method, own) => estimateRun(method, own, rates, experience)
+  }
+
+  /** Of everything in the queue, in its order: what runs of an experiment share counts for the first. */
+  async ofQueue(signal?: AbortSignal): Promise<RunEstimate[]> {
+    const { history } = this.#context
+    const rows = [...history.queue.running(), ...history.queue.waiting()]
+    await this.#learn(rows, signal)
+    const models = new Map<string, Awaited<ReturnType<Estimates['forModel']>>>()
+    for (const { model } of rows) if (!models.has(model)) models.set(model, await this.forModel(model, signal))
+    const done = this.#sharedDone(rows, models)
+    return rows.flatMap((row) => {
+      const estimate = models.get(row.model)
+      const own = this.#works.get(row.id)
+      if (!estimate || !own) return []
+      const left = withoutShared(estimate(row.method, own), scopeOf(row), done)
+      return [{ run: row.id, ...(unrepairedParent(this.#context.history, row)?.status === 'done' ? withoutPart(left, pruningPart) : left) }]
+    })
+  }
+
+  /** Of a run like one of the history with another request: what that one has done is not done again. Null until the machine was timed. */
+  async ofClone(row: RunRow, request: RunRequest, signal?: AbortSignal): Promise<Omit<RunEstimate, 'run'> | null> {
+    const estimate = await this.forModel(row.model, signal)
+    const [own] = await this.#ask([request], signal)
+    if (!estimate || !own) return null
+    const done = this.#sharedDone([row], new Map([[row.model, estimate]]))
+    const left = withoutShared(estimate(request.method, own), scopeOf(row), done)
+    const pruned = row.status === 'done' && prunesAlike(this.#context.history.documents.request(row.number), request)
+    return pruned && request.repair ? withoutPart(left, pruningPart) : left
+  }
+
+  /** What finished runs of the same experiments did for the others. */
+  #sharedDone(rows: readonly RunRow[], models: ReadonlyMap<string, Awaited<ReturnType<Estimates['forModel']>>>): Map<string, number> {
+    const done = new Map<string, number>()
+    const experiments = new Set(rows.flatMap(({ experiment }) => experiment ?? []))
+    for (const experiment of experiments) {
+      for (const row of this.#context.history.runs.ofExperiment(experiment)) {
+        const own = this.#works.get(row.id)
+        if (row.status === 'done' && own) withoutShared(models.get(row.model)?.(row.method, own) ?? empty, scopeOf(row), done)
+      }
+    }
+    return done
+  }
+
+  async #finished(model: string, signal?: AbortSignal): Promise<FinishedRun[]> {
+    const { history } = this.#context
+    const rows = history.runs.latestDone(model, mostRuns)
+    await this.#learn(rows, signal)
+    return rows.flatMap((row) => {
+      const own = this.#works.get(row.id)
+      const { phaseSeconds } = history.documents.find(row.number)
+      const pruning = pruningSeconds(phaseSeconds)
+      if (!own) return []
+      return [{ method: row.method, work: own, seconds: { ...phaseSeconds, ...(pruning === null ? {} : { pruning }) } }]
+    })
+  }
+
+  /** Asks the desk for the work of runs that it was not asked for yet. */
+  async #learn(rows: readonly RunRow[], signal?: AbortSignal): Promise<void> {
+    const { history } = this.#context
+    const unknown = rows.filter(({ id }) => !this.#works.has(id))
+    if (unknown.length === 0) return
+    const requests = unknown.map((row) => ({ ...history.documents.request(row.number), model: this.#library.find(row.model).path }))
+    const found = await this.#ask(requests, signal)
+    for (const [at, row] of unknown.entries()) this.#works.set(row.id, found[at] ?? null)
+  }
+
+  /** The work of requests whose models are paths; null of what cannot be said. */
+  async #ask(requests: RunRequest[], signal?: AbortSignal): Promise<(Work | null)[]> {
+    return z.array(work.nullable()).parse(await askDesk(this.#context.desk, { kind: 'work', requests }, signal))
+  }
+}
+
+/** What a repaired run finds done by the one that it repairs. */
+const pruningPart = 'pruning'
+
+const empty = { phases: [], seconds: { low: 0, likely: 0, high: 0 }, basis: 'machine' as const }
+
+/** Runs that share steps: those of an experiment on one model. */
+const scopeOf = ({ id, experiment, model }: RunRow): string => (experiment === null ? id : `${experiment}/${model}`)

@@ -1,0 +1,183 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { grid } from '#contract/experiments/experiments.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import { moment, name, notes, tags } from '#contract/identifiers.ts'
+import { modelDescription } from '#contract/models/models.ts'
+import { measure } from '#contract/runs/measures.ts'
+import { runRequest } from '#contract/runs/run-request.ts'
+import { type RunStatus, recordedEvent, runDetail } from '#contract/runs/runs.ts'
+import { newId } from '#db/ids.ts'
+import type { StoredModel } from '#db/models.ts'
+import { flattenParameters } from '#db/runs/parameters.ts'
+import type { Context } from '../context.ts'
+import { runDetail as detailOf } from '../runs/run-detail.ts'
+
+const shape = runDetail.shape
+const exportedRun = z.object({
+  name,
+  status: shape.status,
+  model: z.string(),
+  method: z.string().min(1).max(100),
+  baseline: z.boolean(),
+  seed: shape.seed,
+  nominal: shape.nominal,
+  reached: shape.reached,
+  createdAt: moment,
+  startedAt: shape.startedAt,
+  endedAt: shape.endedAt,
+  seconds: shape.seconds,
+  device: shape.device,
+  starred: z.boolean(),
+  tags,
+  notes,
+  problem: shape.problem,
+  request: runRequest,
+  resolved: shape.resolved,
+  environment: shape.environment,
+  plan: shape.plan,
+  width: shape.width,
+  neuronScores: shape.neuronScores,
+  answers: shape.answers,
+  study: shape.study.default(null),
+  passes: shape.passes.default(null),
+  inspected: shape.inspected.default(null),
+  outcomes: shape.outcomes.default([]),
+  precision: shape.precision.default(null),
+  certified: shape.certified.default(null),
+  remarks: shape.remarks,
+  phaseSeconds: shape.phaseSeconds,
+  calibration: shape.calibration.default(null),
+  evaluation: shape.evaluation.default([]),
+  repair: shape.repair.default(null),
+  fit: shape.fit.default(null),
+  measures: z.array(measure),
+  events: z.array(recordedEvent),
+})
+
+/** One experiment in one file. Models are named and described, not included; ids are made anew where it is read. */
+const experimentFile = z.object({
+  format: z.literal('espalier experiment'),
+  formatVersion: z.literal(1),
+  experiment: z.object({ name, notes, tags, starred: z.boolean(), createdAt: moment, grid: grid.nullable() }),
+  models: z.array(z.object({ key: z.string(), name, source: z.string().nullable(), description: modelDescription })).max(1000),
+  runs: z.array(exportedRun).max(20_000),
+})
+
+type ExperimentFile = z.infer<typeof experimentFile>
+
+export function exportExperiment({ history }: Pick<Context, 'history'>, id: string): string {
+  const experiment = history.experiments.find(id)
+  if (!experiment) throw new EspalierError('not-found', `There is no experiment ${id}.`)
+  const rows = history.runs.ofExperiment(id)
+  const models = [...new Set(rows.map(({ model }) => model))].map((model) => history.models.find(model) as StoredModel)
+  const file: z.input<typeof experimentFile> = {
+    format: 'espalier experiment',
+    formatVersion: 1,
+    experiment: { ...experiment, grid: history.experiments.grid(id) },
+    models: models.map((model) => ({ key: model.id, name: model.name, source: model.source, description: model.description })),
+    runs: rows.map((row) => ({
+      ...detailOf({ history }, row),
+      model: row.model,
+      events: history.events.after(row.number, 0, Number.MAX_SAFE_INTEGER),
+    })),
+  }
+  return `${JSON.stringify(experimentFile.parse(file), null, 1)}\n`
+}
+
+/** Checks all of a file before anything is written; then writes all of it or nothing. */
+export function importExperiment({ history }: Pick<Context, 'history'>, content: string): { experiment: string; runs: number } {
+  const file = parseFile(content)
+  const experiment = newId('exp')
+  history.transaction(() => {
+    const models = new Map(file.models.map((model) => [model.key, modelFor(history, model)]))
+    const remapped = file.experiment.grid && {
+      ...file.experiment.grid,
+      models: file.experiment.grid.models.flatMap((key) => models.get(key) ?? []),
+    }
+    history.experiments.insert({ ...file.experiment, id: experiment, grid: remapped && remapped.models.length > 0 ? remapped : null })
+    if (file.experiment.starred) history.experiments.patch(experiment, { starred: true })
+    for (const run of file.runs) {
+      const model = models.get(run.model)
+      if (model === undefined)
+        throw new EspalierError(
+          'invalid',
+          `The run "${run.name}" names the model ${JSON.stringify(run.model)}, which the file does not describe.`,
+        )
+      insertRun(history, run, experiment, model)
+    }
+  })
+  return { experiment, runs: file.runs.length }
+}
+
+function parseFile(content: string): ExperimentFile {
+  let raw: unknown
+  try {
+    raw = JSON.parse(content)
+  } catch (thrown) {
+    throw new EspalierError('invalid', `This is no exported experiment: ${thrown instanceof Error ? thrown.message : thrown}`)
+  }
+  const parsed = readWith(experimentFile, raw)
+  if (parsed.success) return parsed.data
+  const [issue] = explainIssues(parsed.error, raw)
+  throw new EspalierError('invalid', `This is no experiment that this version can read: ${issue?.message}`)
+}
+
+/** The same model in the library, else a row that is named by runs but not listed. */
+function modelFor(history: Context['history'], { name, source, description }: ExperimentFile['models'][number]): string {
+  const facts = (model: { description: ExperimentFile['models'][number]['description'] }) =>
+    JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
+  const same = history.models.list().filter((model) => facts(model) === facts({ description }))
+  const known = same.find((model) => source !== null && model.source === source) ?? same.find((model) => model.name === name) ?? same[0]
+  if (known) return known.id
+  const id = newId('model')
+  history.models.insert({
+    id,
+    name,
+    path: `absent/${id}`,
+    origin: 'linked',
+    source,
+    description,
+    bytes: description.bytes,
+    parent: null,
+    run: null,
+    createdAt: Date.now(),
+  })
+  history.models.setRemoved(id, Date.now(), false)
+  return id
+}
+
+/** A run that was under way elsewhere is not under way here. */
+const landed: Partial<Record<RunStatus, RunStatus>> = { running: 'interrupted', queued: 'draft' }
+
+function insertRun(history: Context['history'], run: ExperimentFile['runs'][number], experiment: string, model: string): void {
+  const status = landed[run.status] ?? run.status
+  const number = history.runs.insert({
+    ...run,
+    id: newId('run'),
+    status,
+    experiment,
+    model,
+    parent: null,
+    executor: null,
+    parameters: flattenParameters(run.request, run.resolved),
+  })
+  history.documents.insert(number, run.request)
+  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
+  const { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes } = run
+  const data = { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes }
+  history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
+  const { reached, seconds, device, starred, problem } = run
+  history.runs.patch(number, {
+    reached,
+    seconds,
+    device,
+    starred,
+    problem,
+    started_at: run.startedAt,
+    ended_at: run.endedAt,
+    has_plan: plan !== null,
+  })
+  for (const { event, at } of run.events) history.events.add(number, event, at)
+  for (const given of run.measures) history.measures.add(number, given, run.endedAt ?? run.createdAt)
+}

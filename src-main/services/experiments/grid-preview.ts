@@ -1,0 +1,70 @@
+import type { CombinationPreview, Grid, GridPreview } from '#contract/experiments/experiments.ts'
+import type { RunEstimate } from '#contract/runs/estimate.ts'
+import type { Problem, RequestPreview } from '#contract/runs/preflight.ts'
+import { addRanges } from '#contract/runs/time-left.ts'
+import { denseMethod } from '#contract/titles.ts'
+import { withoutShared } from './estimate-seconds.ts'
+import { overSeeds, type PlannedRun } from './grid.ts'
+
+/** What is known of each combination of a grid, in the order in which they are planned. */
+export type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run'> | null }
+
+/** The preview of a grid, from what the preflight said of each of its combinations. */
+export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview[]): GridPreview {
+  const pruning = planned
+    .map((one, at) => ({ ...one, preview: found[at] as FoundPreview }))
+    .filter(({ request }) => request.method !== denseMethod)
+  const combinations = pruning.map(({ model, request, preview }): CombinationPreview => {
+    const { method, amount, repair } = request
+    const { problems, estimate, feasibleRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached } =
+      preview
+    const infeasible = problems.find(({ code }) => code === 'infeasible')
+    return {
+      ...{ feasibleRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached },
+      model,
+      method,
+      amount,
+      repair: repair?.kind ?? 'none',
+      runs: overSeeds({ model, request }, grid.seeds).length,
+      feasible: !infeasible,
+      problem: infeasible?.message ?? null,
+      seconds: estimate?.seconds ?? null,
+    }
+  })
+  const memory = combinations.flatMap(({ memoryBytes }) => memoryBytes ?? [])
+  const places = new Map(pruning.map(({ preview }, at) => [preview, at]))
+  return {
+    combinations,
+    runs: grid.models.length + combinations.reduce((sum, { runs }) => sum + runs, 0),
+    ...timeOf(grid, planned, found),
+    memoryBytes: memory.length > 0 ? Math.max(...memory) : null,
+    problems: distinct(
+      found.flatMap((preview, at) => preview.problems.map((problem) => placed(problem, grid, planned[at], places.get(preview)))),
+    ),
+    notes: [...new Set(found.flatMap(({ notes }) => notes))],
+  }
+}
+
+/** The time of all runs of a grid: what seeds change is done anew for each, what they share once. */
+function timeOf(grid: Grid, planned: readonly PlannedRun[], found: readonly FoundPreview[]): Pick<GridPreview, 'seconds' | 'basis'> {
+  if (planned.length === 0 || found.some(({ estimate }) => estimate === null)) return { seconds: null, basis: null }
+  const done = new Map<string, number>()
+  const runs = planned.flatMap((one, at) => {
+    const estimate = found[at]?.estimate as Omit<RunEstimate, 'run'>
+    return overSeeds(one, grid.seeds).map(({ model, request }) => withoutShared(estimate, `${model} ${request.seed}`, done))
+  })
+  const basis = runs.every((run) => run.basis === 'runs') ? 'runs' : 'machine'
+  return { seconds: addRanges(runs.map(({ seconds }) => seconds)), basis }
+}
+
+/** A problem of a request as one of the grid that it came from. */
+function placed(problem: Problem, grid: Grid, planned: PlannedRun | undefined, combination: number | undefined): Problem {
+  if (problem.code === 'infeasible') return { ...problem, field: `combinations.${combination ?? 0}` }
+  if (!/^(options|method)/.test(problem.field)) return problem
+  const at = grid.methods.findIndex(({ method, options }) => method === planned?.request.method && options === planned.request.options)
+  return { ...problem, field: `methods.${at}.${problem.field}` }
+}
+
+function distinct(problems: readonly Problem[]): Problem[] {
+  return [...new Map(problems.map((problem) => [`${problem.field} ${problem.message}`, problem])).values()]
+}

@@ -1,0 +1,91 @@
+import type { Grid } from '#contract/experiments/experiments.ts'
+import { usualRepair } from '#contract/pruning/repair.ts'
+import { repairTitles, usualRepairData } from '#contract/pruning/repair-kinds.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
+
+/** One run to be made: which model of the library, and the request without the place where that model is. */
+export interface PlannedRun {
+  model: string
+  request: Omit<RunRequest, 'model'>
+}
+
+/** The runs of a grid with the first of its seeds, each model's dense baseline first. */
+export function combinationsOf(grid: Grid): PlannedRun[] {
+  const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
+  const shared = {
+    seed: grid.seeds[0] ?? 0,
+    measures,
+    backend,
+    ...(precision === undefined ? {} : { precision }),
+    ...(localFolder === undefined ? {} : { localFolder }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  }
+  const requests = grid.methods.flatMap(({ method, options }) => {
+    const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
+    // An ablation says itself how much goes.
+    if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
+    return grid.amounts.flatMap((amount) => repairsOf(grid, method).map((repair) => ({ ...pruned, amount, ...repair })))
+  })
+  const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
+  return grid.models.flatMap((model) => [dense, ...requests].map((request) => ({ model, request })))
+}
+
+/** The repairs that a method's runs are made with. */
+function repairsOf({ repairs, repairData, calibration }: Grid, method: string): Pick<RunRequest, 'repair'>[] {
+  const text = repairData ?? (calibration && usualRepairData(calibration))
+  return (repairs ?? [usualRepair(method) ?? 'none']).map((kind) =>
+    kind === 'none' || !text ? {} : { repair: { kind, calibration: text } },
+  )
+}
+
+/** The same run with each seed, where seeds make a difference. */
+export function overSeeds({ model, request }: PlannedRun, seeds: readonly number[]): PlannedRun[] {
+  const alike = request.method === denseMethod || isAblation(request.method)
+  return (alike ? seeds.slice(0, 1) : seeds).map((seed) => ({ model, request: { ...request, seed } }))
+}
+
+/** A name for people: method, share, and what makes it differ. */
+export function runName({ method, amount, seed, options, repair, precision }: PlannedRun['request'], seeds: number): string {
+  // Numbers of a first look say so wherever the run's name stands beside them.
+  const firstLook = precision === 'bfloat16' ? ['bfloat16'] : []
+  if (method === denseMethod) return ['dense', ...firstLook].join(', ')
+  if (isInspection(method)) return titleOfMethod(method)
+  const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
+  if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen, ...firstLook].join(', ').slice(0, 200)
+  const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
+  return [
+    `${titleOfMethod(method)} ${share}`,
+    ...(repair ? [repairTitles[repair.kind]] : []),
+    ...chosen,
+    ...(seeds > 1 ? [`seed ${seed}`] : []),
+    ...firstLook,
+  ]
+    .join(', ')
+    .slice(0, 200)
+}
+
+/** The share that a run was asked to remove; null where an ablation removes several. */
+export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'method'>, blocks: number): number | null {
+  if (isAblation(method) || isInspection(method)) return null
+  return 'sparsity' in amount ? amount.sparsity : Math.min(1, amount.blocks / Math.max(1, blocks))
+}
+
+/** The grid that one run would have been made from. */
+export function gridOfRun(model: string, request: RunRequest): Grid {
+  const { method, options, amount, seed, calibration, repair, measures, backend, precision, memoryBytes, localFolder } = request
+  const removes = method !== denseMethod
+  return {
+    models: [model],
+    methods: removes ? [{ method, options }] : [],
+    amounts: removes && !isAblation(method) ? [amount] : [],
+    seeds: [seed],
+    measures,
+    backend,
+    ...(precision === undefined ? {} : { precision }),
+    ...(calibration ? { calibration } : {}),
+    ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : usualRepair(method) ? { repairs: ['none'] } : {}),
+    ...(localFolder === undefined ? {} : { localFolder }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  }
+}

@@ -1,0 +1,143 @@
+import { join } from 'node:path'
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { type FormatOutline, formatOutline, type SavedFile, savedFile } from '#contract/exports/exports.ts'
+import type { ComputeTask } from '#contract/machine/compute-messages.ts'
+import type { Transfer } from '#contract/models/models.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { formatTitles, ggufTypeTitles } from '#contract/titles.ts'
+import type { StoredModel } from '#db/models.ts'
+import type { RunRow } from '#db/runs/runs.ts'
+import type { Context, Service } from '../context.ts'
+import { askDesk } from '../machine/ask-desk.ts'
+import { currentSettings } from '../machine/settings.ts'
+import { confine, safeFileName } from '../models/folders.ts'
+import type { Library } from '../models/library.ts'
+import type { Move, Transfers } from '../models/transfers.ts'
+import { exportedRun } from '../runs/exported-run.ts'
+import { refuseProblems } from '../runs/preflight.ts'
+import { checkSpace, checkTarget } from './save-target.ts'
+
+interface Target {
+  folder: string
+  formats: string[]
+  ggufTypes: string[]
+  replace: boolean
+}
+
+/** Writes the pruned model of a run in one format or several, and adds what was written to the library as children of its model. */
+export function exportsService(
+  context: Context,
+  library: Library,
+  transfers: Transfers,
+): Pick<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> {
+  const { history, exporter } = context
+
+  function write(row: RunRow, task: ComputeTask): Save {
+    return async (signal, report) => {
+      const job = exporter.perform(task, {
+        onEvent: (event) => report(progressOf(event)),
+        onOutput: (chunk) => context.logs.append(row.id, chunk),
+      })
+      signal.addEventListener('abort', () => job.cancel())
+      return z.array(savedFile).parse(await job.result)
+    }
+  }
+
+  async function outline(question: Omit<Extract<ComputeTask, { kind: 'outline save' }>, 'kind'>): Promise<FormatOutline[]> {
+    return z.array(formatOutline).parse(await askDesk(context.desk, { kind: 'outline save', ...question }))
+  }
+
+  /** Throws what writing the model there in these formats would throw in the end. */
+  async function check(question: Parameters<typeof outline>[0], { folder, replace }: Target): Promise<FormatOutline[]> {
+    await checkTarget(folder, question.model, replace)
+    const outlines = await outline(question)
+    refuseFormats(outlines)
+    await checkSpace(folder, sumBytes(outlines))
+    return outlines
+  }
+
+  function find(id: string): { row: RunRow; model: StoredModel; plan: Plan | null } {
+    const row = history.runs.find(id)
+    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan: it is ${row.status}.`)
+    return { row, model: library.find(row.model), plan: row.baseline ? null : history.documents.plan(row.number) }
+  }
+
+  /** Adds what was written to the library, in the place of what stood there; gives the first of it. */
+  async function register(files: readonly SavedFile[], title: string, parent: string, run: string): Promise<string | null> {
+    const ids: string[] = []
+    const readable = files.filter(({ reload }) => reload !== null)
+    for (const { path, format, type } of readable) {
+      const gone = history.models.atPath(path)
+      if (gone) history.models.setRemoved(gone.id, Date.now(), false)
+      const name = readable.length === 1 ? title : [title, type ?? format].join(' ')
+      ids.push((await library.register(path, { name, origin: 'exported', source: null, parent, run })).id)
+    }
+    return ids[0] ?? null
+  }
+
+  return {
+    async 'runs.checkSave'({ model: id, method, amount, options, ...target }) {
+      const { path: model } = library.find(id)
+      const { formats, ggufTypes } = target
+      const wanted = { ...(amount ? { amount } : {}), ...(options ? { options } : {}) }
+      return { formats: await check({ model, plan: null, method, formats, ggufTypes, ...wanted }, target) }
+    },
+    async 'runs.formats'({ id }) {
+      const { row, model, plan } = find(id)
+      const question = {
+        model: model.path,
+        plan,
+        method: row.method,
+        formats: Object.keys(formatTitles),
+        ggufTypes: Object.keys(ggufTypeTitles),
+      }
+      return { formats: await outline(question) }
+    },
+    async 'runs.save'({ id, name, folder, ...rest }) {
+      const { row, model, plan } = find(id)
+      const title = name ?? `${model.name} ${row.name}`
+      const { folders, memoryBytes } = currentSettings(context)
+      const place = folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports])
+      const target: Target = { folder: place, ...rest }
+      const { formats, ggufTypes } = target
+      const outlines = await check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
+      const limit = memoryBytes === null ? {} : { memoryBytes }
+      const save = write(row, {
+        kind: 'save',
+        model: model.path,
+        plan,
+        method: row.method,
+        run: exportedRun(history, row, model),
+        ...target,
+        ...limit,
+      })
+      const work = { kind: 'export' as const, name: title, totalBytes: sumBytes(outlines), request: { run: id, ...target } }
+      return transfers.begin(work, async (signal, report) => {
+        const saved = await save(signal, report)
+        report({ saved })
+        return register(saved, title, model.id, id)
+      }).transfer
+    },
+  }
+}
+
+type Save = (...args: Parameters<Move>) => Promise<SavedFile[]>
+
+/** What a save tells: bytes as they are written, then the things that were opened again. */
+function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'totalBytes' | 'opened'> {
+  const { done, total, unit } = event as { done?: number; total?: number; unit?: string }
+  if (typeof done !== 'number' || typeof total !== 'number') return {}
+  return unit === 'bytes' ? { doneBytes: done, totalBytes: total } : { opened: { done, total } }
+}
+
+const sumBytes = (outlines: readonly FormatOutline[]): number => outlines.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
+
+/** Throws when one of the formats cannot hold the model. */
+function refuseFormats(outlines: readonly FormatOutline[]): void {
+  const problems = outlines.flatMap(({ problem }) =>
+    problem === null ? [] : [{ code: 'infeasible' as const, field: 'formats', message: problem }],
+  )
+  refuseProblems(problems)
+}

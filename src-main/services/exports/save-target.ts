@@ -1,0 +1,58 @@
+import { constants } from 'node:fs'
+import { access, readdir, stat, statfs } from 'node:fs/promises'
+import { dirname, relative, resolve, sep } from 'node:path'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Problem } from '#contract/runs/preflight.ts'
+
+/**
+ * Checks the folder that a model is to be written to before any work is done for it: it is empty or told to give way, not the place of
+ * the model itself, and writable. Throws `conflict` or `disk`.
+ */
+export async function checkTarget(target: string, source: string, replace: boolean): Promise<void> {
+  if (isWithin(resolve(source), target))
+    throw refusal('conflict', 'folder', `${target} is the place of the model itself. Choose another folder.`)
+  const found = await stat(target).catch(() => undefined)
+  if (found && !found.isDirectory())
+    throw refusal('conflict', 'folder', `${target} exists and is a file. Choose another name for the folder.`)
+  if (found && !replace && (await readdir(target)).length > 0)
+    throw refusal('conflict', 'replace', `${target} exists and is not empty. Choose another name, or say that it may be replaced.`)
+  await checkWritable(dirname(target))
+}
+
+/** An error that names the field of the request, as those of the preflight do. */
+function refusal(code: Problem['code'], field: string, message: string): EspalierError {
+  return new EspalierError(code, message, { problems: [{ code, field, message }] })
+}
+
+const isWithin = (inner: string, outer: string): boolean => {
+  const way = relative(outer, inner)
+  return way === '' || (way !== '..' && !way.startsWith(`..${sep}`))
+}
+
+/** Throws `disk` unless something can be made in a folder, or in the nearest one above it that exists. */
+export async function checkWritable(folder: string): Promise<void> {
+  const found = await stat(folder).catch((thrown: NodeJS.ErrnoException) => {
+    if (thrown.code !== 'ENOENT' && thrown.code !== 'ENOTDIR') throw thrown
+    return undefined
+  })
+  if (!found && dirname(folder) !== folder) return checkWritable(dirname(folder))
+  if (found && !found.isDirectory())
+    throw refusal('disk', 'folder', `${folder} is a file, so nothing can be written into it. Choose another place.`)
+  await access(folder, constants.W_OK | constants.X_OK).catch((thrown: unknown) => {
+    throw refusal('disk', 'folder', `${folder} cannot be written to. Choose another place. (${toErrorMessage(thrown).message})`)
+  })
+}
+
+/** Throws `disk` when the disk of a folder has less room than will be written to it. */
+export async function checkSpace(folder: string, bytes: number): Promise<void> {
+  const found = await statfs(folder).catch(() => undefined)
+  if (!found && dirname(folder) !== folder) return checkSpace(dirname(folder), bytes)
+  const free = found ? found.bavail * found.bsize : Number.POSITIVE_INFINITY
+  if (free >= bytes) return
+  const megabytes = (count: number) => `${Math.ceil(count / 1e6).toLocaleString('en')} MB`
+  throw refusal(
+    'disk',
+    'folder',
+    `${folder} would take ${megabytes(bytes)}, its disk has ${megabytes(free)} left. Free some space or choose another disk.`,
+  )
+}

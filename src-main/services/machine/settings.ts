@@ -1,0 +1,80 @@
+import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs'
+import { type Settings, type SettingsView, settings } from '#contract/machine/settings.ts'
+import { writeDurably } from '#db/values.ts'
+import type { HubOptions } from '#hub/hub.ts'
+import type { Context, Service } from '../context.ts'
+
+const key = 'settings'
+const environmentTokens = ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']
+
+/** What is set, with what was never set filled in. A value that this version does not accept falls back to its default. */
+export function currentSettings({ history, folders }: Pick<Context, 'history' | 'folders'>): Settings {
+  const defaults: Settings = {
+    theme: 'system',
+    backend: 'auto',
+    memoryBytes: null,
+    idleMinutes: 10,
+    cpuSlots: null,
+    notifyWhenDone: true,
+    folders: { models: folders.models, exports: folders.exports, cache: '' },
+  }
+  const saved = (history.settings.get(key) ?? {}) as Partial<Settings>
+  const known = understood(settings.shape, { ...saved, folders: { ...defaults.folders, ...saved.folders } })
+  return { ...defaults, ...known }
+}
+
+/** The values that their schemas accept. */
+function understood(schemas: typeof settings.shape, values: Partial<Settings>): Partial<Settings> {
+  const read = Object.entries(schemas).map(([name, schema]) => ({ name, ...schema.safeParse(values[name as keyof Settings]) }))
+  return Object.fromEntries(read.flatMap(({ name, success, data }) => (success ? [[name, data]] : [])))
+}
+
+export function settingsService(context: Context): Service<'settings'> {
+  const { history, folders, emit } = context
+
+  function view(): SettingsView {
+    const fromEnvironment = environmentTokens.some((name) => process.env[name])
+    const present = fromEnvironment || existsSync(folders.tokenFile)
+    return {
+      ...currentSettings(context),
+      dataFolder: folders.data,
+      hubToken: { present, from: fromEnvironment ? 'environment' : present ? 'file' : 'none' },
+    }
+  }
+
+  function told(): SettingsView {
+    const now = view()
+    emit({ name: 'settings changed', data: { settings: now } })
+    return now
+  }
+
+  return {
+    'settings.get': view,
+    'settings.update'(change) {
+      const now = currentSettings(context)
+      history.settings.set(key, { ...now, ...change, folders: { ...now.folders, ...change.folders } })
+      if (change.cpuSlots !== undefined && change.cpuSlots !== now.cpuSlots) context.shareProcessor(change.cpuSlots)
+      return told()
+    },
+    'settings.setHubToken'({ token }) {
+      if (token === null) rmSync(folders.tokenFile, { force: true })
+      else {
+        writeDurably(folders.tokenFile, Buffer.from(`${token}\n`))
+        chmodSync(folders.tokenFile, 0o600)
+      }
+      return told()
+    },
+  }
+}
+
+/** How this workbench reaches the hub: its own token file, and the cache folder where one is set. */
+export function hubOptions(context: Pick<Context, 'history' | 'folders' | 'hub'>): HubOptions {
+  const { cache } = currentSettings(context).folders
+  return { tokenFile: context.folders.tokenFile, ...(cache ? { cacheFolder: cache } : {}), ...context.hub }
+}
+
+/** Every secret that must not appear in a text that people pass on. */
+export function secrets({ folders }: Pick<Context, 'folders'>): string[] {
+  const file = existsSync(folders.tokenFile) ? [readFileSync(folders.tokenFile, 'utf8').trim()] : []
+  return [...file, ...environmentTokens.flatMap((name) => process.env[name] ?? [])].filter(Boolean)
+}

@@ -1,0 +1,101 @@
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { basename, extname, join } from 'node:path'
+import { z } from 'zod'
+import type { FoundModel } from '#contract/models/models.ts'
+import { findCacheFolder } from '#hub/cache.ts'
+
+type Environment = Record<string, string | undefined>
+
+const most = 500
+const largestManifest = 1_000_000
+
+/** Checkpoints that other programs keep on this machine, by program and name; nothing of them is opened. */
+export async function findModels(environment: Environment = process.env, home: string = homedir()): Promise<FoundModel[]> {
+  const found = await Promise.all([
+    inHubCache(findCacheFolder(environment)),
+    inLmStudio(join(home, '.lmstudio', 'models')),
+    inLmStudio(join(home, '.cache', 'lm-studio', 'models')),
+    inOllama(environment.OLLAMA_MODELS ?? join(home, '.ollama', 'models')),
+  ])
+  return found.flat().slice(0, most)
+}
+
+/** `models--owner--name/snapshots/<commit>` with a config.json, or gguf files in it. */
+async function inHubCache(folder: string): Promise<FoundModel[]> {
+  const repositories = (await namesIn(folder)).filter((name) => name.startsWith('models--'))
+  const found = await Promise.all(
+    repositories.map(async (repository) => {
+      const snapshots = join(folder, repository, 'snapshots')
+      const name = repository.slice('models--'.length).replaceAll('--', '/')
+      const commits = await namesIn(snapshots)
+      return (await Promise.all(commits.map((commit) => inSnapshot(name, join(snapshots, commit))))).flat()
+    }),
+  )
+  return found.flat()
+}
+
+async function inSnapshot(name: string, folder: string): Promise<FoundModel[]> {
+  const files = await namesIn(folder)
+  const whole = files.includes('config.json') && files.some((file) => file.endsWith('.safetensors'))
+  const ggufs = files.filter((file) => file.endsWith('.gguf'))
+  return [
+    ...(whole ? [{ program: 'Hugging Face cache' as const, name, path: folder }] : []),
+    ...ggufs.map((file) => ({ program: 'Hugging Face cache' as const, name: `${name}, ${file}`, path: join(folder, file) })),
+  ]
+}
+
+/** `publisher/model/file.gguf`; parts of a file in pieces after the first are left out. */
+async function inLmStudio(folder: string): Promise<FoundModel[]> {
+  const found: FoundModel[] = []
+  for (const publisher of await namesIn(folder)) {
+    for (const model of await namesIn(join(folder, publisher))) {
+      for (const file of await namesIn(join(folder, publisher, model))) {
+        if (extname(file) !== '.gguf' || /^mmproj|-0000[2-9]-of-|-000[1-9]\d-of-/.test(file)) continue
+        found.push({ program: 'LM Studio', name: `${publisher}/${basename(file, '.gguf')}`, path: join(folder, publisher, model, file) })
+      }
+    }
+  }
+  return found
+}
+
+const manifest = z.object({ layers: z.array(z.object({ mediaType: z.string(), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) })) })
+
+/** Manifests `host/owner/name/tag` name the blob that holds the gguf file. */
+async function inOllama(folder: string): Promise<FoundModel[]> {
+  const found: FoundModel[] = []
+  const manifests = join(folder, 'manifests')
+  for (const host of await namesIn(manifests)) {
+    for (const owner of await namesIn(join(manifests, host))) {
+      for (const model of await namesIn(join(manifests, host, owner))) {
+        for (const tag of await namesIn(join(manifests, host, owner, model))) {
+          const digest = await modelDigest(join(manifests, host, owner, model, tag))
+          if (!digest) continue
+          const name = `${owner === 'library' ? '' : `${owner}/`}${model}:${tag}`
+          found.push({ program: 'Ollama', name, path: join(folder, 'blobs', digest.replace(':', '-')) })
+        }
+      }
+    }
+  }
+  return found
+}
+
+async function modelDigest(file: string): Promise<string | undefined> {
+  try {
+    const found = await stat(file)
+    if (!found.isFile() || found.size > largestManifest) return undefined
+    const { layers } = manifest.parse(JSON.parse(await readFile(file, 'utf8')))
+    return layers.find(({ mediaType }) => mediaType === 'application/vnd.ollama.image.model')?.digest
+  } catch {
+    return undefined
+  }
+}
+
+/** Names in a folder, without hidden ones; none where there is no such folder. */
+async function namesIn(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch(() => [])
+  return names
+    .filter((name) => !name.startsWith('.'))
+    .sort()
+    .slice(0, most)
+}

@@ -1,0 +1,73 @@
+import { type Dirent, existsSync, statSync } from 'node:fs'
+import { copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { basename, dirname, extname, join, parse, resolve } from 'node:path'
+import type { Output } from '#contract/api.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { resolveInside } from '#runtime/resolve-inside.ts'
+
+export interface LibraryFile {
+  name: string
+  bytes: number
+}
+
+const dataEndings = new Set(['.txt', '.jsonl', '.json', '.parquet', '.arrow'])
+
+/** The files of a checkpoint, whether it is a folder or one file. */
+export async function filesOf(path: string): Promise<LibraryFile[]> {
+  const found = await stat(path).catch(() => null)
+  if (found === null) return []
+  if (found.isFile()) return [{ name: basename(path), bytes: found.size }]
+  const names = await readdir(path)
+  const files = await Promise.all(names.map(async (name) => ({ name, stat: await stat(join(path, name)).catch(() => null) })))
+  return files
+    .flatMap((file) => (file.stat?.isFile() ? [{ name: file.name, bytes: file.stat.size }] : []))
+    .sort((a, b) => a.name.localeCompare(b.name))
+}
+
+/** Copies a checkpoint; it gets its final name when it is complete. */
+export async function copyCheckpoint(from: string, to: string, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
+  const single = statSync(from).isFile()
+  const unfinished = join(dirname(to), `.${basename(to)}.unfinished`)
+  await rm(unfinished, { recursive: true, force: true })
+  await mkdir(single ? dirname(to) : unfinished, { recursive: true })
+  try {
+    for (const { name, bytes } of await filesOf(from)) {
+      signal.throwIfAborted()
+      if (!single) await resolveInside(from, name)
+      await copyFile(single ? from : join(from, name), single ? unfinished : join(unfinished, name))
+      report(bytes)
+    }
+    await rename(unfinished, to)
+  } catch (thrown) {
+    await rm(unfinished, { recursive: true, force: true })
+    throw thrown
+  }
+}
+
+/** Folders, checkpoints and data files in a folder, for a page that has no file dialog. Names that begin with a dot are left out. */
+export async function browse(folder: string = homedir()): Promise<Output<'files.browse'>> {
+  const place = resolve(folder)
+  const entries = await readdir(place, { withFileTypes: true }).catch(() => {
+    throw new EspalierError('not-found', `The folder ${place} cannot be read. Check the path and its permissions.`)
+  })
+  const kinds = await Promise.all(
+    entries
+      .filter(({ name }) => !name.startsWith('.'))
+      .map(async (entry) => ({ name: entry.name, path: join(place, entry.name), kind: await kindOf(place, entry) })),
+  )
+  return {
+    folder: place,
+    parent: parse(place).root === place ? null : dirname(place),
+    entries: kinds.flatMap(({ kind, ...entry }) => (kind ? [{ ...entry, kind }] : [])).sort((a, b) => a.name.localeCompare(b.name)),
+  }
+}
+
+async function kindOf(folder: string, entry: Dirent): Promise<'folder' | 'model' | 'data' | null> {
+  const path = join(folder, entry.name)
+  const found = await stat(path).catch(() => null)
+  if (found?.isDirectory()) return existsSync(join(path, 'config.json')) ? 'model' : 'folder'
+  if (!found?.isFile()) return null
+  const ending = extname(entry.name).toLowerCase()
+  return ending === '.gguf' ? 'model' : dataEndings.has(ending) ? 'data' : null
+}

@@ -1,0 +1,194 @@
+import { existsSync } from 'node:fs'
+import { rm, stat } from 'node:fs/promises'
+import { basename, dirname, extname, join, resolve } from 'node:path'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescription } from '#contract/models/models.ts'
+import { newId } from '#db/ids.ts'
+import type { NewModel, StoredModel } from '#db/models.ts'
+import { openHub } from '#hub/hub.ts'
+import type { Context } from '../context.ts'
+import { askDesk } from '../machine/ask-desk.ts'
+import { currentSettings, hubOptions } from '../machine/settings.ts'
+import { confine, safeFileName } from './folders.ts'
+import { copyCheckpoint, filesOf } from './library-files.ts'
+import type { Move, Transfers } from './transfers.ts'
+
+/** How long a removed model can be brought back before its row, and its files where asked, go. */
+export const undoMilliseconds = 30_000
+
+/** Where a model came from. */
+type Origin = Pick<NewModel, 'origin' | 'source' | 'parent' | 'run'> & { readonly name?: string | undefined }
+
+/** Checkpoints by folder, file or hub name, with what they are, where they came from and who uses them. */
+export class Library {
+  readonly #context: Context
+  readonly #transfers: Transfers
+  #bundled: Promise<void> = Promise.resolve()
+
+  constructor(context: Context, transfers: Transfers) {
+    this.#context = context
+    this.#transfers = transfers
+    transfers.onResume('download', (request) => this.#downloadMove(request))
+  }
+
+  /** What a checkpoint is, from its headers alone. */
+  async describe(path: string, signal?: AbortSignal): Promise<ModelDescription> {
+    if (!existsSync(path))
+      throw new EspalierError('not-found', `There is nothing at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
+    return modelDescription.parse(await askDesk(this.#context.desk, { kind: 'describe model', path }, signal))
+  }
+
+  /** All models, the bundled one included. */
+  async list(): Promise<ModelEntry[]> {
+    await this.#bundled
+    return this.#context.history.models.list().map(toEntry)
+  }
+
+  find(id: string): StoredModel {
+    const model = this.#context.history.models.find(id)
+    if (!model || model.removedAt !== null) throw new EspalierError('not-found', `There is no model ${id} in the library.`)
+    return model
+  }
+
+  /** The model with its files, what it was made from and what was made from it. */
+  async detail(id: string): Promise<ModelDetail> {
+    const { history } = this.#context
+    const model = this.find(id)
+    const ancestors: ModelDetail['ancestors'] = []
+    for (let up = model.parent; up !== null && ancestors.length < 20; ) {
+      const parent = history.models.find(up)
+      if (!parent) break
+      ancestors.push({ id: parent.id, name: parent.name, run: parent.run })
+      up = parent.parent
+    }
+    const reached = (run: string | null) => (run === null ? null : (history.runs.find(run)?.reached ?? null))
+    const descendants = history.models.children(id).map(({ id: child, name, run }) => ({ id: child, name, run, reached: reached(run) }))
+    return { ...toEntry(model), files: await filesOf(model.path), ancestors, descendants }
+  }
+
+  /** Tells what a model is now. */
+  tell(id: string): ModelEntry {
+    const model = toEntry(this.find(id))
+    this.#context.emit({ name: 'model changed', data: { model } })
+    return model
+  }
+
+  /** Takes a checkpoint into the library where it lies. */
+  async register(path: string, facts: Origin): Promise<ModelEntry> {
+    const { models } = this.#context.history
+    const known = models.atPath(path)
+    if (known) throw new EspalierError('conflict', `${path} is in the library already, as "${known.name}".`, { id: known.id })
+    const description = await this.describe(path)
+    const bytes = (await filesOf(path)).reduce((sum, file) => sum + file.bytes, 0)
+    const id = newId('model')
+    const name = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
+    models.insert({ ...facts, id, name, path, description, bytes, createdAt: Date.now() })
+    return this.tell(id)
+  }
+
+  /** Copies a checkpoint into the folder of models. */
+  async copyIn(from: string, name: string): Promise<ModelEntry> {
+    await this.describe(from)
+    const single = (await stat(from)).isFile()
+    const { models } = currentSettings(this.#context).folders
+    const to = confine(join(models, safeFileName(name) + (single ? extname(from) : '')), [models])
+    if (existsSync(to)) throw new EspalierError('conflict', `${to} exists already. Choose another name.`)
+    const totalBytes = (await filesOf(from)).reduce((sum, { bytes }) => sum + bytes, 0)
+    let doneBytes = 0
+    let added: ModelEntry | undefined
+    const { over } = this.#transfers.begin({ kind: 'copy', name, totalBytes, request: { from, to } }, async (signal, report) => {
+      await copyCheckpoint(from, to, signal, (bytes) => {
+        doneBytes += bytes
+        report({ doneBytes })
+      })
+      added = await this.register(to, { name, origin: 'copied', source: from, parent: null, run: null })
+      return added.id
+    })
+    const { status, problem } = await over
+    if (!added) throw new EspalierError(status === 'cancelled' ? 'cancelled' : 'disk', problem ?? 'The copy was cancelled.')
+    return added
+  }
+
+  /** Begins to fetch a model from the hub. */
+  download(name: string, revision: string | undefined) {
+    const request = { name, revision }
+    return this.#transfers.begin({ kind: 'download', name, totalBytes: null, request }, this.#downloadMove(request)).transfer
+  }
+
+  #downloadMove({ name, revision }: Record<string, unknown>): Move {
+    return async (signal, report) => {
+      const hub = await openHub(hubOptions(this.#context))
+      const path = await hub.fetchModel(String(name), revision === undefined ? undefined : String(revision), {
+        signal,
+        report: ({ done, total, perSecond, secondsLeft }) =>
+          report({ doneBytes: done, totalBytes: total, bytesPerSecond: perSecond ?? null, secondsLeft: secondsLeft ?? null }),
+      })
+      const known = this.#context.history.models.atPath(resolve(path))
+      if (known) return known.id
+      return (
+        await this.register(resolve(path), { name: String(name), origin: 'downloaded', source: String(name), parent: null, run: null })
+      ).id
+    }
+  }
+
+  /** Takes a model out; it can be brought back until the time that is given. */
+  remove(id: string, files: boolean): { undoUntil: number } {
+    const { history, emit } = this.#context
+    const model = this.find(id)
+    const busy = history.queue.running().some((run) => run.model === id)
+    if (busy) throw new EspalierError('conflict', `"${model.name}" is in use by a run. Cancel it first.`)
+    const owned = model.origin !== 'linked' && model.origin !== 'bundled'
+    if (files && !owned)
+      throw new EspalierError(
+        'conflict',
+        `The files of "${model.name}" belong to you, not to the library; they stay. Remove the entry only.`,
+      )
+    const now = Date.now()
+    history.models.setRemoved(id, now, files)
+    setTimeout(() => void (history.db.open && this.purge(Date.now())), undoMilliseconds + 100).unref()
+    emit({ name: 'model removed', data: { id } })
+    return { undoUntil: now + undoMilliseconds }
+  }
+
+  restore(id: string): ModelEntry {
+    const { models } = this.#context.history
+    const model = models.find(id)
+    if (!model) throw new EspalierError('not-found', `There is no model ${id} to bring back.`)
+    if (model.removedAt !== null && models.atPath(model.path))
+      throw new EspalierError('not-found', `${model.path} was added again under another name.`)
+    models.setRemoved(id, null, false)
+    return this.tell(id)
+  }
+
+  /** Ends the undo window of models that were removed long enough before `now`. */
+  async purge(now: number): Promise<void> {
+    const { models } = this.#context.history
+    const owned = Object.values(currentSettings(this.#context).folders).filter(Boolean)
+    for (const model of models.removedBefore(now - undoMilliseconds)) {
+      if (model.removeFiles && owned.some((folder) => dirname(model.path) === resolve(folder)))
+        await rm(model.path, { recursive: true, force: true })
+      models.forget(model.id)
+    }
+  }
+
+  /** Puts the model that comes with Espalier into the library, unless it is there or was taken out. Lists wait for it. */
+  registerBundled(path: string): void {
+    this.#bundled = this.#addBundled(path)
+  }
+
+  async #addBundled(path: string): Promise<void> {
+    const { history } = this.#context
+    if (history.models.everAtPath(path)) return
+    try {
+      await this.register(path, { name: 'Sample model', origin: 'bundled', source: null, parent: null, run: null })
+    } catch (thrown) {
+      // Another process that opened the same folder may have been faster, or this one is closing.
+      if (toErrorMessage(thrown).code === 'cancelled' || !history.db.open || history.models.everAtPath(path)) return
+      console.error(`The sample model could not be added: ${thrown instanceof Error ? thrown.message : thrown}`)
+    }
+  }
+}
+
+function toEntry({ removedAt: _, removeFiles: __, ...model }: StoredModel): ModelEntry {
+  return { ...model, present: existsSync(model.path) }
+}

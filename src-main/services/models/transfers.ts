@@ -1,0 +1,157 @@
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Transfer } from '#contract/models/models.ts'
+import { newId } from '#db/ids.ts'
+import type { Context, Service } from '../context.ts'
+
+const toldMilliseconds = 200
+/** How long closing waits for a file system or a server that does not let go. */
+const closeMilliseconds = 3000
+
+interface RunningTransfer {
+  kind: Transfer['kind']
+  controller: AbortController
+  wish: 'paused' | 'cancelled' | null
+  over: Promise<void>
+}
+
+export interface TransferWork {
+  kind: Transfer['kind']
+  name: string
+  totalBytes: number | null
+  /** What is needed to do it again after a restart; the `resume` of its kind gets it. */
+  request: Record<string, unknown>
+}
+
+/** Moves the files; gives the id of the model that came of it. */
+export type Move = (
+  signal: AbortSignal,
+  report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened'>>) => void,
+) => Promise<string | null>
+
+const stopped = { bytesPerSecond: null, secondsLeft: null }
+
+/** Downloads, copies and exports: told as they go, kept over a restart, paused and cancelled by a signal. */
+export class Transfers {
+  readonly #context: Pick<Context, 'history' | 'owner' | 'emit'>
+  readonly #running = new Map<string, RunningTransfer>()
+  readonly #restart = new Map<string, (request: Record<string, unknown>) => Move>()
+
+  constructor(context: Pick<Context, 'history' | 'owner' | 'emit'>) {
+    this.#context = context
+  }
+
+  readonly calls: Service<'transfers'> = {
+    'transfers.list': () => this.#context.history.transfers.list(),
+    'transfers.pause': ({ id }) => this.#stop(id, 'paused'),
+    'transfers.cancel': ({ id }) => this.#stop(id, 'cancelled'),
+    'transfers.resume': ({ id }) => this.#resume(id),
+  }
+
+  /** Says how a kind of transfer is taken up again. */
+  onResume(kind: Transfer['kind'], again: (request: Record<string, unknown>) => Move): void {
+    this.#restart.set(kind, again)
+  }
+
+  begin(work: TransferWork, move: Move, id: string = newId('move')): { transfer: Transfer; over: Promise<Transfer> } {
+    const { kind, name, totalBytes } = work
+    let transfer: Transfer = { id, kind, name, totalBytes, status: 'running', doneBytes: 0, model: null, problem: null, ...stopped }
+    const controller = new AbortController()
+    const started = performance.now()
+    let toldAt = Number.NEGATIVE_INFINITY
+    this.#keep(transfer, work.request)
+    const moved = move(controller.signal, (progress) => {
+      transfer = { ...transfer, ...progress }
+      const now = performance.now()
+      if (now - toldAt < toldMilliseconds) return
+      toldAt = now
+      this.#tell(withRate(transfer, started))
+    })
+    const over = moved.then(
+      (model) => this.#keep(arrived(transfer, model), work.request),
+      (thrown) => this.#keep(broken(transfer, thrown, this.#running.get(id)?.wish ?? null), work.request),
+    )
+    this.#running.set(id, { kind, controller, wish: null, over: over.then(() => void this.#running.delete(id)) })
+    return { transfer, over }
+  }
+
+  #tell(transfer: Transfer): void {
+    this.#context.emit({ name: 'transfer changed', data: { transfer } })
+  }
+
+  #keep(transfer: Transfer, request: unknown): Transfer {
+    const { history, owner } = this.#context
+    if (!history.db.open) return transfer
+    history.transfers.save(transfer, request, owner, Date.now())
+    this.#tell(transfer)
+    return transfer
+  }
+
+  #find(id: string) {
+    const known = this.#context.history.transfers.find(id)
+    if (!known) throw new EspalierError('not-found', `There is no transfer ${id}.`)
+    return known
+  }
+
+  #stop(id: string, wish: 'paused' | 'cancelled'): Transfer {
+    const { transfer, request } = this.#find(id)
+    const work = this.#running.get(id)
+    if (!work && transfer.status !== 'paused' && transfer.status !== 'failed')
+      throw new EspalierError('conflict', `${transfer.name} is ${transfer.status} already.`)
+    if (wish === 'paused' && transfer.kind !== 'download')
+      throw new EspalierError('conflict', 'Only downloads can be paused. Cancel it instead.')
+    if (work) {
+      work.wish = wish
+      work.controller.abort(new EspalierError('cancelled', 'Cancelled.'))
+    }
+    return this.#keep({ ...transfer, status: wish, problem: null, ...stopped }, request)
+  }
+
+  async #resume(id: string): Promise<Transfer> {
+    const { transfer, request: kept } = this.#find(id)
+    const { kind, name, totalBytes, status } = transfer
+    await this.#running.get(id)?.over
+    const again = this.#restart.get(kind)
+    if (!again || !['paused', 'failed'].includes(status)) throw new EspalierError('conflict', `${name} is ${status} and cannot go on.`)
+    const request = kept as Record<string, unknown>
+    return this.begin({ kind, name, totalBytes, request }, again(request), id).transfer
+  }
+
+  /** Transfers of a process that is gone did not go on: downloads are paused, the others failed. */
+  closeOrphans(): void {
+    for (const { transfer, request } of this.#context.history.transfers.orphans()) {
+      if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
+      const paused = transfer.kind === 'download'
+      const problem = paused ? null : 'Espalier ended before it was complete.'
+      this.#keep({ ...transfer, status: paused ? 'paused' : 'failed', problem, ...stopped }, request)
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const work of this.#running.values()) {
+      work.wish ??= work.kind === 'download' ? 'paused' : 'cancelled'
+      work.controller.abort(new EspalierError('cancelled', 'Cancelled.'))
+    }
+    await Promise.race([
+      Promise.all([...this.#running.values()].map(({ over }) => over)),
+      new Promise((resolve) => setTimeout(resolve, closeMilliseconds).unref()),
+    ])
+  }
+}
+
+function arrived(transfer: Transfer, model: string | null): Transfer {
+  return { ...transfer, status: 'done', model, doneBytes: transfer.totalBytes ?? transfer.doneBytes, secondsLeft: null }
+}
+
+/** A transfer that ended early: as somebody wished, or by a fault that it states. */
+function broken(transfer: Transfer, thrown: unknown, wish: RunningTransfer['wish']): Transfer {
+  const { code, message } = toErrorMessage(thrown)
+  const status = wish ?? (code === 'cancelled' ? 'cancelled' : 'failed')
+  return { ...transfer, status, problem: wish ? null : message, ...stopped }
+}
+
+function withRate(transfer: Transfer, started: number): Transfer {
+  if (transfer.bytesPerSecond !== null) return transfer
+  const bytesPerSecond = transfer.doneBytes / Math.max(0.001, (performance.now() - started) / 1000)
+  const left = transfer.totalBytes === null || bytesPerSecond === 0 ? null : (transfer.totalBytes - transfer.doneBytes) / bytesPerSecond
+  return { ...transfer, bytesPerSecond, secondsLeft: left }
+}

@@ -1,0 +1,37 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { PromptSet } from '#contract/playground/playground.ts'
+import { paperPrompts } from '#contract/protocol.ts'
+import { newId } from '#db/ids.ts'
+import type { Context, Service } from '../context.ts'
+import type { Library } from '../models/library.ts'
+import { Talks } from './talks.ts'
+
+/** The prompts of the paper's qualitative evaluation. */
+const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
+
+/** The calls of the playground: sessions, and sets of prompts for them. */
+export function playgroundService(context: Context, library: Library): Service<'playground'> & Service<'prompts'> {
+  const { promptSets } = context.history
+  const talks = new Talks(context, library)
+  return {
+    'playground.start': (request) => talks.start(request),
+    'playground.stop'({ id, column }) {
+      talks.stop(id, column)
+      return {}
+    },
+    'playground.release'() {
+      talks.release()
+      return {}
+    },
+    'prompts.list': () => [paperSet, ...promptSets.list()],
+    'prompts.save'({ name, prompts }) {
+      if (name === paperSet.name) throw new EspalierError('invalid', 'This name belongs to a set that comes with Espalier. Choose another.')
+      return promptSets.save(newId('prompts'), name, prompts, Date.now())
+    },
+    'prompts.remove'({ id }) {
+      if (id === paperSet.id) throw new EspalierError('conflict', 'This set comes with Espalier and stays.')
+      if (!promptSets.remove(id)) throw new EspalierError('not-found', `There is no prompt set ${id}.`)
+      return {}
+    },
+  }
+}

@@ -1,0 +1,135 @@
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
+import { type GenerationRequest, generationEvent } from '#contract/playground/generation.ts'
+import type { SessionRequest, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground/playground.ts'
+import { newId } from '#db/ids.ts'
+import type { Job } from '#jobs/compute-host.ts'
+import type { Context } from '../context.ts'
+import { currentSettings } from '../machine/settings.ts'
+import type { Library } from '../models/library.ts'
+
+/** One column as the engine gets it and as the transcript keeps it. */
+interface ResolvedColumn {
+  readonly model: { readonly id: string; readonly name: string; readonly path: string }
+  readonly plan: GenerationRequest['columns'][number]['plan']
+  readonly run: TranscriptColumn['run']
+}
+
+/** Generates with several views of one model, and keeps every answer as it ends, so that none is lost. */
+export class Talks {
+  readonly #context: Context
+  readonly #library: Library
+  readonly #jobs = new Map<string, Job>()
+
+  constructor(context: Context, library: Library) {
+    this.#context = context
+    this.#library = library
+  }
+
+  /** Begins a session; what it generates is told as it comes. */
+  start(request: SessionRequest): TranscriptEntry {
+    const { history, owner, playground, logs } = this.#context
+    const columns = this.#columnsOf(request)
+    const id = newId('talk')
+    const prompts = request.prompts.map(({ text }) => text)
+    const title = request.title ?? ((prompts[0] as string).replace(/\s+/g, ' ').trim().slice(0, 80) || 'Untitled')
+    const { settings, blind } = request
+    const described = columns.map(({ model, run }) => ({ model: { id: model.id, name: model.name }, run }))
+    history.transcripts.insert({ id, title, prompts, columns: described, settings, blind, owner, createdAt: Date.now() })
+    const job = playground.perform(
+      { kind: 'generate', request: this.#taskOf(request, columns) },
+      { onEvent: (event) => this.#hear(id, event), onOutput: (chunk) => logs.append(id, chunk) },
+    )
+    this.#jobs.set(id, job)
+    void job.result.then(
+      () => this.#end(id, 'done', null),
+      (thrown) => this.#fail(id, thrown),
+    )
+    return this.#tell(id)
+  }
+
+  /** Stops one column of a session, or all of it. */
+  stop(id: string, column: number | undefined): void {
+    const job = this.#jobs.get(id)
+    if (!job) throw new EspalierError('not-found', `The session ${id} has ended already.`)
+    job.cancel(column)
+  }
+
+  /** Ends all sessions and gives the process back. */
+  release(): void {
+    for (const job of this.#jobs.values()) job.cancel()
+    this.#context.playground.release()
+  }
+
+  /** The columns of a request, which must belong to one model. */
+  #columnsOf({ columns }: SessionRequest): ResolvedColumn[] {
+    const resolved = columns.map((column) => this.#resolve(column))
+    const [first] = resolved
+    const other = resolved.find(({ model }) => model.id !== first?.model.id)
+    if (!first || other)
+      throw new EspalierError(
+        'conflict',
+        `All columns must belong to one model; ${first?.model.name} and ${other?.model.name} are two. Open the other in a session of its own.`,
+      )
+    return resolved
+  }
+
+  #resolve({ model, run }: SessionRequest['columns'][number]): ResolvedColumn {
+    const { history } = this.#context
+    if (run === undefined) {
+      if (model === undefined) throw new EspalierError('invalid', 'A column needs a model or a run.')
+      return { model: this.#library.find(model), plan: null, run: null }
+    }
+    const row = history.runs.find(run)
+    if (!row) throw new EspalierError('not-found', `There is no run ${run}.`)
+    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan yet: it is ${row.status}.`)
+    const plan = row.baseline ? null : history.documents.plan(row.number)
+    const { id, name, method, reached } = row
+    return { model: this.#library.find(row.model), plan, run: { id, name, method, reached } }
+  }
+
+  #taskOf({ prompts, settings }: SessionRequest, columns: readonly ResolvedColumn[]): GenerationRequest {
+    const { backend, memoryBytes } = currentSettings(this.#context)
+    const [{ model }] = columns as readonly [ResolvedColumn]
+    const memory = memoryBytes === null ? {} : { memoryBytes }
+    return { model: model.path, columns: columns.map(({ plan }) => ({ plan })), prompts, settings, backend, ...memory }
+  }
+
+  #hear(id: string, raw: unknown): void {
+    const { logs, emit, history } = this.#context
+    const parsed = generationEvent.safeParse(raw)
+    if (!parsed.success) {
+      logs.append(id, `An answer's event could not be read. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}\n`)
+      return
+    }
+    emit({ name: 'generation', data: { session: id, event: parsed.data } })
+    if (parsed.data.type !== 'answer') return
+    const { type: _, ...answer } = parsed.data
+    history.transcripts.addAnswer(id, answer)
+  }
+
+  #fail(id: string, thrown: unknown): void {
+    const { code, message } = toErrorMessage(thrown)
+    const advice = ' Set a memory limit in the settings: weights that do not fit are then read block by block.'
+    if (code === 'cancelled') this.#end(id, 'stopped', null)
+    else this.#end(id, 'failed', code === 'out-of-memory' ? `${message}${advice}` : message)
+  }
+
+  #end(id: string, status: Transcript['status'], problem: string | null): void {
+    const { history } = this.#context
+    this.#jobs.delete(id)
+    if (!history.db.open || !history.transcripts.find(id)) return
+    history.transcripts.patch(id, { status, problem })
+    this.#tell(id)
+  }
+
+  #tell(id: string): TranscriptEntry {
+    const transcript = entryOf(this.#context.history.transcripts.find(id) as Transcript)
+    this.#context.emit({ name: 'transcript changed', data: { transcript } })
+    return transcript
+  }
+}
+
+export function entryOf({ id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }: Transcript): TranscriptEntry {
+  return { id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }
+}

@@ -1,0 +1,34 @@
+import type { ExportedRun } from '#contract/runs/exported-run.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
+import type { History } from '#db/history.ts'
+import type { StoredModel } from '#db/models.ts'
+import type { RunRow } from '#db/runs/runs.ts'
+
+/** What the card of a saved model says of the run that made it; dense perplexities are those of its experiment's baseline. */
+export function exportedRun(history: History, row: RunRow, model: StoredModel): ExportedRun {
+  const { calibration } = history.documents.find(row.number)
+  const baseline = row.experiment === null ? undefined : history.runs.ofExperiment(row.experiment).find(isBaselineOf(row))
+  const [own] = history.runs.entries([row.number])
+  const [dense] = baseline ? history.runs.entries([baseline.number]) : []
+  return {
+    seed: row.seed,
+    baseModel: model.origin === 'downloaded' && model.source ? model.source : model.name,
+    calibration: (calibration?.parts ?? (calibration ? [calibration] : [])).map(({ source, windows, sequenceLength }) => ({
+      source,
+      windows,
+      sequenceLength,
+    })),
+    perplexities: perplexitiesOf(own).map(({ dataset, value }) => ({
+      dataset: dataset || 'the evaluation text',
+      before: perplexitiesOf(dense).find((other) => other.dataset === dataset)?.value ?? null,
+      after: value,
+    })),
+  }
+}
+
+const isBaselineOf =
+  ({ model }: RunRow) =>
+  (other: RunRow): boolean =>
+    other.baseline === 1 && other.model === model
+
+const perplexitiesOf = (run: RunEntry | undefined) => (run?.measures ?? []).filter(({ name }) => name === 'perplexity')

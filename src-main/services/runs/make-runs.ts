@@ -1,0 +1,83 @@
+import { EspalierError } from '#contract/errors.ts'
+import { type RunRequest, runRequest } from '#contract/runs/run-request.ts'
+import { denseMethod } from '#contract/titles.ts'
+import { newId } from '#db/ids.ts'
+import { flattenParameters } from '#db/runs/parameters.ts'
+import { clusterProfiles } from '../clusters/clusters.ts'
+import type { Context } from '../context.ts'
+import { nominalOf, type PlannedRun, runName } from '../experiments/grid.ts'
+import type { Library } from '../models/library.ts'
+import { preflight, refuseProblems } from './preflight.ts'
+
+export interface RunMaking {
+  experiment: string | null
+  name?: string | undefined
+  parent?: string | null
+  /** How many seeds there are, so that a name says the seed only where it matters. */
+  seeds?: number
+  /** The cluster that computes them; null for this machine. */
+  executor?: string | null | undefined
+  start: 'draft' | 'queue'
+}
+
+/** The one way by which runs come into being: checked, written down as drafts, and queued unless they are to wait. */
+export async function makeRuns(context: Context, library: Library, planned: readonly PlannedRun[], making: RunMaking): Promise<number[]> {
+  refuseProblems((await preflight(context, library, planned)).flatMap(({ problems }) => problems))
+  return writeRuns(context, library, planned, making)
+}
+
+/** Writes down runs that were checked already. `also` belongs to the same transaction. */
+export function writeRuns(
+  { history, gate, queue }: Context,
+  library: Library,
+  planned: readonly PlannedRun[],
+  making: RunMaking,
+  also: () => void = () => {},
+): number[] {
+  if (making.executor && !clusterProfiles(history).some(({ name }) => name === making.executor))
+    throw new EspalierError(
+      'not-found',
+      `There is no cluster ${JSON.stringify(making.executor)}. Add it in the settings, or choose this machine.`,
+    )
+  const made = history.transaction(() => {
+    also()
+    if (making.experiment !== null && !history.experiments.find(making.experiment))
+      throw new EspalierError('not-found', `There is no experiment ${making.experiment}.`)
+    return planned.map((one) => writeRun({ history, gate }, library, one, making))
+  })
+  const numbers = made.map(({ number }) => number)
+  if (making.start === 'queue') queue.enqueue(made.map(({ id }) => id))
+  else queue.tellRuns(numbers)
+  return numbers
+}
+
+function writeRun(
+  { history, gate }: Pick<Context, 'history' | 'gate'>,
+  library: Library,
+  { model, request }: PlannedRun,
+  { name, experiment, parent = null, seeds = 1, executor = null }: RunMaking,
+): { id: string; number: number } {
+  const { path, description } = library.find(model)
+  const full: RunRequest = structuredClone({ ...request, model: path })
+  gate.settle(runRequest, full)
+  const id = newId('run')
+  const number = history.runs.insert({
+    id,
+    name: name ?? runName(request, seeds),
+    status: 'draft',
+    experiment,
+    model,
+    method: request.method,
+    baseline: request.method === denseMethod,
+    seed: request.seed,
+    nominal: nominalOf(request, description.shape.blocks),
+    parent,
+    executor,
+    tags: [],
+    notes: '',
+    createdAt: Date.now(),
+    parameters: flattenParameters(full),
+  })
+  history.documents.insert(number, full)
+  return { id, number }
+}

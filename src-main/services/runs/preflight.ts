@@ -1,0 +1,63 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { type Problem, type RequestPreview, requestPreview } from '#contract/runs/preflight.ts'
+import { openHub } from '#hub/hub.ts'
+import type { Context } from '../context.ts'
+import type { PlannedRun } from '../experiments/grid.ts'
+import { askDesk } from '../machine/ask-desk.ts'
+import { hubOptions } from '../machine/settings.ts'
+import type { Library } from '../models/library.ts'
+
+/**
+ * What is known of runs before any of them is made: what they would remove, and all that stands in their way. The one place where a
+ * request is checked, whoever makes it; runs that differ in their seed only are looked at once.
+ */
+export async function preflight(
+  context: Context,
+  library: Library,
+  planned: readonly PlannedRun[],
+  signal?: AbortSignal,
+): Promise<RequestPreview[]> {
+  const requests = planned.map(({ model, request }) => ({ ...request, model: library.find(model).path, seed: 0 }))
+  const distinct = [...new Map(requests.map((request) => [JSON.stringify(request), request])).values()]
+  if (distinct.length === 0) return []
+  const answer = await askDesk(context.desk, { kind: 'preflight', requests: distinct }, signal)
+  const previews = z.array(requestPreview).length(distinct.length).parse(answer)
+  const unreachable = await checkFetches(context, previews)
+  const found = new Map(
+    distinct.map((request, at) => {
+      const preview = previews[at] as RequestPreview
+      const absent = preview.fetches.flatMap((fetch) => unreachable.get(JSON.stringify(fetch.file))?.(fetch) ?? [])
+      return [JSON.stringify(request), { ...preview, problems: [...preview.problems, ...absent] }]
+    }),
+  )
+  return requests.map((request) => found.get(JSON.stringify(request)) as RequestPreview)
+}
+
+type Fetch = RequestPreview['fetches'][number]
+
+/** Files that are not in the cache and that the hub does not give, with the problem that each makes. */
+async function checkFetches(context: Context, previews: readonly RequestPreview[]): Promise<Map<string, (fetch: Fetch) => Problem>> {
+  const files = new Map(previews.flatMap(({ fetches }) => fetches.map(({ file }) => [JSON.stringify(file), file] as const)))
+  const refusals = new Map<string, (fetch: Fetch) => Problem>()
+  if (files.size === 0) return refusals
+  const hub = await openHub(hubOptions(context))
+  await Promise.all(
+    [...files].map(([key, file]) =>
+      hub.checkFile(file).catch((thrown: unknown) => {
+        if (!(thrown instanceof EspalierError)) throw thrown
+        refusals.set(key, ({ field, advice }) => ({ code: thrown.code, field, message: `${thrown.message} ${advice}` }))
+      }),
+    ),
+  )
+  return refusals
+}
+
+/** Throws the first problem's code with all that stands in the way, in sentences; the fields are in the details. */
+export function refuseProblems(problems: readonly Problem[]): void {
+  const [first] = problems
+  if (!first) return
+  const sentences = [...new Set(problems.map(({ message }) => message))]
+  const rest = sentences.length > 3 ? ` And ${sentences.length - 3} more.` : ''
+  throw new EspalierError(first.code, sentences.slice(0, 3).join(' ') + rest, { problems })
+}

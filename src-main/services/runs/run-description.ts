@@ -1,0 +1,37 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { RunDescription } from '#contract/runs/runs.ts'
+import { version } from '#contract/version.ts'
+import type { RunRow } from '#db/runs/runs.ts'
+import type { Context } from '../context.ts'
+
+/** A run as a document that says all it takes to do it again elsewhere. */
+export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow): RunDescription {
+  const model = history.models.find(row.model)
+  const { request, resolved } = history.documents.find(row.number)
+  return {
+    format: 'espalier run',
+    formatVersion: 1,
+    name: row.name,
+    model: { name: model?.name ?? row.model, source: model?.source ?? null, description: model?.description ?? null },
+    request: { ...request, options: { ...request.options, ...resolved } },
+    version,
+  }
+}
+
+/** The model of the library that a description means: same source, else same name, else the same in family, shape and size. */
+export function findDescribedModel({ history }: Pick<Context, 'history'>, { model, request }: RunDescription): string {
+  const library = history.models.list()
+  const same = model.description && JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
+  const fits = (entry: (typeof library)[number]) =>
+    same === null || JSON.stringify([entry.description.family, entry.description.shape, entry.description.parameters]) === same
+  const found =
+    library.find((entry) => entry.path === request.model && fits(entry)) ??
+    library.find((entry) => model.source !== null && entry.source === model.source && fits(entry)) ??
+    library.find((entry) => entry.name === model.name && fits(entry)) ??
+    (same === null ? undefined : library.find(fits))
+  if (found) return found.id
+  throw new EspalierError(
+    'not-found',
+    `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it, or say which model to use.`,
+  )
+}

@@ -1,0 +1,68 @@
+import { meanAndSpread, measureId } from '#contract/comparison/comparison.ts'
+import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
+import { titleOfMethod } from '#contract/titles.ts'
+
+/** Runs gathered by the values of a field, the largest groups first; in each the mean of every number that its runs have. */
+export function groupRuns(runs: readonly RunEntry[], by: string): RunGroup[] {
+  const groups = Map.groupBy(runs, (run) => groupOf(run, by))
+  return [...groups]
+    .map(
+      ([value, members]): RunGroup => ({
+        value,
+        label: labelOf(by, value),
+        condition:
+          value === null
+            ? { field: by, is: 'absent' }
+            : { field: by, is: isText(value) ? 'any of' : 'equal', value: isText(value) ? [value] : value },
+        runs: members.length,
+        means: meansOf(members),
+      }),
+    )
+    .sort((a, b) => b.runs - a.runs || a.label.localeCompare(b.label, 'en', { numeric: true }))
+}
+
+const isText = (value: ParameterValue): value is string => typeof value === 'string'
+
+function labelOf(by: string, value: ParameterValue | null): string {
+  if (value === null) return 'none'
+  if (by === 'method') return titleOfMethod(String(value))
+  return String(value)
+}
+
+function groupOf(run: RunEntry, by: string): ParameterValue | null {
+  const own: Record<string, ParameterValue | null> = {
+    name: run.name,
+    status: run.status,
+    experiment: run.experiment?.name ?? null,
+    model: run.model.name,
+    method: run.method,
+    nominal: run.nominal,
+    reached: run.reached,
+    seed: run.seed,
+    device: run.device,
+    starred: run.starred,
+    baseline: run.baseline,
+  }
+  if (by in own) return own[by] ?? null
+  if (by === 'tag') return run.tags[0] ?? null
+  if (by.startsWith('parameter:')) return run.parameters[by.slice('parameter:'.length)] ?? null
+  return numbersOf(run).find(({ field }) => field === by)?.value ?? null
+}
+
+function numbersOf(run: RunEntry): { field: string; unit: string; value: number }[] {
+  const own = [
+    { field: 'nominal', unit: 'share', value: run.nominal },
+    { field: 'reached', unit: 'share', value: run.reached },
+    { field: 'seconds', unit: 's', value: run.seconds },
+  ]
+  const measures = run.measures.map((measure) => ({ field: `measure:${measureId(measure)}`, unit: measure.unit, value: measure.value }))
+  return [...own, ...measures].flatMap(({ value, ...rest }) => (value === null ? [] : [{ ...rest, value }]))
+}
+
+function meansOf(members: readonly RunEntry[]): RunGroup['means'] {
+  const numbers = Map.groupBy(members.flatMap(numbersOf), ({ field }) => field)
+  return [...numbers].map(([field, found]) => {
+    const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
+    return { field, unit: found[0]?.unit ?? '', runs: found.length, mean, deviation: spread }
+  })
+}

@@ -1,0 +1,35 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { Removal } from '#contract/runs/runs.ts'
+import type { RunRow } from '#db/runs/runs.ts'
+import type { Context } from '../context.ts'
+
+export type RunRemoval = ReturnType<typeof runRemoval>
+
+/** Deleting for good, and saying before what it would take away. */
+export function runRemoval({ history, logs, emit }: Pick<Context, 'history' | 'logs' | 'emit'>) {
+  function measure(rows: readonly RunRow[]): Removal {
+    const ids = rows.map(({ id }) => id)
+    const bytes = history.steps.bytes(ids) + ids.reduce((sum, id) => sum + logs.bytes(id), 0)
+    return { runs: rows.length, transcripts: history.transcripts.countOfRuns(ids), bytes, undoUntil: null }
+  }
+  return {
+    measure,
+    /** Transcripts stay: their text is worth keeping without the run. */
+    remove(rows: readonly RunRow[]): Removal {
+      const visible = rows.find(({ archived_at }) => archived_at === null)
+      if (visible) throw new EspalierError('conflict', `"${visible.name}" is not archived. Archive it first.`)
+      const removed = measure(rows)
+      const files = new Set(history.steps.files(rows.map(({ id }) => id)))
+      history.transaction(() => {
+        for (const { id, number } of rows) {
+          history.steps.clear(id)
+          history.runs.remove(number)
+        }
+      })
+      for (const { id } of rows) logs.remove(id)
+      history.values.sweep(history.db, files)
+      emit({ name: 'runs removed', data: { ids: rows.map(({ id }) => id) } })
+      return { ...removed, transcripts: 0 }
+    },
+  }
+}

@@ -1,0 +1,36 @@
+import { getuid, platform } from 'node:process'
+import { findOnPath } from '../tools.mjs'
+
+/** @type {{ manager: string, install: string, pip: string, compiler: string }[]} */
+const managers = [
+  { manager: 'apt-get', install: 'apt-get install', pip: 'python3-pip', compiler: 'g++' },
+  { manager: 'dnf', install: 'dnf install', pip: 'python3-pip', compiler: 'gcc-c++' },
+  { manager: 'zypper', install: 'zypper install', pip: 'python3-pip', compiler: 'gcc-c++' },
+  { manager: 'pacman', install: 'pacman -S', pip: 'python-pip', compiler: 'gcc' },
+  { manager: 'brew', install: 'brew install', pip: 'python', compiler: 'gcc' },
+]
+
+/**
+ * The command that installs what is missing on this machine.
+ * @param {{ pip: boolean, compiler: boolean }} missing
+ * @returns {string}
+ */
+export function adviseInstall(missing) {
+  if (platform === 'darwin') return missing.compiler ? '`xcode-select --install` brings both' : '`xcode-select --install` brings pip'
+  const known = managers.find(({ manager }) => findOnPath(manager))
+  if (!known) return `install ${[missing.pip && 'python3 with pip', missing.compiler && 'g++'].filter(Boolean).join(' and ')}`
+  const packages = [missing.pip && known.pip, missing.compiler && known.compiler].filter(Boolean).join(' ')
+  return `\`${getuid?.() === 0 ? '' : 'sudo '}${known.install} ${packages}\``
+}
+
+/**
+ * What a person reads when the products will run on WebAssembly. The rates were measured on two cores of one machine.
+ * @param {string} reason one sentence
+ * @returns {string}
+ */
+export function webAssemblyNotice(reason) {
+  return [
+    `No TensorFlow here: ${reason}`,
+    'Espalier goes on with WebAssembly, which multiplies matrices at about 30 GFLOP/s; TensorFlow reaches about 165 on two cores, 5 times as much.',
+  ].join('\n')
+}

@@ -1,0 +1,67 @@
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { addonName, findRuntime, fusedName } from '../../runtime/places.mjs'
+import { closeToOthers, descriptionName, findStranger, hashOf, trustedAddon } from '../../runtime/trusted.mjs'
+import { withSetupLock } from '../setup-lock.mjs'
+import { say, showStep } from '../terminal.mjs'
+import { runProbe } from './build-runtime.mjs'
+import { compileFused, findCompiler } from './compiler.mjs'
+import { recentFailure, rememberFailure } from './failures.mjs'
+
+/** Under which name a failure is remembered: what is compiled for another processor is tried there. */
+const what = () => fusedName()
+
+/**
+ * Compiles the engine's fused operations beside the runtime, for the processor at hand. Never fails: without them the runtime's own
+ * operations do the same, slower, and this says so.
+ * @param {string} node the Node 24 that will load them
+ * @returns {Promise<void>}
+ */
+export async function ensureFused(node) {
+  const runtime = findRuntime()
+  const compiler = findCompiler()
+  if (!runtime || findStranger(runtime.folder) || isInPlace(runtime.folder) || !compiler || recentFailure(what())) return
+  try {
+    await withSetupLock(async () => {
+      if (!isInPlace(runtime.folder)) await provide(compiler, node, runtime.folder)
+    })
+  } catch (thrown) {
+    const reason = /** @type {Error} */ (thrown).message
+    rememberFailure(what(), reason)
+    say(`The fused operations could not be made: ${reason} TensorFlow's own do the same, at about half the speed.`)
+  }
+}
+
+/** @param {string} folder */
+function isInPlace(folder) {
+  return trustedAddon(folder, fusedName()) !== undefined
+}
+
+/**
+ * @param {string} compiler
+ * @param {string} node
+ * @param {string} folder
+ */
+function provide(compiler, node, folder) {
+  return showStep('Compiling fused operations for this processor', async () => {
+    const path = await compileFused(compiler, folder)
+    const { wrong } = await runProbe(node, [join(folder, addonName), path])
+    if (!wrong) return writeDown(folder, path)
+    rmSync(path, { force: true })
+    throw new Error(`they do not run here: ${wrong}`)
+  })
+}
+
+/**
+ * Adds the hash of what was compiled to the runtime's description: nothing else of this name will be loaded.
+ * @param {string} folder
+ * @param {string} path
+ */
+function writeDown(folder, path) {
+  closeToOthers(folder)
+  const place = join(folder, descriptionName)
+  const description = JSON.parse(readFileSync(place, 'utf8'))
+  const addons = { ...description.addons, [fusedName()]: hashOf(path) }
+  writeFileSync(`${place}.part`, `${JSON.stringify({ ...description, addons }, null, 2)}\n`)
+  renameSync(`${place}.part`, place)
+}

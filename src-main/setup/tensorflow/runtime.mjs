@@ -1,0 +1,132 @@
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { arch, platform } from 'node:process'
+import { addonName, findRuntime, runtimesFolder } from '../../runtime/places.mjs'
+import { descriptionName, findStranger, trustedAddon } from '../../runtime/trusted.mjs'
+import { withSetupLock } from '../setup-lock.mjs'
+import { formatBytes, say } from '../terminal.mjs'
+import { findOnPath } from '../tools.mjs'
+import { adviseInstall, webAssemblyNotice } from './advice.mjs'
+import { bindingVersion, buildRuntime, RuntimeDoesNotRun, workFolder } from './build-runtime.mjs'
+import { findCompiler } from './compiler.mjs'
+import { recentFailure, rememberFailure } from './failures.mjs'
+import { ensureFused } from './fused.mjs'
+import { hasNvidiaGpu } from './graphics.mjs'
+import { findPip, folderSize } from './python.mjs'
+import { planRuntime } from './runtime-plan.mjs'
+import { pinnedWheels } from './wheels.mjs'
+
+/**
+ * Makes sure that the engine finds a tensor runtime. Never fails: without one WebAssembly computes, and this says so.
+ * @param {string} node the Node 24 that will load it
+ * @param {typeof pinnedWheels} [pinned]
+ * @returns {Promise<void>}
+ */
+export async function ensureRuntime(node, pinned = pinnedWheels) {
+  try {
+    if (!(await isInPlace())) {
+      await withSetupLock(async () => {
+        if (!(await isInPlace())) await provideRuntime(node, pinned)
+      })
+    }
+  } catch (thrown) {
+    say(webAssemblyNotice(/** @type {Error} */ (thrown).message))
+  }
+  await ensureFused(node)
+}
+
+async function isInPlace() {
+  const runtime = findRuntime()
+  if (!runtime) return false
+  const stranger = findStranger(runtime.folder)
+  if (stranger) throw new Error(`the one in ${runtime.folder} is not used: ${stranger}`)
+  if (findDamage(runtime.folder)) return false
+  return runtime.kind === 'gpu' || recentFailure('gpu') !== undefined || !(await wantsGpu())
+}
+
+async function wantsGpu() {
+  return platform === 'linux' && arch === 'x64' && (await hasNvidiaGpu())
+}
+
+/**
+ * Compares a runtime's folder with its description.
+ * @param {string} folder
+ * @returns {string | undefined} what is wrong, in words
+ */
+export function findDamage(folder) {
+  const description = readDescription(folder)
+  if (!description) return 'its description cannot be read'
+  const installed = bindingVersion()
+  if (description.binding !== installed) return `its binding is of version ${description.binding}, ${installed} is installed`
+  for (const { path, size } of description.files) {
+    const found = statSync(join(folder, path), { throwIfNoEntry: false })?.size
+    if (found !== size) return `${path} has ${found ?? 0} bytes in place of ${size}`
+  }
+  return trustedAddon(folder, addonName) ? undefined : `${addonName} is not the file that set-up made`
+}
+
+/**
+ * @param {string} folder
+ * @returns {import('./build-runtime.mjs').RuntimeDescription | undefined}
+ */
+function readDescription(folder) {
+  try {
+    const description = JSON.parse(readFileSync(join(folder, descriptionName), 'utf8'))
+    return Array.isArray(description.files) ? description : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * @param {string} node
+ * @param {typeof pinnedWheels} pinned
+ */
+async function provideRuntime(node, pinned) {
+  discardDamaged()
+  const pip = await findPip()
+  const compiler = findCompiler()
+  const found = { hasGpu: await hasNvidiaGpu(), hasPip: pip !== undefined, hasCompiler: compiler !== undefined }
+  const plan = planRuntime({ platform, arch, ...found }, pinned)
+  let reason = plan.missing ? `${plan.reason} What helps: ${adviseInstall(plan.missing)}, then the same command again.` : plan.reason
+  for (const build of plan.builds) {
+    if (!pip || !compiler || recentFailure(build.kind)) continue
+    if (build.kind === 'cpu' && findRuntime()) return
+    try {
+      return announce(await buildRuntime(build, { pip, compiler, node, strip: platform === 'linux' ? findOnPath('strip') : undefined }))
+    } catch (thrown) {
+      reason = /** @type {Error} */ (thrown).message
+      if (build.kind === 'gpu') giveUpGpu(reason)
+      // Without a network the next try may work; a build that does not run, or gigabytes for the GPU, are not tried at every start.
+      if (build.kind === 'gpu' || thrown instanceof RuntimeDoesNotRun) rememberFailure(build.kind, reason)
+    }
+  }
+  if (findRuntime()) return
+  reason = recentFailure('cpu') ?? reason ?? 'it could not be built.'
+  say(webAssemblyNotice(reason))
+}
+
+/** @param {string} reason */
+function giveUpGpu(reason) {
+  say(`The CUDA build could not be made: ${reason} The CPU build takes its place.`)
+  rmSync(workFolder('gpu'), { recursive: true, force: true })
+}
+
+/** Removes a runtime whose files changed, and folders that a killed set-up left with no use for the next. */
+function discardDamaged() {
+  for (const name of existsSync(runtimesFolder()) ? readdirSync(runtimesFolder()) : []) {
+    if (name.startsWith('.old-')) rmSync(join(runtimesFolder(), name), { recursive: true, force: true })
+  }
+  const runtime = findRuntime()
+  const damage = runtime && findDamage(runtime.folder)
+  if (!runtime || !damage) return
+  say(`The TensorFlow in ${runtime.folder} is made again: ${damage}.`)
+  rmSync(runtime.folder, { recursive: true, force: true })
+}
+
+/** @param {string} folder */
+function announce(folder) {
+  const description = readDescription(folder)
+  const bytes = existsSync(folder) ? folderSize(folder) : 0
+  say(`TensorFlow ${description?.version} for the ${description?.kind.toUpperCase()} is in ${folder}, ${formatBytes(bytes)}.`)
+}

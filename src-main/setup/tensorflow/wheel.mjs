@@ -1,0 +1,52 @@
+import { fileURLToPath } from 'node:url'
+import { runTool } from '../tools.mjs'
+
+/**
+ * The few files of a wheel that are needed, by what they are for; as Python reads patterns too.
+ */
+export const needed = {
+  libraries: /^tensorflow\/(libtensorflow_(?:cc|framework)\.(?:so\.2|2\.dylib))$/,
+  headers: /^tensorflow\/include\/(?:tensorflow\/c\/.*|.*\/(?:ctstring|tsl_status)\w*)\.h$/,
+  cuda: /^nvidia\/(?:\w+\/lib\/[^/]+\.so[^/]*|cuda_nvcc\/bin\/ptxas|cuda_nvcc\/nvvm\/libdevice\/[^/]+\.bc)$/,
+}
+
+const script = fileURLToPath(new URL('./unpack.py', import.meta.url))
+/** What one dot of the script stands for at most. */
+const blockBytes = 2 ** 20
+
+/**
+ * The files of a wheel whose names match.
+ * @param {string} python
+ * @param {string} path
+ * @param {RegExp} pattern
+ * @returns {Promise<{ name: string, size: number }[]>}
+ */
+export async function listWheel(python, path, pattern) {
+  const output = await runUnpack(python, [path, pattern.source])
+  return /** @type {[string, number][]} */ (JSON.parse(output)).map(([name, size]) => ({ name, size }))
+}
+
+/**
+ * Writes the files of a wheel whose names match below a folder, under the names that they have in it.
+ * @param {string} python
+ * @param {string} path
+ * @param {RegExp} pattern
+ * @param {string} folder
+ * @param {(bytes: number) => void} [onBytes] told about how many bytes were written more
+ * @returns {Promise<void>}
+ */
+export async function unpackWheel(python, path, pattern, folder, onBytes) {
+  await runUnpack(python, [path, pattern.source, folder], (text) => onBytes?.(blockBytes * text.length))
+}
+
+/**
+ * @param {string} python
+ * @param {string[]} args
+ * @param {(text: string) => void} [onOutput]
+ */
+async function runUnpack(python, args, onOutput) {
+  const { code, output } = await runTool(python, [script, ...args], onOutput ? { onOutput } : {})
+  if (code === 0) return output
+  const lines = output.split('\n').filter((line) => line.trim())
+  throw new Error(`${args[0]} could not be unpacked: ${(lines.at(-1) ?? `Python ended with code ${code}`).trim()}`)
+}

@@ -1,0 +1,135 @@
+import type { ApiEvent, CallApi, CallName, EventData, EventName, Input, Listener, Output } from '#contract/api.ts'
+import { type ErrorCode, type ErrorMessage, EspalierError, errorCodes } from '#contract/errors.ts'
+import type { BridgeAnswer, DesktopBridge } from '#contract/machine/bridge.ts'
+import { connection } from './connection.svelte.ts'
+import { token } from './token.ts'
+
+declare global {
+  interface Window {
+    espalier?: DesktopBridge
+  }
+}
+
+const bridge = typeof window === 'undefined' ? undefined : window.espalier
+const listeners = new Set<Listener>()
+const reconnectListeners = new Set<() => void>()
+const longestWait = 3000
+
+/** Makes a call and gives its checked output; a failure is thrown as an `EspalierError` with a sentence for people. */
+export const call: CallApi = async (name, input) => {
+  const answer = bridge ? await bridge.call(name, input) : await post(name, input)
+  if ('error' in answer) throw new EspalierError(answer.error.code, answer.error.message, answer.error.details)
+  return answer.value as Output<typeof name>
+}
+
+/** Listens to one kind of event; gives the function that stops. */
+export function on<E extends EventName>(name: E, listener: (data: EventData<E>) => void): () => void {
+  const wrapped: Listener = (event) => {
+    if (event.name === name) listener(event.data as EventData<E>)
+  }
+  listeners.add(wrapped)
+  return () => listeners.delete(wrapped)
+}
+
+/** Called when events flow again after a break: what was missed has to be asked for. */
+export function onReconnect(listener: () => void): () => void {
+  reconnectListeners.add(listener)
+  return () => reconnectListeners.delete(listener)
+}
+
+/** Starts listening for events; called once, before the first screen. */
+export function connect(): void {
+  if (bridge) {
+    bridge.subscribe(dispatch)
+    connection.set('open')
+  } else {
+    openSocket(0)
+  }
+}
+
+/** The system's own dialog for a folder or a file; null where it was left. */
+export async function choosePlace(kind: 'folder' | 'file'): Promise<string | null> {
+  if (!bridge) return null
+  const answer = kind === 'folder' ? await bridge.chooseFolder() : await bridge.chooseFile()
+  return 'value' in answer ? answer.value : null
+}
+
+export const isWindow = bridge !== undefined
+
+/** Where the window's calls go: null is the workbench in this program. Only a window has this choice. */
+export const elsewhere = bridge && {
+  connection: () => unwrap(bridge.connection()),
+  attach: (address: string) => unwrap(bridge.attach(address)),
+  detach: () => unwrap(bridge.detach()),
+}
+
+async function unwrap<Value>(answer: Promise<BridgeAnswer<Value>>): Promise<Value> {
+  const settled = await answer
+  if ('error' in settled) throw new EspalierError(settled.error.code, settled.error.message, settled.error.details)
+  return settled.value
+}
+
+export async function copyText(text: string): Promise<void> {
+  if (bridge) await bridge.copyText(text)
+  else await navigator.clipboard.writeText(text)
+}
+
+async function post<C extends CallName>(name: C, input: Input<C>): Promise<BridgeAnswer> {
+  let response: Response
+  try {
+    response = await fetch(`/api/${name}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify(input),
+    })
+  } catch {
+    return {
+      error: {
+        code: 'unreachable',
+        message: 'The workbench does not answer. Check that it is still running; this page reconnects by itself.',
+      },
+    }
+  }
+  if (response.status === 401) connection.set('refused')
+  const body: unknown = await response.json().catch(() => null)
+  if (response.ok) return { value: body }
+  return { error: readError(body, response.status) }
+}
+
+function readError(body: unknown, status: number): ErrorMessage {
+  if (isRecord(body) && typeof body.message === 'string') {
+    const code = errorCodes.find((known): known is ErrorCode => known === body.code) ?? 'internal'
+    return { code, message: body.message, ...(isRecord(body.details) ? { details: body.details } : {}) }
+  }
+  return { code: 'internal', message: `The workbench answered with status ${status} and no explanation.` }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
+}
+
+function openSocket(attempt: number): void {
+  const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/events`, ['espalier', `espalier.token.${token}`])
+  let opened = false
+  socket.onopen = () => {
+    opened = true
+    connection.set('open')
+    if (attempt > 0) for (const listener of reconnectListeners) listener()
+  }
+  socket.onmessage = (message) => dispatch(JSON.parse(String(message.data)) as ApiEvent)
+  socket.onclose = () => {
+    const next = opened ? 1 : attempt + 1
+    if (connection.state !== 'refused') connection.set('lost')
+    setTimeout(() => void tryAgain(next), Math.min(longestWait, 150 * 2 ** Math.min(next, 8)))
+  }
+}
+
+/** A refused socket looks like any other end; a call tells whether the workbench is away or was started anew with another token. */
+async function tryAgain(attempt: number): Promise<void> {
+  await post('workbench.get', {})
+  if (connection.state !== 'refused') openSocket(attempt)
+}
+
+function dispatch(event: ApiEvent): void {
+  for (const listener of listeners) listener(event)
+}

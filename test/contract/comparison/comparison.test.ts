@@ -1,0 +1,111 @@
+import { expect, test } from 'vitest'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import {
+  bestRuns,
+  comparisonTable,
+  deltaOf,
+  differingParameters,
+  groupOverSeeds,
+  isLowerBetter,
+  measureColumns,
+  paretoFront,
+} from '#contract/comparison/comparison.ts'
+
+function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } = {}): ComparedRun {
+  const { perplexity, ...rest } = change
+  return {
+    id,
+    name: id,
+    status: 'done',
+    experiment: null,
+    model: { id: 'model-1', name: 'tiny' },
+    method: '2ssp',
+    baseline: false,
+    seed: 0,
+    nominal: 0.5,
+    reached: 0.49,
+    progress: null,
+    problem: null,
+    createdAt: 1,
+    startedAt: 1,
+    endedAt: 2,
+    seconds: 1,
+    executor: null,
+    job: null,
+    device: 'cpu',
+    hasPlan: true,
+    starred: false,
+    archived: false,
+    tags: [],
+    parent: null,
+    parameters: { alpha: 1.5 },
+    calibration: null,
+    evaluation: [],
+    paired: [],
+    measures: perplexity === undefined ? [] : [{ name: 'perplexity', dataset: 'wikitext2', value: perplexity, best: perplexity, unit: '' }],
+    plan: null,
+    blocks: 4,
+    intermediate: 64,
+    removalOrder: [],
+    answers: [],
+    ...rest,
+  }
+}
+
+test('a lower perplexity and a higher accuracy are better', () => {
+  expect(['perplexity', 'seconds', 'parameters', 'accuracy', 'tokens per second'].map(isLowerBetter)).toEqual([
+    true,
+    true,
+    true,
+    false,
+    false,
+  ])
+  expect(deltaOf(12, 10, true)).toEqual({ absolute: 2, relative: 0.2, better: false })
+  expect(deltaOf(0.6, 0.5, false).better).toBe(true)
+  expect(deltaOf(5, 5, true).better).toBeNull()
+  expect(deltaOf(1, 0, true).relative).toBeNull()
+})
+
+test('the front holds what nothing beats in both directions', () => {
+  const points = [
+    { x: 0.5, y: 20 },
+    { x: 0.25, y: 30 },
+    { x: 0.5, y: 25 },
+    { x: 0.75, y: 20 },
+    { x: 0.9, y: 10 },
+  ]
+  expect(paretoFront(points)).toEqual([
+    { x: 0.25, y: 30 },
+    { x: 0.5, y: 20 },
+    { x: 0.9, y: 10 },
+  ])
+})
+
+test('the baseline does not compete for the best, and ties are all best', () => {
+  const runs = [run('dense', { perplexity: 10 }), run('a', { perplexity: 12 }), run('b', { perplexity: 12 }), run('c', { perplexity: 15 })]
+  const [column] = measureColumns(runs)
+  expect(bestRuns(runs, column as NonNullable<typeof column>, 'dense')).toEqual(new Set(['a', 'b']))
+})
+
+test('seeds are put together and nothing else is', () => {
+  const runs = [
+    run('a', { seed: 0, perplexity: 10 }),
+    run('b', { seed: 1, perplexity: 14 }),
+    run('c', { seed: 0, perplexity: 9, parameters: { alpha: 2 } }),
+  ]
+  const groups = groupOverSeeds(runs)
+  expect(groups.map(({ runs: members }) => members.map(({ id }) => id))).toEqual([['a', 'b'], ['c']])
+  expect(groups[0]?.measures.get('perplexity/wikitext2')).toEqual({ mean: 12, spread: Math.sqrt(8) })
+  expect(groups[1]?.measures.get('perplexity/wikitext2')?.spread).toBeNull()
+  expect(differingParameters(runs)).toEqual(['alpha'])
+})
+
+test('the table puts the baseline first and marks the best of the others', () => {
+  const table = comparisonTable(
+    [run('a', { perplexity: 12 }), run('dense', { method: 'dense', perplexity: 10 }), run('c', { perplexity: 15 })],
+    'dense',
+    false,
+  )
+  expect(table.rows.map((row) => row[1]?.value)).toEqual(['Dense', '2SSP', '2SSP'])
+  expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
+})

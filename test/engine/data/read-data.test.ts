@@ -1,0 +1,66 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { readData } from '#engine/data/read-data.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { hashOf } from '../../fixtures/hash-of.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
+
+let folder: string
+let model: Model
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'run-data-'))
+  await openBackend('auto')
+  model = await openModel(await referenceModel('stories260k'))
+})
+afterAll(async () => {
+  await model.close()
+  await rm(folder, { recursive: true })
+})
+
+async function write(name: string, content: unknown): Promise<string> {
+  const path = join(folder, name)
+  await writeFile(path, JSON.stringify(content))
+  return path
+}
+
+const read = (source: string, windows: number, seed: number) => readData(model, undefined, { source, sequenceLength: 8, windows }, seed, {})
+
+test('what is stated are the windows used, with the hash of their ids', async () => {
+  const source = await write(
+    'run.json',
+    Array.from({ length: 50 }, (_, i) => i),
+  )
+  const { windows, used, notes } = await read(source, 3, 0)
+  expect(used).toEqual({ source, revision: null, sequenceLength: 8, windows: 3, seed: 0, hash: hashOf(windows) })
+  expect(notes).toEqual([])
+  const drawn = await read(source, 3, 1)
+  expect(drawn.used).toMatchObject({ windows: 3, seed: 1, hash: hashOf(drawn.windows) })
+  expect(drawn.used.hash).not.toBe(used.hash)
+})
+
+test('a text that is too short says so, and that a seed then changes little', async () => {
+  const source = await write(
+    'short.json',
+    Array.from({ length: 35 }, (_, i) => i),
+  )
+  const inOrder = await read(source, 32, 0)
+  expect(inOrder.used.windows).toBe(4)
+  expect(inOrder.notes).toEqual([`${source} gives 4 windows of 8 tokens, 32 were asked for; all 4 are used.`])
+  expect((await read(source, 32, 1)).notes[0]).toContain('The seed only moves where they begin')
+})
+
+test('windows of ids that have lengths of their own are stated as they are', async () => {
+  const source = await write('windows.json', [
+    [1, 2, 3],
+    [4, 5, 6, 7, 8],
+  ])
+  const { used, windows } = await read(source, 9, 0)
+  expect(used).toMatchObject({ sequenceLength: 5, windows: 2, hash: hashOf(windows) })
+})
+
+test('ids beyond the vocabulary are refused with the file and the largest that may stand there', async () => {
+  await expect(read(await write('beyond.json', [[1, 100_000]]), 1, 0)).rejects.toThrow(/beyond\.json holds token id 100000; .* ends at 511/)
+})

@@ -1,0 +1,100 @@
+import { join } from 'node:path'
+import { beforeAll, describe, expect, test } from 'vitest'
+import type { PhaseWork } from '#contract/runs/estimate.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import { ablationTitles, methodTitles } from '#contract/titles.ts'
+import { type WorkModel, workOf } from '#engine/estimate/work.ts'
+import { openModelTokenizer } from '#engine/model/kept-model.ts'
+import { openSpec } from '#engine/model/model.ts'
+
+const sample = join(import.meta.dirname, '..', '..', '..', 'resources', 'sample-model')
+const text = (file: string, windows?: number, sequenceLength = 256) => ({
+  source: join(sample, file),
+  sequenceLength,
+  ...(windows === undefined ? {} : { windows }),
+})
+const request = (changes: Partial<RunRequest> = {}): RunRequest => ({
+  model: sample,
+  method: '2ssp',
+  amount: { sparsity: 0.5 },
+  options: {},
+  seed: 0,
+  calibration: text('calibration.txt'),
+  measures: [{ kind: 'perplexity', name: 'test', data: text('test.txt', 8) }],
+  backend: 'auto',
+  ...changes,
+})
+let model: WorkModel
+
+beforeAll(async () => {
+  const { spec, checkpoint } = await openSpec(sample)
+  await checkpoint.close()
+  model = { path: sample, spec, tokenizer: await openModelTokenizer({ path: sample, spec }) }
+})
+
+const operations = ({ attention, mlp, head, double, vectors, decoded }: PhaseWork) => attention + mlp + head + double + vectors + decoded
+const partOf = async (asked: RunRequest, part: string) =>
+  (await workOf(model, asked)).phases.filter((phase) => phase.part === part).reduce((sum, phase) => sum + operations(phase), 0)
+
+describe('the work of a run', () => {
+  test('grows with the windows it is measured on, and with their length', async () => {
+    const measured = (windows: number, length = 256) =>
+      partOf(request({ measures: [{ kind: 'perplexity', name: 'test', data: text('test.txt', windows, length) }] }), 'perplexity')
+    const eight = await measured(8)
+    expect((await measured(16)) / eight).toBeCloseTo(2, 5)
+    expect((await measured(8, 128)) / eight).toBeLessThan(0.5)
+  })
+
+  test('grows with calibration windows, and only as far as the text has some', async () => {
+    const scored = (windows: number) => partOf(request({ calibration: text('calibration.txt', windows) }), 'pruning')
+    expect(await scored(16)).toBeGreaterThan(await scored(8))
+    const all = (changes: Partial<RunRequest['options']>) => partOf(request({ options: { windows: 1_000_000, ...changes } }), 'pruning')
+    expect(await all({})).toBe(await all({ windows: 2_000_000 }))
+  })
+
+  test('shrinks with a lazy search, which scores only some again', async () => {
+    const removing = (lazy: number) => partOf(request({ method: 'blockpruner', options: { lazy } }), 'pruning')
+    const all = await removing(0)
+    expect(await removing(3)).toBeLessThan(0.6 * all)
+    expect(await removing(100)).toBe(all)
+  })
+
+  test('says what is done by 16-bit products: all of a pass, and candidates that are ranked but for those scored again', async () => {
+    const phases = async (changes: Partial<RunRequest>) => (await workOf(model, request(changes))).phases
+    const fasterOf = (all: PhaseWork[], part: string) => all.filter((phase) => phase.part === part).flatMap(({ faster }) => faster ?? [])
+    expect(fasterOf(await phases({ precision: 'float32' }), 'pruning')).toEqual([])
+    const mixed = await phases({ precision: 'mixed' })
+    expect(fasterOf(mixed, 'perplexity')).toEqual([{ products: 'split', share: 1 }])
+    const [scoring, ranked, again] = fasterOf(mixed, 'pruning')
+    expect(scoring).toEqual({ products: 'split', share: 1 })
+    expect([ranked?.products, again?.products]).toEqual(['bfloat16', 'split'])
+    expect((ranked?.share ?? 0) + (again?.share ?? 0)).toBeCloseTo(1, 10)
+    expect(ranked?.share).toBeGreaterThan(0.7)
+    expect(fasterOf(await phases({ precision: 'mixed', options: { lazy: 3 } }), 'pruning'), 'a lazy search ranks none').toHaveLength(1)
+  })
+
+  test('holds every measure, and a repair as a part of its own', async () => {
+    const asked = request({
+      repair: { kind: 'in-order', calibration: text('calibration.txt', 16) },
+      measures: [
+        { kind: 'inference', sequenceLength: 128, repeats: 3 },
+        { kind: 'answers', prompts: ['One'], maxLength: 32 },
+        { kind: 'tasks', tasks: ['arc_easy'], limit: 5 },
+      ],
+    })
+    const { phases } = await workOf(model, asked)
+    for (const part of ['open', 'pruning', 'repair', 'inference', 'answers', 'tasks'])
+      expect(phases.map((phase) => phase.part)).toContain(part)
+    const onePass = { ...asked, repair: { kind: 'one-pass' as const, calibration: text('calibration.txt', 16) } }
+    expect(await partOf(asked, 'repair')).toBeGreaterThan(await partOf(onePass, 'repair'))
+  })
+
+  test.each(Object.keys(methodTitles).filter((method) => method !== 'dense'))('of %s is known before it runs', async (method) => {
+    expect(await partOf(request({ method }), 'pruning')).toBeGreaterThan(0)
+    expect(await partOf(request({ method, amount: { sparsity: 0 } }), 'pruning'), 'nothing to remove').toBe(0)
+  })
+
+  test.each(Object.keys(ablationTitles))('of the ablation %s counts all its models', async (method) => {
+    expect(await partOf(request({ method, amount: { sparsity: 0 } }), 'study')).toBeGreaterThan(await partOf(request(), 'pruning'))
+  })
+})

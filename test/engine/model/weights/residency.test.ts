@@ -1,0 +1,97 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { memory } from '@tensorflow/tfjs-core'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import { twoStage } from '#engine/pruning/methods/2ssp.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { makeModel, makeWindows } from '../../../bench/bench-model.ts'
+import { recordedRun } from '../../pruning/running.ts'
+
+const home = mkdtempSync(join(tmpdir(), 'espalier-residency-'))
+const shape = { blocks: 6, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 256, dtype: 'BF16' } as const
+const windows = makeWindows(4, 64, shape.vocabulary).map((ids) => Int32Array.from(ids))
+let path = ''
+
+beforeAll(async () => {
+  await openBackend('tensorflow')
+  path = await makeModel(home, shape)
+})
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+async function pruneWithin(memoryBytes: number) {
+  const model = await openModel(path, memoryBytes)
+  try {
+    const options = twoStage.options.parse({ windows: 4 })
+    const input = {
+      view: denseView(model),
+      calibration: windows,
+      budget: budgetFor(model.spec, { sparsity: 0.5 }),
+      options,
+      run: recordedRun(),
+    }
+    const { plan, decisions } = await twoStage.plan(input)
+    return { residency: model.store.residency, plan, decisions }
+  } finally {
+    await model.close()
+  }
+}
+
+test('16-bit weights that fit only as stored stay packed, larger ones are streamed, and the plan is the same', async () => {
+  const before = memory().numTensors
+  const resident = await pruneWithin(8e6)
+  const packed = await pruneWithin(1.1e6)
+  const streamed = await pruneWithin(6.5e5)
+  expect([resident, packed, streamed].map(({ residency }) => residency)).toEqual(['resident', 'packed', 'streamed'])
+  for (const other of [packed, streamed]) expect({ ...other, residency: '' }).toEqual({ ...resident, residency: '' })
+  expect(memory().numTensors, 'tensors left behind').toBe(before)
+})
+
+test('a budget in which two submodules do not fit is refused with what it takes', async () => {
+  await expect(openModel(path, 1e5)).rejects.toThrow(/too small: the largest submodule takes 1 MiB and two must fit/)
+})
+
+test('what a view has gathered is not kept twice, and comes back for the dense model', async () => {
+  const model = await openModel(path, 8e6)
+  const dense = denseView(model)
+  const whole = await perplexity(dense, windows)
+  const bytes = memory().numBytes
+  const blocks = dense.spec.blocks.map(() => ({ attention: 'kept' as const, mlp: { kept: [1, 5, 9] } }))
+  const view = viewWithPlan(model, { ...densePlan(model.spec), blocks })
+  await perplexity(view, windows)
+  // Three of 160 neurons in each of 6 blocks stay.
+  expect(bytes - memory().numBytes).toBeGreaterThan(0.9 * 6 * 3 * 160 * 64 * 4)
+  const reads = vi.spyOn(model.checkpoint, 'read')
+  await perplexity(view, windows)
+  expect(reads, 'what is gathered is not read again').not.toHaveBeenCalled()
+  expect(await perplexity(dense, windows)).toEqual(whole)
+  view.dispose()
+  await model.close()
+})
+
+test('weights that another view has leased stay when one view gathers from them', async () => {
+  const model = await openModel(path, 8e6)
+  const [dense, blocks] = [denseView(model), model.spec.blocks.map(() => ({ attention: 'kept' as const, mlp: { kept: [1, 5, 9] } }))]
+  const view = viewWithPlan(model, { ...densePlan(model.spec), blocks })
+  const leased = await dense.lease(1)
+  await view.lease(1)
+  expect(leased.mlp?.up.isDisposed).toBe(false)
+  dense.release(1, leased)
+  view.dispose()
+  await model.close()
+})
+
+test.each([8e6, 1.1e6, 6.5e5])('borrowers at the same time get the same values, and nothing is left (%i bytes)', async (bytes) => {
+  const { numTensors } = memory()
+  const model = await openModel(path, bytes)
+  const views = [denseView(model), denseView(model), denseView(model)]
+  const [first, ...others] = await Promise.all(views.map((view) => perplexity(view, windows)))
+  for (const other of others) expect(other).toEqual(first)
+  await model.close()
+  expect(memory().numTensors).toBe(numTensors)
+})

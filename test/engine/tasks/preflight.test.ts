@@ -1,0 +1,98 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { RequestPreview } from '#contract/runs/preflight.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import { preflightRequests } from '#engine/tasks/preflight.ts'
+import { expectedOf, referenceModel } from '../../fixtures/reference.ts'
+
+const text = 'Once upon a time there was a little girl who loved to play. '
+let folder: string
+let model: string
+let bare: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'espalier-preflight-'))
+  await writeFile(join(folder, 'long.txt'), text.repeat(60))
+  await writeFile(join(folder, 'short.txt'), text)
+  model = await referenceModel('stories260k')
+  bare = await referenceModel('mistral-tiny')
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+const windows = (name: string, sequenceLength = 64) => ({ source: join(folder, name), sequenceLength })
+
+async function preflight(changes: Partial<RunRequest>): Promise<RequestPreview> {
+  const request = { model, method: '2ssp', amount: { sparsity: 0.5 }, options: {}, seed: 0, measures: [], backend: 'auto' as const }
+  const [preview] = await preflightRequests([{ ...request, calibration: windows('long.txt'), ...changes }])
+  return preview as RequestPreview
+}
+
+describe('what a request comes to', () => {
+  it('is what Eq. 5 gives and what 2SSP reaches, as the reference recorded it', async () => {
+    const recorded = (
+      await expectedOf<{ '2ssp': { rate: number; P: number; num_preserve_mlp: number; true_sparsity_of_blocks: number }[] }>('stories260k')
+    )['2ssp']
+    for (const { rate, P, num_preserve_mlp: kept, true_sparsity_of_blocks: reached } of recorded) {
+      const preview = await preflight({ amount: { sparsity: rate } })
+      expect(preview).toMatchObject({ problems: [], attentionRemoved: P, neuronsRemovedPerBlock: 172 - kept })
+      expect(preview.reached).toBeCloseTo(reached, 9)
+    }
+  })
+
+  it('is counted in whole blocks for depth methods', async () => {
+    expect(await preflight({ method: 'shortgpt', amount: { sparsity: 0.35 } })).toMatchObject({
+      problems: [],
+      blocksRemoved: 2,
+      reached: 0.4,
+    })
+  })
+
+  it('has a note where windows are longer than the model was made for', async () => {
+    const { notes, problems } = await preflight({ calibration: windows('long.txt', 600) })
+    expect(problems).toEqual([])
+    expect(notes).toEqual([expect.stringMatching(/^Windows of 600 tokens are longer than the 512/)])
+  })
+
+  it('ignores what an earlier version had, and says so', async () => {
+    const { notes, problems } = await preflight({ backend: 'webgpu', options: { screening: 4 } })
+    expect(problems).toEqual([])
+    expect(notes).toEqual([
+      'The WebGPU backend was removed, as it never ran. The best available backend computes instead.',
+      '2SSP: the option "screening" was removed and is ignored. Every candidate is scored in full; the option "lazy" saves more time.',
+    ])
+    expect(await preflight({ method: 'blockpruner', options: { screening: 0 } })).toMatchObject({ notes: [], problems: [] })
+  })
+})
+
+describe('what stands in the way of a request is named with its field', () => {
+  const perplexity = (name: string) => [{ kind: 'perplexity' as const, name, data: windows(name) }]
+  // biome-ignore format: one case a line
+  const cases: [string, () => Partial<RunRequest>, Partial<RequestPreview['problems'][number]>][] = [
+    ['a sparsity out of reach', () => ({ amount: { sparsity: 0.999 } }), { code: 'infeasible', field: 'amount' }],
+    ['a method that there is not', () => ({ method: 'wanda' }), { code: 'usage', field: 'method' }],
+    ['an option that there is not', () => ({ options: { beta: 1 } }), { code: 'usage', field: 'options.beta' }],
+    ['an option out of its range', () => ({ options: { alpha: -1 } }), { code: 'usage', field: 'options.alpha', message: expect.stringMatching(/^alpha is -1; it must be /) }],
+    ['no calibration data', () => ({ calibration: undefined }), { field: 'calibration' }],
+    ['a text that is not there', () => ({ calibration: windows('nowhere.txt') }), { code: 'not-found', field: 'calibration' }],
+    ['a text that is too short to measure on', () => ({ measures: perplexity('short.txt') }), { code: 'invalid', field: 'measures.0.data' }],
+    ['a model without tokenizer and a text', () => ({ model: bare }), { code: 'invalid', field: 'calibration', message: expect.stringContaining('tokenizer.json') }],
+    ['a model without tokenizer and questions', () => ({ model: bare, calibration: undefined, method: 'dense', measures: [{ kind: 'tasks', tasks: ['piqa'] }] }), { field: 'measures.0', message: expect.stringContaining('tokenizer.json') }],
+    ['questions that are not there', () => ({ measures: [{ kind: 'tasks', tasks: ['piqa'], folder }] }), { code: 'not-found', field: 'measures.0' }],
+    ['a local data set that is not there', () => ({ localFolder: folder, calibration: { source: 'c4-train', sequenceLength: 64 } }), { code: 'not-found', field: 'calibration' }],
+    ['a prompt that leaves no room', () => ({ measures: [{ kind: 'answers', prompts: [text.repeat(4)], maxLength: 16 }] }), { field: 'measures.0.prompts' }],
+    ['too little memory', () => ({ memoryBytes: 2 ** 14 }), { code: 'out-of-memory', field: 'memoryBytes' }],
+    ['an ablation that nothing judges', () => ({ method: 'l1_norm' }), { field: 'measures' }],
+    ['an ablation of a sparsity out of reach', () => ({ method: 'one_stage', options: { sparsities: [0.99] }, measures: perplexity('long.txt') }), { code: 'infeasible', field: 'amount' }],
+  ]
+
+  it.each(cases)('%s', async (_name, changes, problem) => {
+    expect((await preflight(changes())).problems).toMatchObject([problem])
+  })
+
+  it('and a data set of the hub becomes a file to fetch', async () => {
+    const { problems, fetches } = await preflight({ calibration: { source: 'c4-train', sequenceLength: 64 } })
+    expect(problems).toEqual([])
+    expect(fetches).toMatchObject([{ field: 'calibration', file: { repository: 'allenai/c4' } }])
+  })
+})

@@ -1,0 +1,96 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { formatNumber, toCsv, toLatex, toMarkdown } from '#services/comparison/table-text.ts'
+
+test('CSV quotes, keeps full precision and disarms formulas', () => {
+  const columns = [
+    { label: 'name', numeric: false },
+    { label: 'value', numeric: true },
+  ]
+  const text = toCsv({
+    columns,
+    rows: [
+      [{ value: 'a "b", c' }, { value: 0.1 + 0.2 }],
+      [{ value: '=HYPERLINK("x")' }, { value: null }],
+      [{ value: '-1 day' }, { value: -1, spread: 0.5 }],
+    ],
+  })
+  expect(text).toBe('name,value,value deviation\r\n"a ""b"", c",0.30000000000000004,\r\n"\'=HYPERLINK(""x"")",,\r\n"\'-1 day",-1,0.5\r\n')
+})
+
+test('LaTeX escapes names, sets the best bold and says which way is better', () => {
+  const columns = [
+    { label: 'name_1', numeric: false },
+    { label: 'perplexity', numeric: true, better: 'lower' as const },
+  ]
+  const text = toLatex({ columns, rows: [[{ value: '50 % & {x}^2' }, { value: 12.3456, spread: 0.5, best: true }]] })
+  expect(text).toContain('\\begin{tabular}{lr}')
+  expect(text).toContain('name\\_1 & perplexity $\\downarrow$ \\\\')
+  expect(text).toContain('50 \\% \\& \\{x\\}\\textasciicircum{}2 & \\textbf{12.346 $\\pm$ 0.500} \\\\')
+})
+
+test('Markdown keeps its columns whatever the names hold', () => {
+  const text = toMarkdown({ columns: [{ label: 'a|b', numeric: false }], rows: [[{ value: 'x|y\nz' }]] })
+  expect(text).toBe('| a\\|b |\n| --- |\n| x\\|y z |\n')
+})
+
+test('numbers read well at every size', () => {
+  expect([0, 7, 2048, -12345678, -0.5, 12.34567, 123.456, 12345.678, 0.00012, 3.2e9, 1e12].map(formatNumber)).toEqual([
+    '0',
+    '7',
+    '2048',
+    '−12,345,678',
+    '−0.500',
+    '12.346',
+    '123.46',
+    '12345.7',
+    '1.200e−4',
+    '3,200,000,000',
+    '1.000e+12',
+  ])
+})
+
+const mixed = {
+  columns: [
+    { label: 'Method & more_1', numeric: false },
+    { label: 'perplexity (a_b) [100 %]', numeric: true, better: 'lower' as const },
+    { label: 'speed-up', numeric: true, better: 'higher' as const },
+  ],
+  rows: [
+    [{ value: '2SSP #1 ~ {x}^2 \\ $' }, { value: 12.3456, spread: 0.5, best: true }, { value: null }],
+    [{ value: 'Dense' }, { value: 1.2e-7 }, { value: -1 }],
+  ],
+}
+
+test('LaTeX has as many cells in each row as its column types name, and no sign that would be run', () => {
+  const text = toLatex(mixed)
+  const [, types = ''] = /\\begin\{tabular\}\{([lr]+)\}/.exec(text) ?? []
+  expect(types).toBe('lrr')
+  const rows = text.split('\n').filter((line) => line.endsWith('\\\\'))
+  expect(rows).toHaveLength(3)
+  for (const row of rows) expect(row.replaceAll('\\&', '').split('&'), row).toHaveLength(types.length)
+  expect(text).toContain('& $-$1 ')
+  const bare = text.replaceAll(/\$(\\(pm|downarrow|uparrow)|-)\$/g, '').replaceAll(/\\[&%$#_{}]/g, '')
+  expect(bare.split('\n').slice(1).join('\n')).not.toMatch(/[%$#_]/)
+})
+
+const tex = ['pdflatex', 'tectonic', 'xelatex'].find((program) => {
+  try {
+    execFileSync(program, ['--version'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+})
+
+test.skipIf(tex === undefined)('LaTeX compiles as it is, after the package that its first line names', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-tex-'))
+  const text = toLatex(mixed)
+  const needed = text.split('\n')[0]?.replace(/^% /, '') ?? ''
+  writeFileSync(join(folder, 'table.tex'), `\\documentclass{article}\n${needed}\n\\begin{document}\n${text}\n\\end{document}\n`)
+  const flags = tex === 'tectonic' ? [] : ['-interaction=nonstopmode', '-halt-on-error']
+  expect(() => execFileSync(tex ?? '', [...flags, 'table.tex'], { cwd: folder, stdio: 'ignore' })).not.toThrow()
+})

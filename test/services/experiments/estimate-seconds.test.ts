@@ -1,0 +1,73 @@
+import { expect, test } from 'vitest'
+import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
+import { Experience, estimateRun, rateFor, withoutPart, withoutShared } from '#services/experiments/estimate-seconds.ts'
+
+const rates = [
+  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2 },
+  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2 },
+]
+const phase = (name: string, part: string, mlp: number, shared?: string): PhaseWork => ({
+  phase: name,
+  part,
+  mlp,
+  attention: 0,
+  head: 0,
+  double: 0,
+  vectors: 0,
+  calls: 0,
+  decoded: 0,
+  seconds: 0,
+  ...(shared === undefined ? {} : { shared }),
+})
+const work: Work = { hidden: 100, phases: [phase('scoring', 'pruning', 100, 'scores'), phase('measuring', 'perplexity', 50)] }
+
+test('a width between two that were timed has a rate between theirs, and one beyond them the nearest', () => {
+  expect(rateFor(rates, 200).attention).toBeCloseTo(20, 10)
+  expect(rateFor(rates, 4000).attention).toBe(40)
+  expect(rateFor(rates, 10).attention).toBe(10)
+})
+
+test('passing a part takes some time however few rows it has', () => {
+  const small: Work = { hidden: 100, phases: [{ ...phase('searching', 'pruning', 100), calls: 30 }] }
+  expect(estimateRun('2ssp', small, rates, new Experience([], rates)).seconds.likely).toBeCloseTo(25, 10)
+})
+
+test('what other products do of a phase takes as much less time as the machine is faster by them', () => {
+  const ranked: Work = { hidden: 100, phases: [{ ...phase('ranking', 'pruning', 100), faster: [{ products: 'bfloat16', share: 0.8 }] }] }
+  expect(estimateRun('2ssp', ranked, rates, new Experience([], rates)).seconds.likely).toBeCloseTo(6, 10)
+})
+
+test('a repair of a finished run takes what its own phases do, with as wide a range', () => {
+  const whole = estimateRun('2ssp', work, rates, new Experience([], rates))
+  expect(withoutPart(whole, 'pruning').seconds).toEqual({ low: 2.5, likely: 5, high: 10 })
+})
+
+test('the range narrows when a run of the model is done, and follows what it took', () => {
+  const before = estimateRun('2ssp', work, rates, new Experience([], rates))
+  expect(before).toMatchObject({ basis: 'machine', seconds: { low: 7.5, likely: 15, high: 30 } })
+  const runs = [{ method: '2ssp', work, seconds: { pruning: 20, perplexity: 10 } }]
+  const after = estimateRun('2ssp', work, rates, new Experience(runs, rates))
+  expect(after.basis).toBe('runs')
+  expect(after.seconds.likely).toBeCloseTo(30, 10)
+  expect(after.seconds.high / after.seconds.low).toBeLessThan(2)
+})
+
+test('a method that was not run yet is judged by how the model’s other parts went', () => {
+  const runs = [{ method: 'dense', work: { hidden: 100, phases: [phase('measuring', 'perplexity', 50)] }, seconds: { perplexity: 15 } }]
+  expect(estimateRun('shortgpt', work, rates, new Experience(runs, rates)).seconds.likely).toBeCloseTo(15 + 10 * (16 / 6) ** 0.5, 10)
+})
+
+test('a run that took a fraction of a second says little of how fast others will be', () => {
+  const short = { hidden: 100, phases: [phase('measuring', 'perplexity', 1)] }
+  const pruning: Work = { hidden: 100, phases: [phase('ranking', 'pruning', 100)] }
+  const after = new Experience([{ method: 'dense', work: short, seconds: { perplexity: 0.3 } }], rates)
+  expect(estimateRun('shortgpt', pruning, rates, after).seconds.likely).toBeCloseTo(10 * (1.3 / 1.1) ** 0.5, 10)
+})
+
+test('what runs of an experiment share counts once', () => {
+  const estimate = estimateRun('2ssp', work, rates, new Experience([], rates))
+  const done = new Map<string, number>()
+  expect(withoutShared(estimate, 'e/m', done).seconds.likely).toBeCloseTo(15, 10)
+  expect(withoutShared(estimate, 'e/m', done).seconds.likely).toBeCloseTo(5, 10)
+  expect(withoutShared(estimate, 'e/other', done).seconds.likely, 'another model shares nothing').toBeCloseTo(15, 10)
+})

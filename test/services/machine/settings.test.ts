@@ -1,0 +1,18 @@
+import { expect, test } from 'vitest'
+import { currentSettings } from '../../../src-main/services/machine/settings.ts'
+
+/** Settings as they are read when the history holds `saved`. */
+function settingsOf(saved: object) {
+  const folders = { models: '/models', exports: '/exports' }
+  return currentSettings({ history: { settings: { get: () => saved } }, folders } as unknown as Parameters<typeof currentSettings>[0])
+}
+
+test('a value that this version does not accept costs no other setting', () => {
+  const saved = { theme: 'dark', backend: 'webgpu', idleMinutes: 3, folders: { cache: '/cache' } }
+  expect(settingsOf(saved)).toMatchObject({
+    theme: 'dark',
+    backend: 'auto',
+    idleMinutes: 3,
+    folders: { models: '/models', exports: '/exports', cache: '/cache' },
+  })
+})

@@ -1,0 +1,58 @@
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { confine, defaultDataFolder, safeFileName } from '#services/models/folders.ts'
+
+let folder: string
+
+beforeEach(() => {
+  folder = realpathSync(mkdtempSync(join(tmpdir(), 'espalier-test-')))
+  mkdirSync(join(folder, 'exports'))
+  mkdirSync(join(folder, 'private'))
+})
+
+afterEach(() => rmSync(folder, { recursive: true }))
+
+test('a path inside is taken, relative ones from the first folder', () => {
+  const allowed = [join(folder, 'exports')]
+  expect(confine(join(folder, 'exports', 'a', 'b'), allowed)).toBe(join(folder, 'exports', 'a', 'b'))
+  expect(confine('a', allowed)).toBe(join(folder, 'exports', 'a'))
+})
+
+test('every way out is refused, links included', () => {
+  const allowed = [join(folder, 'exports')]
+  symlinkSync(join(folder, 'private'), join(folder, 'exports', 'link'))
+  for (const path of [
+    '..',
+    '../private',
+    '../exports2',
+    '/etc/passwd',
+    'a/../../private/x',
+    'link',
+    'link/deep/er',
+    '.',
+    '',
+    'nul\0byte',
+  ]) {
+    expect(() => confine(path, allowed), JSON.stringify(path)).toThrow(/outside/)
+  }
+})
+
+test('any name becomes one that every system takes', () => {
+  expect(['Ähnlich & gut', '../../etc', 'CON', '...', 'a/b\\c:d', '日本'].map(safeFileName)).toEqual([
+    'Ahnlich-gut',
+    'etc',
+    'espalier-CON',
+    'espalier-',
+    'a-b-c-d',
+    '日本',
+  ])
+  expect(safeFileName('x'.repeat(500)).length).toBe(80)
+})
+
+test('the data folder is the one asked for, else the usual place of the platform', () => {
+  expect(defaultDataFolder({ ESPALIER_HOME: '/data/here' }, 'linux')).toBe('/data/here')
+  expect(defaultDataFolder({ XDG_DATA_HOME: '/share' }, 'linux')).toBe('/share/espalier')
+  expect(defaultDataFolder({}, 'darwin')).toMatch(/Application Support\/espalier$/)
+})

@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest'
+import type { RunEntry } from '#contract/runs/runs.ts'
+import { groupRuns } from '#services/runs/run-groups.ts'
+
+const run = (method: string, seed: number, perplexity?: number, parameters: RunEntry['parameters'] = {}) =>
+  ({
+    method,
+    seed,
+    nominal: 0.5,
+    reached: 0.49,
+    seconds: 10 * (seed + 1),
+    tags: [],
+    parameters,
+    model: { name: 'm' },
+    experiment: null,
+    measures: perplexity === undefined ? [] : [{ name: 'perplexity', dataset: 'x', value: perplexity, unit: '', best: perplexity }],
+  }) as unknown as RunEntry
+
+const runs = [run('2ssp', 0, 10), run('2ssp', 1, 14), run('shortgpt', 0, 20, { alpha: 2 })]
+
+test('runs with one value stand together, with the mean and the deviation of what they measured', () => {
+  const [first, second] = groupRuns(runs, 'method')
+  expect(first).toMatchObject({ label: '2SSP', runs: 2, condition: { field: 'method', is: 'any of', value: ['2ssp'] } })
+  expect(first?.means.find(({ field }) => field === 'measure:perplexity/x')).toMatchObject({ mean: 12, deviation: Math.sqrt(8), runs: 2 })
+  expect(first?.means.find(({ field }) => field === 'seconds')?.mean).toBe(15)
+  expect(second?.means.find(({ field }) => field === 'measure:perplexity/x')?.deviation, 'one run has none').toBeNull()
+})
+
+test('runs without a value are a group that a filter finds', () => {
+  const groups = groupRuns(runs, 'parameter:alpha')
+  expect(groups.map(({ value, runs: count }) => [value, count])).toEqual([
+    [null, 2],
+    [2, 1],
+  ])
+  expect(groups[0]?.condition).toEqual({ field: 'parameter:alpha', is: 'absent' })
+})
