@@ -13,12 +13,14 @@ beforeEach(() => {
   checkout = join(folder, 'checkout')
   log = join(folder, 'log')
   mkdirSync(checkout)
+  // The temporary folder may lie below a package.json that makes npm.js a module.
+  writeFileSync(join(folder, 'package.json'), '{"type":"commonjs"}')
   lock('1.0.0')
   npm(
     "const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')); mkdirSync('node_modules', { recursive: true }); writeFileSync('node_modules/.package-lock.json', JSON.stringify({ packages }))",
   )
   vi.stubEnv('ESPALIER_CACHE', join(folder, 'cache'))
-  vi.stubEnv('npm_execpath', join(folder, 'npm.cjs'))
+  vi.stubEnv('npm_execpath', join(folder, 'npm.js'))
   vi.stubEnv('npm_node_execpath', process.execPath)
   return () => vi.unstubAllEnvs()
 })
@@ -30,7 +32,7 @@ function lock(version: string) {
 function npm(work: string) {
   const head = "const { appendFileSync, mkdirSync, readFileSync, writeFileSync } = require('node:fs')"
   writeFileSync(
-    join(log, '..', 'npm.cjs'),
+    join(log, '..', 'npm.js'),
     `${head}\nappendFileSync(${JSON.stringify(log)}, process.argv.slice(2).join(' ') + '\\n')\n${work}\n`,
   )
 }
