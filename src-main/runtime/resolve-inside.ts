@@ -1,4 +1,4 @@
-import { realpath } from 'node:fs/promises'
+import { readdir, realpath, stat } from 'node:fs/promises'
 import { isAbsolute, join, relative, sep } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 
@@ -20,6 +20,15 @@ export async function resolveInside(folder: string, name: string): Promise<strin
   const home = await realpath(folder)
   if (isInside(home, target) || isInside(blobsOf(home), target)) return file
   throw new EspalierError('invalid', `${file} is a link to ${target}, outside the model's folder. Copy the file into the folder.`, { file })
+}
+
+/** Throws for a model folder in which a file is a link that leaves it. Links to folders are never followed, so they may stay. */
+export async function refuseLinksOut(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if (!entry.isSymbolicLink()) continue
+    const target = await stat(join(folder, entry.name)).catch(() => undefined)
+    if (!target?.isDirectory()) await resolveInside(folder, entry.name)
+  }
 }
 
 function blobsOf(home: string): string | undefined {

@@ -5,6 +5,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { openFolder } from './folder.ts'
 import { openGguf } from './gguf/open-gguf.ts'
 import { openRegular, readPart } from './regular-file.ts'
+import { refuseLinksOut } from './resolve-inside.ts'
 
 /**
  * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a
@@ -16,6 +17,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   if (!found)
     throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
   if (found.isDirectory()) {
+    await refuseLinksOut(path)
     const file = await onlyGguf(path)
     return file ? openGguf(file) : openFolder(path)
   }

@@ -1,9 +1,9 @@
-import { join } from 'node:path'
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { type JsonObject, parseObject } from '../checkpoint/json.ts'
 import { exists, readText } from '../checkpoint/regular-file.ts'
+import { resolveInside } from '../checkpoint/resolve-inside.ts'
 
 /** What a model folder says about its tokenizer, parsed and checked. */
 export interface TokenizerFiles {
@@ -51,7 +51,7 @@ const idsSchema = z.looseObject({
 
 /** Reads the files of a folder that concern its tokenizer. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
-  const where = join(folder, 'tokenizer.json')
+  const where = await resolveInside(folder, 'tokenizer.json')
   if (!(await exists(where))) {
     throw new EspalierError('not-found', `${folder} has no tokenizer.json. Place the model's tokenizer.json in the folder.`)
   }
@@ -59,7 +59,7 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
   const settings = await readOptional(folder, 'tokenizer_config.json', settingsSchema)
   const generation = await readOptional(folder, 'generation_config.json', idsSchema)
   const config = await readOptional(folder, 'config.json', idsSchema)
-  const template = join(folder, 'chat_template.jinja')
+  const template = await resolveInside(folder, 'chat_template.jinja')
   const chatTemplate = (await exists(template)) ? await readText(template) : chooseTemplate(settings?.chat_template)
   return {
     where,
@@ -79,7 +79,7 @@ function chooseTemplate(templates: string | z.infer<typeof namedTemplates> | nul
 }
 
 async function readOptional<Schema extends z.ZodType>(folder: string, name: string, schema: Schema): Promise<z.infer<Schema> | undefined> {
-  const file = join(folder, name)
+  const file = await resolveInside(folder, name)
   return (await exists(file)) ? parseWith(schema, parseObject(await readText(file), file), file) : undefined
 }
 

@@ -1,6 +1,7 @@
 import { basename, dirname, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { exists } from '../regular-file.ts'
+import { resolveInside } from '../resolve-inside.ts'
 
 const partName = /^(.*-)(\d{5})(-of-)(\d{5})(\.gguf)$/i
 
@@ -22,7 +23,8 @@ export async function partsOf(file: string): Promise<string[]> {
   if (total < 1 || total > 1000)
     throw new EspalierError('invalid', `${file} says that it is one of ${total} parts; 1 to 1000 are read.`, { file })
   const names = Array.from({ length: total }, (_, index) => `${start}${String(index + 1).padStart(5, '0')}${of}${count}${end}`)
-  const paths = names.map((name) => join(dirname(file), name))
+  const given = basename(file)
+  const paths = await Promise.all(names.map((name) => (name === given ? file : resolveInside(dirname(file), name))))
   for (const path of paths)
     if (!(await exists(path)))
       throw new EspalierError(
