@@ -24,7 +24,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
         questions: join(resources, 'questions'),
       })
     case 'describe model':
-      return (await import('#engine/tasks/describe-model.ts')).describeModel(task.path)
+      return (await import('#engine/tasks/describe-model.ts')).describeModel(task.path, host.signal)
     case 'look at text':
       return (await import('#engine/tasks/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
     case 'preflight':

@@ -1,9 +1,10 @@
+import { availableParallelism, loadavg } from 'node:os'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type ComputeTask, type FromCompute, toCompute } from '#contract/machine/compute-messages.ts'
 import type { BackendName } from '#contract/runs/run-request.ts'
 import { type ComputeChild, computeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
-import { explainError, isLimit } from './explain-exit.ts'
+import { explainDeadline, explainError, isLimit } from './explain-exit.ts'
 import { answerQuestion, type JobSide, type Question } from './job-side.ts'
 
 export interface HostTimings {
@@ -175,8 +176,7 @@ export class ComputeHost {
 
   /** Ends the process that did not answer in time; the next job gets another one. */
   #giveUp(cancelling: AbortController, seconds: number): void {
-    const text = `There was no answer within ${seconds} seconds. The disk may not answer: try again, or choose another place.`
-    cancelling.abort(new EspalierError('internal', text))
+    cancelling.abort(explainDeadline(seconds, loadavg()[0] ?? 0, availableParallelism()))
     this.#child.kill()
   }
 

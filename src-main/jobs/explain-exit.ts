@@ -38,6 +38,16 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   })
 }
 
+/**
+ * A question that took too long. It names the load of the machine where that is known (Windows reports 0), and guesses no cause.
+ * @param load processes that wanted a processor in the last minute
+ */
+export function explainDeadline(seconds: number, load: number, processors: number): EspalierError {
+  const took = `This took longer than ${seconds} s and was stopped.`
+  const busy = `The machine is busy: ${load.toFixed(1)} processes want its ${processors} processors. Try again when it is less busy.`
+  return new EspalierError('internal', `${took} ${load > processors ? busy : 'Try again.'}`)
+}
+
 /** Whether an error is the compute process's own, so that the run itself is not to blame. */
 export function isOfProcess({ details }: { details?: Record<string, unknown> | undefined }): boolean {
   return details?.ofProcess === true

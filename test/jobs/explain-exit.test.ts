@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
-import { adviceFor, explainError, explainExit, isOfProcess } from '#jobs/explain-exit.ts'
+import { adviceFor, explainDeadline, explainError, explainExit, isOfProcess } from '#jobs/explain-exit.ts'
 
 const exit = { code: null, signal: 'SIGKILL' as const, output: '', memoryBytes: 1e9, totalBytes: 16e9 }
 
@@ -35,4 +35,11 @@ test('a process that ended itself because of a file says so, and only such a pro
   expect(explainExit({ ...exit, output })).toMatchObject({ code: 'invalid', message: 'a.json takes more than 3 seconds' })
   expect(isOfProcess(explainExit({ ...exit, output }))).toBe(false)
   expect(explainExit({ ...exit, signal: 'SIGABRT', output }).code).toBe('internal')
+})
+
+test('a question that took too long names a busy machine, and guesses nothing about an idle one', () => {
+  expect(explainDeadline(60, 13.9, 2).message).toBe(
+    'This took longer than 60 s and was stopped. The machine is busy: 13.9 processes want its 2 processors. Try again when it is less busy.',
+  )
+  expect(explainDeadline(60, 0.3, 2).message).toBe('This took longer than 60 s and was stopped. Try again.')
 })

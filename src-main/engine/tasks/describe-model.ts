@@ -9,8 +9,8 @@ import type { Method } from '#engine/pruning/method.ts'
 import { methods } from '#engine/pruning/registry.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** What a checkpoint is, from its headers, its config and a row of each last projection. Throws a clear error for a damaged one. */
-export async function describeModel(path: string): Promise<ModelDescription> {
+/** What a checkpoint is, from its headers, its config and the last projections. Throws a clear error for a damaged one. */
+export async function describeModel(path: string, signal?: AbortSignal): Promise<ModelDescription> {
   const { checkpoint, spec, pruned } = await openSpec(path)
   try {
     const tensors = [...checkpoint.tensors.values()]
@@ -28,7 +28,7 @@ export async function describeModel(path: string): Promise<ModelDescription> {
         vocabulary: spec.vocabulary,
         contextLength: spec.contextLength,
       },
-      blocks: await Promise.all(spec.blocks.map((_, index) => describeBlock(checkpoint, spec, index))),
+      blocks: await describeBlocks(checkpoint, spec, signal),
       parameters: { total: stack + Vocabulary.parameters(spec), stack },
       dtype: mostCommon(tensors.map(({ dtype }) => dtype)),
       bytes: tensors.reduce((total, { bytes }) => total + bytes, 0),
@@ -41,16 +41,21 @@ export async function describeModel(path: string): Promise<ModelDescription> {
   }
 }
 
-async function describeBlock(checkpoint: Checkpoint, spec: DecoderSpec, index: number): Promise<ModelDescription['blocks'][number]> {
-  const { attention, width } = layoutOf(spec, index)
-  const parameters = blockParameters(spec, index)
-  const zeroed = await zeroedParts(checkpoint, spec, index)
-  return {
-    attentionParameters: attention ? parameters.attention : 0,
-    mlpParameters: width > 0 ? parameters.mlp : 0,
-    intermediate: width,
-    ...(zeroed.length > 0 ? { zeroed } : {}),
+/** One block after the other, so that the memory of one is enough. */
+async function describeBlocks(checkpoint: Checkpoint, spec: DecoderSpec, signal?: AbortSignal): Promise<ModelDescription['blocks']> {
+  const blocks: ModelDescription['blocks'] = []
+  for (const index of spec.blocks.keys()) {
+    const { attention, width } = layoutOf(spec, index)
+    const parameters = blockParameters(spec, index)
+    const zeroed = await zeroedParts(checkpoint, spec, index, signal)
+    blocks.push({
+      attentionParameters: attention ? parameters.attention : 0,
+      mlpParameters: width > 0 ? parameters.mlp : 0,
+      intermediate: width,
+      ...(zeroed.length > 0 ? { zeroed } : {}),
+    })
   }
+  return blocks
 }
 
 function mostCommon(values: readonly string[]): string {
