@@ -1,11 +1,11 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { refuseLinksOut } from '#runtime/resolve-inside.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openFolder } from './folder.ts'
 import { openGguf } from './gguf/open-gguf.ts'
 import { openRegular, readPart } from './regular-file.ts'
-import { refuseLinksOut } from './resolve-inside.ts'
 
 /**
  * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import { resolveInside } from '#runtime/resolve-inside.ts'
 import { type JsonObject, parseObject } from '../checkpoint/json.ts'
 import { exists, readText } from '../checkpoint/regular-file.ts'
-import { resolveInside } from '../checkpoint/resolve-inside.ts'
 
 /** What a model folder says about its tokenizer, parsed and checked. */
 export interface TokenizerFiles {

@@ -1,7 +1,7 @@
 import { basename, dirname, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { resolveInside } from '#runtime/resolve-inside.ts'
 import { exists } from '../regular-file.ts'
-import { resolveInside } from '../resolve-inside.ts'
 
 const partName = /^(.*-)(\d{5})(-of-)(\d{5})(\.gguf)$/i
 

@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { partsOf } from '#engine/checkpoint/gguf/parts.ts'
-import { describeModel } from '#engine/describe-model.ts'
 import { tokenizerMetadata } from '#engine/export/gguf/tokenizer.ts'
+import { describeModel } from '#engine/tasks/describe-model.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-const sample = join(import.meta.dirname, '../../../resources/sample-model')
+const sample = join(import.meta.dirname, '../../resources/sample-model')
 const secret = 'a secret text'
 
 let outside: string

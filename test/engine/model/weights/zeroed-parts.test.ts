@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { zeroedParts } from '#engine/model/zeroed-parts.ts'
+import { zeroedParts } from '#engine/model/weights/zeroed-parts.ts'
 
 const [rows, columns] = [600, 4096]
 const projection = (weight: string) => ({ weight, firstRow: 0, rows, columns })
