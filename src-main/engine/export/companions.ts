@@ -1,21 +1,29 @@
 import type { Dirent } from 'node:fs'
-import { copyFile, mkdir, readdir, stat } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readText } from '#engine/checkpoint/regular-file.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import { writeInnerTokenizer } from './inner-tokenizer.ts'
+import { textWithoutCode } from './without-code.ts'
 
 /** Files beside the weights that belong to a model as they are: its tokenizer in every form, its templates. */
 const carried =
   /^(tokenizer|special_tokens|added_tokens|vocab|merges|chat_template|generation_config|tekken\.json)|\.(model|tiktoken|jinja)$/
 /** Its licence and what goes with it, however spelled. */
 const legal = /^(licen[cs]e|notice|copying|terms|acceptable[ _-]?use|use[ _-]?policy|.*[ _-]licen[cs]e\.)/i
+/** Code has no place beside weights: a loader that trusts the folder would run it. */
+const code = /\.(py|pyc|so|dll|dylib|pkl|pickle|pt|bin)$/i
+/** Files in which a word may name code to load. */
+const config = /_(config|map)\.json$/
 const templates = 'additional_chat_templates'
 
-/** Copies what belongs to a model from its folder into another; a model that is one file has its tokenizer inside. */
+/** Copies what belongs to a model from its folder into another, without code; a model that is one file has its tokenizer inside. */
 export async function copyCompanions(from: string, to: string): Promise<void> {
   if (!(await stat(from)).isDirectory()) return writeInnerTokenizer(from, to)
   const entries = await readdir(from, { withFileTypes: true })
-  const beside = entries.filter((entry) => !entry.isDirectory() && (carried.test(entry.name) || legal.test(entry.name)))
+  const beside = entries.filter(
+    (entry) => !entry.isDirectory() && (carried.test(entry.name) || legal.test(entry.name)) && !code.test(entry.name),
+  )
   await copyFiles(from, to, beside)
   if (!entries.some((entry) => entry.isDirectory() && entry.name === templates)) return
   const inside = await readdir(join(from, templates), { withFileTypes: true })
@@ -28,5 +36,9 @@ export async function copyCompanions(from: string, to: string): Promise<void> {
 }
 
 async function copyFiles(from: string, to: string, entries: readonly Dirent[]): Promise<void> {
-  for (const { name } of entries) await copyFile(await resolveInside(from, name), join(to, name))
+  for (const { name } of entries) {
+    const file = await resolveInside(from, name)
+    if (config.test(name)) await writeFile(join(to, name), textWithoutCode(await readText(file), file))
+    else await copyFile(file, join(to, name))
+  }
 }

@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises'
+import { markdownLine } from '#contract/markdown.ts'
 import type { ExportedRun } from '#contract/runs/exported-run.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -40,7 +41,7 @@ export function describeModel(request: ExportRequest, holds: string): string {
   const { model, plan, method, run } = request
   const removed = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
   return [
-    `# ${model.name}, pruned`,
+    `# ${markdownLine(model.name)}, pruned`,
     '',
     `Pruned with Espalier: method ${method}, ${removed} % of the block stack's parameters removed.${run ? ` Seed ${run.seed}.` : ''}`,
     '',
@@ -71,7 +72,9 @@ function frontMatter({ model, method, run }: ExportRequest, { license, licenseNa
 }
 
 function describeRun({ calibration, perplexities }: ExportedRun): string[] {
-  const data = calibration.map(({ source, windows, sequenceLength }) => `${windows} windows of ${sequenceLength} tokens of ${source}`)
+  const data = calibration.map(
+    ({ source, windows, sequenceLength }) => `${windows} windows of ${sequenceLength} tokens of ${markdownLine(source)}`,
+  )
   return [
     data.length > 0 ? `Calibrated on ${data.join(' and ')}.` : 'Calibrated on nothing.',
     '',
@@ -83,7 +86,7 @@ function describeRun({ calibration, perplexities }: ExportedRun): string[] {
 }
 
 function describePerplexity({ dataset, before, after }: ExportedRun['perplexities'][number]): string {
-  return `| ${dataset} | ${before === null ? 'not measured' : before.toFixed(4)} | ${after.toFixed(4)} |`
+  return `| ${markdownLine(dataset)} | ${before === null ? 'not measured' : before.toFixed(4)} | ${after.toFixed(4)} |`
 }
 
 function describeBlocks({ model, plan }: ExportRequest): string[] {

@@ -1,13 +1,14 @@
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
+import { withoutCode } from './without-code.ts'
 
-/** A config for the written blocks: its lists of something per block, spelled out where blocks went, and the first sliding block. */
+/** A config for the written blocks, without what runs code of the source: its lists of something per block, spelled out where blocks went, and the first sliding block. */
 export function packedConfig(spec: DecoderSpec, config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
   const { max_window_layers: firstWindow } = config
   const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)
   const lists = Object.entries(spec.perBlock ?? {}).filter(([key]) => moved || config[key] !== undefined)
   return {
-    ...config,
+    ...withoutCode(config),
     ...Object.fromEntries(lists.map(([key, list]) => [key, packed.map((block) => list[sourceOf(block)])])),
     ...(typeof firstWindow === 'number' ? { max_window_layers: packed.filter((block) => sourceOf(block) < firstWindow).length } : {}),
   }

@@ -1,6 +1,7 @@
 import Papa from 'papaparse'
 import type { Table, TableCell, TableFormat } from '#contract/comparison/table.ts'
 import type { TextFile } from '#contract/identifiers.ts'
+import { escapeMarkdown } from '#contract/markdown.ts'
 
 /** A table as a file in one of the formats that papers and spreadsheets take. */
 export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
@@ -18,7 +19,7 @@ export function toCsv({ columns, rows }: Table): string {
 }
 
 export function toMarkdown({ columns, rows }: Table): string {
-  const escaped = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('|', '\\|').replaceAll('\n', ' ')
+  const escaped = (text: string) => escapeMarkdown(text.replace(/[\r\n]+/g, ' '))
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`
   const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escaped(cellText(cell))}**` : escaped(cellText(cell))))))
   return `${[line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`

@@ -1,4 +1,5 @@
 import type { TextFile } from '#contract/identifiers.ts'
+import { escapeMarkdown, markdownLine, markdownQuote } from '#contract/markdown.ts'
 import type { Transcript, TranscriptColumn } from '#contract/playground/playground.ts'
 import { formatNumber, toCsv } from '../comparison/table-text.ts'
 
@@ -39,33 +40,26 @@ function tableOf(transcripts: readonly Transcript[]) {
 
 function toMarkdown({ title, createdAt, prompts, columns, answers, notes, settings }: Transcript): string {
   const parts = prompts.flatMap((prompt, at) => [
-    `## ${at + 1}. ${prompt.split('\n')[0]}`,
-    quote(prompt),
+    `## ${at + 1}. ${markdownLine(prompt.split(/\r|\n/, 1)[0] ?? '')}`,
+    markdownQuote(prompt),
     ...answers
       .filter(({ prompt: asked }) => asked === at)
       .flatMap((answer) => {
         const column = columns[answer.column]
         const speed = answer.tokensPerSecond === null ? '' : `, ${formatNumber(answer.tokensPerSecond)} tokens per second`
         return [
-          `### ${column ? columnName(column) : answer.column}`,
-          quote(answer.text),
+          `### ${column ? markdownLine(columnName(column)) : answer.column}`,
+          markdownQuote(answer.text),
           `${answer.tokens.length} tokens, ended by ${answer.end}${speed}`,
         ]
       }),
   ])
   const decoding = Object.entries(settings.decoding).map(([name, value]) => `${name} ${value}`)
   return [
-    `# ${title}`,
+    `# ${markdownLine(title)}`,
     `${new Date(createdAt).toISOString()}; seed ${settings.seed}; ${decoding.join(', ')}`,
-    ...(notes ? [notes] : []),
+    ...(notes ? [escapeMarkdown(notes)] : []),
     ...parts,
     '',
   ].join('\n\n')
-}
-
-function quote(text: string): string {
-  return text
-    .split('\n')
-    .map((line) => `> ${line}`)
-    .join('\n')
 }

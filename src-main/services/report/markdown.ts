@@ -1,3 +1,4 @@
+import { escapeMarkdown, markdownCode, markdownLine, markdownQuote } from '#contract/markdown.ts'
 import { toMarkdown as tableToMarkdown } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
 
@@ -9,31 +10,20 @@ export function toMarkdown(blocks: readonly Block[]): string {
 function blockText(block: Block): string {
   switch (block.kind) {
     case 'heading':
-      return `${'#'.repeat(block.level)} ${oneLine(block.text)}`
+      return `${'#'.repeat(block.level)} ${markdownLine(block.text)}`
     case 'text':
-      return escaped(block.text)
+      return escapeMarkdown(block.text)
     case 'code':
-      return block.text
-        .split('\n')
-        .map((line) => `    ${line}`)
-        .join('\n')
+      return markdownCode(block.text)
     case 'picture':
-      return escaped(block.alternative)
+      return escapeMarkdown(block.alternative)
     case 'place':
-      return `> …${oneLine(block.before)} **${oneLine(block.marked).trim() || '(white space)'}**\n>\n> ${escaped(block.note)}`
+      return `> …${markdownLine(block.before)} **${markdownLine(block.marked).trim() || '(white space)'}**\n>\n> ${escapeMarkdown(block.note)}`
     case 'answer':
-      return `#### ${oneLine(block.title)}\n\n${quoted(block.pieces.map(({ text }) => text).join(''))}\n>\n> ${escaped(block.note)}`
+      return `#### ${markdownLine(block.title)}\n\n${markdownQuote(block.pieces.map(({ text }) => text).join(''))}\n>\n> ${escapeMarkdown(block.note)}`
     case 'beside':
       return block.groups.map((blocks) => blocks.map(blockText).join('\n\n')).join('\n\n')
     case 'table':
-      return `${block.caption ? `${escaped(block.caption)}\n\n` : ''}${tableToMarkdown(block.table).trimEnd()}`
+      return `${block.caption ? `${escapeMarkdown(block.caption)}\n\n` : ''}${tableToMarkdown(block.table).trimEnd()}`
   }
 }
-
-const escaped = (text: string): string => text.replace(/[\\`*_<>[\]#|]/g, '\\$&')
-const oneLine = (text: string): string => escaped(text.replaceAll('\n', ' ⏎ '))
-const quoted = (text: string): string =>
-  text
-    .split('\n')
-    .map((line) => `> ${escaped(line)}`)
-    .join('\n')

@@ -1,10 +1,11 @@
 import { mkdirSync } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { writeShards } from '#engine/checkpoint/write-shards.ts'
+import { exact } from '#engine/export/exact/exact.ts'
 import { stock } from '#engine/export/stock.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
@@ -75,6 +76,36 @@ describe('a stock folder', () => {
     const config = await readJson(folder, 'config.json')
     expect(config.text_config ?? config.vision_config).toBeUndefined()
     expect(await readFile(join(folder, 'README.md'), 'utf8')).toContain('text part of the model alone')
+  })
+
+  it.each([
+    ['stock', stock],
+    ['exact', exact],
+  ])('and %s take over nothing by which a loader runs code of the source', async (name, format) => {
+    const source = join(home, `hostile ${name}`)
+    await cp(await referenceModel('qwen3'), source, { recursive: true })
+    const auto_map = { AutoConfig: 'org/evil--evil.Config', AutoModelForCausalLM: 'evil.Model' }
+    const hostile = {
+      auto_map,
+      custom_pipelines: { x: { impl: 'evil.Pipe' } },
+      _attn_implementation: 'org/kernel',
+      sub_config: { auto_map },
+    }
+    await writeFile(join(source, 'config.json'), JSON.stringify({ ...(await readJson(source, 'config.json')), ...hostile }))
+    const inner = { init: [{ auto_map, kept: 1 }] }
+    await writeFile(join(source, 'tokenizer_config.json'), JSON.stringify({ auto_map: { AutoTokenizer: ['evil.T', null] }, ...inner }))
+    await writeFile(join(source, 'generation_config.json'), '{"custom_generate": "org/evil", "eos_token_id": 2}')
+    await writeFile(join(source, 'special_tokens_map.json'), '{ "bos_token":   "<s>" }')
+    for (const file of ['tokenizer_evil.py', 'license.py']) await writeFile(join(source, file), 'print(1)')
+    const model = await openModel(source)
+    const folder = join(home, `cleaned ${name}`)
+    await format.write({ model, plan: densePlan(model.spec), method: '2ssp', folder })
+    await model.close()
+    for (const file of ['config.json', 'tokenizer_config.json', 'generation_config.json'])
+      expect(await readFile(join(folder, file), 'utf8'), file).not.toMatch(/evil|org\/kernel/)
+    expect(await readJson(folder, 'tokenizer_config.json')).toEqual({ init: [{ kept: 1 }] })
+    expect(await readFile(join(folder, 'special_tokens_map.json'), 'utf8')).toBe('{ "bos_token":   "<s>" }')
+    expect((await readdir(folder)).filter((file) => file.endsWith('.py'))).toEqual(name === 'exact' ? ['modeling_espalier.py'] : [])
   })
 
   it('keeps the decimals of a config, what belongs to the model, and its shards', async () => {

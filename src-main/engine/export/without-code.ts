@@ -1,0 +1,19 @@
+import { parseObject } from '#engine/checkpoint/json.ts'
+
+/** Words of a config by which a loader fetches or runs code of somebody else. */
+const codeWords = /^(auto_map|custom_pipelines|custom_generate|trust_remote_code|hub_kernel_config|_?(attn|experts)_implementation\w*)$/
+
+/** A config of the source, at every depth without the words that make a loader run code. A format adds its own module after. */
+export function withoutCode<Value>(value: Value): Value {
+  if (Array.isArray(value)) return value.map(withoutCode) as Value
+  if (typeof value !== 'object' || value === null) return value
+  const kept = Object.entries(value).filter(([word]) => !codeWords.test(word))
+  return Object.fromEntries(kept.map(([word, inner]) => [word, withoutCode(inner)])) as Value
+}
+
+/** The text of a config file without these words; unchanged where it has none. Throws `invalid` for a text that is no JSON. */
+export function textWithoutCode(text: string, file: string): string {
+  const config = parseObject(text, file)
+  const clean = withoutCode(config)
+  return JSON.stringify(clean) === JSON.stringify(config) ? text : `${JSON.stringify(clean, null, 2)}\n`
+}
