@@ -1,17 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { checkFlags } from '#cli/check-flags.ts'
 import { help as commandHelp } from '#cli/commands/index.ts'
 import { parseFlags } from '#cli/flags.ts'
-import { root } from './generated.ts'
 import { codeIn, commandsIn, documents, readDocument } from './markdown.ts'
 
-const scripts: Record<string, string> = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts
-
+/** Commands of Espalier in blocks and within lines; `test/shown-commands.test.ts` checks those of npm and node. */
 const shown = documents.flatMap((document) => {
   const text = readDocument(document)
-  const inline = codeIn(text).filter((code) => /^(espalier|npm run|npm test|node test\/) ?\S/.test(code) && !/…/.test(code))
+  const inline = codeIn(text).filter((code) => /^(espalier|npm run (-s )?espalier --) \S/.test(code) && !/…/.test(code))
   return [...commandsIn(text), ...inline].map((command) => ({ document, command }))
 })
 
@@ -43,16 +39,6 @@ test.each(shown.flatMap(({ document, command }) => (wordsOfEspalier(command) ? [
     expect(() => check(wordsOfEspalier(command) ?? [])).not.toThrow()
   },
 )
-
-test('every npm script and every program of ours that a page shows exists', () => {
-  const missing = shown.filter(({ command }) => {
-    const script = /^npm (?:run )?(?:-s |--silent )?([\w-]+)/.exec(command)?.[1]
-    if (/^npm run/.test(command)) return !Object.hasOwn(scripts, script ?? '')
-    const program = /^(?:node|npm test --) ((?:test|src-main)\/\S+)/.exec(command)?.[1]
-    return program !== undefined && !existsSync(join(root, program))
-  })
-  expect(missing).toEqual([])
-})
 
 test('a wrong command, verb or flag is found', () => {
   expect(() => check(['--model=sample', '--prunning_method=2ssp'])).toThrow('There is no flag --prunning_method')
