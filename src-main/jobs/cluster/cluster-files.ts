@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -10,6 +10,7 @@ import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { requestOf } from '../run-attempt.ts'
 import { stepScope } from '../run-recorder.ts'
+import { readNodeFile } from './node-files.ts'
 import { hashOf, type RunFolder, runFolderOf, writeStep, writeWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
@@ -94,17 +95,4 @@ export function localPlaces(request: RunRequest): NamedPlace[] {
   return placesIn(runRequest, request).filter(({ path }) => path !== '' && existsSync(path))
 }
 
-export function endOf(file: string): string {
-  try {
-    const handle = openSync(file, 'r')
-    try {
-      const { size } = fstatSync(handle)
-      const buffer = Buffer.alloc(Math.min(size, 2000))
-      return buffer.toString('utf8', 0, readSync(handle, buffer, 0, buffer.length, size - buffer.length))
-    } finally {
-      closeSync(handle)
-    }
-  } catch {
-    return ''
-  }
-}
+export const endOf = (file: string): string => readNodeFile(file, -2000, 2000).toString()

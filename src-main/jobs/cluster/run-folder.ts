@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { type StoredStep, storedStep } from '#contract/runs/run-file.ts'
+import { isNodeFile, readNodeFile } from './node-files.ts'
 
 /** Where things of one run are, in a folder that the workbench and the nodes share. */
 export interface RunFolder {
@@ -59,10 +60,13 @@ export function writeWhole(file: string, content: string): void {
   }
 }
 
+/** Of a file of JSON: the scores of a model with 80 blocks take 45 MB. */
+const mostJsonBytes = 200_000_000
+
 /** A file that a schema reads; undefined where there is none, or none that can be read. */
 export function readWhole<T extends z.ZodType>(schema: T, file: string): z.output<T> | undefined {
   try {
-    return schema.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data
+    return schema.safeParse(JSON.parse(readNodeFile(file, 0, mostJsonBytes).toString())).data
   } catch {
     return undefined
   }
@@ -85,5 +89,5 @@ export function readStep(file: string, tensorFolder: string): Omit<StoredStep, '
   const { name, value, tensors } = step
   if (!tensors) return { name, value }
   const placed = join(tensorFolder, basename(tensors.file))
-  return existsSync(placed) ? { name, value, tensors: { ...tensors, file: placed } } : undefined
+  return isNodeFile(placed) ? { name, value, tensors: { ...tensors, file: placed } } : undefined
 }

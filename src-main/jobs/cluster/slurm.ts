@@ -138,16 +138,22 @@ export function readJson(text: string): SlurmTask[] | undefined {
   })
 }
 
+/** Arrays of ours have 500 tasks at most; a longer list is not ours, and is not counted out. */
+const mostTasks = 10_000
+
 /** `0-3,7,9-20:2%5` as numbers. Slurm cuts long lists short and ends them with `...`. */
 export function expandTasks(text: string): number[] {
+  let left = mostTasks
   return text
     .replace(/%.*$/, '')
     .split(',')
     .flatMap((part) => {
       const match = /^(\d+)(?:-(\d+))?(?::(\d+))?$/.exec(part.trim())
       if (!match) return []
-      const [first, last, step] = [Number(match[1]), Number(match[2] ?? match[1]), Number(match[3] ?? 1)]
-      return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, at) => first + at * step)
+      const [first, last, step] = [Number(match[1]), Number(match[2] ?? match[1]), Math.max(1, Number(match[3] ?? 1))]
+      const length = Math.max(0, Math.min(left, Math.floor((last - first) / step) + 1))
+      left -= length
+      return Array.from({ length }, (_, at) => first + at * step)
     })
 }
 

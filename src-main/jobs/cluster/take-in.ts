@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Listener } from '#contract/events.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
@@ -10,11 +10,13 @@ import type { RunRow } from '#db/runs/runs.ts'
 import type { RunLogs } from '../run-log.ts'
 import { type RunRecorder, runRecorder } from '../run-recorder.ts'
 import type { ClusterFiles } from './cluster-files.ts'
+import { readNodeFile, requireNodeFile } from './node-files.ts'
 import { isFinished, namesIn, type RunFolder, readStep, readWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
 /** What is read of a file at once; the rest comes at the next look. */
 const mostBytes = 16_000_000
+const mostLines = 10_000
 
 export interface TakeInParts {
   history: History
@@ -65,6 +67,7 @@ export function takeSteps({ history, emit }: TakeInParts, row: RunRow, folder: R
 export function keepTensors(history: History, tensors: TensorFile): TensorFile {
   const { tensorFolder } = history.values
   const kept = join(tensorFolder, basename(history.values.nameTensors(tensors).file))
+  requireNodeFile(tensors.file)
   mkdirSync(tensorFolder, { recursive: true })
   placeFile(tensors.file, kept)
   return { ...tensors, file: kept }
@@ -86,10 +89,11 @@ function takeAttempt({ history, logs }: TakeInParts, row: RunRow, folder: RunFol
   if (!job || attempt < job.read.attempt) return false
   const read = attempt === job.read.attempt ? job.read : { attempt, events: 0, log: 0 }
   const events = readLines(join(folder.attempts, attempt, 'events.jsonl'), read.events)
-  const log = readFrom(join(folder.attempts, attempt, 'log.txt'), read.log)
+  const log = readNodeFile(join(folder.attempts, attempt, 'log.txt'), read.log, mostBytes)
   if (attempt === job.read.attempt && events.bytes === 0 && log.length === 0) return false
   history.transaction(() => {
-    for (const line of events.lines) takeEvent(recorder, line)
+    const unread = events.lines.filter((line) => !takeEvent(recorder, line)).length
+    if (unread > 0) recorder.event({ type: 'note', text: `${unread} events from the cluster could not be read.` })
     const next: JobRecord = { ...job, read: { attempt, events: read.events + events.bytes, log: read.log + log.length } }
     history.runs.patch(row.number, { job: next })
   })
@@ -98,33 +102,27 @@ function takeAttempt({ history, logs }: TakeInParts, row: RunRow, folder: RunFol
   return true
 }
 
-function takeEvent(recorder: RunRecorder, line: string): void {
+/** Whether a line was an event. */
+function takeEvent(recorder: RunRecorder, line: string): boolean {
   try {
     const { at, event } = JSON.parse(line) as { at?: unknown; event?: unknown }
     recorder.event(event, typeof at === 'number' ? Math.round(at) : Date.now())
+    return true
   } catch {
-    recorder.event({ type: 'note', text: 'Something that a node told could not be read.' })
+    return false
   }
 }
 
 /** Whole lines only: the last one may be half written. */
 function readLines(file: string, position: number): { lines: string[]; bytes: number } {
-  const text = readFrom(file, position)
-  const bytes = text.lastIndexOf('\n') + 1
+  const text = readNodeFile(file, position, mostBytes)
+  let whole = 0
+  for (let count = 0; count < mostLines; count++) {
+    const next = text.indexOf('\n', whole) + 1
+    if (next === 0) break
+    whole = next
+  }
+  // A line that is longer than all that is read at once would never end: it is given up.
+  const bytes = whole === 0 && text.length === mostBytes ? text.length : whole
   return { lines: text.toString('utf8', 0, bytes).split('\n').filter(Boolean), bytes }
-}
-
-function readFrom(file: string, position: number): Buffer {
-  let handle: number
-  try {
-    handle = openSync(file, 'r')
-  } catch {
-    return Buffer.alloc(0)
-  }
-  try {
-    const buffer = Buffer.alloc(Math.min(mostBytes, Math.max(0, fstatSync(handle).size - position)))
-    return buffer.subarray(0, readSync(handle, buffer, 0, buffer.length, position))
-  } finally {
-    closeSync(handle)
-  }
 }

@@ -1,14 +1,15 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import type { RunDocument } from '#contract/runs/run.ts'
 import { type RunFile, runResult } from '#contract/runs/run-file.ts'
 import { version } from '#contract/version.ts'
 import { openHistory } from '#db/history.ts'
 import { performRunFile } from '#jobs/cluster/perform-run-file.ts'
 import { namesIn, type RunFolder, readWhole, runFolderOf, writeWhole } from '#jobs/cluster/run-folder.ts'
-import { takeIn } from '#jobs/cluster/take-in.ts'
+import { keepTensors, takeIn } from '#jobs/cluster/take-in.ts'
 import { ComputeHost } from '#jobs/compute-host.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import { runLogs } from '#jobs/run-log.ts'
@@ -146,4 +147,58 @@ test('a step whose value was changed is done again', async () => {
   expect(await again.over).toBe('done')
   expect(again.steps()).toBe(1)
   expect(planOf(folder)).toEqual(plan)
+})
+
+describe.skipIf(process.platform === 'win32')('what a hostile node left in the folder of a run', () => {
+  /** A run that ended, with its folder as another may leave it. */
+  async function tampered(name: string, tamper: (folder: ReturnType<typeof asked>, root: string) => void) {
+    const root = temporaryFolder()
+    const folder = asked(root, name, { rounds: 1 })
+    expect(await compute(folder).over).toBe('done')
+    tamper(folder, root)
+    return { ...openRow(root, name), folder, root }
+  }
+
+  test('pipes are not waited for', async () => {
+    const { look } = await tampered('run-pipes', ({ attempts, result, steps }) => {
+      const first = join(attempts, '0001')
+      for (const file of [result, join(first, 'state.json'), join(first, 'events.jsonl'), join(first, 'log.txt'), join(steps, 'x.json')]) {
+        rmSync(file, { force: true })
+        execFileSync('mkfifo', [file])
+      }
+    })
+    expect(look()).toMatchObject({ result: undefined, state: undefined })
+  })
+
+  test('links to other files of this machine are not read', async () => {
+    const { look, log } = await tampered('run-links', ({ attempts }, root) => {
+      writeFileSync(join(root, 'secret'), 'a secret')
+      rmSync(join(attempts, '0001', 'log.txt'), { force: true })
+      symlinkSync(join(root, 'secret'), join(attempts, '0001', 'log.txt'))
+    })
+    look()
+    expect(log()).not.toContain('a secret')
+  })
+
+  test('a flood of nonsense makes one note, and a line without end is given up', async () => {
+    const { look, history, number } = await tampered('run-flood', ({ attempts }) => {
+      const events = join(attempts, '0001', 'events.jsonl')
+      const [line] = readFileSync(events, 'utf8').split('\n')
+      writeFileSync(events, `${'x\n'.repeat(20_000)}`)
+      appendFileSync(events, Buffer.alloc(17_000_000, 'y'))
+      appendFileSync(events, `\n${line}\n`)
+    })
+    for (let times = 0; times < 5; times++) look()
+    const told = history.events.after(number, 0, 100).map(({ event }) => event.type)
+    expect(told.filter((type) => type === 'note').length).toBeLessThanOrEqual(4)
+    expect(told).toContain('decision')
+  })
+
+  test('tensors that are a device or a link are not taken over', async () => {
+    const { history, root } = await tampered('run-tensors', () => {})
+    const link = join(root, 'link')
+    symlinkSync('/dev/zero', link)
+    for (const file of ['/dev/zero', link])
+      expect(() => keepTensors(history, { file, bytes: 8, sha256: '0'.repeat(64) })).toThrow('is not a regular file')
+  })
 })

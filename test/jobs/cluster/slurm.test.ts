@@ -22,6 +22,11 @@ test.each([
   expect(expandTasks(text)).toEqual(tasks)
 })
 
+test.each(['0-999999999999', '0-99999999,0-99999999', '0-9:0', '5-1', '99999999999999999999999'])(
+  'a list of tasks that no array has (%s) costs nothing',
+  (text) => expect(expandTasks(text).length).toBeLessThanOrEqual(10_000),
+)
+
 test('JSON of new and old versions says the same', () => {
   const set = (number: number) => ({ set: true, infinite: false, number })
   const unset = { set: false, infinite: false, number: 0 }

@@ -1,0 +1,33 @@
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs'
+import { EspalierError } from '#contract/errors.ts'
+
+/** A node may write anything: a link would show another file of this machine, and a pipe would wait for ever. Windows knows neither. */
+const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0)
+
+/** At most `mostBytes` of a file that a node wrote; from the end where `position` is negative. Empty where there is no such regular file. */
+export function readNodeFile(file: string, position: number, mostBytes: number): Buffer {
+  let handle: number
+  try {
+    handle = openSync(file, openFlags)
+  } catch {
+    return Buffer.alloc(0)
+  }
+  try {
+    const found = fstatSync(handle)
+    if (!found.isFile()) return Buffer.alloc(0)
+    const from = position < 0 ? Math.max(0, found.size + position) : position
+    const buffer = Buffer.alloc(Math.min(mostBytes, Math.max(0, found.size - from)))
+    return buffer.subarray(0, readSync(handle, buffer, 0, buffer.length, from))
+  } finally {
+    closeSync(handle)
+  }
+}
+
+/** Whether it is a regular file: a device has no end, and a link may lead anywhere. */
+export const isNodeFile = (file: string): boolean => lstatSync(file, { throwIfNoEntry: false })?.isFile() === true
+
+/** Throws for what is no regular file. */
+export function requireNodeFile(file: string): void {
+  if (!isNodeFile(file))
+    throw new EspalierError('invalid', `${file} came from a cluster and is not a regular file. Run it again there.`, { file })
+}
