@@ -2,8 +2,9 @@ import { env } from 'node:process'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vitest/config'
 import { keepCompiled } from './src-main/runtime/compiled.mjs'
+import WaitingFirst from './test/waiting-first.ts'
 
-// Two processes on two cores: each that loads TensorFlow takes 400 MB and must not start a thread for every core.
+// Each process that loads TensorFlow takes 400 MB and must not start a thread for every core.
 env.TF_NUM_INTRAOP_THREADS ??= '1'
 env.TF_CPP_MIN_LOG_LEVEL ??= '2'
 
@@ -16,7 +17,9 @@ export default defineConfig({
     environment: 'node',
     include: ['test/**/*.test.ts'],
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than the cores of a small machine, as the longest files wait half of their time.
+    maxWorkers: 3,
+    sequence: { sequencer: WaitingFirst },
     // A test that checks nothing fails.
     expect: { requireAssertions: true },
     testTimeout: 60_000,

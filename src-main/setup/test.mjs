@@ -6,7 +6,7 @@ import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
 import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'
 import { say } from './terminal.mjs'
-import { commandOf, runHere } from './tools.mjs'
+import { commandOf, runHere, runTool } from './tools.mjs'
 
 const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm'].includes(one))
 /** Whether the program is also attacked for a minute, as it is before a change is taken. */
@@ -37,19 +37,37 @@ async function runParts() {
   }
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
     showPart(title, async () => oneTest((await runHere(node, args)) === 0, title))
+  const checkTypes = startBeside('types and components', node, [commandOf('svelte-check'), '--fail-on-warnings'])
   // Test files that run side by side would each install it.
   await runHere(execPath, [`${root}test/e2e/install-browser.mjs`])
   const parts = [
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
-    await check('types and components', [commandOf('svelte-check'), '--fail-on-warnings']),
     await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true, 'screens'), refuseScreens)),
     ...(audit ? [await showPart('audit', auditShipped)] : []),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
     await showPart('tests', () => runVitest(node, slurm ? ['--exclude', `${slurmTests}/**`] : [])),
+    await checkTypes(),
     ...(slurm ? [await showPart('Slurm', () => prepareSlurm().then(() => runVitest(node, [slurmTests, '--no-file-parallelism'])))] : []),
     ...(interop ? [await check('interop', [`${root}test/interop/main.ts`])] : []),
   ]
   return parts.reduce(addTallies)
+}
+
+/**
+ * Starts a check beside the other parts, which mostly wait; what it wrote is shown where its result is asked for.
+ * @param {string} title
+ * @param {string} node
+ * @param {string[]} args
+ * @returns {() => Promise<import('./tally.mjs').Tally>}
+ */
+function startBeside(title, node, args) {
+  const work = runTool(node, args)
+  return () =>
+    showPart(title, async () => {
+      const { code, output } = await work
+      if (code !== 0) say(output.trim())
+      return oneTest(code === 0, title)
+    })
 }
 
 /** Tests that wait for daemons run one after the other, when nothing else does. Without Slurm they count as skipped. */
