@@ -27,6 +27,12 @@ const run = (rounds: number): ToCompute => ({
 
 afterEach(() => child.kill('SIGKILL'))
 
+/** A process that lives on has had its turn by then. */
+async function nextSignOfLife(of: ReturnType<typeof start>['of']): Promise<void> {
+  const before = of('alive').length
+  await eventually(() => of('alive').length > before, 'a sign of life')
+}
+
 test('it says that it is ready, and then every second that it lives', async () => {
   const { of } = start()
   await eventually(() => of('ready').length === 1, 'ready')
@@ -41,7 +47,7 @@ test('a job does not go on before its step is written', async () => {
   const [asked] = await eventually(() => of('get step').length === 1 && of('get step'), 'the question for a step')
   send({ type: 'step found', job: 1, asked: asked?.asked as number, found: false })
   const [put] = await eventually(() => of('put step').length === 1 && of('put step'), 'the step')
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  await nextSignOfLife(of)
   expect([of('get step').length, of('event').length]).toEqual([1, 0])
   send({ type: 'refused', job: 1, asked: put?.asked as number, error: { code: 'disk', message: 'Full.' } })
   const [error] = await eventually(() => of('error').length === 1 && of('error'), 'the refusal')
@@ -61,7 +67,7 @@ test('it ends by itself when the main side is gone, and not when a terminal inte
   const { of } = start()
   await eventually(() => of('ready').length === 1, 'ready')
   child.kill('SIGINT')
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  await nextSignOfLife(of)
   expect(child.exitCode).toBeNull()
   child.disconnect()
   await eventually(() => child.exitCode === 0, 'its end')

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/progress.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
@@ -297,9 +297,13 @@ test('a cancel stops at once, keeps the part and the next call goes on from it',
   fake.faults.push({ when: isBody, fault: { stallAfter: 90_000 } })
   const controller = new AbortController()
   const hub = await open({ idleSeconds: 20 })
-  setTimeout(() => controller.abort(), 300)
-  await expect(hub.fetchFile(weights, { signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' })
-  expect(lstatSync(join(folder, `${weightsBlob}.incomplete`)).size).toBe(90_000)
+  const part = join(folder, `${weightsBlob}.incomplete`)
+  const isThere = () => lstatSync(part, { throwIfNoEntry: false })?.size === 90_000
+  const cancelled = expect(hub.fetchFile(weights, { signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' })
+  await vi.waitUntil(isThere, { timeout: 20_000 })
+  controller.abort()
+  await cancelled
+  expect(isThere()).toBe(true)
   await hub.fetchFile(weights)
   expect(fake.seen.filter(isBody)[1]?.range).toBe('bytes=90000-')
 })

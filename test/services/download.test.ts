@@ -1,3 +1,4 @@
+import { globSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { commit, type FakeHub, startFakeHub } from '../hub/fake-hub.ts'
@@ -48,8 +49,8 @@ test('a paused download goes on where it stopped, also after a restart', async (
   await using workbench = await withCache()
   fake.faults.push({ when: ({ server, method }) => server === 'store' && method === 'GET', fault: { stallAfter: 100_000 } })
   const { id } = await workbench.call('models.download', { name: 'owner/name' })
-  await eventually(() => fake.seen.some(({ server, method }) => server === 'store' && method === 'GET'), 'the large file to begin')
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  const parts = () => globSync('**/*.incomplete', { cwd: workbench.folder }).map((part) => statSync(join(workbench.folder, part)).size)
+  await eventually(() => parts().includes(100_000), 'the beginning of the large file')
   expect((await workbench.call('transfers.pause', { id })).status).toBe('paused')
   await using again = await workbench.reopened()
   expect(await transferOf(again, id)).toMatchObject({ status: 'paused', problem: null })
