@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#jobs/compute-command.ts'
@@ -8,11 +9,10 @@ import { referenceModel } from '../fixtures/reference.ts'
 import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
 import { expectIntact, pause, printed, processesOf, seeded } from './watching.ts'
 
-/** Something to kill: how a workbench for it is opened, and a run that takes `milliseconds`. */
+/** Something to kill, and a run of it. `kills` of each kind: `npm run kills` is the long version. */
 interface Subject {
   command: readonly [string, ...string[]]
   modelPath?: string
-  milliseconds: number
   kills: number
   create(workbench: Opened): Promise<{ id: string }>
 }
@@ -26,13 +26,12 @@ const windows = (name: string, count: number) => ({
 const subjects: Record<string, () => Promise<Subject>> = {
   'without an engine': async () => ({
     command: fakeCompute,
-    milliseconds: 400,
-    kills: 10,
+    kills: 5,
     create: (workbench) => oneRun(workbench, { rounds: 25, stepMilliseconds: 15, stepBytes: 300_000 }, 11),
   }),
-  'of 2SSP': () => engineSubject('2ssp', 0.5, 8),
-  'of SliceGPT, whose plan has tensors': () => engineSubject('slicegpt', 0.25, 10),
-  'that compares others with the dense model': async () => ({ ...(await engineSubject('shortgpt', 0.4, 6)), create: compareShallower }),
+  'of 2SSP': () => engineSubject('2ssp', 0.5, 4),
+  'of SliceGPT, whose plan has tensors': () => engineSubject('slicegpt', 0.25, 4),
+  'that compares others with the dense model': async () => ({ ...(await engineSubject('shortgpt', 0.4, 3)), create: compareShallower }),
 }
 
 /** A run that looks at two others, which are made first where they are not there yet. */
@@ -66,7 +65,6 @@ async function engineSubject(method: string, sparsity: number, kills: number): P
   return {
     command: defaultComputeCommand(),
     modelPath: await referenceModel('stories260k'),
-    milliseconds: 1500,
     kills,
     create: ({ call, model }) =>
       call('runs.create', {
@@ -84,75 +82,121 @@ async function engineSubject(method: string, sparsity: number, kills: number): P
   }
 }
 
-test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
-  `a run %s whose compute process is killed at random moments ends with what an undisturbed one found`,
-  async (name) => {
-    const { command, modelPath, milliseconds, kills, create } = await (subjects[name] as () => Promise<Subject>)()
-    const random = seeded(1)
-    await using workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
-    const expected = await runEnded(workbench, (await create(workbench)).id)
-    expect(expected.status).toBe('done')
-    const { id } = await create(workbench)
+/** A history with an undisturbed run, and what that run found. */
+interface Undisturbed extends Subject {
+  folder: string
+  open(): Promise<Opened>
+  found: unknown
+  outcomes: unknown
+  /** How long it took: kills come at random moments of that time, however busy the machine is. */
+  milliseconds: number
+}
+
+async function runUndisturbed(subject: Subject): Promise<Undisturbed> {
+  const { command, modelPath, create } = subject
+  const options = { computeCommand: command, ...(modelPath ? { modelPath } : {}) }
+  const workbench = await openedWorkbench(options)
+  const { folder } = workbench
+  const { id } = await create(workbench)
+  const begun = performance.now()
+  const run = await runEnded(workbench, id)
+  const milliseconds = performance.now() - begun
+  expect(run.status).toBe('done')
+  const [found, outcomes] = [await foundBy(workbench, run), outcomesOf(run)]
+  await workbench.close()
+  return { ...subject, folder, open: () => openedWorkbench({ ...options, folder }), found, outcomes, milliseconds }
+}
+
+async function expectUndisturbed(workbench: Opened, run: RunDetail, { found, outcomes }: Undisturbed): Promise<void> {
+  expect(run.problem).toBeNull()
+  expect(run.status).toBe('done')
+  expect(await foundBy(workbench, run)).toEqual(found)
+  expect(outcomesOf(run)).toEqual(outcomes)
+  expectIntact(workbench.folder)
+}
+
+/** Kills the compute process once the run has begun, or at a random moment; gives how the run was left. */
+async function killCompute(workbench: Opened, id: string, { command, milliseconds }: Undisturbed, share: number): Promise<string> {
+  const word = command.at(-1) as string
+  if (share === 0)
+    await eventually(() => workbench.call('runs.get', { id }).then(({ status }) => status !== 'queued'), 'a run that has begun')
+  else await pause(share * milliseconds)
+  const killed = processesOf(process.pid, word)
+  for (const pid of killed) process.kill(pid, 'SIGKILL')
+  await eventually(() => !processesOf(process.pid, word).some((pid) => killed.includes(pid)), 'the end of the killed processes')
+  return (await runEnded(workbench, id)).status
+}
+
+function statusIn(folder: string, id: string): unknown {
+  const db = connect(join(folder, 'history.sqlite'))
+  try {
+    return db.prepare('SELECT status FROM runs WHERE id = ?').pluck().get(id)
+  } finally {
+    db.close()
+  }
+}
+
+/** Starts a main process and kills it once the run has begun, or at a random moment after it is up or was started; gives how the run was left. */
+async function killMain(id: string, { folder, command, milliseconds }: Undisturbed, share: number, isUp: boolean): Promise<unknown> {
+  const main = spawn(process.execPath, [join(import.meta.dirname, 'main-to-kill.ts'), folder, ...command], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const ended = new Promise((resolve) => main.on('close', resolve))
+  if (isUp) await printed(main, 'up')
+  if (share === 0) await eventually(() => statusIn(folder, id) !== 'queued', 'a run that has begun')
+  else await pause(share * milliseconds)
+  main.kill('SIGKILL')
+  await ended
+  expectIntact(folder)
+  return statusIn(folder, id)
+}
+
+/** When to kill, as shares of an undisturbed run: first as soon as the run has begun, then at random. */
+function sharesOf(kills: number, seed: number): number[] {
+  const random = seeded(seed)
+  return Array.from({ length: kills }, (_, kill) => (kill === 0 ? 0 : random()))
+}
+
+describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run %s', (name) => {
+  let undisturbed: Undisturbed
+  beforeAll(async () => {
+    undisturbed = await runUndisturbed(await (subjects[name] as () => Promise<Subject>)())
+  }, 120_000)
+  afterAll(() => rm(undisturbed.folder, { recursive: true, force: true }))
+
+  test('whose compute process is killed at random moments ends with what an undisturbed one found', async () => {
+    const workbench = await undisturbed.open()
+    const { id } = await undisturbed.create(workbench)
     let interruptions = 0
-    for (let kill = 0; kill < kills; kill++) {
-      await pause(random() * milliseconds)
-      for (const pid of processesOf(process.pid, command.at(-1) as string)) process.kill(pid, 'SIGKILL')
-      await pause(100)
-      const { status } = await runEnded(workbench, id)
+    for (const share of sharesOf(undisturbed.kills, 1)) {
+      const status = await killCompute(workbench, id, undisturbed, share)
       if (status === 'interrupted') interruptions++
       else expect(status).toBe('done')
       if ((await workbench.call('queue.get', {})).devices[0]?.status === 'broken') await workbench.call('queue.resume', {})
       await workbench.call(status === 'done' ? 'runs.retry' : 'runs.resume', { ids: [id] })
     }
-    const run = await runEnded(workbench, id)
-    expect(run.problem).toBeNull()
-    expect(run.status).toBe('done')
-    expect(await foundBy(workbench, run)).toEqual(await foundBy(workbench, expected))
-    expect(outcomesOf(run)).toEqual(outcomesOf(expected))
-    expect(interruptions).toBeGreaterThan(kills / 4)
-    expectIntact(workbench.folder)
-  },
-  240_000,
-)
-
-test.skipIf(process.platform !== 'linux').each(Object.keys(subjects))(
-  `a run %s whose main process is killed at random moments ends with what an undisturbed one found`,
-  async (name) => {
-    const { command, modelPath, milliseconds, kills, create } = await (subjects[name] as () => Promise<Subject>)()
-    const random = seeded(2)
-    let workbench = await openedWorkbench({ computeCommand: command, ...(modelPath ? { modelPath } : {}) })
-    const { folder } = workbench
-    const expected = await runEnded(workbench, (await create(workbench)).id)
-    await workbench.call('queue.pause', {})
-    const { id } = await create(workbench)
+    await expectUndisturbed(workbench, await runEnded(workbench, id), undisturbed)
+    expect(interruptions).toBeGreaterThan(0)
     await workbench.close()
+  }, 240_000)
+
+  test('whose main process is killed at random moments ends with what an undisturbed one found', async () => {
+    const before = await undisturbed.open()
+    await before.call('queue.pause', {})
+    const { id } = await undisturbed.create(before)
+    await before.close()
     let interruptions = 0
-    for (let kill = 0; kill < kills; kill++) {
-      const main = spawn(process.execPath, [join(import.meta.dirname, 'main-to-kill.ts'), folder, ...command], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      })
-      if (random() < 0.85) await printed(main, 'up')
-      await pause(random() * milliseconds)
-      main.kill('SIGKILL')
-      await new Promise((resolve) => main.on('close', resolve))
-      expectIntact(folder)
-      const db = connect(join(folder, 'history.sqlite'))
-      if (db.prepare('SELECT status FROM runs WHERE id = ?').pluck().get(id) === 'running') interruptions++
-      db.close()
+    for (const [kill, share] of sharesOf(undisturbed.kills, 2).entries()) {
+      if ((await killMain(id, undisturbed, share, kill !== 2)) === 'running') interruptions++
     }
-    workbench = await openedWorkbench({ folder, computeCommand: command })
+    const workbench = await undisturbed.open()
     const found = await workbench.call('runs.get', { id })
     expect(found.problem).toBeNull()
     expect(['interrupted', 'done']).toContain(found.status)
     if (found.status === 'interrupted') await workbench.call('runs.resume', { ids: [id] })
-    const run = await runEnded(workbench, id)
-    expect(run.problem).toBeNull()
-    expect(run.status).toBe('done')
-    expect(await foundBy(workbench, run)).toEqual(await foundBy(workbench, expected))
-    expect(interruptions).toBeGreaterThan(kills / 4)
-    await eventually(() => processesOf(null, folder).length === 0, 'no main process left over')
-    expectIntact(folder)
-    await workbench[Symbol.asyncDispose]()
-  },
-  300_000,
-)
+    await expectUndisturbed(workbench, await runEnded(workbench, id), undisturbed)
+    expect(interruptions).toBeGreaterThan(0)
+    await eventually(() => processesOf(null, undisturbed.folder).length === 0, 'no main process left over')
+    await workbench.close()
+  }, 300_000)
+})
