@@ -1,4 +1,3 @@
-import { AxeBuilder } from '@axe-core/playwright'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import type { Workbench } from './workbench.ts'
 
@@ -14,8 +13,10 @@ export interface Screen {
 
 export async function openScreen(browser: Browser, workbench: Workbench, theme: Theme = 'light'): Promise<Screen> {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: theme, acceptDownloads: true })
+  context.setDefaultTimeout(30_000 * patience)
   const page = await context.newPage()
   const faults: string[] = []
+  await context.addInitScript(watchWork)
   await page.exposeFunction('reportViolation', (text: string) => faults.push(text))
   await page.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', (event) => {
@@ -29,62 +30,87 @@ export async function openScreen(browser: Browser, workbench: Workbench, theme: 
   return { page, faults, context }
 }
 
+/** Opens a screen by its address, and returns when the page has begun to show it. */
 export async function go(page: Page, hash: string): Promise<void> {
-  await page.evaluate((target) => {
-    location.hash = target
-  }, hash)
+  await page.evaluate(
+    (target) =>
+      new Promise<void>((resolve) => {
+        const before = location.hash
+        addEventListener('hashchange', () => resolve(), { once: true })
+        location.hash = target
+        if (location.hash === before) resolve()
+      }),
+    hash,
+  )
 }
 
-/**
- * Waits until a screen stands still: nothing on it is being worked out, nothing has changed for a moment (at most 5 seconds: progress
- * never rests), and what moves or fades has arrived. Colours on their way are neither those before nor those after.
- */
-export async function settle(page: Page): Promise<void> {
-  await eventually(
-    () => page.locator('[aria-busy="true"]').count(),
-    (busy) => busy === 0,
-    60_000,
-  )
-  await page.evaluate(async () => {
-    await new Promise<void>((resolve) => {
-      const stop = () => {
-        observer.disconnect()
-        resolve()
-      }
-      let timer = setTimeout(stop, 250)
-      const observer = new MutationObserver(() => {
-        clearTimeout(timer)
-        timer = setTimeout(stop, 250)
-      })
-      observer.observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true })
-      setTimeout(stop, 5000)
-    })
-    const ends = document.getAnimations().filter(({ effect }) => effect?.getComputedTiming().iterations !== Number.POSITIVE_INFINITY)
-    await Promise.allSettled(ends.map(({ finished }) => finished))
+/** Keeps a list, in the page, of what the page itself still waits for: its calls, and timers of up to a second. */
+function watchWork(): void {
+  const unfinished = new Set<unknown>()
+  Object.assign(window, { unfinished })
+  const { fetch, setTimeout, clearTimeout } = window
+  const track = async <Value>(work: Promise<Value>): Promise<Value> => {
+    unfinished.add(work)
+    return work.finally(() => unfinished.delete(work))
+  }
+  const { json } = Response.prototype
+  Response.prototype.json = function () {
+    return track(json.call(this))
+  }
+  Object.assign(window, {
+    fetch: (...request: Parameters<typeof fetch>) => track(fetch(...request)),
+    setTimeout(action: () => void, milliseconds = 0, ...values: []) {
+      const timer = setTimeout(() => {
+        unfinished.delete(timer)
+        action(...values)
+      }, milliseconds)
+      if (milliseconds <= 1000) unfinished.add(timer)
+      return timer
+    },
+    clearTimeout(timer: number) {
+      unfinished.delete(timer)
+      clearTimeout(timer)
+    },
   })
 }
 
 /**
- * What axe finds on a screen that stands still, one line a rule, with the places: by all rules or by those that are named. Where it finds
- * something it looks once more, as a screen may begin to change while it looks: what is wrong is found again.
+ * Waits until a screen has settled: no call is unanswered, nothing is busy, no short timer is pending, and what moves or fades has
+ * arrived. A screen that shows a run in progress never rests: after five seconds without anything busy it counts as settled.
  */
-export async function findAccessibilityFaults(page: Page, rules?: string[]): Promise<string[]> {
-  const found = await lookForFaults(page, rules)
-  return found.length === 0 ? found : lookForFaults(page, rules)
+export async function settle(page: Page): Promise<void> {
+  await page.evaluate(async () => {
+    const { unfinished } = window as unknown as { unfinished?: Set<unknown> }
+    const began = performance.now()
+    for (let calmFrames = 0; calmFrames < 2; ) {
+      await new Promise((resolve) => requestAnimationFrame(resolve))
+      const isBusy = document.querySelector('[aria-busy="true"]') !== null
+      const milliseconds = performance.now() - began
+      if (isBusy && milliseconds > 60_000) throw new Error(`Still busy after ${milliseconds} ms.`)
+      if (!isBusy && milliseconds > 5000) break
+      calmFrames = isBusy || unfinished?.size ? 0 : calmFrames + 1
+    }
+  })
+  await finishAnimations(page)
 }
 
-async function lookForFaults(page: Page, rules: string[] | undefined): Promise<string[]> {
-  await settle(page)
-  const axe = new AxeBuilder({ page })
-  const { violations } = await (rules ? axe.withRules(rules) : axe).analyze()
-  return violations.map(
-    ({ id, help, nodes }) =>
-      `${id} (${help}): ${nodes
-        .slice(0, 3)
-        .map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary?.split('\n').slice(1, 3).join(' ')}`)
-        .join(' | ')}`,
-  )
+/** Waits until what moves or fades has arrived: colours on their way are neither those before nor those after. */
+export async function finishAnimations(page: Page): Promise<void> {
+  await page.evaluate(async () => {
+    // What is not rendered, such as the inside of closed details, never gets to its end.
+    const isMoving = ({ effect, playState }: Animation) =>
+      playState === 'running' &&
+      effect?.getComputedTiming().iterations !== Number.POSITIVE_INFINITY &&
+      (effect as KeyframeEffect).target?.checkVisibility({ contentVisibilityAuto: true })
+    const until = performance.now() + 5000
+    // Two frames at least, as a change of styles starts its transitions in the first.
+    for (let frame = 0; frame < 2 || (document.getAnimations().some(isMoving) && performance.now() < until); frame++)
+      await new Promise((resolve) => requestAnimationFrame(resolve))
+  })
 }
+
+/** Limits of time are those of a quiet machine; a busy one gets this many times as long. Only a test that fails waits for it. */
+const patience = 4
 
 /** Asks again and again until it holds; tells what it saw last when it never does. */
 export async function eventually<Value>(
@@ -92,12 +118,15 @@ export async function eventually<Value>(
   holds: (value: Value) => boolean,
   milliseconds: number,
 ): Promise<Value> {
-  const until = Date.now() + milliseconds
+  const began = Date.now()
   for (;;) {
     const value = await ask()
     if (holds(value)) return value
-    if (Date.now() > until) throw new Error(`Not so after ${milliseconds} ms; last seen: ${JSON.stringify(value)?.slice(0, 600)}`)
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    const waited = Date.now() - began
+    if (waited > milliseconds * patience)
+      throw new Error(`Not so after ${milliseconds * patience} ms; last seen: ${JSON.stringify(value)?.slice(0, 600)}`)
+    // Often at first and less often later: asking costs processor time that what is waited for needs.
+    await new Promise((resolve) => setTimeout(resolve, Math.min(250, 20 + waited / 10)))
   }
 }
 

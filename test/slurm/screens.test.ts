@@ -1,8 +1,9 @@
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { findAccessibilityFaults } from '../e2e/accessibility.ts'
 import { launchBrowser } from '../e2e/browser.ts'
 import { eventually } from '../e2e/eventually.ts'
-import { findAccessibilityFaults, go, openScreen, type Screen } from '../e2e/screens.ts'
+import { go, openScreen, type Screen } from '../e2e/screens.ts'
 import { startWorkbench, type Workbench } from '../e2e/workbench.ts'
 import { hasSlurm, type SlurmDaemons, startSlurm } from './slurm-daemons.ts'
 
