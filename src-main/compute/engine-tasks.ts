@@ -17,6 +17,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
     case 'inspection':
       return (await import('#engine/tasks/inspection.ts')).executeInspection(task.request, task.subjects, host)
     case 'generate':
+      await requireOwn(task.request.model, task.request.columns, host)
       return (await import('#engine/evaluation/generation/columns.ts')).generateColumns(task.request, host)
     case 'catalogue':
       return (await import('#engine/tasks/catalogue.ts')).describeCatalogue({
@@ -42,7 +43,17 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
   }
 }
 
-async function save({ model: path, plan, run, memoryBytes, ...asked }: TaskOf<'save'>, host: JobHost): Promise<SavedFile[]> {
+async function requireOwn(path: string, plans: readonly { fingerprint: string | null }[], host: JobHost): Promise<void> {
+  const { requireOwnModel } = await import('#engine/own-model.ts')
+  await requireOwnModel(
+    path,
+    plans.map(({ fingerprint }) => fingerprint),
+    host,
+  )
+}
+
+async function save({ model: path, plan, run, memoryBytes, fingerprint, ...asked }: TaskOf<'save'>, host: JobHost): Promise<SavedFile[]> {
+  await requireOwn(path, [{ fingerprint }], host)
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { saveModel } = await import('#engine/export/save.ts')
   const { densePlan } = await import('#engine/pruning/plan.ts')

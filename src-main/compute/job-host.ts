@@ -1,6 +1,6 @@
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
-import type { StepStore } from '#engine/tasks/run-steps.ts'
+import type { StepStore } from '#engine/steps/step-store.ts'
 
 /** What a job in the compute process can ask of the main side. */
 export interface JobHost {

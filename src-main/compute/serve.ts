@@ -1,6 +1,6 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { computeProtocol, type FromCompute, type ToCompute, toCompute } from '#contract/machine/compute-messages.ts'
-import type { StepResult } from '#engine/tasks/run-steps.ts'
+import type { StepResult } from '#engine/steps/step-store.ts'
 import type { JobHost, TaskPerformer } from './job-host.ts'
 
 const heartbeatMilliseconds = 1000

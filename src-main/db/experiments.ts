@@ -36,6 +36,12 @@ export function experimentsTable(db: Database) {
   const list = db.prepare('SELECT * FROM experiments WHERE archived_at IS NULL OR ? ORDER BY created_at DESC, id DESC')
   const counts = db.prepare('SELECT status, count(*) AS runs FROM runs WHERE experiment = ? GROUP BY status')
   const baselines = db.prepare('SELECT id FROM runs WHERE experiment = ? AND baseline = 1 ORDER BY number').pluck()
+  const changedModels = db
+    .prepare(
+      `SELECT m.name FROM runs r JOIN models m ON m.id = r.model WHERE r.experiment = ? AND r.status = 'done'
+       GROUP BY r.model HAVING count(DISTINCT coalesce(r.fingerprint, '')) > 1 ORDER BY m.name`,
+    )
+    .pluck()
   const archiveRuns = db.prepare("UPDATE runs SET archived_at = ? WHERE experiment = ? AND status <> 'running'")
   const remove = db.prepare('DELETE FROM experiments WHERE id = ?')
   const grid = db.prepare('SELECT grid FROM experiments WHERE id = ?').pluck()
@@ -53,6 +59,7 @@ export function experimentsTable(db: Database) {
       counts: Object.fromEntries(byStatus.map(({ status, runs }) => [status, runs])),
       runs: byStatus.reduce((sum, { runs }) => sum + runs, 0),
       baselines: baselines.all(row.id) as string[],
+      changedModels: changedModels.all(row.id) as string[],
     }
   }
 

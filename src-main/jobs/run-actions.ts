@@ -15,7 +15,7 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
   })
 }
 
-/** Forgets what a run did. What it shares with its experiment stays: it is the same for all. */
+/** Forgets what a run did. Steps that other runs took over from it stay theirs. */
 export function startOver(history: History, row: RunRow): void {
   const { id, number } = row
   const job = jobOf(row)
@@ -23,7 +23,7 @@ export function startOver(history: History, row: RunRow): void {
   history.events.clear(number)
   history.measures.clear(number)
   history.documents.clear(number)
-  history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at: null })
+  history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at: null, fingerprint: null })
   // A job that is still there is taken back first; what it wrote goes with it.
   history.runs.patch(number, { job: job && job.submission !== null ? { ...job, drop: true } : null })
 }

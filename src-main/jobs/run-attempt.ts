@@ -115,7 +115,7 @@ function taskOf(history: History, request: RunRequest): ComputeTask {
     const row = history.runs.find(id)
     const plan = row && history.documents.plan(row.number)
     if (!row || !plan) throw new EspalierError('not-found', `The run ${id} has gone, or has no plan any more.`)
-    return { run: { id, name: row.name, method: row.method, reached: row.reached }, plan }
+    return { run: { id, name: row.name, method: row.method, reached: row.reached }, plan, fingerprint: row.fingerprint }
   })
   return { kind: 'inspection', request, subjects }
 }

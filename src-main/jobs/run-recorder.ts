@@ -7,13 +7,14 @@ import type { TensorFile } from '#contract/pruning/plan.ts'
 import { pruningSeconds, pruningTime } from '#contract/runs/phases.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run.ts'
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
-import type { RunRequest } from '#contract/runs/run-request.ts'
-import type { RunEnvironment, RunProblem } from '#contract/runs/runs.ts'
+import type { RunEntry, RunEnvironment, RunProblem } from '#contract/runs.ts'
+import { reachOfStep } from '#contract/step-names.ts'
 import { isDiskError } from '#db/database.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
+import { queueMissingBaseline } from './baselines.ts'
 import type { FoundStep } from './job-side.ts'
 import { outcomesOf } from './task-outcomes.ts'
 import { throttle } from './throttle.ts'
@@ -21,28 +22,6 @@ import { throttle } from './throttle.ts'
 /** Progress comes many times a second; listeners get it this often, the file less often. */
 const progressToldMilliseconds = 100
 const progressKeptMilliseconds = 2000
-
-/** Where a step is kept: with its run, or with the experiment's runs on the same model when it is shared. */
-export function stepScope({ id, experiment, model }: Pick<RunRow, 'id' | 'experiment' | 'model'>, name: string): string {
-  return name.startsWith('shared:') && experiment !== null ? `${experiment}/${model}` : id
-}
-
-/** The run that this one repairs: they are alike up to the repair and what is measured, so that its steps need not be done again. */
-export function unrepairedParent(history: History, row: RunRow): RunRow | undefined {
-  const own = history.documents.request(row.number)
-  const parent = own.repair && row.parent !== null ? history.runs.find(row.parent) : undefined
-  if (!parent || parent.model !== row.model) return undefined
-  return prunesAlike(history.documents.request(parent.number), own) ? parent : undefined
-}
-
-/** Whether two requests on one model take the same things away, whatever they do then. */
-export function prunesAlike(one: RunRequest, other: RunRequest): boolean {
-  return pruningOf(one) === pruningOf(other)
-}
-
-function pruningOf({ method, amount, options, seed, calibration, localFolder }: RunRequest): string {
-  return JSON.stringify([method, amount, options, seed, calibration, localFolder])
-}
 
 type ProgressEvent = Extract<RunEvent, { type: 'progress' }>
 export type RunRecorder = ReturnType<typeof runRecorder>
@@ -53,7 +32,6 @@ export type RunRecorder = ReturnType<typeof runRecorder>
  */
 export function runRecorder(history: History, row: RunRow, emit: Listener, secondsSoFar = stopwatch()) {
   const { number, id } = row
-  const unrepaired = unrepairedParent(history, row)
   let phase: string | undefined
   const telling = throttle<ProgressEvent>(progressToldMilliseconds, (event) =>
     emit({ name: 'run event', data: { run: id, recorded: { sequence: history.events.lastSequence(number), at: Date.now(), event } } }),
@@ -112,16 +90,20 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
             text: `Something the run told could not be kept. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}`.trimEnd(),
           }
       if (event.type === 'progress') recordProgress(event)
+      else if (event.type === 'model') belongTo(history, row, event.fingerprint)
       else record(event, at)
     },
-    getStep: (name: string): FoundStep | undefined => {
-      const scope = stepScope(row, name)
-      const found = history.steps.get(scope, name) ?? (unrepaired && history.steps.get(stepScope(unrepaired, name), name))
-      return found && { ...found, own: doerOf(found.value) === id }
+    getStep(name: string): FoundStep | undefined {
+      try {
+        const found = history.steps.get(id, name) ?? (reachOfStep(name) === 'own' ? undefined : history.steps.takeOver(id, name))
+        return found && { ...found, own: doerOf(found.value) === id }
+      } catch (thrown) {
+        throw toDiskError(thrown)
+      }
     },
     putStep(name: string, value: unknown, tensors?: TensorFile): void {
       try {
-        history.steps.put(stepScope(row, name), name, isObject(value) ? { ...value, run: id } : value, Date.now(), tensors)
+        history.steps.put(id, name, isObject(value) ? { ...value, run: id } : value, Date.now(), tensors)
       } catch (thrown) {
         throw toDiskError(thrown)
       }
@@ -133,7 +115,9 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
       const { options: resolved, version, backend, notes: remarks, seconds: phaseSeconds } = document
       history.transaction(() => {
         const end = ended(row, secondsSoFar())
-        history.runs.patch(number, { ...end, status: 'done', progress: null, problem: null })
+        const { fingerprint } = document
+        const model = fingerprint === undefined ? {} : { fingerprint }
+        history.runs.patch(number, { ...end, ...model, status: 'done', progress: null, problem: null })
         history.documents.set(number, {
           resolved,
           environment: { ...environment, version, backend },
@@ -149,6 +133,8 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
         if ('study' in document) history.documents.set(number, { study: document.study })
         else if ('inspected' in document) keepInspected(history, row, document.inspected)
         else keepPlan(history, number, document, end.ended_at)
+        const baseline = queueMissingBaseline(history, { ...row, fingerprint: fingerprint ?? null })
+        if (baseline !== undefined) emit({ name: 'run changed', data: { run: history.runs.entries([baseline])[0] as RunEntry } })
       })
     },
     fail(problem: RunProblem, status: 'failed' | 'interrupted'): void {
@@ -203,19 +189,30 @@ function keepInspected(history: History, row: RunRow, found: InspectionDocument[
   history.documents.set(row.number, { inspected: { kind: 'generation', transcript: id, columns: found.columns } })
 }
 
+/** What earlier attempts told of another model is forgotten: numbers of two models are never mixed in one run. */
+function belongTo(history: History, { id, number }: RunRow, fingerprint: string): void {
+  const before = history.runs.find(id)?.fingerprint ?? null
+  history.transaction(() => {
+    if (before !== null && before !== fingerprint) {
+      history.events.clear(number)
+      history.measures.clear(number)
+      history.documents.clear(number)
+    }
+    history.runs.patch(number, { fingerprint })
+  })
+}
+
 /** What a run that pruned has besides: its plan, with measures and decisions that no event told. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
   const { plan, answers = [], passes = null, certified = null, questions = [] } = document
   history.documents.set(number, { plan, answers, passes, certified, outcomes: questions.map(outcomesOf) })
   history.documents.setQuestions(number, questions)
+  // An attempt that was interrupted may have measured on a text that has been edited since.
+  history.measures.clear(number)
   const pruning = pruningSeconds(document.seconds)
   if (pruning !== null) history.measures.add(number, { name: pruningTime, dataset: '', value: pruning, unit: 's' }, at)
-  const known = history.measures.ofRuns([number]).get(number) ?? []
-  for (const measure of document.measures) {
-    if (known.some(({ name, dataset, value }) => name === measure.name && dataset === measure.dataset && value === measure.value)) continue
-    history.measures.add(number, measure, at)
-  }
+  for (const measure of document.measures) history.measures.add(number, measure, at)
   const rounds = new Set(history.events.decisions(number).map(({ round }) => round))
   for (const decision of document.decisions) if (!rounds.has(decision.round)) history.events.add(number, { type: 'decision', decision }, at)
 }

@@ -75,6 +75,8 @@ function logLine(event: RunEvent, phase: string): string | undefined {
       const { name, dataset, value, unit } = event.measure
       return `${dataset ? `${name}, ${dataset}` : name}: ${measured(value, unit === name ? '' : unit)}`
     }
+    case 'model':
+      return `model ${event.fingerprint.slice(0, 16)}`
     case 'note':
       return `note: ${event.text}`
   }

@@ -15,9 +15,9 @@ import { workOf } from '#engine/estimate/work.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { executeRun } from '#engine/tasks/run.ts'
-import type { StepResult } from '#engine/tasks/run-steps.ts'
 import { Experience, estimateRun, type FinishedRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import type { StepResult } from '#engine/steps/step-store.ts'
 import { makeModel, makeWindows, smolShape } from './bench-model.ts'
 
 const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')

@@ -2,8 +2,12 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TensorFile } from '#contract/pruning/plan.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import { modelContents } from '#engine/checkpoint/fingerprint.ts'
 import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
+import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
+import { nameStep, type StepBase, type StepRequest } from '#engine/steps/step-name.ts'
 
 /** A run whose steps are files of a folder, so that a long measurement goes on where it was stopped. */
 export class FolderRun implements MethodRun {
@@ -13,29 +17,25 @@ export class FolderRun implements MethodRun {
   seconds = 0
   foundSeconds = 0
   readonly #folder: string
-  readonly #scope: string
+  readonly #base: StepBase
   #depth = 0
 
-  constructor(folder: string, scope: string, seed: number) {
+  constructor(folder: string, base: StepBase, seed: number) {
     this.#folder = join(folder, 'steps')
-    this.#scope = scope
+    this.#base = base
     this.seed = seed
     mkdirSync(this.#folder, { recursive: true })
   }
 
-  async step<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
-    return this.#keep(`${this.#scope}: ${name}`, compute)
-  }
-
-  async sharedStep<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
-    return this.#keep(`shared ${this.seed}: ${name}`, compute)
+  async step<T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T> {
+    return this.#keep(nameStep(asked, this.#base), compute)
   }
 
   async tensorStep<T extends object>(
-    name: string,
+    asked: StepRequest,
     compute: () => Promise<T & { tensors: NamedTensors }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }> {
-    const { file, value } = await this.step<{ file: TensorFile; value: Omit<T, 'tensors'> }>(name, async () => {
+    const { file, value } = await this.step<{ file: TensorFile; value: Omit<T, 'tensors'> }>(asked, async () => {
       const { tensors, ...rest } = await compute()
       return { value: rest, file: await writeTensorFile(join(this.#folder, 'tensors'), tensors) }
     })
@@ -69,4 +69,9 @@ export class FolderRun implements MethodRun {
   progress(): void {}
   emit(): void {}
   count(): void {}
+}
+
+/** What all steps of a bench on a model depend on. */
+export async function baseOf({ path }: Pick<Model, 'path'>, precision = 'float32'): Promise<StepBase> {
+  return { model: await modelContents(path), backend: activeBackend().name, precision }
 }

@@ -16,6 +16,7 @@ import type { MethodResult, MethodRun } from '#engine/pruning/method.ts'
 import { partsOf, variantOf } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
+import { nameStep, type StepRequest } from '#engine/steps/step-name.ts'
 import { storeTensors } from '../fixtures/store-tensors.ts'
 
 interface Request {
@@ -90,19 +91,20 @@ class StepClock {
 }
 
 function recordingRun(clock: StepClock, passes: PassCount, shared: Map<string, unknown>): MethodRun {
-  const step = async <T>(name: string, compute: () => Promise<T> | T): Promise<T> => {
-    await clock.begin(name)
+  const step = async <T>({ label }: StepRequest, compute: () => Promise<T> | T): Promise<T> => {
+    await clock.begin(label)
     return compute()
   }
   return {
     seed: 0,
     signal: new AbortController().signal,
-    step,
-    tensorStep: async (name, compute) => storeTensors(await step(name, compute)),
-    async sharedStep<T>(name: string, compute: () => Promise<T> | T) {
-      if (!shared.has(name)) shared.set(name, await step(name, compute))
+    async step<T>(asked: StepRequest, compute: () => Promise<T> | T) {
+      if (asked.kind.reach !== 'shared') return step(asked, compute)
+      const name = nameStep(asked, null)
+      if (!shared.has(name)) shared.set(name, await step(asked, compute))
       return shared.get(name) as T
     },
+    tensorStep: async (asked, compute) => storeTensors(await step(asked, compute)),
     progress: () => undefined,
     emit: () => undefined,
     count(more) {

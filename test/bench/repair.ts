@@ -20,7 +20,8 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
-import { FolderRun } from './folder-run.ts'
+import type { StepBase } from '#engine/steps/step-name.ts'
+import { baseOf, FolderRun } from './folder-run.ts'
 import { perplexitiesOf, readRepairText, readText, testNames } from './repair-texts.ts'
 
 interface Case {
@@ -68,12 +69,12 @@ function cases(): Case[] {
 
 const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
 
-async function measure(model: Model, one: Case): Promise<Result> {
+async function measure(model: Model, base: StepBase, one: Case): Promise<Result> {
   const { seed, repair } = one
   const view = denseView(model)
-  const pruning = new FolderRun(folder, nameOf(one), seed)
+  const pruning = new FolderRun(folder, base, seed)
   const plan = await prune(model, one, pruning)
-  const repairing = new FolderRun(folder, `${nameOf(one)} ${repair}`, seed)
+  const repairing = new FolderRun(folder, base, seed)
   const windows = repair === 'none' ? [] : await readRepairText(model, calibrationPath, seed)
   const start = performance.now()
   const repaired =
@@ -133,10 +134,12 @@ printTable(results)
 
 async function measureAll(): Promise<void> {
   await openBackend()
-  const model = withProducts(await openModel(modelPath), productsFor(resolvePrecision('auto')))
+  const precision = resolvePrecision('auto')
+  const model = withProducts(await openModel(modelPath), productsFor(precision))
+  const base = await baseOf(model, precision)
   for (const one of cases()) {
     if (results.some((known) => nameOf(known) === nameOf(one) && known.repair === one.repair)) continue
-    const result = await measure(model, one)
+    const result = await measure(model, base, one)
     appendFileSync(output, `${JSON.stringify(result)}\n`)
     results.push(result)
     console.error(JSON.stringify(result))

@@ -17,7 +17,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import { addOuterProducts } from '#engine/pruning/components/covariance.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
-import { FolderRun } from './folder-run.ts'
+import { baseOf, FolderRun } from './folder-run.ts'
 import { perplexitiesOf, readRepairText, readText } from './repair-texts.ts'
 
 /** Added to the diagonal of H, as a share of its mean. */
@@ -71,11 +71,12 @@ const at = (array: ArrayLike<number>, index: number): number => array[index] as 
 
 await openBackend()
 const model = await openModel(modelPath)
+const base = await baseOf(model)
 const view = denseView(model)
 const options = twoStage.options.parse({})
 const calibration = await readText(model, calibrationPath, options.windows, seed)
 const budget = budgetFor(model.spec, { sparsity: 0.5 })
-const { plan } = await twoStage.plan({ view, calibration, budget, options, run: new FolderRun(folder, `2ssp 0.5 ${seed}`, seed) })
+const { plan } = await twoStage.plan({ view, calibration, budget, options, run: new FolderRun(folder, base, seed) })
 
 const sums = model.spec.blocks.map(({ width }) => new Float64Array(width * width))
 await runWindows(view, calibration, {
@@ -84,12 +85,12 @@ await runWindows(view, calibration, {
     if (!isAttention(part)) addOuterProducts(sums[block] as Float64Array, inner, model.spec.blocks[block]?.width ?? 0)
   },
 })
-const run = new FolderRun(folder, `second order ${seed}`, seed)
+const run = new FolderRun(folder, base, seed)
 const blocks: typeof plan.blocks = []
 for (const [block, own] of plan.blocks.entries()) {
   const size = model.spec.blocks[block]?.width ?? 0
   const count = own.mlp === 'removed' || own.mlp.kept === 'all' ? size : own.mlp.kept.length
-  const kept = await run.step(`neurons of block ${block}`, async () => {
+  const kept = await run.step({ kind: { version: 1 }, label: `neurons of block ${block}`, on: { calibration, block, count } }, async () => {
     const part = await view.lease(mlpOf(block))
     const weights = Float64Array.from((part.mlp as NonNullable<typeof part.mlp>).down.dataSync())
     view.release(mlpOf(block), part)
@@ -101,7 +102,7 @@ for (const [block, own] of plan.blocks.entries()) {
   blocks.push({ ...own, mlp: { kept } })
 }
 const selections = [
-  { name: 'activation norms', chosen: plan, run: new FolderRun(folder, `2ssp 0.5 ${seed} one-pass`, seed) },
+  { name: 'activation norms', chosen: plan, run: new FolderRun(folder, base, seed) },
   { name: 'second order', chosen: { blocks }, run },
 ]
 const windows = await readRepairText(model, calibrationPath, seed)

@@ -32,7 +32,6 @@ const run: MethodRun = {
   signal: new AbortController().signal,
   step: async (_, compute) => compute(),
   tensorStep: async (_, compute) => storeTensors(await compute()),
-  sharedStep: async (_, compute) => compute(),
   progress: () => undefined,
   emit: () => undefined,
   count: () => undefined,

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { executeRun } from '#engine/tasks/run.ts'
-import type { RunHost, StepResult } from '#engine/tasks/run-steps.ts'
+import type { RunHost } from '#engine/run-steps.ts'
+import type { StepResult } from '#engine/steps/step-store.ts'
 import { expectedOf, referenceModel } from '../fixtures/reference.ts'
 
 const windows = (name: string) => join(import.meta.dirname, '../fixtures/reference', `${name}-windows.json`)

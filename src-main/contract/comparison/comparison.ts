@@ -162,5 +162,11 @@ function columnLabel(name: string, dataset: string, unit: string): string {
 
 function seedlessKey(run: ComparedRun): string {
   const { seed: _, ...parameters } = run.parameters as Record<string, ParameterValue>
-  return JSON.stringify([run.model.id, run.method, run.nominal, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))])
+  return JSON.stringify([
+    run.model.id,
+    run.fingerprint,
+    run.method,
+    run.nominal,
+    Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1)),
+  ])
 }

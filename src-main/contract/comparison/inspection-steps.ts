@@ -1,2 +1,2 @@
-/** The name of the step that holds a page of tokens. */
+/** The words of the step that holds a page of tokens. */
 export const pageStep = (page: number): string => `page ${page}`

@@ -69,6 +69,8 @@ export const experimentEntry = z.object({
   counts: z.partialRecord(runStatus, z.number().int()),
   runs: z.number().int(),
   baselines: z.array(id),
+  /** Names of models that were replaced between its runs, so that these used different ones under one name. */
+  changedModels: z.array(z.string()),
 })
 
 export type RepairChoice = z.infer<typeof repairChoice>

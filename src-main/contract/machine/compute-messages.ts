@@ -14,12 +14,15 @@ export const computeProtocol = 1
 /** Stands before the reason, as JSON, in what a compute process writes before it ends itself because a file passed the limits of reading. */
 export const limitMark = 'espalier-limit: '
 
+/** A run with its plan, and the fingerprint of the model that it was pruned from; null where the run does not say. */
+const inspectionSubject = z.object({ run: inspectedRun, plan, fingerprint: z.string().nullable() })
+
 /** What a compute process can be asked to do, one at a time. */
 export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('run'), request: runRequest }),
   z.object({ kind: z.literal('ablation'), request: runRequest }),
-  /** Plans of the runs that it looks at, in the order of the request. */
-  z.object({ kind: z.literal('inspection'), request: runRequest, subjects: z.array(z.object({ run: inspectedRun, plan })) }),
+  /** The runs that it looks at, in the order of the request. */
+  z.object({ kind: z.literal('inspection'), request: runRequest, subjects: z.array(inspectionSubject) }),
   z.object({ kind: z.literal('generate'), request: generationRequest }),
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),
@@ -30,6 +33,8 @@ export const computeTask = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('save'),
     model: z.string(),
+    /** Of the model that the plan was made for; null where the run does not say. */
+    fingerprint: z.string().nullable(),
     plan: plan.nullable(),
     method: z.string(),
     run: exportedRun.optional(),

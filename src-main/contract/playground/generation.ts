@@ -12,11 +12,14 @@ export const generationPrompt = z.object({
   continueFrom: z.array(z.number().int().nonnegative()).optional(),
 })
 
-/** What the compute process gets: one model, several plans over it (null: as it is), the same prompts for each. */
+/**
+ * What the compute process gets: one model, several plans over it (null: as it is), the same prompts for each. `fingerprint` is that of the
+ * model which a plan was made for; null where the run does not say.
+ */
 export const generationRequest = z.object({
   model: z.string(),
   columns: z
-    .array(z.object({ plan: plan.nullable() }))
+    .array(z.object({ plan: plan.nullable(), fingerprint: z.string().nullable() }))
     .min(1)
     .max(6),
   prompts: z.array(generationPrompt).min(1),

@@ -6,6 +6,8 @@ import { decision, selection, spectrum } from './run.ts'
 /** What a run tells while it goes on. */
 export const runEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('progress'), progress }),
+  /** The fingerprint of the model that the numbers which follow belong to. */
+  z.object({ type: z.literal('model'), fingerprint: z.string() }),
   z.object({ type: z.literal('decision'), decision }),
   z.object({ type: z.literal('selection'), selection }),
   /** Width decided: neurons kept per block, of `of`. */

@@ -86,6 +86,10 @@ export const divergenceDocument = divergence
 /** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. `npm run docs` prints the descriptions. */
 export const runDocument = z.object({
   model: z.string().describe('The model that was pruned: a path or a name on the hub.'),
+  fingerprint: z
+    .string()
+    .optional()
+    .describe('The SHA-256 of the content of the model that was used: of its config, tokenizer and weights.'),
   method: z.string().describe('The name of the method, or `dense`.'),
   options: z.record(z.string(), z.unknown()).describe('All options of the method, with defaults filled in.'),
   seed: z.number().int().describe('The seed of the run. Seed 0 uses the calibration text in its own order.'),

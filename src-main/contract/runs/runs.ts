@@ -49,6 +49,8 @@ export const runEntry = z.object({
   device: z.string().nullable(),
   /** The cluster that computes it; null for this machine. */
   executor: z.string().nullable(),
+  /** SHA-256 of the content of the model that it used; null until it has begun, and in runs of earlier versions. */
+  fingerprint: z.string().nullable(),
   /** What the cluster says of it, while it is there. */
   job: clusterJob.nullable(),
   hasPlan: z.boolean(),

@@ -8,6 +8,7 @@ import { passes0007 } from './0007-passes.ts'
 import { executors0008 } from './0008-executors.ts'
 import { inspections0009 } from './0009-inspections.ts'
 import { precision0010 } from './0010-precision.ts'
+import { fingerprints0011 } from './0011-fingerprints.ts'
 
 /** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
 export const migrations: readonly string[] = [
@@ -21,4 +22,5 @@ export const migrations: readonly string[] = [
   executors0008,
   inspections0009,
   precision0010,
+  fingerprints0011,
 ]

@@ -42,6 +42,8 @@ export interface RunRow {
   owner: string | null
   wish: 'cancel' | 'pause' | null
   executor: string | null
+  /** The content of the model that it uses or used; null until it has begun. */
+  fingerprint: string | null
   job: string | null
   device: string | null
   attempts: number
@@ -80,6 +82,7 @@ export type RunPatch = Partial<
     | 'seconds'
     | 'archived_at'
     | 'notes'
+    | 'fingerprint'
   >
 > & {
   starred?: boolean
@@ -92,7 +95,7 @@ export type RunPatch = Partial<
 }
 
 const patchable = new Set(
-  'name status reached queue_position owner wish device executor job attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment'.split(
+  'name status reached queue_position owner wish device executor job attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment fingerprint'.split(
     ' ',
   ),
 )
@@ -194,6 +197,7 @@ function toEntry(row: JoinedRow, parameters: Record<string, ParameterValue>): Ru
     seconds: row.seconds,
     device: row.device,
     executor: row.executor,
+    fingerprint: row.fingerprint,
     job: publicJob(row),
     hasPlan: row.has_plan === 1,
     starred: row.starred === 1,

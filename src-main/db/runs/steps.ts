@@ -1,46 +1,79 @@
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import type { Database } from '../database.ts'
 import type { ValueStore } from '../values.ts'
+import { existsSync } from 'node:fs'
+import { labelOfStep } from '#contract/step-names.ts'
 
-/** Results of finished steps. `scope` is a run, or an experiment's model for what its runs share. */
+interface StepRow {
+  value: string | null
+  file: string | null
+  tensors: string | null
+}
+
+/** Results of finished steps of runs. Equal names mean equal results, so that a run may take over what another one did. */
 export function stepsTable(db: Database, values: ValueStore) {
-  const find = db.prepare('SELECT value, file, tensors FROM steps WHERE scope = ? AND name = ?')
-  const insert = db.prepare('INSERT OR REPLACE INTO steps(scope, name, value, file, bytes, at, tensors) VALUES (?, ?, ?, ?, ?, ?, ?)')
-  const clear = db.prepare('DELETE FROM steps WHERE scope = ?')
-  const clearExperiment = db.prepare("DELETE FROM steps WHERE scope LIKE ? || '/%'")
-  const count = db.prepare('SELECT count(*) FROM steps WHERE scope = ?').pluck()
-  const bytes = db.prepare('SELECT coalesce(sum(bytes), 0) FROM steps WHERE scope IN (SELECT value FROM json_each(?))').pluck()
+  const find = db.prepare('SELECT value, file, tensors FROM steps WHERE run = ? AND name = ?')
+  const insert = db.prepare('INSERT OR REPLACE INTO steps(run, name, value, file, bytes, at, tensors) VALUES (?, ?, ?, ?, ?, ?, ?)')
+  const clear = db.prepare('DELETE FROM steps WHERE run = ?')
+  const elsewhere = db.prepare('SELECT value, file, tensors FROM steps WHERE name = ? LIMIT 1')
+  const adopt = db.prepare(`
+    INSERT OR REPLACE INTO steps(run, name, value, file, bytes, at, tensors)
+    SELECT ?, name, value, file, bytes, at, tensors FROM steps WHERE name = ? LIMIT 1`)
+  const count = db.prepare('SELECT count(*) FROM steps WHERE run = ?').pluck()
+  const bytes = db.prepare('SELECT coalesce(sum(bytes), 0) FROM steps WHERE run IN (SELECT value FROM json_each(?))').pluck()
   const files = db
     .prepare(
-      `SELECT file FROM steps WHERE scope IN (SELECT value FROM json_each(@scopes)) AND file IS NOT NULL
-       UNION SELECT tensors ->> '$.file' FROM steps WHERE scope IN (SELECT value FROM json_each(@scopes)) AND tensors IS NOT NULL`,
+      `SELECT file FROM steps WHERE run IN (SELECT value FROM json_each(@runs)) AND file IS NOT NULL
+       UNION SELECT tensors ->> '$.file' FROM steps WHERE run IN (SELECT value FROM json_each(@runs)) AND tensors IS NOT NULL`,
     )
     .pluck()
-  const names = db.prepare('SELECT name FROM steps WHERE scope = ?').pluck()
-  const ofScope = db.prepare('SELECT name, value, file FROM steps WHERE scope = ? ORDER BY at, name')
+  const names = db.prepare('SELECT name FROM steps WHERE run = ?').pluck()
+  const ofScope = db.prepare('SELECT name, value, file FROM steps WHERE run = ? ORDER BY at, name')
+  const read = (row: StepRow): { value: unknown; tensors?: TensorFile } => {
+    const tensors = row.tensors === null ? {} : { tensors: values.placeTensors(JSON.parse(row.tensors) as TensorFile) }
+    return { value: values.get(row), ...tensors }
+  }
+  /** Undefined where a file of it is missing or damaged: then it is done again. */
+  const whole = (row: StepRow): { value: unknown; tensors?: TensorFile } | undefined => {
+    try {
+      const step = read(row)
+      return step.tensors === undefined || existsSync(step.tensors.file) ? step : undefined
+    } catch {
+      return undefined
+    }
+  }
   return {
-    get(scope: string, name: string): { value: unknown; tensors?: TensorFile } | undefined {
-      const row = find.get(scope, name) as { value: string | null; file: string | null; tensors: string | null } | undefined
-      if (!row) return undefined
-      const tensors = row.tensors === null ? {} : { tensors: values.placeTensors(JSON.parse(row.tensors) as TensorFile) }
-      return { value: values.get(row), ...tensors }
+    get(run: string, name: string): { value: unknown; tensors?: TensorFile } | undefined {
+      const row = find.get(run, name) as StepRow | undefined
+      return row && read(row)
+    },
+    /** A step of that name, whichever run did it. */
+    find(name: string): { value: unknown; tensors?: TensorFile } | undefined {
+      const row = elsewhere.get(name) as StepRow | undefined
+      return row && whole(row)
+    },
+    /** A step of that name that any run did: it becomes one of this run too, so that it stays when the other run goes. */
+    takeOver(run: string, name: string): { value: unknown; tensors?: TensorFile } | undefined {
+      const step = this.find(name)
+      if (step) adopt.run(run, name)
+      return step
     },
     /** `tensors` is a file that stands in the tensor folder already. */
-    put(scope: string, name: string, value: unknown, at: number, tensors?: TensorFile): void {
+    put(run: string, name: string, value: unknown, at: number, tensors?: TensorFile): void {
       const stored = values.put(value)
       const file = tensors === undefined ? null : JSON.stringify(values.nameTensors(tensors))
-      insert.run(scope, name, stored.value, stored.file, stored.bytes + (tensors?.bytes ?? 0), at, file)
+      insert.run(run, name, stored.value, stored.file, stored.bytes + (tensors?.bytes ?? 0), at, file)
     },
-    /** What the runs of an experiment shared. */
-    clearExperiment: (experiment: string) => clearExperiment.run(experiment).changes,
-    clear: (scope: string) => clear.run(scope).changes,
-    /** Names of the files that steps of these scopes have. */
-    files: (scopes: readonly string[]) => files.all({ scopes: JSON.stringify(scopes) }) as string[],
-    names: (scope: string) => names.all(scope) as string[],
-    count: (scope: string) => count.get(scope) as number,
-    bytes: (scopes: readonly string[]) => bytes.get(JSON.stringify(scopes)) as number,
-    ofScope: (scope: string) =>
-      (ofScope.all(scope) as { name: string; value: string | null; file: string | null }[]).map((row) => ({
+    clear: (run: string) => clear.run(run).changes,
+    /** Names of the files that steps of these runs have. */
+    files: (runs: readonly string[]) => files.all({ runs: JSON.stringify(runs) }) as string[],
+    /** The name of a run's step with these words. */
+    named: (run: string, label: string) => (names.all(run) as string[]).find((name) => labelOfStep(name) === label),
+    names: (run: string) => names.all(run) as string[],
+    count: (run: string) => count.get(run) as number,
+    bytes: (runs: readonly string[]) => bytes.get(JSON.stringify(runs)) as number,
+    ofScope: (run: string) =>
+      (ofScope.all(run) as { name: string; value: string | null; file: string | null }[]).map((row) => ({
         name: row.name,
         value: values.get(row),
       })),

@@ -13,15 +13,21 @@ import { openRegular, readPart } from './regular-file.ts'
  * Everything that the headers say is checked against the files before it is trusted; each defect is one EspalierError that names it.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const { kind, place } = await locateCheckpoint(path)
+  return kind === 'gguf' ? openGguf(place) : openFolder(place)
+}
+
+/** Which kind of checkpoint a path leads to: a folder of safetensors, or a GGUF file, which may lie alone in a folder. */
+export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' | 'gguf'; place: string }> {
   const found = await stat(path).catch(() => undefined)
   if (!found)
     throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
   if (found.isDirectory()) {
     await refuseLinksOut(path)
     const file = await onlyGguf(path)
-    return file ? openGguf(file) : openFolder(path)
+    return file ? { kind: 'gguf', place: file } : { kind: 'folder', place: path }
   }
-  if (path.toLowerCase().endsWith('.gguf') || (await beginsAsGguf(path))) return openGguf(path)
+  if (path.toLowerCase().endsWith('.gguf') || (await beginsAsGguf(path))) return { kind: 'gguf', place: path }
   throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)
 }
 

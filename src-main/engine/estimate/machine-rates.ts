@@ -186,6 +186,7 @@ async function seededModel({ hidden, intermediate, heads, vocabulary }: Shape): 
   return {
     name: 'seeded',
     path: '',
+    quickKey: '',
     checkpoint,
     spec,
     store,

@@ -8,12 +8,15 @@ import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
+import type { StepKind, StepRequest } from '#engine/steps/step-name.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { answerPrompt } from './generation/answer.ts'
 import { inferenceTime, referenceInference } from './inference.ts'
 import { perplexity } from './perplexity.ts'
 import { evaluateTask } from './tasks/evaluate.ts'
 import { isTaskId, taskIds } from './tasks/index.ts'
+import type { LikelihoodModel } from './tasks/likelihood-model.ts'
+import { readQuestions } from './tasks/questions.ts'
 import { likelihoodOf } from './view-likelihood.ts'
 
 export interface MeasureContext {
@@ -23,6 +26,8 @@ export interface MeasureContext {
   readonly tokenizer: Tokenizer | undefined
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
+  /** A step of the view that is measured: what it is stays out of `asked.on`. */
+  step<T>(asked: StepRequest, compute: () => Promise<T>): Promise<T>
   read(data: DataRequest): Promise<{ readonly windows: Windows; readonly used: UsedData; readonly notes: readonly string[] }>
   readonly fetchFile?: FetchHubFile
 }
@@ -55,20 +60,27 @@ export async function measureView(request: MeasureRequest, context: MeasureConte
 
 type Of<Kind> = Extract<MeasureRequest, { kind: Kind }>
 
-async function measurePerplexity({ data, name }: Of<'perplexity'>, { view, signal, progress, read }: MeasureContext): Promise<Measured> {
+const perplexityStep: StepKind = { version: 1 }
+
+async function measurePerplexity({ data, name }: Of<'perplexity'>, context: MeasureContext): Promise<Measured> {
+  const { view, signal, progress, read, step } = context
   const { windows, used, notes } = await read(data)
-  const result = await perplexity(view, windows, {
-    signal,
-    progress: (done, total) => progress(`Perplexity on ${name}`, done, total, 'submodules'),
+  const value = await step({ kind: perplexityStep, label: `perplexity on ${name}`, on: { windows } }, async () => {
+    const report = (done: number, total: number) => progress(`Perplexity on ${name}`, done, total, 'submodules')
+    const result = await perplexity(view, windows, { signal, progress: report })
+    requireFinite([result.perplexity], `The perplexity on ${name}`)
+    return result.perplexity
   })
-  requireFinite([result.perplexity], `The perplexity on ${name}`)
-  const measure = { name: 'perplexity', dataset: name, value: result.perplexity, unit: '' }
+  const measure = { name: 'perplexity', dataset: name, value, unit: '' }
   return { ...nothing, measures: [measure], evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
 }
 
+/** Times are of the run that took them. */
+const timeStep: StepKind = { version: 1, reach: 'own' }
+
 async function measureInference(
   { sequenceLength, repeats }: Of<'inference'>,
-  { view, dense, signal, progress }: MeasureContext,
+  { view, dense, signal, progress, step }: MeasureContext,
 ): Promise<Measured> {
   const { vocabulary } = view.spec
   const window = Int32Array.from({ length: sequenceLength }, (_, i) => (i * 7919) % vocabulary)
@@ -78,54 +90,48 @@ async function measureInference(
     warmups: Math.min(repeats, referenceInference.warmups),
     decoded: Math.min(referenceInference.decoded, sequenceLength - 1),
   }
-  const { measures, notes } = await inferenceTime(view, [window], settings, {
-    signal,
-    progress: (done, total) => progress('Inference time', done, total, 'passes'),
-    ...(dense ? { dense } : {}),
-  })
+  const { measures, notes } = await step({ kind: timeStep, label: 'inference time', on: { sequenceLength, repeats } }, () =>
+    inferenceTime(view, [window], settings, {
+      signal,
+      progress: (done, total) => progress('Inference time', done, total, 'passes'),
+      ...(dense ? { dense } : {}),
+    }),
+  )
   return { ...nothing, measures, notes }
 }
 
+const answersStep: StepKind = { version: 1 }
+
 async function answerPrompts(
   { prompts, maxLength }: Of<'answers'>,
-  { view, tokenizer, signal, progress }: MeasureContext,
+  { view, tokenizer, signal, progress, step }: MeasureContext,
 ): Promise<Measured> {
   if (!tokenizer)
     throw new EspalierError(
       'invalid',
       'This model has no tokenizer.json, so it cannot answer prompts. Place its tokenizer.json in the folder.',
     )
-  const answers: Measured['answers'] = []
-  for (const [index, prompt] of prompts.entries()) {
-    progress('Answering prompts', index, prompts.length, 'prompts')
-    answers.push({ prompt, text: await answerPrompt(view, tokenizer, prompt, maxLength, signal) })
-  }
-  progress('Answering prompts', prompts.length, prompts.length, 'prompts')
+  const answers = await step({ kind: answersStep, label: 'answers', on: { prompts, maxLength } }, async () => {
+    const found: Measured['answers'] = []
+    for (const [index, prompt] of prompts.entries()) {
+      progress('Answering prompts', index, prompts.length, 'prompts')
+      found.push({ prompt, text: await answerPrompt(view, tokenizer, prompt, maxLength, signal) })
+    }
+    progress('Answering prompts', prompts.length, prompts.length, 'prompts')
+    return found
+  })
   return { ...nothing, answers }
 }
 
-async function measureTasks(
-  { tasks: names, folder, limit }: Of<'tasks'>,
-  { view, tokenizer, signal, progress, fetchFile }: MeasureContext,
-): Promise<Measured> {
-  if (!tokenizer)
-    throw new EspalierError(
-      'invalid',
-      'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.',
-    )
-  const model = likelihoodOf(view)
+const taskStep: StepKind = { version: 1 }
+
+async function measureTasks({ tasks: names, ...source }: Of<'tasks'>, context: MeasureContext): Promise<Measured> {
+  const model = likelihoodOf(context.view)
   const measures: Measure[] = []
   const questions: ScoredTask[] = []
   try {
     for (const name of names) {
-      if (!isTaskId(name)) throw new EspalierError('usage', `There is no task "${name}". Known are: ${taskIds.join(', ')}.`)
-      const found = await evaluateTask(model, tokenizer, name, {
-        signal,
-        report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
-        ...(folder === undefined ? {} : { folder }),
-        ...(limit === undefined ? {} : { limit }),
-        ...(fetchFile ? { fetchFile } : {}),
-      })
+      const found = await measureTask(name, source, model, context)
       measures.push(...found.measures)
       questions.push({ task: name, questions: found.questions })
     }
@@ -133,4 +139,27 @@ async function measureTasks(
   } finally {
     model.dispose()
   }
+}
+
+async function measureTask(
+  name: string,
+  { folder, limit }: Omit<Of<'tasks'>, 'tasks'>,
+  model: LikelihoodModel,
+  { tokenizer, signal, progress, fetchFile, step }: MeasureContext,
+) {
+  if (!tokenizer)
+    throw new EspalierError(
+      'invalid',
+      'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.',
+    )
+  if (!isTaskId(name)) throw new EspalierError('usage', `There is no task "${name}". Known are: ${taskIds.join(', ')}.`)
+  const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
+  const asked = await readQuestions(name, source, limit)
+  const on = { questions: asked.map(({ requests, ...rest }) => ({ ...rest, requests: requests.map((one) => ({ ...one })) })) }
+  return step({ kind: taskStep, label: `answers to ${name}`, on }, () =>
+    evaluateTask(model, tokenizer, name, asked, {
+      signal,
+      report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
+    }),
+  )
 }

@@ -1,13 +1,17 @@
 import { toErrorMessage } from '#contract/errors.ts'
+import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { checkVocabulary, openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { type Model, openModel } from './model.ts'
 
 /** A model that is kept open between runs on it, so that a grid loads its weights once. */
 let kept: { key: string; model: Promise<Model> } | undefined
 
-/** The model at a path, open until another one is asked for or `releaseModel`. */
+/**
+ * The model at a path, open until another one is asked for or `releaseModel`. The quick key tells models apart: one whose files have changed
+ * is opened again, and what was remembered with the old one goes.
+ */
 export async function acquireModel(path: string, memoryBytes: number | undefined): Promise<Model> {
-  const key = `${path}\n${memoryBytes ?? ''}`
+  const key = JSON.stringify([path, memoryBytes ?? null, await quickKeyOf(path)])
   if (kept?.key !== key) {
     await releaseModel()
     kept = { key, model: openModel(path, memoryBytes) }

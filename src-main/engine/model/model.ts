@@ -9,6 +9,7 @@ import { readSpec } from '#engine/architectures/index.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { deviceBytes } from '#engine/backend/active.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { underLimits } from '#engine/limits/reading.ts'
@@ -24,6 +25,8 @@ import { checkTensors } from './weights/weights.ts'
 export interface Model {
   readonly name: string
   readonly path: string
+  /** Of its files as they were when it was opened. */
+  readonly quickKey: string
   readonly checkpoint: Checkpoint
   readonly spec: DecoderSpec
   readonly store: WeightStore
@@ -101,15 +104,19 @@ async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefine
  */
 export async function openModel(path: string, memoryBytes = usualMemory()): Promise<Model> {
   exposeGarbageCollection()
+  const quickKey = await quickKeyOf(path)
   const { checkpoint, spec } = await openSpec(path)
   try {
     const { vocabularyStays, left, storeBytes } = divideMemory(spec, memoryBytes)
     const store = new WeightStore(checkpoint, spec, storeBytes)
     const vocabulary = await Vocabulary.open(checkpoint, spec, vocabularyStays)
     const kept: Model['kept'] = new Map()
+    if ((await quickKeyOf(path)) !== quickKey)
+      throw new EspalierError('conflict', `The model at ${path} was written while it was opened. Retry when nothing writes there.`)
     return {
       name: basename(checkpoint.path),
       path: checkpoint.path,
+      quickKey,
       checkpoint,
       spec,
       store,

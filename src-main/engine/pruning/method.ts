@@ -8,6 +8,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
+import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Budget } from './budget.ts'
 import type { PassCount } from './search/passes.ts'
 
@@ -16,17 +17,16 @@ export interface MethodRun {
   readonly seed: number
   readonly signal: AbortSignal
   /**
-   * The result of `compute`, which is plain JSON and is written down before this returns: a run that was killed finds it again.
+   * The result of `compute`, which is plain JSON and is written down before this returns: a run that was killed finds it again, and so does
+   * every run that asks for the same. `asked.on` must hold all that `compute` depends on besides the model, backend and precision.
    * Randomness must be drawn between steps, not inside.
    */
-  step<T>(name: string, compute: () => Promise<T> | T): Promise<T>
+  step<T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T>
   /** A step whose result has, besides plain JSON, named tensors: they are written to a file, and read from it when asked for. */
   tensorStep<T extends object>(
-    name: string,
+    asked: StepRequest,
     compute: () => Promise<T & { tensors: NamedTensors }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }>
-  /** A step that every run of an experiment on the same model and calibration may use; the name says all that it depends on. */
-  sharedStep<T>(name: string, compute: () => Promise<T> | T): Promise<T>
   progress(phase: string, done: number, total: number, unit: string): void
   emit(event: RunEvent): void
   /** Adds to the count of passes that the run reports. */

@@ -15,12 +15,18 @@ import { answerWith } from '#engine/evaluation/generation/columns.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
 import { denseView, openView } from '#engine/model/views/view.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { requireOwnModel } from './own-model.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
 type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
 type Answer = Extract<InspectionDocument['inspected'], { kind: 'generation' }>['answers'][number]
 type Found = Pick<InspectionDocument, 'inspected' | 'notes' | 'evaluation'>
+
+const pageKind: StepKind = { version: 1 }
+/** An answer says how long it took. */
+const answerKind: StepKind = { version: 1, reach: 'own' }
 
 interface Workplace {
   readonly request: RunRequest
@@ -37,10 +43,19 @@ export async function executeInspection(request: RunRequest, subjects: Subjects,
   const backend = await openBackend(request.backend)
   const steps = new RunSteps(host)
   const model = await steps.time('open', () => acquireModel(request.model, request.memoryBytes))
+  const fingerprint = await steps.identify(model, { backend: backend.name, precision: 'float32' })
+  host.emit({ type: 'model', fingerprint })
+  await requireOwnModel(
+    model.path,
+    subjects.map((subject) => subject.fingerprint),
+    host,
+  )
   const place: Workplace = { request, subjects, model, tokenizer: await openModelTokenizer(model), steps }
   const found = await steps.time(inspect.kind, () => (inspect.kind === 'divergence' ? diverge(place, inspect) : answer(place, inspect)))
+  await steps.requireSameModel()
   return {
     model: model.name,
+    fingerprint,
     method: request.method,
     options: {},
     seed: request.seed,
@@ -78,7 +93,8 @@ async function makePages({ subjects, model, tokenizer, steps }: Workplace, windo
       let parts = 0
       const progress = () => tell(before + (group.ids.length * ++parts) / view.parts.length)
       const context = { view, subjects: opened, tokenizer, signal: steps.host.signal, progress }
-      pages.push(await steps.step(pageStep(page), () => makeTokenPage(context, page, group)))
+      const on = { page, indices: group.indices, ids: group.ids, tokens: group.tokens, plans: subjects.map(({ plan }) => plan) }
+      pages.push(await steps.step({ kind: pageKind, label: pageStep(page), on }, () => makeTokenPage(context, page, group)))
       before += group.ids.length
       tell(before)
     }
@@ -100,8 +116,9 @@ async function answer({ subjects, model, tokenizer, steps }: Workplace, { dense,
     const view = await openView(model, plan)
     try {
       for (const prompt of prompts.keys()) {
-        const name = `answer of ${run?.id ?? 'the dense model'} to prompt ${prompt}`
-        answers.push(await steps.step(name, () => answerWith({ request, view, tokenizer, column, prompt, signal })))
+        const label = `answer of ${run?.name ?? 'the dense model'} to prompt ${prompt}`
+        const asked = { kind: answerKind, label, on: { plan, column, prompt, text: prompts[prompt]?.text, settings } }
+        answers.push(await steps.step(asked, () => answerWith({ request, view, tokenizer, column, prompt, signal })))
         steps.progress('Answering prompts', answers.length, columns.length * prompts.length, 'answers')
       }
     } finally {

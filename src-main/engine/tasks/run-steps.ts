@@ -2,32 +2,21 @@ import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { sharedPhase } from '#contract/runs/phases.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
+import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
+import { nameStep, type StepBase, type StepName, type StepRequest } from '#engine/steps/step-name.ts'
+import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
+import { contentsName } from './own-model.ts'
 import { ProgressMeter } from './run-progress.ts'
-
-/** A step as it was written down: its JSON, and the file of its tensors where it has some. */
-export interface StepResult {
-  readonly value: unknown
-  readonly tensors?: TensorFile
-  /** False where another run did it. */
-  readonly own?: boolean
-}
-
-/** Where results of steps are written down. */
-export interface StepStore {
-  get(name: string): Promise<StepResult | undefined>
-  /** `tensors` is a file in `folder`, which the store keeps from then on. */
-  put(name: string, value: unknown, tensors?: TensorFile): Promise<void>
-  /** Where files of tensors are written. */
-  readonly folder: string
-}
 
 /** What a run needs of whoever started it. */
 export interface RunHost {
-  /** Results of steps, written down before the run goes on. Names that begin with `shared:` hold for the whole experiment. */
+  /** Results of steps, written down before the run continues. */
   readonly steps: StepStore
   emit(event: RunEvent): void
   readonly signal: AbortSignal
@@ -50,6 +39,9 @@ export class RunSteps {
   /** Seconds of steps that other runs did. */
   sharedSeconds = 0
   readonly #meter: ProgressMeter
+  #base: StepBase | undefined
+  #path = ''
+  #quickKey = ''
 
   constructor(host: RunHost) {
     this.host = host
@@ -60,32 +52,77 @@ export class RunSteps {
     this.#meter.report(phase, done, total, unit)
   }
 
-  async step<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
+  /**
+   * Takes the model that the run computes on, and gives its fingerprint. From now on every step is named by it, and none is written down
+   * once the model's files hold something else.
+   */
+  async identify(model: Model, how: Omit<StepBase, 'model'>): Promise<string> {
+    this.#path = model.path
+    this.#quickKey = model.quickKey
+    const name = contentsName(model.quickKey)
+    const found = await this.host.steps.get(name)
+    const contents = found ? String((found.value as StepRecord).value) : await this.#readContents()
+    if (!found) {
+      if ((await quickKeyOf(model.path)) !== model.quickKey) throw replaced(model.path)
+      // It costs the run no time of its own.
+      await this.host.steps.put(name, { value: contents, seconds: 0 } satisfies StepRecord)
+    }
+    this.#base = { ...how, model: contents }
+    return contents
+  }
+
+  #readContents(): Promise<string> {
+    const progress = (done: number, total: number) => this.progress('Reading the model', done, total, 'bytes')
+    return modelContents(this.#path, { signal: this.host.signal, progress })
+  }
+
+  /** Throws `conflict` once the model's files hold something else than when the run began. */
+  async requireSameModel(): Promise<void> {
+    if (!this.#base) throw new Error('A run must identify its model before it does steps.')
+    const now = await quickKeyOf(this.#path)
+    if (now === this.#quickKey) return
+    if ((await this.#readContents()) !== this.#base.model) throw replaced(this.#path)
+    this.#quickKey = now
+  }
+
+  async step<T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T> {
+    const name = this.#nameOf(asked)
     const found = await this.#find(name)
     if (found !== undefined) return found.value as T
     const start = performance.now()
     const value = await compute()
-    requireNumbers(value, `"${nameOf(name)}"`)
-    await this.host.steps.put(name, { value, seconds: (performance.now() - start) / 1000 } satisfies StepRecord)
+    requireNumbers(value, `"${asked.label}"`)
+    await this.#put(name, { value, seconds: (performance.now() - start) / 1000 })
     return value
   }
 
   /** A step that makes tensors: they go to a file, whose place and hash are written down with the rest of the result. */
   async tensorStep<T extends object>(
-    name: string,
+    asked: StepRequest,
     compute: () => Promise<T & { tensors: NamedTensors }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }> {
+    const name = this.#nameOf(asked)
     const found = await this.#find(name)
     if (found?.tensors) return { ...(found.value as T), tensors: await StoredTensors.open([found.tensors]) }
     const start = performance.now()
     const { tensors, ...value } = await compute()
-    requireNumbers(value, `"${nameOf(name)}"`)
+    requireNumbers(value, `"${asked.label}"`)
     const file = await writeTensorFile(this.host.steps.folder, tensors)
-    await this.host.steps.put(name, { value, seconds: (performance.now() - start) / 1000 } satisfies StepRecord, file)
+    await this.#put(name, { value, seconds: (performance.now() - start) / 1000 }, file)
     return { ...value, tensors: await StoredTensors.open([file]) }
   }
 
-  async #find(name: string): Promise<StepResult | undefined> {
+  #nameOf(asked: StepRequest): StepName {
+    if (!this.#base) throw new Error('A run must identify its model before it does steps.')
+    return nameStep(asked, this.#base)
+  }
+
+  async #put(name: StepName, record: StepRecord, tensors?: TensorFile): Promise<void> {
+    await this.requireSameModel()
+    await this.host.steps.put(name, record, tensors)
+  }
+
+  async #find(name: StepName): Promise<StepResult | undefined> {
     this.host.signal.throwIfAborted()
     const found = await this.host.steps.get(name)
     if (found === undefined) return undefined
@@ -108,14 +145,13 @@ export class RunSteps {
     return this.sharedSeconds > 0 ? { ...this.seconds, [sharedPhase]: this.sharedSeconds } : this.seconds
   }
 
-  /** What a method sees of the run. Shared steps hold for everything that runs on the same `calibration`, which names it. */
-  methodRun(seed: number, calibration: string): MethodRun {
+  /** What a method sees of the run. */
+  methodRun(seed: number): MethodRun {
     return {
       seed,
       signal: this.host.signal,
-      step: (name, compute) => this.step(name, compute),
-      tensorStep: (name, compute) => this.tensorStep(name, compute),
-      sharedStep: (name, compute) => this.step(`shared:${calibration}: ${name}`, compute),
+      step: (asked, compute) => this.step(asked, compute),
+      tensorStep: (asked, compute) => this.tensorStep(asked, compute),
       progress: (phase, done, total, unit) => this.progress(phase, done, total, unit),
       emit: (event) => this.host.emit(event),
       count: (passes) => {
@@ -128,7 +164,8 @@ export class RunSteps {
   }
 }
 
-/** A step's name without what it is shared by. */
-function nameOf(name: string): string {
-  return name.replace(/^shared:.*?: /, '')
-}
+const replaced = (path: string): EspalierError =>
+  new EspalierError(
+    'conflict',
+    `The model at ${path} was changed during the run, so the run stopped. Retry it to use the model that is there now.`,
+  )

@@ -44,8 +44,6 @@ class RunInProgress {
   #calibrated: UsedData | undefined
   /** What was looked at last, to look again when its numbers are lost. */
   #lastRead: Windows = []
-  /** Names the repair, so that what was measured without it is not taken for what is measured with it. */
-  #repaired: string | undefined
 
   constructor(request: RunRequest, host: RunHost) {
     this.#request = request
@@ -58,6 +56,8 @@ class RunInProgress {
     this.#precision = resolvePrecision(this.#request.precision ?? 'float32')
     const opened = await this.#steps.time('open', () => acquireModel(this.#request.model, memoryBytes))
     const model = withProducts(opened, productsFor(this.#precision))
+    const fingerprint = await this.#steps.identify(model, { backend: backend.name, precision: this.#precision })
+    this.#steps.host.emit({ type: 'model', fingerprint })
     const tokenizer = await openModelTokenizer(model)
     const dense = method === denseMethod
     const options = dense ? {} : parseOptions(findMethod(method), this.#request.options)
@@ -66,8 +66,10 @@ class RunInProgress {
     const { result: repaired, repair } = await this.#repair(model, tokenizer, pruned)
     const result = withFiles(repaired)
     const { measures, answers, evaluation, questions } = await this.#measure(model, tokenizer, result)
+    await this.#steps.requireSameModel()
     return {
       model: model.name,
+      fingerprint,
       method,
       options,
       seed,
@@ -100,9 +102,7 @@ class RunInProgress {
     const start = performance.now()
     const waited = model.store.secondsWaiting
     this.#calibrated = calibration.used
-    // Steps of other precisions have other numbers, if the same choices.
-    const precision = this.#precision === 'float32' ? '' : `|${this.#precision}`
-    const run = this.#steps.methodRun(seed, `${this.#request.model}|${calibration.used.hash}${precision}`)
+    const run = this.#steps.methodRun(seed)
     const view = denseView(model)
     const result = await method.plan({ view, calibration: calibration.windows, budget, options, run }).catch(async (thrown: unknown) => {
       throw await locateOverflow(thrown, view, calibration.windows)
@@ -131,18 +131,10 @@ class RunInProgress {
     const { windows, used, notes } = await this.#read(model, tokenizer, wanted.calibration, seed)
     for (const text of notes) this.#note(`Repair: ${text}`)
     const [start, found] = [performance.now(), this.#steps.foundSeconds]
-    const run = this.#steps.methodRun(seed, used.hash)
-    const { plan, tensors, projections } = await repairPlan({
-      view: denseView(model),
-      plan: result.plan,
-      windows,
-      kind: wanted.kind,
-      calibration: used.hash,
-      run,
-    })
+    const run = this.#steps.methodRun(seed)
+    const { plan, tensors, projections } = await repairPlan({ view: denseView(model), plan: result.plan, windows, kind: wanted.kind, run })
     const seconds = (performance.now() - start) / 1000 + this.#steps.foundSeconds - found
     this.#steps.seconds.repair = seconds
-    this.#repaired = `${wanted.kind} ${used.hash}`
     const kept = projections.filter(({ before, after }) => !(after < before)).length
     if (kept > 0) this.#note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)
     const repair = { kind: wanted.kind, windows: windows.length, seconds, calibration: used, blocks: projections }
@@ -193,7 +185,6 @@ class RunInProgress {
     const answers: { prompt: string; text: string }[] = []
     const evaluation: UsedData[] = []
     const questions: ScoredTask[] = []
-    const repaired = this.#repaired ? `, repaired ${this.#repaired}` : ''
     const removes = reachedSparsity(model.spec, result.plan) > 0
     const context = {
       view,
@@ -205,17 +196,17 @@ class RunInProgress {
       ...(host.fetchFile ? { fetchFile: host.fetchFile } : {}),
     }
     try {
-      for (const [index, request] of this.#request.measures.entries()) {
-        const taken = await this.#steps.step(
-          `measure ${index}, with its data: ${request.kind}${repaired}${this.#precision === 'bfloat16' ? ', bfloat16' : ''}`,
-          () => this.#steps.time(request.kind, () => measureView(request, context)),
-        )
+      for (const request of this.#request.measures) {
+        const taken = await measureView(request, {
+          ...context,
+          step: (asked, compute) =>
+            this.#steps.step({ ...asked, on: { view: result.plan, asked: asked.on } }, () => this.#steps.time(request.kind, compute)),
+        })
         for (const measure of taken.measures) host.emit({ type: 'measure', measure })
         measures.push(...taken.measures)
         answers.push(...taken.answers)
         evaluation.push(...taken.evaluation)
-        // Steps of earlier versions have none.
-        questions.push(...(taken.questions ?? []))
+        questions.push(...taken.questions)
         for (const text of taken.notes) this.#note(text)
       }
     } catch (thrown) {

@@ -30,9 +30,11 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
   const backend = await openBackend(request.backend)
   const precision = resolvePrecision(request.precision ?? 'float32')
   const model = withProducts(await acquireModel(request.model, request.memoryBytes), productsFor(precision))
+  const steps = new RunSteps(host)
+  const fingerprint = await steps.identify(model, { backend: backend.name, precision })
+  host.emit({ type: 'model', fingerprint })
   const tokenizer = await openModelTokenizer(model)
   const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, { localFolder, fetchFile: host.fetchFile })
-  const steps = new RunSteps(host)
   const drawn = new Map<string, UsedData>()
   const measured = await read(judged.data, 0)
   const { table, plot, notes } = await steps.time('study', () =>
@@ -45,13 +47,15 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
         drawn.set(used.hash, used)
         return windows
       },
-      run: steps.methodRun(seed, JSON.stringify([request.model, calibration, ...(precision === 'float32' ? [] : [precision])])),
+      run: steps.methodRun(seed),
     }),
   )
   const remarks = [...retiredIn(request), ...notes]
   for (const text of remarks) host.emit({ type: 'note', text })
+  await steps.requireSameModel()
   return {
     model: model.name,
+    fingerprint,
     method,
     options,
     seed,

@@ -3,6 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import { type JsonObject, parseObject } from '../checkpoint/json.ts'
+import { modelTexts } from '../checkpoint/model-files.ts'
 import { exists, readText } from '../checkpoint/regular-file.ts'
 
 /** What a model folder says about its tokenizer, parsed and checked. */
@@ -51,15 +52,15 @@ const idsSchema = z.looseObject({
 
 /** Reads the files of a folder that concern its tokenizer. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
-  const where = await resolveInside(folder, 'tokenizer.json')
+  const where = await resolveInside(folder, modelTexts.tokenizer)
   if (!(await exists(where))) {
     throw new EspalierError('not-found', `${folder} has no tokenizer.json. Place the model's tokenizer.json in the folder.`)
   }
   const tokenizer = parseWith(tokenizerSchema, parseObject(await readText(where), where), where)
-  const settings = await readOptional(folder, 'tokenizer_config.json', settingsSchema)
-  const generation = await readOptional(folder, 'generation_config.json', idsSchema)
-  const config = await readOptional(folder, 'config.json', idsSchema)
-  const template = await resolveInside(folder, 'chat_template.jinja')
+  const settings = await readOptional(folder, modelTexts.tokenizerSettings, settingsSchema)
+  const generation = await readOptional(folder, modelTexts.generation, idsSchema)
+  const config = await readOptional(folder, modelTexts.config, idsSchema)
+  const template = await resolveInside(folder, modelTexts.chatTemplate)
   const chatTemplate = (await exists(template)) ? await readText(template) : chooseTemplate(settings?.chat_template)
   return {
     where,

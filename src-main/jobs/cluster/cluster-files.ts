@@ -5,11 +5,11 @@ import { EspalierError } from '#contract/errors.ts'
 import { type NamedPlace, placesIn } from '#contract/places.ts'
 import type { RunFile } from '#contract/runs/run-file.ts'
 import { type RunRequest, runRequest } from '#contract/runs/run-request.ts'
+import { reachOfStep } from '#contract/step-names.ts'
 import { version } from '#contract/version.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { requestOf } from '../run-attempt.ts'
-import { stepScope } from '../run-recorder.ts'
 import { readNodeFile } from './node-files.ts'
 import { hashOf, type RunFolder, runFolderOf, writeStep, writeWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
@@ -77,17 +77,24 @@ export function writeRun(history: History, row: RunRow, folder: RunFolder, reque
   if (fresh) rmSync(folder.root, { recursive: true, force: true })
   rmSync(folder.result, { force: true })
   for (const one of [folder.steps, folder.tensors, folder.attempts]) mkdirSync(one, { recursive: true })
-  for (const scope of new Set([row.id, stepScope(row, 'shared:')])) {
-    for (const name of history.steps.names(scope)) {
-      const file = join(folder.steps, `${hashOf(name)}.json`)
-      const step = existsSync(file) ? undefined : history.steps.get(scope, name)
-      if (!step) continue
-      if (step.tensors) placeFile(step.tensors.file, join(folder.tensors, basename(step.tensors.file)))
-      writeStep(file, { name, value: step.value, ...(step.tensors ? { tensors: step.tensors } : {}) })
-    }
+  for (const [name, run] of knownSteps(history, row)) {
+    const file = join(folder.steps, `${hashOf(name)}.json`)
+    const step = existsSync(file) ? undefined : history.steps.get(run, name)
+    if (!step) continue
+    if (step.tensors) placeFile(step.tensors.file, join(folder.tensors, basename(step.tensors.file)))
+    writeStep(file, { name, value: step.value, ...(step.tensors ? { tensors: step.tensors } : {}) })
   }
   const file: RunFile = { format: 'espalier run request', formatVersion: 1, run: row.id, request, version }
   writeWhole(folder.request, JSON.stringify(file))
+}
+
+/** Steps that a run may ask for, each with the run that did it: its own, and those that runs of its experiment share. */
+function knownSteps(history: History, { id, experiment }: RunRow): Map<string, string> {
+  const others = experiment === null ? [] : history.runs.ofExperiment(experiment).filter((other) => other.id !== id)
+  const shared = others.flatMap((other) =>
+    history.steps.names(other.id).flatMap((name) => (reachOfStep(name) === 'shared' ? [[name, other.id] as const] : [])),
+  )
+  return new Map([...shared, ...history.steps.names(id).map((name) => [name, id] as const)])
 }
 
 /** Files and folders of this machine that a request names besides its model; other sources are names of data sets. */

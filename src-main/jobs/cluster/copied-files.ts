@@ -5,10 +5,11 @@ import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
+import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { requestOf } from '../run-attempt.ts'
 import { type ClusterFiles, endOf, localPlaces, logFile, type TaskOfRun, writeRun } from './cluster-files.ts'
 import { type ClusterShell, clusterShell } from './cluster-shell.ts'
-import { contentHash, modelFingerprint } from './fingerprint.ts'
+import { contentHash } from './content-hash.ts'
 import { type Copying, copying } from './rsync.ts'
 import { readWhole, runFolderOf, writeWhole } from './run-folder.ts'
 
@@ -25,7 +26,7 @@ const unreadWeights = ['*.bin', '*.pt', '*.pth', '*.h5', '*.msgpack', '*.onnx', 
 export function copiedFiles(history: History, { name, host, folder }: ClusterProfile, signal: AbortSignal): ClusterFiles {
   const mirror = join(dirname(history.folders.file), 'clusters', name)
   const shell = clusterShell(host, signal)
-  return new CopiedFiles(history, { mirror, folder, shell, copy: copying(host, signal) })
+  return new CopiedFiles(history, { mirror, folder, shell, copy: copying(host, signal), signal })
 }
 
 class CopiedFiles implements ClusterFiles {
@@ -38,8 +39,12 @@ class CopiedFiles implements ClusterFiles {
   readonly #wanted = new Map<string, string>()
   readonly #unwanted = new Set<string>()
 
-  constructor(history: History, parts: { mirror: string; folder: string; shell: ClusterShell; copy: Copying }) {
+  readonly #signal: AbortSignal
+  readonly #known = new Map<string, Promise<string>>()
+
+  constructor(history: History, parts: { mirror: string; folder: string; shell: ClusterShell; copy: Copying; signal: AbortSignal }) {
     this.#history = history
+    this.#signal = parts.signal
     this.#mirror = parts.mirror
     this.#folder = parts.folder.replace(/\/$/, '')
     this.#shell = parts.shell
@@ -62,9 +67,19 @@ class CopiedFiles implements ClusterFiles {
       replace(want(whole, `texts/${await contentHash(whole)}`))
     }
     const model = resolve(request.model)
-    writeRun(this.#history, row, this.runFolder(row.id), { ...request, model: want(model, `models/${modelFingerprint(model)}`) }, fresh)
+    const place = want(model, `models/${await this.#contents(model)}`)
+    writeRun(this.#history, row, this.runFolder(row.id), { ...request, model: place }, fresh)
     writeWhole(this.#placesOf(row.id), JSON.stringify(names))
     this.#unwanted.add(fresh ? `runs/${row.id}` : `runs/${row.id}/result.json`)
+  }
+
+  /** The fingerprint of a model, read once for each quick key: a copy there is of this content, or has another name. */
+  async #contents(model: string): Promise<string> {
+    const key = `${model}\n${await quickKeyOf(model)}`
+    const known = this.#known.get(key) ?? modelContents(model, { signal: this.#signal })
+    this.#known.set(key, known)
+    known.catch(() => this.#known.delete(key))
+    return known
   }
 
   #placesOf(run: string): string {
@@ -75,11 +90,21 @@ class CopiedFiles implements ClusterFiles {
     await this.#ask('rm', '-rf', '--', ...[...this.#unwanted].map((one) => `${this.#folder}/${one}`))
     const folders = [`${this.#folder}/logs`, `${this.#folder}/runs`, ...[...this.#wanted.keys()].map(dirname)]
     await this.#ask('mkdir', '-p', '--', ...new Set(folders))
-    for (const [there, path] of this.#wanted) await this.#copy.there(path, dirname(there), unreadWeights)
+    for (const [there, path] of this.#wanted) await this.#send(there, path)
     const own = runs.flatMap((run) => ['request.json', 'steps', 'tensors'].map((one) => `runs/${run}/${one}`))
     await this.#copy.listedThere(own, this.#mirror, this.#folder)
     this.#wanted.clear()
     this.#unwanted.clear()
+  }
+
+  /** What is written while it is copied must not lie there under the name of the content that it had. */
+  async #send(there: string, path: string): Promise<void> {
+    await this.#copy.there(path, dirname(there), unreadWeights)
+    const model = /\/models\/([0-9a-f]{64})\//.exec(there)?.[1]
+    const content = model === undefined ? await contentHash(path) : await this.#contents(path)
+    if (there.includes(`/${content}/`)) return
+    await this.#ask('rm', '-rf', '--', dirname(there))
+    throw new EspalierError('conflict', `${path} was changed while it was copied to ${this.#shell.host}. It will be copied again.`)
   }
 
   async pull(runs: readonly TaskOfRun[]): Promise<void> {

@@ -5,13 +5,13 @@ import { explainIssues } from '#contract/explain-issue.ts'
 import type { Progress } from '#contract/runs/progress.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import { type AttemptState, type RunFile, runFile } from '#contract/runs/run-file.ts'
+import { reachOfStep } from '#contract/step-names.ts'
 import { isAblation } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
 import type { ComputeHost, Job } from '../compute-host.ts'
 import { isOfProcess } from '../explain-exit.ts'
 import type { JobSide } from '../job-side.ts'
 import type { FetchFile } from '../run-attempt.ts'
-import { modelFingerprint } from './fingerprint.ts'
 import { hashOf, namesIn, type RunFolder, readStep, runFolderAround, writeStep, writeWhole } from './run-folder.ts'
 import { SharedSteps, type SharedTimings } from './shared-steps.ts'
 
@@ -65,8 +65,7 @@ class RunOnNode {
     this.#folder = runFolderAround(file)
     this.#asked = readRunFile(file)
     this.#attempt = beginAttempt(this.#folder.attempts)
-    const { model, backend } = this.#asked.request
-    this.#shared = new SharedSteps(this.#folder.shared, JSON.stringify([modelFingerprint(model), version, backend]), parts.timings)
+    this.#shared = new SharedSteps(this.#folder.shared, parts.timings)
     this.#host = parts.hostFor(this.#folder.tensors)
     this.#teller = setInterval(() => this.#tell(), tellMilliseconds)
   }
@@ -183,7 +182,7 @@ class RunOnNode {
   }
 }
 
-const isShared = (name: string): boolean => name.startsWith('shared:')
+const isShared = (name: string): boolean => reachOfStep(name) === 'shared'
 
 /** Throws `invalid` for a file that is no request, or one of another version. */
 export function readRunFile(file: string): RunFile {

@@ -14,20 +14,17 @@ export interface SharedTimings {
 const usualTimings: SharedTimings = { lookMilliseconds: 500, silenceMilliseconds: 20_000 }
 
 /**
- * Steps that runs have in common, each in a file named by the hash of what it depends on: the model's contents, the program's version,
- * the step's name. Whoever comes first computes; others wait as long as it lives. Two that compute the same at once do no harm.
+ * Steps that runs have in common, each in a file of its name, which says all that it depends on. The first run computes; others wait as
+ * long as it lives. Two that compute the same at once do no harm.
  */
 export class SharedSteps {
   readonly #folder: string
-  readonly #base: string
   readonly #timings: SharedTimings
   readonly #mine = new Set<string>()
   readonly #beat: NodeJS.Timeout
 
-  /** @param base what all steps of this run depend on */
-  constructor(folder: string, base: string, timings: Partial<SharedTimings> = {}) {
+  constructor(folder: string, timings: Partial<SharedTimings> = {}) {
     this.#folder = folder
-    this.#base = base
     this.#timings = { ...usualTimings, ...timings }
     mkdirSync(this.#tensors, { recursive: true })
     this.#beat = setInterval(() => this.#show(), this.#timings.silenceMilliseconds / 4)
@@ -38,16 +35,12 @@ export class SharedSteps {
     return join(this.#folder, 'tensors')
   }
 
-  #keyOf(name: string): string {
-    return hashOf(JSON.stringify([this.#base, name]))
-  }
-
   #fileOf = (key: string): string => join(this.#folder, `${key}.json`)
   #claimOf = (key: string): string => join(this.#folder, `${key}.claim`)
 
   /** The step; undefined when it is for the caller to compute. Waits while another run computes it. */
   async get(name: string, signal: AbortSignal): Promise<FoundStep | undefined> {
-    const key = this.#keyOf(name)
+    const key = hashOf(name)
     let seen: number | undefined
     let since = performance.now()
     for (;;) {
@@ -63,7 +56,7 @@ export class SharedSteps {
   }
 
   put(name: string, value: unknown, tensors?: TensorFile): void {
-    const key = this.#keyOf(name)
+    const key = hashOf(name)
     if (tensors) placeFile(tensors.file, join(this.#tensors, basename(tensors.file)))
     writeStep(this.#fileOf(key), { name, value, ...(tensors ? { tensors } : {}) })
     this.#leave(key)

@@ -4,6 +4,8 @@ import { pairTasks } from '#contract/comparison/paired.ts'
 import type { TaskOutcomes } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Context, Service } from '../context.ts'
+import { areComparable, usedSameModel } from '#contract/used-model.ts'
+import { baselineIn } from '#jobs/baselines.ts'
 import { compareQuestions } from './compare-questions.ts'
 import { tableFile } from './table-text.ts'
 
@@ -24,8 +26,10 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
       [...new Set(rows.map(({ model }) => model))].map((model) => [model, history.models.find(model)?.description.shape]),
     )
     const outcomesOfBaseline = outcomesOf(baseline)
+    const pinned = baseline === null ? undefined : history.runs.find(baseline)
     return history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
-      const { number, model } = rows[at] as (typeof rows)[number]
+      const row = rows[at] as (typeof rows)[number]
+      const { number, model } = row
       const { answers, calibration, evaluation, outcomes } = history.documents.find(number)
       return {
         ...entry,
@@ -36,7 +40,7 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
         answers,
         calibration,
         evaluation,
-        paired: entry.id === baseline ? [] : pairTasks(outcomesOfBaseline, outcomes),
+        paired: pinned && entry.id !== baseline && areComparable(row, pinned) ? pairTasks(outcomesOfBaseline, outcomes) : [],
       }
     })
   }
@@ -48,14 +52,14 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
     return { baseline, runs }
   }
 
-  /** The dense run among those asked for, else that of the first one's experiment and model. */
+  /** The dense run that used the same model as the first pruned one: among those asked for, else of its experiment. */
   function baselineOf(ids: readonly string[]): string | null {
     const rows = ids.flatMap((id) => history.runs.find(id) ?? [])
-    const among = rows.find(({ baseline }) => baseline === 1)
-    if (among) return among.id
-    const [first] = rows
-    if (!first || first.experiment === null) return null
-    return history.runs.ofExperiment(first.experiment).find(({ baseline, model }) => baseline === 1 && model === first.model)?.id ?? null
+    const among = rows.filter(({ baseline }) => baseline === 1)
+    const first = rows.find(({ baseline }) => baseline === 0)
+    if (!first) return among[0]?.id ?? null
+    const same = among.find((row) => usedSameModel(row, first)) ?? baselineIn(history, first)
+    return (same ?? among.find((row) => row.model !== first.model))?.id ?? null
   }
 
   return {

@@ -66,7 +66,8 @@ export function sharedExperiment(context: Context, inspect: Inspection): string 
 
 /** A page of tokens: the result of a step, which is there before the run is done. */
 export function tokensOf({ history }: Pick<Context, 'history'>, { id, name, status }: RunRow, page: number): TokenPage {
-  const found = history.steps.get(id, pageStep(page))
+  const step = history.steps.named(id, pageStep(page))
+  const found = step === undefined ? undefined : history.steps.get(id, step)
   if (found) return (found.value as { value: TokenPage }).value
   const state = status === 'done' ? 'it has fewer pages, or they stayed where it was computed' : `it is ${status}`
   throw new EspalierError('not-found', `"${name}" has no page ${page} of tokens: ${state}.`)

@@ -4,7 +4,6 @@ import { type RunEstimate, type Work, work } from '#contract/runs/estimate.ts'
 import { pruningSeconds } from '#contract/runs/phases.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunRow } from '#db/runs/runs.ts'
-import { prunesAlike, unrepairedParent } from '#jobs/run-recorder.ts'
 import type { Context } from '../context.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import type { Library } from '../models/library.ts'
@@ -50,8 +49,8 @@ export class Estimates {
       const estimate = models.get(row.model)
       const own = this.#works.get(row.id)
       if (!estimate || !own) return []
-      const left = withoutShared(estimate(row.method, own), scopeOf(row), done)
-      return [{ run: row.id, ...(unrepairedParent(this.#context.history, row)?.status === 'done' ? withoutPart(left, pruningPart) : left) }]
+      const left = withoutShared(estimate(row.method, own), this.#scopeOf(row), done)
+      return [{ run: row.id, ...(this.#isPruned(row) ? withoutPart(left, pruningPart) : left) }]
     })
   }
 
@@ -61,9 +60,8 @@ export class Estimates {
     const [own] = await this.#ask([request], signal)
     if (!estimate || !own) return null
     const done = this.#sharedDone([row], new Map([[row.model, estimate]]))
-    const left = withoutShared(estimate(request.method, own), scopeOf(row), done)
-    const pruned = row.status === 'done' && prunesAlike(this.#context.history.documents.request(row.number), request)
-    return pruned && request.repair ? withoutPart(left, pruningPart) : left
+    const left = withoutShared(estimate(request.method, own), this.#scopeOf(row), done)
+    return request.repair && this.#didPrune(row, request) ? withoutPart(left, pruningPart) : left
   }
 
   /** What finished runs of the same experiments did for the others. */
@@ -73,15 +71,39 @@ export class Estimates {
     for (const experiment of experiments) {
       for (const row of this.#context.history.runs.ofExperiment(experiment)) {
         const own = this.#works.get(row.id)
-        if (row.status === 'done' && own) withoutShared(models.get(row.model)?.(row.method, own) ?? empty, scopeOf(row), done)
+        if (row.status === 'done' && own) withoutShared(models.get(row.model)?.(row.method, own) ?? empty, this.#scopeOf(row), done)
       }
     }
     return done
   }
 
+  /** The content that runs of a model used last: what runs of another content took says nothing of the next one. */
+  #contentOf(model: string): string | null {
+    return this.#context.history.runs.latestDone(model, 1)[0]?.fingerprint ?? null
+  }
+
+  /** Runs that share steps: those of an experiment on one content of one model. */
+  #scopeOf({ id, experiment, model, fingerprint }: RunRow): string {
+    return experiment === null ? id : `${experiment}/${model}/${fingerprint ?? this.#contentOf(model)}`
+  }
+
+  /** Whether the run that this one repairs has done the pruning for it. */
+  #isPruned(row: RunRow): boolean {
+    const { history } = this.#context
+    const own = history.documents.request(row.number)
+    const parent = own.repair && row.parent !== null ? history.runs.find(row.parent) : undefined
+    return parent !== undefined && parent.model === row.model && this.#didPrune(parent, own)
+  }
+
+  #didPrune(row: RunRow, request: RunRequest): boolean {
+    if (row.status !== 'done' || row.fingerprint !== this.#contentOf(row.model)) return false
+    return pruningOf(this.#context.history.documents.request(row.number)) === pruningOf(request)
+  }
+
   async #finished(model: string, signal?: AbortSignal): Promise<FinishedRun[]> {
     const { history } = this.#context
-    const rows = history.runs.latestDone(model, mostRuns)
+    const content = this.#contentOf(model)
+    const rows = history.runs.latestDone(model, mostRuns).filter(({ fingerprint }) => fingerprint === content)
     await this.#learn(rows, signal)
     return rows.flatMap((row) => {
       const own = this.#works.get(row.id)
@@ -113,5 +135,7 @@ const pruningPart = 'pruning'
 
 const empty = { phases: [], seconds: { low: 0, likely: 0, high: 0 }, basis: 'machine' as const }
 
-/** Runs that share steps: those of an experiment on one model. */
-const scopeOf = ({ id, experiment, model }: RunRow): string => (experiment === null ? id : `${experiment}/${model}`)
+/** What a run takes away of its model, whatever it does then. */
+function pruningOf({ method, amount, options, seed, calibration, localFolder }: RunRequest): string {
+  return JSON.stringify([method, amount, options, seed, calibration, localFolder])
+}

@@ -28,6 +28,7 @@ const exportedRun = z.object({
   endedAt: shape.endedAt,
   seconds: shape.seconds,
   device: shape.device,
+  fingerprint: shape.fingerprint.default(null),
   starred: z.boolean(),
   tags,
   notes,
@@ -167,8 +168,9 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
   const { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes } = run
   const data = { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
-  const { reached, seconds, device, starred, problem } = run
+  const { reached, seconds, device, starred, problem, fingerprint } = run
   history.runs.patch(number, {
+    ...(fingerprint === null ? {} : { fingerprint }),
     reached,
     seconds,
     device,

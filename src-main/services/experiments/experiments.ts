@@ -106,7 +106,6 @@ export function experimentsService(context: Context, { library, catalogue, remov
       if (!archived) throw new EspalierError('conflict', `"${name}" is not archived. Archive it first.`)
       const removed = removal.remove(history.runs.ofExperiment(id))
       history.experiments.remove(id)
-      history.steps.clearExperiment(id)
       emit({ name: 'experiment removed', data: { id } })
       return removed
     },

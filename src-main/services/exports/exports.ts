@@ -38,6 +38,7 @@ export function exportsService(
       const job = exporter.perform(task, {
         onEvent: (event) => report(progressOf(event)),
         onOutput: (chunk) => context.logs.append(row.id, chunk),
+        getStep: (name) => history.steps.find(name),
       })
       signal.addEventListener('abort', () => job.cancel())
       return z.array(savedFile).parse(await job.result)
@@ -107,6 +108,7 @@ export function exportsService(
       const save = write(row, {
         kind: 'save',
         model: model.path,
+        fingerprint: row.fingerprint,
         plan,
         method: row.method,
         run: exportedRun(history, row, model),

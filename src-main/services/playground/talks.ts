@@ -12,6 +12,7 @@ import type { Library } from '../models/library.ts'
 interface ResolvedColumn {
   readonly model: { readonly id: string; readonly name: string; readonly path: string }
   readonly plan: GenerationRequest['columns'][number]['plan']
+  readonly fingerprint: string | null
   readonly run: TranscriptColumn['run']
 }
 
@@ -38,7 +39,11 @@ export class Talks {
     history.transcripts.insert({ id, title, prompts, columns: described, settings, blind, owner, createdAt: Date.now() })
     const job = playground.perform(
       { kind: 'generate', request: this.#taskOf(request, columns) },
-      { onEvent: (event) => this.#hear(id, event), onOutput: (chunk) => logs.append(id, chunk) },
+      {
+        onEvent: (event) => this.#hear(id, event),
+        onOutput: (chunk) => logs.append(id, chunk),
+        getStep: (name) => history.steps.find(name),
+      },
     )
     this.#jobs.set(id, job)
     void job.result.then(
@@ -78,21 +83,28 @@ export class Talks {
     const { history } = this.#context
     if (run === undefined) {
       if (model === undefined) throw new EspalierError('invalid', 'A column needs a model or a run.')
-      return { model: this.#library.find(model), plan: null, run: null }
+      return { model: this.#library.find(model), plan: null, fingerprint: null, run: null }
     }
     const row = history.runs.find(run)
     if (!row) throw new EspalierError('not-found', `There is no run ${run}.`)
     if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan yet: it is ${row.status}.`)
     const plan = row.baseline ? null : history.documents.plan(row.number)
     const { id, name, method, reached } = row
-    return { model: this.#library.find(row.model), plan, run: { id, name, method, reached } }
+    return { model: this.#library.find(row.model), plan, fingerprint: row.fingerprint, run: { id, name, method, reached } }
   }
 
   #taskOf({ prompts, settings }: SessionRequest, columns: readonly ResolvedColumn[]): GenerationRequest {
     const { backend, memoryBytes } = currentSettings(this.#context)
     const [{ model }] = columns as readonly [ResolvedColumn]
     const memory = memoryBytes === null ? {} : { memoryBytes }
-    return { model: model.path, columns: columns.map(({ plan }) => ({ plan })), prompts, settings, backend, ...memory }
+    return {
+      model: model.path,
+      columns: columns.map(({ plan, fingerprint }) => ({ plan, fingerprint })),
+      prompts,
+      settings,
+      backend,
+      ...memory,
+    }
   }
 
   #hear(id: string, raw: unknown): void {

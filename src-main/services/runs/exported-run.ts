@@ -3,11 +3,12 @@ import type { RunEntry } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
 import type { StoredModel } from '#db/models.ts'
 import type { RunRow } from '#db/runs/runs.ts'
+import { baselineIn } from '#jobs/baselines.ts'
 
 /** What the card of a saved model says of the run that made it; dense perplexities are those of its experiment's baseline. */
 export function exportedRun(history: History, row: RunRow, model: StoredModel): ExportedRun {
   const { calibration } = history.documents.find(row.number)
-  const baseline = row.experiment === null ? undefined : history.runs.ofExperiment(row.experiment).find(isBaselineOf(row))
+  const baseline = baselineIn(history, row)
   const [own] = history.runs.entries([row.number])
   const [dense] = baseline ? history.runs.entries([baseline.number]) : []
   return {
@@ -25,10 +26,5 @@ export function exportedRun(history: History, row: RunRow, model: StoredModel): 
     })),
   }
 }
-
-const isBaselineOf =
-  ({ model }: RunRow) =>
-  (other: RunRow): boolean =>
-    other.baseline === 1 && other.model === model
 
 const perplexitiesOf = (run: RunEntry | undefined) => (run?.measures ?? []).filter(({ name }) => name === 'perplexity')

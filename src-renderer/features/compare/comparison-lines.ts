@@ -3,6 +3,7 @@ import { noiseLevel } from '#contract/comparison/paired.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import type { ParameterValue } from '#contract/runs/runs.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/speed.ts'
+import { areComparable, usedModelOf } from '#contract/used-model.ts'
 import { formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
 import { describeWindows, shortHash, sourceName } from '../../lib/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
@@ -112,6 +113,12 @@ function usedText(data: readonly UsedData[]): string {
   return [...hashes].map(([words, all]) => `${words} (${[...all].join(', ')})`).join('; ') || '–'
 }
 
+/** Whether both used the same content of a model that they share. */
+function isComparable({ runs: [run] }: Subject, baseline: Subject | null): boolean {
+  const [dense] = baseline?.runs ?? []
+  return !run || !dense || areComparable(usedModelOf(run), usedModelOf(dense))
+}
+
 function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn): ComparisonLine {
   const competing = subjects
     .filter((subject) => subject !== baseline && !subject.baseline)
@@ -122,7 +129,10 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
   const cells = subjects.map((subject): ComparisonCell => {
     const value = subject.values.get(column.id)
     if (!value) return { text: '–', spread: '', delta: null, best: false }
-    const reference = subject === baseline ? undefined : comparedValue(column, value.mean, meanOf(subject), meanOf(baseline), dense)
+    const reference =
+      subject === baseline || !isComparable(subject, baseline)
+        ? undefined
+        : comparedValue(column, value.mean, meanOf(subject), meanOf(baseline), dense)
     const compared = reference === undefined ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
     return {
       text: formatMeasure(value.mean, column.unit),

@@ -8,7 +8,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
-import { leadingPerplexity, orderRuns } from './experiments.ts'
+import { latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
 
 /** One experiment: what was asked, how its runs stand, and what came out. */
 export class ExperimentState {
@@ -17,7 +17,8 @@ export class ExperimentState {
   runs = $state.raw<RunEntry[]>([])
   grid = $state.raw<Grid | null>(null)
 
-  readonly baseline: RunEntry | null = $derived(this.runs.find(({ baseline }) => baseline) ?? null)
+  /** The latest: where a model was replaced, the one of the model that is there now. */
+  readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
 

@@ -1,6 +1,7 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
 import { methodTitles, type TaskId, taskTitles } from '#contract/titles.ts'
+import { areComparable, usedModelOf, usedSameModel } from '#contract/used-model.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { repairedStyle, repairOf, type SeriesStyle, seriesId } from '../../lib/series.ts'
@@ -51,6 +52,29 @@ export function leadingPerplexity(runs: readonly RunEntry[]): { name: string; da
 
 export function perplexityOf(run: RunEntry, dataset: string): number | null {
   return run.measures.find((measure) => measure.name === 'perplexity' && measure.dataset === dataset)?.value ?? null
+}
+
+/** The baseline that was computed last; where none is done yet, the first. */
+export function latestBaseline(runs: readonly RunEntry[]): RunEntry | null {
+  const baselines = runs.filter(({ baseline }) => baseline)
+  const done = baselines.filter(({ status }) => status === 'done').sort((a, b) => b.createdAt - a.createdAt)
+  return done[0] ?? baselines[0] ?? null
+}
+
+/** The dense run that a run is compared with: it used the very same model. */
+export function baselineOf(runs: readonly RunEntry[], run: RunEntry): RunEntry | null {
+  return runs.find((other) => other.baseline && usedSameModel(usedModelOf(other), usedModelOf(run))) ?? null
+}
+
+/** Runs whose numbers may be shown beside a baseline's. */
+export function comparableWith(runs: readonly RunEntry[], baseline: RunEntry | null): RunEntry[] {
+  return baseline ? runs.filter((run) => areComparable(usedModelOf(run), usedModelOf(baseline))) : [...runs]
+}
+
+/** What to say of models that were replaced between the runs. */
+export function changedModelsText(models: readonly string[]): string {
+  const [subject, verb] = models.length === 1 ? ['The model', 'was'] : ['The models', 'were']
+  return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used; the chart shows runs of the latest one.`
 }
 
 /** The best run of each sparsity that was asked for, by perplexity. */

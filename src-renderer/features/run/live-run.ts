@@ -43,6 +43,8 @@ export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
     }
     case 'note':
       return run.remarks.includes(event.text) ? run : { ...run, remarks: [...run.remarks, event.text] }
+    case 'model':
+      return { ...run, fingerprint: event.fingerprint }
     case 'progress':
       return { ...run, progress: event.progress }
   }

@@ -31,6 +31,7 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     endedAt: 2,
     seconds: 1,
     executor: null,
+    fingerprint: null,
     job: null,
     device: 'cpu',
     hasPlan: true,

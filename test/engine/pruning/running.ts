@@ -11,6 +11,7 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method, MethodResult, MethodRun } from '#engine/pruning/method.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
+import { nameStep, type StepRequest } from '#engine/steps/step-name.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { tensorFolder } from '../../fixtures/store-tensors.ts'
 
@@ -28,7 +29,8 @@ export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAft
   const computed: string[] = []
   const passes: PassCount = { attention: 0, mlp: 0, head: 0 }
   const events: RunEvent[] = []
-  const step = async <T>(name: string, compute: () => Promise<T> | T): Promise<T> => {
+  const step = async <T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T> => {
+    const name = nameStep(asked, null)
     const known = steps.get(name)
     if (known !== undefined) return JSON.parse(known) as T
     if (steps.size >= stopAfter) throw new Error('killed')
@@ -45,14 +47,13 @@ export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAft
     computed,
     passes,
     step,
-    async tensorStep(name, compute) {
-      const { file, value } = await step(name, async () => {
+    async tensorStep(asked, compute) {
+      const { file, value } = await step(asked, async () => {
         const { tensors, ...value } = await compute()
         return { value, file: await writeTensorFile(tensorFolder(), tensors) }
       })
       return { ...value, tensors: await StoredTensors.open([file]) }
     },
-    sharedStep: (name, compute) => step(`shared: ${name}`, compute),
     progress: () => undefined,
     emit: (event) => void events.push(event),
     count(more) {

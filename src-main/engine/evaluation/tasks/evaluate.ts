@@ -8,13 +8,10 @@ import { measureAccuracy } from './accuracy.ts'
 import { encodeQuestion } from './encode.ts'
 import { tasks } from './index.ts'
 import type { LikelihoodModel } from './likelihood-model.ts'
-import { type QuestionSource, readQuestions } from './questions.ts'
 import { judge, type Outcome, scoreContinuations } from './score.ts'
 import type { Question } from './task.ts'
 
-export interface TaskOptions extends QuestionSource {
-  /** Questions to take from the start of each subject; all of them without it. */
-  limit?: number
+export interface TaskOptions {
   signal: AbortSignal
   report?: (progress: Progress) => void
 }
@@ -24,9 +21,9 @@ export async function evaluateTask(
   model: LikelihoodModel,
   tokenizer: Tokenizer,
   id: TaskId,
+  questions: Question[],
   options: TaskOptions,
 ): Promise<{ measures: Measure[]; questions: ScoredQuestion[] }> {
-  const questions = await readQuestions(id, options, options.limit)
   const report = (done: number, total: number) => options.report?.({ phase: tasks[id].title, done, total, unit: 'questions' })
   const outcomes = await answerQuestions(model, tokenizer, questions, options.signal, report)
   return {

@@ -1,9 +1,10 @@
 import { z } from 'zod'
 import { plan } from '#contract/pruning/plan.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { modelTexts } from '#engine/checkpoint/model-files.ts'
 
 /** The file beside the weights of a model that holds only what is left. */
-export const prunedLayoutFile = 'espalier.json'
+export const prunedLayoutFile = modelTexts.prunedLayout
 
 /** What a saved pruned model says of itself: which submodules its tensors describe, and the plan that led there. */
 export const prunedLayout = z.object({

@@ -6,6 +6,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { budgetFor } from '../budget.ts'
 import type { MethodResult, MethodRun } from '../method.ts'
 import { planTwoStages, type TwoStageOptions, twoStage } from '../methods/2ssp.ts'
@@ -71,16 +72,28 @@ export function checkTrial(spec: DecoderSpec, sparsity: number, options: Partial
   twoStage.outline?.(spec, budgetFor(spec, { sparsity }), twoStage.options.parse(options))
 }
 
+const trialSecondsStep: StepKind = { version: 1, reach: 'own' }
+const trialPerplexityStep: StepKind = { version: 1 }
+
 /** Prunes with 2SSP's options and takes the perplexity; trials on the same windows share the first stage's pass. */
 export async function measureTrial<Options>({ view, evaluation, run }: AblationInput<Options>, trial: Trial): Promise<Measured> {
-  const own: MethodRun = { ...run, emit: () => undefined, step: (name, compute) => run.step(`${trial.name}: ${name}`, compute) }
+  const own: MethodRun = { ...run, emit: () => undefined }
   const options = twoStage.options.parse(trial.options)
   const input = { view, calibration: trial.calibration, budget: budgetFor(view.spec, { sparsity: trial.sparsity }), options, run: own }
   const start = performance.now()
   const result = await planTwoStages(input, async () => trial.scores ?? mlpScores(input, options))
-  const seconds = await own.step('seconds', () => (performance.now() - start) / 1000)
-  const value = await own.step(`perplexity on ${evaluation.name}`, () => perplexityOf(view, result.plan, evaluation.windows, run.signal))
-  return { result, reached: reachedSparsity(view.spec, result.plan), perplexity: value, seconds }
+  const { plan } = result
+  const seconds = await run.step(
+    { kind: trialSecondsStep, label: `${trial.name}: seconds`, on: { plan } },
+    () => (performance.now() - start) / 1000,
+  )
+  const asked = {
+    kind: trialPerplexityStep,
+    label: `${trial.name}: perplexity on ${evaluation.name}`,
+    on: { plan, windows: evaluation.windows },
+  }
+  const value = await run.step(asked, () => perplexityOf(view, plan, evaluation.windows, run.signal))
+  return { result, reached: reachedSparsity(view.spec, plan), perplexity: value, seconds }
 }
 
 async function perplexityOf(dense: ModelView, plan: Plan, windows: Windows, signal: AbortSignal): Promise<number> {

@@ -3,6 +3,7 @@ import { meanAndSpread } from '#contract/comparison/comparison.ts'
 import type { TableRow } from '#contract/comparison/table.ts'
 import { ablationTitles } from '#contract/titles.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { nestedColumnNorms } from '../two-stage/neuron-norms.ts'
 import { type AblationInput, checkTrial, defineAblation, measureTrial } from './ablation.ts'
 
@@ -80,13 +81,17 @@ export const calibrationSize = defineAblation({
   },
 })
 
+/** Its result says how long it took. */
+const nestedNormsStep: StepKind = { version: 1, reach: 'own' }
+
 function scoresBySize(
   { view, run }: Input,
   windows: Windows,
   sizes: readonly number[],
   seed: number,
 ): Promise<{ neurons: number[][][]; seconds: number }> {
-  return run.step(`neuron norms of ${sizes.join(', ')} windows, seed ${seed}`, async () => {
+  const label = `neuron norms of ${sizes.join(', ')} windows, seed ${seed}`
+  return run.step({ kind: nestedNormsStep, label, on: { windows, sizes } }, async () => {
     const start = performance.now()
     const request = { site: 'neurons', norm: 'l2' } as const
     const norms = await nestedColumnNorms(view, windows.slice(0, Math.max(...sizes)), [request], sizes, { signal: run.signal })

@@ -10,6 +10,7 @@ import { withProjection } from '#engine/model/views/replace.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { disposePart, mlpOf, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { densePlan } from '../plan.ts'
 import { DenseStates, disposeDistribution } from '../search/dense-states.ts'
@@ -23,6 +24,8 @@ interface Branch extends Stream {
 }
 
 export const tableMeasuring = 'Measuring the table'
+
+const divergenceStep: StepKind = { version: 1 }
 
 /**
  * How the divergence from the dense model changes when one MLP gets another width, or one attention goes, around the model whose MLPs
@@ -38,14 +41,16 @@ export async function measureTable(
 ): Promise<DivergenceTable> {
   const prober = new Prober(view, windows, points, tensors, run.signal)
   const { blocks } = view.spec
+  const on = { windows, points: { ...points }, weights: tensors.files }
+  const step = <T>(label: string, compute: () => Promise<T>) => run.step({ kind: divergenceStep, label, on }, compute)
   try {
-    const base = await run.step('table: base', () => prober.base())
+    const base = await step('table: base', () => prober.base())
     const mlp: number[][] = []
     const attention = blocks.map((layout) => (layout.attention ? 0 : Number.POSITIVE_INFINITY))
-    if (blocks[0]?.attention) attention[0] = Math.max(0, (await run.step('table: first attention', () => prober.firstAttention())) - base)
+    if (blocks[0]?.attention) attention[0] = Math.max(0, (await step('table: first attention', () => prober.firstAttention())) - base)
     for (const block of blocks.keys()) {
       run.progress(tableMeasuring, block, blocks.length, 'blocks')
-      const found = await run.step(`table: divergences of block ${block}`, () => prober.block(block))
+      const found = await step(`table: divergences of block ${block}`, () => prober.block(block))
       mlp.push(fallingCurve(points.widths.map((width) => (width === points.base ? 0 : (found[width] ?? 0) - base))))
       if (found.attention !== undefined) attention[block + 1] = Math.max(0, found.attention - base)
     }

@@ -7,12 +7,15 @@ import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { attentionOf, type MlpWeights, mlpOf } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { makeEquations } from '../repair/make-equations.ts'
 import type { NormalEquations } from '../repair/normal-equations.ts'
 import { solveWithRidge } from '../repair/ridge.ts'
 
 export const tableFitting = 'Fitting the table'
+
+const weightsStep: StepKind = { version: 1 }
 
 interface Lane extends Stream {
   readonly heldOut: boolean
@@ -51,7 +54,8 @@ export async function fittedWeights(view: ModelView, windows: Windows, points: W
       run.signal.throwIfAborted()
       run.progress(tableFitting, block, view.spec.blocks.length, 'blocks')
       const fitter = new BlockFitter(view, walk, lanes, block, points)
-      const { tensors } = await run.tensorStep(`table: weights of block ${block}`, async () => ({ tensors: await fitter.solve() }))
+      const asked = { kind: weightsStep, label: `table: weights of block ${block}`, on: { windows, points: { ...points } } }
+      const { tensors } = await run.tensorStep(asked, async () => ({ tensors: await fitter.solve() }))
       await fitter.leave()
       stored.push(tensors)
     }

@@ -8,6 +8,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { Budget } from '../budget.ts'
 import { measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
@@ -122,6 +123,9 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   ]
 }
 
+const tableStep: StepKind = { version: 1, reach: 'shared' }
+const priceStep: StepKind = { version: 1 }
+
 async function planFitted(input: Input): Promise<MethodResult> {
   const { view, budget, options: chosen, run } = input
   if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
@@ -131,13 +135,11 @@ async function planFitted(input: Input): Promise<MethodResult> {
   const scores = await mlpScores(input, { norm: 2, windows: fitted.length, cut: 'neurons' })
   const orders = (scores.neurons ?? []).map((block) => [...block.keys()].sort((a, b) => (block[b] ?? 0) - (block[a] ?? 0) || a - b))
   const points = { orders, ...tableWidths(view.spec, limits) }
-  const table = await run.sharedStep(
-    `fitted table, ${fitted.length} and ${tableWindows.length} windows, ${points.widths.join(' ')}`,
-    async () => {
-      const weights = await fittedWeights(view, fitted, points, run)
-      return finite(await measureTable(view, tableWindows, points, weights, run))
-    },
-  )
+  const on = { fitted, tableWindows, points: { ...points } }
+  const table = await run.step({ kind: tableStep, label: 'fitted table', on }, async () => {
+    const weights = await fittedWeights(view, fitted, points, run)
+    return finite(await measureTable(view, tableWindows, points, weights, run))
+  })
   const { shape, prices } = await choosePrice(input, infinite(table), points, limits, { fitted, priceWindows })
   const plan = planOf(view.spec, points, shape)
   run.emit({ type: 'neuron scores', scores: scores.neurons ?? [], cuts: cutsOf(scores.neurons ?? [], points, shape) })
@@ -181,29 +183,23 @@ async function choosePrice(
   limits: ProgrammeLimits,
   { fitted, priceWindows }: { fitted: Windows; priceWindows: Windows },
 ): Promise<{ shape: FittedShape; prices: TriedPrice[] }> {
+  const windows = fitted.slice(0, Math.max(2, fitted.length / 2))
   const tried: (Omit<TriedPrice, 'chosen'> & { shape: FittedShape })[] = []
   for (const [index, factor] of priceFactors.entries()) {
     const shape = fitShape(table, limits, factor)
     if (!shape) throw new EspalierError('infeasible', 'No widths meet this sparsity. Choose a smaller one, or a smaller least width.')
     run.progress(priceChoosing, index, priceFactors.length, 'prices')
     const same = tried.find((other) => JSON.stringify(other.shape) === JSON.stringify(shape))
-    const name = `${nameOf(shape)}`
-    const loss = same?.loss ?? (await run.step(`price of attention, ${name}`, () => lossOf(shape, name)))
+    const plan = planOf(view.spec, points, shape)
+    const on = { plan, windows, priceWindows }
+    const loss = same?.loss ?? (await run.step({ kind: priceStep, label: `price of attention, ${nameOf(shape)}`, on }, () => lossOf(plan)))
     tried.push({ factor, attentionRemoved: shape.removed.length, loss, shape })
   }
   const best = tried.reduce((least, one) => (one.loss < least.loss ? one : least))
   return { shape: best.shape, prices: tried.map(({ shape: _, ...one }) => ({ ...one, chosen: one.factor === best.factor })) }
 
-  async function lossOf(shape: FittedShape, name: string): Promise<number> {
-    const windows = fitted.slice(0, Math.max(2, fitted.length / 2))
-    const repaired = await repairPlan({
-      view,
-      plan: planOf(view.spec, points, shape),
-      windows,
-      kind: 'one-pass',
-      calibration: `price ${name}`,
-      run,
-    })
+  async function lossOf(plan: Plan): Promise<number> {
+    const repaired = await repairPlan({ view, plan, windows, kind: 'one-pass', run })
     const own = viewWithPlan(view.model, repaired.plan, repaired.tensors)
     try {
       return Math.log((await perplexity(own, priceWindows, { signal: run.signal })).perplexity)

@@ -5,6 +5,7 @@ import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { attentionOf, blockOf, isAttention } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { roundHalfEven } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
@@ -161,9 +162,13 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
   return { plan: { blocks: plan.blocks.map((block, i): BlockPlan => ({ ...block, mlp: { kept: kept[i] ?? [] } })) }, notes }
 }
 
+const roundStep: StepKind = { version: 1 }
+
 /** Stage 2: one attention submodule after the other, each the one whose removal leaves the least perplexity. */
 async function removeAttention({ calibration, options: chosen, run }: Input, pruned: ModelView, count: number): Promise<Decision[]> {
-  const search = new GreedySearch(pruned, calibration.slice(0, chosen.stage2Windows), { lazy: chosen.lazy, run })
+  const { lazy } = chosen
+  const windows = calibration.slice(0, chosen.stage2Windows)
+  const search = new GreedySearch(pruned, windows, { lazy, run })
   const decisions: Decision[] = []
   let base = variantOf(densePlan(pruned.spec))
   try {
@@ -172,7 +177,8 @@ async function removeAttention({ calibration, options: chosen, run }: Input, pru
         .filter((part) => isAttention(part) && base[part] === 0)
         .map((part) => ({ block: blockOf(part), parts: [part] }))
       run.progress(secondStage, round - 1, count, 'rounds')
-      const decision = await run.step(`stage 2, round ${round}`, () =>
+      const on = { plan: pruned.plan, windows, lazy, earlier: decisions }
+      const decision = await run.step({ kind: roundStep, label: `stage 2, round ${round}`, on }, () =>
         search.decide(base, candidates, { round, kind: 'attention', earlier: decisions }),
       )
       run.emit({ type: 'decision', decision })

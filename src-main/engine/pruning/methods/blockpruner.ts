@@ -5,6 +5,7 @@ import type { Decision } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
@@ -114,22 +115,27 @@ function requireSubmodules(spec: DecoderSpec, count: number, ratio: 'paired' | '
     )
 }
 
-/** Greedy orders are nested, so the rounds of a smaller count are the first ones of a larger: runs of an experiment share them. */
+const roundStep: StepKind = { version: 1, reach: 'shared' }
+
+/** Greedy orders are nested, so the rounds of a smaller count are the first ones of a larger: runs share them. */
 async function removeGreedily(
   { view, calibration, options: chosen, run }: MethodInput<Options>,
   label: string,
   turns: readonly Turn[],
 ): Promise<MethodResult> {
   const windows = calibration.slice(0, chosen.windows)
-  const search = new GreedySearch(view, windows, { lazy: chosen.lazy, run })
+  const { lazy } = chosen
+  const search = new GreedySearch(view, windows, { lazy, run })
   const decisions: Decision[] = []
   let base = variantOf(densePlan(view.spec))
   try {
     for (const [index, kinds] of turns.entries()) {
       const round = index + 1
       run.progress(removing, index, turns.length, 'rounds')
-      const name = `${sharedName(label, windows.length, chosen)}, round ${round}`
-      const decision = await run.sharedStep(name, () => decideAmong(search, base, kinds, round, decisions))
+      const on = { windows, lazy, kinds, earlier: decisions }
+      const decision = await run.step({ kind: roundStep, label: `removing by ${label}, round ${round}`, on }, () =>
+        decideAmong(search, base, kinds, round, decisions),
+      )
       run.emit({ type: 'decision', decision })
       decisions.push(decision)
       base = without(base, candidateParts(base, decision.kind, decision.block))

@@ -6,6 +6,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { keptWith } from '#engine/model/model.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
@@ -174,6 +175,8 @@ async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'):
   return { plan: removeParts(dense, partsOf(parent)), decisions: [], selections: search.selections, notes: [] }
 }
 
+const selectionStep: StepKind = { version: 1 }
+
 /** Selects among candidates by their divergence from the dense model on windows drawn for each selection. */
 class Evolution {
   readonly selections: Selection[] = []
@@ -189,16 +192,22 @@ class Evolution {
     this.#recall = recallOf(input.view)
   }
 
+  get #certificates() {
+    return this.selections.flatMap(({ certified }) => certified ?? [])
+  }
+
   /** The best `survivors` of the candidates, best first. */
   async select(generation: number, candidates: readonly Variant[], windows: number, survivors: number): Promise<Variant[]> {
     const { run } = this.#input
     const batch = this.#drawWindows(windows)
-    const step = `generation ${generation}, selection ${this.selections.filter((done) => done.generation === generation).length + 1}`
-    const scored = await run.step(step, () => this.#score(candidates, batch, survivors))
+    const label = `generation ${generation}, selection ${this.selections.filter((done) => done.generation === generation).length + 1}`
+    const described = candidates.map(describeState)
+    const on = { candidates: described, windows: batch, survivors, earlier: this.#certificates }
+    const scored = await run.step({ kind: selectionStep, label, on }, () => this.#score(candidates, batch, survivors))
     const selection: Selection = {
       generation,
       tokens: batch.reduce((sum, { length }) => sum + length, 0),
-      candidates: candidates.map(describeState),
+      candidates: described,
       ...scored,
     }
     this.selections.push(selection)
@@ -230,9 +239,9 @@ class Evolution {
   ): Promise<Pick<Selection, 'fitness' | 'survivors' | 'estimated' | 'certified'>> {
     const { view, run } = this.#input
     const ranking = new VariantRanking(view, batch, { recall: this.#recall, signal: run.signal })
-    const earlier = this.selections.flatMap(({ certified }) => certified ?? [])
     try {
-      const { scores, survivors: best, estimated, certificate } = await ranking.score(candidates, survivors, { earlier })
+      const found = await ranking.score(candidates, survivors, { earlier: this.#certificates })
+      const { scores, survivors: best, estimated, certificate } = found
       return {
         fitness: [...scores],
         survivors: [...best],

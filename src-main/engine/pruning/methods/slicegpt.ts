@@ -11,6 +11,7 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import type { Part } from '#engine/model/weights/weights.ts'
 import { componentOperations, principalComponents } from '../components/principal-components.ts'
 import { SlicedStream } from '../components/sliced-stream.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { defineMethod, type MethodRun } from '../method.ts'
 import { densePlan } from '../plan.ts'
 import { timesPasses, watched } from '../search/passes.ts'
@@ -100,6 +101,8 @@ export const slicegpt = defineMethod({
   },
 })
 
+const rotationStep: StepKind = { version: 1 }
+
 export interface RotationOptions {
   /** Coordinates d that stay of D. */
   readonly width: number
@@ -124,7 +127,8 @@ export async function findRotations(
   let rotations: StoredTensors | undefined
   try {
     for (const [position, part] of parts.entries()) {
-      const { tensors, spectrum } = await run.tensorStep(`rotation ${part}`, async () => {
+      const asked = { kind: rotationStep, label: `rotation ${part}`, on: { windows, width, epsilon, centre, part } }
+      const { tensors, spectrum } = await run.tensorStep(asked, async () => {
         const { values, eigenvalues } = await principalComponents(await stream.inFrontOf(part, rotations, run.signal), spec.hidden, width)
         const shape = [spec.hidden, width]
         const first =

@@ -8,6 +8,7 @@ import { replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from './ridge.ts'
 import { requireRoom } from './room.ts'
@@ -22,8 +23,6 @@ export interface RepairInput {
   /** Calibration windows; the last eighth of them, at least one, is held out. */
   readonly windows: Windows
   readonly kind: RepairKind
-  /** Names the calibration text, so that a step of another text is not taken for this one's. */
-  readonly calibration?: string
   readonly run: Pick<MethodRun, 'tensorStep' | 'progress' | 'signal'>
 }
 
@@ -35,12 +34,14 @@ export interface Repaired {
   readonly projections: RepairedProjection[]
 }
 
+const projectionStep: StepKind = { version: 1 }
+
 /**
  * Replaces projections of a plan in closed form, so that the pruned model answers more like the dense one: a ridge regression for each
  * projection onto the stream, shrinking toward the weights that the plan leaves (see README.md). One step for each projection. Throws
  * `infeasible` for what cannot be repaired, before any window is run.
  */
-export async function repairPlan({ view, plan, windows, kind, calibration = '', run }: RepairInput): Promise<Repaired> {
+export async function repairPlan({ view, plan, windows, kind, run }: RepairInput): Promise<Repaired> {
   requireRepairable(view, plan, windows)
   const room = requireRoom(view, plan, windows, kind)
   const segments = segmentsOf(view.spec, view.parts, plan)
@@ -50,9 +51,8 @@ export async function repairPlan({ view, plan, windows, kind, calibration = '', 
     await walk.begin(windows, room.forInputs)
     for (const [index, segment] of segments.entries()) {
       run.progress(repairing, index, segments.length, 'projections')
-      const found = await repairSegment(walk, segment, view, (compute) =>
-        run.tensorStep(`repair ${kind} ${calibration}: ${nameOf(segment.part)}`, compute),
-      )
+      const asked = { kind: projectionStep, label: `repair ${nameOf(segment.part)}`, on: { plan, windows, kind, part: segment.part } }
+      const found = await repairSegment(walk, segment, view, (compute) => run.tensorStep(asked, compute))
       if (found) solved.push(found)
     }
     run.progress(repairing, segments.length, segments.length, 'projections')

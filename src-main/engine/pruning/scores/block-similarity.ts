@@ -5,6 +5,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 
@@ -49,7 +50,9 @@ export function comparingPhase({ blocks }: DecoderSpec, { windows: wanted, token
   return { phase: comparing, passes, ...(tokens === 'last' ? { shared: `${comparing}, ${windows} windows` } : {}) }
 }
 
-/** The similarities that a method needs, from the pass that all runs of an experiment share. */
+const similarityStep: StepKind = { version: 1, reach: 'shared' }
+
+/** The similarities that a method needs, from the pass that all runs on the same windows share. */
 export function similaritiesFor<Options>(
   { view, calibration, run }: MethodInput<Options>,
   distance: number,
@@ -60,11 +63,10 @@ export function similaritiesFor<Options>(
     progress: (done: number, total: number) => run.progress(comparing, done, total, 'submodules'),
     signal: run.signal,
   }
+  const asked = { kind: similarityStep, on: { windows, tokens } }
   if (tokens === 'last')
-    return run.sharedStep(`block similarities at the last token, ${windows.length} windows`, () =>
-      lastTokenSimilarities(view, windows, report),
-    )
-  return run.sharedStep(`block similarities at all tokens, distance ${distance}, ${windows.length} windows`, () =>
+    return run.step({ ...asked, label: 'block similarities at the last token' }, () => lastTokenSimilarities(view, windows, report))
+  return run.step({ ...asked, label: `block similarities at all tokens, distance ${distance}`, on: { windows, tokens, distance } }, () =>
     allTokenSimilarities(view, windows, distance, report),
   )
 }

@@ -1,4 +1,5 @@
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 import { largest } from '../selection.ts'
 import { columnNorms, type NormRequest } from './neuron-norms.ts'
@@ -22,17 +23,21 @@ export interface MlpScoreOptions {
   readonly cut: 'neurons' | 'channels'
 }
 
-/** Mean norms from the dense model. One pass gives both norms of the neurons; it serves all sparsities of an experiment. */
+const normStep: StepKind = { version: 1, reach: 'shared' }
+
+/** Mean norms from the dense model. One pass gives both norms of the neurons; it serves all sparsities. */
 export async function mlpScores<Options>(input: MethodInput<Options>, { norm, windows, cut }: MlpScoreOptions): Promise<MlpScores> {
   const key = norm === 1 ? 'l1' : 'l2'
   const count = Math.min(windows, input.calibration.length)
   if (cut === 'neurons') {
     const requests = { l1: { site: 'neurons', norm: 'l1' }, l2: { site: 'neurons', norm: 'l2' } } as const
-    const norms = await input.run.sharedStep(`neuron norms, ${count} windows`, () => normsOf(input, count, requests))
+    const asked = { kind: normStep, label: `neuron norms, ${count} windows`, on: { windows: input.calibration.slice(0, count), cut } }
+    const norms = await input.run.step(asked, () => normsOf(input, count, requests))
     return { neurons: norms[key] }
   }
   const requests = { inputs: { site: 'input', norm: key }, outputs: { site: 'output', norm: key } } as const
-  return input.run.sharedStep(`channel norms ${key}, ${count} windows`, () => normsOf(input, count, requests))
+  const on = { windows: input.calibration.slice(0, count), cut, norm }
+  return input.run.step({ kind: normStep, label: `channel norms ${key}, ${count} windows`, on }, () => normsOf(input, count, requests))
 }
 
 async function normsOf<Options, Key extends string>(

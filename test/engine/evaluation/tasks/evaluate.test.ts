@@ -5,7 +5,10 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/progress.ts'
-import { answerQuestions, evaluateTask } from '#engine/evaluation/tasks/evaluate.ts'
+import type { TaskId } from '#contract/titles.ts'
+import { answerQuestions, evaluateTask as evaluateQuestions, type TaskOptions } from '#engine/evaluation/tasks/evaluate.ts'
+import type { LikelihoodModel } from '#engine/evaluation/tasks/likelihood-model.ts'
+import { type QuestionSource, readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { characterTokenizer, TableModel } from './table-model.ts'
 
@@ -26,6 +29,19 @@ function write(path: string, rows: unknown[]) {
 // After any letter: space 1/2, a 1/4, b 1/8, the astral 😀 1/3, else 1/100.
 const chances: Record<string, number> = { ' ': 1 / 2, a: 1 / 4, b: 1 / 8, '😀': 1 / 3 }
 const model = () => new TableModel(512, (_, next) => chances[next] ?? 1 / 100)
+
+/** Reads a task's questions and answers them. */
+async function evaluateTask(
+  ...[asked, reader, id, { limit, folder: from, fetchFile, ...options }]: [
+    LikelihoodModel,
+    Tokenizer,
+    TaskId,
+    TaskOptions & QuestionSource & { limit?: number },
+  ]
+) {
+  const source = { ...(from === undefined ? {} : { folder: from }), ...(fetchFile ? { fetchFile } : {}) }
+  return evaluateQuestions(asked, reader, id, await readQuestions(id, source, limit), options)
+}
 
 test('scores come out as worked out by hand, plain and per character', async () => {
   const scores: number[][] = []

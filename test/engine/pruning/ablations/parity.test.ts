@@ -70,10 +70,10 @@ describe.each(fullModels)('%s', (name) => {
   const recordedCases = cases.filter(([id]) => id !== 'rows_vs_cols' || !name.startsWith('phi'))
 
   test.each(recordedCases)('%s keeps, removes and scores what the reference did', async (id, options) => {
-    const run = recordedRun()
+    const steps = new Map<string, string>()
+    const passes: string[] = []
     for (const [index, recorded] of recordedOf(id).entries()) {
-      // A run per plan: rounds of the second stage belong to one plan, the first stage's pass to all.
-      const own = { ...recordedRun(), sharedStep: run.sharedStep }
+      const own = recordedRun(0, steps)
       const forced = recorded.P_forced === undefined ? options : { ...options, attention: recorded.P_forced }
       const planned = prune(twoStage, open(), { sparsity: recorded.rate }, forced, own)
       if (recorded.feasible === false) {
@@ -81,6 +81,7 @@ describe.each(fullModels)('%s', (name) => {
         continue
       }
       const { plan, decisions } = await planned
+      passes.push(...own.computed.filter((name) => name.includes('norms')))
       const same = [
         expectSameColumns(plan, 'kept', recorded.kept_neurons, recorded.cut_rel_margin),
         expectSameColumns(plan, 'inputs', recorded.kept_inputs, recorded.cut_rel_margin_inputs),
@@ -92,7 +93,7 @@ describe.each(fullModels)('%s', (name) => {
         expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
       }
     }
-    expect(run.computed.length, 'one pass for all').toBeLessThanOrEqual(1)
+    expect(passes.length, 'one pass for all').toBeLessThanOrEqual(1)
   })
 
   test('calibration: one pass over all windows scores every size as the reference did', async () => {

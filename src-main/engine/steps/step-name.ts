@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto'
+import { type StepReach, stepMarks } from '#contract/step-names.ts'
+
+declare const made: unique symbol
+
+/** What a finished step is found by. Only `nameStep` makes one. */
+export type StepName = string & { readonly [made]: true }
+
+/** What a step can depend on. A file counts by its hash alone: a place never names what lies there. */
+export type Dependency =
+  | string
+  | number
+  | boolean
+  | null
+  | undefined
+  | Int32Array
+  | { readonly sha256: string }
+  | readonly Dependency[]
+  | { readonly [name: string]: Dependency }
+
+/** A kind of step, declared beside its code. `version` rises when that code gives other results. */
+export interface StepKind {
+  readonly version: number
+  readonly reach?: StepReach
+}
+
+/** One step: its kind, words for people that tell it from its neighbours, and all that its result depends on. */
+export interface StepRequest {
+  readonly kind: StepKind
+  readonly label: string
+  readonly on: Dependency
+}
+
+/** What all steps of a run depend on. Backends differ in last digits, which decide near ties, so the backend is part of every name. */
+export interface StepBase {
+  /** The fingerprint of the model. */
+  readonly model: string
+  readonly backend: string
+  readonly precision: string
+}
+
+/** Rises when the forward pass gives other numbers, which every step depends on. */
+const numbersVersion = 1
+
+/** The one function that names steps: equal names mean equal results, whichever run, experiment or clone computed them. */
+export function nameStep({ kind, label, on }: StepRequest, base: StepBase | null): StepName {
+  const { version, reach = 'all' } = kind
+  const hash = createHash('sha256')
+  feed(hash, [numbersVersion, base && { ...base }, label, version, on])
+  return `${stepMarks[reach]}${label} #${hash.digest('hex')}` as StepName
+}
+
+type Hash = ReturnType<typeof createHash>
+
+/** Feeds a value such that different values give different text; keys in order, so that none depends on how an object was built. */
+function feed(hash: Hash, value: Dependency): void {
+  if (value instanceof Int32Array) {
+    hash.update(`ids ${value.length}:`)
+    hash.update(new Uint8Array(value.buffer, value.byteOffset, value.byteLength))
+  } else if (Array.isArray(value)) {
+    hash.update(`list ${value.length}:`)
+    for (const one of value) feed(hash, one)
+  } else if (isFile(value)) hash.update(`file ${value.sha256};`)
+  else if (typeof value === 'object' && value !== null) feedObject(hash, value as { readonly [name: string]: Dependency })
+  else hash.update(typeof value === 'number' ? `number ${value};` : `${JSON.stringify(value) ?? 'absent'};`)
+}
+
+function feedObject(hash: Hash, value: { readonly [name: string]: Dependency }): void {
+  const names = Object.keys(value)
+    .filter((name) => value[name] !== undefined)
+    .sort()
+  hash.update(`object ${names.length}:`)
+  for (const name of names) {
+    hash.update(`${JSON.stringify(name)}:`)
+    feed(hash, value[name])
+  }
+}
+
+const isFile = (value: Dependency): value is { readonly sha256: string } =>
+  typeof value === 'object' && value !== null && 'sha256' in value && typeof value.sha256 === 'string'

@@ -1,0 +1,28 @@
+import { EspalierError } from '#contract/errors.ts'
+import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
+import { nameStep, type StepKind, type StepName } from '#engine/steps/step-name.ts'
+import type { StepStore } from '#engine/steps/step-store.ts'
+
+/** Reading a model whole takes a while: it is done once for each quick key, and runs on a cluster wait for the one that does it. */
+const contentsStep: StepKind = { version: 1, reach: 'shared' }
+
+/** The name under which the fingerprint of a model with this quick key is kept. */
+export const contentsName = (quickKey: string): StepName =>
+  nameStep({ kind: contentsStep, label: 'fingerprint of the model', on: { quickKey } }, null)
+
+/** Throws `conflict` when plans were made for another model than the one at the path: of another model, they mean nothing. */
+export async function requireOwnModel(
+  path: string,
+  fingerprints: readonly (string | null)[],
+  { steps, signal }: { readonly steps: Pick<StepStore, 'get'>; readonly signal: AbortSignal },
+): Promise<void> {
+  const expected = fingerprints.filter((one) => one !== null)
+  if (expected.length === 0) return
+  const known = await steps.get(contentsName(await quickKeyOf(path)))
+  const found = known ? (known.value as { value: unknown }).value : await modelContents(path, { signal })
+  if (expected.some((one) => one !== found))
+    throw new EspalierError(
+      'conflict',
+      `The model at ${path} was replaced after it was pruned, so the plan no longer fits it. Prune the model that is there now.`,
+    )
+}

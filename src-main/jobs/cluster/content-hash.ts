@@ -1,0 +1,21 @@
+import { createHash } from 'node:crypto'
+import { createReadStream, readdirSync, statSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+
+/** Names a file or folder by all that it holds. */
+export async function contentHash(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const file of filesUnder(path)) {
+    hash.update(`${relative(path, file)}\n${statSync(file).size}\n`)
+    await pipeline(createReadStream(file), hash, { end: false })
+  }
+  return hash.digest('hex')
+}
+
+function filesUnder(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path]
+  return readdirSync(path)
+    .sort()
+    .flatMap((name) => filesUnder(join(path, name)))
+}

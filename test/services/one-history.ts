@@ -1,0 +1,114 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { performTask } from '#compute/engine-tasks.ts'
+import type { ComputeTask } from '#contract/compute-messages.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { RunRequest } from '#contract/run-request.ts'
+import { isAblation } from '#contract/titles.ts'
+import { type History, openHistory } from '#db/history.ts'
+import { newId } from '#db/ids.ts'
+import { releaseModel } from '#engine/model/kept-model.ts'
+import { type RunRecorder, runRecorder } from '#jobs/run-recorder.ts'
+import { insertRun } from '../db/rows.ts'
+
+/** How a run is related to those that are in the history already. */
+export type Relation = 'alone' | 'in the same experiment' | 'as a clone'
+export type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
+
+/** A history whose runs this process computes, one after the other, with the real engine and the real recorder. */
+export class OneHistory implements AsyncDisposable {
+  readonly folder: string
+  history: History
+  readonly #experiment = newId('exp')
+  #last: string | null = null
+
+  constructor() {
+    this.folder = mkdtempSync(join(tmpdir(), 'espalier-same-'))
+    this.history = openHistory(this.folder)
+    this.history.experiments.insert({ id: this.#experiment, name: 'one', notes: '', tags: [], grid: null, createdAt: 1 })
+  }
+
+  /** As if the program had ended and begun again. */
+  async restart(): Promise<void> {
+    await releaseModel()
+    this.history.close()
+    this.history = openHistory(this.folder)
+  }
+
+  /** What a run gives, without what differs from run to run; or the error that it ends with. */
+  async run(request: RunRequest, relation: Relation = 'alone', subjects: Subjects = []): Promise<unknown> {
+    const { id } = insertRun(this.history, { experiment: relation === 'alone' ? null : this.#experiment, seed: request.seed })
+    const row = this.history.runs.find(id)
+    if (!row) throw new Error('no row')
+    const recorder = runRecorder(this.history, { ...row, parent: relation === 'as a clone' ? this.#last : null }, () => undefined)
+    this.history.db.prepare('UPDATE run_documents SET request = ? WHERE run = ?').run(JSON.stringify(request), row.number)
+    this.#last = id
+    try {
+      const result = await performTask(taskOf(request, subjects), hostOf(this.history, recorder))
+      if (!request.inspect) recorder.finish(result, { platform: '', node: '', device: null, memoryBytes: null })
+      return timeless(result)
+    } catch (thrown) {
+      const { code, message } = toErrorMessage(thrown)
+      return { code, message }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await releaseModel()
+    this.history.close()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** The same request where nothing was computed before. */
+export async function runFresh(request: RunRequest, subjects: Subjects = []): Promise<unknown> {
+  await releaseModel()
+  await using fresh = new OneHistory()
+  return await fresh.run(request, 'alone', subjects)
+}
+
+function taskOf(request: RunRequest, subjects: Subjects): ComputeTask {
+  if (request.inspect) return { kind: 'inspection', request, subjects }
+  return { kind: isAblation(request.method) ? 'ablation' : 'run', request }
+}
+
+function hostOf(history: History, recorder: RunRecorder): Parameters<typeof performTask>[1] {
+  const { signal } = new AbortController()
+  return {
+    steps: {
+      folder: history.values.tensorFolder,
+      get: async (name) => recorder.getStep(name),
+      put: async (name, value, tensors) => recorder.putStep(name, value, tensors),
+    },
+    fetchFile: () => Promise.reject(new Error('nothing is downloaded here')),
+    emit: (event) => recorder.event(event),
+    signal,
+    columnSignal: () => signal,
+  }
+}
+
+const timeFields = new Set(['seconds', 'firstTokenSeconds', 'tokensPerSecond', 'passes', 'version', 'file'])
+const timeUnits = /^(s|ms|seconds|tokens\/s|tokens per second|GFLOP\/s|×)$/
+const isTimeNote = (text: string) => /% of the time|Inference time is noisy/.test(text)
+
+/** A result without times, which differ, and without counts of work, which say what was found done. */
+function timeless(value: unknown): unknown {
+  if (Array.isArray(value)) return value.filter((one) => !(typeof one === 'string' && isTimeNote(one))).map(timeless)
+  if (typeof value !== 'object' || value === null) return value
+  const record = value as Record<string, unknown>
+  if (Array.isArray(record.columns) && Array.isArray(record.rows)) return tableWithoutSeconds(record as unknown as Table)
+  const isTime = (typeof record.unit === 'string' && timeUnits.test(record.unit)) || record.dataset === 'while timing'
+  const kept = Object.entries(record).filter(([name]) => !timeFields.has(name) && !(isTime && (name === 'value' || name === 'error')))
+  return Object.fromEntries(kept.map(([name, one]) => [name, timeless(one)]))
+}
+
+interface Table {
+  columns: { label: string }[]
+  rows: unknown[][]
+}
+
+function tableWithoutSeconds({ columns, rows }: Table): unknown {
+  const kept = (_: unknown, at: number) => columns[at]?.label !== 'Seconds'
+  return { columns: columns.filter(kept), rows: rows.map((row) => row.filter(kept)) }
+}

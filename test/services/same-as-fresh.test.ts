@@ -1,0 +1,327 @@
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { DataRequest } from '#contract/data-request.ts'
+import { generationSettings } from '#contract/generation-settings.ts'
+import type { MeasureRequest, RunRequest } from '#contract/run-request.ts'
+import { runRequest } from '#contract/run-request.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { referenceModel, referenceWindows } from '../fixtures/reference.ts'
+import { Random } from '../fuzz/random.ts'
+import { OneHistory, type Relation, runFresh, type Subjects } from './one-history.ts'
+
+/**
+ * A result belongs to what was asked: a run in a history that is full of others, in their experiment or as a clone of one, gives what the
+ * same request gives where nothing was computed before. Pairs differ in one field of the request, or in what lies at a path.
+ */
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
+
+const home = mkdtempSync(join(tmpdir(), 'espalier-pairs-'))
+const at = (name: string) => join(home, name)
+const random = new Random(Number(process.env.ESPALIER_SEED ?? 1), 24)
+const relations: Relation[] = ['alone', 'in the same experiment', 'as a clone']
+
+type Measure<Kind extends MeasureRequest['kind']> = Extract<MeasureRequest, { kind: Kind }>
+
+const calibration: DataRequest = { source: at('calibration.json'), sequenceLength: 32, windows: 8 }
+const heldOut: DataRequest = { source: at('held-out.json'), sequenceLength: 32, windows: 3 }
+const perplexity: Measure<'perplexity'> = { kind: 'perplexity', data: heldOut, name: 'held out' }
+const tasks: Measure<'tasks'> = { kind: 'tasks', tasks: ['piqa'], folder: at('questions') }
+const answers: Measure<'answers'> = { kind: 'answers', prompts: ['Once upon'], maxLength: 10 }
+const inference: Measure<'inference'> = { kind: 'inference', sequenceLength: 8, repeats: 1 }
+
+const common = {
+  model: at('model'),
+  seed: 3,
+  backend: 'tensorflow' as const,
+  calibration,
+  measures: [perplexity],
+} satisfies Partial<RunRequest>
+const evolution = { windows: 3, finalWindows: 2, startStates: 4, offspring: 3, generations: 2 }
+const bases: RunRequest[] = [
+  { ...common, method: '2ssp', amount: { sparsity: 0.4 }, options: { windows: 4 } },
+  {
+    ...common,
+    method: '2ssp_fit',
+    amount: { sparsity: 0.3 },
+    options: { windows: 8, tableWindows: 1, unit: 16 },
+    calibration: { ...calibration, windows: 10 },
+  },
+  { ...common, method: 'shortgpt', amount: { blocks: 2 }, options: {} },
+  { ...common, method: 'window_based', amount: { blocks: 2 }, options: {} },
+  { ...common, method: 'blockpruner', amount: { blocks: 2 }, options: {} },
+  { ...common, method: 'blockpruner_submodule', amount: { blocks: 1 }, options: {} },
+  { ...common, method: 'evopress', amount: { blocks: 2 }, options: evolution },
+  { ...common, method: 'slicegpt', amount: { sparsity: 0.3 }, options: { windows: 4 } },
+  { ...common, method: '2ssp', amount: { sparsity: 0.4 }, options: { windows: 4 }, repair: { kind: 'one-pass', calibration } },
+]
+const dense: RunRequest = {
+  ...common,
+  method: 'dense',
+  amount: { sparsity: 0 },
+  options: {},
+  measures: [perplexity, tasks, answers, inference],
+}
+const study: RunRequest = { ...common, method: 'l1_norm', amount: { sparsity: 0 }, options: { sparsities: [0.3], windows: 2 } }
+const named: RunRequest = { ...(bases[2] as RunRequest), calibration: { ...calibration, source: 'wikitext2' }, localFolder: at('local') }
+const inspected: RunRequest = {
+  ...common,
+  method: 'divergence',
+  amount: { sparsity: 0 },
+  options: {},
+  measures: [],
+  inspect: { kind: 'divergence', runs: ['subject'], data: heldOut },
+}
+
+/** One field of a base is given another value. */
+type Change = (base: RunRequest) => Partial<RunRequest>
+const of = (base: RunRequest, change: Change) => ({ base, changed: { ...base, ...change(base) } })
+const anyOf = (change: Change) => of(random.pick(bases), change)
+
+const ofData = {
+  source: (data) => ({ ...data, source: at('other.json') }),
+  sequenceLength: (data) => ({ ...data, sequenceLength: 24 }),
+  windows: (data) => ({ ...data, windows: (data.windows ?? 0) - 1 }),
+  mix: (data) => ({
+    ...data,
+    mix: [
+      { source: at('calibration.json'), share: 1 },
+      { source: at('other.json'), share: 2 },
+    ],
+  }),
+} satisfies Record<keyof DataRequest, (data: DataRequest) => DataRequest>
+const dataChanges = Object.values(ofData)
+
+const ofMeasure = {
+  perplexity: {
+    data: dataChanges.map((change) => ({ ...perplexity, data: change(heldOut) })),
+    name: [{ ...perplexity, name: 'another name' }],
+  },
+  tasks: {
+    tasks: [{ ...tasks, tasks: ['arc_easy'] }],
+    folder: [{ ...tasks, folder: at('other-questions') }],
+    limit: [{ ...tasks, limit: 1 }],
+  },
+  inference: { sequenceLength: [{ ...inference, sequenceLength: 9 }], repeats: [{ ...inference, repeats: 2 }] },
+  answers: { prompts: [{ ...answers, prompts: ['Lily was'] }], maxLength: [{ ...answers, maxLength: 12 }] },
+} satisfies { [Kind in MeasureRequest['kind']]: Record<Exclude<keyof Extract<MeasureRequest, { kind: Kind }>, 'kind'>, MeasureRequest[]> }
+const measureChanges: MeasureRequest[] = Object.values(ofMeasure).flatMap((fields) => Object.values(fields).flat())
+
+const otherOptions: Record<string, Record<string, unknown>> = {
+  '2ssp': { windows: 4, norm: 1 },
+  '2ssp_fit': { windows: 8, tableWindows: 1, unit: 32 },
+  shortgpt: { tokens: 'all' },
+  window_based: { similarity: 'angular', tokens: 'all' },
+  blockpruner: { windows: 2 },
+  blockpruner_submodule: { ratio: 'free' },
+  evopress: { ...evolution, firstWindows: 2 },
+  slicegpt: { windows: 3 },
+}
+const repairWith = (kind: 'one-pass' | 'in-order', data: DataRequest) =>
+  of(bases[8] as RunRequest, () => ({ repair: { kind, calibration: data } }))
+
+/** Every field of a request; a new field does not compile until it is here. */
+const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; subjects?: true }[]> = {
+  model: bases.map((base) => of(base, () => ({ model: at('other-model') }))),
+  method: ['window_based', 'blockpruner', 'blockpruner_submodule'].map((method) => of(bases[2] as RunRequest, () => ({ method }))),
+  amount: bases.map((base) =>
+    of(base, ({ amount }) => ({ amount: 'blocks' in amount ? { blocks: 3 - amount.blocks } : { sparsity: 0.2 } })),
+  ),
+  options: bases.map((base) => of(base, ({ method }) => ({ options: otherOptions[method] ?? {} }))),
+  seed: bases.map((base) => of(base, () => ({ seed: 4 }))),
+  calibration: [
+    ...dataChanges.map((change) => anyOf(({ calibration: data }) => ({ calibration: change(data ?? calibration) }))),
+    of(study, () => ({ calibration: ofData.source(calibration) })),
+  ],
+  repair: [
+    ...dataChanges.map((change) => repairWith('one-pass', change(calibration))),
+    repairWith('in-order', calibration),
+    of(bases[0] as RunRequest, () => ({ repair: { kind: 'one-pass', calibration } })),
+  ],
+  measures: [
+    ...measureChanges.map((one) => of(dense, () => ({ measures: [one] }))),
+    ...dataChanges.map((change) => anyOf(() => ({ measures: [{ ...perplexity, data: change(heldOut) }] }))),
+    of(study, () => ({ measures: [{ ...perplexity, data: ofData.source(heldOut) }] })),
+  ],
+  inspect: [
+    ...dataChanges.map((change) => ({
+      ...of(inspected, () => ({ inspect: { kind: 'divergence', runs: ['subject'], data: change(heldOut) } })),
+      subjects: true as const,
+    })),
+    {
+      ...of(inspected, () => ({
+        method: 'generation',
+        inspect: {
+          kind: 'generation',
+          runs: ['subject'],
+          dense: true,
+          prompts: [{ text: 'Once', tags: [] }],
+          settings: generationSettings.parse({ maxTokens: 4 }),
+        },
+      })),
+      subjects: true,
+    },
+  ],
+  localFolder: [of(named, () => ({ localFolder: at('other-local') }))],
+  backend: [anyOf(() => ({ backend: 'auto' }))],
+  precision: (['bfloat16', 'mixed'] as const).map((precision) => anyOf(() => ({ precision }))),
+  memoryBytes: [of(bases[0] as RunRequest, () => ({ memoryBytes: 2_000_000 }))],
+}
+
+let subjects: Subjects = []
+let shared: OneHistory
+
+beforeAll(async () => {
+  await openBackend('tensorflow')
+  await makeTexts()
+  await makeModels()
+  subjects = [{ run: { id: 'subject', name: 'subject', method: '2ssp', reached: 0.4 }, plan: subjectPlan, fingerprint: null }]
+  shared = new OneHistory()
+  for (const base of [...bases, dense, study, named]) await shared.run(base, 'in the same experiment')
+  await shared.run(inspected, 'in the same experiment', subjects)
+})
+afterAll(async () => {
+  await shared[Symbol.asyncDispose]()
+  rmSync(home, { recursive: true, force: true })
+})
+
+test('there are pairs for every field of a request', () => {
+  expect(Object.keys(pairs).sort()).toEqual(Object.keys(runRequest.shape).sort())
+})
+
+test.each(Object.entries(pairs))('a request with another %s equals itself in a fresh history', async (_, all) => {
+  for (const { changed, ...pair } of all) {
+    const own = pair.subjects ? subjects : []
+    const relation = random.pick(relations)
+    const found = await shared.run(changed, relation, own)
+    expect(found, `${changed.method}, ${relation}`).toEqual(await runFresh(changed, own))
+  }
+})
+
+describe('what lies at a path is replaced between two runs', () => {
+  const ways = {
+    'by renaming a file over it': (from: string, to: string) => {
+      copyFileSync(from, `${to}.new`)
+      renameSync(`${to}.new`, to)
+    },
+    'by writing into it': (from: string, to: string) => writeFileSync(to, readFileSync(from)),
+    'by writing into it, with the time that it had': (from: string, to: string) => {
+      const { atime, mtime } = statSync(to)
+      writeFileSync(to, readFileSync(from))
+      utimesSync(to, atime, mtime)
+    },
+  }
+  const replaced = {
+    'the weights': ['model/model.safetensors', 'other-model/model.safetensors'],
+    'the calibration text': ['calibration.json', 'other.json'],
+    'the text of the measure': ['held-out.json', 'other.json'],
+  } as const
+  const cases = Object.entries(replaced).flatMap(([what, files]) =>
+    Object.entries(ways).map(([how, replace]) => ({ what, how, files, replace })),
+  )
+
+  test.each(cases)('$what, $how', async ({ files: [file, other], replace }) => {
+    const [from, to] = [at(other), at(file)]
+    copyFileSync(to, at('as-it-was'))
+    try {
+      await using history = new OneHistory()
+      // The dense run looks at no calibration text.
+      const asked = [random.pick(bases), random.pick(bases), ...(file === 'calibration.json' ? [] : [dense])]
+      const before: unknown[] = []
+      for (const one of asked) before.push(await history.run(one, 'in the same experiment'))
+      replace(from, to)
+      if (random.chance(0.5)) await history.restart()
+      for (const [index, one] of asked.entries()) {
+        const found = await history.run(one, random.pick(relations))
+        expect(found).toEqual(await runFresh(one))
+        expect(found).not.toEqual(before[index])
+      }
+    } finally {
+      copyFileSync(at('as-it-was'), to)
+    }
+  })
+
+  test('a model whose weights were renamed away fails, and says where', async () => {
+    await using history = new OneHistory()
+    const base = bases[0] as RunRequest
+    await history.run(base)
+    renameSync(at('model/model.safetensors'), at('model/away.safetensors'))
+    try {
+      expect(await history.run(base)).toEqual({ code: 'not-found', message: expect.stringContaining(at('model')) })
+    } finally {
+      renameSync(at('model/away.safetensors'), at('model/model.safetensors'))
+    }
+  })
+})
+
+const subjectPlan: Subjects[number]['plan'] = {
+  blocks: Array.from({ length: 5 }, (_, block) => ({ attention: block === 2 ? 'removed' : 'kept', mlp: { kept: 'all' } })),
+}
+
+async function makeTexts(): Promise<void> {
+  const ids = (await Promise.all([referenceWindows('calibration'), referenceWindows('test')])).flat().flatMap((window) => [...window])
+  const text = (name: string, first: number) => writeFileSync(at(name), JSON.stringify(ids.slice(first, first + 512)))
+  text('calibration.json', 0)
+  text('other.json', 6000)
+  text('held-out.json', 20_000)
+  const words = readFileSync(join(import.meta.dirname, '..', 'fixtures', 'texts', 'wikitext-2-valid.txt'), 'utf8')
+  for (const [folder, part] of [
+    ['local', words.slice(0, 3000)],
+    ['other-local', words.slice(3000, 6000)],
+  ] as const) {
+    mkdirSync(at(`${folder}/wikitext-2`), { recursive: true })
+    writeFileSync(at(`${folder}/wikitext-2/text.txt`), part)
+  }
+  makeQuestions('questions', 'run')
+  makeQuestions('other-questions', 'sleep')
+}
+
+function makeQuestions(folder: string, word: string): void {
+  const write = (task: string, file: string, rows: unknown[]) => {
+    mkdirSync(at(`${folder}/${task}`), { recursive: true })
+    writeFileSync(at(`${folder}/${task}/${file}`), rows.map((row) => JSON.stringify(row)).join('\n'))
+  }
+  write(
+    'piqa',
+    'validation.jsonl',
+    [0, 1].map((label) => ({ goal: `To ${word}`, sol1: 'you eat a red ball', sol2: 'you go home', label })),
+  )
+  write('arc_easy', 'test.jsonl', [
+    { question: `Who can ${word}?`, choices: { text: ['a cat', 'a stone'], label: ['A', 'B'] }, answerKey: 'A' },
+  ])
+}
+
+/** Two models of one shape: in the other, the numbers of some matrices are in reverse order. */
+async function makeModels(): Promise<void> {
+  const reference = await referenceModel('stories260k')
+  for (const name of ['model', 'other-model']) cpSync(reference, at(name), { recursive: true })
+  const file = at('other-model/model.safetensors')
+  const bytes = readFileSync(file)
+  const length = Number(bytes.readBigUInt64LE(0))
+  const header = JSON.parse(bytes.subarray(8, 8 + length).toString()) as Record<string, { dtype: string; data_offsets: [number, number] }>
+  for (const [
+    name,
+    {
+      dtype,
+      data_offsets: [begin, end],
+    },
+  ] of Object.entries(header)) {
+    if (!/layers\.[13]\.(mlp\.down|self_attn\.o)_proj/.test(name)) continue
+    const size = dtype === 'F32' ? 4 : 2
+    const values = Buffer.from(bytes.subarray(8 + length + begin, 8 + length + end))
+    for (let i = 0; i < values.length; i += size) values.copy(bytes, 8 + length + begin + i, values.length - i - size, values.length - i)
+  }
+  writeFileSync(file, bytes)
+}
