@@ -23,7 +23,13 @@ const settings = {
   seed: 0,
   alternatives: 1,
 } as const
-const request: GenerationRequest = { model, columns: [{ plan: null, fingerprint: null }], prompts: [{ text: 'Once upon a time' }], settings, backend: 'auto' }
+const request: GenerationRequest = {
+  model,
+  columns: [{ plan: null, fingerprint: null }],
+  prompts: [{ text: 'Once upon a time' }],
+  settings,
+  backend: 'auto',
+}
 
 for (let round = 1; round <= Number(flags.rounds); round++) {
   const host = new ComputeHost({ command: defaultComputeCommand(), environment, tensorFolder })

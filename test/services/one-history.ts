@@ -14,6 +14,11 @@ import { insertRun } from '../db/rows.ts'
 
 /** How a run is related to those that are in the history already. */
 export type Relation = 'alone' | 'in the same experiment' | 'as a clone'
+export interface Related {
+  relation?: Relation
+  base?: RunRequest
+  subjects?: Subjects
+}
 export type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
 
 /** A history whose runs this process computes, one after the other, with the real engine and the real recorder. */
@@ -21,7 +26,8 @@ export class OneHistory implements AsyncDisposable {
   readonly folder: string
   history: History
   readonly #experiment = newId('exp')
-  #last: string | null = null
+  /** The run of each request, so that a clone of it has its parent. */
+  readonly #runs = new Map<RunRequest, string>()
 
   constructor() {
     this.folder = mkdtempSync(join(tmpdir(), 'espalier-same-'))
@@ -36,14 +42,19 @@ export class OneHistory implements AsyncDisposable {
     this.history = openHistory(this.folder)
   }
 
-  /** What a run gives, without what differs from run to run; or the error that it ends with. */
-  async run(request: RunRequest, relation: Relation = 'alone', subjects: Subjects = []): Promise<unknown> {
+  /**
+   * What a run gives, without what differs from run to run; or the error that it ends with.
+   * @param base the request that it was cloned from, where it is a clone
+   */
+  async run(request: RunRequest, { relation = 'alone', base = request, subjects = [] }: Related = {}): Promise<unknown> {
     const { id } = insertRun(this.history, { experiment: relation === 'alone' ? null : this.#experiment, seed: request.seed })
     const row = this.history.runs.find(id)
     if (!row) throw new Error('no row')
-    const recorder = runRecorder(this.history, { ...row, parent: relation === 'as a clone' ? this.#last : null }, () => undefined)
-    this.history.db.prepare('UPDATE run_documents SET request = ? WHERE run = ?').run(JSON.stringify(request), row.number)
-    this.#last = id
+    const set = this.history.db.prepare('UPDATE run_documents SET request = ? WHERE run = ?')
+    set.run(JSON.stringify(request), row.number)
+    const parent = relation === 'as a clone' ? (this.#runs.get(base) ?? null) : null
+    const recorder = runRecorder(this.history, { ...row, parent }, () => undefined)
+    this.#runs.set(request, id)
     try {
       const result = await performTask(taskOf(request, subjects), hostOf(this.history, recorder))
       if (!request.inspect) recorder.finish(result, { platform: '', node: '', device: null, memoryBytes: null })
@@ -65,7 +76,7 @@ export class OneHistory implements AsyncDisposable {
 export async function runFresh(request: RunRequest, subjects: Subjects = []): Promise<unknown> {
   await releaseModel()
   await using fresh = new OneHistory()
-  return await fresh.run(request, 'alone', subjects)
+  return await fresh.run(request, { subjects })
 }
 
 function taskOf(request: RunRequest, subjects: Subjects): ComputeTask {

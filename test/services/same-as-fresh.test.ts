@@ -50,6 +50,13 @@ const common = {
   measures: [perplexity],
 } satisfies Partial<RunRequest>
 const evolution = { windows: 3, finalWindows: 2, startStates: 4, offspring: 3, generations: 2 }
+const repaired: RunRequest = {
+  ...common,
+  method: '2ssp',
+  amount: { sparsity: 0.4 },
+  options: { windows: 4 },
+  repair: { kind: 'one-pass', calibration },
+}
 const bases: RunRequest[] = [
   { ...common, method: '2ssp', amount: { sparsity: 0.4 }, options: { windows: 4 } },
   {
@@ -65,7 +72,7 @@ const bases: RunRequest[] = [
   { ...common, method: 'blockpruner_submodule', amount: { blocks: 1 }, options: {} },
   { ...common, method: 'evopress', amount: { blocks: 2 }, options: evolution },
   { ...common, method: 'slicegpt', amount: { sparsity: 0.3 }, options: { windows: 4 } },
-  { ...common, method: '2ssp', amount: { sparsity: 0.4 }, options: { windows: 4 }, repair: { kind: 'one-pass', calibration } },
+  repaired,
 ]
 const dense: RunRequest = {
   ...common,
@@ -129,8 +136,7 @@ const otherOptions: Record<string, Record<string, unknown>> = {
   evopress: { ...evolution, firstWindows: 2 },
   slicegpt: { windows: 3 },
 }
-const repairWith = (kind: 'one-pass' | 'in-order', data: DataRequest) =>
-  of(bases[8] as RunRequest, () => ({ repair: { kind, calibration: data } }))
+const repairWith = (kind: 'one-pass' | 'in-order', data: DataRequest) => of(repaired, () => ({ repair: { kind, calibration: data } }))
 
 /** Every field of a request; a new field does not compile until it is here. */
 const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; subjects?: true }[]> = {
@@ -151,6 +157,7 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     of(bases[0] as RunRequest, () => ({ repair: { kind: 'one-pass', calibration } })),
   ],
   measures: [
+    ...dataChanges.map((change) => of(repaired, () => ({ measures: [{ ...perplexity, data: change(heldOut) }] }))),
     ...measureChanges.map((one) => of(dense, () => ({ measures: [one] }))),
     ...dataChanges.map((change) => anyOf(() => ({ measures: [{ ...perplexity, data: change(heldOut) }] }))),
     of(study, () => ({ measures: [{ ...perplexity, data: ofData.source(heldOut) }] })),
@@ -189,8 +196,8 @@ beforeAll(async () => {
   await makeModels()
   subjects = [{ run: { id: 'subject', name: 'subject', method: '2ssp', reached: 0.4 }, plan: subjectPlan, fingerprint: null }]
   shared = new OneHistory()
-  for (const base of [...bases, dense, study, named]) await shared.run(base, 'in the same experiment')
-  await shared.run(inspected, 'in the same experiment', subjects)
+  for (const base of [...bases, dense, study, named]) await shared.run(base, { relation: 'in the same experiment' })
+  await shared.run(inspected, { relation: 'in the same experiment', subjects })
 })
 afterAll(async () => {
   await shared[Symbol.asyncDispose]()
@@ -202,10 +209,11 @@ test('there are pairs for every field of a request', () => {
 })
 
 test.each(Object.entries(pairs))('a request with another %s equals itself in a fresh history', async (_, all) => {
-  for (const { changed, ...pair } of all) {
+  for (const { base, changed, ...pair } of all) {
     const own = pair.subjects ? subjects : []
-    const relation = random.pick(relations)
-    const found = await shared.run(changed, relation, own)
+    // A clone of a repaired run is where most was taken from its parent.
+    const relation = base.repair ? 'as a clone' : random.pick(relations)
+    const found = await shared.run(changed, { relation, base, subjects: own })
     expect(found, `${changed.method}, ${relation}`).toEqual(await runFresh(changed, own))
   }
 })
@@ -238,13 +246,13 @@ describe('what lies at a path is replaced between two runs', () => {
     try {
       await using history = new OneHistory()
       // The dense run looks at no calibration text.
-      const asked = [random.pick(bases), random.pick(bases), ...(file === 'calibration.json' ? [] : [dense])]
+      const asked = [random.pick(bases), repaired, ...(file === 'calibration.json' ? [] : [dense])]
       const before: unknown[] = []
-      for (const one of asked) before.push(await history.run(one, 'in the same experiment'))
+      for (const one of asked) before.push(await history.run(one, { relation: 'in the same experiment' }))
       replace(from, to)
       if (random.chance(0.5)) await history.restart()
       for (const [index, one] of asked.entries()) {
-        const found = await history.run(one, random.pick(relations))
+        const found = await history.run({ ...one }, { relation: one.repair ? 'as a clone' : random.pick(relations), base: one })
         expect(found).toEqual(await runFresh(one))
         expect(found).not.toEqual(before[index])
       }
