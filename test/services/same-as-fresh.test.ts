@@ -18,6 +18,7 @@ import { generationSettings } from '#contract/generation-settings.ts'
 import type { MeasureRequest, RunRequest } from '#contract/run-request.ts'
 import { runRequest } from '#contract/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { otherModel } from '../fixtures/other-model.ts'
 import { referenceModel, referenceWindows } from '../fixtures/reference.ts'
 import { Random } from '../fuzz/random.ts'
 import { OneHistory, type Relation, runFresh, type Subjects } from './one-history.ts'
@@ -193,7 +194,9 @@ let shared: OneHistory
 beforeAll(async () => {
   await openBackend('tensorflow')
   await makeTexts()
-  await makeModels()
+  const reference = await referenceModel('stories260k')
+  cpSync(reference, at('model'), { recursive: true })
+  otherModel(reference, at('other-model'))
   subjects = [{ run: { id: 'subject', name: 'subject', method: '2ssp', reached: 0.4 }, plan: subjectPlan, fingerprint: null }]
   shared = new OneHistory()
   for (const base of [...bases, dense, study, named]) await shared.run(base, { relation: 'in the same experiment' })
@@ -309,27 +312,4 @@ function makeQuestions(folder: string, word: string): void {
   write('arc_easy', 'test.jsonl', [
     { question: `Who can ${word}?`, choices: { text: ['a cat', 'a stone'], label: ['A', 'B'] }, answerKey: 'A' },
   ])
-}
-
-/** Two models of one shape: in the other, the numbers of some matrices are in reverse order. */
-async function makeModels(): Promise<void> {
-  const reference = await referenceModel('stories260k')
-  for (const name of ['model', 'other-model']) cpSync(reference, at(name), { recursive: true })
-  const file = at('other-model/model.safetensors')
-  const bytes = readFileSync(file)
-  const length = Number(bytes.readBigUInt64LE(0))
-  const header = JSON.parse(bytes.subarray(8, 8 + length).toString()) as Record<string, { dtype: string; data_offsets: [number, number] }>
-  for (const [
-    name,
-    {
-      dtype,
-      data_offsets: [begin, end],
-    },
-  ] of Object.entries(header)) {
-    if (!/layers\.[13]\.(mlp\.down|self_attn\.o)_proj/.test(name)) continue
-    const size = dtype === 'F32' ? 4 : 2
-    const values = Buffer.from(bytes.subarray(8 + length + begin, 8 + length + end))
-    for (let i = 0; i < values.length; i += size) values.copy(bytes, 8 + length + begin + i, values.length - i - size, values.length - i)
-  }
-  writeFileSync(file, bytes)
 }
