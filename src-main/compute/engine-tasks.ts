@@ -44,7 +44,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
 }
 
 async function requireOwn(path: string, plans: readonly { fingerprint: string | null }[], host: JobHost): Promise<void> {
-  const { requireOwnModel } = await import('#engine/own-model.ts')
+  const { requireOwnModel } = await import('#engine/tasks/own-model.ts')
   await requireOwnModel(
     path,
     plans.map(({ fingerprint }) => fingerprint),

@@ -1,8 +1,8 @@
-import { usedSameModel } from '#contract/used-model.ts'
+import { usedSameModel } from '#contract/runs/used-model.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
-import { flattenParameters } from '#db/parameters.ts'
-import type { RunRow } from '#db/runs.ts'
+import { flattenParameters } from '#db/runs/parameters.ts'
+import type { RunRow } from '#db/runs/runs.ts'
 
 /** The dense run of a run's experiment that used the very same model. */
 export function baselineIn(history: History, run: RunRow): RunRow | undefined {

@@ -14,10 +14,10 @@ import { measureRates } from '#engine/estimate/machine-rates.ts'
 import { workOf } from '#engine/estimate/work.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
+import type { StepResult } from '#engine/steps/step-store.ts'
 import { executeRun } from '#engine/tasks/run.ts'
 import { Experience, estimateRun, type FinishedRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
-import type { StepResult } from '#engine/steps/step-store.ts'
 import { makeModel, makeWindows, smolShape } from './bench-model.ts'
 
 const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')

@@ -1,8 +1,8 @@
+import { existsSync } from 'node:fs'
 import type { TensorFile } from '#contract/pruning/plan.ts'
+import { labelOfStep } from '#contract/runs/step-names.ts'
 import type { Database } from '../database.ts'
 import type { ValueStore } from '../values.ts'
-import { existsSync } from 'node:fs'
-import { labelOfStep } from '#contract/step-names.ts'
 
 interface StepRow {
   value: string | null

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type StepReach, stepMarks } from '#contract/step-names.ts'
+import { type StepReach, stepMarks } from '#contract/runs/step-names.ts'
 
 declare const made: unique symbol
 

@@ -1,4 +1,4 @@
-import type { TensorFile } from '#contract/plan.ts'
+import type { TensorFile } from '#contract/pruning/plan.ts'
 import type { StepName } from './step-name.ts'
 
 /** A step as it was written down: its JSON, and the file of its tensors where it has some. */

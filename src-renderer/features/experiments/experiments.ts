@@ -1,7 +1,7 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
+import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
 import { methodTitles, type TaskId, taskTitles } from '#contract/titles.ts'
-import { areComparable, usedModelOf, usedSameModel } from '#contract/used-model.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { repairedStyle, repairOf, type SeriesStyle, seriesId } from '../../lib/series.ts'
