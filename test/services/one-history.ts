@@ -18,6 +18,8 @@ export interface Related {
   relation?: Relation
   base?: RunRequest
   subjects?: Subjects
+  /** Called before each step is written down. */
+  beforeStep?: (name: string) => void
 }
 export type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
 
@@ -46,7 +48,7 @@ export class OneHistory implements AsyncDisposable {
    * What a run gives, without what differs from run to run; or the error that it ends with.
    * @param base the request that it was cloned from, where it is a clone
    */
-  async run(request: RunRequest, { relation = 'alone', base = request, subjects = [] }: Related = {}): Promise<unknown> {
+  async run(request: RunRequest, { relation = 'alone', base = request, subjects = [], beforeStep }: Related = {}): Promise<unknown> {
     const { id } = insertRun(this.history, { experiment: relation === 'alone' ? null : this.#experiment, seed: request.seed })
     const row = this.history.runs.find(id)
     if (!row) throw new Error('no row')
@@ -56,7 +58,7 @@ export class OneHistory implements AsyncDisposable {
     const recorder = runRecorder(this.history, { ...row, parent }, () => undefined)
     this.#runs.set(request, id)
     try {
-      const result = await performTask(taskOf(request, subjects), hostOf(this.history, recorder))
+      const result = await performTask(taskOf(request, subjects), hostOf(this.history, recorder, beforeStep))
       if (!request.inspect) recorder.finish(result, { platform: '', node: '', device: null, memoryBytes: null })
       return timeless(result)
     } catch (thrown) {
@@ -84,13 +86,16 @@ function taskOf(request: RunRequest, subjects: Subjects): ComputeTask {
   return { kind: isAblation(request.method) ? 'ablation' : 'run', request }
 }
 
-function hostOf(history: History, recorder: RunRecorder): Parameters<typeof performTask>[1] {
+function hostOf(history: History, recorder: RunRecorder, beforeStep: Related['beforeStep']): Parameters<typeof performTask>[1] {
   const { signal } = new AbortController()
   return {
     steps: {
       folder: history.values.tensorFolder,
       get: async (name) => recorder.getStep(name),
-      put: async (name, value, tensors) => recorder.putStep(name, value, tensors),
+      async put(name, value, tensors) {
+        beforeStep?.(name)
+        recorder.putStep(name, value, tensors)
+      },
     },
     fetchFile: () => Promise.reject(new Error('nothing is downloaded here')),
     emit: (event) => recorder.event(event),

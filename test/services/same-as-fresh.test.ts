@@ -264,6 +264,36 @@ describe('what lies at a path is replaced between two runs', () => {
     }
   })
 
+  test.each(Object.entries(ways))(
+    'weights that are replaced during a run, %s, end it: nothing of two models is mixed',
+    async (_, replace) => {
+      await using history = new OneHistory()
+      copyFileSync(at('model/model.safetensors'), at('as-it-was'))
+      const steps: string[] = []
+      const beforeStep = (name: string) => {
+        steps.push(name)
+        if (steps.length === 2) replace(at('other-model/model.safetensors'), at('model/model.safetensors'))
+      }
+      try {
+        const found = await history.run(bases[0] as RunRequest, { beforeStep })
+        expect(found).toEqual({ code: 'conflict', message: expect.stringContaining('changed during the run') })
+        expect(steps).toHaveLength(2)
+      } finally {
+        copyFileSync(at('as-it-was'), at('model/model.safetensors'))
+      }
+    },
+  )
+
+  test('a model is read whole once, however many runs use it', async () => {
+    await using history = new OneHistory()
+    const written: string[] = []
+    const beforeStep = (name: string) => void written.push(name)
+    for (const base of bases.slice(2, 4)) await history.run(base, { beforeStep })
+    await history.restart()
+    await history.run(bases[0] as RunRequest, { beforeStep })
+    expect(written.filter((name) => name.includes('fingerprint'))).toHaveLength(1)
+  })
+
   test('a model whose weights were renamed away fails, and says where', async () => {
     await using history = new OneHistory()
     const base = bases[0] as RunRequest

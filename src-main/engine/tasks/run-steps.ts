@@ -103,7 +103,8 @@ export class RunSteps {
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }> {
     const name = this.#nameOf(asked)
     const found = await this.#find(name)
-    if (found?.tensors) return { ...(found.value as T), tensors: await StoredTensors.open([found.tensors]) }
+    const stored = found?.tensors && (await openStored(found.tensors, found.own !== false))
+    if (stored) return { ...(found?.value as T), tensors: stored }
     const start = performance.now()
     const { tensors, ...value } = await compute()
     requireNumbers(value, `"${asked.label}"`)
@@ -161,6 +162,16 @@ export class RunSteps {
         if (passes.recalled) this.passes.recalled = (this.passes.recalled ?? 0) + passes.recalled
       },
     }
+  }
+}
+
+/** A file that another run wrote and that is damaged now is made again; one of this run's own is an error, which a retry clears. */
+async function openStored(file: TensorFile, own: boolean): Promise<StoredTensors | undefined> {
+  try {
+    return await StoredTensors.open([file])
+  } catch (thrown) {
+    if (own) throw thrown
+    return undefined
   }
 }
 

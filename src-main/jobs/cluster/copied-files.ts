@@ -103,6 +103,7 @@ class CopiedFiles implements ClusterFiles {
     const model = /\/models\/([0-9a-f]{64})\//.exec(there)?.[1]
     const content = model === undefined ? await contentHash(path) : await this.#contents(path)
     if (there.includes(`/${content}/`)) return
+    this.#wanted.delete(there)
     await this.#ask('rm', '-rf', '--', dirname(there))
     throw new EspalierError('conflict', `${path} was changed while it was copied to ${this.#shell.host}. It will be copied again.`)
   }

@@ -20,7 +20,7 @@ export class Estimates {
   readonly #context: Context
   readonly #library: Library
   readonly #rates: AskRates
-  /** The work of runs of the history, which never changes. */
+  /** The work of runs of the history, which never changes for one content of their model. */
   readonly #works = new Map<string, Work | null>()
 
   constructor(context: Context, library: Library, rates: AskRates) {
@@ -47,7 +47,7 @@ export class Estimates {
     const done = this.#sharedDone(rows, models)
     return rows.flatMap((row) => {
       const estimate = models.get(row.model)
-      const own = this.#works.get(row.id)
+      const own = this.#works.get(workKey(row))
       if (!estimate || !own) return []
       const left = withoutShared(estimate(row.method, own), this.#scopeOf(row), done)
       return [{ run: row.id, ...(this.#isPruned(row) ? withoutPart(left, pruningPart) : left) }]
@@ -70,7 +70,7 @@ export class Estimates {
     const experiments = new Set(rows.flatMap(({ experiment }) => experiment ?? []))
     for (const experiment of experiments) {
       for (const row of this.#context.history.runs.ofExperiment(experiment)) {
-        const own = this.#works.get(row.id)
+        const own = this.#works.get(workKey(row))
         if (row.status === 'done' && own) withoutShared(models.get(row.model)?.(row.method, own) ?? empty, this.#scopeOf(row), done)
       }
     }
@@ -106,7 +106,7 @@ export class Estimates {
     const rows = history.runs.latestDone(model, mostRuns).filter(({ fingerprint }) => fingerprint === content)
     await this.#learn(rows, signal)
     return rows.flatMap((row) => {
-      const own = this.#works.get(row.id)
+      const own = this.#works.get(workKey(row))
       const { phaseSeconds } = history.documents.find(row.number)
       const pruning = pruningSeconds(phaseSeconds)
       if (!own) return []
@@ -117,11 +117,11 @@ export class Estimates {
   /** Asks the desk for the work of runs that it was not asked for yet. */
   async #learn(rows: readonly RunRow[], signal?: AbortSignal): Promise<void> {
     const { history } = this.#context
-    const unknown = rows.filter(({ id }) => !this.#works.has(id))
+    const unknown = rows.filter((row) => !this.#works.has(workKey(row)))
     if (unknown.length === 0) return
     const requests = unknown.map((row) => ({ ...history.documents.request(row.number), model: this.#library.find(row.model).path }))
     const found = await this.#ask(requests, signal)
-    for (const [at, row] of unknown.entries()) this.#works.set(row.id, found[at] ?? null)
+    for (const [at, row] of unknown.entries()) this.#works.set(workKey(row), found[at] ?? null)
   }
 
   /** The work of requests whose models are paths; null of what cannot be said. */
@@ -134,6 +134,8 @@ export class Estimates {
 const pruningPart = 'pruning'
 
 const empty = { phases: [], seconds: { low: 0, likely: 0, high: 0 }, basis: 'machine' as const }
+
+const workKey = ({ id, fingerprint }: RunRow): string => `${id} ${fingerprint}`
 
 /** What a run takes away of its model, whatever it does then. */
 function pruningOf({ method, amount, options, seed, calibration, localFolder }: RunRequest): string {
