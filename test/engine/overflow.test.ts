@@ -10,7 +10,7 @@ import { makeValidModel, sizes, writeModelFiles } from './checkpoint/valid-model
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-overflow-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
-/** Runs a request on a model in which the entries of some tensors were multiplied; every weight stays finite. */
+/** Runs a request on a model in which the entries of some tensors were multiplied. */
 async function run(changed: Record<string, number>, request: Partial<RunRequest>) {
   const folder = mkdtempSync(join(scratch, 'model-'))
   const model = makeValidModel()
@@ -65,6 +65,21 @@ test.each(['2ssp', 'shortgpt', 'blockpruner'])('the scores of %s are checked too
   const error = await run(changed, { method, amount: { sparsity: 0.5 }, measures: [] }).catch((thrown: unknown) => thrown as Error)
   expect(error).toMatchObject({ code: 'invalid', message: expect.stringMatching(/block 1, with model\.layers\.1\.mlp\.gate_proj\.weight/) })
 })
+
+const down = 'model.layers.1.mlp.down_proj.weight'
+
+test.each(['2ssp', 'shortgpt', 'blockpruner', 'evopress', 'window_based'])(
+  'mixed precision refuses what is no number in a weight, and takes one that is almost zero: %s',
+  async (method) => {
+    const request = { method, amount: { sparsity: 0.5 }, precision: 'mixed' as const, measures: [] }
+    for (const factor of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const error = await run({ [down]: factor }, request).catch((thrown: unknown) => thrown as Error)
+      expect(error).toMatchObject({ code: 'invalid', message: expect.stringContaining(down) })
+    }
+    const almostZero = { [down]: 1e-40, 'model.layers.0.self_attn.o_proj.weight': 1e-42 }
+    expect((await run(almostZero, request)).plan).toEqual((await run(almostZero, { ...request, precision: 'float32' })).plan)
+  },
+)
 
 test('a number that is none is found wherever it lies in what would be written down', () => {
   expect(() =>

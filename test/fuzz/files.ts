@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { runQuery } from '#contract/runs/runs.ts'
@@ -9,6 +9,7 @@ import { readWindows } from '#engine/data/windows.ts'
 import { underLimits } from '#engine/limits/reading.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type GgufFile, makeGguf, text, u32 } from '../engine/checkpoint/gguf/make-gguf.ts'
 import { layOut, makeValidModel, toSafetensors, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
 import { makeByteLevel, writeTokenizer } from '../engine/tokenizer/make-tokenizer.ts'
 import { mutateBytes, mutateJson, mutateTemplate } from './mutate.ts'
@@ -167,6 +168,61 @@ function databaseAttack(source: Buffer): Attack {
   }
 }
 
+const [headBytes, tailBytes] = [makeGguf(splitPart(0)), makeGguf(splitPart(1))]
+
+/** One of two parts of a divided model, each with a tensor and what says which part it is. */
+function splitPart(index: number): GgufFile {
+  return {
+    metadata: {
+      ...(index === 0 ? { 'general.architecture': text('llama') } : {}),
+      'split.no': u32(index),
+      'split.count': u32(2),
+      'split.tensors.count': u32(2),
+    },
+    tensors: [{ name: `blk.${index}.attn_norm.weight`, shape: [8], type: 0, bytes: Buffer.alloc(32) }],
+  }
+}
+
+/** Parts that lie: spoiled, exchanged, of another model, missing, or pipes and links in their places. */
+const divided: Attack = {
+  write(folder, random) {
+    const parts = [headBytes, tailBytes].map((bytes) => (random.chance(0.6) ? mutateBytes(bytes, random) : bytes))
+    if (random.chance(0.1)) parts.reverse()
+    if (random.chance(0.1)) parts[1] = gguf
+    for (const [index, bytes] of parts.entries()) {
+      const file = join(folder, `m-0000${index + 1}-of-0000${random.chance(0.05) ? 3 : 2}.gguf`)
+      if (index === 1 && random.chance(0.05)) symlinkSync('/dev/zero', file)
+      else if (!random.chance(0.05)) writeFileSync(file, bytes)
+    }
+  },
+  read: (folder) => describeAndEncode(firstIn(folder)),
+}
+
+/** The first file of a folder, or the folder itself where it is empty. */
+function firstIn(folder: string): string {
+  const [first] = readdirSync(folder).sort()
+  return first === undefined ? folder : join(folder, first)
+}
+
+/** Files of up to 4 GB that take no room on the disk: holes, and a line that never ends. */
+const sparse: Attack = {
+  write(folder, random) {
+    const name = random.pick(['a.txt', 'a.jsonl', 'a.json', 'a.parquet', 'a.arrow', 'model.gguf', 'model.safetensors'])
+    writeFileSync(join(folder, name), random.pick(['', '{"text": "', '["', 'GGUF', 'PAR1', 'ARROW1']))
+    truncateSync(join(folder, name), random.pick([1e6, 2e8, 6e8, 4e9]))
+    if (name === 'model.safetensors') writeFileSync(join(folder, 'config.json'), json(model.config))
+  },
+  read: (folder) => {
+    const file = firstIn(folder)
+    if (/config\.json$/.test(file)) return describeModel(folder)
+    return file.endsWith('.gguf') ? describeAndEncode(file) : underLimits(folder, () => readData(file))
+  },
+}
+
+/** 64 MB of one letter, and of lines of it, packed; members of gzip may follow each other. */
+const packed = gzipSync(Buffer.alloc(64_000_000, 'a'))
+const packedLines = gzipSync(Buffer.alloc(64_000_000, `"${'a'.repeat(1000)}"\n`))
+
 /** Every kind of file, by name. */
 export function fileAttacks(database: Buffer): Record<string, Attack> {
   return {
@@ -190,6 +246,11 @@ export function fileAttacks(database: Buffer): Record<string, Attack> {
     jsonl: textAttack('a.jsonl', (random) => mutateBytes(Buffer.from(lines), random)),
     json: textAttack('a.json', (random) => json(mutateJson([{ text: 'a' }, [1, 2, 3], 'b'], random))),
     'gzip of json': textAttack('a.json.gz', (random) => mutateBytes(gzipSync(lines), random)),
+    'gzip bomb': textAttack('a.json.gz', (random) =>
+      Buffer.concat(Array.from({ length: random.pick([1, 4, 20]) }, () => random.pick([packed, packedLines]))),
+    ),
+    'divided gguf': divided,
+    'sparse file': sparse,
     parquet: textAttack('a.parquet', (random) => mutateBytes(random.pick(parquets), random)),
     arrow: textAttack('a.arrow', (random) => mutateBytes(random.pick(arrows), random)),
     'saved data set': {
