@@ -47,6 +47,8 @@ export function ownersTable(db: Database) {
 
 function isAlive({ pid, host, heartbeat_at }: OwnerRow, now: number): boolean {
   if (now - heartbeat_at > silenceMilliseconds) return false
+  // A clock that was set back leaves heartbeats in the future. Only another machine's dead owner cannot be told by its process.
+  if (heartbeat_at - now > silenceMilliseconds && host !== hostname()) return false
   return host !== hostname() || pid === process.pid || processExists(pid)
 }
 

@@ -97,8 +97,10 @@ function takeLock(path, owner) {
 export function isStale(path) {
   const age = (Date.now() - modifiedAt(path)) / 1000
   const owner = readOwner(path)
-  if (!owner) return age > unsignedSeconds
-  if (owner.host !== hostname() || isOwnerRunning(owner)) return age > staleSeconds
+  // A clock that was set back leaves the file in the future: its owner would touch it again within seconds.
+  if (!owner) return Math.abs(age) > unsignedSeconds
+  if (owner.host !== hostname()) return Math.abs(age) > staleSeconds
+  if (isOwnerRunning(owner)) return age > staleSeconds
   return age > orphanSeconds || !owner.children.some(isRunning)
 }
 

@@ -134,6 +134,18 @@ test('a step is found again as it was put, numbers to the last bit', () => {
   history.close()
 })
 
+test('a clock that was set back keeps no dead machine alive, and no living process of this one dead', () => {
+  const history = openHistory(folder)
+  const [before, now] = [Date.now(), Date.now() - 3_600_000]
+  history.owners.register('owner-me', before)
+  history.db
+    .prepare('INSERT INTO owners(id, pid, host, started_at, heartbeat_at, works_queue) VALUES (?, 1, ?, ?, ?, 1)')
+    .run('owner-elsewhere', 'another-machine', before, before)
+  expect(history.owners.dead(now)).toEqual(['owner-elsewhere'])
+  expect(history.owners.takeQueue('owner-me', now)).toBe(true)
+  history.close()
+})
+
 test('runs of a dead owner become interrupted, those of a living one do not', () => {
   const history = openHistory(folder)
   const now = Date.now()

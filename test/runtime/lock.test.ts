@@ -31,6 +31,8 @@ test.each([
   ['of an ended process whose npm has ended too is stale', { processId: deadProcess, children: [deadProcess] }, 0, true],
   ['of another machine, touched just now, holds', { processId: deadProcess, host: 'elsewhere' }, 0, false],
   ['of another machine, not touched for two minutes, is stale', { host: 'elsewhere' }, 120, true],
+  ['of another machine, touched an hour ahead of a clock that was set back, is stale', { host: 'elsewhere' }, -3600, true],
+  ['of a living process here, touched ahead of a clock that was set back, is not', {}, -3600, false],
 ])('a lock %s', (_title, owner, seconds, stale) => {
   expect(isStale(age(lockOf(scratchFolder(), owner), seconds))).toBe(stale)
 })
