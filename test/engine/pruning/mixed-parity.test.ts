@@ -211,30 +211,38 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
   })
 
   // Long windows and a large head: what runs without a pause would be seen. Processor time, as other programs may have the machine.
-  test.each(searches)('of %s that is cancelled ends within 200 ms', async (_, method, options) => {
-    const folder = await mkdtemp(join(tmpdir(), 'espalier-cancel-'))
+  describe('on a large model', () => {
     const shape = { blocks: 4, hidden: 256, intermediate: 768, heads: 4, keyValueHeads: 2, vocabulary: 16384, dtype: 'F32' } as const
-    const model = withProducts(await openModel(await makeModel(folder, shape)), productsFor('mixed'))
-    const large = { model, calibration: makeWindows(3, 1024, shape.vocabulary).map((ids) => Int32Array.from(ids)), test: [] }
-    const cores = Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism())
-    // Without what a search remembers, and with all weights in memory.
-    const forget = async () => {
-      for (const one of model.kept.values()) one.dispose()
-      await perplexity(denseView(model), large.calibration.slice(0, 1))
-      return memory().numTensors
-    }
-    // The first one reads weights, which takes turns of its own.
-    await watched(large, method, options, Number.POSITIVE_INFINITY)
-    await forget()
-    const whole = await watched(large, method, options, Number.POSITIVE_INFINITY)
-    for (const share of [0.1, 0.4, 0.7]) {
-      const tensors = await forget()
-      const { seconds } = await watched(large, method, options, Math.floor(share * whole.turns))
-      expect(seconds / cores).toBeLessThan(0.2)
-      expect((await forget()) - tensors).toBeLessThan(5)
-    }
-    await model.close()
-    await rm(folder, { recursive: true })
+    let folder: string
+    let large: Bench
+    beforeAll(async () => {
+      folder = await mkdtemp(join(tmpdir(), 'espalier-cancel-'))
+      const model = withProducts(await openModel(await makeModel(folder, shape)), productsFor('mixed'))
+      large = { model, calibration: makeWindows(3, 1024, shape.vocabulary).map((ids) => Int32Array.from(ids)), test: [] }
+    })
+    afterAll(async () => {
+      await large.model.close()
+      await rm(folder, { recursive: true })
+    })
+
+    test.each(searches)('%s that is cancelled ends within 200 ms', async (_, method, options) => {
+      const { model, calibration } = large
+      const cores = Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism())
+      // Without what a search remembers, and with all weights in memory: reading them takes turns of its own.
+      const forget = async () => {
+        for (const one of model.kept.values()) one.dispose()
+        await perplexity(denseView(model), calibration.slice(0, 1))
+        return memory().numTensors
+      }
+      await forget()
+      const whole = await watched(large, method, options, Number.POSITIVE_INFINITY)
+      for (const share of [0.1, 0.4, 0.7]) {
+        const tensors = await forget()
+        const { seconds } = await watched(large, method, options, Math.floor(share * whole.turns))
+        expect(seconds / cores).toBeLessThan(0.2)
+        expect((await forget()) - tensors).toBeLessThan(5)
+      }
+    })
   })
 
   /** A search that is cancelled after so many turns of the event loop: its turns, and processor seconds from the last one to its end. */
