@@ -1,9 +1,11 @@
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { basename, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { Backup } from '#contract/runs/history.ts'
 import { connect, type Database } from './database.ts'
 import { refuseNewer } from './migrate.ts'
+import { processExists } from './owners.ts'
 
 const keptCopies = 10
 
@@ -21,7 +23,8 @@ export function makeBackup(db: Database, folder: string, reason: string): Backup
   mkdirSync(folder, { recursive: true })
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-')
   const file = join(folder, `${stamp}-${reason}.sqlite`)
-  const unfinished = `${file}.unfinished`
+  const unfinished = `${file}.${process.pid}@${hostname()}.unfinished`
+  removeLeftovers(folder)
   try {
     closeSync(openSync(unfinished, 'w', 0o600))
     db.prepare('VACUUM INTO ?').run(unfinished)
@@ -32,6 +35,14 @@ export function makeBackup(db: Database, folder: string, reason: string): Backup
   }
   for (const { name } of listBackups(folder).slice(keptCopies)) rmSync(join(folder, name))
   return { name: basename(file), bytes: statSync(file).size, createdAt: Math.round(statSync(file).mtimeMs) }
+}
+
+/** Removes copies that killed processes of this machine left half done: each is as large as the history. */
+function removeLeftovers(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const [, pid, host] = /\.(\d+)@(.+)\.unfinished$/.exec(name) ?? []
+    if (host === hostname() && !processExists(Number(pid))) rmSync(join(folder, name), { force: true })
+  }
 }
 
 /** Puts a backup in the place of a closed history. The backup is checked first; the present file is replaced in one rename. */

@@ -52,7 +52,8 @@ function isAlive({ pid, host, heartbeat_at }: OwnerRow, now: number): boolean {
   return host !== hostname() || pid === process.pid || processExists(pid)
 }
 
-function processExists(pid: number): boolean {
+/** Whether a process of this machine runs. */
+export function processExists(pid: number): boolean {
   try {
     process.kill(pid, 0)
     return true

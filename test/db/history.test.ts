@@ -1,5 +1,5 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { integrityProblems, listBackups, makeBackup, restoreBackup } from '#db/backups.ts'
@@ -131,6 +131,17 @@ test('a step is found again as it was put, numbers to the last bit', () => {
   history.steps.put('run-a', 'step', value, 1)
   expect(history.steps.get('run-a', 'step')?.value).toEqual(JSON.parse(JSON.stringify(value)))
   expect(history.steps.get('run-b', 'step')).toBeUndefined()
+  history.close()
+})
+
+test('a copy that a killed process left half done is removed, and one that another is making is not', () => {
+  const history = openHistory(folder)
+  const { backups } = history.folders
+  mkdirSync(backups, { recursive: true })
+  const [left, made] = [`a.sqlite.${2 ** 22 + 1}@${hostname()}.unfinished`, `b.sqlite.${process.pid}@${hostname()}.unfinished`]
+  for (const name of [left, made]) writeFileSync(join(backups, name), 'half')
+  makeBackup(history.db, backups, 'test')
+  expect(readdirSync(backups).filter((name) => name.endsWith('.unfinished'))).toEqual([made])
   history.close()
 })
 

@@ -1,5 +1,5 @@
 /**
- * Kills the command line, the server and the compute process with SIGKILL at random moments of a run, and checks after each kill
+ * Kills the command line, the server and the compute process with SIGKILL at random moments of a run, and the migration of a history, and checks after each kill
  * that the history is whole, and at the end that every run has the plan of an undisturbed one: `npm run kills -- --count 300 --seed 1`.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -9,18 +9,24 @@ import { parseArgs } from 'node:util'
 import { referenceModel } from '../fixtures/reference.ts'
 import { seeded } from '../jobs/watching.ts'
 import { killCommands } from './commands.ts'
+import { killMigrations } from './histories.ts'
 import { killComputes, killServers } from './servers.ts'
 import { measureUndisturbed } from './subject.ts'
 
 const { values } = parseArgs({ options: { count: { type: 'string', default: '30' }, seed: { type: 'string', default: '1' } } })
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-kills-'))
-const count = Math.ceil(Number(values.count) / 3)
+const count = Math.ceil(Number(values.count) / 4)
 
 try {
   const model = await referenceModel('stories260k')
   const { plan, seconds } = await measureUndisturbed(model, join(scratch, 'undisturbed'))
   console.log(`An undisturbed command takes ${seconds.toFixed(1)} s.`)
-  const kinds = Object.entries({ 'command line': killCommands, server: killServers, 'compute process': killComputes })
+  const kinds = Object.entries({
+    'command line': killCommands,
+    server: killServers,
+    'compute process': killComputes,
+    migration: killMigrations,
+  })
   const killed = await Promise.all(
     kinds.map(async ([name, kill], index) => {
       const random = seeded(Number(values.seed) * kinds.length + index)

@@ -1,0 +1,100 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { connect } from '#db/database.ts'
+import { migrate, schemaVersion } from '#db/migrate.ts'
+import { migrations } from '#db/migrations/index.ts'
+import { type Killed, type Killing, pause, requireWhole } from './subject.ts'
+
+/** The form of an earlier version, and rows that make copying it take a while. */
+const oldSchema = 3
+const fillerRows = 400
+
+const opener = join(import.meta.dirname, 'open-history.ts')
+
+/** A history of an earlier version is opened, which copies it and migrates it, and killed meanwhile. */
+export async function killMigrations({ random, count, folder }: Killing): Promise<Killed> {
+  const killed = { kills: 0, interrupted: 0, done: 0 }
+  mkdirSync(folder, { recursive: true })
+  const seconds = await timeMigration(folder)
+  while (killed.kills < count) {
+    if (!existsSync(join(folder, 'history.sqlite'))) makeOld(folder)
+    const child = await startOpening(folder)
+    await pause(random() * seconds * 2000)
+    const wasKilled = child.exitCode === null && child.kill('SIGKILL')
+    await gone(child)
+    requireMigrated(folder)
+    if (wasKilled) killed.kills++
+    if (versionIn(folder) < migrations.length) killed.interrupted++
+    else {
+      killed.done++
+      rmSync(folder, { recursive: true })
+      mkdirSync(folder)
+    }
+  }
+  return killed
+}
+
+async function timeMigration(folder: string): Promise<number> {
+  makeOld(folder)
+  const child = await startOpening(folder)
+  const begun = performance.now()
+  await gone(child)
+  if (versionIn(folder) !== migrations.length) throw new Error('An undisturbed migration did not reach the last form.')
+  const seconds = (performance.now() - begun) / 1000
+  rmSync(folder, { recursive: true })
+  mkdirSync(folder)
+  return seconds
+}
+
+function makeOld(folder: string): void {
+  const db = connect(join(folder, 'history.sqlite'))
+  migrate(db, migrations.slice(0, oldSchema))
+  db.exec('CREATE TABLE filler(bytes BLOB)')
+  const insert = db.prepare('INSERT INTO filler VALUES (randomblob(50000))')
+  db.transaction(() => {
+    for (let row = 0; row < fillerRows; row++) insert.run()
+  })()
+  db.close()
+}
+
+/** Gives back once the process is about to open the history. */
+async function startOpening(folder: string): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [opener, folder], { stdio: ['ignore', 'pipe', 'inherit'] })
+  await new Promise((resolve) => child.stdout.once('data', resolve))
+  return child
+}
+
+const gone = (child: ChildProcess) =>
+  new Promise<void>((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) resolve()
+    else child.once('exit', () => resolve())
+  })
+
+function versionIn(folder: string): number {
+  const db = connect(join(folder, 'history.sqlite'))
+  try {
+    return schemaVersion(db)
+  } finally {
+    db.close()
+  }
+}
+
+/** Every row is there, in one form or another, and every copy that has its name is complete. */
+function requireMigrated(folder: string): void {
+  requireWhole(folder)
+  const backups = join(folder, 'backups')
+  const copies = existsSync(backups) ? readdirSync(backups).filter((name) => name.endsWith('.sqlite')) : []
+  for (const file of [join(folder, 'history.sqlite'), ...copies.map((name) => join(backups, name))]) {
+    const db = connect(file)
+    try {
+      const rows = db.prepare('SELECT count(*) FROM filler').pluck().get()
+      if (rows !== fillerRows || db.pragma('integrity_check', { simple: true }) !== 'ok')
+        throw new Error(`${file} lost rows or is damaged.`)
+    } finally {
+      db.close()
+    }
+  }
+  const left = existsSync(backups) ? readdirSync(backups).filter((name) => name.endsWith('.unfinished')) : []
+  if (left.length > 1) throw new Error(`${left.length} unfinished copies were left behind.`)
+}

@@ -1,0 +1,5 @@
+/** Opens a history, which copies and migrates an old one; it is killed while it does. */
+import { openHistory } from '#db/history.ts'
+
+process.stdout.write('opening\n')
+openHistory(process.argv[2] as string).close()
