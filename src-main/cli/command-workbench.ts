@@ -19,7 +19,7 @@ export interface CommandWorkbench extends Workbench {
  * The workbench of one command, which does its own runs and leaves the queue alone. Without history it lies in a folder made for what the
  * command asks, so that the same command finds it again after a kill; the folder goes when the command ends.
  */
-export async function openCommandWorkbench(flags: Flags): Promise<CommandWorkbench> {
+export async function openCommandWorkbench(flags: Partial<Flags>): Promise<CommandWorkbench> {
   const folder = flags.no_history ? temporaryFolder(flags) : defaultDataFolder()
   const workbench = await openWorkbench({
     folder,
@@ -43,7 +43,7 @@ export async function openCommandWorkbench(flags: Flags): Promise<CommandWorkben
 /** Flags that change how results are told, but not what is computed. */
 const presentation = new Set(['json', 'output', 'save', 'format', 'gguf_type', 'replace', 'logging'])
 
-function temporaryFolder(flags: Flags): string {
+function temporaryFolder(flags: Partial<Flags>): string {
   const parent = join(defaultDataFolder(), 'unkept')
   if (existsSync(parent)) {
     for (const name of readdirSync(parent)) {

@@ -8,12 +8,13 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers } from '#contract/protocol.ts'
 import { pruningSeconds } from '#contract/runs/phases.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
+import { backendChoice } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { BlockMap } from './block-map.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
-import { backendFlag } from './flags.ts'
+import { oneOf } from './flag-values.ts'
 import { locateModel } from './locate-model.ts'
 import { duration, ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
@@ -129,7 +130,7 @@ function demoGrid({ id, description }: ModelEntry): Grid {
       { kind: 'inference', sequenceLength, repeats: 5 },
       paperAnswers(sequenceLength),
     ],
-    backend: backendFlag(process.env.ESPALIER_BACKEND),
+    backend: oneOf(backendChoice.options)(process.env.ESPALIER_BACKEND ?? 'auto', 'backend'),
   }
 }
 

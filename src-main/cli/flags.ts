@@ -1,68 +1,59 @@
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import { EspalierError } from '#contract/errors.ts'
-import { precisionName } from '#contract/pruning/precision.ts'
-import { backendChoice } from '#contract/runs/run-request.ts'
+import { flagTable } from './flag-table.ts'
+import { type ReadValue, splitList } from './flag-values.ts'
 
-/** Every flag of the pruning command, in underscore spelling; dashes are taken too. */
-const flags = {
-  model: { type: 'string' },
-  revision: { type: 'string' },
-  seed: { type: 'string', multiple: true },
-  cache_dir: { type: 'string' },
-  dense: { type: 'boolean' },
-  pruning_method: { type: 'string', multiple: true },
-  num_prune: { type: 'string', multiple: true },
-  sparsity_rate: { type: 'string', multiple: true },
-  sparsity: { type: 'string', multiple: true },
-  ablation: { type: 'string' },
-  main_table_results: { type: 'boolean' },
-  evaluate_divergence: { type: 'boolean' },
-  divergence_tokens: { type: 'string' },
-  evaluate_inference: { type: 'boolean' },
-  evaluate_downstream: { type: 'boolean' },
-  evaluate_perplexity: { type: 'boolean' },
-  evaluate_qualitative: { type: 'boolean' },
-  local_datasets: { type: 'boolean' },
-  alpha: { type: 'string' },
-  option: { type: 'string', multiple: true },
-  calibration_data: { type: 'string' },
-  eval_data: { type: 'string', multiple: true },
-  sequence_length: { type: 'string' },
-  calibration_samples: { type: 'string' },
-  repair: { type: 'string' },
-  repair_data: { type: 'string' },
-  repair_samples: { type: 'string' },
-  tasks: { type: 'string' },
-  task_folder: { type: 'string' },
-  task_limit: { type: 'string' },
-  executor: { type: 'string' },
-  backend: { type: 'string' },
-  precision: { type: 'string' },
-  memory: { type: 'string' },
-  save: { type: 'string' },
-  replace: { type: 'boolean' },
-  format: { type: 'string', multiple: true },
-  gguf_type: { type: 'string', multiple: true },
-  output: { type: 'string' },
-  json: { type: 'boolean' },
-  no_history: { type: 'boolean' },
-  logging: { type: 'string' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean' },
-} as const
+type Flag = (typeof flagTable)[keyof typeof flagTable]
 
-export const flagNames = Object.keys(flags)
+/** What a flag comes to: false or true, one value if given, or a list that may be empty. */
+type ValueOf<F extends Flag> = F extends { takes: 'nothing' }
+  ? boolean
+  : F extends { takes: 'one'; read: ReadValue<infer T> }
+    ? T | undefined
+    : F extends { read: ReadValue<infer T> }
+      ? readonly T[]
+      : never
 
-export type Flags = ReturnType<typeof parseFlags>
+/** The flags of one command, each as a value of its type. */
+export type Flags = { readonly [Name in keyof typeof flagTable]: ValueOf<(typeof flagTable)[Name]> }
 
-/** `--dash-spelling=x` as `--dash_spelling=x`; values stay as they are. */
+export const flagNames = Object.keys(flagTable)
+
+const parserOptions: ParseArgsOptionsConfig = Object.fromEntries(
+  Object.entries(flagTable).map(([name, { takes }]) => [
+    name,
+    {
+      type: takes === 'nothing' ? 'boolean' : 'string',
+      multiple: takes === 'list' || takes === 'many',
+      ...(name === 'help' ? { short: 'h' } : {}),
+    },
+  ]),
+)
+
+/** Reads the flags once, into values. Throws `usage` for an unknown flag, with the likely one, and for a value that is not allowed. */
+export function parseFlags(arguments_: readonly string[]): Flags {
+  const args = joinNegative(arguments_.map(underscored))
+  const given = parse(args)
+  return Object.fromEntries(Object.entries(flagTable).map(([name, flag]) => [name, readFlag(name, flag, given[name])])) as Flags
+}
+
+type Given = string | boolean | (string | boolean)[] | undefined
+
+function readFlag(name: string, flag: Flag, given: Given): unknown {
+  if (flag.takes === 'nothing') return given === true
+  if (flag.takes === 'one') return given === undefined ? undefined : flag.read(String(given), name)
+  const texts = [given ?? []].flat().map(String)
+  return (flag.takes === 'list' ? texts.flatMap(splitList) : texts).map((text) => flag.read(text, name))
+}
+
+/** `--dash-spelling=x` as `--dash_spelling=x`; values stay unchanged. */
 function underscored(argument: string): string {
   const match = /^--[^=]+/.exec(argument)
   return match ? `--${match[0].slice(2).replaceAll('-', '_')}${argument.slice(match[0].length)}` : argument
 }
 
-/** A value that begins with a minus (`--num_prune -1`) is joined to its flag, which the parser asks for. */
+/** Joins a value that begins with a minus (`--num_prune -1`) to its flag, as the parser requires. */
 function joinNegative(arguments_: readonly string[]): string[] {
   const joined: string[] = []
   for (const argument of arguments_) {
@@ -73,11 +64,9 @@ function joinNegative(arguments_: readonly string[]): string[] {
   return joined
 }
 
-/** Reads the flags. Throws `usage` for an unknown one, with the one that was probably meant. */
-export function parseFlags(arguments_: readonly string[]) {
-  const args = joinNegative(arguments_.map(underscored))
+function parse(args: string[]): Record<string, Given> {
   try {
-    return parseArgs({ args, options: flags, allowPositionals: false, strict: true }).values
+    return parseArgs({ args, options: parserOptions, allowPositionals: false, strict: true }).values
   } catch (error) {
     throw new EspalierError('usage', explain(error as Error & { code?: string }, args))
   }
@@ -94,54 +83,4 @@ function explain(error: Error & { code?: string }, args: readonly string[]): str
     return `There is no flag --${named}.${distance(near, named) <= 3 ? ` Did you mean --${near}?` : ''} See espalier --help.`
   }
   return `${error.message.split('\n')[0]} See espalier --help.`
-}
-
-/** A whole number from a flag's text. */
-export function integerFlag(name: string, text: string, least: number, most = Number.MAX_SAFE_INTEGER): number {
-  const value = Number(text)
-  if (text.trim() === '' || !Number.isInteger(value) || value < least || value > most) {
-    throw new EspalierError(
-      'usage',
-      `--${name} is "${text}"; it must be a whole number from ${least}${most < Number.MAX_SAFE_INTEGER ? ` to ${most}` : ''}.`,
-    )
-  }
-  return value
-}
-
-export function numberFlag(name: string, text: string, least: number, most: number): number {
-  const value = Number(text)
-  if (text.trim() === '' || !Number.isFinite(value) || value < least || value > most) {
-    throw new EspalierError('usage', `--${name} is "${text}"; it must be a number from ${least} to ${most}.`)
-  }
-  return value
-}
-
-const units: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
-
-/** Bytes of `250MB`, `4G` or a plain number; units are powers of 1024. */
-export function bytesFlag(name: string, text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim())
-  const bytes = match ? Math.floor(Number(match[1]) * (units[(match[2] ?? '').toLowerCase()] ?? 1)) : 0
-  if (bytes < 2 ** 20) throw new EspalierError('usage', `--${name} is "${text}"; it must be a size such as 250MB or 4GB, at least 1MB.`)
-  return bytes
-}
-
-export function backendFlag(text: string | undefined) {
-  const parsed = backendChoice.safeParse(text ?? 'auto')
-  if (!parsed.success) throw new EspalierError('usage', `--backend is "${text}"; it must be one of ${backendChoice.options.join(', ')}.`)
-  return parsed.data
-}
-
-export function precisionFlag(text: string) {
-  const parsed = precisionName.safeParse(text)
-  if (!parsed.success) throw new EspalierError('usage', `--precision is "${text}"; it must be one of ${precisionName.options.join(', ')}.`)
-  return parsed.data
-}
-
-/** Values given by repeating a flag or by commas. */
-export function listFlag(values: readonly string[] | undefined): string[] {
-  return (values ?? [])
-    .flatMap((value) => value.split(','))
-    .map((value) => value.trim())
-    .filter(Boolean)
 }

@@ -8,7 +8,7 @@ import type { CommandDoor } from './commands/with-workbench.ts'
 import type { Flags } from './flags.ts'
 
 /** The model that `--model` names, as an entry of the library, which it joins when it is not there yet. */
-export async function locateModel(door: CommandDoor, { model = '', revision }: Flags): Promise<ModelEntry> {
+export async function locateModel(door: CommandDoor, { model = '', revision }: Partial<Flags>): Promise<ModelEntry> {
   const entry = existsSync(model)
     ? await entryAt(door, resolve(model))
     : model === 'sample'

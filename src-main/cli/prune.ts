@@ -14,7 +14,7 @@ import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { followTransfer } from './commands/follow-transfer.ts'
 import { evaluateDivergence, printDivergences } from './evaluate-divergence.ts'
-import { type Flags, listFlag } from './flags.ts'
+import type { Flags } from './flags.ts'
 import { locateModel } from './locate-model.ts'
 import { printStudy } from './print-study.ts'
 import { ProgressLine } from './progress-line.ts'
@@ -49,7 +49,7 @@ export async function prune(flags: Flags): Promise<number> {
 async function doAll(workbench: CommandWorkbench, model: ModelEntry, runs: readonly RunEntry[], flags: Flags): Promise<void> {
   const details: RunDetail[] = []
   for await (const detail of flags.executor ? doneThere(workbench, runs, flags.executor) : doneHere(workbench, runs)) {
-    if (detail.study) await printStudy(detail, resolve(flags.output ?? 'ablations'), flags.json === true)
+    if (detail.study) await printStudy(detail, resolve(flags.output ?? 'ablations'), flags.json)
     else if (!flags.json) printRun(toDocument(detail))
     details.push(detail)
   }
@@ -102,12 +102,11 @@ async function withDivergence(
   })
 }
 
-function savingOf({ save = '', format, gguf_type, replace = false }: Flags) {
-  const [formats, types] = [listFlag(format), listFlag(gguf_type)]
+function savingOf({ save = '', format, gguf_type: types, replace }: Flags) {
   return {
     folder: resolve(save),
-    formats: formats.length > 0 ? formats : ['exact'],
-    ...(types.length > 0 ? { ggufTypes: types } : {}),
+    formats: format.length > 0 ? [...format] : ['exact'],
+    ...(types.length > 0 ? { ggufTypes: [...types] } : {}),
     replace,
   }
 }

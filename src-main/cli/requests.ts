@@ -2,15 +2,14 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { type Grid, repairChoice } from '#contract/experiments/experiments.ts'
+import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers, referenceRepeats } from '#contract/protocol.ts'
-import { repairKind, usualRepair } from '#contract/pruning/repair.ts'
+import { usualRepair } from '#contract/pruning/repair.ts'
 import { defaultRepairWindows, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
-import { sparsityFlag } from './check-flags.ts'
-import { backendFlag, bytesFlag, type Flags, integerFlag, listFlag, numberFlag, precisionFlag } from './flags.ts'
+import type { Flags } from './flags.ts'
 import { isSampleModel, sampleText } from './sample.ts'
 import { existing, textFlag } from './text-flag.ts'
 
@@ -21,10 +20,12 @@ const referenceLength = 2048
 export type Commanded = { request: Omit<RunRequest, 'model'>; saves: boolean } | { grid: Grid; sweep: boolean }
 
 /** Amounts of `--num_prune`, `--sparsity` or `--sparsity_rate` for a model of `count` blocks. */
-function amountsOf(flags: Flags, count: number): { amounts: Amount[]; sweep: boolean } {
+function amountsOf({ num_prune: whole, sparsity, sparsity_rate }: Flags, count: number): { amounts: Amount[]; sweep: boolean } {
   const shares = [0.25, 0.375, 0.5]
-  const whole = listFlag(flags.num_prune).map((text) => integerFlag('num_prune', text, -2, count))
-  const rates = [...listFlag(flags.sparsity), ...listFlag(flags.sparsity_rate)].map(sparsityFlag)
+  const rates = [...sparsity, ...sparsity_rate]
+  const tooMany = whole.find((blocks) => blocks > count)
+  if (tooMany !== undefined)
+    throw new EspalierError('usage', `--num_prune is ${tooMany}, but the model has ${count} blocks. Choose ${count} or less.`)
   if (whole.includes(-1) || rates.includes(-1))
     return { amounts: Array.from({ length: Math.max(1, count - 2) }, (_, i) => ({ blocks: i + 1 })), sweep: true }
   const amounts: Amount[] = [
@@ -37,18 +38,22 @@ function amountsOf(flags: Flags, count: number): { amounts: Amount[]; sweep: boo
 }
 
 /** Tokens per window: the reference's, or what the model was trained for when that is less, unless another length is asked for. */
-function sequenceLengthOf(flags: Flags, contextLength: number): number {
-  if (flags.sequence_length === undefined) return Math.min(referenceLength, contextLength)
-  return integerFlag('sequence_length', flags.sequence_length, 2)
+function sequenceLengthOf({ sequence_length }: Flags, contextLength: number): number {
+  return sequence_length ?? Math.min(referenceLength, contextLength)
 }
 
 /** Where a run computes and where its data lies. */
-function machineOf(flags: Flags): Pick<RunRequest, 'backend' | 'precision' | 'memoryBytes' | 'localFolder'> {
+function machineOf({
+  backend = 'auto',
+  precision,
+  memory,
+  local_datasets,
+}: Flags): Pick<RunRequest, 'backend' | 'precision' | 'memoryBytes' | 'localFolder'> {
   return {
-    backend: backendFlag(flags.backend),
-    ...(flags.precision === undefined ? {} : { precision: precisionFlag(flags.precision) }),
-    ...(flags.memory === undefined ? {} : { memoryBytes: bytesFlag('memory', flags.memory) }),
-    ...(flags.local_datasets ? { localFolder: resolve('data') } : {}),
+    backend,
+    ...(precision === undefined ? {} : { precision }),
+    ...(memory === undefined ? {} : { memoryBytes: memory }),
+    ...(local_datasets ? { localFolder: resolve('data') } : {}),
   }
 }
 
@@ -56,7 +61,7 @@ function machineOf(flags: Flags): Pick<RunRequest, 'backend' | 'precision' | 'me
 export function commandedRuns(flags: Flags, { id, path, description }: ModelEntry): Commanded {
   const { blocks, contextLength } = description.shape
   const { amounts, sweep } = amountsOf(flags, blocks)
-  const seeds = flags.seed ? listFlag(flags.seed).map((text) => integerFlag('seed', text, 0)) : [0]
+  const seeds = flags.seed.length > 0 ? [...flags.seed] : [0]
   const sequenceLength = sequenceLengthOf(flags, contextLength)
   const shared = {
     calibration: calibrationOf(flags, path, sequenceLength),
@@ -80,34 +85,19 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
 const denseRequest = { method: denseMethod, amount: { sparsity: 0 }, options: {}, seed: 0 }
 
 function methodsOf(flags: Flags): Grid['methods'] {
-  if (flags.ablation === undefined) return listFlag(flags.pruning_method).map((method) => ({ method, options: optionsOf(flags, method) }))
+  if (flags.ablation === undefined) return flags.pruning_method.map((method) => ({ method, options: optionsOf(flags, method) }))
   const names = flags.ablation === 'all' ? Object.keys(ablationTitles) : [flags.ablation]
   return names.map((method) => ({ method, options: optionsOf(flags, method) }))
 }
 
-/** Numbers, true, false, or a list of such by commas in brackets; all else is text. */
-function optionValue(text: string): unknown {
-  if (/^\[.*\]$/.test(text)) return listFlag([text.slice(1, -1)]).map(optionValue)
-  if (text === 'true' || text === 'false') return text === 'true'
-  return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text
-}
-
-/** `--option name=value` and the flags that stand for an option. */
-export function optionsOf(flags: Flags, method: string): Record<string, unknown> {
-  const options: Record<string, unknown> = {}
-  for (const text of flags.option ?? []) {
-    const [, name, value] = /^(\w+)=(.*)$/.exec(text) ?? []
-    if (name === undefined || value === undefined)
-      throw new EspalierError('usage', `--option is "${text}"; it must be name=value. See espalier methods.`)
-    options[name] = optionValue(value)
-  }
-  if (flags.alpha !== undefined && method === '2ssp') options.alpha = numberFlag('alpha', flags.alpha, 0.01, 100)
-  return options
+/** `--option name=value` and the flags that are short for an option. */
+function optionsOf(flags: Flags, method: string): Record<string, unknown> {
+  const alpha = flags.alpha !== undefined && method === '2ssp' ? { alpha: flags.alpha } : {}
+  return { ...Object.fromEntries(flags.option), ...alpha }
 }
 
 function calibrationOf(flags: Flags, model: string, sequenceLength: number): DataRequest {
-  const samples =
-    flags.calibration_samples === undefined ? {} : { windows: integerFlag('calibration_samples', flags.calibration_samples, 1) }
+  const samples = flags.calibration_samples === undefined ? {} : { windows: flags.calibration_samples }
   return {
     ...(flags.calibration_data
       ? textFlag('calibration_data', flags.calibration_data)
@@ -119,19 +109,19 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
 
 /** The repair that is asked for, or that the method is meant for. */
 function repairOf(flags: Flags, method: string, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
-  const kind = flags.repair === undefined ? usualRepair(method) : repairKind.safeParse(flags.repair).data
-  return kind ? { repair: { kind, calibration: repairData(flags, model, sequenceLength) } } : {}
+  const kind = flags.repair ?? usualRepair(method) ?? 'none'
+  return kind !== 'none' ? { repair: { kind, calibration: repairData(flags, model, sequenceLength) } } : {}
 }
 
 /** The same for a grid, where each method has the repair that it is meant for unless one is asked for. */
 function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Grid, 'repairs' | 'repairData'> {
-  const repairs = flags.repair === undefined ? {} : { repairs: [repairChoice.parse(flags.repair)] }
+  const repairs = flags.repair === undefined ? {} : { repairs: [flags.repair] }
   return { ...repairs, repairData: repairData(flags, model, sequenceLength) }
 }
 
 /** What a repair is fitted on; without a text of its own the calibration text with some of the mixed one. */
 function repairData(flags: Flags, model: string, sequenceLength: number): DataRequest {
-  const windows = flags.repair_samples === undefined ? defaultRepairWindows : integerFlag('repair_samples', flags.repair_samples, 2)
+  const windows = flags.repair_samples ?? defaultRepairWindows
   if (flags.repair_data) return { ...textFlag('repair_data', flags.repair_data), sequenceLength, windows }
   return { ...usualRepairData(calibrationOf(flags, model, sequenceLength)), windows }
 }
@@ -145,7 +135,7 @@ function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): 
 
 function measuresOf(flags: Flags, model: string, sequenceLength: number): MeasureRequest[] {
   const data = (source: string): DataRequest => ({ source, sequenceLength })
-  const own = (flags.eval_data ?? []).map(
+  const own = flags.eval_data.map(
     (path): MeasureRequest => ({
       kind: 'perplexity',
       data: data(existing('eval_data', path)),
@@ -159,10 +149,10 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
       ? [wikitext, ...['c4-val', 'fineweb-edu'].map((name): MeasureRequest => ({ kind: 'perplexity', data: data(name), name }))]
       : [wikitext]
   const perplexity = own.length > 0 ? own : flags.main_table_results ? table : flags.evaluate_perplexity || flags.ablation ? [wikitext] : []
-  const tasks = flags.tasks === undefined ? Object.keys(taskTitles) : listFlag([flags.tasks])
+  const tasks = flags.tasks.length === 0 ? Object.keys(taskTitles) : flags.tasks
   return [
     ...perplexity,
-    ...(flags.evaluate_downstream || flags.tasks ? [tasksMeasure(flags, model, tasks)] : []),
+    ...(flags.evaluate_downstream || flags.tasks.length > 0 ? [tasksMeasure(flags, model, tasks)] : []),
     ...(flags.evaluate_inference ? [{ kind: 'inference' as const, sequenceLength, repeats: referenceRepeats }] : []),
     ...(flags.evaluate_qualitative ? [paperAnswers(sequenceLength)] : []),
   ]
@@ -174,8 +164,8 @@ const divergenceTokens = 10_000
 /** The text that runs are compared with the dense model on: the first of `--eval_data`, else the text of the perplexity. */
 export function divergenceData(flags: Flags, { path, description }: ModelEntry): DataRequest {
   const sequenceLength = sequenceLengthOf(flags, description.shape.contextLength)
-  const [own] = flags.eval_data ?? []
-  const tokens = flags.divergence_tokens === undefined ? divergenceTokens : integerFlag('divergence_tokens', flags.divergence_tokens, 2)
+  const [own] = flags.eval_data
+  const tokens = flags.divergence_tokens ?? divergenceTokens
   const source = own === undefined ? defaultData(flags, path, 'test') : existing('eval_data', own)
   return { source, sequenceLength, windows: Math.max(1, Math.round(tokens / sequenceLength)) }
 }
@@ -189,6 +179,6 @@ function tasksMeasure(flags: Flags, model: string, tasks: readonly string[]): Me
     kind: 'tasks',
     tasks: [...tasks],
     ...(folder === undefined ? {} : { folder }),
-    ...(flags.task_limit === undefined ? {} : { limit: integerFlag('task_limit', flags.task_limit, 1) }),
+    ...(flags.task_limit === undefined ? {} : { limit: flags.task_limit }),
   }
 }

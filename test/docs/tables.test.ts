@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
 import { flagNames } from '#cli/flags.ts'
-import { readFlagGroups } from './flag-groups.ts'
 import { namesIn, pages, readPage, withTables } from './generated.ts'
 import { tables } from './tables.ts'
 
@@ -22,20 +21,6 @@ test('a table is written between its markers, and only there', () => {
   expect(fresh).not.toContain('old')
   expect(withTables(fresh)).toBe(fresh)
   expect(() => withTables('<!-- generated: nothing -->\n<!-- end -->')).toThrow('There is no table "nothing"')
-})
-
-test('flags are read from the help with all of their lines', () => {
-  const help =
-    'title\n\nPruning\n  --format NAME[,NAME…]    one; several\n                           in folders\n  --gguf NAME F16, F32 (F16)\n\nExamples\n  espalier --model=x\n'
-  expect(readFlagGroups(help)).toEqual([
-    {
-      title: 'Pruning',
-      flags: [
-        { flag: '--format NAME[,NAME…]', help: 'one; several in folders' },
-        { flag: '--gguf NAME', help: 'F16, F32 (F16)' },
-      ],
-    },
-  ])
 })
 
 test('the page of the command line names every flag', () => {

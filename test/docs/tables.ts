@@ -1,6 +1,6 @@
 import { commonHelp } from '#cli/commands/flags.ts'
 import { help as commandHelp } from '#cli/commands/index.ts'
-import { help } from '#cli/help.ts'
+import { flagGroups, flagTable } from '#cli/flag-table.ts'
 import { families } from '#contract/models/families.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import { runDocument } from '#contract/runs/run.ts'
@@ -8,7 +8,6 @@ import { datasetTitles, ggufTypeTitles, taskTitles } from '#contract/titles.ts'
 import { bundledTexts } from '#engine/data/bundled.ts'
 import { formats } from '#engine/export/index.ts'
 import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
-import { readFlagGroups } from './flag-groups.ts'
 
 /** Every part of README.md and docs/ that is made from the code, by the name in its markers. */
 export const tables: Readonly<Record<string, () => string>> = {
@@ -57,8 +56,8 @@ export const tables: Readonly<Record<string, () => string>> = {
       Object.entries(taskTitles).map(([id, title]) => [title, code(id)]),
     ),
   flags: () =>
-    readFlagGroups(help)
-      .map(({ title, flags }) => `### ${title}\n\n${toTable(['flag', 'meaning'], flags.map(toFlagRow))}`)
+    Object.keys(flagGroups)
+      .map((group) => `### ${group}\n\n${toTable(['flag', 'meaning'], flagRows(group))}`)
       .join('\n\n'),
   commands: () =>
     Object.entries(commandHelp)
@@ -88,8 +87,9 @@ function toTable(head: readonly string[], rows: readonly (readonly string[])[]):
   return [line(first), line(widths.map((width) => '-'.repeat(width))), ...others.map(line)].join('\n')
 }
 
-function toFlagRow({ flag, help: meaning }: { flag: string; help: string }): string[] {
-  return [code(flag), meaning]
+function flagRows(group: string): string[][] {
+  const flags = Object.entries(flagTable).filter(([, flag]) => flag.group === group)
+  return flags.map(([name, { value, help }]) => [code(`--${name} ${value}`.trim()), help])
 }
 
 function toOptionRow({ name, kind, help: meaning, default: value, minimum, above, maximum, choices, unit }: OptionField): string[] {

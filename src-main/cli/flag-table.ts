@@ -1,0 +1,131 @@
+import { repairChoice } from '#contract/experiments/experiments.ts'
+import { precisionName } from '#contract/pruning/precision.ts'
+import { defaultRepairWindows } from '#contract/pruning/repair-kinds.ts'
+import { backendChoice } from '#contract/runs/run-request.ts'
+import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
+import { anyText, assignment, byteCount, decimal, integer, keyOf, oneOf, type ReadValue, share } from './flag-values.ts'
+
+/** The groups of flags in the order of `espalier --help`, with a sentence below a group where it needs one. */
+export const flagGroups = {
+  Model: '',
+  Pruning: '',
+  Data: 'A text is a path, a bundled text (mixed; prose, code and spanish to measure on) or a data set by name. Mix several by shares: --calibration_data a.txt:0.5,b.txt:0.25,mixed:0.25',
+  Repair: '',
+  Measures: '',
+  'Machine and output': '',
+} as const
+
+type Group = keyof typeof flagGroups
+
+/** A flag without a value. */
+function onOff(group: Group, help: string) {
+  return { takes: 'nothing', group, help, value: '' } as const
+}
+
+/** A flag with one value. `value` names it in the help. */
+function one<T>(group: Group, value: string, read: ReadValue<T>, help: string) {
+  return { takes: 'one', group, help, value, read } as const
+}
+
+/** A flag that can be repeated, and whose values can be joined with commas. */
+function list<T>(group: Group, value: string, read: ReadValue<T>, help: string) {
+  return { takes: 'list', group, help, value: `${value}[,…]`, read } as const
+}
+
+/** A flag that can be repeated; a comma is part of its value. */
+function repeated<T>(group: Group, value: string, read: ReadValue<T>, help: string) {
+  return { takes: 'many', group, help, value, read } as const
+}
+
+const names = (titles: object) => Object.keys(titles).join(', ')
+
+/** Every flag of the pruning command, in underscore spelling. This is the only place that knows a flag's name, value and help. */
+export const flagTable = {
+  model: one('Model', 'MODEL', anyText, 'a folder, a name on the hub (org/name), or "sample" for the bundled model'),
+  revision: one('Model', 'NAME', anyText, 'branch, tag or commit on the hub'),
+  cache_dir: one('Model', 'FOLDER', anyText, "where downloads are kept (default: the Python library's cache)"),
+
+  pruning_method: list('Pruning', 'NAME', keyOf(methodTitles), names(methodTitles)),
+  sparsity: list('Pruning', 'SHARE', share, "share of the block stack's parameters to remove, 0 to 1; -1 and -2 as in --num_prune"),
+  sparsity_rate: list('Pruning', 'SHARE', share, 'another name for --sparsity'),
+  num_prune: list('Pruning', 'N', integer(-2), 'the same in blocks; -1 for all possible numbers, -2 for about 25, 37.5 and 50 %'),
+  alpha: one('Pruning', 'X', decimal, '2ssp: balance of its two stages in Eq. 5; short for --option alpha=X'),
+  option: repeated(
+    'Pruning',
+    'NAME=VALUE',
+    assignment,
+    'any option of the method or ablation; write lists as [1,2] (see: espalier methods NAME)',
+  ),
+  seed: list('Pruning', 'N', integer(0), 'draws the calibration windows and drives random searches; 0 reads the text in order (default)'),
+  dense: onOff('Pruning', 'the unpruned model, as a baseline'),
+  ablation: one(
+    'Pruning',
+    'NAME',
+    oneOf([...(Object.keys(ablationTitles) as (keyof typeof ablationTitles)[]), 'all']),
+    `${names(ablationTitles)}, all; --output FOLDER receives its table and plot (default: ./ablations)`,
+  ),
+  save: one('Pruning', 'FOLDER', anyText, 'writes the pruned model'),
+  replace: onOff('Pruning', 'lets --save replace an existing folder'),
+  format: list('Pruning', 'NAME', keyOf(formatTitles), `${names(formatTitles)}; several get a folder each`),
+  gguf_type: list('Pruning', 'NAME', keyOf(ggufTypeTitles), `${names(ggufTypeTitles)} (default: F16)`),
+
+  calibration_data: one('Data', 'TEXT', anyText, 'text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids'),
+  calibration_samples: one('Data', 'N', integer(1), 'windows to calibrate on'),
+  eval_data: repeated('Data', 'TEXT', anyText, 'text to measure perplexity on'),
+  sequence_length: one('Data', 'T', integer(2), "tokens per window (default: 2048, or the model's context length if that is less)"),
+  local_datasets: onOff('Data', 'read ./data/{wikitext-2,c4_train,c4_val,fineweb-edu} instead of downloading'),
+
+  repair: one(
+    'Repair',
+    'KIND',
+    oneOf(repairChoice.options),
+    'refit projections in closed form: none, one-pass, or in-order (better, about twice the time)',
+  ),
+  repair_data: one('Repair', 'TEXT', anyText, 'text to fit on (default: 3/4 the calibration text, 1/4 the bundled mixed text)'),
+  repair_samples: one('Repair', 'N', integer(2), `windows of it (default: ${defaultRepairWindows})`),
+
+  evaluate_perplexity: onOff('Measures', 'perplexity on WikiText-2 (bundled model: its own test text)'),
+  main_table_results: onOff('Measures', 'perplexity on WikiText-2, C4 and FineWeb-Edu as a table; --output FOLDER writes CSV and LaTeX'),
+  evaluate_downstream: onOff('Measures', `zero-shot tasks: ${names(taskTitles)}`),
+  tasks: list('Measures', 'NAME', keyOf(taskTitles), 'only these tasks'),
+  task_folder: one('Measures', 'FOLDER', anyText, 'read the tasks from this folder instead of downloading'),
+  task_limit: one('Measures', 'N', integer(1), 'questions per task'),
+  evaluate_divergence: onOff(
+    'Measures',
+    'how far each pruned model is from the dense one, token by token, on the first --eval_data or the perplexity text',
+  ),
+  divergence_tokens: one('Measures', 'N', integer(2), 'tokens to compare (default: 10000)'),
+  evaluate_inference: onOff('Measures', 'time per pass, time to the first token, tokens per second'),
+  evaluate_qualitative: onOff('Measures', 'answers to two prompts, by beam search'),
+
+  executor: one(
+    'Machine and output',
+    'CLUSTER',
+    anyText,
+    'send the runs to a Slurm cluster (see: espalier cluster --help) and follow them; interrupting this command leaves the jobs running, and running it again follows them',
+  ),
+  backend: one('Machine and output', 'NAME', oneOf(backendChoice.options), `${backendChoice.options.join(', ')} (default: auto)`),
+  precision: one(
+    'Machine and output',
+    'NAME',
+    oneOf(precisionName.options),
+    'float32 (default); mixed: rank candidates with bfloat16 products and certify choices in float32, several times faster with AMX or AVX-512 BF16; bfloat16: everything, for a first look; auto: mixed where the processor can',
+  ),
+  memory: one(
+    'Machine and output',
+    'SIZE',
+    byteCount,
+    'budget for weights and activations, such as 4GB; larger models are streamed from disk',
+  ),
+  output: one('Machine and output', 'FOLDER', anyText, 'where tables and plots are written'),
+  json: onOff('Machine and output', 'one JSON document on stdout, or an array of them'),
+  no_history: onOff('Machine and output', 'leave no trace in the history'),
+  logging: one(
+    'Machine and output',
+    'LEVEL',
+    oneOf(['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL']),
+    'accepted for scripts of the 2SSP reference; has no effect',
+  ),
+  help: onOff('Machine and output', 'show this help (also -h)'),
+  version: onOff('Machine and output', 'show the version'),
+} as const

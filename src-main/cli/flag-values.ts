@@ -1,0 +1,71 @@
+import { EspalierError } from '#contract/errors.ts'
+
+/** Turns the text of a flag into its value. Throws `usage` with the flag's name, the text and what is allowed. */
+export type ReadValue<T> = (text: string, name: string) => T
+
+function refuse(name: string, text: string, allowed: string): never {
+  throw new EspalierError('usage', `--${name} is "${text}"; it must be ${allowed}. See espalier --help.`)
+}
+
+export const anyText: ReadValue<string> = (text) => text
+
+/** A whole number from `least` to `most`. */
+export function integer(least: number, most = Number.MAX_SAFE_INTEGER): ReadValue<number> {
+  return (text, name) => {
+    const value = Number(text)
+    if (text.trim() !== '' && Number.isInteger(value) && value >= least && value <= most) return value
+    return refuse(name, text, `a whole number from ${least}${most < Number.MAX_SAFE_INTEGER ? ` to ${most}` : ''}`)
+  }
+}
+
+/** Any finite number; the option that it sets has the bounds. */
+export const decimal: ReadValue<number> = (text, name) => {
+  const value = Number(text)
+  return text.trim() !== '' && Number.isFinite(value) ? value : refuse(name, text, 'a number')
+}
+
+/** A share of the block stack, or the reference's -1 (all possible amounts) and -2 (25, 37.5 and 50 %). */
+export const share: ReadValue<number> = (text, name) => {
+  const value = Number(text)
+  const allowed = text.trim() !== '' && ((value >= 0 && value <= 1) || value === -1 || value === -2)
+  return allowed ? value : refuse(name, text, 'a number from 0 to 1')
+}
+
+const units: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
+
+/** Bytes of `250MB`, `4G` or a plain number; units are powers of 1024. */
+export const byteCount: ReadValue<number> = (text, name) => {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim())
+  const bytes = match ? Math.floor(Number(match[1]) * (units[(match[2] ?? '').toLowerCase()] ?? 1)) : 0
+  return bytes >= 2 ** 20 ? bytes : refuse(name, text, 'a size such as 250MB or 4GB, at least 1MB')
+}
+
+/** One of a list of names. */
+export function oneOf<Name extends string>(names: readonly Name[]): ReadValue<Name> {
+  return (text, name) => names.find((known) => known === text) ?? refuse(name, text, `one of ${names.join(', ')}`)
+}
+
+/** A key of a table of titles. */
+export function keyOf<Titles extends object>(titles: Titles): ReadValue<keyof Titles & string> {
+  return oneOf(Object.keys(titles) as (keyof Titles & string)[])
+}
+
+/** `name=value`, where the value is a number, true, false, a list of these in brackets, or text. */
+export const assignment: ReadValue<readonly [name: string, value: unknown]> = (text, name) => {
+  const [, option, value] = /^(\w+)=(.*)$/.exec(text) ?? []
+  return option === undefined || value === undefined ? refuse(name, text, 'NAME=VALUE (see espalier methods)') : [option, literal(value)]
+}
+
+function literal(text: string): unknown {
+  if (/^\[.*\]$/.test(text)) return splitList(text.slice(1, -1)).map(literal)
+  if (text === 'true' || text === 'false') return text === 'true'
+  return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text
+}
+
+/** The entries of a list with commas, without empty ones. */
+export function splitList(text: string): string[] {
+  return text
+    .split(',')
+    .map((value) => value.trim())
+    .filter(Boolean)
+}
