@@ -1,5 +1,5 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
-import type { RunStatus } from '#contract/runs/runs.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { Database } from './database.ts'
 
 interface ExperimentRow {

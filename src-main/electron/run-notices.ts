@@ -1,5 +1,6 @@
 import { type BrowserWindow, Notification } from 'electron'
-import type { RunEntry, RunStatus } from '#contract/runs/runs.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
 import type { Door } from '#server/door.ts'
 
 const ended: ReadonlySet<RunStatus> = new Set(['done', 'failed'])

@@ -1,4 +1,4 @@
-import type { RunStatus } from '#contract/runs/runs.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { canAct, refusalOf } from '#contract/runs/run-actions.ts'
-import type { RunEntry, RunStatus } from '#contract/runs/runs.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 import type { CommandDoor } from './with-workbench.ts'
 

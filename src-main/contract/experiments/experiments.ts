@@ -7,7 +7,7 @@ import { repairKind } from '../pruning/repair.ts'
 import { estimateBasis, secondsRange } from '../runs/estimate.ts'
 import { outline, problem, requestPreview } from '../runs/preflight.ts'
 import { amount, backendName, measureRequest } from '../runs/run-request.ts'
-import { runStatus } from '../runs/runs.ts'
+import { runStatus } from '../runs/run-status.ts'
 
 /** How a grid repairs what its methods leave. */
 export const repairChoice = z.enum(['none', ...repairKind.options])

@@ -1,4 +1,4 @@
-import type { RunStatus } from './runs.ts'
+import type { RunStatus } from './run-status.ts'
 
 export type RunAction = 'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel' | 'archive'
 

@@ -14,10 +14,9 @@ import { measure } from './measures.ts'
 import { progress } from './progress.ts'
 import { decision, passes, selection, spectrum, study } from './run.ts'
 import { runEvent } from './run-events.ts'
+import { runFieldShape } from './run-fields.ts'
 import { runRequest } from './run-request.ts'
-
-export const runStatuses = ['draft', 'queued', 'running', 'paused', 'done', 'failed', 'cancelled', 'interrupted'] as const
-export const runStatus = z.enum(runStatuses)
+import { runStatus } from './run-status.ts'
 
 /** What went wrong with a run, for people; `advice` says what to try. */
 export const runProblem = z.object({ code: z.enum(errorCodes), message: z.string(), advice: z.string().nullable() })
@@ -31,33 +30,15 @@ export const measureSummary = measure.extend({ best: z.number() })
 /** One row of the history. `parameters` and `measures` hold the columns asked for, or all. */
 export const runEntry = z.object({
   id,
-  name,
-  status: runStatus,
+  ...runFieldShape,
   experiment: z.object({ id, name }).nullable(),
   model: z.object({ id, name }),
-  method: z.string(),
-  baseline: z.boolean(),
-  seed: z.number().int(),
-  nominal: z.number().nullable(),
-  reached: z.number().nullable(),
   progress: progress.nullable(),
   problem: runProblem.nullable(),
-  createdAt: moment,
-  startedAt: moment.nullable(),
-  endedAt: moment.nullable(),
-  seconds: z.number().nullable(),
-  device: z.string().nullable(),
-  /** The cluster that computes it; null for this machine. */
-  executor: z.string().nullable(),
-  /** SHA-256 of the content of the model that it used; null until it has begun, and in runs of earlier versions. */
-  fingerprint: z.string().nullable(),
-  /** What the cluster says of it, while it is there. */
+  /** What the cluster reports about the run while it is there. */
   job: clusterJob.nullable(),
-  hasPlan: z.boolean(),
-  starred: z.boolean(),
   archived: z.boolean(),
   tags,
-  parent: id.nullable(),
   parameters: z.record(z.string(), parameterValue),
   measures: z.array(measureSummary),
 })
@@ -112,10 +93,7 @@ export const runDetail = runEntry.extend({
 
 export const recordedEvent = z.object({ sequence: z.number().int(), at: moment, event: runEvent })
 
-/**
- * `field` is a column of the row (`status`, `method`, `model`, `experiment`, `seed`, `nominal`, `reached`, `seconds`, `createdAt`,
- * `starred`, `baseline`, `tag`, `name`) or `parameter:NAME` or `measure:NAME` or `measure:NAME/DATASET`.
- */
+/** One of `runFields`, `experiment`, `model`, `tag`, `parameter:NAME`, `measure:NAME` or `measure:NAME/DATASET`. */
 export const field = z.string().min(1).max(200)
 export const condition = z.object({
   field,
@@ -206,7 +184,6 @@ export const removal = z.object({
   undoUntil: moment.nullable(),
 })
 
-export type RunStatus = z.infer<typeof runStatus>
 export type RunProblem = z.infer<typeof runProblem>
 export type ParameterValue = z.infer<typeof parameterValue>
 export type MeasureSummary = z.infer<typeof measureSummary>

@@ -1,5 +1,5 @@
 import type { ClusterJob } from '#contract/clusters/cluster-job.ts'
-import type { RunStatus } from '#contract/runs/runs.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
 
 /** What is remembered of a run on a cluster. */
 export interface JobRecord extends ClusterJob {

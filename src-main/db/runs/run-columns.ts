@@ -1,6 +1,8 @@
+import { linkedFields, runFields } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunColumn, RunFilter } from '#contract/runs/runs.ts'
 import type { Database } from '../database.ts'
-import { runSource, type Sql, whereOf } from './run-filter.ts'
+import { type Sql, whereOf } from './run-filter.ts'
+import { comparable, runSource } from './run-sql.ts'
 
 /** A filter chip lists values up to this many; beyond it one types. */
 const mostValues = 50
@@ -11,21 +13,11 @@ interface Range {
   maximum: number | null
 }
 
-const ownColumns: { field: string; label: string; kind: RunColumn['kind']; sql: string }[] = [
-  { field: 'name', label: 'Name', kind: 'text', sql: 'r.name' },
-  { field: 'status', label: 'Status', kind: 'text', sql: 'r.status' },
-  { field: 'experiment', label: 'Experiment', kind: 'text', sql: 'e.name' },
-  { field: 'model', label: 'Model', kind: 'text', sql: 'm.name' },
-  { field: 'method', label: 'Method', kind: 'text', sql: 'r.method' },
-  { field: 'nominal', label: 'Sparsity', kind: 'number', sql: 'r.nominal' },
-  { field: 'reached', label: 'Reached', kind: 'number', sql: 'r.reached' },
-  { field: 'seed', label: 'Seed', kind: 'number', sql: 'r.seed' },
-  { field: 'seconds', label: 'Seconds', kind: 'number', sql: 'r.seconds' },
-  { field: 'createdAt', label: 'Created', kind: 'moment', sql: 'r.created_at' },
-  { field: 'endedAt', label: 'Ended', kind: 'moment', sql: 'r.ended_at' },
-  { field: 'starred', label: 'Starred', kind: 'boolean', sql: 'r.starred' },
-  { field: 'baseline', label: 'Baseline', kind: 'boolean', sql: 'r.baseline' },
-  { field: 'device', label: 'Device', kind: 'text', sql: 'r.device' },
+const ownColumns: Pick<RunColumn, 'field' | 'label' | 'kind' | 'unit'>[] = [
+  ...Object.entries(runFields).flatMap(([field, { label, kind, unit, offered }]) =>
+    offered ? [{ field, label, kind, ...(unit ? { unit } : {}) }] : [],
+  ),
+  ...Object.entries(linkedFields).map(([field, label]) => ({ field, label, kind: 'text' as const })),
 ]
 
 /** The columns that the runs of a filter have, with ranges and values. */
@@ -40,12 +32,16 @@ export function runColumns(db: Database, filter: RunFilter): RunColumn[] {
 }
 
 function rowColumns(db: Database, where: Sql): RunColumn[] {
-  const ranges = ownColumns.map(({ sql }, at) => `count(${sql}) AS runs${at}, min(${sql}) AS minimum${at}, max(${sql}) AS maximum${at}`)
+  const ranges = ownColumns.map(({ field }, at) => {
+    const sql = comparable[field]
+    return `count(${sql}) AS runs${at}, min(${sql}) AS minimum${at}, max(${sql}) AS maximum${at}`
+  })
   const row = db.prepare(`SELECT ${ranges.join(', ')} ${runSource} WHERE ${where.text}`).get(...where.values) as Record<
     string,
     number | null
   >
-  return ownColumns.map(({ field, label, kind, sql }, at) => {
+  return ownColumns.map(({ field, label, kind, unit }, at) => {
+    const sql = comparable[field]
     const distinct = `SELECT DISTINCT ${sql} ${runSource} WHERE ${where.text} AND ${sql} IS NOT NULL LIMIT ${mostValues + 1}`
     const values =
       kind === 'text' && field !== 'name'
@@ -54,13 +50,8 @@ function rowColumns(db: Database, where: Sql): RunColumn[] {
             .pluck()
             .all(...where.values) as string[])
         : undefined
-    return column(
-      field,
-      label,
-      kind,
-      { runs: row[`runs${at}`] ?? 0, minimum: row[`minimum${at}`] ?? null, maximum: row[`maximum${at}`] ?? null },
-      values,
-    )
+    const range = { runs: row[`runs${at}`] ?? 0, minimum: row[`minimum${at}`] ?? null, maximum: row[`maximum${at}`] ?? null }
+    return { ...column(field, label, kind, range, values), ...(unit ? { unit } : {}) }
   })
 }
 

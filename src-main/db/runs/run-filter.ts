@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Condition, ParameterValue, RunFilter, RunQuery } from '#contract/runs/runs.ts'
+import { comparable } from './run-sql.ts'
 
 /** A piece of SQL with the values for its question marks. */
 export interface Sql {
@@ -9,29 +10,6 @@ export interface Sql {
 
 type SqlValue = string | number
 type Single = Extract<Condition['is'], 'equal' | 'below' | 'at most' | 'above' | 'at least'>
-
-/** Columns of the row; `r` is the run, `m` its model, `e` its experiment. */
-const columns: Record<string, string> = {
-  name: 'r.name',
-  status: 'r.status',
-  method: 'r.method',
-  model: 'm.name',
-  modelId: 'r.model',
-  experiment: 'e.name',
-  baseline: 'r.baseline',
-  seed: 'r.seed',
-  nominal: 'r.nominal',
-  reached: 'r.reached',
-  seconds: 'r.seconds',
-  createdAt: 'r.created_at',
-  startedAt: 'r.started_at',
-  endedAt: 'r.ended_at',
-  starred: 'r.starred',
-  device: 'r.device',
-  notes: 'r.notes',
-}
-
-export const runSource = 'FROM runs r JOIN models m ON m.id = r.model LEFT JOIN experiments e ON e.id = r.experiment'
 
 /** The WHERE of a filter; `1` where it lets everything through. */
 export function whereOf(filter: RunFilter): Sql {
@@ -59,7 +37,7 @@ export function searchExpression(text: string): string | null {
 }
 
 function conditionSql(condition: Condition): Sql {
-  const column = Object.hasOwn(columns, condition.field) ? (columns[condition.field] as string) : null
+  const column = Object.hasOwn(comparable, condition.field) ? (comparable[condition.field] as string) : null
   if (column !== null) return comparison(column, condition)
   if (condition.field === 'tag') return tagCondition(condition)
   const { from, column: value, values } = valueSource(condition.field)
@@ -116,7 +94,7 @@ function comparison(column: string, condition: Condition): Sql {
 }
 
 function sortSource(field: string): Sql {
-  if (Object.hasOwn(columns, field)) return { text: columns[field] as string, values: [] }
+  if (Object.hasOwn(comparable, field)) return { text: comparable[field] as string, values: [] }
   if (field === 'tag') return { text: '(SELECT min(tag) FROM run_tags WHERE run = r.number)', values: [] }
   const { from, column, values } = valueSource(field)
   return { text: `(SELECT ${column} FROM ${from} AND run = r.number LIMIT 1)`, values }
@@ -128,7 +106,7 @@ function valueSource(field: string): { from: string; column: string; values: str
   if (kind === undefined || name === undefined) {
     throw new EspalierError(
       'invalid',
-      `The history has no field "${field}". Fields are ${Object.keys(columns).join(', ')}, tag, parameter:NAME and measure:NAME/DATASET.`,
+      `The history has no field "${field}". Fields are ${Object.keys(comparable).join(', ')}, tag, parameter:NAME and measure:NAME/DATASET.`,
     )
   }
   if (kind === 'parameter')

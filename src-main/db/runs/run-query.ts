@@ -1,6 +1,8 @@
-import type { RunFilter, RunPage, RunQuery, RunStatus } from '#contract/runs/runs.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
+import type { RunFilter, RunPage, RunQuery } from '#contract/runs/runs.ts'
 import type { Database, Statement } from '../database.ts'
-import { orderOf, runSource, whereOf } from './run-filter.ts'
+import { orderOf, whereOf } from './run-filter.ts'
+import { runSource } from './run-sql.ts'
 import type { runsTable } from './runs.ts'
 
 /** Filters, sorts and cuts a window out of the history. */

@@ -1,9 +1,12 @@
 import type { Progress } from '#contract/runs/progress.ts'
-import type { ParameterValue, RunEntry, RunProblem, RunStatus } from '#contract/runs/runs.ts'
+import { type RunField, runFields } from '#contract/runs/run-fields.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
+import type { ParameterValue, RunEntry, RunProblem } from '#contract/runs/runs.ts'
 import type { Database, Statement } from '../database.ts'
 import { type JobRecord, publicJob } from './jobs.ts'
 import { measuresTable } from './measures.ts'
 import { parametersTable } from './parameters.ts'
+import { columnOf } from './run-sql.ts'
 
 /** What a new run is made of; everything else is filled in as it goes on. */
 export interface NewRun {
@@ -25,37 +28,26 @@ export interface NewRun {
   parameters: Record<string, ParameterValue>
 }
 
-/** A row as the main side needs it to work with. */
-export interface RunRow {
+type SnakeCase<Name extends string> = Name extends `${infer First}${infer Rest}`
+  ? `${First extends Uppercase<First> ? `_${Lowercase<First>}` : First}${SnakeCase<Rest>}`
+  : ''
+
+/** SQLite keeps booleans as 0 and 1. */
+type Stored<Value> = Value extends boolean ? number : Value
+
+/** A row as the main side needs it to work with: the plain fields by their column, and what only the queue and the screens use. */
+export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[Field]> } & {
   number: number
   id: string
-  name: string
-  status: RunStatus
   experiment: string | null
   model: string
-  method: string
-  baseline: number
-  seed: number
-  nominal: number | null
-  reached: number | null
   queue_position: number | null
   owner: string | null
   wish: 'cancel' | 'pause' | null
-  executor: string | null
-  /** The content of the model that it uses or used; null until it has begun. */
-  fingerprint: string | null
   job: string | null
-  device: string | null
   attempts: number
-  created_at: number
-  started_at: number | null
   attempt_at: number | null
-  ended_at: number | null
-  seconds: number | null
-  parent: string | null
-  starred: number
   archived_at: number | null
-  has_plan: number
   progress: string | null
   problem: string | null
   tags: string
@@ -64,26 +56,12 @@ export interface RunRow {
 
 type JoinedRow = RunRow & { model_name: string; experiment_name: string | null }
 
-/** The columns that may be changed, as plain values. */
+/** Columns that never change once the run exists. */
+type FixedColumn = 'number' | 'id' | 'model' | 'method' | 'baseline' | 'seed' | 'nominal' | 'parent' | 'created_at' | 'attempt_at'
+
+/** The columns that may be changed, as plain values; lists and objects are written as JSON. */
 export type RunPatch = Partial<
-  Pick<
-    RunRow,
-    | 'name'
-    | 'status'
-    | 'reached'
-    | 'queue_position'
-    | 'owner'
-    | 'wish'
-    | 'device'
-    | 'executor'
-    | 'attempts'
-    | 'started_at'
-    | 'ended_at'
-    | 'seconds'
-    | 'archived_at'
-    | 'notes'
-    | 'fingerprint'
-  >
+  Omit<RunRow, FixedColumn | 'starred' | 'has_plan' | 'tags' | 'progress' | 'problem' | 'experiment' | 'job'>
 > & {
   starred?: boolean
   has_plan?: boolean
@@ -93,12 +71,6 @@ export type RunPatch = Partial<
   experiment?: string
   job?: JobRecord | null
 }
-
-const patchable = new Set(
-  'name status reached queue_position owner wish device executor job attempts started_at ended_at seconds archived_at notes starred has_plan tags progress problem experiment fingerprint'.split(
-    ' ',
-  ),
-)
 
 export function runsTable(db: Database) {
   const inspecting = db
@@ -142,7 +114,7 @@ export function runsTable(db: Database) {
     lastProblems: (most: number) => problems.all(most) as string[],
     setParameters: parameters.replace,
     patch(number: number, patch: RunPatch): void {
-      const names = Object.keys(patch).filter((name) => patchable.has(name) && patch[name as keyof RunPatch] !== undefined)
+      const names = Object.keys(patch).filter((name) => patch[name as keyof RunPatch] !== undefined)
       if (names.length === 0) return
       const sql = `UPDATE runs SET ${names.map((name) => `${name} = ?`).join(', ')} WHERE number = ?`
       const statement = patches.get(sql) ?? db.prepare(sql)
@@ -179,34 +151,26 @@ function keepColumns(entry: RunEntry, keep: (field: string) => boolean): RunEntr
 
 function toEntry(row: JoinedRow, parameters: Record<string, ParameterValue>): RunEntry {
   return {
+    ...plainFields(row),
     id: row.id,
-    name: row.name,
-    status: row.status,
     experiment: row.experiment === null ? null : { id: row.experiment, name: row.experiment_name ?? row.experiment },
     model: { id: row.model, name: row.model_name },
-    method: row.method,
-    baseline: row.baseline === 1,
-    seed: row.seed,
-    nominal: row.nominal,
-    reached: row.reached,
     progress: parsed<Progress>(row.progress),
     problem: parsed<RunProblem>(row.problem),
-    createdAt: row.created_at,
-    startedAt: row.started_at,
-    endedAt: row.ended_at,
-    seconds: row.seconds,
-    device: row.device,
-    executor: row.executor,
-    fingerprint: row.fingerprint,
     job: publicJob(row),
-    hasPlan: row.has_plan === 1,
-    starred: row.starred === 1,
     archived: row.archived_at !== null,
     tags: JSON.parse(row.tags) as string[],
-    parent: row.parent,
     parameters,
     measures: [],
   }
+}
+
+function plainFields(row: RunRow): Pick<RunEntry, RunField> {
+  const entries = Object.entries(runFields).map(([field, { kind }]) => {
+    const value = row[columnOf(field as RunField) as keyof RunRow]
+    return [field, kind === 'boolean' ? value === 1 : value]
+  })
+  return Object.fromEntries(entries) as Pick<RunEntry, RunField>
 }
 
 function parsed<T>(text: string | null): T | null {

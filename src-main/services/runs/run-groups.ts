@@ -1,4 +1,5 @@
 import { meanAndSpread, measureId } from '#contract/comparison/comparison.ts'
+import { type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 
@@ -30,33 +31,17 @@ function labelOf(by: string, value: ParameterValue | null): string {
 }
 
 function groupOf(run: RunEntry, by: string): ParameterValue | null {
-  const own: Record<string, ParameterValue | null> = {
-    name: run.name,
-    status: run.status,
-    experiment: run.experiment?.name ?? null,
-    model: run.model.name,
-    method: run.method,
-    nominal: run.nominal,
-    reached: run.reached,
-    seed: run.seed,
-    device: run.device,
-    starred: run.starred,
-    baseline: run.baseline,
-  }
-  if (by in own) return own[by] ?? null
+  const own = valueOfField(run, by)
+  if (own !== undefined) return own
   if (by === 'tag') return run.tags[0] ?? null
   if (by.startsWith('parameter:')) return run.parameters[by.slice('parameter:'.length)] ?? null
   return numbersOf(run).find(({ field }) => field === by)?.value ?? null
 }
 
 function numbersOf(run: RunEntry): { field: string; unit: string; value: number }[] {
-  const own = [
-    { field: 'nominal', unit: 'share', value: run.nominal },
-    { field: 'reached', unit: 'share', value: run.reached },
-    { field: 'seconds', unit: 's', value: run.seconds },
-  ]
+  const own = Object.entries(runFields).flatMap(([field, { unit }]) => (unit ? [{ field, unit, value: run[field as RunField] }] : []))
   const measures = run.measures.map((measure) => ({ field: `measure:${measureId(measure)}`, unit: measure.unit, value: measure.value }))
-  return [...own, ...measures].flatMap(({ value, ...rest }) => (value === null ? [] : [{ ...rest, value }]))
+  return [...own, ...measures].flatMap(({ value, ...rest }) => (typeof value === 'number' ? [{ ...rest, value }] : []))
 }
 
 function meansOf(members: readonly RunEntry[]): RunGroup['means'] {

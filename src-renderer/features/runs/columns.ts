@@ -1,7 +1,7 @@
 import { measureId } from '#contract/comparison/comparison.ts'
+import { linkedFields, type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { RunColumn, RunEntry } from '#contract/runs/runs.ts'
 import { formatAgo, formatMeasure, formatSeconds, formatShare } from '../../lib/format.ts'
-import type { HistoryView } from './runs-query.ts'
 
 /** A column of the history table; `width` in rem, `field` what the service sorts by. */
 export interface TableColumn {
@@ -12,30 +12,33 @@ export interface TableColumn {
   text: (run: RunEntry, now: number) => string
 }
 
-const fixed: TableColumn[] = [
-  { field: 'model', title: 'Model', width: 7.5, numeric: false, text: (run) => run.model.name },
-  {
-    field: 'nominal',
-    title: 'Sparsity',
-    width: 5.5,
-    numeric: true,
-    text: (run) => (run.nominal === null ? '' : formatShare(run.nominal)),
-  },
-  { field: 'reached', title: 'Reached', width: 5.5, numeric: true, text: (run) => (run.reached === null ? '' : formatShare(run.reached)) },
-]
+/** A column of `runFields` or of a linked row. */
+function ownColumn(field: string, width: number, title?: string): TableColumn {
+  const { label, kind } = Object.hasOwn(runFields, field)
+    ? runFields[field as RunField]
+    : { label: linkedFields[field as keyof typeof linkedFields], kind: 'text' as const }
+  return {
+    field,
+    title: title ?? label,
+    width,
+    numeric: kind === 'number' || kind === 'moment',
+    text: (run, now) => ownText(run, field, now),
+  }
+}
 
-const trailing: TableColumn[] = [
-  { field: 'seconds', title: 'Time', width: 6.25, numeric: true, text: (run) => (run.seconds === null ? '' : formatSeconds(run.seconds)) },
-  { field: 'createdAt', title: 'Made', width: 5.75, numeric: true, text: (run, now) => formatAgo(run.createdAt, now) },
-]
+const leading = [ownColumn('model', 7.5), ownColumn('nominal', 5.5), ownColumn('reached', 5.5)]
+const trailing = [ownColumn('seconds', 6.25, 'Time'), ownColumn('createdAt', 5.75, 'Made')]
 
-/** The columns between name and time: fixed ones and the parameters and measures that were chosen. */
+/** Fields that the table always shows. */
+export const alwaysShown = ['name', 'status', 'method', 'starred', ...[...leading, ...trailing].map(({ field }) => field)]
+
+/** The columns between name and time: those above and the parameters and measures that were chosen. */
 export function tableColumns(
   chosen: readonly string[],
   known: readonly RunColumn[],
-  { order, widths }: Pick<HistoryView, 'order' | 'widths'> = { order: [], widths: {} },
+  { order, widths }: { readonly order: readonly string[]; readonly widths: Readonly<Record<string, number>> } = { order: [], widths: {} },
 ): TableColumn[] {
-  const all = [...fixed, ...chosen.map((field) => chosenColumn(field, known)), ...trailing]
+  const all = [...leading, ...chosen.map((field) => chosenColumn(field, known)), ...trailing]
   const place = ({ field }: TableColumn, at: number) => (order.includes(field) ? order.indexOf(field) : order.length + at)
   return all
     .map((column, at) => ({ column: { ...column, width: widths[column.field] ?? column.width }, place: place(column, at) }))
@@ -47,6 +50,7 @@ function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {
   const column = known.find((candidate) => candidate.field === field)
   const bare = field.replace(/^(measure|parameter):/, '')
   const title = column?.label ?? bare
+  if (Object.hasOwn(runFields, field) || Object.hasOwn(linkedFields, field)) return ownColumn(field, widthFor(title))
   const numeric = column ? column.kind === 'number' : field.startsWith('measure:')
   return { field, title, width: widthFor(title), numeric, text: (run) => cellText(run, field, bare) }
 }
@@ -58,13 +62,22 @@ function widthFor(title: string): number {
 }
 
 function cellText(run: RunEntry, field: string, bare: string): string {
-  if (field === 'seed') return String(run.seed)
   if (field === 'tag') return run.tags.join(', ')
-  if (field === 'experiment') return run.experiment?.name ?? ''
   if (field.startsWith('measure:')) {
     const measure = run.measures.find((candidate) => measureId(candidate) === bare) ?? run.measures.find(({ name }) => name === bare)
     return measure ? formatMeasure(measure.value, measure.unit) : ''
   }
   const value = run.parameters[bare]
   return value === undefined ? '' : typeof value === 'number' ? formatMeasure(value, '') : String(value)
+}
+
+function ownText(run: RunEntry, field: string, now: number): string {
+  const value = valueOfField(run, field)
+  if (value === null || value === undefined) return ''
+  if (typeof value === 'boolean') return value ? 'yes' : 'no'
+  if (typeof value === 'string') return value
+  const { kind, unit } = runFields[field as RunField] as { kind: string; unit?: string }
+  if (kind === 'moment') return formatAgo(value, now)
+  if (unit === 'share') return formatShare(value)
+  return unit === 's' ? formatSeconds(value) : String(value)
 }

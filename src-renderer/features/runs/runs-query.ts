@@ -1,6 +1,8 @@
 import type { Input } from '#contract/api.ts'
-import type { Condition, ParameterValue, RunColumn, RunStatus } from '#contract/runs/runs.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
+import type { Condition, ParameterValue, RunColumn } from '#contract/runs/runs.ts'
 import { formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
+import { alwaysShown } from './columns.ts'
 
 /** What the address keeps of the history screen. */
 export interface HistoryView {
@@ -114,8 +116,7 @@ function unitOf(field: string, column: RunColumn | undefined): 'percent' | 'mome
   if (field === 'modelId') return 'model'
   if (field === 'method') return 'method'
   if (column?.kind === 'moment') return 'moment'
-  const isShare = field === 'nominal' || field === 'reached' || column?.unit === 'share' || column?.unit === 'fraction'
-  return isShare ? 'percent' : 'plain'
+  return column?.unit === 'share' || column?.unit === 'fraction' ? 'percent' : 'plain'
 }
 
 function showConditionValue(field: string, column: RunColumn | undefined, value: unknown, names: ShownNames): string {
@@ -221,12 +222,10 @@ function parseValue(column: RunColumn, part: string, atEnd: boolean, methods: Sh
   return column.kind === 'boolean' ? part === 'true' || part === 'yes' : part
 }
 
-/** Columns that a person may add, measures first: what the table always shows is not among them. */
+/** Columns that can be added, measures first: those that the table does not always show. */
 export function choosableColumns(columns: readonly RunColumn[]): RunColumn[] {
   const rank = ({ field }: RunColumn) => (field.startsWith('measure:') ? 0 : field.startsWith('parameter:') ? 2 : 1)
-  return columns
-    .filter((column) => rank(column) !== 1 || ['seed', 'tag', 'experiment'].includes(column.field))
-    .sort((a, b) => rank(a) - rank(b))
+  return columns.filter((column) => rank(column) !== 1 || !alwaysShown.includes(column.field)).sort((a, b) => rank(a) - rank(b))
 }
 
 /** Columns shown when a person chose none: the measures that most runs have. */
