@@ -8,14 +8,14 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { referenceModel } from '../fixtures/reference.ts'
 import { seeded } from '../jobs/watching.ts'
-import { killCommands } from './commands.ts'
+import { killCommands, killRepairs } from './commands.ts'
 import { killMigrations } from './histories.ts'
 import { killComputes, killServers } from './servers.ts'
 import { measureUndisturbed } from './subject.ts'
 
 const { values } = parseArgs({ options: { count: { type: 'string', default: '30' }, seed: { type: 'string', default: '1' } } })
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-kills-'))
-const count = Math.ceil(Number(values.count) / 4)
+const count = Math.ceil(Number(values.count) / 5)
 
 try {
   const model = await referenceModel('stories260k')
@@ -23,6 +23,7 @@ try {
   console.log(`An undisturbed command takes ${seconds.toFixed(1)} s.`)
   const kinds = Object.entries({
     'command line': killCommands,
+    repair: killRepairs,
     server: killServers,
     'compute process': killComputes,
     migration: killMigrations,

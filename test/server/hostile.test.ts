@@ -159,6 +159,30 @@ describe('the events', () => {
     expect(await open(right, { origin: `http://127.0.0.1:${server.port}` })).toBe(101)
   })
 
+  test('a listener that reads nothing is let go, and one that floods is not heard; others get every event', async () => {
+    const listen = () => new WebSocket(`ws://127.0.0.1:${server.port}/events`, eventProtocols(server.token))
+    const [slow, honest, flooding] = [listen(), listen(), listen()]
+    await Promise.all([slow, honest, flooding].map((socket) => new Promise((resolve) => socket.once('open', resolve))))
+    let heard = 0
+    honest.on('message', () => heard++)
+    ;(slow as unknown as { _socket: Socket })._socket.pause()
+    for (let count = 0; count < 20_000; count++) flooding.send('x'.repeat(100))
+    const before = process.memoryUsage.rss()
+    const text = 'y'.repeat(100_000)
+    for (let count = 0; count < 600; count++) {
+      server.door.tell({ name: 'model removed', data: { id: text } } as never)
+      if (count % 20 === 0) await new Promise(setImmediate)
+    }
+    await expect.poll(() => heard, { timeout: 20_000 }).toBe(600)
+    // 60 MB were told; the slow one holds 16 MB of them at most.
+    expect(process.memoryUsage.rss() - before).toBeLessThan(200e6)
+    ;(slow as unknown as { _socket: Socket })._socket.resume()
+    expect(await new Promise((resolve) => slow.once('close', resolve))).toBe(1013)
+    await expectWell()
+    honest.terminate()
+    flooding.terminate()
+  })
+
   test('a big message from a listener ends its connection only', async () => {
     const socket = new WebSocket(`ws://127.0.0.1:${server.port}/events`, eventProtocols(server.token))
     socket.on('open', () => socket.send(Buffer.alloc(1 << 20)))
