@@ -13,8 +13,8 @@ import { descriptionName } from './trusted.mjs'
 /** The name of the linked addon inside a runtime's folder. */
 export const addonName = 'tfjs_binding.node'
 
-/** The first digits of the hash of the sources of the fused operations, one after the other: a change gives what is compiled another name. */
-export const fusedSource = '3ab7eaf8'
+/** The first digits of the hash of all files in `engine/backend/native/`: a changed source gives the compiled library another name. */
+export const fusedSource = 'c1aa8d6f'
 
 /**
  * The name of the fused operations inside a runtime's folder. They are compiled for one processor: another one, with a cache folder

@@ -1,9 +1,11 @@
 import { type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
 import { fusedName } from '#runtime/places.mjs'
 import { trustedAddon } from '#runtime/trusted.mjs'
+import { stepNumbers, stepWords } from './decode-words.ts'
 import { type AttentionShape, activations, attentionInts, type FusedNorm, halfOperations, type ProcessorHalves } from './halves.ts'
+import { inOrder, type OperationInputs, type OperationName } from './native-inputs.ts'
 
-/** Operations of `fused.cc`: one pass over memory where the runtime's own operations need many. */
+/** Operations of `native/`: one pass over memory where the runtime's own operations need many. */
 export interface FusedOperations {
   /**
    * Rotary embedding and causal attention at once, without a matrix of scores: projected queries (scaled), keys and values
@@ -59,7 +61,7 @@ export interface DecoderShape {
   readonly cap: number
 }
 
-/** Parts as the operation on few rows reads them; `decode-kernels.h` says what stands where. */
+/** Parts as the operation on few rows reads them; see `native/kernels/decode-kernel.h`. */
 export interface DecodedParts {
   /** Words and numbers of one part after those of another. */
   readonly steps: readonly number[]
@@ -69,9 +71,6 @@ export interface DecodedParts {
   /** Tiles of packed weights. */
   readonly halves: readonly Tensor[]
 }
-
-/** Words and numbers of a part. */
-const [stepWords, stepNumbers] = [22, 6]
 
 /** What of tfjs-node's backend runs an operation by its name. */
 export interface OperationRunner {
@@ -94,26 +93,31 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
   const ints = (values: Record<string, number | boolean>) =>
     Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_INT, value: Number(value) }))
   const floats = (values: Record<string, number>) => Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_FLOAT, value }))
-  const run = (name: string, attributes: object[], inputs: Tensor[]) => runner.executeSingleOutput(name, attributes, inputs) as Tensor2D
+  const run = <Name extends OperationName>(name: Name, attributes: object[], inputs: OperationInputs<Name>) =>
+    runner.executeSingleOutput(name, attributes, inOrder(name, inputs)) as Tensor2D
   const halves = halfOperations(
     { run: (name, whole, others, inputs) => run(name, [...ints(whole), ...floats(others)], inputs) },
-    bestUnits(run),
+    bestUnits(run('EspalierUnits', [], {})),
   )
   const fused: FusedOperations = {
     attention(projected, cosine, sine, shape) {
       const attributes = [...ints({ ...attentionInts(shape), units: 0, split: false }), ...floats({ cap: shape.cap ?? 0 })]
-      return run('EspalierAttention', attributes, [projected, cosine, sine])
+      return run('EspalierAttention', attributes, { projected, cosine, sine })
     },
-    // An operation has all its inputs: something stands where there is none, and is not read.
-    projectFew: (x, weight, bias) => run('EspalierFewRows', ints({ biased: bias !== undefined }), [x, weight, bias ?? x]),
+    // An operation has all its inputs: another tensor takes the place of one that is not there, and is not read.
+    projectFew: (x, weight, bias) => run('EspalierFewRows', ints({ biased: bias !== undefined }), { x, weight, bias: bias ?? x }),
     attendPlaced(projected, cosine, sine, { rows, slots, key, value }, shape) {
       const attributes = [...ints(attentionInts(shape)), ...floats({ cap: shape.cap ?? 0 })]
-      return run('EspalierPlacedAttention', attributes, [projected, cosine, sine, rows, slots, key, value])
+      return run('EspalierPlacedAttention', attributes, { projected, cosine, sine, rows, slots, keys: key, values: value })
     },
     decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
-      const parts = steps.length / stepWords
-      const words = tensor2d(Int32Array.from(steps), [parts, stepWords])
-      const own = [words, tensor2d(Float32Array.from(numbers), [parts, stepNumbers]), tensor1d(Int32Array.from(lists))]
+      const parts = steps.length / stepWords.length
+      const words = tensor2d(Int32Array.from(steps), [parts, stepWords.length])
+      const own = {
+        steps: words,
+        numbers: tensor2d(Float32Array.from(numbers), [parts, stepNumbers.length]),
+        lists: tensor1d(Int32Array.from(lists)),
+      }
       const whole = ints({
         count: tensors.length,
         packed: packed.length,
@@ -123,26 +127,25 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
         activation: activations[shape.activation],
         gated_queries: shape.gatedQueries,
       })
-      const result = run('EspalierDecode', [...whole, ...floats({ cap })], [x, ...own, rows, slots, ...tensors, ...packed])
-      for (const tensor of own) tensor.dispose()
+      const result = run('EspalierDecode', [...whole, ...floats({ cap })], { x, ...own, rows, slots, tensors, halves: packed })
+      for (const tensor of Object.values(own)) tensor.dispose()
       return result
     },
     normalize(x, weight, bias, { epsilon, divisor, centred }) {
       const attributes = [...floats({ epsilon, divisor }), ...ints({ centred, weighted: weight !== undefined, biased: bias !== undefined })]
-      return run('EspalierNorm', attributes, [x, weight ?? x, bias ?? x])
+      return run('EspalierNorm', attributes, { x, weight: weight ?? x, bias: bias ?? x })
     },
-    gate: (gate, up) => run('EspalierGate', [], [gate, up]),
-    exponents: (logits) => run('EspalierExponents', [], [logits]),
-    compareLogits: (dense, own, count) => run('EspalierCompareLogits', ints({ count }), [dense, own]),
-    distance: (a, b) => run('EspalierDistance', [], [a, b]),
-    columnSums: (x, tokens, squared) => run('EspalierColumns', ints({ tokens, squared }), [x]),
+    gate: (gate, up) => run('EspalierGate', [], { gate, up }),
+    exponents: (logits) => run('EspalierExponents', [], { logits }),
+    compareLogits: (dense, own, count) => run('EspalierCompareLogits', ints({ count }), { dense, own }),
+    distance: (a, b) => run('EspalierDistance', [], { a, b }),
+    columnSums: (x, tokens, squared) => run('EspalierColumns', ints({ tokens, squared }), { x }),
   }
   return { fused, ...(halves ? { halves } : {}) }
 }
 
 /** The number of the best units for 16-bit operands that this processor has, 0 for none. */
-function bestUnits(run: (name: string, attributes: object[], inputs: Tensor[]) => Tensor): number {
-  const number = run('EspalierUnits', [], [])
+function bestUnits(number: Tensor): number {
   const [found = 0] = number.dataSync()
   number.dispose()
   return found

@@ -1,4 +1,5 @@
 import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
+import type { OperationInputs, OperationName } from './native-inputs.ts'
 
 /** Activations by the number that our operations know them by. */
 export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
@@ -18,7 +19,7 @@ export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}`
 
 /** A stored weight [rows, columns] in 16 bits; `split` ones also hold what rounding took away, for products of float32's quality. */
 export interface HalfMatrix {
-  /** As the operations that packed it read it, and nobody else: tiles of `half-parts.h`, or a value of the runtime in 16 bits. */
+  /** As the operations that packed it read it, and nobody else: tiles of `native/halves/half-tiles.h`, or a value of the runtime in 16 bits. */
   readonly values: Tensor
   readonly rows: number
   readonly columns: number
@@ -89,7 +90,12 @@ export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape) 
 
 /** How operations are run: their name, whole and other numbers that they take, tensors. */
 export interface HalfRunner {
-  run(name: string, ints: Record<string, number | boolean>, floats: Record<string, number>, inputs: Tensor[]): Tensor
+  run<Name extends OperationName>(
+    name: Name,
+    ints: Record<string, number | boolean>,
+    floats: Record<string, number>,
+    inputs: OperationInputs<Name>,
+  ): Tensor
 }
 
 const units = ['AVX-512 BF16', 'AMX'] as const
@@ -114,48 +120,51 @@ export function halfOperations({ run }: HalfRunner, number: number): ProcessorHa
     up_biased: upBias !== undefined,
     ...normInts(norm),
   })
-  // An operation has all its inputs: something stands where there is none, and is not read.
-  const neuronInputs = ({ norm, gate, gateBias, up, upBias }: HalfNeurons, any: Tensor) => [
-    norm?.weight ?? any,
-    norm?.bias ?? any,
-    (gate ?? up).values,
-    gateBias ?? any,
-    up.values,
-    upBias ?? any,
-  ]
+  // An operation has all its inputs: another tensor takes the place of one that is not there, and is not read.
+  const neuronInputs = ({ norm, gate, gateBias, up, upBias }: HalfNeurons, any: Tensor) => ({
+    normWeight: norm?.weight ?? any,
+    normBias: norm?.bias ?? any,
+    gate: (gate ?? up).values,
+    gateBias: gateBias ?? any,
+    up: up.values,
+    upBias: upBias ?? any,
+  })
   return {
     units: title,
     number,
     on: (other) => halfOperations({ run }, other) as ProcessorHalves,
     pack: (weight, split) => ({
-      values: run('EspalierPack', { split }, {}, [weight]),
+      values: run('EspalierPack', { split }, {}, { weight }),
       rows: weight.shape[0],
       columns: weight.shape[1],
       split,
     }),
     product(x, weight, { norm, bias, add, scale = 1 } = {}) {
       const ints = { units: number, columns: weight.rows, biased: bias !== undefined, adds: add !== undefined, ...normInts(norm) }
-      const inputs = [x, norm?.weight ?? x, norm?.bias ?? x, weight.values, bias ?? x, add ?? x]
+      const own = { weight: weight.values, bias: bias ?? x, add: add ?? x }
+      const inputs = { x, normWeight: norm?.weight ?? x, normBias: norm?.bias ?? x, ...own }
       return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
     mlp(x, source, part) {
       const { norm, scale, down, downBias } = part
       const ints = { ...neuronInts(part), down_biased: downBias !== undefined }
-      const inputs = [x, source, ...neuronInputs(part, source), down.values, downBias ?? x]
+      const inputs = { x, source, ...neuronInputs(part, source), down: down.values, downBias: downBias ?? x }
       return run('EspalierHalfMlp', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
     neurons: (source, part) =>
-      run('EspalierHalfNeurons', neuronInts(part), { ...normFloats(part.norm), scale: 1 }, [
-        source,
-        ...neuronInputs(part, source),
-      ]) as Tensor2D,
+      run(
+        'EspalierHalfNeurons',
+        neuronInts(part),
+        { ...normFloats(part.norm), scale: 1 },
+        { source, ...neuronInputs(part, source) },
+      ) as Tensor2D,
     attention(projected, cosine, sine, shape, split) {
       const ints = { ...attentionInts(shape), units: number, split }
-      return run('EspalierAttention', ints, { cap: shape.cap ?? 0 }, [projected, cosine, sine]) as Tensor2D
+      return run('EspalierAttention', ints, { cap: shape.cap ?? 0 }, { projected, cosine, sine }) as Tensor2D
     },
     exponents(x, head, bias, cap) {
       const ints = { units: number, columns: head.rows, biased: bias !== undefined }
-      return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, [x, head.values, bias ?? x]) as Tensor2D
+      return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, { x, head: head.values, bias: bias ?? x }) as Tensor2D
     },
   }
 }

@@ -48,7 +48,7 @@ export async function compileAddon(compiler, { folder, headers, libraries }) {
  */
 export async function compileFused(compiler, folder) {
   const libraries = readdirSync(join(folder, 'lib')).filter((name) => name.startsWith('libtensorflow'))
-  const source = join(root, 'src-main', 'engine', 'backend', 'fused.cc')
+  const source = join(root, 'src-main', 'engine', 'backend', 'native', 'register.cc')
   const processor = arch === 'arm64' ? '-mcpu=native' : '-march=native'
   const flags = ['-O3', processor, '-ffp-contract=fast', '-fvisibility=hidden', '-pthread', source]
   const target = join(folder, fusedName())

@@ -1,6 +1,3 @@
-import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { add, type Rank, randomNormal, reshape, slice, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -13,19 +10,7 @@ import { rowDistances } from '#engine/tensor/distance.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
-import { fusedSource } from '../../../src-main/runtime/places.mjs'
 import { expectClose, plainly } from './plainly.ts'
-
-const sources = ['fused.cc', 'decode-kernels.h', 'decode.h', 'few-rows.h', 'half-parts.h', 'halves.h'].map((name) =>
-  join(import.meta.dirname, '../../../src-main/engine/backend', name),
-)
-
-test('the name of what is compiled follows its sources', () => {
-  const hash = createHash('sha256')
-    .update(Buffer.concat(sources.map((source) => readFileSync(source))))
-    .digest('hex')
-  expect(fusedSource).toBe(hash.slice(0, fusedSource.length))
-})
 
 const backend = await openBackend('tensorflow')
 

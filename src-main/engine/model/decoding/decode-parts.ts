@@ -1,4 +1,5 @@
 import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core'
+import { normKinds, type StepNumbers, type StepWords, stepNumbers, stepWords } from '#engine/backend/decode-words.ts'
 import type { CachedBlock, DecodedParts } from '#engine/backend/fused.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix } from '#engine/tensor/products.ts'
@@ -30,7 +31,7 @@ export interface AttentionStep extends StepOf {
 
 const none = -1
 
-/** Parts of the decoder as `decode-kernels.h` reads them, part after part, each tensor named once. */
+/** Parts of the decoder as `native/kernels/decode-kernel.h` reads them, part after part, each tensor named once. */
 export class DecodeParts implements DecodedParts {
   readonly steps: number[] = []
   readonly numbers: number[] = []
@@ -41,29 +42,70 @@ export class DecodeParts implements DecodedParts {
 
   addAttention(weights: AttentionWeights<Matrix>, { rows, hidden, window, tables, caches, scale, keepsSource }: AttentionStep): void {
     const { queryNorm, keyNorm } = weights
-    const heads = [kindOf(queryNorm), this.#place(queryNorm?.weight), this.#place(keyNorm?.weight)]
-    const first = this.#rows(rows)
+    const firstRow = this.#rows(rows)
     this.lists.push(...caches.map(({ key, value }) => this.#pair(key, value)))
-    const head = [1, Number(keepsSource), first, rows.length, rowsOf(weights.queryKeyValue), window, this.#pair(tables.cosine, tables.sine)]
-    const projections = [this.#matrix(weights.queryKeyValue), this.#place(weights.queryKeyValueBias), none, none]
-    const output = [this.#matrix(weights.output), this.#place(weights.outputBias)]
-    this.steps.push(...head, ...this.#norms(weights), ...heads, ...projections, ...output)
-    this.numbers.push(...numbersOf(weights, hidden), queryNorm?.epsilon ?? 0, scale)
+    const words: StepWords = {
+      attends: 1,
+      keepsSource: Number(keepsSource),
+      firstRow,
+      rows: rows.length,
+      inner: rowsOf(weights.queryKeyValue),
+      window,
+      tables: this.#pair(tables.cosine, tables.sine),
+      ...this.#norms(weights),
+      headKind: kindOf(queryNorm),
+      queryWeight: this.#place(queryNorm?.weight),
+      keyWeight: this.#place(keyNorm?.weight),
+      first: this.#matrix(weights.queryKeyValue),
+      firstBias: this.#place(weights.queryKeyValueBias),
+      gate: none,
+      gateBias: none,
+      second: this.#matrix(weights.output),
+      secondBias: this.#place(weights.outputBias),
+    }
+    this.#push(words, { ...normNumbers(weights, hidden), headEpsilon: queryNorm?.epsilon ?? 0, scale })
   }
 
   addMlp(weights: MlpWeights<Matrix>, { rows, hidden, scale, keepsSource, masks = [] }: MlpStep): void {
     const { gate, up, down } = weights
-    const first = this.#rows(rows)
+    const firstRow = this.#rows(rows)
     this.lists.push(...rows.map((_, index) => this.#place(masks[index])))
-    const head = [0, Number(keepsSource), first, rows.length, rowsOf(up), 0, none]
-    const gates = [gate ? this.#matrix(gate) : none, this.#place(weights.gateBias)]
-    const projections = [this.#matrix(up), this.#place(weights.upBias), ...gates, this.#matrix(down), this.#place(weights.downBias)]
-    this.steps.push(...head, ...this.#norms(weights), 0, none, none, ...projections)
-    this.numbers.push(...numbersOf(weights, hidden), 0, scale)
+    const words: StepWords = {
+      attends: 0,
+      keepsSource: Number(keepsSource),
+      firstRow,
+      rows: rows.length,
+      inner: rowsOf(up),
+      window: 0,
+      tables: none,
+      ...this.#norms(weights),
+      headKind: normKinds.none,
+      queryWeight: none,
+      keyWeight: none,
+      first: this.#matrix(up),
+      firstBias: this.#place(weights.upBias),
+      gate: gate ? this.#matrix(gate) : none,
+      gateBias: this.#place(weights.gateBias),
+      second: this.#matrix(down),
+      secondBias: this.#place(weights.downBias),
+    }
+    this.#push(words, { ...normNumbers(weights, hidden), headEpsilon: 0, scale })
   }
 
-  #norms({ norm, outputNorm }: AttentionWeights<Matrix> | MlpWeights<Matrix>): number[] {
-    return [norm, outputNorm].flatMap((one) => [kindOf(one), this.#place(one?.weight), this.#place(one?.bias)])
+  #push(words: StepWords, numbers: StepNumbers): void {
+    this.steps.push(...stepWords.map((name) => words[name]))
+    this.numbers.push(...stepNumbers.map((name) => numbers[name]))
+  }
+
+  #norms({ norm, outputNorm }: AttentionWeights<Matrix> | MlpWeights<Matrix>) {
+    return {
+      beforeKind: kindOf(norm),
+      beforeWeight: this.#place(norm?.weight),
+      beforeBias: this.#place(norm?.bias),
+      afterKind: kindOf(outputNorm),
+      afterWeight: this.#place(outputNorm?.weight),
+      afterBias: this.#place(outputNorm?.bias),
+    }
   }
 
   #rows(rows: readonly number[]): number {
@@ -96,8 +138,13 @@ export class DecodeParts implements DecodedParts {
 
 const rowsOf = (weight: Matrix): number => (isHalf(weight) ? weight.rows : weight.shape[0])
 
-const kindOf = (norm: NormWeights | undefined): number => (norm ? (norm.kind === 'layer' ? 2 : 1) : 0)
+const kindOf = (norm: NormWeights | undefined): number => normKinds[norm?.kind ?? 'none']
 
-function numbersOf({ norm, outputNorm }: AttentionWeights<Matrix> | MlpWeights<Matrix>, hidden: number): number[] {
-  return [norm, outputNorm].flatMap((one) => [one?.epsilon ?? 0, one?.divisor ?? hidden])
+function normNumbers({ norm, outputNorm }: AttentionWeights<Matrix> | MlpWeights<Matrix>, hidden: number) {
+  return {
+    beforeEpsilon: norm?.epsilon ?? 0,
+    beforeDivisor: norm?.divisor ?? hidden,
+    afterEpsilon: outputNorm?.epsilon ?? 0,
+    afterDivisor: outputNorm?.divisor ?? hidden,
+  }
 }

@@ -1,13 +1,17 @@
-// Products of few rows with a stored weight: reading the weight is what takes time, so each of its entries is read once for all rows.
-// Included by `fused.cc`, whose vectors and threads it uses.
+// Products of few rows with a stored weight: reading the weight takes the time, so each of its entries is read once for all rows.
 
 #pragma once
 
-#include "half-parts.h"
+#include <algorithm>
+#include <cstdint>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
+
+#include "halves/half-weights.h"
+#include "threads.h"
+#include "vectors.h"
 
 namespace {
 

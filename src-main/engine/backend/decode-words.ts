@@ -1,0 +1,16 @@
+/** The words of a step of `decode`, in the order of `native/kernels/decode-words.h`, which says what they mean. */
+export const stepWords = [
+  ...(['attends', 'keepsSource', 'firstRow', 'rows', 'inner', 'window', 'tables'] as const),
+  ...(['beforeKind', 'beforeWeight', 'beforeBias', 'afterKind', 'afterWeight', 'afterBias'] as const),
+  ...(['headKind', 'queryWeight', 'keyWeight'] as const),
+  ...(['first', 'firstBias', 'gate', 'gateBias', 'second', 'secondBias'] as const),
+] as const
+
+/** The numbers of a step, in the order of `native/kernels/decode-words.h`. */
+export const stepNumbers = ['beforeEpsilon', 'beforeDivisor', 'afterEpsilon', 'afterDivisor', 'headEpsilon', 'scale'] as const
+
+/** Kinds of norms by their words. */
+export const normKinds = { none: 0, rms: 1, layer: 2 } as const
+
+export type StepWords = Readonly<Record<(typeof stepWords)[number], number>>
+export type StepNumbers = Readonly<Record<(typeof stepNumbers)[number], number>>

@@ -1,0 +1,34 @@
+import type { Tensor } from '@tensorflow/tfjs-core'
+
+/** Inputs of our operations, in the order in which `native/register.cc` declares them. */
+const operationInputs = {
+  EspalierUnits: [],
+  EspalierAttention: ['projected', 'cosine', 'sine'],
+  EspalierPlacedAttention: ['projected', 'cosine', 'sine', 'rows', 'slots', 'keys', 'values'],
+  EspalierNorm: ['x', 'weight', 'bias'],
+  EspalierGate: ['gate', 'up'],
+  EspalierExponents: ['logits'],
+  EspalierCompareLogits: ['dense', 'own'],
+  EspalierDistance: ['a', 'b'],
+  EspalierColumns: ['x'],
+  EspalierFewRows: ['x', 'weight', 'bias'],
+  EspalierDecode: ['x', 'steps', 'numbers', 'lists', 'rows', 'slots', 'tensors', 'halves'],
+  EspalierPack: ['weight'],
+  EspalierHalfProduct: ['x', 'normWeight', 'normBias', 'weight', 'bias', 'add'],
+  EspalierHalfMlp: ['x', 'source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias', 'down', 'downBias'],
+  EspalierHalfNeurons: ['source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias'],
+  EspalierHalfExponents: ['x', 'head', 'bias'],
+} as const
+
+export type OperationName = keyof typeof operationInputs
+
+/** Every input of an operation: a tensor, or a list of them where the operation takes any number. */
+export type OperationInputs<Name extends OperationName> = Readonly<
+  Record<(typeof operationInputs)[Name][number], Tensor | readonly Tensor[]>
+>
+
+/** The inputs in the order of the operation. */
+export function inOrder<Name extends OperationName>(name: Name, inputs: OperationInputs<Name>): Tensor[] {
+  const names: readonly (keyof OperationInputs<Name>)[] = operationInputs[name]
+  return names.flatMap((input) => inputs[input])
+}

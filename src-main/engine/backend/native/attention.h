@@ -1,0 +1,150 @@
+// Rotary embedding and causal attention in one pass: tiles of keys against rows of queries, with a running softmax.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "softmax.h"
+#include "threads.h"
+#include "tile-products.h"
+#include "vectors.h"
+
+namespace {
+
+// Keys and values of one block in a cache, [keyValueHeads, capacity, headSize] each. A position of a sequence has a slot there, so that
+// sequences which begin alike share what they have in common.
+struct Slots {
+  float *keys, *values;
+  int capacity, size;
+
+  float* key(int group, int slot) const { return keys + (static_cast<size_t>(group) * capacity + slot) * size; }
+  float* value(int group, int slot) const { return values + (static_cast<size_t>(group) * capacity + slot) * size; }
+};
+
+struct Attention {
+  int heads, keyValueHeads, headSize, tokens, samples, window, rotated;
+  const float *projected, *cosine, *sine;
+  float* output;
+  // Scores s become cap * tanh(s / cap), where there is one.
+  float cap = 0;
+  // Positions before the tokens; with them keys and values are those in the cache, at the places of one sequence.
+  int past = 0;
+  const Slots* slots = nullptr;
+  const int32_t* places = nullptr;
+
+  int rowSize() const { return (heads + 2 * keyValueHeads) * headSize; }
+  int seen() const { return past + tokens; }
+  int keyTiles() const { return (seen() + tileColumns - 1) / tileColumns; }
+  int paddedSize() const { return (headSize + lanes - 1) / lanes * lanes; }
+  size_t keyFloats() const { return static_cast<size_t>(keyTiles()) * tileColumns * headSize; }
+  size_t valueFloats() const { return static_cast<size_t>(keyTiles()) * tileColumns * paddedSize(); }
+
+  const float* vectorOf(int sample, int token, int head) const {
+    return projected + (static_cast<size_t>(sample) * tokens + token) * rowSize() + head * headSize;
+  }
+
+  // Rotary embedding (arXiv 2104.09864, Eq. 34) of the first `rotated` dimensions, halves paired; to[i * stride].
+  void rotate(const float* from, int token, float* to, int stride) const {
+    const int half = rotated / 2;
+    const float *c = cosine + static_cast<size_t>(token) * half, *s = sine + static_cast<size_t>(token) * half;
+    for (int i = 0; i < half; i++) {
+      to[i * stride] = from[i] * c[i] - from[i + half] * s[i];
+      to[(i + half) * stride] = from[i + half] * c[i] + from[i] * s[i];
+    }
+    for (int i = rotated; i < headSize; i++) to[i * stride] = from[i];
+  }
+};
+
+constexpr int queryRows = 48, keysAtOnce = 4 * tileColumns;
+static_assert(queryRows % tileRows == 0, "query rows come in whole tiles");
+
+// Keys as tiles [headSize, tileColumns], values as panels [S, <= tileColumns columns], padded with zeros: one tile of those of a pair.
+void packTile(const Attention& call, int sample, int group, int tile, float* keys, float* values) {
+  const int padded = call.paddedSize(), rows = call.keyTiles() * tileColumns;
+  float* key = keys + static_cast<size_t>(tile) * tileColumns * call.headSize;
+  for (int column = 0; column < tileColumns; column++) {
+    const int token = tile * tileColumns + column;
+    const float* from = nullptr;
+    if (token >= call.seen()) {
+      for (int i = 0; i < call.headSize; i++) key[i * tileColumns + column] = 0;
+    } else if (call.slots) {
+      const float* cached = call.slots->key(group, call.places[token]);
+      for (int i = 0; i < call.headSize; i++) key[i * tileColumns + column] = cached[i];
+      from = call.slots->value(group, call.places[token]);
+    } else {
+      call.rotate(call.vectorOf(sample, token, call.heads + group), token, key + column, tileColumns);
+      from = call.vectorOf(sample, token, call.heads + call.keyValueHeads + group);
+    }
+    for (int first = 0; first < padded; first += tileColumns) {
+      const int width = std::min(tileColumns, padded - first);
+      float* to = values + static_cast<size_t>(first) * rows + static_cast<size_t>(token) * width;
+      for (int i = 0; i < width; i++) to[i] = from && first + i < call.headSize ? from[first + i] : 0;
+    }
+  }
+}
+
+void packKeysAndValues(const Attention& call, float* keys, float* values) {
+  Pool::shared().run(call.samples * call.keyValueHeads * call.keyTiles(), [&](int task) {
+    const int tile = task % call.keyTiles(), pair = task / call.keyTiles();
+    packTile(call, pair / call.keyValueHeads, pair % call.keyValueHeads, tile, keys + pair * call.keyFloats(), values + pair * call.valueFloats());
+  });
+}
+
+void attendRows(const Attention& call, const float* keys, const float* values, int pair, int head, int first) {
+  const int padded = call.paddedSize(), sample = pair / call.keyValueHeads, size = call.headSize;
+  const int count = std::min(queryRows, call.tokens - first), begin = call.past + first, last = begin + count;
+  const int paddedKeys = call.keyTiles() * tileColumns;
+  const int rows = (count + tileRows - 1) / tileRows * tileRows;
+  float* query = scratch<1>(static_cast<size_t>(queryRows) * (size + keysAtOnce + padded));
+  float* scores = query + queryRows * size;
+  float* mixed = scores + queryRows * keysAtOnce;
+  Softmax softmax[queryRows];
+  std::fill(query + static_cast<size_t>(count) * size, query + static_cast<size_t>(rows) * size, 0.0f);
+  for (int row = 0; row < count; row++) call.rotate(call.vectorOf(sample, first + row, head), first + row, query + row * size, 1);
+  std::fill(mixed, mixed + static_cast<size_t>(rows) * padded, 0.0f);
+  const int seenFrom = call.window > 0 ? std::max(0, begin - call.window + 1) / tileColumns * tileColumns : 0;
+  for (int from = seenFrom; from < last; from += keysAtOnce) {
+    const int seen = std::min(keysAtOnce, (last - from + tileColumns - 1) / tileColumns * tileColumns);
+    for (int column = 0; column < seen; column += tileColumns) {
+      multiplyPanel(query, size, keys + static_cast<size_t>(from + column) * size, tileColumns, scores + column, keysAtOnce, rows, size,
+                    tileColumns, false);
+    }
+    for (int row = 0; row < rows; row++) {
+      const int position = begin + row - from;
+      const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+      if (call.cap > 0) capScores(scores + row * keysAtOnce, seen, call.cap);
+      const float rescale = takeScores(softmax[row], scores + row * keysAtOnce, seen, std::min(low, seen), std::min(position + 1, seen));
+      float* out = mixed + row * padded;
+      if (rescale != 1)
+        for (int i = 0; i < padded; i += lanes) store(out + i, load(out + i) * rescale);
+    }
+    for (int column = 0; column < padded; column += tileColumns) {
+      const int width = std::min(tileColumns, padded - column);
+      const float* panel = values + static_cast<size_t>(column) * paddedKeys + static_cast<size_t>(from) * width;
+      multiplyPanel(scores, keysAtOnce, panel, width, mixed + column, padded, rows, seen, width, true);
+    }
+  }
+  for (int row = 0; row < count; row++) {
+    const float scale = 1 / softmax[row].total;
+    float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + first + row) * call.heads + head) * size;
+    for (int i = 0; i < size; i++) to[i] = mixed[row * padded + i] * scale;
+  }
+}
+
+void attend(const Attention& call) {
+  const int pairs = call.samples * call.keyValueHeads, perGroup = call.heads / call.keyValueHeads;
+  float* keys = scratch<0>(pairs * (call.keyFloats() + call.valueFloats()));
+  float* values = keys + pairs * call.keyFloats();
+  packKeysAndValues(call, keys, values);
+  const int blocks = (call.tokens + queryRows - 1) / queryRows;
+  Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
+    // The last rows see the most: begun first, they don't keep the others waiting at the end.
+    const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
+    const int head = pair % call.keyValueHeads * perGroup + rest % perGroup;
+    attendRows(call, keys + pair * call.keyFloats(), values + pair * call.valueFloats(), pair, head, block * queryRows);
+  });
+}
+
+}  // namespace

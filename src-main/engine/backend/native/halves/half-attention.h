@@ -1,0 +1,200 @@
+// Attention with products of 16-bit operands.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "../attention.h"
+#include "half-exponent.h"
+#include "half-tile-products.h"
+#include "half-weights.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// Keys and values of one call as tiles of right operands: keys [S / 16][d / 32], values [d / 16][S / 32]; d and S rounded up. Of split
+// operands, what rounding took away follows each.
+template <bool Split>
+struct HalfAttention {
+  static constexpr int parts = Split ? 2 : 1, keysAtOnce = 256;
+  // A reference of exponents stays until a score is that much above it.
+  static constexpr float slack = 20;
+
+  const Attention& call;
+  Units units;
+  int size, depth, positions;
+
+  HalfAttention(const Attention& call, Units units)
+      : call(call),
+        units(units),
+        size(static_cast<int>(roundUp(call.headSize, tileDepth))),
+        depth(size / tileDepth),
+        positions(static_cast<int>(roundUp(call.tokens, tileDepth))) {}
+
+  int64_t halves() const { return static_cast<int64_t>(size) * positions; }
+
+  void packKeys(int pair, int first, Half* keys, Half* values) const {
+    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads;
+    float* rotated = scratch<1>(static_cast<size_t>(tileDepth + 1) * size);
+    std::fill(rotated, rotated + tileDepth * size, 0.0f);
+    for (int i = 0; i < tileDepth && first + i < call.tokens; i++)
+      call.rotate(call.vectorOf(sample, first + i, call.heads + group), first + i, rotated + i * size, 1);
+    for (int part = 0; part < parts; part++) {
+      for (int tile = 0; tile < 2; tile++) {
+        Half* to = keys + part * halves() + static_cast<int64_t>(first / tileSide + tile) * size * tileSide;
+        packColumns(rotated + tile * tileSide * size, size, tileSide, to, depth, part == 1);
+      }
+    }
+    float* value = rotated + tileDepth * size;
+    for (int i = 0; i < tileDepth; i++) {
+      std::fill(value, value + size, 0.0f);
+      if (first + i < call.tokens) {
+        const float* from = call.vectorOf(sample, first + i, call.heads + call.keyValueHeads + group);
+        std::copy(from, from + call.headSize, value);
+      }
+      for (int d = 0; d < size; d += tileSide) {
+        Half* to = values + static_cast<int64_t>(d) * positions + first / tileDepth * tileSize + i / 2 * tileDepth + i % 2;
+        __m512 rest = _mm512_loadu_ps(value + d);
+        for (int part = 0; part < parts; part++, to += halves()) {
+          alignas(32) Half row[tileSide];
+          const __m256bh rounded = _mm512_cvtneps_pbh(rest);
+          _mm256_store_si256(reinterpret_cast<__m256i*>(row), (__m256i)rounded);
+          for (int column = 0; column < tileSide; column++) to[2 * column] = row[column];
+          rest = _mm512_sub_ps(rest, widen(rounded));
+        }
+      }
+    }
+  }
+
+  // The running softmax of a query row: exponents relative to a reference near its largest score, and their sum lane by lane.
+  struct Row {
+    float reference = -std::numeric_limits<float>::infinity();
+    __m512 total;
+  };
+
+  Operand operand(const Half* tiles, int64_t second, int64_t low) const {
+    return {{tiles, tiles + second}, Split ? Panel{tiles + low, tiles + low + second} : Panel{}};
+  }
+
+  // Scores [0, seen) of a row, of which [low, high) count, into exponents as row `row` of a left operand; `mixed` is what came of the keys
+  // before, and is scaled to them.
+  void takeRow(Row& state, float* scores, int seen, int low, int high, Half* weights, int row, int deep, float* mixed) const {
+    constexpr float hidden = -1e30f;
+    Half* to = weights + row / tileSide * deep * tileSize + row % tileSide * tileDepth;
+    const int64_t below = static_cast<int64_t>(panelSide) * keysAtOnce;
+    if (high <= low) {
+      for (int i = 0; i < seen; i += tileDepth)
+        for (int part = 0; part < parts; part++) _mm512_storeu_si512(to + part * below + i / tileDepth * tileSize, _mm512_setzero_si512());
+      return;
+    }
+    std::fill(scores, scores + low, hidden);
+    std::fill(scores + high, scores + seen, hidden);
+    __m512 most = _mm512_load_ps(scores);
+    for (int i = tileSide; i < seen; i += tileSide) most = _mm512_max_ps(most, _mm512_load_ps(scores + i));
+    const float largest = _mm512_reduce_max_ps(most);
+    if (largest > state.reference + slack) moveReference(state, largest, mixed);
+    const __m512 shift = _mm512_set1_ps(state.reference * binaryLog);
+    for (int i = 0; i < seen; i += tileDepth) {
+      const __m512 a = exponentAbove<!Split>(_mm512_load_ps(scores + i), shift);
+      const __m512 b = exponentAbove<!Split>(_mm512_load_ps(scores + i + tileSide), shift);
+      state.total = _mm512_add_ps(state.total, _mm512_add_ps(a, b));
+      storeHalves(to + i / tileDepth * tileSize, a, b, false);
+      if (Split) storeHalves(to + below + i / tileDepth * tileSize, a, b, true);
+    }
+  }
+
+  void moveReference(Row& state, float reference, float* mixed) const {
+    const __m512 rescale = _mm512_set1_ps(std::exp(state.reference - reference));
+    state.reference = reference;
+    state.total = _mm512_mul_ps(state.total, rescale);
+    for (int i = 0; i < size; i += tileSide) _mm512_store_ps(mixed + i, _mm512_mul_ps(_mm512_load_ps(mixed + i), rescale));
+  }
+
+  // What one task of a thread works with: scores and results in float32, queries and weights as left operands.
+  struct Workspace {
+    float *scores, *mixed, *query;
+    Half *queries, *weights;
+  };
+
+  Workspace workspace() const {
+    float* floats = scratch<1>(static_cast<size_t>(panelSide) * (keysAtOnce + size) + size);
+    Half* halves = halfScratch<5>(static_cast<size_t>(parts) * panelSide * (size + keysAtOnce));
+    float* mixed = floats + panelSide * keysAtOnce;
+    return {floats, mixed, mixed + panelSide * size, halves, halves + parts * panelSide * size};
+  }
+
+  void packQueries(const Workspace& work, int sample, int head, int first, int count) const {
+    for (int row = 0; row < count; row++) {
+      const float* from = call.vectorOf(sample, first + row, head);
+      for (int i = 0; i < call.headSize; i += tileSide) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
+    }
+    for (int row = 0; row < panelSide; row++) {
+      std::fill(work.query, work.query + size, 0.0f);
+      if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, work.query, 1);
+      const auto read = [&](int64_t at, int) { return _mm512_load_ps(work.query + at); };
+      packRow(read, size, work.queries, Split ? work.queries + panelSide * size : nullptr, row, depth);
+    }
+  }
+
+  void rows(const Half* keys, const Half* values, int pair, int head, int first) const {
+    const int sample = pair / call.keyValueHeads, count = std::min(panelSide, call.tokens - first), last = first + count;
+    const Workspace work = workspace();
+    packQueries(work, sample, head, first, count);
+    std::fill(work.mixed, work.mixed + panelSide * size, 0.0f);
+    Row states[panelSide];
+    for (Row& state : states) state.total = _mm512_setzero_ps();
+    const Operand left = operand(work.queries, depth * tileSize, panelSide * size);
+    const int seenFrom = call.window > 0 ? std::max(0, first - call.window + 1) / tileDepth * tileDepth : 0;
+    for (int from = seenFrom; from < last; from += keysAtOnce) {
+      const int seen = std::min(keysAtOnce, static_cast<int>(roundUp(last - from, tileDepth))), deep = seen / tileDepth;
+      for (int column = 0; column < seen; column += panelSide) {
+        const Operand right = operand(keys + static_cast<int64_t>(from + column) * size, tileSide * size, halves());
+        multiplyPanels(units, left, right, depth, work.scores + column, keysAtOnce, panelSide, false);
+      }
+      for (int row = 0; row < panelSide; row++) {
+        const int position = first + std::min(row, count - 1) - from;
+        const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+        takeRow(states[row], work.scores + row * keysAtOnce, seen, std::min(low, seen), std::min(position + 1, seen), work.weights, row,
+                deep, work.mixed + row * size);
+      }
+      const Operand weighted = operand(work.weights, deep * tileSize, static_cast<int64_t>(panelSide) * keysAtOnce);
+      for (int column = 0; column < size; column += panelSide) {
+        const Half* value = values + static_cast<int64_t>(column) * positions + from / tileDepth * tileSize;
+        const Operand right = operand(value, static_cast<int64_t>(tileSide) * positions, halves());
+        multiplyPanels(units, weighted, right, deep, work.mixed + column, size, panelSide, true);
+      }
+    }
+    for (int row = 0; row < count; row++) {
+      const float scale = 1 / _mm512_reduce_add_ps(states[row].total);
+      float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + first + row) * call.heads + head) * call.headSize;
+      for (int i = 0; i < call.headSize; i++) to[i] = work.mixed[row * size + i] * scale;
+    }
+  }
+
+  void run() const {
+    const int pairs = call.samples * call.keyValueHeads, perGroup = call.heads / call.keyValueHeads, pieces = positions / tileDepth;
+    const int64_t own = parts * halves();
+    Half* keys = halfScratch<0>(2 * pairs * own);
+    Half* values = keys + pairs * own;
+    Pool::shared().run(pairs * pieces, [&](int task) {
+      const int pair = task / pieces;
+      packKeys(pair, task % pieces * tileDepth, keys + pair * own, values + pair * own);
+    });
+    const int blocks = (call.tokens + panelSide - 1) / panelSide;
+    Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
+      // The last rows see the most: begun first, they don't keep the others waiting at the end.
+      const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
+      TileRegisters registers(units);
+      rows(keys + pair * own, values + pair * own, pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * panelSide);
+    });
+  }
+};
+
+}  // namespace
+
+#endif

@@ -1,0 +1,44 @@
+// Exponents of sixteen values, to the precision that 16-bit operands need.
+
+#pragma once
+
+#include "half-units.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// 2^f for f from -0.5 to 0.5: within 2e-7 of it, or within 3e-6 where what comes of it is rounded to halves.
+template <bool Rounded>
+inline __m512 powerOfTwo(__m512 f) {
+  __m512 y;
+  if (Rounded) {
+    y = _mm512_fmadd_ps(_mm512_set1_ps(9.57010195e-03f), f, _mm512_set1_ps(5.59178616e-02f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.40247448e-01f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.93121815e-01f));
+    return _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.99999261e-01f));
+  }
+  y = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), f, _mm512_set1_ps(1.3333558e-3f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.6181291e-3f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.5504109e-2f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.4022651e-1f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.9314718e-1f));
+  return _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
+}
+
+constexpr float binaryLog = 1.44269504f;
+
+// exp(x - reference), where `shift` is the reference times `binaryLog`; what is no number stays none, infinities become so.
+template <bool Rounded>
+inline __m512 exponentAbove(__m512 x, __m512 shift) {
+  const __m512 power = _mm512_fmsub_ps(x, _mm512_set1_ps(binaryLog), shift);
+  const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return _mm512_scalef_ps(powerOfTwo<Rounded>(_mm512_sub_ps(power, whole)), whole);
+}
+
+// exp(x) where it does not overflow.
+inline __m512 quickExponent(__m512 x) { return exponentAbove<false>(_mm512_max_ps(_mm512_set1_ps(-200), x), _mm512_setzero_ps()); }
+
+}  // namespace
+
+#endif

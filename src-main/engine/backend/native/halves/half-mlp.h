@@ -1,0 +1,142 @@
+// An MLP with packed weights.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+
+#include "../activation.h"
+#include "half-exponent.h"
+#include "half-products.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+inline __m512 activateVector(Activation kind, __m512 x) {
+  const __m512 one = _mm512_set1_ps(1);
+  switch (kind) {
+    case silu: return _mm512_div_ps(x, _mm512_add_ps(one, quickExponent(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+    case geluTanh: {
+      // 1 + tanh(y) = 2 / (1 + exp(-2 y)).
+      const __m512 cubic = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f), one);
+      const __m512 y = _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(-2 * 0.79788456f)), cubic);
+      return _mm512_div_ps(x, _mm512_add_ps(one, quickExponent(y)));
+    }
+    case relu: return _mm512_max_ps(x, _mm512_setzero_ps());
+    default: {
+      alignas(64) float values[tileSide];
+      _mm512_store_ps(values, x);
+      for (float& value : values) value = activate(kind, value);
+      return _mm512_load_ps(values);
+    }
+  }
+}
+
+// An MLP: neurons come sixteen gates and sixteen ups to a panel, or thirty-two ups where there is no gate.
+struct HalfMlp {
+  Units units;
+  RowsIn in;
+  int64_t rows, neurons;
+  Activation activation;
+  bool gated;
+  const float *gateBias, *upBias;
+  HalfPanels gateUp, down;
+  RowsOut out;
+
+  // The neurons of one 32 by 32: `put(row, first neuron, count, sixteen values)`.
+  template <class Put>
+  void takeNeurons(int64_t panel, int64_t row, int count, const float* c, const Put& put) const {
+    const int64_t neuron = panel * (gated ? tileSide : panelSide);
+    for (int half = 0; half < (gated ? 1 : 2); half++) {
+      const int64_t first = neuron + half * tileSide;
+      const int width = static_cast<int>(std::min<int64_t>(tileSide, neurons - first));
+      const __m512 gateShift = gateBias ? loadSome(gateBias + first, width) : _mm512_setzero_ps();
+      const __m512 upShift = upBias ? loadSome(upBias + first, width) : _mm512_setzero_ps();
+      for (int r = 0; r < count; r++) {
+        const float* own = c + r * panelSide + half * tileSide;
+        __m512 value;
+        if (gated) {
+          const __m512 up = _mm512_add_ps(_mm512_load_ps(own + tileSide), upShift);
+          value = _mm512_mul_ps(activateVector(activation, _mm512_add_ps(_mm512_load_ps(own), gateShift)), up);
+        } else {
+          value = activateVector(activation, _mm512_add_ps(_mm512_load_ps(own), upShift));
+        }
+        put(row + r, first, width, value);
+      }
+    }
+  }
+
+  // Rounded, as tiles of the left operand of the next product.
+  static void storeNeurons(const HalfRows& inner, int64_t row, int64_t neuron, __m512 value) {
+    const int64_t at = (row / tileSide * inner.depth + neuron / tileDepth) * tileSize + row % tileSide * tileDepth + neuron % tileDepth;
+    const __m256bh high = _mm512_cvtneps_pbh(value);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(inner.high + at), (__m256i)high);
+    if (!inner.low) return;
+    const __m256bh low = _mm512_cvtneps_pbh(_mm512_sub_ps(value, widen(high)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(inner.low + at), (__m256i)low);
+  }
+
+  HalfRows innerRows(int64_t count) const {
+    const int64_t halves = roundUp(count, panelSide) * down.depth() * tileDepth;
+    Half* high = halfScratch<6>(halves * (down.split() ? 2 : 1));
+    return {high, down.split() ? high + halves : nullptr, down.depth()};
+  }
+
+  void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t count, int64_t from, int64_t to) const {
+    forPanels(units, a, count, gateUp, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
+      takeNeurons(panel, row, own, c, [&](int64_t at, int64_t neuron, int, __m512 value) { storeNeurons(inner, at, neuron, value); });
+    });
+  }
+
+  void outputOf(const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
+    forPanels(units, inner, count, down, from, to,
+              [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
+  }
+
+  // The neurons alone, in float32: to[row * neurons + neuron].
+  void runNeurons(float* to) const {
+    Division(rows, gateUp.count()).run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
+      TileRegisters registers(units);
+      const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split());
+      in.pack(a, first, count);
+      forPanels(units, a, count, gateUp, from, last, [&](int64_t panel, int64_t row, int own, const float* c) {
+        takeNeurons(panel, row, own, c, [&](int64_t at, int64_t neuron, int width, __m512 value) {
+          if (width > 0) storeSome(to + (first + at) * neurons + neuron, value, width);
+        });
+      });
+    });
+  }
+
+  void run() const {
+    const Division division(rows, gateUp.count());
+    if (division.pieces > 1) return runFew();
+    division.run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t, int64_t, int64_t) {
+      TileRegisters registers(units);
+      const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split()), inner = innerRows(count);
+      in.pack(a, first, count);
+      neuronsOf(a, inner, count, 0, gateUp.count());
+      outputOf(inner, first, count, 0, down.count());
+    });
+  }
+
+  // Few rows: all threads share them, and divide the weights.
+  void runFew() const {
+    const HalfRows a = halfRows(rows, gateUp.depth(), gateUp.split()), inner = innerRows(rows);
+    in.pack(a, 0, rows);
+    const auto divide = [&](int64_t panels, const std::function<void(int64_t, int64_t)>& task) {
+      const int64_t pieces = std::min<int64_t>(panels, 4 * Pool::shared().threads());
+      Pool::shared().run(static_cast<int>(pieces), [&](int piece) {
+        TileRegisters registers(units);
+        task(panels * piece / pieces, panels * (piece + 1) / pieces);
+      });
+    };
+    divide(gateUp.count(), [&](int64_t from, int64_t to) { neuronsOf(a, inner, rows, from, to); });
+    divide(down.count(), [&](int64_t from, int64_t to) { outputOf(inner, 0, rows, from, to); });
+  }
+};
+
+}  // namespace
+
+#endif

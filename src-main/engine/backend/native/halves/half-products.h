@@ -1,0 +1,157 @@
+// Rows through a packed weight, with the norm in front and the sum behind: what lies between two products stays in the second-level cache
+// of the core that computes it.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "../norm.h"
+#include "../threads.h"
+#include "half-tile-products.h"
+#include "half-weights.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// Asks for a share of what `depth` tiles of an operand take, so that it is near when it is needed.
+inline void fetchShare(const Operand& operand, int64_t depth, int64_t share, int64_t shares) {
+  constexpr int64_t line = 32;
+  const int64_t halves = depth * tileSize, size = roundUp((halves + shares - 1) / shares, line), last = std::min(halves, (share + 1) * size);
+  for (const Half* tiles : {operand.high.first, operand.high.second, operand.low.first, operand.low.second})
+    for (int64_t at = share * size; tiles && at < last; at += line) _mm_prefetch(reinterpret_cast<const char*>(tiles + at), _MM_HINT_T1);
+}
+
+// How many tiles of depth are multiplied at once: so much of a panel stays in the first-level cache while rows pass it.
+inline int64_t depthAtOnce(int64_t depth, bool split) {
+  const int64_t most = split ? 5 : 9, pieces = (depth + most - 1) / most;
+  return (depth + pieces - 1) / pieces;
+}
+
+// Products of rows [rows] with panels [first, last) of a weight; `take(panel, row, count, c)` gets each 32 by 32 of them. What comes next
+// is fetched meanwhile.
+template <class Take>
+void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take) {
+  const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth(), step = depthAtOnce(depth, b.split());
+  float* sums = scratch<10>(blocks * panelSide * panelSide);
+  for (int64_t panel = first; panel < last; panel++) {
+    const Operand right = b.operand(panel);
+    for (int64_t from = 0; from < depth; from += step) {
+      const int64_t next = from + step;
+      const bool ends = next >= depth, more = !ends || panel + 1 < last;
+      const Operand ahead = !ends ? right.from(next) : more ? b.operand(panel + 1) : right;
+      for (int64_t block = 0; block < blocks; block++) {
+        if (more) fetchShare(ahead, std::min(step, ends ? depth : depth - next), block, blocks);
+        const int64_t row = block * panelSide;
+        const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
+        float* c = sums + block * panelSide * panelSide;
+        multiplyPanels(units, a.operand(row).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
+                       from > 0);
+        if (ends) take(panel, row, own, c);
+      }
+    }
+  }
+}
+
+// How work on rows is divided: blocks of rows whose operands stay in the cache of a core, and for few rows pieces of the weight.
+struct Division {
+  int64_t blockRows, blocks, pieces;
+
+  Division(int64_t rows, int64_t panels) {
+    const int64_t threads = Pool::shared().threads();
+    blockRows = std::min<int64_t>(256, roundUp((rows + threads - 1) / threads, panelSide));
+    blocks = (rows + blockRows - 1) / blockRows;
+    pieces = blocks >= threads ? 1 : std::min<int64_t>(panels, 4 * threads / blocks);
+  }
+
+  // task(first row, rows, first panel, last panel, piece).
+  template <class Task>
+  void run(int64_t rows, int64_t panels, const Task& task) const {
+    Pool::shared().run(static_cast<int>(blocks * pieces), [&](int index) {
+      const int64_t block = index / pieces, piece = index % pieces;
+      task(block * blockRows, std::min(blockRows, rows - block * blockRows), panels * piece / pieces, panels * (piece + 1) / pieces, piece);
+    });
+  }
+};
+
+// Where results of a product go: to[row * columns + column] = (product + bias) * scale + add.
+struct RowsOut {
+  const float *bias, *add;
+  float scale;
+  int64_t columns;
+  float* to;
+
+  void take(int64_t panel, int64_t row, int count, const float* c) const {
+    for (int half = 0; half < 2; half++) {
+      const int64_t column = panel * panelSide + half * tileSide;
+      const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
+      if (width <= 0) return;
+      const __m512 shift = bias ? loadSome(bias + column, width) : _mm512_setzero_ps();
+      for (int r = 0; r < count; r++) {
+        __m512 value = _mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift);
+        const int64_t at = (row + r) * columns + column;
+        if (add) value = _mm512_fmadd_ps(value, _mm512_set1_ps(scale), loadSome(add + at, width));
+        storeSome(to + at, value, width);
+      }
+    }
+  }
+};
+
+// The norm in front of a product: none where it is null.
+struct RowsIn {
+  const float* x;
+  int64_t size;
+  const Norm* norm;
+  const float *weight, *bias;
+
+  void pack(const HalfRows& to, int64_t first, int64_t rows) const {
+    for (int64_t row = 0; row < rows; row++) {
+      const float* from = x + (first + row) * size;
+      if (norm) packNormed(to, from, row);
+      else to.put([from](int64_t at, int count) { return loadSome(from + at, count); }, size, row);
+    }
+  }
+
+ private:
+  // As `normalizeRow`, of a row that nothing else reads.
+  void packNormed(const HalfRows& to, const float* from, int64_t row) const {
+    const __m512 mean = _mm512_set1_ps(norm->centred ? sumOver([&](int64_t at, int count) { return loadSome(from + at, count); }) / size : 0);
+    const auto centred = [&](int64_t at, int count) { return _mm512_maskz_sub_ps(firstLanes(count), loadSome(from + at, count), mean); };
+    const float squares = sumOver([&](int64_t at, int count) {
+      const __m512 value = centred(at, count);
+      return _mm512_mul_ps(value, value);
+    });
+    const __m512 scale = _mm512_set1_ps(1 / std::sqrt(squares / norm->divisor + norm->epsilon));
+    to.put(
+        [&](int64_t at, int count) {
+          __m512 value = _mm512_mul_ps(centred(at, count), scale);
+          if (weight) value = _mm512_mul_ps(value, loadSome(weight + at, count));
+          return bias ? _mm512_add_ps(value, loadSome(bias + at, count)) : value;
+        },
+        size, row);
+  }
+
+  template <class Read>
+  float sumOver(const Read& read) const {
+    __m512 sum[4] = {};
+    for (int64_t at = 0; at < size; at += 4 * tileSide)
+      for (int i = 0; i < 4; i++) sum[i] = _mm512_add_ps(sum[i], read(at + i * tileSide, static_cast<int>(std::min<int64_t>(tileSide, size - at - i * tileSide))));
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+  }
+};
+
+void multiplyHalves(Units units, const RowsIn& in, int64_t rows, const HalfPanels& weight, const RowsOut& out) {
+  Division(rows, weight.count()).run(rows, weight.count(), [&](int64_t first, int64_t count, int64_t from, int64_t to, int64_t) {
+    TileRegisters registers(units);
+    const HalfRows a = halfRows(count, weight.depth(), weight.split());
+    in.pack(a, first, count);
+    forPanels(units, a, count, weight, from, to,
+              [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
+  });
+}
+
+}  // namespace
+
+#endif

@@ -1,0 +1,122 @@
+// Operands of 16 bits in tiles of 1 KiB, as both units read them: of the left operand [16 rows][32 deep], of the right one
+// [16 pairs deep][16 columns][2]. Rounding to them and packing into them.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../vectors.h"
+#include "half-units.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+typedef uint16_t Half;
+
+constexpr int tileSide = 16, tileDepth = 32, tileSize = tileSide * tileDepth;
+// Rows and columns of a panel: two tiles each.
+constexpr int panelSide = 2 * tileSide;
+
+// Two tiles of rows or of columns, each some tiles deep.
+struct Panel {
+  const Half *first, *second;
+
+  Panel from(int64_t depth) const { return {first + depth * tileSize, second + depth * tileSize}; }
+};
+
+// A panel, and where operands are split what rounding took away from it.
+struct Operand {
+  Panel high, low = {nullptr, nullptr};
+
+  bool split() const { return low.first != nullptr; }
+  Operand from(int64_t depth) const { return {high.from(depth), split() ? low.from(depth) : low}; }
+};
+
+inline __mmask16 firstLanes(int count) {
+  return static_cast<__mmask16>(count >= tileSide ? 0xffff : (1u << std::max(count, 0)) - 1);
+}
+
+inline __m512 loadSome(const float* from, int count) {
+  return count >= tileSide ? _mm512_loadu_ps(from) : _mm512_maskz_loadu_ps(firstLanes(count), from);
+}
+
+inline void storeSome(float* to, __m512 value, int count) {
+  if (count >= tileSide) _mm512_storeu_ps(to, value);
+  else _mm512_mask_storeu_ps(to, firstLanes(count), value);
+}
+
+inline __m512 widen(__m256bh halves) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)halves), 16));
+}
+
+// 32 values as halves, rounded to the nearest; or, where `low`, what that leaves of them.
+inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
+  if (low) {
+    a = _mm512_sub_ps(a, widen(_mm512_cvtneps_pbh(a)));
+    b = _mm512_sub_ps(b, widen(_mm512_cvtneps_pbh(b)));
+  }
+  return (__m512i)_mm512_cvtne2ps_pbh(b, a);
+}
+
+inline void storeHalves(Half* to, __m512 a, __m512 b, bool low) { _mm512_storeu_si512(to, roundHalves(a, b, low)); }
+
+// Rows of sixteen words become columns: pairs of rows, of pairs, and of quarters are woven into each other.
+inline void transposeWords(__m512i rows[tileSide]) {
+  __m512i woven[tileSide];
+  for (int i = 0; i < tileSide; i += 2) {
+    woven[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    woven[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < tileSide; i += 4) {
+    rows[i] = _mm512_unpacklo_epi64(woven[i], woven[i + 2]);
+    rows[i + 1] = _mm512_unpackhi_epi64(woven[i], woven[i + 2]);
+    rows[i + 2] = _mm512_unpacklo_epi64(woven[i + 1], woven[i + 3]);
+    rows[i + 3] = _mm512_unpackhi_epi64(woven[i + 1], woven[i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {
+    for (int half = 0; half < tileSide; half += 8) {
+      woven[half + i] = _mm512_shuffle_i32x4(rows[half + i], rows[half + 4 + i], 0x88);
+      woven[half + 4 + i] = _mm512_shuffle_i32x4(rows[half + i], rows[half + 4 + i], 0xdd);
+    }
+  }
+  for (int i = 0; i < 4; i++) {
+    rows[i] = _mm512_shuffle_i32x4(woven[i], woven[8 + i], 0x88);
+    rows[8 + i] = _mm512_shuffle_i32x4(woven[i], woven[8 + i], 0xdd);
+    rows[4 + i] = _mm512_shuffle_i32x4(woven[4 + i], woven[12 + i], 0x88);
+    rows[12 + i] = _mm512_shuffle_i32x4(woven[4 + i], woven[12 + i], 0xdd);
+  }
+}
+
+// A row of some values, `read(first, count)` sixteen of them, into row `row` of the left operand's tiles, which are `depth` deep; what
+// rounding takes away from it into `low`, where that is.
+template <class Read>
+inline void packRow(const Read& read, int64_t size, Half* high, Half* low, int64_t row, int64_t depth) {
+  const int64_t at = row / tileSide * depth * tileSize + row % tileSide * tileDepth;
+  for (int64_t k = 0; k < depth; k++) {
+    const int64_t first = k * tileDepth;
+    const int left = static_cast<int>(std::min<int64_t>(size - first, tileDepth));
+    const __m512 a = read(first, left), b = read(first + tileSide, left - tileSide);
+    storeHalves(high + at + k * tileSize, a, b, false);
+    if (low) storeHalves(low + at + k * tileSize, a, b, true);
+  }
+}
+
+// Sixteen rows of a stored weight, of which `count` exist, to tiles of the right operand's columns, `depth` deep.
+inline void packColumns(const float* from, int64_t columns, int count, Half* tiles, int64_t depth, bool low) {
+  for (int64_t k = 0; k < depth; k++) {
+    const int left = static_cast<int>(std::min<int64_t>(columns - k * tileDepth, tileDepth));
+    __m512i pairs[tileSide] = {};
+    for (int row = 0; row < count; row++) {
+      const float* at = from + row * columns + k * tileDepth;
+      pairs[row] = roundHalves(loadSome(at, left), loadSome(at + tileSide, left - tileSide), low);
+    }
+    transposeWords(pairs);
+    for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tiles + k * tileSize + pair * tileDepth, pairs[pair]);
+  }
+}
+
+}  // namespace
+
+#endif

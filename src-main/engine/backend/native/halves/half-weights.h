@@ -1,0 +1,73 @@
+// Stored weights and rows of the stream as tiles.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../threads.h"
+#include "half-tiles.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// A stored weight [columns out, size in] as tiles; `low` holds what rounding took away, for products of float32's quality.
+struct HalfWeight {
+  const Half *high, *low;
+  int64_t columnTiles, depth;
+
+  const Half* tile(const Half* tiles, int64_t index) const { return tiles + index * depth * tileSize; }
+};
+
+// What rows are multiplied with, panel by panel: a weight, or sixteen columns of one beside sixteen of another of the same shape.
+struct HalfPanels {
+  HalfWeight weight;
+  const HalfWeight* beside = nullptr;
+
+  int64_t count() const { return beside ? weight.columnTiles : weight.columnTiles / 2; }
+  int64_t depth() const { return weight.depth; }
+  bool split() const { return weight.low != nullptr; }
+
+  Operand operand(int64_t index) const { return {tiles(&HalfWeight::high, index), split() ? tiles(&HalfWeight::low, index) : Panel{}}; }
+
+ private:
+  Panel tiles(const Half* HalfWeight::*part, int64_t index) const {
+    if (beside) return {weight.tile(weight.*part, index), beside->tile(beside->*part, index)};
+    return {weight.tile(weight.*part, 2 * index), weight.tile(weight.*part, 2 * index + 1)};
+  }
+};
+
+// Rows of a left operand as tiles, and what rounding took away where the weight has that too.
+struct HalfRows {
+  Half *high, *low;
+  int64_t depth;
+
+  Operand operand(int64_t row) const { return {panel(high, row), low ? panel(low, row) : Panel{}}; }
+
+  Panel panel(const Half* tiles, int64_t row) const {
+    const Half* first = tiles + row / tileSide * depth * tileSize;
+    return {first, first + depth * tileSize};
+  }
+
+  template <class Read>
+  void put(const Read& read, int64_t size, int64_t row) const {
+    packRow(read, size, high, low, row, depth);
+  }
+};
+
+// Halves that one thread keeps between calls.
+template <int Purpose>
+Half* halfScratch(size_t halves) {
+  return reinterpret_cast<Half*>(scratch<Purpose>((halves + 1) / 2));
+}
+
+HalfRows halfRows(int64_t rows, int64_t depth, bool split) {
+  const int64_t halves = roundUp(rows, panelSide) * depth * tileDepth;
+  Half* high = halfScratch<5>(halves * (split ? 2 : 1));
+  return {high, split ? high + halves : nullptr, depth};
+}
+
+}  // namespace
+
+#endif

@@ -1,0 +1,87 @@
+// Attention, as TensorFlow calls it.
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "../attention.h"
+#include "../halves/half-attention.h"
+#include "../halves/half-units.h"
+#include "../placed-attention.h"
+#include "call.h"
+#include "placed-rows.h"
+
+namespace {
+
+// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]; both products by `units`, of split operands
+// where asked for, in float32 where units are 0 or scores are capped.
+struct AttentionKernel {
+  int heads, keyValueHeads, window, units;
+  bool split;
+  float cap;
+
+  explicit AttentionKernel(TF_OpKernelConstruction* from)
+      : heads(intOf(from, "heads")),
+        keyValueHeads(intOf(from, "key_value_heads")),
+        window(intOf(from, "window")),
+        units(intOf(from, "units")),
+        split(intOf(from, "split") != 0),
+        cap(floatOf(from, "cap")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *projected, *cosine, *sine;
+    if (!call.inputs({&projected, &cosine, &sine})) return;
+    if (!call.require(isMatrix(projected) && isMatrix(cosine) && sizeOf(cosine) == sizeOf(sine), "Attention takes matrices.")) return;
+    const int tokens = static_cast<int>(TF_Dim(cosine, 0)), rotated = static_cast<int>(2 * TF_Dim(cosine, 1));
+    const int64_t rows = TF_Dim(projected, 0), width = TF_Dim(projected, 1);
+    const bool fits = heads > 0 && keyValueHeads > 0 && heads % keyValueHeads == 0 && width % (heads + 2 * keyValueHeads) == 0 &&
+                      tokens > 0 && rows % tokens == 0 && rotated <= width / (heads + 2 * keyValueHeads);
+    if (!call.require(fits, "Attention: the shapes of projections and rotary tables do not fit the heads.")) return;
+    const int size = static_cast<int>(width / (heads + 2 * keyValueHeads));
+    float* output = call.output({rows, static_cast<int64_t>(heads) * size});
+    if (!output) return;
+    const Attention attention{heads, keyValueHeads, size, tokens, static_cast<int>(rows / tokens), window, rotated, dataOf(projected),
+                              dataOf(cosine), dataOf(sine), output, cap};
+#if ESPALIER_HALVES
+    if (units != noUnits && cap == 0) {
+      if (split) return HalfAttention<true>(attention, unitsFor(units)).run();
+      return HalfAttention<false>(attention, unitsFor(units)).run();
+    }
+#endif
+    attend(attention);
+  }
+};
+
+// projected [N, (H + 2K) d], rotary tables of its rows [N, rotated / 2], the rows' places, and the cache [K, capacity, d] twice, which is
+// written in place: to [N, H d].
+struct PlacedAttentionKernel {
+  int heads, keyValueHeads, window;
+  float cap;
+
+  explicit PlacedAttentionKernel(TF_OpKernelConstruction* from)
+      : heads(intOf(from, "heads")), keyValueHeads(intOf(from, "key_value_heads")), window(intOf(from, "window")), cap(floatOf(from, "cap")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *projected, *cosine, *sine, *rows, *slots, *keys, *values;
+    if (!call.inputs({&projected, &cosine, &sine, &rows, &slots, &keys, &values})) return;
+    std::vector<PlacedRow> placed;
+    bool fits = isMatrix(projected) && isMatrix(cosine) && sizeOf(cosine) == sizeOf(sine) && TF_NumDims(keys) == 3 &&
+                sizeOf(keys) == sizeOf(values) && placeRows(rows, slots, placed);
+    if (!call.require(fits, "Attention in a cache: tables, rows or slots do not fit.")) return;
+    const int64_t count = TF_Dim(projected, 0), size = TF_Dim(keys, 2), half = TF_Dim(cosine, 1);
+    fits = heads > 0 && keyValueHeads > 0 && heads % keyValueHeads == 0 && TF_Dim(keys, 0) == keyValueHeads && 2 * half <= size &&
+           TF_Dim(projected, 1) == (heads + 2 * keyValueHeads) * size && TF_Dim(cosine, 0) == count &&
+           static_cast<int64_t>(placed.size()) == count && withinCapacity(placed, static_cast<int>(TF_Dim(keys, 1)));
+    if (!call.require(fits, "Attention in a cache: the cache does not fit the heads or positions.")) return;
+    float* output = call.output({count, heads * size});
+    if (!output) return;
+    const Slots cached{const_cast<float*>(dataOf(keys)), const_cast<float*>(dataOf(values)), static_cast<int>(TF_Dim(keys, 1)),
+                       static_cast<int>(size)};
+    const Attention attention{heads, keyValueHeads, static_cast<int>(size), static_cast<int>(count), 1, window, static_cast<int>(2 * half),
+                              dataOf(projected), dataOf(cosine), dataOf(sine), output, cap};
+    attendPlaced(attention, cached, placed);
+  }
+};
+
+}  // namespace

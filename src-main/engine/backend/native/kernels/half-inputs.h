@@ -1,0 +1,51 @@
+// Packed weights and norms among the tensors of a call.
+
+#pragma once
+
+#include <cstdint>
+
+#include "../halves/half-products.h"
+#include "../halves/half-weights.h"
+#include "../norm.h"
+#include "call.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+HalfWeight halfWeight(const TF_Tensor* tensor) {
+  const int64_t tiles = TF_Dim(tensor, 1), depth = TF_Dim(tensor, 2);
+  const Half* high = reinterpret_cast<const Half*>(wordsOf(tensor));
+  return {high, TF_Dim(tensor, 0) == 2 ? high + tiles * depth * tileSize : nullptr, tiles, depth};
+}
+
+// Whether a packed weight takes rows of `size` to `columns`.
+bool fitsWeight(const TF_Tensor* weight, int64_t columns, int64_t size) {
+  return TF_NumDims(weight) == 4 && TF_Dim(weight, 1) * tileSide == roundUp(columns, panelSide) &&
+         TF_Dim(weight, 2) * tileDepth == roundUp(size, tileDepth) && TF_Dim(weight, 3) * 2 == tileSize;
+}
+
+// The norm in front of a part of a block, and what its output is multiplied by before it is added to the stream.
+struct PartNorm {
+  Norm norm;
+  bool weighted, shifted;
+  float scale;
+
+  explicit PartNorm(TF_OpKernelConstruction* from)
+      : norm{floatOf(from, "epsilon"), floatOf(from, "divisor"), intOf(from, "centred") != 0},
+        weighted(intOf(from, "weighted") != 0),
+        shifted(intOf(from, "shifted") != 0),
+        scale(floatOf(from, "scale")) {}
+
+  RowsIn rowsIn(const TF_Tensor* x, const TF_Tensor* weight, const TF_Tensor* bias, bool normed) const {
+    return {dataOf(x), TF_Dim(x, 1), normed ? &norm : nullptr, weighted ? dataOf(weight) : nullptr, shifted ? dataOf(bias) : nullptr};
+  }
+
+  bool fits(const TF_Tensor* x, const TF_Tensor* weight, const TF_Tensor* bias) const {
+    return isMatrix(x) && (!weighted || sizeOf(weight) == TF_Dim(x, 1)) && (!shifted || sizeOf(bias) == TF_Dim(x, 1));
+  }
+};
+
+}  // namespace
+
+#endif

@@ -1,0 +1,94 @@
+// Packing of weights and products with them, as TensorFlow calls them.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../halves/half-exponents.h"
+#include "../halves/half-products.h"
+#include "call.h"
+#include "half-inputs.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words; where `split`, [2, ...] with what rounding took away behind them.
+struct PackKernel {
+  bool split;
+
+  explicit PackKernel(TF_OpKernelConstruction* from) : split(intOf(from, "split") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* weight;
+    if (!call.inputs({&weight}) || !call.require(isMatrix(weight) && sizeOf(weight) > 0, "A weight to be packed is a matrix.")) return;
+    const int64_t rows = TF_Dim(weight, 0), columns = TF_Dim(weight, 1), depth = roundUp(columns, tileDepth) / tileDepth;
+    const int64_t tiles = roundUp(rows, panelSide) / tileSide;
+    float* output = call.output({split ? 2 : 1, tiles, depth, tileSize / 2}, int32);
+    if (!output) return;
+    Half* to = reinterpret_cast<Half*>(output);
+    const float* from = dataOf(weight);
+    Pool::shared().run(static_cast<int>(tiles), [&](int tile) {
+      const int64_t row = static_cast<int64_t>(tile) * tileSide;
+      const int count = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, rows - row)));
+      for (int low = 0; low < (split ? 2 : 1); low++)
+        packColumns(from + row * columns, columns, count, to + (low * tiles + tile) * depth * tileSize, depth, low);
+    });
+  }
+};
+
+// x [N, D] through a norm where there is one, a packed weight of `columns` and its bias, times `scale` onto `add` where that is asked for:
+// [N, columns].
+struct HalfProductKernel {
+  PartNorm norm;
+  int units, columns;
+  bool normed, biased, adds;
+
+  explicit HalfProductKernel(TF_OpKernelConstruction* from)
+      : norm(from),
+        units(intOf(from, "units")),
+        columns(intOf(from, "columns")),
+        normed(intOf(from, "normed") != 0),
+        biased(intOf(from, "biased") != 0),
+        adds(intOf(from, "adds") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *x, *normWeight, *normBias, *weight, *bias, *add;
+    if (!call.inputs({&x, &normWeight, &normBias, &weight, &bias, &add})) return;
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(weight, columns, TF_Dim(x, 1)) && (!biased || sizeOf(bias) == columns) &&
+                      (!normed || norm.fits(x, normWeight, normBias)) && (!adds || sizeOf(add) == TF_Dim(x, 0) * columns);
+    if (!call.require(fits, "A product of halves: the packed weight, norm, bias or sum does not fit the rows.")) return;
+    float* output = call.output({TF_Dim(x, 0), columns});
+    if (!output) return;
+    multiplyHalves(unitsFor(units), norm.rowsIn(x, normWeight, normBias, normed), TF_Dim(x, 0), {halfWeight(weight)},
+                   {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output});
+  }
+};
+
+// As `ExponentsKernel`, of the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. The reference is near the
+// largest logit.
+struct HalfExponentsKernel {
+  int units, columns;
+  bool biased;
+  float cap;
+
+  explicit HalfExponentsKernel(TF_OpKernelConstruction* from)
+      : units(intOf(from, "units")), columns(intOf(from, "columns")), biased(intOf(from, "biased") != 0), cap(floatOf(from, "cap")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *x, *head, *bias;
+    if (!call.inputs({&x, &head, &bias})) return;
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(head, columns, TF_Dim(x, 1)) && (!biased || sizeOf(bias) == columns);
+    if (!call.require(fits, "Sums of exponents: the packed head does not fit the rows.")) return;
+    float* output = call.output({TF_Dim(x, 0), 2});
+    if (!output) return;
+    HalfExponents{unitsFor(units), {dataOf(x), TF_Dim(x, 1), nullptr, nullptr, nullptr}, TF_Dim(x, 0), columns, {halfWeight(head)},
+                  biased ? dataOf(bias) : nullptr, cap}
+        .run(output);
+  }
+};
+
+}  // namespace
+
+#endif

@@ -1,0 +1,105 @@
+// MLPs with packed weights, as TensorFlow calls them.
+
+#pragma once
+
+#include <cstdint>
+
+#include "../halves/half-mlp.h"
+#include "call.h"
+#include "half-inputs.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// What an MLP is beside its norm and weights.
+struct MlpWords {
+  Activation activation;
+  bool gated, gateBiased, upBiased;
+
+  explicit MlpWords(TF_OpKernelConstruction* from)
+      : activation(static_cast<Activation>(intOf(from, "activation"))),
+        gated(intOf(from, "gated") != 0),
+        gateBiased(intOf(from, "gate_biased") != 0),
+        upBiased(intOf(from, "up_biased") != 0) {}
+};
+
+// Inputs that both kernels of an MLP with packed weights have.
+struct NeuronInputs {
+  const TF_Tensor *normWeight, *normBias, *gate, *gateBias, *up, *upBias;
+};
+
+// What both kernels begin with.
+struct HalfMlpStart {
+  PartNorm norm;
+  MlpWords words;
+  int units, neurons;
+  bool normed;
+
+  explicit HalfMlpStart(TF_OpKernelConstruction* from)
+      : norm(from), words(from), units(intOf(from, "units")), neurons(intOf(from, "neurons")), normed(intOf(from, "normed") != 0) {}
+
+  bool fits(const TF_Tensor* source, const NeuronInputs& in) const {
+    const int64_t size = TF_Dim(source, 1);
+    return fitsWeight(in.gate, neurons, size) && fitsWeight(in.up, neurons, size) &&
+           (!normed || norm.fits(source, in.normWeight, in.normBias)) && (!words.gateBiased || sizeOf(in.gateBias) == neurons) &&
+           (!words.upBiased || sizeOf(in.upBias) == neurons) && TF_Dim(in.gate, 0) == TF_Dim(in.up, 0);
+  }
+
+  // `ups` are the weights of `in`, and outlive what is made.
+  HalfMlp with(const TF_Tensor* source, const NeuronInputs& in, const HalfWeight& ups) const {
+    return {unitsFor(units), norm.rowsIn(source, in.normWeight, in.normBias, normed), TF_Dim(source, 0), neurons, words.activation, words.gated,
+            words.gateBiased ? dataOf(in.gateBias) : nullptr, words.upBiased ? dataOf(in.upBias) : nullptr,
+            words.gated ? HalfPanels{halfWeight(in.gate), &ups} : HalfPanels{ups}};
+  }
+};
+
+// An MLP of `neurons` with packed weights: what it adds to x [N, D] of what it reads of source [N, D], down [D, I] with its bias behind the
+// inputs above; without a gate, `up` is given twice. To [N, D].
+struct HalfMlpKernel {
+  HalfMlpStart start;
+  bool downBiased;
+
+  explicit HalfMlpKernel(TF_OpKernelConstruction* from) : start(from), downBiased(intOf(from, "down_biased") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *x, *source, *down, *downBias;
+    NeuronInputs in;
+    if (!call.inputs({&x, &source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias, &down, &downBias})) return;
+    if (!call.require(isMatrix(x) && isMatrix(source) && start.neurons > 0, "An MLP of halves takes matrices.")) return;
+    const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1);
+    const bool fits = TF_Dim(source, 0) == rows && start.fits(source, in) && fitsWeight(down, hidden, start.neurons) &&
+                      (!downBiased || sizeOf(downBias) == hidden) && TF_Dim(in.up, 0) == TF_Dim(down, 0);
+    if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return;
+    float* output = call.output({rows, hidden});
+    if (!output) return;
+    const HalfWeight ups = halfWeight(in.up);
+    HalfMlp mlp = start.with(source, in, ups);
+    mlp.down = {halfWeight(down)};
+    mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output};
+    mlp.run();
+  }
+};
+
+// The neurons of such an MLP, behind their activation: source [N, D] to [N, neurons].
+struct HalfNeuronsKernel {
+  HalfMlpStart start;
+
+  explicit HalfNeuronsKernel(TF_OpKernelConstruction* from) : start(from) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* source;
+    NeuronInputs in;
+    if (!call.inputs({&source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias})) return;
+    const bool fits = isMatrix(source) && start.neurons > 0 && start.fits(source, in);
+    if (!call.require(fits, "Neurons of halves: their packed weights do not fit the rows.")) return;
+    float* output = call.output({TF_Dim(source, 0), start.neurons});
+    if (!output) return;
+    const HalfWeight ups = halfWeight(in.up);
+    start.with(source, in, ups).runNeurons(output);
+  }
+};
+
+}  // namespace
+
+#endif

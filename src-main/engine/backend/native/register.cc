@@ -1,0 +1,100 @@
+// Fused operations of the decoder for TensorFlow on a CPU: one pass over memory where its own operations need many.
+// Setup compiles this file for the processor it runs on. It is loaded like an addon; `fused.ts` calls the operations.
+
+#include <initializer_list>
+
+#include "kernels/attention-kernels.h"
+#include "kernels/call.h"
+#include "kernels/decode-kernel.h"
+#include "kernels/half-kernels.h"
+#include "kernels/half-mlp-kernels.h"
+#include "kernels/row-kernels.h"
+#include "kernels/tensorflow-c.h"
+#include "kernels/units-kernel.h"
+
+namespace {
+
+void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) { TF_ShapeInferenceContextSetUnknownShape(context, status); }
+
+template <class Kernel>
+bool registerKernel(const char* name, std::initializer_list<const char*> inputs, std::initializer_list<const char*> attributes,
+                    const char* output = "output: float") {
+  TF_Status* status = TF_NewStatus();
+  TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
+  for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
+  for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(definition, input);
+  TF_OpDefinitionBuilderAddOutput(definition, output);
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, unknownShape);
+  TF_RegisterOpDefinition(definition, status);
+  const bool defined = TF_GetCode(status) == 0;
+  if (defined) {
+    TF_KernelBuilder* builder = TF_NewKernelBuilder(
+        name, "CPU", [](TF_OpKernelConstruction* from) -> void* { return new Kernel(from); },
+        [](void* kernel, TF_OpKernelContext* context) {
+          Call call(context);
+          static_cast<const Kernel*>(kernel)->compute(call);
+        },
+        [](void* kernel) { delete static_cast<Kernel*>(kernel); });
+    TF_RegisterKernelBuilder(name, builder, status);
+  }
+  const bool registered = defined && TF_GetCode(status) == 0;
+  TF_DeleteStatus(status);
+  return registered;
+}
+
+bool registerHalves() {
+#if ESPALIER_HALVES
+  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int"}, "output: int32") &&
+         registerKernel<HalfProductKernel>(
+             "EspalierHalfProduct", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+              "columns: int", "normed: int", "biased: int", "adds: int"}) &&
+         registerKernel<HalfMlpKernel>(
+             "EspalierHalfMlp",
+             {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
+              "down: int32", "down_bias: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+              "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"}) &&
+         registerKernel<HalfNeuronsKernel>(
+             "EspalierHalfNeurons",
+             {"source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+              "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int"}) &&
+         registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
+                                             {"units: int", "columns: int", "biased: int", "cap: float"});
+#else
+  return true;
+#endif
+}
+
+bool registerAll() {
+  return registerHalves() && registerKernel<UnitsKernel>("EspalierUnits", {}, {}) &&
+         registerKernel<AttentionKernel>("EspalierAttention", {"projected: float", "cosine: float", "sine: float"},
+                                         {"heads: int", "key_value_heads: int", "window: int", "units: int", "split: int", "cap: float"}) &&
+         registerKernel<NormKernel>("EspalierNorm", {"x: float", "weight: float", "bias: float"},
+                                    {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
+         registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&
+         registerKernel<ExponentsKernel>("EspalierExponents", {"logits: float"}, {}) &&
+         registerKernel<CompareLogitsKernel>("EspalierCompareLogits", {"dense: float", "own: float"}, {"count: int"}) &&
+         registerKernel<DistanceKernel>("EspalierDistance", {"a: float", "b: float"}, {}) &&
+         registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"}) &&
+         registerKernel<FewRowsKernel>("EspalierFewRows", {"x: float", "weight: float", "bias: float"}, {"biased: int"}) &&
+         registerKernel<PlacedAttentionKernel>(
+             "EspalierPlacedAttention",
+             {"projected: float", "cosine: float", "sine: float", "rows: int32", "slots: int32", "keys: float", "values: float"},
+             {"heads: int", "key_value_heads: int", "window: int", "cap: float"}) &&
+         registerKernel<DecodeKernel>(
+             "EspalierDecode",
+             {"x: float", "steps: int32", "numbers: float", "lists: int32", "rows: int32", "slots: int32", "tensors: count * float",
+              "halves: packed * int32"},
+             {"count: int >= 0", "packed: int >= 0", "heads: int", "key_value_heads: int", "head_size: int", "activation: int",
+              "gated_queries: int", "cap: float"});
+}
+
+}  // namespace
+
+// What Node asks an addon for. Its exports stay as they are: registering is all it does, once per process.
+extern "C" __attribute__((visibility("default"))) void* napi_register_module_v1(void*, void* exports) {
+  static const bool registered = registerAll();
+  return registered ? exports : nullptr;
+}

@@ -1,0 +1,72 @@
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { normKinds, stepNumbers, stepWords } from '#engine/backend/decode-words.ts'
+import { activations } from '#engine/backend/halves.ts'
+import { inOrder } from '#engine/backend/native-inputs.ts'
+import { fusedSource } from '../../../src-main/runtime/places.mjs'
+import { findCompiler } from '../../../src-main/setup/tensorflow/compiler.mjs'
+
+// What C++ and TypeScript say to each other by position is named on both sides: here the names are compared.
+
+const folder = join(import.meta.dirname, '../../../src-main/engine/backend/native')
+const files = (readdirSync(folder, { recursive: true }) as string[]).filter((name) => /\.(h|cc)$/.test(name)).sort()
+const read = (name: string) => readFileSync(join(folder, name), 'utf8')
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+
+/** The names of an enum in `decode-words.h`, without its count. */
+function namesIn(space: string): string[] {
+  const [, list = ''] = read('kernels/decode-words.h').match(new RegExp(`namespace ${space} \\{\\s*enum \\{([^}]*)\\}`)) ?? []
+  return list.split(/[\s,]+/).filter((name) => name && name !== 'count')
+}
+
+test('every file counts for the name of the compiled library', () => {
+  const hash = createHash('sha256')
+  for (const name of files) hash.update(`${name}\n${read(name)}`)
+  expect(fusedSource).toBe(hash.digest('hex').slice(0, fusedSource.length))
+})
+
+const compiler = findCompiler()
+test.skipIf(!compiler)('every header is complete by itself', { timeout: 300_000 }, () => {
+  const flags = ['-std=c++17', process.arch === 'arm64' ? '-mcpu=native' : '-march=native', '-fsyntax-only', '-x', 'c++']
+  const headers = files.filter((name) => name.endsWith('.h'))
+  expect(headers.length).toBeGreaterThan(20)
+  for (const header of headers) execFileSync(compiler as string, [...flags, '-include', join(folder, header), '/dev/null'])
+})
+
+test('words, numbers and kinds of norms of a step have one order', () => {
+  expect(namesIn('word')).toEqual(stepWords)
+  expect(namesIn('number')).toEqual(stepNumbers)
+  expect(Object.fromEntries(namesIn('normKind').map((name, number) => [name, number]))).toEqual(normKinds)
+})
+
+test('activations have the same numbers', () => {
+  const [, list = ''] = read('activation.h').match(/enum Activation \{([^}]*)\}/) ?? []
+  const numbers = Object.fromEntries(Object.entries(activations).map(([name, number]) => [camel(name), number]))
+  expect(Object.fromEntries(list.split(',').map((name, number) => [name.trim(), number]))).toEqual(numbers)
+})
+
+/** Operations as `register.cc` declares them. */
+const registered = [...read('register.cc').matchAll(/registerKernel<(\w+)>\(\s*"(\w+)",\s*\{([^}]*)\}/g)].map(
+  ([, kernel = '', name = '', inputs = '']) => ({
+    kernel,
+    name,
+    inputs: [...inputs.matchAll(/"(\w+):/g)].map(([, input = '']) => camel(input)),
+  }),
+)
+
+test('all operations are known by name', () => {
+  expect(registered).toHaveLength(16)
+})
+
+test.each(registered)('$name has its inputs in one order', ({ kernel, name, inputs }) => {
+  const named = new Proxy({}, { get: (_, input) => input, has: () => true })
+  expect(inOrder(name as 'EspalierNorm', named as never)).toEqual(inputs)
+  const source = files.map(read).find((text) => text.includes(`struct ${kernel} {`)) ?? ''
+  const body = source.slice(source.indexOf(`struct ${kernel} {`))
+  const [, fetched = ''] = /call\.inputs\(\{([^}]*)\}\)/.exec(body.slice(0, body.search(/\n\};/))) ?? []
+  const lists = name === 'EspalierDecode' ? ['tensors', 'halves'] : []
+  expect([...[...fetched.matchAll(/&(?:in\.)?(\w+)/g)].map(([, input = '']) => input), ...lists]).toEqual(inputs)
+})
