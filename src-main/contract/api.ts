@@ -39,7 +39,7 @@ import { usualGgufTypes } from './titles.ts'
 
 export { type ApiEvent, type EventData, type EventName, events, type Listener } from './events.ts'
 
-/** One call: what it takes, what it gives, and the errors that a caller may want to tell apart (any call may fail with `invalid` or `internal`). */
+/** One call: its input, its output, and the errors that a caller can act on. Any call may also fail with `invalid` or `internal`. */
 export interface Call<I extends z.ZodType = z.ZodType, O extends z.ZodType = z.ZodType> {
   summary: string
   input: I
@@ -55,10 +55,10 @@ const one = z.object({ id })
 const many = z.object({ ids })
 const path = readPlace.min(1)
 const start = z.enum(['draft', 'queue']).default('queue')
-/** The cluster that computes runs; null for this machine. */
+/** The cluster that computes the runs; null for this machine. */
 const executor = clusterName.nullable().default(null)
 const marks = z.object({ name: name.optional(), notes: notes.optional(), tags: tags.optional(), starred: z.boolean().optional() })
-/** Several formats have a folder each in the one that is named; `replace` lets one that is not empty give way. */
+/** Several formats get a subfolder each. `replace` allows overwriting a folder that is not empty. */
 const saving = {
   formats: z.array(z.string()).min(1).max(20),
   ggufTypes: z.array(z.string()).min(1).max(20).default(usualGgufTypes),
@@ -68,7 +68,7 @@ const outlines = z.object({ formats: z.array(formatOutline) })
 const undoable = z.object({ undoUntil: moment })
 const entries = z.object({ runs: z.array(runEntry) })
 
-/** Every call that a screen, a script or another machine can make. Inputs are checked on the way in, outputs on the way out. */
+/** Every call that a screen, a script or another machine can make. Inputs and outputs are both validated. */
 export const api = {
   'workbench.get': call('What this program is, and whether anything was done with it yet.', nothing, workbenchState),
 
@@ -155,7 +155,7 @@ export const api = {
       name,
       grid,
       start,
-      /** Whether amounts that cannot be reached are left out, rather than all of it refused; `leftOut` says why. */
+      /** Skip amounts that cannot be reached instead of refusing the whole request; `leftOut` gives the reasons. */
       leaveOut: z.boolean().default(false),
       executor,
       notes: notes.optional(),
@@ -515,18 +515,18 @@ export const api = {
 
 export type Api = typeof api
 export type CallName = keyof Api
-/** What a caller passes; fields with defaults may be left out. */
+/** Input as a caller passes it; fields with defaults are optional. */
 export type Input<C extends CallName> = z.input<Api[C]['input']>
-/** What the service gets: checked and filled in. */
+/** Input as the service receives it: validated, with defaults filled in. */
 export type Checked<C extends CallName> = z.output<Api[C]['input']>
 export type Output<C extends CallName> = z.output<Api[C]['output']>
 
-/** The typed client that every side uses, whatever carries it. Aborting the signal says that nobody waits for the answer any more. */
+/** The typed client that every side uses, over any transport. Abort the signal when the answer is no longer needed. */
 export type CallApi = <C extends CallName>(name: C, input: Input<C>, signal?: AbortSignal) => Promise<Output<C>>
 
 export const callNames = Object.keys(api) as CallName[]
 
-/** Whether a string names a call; own keys only, so that `constructor` does not. */
+/** Whether a string is the name of a call. Checks own keys only, so `constructor` is not one. */
 export function isCallName(text: string): text is CallName {
   return Object.hasOwn(api, text)
 }

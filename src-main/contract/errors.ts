@@ -1,4 +1,4 @@
-/** What went wrong, as it crosses processes: a code that programs decide by, a sentence for people. */
+/** An error as it crosses processes: a code for programs, a sentence for users. */
 export interface ErrorMessage {
   code: ErrorCode
   message: string
@@ -19,7 +19,7 @@ export const errorCodes = [
 ] as const
 export type ErrorCode = (typeof errorCodes)[number]
 
-/** An error whose message is written for the person at the screen: what, the value, what is allowed, what to do. */
+/** An error whose message is written for the user: what happened, the value, what is allowed, what to do. */
 export class EspalierError extends Error {
   readonly code: ErrorCode
   readonly details: Record<string, unknown> | undefined
@@ -32,16 +32,16 @@ export class EspalierError extends Error {
   }
 }
 
-/** Longer texts come from a file or a request that somebody else wrote; nobody reads them. */
+/** Longer messages quote untrusted files or requests and are not readable. */
 const longestMessage = 2000
 
-/** A text that is no longer than a message may be, with its begin and its end. */
+/** Shortens a text to the length limit, keeping its beginning and end. */
 function cutText(text: string): string {
   if (text.length <= longestMessage) return text
   return `${text.slice(0, longestMessage - 300)} … (${text.length} characters) … ${text.slice(-200)}`
 }
 
-/** What systems say by these codes, for people. Other codes keep the system's own words. */
+/** Messages for common system error codes. Other codes keep the system's text. */
 const faults: Readonly<Record<string, (path: string) => string>> = {
   ENOSPC: (path) => `The disk is full: ${path} could not be written. Free some space, then do it again.`,
   EDQUOT: (path) => `Your quota on this disk is used up: ${path} could not be written. Free some space, then do it again.`,
@@ -61,7 +61,7 @@ const faults: Readonly<Record<string, (path: string) => string>> = {
   EIO: (path) => `The disk failed at ${path}. Check the disk.`,
 }
 
-/** A fault of a file system or of the history's file in a sentence; undefined for any other error. */
+/** A sentence for a file system or database error; undefined for any other error. */
 function explainFault(error: Error): ErrorMessage | undefined {
   const { code, path } = error as Error & { code?: unknown; path?: unknown }
   if (typeof code === 'string' && code.startsWith('SQLITE_')) {
@@ -79,7 +79,7 @@ function explainFault(error: Error): ErrorMessage | undefined {
   return explain && { code: 'disk', message: cutText(explain(typeof path === 'string' ? path : 'A file')) }
 }
 
-/** The message that another process or a screen may show for any thrown value. */
+/** Turns any thrown value into a message for another process or a screen. */
 export function toErrorMessage(thrown: unknown): ErrorMessage {
   if (thrown instanceof EspalierError) {
     return { code: thrown.code, message: thrown.message, ...(thrown.details ? { details: thrown.details } : {}) }

@@ -10,8 +10,8 @@ import { queueState } from './runs/queue.ts'
 import { recordedEvent, runEntry } from './runs/runs.ts'
 
 /**
- * What the workbench tells everyone who listens, by name. Nothing is replayed: after a reconnect the listener asks again
- * (`runs.events` gives the events of a run after a sequence number).
+ * Events that the workbench sends to all listeners, by name. Nothing is replayed: after reconnecting, a listener queries again
+ * (`runs.events` returns a run's events after a sequence number).
  */
 export const events = {
   'run changed': z.object({ run: runEntry }),
@@ -32,6 +32,6 @@ export const events = {
 export type EventName = keyof typeof events
 export type EventData<E extends EventName> = z.infer<(typeof events)[E]>
 
-/** One event as it goes over a wire: `{ name, data }`. */
+/** One event on the wire: `{ name, data }`. */
 export type ApiEvent = { [E in EventName]: { name: E; data: EventData<E> } }[EventName]
 export type Listener = (event: ApiEvent) => void

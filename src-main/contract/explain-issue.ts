@@ -1,15 +1,15 @@
 import { z } from 'zod'
 
-/** What is wrong with one field, as a sentence that names the field, the value and what is allowed. */
+/** A problem with one field, as a sentence that names the field, the value and what is allowed. */
 export interface FieldIssue {
-  /** The way to the field, by dots; empty for the whole. */
+  /** Dotted path of the field; empty for the whole value. */
   field: string
   message: string
 }
 
 /**
- * What a schema makes of a stranger's value. Zod compares a `length` also where it belongs to no text and no list, and throws where that
- * cannot be compared with a number: here it is one more thing that is wrong.
+ * Parses an untrusted value. Zod compares `length` even on values that are neither texts nor lists, and throws if it is not comparable to a
+ * number; here that becomes an ordinary issue.
  */
 export function readWith<T extends z.ZodType>(schema: T, value: unknown): z.ZodSafeParseResult<z.output<T>> {
   try {
@@ -22,16 +22,16 @@ export function readWith<T extends z.ZodType>(schema: T, value: unknown): z.ZodS
 }
 
 /**
- * Says in words what a schema found wrong.
+ * Turns a schema's issues into sentences.
  *
- * @param unknownName The sentence for a name that the schema does not have.
+ * @param unknownName The sentence for an unknown name.
  */
 export function explainIssues({ issues }: z.ZodError, value: unknown, unknownName = usualUnknown): FieldIssue[] {
   return issues.flatMap((issue) => {
     if (issue.code === 'unrecognized_keys')
       return issue.keys.map((key) => ({ field: [...issue.path, key].join('.'), message: unknownName(key) }))
     if (issue.code === 'invalid_union') {
-      // The branch that came furthest is the one that was meant.
+      // The branch whose error lies deepest is most likely the one intended.
       const [best] = issue.errors.filter((branch) => branch.length > 0).sort((a, b) => depthOf(b) - depthOf(a))
       if (best && depthOf(best) > 0)
         return explainIssues({ issues: best.map((one) => ({ ...one, path: [...issue.path, ...one.path] })) } as z.ZodError, value)
@@ -73,7 +73,7 @@ const kinds: Readonly<Record<string, string>> = {
   null: 'null',
 }
 
-/** What a field takes, after `it must be`. */
+/** What a field accepts; follows "it must be". */
 function allowed(issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case 'invalid_type':

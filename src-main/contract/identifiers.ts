@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** The name of a thing in the history; safe as a file name. */
+/** Identifier of an item in the history; safe as a file name. */
 export const id = z.string().regex(/^[a-z0-9][a-z0-9-]{2,63}$/, 'An id is 3 to 64 lower-case letters, digits and dashes.')
 export const ids = z.array(id).min(1).max(10_000)
 
@@ -14,7 +14,7 @@ export const tags = z.array(tag).max(50)
 export const offset = z.number().int().nonnegative().default(0)
 export const limit = z.number().int().positive().max(1000).default(100)
 
-/** A text file to be saved by whoever asked for it. */
+/** A text file for the caller to save. */
 export const textFile = z.object({ fileName: z.string(), type: z.string(), content: z.string() })
 export const nothing = z.object({})
 

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 
 /**
- * What a call does with a place of this machine that it names. `read`: a file or folder (or the name of a data set) is read; `write`: a
- * folder is made, inside those that the settings name; `choose`: it becomes one of those. Every field that names a place carries one of
- * these marks, and the workbench checks all of them in one way before the call is made.
+ * What a call does with a path on this machine. `read` reads a file or folder (or a named data set); `write` creates a folder inside those
+ * in the settings; `choose` adds one to them. Every field that holds a path carries one of these marks, and the workbench checks them all
+ * in one place before the call.
  */
 export type PlaceUse = 'read' | 'write' | 'choose'
 
@@ -13,14 +13,14 @@ export const readPlace = place('read')
 export const writePlace = place('write')
 export const chosenPlace = place('choose')
 
-/** A marked field of a value, and how to put another path there. */
+/** A marked field of a value, with a way to replace its path. */
 export interface NamedPlace {
   use: PlaceUse
   path: string
   replace(path: string): void
 }
 
-/** Every place that a value names by a schema's marked fields. */
+/** Every path in a value's marked fields. */
 export function placesIn(schema: z.ZodType, value: unknown, replace: (path: string) => void = () => {}): NamedPlace[] {
   const use = schema.meta()?.place as PlaceUse | undefined
   if (use !== undefined) return typeof value === 'string' ? [{ use, path: value, replace }] : []
@@ -32,7 +32,7 @@ export function placesIn(schema: z.ZodType, value: unknown, replace: (path: stri
   })
 }
 
-/** The schemas that a schema is made of: of its keys, of all its items (`*`), or of the same value. */
+/** The direct sub-schemas: of its keys, of all its items (`*`), or of the same value. */
 export function innerSchemas(schema: z.ZodType): [key: string | undefined, schema: z.ZodType][] {
   const definition = schema.def as unknown as Record<string, z.ZodType & z.ZodType[]> & { type: string; shape?: Record<string, z.ZodType> }
   if (definition.shape) return Object.entries(definition.shape)

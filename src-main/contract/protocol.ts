@@ -1,8 +1,8 @@
 import type { MeasureRequest } from './runs/run-request.ts'
 
-/** What the 2SSP reference does in its evaluation, where it is a matter of protocol. */
+/** Evaluation settings of the 2SSP reference. */
 
-/** The two prompts of the paper's qualitative answers. */
+/** The two prompts of the paper's qualitative comparison. */
 export const paperPrompts = ['Who is Albert Einstein?', 'The theory of relativity'] as const
 
 /** How they are answered: five beams, no repeated trigram, early stopping, 128 tokens of prompt and answer together. */
@@ -12,7 +12,7 @@ export const paperLength = 128
 /** Timed passes of an inference measure. */
 export const referenceRepeats = 10
 
-/** The measure of the paper's qualitative answers, on a model that reads at most `contextLength` tokens. */
+/** The measure for the paper's qualitative answers, on a model with context length `contextLength`. */
 export function paperAnswers(contextLength: number): Extract<MeasureRequest, { kind: 'answers' }> {
   return { kind: 'answers', prompts: [...paperPrompts], maxLength: Math.min(paperLength, contextLength) }
 }

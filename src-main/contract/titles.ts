@@ -1,4 +1,4 @@
-/** Everything that can be asked for by name, with its title for people. The engine's registries have exactly these keys. */
+/** Titles for everything that is requested by name. The engine's registries have exactly these keys. */
 
 export const methodTitles = {
   '2ssp': '2SSP',
@@ -12,7 +12,7 @@ export const methodTitles = {
   slicegpt: 'SliceGPT',
 } as const
 
-/** Studies of one choice of 2SSP: a run of one makes a table and a plot in place of a plan. */
+/** Studies of one choice of 2SSP. A run of one produces a table and a plot instead of a plan. */
 export const ablationTitles = {
   calibration: 'Calibration windows',
   one_stage: 'First stage only',
@@ -21,7 +21,7 @@ export const ablationTitles = {
   balancing_sparsity_ratio: 'Balance of attention and MLPs',
 } as const
 
-/** Runs that look at other runs: they make no plan. */
+/** Runs that inspect other runs and make no plan. */
 export const inspectionTitles = {
   divergence: 'What broke',
   generation: 'Answers to prompts',
@@ -43,7 +43,7 @@ export const formatTitles = {
   'nemotron-nas': 'Nemotron-NAS folder for vLLM',
 } as const
 
-/** How a GGUF file stores its weights, by the names that users of llama.cpp know. */
+/** Weight types of a GGUF file, by llama.cpp's names. */
 export const ggufTypeTitles = {
   F32: 'every weight as it was computed with',
   F16: 'half precision, what others quantise from',
@@ -53,10 +53,10 @@ export const ggufTypeTitles = {
   Q4_0: '4.5 bits a weight, the fastest on many processors',
 } as const
 
-/** What is written where no type is asked for. */
+/** The default types. */
 export const usualGgufTypes: GgufType[] = ['F16']
 
-/** Texts that come with Espalier; no choice is ever made on those to measure on. */
+/** Texts that ship with Espalier. Texts used for measuring never influence a choice. */
 export const bundledTitles = {
   mixed: 'Mixed text',
   prose: 'Prose',
@@ -81,10 +81,10 @@ export type DatasetId = keyof typeof datasetTitles
 export type FormatId = keyof typeof formatTitles
 export type GgufType = keyof typeof ggufTypeTitles
 
-/** The method id of a run that removes nothing: the baseline of its experiment. */
+/** The method id of a run that removes nothing: its experiment's baseline. */
 export const denseMethod = 'dense'
 
-/** Whether a source of data is a text by name rather than a path. */
+/** Whether a data source is a named text rather than a path. */
 export function isTextName(source: string): boolean {
   return Object.hasOwn(bundledTitles, source) || Object.hasOwn(datasetTitles, source)
 }
@@ -97,13 +97,12 @@ export function isInspection(method: string): method is InspectionId {
   return Object.hasOwn(inspectionTitles, method)
 }
 
-/** What a run of this method is called. */
 export function titleOfMethod(method: string): string {
   const titles: Readonly<Record<string, string>> = { [denseMethod]: 'Dense', ...methodTitles, ...ablationTitles, ...inspectionTitles }
   return Object.hasOwn(titles, method) ? (titles[method] as string) : method
 }
 
-/** The numbers that say how far a run's answers are from the dense model's, in the order in which they are shown. */
+/** The numbers that describe how far a run is from the dense model, in display order. */
 export const divergenceTitles = {
   mean: 'Mean divergence',
   median: 'Median',

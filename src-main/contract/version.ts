@@ -1,4 +1,4 @@
 import packageFile from '../../package.json' with { type: 'json' }
 
-/** The program's version, as package.json says. */
+/** The version in package.json. */
 export const version: string = packageFile.version

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 
 /**
- * A run's job on a cluster: its number there (`12_3` in an array) once it has one, the node it runs on, and in the cluster's own words
- * why it waits. A job is `lost` while the cluster does not answer.
+ * A run's job on a cluster. `number` is set once it is submitted (`12_3` in an array); the reason for waiting is in the cluster's own
+ * words. A job is `lost` while the cluster does not answer.
  */
 export const clusterJob = z.object({
   id: z.string().nullable(),

@@ -1,40 +1,40 @@
 import { z } from 'zod'
 import { chosenPlace } from '../places.ts'
 
-/** What Slurm's own options take: nothing that a shell or the batch script's lines could read as more than a word. */
+/** A value of a Slurm option. Rejects anything that a shell or the batch script could read as more than one word. */
 const word = (what: string) =>
   z
     .string()
     .max(100)
     .regex(/^([A-Za-z0-9][A-Za-z0-9_.,:@+-]*)?$/, `${what} is letters, digits and _ . , : @ + - only.`)
 
-/** A path that needs no care in a script, in Slurm's patterns, and in a list of words. */
+/** A path that is safe unquoted in scripts, in Slurm's patterns and in word lists. */
 const plainPath = /^(\/[\p{L}\p{N}_.,@+=-]+)+\/?$/u
 
 export const clusterName = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{1,39}$/, 'A cluster’s name is 2 to 40 lower-case letters, digits and dashes.')
 
-/** How runs are sent to a Slurm cluster. Empty texts leave a choice to the cluster. */
+/** How runs are sent to a Slurm cluster. An empty text leaves the choice to the cluster. */
 export const clusterProfile = z.object({
   name: clusterName,
-  /** A host of the user's ssh configuration; empty where Slurm's commands are on this machine. */
+  /** A host from the user's ssh configuration; empty if Slurm's commands run on this machine. */
   host: z
     .string()
     .max(200)
     .regex(/^([A-Za-z0-9][A-Za-z0-9_.@-]*)?$/, 'A host is named as in your ssh configuration: letters, digits and _ . @ - only.'),
-  /** A folder that the host and every node see under the same path, and this machine too unless `copies`. */
+  /** A folder that the host and every node see under the same path. This machine must see it too unless `copies` is set. */
   folder: chosenPlace.regex(plainPath, 'The shared folder is a whole path of letters, digits and _ . , @ + = - only.'),
-  /** Whether models, requests and results are copied to and from the host by rsync over ssh. */
+  /** Copy models, requests and results to and from the host with rsync over ssh. */
   copies: z.boolean().default(false),
-  /** The command `espalier` on the nodes; empty for this very program. */
+  /** The command `espalier` on the nodes; empty to use this installation. */
   program: z
     .string()
     .max(4096)
     .regex(new RegExp(`^$|${plainPath.source}`, 'u'), 'The program is a whole path of letters, digits and _ . , @ + = - only.'),
   partition: word('A partition'),
   account: word('An account'),
-  /** As Slurm writes it: minutes, hours:minutes:seconds, or days-hours. */
+  /** In Slurm's notation: minutes, hours:minutes:seconds, or days-hours. */
   time: z
     .string()
     .regex(
@@ -44,17 +44,17 @@ export const clusterProfile = z.object({
   gpus: z.number().int().min(0).max(64),
   cpus: z.number().int().min(1).max(1024),
   memory: z.string().regex(/^(\d{1,7}[KMGT]?)?$/, 'A memory is a number with K, M, G or T, such as 64G.'),
-  /** Put into the batch script as they are: `#SBATCH` lines into its head, others (`module load …`) before the program. */
+  /** Added to the batch script unchanged: `#SBATCH` lines to its head, others (`module load …`) before the program. */
   lines: z
     .string()
     .max(10_000)
     .regex(/^[^\p{Cc}]*(\n[^\p{Cc}]*)*$/u, 'Lines hold no control characters.'),
 })
 
-/** One thing that was looked at, and what was found. `null` where it could not be looked at. */
+/** One check and its result; `works` is null if the check could not be made. */
 export const clusterFinding = z.object({ what: z.string(), works: z.boolean().nullable(), found: z.string() })
 
-/** How a cluster stands with the queue. */
+/** A cluster as the queue sees it. */
 export const clusterState = z.object({
   name: z.string(),
   waiting: z.number().int(),

@@ -1,6 +1,6 @@
 import type { ClusterProfile } from './clusters.ts'
 
-/** A cluster of which nothing is said yet: one processor for a run, the rest as the cluster decides. */
+/** A new cluster profile: one processor per run, everything else up to the cluster. */
 export const emptyProfile: ClusterProfile = {
   name: '',
   host: '',

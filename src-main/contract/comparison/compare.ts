@@ -7,7 +7,7 @@ import { parameterValue, runEntry } from '../runs/runs.ts'
 
 const estimate = z.object({ value: z.number(), error: z.number().nullable() })
 
-/** Two models on the same questions of a task by one measure (see `paired.ts`). */
+/** Two models compared on the same questions of a task, by one measure (see `paired.ts`). */
 export const pairedTask = z.object({
   task: z.string(),
   measure: z.enum(['accuracy', 'accuracy per character']),
@@ -19,7 +19,7 @@ export const pairedTask = z.object({
   probability: z.number(),
 })
 
-/** A question that only one of two models answered rightly, with what each gave its choices. */
+/** A question that only one of two models answered correctly, with the scores that each gave the choices. */
 export const flippedQuestion = z.object({
   task: z.string(),
   number: z.number().int(),
@@ -34,7 +34,7 @@ export const questionComparison = z.object({
   flipped: z.array(flippedQuestion),
 })
 
-/** One run as the comparison needs it; the arithmetic over several is in `comparison.ts`, the same for screens and exports. */
+/** One run as the comparison needs it. `comparison.ts` has the arithmetic over several, shared by screens and exports. */
 export const comparedRun = runEntry.extend({
   parameters: z.record(z.string(), parameterValue),
   plan: plan.nullable(),
@@ -44,7 +44,7 @@ export const comparedRun = runEntry.extend({
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
   calibration: usedData.nullable(),
   evaluation: z.array(usedData),
-  /** Its answers to the questions that the baseline answered too. */
+  /** Paired with the baseline on the questions that both answered. */
   paired: z.array(pairedTask),
 })
 

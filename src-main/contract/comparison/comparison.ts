@@ -3,7 +3,7 @@ import { titleOfMethod } from '../titles.ts'
 import type { ComparedRun } from './compare.ts'
 import type { Table, TableRow } from './table.ts'
 
-/** A measure as a column: its id is `name` or `name/dataset`. */
+/** A measure as a column. Its id is `name` or `name/dataset`. */
 export interface MeasureColumn {
   id: string
   name: string
@@ -12,7 +12,7 @@ export interface MeasureColumn {
   lowerIsBetter: boolean
 }
 
-/** Runs that differ in nothing but the seed. */
+/** Runs that differ only in the seed. */
 export interface SeedGroup {
   runs: ComparedRun[]
   measures: Map<string, { mean: number; spread: number | null }>
@@ -28,7 +28,7 @@ export function isLowerBetter(name: string): boolean {
   return !higherIsBetter.test(name)
 }
 
-/** The measures that any of the runs has, in order of first appearance. */
+/** The measures that at least one run has, in order of first appearance. */
 export function measureColumns(runs: readonly ComparedRun[]): MeasureColumn[] {
   const columns = new Map<string, MeasureColumn>()
   for (const run of runs) {
@@ -44,13 +44,13 @@ export function measureOf(run: ComparedRun, id: string): MeasureSummary | undefi
   return run.measures.find((measure) => measureId(measure) === id)
 }
 
-/** Names of the parameters in which the runs are not all alike. */
+/** Names of the parameters that differ between the runs. */
 export function differingParameters(runs: readonly ComparedRun[]): string[] {
   const names = new Set(runs.flatMap((run) => Object.keys(run.parameters)))
   return [...names].filter((name) => new Set(runs.map((run) => run.parameters[name])).size > 1).sort()
 }
 
-/** How a value stands to the baseline's: difference, relative difference (null for a baseline of 0) and whether that is good. */
+/** Difference from the baseline, relative difference (null if the baseline is 0), and whether it is an improvement. */
 export function deltaOf(
   value: number,
   baseline: number,
@@ -61,7 +61,7 @@ export function deltaOf(
   return { absolute, relative: baseline === 0 ? null : absolute / Math.abs(baseline), better }
 }
 
-/** Ids of the runs with the best value of a measure; the baseline does not compete. */
+/** Ids of the runs with the best value of a measure. The baseline does not compete. */
 export function bestRuns(runs: readonly ComparedRun[], column: MeasureColumn, baseline?: string | null): Set<string> {
   const values = runs
     .filter((run) => run.id !== baseline)
@@ -71,7 +71,7 @@ export function bestRuns(runs: readonly ComparedRun[], column: MeasureColumn, ba
   return new Set(values.filter(({ value }) => value === best).map(({ id }) => id))
 }
 
-/** Points that no other point beats in both directions, by rising x. Smaller is better in both; negate an axis where more is better. */
+/** The Pareto front, by rising x. Smaller is better on both axes; negate an axis where larger is better. */
 export function paretoFront<P extends { x: number; y: number }>(points: readonly P[]): P[] {
   const front: P[] = []
   for (const point of [...points].sort((a, b) => a.x - b.x || a.y - b.y)) {
@@ -81,7 +81,7 @@ export function paretoFront<P extends { x: number; y: number }>(points: readonly
   return front
 }
 
-/** Groups runs that differ in nothing but the seed, with mean and standard deviation (n - 1) of each measure. */
+/** Groups runs that differ only in the seed, with mean and standard deviation (n - 1) of each measure. */
 export function groupOverSeeds(runs: readonly ComparedRun[]): SeedGroup[] {
   const groups = new Map<string, ComparedRun[]>()
   for (const run of runs) groups.set(seedlessKey(run), [...(groups.get(seedlessKey(run)) ?? []), run])
@@ -91,7 +91,7 @@ export function groupOverSeeds(runs: readonly ComparedRun[]): SeedGroup[] {
   }))
 }
 
-/** Mean and deviation over several runs; of a single one its value and standard error. */
+/** Mean and deviation over several runs; for a single run, its value and standard error. */
 function summaryOf(members: readonly ComparedRun[], id: string): { mean: number; spread: number | null } {
   const found = members.flatMap((run) => measureOf(run, id) ?? [])
   const [only] = found
@@ -105,7 +105,7 @@ export function meanAndSpread(values: readonly number[]): { mean: number; spread
   return { mean, spread: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null }
 }
 
-/** The comparison as a table: baseline first, one row per run (or per group over seeds), one column per measure, or for each of `chosen`. */
+/** The comparison as a table: baseline first, one row per run (or per seed group), one column per measure (or per entry of `chosen`). */
 export function comparisonTable(
   runs: readonly ComparedRun[],
   baseline: string | null,

@@ -2,12 +2,12 @@ import { z } from 'zod'
 import { usedData } from '../data/used-data.ts'
 import { id, name } from '../identifiers.ts'
 
-/** A number with one standard error; null where a sample does not say. */
+/** A number with one standard error; null if the sample does not give one. */
 export const estimate = z.object({ value: z.number(), error: z.number().nullable() })
 
 /**
- * The numbers of llama.cpp's `llama-perplexity --kl-divergence`, in nats and probabilities, over all tokens but each window's first
- * (llama.cpp takes the second half of each window). `change` is that of the probability of the token that stands in the text.
+ * The numbers of llama.cpp's `llama-perplexity --kl-divergence`, in nats and probabilities, over all tokens except each window's first
+ * (llama.cpp uses the second half of each window). `change` is the change in probability of the actual next token.
  */
 export const divergenceNumbers = z.object({
   mean: estimate,
@@ -34,16 +34,16 @@ export const tokenGroup = z.object({
   lossChange: estimate,
 })
 
-/** Means over tokens: |x - dense| / |dense|, and the cosine with the dense model's; null where there is nothing to compare. */
+/** Means over tokens: |x - dense| / |dense|, and the cosine with the dense model's vector; null if there is nothing to compare. */
 export const distance = z.object({ error: z.number(), cosine: z.number().nullable() })
 
-/** How far one block is off: the stream behind it, and what its submodules add to the stream. */
+/** Error after one block: in the stream, and in what its submodules add to the stream. */
 export const blockDistance = z.object({ stream: distance, attention: distance.nullable(), mlp: distance.nullable() })
 
-/** A token where a run is far from the dense model: its place, and the text before it. */
+/** A token where a run is far from the dense model: its position, and the text before it. */
 export const worstToken = z.object({
   page: z.number().int(),
-  /** Place in the page's lists. */
+  /** Index into the page's lists. */
   at: z.number().int(),
   text: z.string(),
   before: z.string(),
@@ -59,28 +59,28 @@ export const divergenceOfRun = z.object({
   run: inspectedRun,
   numbers: divergenceNumbers,
   groups: z.array(tokenGroup),
-  /** Null where the stream has another basis. */
+  /** Null if the stream has another basis. */
   blocks: z.array(blockDistance).nullable(),
   worst: z.array(worstToken),
 })
 
-/** What all pages of tokens come to. `pages` are in the files of the history, each under its hash. */
+/** Totals over all pages of tokens. `pages` are files of the history, each found by its hash. */
 export const divergence = z.object({
   data: usedData,
   tokens: z.number().int(),
-  /** Tokens of each page. */
+  /** Number of tokens per page. */
   pages: z.array(z.number().int()),
   dense: z.object({ perplexity: estimate }),
   runs: z.array(divergenceOfRun),
 })
 
 const numbers = z.array(z.number())
-/** The likeliest tokens after each position, `alternatives` a token one after the other, and their probabilities. */
+/** The likeliest tokens after each position (`alternatives` per token, flattened) with their probabilities. */
 const distribution = z.object({ loss: numbers, top: z.array(z.number().int()), probability: numbers })
 
 /**
- * Tokens of some windows, column by column. The first token of a window is predicted by nothing: its numbers are 0.
- * `pieces` are the texts of the tokens in `top`; `kinds` and `scripts` are places in `tokenKinds` and `names`.
+ * Tokens of some windows, by column. The first token of a window has no prediction, so its numbers are 0. `pieces` are the texts of the
+ * tokens in `top`; `kinds` and `scripts` are indices into `tokenKinds` and `names`.
  */
 export const tokenPage = z.object({
   page: z.number().int(),

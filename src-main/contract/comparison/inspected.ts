@@ -4,7 +4,7 @@ import { transcriptAnswer } from '../playground/playground.ts'
 import { studyDocument } from '../runs/run.ts'
 import { divergence, inspectedRun } from './divergence.ts'
 
-/** One column of an unattended generation; `equal` is the share of tokens as the first column has them. */
+/** One column of generated answers. `equal` is the share of tokens that match the first column. */
 export const answeringColumn = z.object({
   /** Null for the dense model. */
   run: inspectedRun.nullable(),
@@ -14,7 +14,7 @@ export const answeringColumn = z.object({
   repetition: z.number(),
 })
 
-/** What a run that looked at others found: divergences, or a transcript with all answers. */
+/** The result of a run that inspects others: divergences, or a transcript with all answers. */
 export const inspected = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('divergence'), divergence }),
   z.object({ kind: z.literal('generation'), transcript: id, columns: z.array(answeringColumn) }),
@@ -22,7 +22,7 @@ export const inspected = z.discriminatedUnion('kind', [
 
 const common = studyDocument.omit({ study: true }).shape
 
-/** The result of an inspection as the compute process gives it; answers become a transcript on the main side. */
+/** The result of an inspection as the compute process returns it. The main process turns answers into a transcript. */
 export const inspectionDocument = z.object({
   ...common,
   inspected: z.discriminatedUnion('kind', [

@@ -1,2 +1,2 @@
-/** The words of the step that holds a page of tokens. */
+/** Label of the step that holds a page of tokens. */
 export const pageStep = (page: number): string => `page ${page}`

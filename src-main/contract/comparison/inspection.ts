@@ -3,19 +3,19 @@ import { dataRequest } from '../data/data-request.ts'
 import { id, tags } from '../identifiers.ts'
 import { generationSettings } from '../playground/generation-settings.ts'
 
-/** Finished runs of one model that an inspection looks at. */
+/** Finished runs of one model to inspect. */
 const subjects = z.array(id).min(1)
 
-/** One prompt of an unattended generation, with what it is about. */
+/** One prompt of an unattended generation, with its tags. */
 export const taggedPrompt = z.object({ text: z.string().min(1).max(100_000), tags: tags.default([]) })
 
-/** What a run does that looks at other runs rather than pruning: their divergence from the dense model, or their answers to prompts. */
+/** A run that inspects other runs instead of pruning: their divergence from the dense model, or their answers to prompts. */
 export const inspection = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('divergence'), runs: subjects.max(5), data: dataRequest }),
   z.object({
     kind: z.literal('generation'),
     runs: subjects.max(50),
-    /** Whether the dense model answers too, before the others. */
+    /** Let the dense model answer too, before the others. */
     dense: z.boolean().default(true),
     prompts: z.array(taggedPrompt).min(1).max(1000),
     settings: generationSettings,

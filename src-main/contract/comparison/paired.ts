@@ -1,13 +1,16 @@
 import type { TaskOutcomes } from '../data/questions.ts'
 import { bootstrapMean, type Estimate, type Interval, mcnemar, shareAndError } from './statistics.ts'
 
-/** What is taken for the same when nothing else is said: a difference at least as uneven comes by chance once in twenty. */
+/** Default significance level: a difference at least this uneven occurs by chance once in twenty. */
 export const noiseLevel = 0.05
 
-/** Two models on the same questions, by one measure: `gained` became right in the second, `lost` became wrong. */
+/**
+ * Two models on the same questions, by one measure. `gained` counts questions that only the second got right, `lost` those that only the
+ * first did.
+ */
 export interface PairedTask {
   task: string
-  /** The measure's name, as in the tables. */
+  /** The measure's name as in the tables. */
   measure: 'accuracy' | 'accuracy per character'
   questions: number
   first: Estimate
@@ -18,7 +21,7 @@ export interface PairedTask {
   probability: number
 }
 
-/** Every task that both models answered with the same questions. */
+/** Pairs every task that both models answered with the same questions. */
 export function pairTasks(first: readonly TaskOutcomes[], second: readonly TaskOutcomes[]): PairedTask[] {
   return first.flatMap((own) => {
     const other = second.find(({ task, hash }) => task === own.task && hash === own.hash)
@@ -47,12 +50,12 @@ function pair(task: string, measure: PairedTask['measure'], first: string, secon
   }
 }
 
-/** 1 for a question that only the second model answers rightly, -1 for one that only the first does, else 0. */
+/** Per question: 1 if only the second model is right, -1 if only the first is, else 0. */
 export function differencesOf(first: string, second: string): number[] {
   return Array.from(first, (own, at) => Number(second[at]) - Number(own))
 }
 
-/** The paired bootstrap's interval of the difference in accuracy. */
+/** Paired bootstrap interval of the difference in accuracy. */
 export function differenceInterval(first: string, second: string): Interval {
   return bootstrapMean(differencesOf(first, second))
 }

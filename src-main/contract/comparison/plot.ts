@@ -2,13 +2,13 @@ import { z } from 'zod'
 
 const axis = z.object({ label: z.string(), scale: z.enum(['linear', 'log']) })
 
-/** One line of a plot; `spread` is drawn as a bar of that length to both sides of a point. */
+/** One line of a plot. `spread` is drawn as an error bar of that length on both sides. */
 const series = z.object({
   name: z.string(),
   points: z.array(z.object({ x: z.number(), y: z.number(), spread: z.number().optional() })),
 })
 
-/** A plot as data: what an ablation hands to whoever draws it. */
+/** A plot as data, independent of how it is drawn. */
 export const plot = z.object({ title: z.string(), x: axis, y: axis, series: z.array(series) })
 
 export type Plot = z.infer<typeof plot>

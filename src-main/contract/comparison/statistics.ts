@@ -1,12 +1,12 @@
-/** Arithmetic on samples that screens, reports and exports share. Sources stand with each. */
+/** Sample statistics shared by screens, reports and exports. Each function names its source. */
 
 export interface Estimate {
   value: number
-  /** One standard error; null where a sample does not say. */
+  /** One standard error; null if the sample does not give one. */
   error: number | null
 }
 
-/** Mean with its standard error, from the variance of the population over n - 1, as llama.cpp's `mean_and_uncertainty` has it. */
+/** Mean with its standard error: population variance over n - 1, like llama.cpp's `mean_and_uncertainty`. */
 export function meanAndError(values: ArrayLike<number>): Estimate {
   const count = values.length
   if (count === 0) return { value: 0, error: null }
@@ -24,7 +24,7 @@ export function covarianceOfMeans(a: ArrayLike<number>, b: ArrayLike<number>): n
   return products / a.length / (a.length - 1)
 }
 
-/** The value at a share of sorted values, linear between neighbours (type 7 of Hyndman and Fan 1996; NumPy's and llama.cpp's). */
+/** Quantile of sorted values, linear between neighbours (type 7 of Hyndman and Fan 1996, as in NumPy and llama.cpp). */
 export function quantile(sorted: ArrayLike<number>, share: number): number {
   const place = Math.min(1, Math.max(0, share)) * (sorted.length - 1)
   const below = Math.floor(place)
@@ -33,8 +33,8 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
 }
 
 /**
- * A quantile with its standard error: half the distance between the values one binomial standard deviation of ranks below and above it
- * (David and Nagaraja, Order Statistics, 7.1), which needs no density.
+ * A quantile with its standard error: half the distance between the values one binomial standard deviation of ranks below and above (David
+ * and Nagaraja, Order Statistics, 7.1). Needs no density estimate.
  */
 export function quantileWithError(sorted: ArrayLike<number>, share: number): Estimate {
   const value = quantile(sorted, share)
@@ -50,8 +50,8 @@ export function shareAndError(hits: number, of: number): Estimate {
 }
 
 /**
- * McNemar's exact test (1947): of the questions that two models answer differently, `gained` became right and `lost` became wrong.
- * The two-sided probability, under a fair coin, of a split at least as uneven.
+ * McNemar's exact test (1947) on the questions that two models answer differently: `gained` became right, `lost` became wrong. Returns the
+ * two-sided probability of a split at least this uneven under a fair coin.
  */
 export function mcnemar(gained: number, lost: number): number {
   const n = gained + lost
@@ -65,7 +65,7 @@ export function mcnemar(gained: number, lost: number): number {
   return Math.min(1, 2 * tail)
 }
 
-/** Uniform numbers in [0, 1), the same for the same seed (mulberry32). */
+/** Uniform numbers in [0, 1), reproducible by seed (mulberry32). */
 export function uniformNumbers(seed: number): () => number {
   let state = seed >>> 0
   return () => {
@@ -81,13 +81,10 @@ export interface Interval {
   high: number
 }
 
-/** Resamplings of a bootstrap. */
+/** Bootstrap resamplings. */
 export const resamplings = 2000
 
-/**
- * The interval of the mean of paired differences by resampling pairs with replacement (Efron and Tibshirani 1993, 13.3): the percentiles
- * that leave out 5 % in all.
- */
+/** Percentile bootstrap interval (95 %) of the mean of paired differences (Efron and Tibshirani 1993, 13.3). */
 export function bootstrapMean(differences: ArrayLike<number>, { seed = 1, repeats = resamplings } = {}): Interval {
   const draw = uniformNumbers(seed)
   const size = differences.length
@@ -99,7 +96,7 @@ export function bootstrapMean(differences: ArrayLike<number>, { seed = 1, repeat
   return middle(means)
 }
 
-/** The interval that holds 95 % of resampled values. */
+/** The central 95 % of resampled values. */
 export function middle(resampled: Float64Array): Interval {
   const sorted = resampled.sort()
   return { low: quantile(sorted, 0.025), high: quantile(sorted, 0.975) }

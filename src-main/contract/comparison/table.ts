@@ -9,7 +9,7 @@ const tableCell = z.object({
   best: z.boolean().optional(),
 })
 
-/** What a comparison, an ablation or a history is as rows and columns, before it becomes a file. */
+/** A comparison, ablation or history as rows and columns, before it is written to a file. */
 export const table = z.object({ columns: z.array(tableColumn), rows: z.array(z.array(tableCell)) })
 
 export const tableFormat = z.enum(['csv', 'markdown', 'latex'])

@@ -1,21 +1,21 @@
 import { z } from 'zod'
 
-/** One question as a model answered it: log-likelihood of each choice in nats. Long contexts keep their end. */
+/** One question as a model answered it: log-likelihood of each choice in nats. Contexts that are too long lose their beginning. */
 export const scoredQuestion = z.object({
   context: z.string(),
   choices: z.array(z.string()),
   gold: z.number().int(),
   scores: z.array(z.number()),
   correct: z.boolean(),
-  /** By likelihood per character; absent where a task does not count so. */
+  /** By likelihood per character; absent if the task does not use it. */
   correctPerCharacter: z.boolean().optional(),
 })
 
 export const scoredTask = z.object({ task: z.string(), questions: z.array(scoredQuestion) })
 
 /**
- * Which questions of a task were answered rightly, `1` or `0` each in order. Answers of two models are pairs where `hash`, the SHA-256 of
- * the questions, is the same.
+ * Which questions of a task were answered correctly, one `1` or `0` each in order. Two models' answers can be paired if `hash`, the SHA-256
+ * of the questions, is equal.
  */
 export const taskOutcomes = z.object({
   task: z.string(),

@@ -9,19 +9,21 @@ import { outline, problem, requestPreview } from '../runs/preflight.ts'
 import { amount, backendName, measureRequest } from '../runs/run-request.ts'
 import { runStatus } from '../runs/run-status.ts'
 
-/** How a grid repairs what its methods leave. */
+/** How a grid repairs the results of its methods. */
 export const repairChoice = z.enum(['none', ...repairKind.options])
 
 export const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
 
-/** Models x methods x amounts x seeds. The dense baseline of each model is added by itself. */
+/** Models x methods x amounts x seeds. The dense baseline of each model is added automatically. */
 export const grid = z.object({
   models: z.array(id).min(1).max(50),
   methods: z.array(gridMethod).max(100),
   amounts: z.array(amount).max(100),
   seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
   calibration: dataRequest.optional(),
-  /** Every combination once for each; without any, as each method is meant. Repairs are fitted on `repairData`, else on the calibration text. */
+  /**
+   * Runs every combination once per entry; without any, each method uses its default. Fitted on `repairData`, else on the calibration text.
+   */
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),
   measures: z.array(measureRequest).default([]),
@@ -31,7 +33,7 @@ export const grid = z.object({
   memoryBytes: z.number().int().positive().optional(),
 })
 
-/** What one combination of a grid would do: Eq. 5's split, what it reaches, and what it costs. */
+/** Preview of one combination of a grid: the split by Eq. 5, the sparsity it reaches, and its cost. */
 export const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true, formats: true }).extend({
   ...outline.shape,
   model: id,
@@ -41,14 +43,14 @@ export const combinationPreview = requestPreview.pick({ feasibleRange: true, mem
   runs: z.number().int(),
   feasible: z.boolean(),
   problem: z.string().nullable(),
-  /** Of one run of it, on its own; null until the machine was timed. */
+  /** For one run of it alone; null until the machine was timed. */
   seconds: secondsRange.nullable(),
 })
 
 export const gridPreview = z.object({
   combinations: z.array(combinationPreview),
   runs: z.number().int(),
-  /** Of all runs, one after the other, with steps that they share done once; and what that was worked out from. */
+  /** For all runs in sequence, with shared steps done once, and the basis of the estimate. */
   seconds: secondsRange.nullable(),
   basis: estimateBasis.nullable(),
   memoryBytes: z.number().nullable(),
@@ -69,7 +71,7 @@ export const experimentEntry = z.object({
   counts: z.partialRecord(runStatus, z.number().int()),
   runs: z.number().int(),
   baselines: z.array(id),
-  /** Names of models that were replaced between its runs, so that these used different ones under one name. */
+  /** Names of models that were replaced between its runs, so that these used different models under one name. */
   changedModels: z.array(z.string()),
 })
 

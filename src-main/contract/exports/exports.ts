@@ -1,41 +1,41 @@
 import { z } from 'zod'
 
-/** What a pruned model would weigh in one format, worked out from sizes alone. */
+/** Size of a pruned model in one format, computed from tensor sizes alone. */
 export const formatOutline = z.object({
   format: z.string(),
-  /** Of a GGUF file: how its weights are stored. */
+  /** Weight type of a GGUF file. */
   type: z.string().nullable(),
-  /** Bytes on the disk, and of keys and values in half precision for 1,000 tokens of context; null where the format cannot hold the model. */
+  /** Bytes on disk, and bytes of keys and values in half precision for 1,000 tokens; null if the format cannot hold the model. */
   bytes: z.number().nullable(),
   keyValueBytes: z.number().nullable(),
-  /** Before anything is decided: what it may come to at least, where that differs from the most, which stands above. */
+  /** Lower bounds before the method has decided, if they differ from the upper bounds above. */
   least: z.object({ bytes: z.number(), keyValueBytes: z.number() }).optional(),
-  /** Why it may turn out that the format cannot hold the model. */
+  /** Why the format may turn out unable to hold the model. */
   perhaps: z.string().optional(),
-  /** What a reader should know: what stands as zeros, where the context ends. */
+  /** Warnings: what is stored as zeros, where the context ends. */
   notes: z.array(z.string()),
   /** Why the format cannot hold the model. */
   problem: z.string().nullable(),
 })
 
-/** A saved file or folder opened again: its answers beside those of the model that it was saved from. */
+/** A saved file or folder reopened: its answers compared with the model it was saved from. */
 export const reloadTest = z.object({
   tokens: z.number().int(),
   perplexity: z.number(),
-  /** Of the pruned model before it was saved. */
+  /** For the pruned model before saving. */
   expected: z.number(),
-  /** Of the first greedy tokens, how many are the same. */
+  /** How many of the first greedy tokens are equal. */
   equalTokens: z.number().int(),
   greedyTokens: z.number().int(),
 })
 
-/** One thing that a save wrote. */
+/** One file or folder written by a save. */
 export const savedFile = z.object({
   format: z.string(),
   type: z.string().nullable(),
   path: z.string(),
   bytes: z.number(),
-  /** Null where this program does not read the format. */
+  /** Null if Espalier cannot read the format. */
   reload: reloadTest.nullable(),
 })
 

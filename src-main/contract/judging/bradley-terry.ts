@@ -1,6 +1,6 @@
 import { type Interval, middle, resamplings, uniformNumbers } from '../comparison/statistics.ts'
 
-/** One judged pair: two contestants on one prompt, and what the first one got of the point (1 a win, 0 a loss, a half each where neither was better). */
+/** One judged pair: two contestants on one prompt, and the first one's points (1 a win, 0 a loss, 0.5 each if neither was better). */
 export interface JudgedPair {
   prompt: number
   first: number
@@ -9,20 +9,20 @@ export interface JudgedPair {
 }
 
 export interface Standing {
-  /** Natural log of the Bradley-Terry strength, over the mean of all. */
+  /** Natural log of the Bradley-Terry strength, relative to the mean. */
   strength: number
   interval: Interval
-  /** The chance to win against another contestant, averaged over the others. */
+  /** Probability of winning, averaged over all opponents. */
   winRate: number
   winInterval: Interval
 }
 
-/** Virtual points that both of a compared pair get, so that one who always wins keeps a finite strength. */
+/** Virtual points for both sides of each compared pair, so that a contestant who always wins keeps a finite strength. */
 export const virtualPoints = 0.1
 
 /**
- * Strengths of the model of Bradley and Terry (1952), P(i beats j) = s_i / (s_i + s_j), by the MM algorithm (Hunter 2004, Eq. 3), as logs
- * with mean 0, to within `precision`. A contestant without any pair has strength 0.
+ * Strengths of the Bradley-Terry model (1952), P(i beats j) = s_i / (s_i + s_j), by the MM algorithm (Hunter 2004, Eq. 3). Returned as logs
+ * with mean 0, to within `precision`. A contestant with no pairs has strength 0.
  */
 export function bradleyTerry(contestants: number, pairs: readonly JudgedPair[], precision = 1e-12): number[] {
   const { points, games } = tally(contestants, pairs)
@@ -64,10 +64,10 @@ function tally(contestants: number, pairs: readonly JudgedPair[]): { points: num
   return { points, games }
 }
 
-/** What the strengths of one resampling may be off: an interval over thousands of them shows none of it. */
+/** Precision of the strengths within one resampling. Too small to be visible in an interval over thousands of them. */
 const resampledPrecision = 1e-6
 
-/** Standings with intervals of 95 %, from resampling prompts with all of their pairs: votes on one prompt hang together. */
+/** Standings with 95 % intervals. Resamples whole prompts with all their pairs, because votes on one prompt are correlated. */
 export function standings(contestants: number, pairs: readonly JudgedPair[], { seed = 1, repeats = resamplings / 2 } = {}): Standing[] {
   const byPrompt = [...Map.groupBy(pairs, ({ prompt }) => prompt).values()]
   const draw = uniformNumbers(seed)

@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { id, moment, name } from '../identifiers.ts'
 
-/** What a judge said of two answers to one prompt, without knowing whose they are. */
+/** A judge's verdict on two anonymous answers to one prompt. */
 export const judgement = z.enum(['left', 'right', 'tie', 'both bad'])
 
-/** A pair to be judged: a prompt and two columns of the transcript, on sides that were drawn. */
+/** A pair to judge: a prompt and two columns of the transcript, on randomly drawn sides. */
 export const judgedPair = z.object({ prompt: z.number().int(), left: z.number().int(), right: z.number().int() })
 
 export const judgingEntry = z.object({
@@ -16,16 +16,16 @@ export const judgingEntry = z.object({
   createdAt: moment,
 })
 
-/** What a judge sees: nothing that tells whose an answer is. `next` is null when all pairs have a vote. */
+/** State shown to a judge; reveals nothing about whose an answer is. `next` is null when all pairs have a vote. */
 export const judgingState = judgingEntry.extend({
   next: z.object({ pair: z.number().int(), prompt: z.string(), left: z.string(), right: z.string() }).nullable(),
-  /** The pair that was voted on last, to take it back. */
+  /** The pair that was voted on last, for undo. */
   last: z.number().int().nullable(),
 })
 
 const interval = z.object({ low: z.number(), high: z.number() })
 
-/** `score` is the mean of points (1 a win, a half each for a tie or two bad answers); strengths and chances as in `bradley-terry.ts`. */
+/** `score` is the mean of points (1 a win, 0.5 each for a tie or two bad answers); strengths and win rates as in `bradley-terry.ts`. */
 const standing = z.object({
   name: z.string(),
   wins: z.number().int(),
@@ -50,7 +50,7 @@ export const judgingVote = z.object({
   at: moment,
 })
 
-/** Who wins, over all pairs, by prompt and by tag, and every vote with the names of its sides. */
+/** Standings over all pairs, by prompt and by tag, and every vote with the names of its sides. */
 export const judgingResult = judgingEntry.extend({
   standings: z.array(standing),
   byPrompt: z.array(z.object({ prompt: z.string(), points: z.array(points) })),

@@ -1,24 +1,24 @@
 import type { ErrorMessage } from '../errors.ts'
 import type { ApiEvent } from '../events.ts'
 
-/** An answer as it crosses to the page: errors lose all but their text when they are thrown over that border. */
+/** A result as it crosses to the page. Errors are passed as values because thrown ones lose everything except their text. */
 export type BridgeAnswer<T = unknown> = { value: T } | { error: ErrorMessage }
 
-/** Where the calls of the window go: `null` is the workbench in this program, else a server elsewhere and whether it answers. */
+/** Where the window's calls go: `null` for the workbench in this program, else a remote server and whether it answers. */
 export type BridgeConnection = { address: string; up: boolean; inClear: boolean } | null
 
-/** What the desktop window gives its page as `window.espalier`. A page in a browser has none of it and uses HTTP. */
+/** The API that the desktop window gives its page as `window.espalier`. In a browser it is absent and the page uses HTTP. */
 export interface DesktopBridge {
   call(name: string, input: unknown): Promise<BridgeAnswer>
   subscribe(listener: (event: ApiEvent) => void): () => void
-  /** `null` when the dialog was closed. Only for the workbench in this program: another machine's folders come from `files.browse`. */
+  /** `null` if the dialog was cancelled. For the local workbench only; `files.browse` lists another machine's folders. */
   chooseFolder(): Promise<BridgeAnswer<string | null>>
   chooseFile(): Promise<BridgeAnswer<string | null>>
   copyText(text: string): Promise<BridgeAnswer<null>>
-  /** Opens an address of the allow-list in the person's browser. */
+  /** Opens an address from the allow-list in the user's browser. */
   openLink(address: string): Promise<BridgeAnswer<null>>
   connection(): Promise<BridgeAnswer<BridgeConnection>>
-  /** Sends the calls to a running `espalier serve`, by the line it printed. The page should start afresh after it. */
+  /** Sends all calls to a running `espalier serve`, given the line it printed. Reload the page afterwards. */
   attach(address: string): Promise<BridgeAnswer<BridgeConnection>>
   detach(): Promise<BridgeAnswer<BridgeConnection>>
 }

@@ -8,32 +8,32 @@ import { plan, tensorFile } from '../pruning/plan.ts'
 import { exportedRun } from '../runs/exported-run.ts'
 import { amount, backendName, runRequest } from '../runs/run-request.ts'
 
-/** Both sides must speak the same; the compute process says its number first. */
+/** Both sides must use the same version; the compute process sends its own first. */
 export const computeProtocol = 1
 
-/** Stands before the reason, as JSON, in what a compute process writes before it ends itself because a file passed the limits of reading. */
+/** Prefix of the JSON reason that a compute process writes before it exits because a file exceeded the read limits. */
 export const limitMark = 'espalier-limit: '
 
-/** A run with its plan, and the fingerprint of the model that it was pruned from; null where the run does not say. */
+/** A run with its plan, and the fingerprint of the model it was pruned from; null if the run does not record it. */
 const inspectionSubject = z.object({ run: inspectedRun, plan, fingerprint: z.string().nullable() })
 
-/** What a compute process can be asked to do, one at a time. */
+/** The tasks of a compute process, which runs one at a time. */
 export const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('run'), request: runRequest }),
   z.object({ kind: z.literal('ablation'), request: runRequest }),
-  /** The runs that it looks at, in the order of the request. */
+  /** The runs to inspect, in the order of the request. */
   z.object({ kind: z.literal('inspection'), request: runRequest, subjects: z.array(inspectionSubject) }),
   z.object({ kind: z.literal('generate'), request: generationRequest }),
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),
   z.object({ kind: z.literal('look at text'), model: z.string(), data: dataRequest, against: dataRequest.optional() }),
   z.object({ kind: z.literal('preflight'), requests: z.array(runRequest) }),
-  /** What each has to do, null where that cannot be said any more. */
+  /** The work of each; null if it can no longer be determined. */
   z.object({ kind: z.literal('work'), requests: z.array(runRequest) }),
   z.object({
     kind: z.literal('save'),
     model: z.string(),
-    /** Of the model that the plan was made for; null where the run does not say. */
+    /** Of the model that the plan was made for; null if the run does not record it. */
     fingerprint: z.string().nullable(),
     plan: plan.nullable(),
     method: z.string(),
@@ -44,7 +44,7 @@ export const computeTask = z.discriminatedUnion('kind', [
     replace: z.boolean(),
     memoryBytes: z.number().optional(),
   }),
-  /** What each of the formats would weigh; without a plan, of one as the method makes it. */
+  /** Size in each format; without a plan, of a model as the method would prune it. */
   z.object({
     kind: z.literal('outline save'),
     model: z.string(),
@@ -67,9 +67,9 @@ export const errorMessage = z.object({
   details: z.record(z.string(), z.unknown()).optional(),
 })
 
-/** From the main side to the compute process. Answers carry the number of the question. */
+/** Messages from the main process to the compute process. Answers carry the number of their question. */
 export const toCompute = z.discriminatedUnion('type', [
-  /** `tensorFolder` is where steps leave files of tensors. */
+  /** `tensorFolder` is where steps write tensor files. */
   z.object({ type: z.literal('start'), job, task: computeTask, tensorFolder: z.string() }),
   z.object({ type: z.literal('cancel'), job, column: z.number().int().optional() }),
   z.object({
@@ -79,7 +79,7 @@ export const toCompute = z.discriminatedUnion('type', [
     found: z.boolean(),
     value: z.unknown().optional(),
     tensors: tensorFile.optional(),
-    /** Whether the same run did it, in an earlier attempt. */
+    /** Whether an earlier attempt of the same run finished it. */
     own: z.boolean().optional(),
   }),
   z.object({ type: z.literal('step written'), job, asked }),
@@ -87,7 +87,7 @@ export const toCompute = z.discriminatedUnion('type', [
   z.object({ type: z.literal('refused'), job, asked, error: errorMessage }),
 ])
 
-/** From the compute process to the main side. */
+/** Messages from the compute process to the main process. */
 export const fromCompute = z.discriminatedUnion('type', [
   z.object({ type: z.literal('ready'), protocol: z.number().int(), version: z.string(), node: z.string() }),
   z.object({ type: z.literal('alive'), memoryBytes: z.number() }),

@@ -3,7 +3,7 @@ import { moment } from '../identifiers.ts'
 
 export const backendState = z.object({ name: z.string(), available: z.boolean(), why: z.string() })
 
-/** What the compute process found: which backend it would use on which device, and why; of a GPU's memory what was free. */
+/** What the compute process found: the backend and device it would use, and why. GPU memory is the free amount. */
 export const engineReport = z.object({
   backend: z.string(),
   device: z.string(),
@@ -14,9 +14,9 @@ export const engineReport = z.object({
 })
 
 /**
- * How fast a machine does what pruning is made of in a model of a width: thousand millions of operations a second of attention, MLPs and
- * head, in float64, and for eigenvectors; seconds that passing a part takes besides, however few rows; gigabytes of weights a second where
- * tokens are made one by one; how many times as fast as in float32 a block is by the other products, 1 where there are no units for them.
+ * A machine's speed at the operations of pruning, for one model width: billions of operations per second in attention, MLPs and head, in
+ * float64, and for eigenvectors; the fixed cost in seconds of passing a part; gigabytes of weights per second in token-by-token generation;
+ * and the speed-up of a block over float32 with other products (1 without hardware units for them).
  */
 export const machineRate = z.object({
   hidden: z.number().int(),
@@ -32,8 +32,8 @@ export const machineRate = z.object({
 })
 
 /**
- * Known operations worked out, and a product timed. `largestError` is how far off the worst of them is, relative to the largest value it
- * should give, `worst` which one; `matches` is false when that is more than float32 may be.
+ * Known operations checked and a product timed. `largestError` is the worst error relative to the largest expected value, `worst` the
+ * operation. `matches` is false if that exceeds float32's tolerance.
  */
 export const selfTest = z.object({
   backend: z.string(),

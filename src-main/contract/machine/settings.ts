@@ -2,13 +2,13 @@ import { z } from 'zod'
 import { chosenPlace } from '../places.ts'
 import { backendChoice } from '../runs/run-request.ts'
 
-/** What a person may set. Folders are absolute paths. */
+/** User settings. Folders are absolute paths. */
 export const settings = z.object({
   theme: z.enum(['system', 'light', 'dark']),
   backend: backendChoice,
   memoryBytes: z.number().int().positive().nullable(),
   idleMinutes: z.number().int().min(0).max(1440),
-  /** Runs that compute on the processor at once; null for one where there is no GPU, else none. */
+  /** Simultaneous runs on the processor; null for the default of one without a GPU and none with one. */
   cpuSlots: z.number().int().min(0).max(64).nullable(),
   notifyWhenDone: z.boolean(),
   folders: z.object({ models: chosenPlace, exports: chosenPlace, cache: chosenPlace }),
@@ -21,7 +21,7 @@ export const settingsView = settings.extend({
   hubToken: z.object({ present: z.boolean(), from: z.enum(['environment', 'file', 'none']) }),
 })
 
-/** What this program is and whether anything was done with it yet. `protocol` changes when calls change incompatibly. */
+/** The program's version and whether it has been used yet. `protocol` changes when calls change incompatibly. */
 export const workbenchState = z.object({
   version: z.string(),
   protocol: z.number().int(),

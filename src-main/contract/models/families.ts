@@ -1,4 +1,6 @@
-/** Every model family that opens, by the `model_type` of its config: its title and models of it that people use. The engine's tables have exactly these keys. */
+/**
+ * Every supported model family by the `model_type` of its config: title and well-known models. The engine's tables have exactly these keys.
+ */
 export const families = {
   llama: { title: 'Llama', examples: 'Llama 2, 3, 3.1, 3.2 and 3.3, SmolLM 1 and 2, TinyLlama, DeepSeek-R1-Distill-Llama' },
   mistral: { title: 'Mistral', examples: 'Mistral 7B, Mistral Nemo, Mistral Small 24B (2501)' },

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** One file on the hub: the repository (`owner/name`) of a model or a data set, a revision (branch, tag or commit) and the path inside. */
+/** One file on the hub: repository (`owner/name`) of a model or data set, revision (branch, tag or commit), and path inside it. */
 export const hubFile = z.object({
   kind: z.enum(['model', 'dataset']),
   repository: z.string(),
@@ -10,5 +10,5 @@ export const hubFile = z.object({
 
 export type HubFile = z.infer<typeof hubFile>
 
-/** Gives the path on disk of a hub file, downloading it first where it is not there yet. */
+/** Returns the local path of a hub file, downloading it if it is missing. */
 export type FetchHubFile = (file: HubFile) => Promise<string>

@@ -16,16 +16,16 @@ export const modelShape = z.object({
 
 export const stackPart = z.enum(['attention', 'mlp'])
 
-/** One block as it is on disk: a removed submodule has no parameters, a narrowed MLP a smaller width. */
+/** One block as stored on disk. A removed submodule has no parameters; a narrowed MLP has a smaller width. */
 export const blockDescription = z.object({
   attentionParameters: z.number().int(),
   mlpParameters: z.number().int(),
   intermediate: z.number().int(),
-  /** Parts that are there but add nothing, because a format needs zeros in the place of what was removed. */
+  /** Parts that are present but contribute nothing: the format needs zeros where something was removed. */
   zeroed: z.array(stackPart).optional(),
 })
 
-/** The sparsities that a method can reach on a model; `steps` when only some values in between are possible. */
+/** The sparsities that a method can reach on a model; `steps` is set if only certain values are possible. */
 export const feasibleRange = z.object({
   method: z.string(),
   minimum: z.number(),
@@ -33,7 +33,7 @@ export const feasibleRange = z.object({
   steps: z.array(z.number()).optional(),
 })
 
-/** What a checkpoint is, read from its headers and its config. `parameters.stack` is the block stack alone. */
+/** A checkpoint's description, read from its headers and config. `parameters.stack` is the block stack alone. */
 export const modelDescription = z.object({
   family: z.string(),
   format: z.string(),
@@ -45,18 +45,18 @@ export const modelDescription = z.object({
   tokenizer: z.string().nullable(),
   chatTemplate: z.boolean(),
   feasible: z.array(feasibleRange),
-  /** The plan that an already pruned checkpoint carries beside it. */
+  /** The plan stored beside an already pruned checkpoint. */
   plan: plan.nullable(),
 })
 
-/** What made a model smaller, and how good it was then. */
+/** How a model was pruned, and its quality afterwards. */
 export const prunedBy = z.object({
   method: z.string(),
   reached: z.number().nullable(),
   perplexity: z.object({ dataset: z.string(), value: z.number() }).nullable(),
 })
 
-/** A checkpoint in the library. `parent` is the model that this one was pruned from, `run` the run that did it. */
+/** A checkpoint in the library. `parent` is the model it was pruned from, `run` the run that pruned it. */
 export const modelEntry = z.object({
   id,
   name,
@@ -68,7 +68,7 @@ export const modelEntry = z.object({
   bytes: z.number().int(),
   parent: id.nullable(),
   run: id.nullable(),
-  /** What that run did; null where there is none. */
+  /** What that run did; null if there is none. */
   pruned: prunedBy.nullable(),
   usedByRuns: z.number().int(),
   notes,
@@ -83,14 +83,14 @@ export const modelDetail = modelEntry.extend({
   descendants: z.array(z.object({ id, name, run: id.nullable(), reached: z.number().nullable() })),
 })
 
-/** A checkpoint that another program keeps on this machine. */
+/** A checkpoint that another program stores on this machine. */
 export const foundModel = z.object({
   program: z.enum(['Hugging Face cache', 'LM Studio', 'Ollama']),
   name: z.string(),
   path: z.string(),
 })
 
-/** Files on their way into or out of the library: a download, a copy, or an export by a run. */
+/** Files entering or leaving the library: a download, a copy, or an export of a run. */
 export const transfer = z.object({
   id,
   kind: z.enum(['download', 'copy', 'export']),
@@ -102,9 +102,9 @@ export const transfer = z.object({
   secondsLeft: z.number().nullable(),
   model: id.nullable(),
   problem: z.string().nullable(),
-  /** What an export wrote, with how far its answers are from the model's when it was opened again. */
+  /** The exported files, each with its error after reopening. */
   saved: z.array(savedFile).optional(),
-  /** How many of the things that an export wrote have been opened again, once all are written. */
+  /** How many exported files have been reopened, once all are written. */
   opened: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
 })
 

@@ -18,7 +18,7 @@ export const decoding = z.discriminatedUnion('kind', [
   }),
 ])
 
-/** `template` says whether the prompt goes through the model's chat template; `maxTokens` counts new tokens, `maxLength` all. */
+/** `template` applies the model's chat template. `maxTokens` counts new tokens, `maxLength` counts all. */
 export const generationSettings = z.object({
   decoding: decoding.default({ kind: 'sampling', temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }),
   template: z.enum(['raw', 'chat']).default('raw'),

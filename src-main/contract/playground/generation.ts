@@ -6,15 +6,15 @@ import { generationSettings } from './generation-settings.ts'
 export const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
 export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
 
-/** One prompt. `continueFrom` are token ids of an answer's beginning that are taken as given (continue from an alternative). */
+/** One prompt. `continueFrom` are the token ids of a given beginning of the answer (to continue from an alternative). */
 export const generationPrompt = z.object({
   text: z.string().max(100_000),
   continueFrom: z.array(z.number().int().nonnegative()).optional(),
 })
 
 /**
- * What the compute process gets: one model, several plans over it (null: as it is), the same prompts for each. `fingerprint` is that of the
- * model which a plan was made for; null where the run does not say.
+ * A generation request to the compute process: one model, several plans over it (null: unchanged), the same prompts for each. `fingerprint`
+ * is of the model that the plan was made for; null if the run does not record it.
  */
 export const generationRequest = z.object({
   model: z.string(),
@@ -30,7 +30,7 @@ export const generationRequest = z.object({
 
 export const answerEnd = z.enum(['end of text', 'length', 'stopped', 'failed'])
 
-/** What one column tells while it generates. `column` and `prompt` are positions in the request. */
+/** Progress of one column. `column` and `prompt` are indices into the request. */
 export const generationEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('prompt'), column: z.number().int(), prompt: z.number().int(), tokens: z.number().int(), text: z.string() }),
   z.object({ type: z.literal('token'), column: z.number().int(), prompt: z.number().int(), token: generatedToken }),

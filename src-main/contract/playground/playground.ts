@@ -3,10 +3,10 @@ import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { answerEnd, generatedToken, generationPrompt } from './generation.ts'
 import { generationSettings } from './generation-settings.ts'
 
-/** A column: a model as it is, or a run's plan over its model. */
+/** A column: an unchanged model, or a run's plan over its model. */
 export const playgroundColumn = z.object({ model: id.optional(), run: id.optional() })
 
-/** All columns of one session must belong to one model, so that its weights are loaded once. */
+/** All columns of a session must belong to one model, so that its weights are loaded once. */
 export const sessionRequest = z.object({
   columns: z.array(playgroundColumn).min(1).max(6),
   prompts: z.array(generationPrompt).min(1).max(200),
@@ -32,14 +32,14 @@ export const transcriptAnswer = z.object({
   problem: z.string().nullable(),
 })
 
-/** The best column for one prompt, as a person saw it; null where none was better. */
+/** The user's choice of the best column for one prompt; null if none was better. */
 export const vote = z.object({ prompt: z.number().int().nonnegative(), column: z.number().int().nonnegative().nullable() })
 
 export const transcriptEntry = z.object({
   id,
   title: z.string(),
   prompts: z.array(z.string()),
-  /** What each prompt is about, where that was said. */
+  /** Tags of each prompt, if it has any. */
   promptTags: z.array(tags),
   columns: z.array(transcriptColumn),
   status: z.enum(['running', 'done', 'stopped', 'failed']),

@@ -1,4 +1,4 @@
-/** Prompts, one a line; words that begin with # at a line's end are its tags. */
+/** One prompt per line. Words with # at the end of a line are its tags. */
 export function parsePrompts(text: string): { text: string; tags: string[] }[] {
   return text
     .split(/\r?\n/)

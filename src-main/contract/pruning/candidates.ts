@@ -1,12 +1,11 @@
-/** What candidates are compared by, each under its own name: what it is called, and which end of it goes. */
+/** The scores that candidates are compared by: title, and which end is removed. */
 export const candidateMeasures = {
-  /** Perplexity without the candidate. */
   perplexity: { title: 'perplexity without it', goes: 'lowest' },
-  /** One minus the cosine of a block's input and output. */
+  /** One minus the cosine between a block's input and output. */
   influence: { title: 'influence of the block', goes: 'lowest' },
-  /** Cosine of what goes into a run of blocks and what comes out. */
+  /** Cosine between the input and output of a run of blocks. */
   similarity: { title: 'similarity of input and output', goes: 'highest' },
-  /** Their angle, as a share of half a turn. */
+  /** The angle between input and output, as a share of half a turn. */
   angle: { title: 'angle between input and output', goes: 'lowest' },
 } as const
 
@@ -14,7 +13,7 @@ export type CandidateMeasure = keyof typeof candidateMeasures
 
 type Scored = { readonly [Measure in CandidateMeasure]?: number | undefined }
 
-/** The names under which a candidate has a score; there should be one. */
+/** The names under which a candidate has a score. There should be exactly one. */
 export function measuresIn(score: Scored): CandidateMeasure[] {
   return (Object.keys(candidateMeasures) as CandidateMeasure[]).filter((measure) => measure in score)
 }

@@ -1,21 +1,21 @@
 import { z } from 'zod'
 
-/** What one block's MLP and attention cost, around the pruned and repaired model, in nats of divergence from the dense one per token. */
+/** The cost of one block's MLP and attention around the pruned and repaired model, in nats of divergence from the dense model per token. */
 export const fittedBlock = z.object({
   block: z.number().int().nonnegative(),
-  /** The change of divergence with each of the table's widths, made monotone. */
+  /** Change of divergence at each of the table's widths, made monotone. */
   divergences: z.array(z.number()),
-  /** The change where the attention goes, before the price. */
+  /** Change if the attention is removed, before the price. */
   attention: z.number(),
-  /** Neurons that it keeps in the plan, and whether its attention goes. */
+  /** Neurons kept by the plan, and whether it removes the attention. */
   width: z.number().int(),
   attentionRemoved: z.boolean(),
 })
 
-/** A price of attention that was tried: its factor, what it removes, and the loss on held-out windows after a one-pass repair. */
+/** One tried price of attention: its factor, what it removes, and the held-out loss after a one-pass repair. */
 export const triedPrice = z.object({ factor: z.number(), attentionRemoved: z.number().int(), loss: z.number(), chosen: z.boolean() })
 
-/** Every number that the fitted widths of a run were decided by. */
+/** All numbers that determined a run's fitted widths. */
 export const fit = z.object({
   base: z.number().int(),
   widths: z.array(z.number().int()),

@@ -3,17 +3,17 @@ import { repairKind } from './repair.ts'
 
 export const optionValue = z.union([z.number(), z.string(), z.boolean(), z.null()])
 
-/** One option of a method, ready for a form: made from the method's own schema. */
+/** One option of a method as a form field, derived from the method's schema. */
 export const optionField = z.object({
   name: z.string(),
   kind: z.enum(['number', 'integer', 'boolean', 'text', 'choice', 'list']),
   label: z.string(),
   help: z.string(),
-  /** Absent where the method works the value out by itself. */
+  /** Absent if the method determines the value itself. */
   default: z.unknown().optional(),
   required: z.boolean(),
   minimum: z.number().optional(),
-  /** What a value must exceed, where the bound itself is not allowed. */
+  /** Exclusive lower bound. */
   above: z.number().optional(),
   maximum: z.number().optional(),
   choices: z.array(optionValue).optional(),
@@ -27,11 +27,11 @@ export const methodEntry = z.object({
   summary: z.string(),
   unit: z.string(),
   options: z.array(optionField),
-  /** The repair that it is meant for; null where that is none. */
+  /** The default repair; null for none. */
   repair: repairKind.nullable(),
 })
 
-/** A data set that runs may calibrate on or be measured on; `source` goes into a data request. */
+/** A data set for calibration or measurement. `source` goes into a data request. */
 export const datasetEntry = z.object({
   source: z.string(),
   title: z.string(),
@@ -44,10 +44,10 @@ export const datasetEntry = z.object({
 export const taskEntry = z.object({ id: z.string(), title: z.string(), present: z.boolean(), questions: z.number().int().nullable() })
 export const exportFormat = z.object({ id: z.string(), title: z.string(), summary: z.string() })
 
-/** Everything that a form offers. */
+/** Everything that forms offer. */
 export const catalogue = z.object({
   methods: z.array(methodEntry),
-  /** Studies of one choice of 2SSP; a run names one as its method. */
+  /** Studies of one choice of 2SSP; a run uses one as its method. */
   ablations: z.array(methodEntry),
   datasets: z.array(datasetEntry),
   tasks: z.array(taskEntry),

@@ -3,8 +3,8 @@ import { z } from 'zod'
 const indices = z.array(z.number().int().nonnegative())
 
 /**
- * What a plan says of one MLP. `kept` lists the neurons that stay, in index order.
- * `inputs` and `outputs` (hidden channels that stay) occur in the rows-versus-columns ablation only.
+ * The plan of one MLP. `kept` lists the remaining neurons in index order. `inputs` and `outputs` (remaining hidden channels) occur only in
+ * the rows-versus-columns ablation.
  */
 export const mlpPlan = z.union([
   z.literal('removed'),
@@ -14,7 +14,7 @@ export const mlpPlan = z.union([
 /** Projections whose weights a plan may replace: those that write to the stream. */
 export const replaceable = z.enum(['output', 'down'])
 
-/** `replaced` names the projections of the block whose weights stand among the plan's tensors. */
+/** `replaced` names the block's projections whose weights are in the plan's tensors. */
 export const blockPlan = z.object({
   attention: z.enum(['kept', 'removed']),
   mlp: mlpPlan,
@@ -22,19 +22,19 @@ export const blockPlan = z.object({
 })
 
 /**
- * A narrower stream between submodules, turned by rotations among the plan's tensors: the coordinates that stay.
- * `epsilon` replaces that of the model's norms where the method chose another.
+ * A narrower stream between submodules: the number of coordinates that remain after the rotations in the plan's tensors. `epsilon` replaces
+ * that of the model's norms if the method chose another.
  */
 export const slicePlan = z.object({ width: z.number().int().positive(), epsilon: z.number().positive().optional() })
 
-/** A safetensors file that belongs to a plan or a step: where it is, its size, and its SHA-256 in hexadecimal. */
+/** A safetensors file of a plan or step: its path, size, and SHA-256 in hexadecimal. */
 export const tensorFile = z.object({
   file: z.string(),
   bytes: z.number().int().nonnegative(),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
 })
 
-/** What a method decided: one entry per block of the dense model, first block first, and the files of what no JSON holds. */
+/** A method's decision: one entry per block of the dense model in order, and the files for large tensors. */
 export const plan = z.object({ blocks: z.array(blockPlan), slice: slicePlan.optional(), tensors: z.array(tensorFile).optional() })
 
 export type MlpPlan = z.infer<typeof mlpPlan>

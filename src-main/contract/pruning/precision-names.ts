@@ -1,7 +1,6 @@
-/** Precisions that can be asked for, and what they mean; free of schemas, so that screens can read it. */
+/** Precisions that can be requested. This file has no schemas, so screens can import it. */
 export const precisionNames = ['float32', 'auto', 'mixed', 'bfloat16'] as const
 
-/** The precisions as people read them. */
 export const precisionTitles: Record<(typeof precisionNames)[number], string> = {
   float32: 'float32',
   auto: 'mixed where the processor can',

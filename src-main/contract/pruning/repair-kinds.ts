@@ -1,19 +1,19 @@
 import type { DataRequest } from '../data/data-request.ts'
 import { denseMethod, isAblation, type MethodId } from '../titles.ts'
 
-/** The kinds of repair, and what people call a run that had one. */
+/** The kinds of repair, with titles for repaired runs. */
 export const repairTitles = { 'one-pass': 'repaired in one pass', 'in-order': 'repaired in order' } as const
 
-/** Windows that a repair is fitted on unless others are asked for. */
+/** Default number of windows that a repair is fitted on. */
 export const defaultRepairWindows = 96
 
-/** Of those windows, the share of the mixed text; the rest is the method's own calibration text. */
+/** Share of those windows from the mixed text; the rest is the method's calibration text. */
 const mixedShare = 0.25
 const mixedText = 'mixed'
 
 /**
- * What a repair is fitted on unless another text is asked for: the calibration text and, so that other kinds of text are not forgotten, the
- * mixed one. The bundled model knows no other text than its own.
+ * Default text for a repair: the calibration text, plus the mixed text so that other kinds of text are not forgotten. The bundled model was
+ * trained on its own text only, so it gets no other.
  */
 export function usualRepairData(calibration: DataRequest): DataRequest {
   const { source, sequenceLength, mix } = calibration
@@ -25,12 +25,12 @@ export function usualRepairData(calibration: DataRequest): DataRequest {
   return mixOf([...parts, { source: mixedText, share: mixedShare }], { sequenceLength, windows: defaultRepairWindows })
 }
 
-/** Several texts with shares, named as the command line writes them: `a.txt:0.75,mixed:0.25`. */
+/** Several texts with shares, as written on the command line: `a.txt:0.75,mixed:0.25`. */
 export function mixOf(mix: NonNullable<DataRequest['mix']>, rest: Pick<DataRequest, 'sequenceLength' | 'windows'>): DataRequest {
   return { source: mix.map(({ source, share }) => `${source}:${Number(share.toFixed(4))}`).join(','), mix, ...rest }
 }
 
-/** Whether what a method leaves can be repaired: SliceGPT's stream has another basis, a study has no plan. */
+/** Whether a method's result can be repaired. SliceGPT's stream has another basis, and a study has no plan. */
 export function isRepairable(method: string): boolean {
   return method !== denseMethod && method !== ('slicegpt' satisfies MethodId) && !isAblation(method)
 }

@@ -3,17 +3,17 @@ import { usedData } from '../data/used-data.ts'
 import type { MethodId } from '../titles.ts'
 import { replaceable } from './plan.ts'
 
-/** All projections from one pass of the dense model, or one after the other on what the repaired model has come to. */
+/** Fits all projections from one pass of the dense model, or one after another on the partly repaired model. */
 export const repairKind = z.enum(['one-pass', 'in-order'])
 
-/** The repair that a method is meant for: done unless another, or none, is asked for. */
+/** A method's default repair. */
 export function usualRepair(method: string): z.infer<typeof repairKind> | undefined {
   return method === ('2ssp_fit' satisfies MethodId) ? 'in-order' : undefined
 }
 
 /**
- * One projection of a repaired plan: the ridge, as a share of the mean diagonal of its Gram matrix, and the squared error on held-out
- * windows as a share of what its outputs should be, before and after. Where it did not fall, the old weights stayed.
+ * One projection of a repaired plan: the ridge as a share of the mean diagonal of its Gram matrix, and the squared error on held-out
+ * windows relative to the target outputs, before and after. If it did not fall, the old weights are kept.
  */
 export const repairedProjection = z.object({
   block: z.number().int().nonnegative(),
@@ -23,7 +23,7 @@ export const repairedProjection = z.object({
   after: z.number(),
 })
 
-/** What a repair did: the text it was fitted on, the time it took, and every projection that it looked at. */
+/** A repair's record: the text it was fitted on, its duration, and every projection it considered. */
 export const repair = z.object({
   kind: repairKind,
   windows: z.number().int().positive(),

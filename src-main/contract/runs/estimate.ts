@@ -2,14 +2,14 @@ import { z } from 'zod'
 import { id } from '../identifiers.ts'
 
 /**
- * What a phase of a run has to do, in what machines are timed by: thousand millions of operations (a multiplication or an addition) of
- * attention, MLPs and head, in float64, and for eigenvectors; how often some rows pass a part; gigabytes of weights that tokens made one
- * by one read; and seconds that no rate changes.
+ * Work of one phase of a run in the units that machines are timed by: billions of operations (a multiplication or an addition) in
+ * attention, MLPs and head, in float64, and for eigenvectors; how often rows pass a part; gigabytes of weights read by token-by-token
+ * generation; and fixed seconds.
  */
 export const phaseWork = z.object({
-  /** As progress names it. */
+  /** The phase's name in progress messages. */
   phase: z.string(),
-  /** As the seconds of a finished run name it. */
+  /** Its name in the seconds of a finished run. */
   part: z.string(),
   attention: z.number(),
   mlp: z.number(),
@@ -19,21 +19,21 @@ export const phaseWork = z.object({
   calls: z.number(),
   decoded: z.number(),
   seconds: z.number(),
-  /** Shares of the operations of attention, MLPs and head that are done by other products than float32's, where a machine has them. */
+  /** Shares of the operations in attention, MLPs and head that use faster products than float32's, on machines that have them. */
   faster: z.array(z.object({ products: z.enum(['split', 'bfloat16']), share: z.number() })).optional(),
-  /** Runs of one experiment on one model that name the same do it once, the longest of them. */
+  /** Runs of one experiment and model with the same name do this once; the longest counts. */
   shared: z.string().optional(),
 })
 
-/** The work of a run, in order. `hidden` is the model's width, by which machines are faster or slower. */
+/** A run's phases in order. `hidden` is the model's width, which affects a machine's speed. */
 export const work = z.object({ hidden: z.number().int(), phases: z.array(phaseWork) })
 
 export const timedPhase = phaseWork.pick({ phase: true, part: true, seconds: true, shared: true })
 
-/** Between which seconds the time lies, and which are most likely. */
+/** Range of a duration and its likeliest value. */
 export const secondsRange = z.object({ low: z.number(), likely: z.number(), high: z.number() })
 
-/** What seconds were worked out from: rates of this machine alone, or finished runs of this model as well. */
+/** Basis of an estimate: rates of this machine alone, or finished runs of this model as well. */
 export const estimateBasis = z.enum(['machine', 'runs'])
 
 export const runEstimate = z.object({ run: id, phases: z.array(timedPhase), seconds: secondsRange, basis: estimateBasis })

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 
 /**
- * One result. `name` is the measure's id (`perplexity`, `accuracy`, `parameters`, `tokens per second`, …),
- * `dataset` the data set or task it was taken on (empty when there is none), `error` one standard error.
+ * One result. `name` is the measure's id (`perplexity`, `accuracy`, `parameters`, `tokens per second`, …), `dataset` the data set or task
+ * (empty if there is none), `error` one standard error.
  */
 export const measure = z.object({
   name: z.string(),

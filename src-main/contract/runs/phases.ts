@@ -1,10 +1,10 @@
-/** The phase of a run's seconds that other runs spent, on steps that it found done. */
+/** Label for seconds that other runs spent on steps this run reused. */
 export const sharedPhase = 'done by other runs'
 
-/** The measure that says what pruning costs. */
+/** The measure that holds the cost of pruning. */
 export const pruningTime = 'pruning time'
 
-/** What pruning costs by itself: the run's own seconds and those of the steps that it found done. */
+/** The full cost of pruning: the run's own seconds plus those of the steps it reused. */
 export function pruningSeconds(seconds: Readonly<Record<string, number>>): number | null {
   const { pruning, [sharedPhase]: shared = 0 } = seconds
   return pruning === undefined ? null : pruning + shared

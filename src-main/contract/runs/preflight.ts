@@ -4,10 +4,10 @@ import { formatOutline } from '../exports/exports.ts'
 import { hubFile } from '../models/hub-file.ts'
 import { work } from './estimate.ts'
 
-/** Why a request cannot be done: which field of it, and a sentence for people. */
+/** Why a request is impossible: the field, and a sentence for users. */
 export const problem = z.object({ code: z.enum(errorCodes), field: z.string(), message: z.string() })
 
-/** What a budget comes to before anything is computed: how much of each kind goes, and the share of the stack that it reaches. */
+/** What a budget amounts to before anything is computed: how much of each kind is removed, and the sparsity this reaches. */
 export const outline = z.object({
   attentionRemoved: z.number().int().nullable(),
   blocksRemoved: z.number().int().nullable(),
@@ -15,16 +15,16 @@ export const outline = z.object({
   reached: z.number().nullable(),
 })
 
-/** What the engine says of a request without reading weights: `fetches` are files that the run would have to download. */
+/** The engine's preview of a request, without reading weights. `fetches` are files that the run would download. */
 export const requestPreview = outline.extend({
   problems: z.array(problem),
   notes: z.array(z.string()),
-  /** What the result would weigh in each format. */
+  /** The result's size in each format. */
   formats: z.array(formatOutline),
   fetches: z.array(z.object({ field: z.string(), file: hubFile, advice: z.string() })),
   feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
   memoryBytes: z.number().nullable(),
-  /** What it has to do; null where something stands in its way. */
+  /** The run's work; null if the request is impossible. */
   work: work.nullable(),
 })
 

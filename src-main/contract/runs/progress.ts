@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** How far a phase is: `done` of `total` in `unit`; `perSecond` is the rate and `secondsLeft` what it gives. */
+/** Progress of a phase: `done` of `total` in `unit`. `perSecond` is the rate, `secondsLeft` the remaining time at that rate. */
 export const progress = z.object({
   phase: z.string(),
   done: z.number(),

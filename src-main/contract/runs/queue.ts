@@ -3,7 +3,7 @@ import { clusterState } from '../clusters/clusters.ts'
 import { id } from '../identifiers.ts'
 import { runEntry } from './runs.ts'
 
-/** A device that runs can use, and what it does now. */
+/** A device that runs can use, and its current state. */
 export const deviceState = z.object({
   id: z.string(),
   title: z.string(),
@@ -13,7 +13,7 @@ export const deviceState = z.object({
   problem: z.string().nullable(),
 })
 
-/** Running runs first, then the waiting ones in their order. `owner` is false where another process works the queue. */
+/** Running runs first, then waiting ones in order. `owner` is false if another process runs the queue. */
 export const queueState = z.object({
   paused: z.boolean(),
   owner: z.boolean(),

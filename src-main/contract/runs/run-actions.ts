@@ -2,7 +2,7 @@ import type { RunStatus } from './run-status.ts'
 
 export type RunAction = 'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel' | 'archive'
 
-/** What can be done with a run in each status: the queue takes nothing else, and nothing else is offered. */
+/** The statuses in which each action is allowed. The queue and the screens both follow this table. */
 export const actionStatuses: Readonly<Record<RunAction, readonly RunStatus[]>> = {
   enqueue: ['draft'],
   resume: ['paused', 'failed', 'cancelled', 'interrupted'],
@@ -16,7 +16,7 @@ export function canAct(action: RunAction, status: RunStatus): boolean {
   return actionStatuses[action].includes(status)
 }
 
-/** Why a run cannot take part in an action. */
+/** Why an action is not allowed on a run. */
 export function refusalOf(action: RunAction, { name, status }: { name: string; status: RunStatus }): string {
   return `"${name}" is ${status}; only runs that are ${actionStatuses[action].join(', ')} can do that.`
 }

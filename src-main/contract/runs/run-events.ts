@@ -3,16 +3,16 @@ import { measure } from './measures.ts'
 import { progress } from './progress.ts'
 import { decision, selection, spectrum } from './run.ts'
 
-/** What a run tells while it goes on. */
+/** Events of a run in progress. */
 export const runEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('progress'), progress }),
-  /** The fingerprint of the model that the numbers which follow belong to. */
+  /** The fingerprint of the model that the following numbers belong to. */
   z.object({ type: z.literal('model'), fingerprint: z.string() }),
   z.object({ type: z.literal('decision'), decision }),
   z.object({ type: z.literal('selection'), selection }),
-  /** Width decided: neurons kept per block, of `of`. */
+  /** Decided widths: neurons kept per block, out of `of`. */
   z.object({ type: z.literal('width'), kept: z.array(z.number().int()), of: z.number().int() }),
-  /** Scores of all neurons per block with the smallest score that stays. */
+  /** Scores of all neurons per block, with the smallest score that is kept. */
   z.object({ type: z.literal('neuron scores'), scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }),
   z.object({ type: z.literal('spectrum'), spectrum }),
   z.object({ type: z.literal('measure'), measure }),

@@ -22,8 +22,8 @@ function field<Schema extends z.ZodType>(
 }
 
 /**
- * The fields of a run that hold one plain value, each with its column of the table `runs` (`createdAt` is `created_at`). Rows, statements,
- * filters, columns, groups and the screen's list follow from this table: a new field needs an entry here and a migration.
+ * Scalar fields of a run, each a column of the table `runs` (`createdAt` is `created_at`). Rows, statements, filters, columns, groups and
+ * the screen's list derive from this table: a new field needs an entry here and a migration.
  */
 export const runFields = {
   name: field(name, 'Name', 'text'),
@@ -41,7 +41,7 @@ export const runFields = {
   device: field(z.string().nullable(), 'Device', 'text'),
   /** A cluster's name; null for this machine. */
   executor: field(z.string().nullable(), 'Cluster', 'text'),
-  /** SHA-256 of the content of the model that it used; null until it has begun, and in runs of earlier versions. */
+  /** SHA-256 of the model's content; null until the run starts, and in runs of earlier versions. */
   fingerprint: field(z.string().nullable(), 'Model content', 'text', { offered: false }),
   hasPlan: field(z.boolean(), 'Has a plan', 'boolean', { offered: false }),
   parent: field(id.nullable(), 'Made from', 'text', { offered: false }),
@@ -49,15 +49,14 @@ export const runFields = {
 
 export type RunField = keyof typeof runFields
 
-/** The schema of these fields, as part of a run's entry. */
 export const runFieldShape = Object.fromEntries(Object.entries(runFields).map(([field, { schema }]) => [field, schema])) as {
   [Name in RunField]: (typeof runFields)[Name]['schema']
 }
 
-/** Fields that name another table's row, with what they show. */
+/** Fields that refer to another table's row, with their titles. */
 export const linkedFields = { experiment: 'Experiment', model: 'Model' } as const
 
-/** The value of a field that lists offer; undefined for a field of another kind (a tag, a parameter, a measure). */
+/** The value of a scalar field; undefined for other fields (a tag, a parameter, a measure). */
 export function valueOfField(
   run: { [Name in RunField]: z.infer<(typeof runFields)[Name]['schema']> } & {
     experiment: { name: string } | null

@@ -7,9 +7,8 @@ import { runRequest } from './run-request.ts'
 import { environment } from './runs.ts'
 
 /**
- * A run as a file, to be computed wherever the file can be read: `FOLDER/runs/RUN/request.json`. What becomes of it is written beside it:
- * `steps/` (one file each), `tensors/`, `attempts/N/` (state, events, log) and in the end `result.json`. `FOLDER/shared/` has the steps
- * that runs have in common.
+ * A run as a file, `FOLDER/runs/RUN/request.json`, to be computed on any machine that can read it. Results go beside it: `steps/` (one file
+ * each), `tensors/`, `attempts/N/` (state, events, log) and finally `result.json`. `FOLDER/shared/` holds steps that runs share.
  */
 export const runFile = z.object({
   format: z.literal('espalier run request'),
@@ -19,7 +18,7 @@ export const runFile = z.object({
   version: z.string(),
 })
 
-/** A finished step. `sha256` is that of `value` as JSON; `tensors` names a file in the folder `tensors` beside. */
+/** A finished step. `sha256` is the hash of `value` as JSON; `tensors` names a file in the neighbouring folder `tensors`. */
 export const storedStep = z.object({
   name: z.string(),
   value: z.unknown(),
@@ -27,10 +26,10 @@ export const storedStep = z.object({
   sha256: z.string(),
 })
 
-/** What an attempt tells of itself every second or two. */
+/** The state that an attempt writes every one to two seconds. */
 export const attemptState = z.object({
   environment: environment.omit({ version: true, backend: true }),
-  /** The machine, and the number of the job where a cluster's scheduler started it. */
+  /** The machine, and the job number if a scheduler started it. */
   node: z.string(),
   job: z.string().nullable(),
   startedAt: moment,
@@ -41,7 +40,7 @@ export const attemptState = z.object({
   progress: progress.nullable(),
 })
 
-/** How a run ended: with its document, or with an error that is its own. A run that was stopped has no result. */
+/** How a run ended: with its document, or with an error of its own. A stopped run has no result. */
 export const runResult = z.discriminatedUnion('status', [
   z.object({ status: z.literal('done'), document: z.unknown() }),
   z.object({ status: z.literal('failed'), error: errorMessage }),

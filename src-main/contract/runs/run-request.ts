@@ -5,13 +5,13 @@ import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
 import { repairKind } from '../pruning/repair.ts'
 
-/** `webgpu` is from earlier versions: it computes as `auto`, and the run's notes say so. */
+/** `webgpu` is only accepted from earlier versions: it is treated as `auto`, and the run's notes say so. */
 export const backendName = z.enum(['auto', 'tensorflow', 'wasm', 'webgpu'])
 
-/** The backends that can be chosen. */
+/** The backends that users can choose. */
 export const backendChoice = backendName.exclude(['webgpu'])
 
-/** How much to remove: a share of the block stack's parameters, or whole blocks' worth of it (the reference's `--num_prune`). */
+/** How much to remove: a share of the block stack's parameters, or the equivalent of whole blocks (the reference's `--num_prune`). */
 export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }), z.object({ blocks: z.number().int().nonnegative() })])
 
 export const measureRequest = z.discriminatedUnion('kind', [
@@ -26,26 +26,26 @@ export const measureRequest = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
 ])
 
-/** A repair of what the method decides, fitted on windows of its own. */
+/** A repair of the method's result, fitted on its own windows. */
 export const repairRequest = z.object({ kind: repairKind, calibration: dataRequest })
 
-/** Everything that determines one run; the same request with the same seed gives the same plan. */
+/** Everything that determines a run. The same request with the same seed gives the same plan. */
 export const runRequest = z.object({
   model: z.string(),
   method: z.string(),
   amount,
   options: z.record(z.string(), z.unknown()),
-  /** 0 takes the calibration windows in the text's own order; any other seed draws them, and all that a method draws follows it too. */
+  /** 0 uses the calibration windows in the text's order. Any other seed samples them, and seeds every random choice of the method. */
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
   repair: repairRequest.optional(),
   measures: z.array(measureRequest),
-  /** Set in a run that looks at other runs rather than pruning. */
+  /** Set if the run inspects other runs instead of pruning. */
   inspect: inspection.optional(),
-  /** Folder of data sets kept locally; those asked for by name are read from it and nothing is downloaded. */
+  /** Folder of local data sets. Named data sets are read from it and nothing is downloaded. */
   localFolder: readPlace.optional(),
   backend: backendName,
-  /** float32 unless given. */
+  /** Default: float32. */
   precision: precisionName.optional(),
   memoryBytes: z.number().int().positive().optional(),
 })

@@ -12,12 +12,12 @@ import { repair } from '../pruning/repair.ts'
 import { measure } from './measures.ts'
 
 /**
- * What certifies a choice among estimated scores: how many candidates were scored again with float32's accuracy, in an evolutionary search on
- * as many of the windows as it took to tell them apart, and how far estimates were off on a window, in nats.
+ * Certification of a choice among estimated scores: how many candidates were rescored with float32 accuracy (an evolutionary search uses
+ * only as many windows as it takes to separate them), and the estimates' error per window in nats.
  */
 export const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 
-/** One candidate of a decision: the block that would go (of a run of blocks the first), and its score under one measure's name. */
+/** One candidate of a decision: the block to remove (the first one, for a run of blocks), and its score under one measure's name. */
 export const candidateScore = z
   .object({
     block: z.number().int(),
@@ -25,15 +25,14 @@ export const candidateScore = z
     influence: z.number().optional(),
     similarity: z.number().optional(),
     angle: z.number().optional(),
-    /** Computed with bfloat16 products: it ranked the candidate, which could not win. All other scores are float32's. */
+    /** Computed with bfloat16 products. It ranked the candidate, which could not win; all other scores are float32. */
     estimated: z.literal(true).optional(),
   })
   .refine((score) => measuresIn(score).length === 1, 'a candidate has one score')
 
 /**
- * One removal, with the scores of all candidates that it was chosen from; `tied` lists blocks with an equal score, `trusted` those that a
- * lazy search left out since they had scored worse before.
- * A run of consecutive blocks is chosen once: its first removal has the scores, the following ones have none.
+ * One removal, with the scores of all its candidates. `tied` lists blocks with an equal score, `trusted` those that a lazy search skipped
+ * because they had scored worse before. A run of consecutive blocks is chosen once: its first removal has the scores, the others have none.
  */
 export const decision = z.object({
   round: z.number().int().positive(),
@@ -45,21 +44,24 @@ export const decision = z.object({
   certified: certificate.optional(),
 })
 
-/** One selection of an evolutionary search: candidates as `attention/mlp` strings of 0 and 1 (1 is removed). */
+/** One selection of an evolutionary search. Candidates are `attention/mlp` strings of 0 and 1 (1 is removed). */
 export const selection = z.object({
   generation: z.number().int().nonnegative(),
   tokens: z.number().int().positive(),
   candidates: z.array(z.string()),
   fitness: z.array(z.number()),
   survivors: z.array(z.number().int()),
-  /** Candidates whose fitness was computed with bfloat16 products, by place, at least on some windows: survivors among them are certain by the bound. */
+  /**
+   * Indices of candidates whose fitness used bfloat16 products on at least some windows. The error bound guarantees the survivors among
+   * them.
+   */
   estimated: z.array(z.number().int()).optional(),
   certified: certificate.optional(),
 })
 
 /**
- * How the stream's variance in front of a part is spread over its principal components: eigenvalues, the largest first, at `at` of the
- * `of` there are, as shares of their sum; `kept` components stay and hold the share `held`.
+ * How the stream's variance before a part is spread over its principal components: eigenvalues, largest first, as shares of their sum, at
+ * the indices `at` out of `of`. `kept` components remain and hold the share `held`.
  */
 export const spectrum = z.object({
   part: z.number().int().nonnegative(),
@@ -73,17 +75,17 @@ export const spectrum = z.object({
 export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 
 /**
- * Windows that went through an attention, an MLP and the head while candidates were scored; `recalled` more did not have to go through
- * an attention or MLP again, as what it gives was remembered from earlier scoring.
+ * Windows that passed through an attention, an MLP and the head while candidates were scored. `recalled` more were answered from remembered
+ * outputs instead.
  */
 export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number(), recalled: z.number().optional() })
 
-/** How far a run is from the dense model, token by token, where that was asked for (see `divergence.ts`). */
+/** How far a run is from the dense model, token by token, if requested (see `divergence.ts`). */
 export const divergenceDocument = divergence
   .pick({ data: true, tokens: true, dense: true })
   .extend(divergenceOfRun.omit({ run: true }).shape)
 
-/** The result of one run: what `--json` prints, what the history keeps, what scripts rely on. `npm run docs` prints the descriptions. */
+/** The result of a run, as printed by `--json`, kept in the history and relied on by scripts. `npm run docs` prints the descriptions. */
 export const runDocument = z.object({
   model: z.string().describe('The model that was pruned: a path or a name on the hub.'),
   fingerprint: z
@@ -148,10 +150,10 @@ export const runDocument = z.object({
   version: z.string().describe('The version of Espalier.'),
 })
 
-/** What an ablation found out. */
+/** The result of an ablation. */
 export const study = z.object({ table, plot })
 
-/** The result of an ablation: a study in place of a plan. */
+/** The document of an ablation: a study instead of a plan. */
 export const studyDocument = z.object({
   ...runDocument.omit({
     sparsity: true,

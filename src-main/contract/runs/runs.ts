@@ -18,16 +18,16 @@ import { runFieldShape } from './run-fields.ts'
 import { runRequest } from './run-request.ts'
 import { runStatus } from './run-status.ts'
 
-/** What went wrong with a run, for people; `advice` says what to try. */
+/** Why a run failed, for users; `advice` says what to try. */
 export const runProblem = z.object({ code: z.enum(errorCodes), message: z.string(), advice: z.string().nullable() })
 
-/** A value that a run was given (`alpha`, `calibration.windows`, …), flat, for columns and filters. */
+/** A parameter of a run (`alpha`, `calibration.windows`, …), flattened for columns and filters. */
 export const parameterValue = z.union([z.number(), z.string(), z.boolean()])
 
-/** A measure as tables show it: the last value, and the best where it was taken several times. */
+/** A measure as shown in tables: the last value, and the best if it was taken several times. */
 export const measureSummary = measure.extend({ best: z.number() })
 
-/** One row of the history. `parameters` and `measures` hold the columns asked for, or all. */
+/** One row of the history. `parameters` and `measures` hold the requested columns, or all. */
 export const runEntry = z.object({
   id,
   ...runFieldShape,
@@ -35,7 +35,7 @@ export const runEntry = z.object({
   model: z.object({ id, name }),
   progress: progress.nullable(),
   problem: runProblem.nullable(),
-  /** What the cluster reports about the run while it is there. */
+  /** The cluster's report on the run while it is there. */
   job: clusterJob.nullable(),
   archived: z.boolean(),
   tags,
@@ -43,7 +43,7 @@ export const runEntry = z.object({
   measures: z.array(measureSummary),
 })
 
-/** Which versions and which machine made the numbers. */
+/** The versions and the machine that produced the numbers. */
 export const environment = z.object({
   version: z.string(),
   platform: z.string(),
@@ -53,7 +53,7 @@ export const environment = z.object({
   memoryBytes: z.number().nullable(),
 })
 
-/** A run with all that its page shows. Long series (events, log) have calls of their own. */
+/** A run with everything its page shows. Events and log are long and have their own calls. */
 export const runDetail = runEntry.extend({
   notes,
   request: runRequest,
@@ -63,29 +63,29 @@ export const runDetail = runEntry.extend({
   plan: plan.nullable(),
   decisions: z.array(decision),
   selections: z.array(selection),
-  /** Of a method that turns the stream to its principal components. */
+  /** Only for a method that rotates the stream to its principal components. */
   spectra: z.array(spectrum),
   width: z.object({ kept: z.array(z.number().int()), of: z.number().int() }).nullable(),
   neuronScores: z.object({ scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }).nullable(),
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
-  /** What an ablation found; null for every other run. */
+  /** The result of an ablation; null for other runs. */
   study: study.nullable(),
-  /** What an inspection of other runs found; null for every other run. */
+  /** The result of inspecting other runs; null for other runs. */
   inspected: inspected.nullable(),
   passes: passes.nullable(),
-  /** Which questions of the zero-shot tasks were answered rightly. */
+  /** Which zero-shot questions were answered correctly. */
   outcomes: z.array(taskOutcomes),
-  /** How products were computed, known when the run has ended; null where it does not say, which was float32. */
+  /** How products were computed, known once the run has ended; null if not recorded, which means float32. */
   precision: precision.nullable(),
   certified: certified.nullable(),
   remarks: z.array(z.string()),
   phaseSeconds: z.record(z.string(), z.number()),
-  /** The windows that it was calibrated and measured on, known when it has ended; null and none for what was not or does not say. */
+  /** The windows used for calibration and measuring, known once the run has ended; null or empty if none were used or recorded. */
   calibration: usedData.nullable(),
   evaluation: z.array(usedData),
-  /** What a repair did, known when the run has ended; null where none was asked for. */
+  /** What a repair did, known once the run has ended; null if none was requested. */
   repair: repair.nullable(),
-  /** What fitted widths were decided by; null for other methods. */
+  /** How fitted widths were decided; null for other methods. */
   fit: fit.nullable(),
   stepsDone: z.number().int(),
   attempts: z.number().int(),
@@ -124,7 +124,7 @@ export const runFilter = z.object({
 
 export const sortKey = z.object({ field, direction: z.enum(['ascending', 'descending']).default('ascending') })
 
-/** A window of the filtered, sorted history. Leave `columns` out for every parameter and measure. */
+/** A page of the filtered, sorted history. Omit `columns` for every parameter and measure. */
 export const runQuery = runFilter.extend({
   sort: z
     .array(sortKey)
@@ -142,17 +142,17 @@ export const runPage = z.object({
   counts: z.partialRecord(runStatus, z.number().int()),
 })
 
-/** Runs with one value of a field: how many, and the mean of each number that they have, with its deviation (n - 1) where there are several. */
+/** Runs that share one value of a field: count, and mean of each number, with deviation (n - 1) if there are several. */
 export const runGroup = z.object({
   value: parameterValue.nullable(),
   label: z.string(),
-  /** Finds the runs of the group. */
+  /** Selects the runs of the group. */
   condition,
   runs: z.number().int(),
   means: z.array(z.object({ field, unit: z.string(), runs: z.number().int(), mean: z.number(), deviation: z.number().nullable() })),
 })
 
-/** A column that the history can show, with what a filter needs to offer. */
+/** A column of the history, with what its filter needs to offer. */
 export const runColumn = z.object({
   field,
   label: z.string(),
@@ -166,7 +166,7 @@ export const runColumn = z.object({
 
 export const savedView = z.object({ id, name, state: z.record(z.string(), z.unknown()), createdAt: moment })
 
-/** The whole description of a run: enough to do it again elsewhere. `model` is found there by path, name or family and shape. */
+/** Everything needed to repeat a run elsewhere. `model` is looked up there by path, name, or family and shape. */
 export const runDescription = z.object({
   format: z.literal('espalier run'),
   formatVersion: z.literal(1),
@@ -176,7 +176,7 @@ export const runDescription = z.object({
   version: z.string(),
 })
 
-/** What deleting for good would take away. */
+/** What a permanent deletion would remove. */
 export const removal = z.object({
   runs: z.number().int(),
   transcripts: z.number().int(),

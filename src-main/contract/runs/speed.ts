@@ -1,7 +1,7 @@
-/** Share of the machine that others may use, or by which half of the passes may differ, before a time should not be quoted. */
+/** A time should not be quoted if others use more than this share of the machine, or if half of the passes differ by more than it. */
 export const noisyShare = 0.1
 
-/** What is said beside times: how busy others kept the machine meanwhile. It is no result of the run. */
+/** Recorded beside times: how busy other programs kept the machine. It is not a result of the run. */
 export const loadMeasure = { name: 'load by others', dataset: 'while timing' }
 
 interface Value {
@@ -11,12 +11,12 @@ interface Value {
   readonly error?: number | undefined
 }
 
-/** Whether a measure says how long something took on the machine as it was then. */
+/** Whether a measure is a duration that depends on the machine's load. */
 export function isTimed({ name }: { name: string }): boolean {
   return /^(inference time|time to first token|tokens per second|speed-up)$/.test(name)
 }
 
-/** Why the times of a run should not be quoted; none where they may be. */
+/** Why the times of a run should not be quoted; empty if they may be. */
 export function noiseOfTimes(measures: readonly Value[]): string[] {
   const load = measures.find(({ name }) => name === loadMeasure.name)?.value ?? 0
   const pass = measures.find(({ name }) => name === 'inference time')
@@ -28,7 +28,7 @@ export function noiseOfTimes(measures: readonly Value[]): string[] {
   ]
 }
 
-/** The speed-up that was timed in turns with the dense model and says how this measure changed; null where none does. */
+/** The interleaved speed-up over the dense model that corresponds to this measure; null if there is none. */
 export function speedUpOf({ name, dataset }: { name: string; dataset: string }): 'speed-up/prefill' | 'speed-up/decode' | null {
   if (name === 'inference time') return 'speed-up/prefill'
   if (name === 'tokens per second') return dataset === 'decode' ? 'speed-up/decode' : 'speed-up/prefill'
@@ -36,8 +36,8 @@ export function speedUpOf({ name, dataset }: { name: string; dataset: string }):
 }
 
 /**
- * What a measure of one run is compared with: another run's value or, of times, what the other would have taken in the same minutes, by the
- * speed-ups that each was timed with (1 of the dense model). Undefined where nothing fair can be said.
+ * The value to compare a measure with: another run's value or, for times, what the other would have taken in the same minutes, derived from
+ * the speed-ups of both (1 for the dense model). Undefined if no fair comparison is possible.
  */
 export function comparedValue(
   measure: { name: string; dataset: string },

@@ -1,7 +1,7 @@
-/** A step's name is `MARK LABEL #HASH`: a mark where not every run may find it, words for people, and the hash that identifies it. */
+/** A step's name is `MARK LABEL #HASH`: the mark limits which runs may reuse it, the label is for users, and the hash identifies it. */
 const form = /^(shared: |own: )?(.*) #[0-9a-f]{64}$/s
 
-/** Which runs find a finished step. Times are of the run that took them; on a cluster, runs wait for a shared step that another computes. */
+/** Which runs can reuse a step. Timings are the run's own; on a cluster, runs wait while another computes a shared step. */
 export const stepMarks = { all: '', shared: 'shared: ', own: 'own: ' } as const
 
 export type StepReach = keyof typeof stepMarks
@@ -11,5 +11,5 @@ export function reachOfStep(name: string): StepReach {
   return name.startsWith(stepMarks.shared) ? 'shared' : 'all'
 }
 
-/** The words for people. Names of earlier versions are all words. */
+/** The label for users. In earlier versions, the whole name is the label. */
 export const labelOfStep = (name: string): string => form.exec(name)?.[2] ?? name

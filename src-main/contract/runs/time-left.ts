@@ -1,12 +1,12 @@
 import type { RunEstimate, SecondsRange, TimedPhase } from './estimate.ts'
 import type { Progress } from './progress.ts'
 
-/** How far a phase has to be before its own rate says more than what was estimated. */
+/** Progress that a phase needs before its own rate replaces the estimate. */
 const tellingShare = 0.05
 
 /**
- * Seconds until a run ends: what its phase has left by its own rate, and the phases behind it as estimated, as much longer or shorter as
- * this one turned out to be. Without progress all of it is left.
+ * Seconds until a run ends: the current phase at its own rate, and the later phases as estimated, scaled by how far this phase deviates
+ * from its estimate. Without progress, the whole estimate.
  */
 export function secondsLeft(progress: Progress | null, { phases }: Pick<RunEstimate, 'phases'>): number {
   const at = progress ? phases.findIndex(({ phase }) => phase === progress.phase) : -1
@@ -22,13 +22,13 @@ export function secondsLeft(progress: Progress | null, { phases }: Pick<RunEstim
   return progress.secondsLeft + longer * behind
 }
 
-/** A range around what is left, as wide in relation to it as that of the whole. */
+/** A range around the remaining time, with the same relative width as the whole estimate's. */
 export function rangeLeft(left: number, { low, likely, high }: SecondsRange): SecondsRange {
   if (likely === 0) return { low: left, likely: left, high: left }
   return { low: (left * low) / likely, likely: left, high: (left * high) / likely }
 }
 
-/** Several, one after the other. */
+/** Adds the ranges of runs in sequence. */
 export function addRanges(ranges: readonly SecondsRange[]): SecondsRange {
   const sum = (key: keyof SecondsRange) => ranges.reduce((total, range) => total + range[key], 0)
   return { low: sum('low'), likely: sum('likely'), high: sum('high') }
