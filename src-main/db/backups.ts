@@ -9,7 +9,7 @@ import { processExists } from './owners.ts'
 
 const keptCopies = 10
 
-/** Copies of the history file, each a complete database of its own, newest first. */
+/** Backups of the history file, newest first. Each is a complete database. */
 export function listBackups(folder: string): Backup[] {
   if (!existsSync(folder)) return []
   return readdirSync(folder)
@@ -18,7 +18,7 @@ export function listBackups(folder: string): Backup[] {
     .sort((a, b) => b.createdAt - a.createdAt)
 }
 
-/** VACUUM INTO writes a compact, consistent copy even while others read and write; it gets its name when complete. */
+/** VACUUM INTO writes a compact, consistent copy even while others read and write. The copy is renamed when complete. */
 export function makeBackup(db: Database, folder: string, reason: string): Backup {
   mkdirSync(folder, { recursive: true })
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-')
@@ -37,7 +37,7 @@ export function makeBackup(db: Database, folder: string, reason: string): Backup
   return { name: basename(file), bytes: statSync(file).size, createdAt: Math.round(statSync(file).mtimeMs) }
 }
 
-/** Removes copies that killed processes of this machine left half done: each is as large as the history. */
+/** Removes incomplete copies left by killed processes of this machine. Each can be as large as the history. */
 function removeLeftovers(folder: string): void {
   for (const name of readdirSync(folder)) {
     const [, pid, host] = /\.(\d+)@(.+)\.unfinished$/.exec(name) ?? []
@@ -45,7 +45,7 @@ function removeLeftovers(folder: string): void {
   }
 }
 
-/** Puts a backup in the place of a closed history. The backup is checked first; the present file is replaced in one rename. */
+/** Replaces a closed history with a backup. The backup is checked first; the replacement is one rename. */
 export function restoreBackup(file: string, folder: string, name: string): void {
   const source = join(folder, basename(name))
   if (!existsSync(source)) throw new EspalierError('not-found', `There is no backup ${name} in ${folder}.`)

@@ -4,10 +4,10 @@ export type Database = Sqlite.Database
 export type Statement = Sqlite.Statement<unknown[]>
 export type Row = Record<string, string | number | null>
 
-/** How long a statement waits for another process that writes. */
+/** How long a statement waits while another process writes. */
 const busyMilliseconds = 5000
 
-/** A connection with the pragmas that the history relies on. */
+/** Opens a connection with the pragmas that the history relies on. */
 export function connect(file: string): Database {
   const db = new Sqlite(file, { timeout: busyMilliseconds })
   db.pragma('journal_mode = WAL')
@@ -18,12 +18,12 @@ export function connect(file: string): Database {
   return db
 }
 
-/** Runs `work` in BEGIN IMMEDIATE, so that a read followed by a write cannot be overtaken by another process. */
+/** Runs `work` in BEGIN IMMEDIATE, so that no other process can write between a read and the write that depends on it. */
 export function immediately<T>(db: Database, work: () => T): T {
   return db.inTransaction ? work() : db.transaction(work).immediate()
 }
 
-/** Whether an error says that the disk, not the program, is at fault. */
+/** Whether the disk, not the program, caused an error. */
 export function isDiskError(thrown: unknown): boolean {
   const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : ''
   return /^(SQLITE_FULL|SQLITE_IOERR|SQLITE_READONLY|SQLITE_CANTOPEN|ENOSPC|EDQUOT|EROFS|EIO)/.test(code)

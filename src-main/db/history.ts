@@ -35,7 +35,7 @@ export function historyFolders(folder: string): HistoryFolders {
   return { file: join(folder, 'history.sqlite'), backups: join(folder, 'backups'), values: join(folder, 'values') }
 }
 
-/** Opens the history of a data folder: checked, copied before it is migrated, refused when a newer version wrote it. */
+/** Opens the history of a data folder. It is checked, backed up before a migration, and refused if a newer version wrote it. */
 export function openHistory(folder: string, values: ValueStore = valueStore(historyFolders(folder).values), steps = migrations) {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const folders = historyFolders(folder)
@@ -61,7 +61,7 @@ export function openHistory(folder: string, values: ValueStore = valueStore(hist
     settings: settingsTable(db),
     transfers: transfersTable(db),
     owners: ownersTable(db),
-    /** Everything in `work` or nothing of it. */
+    /** Runs `work` as one transaction. */
     transaction: <T>(work: () => T): T => immediately(db, work),
     /** A number that changes when another process has written. */
     version: () => db.pragma('data_version', { simple: true }) as number,
@@ -91,7 +91,7 @@ function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]
   }
 }
 
-/** Only the user reads a history, whatever folder it lies in; SQLite makes its other files like the first. */
+/** Only the user may read the history, whatever folder it is in. SQLite gives its other files the same mode. */
 function closeToOthers(file: string): void {
   try {
     closeSync(openSync(file, 'a', 0o600))

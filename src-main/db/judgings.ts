@@ -27,7 +27,7 @@ export interface StoredVote {
   at: number
 }
 
-/** Blind judging: the pairs as they were drawn, and one vote a pair. */
+/** Blind judging: the drawn pairs, and one vote per pair. */
 export function judgingsTable(db: Database) {
   const insert = db.prepare(
     'INSERT INTO judgings(id, title, transcript, pairs, created_at) SELECT @id, @title, number, @pairs, @createdAt FROM transcripts WHERE id = @transcript',

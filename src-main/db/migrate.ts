@@ -7,7 +7,7 @@ export function schemaVersion(db: Database): number {
   return db.pragma('user_version', { simple: true }) as number
 }
 
-/** Refuses a file that a later version wrote: reading it would lose what this version does not know. */
+/** Refuses a file written by a later version: opening it could lose data that this version does not know. */
 export function refuseNewer(db: Database, steps: readonly string[] = migrations): void {
   const version = schemaVersion(db)
   if (version <= steps.length) return
@@ -17,7 +17,7 @@ export function refuseNewer(db: Database, steps: readonly string[] = migrations)
   )
 }
 
-/** Applies the missing steps, each in one transaction together with its mark. */
+/** Applies the missing migrations. Each is one transaction that also sets `user_version`. */
 export function migrate(db: Database, steps: readonly string[] = migrations): void {
   refuseNewer(db, steps)
   for (let version = schemaVersion(db); version < steps.length; version++) {

@@ -21,7 +21,7 @@ interface ModelRow {
   pruned: string | null
 }
 
-/** A library entry without what only the disk knows. */
+/** A library entry without the fields that only the disk knows. */
 export type StoredModel = Omit<ModelEntry, 'present'> & { removedAt: number | null; removeFiles: boolean }
 export type NewModel = Pick<
   ModelEntry,
@@ -67,13 +67,13 @@ export function modelsTable(db: Database) {
     insert: (model: NewModel) => insert.run({ ...model, description: JSON.stringify(model.description) }),
     find: (id: string) => one(find, id),
     atPath: (path: string) => one(atPath, path),
-    /** Also when it has been removed since, as long as its row is kept. */
+    /** Includes removed models whose rows are kept. */
     everAtPath: (path: string) => (everAtPath.get(path) as number) > 0,
     list: () => all(present),
     children: (id: string) => all(children, id),
     removedBefore: (moment: number) => all(removed, moment),
     setRemoved: (id: string, moment: number | null, files: boolean) => markRemoved.run(moment, Number(files), id),
-    /** Deletes the row unless a run still names it. */
+    /** Deletes the row unless a run still refers to it. */
     forget: (id: string) => forget.run(id).changes === 1,
     patch(id: string, { name, notes, tags, starred, description, bytes }: ModelPatch): void {
       const values = {

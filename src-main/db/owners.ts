@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import type { Database } from './database.ts'
 import { immediately } from './database.ts'
 
-/** An owner that has not been heard of for this long is dead, whatever its process number says. */
+/** An owner without a heartbeat for this long is considered dead, whatever its process id says. */
 export const silenceMilliseconds = 60_000
 
 interface OwnerRow {
@@ -13,7 +13,7 @@ interface OwnerRow {
   works_queue: number
 }
 
-/** The processes that have this history open, and which of them works the queue. */
+/** The processes that have this history open, and which of them runs the queue. */
 export function ownersTable(db: Database) {
   const insert = db.prepare('INSERT OR REPLACE INTO owners(id, pid, host, started_at, heartbeat_at) VALUES (?, ?, ?, ?, ?)')
   const beat = db.prepare('UPDATE owners SET heartbeat_at = ? WHERE id = ?')
@@ -27,14 +27,14 @@ export function ownersTable(db: Database) {
 
   return {
     dead,
-    /** Processes that have this history open besides one. */
+    /** The other processes that have this history open. */
     others: (id: string, now: number) => (all.all() as OwnerRow[]).filter((owner) => owner.id !== id && isAlive(owner, now)).length,
     register: (id: string, now: number) => insert.run(id, process.pid, hostname(), now, now),
-    /** False when another process took this one for dead and removed it. */
+    /** False if another process considered this one dead and removed it. */
     beat: (id: string, now: number) => beat.run(now, id).changes === 1,
     remove: (id: string) => remove.run(id),
     leaveQueue: (id: string) => setQueue.run(0, id),
-    /** Takes the queue unless a living process has it. */
+    /** Takes over the queue unless a living process has it. */
     takeQueue(id: string, now: number): boolean {
       return immediately(db, () => {
         const holder = (all.all() as OwnerRow[]).find((owner) => owner.works_queue === 1 && isAlive(owner, now))
@@ -47,7 +47,7 @@ export function ownersTable(db: Database) {
 
 function isAlive({ pid, host, heartbeat_at }: OwnerRow, now: number): boolean {
   if (now - heartbeat_at > silenceMilliseconds) return false
-  // A clock that was set back leaves heartbeats in the future. Only another machine's dead owner cannot be told by its process.
+  // If a clock was set back, heartbeats lie in the future. The process id settles it, except for an owner on another machine.
   if (heartbeat_at - now > silenceMilliseconds && host !== hostname()) return false
   return host !== hostname() || pid === process.pid || processExists(pid)
 }

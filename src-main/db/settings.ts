@@ -1,6 +1,6 @@
 import type { Database } from './database.ts'
 
-/** Values by name, as JSON: what a person set, and what the program remembers of the machine. */
+/** JSON values by name: user settings, and what the program remembers about the machine. */
 export function settingsTable(db: Database) {
   const find = db.prepare('SELECT value FROM settings WHERE name = ?').pluck()
   const save = db.prepare('INSERT OR REPLACE INTO settings(name, value) VALUES (?, ?)')

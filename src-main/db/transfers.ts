@@ -1,7 +1,7 @@
 import type { Transfer } from '#contract/models/models.ts'
 import type { Database } from './database.ts'
 
-/** Transfers with what is needed to start them again after a restart. */
+/** Transfers, with everything needed to restart them. */
 export function transfersTable(db: Database) {
   const save = db.prepare('INSERT OR REPLACE INTO transfers(id, transfer, request, owner, changed_at) VALUES (?, ?, ?, ?, ?)')
   const list = db.prepare('SELECT transfer FROM transfers ORDER BY changed_at DESC LIMIT 100').pluck()

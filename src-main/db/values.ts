@@ -17,10 +17,10 @@ import { EspalierError } from '#contract/errors.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import type { Database } from './database.ts'
 
-/** JSON up to this size stays in the history file; more goes to a file of its own. */
+/** JSON up to this size is stored in the history; larger values get their own file. */
 export const inlineBytes = 256 * 1024
 
-/** Where a value is: in the row, or in the file `<bytes>-<sha256>.json`, whose name is its proof. */
+/** A value in the row, or in the file `<bytes>-<sha256>.json`, whose name verifies its content. */
 export interface StoredValue {
   value: string | null
   file: string | null
@@ -30,24 +30,25 @@ export interface StoredValue {
 export interface ValueStore {
   put(value: unknown): StoredValue
   get(stored: { value: string | null; file: string | null }): unknown
-  /** Where files of tensors are. */
   readonly tensorFolder: string
-  /** A file of tensors as the history keeps it: by its name alone, so that the data folder can move. */
+  /** A tensor file as stored in the history: by name alone, so that the data folder can be moved. */
   nameTensors(file: TensorFile): TensorFile
-  /** The same with its place on this disk. */
+  /** The same with its path on this disk. */
   placeTensors(file: TensorFile): TensorFile
-  /** Removes files that nothing refers to; gives the bytes freed. Young ones stay, but for those of `removed`, whose rows are gone. */
+  /**
+   * Removes files without references and returns the bytes freed. Recent files are kept, except those in `removed`, whose rows are gone.
+   */
   sweep(db: Database, removed?: ReadonlySet<string>): number
   usedBytes(): number
 }
 
-/** A file this young may belong to a row that another process is about to write. */
+/** A file younger than this may belong to a row that another process is about to write. */
 const sweepAgeMilliseconds = 600_000
 
-/** Replaced in tests by a writer that fails like a full disk. */
+/** Tests replace this with a writer that fails like a full disk. */
 export type WriteFile = (file: string, content: Buffer) => void
 
-/** Large JSON beside the history: addressed by content, written whole or not at all. */
+/** Large JSON values beside the history: addressed by content, written atomically. */
 export function valueStore(folder: string, write: WriteFile = writeDurably): ValueStore {
   const pathOf = (file: string) => join(folder, file.slice(-69, -67), file)
   const tensorFolder = join(folder, 'tensors')
@@ -95,7 +96,7 @@ export function valueStore(folder: string, write: WriteFile = writeDurably): Val
 
 const nameOf = ({ bytes, sha256 }: TensorFile): string => `${bytes}-${sha256}.safetensors`
 
-/** Writes beside the target, flushes, renames: the final name never holds half a file. */
+/** Writes a temporary file, flushes and renames it, so that the final name never holds a partial file. */
 export function writeDurably(file: string, content: Buffer): void {
   mkdirSync(dirname(file), { recursive: true })
   const unfinished = `${file}.${process.pid}.unfinished`

@@ -8,7 +8,7 @@ interface ViewRow {
   created_at: number
 }
 
-/** Saved filters, columns and sorts of the history; a name stands once. */
+/** Saved filters, columns and sort orders of the history, each with a unique name. */
 export function viewsTable(db: Database) {
   const save = db.prepare(
     'INSERT INTO views(id, name, state, created_at) VALUES (?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET state = excluded.state RETURNING *',

@@ -1,4 +1,4 @@
-/** The first history: models, experiments, runs and what they leave behind. Times are milliseconds since 1970. */
+/** The first schema: models, experiments, runs and their results. Times are milliseconds since 1970. */
 export const history0001 = `
 CREATE TABLE owners (
   id TEXT PRIMARY KEY,

@@ -1,4 +1,4 @@
-/** Files of tensors that belong to steps and plans: JSON with name, bytes and SHA-256; a list of them for a plan. */
+/** Tensor files of steps and plans: JSON with name, bytes and SHA-256; a list of them for a plan. */
 export const planTensors0002 = `
 ALTER TABLE steps ADD COLUMN tensors TEXT;
 ALTER TABLE run_documents ADD COLUMN tensors TEXT;

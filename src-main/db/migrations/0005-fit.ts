@@ -1,2 +1,2 @@
-/** The numbers that the fitted widths of a run were decided by. */
+/** The numbers that determined a run's fitted widths. */
 export const fit0005 = 'ALTER TABLE run_documents ADD COLUMN fit TEXT;'

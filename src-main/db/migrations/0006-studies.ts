@@ -1,4 +1,4 @@
-/** What an ablation found: its table and its plot. */
+/** An ablation's table and plot. */
 export const studies0006 = `
 ALTER TABLE run_documents ADD COLUMN study TEXT;
 `

@@ -1,4 +1,4 @@
-/** Where a run is computed: null for this machine, else a cluster's name; and what the cluster made of it, as JSON. */
+/** Where a run is computed (null for this machine, else a cluster's name), and its job there as JSON. */
 export const executors0008 = `
 ALTER TABLE runs ADD COLUMN executor TEXT;
 ALTER TABLE runs ADD COLUMN job TEXT;

@@ -1,4 +1,4 @@
-/** Runs that look at other runs, answers to single questions, tags of prompts, and blind votes over the answers of a transcript. */
+/** Runs that inspect other runs, answers to single questions, tags of prompts, and blind votes on the answers of a transcript. */
 export const inspections0009 = `
 ALTER TABLE run_documents ADD COLUMN inspected TEXT;
 ALTER TABLE run_documents ADD COLUMN outcomes TEXT;

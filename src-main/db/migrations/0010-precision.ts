@@ -1,4 +1,4 @@
-/** How products were computed, and what certifies choices among estimated scores. */
+/** How products were computed, and the certification of choices among estimated scores. */
 export const precision0010 = `
 ALTER TABLE run_documents ADD COLUMN precision TEXT;
 ALTER TABLE run_documents ADD COLUMN certified TEXT;

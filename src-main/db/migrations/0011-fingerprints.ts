@@ -1,6 +1,6 @@
 /**
- * The content of the model that a run used, and steps found by their names, which say all that they depend on. Steps that runs of an
- * experiment shared under names of places go: no run finds them any more.
+ * The content of the model that a run used. Steps are now found by a name that includes everything they depend on, so the shared steps of
+ * experiments under their old, path-based names are deleted: no run would find them.
  */
 export const fingerprints0011 = `
 ALTER TABLE runs ADD COLUMN fingerprint TEXT;

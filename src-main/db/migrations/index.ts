@@ -10,7 +10,7 @@ import { inspections0009 } from './0009-inspections.ts'
 import { precision0010 } from './0010-precision.ts'
 import { fingerprints0011 } from './0011-fingerprints.ts'
 
-/** Every step from an empty file to today's, in order; step n makes `user_version` n. Released steps are never changed. */
+/** All migrations in order; number n sets `user_version` to n. Never change a released one. */
 export const migrations: readonly string[] = [
   history0001,
   planTensors0002,

@@ -1,27 +1,27 @@
 import type { ClusterJob } from '#contract/clusters/cluster-job.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 
-/** What is remembered of a run on a cluster. */
+/** The stored state of a run on a cluster. */
 export interface JobRecord extends ClusterJob {
-  /** The submission that it is part of, and its place there; null when it was taken back or is over. */
+  /** The submission that it is part of, and its index there; null after it was cancelled or ended. */
   submission: string | null
   task: number
-  /** Whether the job is to be taken back although the run waits: it starts from its beginning then. */
+  /** Cancel the job although the run is waiting: it will start from scratch. */
   drop: boolean
-  /** Submissions in a row that ended before a step was done. */
+  /** Consecutive submissions that ended before finishing a step. */
   idle: number
-  /** Steps that were done when it was sent. */
+  /** Number of finished steps when it was submitted. */
   steps: number
-  /** The attempt that was read last, and how far its events and its log were. */
+  /** The attempt that was read last, and how far its events and log were read. */
   read: { attempt: string; events: number; log: number }
 }
 
-/** What the history knows of a run's job; undefined where it never had one. */
+/** The stored job of a run; undefined if it never had one. */
 export function jobOf({ job }: { job: string | null }): JobRecord | undefined {
   return job === null ? undefined : (JSON.parse(job) as JobRecord)
 }
 
-/** The part of it that is shown, while the cluster has it. */
+/** The public part, while the cluster has the job. */
 export function publicJob(row: { job: string | null; status: RunStatus }): ClusterJob | null {
   const job = jobOf(row)
   if (!job || job.submission === null || (row.status !== 'queued' && row.status !== 'running')) return null

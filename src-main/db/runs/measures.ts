@@ -3,7 +3,7 @@ import type { Measure } from '#contract/runs/measures.ts'
 import type { MeasureSummary } from '#contract/runs/runs.ts'
 import type { Database } from '../database.ts'
 
-/** Results of runs: every value in `measures`, last and best in `measure_summaries` so that tables need no aggregate. */
+/** Results of runs: every value in `measures`; last and best also in `measure_summaries`, so that tables need no aggregate. */
 export function measuresTable(db: Database) {
   const addName = db.prepare(
     'INSERT INTO measure_names(name, dataset, unit) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET unit = excluded.unit',

@@ -4,7 +4,7 @@ import type { Database } from '../database.ts'
 import { type Sql, whereOf } from './run-filter.ts'
 import { comparable, runSource } from './run-sql.ts'
 
-/** A filter chip lists values up to this many; beyond it one types. */
+/** A filter lists up to this many values; beyond it the user types one. */
 const mostValues = 50
 
 interface Range {
@@ -20,11 +20,11 @@ const ownColumns: Pick<RunColumn, 'field' | 'label' | 'kind' | 'unit'>[] = [
   ...Object.entries(linkedFields).map(([field, label]) => ({ field, label, kind: 'text' as const })),
 ]
 
-/** The columns that the runs of a filter have, with ranges and values. */
+/** The columns of the filtered runs, with ranges and values. */
 export function runColumns(db: Database, filter: RunFilter): RunColumn[] {
   const where = whereOf(filter)
   const wide = filter.search === '' && filter.conditions.length === 0 && filter.experiment === undefined
-  // Without a filter the ranges of all runs do, archived ones too: no row needs to be looked up in a list of runs.
+  // Without a filter, use the ranges of all runs, archived ones included. This avoids looking up each row.
   const chosen = wide
     ? { text: '1', values: [] }
     : { text: `run IN (SELECT r.number ${runSource} WHERE ${where.text})`, values: where.values }

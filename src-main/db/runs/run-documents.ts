@@ -47,7 +47,7 @@ export interface NeuronScores {
   cuts: number[]
 }
 
-/** The long parts of a run. The request is kept as it was made; what the engine filled in stands in `resolved`. */
+/** The long parts of a run. The request is kept unchanged; `resolved` holds what the engine filled in. */
 export interface RunRecord {
   request: RunRequest
   resolved: Record<string, unknown>
@@ -114,9 +114,9 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   return {
     insert: (run: number, asked: RunRequest) => insert.run(run, JSON.stringify(asked)),
     request: (run: number) => JSON.parse(request.get(run) as string) as RunRequest,
-    /** The plan with the places of its files of tensors. */
+    /** The plan, with the paths of its tensor files. */
     plan: (run: number) => readPlan(plan.get(run) as PlanColumns),
-    /** Every question of its tasks with the scores of its choices, which is long. */
+    /** Every question of its tasks with the scores of all choices. This is long. */
     questions: (run: number) => read<ScoredTask[]>(questions.get(run) as { value: string | null; file: string | null }) ?? [],
     setQuestions: (run: number, scored: readonly ScoredTask[]) => setStored(setQuestions, run, scored, values),
     clear: (run: number) => clear.run(run),
@@ -153,7 +153,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   }
 }
 
-/** Files of tensors are named in a column of their own, where sweeping finds them. */
+/** Tensor files are named in their own column, where the sweep finds them. */
 function storePlan(statement: Statement, run: number, plan: Plan | null, values: ValueStore): void {
   const { tensors, ...rest } = plan ?? {}
   const stored = plan === null ? { value: null, file: null } : values.put(rest)

@@ -9,7 +9,7 @@ interface EventRow {
   event: string
 }
 
-/** What runs told, in order, and their decisions and selections by round, where a resumed run overwrites its own. */
+/** Events of runs in order, and decisions and selections by round; a resumed run overwrites its own. */
 export function runEventsTable(db: Database) {
   const last = db.prepare('SELECT coalesce(max(sequence), 0) FROM run_events WHERE run = ?').pluck()
   const insert = db.prepare('INSERT INTO run_events(run, sequence, at, type, event) VALUES (?, ?, ?, ?, ?)')
@@ -40,7 +40,7 @@ export function runEventsTable(db: Database) {
     },
     decisions: (run: number) => (decisions.all(run) as string[]).map((text) => JSON.parse(text) as Decision),
     selections: (run: number) => (selections.all(run) as string[]).map((text) => JSON.parse(text) as Selection),
-    /** One for each part, the latest. */
+    /** The latest one per part. */
     spectra(run: number): Spectrum[] {
       const told = (spectra.all(run) as string[]).map((text) => (JSON.parse(text) as Extract<RunEvent, { type: 'spectrum' }>).spectrum)
       return [...new Map(told.map((spectrum) => [spectrum.part, spectrum])).values()]

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Condition, ParameterValue, RunFilter, RunQuery } from '#contract/runs/runs.ts'
 import { comparable } from './run-sql.ts'
 
-/** A piece of SQL with the values for its question marks. */
+/** A piece of SQL with the values of its placeholders. */
 export interface Sql {
   text: string
   values: (string | number)[]
@@ -11,7 +11,7 @@ export interface Sql {
 type SqlValue = string | number
 type Single = Extract<Condition['is'], 'equal' | 'below' | 'at most' | 'above' | 'at least'>
 
-/** The WHERE of a filter; `1` where it lets everything through. */
+/** The WHERE clause of a filter; `1` if it matches everything. */
 export function whereOf(filter: RunFilter): Sql {
   const parts: Sql[] = filter.conditions.map(conditionSql)
   if (filter.experiment !== undefined) parts.push({ text: 'r.experiment = ?', values: [filter.experiment] })
@@ -21,7 +21,7 @@ export function whereOf(filter: RunFilter): Sql {
   return { text: parts.map(({ text }) => text).join(' AND ') || '1', values: parts.flatMap(({ values }) => values) }
 }
 
-/** The ORDER BY of a query; what has no value comes last either way, equal ones newest first. */
+/** The ORDER BY clause of a query. Missing values come last in both directions; ties are sorted newest first. */
 export function orderOf(sort: RunQuery['sort']): Sql {
   const keys = sort.map(({ field, direction }) => {
     const { text, values } = sortSource(field)
@@ -30,7 +30,7 @@ export function orderOf(sort: RunQuery['sort']): Sql {
   return { text: [...keys.map(({ text }) => text), 'r.number DESC'].join(', '), values: keys.flatMap(({ values }) => values) }
 }
 
-/** Words as prefixes, all of which must occur; null when there is no word to look for. */
+/** Words as prefixes, all of which must match; null if there are no words. */
 export function searchExpression(text: string): string | null {
   const words = text.split(/[^\p{L}\p{N}]+/u).filter(Boolean)
   return words.length === 0 ? null : words.map((word) => `"${word}"*`).join(' ')
@@ -100,7 +100,7 @@ function sortSource(field: string): Sql {
   return { text: `(SELECT ${column} FROM ${from} AND run = r.number LIMIT 1)`, values }
 }
 
-/** Where `parameter:NAME` and `measure:NAME/DATASET` are kept, up to the place where a condition on the value follows. */
+/** Where `parameter:NAME` and `measure:NAME/DATASET` are stored, as SQL up to the point where the condition on the value follows. */
 function valueSource(field: string): { from: string; column: string; values: string[] } {
   const [, kind, name] = /^(parameter|measure):(.+)$/s.exec(field) ?? []
   if (kind === undefined || name === undefined) {

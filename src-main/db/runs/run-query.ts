@@ -5,7 +5,7 @@ import { orderOf, whereOf } from './run-filter.ts'
 import { runSource } from './run-sql.ts'
 import type { runsTable } from './runs.ts'
 
-/** Filters, sorts and cuts a window out of the history. */
+/** Filters and sorts the history, and returns one page of it. */
 export function runQueries(db: Database, runs: ReturnType<typeof runsTable>) {
   const prepared = new Map<string, Statement>()
   const prepare = (text: string) => {

@@ -2,7 +2,7 @@ import type { Database } from '../database.ts'
 import { immediately } from '../database.ts'
 import type { RunRow } from './runs.ts'
 
-/** The order of waiting runs, and who works on which. Every change of hands is one BEGIN IMMEDIATE. */
+/** The order of waiting runs, and their owners. Every change of owner is one BEGIN IMMEDIATE. */
 export function runQueueTable(db: Database) {
   const last = db.prepare("SELECT coalesce(max(queue_position), 0) FROM runs WHERE status = 'queued'").pluck()
   const enqueue = db.prepare(
@@ -29,24 +29,24 @@ export function runQueueTable(db: Database) {
   return {
     waiting: () => waiting.all() as RunRow[],
     running: () => running.all() as RunRow[],
-    /** Runs that a cluster computes or is to compute, and those whose jobs there are to be taken back. */
+    /** Runs to be computed on a cluster, and those whose jobs there must be cancelled. */
     ofClusters: () => ofClusters.all() as RunRow[],
     enqueue(numbers: readonly number[]): void {
       let position = last.get() as number
       for (const number of numbers) enqueue.run(++position, number)
     },
-    /** The next run for this machine. */
+    /** Claims the next run for this machine. */
     claimNext(owner: string, device: string, now: number): RunRow | undefined {
       return immediately(db, () => {
         const row = next.get() as RunRow | undefined
         return row && (claim.get({ owner, device, now, number: row.number }) as RunRow)
       })
     },
-    /** Claims one given run, for a process that does its own run and leaves the queue alone; it is this machine's from then on. */
+    /** Claims one given run, for a process that does not run the queue. From then on the run belongs to this machine. */
     claim(number: number, owner: string, device: string, now: number): RunRow {
       return claim.get({ number, owner, device, now }) as RunRow
     },
-    /** Puts a waiting run before another, or last; all positions are written anew, so that they stay whole numbers. */
+    /** Moves a waiting run before another, or to the end. Renumbers all positions so that they remain integers. */
     move(number: number, before: number | null): void {
       immediately(db, () => {
         const order = (waiting.all() as RunRow[]).map((row) => row.number).filter((waitingNumber) => waitingNumber !== number)
@@ -55,7 +55,7 @@ export function runQueueTable(db: Database) {
         for (const [position, waitingNumber] of order.entries()) place.run(position + 1, waitingNumber)
       })
     },
-    /** Closes the runs and the talks of processes that are gone. */
+    /** Marks runs and conversations of dead processes as interrupted. */
     interruptOrphans(deadOwners: readonly string[], now: number): RunRow[] {
       return immediately(db, () => {
         for (const owner of deadOwners) db.prepare('DELETE FROM owners WHERE id = ?').run(owner)

@@ -2,12 +2,12 @@ import { type RunField, runFields } from '#contract/runs/run-fields.ts'
 
 export const runSource = 'FROM runs r JOIN models m ON m.id = r.model LEFT JOIN experiments e ON e.id = r.experiment'
 
-/** The column of `runs` that keeps a field: `createdAt` is `created_at`. */
+/** The `runs` column of a field: `createdAt` is `created_at`. */
 export function columnOf(field: RunField): string {
   return field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 }
 
-/** What a filter or an order compares, by field, in terms of `runSource`. */
+/** SQL expressions for filtering and sorting, by field, in terms of `runSource`. */
 export const comparable: Readonly<Record<string, string>> = {
   ...Object.fromEntries(Object.keys(runFields).map((field) => [field, `r.${columnOf(field as RunField)}`])),
   model: 'm.name',

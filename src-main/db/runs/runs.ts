@@ -8,7 +8,7 @@ import { measuresTable } from './measures.ts'
 import { parametersTable } from './parameters.ts'
 import { columnOf } from './run-sql.ts'
 
-/** What a new run is made of; everything else is filled in as it goes on. */
+/** The fields of a new run; everything else is filled in later. */
 export interface NewRun {
   id: string
   name: string
@@ -32,10 +32,10 @@ type SnakeCase<Name extends string> = Name extends `${infer First}${infer Rest}`
   ? `${First extends Uppercase<First> ? `_${Lowercase<First>}` : First}${SnakeCase<Rest>}`
   : ''
 
-/** SQLite keeps booleans as 0 and 1. */
+/** SQLite stores booleans as 0 and 1. */
 type Stored<Value> = Value extends boolean ? number : Value
 
-/** A row as the main side needs it to work with: the plain fields by their column, and what only the queue and the screens use. */
+/** A row as the main process uses it: the scalar fields by column name, plus those that only the queue and the screens need. */
 export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[Field]> } & {
   number: number
   id: string
@@ -56,10 +56,10 @@ export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[
 
 type JoinedRow = RunRow & { model_name: string; experiment_name: string | null }
 
-/** Columns that never change once the run exists. */
+/** Columns that never change after the insert. */
 type FixedColumn = 'number' | 'id' | 'model' | 'method' | 'baseline' | 'seed' | 'nominal' | 'parent' | 'created_at' | 'attempt_at'
 
-/** The columns that may be changed, as plain values; lists and objects are written as JSON. */
+/** The columns that can be updated. Lists and objects are written as JSON. */
 export type RunPatch = Partial<
   Omit<RunRow, FixedColumn | 'starred' | 'has_plan' | 'tags' | 'progress' | 'problem' | 'experiment' | 'job'>
 > & {
@@ -103,14 +103,13 @@ export function runsTable(db: Database) {
       return number
     },
     find: (id: string) => find.get(id) as RunRow | undefined,
-    /** Numbers of the inspections that look at a run, newest first. */
+    /** Numbers of the inspections of a run, newest first. */
     inspecting: (id: string) => inspecting.all(id) as number[],
     ofExperiment: (experiment: string) => ofExperiment.all(experiment) as RunRow[],
     remove: (number: number) => remove.run(number),
-    /** The latest finished runs of a model. */
     latestDone: (model: string, most: number) => latestDone.all(model, most) as RunRow[],
     count: () => count.get() as number,
-    /** What went wrong in the latest runs that have a problem, as JSON. */
+    /** The problems of the latest failed runs, as JSON. */
     lastProblems: (most: number) => problems.all(most) as string[],
     setParameters: parameters.replace,
     patch(number: number, patch: RunPatch): void {
@@ -121,7 +120,7 @@ export function runsTable(db: Database) {
       patches.set(sql, statement)
       statement.run(...names.map((name) => columnValue(patch[name as keyof RunPatch])), number)
     },
-    /** Rows as the outside sees them, in the order asked for; with the parameters and measures that `keep` accepts. */
+    /** Public entries in the order of `numbers`, with the parameters and measures that `keep` accepts. */
     entries(numbers: readonly number[], keep?: (field: string) => boolean): RunEntry[] {
       const given = parameters.ofRuns(numbers)
       const taken = measures.ofRuns(numbers)

@@ -10,7 +10,7 @@ interface StepRow {
   tensors: string | null
 }
 
-/** Results of finished steps of runs. Equal names mean equal results, so that a run may take over what another one did. */
+/** Results of finished steps. Equal names mean equal results, so a run may reuse another's step. */
 export function stepsTable(db: Database, values: ValueStore) {
   const find = db.prepare('SELECT value, file, tensors FROM steps WHERE run = ? AND name = ?')
   const insert = db.prepare('INSERT OR REPLACE INTO steps(run, name, value, file, bytes, at, tensors) VALUES (?, ?, ?, ?, ?, ?, ?)')
@@ -33,7 +33,7 @@ export function stepsTable(db: Database, values: ValueStore) {
     const tensors = row.tensors === null ? {} : { tensors: values.placeTensors(JSON.parse(row.tensors) as TensorFile) }
     return { value: values.get(row), ...tensors }
   }
-  /** Undefined where a file of it is missing or damaged: then it is done again. */
+  /** Undefined if one of its files is missing or damaged; then it is recomputed. */
   const whole = (row: StepRow): { value: unknown; tensors?: TensorFile } | undefined => {
     try {
       const step = read(row)
@@ -47,27 +47,27 @@ export function stepsTable(db: Database, values: ValueStore) {
       const row = find.get(run, name) as StepRow | undefined
       return row && read(row)
     },
-    /** A step of that name, whichever run did it. */
+    /** Finds a step by name, whichever run computed it. */
     find(name: string): { value: unknown; tensors?: TensorFile } | undefined {
       const row = elsewhere.get(name) as StepRow | undefined
       return row && whole(row)
     },
-    /** A step of that name that any run did: it becomes one of this run too, so that it stays when the other run goes. */
+    /** Finds a step by name and copies it to this run, so that it survives the deletion of the other run. */
     takeOver(run: string, name: string): { value: unknown; tensors?: TensorFile } | undefined {
       const step = this.find(name)
       if (step) adopt.run(run, name)
       return step
     },
-    /** `tensors` is a file that stands in the tensor folder already. */
+    /** `tensors` must already be in the tensor folder. */
     put(run: string, name: string, value: unknown, at: number, tensors?: TensorFile): void {
       const stored = values.put(value)
       const file = tensors === undefined ? null : JSON.stringify(values.nameTensors(tensors))
       insert.run(run, name, stored.value, stored.file, stored.bytes + (tensors?.bytes ?? 0), at, file)
     },
     clear: (run: string) => clear.run(run).changes,
-    /** Names of the files that steps of these runs have. */
+    /** Names of these runs' tensor files. */
     files: (runs: readonly string[]) => files.all({ runs: JSON.stringify(runs) }) as string[],
-    /** The name of a run's step with these words. */
+    /** The name of a run's step with this label. */
     named: (run: string, label: string) => (names.all(run) as string[]).find((name) => labelOfStep(name) === label),
     names: (run: string) => names.all(run) as string[],
     count: (run: string) => count.get(run) as number,
