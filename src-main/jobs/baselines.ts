@@ -4,7 +4,7 @@ import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 
-/** The dense run of a run's experiment that used the very same model. */
+/** The dense run of the same experiment that used exactly the same model. */
 export function baselineIn(history: History, run: RunRow): RunRow | undefined {
   if (run.experiment === null) return undefined
   return history.runs.ofExperiment(run.experiment).findLast((other) => other.baseline === 1 && usedSameModel(other, run))
@@ -13,8 +13,8 @@ export function baselineIn(history: History, run: RunRow): RunRow | undefined {
 const isAhead = new Set(['draft', 'queued', 'running', 'paused', 'interrupted'])
 
 /**
- * A run is compared with a dense run of the very model that it used. Where the model of an experiment was replaced after its baseline was
- * computed, the baseline is queued once more for the model that is there now. Gives the number of the new run.
+ * A run needs a dense baseline of exactly the model it used. If an experiment's model was replaced after its baseline was computed, this
+ * queues another baseline for the current model and returns the new run's number.
  */
 export function queueMissingBaseline(history: History, { experiment, model, baseline, fingerprint }: RunRow): number | undefined {
   if (experiment === null || baseline === 1 || fingerprint === null) return undefined

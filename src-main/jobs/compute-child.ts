@@ -3,7 +3,7 @@ import type { FromCompute, ToCompute } from '#contract/machine/compute-messages.
 import type { DeviceState } from '#contract/runs/queue.ts'
 import { type ComputeCommand, type ComputeProcess, startComputeProcess } from './compute-process.ts'
 
-/** Deaths in a row after which no other process is started. */
+/** After this many deaths in a row, no new process is started. */
 export const breakerLimit = 3
 
 export interface ComputeChildOptions {
@@ -12,20 +12,20 @@ export interface ComputeChildOptions {
   handshakeMilliseconds: number
   onMessage(message: FromCompute): void
   onOutput(chunk: string): void
-  /** Says whether the death was asked for; others count towards the limit. */
+  /** Returns whether the death was requested; others count towards the limit. */
   onDeath(error: EspalierError): { expected: boolean }
   onChange(): void
 }
 
 export type ComputeChild = ReturnType<typeof computeChild>
 
-/** At most one compute process at a time: started when asked for, started anew after a death, not after too many. */
+/** At most one compute process at a time: started on demand, restarted after a death, but not after too many. */
 export function computeChild(options: ComputeChildOptions) {
   let child: ComputeProcess | undefined
   let status: DeviceState['status'] = 'off'
   let problem: string | null = null
   let deaths = 0
-  /** Counts processes, so that a late word of an old one is not taken for the new one's. */
+  /** Numbers the processes, so that a late message of an old one is not attributed to the new one. */
   let generation = 0
   let gone: Promise<void> = Promise.resolve()
   const closing = new AbortController()
@@ -98,18 +98,18 @@ export function computeChild(options: ComputeChildOptions) {
       return child?.node
     },
     isRunning: () => child !== undefined,
-    /** Starts a process unless one is there. */
+    /** Starts a process unless one is running. */
     ready: async () => child || start(),
     send: (message: ToCompute) => child?.send(message),
     kill: () => child?.kill(),
-    /** Says what the process is doing, and that it is well. */
+    /** Records whether the process is busy, and that it is alive. */
     mark(now: 'busy' | 'idle'): void {
       if (child) become(now, null)
     },
     proveWell(): void {
       deaths = 0
     },
-    /** Lets a process be started again after too many deaths. */
+    /** Allows restarts again after too many deaths. */
     mend(): void {
       deaths = 0
       if (status === 'broken') become('off', null)

@@ -4,15 +4,15 @@ import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { ComputeCommand } from './compute-process.ts'
 
-/** Node and the entry of the compute process: the source when run from source, its bundle beside this one otherwise. */
+/** Node and the entry of the compute process: the source when run from source, otherwise the bundle beside this one. */
 export function defaultComputeCommand(): ComputeCommand {
   const source = join(import.meta.dirname, '..', 'compute', 'main.ts')
   const bundle = join(import.meta.dirname, 'compute.js')
-  // The heap holds little: young garbage is collected early, so that memory is left for weights.
+  // Little stays on the heap. Collecting young garbage early leaves memory for weights.
   return [findNode(), '--max-semi-space-size=4', existsSync(source) ? source : bundle]
 }
 
-/** Node and the command line, as another machine that sees this program can start it. Throws where it is not on the disk as source. */
+/** The command that starts the command line on another machine that sees this installation. Throws if it does not run from source. */
 export function espalierCommand(): ComputeCommand {
   const script = join(import.meta.dirname, '..', 'cli', 'espalier.mjs')
   if (existsSync(script)) return [findNode(), '--disable-warning=ExperimentalWarning', script]
@@ -22,7 +22,7 @@ export function espalierCommand(): ComputeCommand {
   )
 }
 
-/** Plain Node: this program itself, or under Electron the Node that comes as an npm package. */
+/** Plain Node: this executable, or under Electron the Node from an npm package. */
 function findNode(): string {
   if (process.env.ESPALIER_NODE) return process.env.ESPALIER_NODE
   if (!process.versions.electron) return process.execPath

@@ -9,9 +9,9 @@ import { answerQuestion, type JobSide, type Question } from './job-side.ts'
 
 export interface HostTimings {
   handshakeMilliseconds: number
-  /** Between asking a job to stop and ending its process. */
+  /** Time between asking a job to stop and killing its process. */
   graceMilliseconds: number
-  /** A process that says nothing for this long hangs. One tensor operation may block it for minutes. */
+  /** A process without messages for this long is hung. One tensor operation may block it for minutes. */
   silenceMilliseconds: number
 }
 
@@ -20,17 +20,17 @@ export const usualTimings: HostTimings = { handshakeMilliseconds: 30_000, graceM
 export interface HostOptions {
   command: ComputeCommand
   environment: Record<string, string>
-  /** Where steps leave files of tensors. */
+  /** Where steps write tensor files. */
   tensorFolder: string
   timings?: Partial<HostTimings>
-  /** How long an idle process is kept, asked whenever it becomes idle. */
+  /** How long to keep an idle process; read whenever it becomes idle. */
   idleMilliseconds?(): number
   onChange?(): void
 }
 
 export interface Job {
   result: Promise<unknown>
-  /** Asks a column, or all of the job, to stop; all of it is ended by force when it does not. */
+  /** Asks one column or the whole job to stop. If the whole job does not stop, its process is killed. */
   cancel(column?: number): void
 }
 
@@ -45,7 +45,7 @@ interface Current {
 
 const cancelled = () => new EspalierError('cancelled', 'Cancelled.')
 
-/** Does jobs one after the other in a compute process, which is started when one comes, watched, and given back when idle. */
+/** Runs jobs one after another in a compute process, which is started on demand, watched, and ended when idle. */
 export class ComputeHost {
   readonly #timings: HostTimings
   readonly #tensorFolder: string
@@ -53,10 +53,10 @@ export class ComputeHost {
   readonly #child: ComputeChild
   readonly #watch: NodeJS.Timeout
   #current: Current | undefined
-  /** What the process computes with; it keeps its first one. */
+  /** The process's backend. It cannot change within a process. */
   #backend: BackendName | undefined
   #jobs = 0
-  /** Jobs that wait or are being done. */
+  /** Waiting and running jobs. */
   #unfinished = 0
   #heardAt = 0
   #tail: Promise<unknown> = Promise.resolve()
@@ -92,7 +92,7 @@ export class ComputeHost {
     return this.#child.node
   }
 
-  /** Does a job after those that came before it. */
+  /** Runs a job after all earlier ones. */
   perform(task: ComputeTask, side: JobSide = {}): Job {
     const number = ++this.#jobs
     const cancelling = new AbortController()
@@ -104,14 +104,14 @@ export class ComputeHost {
         }),
       )
       .catch((thrown: unknown) => {
-        // Closing ends the process, also one that is only starting.
+        // Closing also ends a process that is still starting.
         throw this.#child.closed ? cancelled() : thrown
       })
     this.#tail = result.catch(() => {})
     return { result, cancel: (column) => this.#cancel(number, cancelling, column) }
   }
 
-  /** Gives the process back when it has nothing to do. */
+  /** Ends the process if it is idle. */
   release(): void {
     if (this.#unfinished === 0) this.#stop()
   }
@@ -121,7 +121,7 @@ export class ComputeHost {
     this.#child.stop()
   }
 
-  /** Lets a broken host start again. */
+  /** Allows a broken host to start again. */
   mend(): void {
     this.#child.mend()
   }
@@ -159,7 +159,7 @@ export class ComputeHost {
     }
   }
 
-  /** A process that can compute with a backend: it keeps its first one, so another one needs another process. */
+  /** Ensures a process with the wanted backend. A process keeps its first one, so another backend needs a new process. */
   async #prepare(wanted: BackendName | undefined): Promise<void> {
     if (wanted !== undefined && this.#backend !== undefined && wanted !== this.#backend) this.#stop()
     await this.#child.ready()
@@ -174,7 +174,7 @@ export class ComputeHost {
     if (isRunning()) setTimeout(() => isRunning() && this.#child.kill(), this.#timings.graceMilliseconds).unref()
   }
 
-  /** Ends the process that did not answer in time; the next job gets another one. */
+  /** Kills a process that did not answer in time; the next job gets a new one. */
   #giveUp(cancelling: AbortController, seconds: number): void {
     cancelling.abort(explainDeadline(seconds, loadavg()[0] ?? 0, availableParallelism()))
     this.#child.kill()
@@ -191,7 +191,7 @@ export class ComputeHost {
     if (message.type === 'result' || message.type === 'error') this.#child.proveWell()
   }
 
-  /** What a job asks is answered, or refused with the reason; the job waits for it. */
+  /** Answers a job's question, or refuses it with the reason. The job waits meanwhile. */
   async #answer(question: Question, { side, cancelling }: Current): Promise<void> {
     const { job, asked } = question
     try {
@@ -201,7 +201,7 @@ export class ComputeHost {
     }
   }
 
-  /** The process died: its job ends with the reason, or with that of whoever asked for it. */
+  /** The process died: its job ends with this error, or with the cancellation's reason. */
   #mourn(error: EspalierError): { expected: boolean } {
     this.#backend = undefined
     const { aborted: wanted = false, reason } = this.#current?.cancelling.signal ?? {}
@@ -209,7 +209,7 @@ export class ComputeHost {
     return { expected: wanted || isLimit(error) }
   }
 
-  /** Ends a process that has said nothing for too long. */
+  /** Kills a process that has been silent for too long. */
   #listen(): void {
     if (!this.#current || !this.#child.isRunning() || performance.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
     this.#current.side.onOutput?.(`No sign of life for ${this.#timings.silenceMilliseconds / 1000} s; the process is ended.\n`)
@@ -217,7 +217,7 @@ export class ComputeHost {
   }
 }
 
-/** The backend that a task wants its process to compute with; undefined where it computes nothing. */
+/** The backend that a task needs; undefined if it computes nothing. */
 function backendOf(task: ComputeTask): BackendName | undefined {
   if (task.kind === 'run' || task.kind === 'ablation' || task.kind === 'inspection' || task.kind === 'generate') return task.request.backend
   if (task.kind === 'self-test') return task.backend

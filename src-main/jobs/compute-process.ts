@@ -11,11 +11,11 @@ export interface ComputeProcessOptions {
   command: ComputeCommand
   environment: Record<string, string>
   handshakeMilliseconds: number
-  /** Ends the process, also before it is ready. */
+  /** Kills the process, even before it is ready. */
   signal: AbortSignal
   onMessage(message: FromCompute): void
   onOutput(chunk: string): void
-  /** Called once, when the process has ended and its last output has been read. */
+  /** Called once, when the process has ended and its last output was read. */
   onEnd(error: EspalierError): void
 }
 
@@ -26,14 +26,14 @@ export interface ComputeProcess {
   kill(): void
 }
 
-/** The end of the output that explains a death. */
+/** How much output is kept to explain a death. */
 const keptOutput = 8000
-/** What the tensor runtime writes whenever it is loaded, whatever its log level: it tells of no run. */
+/** The tensor runtime always prints these lines when loaded, whatever the log level. */
 const startUpLines = /^(WARNING: All log messages before absl::InitializeLog|I\d{4} .*\] oneDNN custom operations are on).*\n?/gm
-/** After the exit, how long its last output may take. */
+/** How long to wait for its last output after the exit. */
 const drainMilliseconds = 500
 
-/** Starts a compute process and waits until it has said that it speaks the same protocol. */
+/** Starts a compute process and waits until it confirms the protocol version. */
 export function startComputeProcess(options: ComputeProcessOptions): Promise<ComputeProcess> {
   const [program, ...parameters] = options.command
   const child = spawn(program, parameters, {
@@ -102,7 +102,7 @@ export function startComputeProcess(options: ComputeProcessOptions): Promise<Com
   })
 }
 
-/** Calls back once: after exit and its last output, or when the program could not be started at all. */
+/** Calls back once: after exit and last output, or if the program could not be started. */
 function whenEnded(child: ChildProcess, ended: (code: number | null, signal: NodeJS.Signals | null) => void): void {
   let told = false
   const tell = (code: number | null, signal: NodeJS.Signals | null) => {

@@ -8,11 +8,11 @@ export interface Device {
   id: string
   title: string
   kind: 'gpu' | 'cpu'
-  /** What makes a process compute there and nowhere else. */
+  /** Restricts a process to this device. */
   environment: Record<string, string>
 }
 
-/** The GPUs that this program may use: those of the machine, or those of them that `CUDA_VISIBLE_DEVICES` names. */
+/** The GPUs that this program may use: the machine's, limited by `CUDA_VISIBLE_DEVICES` if set. */
 export async function findGpus(environment: NodeJS.ProcessEnv = process.env): Promise<Device[]> {
   try {
     const { stdout } = await promisify(execFile)('nvidia-smi', ['--query-gpu=index,uuid,name', '--format=csv,noheader'], { timeout: 5000 })
@@ -29,8 +29,8 @@ export function processorDevice(): Device {
 }
 
 /**
- * The processor shared out, so that as many runs compute at once: each slot has its threads and its part of the memory.
- * @param slots as set; null for one where there is no GPU, else none
+ * Splits the processor between runs that compute at once: each slot gets some threads and part of the memory.
+ * @param slots as configured; null for one without a GPU, else none
  */
 export function processorSlots(slots: number | null, gpus: number): Device[] {
   // A run on the processor must not see the GPUs that other runs use.
@@ -49,8 +49,8 @@ export function processorSlots(slots: number | null, gpus: number): Device[] {
 }
 
 /**
- * Reads `0, GPU-1234, NVIDIA L4` lines; GPUs are counted in the order of the bus, as CUDA is told to.
- * @param visible indices or beginnings of UUIDs, as in `CUDA_VISIBLE_DEVICES`; CUDA sees those up to the first that it does not know
+ * Parses `0, GPU-1234, NVIDIA L4` lines. GPUs are counted in bus order, as CUDA is configured to do.
+ * @param visible indices or UUID prefixes, as in `CUDA_VISIBLE_DEVICES`; CUDA ignores everything from the first unknown one on
  */
 export function parseDevices(lines: string, visible?: string): Device[] {
   const all = lines

@@ -1,4 +1,4 @@
-/** Names that a compute process may see: where programs and caches are, which GPU, how many threads. Never a token. */
+/** Variables that a compute process may see: where programs and caches are, which GPU, how many threads. Never a token. */
 const allowed = [
   /^(PATH|HOME|USER|LOGNAME|LANG|TZ|TMPDIR|TEMP|TMP|SHELL)$/,
   /^(SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|PATHEXT|USERPROFILE|APPDATA|LOCALAPPDATA|PROGRAMDATA)$/,
@@ -9,7 +9,7 @@ const allowed = [
 ]
 const secret = /TOKEN|SECRET|PASSWORD|KEY$/
 
-/** The part of an environment that a compute process gets, with what its device adds. */
+/** The variables that a compute process gets, with its device's additions. */
 export function hermeticEnvironment(environment: NodeJS.ProcessEnv, added: Record<string, string> = {}): Record<string, string> {
   const kept = Object.entries(environment).filter(([name]) => {
     const upper = name.toUpperCase()

@@ -1,18 +1,18 @@
 import type { RunRow } from '#db/runs/runs.ts'
 
 /**
- * Where runs are computed. All that it must know stands in the history, where each run names its executor: it takes up what waits
- * there for it, and writes down there what became of it.
+ * Where runs are computed. Its whole state is in the history, where each run names its executor: it picks up the runs that wait there and
+ * records their outcome there.
  */
 export interface Executor {
-  /** Takes up waiting runs as far as there is room, unless the queue is paused. Cheap when there is nothing to do. */
+  /** Starts waiting runs while there is room, unless the queue is paused. Cheap if there is nothing to do. */
   work(paused: boolean): void
-  /** How long the present attempt at a run has gone on; 0 for runs that it does not do. */
+  /** Duration of the current attempt at a run; 0 for runs of other executors. */
   secondsOf(run: string): number
-  /** Leaves runs alone whose rows say already that they do not go on. */
+  /** Drops runs whose rows already say that they stop. */
   abandon(rows: readonly Pick<RunRow, 'number'>[]): void
-  /** Lets what was given up be tried again. */
+  /** Allows retries after giving up. */
   mend(): void
-  /** Ends what cannot go on without this process. */
+  /** Stops everything that cannot continue without this process. */
   close(): Promise<void>
 }

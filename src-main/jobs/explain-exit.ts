@@ -4,7 +4,7 @@ import { limitMark } from '#contract/machine/compute-messages.ts'
 export interface Exit {
   code: number | null
   signal: NodeJS.Signals | null
-  /** The end of what the process wrote. */
+  /** The end of its output. */
   output: string
   /** The last resident size it reported. */
   memoryBytes: number
@@ -14,10 +14,10 @@ export interface Exit {
 const allocationFailure =
   /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|Array buffer allocation failed|Invalid typed array length/i
 
-/** A process that held more than this share of the machine and was killed most likely ran it out of memory. */
+/** A process that used more than this share of memory and was killed probably ran out of it. */
 const suspiciousShare = 0.6
 
-/** Why a compute process ended, for people. */
+/** Explains to the user why a compute process ended. */
 export function explainExit({ code, signal, output, memoryBytes, totalBytes }: Exit): EspalierError {
   const limit = signal === 'SIGKILL' ? output.split('\n').findLast((line) => line.startsWith(limitMark)) : undefined
   if (limit !== undefined) return new EspalierError('invalid', JSON.parse(limit.slice(limitMark.length)) as string, { limit: true })
@@ -39,7 +39,7 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
 }
 
 /**
- * A question that took too long. It names the load of the machine where that is known (Windows reports 0), and guesses no cause.
+ * Explains a timeout. It names the machine's load if known (Windows reports 0) and does not guess a cause.
  * @param load processes that wanted a processor in the last minute
  */
 export function explainDeadline(seconds: number, load: number, processors: number): EspalierError {
@@ -48,23 +48,23 @@ export function explainDeadline(seconds: number, load: number, processors: numbe
   return new EspalierError('internal', `${took} ${load > processors ? busy : 'Try again.'}`)
 }
 
-/** Whether an error is the compute process's own, so that the run itself is not to blame. */
+/** Whether the compute process caused the error, not the run. */
 export function isOfProcess({ details }: { details?: Record<string, unknown> | undefined }): boolean {
   return details?.ofProcess === true
 }
 
-/** Whether the process ended itself because a file passed the limits of reading. */
+/** Whether the process ended itself because a file exceeded the read limits. */
 export function isLimit({ details }: { details?: Record<string, unknown> | undefined }): boolean {
   return details?.limit === true
 }
 
-/** An error of a job; a failed allocation is told apart from other failures. */
+/** The error of a job. Failed allocations are distinguished from other failures. */
 export function explainError(error: { code: ErrorCode; message: string; details?: Record<string, unknown> | undefined }): EspalierError {
   const code = error.code === 'internal' && allocationFailure.test(error.message) ? 'out-of-memory' : error.code
   return new EspalierError(code, error.message, error.details)
 }
 
-/** What to try, by the kind of problem; null where the message says it already. */
+/** Advice by kind of problem; null if the message already contains it. */
 export function adviceFor(error: EspalierError, limitBytes: number | undefined): string | null {
   if (error.code === 'out-of-memory') {
     const held = typeof error.details?.memoryBytes === 'number' ? error.details.memoryBytes : undefined

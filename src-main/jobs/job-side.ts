@@ -3,24 +3,24 @@ import type { FromCompute } from '#contract/machine/compute-messages.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 
-/** A finished step: its JSON, and the file of its tensors where it has some. */
+/** A finished step: its JSON, and its tensor file if it has one. */
 export interface FoundStep {
   readonly value: unknown
   readonly tensors?: TensorFile
-  /** Whether the run that asks did it. */
+  /** Whether the asking run computed it. */
   readonly own?: boolean
 }
 
-/** What the main side does for a job while it goes on. What a job asks is answered before it goes on. */
+/** What the main process does for a running job. The job waits for each answer. */
 export interface JobSide {
-  /** Seconds after which the job is given up and its process ended. */
+  /** After this many seconds the job fails and its process is killed. */
   deadlineSeconds?: number
   onEvent?(event: unknown): void
   onOutput?(chunk: string): void
   getStep?(name: string, signal: AbortSignal): FoundStep | undefined | Promise<FoundStep | undefined>
-  /** `tensors` is a file that the job has written into the tensor folder. */
+  /** `tensors` is a file that the job has written to the tensor folder. */
   putStep?(name: string, value: unknown, tensors?: TensorFile): void
-  /** Gives the path of a file of the hub; stops when the job is cancelled. */
+  /** Returns the path of a hub file. Stops if the job is cancelled. */
   fetchFile?(file: HubFile, signal: AbortSignal): Promise<string>
 }
 

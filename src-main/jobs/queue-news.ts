@@ -2,10 +2,10 @@ import type { Listener } from '#contract/events.ts'
 import type { QueueState } from '#contract/runs/queue.ts'
 import type { History } from '#db/history.ts'
 
-/** Changes of the queue that come together are told together. */
+/** Changes within this interval are reported together. */
 const tellMilliseconds = 50
 
-/** Tells listeners what changed: runs at once, the queue and the experiments they belong to together with what follows soon. */
+/** Reports changes to listeners: runs at once; the queue and experiments together, after a short delay. */
 export class QueueNews {
   readonly #history: History
   readonly #emit: Listener
@@ -39,7 +39,7 @@ export class QueueNews {
     this.#experiments.clear()
   }
 
-  /** Nothing that waits is told any more. */
+  /** Drops pending reports. */
   end(): void {
     this.#ended = true
     clearTimeout(this.#telling)

@@ -4,7 +4,7 @@ import type { History } from '#db/history.ts'
 import { jobOf } from '#db/runs/jobs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 
-/** The rows of the runs that an action is for. Throws when one of them cannot take part, so that it is all of them or none. */
+/** The rows for an action on runs. Throws if it is not allowed on one of them: all or none. */
 export function rowsFor(history: History, action: RunAction, ids: readonly string[]): RunRow[] {
   return ids.map((id) => {
     const row = history.runs.find(id)
@@ -15,7 +15,7 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
   })
 }
 
-/** Forgets what a run did. Steps that other runs took over from it stay theirs. */
+/** Deletes a run's results. Steps that other runs have copied are kept there. */
 export function startOver(history: History, row: RunRow): void {
   const { id, number } = row
   const job = jobOf(row)
@@ -24,6 +24,6 @@ export function startOver(history: History, row: RunRow): void {
   history.measures.clear(number)
   history.documents.clear(number)
   history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at: null, fingerprint: null })
-  // A job that is still there is taken back first; what it wrote goes with it.
+  // A job that still exists is cancelled first, and its output discarded.
   history.runs.patch(number, { job: job && job.submission !== null ? { ...job, drop: true } : null })
 }

@@ -13,19 +13,19 @@ import type { RunLogs } from './run-log.ts'
 import { type RunRecorder, runRecorder, toDiskError } from './run-recorder.ts'
 import { RunStory } from './run-story.ts'
 
-/** How long to wait before writing an outcome again that a full disk refused. */
+/** Interval of retries when a full disk refused an outcome. */
 const rewriteMilliseconds = 2000
 
 export interface Attempt {
   row: RunRow
   secondsSoFar(): number
-  /** From now on nothing of this attempt is written; its process is asked to stop. */
+  /** Stops writing for this attempt and asks its process to stop. */
   abandon(): void
   /** Settles when the device is free again. */
   over: Promise<void>
 }
 
-/** Brings a file of the hub, telling how far it is. */
+/** Downloads a hub file and reports progress. */
 export type FetchFile = (file: HubFile, signal: AbortSignal, report: (progress: Progress) => void) => Promise<string>
 
 export interface AttemptParts {
@@ -38,7 +38,7 @@ export interface AttemptParts {
   changed(): void
 }
 
-/** Does a claimed run on a host, until its row says how it ended. */
+/** Runs a claimed run on a host until its row holds the outcome. */
 export function attemptRun({ history, logs, emit, host, row, fetchFile, changed }: AttemptParts): Attempt {
   const recorder = runRecorder(history, row, emit)
   let abandoned = false
@@ -90,7 +90,7 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
         write()
         return changed()
       } catch {
-        // Only a disk that refuses can bring us here; the outcome is kept and written when there is space.
+        // Only a failing disk leads here. The outcome is kept and written when there is space.
         await new Promise((resolve) => setTimeout(resolve, rewriteMilliseconds).unref())
       }
     }
@@ -108,7 +108,7 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
   }
 }
 
-/** What the compute process is asked for; an inspection gets the plans of the runs that it looks at. */
+/** The task for the compute process. An inspection gets the plans of the runs it inspects. */
 function taskOf(history: History, request: RunRequest): ComputeTask {
   if (!request.inspect) return { kind: isAblation(request.method) ? 'ablation' : 'run', request }
   const subjects = request.inspect.runs.map((id) => {
@@ -120,7 +120,7 @@ function taskOf(history: History, request: RunRequest): ComputeTask {
   return { kind: 'inspection', request, subjects }
 }
 
-/** The request as it was made, with the place where the model is now. */
+/** The original request, with the model's current path. */
 export function requestOf(history: History, row: RunRow): RunRequest {
   const request = history.documents.request(row.number)
   return { ...request, model: history.models.find(row.model)?.path ?? request.model }
@@ -140,7 +140,7 @@ function finishOrFail(
   }
 }
 
-/** A process that died by itself interrupts a run; an error of the run fails it. */
+/** A process that dies interrupts its run; an error of the run itself fails it. */
 function fail(recorder: RunRecorder, thrown: unknown, { memoryBytes }: RunRequest): void {
   const message = toErrorMessage(thrown)
   const error = new EspalierError(message.code, message.message, message.details)

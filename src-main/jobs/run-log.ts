@@ -3,11 +3,11 @@ import { join } from 'node:path'
 
 const largestLog = 10_000_000
 
-/** What compute processes write to stdout and stderr, one file per run. */
+/** Output (stdout and stderr) of compute processes, one file per run. */
 export function runLogs(folder: string) {
   const fileOf = (run: string) => join(folder, `${run}.log`)
   return {
-    /** A log that cannot be written must not stop a run; the disk will be reported by what matters more. */
+    /** A failed log write must not stop a run; a full disk is reported by more important writes. */
     append(run: string, text: string): void {
       try {
         mkdirSync(folder, { recursive: true })

@@ -17,23 +17,23 @@ export interface QueueParts {
   owner: string
   machine: ThisMachine
   clusters: Clusters
-  /** False for a process that leaves the queue to others and only does runs that it is told to. */
+  /** False for a process that only does given runs and does not run the queue. */
   worksQueue: boolean
 }
 
-/** How often a process that sent a run looks whether it has ended. */
+/** How often a process that submitted a run checks whether it has ended. */
 const followMilliseconds = 200
 
 const pausedSetting = 'queue paused'
 
-/** The queue of runs: the history says what is next and where, the executors do it. */
+/** The queue of runs. The history says what is next and where; executors do the work. */
 export class RunQueue {
   readonly #parts: QueueParts
   readonly #executors: readonly Executor[]
   readonly #news: QueueNews
   #owns = false
   #closed = false
-  /** Whether a run was sent from a process that leaves the queue to others. */
+  /** Whether this process submitted a run although it does not run the queue. */
   #sends = false
 
   constructor(parts: QueueParts) {
@@ -58,12 +58,12 @@ export class RunQueue {
     return this.#parts.history.settings.get(pausedSetting) === true
   }
 
-  /** Says that runs changed, and the queue with them. */
+  /** Reports changed runs, and the queue with them. */
   tellRuns(numbers: readonly number[]): void {
     if (!this.#closed) this.#news.tell(numbers)
   }
 
-  /** Gives waiting runs to the executors. Cheap when there is nothing to do; called after everything that may matter. */
+  /** Offers waiting runs to the executors. Cheap if there is nothing to do; called after every relevant change. */
   work(): void {
     const { history, owner, worksQueue } = this.#parts
     if (this.#closed || !(worksQueue || this.#sends)) return
@@ -80,7 +80,7 @@ export class RunQueue {
     return this.#enqueue('resume', ids)
   }
 
-  /** Puts runs into the queue again, without what they found before. */
+  /** Queues runs again, without their earlier results. */
   retry(ids: readonly string[]): number[] {
     return this.#enqueue('retry', ids)
   }
@@ -106,7 +106,7 @@ export class RunQueue {
     return this.#stop('cancel', ids)
   }
 
-  /** The row says it at once; the process follows, by itself or by force. */
+  /** Changes the row at once; the process then stops, by request or by force. */
   #stop(action: 'pause' | 'cancel', ids: readonly string[]): number[] {
     const { history } = this.#parts
     const rows = rowsFor(history, action, ids)
@@ -119,7 +119,7 @@ export class RunQueue {
     return numbers
   }
 
-  /** What a stop makes of a row: a run of another process is only wished to stop. */
+  /** The row after a stop. If another process owns the run, only a wish to stop is recorded. */
   #stopped(row: RunRow, action: 'pause' | 'cancel'): RunPatch {
     const status = action === 'cancel' ? 'cancelled' : 'paused'
     if (row.status === 'running' && row.executor === null && row.owner !== this.#parts.owner) return { wish: action }
@@ -127,17 +127,17 @@ export class RunQueue {
     return { status, queue_position: null, wish: null, ...(action === 'cancel' ? { ended_at: Date.now() } : {}) }
   }
 
-  /** How long the attempt at a run has gone on. */
+  /** Duration of the current attempt at a run. */
   #secondsOf({ id }: RunRow): number {
     return Math.max(...this.#executors.map((executor) => executor.secondsOf(id)))
   }
 
-  /** What other processes asked of our runs, and runs of ours that they took for orphans. */
+  /** Handles stop requests of other processes, and runs of ours that they took over as orphans. */
   heedOthers(): void {
     for (const { row, wish } of this.#parts.machine.heedOthers()) this.#stop(wish, [row.id])
   }
 
-  /** Puts a waiting run in front of another, or last. */
+  /** Moves a waiting run before another, or to the end. */
   move(id: string, before: string | null): void {
     const { history } = this.#parts
     const [row, other] = [history.runs.find(id), before === null ? null : history.runs.find(before)]
@@ -155,7 +155,7 @@ export class RunQueue {
     this.work()
   }
 
-  /** Does one run at once, in this process or on the cluster that it names; settles when it has ended. */
+  /** Does one run at once, in this process or on its cluster; settles when it has ended. */
   async runNow(id: string): Promise<void> {
     const { history, machine } = this.#parts
     const row = history.runs.find(id)
@@ -165,7 +165,7 @@ export class RunQueue {
     await (row.executor === null ? machine.runNow(row.number) : this.#runThere(row))
   }
 
-  /** Jobs go on there whatever becomes of this process; where another works the queue, that one sends and follows. */
+  /** Jobs on a cluster continue without this process. If another process runs the queue, it sends and follows them. */
   async #runThere({ id, number, status }: RunRow): Promise<void> {
     const { history } = this.#parts
     if (status !== 'queued' && status !== 'running') history.queue.enqueue([number])
@@ -177,7 +177,7 @@ export class RunQueue {
     }
   }
 
-  /** What cannot go on without this process is interrupted; it can be resumed. */
+  /** Interrupts runs that cannot continue without this process; they can be resumed. */
   async close(): Promise<void> {
     const { history, owner } = this.#parts
     this.#closed = true

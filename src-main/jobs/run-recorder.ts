@@ -19,7 +19,7 @@ import type { FoundStep } from './job-side.ts'
 import { outcomesOf } from './task-outcomes.ts'
 import { throttle } from './throttle.ts'
 
-/** Progress comes many times a second; listeners get it this often, the file less often. */
+/** Progress arrives many times a second. Listeners get it at this interval; the file less often. */
 const progressToldMilliseconds = 100
 const progressKeptMilliseconds = 2000
 
@@ -27,8 +27,8 @@ type ProgressEvent = Extract<RunEvent, { type: 'progress' }>
 export type RunRecorder = ReturnType<typeof runRecorder>
 
 /**
- * Writes down what one attempt of a run tells, and passes it on.
- * @param secondsSoFar how long the attempt has taken; from now on when left out
+ * Stores the events of one attempt of a run and forwards them.
+ * @param secondsSoFar how long the attempt has taken; by default counted from now
  */
 export function runRecorder(history: History, row: RunRow, emit: Listener, secondsSoFar = stopwatch()) {
   const { number, id } = row
@@ -38,7 +38,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
   )
   const keeping = throttle<ProgressEvent>(progressKeptMilliseconds, keepProgress)
 
-  /** A disk that is full refuses the next step too, which ends the run with that reason. */
+  /** No error on a full disk here: the next step fails on it too and ends the run with that reason. */
   function keepProgress({ progress }: ProgressEvent): void {
     try {
       history.runs.patch(number, { progress })
@@ -47,7 +47,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
     }
   }
 
-  /** The first event of a phase and the end of one are delivered at once, and the last event in any case. */
+  /** Delivers the first event of a phase and its end at once, and always the last event. */
   function recordProgress(event: ProgressEvent): void {
     const urgent = event.progress.phase !== phase || event.progress.done >= event.progress.total
     phase = event.progress.phase
@@ -60,7 +60,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
     if (event.type === 'width') history.documents.set(number, { width: { kept: event.kept, of: event.of } })
     if (event.type !== 'neuron scores') return history.events.add(number, event, at)
     history.documents.set(number, { neuronScores: { scores: event.scores, cuts: event.cuts } })
-    // The scores are long and stand in the run's document; the event says that they came.
+    // The scores are long and stored in the run's document; the event only records their arrival.
     return { ...history.events.add(number, { ...event, scores: [] }, at), event }
   }
 
@@ -71,12 +71,12 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
 
   return {
     secondsSoFar,
-    /** Forgets progress that was not delivered yet: the run no longer belongs to this recorder. */
+    /** Discards undelivered progress: the run no longer belongs to this recorder. */
     drop(): void {
       telling.drop()
       keeping.drop()
     },
-    /** Delivers progress that waits. */
+    /** Delivers pending progress. */
     flush(): void {
       telling.flush()
       keeping.flush()
@@ -108,7 +108,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
         throw toDiskError(thrown)
       }
     },
-    /** The result of the run: everything that its page and its comparisons need, in one transaction. */
+    /** Stores the run's result, everything its page and comparisons need, in one transaction. */
     finish(result: unknown, environment: Omit<RunEnvironment, 'version' | 'backend'>): void {
       this.flush()
       const document = z.union([runDocument, studyDocument, inspectionDocument]).parse(result)
@@ -150,12 +150,12 @@ function stopwatch(): () => number {
 }
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** The run that did a step. */
+/** The run that computed a step. */
 const doerOf = (value: unknown): unknown => (isObject(value) ? value.run : undefined)
 
 /**
- * What an attempt leaves in its row when it ends, however it ends.
- * @param attemptSeconds by a clock that nobody sets back
+ * The row's final changes after an attempt, whatever its outcome.
+ * @param attemptSeconds by a monotonic clock
  */
 export function ended(row: Pick<RunRow, 'seconds'>, attemptSeconds: number): RunPatch & { ended_at: number } {
   return { owner: null, wish: null, ended_at: Date.now(), seconds: (row.seconds ?? 0) + attemptSeconds }
@@ -166,7 +166,7 @@ export function toDiskError(thrown: unknown): unknown {
   return new EspalierError('disk', toErrorMessage(thrown).message)
 }
 
-/** What an inspection found; answers become a transcript. */
+/** Stores the result of an inspection; answers become a transcript. */
 function keepInspected(history: History, row: RunRow, found: InspectionDocument['inspected']): void {
   if (found.kind === 'divergence') return void history.documents.set(row.number, { inspected: found })
   const { inspect } = history.documents.request(row.number)
@@ -189,7 +189,7 @@ function keepInspected(history: History, row: RunRow, found: InspectionDocument[
   history.documents.set(row.number, { inspected: { kind: 'generation', transcript: id, columns: found.columns } })
 }
 
-/** What earlier attempts told of another model is forgotten: numbers of two models are never mixed in one run. */
+/** Deletes what earlier attempts reported about another model: one run never mixes numbers of two models. */
 function belongTo(history: History, { id, number }: RunRow, fingerprint: string): void {
   const before = history.runs.find(id)?.fingerprint ?? null
   history.transaction(() => {
@@ -202,13 +202,13 @@ function belongTo(history: History, { id, number }: RunRow, fingerprint: string)
   })
 }
 
-/** What a run that pruned has besides: its plan, with measures and decisions that no event told. */
+/** Stores what only pruning runs have: the plan, and the measures and decisions that no event carried. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
   const { plan, answers = [], passes = null, certified = null, questions = [] } = document
   history.documents.set(number, { plan, answers, passes, certified, outcomes: questions.map(outcomesOf) })
   history.documents.setQuestions(number, questions)
-  // An attempt that was interrupted may have measured on a text that has been edited since.
+  // An interrupted attempt may have measured on a text that was edited since.
   history.measures.clear(number)
   const pruning = pruningSeconds(document.seconds)
   if (pruning !== null) history.measures.add(number, { name: pruningTime, dataset: '', value: pruning, unit: 's' }, at)

@@ -2,7 +2,7 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 
-/** What happens in a run, as lines of its log with the seconds since its attempt began. */
+/** Writes a run's log: one line per event, with seconds since the attempt began. */
 export class RunStory {
   readonly #append: (text: string) => void
   readonly #begun = performance.now()
@@ -23,7 +23,7 @@ export class RunStory {
     if (line !== undefined) this.#line(line)
   }
 
-  /** Done, or what went wrong. */
+  /** Logs the outcome. */
   end(thrown: unknown): void {
     this.#line(thrown === undefined ? 'done' : `ended: ${toErrorMessage(thrown).message}`)
   }
@@ -37,19 +37,19 @@ export class RunStory {
 const grouped = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 5 })
 const whole = new Intl.NumberFormat('en-US')
 
-/** Five digits, and of whole numbers all. */
+/** Five significant digits, but all digits of whole numbers. */
 function rounded(value: number): string {
   if (Number.isInteger(value)) return whole.format(value)
   return Math.abs(value) < 1e-4 ? String(Number(value.toPrecision(5))) : grouped.format(value)
 }
 
-/** A measure with its unit, as people write it. */
+/** A measure with its unit, formatted for users. */
 function measured(value: number, unit: string): string {
   if (unit === 'share') return `${grouped.format(100 * value)} %`
   return unit === '' ? rounded(value) : `${rounded(value)} ${unit}`
 }
 
-/** What an event says in a run's log; undefined for what happens too often to be worth a line. */
+/** The log line of an event; undefined for events that are too frequent to log. */
 function logLine(event: RunEvent, phase: string): string | undefined {
   switch (event.type) {
     case 'progress':

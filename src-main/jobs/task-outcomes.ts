@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { ScoredTask, TaskOutcomes } from '#contract/data/questions.ts'
 
-/** Which questions were answered rightly, short enough for tables of many runs. */
+/** Which questions were answered correctly, compact enough for tables of many runs. */
 export function outcomesOf({ task, questions }: ScoredTask): TaskOutcomes {
   const asked = questions.map(({ context, choices, gold }) => [context, choices, gold])
   const digits = (values: readonly boolean[]) => values.map(Number).join('')

@@ -14,7 +14,7 @@ interface Place {
   readonly device: Device
   readonly host: ComputeHost
   attempt?: Attempt
-  /** Whether it is given up as soon as it is free. */
+  /** Whether the device is dropped as soon as it is free. */
   leaving?: boolean
 }
 
@@ -24,16 +24,16 @@ export interface MachineParts {
   emit: Listener
   owner: string
   devices: readonly Device[]
-  /** Makes the host of a device's compute process. */
+  /** Creates the host of a device's compute process. */
   hostFor(device: Device): ComputeHost
   fetchFile: FetchFile
-  /** Called with runs that changed. */
+  /** Called with the runs that changed. */
   changed(numbers: readonly number[]): void
   /** Called when there is room for another run. */
   freed(): void
 }
 
-/** The devices of this machine, each with a compute process that does one run at a time. */
+/** This machine's devices, each with a compute process that does one run at a time. */
 export class ThisMachine implements Executor {
   readonly #parts: MachineParts
   #places: Place[]
@@ -55,12 +55,12 @@ export class ThisMachine implements Executor {
     }))
   }
 
-  /** The first device's process, for a command that does one thing after another. */
+  /** The first device's host, for commands that do one thing after another. */
   get firstHost(): ComputeHost | undefined {
     return this.#places[0]?.host
   }
 
-  /** Computes on other devices from now on; runs under way keep theirs until they end. */
+  /** Switches to other devices. Current runs keep theirs until they end. */
   setDevices(devices: readonly Device[]): void {
     for (const place of this.#places) place.leaving = true
     this.#places.push(...devices.map((device) => this.#placeFor(device)))
@@ -125,7 +125,7 @@ export class ThisMachine implements Executor {
     for (const attempt of this.#attempts) if (numbers.has(attempt.row.number)) attempt.abandon()
   }
 
-  /** Leaves runs that are no longer this process's to do; gives those that others wish to stop. */
+  /** Drops runs that other processes have taken over; returns those with a stop request. */
   heedOthers(): { row: RunRow; wish: NonNullable<RunRow['wish']> }[] {
     return this.#attempts.flatMap(({ row }) => {
       const now = this.#parts.history.runs.find(row.id)
@@ -139,7 +139,7 @@ export class ThisMachine implements Executor {
     for (const { host } of this.#places) host.mend()
   }
 
-  /** Runs under way become interrupted; they can be resumed. */
+  /** Interrupts current runs; they can be resumed. */
   async close(): Promise<void> {
     const { history, owner } = this.#parts
     this.#closed = true

@@ -1,13 +1,13 @@
 export interface Throttle<Value> {
-  /** Delivers now where the last delivery is long enough ago or the value may not wait; else the latest value follows later. */
+  /** Delivers now if the interval is over or the value is urgent; otherwise delivers the latest value later. */
   push(value: Value, urgent: boolean): void
-  /** Delivers what waits. */
+  /** Delivers the pending value. */
   flush(): void
-  /** Forgets what waits. */
+  /** Discards the pending value. */
   drop(): void
 }
 
-/** Delivers at most once per interval, and always the last value: one that came too early follows when the interval is over. */
+/** Delivers at most once per interval, and always the last value: an early one is delivered when the interval ends. */
 export function throttle<Value>(milliseconds: number, deliver: (value: Value) => void): Throttle<Value> {
   let deliveredAt = Number.NEGATIVE_INFINITY
   let waiting: { value: Value } | undefined

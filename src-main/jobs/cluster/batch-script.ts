@@ -1,9 +1,9 @@
 import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { type Command, quoteWord } from './cluster-shell.ts'
 
-/** A job of Slurm that computes several runs, each in a task of its own. */
+/** A Slurm job that computes several runs, one task each. */
 export interface Batch {
-  /** Names the job among the user's. */
+  /** Identifies the job among the user's jobs. */
   submission: string
   runs: readonly string[]
   program: Command
@@ -12,8 +12,8 @@ export interface Batch {
 export const jobName = (submission: string): string => `espalier-${submission}`
 
 /**
- * The batch script of some runs. Names of models and texts are not in it: they stand in the request files. All words in it are ids or
- * were checked with the profile, but for the profile's own lines, which stand as they are.
+ * The batch script for some runs. It contains no names of models or texts, which are in the request files. Every word is an id or was
+ * validated with the profile, except for the profile's own lines, which are inserted unchanged.
  */
 export function batchScript(profile: ClusterProfile, { submission, runs, program }: Batch): string {
   const head = { 'job-name': jobName(submission), array: `0-${runs.length - 1}`, output: `${profile.folder}/logs/%A_%a.txt` }
@@ -23,7 +23,7 @@ export function batchScript(profile: ClusterProfile, { submission, runs, program
   ])
 }
 
-/** A job that says what computes on a node. */
+/** A job that reports what a node computes with. */
 export function probeScript(profile: ClusterProfile, { submission, program }: Omit<Batch, 'runs'>, answer: string): string {
   const head = { 'job-name': jobName(submission), output: answer }
   return assemble(profile, head, [`exec ${program.map(quoteWord).join(' ')} run-request --probe`])

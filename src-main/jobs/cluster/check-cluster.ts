@@ -13,7 +13,7 @@ import { slurm } from './slurm.ts'
 
 const nodeSeconds = 120
 
-/** Tries what runs on a cluster need, one after the other, and says what works. Leaves nothing there but its answer's file. */
+/** Tests each thing that runs on a cluster need, and reports what works. Leaves only its answer's file behind. */
 export async function checkCluster(profile: ClusterProfile, program: Command, signal?: AbortSignal): Promise<ClusterFinding[]> {
   const shell = clusterShell(profile.host, signal)
   const findings: ClusterFinding[] = []
@@ -59,7 +59,7 @@ async function partitions(shell: ClusterShell, wanted: string): Promise<string> 
   return lines.map((line) => line.replace(/^(\S+) (\S+) (\S+) (\S+)$/, '$1 ($2, $4 nodes, up to $3)')).join(', ')
 }
 
-/** Both ends have it, in versions that understand each other. */
+/** Both ends need rsync, in compatible versions. */
 async function tryRsync(shell: ClusterShell, { host }: ClusterProfile, signal?: AbortSignal): Promise<string> {
   const [here, there] = [await first(clusterShell('', signal), ['rsync', '--version']), await first(shell, ['rsync', '--version'])]
   return `here ${versionIn(here)}, on ${host} ${versionIn(there)}`
@@ -67,7 +67,7 @@ async function tryRsync(shell: ClusterShell, { host }: ClusterProfile, signal?: 
 
 const versionIn = (text: string): string => /version (\S+)/.exec(text)?.[1] ?? text
 
-/** What is written here must be read there, by itself or once it was copied, and the other way. */
+/** Files written here must be readable there, directly or after copying, and vice versa. */
 async function tryFolder(shell: ClusterShell, { folder, host, copies }: ClusterProfile, signal?: AbortSignal): Promise<string> {
   await first(shell, ['mkdir', '-p', `${folder}/probes`])
   const word = newId('sent')
@@ -98,7 +98,7 @@ async function copyAndBack(copy: Copying, folder: string, name: string, word: st
   }
 }
 
-/** Sends a job that says what computes there, and waits for its answer. */
+/** Submits a job that reports what a node computes with, and waits for its answer. */
 async function askNode(shell: ClusterShell, profile: ClusterProfile, program: Command, signal?: AbortSignal): Promise<string> {
   const submission = newId('sent')
   const answer = `${profile.folder}/probes/${submission}.txt`
@@ -117,7 +117,7 @@ async function askNode(shell: ClusterShell, profile: ClusterProfile, program: Co
 }
 
 async function readAnswer(shell: ClusterShell, file: string): Promise<string> {
-  // A shared file may be seen a moment after it was written.
+  // A file on a shared disk can appear with a delay.
   for (let tries = 0; ; tries++) {
     const { code, output } = await shell.run(['cat', file])
     if (code === 0 && / on /.test(output)) return output.trim().split('\n').at(-1) ?? ''

@@ -14,7 +14,7 @@ import { readNodeFile } from './node-files.ts'
 import { hashOf, type RunFolder, runFolderOf, writeStep, writeWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
-/** A run with its task on a cluster, `12_3`, where it has one. */
+/** A run with its cluster task, `12_3`, if it has one. */
 export interface TaskOfRun {
   run: string
   task: string | null
@@ -23,23 +23,23 @@ export interface TaskOfRun {
 /** The files of runs that this machine shares with a cluster. */
 export interface ClusterFiles {
   runFolder(run: string): RunFolder
-  /** Writes a run's request and the steps that the history knows. A `fresh` run leaves nothing behind of an earlier one. */
+  /** Writes a run's request and its known steps. `fresh` first removes everything from an earlier start. */
   write(row: RunRow, fresh: boolean): Promise<void>
-  /** Brings what was written of runs to where the nodes read it. */
+  /** Makes files written for runs available to the nodes. */
   push(runs: readonly string[]): Promise<void>
-  /** Brings what nodes wrote of runs, and what their jobs printed, to where it is read here. */
+  /** Fetches what nodes and their batch jobs wrote. */
   pull(runs: readonly TaskOfRun[]): Promise<void>
-  /** A place that a node names in what it wrote of a run, as it is called here. */
+  /** Translates a path from a node's output to this machine. */
   placed(run: string, path: string): string
-  /** The end of what the batch job of a task printed. */
+  /** The end of the output of a task's batch job. */
   logOf(task: string): string
-  /** Removes the files of a run that the history has taken in. */
+  /** Removes the files of a run that is fully in the history. */
   forget(run: string): void
 }
 
 /**
- * A folder that this machine and the nodes see under one path.
- * @param host where Slurm's commands are; a folder that is there, but not here, must not be made here
+ * A folder that this machine and the nodes see under the same path.
+ * @param host where Slurm's commands run; a folder that exists there but not here must not be created here
  */
 export function sharedFiles(history: History, { folder, host }: Pick<ClusterProfile, 'folder' | 'host'>): ClusterFiles {
   if (host !== '') requireHere(folder, host)
@@ -48,7 +48,7 @@ export function sharedFiles(history: History, { folder, host }: Pick<ClusterProf
     runFolder: (run) => runFolderOf(folder, run),
     async write(row, fresh) {
       const request = requestOf(history, row)
-      // A node has another working folder: what is named by a path from ours gets its whole path.
+      // A node has another working folder, so relative paths become absolute.
       for (const { path, replace } of localPlaces(request)) replace(resolve(path))
       writeRun(history, row, runFolderOf(folder, row.id), { ...request, model: resolve(request.model) }, fresh)
     },
@@ -60,7 +60,7 @@ export function sharedFiles(history: History, { folder, host }: Pick<ClusterProf
   }
 }
 
-/** Throws `not-found` where this machine does not see the folder of a cluster behind ssh. */
+/** Throws `not-found` if this machine does not see the folder of a cluster behind ssh. */
 export function requireHere(folder: string, host: string): void {
   if (existsSync(folder)) return
   throw new EspalierError(
@@ -69,10 +69,10 @@ export function requireHere(folder: string, host: string): void {
   )
 }
 
-/** Where the batch job of a task writes what it prints. */
+/** Where a task's batch job writes its output. */
 export const logFile = (folder: string, task: string): string => join(folder, 'logs', `${task}.txt`)
 
-/** Writes the request of a run and the steps that the history knows into its folder. */
+/** Writes a run's request and its known steps to its folder. */
 export function writeRun(history: History, row: RunRow, folder: RunFolder, request: RunRequest, fresh: boolean): void {
   if (fresh) rmSync(folder.root, { recursive: true, force: true })
   rmSync(folder.result, { force: true })
@@ -88,7 +88,7 @@ export function writeRun(history: History, row: RunRow, folder: RunFolder, reque
   writeWhole(folder.request, JSON.stringify(file))
 }
 
-/** Steps that a run may ask for, each with the run that did it: its own, and those that runs of its experiment share. */
+/** Steps that a run may reuse, each with the run that computed it: its own, and those shared within its experiment. */
 function knownSteps(history: History, { id, experiment }: RunRow): Map<string, string> {
   const others = experiment === null ? [] : history.runs.ofExperiment(experiment).filter((other) => other.id !== id)
   const shared = others.flatMap((other) =>
@@ -97,7 +97,7 @@ function knownSteps(history: History, { id, experiment }: RunRow): Map<string, s
   return new Map([...shared, ...history.steps.names(id).map((name) => [name, id] as const)])
 }
 
-/** Files and folders of this machine that a request names besides its model; other sources are names of data sets. */
+/** Local files and folders that a request names besides its model; other sources are names of data sets. */
 export function localPlaces(request: RunRequest): NamedPlace[] {
   return placesIn(runRequest, request).filter(({ path }) => path !== '' && existsSync(path))
 }

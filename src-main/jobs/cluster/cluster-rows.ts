@@ -6,7 +6,7 @@ import { adviceFor } from '../explain-exit.ts'
 import type { TaskOfRun } from './cluster-files.ts'
 import type { Failure } from './judge-end.ts'
 
-/** The history's rows of runs on a cluster, with word to whoever shows them of each change. */
+/** The history's rows of runs on a cluster. Reports every change. */
 export class ClusterRows {
   readonly #history: History
   readonly #changed: (numbers: readonly number[]) => void
@@ -16,7 +16,7 @@ export class ClusterRows {
     this.#changed = changed
   }
 
-  /** The rows as they are now: a person may have changed them while the cluster was asked. */
+  /** The current rows; the user may have changed them while the cluster was queried. */
   fresh(rows: readonly RunRow[]): RunRow[] {
     return rows.flatMap(({ id }) => this.#history.runs.find(id) ?? [])
   }
@@ -26,7 +26,7 @@ export class ClusterRows {
     this.#changed([row.number])
   }
 
-  /** Changes what is known of a run's job; nothing is told where it was known already. */
+  /** Updates a run's stored job; reports nothing if nothing changed. */
   mark(row: RunRow, changes: Partial<JobRecord>, status: RunPatch['status'] = row.status): void {
     const job = jobOf(row)
     if (!job) return
@@ -34,7 +34,7 @@ export class ClusterRows {
     if (JSON.stringify(next) !== JSON.stringify(job) || status !== row.status) this.patch(row, { status, job: next })
   }
 
-  /** @param seconds of attempts that the row does not count yet */
+  /** @param seconds of attempts that the row does not include yet */
   fail(row: RunRow, { code, message, status }: Failure, seconds: number): void {
     const advice = adviceFor(new EspalierError(code, message), this.#history.documents.request(row.number).memoryBytes)
     this.patch(row, {

@@ -9,33 +9,33 @@ export interface ShellAnswer {
   errors: string
 }
 
-/** What a scheduler that is busy or down may take to say so. */
+/** How long a busy or unavailable scheduler may take to fail. */
 const patienceMilliseconds = 40_000
 const mostOutput = 64_000_000
 
-/** Runs commands where a cluster's own are: on this machine, or on a host of the user's ssh configuration. */
+/** Runs commands where the cluster's own are installed: on this machine, or on a host from the user's ssh configuration. */
 export interface ClusterShell {
   run(command: Command, input?: string): Promise<ShellAnswer>
-  /** The host, empty for this machine. */
+  /** The host; empty for this machine. */
   host: string
 }
 
 /**
  * @param host as in the user's ssh configuration; empty for this machine
- * @param milliseconds that a command may take
+ * @param milliseconds time limit of a command
  */
 export function clusterShell(host: string, signal?: AbortSignal, milliseconds = patienceMilliseconds): ClusterShell {
   return { host, run: (command, input = '') => execute(host === '' ? command : overSsh(host, command), input, milliseconds, signal) }
 }
 
-/** The system's ssh: it must get in without asking, and what it runs is one text for the login shell at the other end. */
+/** Runs a command with the system's ssh. Login must not prompt, and the login shell at the other end receives one text. */
 export function overSsh(host: string, command: Command): Command {
   return ['ssh', ...sshOptions, '--', host, command.map(quoteWord).join(' ')]
 }
 
 export const sshOptions = ['-T', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=15'] as const
 
-/** A word as a POSIX shell reads it back, whatever it holds. The only place where anything is quoted. */
+/** Quotes a word for a POSIX shell. The only place where anything is quoted. */
 export function quoteWord(word: string): string {
   if (word.includes('\0')) throw new EspalierError('invalid', `${JSON.stringify(word)} holds a zero character, which no command takes.`)
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`

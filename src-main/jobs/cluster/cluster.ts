@@ -11,7 +11,7 @@ import { sendRuns } from './send-runs.ts'
 import { type Slurm, type SlurmTask, slurm } from './slurm.ts'
 import { documentAsHere, type TakeInParts, type Taken, takeIn, takeSteps } from './take-in.ts'
 
-/** Between two looks at the files, and between two questions to the scheduler. */
+/** Intervals between reading files, and between queries to the scheduler. */
 export interface ClusterTimings {
   lookMilliseconds: number
   askMilliseconds: number
@@ -25,15 +25,14 @@ export interface ClusterParts extends TakeInParts {
   program: Command
   files: ClusterFiles
   timings: ClusterTimings
-  /** Ends what is under way, at any place. */
+  /** Stops all work at any point. */
   signal: AbortSignal
   changed(numbers: readonly number[]): void
 }
 
 /**
- * Sends runs to one Slurm cluster and follows them. Each turn compares what the history wants with what the cluster has and does what
- * is missing: nothing depends on a turn having come to its end, so that this program may be closed, and the cluster be out of reach, at
- * any time.
+ * Sends runs to one Slurm cluster and follows them. Each turn compares what the history wants with what the cluster has and does what is
+ * missing. A turn may be cut short anywhere, so the program can close and the cluster can be unreachable at any time.
  */
 export class Cluster {
   readonly #parts: ClusterParts
@@ -41,7 +40,7 @@ export class Cluster {
   readonly #rows: ClusterRows
   readonly #knownSteps = new Map<string, Set<string>>()
   readonly #seconds = new Map<string, number>()
-  /** How often in a row the scheduler did not name a task that it should have. */
+  /** How many times in a row the scheduler did not list an expected task. */
   readonly #absences = new Map<string, number>()
   #askedAt = Number.NEGATIVE_INFINITY
   #problem: string | null = null
@@ -56,7 +55,7 @@ export class Cluster {
     return this.#parts.profile.name
   }
 
-  /** Why nothing can be sent or asked at present. */
+  /** Why nothing can be sent or queried at the moment. */
   get problem(): string | null {
     return this.#problem
   }
@@ -65,7 +64,7 @@ export class Cluster {
     return this.#seconds.get(run) ?? 0
   }
 
-  /** @param rows the runs that name this cluster, in the order of the queue */
+  /** @param rows the runs of this cluster, in queue order */
   async turn(rows: readonly RunRow[], paused: boolean): Promise<void> {
     try {
       await this.#takeBack(rows)
@@ -86,7 +85,7 @@ export class Cluster {
     this.#parts.changed([])
   }
 
-  /** Cancels jobs of runs that are not to go on. What they had done is kept. */
+  /** Cancels jobs of runs that should stop. Their finished work is kept. */
   async #takeBack(rows: readonly RunRow[]): Promise<void> {
     const unwanted = rows.filter((row) => jobOf(row)?.submission && (!isActive(row) || jobOf(row)?.drop))
     if (unwanted.length === 0) return
@@ -127,7 +126,7 @@ export class Cluster {
     }
   }
 
-  /** Takes in what the nodes wrote; says whether the run has ended. */
+  /** Reads what the nodes wrote; returns whether the run has ended. */
   #read(row: RunRow): boolean {
     const taken = takeIn(this.#parts, row, this.#parts.files.runFolder(row.id), this.#stepsOf(row.id))
     this.#seconds.set(row.id, taken.recorder.secondsSoFar())
@@ -157,7 +156,7 @@ export class Cluster {
     if (history.runs.find(row.id)?.status === 'done') files.forget(row.id)
   }
 
-  /** Writes down what the scheduler says of a task; decides what to do with one that it no longer has. */
+  /** Records the scheduler's state of a task, or decides what to do with one that it no longer has. */
   async #place(row: RunRow, task: SlurmTask | undefined): Promise<void> {
     const job = jobOf(row) as JobRecord
     if (task) {
@@ -173,7 +172,7 @@ export class Cluster {
     }
     const absences = (this.#absences.get(row.id) ?? 0) + 1
     this.#absences.set(row.id, absences)
-    // The result may have been written after the files were looked at.
+    // The result may have been written after the files were read.
     if (absences < 2) return
     this.#absences.delete(row.id)
     if (job.id === null) return this.#rows.patch(row, { job: { ...job, submission: null } })
@@ -205,7 +204,7 @@ export class Cluster {
   }
 }
 
-/** By its number, or by the name of its submission where the number was lost. */
+/** Finds a task by number, or by its submission's name if the number was lost. */
 function taskOf({ id, submission, task }: JobRecord, tasks: readonly SlurmTask[]): SlurmTask | undefined {
   return tasks.find((one) => one.task === task && (id === null ? one.name === `espalier-${submission}` : `${one.job}_${one.task}` === id))
 }

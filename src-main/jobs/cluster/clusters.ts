@@ -9,15 +9,15 @@ import { copiedFiles } from './copied-files.ts'
 import type { TakeInParts } from './take-in.ts'
 
 export interface ClustersParts extends TakeInParts {
-  /** The clusters that are set, asked each time. */
+  /** The configured clusters, read on each use. */
   profiles(): readonly ClusterProfile[]
-  /** The command that starts `espalier` on the nodes of a cluster. */
+  /** The command that starts `espalier` on a cluster's nodes. */
   programFor(profile: ClusterProfile): Command
   timings?: Partial<ClusterTimings> | undefined
   changed(numbers: readonly number[]): void
 }
 
-/** The clusters that runs can be sent to. Their runs go on without this process. */
+/** The clusters that runs can be sent to. Their runs continue without this process. */
 export class Clusters implements Executor {
   readonly #parts: ClustersParts
   readonly #timings: ClusterTimings
@@ -71,7 +71,7 @@ export class Clusters implements Executor {
     }
   }
 
-  /** A profile that was changed makes another cluster, which finds in the history what the first one did. */
+  /** A changed profile creates a new cluster object, which finds the earlier one's state in the history. */
   #clusterOf(profile: ClusterProfile): Cluster {
     const made = JSON.stringify(profile)
     const known = this.#open.get(profile.name)
@@ -100,7 +100,7 @@ export class Clusters implements Executor {
     return Math.max(0, ...[...this.#open.values()].map(({ cluster }) => cluster.secondsOf(run)))
   }
 
-  /** The rows say it; the next turn takes their jobs back. */
+  /** The rows already record it; the next turn cancels their jobs. */
   abandon(): void {
     this.work(this.#paused)
   }

@@ -3,7 +3,7 @@ import { createReadStream, readdirSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
-/** Names a file or folder by all that it holds. */
+/** A hash of a file's or folder's entire content. */
 export async function contentHash(path: string): Promise<string> {
   const hash = createHash('sha256')
   for (const file of filesUnder(path)) {

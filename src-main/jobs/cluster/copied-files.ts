@@ -13,15 +13,15 @@ import { contentHash } from './content-hash.ts'
 import { type Copying, copying } from './rsync.ts'
 import { readWhole, runFolderOf, writeWhole } from './run-folder.ts'
 
-/** What stands for a place of this machine in a run's request, by what it is called there. */
+/** Remote paths in a run's request, mapped to their local paths. */
 const knownPlaces = z.record(z.string(), z.string())
 
-/** Weights in formats that nothing here reads. */
+/** Weight formats that Espalier does not read. */
 const unreadWeights = ['*.bin', '*.pt', '*.pth', '*.h5', '*.msgpack', '*.onnx', '*.ot', '.git', '.cache']
 
 /**
- * A folder of a cluster behind ssh that this machine does not see. Models and texts are copied there once, named by their contents; requests
- * are copied there, and what nodes write is copied into a folder beside the history, by rsync over ssh.
+ * A cluster folder behind ssh that this machine does not see. Models and texts are copied once, named by their content. Requests are copied
+ * there, and what nodes write is copied to a folder beside the history, all with rsync over ssh.
  */
 export function copiedFiles(history: History, { name, host, folder }: ClusterProfile, signal: AbortSignal): ClusterFiles {
   const mirror = join(dirname(history.folders.file), 'clusters', name)
@@ -35,7 +35,7 @@ class CopiedFiles implements ClusterFiles {
   readonly #folder: string
   readonly #shell: ClusterShell
   readonly #copy: Copying
-  /** What has to be there before runs are sent, by its whole path there; and what must not be there any more. */
+  /** Files that must exist there before runs are sent, by remote path, and files that must be removed. */
   readonly #wanted = new Map<string, string>()
   readonly #unwanted = new Set<string>()
 
@@ -73,7 +73,7 @@ class CopiedFiles implements ClusterFiles {
     this.#unwanted.add(fresh ? `runs/${row.id}` : `runs/${row.id}/result.json`)
   }
 
-  /** The fingerprint of a model, read once for each quick key: a copy there is of this content, or has another name. */
+  /** The fingerprint of a model, computed once per quick key. A remote copy under this name has exactly this content. */
   async #contents(model: string): Promise<string> {
     const key = `${model}\n${await quickKeyOf(model)}`
     const known = this.#known.get(key) ?? modelContents(model, { signal: this.#signal })
@@ -97,7 +97,7 @@ class CopiedFiles implements ClusterFiles {
     this.#unwanted.clear()
   }
 
-  /** What is written while it is copied must not lie there under the name of the content that it had. */
+  /** A file that changes while it is copied must not end up under its old content's name. */
   async #send(there: string, path: string): Promise<void> {
     await this.#copy.there(path, dirname(there), unreadWeights)
     const model = /\/models\/([0-9a-f]{64})\//.exec(there)?.[1]
@@ -127,7 +127,7 @@ class CopiedFiles implements ClusterFiles {
 
   logOf = (task: string) => endOf(logFile(this.#mirror, task))
 
-  /** Here at once; there when it can be reached. */
+  /** Removes the local files now, and the remote ones when the cluster can be reached. */
   forget(run: string): void {
     rmSync(this.runFolder(run).root, { recursive: true, force: true })
     void this.#shell.run(['rm', '-rf', '--', `${this.#folder}/runs/${run}`])

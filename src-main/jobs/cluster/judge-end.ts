@@ -1,7 +1,7 @@
 import type { ErrorCode } from '#contract/errors.ts'
 import type { JobRecord } from '#db/runs/jobs.ts'
 
-/** Jobs in a row that may end without having finished a step. */
+/** How many jobs in a row may end without finishing a step. */
 const mostIdle = 2
 
 export interface Failure {
@@ -13,10 +13,10 @@ export interface Failure {
 export type Verdict = { again: true } | Failure
 
 /**
- * What is to become of a run whose job ended without a result.
- * @param state as Slurm remembers it; undefined where it has forgotten the job
+ * Decides what happens to a run whose job ended without a result.
+ * @param state Slurm's final state; undefined if it has forgotten the job
  * @param moved whether the job finished a step
- * @param log the end of what it wrote
+ * @param log the end of its output
  */
 export function judgeEnd(state: string | undefined, moved: boolean, { id, idle, node }: JobRecord, log: string): Verdict {
   const said = log.trim() === '' ? '' : ` Its last words: ${log.trim().slice(-500)}`

@@ -1,10 +1,10 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs'
 import { EspalierError } from '#contract/errors.ts'
 
-/** A node may write anything: a link would show another file of this machine, and a pipe would wait for ever. Windows knows neither. */
+/** Nodes are not trusted: a link would expose another local file, and reading a pipe would block forever. Windows has neither flag. */
 const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0)
 
-/** At most `mostBytes` of a file that a node wrote; from the end where `position` is negative. Empty where there is no such regular file. */
+/** At most `mostBytes` of a file that a node wrote; counted from the end if `position` is negative. Empty if it is not a regular file. */
 export function readNodeFile(file: string, position: number, mostBytes: number): Buffer {
   let handle: number
   try {
@@ -23,10 +23,10 @@ export function readNodeFile(file: string, position: number, mostBytes: number):
   }
 }
 
-/** Whether it is a regular file: a device has no end, and a link may lead anywhere. */
+/** Whether it is a regular file: a device has no end, and a link can lead anywhere. */
 export const isNodeFile = (file: string): boolean => lstatSync(file, { throwIfNoEntry: false })?.isFile() === true
 
-/** Throws for what is no regular file. */
+/** Throws if it is not a regular file. */
 export function requireNodeFile(file: string): void {
   if (!isNodeFile(file))
     throw new EspalierError('invalid', `${file} came from a cluster and is not a regular file. Run it again there.`, { file })

@@ -16,31 +16,31 @@ import { hashOf, namesIn, type RunFolder, readStep, runFolderAround, writeStep, 
 import { SharedSteps, type SharedTimings } from './shared-steps.ts'
 
 const tellMilliseconds = 1000
-/** How often a compute process that died is started again within one attempt. */
+/** How often a compute process that died is restarted within one attempt. */
 const mostDeaths = 2
 
 export interface NodeParts {
-  /** Makes the compute process; its steps leave tensors in the folder. */
+  /** Creates the compute process. Its steps write tensors to this folder. */
   hostFor(tensorFolder: string): ComputeHost
   fetchFile: FetchFile
-  /** The number that a scheduler gave this job. */
+  /** The scheduler's job number. */
   job: string | null
-  /** The machine, by the name that the scheduler has for it. */
+  /** The scheduler's name for the machine. */
   node: string
   device: string
   timings?: Partial<SharedTimings>
 }
 
 export interface NodeRun {
-  /** Settles when the run has its result, or was stopped; says which. */
+  /** Settles with the outcome when the run has a result or was stopped. */
   over: Promise<'done' | 'failed' | 'stopped'>
-  /** Stops at once: finished steps stay. */
+  /** Stops at once; finished steps are kept. */
   stop(): void
-  /** Steps finished since this began. */
+  /** Steps finished in this attempt. */
   steps(): number
 }
 
-/** Computes the run of a request file and writes beside it what it tells. A later attempt finds the steps of earlier ones. */
+/** Computes the run of a request file and writes its output beside it. A later attempt reuses the steps of earlier ones. */
 export function performRunFile(file: string, parts: NodeParts): NodeRun {
   return new RunOnNode(file, parts).begin()
 }
@@ -130,7 +130,7 @@ class RunOnNode {
     if (own) return own
     if (!isShared(name)) return undefined
     const found = await this.#shared.get(name, signal)
-    // The run has it too, so that its history knows all of its steps.
+    // Copy a shared step to the run, so that its history has all steps.
     if (found && !found.tensors) writeStep(this.#fileOf(name), { name, value: found.value })
     return found
   }
@@ -139,7 +139,7 @@ class RunOnNode {
     return join(this.#folder.steps, `${hashOf(name)}.json`)
   }
 
-  /** Progress is told with the state; everything else is a line of its own. */
+  /** Progress is written with the state; every other event is a line of its own. */
   #take(event: RunEvent): void {
     if (event.type === 'progress') this.#progress = event.progress
     else this.#append('events.jsonl', `${JSON.stringify({ at: Date.now(), event })}\n`)
@@ -149,7 +149,7 @@ class RunOnNode {
     try {
       this.#append('log.txt', chunk)
     } catch {
-      // A log that cannot be written must not stop a run.
+      // A failed log write must not stop a run.
     }
   }
 
@@ -184,7 +184,7 @@ class RunOnNode {
 
 const isShared = (name: string): boolean => reachOfStep(name) === 'shared'
 
-/** Throws `invalid` for a file that is no request, or one of another version. */
+/** Throws `invalid` if the file is not a request, or is one of another version. */
 export function readRunFile(file: string): RunFile {
   const raw = parseJson(file, readFileSync(file, 'utf8'))
   const parsed = runFile.safeParse(raw)
@@ -208,7 +208,7 @@ function notRequest(file: string, why: string): EspalierError {
   return new EspalierError('invalid', `${file} is no request of a run: ${why}`)
 }
 
-/** Makes the folder of a new attempt: the next number that nobody has. */
+/** Creates the folder of a new attempt under the next free number. */
 function beginAttempt(attempts: string): string {
   mkdirSync(attempts, { recursive: true })
   for (let number = namesIn(attempts).length + 1; ; number++) {

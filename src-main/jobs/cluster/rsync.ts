@@ -1,21 +1,21 @@
 import { EspalierError } from '#contract/errors.ts'
 import { clusterShell, sshOptions } from './cluster-shell.ts'
 
-/** Copies files to a host and back. Each throws `unreachable` with what rsync said when it did not come to its end. */
+/** Copies files to and from a host. Each call throws `unreachable` with rsync's message if it fails. */
 export interface Copying {
-  /** Copies a file or folder into a folder there, but for what the patterns name. Times are kept, so that it is sent once. */
+  /** Copies a file or folder into a remote folder, except what the patterns match. Keeps times, so that nothing is sent twice. */
   there(path: string, folder: string, without?: readonly string[]): Promise<void>
-  /** Copies files and folders that are named below a folder to the same names below another. What is missing is left out. */
+  /** Copies the named files and folders from one base folder to the other. Missing ones are skipped. */
   listedThere(names: readonly string[], from: string, to: string): Promise<void>
   listedHere(names: readonly string[], from: string, to: string): Promise<void>
 }
 
-/** Seconds without a byte after which a connection is given up. */
+/** A connection without traffic for this many seconds is closed. */
 const stallSeconds = 60
 
-/** By the system's rsync over the system's ssh. */
+/** Uses the system's rsync over the system's ssh. */
 export function copying(host: string, signal: AbortSignal): Copying {
-  // Models may take long; what stalls is ended by rsync itself.
+  // Models may take long, so there is no time limit; rsync ends stalled transfers itself.
   const shell = clusterShell('', signal, Number.POSITIVE_INFINITY)
   const rsync = async (words: readonly string[], input = '') => {
     const usual = [

@@ -5,10 +5,10 @@ import type { z } from 'zod'
 import { type StoredStep, storedStep } from '#contract/runs/run-file.ts'
 import { isNodeFile, readNodeFile } from './node-files.ts'
 
-/** Where things of one run are, in a folder that the workbench and the nodes share. */
+/** Paths of one run in a folder that the workbench and the nodes share. */
 export interface RunFolder {
   root: string
-  /** Of all runs: steps that they have in common. */
+  /** Steps shared between all runs. */
   shared: string
   request: string
   steps: string
@@ -30,13 +30,13 @@ export function runFolderOf(folder: string, run: string): RunFolder {
   }
 }
 
-/** The folder that a request file stands in. */
+/** The run folder of a request file. */
 export function runFolderAround(file: string): RunFolder {
   const root = dirname(resolve(file))
   return runFolderOf(resolve(root, '..', '..'), basename(root))
 }
 
-/** Names of a folder's entries in order; none where there is no folder. */
+/** Names of a folder's entries in order; empty if the folder is missing. */
 export function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder).sort()
@@ -47,7 +47,7 @@ export function namesIn(folder: string): string[] {
 
 let written = 0
 
-/** Writes beside the target and renames, so that a reader finds all of it or what was there before. */
+/** Writes a temporary file and renames it, so that a reader sees either the old or the new content. */
 export function writeWhole(file: string, content: string): void {
   mkdirSync(dirname(file), { recursive: true })
   const unfinished = `${file}.${process.pid}-${written++}.unfinished`
@@ -60,10 +60,10 @@ export function writeWhole(file: string, content: string): void {
   }
 }
 
-/** Of a file of JSON: the scores of a model with 80 blocks take 45 MB. */
+/** Limit for JSON files. The scores of a model with 80 blocks take 45 MB. */
 const mostJsonBytes = 200_000_000
 
-/** A file that a schema reads; undefined where there is none, or none that can be read. */
+/** Reads a file with a schema; undefined if it is missing or unreadable. */
 export function readWhole<T extends z.ZodType>(schema: T, file: string): z.output<T> | undefined {
   try {
     return schema.safeParse(JSON.parse(readNodeFile(file, 0, mostJsonBytes).toString())).data
@@ -76,13 +76,13 @@ export const hashOf = (text: string): string => createHash('sha256').update(text
 
 export const isFinished = (name: string): boolean => name.endsWith('.json')
 
-/** Writes a step; its tensors stand in the folder `tensors` beside already. */
+/** Writes a step. Its tensors must already be in the folder `tensors` beside it. */
 export function writeStep(file: string, { name, value, tensors }: Omit<StoredStep, 'sha256'>): void {
   const named = tensors ? { tensors: { ...tensors, file: basename(tensors.file) } } : {}
   writeWhole(file, JSON.stringify({ name, value, ...named, sha256: hashOf(JSON.stringify(value)) } satisfies StoredStep))
 }
 
-/** A step with the place of its tensors; undefined where there is none, or one that is damaged and has to be done again. */
+/** Reads a step and the path of its tensors; undefined if it is missing, or damaged and must be recomputed. */
 export function readStep(file: string, tensorFolder: string): Omit<StoredStep, 'sha256'> | undefined {
   const step = readWhole(storedStep, file)
   if (!step || hashOf(JSON.stringify(step.value)) !== step.sha256) return undefined

@@ -10,7 +10,7 @@ import type { ClusterRows } from './cluster-rows.ts'
 import type { Command } from './cluster-shell.ts'
 import type { Slurm } from './slurm.ts'
 
-/** More tasks than this in one array are sent as several; clusters allow a thousand by default. */
+/** Tasks per array; more are sent as several arrays. Clusters allow a thousand by default. */
 const mostTasks = 500
 
 const nothingRead: JobRecord['read'] = { attempt: '', events: 0, log: 0 }
@@ -26,7 +26,7 @@ export interface SendParts {
   changed(numbers: readonly number[]): void
 }
 
-/** Sends runs as arrays. They are marked before, so that a job of theirs is found again whatever happens in between. */
+/** Sends runs as job arrays. They are marked first, so that their jobs can be found again after a crash. */
 export async function sendRuns(parts: SendParts, rows: readonly RunRow[]): Promise<void> {
   for (let at = 0; at < rows.length; at += mostTasks) await sendTogether(parts, rows.slice(at, at + mostTasks))
 }
@@ -35,7 +35,7 @@ async function sendTogether(parts: SendParts, rows: readonly RunRow[]): Promise<
   const { history, profile, program, files } = parts
   const submission = newId('sent')
   const runs = rows.map(({ id }) => id)
-  // Whatever lies in the folder of a run that has not begun is of an earlier life of it.
+  // For a run that has not started, anything in its folder is left over from an earlier start.
   const isFresh = (row: RunRow) => row.started_at === null && history.steps.count(row.id) === 0
   history.transaction(() => {
     for (const [task, row] of rows.entries()) {
@@ -56,7 +56,7 @@ async function sendTogether(parts: SendParts, rows: readonly RunRow[]): Promise<
   }
 }
 
-/** What is remembered of a run until the cluster has taken it. */
+/** The stored state of a run until the cluster has accepted it. */
 function sending({ history, profile }: SendParts, row: RunRow): Omit<JobRecord, 'submission' | 'task'> {
   const { idle = 0, read = nothingRead } = jobOf(row) ?? {}
   return {
@@ -79,7 +79,7 @@ function refuse({ rows: known, profile }: SendParts, rows: readonly RunRow[], wh
   }
 }
 
-/** Whether a command failed because the cluster was not to be reached, so that it may work later. */
+/** Whether a command failed because the cluster was unreachable, so a retry may succeed. */
 function isPassing(message: string): boolean {
   return /contact|connect|timed? ?out|did not answer|temporar|try again|not respond|zero bytes|ssh:|network|resolve|unable to/i.test(
     message,

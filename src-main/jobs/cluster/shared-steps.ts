@@ -7,15 +7,15 @@ import { hashOf, readStep, writeStep } from './run-folder.ts'
 
 export interface SharedTimings {
   lookMilliseconds: number
-  /** Who says nothing for this long, by the clock of whoever waits, is taken for dead. */
+  /** A holder that has not touched its claim for this long (by the waiter's clock) is considered dead. */
   silenceMilliseconds: number
 }
 
 const usualTimings: SharedTimings = { lookMilliseconds: 500, silenceMilliseconds: 20_000 }
 
 /**
- * Steps that runs have in common, each in a file of its name, which says all that it depends on. The first run computes; others wait as
- * long as it lives. Two that compute the same at once do no harm.
+ * Steps shared between runs, one file each. A step's name includes everything it depends on. The first run computes it and the others wait
+ * while that run is alive. Computing a step twice is harmless.
  */
 export class SharedSteps {
   readonly #folder: string
@@ -38,7 +38,7 @@ export class SharedSteps {
   #fileOf = (key: string): string => join(this.#folder, `${key}.json`)
   #claimOf = (key: string): string => join(this.#folder, `${key}.claim`)
 
-  /** The step; undefined when it is for the caller to compute. Waits while another run computes it. */
+  /** The step; undefined if the caller must compute it. Waits while another run computes it. */
   async get(name: string, signal: AbortSignal): Promise<FoundStep | undefined> {
     const key = hashOf(name)
     let seen: number | undefined
@@ -62,7 +62,7 @@ export class SharedSteps {
     this.#leave(key)
   }
 
-  /** What is not done will be done by others. */
+  /** Releases unfinished steps so that other runs compute them. */
   close(): void {
     clearInterval(this.#beat)
     for (const key of [...this.#mine]) this.#leave(key)
@@ -91,7 +91,7 @@ export class SharedSteps {
       try {
         utimesSync(this.#claimOf(key), now, now)
       } catch {
-        // Another took it over: both compute, and the results are the same.
+        // Another run took over: both compute, with equal results.
       }
     }
   }
@@ -101,7 +101,7 @@ function beatOf(file: string): number | undefined {
   return statSync(file, { throwIfNoEntry: false })?.mtimeMs
 }
 
-/** Puts a file at another place too: as a link where the disk can, else as a copy that appears whole. */
+/** Places a file at another path too: as a hard link if the disk supports it, else as an atomic copy. */
 export function placeFile(from: string, to: string): void {
   if (from === to || existsSync(to)) return
   try {

@@ -3,25 +3,24 @@ import { EspalierError } from '#contract/errors.ts'
 import { jobName } from './batch-script.ts'
 import type { ClusterShell, Command, ShellAnswer } from './cluster-shell.ts'
 
-/** One task as Slurm knows it. */
+/** One task in Slurm's queue or accounts. */
 export interface SlurmTask {
-  /** Of the whole array. */
+  /** Job number of the whole array. */
   job: number
   task: number
   name: string
-  /** `PENDING`, `RUNNING`, `COMPLETED`, `TIMEOUT`, … */
   state: string
   node: string | null
   reason: string | null
 }
 
-/** Slurm through its own commands. Each throws `unreachable` with what the command said when the cluster gives no answer. */
+/** Slurm's own commands. Each call throws `unreachable` with the command's message if the cluster does not answer. */
 export interface Slurm {
-  /** Sends a batch script and gives the job's number. */
+  /** Submits a batch script and returns the job number. */
   submit(script: string): Promise<number>
-  /** The user's tasks that wait or run, by the names of their submissions. */
+  /** The user's waiting and running tasks, by submission name. */
   tasks(): Promise<SlurmTask[]>
-  /** The tasks of a job that Slurm still remembers, ended ones too; none when it has forgotten it. */
+  /** The tasks of a job that Slurm still remembers, including ended ones; empty if it has forgotten the job. */
   remembered(job: number): Promise<SlurmTask[]>
   cancel(ids: readonly string[]): Promise<void>
 }
@@ -29,7 +28,7 @@ export interface Slurm {
 const ours = jobName('')
 
 export function slurm(shell: ClusterShell): Slurm {
-  /** Whether this Slurm prints JSON; unknown until asked. */
+  /** Whether this Slurm prints JSON; undefined until tried. */
   let hasJson: boolean | undefined
 
   async function ask(command: Command, input?: string): Promise<string> {
@@ -84,7 +83,7 @@ function unreachable([program]: Command, { code, errors }: ShellAnswer): Espalie
   return new EspalierError('unreachable', `${program}: ${errors.trim().slice(0, 500) || `ended with code ${code}`}`)
 }
 
-/** What has ended meanwhile needs no cancelling. */
+/** A job that has already ended needs no cancelling. */
 function forgiveEnded(thrown: unknown): void {
   if (thrown instanceof EspalierError && /invalid job id|already completed|job\/step already/i.test(thrown.message)) return
   throw thrown
@@ -94,7 +93,7 @@ function lacksJson({ errors }: ShellAnswer): boolean {
   return /unrecognized option|invalid option|plugin|serializer|data_parser|json/i.test(errors)
 }
 
-/** Versions write numbers plainly or as `{ set, number }`, and states as a word or a list of words. */
+/** Depending on the version, numbers are plain or `{ set, number }`, and states are a word or a list. */
 const number = z.union([
   z.number(),
   z.object({ set: z.boolean(), number: z.number() }).transform(({ set, number }) => (set ? number : undefined)),
@@ -115,7 +114,7 @@ const jobs = z.object({
   ),
 })
 
-/** Undefined where the text is no JSON of this kind. */
+/** Undefined if the text is not JSON of this kind. */
 export function readJson(text: string): SlurmTask[] | undefined {
   let raw: unknown
   try {
@@ -132,16 +131,16 @@ export function readJson(text: string): SlurmTask[] | undefined {
       node: job.nodes || null,
       reason: reasonOf(job.state_reason),
     }
-    // Tasks that wait together are one entry, which lists them.
+    // Tasks that wait together share one entry, which lists them.
     const tasks = job.array_task_string ? expandTasks(job.array_task_string) : [job.array_task_id ?? 0]
     return tasks.map((task) => ({ ...base, task }))
   })
 }
 
-/** Arrays of ours have 500 tasks at most; a longer list is not ours, and is not counted out. */
+/** Our arrays have at most 500 tasks. A longer list is not ours and is not expanded. */
 const mostTasks = 10_000
 
-/** `0-3,7,9-20:2%5` as numbers. Slurm cuts long lists short and ends them with `...`. */
+/** Expands `0-3,7,9-20:2%5` to numbers. Slurm truncates long lists with `...`. */
 export function expandTasks(text: string): number[] {
   let left = mostTasks
   return text
@@ -157,7 +156,7 @@ export function expandTasks(text: string): number[] {
     })
 }
 
-/** Lines of `squeue`, a task each. */
+/** Parses `squeue` lines, one task each. */
 export function readTextTasks(output: string): SlurmTask[] {
   return output
     .split('\n')
@@ -168,7 +167,7 @@ export function readTextTasks(output: string): SlurmTask[] {
     })
 }
 
-/** `Name=value` pairs of `scontrol`, a job or the waiting rest of an array in each line. */
+/** Parses `Name=value` pairs of `scontrol`: one job, or the waiting rest of an array, per line. */
 export function readOneLiners(output: string): SlurmTask[] {
   return output
     .split('\n')
@@ -186,7 +185,7 @@ export function readOneLiners(output: string): SlurmTask[] {
     })
 }
 
-/** Lines of `sacct`; none where this Slurm keeps no accounts. */
+/** Parses `sacct` lines; empty if this Slurm has no accounting. */
 function accounted({ code, output }: ShellAnswer): SlurmTask[] {
   if (code !== 0) return []
   return output

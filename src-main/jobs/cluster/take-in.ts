@@ -14,7 +14,7 @@ import { readNodeFile, requireNodeFile } from './node-files.ts'
 import { isFinished, namesIn, type RunFolder, readStep, readWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
-/** What is read of a file at once; the rest comes at the next look. */
+/** Bytes read per turn; the rest follows in the next one. */
 const mostBytes = 16_000_000
 const mostLines = 10_000
 
@@ -24,18 +24,18 @@ export interface TakeInParts {
   emit: Listener
 }
 
-/** What a run's folder says now, after everything new in it was taken into the history. */
+/** The state of a run's folder, after everything new was added to the history. */
 export interface Taken {
-  /** Of the latest attempt. */
+  /** State of the latest attempt. */
   state: AttemptState | undefined
   result: RunResult | undefined
   attempts: number
-  /** Whether anything is there that was not before. */
+  /** Whether anything was new. */
   news: boolean
   recorder: RunRecorder
 }
 
-/** Takes in what nodes wrote of a run since it was looked at last: steps, events, log and progress, each once. */
+/** Adds what nodes wrote since the last turn to the history: steps, events, log and progress, each once. */
 export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, knownSteps: Set<string>): Taken {
   const { history } = parts
   const attempts = namesIn(folder.attempts)
@@ -50,7 +50,7 @@ export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, known
   return { state, result: readWhole(runResult, folder.result), attempts: attempts.length, news, recorder }
 }
 
-/** Steps that are not known yet. */
+/** Adds steps that are not known yet. */
 export function takeSteps({ history, emit }: TakeInParts, row: RunRow, folder: RunFolder, known: Set<string>): boolean {
   const recorder = runRecorder(history, row, emit)
   const fresh = namesIn(folder.steps).filter((name) => isFinished(name) && !known.has(name))
@@ -63,7 +63,7 @@ export function takeSteps({ history, emit }: TakeInParts, row: RunRow, folder: R
   return fresh.length > 0
 }
 
-/** Puts a file of tensors among the history's own. */
+/** Moves a tensor file into the history. */
 export function keepTensors(history: History, tensors: TensorFile): TensorFile {
   const { tensorFolder } = history.values
   const kept = join(tensorFolder, basename(history.values.nameTensors(tensors).file))
@@ -73,7 +73,7 @@ export function keepTensors(history: History, tensors: TensorFile): TensorFile {
   return { ...tensors, file: kept }
 }
 
-/** What a node wrote of a run, with places as they are called here, and its files of tensors among the history's own. */
+/** A run's document as a node wrote it, with paths translated to this machine and tensor files moved into the history. */
 export function documentAsHere(files: ClusterFiles, history: History, run: string, document: unknown): unknown {
   const settled = structuredClone(document) as Partial<RunDocument>
   for (const data of [settled.calibration, settled.repair?.calibration, ...(settled.evaluation ?? [])])
@@ -83,7 +83,7 @@ export function documentAsHere(files: ClusterFiles, history: History, run: strin
   return settled
 }
 
-/** Events and log of one attempt from where the last look ended; how far it is stands in the history with them. */
+/** Reads events and log of one attempt from the last position. The new position is stored in the same transaction. */
 function takeAttempt({ history, logs }: TakeInParts, row: RunRow, folder: RunFolder, attempt: string, recorder: RunRecorder): boolean {
   const job = jobOf(history.runs.find(row.id) ?? row)
   if (!job || attempt < job.read.attempt) return false
@@ -113,7 +113,7 @@ function takeEvent(recorder: RunRecorder, line: string): boolean {
   }
 }
 
-/** Whole lines only: the last one may be half written. */
+/** Reads complete lines only; the last one may be partial. */
 function readLines(file: string, position: number): { lines: string[]; bytes: number } {
   const text = readNodeFile(file, position, mostBytes)
   let whole = 0
@@ -122,7 +122,7 @@ function readLines(file: string, position: number): { lines: string[]; bytes: nu
     if (next === 0) break
     whole = next
   }
-  // A line that is longer than all that is read at once would never end: it is given up.
+  // A line longer than one read would never be complete, so it is skipped.
   const bytes = whole === 0 && text.length === mostBytes ? text.length : whole
   return { lines: text.toString('utf8', 0, bytes).split('\n').filter(Boolean), bytes }
 }
