@@ -7,13 +7,13 @@ import { isCommit } from './names.ts'
 
 type Environment = Record<string, string | undefined>
 
-/** The folder that the Python library keeps its cache and its token in. */
+/** The Python library's folder for its cache and token. */
 export function findHubHome(environment: Environment): string {
   if (environment.HF_HOME) return expandHome(environment.HF_HOME)
   return join(expandHome(environment.XDG_CACHE_HOME || '~/.cache'), 'huggingface')
 }
 
-/** The cache folder that the Python library would use. */
+/** The Python library's cache folder. */
 export function findCacheFolder(environment: Environment): string {
   const named = environment.HF_HUB_CACHE || environment.HUGGINGFACE_HUB_CACHE
   return named ? expandHome(named) : join(findHubHome(environment), 'hub')
@@ -36,7 +36,7 @@ export function blobPath(folder: string, hash: string): string {
   return join(folder, 'blobs', hash)
 }
 
-/** The commit that a revision meant when it was last looked up; undefined when it never was. */
+/** The commit that a revision pointed to at its last lookup; undefined if it was never looked up. */
 export async function readCommit(folder: string, revision: string): Promise<string | undefined> {
   if (isCommit(revision)) return revision
   const text = await readFile(join(folder, 'refs', ...revision.split('/')), 'utf8').catch(() => '')
@@ -50,7 +50,7 @@ export async function writeCommit(folder: string, revision: string, commit: stri
   await writeFile(path, commit)
 }
 
-/** The path of a file that is in the cache already, else undefined. */
+/** The path of a cached file, else undefined. */
 export async function findCached(cacheFolder: string, file: HubFile): Promise<string | undefined> {
   const folder = repositoryFolder(cacheFolder, file.kind, file.repository)
   const commit = await readCommit(folder, file.revision)
@@ -59,7 +59,7 @@ export async function findCached(cacheFolder: string, file: HubFile): Promise<st
   return existsSync(path) ? path : undefined
 }
 
-/** Makes a blob visible under its name in a snapshot: a relative symbolic link, or what the file system allows instead. */
+/** Links a blob to its name in a snapshot: a relative symbolic link, or what the file system supports. */
 export async function linkSnapshot(folder: string, commit: string, path: string, hash: string): Promise<string> {
   const pointer = snapshotPath(folder, commit, path)
   if (existsSync(pointer)) return pointer

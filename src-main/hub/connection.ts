@@ -1,23 +1,23 @@
 import { EspalierError } from '#contract/errors.ts'
 import { explainStatus } from './refusals.ts'
 
-/** How to talk to one hub. */
+/** Connection settings for one hub. */
 export interface Connection {
-  /** Address without a slash at its end. */
+  /** Address without a trailing slash. */
   endpoint: string
   token: string | undefined
   /** Attempts without progress before giving up. */
   attempts: number
   /** First pause between attempts; it doubles each time. */
   pauseSeconds: number
-  /** A transfer that brings no byte for so long counts as cut. */
+  /** A transfer without data for this long counts as cut. */
   idleSeconds: number
 }
 
-/** A failure that may pass: a cut, a timeout, a busy server. `waitSeconds` is what the server asked for. */
+/** A temporary failure: a cut, a timeout, a busy server. `waitSeconds` is what the server asked for. */
 export class PassingFailure extends Error {
   readonly waitSeconds: number | undefined
-  /** What to tell when it does not pass. */
+  /** The error to report if it persists. */
   readonly final: EspalierError
 
   constructor(final: EspalierError, waitSeconds?: number) {
@@ -31,11 +31,11 @@ export interface RequestOptions {
   method?: 'GET' | 'HEAD'
   headers?: Record<string, string>
   signal: AbortSignal
-  /** Ends the attempt, not the work; a fixed time when left out. */
+  /** Aborts the attempt, not the work. Default: a fixed timeout. */
   patience?: AbortSignal
-  /** What is asked for, for error messages: `config.json of owner/name (revision main)`. */
+  /** The requested thing for error messages: `config.json of owner/name (revision main)`. */
   subject: string
-  /** Return a redirect to another server instead of following it: its headers already tell what a HEAD is for. */
+  /** Return a redirect to another server instead of following it: its headers already hold what a HEAD asks for. */
   stopAtOtherOrigin?: boolean
 }
 
@@ -43,7 +43,7 @@ const passingStatus = new Set([408, 425, 429, 500, 502, 503, 504])
 const redirectStatus = new Set([301, 302, 303, 307, 308])
 const longestWaitSeconds = 300
 
-/** One request with its redirects; the token goes to the hub's own origin only. Returns every hop's response, the final one last. */
+/** One request with its redirects. The token goes to the hub's own origin only. Returns every hop's response, the final one last. */
 export async function requestHops(connection: Connection, url: string, options: RequestOptions): Promise<Response[]> {
   const home = new URL(connection.endpoint).origin
   const hops: Response[] = []
@@ -77,7 +77,7 @@ async function send(connection: Connection, target: URL, trusted: boolean, optio
   }
 }
 
-/** Turns a network error into one that may pass; a cancel stays what it is. */
+/** Turns a network error into a temporary failure; a cancellation stays one. */
 export function asPassingFailure(thrown: unknown, signal: AbortSignal, what: string): unknown {
   if (signal.aborted) return signal.reason
   if (thrown instanceof PassingFailure || thrown instanceof EspalierError) return thrown
@@ -99,14 +99,14 @@ async function refuseFailure(response: Response, subject: string): Promise<void>
   throw new PassingFailure(refusal, readRetryAfter(response.headers.get('retry-after')))
 }
 
-/** Seconds that a server asks to wait: a number, or a date. */
+/** Parses Retry-After, which is seconds or a date. */
 export function readRetryAfter(value: string | null, now = Date.now()): number | undefined {
   if (value === null) return undefined
   const seconds = /^\d+$/.test(value.trim()) ? Number(value) : (Date.parse(value) - now) / 1000
   return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined
 }
 
-/** Repeats what failed for a passing reason, with growing pauses. */
+/** Retries after temporary failures, with growing pauses. */
 export async function withAttempts<T>(connection: Connection, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   for (let failures = 0; ; ) {
     try {
@@ -119,7 +119,7 @@ export async function withAttempts<T>(connection: Connection, signal: AbortSigna
   }
 }
 
-/** Waits before the next attempt, or throws the failure for good after the last one. */
+/** Waits before the next attempt; after the last one, throws the final error. */
 export async function pauseAfter(connection: Connection, failure: PassingFailure, failures: number, signal: AbortSignal): Promise<void> {
   const seconds = failure.waitSeconds ?? Math.min(30, connection.pauseSeconds * 2 ** (failures - 1))
   if (failures >= connection.attempts || seconds > longestWaitSeconds) throw failure.final

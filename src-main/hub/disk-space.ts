@@ -1,7 +1,7 @@
 import { mkdir, statfs } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 
-/** What is left for the rest of the system after a download. */
+/** Free space left for the rest of the system after a download. */
 const reserveBytes = 200_000_000
 
 export async function freeBytes(folder: string): Promise<number> {
@@ -10,7 +10,7 @@ export async function freeBytes(folder: string): Promise<number> {
   return bavail * bsize
 }
 
-/** Throws before anything is written when the disk cannot take so much more. */
+/** Throws before anything is written if the disk has too little space. */
 export function checkSpace(free: number, needed: number, folder: string, what: string): void {
   if (needed === 0 || free >= needed + reserveBytes) return
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`

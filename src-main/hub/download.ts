@@ -7,7 +7,7 @@ import { hasHash } from './verify.ts'
 
 export interface BlobRequest {
   url: string
-  /** Where the finished file goes; the part that is there so far is beside it with `.incomplete` added. */
+  /** Path of the finished file. The part downloaded so far is beside it with `.incomplete` appended. */
   target: string
   hash: string
   bytes: number
@@ -15,8 +15,8 @@ export interface BlobRequest {
 }
 
 /**
- * Brings one file to disk: goes on where an earlier attempt ended, repeats what was cut, and gives it its name only when its hash is right.
- * `report` gets the bytes on disk so far.
+ * Downloads one file: resumes an earlier attempt, retries when cut, and renames the file only if its hash matches. `report` gets the bytes
+ * on disk so far.
  */
 export async function downloadBlob(
   connection: Connection,
@@ -46,7 +46,7 @@ export async function downloadBlob(
   await rename(partial, blob.target)
 }
 
-/** How much of a file is on disk, complete or in part. */
+/** How many bytes of a file are on disk, complete or partial. */
 export async function bytesOnDisk(target: string): Promise<number> {
   return existsSync(target) ? sizeOf(target) : sizeOf(`${target}.incomplete`)
 }
@@ -81,7 +81,7 @@ async function fillFile(connection: Connection, blob: BlobRequest, partial: stri
   }
 }
 
-/** Where the bytes of this answer belong; a server that does not go on at `from` starts the file anew. */
+/** The offset at which this response starts. If the server ignores the requested offset, the file starts over. */
 async function findStart(response: Response, from: number, blob: BlobRequest, partial: string): Promise<number> {
   if (from === 0 || response.status === 200) return 0
   const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '')
@@ -118,7 +118,7 @@ async function writeBody(
   )
 }
 
-/** A signal that fires when it was not renewed for so long. */
+/** A signal that fires unless it is renewed within `seconds`. */
 function startPatience(seconds: number): { signal: AbortSignal; renew(): void; end(): void } {
   const controller = new AbortController()
   const giveUp = () => controller.abort(new Error(`no byte arrived for ${seconds} seconds`))

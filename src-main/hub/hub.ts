@@ -17,9 +17,9 @@ const standardEndpoint = 'https://huggingface.co'
 
 export interface HubOptions {
   environment?: Record<string, string | undefined>
-  /** The cache folder, when not the Python library's (`--cache_dir`). */
+  /** Overrides the Python library's cache folder (`--cache_dir`). */
   cacheFolder?: string
-  /** Our token file; must be readable by its owner only. */
+  /** Our token file; only its owner may be able to read it. */
   tokenFile?: string
   attempts?: number
   pauseSeconds?: number
@@ -32,16 +32,16 @@ export interface FetchOptions {
   report?: (progress: Progress) => void
 }
 
-/** Models and data sets by name, from the Python library's cache or over the network into it. */
+/** Models and data sets by name, from the Python library's cache or downloaded to it. */
 export interface Hub {
   readonly cacheFolder: string
-  /** The path of one file; asks the network only when the cache has no file of that revision. */
+  /** The path of one file. Uses the network only if the cache lacks the file in that revision. */
   fetchFile(file: HubFile, options?: FetchOptions): Promise<string>
-  /** Throws when a file is neither in the cache nor to be had; a hub that takes its time to answer is believed to have it. */
+  /** Throws if a file is neither cached nor available. If the hub is slow to answer, we assume the file exists. */
   checkFile(file: HubFile): Promise<void>
-  /** The folder of a model; a branch or tag is looked up anew when the hub can be reached. */
+  /** The folder of a model. Branches and tags are looked up again if the hub is reachable. */
   fetchModel(repository: string, revision?: string, options?: FetchOptions): Promise<string>
-  /** The folder of a model that is complete in the cache, without the network. */
+  /** The folder of a model that is completely cached; never uses the network. */
   findModel(repository: string, revision?: string): Promise<string | undefined>
 }
 
@@ -159,7 +159,7 @@ async function explainMissingModel(context: Context, thrown: unknown, repository
   return explainAbsence(thrown, `${missing.join(', ')} of ${repository} (revision ${revision})`, advice)
 }
 
-/** Adds to a network failure which file is not there and where it may be put. */
+/** Adds to a network failure which file is missing and where it can be placed. */
 function explainAbsence(thrown: unknown, subject: string, advice: string): unknown {
   if (!isUnreachable(thrown)) return thrown
   const message = `${(thrown as EspalierError).message} The cache does not have ${subject}: connect and try again, ${advice}.`

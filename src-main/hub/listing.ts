@@ -10,7 +10,7 @@ export interface Listing {
   paths: string[]
 }
 
-/** The files that a model's repository holds at a revision. */
+/** The files in a model's repository at a revision. */
 export async function listModel(connection: Connection, repository: string, revision: string, signal: AbortSignal): Promise<Listing> {
   const url = `${connection.endpoint}/api/models/${repository}/revision/${encodeURIComponent(revision)}`
   const subject = `${repository} (revision ${revision})`
@@ -28,7 +28,7 @@ export async function listModel(connection: Connection, repository: string, revi
   return { commit: parsed.data.sha, paths: parsed.data.siblings.map((sibling) => sibling.rfilename) }
 }
 
-/** The files of a listing that a model needs here: weights as safetensors, configuration, tokenizer and the licence; nothing in folders. */
+/** The listed files that Espalier needs: safetensors weights, configuration, tokenizer and licence; none in subfolders. */
 export function neededModelFiles(repository: string, paths: string[]): string[] {
   const weights = chooseWeights(paths)
   if (weights.length === 0) throw noWeights(repository, paths)
@@ -37,7 +37,7 @@ export function neededModelFiles(repository: string, paths: string[]): string[] 
   return [...needed, ...weights].sort()
 }
 
-/** One set of weights: repositories may hold the same ones twice, whole and in shards or under another name. */
+/** Chooses one set of weights: repositories may hold them twice, whole and sharded or under another name. */
 function chooseWeights(paths: string[]): string[] {
   if (paths.includes('model.safetensors')) return ['model.safetensors']
   const shards = paths.filter((path) => /^model-\d+-of-\d+\.safetensors$/.test(path))

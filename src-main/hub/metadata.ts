@@ -3,7 +3,7 @@ import type { HubFile } from '#contract/models/hub-file.ts'
 import { type Connection, requestHops, withAttempts } from './connection.ts'
 import { isCommit } from './names.ts'
 
-/** What a HEAD tells of a file: `hash` is a sha256 (64 digits, large files) or a git blob's sha1 (40 digits). */
+/** A file's metadata from a HEAD request. `hash` is a sha256 (64 digits, large files) or a git blob's sha1 (40 digits). */
 export interface FileMetadata {
   commit: string
   hash: string
@@ -20,7 +20,7 @@ export function fileAddress(endpoint: string, file: HubFile): string {
   return `${endpoint}/${prefix}${file.repository}/resolve/${encodeURIComponent(file.revision)}/${path}`
 }
 
-/** Asks the hub for a file's commit, hash and size without its content. */
+/** Queries a file's commit, hash and size without its content. */
 export async function fetchMetadata(connection: Connection, file: HubFile, signal: AbortSignal): Promise<FileMetadata> {
   const hops = await withAttempts(connection, signal, () =>
     requestHops(connection, fileAddress(connection.endpoint, file), {

@@ -3,14 +3,14 @@ import { EspalierError } from '#contract/errors.ts'
 const repositoryPattern = /^[A-Za-z0-9_][\w.-]{0,95}(\/[A-Za-z0-9_][\w.-]{0,95})?$/
 const commitPattern = /^[0-9a-f]{40}$/
 const windowsDevice = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i
-/** Characters that some file system forbids or reads as a separator, and invisible ones. */
+/** Characters that some file system forbids or treats as a separator, and invisible ones. */
 const forbiddenCharacter = /[\\:*?"<>|\p{C}]/u
 
 export function isCommit(revision: string): boolean {
   return commitPattern.test(revision)
 }
 
-/** Whether a path that a server sent stays inside its folder and is a plain name on every platform. */
+/** Whether a path from a server stays inside its folder and is a plain name on every platform. */
 export function isSafePath(path: string): boolean {
   return path.length <= 1024 && path.split('/').every(isSafeSegment)
 }

@@ -3,7 +3,7 @@ import type { Progress } from '#contract/runs/progress.ts'
 const windowSeconds = 5
 const reportSeconds = 0.2
 
-/** One progress over several files: `update` takes a file's bytes so far; the rate is that of the last seconds. */
+/** Progress over several files: `update` takes a file's bytes so far. The rate covers the last few seconds. */
 export class ProgressMeter {
   readonly #phase: string
   readonly #total: number
@@ -22,7 +22,7 @@ export class ProgressMeter {
     this.#now = now
   }
 
-  /** What is on disk before anything is transferred: counts as done, not as speed. */
+  /** Bytes on disk before the transfer count as done, not as speed. */
   begin(file: string, bytes: number): void {
     this.#done += bytes - (this.#files.get(file) ?? 0)
     this.#files.set(file, bytes)

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 
-/** The sentence for an answer that is no success; the hub names the reason in a header of its own. */
+/** The error for an unsuccessful response. The hub gives the reason in its own header. */
 export function explainStatus(response: Response, subject: string): EspalierError {
   const reason = response.headers.get('x-error-code') ?? ''
   const details = { status: response.status, reason }

@@ -5,7 +5,7 @@ import { z } from 'zod'
 
 const shardIndex = z.object({ weight_map: z.record(z.string(), z.string()) })
 
-/** The files that a folder lacks to be a model; empty when it is complete. */
+/** The files that a model folder lacks; empty if it is complete. */
 export async function missingModelFiles(folder: string): Promise<string[]> {
   const names: string[] = await readdir(folder).catch(() => [])
   const missing = names.includes('config.json') ? [] : ['config.json']

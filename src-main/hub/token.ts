@@ -6,8 +6,8 @@ import { findHubHome } from './cache.ts'
 type Environment = Record<string, string | undefined>
 
 /**
- * The token to show the hub, or undefined: from the environment, else from our own file, else from the Python library's.
- * Throws when our own file can be read by other users.
+ * The token for the hub: from the environment, else from our file, else from the Python library's; undefined if there is none. Throws if
+ * other users can read our file.
  */
 export async function findToken(environment: Environment, tokenFile: string | undefined): Promise<string | undefined> {
   const named = clean(environment.HF_TOKEN) ?? clean(environment.HUGGING_FACE_HUB_TOKEN)
@@ -18,7 +18,7 @@ export async function findToken(environment: Environment, tokenFile: string | un
   return clean(await readFile(python, 'utf8').catch(() => undefined))
 }
 
-/** Writes our token file so that only this user can read it. */
+/** Writes our token file, readable by this user only. */
 export async function saveToken(tokenFile: string, token: string): Promise<void> {
   const text = clean(token)
   if (!text) throw new EspalierError('usage', 'This is not a token: it must be one word of printable letters, as the hub shows it (hf_…).')
@@ -40,7 +40,7 @@ async function readOwnToken(tokenFile: string): Promise<string | undefined> {
   return clean(await readFile(tokenFile, 'utf8'))
 }
 
-/** A header value may hold printable ASCII only; anything else is no token. */
+/** A header value must be printable ASCII; anything else is not a token. */
 function clean(text: string | undefined): string | undefined {
   const trimmed = text?.trim()
   return trimmed && /^[!-~]+$/.test(trimmed) ? trimmed : undefined

@@ -14,7 +14,7 @@ import { ProgressMeter } from './progress-meter.ts'
 export interface TransferOptions {
   signal: AbortSignal
   report: (progress: Progress) => void
-  /** Free bytes at a folder; tests give a small disk. */
+  /** Free bytes at a folder; tests simulate a small disk. */
   measureFree?: (folder: string) => Promise<number>
 }
 
@@ -26,7 +26,7 @@ interface Item {
 
 const filesAtOnce = 4
 
-/** Brings files of one repository and revision into the cache, several at once; returns their paths in the order asked for. */
+/** Downloads files of one repository and revision into the cache, several at once; returns their paths in request order. */
 export async function transferFiles(
   connection: Connection,
   cacheFolder: string,
@@ -71,7 +71,7 @@ async function storeItem(
   return linkSnapshot(folder, metadata.commit, file.path, metadata.hash)
 }
 
-/** Maps a few at a time, keeping order; the first failure stops the others. */
+/** Maps with limited concurrency, keeping order; the first failure stops the rest. */
 async function mapSome<In, Out>(items: In[], signal: AbortSignal, work: (item: In, signal: AbortSignal) => Promise<Out>): Promise<Out[]> {
   const results: Out[] = []
   const stop = new AbortController()
