@@ -46,25 +46,25 @@ import { viewsService } from './runs/views.ts'
 
 export interface WorkbenchOptions {
   computeCommand?: ComputeCommand
-  /** In place of the GPUs that are found and of the slots that are set. */
+  /** Replaces the detected GPUs and the configured slots. */
   devices?: readonly Device[] | undefined
   timings?: Partial<HostTimings>
   clusterTimings?: Partial<ClusterTimings>
-  /** False for a process that only does runs of its own, with `runNow`. */
+  /** False for a process that only does its own runs, with `runNow`. */
   worksQueue?: boolean
-  /** The model that is in the library from the start; the one in the resources when left out, null for none. */
+  /** A model that is always in the library. Default: the one in the resources; null for none. */
   bundledModel?: string | null
-  /** How the hub is reached, where not by the settings. */
+  /** Overrides the hub settings. */
   hub?: HubOptions
-  /** Replaced in tests by a writer that fails like a full disk. */
+  /** Tests replace this with a writer that fails like a full disk. */
   writeFile?: WriteFile
-  /** Folders inside of which models may be written, besides those of the settings. */
+  /** Folders that models may be written to, besides those in the settings. */
   writable?: readonly string[]
 }
 
 export type SettledOptions = WorkbenchOptions & { folder: string; gpus: readonly Device[]; emit: Listener }
 
-/** Opens a data folder and puts the services together. */
+/** Opens a data folder and connects the services. */
 export function compose(options: SettledOptions, restore: Handlers['history.restore']) {
   const context = openContext(options)
   const { history, queue } = context
@@ -86,7 +86,7 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
       await transfers.close()
       await queue.close()
       await Promise.all([context.desk, context.playground, context.exporter].map((host) => host.close()))
-      // What was waiting for these processes hears of their end before the history closes.
+      // Callers that waited for these processes get their errors before the history closes.
       await new Promise((resolve) => setImmediate(resolve))
       if (backup !== undefined) makeBackup(history.db, history.folders.backups, backup)
       history.owners.remove(context.owner)
@@ -106,7 +106,7 @@ function openContext(options: SettledOptions): Context {
     return [exports, models, ...writable]
   })
   const logs = runLogs(folders.logs)
-  // A command does one thing after another: what answered a question is not kept beside the run.
+  // A command does one thing after another, so an answered question's process need not stay beside the run.
   const idleMilliseconds = () => {
     if (!history.db.open) return 0
     return worksQueue ? currentSettings({ history, folders }).idleMinutes * 60_000 : 1000
@@ -146,7 +146,7 @@ function openContext(options: SettledOptions): Context {
     changed: (numbers) => queue.tellRuns(numbers),
   })
   const queue = new RunQueue({ history, emit, owner, machine, clusters, worksQueue })
-  // A command does one thing after another, so that one process serves it for all.
+  // A command does one thing after another, so one process serves all its needs.
   const only = worksQueue ? undefined : machine.firstHost
   const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
   const [desk, playground, exporter] = [beside(), beside(), beside()]

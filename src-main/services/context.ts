@@ -7,7 +7,7 @@ import type { RunQueue } from '#jobs/run-queue.ts'
 import type { Folders } from './models/folders.ts'
 import type { PathGate } from './models/path-gate.ts'
 
-/** What the services share: the history, the queue, who listens, and the processes that answer questions about models. */
+/** Shared by all services: the history, the queue, the listeners, and the processes that answer questions about models. */
 export interface Context {
   history: History
   folders: Folders
@@ -15,7 +15,7 @@ export interface Context {
   queue: RunQueue
   logs: RunLogs
   owner: string
-  /** How the hub is reached, where not by the settings. */
+  /** Overrides the hub settings. */
   hub: HubOptions
   emit: Listener
   /** Answers short questions that need the engine but no weights. */
@@ -24,13 +24,13 @@ export interface Context {
   playground: ComputeHost
   /** Writes pruned models. */
   exporter: ComputeHost
-  /** Gives the processor to so many runs at once. */
+  /** Divides the processor between this many runs. */
   shareProcessor(slots: number | null): void
 }
 
-/** Does a call. The signal is aborted when nobody waits for the answer any more. */
+/** Implements a call. The signal is aborted when the client has disconnected. */
 export type Handler<C extends CallName> = (input: Checked<C>, signal?: AbortSignal) => Output<C> | Promise<Output<C>>
 export type Handlers = { [C in CallName]: Handler<C> }
 
-/** The calls of one service; the workbench puts all of them together. */
+/** The calls of one service. The workbench merges all services. */
 export type Service<Prefix extends string> = { [C in CallName as C extends `${Prefix}.${string}` ? C : never]: Handler<C> }

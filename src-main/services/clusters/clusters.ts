@@ -10,13 +10,13 @@ import type { Context, Service } from '../context.ts'
 
 const key = 'clusters'
 
-/** The clusters that are set; one that this version does not understand is left out. */
+/** The configured clusters, without profiles that this version cannot read. */
 export function clusterProfiles(history: History): ClusterProfile[] {
   const kept = z.array(z.unknown()).safeParse(history.settings.get(key)).data ?? []
   return kept.flatMap((one) => clusterProfile.safeParse(one).data ?? [])
 }
 
-/** The command that starts `espalier` on the nodes of a cluster. Throws `usage` where the profile does not say enough. */
+/** The command that starts `espalier` on a cluster's nodes. Throws `usage` if the profile is incomplete. */
 export function clusterProgram({ program, host, copies }: ClusterProfile): Command {
   if (copies && host === '') throw new EspalierError('usage', 'Files are copied over ssh: name the host too, or do not copy.')
   if (copies && program === '') throw new EspalierError('usage', `Name the program: the path of the command espalier on ${host}.`)

@@ -9,7 +9,7 @@ import type { Context, Service } from '../context.ts'
 import { compareQuestions } from './compare-questions.ts'
 import { tableFile } from './table-text.ts'
 
-/** Runs side by side. The arithmetic is the contract's, so that a screen and an export never differ. */
+/** Runs side by side. The contract does the arithmetic, so that screens and exports agree. */
 export function compareService({ history }: Pick<Context, 'history'>): Service<'compare'> {
   function outcomesOf(id: string | null): TaskOutcomes[] {
     const row = id === null ? undefined : history.runs.find(id)
@@ -52,7 +52,7 @@ export function compareService({ history }: Pick<Context, 'history'>): Service<'
     return { baseline, runs }
   }
 
-  /** The dense run that used the same model as the first pruned one: among those asked for, else of its experiment. */
+  /** The dense run with the same model as the first pruned run: one of those requested, else its experiment's. */
   function baselineOf(ids: readonly string[]): string | null {
     const rows = ids.flatMap((id) => history.runs.find(id) ?? [])
     const among = rows.filter(({ baseline }) => baseline === 1)

@@ -8,7 +8,7 @@ import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { currentSettings } from '../machine/settings.ts'
 
-/** The run that an inspection is, on the machine as the settings have it. Throws where its runs do not go together. */
+/** The run of an inspection, on this machine with the current settings. Throws if the inspected runs are incompatible. */
 export function inspectionRun(context: Context, inspect: Inspection): PlannedRun {
   const rows = subjectsOf(context, inspect)
   const [{ model }] = rows as [RunRow]
@@ -28,7 +28,7 @@ export function inspectionRun(context: Context, inspect: Inspection): PlannedRun
   }
 }
 
-/** The runs that an inspection looks at: done, with plans, of one model. */
+/** The runs to inspect. They must be finished, have plans and share one model. */
 export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick<Inspection, 'runs'>): RunRow[] {
   const rows = runs.map((id) => {
     const row = history.runs.find(id)
@@ -45,26 +45,26 @@ export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick
   return rows
 }
 
-/** Inspections are computed on this machine, wherever their runs were: what a cluster computed is here once it is done. */
+/** Inspections always run on this machine. A cluster's results are here once its run is done. */
 function adviceOn({ executor, status }: RunRow): string {
   if (status === 'done') return 'Choose a run that pruned.'
   if (executor === null) return 'Wait until it is done.'
   return `It is for the cluster "${executor}"; when it is done there, its plan is here and it can be looked at.`
 }
 
-/** What an inspection is called unless it gets a name: what it is, and of whom. */
+/** The default name of an inspection: its kind and its subjects. */
 export function inspectionName(context: Context, inspect: Inspection): string {
   const names = subjectsOf(context, inspect).map(({ name }) => name)
   return `${titleOfMethod(inspect.kind)}: ${names.join(', ')}`.slice(0, 200)
 }
 
-/** The experiment that all of the runs belong to, if it is one. */
+/** The experiment that contains all of the runs, if there is one. */
 export function sharedExperiment(context: Context, inspect: Inspection): string | null {
   const experiments = new Set(subjectsOf(context, inspect).map(({ experiment }) => experiment))
   return experiments.size === 1 ? ([...experiments][0] ?? null) : null
 }
 
-/** A page of tokens: the result of a step, which is there before the run is done. */
+/** A page of tokens. It is a step's result, so it is available before the run is done. */
 export function tokensOf({ history }: Pick<Context, 'history'>, { id, name, status }: RunRow, page: number): TokenPage {
   const step = history.steps.named(id, pageStep(page))
   const found = step === undefined ? undefined : history.steps.get(id, step)

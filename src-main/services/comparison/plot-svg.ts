@@ -4,9 +4,9 @@ type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
 
 const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
 
-/** The plot as an SVG document: axes with ticks, one line with markers per series, a legend. Values that are not finite are left out. */
+/** The plot as an SVG document: axes with ticks, one line with markers per series, a legend. Skips values that are not finite. */
 export async function renderSvg(plot: Plot): Promise<string> {
-  // Loaded when something is drawn: a command that draws nothing starts without it.
+  // Loaded on demand so that commands without plots start faster.
   const scales = await import('d3-scale')
   const series = plot.series.map((one) => ({ ...one, points: one.points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y)) }))
   const points = series.flatMap((one) => one.points)
@@ -53,7 +53,7 @@ interface Scale {
   at(value: number): number
 }
 
-/** A scale with a little room at both ends; about six of its ticks have a label. What a log scale cannot show stands at its lower end. */
+/** A scale with a margin at both ends and about six labelled ticks. A log scale places values it cannot show at its lower end. */
 function scaleOf({ scaleLinear, scaleLog }: Scales, { scale }: Axis, values: readonly number[], range: [number, number]): Scale {
   const isLog = scale === 'log'
   const usable = isLog ? values.filter((value) => value > 0) : values
@@ -66,7 +66,7 @@ function scaleOf({ scaleLinear, scaleLog }: Scales, { scale }: Axis, values: rea
   return { at: (value) => axis(isLog ? Math.max(value, domain[0]) : value), ticks }
 }
 
-/** A single value gets room around it. */
+/** Adds a margin around a single value. */
 function widen(first: number, last: number, room: number): [number, number] {
   return first === last ? [first - room, last + room] : [first, last]
 }

@@ -3,14 +3,14 @@ import type { Table, TableCell, TableFormat } from '#contract/comparison/table.t
 import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown } from '#contract/markdown.ts'
 
-/** A table as a file in one of the formats that papers and spreadsheets take. */
+/** A table as a file, in formats for papers and spreadsheets. */
 export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
   if (format === 'csv') return { fileName: `${name}.csv`, type: 'text/csv', content: toCsv(table) }
   if (format === 'markdown') return { fileName: `${name}.md`, type: 'text/markdown', content: toMarkdown(table) }
   return { fileName: `${name}.tex`, type: 'application/x-tex', content: toLatex(table) }
 }
 
-/** RFC 4180 with full precision; a spread gets a column of its own. Text that a spreadsheet would run as a formula is disarmed. */
+/** RFC 4180 with full precision; a spread gets its own column. Text that a spreadsheet would run as a formula is neutralized. */
 export function toCsv({ columns, rows }: Table): string {
   const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
   const header = columns.flatMap(({ label }, at) => (spread[at] ? [label, `${label} deviation`] : [label]))
@@ -25,7 +25,7 @@ export function toMarkdown({ columns, rows }: Table): string {
   return `${[line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`
 }
 
-/** A booktabs table; the best of a column is bold, an arrow says which way is better. */
+/** A booktabs table. The best value of a column is bold; an arrow shows which direction is better. */
 export function toLatex({ columns, rows }: Table): string {
   const arrow = { lower: ' $\\downarrow$', higher: ' $\\uparrow$' }
   const head = columns.map(({ label, better }) => escapeLatex(label) + (better ? arrow[better] : ''))
@@ -46,7 +46,7 @@ export function toLatex({ columns, rows }: Table): string {
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 
-/** A number as people read it: four figures, no exponent where it is not needed, whole numbers of five digits and more in groups. */
+/** A number for display: four digits, no unnecessary exponent, whole numbers of five or more digits in groups. */
 export function formatNumber(value: number): string {
   return digitsOf(value).replaceAll('-', '−')
 }

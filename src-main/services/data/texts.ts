@@ -7,7 +7,7 @@ import { askDesk } from '../machine/ask-desk.ts'
 import { safeFileName } from '../models/folders.ts'
 import type { Library } from '../models/library.ts'
 
-/** Texts that a person brings for calibration and evaluation. */
+/** The user's own texts for calibration and evaluation. */
 export function textsService(context: Context, library: Library): Service<'texts'> {
   return {
     async 'texts.look'({ model, data, against }, signal) {

@@ -1,20 +1,20 @@
 import type { MachineRate } from '#contract/machine/engine-state.ts'
 import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/runs/estimate.ts'
 
-/** How far off a time may be before anything of the model has run, and with finished runs of it. */
+/** Error factor of an estimate without finished runs of the model, and with them. */
 const unseen = 2
 const seen = 1.3
-/** Of a run that takes less, much is what a process does once: it says little of how fast others will be. */
+/** In shorter runs, one-time work of the process dominates, so they do not predict the speed of others. */
 const settling = 1
 
-/** A finished run: its work, and the seconds that each part of it took. */
+/** A finished run's work, and the seconds of each part. */
 export interface FinishedRun {
   readonly method: string
   readonly work: Work
   readonly seconds: Readonly<Record<string, number>>
 }
 
-/** The rates of a machine for models of a width: between the widths that were timed they change evenly with its logarithm. */
+/** A machine's rates for a model width, interpolated between the timed widths on a logarithmic scale. */
 export function rateFor(rates: readonly MachineRate[], hidden: number): MachineRate {
   const sorted = [...rates].sort((a, b) => a.hidden - b.hidden)
   const above = sorted.find((rate) => rate.hidden >= hidden) ?? (sorted.at(-1) as MachineRate)
@@ -52,12 +52,14 @@ export function timePhases({ hidden, phases }: Work, rates: readonly MachineRate
   }))
 }
 
-/** What is left of the time in float32. */
+/** The time relative to float32. */
 function timeOfProducts(faster: PhaseWork['faster'] = [], rate: MachineRate): number {
   return faster.reduce((left, { products, share }) => left - share + share / rate[products], 1)
 }
 
-/** How much longer than by the rates a part took in finished runs: those of the same method tell most, then the same part of any. */
+/**
+ * How much longer than the rates predict each part took in finished runs. The same method counts most, then the same part of any method.
+ */
 export class Experience {
   readonly #ratios: readonly { readonly method: string; readonly part: string; readonly ratio: number; readonly pace: number }[]
 
@@ -76,13 +78,13 @@ export class Experience {
   of(method: string, part: string): { ratio: number; known: boolean } {
     const same = this.#ratios.filter((one) => one.part === part)
     const own = same.filter((one) => one.method === method)
-    // Loading and reading text say nothing of how fast the model runs.
+    // Loading and reading text do not reflect the model's speed.
     const running = this.#ratios.filter((one) => one.part !== 'open' && one.part !== 'reading text')
     const ratioOf = (some: typeof same) => median(some.map(({ ratio }) => ratio))
     if (part === 'open' || part === 'reading text') return { ratio: ratioOf(same), known: same.length > 0 }
     if (own.length > 0) return { ratio: ratioOf(own), known: true }
     if (same.length > 0 && part !== 'pruning') return { ratio: ratioOf(same), known: true }
-    // What other work took says half as much (of a factor) of this: one machine, but other operations.
+    // Other parts ran on the same machine but with other operations, so the square root of their factor is used.
     return { ratio: Math.sqrt(median((same.length > 0 ? same : running).map(({ pace }) => pace))), known: false }
   }
 }
@@ -94,7 +96,7 @@ function median(ratios: readonly number[]): number {
     : ((sorted[Math.floor((sorted.length - 1) / 2)] as number) + (sorted[Math.floor(sorted.length / 2)] as number)) / 2
 }
 
-/** What a run will take, from its work, the machine's rates and the finished runs of its model. */
+/** Estimates a run from its work, the machine's rates and finished runs of its model. */
 export function estimateRun(method: string, work: Work, rates: readonly MachineRate[], experience: Experience): Omit<RunEstimate, 'run'> {
   const phases = timePhases(work, rates).map((phase) => {
     const { ratio, known } = experience.of(method, phase.part)
@@ -114,7 +116,7 @@ export function sumSeconds(phases: readonly { readonly seconds: number }[]): num
   return phases.reduce((sum, { seconds }) => sum + seconds, 0)
 }
 
-/** The same without what a part takes. */
+/** The estimate without one part. */
 export function withoutPart(estimate: Omit<RunEstimate, 'run'>, part: string): Omit<RunEstimate, 'run'> {
   return withPhases(
     estimate,
@@ -122,7 +124,7 @@ export function withoutPart(estimate: Omit<RunEstimate, 'run'>, part: string): O
   )
 }
 
-/** The same with only what is not in `done`, which gains what this run does for others. */
+/** The estimate without the steps in `done`; adds this run's shared steps to `done`. */
 export function withoutShared(estimate: Omit<RunEstimate, 'run'>, scope: string, done: Map<string, number>): Omit<RunEstimate, 'run'> {
   const phases = estimate.phases.map((phase) => {
     if (phase.shared === undefined) return phase
@@ -134,7 +136,7 @@ export function withoutShared(estimate: Omit<RunEstimate, 'run'>, scope: string,
   return withPhases(estimate, phases)
 }
 
-/** The range becomes shorter or longer as the phases do together. */
+/** Scales the range by the change of the phases' total. */
 function withPhases(estimate: Omit<RunEstimate, 'run'>, phases: RunEstimate['phases']): Omit<RunEstimate, 'run'> {
   const whole = sumSeconds(estimate.phases)
   const left = sumSeconds(phases)

@@ -9,18 +9,18 @@ import { askDesk } from '../machine/ask-desk.ts'
 import type { Library } from '../models/library.ts'
 import { Experience, estimateRun, type FinishedRun, withoutPart, withoutShared } from './estimate-seconds.ts'
 
-/** Finished runs of a model that are looked at, the latest first. */
+/** How many finished runs of a model are used, latest first. */
 const mostRuns = 24
 
-/** The machine's rates; null where they are not known yet. */
+/** The machine's rates; null while unknown. */
 export type AskRates = () => MachineRate[] | null
 
-/** What runs will take: by the formulas of their methods, the rates of this machine, and what runs of the same model took. */
+/** Estimates durations from the work of each method, this machine's rates, and earlier runs of the same model. */
 export class Estimates {
   readonly #context: Context
   readonly #library: Library
   readonly #rates: AskRates
-  /** The work of runs of the history, which never changes for one content of their model. */
+  /** The work of the history's runs, which never changes for one content of their model. */
   readonly #works = new Map<string, Work | null>()
 
   constructor(context: Context, library: Library, rates: AskRates) {
@@ -29,7 +29,7 @@ export class Estimates {
     this.#rates = rates
   }
 
-  /** Work of a model's runs as time; undefined where the machine was not timed yet. */
+  /** Converts the work of a model's runs to time; undefined until the machine was timed. */
   async forModel(model: string, signal?: AbortSignal): Promise<((method: string, own: Work) => Omit<RunEstimate, 'run'>) | undefined> {
     const rates = this.#rates()
     if (!rates) return undefined
@@ -37,7 +37,7 @@ export class Estimates {
     return (method, own) => estimateRun(method, own, rates, experience)
   }
 
-  /** Of everything in the queue, in its order: what runs of an experiment share counts for the first. */
+  /** Estimates everything in the queue, in order. Steps shared in an experiment count for its first run. */
   async ofQueue(signal?: AbortSignal): Promise<RunEstimate[]> {
     const { history } = this.#context
     const rows = [...history.queue.running(), ...history.queue.waiting()]
@@ -54,7 +54,9 @@ export class Estimates {
     })
   }
 
-  /** Of a run like one of the history with another request: what that one has done is not done again. Null until the machine was timed. */
+  /**
+   * Estimates a clone of a history's run with another request, without steps that run already finished. Null until the machine was timed.
+   */
   async ofClone(row: RunRow, request: RunRequest, signal?: AbortSignal): Promise<Omit<RunEstimate, 'run'> | null> {
     const estimate = await this.forModel(row.model, signal)
     const [own] = await this.#ask([request], signal)
@@ -64,7 +66,7 @@ export class Estimates {
     return request.repair && this.#didPrune(row, request) ? withoutPart(left, pruningPart) : left
   }
 
-  /** What finished runs of the same experiments did for the others. */
+  /** Steps that finished runs of the same experiments have already done. */
   #sharedDone(rows: readonly RunRow[], models: ReadonlyMap<string, Awaited<ReturnType<Estimates['forModel']>>>): Map<string, number> {
     const done = new Map<string, number>()
     const experiments = new Set(rows.flatMap(({ experiment }) => experiment ?? []))
@@ -77,17 +79,17 @@ export class Estimates {
     return done
   }
 
-  /** The content that runs of a model used last: what runs of another content took says nothing of the next one. */
+  /** The content that the model's latest runs used. Runs of another content do not predict the next one. */
   #contentOf(model: string): string | null {
     return this.#context.history.runs.latestDone(model, 1)[0]?.fingerprint ?? null
   }
 
-  /** Runs that share steps: those of an experiment on one content of one model. */
+  /** The scope in which runs share steps: one experiment on one content of one model. */
   #scopeOf({ id, experiment, model, fingerprint }: RunRow): string {
     return experiment === null ? id : `${experiment}/${model}/${fingerprint ?? this.#contentOf(model)}`
   }
 
-  /** Whether the run that this one repairs has done the pruning for it. */
+  /** Whether the run that this one repairs has already done its pruning. */
   #isPruned(row: RunRow): boolean {
     const { history } = this.#context
     const own = history.documents.request(row.number)
@@ -114,7 +116,7 @@ export class Estimates {
     })
   }
 
-  /** Asks the desk for the work of runs that it was not asked for yet. */
+  /** Asks the desk for the work of runs that is not known yet. */
   async #learn(rows: readonly RunRow[], signal?: AbortSignal): Promise<void> {
     const { history } = this.#context
     const unknown = rows.filter((row) => !this.#works.has(workKey(row)))
@@ -124,20 +126,20 @@ export class Estimates {
     for (const [at, row] of unknown.entries()) this.#works.set(workKey(row), found[at] ?? null)
   }
 
-  /** The work of requests whose models are paths; null of what cannot be said. */
+  /** The work of requests whose models are paths; null for each that cannot be determined. */
   async #ask(requests: RunRequest[], signal?: AbortSignal): Promise<(Work | null)[]> {
     return z.array(work.nullable()).parse(await askDesk(this.#context.desk, { kind: 'work', requests }, signal))
   }
 }
 
-/** What a repaired run finds done by the one that it repairs. */
+/** The part that a repaired run reuses from the run that it repairs. */
 const pruningPart = 'pruning'
 
 const empty = { phases: [], seconds: { low: 0, likely: 0, high: 0 }, basis: 'machine' as const }
 
 const workKey = ({ id, fingerprint }: RunRow): string => `${id} ${fingerprint}`
 
-/** What a run takes away of its model, whatever it does then. */
+/** Identifies what a run removes, whatever follows. */
 function pruningOf({ method, amount, options, seed, calibration, localFolder }: RunRequest): string {
   return JSON.stringify([method, amount, options, seed, calibration, localFolder])
 }

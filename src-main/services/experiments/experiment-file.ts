@@ -57,7 +57,7 @@ const exportedRun = z.object({
   events: z.array(recordedEvent),
 })
 
-/** One experiment in one file. Models are named and described, not included; ids are made anew where it is read. */
+/** One experiment as a file. Models are named and described, not included; importing creates new ids. */
 const experimentFile = z.object({
   format: z.literal('espalier experiment'),
   formatVersion: z.literal(1),
@@ -87,7 +87,7 @@ export function exportExperiment({ history }: Pick<Context, 'history'>, id: stri
   return `${JSON.stringify(experimentFile.parse(file), null, 1)}\n`
 }
 
-/** Checks all of a file before anything is written; then writes all of it or nothing. */
+/** Validates the whole file first, then writes it in one transaction. */
 export function importExperiment({ history }: Pick<Context, 'history'>, content: string): { experiment: string; runs: number } {
   const file = parseFile(content)
   const experiment = newId('exp')
@@ -125,7 +125,7 @@ function parseFile(content: string): ExperimentFile {
   throw new EspalierError('invalid', `This is no experiment that this version can read: ${issue?.message}`)
 }
 
-/** The same model in the library, else a row that is named by runs but not listed. */
+/** The same model in the library, else a hidden row for runs to refer to. */
 function modelFor(history: Context['history'], { name, source, description }: ExperimentFile['models'][number]): string {
   const facts = (model: { description: ExperimentFile['models'][number]['description'] }) =>
     JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
@@ -149,7 +149,7 @@ function modelFor(history: Context['history'], { name, source, description }: Ex
   return id
 }
 
-/** A run that was under way elsewhere is not under way here. */
+/** Runs that were active elsewhere are not active here. */
 const landed: Partial<Record<RunStatus, RunStatus>> = { running: 'interrupted', queued: 'draft' }
 
 function insertRun(history: Context['history'], run: ExperimentFile['runs'][number], experiment: string, model: string): void {

@@ -38,7 +38,7 @@ export function experimentsService(context: Context, { library, catalogue, remov
     return experiment
   }
 
-  /** The combinations that can be done. Those out of reach are refused with all other problems, or left out where that was asked for. */
+  /** The possible combinations. Impossible ones are refused with all other problems, or skipped if `leaveOut` is set. */
   async function choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
     const planned = combinationsOf(grid)
     const problems = (await preflight(context, library, planned)).map((found) => found.problems)

@@ -6,10 +6,10 @@ import { denseMethod } from '#contract/titles.ts'
 import { withoutShared } from './estimate-seconds.ts'
 import { overSeeds, type PlannedRun } from './grid.ts'
 
-/** What is known of each combination of a grid, in the order in which they are planned. */
+/** The preview of each combination of a grid, in planned order. */
 export type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run'> | null }
 
-/** The preview of a grid, from what the preflight said of each of its combinations. */
+/** The preview of a grid, from the preflight of its combinations. */
 export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview[]): GridPreview {
   const pruning = planned
     .map((one, at) => ({ ...one, preview: found[at] as FoundPreview }))
@@ -45,7 +45,7 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
   }
 }
 
-/** The time of all runs of a grid: what seeds change is done anew for each, what they share once. */
+/** The time of all runs of a grid. Work that depends on the seed counts once per seed, shared work once. */
 function timeOf(grid: Grid, planned: readonly PlannedRun[], found: readonly FoundPreview[]): Pick<GridPreview, 'seconds' | 'basis'> {
   if (planned.length === 0 || found.some(({ estimate }) => estimate === null)) return { seconds: null, basis: null }
   const done = new Map<string, number>()
@@ -57,7 +57,7 @@ function timeOf(grid: Grid, planned: readonly PlannedRun[], found: readonly Foun
   return { seconds: addRanges(runs.map(({ seconds }) => seconds)), basis }
 }
 
-/** A problem of a request as one of the grid that it came from. */
+/** Attributes a request's problem to its grid. */
 function placed(problem: Problem, grid: Grid, planned: PlannedRun | undefined, combination: number | undefined): Problem {
   if (problem.code === 'infeasible') return { ...problem, field: `combinations.${combination ?? 0}` }
   if (!/^(options|method)/.test(problem.field)) return problem

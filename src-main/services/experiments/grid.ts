@@ -4,13 +4,13 @@ import { repairTitles, usualRepairData } from '#contract/pruning/repair-kinds.ts
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
 
-/** One run to be made: which model of the library, and the request without the place where that model is. */
+/** A planned run: its library model, and the request without the model's path. */
 export interface PlannedRun {
   model: string
   request: Omit<RunRequest, 'model'>
 }
 
-/** The runs of a grid with the first of its seeds, each model's dense baseline first. */
+/** A grid's runs with its first seed, each model's dense baseline first. */
 export function combinationsOf(grid: Grid): PlannedRun[] {
   const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
@@ -23,7 +23,7 @@ export function combinationsOf(grid: Grid): PlannedRun[] {
   }
   const requests = grid.methods.flatMap(({ method, options }) => {
     const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
-    // An ablation says itself how much goes.
+    // An ablation sets its own amounts.
     if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
     return grid.amounts.flatMap((amount) => repairsOf(grid, method).map((repair) => ({ ...pruned, amount, ...repair })))
   })
@@ -31,7 +31,7 @@ export function combinationsOf(grid: Grid): PlannedRun[] {
   return grid.models.flatMap((model) => [dense, ...requests].map((request) => ({ model, request })))
 }
 
-/** The repairs that a method's runs are made with. */
+/** The repairs for a method's runs. */
 function repairsOf({ repairs, repairData, calibration }: Grid, method: string): Pick<RunRequest, 'repair'>[] {
   const text = repairData ?? (calibration && usualRepairData(calibration))
   return (repairs ?? [usualRepair(method) ?? 'none']).map((kind) =>
@@ -39,15 +39,15 @@ function repairsOf({ repairs, repairData, calibration }: Grid, method: string): 
   )
 }
 
-/** The same run with each seed, where seeds make a difference. */
+/** The same run with each seed, if seeds matter to it. */
 export function overSeeds({ model, request }: PlannedRun, seeds: readonly number[]): PlannedRun[] {
   const alike = request.method === denseMethod || isAblation(request.method)
   return (alike ? seeds.slice(0, 1) : seeds).map((seed) => ({ model, request: { ...request, seed } }))
 }
 
-/** A name for people: method, share, and what makes it differ. */
+/** A name for users: method, sparsity, and whatever makes it different. */
 export function runName({ method, amount, seed, options, repair, precision }: PlannedRun['request'], seeds: number): string {
-  // Numbers of a first look say so wherever the run's name stands beside them.
+  // The name of a first look includes its precision, wherever its numbers are shown.
   const firstLook = precision === 'bfloat16' ? ['bfloat16'] : []
   if (method === denseMethod) return ['dense', ...firstLook].join(', ')
   if (isInspection(method)) return titleOfMethod(method)
@@ -65,13 +65,13 @@ export function runName({ method, amount, seed, options, repair, precision }: Pl
     .slice(0, 200)
 }
 
-/** The share that a run was asked to remove; null where an ablation removes several. */
+/** The requested sparsity; null if an ablation uses several. */
 export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'method'>, blocks: number): number | null {
   if (isAblation(method) || isInspection(method)) return null
   return 'sparsity' in amount ? amount.sparsity : Math.min(1, amount.blocks / Math.max(1, blocks))
 }
 
-/** The grid that one run would have been made from. */
+/** The grid that would have produced one run. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
   const { method, options, amount, seed, calibration, repair, measures, backend, precision, memoryBytes, localFolder } = request
   const removes = method !== denseMethod

@@ -12,7 +12,7 @@ export interface PresetModel {
   contextLength: number
 }
 
-/** Ready grids, as data: what differs between them is all that stands here. Methods that this version lacks are left out. */
+/** Ready-made grids. Methods that this version lacks are left out. */
 export function presetsFor(model: PresetModel, { methods, datasets, tasks }: Catalogue): Preset[] {
   const known = new Set(methods.map(({ id }) => id))
   const sequenceLength = Math.min(paperSequenceLength, model.contextLength)

@@ -25,7 +25,7 @@ interface Target {
   replace: boolean
 }
 
-/** Writes the pruned model of a run in one format or several, and adds what was written to the library as children of its model. */
+/** Writes a run's pruned model in one or more formats, and adds the results to the library as children of its model. */
 export function exportsService(
   context: Context,
   library: Library,
@@ -49,7 +49,7 @@ export function exportsService(
     return z.array(formatOutline).parse(await askDesk(context.desk, { kind: 'outline save', ...question }))
   }
 
-  /** Throws what writing the model there in these formats would throw in the end. */
+  /** Throws any error that writing the model there would end with. */
   async function check(question: Parameters<typeof outline>[0], { folder, replace }: Target): Promise<FormatOutline[]> {
     await checkTarget(folder, question.model, replace)
     const outlines = await outline(question)
@@ -65,7 +65,7 @@ export function exportsService(
     return { row, model: library.find(row.model), plan: row.baseline ? null : history.documents.plan(row.number) }
   }
 
-  /** Adds what was written to the library, in the place of what stood there; gives the first of it. */
+  /** Adds what was written to the library, replacing the entries it overwrote; returns the first entry. */
   async function register(files: readonly SavedFile[], title: string, parent: string, run: string): Promise<string | null> {
     const ids: string[] = []
     const readable = files.filter(({ reload }) => reload !== null)
@@ -127,7 +127,7 @@ export function exportsService(
 
 type Save = (...args: Parameters<Move>) => Promise<SavedFile[]>
 
-/** What a save tells: bytes as they are written, then the things that were opened again. */
+/** The progress of a save: bytes written, then files reopened. */
 function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'totalBytes' | 'opened'> {
   const { done, total, unit } = event as { done?: number; total?: number; unit?: string }
   if (typeof done !== 'number' || typeof total !== 'number') return {}
@@ -136,7 +136,7 @@ function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'tota
 
 const sumBytes = (outlines: readonly FormatOutline[]): number => outlines.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
 
-/** Throws when one of the formats cannot hold the model. */
+/** Throws if one of the formats cannot hold the model. */
 function refuseFormats(outlines: readonly FormatOutline[]): void {
   const problems = outlines.flatMap(({ problem }) =>
     problem === null ? [] : [{ code: 'infeasible' as const, field: 'formats', message: problem }],

@@ -5,8 +5,8 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Problem } from '#contract/runs/preflight.ts'
 
 /**
- * Checks the folder that a model is to be written to before any work is done for it: it is empty or told to give way, not the place of
- * the model itself, and writable. Throws `conflict` or `disk`.
+ * Checks a model's target folder before any work is done: it must be empty or replaceable, writable, and not the model's own folder. Throws
+ * `conflict` or `disk`.
  */
 export async function checkTarget(target: string, source: string, replace: boolean): Promise<void> {
   if (isWithin(resolve(source), target))
@@ -19,7 +19,7 @@ export async function checkTarget(target: string, source: string, replace: boole
   await checkWritable(dirname(target))
 }
 
-/** An error that names the field of the request, as those of the preflight do. */
+/** An error that names the request's field, as in the preflight. */
 function refusal(code: Problem['code'], field: string, message: string): EspalierError {
   return new EspalierError(code, message, { problems: [{ code, field, message }] })
 }
@@ -29,7 +29,7 @@ const isWithin = (inner: string, outer: string): boolean => {
   return way === '' || (way !== '..' && !way.startsWith(`..${sep}`))
 }
 
-/** Throws `disk` unless something can be made in a folder, or in the nearest one above it that exists. */
+/** Throws `disk` unless the folder, or its nearest existing parent, is writable. */
 export async function checkWritable(folder: string): Promise<void> {
   const found = await stat(folder).catch((thrown: NodeJS.ErrnoException) => {
     if (thrown.code !== 'ENOENT' && thrown.code !== 'ENOTDIR') throw thrown
@@ -43,7 +43,7 @@ export async function checkWritable(folder: string): Promise<void> {
   })
 }
 
-/** Throws `disk` when the disk of a folder has less room than will be written to it. */
+/** Throws `disk` if the folder's disk has too little free space. */
 export async function checkSpace(folder: string, bytes: number): Promise<void> {
   const found = await statfs(folder).catch(() => undefined)
   if (!found && dirname(folder) !== folder) return checkSpace(dirname(folder), bytes)

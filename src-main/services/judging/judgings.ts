@@ -9,7 +9,7 @@ import type { StoredJudging, StoredVote } from '#db/judgings.ts'
 import { toCsv } from '../comparison/table-text.ts'
 import type { Context, Service } from '../context.ts'
 
-/** What a vote is worth to the answer on the left. */
+/** Points for the answer on the left. */
 const points: Record<Judgement, number> = { left: 1, right: 0, tie: 0.5, 'both bad': 0.5 }
 
 export function judgingsService({ history }: Pick<Context, 'history'>): Service<'judgings'> {
@@ -80,7 +80,7 @@ export function judgingsService({ history }: Pick<Context, 'history'>): Service<
   }
 }
 
-/** Says nothing of whose answers they are. */
+/** A title that does not reveal whose answers they are. */
 function blindTitle(prompts: number, models: number): string {
   return `${prompts} ${prompts === 1 ? 'prompt' : 'prompts'}, ${models} models`
 }
@@ -89,7 +89,7 @@ function entryOf({ id, title, transcript, pairs, votes, createdAt }: StoredJudgi
   return { id, title, transcript, pairs: pairs.length, votes, createdAt }
 }
 
-/** Every pair of columns on every prompt that both answered, in a drawn order and on drawn sides. */
+/** Every pair of columns on every prompt that both answered, in random order and on random sides. */
 function drawPairs({ prompts, answers, columns: all }: Transcript, columns: readonly number[], seed: number): JudgedSides[] {
   const unknown = columns.find((column) => column >= all.length)
   if (unknown !== undefined)
@@ -106,7 +106,7 @@ function drawPairs({ prompts, answers, columns: all }: Transcript, columns: read
   )
   if (pairs.length === 0)
     throw new EspalierError('conflict', 'There are no two answers to one prompt to judge. Take a transcript of at least two columns.')
-  // Fisher and Yates.
+  // Fisher-Yates shuffle.
   for (let last = pairs.length - 1; last > 0; last--) {
     const other = Math.floor(draw() * (last + 1))
     ;[pairs[last], pairs[other]] = [pairs[other] as JudgedSides, pairs[last] as JudgedSides]
@@ -170,7 +170,7 @@ function countsOf(column: number, votes: readonly (JudgedSides & { vote: Judgeme
   }
 }
 
-/** All of a judging as JSON, or its votes as a table. */
+/** A whole judging as JSON, or its votes as a table. */
 function judgingFile(result: JudgingResult, format: 'json' | 'csv'): TextFile {
   if (format === 'json') return { fileName: 'judging.json', type: 'application/json', content: `${JSON.stringify(result, null, 1)}\n` }
   const labels = ['pair', 'prompt', 'tags', 'left', 'right', 'vote', 'at']

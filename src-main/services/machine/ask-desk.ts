@@ -1,10 +1,10 @@
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { ComputeHost } from '#jobs/compute-host.ts'
 
-/** What a question about models may take: its limits of reading end it far sooner, unless a disk does not answer. */
+/** Time limit of a question about models. The read limits end it much sooner unless a disk does not respond. */
 const questionSeconds = 60
 
-/** Asks the desk a question. It is given up when it takes too long, and when whoever asked has left. */
+/** Asks the desk a question. Gives up after the time limit, or when the caller disconnects. */
 export async function askDesk(
   desk: ComputeHost,
   task: ComputeTask,

@@ -17,12 +17,12 @@ import { askDesk } from './ask-desk.ts'
 import { currentSettings, secrets } from './settings.ts'
 
 const lastTest = 'last self-test'
-/** What an earlier version kept may say less; then there is none. */
+/** A result stored by an earlier version may lack fields and is then ignored. */
 const keptTest = selfTest.extend({ at: moment })
-/** Loading a runtime of gigabytes from a slow disk takes minutes. */
+/** Loading a large runtime from a slow disk takes minutes. */
 const probeSeconds = 300
 
-/** What the compute process found out about this machine. It is asked on the desk, so that a run is not disturbed. */
+/** The compute process's findings about this machine. Queried on the desk so that runs are not disturbed. */
 export function engineService(context: Context): Service<'engine'> & { rates: AskRates } {
   const { history, desk, emit } = context
   let report: EngineReport | null = null
@@ -53,7 +53,7 @@ export function engineService(context: Context): Service<'engine'> & { rates: As
     } catch (thrown) {
       problem = toErrorMessage(thrown).message
     }
-    // The runtime takes some 400 MB, which the desk does not need for its other questions.
+    // The runtime takes some 400 MB, which the desk does not need for other questions.
     desk.release()
   }
 
@@ -68,7 +68,7 @@ export function engineService(context: Context): Service<'engine'> & { rates: As
 
   let wasTimed = false
 
-  /** The rates of this machine. The first time they are asked for it is timed, when nothing else runs; then listeners are told. */
+  /** The rates of this machine. On first use the machine is timed once it is idle, and listeners are notified. */
   function rates(): MachineRate[] | null {
     const { selfTest } = state()
     if (selfTest) return selfTest.rates

@@ -7,7 +7,7 @@ import type { Context, Service } from '../context.ts'
 const key = 'settings'
 const environmentTokens = ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']
 
-/** What is set, with what was never set filled in. A value that this version does not accept falls back to its default. */
+/** The settings with defaults filled in. A value that this version does not accept falls back to its default. */
 export function currentSettings({ history, folders }: Pick<Context, 'history' | 'folders'>): Settings {
   const defaults: Settings = {
     theme: 'system',
@@ -67,13 +67,13 @@ export function settingsService(context: Context): Service<'settings'> {
   }
 }
 
-/** How this workbench reaches the hub: its own token file, and the cache folder where one is set. */
+/** The workbench's hub connection: its own token file, and the cache folder if one is set. */
 export function hubOptions(context: Pick<Context, 'history' | 'folders' | 'hub'>): HubOptions {
   const { cache } = currentSettings(context).folders
   return { tokenFile: context.folders.tokenFile, ...(cache ? { cacheFolder: cache } : {}), ...context.hub }
 }
 
-/** Every secret that must not appear in a text that people pass on. */
+/** Every secret that must not appear in text that users share. */
 export function secrets({ folders }: Pick<Context, 'folders'>): string[] {
   const file = existsSync(folders.tokenFile) ? [readFileSync(folders.tokenFile, 'utf8').trim()] : []
   return [...file, ...environmentTokens.flatMap((name) => process.env[name] ?? [])].filter(Boolean)

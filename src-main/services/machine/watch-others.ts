@@ -4,7 +4,7 @@ import type { Transfers } from '../models/transfers.ts'
 const heartbeatMilliseconds = 5000
 const watchMilliseconds = 500
 
-/** Shows that this process lives, closes what dead ones left open, and looks at what living ones wrote. */
+/** Updates this process's heartbeat, cleans up after dead processes, and reads what living ones wrote. */
 export function watchOthers({ history, queue, owner }: Pick<Context, 'history' | 'queue' | 'owner'>, transfers: Transfers) {
   let seen = history.version()
   let beatAt = 0
@@ -29,7 +29,7 @@ export function watchOthers({ history, queue, owner }: Pick<Context, 'history' |
     queue.tellRuns([])
   }
 
-  /** A disk that is full now may have space at the next look, and nothing is lost by leaving one out. */
+  /** A full disk may have space again at the next turn, and skipping one does no harm. */
   function lookPatiently(): void {
     try {
       look()

@@ -3,7 +3,7 @@ import { homedir } from 'node:os'
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 
-/** Where things are kept. All but `data` can be set by the person. */
+/** Where files are kept. The user can set all except `data`. */
 export interface Folders {
   data: string
   logs: string
@@ -12,7 +12,7 @@ export interface Folders {
   tokenFile: string
 }
 
-/** The data folder: `ESPALIER_HOME`, else the platform's place for a user's application data. */
+/** The data folder: `ESPALIER_HOME`, else the platform's folder for application data. */
 export function defaultDataFolder(environment: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform): string {
   if (environment.ESPALIER_HOME) return resolve(environment.ESPALIER_HOME)
   if (platform === 'win32') return join(environment.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local'), 'espalier')
@@ -30,7 +30,7 @@ export function foldersOf(data: string): Folders {
   }
 }
 
-/** A folder that may be written: inside one of the allowed ones, links followed. Throws `invalid` for every way out. */
+/** The real path of a folder inside one of the allowed ones, with links resolved. Throws `invalid` for any path outside. */
 export function confine(path: string, allowed: readonly string[]): string {
   const target = isAbsolute(path) ? resolve(path) : resolve(allowed[0] as string, path)
   const real = realOf(target)
@@ -45,7 +45,7 @@ export function confine(path: string, allowed: readonly string[]): string {
   )
 }
 
-/** The real path of the part that exists, with the rest behind it. */
+/** The real path of the existing part, with the rest appended. */
 export function realOf(path: string): string {
   try {
     return realpathSync(path)
@@ -55,7 +55,7 @@ export function realOf(path: string): string {
   }
 }
 
-/** A name as a file or folder name that every system takes. */
+/** Converts a name to a file or folder name that every system accepts. */
 export function safeFileName(name: string): string {
   const plain = name
     .normalize('NFKD')

@@ -10,7 +10,7 @@ type Environment = Record<string, string | undefined>
 const most = 500
 const largestManifest = 1_000_000
 
-/** Checkpoints that other programs keep on this machine, by program and name; nothing of them is opened. */
+/** Checkpoints that other programs store on this machine, by program and name. None is opened. */
 export async function findModels(environment: Environment = process.env, home: string = homedir()): Promise<FoundModel[]> {
   const found = await Promise.all([
     inHubCache(findCacheFolder(environment)),
@@ -21,7 +21,7 @@ export async function findModels(environment: Environment = process.env, home: s
   return found.flat().slice(0, most)
 }
 
-/** `models--owner--name/snapshots/<commit>` with a config.json, or gguf files in it. */
+/** `models--owner--name/snapshots/<commit>` with a config.json or gguf files. */
 async function inHubCache(folder: string): Promise<FoundModel[]> {
   const repositories = (await namesIn(folder)).filter((name) => name.startsWith('models--'))
   const found = await Promise.all(
@@ -45,7 +45,7 @@ async function inSnapshot(name: string, folder: string): Promise<FoundModel[]> {
   ]
 }
 
-/** `publisher/model/file.gguf`; parts of a file in pieces after the first are left out. */
+/** `publisher/model/file.gguf`; of a split file, only the first part. */
 async function inLmStudio(folder: string): Promise<FoundModel[]> {
   const found: FoundModel[] = []
   for (const publisher of await namesIn(folder)) {
@@ -61,7 +61,7 @@ async function inLmStudio(folder: string): Promise<FoundModel[]> {
 
 const manifest = z.object({ layers: z.array(z.object({ mediaType: z.string(), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) })) })
 
-/** Manifests `host/owner/name/tag` name the blob that holds the gguf file. */
+/** Manifests `host/owner/name/tag` refer to the blob that is the gguf file. */
 async function inOllama(folder: string): Promise<FoundModel[]> {
   const found: FoundModel[] = []
   const manifests = join(folder, 'manifests')
@@ -91,7 +91,7 @@ async function modelDigest(file: string): Promise<string | undefined> {
   }
 }
 
-/** Names in a folder, without hidden ones; none where there is no such folder. */
+/** Visible names in a folder; empty if it does not exist. */
 async function namesIn(folder: string): Promise<string[]> {
   const names = await readdir(folder).catch(() => [])
   return names

@@ -13,7 +13,7 @@ export interface LibraryFile {
 
 const dataEndings = new Set(['.txt', '.jsonl', '.json', '.parquet', '.arrow'])
 
-/** The files of a checkpoint, whether it is a folder or one file. */
+/** The files of a checkpoint, which is a folder or one file. */
 export async function filesOf(path: string): Promise<LibraryFile[]> {
   const found = await stat(path).catch(() => null)
   if (found === null) return []
@@ -25,7 +25,7 @@ export async function filesOf(path: string): Promise<LibraryFile[]> {
     .sort((a, b) => a.name.localeCompare(b.name))
 }
 
-/** Copies a checkpoint; it gets its final name when it is complete. */
+/** Copies a checkpoint, and renames it to its final name when complete. */
 export async function copyCheckpoint(from: string, to: string, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
   const single = statSync(from).isFile()
   const unfinished = join(dirname(to), `.${basename(to)}.unfinished`)
@@ -45,7 +45,7 @@ export async function copyCheckpoint(from: string, to: string, signal: AbortSign
   }
 }
 
-/** Folders, checkpoints and data files in a folder, for a page that has no file dialog. Names that begin with a dot are left out. */
+/** Folders, checkpoints and data files in a folder, for pages without a file dialog. Hidden entries are omitted. */
 export async function browse(folder: string = homedir()): Promise<Output<'files.browse'>> {
   const place = resolve(folder)
   const entries = await readdir(place, { withFileTypes: true }).catch(() => {

@@ -13,13 +13,13 @@ import { confine, safeFileName } from './folders.ts'
 import { copyCheckpoint, filesOf } from './library-files.ts'
 import type { Move, Transfers } from './transfers.ts'
 
-/** How long a removed model can be brought back before its row, and its files where asked, go. */
+/** How long a removal can be undone. After that the row is deleted, and the files if requested. */
 export const undoMilliseconds = 30_000
 
 /** Where a model came from. */
 type Origin = Pick<NewModel, 'origin' | 'source' | 'parent' | 'run'> & { readonly name?: string | undefined }
 
-/** Checkpoints by folder, file or hub name, with what they are, where they came from and who uses them. */
+/** Checkpoints by folder, file or hub name, with description, origin and uses. */
 export class Library {
   readonly #context: Context
   readonly #transfers: Transfers
@@ -31,14 +31,14 @@ export class Library {
     transfers.onResume('download', (request) => this.#downloadMove(request))
   }
 
-  /** What a checkpoint is, from its headers alone. */
+  /** Describes a checkpoint from its headers alone. */
   async describe(path: string, signal?: AbortSignal): Promise<ModelDescription> {
     if (!existsSync(path))
       throw new EspalierError('not-found', `There is nothing at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
     return modelDescription.parse(await askDesk(this.#context.desk, { kind: 'describe model', path }, signal))
   }
 
-  /** All models, the bundled one included. */
+  /** All models, including the bundled one. */
   async list(): Promise<ModelEntry[]> {
     await this.#bundled
     return this.#context.history.models.list().map(toEntry)
@@ -50,7 +50,7 @@ export class Library {
     return model
   }
 
-  /** The model with its files, what it was made from and what was made from it. */
+  /** The model with its files, parent and children. */
   async detail(id: string): Promise<ModelDetail> {
     const { history } = this.#context
     const model = this.find(id)
@@ -66,14 +66,14 @@ export class Library {
     return { ...toEntry(model), files: await filesOf(model.path), ancestors, descendants }
   }
 
-  /** Tells what a model is now. */
+  /** Reports a model's current entry to listeners. */
   tell(id: string): ModelEntry {
     const model = toEntry(this.find(id))
     this.#context.emit({ name: 'model changed', data: { model } })
     return model
   }
 
-  /** Takes a checkpoint into the library where it lies. */
+  /** Adds a checkpoint to the library without copying it. */
   async register(path: string, facts: Origin): Promise<ModelEntry> {
     const { models } = this.#context.history
     const known = models.atPath(path)
@@ -86,7 +86,7 @@ export class Library {
     return this.tell(id)
   }
 
-  /** Copies a checkpoint into the folder of models. */
+  /** Copies a checkpoint to the models folder. */
   async copyIn(from: string, name: string): Promise<ModelEntry> {
     await this.describe(from)
     const single = (await stat(from)).isFile()
@@ -109,7 +109,7 @@ export class Library {
     return added
   }
 
-  /** Begins to fetch a model from the hub. */
+  /** Starts to download a model from the hub. */
   download(name: string, revision: string | undefined) {
     const request = { name, revision }
     return this.#transfers.begin({ kind: 'download', name, totalBytes: null, request }, this.#downloadMove(request)).transfer
@@ -131,7 +131,7 @@ export class Library {
     }
   }
 
-  /** Takes a model out; it can be brought back until the time that is given. */
+  /** Removes a model. This can be undone until the returned time. */
   remove(id: string, files: boolean): { undoUntil: number } {
     const { history, emit } = this.#context
     const model = this.find(id)
@@ -160,7 +160,7 @@ export class Library {
     return this.tell(id)
   }
 
-  /** Ends the undo window of models that were removed long enough before `now`. */
+  /** Makes removals final whose undo window ended before `now`. */
   async purge(now: number): Promise<void> {
     const { models } = this.#context.history
     const owned = Object.values(currentSettings(this.#context).folders).filter(Boolean)
@@ -171,7 +171,7 @@ export class Library {
     }
   }
 
-  /** Puts the model that comes with Espalier into the library, unless it is there or was taken out. Lists wait for it. */
+  /** Adds the bundled model to the library, unless it is there or was removed. Lists wait for this. */
   registerBundled(path: string): void {
     this.#bundled = this.#addBundled(path)
   }
@@ -182,7 +182,7 @@ export class Library {
     try {
       await this.register(path, { name: 'Sample model', origin: 'bundled', source: null, parent: null, run: null })
     } catch (thrown) {
-      // Another process that opened the same folder may have been faster, or this one is closing.
+      // Another process with the same data folder may have been faster, or this one may be closing.
       if (toErrorMessage(thrown).code === 'cancelled' || !history.db.open || history.models.everAtPath(path)) return
       console.error(`The sample model could not be added: ${thrown instanceof Error ? thrown.message : thrown}`)
     }

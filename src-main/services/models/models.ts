@@ -5,7 +5,7 @@ import { findModels } from './found-models.ts'
 import type { Library } from './library.ts'
 import { browse } from './library-files.ts'
 
-/** The calls about models: each is checked here and done by the library. */
+/** Calls about models: checked here, carried out by the library. */
 export function modelsService({ history }: Context, library: Library): Service<'models'> & Service<'files'> {
   return {
     'models.list': () => library.list(),

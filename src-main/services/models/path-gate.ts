@@ -4,13 +4,13 @@ import { EspalierError } from '#contract/errors.ts'
 import { type NamedPlace, placesIn } from '#contract/places.ts'
 import { confine, realOf } from './folders.ts'
 
-/** The one gate for places that calls and stored runs name. */
+/** The only gate for paths named by calls and stored runs. */
 export interface PathGate {
-  /** Throws `invalid` for a place that may not be used so; what will be written gets its real path in the value. */
+  /** Throws `invalid` if a path may not be used this way. Replaces write paths in the value with their real paths. */
   settle(schema: z.ZodType, value: unknown): void
 }
 
-/** @param writable the folders inside of which others may be made, asked each time */
+/** @param writable the folders that may be written to, read on each use */
 export function pathGate(writable: () => readonly string[]): PathGate {
   return {
     settle(schema, value) {
@@ -27,7 +27,7 @@ function settlePlace({ use, path, replace }: NamedPlace, writable: readonly stri
   if (use === 'write') replace(confine(path, writable))
 }
 
-/** Throws for what no file of a person can be: a path with a zero, and what the system shows as files without there being any. */
+/** Rejects paths with a NUL byte and pseudo file systems (/proc, /sys, /dev). */
 export function refuseSystem(path: string): void {
   if (path.includes('\0')) throw new EspalierError('invalid', `${JSON.stringify(path)} holds a zero character, which no path has.`)
   if (process.platform === 'win32') return

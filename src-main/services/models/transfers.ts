@@ -4,7 +4,7 @@ import { newId } from '#db/ids.ts'
 import type { Context, Service } from '../context.ts'
 
 const toldMilliseconds = 200
-/** How long closing waits for a file system or a server that does not let go. */
+/** How long closing waits for a file system or server that does not respond. */
 const closeMilliseconds = 3000
 
 interface RunningTransfer {
@@ -18,11 +18,11 @@ export interface TransferWork {
   kind: Transfer['kind']
   name: string
   totalBytes: number | null
-  /** What is needed to do it again after a restart; the `resume` of its kind gets it. */
+  /** What is needed to restart it; passed to its kind's `resume`. */
   request: Record<string, unknown>
 }
 
-/** Moves the files; gives the id of the model that came of it. */
+/** Moves the files; returns the id of the new model. */
 export type Move = (
   signal: AbortSignal,
   report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened'>>) => void,
@@ -30,7 +30,7 @@ export type Move = (
 
 const stopped = { bytesPerSecond: null, secondsLeft: null }
 
-/** Downloads, copies and exports: told as they go, kept over a restart, paused and cancelled by a signal. */
+/** Downloads, copies and exports. They report progress, survive a restart, and can be paused and cancelled. */
 export class Transfers {
   readonly #context: Pick<Context, 'history' | 'owner' | 'emit'>
   readonly #running = new Map<string, RunningTransfer>()
@@ -47,7 +47,7 @@ export class Transfers {
     'transfers.resume': ({ id }) => this.#resume(id),
   }
 
-  /** Says how a kind of transfer is taken up again. */
+  /** Registers how to resume a kind of transfer. */
   onResume(kind: Transfer['kind'], again: (request: Record<string, unknown>) => Move): void {
     this.#restart.set(kind, again)
   }
@@ -116,7 +116,7 @@ export class Transfers {
     return this.begin({ kind, name, totalBytes, request }, again(request), id).transfer
   }
 
-  /** Transfers of a process that is gone did not go on: downloads are paused, the others failed. */
+  /** Closes transfers of dead processes: downloads are paused, all others have failed. */
   closeOrphans(): void {
     for (const { transfer, request } of this.#context.history.transfers.orphans()) {
       if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
@@ -142,7 +142,7 @@ function arrived(transfer: Transfer, model: string | null): Transfer {
   return { ...transfer, status: 'done', model, doneBytes: transfer.totalBytes ?? transfer.doneBytes, secondsLeft: null }
 }
 
-/** A transfer that ended early: as somebody wished, or by a fault that it states. */
+/** A transfer that ended early, by request or by an error. */
 function broken(transfer: Transfer, thrown: unknown, wish: RunningTransfer['wish']): Transfer {
   const { code, message } = toErrorMessage(thrown)
   const status = wish ?? (code === 'cancelled' ? 'cancelled' : 'failed')

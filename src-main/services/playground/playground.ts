@@ -9,7 +9,7 @@ import { Talks } from './talks.ts'
 /** The prompts of the paper's qualitative evaluation. */
 const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
 
-/** The calls of the playground: sessions, and sets of prompts for them. */
+/** Calls of the playground: sessions and prompt sets. */
 export function playgroundService(context: Context, library: Library): Service<'playground'> & Service<'prompts'> {
   const { promptSets } = context.history
   const talks = new Talks(context, library)

@@ -8,7 +8,7 @@ import type { Context } from '../context.ts'
 import { currentSettings } from '../machine/settings.ts'
 import type { Library } from '../models/library.ts'
 
-/** One column as the engine gets it and as the transcript keeps it. */
+/** One column for the engine and for the transcript. */
 interface ResolvedColumn {
   readonly model: { readonly id: string; readonly name: string; readonly path: string }
   readonly plan: GenerationRequest['columns'][number]['plan']
@@ -16,7 +16,7 @@ interface ResolvedColumn {
   readonly run: TranscriptColumn['run']
 }
 
-/** Generates with several views of one model, and keeps every answer as it ends, so that none is lost. */
+/** Generates with several views of one model. Every answer is stored as it ends, so that none is lost. */
 export class Talks {
   readonly #context: Context
   readonly #library: Library
@@ -27,7 +27,7 @@ export class Talks {
     this.#library = library
   }
 
-  /** Begins a session; what it generates is told as it comes. */
+  /** Starts a session, which reports text as it is generated. */
   start(request: SessionRequest): TranscriptEntry {
     const { history, owner, playground, logs } = this.#context
     const columns = this.#columnsOf(request)
@@ -53,14 +53,14 @@ export class Talks {
     return this.#tell(id)
   }
 
-  /** Stops one column of a session, or all of it. */
+  /** Stops one column of a session, or the whole session. */
   stop(id: string, column: number | undefined): void {
     const job = this.#jobs.get(id)
     if (!job) throw new EspalierError('not-found', `The session ${id} has ended already.`)
     job.cancel(column)
   }
 
-  /** Ends all sessions and gives the process back. */
+  /** Ends all sessions and the process. */
   release(): void {
     for (const job of this.#jobs.values()) job.cancel()
     this.#context.playground.release()

@@ -3,7 +3,7 @@ import { escapeMarkdown, markdownLine, markdownQuote } from '#contract/markdown.
 import type { Transcript, TranscriptColumn } from '#contract/playground/playground.ts'
 import { formatNumber, toCsv } from '../comparison/table-text.ts'
 
-/** Transcripts as one file: everything as JSON, or the texts to read or to put in a table. */
+/** Transcripts as one file: complete as JSON, or the texts as Markdown or CSV. */
 export function transcriptFile(transcripts: readonly Transcript[], format: 'json' | 'markdown' | 'csv'): TextFile {
   if (format === 'json')
     return { fileName: 'transcripts.json', type: 'application/json', content: `${JSON.stringify(transcripts, null, 1)}\n` }

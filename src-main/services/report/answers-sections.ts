@@ -8,7 +8,7 @@ import { percent } from './cells.ts'
 
 const mostAnswers = 24
 
-/** Answers to the same prompts, with what differs from the first run's. */
+/** Answers to the same prompts, with differences from the first run marked. */
 export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'>[]): Block[] {
   const answering = runs.filter(({ answers }) => answers.length > 0)
   const [first] = answering
@@ -34,7 +34,7 @@ function piecesOf(from: string, to: string): Piece[] {
   return diffWords(from, to).flatMap(({ value, removed, added }) => (removed ? [] : [{ text: value, changed: added === true }]))
 }
 
-/** Answers to a prompt set, side by side, with what they have in common. */
+/** Answers to a prompt set side by side, with their similarity. */
 export function transcriptSection(
   name: string,
   found: Extract<Inspected, { kind: 'generation' }>,
@@ -75,7 +75,7 @@ export function transcriptSection(
   ]
 }
 
-/** Who won a blind judging, by how much, and by tag. */
+/** The result of a blind judging: winners, margins, and results by tag. */
 export function judgingSection({ title, standings, byTag, votes, pairs }: JudgingResult): Block[] {
   const rows = standings.map(({ name, wins, losses, ties, bothBad, winRate, winInterval }) => [
     name,

@@ -1,20 +1,23 @@
 import type { Table } from '#contract/comparison/table.ts'
 
-/** What a report is made of; each kind is written once as HTML and once as Markdown. */
+/** The building blocks of a report. Each kind has one HTML and one Markdown form. */
 export type Block =
   | { kind: 'heading'; level: 1 | 2 | 3; text: string }
   | { kind: 'text'; text: string }
   | { kind: 'table'; table: Table; caption?: string }
-  /** `alternative` says the same in words. `svg` is made here, of numbers and escaped text; `onWhite` where its colours are for paper. */
+  /**
+   * `alternative` describes the picture in words. `svg` is generated here from numbers and escaped text; `onWhite` if its colours need a
+   * white background.
+   */
   | { kind: 'picture'; svg: string; alternative: string; onWhite?: boolean }
   | { kind: 'code'; text: string }
-  /** A text with one token marked. */
+  /** A text with one marked token. */
   | { kind: 'place'; before: string; marked: string; note: string }
   | { kind: 'answer'; title: string; note: string; pieces: readonly Piece[] }
-  /** Things of one kind beside each other, as many as there is room for. */
+  /** Similar groups side by side, as many as fit. */
   | { kind: 'beside'; groups: readonly (readonly Block[])[] }
 
-/** A stretch of an answer, and whether it is other than in the answer that it is compared with. */
+/** A piece of an answer, and whether it differs from the reference answer. */
 export interface Piece {
   text: string
   changed: boolean
@@ -23,7 +26,7 @@ export interface Piece {
 export const heading = (level: 1 | 2 | 3, text: string): Block => ({ kind: 'heading', level, text })
 export const paragraph = (text: string): Block => ({ kind: 'text', text })
 
-/** The same table with a row for each of its columns from `first` on, and a column for each of its rows, which get names. */
+/** Transposes a table: one row for each column from `first` on, one column for each row, with the given names. */
 export function turned({ columns, rows }: Table, first: number, names: readonly string[]): Table {
   return {
     columns: [{ label: 'Measure', numeric: false }, ...names.map((label) => ({ label, numeric: true }))],
@@ -31,7 +34,7 @@ export function turned({ columns, rows }: Table, first: number, names: readonly 
   }
 }
 
-/** A table of plain values; a column is numeric where its cells are. */
+/** A table of plain values. A column is numeric if its cells are. */
 export function tableBlock(labels: readonly string[], rows: readonly (readonly (string | number | null)[])[], caption?: string): Block {
   return {
     kind: 'table',

@@ -2,7 +2,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation } from '#contract/titles.ts'
 
-/** The command line that does a run again; undefined for what looks at other runs. */
+/** The command line that repeats a run; undefined for runs that inspect others. */
 export function commandOf(model: string, request: RunRequest): string | undefined {
   if (request.inspect) return undefined
   const { method, amount, seed, options, calibration, repair, measures, backend } = request
@@ -45,7 +45,7 @@ function dataFlags(text: string, samples: string, { source, mix, windows }: Data
   return [flag(text, named), ...(windows === undefined ? [] : [flag(samples, windows)])]
 }
 
-/** A flag with its value, quoted for a shell where it must be. */
+/** A flag with its value, quoted for a shell if needed. */
 function flag(name: string, value: string | number): string {
   const text = String(value)
   return /^[\w./:,=@+[\]-]+$/.test(text) && !/[[\]]/.test(text) ? `--${name}=${text}` : `'--${name}=${text.replaceAll("'", "'\\''")}'`

@@ -7,14 +7,14 @@ import { formatNumber } from '../comparison/table-text.ts'
 import { type Block, heading, paragraph, tableBlock, turned } from './blocks.ts'
 import { estimated, percent } from './cells.ts'
 
-/** Runs that have room beside each other as columns of a table. */
+/** How many runs fit side by side as columns of a table. */
 const mostColumns = 8
 
-/** Columns of a comparison before its measures: model, method, sparsity, reached, seed. */
+/** Number of columns before the measures: model, method, sparsity, reached, seed. */
 const firstMeasure = 5
 const namesOf = (runs: readonly { name: string }[]): string[] => runs.map(({ name }) => name)
 
-/** The comparison as the screen has it, with the plot of perplexity against what was removed. */
+/** The comparison as on the screen, with a plot of perplexity over sparsity. */
 export async function comparisonSection({ runs, baseline }: Comparison): Promise<Block[]> {
   const measured = runs.filter(({ measures }) => measures.length > 0)
   if (measured.length === 0) return []
@@ -45,7 +45,7 @@ export async function comparisonSection({ runs, baseline }: Comparison): Promise
   return [...blocks, { kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${said.join('; ')}.` }]
 }
 
-/** Flips against the baseline, with what chance makes of them. */
+/** Flips against the baseline, with their significance. */
 export function flipsSection({ runs }: Comparison): Block[] {
   const rows = runs.flatMap((run) =>
     run.paired.map(({ task, measure, questions, first, second, gained, lost, probability }) => [

@@ -8,7 +8,7 @@ import { damagePicture } from './pictures.ts'
 
 const mostWorst = 10
 
-/** How far runs are from the dense model: numbers, kinds of tokens, blocks, worst places. */
+/** How far runs are from the dense model: totals, kinds of tokens, blocks, worst tokens. */
 export function divergenceSection(name: string, { divergence }: Extract<Inspected, { kind: 'divergence' }>): Block[] {
   const { runs, tokens, dense, data } = divergence
   const rows = [

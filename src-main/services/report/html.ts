@@ -1,7 +1,7 @@
 import { cellText } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
 
-/** Nothing is fetched and nothing runs, whatever the text of a model says. */
+/** Forbids requests and scripts, whatever a model's text contains. */
 const policy = "default-src 'none'; style-src 'unsafe-inline'"
 
 const styles = `
@@ -21,7 +21,7 @@ blockquote { margin: 0.4rem 0; padding: 0.2rem 1rem; border-left: 3px solid var(
 @media screen and (prefers-color-scheme: dark) { .plot svg { filter: invert(0.92) hue-rotate(180deg); } }
 @media print { :root { color-scheme: light; } body { margin: 0; max-width: none; } h2, h3 { break-after: avoid; } tr, figure, blockquote { break-inside: avoid; } .scroll { overflow: visible; } }`
 
-/** A report as one file that needs no other. */
+/** A report as one self-contained file. */
 export function toHtml(title: string, blocks: readonly Block[]): string {
   return `<!doctype html>
 <html lang="en">
@@ -69,7 +69,7 @@ function blockHtml(block: Block): string {
   }
 }
 
-/** White space that is marked must be seen. */
+/** Makes marked white space visible. */
 function shown(text: string): string {
   return /^\s*$/.test(text) ? text.replaceAll('\n', '↵').replaceAll(' ', '␣').replaceAll('\t', '⇥') || '∅' : text
 }

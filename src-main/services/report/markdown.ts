@@ -2,7 +2,7 @@ import { escapeMarkdown, markdownCode, markdownLine, markdownQuote } from '#cont
 import { toMarkdown as tableToMarkdown } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
 
-/** A report as Markdown; pictures become what they say in words. */
+/** A report as Markdown; pictures become their descriptions. */
 export function toMarkdown(blocks: readonly Block[]): string {
   return `${blocks.map(blockText).join('\n\n')}\n`
 }

@@ -4,7 +4,7 @@ import type { Block } from './blocks.ts'
 
 const cell = { width: 46, height: 13, gap: 3 }
 
-/** The model as a plan leaves it, a row a block: attention, then the share of the MLP that stays. */
+/** The pruned model, one row per block: attention, then the kept share of the MLP. */
 export function planPicture(name: string, plan: Plan, neurons: number): Block {
   const rows = plan.blocks.map(({ attention, mlp }, block) => {
     const y = block * (cell.height + cell.gap)
@@ -33,7 +33,7 @@ function box(x: number, y: number, width: number, share: number): string {
     : frame
 }
 
-/** Relative error of the stream behind each block: where the damage enters and where it grows. */
+/** Relative error of the stream after each block: where damage starts and where it grows. */
 export function damagePicture({ run, blocks }: DivergenceOfRun): Block | undefined {
   if (!blocks) return undefined
   const most = Math.max(1e-9, ...blocks.map(({ stream }) => stream.error))

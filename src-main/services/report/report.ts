@@ -20,7 +20,7 @@ interface OtherCalls {
   judging: Handler<'judgings.result'>
 }
 
-/** An experiment or some runs, with everything that was found out about them, as one document. */
+/** An experiment or some runs, with all their results, as one document. */
 export function reportsService(context: Context, calls: OtherCalls): Service<'reports'> {
   return {
     async 'reports.make'({ experiment, runs: ids, title, format }) {
@@ -80,7 +80,7 @@ async function blocksOf(
   ]
 }
 
-/** Inspections among the runs, and those of others that look at one of them, each once and oldest first. */
+/** Inspections among the runs, and others that inspect one of them, each once and oldest first. */
 function inspectionsOf(context: Context, details: readonly RunDetail[]): RunDetail[] {
   const { history } = context
   const looking = new Set(details.flatMap(({ id }) => history.runs.inspecting(id)))

@@ -5,7 +5,7 @@ import { percent } from './cells.ts'
 import { commandOf } from './command.ts'
 import { planPicture } from './pictures.ts'
 
-/** What was asked: every run with what determines it. */
+/** Settings: every run with what determines it. */
 export function askedSection(runs: readonly RunDetail[]): Block[] {
   const rows = runs.map((run) => [
     run.name,
@@ -24,7 +24,7 @@ export function askedSection(runs: readonly RunDetail[]): Block[] {
   ]
 }
 
-/** What each pruned run left. */
+/** The model map of each pruned run. */
 export function mapsSection(runs: readonly RunDetail[]): Block[] {
   const pruned = runs.filter(({ plan, baseline }) => plan !== null && !baseline)
   if (pruned.length === 0) return []
@@ -41,7 +41,7 @@ export function mapsSection(runs: readonly RunDetail[]): Block[] {
   ]
 }
 
-/** Where each run was computed, what is to be known of it, and the commands that make it again. */
+/** Where each run was computed, its notes, and the commands that repeat it. */
 export function environmentSection(runs: readonly RunDetail[]): Block[] {
   const rows = runs.flatMap(({ name, environment, seconds }) =>
     environment

@@ -5,7 +5,7 @@ import type { StoredModel } from '#db/models.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { baselineIn } from '#jobs/baselines.ts'
 
-/** What the card of a saved model says of the run that made it; dense perplexities are those of its experiment's baseline. */
+/** The run's part of a saved model's card. Dense perplexities come from its experiment's baseline. */
 export function exportedRun(history: History, row: RunRow, model: StoredModel): ExportedRun {
   const { calibration } = history.documents.find(row.number)
   const baseline = baselineIn(history, row)

@@ -13,20 +13,20 @@ export interface RunMaking {
   experiment: string | null
   name?: string | undefined
   parent?: string | null
-  /** How many seeds there are, so that a name says the seed only where it matters. */
+  /** Number of seeds; names include the seed only if there are several. */
   seeds?: number
   /** The cluster that computes them; null for this machine. */
   executor?: string | null | undefined
   start: 'draft' | 'queue'
 }
 
-/** The one way by which runs come into being: checked, written down as drafts, and queued unless they are to wait. */
+/** The only way to create runs: they are checked, stored as drafts, and queued unless they should wait. */
 export async function makeRuns(context: Context, library: Library, planned: readonly PlannedRun[], making: RunMaking): Promise<number[]> {
   refuseProblems((await preflight(context, library, planned)).flatMap(({ problems }) => problems))
   return writeRuns(context, library, planned, making)
 }
 
-/** Writes down runs that were checked already. `also` belongs to the same transaction. */
+/** Stores runs that were already checked. `also` runs in the same transaction. */
 export function writeRuns(
   { history, gate, queue }: Context,
   library: Library,

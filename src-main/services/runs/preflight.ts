@@ -9,8 +9,8 @@ import { hubOptions } from '../machine/settings.ts'
 import type { Library } from '../models/library.ts'
 
 /**
- * What is known of runs before any of them is made: what they would remove, and all that stands in their way. The one place where a
- * request is checked, whoever makes it; runs that differ in their seed only are looked at once.
+ * Checks planned runs: what they would remove, and all problems. The only place where requests are checked, whoever makes them. Runs that
+ * differ only in the seed are checked once.
  */
 export async function preflight(
   context: Context,
@@ -36,7 +36,7 @@ export async function preflight(
 
 type Fetch = RequestPreview['fetches'][number]
 
-/** Files that are not in the cache and that the hub does not give, with the problem that each makes. */
+/** Files that are neither in the cache nor on the hub, with the problem of each. */
 async function checkFetches(context: Context, previews: readonly RequestPreview[]): Promise<Map<string, (fetch: Fetch) => Problem>> {
   const files = new Map(previews.flatMap(({ fetches }) => fetches.map(({ file }) => [JSON.stringify(file), file] as const)))
   const refusals = new Map<string, (fetch: Fetch) => Problem>()
@@ -53,7 +53,7 @@ async function checkFetches(context: Context, previews: readonly RequestPreview[
   return refusals
 }
 
-/** Throws the first problem's code with all that stands in the way, in sentences; the fields are in the details. */
+/** Throws the first problem's code with a message that lists all problems; the fields are in the details. */
 export function refuseProblems(problems: readonly Problem[]): void {
   const [first] = problems
   if (!first) return

@@ -4,7 +4,7 @@ import { version } from '#contract/version.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Context } from '../context.ts'
 
-/** A run as a document that says all it takes to do it again elsewhere. */
+/** A run as a document with everything needed to repeat it elsewhere. */
 export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow): RunDescription {
   const model = history.models.find(row.model)
   const { request, resolved } = history.documents.find(row.number)
@@ -18,7 +18,7 @@ export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow):
   }
 }
 
-/** The model of the library that a description means: same source, else same name, else the same in family, shape and size. */
+/** The library model that a description refers to: same source, else same name, else same family, shape and size. */
 export function findDescribedModel({ history }: Pick<Context, 'history'>, { model, request }: RunDescription): string {
   const library = history.models.list()
   const same = model.description && JSON.stringify([model.description.family, model.description.shape, model.description.parameters])

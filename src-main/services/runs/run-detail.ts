@@ -2,7 +2,7 @@ import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Context } from '../context.ts'
 
-/** Everything that a run's page shows, put together from its tables. */
+/** Everything on a run's page, collected from its tables. */
 export function runDetail({ history }: Pick<Context, 'history'>, row: RunRow): RunDetail {
   const [entry] = history.runs.entries([row.number]) as [RunEntry]
   const record = history.documents.find(row.number)

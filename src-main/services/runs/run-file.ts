@@ -7,7 +7,7 @@ import { ComputeHost } from '#jobs/compute-host.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import { defaultDataFolder, foldersOf } from '../models/folders.ts'
 
-/** Starts the run of a request file on this node, with what a scheduler gave this job: its threads and its memory. */
+/** Starts the run of a request file on this node, with the threads and memory that the scheduler granted. */
 export function startRunFile(file: string, environment: NodeJS.ProcessEnv = process.env): NodeRun {
   const given = jobEnvironment(environment)
   const gpus = environment.CUDA_VISIBLE_DEVICES?.split(',').filter((one) => one !== '' && one !== '-1').length ?? 0
@@ -24,7 +24,7 @@ export function startRunFile(file: string, environment: NodeJS.ProcessEnv = proc
   })
 }
 
-/** Threads and memory of a job of Slurm; nothing outside of one, or where the person says it. */
+/** Threads and memory of a Slurm job; empty outside of one, or if the user set them. */
 function jobEnvironment(environment: NodeJS.ProcessEnv): Record<string, string> {
   const processors = Number(environment.SLURM_CPUS_PER_TASK ?? environment.SLURM_CPUS_ON_NODE)
   const megabytes = Number(environment.SLURM_MEM_PER_NODE) || Number(environment.SLURM_MEM_PER_CPU) * processors
@@ -34,7 +34,7 @@ function jobEnvironment(environment: NodeJS.ProcessEnv): Record<string, string> 
   }
 }
 
-/** What the compute process finds on this node, as one sentence. */
+/** Describes in one sentence what the compute process finds on this node. */
 export async function probeNode(environment: NodeJS.ProcessEnv = process.env): Promise<string> {
   const host = new ComputeHost({
     command: defaultComputeCommand(),

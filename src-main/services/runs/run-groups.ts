@@ -3,7 +3,7 @@ import { type RunField, runFields, valueOfField } from '#contract/runs/run-field
 import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 
-/** Runs gathered by the values of a field, the largest groups first; in each the mean of every number that its runs have. */
+/** Groups runs by a field's values, largest group first, with the mean of each number. */
 export function groupRuns(runs: readonly RunEntry[], by: string): RunGroup[] {
   const groups = Map.groupBy(runs, (run) => groupOf(run, by))
   return [...groups]

@@ -5,7 +5,7 @@ import type { Context } from '../context.ts'
 
 export type RunRemoval = ReturnType<typeof runRemoval>
 
-/** Deleting for good, and saying before what it would take away. */
+/** Deletes runs permanently, and reports beforehand what would be deleted. */
 export function runRemoval({ history, logs, emit }: Pick<Context, 'history' | 'logs' | 'emit'>) {
   function measure(rows: readonly RunRow[]): Removal {
     const ids = rows.map(({ id }) => id)
@@ -14,7 +14,7 @@ export function runRemoval({ history, logs, emit }: Pick<Context, 'history' | 'l
   }
   return {
     measure,
-    /** Transcripts stay: their text is worth keeping without the run. */
+    /** Keeps transcripts: their text is useful without the run. */
     remove(rows: readonly RunRow[]): Removal {
       const visible = rows.find(({ archived_at }) => archived_at === null)
       if (visible) throw new EspalierError('conflict', `"${visible.name}" is not archived. Archive it first.`)

@@ -2,7 +2,7 @@ import { isLowerBetter, measureId } from '#contract/comparison/comparison.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 
-/** Rows of the history as a table: fixed columns, then every parameter and every measure that occurs. */
+/** History rows as a table: fixed columns, then every parameter and measure that occurs. */
 export function runsTableOf(runs: readonly RunEntry[]): Table {
   const parameters = [...new Set(runs.flatMap((run) => Object.keys(run.parameters)))].sort()
   const measures = [...new Map(runs.flatMap((run) => run.measures.map((measure) => [measureId(measure), measure] as const)))]

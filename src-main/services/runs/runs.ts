@@ -18,7 +18,7 @@ import { groupRuns } from './run-groups.ts'
 import type { RunRemoval } from './run-removal.ts'
 import { runsTableOf } from './runs-csv.ts'
 
-/** How long the undo of an archiving is offered; archived runs can be brought back at any time. */
+/** How long undo is offered after archiving. Archived runs can be restored at any time. */
 const undoMilliseconds = 30_000
 const mostCsvRows = 1_000_000
 
