@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { HalfProducts } from './half-products.ts'
 import type { HalfType } from './halves.ts'
@@ -46,7 +47,7 @@ export async function multipliesHalves(type: HalfType): Promise<boolean> {
     const values = await product.data()
     product.dispose()
     const expected = (row: number, column: number) =>
-      a.subarray(row * size, (row + 1) * size).reduce((sum, value, i) => sum + value * (b[column * size + i] ?? 0), 0)
+      a.subarray(row * size, (row + 1) * size).reduce((sum, value, i) => sum + value * at(b, column * size + i), 0)
     return values.every((value, i) => value === expected(Math.floor(i / size), i % size))
   } catch {
     return false

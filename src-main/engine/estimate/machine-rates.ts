@@ -1,4 +1,5 @@
 import { dispose, type Rank, randomNormal, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
@@ -89,8 +90,9 @@ async function usualSeconds(work: () => Promise<unknown>): Promise<number> {
   while (seconds.length < timed.repeats || sum < timed.seconds) {
     const start = performance.now()
     await work()
-    seconds.push((performance.now() - start) / 1000)
-    sum += seconds.at(-1) ?? 0
+    const last = (performance.now() - start) / 1000
+    seconds.push(last)
+    sum += last
   }
   return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)] as number
 }
@@ -138,7 +140,7 @@ async function timeToken(view: ModelView, ids: Int32Array): Promise<number> {
   try {
     await session.feed(ids.subarray(0, tokens / 2), 1)
     const start = performance.now()
-    for (let i = 0; i < decoded; i++) await session.feed(Int32Array.of(ids[i] ?? 0), 1)
+    for (let i = 0; i < decoded; i++) await session.feed(Int32Array.of(at(ids, i)), 1)
     return (performance.now() - start) / 1000 / decoded
   } finally {
     session.dispose()

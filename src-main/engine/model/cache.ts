@@ -1,4 +1,5 @@
 import { clone, concat, fill, keep, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { CachedBlock } from '#engine/backend/fused.ts'
 import { joinTables, type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
@@ -41,13 +42,13 @@ export class KeyValueSlots {
 
   /** The same slots for one more sequence. */
   share(slots: readonly number[]): number[] {
-    for (const slot of slots) this.#holders[slot] = (this.#holders[slot] ?? 0) + 1
+    for (const slot of slots) this.#holders[slot] = at(this.#holders, slot) + 1
     return [...slots]
   }
 
   giveBack(slots: readonly number[]): void {
     for (const slot of slots.toReversed()) {
-      const left = (this.#holders[slot] ?? 1) - 1
+      const left = at(this.#holders, slot) - 1
       this.#holders[slot] = left
       if (left === 0) this.#free.push(slot)
     }

@@ -17,6 +17,7 @@ import {
   type Tensor2D,
   tidy,
 } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { combine } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
@@ -48,7 +49,7 @@ export async function rowDivergences(
   const denseNormalizer = dense.logNormalizer.dataSync()
   return candidates.map((candidate, index) => {
     const difference = valuesOf(() => sum(mul(dense.mean, sub(dense.hidden, candidate)), 1))
-    return Float64Array.from(difference, (mean, row) => mean - (denseNormalizer[row] ?? 0) + (normalizers[index]?.[row] ?? 0))
+    return Float64Array.from(difference, (mean, row) => mean - at(denseNormalizer, row) + at(at(normalizers, index), row))
   })
 }
 
@@ -70,12 +71,12 @@ async function cappedDivergences(
         const own = headLogits(slice(candidate, [firstRow, 0], [rows, -1]), head)
         valuesOf(() => sum(mul(probabilities, sub(logits, own)), 1)).forEach((value, row) => {
           const total = sums[index] as Float64Array
-          total[firstRow + row] = (total[firstRow + row] ?? 0) + value
+          total[firstRow + row] = at(total, firstRow + row) + value
         })
       }
     }),
   )
-  return sums.map((own, index) => own.map((value, row) => value - (denseNormalizer[row] ?? 0) + (normalizers[index]?.[row] ?? 0)))
+  return sums.map((own, index) => own.map((value, row) => value - at(denseNormalizer, row) + at(at(normalizers, index), row)))
 }
 
 /** Rows that are averaged at once. */

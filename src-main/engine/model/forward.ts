@@ -1,4 +1,5 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
@@ -32,7 +33,7 @@ export function groupWindows(windows: Windows, rows = rowsPerCall): WindowGroup[
     else groups.push([index])
   })
   return groups.map((indices) => {
-    const tokens = windows[indices[0] as number]?.length ?? 0
+    const tokens = at(windows, at(indices, 0)).length
     const ids = new Int32Array(indices.length * tokens)
     indices.forEach((index, i) => {
       ids.set(windows[index] as Int32Array, i * tokens)

@@ -1,4 +1,5 @@
 import { add, exp, gather, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
@@ -105,7 +106,7 @@ export async function allTokenLosses(
     for (const [index, rows] of hidden.entries()) addTargetLogits(own[index] as Float64Array, rows, targets, chunk)
   })
   return logSums.map((sums, index) => {
-    const losses = sums.map((sum, row) => sum - (own[index]?.[row] ?? 0))
+    const losses = sums.map((sum, row) => sum - at(at(own, index), row))
     if (!how.ranks) requireFinite(losses, 'The likelihood of the text')
     return losses
   })
@@ -166,7 +167,7 @@ export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: In
     return capValues(chunk.bias ? add<Tensor1D>(values, gather(chunk.bias, inside)) : values, chunk.cap)
   })
   local.forEach((id, row) => {
-    if (id >= 0 && id < size) own[row] = logits[row] ?? 0
+    if (id >= 0 && id < size) own[row] = at(logits, row)
   })
 }
 
@@ -185,7 +186,7 @@ export function logSumExponents(logits: Tensor2D): Float64Array {
 
 /** Logs of sums given as pairs: the largest exponent, the sum relative to it. */
 function logsOf(pairs: ArrayLike<number>): Float64Array {
-  return Float64Array.from({ length: pairs.length / 2 }, (_, row) => (pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? Number.NaN))
+  return Float64Array.from({ length: pairs.length / 2 }, (_, row) => at(pairs, 2 * row) + Math.log(pairs[2 * row + 1] ?? Number.NaN))
 }
 
 /** log(exp(a) + exp(b)) without overflow. */

@@ -1,4 +1,5 @@
 import { type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import type { SelfTest } from '#contract/machine/engine-state.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
@@ -29,32 +30,32 @@ function operations(): { title: string; run: () => ArrayLike<number>; expected: 
   const weight = matrix(columns, inner, random)
   const gate = matrix(rows, inner, random)
   const scale = Float32Array.from({ length: inner }, () => random.random())
-  const at = ({ values }: Matrix, row: number, column: number) => values[row * inner + column] ?? 0
+  const entry = ({ values }: Matrix, row: number, column: number) => at(values, row * inner + column)
   const sumOver = (count: number, term: (i: number) => number) =>
     Array.from({ length: count }, (_, i) => term(i)).reduce((a, b) => a + b, 0)
   const eachOf = (height: number, width: number, value: (row: number, column: number) => number) =>
     Float64Array.from({ length: height * width }, (_, i) => value(Math.floor(i / width), i % width))
-  const lengths = eachOf(rows, 1, (row) => Math.sqrt(sumOver(inner, (i) => at(x, row, i) ** 2) / inner + 1e-6))
+  const lengths = eachOf(rows, 1, (row) => Math.sqrt(sumOver(inner, (i) => entry(x, row, i) ** 2) / inner + 1e-6))
   return [
     {
       title: 'a product',
       run: () => valuesOf(() => project(x.tensor(), weight.tensor())),
-      expected: eachOf(rows, columns, (row, column) => sumOver(inner, (i) => at(x, row, i) * at(weight, column, i))),
+      expected: eachOf(rows, columns, (row, column) => sumOver(inner, (i) => entry(x, row, i) * entry(weight, column, i))),
     },
     {
       title: 'a norm',
       run: () => valuesOf(() => normalize(x.tensor(), { kind: 'rms', epsilon: 1e-6, weight: tensor1d(scale) })),
-      expected: eachOf(rows, inner, (row, i) => (at(x, row, i) / (lengths[row] ?? 0)) * (scale[i] ?? 0)),
+      expected: eachOf(rows, inner, (row, i) => (entry(x, row, i) / at(lengths, row)) * at(scale, i)),
     },
     {
       title: 'gated neurons',
       run: () => valuesOf(() => gateNeurons(gate.tensor(), x.tensor(), 'silu')),
-      expected: eachOf(rows, inner, (row, i) => (at(gate, row, i) / (1 + Math.exp(-at(gate, row, i)))) * at(x, row, i)),
+      expected: eachOf(rows, inner, (row, i) => (entry(gate, row, i) / (1 + Math.exp(-entry(gate, row, i)))) * entry(x, row, i)),
     },
     {
       title: 'sums of exponents',
       run: () => logSumExponents(x.tensor()),
-      expected: eachOf(rows, 1, (row) => Math.log(sumOver(inner, (i) => Math.exp(at(x, row, i))))),
+      expected: eachOf(rows, 1, (row) => Math.log(sumOver(inner, (i) => Math.exp(entry(x, row, i))))),
     },
   ]
 }

@@ -1,3 +1,5 @@
+import { at, outside } from '#contract/at.ts'
+
 /**
  * The random numbers that CPython's `random` module gives for a seed, bit for bit: the Mersenne Twister (MT19937, Matsumoto and
  * Nishimura 1998) and what CPython builds on it. All draws of the engine come from here,
@@ -38,7 +40,7 @@ export class PythonRandom {
     for (let step = 0; step < size; step++) {
       const j = step % key.length
       const before = this.#at(i - 1)
-      state[i] = (this.#at(i) ^ Math.imul(before ^ (before >>> 30), 1664525)) + (key[j] ?? 0) + j
+      state[i] = (this.#at(i) ^ Math.imul(before ^ (before >>> 30), 1664525)) + at(key, j) + j
       advance()
     }
     for (let step = 1; step < size; step++) {
@@ -51,7 +53,7 @@ export class PythonRandom {
   }
 
   #at(index: number): number {
-    return this.#state[index] ?? 0
+    return this.#state[index] ?? outside(this.#state, index)
   }
 
   #refill(): void {

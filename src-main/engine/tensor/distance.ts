@@ -1,4 +1,5 @@
 import { div, maximum, mul, sqrt, square, stack, sub, sum, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { valuesOf } from './read.ts'
 
@@ -8,8 +9,8 @@ export function rowDistances(a: Tensor2D, b: Tensor2D): { error: number; cosine:
   const pairs = valuesOf(() => fused?.distance(a, b) ?? stack([relativeErrors(a, b), cosines(a, b)], 1))
   const total = { error: 0, cosine: 0 }
   for (let row = 0; row < pairs.length; row += 2) {
-    total.error += pairs[row] ?? 0
-    total.cosine += pairs[row + 1] ?? 0
+    total.error += at(pairs, row)
+    total.cosine += at(pairs, row + 1)
   }
   return total
 }

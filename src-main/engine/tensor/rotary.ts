@@ -1,4 +1,5 @@
 import { add, concat, mul, slice, sub, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { outside } from '#contract/at.ts'
 
 /** Inverse frequencies for a call whose longest position is `length - 1`, and the factor on cosine and sine. */
 export interface RotaryFrequencies {
@@ -27,7 +28,7 @@ export function rotaryTables(rotary: Rotary, past: number, tokens: number): Rota
   const sine = new Float32Array(tokens * half)
   for (let token = 0; token < tokens; token++) {
     for (let i = 0; i < half; i++) {
-      const angle = Math.fround((past + token) * Math.fround(inverse[i] ?? 0))
+      const angle = Math.fround((past + token) * Math.fround(inverse[i] ?? outside(inverse, i)))
       cosine[token * half + i] = Math.cos(angle) * scale
       sine[token * half + i] = Math.sin(angle) * scale
     }

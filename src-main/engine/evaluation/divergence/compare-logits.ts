@@ -1,4 +1,5 @@
 import { div, exp, mul, sub, sum, type Tensor2D, tensor2d, topk } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
@@ -24,10 +25,10 @@ export function compareLogits(dense: Tensor2D, own: Tensor2D, most: number): Com
   if (!fused) return compareStepByStep(dense, own, count)
   const values = valuesOf(() => fused.compareLogits(dense, own, count))
   const width = 5 + 2 * count
-  const column = (at: number) => Float64Array.from({ length: rows }, (_, row) => values[row * width + at] ?? Number.NaN)
-  const log = (largest: Float64Array, total: Float64Array) => largest.map((value, row) => value + Math.log(total[row] ?? Number.NaN))
+  const column = (place: number) => Float64Array.from({ length: rows }, (_, row) => at(values, row * width + place))
+  const log = (largest: Float64Array, total: Float64Array) => largest.map((value, row) => value + Math.log(at(total, row)))
   const list = (from: number) =>
-    Float32Array.from({ length: rows * count }, (_, i) => values[Math.floor(i / count) * width + from + (i % count)] ?? 0)
+    Float32Array.from({ length: rows * count }, (_, i) => at(values, Math.floor(i / count) * width + from + (i % count)))
   return {
     denseLog: log(column(0), column(1)),
     ownLog: log(column(2), column(3)),

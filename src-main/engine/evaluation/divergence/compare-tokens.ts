@@ -1,4 +1,5 @@
 import { slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import { addLogs, addTargetLogits, headOf, type Tile, tilesOf } from '#engine/model/likelihood.ts'
 import { breathe } from '#engine/model/walk.ts'
@@ -50,7 +51,7 @@ export async function compareTokens(
   for (const { divergence } of others) requireFinite(divergence, 'The divergence from the dense model')
   const changed = others.map((one) => ({
     ...one,
-    change: one.loss.map((loss, row) => Math.exp(-loss) - Math.exp(-(own.loss[row] ?? 0))),
+    change: one.loss.map((loss, row) => Math.exp(-loss) - Math.exp(-at(own.loss, row))),
   }))
   return { dense: own, subjects: changed, alternatives: most }
 }

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type {
   BlockDistance,
   Distance,
@@ -25,7 +26,7 @@ interface Place {
 /** What pages of tokens come to: llama.cpp's numbers, groups of tokens, damage by block, worst places. */
 export function summarize(pages: readonly TokenPage[], runs: readonly InspectedRun[]): Omit<Divergence, 'data'> {
   const places = pages.flatMap(placesOf)
-  const dense = places.map(({ page, at }) => pages[page]?.dense.loss[at] ?? 0)
+  const dense = places.map(({ page, at: place }) => at(at(pages, page).dense.loss, place))
   return {
     tokens: places.length,
     pages: pages.map(({ texts }) => texts.length),
@@ -41,9 +42,9 @@ function placesOf({ page, windows, kinds, scripts }: TokenPage): Place[] {
     const first = start
     start += tokens
     return Array.from({ length: tokens - 1 }, (_, i): Place => {
-      const at = first + i + 1
+      const place = first + i + 1
       const stretch = Math.min(stretches - 1, Math.floor(((i + 1) * stretches) / tokens))
-      return { page, at, groups: [tokenKinds[kinds[at] ?? 0] ?? 'word', scripts[at] ?? '', `${stretch + 1} of ${stretches}`] }
+      return { page, at: place, groups: [at(tokenKinds, at(kinds, place)), at(scripts, place), `${stretch + 1} of ${stretches}`] }
     })
   })
 }
@@ -54,7 +55,8 @@ function summarizeRun(
   dense: readonly number[],
   { run, index }: { run: InspectedRun; index: number },
 ): DivergenceOfRun {
-  const column = (name: 'divergence' | 'change' | 'loss') => places.map(({ page, at }) => pages[page]?.runs[index]?.[name][at] ?? 0)
+  const column = (name: 'divergence' | 'change' | 'loss') =>
+    places.map(({ page, at: place }) => at(at(at(pages, page).runs, index)[name], place))
   const [divergence, change, loss] = [column('divergence'), column('change'), column('loss')]
   const same = places.map(({ page, at }) => {
     const { alternatives = 1, dense: own, runs = [] } = pages[page] ?? {}
@@ -63,7 +65,7 @@ function summarizeRun(
   return {
     run,
     numbers: numbersOf({ divergence, change, loss, same, dense }),
-    groups: groupsOf(places, { divergence, same, lossChange: loss.map((value, i) => value - (dense[i] ?? 0)) }),
+    groups: groupsOf(places, { divergence, same, lossChange: loss.map((value, i) => value - at(dense, i)) }),
     blocks: blocksOf(pages, index),
     worst: worstOf(pages, places, divergence, index),
   }
@@ -116,8 +118,8 @@ function groupsOf(
   places: readonly Place[],
   columns: { divergence: readonly number[]; same: readonly boolean[]; lossChange: readonly number[] },
 ): TokenGroup[] {
-  return (['kind', 'script', 'position'] as const).flatMap((by, at) => {
-    const members = Map.groupBy(places.keys(), (index) => places[index]?.groups[at] ?? '')
+  return (['kind', 'script', 'position'] as const).flatMap((by, which) => {
+    const members = Map.groupBy(places.keys(), (index) => at(places, index).groups[which] ?? '')
     const order = by === 'kind' ? [...tokenKinds] : [...members.keys()].sort((a, b) => byPosition(by, a, b, members))
     return order.flatMap((group): TokenGroup[] => {
       const own = members.get(group)
@@ -127,9 +129,9 @@ function groupsOf(
           by,
           group,
           tokens: own.length,
-          divergence: meanAndError(own.map((index) => columns.divergence[index] ?? 0)),
+          divergence: meanAndError(own.map((index) => at(columns.divergence, index))),
           sameTop: shareAndError(own.filter((index) => columns.same[index]).length, own.length),
-          lossChange: meanAndError(own.map((index) => columns.lossChange[index] ?? 0)),
+          lossChange: meanAndError(own.map((index) => at(columns.lossChange, index))),
         },
       ]
     })
@@ -161,21 +163,21 @@ function blocksOf(pages: readonly TokenPage[], index: number): BlockDistance[] |
 }
 
 function worstOf(pages: readonly TokenPage[], places: readonly Place[], divergence: readonly number[], index: number): WorstToken[] {
-  const order = [...places.keys()].sort((a, b) => (divergence[b] ?? 0) - (divergence[a] ?? 0) || a - b)
+  const order = [...places.keys()].sort((a, b) => at(divergence, b) - at(divergence, a) || a - b)
   return order.slice(0, mostWorst).flatMap((place): WorstToken[] => {
-    const { page, at } = places[place] as Place
-    const found = pages[page]
-    const run = found?.runs[index]
-    if (!found || !run || !((divergence[place] ?? 0) > 0)) return []
-    const likeliest = (top: readonly number[]) => found.pieces[top[at * found.alternatives] ?? 0] ?? ''
+    if (!(at(divergence, place) > 0)) return []
+    const { page, at: token } = at(places, place)
+    const found = at(pages, page)
+    const run = at(found.runs, index)
+    const likeliest = (top: readonly number[]) => found.pieces[at(top, token * found.alternatives)] ?? ''
     return [
       {
         page,
-        at,
-        text: found.texts[at] ?? '',
-        before: found.texts.slice(Math.max(0, at - 24), at).join(''),
-        divergence: divergence[place] ?? 0,
-        lossChange: (run.loss[at] ?? 0) - (found.dense.loss[at] ?? 0),
+        at: token,
+        text: at(found.texts, token),
+        before: found.texts.slice(Math.max(0, token - 24), token).join(''),
+        divergence: at(divergence, place),
+        lossChange: at(run.loss, token) - at(found.dense.loss, token),
         expected: likeliest(found.dense.top),
         likeliest: likeliest(run.top),
       },

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { TokenPage } from '#contract/comparison/divergence.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { groupWindows, type WindowGroup } from '#engine/model/forward.ts'
@@ -59,8 +60,8 @@ export async function makeTokenPage(context: PageContext, page: number, group: W
 function shifter(tokens: number): (values: ArrayLike<number>, each?: number) => number[] {
   return (values, each = 1) =>
     Array.from({ length: values.length }, (_, i) => {
-      const at = Math.floor(i / each)
-      return at % tokens === 0 ? 0 : Number((values[i - each] ?? 0).toPrecision(7))
+      const place = Math.floor(i / each)
+      return place % tokens === 0 ? 0 : Number(at(values, i - each).toPrecision(7))
     })
 }
 

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { logProbabilities, repeatedNgramEnds, topIndices } from './probabilities.ts'
@@ -81,7 +82,7 @@ export async function beamSearch(
       }
       if (next.length === 0) break
       beams = next.map(({ beam, id, sum }) => ({ ids: [...(beams[beam] as Beam).ids, id], sum }))
-      if (finished.isDone(ranked[0]?.sum ?? 0, generated, settings.earlyStopping)) return trim(finished.best(), settings)
+      if (finished.isDone(at(ranked, 0).sum, generated, settings.earlyStopping)) return trim(finished.best(), settings)
       session.select(next.map(({ beam }) => beam))
       report.progress?.(generated)
       if ((beams[0] as Beam).ids.length < settings.maxLength)
@@ -103,7 +104,7 @@ function rankNext(beams: readonly Beam[], logits: readonly Float32Array[], count
   const candidates = beams.flatMap((beam, index) => {
     const scores = logProbabilities(logits[index] as Float32Array)
     for (const id of repeatedNgramEnds(beam.ids, noRepeatNgram)) scores[id] = Number.NEGATIVE_INFINITY
-    return topIndices(scores, count).map((id) => ({ beam: index, id, sum: beam.sum + (scores[id] ?? 0) }))
+    return topIndices(scores, count).map((id) => ({ beam: index, id, sum: beam.sum + at(scores, id) }))
   })
   return candidates.sort((a, b) => b.sum - a.sum || a.beam - b.beam || a.id - b.id).slice(0, count)
 }

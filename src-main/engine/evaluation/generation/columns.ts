@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { GeneratedToken, GenerationEvent, GenerationRequest } from '#contract/playground/generation.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -168,7 +169,7 @@ class ColumnAnswer {
     const alternatives = topIndices(scores, request.settings.alternatives).map((other) => ({
       id: other,
       text: tokenizer.decode([other]),
-      probability: Math.exp(scores[other] ?? 0),
+      probability: Math.exp(at(scores, other)),
     }))
     const token = { id, text, probability: Math.exp(scores[id] ?? Number.NEGATIVE_INFINITY), alternatives }
     this.#tokens.push(token)

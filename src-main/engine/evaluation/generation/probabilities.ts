@@ -12,14 +12,14 @@ export function logProbabilities(logits: ArrayLike<number>): Float64Array {
   return result
 }
 
-/** Indices of the `count` largest values, largest first; equal ones by lower index. */
+/** Indices of the `count` largest values, largest first; equal ones by lower index. `best` holds indices that were read. */
 export function topIndices(values: ArrayLike<number>, count: number): number[] {
   const best: number[] = []
   for (let index = 0; index < values.length; index++) {
-    const value = values[index] ?? 0
-    if (best.length === count && value <= (values[best[count - 1] as number] ?? 0)) continue
+    const value = values[index] as number
+    if (best.length === count && value <= (values[best[count - 1] as number] as number)) continue
     let place = best.length
-    while (place > 0 && (values[best[place - 1] as number] ?? 0) < value) place--
+    while (place > 0 && (values[best[place - 1] as number] as number) < value) place--
     best.splice(place, 0, index)
     if (best.length > count) best.pop()
   }

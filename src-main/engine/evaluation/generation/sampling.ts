@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { logProbabilities, topIndices } from './probabilities.ts'
 
 export interface SamplingSettings {
@@ -13,7 +14,7 @@ function penalizeRepeats(logits: Float32Array, ids: readonly number[], penalty: 
   if (penalty === 1) return logits
   const result = logits.slice()
   for (const id of new Set(ids)) {
-    const logit = result[id] ?? 0
+    const logit = at(result, id)
     result[id] = logit > 0 ? logit / penalty : logit * penalty
   }
   return result
@@ -28,11 +29,11 @@ export function candidates(
   const penalized = penalizeRepeats(logits, ids, settings.repetitionPenalty)
   const scaled = logProbabilities(penalized.map((logit) => logit / settings.temperature))
   const order = topIndices(scaled, settings.topK > 0 ? settings.topK : Math.min(scaled.length, 1000))
-  const total = order.reduce((sum, id) => sum + Math.exp(scaled[id] ?? 0), 0)
-  const best = Math.exp(scaled[order[0] ?? 0] ?? 0) / total
+  const total = order.reduce((sum, id) => sum + Math.exp(at(scaled, id)), 0)
+  const best = Math.exp(at(scaled, at(order, 0))) / total
   let before = 0
   const left = order.flatMap((id) => {
-    const probability = Math.exp(scaled[id] ?? 0) / total
+    const probability = Math.exp(at(scaled, id)) / total
     const stays = before < settings.topP && probability >= settings.minP * best
     before += probability
     return stays ? [{ id, probability }] : []
@@ -43,12 +44,12 @@ export function candidates(
 
 /** Draws the next token; temperature 0 takes the likeliest. `uniform` gives numbers in [0, 1). */
 export function chooseToken(logits: Float32Array, ids: readonly number[], settings: SamplingSettings, uniform: () => number): number {
-  if (settings.temperature === 0) return topIndices(penalizeRepeats(logits, ids, settings.repetitionPenalty), 1)[0] ?? 0
+  if (settings.temperature === 0) return at(topIndices(penalizeRepeats(logits, ids, settings.repetitionPenalty), 1), 0)
   let left = uniform()
   const choices = candidates(logits, ids, settings)
   for (const { id, probability } of choices) {
     left -= probability
     if (left < 0) return id
   }
-  return choices.at(-1)?.id ?? 0
+  return at(choices, choices.length - 1).id
 }

@@ -1,4 +1,5 @@
 import { matMul, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { outside } from '#contract/at.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 
 /** Up to this many columns, products are formed here in float64; above, a product of few rows in the runtime is exact enough and far faster. */
@@ -17,16 +18,17 @@ export function addOuterProducts(sums: Float64Array, x: Tensor2D, size: number):
       const part: Tensor2D = slice(x, [first, 0], [Math.min(rowsPerProduct, rows - first), -1])
       return matMul(part, part, true, false)
     })
-    for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] ?? 0) + (product[i] ?? 0)
+    for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] ?? outside(sums, i)) + (product[i] ?? outside(product, i))
   }
 }
 
 function addOwn(sums: Float64Array, x: Float32Array, size: number): void {
   for (let start = 0; start < x.length; start += size) {
     for (let i = 0; i < size; i++) {
-      const own = x[start + i] ?? 0
-      for (let j = 0; j <= i; j++) sums[i * size + j] = (sums[i * size + j] ?? 0) + own * (x[start + j] ?? 0)
+      const own = x[start + i] ?? outside(x, start + i)
+      for (let j = 0; j <= i; j++)
+        sums[i * size + j] = (sums[i * size + j] ?? outside(sums, i * size + j)) + own * (x[start + j] ?? outside(x, start + j))
     }
   }
-  for (let i = 0; i < size; i++) for (let j = 0; j < i; j++) sums[j * size + i] = sums[i * size + j] ?? 0
+  for (let i = 0; i < size; i++) for (let j = 0; j < i; j++) sums[j * size + i] = sums[i * size + j] ?? outside(sums, i * size + j)
 }

@@ -1,3 +1,4 @@
+import { outside } from '#contract/at.ts'
 /** Eigenvectors of a symmetric matrix, by descending eigenvalue. */
 export interface Eigen {
   readonly values: Float64Array
@@ -15,12 +16,12 @@ export function symmetricEigen(matrix: Float64Array, size: number): Eigen {
   const beside = new Float64Array(size)
   tridiagonalize(z, size, diagonal, beside)
   iterate(z, size, diagonal, beside)
-  const order = [...diagonal.keys()].sort((a, b) => (diagonal[b] ?? 0) - (diagonal[a] ?? 0) || a - b)
+  const order = [...diagonal.keys()].sort((a, b) => at(diagonal, b) - at(diagonal, a) || a - b)
   const vectors = new Float64Array(size * size)
   order.forEach((column, row) => {
-    for (let i = 0; i < size; i++) vectors[row * size + i] = z[column * size + i] ?? 0
+    for (let i = 0; i < size; i++) vectors[row * size + i] = at(z, column * size + i)
   })
-  return { values: Float64Array.from(order, (column) => diagonal[column] ?? 0), vectors }
+  return { values: Float64Array.from(order, (column) => at(diagonal, column)), vectors }
 }
 
 /**
@@ -136,4 +137,4 @@ function rotateRows(z: Float64Array, size: number, row: number, sine: number, co
   }
 }
 
-const at = (array: Float64Array, index: number): number => array[index] ?? 0
+const at = (array: Float64Array, index: number): number => array[index] ?? outside(array, index)

@@ -1,4 +1,5 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { outside } from '#contract/at.ts'
 import { type RawOperations, rawOperations } from '#engine/backend/raw-operations.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { addOuterProducts } from './covariance.ts'
@@ -24,7 +25,10 @@ export async function principalComponents(streams: readonly Tensor2D[], size: nu
   const raw = rawOperations()
   const { vectors, eigenvalues, at } = raw ? await runtimeVectors(raw, streams, size) : await ownVectors(streams, size)
   for (let row = 0; row < size; row++) {
-    for (let column = 0; column < width; column++) values[row * width + column] = vectors[at(row, column)] ?? 0
+    for (let column = 0; column < width; column++) {
+      const index = at(row, column)
+      values[row * width + column] = vectors[index] ?? outside(vectors, index)
+    }
   }
   return { values, eigenvalues: Float64Array.from(eigenvalues).sort().reverse() }
 }

@@ -1,4 +1,5 @@
 import { gather, mul, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
@@ -196,7 +197,7 @@ class BlockFitter {
   /** Columns by score, as columns by index. */
   #inIndexOrder(solved: Tensor2D, width: number): Float32Array {
     const order = (this.#points.orders[this.#block] ?? []).slice(0, width)
-    const places = [...order.keys()].sort((a, b) => (order[a] ?? 0) - (order[b] ?? 0))
+    const places = [...order.keys()].sort((a, b) => at(order, a) - at(order, b))
     const sorted = tidy(() => gather(solved, tensor1d(places, 'int32'), 1))
     const values = sorted.dataSync() as Float32Array
     sorted.dispose()

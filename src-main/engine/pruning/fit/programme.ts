@@ -1,3 +1,4 @@
+import { at, outside } from '#contract/at.ts'
 /** What the table says: changes of divergence by width and block, and where each block's attention goes. */
 export interface DivergenceTable {
   readonly base: number
@@ -29,18 +30,18 @@ export interface ProgrammeLimits {
 /** Makes a curve over ascending widths fall: a wider MLP is never worse, so what noise says otherwise is lifted from the right. */
 export function fallingCurve(values: readonly number[]): number[] {
   const curve = [...values]
-  for (let i = curve.length - 2; i >= 0; i--) curve[i] = Math.max(curve[i] ?? 0, curve[i + 1] ?? 0)
+  for (let i = curve.length - 2; i >= 0; i--) curve[i] = Math.max(at(curve, i), at(curve, i + 1))
   return curve
 }
 
 /** The value of a curve at a width, linear between its points and flat beyond them. */
 export function valueAt(widths: readonly number[], values: readonly number[], width: number): number {
   const after = widths.findIndex((point) => point >= width)
-  if (after < 0) return values.at(-1) ?? 0
-  if (after === 0) return values[0] ?? 0
-  const [low, high] = [widths[after - 1] ?? 0, widths[after] ?? 0]
+  if (after < 0) return at(values, values.length - 1)
+  if (after === 0) return at(values, 0)
+  const [low, high] = [at(widths, after - 1), at(widths, after)]
   const share = (width - low) / (high - low)
-  return (1 - share) * (values[after - 1] ?? 0) + share * (values[after] ?? 0)
+  return (1 - share) * at(values, after - 1) + share * at(values, after)
 }
 
 /**
@@ -51,11 +52,11 @@ export function valueAt(widths: readonly number[], values: readonly number[], wi
 export function fitShape(table: DivergenceTable, limits: ProgrammeLimits, price: number): FittedShape | undefined {
   const choices = choicesOf(limits)
   const { cost, choose } = bestWidths(table, choices, limits.unit)
-  const order = [...table.attention.keys()].sort((a, b) => (table.attention[a] ?? 0) - (table.attention[b] ?? 0) || a - b)
+  const order = [...table.attention.keys()].sort((a, b) => at(table.attention, a) - at(table.attention, b) || a - b)
   let best: { cost: number; units: number; count: number } | undefined
   let attention = 0
   for (let count = 0; count <= order.length; count++) {
-    if (count > 0) attention += price * (table.attention[order[count - 1] as number] ?? 0)
+    if (count > 0) attention += price * at(table.attention, at(order, count - 1))
     const units = Math.min(cost.length - 1, Math.floor((limits.budget + count * limits.attentionNeurons + 1e-9) / limits.unit))
     const total = units < 0 ? Number.POSITIVE_INFINITY : (cost[units] ?? Number.POSITIVE_INFINITY) + attention
     if (total < (best?.cost ?? Number.POSITIVE_INFINITY)) best = { cost: total, units, count }
@@ -81,10 +82,10 @@ function bestWidths(table: DivergenceTable, choices: readonly number[], unit: nu
     const choice = new Int32Array(most + 1)
     const prices = choices.map((width) => valueAt(table.widths, curve, width))
     for (const [index, width] of choices.entries()) {
-      const own = prices[index] ?? 0
+      const own = at(prices, index)
       for (let units = width / unit; units <= most; units++) {
-        const total = (cost[units - width / unit] ?? 0) + own
-        if (total < (next[units] ?? 0)) {
+        const total = (cost[units - width / unit] ?? outside(cost, units - width / unit)) + own
+        if (total < (next[units] ?? outside(next, units))) {
           next[units] = total
           choice[units] = width
         }
@@ -98,7 +99,7 @@ function bestWidths(table: DivergenceTable, choices: readonly number[], unit: nu
     const widths = chosen
       .toReversed()
       .map((choice) => {
-        const width = choice[left] ?? 0
+        const width = at(choice, left)
         left -= width / unit
         return width
       })

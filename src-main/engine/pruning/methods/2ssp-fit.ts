@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Fit, TriedPrice } from '#contract/pruning/fit.ts'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
@@ -133,7 +134,7 @@ async function planFitted(input: Input): Promise<MethodResult> {
   const limits = limitsOf(view.spec, budget.sparsity, chosen)
   const { fitted, table: tableWindows, price: priceWindows } = splitCalibration(input)
   const scores = await mlpScores(input, { norm: 2, windows: fitted.length, cut: 'neurons' })
-  const orders = (scores.neurons ?? []).map((block) => [...block.keys()].sort((a, b) => (block[b] ?? 0) - (block[a] ?? 0) || a - b))
+  const orders = (scores.neurons ?? []).map((block) => [...block.keys()].sort((a, b) => at(block, b) - at(block, a) || a - b))
   const points = { orders, ...tableWidths(view.spec, limits) }
   const on = { fitted, tableWindows, points: { ...points } }
   const table = await run.step({ kind: tableStep, label: 'fitted table', on }, async () => {
@@ -213,7 +214,7 @@ const nameOf = ({ widths, removed }: FittedShape): string => `widths ${widths.jo
 
 function planOf(spec: DecoderSpec, points: WidthPoints, { widths, removed }: FittedShape): Plan {
   const blocks = densePlan(spec).blocks.map(
-    (block, index): BlockPlan => ({ ...block, mlp: { kept: keptAt(points, index, widths[index] ?? 0) } }),
+    (block, index): BlockPlan => ({ ...block, mlp: { kept: keptAt(points, index, at(widths, index)) } }),
   )
   return removeParts({ blocks }, removed.map(attentionOf))
 }
@@ -270,7 +271,7 @@ function extremePlans(spec: DecoderSpec, { unit, least, width, budget, attention
   const even = Array.from({ length: count }, () => Math.min(width, Math.max(least, inUnits(budget / count))))
   const withWidths = (widths: readonly number[], removed: readonly number[]): Plan => {
     const plan = removeParts(densePlan(spec), removed)
-    return { blocks: plan.blocks.map((block, i) => ({ ...block, mlp: { kept: Array.from({ length: widths[i] ?? 0 }, (_, n) => n) } })) }
+    return { blocks: plan.blocks.map((block, i) => ({ ...block, mlp: { kept: Array.from({ length: at(widths, i) }, (_, n) => n) } })) }
   }
   return [
     withWidths(even, []),
@@ -287,15 +288,15 @@ function mostRemoved(spec: DecoderSpec, chosen: Options): number {
 }
 
 function cutsOf(scores: readonly (readonly number[])[], { orders }: WidthPoints, { widths }: FittedShape): number[] {
-  return scores.map((block, index) => block[orders[index]?.[(widths[index] ?? 0) - 1] ?? 0] ?? 0)
+  return scores.map((block, index) => at(block, at(at(orders, index), at(widths, index) - 1)))
 }
 
 function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedShape, prices: TriedPrice[]): Fit {
   const blocks = mlp.map((divergences, block) => ({
     block,
     divergences: [...divergences],
-    attention: Number.isFinite(attention[block]) ? (attention[block] ?? 0) : 0,
-    width: shape.widths[block] ?? 0,
+    attention: Number.isFinite(attention[block]) ? at(attention, block) : 0,
+    width: at(shape.widths, block),
     attentionRemoved: shape.removed.includes(block),
   }))
   return { base, widths: [...widths], blocks, prices }

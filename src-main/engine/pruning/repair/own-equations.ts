@@ -1,4 +1,5 @@
 import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import { outside } from '#contract/at.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
 interface Sums {
@@ -136,4 +137,4 @@ function dot(matrix: Float64Array, start: number, vector: Float64Array, size: nu
   return sum
 }
 
-const at = (array: ArrayLike<number>, index: number): number => array[index] ?? 0
+const at = (array: ArrayLike<number>, index: number): number => array[index] ?? outside(array, index)

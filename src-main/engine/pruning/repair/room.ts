@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
@@ -33,7 +34,7 @@ export function requireRoom({ model, spec }: ModelView, plan: Plan, windows: Win
 /** The most columns of a projection that is repaired. */
 function widest({ blocks, heads, headSize }: ModelView['spec'], plan: Plan, kind: RepairKind): number {
   const widths = plan.blocks.map(({ mlp }, block) =>
-    mlp === 'removed' ? 0 : mlp.kept === 'all' ? (blocks[block]?.width ?? 0) : mlp.kept.length,
+    mlp === 'removed' ? 0 : mlp.kept === 'all' ? at(blocks, block).width : mlp.kept.length,
   )
   return Math.max(kind === 'in-order' || plan.blocks.some(({ mlp }) => mlp === 'removed') ? heads * headSize : 0, ...widths)
 }

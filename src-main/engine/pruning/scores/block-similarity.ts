@@ -1,5 +1,6 @@
 import { div, gather, mul, sqrt, square, sum, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
 import { z } from 'zod'
+import { at, outside } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
@@ -104,7 +105,7 @@ export async function lastTokenSimilarities(view: ModelView, windows: Windows, r
       const [a, b] = [states[first], states[first + distance]] as [Float32Array, Float32Array]
       return meanSimilarity(
         windows.map(
-          (___, window) => product(a, b, window * size, size) / ((norms[first]?.[window] ?? 0) * (norms[first + distance]?.[window] ?? 0)),
+          (___, window) => product(a, b, window * size, size) / (at(at(norms, first), window) * at(at(norms, first + distance), window)),
         ),
       )
     }),
@@ -118,7 +119,7 @@ function lastRows(group: WindowGroup, x: Tensor2D): Float32Array {
 
 function product(a: Float32Array, b: Float32Array, from: number, size: number): number {
   let total = 0
-  for (let i = from; i < from + size; i++) total += (a[i] ?? 0) * (b[i] ?? 0)
+  for (let i = from; i < from + size; i++) total += (a[i] ?? outside(a, i)) * (b[i] ?? outside(b, i))
   return total
 }
 

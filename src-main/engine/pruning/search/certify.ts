@@ -1,3 +1,5 @@
+import { at } from '#contract/at.ts'
+
 /** How much further than any error that was seen the bound on errors reaches. */
 const safetyFactor = 3
 /** Errors that must be known before the bound is trusted; until then more candidates than necessary are scored again. */
@@ -141,10 +143,7 @@ class Comparison {
   get #scores(): Float64Array {
     const { shares } = this.#estimates
     return Float64Array.from(this.#exact, (own, place) =>
-      shares.reduce(
-        (sum, share, window) => sum + share * (own[window] ?? this.#estimateOf(place, window) + (this.#offsets[window] ?? 0)),
-        0,
-      ),
+      shares.reduce((sum, share, window) => sum + share * (own[window] ?? this.#estimateOf(place, window) + at(this.#offsets, window)), 0),
     )
   }
 

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import type { PythonRandom } from '#engine/random/python-random.ts'
@@ -69,7 +70,7 @@ export class SearchSpace {
   }
 
   #settle(state: Variant): Variant {
-    if (this.#whole) for (const part of this.#attention) state[part + 1] = state[part] ?? 0
+    if (this.#whole) for (const part of this.#attention) state[part + 1] = at(state, part)
     return state
   }
 }

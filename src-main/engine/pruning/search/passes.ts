@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import type { Variant } from './trunk.ts'
 
@@ -40,7 +41,7 @@ export function greedyPasses({ blocks, windows }: Sizes, order: readonly number[
     for (const part of parts) if (starts.some((start) => nearest(start) <= part && part < start)) run(part, removed)
     for (const part of candidates.find(([first]) => first === order[round]) ?? []) removed.add(part)
     // States behind the removal no longer hold.
-    known = [...known, ...starts].filter((position) => position <= (order[round] ?? 0))
+    known = [...known, ...starts].filter((position) => position <= at(order, round))
   }
   return passes
 }

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
@@ -72,7 +73,7 @@ export function keepLargest(scores: readonly number[][], count: number, what: st
     kept: selections.map(({ indices }) => indices),
     cuts: selections.map(({ cut }) => cut),
     notes: selections.flatMap(({ margin }, block) =>
-      margin < 1e-6 && count < (scores[block]?.length ?? 0)
+      margin < 1e-6 && count < at(scores, block).length
         ? [
             `Block ${block}: the last ${what} kept and the first removed differ by ${margin.toExponential(1)} relative, a tie within float32.`,
           ]

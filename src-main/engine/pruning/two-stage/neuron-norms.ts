@@ -1,4 +1,5 @@
 import { abs, ones, reshape, sqrt, square, type Tensor2D, type Tensor3D } from '@tensorflow/tfjs-core'
+import { outside } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows } from '#engine/model/forward.ts'
@@ -61,7 +62,8 @@ export async function nestedColumnNorms(
         const total = blocks[block] ?? new Float64Array(width)
         blocks[block] = total
         group.indices.forEach((window, i) => {
-          for (let column = 0; column < width; column++) total[column] = (total[column] ?? 0) + (norms[i * width + column] ?? 0)
+          for (let column = 0; column < width; column++)
+            total[column] = (total[column] ?? outside(total, column)) + (norms[i * width + column] ?? outside(norms, i * width + column))
           const snapshot = means.get(request)?.get(window + 1)
           if (snapshot) snapshot[block] = total.map((sum) => sum / (window + 1))
         })
