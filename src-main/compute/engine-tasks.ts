@@ -7,7 +7,7 @@ import type { JobHost } from './job-host.ts'
 
 type TaskOf<Kind extends ComputeTask['kind']> = Extract<ComputeTask, { kind: Kind }>
 
-/** Does a task with the engine. What a task does not need is not loaded: a question about a model must not start the tensor runtime. */
+/** Does a task with the engine. Loads only what the task needs: a question about a model must not start the tensor runtime. */
 export async function performTask(task: ComputeTask, host: JobHost): Promise<unknown> {
   switch (task.kind) {
     case 'run':

@@ -16,7 +16,7 @@ interface Question {
   reject(error: Error): void
 }
 
-/** The compute process: says that it is ready, does one job at a time, and ends when the main side is gone. */
+/** The compute process: reports that it is ready, does one job at a time, and exits when the main process is gone. */
 export function serveCompute({ version, perform }: TaskPerformer): void {
   let current: RunningJob | undefined
   let asked = 0
@@ -80,7 +80,7 @@ export function serveCompute({ version, perform }: TaskPerformer): void {
     else if (current?.number === message.job) abort(current, message.column)
   })
   process.on('disconnect', () => process.exit(0))
-  // A library that reads in several ways at once may fail in more than one of them: the job has heard of the first.
+  // A library with parallel reads may fail in several of them. The job has already received the first failure.
   process.on('unhandledRejection', (reason) => console.error('Left over:', reason))
   process.on('SIGINT', () => {})
   setInterval(() => send({ type: 'alive', memoryBytes: process.memoryUsage.rss() }), heartbeatMilliseconds)

@@ -8,7 +8,7 @@ import { handle, textOf } from './ipc.ts'
 import { openLink } from './links.ts'
 import type { Secret } from './secrets.ts'
 
-/** Opens every channel between the page and the workbench. `attached` remembers the server across starts. */
+/** Opens every channel between the page and the workbench. `attached` stores the remote server across restarts. */
 export function openBridge(door: DoorSwitch, window: BrowserWindow, attached: Secret): void {
   handle(channels.call, (name, input) => {
     const asked = textOf(name)

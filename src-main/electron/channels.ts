@@ -1,4 +1,4 @@
-/** The names that preload and main agree on. */
+/** Channel names shared by preload and main. */
 export const channels = {
   call: 'espalier:call',
   event: 'espalier:event',

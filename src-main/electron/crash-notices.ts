@@ -3,12 +3,12 @@ import { type App, type BrowserWindow, crashReporter, dialog } from 'electron'
 const mostReloads = 3
 const withinMilliseconds = 60_000
 
-/** Keeps dumps on this machine; must run before the application is ready. */
+/** Stores crash dumps locally. Must run before the application is ready. */
 export function keepCrashReports(): void {
   crashReporter.start({ uploadToServer: false, compress: true })
 }
 
-/** Loads a page that crashed again, up to three times a minute, and says what happened. */
+/** Reloads a crashed page up to three times a minute, and shows a message. */
 export function watchCrashes(app: App, window: BrowserWindow): void {
   let reloads: number[] = []
   window.webContents.on('render-process-gone', (_event, { reason, exitCode }) => {

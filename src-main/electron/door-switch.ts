@@ -15,8 +15,8 @@ export interface DoorSwitch extends ClosableDoor {
 }
 
 /**
- * The workbench that the window talks to: the one in this program, opened at the first call, or a server elsewhere.
- * Listeners stay while it changes. The one here keeps its runs going while the window looks elsewhere.
+ * The window's workbench: the local one, opened at the first call, or a remote server. Listeners survive a switch. The local workbench
+ * continues its runs while the window is attached elsewhere.
  */
 export function makeDoorSwitch(openLocal: () => Promise<ClosableDoor>): DoorSwitch {
   const listeners = new Set<Listener>()

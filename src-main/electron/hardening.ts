@@ -2,7 +2,7 @@ import type { App, Event, Session, WebContents } from 'electron'
 import { openLink } from './links.ts'
 import { appScheme, isOwnAddress } from './origin.ts'
 
-/** Denies every permission, device and request of the page that is not for the application's own files. */
+/** Denies the page every permission, every device, and every request except for the application's own files. */
 export function hardenSession(session: Session): void {
   session.setPermissionRequestHandler((_contents, _permission, decide) => decide(false))
   session.setPermissionCheckHandler(() => false)
@@ -11,7 +11,7 @@ export function hardenSession(session: Session): void {
   session.webRequest.onBeforeRequest((request, decide) => decide({ cancel: !isOwnRequest(request.url) }))
 }
 
-/** Blobs are files that the page made itself, for saving; the developer tools are pages of Electron's own. */
+/** Blobs are files that the page created for saving; the developer tools are Electron's own pages. */
 function isOwnRequest(address: string): boolean {
   return (
     isOwnAddress(address) ||
@@ -21,7 +21,7 @@ function isOwnRequest(address: string): boolean {
   )
 }
 
-/** Hardens whatever page or session comes to be, not only this window's. */
+/** Hardens every page and session, not only this window's. */
 export function hardenContents(app: App): void {
   app.on('web-contents-created', (_event, contents) => hardenPage(contents))
   app.on('session-created', hardenSession)

@@ -4,7 +4,7 @@ import type { BridgeAnswer } from '#contract/machine/bridge.ts'
 import type { Channel } from './channels.ts'
 import { isOwnAddress } from './origin.ts'
 
-/** The only way a channel is opened: the sender is checked, what was thrown goes back as data. */
+/** The only way to open a channel: the sender is checked, and errors return as data. */
 export function handle<T>(channel: Channel, answer: (...given: unknown[]) => T | Promise<T>): void {
   ipcMain.handle(channel, async (event, ...given: unknown[]): Promise<BridgeAnswer<T>> => {
     try {
@@ -16,14 +16,14 @@ export function handle<T>(channel: Channel, answer: (...given: unknown[]) => T |
   })
 }
 
-/** Only the top frame of a page of our own may ask. */
+/** Only the top frame of one of our pages may call. */
 function checkSender(event: IpcMainInvokeEvent): void {
   const frame = event.senderFrame
   if (frame === null || frame.parent !== null || !isOwnAddress(frame.url))
     throw new EspalierError('invalid', 'Only the application’s own page may ask.')
 }
 
-/** What came over a channel, as text of a bearable length. */
+/** A received value as text of limited length. */
 export function textOf(given: unknown, longest = 4096): string {
   if (typeof given !== 'string' || given.length > longest)
     throw new EspalierError('invalid', `Expected a text of at most ${longest} characters.`)

@@ -4,11 +4,11 @@ import { hardenContents } from './hardening.ts'
 import { registerScheme } from './pages.ts'
 import { startWindow } from './start-window.ts'
 
-// A second writer on one history must not start; the first program shows its window instead.
+// A history must not have a second writer; the first instance shows its window instead.
 if (app.requestSingleInstanceLock()) start()
 else app.quit()
 
-/** Everything that must stand before the application is ready, then the window. */
+/** Does what must happen before the application is ready, then opens the window. */
 function start(): void {
   process.on('unhandledRejection', (reason) => console.error(reason))
   keepCrashReports()

@@ -11,7 +11,7 @@ const screens = [
   { label: 'Settings', path: 'settings', accelerator: 'CmdOrCtrl+,' },
 ]
 
-/** The application's menu. Its screens are links like any other: the page's own router takes them. */
+/** The application menu. Screens are ordinary links, handled by the page's router. */
 export function setMenu(window: BrowserWindow): void {
   const go = screens.map(({ label, path, accelerator }) => ({
     label,

@@ -1,8 +1,8 @@
 export const appScheme = 'espalier'
-/** The one origin that the window shows. */
+/** The only origin that the window shows. */
 export const appOrigin = `${appScheme}://app`
 
-/** Whether an address belongs to the application's own pages; compared as parsed, never as text. */
+/** Whether an address is one of the application's pages. Compares parsed addresses, never text. */
 export function isOwnAddress(address: string): boolean {
   const url = URL.parse(address)
   return url?.protocol === `${appScheme}:` && url.host === 'app' && url.username === '' && url.port === ''

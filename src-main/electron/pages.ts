@@ -4,12 +4,12 @@ import { answerFor, Refusal } from '#server/guard/refusal.ts'
 import { openPageFiles, type PageFiles } from '#server/page-files.ts'
 import { appScheme, isOwnAddress } from './origin.ts'
 
-/** Must run before the application is ready, once. */
+/** Must run exactly once, before the application is ready. */
 export function registerScheme(): void {
   protocol.registerSchemesAsPrivileged([{ scheme: appScheme, privileges: { standard: true, secure: true } }])
 }
 
-/** Serves the built screens of `folder` to the window, and nothing else. */
+/** Serves only the built screens in `folder` to the window. */
 export function servePages(session: Session, folder: string): void {
   const pages = openPageFiles(folder)
   session.protocol.handle(appScheme, (request) => answerPage(pages, request))

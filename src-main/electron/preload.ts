@@ -3,7 +3,7 @@ import type { ApiEvent } from '#contract/events.ts'
 import type { DesktopBridge } from '#contract/machine/bridge.ts'
 import { channels } from './channels.ts'
 
-/** One function per thing the page may do; neither Electron's objects nor its events are handed over. */
+/** One function per action of the page. Electron's own objects and events are never exposed. */
 const bridge: DesktopBridge = {
   call: (name, input) => ipcRenderer.invoke(channels.call, name, input),
   subscribe(listener) {

@@ -5,7 +5,7 @@ import type { Door } from '#server/door.ts'
 
 const ended: ReadonlySet<RunStatus> = new Set(['done', 'failed'])
 
-/** Shows how far the running runs are at the taskbar, and says so when one ended while the window was out of sight. */
+/** Shows the progress of runs in the taskbar, and a notification when one ends while the window is hidden. */
 export function watchRuns(door: Door, window: BrowserWindow): () => void {
   const running = new Map<string, number>()
   return door.subscribe((event) => {
@@ -22,7 +22,7 @@ function shareDone({ progress }: RunEntry): number {
   return progress && progress.total > 0 ? Math.min(progress.done / progress.total, 1) : 0
 }
 
-/** Below zero takes the bar away. */
+/** A negative value hides the bar. */
 function meanOf(shares: number[]): number {
   return shares.length === 0 ? -1 : shares.reduce((sum, share) => sum + share, 0) / shares.length
 }

@@ -7,7 +7,7 @@ export interface Secret {
   set(value: string | undefined): Promise<void>
 }
 
-/** One secret in a file that only this person's key store can open. Where the system has none, it is kept until the program ends. */
+/** One secret in a file, encrypted with the user's key store. Without a key store it is kept in memory only. */
 export function makeSecret(file: string): Secret {
   let kept: string | undefined
   return {
@@ -26,7 +26,7 @@ export function makeSecret(file: string): Secret {
   }
 }
 
-/** On Linux without a key ring Electron offers a fixed password; that is no protection. */
+/** On Linux without a key ring Electron uses a fixed password, which protects nothing. */
 async function isStorageSafe(): Promise<boolean> {
   if (process.platform === 'linux' && safeStorage.getSelectedStorageBackend() === 'basic_text') return false
   return safeStorage.isAsyncEncryptionAvailable()
@@ -37,7 +37,7 @@ async function decrypt(file: string): Promise<string | undefined> {
     if (!(await isStorageSafe())) return undefined
     return (await safeStorage.decryptStringAsync(await readFile(file))).result
   } catch {
-    // Not there, or written under another key: the person is asked again.
+    // Missing, or encrypted with another key: the user is asked again.
     return undefined
   }
 }

@@ -13,7 +13,7 @@ import { watchRuns } from './run-notices.ts'
 import { makeSecret, type Secret } from './secrets.ts'
 import { openWindow } from './window.ts'
 
-/** Opens the window over the workbench here, or over the server it was attached to before or is by `--attach <line>`. */
+/** Opens the window on the local workbench, or on the server given by `--attach <line>` or remembered from last time. */
 export async function startWindow(): Promise<void> {
   hardenSession(session.defaultSession)
   servePages(session.defaultSession, join(import.meta.dirname, '../renderer'))
@@ -45,7 +45,7 @@ async function attachBefore(door: DoorSwitch, attached: Secret): Promise<string 
   }
 }
 
-/** Ends only when the workbench has: running runs become interrupted ones that can be resumed. */
+/** Waits until the workbench is closed, so that current runs become interrupted and can be resumed. */
 function closeWithCare(door: DoorSwitch, window: BrowserWindow): void {
   let isClosed = false
   app.on('second-instance', () => {

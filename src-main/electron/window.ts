@@ -1,7 +1,7 @@
 import { BrowserWindow } from 'electron'
 import { appOrigin } from './origin.ts'
 
-/** The one window. `preload` is the built file. */
+/** The only window. `preload` is the built file. */
 export function openWindow(preload: string): BrowserWindow {
   const window = new BrowserWindow({
     width: 1280,

@@ -1,18 +1,18 @@
 import { EspalierError } from '#contract/errors.ts'
 import { isLoopback } from './guard/hosts.ts'
 
-/** Where a server is and what opens it. `address` ends in a slash. */
+/** A server's address and access token. `address` ends in a slash. */
 export interface ServerAddress {
   address: string
   token: string
 }
 
-/** The one line to open in a browser. The token stands in the fragment: browsers send that to nobody. */
+/** The line to open in a browser. The token is in the fragment, which browsers never send. */
 export function printedAddress({ address, token }: ServerAddress): string {
   return `${address}#token=${token}`
 }
 
-/** Reads an address as printed, or one without the fragment together with a token. */
+/** Parses an address as printed, or one without the fragment plus a separate token. */
 export function parseAddress(text: string, token?: string): ServerAddress {
   const url = URL.parse(text.includes('://') ? text : `http://${text}`)
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.username || url.password) {
@@ -23,7 +23,7 @@ export function parseAddress(text: string, token?: string): ServerAddress {
   return { address: `${url.origin}/`, token: given }
 }
 
-/** Whether what is sent to an address can be read on its way. */
+/** Whether traffic to an address is unencrypted on the network. */
 export function isInClear(address: string): boolean {
   const url = new URL(address)
   return url.protocol === 'http:' && !isLoopback(url.hostname.replace(/^\[|\]$/g, ''))

@@ -28,7 +28,7 @@ export function answerFailure(request: IncomingMessage, response: ServerResponse
   discardRest(request)
 }
 
-/** Lets a client that is still sending read its refusal, then ends the connection rather than take the rest. */
+/** Lets a client that is still sending read its refusal, then closes the connection instead of reading the rest. */
 function discardRest(request: IncomingMessage): void {
   if (request.complete) return
   request.resume()

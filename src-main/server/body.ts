@@ -2,13 +2,16 @@ import type { IncomingMessage } from 'node:http'
 import { Refusal } from './guard/refusal.ts'
 
 const mebibyte = 1024 * 1024
-/** Largest request body, in bytes. The biggest honest ones are a replayed run and, far above the rest, an imported experiment and an uploaded text. */
+/**
+ * Largest request body, in bytes. The largest legitimate ones are a replayed run and, far larger, an imported experiment and an uploaded
+ * text.
+ */
 export const bodyLimit = 4 * mebibyte
 export const importLimit = 64 * mebibyte
 const deepest = 64
 const forbiddenKeys = new Set(['__proto__', 'prototype', 'constructor'])
 
-/** What can be said from the headers alone, before a byte of the body is taken. */
+/** Checks the headers before any byte of the body is read. */
 export function checkBodyHeaders(request: IncomingMessage, limit: number): void {
   const type = request.headers['content-type'] ?? ''
   if (!/^application\/json *(; *charset="?utf-8"?)?$/i.test(type))
@@ -18,7 +21,7 @@ export function checkBodyHeaders(request: IncomingMessage, limit: number): void 
   if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge(limit)
 }
 
-/** The body as a value; an empty body is an empty object. */
+/** The parsed body; an empty body is an empty object. */
 export async function readJson(request: IncomingMessage, limit: number): Promise<unknown> {
   const text = decode(await readBytes(request, limit))
   if (text.trim() === '') return {}
@@ -30,7 +33,7 @@ export async function readJson(request: IncomingMessage, limit: number): Promise
 async function readBytes(request: IncomingMessage, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
-  // The stream outlives the loop: the refusal still has to be sent over its socket.
+  // The stream must survive the loop: the refusal is sent over its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.length
     if (size > limit) throw tooLarge(limit)
@@ -59,7 +62,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** Walks level by level, so that depth costs no call stack. */
+/** Walks level by level, so that deep nesting cannot overflow the call stack. */
 function checkKeys(root: unknown): void {
   let level = [root]
   for (let depth = 0; level.length > 0; depth++) {

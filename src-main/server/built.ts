@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 /**
- * A built file or folder under `out`, found from the nearest ancestor that has one: the same for sources,
- * for bundles and their shared pieces, and inside of a packed application. Where nothing is built yet, where it would be.
+ * Path of a built file or folder under `out`, found from the nearest ancestor that has one. This works for sources, for bundles and their
+ * chunks, and inside a packed application. If nothing is built yet, the path where it would be.
  */
 export function builtPath(...names: string[]): string {
   const ancestors = ancestorsOf(import.meta.dirname)

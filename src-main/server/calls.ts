@@ -8,7 +8,7 @@ import { openApiDocument } from './openapi.ts'
 
 const descriptionPath = '/api/openapi.json'
 
-/** Answers `POST /api/<call>` and the description of all calls. */
+/** Handles `POST /api/<call>` and the description of all calls. */
 export async function answerCall(call: CallApi, path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
   if (path === descriptionPath) {
     checkMethod(request, 'GET')

@@ -9,7 +9,7 @@ export interface RemoteWorkbench extends Door {
   close(): Promise<void>
 }
 
-/** The workbench of a server elsewhere, used like the one in this process. Fails when the two do not speak alike. */
+/** A remote server's workbench, with the same interface as the local one. Fails if the protocol versions differ. */
 export async function connectWorkbench(server: ServerAddress, onConnection?: (up: boolean) => void): Promise<RemoteWorkbench> {
   const call = callOver(server)
   const { protocol, version } = await call('workbench.get', {})

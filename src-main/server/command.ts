@@ -29,7 +29,7 @@ const flags = {
   help: { type: 'boolean', short: 'h', default: false },
 } as const
 
-/** `espalier serve`: runs until a signal comes. */
+/** `espalier serve`: runs until it receives a signal. */
 export async function runServeCommand(parameters: string[]): Promise<void> {
   const { values } = readFlags(parameters)
   if (values.help) return console.log(serveHelp)
@@ -80,7 +80,7 @@ function readPort(text: string): number {
   return port
 }
 
-/** Listening on every address is no address to go to: then `name` is what this machine is reached by. */
+/** The address to show. When listening on every interface, `name` is how others reach this machine. */
 function addressBy(name: string, server: RunningServer, host: string): string {
   return host === '0.0.0.0' || host === '::' ? `http://${name}:${server.port}/` : server.address
 }
@@ -95,7 +95,7 @@ function announce(address: string, token: string, tokenFile: string | undefined)
   if (tokenFile !== undefined) console.error(`The token is the one in ${tokenFile}.`)
 }
 
-/** Resolves at the first signal to end; a second one ends at once. */
+/** Resolves at the first termination signal; a second one exits at once. */
 function untilSignal(): Promise<void> {
   return new Promise((resolve) => {
     let asked = false
@@ -106,7 +106,7 @@ function untilSignal(): Promise<void> {
       resolve()
     }
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      // Whoever called this may end at once; a server closes its history first.
+      // Another handler may exit at once, but a server must close its history first.
       process.removeAllListeners(signal)
       process.on(signal, end)
     }

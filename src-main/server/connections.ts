@@ -2,13 +2,13 @@ import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 
 export interface Connections {
-  /** A connection over which the token was shown is never closed to make room. */
+  /** Marks a connection that has shown the token. It is never closed to make room. */
   trust(socket: Socket): void
-  /** Open connections that have not shown the token. */
+  /** Number of open connections that have not shown the token. */
   strangers(): number
 }
 
-/** Keeps the door open under a flood: beyond `limit` strangers, each new connection closes the oldest one. */
+/** Keeps the server reachable under a flood: beyond `limit` unauthenticated connections, each new one closes the oldest. */
 export function limitConnections(server: Server, limit: number): Connections {
   const strangers = new Set<Socket>()
   server.on('connection', (socket) => {

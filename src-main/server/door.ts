@@ -1,6 +1,6 @@
 import type { CallApi, Listener } from '#contract/api.ts'
 
-/** What a door needs of the workbench: the calls, checked against the contract behind it, and the events as they happen. */
+/** What an adapter needs from the workbench: the calls, validated by the contract, and the events. */
 export interface Door {
   call: CallApi
   subscribe(listener: Listener): () => void

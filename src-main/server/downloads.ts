@@ -13,7 +13,7 @@ import { Refusal } from './guard/refusal.ts'
 
 const idPattern = /^[a-z0-9][a-z0-9-]{2,63}$/
 
-/** Answers `/exports/<experiment>` with the experiment as a file, `/exports/<model>/<file>` with a file of a model. */
+/** Handles `/exports/<experiment>` (the experiment as a file) and `/exports/<model>/<file>` (a file of a model). */
 export async function answerDownload(call: CallApi, path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const [id = '', ...rest] = path.slice('/exports/'.length).split('/')
   if (!idPattern.test(id)) throw new Refusal(400, 'An id is 3 to 64 lower-case letters, digits and dashes.')
@@ -34,7 +34,7 @@ function* pieces(text: string): Generator<Buffer> {
   const size = 256 * 1024
   for (let start = 0; start < text.length; ) {
     const end = start + size
-    // A pair of surrogates must not be cut in two.
+    // A surrogate pair must not be split.
     const cut = end < text.length && /[\uD800-\uDBFF]/.test(text.charAt(end - 1)) ? end - 1 : end
     yield Buffer.from(text.slice(start, cut))
     start = cut
@@ -58,7 +58,7 @@ async function sendModelFile(model: ModelDetail, name: string, request: Incoming
   await pipeline(createReadStream(target, { start }), response)
 }
 
-/** Downloads are taken up where they broke off (`Range: bytes=N-`); other ranges get the whole file. */
+/** Interrupted downloads resume (`Range: bytes=N-`); any other range gets the whole file. */
 function resumeAt(request: IncomingMessage, size: number): number {
   const start = Number(request.headers.range?.match(/^bytes=(\d+)-$/)?.[1] ?? 0)
   if (start > 0 && start >= size) throw new Refusal(416, `The file has ${size} bytes.`, { 'content-range': `bytes */${size}` })

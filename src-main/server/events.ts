@@ -6,7 +6,7 @@ import { securityHeaders } from './guard/content-policy.ts'
 import { eventProtocol } from './guard/guard.ts'
 import { answerFor } from './guard/refusal.ts'
 
-/** A listener that is this many bytes behind is let go; it reconnects and asks again. */
+/** A listener this many bytes behind is disconnected; it reconnects and queries again. */
 const mostBehind = 16 * 1024 * 1024
 const pingMilliseconds = 20_000
 
@@ -15,7 +15,7 @@ export interface EventDoor {
   close(): void
 }
 
-/** Sends every event of the workbench to every accepted WebSocket, each event written as JSON once. */
+/** Sends every event to every accepted WebSocket. Each event is serialized once. */
 export function openEvents(subscribe: Door['subscribe']): EventDoor {
   const server = new WebSocketServer({ noServer: true, maxPayload: 4096, perMessageDeflate: false, handleProtocols: () => eventProtocol })
   const answered = new WeakSet<WebSocket>()
@@ -55,7 +55,7 @@ function ping(client: WebSocket, answered: WeakSet<WebSocket>): void {
   else client.ping()
 }
 
-/** Turns an upgrade away in plain HTTP: there is no response object for it. */
+/** Refuses an upgrade in plain HTTP, because there is no response object for it. */
 export function refuseUpgrade(socket: Duplex, thrown: unknown): void {
   const { status, headers, body } = answerFor(thrown)
   const text = JSON.stringify(body)

@@ -3,13 +3,13 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { makeToken } from './guard/token.ts'
 
-/** The port and the token that servers of a data folder had last: an open page finds the next start by them. */
+/** The last port and token of a data folder's servers, so that open pages reconnect after a restart. */
 const keptDoor = z.object({ port: z.number().int().min(1).max(65_535), token: z.string().regex(/^[\w-]{43}$/) })
 type KeptDoor = z.infer<typeof keptDoor>
 
 const fileIn = (dataFolder: string) => join(dataFolder, 'door.json')
 
-/** What was kept, or a new token and any port (0). A file that others can read is not trusted. */
+/** The stored values, or a new token and any port (0). A file that others can read is not trusted. */
 export async function readKeptDoor(dataFolder: string): Promise<{ port: number; token: string }> {
   return (await readClosedFile(fileIn(dataFolder))) ?? { port: 0, token: makeToken() }
 }

@@ -6,7 +6,7 @@ import { eventProtocols } from './guard/guard.ts'
 const shortestWait = 500
 const longestWait = 10_000
 
-/** Follows a server's events, connecting again whenever the line breaks. Gives the function that ends it. */
+/** Follows a server's events and reconnects when the connection breaks. Returns a function that stops it. */
 export function listenTo({ address, token }: ServerAddress, tell: Listener, onConnection: (up: boolean) => void = () => {}): () => void {
   let wait = shortestWait
   let timer: NodeJS.Timeout | undefined

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import type { ServerAddress } from './address.ts'
 
-/** What a running server leaves in its data folder, readable by its user only, so that commands on this machine find it. */
+/** Written by a running server to its data folder, readable by its user only, so that commands on this machine find it. */
 const note = z.object({ address: z.url(), token: z.string(), pid: z.number().int() })
 
 const fileIn = (dataFolder: string) => join(dataFolder, 'server.json')
@@ -15,14 +15,14 @@ export async function leaveNote(dataFolder: string, { address, token }: ServerAd
   await rename(`${file}.${process.pid}.part`, file)
 }
 
-/** The server that works on a data folder now, if one does. */
+/** The server that is running on a data folder, if there is one. */
 export async function readNote(dataFolder: string): Promise<ServerAddress | undefined> {
   const text = await readFile(fileIn(dataFolder), 'utf8').catch(() => undefined)
   const read = note.safeParse(parse(text))
   return read.success && isRunning(read.data.pid) ? { address: read.data.address, token: read.data.token } : undefined
 }
 
-/** Takes away our own note only: another server may have started since. */
+/** Removes only our own note: another server may have started since. */
 export async function removeNote(dataFolder: string): Promise<void> {
   const read = note.safeParse(parse(await readFile(fileIn(dataFolder), 'utf8').catch(() => undefined)))
   if (read.success && read.data.pid === process.pid) await rm(fileIn(dataFolder), { force: true })

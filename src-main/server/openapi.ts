@@ -4,7 +4,7 @@ import { errorCodes } from '#contract/errors.ts'
 
 type Json = Record<string, unknown>
 
-/** Describes every call of a contract as an OpenAPI 3.1 document: one `POST /api/<call>` each. */
+/** An OpenAPI 3.1 document of a contract's calls: one `POST /api/<call>` each. */
 export function openApiDocument(calls: Readonly<Record<string, Call>>, version = '1'): Json {
   const paths = Object.entries(calls).map(([name, call]) => [`/api/${name}`, { post: describeCall(name, call) }])
   return {

@@ -22,18 +22,18 @@ const typeOfExtension: Readonly<Record<string, string>> = {
 
 export interface PageFile {
   bytes: Buffer
-  /** Present where it is smaller than `bytes`. */
+  /** Only if it is smaller than `bytes`. */
   gzipped: Buffer | undefined
   type: string
   /** Hash of `bytes`, without quotes. */
   tag: string
-  /** Built files carry their hash in their name and never change. */
+  /** Built files have a hash in their name and never change. */
   immutable: boolean
 }
 
 export type PageFiles = (path: string) => Promise<PageFile>
 
-/** Reads the built screens out of `folder` by the path of a URL, and keeps them in memory until they change on disk. */
+/** Reads the built screens from `folder` by URL path, and caches them until they change on disk. */
 export function openPageFiles(folder: string): PageFiles {
   const kept = new Map<string, { stamp: string; file: PageFile }>()
   return async (path) => {

@@ -20,9 +20,9 @@ export interface ServerSettings {
   /** 0 takes any free port. */
   port: number
   token: string
-  /** Further `name:port` this server may be addressed by. */
+  /** Additional `name:port` values that this server accepts. */
   allowedHosts?: readonly string[]
-  /** Milliseconds a client has for its headers, and for its whole request. */
+  /** Time limits in milliseconds for a client's headers and its whole request. */
   patience?: { headers: number; request: number }
 }
 
@@ -43,7 +43,7 @@ interface Parts {
 
 const mostStrangers = 256
 
-/** Serves the screens, the calls and the events of a workbench over HTTP. */
+/** Serves the workbench's screens, calls and events over HTTP. */
 export async function startServer(settings: ServerSettings): Promise<RunningServer> {
   const patience = settings.patience ?? { headers: 10_000, request: 60_000 }
   const server = createServer({
@@ -60,7 +60,7 @@ export async function startServer(settings: ServerSettings): Promise<RunningServ
   const parts = { settings, hosts, connections, pages: openPageFiles(settings.pages), events: openEvents(settings.door.subscribe) }
   const handle = (request: IncomingMessage, response: ServerResponse) => void answer(parts, request, response)
   server.on('request', handle)
-  // Left alone, Node would invite a body of any size before the headers are looked at.
+  // By default, Node would invite a body of any size before we see the headers.
   server.on('checkContinue', handle)
   server.on('upgrade', (request, socket, head) => {
     try {
@@ -127,14 +127,14 @@ function checkUpgrade(parts: Parts, request: IncomingMessage): void {
   parts.connections.trust(request.socket)
 }
 
-/** The path as it was sent, still encoded: nothing is resolved or normalised before it is checked. */
+/** The path as sent, still encoded: it must be checked before anything normalises it. */
 function pathOf(request: IncomingMessage): string {
   const [path = ''] = (request.url ?? '').split('?', 1)
   if (!path.startsWith('/')) throw new Refusal(400, 'Ask by path, not by address.')
   return path
 }
 
-/** Ends listening, tells the listeners, and gives answers under way two seconds. */
+/** Stops listening, disconnects event listeners, and gives pending responses two seconds. */
 function closeServer(server: Server, events: EventDoor): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve())

@@ -3,8 +3,8 @@ import { isAbsolute, join, relative, sep } from 'node:path'
 import { Refusal } from './refusal.ts'
 
 /**
- * The real path of `name` (as it stands in a URL, percent-encoded) inside `folder`.
- * Refuses with 400 what is malformed, with 403 what leads outside (by dots or through a link), with 404 what is not there.
+ * The real path of the percent-encoded `name` inside `folder`. Refuses malformed names (400), paths outside the folder, by dots or through
+ * a link (403), and missing files (404).
  */
 export async function confinedPath(folder: string, name: string): Promise<string> {
   const segments = decodeName(name)
@@ -20,7 +20,7 @@ export async function confinedPath(folder: string, name: string): Promise<string
 
 function decodeName(name: string): string {
   const decoded = decodeOnce(name)
-  // Backslashes, drive letters and streams mean something to Windows only, a second round of percent signs to nobody honest.
+  // Backslashes, drive letters and streams have a meaning on Windows; a second round of percent signs has no honest use.
   if (/[\0\\:%]/.test(decoded)) throw new Refusal(400, 'The address holds a character that no file of this application has.')
   return decoded
 }

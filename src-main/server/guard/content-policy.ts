@@ -1,4 +1,4 @@
-/** The page's policy, the same from the loopback server and from the window's own protocol: nothing inline, no eval, no other origin. */
+/** The content security policy for the loopback server and the window's own protocol: nothing inline, no eval, no other origin. */
 export const contentPolicy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -13,7 +13,7 @@ export const contentPolicy = [
   'trusted-types svelte-trusted-html',
 ].join('; ')
 
-/** Sent with every answer, page or data. */
+/** Sent with every response, page or data. */
 export const securityHeaders: Readonly<Record<string, string>> = {
   'content-security-policy': contentPolicy,
   'x-content-type-options': 'nosniff',

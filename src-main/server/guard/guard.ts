@@ -2,20 +2,20 @@ import type { IncomingMessage } from 'node:http'
 import { Refusal } from './refusal.ts'
 import { isSameToken } from './token.ts'
 
-/** Names by which this server may be addressed, as `name:port`, lower case. */
+/** Host names that this server accepts, as `name:port` in lower case. */
 export type HostList = ReadonlySet<string>
 
 export const eventProtocol = 'espalier'
 const tokenProtocol = 'espalier.token.'
 
-/** Refuses names that are not ours, so that a page whose name was pointed at this machine (rebinding) gets nothing. */
+/** Refuses unknown host names. This defeats DNS rebinding, where an attacker's name points at this machine. */
 export function checkHost(request: IncomingMessage, hosts: HostList): void {
   const given = request.headersDistinct.host ?? []
   const host = given[0]?.toLowerCase()
   if (given.length !== 1 || host === undefined || !hosts.has(host)) throw new Refusal(403, 'This server does not answer to that host name.')
 }
 
-/** Refuses pages of any other origin. Programs send no Origin and pass; they still need the token. */
+/** Refuses pages of any other origin. Programs send no Origin and pass, but still need the token. */
 export function checkOrigin(request: IncomingMessage): void {
   const origins = request.headersDistinct.origin ?? []
   const own = `http://${request.headers.host?.toLowerCase()}`
@@ -24,7 +24,7 @@ export function checkOrigin(request: IncomingMessage): void {
   if (site === 'cross-site' || site === 'same-site') throw new Refusal(403, 'Pages of another origin may not ask this server.')
 }
 
-/** A link elsewhere may open the screens (they hold no data), but nothing may embed or fetch them. */
+/** Links from elsewhere may open the screens, which hold no data, but nothing may embed or fetch them. */
 export function checkPageOrigin(request: IncomingMessage): void {
   const opensWindow = request.headers['sec-fetch-mode'] === 'navigate' && request.headers['sec-fetch-dest'] === 'document'
   if (!opensWindow) checkOrigin(request)
@@ -45,14 +45,14 @@ function bearerToken(request: IncomingMessage): string | undefined {
   return request.headers.authorization?.match(/^bearer ([\w~.-]+)$/i)?.[1]
 }
 
-/** A page cannot set headers on a WebSocket; it names the token as a second protocol, which no log of addresses shows. */
+/** A page cannot set headers on a WebSocket, so it sends the token as a second protocol name. Access logs do not record it. */
 function socketToken(request: IncomingMessage): string | undefined {
   if (request.headers.upgrade?.toLowerCase() !== 'websocket') return undefined
   const protocols = request.headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? []
   return protocols.find((name) => name.startsWith(tokenProtocol))?.slice(tokenProtocol.length)
 }
 
-/** What a client offers when it opens the events. */
+/** The protocols that a client offers when it opens the event stream. */
 export function eventProtocols(token: string): string[] {
   return [eventProtocol, tokenProtocol + token]
 }

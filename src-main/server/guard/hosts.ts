@@ -7,8 +7,8 @@ export function isLoopback(host: string): boolean {
 }
 
 /**
- * The names this server answers to, as `name:port`. On loopback: its three names. Beyond: this machine's name and addresses too,
- * never "whatever was asked for". `extra` are names given by hand (a tunnel's or a proxy's), with their port or ours.
+ * Host names that this server accepts, as `name:port`. On loopback, its three names; otherwise also this machine's name and addresses,
+ * never the requested name. `extra` are configured names (of a tunnel or proxy), with their own port or ours.
  */
 export function hostList(host: string, port: number, extra: readonly string[] = []): Set<string> {
   const names = isLoopback(host) ? loopbackNames : [...loopbackNames, hostname(), ...machineAddresses(), bracketed(host)]
@@ -17,7 +17,7 @@ export function hostList(host: string, port: number, extra: readonly string[] = 
   return new Set([...own, ...given].map((name) => name.toLowerCase()))
 }
 
-/** An IPv6 address as it stands in a URL. */
+/** An IPv6 address as written in a URL. */
 export function bracketed(host: string): string {
   return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
 }

@@ -1,6 +1,6 @@
 import { type ErrorCode, type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 
-/** A request turned away before any call is made; `status` is the HTTP status it gets. */
+/** A request refused before any call is made; `status` is the HTTP status. */
 export class Refusal extends Error {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
@@ -32,7 +32,7 @@ export interface FailedAnswer {
   body: Omit<ErrorMessage, 'code'> & { code: ErrorCode | 'refused' }
 }
 
-/** The HTTP answer for anything thrown. */
+/** The HTTP response for any thrown value. */
 export function answerFor(thrown: unknown): FailedAnswer {
   if (thrown instanceof Refusal)
     return { status: thrown.status, headers: thrown.headers, body: { code: 'refused', message: thrown.message } }

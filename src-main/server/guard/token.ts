@@ -4,12 +4,12 @@ import { EspalierError } from '#contract/errors.ts'
 
 const shortest = 32
 
-/** 256 random bits in characters that fit a header, a WebSocket protocol name and a URL fragment. */
+/** 256 random bits, in characters valid in a header, a WebSocket protocol name and a URL fragment. */
 export function makeToken(): string {
   return randomBytes(32).toString('base64url')
 }
 
-/** The first line of a file that only its owner may read. */
+/** The first line of a file that only its owner can read. */
 export async function readTokenFile(file: string): Promise<string> {
   const status = await stat(file).catch(() => {
     throw new EspalierError(
@@ -30,7 +30,7 @@ export async function readTokenFile(file: string): Promise<string> {
   return token
 }
 
-/** Compares without telling by the time taken how much was right. */
+/** Compares in constant time. */
 export function isSameToken(given: string, token: string): boolean {
   return timingSafeEqual(digest(given), digest(token))
 }
