@@ -7,11 +7,11 @@ const barWidth = 24
 
 interface Row {
   attention: boolean
-  /** Share of the MLP's neurons that is left. */
+  /** Share of the MLP's neurons that is kept. */
   width: number
 }
 
-/** The model map in a terminal: a cell for attention and a bar for the MLP of each block, drawn anew as decisions come. */
+/** The model map in a terminal: a cell for attention and a bar for the MLP of each block, redrawn with each decision. */
 export class BlockMap {
   readonly #rows: Row[]
   readonly #live = stdout.isTTY === true
@@ -39,7 +39,7 @@ export class BlockMap {
     }
   }
 
-  /** The map stays as it is drawn last; where there is no terminal it is printed once, at the end. */
+  /** Leaves the last drawing in place. Without a terminal, the map is printed once, at the end. */
   end(): void {
     if (!this.#live) stdout.write(`${this.#lines().join('\n')}\n`)
     this.#drawn = 0

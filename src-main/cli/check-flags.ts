@@ -7,7 +7,7 @@ const fail = (message: string): never => {
   throw new EspalierError('usage', `${message} See espalier --help.`)
 }
 
-/** Checks which flags belong together, before any work. Throws `usage`. */
+/** Checks combinations of flags before any work. Throws `usage`. */
 export function checkFlags(flags: Flags): void {
   if (!flags.model) fail('--model is missing: give a folder, a hub name such as org/name, or "sample" for the bundled model.')
   checkWork(flags)
@@ -20,7 +20,7 @@ export function checkFlags(flags: Flags): void {
     fail('--executor needs the history, where clusters are set and jobs are remembered; leave out --no_history.')
 }
 
-/** A method needs an amount and an amount a method; an ablation goes alone. */
+/** A method needs an amount and vice versa; an ablation cannot be combined with either. */
 function checkWork({ num_prune, sparsity, sparsity_rate, pruning_method: methods, ablation, dense }: Flags): void {
   const amounts = [num_prune, sparsity, sparsity_rate].filter((values) => values.length > 0)
   if (amounts.length > 1) fail('--num_prune, --sparsity and --sparsity_rate say the same thing in different ways; give one of them.')

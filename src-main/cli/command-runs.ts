@@ -14,8 +14,8 @@ import { changedAt } from './locate-model.ts'
 import type { Commanded } from './requests.ts'
 
 /**
- * The runs that a command asks for, in the order in which they are done: those of an earlier start of the same command where it did not
- * come to its end, else new ones. A run whose plan is to be saved is not done a second time.
+ * A command's runs in order: those of an earlier, unfinished start of the same command, else new ones. A run whose plan will be saved is
+ * not repeated.
  */
 export async function prepareRuns(
   workbench: CommandWorkbench,
@@ -42,7 +42,7 @@ export async function prepareRuns(
 async function findExperiment(workbench: CommandWorkbench, model: ModelEntry, grid: Grid, executor: string | null): Promise<RunEntry[]> {
   const wanted = JSON.stringify(gridSchema.parse(grid))
   for (const { id, counts, runs, createdAt } of await workbench.call('experiments.list', {})) {
-    // What runs here is another command's; what runs on a cluster can be followed by any.
+    // Runs active on this machine belong to another command. Runs on a cluster can be followed by any command.
     if (counts.done === runs || (executor === null && (counts.running ?? 0) > 0) || createdAt < changedAt(model.path)) continue
     const known = await workbench.call('experiments.grid', { id }).catch(() => undefined)
     if (!known || JSON.stringify(known) !== wanted) continue
@@ -79,7 +79,7 @@ async function findRun(
   return []
 }
 
-/** Does a run unless it is done, where it is to be done, and gives all that the history keeps of it. */
+/** Does a run unless it is done, on its executor, and returns everything the history holds about it. */
 export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntry, listen: (event: RunEvent) => void): Promise<RunDetail> {
   const stop = workbench.subscribe((event) => {
     if (event.name === 'run event' && event.data.run === id) listen(event.data.recorded.event)
@@ -100,7 +100,7 @@ export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntr
   }
 }
 
-/** The document of a run in the history, as it was when the run ended. */
+/** A run's document as it was when the run ended. */
 export function toDocument(run: RunDetail): RunDocument {
   if (!run.plan) throw new EspalierError('internal', `"${run.name}" has no plan.`)
   return {
@@ -117,7 +117,7 @@ export function toDocument(run: RunDetail): RunDocument {
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),
     notes: run.remarks,
-    // What pruning took stands among the seconds.
+    // The pruning time is already among the seconds.
     measures: run.measures.filter(({ name }) => name !== pruningTime).map(({ best: _, ...measure }) => measure),
     ...(run.answers.length > 0 ? { answers: run.answers } : {}),
     ...(run.passes ? { passes: run.passes } : {}),

@@ -7,17 +7,17 @@ import { openWorkbench, type Workbench } from '#services/workbench.ts'
 import type { Flags } from './flags.ts'
 import { namesSample } from './sample.ts'
 
-/** A command that nobody starts again leaves its folder for this long. */
+/** The folder of a killed command that is not rerun is deleted after this long. */
 const keptDays = 30
 
 export interface CommandWorkbench extends Workbench {
-  /** Nothing is left to go on from: a folder that was only for this command goes. */
+  /** Nothing remains to be resumed: deletes a folder made only for this command. */
   finish(): Promise<void>
 }
 
 /**
- * The workbench of one command, which does its own runs and leaves the queue alone. Without history it lies in a folder made for what the
- * command asks, so that the same command finds it again after a kill; the folder goes when the command ends.
+ * The workbench of one command, which does its own runs and ignores the queue. Without history it uses a folder named after the command's
+ * settings, so that a rerun after a kill finds it. The folder is deleted when the command ends.
  */
 export async function openCommandWorkbench(flags: Partial<Flags>): Promise<CommandWorkbench> {
   const folder = flags.no_history ? temporaryFolder(flags) : defaultDataFolder()
@@ -40,7 +40,7 @@ export async function openCommandWorkbench(flags: Partial<Flags>): Promise<Comma
   }
 }
 
-/** Flags that change how results are told, but not what is computed. */
+/** Flags that change only how results are shown, not what is computed. */
 const presentation = new Set(['json', 'output', 'save', 'format', 'gguf_type', 'replace', 'logging'])
 
 function temporaryFolder(flags: Partial<Flags>): string {

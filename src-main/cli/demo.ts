@@ -20,12 +20,14 @@ import { duration, ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
 import { sampleText } from './sample.ts'
 
-/** The shares of the paper's tables. */
+/** The sparsities of the paper's tables. */
 const sparsities = [0.25, 0.375, 0.5]
-/** Columns of an answer when two stand side by side. */
+/** Width of an answer when two are shown side by side. */
 const columnWidth = 56
 
-/** The sample model as it is, pruned by 2SSP to three sparsities, and the sparsest once more repaired: a live map, one table, and what each has to say. */
+/**
+ * Prunes the sample model with 2SSP to three sparsities and repairs the sparsest: shows a live map, one table, and an answer of each model.
+ */
 async function demo(): Promise<void> {
   const started = performance.now()
   const workbench = await openCommandWorkbench({ model: 'sample' })
@@ -56,7 +58,7 @@ async function demo(): Promise<void> {
   )
 }
 
-/** Does a run under a live map. */
+/** Does a run and shows a live map. */
 async function showRun(workbench: CommandWorkbench, run: RunEntry, blocks: number): Promise<RunDocument> {
   const line = new ProgressLine()
   stdout.write(`\n${run.baseline ? 'The dense model' : run.name}\n`)
@@ -71,7 +73,7 @@ async function showRun(workbench: CommandWorkbench, run: RunEntry, blocks: numbe
   return toDocument(detail)
 }
 
-/** The same run once more, repaired in order: what it has decided is not decided again. */
+/** Repeats a run with in-order repair; its decisions are reused. */
 async function repaired(workbench: CommandWorkbench, id: string): Promise<RunEntry> {
   const { request } = await workbench.call('runs.get', { id })
   const calibration = { ...(request.calibration as DataRequest), windows: 32 }
@@ -96,7 +98,7 @@ async function inspect(workbench: CommandWorkbench, runs: string[], data: DataRe
   }
 }
 
-/** The experiment's report as a file in the present folder; an earlier one gives way. */
+/** Writes the experiment's report to the current folder, overwriting an earlier one. */
 async function writeReport(workbench: CommandWorkbench, experiment: string | undefined): Promise<string | undefined> {
   if (experiment === undefined) return undefined
   const { content } = await workbench.call('reports.make', { experiment, title: 'Espalier demo' })
@@ -158,7 +160,7 @@ function printResults(documents: readonly RunDocument[]): void {
   for (const [index, { prompt, text }] of (dense?.answers ?? []).entries()) {
     for (const document of pruned) {
       const other = document.answers?.[index]?.text ?? ''
-      // A repaired model stands beside itself unrepaired, every other beside the dense one.
+      // A repaired model is shown beside its unrepaired version, every other model beside the dense one.
       const twin = document.repair && pruned.find(({ repair, sparsity }) => !repair && sparsity.nominal === document.sparsity.nominal)
       const left: [string, string] = twin ? [titleOf(twin), twin.answers?.[index]?.text ?? ''] : ['dense', text]
       stdout.write(`\n> ${prompt}\n${sideBySide(left, [titleOf(document), other])}`)

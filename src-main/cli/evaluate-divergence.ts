@@ -9,10 +9,10 @@ import type { CommandWorkbench } from './command-workbench.ts'
 import type { ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
 
-/** Runs that are compared with the dense model in one pass. */
+/** How many runs are compared with the dense model in one pass. */
 const together = 5
 
-/** Compares the runs of a command with the dense model: what each document says of it, by the run's id. */
+/** Compares a command's runs with the dense model; returns each document's part by run id. */
 export async function evaluateDivergence(
   workbench: CommandWorkbench,
   runs: readonly RunDetail[],
@@ -34,7 +34,7 @@ export async function evaluateDivergence(
   return found
 }
 
-/** The comparison that an earlier start of the command began or finished, else a new one. */
+/** The comparison started or finished by an earlier start of the command, else a new one. */
 async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequest) {
   const { runs } = await call('runs.inspectionsOf', { id: inspect.runs[0] as string })
   for (const run of runs) {
@@ -44,7 +44,7 @@ async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequ
   return call('runs.inspect', { inspect, start: 'draft' })
 }
 
-/** The numbers that users of llama.cpp know, a row a run. */
+/** llama.cpp's numbers, one row per run. */
 export function printDivergences(found: ReadonlyMap<string, DivergenceDocument>, runs: readonly RunDetail[]): void {
   const columns = ['mean', 'median', 'p90', 'p95', 'p99', 'p999', 'sameTop', 'changeRms', 'perplexityRatio'] as const
   const labels = [

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Problem } from '#contract/runs/preflight.ts'
 
-/** Which flags a field of a request came from; `$1` is what the pattern caught. */
+/** The flag behind a field of a request; `$1` is the pattern's match. */
 const flagsOf: readonly [pattern: RegExp, flag: string][] = [
   [/^options\.(\w+)/, '--option $1=VALUE'],
   [/^calibration/, '--calibration_data'],
@@ -15,7 +15,7 @@ const flagsOf: readonly [pattern: RegExp, flag: string][] = [
   [/^format/, '--format'],
 ]
 
-/** The flags by which what an error complains of can be changed, as a sentence to put behind it; empty where there is none. */
+/** A sentence that names the flags that affect an error's fields; empty if there are none. */
 export function flagHints(thrown: unknown): string {
   if (!(thrown instanceof EspalierError)) return ''
   const problems = (thrown.details?.problems ?? []) as readonly Problem[]

@@ -5,7 +5,7 @@ import { backendChoice } from '#contract/runs/run-request.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
 import { anyText, assignment, byteCount, decimal, integer, keyOf, oneOf, type ReadValue, share } from './flag-values.ts'
 
-/** The groups of flags in the order of `espalier --help`, with a sentence below a group where it needs one. */
+/** The groups of flags in the order of `espalier --help`, some with a sentence below the heading. */
 export const flagGroups = {
   Model: '',
   Pruning: '',

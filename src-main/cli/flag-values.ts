@@ -18,7 +18,7 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER): ReadValu
   }
 }
 
-/** Any finite number; the option that it sets has the bounds. */
+/** Any finite number; the option it sets checks the bounds. */
 export const decimal: ReadValue<number> = (text, name) => {
   const value = Number(text)
   return text.trim() !== '' && Number.isFinite(value) ? value : refuse(name, text, 'a number')
@@ -33,14 +33,14 @@ export const share: ReadValue<number> = (text, name) => {
 
 const units: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
-/** Bytes of `250MB`, `4G` or a plain number; units are powers of 1024. */
+/** Bytes, written as `250MB`, `4G` or a plain number; units are powers of 1024. */
 export const byteCount: ReadValue<number> = (text, name) => {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim())
   const bytes = match ? Math.floor(Number(match[1]) * (units[(match[2] ?? '').toLowerCase()] ?? 1)) : 0
   return bytes >= 2 ** 20 ? bytes : refuse(name, text, 'a size such as 250MB or 4GB, at least 1MB')
 }
 
-/** One of a list of names. */
+/** One of the listed names. */
 export function oneOf<Name extends string>(names: readonly Name[]): ReadValue<Name> {
   return (text, name) => names.find((known) => known === text) ?? refuse(name, text, `one of ${names.join(', ')}`)
 }
@@ -50,7 +50,7 @@ export function keyOf<Titles extends object>(titles: Titles): ReadValue<keyof Ti
   return oneOf(Object.keys(titles) as (keyof Titles & string)[])
 }
 
-/** `name=value`, where the value is a number, true, false, a list of these in brackets, or text. */
+/** `name=value`, where the value is a number, true, false, a bracketed list of these, or text. */
 export const assignment: ReadValue<readonly [name: string, value: unknown]> = (text, name) => {
   const [, option, value] = /^(\w+)=(.*)$/.exec(text) ?? []
   return option === undefined || value === undefined ? refuse(name, text, 'NAME=VALUE (see espalier methods)') : [option, literal(value)]
@@ -62,7 +62,7 @@ function literal(text: string): unknown {
   return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text
 }
 
-/** The entries of a list with commas, without empty ones. */
+/** The non-empty entries of a comma-separated list. */
 export function splitList(text: string): string[] {
   return text
     .split(',')

@@ -6,7 +6,7 @@ import { type ReadValue, splitList } from './flag-values.ts'
 
 type Flag = (typeof flagTable)[keyof typeof flagTable]
 
-/** What a flag comes to: false or true, one value if given, or a list that may be empty. */
+/** The type of a flag's value: a boolean, one value if given, or a list that may be empty. */
 type ValueOf<F extends Flag> = F extends { takes: 'nothing' }
   ? boolean
   : F extends { takes: 'one'; read: ReadValue<infer T> }
@@ -15,7 +15,7 @@ type ValueOf<F extends Flag> = F extends { takes: 'nothing' }
       ? readonly T[]
       : never
 
-/** The flags of one command, each as a value of its type. */
+/** The flags of one command as typed values. */
 export type Flags = { readonly [Name in keyof typeof flagTable]: ValueOf<(typeof flagTable)[Name]> }
 
 export const flagNames = Object.keys(flagTable)
@@ -31,7 +31,7 @@ const parserOptions: ParseArgsOptionsConfig = Object.fromEntries(
   ]),
 )
 
-/** Reads the flags once, into values. Throws `usage` for an unknown flag, with the likely one, and for a value that is not allowed. */
+/** Parses all flags once. Throws `usage` for an unknown flag, suggesting a similar one, and for a value that is not allowed. */
 export function parseFlags(arguments_: readonly string[]): Flags {
   const args = joinNegative(arguments_.map(underscored))
   const given = parse(args)
@@ -47,7 +47,7 @@ function readFlag(name: string, flag: Flag, given: Given): unknown {
   return (flag.takes === 'list' ? texts.flatMap(splitList) : texts).map((text) => flag.read(text, name))
 }
 
-/** `--dash-spelling=x` as `--dash_spelling=x`; values stay unchanged. */
+/** Converts `--dash-spelling=x` to `--dash_spelling=x`; values stay unchanged. */
 function underscored(argument: string): string {
   const match = /^--[^=]+/.exec(argument)
   return match ? `--${match[0].slice(2).replaceAll('-', '_')}${argument.slice(match[0].length)}` : argument

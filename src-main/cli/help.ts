@@ -1,10 +1,10 @@
 import { flagGroups, flagTable } from './flag-table.ts'
 
-/** Where the text of a flag begins, and where a line ends. */
+/** Column where a flag's text begins, and where lines end. */
 const textColumn = 27
 const lineWidth = 120
 
-/** Words in lines of the help, all but the first indented to the text's column. */
+/** Wraps words; all lines except the first are indented to the text's column. */
 function wrapped(first: string, text: string, column = textColumn): string {
   const lines = [first.length + 2 > column ? `${first}\n${' '.repeat(column)}` : first.padEnd(column)]
   for (const word of text.split(' ')) {

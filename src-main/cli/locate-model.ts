@@ -7,14 +7,14 @@ import { followTransfer } from './commands/follow-transfer.ts'
 import type { CommandDoor } from './commands/with-workbench.ts'
 import type { Flags } from './flags.ts'
 
-/** The model that `--model` names, as an entry of the library, which it joins when it is not there yet. */
+/** The library entry of the model that `--model` names. It is added if missing. */
 export async function locateModel(door: CommandDoor, { model = '', revision }: Partial<Flags>): Promise<ModelEntry> {
   const entry = existsSync(model)
     ? await entryAt(door, resolve(model))
     : model === 'sample'
       ? await entryAt(door, sampleModelFolder)
       : await fetchModel(door, model, revision)
-  // What was written at the same place since then is another model.
+  // If the files have changed since it was added, it is another model.
   const stale = changedAt(entry.path) > entry.createdAt
   return stale ? { ...entry, description: await door.call('models.check', { path: entry.path }) } : entry
 }
@@ -37,7 +37,7 @@ async function fetchModel(door: CommandDoor, name: string, revision: string | un
   return door.call('models.get', { id: model })
 }
 
-/** When the files of a model were written last, in milliseconds since 1970. */
+/** When a model's files were last written, in milliseconds since 1970. */
 export function changedAt(path: string): number {
   const found = statSync(path)
   if (!found.isDirectory()) return found.mtimeMs

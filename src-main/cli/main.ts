@@ -31,7 +31,7 @@ async function dispatch([first, ...rest]: readonly string[]): Promise<number> {
   return 0
 }
 
-/** What opens the history is loaded only when asked for. */
+/** Code that opens the history is loaded on demand. */
 async function runCommand(name: string, rest: string[]): Promise<number> {
   const { commands } = await import('./commands/index.ts')
   if (!Object.hasOwn(commands, name)) {

@@ -1,7 +1,7 @@
 import { stderr } from 'node:process'
 import type { Progress } from '#contract/runs/progress.ts'
 
-/** Seconds as people say them. */
+/** A duration for display. */
 export function duration(seconds: number): string {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`
@@ -9,7 +9,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`
 }
 
-/** One line on stderr that is written over; where stderr is no terminal, a line every few seconds. */
+/** One line on stderr that is overwritten; without a terminal, a new line every few seconds. */
 export class ProgressLine {
   readonly #live = stderr.isTTY === true
   #shown = false
@@ -27,7 +27,7 @@ export class ProgressLine {
     this.#write(describe(progress))
   }
 
-  /** Clears the line, so that something else can be printed. */
+  /** Clears the line so that something else can be printed. */
   clear(): void {
     if (this.#live && this.#shown) stderr.write('\r\x1b[2K')
     this.#shown = false

@@ -21,7 +21,7 @@ import { ProgressLine } from './progress-line.ts'
 import { type Commanded, commandedRuns, divergenceData } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
 
-/** Runs what the flags ask for: baseline first, then methods x amounts x seeds, and prints it. */
+/** Does and prints what the flags ask for: baseline first, then methods x amounts x seeds. */
 export async function prune(flags: Flags): Promise<number> {
   checkFlags(flags)
   if (flags.output) {
@@ -40,7 +40,7 @@ export async function prune(flags: Flags): Promise<number> {
     await doAll(workbench, model, runs, flags)
     begun = false
   } finally {
-    // What was begun and failed is found again by the same command.
+    // After a failure, the same command finds the unfinished runs again.
     await (begun ? workbench.close() : workbench.finish())
   }
   return 0
@@ -59,7 +59,7 @@ async function doAll(workbench: CommandWorkbench, model: ModelEntry, runs: reado
   else printAll(await withDivergence(workbench, model, details, flags), flags)
 }
 
-/** Does one run after the other. */
+/** Does one run after another. */
 async function* doneHere(workbench: CommandWorkbench, runs: readonly RunEntry[]): AsyncGenerator<RunDetail> {
   const line = new ProgressLine()
   for (const run of runs)
@@ -68,7 +68,7 @@ async function* doneHere(workbench: CommandWorkbench, runs: readonly RunEntry[])
     }).finally(() => line.clear())
 }
 
-/** Sends all runs together; gives them in their order. One that fails stops none of the others. */
+/** Sends all runs together and yields them in order. A failed run does not stop the others. */
 async function* doneThere(workbench: CommandWorkbench, runs: readonly RunEntry[], cluster: string): AsyncGenerator<RunDetail> {
   const line = new ProgressLine()
   let done = 0
@@ -86,7 +86,7 @@ async function* doneThere(workbench: CommandWorkbench, runs: readonly RunEntry[]
   }
 }
 
-/** The documents of runs, with their divergence from the dense model where it is asked for. */
+/** The runs' documents, with their divergence from the dense model if requested. */
 async function withDivergence(
   workbench: CommandWorkbench,
   model: ModelEntry,
@@ -117,14 +117,14 @@ async function save(workbench: CommandWorkbench, { id }: RunEntry, flags: Flags)
   if (!flags.json) stdout.write(`Saved in ${target.folder}\n${saved.map(describeSaved).join('')}\n`)
 }
 
-/** What the run that is to be saved will do. */
+/** The work of the run that will be saved. */
 function savedWork(commanded: Commanded) {
   if (!('request' in commanded)) return { method: denseMethod }
   const { method, amount, options } = commanded.request
   return { method, amount, options }
 }
 
-/** A line for each file: what it weighs, and its answers against those of the model before it was saved. */
+/** One line per file: its size, and its error compared with the model before saving. */
 function describeSaved({ format, type, bytes, reload }: SavedFile): string {
   const name = [formatTitles[format as FormatId] ?? format, type].filter(Boolean).join(' ')
   const size = `${(bytes / 1e6).toFixed(1)} MB`
@@ -137,7 +137,7 @@ function describeSaved({ format, type, bytes, reload }: SavedFile): string {
   return `  ${name}: ${size}; opened again: ${apart}, ${reload.equalTokens} of ${reload.greedyTokens} first tokens the same\n`
 }
 
-/** Steps are on the disk and files appear only when complete; the runs are marked as interrupted, and a second signal ends all at once. */
+/** Steps are on disk and files appear only when complete. Marks the runs as interrupted; a second signal exits at once. */
 function closeOnInterrupt(workbench: CommandWorkbench, cluster: string | undefined): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
@@ -156,14 +156,14 @@ function printRun(document: RunDocument): void {
   stdout.write('\n')
 }
 
-/** The studies as JSON: one alone stands by itself, several by their names. */
+/** The studies as JSON: a single one directly, several by name. */
 function printStudies(studies: readonly RunDetail[], { json }: Flags): void {
   if (!json) return
   const results = studies.map(({ method, study, remarks }) => [method, { ...study, notes: remarks }] as const)
   stdout.write(`${JSON.stringify(results.length === 1 ? results[0]?.[1] : Object.fromEntries(results))}\n`)
 }
 
-/** The table of all runs, or their documents: one alone stands by itself. A baseline nobody asked for is no document. */
+/** The table of all runs, or their documents: a single one directly. Omits a baseline that was not requested. */
 function printAll(documents: readonly RunDocument[], flags: Flags): void {
   const table = resultTable(documents)
   if (flags.output) {

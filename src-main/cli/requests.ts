@@ -16,10 +16,10 @@ import { existing, textFlag } from './text-flag.ts'
 /** The reference's window length. */
 const referenceLength = 2048
 
-/** What a command line asks for on one model: one run, or a grid. `sweep`: amounts that cannot be reached are left out with a word. */
+/** A command line's runs on one model: a single request, or a grid. `sweep`: amounts that cannot be reached are skipped with a notice. */
 export type Commanded = { request: Omit<RunRequest, 'model'>; saves: boolean } | { grid: Grid; sweep: boolean }
 
-/** Amounts of `--num_prune`, `--sparsity` or `--sparsity_rate` for a model of `count` blocks. */
+/** The amounts of `--num_prune`, `--sparsity` or `--sparsity_rate` for a model of `count` blocks. */
 function amountsOf({ num_prune: whole, sparsity, sparsity_rate }: Flags, count: number): { amounts: Amount[]; sweep: boolean } {
   const shares = [0.25, 0.375, 0.5]
   const rates = [...sparsity, ...sparsity_rate]
@@ -32,17 +32,17 @@ function amountsOf({ num_prune: whole, sparsity, sparsity_rate }: Flags, count: 
     ...whole.flatMap((blocks) => (blocks === -2 ? shares.map((share) => ({ blocks: Math.ceil(share * count) })) : [{ blocks }])),
     ...rates.flatMap((sparsity) => (sparsity === -2 ? shares.map((share) => ({ sparsity: share })) : [{ sparsity }])),
   ]
-  // On a small model two shares can come to the same number of blocks.
+  // On a small model two shares can amount to the same number of blocks.
   const distinct = new Map(amounts.map((amount) => [JSON.stringify(amount), amount]))
   return { amounts: [...distinct.values()], sweep: false }
 }
 
-/** Tokens per window: the reference's, or what the model was trained for when that is less, unless another length is asked for. */
+/** Tokens per window: as requested, else the reference's length, limited to the model's context length. */
 function sequenceLengthOf({ sequence_length }: Flags, contextLength: number): number {
   return sequence_length ?? Math.min(referenceLength, contextLength)
 }
 
-/** Where a run computes and where its data lies. */
+/** Where a run computes, and where its data is. */
 function machineOf({
   backend = 'auto',
   precision,
@@ -57,7 +57,7 @@ function machineOf({
   }
 }
 
-/** Turns checked flags into one request, or into a grid where there are several or the dense model is wanted beside them. */
+/** Turns checked flags into a request, or into a grid if there are several runs or the dense model is requested too. */
 export function commandedRuns(flags: Flags, { id, path, description }: ModelEntry): Commanded {
   const { blocks, contextLength } = description.shape
   const { amounts, sweep } = amountsOf(flags, blocks)
@@ -90,7 +90,7 @@ function methodsOf(flags: Flags): Grid['methods'] {
   return names.map((method) => ({ method, options: optionsOf(flags, method) }))
 }
 
-/** `--option name=value` and the flags that are short for an option. */
+/** `--option name=value`, and flags that are shorthand for an option. */
 function optionsOf(flags: Flags, method: string): Record<string, unknown> {
   const alpha = flags.alpha !== undefined && method === '2ssp' ? { alpha: flags.alpha } : {}
   return { ...Object.fromEntries(flags.option), ...alpha }
@@ -107,26 +107,29 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
   }
 }
 
-/** The repair that is asked for, or that the method is meant for. */
+/** The requested repair, else the method's default. */
 function repairOf(flags: Flags, method: string, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
   const kind = flags.repair ?? usualRepair(method) ?? 'none'
   return kind !== 'none' ? { repair: { kind, calibration: repairData(flags, model, sequenceLength) } } : {}
 }
 
-/** The same for a grid, where each method has the repair that it is meant for unless one is asked for. */
+/** The same for a grid, where each method has its own default. */
 function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Grid, 'repairs' | 'repairData'> {
   const repairs = flags.repair === undefined ? {} : { repairs: [flags.repair] }
   return { ...repairs, repairData: repairData(flags, model, sequenceLength) }
 }
 
-/** What a repair is fitted on; without a text of its own the calibration text with some of the mixed one. */
+/** The text a repair is fitted on: as requested, else the calibration text with some of the mixed one. */
 function repairData(flags: Flags, model: string, sequenceLength: number): DataRequest {
   const windows = flags.repair_samples ?? defaultRepairWindows
   if (flags.repair_data) return { ...textFlag('repair_data', flags.repair_data), sequenceLength, windows }
   return { ...usualRepairData(calibrationOf(flags, model, sequenceLength)), windows }
 }
 
-/** The bundled model comes with texts of its own; the reference's data sets serve all others, and it too when they lie in ./data. */
+/**
+ * The bundled model uses its own texts. All other models use the reference's data sets, and so does the bundled model if they are in
+ * ./data.
+ */
 function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): string {
   const named = use === 'calibration' ? 'c4-train' : 'wikitext2'
   const local = flags.local_datasets && existsSync(join('data', use === 'calibration' ? 'c4_train' : 'wikitext-2'))
@@ -158,10 +161,10 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
   ]
 }
 
-/** Tokens that a divergence is taken on unless more are asked for. */
+/** Default number of tokens that a divergence is computed on. */
 const divergenceTokens = 10_000
 
-/** The text that runs are compared with the dense model on: the first of `--eval_data`, else the text of the perplexity. */
+/** The text for the comparison with the dense model: the first of `--eval_data`, else the text of the perplexity. */
 export function divergenceData(flags: Flags, { path, description }: ModelEntry): DataRequest {
   const sequenceLength = sequenceLengthOf(flags, description.shape.contextLength)
   const [own] = flags.eval_data

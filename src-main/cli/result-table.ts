@@ -10,7 +10,7 @@ import { usedText } from './used-text.ts'
 const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string =>
   [name, dataset && `(${dataset})`, unit && unit !== name && `[${unit}]`].filter(Boolean).join(' ')
 
-/** Runs as rows: what was removed, what it cost, what each measure says. */
+/** One row per run: what was removed, the cost, and each measure. */
 export function resultTable(documents: readonly RunDocument[]): Table {
   const columns = [...new Set(documents.flatMap((document) => document.measures.map(columnName)))]
   return {
@@ -34,7 +34,7 @@ export function resultTable(documents: readonly RunDocument[]): Table {
   }
 }
 
-/** A table for a terminal: numbers rounded to what can be read, columns aligned. */
+/** A table for a terminal: numbers rounded for reading, columns aligned. */
 export function toText({ columns, rows }: Table): string {
   const cells = [
     columns.map(({ label }) => label),
@@ -56,7 +56,7 @@ function cellText(value: TableCell['value'], label: string): string {
   return value >= 1000 ? value.toFixed(1) : value.toPrecision(5)
 }
 
-/** One run in words: what went, in what order, and what is worth knowing. */
+/** A run in words: what was removed, in which order, and its notes. */
 export function describeRun(document: RunDocument): string {
   const { plan, decisions, notes, sparsity, seconds, passes, precision } = document
   const removed = plan.blocks.flatMap((block, index) =>

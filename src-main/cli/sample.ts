@@ -1,12 +1,12 @@
 import { join, resolve } from 'node:path'
 import { resources, sampleModelFolder } from '#runtime/resources.ts'
 
-/** Whether a model path is the bundled model, which brings texts and questions of its own. */
+/** Whether a path is the bundled model, which has its own texts and questions. */
 export function isSampleModel(path: string): boolean {
   return resolve(path) === sampleModelFolder
 }
 
-/** Whether `--model` means the bundled model. */
+/** Whether `--model` refers to the bundled model. */
 export function namesSample(model: string | undefined): boolean {
   return model === 'sample' || (model !== undefined && isSampleModel(model))
 }

@@ -61,7 +61,7 @@ export const answer: Verb = (parameters) =>
     return withWorkbench(values, work, { computes: true })
   })
 
-/** What was found, and the transcript with every token where JSON is asked for. */
+/** The result; with `--json` also the transcript with every token. */
 async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Promise<number> {
   const { inspected } = await call('runs.get', { id })
   if (inspected?.kind !== 'generation') return 1

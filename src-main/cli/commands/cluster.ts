@@ -96,7 +96,7 @@ const script: Verb = async (parameters) => {
   })
 }
 
-/** The exit code is 1 when something does not work. */
+/** Exits with 1 if a check fails. */
 const check: Verb = async (parameters) => {
   const { values, words } = readFlags(parameters, commonFlags, { least: 1, most: 1, name: 'The cluster’s name' })
   const findings = await withWorkbench(values, ({ call }) => call('clusters.check', { name: words[0] as string }))

@@ -1,7 +1,7 @@
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 
-/** Flags of every command that asks the workbench. */
+/** Flags of every command that talks to the workbench. */
 export const commonFlags = {
   server: { type: 'string' },
   'token-file': { type: 'string' },
@@ -21,7 +21,7 @@ export interface CommonValues {
   json: boolean
 }
 
-/** Strict: an unknown flag, a missing value or a wrong number of words is a usage error. */
+/** An unknown flag, a missing value or a wrong number of arguments is a usage error. */
 export function readFlags<T extends ParseArgsOptionsConfig>(
   parameters: string[],
   options: T,

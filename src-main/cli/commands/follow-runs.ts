@@ -7,13 +7,13 @@ import type { CommandDoor } from './with-workbench.ts'
 
 const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
 
-/** Does runs in this process, one after the other. A signal ends it with the run interrupted; it can be resumed again. */
+/** Does runs in this process, one after another. On a signal the current run is interrupted; it can be resumed. */
 export async function resumeHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
   for (const id of ids) checkResumable(await door.call('runs.get', { id }))
   return report(await runHere(door, ids), asJson)
 }
 
-/** Does drafts in this process, or adds them to a server's queue and, when asked to, waits until each has ended; prints how they stand. */
+/** Does drafts in this process, or adds them to a server's queue and optionally waits until each has ended. Prints their state. */
 export async function startDrafts(
   door: CommandDoor,
   ids: readonly string[],
@@ -25,7 +25,7 @@ export async function startDrafts(
   return 0
 }
 
-/** The same without a word on the standard output: the runs as they stand then. */
+/** The same without printing; returns the runs. */
 export async function doDrafts(door: CommandDoor, ids: readonly string[], wait: boolean): Promise<RunEntry[]> {
   if (door.runNow) return runHere({ ...door, runNow: door.runNow }, ids)
   const start = () => door.call('runs.enqueue', { ids: [...ids] })
@@ -46,7 +46,7 @@ function checkResumable(run: RunEntry): void {
 
 type Start = () => Promise<{ runs: RunEntry[] }>
 
-/** Starts runs on a server, waits until each has ended and prints how they stand. */
+/** Starts runs on a server, waits until each has ended and prints their state. */
 export async function followRuns(door: CommandDoor, ids: readonly string[], start: Start, asJson: boolean): Promise<number> {
   return report(await untilEnded(door, ids, start), asJson)
 }
@@ -69,7 +69,7 @@ async function untilEnded(door: CommandDoor, ids: readonly string[], start: Star
   return [...states.values()]
 }
 
-/** The exit code is 1 when a run did not get done. */
+/** Exits with 1 if a run did not finish. */
 function report(runs: readonly RunEntry[], asJson: boolean): number {
   printStatuses(runs, asJson)
   return runs.every(({ status }) => status === 'done') ? 0 : 1
@@ -85,7 +85,7 @@ export function printStatuses(runs: readonly RunEntry[], asJson: boolean): void 
   }
 }
 
-/** Takes the signals over: the history is closed before the command ends. A second one ends it at once. */
+/** Handles signals so that the history is closed before the command ends. A second signal exits at once. */
 function interrupted(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -95,7 +95,7 @@ function interrupted(): Promise<void> {
   })
 }
 
-/** Tells each change of the runs on the error stream; on a terminal the line of the progress is written over. */
+/** Reports each change of the runs on stderr; on a terminal, progress overwrites its line. */
 function tellChanges(door: CommandDoor, ids: readonly string[], take: (run: RunEntry) => void = () => {}): () => void {
   let last = ''
   return door.subscribe((event) => {

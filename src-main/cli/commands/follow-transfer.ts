@@ -3,7 +3,7 @@ import type { Transfer } from '#contract/models/models.ts'
 import { printable, showBytes } from './print.ts'
 import type { CommandDoor } from './with-workbench.ts'
 
-/** Starts a transfer and waits for its end; ending the command by a signal leaves what came for the next attempt. */
+/** Starts a transfer and waits for its end. If a signal ends the command, the next attempt resumes from the received part. */
 export async function followTransfer(door: CommandDoor, start: () => Promise<Transfer>): Promise<Transfer> {
   const seen = new Map<string, Transfer>()
   let wanted: string | undefined

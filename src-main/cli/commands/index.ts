@@ -16,7 +16,7 @@ const serve: Verb = (parameters) =>
     return 0
   })
 
-/** The workbench's commands: each takes the words after its name and gives the exit code. */
+/** The workbench's commands. Each gets the arguments after its name and returns the exit code. */
 export const commands = { serve, runs, models, repair, report, questions, answer, judge, cluster, 'run-request': runRequest }
 export const help: Readonly<Record<keyof typeof commands, string>> = {
   serve: serveHelp,

@@ -1,4 +1,4 @@
-/** Prints rows under their heads, columns as wide as needed; numbers to the right. */
+/** Prints rows under headings in aligned columns; numbers are right-aligned. */
 export function printTable(heads: readonly string[], rows: readonly (readonly (string | number | null)[])[]): void {
   const cells = rows.map((row) => row.map(show))
   const widths = heads.map((head, column) => Math.max(head.length, ...cells.map((row) => row[column]?.length ?? 0)))
@@ -20,7 +20,7 @@ function show(value: string | number | null): string {
   return typeof value === 'number' ? `${value}` : printable(value)
 }
 
-/** Names come from files and other machines: what would steer the terminal is shown as a question mark. */
+/** Names come from files and other machines: characters that would control the terminal become question marks. */
 export function printable(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '?')
 }

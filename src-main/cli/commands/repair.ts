@@ -44,7 +44,7 @@ export const repair: Verb = (parameters) =>
     return withWorkbench(values, work, { computes: true })
   })
 
-/** The text that a repair is fitted on, in windows as long as those that the run was calibrated on. */
+/** The text that a repair is fitted on, in windows of the run's calibration length. */
 function textFor({ name, request }: RunDetail, text: string | undefined): Omit<RepairRequest['calibration'], 'windows'> {
   if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to repair.`)
   const { windows: _, ...usual } = usualRepairData(request.calibration)

@@ -4,7 +4,7 @@ export type Verb = (parameters: string[]) => Promise<number>
 
 const exitCodes: Partial<Record<ErrorCode, number>> = { usage: 2, invalid: 2, cancelled: 130 }
 
-/** Runs a command's work and turns what it throws into one line and an exit code. */
+/** Does a command's work and turns errors into one line and an exit code. */
 export async function guarded(name: string, help: string, parameters: string[], work: Verb): Promise<number> {
   if (parameters.includes('--help') || parameters.includes('-h')) {
     console.log(help)
@@ -20,7 +20,7 @@ export async function guarded(name: string, help: string, parameters: string[], 
   }
 }
 
-/** A command whose first word chooses what to do. */
+/** A command with subcommands: its first argument selects one. */
 export function commandOf(name: string, help: string, verbs: Readonly<Record<string, Verb>>): Verb {
   return (parameters) =>
     guarded(name, help, parameters, async ([verb, ...rest]) => {

@@ -43,7 +43,7 @@ export const runRequest: Verb = (parameters) =>
     return { done: 0, failed: 1, stopped: stoppedCode }[outcome]
   })
 
-/** The scheduler stops this job and starts it again. Where no step was finished, the next time would be no longer. */
+/** The scheduler stops this job and restarts it. Not done if no step was finished, since the next attempt would be no longer. */
 async function requeue(steps: number, job: string | undefined): Promise<void> {
   if (job === undefined) return
   if (steps === 0) return console.error('The time is nearly up and no step was finished, so the job is not requeued.')

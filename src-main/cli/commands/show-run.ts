@@ -4,7 +4,7 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import { usedText } from '../used-text.ts'
 import { printable, printTable, showMoment, showPercent, showSeconds } from './print.ts'
 
-/** Prints what a run is, what it decided and what it measured. */
+/** Prints a run's settings, decisions and measures. */
 export function showRun(run: RunDetail, log: string | undefined): void {
   const facts: [string, string | null][] = [
     ['name', run.name],
@@ -51,7 +51,7 @@ function describeRepair({ kind, calibration, seconds, blocks }: Repair): string 
   return `${kind}, ${fell} of ${blocks.length} projections replaced, in ${showSeconds(seconds)}; fitted on ${usedText(calibration)}`
 }
 
-/** One line: which attention and which MLPs went, and how wide the others are. */
+/** One line: which attention modules and MLPs were removed, and the widths of the rest. */
 function describePlan({ blocks, slice }: Plan): string {
   const attention = blocks.flatMap((block, index) => (block.attention === 'removed' ? [index] : []))
   const mlp = blocks.flatMap((block, index) => (block.mlp === 'removed' ? [index] : []))

@@ -7,13 +7,13 @@ import { defaultDataFolder } from '#services/models/folders.ts'
 import type { CommonValues } from './flags.ts'
 
 export interface CommandDoor extends Door {
-  /** Does one run in this process. Left out where a server does the runs. */
+  /** Does one run in this process; absent if a server does the runs. */
   runNow?: (id: string) => Promise<void>
 }
 
 /**
- * Asks the server that was named, else the one that works on the data folder now, else opens the workbench here for as long as it takes.
- * Here, the queue is left alone, and only a command that `computes` looks for GPUs.
+ * Uses the server that was named, else the one running on the data folder, else opens a workbench in this process for the duration. That
+ * one ignores the queue, and looks for GPUs only if the command `computes`.
  */
 export async function withWorkbench<T>(
   values: CommonValues,
@@ -29,7 +29,7 @@ export async function withWorkbench<T>(
   }
 }
 
-/** Loaded when needed: asking a server takes no history, and so no SQLite. */
+/** Loaded on demand: talking to a server needs no history, and so no SQLite. */
 async function openHere(folder: string | undefined, computes: boolean): Promise<CommandDoor & { close(): Promise<void> }> {
   const { openWorkbench } = await import('#services/workbench.ts')
   return openWorkbench({ folder, worksQueue: false, ...(computes ? {} : { devices: [] }) })
