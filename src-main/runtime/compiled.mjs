@@ -5,8 +5,8 @@ import { env, getuid } from 'node:process'
 import { cacheFolder } from './places.mjs'
 
 /**
- * Lets Node keep what it compiles of the program, in the user's cache folder, for this process and those that it starts: a command is
- * ready a third sooner. Where another user could write that folder nothing is kept, as what lies there is run.
+ * Lets Node cache compiled code in the user's cache folder, for this process and its children: commands start a third faster. Cached code
+ * is executed, so nothing is cached if other users can write to that folder.
  */
 export function keepCompiled() {
   const folder = join(cacheFolder(), 'compiled')

@@ -3,30 +3,30 @@ import { hostname } from 'node:os'
 import { dirname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** A running owner touches its lock every few seconds; one that did not for so long is gone, or its machine is. */
+/** A running owner touches its lock every few seconds. After this long without a touch, the owner or its machine is gone. */
 const staleSeconds = 60
-/** A process that was killed right after it made its lock did not say who it is. */
+/** A process killed right after creating its lock has not recorded who it is. */
 const unsignedSeconds = 3
 
-/** How long programs are waited for that a killed owner has left running. */
+/** How long to wait for programs that a killed owner left running. */
 const orphanSeconds = 600
 
 /**
- * What a lock file says about its owner, and which programs it has started.
+ * A lock file's owner, and the programs it has started.
  * @typedef {{ processId: number, host: string, token: string, children: number[] }} Owner
  */
 
 /**
- * What the owner of a lock may do with it.
+ * Operations for the owner of a lock.
  * @typedef {{ setChildren: (children: number[]) => void }} HeldLock
  */
 
-/** What this process holds or waits for: its own number in another lock is that of a process before it. */
+/** Locks that this process holds or waits for. Its process id in any other lock belongs to an earlier process. */
 const ownTokens = new Set()
 
 /**
- * Runs `work` alone among everybody who takes the same lock, in this process and others. Waits for the owner, and takes over what a
- * killed one has left.
+ * Runs `work` exclusively among all holders of the same lock, in this process and others. Waits for the owner, and takes over from a killed
+ * one.
  * @template T
  * @param {string} path the lock file
  * @param {(lock: HeldLock) => Promise<T>} work
@@ -90,14 +90,14 @@ function takeLock(path, owner) {
 }
 
 /**
- * Whether the owner of a lock is gone: its process on this machine and what it started have ended, or it has not touched the file for a minute.
+ * Whether a lock's owner is gone: its local process and children have ended, or it has not touched the file for a minute.
  * @param {string} path
  * @returns {boolean}
  */
 export function isStale(path) {
   const age = (Date.now() - modifiedAt(path)) / 1000
   const owner = readOwner(path)
-  // A clock that was set back leaves the file in the future: its owner would touch it again within seconds.
+  // If a clock was set back, the file's time is in the future; a living owner would correct it within seconds.
   if (!owner) return Math.abs(age) > unsignedSeconds
   if (owner.host !== hostname()) return Math.abs(age) > staleSeconds
   if (isOwnerRunning(owner)) return age > staleSeconds
@@ -114,7 +114,8 @@ function modifiedAt(path) {
 }
 
 /**
- * Renames before it removes: of two that judge the same lock stale only one succeeds, and it looks whether it got a new one by mistake.
+ * Renames before removing: if two processes consider a lock stale, only one rename succeeds. It then checks that it did not take a new lock
+ * by mistake.
  * @param {string} path
  * @param {string} token
  * @returns {boolean} whether the lock may be tried again at once

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 /** The root of this checkout. */
 export const root = fileURLToPath(new URL('../../', import.meta.url))
 
-/** The oldest Node that set-up itself runs on. */
+/** The oldest Node that setup itself runs on. */
 const oldest = 20
 
 /**
@@ -18,7 +18,7 @@ export function majorOf(version) {
 }
 
 /**
- * Says in one sentence when this Node is too old for set-up, undefined when it is not.
+ * One sentence if this Node is too old for setup, else undefined.
  * @param {string} [version]
  * @returns {string | undefined}
  */
@@ -28,7 +28,7 @@ export function refuseOldNode(version = versions.node) {
 }
 
 /**
- * Where the npm package of this platform keeps its Node 24.
+ * Path of Node 24 in this platform's npm package.
  * @returns {string}
  */
 export function packagedNode() {
@@ -38,8 +38,8 @@ export function packagedNode() {
 }
 
 /**
- * The Node that everything after set-up runs on: this one when it is Node 24, else the npm package's, else this one when it is newer.
- * Undefined when there is none: better-sqlite3 ends Node 20 with a segmentation fault, so an older one is never returned.
+ * The Node for everything after setup: this one if it is Node 24, else the npm package's, else this one if it is newer. Undefined if there
+ * is none. An older one is never returned, because better-sqlite3 crashes Node 20.
  * @returns {string | undefined}
  */
 export function findNode24() {
@@ -50,5 +50,5 @@ export function findNode24() {
   return own > 24 ? execPath : undefined
 }
 
-/** What to say where `findNode24` finds none. */
+/** The message if `findNode24` finds none. */
 export const missingNode24 = `Espalier runs on Node 24; this is Node ${versions.node}, and the npm packages bring none for ${platform} ${arch} or are not installed. Run \`npm start\` once, or install Node 24.`

@@ -17,8 +17,8 @@ export const addonName = 'tfjs_binding.node'
 export const fusedSource = 'c1aa8d6f'
 
 /**
- * The name of the fused operations inside a runtime's folder. They are compiled for one processor: another one, with a cache folder
- * that several machines share, looks for another name.
+ * The file name of the fused operations inside a runtime's folder. They are compiled for one processor, and machines that share a cache
+ * folder may differ, so the name depends on it.
  * @returns {string}
  */
 export function fusedName() {
@@ -34,7 +34,7 @@ function describeProcessor() {
 }
 
 /**
- * The folder under the user's cache that clones and the packaged application share.
+ * The folder in the user's cache that clones and the packaged application share.
  * @returns {string}
  */
 export function cacheFolder() {
@@ -49,7 +49,7 @@ function userCacheFolder() {
 }
 
 /**
- * The folder that holds one folder per tensor runtime.
+ * The folder with one subfolder per tensor runtime.
  * @returns {string}
  */
 export function runtimesFolder() {
@@ -66,7 +66,7 @@ export function runtimeName(version, kind) {
 }
 
 /**
- * All runtimes of this platform, the best one first: GPU before CPU, then the newer version.
+ * All runtimes for this platform, best first: GPU before CPU, then newer versions.
  * @returns {Runtime[]}
  */
 export function runtimeFolders() {
@@ -85,7 +85,7 @@ export function runtimeFolders() {
 }
 
 /**
- * The runtime that the engine should load, or undefined when set-up has left none.
+ * The runtime that the engine should load; undefined if setup has installed none.
  * @returns {Runtime | undefined}
  */
 export function findRuntime() {

@@ -3,9 +3,9 @@ import { isAbsolute, join, relative, sep } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 
 /**
- * The path of a file that a model folder names, or an error when the name leads out of the folder, by its text or by a link.
- * The one exception is the layout of the Hugging Face cache, where `snapshots/REVISION/` and its folders hold links into `blobs/` beside `snapshots`.
- * A file that does not exist is left to the caller.
+ * The path of a file that a model folder names. Throws if the name leaves the folder, by its text or by a link. The one exception is the
+ * Hugging Face cache, where `snapshots/REVISION/` and its subfolders hold links into `blobs/` beside `snapshots`. A missing file is the
+ * caller's concern.
  */
 export async function resolveInside(folder: string, name: string): Promise<string> {
   if (name === '' || name === '.' || name === '..' || /[/\\\0:]/.test(name)) {
@@ -22,7 +22,7 @@ export async function resolveInside(folder: string, name: string): Promise<strin
   throw new EspalierError('invalid', `${file} is a link to ${target}, outside the model's folder. Copy the file into the folder.`, { file })
 }
 
-/** Throws for a model folder in which a file is a link that leaves it. Links to folders are never followed, so they may stay. */
+/** Throws if a file in a model folder is a link that leaves it. Links to folders are never followed, so they are allowed. */
 export async function refuseLinksOut(folder: string): Promise<void> {
   for (const entry of await readdir(folder, { withFileTypes: true })) {
     if (!entry.isSymbolicLink()) continue

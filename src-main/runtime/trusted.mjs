@@ -3,15 +3,15 @@ import { chmodSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { getuid } from 'node:process'
 
-/** What a runtime's folder says about itself; written last, so that a folder without it is not a runtime. */
+/** A runtime's description. It is written last, so a folder without it is not a runtime. */
 export const descriptionName = 'runtime.json'
 
-/** Bits of a mode that let the group or everybody write. */
+/** Mode bits that let the group or others write. */
 const othersWrite = 0o022
 
 /**
- * Why nothing of a runtime's folder may be loaded; undefined when all of it, and the folders that lead to it from the cache folder,
- * belong to this user or root and nobody else can write them. Windows, where a user's cache folder is the user's own, has no such bits.
+ * Why nothing in a runtime's folder may be loaded; undefined if it is safe: the folder, its content and its parents up to the cache folder
+ * belong to this user or root, and no one else can write to them. Windows has no such bits, but a user's cache folder there is private.
  * @param {string} folder a runtime's folder, two levels below the cache folder
  * @returns {string | undefined}
  */
@@ -28,7 +28,7 @@ export function findStranger(folder) {
 }
 
 /**
- * Takes from others what set-up's own umask may have given them.
+ * Removes write permission for others, which the umask during setup may have granted.
  * @param {string} folder a runtime's folder that set-up just made
  */
 export function closeToOthers(folder) {
@@ -40,8 +40,8 @@ export function closeToOthers(folder) {
 }
 
 /**
- * The path of a native addon, when its hash is the one that set-up wrote down. (TensorFlow's own libraries, 600 MB, are hashed when they
- * are made; afterwards their owner, mode and size stand for that.)
+ * The path of a native addon if its hash matches the one that setup recorded. (TensorFlow's own libraries, 600 MB, are hashed only when
+ * created; after that, owner, mode and size are checked.)
  * @param {string} folder
  * @param {string} name
  * @returns {string | undefined}
@@ -79,7 +79,7 @@ export function hashOf(path) {
 
 /**
  * @param {string} folder
- * @returns {string[]} the folder and all that is in it; links count as what they are
+ * @returns {string[]} the folder and everything in it; links are not followed
  */
 function everythingIn(folder) {
   return [folder, ...readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name))]

@@ -1,9 +1,9 @@
 /**
- * Those of a machine's GPUs that CUDA sees.
+ * The GPUs that CUDA sees.
  * @template {{ index: string, uuid: string }} T
- * @param {readonly T[]} all in the order of the bus, as CUDA is told to count them
- * @param {string | undefined} visible indices or beginnings of UUIDs, as in `CUDA_VISIBLE_DEVICES`; CUDA sees those up to the first that it
- *   does not know
+ * @param {readonly T[]} all in bus order, as CUDA is configured to count them
+ * @param {string | undefined} visible indices or UUID prefixes, as in `CUDA_VISIBLE_DEVICES`; CUDA ignores everything from the first
+ * unknown one on
  * @returns {T[]}
  */
 export function visibleGpus(all, visible) {

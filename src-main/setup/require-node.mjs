@@ -1,6 +1,6 @@
 import { refuseOldNode } from '../runtime/node24.mjs'
 
-// Imported first by every command: an old Node gets a sentence before anything that it does not know is run.
+// Imported first by every command, so that an old Node prints a message before it meets unknown syntax.
 const refusal = refuseOldNode()
 if (refusal) {
   console.error(refusal)

@@ -6,7 +6,7 @@ import { root } from '../runtime/node24.mjs'
 import { showStep } from './terminal.mjs'
 import { commandOf, runTool } from './tools.mjs'
 
-/** What each bundle is made of, and the file that it must leave. */
+/** The sources of each bundle, and a file that its build must produce. */
 const bundles = {
   screens: {
     sources: ['src-renderer', 'src-main/contract', 'electron.vite.config.ts', 'package-lock.json'],
@@ -16,7 +16,7 @@ const bundles = {
 }
 
 /**
- * Builds the screens, or the window's own code, when they are older than their sources. Throws when the build fails.
+ * Builds the screens, or the window's own code, if older than their sources. Throws if the build fails.
  * @param {string} node
  * @param {keyof typeof bundles} name
  * @returns {Promise<void>}
@@ -37,7 +37,7 @@ export async function ensureBundle(node, name) {
 }
 
 /**
- * Names, sizes and times of the sources: reading them all would take longer than the whole check may.
+ * Hashes names, sizes and times of the sources: reading their content would take too long.
  * @param {string[]} sources
  * @returns {string}
  */

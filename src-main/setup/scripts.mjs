@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 /**
- * The scripts of a folder that `npm run COMMAND -- NAME` starts: files whose header shows that command.
+ * A folder's scripts for `npm run COMMAND -- NAME`: files whose header shows that command.
  * @param {string} folder whose name is also the npm command
  * @returns {string[]} names without the ending
  */
@@ -20,8 +20,8 @@ function headerOf(file) {
 }
 
 /**
- * What an npm command runs: a script of a folder by name (`main.ts` without one), or the one file that it is for. Throws for a name that
- * the folder does not have.
+ * What an npm command runs: a folder's script by name (default: `main.ts`), or a single file. Throws if the folder has no script of that
+ * name.
  * @param {string} place a folder or a .ts file
  * @param {string[]} given what follows `--`
  * @returns {string[]} the file and what it is given

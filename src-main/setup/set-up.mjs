@@ -5,7 +5,7 @@ import { ensureRuntime } from './tensorflow/runtime.mjs'
 import { say } from './terminal.mjs'
 
 /**
- * Everything that must stand before the rest can run: npm packages, tensor runtime, built screens. Does only what is missing.
+ * Installs what is missing before anything else can run: npm packages, tensor runtime, built screens.
  * @returns {Promise<string>} the Node 24 that the rest runs on
  */
 export async function setUp() {
@@ -17,7 +17,7 @@ export async function setUp() {
 }
 
 /**
- * Set-up, the screens, then a command; what went wrong is said in a sentence, and the exit code is the command's.
+ * Runs setup, then a command. Errors are printed as one sentence; the exit code is the command's.
  * @param {(node: string) => Promise<number>} command
  * @returns {Promise<void>}
  */
@@ -32,7 +32,7 @@ export async function runAfterSetUp(command) {
 }
 
 /**
- * The screens where a failed build must not stop what does not show them.
+ * Builds the screens for commands that do not show them, so a failure must not stop them.
  * @param {string} node
  * @returns {Promise<void>}
  */

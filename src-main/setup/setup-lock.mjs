@@ -8,7 +8,7 @@ import { say } from './terminal.mjs'
 let held
 
 /**
- * Runs `work` while no other set-up of this user does. Waits for the other one, and takes over what a killed one has left.
+ * Runs `work` while no other setup of this user runs. Waits for another one, and takes over from a killed one.
  * @template T
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
@@ -31,7 +31,7 @@ function describeWait(owner) {
 }
 
 /**
- * Writes down that a program runs for this set-up: should set-up be killed, the next one waits for the program's end.
+ * Records a program started by this setup: if setup is killed, the next one waits for the program to end.
  * @param {number | undefined} processId
  * @returns {() => void} to be called when it has ended
  */

@@ -3,16 +3,16 @@ import { join } from 'node:path'
 import { root } from '../runtime/node24.mjs'
 
 /**
- * A package of the lock file. A link leads to a folder of the checkout that replaces the package.
+ * A package in the lock file. A link points to a folder of the checkout that replaces the package.
  * @typedef {{ version: string, license?: string, dependencies?: Record<string, string>, optionalDependencies?: Record<string, string>,
  *   link?: boolean, resolved?: string }} Locked
  */
 
-/** The folder that replaces packages which only an install script would load: nothing of it is shipped. */
+/** An empty replacement for packages that only an install script would load. It is not shipped. */
 const nothing = 'src-main/setup/packages/nothing'
 
 /**
- * The packages that are shipped: those named, and all that they need.
+ * The shipped packages: the named ones and all their dependencies.
  * @param {Record<string, Locked>} locked the lock file's packages by their place
  * @param {readonly string[]} names
  * @returns {Map<string, Locked>} by place
@@ -52,7 +52,7 @@ function followLink(locked, place) {
 }
 
 /**
- * Where Node finds a package from another's place: in it, or in one of those around it.
+ * Where Node finds a package imported from `from`: inside it, or in a folder around it.
  * @param {Record<string, Locked>} locked
  * @param {string} name
  * @param {string} from

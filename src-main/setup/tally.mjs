@@ -4,12 +4,12 @@ import { root } from '../runtime/node24.mjs'
 import { commandOf, runHere } from './tools.mjs'
 
 /**
- * How many tests passed, failed and were not run on this machine, and which failed, each with the first line of its reason.
+ * How many tests passed, failed and were skipped, and the failures, each with the first line of its reason.
  * @typedef {{ passed: number, failed: number, skipped: number, failures: string[] }} Tally
  */
 
 /**
- * What vitest's JSON reporter writes, as far as it is counted here.
+ * The parts of vitest's JSON report that are counted.
  * @typedef {{ numPassedTests: number, numPendingTests: number, numTodoTests: number, testResults: { name: string, status: string, message?: string, assertionResults: { status: string, fullName: string, failureMessages: string[] }[] }[] }} VitestReport
  */
 
@@ -30,14 +30,14 @@ export const addTallies = (one, other) => ({
 })
 
 /**
- * What failed, a line each, so that the end of a long output names it, and the counts as the last line.
+ * The failures, one line each, then the counts as the last line, so that they are visible at the end of a long output.
  * @param {Tally} tally
  */
 export const formatTally = ({ passed, failed, skipped, failures }) =>
   [...failures.map((one) => `FAILED ${one}`), `${passed} passed, ${failed} failed, ${skipped} skipped`].join('\n')
 
 /**
- * Runs vitest in this terminal and counts its tests from the report it writes beside.
+ * Runs vitest in this terminal and counts its tests from its JSON report.
  * @param {string} node
  * @param {string[]} given
  * @returns {Promise<Tally>}
@@ -65,7 +65,7 @@ export function countTests(report, code) {
 }
 
 /**
- * A file that could not be loaded has no tests, but is a failure.
+ * A file that could not be loaded has no tests, but counts as a failure.
  * @param {VitestReport['testResults'][number]} file
  */
 function failuresOf(file) {

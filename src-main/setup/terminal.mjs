@@ -1,7 +1,7 @@
 import { stderr } from 'node:process'
 
 /**
- * Set-up talks on stderr: stdout belongs to the results of what runs after it.
+ * Prints on stderr: stdout is for the results of the command that follows setup.
  * @param {string} text
  */
 export function say(text) {
@@ -19,7 +19,7 @@ export function formatBytes(bytes) {
 }
 
 /**
- * Runs one step of set-up and tells what it does: a line that moves in a terminal, a line every 15 seconds in a log.
+ * Runs one step of setup and reports it: an updating line in a terminal, a line every 15 seconds in a log.
  * @template T
  * @param {string} title
  * @param {(report: (note: string) => void) => Promise<T>} work `report` sets what stands behind the title

@@ -9,13 +9,13 @@ import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
 const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm'].includes(one))
-/** Whether the program is also attacked for a minute, as it is before a change is taken. */
+/** Also attack the program for a minute, as before a change is accepted. */
 const attack = argv.includes('--attack')
-/** Whether the registry is asked for known defects of what is shipped. */
+/** Also query the registry for known defects of shipped packages. */
 const audit = argv.includes('--audit')
-/** Whether what is written is also tried in the programs that it is for. */
+/** Also try the exported files in the programs they are for. */
 const interop = argv.includes('--interop')
-/** Whether runs are also sent to a real Slurm, which is installed where that can be done. */
+/** Also send runs to a real Slurm, which is installed where possible. */
 const slurm = argv.includes('--slurm')
 const slurmTests = 'test/slurm'
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
@@ -26,7 +26,7 @@ stdout.write(`${formatTally(tally)}\n`)
 process.exitCode = tally.failed > 0 ? 1 : 0
 
 /**
- * All checks and tests, or only the tests that were named.
+ * All checks and tests, or only the named tests.
  * @returns {Promise<import('./tally.mjs').Tally>}
  */
 async function runParts() {
@@ -38,7 +38,7 @@ async function runParts() {
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
     showPart(title, async () => oneTest((await runHere(node, args)) === 0, title))
   const checkTypes = startBeside('types and components', node, [commandOf('svelte-check'), '--fail-on-warnings'])
-  // Test files that run side by side would each install it.
+  // Parallel test files would each install it.
   await runHere(execPath, [`${root}test/e2e/install-browser.mjs`])
   const parts = [
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
@@ -54,7 +54,7 @@ async function runParts() {
 }
 
 /**
- * Starts a check beside the other parts, which mostly wait; what it wrote is shown where its result is asked for.
+ * Starts a check beside the other parts, which mostly wait. Its output is shown when its result is awaited.
  * @param {string} title
  * @param {string} node
  * @param {string[]} args
@@ -70,7 +70,7 @@ function startBeside(title, node, args) {
     })
 }
 
-/** Tests that wait for daemons run one after the other, when nothing else does. Without Slurm they count as skipped. */
+/** Tests that wait for daemons run one after another, with nothing beside them. Without Slurm they count as skipped. */
 async function prepareSlurm() {
   await runHere(execPath, [`${root}test/slurm/install.mjs`])
   env.ESPALIER_TEST_SLURM = '1'

@@ -7,7 +7,7 @@ import { root } from '../runtime/node24.mjs'
 import { noteChild } from './setup-lock.mjs'
 
 /**
- * The path of a program, or undefined when PATH has none of that name.
+ * The path of a program, or undefined if it is not on PATH.
  * @param {string} name
  * @returns {string | undefined}
  */
@@ -28,7 +28,7 @@ function isProgram(path) {
 }
 
 /**
- * Runs a program to its end and keeps what it wrote. A program that cannot be started has code 127, one that ran out of time 124.
+ * Runs a program to its end and captures its output. The code is 127 if it cannot be started, 124 if it ran out of time.
  * @param {string} command
  * @param {string[]} args
  * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, seconds?: number, onOutput?: (text: string) => void, signal?: AbortSignal }} [settings]
@@ -74,7 +74,7 @@ export function runTool(command, args, settings = {}) {
 }
 
 /**
- * Runs a script under a Node with this process's terminal, passes signals on, and ends when this process ends.
+ * Runs a script with a Node in this terminal, forwards signals, and ends it when this process ends.
  * @param {string} node
  * @param {string[]} args the script and what it is given
  * @param {NodeJS.ProcessEnv} [environment]
@@ -87,7 +87,7 @@ export function runScript(node, args, environment = env) {
 }
 
 /**
- * Runs a program in this process's terminal, passes signals on, and gives back its exit code.
+ * Runs a program in this terminal, forwards signals, and returns its exit code.
  * @param {string} command
  * @param {string[]} args
  * @param {NodeJS.ProcessEnv} [environment]
@@ -113,14 +113,14 @@ export function runHere(command, args, environment = env, channel = 'ignore') {
 
 /** @param {import('node:child_process').ChildProcess} child */
 function forwardSignals(child) {
-  // A terminal sends Ctrl-C to parent and child alike: passing it on would be a second one.
+  // A terminal sends Ctrl-C to parent and child; forwarding would send it twice.
   const isInTerminal = stdin.isTTY || stdout.isTTY || stderr.isTTY
   /** @type {[NodeJS.Signals, () => void][]} */
   const handlers = [
     ['SIGINT', () => isInTerminal || child.kill('SIGINT')],
     ['SIGTERM', () => child.kill('SIGTERM')],
     ['SIGHUP', () => child.kill('SIGHUP')],
-    // A cluster's scheduler says with it that the time is nearly up.
+    // A cluster's scheduler sends this signal when time is nearly up.
     ...(platform === 'win32' ? [] : [/** @type {[NodeJS.Signals, () => void]} */ (['SIGUSR2', () => child.kill('SIGUSR2')])]),
   ]
   for (const [signal, handler] of handlers) process.on(signal, handler)
@@ -141,7 +141,7 @@ export function commandOf(name) {
 }
 
 /**
- * npm as a program and first arguments. Its own Node is used: `npm ci` replaces the one that the packages bring.
+ * npm as a program and first arguments. It runs on its own Node, because `npm ci` replaces the packaged one.
  * @returns {[string, string[]] | undefined}
  */
 export function findNpm() {

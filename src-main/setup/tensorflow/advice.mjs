@@ -11,7 +11,7 @@ const managers = [
 ]
 
 /**
- * The command that installs what is missing on this machine.
+ * The command that installs the missing tools on this machine.
  * @param {{ pip: boolean, compiler: boolean }} missing
  * @returns {string}
  */
@@ -24,7 +24,7 @@ export function adviseInstall(missing) {
 }
 
 /**
- * What a person reads when the products will run on WebAssembly. The rates were measured on two cores of one machine.
+ * The notice that WebAssembly will be used. The rates were measured on two cores of one machine.
  * @param {string} reason one sentence
  * @returns {string}
  */

@@ -13,8 +13,8 @@ import { listWheel, needed, unpackWheel } from './wheel.mjs'
 import { checkWheel, hashFile } from './wheels.mjs'
 
 /**
- * What `runtime.json` says: sizes are compared at every start, hashes of native addons when they are loaded. `addons` are those that
- * were compiled later.
+ * The content of `runtime.json`. Sizes are checked at every start, hashes of native addons when they are loaded. `addons` were compiled
+ * later.
  * @typedef {{ name: string, version: string, kind: 'gpu' | 'cpu', platform: string, arch: string, binding: string, source: string,
  *   builtAt: string, files: { path: string, size: number, sha256: string }[], addons?: Record<string, string> }} RuntimeDescription
  */
@@ -24,14 +24,14 @@ import { checkWheel, hashFile } from './wheels.mjs'
  * @typedef {{ pip: import('./python.mjs').Pip, compiler: string, node: string, strip: string | undefined }} Toolbox
  */
 
-/** Where headers stand in a wheel of TensorFlow. */
+/** Folder of the headers in a TensorFlow wheel. */
 const headersInWheel = join('tensorflow', 'include')
 
-/** Thrown when a finished build does not compute here; trying again would give the same. */
+/** A finished build that does not run here; retrying would not help. */
 export class RuntimeDoesNotRun extends Error {}
 
 /**
- * Where a runtime is made, and where what a killed set-up has finished is found again.
+ * Where a runtime is built. After setup was killed, finished parts are found here again.
  * @param {'gpu' | 'cpu'} kind
  * @returns {string}
  */
@@ -40,7 +40,7 @@ export function workFolder(kind) {
 }
 
 /**
- * Makes a runtime in the cache folder. What an earlier, killed try has finished is used; the folder gets its name when all is there.
+ * Builds a runtime in the cache folder. Reuses finished parts of a killed attempt; the folder is renamed when complete.
  * @param {import('./runtime-plan.mjs').Build} build
  * @param {Toolbox} tools
  * @returns {Promise<string>} the folder
@@ -75,7 +75,7 @@ function wheelOf(build) {
 }
 
 /**
- * Brings the wheels that are not there yet; all of them must be the pinned ones.
+ * Downloads the missing wheels. Only pinned ones are accepted.
  * @param {import('./runtime-plan.mjs').Build} build
  * @param {import('./python.mjs').Pip} pip
  * @param {string} work
@@ -99,7 +99,7 @@ async function fetchWheels({ wheels }, pip, work) {
 }
 
 /**
- * Takes the few needed files out of the wheels. Wheels that turn out damaged are thrown away with all that came of them.
+ * Extracts the few needed files from the wheels. If a wheel is damaged, it and everything extracted from it are deleted.
  * @param {import('./runtime-plan.mjs').Build} build
  * @param {Toolbox} tools
  * @param {string} work
@@ -159,7 +159,7 @@ async function unpackLibraries(wheel, files, work, { pip, strip }) {
 }
 
 /**
- * Where files are unpacked before they get their names, so that none of them is there in part.
+ * An empty folder for unpacking. Files are renamed from it when complete.
  * @param {string} work
  */
 function emptyFolder(work) {
@@ -178,7 +178,7 @@ async function stripInto(strip, whole, target) {
 }
 
 /**
- * NVIDIA's libraries, as a folder beside `lib/`: TensorFlow's run path looks for them there.
+ * Adds NVIDIA's libraries in a folder beside `lib/`, where TensorFlow's run path looks for them.
  * @param {string[]} files wheels of the build
  * @param {string} work
  * @param {string} python
@@ -223,7 +223,7 @@ export async function tryRuntime(node, folder) {
 }
 
 /**
- * Loads addons in a process of its own and lets them compute something known.
+ * Loads addons in a separate process and runs a known computation.
  * @param {string} node
  * @param {string[]} addons the binding and, with it, the fused operations
  * @returns {Promise<{ wrong?: string, usesGpu: boolean }>}
@@ -243,7 +243,7 @@ function lastLine(output) {
 }
 
 /**
- * Writes the description, then gives the folder its name; what stood there goes.
+ * Writes the description, then renames the folder, replacing an earlier one.
  * @param {string} work
  * @param {{ version: string, kind: 'gpu' | 'cpu', source: string }} facts
  * @returns {Promise<string>}
@@ -266,7 +266,7 @@ export async function finishRuntime(work, { version, kind, source }) {
 }
 
 /**
- * The version of the package whose source the addon was compiled from.
+ * The version of the package from which the addon was compiled.
  * @returns {string}
  */
 export function bindingVersion() {

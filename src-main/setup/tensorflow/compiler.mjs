@@ -16,7 +16,7 @@ export function findCompiler() {
 export const bindingPackage = join(root, 'node_modules', '@tensorflow', 'tfjs-node-gpu')
 
 /**
- * The folder with `node_api.h`: the npm package that brings Node 24 has it; a Node of one's own has it beside itself.
+ * The folder with `node_api.h`: in the npm package of Node 24, or beside the user's own Node.
  * @returns {string | undefined}
  */
 function findNodeHeaders() {
@@ -25,7 +25,7 @@ function findNodeHeaders() {
 }
 
 /**
- * Compiles the package's own two source files against the libraries in `lib/`, and links them with a run path relative to the result.
+ * Compiles the package's own two source files against the libraries in `lib/`, and links them with a relative run path.
  * @param {string} compiler
  * @param {{ folder: string, headers: string, libraries: string[] }} parts `libraries` are paths inside `folder`
  * @returns {Promise<void>}
@@ -57,7 +57,7 @@ export async function compileFused(compiler, folder) {
 }
 
 /**
- * Makes a library that finds TensorFlow's in `lib/` beside itself; it gets its name when it is whole.
+ * Builds a library that finds TensorFlow's in `lib/` beside it. It is renamed when complete.
  * @param {string} compiler
  * @param {string[]} flags
  * @param {string} target

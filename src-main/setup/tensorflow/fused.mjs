@@ -8,12 +8,12 @@ import { runProbe } from './build-runtime.mjs'
 import { compileFused, findCompiler } from './compiler.mjs'
 import { recentFailure, rememberFailure } from './failures.mjs'
 
-/** Under which name a failure is remembered: what is compiled for another processor is tried there. */
+/** Failures are remembered per processor, because the operations are compiled for one. */
 const what = () => fusedName()
 
 /**
- * Compiles the engine's fused operations beside the runtime, for the processor at hand. Never fails: without them the runtime's own
- * operations do the same, slower, and this says so.
+ * Compiles the engine's fused operations for this processor, beside the runtime. Never fails: without them, the runtime's own operations do
+ * the same more slowly, and a message says so.
  * @param {string} node the Node 24 that will load them
  * @returns {Promise<void>}
  */
@@ -53,7 +53,7 @@ function provide(compiler, node, folder) {
 }
 
 /**
- * Adds the hash of what was compiled to the runtime's description: nothing else of this name will be loaded.
+ * Adds the hash of the compiled file to the runtime's description. No other file of this name will be loaded.
  * @param {string} folder
  * @param {string} path
  */

@@ -1,7 +1,7 @@
 import { findOnPath, runTool } from '../tools.mjs'
 
 /**
- * Whether an NVIDIA GPU answers. Costs nothing on machines without NVIDIA's driver.
+ * Whether an NVIDIA GPU responds. Costs nothing without NVIDIA's driver.
  * @returns {Promise<boolean>}
  */
 export async function hasNvidiaGpu() {

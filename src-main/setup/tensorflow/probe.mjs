@@ -1,6 +1,6 @@
 import { argv, stdout } from 'node:process'
 
-// Run by set-up in a process of its own: a library that this processor or its driver cannot run ends it, not set-up.
+// Runs in its own process: a library that this processor or driver cannot run crashes it, not setup.
 const addon = { exports: /** @type {any} */ ({}) }
 process.dlopen(addon, argv[2] ?? '')
 const tensorflow = addon.exports

@@ -5,11 +5,11 @@ import { findOnPath, runTool } from '../tools.mjs'
 import { requirementOf } from './wheels.mjs'
 
 /**
- * pip as a Python and its first arguments.
+ * pip, as a Python command and its first arguments.
  * @typedef {{ command: string, args: string[] }} Pip
  */
 
-/** Thrown where pip could not bring what was asked: what it brought before is whole and stays. */
+/** A failed pip download. Files it completed before are kept. */
 export class DownloadFailed extends Error {}
 
 /**
@@ -24,16 +24,14 @@ export async function findPip() {
   return undefined
 }
 
-/**
- * Only libraries and headers are taken out of the wheels, so the Python that they are for need not be here. pip takes none of another hash.
- */
+/** Only libraries and headers are extracted, so the wheels' Python version need not be installed. pip rejects any other hash. */
 const downloadArguments = [
   ['download', '--no-deps', '--no-cache-dir', '--no-input', '--disable-pip-version-check', '--progress-bar', 'off'],
   ['--only-binary', ':all:', '--implementation', 'cp', '--python-version', '3.11', '--require-hashes'],
 ].flat()
 
 /**
- * Lets pip download wheels into a folder. A wheel appears there only when it is whole.
+ * Downloads wheels into a folder with pip. A wheel appears there only when complete.
  * @param {Pip} pip
  * @param {import('./wheels.mjs').Wheels} wheels
  * @param {string} folder
@@ -89,7 +87,7 @@ function lastError(output) {
 export function folderSize(folder) {
   let bytes = 0
   for (const name of readdirSync(folder)) {
-    // Files come and go while they are counted.
+    // Files appear and disappear while they are counted.
     const status = statSync(join(folder, name), { throwIfNoEntry: false })
     if (status) bytes += status.isDirectory() ? folderSize(join(folder, name)) : status.size
   }

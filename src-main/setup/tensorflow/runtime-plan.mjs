@@ -1,12 +1,12 @@
 import { pinnedWheels, tensorflowVersion } from './wheels.mjs'
 
 /**
- * What set-up knows of a machine before it downloads anything.
+ * The machine's properties that decide what setup downloads.
  * @typedef {{ platform: NodeJS.Platform, arch: string, hasGpu: boolean, hasPip: boolean, hasCompiler: boolean }} Machine
  */
 
 /**
- * One way to get a runtime: which wheels are downloaded (NVIDIA's companions come with the GPU's). `bytes` is the disk space it takes meanwhile.
+ * One way to get a runtime: the wheels to download (the GPU build includes NVIDIA's). `bytes` is the disk space needed meanwhile.
  * @typedef {{ kind: 'gpu' | 'cpu', wheels: import('./wheels.mjs').Wheels, bytes: number }} Build
  */
 
@@ -14,7 +14,7 @@ const cpuBytes = 2.2e9
 const gpuBytes = 12e9
 
 /**
- * The builds to try, the best first; none when this machine cannot build, with the reason.
+ * The builds to try, best first; none, with the reason, if this machine cannot build.
  * @param {Machine} machine
  * @param {typeof pinnedWheels} [pinned]
  * @returns {{ builds: Build[], missing?: { pip: boolean, compiler: boolean }, reason?: string }}

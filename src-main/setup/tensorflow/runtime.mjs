@@ -17,7 +17,7 @@ import { planRuntime } from './runtime-plan.mjs'
 import { pinnedWheels } from './wheels.mjs'
 
 /**
- * Makes sure that the engine finds a tensor runtime. Never fails: without one WebAssembly computes, and this says so.
+ * Ensures that the engine finds a tensor runtime. Never fails: without one, WebAssembly is used, and a message says so.
  * @param {string} node the Node 24 that will load it
  * @param {typeof pinnedWheels} [pinned]
  * @returns {Promise<void>}
@@ -97,7 +97,8 @@ async function provideRuntime(node, pinned) {
     } catch (thrown) {
       reason = /** @type {Error} */ (thrown).message
       if (build.kind === 'gpu') giveUpGpu(reason)
-      // Without a network the next try may work; a build that does not run, or gigabytes for the GPU, are not tried at every start.
+      // Without a network the next attempt may succeed. A build that does not run, or gigabytes for the GPU, are not retried at every
+      // start.
       if (build.kind === 'gpu' || thrown instanceof RuntimeDoesNotRun) rememberFailure(build.kind, reason)
     }
   }
@@ -112,7 +113,7 @@ function giveUpGpu(reason) {
   rmSync(workFolder('gpu'), { recursive: true, force: true })
 }
 
-/** Removes a runtime whose files changed, and folders that a killed set-up left with no use for the next. */
+/** Removes runtimes whose files changed, and useless folders left by a killed setup. */
 function discardDamaged() {
   for (const name of existsSync(runtimesFolder()) ? readdirSync(runtimesFolder()) : []) {
     if (name.startsWith('.old-')) rmSync(join(runtimesFolder(), name), { recursive: true, force: true })

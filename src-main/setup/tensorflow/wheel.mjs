@@ -1,9 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { runTool } from '../tools.mjs'
 
-/**
- * The few files of a wheel that are needed, by what they are for; as Python reads patterns too.
- */
+/** Patterns of the few needed files in a wheel, by purpose. Python must be able to read them too. */
 export const needed = {
   libraries: /^tensorflow\/(libtensorflow_(?:cc|framework)\.(?:so\.2|2\.dylib))$/,
   headers: /^tensorflow\/include\/(?:tensorflow\/c\/.*|.*\/(?:ctstring|tsl_status)\w*)\.h$/,
@@ -11,7 +9,7 @@ export const needed = {
 }
 
 const script = fileURLToPath(new URL('./unpack.py', import.meta.url))
-/** What one dot of the script stands for at most. */
+/** At most this many bytes per dot that the script prints. */
 const blockBytes = 2 ** 20
 
 /**
@@ -27,7 +25,7 @@ export async function listWheel(python, path, pattern) {
 }
 
 /**
- * Writes the files of a wheel whose names match below a folder, under the names that they have in it.
+ * Extracts the matching files of a wheel into a folder, under their names in the wheel.
  * @param {string} python
  * @param {string} path
  * @param {RegExp} pattern

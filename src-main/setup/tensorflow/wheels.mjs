@@ -7,12 +7,12 @@ import { basename } from 'node:path'
  * @typedef {Readonly<Record<string, string>>} Wheels
  */
 
-/** The TensorFlow that the engine was measured with. */
+/** The TensorFlow version that the engine was measured with. */
 export const tensorflowVersion = '2.21.0'
 
 /**
- * Every wheel that set-up takes, by system and build, with the hash that the package index gave when it was chosen.
- * Nothing else is ever unpacked or loaded.
+ * Every wheel that setup uses, by system and build, with the hash that the package index listed when it was chosen. Nothing else is ever
+ * unpacked or loaded.
  * @type {Readonly<Record<string, Wheels>>}
  */
 export const pinnedWheels = {
@@ -50,7 +50,7 @@ export const pinnedWheels = {
 }
 
 /**
- * A wheel as pip asks for it.
+ * The requirement that makes pip download a wheel.
  * @param {string} file for instance `tensorflow_cpu-2.21.0-cp311-cp311-manylinux_2_27_x86_64.whl`
  * @returns {string} for instance `tensorflow-cpu==2.21.0`
  */
@@ -60,7 +60,7 @@ export function requirementOf(file) {
 }
 
 /**
- * Throws, and deletes the file, unless it is the pinned wheel, whether it came just now or lay there.
+ * Throws, and deletes the file, unless it is the pinned wheel, whether new or already there.
  * @param {string} path
  * @param {Wheels} wheels
  * @returns {Promise<void>}
