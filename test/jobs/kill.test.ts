@@ -7,7 +7,7 @@ import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#jobs/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
-import { expectIntact, pause, printed, processesOf, seeded } from './watching.ts'
+import { expectIntact, forgetSteps, pause, printed, processesOf, seeded } from './watching.ts'
 
 /** Something to kill, and a run of it. `kills` of each kind: `npm run kills` is the long version. */
 interface Subject {
@@ -165,6 +165,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
   afterAll(() => rm(undisturbed.folder, { recursive: true, force: true }))
 
   test('whose compute process is killed at random moments ends with what an undisturbed one found', async () => {
+    forgetSteps(undisturbed.folder)
     const workbench = await undisturbed.open()
     const { id } = await undisturbed.create(workbench)
     let interruptions = 0
@@ -181,6 +182,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
   }, 240_000)
 
   test('whose main process is killed at random moments ends with what an undisturbed one found', async () => {
+    forgetSteps(undisturbed.folder)
     const before = await undisturbed.open()
     await before.call('queue.pause', {})
     const { id } = await undisturbed.create(before)

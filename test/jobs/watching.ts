@@ -55,3 +55,13 @@ export function processesOf(parent: number | null, word: string): number[] {
     })
     .map(Number)
 }
+
+/** Forgets the steps of runs that are done: a later run of the same request would find them all, and there would be nothing to kill. */
+export function forgetSteps(folder: string): void {
+  const db = connect(join(folder, 'history.sqlite'))
+  try {
+    db.prepare("DELETE FROM steps WHERE run IN (SELECT id FROM runs WHERE status = 'done')").run()
+  } finally {
+    db.close()
+  }
+}

@@ -1,4 +1,5 @@
 import type { ChildProcess } from 'node:child_process'
+import { forgetSteps } from '../jobs/watching.ts'
 import {
   attempts,
   calibration,
@@ -30,6 +31,7 @@ export async function killCommands({ model, plan, seconds, random, count, folder
     } else {
       requireSamePlan(planIn(await printed), plan)
       killed.done++
+      forgetSteps(folder)
     }
     requireWhole(folder)
   }

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { parseAddress } from '#server/address.ts'
 import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
-import { processesOf } from '../jobs/watching.ts'
+import { forgetSteps, processesOf } from '../jobs/watching.ts'
 import { calibration, type Killed, type Killing, pause, requireSamePlan, requireWhole, statuses } from './subject.ts'
 
 const program = join(import.meta.dirname, '..', '..', 'src-main', 'server', 'main.ts')
@@ -36,7 +36,7 @@ async function end({ child, remote }: Server, signal: NodeJS.Signals): Promise<v
 }
 
 /** Makes sure that a run is under way: a new one, or the one that was interrupted. */
-async function keepBusy({ call }: RemoteWorkbench, model: string): Promise<void> {
+async function keepBusy({ call }: RemoteWorkbench, model: string, folder: string): Promise<void> {
   const { rows } = await call('runs.query', {})
   if (rows.some(({ status }) => status === 'running' || status === 'queued')) return
   if ((await call('queue.get', {})).devices.some(({ status }) => status === 'broken')) await call('queue.resume', {})
@@ -46,6 +46,7 @@ async function keepBusy({ call }: RemoteWorkbench, model: string): Promise<void>
   if (failed) throw new Error(`A run failed: ${JSON.stringify(failed)}`)
   const models = await call('models.list', {})
   const known = models.find(({ path }) => path === model) ?? (await call('models.add', { path: model }))
+  forgetSteps(folder)
   const request = {
     method: '2ssp',
     amount: { sparsity: 0.5 },
@@ -59,14 +60,14 @@ async function keepBusy({ call }: RemoteWorkbench, model: string): Promise<void>
 }
 
 /** Lets every run end and compares its plan. */
-async function finish({ call }: RemoteWorkbench, model: string, plan: Killing['plan']): Promise<number> {
+async function finish({ call }: RemoteWorkbench, { model, plan, folder }: Pick<Killing, 'model' | 'plan' | 'folder'>): Promise<number> {
   for (;;) {
     const { rows } = await call('runs.query', { limit: 1000 })
     if (rows.length > 0 && rows.every(({ status }) => status === 'done')) {
       for (const { id } of rows) requireSamePlan((await call('runs.get', { id })).plan, plan)
       return rows.length
     }
-    if (!rows.some(({ status }) => status === 'running' || status === 'queued')) await keepBusy({ call } as RemoteWorkbench, model)
+    if (!rows.some(({ status }) => status === 'running' || status === 'queued')) await keepBusy({ call } as RemoteWorkbench, model, folder)
     await pause(200)
   }
 }
@@ -76,7 +77,7 @@ export async function killServers({ model, plan, seconds, random, count, folder 
   for (; killed.kills < count; killed.kills++) {
     const server = await startServer(folder)
     // Some are killed before they have anything to do.
-    if (random() < 0.9) await keepBusy(server.remote, model)
+    if (random() < 0.9) await keepBusy(server.remote, model, folder)
     await pause(random() * seconds * 800)
     await end(server, 'SIGKILL')
     if (statuses(folder).includes('running')) killed.interrupted++
@@ -89,7 +90,7 @@ export async function killComputes({ model, plan, seconds, random, count, folder
   const killed = { kills: 0, interrupted: 0, done: 0 }
   const server = await startServer(folder)
   while (killed.kills < count) {
-    await keepBusy(server.remote, model)
+    await keepBusy(server.remote, model, folder)
     await pause(random() * seconds * 800)
     const processes = processesOf(server.child.pid ?? -1, join('compute', 'main.ts'))
     for (const pid of processes) process.kill(pid, 'SIGKILL')
@@ -105,7 +106,7 @@ export async function killComputes({ model, plan, seconds, random, count, folder
 
 async function finishAlone(folder: string, model: string, plan: Killing['plan']): Promise<number> {
   const server = await startServer(folder)
-  const done = await finish(server.remote, model, plan)
+  const done = await finish(server.remote, { model, plan, folder })
   await end(server, 'SIGTERM')
   requireWhole(folder)
   return done

@@ -18,6 +18,8 @@ export interface Related {
   relation?: Relation
   base?: RunRequest
   subjects?: Subjects
+  /** The run that goes on, where it is no new one. */
+  resumed?: string
   /** Called before each step is written down. */
   beforeStep?: (name: string) => void
 }
@@ -48,8 +50,11 @@ export class OneHistory implements AsyncDisposable {
    * What a run gives, without what differs from run to run; or the error that it ends with.
    * @param base the request that it was cloned from, where it is a clone
    */
-  async run(request: RunRequest, { relation = 'alone', base = request, subjects = [], beforeStep }: Related = {}): Promise<unknown> {
-    const { id } = insertRun(this.history, { experiment: relation === 'alone' ? null : this.#experiment, seed: request.seed })
+  async run(
+    request: RunRequest,
+    { relation = 'alone', base = request, subjects = [], beforeStep, resumed }: Related = {},
+  ): Promise<unknown> {
+    const id = resumed ?? insertRun(this.history, { experiment: relation === 'alone' ? null : this.#experiment, seed: request.seed }).id
     const row = this.history.runs.find(id)
     if (!row) throw new Error('no row')
     const set = this.history.db.prepare('UPDATE run_documents SET request = ? WHERE run = ?')
@@ -66,6 +71,9 @@ export class OneHistory implements AsyncDisposable {
       return { code, message }
     }
   }
+
+  /** The run that was made for this request. */
+  runOf = (request: RunRequest): string => this.#runs.get(request) as string
 
   async [Symbol.asyncDispose](): Promise<void> {
     await releaseModel()

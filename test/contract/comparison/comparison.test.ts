@@ -110,3 +110,12 @@ test('the table puts the baseline first and marks the best of the others', () =>
   expect(table.rows.map((row) => row[1]?.value)).toEqual(['Dense', '2SSP', '2SSP'])
   expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
 })
+
+test('runs of a model that was replaced in between are no seeds of one another', () => {
+  const members = [
+    run('a', { seed: 0, fingerprint: '1' }),
+    run('b', { seed: 1, fingerprint: '1' }),
+    run('c', { seed: 2, fingerprint: '2' }),
+  ]
+  expect(groupOverSeeds(members).map((group) => group.runs.map(({ id }) => id))).toEqual([['a', 'b'], ['c']])
+})

@@ -54,6 +54,16 @@ describe('table', () => {
     expect(perplexity?.cells[2]).toMatchObject({ delta: { text: '+513 %', better: false }, best: false })
   })
 
+  test('a run of a model that was replaced since the baseline was computed has no difference to it', () => {
+    const replaced = { ...run('c', '2ssp', 0.25, 22), fingerprint: 'f'.repeat(64) }
+    const members = [{ ...dense, fingerprint: 'e'.repeat(64) }, replaced]
+    const both = members.map((member) =>
+      subjectData.toSubject(groupOverSeeds([member])[0] as ReturnType<typeof groupOverSeeds>[number], 'dense'),
+    )
+    const shown = lineData.comparisonLines(both, both[0] ?? null, columns, (id) => id).find(({ kind }) => kind === 'measure')
+    expect(shown?.cells[1]).toMatchObject({ delta: null })
+  })
+
   test('lines that are alike in all runs can be told from those that differ', () => {
     expect(lines.find(({ id }) => id === 'model')?.differs).toBe(false)
     expect(lines.find(({ id }) => id === 'parameter:alpha')?.differs).toBe(true)

@@ -37,3 +37,20 @@ test('how far an experiment is names what is not done', () => {
   expect(experiments.progressText({ counts: { done: 5, failed: 1, running: 1 }, runs: 7 })).toBe('5 of 7 done, 1 running, 1 failed')
   expect(experiments.progressText({ counts: { done: 3 }, runs: 3 })).toBe('3 runs done')
 })
+
+test('runs of a model that was replaced are compared with the baseline of that model, and the chart shows the latest', () => {
+  const of = (id: string, method: string, fingerprint: string, createdAt: number) =>
+    ({
+      ...run(id, method, 0.5, 20, method === 'dense'),
+      model: { id: 'm', name: 'tiny' },
+      status: 'done',
+      fingerprint,
+      createdAt,
+    }) as Parameters<typeof experiments.baselineOf>[1]
+  const [before, old, after, now] = [of('a', 'dense', '1', 1), of('b', '2ssp', '1', 2), of('c', 'dense', '2', 4), of('d', '2ssp', '2', 3)]
+  const all = [before, old, after, now]
+  expect(experiments.latestBaseline(all)).toBe(after)
+  expect([old, now].map((one) => experiments.baselineOf(all, one)?.id)).toEqual(['a', 'c'])
+  expect(experiments.comparableWith(all, after).map(({ id }) => id)).toEqual(['c', 'd'])
+  expect(experiments.changedModelsText(['tiny'])).toContain('The model tiny was replaced')
+})
