@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { generationSettings } from '#contract/playground/generation-settings.ts'
+import { sharedPhase } from '#contract/runs/phases.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { runRequest } from '#contract/runs/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -219,6 +220,19 @@ test.each(Object.entries(pairs))('a request with another %s equals itself in a f
     const found = await shared.run(changed, { relation, base, subjects: own })
     expect(found, `${changed.method}, ${relation}`).toEqual(await runFresh(changed, own))
   }
+})
+
+test('what a run found done counts as its pruning as far as it was pruning, and a measure does not', async () => {
+  await using history = new OneHistory()
+  const base = { ...(bases[2] as RunRequest), measures: [{ ...perplexity, data: { ...heldOut, windows: 16 } }] }
+  const again = { ...base }
+  for (const request of [base, again]) await history.run(request)
+  const secondsOf = (request: RunRequest) => {
+    const { number } = history.history.runs.find(history.runOf(request)) as { number: number }
+    return history.history.documents.find(number).phaseSeconds
+  }
+  expect(secondsOf(again)[sharedPhase]).toBeGreaterThan(0)
+  expect(secondsOf(again)[sharedPhase]).toBeLessThanOrEqual(secondsOf(base).pruning as number)
 })
 
 describe('what lies at a path is replaced between two runs', () => {

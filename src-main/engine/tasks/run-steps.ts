@@ -141,9 +141,9 @@ export class RunSteps {
     return result
   }
 
-  /** The seconds of each phase, and those of steps that other runs did, where there are any. */
-  get allSeconds(): Record<string, number> {
-    return this.sharedSeconds > 0 ? { ...this.seconds, [sharedPhase]: this.sharedSeconds } : this.seconds
+  /** The seconds of each phase, and those that other runs spent for this one, where there are any. */
+  allSeconds(shared = this.sharedSeconds): Record<string, number> {
+    return shared > 0 ? { ...this.seconds, [sharedPhase]: shared } : this.seconds
   }
 
   /** What a method sees of the run. */

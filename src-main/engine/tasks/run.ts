@@ -41,6 +41,8 @@ class RunInProgress {
   readonly #steps: RunSteps
   readonly #notes: string[] = []
   #precision: Precision = 'float32'
+  /** Seconds that other runs spent on the pruning of this one. */
+  #sharedPruning = 0
   #calibrated: UsedData | undefined
   /** What was looked at last, to look again when its numbers are lost. */
   #lastRead: Windows = []
@@ -88,7 +90,7 @@ class RunInProgress {
       passes: this.#steps.passes,
       precision: this.#precision,
       ...certifiedBy(result),
-      seconds: this.#steps.allSeconds,
+      seconds: this.#steps.allSeconds(this.#sharedPruning),
       backend: backend.name,
       version,
     }
@@ -107,6 +109,7 @@ class RunInProgress {
     const result = await method.plan({ view, calibration: calibration.windows, budget, options, run }).catch(async (thrown: unknown) => {
       throw await locateOverflow(thrown, view, calibration.windows)
     })
+    this.#sharedPruning = this.#steps.sharedSeconds
     this.#steps.seconds.pruning = (performance.now() - start) / 1000 + this.#steps.foundSeconds
     this.#noteResidency(model, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
     for (const text of [...result.notes, ...this.#precisionNotes(result)]) this.#steps.host.emit({ type: 'note', text })
@@ -130,10 +133,10 @@ class RunInProgress {
     if (!wanted) return { result }
     const { windows, used, notes } = await this.#read(model, tokenizer, wanted.calibration, seed)
     for (const text of notes) this.#note(`Repair: ${text}`)
-    const [start, found] = [performance.now(), this.#steps.foundSeconds]
+    const [start, found] = [performance.now(), this.#steps.foundSeconds + this.#steps.sharedSeconds]
     const run = this.#steps.methodRun(seed)
     const { plan, tensors, projections } = await repairPlan({ view: denseView(model), plan: result.plan, windows, kind: wanted.kind, run })
-    const seconds = (performance.now() - start) / 1000 + this.#steps.foundSeconds - found
+    const seconds = (performance.now() - start) / 1000 + this.#steps.foundSeconds + this.#steps.sharedSeconds - found
     this.#steps.seconds.repair = seconds
     const kept = projections.filter(({ before, after }) => !(after < before)).length
     if (kept > 0) this.#note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)

@@ -63,7 +63,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     evaluation: [measured.used],
     study: { table, plot: withoutEndless(plot) },
     notes: remarks,
-    seconds: { ...steps.allSeconds, study: (steps.seconds.study ?? 0) + steps.foundSeconds },
+    seconds: { ...steps.allSeconds(), study: (steps.seconds.study ?? 0) + steps.foundSeconds },
     backend: backend.name,
     precision,
     version,
