@@ -236,8 +236,8 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
       }
       await forget()
       const whole = await watched(large, method, options, Number.POSITIVE_INFINITY)
+      const tensors = await forget()
       for (const share of [0.1, 0.4, 0.7]) {
-        const tensors = await forget()
         const { seconds } = await watched(large, method, options, Math.floor(share * whole.turns))
         expect(seconds / cores).toBeLessThan(0.2)
         expect((await forget()) - tensors).toBeLessThan(5)
