@@ -70,13 +70,13 @@ const entries = z.object({ runs: z.array(runEntry) })
 
 /** Every call that a screen, a script or another machine can make. Inputs and outputs are both validated. */
 export const api = {
-  'workbench.get': call('What this program is, and whether anything was done with it yet.', nothing, workbenchState),
+  'workbench.get': call('The program’s version, and whether it has been used yet.', nothing, workbenchState),
 
-  'models.list': call('All models of the library.', nothing, z.array(modelEntry)),
-  'models.get': call('One model with its files and its lineage.', one, modelDetail, 'not-found'),
+  'models.list': call('All models in the library.', nothing, z.array(modelEntry)),
+  'models.get': call('One model with its files and lineage.', one, modelDetail, 'not-found'),
   'models.check': call('Describe a checkpoint without adding it.', z.object({ path }), modelDescription, 'not-found'),
   'models.add': call(
-    'Add a folder of safetensors or a gguf file. A copy tells its progress as a transfer.',
+    'Add a folder of safetensors or a gguf file. Copying reports progress as a transfer.',
     z.object({ path, mode: z.enum(['link', 'copy']).default('link'), name: name.optional() }),
     modelEntry,
     'not-found',
@@ -86,16 +86,16 @@ export const api = {
   ),
   'models.update': call('Rename, annotate, tag or star a model.', one.extend(marks.shape), modelEntry, 'not-found'),
   'models.remove': call(
-    'Take a model out of the library; files go too when the library owns them and `files` is true. Can be undone until the time given.',
+    'Remove a model from the library. Also deletes its files if the library owns them and `files` is true. Can be undone until the returned time.',
     one.extend({ files: z.boolean().default(false) }),
     undoable,
     'not-found',
     'conflict',
   ),
   'models.restore': call('Undo the removal of a model.', one, modelEntry, 'not-found'),
-  'models.found': call('Checkpoints that other programs keep on this machine, for adding.', nothing, z.array(foundModel)),
+  'models.found': call('Checkpoints of other programs on this machine that can be added.', nothing, z.array(foundModel)),
   'models.download': call(
-    'Fetch a model by its hub name.',
+    'Download a model by its hub name.',
     z.object({ name, revision: name.optional() }),
     transfer,
     'usage',
@@ -115,13 +115,13 @@ export const api = {
   ),
 
   'texts.look': call(
-    'How many windows a text gives a model, how it begins, and how much of it stands in another text too.',
+    'How many windows a text gives a model, how it begins, and how much of it also occurs in another text.',
     z.object({ model: id, data: dataRequest, against: dataRequest.optional() }),
     textLook,
     'not-found',
   ),
   'texts.upload': call(
-    'Keep a text of a page that cannot name a file of this machine; gives its place here, for data requests.',
+    'Store a text from a browser; returns its path on this machine for data requests.',
     z.object({
       name: name.regex(/\.(txt|md|jsonl|json)$/i, 'A text ends in .txt, .md, .jsonl or .json.'),
       content: z.string().max(60_000_000),
@@ -130,27 +130,23 @@ export const api = {
     'disk',
   ),
 
-  'transfers.list': call('Downloads, copies and exports under way or ended lately.', nothing, z.array(transfer)),
-  'transfers.pause': call('Pause a download; what came stays.', one, transfer, 'not-found', 'conflict'),
-  'transfers.resume': call('Go on with a paused or failed download.', one, transfer, 'not-found', 'conflict'),
-  'transfers.cancel': call('Stop a transfer and remove what it wrote.', one, transfer, 'not-found', 'conflict'),
+  'transfers.list': call('Current and recent downloads, copies and exports.', nothing, z.array(transfer)),
+  'transfers.pause': call('Pause a download and keep the received part.', one, transfer, 'not-found', 'conflict'),
+  'transfers.resume': call('Resume a paused or failed download.', one, transfer, 'not-found', 'conflict'),
+  'transfers.cancel': call('Cancel a transfer and delete what it wrote.', one, transfer, 'not-found', 'conflict'),
 
   'methods.list': call('Methods with their options, data sets, tasks and export formats.', nothing, catalogue),
 
   'experiments.list': call(
-    'All experiments with how their runs stand.',
+    'All experiments with the number of runs in each status.',
     z.object({ archived: z.boolean().default(false) }),
     z.array(experimentEntry),
   ),
   'experiments.get': call('One experiment.', one, experimentEntry, 'not-found'),
-  'experiments.presets': call('Ready grids for a model.', z.object({ model: id }), z.array(preset), 'not-found'),
-  'experiments.preview': call(
-    'What each combination of a grid would remove, reach and cost; changes nothing.',
-    z.object({ grid }),
-    gridPreview,
-  ),
+  'experiments.presets': call('Ready-made grids for a model.', z.object({ model: id }), z.array(preset), 'not-found'),
+  'experiments.preview': call('Preview what each combination of a grid would remove, reach and cost.', z.object({ grid }), gridPreview),
   'experiments.create': call(
-    'Make the runs of a grid, each model with its dense baseline.',
+    'Create the runs of a grid, including each model’s dense baseline.',
     z.object({
       name,
       grid,
@@ -165,7 +161,7 @@ export const api = {
     'not-found',
     'infeasible',
   ),
-  'experiments.grid': call('The grid that a run or an experiment came from, to start another from it.', one, grid, 'not-found'),
+  'experiments.grid': call('The grid behind a run or an experiment, as a template for another one.', one, grid, 'not-found'),
   'experiments.update': call(
     'Rename, annotate, tag, star or archive an experiment with its runs.',
     one.extend(marks.shape).extend({ archived: z.boolean().optional() }),
@@ -173,19 +169,19 @@ export const api = {
     'not-found',
   ),
   'experiments.enqueue': call('Queue the drafts of an experiment.', one, experimentEntry, 'not-found'),
-  'experiments.remove': call('Delete an archived experiment and its runs for good.', one, removal, 'not-found', 'conflict'),
+  'experiments.remove': call('Permanently delete an archived experiment and its runs.', one, removal, 'not-found', 'conflict'),
   'experiments.export': call('An experiment with all of its runs as one JSON file.', one, textFile, 'not-found'),
   'experiments.import': call(
-    'Take over an exported experiment; ids are made anew.',
+    'Import an exported experiment; it gets new ids.',
     z.object({ content: z.string().max(200_000_000) }),
     z.object({ experiment: experimentEntry, runs: z.number().int() }),
   ),
 
-  'runs.query': call('A window of the filtered, sorted history.', runQuery, runPage),
+  'runs.query': call('A page of the filtered, sorted history.', runQuery, runPage),
   'runs.columns': call('Columns the history can show, with ranges and values for filters.', runFilter, z.array(runColumn)),
-  'runs.get': call('One run with all that its page shows.', one, runDetail, 'not-found'),
+  'runs.get': call('One run with everything its page shows.', one, runDetail, 'not-found'),
   'runs.events': call(
-    'What a run told, oldest first, after a sequence number.',
+    'Events of a run after a sequence number, oldest first.',
     one.extend({
       after: z.number().int().default(0),
       limit: z.number().int().positive().max(5000).default(1000),
@@ -195,13 +191,13 @@ export const api = {
     'not-found',
   ),
   'runs.log': call(
-    'The end of what the compute process wrote during a run.',
+    'The end of the compute process’s output during a run.',
     one.extend({ bytes: z.number().int().positive().max(1_000_000).default(100_000) }),
     z.object({ text: z.string(), bytes: z.number().int() }),
     'not-found',
   ),
   'runs.inspect': call(
-    'Make a run that looks at finished runs of one model: how far they are from the dense model, or what they answer to prompts.',
+    'Create a run that inspects finished runs of one model: their divergence from the dense model, or their answers to prompts.',
     z.object({ inspect: inspection, name: name.optional(), start }),
     runEntry,
     'not-found',
@@ -209,15 +205,15 @@ export const api = {
     'infeasible',
   ),
   'runs.tokens': call(
-    'A page of tokens of a run that compared others with the dense model, as soon as it is worked out.',
+    'A page of tokens from a divergence run, available as soon as it is computed.',
     one.extend({ page: z.number().int().nonnegative() }),
     tokenPage,
     'not-found',
     'conflict',
   ),
-  'runs.inspectionsOf': call('Inspections that look at a run, newest first.', one, entries, 'not-found'),
+  'runs.inspectionsOf': call('Inspections of a run, newest first.', one, entries, 'not-found'),
   'runs.create': call(
-    'Make one run, or several of the same kind, outside of a grid.',
+    'Create one run, or several of the same kind, outside a grid.',
     z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), executor, start }),
     runEntry,
     'not-found',
@@ -231,13 +227,13 @@ export const api = {
     'infeasible',
   ),
   'runs.estimate': call(
-    'How long such a clone would take: what the run has done is not done again. Null until the machine was timed.',
+    'How long such a clone would take, given the run’s finished steps. Null until the machine was timed.',
     one.extend({ changes: runRequest.omit({ model: true }).partial().default({}) }),
     runEstimate.omit({ run: true }).nullable(),
     'not-found',
   ),
   'runs.update': call(
-    'Rename or annotate runs; add or take away tags; star.',
+    'Rename, annotate, tag or star runs.',
     many.extend({
       name: name.optional(),
       notes: notes.optional(),
@@ -249,30 +245,24 @@ export const api = {
     'not-found',
   ),
   'runs.enqueue': call('Queue drafts.', many, entries, 'not-found', 'conflict'),
-  'runs.pause': call('Stop runs at the next step; they keep what they did.', many, entries, 'not-found', 'conflict'),
-  'runs.resume': call(
-    'Go on with paused, interrupted, failed or cancelled runs from their last step.',
-    many,
-    entries,
-    'not-found',
-    'conflict',
-  ),
-  'runs.retry': call('Do failed, cancelled or done runs again from the beginning.', many, entries, 'not-found', 'conflict'),
+  'runs.pause': call('Pause runs at the next step; finished steps are kept.', many, entries, 'not-found', 'conflict'),
+  'runs.resume': call('Resume paused, interrupted, failed or cancelled runs from their last step.', many, entries, 'not-found', 'conflict'),
+  'runs.retry': call('Restart failed, cancelled or done runs from the beginning.', many, entries, 'not-found', 'conflict'),
   'runs.cancel': call('Cancel waiting or running runs.', many, entries, 'not-found', 'conflict'),
-  'runs.archive': call('Put runs away; running ones cannot be.', many, undoable, 'not-found', 'conflict'),
-  'runs.unarchive': call('Bring archived runs back.', many, entries, 'not-found'),
-  'runs.removal': call('What deleting these runs for good would take away.', many, removal, 'not-found'),
-  'runs.remove': call('Delete archived runs for good.', many, removal, 'not-found', 'conflict'),
-  'runs.describe': call('The whole description of a run, to be replayed elsewhere.', one, runDescription, 'not-found'),
+  'runs.archive': call('Archive runs that are not running.', many, undoable, 'not-found', 'conflict'),
+  'runs.unarchive': call('Restore archived runs.', many, entries, 'not-found'),
+  'runs.removal': call('Preview what permanently deleting these runs would remove.', many, removal, 'not-found'),
+  'runs.remove': call('Permanently delete archived runs.', many, removal, 'not-found', 'conflict'),
+  'runs.describe': call('Everything needed to repeat a run elsewhere.', one, runDescription, 'not-found'),
   'runs.replay': call(
-    'Make a run from a description; the model is found by its name, source or description.',
+    'Create a run from a description. The model is found by its name, source or description.',
     z.object({ description: runDescription, model: id.optional(), start }),
     runEntry,
     'not-found',
     'infeasible',
   ),
   'runs.groups': call(
-    'Runs of a filter, gathered by the values of a column, with means.',
+    'Filtered runs grouped by a column’s values, with means.',
     runFilter.extend({ by: sortKey.shape.field }),
     z.array(runGroup),
   ),
@@ -282,14 +272,14 @@ export const api = {
     textFile,
   ),
   'runs.studyFile': call(
-    'What an ablation found, as a file: its table, or its plot as SVG.',
+    'The result of an ablation as a file: its table, or its plot as SVG.',
     one.extend({ format: z.enum([...tableFormat.options, 'svg']) }),
     textFile,
     'not-found',
     'conflict',
   ),
   'runs.checkSave': call(
-    'Refuse now what saving a run of this method on this model would refuse in the end, and say what it would weigh.',
+    'Check in advance whether a run of this method on this model can be saved, and how large the result would be.',
     z.object({
       model: id,
       method: z.string(),
@@ -305,7 +295,7 @@ export const api = {
     'infeasible',
   ),
   'runs.formats': call(
-    'What the pruned model of a run would weigh in each format, or why one cannot hold it.',
+    'The size of a run’s pruned model in each format, or why the format cannot hold it.',
     one,
     outlines,
     'not-found',
@@ -321,34 +311,34 @@ export const api = {
     'infeasible',
   ),
 
-  'queue.get': call('The queue and the devices that work it.', nothing, queueState),
-  'queue.estimates': call('How long each run of the queue will take; none until the machine was timed.', nothing, z.array(runEstimate)),
+  'queue.get': call('The queue and its devices.', nothing, queueState),
+  'queue.estimates': call('How long each run in the queue will take; empty until the machine was timed.', nothing, z.array(runEstimate)),
   'queue.move': call(
-    'Put a waiting run before another, or last.',
+    'Move a waiting run before another, or to the end.',
     one.extend({ before: id.nullable() }),
     queueState,
     'not-found',
     'conflict',
   ),
-  'queue.pause': call('Start nothing more; what runs goes on.', nothing, queueState),
-  'queue.resume': call('Start waiting runs again.', nothing, queueState),
+  'queue.pause': call('Start no more runs; current ones continue.', nothing, queueState),
+  'queue.resume': call('Resume starting runs.', nothing, queueState),
 
   'clusters.list': call('The Slurm clusters that runs can be sent to.', nothing, z.array(clusterProfile)),
-  'clusters.save': call('Keep a cluster; the same name replaces it.', z.object({ cluster: clusterProfile }), z.array(clusterProfile)),
+  'clusters.save': call('Save a cluster; the same name replaces it.', z.object({ cluster: clusterProfile }), z.array(clusterProfile)),
   'clusters.remove': call(
-    'Forget a cluster that has no runs.',
+    'Delete a cluster that has no runs.',
     z.object({ name: clusterName }),
     z.array(clusterProfile),
     'not-found',
     'conflict',
   ),
   'clusters.script': call(
-    'The batch script that runs would be sent with.',
+    'The batch script that runs would be submitted with.',
     z.object({ cluster: clusterProfile, runs: z.number().int().min(1).max(500).default(2) }),
     z.object({ script: z.string() }),
   ),
   'clusters.check': call(
-    'What works of a cluster: commands, partitions, the shared folder, and what computes on a node. Waits for a node up to two minutes.',
+    'Check a cluster: commands, partitions, the shared folder, and what computes on a node. Waits up to two minutes for a node.',
     z.object({ name: clusterName }),
     z.array(clusterFinding),
     'not-found',
@@ -359,13 +349,13 @@ export const api = {
   'views.remove': call('Forget a view.', one, nothing, 'not-found'),
 
   'compare.get': call(
-    'Runs with all that a comparison needs; the baseline is the dense run of their experiment unless given.',
+    'Runs with everything a comparison needs. The default baseline is the dense run of their experiment.',
     z.object({ ids: ids.max(500), baseline: id.optional() }),
     comparison,
     'not-found',
   ),
   'compare.questions': call(
-    'How two runs differ on the same questions: flips, tests, intervals, and the questions that flipped.',
+    'How two runs differ on the same questions: counts, tests, intervals, and the flipped questions.',
     z.object({ first: id, second: id, task: z.string().optional(), offset, limit }),
     questionComparison,
     'not-found',
@@ -385,7 +375,7 @@ export const api = {
   ),
 
   'reports.make': call(
-    'An experiment, or some runs, with all that is known of them as one document: HTML that needs nothing else, or Markdown.',
+    'A report on an experiment or some runs, as self-contained HTML or as Markdown.',
     z.object({
       experiment: id.optional(),
       runs: ids.max(200).optional(),
@@ -411,14 +401,14 @@ export const api = {
     nothing,
     'not-found',
   ),
-  'playground.release': call('Give back the memory that the playground holds.', nothing, nothing),
+  'playground.release': call('Free the memory that the playground uses.', nothing, nothing),
   'prompts.list': call('Prompt sets, the paper’s first.', nothing, z.array(promptSet)),
   'prompts.save': call('Save a prompt set; the same name replaces it.', z.object({ name, prompts: promptSet.shape.prompts }), promptSet),
-  'prompts.remove': call('Forget a prompt set.', one, nothing, 'not-found', 'conflict'),
+  'prompts.remove': call('Delete a prompt set.', one, nothing, 'not-found', 'conflict'),
 
   'judgings.list': call('Blind judgings, newest first.', nothing, z.array(judgingEntry)),
   'judgings.start': call(
-    'Judge the answers of a transcript in pairs: every two columns on every prompt, in a drawn order and on drawn sides.',
+    'Start a blind judging of a transcript: every pair of columns on every prompt, in random order and on random sides.',
     z.object({
       transcript: id,
       columns: z.array(z.number().int().nonnegative()).min(2).optional(),
@@ -429,21 +419,21 @@ export const api = {
     'not-found',
     'conflict',
   ),
-  'judgings.get': call('A judging where it stands: the next pair, without whose answers they are.', one, judgingState, 'not-found'),
+  'judgings.get': call('A judging’s state: the next pair of anonymous answers.', one, judgingState, 'not-found'),
   'judgings.vote': call(
-    'Vote on a pair, or take a vote back with null.',
+    'Vote on a pair, or undo a vote with null.',
     one.extend({ pair: z.number().int().nonnegative(), vote: judgement.nullable() }),
     judgingState,
     'not-found',
   ),
-  'judgings.result': call('Who wins, with intervals, by prompt and by tag, and what each vote was.', one, judgingResult, 'not-found'),
+  'judgings.result': call('Standings with intervals, results by prompt and by tag, and every vote.', one, judgingResult, 'not-found'),
   'judgings.export': call(
-    'A judging with all of its votes as one file.',
+    'A judging with all its votes as one file.',
     one.extend({ format: z.enum(['json', 'csv']) }),
     textFile,
     'not-found',
   ),
-  'judgings.remove': call('Delete a judging with its votes for good.', one, nothing, 'not-found'),
+  'judgings.remove': call('Permanently delete a judging with its votes.', one, nothing, 'not-found'),
 
   'transcripts.query': call(
     'Saved answers, newest first.',
@@ -463,7 +453,7 @@ export const api = {
     transcriptEntry,
     'not-found',
   ),
-  'transcripts.remove': call('Delete transcripts for good.', many, nothing, 'not-found'),
+  'transcripts.remove': call('Permanently delete transcripts.', many, nothing, 'not-found'),
   'transcripts.export': call(
     'Transcripts as one file.',
     many.extend({ format: z.enum(['json', 'markdown', 'csv']) }),
@@ -471,10 +461,10 @@ export const api = {
     'not-found',
   ),
 
-  'settings.get': call('What is set.', nothing, settingsView),
+  'settings.get': call('The current settings.', nothing, settingsView),
   'settings.update': call('Change settings.', settingsChange, settingsView, 'disk'),
   'settings.setHubToken': call(
-    'Keep a hub token in a file that only this user reads, or forget it.',
+    'Store a hub token in a file that only this user can read, or delete it.',
     z.object({
       token: z
         .string()
@@ -490,21 +480,21 @@ export const api = {
 
   'engine.get': call('Backend and device in use, and why.', z.object({ probe: z.boolean().default(false) }), engineState),
   'engine.selfTest': call(
-    'Work out known operations, compare and time them.',
+    'Check known operations and time them.',
     z.object({ backend: backendName.default('auto') }),
     selfTest,
     'conflict',
   ),
-  'engine.diagnostics': call('Everything that a bug report needs, without secrets.', nothing, z.object({ text: z.string() })),
+  'engine.diagnostics': call('Everything a bug report needs, without secrets.', nothing, z.object({ text: z.string() })),
 
   'history.get': call(
     'The history file, its size, its health and its backups.',
     z.object({ check: z.boolean().default(false) }),
     historyState,
   ),
-  'history.backup': call('Copy the history.', nothing, backup, 'disk'),
+  'history.backup': call('Back up the history.', nothing, backup, 'disk'),
   'history.restore': call(
-    'Replace the history by a backup; the present one is kept as another backup.',
+    'Replace the history with a backup; the current one is backed up first.',
     z.object({ name: z.string().regex(/^\w[\w.-]{0,119}$/) }),
     historyState,
     'not-found',

@@ -43,22 +43,21 @@ function cutText(text: string): string {
 
 /** Messages for common system error codes. Other codes keep the system's text. */
 const faults: Readonly<Record<string, (path: string) => string>> = {
-  ENOSPC: (path) => `The disk is full: ${path} could not be written. Free some space, then do it again.`,
-  EDQUOT: (path) => `Your quota on this disk is used up: ${path} could not be written. Free some space, then do it again.`,
-  EFBIG: (path) => `This disk, or a limit of this user, takes no file as large as ${path}. Choose another disk.`,
-  EACCES: (path) => `${path} may not be read or written by this user. Change its permissions, or choose another place.`,
-  EPERM: (path) => `${path} may not be changed by this user. Change its permissions, or choose another place.`,
-  EROFS: (path) => `${path} is on a disk that is read-only. Choose another place.`,
-  EEXIST: (path) => `${path} exists already. Choose another name.`,
+  ENOSPC: (path) => `The disk is full: ${path} could not be written. Free some space and try again.`,
+  EDQUOT: (path) => `Your quota on this disk is used up: ${path} could not be written. Free some space and try again.`,
+  EFBIG: (path) => `${path} is too large for this disk or for your file size limit. Choose another disk.`,
+  EACCES: (path) => `You do not have permission to read or write ${path}. Change its permissions, or choose another place.`,
+  EPERM: (path) => `You do not have permission to change ${path}. Change its permissions, or choose another place.`,
+  EROFS: (path) => `${path} is on a read-only disk. Choose another place.`,
+  EEXIST: (path) => `${path} already exists. Choose another name.`,
   ENOTEMPTY: (path) => `${path} exists and is not empty. Choose another name.`,
-  ENOTDIR: (path) => `${path} leads through a file that is no folder. Choose another place.`,
-  EISDIR: (path) => `${path} is a folder, a file is needed. Choose another name.`,
+  ENOTDIR: (path) => `Part of ${path} is a file, not a folder. Choose another place.`,
+  EISDIR: (path) => `${path} is a folder, but a file is needed. Choose another name.`,
   ENAMETOOLONG: (path) => `${path} is longer than this system allows. Choose a shorter name.`,
   ENOENT: (path) => `${path} does not exist. Check the path.`,
-  ELOOP: (path) => `${path} is a link that leads to itself. Give another path.`,
-  EMFILE: (path) =>
-    `This program may open no more files, so ${path} could not be opened. Raise the limit (\`ulimit -n\`), then do it again.`,
-  EIO: (path) => `The disk failed at ${path}. Check the disk.`,
+  ELOOP: (path) => `${path} is a link that points to itself. Choose another path.`,
+  EMFILE: (path) => `${path} could not be opened because too many files are open. Raise the limit (\`ulimit -n\`) and try again.`,
+  EIO: (path) => `The disk reported an error at ${path}. Check the disk.`,
 }
 
 /** A sentence for a file system or database error; undefined for any other error. */
@@ -72,7 +71,7 @@ function explainFault(error: Error): ErrorMessage | undefined {
         code: 'disk',
         message: `The history cannot be written (${cutText(error.message)}). Change the permissions of its folder and files.`,
       }
-    const text = `The history cannot be used: ${error.message}. If this comes again, its file is damaged: put a backup in its place.`
+    const text = `The history cannot be used: ${error.message}. If this happens again, its file is damaged: restore a backup.`
     return { code: 'disk', message: cutText(text) }
   }
   const explain = typeof code === 'string' && Object.hasOwn(faults, code) ? faults[code] : undefined

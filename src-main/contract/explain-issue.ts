@@ -16,7 +16,7 @@ export function readWith<T extends z.ZodType>(schema: T, value: unknown): z.ZodS
     return schema.safeParse(value)
   } catch (thrown) {
     if (!(thrown instanceof TypeError)) throw thrown
-    const message = 'Something in it has a length that is no number.'
+    const message = 'Part of the value has a length that is not a number.'
     return { success: false, error: new z.ZodError([{ code: 'custom', path: [], message, input: value }]) as z.ZodError<z.output<T>> }
   }
 }
@@ -46,7 +46,7 @@ export function explainIssues({ issues }: z.ZodError, value: unknown, unknownNam
   })
 }
 
-const usualUnknown = (key: string): string => `There is no "${key}" here. Leave it out.`
+const usualUnknown = (key: string): string => `Unknown field "${key}". Remove it.`
 
 const depthOf = (issues: readonly z.core.$ZodIssue[]): number => Math.max(...issues.map(({ path }) => path.length))
 
@@ -87,7 +87,7 @@ function allowed(issue: z.core.$ZodIssue): string {
     case 'invalid_value':
       return `one of ${issue.values.map((value) => String(value)).join(', ')}`
     case 'invalid_union':
-      return 'of one of the kinds that this field takes'
+      return 'of a kind that this field accepts'
     default:
       return 'of another form'
   }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /** Identifier of an item in the history; safe as a file name. */
-export const id = z.string().regex(/^[a-z0-9][a-z0-9-]{2,63}$/, 'An id is 3 to 64 lower-case letters, digits and dashes.')
+export const id = z.string().regex(/^[a-z0-9][a-z0-9-]{2,63}$/, 'An id has 3 to 64 lower-case letters, digits and dashes.')
 export const ids = z.array(id).min(1).max(10_000)
 
 /** Milliseconds since 1970. */

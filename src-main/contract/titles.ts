@@ -45,12 +45,12 @@ export const formatTitles = {
 
 /** Weight types of a GGUF file, by llama.cpp's names. */
 export const ggufTypeTitles = {
-  F32: 'every weight as it was computed with',
-  F16: 'half precision, what others quantise from',
-  BF16: 'bfloat16, without rounding where the model is stored so',
-  Q8_0: '8.5 bits a weight, all but as good as F16',
-  Q4_K_M: 'about 4.9 bits a weight, the usual choice',
-  Q4_0: '4.5 bits a weight, the fastest on many processors',
+  F32: 'full precision, as computed',
+  F16: 'half precision, the base for quantising',
+  BF16: 'bfloat16, lossless if the model is stored that way',
+  Q8_0: '8.5 bits per weight, nearly as good as F16',
+  Q4_K_M: 'about 4.9 bits per weight, the usual choice',
+  Q4_0: '4.5 bits per weight, the fastest on many processors',
 } as const
 
 /** The default types. */

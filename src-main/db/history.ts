@@ -124,7 +124,7 @@ function isCorruption(thrown: unknown): thrown is Error {
 function damaged(file: string, backups: string, problems: string[]): EspalierError {
   return new EspalierError(
     'disk',
-    `The history ${file} is damaged (${problems[0]}). Move it away, or put a copy from ${backups} in its place.`,
+    `The history ${file} is damaged (${problems[0]}). Move it away, or replace it with a backup from ${backups}.`,
     { problems },
   )
 }

@@ -62,7 +62,7 @@ export async function requestHops(connection: Connection, url: string, options: 
     if (options.stopAtOtherOrigin && next.origin !== target.origin) return hops
     target = next
   }
-  throw new EspalierError('unreachable', `The hub sent ${options.subject} in a circle of redirects. Try again later.`)
+  throw new EspalierError('unreachable', `The hub sent ${options.subject} in a redirect loop. Try again later.`)
 }
 
 async function send(connection: Connection, target: URL, trusted: boolean, options: RequestOptions): Promise<Response> {

@@ -14,7 +14,7 @@ export async function freeBytes(folder: string): Promise<number> {
 export function checkSpace(free: number, needed: number, folder: string, what: string): void {
   if (needed === 0 || free >= needed + reserveBytes) return
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
-  const advice = 'Free space or choose another cache folder (HF_HOME, or in the settings).'
+  const advice = 'Free some space or choose another cache folder (HF_HOME, or in the settings).'
   throw new EspalierError('disk', `${what} needs ${gigabytes(needed)} more at ${folder}, where ${gigabytes(free)} are free. ${advice}`, {
     needed,
     free,

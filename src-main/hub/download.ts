@@ -88,7 +88,7 @@ async function findStart(response: Response, from: number, blob: BlobRequest, pa
   if (response.status === 206 && Number(range?.[1]) === from && (range?.[2] === '*' || Number(range?.[2]) === blob.bytes)) return from
   await response.body?.cancel()
   await truncate(partial, 0)
-  throw new PassingFailure(new EspalierError('unreachable', `The server cannot go on with ${blob.subject} where it was cut.`))
+  throw new PassingFailure(new EspalierError('unreachable', `The server cannot resume ${blob.subject} where it was cut.`))
 }
 
 async function writeBody(
@@ -114,14 +114,14 @@ async function writeBody(
   if (size === blob.bytes) return
   if (size > blob.bytes) await truncate(partial, 0)
   throw new PassingFailure(
-    new EspalierError('unreachable', `${blob.subject} should have ${blob.bytes} bytes, the server sent ${size}. Try again later.`),
+    new EspalierError('unreachable', `${blob.subject} should have ${blob.bytes} bytes, but the server sent ${size}. Try again later.`),
   )
 }
 
 /** A signal that fires unless it is renewed within `seconds`. */
 function startPatience(seconds: number): { signal: AbortSignal; renew(): void; end(): void } {
   const controller = new AbortController()
-  const giveUp = () => controller.abort(new Error(`no byte arrived for ${seconds} seconds`))
+  const giveUp = () => controller.abort(new Error(`no data arrived for ${seconds} seconds`))
   const timer = setTimeout(giveUp, seconds * 1000)
   return { signal: controller.signal, renew: () => timer.refresh(), end: () => clearTimeout(timer) }
 }
@@ -129,7 +129,7 @@ function startPatience(seconds: number): { signal: AbortSignal; renew(): void; e
 function wrongHash(blob: BlobRequest): EspalierError {
   return new EspalierError(
     'invalid',
-    `${blob.subject} arrived twice with a wrong hash (expected ${blob.hash}); it was thrown away. Try again later or another network.`,
+    `${blob.subject} arrived twice with a wrong hash (expected ${blob.hash}); it was deleted. Try again later or on another network.`,
   )
 }
 
@@ -138,6 +138,6 @@ function asDiskError(thrown: unknown, blob: BlobRequest): unknown {
   if (code !== 'ENOSPC' && code !== 'EDQUOT') return thrown
   return new EspalierError(
     'disk',
-    `The disk is full: ${blob.subject} needs ${blob.bytes} bytes at ${dirname(blob.target)}. Free space, then start again; it goes on where it ended.`,
+    `The disk is full: ${blob.subject} needs ${blob.bytes} bytes at ${dirname(blob.target)}. Free some space and start again; the download will resume.`,
   )
 }

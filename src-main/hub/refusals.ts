@@ -6,11 +6,7 @@ export function explainStatus(response: Response, subject: string): EspalierErro
   const details = { status: response.status, reason }
   if (reason === 'GatedRepo' || response.status === 403) {
     const advice = 'Accept its conditions on its page on the hub with your account, then set HF_TOKEN to a token of that account.'
-    return new EspalierError(
-      'unreachable',
-      `The hub does not give out ${subject}: access is restricted (${response.status}). ${advice}`,
-      details,
-    )
+    return new EspalierError('unreachable', `Access to ${subject} is restricted (${response.status}). ${advice}`, details)
   }
   if (response.status === 401) {
     const advice = 'Check the name; if it is private or gated, set HF_TOKEN to a token that may read it.'
@@ -24,7 +20,7 @@ export function explainStatus(response: Response, subject: string): EspalierErro
   if (response.status === 429) {
     return new EspalierError(
       'unreachable',
-      `The hub asks to slow down (429) for ${subject}. Try again in some minutes; a token raises the limit.`,
+      `The hub's rate limit was reached (429) for ${subject}. Try again in a few minutes; a token raises the limit.`,
       details,
     )
   }
@@ -32,7 +28,7 @@ export function explainStatus(response: Response, subject: string): EspalierErro
 }
 
 function notFoundAdvice(reason: string): string {
-  if (reason === 'EntryNotFound') return 'The repository is there, the file is not: check the file name.'
-  if (reason === 'RevisionNotFound') return 'The repository is there, the revision is not: try main.'
+  if (reason === 'EntryNotFound') return 'The repository exists, but the file does not: check the file name.'
+  if (reason === 'RevisionNotFound') return 'The repository exists, but the revision does not: try main.'
   return 'Check the name (owner/name) and the revision.'
 }

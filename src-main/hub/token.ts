@@ -21,7 +21,8 @@ export async function findToken(environment: Environment, tokenFile: string | un
 /** Writes our token file, readable by this user only. */
 export async function saveToken(tokenFile: string, token: string): Promise<void> {
   const text = clean(token)
-  if (!text) throw new EspalierError('usage', 'This is not a token: it must be one word of printable letters, as the hub shows it (hf_…).')
+  if (!text)
+    throw new EspalierError('usage', 'This is not a token. It must be one word of printable characters, as shown on the hub (hf_…).')
   await mkdir(dirname(tokenFile), { recursive: true, mode: 0o700 })
   await writeFile(tokenFile, `${text}\n`, { mode: 0o600 })
   await chmod(tokenFile, 0o600)

@@ -40,7 +40,7 @@ export function computeChild(options: ComputeChildOptions) {
   async function start(): Promise<void> {
     await gone
     if (deaths >= breakerLimit) {
-      const text = `The compute process ended ${deaths} times in a row and is not started again. ${problem ?? ''}`
+      const text = `The compute process ended ${deaths} times in a row and will not be restarted. ${problem ?? ''}`
       throw new EspalierError('internal', text.trim(), { ofProcess: true })
     }
     become('starting')

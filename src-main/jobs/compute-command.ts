@@ -18,7 +18,7 @@ export function espalierCommand(): ComputeCommand {
   if (existsSync(script)) return [findNode(), '--disable-warning=ExperimentalWarning', script]
   throw new EspalierError(
     'usage',
-    'This program cannot be started on a node from here. Name the command espalier there in the cluster’s profile.',
+    'This installation cannot be started on a node. Set the path of the command espalier there in the cluster’s profile.',
   )
 }
 

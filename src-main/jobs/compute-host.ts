@@ -212,7 +212,7 @@ export class ComputeHost {
   /** Kills a process that has been silent for too long. */
   #listen(): void {
     if (!this.#current || !this.#child.isRunning() || performance.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
-    this.#current.side.onOutput?.(`No sign of life for ${this.#timings.silenceMilliseconds / 1000} s; the process is ended.\n`)
+    this.#current.side.onOutput?.(`No heartbeat for ${this.#timings.silenceMilliseconds / 1000} s; killing the process.\n`)
     this.#child.kill()
   }
 }

@@ -44,7 +44,7 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
  */
 export function explainDeadline(seconds: number, load: number, processors: number): EspalierError {
   const took = `This took longer than ${seconds} s and was stopped.`
-  const busy = `The machine is busy: ${load.toFixed(1)} processes want its ${processors} processors. Try again when it is less busy.`
+  const busy = `The machine is busy: ${load.toFixed(1)} processes are competing for ${processors} processors. Try again when it is less busy.`
   return new EspalierError('internal', `${took} ${load > processors ? busy : 'Try again.'}`)
 }
 
@@ -69,12 +69,12 @@ export function adviceFor(error: EspalierError, limitBytes: number | undefined):
   if (error.code === 'out-of-memory') {
     const held = typeof error.details?.memoryBytes === 'number' ? error.details.memoryBytes : undefined
     const suggestion = limitBytes !== undefined ? limitBytes / 2 : held !== undefined && held > 0 ? held / 2 : undefined
-    return `Set the memory limit${suggestion === undefined ? '' : ` to ${gigabytes(suggestion)} or less`}: weights that do not fit are then read block by block. Fewer or shorter calibration windows help too. Resuming goes on from the last finished step.`
+    return `Set the memory limit${suggestion === undefined ? '' : ` to ${gigabytes(suggestion)} or less`}: weights that do not fit are then streamed from disk block by block. Fewer or shorter calibration windows help too. Resuming continues from the last finished step.`
   }
-  if (error.code === 'disk') return 'Resume when that is mended: finished steps are kept.'
-  if (error.code === 'unreachable') return 'Check the connection, or put the data on this machine and name its path; then resume.'
+  if (error.code === 'disk') return 'Resume when this is fixed: finished steps are kept.'
+  if (error.code === 'unreachable') return 'Check the connection, or copy the data to this machine and use its path. Then resume.'
   if (error.code === 'internal')
-    return 'Resume to go on from the last finished step. If it happens again, the log and the diagnostics say more.'
+    return 'Resume to continue from the last finished step. If it happens again, see the log and the diagnostics.'
   return null
 }
 

@@ -9,7 +9,7 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
   return ids.map((id) => {
     const row = history.runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-    if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Bring it back first.`)
+    if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Restore it first.`)
     if (canAct(action, row.status)) return row
     throw new EspalierError('conflict', refusalOf(action, row), { id, status: row.status })
   })

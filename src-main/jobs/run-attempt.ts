@@ -114,7 +114,7 @@ function taskOf(history: History, request: RunRequest): ComputeTask {
   const subjects = request.inspect.runs.map((id) => {
     const row = history.runs.find(id)
     const plan = row && history.documents.plan(row.number)
-    if (!row || !plan) throw new EspalierError('not-found', `The run ${id} has gone, or has no plan any more.`)
+    if (!row || !plan) throw new EspalierError('not-found', `The run ${id} was deleted or no longer has a plan.`)
     return { run: { id, name: row.name, method: row.method, reached: row.reached }, plan, fingerprint: row.fingerprint }
   })
   return { kind: 'inspection', request, subjects }

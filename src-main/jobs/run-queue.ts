@@ -143,7 +143,7 @@ export class RunQueue {
     const [row, other] = [history.runs.find(id), before === null ? null : history.runs.find(before)]
     if (!row || other === undefined) throw new EspalierError('not-found', `There is no run ${row ? before : id}.`)
     if (row.status !== 'queued' || (other && other.status !== 'queued'))
-      throw new EspalierError('conflict', 'Only waiting runs have a place in the queue.')
+      throw new EspalierError('conflict', 'Only waiting runs can be moved in the queue.')
     history.queue.move(row.number, other?.number ?? null)
     this.tellRuns([])
   }
@@ -161,7 +161,7 @@ export class RunQueue {
     const row = history.runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
     if (row.status === 'done' || (row.status === 'running' && row.executor === null))
-      throw new EspalierError('conflict', `"${row.name}" is ${row.status} already.`)
+      throw new EspalierError('conflict', `"${row.name}" is already ${row.status}.`)
     await (row.executor === null ? machine.runNow(row.number) : this.#runThere(row))
   }
 

@@ -87,7 +87,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
         ? parsed.data
         : {
             type: 'note',
-            text: `Something the run told could not be kept. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}`.trimEnd(),
+            text: `An event from the run could not be stored. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}`.trimEnd(),
           }
       if (event.type === 'progress') recordProgress(event)
       else if (event.type === 'model') belongTo(history, row, event.fingerprint)

@@ -12,8 +12,8 @@ test('a message that echoes a hundred thousand characters is cut, with its begin
 })
 
 test.each([
-  ['ENOSPC', 'The disk is full: /a/b could not be written. Free some space, then do it again.'],
-  ['EACCES', '/a/b may not be read or written by this user. Change its permissions, or choose another place.'],
+  ['ENOSPC', 'The disk is full: /a/b could not be written. Free some space and try again.'],
+  ['EACCES', 'You do not have permission to read or write /a/b. Change its permissions, or choose another place.'],
   ['ENAMETOOLONG', '/a/b is longer than this system allows. Choose a shorter name.'],
 ])('%s is a sentence, and a fault of the disk', (code, message) => {
   expect(toErrorMessage(Object.assign(new Error(`${code}: whatever, open '/a/b'`), { code, path: '/a/b' }))).toEqual({
@@ -32,7 +32,7 @@ test('the system’s own faults are among them', () => {
     }
     return undefined
   }
-  expect(refused(() => mkdirSync(folder))).toEqual({ code: 'disk', message: `${folder} exists already. Choose another name.` })
+  expect(refused(() => mkdirSync(folder))).toEqual({ code: 'disk', message: `${folder} already exists. Choose another name.` })
   expect(refused(() => writeFileSync(folder, ''))).toMatchObject({ code: 'disk', message: expect.stringContaining('is a folder') })
   expect(refused(() => mkdirSync(join(folder, 'x'.repeat(300))))?.message).toContain('longer than this system allows')
 })
@@ -41,6 +41,6 @@ test('what the history’s file cannot do is a fault of the disk, with what to d
   const thrown = Object.assign(new Error('no such table: runs'), { code: 'SQLITE_ERROR' })
   expect(toErrorMessage(thrown)).toEqual({
     code: 'disk',
-    message: 'The history cannot be used: no such table: runs. If this comes again, its file is damaged: put a backup in its place.',
+    message: 'The history cannot be used: no such table: runs. If this happens again, its file is damaged: restore a backup.',
   })
 })

@@ -10,7 +10,7 @@ test('a value whose length cannot be compared is told as a wrong one', () => {
   const read = readWith(schema, value)
   expect(read.success).toBe(false)
   expect(explainIssues(read.error as z.ZodError, value).map(({ message }) => message)).toEqual([
-    'This is {"name":{"length":{"toString":2}}}. Something in it has a length that is no number.',
+    'This is {"name":{"length":{"toString":2}}}. Part of the value has a length that is not a number.',
   ])
 })
 

@@ -63,7 +63,7 @@ test('a damaged history is refused with where the copies are', () => {
   const bytes = readFileSync(file)
   for (let at = 4096; at < bytes.length; at += 2) bytes[at] = 0xff
   writeFileSync(file, bytes)
-  expect(() => openHistory(folder)).toThrow(`copy from ${backups}`)
+  expect(() => openHistory(folder)).toThrow(`backup from ${backups}`)
   writeFileSync(file, 'this is no database, although it is long enough to be looked at as one')
   expect(() => openHistory(folder)).toThrow(/damaged/)
 })

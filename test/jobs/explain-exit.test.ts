@@ -39,7 +39,7 @@ test('a process that ended itself because of a file says so, and only such a pro
 
 test('a question that took too long names a busy machine, and guesses nothing about an idle one', () => {
   expect(explainDeadline(60, 13.9, 2).message).toBe(
-    'This took longer than 60 s and was stopped. The machine is busy: 13.9 processes want its 2 processors. Try again when it is less busy.',
+    'This took longer than 60 s and was stopped. The machine is busy: 13.9 processes are competing for 2 processors. Try again when it is less busy.',
   )
   expect(explainDeadline(60, 0.3, 2).message).toBe('This took longer than 60 s and was stopped. Try again.')
 })

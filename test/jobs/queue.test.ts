@@ -69,7 +69,7 @@ test('a process that says nothing is ended and the run can be resumed', async ()
   await using workbench = await openedWorkbench({ timings: { silenceMilliseconds: 1500 } })
   const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'block' })).id)
   expect(run.status).toBe('interrupted')
-  expect((await workbench.call('runs.log', { id: run.id })).text).toContain('No sign of life')
+  expect((await workbench.call('runs.log', { id: run.id })).text).toContain('No heartbeat')
 })
 
 const silent = 'setInterval(() => {}, 1000)'
@@ -95,7 +95,7 @@ test('an event that cannot be kept becomes a note, and the run goes on', async (
   const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'bad event' })).id)
   expect(run.status).toBe('done')
   const { events } = await workbench.call('runs.events', { id: run.id, types: ['note'] })
-  expect(JSON.stringify(events)).toContain('could not be kept')
+  expect(JSON.stringify(events)).toContain('could not be stored')
 })
 
 test('two devices work two runs at once', async () => {

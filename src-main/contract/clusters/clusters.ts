@@ -6,14 +6,14 @@ const word = (what: string) =>
   z
     .string()
     .max(100)
-    .regex(/^([A-Za-z0-9][A-Za-z0-9_.,:@+-]*)?$/, `${what} is letters, digits and _ . , : @ + - only.`)
+    .regex(/^([A-Za-z0-9][A-Za-z0-9_.,:@+-]*)?$/, `${what} may contain only letters, digits and _ . , : @ + -.`)
 
 /** A path that is safe unquoted in scripts, in Slurm's patterns and in word lists. */
 const plainPath = /^(\/[\p{L}\p{N}_.,@+=-]+)+\/?$/u
 
 export const clusterName = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9-]{1,39}$/, 'A cluster’s name is 2 to 40 lower-case letters, digits and dashes.')
+  .regex(/^[a-z0-9][a-z0-9-]{1,39}$/, 'A cluster’s name has 2 to 40 lower-case letters, digits and dashes.')
 
 /** How runs are sent to a Slurm cluster. An empty text leaves the choice to the cluster. */
 export const clusterProfile = z.object({
@@ -22,16 +22,16 @@ export const clusterProfile = z.object({
   host: z
     .string()
     .max(200)
-    .regex(/^([A-Za-z0-9][A-Za-z0-9_.@-]*)?$/, 'A host is named as in your ssh configuration: letters, digits and _ . @ - only.'),
+    .regex(/^([A-Za-z0-9][A-Za-z0-9_.@-]*)?$/, 'A host name from your ssh configuration may contain only letters, digits and _ . @ -.'),
   /** A folder that the host and every node see under the same path. This machine must see it too unless `copies` is set. */
-  folder: chosenPlace.regex(plainPath, 'The shared folder is a whole path of letters, digits and _ . , @ + = - only.'),
+  folder: chosenPlace.regex(plainPath, 'The shared folder must be an absolute path of letters, digits and _ . , @ + = -.'),
   /** Copy models, requests and results to and from the host with rsync over ssh. */
   copies: z.boolean().default(false),
   /** The command `espalier` on the nodes; empty to use this installation. */
   program: z
     .string()
     .max(4096)
-    .regex(new RegExp(`^$|${plainPath.source}`, 'u'), 'The program is a whole path of letters, digits and _ . , @ + = - only.'),
+    .regex(new RegExp(`^$|${plainPath.source}`, 'u'), 'The program must be an absolute path of letters, digits and _ . , @ + = -.'),
   partition: word('A partition'),
   account: word('An account'),
   /** In Slurm's notation: minutes, hours:minutes:seconds, or days-hours. */
@@ -39,16 +39,16 @@ export const clusterProfile = z.object({
     .string()
     .regex(
       /^((\d{1,3}-)?\d{1,5}(:\d{1,2}){0,2})?$/,
-      'A time is minutes, hours:minutes:seconds, or days-hours, such as 90, 4:00:00 or 1-12.',
+      'A time must be minutes, hours:minutes:seconds or days-hours, such as 90, 4:00:00 or 1-12.',
     ),
   gpus: z.number().int().min(0).max(64),
   cpus: z.number().int().min(1).max(1024),
-  memory: z.string().regex(/^(\d{1,7}[KMGT]?)?$/, 'A memory is a number with K, M, G or T, such as 64G.'),
+  memory: z.string().regex(/^(\d{1,7}[KMGT]?)?$/, 'Memory must be a number with K, M, G or T, such as 64G.'),
   /** Added to the batch script unchanged: `#SBATCH` lines to its head, others (`module load …`) before the program. */
   lines: z
     .string()
     .max(10_000)
-    .regex(/^[^\p{Cc}]*(\n[^\p{Cc}]*)*$/u, 'Lines hold no control characters.'),
+    .regex(/^[^\p{Cc}]*(\n[^\p{Cc}]*)*$/u, 'Lines must not contain control characters.'),
 })
 
 /** One check and its result; `works` is null if the check could not be made. */

@@ -88,10 +88,7 @@ export const divergenceDocument = divergence
 /** The result of a run, as printed by `--json`, kept in the history and relied on by scripts. `npm run docs` prints the descriptions. */
 export const runDocument = z.object({
   model: z.string().describe('The model that was pruned: a path or a name on the hub.'),
-  fingerprint: z
-    .string()
-    .optional()
-    .describe('The SHA-256 of the content of the model that was used: of its config, tokenizer and weights.'),
+  fingerprint: z.string().optional().describe('The SHA-256 of the used model’s content: its config, tokenizer and weights.'),
   method: z.string().describe('The name of the method, or `dense`.'),
   options: z.record(z.string(), z.unknown()).describe('All options of the method, with defaults filled in.'),
   seed: z.number().int().describe('The seed of the run. Seed 0 uses the calibration text in its own order.'),
@@ -132,13 +129,13 @@ export const runDocument = z.object({
   questions: z
     .array(scoredTask)
     .optional()
-    .describe('Of zero-shot tasks: `[{ task, questions: [{ context, choices, gold, scores, correct }] }]`, with scores in nats.'),
+    .describe('Answers to zero-shot tasks: `[{ task, questions: [{ context, choices, gold, scores, correct }] }]`, with scores in nats.'),
   divergence: divergenceDocument
     .optional()
     .describe(
       'Of `--evaluate_divergence`: `{ data, tokens, dense, numbers, groups, blocks, worst }`. A number is `{ value, error }` with one standard error.',
     ),
-  passes: passes.optional().describe('Windows that went through an attention, an MLP and the head while candidates were scored.'),
+  passes: passes.optional().describe('Windows that passed through an attention, an MLP and the head while candidates were scored.'),
   precision: precision.optional().describe('How products were computed. Documents without it were computed in float32.'),
   certified: certified
     .optional()

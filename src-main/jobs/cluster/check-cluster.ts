@@ -39,7 +39,7 @@ export async function checkCluster(profile: ClusterProfile, program: Command, si
   if (profile.copies) await find('rsync', () => tryRsync(shell, profile, signal))
   const writes = await find('shared folder', () => tryFolder(shell, profile, signal))
   if (writes && commands) await find('a node', () => askNode(shell, profile, program, signal))
-  else findings.push({ what: 'a node', works: null, found: 'not asked, as something before it does not work' })
+  else findings.push({ what: 'a node', works: null, found: 'not checked because an earlier check failed' })
   return findings
 }
 
@@ -92,7 +92,7 @@ async function copyAndBack(copy: Copying, folder: string, name: string, word: st
     writeFileSync(join(from, name), word)
     await copy.listedThere([name], from, folder)
     await copy.listedHere([name], folder, to)
-    if (readFileSync(join(to, name), 'utf8') !== word) throw new Error('What was copied there and back came back changed.')
+    if (readFileSync(join(to, name), 'utf8') !== word) throw new Error('A file changed when it was copied there and back.')
   } finally {
     for (const one of [from, to]) rmSync(one, { recursive: true, force: true })
   }
@@ -112,7 +112,7 @@ async function askNode(shell: ClusterShell, profile: ClusterProfile, program: Co
     reason = task.reason ?? task.state
     if (performance.now() < until) continue
     await scheduler.cancel([String(job)])
-    throw new Error(`No node took the job within ${nodeSeconds} s: ${reason}. The cluster may only be busy.`)
+    throw new Error(`No node started the job within ${nodeSeconds} s: ${reason}. The cluster may just be busy.`)
   }
 }
 
@@ -122,7 +122,7 @@ async function readAnswer(shell: ClusterShell, file: string): Promise<string> {
     const { code, output } = await shell.run(['cat', file])
     if (code === 0 && / on /.test(output)) return output.trim().split('\n').at(-1) ?? ''
     if (tries >= 5)
-      throw new Error(code === 0 ? output.trim().slice(-500) || 'The job ended without a word.' : `The node did not write ${file}.`)
+      throw new Error(code === 0 ? output.trim().slice(-500) || 'The job ended without output.' : `The node did not write ${file}.`)
     await sleep(500)
   }
 }

@@ -37,7 +37,8 @@ export const sshOptions = ['-T', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=15
 
 /** Quotes a word for a POSIX shell. The only place where anything is quoted. */
 export function quoteWord(word: string): string {
-  if (word.includes('\0')) throw new EspalierError('invalid', `${JSON.stringify(word)} holds a zero character, which no command takes.`)
+  if (word.includes('\0'))
+    throw new EspalierError('invalid', `${JSON.stringify(word)} contains a NUL character, which commands do not accept.`)
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 

@@ -62,7 +62,7 @@ export class Clusters implements Executor {
 
   async #turnOf(name: string, rows: readonly RunRow[]): Promise<void> {
     const profile = this.#parts.profiles().find((one) => one.name === name)
-    if (!profile) return this.#refuse(rows, `There is no cluster ${JSON.stringify(name)} in the settings any more.`)
+    if (!profile) return this.#refuse(rows, `The cluster ${JSON.stringify(name)} is no longer in the settings.`)
     try {
       await this.#clusterOf(profile).turn(rows, this.#paused)
       this.#problems.delete(name)

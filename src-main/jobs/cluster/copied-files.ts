@@ -105,7 +105,7 @@ class CopiedFiles implements ClusterFiles {
     if (there.includes(`/${content}/`)) return
     this.#wanted.delete(there)
     await this.#ask('rm', '-rf', '--', dirname(there))
-    throw new EspalierError('conflict', `${path} was changed while it was copied to ${this.#shell.host}. It will be copied again.`)
+    throw new EspalierError('conflict', `${path} changed while it was being copied to ${this.#shell.host}. It will be copied again.`)
   }
 
   async pull(runs: readonly TaskOfRun[]): Promise<void> {

@@ -19,26 +19,26 @@ export type Verdict = { again: true } | Failure
  * @param log the end of its output
  */
 export function judgeEnd(state: string | undefined, moved: boolean, { id, idle, node }: JobRecord, log: string): Verdict {
-  const said = log.trim() === '' ? '' : ` Its last words: ${log.trim().slice(-500)}`
+  const said = log.trim() === '' ? '' : ` Its last output: ${log.trim().slice(-500)}`
   if (state === 'OUT_OF_MEMORY')
     return {
       code: 'out-of-memory',
-      message: `The job ${id} took more memory than the cluster gave it. Ask for more in the cluster’s profile.`,
+      message: `The job ${id} used more memory than it requested. Request more in the cluster’s profile.`,
       status: 'failed',
     }
   if (state === 'CANCELLED')
-    return { code: 'cancelled', message: `The job ${id} was cancelled on the cluster. Resume to send it again.`, status: 'interrupted' }
+    return { code: 'cancelled', message: `The job ${id} was cancelled on the cluster. Resume to submit it again.`, status: 'interrupted' }
   if (state === 'TIMEOUT' && !moved)
     return {
       code: 'infeasible',
-      message: `The time limit of the job ${id} passed before a step was done. Ask for more time in the cluster’s profile.`,
+      message: `The job ${id} reached its time limit before finishing a step. Request more time in the cluster’s profile.`,
       status: 'failed',
     }
   if (moved || idle < mostIdle) return { again: true }
   const where = node ? ` on ${node}` : ''
   return {
     code: 'internal',
-    message: `The job ${id} ended${where} ${idle + 1} times in a row before a step was done (${state ?? 'forgotten by the cluster'}).${said}`,
+    message: `The job ${id} ended${where} ${idle + 1} times in a row before finishing a step (${state ?? 'forgotten by the cluster'}).${said}`,
     status: 'interrupted',
   }
 }

@@ -28,6 +28,5 @@ export const isNodeFile = (file: string): boolean => lstatSync(file, { throwIfNo
 
 /** Throws if it is not a regular file. */
 export function requireNodeFile(file: string): void {
-  if (!isNodeFile(file))
-    throw new EspalierError('invalid', `${file} came from a cluster and is not a regular file. Run it again there.`, { file })
+  if (!isNodeFile(file)) throw new EspalierError('invalid', `${file} from the cluster is not a regular file. Run it again there.`, { file })
 }

@@ -205,7 +205,7 @@ function parseJson(file: string, text: string): unknown {
 }
 
 function notRequest(file: string, why: string): EspalierError {
-  return new EspalierError('invalid', `${file} is no request of a run: ${why}`)
+  return new EspalierError('invalid', `${file} is not a run request: ${why}`)
 }
 
 /** Creates the folder of a new attempt under the next free number. */

@@ -55,7 +55,7 @@ export function slurm(shell: ClusterShell): Slurm {
       const output = await ask(['sbatch', '--parsable'], script)
       const job = Number(/^(\d+)/.exec(output.trim())?.[1])
       if (job > 0) return job
-      throw new EspalierError('unreachable', `sbatch answered ${JSON.stringify(output.slice(0, 200))} in place of a job's number.`)
+      throw new EspalierError('unreachable', `sbatch answered ${JSON.stringify(output.slice(0, 200))} instead of a job number.`)
     },
     async tasks() {
       const text: Command = ['squeue', '--me', '--array', '--noheader', '--format=%F|%K|%T|%N|%r|%j']

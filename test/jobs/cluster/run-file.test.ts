@@ -120,8 +120,8 @@ test('what a node wrote is taken into the history once, half a line at the next 
 })
 
 test.each([
-  ['{', 'is no request of a run'],
-  ['{"format":"espalier run request"}', 'is no request of a run'],
+  ['{', 'is not a run request'],
+  ['{"format":"espalier run request"}', 'is not a run request'],
 ])('a file that is no request (%s) is refused with its name', (content, sentence) => {
   const root = temporaryFolder()
   const folder = runFolderOf(root, 'run-bad')
