@@ -116,13 +116,17 @@ const timeFields = new Set(['seconds', 'firstTokenSeconds', 'tokensPerSecond', '
 const timeUnits = /^(s|ms|seconds|tokens\/s|tokens per second|GFLOP\/s|×)$/
 const isTimeNote = (text: string) => /% of the time|Inference time is noisy/.test(text)
 
+/** What is said of the machine while it was timed, which is there or not. */
+const isOfTiming = (one: unknown) =>
+  typeof one === 'string' ? isTimeNote(one) : (one as { dataset?: string } | null)?.dataset === 'while timing'
+
 /** A result without times, which differ, and without counts of work, which say what was found done. */
 function timeless(value: unknown): unknown {
-  if (Array.isArray(value)) return value.filter((one) => !(typeof one === 'string' && isTimeNote(one))).map(timeless)
+  if (Array.isArray(value)) return value.filter((one) => !isOfTiming(one)).map(timeless)
   if (typeof value !== 'object' || value === null) return value
   const record = value as Record<string, unknown>
   if (Array.isArray(record.columns) && Array.isArray(record.rows)) return tableWithoutSeconds(record as unknown as Table)
-  const isTime = (typeof record.unit === 'string' && timeUnits.test(record.unit)) || record.dataset === 'while timing'
+  const isTime = typeof record.unit === 'string' && timeUnits.test(record.unit)
   const kept = Object.entries(record).filter(([name]) => !timeFields.has(name) && !(isTime && (name === 'value' || name === 'error')))
   return Object.fromEntries(kept.map(([name, one]) => [name, timeless(one)]))
 }
