@@ -17,16 +17,16 @@ export function checkFlags(flags: Flags): void {
   if (flags.alpha !== undefined && !flags.pruning_method.includes('2ssp') && !flags.ablation)
     fail('--alpha belongs to 2ssp; give --pruning_method=2ssp.')
   if (flags.executor !== undefined && flags.no_history)
-    fail('--executor needs the history, where clusters are set and jobs are remembered; leave out --no_history.')
+    fail('--executor needs the history, which stores clusters and jobs; leave out --no_history.')
 }
 
 /** A method needs an amount and vice versa; an ablation cannot be combined with either. */
 function checkWork({ num_prune, sparsity, sparsity_rate, pruning_method: methods, ablation, dense }: Flags): void {
   const amounts = [num_prune, sparsity, sparsity_rate].filter((values) => values.length > 0)
-  if (amounts.length > 1) fail('--num_prune, --sparsity and --sparsity_rate say the same thing in different ways; give one of them.')
+  if (amounts.length > 1) fail('--num_prune, --sparsity and --sparsity_rate all set the amount; give one of them.')
   if (ablation !== undefined) {
     if (methods.some((method) => method !== '2ssp'))
-      fail(`--ablation studies 2ssp; it cannot go with --pruning_method=${methods.join(',')}.`)
+      fail(`--ablation studies 2ssp; it cannot be combined with --pruning_method=${methods.join(',')}.`)
     return
   }
   if (methods.length === 0 && !dense)
@@ -37,7 +37,7 @@ function checkWork({ num_prune, sparsity, sparsity_rate, pruning_method: methods
 }
 
 function checkSaving({ save, format, gguf_type, replace, ablation, pruning_method: methods }: Flags): void {
-  if (save && ablation !== undefined) fail('--save needs one plan; an ablation makes many.')
+  if (save && ablation !== undefined) fail('--save needs one plan; an ablation has many.')
   if (save && methods.length === 0) fail('--save needs a --pruning_method.')
   if (format.length > 0 && !save) fail('--format says how --save writes; give --save FOLDER too.')
   if (replace && !save) fail('--replace lets --save write over a folder; give --save FOLDER too.')

@@ -27,7 +27,7 @@ export async function prepareRuns(
     ? findExperiment(workbench, model, commanded.grid, executor)
     : findRun(workbench, model, commanded, executor))
   if (earlier.length > 0) {
-    if (earlier.some(({ startedAt }) => startedAt !== null)) stderr.write('Going on from what an earlier start of this command finished.\n')
+    if (earlier.some(({ startedAt }) => startedAt !== null)) stderr.write('Resuming an earlier start of this command.\n')
     return earlier
   }
   if (!('grid' in commanded))

@@ -52,7 +52,7 @@ async function demo(): Promise<void> {
     await workbench.close()
   }
   printResults(documents)
-  if (report) stdout.write(`\nThe report of all this: ${report}\n`)
+  if (report) stdout.write(`\nReport: ${report}\n`)
   stdout.write(
     `\nDone in ${duration((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`,
   )

@@ -109,7 +109,7 @@ export const flagTable = {
     'Machine and output',
     'NAME',
     oneOf(precisionName.options),
-    'float32 (default); mixed: rank candidates with bfloat16 products and certify choices in float32, several times faster with AMX or AVX-512 BF16; bfloat16: everything, for a first look; auto: mixed where the processor can',
+    'float32 (default); mixed: rank candidates with bfloat16 products and certify choices in float32, several times faster with AMX or AVX-512 BF16; bfloat16: everything, for a first look; auto: mixed if the processor supports it',
   ),
   memory: one(
     'Machine and output',
@@ -119,7 +119,7 @@ export const flagTable = {
   ),
   output: one('Machine and output', 'FOLDER', anyText, 'where tables and plots are written'),
   json: onOff('Machine and output', 'one JSON document on stdout, or an array of them'),
-  no_history: onOff('Machine and output', 'leave no trace in the history'),
+  no_history: onOff('Machine and output', 'do not record the runs in the history'),
   logging: one(
     'Machine and output',
     'LEVEL',

@@ -76,11 +76,11 @@ function explain(error: Error & { code?: string }, args: readonly string[]): str
   const named = /--[\w]+/.exec(error.message)?.[0].slice(2)
   if (error.code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') {
     const stray = args.find((argument) => !argument.startsWith('-')) ?? ''
-    return `"${stray}" is no command and no flag. Commands are methods, models, runs and serve; flags begin with --. See espalier --help.`
+    return `"${stray}" is neither a command nor a flag. Commands are methods, models, runs and serve; flags begin with --. See espalier --help.`
   }
   if (named && !flagNames.includes(named)) {
     const near = closest(named, flagNames)
-    return `There is no flag --${named}.${distance(near, named) <= 3 ? ` Did you mean --${near}?` : ''} See espalier --help.`
+    return `Unknown flag --${named}.${distance(near, named) <= 3 ? ` Did you mean --${near}?` : ''} See espalier --help.`
   }
   return `${error.message.split('\n')[0]} See espalier --help.`
 }

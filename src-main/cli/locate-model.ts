@@ -33,7 +33,7 @@ async function fetchModel(door: CommandDoor, name: string, revision: string | un
   const { model } = await followTransfer(door, () =>
     door.call('models.download', { name, ...(revision === undefined ? {} : { revision }) }),
   )
-  if (model === null) throw new EspalierError('internal', `${name} was fetched but is not in the library.`)
+  if (model === null) throw new EspalierError('internal', `${name} was downloaded but is not in the library.`)
   return door.call('models.get', { id: model })
 }
 

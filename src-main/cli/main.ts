@@ -37,7 +37,7 @@ async function runCommand(name: string, rest: string[]): Promise<number> {
   if (!Object.hasOwn(commands, name)) {
     throw new EspalierError(
       'usage',
-      `There is no command "${name}". Commands are methods, ${Object.keys(commands).join(', ')}; or give flags such as --${flagNames[0]}. See espalier --help.`,
+      `Unknown command "${name}". Commands are methods, ${Object.keys(commands).join(', ')}; or give flags such as --${flagNames[0]}. See espalier --help.`,
     )
   }
   return commands[name as keyof typeof commands](rest)

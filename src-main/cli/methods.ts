@@ -12,7 +12,7 @@ export async function describeMethods(arguments_: string[]): Promise<number> {
   if (name !== undefined && !Object.hasOwn({ ...methodTitles, ...ablationTitles }, name))
     throw new EspalierError(
       'usage',
-      `There is no method "${name}". Known are: ${[...Object.keys(methodTitles), ...Object.keys(ablationTitles)].join(', ')}.`,
+      `Unknown method "${name}". Choose one of ${[...Object.keys(methodTitles), ...Object.keys(ablationTitles)].join(', ')}.`,
     )
   const { methods, ablations } = await withWorkbench({ json: false }, ({ call }) => call('methods.list', {}))
   const chosen = name === undefined ? methods : [...methods, ...ablations].filter((method) => method.id === name)

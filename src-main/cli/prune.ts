@@ -134,15 +134,15 @@ function describeSaved({ format, type, bytes, reload }: SavedFile): string {
     difference < 1e-6
       ? 'the same perplexity'
       : `perplexity ${(100 * (reload.perplexity / reload.expected - 1)).toPrecision(2)} % from the model's`
-  return `  ${name}: ${size}; opened again: ${apart}, ${reload.equalTokens} of ${reload.greedyTokens} first tokens the same\n`
+  return `  ${name}: ${size}; reopened: ${apart}, ${reload.equalTokens} of ${reload.greedyTokens} first tokens the same\n`
 }
 
 /** Steps are on disk and files appear only when complete. Marks the runs as interrupted; a second signal exits at once. */
 function closeOnInterrupt(workbench: CommandWorkbench, cluster: string | undefined): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
-      const jobs = cluster === undefined ? '' : ` Jobs on ${cluster} go on by themselves.`
-      stderr.write(`\nInterrupted. The same command goes on from its last finished step.${jobs}\n`)
+      const jobs = cluster === undefined ? '' : ` Jobs on ${cluster} continue.`
+      stderr.write(`\nInterrupted. Rerun the same command to resume from the last finished step.${jobs}\n`)
       process.once(signal, () => exit(130))
       setTimeout(() => exit(130), 2000).unref()
       void workbench.close().finally(() => exit(130))

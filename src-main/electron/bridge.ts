@@ -27,7 +27,7 @@ export function openBridge(door: DoorSwitch, window: BrowserWindow, attached: Se
     return null
   })
   handle(channels.openLink, (address) => {
-    if (!openLink(textOf(address))) throw new EspalierError('invalid', 'That address is not one that Espalier opens.')
+    if (!openLink(textOf(address))) throw new EspalierError('invalid', 'Espalier does not open that address.')
     return null
   })
   openConnection(door, attached)

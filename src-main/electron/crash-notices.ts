@@ -19,7 +19,7 @@ export function watchCrashes(app: App, window: BrowserWindow): void {
     if (reloads.length > mostReloads) {
       dialog.showErrorBox(
         'Espalier cannot show its window',
-        `The page ended ${reloads.length} times within a minute (${reason}). Your history is safe. Start Espalier again.`,
+        `The page crashed ${reloads.length} times within a minute (${reason}). Your history is safe. Restart Espalier.`,
       )
       app.quit()
       return
@@ -28,8 +28,8 @@ export function watchCrashes(app: App, window: BrowserWindow): void {
     const why = reason === 'oom' ? 'It ran out of memory: close other windows, or compare fewer runs at once.' : `Reason: ${reason}.`
     void dialog.showMessageBox(window, {
       type: 'warning',
-      message: 'The window was loaded again',
-      detail: `${why} Runs go on, nothing of the history is lost.`,
+      message: 'The window was reloaded',
+      detail: `${why} Runs continue, and the history is unaffected.`,
     })
   })
   window.on('unresponsive', () => console.error('The page does not answer.'))

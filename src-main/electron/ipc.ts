@@ -20,7 +20,7 @@ export function handle<T>(channel: Channel, answer: (...given: unknown[]) => T |
 function checkSender(event: IpcMainInvokeEvent): void {
   const frame = event.senderFrame
   if (frame === null || frame.parent !== null || !isOwnAddress(frame.url))
-    throw new EspalierError('invalid', 'Only the application’s own page may ask.')
+    throw new EspalierError('invalid', 'Only the application’s own page may call.')
 }
 
 /** A received value as text of limited length. */

@@ -30,7 +30,7 @@ export async function startWindow(): Promise<void> {
     void dialog.showMessageBox(window, {
       type: 'warning',
       message: 'Not attached',
-      detail: `${failure} The window shows the workbench of this machine.`,
+      detail: `${failure} The window shows this machine’s workbench.`,
     })
 }
 

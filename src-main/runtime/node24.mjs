@@ -24,7 +24,7 @@ export function majorOf(version) {
  */
 export function refuseOldNode(version = versions.node) {
   if (majorOf(version) >= oldest) return undefined
-  return `Espalier is set up by Node ${oldest} or later; this is Node ${version}. Install a current Node and run the command again.`
+  return `Espalier’s setup needs Node ${oldest} or later, but this is Node ${version}. Install a current Node and run the command again.`
 }
 
 /**
@@ -51,4 +51,4 @@ export function findNode24() {
 }
 
 /** The message if `findNode24` finds none. */
-export const missingNode24 = `Espalier runs on Node 24; this is Node ${versions.node}, and the npm packages bring none for ${platform} ${arch} or are not installed. Run \`npm start\` once, or install Node 24.`
+export const missingNode24 = `Espalier runs on Node 24. This is Node ${versions.node}, and the npm packages include none for ${platform} ${arch} or are not installed. Run \`npm start\` once, or install Node 24.`

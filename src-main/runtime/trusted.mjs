@@ -20,9 +20,9 @@ export function findStranger(folder) {
   const us = [0, getuid()]
   for (const path of [dirname(dirname(folder)), dirname(folder), ...everythingIn(folder)]) {
     const { uid, mode } = lstatSync(path)
-    if (!us.includes(uid)) return `${path} belongs to another user (number ${uid}). Delete ${folder} and set up again.`
+    if (!us.includes(uid)) return `${path} belongs to another user (uid ${uid}). Delete ${folder} and run setup again.`
     if (mode & othersWrite)
-      return `${path} can be written by others. Run \`chmod -R go-w ${folder}\` if nobody did, or delete it, and set up again.`
+      return `${path} can be written by other users. If it is unchanged, run \`chmod -R go-w ${folder}\`; otherwise delete the folder. Then run setup again.`
   }
   return undefined
 }

@@ -16,7 +16,7 @@ export function printedAddress({ address, token }: ServerAddress): string {
 export function parseAddress(text: string, token?: string): ServerAddress {
   const url = URL.parse(text.includes('://') ? text : `http://${text}`)
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.username || url.password) {
-    throw new EspalierError('usage', `"${text}" is not the address of a server. It looks like http://127.0.0.1:8600/#token=…`)
+    throw new EspalierError('usage', `"${text}" is not a server address. Expected something like http://127.0.0.1:8600/#token=…`)
   }
   const given = token ?? new URLSearchParams(url.hash.slice(1)).get('token')
   if (!given) throw new EspalierError('usage', `The token for ${url.origin} is missing. Copy the whole line that "espalier serve" printed.`)

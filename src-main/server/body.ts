@@ -17,7 +17,7 @@ export function checkBodyHeaders(request: IncomingMessage, limit: number): void 
   if (!/^application\/json *(; *charset="?utf-8"?)?$/i.test(type))
     throw new Refusal(415, 'Send JSON, with "Content-Type: application/json".')
   const encoding = request.headers['content-encoding'] ?? 'identity'
-  if (encoding !== 'identity') throw new Refusal(415, `Send the body as it is, not with "Content-Encoding: ${encoding}".`)
+  if (encoding !== 'identity') throw new Refusal(415, `Send the body uncompressed, without "Content-Encoding: ${encoding}".`)
   if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge(limit)
 }
 
@@ -43,7 +43,7 @@ async function readBytes(request: IncomingMessage, limit: number): Promise<Buffe
 }
 
 function tooLarge(limit: number): Refusal {
-  return new Refusal(413, `The body is larger than ${limit / mebibyte} MiB. Name big files by their path instead of sending them.`)
+  return new Refusal(413, `The body is larger than ${limit / mebibyte} MiB. Send the path of a large file instead of its content.`)
 }
 
 function decode(bytes: Buffer): string {

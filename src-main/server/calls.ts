@@ -22,7 +22,7 @@ export async function answerCall(call: CallApi, path: string, request: IncomingM
   if (request.headers.expect === '100-continue') response.writeContinue()
   const input = (await readJson(request, limit)) as Parameters<CallApi>[1]
   const left = new AbortController()
-  response.once('close', () => left.abort(new EspalierError('cancelled', 'Nobody waits for the answer.')))
+  response.once('close', () => left.abort(new EspalierError('cancelled', 'The client disconnected.')))
   answerJson(response, 200, await call(name, input, left.signal))
 }
 

@@ -16,7 +16,7 @@ export async function connectWorkbench(server: ServerAddress, onConnection?: (up
   if (protocol !== protocolVersion) {
     throw new EspalierError(
       'conflict',
-      `${server.address} runs Espalier ${version} with protocol ${protocol}, this one speaks ${protocolVersion}. Install the same version.`,
+      `${server.address} runs Espalier ${version} with protocol ${protocol}, but this one uses ${protocolVersion}. Install the same version.`,
     )
   }
   const listeners = new Set<Listener>()

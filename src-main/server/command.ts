@@ -38,7 +38,7 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
   if (!isLoopback(values.host) && tokenFile === undefined) {
     throw new EspalierError(
       'usage',
-      `--host ${values.host} opens this machine to others and needs --token-file FILE. Better: stay on 127.0.0.1 and reach it by "ssh -L PORT:127.0.0.1:PORT".`,
+      `--host ${values.host} makes the server reachable from other machines and needs --token-file FILE. Better: stay on 127.0.0.1 and connect with "ssh -L PORT:127.0.0.1:PORT".`,
     )
   }
   const given = tokenFile === undefined ? undefined : await readTokenFile(tokenFile)
@@ -87,7 +87,7 @@ function addressBy(name: string, server: RunningServer, host: string): string {
 
 function announce(address: string, token: string, tokenFile: string | undefined): void {
   if (isInClear(address)) {
-    console.error(`Warning: ${address} can be reached from other machines, and what is sent there, the token included, is not encrypted.`)
+    console.error(`Warning: ${address} is reachable from other machines, and traffic to it, including the token, is not encrypted.`)
   }
   if (!existsSync(builtPath('renderer', 'index.html')))
     console.error('The screens are not built yet: npm run build. Calls and events work.')
@@ -102,7 +102,7 @@ function untilSignal(): Promise<void> {
     const end = () => {
       if (asked) process.exit(130)
       asked = true
-      console.error('Ending; once more to end at once.')
+      console.error('Stopping. Press again to stop at once.')
       resolve()
     }
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {

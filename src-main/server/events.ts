@@ -38,7 +38,7 @@ export function openEvents(subscribe: Door['subscribe']): EventDoor {
     close() {
       stop()
       clearInterval(pings)
-      for (const client of server.clients) client.close(1001, 'The server stops.')
+      for (const client of server.clients) client.close(1001, 'The server is stopping.')
       server.close()
     },
   }

@@ -13,14 +13,14 @@ export function openApiDocument(calls: Readonly<Record<string, Call>>, version =
       title: 'Espalier',
       version,
       description:
-        'Every call takes and gives JSON. Events come over the WebSocket /events as `{ name, data }`. See src-main/server/README.md.',
+        'Every call takes and returns JSON. Events arrive on the WebSocket /events as `{ name, data }`. See src-main/server/README.md.',
     },
     security: [{ token: [] }],
     paths: Object.fromEntries(paths),
     components: {
       securitySchemes: { token: { type: 'http', scheme: 'bearer' } },
       schemas: { Failure: failure },
-      responses: { Failure: { description: 'What was wrong and what to do.', content: jsonOf({ $ref: '#/components/schemas/Failure' }) } },
+      responses: { Failure: { description: 'What went wrong and what to do.', content: jsonOf({ $ref: '#/components/schemas/Failure' }) } },
     },
   }
 }

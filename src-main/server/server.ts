@@ -83,7 +83,7 @@ function listen(server: Server, { host, port }: ServerSettings): Promise<void> {
 function explainListen(error: NodeJS.ErrnoException, host: string, port: number): Error {
   if (error.code === 'EADDRINUSE')
     return new EspalierError('conflict', `Port ${port} is in use. Choose another, or leave --port out for a free one.`)
-  if (error.code === 'EACCES') return new EspalierError('usage', `This user may not open port ${port}. Choose one from 1024 up.`)
+  if (error.code === 'EACCES') return new EspalierError('usage', `You do not have permission to open port ${port}. Choose 1024 or above.`)
   if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
     return new EspalierError('usage', `This machine has no address ${host}.`)
   return error
@@ -116,7 +116,7 @@ async function route(parts: Parts, request: IncomingMessage, response: ServerRes
 
 function checkNoBody(request: IncomingMessage): void {
   const { 'content-length': length = '0', 'transfer-encoding': coding } = request.headers
-  if (Number(length) > 0 || coding) throw new Refusal(413, 'This address takes no body.')
+  if (Number(length) > 0 || coding) throw new Refusal(413, 'This address does not accept a body.')
 }
 
 function checkUpgrade(parts: Parts, request: IncomingMessage): void {
@@ -130,7 +130,7 @@ function checkUpgrade(parts: Parts, request: IncomingMessage): void {
 /** The path as sent, still encoded: it must be checked before anything normalises it. */
 function pathOf(request: IncomingMessage): string {
   const [path = ''] = (request.url ?? '').split('?', 1)
-  if (!path.startsWith('/')) throw new Refusal(400, 'Ask by path, not by address.')
+  if (!path.startsWith('/')) throw new Refusal(400, 'Request a path, not a full address.')
   return path
 }
 

@@ -46,7 +46,7 @@ export async function auditShipped() {
   const { output } = await runTool(command, [...first, 'audit', '--json'], { cwd: root, seconds: 60 })
   const { vulnerabilities, message } = readReport(output)
   if (!vulnerabilities) {
-    say(`Skipped, as the registry did not answer: ${message}`)
+    say(`Skipped because the registry did not answer: ${message}`)
     return { passed: 0, failed: 0, skipped: 1, failures: [] }
   }
   const shipped = allShipped()

@@ -63,7 +63,7 @@ function readText(path) {
 /** @param {string} folder */
 async function installPackages(folder) {
   const npm = findNpm()
-  if (!npm) throw new Error('npm was not found. It comes with Node: install Node with npm and run this again.')
+  if (!npm) throw new Error('npm was not found. Install Node with npm and run this again.')
   const [command, first] = npm
   // A killed npm leaves packages out. Without these two files, node_modules is not considered complete.
   for (const name of ['.espalier-lock', '.package-lock.json']) rmSync(join(folder, 'node_modules', name), { force: true })
@@ -81,7 +81,7 @@ async function installPackages(folder) {
     report(`${Object.keys(installed ? JSON.parse(installed).packages : {}).length} packages`)
   })
   if (!arePackagesCurrent(folder))
-    throw new Error('npm installed other packages than package-lock.json asks for. Run `npm install` and look at what it changes.')
+    throw new Error('npm installed packages that differ from package-lock.json. Run `npm install` and check what it changes.')
 }
 
 /**

@@ -26,8 +26,8 @@ export function withSetupLock(work) {
 /** @param {import('../runtime/lock.mjs').Owner | undefined} owner */
 function describeWait(owner) {
   const left = owner?.host === hostname() && !isOwnerRunning(owner) ? owner.children.find(isRunning) : undefined
-  if (left !== undefined) return `A set-up that was ended has left a program running (process ${left}); waiting for it …`
-  return `Another set-up is running (process ${owner?.processId ?? 'unknown'}); waiting for it …`
+  if (left !== undefined) return `A killed setup left a program running (process ${left}); waiting for it …`
+  return `Another setup is running (process ${owner?.processId ?? 'unknown'}); waiting for it …`
 }
 
 /**

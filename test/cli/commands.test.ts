@@ -212,7 +212,7 @@ test.each([
   [['list', '--nothing'], '--nothing'],
   [['list', '--limit', 'many'], '--limit many'],
   [['show'], 'missing'],
-  [['show', 'run-1', 'run-2'], 'one word too many'],
+  [['show', 'run-1', 'run-2'], 'Unexpected argument'],
   [['export', 'run-1', '--format', 'pdf'], 'json, csv, markdown, latex'],
   [['constructor'], 'There is no "constructor"'],
 ])('runs %j is a usage error', async (parameters, message) => {

@@ -257,11 +257,11 @@ describe('a command that was killed', () => {
           if (chunk.toString().includes('Stage 2')) setTimeout(() => child.kill('SIGKILL'), wait)
         })
         const { stderr } = await finished
-        wentOn ||= stderr.includes('Going on from')
+        wentOn ||= stderr.includes('Resuming an earlier start')
       }
       const last = await run(killed, command)
       const [resumed] = documentsOf(last)
-      expect(wentOn || last.stderr.includes('Going on from'), last.stderr).toBe(true)
+      expect(wentOn || last.stderr.includes('Resuming an earlier start'), last.stderr).toBe(true)
       expect(resumed?.plan).toEqual(whole?.plan)
       expect(resumed?.decisions).toEqual(whole?.decisions)
     },
@@ -280,6 +280,6 @@ describe('a command that was killed', () => {
     child.stderr?.on('data', (chunk: Buffer) => {
       if (chunk.toString().includes('Stage')) child.kill('SIGINT')
     })
-    expect(await finished).toMatchObject({ code: 130, stderr: expect.stringContaining('goes on from its last finished step') })
+    expect(await finished).toMatchObject({ code: 130, stderr: expect.stringContaining('resume from the last finished step') })
   })
 })

@@ -70,8 +70,8 @@ test('addresses are read as printed, with a token beside, and refused when they 
   expect(parseAddress('http://127.0.0.1:8600/#token=abc')).toEqual({ address: 'http://127.0.0.1:8600/', token: 'abc' })
   expect(parseAddress('box:8600', 'abc')).toEqual({ address: 'http://box:8600/', token: 'abc' })
   expect(() => parseAddress('http://box:8600/')).toThrow('token')
-  expect(() => parseAddress('file:///etc/passwd', 'abc')).toThrow('not the address')
-  expect(() => parseAddress('http://user:pass@box/', 'abc')).toThrow('not the address')
+  expect(() => parseAddress('file:///etc/passwd', 'abc')).toThrow('not a server address')
+  expect(() => parseAddress('http://user:pass@box/', 'abc')).toThrow('not a server address')
   expect([
     isInClear('http://box:8600/'),
     isInClear('https://box/'),

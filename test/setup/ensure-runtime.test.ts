@@ -148,6 +148,6 @@ test.runIf(process.platform === 'linux' && process.arch === 'x64')(
     chmodSync(addon, 0o777)
     const { status, stderr } = ensure(cache, path, tools.node)
     expect(status).toBe(0)
-    expect(stderr).toContain(`${addon} can be written by others. Run \`chmod -R go-w ${dirname(addon)}\``)
+    expect(stderr).toContain(`${addon} can be written by other users. If it is unchanged, run \`chmod -R go-w ${dirname(addon)}\``)
   },
 )

@@ -37,8 +37,8 @@ describe.skipIf(!hasSlurm() || !hasSshServer())('a Slurm behind ssh, whose folde
 
   test('a cluster that files are copied to needs a host and a program', async () => {
     const save = (changes: object) => opened.addCluster('near', { copies: true, ...changes })
-    await expect(save({})).rejects.toThrow('name the host')
-    await expect(save({ host: 'login-node' })).rejects.toThrow('Name the program')
+    await expect(save({})).rejects.toThrow('Set the host')
+    await expect(save({ host: 'login-node' })).rejects.toThrow('Set the program')
   })
 
   test('the check finds the host, rsync, the folder and what computes on a node', async () => {

@@ -10,13 +10,13 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 export const answerHelp = `espalier answer RUN… --prompts FILE [--tokens N] [--temperature X] [--seed N] [--without_dense] [--wait]
 
-Lets runs of one model answer a set of prompts, as a run of the queue; the answers are kept as a transcript, to be compared or judged.
-Prints for each model how long its answers are, how many tokens are the first model's, how much repeats, and the answers themselves.
+Generates answers of one model's runs to a set of prompts, as a run in the queue. The answers become a transcript to compare or judge.
+Prints each model's answers with their length, repetition, and the share of tokens that match the first model's.
 
-  --prompts FILE       one prompt a line; words with # at a line's end are its tags
-  --tokens N           new tokens of an answer at most (default 64)
-  --temperature X      0 takes the likeliest token each time (default 0)
-  --seed N             where sampling begins (default 0)
+  --prompts FILE       one prompt per line; words with # at the end of a line are its tags
+  --tokens N           at most this many new tokens per answer (default 64)
+  --temperature X      0 always takes the likeliest token (default 0)
+  --seed N             seed for sampling (default 0)
   --without_dense      leave the dense model out
   --wait               wait for the run to end, also when a server does it
 ${commonHelp}`
@@ -34,7 +34,7 @@ const flags = {
 export const answer: Verb = (parameters) =>
   guarded('answer', answerHelp, parameters, async (given) => {
     const { values, words } = readFlags(given, flags, { least: 1, most: 50, name: 'The id of a run' })
-    if (values.prompts === undefined) throw new EspalierError('usage', '--prompts is missing: a file with one prompt a line.')
+    if (values.prompts === undefined) throw new EspalierError('usage', '--prompts is missing: give a file with one prompt per line.')
     const temperature = Number(values.temperature)
     if (!(temperature >= 0 && temperature <= 5))
       throw new EspalierError('usage', `--temperature ${values.temperature} is not a number from 0 to 5.`)

@@ -9,20 +9,20 @@ import { withWorkbench } from './with-workbench.ts'
 
 export const clusterHelp = `espalier cluster VERB
 
-Slurm clusters that runs can be sent to: from the screens, by the HTTP interface, or with --executor NAME from the command line.
+Slurm clusters for runs: choose one in the screens, over HTTP, or on the command line with --executor NAME.
 
   espalier cluster list
   espalier cluster add NAME --folder FOLDER [flags]
-  espalier cluster check NAME     tries everything that runs need there, with a job on a node
-  espalier cluster script NAME    the batch script that runs would be sent with
+  espalier cluster check NAME     tests everything that runs need there, with a job on a node
+  espalier cluster script NAME    prints the batch script that runs would be submitted with
   espalier cluster remove NAME
 
-  --folder FOLDER      a folder that the login node and all nodes see under the same path, and this machine too without --copy
-  --host HOST          a host of your ssh configuration, where Slurm's commands are not on this machine
-  --copy               this machine does not see the folder: models, requests and results are copied by rsync over ssh
-  --program PATH       the command espalier on the nodes, where it is not this very program
+  --folder FOLDER      a folder that all nodes see under the same path, and this machine too unless --copy is given
+  --host HOST          a host from your ssh configuration, if Slurm's commands are not on this machine
+  --copy               copy models, requests and results with rsync over ssh, if this machine does not see the folder
+  --program PATH       the command espalier on the nodes (default: this installation)
   --partition, --account, --time, --memory TEXT, --gpus N, --cpus N
-                       as Slurm's own options; what is left out, the cluster decides
+                       like Slurm's own options; the cluster decides the rest
   --lines FILE         lines for the batch script: #SBATCH options, module load, …
 ${commonHelp}`
 

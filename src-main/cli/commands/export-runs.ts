@@ -22,7 +22,7 @@ async function contentOf({ call }: CommandDoor, ids: string[], format: Format): 
   if (format !== 'json') return (await call('compare.table', { ids, format })).content
   const [id, ...more] = ids
   if (id === undefined || more.length > 0)
-    throw new EspalierError('usage', 'JSON takes one run or one experiment. Export an experiment to have several runs in one file.')
+    throw new EspalierError('usage', 'JSON can hold one run or one experiment. Export an experiment to get several runs in one file.')
   try {
     return (await call('experiments.export', { id })).content
   } catch (thrown) {

@@ -10,9 +10,9 @@ export const commonFlags = {
 } as const
 
 export const commonHelp = `  --json               print JSON instead of a table
-  --server ADDRESS     ask a running "espalier serve", by the line it printed (or ESPALIER_SERVER)
-  --token-file FILE    the token for --server, when ADDRESS has none
-  --data FOLDER        the data folder (default: ESPALIER_HOME, else the usual place of this system)`
+  --server ADDRESS     use a running "espalier serve"; give the line it printed (or set ESPALIER_SERVER)
+  --token-file FILE    the token for --server, if ADDRESS has none
+  --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's usual folder)`
 
 export interface CommonValues {
   server?: string | undefined
@@ -29,7 +29,7 @@ export function readFlags<T extends ParseArgsOptionsConfig>(
 ) {
   const { values, positionals } = parse(parameters, options)
   if (positionals.length < words.least) throw new EspalierError('usage', `${words.name} is missing.`)
-  if (positionals.length > words.most) throw new EspalierError('usage', `"${positionals[words.most]}" is one word too many.`)
+  if (positionals.length > words.most) throw new EspalierError('usage', `Unexpected argument "${positionals[words.most]}".`)
   return { values, words: positionals }
 }
 

@@ -9,9 +9,9 @@ export const judgeHelp = `espalier judge list
 espalier judge show ID
 espalier judge export ID [--format json|csv] [--output FILE]
 
-Blind judgings of answers: who wins with intervals of 95 %, and every vote. They are made on the page "Judge".
+Results of blind judgings: standings with 95 % intervals, and every vote. Create judgings on the page "Judge".
 
-  --format FORMAT      json (all of it) or csv (the votes)
+  --format FORMAT      json (everything) or csv (the votes)
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`
 

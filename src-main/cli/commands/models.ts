@@ -17,15 +17,15 @@ export const modelsHelp = `espalier models list
 espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
 espalier models remove ID|NAME [--files]
 
-Lists the library, adds a checkpoint to it (a folder of safetensors, a gguf file, or a name on the hub, which is fetched),
-or takes one out. With --server, PATH is a path on that machine.
+Lists the library, adds a checkpoint (a folder of safetensors, a gguf file, or a hub name, which is downloaded),
+or removes one. With --server, PATH is a path on that machine.
 
   --copy               copy the files into the library instead of pointing to them
   --name NAME          the name in the library (default: the folder's)
   --revision REVISION  branch, tag or commit on the hub
-  --files              also delete the files, where the library owns them
+  --files              also delete the files, if the library owns them
 
-Models of these families open:
+Supported model families:
 ${familyLines}
 ${commonHelp}`
 
@@ -62,7 +62,7 @@ const add = async (parameters: string[]): Promise<number> => {
 
 async function download(door: CommandDoor, name: string, revision: string | undefined): Promise<ModelEntry> {
   const transfer = await followTransfer(door, () => door.call('models.download', { name, ...(revision === undefined ? {} : { revision }) }))
-  if (transfer.model === null) throw new EspalierError('internal', `${name} was fetched but is not in the library.`)
+  if (transfer.model === null) throw new EspalierError('internal', `${name} was downloaded but is not in the library.`)
   return door.call('models.get', { id: transfer.model })
 }
 
@@ -88,7 +88,7 @@ function findModel(models: readonly ModelEntry[], wanted: string): ModelEntry {
   if (named.length > 1)
     throw new EspalierError(
       'usage',
-      `${named.length} models are called ${wanted}. Say which by id: ${named.map(({ id }) => id).join(', ')}.`,
+      `${named.length} models are called ${wanted}. Give one of these ids: ${named.map(({ id }) => id).join(', ')}.`,
     )
   if (named[0] === undefined)
     throw new EspalierError('not-found', `The library has no model ${wanted}. "espalier models list" shows what it has.`)

@@ -6,10 +6,10 @@ import { withWorkbench } from './with-workbench.ts'
 export const questionsHelp = `espalier questions RUN OTHER [--task NAME] [--limit N]
 
 How two runs answer the same zero-shot questions: accuracies with standard errors, flips in both directions, McNemar's exact test, the
-interval of the difference by a paired bootstrap, and the questions that flipped, the surest first.
+interval of the difference by a paired bootstrap, and the flipped questions, clearest first.
 
   --task NAME          only the flipped questions of this task
-  --limit N            flipped questions at most (default 20, up to 1000)
+  --limit N            at most this many flipped questions (default 20, up to 1000)
 ${commonHelp}`
 
 const flags = { ...commonFlags, task: { type: 'string' }, limit: { type: 'string', default: '20' } } as const

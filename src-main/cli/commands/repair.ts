@@ -11,12 +11,12 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 export const repairHelp = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--samples N] [--wait]
 
-Repairs the plan of a run in closed form: makes a new run with the same removals and measures, and other weights behind what was
-removed. What the run has done already is not done again.
+Repairs a run in closed form: creates a new run with the same removals and measures, in which the remaining weights are refitted to
+make up for what was removed. Finished steps of the run are reused.
 
   --kind KIND          one-pass, or in-order: better, in about twice the time (default)
-  --text TEXT          what it is fitted on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters the run’s
-                       calibration text, a quarter the bundled mixed one)
+  --text TEXT          the text to fit on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters the run’s
+                       calibration text, one quarter the bundled mixed text)
   --samples N          windows of it (default ${defaultRepairWindows})
   --wait               wait for the run to end, also when a server does it
 ${commonHelp}`

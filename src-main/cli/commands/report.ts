@@ -7,8 +7,8 @@ import { withWorkbench } from './with-workbench.ts'
 export const reportHelp = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--output FILE]
 espalier report RUN… [--output FILE]
 
-One document with all that is known of an experiment, or of runs to compare: what was asked, tables, charts, maps, where it broke,
-questions that flipped, answers, votes, the environment, and how to repeat it. The HTML file needs no other file and no network.
+One document on an experiment, or on runs to compare: settings, tables, charts, maps, divergence,
+flipped questions, answers, votes, the environment, and commands to repeat it. The HTML file is self-contained.
 
   --format FORMAT      html or markdown (default: html)
   --title TEXT         its heading (default: the experiment's name)

@@ -15,7 +15,7 @@ export async function guarded(name: string, help: string, parameters: string[], 
   } catch (thrown) {
     const { code, message } = toErrorMessage(thrown)
     console.error(`espalier ${name}: ${message}`)
-    if (code === 'usage') console.error(`"espalier ${name.split(' ')[0]} --help" says more.`)
+    if (code === 'usage') console.error(`See espalier ${name.split(' ')[0]} --help.`)
     return exitCodes[code] ?? 1
   }
 }

@@ -9,11 +9,11 @@ export const runRequestHelp = `espalier run-request FILE
 espalier run-request --probe
 
 Computes one run on the machine where it is called, without a history: FILE is FOLDER/runs/RUN/request.json, and steps, events and the
-result are written beside it, where the workbench that made the request finds them. Started again, it goes on from its last step.
-In a job of Slurm it takes the job's threads, memory and GPUs; at SIGUSR2, which the batch script asks for a minute before the time is
-up, the job is requeued where it finished a step.
+result are written beside it, where the workbench that made the request finds them. A restart resumes from the last step.
+In a Slurm job it uses the job's threads, memory and GPUs. On SIGUSR2, which the batch script requests a minute before the time limit,
+the job is requeued if it finished a step.
 
-  --probe              only say what computes here
+  --probe              only report what computes here
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped before the end.`
 
@@ -46,7 +46,7 @@ export const runRequest: Verb = (parameters) =>
 /** The scheduler stops this job and restarts it. Not done if no step was finished, since the next attempt would be no longer. */
 async function requeue(steps: number, job: string | undefined): Promise<void> {
   if (job === undefined) return
-  if (steps === 0) return console.error('The time is nearly up and no step was finished, so the job is not requeued.')
-  console.error(`The time is nearly up; ${steps} steps are kept and the job is requeued.`)
+  if (steps === 0) return console.error('The time limit is near and no step was finished, so the job is not requeued.')
+  console.error(`The time limit is near; ${steps} steps are kept and the job is requeued.`)
   await promisify(execFile)('scontrol', ['requeue', job]).catch((thrown: Error) => console.error(thrown.message))
 }

@@ -12,15 +12,15 @@ espalier runs resume ID… [--wait]
 espalier runs cancel ID…
 espalier runs export ID… [--format json|csv|markdown|latex] [--output FILE]
 
-Lists, shows, resumes, cancels and exports the runs of the history. Resuming waits for the runs to end, unless a server
-works on the same data folder: then it goes on there. Exporting as JSON takes one experiment, or one run (its description,
-to be replayed elsewhere); the other formats make the comparison table of the runs.
+Lists, shows, resumes, cancels and exports runs in the history. Resuming waits until the runs have ended, unless a server
+runs on the same data folder; then they continue there. JSON export takes one experiment or one run (its description,
+to repeat it elsewhere). The other formats write the comparison table of the runs.
 
   --search TEXT        words in name, notes, tags, model or method
   --status STATUS      draft, queued, running, paused, done, failed, cancelled or interrupted; may be repeated
   --method METHOD      the method's id; may be repeated
-  --limit N            rows at most (default 50, up to 1000)
-  --log                also the end of what the compute process wrote
+  --limit N            at most this many rows (default 50, up to 1000)
+  --log                also print the end of the compute process's output
   --wait               wait for the runs to end, also when a server does them
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`

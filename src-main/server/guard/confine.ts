@@ -21,7 +21,7 @@ export async function confinedPath(folder: string, name: string): Promise<string
 function decodeName(name: string): string {
   const decoded = decodeOnce(name)
   // Backslashes, drive letters and streams have a meaning on Windows; a second round of percent signs has no honest use.
-  if (/[\0\\:%]/.test(decoded)) throw new Refusal(400, 'The address holds a character that no file of this application has.')
+  if (/[\0\\:%]/.test(decoded)) throw new Refusal(400, 'The address contains a character that is not allowed.')
   return decoded
 }
 
@@ -29,12 +29,12 @@ function decodeOnce(name: string): string {
   try {
     return decodeURIComponent(name)
   } catch {
-    throw new Refusal(400, 'The address is not well formed.')
+    throw new Refusal(400, 'The address is malformed.')
   }
 }
 
 function outside(): Refusal {
-  return new Refusal(403, 'The address leads out of the folder of the screens.')
+  return new Refusal(403, 'The address is outside the folder of the screens.')
 }
 
 function notThere(): never {

@@ -12,16 +12,16 @@ const tokenProtocol = 'espalier.token.'
 export function checkHost(request: IncomingMessage, hosts: HostList): void {
   const given = request.headersDistinct.host ?? []
   const host = given[0]?.toLowerCase()
-  if (given.length !== 1 || host === undefined || !hosts.has(host)) throw new Refusal(403, 'This server does not answer to that host name.')
+  if (given.length !== 1 || host === undefined || !hosts.has(host)) throw new Refusal(403, 'This server does not accept that host name.')
 }
 
 /** Refuses pages of any other origin. Programs send no Origin and pass, but still need the token. */
 export function checkOrigin(request: IncomingMessage): void {
   const origins = request.headersDistinct.origin ?? []
   const own = `http://${request.headers.host?.toLowerCase()}`
-  if (origins.some((origin) => origin.toLowerCase() !== own)) throw new Refusal(403, 'Pages of another origin may not ask this server.')
+  if (origins.some((origin) => origin.toLowerCase() !== own)) throw new Refusal(403, 'Pages of another origin may not call this server.')
   const site = request.headers['sec-fetch-site']
-  if (site === 'cross-site' || site === 'same-site') throw new Refusal(403, 'Pages of another origin may not ask this server.')
+  if (site === 'cross-site' || site === 'same-site') throw new Refusal(403, 'Pages of another origin may not call this server.')
 }
 
 /** Links from elsewhere may open the screens, which hold no data, but nothing may embed or fetch them. */
@@ -35,7 +35,7 @@ export function checkToken(request: IncomingMessage, token: string): void {
   if (given === undefined)
     throw new Refusal(401, 'The token is missing. Send it as "Authorization: Bearer …".', { 'www-authenticate': 'Bearer' })
   if (!isSameToken(given, token)) {
-    throw new Refusal(401, 'The token is not the one of this start. Open the address that was printed last.', {
+    throw new Refusal(401, 'The token has expired. Open the address shown in the terminal.', {
       'www-authenticate': 'Bearer',
     })
   }

@@ -18,8 +18,8 @@ export function clusterProfiles(history: History): ClusterProfile[] {
 
 /** The command that starts `espalier` on a cluster's nodes. Throws `usage` if the profile is incomplete. */
 export function clusterProgram({ program, host, copies }: ClusterProfile): Command {
-  if (copies && host === '') throw new EspalierError('usage', 'Files are copied over ssh: name the host too, or do not copy.')
-  if (copies && program === '') throw new EspalierError('usage', `Name the program: the path of the command espalier on ${host}.`)
+  if (copies && host === '') throw new EspalierError('usage', 'Copying over ssh needs a host. Set the host, or turn copying off.')
+  if (copies && program === '') throw new EspalierError('usage', `Set the program: the path of the command espalier on ${host}.`)
   return program === '' ? espalierCommand() : [program]
 }
 

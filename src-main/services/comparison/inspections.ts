@@ -33,14 +33,14 @@ export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick
   const rows = runs.map((id) => {
     const row = history.runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan to look at: it is ${row.status}. ${adviceOn(row)}`)
+    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan to inspect: it is ${row.status}. ${adviceOn(row)}`)
     return row
   })
   const other = rows.find(({ model }) => model !== rows[0]?.model)
   if (other)
     throw new EspalierError(
       'conflict',
-      `"${rows[0]?.name}" and "${other.name}" belong to two models. Look at the runs of one model at a time.`,
+      `"${rows[0]?.name}" and "${other.name}" belong to different models. Inspect runs of one model at a time.`,
     )
   return rows
 }
@@ -49,7 +49,7 @@ export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick
 function adviceOn({ executor, status }: RunRow): string {
   if (status === 'done') return 'Choose a run that pruned.'
   if (executor === null) return 'Wait until it is done.'
-  return `It is for the cluster "${executor}"; when it is done there, its plan is here and it can be looked at.`
+  return `It runs on the cluster "${executor}". You can inspect it once it is done there.`
 }
 
 /** The default name of an inspection: its kind and its subjects. */
@@ -69,6 +69,6 @@ export function tokensOf({ history }: Pick<Context, 'history'>, { id, name, stat
   const step = history.steps.named(id, pageStep(page))
   const found = step === undefined ? undefined : history.steps.get(id, step)
   if (found) return (found.value as { value: TokenPage }).value
-  const state = status === 'done' ? 'it has fewer pages, or they stayed where it was computed' : `it is ${status}`
+  const state = status === 'done' ? 'it has fewer pages, or they were not copied from where it was computed' : `it is ${status}`
   throw new EspalierError('not-found', `"${name}" has no page ${page} of tokens: ${state}.`)
 }

@@ -117,12 +117,12 @@ function parseFile(content: string): ExperimentFile {
   try {
     raw = JSON.parse(content)
   } catch (thrown) {
-    throw new EspalierError('invalid', `This is no exported experiment: ${thrown instanceof Error ? thrown.message : thrown}`)
+    throw new EspalierError('invalid', `This is not an exported experiment: ${thrown instanceof Error ? thrown.message : thrown}`)
   }
   const parsed = readWith(experimentFile, raw)
   if (parsed.success) return parsed.data
   const [issue] = explainIssues(parsed.error, raw)
-  throw new EspalierError('invalid', `This is no experiment that this version can read: ${issue?.message}`)
+  throw new EspalierError('invalid', `This version cannot read this experiment: ${issue?.message}`)
 }
 
 /** The same model in the library, else a hidden row for runs to refer to. */

@@ -9,13 +9,12 @@ import type { Problem } from '#contract/runs/preflight.ts'
  * `conflict` or `disk`.
  */
 export async function checkTarget(target: string, source: string, replace: boolean): Promise<void> {
-  if (isWithin(resolve(source), target))
-    throw refusal('conflict', 'folder', `${target} is the place of the model itself. Choose another folder.`)
+  if (isWithin(resolve(source), target)) throw refusal('conflict', 'folder', `${target} is the model's own folder. Choose another folder.`)
   const found = await stat(target).catch(() => undefined)
   if (found && !found.isDirectory())
     throw refusal('conflict', 'folder', `${target} exists and is a file. Choose another name for the folder.`)
   if (found && !replace && (await readdir(target)).length > 0)
-    throw refusal('conflict', 'replace', `${target} exists and is not empty. Choose another name, or say that it may be replaced.`)
+    throw refusal('conflict', 'replace', `${target} exists and is not empty. Choose another name, or allow replacing it.`)
   await checkWritable(dirname(target))
 }
 
@@ -36,8 +35,7 @@ export async function checkWritable(folder: string): Promise<void> {
     return undefined
   })
   if (!found && dirname(folder) !== folder) return checkWritable(dirname(folder))
-  if (found && !found.isDirectory())
-    throw refusal('disk', 'folder', `${folder} is a file, so nothing can be written into it. Choose another place.`)
+  if (found && !found.isDirectory()) throw refusal('disk', 'folder', `${folder} is a file, not a folder. Choose another place.`)
   await access(folder, constants.W_OK | constants.X_OK).catch((thrown: unknown) => {
     throw refusal('disk', 'folder', `${folder} cannot be written to. Choose another place. (${toErrorMessage(thrown).message})`)
   })
@@ -53,6 +51,6 @@ export async function checkSpace(folder: string, bytes: number): Promise<void> {
   throw refusal(
     'disk',
     'folder',
-    `${folder} would take ${megabytes(bytes)}, its disk has ${megabytes(free)} left. Free some space or choose another disk.`,
+    `${folder} needs ${megabytes(bytes)}, but its disk has ${megabytes(free)} left. Free some space or choose another disk.`,
   )
 }

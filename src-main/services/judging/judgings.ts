@@ -105,7 +105,7 @@ function drawPairs({ prompts, answers, columns: all }: Transcript, columns: read
     ),
   )
   if (pairs.length === 0)
-    throw new EspalierError('conflict', 'There are no two answers to one prompt to judge. Take a transcript of at least two columns.')
+    throw new EspalierError('conflict', 'No prompt has two answers to judge. Choose a transcript with at least two columns.')
   // Fisher-Yates shuffle.
   for (let last = pairs.length - 1; last > 0; last--) {
     const other = Math.floor(draw() * (last + 1))

@@ -97,7 +97,7 @@ export function engineService(context: Context): Service<'engine'> & { rates: As
       memory: `${Math.round(totalmem() / 1e6)} MB, ${Math.round(freemem() / 1e6)} MB free`,
       history: `schema ${schemaVersion(history.db)}, ${history.runs.count()} runs`,
       settings: JSON.stringify(currentSettings(context)),
-      engine: report ? JSON.stringify(report, null, 1) : (problem ?? 'not asked yet'),
+      engine: report ? JSON.stringify(report, null, 1) : (problem ?? 'not queried yet'),
       'self-test': JSON.stringify(history.settings.get(lastTest) ?? null),
       devices: JSON.stringify(context.queue.state().devices),
       'last problems': history.runs.lastProblems(5).join('\n'),

@@ -41,7 +41,7 @@ export function confine(path: string, allowed: readonly string[]): string {
   if (inside && !path.includes('\0')) return real
   throw new EspalierError(
     'invalid',
-    `${JSON.stringify(path)} is outside of the folders that may be written: ${allowed.join(', ')}. Choose a place inside, or change the folders in the settings.`,
+    `${JSON.stringify(path)} is outside the folders that Espalier may write to: ${allowed.join(', ')}. Choose a folder inside them, or change the folders in the settings.`,
   )
 }
 

@@ -34,7 +34,7 @@ export class Library {
   /** Describes a checkpoint from its headers alone. */
   async describe(path: string, signal?: AbortSignal): Promise<ModelDescription> {
     if (!existsSync(path))
-      throw new EspalierError('not-found', `There is nothing at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
+      throw new EspalierError('not-found', `${path} does not exist. Give a folder with config.json and safetensors, or a gguf file.`)
     return modelDescription.parse(await askDesk(this.#context.desk, { kind: 'describe model', path }, signal))
   }
 
@@ -77,7 +77,7 @@ export class Library {
   async register(path: string, facts: Origin): Promise<ModelEntry> {
     const { models } = this.#context.history
     const known = models.atPath(path)
-    if (known) throw new EspalierError('conflict', `${path} is in the library already, as "${known.name}".`, { id: known.id })
+    if (known) throw new EspalierError('conflict', `${path} is already in the library, as "${known.name}".`, { id: known.id })
     const description = await this.describe(path)
     const bytes = (await filesOf(path)).reduce((sum, file) => sum + file.bytes, 0)
     const id = newId('model')
@@ -92,7 +92,7 @@ export class Library {
     const single = (await stat(from)).isFile()
     const { models } = currentSettings(this.#context).folders
     const to = confine(join(models, safeFileName(name) + (single ? extname(from) : '')), [models])
-    if (existsSync(to)) throw new EspalierError('conflict', `${to} exists already. Choose another name.`)
+    if (existsSync(to)) throw new EspalierError('conflict', `${to} already exists. Choose another name.`)
     const totalBytes = (await filesOf(from)).reduce((sum, { bytes }) => sum + bytes, 0)
     let doneBytes = 0
     let added: ModelEntry | undefined
@@ -141,7 +141,7 @@ export class Library {
     if (files && !owned)
       throw new EspalierError(
         'conflict',
-        `The files of "${model.name}" belong to you, not to the library; they stay. Remove the entry only.`,
+        `The library does not own the files of "${model.name}", so it cannot delete them. Remove only the entry.`,
       )
     const now = Date.now()
     history.models.setRemoved(id, now, files)
@@ -153,7 +153,7 @@ export class Library {
   restore(id: string): ModelEntry {
     const { models } = this.#context.history
     const model = models.find(id)
-    if (!model) throw new EspalierError('not-found', `There is no model ${id} to bring back.`)
+    if (!model) throw new EspalierError('not-found', `There is no removed model ${id} to restore.`)
     if (model.removedAt !== null && models.atPath(model.path))
       throw new EspalierError('not-found', `${model.path} was added again under another name.`)
     models.setRemoved(id, null, false)

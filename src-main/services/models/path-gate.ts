@@ -21,7 +21,7 @@ export function pathGate(writable: () => readonly string[]): PathGate {
 
 function settlePlace({ use, path, replace }: NamedPlace, writable: readonly string[]): void {
   if (use === 'choose' && path !== '' && !isAbsolute(path))
-    throw new EspalierError('invalid', `A folder must be given by its whole path, not as ${JSON.stringify(path)}.`)
+    throw new EspalierError('invalid', `A folder must be an absolute path, not ${JSON.stringify(path)}.`)
   if (path === '') return
   refuseSystem(path)
   if (use === 'write') replace(confine(path, writable))
@@ -29,9 +29,9 @@ function settlePlace({ use, path, replace }: NamedPlace, writable: readonly stri
 
 /** Rejects paths with a NUL byte and pseudo file systems (/proc, /sys, /dev). */
 export function refuseSystem(path: string): void {
-  if (path.includes('\0')) throw new EspalierError('invalid', `${JSON.stringify(path)} holds a zero character, which no path has.`)
+  if (path.includes('\0')) throw new EspalierError('invalid', `${JSON.stringify(path)} contains a NUL character, which paths cannot have.`)
   if (process.platform === 'win32') return
   const [, top] = realOf(resolve(path)).split('/')
   if (top === 'proc' || top === 'sys' || top === 'dev')
-    throw new EspalierError('invalid', `${path} lies in /${top}, where the system shows itself and nothing is kept. Choose another place.`)
+    throw new EspalierError('invalid', `${path} is in the pseudo file system /${top}. Choose another place.`)
 }

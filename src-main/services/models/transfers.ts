@@ -96,7 +96,7 @@ export class Transfers {
     const { transfer, request } = this.#find(id)
     const work = this.#running.get(id)
     if (!work && transfer.status !== 'paused' && transfer.status !== 'failed')
-      throw new EspalierError('conflict', `${transfer.name} is ${transfer.status} already.`)
+      throw new EspalierError('conflict', `${transfer.name} is already ${transfer.status}.`)
     if (wish === 'paused' && transfer.kind !== 'download')
       throw new EspalierError('conflict', 'Only downloads can be paused. Cancel it instead.')
     if (work) {
@@ -111,7 +111,7 @@ export class Transfers {
     const { kind, name, totalBytes, status } = transfer
     await this.#running.get(id)?.over
     const again = this.#restart.get(kind)
-    if (!again || !['paused', 'failed'].includes(status)) throw new EspalierError('conflict', `${name} is ${status} and cannot go on.`)
+    if (!again || !['paused', 'failed'].includes(status)) throw new EspalierError('conflict', `${name} is ${status} and cannot be resumed.`)
     const request = kept as Record<string, unknown>
     return this.begin({ kind, name, totalBytes, request }, again(request), id).transfer
   }
@@ -121,7 +121,7 @@ export class Transfers {
     for (const { transfer, request } of this.#context.history.transfers.orphans()) {
       if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
       const paused = transfer.kind === 'download'
-      const problem = paused ? null : 'Espalier ended before it was complete.'
+      const problem = paused ? null : 'Espalier was closed before it was complete.'
       this.#keep({ ...transfer, status: paused ? 'paused' : 'failed', problem, ...stopped }, request)
     }
   }

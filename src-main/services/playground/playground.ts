@@ -25,11 +25,11 @@ export function playgroundService(context: Context, library: Library): Service<'
     },
     'prompts.list': () => [paperSet, ...promptSets.list()],
     'prompts.save'({ name, prompts }) {
-      if (name === paperSet.name) throw new EspalierError('invalid', 'This name belongs to a set that comes with Espalier. Choose another.')
+      if (name === paperSet.name) throw new EspalierError('invalid', 'A prompt set of Espalier has this name. Choose another.')
       return promptSets.save(newId('prompts'), name, prompts, Date.now())
     },
     'prompts.remove'({ id }) {
-      if (id === paperSet.id) throw new EspalierError('conflict', 'This set comes with Espalier and stays.')
+      if (id === paperSet.id) throw new EspalierError('conflict', 'This set is part of Espalier and cannot be deleted.')
       if (!promptSets.remove(id)) throw new EspalierError('not-found', `There is no prompt set ${id}.`)
       return {}
     },

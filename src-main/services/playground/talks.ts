@@ -56,7 +56,7 @@ export class Talks {
   /** Stops one column of a session, or the whole session. */
   stop(id: string, column: number | undefined): void {
     const job = this.#jobs.get(id)
-    if (!job) throw new EspalierError('not-found', `The session ${id} has ended already.`)
+    if (!job) throw new EspalierError('not-found', `The session ${id} has already ended.`)
     job.cancel(column)
   }
 
@@ -74,7 +74,7 @@ export class Talks {
     if (!first || other)
       throw new EspalierError(
         'conflict',
-        `All columns must belong to one model; ${first?.model.name} and ${other?.model.name} are two. Open the other in a session of its own.`,
+        `All columns must belong to one model, not to ${first?.model.name} and ${other?.model.name}. Open the other model in a separate session.`,
       )
     return resolved
   }
@@ -111,7 +111,7 @@ export class Talks {
     const { logs, emit, history } = this.#context
     const parsed = generationEvent.safeParse(raw)
     if (!parsed.success) {
-      logs.append(id, `An answer's event could not be read. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}\n`)
+      logs.append(id, `An event of an answer could not be read. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}\n`)
       return
     }
     emit({ name: 'generation', data: { session: id, event: parsed.data } })
@@ -122,7 +122,7 @@ export class Talks {
 
   #fail(id: string, thrown: unknown): void {
     const { code, message } = toErrorMessage(thrown)
-    const advice = ' Set a memory limit in the settings: weights that do not fit are then read block by block.'
+    const advice = ' Set a memory limit in the settings: weights that do not fit are then streamed from disk block by block.'
     if (code === 'cancelled') this.#end(id, 'stopped', null)
     else this.#end(id, 'failed', code === 'out-of-memory' ? `${message}${advice}` : message)
   }

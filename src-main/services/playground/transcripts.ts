@@ -14,7 +14,7 @@ export function transcriptsService({ history, emit }: Pick<Context, 'history' | 
   /** One vote per prompt; voting again replaces it. */
   function withVote({ prompts, columns, votes }: Transcript, vote: Vote): Vote[] {
     if (vote.prompt >= prompts.length || (vote.column ?? 0) >= columns.length)
-      throw new EspalierError('invalid', 'The vote names a prompt or a column that this transcript does not have.')
+      throw new EspalierError('invalid', 'The vote refers to a prompt or a column that this transcript does not have.')
     return [...votes.filter(({ prompt }) => prompt !== vote.prompt), vote]
   }
 

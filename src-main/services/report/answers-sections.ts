@@ -50,9 +50,9 @@ export function transcriptSection(
   return [
     heading(2, name),
     tableBlock(
-      ['Model', 'Tokens an answer', 'Equal tokens', 'Repetition'],
+      ['Model', 'Tokens per answer', 'Equal tokens', 'Repetition'],
       rows,
-      'Equal: the share of tokens as the first column has them. Repetition: the share of runs of four tokens that stood in the answer before.',
+      'Equal: the share of tokens that match the first column. Repetition: the share of four-token sequences that occurred earlier in the answer.',
     ),
     ...prompts.slice(0, mostAnswers).flatMap((prompt, at) => {
       const own = answers.filter((answer) => answer.prompt === at)
@@ -88,7 +88,7 @@ export function judgingSection({ title, standings, byTag, votes, pairs }: Judgin
   return [
     heading(2, `Judged blind: ${title}`),
     paragraph(
-      `${votes} of ${pairs} pairs were judged. Chances to win follow Bradley and Terry, with intervals of 95 % by resampling prompts; ties and two bad answers count half to each side.`,
+      `${votes} of ${pairs} pairs were judged. Chances to win follow Bradley and Terry, with 95 % intervals from resampling prompts. Ties and “both bad” count as half a point.`,
     ),
     tableBlock(['Model', 'Won', 'Lost', 'Ties', 'Both bad', 'Chance to win'], rows, 'Standings'),
     ...(byTag.length > 0

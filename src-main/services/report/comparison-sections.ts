@@ -66,7 +66,7 @@ export function flipsSection({ runs }: Comparison): Block[] {
   return [
     heading(2, 'Questions that flipped'),
     paragraph(
-      `Against the baseline on the same questions. p is McNemar’s exact test; a difference that comes by chance more than once in ${Math.round(1 / noiseLevel)} is called noise.`,
+      `Compared with the baseline on the same questions. p is from McNemar’s exact test. A difference that occurs by chance more than once in ${Math.round(1 / noiseLevel)} is called noise.`,
     ),
     tableBlock(labels, rows, 'Answers to the same questions'),
   ]

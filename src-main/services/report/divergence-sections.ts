@@ -18,7 +18,7 @@ export function divergenceSection(name: string, { divergence }: Extract<Inspecte
   return [
     heading(2, name),
     paragraph(
-      `Against the dense model, token by token, on ${tokens} tokens of ${data.source} (${data.windows} windows of ${data.sequenceLength}, SHA-256 ${data.hash.slice(0, 12)}). The dense model’s perplexity there is ${estimated(dense.perplexity)}. Divergences are Kullback-Leibler, in nats, as llama.cpp defines these numbers; ± is one standard error.`,
+      `Compared with the dense model, token by token, on ${tokens} tokens of ${data.source} (${data.windows} windows of ${data.sequenceLength}, SHA-256 ${data.hash.slice(0, 12)}). The dense model’s perplexity there is ${estimated(dense.perplexity)}. Divergences are Kullback-Leibler, in nats, as llama.cpp defines these numbers; ± is one standard error.`,
     ),
     tableBlock(['Measure', ...runs.map(({ run }) => run.name)], rows, 'Divergence from the dense model'),
     ...groupsTable(runs),
@@ -33,7 +33,7 @@ function damageOf(runs: readonly DivergenceOfRun[]): Block[] {
     return picture ? [[heading(3, run.run.name), picture]] : []
   })
   if (groups.length === 0) return []
-  return [heading(3, 'Where the damage is'), paragraph('Relative error of the stream behind each block.'), { kind: 'beside', groups }]
+  return [heading(3, 'Where the damage is'), paragraph('Relative error of the stream after each block.'), { kind: 'beside', groups }]
 }
 
 function groupsTable(runs: readonly DivergenceOfRun[]): Block[] {

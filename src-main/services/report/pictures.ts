@@ -44,7 +44,7 @@ export function damagePicture({ run, blocks }: DivergenceOfRun): Block | undefin
   })
   return {
     kind: 'picture',
-    alternative: `${run.name}: relative error of the stream behind each block: ${blocks.map(({ stream }) => stream.error.toFixed(3)).join(', ')}.`,
+    alternative: `${run.name}: relative error of the stream after each block: ${blocks.map(({ stream }) => stream.error.toFixed(3)).join(', ')}.`,
     svg: picture(290, blocks.length * (cell.height + cell.gap), rows.join('')),
   }
 }

@@ -63,7 +63,8 @@ async function blocksOf(
 ): Promise<Block[]> {
   const details = rows.map((row) => runDetail(context, row))
   const runs = details.filter(({ method, status }) => !isInspection(method) && status === 'done')
-  if (runs.length === 0) throw new EspalierError('conflict', `"${title}" has no finished run yet. Make the report when its runs are done.`)
+  if (runs.length === 0)
+    throw new EspalierError('conflict', `"${title}" has no finished run yet. Create the report when its runs are done.`)
   const inspections = inspectionsOf(context, details)
   const comparison = await compare({ ids: runs.filter(({ hasPlan }) => hasPlan).map(({ id }) => id) })
   return [

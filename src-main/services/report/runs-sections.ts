@@ -20,7 +20,7 @@ export function askedSection(runs: readonly RunDetail[]): Block[] {
   const labels = ['Run', 'Method', 'Model', 'Asked', 'Reached', 'Seed', 'Status', 'Calibration windows, SHA-256']
   return [
     heading(2, 'What was asked'),
-    tableBlock(labels, rows, 'Runs. Asked and reached are shares of the parameters of the block stack.'),
+    tableBlock(labels, rows, 'Runs. Asked and reached sparsity are shares of the block stack’s parameters.'),
   ]
 }
 
@@ -29,8 +29,8 @@ export function mapsSection(runs: readonly RunDetail[]): Block[] {
   const pruned = runs.filter(({ plan, baseline }) => plan !== null && !baseline)
   if (pruned.length === 0) return []
   return [
-    heading(2, 'What is left of the model'),
-    paragraph('A row for each block: its attention, then the share of its MLP neurons that stays. Dashed is removed.'),
+    heading(2, 'Remaining model'),
+    paragraph('One row per block: its attention, then the kept share of its MLP neurons. Dashed means removed.'),
     {
       kind: 'beside',
       groups: pruned.map((run) => [

@@ -32,6 +32,6 @@ export function findDescribedModel({ history }: Pick<Context, 'history'>, { mode
   if (found) return found.id
   throw new EspalierError(
     'not-found',
-    `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it, or say which model to use.`,
+    `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it, or choose a model.`,
   )
 }

@@ -132,7 +132,7 @@ export function runsService(
     async 'runs.studyFile'({ id, format }) {
       const { name, method, number } = find(id)
       const { study } = history.documents.find(number)
-      if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is no ablation, or it is not done.`)
+      if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is not an ablation, or it is not done.`)
       if (format !== 'svg') return tableFile(study.table, format, method)
       return { fileName: `${method}.svg`, type: 'image/svg+xml', content: await renderSvg(study.plot) }
     },

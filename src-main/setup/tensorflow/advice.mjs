@@ -16,7 +16,7 @@ const managers = [
  * @returns {string}
  */
 export function adviseInstall(missing) {
-  if (platform === 'darwin') return missing.compiler ? '`xcode-select --install` brings both' : '`xcode-select --install` brings pip'
+  if (platform === 'darwin') return missing.compiler ? '`xcode-select --install` installs both' : '`xcode-select --install` installs pip'
   const known = managers.find(({ manager }) => findOnPath(manager))
   if (!known) return `install ${[missing.pip && 'python3 with pip', missing.compiler && 'g++'].filter(Boolean).join(' and ')}`
   const packages = [missing.pip && known.pip, missing.compiler && known.compiler].filter(Boolean).join(' ')
@@ -31,6 +31,6 @@ export function adviseInstall(missing) {
 export function webAssemblyNotice(reason) {
   return [
     `No TensorFlow here: ${reason}`,
-    'Espalier goes on with WebAssembly, which multiplies matrices at about 30 GFLOP/s; TensorFlow reaches about 165 on two cores, 5 times as much.',
+    'Espalier falls back to WebAssembly, which multiplies matrices at about 30 GFLOP/s; TensorFlow reaches about 165 on two cores, 5 times as much.',
   ].join('\n')
 }

@@ -64,13 +64,13 @@ export async function buildRuntime(build, tools) {
 function refuseFullDisk(work, needed) {
   const disk = fs.statfsSync(work)
   const free = disk.bavail * disk.bsize + folderSize(work)
-  if (free < needed) throw new Error(`${work} needs ${formatBytes(needed)} meanwhile, the disk has ${formatBytes(free)} free.`)
+  if (free < needed) throw new Error(`${work} temporarily needs ${formatBytes(needed)}, but the disk has ${formatBytes(free)} free.`)
 }
 
 /** @param {import('./runtime-plan.mjs').Build} build */
 function wheelOf(build) {
   const file = Object.keys(build.wheels).find((name) => name.startsWith('tensorflow'))
-  if (!file) throw new Error('No wheel of TensorFlow is pinned for this build.')
+  if (!file) throw new Error('No TensorFlow wheel is pinned for this build.')
   return file
 }
 
@@ -212,13 +212,13 @@ async function addCuda(files, work, python) {
  * @param {string} folder
  */
 export async function tryRuntime(node, folder) {
-  await showStep('Trying a known product', async (report) => {
+  await showStep('Testing a known product', async (report) => {
     const { wrong, usesGpu } = await runProbe(node, [join(folder, addonName)])
     if (wrong) {
       rmSync(folder, { recursive: true, force: true })
       throw new RuntimeDoesNotRun(`TensorFlow does not run here: ${wrong}`)
     }
-    report(usesGpu ? 'right, on the GPU' : 'right, on the CPU')
+    report(usesGpu ? 'correct, on the GPU' : 'correct, on the CPU')
   })
 }
 

@@ -28,7 +28,7 @@ export async function ensureFused(node) {
   } catch (thrown) {
     const reason = /** @type {Error} */ (thrown).message
     rememberFailure(what(), reason)
-    say(`The fused operations could not be made: ${reason} TensorFlow's own do the same, at about half the speed.`)
+    say(`The fused operations could not be compiled: ${reason} TensorFlow's own do the same at about half the speed.`)
   }
 }
 

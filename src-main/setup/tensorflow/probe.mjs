@@ -16,7 +16,7 @@ const attributes = [
 ]
 const [result] = tensorflow.executeOp('MatMul', attributes, [left, right], 1)
 const values = [...tensorflow.tensorDataSync(result.id)]
-if (values.join() !== product.join()) throw new Error(`A known product came out as ${values.join(', ')} in place of ${product.join(', ')}.`)
+if (values.join() !== product.join()) throw new Error(`A known product came out as ${values.join(', ')} instead of ${product.join(', ')}.`)
 if (argv[3]) tryFused(argv[3])
 stdout.write(JSON.stringify({ usesGpu: tensorflow.isUsingGpuDevice() }))
 

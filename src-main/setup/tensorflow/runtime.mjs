@@ -60,9 +60,9 @@ export function findDamage(folder) {
   if (description.binding !== installed) return `its binding is of version ${description.binding}, ${installed} is installed`
   for (const { path, size } of description.files) {
     const found = statSync(join(folder, path), { throwIfNoEntry: false })?.size
-    if (found !== size) return `${path} has ${found ?? 0} bytes in place of ${size}`
+    if (found !== size) return `${path} has ${found ?? 0} bytes instead of ${size}`
   }
-  return trustedAddon(folder, addonName) ? undefined : `${addonName} is not the file that set-up made`
+  return trustedAddon(folder, addonName) ? undefined : `${addonName} is not the file that setup built`
 }
 
 /**
@@ -88,7 +88,7 @@ async function provideRuntime(node, pinned) {
   const compiler = findCompiler()
   const found = { hasGpu: await hasNvidiaGpu(), hasPip: pip !== undefined, hasCompiler: compiler !== undefined }
   const plan = planRuntime({ platform, arch, ...found }, pinned)
-  let reason = plan.missing ? `${plan.reason} What helps: ${adviseInstall(plan.missing)}, then the same command again.` : plan.reason
+  let reason = plan.missing ? `${plan.reason} To fix this: ${adviseInstall(plan.missing)}, then run the same command again.` : plan.reason
   for (const build of plan.builds) {
     if (!pip || !compiler || recentFailure(build.kind)) continue
     if (build.kind === 'cpu' && findRuntime()) return
@@ -109,7 +109,7 @@ async function provideRuntime(node, pinned) {
 
 /** @param {string} reason */
 function giveUpGpu(reason) {
-  say(`The CUDA build could not be made: ${reason} The CPU build takes its place.`)
+  say(`The CUDA build failed: ${reason} Using the CPU build instead.`)
   rmSync(workFolder('gpu'), { recursive: true, force: true })
 }
 
@@ -121,7 +121,7 @@ function discardDamaged() {
   const runtime = findRuntime()
   const damage = runtime && findDamage(runtime.folder)
   if (!runtime || !damage) return
-  say(`The TensorFlow in ${runtime.folder} is made again: ${damage}.`)
+  say(`Rebuilding the TensorFlow in ${runtime.folder}: ${damage}.`)
   rmSync(runtime.folder, { recursive: true, force: true })
 }
 

@@ -70,7 +70,7 @@ export async function checkWheel(path, wheels) {
   const found = existsSync(path) ? await hashFile(path) : 'that of no file'
   if (expected === found) return
   rmSync(path, { force: true })
-  throw new Error(`${path} is not the wheel that this version takes: its sha256 is ${found}, not ${expected}. It was deleted.`)
+  throw new Error(`${path} is not the expected wheel: its sha256 is ${found}, not ${expected}. It was deleted.`)
 }
 
 /**

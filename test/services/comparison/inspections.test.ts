@@ -69,7 +69,7 @@ test('an inspection is refused where its runs do not go together', async () => {
   const inspect = { kind: 'divergence' as const, runs: ['run-missing'], data: windows('test', 1) }
   await expect(call('runs.inspect', { inspect })).rejects.toThrow(/no run run-missing/)
   const [looked] = (await call('runs.inspectionsOf', { id: idOf(1) })).runs
-  await expect(call('runs.inspect', { inspect: { ...inspect, runs: [looked?.id ?? ''] } })).rejects.toThrow(/no plan to look at/)
+  await expect(call('runs.inspect', { inspect: { ...inspect, runs: [looked?.id ?? ''] } })).rejects.toThrow(/no plan to inspect/)
   await expect(
     call('runs.inspect', { inspect: { ...inspect, runs: [idOf(1)], data: { ...inspect.data, source: '/nowhere' } } }),
   ).rejects.toThrow()
