@@ -28,12 +28,12 @@ export const help = `espalier: prune a language model and see what it costs
   espalier --model MODEL --dense [flags]
   espalier methods [NAME] [--json]     list methods, with paper and options
   espalier serve                       open the workbench in a browser
-  espalier runs | models               the history and the library (see: espalier runs --help)
-  espalier cluster                     Slurm clusters and what works there (see: espalier cluster --help)
-  espalier run-request FILE            one run from a file, on any machine (see: espalier run-request --help)
-  espalier report EXPERIMENT           everything about an experiment as one HTML file, or Markdown
-  espalier questions RUN OTHER         zero-shot questions that two runs answer differently
-  espalier answer RUN… --prompts FILE  answer a set of prompts unattended; espalier judge: votes on answers
+  espalier runs | models               manage the history and the library (see: espalier runs --help)
+  espalier cluster                     add and check Slurm clusters (see: espalier cluster --help)
+  espalier run-request FILE            do one run from a file, on any machine (see: espalier run-request --help)
+  espalier report EXPERIMENT           write a report on an experiment as HTML or Markdown
+  espalier questions RUN OTHER         compare two runs on zero-shot questions
+  espalier answer RUN… --prompts FILE  answer a set of prompts; espalier judge: votes on answers
   espalier repair RUN                  repair a finished run (see: espalier repair --help)
 
 ${Object.entries(flagGroups)

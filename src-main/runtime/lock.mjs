@@ -30,7 +30,7 @@ const ownTokens = new Set()
  * @template T
  * @param {string} path the lock file
  * @param {(lock: HeldLock) => Promise<T>} work
- * @param {{ signal?: AbortSignal, onWait?: (owner: Owner | undefined) => void }} [settings] `onWait` is told once
+ * @param {{ signal?: AbortSignal, onWait?: (owner: Owner | undefined) => void }} [settings] `onWait` is called once
  * @returns {Promise<T>}
  */
 export async function withLock(path, work, { signal, onWait } = {}) {

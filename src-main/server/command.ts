@@ -12,13 +12,13 @@ import { type RunningServer, startServer } from './server.ts'
 
 export const serveHelp = `espalier serve [flags]
 
-Opens the workbench as a web page on this machine and prints its address. Ctrl+C ends it; running runs can be resumed.
+Serves the workbench as a web page on this machine and prints its address. Ctrl+C stops it; interrupted runs can be resumed.
 
-  --port N             the port to listen on; the one of the last start where it is free, else any free one
-  --host NAME          the address to listen on (default 127.0.0.1). Any other than loopback needs --token-file
-  --token-file FILE    a file with the token; without it a data folder keeps the one that its first start made
-  --allow-host NAME    a further name[:port] that this server may be addressed by, as a tunnel's or a proxy's; may be repeated
-  --data FOLDER        the data folder (default: ESPALIER_HOME, else the usual place of this system)`
+  --port N             the port to listen on (default: the last one if it is free, else any free port)
+  --host NAME          the address to listen on (default: 127.0.0.1); all except loopback need --token-file
+  --token-file FILE    a file with the token (default: the token from the data folder's first start)
+  --allow-host NAME    another name[:port] that this server accepts, such as a tunnel's or a proxy's; may be repeated
+  --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's usual folder)`
 
 const flags = {
   port: { type: 'string' },

@@ -13,7 +13,7 @@ import { findNpm, runTool } from './tools.mjs'
 /**
  * The known defects of shipped packages, one line each.
  * @param {AuditReport['vulnerabilities']} vulnerabilities
- * @param {ReadonlySet<string>} shipped places of the lock file
+ * @param {ReadonlySet<string>} shipped package paths in the lock file
  * @returns {string[]}
  */
 export function shippedDefects(vulnerabilities = {}, shipped) {

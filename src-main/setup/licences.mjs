@@ -21,7 +21,7 @@ export function mayShip(expression) {
   return allowed.has(plain)
 }
 
-/** @returns {number} the exit code: 1 when something may not be shipped */
+/** @returns {number} the exit code: 1 if a package may not be shipped */
 function printLicences() {
   const rows = [...allShipped()].map(([place, { version, license }]) => {
     const name = place.slice(place.lastIndexOf('node_modules/') + 'node_modules/'.length)

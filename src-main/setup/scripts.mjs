@@ -24,7 +24,7 @@ function headerOf(file) {
  * name.
  * @param {string} place a folder or a .ts file
  * @param {string[]} given what follows `--`
- * @returns {string[]} the file and what it is given
+ * @returns {string[]} the file and its arguments
  */
 export function chooseScript(place, given) {
   if (place.endsWith('.ts')) return [place, ...given]

@@ -13,14 +13,14 @@ const nothing = 'src-main/setup/packages/nothing'
 
 /**
  * The shipped packages: the named ones and all their dependencies.
- * @param {Record<string, Locked>} locked the lock file's packages by their place
+ * @param {Record<string, Locked>} locked the lock file's packages by path
  * @param {readonly string[]} names
- * @returns {Map<string, Locked>} by place
+ * @returns {Map<string, Locked>} by path
  */
 export function shippedPackages(locked, names) {
   /** @type {Map<string, Locked>} */
   const found = new Map()
-  /** @param {string} name @param {string} from the place of the package that asks */
+  /** @param {string} name @param {string} from path of the importing package */
   const walk = (name, from) => {
     const place = placeOf(locked, name, from)
     if (!place || found.has(place) || locked[place]?.resolved === nothing) return
@@ -33,7 +33,7 @@ export function shippedPackages(locked, names) {
   return found
 }
 
-/** @returns {Map<string, Locked>} everything that is shipped: what the program loads, Electron and what the screens are built from */
+/** @returns {Map<string, Locked>} everything shipped: the program's packages, Electron, and the screens' packages */
 export function allShipped() {
   const { dependencies, optionalDependencies } = lockedPackages()[''] ?? {}
   const names = [...Object.keys({ ...dependencies, ...optionalDependencies }), 'electron', ...screenPackages()]

@@ -13,7 +13,7 @@ import { commandOf, runHere } from './tools.mjs'
  * @typedef {{ numPassedTests: number, numPendingTests: number, numTodoTests: number, testResults: { name: string, status: string, message?: string, assertionResults: { status: string, fullName: string, failureMessages: string[] }[] }[] }} VitestReport
  */
 
-/** @param {boolean} hasPassed @param {string} title what is said of it when it failed @returns {Tally} */
+/** @param {boolean} hasPassed @param {string} title for its failure message @returns {Tally} */
 export const oneTest = (hasPassed, title) => ({
   passed: hasPassed ? 1 : 0,
   failed: hasPassed ? 0 : 1,

@@ -22,7 +22,7 @@ export function formatBytes(bytes) {
  * Runs one step of setup and reports it: an updating line in a terminal, a line every 15 seconds in a log.
  * @template T
  * @param {string} title
- * @param {(report: (note: string) => void) => Promise<T>} work `report` sets what stands behind the title
+ * @param {(report: (note: string) => void) => Promise<T>} work `report` sets the note after the title
  * @returns {Promise<T>}
  */
 export async function showStep(title, work) {

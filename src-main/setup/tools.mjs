@@ -76,7 +76,7 @@ export function runTool(command, args, settings = {}) {
 /**
  * Runs a script with a Node in this terminal, forwards signals, and ends it when this process ends.
  * @param {string} node
- * @param {string[]} args the script and what it is given
+ * @param {string[]} args the script and its arguments
  * @param {NodeJS.ProcessEnv} [environment]
  * @returns {Promise<number>} the exit code
  */

@@ -14,7 +14,7 @@ export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'
   const [first] = answering
   if (!first) return []
   return [
-    heading(2, 'What they say'),
+    heading(2, 'Sample answers'),
     ...first.answers.flatMap(({ prompt, text }, at) => [
       heading(3, prompt),
       besides(

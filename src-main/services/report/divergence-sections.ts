@@ -33,7 +33,7 @@ function damageOf(runs: readonly DivergenceOfRun[]): Block[] {
     return picture ? [[heading(3, run.run.name), picture]] : []
   })
   if (groups.length === 0) return []
-  return [heading(3, 'Where the damage is'), paragraph('Relative error of the stream after each block.'), { kind: 'beside', groups }]
+  return [heading(3, 'Damage by block'), paragraph('Relative error of the stream after each block.'), { kind: 'beside', groups }]
 }
 
 function groupsTable(runs: readonly DivergenceOfRun[]): Block[] {

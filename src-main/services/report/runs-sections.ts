@@ -18,10 +18,7 @@ export function askedSection(runs: readonly RunDetail[]): Block[] {
     run.calibration ? `${run.calibration.windows} × ${run.calibration.sequenceLength} tokens, ${run.calibration.hash.slice(0, 12)}` : null,
   ])
   const labels = ['Run', 'Method', 'Model', 'Asked', 'Reached', 'Seed', 'Status', 'Calibration windows, SHA-256']
-  return [
-    heading(2, 'What was asked'),
-    tableBlock(labels, rows, 'Runs. Asked and reached sparsity are shares of the block stack’s parameters.'),
-  ]
+  return [heading(2, 'Settings'), tableBlock(labels, rows, 'Runs. Asked and reached sparsity are shares of the block stack’s parameters.')]
 }
 
 /** The model map of each pruned run. */

@@ -9,7 +9,7 @@ import { hubOptions } from '../machine/settings.ts'
 import type { Library } from '../models/library.ts'
 
 /**
- * Checks planned runs: what they would remove, and all problems. The only place where requests are checked, whoever makes them. Runs that
+ * Checks planned runs: what they would remove, and all problems. The only place where requests are checked, from any adapter. Runs that
  * differ only in the seed are checked once.
  */
 export async function preflight(

@@ -44,7 +44,7 @@ export async function compileAddon(compiler, { folder, headers, libraries }) {
  * Compiles the engine's fused operations for this processor into a runtime's folder.
  * @param {string} compiler
  * @param {string} folder
- * @returns {Promise<string>} the path of what was compiled
+ * @returns {Promise<string>} the path of the compiled file
  */
 export async function compileFused(compiler, folder) {
   const libraries = readdirSync(join(folder, 'lib')).filter((name) => name.startsWith('libtensorflow'))

@@ -9,7 +9,7 @@ const path = () => join(runtimesFolder(), 'failures.json')
 
 /**
  * @param {string} what
- * @returns {string | undefined} why it failed lately
+ * @returns {string | undefined} reason of the recent failure
  */
 export function recentFailure(what) {
   const failure = readFailures()[what]

@@ -63,7 +63,7 @@ export async function downloadWheels(pip, wheels, folder, { temporary, onBytes }
 }
 
 /**
- * @param {string} text what pip wrote, for instance `Downloading tensorflow_cpu-….whl (273.8 MB)`
+ * @param {string} text pip's output, for instance `Downloading tensorflow_cpu-….whl (273.8 MB)`
  * @returns {number}
  */
 export function announcedBytes(text) {

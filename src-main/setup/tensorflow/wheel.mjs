@@ -30,7 +30,7 @@ export async function listWheel(python, path, pattern) {
  * @param {string} path
  * @param {RegExp} pattern
  * @param {string} folder
- * @param {(bytes: number) => void} [onBytes] told about how many bytes were written more
+ * @param {(bytes: number) => void} [onBytes] called with the approximate number of bytes just written
  * @returns {Promise<void>}
  */
 export async function unpackWheel(python, path, pattern, folder, onBytes) {
