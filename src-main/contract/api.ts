@@ -17,6 +17,7 @@ import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from 
 import { readPlace, writePlace } from './places.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground/playground.ts'
 import { catalogue } from './pruning/methods.ts'
+import { bulkAction, bulkResult, runSelection, selectionState, undone } from './runs/bulk.ts'
 import { runEstimate } from './runs/estimate.ts'
 import { backup, historyState } from './runs/history.ts'
 import { queueState } from './runs/queue.ts'
@@ -162,10 +163,17 @@ export const api = {
     'infeasible',
   ),
   'experiments.grid': call('The grid behind a run or an experiment, as a template for another one.', one, grid, 'not-found'),
-  'experiments.update': call(
-    'Rename, annotate, tag, star or archive an experiment with its runs.',
-    one.extend(marks.shape).extend({ archived: z.boolean().optional() }),
-    experimentEntry,
+  'experiments.update': call('Rename, annotate, tag or star an experiment.', one.extend(marks.shape), experimentEntry, 'not-found'),
+  'experiments.archive': call(
+    'Archive an experiment with its runs. Queued runs become drafts; a running one is archived when it ends.',
+    one,
+    z.object({ experiment: experimentEntry, waited: z.array(id), undo: id.nullable() }),
+    'not-found',
+  ),
+  'experiments.unarchive': call(
+    'Restore an archived experiment with its runs. `waited` lists drafts that were in the queue before.',
+    one,
+    z.object({ experiment: experimentEntry, waited: z.array(id), undo: id.nullable() }),
     'not-found',
   ),
   'experiments.enqueue': call('Queue the drafts of an experiment.', one, experimentEntry, 'not-found'),
@@ -232,6 +240,22 @@ export const api = {
     runEstimate.omit({ run: true }).nullable(),
     'not-found',
   ),
+  'runs.selected': call(
+    'Count the runs of a selection, and those that each action applies to.',
+    z.object({ selection: runSelection }),
+    selectionState,
+  ),
+  'runs.act': call(
+    'Apply an action to all runs of a selection that allow it; returns how many did.',
+    z.object({ selection: runSelection, action: bulkAction }),
+    bulkResult,
+  ),
+  'runs.undo': call(
+    'Undo an action on several runs. Runs that changed since stay as they are.',
+    z.object({ undo: id }),
+    undone,
+    'not-found',
+  ),
   'runs.update': call(
     'Rename, annotate, tag or star runs.',
     many.extend({
@@ -249,10 +273,10 @@ export const api = {
   'runs.resume': call('Resume paused, interrupted, failed or cancelled runs from their last step.', many, entries, 'not-found', 'conflict'),
   'runs.retry': call('Restart failed, cancelled or done runs from the beginning.', many, entries, 'not-found', 'conflict'),
   'runs.cancel': call('Cancel waiting or running runs.', many, entries, 'not-found', 'conflict'),
-  'runs.archive': call('Archive runs that are not running.', many, undoable, 'not-found', 'conflict'),
+  'runs.archive': call('Archive runs that are not running.', many, undoable.extend({ undo: id.nullable() }), 'not-found', 'conflict'),
   'runs.unarchive': call('Restore archived runs.', many, entries, 'not-found'),
-  'runs.removal': call('Preview what permanently deleting these runs would remove.', many, removal, 'not-found'),
-  'runs.remove': call('Permanently delete archived runs.', many, removal, 'not-found', 'conflict'),
+  'runs.removal': call('Preview what permanently deleting these runs would remove.', runSelection, removal, 'not-found'),
+  'runs.remove': call('Permanently delete archived runs.', runSelection, removal, 'not-found', 'conflict'),
   'runs.describe': call('Everything needed to repeat a run elsewhere.', one, runDescription, 'not-found'),
   'runs.replay': call(
     'Create a run from a description. The model is found by its name, source or description.',
@@ -322,6 +346,7 @@ export const api = {
   ),
   'queue.pause': call('Start no more runs; current ones continue.', nothing, queueState),
   'queue.resume': call('Resume starting runs.', nothing, queueState),
+  'queue.seen': call('Dismiss the notice about runs resumed at the start.', nothing, queueState),
 
   'clusters.list': call('The Slurm clusters that runs can be sent to.', nothing, z.array(clusterProfile)),
   'clusters.save': call('Save a cluster; the same name replaces it.', z.object({ cluster: clusterProfile }), z.array(clusterProfile)),

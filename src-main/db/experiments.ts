@@ -42,7 +42,7 @@ export function experimentsTable(db: Database) {
        GROUP BY r.model HAVING count(DISTINCT coalesce(r.fingerprint, '')) > 1 ORDER BY m.name`,
     )
     .pluck()
-  const archiveRuns = db.prepare("UPDATE runs SET archived_at = ? WHERE experiment = ? AND status <> 'running'")
+  const archivedAt = db.prepare('SELECT archived_at FROM experiments WHERE id = ?').pluck()
   const remove = db.prepare('DELETE FROM experiments WHERE id = ?')
   const grid = db.prepare('SELECT grid FROM experiments WHERE id = ?').pluck()
 
@@ -75,7 +75,7 @@ export function experimentsTable(db: Database) {
       const text = grid.get(id) as string | null | undefined
       return text ? (JSON.parse(text) as Grid) : null
     },
-    archiveRuns: (id: string, at: number | null) => archiveRuns.run(at, id),
+    archivedAt: (id: string) => (archivedAt.get(id) ?? null) as number | null,
     remove: (id: string) => remove.run(id),
     patch(id: string, { name, notes, tags, starred, archivedAt }: ExperimentPatch): void {
       const values = {

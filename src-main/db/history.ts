@@ -17,6 +17,7 @@ import { runQueries } from './runs/run-query.ts'
 import { runQueueTable } from './runs/run-queue.ts'
 import { runsTable } from './runs/runs.ts'
 import { stepsTable } from './runs/steps.ts'
+import { undosTable } from './runs/undos.ts'
 import { settingsTable } from './settings.ts'
 import { transcriptsTable } from './transcripts.ts'
 import { transfersTable } from './transfers.ts'
@@ -61,6 +62,7 @@ export function openHistory(folder: string, values: ValueStore = valueStore(hist
     settings: settingsTable(db),
     transfers: transfersTable(db),
     owners: ownersTable(db),
+    undos: undosTable(db),
     /** Runs `work` as one transaction. */
     transaction: <T>(work: () => T): T => immediately(db, work),
     /** A number that changes when another process has written. */

@@ -15,15 +15,24 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
   })
 }
 
-/** Deletes a run's results. Steps that other runs have copied are kept there. */
-export function startOver(history: History, row: RunRow): void {
-  const { id, number } = row
+/** Lets the next attempt begin from nothing. Until then the run keeps what it found, so that the action can be undone. */
+export function markToStartOver(history: History, row: RunRow): void {
   const job = jobOf(row)
-  history.steps.clear(id)
-  history.events.clear(number)
-  history.measures.clear(number)
-  history.documents.clear(number)
-  history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at: null, fingerprint: null })
-  // A job that still exists is cancelled first, and its output discarded.
-  history.runs.patch(number, { job: job && job.submission !== null ? { ...job, drop: true } : null })
+  // A job that is still there is taken back first; what it wrote goes with it.
+  history.runs.patch(row.number, { start_over: 1, job: job && job.submission !== null ? { ...job, drop: true } : null })
+}
+
+/** Forgets what a run did before, if it is to start over. Steps that other runs took over from it stay theirs. Gives the row as it is then. */
+export function startOverIfAsked(history: History, row: RunRow): RunRow {
+  if (row.start_over === 0) return row
+  const { id, number, attempt_at, status } = row
+  history.transaction(() => {
+    history.steps.clear(id)
+    history.events.clear(number)
+    history.measures.clear(number)
+    history.documents.clear(number)
+    const started_at = status === 'running' ? attempt_at : null
+    history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at, start_over: 0, fingerprint: null })
+  })
+  return history.runs.find(id) as RunRow
 }

@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { EspalierError } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
-import type { QueueState } from '#contract/runs/queue.ts'
+import type { QueueState, TakenUp } from '#contract/runs/queue.ts'
+import type { RunProblem } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import type { Clusters } from './cluster/clusters.ts'
 import type { Executor } from './executor.ts'
 import { QueueNews } from './queue-news.ts'
-import { rowsFor, startOver } from './run-actions.ts'
+import { markToStartOver, rowsFor } from './run-actions.ts'
 import { ended } from './run-recorder.ts'
 import type { ThisMachine } from './this-machine.ts'
 
@@ -19,6 +20,24 @@ export interface QueueParts {
   clusters: Clusters
   /** False for a process that only does given runs and does not run the queue. */
   worksQueue: boolean
+  /** Whether runs that were cut off are resumed by themselves. */
+  resumesRuns(): boolean
+}
+
+export type QueueAction = 'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel'
+
+const mostCrashes = 2
+
+const crashedWith: RunProblem = {
+  code: 'internal',
+  message: `Espalier ended ${mostCrashes} times while it computed this run, so it did not resume it by itself.`,
+  advice: 'Set a lower memory limit, then resume. If it happens again, the log and the diagnostics say more.',
+}
+
+/** The numbers of runs that a write changed, and the rows of those that are not to be computed any longer. */
+export interface QueueChange {
+  changed: number[]
+  stopped?: readonly RunRow[]
 }
 
 /** How often a process that submitted a run checks whether it has ended. */
@@ -33,6 +52,7 @@ export class RunQueue {
   readonly #news: QueueNews
   #owns = false
   #closed = false
+  #takenUp: TakenUp | null = null
   /** Whether this process submitted a run although it does not run the queue. */
   #sends = false
 
@@ -51,6 +71,7 @@ export class RunQueue {
       devices: machine.devices,
       clusters: clusters.states,
       runs: history.runs.entries(numbers),
+      takenUp: this.#takenUp,
     }
   }
 
@@ -72,69 +93,76 @@ export class RunQueue {
     for (const executor of worksQueue ? this.#executors : [this.#parts.clusters]) executor.work(this.#isPaused)
   }
 
-  enqueue(ids: readonly string[]): number[] {
-    return this.#enqueue('enqueue', ids)
-  }
-
-  resume(ids: readonly string[]): number[] {
-    return this.#enqueue('resume', ids)
-  }
-
-  /** Queues runs again, without their earlier results. */
-  retry(ids: readonly string[]): number[] {
-    return this.#enqueue('retry', ids)
-  }
-
-  #enqueue(action: 'enqueue' | 'resume' | 'retry', ids: readonly string[]): number[] {
-    const { history } = this.#parts
-    const rows = rowsFor(history, action, ids)
-    const numbers = rows.map(({ number }) => number)
-    history.transaction(() => {
-      if (action === 'retry') for (const row of rows) startOver(history, row)
-      history.queue.enqueue(numbers)
+  /** Resumes the queue's runs that the end of the program cut off, before all others. What it died with twice stays interrupted. */
+  takeUp(): void {
+    const { history, owner, worksQueue, resumesRuns } = this.#parts
+    if (this.#closed || !worksQueue || !history.owners.takeQueue(owner, Date.now())) return
+    const cutOff = history.queue.cutOff()
+    if (cutOff.length === 0) return
+    const held = cutOff.filter(({ crashes }) => crashes >= mostCrashes)
+    const resumed = resumesRuns() ? cutOff.filter((row) => !held.includes(row)) : []
+    const numbersOf = (rows: readonly RunRow[]) => rows.map(({ number }) => number)
+    this.change(() => {
+      for (const { number } of cutOff) history.runs.patch(number, { cut_off: 0 })
+      for (const { number } of held) history.runs.patch(number, { problem: crashedWith })
+      history.queue.putBack([], numbersOf(history.queue.waiting()), numbersOf(resumed))
+      return { changed: numbersOf(cutOff) }
     })
-    this.tellRuns(numbers)
+    const names = (rows: readonly RunRow[]) => rows.map(({ id, name }) => ({ id, name }))
+    if (resumed.length + held.length > 0) this.#takenUp = { resumed: names(resumed), held: names(held) }
+  }
+
+  /** The user has seen what was taken up. */
+  forgetTakenUp(): void {
+    this.#takenUp = null
+    this.tellRuns([])
+  }
+
+  /** Does an action to all of these runs, or to none when one of them cannot take part. */
+  act(action: QueueAction, ids: readonly string[]): number[] {
+    return this.change(() => this.write(action, rowsFor(this.#parts.history, action, ids)))
+  }
+
+  /** Changes runs in one transaction; their processes, the listeners and the queue follow. Gives the numbers of what changed. */
+  change(write: () => QueueChange): number[] {
+    const { changed, stopped = [] } = this.#parts.history.transaction(write)
+    if (stopped.length > 0) for (const executor of this.#executors) executor.abandon(stopped)
+    this.tellRuns(changed)
     this.work()
-    return numbers
+    return changed
   }
 
-  pause(ids: readonly string[]): number[] {
-    return this.#stop('pause', ids)
-  }
-
-  cancel(ids: readonly string[]): number[] {
-    return this.#stop('cancel', ids)
-  }
-
-  /** Changes the row at once; the process then stops, by request or by force. */
-  #stop(action: 'pause' | 'cancel', ids: readonly string[]): number[] {
+  /** What an action makes of rows that can take part, inside of `change`. */
+  write(action: QueueAction, rows: readonly RunRow[]): QueueChange {
     const { history } = this.#parts
-    const rows = rowsFor(history, action, ids)
-    history.transaction(() => {
+    const changed = rows.map(({ number }) => number)
+    if (action === 'pause' || action === 'cancel') {
       for (const row of rows) history.runs.patch(row.number, this.#stopped(row, action))
-    })
-    for (const executor of this.#executors) executor.abandon(rows)
-    const numbers = rows.map(({ number }) => number)
-    this.tellRuns(numbers)
-    return numbers
+      return { changed, stopped: rows }
+    }
+    if (action === 'retry') for (const row of rows) markToStartOver(history, row)
+    // The count of crashes begins again where a user asks for the run.
+    for (const row of rows) if (row.crashes > 0) history.runs.patch(row.number, { crashes: 0 })
+    history.queue.enqueue(changed)
+    return { changed }
   }
 
   /** The row after a stop. If another process owns the run, only a wish to stop is recorded. */
   #stopped(row: RunRow, action: 'pause' | 'cancel'): RunPatch {
     const status = action === 'cancel' ? 'cancelled' : 'paused'
     if (row.status === 'running' && row.executor === null && row.owner !== this.#parts.owner) return { wish: action }
-    if (row.status === 'running') return { ...ended(row, this.#secondsOf(row)), status }
+    if (row.status === 'running') return { ...ended(row, this.secondsOf(row)), status }
     return { status, queue_position: null, wish: null, ...(action === 'cancel' ? { ended_at: Date.now() } : {}) }
   }
 
   /** Duration of the current attempt at a run. */
-  #secondsOf({ id }: RunRow): number {
+  secondsOf({ id }: RunRow): number {
     return Math.max(...this.#executors.map((executor) => executor.secondsOf(id)))
   }
 
   /** Handles stop requests of other processes, and runs of ours that they took over as orphans. */
   heedOthers(): void {
-    for (const { row, wish } of this.#parts.machine.heedOthers()) this.#stop(wish, [row.id])
+    for (const { row, wish } of this.#parts.machine.heedOthers()) this.act(wish, [row.id])
   }
 
   /** Moves a waiting run before another, or to the end. */

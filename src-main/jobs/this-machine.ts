@@ -6,6 +6,7 @@ import type { RunRow } from '#db/runs/runs.ts'
 import type { ComputeHost } from './compute-host.ts'
 import type { Device } from './devices.ts'
 import type { Executor } from './executor.ts'
+import { startOverIfAsked } from './run-actions.ts'
 import { type Attempt, attemptRun, type FetchFile } from './run-attempt.ts'
 import type { RunLogs } from './run-log.ts'
 import { ended } from './run-recorder.ts'
@@ -97,8 +98,9 @@ export class ThisMachine implements Executor {
     await this.#begin(history.queue.claim(number, owner, free.device.title, Date.now()), free).over
   }
 
-  #begin(row: RunRow, place: Place): Attempt {
+  #begin(claimed: RunRow, place: Place): Attempt {
     const { history, logs, emit, fetchFile, changed, freed } = this.#parts
+    const row = startOverIfAsked(history, claimed)
     const attempt = attemptRun({ history, logs, emit, host: place.host, row, fetchFile, changed: () => changed([row.number]) })
     place.attempt = attempt
     changed([row.number])
@@ -148,7 +150,7 @@ export class ThisMachine implements Executor {
       for (const { row, secondsSoFar } of mine) {
         const now = history.runs.find(row.id)
         if (now?.status === 'running' && now.owner === owner)
-          history.runs.patch(row.number, { ...ended(row, secondsSoFar()), status: 'interrupted' })
+          history.runs.patch(row.number, { ...ended(row, secondsSoFar()), status: 'interrupted', cut_off: row.from_queue, crashes: 0 })
       }
     })
     for (const attempt of mine) attempt.abandon()

@@ -38,6 +38,7 @@ import { Transfers } from './models/transfers.ts'
 import { playgroundService } from './playground/playground.ts'
 import { transcriptsService } from './playground/transcripts.ts'
 import { reportsService } from './report/report.ts'
+import { bulkActions } from './runs/bulk-actions.ts'
 import { historyService } from './runs/history.ts'
 import { queueService } from './runs/queue.ts'
 import { runRemoval } from './runs/run-removal.ts'
@@ -145,7 +146,10 @@ function openContext(options: SettledOptions): Context {
     timings: options.clusterTimings,
     changed: (numbers) => queue.tellRuns(numbers),
   })
-  const queue = new RunQueue({ history, emit, owner, machine, clusters, worksQueue })
+  const queue = new RunQueue({
+    ...{ history, emit, owner, machine, clusters, worksQueue },
+    resumesRuns: () => currentSettings({ history, folders }).resumeRuns,
+  })
   // A command does one thing after another, so one process serves all its needs.
   const only = worksQueue ? undefined : machine.firstHost
   const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
@@ -158,6 +162,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
   const { history } = context
   const { catalogue, ...methods } = catalogueService(context)
   const removal = runRemoval(context)
+  const bulk = bulkActions(context)
   const { rates, ...engine } = engineService(context)
   const estimates = new Estimates(context, library, rates)
   const comparing = compareService(context)
@@ -174,8 +179,8 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...transfers.calls,
     ...modelsService(context, library),
     ...methods,
-    ...experimentsService(context, { library, catalogue, removal, estimates }),
-    ...runsService(context, library, removal, estimates),
+    ...experimentsService(context, { library, catalogue, removal, estimates, bulk }),
+    ...runsService(context, library, removal, estimates, bulk),
     ...exportsService(context, library, transfers),
     ...queueService(context, estimates),
     ...clustersService(context),

@@ -1,11 +1,11 @@
 import { toErrorMessage } from '#contract/errors.ts'
 
-/** A short message at the edge of the window; `undo` takes the action back. */
+/** A short message at the edge of the window, with a button that takes the action back or offers another. */
 export interface Notice {
   key: number
   text: string
   tone: 'plain' | 'warm'
-  undo?: () => void
+  action?: { label: string; act: () => void }
 }
 
 const secondsShown = 7
@@ -25,12 +25,13 @@ export const notices = {
   },
 }
 
-export function notify(text: string, options: { tone?: Notice['tone']; undo?: () => void } = {}): void {
+export function notify(text: string, options: { tone?: Notice['tone']; undo?: () => void; action?: Notice['action'] } = {}): void {
   nextKey += 1
-  const notice: Notice = { key: nextKey, text, tone: options.tone ?? 'plain', ...(options.undo ? { undo: options.undo } : {}) }
+  const action = options.action ?? (options.undo && { label: 'Undo', act: options.undo })
+  const notice: Notice = { key: nextKey, text, tone: options.tone ?? 'plain', ...(action ? { action } : {}) }
   list = [...list.slice(-3), notice]
   announce(text)
-  setTimeout(() => dismiss(notice.key), secondsShown * 1000 * (options.undo ? 2 : 1))
+  setTimeout(() => dismiss(notice.key), secondsShown * 1000 * (action ? 2 : 1))
 }
 
 /** Tells what went wrong with an action. That the workbench is away is told once, by the line at the top. */

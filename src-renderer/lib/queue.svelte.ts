@@ -1,6 +1,6 @@
 import type { RunEstimate, SecondsRange } from '#contract/runs/estimate.ts'
 import type { Progress } from '#contract/runs/progress.ts'
-import type { QueueState } from '#contract/runs/queue.ts'
+import type { QueueState, TakenUp } from '#contract/runs/queue.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { addRanges, rangeLeft, secondsLeft } from '#contract/runs/time-left.ts'
 import { call, on, onReconnect } from '../api/api.ts'
@@ -34,8 +34,22 @@ export const queue = {
   set(next: QueueState): void {
     const before = state?.runs.map(({ id }) => id).join()
     state = next
+    if (next.takenUp) tellTakenUp(next.takenUp)
+    else toldTakenUp = false
     if (next.runs.map(({ id }) => id).join() !== before) estimateSoon()
   },
+}
+
+let toldTakenUp = false
+
+/** Says once what this start of the program resumed, and what it left. */
+function tellTakenUp({ resumed, held }: TakenUp): void {
+  if (toldTakenUp) return
+  toldTakenUp = true
+  void call('queue.seen', {}).catch(() => undefined)
+  const named = (runs: TakenUp['held']) => (runs.length === 1 ? `“${runs[0]?.name}”` : `${runs.length} runs`)
+  if (resumed.length > 0) notify(`${named(resumed)} stopped when Espalier closed; resumed now`)
+  if (held.length > 0) notify(`${named(held)} stopped when Espalier ended unexpectedly, twice. Resume by hand.`, { tone: 'warm' })
 }
 
 const estimateSoon = debounce(() => {

@@ -68,13 +68,14 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
     machine,
     clusters,
     worksQueue: true,
+    resumesRuns: () => true,
   })
   const run = insertRun(history, { options: { rounds: 60, stepMilliseconds: 2, stepBytes: 60_000 }, status: 'draft' })
   const status = () => history.runs.find(run.id)?.status
 
   const pages = history.db.pragma('page_count', { simple: true }) as number
   history.db.pragma(`max_page_count = ${pages + 200}`)
-  queue.enqueue([run.id])
+  queue.act('enqueue', [run.id])
   // Even the word that the run has failed may find no space; it is written as soon as there is some.
   await eventually(() => status() === 'failed' || history.steps.count(run.id) > 5, 'some steps')
   await new Promise((resolve) => setTimeout(resolve, 1000))
@@ -85,7 +86,7 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
   const done = history.steps.count(run.id)
   expect(done).toBeGreaterThan(2)
 
-  queue.resume([run.id])
+  queue.act('resume', [run.id])
   await eventually(() => status() === 'done', 'the end of the run')
   expect(history.steps.count(run.id)).toBe(60)
   await queue.close()

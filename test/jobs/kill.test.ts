@@ -192,9 +192,9 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
       if ((await killMain(id, undisturbed, share, kill !== 2)) === 'running') interruptions++
     }
     const workbench = await undisturbed.open()
+    // What the program died with once is taken up, what it died with twice waits for the user.
     const found = await workbench.call('runs.get', { id })
-    expect(found.problem).toBeNull()
-    expect(['interrupted', 'done']).toContain(found.status)
+    expect(['queued', 'running', 'interrupted', 'done']).toContain(found.status)
     if (found.status === 'interrupted') await workbench.call('runs.resume', { ids: [id] })
     await expectUndisturbed(workbench, await runEnded(workbench, id), undisturbed)
     expect(interruptions).toBeGreaterThan(0)

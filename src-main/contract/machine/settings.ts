@@ -11,6 +11,8 @@ export const settings = z.object({
   /** Simultaneous runs on the processor; null for the default of one without a GPU and none with one. */
   cpuSlots: z.number().int().min(0).max(64).nullable(),
   notifyWhenDone: z.boolean(),
+  /** Whether runs that the end of the program cut off are resumed at its next start. */
+  resumeRuns: z.boolean(),
   folders: z.object({ models: chosenPlace, exports: chosenPlace, cache: chosenPlace }),
 })
 

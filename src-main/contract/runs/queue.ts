@@ -13,6 +13,11 @@ export const deviceState = z.object({
   problem: z.string().nullable(),
 })
 
+const named = z.object({ id, name: z.string() })
+
+/** Runs that the end of the program cut off: those that this start resumed, and those that it left because the program died with them twice. */
+export const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
+
 /** Running runs first, then waiting ones in order. `owner` is false if another process runs the queue. */
 export const queueState = z.object({
   paused: z.boolean(),
@@ -20,7 +25,10 @@ export const queueState = z.object({
   devices: z.array(deviceState),
   clusters: z.array(clusterState),
   runs: z.array(runEntry),
+  /** Null once somebody has seen it. */
+  takenUp: takenUp.nullable(),
 })
 
 export type DeviceState = z.infer<typeof deviceState>
+export type TakenUp = z.infer<typeof takenUp>
 export type QueueState = z.infer<typeof queueState>

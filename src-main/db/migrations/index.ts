@@ -9,6 +9,7 @@ import { executors0008 } from './0008-executors.ts'
 import { inspections0009 } from './0009-inspections.ts'
 import { precision0010 } from './0010-precision.ts'
 import { fingerprints0011 } from './0011-fingerprints.ts'
+import { bulkActions0012 } from './0012-bulk-actions.ts'
 
 /** All migrations in order; number n sets `user_version` to n. Never change a released one. */
 export const migrations: readonly string[] = [
@@ -23,4 +24,5 @@ export const migrations: readonly string[] = [
   inspections0009,
   precision0010,
   fingerprints0011,
+  bulkActions0012,
 ]

@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { RunSelection } from '#contract/runs/bulk.ts'
 import type { Condition, ParameterValue, RunFilter, RunQuery } from '#contract/runs/runs.ts'
 import { comparable } from './run-sql.ts'
 
@@ -19,6 +20,14 @@ export function whereOf(filter: RunFilter): Sql {
   const search = searchExpression(filter.search)
   if (search !== null) parts.push({ text: 'r.number IN (SELECT rowid FROM run_search WHERE run_search MATCH ?)', values: [search] })
   return { text: parts.map(({ text }) => text).join(' AND ') || '1', values: parts.flatMap(({ values }) => values) }
+}
+
+/** The WHERE of a selection. */
+export function selectionWhere({ ids, filter, except }: RunSelection): Sql {
+  const parts: Sql[] = filter ? [whereOf(filter)] : []
+  if (ids) parts.push({ text: 'r.id IN (SELECT value FROM json_each(?))', values: [JSON.stringify(ids)] })
+  if (except.length > 0) parts.push({ text: 'r.id NOT IN (SELECT value FROM json_each(?))', values: [JSON.stringify(except)] })
+  return { text: parts.map(({ text }) => `(${text})`).join(' AND '), values: parts.flatMap(({ values }) => values) }
 }
 
 /** The ORDER BY clause of a query. Missing values come last in both directions; ties are sorted newest first. */

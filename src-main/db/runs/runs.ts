@@ -48,6 +48,16 @@ export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[
   attempts: number
   attempt_at: number | null
   archived_at: number | null
+  /** Whether it waited in the queue when it was archived. */
+  waited: number
+  /** Whether the next attempt begins by forgetting the earlier ones. */
+  start_over: number
+  /** Whether the attempt was taken from the queue, not asked for by a command. */
+  from_queue: number
+  /** Whether the end of the program interrupted it, so that the next start takes it up. */
+  cut_off: number
+  /** How often in a row the program died while it ran. */
+  crashes: number
   progress: string | null
   problem: string | null
   tags: string
@@ -57,7 +67,18 @@ export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[
 type JoinedRow = RunRow & { model_name: string; experiment_name: string | null }
 
 /** Columns that never change after the insert. */
-type FixedColumn = 'number' | 'id' | 'model' | 'method' | 'baseline' | 'seed' | 'nominal' | 'parent' | 'created_at' | 'attempt_at'
+type FixedColumn =
+  | 'number'
+  | 'id'
+  | 'model'
+  | 'method'
+  | 'baseline'
+  | 'seed'
+  | 'nominal'
+  | 'parent'
+  | 'created_at'
+  | 'attempt_at'
+  | 'from_queue'
 
 /** The columns that can be updated. Lists and objects are written as JSON. */
 export type RunPatch = Partial<
@@ -85,6 +106,7 @@ export function runsTable(db: Database) {
     INSERT INTO runs(id, name, status, experiment, model, method, baseline, seed, nominal, parent, executor, tags, notes, created_at)
     VALUES (@id, @name, @status, @experiment, @model, @method, @baseline, @seed, @nominal, @parent, @executor, @tags, @notes, @createdAt)`)
   const find = db.prepare('SELECT * FROM runs WHERE id = ?')
+  const byNumber = db.prepare('SELECT * FROM runs WHERE number = ?')
   const ofExperiment = db.prepare('SELECT * FROM runs WHERE experiment = ? ORDER BY number')
   const joined = db.prepare(`
     SELECT r.*, m.name AS model_name, e.name AS experiment_name FROM json_each(?) wanted
@@ -103,6 +125,7 @@ export function runsTable(db: Database) {
       return number
     },
     find: (id: string) => find.get(id) as RunRow | undefined,
+    byNumber: (number: number) => byNumber.get(number) as RunRow | undefined,
     /** Numbers of the inspections of a run, newest first. */
     inspecting: (id: string) => inspecting.all(id) as number[],
     ofExperiment: (experiment: string) => ofExperiment.all(experiment) as RunRow[],

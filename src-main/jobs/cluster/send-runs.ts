@@ -4,6 +4,7 @@ import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { type JobRecord, jobOf } from '#db/runs/jobs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
+import { startOverIfAsked } from '../run-actions.ts'
 import { batchScript } from './batch-script.ts'
 import type { ClusterFiles } from './cluster-files.ts'
 import type { ClusterRows } from './cluster-rows.ts'
@@ -31,8 +32,9 @@ export async function sendRuns(parts: SendParts, rows: readonly RunRow[]): Promi
   for (let at = 0; at < rows.length; at += mostTasks) await sendTogether(parts, rows.slice(at, at + mostTasks))
 }
 
-async function sendTogether(parts: SendParts, rows: readonly RunRow[]): Promise<void> {
+async function sendTogether(parts: SendParts, waiting: readonly RunRow[]): Promise<void> {
   const { history, profile, program, files } = parts
+  const rows = waiting.map((row) => startOverIfAsked(history, row))
   const submission = newId('sent')
   const runs = rows.map(({ id }) => id)
   // For a run that has not started, anything in its folder is left over from an earlier start.

@@ -7,6 +7,7 @@ import { newId } from '#db/ids.ts'
 import type { Context, Service } from '../context.ts'
 import { safeFileName } from '../models/folders.ts'
 import type { Library } from '../models/library.ts'
+import type { BulkActions } from '../runs/bulk-actions.ts'
 import { writeRuns } from '../runs/make-runs.ts'
 import { preflight, refuseProblems } from '../runs/preflight.ts'
 import type { RunRemoval } from '../runs/run-removal.ts'
@@ -21,9 +22,13 @@ export interface ExperimentParts {
   catalogue(): Promise<Catalogue>
   removal: RunRemoval
   estimates: Estimates
+  bulk: BulkActions
 }
 
-export function experimentsService(context: Context, { library, catalogue, removal, estimates }: ExperimentParts): Service<'experiments'> {
+export function experimentsService(
+  context: Context,
+  { library, catalogue, removal, estimates, bulk }: ExperimentParts,
+): Service<'experiments'> {
   const { history, queue, emit } = context
 
   function find(id: string): ExperimentEntry {
@@ -85,20 +90,22 @@ export function experimentsService(context: Context, { library, catalogue, remov
       if (!grid) throw new EspalierError('not-found', 'This experiment was not made from a grid.')
       return grid
     },
-    'experiments.update'({ id, archived, ...patch }) {
+    'experiments.update'({ id, ...patch }) {
       find(id)
-      history.transaction(() => {
-        const archivedAt = archived === undefined ? undefined : archived ? Date.now() : null
-        history.experiments.patch(id, { ...patch, archivedAt })
-        if (archivedAt !== undefined) history.experiments.archiveRuns(id, archivedAt)
-      })
+      history.experiments.patch(id, patch)
       queue.tellRuns(history.runs.ofExperiment(id).map(({ number }) => number))
       return told(id)
     },
+    'experiments.archive': ({ id }) => ({ ...bulk.setArchived(find(id).id, true), experiment: told(id) }),
+    'experiments.unarchive': ({ id }) => ({ ...bulk.setArchived(find(id).id, false), experiment: told(id) }),
     'experiments.enqueue'({ id }) {
       find(id)
       const drafts = history.runs.ofExperiment(id).filter(({ status }) => status === 'draft')
-      if (drafts.length > 0) queue.enqueue(drafts.map((run) => run.id))
+      if (drafts.length > 0)
+        queue.act(
+          'enqueue',
+          drafts.map((run) => run.id),
+        )
       return told(id)
     },
     'experiments.remove'({ id }) {

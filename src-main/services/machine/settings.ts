@@ -16,6 +16,7 @@ export function currentSettings({ history, folders }: Pick<Context, 'history' | 
     idleMinutes: 10,
     cpuSlots: null,
     notifyWhenDone: true,
+    resumeRuns: true,
     folders: { models: folders.models, exports: folders.exports, cache: '' },
   }
   const saved = (history.settings.get(key) ?? {}) as Partial<Settings>

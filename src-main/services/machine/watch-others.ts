@@ -15,6 +15,7 @@ export function watchOthers({ history, queue, owner }: Pick<Context, 'history' |
     const orphans = history.queue.interruptOrphans(history.owners.dead(now), now)
     transfers.closeOrphans()
     if (orphans.length > 0) queue.tellRuns(orphans.map(({ number }) => number))
+    queue.takeUp()
     queue.work()
   }
 

@@ -46,7 +46,11 @@ export function writeRuns(
     return planned.map((one) => writeRun({ history, gate }, library, one, making))
   })
   const numbers = made.map(({ number }) => number)
-  if (making.start === 'queue') queue.enqueue(made.map(({ id }) => id))
+  if (making.start === 'queue')
+    queue.act(
+      'enqueue',
+      made.map(({ id }) => id),
+    )
   else queue.tellRuns(numbers)
   return numbers
 }

@@ -12,6 +12,7 @@ export function queueService({ queue }: Pick<Context, 'queue'>, estimates: Estim
     'queue.estimates': (_, signal) => estimates.ofQueue(signal),
     'queue.move': ({ id, before }) => after(() => queue.move(id, before)),
     'queue.pause': () => after(() => queue.setPaused(true)),
+    'queue.seen': () => after(() => queue.forgetTakenUp()),
     'queue.resume': () => after(() => queue.setPaused(false)),
   }
 }

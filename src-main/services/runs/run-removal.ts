@@ -16,6 +16,8 @@ export function runRemoval({ history, logs, emit }: Pick<Context, 'history' | 'l
     measure,
     /** Keeps transcripts: their text is useful without the run. */
     remove(rows: readonly RunRow[]): Removal {
+      const running = rows.find(({ status }) => status === 'running')
+      if (running) throw new EspalierError('conflict', `"${running.name}" is running. Cancel it first.`)
       const visible = rows.find(({ archived_at }) => archived_at === null)
       if (visible) throw new EspalierError('conflict', `"${visible.name}" is not archived. Archive it first.`)
       const removed = measure(rows)

@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { RunSelection } from '#contract/runs/bulk.ts'
 import { canAct } from '#contract/runs/run-actions.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
@@ -11,6 +12,7 @@ import type { Context, Service } from '../context.ts'
 import type { Estimates } from '../experiments/estimates.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import type { Library } from '../models/library.ts'
+import type { BulkActions } from './bulk-actions.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
 import { describeRun, findDescribedModel } from './run-description.ts'
 import { runDetail } from './run-detail.ts'
@@ -27,8 +29,9 @@ export function runsService(
   library: Library,
   removal: RunRemoval,
   estimates: Estimates,
+  bulk: BulkActions,
 ): Omit<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> {
-  const { history, queue, logs, emit } = context
+  const { history, queue, logs } = context
 
   function find(id: string): RunRow {
     const row = history.runs.find(id)
@@ -42,26 +45,9 @@ export function runsService(
     return history.runs.entries(await makeRuns(context, library, [planned], making))[0] as RunEntry
   }
 
-  function retag(row: RunRow, add: string[] = [], take: string[] = []): string[] {
-    const kept = (JSON.parse(row.tags) as string[]).filter((tag) => !take.includes(tag))
-    return [...new Set([...kept, ...add])]
-  }
-
-  function setArchived(ids: readonly string[], at: number | null): number[] {
-    const rows = ids.map(find)
-    const busy = at === null ? undefined : rows.find(({ status }) => !canAct('archive', status))
-    if (busy) throw new EspalierError('conflict', `"${busy.name}" is ${busy.status}. Cancel it first.`)
-    history.transaction(() => {
-      for (const { number, status } of rows) {
-        history.runs.patch(number, {
-          archived_at: at,
-          ...(status === 'queued' && at !== null ? { status: 'draft', queue_position: null } : {}),
-        })
-      }
-    })
-    queue.tellRuns(rows.map(({ number }) => number))
-    return rows.map(({ number }) => number)
-  }
+  /** The runs of a selection; ids that are given alone must all be there. */
+  const chosen = (selection: RunSelection) =>
+    selection.ids && !selection.filter ? selection.ids.map(find) : history.queries.selected(selection)
 
   return {
     'runs.query': (query) => history.queries.page(query),
@@ -97,32 +83,34 @@ export function runsService(
     },
     'runs.update'({ ids, name, notes, addTags, removeTags, starred }) {
       const rows = ids.map(find)
-      history.transaction(() => {
-        for (const row of rows) {
-          history.runs.patch(row.number, {
-            ...(name === undefined ? {} : { name }),
-            ...(notes === undefined ? {} : { notes }),
-            ...(starred === undefined ? {} : { starred }),
-            ...(addTags || removeTags ? { tags: retag(row, addTags, removeTags) } : {}),
-          })
-        }
+      bulk.act({ kind: 'mark', notes, starred, addTags, removeTags }, () => {
+        if (name !== undefined) for (const { number } of rows) history.runs.patch(number, { name })
+        return rows
       })
-      const { runs } = entriesOf(rows.map(({ number }) => number))
-      for (const run of runs) emit({ name: 'run changed', data: { run } })
-      return { runs }
+      return entriesOf(rows.map(({ number }) => number))
     },
-    'runs.enqueue': ({ ids }) => entriesOf(queue.enqueue(ids)),
-    'runs.pause': ({ ids }) => entriesOf(queue.pause(ids)),
-    'runs.resume': ({ ids }) => entriesOf(queue.resume(ids)),
-    'runs.retry': ({ ids }) => entriesOf(queue.retry(ids)),
-    'runs.cancel': ({ ids }) => entriesOf(queue.cancel(ids)),
+    'runs.selected': ({ selection }) => bulk.look(selection),
+    'runs.act': ({ selection, action }) => bulk.act(action, () => history.queries.selected(selection)),
+    'runs.undo': ({ undo }) => bulk.undo(undo),
+    'runs.enqueue': ({ ids }) => entriesOf(queue.act('enqueue', ids)),
+    'runs.pause': ({ ids }) => entriesOf(queue.act('pause', ids)),
+    'runs.resume': ({ ids }) => entriesOf(queue.act('resume', ids)),
+    'runs.retry': ({ ids }) => entriesOf(queue.act('retry', ids)),
+    'runs.cancel': ({ ids }) => entriesOf(queue.act('cancel', ids)),
     'runs.archive'({ ids }) {
-      setArchived(ids, Date.now())
-      return { undoUntil: Date.now() + undoMilliseconds }
+      const rows = ids.map(find)
+      const busy = rows.find(({ status }) => !canAct('archive', status))
+      if (busy) throw new EspalierError('conflict', `"${busy.name}" is ${busy.status}. Cancel it first.`)
+      const { undo } = bulk.act({ kind: 'archive' }, () => rows)
+      return { undoUntil: Date.now() + undoMilliseconds, undo }
     },
-    'runs.unarchive': ({ ids }) => entriesOf(setArchived(ids, null)),
-    'runs.removal': ({ ids }) => removal.measure(ids.map(find)),
-    'runs.remove': ({ ids }) => removal.remove(ids.map(find)),
+    'runs.unarchive'({ ids }) {
+      const rows = ids.map(find)
+      bulk.act({ kind: 'unarchive' }, () => rows)
+      return entriesOf(rows.map(({ number }) => number))
+    },
+    'runs.removal': (selection) => removal.measure(chosen(selection)),
+    'runs.remove': (selection) => removal.remove(chosen(selection)),
     'runs.describe': ({ id }) => describeRun(context, find(id)),
     'runs.replay'({ description, model, start }) {
       const target = model ?? findDescribedModel(context, description)

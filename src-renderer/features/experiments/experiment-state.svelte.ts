@@ -2,6 +2,7 @@ import type { Input } from '#contract/api.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -77,11 +78,24 @@ export class ExperimentState {
   /** Archives the experiment with its runs, with a way back. */
   async archive(name: string): Promise<void> {
     await this.#attempt(async () => {
-      await call('experiments.update', { id: this.id, archived: true })
+      const { undo, waited } = await call('experiments.archive', { id: this.id })
       router.go(['experiments'])
-      const undo = () =>
-        void call('experiments.update', { id: this.id, archived: false }).then(() => router.go(['experiments', this.id]), notifyProblem)
-      notify(`“${name}” archived`, { undo })
+      const left = waited.length > 0 ? `. ${formatPlural(waited.length, 'run')} left the queue.` : ''
+      const takeBack = () => void call('runs.undo', { undo: undo ?? '' }).then(() => router.go(['experiments', this.id]), notifyProblem)
+      notify(`“${name}” archived${left}`, undo === null ? {} : { undo: takeBack })
+    })
+  }
+
+  /** Brings it back. Runs that waited do not start by themselves: the user is asked. */
+  async bringBack(name: string): Promise<void> {
+    await this.#attempt(async () => {
+      const { waited } = await call('experiments.unarchive', { id: this.id })
+      this.refresh()
+      if (waited.length === 0) return notify(`“${name}” is back`)
+      const enqueue = () => void call('runs.enqueue', { ids: waited }).then(() => this.refresh(), notifyProblem)
+      notify(`“${name}” is back. ${formatPlural(waited.length, 'run')} waited in the queue before.`, {
+        action: { label: 'Queue again', act: enqueue },
+      })
     })
   }
 

@@ -96,10 +96,17 @@ export class RunState {
 
   async act(name: RunAction): Promise<void> {
     await this.#attempt(async () => {
-      await call(name, { ids: [this.id] })
-      if (name === 'runs.archive') notify('Run archived', { undo: () => void this.act('runs.unarchive') })
+      if (name === 'runs.archive') await this.#archive()
+      else await call(name, { ids: [this.id] })
       this.refresh()
     })
+  }
+
+  /** Undoing puts a run that waited back to its place in the queue. */
+  async #archive(): Promise<void> {
+    const { undo } = await call('runs.archive', { ids: [this.id] })
+    const takeBack = () => void call('runs.undo', { undo: undo ?? '' }).then(() => this.refresh(), notifyProblem)
+    notify('Run archived', undo === null ? {} : { undo: takeBack })
   }
 
   async update(changes: Omit<Input<'runs.update'>, 'ids'>): Promise<void> {

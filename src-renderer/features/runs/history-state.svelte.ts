@@ -1,4 +1,3 @@
-import { SvelteSet } from 'svelte/reactivity'
 import type { Input } from '#contract/api.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
@@ -11,6 +10,8 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
+import { bulkOutcome, undoOutcome } from './bulk-text.ts'
+import { ChosenRuns } from './chosen-runs.svelte.ts'
 import { type TableColumn, tableColumns } from './columns.ts'
 import { clampWidth, defaultColumns, type HistoryView, moveField, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
 
@@ -27,7 +28,7 @@ export class HistoryState {
   views = $state.raw<SavedView[]>([])
   experiment = $state.raw<ExperimentEntry | null>(null)
   problem = $state.raw<ErrorMessage | null>(null)
-  readonly chosen = new SvelteSet<string>()
+  readonly chosen = new ChosenRuns(() => toFilter(this.view))
   #window = { from: 0, to: pageSize }
   #pending = new Set<number>()
   #turn = 0
@@ -47,7 +48,10 @@ export class HistoryState {
     void this.loadViews()
     const stops = [
       on('run changed', ({ run }) => this.#take(run)),
-      on('runs removed', () => this.#refreshSoon()),
+      on('runs removed', ({ ids }) => {
+        this.chosen.removed(ids)
+        this.#refreshSoon()
+      }),
       onReconnect(() => this.refresh()),
     ]
     return () => stopAll(stops)
@@ -57,6 +61,7 @@ export class HistoryState {
   reload(): void {
     this.#turn += 1
     this.#pending.clear()
+    this.chosen.filterChanged()
     void this.#loadPages(pagesOf(this.#window, pageSize), true)
     void this.#loadColumns()
     void this.#loadExperiment()
@@ -67,6 +72,7 @@ export class HistoryState {
   refresh(): void {
     this.#turn += 1
     this.#pending.clear()
+    this.chosen.changed()
     void this.#loadPages(pagesOf(this.#window, pageSize), true)
     void this.#loadGroups()
   }
@@ -162,34 +168,44 @@ export class HistoryState {
     })
   }
 
-  /** Chooses every run that the filter finds, also those out of view. */
-  async chooseAll(): Promise<void> {
-    await this.#attempt(async () => {
-      for (let offset = 0; ; offset += mostRows) {
-        const { rows, total } = await call('runs.query', { ...toFilter(this.view), columns: [], limit: mostRows, offset })
-        for (const { id } of rows) this.chosen.add(id)
-        if (offset + mostRows >= total) return
-      }
-    })
+  /** Chooses a row, or with an anchor all rows between, also those that were never loaded. */
+  async choose(at: number, anchor: number | null): Promise<void> {
+    const run = this.rows[at]
+    if (anchor === null) {
+      if (run) this.chosen.toggle(run)
+      return
+    }
+    await this.#attempt(async () => this.chosen.add(await this.#idsBetween(Math.min(at, anchor), Math.max(at, anchor))))
   }
 
-  /** Archives with a way back. */
-  async archive(ids: string[]): Promise<void> {
+  async #idsBetween(first: number, last: number): Promise<string[]> {
+    const known = this.rows.slice(first, last + 1).flatMap((row) => row?.id ?? [])
+    if (known.length === last + 1 - first) return known
+    const ids: string[] = []
+    for (let offset = first; offset <= last; offset += mostRows) {
+      const limit = Math.min(mostRows, last + 1 - offset)
+      const { rows } = await call('runs.query', { ...toFilter(this.view), sort: [this.view.sort], columns: [], limit, offset })
+      ids.push(...rows.map(({ id }) => id))
+    }
+    return ids
+  }
+
+  /** Does an action to what is chosen, and says to how many runs, with a way back. */
+  async act(action: Input<'runs.act'>['action']): Promise<void> {
+    const { selection } = this.chosen
+    if (!selection) return
     await this.#attempt(async () => {
-      await call('runs.archive', { ids })
-      this.chosen.clear()
+      const result = await call('runs.act', { selection, action })
+      if (action.kind === 'archive' || action.kind === 'unarchive') this.chosen.clear()
       this.refresh()
-      notify(`${formatPlural(ids.length, 'run')} archived`, { undo: () => void this.act('runs.unarchive', ids) })
+      const { undo } = result
+      notify(bulkOutcome(action.kind, result), undo === null ? {} : { undo: () => void this.#undo(undo) })
     })
   }
 
-  async act(
-    name: 'runs.unarchive' | 'runs.pause' | 'runs.resume' | 'runs.cancel' | 'runs.retry' | 'runs.enqueue',
-    ids: string[],
-  ): Promise<void> {
+  async #undo(undo: string): Promise<void> {
     await this.#attempt(async () => {
-      const { runs } = await call(name, { ids })
-      for (const run of runs) this.#take(run)
+      notify(undoOutcome(await call('runs.undo', { undo })))
       this.refresh()
     })
   }
@@ -201,16 +217,20 @@ export class HistoryState {
     })
   }
 
-  removalOf(ids: string[]): Promise<Removal> {
-    return call('runs.removal', { ids })
+  /** What deleting the chosen runs would take away. */
+  async removal(): Promise<Removal | null> {
+    const { selection } = this.chosen
+    return selection && call('runs.removal', selection)
   }
 
-  async remove(ids: string[]): Promise<void> {
+  async remove(): Promise<void> {
+    const { selection } = this.chosen
+    if (!selection) return
     await this.#attempt(async () => {
-      await call('runs.remove', { ids })
+      const { runs } = await call('runs.remove', selection)
       this.chosen.clear()
       this.refresh()
-      notify(`${formatPlural(ids.length, 'run')} deleted`)
+      notify(`${formatPlural(runs, 'run')} deleted`)
     })
   }
 

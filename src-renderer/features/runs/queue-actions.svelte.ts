@@ -32,9 +32,9 @@ export class QueueActions {
 
   async cancel(id: string): Promise<void> {
     await this.#attempt([id], async () => {
-      const { runs } = await call('runs.cancel', { ids: [id] })
-      const name = runs[0]?.name ?? 'Run'
-      notify(`${name} cancelled`, { undo: () => void call('runs.resume', { ids: [id] }).catch(() => undefined) })
+      const { undo } = await call('runs.act', { selection: { ids: [id] }, action: { kind: 'cancel' } })
+      const name = queue.state?.runs.find((run) => run.id === id)?.name ?? 'Run'
+      notify(`${name} cancelled`, undo === null ? {} : { undo: () => void call('runs.undo', { undo }).catch(notifyProblem) })
     })
   }
 

@@ -243,24 +243,3 @@ export function pagesOf({ from, to }: { from: number; to: number }, size: number
   const first = Math.floor(from / size)
   return Array.from({ length: Math.floor((to - 1) / size) - first + 1 }, (_, at) => first + at)
 }
-
-/** The choice after one more row: with Shift, all rows between the last one chosen and this. */
-export function chooseRows(
-  chosen: ReadonlySet<string>,
-  order: readonly (string | undefined)[],
-  at: number,
-  anchor: number | null,
-): Set<string> {
-  const next = new Set(chosen)
-  const id = order[at]
-  if (id === undefined) return next
-  if (anchor === null) {
-    if (!next.delete(id)) next.add(id)
-    return next
-  }
-  for (let row = Math.min(at, anchor); row <= Math.max(at, anchor); row += 1) {
-    const between = order[row]
-    if (between !== undefined) next.add(between)
-  }
-  return next
-}

@@ -104,13 +104,6 @@ describe('virtual rows', () => {
   })
 })
 
-test('Shift chooses all rows between, without it one row turns', () => {
-  const order = ['a', 'b', 'c', undefined, 'e']
-  expect(query.chooseRows(new Set(['a']), order, 4, 1)).toEqual(new Set(['a', 'b', 'c', 'e']))
-  expect(query.chooseRows(new Set(['a']), order, 0, null)).toEqual(new Set())
-  expect(query.chooseRows(new Set(), order, 3, null)).toEqual(new Set())
-})
-
 test('without a choice the perplexities are the first columns', () => {
   const columns = ['measure:parameters', 'measure:perplexity/x', 'parameter:alpha'].map(
     (field): RunColumn => ({ field, label: field, kind: 'number', runs: 5 }),

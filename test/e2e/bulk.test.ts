@@ -1,0 +1,137 @@
+import { mkdir } from 'node:fs/promises'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { openHistory } from '#db/history.ts'
+import { fillHistory } from '../bench/fill-history.ts'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { findAccessibilityFaults, go, openScreen, type Screen } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+vi.setConfig({ testTimeout: 120_000 })
+
+/** More than the screen loads at once (100). */
+const kept = 344
+const waiting = 230
+let browser: Browser
+let workbench: Workbench
+let screen: Screen
+let page: Page
+
+/** A long history; runs of it wait in a queue that is paused. */
+async function prepare(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const history = openHistory(folder)
+  fillHistory(history, kept, 1)
+  const numbers = Array.from({ length: waiting }, (_, at) => at + 1)
+  history.queue.enqueue(numbers)
+  history.settings.set('queue paused', true)
+  history.close()
+}
+
+beforeAll(async () => {
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare })])
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+}, 120_000)
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+const countOf = async (status: string) => (await workbench.call('runs.query', { limit: 1 })).counts[status as 'queued'] ?? 0
+const orderOf = async () => (await workbench.call('queue.get', {})).runs.map(({ id }) => id)
+const box = (at: number) => page.getByRole('table', { name: 'Runs' }).locator('tbody').getByRole('checkbox').nth(at)
+const chooseAll = () => page.getByRole('checkbox', { name: /^Choose all/ }).click()
+const undo = () => page.getByRole('button', { name: 'Undo' }).last().click()
+
+test('cancelling 344 chosen runs says how many it is for, acts on rows that were never loaded, and is undone whole', async () => {
+  const before = await orderOf()
+  await go(page, '#/runs')
+  await page.locator('tr[data-row="0"]').waitFor()
+  await chooseAll()
+  await page.getByText('344 runs chosen').waitFor()
+  await page.getByRole('button', { name: 'More for the chosen runs' }).click()
+  await page.getByRole('menuitem', { name: 'Cancel: 230 of 344' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Cancel 230 of 344 runs?' })
+  await dialog.getByText('The other 114 stay as they are.').waitFor()
+  expect(await findAccessibilityFaults(page)).toEqual([])
+  await dialog.getByRole('button', { name: 'Cancel 230 runs' }).click()
+  await page.getByText('230 of 344 runs cancelled').last().waitFor()
+  expect(await countOf('cancelled')).toBe(waiting)
+  await undo()
+  await page.getByText('Undone for 230 runs').last().waitFor()
+  expect(await orderOf()).toEqual(before)
+  await page.keyboard.press('Escape')
+})
+
+test('archiving all leaves none in the queue, and its undo returns them to their places', async () => {
+  const before = await orderOf()
+  await go(page, '#/runs')
+  await chooseAll()
+  await page.getByText('344 runs chosen').waitFor()
+  await box(0).click()
+  await page.getByText('343 runs chosen').waitFor()
+  await page.getByRole('button', { name: /^Archive: 343/ }).click()
+  await eventually(
+    async () => (await workbench.call('runs.query', { limit: 1 })).total,
+    (total) => total === 1,
+    10_000,
+  )
+  expect((await orderOf()).length).toBeLessThanOrEqual(1)
+  await undo()
+  await eventually(orderOf, (order) => order.join() === before.join(), 10_000)
+})
+
+test('a search hides chosen runs from an action until the user includes them', async () => {
+  await go(page, '#/runs?sort=name')
+  await page.locator('tr[data-row="0"]').waitFor()
+  await box(0).click()
+  await box(1).click()
+  await page.getByText('2 runs chosen').waitFor()
+  const first = (await page.locator('tr[data-row="0"] a').textContent()) ?? ''
+  await page.getByRole('searchbox', { name: 'Search runs' }).fill(first)
+  await page.getByText('1 run chosen').waitFor()
+  await page.getByText('and 1 that the filter hides').waitFor()
+  await page.getByRole('button', { name: /^Archive/ }).click()
+  const total = async () => (await workbench.call('runs.query', { limit: 1 })).total
+  await eventually(total, (count) => count === kept - 1, 10_000)
+  await undo()
+  await eventually(total, (count) => count === kept, 10_000)
+  await page.getByRole('searchbox', { name: 'Search runs' }).fill('')
+})
+
+test('Shift chooses a range of which most rows were never loaded', async () => {
+  await go(page, '#/runs?sort=name')
+  await page.locator('tr[data-row="0"]').waitFor()
+  await box(0).click()
+  await page.locator('tr[data-row="0"]').focus()
+  await page.keyboard.press('End')
+  await page.locator(`tr[data-row="${kept - 1}"] input`).click({ modifiers: ['Shift'] })
+  await page.getByText('344 runs chosen').waitFor()
+  expect(await page.getByText('344 runs chosen').isVisible()).toBe(true)
+  await page.keyboard.press('Escape')
+})
+
+test('at most N windows holds for a text that is ticked after the number was typed', async () => {
+  await go(page, '#/new')
+  const texts = page.getByRole('group', { name: 'Perplexity on' })
+  await texts.getByRole('checkbox').first().waitFor()
+  for (const one of await texts.getByRole('checkbox', { checked: true }).all()) await one.uncheck()
+  const boxes = texts.getByRole('checkbox')
+  await boxes.nth(0).check()
+  await texts.getByRole('spinbutton', { name: /at most/i }).fill('3')
+  await texts.getByRole('spinbutton', { name: /at most/i }).blur()
+  const asked: { data?: { windows?: number } }[][] = []
+  page.on('request', (request) => {
+    if (request.url().endsWith('/api/experiments.preview')) asked.push(request.postDataJSON().grid.measures)
+  })
+  await boxes.nth(1).check()
+  await eventually(
+    () => asked.at(-1)?.flatMap(({ data }) => (data ? [data.windows] : [])) ?? [],
+    (windows) => windows.length === 2 && windows.every((count) => count === 3),
+    30_000,
+  )
+  expect(screen.faults).toEqual([])
+})

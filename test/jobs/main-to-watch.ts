@@ -1,0 +1,15 @@
+/** A main side that is killed from outside: opens the folder, does nothing but work its queue, and prints when a run is running. */
+import { processorDevice } from '#jobs/devices.ts'
+import { openWorkbench } from '#services/workbench.ts'
+
+const [folder, ...command] = process.argv.slice(2)
+const { call } = await openWorkbench({
+  folder: folder as string,
+  computeCommand: command as [string, ...string[]],
+  devices: [processorDevice()],
+  bundledModel: null,
+})
+setInterval(async () => {
+  const { runs } = await call('queue.get', {})
+  if (runs.some(({ status }) => status === 'running')) console.log('running')
+}, 20)
