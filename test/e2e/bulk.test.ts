@@ -63,7 +63,7 @@ test('cancelling 344 chosen runs says how many it is for, acts on rows that were
   await undo()
   await page.getByText('Undone for 230 runs').last().waitFor()
   expect(await orderOf()).toEqual(before)
-  await page.keyboard.press('Escape')
+  await page.getByRole('button', { name: /^Clear Esc/ }).click()
 })
 
 test('archiving all leaves none in the queue, and its undo returns them to their places', async () => {
