@@ -48,7 +48,7 @@ const methods = [
 const names: query.ShownNames = { methods, models: new Map([['m1', 'SmolLM2']]) }
 
 describe('conditions from what was typed', () => {
-  const reached: RunColumn = { field: 'reached', label: 'Reached', kind: 'number', runs: 3, minimum: 0.25, maximum: 0.5 }
+  const reached: RunColumn = { field: 'reached', label: 'Reached', kind: 'number', unit: 'share', runs: 3, minimum: 0.25, maximum: 0.5 }
   const seed: RunColumn = { field: 'seed', label: 'Seed', kind: 'number', runs: 3 }
   const method: RunColumn = { field: 'method', label: 'Method', kind: 'text', runs: 3 }
   const created: RunColumn = { field: 'createdAt', label: 'Created', kind: 'moment', runs: 3 }
