@@ -83,7 +83,7 @@ const refusals: Refusal[] = [
     name: 'a folder that cannot be written',
     flags: (places) => ['--model', places.model, ...prune, local(places), `--save=${join(places.home, 'file', 'x')}`],
     ask: (call, { run: id }) => call('runs.save', { id, formats: ['espalier'], folder: 'file/x' }),
-    says: /file is a file, so nothing can be written into it/,
+    says: /file is a file, not a folder/,
     flag: /--save/,
   },
   {

@@ -55,7 +55,7 @@ const refusals: readonly Refusal[] = [
   ...unsavableModels
     .filter(({ name }) => !name.startsWith('a tokenizer of'))
     .map((unsavable) => ({ ...unsavable, code: 'infeasible' as const, place: free })),
-  { ...place, name: 'a folder that is not empty', place: filled, says: /taken exists and is not empty.*may be replaced/ },
+  { ...place, name: 'a folder that is not empty', place: filled, says: /taken exists and is not empty.*allow replacing/ },
   { ...place, name: 'a file', place: file, says: /file exists and is a file. Choose another name/ },
   { ...place, name: 'a place inside a file', place: async (exports) => join(await file(exports), 'in'), code: 'disk', says: /is a file/ },
   { ...place, name: 'the place of the model itself', place: async (_, model) => model, replace: true, says: /the model's own folder/ },
@@ -73,7 +73,7 @@ const refusals: readonly Refusal[] = [
     make: largerThanItsDisk,
     place: free,
     code: 'disk',
-    says: /would take .* MB, its disk has .* MB left. Free some space/,
+    says: /needs .* MB, but its disk has .* MB left. Free some space/,
   },
 ]
 
@@ -104,9 +104,9 @@ describe('a model that cannot be saved so', () => {
 
 describe('a flag that cannot be', () => {
   const wrong: [string, string[], number, RegExp][] = [
-    ['an unknown format', ['--save=out', '--format=onnx'], 2, /--format names "onnx"; known are exact, stock, gguf/],
-    ['one unknown format of two', ['--save=out', '--format=stock,onnx'], 2, /--format names "onnx"/],
-    ['an unknown type', ['--save=out', '--format=gguf', '--gguf_type=Q3_K'], 2, /--gguf_type names "Q3_K"; known are F32, F16/],
+    ['an unknown format', ['--save=out', '--format=onnx'], 2, /--format is "onnx"; it must be one of exact, stock, gguf/],
+    ['one unknown format of two', ['--save=out', '--format=stock,onnx'], 2, /--format is "onnx"/],
+    ['an unknown type', ['--save=out', '--format=gguf', '--gguf_type=Q3_K'], 2, /--gguf_type is "Q3_K"; it must be one of F32, F16/],
     ['a type without its format', ['--save=out', '--format=stock', '--gguf_type=F16'], 2, /give --format=gguf too/],
     ['a format without a folder', ['--format=gguf'], 2, /give --save FOLDER too/],
     ['several plans', ['--save=out', '--sparsity=0.1'], 2, /--save needs one plan/],

@@ -41,7 +41,7 @@ test.each(shown.flatMap(({ document, command }) => (wordsOfEspalier(command) ? [
 )
 
 test('a wrong command, verb or flag is found', () => {
-  expect(() => check(['--model=sample', '--prunning_method=2ssp'])).toThrow('There is no flag --prunning_method')
+  expect(() => check(['--model=sample', '--prunning_method=2ssp'])).toThrow('Unknown flag --prunning_method')
   expect(() => check(['--model=sample', '--pruning_method=2ssp3', '--sparsity=0.5'])).toThrow('2ssp3')
   expect(() => check(['clusters', 'list'])).toThrow('There is no command "clusters"')
   expect(() => check(['cluster', 'delete', 'lab'])).toThrow('has no "delete"')

@@ -43,7 +43,7 @@ test('without pip and compiler it says so, names the slower way, and goes on', (
   const { status, stderr } = ensure(cache, path)
   expect(status).toBe(0)
   expect(stderr).toContain(
-    'No TensorFlow here: Python with pip and a C++ compiler are missing. What helps: install python3 with pip and g++',
+    'No TensorFlow here: Python with pip and a C++ compiler are missing. To fix this: install python3 with pip and g++',
   )
   expect(stderr).toContain(slower)
 })
@@ -58,7 +58,7 @@ test('fused operations that do not compute here are thrown away, and not made ag
   )
   const { status, stderr } = ensure(cache, path, tools.node)
   expect(status).toBe(0)
-  expect(stderr).toContain('The fused operations could not be made: they do not run here: Error: Known neurons came out as 1.')
+  expect(stderr).toContain('The fused operations could not be compiled: they do not run here: Error: Known neurons came out as 1.')
   expect(readdirSync(dirname(findAddon(cache))).filter((name) => name.startsWith('fused'))).toEqual([])
   expect(ensure(cache, path, tools.node).stderr).toBe('')
 })
@@ -107,7 +107,7 @@ test.runIf(process.platform === 'linux' && process.arch === 'x64')(
     })
 
     rmSync(join(folder, 'lib', 'libtensorflow_framework.so.2'))
-    expect(ensure(cache, path, tools.node).stderr).toContain('is made again: lib/libtensorflow_framework.so.2 has 0 bytes')
+    expect(ensure(cache, path, tools.node).stderr).toContain(': lib/libtensorflow_framework.so.2 has 0 bytes')
     expect(tools.count('pip')).toBe(2)
   },
 )
@@ -128,7 +128,7 @@ test.runIf(process.platform === 'linux' && process.arch === 'x64')(
       ),
     )
     const { stderr } = ensure(cache, path, tools.node)
-    expect(stderr).toContain('The CUDA build could not be made: pip could not download tensorflow==2.21.0: no room for CUDA')
+    expect(stderr).toContain('The CUDA build failed: pip could not download tensorflow==2.21.0: no room for CUDA')
     expect(stderr).toContain('TensorFlow 2.21.0 for the CPU is in')
     expect(ensure(cache, path, tools.node).stderr).toBe('')
     expect(tools.count('pip')).toBe(2)
@@ -144,7 +144,7 @@ test.runIf(process.platform === 'linux' && process.arch === 'x64')(
     ensure(cache, path, tools.node)
     const addon = findAddon(cache)
     writeFileSync(addon, 'other\n')
-    expect(ensure(cache, path, tools.node).stderr).toContain('is made again: tfjs_binding.node is not the file that set-up made')
+    expect(ensure(cache, path, tools.node).stderr).toContain(': tfjs_binding.node is not the file that setup built')
     chmodSync(addon, 0o777)
     const { status, stderr } = ensure(cache, path, tools.node)
     expect(status).toBe(0)

@@ -39,7 +39,7 @@ describe('which runtime is built', () => {
 
 describe('Node', () => {
   test.each(['12.22.1', '18.20.4', 'v19.0.0'])('%s is refused in a sentence', (version) => {
-    expect(refuseOldNode(version)).toMatch(/is set up by Node 20 or later; this is Node .*\. Install/)
+    expect(refuseOldNode(version)).toMatch(/setup needs Node 20 or later, but this is Node .*\. Install/)
   })
   test.each(['20.0.0', '22.12.0', '24.21.0', '26.1.0'])('%s may set up', (version) => {
     expect(refuseOldNode(version)).toBeUndefined()

@@ -152,7 +152,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
     first.catch(() => {})
     await eventually(() => jobs('%j').some((name) => name.startsWith('espalier-')), 'its jobs', 60_000)
     first.child.kill('SIGTERM')
-    await expect(first).rejects.toMatchObject({ code: 130, stderr: expect.stringContaining('Jobs on lab go on') })
+    await expect(first).rejects.toMatchObject({ code: 130, stderr: expect.stringContaining('Jobs on lab continue') })
     const [there, here] = [await espalier(...asked, '--executor=lab'), await espalier(...asked)].map(
       ({ stdout }) => JSON.parse(stdout) as RunDocument[],
     )

@@ -108,7 +108,7 @@ test('runs that a cluster computed are looked at on this machine; one that is st
   const away = await call('runs.create', { model: model.id, request, executor: 'far', start: 'draft' })
   const inspect = { kind: 'divergence' as const, runs: [idOf(1), away.id], data: windows('test', 1) }
   await expect(call('runs.inspect', { inspect })).rejects.toThrow(
-    /has no plan to look at: it is draft. It is for the cluster "far"; when it is done there/,
+    /has no plan to inspect: it is draft. It runs on the cluster "far". You can inspect it once it is done there/,
   )
   const db = connect(join(folder, 'history.sqlite'))
   db.prepare("UPDATE runs SET executor = 'far' WHERE id = ?").run(idOf(2))

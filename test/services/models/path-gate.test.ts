@@ -56,7 +56,7 @@ test('a link inside of the folders that may be written leads nowhere else', asyn
 test.skipIf(process.platform !== 'linux')('what the system shows as files is no place for anything', async () => {
   await using workbench = await openedWorkbench()
   const { call, model } = workbench
-  const inProc = { code: 'invalid', message: expect.stringContaining('lies in /proc') }
+  const inProc = { code: 'invalid', message: expect.stringContaining('is in the pseudo file system /proc') }
   expect(await refusal(call('models.check', { path: '/proc/self' }))).toMatchObject(inProc)
   expect(await refusal(call('files.browse', { folder: '/proc' }))).toMatchObject(inProc)
   expect(await refusal(call('settings.update', { folders: { exports: '/proc/x' } }))).toMatchObject(inProc)

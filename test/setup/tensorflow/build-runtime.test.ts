@@ -114,7 +114,7 @@ test('a library cut short, or one of another binding, is noticed', async () => {
   await build(cache, tools)
   const folder = join(runtimes, name)
   truncateSync(join(folder, 'lib', 'libtensorflow_cc.so.2'), 100)
-  expect(findDamage(folder)).toBe('lib/libtensorflow_cc.so.2 has 100 bytes in place of 40000')
+  expect(findDamage(folder)).toBe('lib/libtensorflow_cc.so.2 has 100 bytes instead of 40000')
   const description = join(folder, 'runtime.json')
   writeFileSync(description, readFileSync(description, 'utf8').replace(/"binding": "[^"]+"/, '"binding": "1.0.0"'))
   expect(findDamage(folder)).toContain('its binding is of version 1.0.0')
@@ -128,7 +128,7 @@ test('a wheel of another hash is deleted and nothing of it is unpacked, whether 
   for (const pips of [1, 2]) {
     const { code, output } = await finish(start(cache, tools, {}, ['00'.repeat(32)]))
     expect(code).toBe(1)
-    expect(output).toMatch(/is not the wheel that this version takes: its sha256 is [0-9a-f]{64}, not 0{64}/)
+    expect(output).toMatch(/is not the expected wheel: its sha256 is [0-9a-f]{64}, not 0{64}/)
     expect(readdirSync(wheels)).toEqual([])
     expect(tools.count('pip')).toBe(pips)
   }
@@ -150,7 +150,7 @@ test('what set-up leaves can be written by its user alone, whatever the umask wa
   const addon = join(runtimes, name, 'tfjs_binding.node')
   expect(trustedAddon(join(runtimes, name), 'tfjs_binding.node')).toBe(addon)
   chmodSync(join(runtimes, name, 'lib'), 0o777)
-  expect(findStranger(join(runtimes, name))).toContain('lib can be written by others')
+  expect(findStranger(join(runtimes, name))).toContain('lib can be written by other users')
   writeFileSync(addon, 'another')
   expect(trustedAddon(join(runtimes, name), 'tfjs_binding.node')).toBeUndefined()
 })
