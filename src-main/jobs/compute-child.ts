@@ -17,106 +17,127 @@ export interface ComputeChildOptions {
   onChange(): void
 }
 
-export type ComputeChild = ReturnType<typeof computeChild>
-
 /** At most one compute process at a time: started on demand, restarted after a death, but not after too many. */
-export function computeChild(options: ComputeChildOptions) {
-  let child: ComputeProcess | undefined
-  let status: DeviceState['status'] = 'off'
-  let problem: string | null = null
-  let deaths = 0
+export class ComputeChild {
+  readonly #options: ComputeChildOptions
+  readonly #closing = new AbortController()
+  #child: ComputeProcess | undefined
+  #status: DeviceState['status'] = 'off'
+  #problem: string | null = null
+  #deaths = 0
   /** Numbers the processes, so that a late message of an old one is not attributed to the new one. */
-  let generation = 0
-  let gone: Promise<void> = Promise.resolve()
-  const closing = new AbortController()
+  #generation = 0
+  #gone: Promise<void> = Promise.resolve()
 
-  function become(next: DeviceState['status'], why: string | null = problem): void {
-    if (status === next && problem === why) return
-    status = next
-    problem = why
-    options.onChange()
+  constructor(options: ComputeChildOptions) {
+    this.#options = options
   }
 
-  async function start(): Promise<void> {
-    await gone
-    if (deaths >= breakerLimit) {
-      const text = `The compute process ended ${deaths} times in a row and will not be restarted. ${problem ?? ''}`
+  get status(): DeviceState['status'] {
+    return this.#status
+  }
+
+  get problem(): string | null {
+    return this.#problem
+  }
+
+  get closed(): boolean {
+    return this.#closing.signal.aborted
+  }
+
+  get node(): string | undefined {
+    return this.#child?.node
+  }
+
+  isRunning(): boolean {
+    return this.#child !== undefined
+  }
+
+  /** Starts a process unless one is running. */
+  async ready(): Promise<void> {
+    if (!this.#child) await this.#start()
+  }
+
+  send(message: ToCompute): void {
+    this.#child?.send(message)
+  }
+
+  kill(): void {
+    this.#child?.kill()
+  }
+
+  /** Ends the process without counting it as a death. */
+  stop(): void {
+    if (!this.#child) return
+    const stopping = this.#child
+    this.#child = undefined
+    this.#generation++
+    this.#become('stopping', null)
+    stopping.kill()
+    void this.#gone.then(() => this.#status === 'stopping' && this.#become('off', null))
+  }
+
+  /** Records whether the process is busy, and that it is alive. */
+  mark(now: 'busy' | 'idle'): void {
+    if (this.#child) this.#become(now, null)
+  }
+
+  proveWell(): void {
+    this.#deaths = 0
+  }
+
+  /** Allows restarts again after too many deaths. */
+  mend(): void {
+    this.#deaths = 0
+    if (this.#status === 'broken') this.#become('off', null)
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#gone
+  }
+
+  #become(next: DeviceState['status'], why: string | null): void {
+    if (this.#status === next && this.#problem === why) return
+    this.#status = next
+    this.#problem = why
+    this.#options.onChange()
+  }
+
+  async #start(): Promise<void> {
+    await this.#gone
+    if (this.#deaths >= breakerLimit) {
+      const text = `The compute process ended ${this.#deaths} times in a row and will not be restarted. ${this.#problem ?? ''}`
       throw new EspalierError('internal', text.trim(), { ofProcess: true })
     }
-    become('starting')
-    const mine = ++generation
+    this.#become('starting', this.#problem)
+    const mine = ++this.#generation
     const { promise, resolve } = Promise.withResolvers<void>()
-    gone = promise
-    const died = (error: EspalierError) => {
-      if (mine !== generation) return
-      child = undefined
-      generation++
-      const expected = options.onDeath(error).expected || closing.signal.aborted
-      if (!expected) deaths++
-      become(deaths >= breakerLimit ? 'broken' : 'off', expected ? null : error.message)
-    }
-    child = await startComputeProcess({
-      command: options.command,
-      environment: options.environment,
-      handshakeMilliseconds: options.handshakeMilliseconds,
-      signal: closing.signal,
-      onMessage: (message) => mine === generation && options.onMessage(message),
-      onOutput: options.onOutput,
-      onEnd(error) {
+    this.#gone = promise
+    const { onMessage, command, environment, handshakeMilliseconds, onOutput } = this.#options
+    this.#child = await startComputeProcess({
+      command,
+      environment,
+      handshakeMilliseconds,
+      signal: this.#closing.signal,
+      onMessage: (message) => mine === this.#generation && onMessage(message),
+      onOutput,
+      onEnd: (error) => {
         resolve()
-        died(error)
+        this.#died(mine, error)
       },
     }).catch((thrown: EspalierError) => {
-      died(thrown)
+      this.#died(mine, thrown)
       throw thrown
     })
   }
 
-  /** Ends the process without counting it as a death. */
-  function stop(): void {
-    if (!child) return
-    const stopping = child
-    child = undefined
-    generation++
-    become('stopping', null)
-    stopping.kill()
-    void gone.then(() => status === 'stopping' && become('off', null))
-  }
-
-  return {
-    stop,
-    get status() {
-      return status
-    },
-    get problem() {
-      return problem
-    },
-    get closed() {
-      return closing.signal.aborted
-    },
-    get node() {
-      return child?.node
-    },
-    isRunning: () => child !== undefined,
-    /** Starts a process unless one is running. */
-    ready: async () => child || start(),
-    send: (message: ToCompute) => child?.send(message),
-    kill: () => child?.kill(),
-    /** Records whether the process is busy, and that it is alive. */
-    mark(now: 'busy' | 'idle'): void {
-      if (child) become(now, null)
-    },
-    proveWell(): void {
-      deaths = 0
-    },
-    /** Allows restarts again after too many deaths. */
-    mend(): void {
-      deaths = 0
-      if (status === 'broken') become('off', null)
-    },
-    async close(): Promise<void> {
-      closing.abort()
-      await gone
-    },
+  #died(generation: number, error: EspalierError): void {
+    if (generation !== this.#generation) return
+    this.#child = undefined
+    this.#generation++
+    const expected = this.#options.onDeath(error).expected || this.closed
+    if (!expected) this.#deaths++
+    this.#become(this.#deaths >= breakerLimit ? 'broken' : 'off', expected ? null : error.message)
   }
 }

@@ -2,7 +2,7 @@ import { availableParallelism, loadavg } from 'node:os'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type ComputeTask, type FromCompute, toCompute } from '#contract/machine/compute-messages.ts'
 import type { BackendName } from '#contract/runs/run-request.ts'
-import { type ComputeChild, computeChild } from './compute-child.ts'
+import { ComputeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
 import { explainDeadline, explainError, isLimit } from './explain-exit.ts'
 import { answerQuestion, type JobSide, type Question } from './job-side.ts'
@@ -67,7 +67,7 @@ export class ComputeHost {
     this.#timings = { ...usualTimings, ...timings }
     this.#tensorFolder = tensorFolder
     this.#idleMilliseconds = idleMilliseconds ?? (() => 600_000)
-    this.#child = computeChild({
+    this.#child = new ComputeChild({
       command,
       environment,
       handshakeMilliseconds: this.#timings.handshakeMilliseconds,

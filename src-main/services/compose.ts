@@ -24,10 +24,10 @@ import type { Context, Handlers } from './context.ts'
 import { textsService } from './data/texts.ts'
 import { Estimates } from './experiments/estimates.ts'
 import { experimentsService } from './experiments/experiments.ts'
-import { exportsService } from './exports/exports.ts'
+import { ExportsService } from './exports/exports.ts'
 import { judgingsService } from './judging/judgings.ts'
 import { catalogueService } from './machine/catalogue.ts'
-import { engineService } from './machine/engine.ts'
+import { EngineService } from './machine/engine.ts'
 import { currentSettings, hubOptions, settingsService } from './machine/settings.ts'
 import { watchOthers } from './machine/watch-others.ts'
 import { foldersOf } from './models/folders.ts'
@@ -163,8 +163,8 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
   const { catalogue, ...methods } = catalogueService(context)
   const removal = runRemoval(context)
   const bulk = bulkActions(context)
-  const { rates, ...engine } = engineService(context)
-  const estimates = new Estimates(context, library, rates)
+  const engine = new EngineService(context)
+  const estimates = new Estimates(context, library, engine.rates)
   const comparing = compareService(context)
   const judging = judgingsService(context)
   return {
@@ -181,7 +181,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...methods,
     ...experimentsService(context, { library, catalogue, removal, estimates, bulk }),
     ...runsService(context, library, removal, estimates, bulk),
-    ...exportsService(context, library, transfers),
+    ...new ExportsService(context, library, transfers).calls,
     ...queueService(context, estimates),
     ...clustersService(context),
     ...viewsService(context),
@@ -192,7 +192,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...judging,
     ...reportsService(context, { compare: comparing['compare.get'], judging: judging['judgings.result'] }),
     ...settingsService(context),
-    ...engine,
+    ...engine.calls,
     ...historyService(context),
   }
 }

@@ -25,19 +25,67 @@ interface Target {
   replace: boolean
 }
 
-/** Writes a run's pruned model in one or more formats, and adds the results to the library as children of its model. */
-export function exportsService(
-  context: Context,
-  library: Library,
-  transfers: Transfers,
-): Pick<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> {
-  const { history, exporter } = context
+type OutlineQuestion = Omit<Extract<ComputeTask, { kind: 'outline save' }>, 'kind'>
 
-  function write(row: RunRow, task: ComputeTask): Save {
+/** Writes a run's pruned model in one or more formats, and adds the results to the library as children of its model. */
+export class ExportsService {
+  readonly #context: Context
+  readonly #library: Library
+  readonly #transfers: Transfers
+
+  readonly calls: Pick<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> = {
+    'runs.checkSave': async ({ model: id, method, amount, options, ...target }) => {
+      const { path: model } = this.#library.find(id)
+      const { formats, ggufTypes } = target
+      const wanted = { ...(amount ? { amount } : {}), ...(options ? { options } : {}) }
+      return { formats: await this.#check({ model, plan: null, method, formats, ggufTypes, ...wanted }, target) }
+    },
+    'runs.formats': async ({ id }) => {
+      const { row, model, plan } = this.#find(id)
+      const formats = Object.keys(formatTitles)
+      const ggufTypes = Object.keys(ggufTypeTitles)
+      return { formats: await this.#outline({ model: model.path, plan, method: row.method, formats, ggufTypes }) }
+    },
+    'runs.save': ({ id, name, folder, ...rest }) => this.#save(id, name, folder, rest),
+  }
+
+  constructor(context: Context, library: Library, transfers: Transfers) {
+    this.#context = context
+    this.#library = library
+    this.#transfers = transfers
+  }
+
+  async #save(id: string, name: string | undefined, folder: string | undefined, rest: Omit<Target, 'folder'>): Promise<Transfer> {
+    const { row, model, plan } = this.#find(id)
+    const title = name ?? `${model.name} ${row.name}`
+    const { folders, memoryBytes } = currentSettings(this.#context)
+    const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest }
+    const { formats, ggufTypes } = target
+    const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
+    const save = this.#write(row, {
+      kind: 'save',
+      model: model.path,
+      fingerprint: row.fingerprint,
+      plan,
+      method: row.method,
+      run: exportedRun(this.#context.history, row, model),
+      ...target,
+      ...(memoryBytes === null ? {} : { memoryBytes }),
+    })
+    const work = { kind: 'export' as const, name: title, totalBytes: sumBytes(outlines), request: { run: id, ...target } }
+    return this.#transfers.begin(work, async (signal, report) => {
+      const saved = await save(signal, report)
+      report({ saved })
+      return this.#register(saved, title, model.id, id)
+    }).transfer
+  }
+
+  #write(row: RunRow, task: ComputeTask): Save {
+    const { exporter, logs, history } = this.#context
     return async (signal, report) => {
       const job = exporter.perform(task, {
         onEvent: (event) => report(progressOf(event)),
-        onOutput: (chunk) => context.logs.append(row.id, chunk),
+        onOutput: (chunk) => logs.append(row.id, chunk),
         getStep: (name) => history.steps.find(name),
       })
       signal.addEventListener('abort', () => job.cancel())
@@ -45,83 +93,39 @@ export function exportsService(
     }
   }
 
-  async function outline(question: Omit<Extract<ComputeTask, { kind: 'outline save' }>, 'kind'>): Promise<FormatOutline[]> {
-    return z.array(formatOutline).parse(await askDesk(context.desk, { kind: 'outline save', ...question }))
+  async #outline(question: OutlineQuestion): Promise<FormatOutline[]> {
+    return z.array(formatOutline).parse(await askDesk(this.#context.desk, { kind: 'outline save', ...question }))
   }
 
   /** Throws any error that writing the model there would end with. */
-  async function check(question: Parameters<typeof outline>[0], { folder, replace }: Target): Promise<FormatOutline[]> {
+  async #check(question: OutlineQuestion, { folder, replace }: Target): Promise<FormatOutline[]> {
     await checkTarget(folder, question.model, replace)
-    const outlines = await outline(question)
+    const outlines = await this.#outline(question)
     refuseFormats(outlines)
     await checkSpace(folder, sumBytes(outlines))
     return outlines
   }
 
-  function find(id: string): { row: RunRow; model: StoredModel; plan: Plan | null } {
-    const row = history.runs.find(id)
+  #find(id: string): { row: RunRow; model: StoredModel; plan: Plan | null } {
+    const { runs, documents } = this.#context.history
+    const row = runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
     if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan: it is ${row.status}.`)
-    return { row, model: library.find(row.model), plan: row.baseline ? null : history.documents.plan(row.number) }
+    return { row, model: this.#library.find(row.model), plan: row.baseline ? null : documents.plan(row.number) }
   }
 
   /** Adds what was written to the library, replacing the entries it overwrote; returns the first entry. */
-  async function register(files: readonly SavedFile[], title: string, parent: string, run: string): Promise<string | null> {
+  async #register(files: readonly SavedFile[], title: string, parent: string, run: string): Promise<string | null> {
+    const { models } = this.#context.history
     const ids: string[] = []
     const readable = files.filter(({ reload }) => reload !== null)
     for (const { path, format, type } of readable) {
-      const gone = history.models.atPath(path)
-      if (gone) history.models.setRemoved(gone.id, Date.now(), false)
+      const gone = models.atPath(path)
+      if (gone) models.setRemoved(gone.id, Date.now(), false)
       const name = readable.length === 1 ? title : [title, type ?? format].join(' ')
-      ids.push((await library.register(path, { name, origin: 'exported', source: null, parent, run })).id)
+      ids.push((await this.#library.register(path, { name, origin: 'exported', source: null, parent, run })).id)
     }
     return ids[0] ?? null
-  }
-
-  return {
-    async 'runs.checkSave'({ model: id, method, amount, options, ...target }) {
-      const { path: model } = library.find(id)
-      const { formats, ggufTypes } = target
-      const wanted = { ...(amount ? { amount } : {}), ...(options ? { options } : {}) }
-      return { formats: await check({ model, plan: null, method, formats, ggufTypes, ...wanted }, target) }
-    },
-    async 'runs.formats'({ id }) {
-      const { row, model, plan } = find(id)
-      const question = {
-        model: model.path,
-        plan,
-        method: row.method,
-        formats: Object.keys(formatTitles),
-        ggufTypes: Object.keys(ggufTypeTitles),
-      }
-      return { formats: await outline(question) }
-    },
-    async 'runs.save'({ id, name, folder, ...rest }) {
-      const { row, model, plan } = find(id)
-      const title = name ?? `${model.name} ${row.name}`
-      const { folders, memoryBytes } = currentSettings(context)
-      const place = folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports])
-      const target: Target = { folder: place, ...rest }
-      const { formats, ggufTypes } = target
-      const outlines = await check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
-      const limit = memoryBytes === null ? {} : { memoryBytes }
-      const save = write(row, {
-        kind: 'save',
-        model: model.path,
-        fingerprint: row.fingerprint,
-        plan,
-        method: row.method,
-        run: exportedRun(history, row, model),
-        ...target,
-        ...limit,
-      })
-      const work = { kind: 'export' as const, name: title, totalBytes: sumBytes(outlines), request: { run: id, ...target } }
-      return transfers.begin(work, async (signal, report) => {
-        const saved = await save(signal, report)
-        report({ saved })
-        return register(saved, title, model.id, id)
-      }).transfer
-    },
   }
 }
 

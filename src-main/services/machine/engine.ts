@@ -1,14 +1,7 @@
 import { cpus, freemem, release, totalmem } from 'node:os'
 import { toErrorMessage } from '#contract/errors.ts'
 import { moment } from '#contract/identifiers.ts'
-import {
-  type EngineReport,
-  type EngineState,
-  engineReport,
-  type MachineRate,
-  type SelfTest,
-  selfTest,
-} from '#contract/machine/engine-state.ts'
+import { type EngineReport, type EngineState, engineReport, type SelfTest, selfTest } from '#contract/machine/engine-state.ts'
 import { version } from '#contract/version.ts'
 import { schemaVersion } from '#db/migrate.ts'
 import type { Context, Service } from '../context.ts'
@@ -23,71 +16,84 @@ const keptTest = selfTest.extend({ at: moment })
 const probeSeconds = 300
 
 /** The compute process's findings about this machine. Queried on the desk so that runs are not disturbed. */
-export function engineService(context: Context): Service<'engine'> & { rates: AskRates } {
-  const { history, desk, emit } = context
-  let report: EngineReport | null = null
-  let problem: string | null = null
-  let probing: Promise<void> | null = null
+export class EngineService {
+  readonly #context: Context
+  #report: EngineReport | null = null
+  #problem: string | null = null
+  #probing: Promise<void> | null = null
+  #wasTimed = false
 
-  function state(): EngineState {
+  readonly calls: Service<'engine'> = {
+    'engine.get': async ({ probe: wanted }) => {
+      if (wanted || (!this.#report && !this.#problem)) await this.#probe()
+      return this.#state()
+    },
+    'engine.selfTest': ({ backend }) => this.#test(backend),
+    'engine.diagnostics': () => ({ text: this.#diagnose() }),
+  }
+
+  constructor(context: Context) {
+    this.#context = context
+  }
+
+  /** The rates of this machine. On first use the machine is timed once it is idle, and listeners are notified. */
+  readonly rates: AskRates = () => {
+    const { selfTest: kept } = this.#state()
+    if (kept) return kept.rates
+    if (!this.#wasTimed && this.#context.history.queue.running().length === 0) {
+      this.#wasTimed = true
+      void this.#test('auto').catch(() => undefined)
+    }
+    return null
+  }
+
+  #state(): EngineState {
     return {
-      status: probing !== null ? 'probing' : report ? 'ready' : problem ? 'failed' : 'unknown',
-      report,
-      selfTest: keptTest.safeParse(history.settings.get(lastTest)).data ?? null,
-      problem,
+      status: this.#probing !== null ? 'probing' : this.#report ? 'ready' : this.#problem ? 'failed' : 'unknown',
+      report: this.#report,
+      selfTest: keptTest.safeParse(this.#context.history.settings.get(lastTest)).data ?? null,
+      problem: this.#problem,
       memory: { totalBytes: totalmem(), freeBytes: freemem() },
       processors: cpus().length,
     }
   }
 
-  function told(): EngineState {
-    const engine = state()
-    emit({ name: 'engine changed', data: { engine } })
-    return engine
+  #announce(): void {
+    this.#context.emit({ name: 'engine changed', data: { engine: this.#state() } })
   }
 
-  async function ask(): Promise<void> {
+  async #probe(): Promise<void> {
+    this.#probing ??= this.#ask().finally(() => {
+      this.#probing = null
+    })
+    this.#announce()
+    await this.#probing
+    this.#announce()
+  }
+
+  async #ask(): Promise<void> {
+    const { desk } = this.#context
     try {
-      report = engineReport.parse(await askDesk(desk, { kind: 'probe' }, undefined, probeSeconds))
-      problem = null
+      this.#report = engineReport.parse(await askDesk(desk, { kind: 'probe' }, undefined, probeSeconds))
+      this.#problem = null
     } catch (thrown) {
-      problem = toErrorMessage(thrown).message
+      this.#problem = toErrorMessage(thrown).message
     }
     // The runtime takes some 400 MB, which the desk does not need for other questions.
     desk.release()
   }
 
-  async function probe(): Promise<void> {
-    probing ??= ask().finally(() => {
-      probing = null
-    })
-    told()
-    await probing
-    told()
-  }
-
-  let wasTimed = false
-
-  /** The rates of this machine. On first use the machine is timed once it is idle, and listeners are notified. */
-  function rates(): MachineRate[] | null {
-    const { selfTest } = state()
-    if (selfTest) return selfTest.rates
-    if (!wasTimed && history.queue.running().length === 0) {
-      wasTimed = true
-      void test('auto').catch(() => undefined)
-    }
-    return null
-  }
-
-  async function test(backend: Parameters<Service<'engine'>['engine.selfTest']>[0]['backend']): Promise<SelfTest> {
+  async #test(backend: Parameters<Service<'engine'>['engine.selfTest']>[0]['backend']): Promise<SelfTest> {
+    const { desk, history } = this.#context
     const result = selfTest.parse(await askDesk(desk, { kind: 'self-test', backend }, undefined, probeSeconds))
     desk.release()
     history.settings.set(lastTest, { ...result, at: Date.now() })
-    told()
+    this.#announce()
     return result
   }
 
-  function diagnose(): string {
+  #diagnose(): string {
+    const { history, queue } = this.#context
     const lines = {
       Espalier: version,
       platform: `${process.platform} ${process.arch} ${release()}`,
@@ -96,25 +102,15 @@ export function engineService(context: Context): Service<'engine'> & { rates: As
       processors: `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`,
       memory: `${Math.round(totalmem() / 1e6)} MB, ${Math.round(freemem() / 1e6)} MB free`,
       history: `schema ${schemaVersion(history.db)}, ${history.runs.count()} runs`,
-      settings: JSON.stringify(currentSettings(context)),
-      engine: report ? JSON.stringify(report, null, 1) : (problem ?? 'not queried yet'),
+      settings: JSON.stringify(currentSettings(this.#context)),
+      engine: this.#report ? JSON.stringify(this.#report, null, 1) : (this.#problem ?? 'not asked yet'),
       'self-test': JSON.stringify(history.settings.get(lastTest) ?? null),
-      devices: JSON.stringify(context.queue.state().devices),
+      devices: JSON.stringify(queue.state().devices),
       'last problems': history.runs.lastProblems(5).join('\n'),
     }
     const text = Object.entries(lines)
       .map(([name, value]) => `${name}: ${value}`)
       .join('\n')
-    return secrets(context).reduce((kept, secret) => kept.replaceAll(secret, '…'), text)
-  }
-
-  return {
-    rates,
-    async 'engine.get'({ probe: wanted }) {
-      if (wanted || (!report && !problem)) await probe()
-      return state()
-    },
-    'engine.selfTest': ({ backend }) => test(backend),
-    'engine.diagnostics': () => ({ text: diagnose() }),
+    return secrets(this.#context).reduce((kept, secret) => kept.replaceAll(secret, '…'), text)
   }
 }
