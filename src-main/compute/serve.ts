@@ -16,75 +16,87 @@ interface Question {
   reject(error: Error): void
 }
 
-/** The compute process: reports that it is ready, does one job at a time, and exits when the main process is gone. */
+/** The compute process: reports that it is ready, does one job at a time, and ends when the main side is gone. */
 export function serveCompute({ version, perform }: TaskPerformer): void {
-  let current: RunningJob | undefined
-  let asked = 0
-  const questions = new Map<number, Question>()
+  const jobs = new Jobs(perform)
+  process.on('message', (raw) => jobs.receive(toCompute.parse(raw)))
+  process.on('disconnect', () => process.exit(0))
+  // A library that reads in several ways at once may fail in more than one of them: the job knows the first.
+  process.on('unhandledRejection', (reason) => console.error('Left over:', reason))
+  process.on('SIGINT', () => {})
+  setInterval(() => send({ type: 'alive', memoryBytes: process.memoryUsage.rss() }), heartbeatMilliseconds)
+  send({ type: 'ready', protocol: computeProtocol, version, node: process.version })
+}
 
-  function ask(message: (number: number) => FromCompute): Promise<unknown> {
-    const number = ++asked
-    return new Promise((resolve, reject) => {
-      questions.set(number, { resolve, reject })
-      send(message(number))
-    })
+/** The job at work, and the questions that it asked the main side. */
+class Jobs {
+  readonly #perform: TaskPerformer['perform']
+  readonly #questions = new Map<number, Question>()
+  #current: RunningJob | undefined
+  #asked = 0
+
+  constructor(perform: TaskPerformer['perform']) {
+    this.#perform = perform
   }
 
-  function hostOf(job: RunningJob, folder: string): JobHost {
-    return {
-      signal: job.all.signal,
-      columnSignal: (column) => AbortSignal.any([job.all.signal, controllerOf(job, column).signal]),
-      emit: (event) => send({ type: 'event', job: job.number, event }),
-      async fetchFile(file) {
-        return (await ask((number) => ({ type: 'fetch file', job: job.number, asked: number, file }))) as string
-      },
-      steps: {
-        folder,
-        async get(name) {
-          return (await ask((number) => ({ type: 'get step', job: job.number, asked: number, name }))) as StepResult | undefined
-        },
-        async put(name, value, tensors) {
-          await ask((number) => ({ type: 'put step', job: job.number, asked: number, name, value, ...(tensors ? { tensors } : {}) }))
-        },
-      },
-    }
+  receive(message: ToCompute): void {
+    if (message.type === 'start') void this.#start(message)
+    else if (message.type !== 'cancel') this.#answer(message)
+    else if (this.#current?.number === message.job) abort(this.#current, message.column)
   }
 
-  async function start({ job: number, task, tensorFolder }: Extract<ToCompute, { type: 'start' }>): Promise<void> {
-    if (current) return send({ type: 'error', job: number, error: { code: 'conflict', message: 'The compute process has a job already.' } })
+  async #start({ job: number, task, tensorFolder }: Extract<ToCompute, { type: 'start' }>): Promise<void> {
+    if (this.#current)
+      return send({ type: 'error', job: number, error: { code: 'conflict', message: 'The compute process has a job already.' } })
     const job: RunningJob = { number, all: new AbortController(), columns: new Map() }
-    current = job
+    this.#current = job
     try {
-      const value = await perform(task, hostOf(job, tensorFolder))
+      const value = await this.#perform(task, this.#hostOf(job, tensorFolder))
       send({ type: 'result', job: number, value: value ?? null })
     } catch (thrown) {
       if (toErrorMessage(thrown).code === 'internal') console.error(thrown)
       send({ type: 'error', job: number, error: toErrorMessage(thrown) })
     } finally {
-      current = undefined
+      this.#current = undefined
     }
   }
 
-  function answer(message: Exclude<ToCompute, { type: 'start' | 'cancel' }>): void {
-    const question = questions.get(message.asked)
-    questions.delete(message.asked)
+  #hostOf(job: RunningJob, folder: string): JobHost {
+    const ask = (message: (asked: number) => FromCompute) => this.#ask(message)
+    return {
+      signal: job.all.signal,
+      columnSignal: (column) => AbortSignal.any([job.all.signal, controllerOf(job, column).signal]),
+      emit: (event) => send({ type: 'event', job: job.number, event }),
+      async fetchFile(file) {
+        return (await ask((asked) => ({ type: 'fetch file', job: job.number, asked, file }))) as string
+      },
+      steps: {
+        folder,
+        async get(name) {
+          return (await ask((asked) => ({ type: 'get step', job: job.number, asked, name }))) as StepResult | undefined
+        },
+        async put(name, value, tensors) {
+          await ask((asked) => ({ type: 'put step', job: job.number, asked, name, value, ...(tensors ? { tensors } : {}) }))
+        },
+      },
+    }
+  }
+
+  #ask(message: (asked: number) => FromCompute): Promise<unknown> {
+    const asked = ++this.#asked
+    return new Promise((resolve, reject) => {
+      this.#questions.set(asked, { resolve, reject })
+      send(message(asked))
+    })
+  }
+
+  #answer(message: Exclude<ToCompute, { type: 'start' | 'cancel' }>): void {
+    const question = this.#questions.get(message.asked)
+    this.#questions.delete(message.asked)
     if (message.type === 'refused') question?.reject(new EspalierError(message.error.code, message.error.message, message.error.details))
     else if (message.type === 'step found') question?.resolve(message.found ? foundStep(message) : undefined)
     else question?.resolve(message.type === 'file fetched' ? message.path : undefined)
   }
-
-  process.on('message', (raw) => {
-    const message = toCompute.parse(raw)
-    if (message.type === 'start') void start(message)
-    else if (message.type !== 'cancel') answer(message)
-    else if (current?.number === message.job) abort(current, message.column)
-  })
-  process.on('disconnect', () => process.exit(0))
-  // A library with parallel reads may fail in several of them. The job has already received the first failure.
-  process.on('unhandledRejection', (reason) => console.error('Left over:', reason))
-  process.on('SIGINT', () => {})
-  setInterval(() => send({ type: 'alive', memoryBytes: process.memoryUsage.rss() }), heartbeatMilliseconds)
-  send({ type: 'ready', protocol: computeProtocol, version, node: process.version })
 }
 
 function foundStep({ value, tensors, own }: Extract<ToCompute, { type: 'step found' }>): StepResult {

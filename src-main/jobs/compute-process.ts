@@ -35,71 +35,90 @@ const drainMilliseconds = 500
 
 /** Starts a compute process and waits until it confirms the protocol version. */
 export function startComputeProcess(options: ComputeProcessOptions): Promise<ComputeProcess> {
-  const [program, ...parameters] = options.command
-  const child = spawn(program, parameters, {
-    env: options.environment,
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    serialization: 'json',
-    windowsHide: true,
-  })
-  const end = () => child.kill('SIGKILL')
-  options.signal.addEventListener('abort', end, { once: true })
-  let output = ''
-  let memoryBytes = 0
-  const keep = (chunk: Buffer) => {
-    const text = chunk.toString().replaceAll(startUpLines, '')
-    if (text === '') return
-    output = (output + text).slice(-keptOutput)
-    options.onOutput(text)
-  }
-  child.stdout?.on('data', keep)
-  child.stderr?.on('data', keep)
-  return new Promise((resolve, reject) => {
-    const fail = (error: EspalierError) => {
-      child.kill('SIGKILL')
-      reject(error)
-    }
-    const late = setTimeout(
+  return new Starting(options).answer
+}
+
+/** A process from its start to its end. Its first message settles `answer`, if no time limit or death does. */
+class Starting {
+  readonly answer: Promise<ComputeProcess>
+  readonly #options: ComputeProcessOptions
+  readonly #child: ChildProcess
+  readonly #end = () => void this.#child.kill('SIGKILL')
+  readonly #late: NodeJS.Timeout
+  #output = ''
+  #memoryBytes = 0
+  #resolve!: (process: ComputeProcess) => void
+  #reject!: (error: EspalierError) => void
+
+  constructor(options: ComputeProcessOptions) {
+    this.#options = options
+    const [program, ...parameters] = options.command
+    this.#child = spawn(program, parameters, {
+      env: options.environment,
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      serialization: 'json',
+      windowsHide: true,
+    })
+    this.answer = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    this.#late = setTimeout(
       () =>
-        fail(
-          new EspalierError(
-            'internal',
-            `The compute process did not answer within ${options.handshakeMilliseconds / 1000} s. ${output.slice(-500)}`.trim(),
-            { ofProcess: true },
-          ),
+        this.#fail(
+          `The compute process did not answer within ${options.handshakeMilliseconds / 1000} s. ${this.#output.slice(-500)}`.trim(),
         ),
       options.handshakeMilliseconds,
     )
-    whenEnded(child, (code, signal) => {
-      clearTimeout(late)
-      options.signal.removeEventListener('abort', end)
-      const error = explainExit({ code, signal, output, memoryBytes, totalBytes: totalmem() })
-      reject(error)
-      options.onEnd(error)
+    options.signal.addEventListener('abort', this.#end, { once: true })
+    this.#child.stdout?.on('data', (chunk) => this.#keep(chunk))
+    this.#child.stderr?.on('data', (chunk) => this.#keep(chunk))
+    this.#child.on('message', (raw) => this.#receive(raw))
+    whenEnded(this.#child, (code, signal) => this.#ended(code, signal))
+  }
+
+  #keep(chunk: Buffer): void {
+    const text = chunk.toString().replaceAll(startUpLines, '')
+    if (text === '') return
+    this.#output = (this.#output + text).slice(-keptOutput)
+    this.#options.onOutput(text)
+  }
+
+  #receive(raw: unknown): void {
+    const parsed = fromCompute.safeParse(raw)
+    if (!parsed.success) this.#keep(Buffer.from(`Unreadable message: ${parsed.error.message}\n`))
+    else if (parsed.data.type === 'ready') this.#greet(parsed.data)
+    else {
+      if (parsed.data.type === 'alive') this.#memoryBytes = parsed.data.memoryBytes
+      this.#options.onMessage(parsed.data)
+    }
+  }
+
+  #greet({ protocol, node }: Extract<FromCompute, { type: 'ready' }>): void {
+    clearTimeout(this.#late)
+    const child = this.#child
+    if (protocol !== computeProtocol)
+      this.#fail(`The compute process speaks protocol ${protocol}, this program ${computeProtocol}. Build both again.`)
+    this.#resolve({
+      pid: child.pid,
+      node,
+      send: (sent) => void (child.connected && child.send(sent, () => {})),
+      kill: this.#end,
     })
-    child.on('message', (raw) => {
-      const parsed = fromCompute.safeParse(raw)
-      if (!parsed.success) return keep(Buffer.from(`Unreadable message: ${parsed.error.message}\n`))
-      const message = parsed.data
-      if (message.type === 'alive') memoryBytes = message.memoryBytes
-      if (message.type !== 'ready') return options.onMessage(message)
-      clearTimeout(late)
-      if (message.protocol !== computeProtocol)
-        return fail(
-          new EspalierError(
-            'internal',
-            `The compute process speaks protocol ${message.protocol}, this program ${computeProtocol}. Build both again.`,
-            { ofProcess: true },
-          ),
-        )
-      resolve({
-        pid: child.pid,
-        node: message.node,
-        send: (sent) => void (child.connected && child.send(sent, () => {})),
-        kill: () => void child.kill('SIGKILL'),
-      })
-    })
-  })
+  }
+
+  #fail(text: string): void {
+    this.#end()
+    this.#reject(new EspalierError('internal', text, { ofProcess: true }))
+  }
+
+  #ended(code: number | null, signal: NodeJS.Signals | null): void {
+    clearTimeout(this.#late)
+    this.#options.signal.removeEventListener('abort', this.#end)
+    const error = explainExit({ code, signal, output: this.#output, memoryBytes: this.#memoryBytes, totalBytes: totalmem() })
+    this.#reject(error)
+    this.#options.onEnd(error)
+  }
 }
 
 /** Calls back once: after exit and last output, or if the program could not be started. */

@@ -19,7 +19,7 @@ import { RunQueue } from '#jobs/run-queue.ts'
 import { ThisMachine } from '#jobs/this-machine.ts'
 import { sampleModel } from '#runtime/resources.ts'
 import { clusterProfiles, clusterProgram, clustersService } from './clusters/clusters.ts'
-import { compareService } from './comparison/compare.ts'
+import { CompareService } from './comparison/compare.ts'
 import type { Context, Handlers } from './context.ts'
 import { textsService } from './data/texts.ts'
 import { Estimates } from './experiments/estimates.ts'
@@ -165,7 +165,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
   const bulk = bulkActions(context)
   const engine = new EngineService(context)
   const estimates = new Estimates(context, library, engine.rates)
-  const comparing = compareService(context)
+  const comparing = new CompareService(history).calls
   const judging = judgingsService(context)
   return {
     'workbench.get': () => ({
