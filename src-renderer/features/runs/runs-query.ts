@@ -1,4 +1,5 @@
 import type { Input } from '#contract/api.ts'
+import { type RunField, runFields } from '#contract/runs/run-fields.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { Condition, ParameterValue, RunColumn } from '#contract/runs/runs.ts'
 import { formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
@@ -116,7 +117,8 @@ function unitOf(field: string, column: RunColumn | undefined): 'percent' | 'mome
   if (field === 'modelId') return 'model'
   if (field === 'method') return 'method'
   if (column?.kind === 'moment') return 'moment'
-  return column?.unit === 'share' || column?.unit === 'fraction' ? 'percent' : 'plain'
+  const unit = Object.hasOwn(runFields, field) ? (runFields[field as RunField] as { unit?: string }).unit : column?.unit
+  return unit === 'share' || unit === 'fraction' ? 'percent' : 'plain'
 }
 
 function showConditionValue(field: string, column: RunColumn | undefined, value: unknown, names: ShownNames): string {
