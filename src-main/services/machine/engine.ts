@@ -103,7 +103,7 @@ export class EngineService {
       memory: `${Math.round(totalmem() / 1e6)} MB, ${Math.round(freemem() / 1e6)} MB free`,
       history: `schema ${schemaVersion(history.db)}, ${history.runs.count()} runs`,
       settings: JSON.stringify(currentSettings(this.#context)),
-      engine: this.#report ? JSON.stringify(this.#report, null, 1) : (this.#problem ?? 'not asked yet'),
+      engine: this.#report ? JSON.stringify(this.#report, null, 1) : (this.#problem ?? 'not queried yet'),
       'self-test': JSON.stringify(history.settings.get(lastTest) ?? null),
       devices: JSON.stringify(queue.state().devices),
       'last problems': history.runs.lastProblems(5).join('\n'),
