@@ -29,7 +29,7 @@ export function findStranger(folder) {
 
 /**
  * Removes write permission for others, which the umask during setup may have granted.
- * @param {string} folder a runtime's folder that set-up just made
+ * @param {string} folder a runtime's folder that setup just created
  */
 export function closeToOthers(folder) {
   if (!getuid) return
