@@ -1,3 +1,4 @@
+import './api/no-generated-code.ts'
 import { mount } from 'svelte'
 import App from './App.svelte'
 import { connect } from './api/api.ts'

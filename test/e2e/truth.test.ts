@@ -510,7 +510,10 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   await workbench.kill()
   await workbench.restart()
   const { id } = await study()
-  await page.getByText(/stopped when Espalier closed; resumed now/).waitFor()
+  await page
+    .getByRole('region', { name: 'Notices' })
+    .getByText(/stopped when Espalier closed; resumed now/)
+    .waitFor()
   await go(page, `#/run/${id}`)
   await eventually(
     async () => (await study()).status,
