@@ -13,6 +13,7 @@ export function checkFlags(flags: Flags): void {
   checkWork(flags)
   checkSaving(flags)
   checkRepair(flags)
+  checkRecovery(flags)
   checkDivergence(flags)
   if (flags.alpha !== undefined && !flags.pruning_method.includes('2ssp') && !flags.ablation)
     fail('--alpha belongs to 2ssp; give --pruning_method=2ssp.')
@@ -48,6 +49,11 @@ function checkRepair({ repair, repair_data, repair_samples, pruning_method: meth
   const repairs = repair === undefined ? methods.some(usualRepair) : repair !== 'none'
   if ((repair_data ?? repair_samples) !== undefined && !repairs)
     fail('--repair_data and --repair_samples belong to a repair; give --repair=one-pass or --repair=in-order too.')
+}
+
+function checkRecovery({ recover = 'none', recover_data }: Flags): void {
+  if (recover_data !== undefined && recover === 'none')
+    fail('--recover_data is the text of a recovery; give --recover=10min or --recover=262144 too.')
 }
 
 function checkDivergence({ evaluate_divergence, divergence_tokens, pruning_method: methods, ablation }: Flags): void {

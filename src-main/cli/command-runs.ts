@@ -113,6 +113,7 @@ export function toDocument(run: RunDetail): RunDocument {
     sparsity: { nominal: run.nominal ?? 0, reached: run.reached ?? 0 },
     plan: run.plan,
     ...(run.repair ? { repair: run.repair } : {}),
+    ...(run.recovery ? { recovery: run.recovery } : {}),
     ...(run.fit ? { fit: run.fit } : {}),
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),

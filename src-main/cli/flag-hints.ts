@@ -6,6 +6,7 @@ const flagsOf: readonly [pattern: RegExp, flag: string][] = [
   [/^options\.(\w+)/, '--option $1=VALUE'],
   [/^calibration/, '--calibration_data'],
   [/^repair/, '--repair_data'],
+  [/^recover/, '--recover_data'],
   [/^measures\.\d+\.data/, '--eval_data'],
   [/^measures\.\d+$/, '--task_folder'],
   [/^memoryBytes/, '--memory'],

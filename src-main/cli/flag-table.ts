@@ -3,7 +3,7 @@ import { precisionName } from '#contract/pruning/precision.ts'
 import { defaultRepairWindows } from '#contract/pruning/repair-kinds.ts'
 import { backendChoice } from '#contract/runs/run-request.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
-import { anyText, assignment, byteCount, decimal, integer, keyOf, oneOf, type ReadValue, share } from './flag-values.ts'
+import { anyText, assignment, byteCount, decimal, integer, keyOf, oneOf, type ReadValue, recoveryAmount, share } from './flag-values.ts'
 
 /** The groups of flags in the order of `espalier --help`, some with a sentence below the heading. */
 export const flagGroups = {
@@ -11,6 +11,7 @@ export const flagGroups = {
   Pruning: '',
   Data: 'A text is a path, a bundled text (mixed; prose, code and spanish to measure on) or a data set by name. Mix several by shares: --calibration_data a.txt:0.5,b.txt:0.25,mixed:0.25',
   Repair: '',
+  Recovery: '',
   Measures: '',
   'Machine and output': '',
 } as const
@@ -83,6 +84,14 @@ export const flagTable = {
   ),
   repair_data: one('Repair', 'TEXT', anyText, 'text to fit on (default: 3/4 the calibration text, 1/4 the bundled mixed text)'),
   repair_samples: one('Repair', 'N', integer(2), `windows of it (default: ${defaultRepairWindows})`),
+
+  recover: one(
+    'Recovery',
+    'AMOUNT',
+    recoveryAmount,
+    'train the remaining weights towards the dense model: minutes (10min), tokens (262144, 256k) or none',
+  ),
+  recover_data: one('Recovery', 'TEXT', anyText, 'text to train on (default: 1/2 the calibration text, 1/2 the bundled mixed text)'),
 
   evaluate_perplexity: onOff('Measures', 'perplexity on WikiText-2 (bundled model: its own test text)'),
   main_table_results: onOff('Measures', 'perplexity on WikiText-2, C4 and FineWeb-Edu as a table; --output FOLDER writes CSV and LaTeX'),

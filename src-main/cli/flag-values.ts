@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { RecoveryChoice } from '#contract/experiments/experiments.ts'
 
 /** Turns the text of a flag into its value. Throws `usage` with the flag's name, the text and what is allowed. */
 export type ReadValue<T> = (text: string, name: string) => T
@@ -38,6 +39,16 @@ export const byteCount: ReadValue<number> = (text, name) => {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim())
   const bytes = match ? Math.floor(Number(match[1]) * (units[(match[2] ?? '').toLowerCase()] ?? 1)) : 0
   return bytes >= 2 ** 20 ? bytes : refuse(name, text, 'a size such as 250MB or 4GB, at least 1MB')
+}
+
+/** `none`, tokens as `262144` or `256k`, or minutes as `10min`. */
+export const recoveryAmount: ReadValue<RecoveryChoice> = (text, name) => {
+  if (text === 'none') return text
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)\s*(k|min|minutes)?$/.exec(text.trim()) ?? []
+  const value = Number(number)
+  if (value > 0 && unit.startsWith('min')) return { minutes: value }
+  const tokens = Math.round(unit === 'k' ? 1024 * value : value)
+  return tokens > 0 ? { tokens } : refuse(name, text, 'none, minutes such as 10min, or tokens such as 262144 or 256k')
 }
 
 /** One of the listed names. */

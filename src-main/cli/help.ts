@@ -35,6 +35,7 @@ export const help = `espalier: prune a language model and see what it costs
   espalier questions RUN OTHER         compare two runs on zero-shot questions
   espalier answer RUN… --prompts FILE  answer a set of prompts; espalier judge: votes on answers
   espalier repair RUN                  repair a finished run (see: espalier repair --help)
+  espalier recover RUN                 train a finished run towards the dense model (see: espalier recover --help)
 
 ${Object.entries(flagGroups)
   .map(([group, note]) => groupHelp(group, note))

@@ -5,6 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers, referenceRepeats } from '#contract/protocol.ts'
+import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import { usualRepair } from '#contract/pruning/repair.ts'
 import { defaultRepairWindows, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
@@ -75,11 +76,23 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
   if (alone && first) {
     const amount = amounts[0] ?? { sparsity: 0 }
     const repair = repairOf(flags, first.method, path, sequenceLength)
-    return { request: { ...shared, ...repair, ...first, amount, seed: seeds[0] ?? 0 }, saves: flags.save !== undefined }
+    const recover = recoverOf(flags, path, sequenceLength)
+    return { request: { ...shared, ...repair, ...recover, ...first, amount, seed: seeds[0] ?? 0 }, saves: flags.save !== undefined }
   }
   if (flags.save && methods.length * amounts.length * seeds.length > 1)
     throw new EspalierError('usage', '--save needs one plan; give one method, one amount and one seed.')
-  return { grid: { ...shared, ...repairsOf(flags, path, sequenceLength), models: [id], methods, amounts, seeds }, sweep }
+  return {
+    grid: {
+      ...shared,
+      ...repairsOf(flags, path, sequenceLength),
+      ...recoveriesOf(flags, path, sequenceLength),
+      models: [id],
+      methods,
+      amounts,
+      seeds,
+    },
+    sweep,
+  }
 }
 
 const denseRequest = { method: denseMethod, amount: { sparsity: 0 }, options: {}, seed: 0 }
@@ -124,6 +137,23 @@ function repairData(flags: Flags, model: string, sequenceLength: number): DataRe
   const windows = flags.repair_samples ?? defaultRepairWindows
   if (flags.repair_data) return { ...textFlag('repair_data', flags.repair_data), sequenceLength, windows }
   return { ...usualRepairData(calibrationOf(flags, model, sequenceLength)), windows }
+}
+
+/** The requested recovery. */
+function recoverOf(flags: Flags, model: string, sequenceLength: number): Pick<RunRequest, 'recover'> {
+  const { recover: amount = 'none' } = flags
+  return amount === 'none' ? {} : { recover: { amount, text: recoveryData(flags, model, sequenceLength) } }
+}
+
+function recoveriesOf(flags: Flags, model: string, sequenceLength: number): Pick<Grid, 'recoveries' | 'recoveryData'> {
+  const { recover: amount = 'none' } = flags
+  return amount === 'none' ? {} : { recoveries: [amount], recoveryData: recoveryData(flags, model, sequenceLength) }
+}
+
+/** The text a recovery trains on: as requested, else half the calibration text, half the mixed one. */
+function recoveryData(flags: Flags, model: string, sequenceLength: number): DataRequest {
+  const usual = usualRecoveryData(calibrationOf(flags, model, sequenceLength))
+  return flags.recover_data ? { ...textFlag('recover_data', flags.recover_data), sequenceLength: usual.sequenceLength } : usual
 }
 
 /**

@@ -126,6 +126,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
           calibration: document.calibration ?? null,
           evaluation: document.evaluation,
           repair: document.repair ?? null,
+          recovery: ('recovery' in document && document.recovery) || null,
           fit: document.fit ?? null,
           precision: document.precision ?? null,
         })

@@ -1,5 +1,5 @@
 import type { ModelDescription, StackPart } from '#contract/models/models.ts'
-import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
+import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 
 type BlockSizes = ModelDescription['blocks']
@@ -12,8 +12,8 @@ export interface MapBlock {
   /** Neurons that stay, of `neurons`. */
   kept: number
   neurons: number
-  /** Projections whose weights a repair has replaced. */
-  replaced?: readonly Replaceable[]
+  /** What a repair or a recovery has replaced. */
+  replaced?: NonNullable<BlockPlan['replaced']>
   /** Parts of a checkpoint that are zeros. */
   zeroed?: readonly StackPart[]
 }
@@ -136,10 +136,19 @@ export function describeBlock(block: MapBlock): string {
       : block.attention === 1
         ? 'attention kept'
         : `attention narrowed to ${percent(block.attention)}`
-  const repaired = block.replaced
-    ? `, repaired: ${block.replaced.map((name) => (name === 'output' ? 'attention' : 'MLP')).join(' and ')}`
-    : ''
-  return `Block ${block.index}: ${attention}, ${describeMlp(block)}${repaired}`
+  return `Block ${block.index}: ${attention}, ${describeMlp(block)}${describeReplaced(block)}`
+}
+
+/** Whether a repair or a recovery has replaced weights of a submodule. */
+export function isReplaced({ replaced = [] }: MapBlock, part: 'attention' | 'mlp'): boolean {
+  return replaced.includes(part) || replaced.includes(part === 'attention' ? 'output' : 'down')
+}
+
+function describeReplaced(block: MapBlock): string {
+  const parts = (['attention', 'mlp'] as const).filter((part) => isReplaced(block, part))
+  if (parts.length === 0) return ''
+  const how = block.replaced?.some((one) => one === 'attention' || one === 'mlp') ? 'recovered' : 'repaired'
+  return `, ${how}: ${parts.map((part) => (part === 'attention' ? 'attention' : 'MLP')).join(' and ')}`
 }
 
 function describeMlp({ mlp, kept, neurons, zeroed }: MapBlock): string {

@@ -21,21 +21,28 @@ export function seriesStyle(methods: readonly string[], method: string): SeriesS
   return { color: `var(--series-${at % 9})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
 }
 
-/** A repaired plan has its method's colour and another shape: cross after one pass, star in order. */
-export function repairedStyle(style: SeriesStyle, repair: RepairKind | null): SeriesStyle {
-  return repair ? { ...style, shape: repair === 'one-pass' ? 'cross' : 'star' } : style
+/** What was done to the weights of a pruned model: a repair, or a recovery with or without one before. */
+export type Treatment = RepairKind | 'recovered'
+
+const treatmentShapes: Record<Treatment, MarkShape> = { 'one-pass': 'cross', 'in-order': 'star', recovered: 'wye' }
+const treatmentTitles: Record<Treatment, string> = { ...repairTitles, recovered: 'recovered' }
+
+/** A repaired or recovered plan has its method's colour and another shape. */
+export function repairedStyle(style: SeriesStyle, treatment: Treatment | null): SeriesStyle {
+  return treatment ? { ...style, shape: treatmentShapes[treatment] } : style
 }
 
-/** How the plan of a run was repaired; null where it was not. */
-export function repairOf({ parameters }: { parameters: Readonly<Record<string, ParameterValue>> }): RepairKind | null {
+/** How the plan of a run was repaired or recovered; null where it was not. */
+export function repairOf({ parameters }: { parameters: Readonly<Record<string, ParameterValue>> }): Treatment | null {
+  if (parameters['recover.text.source'] !== undefined) return 'recovered'
   return (parameters['repair.kind'] ?? null) as RepairKind | null
 }
 
 /** What stands together in a chart: runs of one method that were repaired alike. */
-export function seriesId(method: string, repair: RepairKind | null): string {
+export function seriesId(method: string, repair: Treatment | null): string {
   return repair ? `${method} ${repair}` : method
 }
 
-export function seriesTitle({ method, repair }: { method: string; repair: RepairKind | null }): string {
-  return repair ? `${titleOfMethod(method)}, ${repairTitles[repair]}` : titleOfMethod(method)
+export function seriesTitle({ method, repair }: { method: string; repair: Treatment | null }): string {
+  return repair ? `${titleOfMethod(method)}, ${treatmentTitles[repair]}` : titleOfMethod(method)
 }

@@ -37,6 +37,8 @@ const detail = {
   problem: null,
   notes: '',
   repair: null,
+  recovery: null,
+  recoveryPoints: [],
   remarks: ['One tie.'],
   calibration: { source: '/texts/prose.txt', revision: null, sequenceLength: 256, windows: 32, seed: 1, hash: 'ab'.repeat(32) },
   evaluation: [],

@@ -82,7 +82,7 @@ test('a finished run is repaired from its page, and the new run stands beside it
   const value = (run: RunEntry) => run.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
   expect(value(repaired)).toBeLessThan(value(pruned))
   await go(page, `#/run/${repaired.id}`)
-  await page.getByRole('region', { name: 'Beside the run that it repairs' }).getByText('Compare the two').waitFor()
+  await page.getByRole('region', { name: 'Compared with the original run' }).getByText('Compare the two').waitFor()
   await picture('run')
   await page.getByRole('tab', { name: 'Repair' }).click()
   const rowsOfTable = await page.getByRole('region', { name: 'Errors of each projection' }).getByRole('row').count()

@@ -14,3 +14,8 @@ test('the name of a first look says so, as it stands beside the numbers in table
   expect(runName({ ...request, method: 'dense', precision: 'bfloat16' }, 1)).toBe('dense, bfloat16')
   expect(runName({ ...request, precision: 'mixed' }, 1)).toBe('2SSP 37.5 %')
 })
+
+test('a recovered run says how long it trained', () => {
+  const recover = { amount: { tokens: 32_768 }, text: { source: 'mixed', sequenceLength: 512 } }
+  expect(runName({ ...request, recover }, 1)).toBe('2SSP 37.5 %, recovered with 32,768 tokens')
+})

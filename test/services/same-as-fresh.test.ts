@@ -138,6 +138,7 @@ const otherOptions: Record<string, Record<string, unknown>> = {
   evopress: { ...evolution, firstWindows: 2 },
   slicegpt: { windows: 3 },
 }
+const recovery = { amount: { tokens: 256 }, text: { ...calibration, windows: undefined }, rate: 1e-3 }
 const repairWith = (kind: 'one-pass' | 'in-order', data: DataRequest) => of(repaired, () => ({ repair: { kind, calibration: data } }))
 
 /** Every field of a request; a new field does not compile until it is here. */
@@ -157,6 +158,13 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     ...dataChanges.map((change) => repairWith('one-pass', change(calibration))),
     repairWith('in-order', calibration),
     of(bases[0] as RunRequest, () => ({ repair: { kind: 'one-pass', calibration } })),
+  ],
+  recover: [
+    of(repaired, () => ({ recover: recovery })),
+    of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, amount: { tokens: 128 } } })),
+    of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, rate: 2e-3 } })),
+    of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.source(recovery.text) } })),
+    of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.sequenceLength(recovery.text) } })),
   ],
   measures: [
     ...dataChanges.map((change) => of(repaired, () => ({ measures: [{ ...perplexity, data: change(heldOut) }] }))),

@@ -4,6 +4,7 @@ import { cluster, clusterHelp } from './cluster.ts'
 import { judge, judgeHelp } from './judge.ts'
 import { models, modelsHelp } from './models.ts'
 import { questions, questionsHelp } from './questions.ts'
+import { recover, recoverHelp } from './recover.ts'
 import { repair, repairHelp } from './repair.ts'
 import { report, reportHelp } from './report.ts'
 import { guarded, type Verb } from './run-command.ts'
@@ -17,12 +18,13 @@ const serve: Verb = (parameters) =>
   })
 
 /** The workbench's commands. Each gets the arguments after its name and returns the exit code. */
-export const commands = { serve, runs, models, repair, report, questions, answer, judge, cluster, 'run-request': runRequest }
+export const commands = { serve, runs, models, repair, recover, report, questions, answer, judge, cluster, 'run-request': runRequest }
 export const help: Readonly<Record<keyof typeof commands, string>> = {
   serve: serveHelp,
   runs: runsHelp,
   models: modelsHelp,
   repair: repairHelp,
+  recover: recoverHelp,
   report: reportHelp,
   questions: questionsHelp,
   answer: answerHelp,

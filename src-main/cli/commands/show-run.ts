@@ -1,4 +1,5 @@
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { usedText } from '../used-text.ts'
@@ -16,6 +17,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['seed', `${run.seed}`],
     ['calibrated', run.calibration && usedText(run.calibration)],
     ['repaired', run.repair && describeRepair(run.repair)],
+    ['recovered', run.recovery && describeRecovery(run.recovery)],
     ...run.evaluation.map((used): [string, string] => ['measured', usedText(used)]),
     [
       'removed',
@@ -49,6 +51,12 @@ export function showRun(run: RunDetail, log: string | undefined): void {
 function describeRepair({ kind, calibration, seconds, blocks }: Repair): string {
   const fell = blocks.filter(({ before, after }) => after < before).length
   return `${kind}, ${fell} of ${blocks.length} projections replaced, in ${showSeconds(seconds)}; fitted on ${usedText(calibration)}`
+}
+
+function describeRecovery({ tokens, best, points, seconds, text }: Recovery): string {
+  const mean = (values: readonly number[] = []) => (values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(3)
+  const change = best === 0 ? 'weights unchanged' : `held-out divergence ${mean(points[0]?.heldOut)} to ${mean(points[best]?.heldOut)} nats`
+  return `${tokens.toLocaleString('en')} tokens in ${showSeconds(seconds)}, ${change}; trained on ${usedText(text)}`
 }
 
 /** One line: which attention modules and MLPs were removed, and the widths of the rest. */

@@ -3,6 +3,7 @@ import { dataRequest } from '../data/data-request.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
+import { recoveryAmount } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
 import { estimateBasis, secondsRange } from '../runs/estimate.ts'
 import { outline, problem, requestPreview } from '../runs/preflight.ts'
@@ -11,6 +12,9 @@ import { runStatus } from '../runs/run-status.ts'
 
 /** How a grid repairs the results of its methods. */
 export const repairChoice = z.enum(['none', ...repairKind.options])
+
+/** Whether and how long a grid recovers what its methods and repairs leave. */
+export const recoveryChoice = z.union([z.literal('none'), recoveryAmount])
 
 export const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
 
@@ -26,6 +30,9 @@ export const grid = z.object({
    */
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),
+  /** Every combination once for each; without any, none is recovered. They train on `recoveryData`, else on the usual text. */
+  recoveries: z.array(recoveryChoice).min(1).max(5).optional(),
+  recoveryData: dataRequest.optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
   backend: backendName.default('auto'),
@@ -40,6 +47,7 @@ export const combinationPreview = requestPreview.pick({ feasibleRange: true, mem
   method: z.string(),
   amount,
   repair: repairChoice.default('none'),
+  recovery: recoveryChoice.default('none'),
   runs: z.number().int(),
   feasible: z.boolean(),
   problem: z.string().nullable(),
@@ -76,6 +84,7 @@ export const experimentEntry = z.object({
 })
 
 export type RepairChoice = z.infer<typeof repairChoice>
+export type RecoveryChoice = z.infer<typeof recoveryChoice>
 export type Grid = z.infer<typeof grid>
 export type GridInput = z.input<typeof grid>
 export type CombinationPreview = z.infer<typeof combinationPreview>

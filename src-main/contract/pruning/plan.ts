@@ -11,14 +11,20 @@ export const mlpPlan = z.union([
   z.object({ kept: z.union([z.literal('all'), indices]), inputs: indices.optional(), outputs: indices.optional() }),
 ])
 
-/** Projections whose weights a plan may replace: those that write to the stream. */
+/** Projections whose weights a repair replaces: those that write to the stream. */
 export const replaceable = z.enum(['output', 'down'])
 
-/** `replaced` names the block's projections whose weights are in the plan's tensors. */
+/** Submodules whose tensors are all replaced, norms included: recovery trains them. */
+export const trainable = z.enum(['attention', 'mlp'])
+
+/** `replaced` names the block's projections, or whole submodules, whose weights are in the plan's tensors. */
 export const blockPlan = z.object({
   attention: z.enum(['kept', 'removed']),
   mlp: mlpPlan,
-  replaced: z.array(replaceable).min(1).optional(),
+  replaced: z
+    .array(z.enum([...replaceable.options, ...trainable.options]))
+    .min(1)
+    .optional(),
 })
 
 /**
@@ -35,10 +41,17 @@ export const tensorFile = z.object({
 })
 
 /** A method's decision: one entry per block of the dense model in order, and the files for large tensors. */
-export const plan = z.object({ blocks: z.array(blockPlan), slice: slicePlan.optional(), tensors: z.array(tensorFile).optional() })
+export const plan = z.object({
+  blocks: z.array(blockPlan),
+  slice: slicePlan.optional(),
+  /** Where the norm in front of the head is among the plan's tensors too. */
+  finalNorm: z.literal('replaced').optional(),
+  tensors: z.array(tensorFile).optional(),
+})
 
 export type MlpPlan = z.infer<typeof mlpPlan>
 export type Replaceable = z.infer<typeof replaceable>
+export type Trainable = z.infer<typeof trainable>
 export type BlockPlan = z.infer<typeof blockPlan>
 export type SlicePlan = z.infer<typeof slicePlan>
 export type TensorFile = z.infer<typeof tensorFile>

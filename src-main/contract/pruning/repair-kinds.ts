@@ -18,11 +18,15 @@ const mixedText = 'mixed'
 export function usualRepairData(calibration: DataRequest): DataRequest {
   const { source, sequenceLength, mix } = calibration
   const given = mix ?? [{ source, share: 1 }]
-  const isWhole = source === mixedText || given.some((part) => part.source === mixedText) || /[\\/]sample-model[\\/]/.test(source)
-  if (isWhole) return { ...calibration, windows: defaultRepairWindows }
+  if (isMixedAlready(calibration)) return { ...calibration, windows: defaultRepairWindows }
   const sum = given.reduce((all, { share }) => all + share, 0)
   const parts = given.map((part) => ({ source: part.source, share: ((1 - mixedShare) * part.share) / sum }))
   return mixOf([...parts, { source: mixedText, share: mixedShare }], { sequenceLength, windows: defaultRepairWindows })
+}
+
+/** Whether the mixed text is no help to this one: it has some of it, or belongs to the bundled model, which knows no other. */
+export function isMixedAlready({ source, mix = [] }: DataRequest): boolean {
+  return source === mixedText || mix.some((part) => part.source === mixedText) || /[\\/]sample-model[\\/]/.test(source)
 }
 
 /** Several texts with shares, as written on the command line: `a.txt:0.75,mixed:0.25`. */

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { recoveryPoint } from '../pruning/recovery.ts'
 import { measure } from './measures.ts'
 import { progress } from './progress.ts'
 import { decision, selection, spectrum } from './run.ts'
@@ -16,6 +17,8 @@ export const runEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('neuron scores'), scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }),
   z.object({ type: z.literal('spectrum'), spectrum }),
   z.object({ type: z.literal('measure'), measure }),
+  /** A measurement of a recovery, the first before it trains. */
+  z.object({ type: z.literal('recovery'), point: recoveryPoint }),
   z.object({ type: z.literal('note'), text: z.string() }),
 ])
 

@@ -3,6 +3,7 @@ import { inspection } from '../comparison/inspection.ts'
 import { dataRequest } from '../data/data-request.ts'
 import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
+import { recoveryRequest } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
 
 /** `webgpu` is only accepted from earlier versions: it is treated as `auto`, and the run's notes say so. */
@@ -39,6 +40,8 @@ export const runRequest = z.object({
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
   repair: repairRequest.optional(),
+  /** A training of what the method, and the repair, leave. */
+  recover: recoveryRequest.optional(),
   measures: z.array(measureRequest),
   /** Set if the run inspects other runs instead of pruning. */
   inspect: inspection.optional(),

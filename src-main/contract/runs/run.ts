@@ -8,6 +8,7 @@ import { measuresIn } from '../pruning/candidates.ts'
 import { fit } from '../pruning/fit.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
+import { recovery } from '../pruning/recovery.ts'
 import { repair } from '../pruning/repair.ts'
 import { measure } from './measures.ts'
 
@@ -102,12 +103,17 @@ export const runDocument = z.object({
     .describe('The windows of each perplexity, in the order of the measures. Entries have the same fields as `calibration`.'),
   sparsity: sparsity.describe('`nominal` is the requested share, `reached` the removed share of the block stack’s parameters.'),
   plan: plan.describe(
-    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. `replaced` lists repaired projections, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
+    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
   ),
   repair: repair
     .optional()
     .describe(
       '`{ kind, windows, seconds, calibration, blocks: [{ block, projection, ridge, before, after }] }`. Errors are measured on held-out windows, as a share of the projection’s wanted output. Where the error did not fall, the old weights were kept.',
+    ),
+  recovery: recovery
+    .optional()
+    .describe(
+      '`{ steps, plannedSteps, tokens, seconds, parameters, rate, products, text, heldOut: [{ kind, windows }], points: [{ step, tokens, loss, heldOut }], best }`. Losses are divergences from the dense model in nats per token, `points[i].heldOut` those on each kind of held-out text. `best` is the point whose weights were taken; 0 left the weights as they were.',
     ),
   fit: fit
     .optional()

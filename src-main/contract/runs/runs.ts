@@ -9,6 +9,7 @@ import { modelDescription } from '../models/models.ts'
 import { fit } from '../pruning/fit.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
+import { recovery, recoveryPoint } from '../pruning/recovery.ts'
 import { repair } from '../pruning/repair.ts'
 import { measure } from './measures.ts'
 import { progress } from './progress.ts'
@@ -85,6 +86,9 @@ export const runDetail = runEntry.extend({
   evaluation: z.array(usedData),
   /** What a repair did, known once the run has ended; null if none was requested. */
   repair: repair.nullable(),
+  /** What a recovery did, known when the run has ended; null where none was asked for. Its points are known as they are measured. */
+  recovery: recovery.nullable(),
+  recoveryPoints: z.array(recoveryPoint),
   /** How fitted widths were decided; null for other methods. */
   fit: fit.nullable(),
   stepsDone: z.number().int(),

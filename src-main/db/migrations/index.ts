@@ -10,6 +10,7 @@ import { inspections0009 } from './0009-inspections.ts'
 import { precision0010 } from './0010-precision.ts'
 import { fingerprints0011 } from './0011-fingerprints.ts'
 import { bulkActions0012 } from './0012-bulk-actions.ts'
+import { recovery0013 } from './0013-recovery.ts'
 
 /** All migrations in order; number n sets `user_version` to n. Never change a released one. */
 export const migrations: readonly string[] = [
@@ -25,4 +26,5 @@ export const migrations: readonly string[] = [
   precision0010,
   fingerprints0011,
   bulkActions0012,
+  recovery0013,
 ]

@@ -8,6 +8,7 @@ export function flattenParameters(request: RunRequest, resolved: Record<string, 
   addFlat(flat, '', { ...request.options, ...resolved })
   addFlat(flat, 'calibration', request.calibration)
   addFlat(flat, 'repair', request.repair)
+  addFlat(flat, 'recover', request.recover)
   addFlat(flat, 'amount', request.amount)
   addFlat(flat, 'backend', request.backend)
   addFlat(flat, 'memoryBytes', request.memoryBytes)

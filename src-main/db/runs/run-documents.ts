@@ -4,6 +4,7 @@ import type { UsedData } from '#contract/data/used-data.ts'
 import type { Fit } from '#contract/pruning/fit.ts'
 import type { Plan, TensorFile } from '#contract/pruning/plan.ts'
 import type { Certified, Precision } from '#contract/pruning/precision.ts'
+import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
 import type { RunDocument, Study } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -27,6 +28,7 @@ interface DocumentRow {
   calibration: string | null
   evaluation: string | null
   repair: string | null
+  recovery: string | null
   fit: string | null
   study: string | null
   passes: string | null
@@ -61,6 +63,7 @@ export interface RunRecord {
   calibration: UsedData | null
   evaluation: UsedData[]
   repair: Repair | null
+  recovery: Recovery | null
   fit: Fit | null
   study: Study | null
   passes: NonNullable<RunDocument['passes']> | null
@@ -80,6 +83,7 @@ const jsonColumns = {
   calibration: 'calibration',
   evaluation: 'evaluation',
   repair: 'repair',
+  recovery: 'recovery',
   fit: 'fit',
   study: 'study',
   passes: 'passes',
@@ -99,7 +103,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const setQuestions = db.prepare('UPDATE run_documents SET questions = ?, questions_file = ? WHERE run = ?')
   const questions = db.prepare('SELECT questions AS value, questions_file AS file FROM run_documents WHERE run = ?')
   const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, fit = NULL, study = NULL, passes = NULL, precision = NULL, certified = NULL, inspected = NULL, outcomes = NULL, questions = NULL, questions_file = NULL WHERE run = ?',
+    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, recovery = NULL, fit = NULL, study = NULL, passes = NULL, precision = NULL, certified = NULL, inspected = NULL, outcomes = NULL, questions = NULL, questions_file = NULL WHERE run = ?',
   )
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
@@ -141,6 +145,7 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
         calibration: parse<UsedData | null>(row.calibration, null),
         evaluation: parse<UsedData[]>(row.evaluation, []),
         repair: parse<Repair | null>(row.repair, null),
+        recovery: parse<Recovery | null>(row.recovery, null),
         fit: parse<Fit | null>(row.fit, null),
         study: parse<Study | null>(row.study, null),
         passes: parse<RunRecord['passes']>(row.passes, null),

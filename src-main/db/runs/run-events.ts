@@ -1,3 +1,4 @@
+import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
 import type { Decision, Selection, Spectrum } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RecordedEvent } from '#contract/runs/runs.ts'
@@ -23,6 +24,7 @@ export function runEventsTable(db: Database) {
   const decisions = db.prepare('SELECT decision FROM decisions WHERE run = ? ORDER BY round').pluck()
   const selections = db.prepare('SELECT selection FROM selections WHERE run = ? ORDER BY generation, tokens').pluck()
   const spectra = db.prepare("SELECT event FROM run_events WHERE run = ? AND type = 'spectrum' ORDER BY sequence").pluck()
+  const points = db.prepare("SELECT event FROM run_events WHERE run = ? AND type = 'recovery' ORDER BY sequence").pluck()
   const order = db.prepare('SELECT kind, block FROM decisions WHERE run = ? ORDER BY round')
   return {
     add(run: number, event: RunEvent, at: number): RecordedEvent {
@@ -44,6 +46,11 @@ export function runEventsTable(db: Database) {
     spectra(run: number): Spectrum[] {
       const told = (spectra.all(run) as string[]).map((text) => (JSON.parse(text) as Extract<RunEvent, { type: 'spectrum' }>).spectrum)
       return [...new Map(told.map((spectrum) => [spectrum.part, spectrum])).values()]
+    },
+    /** One for each step that was measured, the latest. */
+    recoveryPoints(run: number): RecoveryPoint[] {
+      const told = (points.all(run) as string[]).map((text) => (JSON.parse(text) as Extract<RunEvent, { type: 'recovery' }>).point)
+      return [...new Map(told.map((point) => [point.step, point])).values()].sort((a, b) => a.step - b.step)
     },
     removalOrder: (run: number) => order.all(run) as { kind: Decision['kind']; block: number }[],
     clear(run: number): void {

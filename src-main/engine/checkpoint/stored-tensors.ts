@@ -25,28 +25,38 @@ interface Place {
   readonly stored: StoredTensor
 }
 
-/** Named tensors in files whose sizes and hashes are known. Only headers are in memory; values are read when they are asked for. */
+/** Named tensors in files whose sizes and hashes are known. Headers and vectors are in memory; matrices are read when they are asked for. */
 export class StoredTensors {
   readonly files: readonly TensorFile[]
   readonly tensors: ReadonlyMap<string, TensorInfo>
   readonly #places: ReadonlyMap<string, Place>
+  readonly #vectors: ReadonlyMap<string, Float32Array>
 
-  private constructor(files: readonly TensorFile[], places: ReadonlyMap<string, Place>) {
+  private constructor(files: readonly TensorFile[], places: ReadonlyMap<string, Place>, vectors: ReadonlyMap<string, Float32Array>) {
     this.files = files
     this.#places = places
+    this.#vectors = vectors
     this.tensors = new Map([...places].map(([name, { stored }]) => [name, stored]))
   }
 
   /** Opens files that must be as they were when they were written. Throws `disk` for one that is missing or changed. */
   static async open(files: readonly TensorFile[]): Promise<StoredTensors> {
     const places = new Map<string, Place>()
+    const vectors = new Map<string, Float32Array>()
     for (const entry of files) {
       await requireUnchanged(entry)
       const { tensors, handle } = await openSafetensors(entry.file)
-      await handle.close()
-      for (const [name, stored] of tensors) places.set(name, { file: entry.file, stored })
+      try {
+        for (const [name, stored] of tensors) {
+          places.set(name, { file: entry.file, stored })
+          if (stored.shape.length !== 1) continue
+          vectors.set(name, toFloat32(await readPart(handle, stored.begin, stored.bytes, entry.file), stored.dtype))
+        }
+      } finally {
+        await handle.close()
+      }
     }
-    return new StoredTensors(files, places)
+    return new StoredTensors(files, places, vectors)
   }
 
   /** The tensors of all; a later one hides an earlier one of the same name. */
@@ -54,6 +64,7 @@ export class StoredTensors {
     return new StoredTensors(
       parts.flatMap(({ files }) => files),
       new Map(parts.flatMap((part) => [...part.#places])),
+      new Map(parts.flatMap((part) => [...part.#vectors])),
     )
   }
 
@@ -69,14 +80,21 @@ export class StoredTensors {
     }
   }
 
+  /** A tensor of one dimension, which is in memory. */
+  vector(name: string): Float32Array {
+    return this.#vectors.get(name) ?? this.#missing(name)
+  }
+
   async readFloat32(name: string, rows?: Rows): Promise<Float32Array> {
     return toFloat32(await this.read(name, rows), this.#place(name).stored.dtype)
   }
 
   #place(name: string): Place {
-    const place = this.#places.get(name)
-    if (!place) throw new EspalierError('invalid', `The plan's tensor "${name}" is missing from its files. Prune again.`, { tensor: name })
-    return place
+    return this.#places.get(name) ?? this.#missing(name)
+  }
+
+  #missing(name: string): never {
+    throw new EspalierError('invalid', `The plan's tensor "${name}" is missing from its files. Prune again.`, { tensor: name })
   }
 }
 

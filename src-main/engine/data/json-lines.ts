@@ -8,9 +8,15 @@ const longestLine = 100_000_000
 /** Names that the text of a document goes by, the first found is used. */
 export const textFields = ['text', 'content'] as const
 
+/** Which documents of a file that names their kinds are read. */
+export type KindFilter = (kind: string) => boolean
+
 /** Documents of a JSON lines file: objects with a text field, or strings. Throws with the line's number. */
-export async function* readJsonLines(file: string): AsyncGenerator<string> {
-  yield* parseJsonLines(readChunks(file), file)
+export async function* readJsonLines(file: string, accepts?: KindFilter): AsyncGenerator<string> {
+  for await (const { value, where } of parseJsonValues(readChunks(file), file)) {
+    if (accepts && isObject(value) && typeof value.kind === 'string' && !accepts(value.kind)) continue
+    yield takeText(value, where)
+  }
 }
 
 /** Documents of JSON lines that come in pieces. Empty lines are passed over. */

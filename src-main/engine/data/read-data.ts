@@ -6,6 +6,7 @@ import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import type { EncodingReport } from '#engine/data/encoding.ts'
+import type { KindFilter } from '#engine/data/json-lines.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -17,6 +18,8 @@ export interface DataSources {
   /** Folder of data sets kept locally; those asked for by name are read from it. */
   readonly localFolder?: string | undefined
   readonly fetchFile?: FetchHubFile | undefined
+  /** Which kinds of documents are read, where a text names them. */
+  readonly accepts?: KindFilter | undefined
 }
 
 /** The windows of a request, what the run states of them, and sentences on what a careful reader should know. */
@@ -89,6 +92,7 @@ async function readSource(
     sequenceLength: data.sequenceLength,
     seed,
     ...(sources.report ? { report: sources.report } : {}),
+    ...(sources.accepts ? { accepts: sources.accepts } : {}),
     ...(data.windows === undefined ? {} : { maxWindows: data.windows }),
     ...(found.maxDocuments === undefined ? {} : { maxDocuments: found.maxDocuments }),
   })
@@ -128,7 +132,7 @@ function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, s
   return notes
 }
 
-function hashOf(windows: Windows): string {
+export function hashOf(windows: Windows): string {
   const hash = createHash('sha256')
   for (const window of windows) {
     const bytes = Buffer.alloc(4 * window.length)

@@ -4,7 +4,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { readArrow } from './arrow.ts'
 import { listDataFiles } from './data-folder.ts'
 import { openJson } from './json-file.ts'
-import { readJsonLines } from './json-lines.ts'
+import { type KindFilter, readJsonLines } from './json-lines.ts'
 import { readParquet } from './parquet.ts'
 import { readWholeText } from './text-file.ts'
 import type { TextSource } from './text-source.ts'
@@ -14,7 +14,7 @@ export interface TextLimits {
   maxDocuments?: number
 }
 
-type Reader = (file: string) => AsyncIterable<string>
+type Reader = (file: string, accepts?: KindFilter) => AsyncIterable<string>
 
 const readers: Record<string, Reader> = {
   txt: readWholeText,
@@ -32,15 +32,16 @@ export const dataEndings = [...Object.keys(readers), 'json']
 /**
  * Opens a text source: `.txt` (one document), `.jsonl` (field `text` or `content`), `.json` (JSON lines, or an array of strings, objects
  * or token ids), each also gzipped, `.parquet` and `.arrow` (column `text` or `content`), a folder that `datasets` saved, or a folder of
- * such files. Documents are read when they are asked for; every defect is one EspalierError that names the file.
+ * such files. Documents are read when they are asked for; every defect is one EspalierError that names the file. With `accepts`, documents
+ * of a JSON lines file that has a field `kind` are read by their kind.
  */
-export async function openSource(path: string): Promise<TextSource> {
+export async function openSource(path: string, accepts?: KindFilter): Promise<TextSource> {
   const found = await stat(path).catch(() => undefined)
   if (!found)
     throw new EspalierError('not-found', `There is no data at ${path}. Give a text, JSONL, Parquet or Arrow file, or a folder of them.`)
   if (found.isDirectory()) return openDataFolder(path)
   if (!found.isFile()) throw new EspalierError('invalid', `${path} is neither a file nor a folder.`)
-  return openFile(path)
+  return openFile(path, accepts)
 }
 
 /** All documents of a text source, in order. */
@@ -60,11 +61,11 @@ export async function* limitDocuments(documents: AsyncIterable<string>, maxDocum
   }
 }
 
-async function openFile(file: string): Promise<TextSource> {
+async function openFile(file: string, accepts?: KindFilter): Promise<TextSource> {
   const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
   if (ending === 'json') return openJson(file)
   const read = Object.hasOwn(readers, ending) ? readers[ending] : undefined
-  if (read) return { kind: 'documents', documents: () => read(file) }
+  if (read) return { kind: 'documents', documents: () => read(file, accepts) }
   throw new EspalierError(
     'invalid',
     `${file} has an ending this program does not read. Known are ${dataEndings.map((known) => `.${known}`).join(', ')} and .gz of them.`,

@@ -4,6 +4,7 @@ import { underLimits } from '../limits/reading.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { countDocuments, drawDocuments } from './draw.ts'
 import { Encoding, type EncodingReport } from './encoding.ts'
+import type { KindFilter } from './json-lines.ts'
 import { limitDocuments, openSource } from './source.ts'
 
 /** Token ids to run a model on, one array of T ids per window. */
@@ -18,6 +19,8 @@ export interface WindowOptions {
   maxDocuments?: number
   /** 0, the default, takes the text in its own order, as the reference does; any other seed draws from it (see `draw.ts`). */
   seed?: number
+  /** Which kinds of documents are read, where the source names them. */
+  accepts?: KindFilter
   /** Told while text is encoded, and asked whether to go on. */
   report?: EncodingReport
 }
@@ -41,7 +44,7 @@ export function readWindows(path: string, tokenizer: Tokenizer | undefined, opti
 
 async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
   const { sequenceLength, maxWindows = Number.POSITIVE_INFINITY, maxDocuments, seed = 0 } = options
-  const source = await openSource(path)
+  const source = await openSource(path, options.accepts)
   if (source.kind === 'windows') {
     const windows = (seed === 0 ? source.windows : new PythonRandom(seed).shuffle(source.windows)).slice(0, maxWindows)
     return { windows, tokens: windows.reduce((sum, { length }) => sum + length, 0) }

@@ -19,6 +19,8 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method, MethodPhase } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
+import { recovering } from '#engine/pruning/recovery/training.ts'
+import { recoveryPhases } from '#engine/pruning/recovery/work.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
 import { addPasses } from '#engine/pruning/search/passes.ts'
@@ -80,7 +82,7 @@ class RequestWork {
   }
 
   async #pruning(): Promise<PhaseWork[]> {
-    const { method: id, amount, options: given, calibration, repair } = this.#request
+    const { method: id, amount, options: given, calibration, repair, recover } = this.#request
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
     const options = parseOptions(method, given)
@@ -91,7 +93,8 @@ class RequestWork {
     const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
     const phases = method.work(this.#model.spec, budget, options, windows).map((phase) => this.#timed(phase, 'pruning', tokens))
     const repairs = repair ? await this.#repair(repair, outline) : []
-    return [this.#readingOf(windows * tokens), ...phases, ...repairs]
+    const recoveries = recover ? await this.#recovery(recover) : []
+    return [this.#readingOf(windows * tokens), ...phases, ...repairs, ...recoveries]
   }
 
   async #repair(
@@ -104,6 +107,16 @@ class RequestWork {
     const neurons = neuronsRemovedPerBlock === null ? this.#left : 1 - neuronsRemovedPerBlock / width
     const attention = attentionRemoved === null ? this.#left : 1 - attentionRemoved / spec.blocks.length
     return [this.#readingOf(windows * tokens), this.#timed(repairPhase(spec, kind, windows, { neurons, attention }), 'repair', tokens)]
+  }
+
+  /** Minutes are what they say; tokens are timed. */
+  async #recovery({ amount, text }: NonNullable<RunRequest['recover']>): Promise<PhaseWork[]> {
+    if ('minutes' in amount) return [{ ...none, phase: recovering, part: 'recovery', seconds: 60 * amount.minutes }]
+    const { windows, tokens } = await this.#count({ ...text, windows: Math.max(1, Math.round(amount.tokens / text.sequenceLength)) })
+    const phases = recoveryPhases(this.#model.spec.blocks.length, windows, this.#left).map((phase) =>
+      this.#timed(phase, 'recovery', tokens),
+    )
+    return [this.#readingOf(windows * tokens), ...phases]
   }
 
   /** Each of a study's trials is 2SSP and a perplexity; the first stage is shared by those on the same windows. */

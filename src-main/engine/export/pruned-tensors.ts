@@ -12,7 +12,15 @@ import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
-import { type PlanTensors, replacedProjection, storedDtype } from '#engine/model/views/plan-tensors.ts'
+import {
+  finalNormName,
+  type PlanTensors,
+  partReplaced,
+  replacedProjection,
+  storedDtype,
+  trainedName,
+} from '#engine/model/views/plan-tensors.ts'
+import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
 
@@ -68,16 +76,30 @@ export function prunedTensors(planned: Planned, style: TensorStyle): TensorToWri
     addAttention(planned, packed, to, style, add)
     addMlp(planned, packed, { position, to }, style, add)
   })
-  for (const [i, norm] of normNames(spec.finalNorm).entries()) addWhole(checkpoint, norm, normNames(names.finalNorm)[i] ?? norm, add)
+  for (const [i, norm] of normNames(spec.finalNorm).entries()) {
+    const replaced = planned.plan.finalNorm && finalNormName(i === 0 ? 'weight' : 'bias')
+    addWhole(checkpoint, norm, normNames(names.finalNorm)[i] ?? norm, add, replaced)
+  }
   if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, names.head.weight, add)
   if (spec.head.bias) addWhole(checkpoint, spec.head.bias, names.head.bias ?? spec.head.bias, add)
   const common = checkpoint.tensors.get(spec.embedding)?.dtype ?? 'F32'
   return [...pieces].map(([name, parts]) => toTensor({ checkpoint, tensors: planned.tensors }, name, parts, common))
 }
 
-function addWhole(checkpoint: Checkpoint, source: string, target: string, add: AddPiece): void {
+function addWhole(checkpoint: Checkpoint, source: string, target: string, add: AddPiece, replaced?: string): void {
   const [rows = 0, columns] = checkpoint.tensors.get(source)?.shape ?? []
-  add(target, { source, firstRow: 0, rows, columns, cut: {} })
+  add(target, { source, firstRow: 0, rows, columns, cut: {}, replaced })
+}
+
+/** The plan's tensor for one of a part that it replaces as a whole, by its key in `partNames`; undefined where it does not. */
+type TrainedTensors = (key: string) => { readonly name: string; readonly shape: readonly number[] } | undefined
+
+function trainedTensors({ model, plan, tensors }: Planned, part: Part | undefined): TrainedTensors {
+  if (part === undefined || !partReplaced(plan, part)) return () => undefined
+  return (key) => {
+    const name = trainedName(model.spec, part, key)
+    return { name, shape: tensors?.tensors.get(name)?.shape ?? [] }
+  }
 }
 
 function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, { removed }: TensorStyle, add: AddPiece): void {
@@ -86,13 +108,24 @@ function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, {
   // With a parallel residual the MLP reads the attention's norm.
   const sharedNorm = spec.parallelResidual && packed.mlp !== undefined ? spec.block(packed.mlp) : undefined
   const present = from !== undefined || (removed === 'zeroed' && to.query.rows > 0)
-  if (present || sharedNorm) addNorm((from ?? sharedNorm)?.attentionNorm, to.attentionNorm, spec.hidden, add)
+  const partOf = (block: number | undefined, of: (block: number) => Part) => (block === undefined ? undefined : of(block))
+  const trained = trainedTensors(planned, partOf(packed.attention, attentionOf))
+  const trainedNorm = from ? trained : trainedTensors(planned, sharedNorm && partOf(packed.mlp, mlpOf))
+  const norm = (key: 'attentionNorm' | 'queryNorm' | 'keyNorm' | 'attentionOutputNorm', trainedKey: string) =>
+    addNorm((key === 'attentionNorm' ? (from ?? sharedNorm) : from)?.[key], to[key], spec.hidden, add, (kind) =>
+      (key === 'attentionNorm' ? trainedNorm : trained)(trainedKey + kind),
+    )
+  if (present || sharedNorm) norm('attentionNorm', 'norm')
   if (!present) return
-  for (const key of ['queryNorm', 'keyNorm', 'attentionOutputNorm'] as const) addNorm(from?.[key], to[key], spec.hidden, add)
+  norm('queryNorm', 'queryNorm')
+  norm('keyNorm', 'keyNorm')
+  norm('attentionOutputNorm', 'outputNorm')
   const [own, ownShaped] = [from && mixerProjections(from), from && deltaOwn(from)]
-  for (const [i, target] of mixerProjections(to).entries()) addProjection(own?.[i], target, {}, add)
+  const keys = ['query', 'key', 'value']
+  for (const [i, target] of mixerProjections(to).entries()) addProjection(own?.[i], target, {}, add, keys[i], trained)
   for (const [i, target] of deltaOwn(to).entries()) addShaped(ownShaped?.[i], target, add)
-  if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add)) addProjection(from?.output, to.output, {}, add)
+  if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add))
+    addProjection(from?.output, to.output, {}, add, 'output', trained)
 }
 
 interface Place {
@@ -106,10 +139,12 @@ function addMlp(planned: Planned, packed: PackedBlock, { position, to }: Place, 
   if (!from && style.removed === 'absent') return
   const own = packed.mlp === undefined ? 'removed' : (planned.plan.blocks[packed.mlp] as BlockPlan).mlp
   const { rows, columns } = mlpCuts(own, style.width?.(position))
-  for (const key of ['mlpNorm', 'mlpOutputNorm'] as const) addNorm(from?.[key], to[key], spec.hidden, add)
-  if (to.gate) addProjection(from?.gate, to.gate, rows, add)
-  addProjection(from?.up, to.up, rows, add)
-  if (!addReplaced(planned, packed.mlp, 'down', to.down, columns, add)) addProjection(from?.down, to.down, columns, add)
+  const trained = trainedTensors(planned, packed.mlp === undefined ? undefined : mlpOf(packed.mlp))
+  addNorm(from?.mlpNorm, to.mlpNorm, spec.hidden, add, (kind) => trained(`norm${kind}`))
+  addNorm(from?.mlpOutputNorm, to.mlpOutputNorm, spec.hidden, add, (kind) => trained(`outputNorm${kind}`))
+  if (to.gate) addProjection(from?.gate, to.gate, rows, add, 'gate', trained)
+  addProjection(from?.up, to.up, rows, add, 'up', trained)
+  if (!addReplaced(planned, packed.mlp, 'down', to.down, columns, add)) addProjection(from?.down, to.down, columns, add, 'down', trained)
 }
 
 /** A projection that the plan replaces: its columns are cut already, so zeros are only added. False where the plan replaces none. */
@@ -136,11 +171,18 @@ function addReplaced(
   return true
 }
 
-function addNorm(source: NormTensors | undefined, target: NormTensors | undefined, hidden: number, add: AddPiece): void {
+function addNorm(
+  source: NormTensors | undefined,
+  target: NormTensors | undefined,
+  hidden: number,
+  add: AddPiece,
+  trained: (kind: '' | 'Bias') => ReturnType<TrainedTensors>,
+): void {
   if (!target) return
   const names = source && normNames(source)
+  const rows = source?.size ?? target.size ?? hidden
   for (const [i, name] of normNames(target).entries())
-    add(name, { source: names?.[i], firstRow: 0, rows: source?.size ?? target.size ?? hidden, columns: undefined, cut: {} })
+    add(name, { source: names?.[i], firstRow: 0, rows, columns: undefined, cut: {}, replaced: trained(i === 0 ? '' : 'Bias')?.name })
 }
 
 function addShaped(source: ShapedTensor | undefined, target: ShapedTensor, add: AddPiece): void {
@@ -149,11 +191,38 @@ function addShaped(source: ShapedTensor | undefined, target: ShapedTensor, add: 
   add(target.weight, { source: source?.weight, firstRow: 0, rows, columns, cut: {}, shape: target.shape })
 }
 
-function addProjection(source: Projection | undefined, target: Projection, cut: Cut, add: AddPiece): void {
+function addProjection(
+  source: Projection | undefined,
+  target: Projection,
+  cut: Cut,
+  add: AddPiece,
+  key: string | undefined,
+  trained: TrainedTensors,
+): void {
+  const own = key === undefined ? undefined : trained(key)
+  if (own) {
+    addTrained(source, target, cut, add, own, trained(`${key}Bias`))
+    return
+  }
   const { firstRow, rows, columns } = source ?? target
   add(target.weight, { source: source?.weight, firstRow, rows, columns, cut })
   const { rowsKept, paddedRows, rows: live } = cut
   if (target.bias) add(target.bias, { source: source?.bias, firstRow, rows, columns: undefined, cut: { rowsKept, paddedRows, rows: live } })
+}
+
+/** A projection among the plan's tensors: it is cut already, so zeros are only added. */
+function addTrained(
+  source: Projection | undefined,
+  target: Projection,
+  { paddedRows, paddedColumns }: Cut,
+  add: AddPiece,
+  { name, shape }: NonNullable<ReturnType<TrainedTensors>>,
+  bias: ReturnType<TrainedTensors>,
+): void {
+  const [rows = 0, columns] = shape
+  add(target.weight, { source: source?.weight, firstRow: 0, rows, columns, cut: { paddedRows, paddedColumns }, replaced: name })
+  if (target.bias)
+    add(target.bias, { source: source?.bias, firstRow: 0, rows, columns: undefined, cut: { paddedRows }, replaced: bias?.name })
 }
 
 /** Cuts of the inner projections (by rows) and of the down projection (by columns). */

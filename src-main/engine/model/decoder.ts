@@ -178,7 +178,7 @@ function memoryOf({ recent, state }: DeltaMemory, index: number, count: number):
 }
 
 /** Projections without the gates that stand behind each head's query, and those: [B*T, (H + 2K) d] and [B*T, H d]. */
-function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: DecoderSpec): { plain: Tensor2D; gate?: Tensor2D } {
+export function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: DecoderSpec): { plain: Tensor2D; gate?: Tensor2D } {
   if (!gatedQueries) return { plain: projected }
   const both = reshape(slice(projected, [0, 0], [-1, 2 * heads * headSize]), [-1, heads, 2, headSize])
   const half = (which: number): Tensor2D => reshape(slice(both, [0, 0, which, 0], [-1, -1, 1, -1]), [-1, heads * headSize])
@@ -186,7 +186,7 @@ function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: Decod
 }
 
 /** Norms on queries and keys, of projections [B*T, (H + 2K) d]. */
-function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWeights<Matrix>, spec: DecoderSpec): Tensor2D {
+export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWeights<Matrix>, spec: DecoderSpec): Tensor2D {
   if (!queryNorm || !keyNorm) return projected
   const [queries, keys] = [spec.heads * spec.headSize, spec.keyValueHeads * spec.headSize]
   const columns = (first: number, count: number): Tensor2D => slice(projected, [0, first], [-1, count])

@@ -85,12 +85,15 @@ class Preflight {
   }
 
   async check(): Promise<RequestPreview> {
-    const { method, calibration, repair, measures, memoryBytes } = this.#request
+    const { method, calibration, repair, recover, measures, memoryBytes } = this.#request
     const { spec } = this.#model
     const amount = this.#amount()
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
     await this.#try('precision', () => this.#checkPrecision())
     if (repair) await this.#data('repair.calibration', repair.calibration)
+    if (recover && (method === denseMethod || isAblation(method) || isInspection(method)))
+      this.#refuse('recover', 'usage', 'Only a pruned model can be recovered. Choose a pruning method, or no recovery.')
+    if (recover) await this.#data('recover.text', recover.text)
     if (calibration) await this.#data('calibration', calibration)
     else if (method !== denseMethod && !isInspection(method))
       this.#refuse('calibration', 'usage', 'This needs calibration data. Choose a text for it.')
@@ -123,7 +126,7 @@ class Preflight {
 
   /** What the amount comes to with these options; undefined where that cannot be said. */
   #amount(): (Outline & Pick<RequestPreview, 'feasibleRange'>) | undefined {
-    const { method: id, options: given, amount, repair } = this.#request
+    const { method: id, options: given, amount, repair, recover } = this.#request
     const { spec } = this.#model
     if (id === denseMethod || isInspection(id)) return undefined
     try {
@@ -135,6 +138,7 @@ class Preflight {
       const method: Method = findMethod(id)
       const options = parseOptions(method, given)
       if (repair) requireRepairable(method, options)
+      if (recover) requireRecoverable(method, options, spec)
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
       if (budget.sparsity > most + 1e-9)
@@ -269,6 +273,19 @@ function requireRepairable({ title, unit }: Method, options: Record<string, unkn
     throw new EspalierError('infeasible', `${title} cannot be repaired: its stream has another basis. Choose no repair.`)
   if (options.cut === 'channels')
     throw new EspalierError('infeasible', `${title} cannot be repaired where it cuts channels. Let it cut neurons, or choose no repair.`)
+}
+
+/** Throws for what leaves nothing that a recovery could train. */
+function requireRecoverable({ title, unit }: Method, options: Record<string, unknown>, spec: DecoderSpec): void {
+  if (unit === 'width')
+    throw new EspalierError('infeasible', `${title} cannot be recovered: its stream has another basis. Choose no recovery.`)
+  if (options.cut === 'channels')
+    throw new EspalierError('infeasible', `${title} cannot be recovered where it cuts channels. Let it cut neurons, or choose no recovery.`)
+  if (spec.delta)
+    throw new EspalierError(
+      'infeasible',
+      `Models of the ${spec.family} family cannot be recovered: Gated DeltaNets cannot be trained. Choose no recovery.`,
+    )
 }
 
 /** Weights as float32 and the streams of one window: what stays in memory when nothing has to be streamed. */

@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
@@ -8,6 +10,7 @@ import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/check
 import { requireNumbers } from '#engine/model/finite.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
+import type { StateStore } from '#engine/pruning/recovery/training.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
 import { nameStep, type StepBase, type StepName, type StepRequest } from '#engine/steps/step-name.ts'
 import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
@@ -113,6 +116,24 @@ export class RunSteps {
     return { ...value, tensors: await StoredTensors.open([file]) }
   }
 
+  /** The newest state of a long step that was written down, if its file is still there. */
+  async findState<T>(asked: StepRequest): Promise<{ value: T; tensors: StoredTensors } | undefined> {
+    const found = await this.#find(this.#nameOf(asked))
+    const tensors = found?.tensors && (await openStored(found.tensors, false))
+    return tensors && { value: found.value as T, tensors }
+  }
+
+  /** Writes down the state of a long step instead of the one before, whose file is deleted; without a state none is left. */
+  async putState(asked: StepRequest, state?: { readonly value: unknown; readonly tensors: NamedTensors }, seconds = 0): Promise<void> {
+    const name = this.#nameOf(asked)
+    const before = await this.host.steps.get(name)
+    // The mark makes the file differ from every other, so that deleting it takes no other step's tensors.
+    const mark = { values: Float32Array.from(randomBytes(8)), shape: [8] }
+    const file = state && (await writeTensorFile(this.host.steps.folder, new Map([...state.tensors, ['mark', mark]])))
+    await this.#put(name, { value: state?.value ?? null, seconds }, file)
+    if (before?.tensors) await rm(before.tensors.file, { force: true })
+  }
+
   #nameOf(asked: StepRequest): StepName {
     if (!this.#base) throw new Error('A run must identify its model before it does steps.')
     return nameStep(asked, this.#base)
@@ -161,6 +182,15 @@ export class RunSteps {
         this.passes.head += passes.head
         if (passes.recalled) this.passes.recalled = (this.passes.recalled ?? 0) + passes.recalled
       },
+    }
+  }
+
+  /** What a recovery sees of the run. */
+  recoveryRun(seed: number): MethodRun & StateStore {
+    return {
+      ...this.methodRun(seed),
+      findState: (asked) => this.findState(asked),
+      putState: (asked, state, seconds) => this.putState(asked, state, seconds),
     }
   }
 }

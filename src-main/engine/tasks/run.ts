@@ -3,6 +3,8 @@ import type { ScoredTask } from '#contract/data/questions.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Precision } from '#contract/pruning/precision.ts'
+import type { Recovery } from '#contract/pruning/recovery.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
@@ -11,6 +13,7 @@ import { denseMethod } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
 import { stackParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import type { KindFilter } from '#engine/data/json-lines.ts'
 import { type ReadData, readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
@@ -25,6 +28,8 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
+import type { HeldOutKind } from '#engine/pruning/recovery/held-out.ts'
+import { recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -66,7 +71,8 @@ class RunInProgress {
     for (const text of retiredIn(this.#request)) this.#note(text)
     const pruned = dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options)
     const { result: repaired, repair } = await this.#repair(model, tokenizer, pruned)
-    const result = withFiles(repaired)
+    const { result: recovered, recovery } = await this.#recover(model, tokenizer, repaired)
+    const result = withFiles(recovered)
     const { measures, answers, evaluation, questions } = await this.#measure(model, tokenizer, result)
     await this.#steps.requireSameModel()
     return {
@@ -80,6 +86,7 @@ class RunInProgress {
       sparsity: { nominal: dense ? 0 : budgetFor(model.spec, amount).sparsity, reached: reachedSparsity(model.spec, result.plan) },
       plan: result.plan,
       ...(repair ? { repair } : {}),
+      ...(recovery ? { recovery } : {}),
       ...(result.fit ? { fit: result.fit } : {}),
       decisions: [...result.decisions],
       ...(result.selections ? { selections: [...result.selections] } : {}),
@@ -144,6 +151,46 @@ class RunInProgress {
     return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, repair }
   }
 
+  /** Trains what is left towards the dense model, where that is asked for. */
+  async #recover(
+    model: Model,
+    tokenizer: Tokenizer | undefined,
+    result: MethodResult,
+  ): Promise<{ result: MethodResult; recovery?: Recovery }> {
+    const { recover: wanted, seed } = this.#request
+    if (!wanted) return { result }
+    const { sequenceLength } = wanted.text
+    const [start, found] = [performance.now(), this.#steps.foundSeconds]
+    const heldOut: HeldOutKind[] = []
+    for (const kind of heldOutKinds) {
+      const data = { source: 'mixed', sequenceLength, windows: heldOutWindows }
+      heldOut.push({ kind, windows: (await this.#read(model, tokenizer, data, 0, (own) => own === kind)).windows })
+    }
+    const trained = (kind: string) => !(heldOutKinds as readonly string[]).includes(kind)
+    const { plan, tensors, recovery, notes } = await recoverPlan({
+      view: denseView(model),
+      plan: result.tensors ? withFiles(result).plan : result.plan,
+      tensors: result.tensors,
+      request: wanted,
+      read: (windows) => this.#read(model, tokenizer, { ...wanted.text, windows }, seed, trained),
+      heldOut,
+      measured: await this.#measuredWindows(model, tokenizer),
+      run: this.#steps.recoveryRun(seed),
+    })
+    for (const text of notes) this.#note(`Recovery: ${text}`)
+    const seconds = (performance.now() - start) / 1000 + this.#steps.foundSeconds - found
+    this.#steps.seconds.recovery = seconds
+    return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, recovery: { ...recovery, seconds } }
+  }
+
+  /** Windows that perplexities are taken on. */
+  async #measuredWindows(model: Model, tokenizer: Tokenizer | undefined): Promise<Windows> {
+    const windows: Int32Array[] = []
+    for (const measure of this.#request.measures)
+      if (measure.kind === 'perplexity') windows.push(...(await this.#read(model, tokenizer, measure.data, 0)).windows)
+    return windows
+  }
+
   /** Where the weights were, when not all of them fitted into memory as float32. */
   #noteResidency({ store }: Model, waited: number, seconds: number): void {
     if (store.residency === 'resident') return
@@ -171,10 +218,10 @@ class RunInProgress {
     return read
   }
 
-  async #read(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest, seed: number): Promise<ReadData> {
+  async #read(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest, seed: number, accepts?: KindFilter): Promise<ReadData> {
     const { fetchFile, signal } = this.#steps.host
     const report = { signal, progress: (done: number, total: number) => this.#steps.progress('Reading text', done, total, 'tokens') }
-    const sources = { localFolder: this.#request.localFolder, fetchFile, report }
+    const sources = { localFolder: this.#request.localFolder, fetchFile, report, accepts }
     const found = await this.#steps.time('reading text', () => readData(model, tokenizer, data, seed, sources))
     this.#lastRead = found.windows
     return found

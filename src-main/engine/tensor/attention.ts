@@ -4,6 +4,9 @@ import { capValues } from './activation.ts'
 /** Query rows per product. */
 const mostRows = 256
 
+/** The rows of each product, of `tokens` queries. */
+export const rowsPerChunk = (tokens: number): number => (tokens <= mostRows ? Math.max(1, Math.ceil(tokens / 2)) : mostRows)
+
 export interface AttentionCall {
   /** Queries [B*K, H/K, T, d], scaled. */
   readonly query: Tensor4D
@@ -30,7 +33,7 @@ export function causalAttention(call: AttentionCall, product: BatchedProduct): T
 /** Chunk by chunk of rows, so that the triangle above a chunk's last row is never computed. */
 function attendInChunks(call: AttentionCall, product: BatchedProduct): Tensor4D[] {
   const tokens = call.query.shape[2]
-  const step = tokens <= mostRows ? Math.max(1, Math.ceil(tokens / 2)) : mostRows
+  const step = rowsPerChunk(tokens)
   const chunks: Tensor4D[] = []
   for (let row = 0; row < tokens; row += step) chunks.push(tidy(() => attendRows(call, product, row, Math.min(step, tokens - row))))
   return chunks
@@ -53,7 +56,7 @@ function attendRows({ query, key, value, window, cap }: AttentionCall, product: 
 }
 
 /** [rows, seen] to add to scores: row r stands at column `offset + r`. Undefined when nothing is hidden. */
-function hiddenMask(offset: number, rows: number, seen: number, window: number | undefined): Tensor2D | undefined {
+export function hiddenMask(offset: number, rows: number, seen: number, window: number | undefined): Tensor2D | undefined {
   if (rows === 1) return undefined
   const mask = new Float32Array(rows * seen)
   for (let r = 0; r < rows; r++) {

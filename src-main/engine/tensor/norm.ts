@@ -1,5 +1,6 @@
-import { add, mean, mul, reshape, rsqrt, square, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, mean, mul, type Rank, reshape, rsqrt, square, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
+import { tidied } from './tidied.ts'
 
 export interface NormWeights {
   readonly weight?: Tensor1D
@@ -35,4 +36,34 @@ export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
 export function normalizeGroups(x: Tensor2D, norm: NormWeights): Tensor2D {
   const size = norm.weight?.shape[0] ?? x.shape[1]
   return tidy(() => reshape(normalize(reshape(x, [-1, size]), norm), x.shape))
+}
+
+export interface NormGradients {
+  readonly x: Tensor2D
+  /** By the norm's weights, as it multiplies by them, and by its bias. */
+  readonly weight: Tensor1D
+  readonly bias: Tensor1D
+}
+
+/** Gradients of a loss by x [N, D] and by the norm's weights, from its gradient by `normalize(x, norm)`. */
+export function normalizeBackward(x: Tensor2D, norm: NormWeights, gradient: Tensor2D): NormGradients {
+  const { divisor } = fusedNorm(norm, x)
+  return tidied(() => {
+    const centred: Tensor2D = norm.kind === 'layer' ? sub(x, mean(x, 1, true)) : x
+    const scale: Tensor2D = rsqrt(add(mul(sum(square(centred), 1, true), 1 / divisor), norm.epsilon))
+    const unit: Tensor2D = mul(centred, scale)
+    const inner: Tensor2D = norm.weight ? mul(gradient, norm.weight) : gradient
+    const along: Tensor2D = mul(unit, mul(sum(mul(inner, unit), 1, true), 1 / divisor))
+    const level: Tensor2D = norm.kind === 'layer' ? sub(inner, mean(inner, 1, true)) : inner
+    return { x: mul<Tensor2D>(sub(level, along), scale), weight: sum<Tensor1D>(mul(gradient, unit), 0), bias: sum<Tensor1D>(gradient, 0) }
+  })
+}
+
+/** The same behind `normalizeGroups`. */
+export function normalizeGroupsBackward(x: Tensor2D, norm: NormWeights, gradient: Tensor2D): NormGradients {
+  const size = norm.weight?.shape[0] ?? x.shape[1]
+  return tidied(() => {
+    const own = normalizeBackward(reshape(x, [-1, size]), norm, reshape(gradient, [-1, size]))
+    return { ...own, x: reshape<Rank.R2>(own.x, x.shape) }
+  })
 }

@@ -53,3 +53,15 @@ function matrices(batch: Tensor3D): Tensor2D[] {
   const values = batch.dataSync()
   return Array.from({ length: count }, (_, i) => tensor2d(values.subarray(i * rows * columns, (i + 1) * rows * columns), [rows, columns]))
 }
+
+/** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
+export function correlate(a: Tensor2D, b: Tensor2D, products: Products = 'float32'): Tensor2D {
+  if (products !== 'float32') return tidy(() => project(transpose(a), matrixFor(transpose(b), products)))
+  return activeBackend().anyProducts ? matMul(a, b, true, false) : tidy(() => matMul(transpose(a), b))
+}
+
+/** The same of G pairs: a [G, N, R] and b [G, N, C] to [G, R, C]. */
+export function batchedCorrelation(a: Tensor3D, b: Tensor3D): Tensor3D {
+  if (activeBackend().anyProducts) return matMul(a, b, true, false)
+  return tidy(() => batchedProduct(transpose(a, [0, 2, 1]), b, false))
+}

@@ -76,7 +76,7 @@ export function keepTensors(history: History, tensors: TensorFile): TensorFile {
 /** A run's document as a node wrote it, with paths translated to this machine and tensor files moved into the history. */
 export function documentAsHere(files: ClusterFiles, history: History, run: string, document: unknown): unknown {
   const settled = structuredClone(document) as Partial<RunDocument>
-  for (const data of [settled.calibration, settled.repair?.calibration, ...(settled.evaluation ?? [])])
+  for (const data of [settled.calibration, settled.repair?.calibration, settled.recovery?.text, ...(settled.evaluation ?? [])])
     for (const one of [data, ...(data?.parts ?? [])]) if (one) one.source = files.placed(run, one.source)
   const { plan } = settled
   if (plan?.tensors) plan.tensors = plan.tensors.map((file) => keepTensors(history, { ...file, file: files.placed(run, file.file) }))

@@ -50,7 +50,7 @@ export class Estimates {
       const own = this.#works.get(workKey(row))
       if (!estimate || !own) return []
       const left = withoutShared(estimate(row.method, own), this.#scopeOf(row), done)
-      return [{ run: row.id, ...(this.#isPruned(row) ? withoutPart(left, pruningPart) : left) }]
+      return [{ run: row.id, ...this.#partsDone(row).reduce(withoutPart, left) }]
     })
   }
 
@@ -63,7 +63,7 @@ export class Estimates {
     if (!estimate || !own) return null
     const done = this.#sharedDone([row], new Map([[row.model, estimate]]))
     const left = withoutShared(estimate(request.method, own), this.#scopeOf(row), done)
-    return request.repair && this.#didPrune(row, request) ? withoutPart(left, pruningPart) : left
+    return (this.#didPrune(row, request) ? this.#partsDoneBy(row, request) : []).reduce(withoutPart, left)
   }
 
   /** Steps that finished runs of the same experiments have already done. */
@@ -89,12 +89,18 @@ export class Estimates {
     return experiment === null ? id : `${experiment}/${model}/${fingerprint ?? this.#contentOf(model)}`
   }
 
-  /** Whether the run that this one repairs has already done its pruning. */
-  #isPruned(row: RunRow): boolean {
+  /** The parts that the run which this one repairs or recovers has done for it. */
+  #partsDone(row: RunRow): string[] {
     const { history } = this.#context
     const own = history.documents.request(row.number)
-    const parent = own.repair && row.parent !== null ? history.runs.find(row.parent) : undefined
-    return parent !== undefined && parent.model === row.model && this.#didPrune(parent, own)
+    const parent = row.parent === null ? undefined : history.runs.find(row.parent)
+    return parent?.model === row.model && this.#didPrune(parent, own) ? this.#partsDoneBy(parent, own) : []
+  }
+
+  #partsDoneBy(parent: RunRow, { repair, recover }: RunRequest): string[] {
+    if (!repair && !recover) return []
+    const before = this.#context.history.documents.request(parent.number).repair
+    return ['pruning', ...(repair && JSON.stringify(before) === JSON.stringify(repair) ? ['repair'] : [])]
   }
 
   #didPrune(row: RunRow, request: RunRequest): boolean {
@@ -131,9 +137,6 @@ export class Estimates {
     return z.array(work.nullable()).parse(await askDesk(this.#context.desk, { kind: 'work', requests }, signal))
   }
 }
-
-/** The part that a repaired run reuses from the run that it repairs. */
-const pruningPart = 'pruning'
 
 const empty = { phases: [], seconds: { low: 0, likely: 0, high: 0 }, basis: 'machine' as const }
 

@@ -52,6 +52,7 @@ const exportedRun = z.object({
   calibration: shape.calibration.default(null),
   evaluation: shape.evaluation.default([]),
   repair: shape.repair.default(null),
+  recovery: shape.recovery.default(null),
   fit: shape.fit.default(null),
   measures: z.array(measure),
   events: z.array(recordedEvent),
@@ -166,8 +167,8 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
   })
   history.documents.insert(number, run.request)
   const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
-  const { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes } = run
-  const data = { calibration, evaluation, repair, fit, study, passes, precision, certified, inspected, outcomes }
+  const { calibration, evaluation, repair, recovery, fit, study, passes, precision, certified, inspected, outcomes } = run
+  const data = { calibration, evaluation, repair, recovery, fit, study, passes, precision, certified, inspected, outcomes }
   history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
   const { reached, seconds, device, starred, problem, fingerprint } = run
   history.runs.patch(number, {

@@ -15,7 +15,7 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
     .map((one, at) => ({ ...one, preview: found[at] as FoundPreview }))
     .filter(({ request }) => request.method !== denseMethod)
   const combinations = pruning.map(({ model, request, preview }): CombinationPreview => {
-    const { method, amount, repair } = request
+    const { method, amount, repair, recover } = request
     const { problems, estimate, feasibleRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached } =
       preview
     const infeasible = problems.find(({ code }) => code === 'infeasible')
@@ -25,6 +25,7 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
       method,
       amount,
       repair: repair?.kind ?? 'none',
+      recovery: recover?.amount ?? 'none',
       runs: overSeeds({ model, request }, grid.seeds).length,
       feasible: !infeasible,
       problem: infeasible?.message ?? null,

@@ -1,4 +1,5 @@
 import type { Grid } from '#contract/experiments/experiments.ts'
+import { recoveryTitle, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import { usualRepair } from '#contract/pruning/repair.ts'
 import { repairTitles, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -25,10 +26,20 @@ export function combinationsOf(grid: Grid): PlannedRun[] {
     const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
     // An ablation sets its own amounts.
     if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
-    return grid.amounts.flatMap((amount) => repairsOf(grid, method).map((repair) => ({ ...pruned, amount, ...repair })))
+    return grid.amounts.flatMap((amount) => treatmentsOf(grid, method).map((treatment) => ({ ...pruned, amount, ...treatment })))
   })
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
   return grid.models.flatMap((model) => [dense, ...requests].map((request) => ({ model, request })))
+}
+
+/** The repairs and recoveries that a method's runs are made with. */
+function treatmentsOf(grid: Grid, method: string): Pick<RunRequest, 'repair' | 'recover'>[] {
+  return repairsOf(grid, method).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
+}
+
+function recoveriesOf({ recoveries = ['none'], recoveryData, calibration }: Grid): Pick<RunRequest, 'recover'>[] {
+  const text = recoveryData ?? (calibration && usualRecoveryData(calibration))
+  return recoveries.map((amount) => (amount === 'none' || !text ? {} : { recover: { amount, text } }))
 }
 
 /** The repairs for a method's runs. */
@@ -46,7 +57,7 @@ export function overSeeds({ model, request }: PlannedRun, seeds: readonly number
 }
 
 /** A name for users: method, sparsity, and whatever makes it different. */
-export function runName({ method, amount, seed, options, repair, precision }: PlannedRun['request'], seeds: number): string {
+export function runName({ method, amount, seed, options, repair, recover, precision }: PlannedRun['request'], seeds: number): string {
   // The name of a first look includes its precision, wherever its numbers are shown.
   const firstLook = precision === 'bfloat16' ? ['bfloat16'] : []
   if (method === denseMethod) return ['dense', ...firstLook].join(', ')
@@ -57,6 +68,7 @@ export function runName({ method, amount, seed, options, repair, precision }: Pl
   return [
     `${titleOfMethod(method)} ${share}`,
     ...(repair ? [repairTitles[repair.kind]] : []),
+    ...(recover ? [recoveryTitle(recover.amount)] : []),
     ...chosen,
     ...(seeds > 1 ? [`seed ${seed}`] : []),
     ...firstLook,
@@ -73,7 +85,7 @@ export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'metho
 
 /** The grid that would have produced one run. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
-  const { method, options, amount, seed, calibration, repair, measures, backend, precision, memoryBytes, localFolder } = request
+  const { method, options, amount, seed, calibration, repair, recover, measures, backend, precision, memoryBytes, localFolder } = request
   const removes = method !== denseMethod
   return {
     models: [model],
@@ -85,6 +97,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     ...(precision === undefined ? {} : { precision }),
     ...(calibration ? { calibration } : {}),
     ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : usualRepair(method) ? { repairs: ['none'] } : {}),
+    ...(recover ? { recoveries: [recover.amount], recoveryData: recover.text } : {}),
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }

@@ -1,11 +1,12 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
+import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation } from '#contract/titles.ts'
 
 /** The command line that repeats a run; undefined for runs that inspect others. */
 export function commandOf(model: string, request: RunRequest): string | undefined {
   if (request.inspect) return undefined
-  const { method, amount, seed, options, calibration, repair, measures, backend } = request
+  const { method, amount, seed, options, calibration, repair, recover, measures, backend } = request
   const length = calibration?.sequenceLength ?? lengthOf(request)
   const tasks = measures.flatMap((measure) => (measure.kind === 'tasks' ? [measure] : []))
   const words = [
@@ -16,6 +17,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...(seed === 0 ? [] : [flag('seed', seed)]),
     ...(calibration ? dataFlags('calibration_data', 'calibration_samples', calibration) : []),
     ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : []),
+    ...(recover ? [flag('recover', recoverText(recover.amount)), flag('recover_data', sourceOf(recover.text))] : []),
     ...(length === undefined ? [] : [flag('sequence_length', length)]),
     ...measures.flatMap((measure) => (measure.kind === 'perplexity' ? [flag('eval_data', measure.data.source)] : [])),
     ...tasks.flatMap(({ tasks: names, folder, limit }) => [
@@ -30,6 +32,8 @@ export function commandOf(model: string, request: RunRequest): string | undefine
   return words.join(' ')
 }
 
+const recoverText = (amount: RecoveryAmount): string => ('tokens' in amount ? `${amount.tokens}` : `${amount.minutes}min`)
+
 function workOf(method: string, amount: RunRequest['amount']): string[] {
   if (method === denseMethod) return ['--dense']
   if (isAblation(method)) return [flag('ablation', method)]
@@ -40,9 +44,11 @@ function lengthOf({ measures }: RunRequest): number | undefined {
   return measures.flatMap((measure) => (measure.kind === 'perplexity' ? [measure.data.sequenceLength] : []))[0]
 }
 
-function dataFlags(text: string, samples: string, { source, mix, windows }: DataRequest): string[] {
-  const named = mix ? mix.map((part) => `${part.source}:${part.share}`).join(',') : source
-  return [flag(text, named), ...(windows === undefined ? [] : [flag(samples, windows)])]
+const sourceOf = ({ source, mix }: DataRequest): string => (mix ? mix.map((part) => `${part.source}:${part.share}`).join(',') : source)
+
+function dataFlags(text: string, samples: string, data: DataRequest): string[] {
+  const { windows } = data
+  return [flag(text, sourceOf(data)), ...(windows === undefined ? [] : [flag(samples, windows)])]
 }
 
 /** A flag with its value, quoted for a shell if needed. */

@@ -14,6 +14,7 @@ export function runDetail({ history }: Pick<Context, 'history'>, row: RunRow): R
     decisions: history.events.decisions(row.number),
     selections: history.events.selections(row.number),
     spectra: history.events.spectra(row.number),
+    recoveryPoints: history.events.recoveryPoints(row.number),
     stepsDone: history.steps.count(row.id),
     attempts: row.attempts,
   }

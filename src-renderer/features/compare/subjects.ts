@@ -1,17 +1,16 @@
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { type MeasureColumn, measureColumns, measureOf, type SeedGroup } from '#contract/comparison/comparison.ts'
-import type { RepairKind } from '#contract/pruning/repair.ts'
 import { loadMeasure } from '#contract/runs/speed.ts'
 import { orderMeasures } from '../../lib/measures.ts'
-import { repairOf } from '../../lib/series.ts'
+import { repairOf, type Treatment } from '../../lib/series.ts'
 
 /** One compared thing: a run, or several that differ only in the seed. */
 export interface Subject {
   id: string
   label: string
   method: string
-  /** How the plan was repaired; null where it was not. */
-  repair: RepairKind | null
+  /** How the plan was repaired or recovered; null where it was not. */
+  repair: Treatment | null
   nominal: number | null
   reached: number | null
   baseline: boolean

@@ -1,5 +1,5 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
-import type { CombinationPreview, Grid, GridInput, Preset, RepairChoice } from '#contract/experiments/experiments.ts'
+import type { CombinationPreview, Grid, GridInput, Preset, RecoveryChoice, RepairChoice } from '#contract/experiments/experiments.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import { paperAnswers, paperLength } from '#contract/protocol.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
@@ -32,6 +32,9 @@ export interface Draft {
   /** How every combination is repaired: each choice makes a run. */
   repairs: RepairChoice[]
   repairData: DataRequest | null
+  /** Whether and how long every combination is recovered: each choice makes a run. */
+  recoveries: RecoveryChoice[]
+  recoveryData: DataRequest | null
   perplexity: { name: string; data: DataRequest }[]
   evaluation: Evaluation
   tasks: string[]
@@ -59,6 +62,8 @@ export function emptyDraft(): Draft {
     calibration: null,
     repairs: ['none'],
     repairData: null,
+    recoveries: ['none'],
+    recoveryData: null,
     perplexity: [],
     evaluation: { sequenceLength: usualLength, windows: null },
     tasks: [],
@@ -74,8 +79,8 @@ export function emptyDraft(): Draft {
 }
 
 /** Whether something that was begun is still missing: seeds, or the place of an own text. Nothing is asked or started until it is there. */
-export function isUnfinished({ models, seeds, calibration, repairData, perplexity }: Draft): boolean {
-  const texts = [calibration, repairData, ...perplexity.map(({ data }) => data)]
+export function isUnfinished({ models, seeds, calibration, repairData, recoveryData, perplexity }: Draft): boolean {
+  const texts = [calibration, repairData, recoveryData, ...perplexity.map(({ data }) => data)]
   return models.length === 0 || seeds.length === 0 || texts.some((text) => text?.source === '' || text?.mix?.some(isUnfinishedPart))
 }
 
@@ -91,12 +96,16 @@ export function toGrid(draft: Draft): GridInput {
     ...(draft.calibration ? { calibration: draft.calibration } : {}),
     repairs: draft.repairs,
     ...(draft.repairData && draft.repairs.some((repair) => repair !== 'none') ? { repairData: draft.repairData } : {}),
+    ...(recovers(draft) ? { recoveries: draft.recoveries, ...(draft.recoveryData ? { recoveryData: draft.recoveryData } : {}) } : {}),
     measures: toMeasures(draft),
     backend: draft.backend,
     ...(draft.precision === 'float32' ? {} : { precision: draft.precision }),
     ...(draft.memoryBytes ? { memoryBytes: draft.memoryBytes } : {}),
   }
 }
+
+/** Whether some run is recovered. */
+export const recovers = ({ recoveries }: Draft): boolean => recoveries.some((one) => one !== 'none')
 
 function toMeasures(draft: Draft): MeasureRequest[] {
   const measures: MeasureRequest[] = draft.perplexity.map(({ name, data }) => ({
@@ -142,6 +151,8 @@ export function fromGrid(grid: GridInput): Draft {
     calibration: grid.calibration ?? null,
     repairs: grid.repairs ?? ['none'],
     repairData: grid.repairData ?? null,
+    recoveries: grid.recoveries ?? ['none'],
+    recoveryData: grid.recoveryData ?? null,
     perplexity,
     evaluation: commonPart(
       perplexity.map(({ data }) => data),

@@ -34,6 +34,10 @@ export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
       return { ...run, width: { kept: event.kept, of: event.of } }
     case 'neuron scores':
       return { ...run, neuronScores: { scores: event.scores, cuts: event.cuts } }
+    case 'recovery': {
+      const others = run.recoveryPoints.filter(({ step }) => step !== event.point.step)
+      return { ...run, recoveryPoints: [...others, event.point].sort((a, b) => a.step - b.step) }
+    }
     case 'measure': {
       const id = measureId(event.measure)
       return {

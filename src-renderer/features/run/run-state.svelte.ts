@@ -5,7 +5,7 @@ import type { ModelDescription } from '#contract/models/models.ts'
 import type { SecondsRange } from '#contract/runs/estimate.ts'
 import type { Progress } from '#contract/runs/progress.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
-import type { RepairRequest } from '#contract/runs/run-request.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { call, copyText, on, onReconnect } from '../../api/api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
@@ -16,6 +16,9 @@ import { saveText, toFileName } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { type Phase, takeEvent, takeProgress } from './live-run.ts'
+
+/** What a clone does besides. */
+type Treatment = Pick<RunRequest, 'repair' | 'recover'>
 
 type RunAction = 'runs.pause' | 'runs.resume' | 'runs.cancel' | 'runs.retry' | 'runs.enqueue' | 'runs.archive' | 'runs.unarchive'
 
@@ -129,9 +132,9 @@ export class RunState {
     await this.#attempt(async () => saveText(await call('runs.studyFile', { id: this.id, format })))
   }
 
-  /** How long a repair would take, once this machine was timed; null where that cannot be said. */
-  async estimateRepair(repair: RepairRequest): Promise<SecondsRange | null> {
-    const ask = async () => (await call('runs.estimate', { id: this.id, changes: { repair } }))?.seconds ?? null
+  /** How long a repair or recovery would take, once this machine was timed; null where no estimate is possible. */
+  async estimateWith(changes: Treatment): Promise<SecondsRange | null> {
+    const ask = async () => (await call('runs.estimate', { id: this.id, changes }))?.seconds ?? null
     // The first question has the machine timed, and may be answered only behind that.
     const timing = timed()
     try {
@@ -143,11 +146,11 @@ export class RunState {
     }
   }
 
-  /** A new run beside this one, repaired. */
-  async repair(repair: RepairRequest): Promise<void> {
+  /** A new run beside this one, repaired or recovered. */
+  async cloneWith(changes: Treatment, said: string): Promise<void> {
     await this.#attempt(async () => {
-      const made = await call('runs.clone', { id: this.id, changes: { repair }, start: 'queue' })
-      notify('Repair queued')
+      const made = await call('runs.clone', { id: this.id, changes, start: 'queue' })
+      notify(said)
       router.go(['run', made.id])
     })
   }

@@ -89,6 +89,14 @@ describe('the work of a run', () => {
     expect(await partOf(asked, 'repair')).toBeGreaterThan(await partOf(onePass, 'repair'))
   })
 
+  test('counts a recovery by its tokens, or takes its minutes as they are', async () => {
+    const recover = (amount: { tokens: number } | { minutes: number }) => request({ recover: { amount, text: text('calibration.txt') } })
+    const [few, many] = [await partOf(recover({ tokens: 512 }), 'recovery'), await partOf(recover({ tokens: 4096 }), 'recovery')]
+    expect(many).toBeGreaterThan(few)
+    const { phases } = await workOf(model, recover({ minutes: 2 }))
+    expect(phases.find(({ part }) => part === 'recovery')).toMatchObject({ seconds: 120, mlp: 0 })
+  })
+
   test.each(Object.keys(methodTitles).filter((method) => method !== 'dense'))('of %s is known before it runs', async (method) => {
     expect(await partOf(request({ method }), 'pruning')).toBeGreaterThan(0)
     expect(await partOf(request({ method, amount: { sparsity: 0 } }), 'pruning'), 'nothing to remove').toBe(0)

@@ -14,6 +14,7 @@ import { densePlan, reachedSparsity, removeParts } from '#engine/pruning/plan.ts
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
+import { recoverAll } from '../model/recovered.ts'
 import { replaceAll } from '../model/replaced.ts'
 
 const families: ReferenceModel[] = [
@@ -46,28 +47,41 @@ describe('a plan viewed, saved and reopened', () => {
   })
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
-  it.each(
-    families.flatMap((name) =>
+  const written = (names: readonly ReferenceModel[]) =>
+    names.flatMap((name) =>
       Object.keys(formats)
         .filter((format) => findFormat(format).reopens)
         .map((format) => [name, format] as const),
-    ),
-  )('gives equal logits for %s with replaced projections as %s', async (name, format) => {
+    )
+
+  /** How far the saved model answers from the view, relative to the largest logit. */
+  async function errorOf(name: ReferenceModel, format: string, replace: typeof replaceAll): Promise<number> {
     const model = await openModel(await referenceModel(name))
-    const { plan, tensors } = await replaceAll(model, mixedPlan(model))
+    const { plan, tensors } = await replace(model, mixedPlan(model))
     const view = viewWithPlan(model, plan, tensors)
     // GGUF files of these families end where a sliding window does.
     const own = format === 'gguf' ? window.subarray(0, 60) : window
     const expected = await logitsOf(view, own)
-    const target = join(folder, `${name}-${format}`)
+    const target = join(folder, `${name}-${format}-${replace.name}`)
     await findFormat(format).write({ model, plan, tensors, method: 'test', folder: target, ggufTypes: ['F32'] })
     const reopened = await openModel(target)
     const found = await logitsOf(denseView(reopened), own)
-    expect(relativeError(found.flat(), expected.flat())).toBeLessThan(2e-6)
     await reopened.close()
     view.dispose()
     await model.close()
+    return relativeError(found.flat(), expected.flat())
+  }
+
+  it.each(written(families))('gives equal logits for %s with replaced projections as %s', async (name, format) => {
+    expect(await errorOf(name, format, replaceAll)).toBeLessThan(2e-6)
   })
+
+  it.each([...written([...families, 'qwen3', 'olmo2', 'granite']), ['gemma2', 'stock'] as const])(
+    'gives equal logits for %s with all tensors replaced, as a recovery leaves them, as %s',
+    async (name, format) => {
+      expect(await errorOf(name, format, recoverAll)).toBeLessThan(2e-6)
+    },
+  )
 
   it('leaves removed tensors out of an exact folder, and says which parameters are left', async () => {
     const model = await openModel(await referenceModel('stories260k'))

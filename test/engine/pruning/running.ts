@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, vi } from 'vitest'
 import type { z } from 'zod'
-import type { Plan } from '#contract/pruning/plan.ts'
+import type { Plan, TensorFile } from '#contract/pruning/plan.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
@@ -10,13 +10,14 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method, MethodResult, MethodRun } from '#engine/pruning/method.ts'
+import type { StateStore } from '#engine/pruning/recovery/training.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
 import { nameStep, type StepRequest } from '#engine/steps/step-name.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { tensorFolder } from '../../fixtures/store-tensors.ts'
 
 /** A run's memory: steps by name, as JSON text, so that only what survives writing down is found again. */
-export interface RecordedRun extends MethodRun {
+export interface RecordedRun extends MethodRun, StateStore {
   readonly steps: Map<string, string>
   readonly events: RunEvent[]
   /** Names of the steps that were computed and not found. */
@@ -53,6 +54,14 @@ export function recordedRun(seed = 0, steps = new Map<string, string>(), stopAft
         return { value, file: await writeTensorFile(tensorFolder(), tensors) }
       })
       return { ...value, tensors: await StoredTensors.open([file]) }
+    },
+    async findState<T>(asked: StepRequest) {
+      const { value, file } = JSON.parse(steps.get(nameStep(asked, null)) ?? '{}') as { value: T; file?: TensorFile }
+      return file && { value, tensors: await StoredTensors.open([file]) }
+    },
+    async putState(asked, state) {
+      if (!state) return void steps.delete(nameStep(asked, null))
+      steps.set(nameStep(asked, null), JSON.stringify({ value: state.value, file: await writeTensorFile(tensorFolder(), state.tensors) }))
     },
     progress: () => undefined,
     emit: (event) => void events.push(event),

@@ -96,3 +96,18 @@ describe('what stands in the way of a request is named with its field', () => {
     expect(fetches).toMatchObject([{ field: 'calibration', file: { repository: 'allenai/c4' } }])
   })
 })
+
+describe('a recovery', () => {
+  const recover = () => ({ amount: { tokens: 1024 }, text: windows('long.txt') })
+
+  it('is refused in a sentence where nothing can be trained', async () => {
+    const sliced = await preflight({ method: 'slicegpt', recover: recover() })
+    expect(sliced.problems.map(({ message }) => message)).toEqual([
+      'SliceGPT cannot be recovered: its stream has another basis. Choose no recovery.',
+    ])
+    const dense = await preflight({ method: 'dense', recover: recover() })
+    expect(dense.problems.map(({ message }) => message)).toContain(
+      'Only a pruned model can be recovered. Choose a pruning method, or no recovery.',
+    )
+  })
+})

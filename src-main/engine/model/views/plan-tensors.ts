@@ -1,15 +1,34 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
+import type { Plan, Replaceable, Trainable } from '#contract/pruning/plan.ts'
 import type { BlockLayout, DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import { attentionOf, blockOf, isAttention, mlpOf, type Part, partShapes } from '../weights/weights.ts'
 
 /** What a plan's tensors must offer to be applied. */
-export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32'>
+export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32' | 'vector'>
 
 /** The plan's tensor that replaces a projection of a block: a weight [D, columns kept], or its bias [D]. */
 export const replacedName = (block: number, projection: Replaceable, kind: 'weight' | 'bias'): string =>
   `blocks.${block}.${projection}.${kind}`
+
+/** The submodule that a part is, as a plan names it. */
+const submoduleOf = (part: Part): Trainable => (isAttention(part) ? 'attention' : 'mlp')
+
+/** Whether all tensors of a part are among the plan's. */
+export const partReplaced = ({ blocks }: Plan, part: Part): boolean => blocks[blockOf(part)]?.replaced?.includes(submoduleOf(part)) ?? false
+
+/**
+ * The plan's tensor for one of a part that is replaced as a whole, by its key in `partNames`. A norm that both submodules of a block read
+ * through has one name.
+ */
+export function trainedName({ parallelResidual, block }: DecoderSpec, part: Part, key: string): string {
+  const shared = parallelResidual && /^norm(Bias)?$/.test(key) && block(blockOf(part)).mlpNorm === undefined
+  return `blocks.${blockOf(part)}.${shared ? 'both' : submoduleOf(part)}.${key}`
+}
+
+/** The plan's tensors for the norm in front of the head. */
+export const finalNormName = (kind: 'weight' | 'bias'): string => `final.norm.${kind}`
 
 /** The 16-bit dtype that a stored tensor has, else float32: what computed weights are rounded to, so that a view is what is saved. */
 export function storedDtype(checkpoint: { tensors: ReadonlyMap<string, { dtype: string }> }, name: string): FloatDtype {
@@ -19,8 +38,9 @@ export function storedDtype(checkpoint: { tensors: ReadonlyMap<string, { dtype: 
 
 /** Throws when a projection that the plan replaces is not among its tensors with the shape it must have. `blocks` is what the plan leaves. */
 export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: Plan, tensors: PlanTensors | undefined): void {
+  checkTrained(spec, blocks, plan, tensors)
   for (const [block, { replaced = [] }] of plan.blocks.entries()) {
-    for (const projection of replaced) {
+    for (const projection of replaced.filter((one) => one === 'output' || one === 'down')) {
       const { attention = false, width = 0 } = blocks[block] ?? {}
       if (projection === 'output' ? !attention : width === 0)
         throw wrong(block, projection, 'it is removed, so it cannot be replaced. Leave it out of `replaced`')
@@ -34,8 +54,29 @@ export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[],
   }
 }
 
-const wrong = (block: number, projection: Replaceable, what: string) =>
-  new EspalierError('invalid', `The plan replaces the ${projection} projection of block ${block}: ${what}.`)
+/** The same for submodules that are replaced as a whole, and the norm in front of the head. */
+function checkTrained(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: Plan, tensors: PlanTensors | undefined): void {
+  const left = { ...spec, blocks }
+  for (const [block, { replaced = [] }] of plan.blocks.entries()) {
+    for (const one of replaced) {
+      if (one !== 'attention' && one !== 'mlp') continue
+      const { attention = false, width = 0 } = blocks[block] ?? {}
+      if (one === 'attention' ? !attention : width === 0)
+        throw wrong(block, one, 'it is removed, so it cannot be replaced. Leave it out of `replaced`')
+      const part = one === 'attention' ? attentionOf(block) : mlpOf(block)
+      for (const [key, shape] of Object.entries(partShapes(left, part))) requireShape(tensors, trainedName(spec, part, key), shape)
+    }
+  }
+  if (!plan.finalNorm) return
+  requireShape(tensors, finalNormName('weight'), [spec.hidden])
+  if (spec.finalNorm.bias) requireShape(tensors, finalNormName('bias'), [spec.hidden])
+}
+
+const wrong = (block: number, projection: Replaceable | Trainable, what: string) =>
+  new EspalierError(
+    'invalid',
+    `The plan replaces the ${projection === 'output' || projection === 'down' ? `${projection} projection` : projection} of block ${block}: ${what}.`,
+  )
 
 function requireShape(tensors: PlanTensors | undefined, name: string, expected: readonly number[]): void {
   const shape = tensors?.tensors.get(name)?.shape

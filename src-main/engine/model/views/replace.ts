@@ -1,11 +1,21 @@
-import { type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
+import { type Tensor, type Tensor1D, type Tensor2D, tensor, tensor1d } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
+import type { NormWeights } from '#engine/tensor/norm.ts'
 import { roundTo } from '../weights/round.ts'
-import { blockOf, isAttention, type Part, type PartWeights } from '../weights/weights.ts'
-import { type PlanTensors, type ReplacedProjection, replacedProjection, storedDtype } from './plan-tensors.ts'
+import { type StoredValues, weightsOf } from '../weights/stored-part.ts'
+import { blockOf, isAttention, normOf, type Part, type PartWeights, partShapes } from '../weights/weights.ts'
+import {
+  finalNormName,
+  type PlanTensors,
+  partReplaced,
+  type ReplacedProjection,
+  replacedProjection,
+  storedDtype,
+  trainedName,
+} from './plan-tensors.ts'
 
 interface Source {
   readonly checkpoint: Checkpoint
@@ -14,13 +24,32 @@ interface Source {
   readonly tensors: PlanTensors | undefined
 }
 
-/** The weights with the projection that the plan replaces in this part, in copies of their own; the same ones where it replaces none. */
+/** The weights with what the plan replaces in this part, in copies of their own; the same ones where it replaces nothing. */
 export async function replaceProjection(part: Part, weights: PartWeights, source: Source): Promise<PartWeights> {
   const { spec, plan, tensors } = source
+  if (partReplaced(plan, part)) return readTrained(part, source)
   const found = replacedProjection(spec, plan, tensors, blockOf(part), isAttention(part) ? 'output' : 'down')
   if (!found) return weights
   const [weight, bias] = await readReplaced(found, source)
   return withProjection(weights, weight as Tensor2D, bias as Tensor1D | undefined)
+}
+
+/** A part whose tensors all are the plan's. */
+async function readTrained(part: Part, { spec, tensors }: Source): Promise<PartWeights> {
+  const stored: Record<string, StoredValues> = {}
+  for (const key of Object.keys(partShapes(spec, part))) {
+    const name = trainedName(spec, part, key)
+    const { shape = [] } = tensors?.tensors.get(name) ?? {}
+    // The file holds them rounded to what the checkpoint would.
+    stored[key] = { values: (await tensors?.readFloat32(name)) as Float32Array, shape }
+  }
+  return weightsOf(stored, spec, part)
+}
+
+/** The norm in front of the head, where it is among the plan's tensors. */
+export function readFinalNorm(spec: DecoderSpec, tensors: PlanTensors): NormWeights {
+  const vector = (kind: 'weight' | 'bias') => tensor1d(tensors.vector(finalNormName(kind)))
+  return normOf(spec.norm, vector('weight'), spec.finalNorm.bias ? vector('bias') : undefined, spec.logitScale)
 }
 
 /** Copies of a part's weights with another last projection, which takes the given tensors over. */

@@ -8,7 +8,7 @@ import type { Vocabulary } from '../weights/vocabulary.ts'
 import { blockOf, disposePart, type Part, type PartWeights, presentParts } from '../weights/weights.ts'
 import { gatherMlp, needsGather } from './gather-mlp.ts'
 import { checkReplaced, type PlanTensors } from './plan-tensors.ts'
-import { replaceProjection } from './replace.ts'
+import { readFinalNorm, replaceProjection } from './replace.ts'
 import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
 
 /** What a view makes of the weights of a part: copies of its own, or the same ones where it changes nothing. */
@@ -49,7 +49,7 @@ export class ModelView {
     this.spec = { ...model.spec, blocks }
     this.plan = plan
     this.parts = presentParts(this.spec)
-    this.sliced = vocabulary !== undefined || model.spec.sliceWidth !== undefined
+    this.sliced = plan?.slice !== undefined || model.spec.sliceWidth !== undefined
     this.#present = new Set(this.parts)
     this.#change = change
     this.#kept = kept ?? (change ? undefined : () => 'all')
@@ -142,10 +142,16 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
       : []),
     ...(plan.slice && tensors ? [sliceParts(model, plan.slice, tensors)] : []),
   ]
-  const vocabulary = plan.slice && tensors ? sliceVocabulary(model, plan.slice, tensors) : undefined
-  const onlyGathers = !plan.slice && plan.blocks.every(({ replaced }) => !replaced)
+  const vocabulary = tensors && vocabularyWith(model, plan, tensors)
+  const onlyGathers = !plan.slice && !plan.finalNorm && plan.blocks.every(({ replaced }) => !replaced)
   const kept = onlyGathers ? (part: Part) => keptOf(plan, part) : undefined
   return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary })
+}
+
+/** What stands in for the model's vocabulary; undefined where the plan leaves it as it is. */
+function vocabularyWith(model: Model, { slice, finalNorm }: Plan, tensors: PlanTensors): Vocabulary | undefined {
+  if (slice) return sliceVocabulary(model, slice, tensors)
+  return finalNorm && model.vocabulary.withFinalNorm(readFinalNorm(model.spec, tensors))
 }
 
 /** The model as a plan leaves it whose tensors are in files, or as it is without one. */

@@ -44,6 +44,8 @@ interface VocabularyParts {
   readonly head: HeadChunk | undefined
   readonly chunkRows: number
   readonly rotation?: EmbeddingRotation
+  /** Whether embedding and head belong to another vocabulary, and the final norm to this one. */
+  readonly ownsNormOnly?: boolean
 }
 
 /** What embeddings are multiplied by, [D, d], read when the first are asked for; and the dtype that the product is rounded to. */
@@ -71,12 +73,14 @@ export class Vocabulary {
   readonly #embedding: Tensor2D | undefined
   readonly #head: HeadChunk | undefined
   readonly #rotation: EmbeddingRotation | undefined
+  readonly #ownsNormOnly: boolean
   #rotationMatrix: Promise<Tensor2D> | undefined
 
   private constructor(checkpoint: Checkpoint, spec: DecoderSpec, parts: VocabularyParts) {
     this.#checkpoint = checkpoint
     this.#spec = spec
     this.#rotation = parts.rotation
+    this.#ownsNormOnly = parts.ownsNormOnly ?? false
     this.finalNorm = parts.finalNorm
     this.#embedding = parts.embedding
     this.#head = parts.head
@@ -202,13 +206,17 @@ export class Vocabulary {
 
   /** The same vocabulary with embeddings turned and another final norm. It owns the rotation; the rest stays with this one. */
   rotated(rotation: EmbeddingRotation, finalNorm: NormWeights): Vocabulary {
-    return new Vocabulary(this.#checkpoint, this.#spec, {
-      finalNorm,
-      embedding: this.#embedding,
-      head: this.#head,
-      chunkRows: this.chunkRows,
-      rotation,
-    })
+    return this.#with({ finalNorm, rotation })
+  }
+
+  /** The same vocabulary with another final norm, which it owns; the rest stays with this one. */
+  withFinalNorm(finalNorm: NormWeights): Vocabulary {
+    return this.#with({ finalNorm, ownsNormOnly: true })
+  }
+
+  #with(changed: Pick<VocabularyParts, 'finalNorm' | 'rotation' | 'ownsNormOnly'>): Vocabulary {
+    const shared = { embedding: this.#embedding, head: this.#head, chunkRows: this.chunkRows }
+    return new Vocabulary(this.#checkpoint, this.#spec, { ...shared, ...changed })
   }
 
   dispose(): void {
@@ -216,9 +224,11 @@ export class Vocabulary {
       this.#rotationMatrix?.then((matrix) => matrix.dispose()).catch(() => undefined)
       return
     }
-    this.#embedding?.dispose()
-    this.#head?.weight.dispose()
-    this.#head?.bias?.dispose()
+    if (!this.#ownsNormOnly) {
+      this.#embedding?.dispose()
+      this.#head?.weight.dispose()
+      this.#head?.bias?.dispose()
+    }
     this.finalNorm.weight?.dispose()
     this.finalNorm.bias?.dispose()
   }

@@ -12,7 +12,14 @@ import {
 } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import { defined } from '#engine/architectures/defined.ts'
-import type { DecoderSpec, NormKind, NormTensors, Projection, ShapedTensor } from '#engine/architectures/spec.ts'
+import {
+  type DecoderSpec,
+  layoutOf,
+  type NormKind,
+  type NormTensors,
+  type Projection,
+  type ShapedTensor,
+} from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
@@ -70,7 +77,7 @@ export interface PartSize {
 
 /** The tensors of a part, packed, under the keys of `partNames`; each with its name in the checkpoint. */
 export type PackedPart = Readonly<Record<string, NamedTensor>>
-type NamedTensor = PackedTensor & { readonly name: string }
+export type NamedTensor = PackedTensor & { readonly name: string }
 
 type NamedEntry = Projection | NormTensors | ShapedTensor
 
@@ -91,6 +98,23 @@ const isProjection = (entry: NamedEntry): entry is Projection => 'rows' in entry
 /** Shape of a norm or of a tensor of its own kind. */
 const shapeOf = (entry: NormTensors | ShapedTensor, spec: DecoderSpec): readonly number[] =>
   'shape' in entry ? entry.shape : [entry.size ?? spec.hidden]
+
+/** Shapes of the tensors of a part that has the MLP width of the spec's layout, under the keys of a packed part. */
+export function partShapes(spec: DecoderSpec, part: Part): Record<string, readonly number[]> {
+  const { width } = layoutOf(spec, blockOf(part))
+  const shapes: Record<string, readonly number[]> = {}
+  for (const [key, entry] of Object.entries(partNames(spec, part))) {
+    if (!isProjection(entry)) {
+      shapes[key] = shapeOf(entry, spec)
+      if ('bias' in entry && entry.bias) shapes[`${key}Bias`] = shapeOf(entry, spec)
+      continue
+    }
+    const rows = key === 'up' || (key === 'gate' && !isAttention(part)) ? width : entry.rows
+    shapes[key] = [rows, key === 'down' ? width : entry.columns]
+    if (entry.bias) shapes[`${key}Bias`] = [rows]
+  }
+  return shapes
+}
 
 /** Checks that every tensor the spec names is there with the shape it must have, before anything is read. */
 export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {

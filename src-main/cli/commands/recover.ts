@@ -1,0 +1,49 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
+import { defaultRecoveryTokens, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
+import { recoveryAmount } from '../flag-values.ts'
+import { textFlag } from '../text-flag.ts'
+import { commonFlags, commonHelp, readFlags } from './flags.ts'
+import { startDrafts } from './follow-runs.ts'
+import { guarded, type Verb } from './run-command.ts'
+import { type CommandDoor, withWorkbench } from './with-workbench.ts'
+
+export const recoverHelp = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--wait]
+
+Trains what a run has left, towards the dense model's distribution over the vocabulary: makes a new run with the same removals,
+repair and measures. What the run has done already is not done again. The weights are only taken where they are better on text
+that was not trained on.
+
+  --amount AMOUNT      minutes such as 10min, or tokens such as 262144 or 256k (default ${defaultRecoveryTokens})
+  --text TEXT          what it trains on, or several as a.txt:0.5,b.txt:0.5 (default: half the run’s calibration text, half the
+                       bundled mixed one)
+  --wait               wait for the run to end, also when a server does it
+${commonHelp}`
+
+const flags = {
+  ...commonFlags,
+  amount: { type: 'string', default: String(defaultRecoveryTokens) },
+  text: { type: 'string' },
+  wait: { type: 'boolean', default: false },
+} as const
+
+export const recover: Verb = (parameters) =>
+  guarded('recover', recoverHelp, parameters, async (given) => {
+    const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
+    const amount = recoveryAmount(values.amount, 'amount')
+    if (amount === 'none') throw new EspalierError('usage', '--amount is "none"; give minutes such as 10min, or tokens such as 262144.')
+    const work = async (door: CommandDoor) => {
+      const run = await door.call('runs.get', { id: words[0] as string })
+      const changes = { recover: { amount, text: textFor(run, values.text) } }
+      const made = await door.call('runs.clone', { id: run.id, changes, start: 'draft' })
+      return startDrafts(door, [made.id], values)
+    }
+    return withWorkbench(values, work, { computes: true })
+  })
+
+function textFor({ name, request }: RunDetail, text: string | undefined): RecoveryRequest['text'] {
+  if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to recover.`)
+  const usual = usualRecoveryData(request.calibration)
+  return text ? { ...textFlag('text', text), sequenceLength: usual.sequenceLength } : usual
+}

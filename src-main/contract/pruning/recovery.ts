@@ -1,0 +1,49 @@
+import { z } from 'zod'
+import { dataRequest } from '../data/data-request.ts'
+import { usedData } from '../data/used-data.ts'
+
+/** How long a recovery trains: so many tokens of text, or as many as this machine takes in some minutes. */
+export const recoveryAmount = z.union([
+  z.object({ tokens: z.number().int().positive() }),
+  z.object({ minutes: z.number().positive().max(100_000) }),
+])
+
+/** A short training of what a plan leaves on a text, towards the dense model's answers. */
+export const recoveryRequest = z.object({
+  amount: recoveryAmount,
+  text: dataRequest,
+  /** The highest learning rate; by the width of the model unless given. */
+  rate: z.number().positive().max(1).optional(),
+})
+
+/** Where a training was measured: behind so many steps and tokens, the mean loss since the point before, and the divergence on each held-out kind of text, in nats. */
+export const recoveryPoint = z.object({
+  step: z.number().int().nonnegative(),
+  tokens: z.number().int().nonnegative(),
+  loss: z.number().nullable(),
+  heldOut: z.array(z.number()),
+})
+
+/** What a recovery did. */
+export const recovery = z.object({
+  /** Steps and tokens that were trained, and planned. */
+  steps: z.number().int().nonnegative(),
+  plannedSteps: z.number().int().positive(),
+  tokens: z.number().int().nonnegative(),
+  seconds: z.number(),
+  /** Trained entries, and the highest learning rate. */
+  parameters: z.number().int(),
+  rate: z.number(),
+  products: z.enum(['float32', 'bfloat16']),
+  text: usedData,
+  /** Kinds of text that it was not trained on, with the windows of each that decide. */
+  heldOut: z.array(z.object({ kind: z.string(), windows: z.number().int().positive() })),
+  points: z.array(recoveryPoint),
+  /** The point whose weights were taken; 0 leaves the weights as they were. */
+  best: z.number().int().nonnegative(),
+})
+
+export type RecoveryAmount = z.infer<typeof recoveryAmount>
+export type RecoveryRequest = z.infer<typeof recoveryRequest>
+export type RecoveryPoint = z.infer<typeof recoveryPoint>
+export type Recovery = z.infer<typeof recovery>

@@ -1,0 +1,47 @@
+import { breathe } from '#engine/model/walk.ts'
+
+/** AdamW (arXiv 1711.05101) without weight decay. */
+export const adam = { first: 0.9, second: 0.95, epsilon: 1e-8 } as const
+
+/** A trained tensor with its moments, in float32. */
+export interface Moments {
+  readonly values: Float32Array
+  readonly first: Float32Array
+  readonly second: Float32Array
+}
+
+/** Entries that are stepped between two turns of others. */
+const entriesTogether = 2 ** 20
+
+/** The gradients' length over all tensors, summed in float64. */
+export function lengthOf(gradients: Iterable<Float32Array>): number {
+  let sum = 0
+  for (const values of gradients) for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2
+  return Math.sqrt(sum)
+}
+
+/**
+ * Moves a tensor along its gradient, in place. `step` counts from 1; the gradient is multiplied by `factor` first, which clips it.
+ * Entries are computed one by one in float64 and rounded to float32, so that the result does not depend on threads.
+ */
+export async function stepAdam(
+  { values, first, second }: Moments,
+  gradient: Float32Array,
+  { step, rate, factor }: { readonly step: number; readonly rate: number; readonly factor: number },
+): Promise<void> {
+  const [own, ownSquare] = [1 - adam.first, 1 - adam.second]
+  const reach = rate / (1 - adam.first ** step)
+  const level = 1 / (1 - adam.second ** step)
+  for (let from = 0; from < values.length; from += entriesTogether) {
+    const to = Math.min(values.length, from + entriesTogether)
+    for (let i = from; i < to; i++) {
+      const g = (gradient[i] as number) * factor
+      const m = adam.first * (first[i] as number) + own * g
+      const v = adam.second * (second[i] as number) + ownSquare * g * g
+      first[i] = m
+      second[i] = v
+      values[i] = (values[i] as number) - (reach * m) / (Math.sqrt(v * level) + adam.epsilon)
+    }
+    await breathe()
+  }
+}

@@ -1,0 +1,141 @@
+import { concat, mul, reshape, sigmoid, slice, sub, sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { type BlockTensors, type DecoderSpec, mixerProjections } from '#engine/architectures/spec.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import type { AttentionShape } from '#engine/backend/halves.ts'
+import { normalizeHeads, takeGates } from '#engine/model/decoder.ts'
+import type { AttentionWeights } from '#engine/model/weights/weights.ts'
+import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
+import { mixHeadsByStep } from '#engine/tensor/heads.ts'
+import { normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
+import { batchedProduct, combine, correlate, matrixFor, type Products, project } from '#engine/tensor/products.ts'
+import type { RotaryTables } from '#engine/tensor/rotary.ts'
+import { tidied } from '#engine/tensor/tidied.ts'
+import { type Gradients, normGradients } from './gradients.ts'
+
+/** What the backward pass of attention needs of its forward pass. */
+export interface KeptAttention {
+  /** What the norm in front reads [N, D]; without a norm it is `input`. */
+  readonly source: Tensor2D
+  readonly input: Tensor2D
+  /** Queries, keys and values as they were projected, and behind the norms on queries and keys: [N, (H + 2K) d]. */
+  readonly plain: Tensor2D
+  readonly normed: Tensor2D
+  /** What heads mixed, and the gates on it: [N, H d]. */
+  readonly mixed: Tensor2D
+  readonly gate?: Tensor2D
+}
+
+export interface AttentionCall {
+  readonly spec: DecoderSpec
+  readonly block: number
+  readonly tables: RotaryTables
+  readonly products: Products
+}
+
+const shapeOf = ({ spec, block }: AttentionCall): AttentionShape => ({
+  heads: spec.heads,
+  keyValueHeads: spec.keyValueHeads,
+  cap: spec.scoreCap,
+  window: spec.slidingWindow(block) ?? 0,
+})
+
+/** Attention on source [N, D], without the norm on its output. */
+export function attendForward(
+  source: Tensor2D,
+  weights: AttentionWeights,
+  call: AttentionCall,
+): { readonly output: Tensor2D; readonly kept: KeptAttention } {
+  const { spec, tables, products } = call
+  return tidied(() => {
+    const input = weights.norm ? normalize(source, weights.norm) : source.clone()
+    const projected = project(input, matrixFor(weights.queryKeyValue, products), weights.queryKeyValueBias)
+    const { plain, gate } = takeGates(projected, spec)
+    const normed = normalizeHeads(plain, weights, spec)
+    const { fused } = activeBackend()
+    const mixed = fused
+      ? fused.attention(normed, tables.cosine, tables.sine, shapeOf(call))
+      : mixHeadsByStep(normed, tables, shapeOf(call), batchedProduct)
+    const read = gate ? mul<Tensor2D>(mixed, sigmoid(gate)) : mixed
+    const output = project(read, matrixFor(weights.output, products), weights.outputBias)
+    const kept = { source: source.clone(), input, plain: plain.clone(), normed: normed.clone(), mixed, ...(gate ? { gate } : {}) }
+    return { output, kept }
+  })
+}
+
+/** Gradients of attention from that by its output, [N, D]. */
+export function attendBackward(
+  { source, input, plain, normed, mixed, gate }: KeptAttention,
+  weights: AttentionWeights,
+  call: AttentionCall,
+  gradient: Tensor2D,
+): { readonly source: Tensor2D; readonly gradients: Gradients } {
+  const { spec, block, tables, products } = call
+  return tidied(() => {
+    const open: Tensor2D | undefined = gate && sigmoid(gate)
+    const byRead = combine(gradient, weights.output, products)
+    const byMixed: Tensor2D = open ? mul(byRead, open) : byRead
+    const byGate: Tensor2D | undefined = open && mul(mul(byRead, mixed), mul(open, sub(1, open)))
+    const byNormed = mixHeadsBackward(normed, tables, shapeOf(call), byMixed)
+    const heads = headsBackward(plain, weights, spec, byNormed)
+    const byProjected = byGate ? placeGates(heads.plain, byGate, spec) : heads.plain
+    const byInput = combine(byProjected, weights.queryKeyValue, products)
+    const front = weights.norm && normalizeBackward(source, weights.norm, byInput)
+    const joined = { weight: correlate(byProjected, input, products), bias: sum<Tensor1D>(byProjected, 0) }
+    return {
+      source: front?.x ?? byInput,
+      gradients: {
+        output: correlate(gradient, open ? mul<Tensor2D>(mixed, open) : mixed, products),
+        ...(weights.outputBias ? { outputBias: sum<Tensor1D>(gradient, 0) } : {}),
+        ...projectionGradients(joined, spec.block(block), weights, spec),
+        ...heads.gradients,
+        ...normGradients('norm', weights.norm, front),
+      },
+    }
+  })
+}
+
+/** Behind the norms on queries and keys, where there are some. */
+function headsBackward(
+  plain: Tensor2D,
+  { queryNorm, keyNorm }: AttentionWeights,
+  spec: DecoderSpec,
+  gradient: Tensor2D,
+): { readonly plain: Tensor2D; readonly gradients: Gradients } {
+  if (!queryNorm || !keyNorm) return { plain: gradient, gradients: {} }
+  const [queries, keys] = [spec.heads * spec.headSize, spec.keyValueHeads * spec.headSize]
+  const columns = (x: Tensor2D, first: number, count: number): Tensor2D => slice(x, [0, first], [-1, count])
+  const query = normalizeGroupsBackward(columns(plain, 0, queries), queryNorm, columns(gradient, 0, queries))
+  const key = normalizeGroupsBackward(columns(plain, queries, keys), keyNorm, columns(gradient, queries, keys))
+  return {
+    plain: concat([query.x, key.x, columns(gradient, queries + keys, keys)], 1),
+    // The norm on queries scales them besides.
+    gradients: { ...normGradients('queryNorm', queryNorm, query, spec.scoreScale), ...normGradients('keyNorm', keyNorm, key) },
+  }
+}
+
+/** Gradients of queries, keys and values with those of the gates behind each head's query: the inverse of `takeGates`. */
+function placeGates(plain: Tensor2D, gate: Tensor2D, { heads, headSize }: DecoderSpec): Tensor2D {
+  const byHead = (x: Tensor2D) => reshape(x, [-1, heads, 1, headSize])
+  const both = concat([byHead(slice(plain, [0, 0], [-1, heads * headSize])), byHead(gate)], 2)
+  return concat([reshape(both, [-1, 2 * heads * headSize]), slice(plain, [0, heads * headSize], [-1, -1])], 1) as Tensor2D
+}
+
+/** The joined gradient by projection, as the checkpoint stores them: queries without their scale. */
+function projectionGradients(
+  joined: { readonly weight: Tensor2D; readonly bias: Tensor1D },
+  tensors: BlockTensors,
+  { queryNorm, queryKeyValueBias }: AttentionWeights,
+  spec: DecoderSpec,
+): Gradients {
+  const gradients: Record<string, Tensor> = {}
+  const keys = ['query', 'key', 'value'] as const
+  let first = 0
+  for (const [index, { rows }] of mixerProjections(tensors).entries()) {
+    const key = keys[index] as (typeof keys)[number]
+    const scale = key === 'query' && !queryNorm ? spec.scoreScale : 1
+    gradients[key] = mul(slice(joined.weight, [first, 0], [rows, -1]), scale)
+    if (queryKeyValueBias) gradients[`${key}Bias`] = mul(slice(joined.bias, [first], [rows]), scale)
+    first += rows
+  }
+  return gradients
+}

@@ -1,0 +1,91 @@
+import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
+import type { MethodRun } from '../method.ts'
+
+/** Tokens whose states are in memory at once, and in one file. */
+const tokensTogether = 2 ** 15
+
+const statesStep: StepKind = { version: 1 }
+
+export const readingDense = 'Reading the dense model'
+
+/**
+ * The dense model's final states of windows, in 16 bits in files of the run: exact and small beside its logits, which the head makes of
+ * them again.
+ */
+export class FinalStates {
+  readonly #files: readonly StoredTensors[]
+  readonly #perFile: number
+  readonly #width: number
+
+  private constructor(files: readonly StoredTensors[], perFile: number, width: number) {
+    this.#files = files
+    this.#perFile = perFile
+    this.#width = width
+  }
+
+  /** Computes the states of windows of one length, or finds them in the run's steps. */
+  static async of(dense: ModelView, windows: Windows, run: Pick<MethodRun, 'tensorStep' | 'progress' | 'signal'>): Promise<FinalStates> {
+    const length = windows[0]?.length ?? 1
+    const perFile = Math.max(1, Math.floor(tokensTogether / length))
+    const files: StoredTensors[] = []
+    for (let first = 0; first < windows.length; first += perFile) {
+      const own = windows.slice(first, first + perFile)
+      const report = (share: number) => run.progress(readingDense, (first + share * own.length) * length, windows.length * length, 'tokens')
+      report(0)
+      const { tensors } = await run.tensorStep({ kind: statesStep, label: 'final states of the dense model', on: own }, async () => ({
+        tensors: await statesOf(dense, own, run.signal, report),
+      }))
+      files.push(tensors)
+    }
+    run.progress(readingDense, windows.length * length, windows.length * length, 'tokens')
+    return new FinalStates(files, perFile, dense.spec.hidden)
+  }
+
+  /** The states of some windows one below the other, [B*T, D]; the tensor is the caller's. */
+  async read(windows: readonly number[]): Promise<Tensor2D> {
+    const parts = await Promise.all(
+      windows.map((window) =>
+        (this.#files[Math.floor(window / this.#perFile)] as StoredTensors).readFloat32(nameOf(window % this.#perFile)),
+      ),
+    )
+    const values = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
+    let at = 0
+    for (const part of parts) {
+      values.set(part, at)
+      at += part.length
+    }
+    return tensor2d(values, [values.length / this.#width, this.#width])
+  }
+}
+
+const nameOf = (index: number): string => `states.${index}`
+
+async function statesOf(
+  dense: ModelView,
+  windows: Windows,
+  signal: AbortSignal,
+  report: (share: number) => void,
+): Promise<Map<string, NamedTensor>> {
+  const tensors = new Map<string, NamedTensor>()
+  await runWindows(dense, windows, {
+    signal,
+    products: 'float32',
+    afterStack({ indices, tokens }, x) {
+      const final = finalHidden(dense, x)
+      const values = final.dataSync() as Float32Array
+      const [, width] = final.shape
+      final.dispose()
+      for (const [place, index] of indices.entries()) {
+        const own = values.subarray(place * tokens * width, (place + 1) * tokens * width)
+        tensors.set(nameOf(index), { values: own, shape: [tokens, width], dtype: 'BF16' })
+      }
+    },
+    progress: (done, total) => report(done / total),
+  })
+  return tensors
+}

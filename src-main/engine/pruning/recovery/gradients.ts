@@ -1,0 +1,14 @@
+import { mul, type Tensor, type Tensor1D } from '@tensorflow/tfjs-core'
+import type { NormGradients, NormWeights } from '#engine/tensor/norm.ts'
+
+/** Gradients by the tensors of a part, under the keys of `partNames`; those of biases have `Bias` behind. */
+export type Gradients = Readonly<Record<string, Tensor>>
+
+/** The gradients of a norm under its key, `scale` being what its stored weights are multiplied by. */
+export function normGradients(key: string, norm: NormWeights | undefined, found: NormGradients | undefined, scale = 1): Gradients {
+  if (!norm || !found) return {}
+  return {
+    ...(norm.weight ? { [key]: scale === 1 ? found.weight : mul<Tensor1D>(found.weight, scale) } : {}),
+    ...(norm.bias ? { [`${key}Bias`]: found.bias } : {}),
+  }
+}

@@ -1,0 +1,102 @@
+import { concat, dispose, mul, slice, softmax, square, sub, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
+import type { HalfMatrix } from '#engine/backend/halves.ts'
+import { compareLogits } from '#engine/evaluation/divergence/compare-logits.ts'
+import { breathe } from '#engine/model/walk.ts'
+import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { combine, isHalf, type Matrix, matrixFor, type Products, project } from '#engine/tensor/products.ts'
+
+/** Logits of one model that are in memory at once; two models' and their difference are. */
+const logitsPerTile = 2 ** 22
+const mostRows = 256
+
+/** How final states differ from the dense model's under the head. */
+export interface HeadLoss {
+  /** The divergence from the dense distribution summed over rows, in nats. */
+  readonly sum: number
+  /** The gradient of `sum * scale` by the final states, [N, D]; the caller's. Absent where none was asked for. */
+  readonly gradient?: Tensor2D
+}
+
+export interface HeadCall {
+  /** The loss is multiplied by this in the gradient; without it there is none. */
+  readonly scale?: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The head, as it was trained, with what its products need: for logits, and for gradients by final states. */
+export class FrozenHead {
+  readonly #chunk: HeadChunk
+  readonly #forward: Matrix
+  /** Turned and packed, where products are of 16-bit operands. */
+  readonly #turned: HalfMatrix | undefined
+
+  /** `chunk` is the whole head and stays the model's. */
+  constructor(chunk: HeadChunk, products: Products) {
+    this.#chunk = chunk
+    this.#forward = matrixFor(chunk.weight, products)
+    if (products === 'float32') return
+    const turned: Tensor2D = transpose(chunk.weight)
+    this.#turned = matrixFor(turned, products) as HalfMatrix
+    turned.dispose()
+  }
+
+  /** Rows of final states whose logits are in memory at once. */
+  get rowsPerTile(): number {
+    return Math.max(1, Math.min(mostRows, Math.floor(logitsPerTile / this.#chunk.weight.shape[0])))
+  }
+
+  /**
+   * The Kullback-Leibler divergence of `own` from `dense`, final states [N, D] each, over the whole vocabulary (facts of the loss: README.md).
+   * Tile by tile of rows: no [N, V] matrix exists. Between products timers and messages come through.
+   */
+  async divergence(own: Tensor2D, dense: Tensor2D, { scale, signal }: HeadCall = {}): Promise<HeadLoss> {
+    const gradients: Tensor2D[] = []
+    let total = 0
+    try {
+      for (let row = 0; row < own.shape[0]; row += this.rowsPerTile) {
+        const rows = Math.min(this.rowsPerTile, own.shape[0] - row)
+        const [ownLogits, denseLogits] = [await this.#logits(own, row, rows, signal), await this.#logits(dense, row, rows, signal)]
+        try {
+          total += sumOfDivergences(ownLogits, denseLogits)
+          if (scale !== undefined) gradients.push(await this.#gradient(ownLogits, denseLogits, scale, signal))
+        } finally {
+          dispose([ownLogits, denseLogits])
+        }
+      }
+      return { sum: total, ...(scale === undefined ? {} : { gradient: tidy(() => concat(gradients, 0)) }) }
+    } finally {
+      dispose(gradients)
+    }
+  }
+
+  async #logits(states: Tensor2D, row: number, rows: number, signal: AbortSignal | undefined): Promise<Tensor2D> {
+    await breathe()
+    signal?.throwIfAborted()
+    return tidy(() => capValues(project(slice(states, [row, 0], [rows, -1]), this.#forward, this.#chunk.bias), this.#chunk.cap))
+  }
+
+  async #gradient(own: Tensor2D, dense: Tensor2D, scale: number, signal: AbortSignal | undefined): Promise<Tensor2D> {
+    await breathe()
+    signal?.throwIfAborted()
+    const { cap } = this.#chunk
+    return tidy(() => {
+      const byLogits: Tensor2D = mul(sub(softmax(own), softmax(dense)), scale)
+      const inner: Tensor2D = cap === undefined ? byLogits : mul(byLogits, sub(1, square(mul(own, 1 / cap))))
+      return this.#turned ? project(inner, this.#turned) : combine(inner, this.#chunk.weight)
+    })
+  }
+
+  dispose(): void {
+    if (isHalf(this.#forward)) this.#forward.values.dispose()
+    this.#turned?.values.dispose()
+  }
+}
+
+/** sum p (log p - log q) over rows of logits [N, V], summed in float64. */
+function sumOfDivergences(own: Tensor2D, dense: Tensor2D): number {
+  const { shift, denseLog, ownLog } = compareLogits(dense, own, 1)
+  let total = 0
+  for (let row = 0; row < shift.length; row++) total += (shift[row] ?? 0) - (denseLog[row] ?? 0) + (ownLog[row] ?? 0)
+  return total
+}

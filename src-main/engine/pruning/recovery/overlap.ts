@@ -1,0 +1,17 @@
+import type { Windows } from '#engine/data/windows.ts'
+
+/** Tokens in a row that two texts share only where one has a stretch of the other. */
+const stretch = 32
+
+/** Windows that share no stretch of tokens with those of `others`, wherever it stands in either. */
+export function withoutOverlap(windows: Windows, others: Windows): Int32Array[] {
+  const known = new Set<string>()
+  for (const other of others) for (let at = 0; at + stretch <= other.length; at += stretch) known.add(keyOf(other, at))
+  if (known.size === 0) return [...windows]
+  return windows.filter((window) => {
+    for (let at = 0; at + stretch <= window.length; at++) if (known.has(keyOf(window, at))) return false
+    return true
+  })
+}
+
+const keyOf = (window: Int32Array, at: number): string => window.subarray(at, at + stretch).join()

@@ -1,0 +1,78 @@
+import { add, dispose, mul, type Tensor2D, type TensorContainer } from '@tensorflow/tfjs-core'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Residual } from '#engine/model/decoder.ts'
+import { blockOf, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import type { RotaryTables } from '#engine/tensor/rotary.ts'
+import { tidied } from '#engine/tensor/tidied.ts'
+import { attendBackward, attendForward, type KeptAttention } from './attention.ts'
+import { type Gradients, normGradients } from './gradients.ts'
+import { feedBackward, feedForward, type KeptMlp } from './mlp.ts'
+
+export interface TrainingCall {
+  readonly spec: DecoderSpec
+  readonly rotary: (block: number) => RotaryTables
+  readonly products: Products
+}
+
+/** What the backward pass of a part needs of its forward pass. */
+export interface KeptPart {
+  readonly attention?: KeptAttention
+  readonly mlp?: KeptMlp
+  /** What the norm on the part's output reads, where there is one. */
+  readonly output?: Tensor2D
+}
+
+export interface PartBackward {
+  /** By what the part read, without what passes it by: [N, D]. */
+  readonly source: Tensor2D
+  readonly gradients: Gradients
+}
+
+const attentionCall = ({ spec, rotary, products }: TrainingCall, part: Part) => {
+  const block = blockOf(part)
+  return { spec, products, block, tables: rotary(block) }
+}
+
+/** The stream behind a part, [N, D], with what its backward pass needs; all of it is the caller's. */
+export function partForward(
+  part: Part,
+  weights: PartWeights,
+  { x, source }: Residual,
+  call: TrainingCall,
+): { x: Tensor2D; kept: KeptPart } {
+  const { spec, products } = call
+  return tidied(() => {
+    const { output, kept } = weights.attention
+      ? wrap('attention', attendForward(x, weights.attention, attentionCall(call, part)))
+      : wrap('mlp', feedForward(spec.parallelResidual ? source : x, weights.mlp, spec.activation, products))
+    const { outputNorm } = weights.attention ?? weights.mlp
+    const added = outputNorm ? normalize(output, outputNorm) : output
+    const scaled: Tensor2D = spec.residualScale === undefined ? added : mul(added, spec.residualScale)
+    return { x: add<Tensor2D>(x, scaled), kept: outputNorm ? { ...kept, output } : kept }
+  })
+}
+
+function wrap<K extends string, T>(key: K, { output, kept }: { output: Tensor2D; kept: T }): { output: Tensor2D; kept: Record<K, T> } {
+  return { output, kept: { [key]: kept } as Record<K, T> }
+}
+
+/** Gradients of a part from that by the stream behind it, [N, D]. */
+export function partBackward(part: Part, weights: PartWeights, kept: KeptPart, gradient: Tensor2D, call: TrainingCall): PartBackward {
+  const { spec, products } = call
+  return tidied(() => {
+    const { outputNorm } = weights.attention ?? weights.mlp
+    const scaled: Tensor2D = spec.residualScale === undefined ? gradient : mul(gradient, spec.residualScale)
+    const behind = outputNorm && normalizeBackward(kept.output as Tensor2D, outputNorm, scaled)
+    const byOutput = behind?.x ?? scaled
+    const { source, gradients } = weights.attention
+      ? attendBackward(kept.attention as KeptAttention, weights.attention, attentionCall(call, part), byOutput)
+      : feedBackward(kept.mlp as KeptMlp, weights.mlp, spec.activation, products, byOutput)
+    return { source, gradients: { ...gradients, ...normGradients('outputNorm', outputNorm, behind) } }
+  })
+}
+
+export function disposeKept(kept: KeptPart): void {
+  dispose(kept as TensorContainer)
+}

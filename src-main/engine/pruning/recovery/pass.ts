@@ -1,0 +1,199 @@
+import { add, dispose, keep, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { advance, disposeResidual, type Residual } from '#engine/model/decoder.ts'
+import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
+import { breathe } from '#engine/model/walk.ts'
+import type { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
+import { type NormGradients, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import { type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
+import { normGradients } from './gradients.ts'
+import type { FrozenHead } from './head-loss.ts'
+import { disposeKept, type KeptPart, type PartBackward, partBackward, partForward, type TrainingCall } from './part.ts'
+import type { Student } from './student.ts'
+
+/** Windows of one length that pass together, and the dense model's final states of them [B*T, D]. */
+export interface Batch {
+  readonly ids: Int32Array
+  readonly batch: number
+  readonly dense: Tensor2D
+}
+
+export interface PassOptions {
+  readonly products: Products
+  /** Whether what the backward pass needs is kept, or computed again part by part from the streams. */
+  readonly keeps: boolean
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Takes batches forward and backward through the student. */
+export class TrainingPass {
+  readonly #student: Student
+  readonly #vocabulary: Vocabulary
+  readonly #head: FrozenHead
+  readonly #options: PassOptions
+  readonly #tables = new Map<Rotary, Map<number, RotaryTables>>()
+
+  constructor(student: Student, vocabulary: Vocabulary, head: FrozenHead, options: PassOptions) {
+    this.#student = student
+    this.#vocabulary = vocabulary
+    this.#head = head
+    this.#options = options
+  }
+
+  /** The divergence of the student from the dense model, summed over the rows of a batch. */
+  async loss({ ids, batch, dense }: Batch): Promise<number> {
+    const call = this.#callFor(ids.length / batch)
+    let residual = await this.#embed(ids)
+    try {
+      for (const part of this.#student.parts) {
+        await this.#pause()
+        const { x, kept } = partForward(part, this.#student.weightsOf(part), residual, call)
+        disposeKept(kept)
+        residual = advance(part, residual, x, this.#student.spec)
+      }
+      const states = normalize(residual.x, this.#student.finalNorm)
+      const { sum } = await this.#head.divergence(states, dense, { signal: this.#options.signal }).finally(() => states.dispose())
+      return sum
+    } finally {
+      disposeResidual(residual)
+    }
+  }
+
+  /**
+   * The same with gradients of the sum times `scale`, added to `gradients` by the names of the masters. These are the caller's, also when
+   * the pass ends early.
+   */
+  async addGradients({ ids, batch, dense }: Batch, scale: number, gradients: Map<string, Tensor>): Promise<number> {
+    const { parts, spec, finalNorm } = this.#student
+    const call = this.#callFor(ids.length / batch)
+    const behind: Behind[] = []
+    let residual = await this.#embed(ids)
+    try {
+      for (const part of parts) {
+        await this.#pause()
+        const seen = partForward(part, this.#student.weightsOf(part), residual, call)
+        behind.push({ part, ...(this.#options.keeps ? { kept: seen.kept } : { before: cloneResidual(residual) }) })
+        if (!this.#options.keeps) disposeKept(seen.kept)
+        residual = advance(part, residual, seen.x, spec)
+      }
+      const states = normalize(residual.x, finalNorm)
+      const loss = await this.#head.divergence(states, dense, { scale, signal: this.#options.signal }).finally(() => states.dispose())
+      const last = normalizeBackward(residual.x, finalNorm, loss.gradient as Tensor2D)
+      loss.gradient?.dispose()
+      this.#addFinalNorm(last, gradients)
+      await this.#backward(call, behind, last.x, gradients)
+      return loss.sum
+    } finally {
+      disposeResidual(residual)
+      for (const one of behind) disposeBehind(one)
+    }
+  }
+
+  /** From the gradient by the stream behind the last part, which is disposed of, to the first part. */
+  async #backward(call: TrainingCall, behind: Behind[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
+    const { spec } = this.#student
+    let gradient = last
+    /** By the block's input, of a parallel MLP whose attention was not passed yet. */
+    let aside: Tensor2D | undefined
+    try {
+      for (let own = behind.pop(); own; own = behind.pop()) {
+        const { part } = own
+        try {
+          await this.#pause()
+          const found = this.#partBackward(own, gradient, call)
+          for (const [key, value] of Object.entries(found.gradients)) addTo(gradients, trainedName(spec, part, key), value)
+          if (spec.parallelResidual && !isAttention(part) && spec.blocks[blockOf(part)]?.attention) {
+            aside = found.source
+            continue
+          }
+          const more = isAttention(part) ? aside : undefined
+          if (more) aside = undefined
+          const through = tidy(() => (more ? add<Tensor2D>(add(gradient, found.source), more) : add<Tensor2D>(gradient, found.source)))
+          dispose([gradient, found.source, ...(more ? [more] : [])])
+          gradient = through
+        } finally {
+          disposeBehind(own)
+        }
+      }
+    } finally {
+      gradient.dispose()
+      aside?.dispose()
+    }
+  }
+
+  #partBackward({ part, kept, before }: Behind, gradient: Tensor2D, call: TrainingCall): PartBackward {
+    const weights = this.#student.weightsOf(part)
+    if (kept) return partBackward(part, weights, kept, gradient, call)
+    const again = partForward(part, weights, before as Residual, call)
+    again.x.dispose()
+    const found = partBackward(part, weights, again.kept, gradient, call)
+    disposeKept(again.kept)
+    return found
+  }
+
+  #addFinalNorm(found: NormGradients, gradients: Map<string, Tensor>): void {
+    const own = normGradients('norm', this.#student.finalNorm, found, this.#student.spec.logitScale)
+    for (const [key, value] of Object.entries(own)) addTo(gradients, finalNormName(key === 'norm' ? 'weight' : 'bias'), value)
+    const used = new Set(Object.values(own))
+    for (const tensor of [found.weight, found.bias]) if (!used.has(tensor)) tensor.dispose()
+  }
+
+  async #embed(ids: Int32Array): Promise<Residual> {
+    const x = await this.#vocabulary.embed(ids)
+    return { x, source: x.clone() }
+  }
+
+  async #pause(): Promise<void> {
+    await breathe()
+    this.#options.signal?.throwIfAborted()
+  }
+
+  #callFor(tokens: number): TrainingCall {
+    const { spec } = this.#student
+    return {
+      spec,
+      products: this.#options.products,
+      rotary: (block) => {
+        const rotary = spec.rotary(block)
+        const tables = this.#tables.get(rotary) ?? new Map<number, RotaryTables>()
+        this.#tables.set(rotary, tables)
+        const own = tables.get(tokens) ?? keptTables(rotaryTables(rotary, 0, tokens))
+        tables.set(tokens, own)
+        return own
+      },
+    }
+  }
+
+  dispose(): void {
+    for (const tables of this.#tables.values()) for (const { cosine, sine } of tables.values()) dispose([cosine, sine])
+    this.#tables.clear()
+  }
+}
+
+/** A part that was passed, with what its backward pass needs, or the stream in front of it to make that of. */
+interface Behind {
+  readonly part: Part
+  readonly kept?: KeptPart
+  readonly before?: Residual
+}
+
+function disposeBehind({ kept, before }: Behind): void {
+  if (kept) disposeKept(kept)
+  if (before) disposeResidual(before)
+}
+
+const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })
+
+/** Tables outlive the part in whose `tidy` they may be made. */
+function keptTables({ cosine, sine, size }: RotaryTables): RotaryTables {
+  return { cosine: keep(cosine), sine: keep(sine), size }
+}
+
+/** Adds a gradient, which belongs to the sums from now on. */
+function addTo(gradients: Map<string, Tensor>, name: string, more: Tensor): void {
+  const sum = gradients.get(name)
+  if (!sum) return void gradients.set(name, more)
+  gradients.set(name, add(sum, more))
+  dispose([sum, more])
+}

@@ -1,0 +1,172 @@
+import type { UsedData } from '#contract/data/used-data.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { Recovery, RecoveryRequest } from '#contract/pruning/recovery.ts'
+import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { viewWithPlan } from '#engine/model/views/view.ts'
+import type { StepKind, StepRequest } from '#engine/steps/step-name.ts'
+import { findHalfUnits } from '#engine/tensor/half-units.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import type { MethodRun } from '../method.ts'
+import { FinalStates } from './final-states.ts'
+import type { HeldOutKind } from './held-out.ts'
+import { withoutOverlap } from './overlap.ts'
+import { type Recipe, recipeFor } from './recipe.ts'
+import { type StateStore, Training } from './training.ts'
+
+const recoveryStep: StepKind = { version: 1 }
+const stateStep: StepKind = { version: 1, reach: 'own' }
+const rateStep: StepKind = { version: 1, reach: 'own' }
+
+export interface RecoveryText {
+  readonly windows: Windows
+  readonly used: UsedData
+  readonly notes: readonly string[]
+}
+
+export interface RecoveryInput {
+  /** The dense model, what a method and perhaps a repair left of it, and the tensors that this plan names. */
+  readonly view: ModelView
+  readonly plan: Plan
+  readonly tensors?: StoredTensors | undefined
+  readonly request: RecoveryRequest
+  /** Reads so many windows of the text that is trained on. */
+  read(windows: number): Promise<RecoveryText>
+  readonly heldOut: readonly HeldOutKind[]
+  /** Windows that the run measures on: what they share text with is not trained on. */
+  readonly measured: Windows
+  readonly run: Pick<MethodRun, 'step' | 'tensorStep' | 'progress' | 'signal' | 'emit'> & StateStore
+}
+
+export interface Recovered {
+  /** The plan with all tensors replaced, or the one that was given where training made nothing better. */
+  readonly plan: Plan
+  readonly tensors: StoredTensors | undefined
+  readonly recovery: Recovery
+  readonly notes: readonly string[]
+}
+
+/**
+ * Trains what a plan leaves, towards the dense model's distribution over the whole vocabulary (see README.md). One step of the run; its state is
+ * written down at each measurement, so that a run that was killed continues with the same bits. Throws `infeasible` for what cannot be
+ * trained, before any window is run.
+ */
+export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
+  const { view, plan, request, run } = input
+  requireTrainable(view, plan)
+  const start = performance.now()
+  const training = await Training.open(
+    view.model,
+    specOf(input),
+    plan,
+    input.tensors,
+    findHalfUnits() ? 'bfloat16' : 'float32',
+    run.signal,
+    request.text.sequenceLength,
+  )
+  try {
+    const recipe = await chooseRecipe(input, training)
+    const { windows, used, notes } = await readText(input, recipe)
+    const all = [...windows, ...input.heldOut.flatMap((kind) => kind.windows)]
+    const states = await FinalStates.of(view, all, run)
+    const steps = Math.ceil(windows.length / recipe.windowsPerStep)
+    const on = dependencies(input, recipe, windows, training.products)
+    const { tensors, ...account } = await run.tensorStep({ kind: recoveryStep, label: 'recovery', on }, () =>
+      training.run({
+        windows,
+        states,
+        heldOut: input.heldOut,
+        recipe,
+        steps,
+        run,
+        state: { kind: stateStep, label: 'state of a recovery', on },
+      }),
+    )
+    const recovery: Recovery = {
+      ...account,
+      plannedSteps: steps,
+      seconds: (performance.now() - start) / 1000,
+      parameters: training.student.size,
+      rate: recipe.rate,
+      products: training.products === 'float32' ? 'float32' : 'bfloat16',
+      text: used,
+      heldOut: input.heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
+    }
+    const said = [...notes, ...notesOn(recovery)]
+    if (recovery.best === 0) return { plan, tensors: input.tensors, recovery, notes: said }
+    return { plan: training.student.planFor(plan), tensors, recovery, notes: said }
+  } finally {
+    training.dispose()
+  }
+}
+
+function specOf({ view, plan, tensors }: RecoveryInput) {
+  const pruned = viewWithPlan(view.model, plan, tensors)
+  const { spec } = pruned
+  pruned.dispose()
+  return spec
+}
+
+/** The recipe; minutes become tokens by the time that a first batch takes, which is measured once and written down. */
+async function chooseRecipe(input: RecoveryInput, training: Training): Promise<Recipe> {
+  const { request, view, plan, run } = input
+  const { amount, text } = request
+  if ('tokens' in amount) return recipeFor(view.spec, request, amount.tokens)
+  const { windows } = await readText({ ...input, measured: [] }, { tokens: training.room.together * text.sequenceLength })
+  const states = await FinalStates.of(view, windows, run)
+  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, windows } }, () =>
+    training.timeTokens(windows, states),
+  )
+  return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate))
+}
+
+async function readText({ read, heldOut, measured, request }: RecoveryInput, { tokens }: Pick<Recipe, 'tokens'>): Promise<RecoveryText> {
+  const { sequenceLength } = request.text
+  const wanted = Math.max(1, Math.round(tokens / sequenceLength))
+  const found = await read(wanted)
+  // Token ids that were given as windows may have other lengths.
+  const even = found.windows.filter(({ length }) => length >= sequenceLength).map((window) => window.subarray(0, sequenceLength))
+  const windows = withoutOverlap(even, [...measured, ...heldOut.flatMap((kind) => kind.windows)])
+  const left = even.length - windows.length
+  if (windows.length === 0)
+    throw new EspalierError('invalid', `${found.used.source} has nothing to train on that is not measured too. Choose another text.`)
+  const notes = [...found.notes]
+  if (left > 0) notes.push(`${left} of ${even.length} windows were left out, as they share text with what is measured.`)
+  if (windows.length < wanted)
+    notes.push(
+      `The text has ${windows.length * sequenceLength} tokens to train on, ${wanted * sequenceLength} were asked for. Give a longer text to train longer.`,
+    )
+  return { windows, used: found.used, notes }
+}
+
+/** All that the result depends on, besides the model. */
+function dependencies({ plan, heldOut }: RecoveryInput, recipe: Recipe, windows: Windows, products: Products): StepRequest['on'] {
+  return { plan, recipe: { ...recipe }, windows, heldOut: heldOut.map((kind) => kind.windows), products }
+}
+
+function notesOn({ best, points, steps, plannedSteps, products }: Recovery): string[] {
+  const notes: string[] = []
+  if (products === 'bfloat16') notes.push('Trained with bfloat16 products and float32 sums and weights.')
+  if (best === 0) return [...notes, 'Training made the held-out text no better: the weights stay as they were.']
+  const [chosen] = points.slice(best, best + 1)
+  if (chosen && best < points.length - 1)
+    notes.push(`The weights are those behind step ${chosen.step} of ${steps}, which were best on held-out text.`)
+  if (steps < plannedSteps) notes.push(`Training stopped after ${steps} of ${plannedSteps} steps.`)
+  return notes
+}
+
+function requireTrainable({ spec, model }: ModelView, { blocks, slice }: Plan): void {
+  const refuse = (text: string) => {
+    throw new EspalierError('infeasible', text)
+  }
+  if (slice || spec.sliceWidth !== undefined)
+    refuse('A sliced model cannot be recovered: its stream has another basis. Choose another method.')
+  if (blocks.some(({ mlp }) => mlp !== 'removed' && (mlp.inputs ?? mlp.outputs)))
+    refuse('A plan that cuts hidden channels of MLPs cannot be recovered. Let 2SSP cut neurons.')
+  if (spec.delta)
+    refuse(`Models of the ${spec.family} family cannot be recovered: their Gated DeltaNet cannot be trained yet. Choose a repair instead.`)
+  if (model.vocabulary.chunkRows < model.vocabulary.size)
+    throw new EspalierError('out-of-memory', 'Recovery needs the embedding and the head in memory. Give more memory.')
+}

@@ -1,0 +1,259 @@
+import { dispose, type Tensor } from '@tensorflow/tfjs-core'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { Recovery, RecoveryPoint } from '#contract/pruning/recovery.ts'
+import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { Model } from '#engine/model/model.ts'
+import type { StepRequest } from '#engine/steps/step-name.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import type { MethodRun } from '../method.ts'
+import type { FinalStates } from './final-states.ts'
+import { FrozenHead } from './head-loss.ts'
+import { type HeldOutKind, patience, scoreOf } from './held-out.ts'
+import { type Batch, TrainingPass } from './pass.ts'
+import type { Recipe } from './recipe.ts'
+import { type Room, roomFor } from './room.ts'
+import { rateAt } from './schedule.ts'
+import { type Master, Student } from './student.ts'
+import { type StepResult, trainStep } from './train-step.ts'
+
+export const recovering = 'Recovering'
+
+/** Measurements on held-out text, besides the one at the start. */
+export const measurements = 8
+
+/** Where the state of a training is written down, so that a run that was killed continues from it. */
+export interface StateStore {
+  findState<T>(asked: StepRequest): Promise<{ value: T; tensors: StoredTensors } | undefined>
+  /** Replaces the state before; without a state none is left. `seconds` were spent on it. */
+  putState(asked: StepRequest, state?: { readonly value: unknown; readonly tensors: NamedTensors }, seconds?: number): Promise<void>
+}
+
+export interface TrainingInput {
+  readonly windows: Windows
+  /** The dense model's, of the windows and behind them of all held-out ones. */
+  readonly states: FinalStates
+  readonly heldOut: readonly HeldOutKind[]
+  readonly recipe: Recipe
+  readonly steps: number
+  /** Under which the state is written down. */
+  readonly state: StepRequest
+  readonly run: Pick<MethodRun, 'progress' | 'emit'> & StateStore
+}
+
+/** What is known besides the weights. */
+interface Progress {
+  readonly step: number
+  readonly points: readonly RecoveryPoint[]
+  readonly best: number
+  readonly seconds: number
+}
+
+type TrainingResult = Pick<Recovery, 'steps' | 'tokens' | 'points' | 'best'> & { readonly tensors: NamedTensors }
+
+/** A student in training: steps, measurements, and which weights were best. */
+export class Training {
+  readonly student: Student
+  readonly products: Products
+  readonly room: Room
+  readonly #head: FrozenHead
+  readonly #pass: TrainingPass
+  /** The best weights that were measured, once there are better ones than at the start. */
+  #best: ReadonlyMap<string, Float32Array> | undefined
+
+  private constructor(student: Student, products: Products, room: Room, head: FrozenHead, pass: TrainingPass) {
+    this.student = student
+    this.products = products
+    this.room = room
+    this.#head = head
+    this.#pass = pass
+  }
+
+  /** `tokens` is the length of windows. */
+  static async open(
+    model: Model,
+    spec: DecoderSpec,
+    plan: Plan,
+    tensors: StoredTensors | undefined,
+    products: Products,
+    signal: AbortSignal,
+    tokens: number,
+  ): Promise<Training> {
+    const student = await Student.open(model, spec, plan, tensors)
+    const room = roomFor(model, spec, student.size, tokens)
+    let head: FrozenHead | undefined
+    await model.vocabulary.forEachHeadChunk((chunk) => {
+      head = new FrozenHead(chunk, products)
+    })
+    const frozen = head as FrozenHead
+    const pass = new TrainingPass(student, model.vocabulary, frozen, { products, keeps: room.keeps, signal })
+    return new Training(student, products, room, frozen, pass)
+  }
+
+  /** Tokens a second through a step, by its second batch. */
+  async timeTokens(windows: Windows, states: FinalStates): Promise<number> {
+    let seconds = 0
+    for (let turn = 0; turn < 2; turn++) {
+      const start = performance.now()
+      const sums = new Map<string, Tensor>()
+      const batch = await this.#batch(windows, states, windows.keys().toArray())
+      await this.#pass.addGradients(batch, 1, sums).finally(() => dispose([batch.dense, ...sums.values()]))
+      seconds = (performance.now() - start) / 1000
+    }
+    return windows.reduce((sum, { length }) => sum + length, 0) / seconds
+  }
+
+  /** Trains from the start, or from where the state was written down last. */
+  async run(input: TrainingInput): Promise<TrainingResult> {
+    const { steps, run } = input
+    const begun = performance.now()
+    let progress = (await this.#resume(input)) ?? (await this.#begin(input))
+    const before = progress.seconds
+    const due = new Set(Array.from({ length: measurements }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / measurements))))
+    let losses: number[] = []
+    for (let step = progress.step; step < steps && progress.points.length - 1 - progress.best < patience; step++) {
+      const { loss } = await this.#step(input, step)
+      losses.push(loss)
+      if (!Number.isFinite(loss)) run.emit(stopped(step, 'the text'))
+      if (!Number.isFinite(loss)) break
+      if (!due.has(step + 1)) continue
+      const heldOut = await this.#measure(input)
+      if (!heldOut.every(Number.isFinite)) run.emit(stopped(step, 'held-out text'))
+      if (!heldOut.every(Number.isFinite)) break
+      const point = { step: step + 1, tokens: tokensBehind(input, step + 1), loss: meanOf(losses), heldOut }
+      losses = []
+      progress = { ...this.#judge(progress, point), step: step + 1, seconds: before + (performance.now() - begun) / 1000 }
+      run.emit({ type: 'recovery', point })
+      await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
+    }
+    await run.putState(input.state)
+    run.progress(recovering, tokensBehind(input, steps), tokensBehind(input, steps), 'tokens')
+    const last = progress.points.at(-1)
+    return {
+      steps: last?.step ?? 0,
+      tokens: last?.tokens ?? 0,
+      points: [...progress.points],
+      best: progress.best,
+      tensors: this.#bestTensors(),
+    }
+  }
+
+  async #begin(input: TrainingInput): Promise<Progress> {
+    const point: RecoveryPoint = { step: 0, tokens: 0, loss: null, heldOut: await this.#measure(input) }
+    input.run.emit({ type: 'recovery', point })
+    return { step: 0, points: [point], best: 0, seconds: 0 }
+  }
+
+  /** Remembers the weights where they are the best so far. */
+  #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Progress {
+    const start = points[0]?.heldOut ?? []
+    const known = best === 0 ? 1 : scoreOf(start, points[best]?.heldOut ?? [])
+    const isBest = scoreOf(start, point.heldOut) < known
+    if (isBest) this.#best = this.#copy()
+    return { ...rest, points: [...points, point], best: isBest ? points.length : best }
+  }
+
+  #copy(): ReadonlyMap<string, Float32Array> {
+    return new Map([...this.student.masters].map(([name, { values }]) => [name, values.slice()]))
+  }
+
+  async #step(input: TrainingInput, index: number): Promise<StepResult> {
+    const { windows, states, recipe, steps, run } = input
+    const first = index * recipe.windowsPerStep
+    const own = Array.from({ length: Math.min(recipe.windowsPerStep, windows.length - first) }, (_, i) => first + i)
+    const batches: (() => Promise<Batch>)[] = []
+    for (let at = 0; at < own.length; at += this.room.together) {
+      batches.push(() => {
+        run.progress(recovering, tokensBehind(input, index) + at * lengthOf(windows), tokensBehind(input, steps), 'tokens')
+        return this.#batch(windows, states, own.slice(at, at + this.room.together))
+      })
+    }
+    const rows = own.length * lengthOf(windows)
+    return trainStep(this.student, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, recipe.rate) })
+  }
+
+  /** The mean divergence on each held-out kind of text. */
+  async #measure({ windows, heldOut, states }: TrainingInput): Promise<number[]> {
+    const means: number[] = []
+    const all = [...windows, ...heldOut.flatMap((kind) => kind.windows)]
+    let first = windows.length
+    for (const { windows: own } of heldOut) {
+      let sum = 0
+      for (let at = 0; at < own.length; at += this.room.together) {
+        const indices = Array.from({ length: Math.min(this.room.together, own.length - at) }, (_, i) => first + at + i)
+        const batch = await this.#batch(all, states, indices)
+        sum += await this.#pass.loss(batch).finally(() => batch.dense.dispose())
+      }
+      means.push(sum / own.reduce((total, { length }) => total + length, 0))
+      first += own.length
+    }
+    return means
+  }
+
+  async #batch(windows: Windows, states: FinalStates, indices: readonly number[]): Promise<Batch> {
+    const own = indices.map((index) => windows[index] as Int32Array)
+    const ids = new Int32Array(own.reduce((sum, { length }) => sum + length, 0))
+    let at = 0
+    for (const window of own) {
+      ids.set(window, at)
+      at += window.length
+    }
+    return { ids, batch: own.length, dense: await states.read(indices) }
+  }
+
+  /** Weights, moments and, where they are others, the best weights. */
+  #state({ points, best }: Progress): NamedTensors {
+    const tensors = new Map<string, NamedTensor>()
+    for (const [name, { values, first, second, shape }] of this.student.masters) {
+      tensors.set(`value ${name}`, { values, shape })
+      tensors.set(`first ${name}`, { values: first, shape })
+      tensors.set(`second ${name}`, { values: second, shape })
+      const own = this.#best?.get(name)
+      if (own && best < points.length - 1) tensors.set(`best ${name}`, { values: own, shape })
+    }
+    return tensors
+  }
+
+  async #resume({ state, run }: TrainingInput): Promise<Progress | undefined> {
+    const found = await run.findState<Progress>(state)
+    if (!found) return undefined
+    const { value, tensors } = found
+    this.student.release()
+    const best = new Map<string, Float32Array>()
+    for (const [name, { values, first, second }] of this.student.masters) {
+      values.set(await tensors.readFloat32(`value ${name}`))
+      first.set(await tensors.readFloat32(`first ${name}`))
+      second.set(await tensors.readFloat32(`second ${name}`))
+      if (value.best === 0) continue
+      best.set(name, value.best < value.points.length - 1 ? await tensors.readFloat32(`best ${name}`) : values.slice())
+    }
+    this.student.refresh()
+    if (value.best > 0) this.#best = best
+    return value
+  }
+
+  #bestTensors(): NamedTensors {
+    const best = [...(this.#best ?? [])]
+    return new Map(best.map(([name, values]) => [name, { ...(this.student.masters.get(name) as Master), values }]))
+  }
+
+  dispose(): void {
+    this.#pass.dispose()
+    this.#head.dispose()
+    this.student.dispose()
+  }
+}
+
+const lengthOf = (windows: Windows): number => windows[0]?.length ?? 0
+const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** Tokens of the first steps. */
+const tokensBehind = ({ windows, recipe }: TrainingInput, steps: number): number =>
+  Math.min(windows.length, steps * recipe.windowsPerStep) * lengthOf(windows)
+
+const stopped = (step: number, what: string): RunEvent => ({
+  type: 'note',
+  text: `Recovery stopped at step ${step + 1}: the divergence on ${what} came out as no number. The best weights before it stay.`,
+})

@@ -1,0 +1,25 @@
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
+import type { MethodPhase } from '../method.ts'
+import { readingDense } from './final-states.ts'
+import { measurements, recovering } from './training.ts'
+
+/** Passes of a forward and a backward pass, in those of a forward pass: products by what is read and by weights beside the first. */
+const trained = 3
+
+/** Products with the head for each trained window: logits of both models, and the gradient by final states. */
+const headProducts = 3
+
+/**
+ * What a recovery has to do, with the share of the stack that the plan leaves.
+ * @param windows trained on
+ */
+export function recoveryPhases(blocks: number, windows: number, left: number): MethodPhase[] {
+  const heldOut = heldOutKinds.length * heldOutWindows
+  const measured = heldOut * (measurements + 1)
+  const dense = (windows + heldOut) * blocks
+  const own = blocks * left * (trained * windows + measured)
+  return [
+    { phase: readingDense, passes: { attention: dense, mlp: dense, head: 0 } },
+    { phase: recovering, passes: { attention: own, mlp: own, head: headProducts * windows + 2 * measured } },
+  ]
+}

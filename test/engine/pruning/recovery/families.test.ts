@@ -1,0 +1,71 @@
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Master } from '#engine/pruning/recovery/student.ts'
+import { familyModels, fullModels, variedModels } from '../../../fixtures/reference.ts'
+import { openReference } from '../running.ts'
+import { batchOf, denseStates, gradientsOf, lengthOf, openTraining } from './training.ts'
+
+/** Half of the first block's neurons go, and where there are three blocks the attention of the second and the MLP of the third. */
+function planFor({ blocks }: DecoderSpec): Plan {
+  return {
+    blocks: blocks.map(({ width }, block) => ({
+      attention: block === 1 && blocks.length > 2 ? 'removed' : 'kept',
+      mlp:
+        block === 0
+          ? { kept: Array.from({ length: width >> 1 }, (_, i) => 2 * i) }
+          : block === 2 && blocks.length > 3
+            ? 'removed'
+            : { kept: 'all' },
+    })),
+  }
+}
+
+/** How far weights are moved along a gradient, as a share of their length. */
+const reach = 0.001
+
+/** A Gated DeltaNet is refused. */
+const trained = [...fullModels, ...variedModels, ...familyModels].filter((name) => name !== 'qwen3_5')
+
+describe.each(trained)('%s', (name) => {
+  const open = openReference(name)
+
+  test('every gradient is the slope of the divergence along it', async () => {
+    const { model, calibration } = open()
+    // Longer than the windows that attention of these models sees.
+    const windows = calibration.slice(0, 1).map((window) => window.slice(0, 144))
+    const { student, pass, dispose } = await openTraining(model, planFor(model.spec))
+    const batch = batchOf(windows, await denseStates(model, windows))
+    try {
+      const { loss, gradients } = await gradientsOf(pass, batch)
+      expect([...gradients.keys()].sort()).toEqual([...student.masters.keys()].sort())
+      const lossAt = async ({ values }: Master, direction: Float32Array, step: number) => {
+        const before = Float32Array.from(values)
+        student.release()
+        for (let i = 0; i < values.length; i++) values[i] = (before[i] as number) + step * (direction[i] as number)
+        student.refresh()
+        const moved = (await pass.loss(batch)) / batch.ids.length
+        student.release()
+        values.set(before)
+        student.refresh()
+        return moved
+      }
+      expect(loss).toBeGreaterThan(0)
+      for (const [key, gradient] of gradients) {
+        const master = student.masters.get(key) as Master
+        const length = lengthOf(gradient)
+        const unit = gradient.map((value) => value / (length || 1))
+        // Biases may be zero, and then have no length of their own.
+        const step = reach * Math.max(lengthOf(master.values), 0.1 * Math.sqrt(gradient.length))
+        const near = (await lossAt(master, unit, step)) - (await lossAt(master, unit, -step))
+        const far = (await lossAt(master, unit, 2 * step)) - (await lossAt(master, unit, -2 * step))
+        const slope = (8 * near - far) / (12 * step)
+        // Float32 leaves about 1e-6 of a loss of 1 in a difference.
+        expect(Math.abs(slope - length), `${key}: gradient ${length}, slope ${slope}`).toBeLessThan(0.005 * length + 3e-6 / step)
+      }
+    } finally {
+      batch.dense.dispose()
+      dispose()
+    }
+  })
+})

@@ -1,0 +1,178 @@
+import { memory } from '@tensorflow/tfjs-core'
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { type RecoveryInput, recoverPlan } from '#engine/pruning/recovery/recover.ts'
+import { openReference, type RecordedRun, recordedRun } from '../running.ts'
+
+const length = 64
+const short = (windows: Windows) => windows.map((window) => window.slice(0, length))
+
+describe('stories260k', () => {
+  const open = openReference('stories260k')
+
+  /** Half of every MLP and the attention of one block are gone. */
+  function halved(): Plan {
+    const { spec } = open().model
+    return {
+      blocks: densePlan(spec).blocks.map((block, index) => ({
+        attention: index === 2 ? 'removed' : block.attention,
+        mlp: { kept: Array.from({ length: (spec.blocks[index]?.width ?? 0) >> 1 }, (_, i) => 2 * i) },
+      })),
+    }
+  }
+
+  function input(run: RecordedRun, changes: Partial<RecoveryInput> = {}): RecoveryInput {
+    const { model, calibration, test: measured } = open()
+    const text = short(calibration)
+    const used = { source: 'stories', revision: null, sequenceLength: length, windows: text.length, seed: 0, hash: 'h' }
+    return {
+      view: denseView(model),
+      plan: halved(),
+      request: { amount: { tokens: 64 * length }, text: { source: 'stories', sequenceLength: length }, rate: 1e-3 },
+      read: async (windows) => ({ windows: text.slice(0, windows), used, notes: [] }),
+      heldOut: [
+        { kind: 'one', windows: short(measured.slice(0, 4)) },
+        { kind: 'other', windows: short(measured.slice(4, 8)) },
+      ],
+      measured: [],
+      run,
+      ...changes,
+    }
+  }
+
+  /** Steps of 8 windows need more text than there is: windows of 64 make a step of 32. */
+  const many = { read: async (windows: number) => ({ ...(await input(recordedRun()).read(windows)), windows: repeated(windows) }) }
+  const repeated = (count: number): Windows => {
+    const { calibration } = open()
+    return Array.from({ length: count }, (_, i) => (calibration[i % 64] as Int32Array).slice((i >> 6) * 48, (i >> 6) * 48 + length))
+  }
+  const longer = { amount: { tokens: 256 * length }, text: { source: 'stories', sequenceLength: length }, rate: 1e-3 }
+
+  test('brings the pruned model nearer to the dense one on text that it was not trained on', async () => {
+    const { model, test: measured } = open()
+    const tensorsBefore = memory().numTensors
+    const events: RunEvent[] = []
+    const run = { ...recordedRun(), emit: (event: RunEvent) => void events.push(event) }
+    const { plan, tensors, recovery } = await recoverPlan(input(run, { ...many, request: longer }))
+    expect(recovery.points).toHaveLength(9)
+    expect(recovery.best).toBe(8)
+    expect(events.filter(({ type }) => type === 'recovery')).toHaveLength(9)
+    const [first, last] = [recovery.points[0]?.heldOut ?? [], recovery.points[8]?.heldOut ?? []]
+    for (const [kind, value] of last.entries()) expect(value).toBeLessThan(0.9 * (first[kind] ?? 0))
+    const windows = measured.slice(16, 32)
+    const before = viewWithPlan(model, halved())
+    const after = viewWithPlan(model, plan, tensors)
+    const [worse, better] = [await perplexity(before, windows), await perplexity(after, windows)]
+    expect(better.perplexity).toBeLessThan(0.9 * worse.perplexity)
+    before.dispose()
+    after.dispose()
+    expect(memory().numTensors).toBeLessThanOrEqual(tensorsBefore + 150)
+  })
+
+  test('a run that was killed continues from its state and ends with the same bits', async () => {
+    const whole = await recoverPlan(input(recordedRun(), { ...many, request: longer }))
+    const steps = new Map<string, string>()
+    let states = 0
+    const dying = recordedRun(0, steps)
+    const { putState } = dying
+    const killed = {
+      ...dying,
+      async putState(...given: Parameters<typeof putState>) {
+        if (++states > 3) throw new Error('killed')
+        await putState(...given)
+      },
+    }
+    await expect(recoverPlan(input(killed, { ...many, request: longer }))).rejects.toThrow('killed')
+    const resumed = recordedRun(0, steps)
+    const again = await recoverPlan(input(resumed, { ...many, request: longer }))
+    // Only what was not measured before is told again.
+    expect(resumed.events.flatMap((event) => (event.type === 'recovery' ? event.point.step : []))).toEqual(
+      whole.recovery.points.slice(4).map(({ step }) => step),
+    )
+    expect(again.recovery.points).toEqual(whole.recovery.points)
+    for (const name of whole.tensors?.tensors.keys() ?? []) expect(await again.tensors?.read(name)).toEqual(await whole.tensors?.read(name))
+    expect([...steps.keys()].filter((name) => name.includes('state of'))).toEqual([])
+  })
+
+  test('weights that are no better on held-out text are not taken', async () => {
+    const plan = halved()
+    const request = { ...longer, rate: 1 }
+    const { plan: after, tensors, recovery, notes } = await recoverPlan(input(recordedRun(), { ...many, request }))
+    expect(after).toEqual(plan)
+    expect(tensors).toBeUndefined()
+    expect(recovery.best).toBe(0)
+    expect(notes.join(' ')).toContain('no better')
+  })
+
+  test('a loss that is no number ends the training, says where and leaves the best weights', async () => {
+    const run = recordedRun()
+    const request = { ...longer, rate: 1e38 }
+    const { recovery } = await recoverPlan(input(run, { ...many, request }))
+    expect(run.events).toContainEqual(
+      expect.objectContaining({ type: 'note', text: expect.stringMatching(/stopped at step [12]: .* no number/) }),
+    )
+    expect(recovery.best).toBe(0)
+  })
+
+  test('a text with fewer tokens than asked for says so', async () => {
+    const { notes, recovery } = await recoverPlan(input(recordedRun(), { request: { ...longer, amount: { tokens: 1e6 } } }))
+    expect(notes.join(' ')).toContain(`The text has ${64 * length} tokens to train on, 1000000 were asked for.`)
+    expect(recovery.tokens).toBe(64 * length)
+  })
+
+  test('windows that share text with what is measured are left out', async () => {
+    const { calibration } = open()
+    const [own] = calibration
+    const measured = [(own as Int32Array).slice(10)]
+    const { notes, recovery } = await recoverPlan(input(recordedRun(), { measured }))
+    expect(notes.join(' ')).toContain('1 of 64 windows were left out')
+    expect(recovery.tokens).toBe(63 * length)
+  })
+
+  test('minutes become tokens by the time of a first batch, which is written down', async () => {
+    const steps = new Map<string, string>()
+    const request = { ...longer, amount: { minutes: 1e-4 } }
+    await recoverPlan(input(recordedRun(0, steps), { request }))
+    const [rate] = [...steps.keys()].filter((name) => name.includes('speed'))
+    expect(Number(steps.get(rate ?? ''))).toBeGreaterThan(0)
+    steps.set(rate ?? '', JSON.stringify(32 * length))
+    const { recovery } = await recoverPlan(input(recordedRun(0, steps), { request: { ...longer, amount: { minutes: 1 / 60 } } }))
+    expect(recovery.tokens).toBe(32 * length)
+  })
+
+  test('a cancel ends it within 200 ms', async () => {
+    const stop = new AbortController()
+    let at = 0
+    const run = {
+      ...recordedRun(),
+      signal: stop.signal,
+      progress: (phase: string, done: number) => {
+        if (phase !== 'Recovering' || done === 0 || at > 0) return
+        at = performance.now()
+        stop.abort()
+      },
+    }
+    const tensorsBefore = memory().numTensors
+    await expect(recoverPlan(input(run, { ...many, request: longer }))).rejects.toThrow()
+    expect(performance.now() - at).toBeLessThan(200)
+    expect(memory().numTensors).toBeLessThanOrEqual(tensorsBefore + 150)
+  })
+})
+
+describe('qwen3_5', () => {
+  const open = openReference('qwen3_5')
+
+  test('a Gated DeltaNet is refused before anything is computed', async () => {
+    const { model } = open()
+    const run = recordedRun()
+    const request = { amount: { tokens: 64 }, text: { source: 'x', sequenceLength: 64 } }
+    const never = () => Promise.reject(new Error('read'))
+    const given = { view: denseView(model), plan: densePlan(model.spec), request, read: never, heldOut: [], measured: [], run }
+    await expect(recoverPlan(given)).rejects.toThrow('Gated DeltaNet')
+  })
+})

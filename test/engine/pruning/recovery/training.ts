@@ -1,0 +1,79 @@
+import type { Tensor } from '@tensorflow/tfjs-core'
+import { tensor2d } from '@tensorflow/tfjs-core'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import type { Model } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
+import { FrozenHead } from '#engine/pruning/recovery/head-loss.ts'
+import { type Batch, TrainingPass } from '#engine/pruning/recovery/pass.ts'
+import { Student } from '#engine/pruning/recovery/student.ts'
+import type { Products } from '#engine/tensor/products.ts'
+
+/** A student of a plan with everything that takes it forward and backward. */
+export async function openTraining(model: Model, plan: Plan, { keeps = true, products = 'float32' as Products } = {}) {
+  const view = viewWithPlan(model, plan)
+  const student = await Student.open(model, view.spec, plan, undefined)
+  view.dispose()
+  let head: FrozenHead | undefined
+  await model.vocabulary.forEachHeadChunk((chunk: HeadChunk) => {
+    head = new FrozenHead(chunk, products)
+  })
+  const pass = new TrainingPass(student, model.vocabulary, head as FrozenHead, { products, keeps })
+  return {
+    student,
+    pass,
+    head: head as FrozenHead,
+    dispose() {
+      pass.dispose()
+      head?.dispose()
+      student.dispose()
+    },
+  }
+}
+
+/** The dense model's final states of windows, each [T, D]. */
+export async function denseStates(model: Model, windows: readonly Int32Array[]): Promise<Float32Array[]> {
+  const states: Float32Array[] = []
+  const view = denseView(model)
+  await runWindows(
+    view,
+    windows,
+    {
+      afterStack(_, x) {
+        const final = finalHidden(view, x)
+        states.push(final.dataSync() as Float32Array)
+        final.dispose()
+      },
+    },
+    1,
+  )
+  return states
+}
+
+/** Windows side by side as one batch. */
+export function batchOf(windows: readonly Int32Array[], states: readonly Float32Array[]): Batch {
+  const tokens = windows[0]?.length ?? 0
+  const ids = Int32Array.from(windows.flatMap((window) => [...window]))
+  const values = new Float32Array(states.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const own of states) {
+    values.set(own, at)
+    at += own.length
+  }
+  return { ids, batch: windows.length, dense: tensor2d(values, [windows.length * tokens, values.length / (windows.length * tokens)]) }
+}
+
+export async function gradientsOf(pass: TrainingPass, batch: Batch): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
+  const sums = new Map<string, Tensor>()
+  const rows = batch.ids.length
+  const loss = (await pass.addGradients(batch, 1 / rows, sums)) / rows
+  const gradients = new Map<string, Float32Array>()
+  for (const [name, tensor] of sums) {
+    gradients.set(name, tensor.dataSync() as Float32Array)
+    tensor.dispose()
+  }
+  return { loss, gradients }
+}
+
+export const lengthOf = (values: Iterable<number>): number => Math.sqrt([...values].reduce((sum, value) => sum + value * value, 0))
