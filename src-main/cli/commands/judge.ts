@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
 import { deliver } from './deliver.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { printJson, printTable, showMoment, showPercent } from './print.ts'
@@ -10,6 +11,7 @@ espalier judge show ID
 espalier judge export ID [--format json|csv] [--output FILE]
 
 Results of blind judgings: standings with 95 % intervals, and every vote. Create judgings on the page "Judge".
+${intervalMeaning.replaceAll('. ', '.\n')}
 
   --format FORMAT      json (everything) or csv (the votes)
   --output FILE        where to write (default: standard output); an existing file is not overwritten
@@ -33,7 +35,7 @@ const show = async (parameters: string[]): Promise<number> => {
   if (values.json) printJson(result)
   else
     printTable(
-      ['MODEL', 'WON', 'LOST', 'TIES', 'BOTH BAD', 'CHANCE TO WIN', 'FROM', 'TO'],
+      ['MODEL', 'WON', 'LOST', 'TIES', 'BOTH BAD', 'CHANCE TO WIN', '95 % FROM', 'TO'],
       result.standings.map(({ name, wins, losses, ties, bothBad, winRate, winInterval }) => [
         name,
         wins,

@@ -76,6 +76,23 @@ export function uniformNumbers(seed: number): () => number {
   }
 }
 
+/** Draws from gamma distributions of scale 1 by their shape, above 0, the same for the same seed (Marsaglia and Tsang 2000). */
+export function gammaNumbers(seed: number): (shape: number) => number {
+  const uniform = uniformNumbers(seed)
+  // Box and Muller; 1 - u, as u may be 0.
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform())
+  const draw = (shape: number): number => {
+    if (shape < 1) return draw(shape + 1) * (1 - uniform()) ** (1 / shape)
+    const d = shape - 1 / 3
+    for (;;) {
+      const x = normal()
+      const v = (1 + x / Math.sqrt(9 * d)) ** 3
+      if (v > 0 && Math.log(1 - uniform()) < (x * x) / 2 + d * (1 - v + Math.log(v))) return d * v
+    }
+  }
+  return draw
+}
+
 export interface Interval {
   low: number
   high: number

@@ -1,4 +1,4 @@
-import { type Interval, middle, resamplings, uniformNumbers } from '../comparison/statistics.ts'
+import { gammaNumbers, type Interval, middle } from '../comparison/statistics.ts'
 
 /** One judged pair: two contestants on one prompt, and the first one's points (1 a win, 0 a loss, 0.5 each if neither was better). */
 export interface JudgedPair {
@@ -17,24 +17,32 @@ export interface Standing {
   winInterval: Interval
 }
 
-/** Virtual points for both sides of each compared pair, so that a contestant who always wins keeps a finite strength. */
-export const virtualPoints = 0.1
+/** What the intervals are, for screens and reports. */
+export const intervalMeaning =
+  'Intervals are 95 % credible intervals of Bradley and Terry’s model. Before the first vote they assume one prompt on which all models tied. The votes on one prompt weigh as much as one vote fewer than the answers they compare.'
+
+/** Points and games of every two contestants, votes and prior together. */
+interface Tally {
+  readonly points: readonly number[]
+  readonly games: readonly (readonly number[])[]
+}
 
 /**
- * Strengths of the Bradley-Terry model (1952), P(i beats j) = s_i / (s_i + s_j), by the MM algorithm (Hunter 2004, Eq. 3). Returned as logs
- * with mean 0, to within `precision`. A contestant with no pairs has strength 0.
+ * Strengths of the model of Bradley and Terry (1952), P(i beats j) = s_i / (s_i + s_j), as logs with mean 0, to within `precision`: the
+ * mode of the posterior whose prior is one prompt on which all tied, by the MM algorithm (Hunter 2004, Eq. 3).
  */
 export function bradleyTerry(contestants: number, pairs: readonly JudgedPair[], precision = 1e-12): number[] {
-  const { points, games } = tally(contestants, pairs)
-  let strengths = new Array<number>(contestants).fill(1)
+  return findMode(tally(contestants, pairs), precision)
+}
+
+function findMode({ points, games }: Tally, precision: number): number[] {
+  let strengths = points.map(() => 1)
   for (let round = 0; round < 10_000; round++) {
     const next = strengths.map((own, i) => {
-      let rivals = 0
-      for (let j = 0; j < contestants; j++) rivals += (games[i]?.[j] ?? 0) / (own + (strengths[j] ?? 1))
+      const rivals = strengths.reduce((sum, other, j) => sum + (games[i]?.[j] ?? 0) / (own + other), 0)
       return rivals === 0 ? own : (points[i] ?? 0) / rivals
     })
-    const level = Math.exp(next.reduce((sum, one) => sum + Math.log(one), 0) / contestants)
-    const centred = next.map((one) => one / level)
+    const centred = centre(next)
     const moved = Math.max(...centred.map((one, i) => Math.abs(Math.log(one / (strengths[i] ?? 1)))))
     strengths = centred
     if (moved < precision) break
@@ -42,49 +50,73 @@ export function bradleyTerry(contestants: number, pairs: readonly JudgedPair[], 
   return strengths.map(Math.log)
 }
 
-function tally(contestants: number, pairs: readonly JudgedPair[]): { points: number[]; games: number[][] } {
+function centre(strengths: readonly number[]): number[] {
+  const level = Math.exp(strengths.reduce((sum, one) => sum + Math.log(one), 0) / strengths.length)
+  return strengths.map((one) => one / level)
+}
+
+/** The prior is a prompt of its own, so it weighs as the votes on any other do. */
+function tally(contestants: number, pairs: readonly JudgedPair[]): Tally {
   const points = new Array<number>(contestants).fill(0)
   const games = Array.from({ length: contestants }, () => new Array<number>(contestants).fill(0))
-  const add = (i: number, j: number, score: number, of: number) => {
-    points[i] = (points[i] ?? 0) + score
+  const add = (i: number, j: number, score: number, weight: number) => {
+    points[i] = (points[i] ?? 0) + weight * score
     const row = games[i] as number[]
-    row[j] = (row[j] ?? 0) + of
+    row[j] = (row[j] ?? 0) + weight
   }
-  const met = new Set<string>()
-  for (const { first, second, score } of pairs) {
-    add(first, second, score, 1)
-    add(second, first, 1 - score, 1)
-    met.add(first < second ? `${first} ${second}` : `${second} ${first}`)
-  }
-  for (const key of met) {
-    const [i, j] = key.split(' ').map(Number) as [number, number]
-    add(i, j, virtualPoints, 2 * virtualPoints)
-    add(j, i, virtualPoints, 2 * virtualPoints)
+  for (const votes of [allTied(contestants), ...Map.groupBy(pairs, ({ prompt }) => prompt).values()]) {
+    const weight = weightOf(votes)
+    for (const { first, second, score } of votes) {
+      add(first, second, score, weight)
+      add(second, first, 1 - score, weight)
+    }
   }
   return { points, games }
 }
 
-/** Precision of the strengths within one resampling. Too small to be visible in an interval over thousands of them. */
-const resampledPrecision = 1e-6
+function allTied(contestants: number): JudgedPair[] {
+  const all = Array.from({ length: contestants }, (_, i) => i)
+  return all.flatMap((first) => all.slice(first + 1).map((second) => ({ prompt: -1, first, second, score: 0.5 })))
+}
 
-/** Standings with 95 % intervals. Resamples whole prompts with all their pairs, because votes on one prompt are correlated. */
-export function standings(contestants: number, pairs: readonly JudgedPair[], { seed = 1, repeats = resamplings / 2 } = {}): Standing[] {
-  const byPrompt = [...Map.groupBy(pairs, ({ prompt }) => prompt).values()]
-  const draw = uniformNumbers(seed)
-  const strengths = bradleyTerry(contestants, pairs)
-  const resampled = Array.from({ length: repeats }, () =>
-    bradleyTerry(
-      contestants,
-      byPrompt.flatMap(() => byPrompt[Math.floor(draw() * byPrompt.length)] ?? []),
-      resampledPrecision,
-    ),
-  )
+/** Who prefers A to B and B to C prefers A to C, so votes on one prompt tell no more than the ranking of its answers. */
+function weightOf(votes: readonly JudgedPair[]): number {
+  const answers = new Set(votes.flatMap(({ first, second }) => [first, second]))
+  return Math.min(1, (answers.size - 1) / votes.length)
+}
+
+/** Draws of the posterior, and those before that are thrown away. */
+const [draws, burnIn] = [20_000, 500]
+
+/** Standings with credible intervals of 95 %, from draws of the posterior that are the same for the same seed. */
+export function standings(contestants: number, pairs: readonly JudgedPair[], { seed = 1 } = {}): Standing[] {
+  const counted = tally(contestants, pairs)
+  const strengths = findMode(counted, 1e-12)
+  const drawn = drawPosterior(counted, seed)
   return strengths.map((strength, i) => ({
     strength,
-    interval: middle(Float64Array.from(resampled, (one) => one[i] ?? 0)),
+    interval: middle(Float64Array.from(drawn, (one) => one[i] ?? 0)),
     winRate: winRate(strengths, i),
-    winInterval: middle(Float64Array.from(resampled, (one) => winRate(one, i))),
+    winInterval: middle(Float64Array.from(drawn, (one) => winRate(one, i))),
   }))
+}
+
+/** Log strengths from their posterior, by the Gibbs sampler of Caron and Doucet (2012, 2.2) under a flat prior besides the points. */
+function drawPosterior({ points, games }: Tally, seed: number): number[][] {
+  const gamma = gammaNumbers(seed)
+  let strengths = points.map(() => 1)
+  return Array.from({ length: burnIn + draws }, () => {
+    const rates = points.map(() => 0)
+    for (const [i, row] of games.entries()) {
+      for (let j = i + 1; j < row.length; j++) {
+        const waited = gamma(row[j] ?? 0) / ((strengths[i] ?? 1) + (strengths[j] ?? 1))
+        rates[i] = (rates[i] ?? 0) + waited
+        rates[j] = (rates[j] ?? 0) + waited
+      }
+    }
+    strengths = centre(points.map((own, i) => gamma(own) / (rates[i] ?? 1)))
+    return strengths.map(Math.log)
+  }).slice(burnIn)
 }
 
 function winRate(strengths: readonly number[], own: number): number {

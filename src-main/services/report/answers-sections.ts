@@ -1,5 +1,6 @@
 import { diffWords } from 'diff'
 import type { Inspected } from '#contract/comparison/inspected.ts'
+import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
 import type { JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
@@ -87,10 +88,8 @@ export function judgingSection({ title, standings, byTag, votes, pairs }: Judgin
   ])
   return [
     heading(2, `Judged blind: ${title}`),
-    paragraph(
-      `${votes} of ${pairs} pairs were judged. Chances to win follow Bradley and Terry, with 95 % intervals from resampling prompts. Ties and “both bad” count as half a point.`,
-    ),
-    tableBlock(['Model', 'Won', 'Lost', 'Ties', 'Both bad', 'Chance to win'], rows, 'Standings'),
+    paragraph(`${votes} of ${pairs} pairs were judged. ${intervalMeaning} Ties and “both bad” count as half a point.`),
+    tableBlock(['Model', 'Won', 'Lost', 'Ties', 'Both bad', 'Chance to win (95 %)'], rows, 'Standings'),
     ...(byTag.length > 0
       ? [
           tableBlock(

@@ -7,6 +7,8 @@ import { bradleyTerry, type JudgedPair, standings } from '#contract/judging/brad
 interface Expected {
   mcnemar: [number, number, number][]
   bootstrap: { differences: number[]; seed: number; repeats: number; interval: [number, number] }
+  twoModels: { points: number; votes: number; interval: [number, number] }[]
+  threeModels: { prompts: [number, number][][]; intervals: [number, number][] }[]
   bradleyTerry: { pairs: [number, number, number][]; strengths: number[] }
   quantiles: { values: number[]; shares: number[]; expected: number[] }
   mean: { values: number[]; value: number; error: number }
@@ -35,9 +37,52 @@ test('Bradley-Terry strengths are those that maximise the likelihood', () => {
   for (const [at, wanted] of expected.bradleyTerry.strengths.entries()) close(strengths[at] ?? Number.NaN, wanted)
 })
 
+/** Draws of the posterior leave its quantiles uncertain by less. */
+const closeTo = ({ low, high }: { low: number; high: number }, [least, most]: [number, number], what: string) => {
+  expect(Math.abs(low - least), `${what}: ${low} to ${high}`).toBeLessThan(0.01)
+  expect(Math.abs(high - most), `${what}: ${low} to ${high}`).toBeLessThan(0.01)
+}
+
+test('intervals of two models are those of Jeffreys in statsmodels, for unanimous votes too', () => {
+  for (const { points, votes, interval } of expected.twoModels) {
+    // Half a point is a tie.
+    const pairs = Array.from({ length: votes }, (_, prompt): JudgedPair => {
+      return { prompt, first: 0, second: 1, score: Math.max(0, Math.min(1, points - prompt)) }
+    })
+    const [first, second] = standings(2, pairs)
+    closeTo(first?.winInterval ?? { low: 0, high: 0 }, interval, `${points} of ${votes}`)
+    closeTo(second?.winInterval ?? { low: 0, high: 0 }, [1 - interval[1], 1 - interval[0]], `${points} of ${votes}, the other`)
+    close(first?.winRate ?? Number.NaN, (points + 0.5) / (votes + 1))
+  }
+})
+
+test('intervals of three models are those of a grid with the likelihood of choix', () => {
+  for (const { prompts, intervals } of expected.threeModels) {
+    const pairs = prompts.flatMap((votes, prompt) => votes.map(([first, second]): JudgedPair => ({ prompt, first, second, score: 1 })))
+    for (const [at, one] of standings(3, pairs).entries()) closeTo(one.winInterval, intervals[at] ?? [0, 0], JSON.stringify(prompts))
+  }
+})
+
+test('one vote leaves nearly everything open', () => {
+  const [winner] = standings(2, [{ prompt: 0, first: 0, second: 1, score: 1 }])
+  expect(winner?.winInterval.low).toBeLessThan(0.2)
+  expect(winner?.winInterval.high).toBeGreaterThan(0.99)
+  expect((winner?.interval.high ?? 0) - (winner?.interval.low ?? 0)).toBeGreaterThan(2)
+})
+
+test('votes on one prompt that follow from each other narrow an interval less than votes on others', () => {
+  const vote = (prompt: number, first: number, second: number): JudgedPair => ({ prompt, first, second, score: 1 })
+  const width = (pairs: JudgedPair[]) => {
+    const { low, high } = standings(3, pairs)[0]?.winInterval ?? { low: 0, high: 0 }
+    return high - low
+  }
+  const together = [0, 1, 2].flatMap((prompt) => [vote(prompt, 0, 1), vote(prompt, 0, 2), vote(prompt, 1, 2)])
+  expect(width(together)).toBeGreaterThan(width(together.map((pair, prompt) => ({ ...pair, prompt }))))
+})
+
 test('one who always wins keeps a finite strength, above a rival with an interval below a half', () => {
   const pairs = Array.from({ length: 12 }, (_, prompt): JudgedPair => ({ prompt, first: 0, second: 1, score: 1 }))
-  const [winner, loser] = standings(2, pairs, { repeats: 50 })
+  const [winner, loser] = standings(2, pairs)
   expect(Number.isFinite(winner?.strength)).toBe(true)
   expect(winner?.winRate).toBeGreaterThan(0.9)
   expect(loser?.winInterval.high).toBeLessThan(0.5)
