@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { families } from '#contract/models/families.ts'
-import type { ModelEntry } from '#contract/models/models.ts'
+import { type ModelEntry, numbersOf } from '#contract/models/models.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { followTransfer } from './follow-transfer.ts'
 import { printJson, printTable, showBytes } from './print.ts'
@@ -106,7 +106,7 @@ function printModels(models: readonly ModelEntry[], asJson: boolean): void {
         description.family,
         description.shape.blocks,
         description.parameters.total,
-        description.dtype,
+        numbersOf(description),
         showBytes(bytes),
         usedByRuns,
         present ? path : `${path} (missing)`,

@@ -40,7 +40,10 @@ export const modelDescription = z.object({
   shape: modelShape,
   blocks: z.array(blockDescription),
   parameters: z.object({ total: z.number().int(), stack: z.number().int() }),
+  /** The type of most weights; of a quantised file all its types, the largest share first. */
   dtype: z.string(),
+  /** Whether weights are unpacked when they are read, so that what is computed is of the unpacked ones. */
+  unpacked: z.boolean().optional(),
   bytes: z.number().int(),
   tokenizer: z.string().nullable(),
   chatTemplate: z.boolean(),
@@ -48,6 +51,11 @@ export const modelDescription = z.object({
   /** The plan stored beside an already pruned checkpoint. */
   plan: plan.nullable(),
 })
+
+/** What a model's weights are stored as, and what they are computed as where that differs. */
+export function numbersOf({ dtype, unpacked }: Pick<ModelDescription, 'dtype' | 'unpacked'>): string {
+  return unpacked ? `${dtype}, computed as float32 from unpacked weights` : dtype
+}
 
 /** How a model was pruned, and its quality afterwards. */
 export const prunedBy = z.object({

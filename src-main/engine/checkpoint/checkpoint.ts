@@ -31,6 +31,8 @@ export interface Checkpoint {
   /** Which of the config's whole numbers are decimals, so that it can be written as it came. */
   readonly decimals: Decimals
   readonly tensors: ReadonlyMap<string, TensorInfo>
+  /** Of a file with quantised weights, which are unpacked when they are read: its types, the largest share first, and its bytes. */
+  readonly quantised?: { readonly types: readonly string[]; readonly bytes: number } | undefined
   /** Bytes of the largest of several files, where the tensors lie in several. */
   readonly shardBytes?: number
   /** What is left of each block, where the file itself says that something is missing. */
@@ -43,6 +45,14 @@ export interface Checkpoint {
   /** The same as float32. */
   readFloat32(name: string, rows?: Rows): Promise<Float32Array>
   close(): Promise<void>
+}
+
+/** What a reader of computed numbers should know of a file with quantised weights. */
+export function unpackedNotes({ quantised }: Pick<Checkpoint, 'quantised'>): string[] {
+  if (!quantised) return []
+  return [
+    `The file stores its weights as ${quantised.types.join(', ')}. Perplexity and all else was computed as float32 from unpacked weights.`,
+  ]
 }
 
 /** The bytes that rows take, counted from the start of the tensor. Throws when the tensor has fewer rows. */

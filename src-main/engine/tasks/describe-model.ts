@@ -1,6 +1,6 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FeasibleRange, ModelDescription } from '#contract/models/models.ts'
-import { blockParameters, type DecoderSpec, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, layoutOf, presentParameters, stackParameters } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
@@ -30,8 +30,9 @@ export async function describeModel(path: string, signal?: AbortSignal): Promise
       },
       blocks: await describeBlocks(checkpoint, spec, signal),
       parameters: { total: stack + Vocabulary.parameters(spec), stack },
-      dtype: mostCommon(tensors.map(({ dtype }) => dtype)),
-      bytes: tensors.reduce((total, { bytes }) => total + bytes, 0),
+      dtype: checkpoint.quantised?.types.join(', ') ?? mostCommon(tensors.map(({ dtype }) => dtype)),
+      ...(checkpoint.quantised ? { unpacked: true } : {}),
+      bytes: checkpoint.quantised?.bytes ?? tensors.reduce((total, { bytes }) => total + bytes, 0),
       ...(await describeTokenizer(checkpoint.path)),
       feasible: feasibleRanges(spec),
       plan: pruned?.plan ?? null,
@@ -45,13 +46,12 @@ export async function describeModel(path: string, signal?: AbortSignal): Promise
 async function describeBlocks(checkpoint: Checkpoint, spec: DecoderSpec, signal?: AbortSignal): Promise<ModelDescription['blocks']> {
   const blocks: ModelDescription['blocks'] = []
   for (const index of spec.blocks.keys()) {
-    const { attention, width } = layoutOf(spec, index)
-    const parameters = blockParameters(spec, index)
+    const { attention, mlp } = presentParameters(spec, index)
     const zeroed = await zeroedParts(checkpoint, spec, index, signal)
     blocks.push({
-      attentionParameters: attention ? parameters.attention : 0,
-      mlpParameters: width > 0 ? parameters.mlp : 0,
-      intermediate: width,
+      attentionParameters: attention,
+      mlpParameters: mlp,
+      intermediate: layoutOf(spec, index).width,
       ...(zeroed.length > 0 ? { zeroed } : {}),
     })
   }

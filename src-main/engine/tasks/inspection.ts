@@ -8,6 +8,7 @@ import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { version } from '#contract/version.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { summarize } from '#engine/evaluation/divergence/summary.ts'
 import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
@@ -78,7 +79,7 @@ async function diverge(place: Workplace, { data }: DivergenceRequest): Promise<F
   const pages = await makePages(place, windows)
   const runs = subjects.map(({ run }) => run)
   const divergence = { data: used, ...summarize(pages, runs) }
-  return { evaluation: [used], notes: [...notes], inspected: { kind: 'divergence', divergence } }
+  return { evaluation: [used], notes: [...unpackedNotes(model.checkpoint), ...notes], inspected: { kind: 'divergence', divergence } }
 }
 
 async function makePages({ subjects, model, tokenizer, steps }: Workplace, windows: readonly Int32Array[]): Promise<TokenPage[]> {

@@ -240,7 +240,11 @@ class Preflight {
   }
 
   async #try(field: string, look: () => Promise<unknown>): Promise<void> {
-    await look().catch((thrown: unknown) => this.#problems.push(toProblem(field, thrown)))
+    await look().catch((thrown: unknown) => {
+      // A process with another runtime can say nothing of this one.
+      if (thrown instanceof EspalierError && thrown.details?.anotherProcess) throw thrown
+      this.#problems.push(toProblem(field, thrown))
+    })
   }
 
   #refuse(field: string, code: Problem['code'], message: string): void {

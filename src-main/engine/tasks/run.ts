@@ -14,6 +14,7 @@ import { version } from '#contract/version.ts'
 import { stackParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { KindFilter } from '#engine/data/json-lines.ts'
+import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import { type ReadData, readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
@@ -27,9 +28,9 @@ import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
-import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import type { HeldOutKind } from '#engine/pruning/recovery/held-out.ts'
 import { recoverPlan } from '#engine/pruning/recovery/recover.ts'
+import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -68,7 +69,7 @@ class RunInProgress {
     const tokenizer = await openModelTokenizer(model)
     const dense = method === denseMethod
     const options = dense ? {} : parseOptions(findMethod(method), this.#request.options)
-    for (const text of retiredIn(this.#request)) this.#note(text)
+    for (const text of [...retiredIn(this.#request), ...unpackedNotes(model.checkpoint)]) this.#note(text)
     const pruned = dense ? nothingRemoved(model) : await this.#prune(model, tokenizer, options)
     const { result: repaired, repair } = await this.#repair(model, tokenizer, pruned)
     const { result: recovered, recovery } = await this.#recover(model, tokenizer, repaired)
@@ -290,14 +291,14 @@ function nothingRemoved(model: Model): MethodResult {
 
 /** Bytes that a parameter takes as the checkpoint stores it, on average. */
 function storedBytesPerParameter({ checkpoint, spec }: Model): number {
-  const bytes = [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
+  const bytes = checkpoint.quantised?.bytes ?? [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
   return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
 }
 
 /** Parameters left, and what they weigh as the model stores them: of the block stack, and of everything with embedding and head. */
 function sizeMeasures(model: Model, { plan }: MethodResult): Measure[] {
-  const stack = stackParameters(model.spec) - removedParameters(model.spec, plan)
-  const rest = Vocabulary.parameters(specWithPlan(model.spec, plan))
+  const left = specWithPlan(model.spec, plan)
+  const [stack, rest] = [stackParameters(left), Vocabulary.parameters(left)]
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },

@@ -6,6 +6,7 @@ import type { StudyDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { version } from '#contract/version.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { withProducts } from '#engine/model/model.ts'
@@ -50,7 +51,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
       run: steps.methodRun(seed),
     }),
   )
-  const remarks = [...retiredIn(request), ...notes]
+  const remarks = [...retiredIn(request), ...unpackedNotes(model.checkpoint), ...notes]
   for (const text of remarks) host.emit({ type: 'note', text })
   await steps.requireSameModel()
   return {

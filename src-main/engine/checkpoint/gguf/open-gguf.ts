@@ -120,12 +120,22 @@ interface GgufContents {
   readonly places: Map<string, Place>
 }
 
+/** The types of stored tensors by the bytes that they take; undefined where all are plain. */
+function findQuantised(stored: ReadonlySet<PlacedTensor>): Checkpoint['quantised'] {
+  if ([...stored].every(({ type }) => type.dtype !== undefined)) return undefined
+  const bytes = new Map<string, number>()
+  for (const { type, bytes: own } of stored) bytes.set(type.name, (bytes.get(type.name) ?? 0) + own)
+  const sorted = [...bytes].sort(([, one], [, other]) => other - one)
+  return { types: sorted.map(([name]) => name), bytes: sorted.reduce((total, [, own]) => total + own, 0) }
+}
+
 class GgufCheckpoint implements Checkpoint {
   readonly path: string
   readonly config: Record<string, unknown>
   readonly decimals = decimalKeys
   readonly tensors: ReadonlyMap<string, TensorInfo>
   readonly blocks: readonly StoredBlock[] | undefined
+  readonly quantised: Checkpoint['quantised']
   readonly #parts: readonly Part[]
   readonly #places: Map<string, Place>
 
@@ -136,6 +146,7 @@ class GgufCheckpoint implements Checkpoint {
     this.#parts = parts
     this.#places = places
     this.tensors = new Map([...places].map(([name, { info }]) => [name, info]))
+    this.quantised = findQuantised(new Set([...places.values()].map(({ stored }) => stored)))
   }
 
   async read(name: string, rows?: Rows): Promise<Uint8Array> {

@@ -32,6 +32,7 @@ export function inFamilyWords(checkpoint: Checkpoint, layout: PrunedLayout | und
     path: checkpoint.path,
     config: { ...config, ...layout.family },
     decimals: checkpoint.decimals,
+    quantised: checkpoint.quantised,
     ...(checkpoint.shardBytes === undefined ? {} : { shardBytes: checkpoint.shardBytes }),
     tensors: checkpoint.tensors,
     read: (name, rows) => checkpoint.read(name, rows),
