@@ -20,6 +20,8 @@ export interface NormTensors {
   readonly bias?: string
   /** Entries, where they are not the hidden size. */
   readonly size?: number
+  /** Its weights went into the projections behind it: the file has ones, which are no parameters. */
+  readonly ones?: true
 }
 
 /** A stored tensor that is neither projection nor norm. */
@@ -143,13 +145,14 @@ export function layoutOf(spec: DecoderSpec, index: number): BlockLayout {
 }
 
 /**
- * Entries of a block's submodules, biases, norms on queries and keys and norms on what is added to the stream included: they go with
- * the submodule. `norms` are those in front.
+ * Entries of a block's submodules: projections, biases, norms on queries and keys, and norms on what is added to the stream. The norms
+ * in front are apart, because Eq. 5 of 2SSP counts without them.
  */
 export interface BlockParameters {
   readonly attention: number
+  readonly attentionNorm: number
   readonly mlp: number
-  readonly norms: number
+  readonly mlpNorm: number
 }
 
 function projectionParameters(projection: Projection | undefined): number {
@@ -173,29 +176,41 @@ export function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
   return deltaOwn(tensors).reduce((total, { shape }) => total + shape.reduce((a, b) => a * b, 1), heads)
 }
 
-/** Entries of a norm, of one that is not there none. */
+/** Parameters of a norm; 0 for a missing one. */
 export function normParameters(spec: DecoderSpec, norm: NormTensors | undefined): number {
-  return norm ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0
+  return norm && !norm.ones ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0
 }
 
 /** Parameters of block `index` as the spec describes it, whether or not parts of it were removed. */
 export function blockParameters(spec: DecoderSpec, index: number): BlockParameters {
   const tensors = spec.block(index)
-  const norms = (...all: (NormTensors | undefined)[]) => all.reduce((total, norm) => total + normParameters(spec, norm), 0)
   const sum = (projections: (Projection | undefined)[]) => projections.reduce((total, part) => total + projectionParameters(part), 0)
   const { output, attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = tensors
   return {
     attention:
-      sum([...mixerProjections(tensors), output, tensors.attentionShortcut]) + mixerExtras(spec, tensors) + norms(attentionOutputNorm),
-    mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]) + norms(mlpOutputNorm),
-    norms: norms(attentionNorm, mlpNorm),
+      sum([...mixerProjections(tensors), output, tensors.attentionShortcut]) +
+      mixerExtras(spec, tensors) +
+      normParameters(spec, attentionOutputNorm),
+    attentionNorm: normParameters(spec, attentionNorm),
+    mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]) + normParameters(spec, mlpOutputNorm),
+    mlpNorm: normParameters(spec, mlpNorm),
   }
 }
 
-/** Parameters of the whole block stack, norms included: the base of every sparsity. Counts what is present. */
+/** Parameters that block `index` has. A norm goes with the submodules that read through it: with a parallel residual these are both. */
+export function presentParameters(spec: DecoderSpec, index: number): Record<'attention' | 'mlp' | 'all', number> {
+  const { attention, width } = layoutOf(spec, index)
+  const parts = blockParameters(spec, index)
+  const shared = spec.parallelResidual && !attention ? parts.attentionNorm : 0
+  const own = attention ? parts.attention + parts.attentionNorm : 0
+  const mlp = width > 0 ? parts.mlp + parts.mlpNorm + shared : 0
+  return { attention: own, mlp, all: own + mlp }
+}
+
+/**
+ * Parameters of the whole block stack, the base of every sparsity. This is the one count of a model, of what a plan leaves and of a
+ * folder in the exact format; formats that hold zeros where something was removed weigh more and say so.
+ */
 export function stackParameters(spec: DecoderSpec): number {
-  return spec.blocks.reduce((total, layout, index) => {
-    const parts = blockParameters(spec, index)
-    return total + (layout.attention ? parts.attention : 0) + (layout.width > 0 ? parts.mlp : 0) + parts.norms
-  }, 0)
+  return spec.blocks.reduce((total, _, index) => total + presentParameters(spec, index).all, 0)
 }

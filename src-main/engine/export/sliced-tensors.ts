@@ -1,6 +1,13 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
 import type { SlicePlan } from '#contract/pruning/plan.ts'
-import { deltaOwn, mixerProjections, type NormTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
+import {
+  type BlockTensors,
+  deltaOwn,
+  mixerProjections,
+  type NormTensors,
+  type Projection,
+  type ShapedTensor,
+} from '#engine/architectures/spec.ts'
 import type { TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
@@ -59,7 +66,7 @@ class BlockWriter {
   tensors(block: number): TensorToWrite[] {
     const { checkpoint, spec } = this.#view.model
     const dtype = storedDtype(checkpoint, spec.block(block).up.weight)
-    return [...shapesOf(slicedSpec(this.#view.model.spec, this.#plan).block(block))].map(([name, shape]) => ({
+    return [...storedShapes(slicedSpec(this.#view.model.spec, this.#plan).block(block))].map(([name, shape]) => ({
       name,
       dtype,
       shape,
@@ -84,7 +91,7 @@ class BlockWriter {
 }
 
 /** Shapes of a block's stored tensors by name; projections that share one lie below each other. */
-function shapesOf(tensors: Tensors): Map<string, number[]> {
+export function storedShapes(tensors: BlockTensors): Map<string, number[]> {
   const shapes = new Map<string, number[]>()
   const { delta, ...others } = tensors
   for (const entry of [...Object.values(others), ...Object.values(delta ?? {})] as (Projection | NormTensors | ShapedTensor)[]) {
@@ -112,9 +119,7 @@ async function addPart(pieces: Pieces, view: ModelView, plan: SlicePlan, part: P
   view.release(part, weights)
 }
 
-type Tensors = ReturnType<ModelView['spec']['block']>
-
-function addAttention(pieces: Pieces, tensors: Tensors, weights: AttentionWeights, scoreScale: number): void {
+function addAttention(pieces: Pieces, tensors: BlockTensors, weights: AttentionWeights, scoreScale: number): void {
   const joined = read(weights.queryKeyValue)
   const biases = weights.queryKeyValueBias && read(weights.queryKeyValueBias)
   let row = 0
@@ -131,7 +136,7 @@ function addAttention(pieces: Pieces, tensors: Tensors, weights: AttentionWeight
   addShortcut(pieces, tensors.attentionShortcut, weights.shortcut)
 }
 
-function addMlp(pieces: Pieces, tensors: Tensors, weights: MlpWeights): void {
+function addMlp(pieces: Pieces, tensors: BlockTensors, weights: MlpWeights): void {
   if (tensors.gate && weights.gate) addProjection(pieces, tensors.gate, read(weights.gate), weights.gateBias && read(weights.gateBias))
   addProjection(pieces, tensors.up, read(weights.up), weights.upBias && read(weights.upBias))
   addProjection(pieces, tensors.down, read(weights.down), weights.downBias && read(weights.downBias))

@@ -1,14 +1,33 @@
 import type { Outline } from '#contract/runs/preflight.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { isAttention, presentParts } from '#engine/model/weights/weights.ts'
 import type { Budget } from './budget.ts'
 import type { Method } from './method.ts'
+import { attentionRemovals, blockParts, equalCost, presentBlocks } from './plan.ts'
 
 /** What a budget comes to with a method and its options, before anything is computed. Throws when it cannot be reached. */
 export function outlineOf(method: Method, spec: DecoderSpec, budget: Budget, options: Record<string, unknown>): Outline {
-  return method.outline?.(spec, budget, options) ?? wholeBlocks(spec, budget)
+  return method.outline?.(spec, budget, options) ?? wholeBlocks(method.unit, spec, budget)
 }
 
 /** What depth methods remove: whole blocks, or as many attentions and MLPs as those have. */
-function wholeBlocks(spec: DecoderSpec, { blocks }: Budget): Outline {
-  return { attentionRemoved: blocks, blocksRemoved: blocks, neuronsRemovedPerBlock: 0, reached: blocks / spec.blocks.length }
+function wholeBlocks(unit: Method['unit'], spec: DecoderSpec, { blocks }: Budget): Outline {
+  const cost = blocks === 0 ? 0 : costOfBlock(unit, spec)
+  const reached = cost === undefined ? null : (blocks * cost) / stackParameters(spec)
+  return { attentionRemoved: blocks, blocksRemoved: blocks, neuronsRemovedPerBlock: 0, reached }
+}
+
+/** Parameters that one block takes with it, undefined where it matters which parts go: a norm that two share goes with the second. */
+function costOfBlock(unit: Method['unit'], spec: DecoderSpec): number | undefined {
+  const blocks = presentBlocks(spec)
+  const whole = equalCost(
+    spec,
+    blocks.map((block) => blockParts([block])),
+  )
+  if (unit !== 'submodule') return whole
+  const mlps = presentParts(spec)
+    .filter((part) => !isAttention(part))
+    .map((part) => [part])
+  const [attention, mlp] = [equalCost(spec, attentionRemovals(spec)), equalCost(spec, mlps)]
+  return attention !== undefined && mlp !== undefined && attention + mlp === whole ? whole : undefined
 }

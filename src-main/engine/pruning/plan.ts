@@ -1,7 +1,7 @@
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
-import { blockParameters, type DecoderSpec, layoutOf, normParameters, stackParameters } from '#engine/architectures/spec.ts'
-import { slicedStackParameters } from '#engine/model/views/slice.ts'
-import { attentionOf, blockOf, isAttention, mlpOf, type Part } from '#engine/model/weights/weights.ts'
+import { type DecoderSpec, layoutOf, presentParameters, stackParameters } from '#engine/architectures/spec.ts'
+import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { attentionOf, blockOf, isAttention, mlpOf, type Part, presentParts } from '#engine/model/weights/weights.ts'
 import type { Variant } from './search/trunk.ts'
 
 const kept: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
@@ -53,29 +53,28 @@ export function partsOf(variant: Variant): Part[] {
   return [...variant.keys()].filter((part) => variant[part] === 1)
 }
 
-/** Parameters that the plan removes from the block stack; norms in front of submodules count as kept, but for a sliced model, which has none in its blocks. */
+/** Parameters that the plan removes from the block stack. */
 export function removedParameters(spec: DecoderSpec, plan: Plan): number {
-  if (plan.slice) return stackParameters(spec) - slicedStackParameters(spec, plan.slice.width)
-  return plan.blocks.reduce((total, block, index) => {
-    const layout = spec.blocks[index]
-    if (!layout) return total
-    const { attention, mlp } = blockParameters(spec, index)
-    const attentionRemoved = layout.attention && block.attention === 'removed' ? attention : 0
-    return total + attentionRemoved + removedFromMlp(spec, index, mlp, block)
-  }, 0)
+  return stackParameters(spec) - stackParameters(specWithPlan(spec, plan))
 }
 
-function removedFromMlp(spec: DecoderSpec, index: number, mlp: number, block: BlockPlan): number {
-  const { width } = layoutOf(spec, index)
-  if (width === 0) return 0
-  if (block.mlp === 'removed') return mlp
-  const { up, down, gate, mlpOutputNorm } = spec.block(index)
-  const keptWidth = block.mlp.kept === 'all' ? width : block.mlp.kept.length
-  const inputs = block.mlp.inputs?.length ?? spec.hidden
-  const outputs = block.mlp.outputs?.length ?? spec.hidden
-  const inner = (gate ? 2 : 1) * keptWidth * inputs + keptWidth * outputs
-  const biases = (gate?.bias ? keptWidth : 0) + (up.bias ? keptWidth : 0) + (down.bias ? spec.hidden : 0)
-  return mlp - inner - biases - normParameters(spec, mlpOutputNorm)
+/** Each attention that is there by itself. */
+export function attentionRemovals(spec: DecoderSpec): Part[][] {
+  return presentParts(spec)
+    .filter(isAttention)
+    .map((part) => [part])
+}
+
+/** Parameters that go with any one of the given removals; undefined where these differ. */
+export function equalCost(spec: DecoderSpec, removals: readonly (readonly Part[])[]): number | undefined {
+  const dense = densePlan(spec)
+  const costs = new Set(removals.map((parts) => costOf(spec, removeParts(dense, parts), new Set(parts.map(blockOf)))))
+  return costs.size === 1 ? [...costs][0] : undefined
+}
+
+function costOf(spec: DecoderSpec, plan: Plan, changed: ReadonlySet<number>): number {
+  const left = specWithPlan(spec, plan)
+  return [...changed].reduce((total, block) => total + presentParameters(spec, block).all - presentParameters(left, block).all, 0)
 }
 
 /** The share of the block stack's parameters that the plan removes, 0 to 1. */

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { textConfig } from '#engine/architectures/index.ts'
-import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { elementBytes } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -15,7 +15,7 @@ import { modelCard, readParentCard } from '../model-card.ts'
 import { packedConfig } from '../packed-config.ts'
 import { type PackedBlock, packBlocks, sourceOf } from '../packing.ts'
 import { prunedTensors } from '../pruned-tensors.ts'
-import { slicedTensors } from '../sliced-tensors.ts'
+import { slicedTensors, storedShapes } from '../sliced-tensors.ts'
 import { blockNames, lastProjections } from './block-names.ts'
 import { moduleFile, moduleText, ownModelType } from './module.ts'
 
@@ -93,10 +93,12 @@ function requireUnsliced(spec: DecoderSpec): void {
 /** Every block by itself: a sliced stream has no other order. */
 const unpacked = (blocks: DecoderSpec['blocks']): PackedBlock[] => blocks.map((_, index) => ({ attention: index, mlp: index }))
 
-/** Bytes of a sliced model in the dtype of the checkpoint. */
+/** Bytes of a sliced model in the dtype of the checkpoint, the ones of its norms included. */
 function slicedBytes({ checkpoint }: Pick<Model, 'checkpoint'>, left: DecoderSpec): number {
   const dtype = checkpoint.tensors.get(left.embedding)?.dtype ?? 'F32'
-  return elementBytes(dtype) * (stackParameters(left) + Vocabulary.parameters(left))
+  const shapes = left.blocks.flatMap((_, block) => [...storedShapes(left.block(block)).values()])
+  const entries = shapes.reduce((total, shape) => total + shape.reduce((size, side) => size * side, 1), 0)
+  return elementBytes(dtype) * (entries + Vocabulary.parameters(left))
 }
 
 type Config = Record<string, unknown>

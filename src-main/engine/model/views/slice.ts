@@ -17,7 +17,7 @@ import {
 import { EspalierError } from '#contract/errors.ts'
 import type { SlicePlan } from '#contract/pruning/plan.ts'
 import { defined } from '#engine/architectures/defined.ts'
-import { type DecoderSpec, mixerExtras, mixerProjections } from '#engine/architectures/spec.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
@@ -59,22 +59,6 @@ export interface PartSlice {
   /** Whether the part carries the stream over into the next basis; a parallel MLP adds to what its attention carried. */
   readonly carries: boolean
   readonly epsilon: number
-}
-
-/** Entries of the block stack of a sliced model: norms are gone into the projections, shortcuts are new. */
-export function slicedStackParameters(spec: DecoderSpec, width: number): number {
-  const rotated = rotatedParts(spec)
-  const widthBehind = (part: Part) => (rotated.some((later) => later > part) ? width : spec.hidden)
-  const shortcuts = rotated.reduce((total, part) => total + width * widthBehind(part), 0)
-  return presentParts(spec).reduce((total, part) => {
-    const tensors = spec.block(blockOf(part))
-    const { output, gate, up, down } = tensors
-    const [inner, outer] = isAttention(part) ? [mixerProjections(tensors), output] : [gate ? [gate, up] : [up], down]
-    const extras = isAttention(part) ? mixerExtras(spec, tensors) : 0
-    const behind = widthBehind(part)
-    const own = inner.reduce((sum, { rows, bias }) => sum + rows * width + (bias ? rows : 0), 0)
-    return total + own + extras + behind * outer.columns + (outer.bias ? behind : 0)
-  }, shortcuts)
 }
 
 /** The weights of a part between two bases: norm weights go into the projections, the norm keeps the dense width as its divisor. */

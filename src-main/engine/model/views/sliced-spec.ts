@@ -1,17 +1,41 @@
-import type { Plan, SlicePlan } from '#contract/pruning/plan.ts'
+import type { BlockPlan, MlpPlan, Plan, SlicePlan } from '#contract/pruning/plan.ts'
 import type { BlockTensors, DecoderSpec, DeltaTensors, NormTensors, Projection } from '#engine/architectures/spec.ts'
 import { attentionOf, mlpOf } from '../weights/weights.ts'
 import { rotatedParts } from './slice.ts'
 
-/** The spec of the model that a plan leaves, as it is saved. */
+/**
+ * The spec of the model that a plan leaves, as it is saved. Hidden channels that an MLP does not use are left out of its sizes: files hold
+ * zeros there.
+ */
 export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
   const blocks = spec.blocks.map((layout, index) => {
-    const { attention, mlp } = plan.blocks[index] ?? { attention: 'kept', mlp: { kept: 'all' } }
-    const width = mlp === 'removed' ? 0 : mlp.kept === 'all' ? layout.width : mlp.kept.length
-    return { attention: layout.attention && attention === 'kept', width }
+    const { attention, mlp } = plan.blocks[index] ?? untouched
+    return { attention: layout.attention && attention === 'kept', width: mlp === 'removed' ? 0 : keptWidth(layout.width, mlp) }
   })
-  const left = { ...spec, blocks }
+  const block: DecoderSpec['block'] = (index, name) => withMlpPlan(spec.block(index, name), (plan.blocks[index] ?? untouched).mlp)
+  const left = { ...spec, blocks, block }
   return plan.slice ? slicedSpec(left, plan.slice) : left
+}
+
+const untouched: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
+
+const keptWidth = (width: number, { kept }: KeptMlp): number => (kept === 'all' ? width : Math.min(width, kept.length))
+
+type KeptMlp = Exclude<MlpPlan, 'removed'>
+
+/** A block's tensors with an MLP as narrow as a plan makes it. Of projections in one tensor, the second begins where the first ends. */
+function withMlpPlan(tensors: BlockTensors, mlp: MlpPlan): BlockTensors {
+  if (mlp === 'removed') return tensors
+  const { gate, up, down } = tensors
+  const width = keptWidth(up.rows, mlp)
+  const inner = { rows: width, columns: mlp.inputs?.length ?? up.columns }
+  const below = up.firstRow === 0 ? 0 : width
+  return {
+    ...tensors,
+    ...(gate ? { gate: { ...gate, ...inner } } : {}),
+    up: { ...up, ...inner, firstRow: below },
+    down: { ...down, rows: mlp.outputs?.length ?? down.rows, columns: width },
+  }
 }
 
 /** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, a head apart from the embedding. */
@@ -72,5 +96,5 @@ const narrowDelta = (delta: DeltaTensors, columns: number): DeltaTensors => ({
   rate: { ...delta.rate, columns },
 })
 
-/** What is left of a norm whose weights went into the projections behind it: nothing but ones, so that a block has the tensors of its family. */
-const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size })
+/** A norm whose weights went into the projections behind it. It stays as ones, so that a block has the tensors of its family. */
+const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size, ones: true })

@@ -15,7 +15,7 @@ import { measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
 import { type DivergenceTable, type FittedShape, fitShape, type ProgrammeLimits } from '../fit/programme.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
+import { attentionRemovals, densePlan, equalCost, reachedSparsity, removeParts } from '../plan.ts'
 import { repairPlan } from '../repair/repair.ts'
 import { equationOperations, repairPhase } from '../repair/work.ts'
 import { addPasses, timesPasses, watched } from '../search/passes.ts'
@@ -247,11 +247,7 @@ function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: Options)
     unit: own,
     least: Math.min(width, Math.max(own, least ?? Math.round((3 / 16) * width))),
     width,
-    attentionNeurons:
-      blockParameters(
-        spec,
-        spec.blocks.findIndex(({ attention }) => attention),
-      ).attention / neuron,
+    attentionNeurons: (equalCost(spec, attentionRemovals(spec)) ?? 0) / neuron,
     budget: total - (sparsity * stackParameters(spec)) / neuron,
   }
 }

@@ -20,7 +20,8 @@ import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type
  *
  * Repairs of the reference: scores are summed in float64 and ties go to the lower index (5); candidates are compared by their
  * float64 loss, not a half-precision perplexity (1, 2, 3); a round without a finite candidate and a split that cannot be reached
- * are errors (4, 15, 16); channels carry no more than attention leaves (17).
+ * are errors (4, 15, 16); channels carry no more than attention leaves (17). The split is the reference's, but a removed attention
+ * counts with the norm in front of it, which no saved model has (28): what is reached is higher by one norm for each.
  */
 const options = z.object({
   alpha: z
@@ -88,8 +89,9 @@ export const twoStage = defineMethod({
   outline(spec, { sparsity }, chosen) {
     if (sparsity === 0) return { attentionRemoved: 0, blocksRemoved: null, neuronsRemovedPerBlock: 0, reached: 0 }
     const split = splitFor(spec, sparsity, chosen)
-    const reached = chosen.cut === 'neurons' ? reachedBy(spec, split) : null
-    return { attentionRemoved: split.attention, blocksRemoved: null, neuronsRemovedPerBlock: split.width - split.neurons, reached }
+    const kept = neuronsKept(split, chosen)
+    const reached = chosen.cut === 'neurons' ? reachedBy(spec, split.attention, kept) : null
+    return { attentionRemoved: split.attention, blocksRemoved: null, neuronsRemovedPerBlock: split.width - kept, reached }
   },
   work(spec, { sparsity }, chosen, windows) {
     if (sparsity === 0) return []
@@ -143,6 +145,11 @@ function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attentio
   return cut === 'channels' && channelShare === 'whole' ? { ...split, mlpShare: splitFirstStage(spec, sparsity).mlpShare } : split
 }
 
+/** Neurons that each MLP keeps: those of the split, to the nearest multiple. */
+function neuronsKept({ neurons, width }: TwoStageSplit, { widthMultiple }: TwoStageOptions): number {
+  return Math.min(width, Math.max(widthMultiple, Math.round(neurons / widthMultiple) * widthMultiple))
+}
+
 /** Stage 1: each MLP keeps the neurons, or the channels in and out, with the largest mean norm; equally many in every block. */
 function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, scores: MlpScores): { plan: Plan; notes: readonly string[] } {
   const plan = densePlan(view.spec)
@@ -154,9 +161,7 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
     )
     return { plan: { blocks }, notes: [...inputs.notes, ...outputs.notes] }
   }
-  const multiple = chosen.widthMultiple
-  const count = Math.min(split.width, Math.max(multiple, Math.round(split.neurons / multiple) * multiple))
-  const { kept, cuts, notes } = keepLargest(scores.neurons, count, 'neuron')
+  const { kept, cuts, notes } = keepLargest(scores.neurons, neuronsKept(split, chosen), 'neuron')
   run.emit({ type: 'neuron scores', scores: scores.neurons, cuts })
   run.emit({ type: 'width', kept: kept.map((block) => block.length), of: split.width })
   return { plan: { blocks: plan.blocks.map((block, i): BlockPlan => ({ ...block, mlp: { kept: kept[i] ?? [] } })) }, notes }

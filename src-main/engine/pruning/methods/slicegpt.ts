@@ -3,17 +3,16 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Spectrum } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { stackParameters } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { embeddingRotationName, rotatedParts, rotationName, slicedStackParameters } from '#engine/model/views/slice.ts'
+import { embeddingRotationName, rotatedParts, rotationName } from '#engine/model/views/slice.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { Part } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { componentOperations, principalComponents } from '../components/principal-components.ts'
 import { SlicedStream } from '../components/sliced-stream.ts'
 import { defineMethod, type MethodRun } from '../method.ts'
-import { densePlan } from '../plan.ts'
+import { densePlan, reachedSparsity } from '../plan.ts'
 import { timesPasses, watched } from '../search/passes.ts'
 
 /**
@@ -187,7 +186,7 @@ function requireTurnable(spec: DecoderSpec): void {
 
 const percent = (share: number): string => `${(100 * share).toFixed(2)} %`
 
-const reachedAt = (spec: DecoderSpec, width: number): number => 1 - slicedStackParameters(spec, width) / stackParameters(spec)
+const reachedAt = (spec: DecoderSpec, width: number): number => reachedSparsity(spec, { ...densePlan(spec), slice: { width } })
 
 function widthFor(spec: DecoderSpec, sparsity: number, { target, widthMultiple }: Options): number {
   if (target === 'nominal') {

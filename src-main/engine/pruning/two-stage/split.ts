@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { BlockPlan } from '#contract/pruning/plan.ts'
 import { blockParameters, type DecoderSpec, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
 import { roundHalfEven } from '../budget.ts'
-import { densePlan, reachedSparsity } from '../plan.ts'
+import { attentionRemovals, densePlan, equalCost, reachedSparsity } from '../plan.ts'
 
 /** 2SSP's division of a sparsity among attention and MLPs (arXiv 2501.17771, Eq. 5). */
 export interface TwoStageSplit {
@@ -128,11 +128,11 @@ export function splitRange(split: (sparsity: number) => TwoStageSplit): { least:
   return { least: steps[0] ?? 0, most: steps.at(-1) ?? 0 }
 }
 
-/** What plans of this split reach: it does not matter which neurons go, nor which attention submodules where they are equal. */
-export function reachedBy(spec: DecoderSpec, { attention, neurons }: TwoStageSplit): number {
+/** What plans reach that keep this many neurons in each MLP; null where it matters which attention submodules go. */
+export function reachedBy(spec: DecoderSpec, attention: number, neurons: number): number | null {
   const plan = densePlan(spec)
   const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
   const narrowed = { blocks: plan.blocks.map((block): BlockPlan => (block.mlp === 'removed' ? block : { ...block, mlp: { kept } })) }
-  const shape = stackShape(spec)
-  return reachedSparsity(spec, narrowed) + (attention * shape.attention) / shape.total
+  const cost = attention === 0 ? 0 : equalCost(spec, attentionRemovals(spec))
+  return cost === undefined ? null : reachedSparsity(spec, narrowed) + (attention * cost) / stackParameters(spec)
 }

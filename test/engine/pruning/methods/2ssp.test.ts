@@ -1,10 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest'
+import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
-import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { expectedOf, familyModels, fullModels, referenceModel, referenceWindows, variedModels } from '../../../fixtures/reference.ts'
 import { recordedRun } from '../running.ts'
 
@@ -53,7 +54,10 @@ describe('2SSP against the reference', () => {
       const { plan, decisions } = await twoStage.plan({ view: denseView(model), calibration, budget, options, run: recordedRun() })
       expect(plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded.kept_neurons)
       expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order)
-      expect(reachedSparsity(model.spec, plan)).toBeCloseTo(recorded.true_sparsity_of_blocks, 9)
+      // The reference keeps the norms in front of removed attention in its count; a parallel MLP reads through them, so there they stay.
+      const norms = decisions.map(({ block }) => (model.spec.parallelResidual ? 0 : blockParameters(model.spec, block).attentionNorm))
+      const withoutNorms = removedParameters(model.spec, plan) - norms.reduce((total, norm) => total + norm, 0)
+      expect(withoutNorms / stackParameters(model.spec)).toBeCloseTo(recorded.true_sparsity_of_blocks, 9)
       recorded.stage2_rounds.forEach(({ candidates }, round) => {
         for (const { block, ppl } of candidates) {
           const found = decisions[round]?.scores.find((score) => score.block === block)?.perplexity ?? Number.NaN

@@ -1,0 +1,61 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { stackParameters } from '#engine/architectures/spec.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
+import { exact } from '#engine/export/exact/exact.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { blockParts, densePlan, removeParts } from '#engine/pruning/plan.ts'
+import { describeModel } from '#engine/tasks/describe-model.ts'
+import { familyModels, fullModels, referenceModel, variedModels } from '../../fixtures/reference.ts'
+
+type MakePlan = (model: Model) => Plan
+
+/** Each removes parts in a way that a count can get wrong. */
+const plans: Record<string, MakePlan> = {
+  'whole blocks': ({ spec }) => removeParts(densePlan(spec), blockParts([1, 2])),
+  'both parts of a block, one by one': ({ spec }) => removeParts(removeParts(densePlan(spec), [2]), [3]),
+  'an attention': ({ spec }) => removeParts(densePlan(spec), [2]),
+  'an MLP': ({ spec }) => removeParts(densePlan(spec), [3]),
+  // What is left of both fits into one block of a sequential family.
+  'the MLP of a block and the attention of the next': ({ spec }) => removeParts(densePlan(spec), [1, 2]),
+  'the attention of a block and the MLP of the next': ({ spec }) => removeParts(densePlan(spec), [2, 5]),
+  'neurons and an attention': ({ spec }) => {
+    const plan = removeParts(densePlan(spec), [2])
+    return { blocks: plan.blocks.map((block) => ({ ...block, mlp: { kept: [0, 2, 5] } })) }
+  },
+}
+
+const entriesOf = ({ tensors }: Checkpoint): number =>
+  [...tensors.values()].reduce((total, { shape }) => total + shape.reduce((size, side) => size * side, 1), 0)
+
+describe('the parameters that a plan leaves', () => {
+  let folder: string
+  beforeAll(async () => {
+    await openBackend('tensorflow')
+    folder = await mkdtemp(join(tmpdir(), 'espalier-counts-'))
+  })
+  afterAll(() => rm(folder, { recursive: true, force: true }))
+
+  const names = [...fullModels, ...variedModels, ...familyModels]
+  it.each(names)('are the entries of the folder that %s is saved to, whatever went', async (name) => {
+    const model = await openModel(await referenceModel(name))
+    for (const [what, make] of Object.entries(plans)) {
+      const plan = make(model)
+      const left = specWithPlan(model.spec, plan)
+      const target = join(folder, `${name} ${what}`)
+      await exact.write({ model, plan, method: 'test', folder: target })
+      const saved = await openCheckpoint(target)
+      expect(stackParameters(left) + Vocabulary.parameters(left), what).toBe(entriesOf(saved))
+      expect((await describeModel(target)).parameters.stack, what).toBe(stackParameters(left))
+      await saved.close()
+    }
+    await model.close()
+  })
+})
