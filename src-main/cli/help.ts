@@ -1,3 +1,4 @@
+import { exitCodesHelp } from './exit-codes.ts'
 import { flagGroups, flagTable } from './flag-table.ts'
 
 /** Column where a flag's text begins, and where lines end. */
@@ -42,7 +43,7 @@ ${Object.entries(flagGroups)
   .join('\n\n')}
 
 Flags may be written with dashes. Progress is written to stderr, results to stdout.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Rerun a killed command and it resumes where it stopped.
+${exitCodesHelp} Rerun a killed command and it resumes where it stopped.
 
 Examples
   espalier --model=sample --pruning_method=2ssp --sparsity=0.5 --evaluate_perplexity

@@ -1,11 +1,12 @@
 import { argv, exit, stderr, stdout } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { version } from '#contract/version.ts'
+import { exitCodeOf } from './exit-codes.ts'
 import { flagHints } from './flag-hints.ts'
 import { flagNames, parseFlags } from './flags.ts'
 import { help } from './help.ts'
 
-/** Exit codes: 0 done, 1 failed with one clear error, 2 wrong usage, 130 interrupted. */
+/** Runs a command line and gives its exit code. */
 export async function main(arguments_: readonly string[]): Promise<number> {
   try {
     return await dispatch(arguments_)
@@ -13,7 +14,7 @@ export async function main(arguments_: readonly string[]): Promise<number> {
     const { code, message } = toErrorMessage(error)
     stderr.write(`espalier: ${message}${flagHints(error)}\n`)
     if (code === 'internal' && process.env.ESPALIER_DEBUG) stderr.write(`${(error as Error).stack}\n`)
-    return code === 'usage' ? 2 : code === 'cancelled' ? 130 : 1
+    return exitCodeOf(code)
   }
 }
 

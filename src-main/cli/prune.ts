@@ -119,9 +119,14 @@ async function save(workbench: CommandWorkbench, { id }: RunEntry, flags: Flags)
 
 /** The work of the run that will be saved. */
 function savedWork(commanded: Commanded) {
-  if (!('request' in commanded)) return { method: denseMethod }
-  const { method, amount, options } = commanded.request
-  return { method, amount, options }
+  if ('request' in commanded) {
+    const { method, amount, options } = commanded.request
+    return { method, amount, options }
+  }
+  // A grid that is saved has one plan besides the dense model's.
+  const { methods, amounts } = commanded.grid
+  const { method = denseMethod, options } = methods[0] ?? {}
+  return { method, amount: amounts[0], options }
 }
 
 /** One line per file: its size, and its error compared with the model before saving. */

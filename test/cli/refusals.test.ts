@@ -52,6 +52,19 @@ describe('a malformed model', () => {
   })
 })
 
+test('the same malformed model ends every command with the same code', async () => {
+  const folder = join(home, 'malformed-everywhere')
+  await ofEachKind[0]?.make(folder)
+  const prune = ['--pruning_method=2ssp', '--sparsity=0.3', '--calibration_data=windows.json', '--sequence_length=16', '--no_history']
+  const data = ['--data', join(home, 'data of codes')]
+  const commands = [
+    ['--model', folder, ...prune],
+    ['--model', folder, '--dense', '--evaluate_perplexity', '--no_history'],
+    ['models', 'add', folder, ...data],
+  ]
+  for (const command of commands) expect((await run(home, command)).code, command.join(' ')).toBe(1)
+})
+
 describe('wrong usage', () => {
   const wrong: [string, string[], RegExp][] = [
     ['no model', ['--dense'], /--model is missing/],

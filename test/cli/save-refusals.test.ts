@@ -102,6 +102,20 @@ describe('a model that cannot be saved so', () => {
   })
 })
 
+describe('a model that cannot be saved so, beside the dense one', () => {
+  const [refusal] = refusals.filter(({ code }) => code === 'infeasible')
+  it.each(['--dense', '--main_table_results'])('is refused before any window is computed with %s too', async (beside) => {
+    if (!refusal) throw new Error('There is no refusal to try.')
+    const saving = [`--save=${join(home, 'exports', 'out')}`, `--format=${refusal.format}`]
+    const types = refusal.ggufType ? [`--gguf_type=${refusal.ggufType}`] : []
+    const asked = [`--model=${folderOf(refusal)}`, `--pruning_method=${refusal.method}`, '--sparsity=0.3', ...data, ...saving, ...types]
+    const { code, stderr, stdout } = await run(home, [...asked, beside])
+    expect(code, stderr).toBe(1)
+    expect(stderr).toMatch(refusal.says)
+    expect(stdout).toBe('')
+  })
+})
+
 describe('a flag that cannot be', () => {
   const wrong: [string, string[], number, RegExp][] = [
     ['an unknown format', ['--save=out', '--format=onnx'], 2, /--format is "onnx"; it must be one of exact, stock, gguf/],

@@ -1,8 +1,7 @@
-import { type ErrorCode, EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { exitCodeOf } from '../exit-codes.ts'
 
 export type Verb = (parameters: string[]) => Promise<number>
-
-const exitCodes: Partial<Record<ErrorCode, number>> = { usage: 2, invalid: 2, cancelled: 130 }
 
 /** Does a command's work and turns errors into one line and an exit code. */
 export async function guarded(name: string, help: string, parameters: string[], work: Verb): Promise<number> {
@@ -16,7 +15,7 @@ export async function guarded(name: string, help: string, parameters: string[], 
     const { code, message } = toErrorMessage(thrown)
     console.error(`espalier ${name}: ${message}`)
     if (code === 'usage') console.error(`See espalier ${name.split(' ')[0]} --help.`)
-    return exitCodes[code] ?? 1
+    return exitCodeOf(code)
   }
 }
 
