@@ -18,7 +18,7 @@ import { readPlace, writePlace } from './places.ts'
 import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground/playground.ts'
 import { catalogue } from './pruning/methods.ts'
 import { bulkAction, bulkResult, runSelection, selectionState, undone } from './runs/bulk.ts'
-import { runEstimate } from './runs/estimate.ts'
+import { noEstimate, runEstimate } from './runs/estimate.ts'
 import { backup, historyState } from './runs/history.ts'
 import { queueState } from './runs/queue.ts'
 import { amount, backendName, runRequest } from './runs/run-request.ts'
@@ -336,7 +336,11 @@ export const api = {
   ),
 
   'queue.get': call('The queue and its devices.', nothing, queueState),
-  'queue.estimates': call('How long each run in the queue will take; empty until the machine was timed.', nothing, z.array(runEstimate)),
+  'queue.estimates': call(
+    'How long each run in the queue will take, or why it will not be computed; empty until the machine was timed.',
+    nothing,
+    z.array(z.union([runEstimate, noEstimate])),
+  ),
   'queue.move': call(
     'Move a waiting run before another, or to the end.',
     one.extend({ before: id.nullable() }),

@@ -1,7 +1,6 @@
 import { availableParallelism, loadavg } from 'node:os'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type ComputeTask, type FromCompute, toCompute } from '#contract/machine/compute-messages.ts'
-import type { BackendName } from '#contract/runs/run-request.ts'
 import { ComputeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
 import { explainDeadline, explainError, isLimit } from './explain-exit.ts'
@@ -53,8 +52,6 @@ export class ComputeHost {
   readonly #child: ComputeChild
   readonly #watch: NodeJS.Timeout
   #current: Current | undefined
-  /** The process's backend. It cannot change within a process. */
-  #backend: BackendName | undefined
   #jobs = 0
   /** Waiting and running jobs. */
   #unfinished = 0
@@ -113,12 +110,7 @@ export class ComputeHost {
 
   /** Ends the process if it is idle. */
   release(): void {
-    if (this.#unfinished === 0) this.#stop()
-  }
-
-  #stop(): void {
-    this.#backend = undefined
-    this.#child.stop()
+    if (this.#unfinished === 0) this.#child.stop()
   }
 
   /** Allows a broken host to start again. */
@@ -139,31 +131,33 @@ export class ComputeHost {
     }
     stopIfCancelled()
     try {
-      await this.#prepare(backendOf(task))
+      await this.#child.ready()
       stopIfCancelled()
-      this.#child.mark('busy')
-      this.#heardAt = performance.now()
-      return await new Promise<unknown>((resolve, reject) => {
-        this.#current = { ...job, resolve, reject }
-        const { deadlineSeconds } = job.side
-        if (deadlineSeconds !== undefined)
-          this.#overdue = setTimeout(() => this.#giveUp(job.cancelling, deadlineSeconds), deadlineSeconds * 1000)
-        this.#child.send(toCompute.parse({ type: 'start', job: job.number, task, tensorFolder: this.#tensorFolder }))
+      return await this.#ask(task, job).catch(async (thrown: unknown) => {
+        if (!needsAnotherProcess(thrown)) throw thrown
+        this.#child.stop()
+        await this.#child.ready()
+        stopIfCancelled()
+        return this.#ask(task, job)
       })
     } finally {
       this.#current = undefined
-      clearTimeout(this.#overdue)
       this.#child.mark('idle')
       this.#idle = setTimeout(() => this.release(), this.#idleMilliseconds())
       this.#idle.unref()
     }
   }
 
-  /** Ensures a process with the wanted backend. A process keeps its first one, so another backend needs a new process. */
-  async #prepare(wanted: BackendName | undefined): Promise<void> {
-    if (wanted !== undefined && this.#backend !== undefined && wanted !== this.#backend) this.#stop()
-    await this.#child.ready()
-    this.#backend = wanted ?? this.#backend
+  #ask(task: ComputeTask, job: Omit<Current, 'resolve' | 'reject'>): Promise<unknown> {
+    this.#child.mark('busy')
+    this.#heardAt = performance.now()
+    const { deadlineSeconds } = job.side
+    return new Promise<unknown>((resolve, reject) => {
+      this.#current = { ...job, resolve, reject }
+      if (deadlineSeconds !== undefined)
+        this.#overdue = setTimeout(() => this.#giveUp(job.cancelling, deadlineSeconds), deadlineSeconds * 1000)
+      this.#child.send(toCompute.parse({ type: 'start', job: job.number, task, tensorFolder: this.#tensorFolder }))
+    }).finally(() => clearTimeout(this.#overdue))
   }
 
   #cancel(number: number, cancelling: AbortController, column: number | undefined): void {
@@ -203,7 +197,6 @@ export class ComputeHost {
 
   /** The process died: its job ends with this error, or with the cancellation's reason. */
   #mourn(error: EspalierError): { expected: boolean } {
-    this.#backend = undefined
     const { aborted: wanted = false, reason } = this.#current?.cancelling.signal ?? {}
     this.#current?.reject(wanted ? reason : error)
     return { expected: wanted || isLimit(error) }
@@ -217,9 +210,5 @@ export class ComputeHost {
   }
 }
 
-/** The backend that a task needs; undefined if it computes nothing. */
-function backendOf(task: ComputeTask): BackendName | undefined {
-  if (task.kind === 'run' || task.kind === 'ablation' || task.kind === 'inspection' || task.kind === 'generate') return task.request.backend
-  if (task.kind === 'self-test') return task.backend
-  return task.kind === 'probe' || task.kind === 'save' ? 'auto' : undefined
-}
+/** A process keeps the runtime that it opened first; only it knows which runtime a name would open. */
+const needsAnotherProcess = (thrown: unknown): boolean => thrown instanceof EspalierError && thrown.details?.anotherProcess === true

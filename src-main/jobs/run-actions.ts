@@ -4,12 +4,27 @@ import type { History } from '#db/history.ts'
 import { jobOf } from '#db/runs/jobs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 
+/** Why a run cannot be computed whatever the queue says: its model is not in the library any more. Undefined where it is. */
+export function missingModel(history: History, { name, model: id }: Pick<RunRow, 'name' | 'model'>): EspalierError | undefined {
+  const model = history.models.find(id)
+  if (model && model.removedAt === null) return undefined
+  return new EspalierError(
+    'not-found',
+    `"${name}" cannot be computed: its model${model ? ` "${model.name}"` : ''} was removed from the library. Add the model again, then resume the run.`,
+  )
+}
+
+/** Actions after which the queue computes a run. */
+const starting: readonly RunAction[] = ['enqueue', 'resume', 'retry']
+
 /** The rows for an action on runs. Throws if it is not allowed on one of them: all or none. */
 export function rowsFor(history: History, action: RunAction, ids: readonly string[]): RunRow[] {
   return ids.map((id) => {
     const row = history.runs.find(id)
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
     if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Restore it first.`)
+    const missing = starting.includes(action) ? missingModel(history, row) : undefined
+    if (missing) throw missing
     if (canAct(action, row.status)) return row
     throw new EspalierError('conflict', refusalOf(action, row), { id, status: row.status })
   })

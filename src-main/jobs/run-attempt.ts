@@ -10,7 +10,7 @@ import type { RunRow } from '#db/runs/runs.ts'
 import type { ComputeHost, Job } from './compute-host.ts'
 import { adviceFor, isOfProcess } from './explain-exit.ts'
 import type { RunLogs } from './run-log.ts'
-import { type RunRecorder, runRecorder, toDiskError } from './run-recorder.ts'
+import { type AttemptEnvironment, type RunRecorder, runRecorder, toDiskError } from './run-recorder.ts'
 import { RunStory } from './run-story.ts'
 
 /** Interval of retries when a full disk refused an outcome. */
@@ -75,12 +75,14 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
     (result) =>
       settle(() => {
         story.end(refusal)
-        return refusal === undefined ? finishOrFail(recorder, result, environment(), request) : fail(recorder, refusal, request)
+        return refusal === undefined
+          ? finishOrFail(recorder, result, environment(), request)
+          : fail(recorder, refusal, request, environment())
       }),
     (thrown) =>
       settle(() => {
         story.end(refusal ?? thrown)
-        fail(recorder, refusal ?? thrown, request)
+        fail(recorder, refusal ?? thrown, request, environment())
       }),
   )
 
@@ -126,27 +128,23 @@ export function requestOf(history: History, row: RunRow): RunRequest {
   return { ...request, model: history.models.find(row.model)?.path ?? request.model }
 }
 
-function finishOrFail(
-  recorder: RunRecorder,
-  result: unknown,
-  environment: Parameters<RunRecorder['finish']>[1],
-  request: RunRequest,
-): void {
+function finishOrFail(recorder: RunRecorder, result: unknown, environment: AttemptEnvironment, request: RunRequest): void {
   try {
     recorder.finish(result, environment)
   } catch (thrown) {
     if (toDiskError(thrown) !== thrown) throw thrown
-    fail(recorder, thrown, request)
+    fail(recorder, thrown, request, environment)
   }
 }
 
 /** A process that dies interrupts its run; an error of the run itself fails it. */
-function fail(recorder: RunRecorder, thrown: unknown, { memoryBytes }: RunRequest): void {
+function fail(recorder: RunRecorder, thrown: unknown, { memoryBytes }: RunRequest, environment: AttemptEnvironment): void {
   const message = toErrorMessage(thrown)
   const error = new EspalierError(message.code, message.message, message.details)
   const interrupted = isOfProcess(message) || message.code === 'cancelled'
   recorder.fail(
     { code: message.code, message: message.message, advice: adviceFor(error, memoryBytes) },
     interrupted ? 'interrupted' : 'failed',
+    environment,
   )
 }

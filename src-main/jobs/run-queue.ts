@@ -8,7 +8,7 @@ import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import type { Clusters } from './cluster/clusters.ts'
 import type { Executor } from './executor.ts'
 import { QueueNews } from './queue-news.ts'
-import { markToStartOver, rowsFor } from './run-actions.ts'
+import { markToStartOver, missingModel, rowsFor } from './run-actions.ts'
 import { ended } from './run-recorder.ts'
 import type { ThisMachine } from './this-machine.ts'
 
@@ -90,7 +90,20 @@ export class RunQueue {
     if (this.#closed || !(worksQueue || this.#sends)) return
     this.#owns = history.owners.takeQueue(owner, Date.now())
     if (!this.#owns) return
+    this.#failWithoutModel(history.queue.waiting())
     for (const executor of worksQueue ? this.#executors : [this.#parts.clusters]) executor.work(this.#isPaused)
+  }
+
+  /** No executor sees a run whose model was removed while it waited. */
+  #failWithoutModel(rows: readonly RunRow[]): void {
+    const { history } = this.#parts
+    const failed = rows.flatMap((row) => {
+      const missing = missingModel(history, row)
+      return missing ? { row, problem: { code: missing.code, message: missing.message, advice: null } } : []
+    })
+    for (const { row, problem } of failed)
+      history.runs.patch(row.number, { ...ended(row, 0), status: 'failed', queue_position: null, problem })
+    if (failed.length > 0) this.tellRuns(failed.map(({ row }) => row.number))
   }
 
   /** Resumes the queue's runs that the end of the program cut off, before all others. What it died with twice stays interrupted. */
@@ -190,6 +203,8 @@ export class RunQueue {
     if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
     if (row.status === 'done' || (row.status === 'running' && row.executor === null))
       throw new EspalierError('conflict', `"${row.name}" is already ${row.status}.`)
+    const missing = missingModel(history, row)
+    if (missing) throw missing
     await (row.executor === null ? machine.runNow(row.number) : this.#runThere(row))
   }
 

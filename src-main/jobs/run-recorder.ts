@@ -9,6 +9,7 @@ import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 import type { RunEntry, RunEnvironment, RunProblem } from '#contract/runs/runs.ts'
 import { reachOfStep } from '#contract/runs/step-names.ts'
+import { version as ownVersion } from '#contract/version.ts'
 import { isDiskError } from '#db/database.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
@@ -22,6 +23,9 @@ import { throttle } from './throttle.ts'
 /** Progress arrives many times a second. Listeners get it at this interval; the file less often. */
 const progressToldMilliseconds = 100
 const progressKeptMilliseconds = 2000
+
+/** What the process that does an attempt knows of its surroundings. */
+export type AttemptEnvironment = Omit<RunEnvironment, 'version' | 'backend'>
 
 type ProgressEvent = Extract<RunEvent, { type: 'progress' }>
 export type RunRecorder = ReturnType<typeof runRecorder>
@@ -109,7 +113,7 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
       }
     },
     /** Stores the run's result, everything its page and comparisons need, in one transaction. */
-    finish(result: unknown, environment: Omit<RunEnvironment, 'version' | 'backend'>): void {
+    finish(result: unknown, environment: AttemptEnvironment): void {
       this.flush()
       const document = z.union([runDocument, studyDocument, inspectionDocument]).parse(result)
       const { options: resolved, version, backend, notes: remarks, seconds: phaseSeconds } = document
@@ -138,9 +142,16 @@ export function runRecorder(history: History, row: RunRow, emit: Listener, secon
         if (baseline !== undefined) emit({ name: 'run changed', data: { run: history.runs.entries([baseline])[0] as RunEntry } })
       })
     },
-    fail(problem: RunProblem, status: 'failed' | 'interrupted'): void {
+    /** The environment of an attempt that gave no document. */
+    keepEnvironment(environment: AttemptEnvironment): void {
+      history.documents.set(number, { environment: { ...environment, version: ownVersion, backend: null } })
+    },
+    fail(problem: RunProblem, status: 'failed' | 'interrupted', environment: AttemptEnvironment): void {
       this.flush()
-      history.runs.patch(number, { ...ended(row, secondsSoFar()), status, problem })
+      history.transaction(() => {
+        this.keepEnvironment(environment)
+        history.runs.patch(number, { ...ended(row, secondsSoFar()), status, problem })
+      })
     },
   }
 }

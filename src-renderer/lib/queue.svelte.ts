@@ -56,7 +56,7 @@ const estimateSoon = debounce(() => {
   if (!state?.runs.length) return
   call('queue.estimates', {}).then(
     (found) => {
-      estimates = new Map(found.map((estimate) => [estimate.run, estimate]))
+      estimates = new Map(found.flatMap((one) => ('seconds' in one ? [[one.run, one] as const] : [])))
     },
     () => undefined,
   )

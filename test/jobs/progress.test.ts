@@ -54,7 +54,12 @@ test('the last of several quick events is told when nothing follows, and those b
 test('a run that fails keeps the last progress that it had', () => {
   using run = recording()
   for (const done of [1, 2, 3]) run.recorder.event(progressOf('stage 1', done, 9))
-  run.recorder.fail({ code: 'internal', message: 'It died.', advice: null }, 'failed')
+  run.recorder.fail({ code: 'internal', message: 'It died.', advice: null }, 'failed', {
+    platform: 'test',
+    node: 'test',
+    device: null,
+    memoryBytes: null,
+  })
   expect(run.told.at(-1)).toMatchObject({ done: 3 })
   expect(kept(run.history, run.number)).toMatchObject({ done: 3 })
 })

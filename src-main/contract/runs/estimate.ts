@@ -38,8 +38,12 @@ export const estimateBasis = z.enum(['machine', 'runs'])
 
 export const runEstimate = z.object({ run: id, phases: z.array(timedPhase), seconds: secondsRange, basis: estimateBasis })
 
+/** Of a run that will not be computed: why. */
+export const noEstimate = z.object({ run: id, problem: z.string() })
+
 export type PhaseWork = z.infer<typeof phaseWork>
 export type Work = z.infer<typeof work>
 export type TimedPhase = z.infer<typeof timedPhase>
 export type SecondsRange = z.infer<typeof secondsRange>
 export type RunEstimate = z.infer<typeof runEstimate>
+export type NoEstimate = z.infer<typeof noEstimate>

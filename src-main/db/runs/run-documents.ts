@@ -93,6 +93,9 @@ const jsonColumns = {
   certified: 'certified',
 } as const
 
+/** Results that may lie in files, with the columns that name these. */
+const fileColumns = ['plan', 'plan_file', 'tensors', 'scores', 'scores_file', 'questions', 'questions_file']
+
 export function runDocumentsTable(db: Database, values: ValueStore) {
   const insert = db.prepare('INSERT INTO run_documents(run, request) VALUES (?, ?)')
   const find = db.prepare('SELECT * FROM run_documents WHERE run = ?')
@@ -102,9 +105,8 @@ export function runDocumentsTable(db: Database, values: ValueStore) {
   const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
   const setQuestions = db.prepare('UPDATE run_documents SET questions = ?, questions_file = ? WHERE run = ?')
   const questions = db.prepare('SELECT questions AS value, questions_file AS file FROM run_documents WHERE run = ?')
-  const clear = db.prepare(
-    'UPDATE run_documents SET resolved = NULL, plan = NULL, plan_file = NULL, tensors = NULL, width = NULL, scores = NULL, scores_file = NULL, answers = NULL, remarks = NULL, phase_seconds = NULL, calibration = NULL, evaluation = NULL, repair = NULL, recovery = NULL, fit = NULL, study = NULL, passes = NULL, precision = NULL, certified = NULL, inspected = NULL, outcomes = NULL, questions = NULL, questions_file = NULL WHERE run = ?',
-  )
+  const results = [...Object.values(jsonColumns), ...fileColumns].map((column) => `${column} = NULL`)
+  const clear = db.prepare(`UPDATE run_documents SET ${results.join(', ')} WHERE run = ?`)
   const setters = Object.fromEntries(
     Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
   )

@@ -5,7 +5,7 @@ import { probe } from './probe.ts'
 import { openTensorflow } from './tensorflow.ts'
 import { openWasm } from './wasm.ts'
 
-let opened: { name: BackendName; backend: Promise<Backend> } | undefined
+let opened: { asked: BackendName; backend: Promise<Backend> } | undefined
 let checked: Promise<void> | undefined
 
 /** Opens a runtime as `loadBackend` does and checks it with a known product: one that computes wrongly is an error. */
@@ -17,16 +17,27 @@ export async function openBackend(name: BackendName = 'auto'): Promise<Backend> 
 }
 
 /**
- * The runtime of this process, unchecked. `auto` takes TensorFlow, and WebAssembly where that cannot run.
- * A process keeps the first one: asking for another is an error.
+ * The runtime of this process, unchecked. `auto` takes TensorFlow, and WebAssembly where that cannot run. A process keeps the first one
+ * that opens. Throws `conflict` with `anotherProcess` where another is asked for: the host then asks a new process.
  */
 export async function loadBackend(wanted: BackendName): Promise<Backend> {
   const name = wanted === 'webgpu' ? 'auto' : wanted
-  if (opened && name !== 'auto' && opened.name !== name) {
-    throw new EspalierError('conflict', `This process already computes with the ${opened.name} backend; start another one for ${name}.`)
-  }
-  opened ??= { name, backend: start(name) }
-  return opened.backend
+  opened ??= { asked: name, backend: start(name) }
+  const { asked, backend } = opened
+  const found = await backend.catch((thrown: unknown) => {
+    opened = undefined
+    throw thrown
+  })
+  if (serves(found, asked, name)) return found
+  throw new EspalierError('conflict', `This process computes with ${found.name}, so ${name} needs another process.`, {
+    anotherProcess: true,
+  })
+}
+
+/** Whether what is open is what a name would open. Only `auto` finds out when TensorFlow cannot run, so only it falls back. */
+function serves({ name }: Backend, asked: BackendName, wanted: BackendName): boolean {
+  const kind = name === 'wasm' ? name : 'tensorflow'
+  return wanted === asked || wanted === kind || (wanted === 'auto' && kind === 'tensorflow')
 }
 
 async function start(name: BackendName): Promise<Backend> {

@@ -148,6 +148,7 @@ export class Cluster {
     } catch (thrown) {
       const { code, message } = toErrorMessage(thrown)
       if (code === 'disk' && result.status === 'done') throw thrown
+      recorder.keepEnvironment({ ...environment, device })
       this.#rows.fail(row, { code, message, status: 'failed' }, this.secondsOf(row.id))
     }
     const job = jobOf(history.runs.find(row.id) ?? row)

@@ -1,9 +1,10 @@
 import { z } from 'zod'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
-import { type RunEstimate, type Work, work } from '#contract/runs/estimate.ts'
+import { type NoEstimate, type RunEstimate, type Work, work } from '#contract/runs/estimate.ts'
 import { pruningSeconds } from '#contract/runs/phases.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunRow } from '#db/runs/runs.ts'
+import { missingModel } from '#jobs/run-actions.ts'
 import type { Context } from '../context.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import type { Library } from '../models/library.ts'
@@ -38,14 +39,23 @@ export class Estimates {
   }
 
   /** Estimates everything in the queue, in order. Steps shared in an experiment count for its first run. */
-  async ofQueue(signal?: AbortSignal): Promise<RunEstimate[]> {
+  async ofQueue(signal?: AbortSignal): Promise<(RunEstimate | NoEstimate)[]> {
     const { history } = this.#context
-    const rows = [...history.queue.running(), ...history.queue.waiting()]
+    const all = [...history.queue.running(), ...history.queue.waiting()]
+    const missing = new Map(
+      all.flatMap((row) => {
+        const problem = missingModel(history, row)?.message
+        return problem === undefined ? [] : [[row.id, { run: row.id, problem }] as const]
+      }),
+    )
+    const rows = all.filter(({ id }) => !missing.has(id))
     await this.#learn(rows, signal)
     const models = new Map<string, Awaited<ReturnType<Estimates['forModel']>>>()
     for (const { model } of rows) if (!models.has(model)) models.set(model, await this.forModel(model, signal))
     const done = this.#sharedDone(rows, models)
-    return rows.flatMap((row) => {
+    return all.flatMap((row): (RunEstimate | NoEstimate)[] => {
+      const none = missing.get(row.id)
+      if (none) return [none]
       const estimate = models.get(row.model)
       const own = this.#works.get(workKey(row))
       if (!estimate || !own) return []

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { type Problem, type RequestPreview, requestPreview } from '#contract/runs/preflight.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
 import { openHub } from '#hub/hub.ts'
 import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
@@ -21,11 +22,17 @@ export async function preflight(
   const requests = planned.map(({ model, request }) => ({ ...request, model: library.find(model).path, seed: 0 }))
   const distinct = [...new Map(requests.map((request) => [JSON.stringify(request), request])).values()]
   if (distinct.length === 0) return []
-  const answer = await askDesk(context.desk, { kind: 'preflight', requests: distinct }, signal)
-  const previews = z.array(requestPreview).length(distinct.length).parse(answer)
+  const asked: RunRequest[] = []
+  const previews: RequestPreview[] = []
+  // One process has one runtime, and a precision is checked with it.
+  for (const together of Map.groupBy(distinct, ({ backend }) => backend).values()) {
+    const answer = await askDesk(context.desk, { kind: 'preflight', requests: together }, signal)
+    previews.push(...z.array(requestPreview).length(together.length).parse(answer))
+    asked.push(...together)
+  }
   const unreachable = await checkFetches(context, previews)
   const found = new Map(
-    distinct.map((request, at) => {
+    asked.map((request, at) => {
       const preview = previews[at] as RequestPreview
       const absent = preview.fetches.flatMap((fetch) => unreachable.get(JSON.stringify(fetch.file))?.(fetch) ?? [])
       return [JSON.stringify(request), { ...preview, problems: [...preview.problems, ...absent] }]

@@ -1,0 +1,32 @@
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import type { BackendName } from '#contract/runs/run-request.ts'
+import { defaultComputeCommand } from '#jobs/compute-command.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
+import { type Opened, openedWorkbench } from '../opened.ts'
+
+const source = join(import.meta.dirname, '..', '..', 'fixtures', 'reference', 'calibration-windows.json')
+
+/** What a preview says of the precision, on the long-lived process for questions. */
+async function precisionProblem({ call, model }: Opened, backend: BackendName): Promise<string | null> {
+  const { problems, combinations } = await call('experiments.preview', {
+    grid: {
+      models: [model.id],
+      methods: [{ method: '2ssp' }],
+      amounts: [{ sparsity: 0.4 }],
+      calibration: { source, sequenceLength: 256, windows: 2 },
+      backend,
+      precision: 'mixed',
+    },
+  })
+  return problems.find(({ field }) => field === 'precision')?.code ?? (combinations[0]?.feasible ? null : 'infeasible')
+}
+
+test('a preview asks the runtime that a backend opens, whatever was opened under another name before', async () => {
+  await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
+  const alone = await precisionProblem(workbench, 'auto')
+  // `auto` opened TensorFlow here, so it is the same runtime.
+  expect(await precisionProblem(workbench, 'tensorflow')).toBe(alone)
+  expect(await precisionProblem(workbench, 'wasm')).toBe('infeasible')
+  expect(await precisionProblem(workbench, 'auto')).toBe(alone)
+})
