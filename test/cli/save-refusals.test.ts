@@ -103,7 +103,8 @@ describe('a model that cannot be saved so', () => {
 })
 
 describe('a model that cannot be saved so, beside the dense one', () => {
-  const [refusal] = refusals.filter(({ code }) => code === 'infeasible')
+  // The formats hold its dense model.
+  const refusal = refusals.find(({ method, code }) => method === 'slicegpt' && code === 'infeasible')
   it.each(['--dense', '--main_table_results'])('is refused before any window is computed with %s too', async (beside) => {
     if (!refusal) throw new Error('There is no refusal to try.')
     const saving = [`--save=${join(home, 'exports', 'out')}`, `--format=${refusal.format}`]
