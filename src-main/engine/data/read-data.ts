@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { at } from '#contract/at.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -74,9 +75,9 @@ export function shareOut(shares: readonly number[], total: number | undefined): 
   const sum = shares.reduce((all, share) => all + share, 0)
   const exact = shares.map((share) => (share / sum) * total)
   const counts = exact.map(Math.floor)
-  const order = [...exact.keys()].sort((a, b) => ((exact[b] ?? 0) % 1) - ((exact[a] ?? 0) % 1) || a - b)
+  const order = [...exact.keys()].sort((a, b) => (at(exact, b) % 1) - (at(exact, a) % 1) || a - b)
   const left = total - counts.reduce((all, count) => all + count, 0)
-  for (const index of order.slice(0, left)) counts[index] = (counts[index] ?? 0) + 1
+  for (const index of order.slice(0, left)) counts[index] = at(counts, index) + 1
   return counts
 }
 

@@ -1,5 +1,6 @@
 import { cpus } from 'node:os'
 import { slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { referenceRepeats } from '#contract/protocol.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import { loadMeasure, noiseOfTimes } from '#contract/runs/speed.ts'
@@ -24,12 +25,12 @@ export const referenceInference: InferenceSettings = { repeats: referenceRepeats
 /** Median and half the distance between the quartiles. */
 function spread(seconds: readonly number[]): { median: number; spread: number } {
   const sorted = [...seconds].sort((a, b) => a - b)
-  const at = (share: number) => {
+  const quantile = (share: number) => {
     const position = share * (sorted.length - 1)
-    const low = sorted[Math.floor(position)] ?? 0
-    return low + ((sorted[Math.ceil(position)] ?? low) - low) * (position % 1)
+    const low = at(sorted, Math.floor(position))
+    return low + (at(sorted, Math.ceil(position)) - low) * (position % 1)
   }
-  return { median: at(0.5), spread: (at(0.75) - at(0.25)) / 2 }
+  return { median: quantile(0.5), spread: (quantile(0.75) - quantile(0.25)) / 2 }
 }
 
 /** One pass over a window with the logits of every position, as the reference times it: seconds. */
@@ -67,7 +68,7 @@ async function timeDecoding(
     const start = performance.now()
     let [logits] = await session.feed(window, 1, signal)
     const first = (performance.now() - start) / 1000
-    for (let i = 0; i < decoded; i++) [logits] = await session.feed(Int32Array.of(topIndices(logits ?? [], 1)[0] ?? 0), 1, signal)
+    for (let i = 0; i < decoded; i++) [logits] = await session.feed(Int32Array.of(at(topIndices(logits ?? [], 1), 0)), 1, signal)
     return { first, perToken: ((performance.now() - start) / 1000 - first) / decoded }
   } finally {
     session.dispose()
@@ -167,7 +168,7 @@ function measuresOf(own: Timings, tokens: number, prompted: number): Measure[] {
 function fasterThan(own: Timings, dense: Timings): Measure[] {
   const ratios = (key: 'pass' | 'rate') => {
     const theirs = dense.of(key)
-    return own.of(key).map((value, turn) => (key === 'pass' ? (theirs[turn] ?? 0) / value : value / (theirs[turn] ?? value)))
+    return own.of(key).map((value, turn) => (key === 'pass' ? at(theirs, turn) / value : value / at(theirs, turn)))
   }
   return (['pass', 'rate'] as const).map((key) => {
     const { median, spread: error } = spread(ratios(key))

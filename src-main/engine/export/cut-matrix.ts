@@ -1,3 +1,4 @@
+import { outside } from '#contract/at.ts'
 /** What of a stored matrix stays. Undefined lists keep all. */
 export interface Cut {
   /** Everything becomes zero. */
@@ -33,7 +34,8 @@ export function cutMatrix(source: Uint8Array, rows: number, columns: number, ent
     }
     columnsKept.forEach((column, j) => {
       if (liveColumns && !liveColumns.has(column)) return
-      for (let byte = 0; byte < entryBytes; byte++) result[to + j * entryBytes + byte] = source[from + column * entryBytes + byte] ?? 0
+      for (let byte = 0; byte < entryBytes; byte++)
+        result[to + j * entryBytes + byte] = source[from + column * entryBytes + byte] ?? outside(source, from + column * entryBytes + byte)
     })
   })
   return result

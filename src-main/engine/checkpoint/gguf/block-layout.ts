@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { StoredBlock } from '../checkpoint.ts'
 import type { Metadata } from './metadata.ts'
 
@@ -30,7 +31,7 @@ export function readLayout(metadata: Metadata): GgufLayout {
   const storedWidths = sizes('feed_forward_length')
   const widths = readNeurons(metadata, storedWidths)
   const zeroed = metadata.zeroedAttention()
-  const blocks = widths.map((width, index) => ({ attention: (queries[index] ?? 0) > 0 && !zeroed.has(index), width }))
+  const blocks = widths.map((width, index) => ({ attention: at(queries, index) > 0 && !zeroed.has(index), width }))
   const [heads, keyValueHeads] = [Math.max(...queries), Math.max(...keys)]
   blocks.forEach(({ attention }, index) => {
     if (attention && (queries[index] !== heads || keys[index] !== keyValueHeads))
@@ -47,7 +48,7 @@ export function readLayout(metadata: Metadata): GgufLayout {
 function readNeurons(metadata: Metadata, stored: readonly number[]): readonly number[] {
   const neurons = metadata.neurons(stored.length) ?? stored
   neurons.forEach((width, index) => {
-    if (width > (stored[index] ?? 0)) throw new Error(`block ${index} should have ${width} neurons, ${stored[index]} are stored`)
+    if (width > at(stored, index)) throw new Error(`block ${index} should have ${width} neurons, ${stored[index]} are stored`)
   })
   return neurons
 }

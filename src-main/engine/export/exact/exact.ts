@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { textConfig } from '#engine/architectures/index.ts'
@@ -109,7 +110,7 @@ function wordsOf({ model_type, architectures }: FamilyConfig): NonNullable<Prune
   return { model_type, ...(Array.isArray(architectures) ? { architectures: architectures.map(String) } : {}) }
 }
 
-const widthOf = (blocks: DecoderSpec['blocks'], index: number): number => blocks[index]?.width ?? 0
+const widthOf = (blocks: DecoderSpec['blocks'], index: number): number => at(blocks, index).width
 
 /** The config of the language model, which in some checkpoints is a part of a larger one. */
 function familyConfig(config: Config): FamilyConfig {
@@ -191,7 +192,7 @@ function accountOf({ model, plan, method }: ExportRequest, packed: readonly Pack
     return `${title}\n\nThe stream between submodules was turned to its principal components and has ${plan.slice.width} of ${model.spec.hidden} coordinates left.`
   const rows = packed.map(({ attention, mlp }, index) => {
     const own = mlp === undefined ? undefined : plan.blocks[mlp]?.mlp
-    const width = mlp === undefined ? 0 : (model.spec.blocks[mlp]?.width ?? 0)
+    const width = mlp === undefined ? 0 : at(model.spec.blocks, mlp).width
     const kept = own === undefined || own === 'removed' ? 0 : own.kept === 'all' ? width : own.kept.length
     return `${String(index).padStart(5)}  ${(attention === undefined ? 'none' : `of block ${attention}`).padEnd(13)}  ${mlp === undefined ? 'none' : `${kept} of ${width} neurons of block ${mlp}`}`
   })

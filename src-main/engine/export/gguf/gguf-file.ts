@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { version } from '#contract/version.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
@@ -84,15 +85,15 @@ function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
 
 /** Blocks whose attention is zeros, and each block's neurons where zeros stand behind or for them: who knows the keys leaves them out. */
 function noteZeros({ blocks, heads, widths }: GgufTarget, left: readonly BlockLayout[], metadata: MetadataEntries): void {
-  const neurons = blocks.map(({ mlp }) => (mlp === undefined ? 0 : (left[mlp]?.width ?? 0)))
+  const neurons = blocks.map(({ mlp }) => (mlp === undefined ? 0 : at(left, mlp).width))
   if (neurons.some((count, position) => count !== widths[position])) metadata.set('espalier.neurons', { kind: 'integers', value: neurons })
-  const zeroed = missingParts(blocks).attention.filter((position) => (heads[position]?.query ?? 0) > 0)
+  const zeroed = missingParts(blocks).attention.filter((position) => at(heads, position).query > 0)
   if (zeroed.length > 0) metadata.set('espalier.zeroed.attention', { kind: 'integers', value: zeroed })
 }
 
 function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped: boolean): string[] {
   const { attention, mlp } = missingParts(target.blocks)
-  const zeroed = attention.filter((position) => (target.heads[position]?.query ?? 0) > 0)
+  const zeroed = attention.filter((position) => at(target.heads, position).query > 0)
   const count = spec.blocks.length
   const blocks = target.blocks.length === count ? '' : `, ${target.blocks.length} blocks in place of ${count}`
   const notes = [`Architecture ${target.dialect.architecture} of llama.cpp${blocks}.`]

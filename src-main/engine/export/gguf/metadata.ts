@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { sourceOf } from '../packing.ts'
@@ -11,7 +12,7 @@ export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLeng
   const integer = (name: string, value: number) => metadata.set(key(name), { kind: 'integer', value })
   const sizes = (name: string, values: readonly number[]) => {
     if (perBlock) metadata.set(key(name), { kind: 'integers', value: values })
-    else integer(name, values[0] ?? 0)
+    else integer(name, at(values, 0))
   }
   integer('block_count', blocks.length)
   integer('context_length', contextLength)

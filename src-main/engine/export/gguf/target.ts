@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockLayout, BlockTensors, DecoderSpec, NormTensors, Projection } from '#engine/architectures/spec.ts'
 import { type PackedBlock, packBlocks } from '../packing.ts'
@@ -34,7 +35,7 @@ export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], pa
   const blocks = family.own.keepsPlaces ? left.map(ownPlace) : packBlocks(spec, left)
   if (blocks.length === 0) throw refuse('Nothing of the model is left')
   if (blocks.length > mostBlocks) throw refuse(`llama.cpp runs at most ${mostBlocks} blocks, this model has ${blocks.length}`)
-  const widths = blocks.map(({ mlp }) => (mlp === undefined ? 0 : (left[mlp]?.width ?? 0)))
+  const widths = blocks.map(({ mlp }) => (mlp === undefined ? 0 : at(left, mlp).width))
   const whole = blocks.every(({ attention }) => attention !== undefined)
   const even = widths.every((width) => width > 0 && width === widths[0])
   const problem = family.own.problem(spec)
@@ -81,8 +82,8 @@ function targetNames(spec: DecoderSpec, dialect: Dialect, heads: GgufTarget['hea
     finalNorm: { weight: 'output_norm.weight', ...(spec.finalNorm.bias ? { bias: 'output_norm.bias' } : {}) },
     head: { weight: 'output.weight', ...(spec.head.bias ? { bias: 'output.bias' } : {}) },
     block: (_source, position = _source) => {
-      const { query = 0, keyValue = 0 } = heads[position] ?? {}
-      return blockNames(spec, dialect, `blk.${position}`, { query, keyValue, width: widths[position] ?? 0 })
+      const { query, keyValue } = at(heads, position)
+      return blockNames(spec, dialect, `blk.${position}`, { query, keyValue, width: at(widths, position) })
     },
   }
 }

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
@@ -50,7 +51,7 @@ function layOut(planned: Planned) {
   const { blocks } = specWithPlan(spec, planned.plan)
   const packed = packBlocks(spec, blocks)
   if (packed[0]?.attention === undefined) throw refuse('vLLM needs attention in the first block, and this plan removes it')
-  const widths = packed.map(({ mlp }) => (mlp === undefined ? 0 : (blocks[mlp]?.width ?? 0)))
+  const widths = packed.map(({ mlp }) => (mlp === undefined ? 0 : at(blocks, mlp).width))
   const config = configOf(spec, checkpoint.config, packed, widths)
   const tensors = prunedTensors(planned, { removed: 'absent', blocks: packed, names: llamaNames(spec, config) })
   return { packed, config, tensors }
@@ -105,7 +106,7 @@ function configOf(spec: DecoderSpec, dense: Config, packed: readonly PackedBlock
     attention_bias: output.bias !== undefined,
     qkv_bias: query.bias !== undefined,
     mlp_bias: up.bias !== undefined,
-    block_configs: packed.map((block, position) => blockConfig(spec, block, widths[position] ?? 0)),
+    block_configs: packed.map((block, position) => blockConfig(spec, block, at(widths, position))),
   }
 }
 

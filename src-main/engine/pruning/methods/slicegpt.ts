@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Spectrum } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
@@ -153,17 +154,17 @@ function spectrumOf(part: Part, eigenvalues: Float64Array, kept: number): Spectr
   const sum = eigenvalues.reduce((total, value) => total + value, 0)
   const share = (value: number) => (sum > 0 ? Math.max(0, value) / sum : 0)
   const count = Math.min(toldValues, of)
-  const at = Array.from({ length: count }, (_, i) => Math.round((i * (of - 1)) / Math.max(1, count - 1)))
+  const places = Array.from({ length: count }, (_, i) => Math.round((i * (of - 1)) / Math.max(1, count - 1)))
   const held = eigenvalues.subarray(0, kept).reduce((total, value) => total + share(value), 0)
-  return { part, of, at, values: at.map((index) => share(eigenvalues[index] ?? 0)), kept, held }
+  return { part, of, at: places, values: places.map((index) => share(at(eigenvalues, index))), kept, held }
 }
 
 /** Taking the mean off each embedding before it is turned is a product too: with the rotation less the mean of each of its columns. */
 function withoutColumnMeans(values: Float32Array, columns: number): Float32Array {
   const rows = values.length / columns
   const means = new Float64Array(columns)
-  for (const [i, value] of values.entries()) means[i % columns] = (means[i % columns] ?? 0) + value / rows
-  return values.map((value, i) => value - (means[i % columns] ?? 0))
+  for (const [i, value] of values.entries()) means[i % columns] = at(means, i % columns) + value / rows
+  return values.map((value, i) => value - at(means, i % columns))
 }
 
 /** A norm on a submodule's output takes the length of all its channels, which a cut stream does not have. */
@@ -196,7 +197,7 @@ function widthFor(spec: DecoderSpec, sparsity: number, { target, widthMultiple }
   const widths = Array.from({ length: Math.floor(spec.hidden / widthMultiple) }, (_, i) => (i + 1) * widthMultiple)
   const miss = (width: number) => Math.abs(reachedAt(spec, width) - sparsity)
   return requireWidth(
-    widths.reduce((best, width) => (miss(width) < miss(best) ? width : best), widths[0] ?? 0),
+    widths.reduce((best, width) => (miss(width) < miss(best) ? width : best), at(widths, 0)),
     sparsity,
     spec,
     widthMultiple,
