@@ -60,6 +60,19 @@ test('a paused download goes on where it stopped, also after a restart', async (
   expect(last?.range).toMatch(/^bytes=[1-9]/)
 })
 
+test('asking again for a model whose download was paused continues that download', async () => {
+  await using workbench = await withCache()
+  fake.faults.push({ when: ({ server, method }) => server === 'store' && method === 'GET', fault: { stallAfter: 100_000 } })
+  const { id } = await workbench.call('models.download', { name: 'owner/name' })
+  await eventually(() => fake.seen.some(({ server, method }) => server === 'store' && method === 'GET'), 'the large file')
+  await workbench.call('transfers.pause', { id })
+  await using again = await workbench.reopened()
+  expect((await again.call('models.download', { name: 'owner/name', revision: 'main' })).id).not.toBe(id)
+  expect((await again.call('models.download', { name: 'owner/name' })).id).toBe(id)
+  await eventually(async () => (await again.call('transfers.list', {})).every(({ status }) => status !== 'running'), 'both downloads')
+  expect(await again.call('transfers.list', {})).toMatchObject([{ status: 'done' }, { status: 'done' }])
+})
+
 test('a name that cannot be one on the hub is refused before anything begins', async () => {
   await using workbench = await withCache()
   for (const request of [{ name: '../..' }, { name: 'owner/../name' }, { name: 'owner/name', revision: '../main' }]) {

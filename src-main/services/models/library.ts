@@ -75,15 +75,25 @@ export class Library {
 
   /** Adds a checkpoint to the library without copying it. */
   async register(path: string, facts: Origin): Promise<ModelEntry> {
+    const { known, added } = await this.#include(path, facts)
+    if (added) return added
+    throw new EspalierError('conflict', `${path} is already in the library, as "${known.name}".`, { id: known.id })
+  }
+
+  /** The model that is at this place already, or the one that was added for it. */
+  async #include(path: string, facts: Origin): Promise<{ known: StoredModel; added?: never } | { known?: never; added: ModelEntry }> {
     const { models } = this.#context.history
-    const known = models.atPath(path)
-    if (known) throw new EspalierError('conflict', `${path} is already in the library, as "${known.name}".`, { id: known.id })
+    const before = models.atPath(path)
+    if (before) return { known: before }
     const description = await this.describe(path)
     const bytes = (await filesOf(path)).reduce((sum, file) => sum + file.bytes, 0)
+    // Another call may have added it meanwhile.
+    const meanwhile = models.atPath(path)
+    if (meanwhile) return { known: meanwhile }
     const id = newId('model')
     const name = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
     models.insert({ ...facts, id, name, path, description, bytes, createdAt: Date.now() })
-    return this.tell(id)
+    return { added: this.tell(id) }
   }
 
   /** Copies a checkpoint to the models folder. */
@@ -123,11 +133,9 @@ export class Library {
         report: ({ done, total, perSecond, secondsLeft }) =>
           report({ doneBytes: done, totalBytes: total, bytesPerSecond: perSecond ?? null, secondsLeft: secondsLeft ?? null }),
       })
-      const known = this.#context.history.models.atPath(resolve(path))
-      if (known) return known.id
-      return (
-        await this.register(resolve(path), { name: String(name), origin: 'downloaded', source: String(name), parent: null, run: null })
-      ).id
+      const facts = { name: String(name), origin: 'downloaded', source: String(name), parent: null, run: null } as const
+      const { known, added } = await this.#include(resolve(path), facts)
+      return (known ?? added).id
     }
   }
 

@@ -52,7 +52,8 @@ export class Transfers {
     this.#restart.set(kind, again)
   }
 
-  begin(work: TransferWork, move: Move, id: string = newId('move')): { transfer: Transfer; over: Promise<Transfer> } {
+  /** A paused transfer of the same request continues under its id, so that it is not left behind as paused. */
+  begin(work: TransferWork, move: Move, id: string = this.#pausedOf(work) ?? newId('move')): { transfer: Transfer; over: Promise<Transfer> } {
     const { kind, name, totalBytes } = work
     let transfer: Transfer = { id, kind, name, totalBytes, status: 'running', doneBytes: 0, model: null, problem: null, ...stopped }
     const controller = new AbortController()
@@ -72,6 +73,11 @@ export class Transfers {
     )
     this.#running.set(id, { kind, controller, wish: null, over: over.then(() => void this.#running.delete(id)) })
     return { transfer, over }
+  }
+
+  #pausedOf({ kind, request }: TransferWork): string | undefined {
+    const id = this.#context.history.transfers.paused(kind, request)
+    return id !== undefined && this.#running.has(id) ? undefined : id
   }
 
   #tell(transfer: Transfer): void {
