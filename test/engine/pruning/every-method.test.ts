@@ -30,10 +30,7 @@ const few: Partial<Record<MethodId, object>> = {
   evopress_submodule: { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 },
 }
 
-/** Methods whose work is in steps that a killed run finds again; SliceGPT has one pass and begins anew. */
-const searching: readonly MethodId[] = ['2ssp', 'blockpruner', 'blockpruner_submodule', 'evopress', 'evopress_submodule']
-
-/** How a search writes and finds its steps does not depend on the family: a gated MLP one after the other, and a plain one beside attention. */
+/** How a method writes and finds its steps does not depend on the family: a gated MLP one after the other, and a plain one beside attention. */
 const resumedOn: readonly ReferenceModel[] = ['stories260k', 'phi-tiny']
 
 const optionsOf = (id: MethodId) => ({ windows: 2, ...few[id] }) as never
@@ -139,7 +136,7 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
       )
     })
 
-    if (searching.includes(id) && resumedOn.includes(name))
+    if (resumedOn.includes(name))
       test('a run that was killed ends with the same plan and computes nothing twice', async () => {
         const whole = recordedRun(3)
         const { plan } = await prune(method, open(), { sparsity: 0.5 }, optionsOf(id), whole)
