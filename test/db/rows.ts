@@ -1,3 +1,4 @@
+import { generationSettings } from '#contract/playground/generation-settings.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
@@ -65,4 +66,28 @@ export function insertRun(history: History, wishes: RowWishes = {}): { id: strin
   })
   history.documents.insert(number, request)
   return { id, number }
+}
+
+/** A transcript of three columns that all answered; gives its id. */
+export function insertTranscript(history: History, prompts: number): string {
+  const id = newId('talk')
+  const columns = ['dense', 'half', 'quarter'].map((name) => ({ model: { id: 'model-x', name }, run: null }))
+  const asked = Array.from({ length: prompts }, (_, prompt) => `Prompt ${prompt}`)
+  const settings = generationSettings.parse({})
+  history.transcripts.insert({ id, title: 'To be judged', prompts: asked, columns, settings, blind: false, owner: 'x', createdAt: 1 })
+  for (const prompt of asked.keys())
+    for (const column of columns.keys())
+      history.transcripts.addAnswer(id, {
+        column,
+        prompt,
+        text: `answer ${column} to ${prompt}`,
+        tokens: [],
+        end: 'length',
+        seconds: 1,
+        firstTokenSeconds: null,
+        tokensPerSecond: null,
+        problem: null,
+      })
+  history.transcripts.patch(id, { status: 'done' })
+  return id
 }

@@ -5,8 +5,10 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { openHistory } from '#db/history.ts'
 import type { ServerAddress } from '#server/address.ts'
 import { readNote } from '#server/note.ts'
+import { insertTranscript } from '../db/rows.ts'
 import { endProgram, killPrograms, programEntry, type Started, startProgram } from './started.ts'
 
 let folder: string
@@ -42,6 +44,26 @@ test('after a kill its note counts for nothing, and the next start has the same 
   const second = await start()
   expect({ address: second.address, token: second.token }).toEqual({ address: first.address, token: first.token })
   expect((await stat(join(folder, 'data', 'door.json'))).mode & 0o777).toBe(0o600)
+  await endProgram(second, 'SIGTERM')
+})
+
+test('a kill under an open judging keeps its votes, and the next start shows the same pair', async () => {
+  const data = join(folder, 'data')
+  const history = openHistory(data)
+  const transcript = insertTranscript(history, 3)
+  history.close()
+  const first = await startProgram(data)
+  const judging = JSON.parse((await ask(first, 'judgings.start', { transcript, seed: 7 })).text)
+  await ask(first, 'judgings.vote', { id: judging.id, pair: 0, vote: 'left' })
+  const open = (await ask(first, 'judgings.vote', { id: judging.id, pair: 1, vote: 'tie' })).text
+  await endProgram(first, 'SIGKILL')
+  const second = await startProgram(data)
+  expect((await ask(second, 'judgings.get', { id: judging.id })).text).toBe(open)
+  const { list } = JSON.parse((await ask(second, 'judgings.result', { id: judging.id })).text)
+  expect(list).toMatchObject([
+    { pair: 0, vote: 'left' },
+    { pair: 1, vote: 'tie' },
+  ])
   await endProgram(second, 'SIGTERM')
 })
 
