@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 export type Fault =
   | { status: number; headers?: Record<string, string> }
   | { cutAfter: number }
+  | { pace: { bytes: number; milliseconds: number } }
   | { stallAfter: number }
   | { ignoreRange: true; cutAfter?: number }
   | { wrongRange: true }
@@ -133,9 +134,18 @@ function send(
   if (seen.method === 'HEAD') return response.end()
   const rest = body.subarray(from)
   if (fault && 'stallAfter' in fault) return response.write(rest.subarray(0, fault.stallAfter))
+  if (fault && 'pace' in fault) return void sendSlowly(response, rest, fault.pace)
   if (fault && 'cutAfter' in fault && fault.cutAfter !== undefined)
     return response.write(rest.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), 250))
   return response.end(rest)
+}
+
+async function sendSlowly(response: ServerResponse, rest: Buffer, { bytes, milliseconds }: { bytes: number; milliseconds: number }) {
+  for (let at = 0; at < rest.length && !response.destroyed; at += bytes) {
+    response.write(rest.subarray(at, at + bytes))
+    await new Promise((resolve) => setTimeout(resolve, milliseconds))
+  }
+  response.end()
 }
 
 function takeFault(hub: FakeHub, seen: SeenRequest): Fault | undefined {

@@ -3,39 +3,39 @@ import { forgetSteps } from '../jobs/watching.ts'
 import {
   attempts,
   calibration,
+  evaluation,
   type Killed,
   type Killing,
+  killHard,
   measureUndisturbed,
+  outcomeIn,
   pause,
-  planIn,
-  requireSamePlan,
+  requireSame,
   requireWhole,
-  startCommand,
+  startPruning,
   statuses,
 } from './subject.ts'
 
 /** Starts the same command again and again and kills it; one that ends by itself has found what was left and must have the plan. */
-export async function killCommands({ model, plan, seconds, random, count, folder, flags }: Killing): Promise<Killed> {
+export async function killCommands(killing: Killing): Promise<Killed> {
+  const { outcome, seconds, random, count, folder, during } = killing
   const killed = { kills: 0, interrupted: 0, done: 0 }
   while (killed.kills < count) {
-    const { child, printed } = startCommand(model, folder, flags)
+    const { child, printed } = startPruning(killing)
     // Most are killed while they prune; the others wherever they are, mostly while they start.
-    if (random() < 0.8) await untilRunning(folder, child)
+    if (random() < 0.8) await untilRunning(child, folder, during)
     await Promise.race([pause(random() * seconds * 500), printed.catch(() => {})])
-    if (child.exitCode === null && child.kill('SIGKILL')) {
+    if (await killHard(child)) {
       killed.kills++
-      await new Promise((resolve) =>
-        child.exitCode === null && child.signalCode === null ? child.once('exit', resolve) : resolve(undefined),
-      )
-      if (statuses(folder).includes('running')) killed.interrupted++
+      if (statuses(folder, during).includes('running')) killed.interrupted++
     } else {
-      requireSamePlan(planIn(await printed), plan)
+      requireSame(outcomeIn(await printed), outcome)
       killed.done++
       forgetSteps(folder)
     }
     requireWhole(folder)
   }
-  requireSamePlan(planIn(await startCommand(model, folder, flags).printed), plan)
+  requireSame(outcomeIn(await startPruning(killing).printed), outcome)
   killed.done++
   requireWhole(folder)
   const stuck = statuses(folder).filter((status) => status === 'running' || status === 'queued')
@@ -43,17 +43,27 @@ export async function killCommands({ model, plan, seconds, random, count, folder
   return killed
 }
 
-async function untilRunning(folder: string, child: ChildProcess): Promise<void> {
+async function untilRunning(child: ChildProcess, folder: string, method?: string): Promise<void> {
   // Before, the row of an earlier start may still say so.
-  const before = attempts(folder)
-  while (child.exitCode === null && child.signalCode === null && attempts(folder) === before) await pause(50)
+  const before = attempts(folder, method)
+  while (child.exitCode === null && child.signalCode === null && attempts(folder, method) === before) await pause(50)
 }
 
 const repair = ['--repair=in-order', `--repair_data=${calibration.source}`, '--repair_samples=8']
 
 /** The same with a repair after the pruning, which leaves files of tensors. */
 export async function killRepairs(killing: Killing): Promise<Killed> {
-  const undisturbed = await measureUndisturbed(killing.model, `${killing.folder}-undisturbed`, repair)
-  if (!undisturbed.plan.tensors?.length) throw new Error('The repair left no tensors.')
+  const undisturbed = await measureUndisturbed({ ...killing, folder: `${killing.folder}-undisturbed`, flags: repair })
+  if (!undisturbed.outcome.plan.tensors?.length) throw new Error('The repair left no tensors.')
   return killCommands({ ...killing, ...undisturbed, flags: repair })
+}
+
+const divergenceFlags = ['--evaluate_divergence', `--eval_data=${evaluation}`, '--divergence_tokens=8000']
+
+/** The same with a comparison with the dense model after the pruning; kills wait for that comparison. */
+export async function killDivergences(killing: Killing): Promise<Killed> {
+  const asked = { ...killing, flags: divergenceFlags, during: 'divergence' }
+  const { outcome, seconds } = await measureUndisturbed({ ...asked, folder: `${killing.folder}-undisturbed` })
+  if (!outcome.divergence) throw new Error('The command compared nothing.')
+  return killCommands({ ...asked, outcome, seconds: Math.max(0.5, seconds - killing.seconds) })
 }

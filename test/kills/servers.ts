@@ -3,16 +3,16 @@ import { join } from 'node:path'
 import { parseAddress } from '#server/address.ts'
 import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
 import { forgetSteps, processesOf } from '../jobs/watching.ts'
-import { calibration, type Killed, type Killing, pause, requireSamePlan, requireWhole, statuses } from './subject.ts'
+import { calibration, type Killed, type Killing, pause, requireSame, requireWhole, type Subject, statuses } from './subject.ts'
 
 const program = join(import.meta.dirname, '..', '..', 'src-main', 'server', 'main.ts')
 
-interface Server {
+export interface Server {
   child: ChildProcess
   remote: RemoteWorkbench
 }
 
-async function startServer(folder: string): Promise<Server> {
+export async function startServer(folder: string): Promise<Server> {
   const child = spawn(process.execPath, [program, '--data', folder], { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
   const address = await new Promise<string>((resolve, reject) => {
@@ -29,14 +29,14 @@ async function startServer(folder: string): Promise<Server> {
   return { child, remote: await connectWorkbench(parseAddress(address)) }
 }
 
-async function end({ child, remote }: Server, signal: NodeJS.Signals): Promise<void> {
+export async function end({ child, remote }: Server, signal: NodeJS.Signals): Promise<void> {
   await remote.close()
   const ended = new Promise((resolve) => child.once('exit', resolve))
   if (child.exitCode === null && child.signalCode === null && child.kill(signal)) await ended
 }
 
 /** Makes sure that a run is under way: a new one, or the one that was interrupted. */
-async function keepBusy({ call }: RemoteWorkbench, model: string, folder: string): Promise<void> {
+async function keepBusy({ call }: RemoteWorkbench, { model, method, folder }: Subject): Promise<void> {
   const { rows } = await call('runs.query', {})
   if (rows.some(({ status }) => status === 'running' || status === 'queued')) return
   if ((await call('queue.get', {})).devices.some(({ status }) => status === 'broken')) await call('queue.resume', {})
@@ -48,7 +48,7 @@ async function keepBusy({ call }: RemoteWorkbench, model: string, folder: string
   const known = models.find(({ path }) => path === model) ?? (await call('models.add', { path: model }))
   forgetSteps(folder)
   const request = {
-    method: '2ssp',
+    method,
     amount: { sparsity: 0.5 },
     options: {},
     seed: 0,
@@ -60,37 +60,39 @@ async function keepBusy({ call }: RemoteWorkbench, model: string, folder: string
 }
 
 /** Lets every run end and compares its plan. */
-async function finish({ call }: RemoteWorkbench, { model, plan, folder }: Pick<Killing, 'model' | 'plan' | 'folder'>): Promise<number> {
+async function finish({ call }: RemoteWorkbench, killing: Killing): Promise<number> {
   for (;;) {
     const { rows } = await call('runs.query', { limit: 1000 })
     if (rows.length > 0 && rows.every(({ status }) => status === 'done')) {
-      for (const { id } of rows) requireSamePlan((await call('runs.get', { id })).plan, plan)
+      for (const { id } of rows) requireSame((await call('runs.get', { id })).plan, killing.outcome.plan)
       return rows.length
     }
-    if (!rows.some(({ status }) => status === 'running' || status === 'queued')) await keepBusy({ call } as RemoteWorkbench, model, folder)
+    if (!rows.some(({ status }) => status === 'running' || status === 'queued')) await keepBusy({ call } as RemoteWorkbench, killing)
     await pause(200)
   }
 }
 
-export async function killServers({ model, plan, seconds, random, count, folder }: Killing): Promise<Killed> {
+export async function killServers(killing: Killing): Promise<Killed> {
+  const { seconds, random, count, folder } = killing
   const killed = { kills: 0, interrupted: 0, done: 0 }
   for (; killed.kills < count; killed.kills++) {
     const server = await startServer(folder)
     // Some are killed before they have anything to do.
-    if (random() < 0.9) await keepBusy(server.remote, model, folder)
+    if (random() < 0.9) await keepBusy(server.remote, killing)
     await pause(random() * seconds * 800)
     await end(server, 'SIGKILL')
     if (statuses(folder).includes('running')) killed.interrupted++
     requireWhole(folder)
   }
-  return { ...killed, done: await finishAlone(folder, model, plan) }
+  return { ...killed, done: await finishAlone(killing) }
 }
 
-export async function killComputes({ model, plan, seconds, random, count, folder }: Killing): Promise<Killed> {
+export async function killComputes(killing: Killing): Promise<Killed> {
+  const { seconds, random, count, folder } = killing
   const killed = { kills: 0, interrupted: 0, done: 0 }
   const server = await startServer(folder)
   while (killed.kills < count) {
-    await keepBusy(server.remote, model, folder)
+    await keepBusy(server.remote, killing)
     await pause(random() * seconds * 800)
     const processes = processesOf(server.child.pid ?? -1, join('compute', 'main.ts'))
     for (const pid of processes) process.kill(pid, 'SIGKILL')
@@ -101,13 +103,13 @@ export async function killComputes({ model, plan, seconds, random, count, folder
     requireWhole(folder)
   }
   await end(server, 'SIGTERM')
-  return { ...killed, done: await finishAlone(folder, model, plan) }
+  return { ...killed, done: await finishAlone(killing) }
 }
 
-async function finishAlone(folder: string, model: string, plan: Killing['plan']): Promise<number> {
-  const server = await startServer(folder)
-  const done = await finish(server.remote, { model, plan, folder })
+async function finishAlone(killing: Killing): Promise<number> {
+  const server = await startServer(killing.folder)
+  const done = await finish(server.remote, killing)
   await end(server, 'SIGTERM')
-  requireWhole(folder)
+  requireWhole(killing.folder)
   return done
 }

@@ -2,14 +2,15 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Plan } from '#contract/pruning/plan.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import { connect } from '#db/database.ts'
 
 /** What is killed how often, and what must come of it. */
 export interface Killing {
   model: string
-  plan: Plan
+  method: string
+  /** What an undisturbed command ends with. */
+  outcome: Outcome
   /** How long an undisturbed command takes. */
   seconds: number
   random(): number
@@ -17,7 +18,15 @@ export interface Killing {
   folder: string
   /** Flags of the command beside those of every one. */
   flags?: readonly string[]
+  /** Kills wait for a run of this method to begin; without it, for any run. */
+  during?: string
 }
+
+/** What must be the same whether or not a run was killed. */
+export type Outcome = Pick<RunDocument, 'plan' | 'divergence'>
+
+/** One pruning command. */
+export type Subject = Pick<Killing, 'model' | 'method' | 'folder' | 'flags'>
 
 export interface Killed {
   kills: number
@@ -33,18 +42,25 @@ export const calibration = {
   windows: 8,
 }
 
+export interface Command {
+  child: ChildProcess
+  printed: Promise<string>
+}
+
+/** Windows to compare a pruned model with the dense one on. */
+export const evaluation = join(import.meta.dirname, '..', 'fixtures', 'reference', 'test-windows.json')
+
 /** Starts the command that prunes the model, over a data folder of its own. */
-export function startCommand(
-  model: string,
-  folder: string,
-  more: readonly string[] = [],
-): { child: ChildProcess; printed: Promise<string> } {
-  const flags = ['--pruning_method=2ssp', '--sparsity=0.5', '--calibration_samples=8', '--sequence_length=256', '--json']
-  const child = spawn(
-    process.execPath,
-    [join(source, 'cli', 'main.ts'), `--model=${model}`, ...flags, `--calibration_data=${calibration.source}`, ...more],
-    { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ESPALIER_HOME: folder } },
-  )
+export function startPruning({ model, method, folder, flags = [] }: Subject): Command {
+  const common = [`--pruning_method=${method}`, '--sparsity=0.5', '--calibration_samples=8', '--sequence_length=256', '--json']
+  return startCommand([`--model=${model}`, ...common, `--calibration_data=${calibration.source}`, ...flags], folder)
+}
+
+export function startCommand(parameters: readonly string[], folder: string, environment: NodeJS.ProcessEnv = {}): Command {
+  const child = spawn(process.execPath, [join(source, 'cli', 'main.ts'), ...parameters], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...environment, ESPALIER_HOME: folder },
+  })
   let output = ''
   let errors = ''
   child.stdout.on('data', (chunk) => (output += chunk))
@@ -58,25 +74,23 @@ export function startCommand(
   return { child, printed }
 }
 
-export function planIn(output: string): Plan {
-  return (JSON.parse(output) as RunDocument).plan
+export function outcomeIn(output: string): Outcome {
+  const { plan, divergence } = JSON.parse(output) as RunDocument
+  return { plan, divergence }
 }
 
-export async function measureUndisturbed(
-  model: string,
-  folder: string,
-  more?: readonly string[],
-): Promise<{ plan: Plan; seconds: number }> {
+export async function measureUndisturbed(subject: Subject): Promise<{ outcome: Outcome; seconds: number }> {
   const begun = performance.now()
-  const plan = planIn(await startCommand(model, folder, more).printed)
-  return { plan, seconds: (performance.now() - begun) / 1000 }
+  const outcome = outcomeIn(await startPruning(subject).printed)
+  return { outcome, seconds: (performance.now() - begun) / 1000 }
 }
 
 /** Files of tensors lie in the folder of their history; their hashes are part of the plan. */
-const withoutPlaces = (plan: unknown): unknown => JSON.parse(JSON.stringify(plan, (key, value) => (key === 'file' ? undefined : value)))
+const withoutPlaces = (outcome: unknown): unknown =>
+  JSON.parse(JSON.stringify(outcome, (key, value) => (key === 'file' ? undefined : value)))
 
-export function requireSamePlan(found: unknown, expected: Plan): void {
-  if (!isDeepStrictEqual(withoutPlaces(found), withoutPlaces(expected))) throw new Error('A run that was killed ended with another plan.')
+export function requireSame(found: unknown, expected: unknown): void {
+  if (!isDeepStrictEqual(withoutPlaces(found), withoutPlaces(expected))) throw new Error('A run that was killed ended with another result.')
 }
 
 /** Throws unless the history is whole: its pages, its indexes, and what its rows refer to. */
@@ -95,21 +109,35 @@ export function requireWhole(folder: string): void {
 }
 
 /** A column of the runs; none when the history was not made yet. */
-function columnOfRuns(folder: string, column: 'status' | 'attempts'): unknown[] {
+function columnOfRuns(folder: string, column: 'status' | 'attempts', method?: string): unknown[] {
   const file = join(folder, 'history.sqlite')
   if (!existsSync(file)) return []
   const db = connect(file)
   try {
     const made = db.prepare("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").pluck().get()
-    return made ? db.prepare(`SELECT ${column} FROM runs`).pluck().all() : []
+    return made
+      ? db
+          .prepare(`SELECT ${column} FROM runs WHERE method = coalesce(?, method)`)
+          .pluck()
+          .all(method ?? null)
+      : []
   } finally {
     db.close()
   }
 }
 
-export const statuses = (folder: string) => columnOfRuns(folder, 'status') as string[]
+export const statuses = (folder: string, method?: string) => columnOfRuns(folder, 'status', method) as string[]
 
 /** How often runs were begun, all together. */
-export const attempts = (folder: string) => (columnOfRuns(folder, 'attempts') as number[]).reduce((sum, one) => sum + one, 0)
+export const attempts = (folder: string, method?: string) =>
+  (columnOfRuns(folder, 'attempts', method) as number[]).reduce((sum, one) => sum + one, 0)
 
 export const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds))
+
+/** Ends a process with SIGKILL; false where it had ended by itself. */
+export async function killHard(child: ChildProcess): Promise<boolean> {
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  if (child.exitCode !== null || child.signalCode !== null || !child.kill('SIGKILL')) return false
+  await ended
+  return child.signalCode === 'SIGKILL'
+}
