@@ -2,9 +2,10 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { z } from 'zod'
-import { api, type CallName, callNames } from '#contract/api.ts'
+import { api, type CallName, callNames, type Output } from '#contract/api.ts'
+import { toErrorMessage } from '#contract/errors.ts'
 import { type Opened, openedWorkbench } from '../services/opened.ts'
-import { mutateJson, strangeText, strangeValue } from './mutate.ts'
+import { mutateBytes, mutateJson, strangeText, strangeValue } from './mutate.ts'
 import type { Random } from './random.ts'
 
 /** What is asked of the workbench in one case. */
@@ -18,16 +19,18 @@ export class CallAttack {
   readonly #workbench: Opened
   readonly #ids: string[] = []
   readonly #folder: string
-  #exported = ''
+  /** Files to import: an experiment of drafts, and one of runs that were done. */
+  readonly #exported: string[]
 
-  private constructor(workbench: Opened, folder: string) {
+  private constructor(workbench: Opened, folder: string, realExport: string) {
+    this.#exported = [realExport]
     this.#workbench = workbench
     this.#folder = folder
   }
 
-  static async open(): Promise<CallAttack> {
+  static async open(realExport: string): Promise<CallAttack> {
     const folder = mkdtempSync(join(tmpdir(), 'espalier-fuzz-calls-'))
-    const attack = new CallAttack(await openedWorkbench({ folder }), folder)
+    const attack = new CallAttack(await openedWorkbench({ folder }), folder, realExport)
     await attack.#fill()
     return attack
   }
@@ -43,7 +46,7 @@ export class CallAttack {
       backend: 'auto' as const,
     }
     const { experiment } = await call('experiments.create', { name: 'first', grid: grid as never, start: 'draft' })
-    this.#exported = (await call('experiments.export', { id: experiment.id })).content
+    this.#exported.push((await call('experiments.export', { id: experiment.id })).content)
     this.#remember(await call('runs.query', {}))
     this.#remember(await call('models.list', {}))
     this.#remember(experiment)
@@ -59,7 +62,7 @@ export class CallAttack {
   }
 
   request(random: Random): Request {
-    if (random.chance(0.15)) return { name: 'experiments.import', input: { content: this.#experiment(random) } }
+    if (random.chance(0.25)) return { name: 'experiments.import', input: { content: this.#experiment(random) } }
     const name = random.pick(callNames.filter((one) => one !== 'models.download'))
     const input = this.#value(api[name].input, random, '')
     return { name, input: random.chance(0.2) ? mutateJson(input, random) : input }
@@ -68,11 +71,27 @@ export class CallAttack {
   async perform({ name, input }: Request): Promise<unknown> {
     const answer = await this.#workbench.call(name, input as never)
     this.#remember(answer)
+    if (name === 'experiments.import') await this.#lookAt((answer as Output<'experiments.import'>).experiment.id)
     return answer
   }
 
+  /** What a user sees of an imported experiment: its runs, their comparison, and its file, which must be one to import. */
+  async #lookAt(id: string): Promise<void> {
+    const { call } = this.#workbench
+    const { rows } = await call('runs.query', { experiment: id, limit: 1000 })
+    for (const run of rows) await call('runs.get', { id: run.id })
+    const runs = rows.map((run) => run.id)
+    if (runs.length > 0) await call('compare.get', { ids: runs.slice(0, 500) })
+    const { content } = await call('experiments.export', { id })
+    await call('experiments.import', { content }).catch((thrown) => {
+      throw new Error(`An imported experiment cannot be exported and imported again: ${toErrorMessage(thrown).message}`)
+    })
+  }
+
   #experiment(random: Random): string {
-    const text = JSON.stringify(mutateJson(JSON.parse(this.#exported), random))
+    const source = random.pick(this.#exported)
+    if (random.chance(0.2)) return mutateBytes(Buffer.from(source), random).toString()
+    const text = JSON.stringify(mutateJson(JSON.parse(source), random))
     return random.chance(0.1) ? text.slice(0, random.below(text.length)) : text
   }
 

@@ -1,7 +1,9 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
+import type { RunFile } from '#contract/runs/run-file.ts'
 import { runQuery } from '#contract/runs/runs.ts'
+import { version } from '#contract/version.ts'
 import { openHistory } from '#db/history.ts'
 import { readRows } from '#engine/data/rows.ts'
 import { readTexts } from '#engine/data/source.ts'
@@ -9,6 +11,7 @@ import { readWindows } from '#engine/data/windows.ts'
 import { underLimits } from '#engine/limits/reading.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { readRunFile } from '#jobs/cluster/perform-run-file.ts'
 import { type GgufFile, makeGguf, text, u32 } from '../engine/checkpoint/gguf/make-gguf.ts'
 import { layOut, makeValidModel, toSafetensors, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
 import { makeByteLevel, writeTokenizer } from '../engine/tokenizer/make-tokenizer.ts'
@@ -224,6 +227,24 @@ const sparse: Attack = {
 const packed = gzipSync(Buffer.alloc(32_000_000, 'a'))
 const packedLines = gzipSync(Buffer.alloc(32_000_000, `"${'a'.repeat(1000)}"\n`))
 
+/** The request that a cluster's node reads. */
+const asked: RunFile = {
+  format: 'espalier run request',
+  formatVersion: 1,
+  run: 'run-x',
+  version,
+  request: {
+    model: '/models/tiny',
+    method: '2ssp',
+    amount: { sparsity: 0.25 },
+    options: { alpha: 1.5 },
+    seed: 5,
+    calibration: { source: 'sample', sequenceLength: 8, windows: 2 },
+    measures: [],
+    backend: 'auto',
+  },
+}
+
 /** Every kind of file, by name. */
 export function fileAttacks(database: Buffer): Record<string, Attack> {
   return {
@@ -261,6 +282,11 @@ export function fileAttacks(database: Buffer): Record<string, Attack> {
         writeFileSync(state, json(mutateJson(JSON.parse(readFileSync(state, 'utf8')), random)))
       },
       read: (folder) => underLimits(folder, () => readTexts(folder)),
+    },
+    'run file': {
+      write: (folder, random) =>
+        writeFileSync(join(folder, 'run.json'), random.chance(0.7) ? json(mutateJson(asked, random)) : mutateBytes(json(asked), random)),
+      read: async (folder) => readRunFile(join(folder, 'run.json')),
     },
     database: databaseAttack(database),
   }

@@ -2,18 +2,22 @@
  * Attacks the program with spoiled files and requests for some minutes: `npm run fuzz -- --minutes N --seed S`. What it finds is kept under
  * `out/fuzz`, and done again with `--seed S --case N`. Ends with exit code 1 when it found anything.
  */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { explainExit } from '#jobs/explain-exit.ts'
 import { type Ended, FuzzProcess } from './process.ts'
+import { makeRealExport } from './real-export.ts'
 
 const { values } = parseArgs({
   options: { minutes: { type: 'string', default: '1' }, seed: { type: 'string', default: '1' }, case: { type: 'string' } },
 })
 const seed = Number(values.seed)
 const findings = join(import.meta.dirname, '..', '..', 'out', 'fuzz')
+const scratch = mkdtempSync(join(tmpdir(), 'espalier-fuzz-'))
+const realExport = join(scratch, 'experiment.json')
+writeFileSync(realExport, await makeRealExport())
 const until = performance.now() + Number(values.minutes) * 60_000
 
 let next = 1
@@ -22,12 +26,12 @@ const counts = { cases: 0, accepted: 0, refused: 0, limits: 0 }
 const worst = { seconds: 0, memoryBytes: 0 }
 
 async function work(): Promise<void> {
-  let child = await FuzzProcess.start()
+  let child = await FuzzProcess.start(realExport)
   while (performance.now() < until) {
     const number = next++
     const ended = await child.perform(seed, number)
     judge(number, ended)
-    if (ended.how !== 'answered') child = await FuzzProcess.start()
+    if (ended.how !== 'answered') child = await FuzzProcess.start(realExport)
   }
   child.end()
 }
@@ -66,7 +70,7 @@ function keep(number: number, ended: Ended, problem: string): void {
 async function repeat(number: number): Promise<void> {
   const folder = join(findings, `seed-${seed}-case-${number}`)
   rmSync(join(folder, 'files'), { recursive: true, force: true })
-  const child = await FuzzProcess.start()
+  const child = await FuzzProcess.start(realExport)
   const ended = await child.perform(seed, number, join(folder, 'files'))
   console.log(JSON.stringify({ ...ended, problem: problemOf(ended) ?? null }, null, 1))
   console.log(`Its files are in ${folder}.`)
@@ -85,4 +89,5 @@ else {
     `the longest took ${worst.seconds.toFixed(1)} s of the processor, the largest process held ${(worst.memoryBytes / 1e6).toFixed(0)} MB.`,
   )
 }
+rmSync(scratch, { recursive: true, force: true })
 process.exitCode = found > 0 ? 1 : 0

@@ -27,8 +27,9 @@ export class FuzzProcess {
     for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (this.#output = (this.#output + chunk).slice(-8000)))
   }
 
-  static async start(): Promise<FuzzProcess> {
-    const child = fork(join(import.meta.dirname, 'worker.ts'), {
+  /** @param realExport the file of an exported experiment, to be spoiled and imported */
+  static async start(realExport: string): Promise<FuzzProcess> {
+    const child = fork(join(import.meta.dirname, 'worker.ts'), [realExport], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       execArgv: ['--disable-warning=ExperimentalWarning'],
     })

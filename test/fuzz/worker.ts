@@ -1,5 +1,5 @@
 /** A process of the fuzzer: does the cases it is told, one after the other, and tells what came of each. It may die for any of them. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
@@ -20,6 +20,7 @@ export interface CaseOutcome {
 /** One case in four is a call; the others are files, in turns. */
 const callsEvery = 4
 
+const realExport = readFileSync(process.argv[2] as string, 'utf8')
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-fuzz-'))
 const folder = join(scratch, 'case')
 const attacks = Object.entries(fileAttacks(historyBytes(join(scratch, 'history'))))
@@ -56,7 +57,7 @@ async function prepareFile(number: number, random: Random, keep: string | undefi
 }
 
 async function prepareCall(random: Random, keep: string | undefined): Promise<[string, () => Promise<unknown>, unknown]> {
-  calls ??= await CallAttack.open()
+  calls ??= await CallAttack.open(realExport)
   const request = calls.request(random)
   if (keep !== undefined) {
     mkdirSync(keep, { recursive: true })
