@@ -53,7 +53,11 @@ export class Transfers {
   }
 
   /** A paused transfer of the same request continues under its id, so that it is not left behind as paused. */
-  begin(work: TransferWork, move: Move, id: string = this.#pausedOf(work) ?? newId('move')): { transfer: Transfer; over: Promise<Transfer> } {
+  begin(
+    work: TransferWork,
+    move: Move,
+    id: string = this.#pausedOf(work) ?? newId('move'),
+  ): { transfer: Transfer; over: Promise<Transfer> } {
     const { kind, name, totalBytes } = work
     let transfer: Transfer = { id, kind, name, totalBytes, status: 'running', doneBytes: 0, model: null, problem: null, ...stopped }
     const controller = new AbortController()
