@@ -34,7 +34,7 @@ export const queue = {
   set(next: QueueState): void {
     const before = state?.runs.map(({ id }) => id).join()
     state = next
-    if (next.takenUp) tellTakenUp(next.takenUp)
+    if (next.takenUp) tellTakenUp(next.takenUp, next.paused)
     else toldTakenUp = false
     if (next.runs.map(({ id }) => id).join() !== before) estimateSoon()
   },
@@ -43,12 +43,12 @@ export const queue = {
 let toldTakenUp = false
 
 /** Says once what this start of the program resumed, and what it left. */
-function tellTakenUp({ resumed, held }: TakenUp): void {
+function tellTakenUp({ resumed, held }: TakenUp, paused: boolean): void {
   if (toldTakenUp) return
   toldTakenUp = true
   void call('queue.seen', {}).catch(() => undefined)
   const named = (runs: TakenUp['held']) => (runs.length === 1 ? `“${runs[0]?.name}”` : `${runs.length} runs`)
-  if (resumed.length > 0) notify(`${named(resumed)} stopped when Espalier closed; resumed now`)
+  if (resumed.length > 0) notify(`${named(resumed)} stopped when Espalier closed; ${paused ? 'first in the paused queue' : 'resumed now'}`)
   if (held.length > 0) notify(`${named(held)} stopped when Espalier ended unexpectedly, twice. Resume by hand.`, { tone: 'warm' })
 }
 

@@ -418,9 +418,9 @@ describe('the program under the page', () => {
   test('goes away, the page says so, and goes on by itself when it is back', async () => {
     await go(page, '#/runs')
     await workbench.kill()
-    await page.getByText('The workbench does not answer.', { exact: true }).waitFor({ timeout: 15_000 })
+    await page.getByText('Connection lost.', { exact: true }).waitFor({ timeout: 15_000 })
     await workbench.restart()
-    await page.getByText('The workbench does not answer.', { exact: true }).waitFor({ state: 'detached', timeout: 20_000 })
+    await page.getByText('Connection lost.', { exact: true }).waitFor({ state: 'detached', timeout: 20_000 })
     await eventually(
       () => page.getByRole('row').count(),
       (count) => count > 4,

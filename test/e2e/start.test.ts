@@ -46,7 +46,7 @@ test('npm start keeps port and token: a page that was left open goes on by itsel
   await page.getByRole('heading', { name: 'Prune a first model' }).waitFor()
   await page.evaluate(() => Object.assign(window, { neverReloaded: true }))
   await end()
-  const notice = page.getByText('The workbench does not answer.', { exact: true })
+  const notice = page.getByText('Connection lost.', { exact: true })
   await notice.waitFor()
   expect(await start()).toBe(first)
   await notice.waitFor({ state: 'hidden' })

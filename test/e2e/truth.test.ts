@@ -533,9 +533,9 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
 test('the page is whole again after the workbench was ended and started anew', async () => {
   await go(page, '#/runs')
   await workbench.kill()
-  await page.getByText('The workbench does not answer.', { exact: true }).waitFor()
+  await page.getByText('Connection lost.', { exact: true }).waitFor()
   await workbench.restart()
-  await page.getByText('The workbench does not answer.', { exact: true }).waitFor({ state: 'hidden' })
+  await page.getByText('Connection lost.', { exact: true }).waitFor({ state: 'hidden' })
   await eventually(
     () => page.getByRole('row').count(),
     (count) => count > 7,
