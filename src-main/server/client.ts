@@ -39,9 +39,10 @@ export async function connectWorkbench(server: ServerAddress, onConnection?: (up
 
 function callOver({ address, token }: ServerAddress): CallApi {
   const send = async (name: CallName, input: unknown): Promise<unknown> => {
+    // A connection of its own: a kept one can be closed by a busy server just as the next request uses it.
     const request = {
       method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, connection: 'close' },
       body: JSON.stringify(input),
     }
     const response = await fetch(`${address}api/${name}`, { ...request, redirect: 'error' }).catch((thrown: Error) => {
