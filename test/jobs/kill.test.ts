@@ -115,11 +115,11 @@ async function expectUndisturbed(workbench: Opened, run: RunDetail, { found, out
   expectIntact(workbench.folder)
 }
 
-/** Kills the compute process once the run has begun, or at a random moment; gives how the run was left. */
+/** Kills the compute process as soon as there is one, or at a random moment; gives how the run was left. */
 async function killCompute(workbench: Opened, id: string, { command, milliseconds }: Undisturbed, share: number): Promise<string> {
   const word = command.at(-1) as string
-  if (share === 0)
-    await eventually(() => workbench.call('runs.get', { id }).then(({ status }) => status !== 'queued'), 'a run that has begun')
+  // A run is claimed before its process is started.
+  if (share === 0) await eventually(() => processesOf(process.pid, word).length > 0, 'a compute process')
   else await pause(share * milliseconds)
   const killed = processesOf(process.pid, word)
   for (const pid of killed) process.kill(pid, 'SIGKILL')
