@@ -124,7 +124,14 @@ async function killCompute(workbench: Opened, id: string, { command, millisecond
   const killed = processesOf(process.pid, word)
   for (const pid of killed) process.kill(pid, 'SIGKILL')
   await eventually(() => !processesOf(process.pid, word).some((pid) => killed.includes(pid)), 'the end of the killed processes')
+  // A run that had ended leaves its process idle: the next one must not be given to it before its death was noticed.
+  if (killed.length > 0) await eventually(async () => !(await isUp(workbench)), 'the notice of their end')
   return (await runEnded(workbench, id)).status
+}
+
+async function isUp({ call }: Opened): Promise<boolean> {
+  const { status } = (await call('queue.get', {})).devices[0] ?? {}
+  return status !== 'off' && status !== 'broken'
 }
 
 function statusIn(folder: string, id: string): unknown {
