@@ -108,7 +108,7 @@ export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number
   const final = history.plan && planMap(sizes, history.plan, hidden)
   const repaired = final?.some(({ replaced }) => replaced) ?? false
   if (final && (repaired || !isSameMap(final, last())))
-    frames.push({ title: repaired ? 'plan, repaired' : 'plan', blocks: final, changed: null, decision: null, selection: null })
+    frames.push({ title: repaired ? 'plan, weights replaced' : 'plan', blocks: final, changed: null, decision: null, selection: null })
   return frames
 }
 

@@ -37,7 +37,7 @@ describe('plan', () => {
     const plan = planOf({ ...kept, replaced: ['output', 'down'] }, { ...narrow, replaced: ['down'] }, gone)
     const blocks = planMap(sizes, plan, 64)
     expect(blocks.map((block) => describeBlock(block).split(', repaired: ')[1])).toEqual(['attention and MLP', 'MLP', undefined])
-    expect(mapFrames(sizes, { width: null, decisions: [], selections: [], plan }, 64).at(-1)?.title).toBe('plan, repaired')
+    expect(mapFrames(sizes, { width: null, decisions: [], selections: [], plan }, 64).at(-1)?.title).toBe('plan, weights replaced')
   })
 
   test('the share kept counts parameters, not blocks', () => {
