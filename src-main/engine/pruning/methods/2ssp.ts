@@ -49,7 +49,7 @@ const options = z.object({
     .int()
     .nonnegative()
     .optional()
-    .meta({ title: 'Attention submodules', help: 'How many go, in place of what Eq. 5 gives.' }),
+    .meta({ title: 'Attention submodules', help: 'How many go, instead of what Eq. 5 gives.' }),
   widthMultiple: z.number().int().positive().default(1).meta({
     title: 'Width multiple',
     unit: 'neurons',

@@ -34,13 +34,13 @@ const options = z.object({
   firstWindows: z.number().positive().default(1).meta({
     title: 'First selection',
     unit: 'windows',
-    help: 'Drawn anew for the start and for each first selection; a fraction takes the beginning of a window.',
+    help: 'Redrawn for the start and for each first selection; a fraction takes the beginning of a window.',
   }),
   finalWindows: z
     .number()
     .positive()
     .default(16)
-    .meta({ title: 'Final selection', unit: 'windows', help: 'Drawn anew for each final selection, where the parent stands again.' }),
+    .meta({ title: 'Final selection', unit: 'windows', help: 'Redrawn for each final selection; the parent competes again.' }),
   startStates: z
     .number()
     .int()
