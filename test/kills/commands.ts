@@ -20,17 +20,21 @@ import {
 export async function killCommands(killing: Killing): Promise<Killed> {
   const { outcome, seconds, random, count, folder, during } = killing
   const killed = { kills: 0, interrupted: 0, done: 0 }
+  // Follows the speed of the machine: shorter after a command that ended first, longer after one that was killed.
+  let longest = seconds * 500
   while (killed.kills < count) {
     const { child, printed } = startPruning(killing)
     // Most are killed while they prune; the others wherever they are, mostly while they start.
     if (random() < 0.8) await untilRunning(child, folder, during)
-    await Promise.race([pause(random() * seconds * 500), printed.catch(() => {})])
+    await Promise.race([pause(random() * longest), printed.catch(() => {})])
     if (await killHard(child)) {
       killed.kills++
+      longest *= 1.1
       if (statuses(folder, during).includes('running')) killed.interrupted++
     } else {
       requireSame(outcomeIn(await printed), outcome)
       killed.done++
+      longest *= 0.7
       forgetSteps(folder)
     }
     requireWhole(folder)
