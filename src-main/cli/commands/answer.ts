@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { parsePrompts } from '#contract/playground/prompt-lines.ts'
+import { readShortText } from '#runtime/read-short-text.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
 import { doDrafts, printStatuses } from './follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
@@ -43,7 +43,7 @@ export const answer: Verb = (parameters) =>
       kind: 'generation',
       runs: words,
       dense: !values.without_dense,
-      prompts: await readPrompts(values.prompts),
+      prompts: parsePrompts(await readShortText(values.prompts, '--prompts')),
       settings: {
         decoding: { kind: 'sampling', temperature },
         maxTokens: readCount(values.tokens, '--tokens', 8192),
@@ -87,11 +87,4 @@ async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Pr
       console.log(`${names[column]}: ${printable(answer.trim())}`)
   }
   return 0
-}
-
-async function readPrompts(file: string): Promise<{ text: string; tags: string[] }[]> {
-  const text = await readFile(file, 'utf8').catch(() => {
-    throw new EspalierError('usage', `--prompts is "${file}", which cannot be read.`)
-  })
-  return parsePrompts(text)
 }
