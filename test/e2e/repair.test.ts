@@ -75,7 +75,7 @@ test('a finished run is repaired from its page, and the new run stands beside it
     .getByText(/^Takes (about|under|\d)/)
     .waitFor()
   await picture('dialog')
-  await page.getByRole('dialog').getByRole('button', { name: 'Repair it' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Repair', exact: true }).click()
   const rows = await done(3)
   const repaired = rows.find(({ parent }) => parent === pruned.id) as RunEntry
   expect(repaired.name).toContain('repaired in order')

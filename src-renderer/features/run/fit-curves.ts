@@ -1,11 +1,12 @@
 import { scaleLinear } from 'd3-scale'
 import { line } from 'd3-shape'
 import type { Fit, FittedBlock } from '#contract/pruning/fit.ts'
+import type { Axis } from '../../charts/scale.ts'
 
 export interface FitScale {
   x: (width: number) => number
   y: (divergence: number) => number
-  ticks: { value: number; x: number }[]
+  ticks: Axis['ticks']
 }
 
 /** Widths across, divergences up: they fall to the right, so that a steep line is a block that needs its neurons. */
@@ -13,7 +14,7 @@ export function fitScale({ widths, blocks }: Fit, width: number, height: number)
   const all = blocks.flatMap(({ divergences }) => divergences)
   const x = scaleLinear([widths[0] ?? 0, widths.at(-1) ?? 1], [24, Math.max(48, width - 24)])
   const y = scaleLinear([Math.min(0, ...all), Math.max(1e-9, ...all)], [height - 28, 10])
-  return { x, y, ticks: widths.map((value) => ({ value, x: x(value) })) }
+  return { x, y, ticks: widths.map((value) => ({ value, at: x(value), label: String(value) })) }
 }
 
 /** A block's line, and the point on it that was chosen. */

@@ -18,7 +18,16 @@ import { stopAll } from '../../lib/stop-all.ts'
 import { type Phase, takeEvent, takeProgress } from './live-run.ts'
 
 /** What a clone does besides. */
-type Treatment = Pick<RunRequest, 'repair' | 'recover'>
+export type Treatment = Pick<RunRequest, 'repair' | 'recover'>
+
+/** What the dialogs that make a treated clone are given. */
+export interface TreatmentProps {
+  run: RunDetail
+  open: boolean
+  onclose: () => void
+  estimate: (wanted: Treatment) => Promise<SecondsRange | null>
+  onstart: (wanted: Treatment) => void
+}
 
 type RunAction = 'runs.pause' | 'runs.resume' | 'runs.cancel' | 'runs.retry' | 'runs.enqueue' | 'runs.archive' | 'runs.unarchive'
 
@@ -147,10 +156,10 @@ export class RunState {
   }
 
   /** A new run beside this one, repaired or recovered. */
-  async cloneWith(changes: Treatment, said: string): Promise<void> {
+  async cloneWith(changes: Treatment): Promise<void> {
     await this.#attempt(async () => {
       const made = await call('runs.clone', { id: this.id, changes, start: 'queue' })
-      notify(said)
+      notify(changes.repair ? 'Repair queued' : 'Recovery queued')
       router.go(['run', made.id])
     })
   }
