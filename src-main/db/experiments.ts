@@ -1,6 +1,6 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
-import type { Database } from './database.ts'
+import { fromJsonOrNull, Table } from './table.ts'
 
 interface ExperimentRow {
   id: string
@@ -30,24 +30,17 @@ export interface ExperimentPatch {
   archivedAt?: number | null | undefined
 }
 
-export function experimentsTable(db: Database) {
-  const insert = db.prepare('INSERT INTO experiments(id, name, notes, tags, grid, created_at) VALUES (?, ?, ?, ?, ?, ?)')
-  const find = db.prepare('SELECT * FROM experiments WHERE id = ?')
-  const list = db.prepare('SELECT * FROM experiments WHERE archived_at IS NULL OR ? ORDER BY created_at DESC, id DESC')
-  const counts = db.prepare('SELECT status, count(*) AS runs FROM runs WHERE experiment = ? GROUP BY status')
-  const baselines = db.prepare('SELECT id FROM runs WHERE experiment = ? AND baseline = 1 ORDER BY number').pluck()
-  const changedModels = db
-    .prepare(
-      `SELECT m.name FROM runs r JOIN models m ON m.id = r.model WHERE r.experiment = ? AND r.status = 'done'
-       GROUP BY r.model HAVING count(DISTINCT coalesce(r.fingerprint, '')) > 1 ORDER BY m.name`,
-    )
-    .pluck()
-  const archivedAt = db.prepare('SELECT archived_at FROM experiments WHERE id = ?').pluck()
-  const remove = db.prepare('DELETE FROM experiments WHERE id = ?')
-  const grid = db.prepare('SELECT grid FROM experiments WHERE id = ?').pluck()
-
-  function toEntry(row: ExperimentRow): ExperimentEntry {
-    const byStatus = counts.all(row.id) as { status: RunStatus; runs: number }[]
+export class ExperimentsTable extends Table {
+  readonly #counts: (id: string) => { status: RunStatus; runs: number }[] = this.all(
+    'SELECT status, count(*) AS runs FROM runs WHERE experiment = ? GROUP BY status',
+  )
+  readonly #baselines: (id: string) => string[] = this.all('SELECT id FROM runs WHERE experiment = ? AND baseline = 1 ORDER BY number')
+  readonly #changedModels: (id: string) => string[] = this.all(
+    `SELECT m.name FROM runs r JOIN models m ON m.id = r.model WHERE r.experiment = ? AND r.status = 'done'
+     GROUP BY r.model HAVING count(DISTINCT coalesce(r.fingerprint, '')) > 1 ORDER BY m.name`,
+  )
+  readonly #toEntry = (row: ExperimentRow): ExperimentEntry => {
+    const byStatus = this.#counts(row.id)
     return {
       id: row.id,
       name: row.name,
@@ -58,36 +51,24 @@ export function experimentsTable(db: Database) {
       createdAt: row.created_at,
       counts: Object.fromEntries(byStatus.map(({ status, runs }) => [status, runs])),
       runs: byStatus.reduce((sum, { runs }) => sum + runs, 0),
-      baselines: baselines.all(row.id) as string[],
-      changedModels: changedModels.all(row.id) as string[],
+      baselines: this.#baselines(row.id),
+      changedModels: this.#changedModels(row.id),
     }
   }
 
-  return {
-    insert: ({ id, name, notes, tags, grid, createdAt }: NewExperiment) =>
-      insert.run(id, name, notes, JSON.stringify(tags), grid && JSON.stringify(grid), createdAt),
-    find(id: string): ExperimentEntry | undefined {
-      const row = find.get(id) as ExperimentRow | undefined
-      return row && toEntry(row)
-    },
-    list: (archived: boolean) => (list.all(Number(archived)) as ExperimentRow[]).map(toEntry),
-    grid(id: string): Grid | null {
-      const text = grid.get(id) as string | null | undefined
-      return text ? (JSON.parse(text) as Grid) : null
-    },
-    archivedAt: (id: string) => (archivedAt.get(id) ?? null) as number | null,
-    remove: (id: string) => remove.run(id),
-    patch(id: string, { name, notes, tags, starred, archivedAt }: ExperimentPatch): void {
-      const values = {
-        name,
-        notes,
-        tags: tags && JSON.stringify(tags),
-        starred: starred === undefined ? undefined : Number(starred),
-        archived_at: archivedAt,
-      }
-      for (const [column, value] of Object.entries(values)) {
-        if (value !== undefined) db.prepare(`UPDATE experiments SET ${column} = ? WHERE id = ?`).run(value, id)
-      }
-    },
+  readonly insert: (experiment: NewExperiment) => void = this.run(
+    'INSERT INTO experiments(id, name, notes, tags, grid, created_at) VALUES (@id, @name, @notes, @tags, @grid, @createdAt)',
+  )
+  readonly find: (id: string) => ExperimentEntry | undefined = this.first('SELECT * FROM experiments WHERE id = ?', this.#toEntry)
+  readonly list: (archived: boolean) => ExperimentEntry[] = this.all(
+    'SELECT * FROM experiments WHERE archived_at IS NULL OR ? ORDER BY created_at DESC, id DESC',
+    this.#toEntry,
+  )
+  readonly grid: (id: string) => Grid | null | undefined = this.first('SELECT grid FROM experiments WHERE id = ?', fromJsonOrNull<Grid>)
+  readonly archivedAt: (id: string) => number | null | undefined = this.first('SELECT archived_at FROM experiments WHERE id = ?')
+  readonly remove: (id: string) => void = this.run('DELETE FROM experiments WHERE id = ?')
+
+  patch(id: string, { archivedAt, ...patch }: ExperimentPatch): void {
+    this.update('experiments', 'id', id, { ...patch, archived_at: archivedAt })
   }
 }

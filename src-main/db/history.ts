@@ -3,26 +3,26 @@ import { join } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { integrityProblems, makeBackup } from './backups.ts'
 import { connect, type Database, immediately } from './database.ts'
-import { experimentsTable } from './experiments.ts'
-import { judgingsTable } from './judgings.ts'
+import { ExperimentsTable } from './experiments.ts'
+import { JudgingsTable } from './judgings.ts'
 import { migrate, refuseNewer, schemaVersion } from './migrate.ts'
 import { migrations } from './migrations/index.ts'
-import { modelsTable } from './models.ts'
-import { ownersTable } from './owners.ts'
-import { promptSetsTable } from './prompt-sets.ts'
-import { measuresTable } from './runs/measures.ts'
-import { runDocumentsTable } from './runs/run-documents.ts'
-import { runEventsTable } from './runs/run-events.ts'
-import { runQueries } from './runs/run-query.ts'
-import { runQueueTable } from './runs/run-queue.ts'
-import { runsTable } from './runs/runs.ts'
-import { stepsTable } from './runs/steps.ts'
-import { undosTable } from './runs/undos.ts'
-import { settingsTable } from './settings.ts'
-import { transcriptsTable } from './transcripts.ts'
-import { transfersTable } from './transfers.ts'
-import { type ValueStore, valueStore } from './values.ts'
-import { viewsTable } from './views.ts'
+import { ModelsTable } from './models.ts'
+import { OwnersTable } from './owners.ts'
+import { PromptSetsTable } from './prompt-sets.ts'
+import { MeasuresTable } from './runs/measures.ts'
+import { RunDocumentsTable } from './runs/run-documents.ts'
+import { RunEventsTable } from './runs/run-events.ts'
+import { RunQueries } from './runs/run-query.ts'
+import { RunQueueTable } from './runs/run-queue.ts'
+import { RunsTable } from './runs/runs.ts'
+import { StepsTable } from './runs/steps.ts'
+import { UndosTable } from './runs/undos.ts'
+import { SettingsTable } from './settings.ts'
+import { TranscriptsTable } from './transcripts.ts'
+import { TransfersTable } from './transfers.ts'
+import { ValueStore } from './values.ts'
+import { ViewsTable } from './views.ts'
 
 export type History = ReturnType<typeof openHistory>
 
@@ -37,32 +37,32 @@ export function historyFolders(folder: string): HistoryFolders {
 }
 
 /** Opens the history of a data folder. It is checked, backed up before a migration, and refused if a newer version wrote it. */
-export function openHistory(folder: string, values: ValueStore = valueStore(historyFolders(folder).values), steps = migrations) {
+export function openHistory(folder: string, values: ValueStore = new ValueStore(historyFolders(folder).values), steps = migrations) {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const folders = historyFolders(folder)
   const db = openChecked(folders, steps)
-  const runs = runsTable(db)
+  const runs = new RunsTable(db)
   return {
     db,
     folders,
     values,
     runs,
-    queries: runQueries(db, runs),
-    queue: runQueueTable(db),
-    documents: runDocumentsTable(db, values),
-    measures: measuresTable(db),
-    events: runEventsTable(db),
-    steps: stepsTable(db, values),
-    models: modelsTable(db),
-    experiments: experimentsTable(db),
-    transcripts: transcriptsTable(db),
-    judgings: judgingsTable(db),
-    views: viewsTable(db),
-    promptSets: promptSetsTable(db),
-    settings: settingsTable(db),
-    transfers: transfersTable(db),
-    owners: ownersTable(db),
-    undos: undosTable(db),
+    queries: new RunQueries(db, runs),
+    queue: new RunQueueTable(db),
+    documents: new RunDocumentsTable(db, values),
+    measures: new MeasuresTable(db),
+    events: new RunEventsTable(db),
+    steps: new StepsTable(db, values),
+    models: new ModelsTable(db),
+    experiments: new ExperimentsTable(db),
+    transcripts: new TranscriptsTable(db),
+    judgings: new JudgingsTable(db),
+    views: new ViewsTable(db),
+    promptSets: new PromptSetsTable(db),
+    settings: new SettingsTable(db),
+    transfers: new TransfersTable(db),
+    owners: new OwnersTable(db),
+    undos: new UndosTable(db),
     /** Runs `work` as one transaction. */
     transaction: <T>(work: () => T): T => immediately(db, work),
     /** A number that changes when another process has written. */

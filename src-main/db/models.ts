@@ -1,5 +1,5 @@
 import type { ModelDescription, ModelEntry } from '#contract/models/models.ts'
-import type { Database, Statement } from './database.ts'
+import { Table } from './table.ts'
 
 interface ModelRow {
   id: string
@@ -44,50 +44,28 @@ const selected = `
     FROM runs r WHERE r.id = m.run) AS pruned
   FROM models m`
 
-export function modelsTable(db: Database) {
-  const insert = db.prepare(`
+export class ModelsTable extends Table {
+  readonly insert: (model: NewModel) => void = this.run(`
     INSERT INTO models(id, name, path, origin, source, description, bytes, parent, run, created_at)
     VALUES (@id, @name, @path, @origin, @source, @description, @bytes, @parent, @run, @createdAt)`)
-  const find = db.prepare(`${selected} WHERE m.id = ?`)
-  const present = db.prepare(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`)
-  const removed = db.prepare(`${selected} WHERE m.removed_at IS NOT NULL AND m.removed_at <= ?`)
-  const atPath = db.prepare(`${selected} WHERE m.path = ? AND m.removed_at IS NULL`)
-  const everAtPath = db.prepare('SELECT count(*) FROM models WHERE path = ?').pluck()
-  const children = db.prepare(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`)
-  const markRemoved = db.prepare('UPDATE models SET removed_at = ?, remove_files = ? WHERE id = ?')
-  const forget = db.prepare(
+  readonly find: (id: string) => StoredModel | undefined = this.first(`${selected} WHERE m.id = ?`, toModel)
+  readonly atPath: (path: string) => StoredModel | undefined = this.first(`${selected} WHERE m.path = ? AND m.removed_at IS NULL`, toModel)
+  /** The number of models with this path. Includes removed models whose rows are kept. */
+  readonly everAtPath: (path: string) => number = this.one('SELECT count(*) FROM models WHERE path = ?')
+  readonly list: () => StoredModel[] = this.all(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`, toModel)
+  readonly children: (id: string) => StoredModel[] = this.all(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`, toModel)
+  readonly removedBefore: (moment: number) => StoredModel[] = this.all(`${selected} WHERE m.removed_at <= ?`, toModel)
+  /** Deletes the row unless a run still refers to it. */
+  readonly forget: (id: string) => number = this.run(
     "DELETE FROM models WHERE id = ? AND origin <> 'bundled' AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)",
   )
-  const all = (statement: Statement, ...values: (string | number)[]) => (statement.all(...values) as ModelRow[]).map(toModel)
-  const one = (statement: Statement, value: string) => {
-    const row = statement.get(value) as ModelRow | undefined
-    return row && toModel(row)
+
+  setRemoved(id: string, moment: number | null, files: boolean): void {
+    this.update('models', 'id', id, { removed_at: moment, remove_files: files })
   }
-  return {
-    insert: (model: NewModel) => insert.run({ ...model, description: JSON.stringify(model.description) }),
-    find: (id: string) => one(find, id),
-    atPath: (path: string) => one(atPath, path),
-    /** Includes removed models whose rows are kept. */
-    everAtPath: (path: string) => (everAtPath.get(path) as number) > 0,
-    list: () => all(present),
-    children: (id: string) => all(children, id),
-    removedBefore: (moment: number) => all(removed, moment),
-    setRemoved: (id: string, moment: number | null, files: boolean) => markRemoved.run(moment, Number(files), id),
-    /** Deletes the row unless a run still refers to it. */
-    forget: (id: string) => forget.run(id).changes === 1,
-    patch(id: string, { name, notes, tags, starred, description, bytes }: ModelPatch): void {
-      const values = {
-        name,
-        notes,
-        tags: tags && JSON.stringify(tags),
-        starred: starred === undefined ? undefined : Number(starred),
-        description: description && JSON.stringify(description),
-        bytes,
-      }
-      for (const [column, value] of Object.entries(values)) {
-        if (value !== undefined) db.prepare(`UPDATE models SET ${column} = ? WHERE id = ?`).run(value, id)
-      }
-    },
+
+  patch(id: string, patch: ModelPatch): void {
+    this.update('models', 'id', id, patch)
   }
 }
 

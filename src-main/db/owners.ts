@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
-import type { Database } from './database.ts'
 import { immediately } from './database.ts'
+import { Table } from './table.ts'
 
 /** An owner without a heartbeat for this long is considered dead, whatever its process id says. */
 export const silenceMilliseconds = 60_000
@@ -14,34 +14,44 @@ interface OwnerRow {
 }
 
 /** The processes that have this history open, and which of them runs the queue. */
-export function ownersTable(db: Database) {
-  const insert = db.prepare('INSERT OR REPLACE INTO owners(id, pid, host, started_at, heartbeat_at) VALUES (?, ?, ?, ?, ?)')
-  const beat = db.prepare('UPDATE owners SET heartbeat_at = ? WHERE id = ?')
-  const all = db.prepare('SELECT id, pid, host, heartbeat_at, works_queue FROM owners')
-  const remove = db.prepare('DELETE FROM owners WHERE id = ?')
-  const setQueue = db.prepare('UPDATE owners SET works_queue = ? WHERE id = ?')
+export class OwnersTable extends Table {
+  readonly #all: () => OwnerRow[] = this.all('SELECT id, pid, host, heartbeat_at, works_queue FROM owners')
+  readonly #insert: (id: string, pid: number, host: string, startedAt: number, heartbeatAt: number) => void = this.run(
+    'INSERT OR REPLACE INTO owners(id, pid, host, started_at, heartbeat_at) VALUES (?, ?, ?, ?, ?)',
+  )
+  readonly #beat: (now: number, id: string) => number = this.run('UPDATE owners SET heartbeat_at = ? WHERE id = ?')
+  readonly #setQueue: (works: boolean, id: string) => number = this.run('UPDATE owners SET works_queue = ? WHERE id = ?')
 
-  function dead(now: number): string[] {
-    return (all.all() as OwnerRow[]).filter((owner) => !isAlive(owner, now)).map(({ id }) => id)
+  readonly remove: (id: string) => void = this.run('DELETE FROM owners WHERE id = ?')
+
+  dead(now: number): string[] {
+    return this.#all().flatMap((owner) => (isAlive(owner, now) ? [] : [owner.id]))
   }
 
-  return {
-    dead,
-    /** The other processes that have this history open. */
-    others: (id: string, now: number) => (all.all() as OwnerRow[]).filter((owner) => owner.id !== id && isAlive(owner, now)).length,
-    register: (id: string, now: number) => insert.run(id, process.pid, hostname(), now, now),
-    /** False if another process considered this one dead and removed it. */
-    beat: (id: string, now: number) => beat.run(now, id).changes === 1,
-    remove: (id: string) => remove.run(id),
-    leaveQueue: (id: string) => setQueue.run(0, id),
-    /** Takes over the queue unless a living process has it. */
-    takeQueue(id: string, now: number): boolean {
-      return immediately(db, () => {
-        const holder = (all.all() as OwnerRow[]).find((owner) => owner.works_queue === 1 && isAlive(owner, now))
-        if (holder) return holder.id === id
-        return setQueue.run(1, id).changes === 1
-      })
-    },
+  /** The other processes that have this history open. */
+  others(id: string, now: number): number {
+    return this.#all().filter((owner) => owner.id !== id && isAlive(owner, now)).length
+  }
+
+  register(id: string, now: number): void {
+    this.#insert(id, process.pid, hostname(), now, now)
+  }
+
+  /** False if another process considered this one dead and removed it. */
+  beat(id: string, now: number): boolean {
+    return this.#beat(now, id) === 1
+  }
+
+  leaveQueue(id: string): void {
+    this.#setQueue(false, id)
+  }
+
+  /** Takes over the queue unless a living process has it. */
+  takeQueue(id: string, now: number): boolean {
+    return immediately(this.db, () => {
+      const holder = this.#all().find((owner) => owner.works_queue === 1 && isAlive(owner, now))
+      return holder ? holder.id === id : this.#setQueue(true, id) === 1
+    })
   }
 }
 

@@ -1,5 +1,5 @@
 import type { PromptSet } from '#contract/playground/playground.ts'
-import type { Database } from './database.ts'
+import { Table } from './table.ts'
 
 interface PromptSetRow {
   id: string
@@ -7,18 +7,14 @@ interface PromptSetRow {
   prompts: string
 }
 
-export function promptSetsTable(db: Database) {
-  const save = db.prepare(
-    'INSERT INTO prompt_sets(id, name, prompts, created_at) VALUES (?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET prompts = excluded.prompts RETURNING *',
+export class PromptSetsTable extends Table {
+  readonly save: (set: Pick<PromptSet, 'id' | 'name' | 'prompts'> & { createdAt: number }) => PromptSet = this.one(
+    `INSERT INTO prompt_sets(id, name, prompts, created_at) VALUES (@id, @name, @prompts, @createdAt)
+     ON CONFLICT(name) DO UPDATE SET prompts = excluded.prompts RETURNING *`,
+    toSet,
   )
-  const list = db.prepare('SELECT * FROM prompt_sets ORDER BY name')
-  const remove = db.prepare('DELETE FROM prompt_sets WHERE id = ?')
-  return {
-    save: (id: string, name: string, prompts: string[], createdAt: number) =>
-      toSet(save.get(id, name, JSON.stringify(prompts), createdAt) as PromptSetRow),
-    list: () => (list.all() as PromptSetRow[]).map(toSet),
-    remove: (id: string) => remove.run(id).changes === 1,
-  }
+  readonly list: () => PromptSet[] = this.all('SELECT * FROM prompt_sets ORDER BY name', toSet)
+  readonly remove: (id: string) => number = this.run('DELETE FROM prompt_sets WHERE id = ?')
 }
 
 function toSet({ id, name, prompts }: PromptSetRow): PromptSet {

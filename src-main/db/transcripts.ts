@@ -1,7 +1,7 @@
 import type { GenerationSettings } from '#contract/playground/generation-settings.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn, TranscriptEntry, Vote } from '#contract/playground/playground.ts'
-import type { Database } from './database.ts'
 import { searchExpression } from './runs/run-filter.ts'
+import { fromJson, Table } from './table.ts'
 
 interface TranscriptRow {
   number: number
@@ -56,66 +56,52 @@ const filter = `
     AND (@run IS NULL OR number IN (SELECT transcript FROM transcript_runs WHERE run = @run))
     AND (@starred IS NULL OR starred = @starred)`
 
-export function transcriptsTable(db: Database) {
-  const insert = db.prepare(`
+export class TranscriptsTable extends Table {
+  readonly #insert: (transcript: NewTranscript) => number = this.one(`
     INSERT INTO transcripts(id, title, status, owner, prompts, prompt_tags, columns, settings, blind, created_at)
-    VALUES (@id, @title, 'running', @owner, @prompts, @promptTags, @columns, @settings, @blind, @createdAt)`)
-  const link = db.prepare('INSERT OR IGNORE INTO transcript_runs(transcript, run) VALUES (?, ?)')
-  const answer = db.prepare('INSERT OR REPLACE INTO transcript_answers(transcript, prompt, position, text, answer) VALUES (?, ?, ?, ?, ?)')
-  const find = db.prepare('SELECT * FROM transcripts WHERE id = ?')
-  const answers = db.prepare('SELECT answer FROM transcript_answers WHERE transcript = ? ORDER BY prompt, position').pluck()
-  const page = db.prepare(`SELECT * FROM transcripts ${filter} ORDER BY created_at DESC, number DESC LIMIT @limit OFFSET @offset`)
-  const total = db.prepare(`SELECT count(*) FROM transcripts ${filter}`).pluck()
-  const remove = db.prepare('DELETE FROM transcripts WHERE id = ?')
-  const ofRuns = db.prepare('SELECT count(DISTINCT transcript) FROM transcript_runs WHERE run IN (SELECT value FROM json_each(?))').pluck()
-  return {
-    insert(transcript: NewTranscript): void {
-      const { prompts, columns, settings, blind } = transcript
-      const added = insert.run({
-        ...transcript,
-        prompts: JSON.stringify(prompts),
-        promptTags: JSON.stringify(transcript.promptTags ?? []),
-        columns: JSON.stringify(columns),
-        settings: JSON.stringify(settings),
-        blind: Number(blind),
-      })
-      for (const { run } of columns) if (run) link.run(added.lastInsertRowid, run.id)
-    },
-    find(id: string): Transcript | undefined {
-      const row = find.get(id) as TranscriptRow | undefined
-      return (
-        row &&
-        toTranscript(
-          row,
-          (answers.all(row.number) as string[]).map((text) => JSON.parse(text) as TranscriptAnswer),
-        )
-      )
-    },
-    addAnswer(id: string, given: TranscriptAnswer): void {
-      const row = find.get(id) as TranscriptRow | undefined
-      if (row) answer.run(row.number, given.prompt, given.column, given.text, JSON.stringify(given))
-    },
-    query({ search, run, starred, offset, limit }: TranscriptQuery): { total: number; rows: TranscriptEntry[] } {
-      const values = { search: searchExpression(search), run: run ?? null, starred: starred === undefined ? null : Number(starred) }
-      const rows = page.all({ ...values, limit, offset }) as TranscriptRow[]
-      return { total: total.get(values) as number, rows: rows.map(toEntry) }
-    },
-    remove: (id: string) => remove.run(id).changes === 1,
-    countOfRuns: (runs: readonly string[]) => ofRuns.get(JSON.stringify(runs)) as number,
-    patch(id: string, { title, notes, tags, starred, votes, status, problem }: TranscriptPatch): void {
-      const values = {
-        title,
-        notes,
-        tags: tags && JSON.stringify(tags),
-        starred: starred === undefined ? undefined : Number(starred),
-        votes: votes && JSON.stringify(votes),
-        status,
-        problem,
-      }
-      for (const [column, value] of Object.entries(values)) {
-        if (value !== undefined) db.prepare(`UPDATE transcripts SET ${column} = ? WHERE id = ?`).run(value, id)
-      }
-    },
+    VALUES (@id, @title, 'running', @owner, @prompts, @promptTags, @columns, @settings, @blind, @createdAt) RETURNING number`)
+  readonly #link: (transcript: number, run: string) => void = this.run(
+    'INSERT OR IGNORE INTO transcript_runs(transcript, run) VALUES (?, ?)',
+  )
+  readonly #addAnswer: (transcript: number, prompt: number, position: number, text: string, answer: TranscriptAnswer) => void = this.run(
+    'INSERT OR REPLACE INTO transcript_answers(transcript, prompt, position, text, answer) VALUES (?, ?, ?, ?, ?)',
+  )
+  readonly #answers: (transcript: number) => TranscriptAnswer[] = this.all(
+    'SELECT answer FROM transcript_answers WHERE transcript = ? ORDER BY prompt, position',
+    fromJson<TranscriptAnswer>,
+  )
+  readonly #number: (id: string) => number | undefined = this.first('SELECT number FROM transcripts WHERE id = ?')
+  readonly #page: (query: object) => TranscriptEntry[] = this.all(
+    `SELECT * FROM transcripts ${filter} ORDER BY created_at DESC, number DESC LIMIT @limit OFFSET @offset`,
+    toEntry,
+  )
+  readonly #total: (query: object) => number = this.one(`SELECT count(*) FROM transcripts ${filter}`)
+
+  readonly find: (id: string) => Transcript | undefined = this.first('SELECT * FROM transcripts WHERE id = ?', (row: TranscriptRow) =>
+    toTranscript(row, this.#answers(row.number)),
+  )
+  readonly remove: (id: string) => number = this.run('DELETE FROM transcripts WHERE id = ?')
+  readonly countOfRuns: (runs: readonly string[]) => number = this.one(
+    'SELECT count(DISTINCT transcript) FROM transcript_runs WHERE run IN (SELECT value FROM json_each(?))',
+  )
+
+  insert(transcript: NewTranscript): void {
+    const number = this.#insert({ promptTags: [], ...transcript })
+    for (const { run } of transcript.columns) if (run) this.#link(number, run.id)
+  }
+
+  addAnswer(id: string, answer: TranscriptAnswer): void {
+    const number = this.#number(id)
+    if (number !== undefined) this.#addAnswer(number, answer.prompt, answer.column, answer.text, answer)
+  }
+
+  query({ search, run, starred, offset, limit }: TranscriptQuery): { total: number; rows: TranscriptEntry[] } {
+    const values = { search: searchExpression(search), run: run ?? null, starred: starred ?? null }
+    return { total: this.#total(values), rows: this.#page({ ...values, limit, offset }) }
+  }
+
+  patch(id: string, patch: TranscriptPatch): void {
+    this.update('transcripts', 'id', id, patch)
   }
 }
 

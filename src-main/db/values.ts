@@ -27,74 +27,77 @@ export interface StoredValue {
   bytes: number
 }
 
-export interface ValueStore {
-  put(value: unknown): StoredValue
-  get(stored: { value: string | null; file: string | null }): unknown
-  readonly tensorFolder: string
-  /** A tensor file as stored in the history: by name alone, so that the data folder can be moved. */
-  nameTensors(file: TensorFile): TensorFile
-  /** The same with its path on this disk. */
-  placeTensors(file: TensorFile): TensorFile
-  /**
-   * Removes files without references and returns the bytes freed. Recent files are kept, except those in `removed`, whose rows are gone.
-   */
-  sweep(db: Database, removed?: ReadonlySet<string>): number
-  usedBytes(): number
-}
-
 /** A file younger than this may belong to a row that another process is about to write. */
 const sweepAgeMilliseconds = 600_000
 
 /** Tests replace this with a writer that fails like a full disk. */
 export type WriteFile = (file: string, content: Buffer) => void
 
+/** The files that rows refer to. */
+const usedFiles = `
+  SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents
+  UNION SELECT questions_file FROM run_documents
+  UNION SELECT tensors ->> '$.file' FROM steps WHERE tensors IS NOT NULL
+  UNION SELECT value ->> '$.file' FROM run_documents, json_each(run_documents.tensors)`
+
 /** Large JSON values beside the history: addressed by content, written atomically. */
-export function valueStore(folder: string, write: WriteFile = writeDurably): ValueStore {
-  const pathOf = (file: string) => join(folder, file.slice(-69, -67), file)
-  const tensorFolder = join(folder, 'tensors')
-  return {
-    tensorFolder,
-    nameTensors: (entry) => ({ ...entry, file: nameOf(entry) }),
-    placeTensors: (entry) => ({ ...entry, file: join(tensorFolder, nameOf(entry)) }),
-    put(value) {
-      const text = JSON.stringify(value)
-      const content = Buffer.from(text)
-      if (content.length <= inlineBytes) return { value: text, file: null, bytes: content.length }
-      const file = `${content.length}-${createHash('sha256').update(content).digest('hex')}.json`
-      if (!existsSync(pathOf(file))) write(pathOf(file), content)
-      return { value: null, file, bytes: content.length }
-    },
-    get({ value, file }) {
-      return file === null ? JSON.parse(value as string) : JSON.parse(readChecked(pathOf(file), file))
-    },
-    sweep(db, removed) {
-      const used = new Set(
-        db
-          .prepare(
-            `SELECT file FROM steps WHERE file IS NOT NULL UNION SELECT plan_file FROM run_documents UNION SELECT scores_file FROM run_documents
-             UNION SELECT questions_file FROM run_documents
-             UNION SELECT tensors ->> '$.file' FROM steps WHERE tensors IS NOT NULL
-             UNION SELECT value ->> '$.file' FROM run_documents, json_each(run_documents.tensors)`,
-          )
-          .pluck()
-          .all(),
-      )
-      let freed = 0
-      for (const path of filesUnder(folder)) {
-        const file = basename(path)
-        if (used.has(file)) continue
-        const { size, mtimeMs } = statSync(path)
-        if (Date.now() - mtimeMs < sweepAgeMilliseconds && !removed?.has(file)) continue
-        rmSync(path)
-        freed += size
-      }
-      return freed
-    },
-    usedBytes: () => filesUnder(folder).reduce((sum, path) => sum + statSync(path).size, 0),
+export class ValueStore {
+  readonly tensorFolder: string
+  readonly #folder: string
+  readonly #write: WriteFile
+
+  constructor(folder: string, write: WriteFile = writeDurably) {
+    this.#folder = folder
+    this.#write = write
+    this.tensorFolder = join(folder, 'tensors')
+  }
+
+  /** A tensor file as stored in the history: by name alone, so that the data folder can be moved. */
+  nameTensors(entry: TensorFile): TensorFile {
+    return { ...entry, file: `${entry.bytes}-${entry.sha256}.safetensors` }
+  }
+
+  /** The same with its path on this disk. */
+  placeTensors(entry: TensorFile): TensorFile {
+    return { ...entry, file: join(this.tensorFolder, this.nameTensors(entry).file) }
+  }
+
+  put(value: unknown): StoredValue {
+    const text = JSON.stringify(value)
+    const content = Buffer.from(text)
+    if (content.length <= inlineBytes) return { value: text, file: null, bytes: content.length }
+    const file = `${content.length}-${createHash('sha256').update(content).digest('hex')}.json`
+    if (!existsSync(this.#pathOf(file))) this.#write(this.#pathOf(file), content)
+    return { value: null, file, bytes: content.length }
+  }
+
+  get({ value, file }: Omit<StoredValue, 'bytes'>): unknown {
+    return file === null ? JSON.parse(value as string) : JSON.parse(readChecked(this.#pathOf(file), file))
+  }
+
+  /** Removes files without references and returns the bytes freed. Keeps recent files, except those in `removed`, whose rows are gone. */
+  sweep(db: Database, removed?: ReadonlySet<string>): number {
+    const used = new Set(db.prepare(usedFiles).pluck().all())
+    let freed = 0
+    for (const path of filesUnder(this.#folder)) {
+      const file = basename(path)
+      if (used.has(file)) continue
+      const { size, mtimeMs } = statSync(path)
+      if (Date.now() - mtimeMs < sweepAgeMilliseconds && !removed?.has(file)) continue
+      rmSync(path)
+      freed += size
+    }
+    return freed
+  }
+
+  usedBytes(): number {
+    return filesUnder(this.#folder).reduce((sum, path) => sum + statSync(path).size, 0)
+  }
+
+  #pathOf(file: string): string {
+    return join(this.#folder, file.slice(-69, -67), file)
   }
 }
-
-const nameOf = ({ bytes, sha256 }: TensorFile): string => `${bytes}-${sha256}.safetensors`
 
 /** Writes a temporary file, flushes and renames it, so that the final name never holds a partial file. */
 export function writeDurably(file: string, content: Buffer): void {

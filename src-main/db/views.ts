@@ -1,5 +1,5 @@
 import type { SavedView } from '#contract/runs/runs.ts'
-import type { Database } from './database.ts'
+import { Table } from './table.ts'
 
 interface ViewRow {
   id: string
@@ -9,17 +9,14 @@ interface ViewRow {
 }
 
 /** Saved filters, columns and sort orders of the history, each with a unique name. */
-export function viewsTable(db: Database) {
-  const save = db.prepare(
-    'INSERT INTO views(id, name, state, created_at) VALUES (?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET state = excluded.state RETURNING *',
+export class ViewsTable extends Table {
+  readonly save: (view: SavedView) => SavedView = this.one(
+    `INSERT INTO views(id, name, state, created_at) VALUES (@id, @name, @state, @createdAt)
+     ON CONFLICT(name) DO UPDATE SET state = excluded.state RETURNING *`,
+    toView,
   )
-  const list = db.prepare('SELECT * FROM views ORDER BY name')
-  const remove = db.prepare('DELETE FROM views WHERE id = ?')
-  return {
-    save: ({ id, name, state, createdAt }: SavedView) => toView(save.get(id, name, JSON.stringify(state), createdAt) as ViewRow),
-    list: () => (list.all() as ViewRow[]).map(toView),
-    remove: (id: string) => remove.run(id).changes === 1,
-  }
+  readonly list: () => SavedView[] = this.all('SELECT * FROM views ORDER BY name', toView)
+  readonly remove: (id: string) => number = this.run('DELETE FROM views WHERE id = ?')
 }
 
 function toView({ id, name, state, created_at }: ViewRow): SavedView {

@@ -4,7 +4,7 @@ import { version } from '#contract/version.ts'
 import { makeBackup } from '#db/backups.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
-import { valueStore, type WriteFile } from '#db/values.ts'
+import { ValueStore, type WriteFile } from '#db/values.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
 import type { ClusterTimings } from '#jobs/cluster/cluster.ts'
 import { Clusters } from '#jobs/cluster/clusters.ts'
@@ -98,7 +98,7 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
 
 function openContext(options: SettledOptions): Context {
   const { folder, emit, writeFile, gpus, computeCommand, timings, worksQueue = true, hub = {}, writable = [] } = options
-  const history = openHistory(folder, writeFile && valueStore(historyFolders(folder).values, writeFile))
+  const history = openHistory(folder, writeFile && new ValueStore(historyFolders(folder).values, writeFile))
   const owner = newId('owner')
   history.owners.register(owner, Date.now())
   const folders = foldersOf(folder)

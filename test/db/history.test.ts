@@ -7,7 +7,7 @@ import { connect } from '#db/database.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { migrate, schemaVersion } from '#db/migrate.ts'
 import { migrations } from '#db/migrations/index.ts'
-import { inlineBytes, valueStore, writeDurably } from '#db/values.ts'
+import { inlineBytes, ValueStore, writeDurably } from '#db/values.ts'
 import { insertRun } from './rows.ts'
 
 let folder: string
@@ -105,7 +105,7 @@ test('only the newest copies are kept', () => {
 })
 
 test('a large value goes to a file that proves itself, and a changed file is noticed', () => {
-  const values = valueStore(join(folder, 'values'))
+  const values = new ValueStore(join(folder, 'values'))
   const small = values.put({ text: 'x'.repeat(inlineBytes / 2) })
   const large = values.put({ text: 'x'.repeat(inlineBytes) })
   expect([small.file, large.value]).toEqual([null, null])

@@ -1,6 +1,6 @@
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { ParameterValue } from '#contract/runs/runs.ts'
-import type { Database } from '../database.ts'
+import { Table } from '../table.ts'
 
 /** A run's parameters, flat and typed, for columns and filters. Omits fields that are columns of the runs table. */
 export function flattenParameters(request: RunRequest, resolved: Record<string, unknown> = {}): Record<string, ParameterValue> {
@@ -22,36 +22,31 @@ function addFlat(flat: Record<string, ParameterValue>, name: string, value: unkn
   else for (const [key, inner] of Object.entries(value as object)) addFlat(flat, name ? `${name}.${key}` : key, inner)
 }
 
-export function parametersTable(db: Database) {
-  const addName = db.prepare('INSERT OR IGNORE INTO parameter_names(name) VALUES (?)')
-  const nameId = db.prepare('SELECT id FROM parameter_names WHERE name = ?').pluck()
-  const clear = db.prepare('DELETE FROM parameters WHERE run = ?')
-  const insert = db.prepare('INSERT INTO parameters(run, name, kind, value) VALUES (?, ?, ?, ?)')
-  const ofRuns = db.prepare(`
+export class ParametersTable extends Table {
+  readonly #nameId: (name: string) => number | undefined = this.first('SELECT id FROM parameter_names WHERE name = ?')
+  readonly #addName: (name: string) => number = this.one('INSERT INTO parameter_names(name) VALUES (?) RETURNING id')
+  readonly #clear: (run: number) => void = this.run('DELETE FROM parameters WHERE run = ?')
+  readonly #insert: (run: number, name: number, kind: string, value: ParameterValue) => void = this.run(
+    'INSERT INTO parameters(run, name, kind, value) VALUES (?, ?, ?, ?)',
+  )
+  readonly #ofRuns: (runs: readonly number[]) => { run: number; name: string; kind: string; value: number | string }[] = this.all(`
     SELECT p.run, n.name, p.kind, p.value FROM json_each(?) wanted
     JOIN parameters p ON p.run = wanted.value JOIN parameter_names n ON n.id = p.name`)
-  return {
-    replace(run: number, parameters: Record<string, ParameterValue>): void {
-      clear.run(run)
-      for (const [name, value] of Object.entries(parameters)) {
-        addName.run(name)
-        insert.run(run, nameId.get(name), kindOf(value), typeof value === 'boolean' ? Number(value) : value)
-      }
-    },
-    ofRuns(runs: readonly number[]): Map<number, Record<string, ParameterValue>> {
-      const found = new Map<number, Record<string, ParameterValue>>()
-      for (const row of ofRuns.iterate(JSON.stringify(runs)) as Iterable<{
-        run: number
-        name: string
-        kind: string
-        value: number | string
-      }>) {
-        const parameters = found.get(row.run) ?? {}
-        parameters[row.name] = row.kind === 'boolean' ? row.value === 1 : row.value
-        found.set(row.run, parameters)
-      }
-      return found
-    },
+
+  replace(run: number, parameters: Record<string, ParameterValue>): void {
+    this.#clear(run)
+    for (const [name, value] of Object.entries(parameters))
+      this.#insert(run, this.#nameId(name) ?? this.#addName(name), kindOf(value), value)
+  }
+
+  ofRuns(runs: readonly number[]): Map<number, Record<string, ParameterValue>> {
+    const found = new Map<number, Record<string, ParameterValue>>()
+    for (const { run, name, kind, value } of this.#ofRuns(runs)) {
+      const parameters = found.get(run) ?? {}
+      parameters[name] = kind === 'boolean' ? value === 1 : value
+      found.set(run, parameters)
+    }
+    return found
   }
 }
 

@@ -9,40 +9,13 @@ import type { Repair } from '#contract/pruning/repair.ts'
 import type { RunDocument, Study } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEnvironment } from '#contract/runs/runs.ts'
-import type { Database, Statement } from '../database.ts'
-import type { ValueStore } from '../values.ts'
+import type { Database } from '../database.ts'
+import { fromJson, fromJsonOrNull, Table } from '../table.ts'
+import type { StoredValue, ValueStore } from '../values.ts'
+import { columnOf } from './run-sql.ts'
 
-interface DocumentRow {
-  request: string
-  resolved: string | null
-  environment: string | null
-  plan: string | null
-  plan_file: string | null
-  tensors: string | null
-  width: string | null
-  scores: string | null
-  scores_file: string | null
-  answers: string | null
-  remarks: string | null
-  phase_seconds: string | null
-  calibration: string | null
-  evaluation: string | null
-  repair: string | null
-  recovery: string | null
-  fit: string | null
-  study: string | null
-  passes: string | null
-  inspected: string | null
-  outcomes: string | null
-  precision: string | null
-  certified: string | null
-}
-
-interface PlanColumns {
-  value: string | null
-  file: string | null
-  tensors: string | null
-}
+type Stored = Omit<StoredValue, 'bytes'>
+type PlanRow = Stored & { tensors: string | null }
 
 export interface NeuronScores {
   scores: number[][]
@@ -73,101 +46,110 @@ export interface RunRecord {
   certified: Certified | null
 }
 
-const jsonColumns = {
-  resolved: 'resolved',
-  environment: 'environment',
-  width: 'width',
-  answers: 'answers',
-  remarks: 'remarks',
-  phaseSeconds: 'phase_seconds',
-  calibration: 'calibration',
-  evaluation: 'evaluation',
-  repair: 'repair',
-  recovery: 'recovery',
-  fit: 'fit',
-  study: 'study',
-  passes: 'passes',
-  inspected: 'inspected',
-  outcomes: 'outcomes',
-  precision: 'precision',
-  certified: 'certified',
-} as const
+/** The fields of a run without results. Each is a JSON column of the same name in snake case. */
+const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
+  resolved: {},
+  environment: null,
+  width: null,
+  answers: [],
+  remarks: [],
+  phaseSeconds: {},
+  calibration: null,
+  evaluation: [],
+  repair: null,
+  recovery: null,
+  fit: null,
+  study: null,
+  passes: null,
+  inspected: null,
+  outcomes: [],
+  precision: null,
+  certified: null,
+}
 
 /** Results that may lie in files, with the columns that name these. */
 const fileColumns = ['plan', 'plan_file', 'tensors', 'scores', 'scores_file', 'questions', 'questions_file']
+const resultColumns = [...Object.keys(noResults).map(columnOf), ...fileColumns]
 
-export function runDocumentsTable(db: Database, values: ValueStore) {
-  const insert = db.prepare('INSERT INTO run_documents(run, request) VALUES (?, ?)')
-  const find = db.prepare('SELECT * FROM run_documents WHERE run = ?')
-  const request = db.prepare('SELECT request FROM run_documents WHERE run = ?').pluck()
-  const plan = db.prepare('SELECT plan AS value, plan_file AS file, tensors FROM run_documents WHERE run = ?')
-  const setPlan = db.prepare('UPDATE run_documents SET plan = ?, plan_file = ?, tensors = ? WHERE run = ?')
-  const setScores = db.prepare('UPDATE run_documents SET scores = ?, scores_file = ? WHERE run = ?')
-  const setQuestions = db.prepare('UPDATE run_documents SET questions = ?, questions_file = ? WHERE run = ?')
-  const questions = db.prepare('SELECT questions AS value, questions_file AS file FROM run_documents WHERE run = ?')
-  const results = [...Object.values(jsonColumns), ...fileColumns].map((column) => `${column} = NULL`)
-  const clear = db.prepare(`UPDATE run_documents SET ${results.join(', ')} WHERE run = ?`)
-  const setters = Object.fromEntries(
-    Object.entries(jsonColumns).map(([field, column]) => [field, db.prepare(`UPDATE run_documents SET ${column} = ? WHERE run = ?`)]),
+export class RunDocumentsTable extends Table {
+  readonly #values: ValueStore
+  readonly #find: (run: number) => Record<string, string | null> = this.one('SELECT * FROM run_documents WHERE run = ?')
+  readonly request: (run: number) => RunRequest = this.one('SELECT request FROM run_documents WHERE run = ?', fromJson<RunRequest>)
+  readonly #plan: (run: number) => PlanRow = this.one('SELECT plan AS value, plan_file AS file, tensors FROM run_documents WHERE run = ?')
+  readonly #questions: (run: number) => Stored = this.one(
+    'SELECT questions AS value, questions_file AS file FROM run_documents WHERE run = ?',
   )
-  const readPlan = ({ tensors, ...stored }: PlanColumns): Plan | null => {
-    const found = read<Plan>(stored)
+
+  readonly insert: (run: number, request: RunRequest) => void = this.run('INSERT INTO run_documents(run, request) VALUES (?, ?)')
+  readonly clear: (run: number) => void = this.run(
+    `UPDATE run_documents SET ${resultColumns.map((column) => `${column} = NULL`).join(', ')} WHERE run = ?`,
+  )
+
+  constructor(db: Database, values: ValueStore) {
+    super(db)
+    this.#values = values
+  }
+
+  /** The plan, with the paths of its tensor files. */
+  plan(run: number): Plan | null {
+    return this.#readPlan(this.#plan(run))
+  }
+
+  /** Every question of its tasks with the scores of all choices. This is long. */
+  questions(run: number): ScoredTask[] {
+    return this.#read<ScoredTask[]>(this.#questions(run)) ?? []
+  }
+
+  setQuestions(run: number, scored: readonly ScoredTask[]): void {
+    this.#update(run, this.#columns('questions', scored))
+  }
+
+  set(run: number, { plan, neuronScores, ...record }: Partial<Omit<RunRecord, 'request'>>): void {
+    const fields = Object.entries(record).map(([field, value]) => [columnOf(field), JSON.stringify(value)])
+    this.#update(run, {
+      ...Object.fromEntries(fields),
+      ...(plan === undefined ? {} : this.#planColumns(plan)),
+      ...(neuronScores === undefined ? {} : this.#columns('scores', neuronScores)),
+    })
+  }
+
+  find(run: number): RunRecord {
+    const row = this.#find(run)
+    const results = Object.entries(noResults).map(([field, none]) => [field, fromJsonOrNull(row[columnOf(field)] ?? null) ?? none])
+    const { request, plan = null, plan_file = null, tensors = null, scores = null, scores_file = null } = row
+    return {
+      ...(Object.fromEntries(results) as typeof noResults),
+      request: fromJson(request as string),
+      plan: this.#readPlan({ value: plan, file: plan_file, tensors }),
+      neuronScores: this.#read({ value: scores, file: scores_file }),
+    }
+  }
+
+  #update(run: number, columns: Record<string, unknown>): void {
+    this.update('run_documents', 'run', run, columns)
+  }
+
+  #read<T>(row: Stored): T | null {
+    return row.value === null && row.file === null ? null : (this.#values.get(row) as T)
+  }
+
+  #readPlan({ tensors, ...stored }: PlanRow): Plan | null {
+    const found = this.#read<Plan>(stored)
     if (!found || tensors === null) return found
-    return { ...found, tensors: (JSON.parse(tensors) as TensorFile[]).map(values.placeTensors) }
+    return { ...found, tensors: fromJson<TensorFile[]>(tensors).map((file) => this.#values.placeTensors(file)) }
   }
-  const read = <T>(row: { value: string | null; file: string | null }) =>
-    row.value === null && row.file === null ? null : (values.get(row) as T)
-  return {
-    insert: (run: number, asked: RunRequest) => insert.run(run, JSON.stringify(asked)),
-    request: (run: number) => JSON.parse(request.get(run) as string) as RunRequest,
-    /** The plan, with the paths of its tensor files. */
-    plan: (run: number) => readPlan(plan.get(run) as PlanColumns),
-    /** Every question of its tasks with the scores of all choices. This is long. */
-    questions: (run: number) => read<ScoredTask[]>(questions.get(run) as { value: string | null; file: string | null }) ?? [],
-    setQuestions: (run: number, scored: readonly ScoredTask[]) => setStored(setQuestions, run, scored, values),
-    clear: (run: number) => clear.run(run),
-    set(run: number, record: Partial<Omit<RunRecord, 'request'>>): void {
-      for (const [field, value] of Object.entries(record)) setters[field]?.run(JSON.stringify(value), run)
-      if (record.plan !== undefined) storePlan(setPlan, run, record.plan, values)
-      if (record.neuronScores !== undefined) setStored(setScores, run, record.neuronScores, values)
-    },
-    find(run: number): RunRecord {
-      const row = find.get(run) as DocumentRow
-      const parse = <T>(text: string | null, otherwise: T) => (text === null ? otherwise : (JSON.parse(text) as T))
-      return {
-        request: JSON.parse(row.request) as RunRequest,
-        resolved: parse<Record<string, unknown>>(row.resolved, {}),
-        environment: parse<RunEnvironment | null>(row.environment, null),
-        plan: readPlan({ value: row.plan, file: row.plan_file, tensors: row.tensors }),
-        width: parse<RunRecord['width']>(row.width, null),
-        neuronScores: read<NeuronScores>({ value: row.scores, file: row.scores_file }),
-        answers: parse<RunRecord['answers']>(row.answers, []),
-        remarks: parse<string[]>(row.remarks, []),
-        phaseSeconds: parse<Record<string, number>>(row.phase_seconds, {}),
-        calibration: parse<UsedData | null>(row.calibration, null),
-        evaluation: parse<UsedData[]>(row.evaluation, []),
-        repair: parse<Repair | null>(row.repair, null),
-        recovery: parse<Recovery | null>(row.recovery, null),
-        fit: parse<Fit | null>(row.fit, null),
-        study: parse<Study | null>(row.study, null),
-        passes: parse<RunRecord['passes']>(row.passes, null),
-        inspected: parse<Inspected | null>(row.inspected, null),
-        outcomes: parse<TaskOutcomes[]>(row.outcomes, []),
-        precision: parse<Precision | null>(row.precision, null),
-        certified: parse<Certified | null>(row.certified, null),
-      }
-    },
+
+  #columns(name: string, value: unknown): Record<string, unknown> {
+    const stored = value === null ? { value: null, file: null } : this.#values.put(value)
+    return { [name]: stored.value, [`${name}_file`]: stored.file }
   }
-}
 
-/** Tensor files are named in their own column, where the sweep finds them. */
-function storePlan(statement: Statement, run: number, plan: Plan | null, values: ValueStore): void {
-  const { tensors, ...rest } = plan ?? {}
-  const stored = plan === null ? { value: null, file: null } : values.put(rest)
-  statement.run(stored.value, stored.file, tensors ? JSON.stringify(tensors.map(values.nameTensors)) : null, run)
-}
-
-function setStored(statement: Statement, run: number, value: unknown, values: ValueStore): void {
-  const stored = value === null ? { value: null, file: null } : values.put(value)
-  statement.run(stored.value, stored.file, run)
+  /** Tensor files are named in their own column, where the sweep finds them. */
+  #planColumns(plan: Plan | null): Record<string, unknown> {
+    const { tensors, ...rest } = plan ?? {}
+    return {
+      ...this.#columns('plan', plan && rest),
+      tensors: tensors ? tensors.map((file) => this.#values.nameTensors(file)) : null,
+    }
+  }
 }

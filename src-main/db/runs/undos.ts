@@ -1,4 +1,4 @@
-import type { Database } from '../database.ts'
+import { fromJson, Table } from '../table.ts'
 import type { RunRow } from './runs.ts'
 
 const keptMilliseconds = 86_400_000
@@ -28,19 +28,18 @@ export interface RunsChange {
 }
 
 /** Actions that can be undone, for a day. */
-export function undosTable(db: Database) {
-  const insert = db.prepare('INSERT INTO undos(id, at, change) VALUES (?, ?, ?)')
-  const expire = db.prepare('DELETE FROM undos WHERE at < ?')
-  const take = db.prepare('DELETE FROM undos WHERE id = ? RETURNING change').pluck()
-  return {
-    insert(id: string, change: RunsChange, now: number): void {
-      expire.run(now - keptMilliseconds)
-      insert.run(id, now, JSON.stringify(change))
-    },
-    /** Each is undone once. */
-    take(id: string): RunsChange | undefined {
-      const text = take.get(id) as string | undefined
-      return text === undefined ? undefined : (JSON.parse(text) as RunsChange)
-    },
+export class UndosTable extends Table {
+  readonly #insert: (id: string, at: number, change: RunsChange) => void = this.run('INSERT INTO undos(id, at, change) VALUES (?, ?, ?)')
+  readonly #expire: (before: number) => void = this.run('DELETE FROM undos WHERE at < ?')
+
+  /** Each is undone once. */
+  readonly take: (id: string) => RunsChange | undefined = this.first(
+    'DELETE FROM undos WHERE id = ? RETURNING change',
+    fromJson<RunsChange>,
+  )
+
+  insert(id: string, change: RunsChange, now: number): void {
+    this.#expire(now - keptMilliseconds)
+    this.#insert(id, now, change)
   }
 }

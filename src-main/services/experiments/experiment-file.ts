@@ -77,7 +77,7 @@ export function exportExperiment({ history }: Pick<Context, 'history'>, id: stri
   const file: z.input<typeof experimentFile> = {
     format: 'espalier experiment',
     formatVersion: 1,
-    experiment: { ...experiment, grid: history.experiments.grid(id) },
+    experiment: { ...experiment, grid: history.experiments.grid(id) ?? null },
     models: models.map((model) => ({ key: model.id, name: model.name, source: model.source, description: model.description })),
     runs: rows.map((row) => ({
       ...detailOf({ history }, row),

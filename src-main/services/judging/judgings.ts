@@ -62,7 +62,7 @@ export function judgingsService({ history }: Pick<Context, 'history'>): Service<
       if (pair >= judging.pairs.length)
         throw new EspalierError('invalid', `This judging has ${judging.pairs.length} pairs, so there is no pair ${pair}.`)
       if (vote === null) judgings.takeBack(judging.number, pair)
-      else judgings.vote(judging.number, { pair, vote, at: Date.now() })
+      else judgings.vote({ judging: judging.number, pair, vote, at: Date.now() })
       return stateOf(judging)
     },
     'judgings.result'({ id }) {

@@ -26,7 +26,7 @@ export function playgroundService(context: Context, library: Library): Service<'
     'prompts.list': () => [paperSet, ...promptSets.list()],
     'prompts.save'({ name, prompts }) {
       if (name === paperSet.name) throw new EspalierError('invalid', 'A prompt set of Espalier has this name. Choose another.')
-      return promptSets.save(newId('prompts'), name, prompts, Date.now())
+      return promptSets.save({ id: newId('prompts'), name, prompts, createdAt: Date.now() })
     },
     'prompts.remove'({ id }) {
       if (id === paperSet.id) throw new EspalierError('conflict', 'This set is part of Espalier and cannot be deleted.')

@@ -95,7 +95,7 @@ export function bulkActions({ history, queue, emit }: Pick<Context, 'history' | 
     queue.change(() => {
       const rows = history.runs.ofExperiment(id)
       const kind = archived ? 'archive' : 'unarchive'
-      undo = remember(kind, rows, { id, archivedAt: history.experiments.archivedAt(id) })
+      undo = remember(kind, rows, { id, archivedAt: history.experiments.archivedAt(id) ?? null })
       history.experiments.patch(id, { archivedAt: archived ? Date.now() : null })
       const able = rows.filter((row) => canTake(kind, { status: row.status, archived: row.archived_at !== null }))
       waited = able.filter((row) => (archived ? row.status === 'queued' : row.waited === 1)).map((row) => row.id)
