@@ -1,7 +1,7 @@
 import { scaleLog } from 'd3-scale'
 import { type Axis, logTicks, makeAxis } from './scale.ts'
 
-export interface Bar {
+interface Bar {
   id: string
   label: string
   color: string

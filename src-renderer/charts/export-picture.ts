@@ -32,7 +32,7 @@ const titleHeight = 30
 const legendRow = 20
 
 /** A picture that stands on its own: under its title and above its legend, every style written as an attribute, over the theme's paper. */
-export function standaloneSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): SVGSVGElement {
+function standaloneSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): SVGSVGElement {
   const { width, height } = picture.viewBox.baseVal
   const rows = legendRows(legend, width)
   const size = { width: width + 2 * margin, height: height + titleHeight + rows.length * legendRow + margin + (rows.length > 0 ? 6 : 0) }

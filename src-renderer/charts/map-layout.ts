@@ -6,7 +6,7 @@ const trunkGap = 9
 const smallestCell = 12
 
 /** Where the parts of a map are, in pixels. Lengths are in proportion to parameters, one scale for both sides of the trunk. */
-export interface MapLayout {
+interface MapLayout {
   width: number
   height: number
   rowHeight: number

@@ -27,7 +27,7 @@ export interface MapFrame {
   selection: Selection | null
 }
 
-export interface RunHistory {
+interface RunHistory {
   width: { kept: number[]; of: number } | null
   decisions: readonly Decision[]
   selections: readonly Selection[]
@@ -112,7 +112,7 @@ export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number
   return frames
 }
 
-export function decisionText({ kind, block }: Decision): string {
+function decisionText({ kind, block }: Decision): string {
   return kind === 'block' ? `block ${block} removed` : `${kind === 'mlp' ? 'MLP' : 'attention'} of block ${block} removed`
 }
 

@@ -1,5 +1,5 @@
 /** The scores of one block from the strongest neuron to the weakest, thinned to `points`, and where the cut falls (0 to 1). */
-export interface NeuronProfile {
+interface NeuronProfile {
   values: number[]
   cutAt: number
   kept: number

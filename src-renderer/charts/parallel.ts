@@ -18,7 +18,7 @@ export interface ParallelLine {
   values: Record<string, number | string | null>
 }
 
-export interface PlacedDimension extends ParallelDimension {
+interface PlacedDimension extends ParallelDimension {
   x: number
   ticks: { at: number; label: string }[]
   place: (value: number | string | null | undefined) => number | null

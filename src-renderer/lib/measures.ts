@@ -1,7 +1,7 @@
 import { isTimed, loadMeasure } from '#contract/runs/speed.ts'
 
 /** The order in which people ask for measures: how good, then how fast and how sure that is, then how large. */
-export function measureRank({ name, unit }: { name: string; unit: string }): number {
+function measureRank({ name, unit }: { name: string; unit: string }): number {
   if (name === 'perplexity') return 0
   if (name === 'speed-up') return 2
   if (isTimed({ name })) return 3

@@ -1,5 +1,5 @@
 /** Where the person is: the path as segments, and what the address keeps of the screen's state. */
-export interface Route {
+interface Route {
   path: string[]
   query: Record<string, string>
 }

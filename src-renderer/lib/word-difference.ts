@@ -1,7 +1,7 @@
 import { diffWords } from 'diff'
 
 /** A stretch of a text, and whether it is other than in the text that it is compared with. */
-export interface Stretch {
+interface Stretch {
   text: string
   changed: boolean
 }

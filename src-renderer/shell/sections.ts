@@ -11,8 +11,6 @@ export const sections = [
   { id: 'settings', title: 'Settings', key: 's' },
 ] as const
 
-export type SectionId = (typeof sections)[number]['id']
-
 /** Whether a key press belongs to what is being typed rather than to the workbench. */
 export function isTyping(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))

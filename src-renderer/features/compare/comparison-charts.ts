@@ -8,7 +8,7 @@ import { type SeriesStyle, seriesId } from '../../lib/series.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
 /** What an axis can show: the reached sparsity or any measure. */
-export interface AxisChoice {
+interface AxisChoice {
   id: string
   title: string
   /** Without its data set. */

@@ -27,6 +27,8 @@ export interface ComparisonCell {
   best: boolean
 }
 
+const share = (value: number | null) => (value === null ? '–' : formatShare(value))
+
 /** All lines of the table, in the order of `subjects`. Deltas are taken against `baseline`; the baseline does not compete for the best. */
 export function comparisonLines(
   subjects: readonly Subject[],
@@ -34,66 +36,23 @@ export function comparisonLines(
   columns: readonly MeasureColumn[],
   methodTitle: (id: string) => string,
 ): ComparisonLine[] {
-  const plain = (id: string, title: string, kind: 'fact' | 'parameter', values: string[]): ComparisonLine => ({
-    id,
-    title,
-    kind,
-    column: null,
-    cells: values.map((text) => ({ text, spread: '', delta: null, best: false })),
-    differs: new Set(values).size > 1,
-  })
-  const share = (value: number | null) => (value === null ? '–' : formatShare(value))
+  const facts = (...lines: [id: string, title: string, textOf: (subject: Subject) => string][]) =>
+    lines.map(([id, title, textOf]) => plainLine(id, title, 'fact', subjects.map(textOf)))
   return [
-    plain(
-      'method',
-      'Method',
-      'fact',
-      subjects.map(({ method }) => methodTitle(method)),
-    ),
-    plain(
-      'model',
-      'Model',
-      'fact',
-      subjects.map(({ runs }) => runs[0]?.model.name ?? ''),
-    ),
-    plain(
-      'nominal',
-      'Sparsity',
-      'fact',
-      subjects.map(({ nominal }) => share(nominal)),
-    ),
-    plain(
-      'reached',
-      'Reached',
-      'fact',
-      subjects.map(({ reached }) => share(reached)),
-    ),
-    plain(
-      'seed',
-      'Seed',
-      'fact',
-      subjects.map(({ runs }) =>
-        runs
-          .map(({ seed }) => seed)
-          .sort((a, b) => a - b)
-          .join(', '),
-      ),
+    ...facts(
+      ['method', 'Method', ({ method }) => methodTitle(method)],
+      ['model', 'Model', ({ runs }) => runs[0]?.model.name ?? ''],
+      ['nominal', 'Sparsity', ({ nominal }) => share(nominal)],
+      ['reached', 'Reached', ({ reached }) => share(reached)],
+      ['seed', 'Seed', ({ runs }) => seedsText(runs.map(({ seed }) => seed))],
     ),
     ...columns.map((column) => measureLine(subjects, baseline, column)),
-    plain(
-      'calibration',
-      'Calibrated on',
-      'fact',
-      subjects.map(({ runs }) => usedText(runs.flatMap(({ calibration }) => calibration ?? []))),
-    ),
-    plain(
-      'evaluation',
-      'Measured on',
-      'fact',
-      subjects.map(({ runs }) => usedText(runs.flatMap(({ evaluation }) => evaluation))),
+    ...facts(
+      ['calibration', 'Calibrated on', ({ runs }) => usedText(runs.flatMap(({ calibration }) => calibration ?? []))],
+      ['evaluation', 'Measured on', ({ runs }) => usedText(runs.flatMap(({ evaluation }) => evaluation))],
     ),
     ...parameterNames(subjects).map((name) =>
-      plain(
+      plainLine(
         `parameter:${name}`,
         name,
         'parameter',
@@ -102,6 +61,13 @@ export function comparisonLines(
     ),
   ]
 }
+
+function plainLine(id: string, title: string, kind: 'fact' | 'parameter', values: string[]): ComparisonLine {
+  const cells = values.map((text) => ({ text, spread: '', delta: null, best: false }))
+  return { id, title, kind, column: null, cells, differs: new Set(values).size > 1 }
+}
+
+const seedsText = (seeds: number[]) => seeds.sort((a, b) => a - b).join(', ')
 
 /** Each set of windows once; those that differ in nothing but the draw stand together. */
 function usedText(data: readonly UsedData[]): string {

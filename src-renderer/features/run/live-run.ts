@@ -14,18 +14,10 @@ export interface Phase {
 /** The run with one more event; an event that is already there changes nothing. */
 export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
   switch (event.type) {
-    case 'decision': {
-      const known = run.decisions.some(
-        ({ round, kind, block }) => round === event.decision.round && kind === event.decision.kind && block === event.decision.block,
-      )
-      return known ? run : { ...run, decisions: [...run.decisions, event.decision] }
-    }
-    case 'selection': {
-      const known = run.selections.some(
-        ({ generation, tokens }) => generation === event.selection.generation && tokens === event.selection.tokens,
-      )
-      return known ? run : { ...run, selections: [...run.selections, event.selection] }
-    }
+    case 'decision':
+      return addTo(run, 'decisions', event.decision, ['round', 'kind', 'block'])
+    case 'selection':
+      return addTo(run, 'selections', event.selection, ['generation', 'tokens'])
     case 'spectrum': {
       const others = run.spectra.filter(({ part }) => part !== event.spectrum.part)
       return { ...run, spectra: [...others, event.spectrum].sort((a, b) => a.part - b.part) }
@@ -52,6 +44,17 @@ export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
     case 'progress':
       return { ...run, progress: event.progress }
   }
+}
+
+/** The run with one more entry, unless it has one with the same keys. */
+function addTo<List extends 'decisions' | 'selections', Entry extends RunDetail[List][number]>(
+  run: RunDetail,
+  list: List,
+  entry: Entry,
+  keys: readonly (keyof Entry)[],
+): RunDetail {
+  const entries = run[list] as Entry[]
+  return entries.some((other) => keys.every((key) => other[key] === entry[key])) ? run : { ...run, [list]: [...entries, entry] }
 }
 
 /** The phases seen so far with the newest one's progress; a phase that was left is over. */

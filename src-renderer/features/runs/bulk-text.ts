@@ -1,7 +1,7 @@
 import type { BulkKind, BulkResult, SelectionState, Undone } from '#contract/runs/bulk.ts'
 import { formatInteger, formatPlural } from '../../lib/format.ts'
 
-export const bulkVerbs: Readonly<Record<BulkKind, { verb: string; done: string }>> = {
+const bulkVerbs: Readonly<Record<BulkKind, { verb: string; done: string }>> = {
   enqueue: { verb: 'Queue drafts', done: 'queued' },
   resume: { verb: 'Resume', done: 'resumed' },
   retry: { verb: 'Run again from the beginning', done: 'queued again' },

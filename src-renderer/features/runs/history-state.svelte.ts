@@ -1,7 +1,7 @@
 import type { Input } from '#contract/api.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
-import type { Removal, RunColumn, RunEntry, RunGroup, RunPage, SavedView } from '#contract/runs/runs.ts'
+import type { Removal, RunColumn, RunEntry, RunGroup, RunPage } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
@@ -14,6 +14,7 @@ import { bulkOutcome, undoOutcome } from './bulk-text.ts'
 import { ChosenRuns } from './chosen-runs.svelte.ts'
 import { type TableColumn, tableColumns } from './columns.ts'
 import { clampWidth, defaultColumns, type HistoryView, moveField, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
+import { SavedViews } from './saved-views.svelte.ts'
 
 const pageSize = 100
 /** The most rows that one question may ask for. */
@@ -25,7 +26,7 @@ export class HistoryState {
   counts = $state.raw<RunPage['counts']>({})
   rows = $state.raw<(RunEntry | undefined)[]>([])
   columns = $state.raw<RunColumn[]>([])
-  views = $state.raw<SavedView[]>([])
+  readonly views = new SavedViews()
   experiment = $state.raw<ExperimentEntry | null>(null)
   problem = $state.raw<ErrorMessage | null>(null)
   readonly chosen = new ChosenRuns(() => toFilter(this.view))
@@ -45,7 +46,7 @@ export class HistoryState {
   }, 700)
 
   follow(): () => void {
-    void this.loadViews()
+    void this.views.load()
     const stops = [
       on('run changed', ({ run }) => this.#take(run)),
       on('runs removed', ({ ids }) => {
@@ -129,37 +130,6 @@ export class HistoryState {
     const { sort } = this.view
     const direction = sort.field === field && sort.direction === 'ascending' ? 'descending' : 'ascending'
     this.change({ sort: { field, direction } })
-  }
-
-  async saveView(name: string): Promise<void> {
-    await this.#attempt(async () => {
-      await call('views.save', { name, state: { ...writeView(this.view) } })
-      await this.loadViews()
-      notify(`View “${name}” saved`)
-    })
-  }
-
-  async removeView(view: SavedView): Promise<void> {
-    await this.#attempt(async () => {
-      await call('views.remove', { id: view.id })
-      await this.loadViews()
-      notify(`View “${view.name}” removed`, {
-        undo: () => void call('views.save', { name: view.name, state: view.state }).then(() => this.loadViews()),
-      })
-    })
-  }
-
-  openView(view: SavedView): void {
-    router.replaceQuery(
-      Object.fromEntries(Object.entries(view.state).flatMap(([key, value]) => (typeof value === 'string' ? [[key, value]] : []))),
-    )
-  }
-
-  async loadViews(): Promise<void> {
-    await call('views.list', {}).then(
-      (views) => (this.views = views),
-      () => undefined,
-    )
   }
 
   async saveCsv(): Promise<void> {

@@ -22,7 +22,7 @@ export interface HistoryView {
   group: string
 }
 
-export const defaultSort = { field: 'createdAt', direction: 'descending' } as const
+const defaultSort = { field: 'createdAt', direction: 'descending' } as const
 
 /** Reads the address; what it does not understand is left out rather than refused. */
 export function readView(query: Readonly<Record<string, string>>): HistoryView {
@@ -170,7 +170,7 @@ export function valueHint(column: RunColumn | undefined): { unit: string; range:
 }
 
 /** The day of a moment as it is typed: `2026-11-25`, in local time. */
-export function formatDay(moment: number): string {
+function formatDay(moment: number): string {
   const date = new Date(moment)
   const two = (value: number) => String(value).padStart(2, '0')
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Fit } from '#contract/pruning/fit.ts'
-import { curveOf, fitScale } from '../../../src-renderer/features/run/fit-curves.ts'
+import { curveOf, fitScale } from '../../../src-renderer/features/run/results/fit-curves.ts'
 
 const block = { block: 0, divergences: [2, 1, 0], attention: 0.5, width: 48, attentionRemoved: false }
 const fit: Fit = { base: 64, widths: [32, 64, 128], blocks: [block], prices: [] }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { takeEvent } from '../../../src-renderer/features/run/live-run.ts'
-import { recoveryOutcome, recoveryPlot } from '../../../src-renderer/features/run/recovery-curves.ts'
+import { recoveryOutcome, recoveryPlot } from '../../../src-renderer/features/run/results/recovery-curves.ts'
 
 const point = (step: number, loss: number | null, heldOut: number[]) => ({ step, tokens: 2048 * step, loss, heldOut })
 const run = { recovery: null, recoveryPoints: [] } as unknown as RunDetail

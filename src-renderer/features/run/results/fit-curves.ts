@@ -1,9 +1,9 @@
 import { scaleLinear } from 'd3-scale'
 import { line } from 'd3-shape'
 import type { Fit, FittedBlock } from '#contract/pruning/fit.ts'
-import type { Axis } from '../../charts/scale.ts'
+import type { Axis } from '../../../charts/scale.ts'
 
-export interface FitScale {
+interface FitScale {
   x: (width: number) => number
   y: (divergence: number) => number
   ticks: Axis['ticks']

@@ -1,7 +1,7 @@
 import type { Plot } from '#contract/comparison/plot.ts'
 import { candidateMeasures, scoreOf } from '#contract/pruning/candidates.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import type { BarGroup } from '../../charts/bars.ts'
+import type { BarGroup } from '../../../charts/bars.ts'
 
 /** What a method scored by itself: one bar a block, or a plot. */
 export type MethodScores =

@@ -1,8 +1,8 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { Transfer } from '#contract/models/models.ts'
-import { call, on } from '../../api/api.ts'
-import { notifyProblem } from '../../lib/notices.svelte.ts'
+import { call, on } from '../../../api/api.ts'
+import { notifyProblem } from '../../../lib/notices.svelte.ts'
 
 /** One way to save: a format, and of a GGUF file the type. */
 export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>

@@ -1,7 +1,7 @@
 import type { Plot } from '#contract/comparison/plot.ts'
-import type { LegendEntry } from '../../charts/export-picture.ts'
-import type { ScatterPoint } from '../../charts/scatter.ts'
-import { markShapes } from '../../lib/series.ts'
+import type { LegendEntry } from '../../../charts/export-picture.ts'
+import type { ScatterPoint } from '../../../charts/scatter.ts'
+import { markShapes } from '../../../lib/series.ts'
 
 /** A plot's series with the look of each: colour and shape together, so that neither has to be told apart alone. */
 export function legendOf({ series }: Plot): LegendEntry[] {
