@@ -62,6 +62,15 @@ export async function killRepairs(killing: Killing): Promise<Killed> {
   return killCommands({ ...killing, ...undisturbed, flags: repair })
 }
 
+const training = ['--recover=16384', `--recover_data=${calibration.source}`]
+
+/** The same with a recovery, whose state is written down at each of its eight measurements. */
+export async function killRecoveries(killing: Killing): Promise<Killed> {
+  const undisturbed = await measureUndisturbed({ ...killing, folder: `${killing.folder}-undisturbed`, flags: training })
+  if (!undisturbed.outcome.plan.finalNorm) throw new Error('The recovery took no weights, so a kill could change nothing.')
+  return killCommands({ ...killing, ...undisturbed, flags: training })
+}
+
 const divergenceFlags = ['--evaluate_divergence', `--eval_data=${evaluation}`, '--divergence_tokens=8000']
 
 /** The same with a comparison with the dense model after the pruning; kills wait for that comparison. */

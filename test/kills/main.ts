@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util'
 import { methodTitles } from '#contract/titles.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { seeded } from '../jobs/watching.ts'
-import { killCommands, killDivergences, killRepairs } from './commands.ts'
+import { killCommands, killDivergences, killRecoveries, killRepairs } from './commands.ts'
 import { killDownloads } from './downloads.ts'
 import { killMigrations } from './histories.ts'
 import { killJudgings } from './judgings.ts'
@@ -28,6 +28,7 @@ const { values } = parseArgs({
 const kills = {
   'command line': killCommands,
   repair: killRepairs,
+  recovery: killRecoveries,
   divergence: killDivergences,
   server: killServers,
   'compute process': killComputes,

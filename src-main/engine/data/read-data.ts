@@ -9,7 +9,7 @@ import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import type { EncodingReport } from '#engine/data/encoding.ts'
 import type { KindFilter } from '#engine/data/json-lines.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
-import { readWindows, type Windows } from '#engine/data/windows.ts'
+import { readWindows, type Windows, type WindowsRead } from '#engine/data/windows.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 /** Where the data of a run comes from besides plain paths. */
@@ -21,6 +21,8 @@ export interface DataSources {
   readonly fetchFile?: FetchHubFile | undefined
   /** Which kinds of documents are read, where a text names them. */
   readonly accepts?: KindFilter | undefined
+  /** Which windows are taken; of each source so many more are read that as many as were asked for are left, where it has them. */
+  readonly choose?: ((windows: Windows) => Windows) | undefined
 }
 
 /** The windows of a request, what the run states of them, and sentences on what a careful reader should know. */
@@ -57,14 +59,15 @@ export async function readData(
 function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]): ReadData {
   const placed = parts.flatMap(({ windows }) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
   const windows = placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
+  const given = parts.filter((part) => part.windows.length > 0)
   const used = {
     source,
     revision: null,
-    sequenceLength: Math.max(...windows.map(({ length }) => length)),
+    sequenceLength: Math.max(0, ...windows.map(({ length }) => length)),
     windows: windows.length,
     seed,
     hash: hashOf(windows),
-    parts: parts.map((part) => part.used),
+    parts: given.map((part) => part.used),
   }
   return { windows, used, notes: parts.flatMap(({ notes }) => notes) }
 }
@@ -89,18 +92,35 @@ async function readSource(
   sources: DataSources,
 ): Promise<ReadData> {
   const found = await locate(data.source, sources)
-  const { windows, documents } = await readWindows(found.path, tokenizer, {
-    sequenceLength: data.sequenceLength,
-    seed,
-    ...(sources.report ? { report: sources.report } : {}),
-    ...(sources.accepts ? { accepts: sources.accepts } : {}),
-    ...(data.windows === undefined ? {} : { maxWindows: data.windows }),
-    ...(found.maxDocuments === undefined ? {} : { maxDocuments: found.maxDocuments }),
-  })
+  const { windows, documents } = await readChosen(found, tokenizer, data, seed, sources)
   checkIds(windows, model, found.path)
-  const sequenceLength = Math.max(...windows.map(({ length }) => length))
+  const sequenceLength = Math.max(0, ...windows.map(({ length }) => length))
   const used = { source: data.source, revision: found.revision, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }
   return { windows, used, notes: notesOn(data, used, model.spec, documents) }
+}
+
+/** As many windows as are asked for of those that are chosen, where the source has them. */
+async function readChosen(
+  { path, maxDocuments }: DatasetLocation,
+  tokenizer: Tokenizer | undefined,
+  { sequenceLength, windows: wanted }: DataRequest,
+  seed: number,
+  { report, accepts, choose }: DataSources,
+): Promise<Pick<WindowsRead, 'windows' | 'documents'>> {
+  for (let most = wanted; ; most = 2 * (most ?? 0)) {
+    const { windows, documents } = await readWindows(path, tokenizer, {
+      sequenceLength,
+      seed,
+      ...(report ? { report } : {}),
+      ...(accepts ? { accepts } : {}),
+      ...(most === undefined ? {} : { maxWindows: most }),
+      ...(maxDocuments === undefined ? {} : { maxDocuments }),
+    })
+    const chosen = choose ? choose(windows) : windows
+    const hasMore = wanted !== undefined && windows.length === most
+    if (chosen.length >= (wanted ?? 0) || !hasMore)
+      return { windows: chosen.slice(0, wanted), ...(documents === undefined ? {} : { documents }) }
+  }
 }
 
 function checkIds(windows: Windows, model: { readonly spec: DecoderSpec }, path: string): void {

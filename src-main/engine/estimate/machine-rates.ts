@@ -194,6 +194,7 @@ async function seededModel({ hidden, intermediate, heads, vocabulary }: Shape): 
     store,
     vocabulary: own,
     products: productsFor('float32'),
+    freeBytes: 2 ** 31,
     workspaceBytes: 2 ** 29,
     kept: new Map(),
     async close() {

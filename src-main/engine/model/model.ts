@@ -33,7 +33,8 @@ export interface Model {
   readonly vocabulary: Vocabulary
   /** Which products are used for what. */
   readonly products: ProductsFor
-  /** Bytes for activations: what the budget leaves beside the weights. */
+  /** What the budget leaves beside embedding and head, and the part of it that is for activations. */
+  readonly freeBytes: number
   readonly workspaceBytes: number
   /** What work on the model keeps for later work on it, by name; it goes with the model. */
   readonly kept: Map<string, Kept>
@@ -122,6 +123,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
       store,
       vocabulary,
       products: productsFor('float32'),
+      freeBytes: left,
       workspaceBytes: Math.floor(left * workspaceShare),
       kept,
       async close() {
@@ -154,6 +156,9 @@ function divideMemory(spec: DecoderSpec, memoryBytes: number): { vocabularyStays
   const left = memoryBytes - (vocabularyStays ? vocabularyBytes : 0)
   return { vocabularyStays, left, storeBytes: Math.floor(left * (1 - workspaceShare)) }
 }
+
+/** What a budget leaves beside embedding and head. */
+export const freeBytesOf = (spec: DecoderSpec, memoryBytes = usualMemory()): number => divideMemory(spec, memoryBytes).left
 
 /** Throws when the model cannot even be streamed in that much memory; nothing is read but headers. */
 export async function checkMemory(path: string, memoryBytes = usualMemory()): Promise<void> {

@@ -1,6 +1,7 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
+import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
 import type { Work } from '#contract/runs/estimate.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
@@ -14,7 +15,7 @@ import { isTaskId, taskIds } from '#engine/evaluation/tasks/index.ts'
 import { checkQuestions, questionFile } from '#engine/evaluation/tasks/questions.ts'
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
-import { checkMemory, openSpec } from '#engine/model/model.ts'
+import { checkMemory, freeBytesOf, openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
@@ -22,6 +23,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
+import { roomFor } from '#engine/pruning/recovery/room.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { workOf } from '../estimate/work.ts'
@@ -94,6 +96,7 @@ class Preflight {
     if (recover && (method === denseMethod || isAblation(method) || isInspection(method)))
       this.#refuse('recover', 'usage', 'Only a pruned model can be recovered. Choose a pruning method, or no recovery.')
     if (recover) await this.#data('recover.text', recover.text)
+    if (recover && amount) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
     if (calibration) await this.#data('calibration', calibration)
     else if (method !== denseMethod && !isInspection(method))
       this.#refuse('calibration', 'usage', 'This needs calibration data. Choose a text for it.')
@@ -122,6 +125,13 @@ class Preflight {
     if (precision === 'float32' || precision === 'auto') return
     await openBackend(backend)
     resolvePrecision(precision)
+  }
+
+  /** Methods leave plans of about one size: what fits for none of them is refused before anything is read. */
+  async #checkRecoveryRoom({ text }: RecoveryRequest): Promise<void> {
+    const { spec } = this.#model
+    const freeBytes = freeBytesOf(spec, this.#request.memoryBytes)
+    for (const plan of expectedPlans(spec, this.#request)) roomFor(freeBytes, spec, plan, text.sequenceLength)
   }
 
   /** What the amount comes to with these options; undefined where that cannot be said. */

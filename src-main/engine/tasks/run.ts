@@ -14,8 +14,7 @@ import { version } from '#contract/version.ts'
 import { stackParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
-import type { KindFilter } from '#engine/data/json-lines.ts'
-import { type ReadData, readData } from '#engine/data/read-data.ts'
+import { type DataSources, type ReadData, readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
@@ -165,7 +164,7 @@ class RunInProgress {
     const heldOut: HeldOutKind[] = []
     for (const kind of heldOutKinds) {
       const data = { source: 'mixed', sequenceLength, windows: heldOutWindows }
-      heldOut.push({ kind, windows: (await this.#read(model, tokenizer, data, 0, (own) => own === kind)).windows })
+      heldOut.push({ kind, windows: (await this.#read(model, tokenizer, data, 0, { accepts: (own) => own === kind })).windows })
     }
     const trained = (kind: string) => !(heldOutKinds as readonly string[]).includes(kind)
     const { plan, tensors, recovery, notes } = await recoverPlan({
@@ -173,9 +172,9 @@ class RunInProgress {
       plan: result.tensors ? withFiles(result).plan : result.plan,
       tensors: result.tensors,
       request: wanted,
-      read: (windows) => this.#read(model, tokenizer, { ...wanted.text, windows }, seed, trained),
+      read: (windows, choose) => this.#read(model, tokenizer, { ...wanted.text, windows }, seed, { accepts: trained, choose }),
       heldOut,
-      measured: await this.#measuredWindows(model, tokenizer),
+      apart: await this.#windowsInUse(model, tokenizer),
       run: this.#steps.recoveryRun(seed),
     })
     for (const text of notes) this.#note(`Recovery: ${text}`)
@@ -184,10 +183,11 @@ class RunInProgress {
     return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, recovery: { ...recovery, seconds } }
   }
 
-  /** Windows that perplexities are taken on. */
-  async #measuredWindows(model: Model, tokenizer: Tokenizer | undefined): Promise<Windows> {
-    const windows: Int32Array[] = []
-    for (const measure of this.#request.measures)
+  /** Windows that perplexities are taken on, or a repair was fitted on. */
+  async #windowsInUse(model: Model, tokenizer: Tokenizer | undefined): Promise<Windows> {
+    const { repair, measures, seed } = this.#request
+    const windows = repair ? [...(await this.#read(model, tokenizer, repair.calibration, seed)).windows] : []
+    for (const measure of measures)
       if (measure.kind === 'perplexity') windows.push(...(await this.#read(model, tokenizer, measure.data, 0)).windows)
     return windows
   }
@@ -219,10 +219,16 @@ class RunInProgress {
     return read
   }
 
-  async #read(model: Model, tokenizer: Tokenizer | undefined, data: DataRequest, seed: number, accepts?: KindFilter): Promise<ReadData> {
+  async #read(
+    model: Model,
+    tokenizer: Tokenizer | undefined,
+    data: DataRequest,
+    seed: number,
+    only: Pick<DataSources, 'accepts' | 'choose'> = {},
+  ): Promise<ReadData> {
     const { fetchFile, signal } = this.#steps.host
     const report = { signal, progress: (done: number, total: number) => this.#steps.progress('Reading text', done, total, 'tokens') }
-    const sources = { localFolder: this.#request.localFolder, fetchFile, report, accepts }
+    const sources = { localFolder: this.#request.localFolder, fetchFile, report, ...only }
     const found = await this.#steps.time('reading text', () => readData(model, tokenizer, data, seed, sources))
     this.#lastRead = found.windows
     return found

@@ -64,3 +64,21 @@ test('windows of ids that have lengths of their own are stated as they are', asy
 test('ids beyond the vocabulary are refused with the file and the largest that may stand there', async () => {
   await expect(read(await write('beyond.json', [[1, 100_000]]), 1, 0)).rejects.toThrow(/beyond\.json holds token id 100000; .* ends at 511/)
 })
+
+test('windows that are not chosen are made up for by later ones of the same source, and a source without any is left out', async () => {
+  const ids = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + (i % 90))
+  const [one, other] = [await write('one.json', ids(100, 80)), await write('other.json', ids(200, 80))]
+  const take = (choose: (window: Int32Array) => boolean) =>
+    readData(
+      model,
+      undefined,
+      { source: 'both', sequenceLength: 8, windows: 4, mix: [one, other].map((source) => ({ source, share: 1 })) },
+      0,
+      { choose: (windows) => windows.filter(choose) },
+    )
+  const late = await take(([first = 0]) => first % 100 >= 32)
+  expect(late.windows.map(([first]) => first)).toEqual([132, 232, 140, 240])
+  const half = await take(([first = 0]) => first >= 200)
+  expect(half.windows.map(([first]) => first)).toEqual([200, 208])
+  expect(half.used.parts?.map(({ source }) => source)).toEqual([other])
+})

@@ -106,6 +106,18 @@ describe('what stands in the way of a request is named with its field', () => {
 describe('a recovery', () => {
   const recover = () => ({ amount: { tokens: 1024 }, text: windows('long.txt') })
 
+  it('that does not fit into memory is refused with what it needs and what is free', async () => {
+    const { problems } = await preflight({ recover: recover(), memoryBytes: 2 ** 23 })
+    expect(problems).toEqual([
+      {
+        field: 'recover',
+        code: 'out-of-memory',
+        message: expect.stringMatching(/^Recovery needs \d+ MiB to train 0\.1 million weights .* 8 MiB are free for it\./),
+      },
+    ])
+    expect((await preflight({ recover: recover(), memoryBytes: 2 ** 30 })).problems).toEqual([])
+  })
+
   it('is refused in a sentence where nothing can be trained', async () => {
     const sliced = await preflight({ method: 'slicegpt', recover: recover() })
     expect(sliced.problems.map(({ message }) => message)).toEqual([

@@ -101,9 +101,20 @@ export class WeightStore {
    */
   exchange(part: Part, weights: PartWeights): void {
     this.release(part, weights)
+    this.#drop(part, weights)
+  }
+
+  #drop(part: Part, weights: PartWeights): void {
     if (this.#resident.get(part) !== weights || (this.#leases.get(part) ?? 0) > 0) return
     this.#resident.delete(part)
     this.#free(part, weights)
+  }
+
+  /** Frees all weights that are not leased. They are read again when they are needed. */
+  empty(): void {
+    for (const [part, weights] of [...this.#resident]) this.#drop(part, weights)
+    for (const packed of this.#packed.values()) disposePacked(packed)
+    this.#packed.clear()
   }
 
   #free(part: Part, weights: PartWeights): void {

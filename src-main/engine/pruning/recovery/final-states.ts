@@ -6,8 +6,8 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 
-/** Tokens whose states are in memory at once, and in one file. */
-const tokensTogether = 2 ** 15
+/** Tokens whose states are in memory at once, and in one file: 128 MiB of float32 at most. */
+const tokensTogether = (width: number): number => Math.min(2 ** 15, 2 ** 25 / width)
 
 const statesStep: StepKind = { version: 1 }
 
@@ -31,7 +31,7 @@ export class FinalStates {
   /** Computes the states of windows of one length, or finds them in the run's steps. */
   static async of(dense: ModelView, windows: Windows, run: Pick<MethodRun, 'tensorStep' | 'progress' | 'signal'>): Promise<FinalStates> {
     const length = windows[0]?.length ?? 1
-    const perFile = Math.max(1, Math.floor(tokensTogether / length))
+    const perFile = Math.max(1, Math.floor(tokensTogether(dense.spec.hidden) / length))
     const files: StoredTensors[] = []
     for (let first = 0; first < windows.length; first += perFile) {
       const own = windows.slice(first, first + perFile)

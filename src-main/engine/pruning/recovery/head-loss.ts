@@ -7,7 +7,7 @@ import { capValues } from '#engine/tensor/activation.ts'
 import { combine, isHalf, type Matrix, matrixFor, type Products, project } from '#engine/tensor/products.ts'
 
 /** Logits of one model that are in memory at once; two models' and their difference are. */
-const logitsPerTile = 2 ** 22
+export const logitsPerTile = 2 ** 22
 const mostRows = 256
 
 /** How final states differ from the dense model's under the head. */

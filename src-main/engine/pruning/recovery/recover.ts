@@ -6,14 +6,14 @@ import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
-import type { StepKind, StepRequest } from '#engine/steps/step-name.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
-import type { Products } from '#engine/tensor/products.ts'
 import type { MethodRun } from '../method.ts'
 import { FinalStates } from './final-states.ts'
 import type { HeldOutKind } from './held-out.ts'
 import { withoutOverlap } from './overlap.ts'
 import { type Recipe, recipeFor } from './recipe.ts'
+import { type Room, roomFor } from './room.ts'
 import { type StateStore, Training } from './training.ts'
 
 const recoveryStep: StepKind = { version: 1 }
@@ -32,11 +32,11 @@ export interface RecoveryInput {
   readonly plan: Plan
   readonly tensors?: StoredTensors | undefined
   readonly request: RecoveryRequest
-  /** Reads so many windows of the text that is trained on. */
-  read(windows: number): Promise<RecoveryText>
+  /** Reads so many windows of the text that is trained on, of those that `choose` takes. */
+  read(windows: number, choose: (windows: Windows) => Windows): Promise<RecoveryText>
   readonly heldOut: readonly HeldOutKind[]
-  /** Windows that the run measures on: what they share text with is not trained on. */
-  readonly measured: Windows
+  /** Windows that the run measures or repaired on: what shares text with them is not trained on. */
+  readonly apart: Windows
   readonly run: Pick<MethodRun, 'step' | 'tensorStep' | 'progress' | 'signal' | 'emit'> & StateStore
 }
 
@@ -44,109 +44,101 @@ export interface Recovered {
   /** The plan with all tensors replaced, or the one that was given where training made nothing better. */
   readonly plan: Plan
   readonly tensors: StoredTensors | undefined
-  readonly recovery: Recovery
+  readonly recovery: Omit<Recovery, 'seconds'>
   readonly notes: readonly string[]
 }
 
 /**
  * Trains what a plan leaves, towards the dense model's distribution over the whole vocabulary (see README.md). One step of the run; its state is
  * written down at each measurement, so that a run that was killed continues with the same bits. Throws `infeasible` for what cannot be
- * trained, before any window is run.
+ * trained and `out-of-memory` for what does not fit, before any text is read.
  */
 export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
-  const { view, plan, request, run } = input
+  const { view, plan, request, heldOut, run } = input
   requireTrainable(view, plan)
-  const start = performance.now()
-  const training = await Training.open(
-    view.model,
-    specOf(input),
-    plan,
-    input.tensors,
-    findHalfUnits() ? 'bfloat16' : 'float32',
-    run.signal,
-    request.text.sequenceLength,
-  )
+  const room = roomFor(view.model.freeBytes, view.spec, plan, request.text.sequenceLength)
+  const recipe = await chooseRecipe(input, room)
+  const { windows, used, notes } = await readText(input, recipe.tokens)
+  const states = await FinalStates.of(view, [...windows, ...heldOut.flatMap((kind) => kind.windows)], run)
+  const steps = Math.ceil(windows.length / recipe.windowsPerStep)
+  const training = await openTraining(input, room)
   try {
-    const recipe = await chooseRecipe(input, training)
-    const { windows, used, notes } = await readText(input, recipe)
-    const all = [...windows, ...input.heldOut.flatMap((kind) => kind.windows)]
-    const states = await FinalStates.of(view, all, run)
-    const steps = Math.ceil(windows.length / recipe.windowsPerStep)
-    const on = dependencies(input, recipe, windows, training.products)
-    const { tensors, ...account } = await run.tensorStep({ kind: recoveryStep, label: 'recovery', on }, () =>
-      training.run({
-        windows,
-        states,
-        heldOut: input.heldOut,
-        recipe,
-        steps,
-        run,
-        state: { kind: stateStep, label: 'state of a recovery', on },
-      }),
+    const { products, student } = training
+    const on = { plan, recipe: { ...recipe }, windows, heldOut: heldOut.map((kind) => kind.windows), products }
+    const state = { kind: stateStep, label: 'state of a recovery', on }
+    const { tensors, lost, ...account } = await run.tensorStep({ kind: recoveryStep, label: 'recovery', on }, () =>
+      training.run({ windows, states, heldOut, recipe, steps, run, state }),
     )
-    const recovery: Recovery = {
+    await run.putState(state)
+    const recovery: Recovered['recovery'] = {
       ...account,
       plannedSteps: steps,
-      seconds: (performance.now() - start) / 1000,
-      parameters: training.student.size,
+      parameters: student.size,
       rate: recipe.rate,
-      products: training.products === 'float32' ? 'float32' : 'bfloat16',
+      products: products === 'float32' ? 'float32' : 'bfloat16',
       text: used,
-      heldOut: input.heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
+      heldOut: heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
     }
-    const said = [...notes, ...notesOn(recovery)]
+    const said = [...notes, ...(lost ? [lost] : []), ...notesOn(recovery)]
     if (recovery.best === 0) return { plan, tensors: input.tensors, recovery, notes: said }
-    return { plan: training.student.planFor(plan), tensors, recovery, notes: said }
+    return { plan: student.planFor(plan), tensors, recovery, notes: said }
   } finally {
     training.dispose()
   }
 }
 
-function specOf({ view, plan, tensors }: RecoveryInput) {
+/** Makes room first: of the dense model only embedding and head are needed from here on. */
+async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: Room): Promise<Training> {
+  view.model.store.empty()
   const pruned = viewWithPlan(view.model, plan, tensors)
   const { spec } = pruned
   pruned.dispose()
-  return spec
+  return Training.open(view.model, spec, plan, tensors, findHalfUnits() ? 'bfloat16' : 'float32', run.signal, room)
 }
 
 /** The recipe; minutes become tokens by the time that a first batch takes, which is measured once and written down. */
-async function chooseRecipe(input: RecoveryInput, training: Training): Promise<Recipe> {
+async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
   const { request, view, plan, run } = input
   const { amount, text } = request
   if ('tokens' in amount) return recipeFor(view.spec, request, amount.tokens)
-  const { windows } = await readText({ ...input, measured: [] }, { tokens: training.room.together * text.sequenceLength })
-  const states = await FinalStates.of(view, windows, run)
-  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, windows } }, () =>
-    training.timeTokens(windows, states),
-  )
+  const { windows } = await readText({ ...input, apart: [] }, room.together * text.sequenceLength)
+  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, windows } }, async () => {
+    const states = await FinalStates.of(view, windows, run)
+    const training = await openTraining(input, room)
+    return training.timeTokens(windows, states).finally(() => training.dispose())
+  })
   return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate))
 }
 
-async function readText({ read, heldOut, measured, request }: RecoveryInput, { tokens }: Pick<Recipe, 'tokens'>): Promise<RecoveryText> {
+/** The windows to train on, each once, and none that shares text with what is held out, measured or repaired on. */
+async function readText({ read, heldOut, apart, request }: RecoveryInput, tokens: number): Promise<RecoveryText> {
   const { sequenceLength } = request.text
   const wanted = Math.max(1, Math.round(tokens / sequenceLength))
-  const found = await read(wanted)
-  // Token ids that were given as windows may have other lengths.
-  const even = found.windows.filter(({ length }) => length >= sequenceLength).map((window) => window.subarray(0, sequenceLength))
-  const windows = withoutOverlap(even, [...measured, ...heldOut.flatMap((kind) => kind.windows)])
-  const left = even.length - windows.length
+  const others = [...apart, ...heldOut.flatMap((kind) => kind.windows)]
+  let overlaps = false
+  const found = await read(wanted, (windows) => {
+    // Token ids that were given as windows may have other lengths.
+    const even = windows.filter(({ length }) => length >= sequenceLength).map((window) => window.subarray(0, sequenceLength))
+    const chosen = withoutOverlap(even, others)
+    overlaps ||= chosen.length < even.length
+    return chosen
+  })
+  const { windows, used } = found
   if (windows.length === 0)
-    throw new EspalierError('invalid', `${found.used.source} has nothing to train on that is not measured too. Choose another text.`)
+    throw new EspalierError(
+      'invalid',
+      `${used.source} has nothing left to train on: all of it is measured, held out or repaired on. Choose another text.`,
+    )
   const notes = [...found.notes]
-  if (left > 0) notes.push(`${left} of ${even.length} windows were left out, as they share text with what is measured.`)
+  if (overlaps) notes.push('Windows that share text with what is measured, held out or repaired on were left out.')
   if (windows.length < wanted)
     notes.push(
-      `The text has ${windows.length * sequenceLength} tokens to train on, ${wanted * sequenceLength} were asked for. Give a longer text to train longer.`,
+      `The text has ${windows.length * sequenceLength} tokens to train on, ${wanted * sequenceLength} were asked for. Each is used once. Give a longer text to train longer.`,
     )
-  return { windows, used: found.used, notes }
+  return { windows, used, notes }
 }
 
-/** All that the result depends on, besides the model. */
-function dependencies({ plan, heldOut }: RecoveryInput, recipe: Recipe, windows: Windows, products: Products): StepRequest['on'] {
-  return { plan, recipe: { ...recipe }, windows, heldOut: heldOut.map((kind) => kind.windows), products }
-}
-
-function notesOn({ best, points, steps, plannedSteps, products }: Recovery): string[] {
+function notesOn({ best, points, steps, plannedSteps, products }: Recovered['recovery']): string[] {
   const notes: string[] = []
   if (products === 'bfloat16') notes.push('Trained with bfloat16 products and float32 sums and weights.')
   if (best === 0) return [...notes, 'Training made the held-out text no better: the weights stay as they were.']

@@ -1,9 +1,19 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
-import type { Model } from '#engine/model/model.ts'
+import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
+import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
+import { logitsPerTile } from './head-loss.ts'
 
 /** Bytes of each trained entry: its value, both moments, the best value, what is computed with, and its gradient while it is summed and read. */
 const bytesPerEntry = 4 * 7
+
+/** Matrices of a tile of logits: of both models, their softmax, the difference and its scaled copy. */
+const tiles = 6
+
+/** Rows that go through the model together at most: larger products are no faster, and a cancel is seen between parts. */
+const mostRows = 1024
 
 export interface Room {
   /** Windows that go through the model together. */
@@ -12,30 +22,58 @@ export interface Room {
   readonly keeps: boolean
 }
 
-/** Rows that go through the model together at most: larger products are no faster, and a cancel is seen between parts. */
-const mostRows = 1024
+/** Bytes that a training takes, counted before anything is read. */
+interface Needs {
+  readonly entries: number
+  /** Trained weights with all that belongs to them, the head as products take it, and a tile of logits. */
+  readonly fixed: number
+  /** Of a window: what the backward pass keeps, or the streams that it is computed again from. */
+  readonly kept: number
+  readonly streams: number
+}
+
+/** Shapes of all that a plan leaves to train, by the names of a plan's tensors. `spec` has the layout that the plan leaves. */
+export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>()
+  for (const part of presentParts(spec))
+    for (const [key, shape] of Object.entries(partShapes(spec, part))) shapes.set(trainedName(spec, part, key), shape)
+  shapes.set(finalNormName('weight'), [spec.hidden])
+  if (spec.finalNorm.bias) shapes.set(finalNormName('bias'), [spec.hidden])
+  return shapes
+}
 
 /**
- * How much goes through the model at once in what the budget leaves beside the dense model. Throws where not even one window fits.
- * @param entries trained entries
+ * How much goes through the model at once in what the budget leaves beside embedding and head; the dense model's other weights are not in
+ * memory then. Throws `out-of-memory` where not even one window of so many tokens fits.
  */
-export function roomFor({ workspaceBytes }: Model, spec: DecoderSpec, entries: number, tokens: number): Room {
-  const tiles = 4 * 3 * Math.max(2 ** 22, spec.vocabulary)
-  const fixed = entries * bytesPerEntry + tiles
-  const streams = 4 * 4 * tokens * spec.hidden * spec.blocks.length
-  const kept = 4 * tokens * spec.blocks.reduce((sum, _, block) => sum + keptPerRow(spec, block), 0)
-  const largest = 2 * 4 * tokens * Math.max(...spec.blocks.map((_, block) => keptPerRow(spec, block)))
+export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number): Room {
+  const spec = specWithPlan(dense, plan)
+  const { entries, fixed, kept, streams } = needsOf(spec, tokens)
   const most = Math.max(1, Math.floor(mostRows / tokens))
   for (const keeps of [true, false]) {
-    for (let together = most; together >= 1; together--) {
-      if (fixed + together * ((keeps ? kept : streams) + largest) <= workspaceBytes) return { together, keeps }
-    }
+    for (let together = most; together >= 1; together--)
+      if (fixed + together * (keeps ? kept : streams) <= freeBytes) return { together, keeps }
   }
-  const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
+  const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
   throw new EspalierError(
     'out-of-memory',
-    `Recovery takes ${mebibytes(fixed + streams + largest)} MiB for ${(entries / 1e6).toFixed(1)} million trained weights and one window; ${mebibytes(workspaceBytes)} MiB are free for it. Give more memory, or remove more.`,
+    `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights and ${mebibytes(streams)} MiB for one window of ${tokens} tokens; ${mebibytes(freeBytes)} MiB are free for it. Give more memory, use shorter windows, or remove more.`,
   )
+}
+
+function needsOf(spec: DecoderSpec, tokens: number): Needs {
+  const entries = trainedShapes(spec)
+    .values()
+    .reduce((sum, shape) => sum + shape.reduce((size, length) => size * length, 1), 0)
+  // Twice in 16 bits, where products have such operands: for logits, and turned for gradients.
+  const head = 4 * spec.vocabulary * spec.hidden
+  const fixed = entries * bytesPerEntry + head + 4 * tiles * Math.max(logitsPerTile, spec.vocabulary)
+  const rows = spec.blocks.map((_, block) => keptPerRow(spec, block))
+  const largest = 2 * Math.max(...rows)
+  const all = rows.reduce((sum, own) => sum + own, 0)
+  // The dense model's final states are there too.
+  const perToken = (numbers: number) => 4 * tokens * (numbers + largest + spec.hidden)
+  return { entries, fixed, kept: perToken(all), streams: perToken(4 * spec.hidden * spec.blocks.length) }
 }
 
 /** Numbers that the backward pass of a block keeps for each row. */

@@ -1,11 +1,11 @@
 import { dispose, type Tensor } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery, RecoveryPoint } from '#contract/pruning/recovery.ts'
-import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
+import { breathe } from '#engine/model/walk.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import type { MethodRun } from '../method.ts'
@@ -14,7 +14,7 @@ import { FrozenHead } from './head-loss.ts'
 import { type HeldOutKind, patience, scoreOf } from './held-out.ts'
 import { type Batch, TrainingPass } from './pass.ts'
 import type { Recipe } from './recipe.ts'
-import { type Room, roomFor } from './room.ts'
+import type { Room } from './room.ts'
 import { rateAt } from './schedule.ts'
 import { type Master, Student } from './student.ts'
 import { type StepResult, trainStep } from './train-step.ts'
@@ -51,7 +51,11 @@ interface Progress {
   readonly seconds: number
 }
 
-type TrainingResult = Pick<Recovery, 'steps' | 'tokens' | 'points' | 'best'> & { readonly tensors: NamedTensors }
+export type TrainingResult = Pick<Recovery, 'steps' | 'tokens' | 'points' | 'best'> & {
+  readonly tensors: NamedTensors
+  /** Where numbers were lost, which ended the training. */
+  readonly lost?: string
+}
 
 /** A student in training: steps, measurements, and which weights were best. */
 export class Training {
@@ -61,7 +65,7 @@ export class Training {
   readonly #head: FrozenHead
   readonly #pass: TrainingPass
   /** The best weights that were measured, once there are better ones than at the start. */
-  #best: ReadonlyMap<string, Float32Array> | undefined
+  readonly #best = new Map<string, Float32Array>()
 
   private constructor(student: Student, products: Products, room: Room, head: FrozenHead, pass: TrainingPass) {
     this.student = student
@@ -71,7 +75,6 @@ export class Training {
     this.#pass = pass
   }
 
-  /** `tokens` is the length of windows. */
   static async open(
     model: Model,
     spec: DecoderSpec,
@@ -79,10 +82,9 @@ export class Training {
     tensors: StoredTensors | undefined,
     products: Products,
     signal: AbortSignal,
-    tokens: number,
+    room: Room,
   ): Promise<Training> {
     const student = await Student.open(model, spec, plan, tensors)
-    const room = roomFor(model, spec, student.size, tokens)
     let head: FrozenHead | undefined
     await model.vocabulary.forEachHeadChunk((chunk) => {
       head = new FrozenHead(chunk, products)
@@ -113,31 +115,33 @@ export class Training {
     const before = progress.seconds
     const due = new Set(Array.from({ length: measurements }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / measurements))))
     let losses: number[] = []
-    for (let step = progress.step; step < steps && progress.points.length - 1 - progress.best < patience; step++) {
-      const { loss } = await this.#step(input, step)
+    let lost: string | undefined
+    for (let step = progress.step; step < steps && !lost && progress.points.length - 1 - progress.best < patience; step++) {
+      const { loss, length } = await this.#step(input, step)
       losses.push(loss)
-      if (!Number.isFinite(loss)) run.emit(stopped(step, 'the text'))
-      if (!Number.isFinite(loss)) break
-      if (!due.has(step + 1)) continue
+      if (!Number.isFinite(loss + length)) lost = this.#lost(step, Number.isFinite(loss) ? 'the gradient' : 'the loss')
+      if (lost || !due.has(step + 1)) continue
       const heldOut = await this.#measure(input)
-      if (!heldOut.every(Number.isFinite)) run.emit(stopped(step, 'held-out text'))
-      if (!heldOut.every(Number.isFinite)) break
+      const bad = heldOut.findIndex((value) => !Number.isFinite(value))
+      if (bad >= 0) lost = this.#lost(step, `the divergence on ${input.heldOut[bad]?.kind}`)
+      if (lost) continue
       const point = { step: step + 1, tokens: tokensBehind(input, step + 1), loss: meanOf(losses), heldOut }
       losses = []
-      progress = { ...this.#judge(progress, point), step: step + 1, seconds: before + (performance.now() - begun) / 1000 }
+      progress = { ...(await this.#judge(progress, point)), step: step + 1, seconds: before + (performance.now() - begun) / 1000 }
       run.emit({ type: 'recovery', point })
       await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
     }
-    await run.putState(input.state)
     run.progress(recovering, tokensBehind(input, steps), tokensBehind(input, steps), 'tokens')
-    const last = progress.points.at(-1)
-    return {
-      steps: last?.step ?? 0,
-      tokens: last?.tokens ?? 0,
-      points: [...progress.points],
-      best: progress.best,
-      tensors: this.#bestTensors(),
-    }
+    const { points, best } = progress
+    const last = points.at(-1)
+    const result = { steps: last?.step ?? 0, tokens: last?.tokens ?? 0, points: [...points], best, tensors: this.#bestTensors() }
+    return lost ? { ...result, lost } : result
+  }
+
+  /** Where numbers were lost: the step, and the first weights that are none. */
+  #lost(step: number, what: string): string {
+    const broken = [...this.student.masters].find(([, { values }]) => !values.every(Number.isFinite))
+    return `At step ${step + 1} ${what} was no number${broken ? `, after ${broken[0]} had become none` : ''}.`
   }
 
   async #begin(input: TrainingInput): Promise<Progress> {
@@ -147,16 +151,21 @@ export class Training {
   }
 
   /** Remembers the weights where they are the best so far. */
-  #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Progress {
+  async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Promise<Progress> {
     const start = points[0]?.heldOut ?? []
     const known = best === 0 ? 1 : scoreOf(start, points[best]?.heldOut ?? [])
     const isBest = scoreOf(start, point.heldOut) < known
-    if (isBest) this.#best = this.#copy()
+    if (isBest) await this.#keepBest()
     return { ...rest, points: [...points, point], best: isBest ? points.length : best }
   }
 
-  #copy(): ReadonlyMap<string, Float32Array> {
-    return new Map([...this.student.masters].map(([name, { values }]) => [name, values.slice()]))
+  async #keepBest(): Promise<void> {
+    for (const [name, { values }] of this.student.masters) {
+      const own = this.#best.get(name) ?? new Float32Array(values.length)
+      own.set(values)
+      this.#best.set(name, own)
+      await breathe()
+    }
   }
 
   async #step(input: TrainingInput, index: number): Promise<StepResult> {
@@ -210,7 +219,7 @@ export class Training {
       tensors.set(`value ${name}`, { values, shape })
       tensors.set(`first ${name}`, { values: first, shape })
       tensors.set(`second ${name}`, { values: second, shape })
-      const own = this.#best?.get(name)
+      const own = this.#best.get(name)
       if (own && best < points.length - 1) tensors.set(`best ${name}`, { values: own, shape })
     }
     return tensors
@@ -221,22 +230,19 @@ export class Training {
     if (!found) return undefined
     const { value, tensors } = found
     this.student.release()
-    const best = new Map<string, Float32Array>()
     for (const [name, { values, first, second }] of this.student.masters) {
       values.set(await tensors.readFloat32(`value ${name}`))
       first.set(await tensors.readFloat32(`first ${name}`))
       second.set(await tensors.readFloat32(`second ${name}`))
       if (value.best === 0) continue
-      best.set(name, value.best < value.points.length - 1 ? await tensors.readFloat32(`best ${name}`) : values.slice())
+      this.#best.set(name, value.best < value.points.length - 1 ? await tensors.readFloat32(`best ${name}`) : values.slice())
     }
     this.student.refresh()
-    if (value.best > 0) this.#best = best
     return value
   }
 
   #bestTensors(): NamedTensors {
-    const best = [...(this.#best ?? [])]
-    return new Map(best.map(([name, values]) => [name, { ...(this.student.masters.get(name) as Master), values }]))
+    return new Map([...this.#best].map(([name, values]) => [name, { ...(this.student.masters.get(name) as Master), values }]))
   }
 
   dispose(): void {
@@ -252,8 +258,3 @@ const meanOf = (values: readonly number[]): number => values.reduce((sum, value)
 /** Tokens of the first steps. */
 const tokensBehind = ({ windows, recipe }: TrainingInput, steps: number): number =>
   Math.min(windows.length, steps * recipe.windowsPerStep) * lengthOf(windows)
-
-const stopped = (step: number, what: string): RunEvent => ({
-  type: 'note',
-  text: `Recovery stopped at step ${step + 1}: the divergence on ${what} came out as no number. The best weights before it stay.`,
-})

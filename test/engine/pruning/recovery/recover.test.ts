@@ -7,6 +7,7 @@ import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { type RecoveryInput, recoverPlan } from '#engine/pruning/recovery/recover.ts'
+import { roomFor } from '#engine/pruning/recovery/room.ts'
 import { openReference, type RecordedRun, recordedRun } from '../running.ts'
 
 const length = 64
@@ -34,19 +35,21 @@ describe('stories260k', () => {
       view: denseView(model),
       plan: halved(),
       request: { amount: { tokens: 64 * length }, text: { source: 'stories', sequenceLength: length }, rate: 1e-3 },
-      read: async (windows) => ({ windows: text.slice(0, windows), used, notes: [] }),
+      read: async (windows, choose) => ({ windows: choose(text).slice(0, windows), used, notes: [] }),
       heldOut: [
         { kind: 'one', windows: short(measured.slice(0, 4)) },
         { kind: 'other', windows: short(measured.slice(4, 8)) },
       ],
-      measured: [],
+      apart: [],
       run,
       ...changes,
     }
   }
 
   /** Steps of 8 windows need more text than there is: windows of 64 make a step of 32. */
-  const many = { read: async (windows: number) => ({ ...(await input(recordedRun()).read(windows)), windows: repeated(windows) }) }
+  const many: Pick<RecoveryInput, 'read'> = {
+    read: async (windows, choose) => ({ ...(await input(recordedRun()).read(windows, choose)), windows: repeated(windows) }),
+  }
   const repeated = (count: number): Windows => {
     const { calibration } = open()
     return Array.from({ length: count }, (_, i) => (calibration[i % 64] as Int32Array).slice((i >> 6) * 48, (i >> 6) * 48 + length))
@@ -109,29 +112,65 @@ describe('stories260k', () => {
     expect(notes.join(' ')).toContain('no better')
   })
 
-  test('a loss that is no number ends the training, says where and leaves the best weights', async () => {
-    const run = recordedRun()
+  test('a loss that is no number ends the training, says where and leaves the weights as they were', async () => {
     const request = { ...longer, rate: 1e38 }
-    const { recovery } = await recoverPlan(input(run, { ...many, request }))
-    expect(run.events).toContainEqual(
-      expect.objectContaining({ type: 'note', text: expect.stringMatching(/stopped at step [12]: .* no number/) }),
-    )
+    const { recovery, notes } = await recoverPlan(input(recordedRun(), { ...many, request }))
+    expect(notes.join(' ')).toMatch(/At step [12] the (loss|divergence on one) was no number\./)
     expect(recovery.best).toBe(0)
   })
 
-  test('a text with fewer tokens than asked for says so', async () => {
+  test('numbers that are lost on the way leave the best weights before', async () => {
+    const whole = await recoverPlan(input(recordedRun(), { ...many, request: longer }))
+    const run = recordedRun()
+    let states = 0
+    const poisoned = {
+      ...run,
+      async putState(...given: Parameters<typeof run.putState>) {
+        await run.putState(...given)
+        // Behind the third measurement a weight is lost, as a defect of the machine would lose it.
+        if (++states === 3) given[1]?.tensors.get('value final.norm.weight')?.values.fill(Number.NaN)
+      },
+    }
+    const { recovery, notes, tensors } = await recoverPlan(input(poisoned, { ...many, request: longer }))
+    expect(notes.join(' ')).toMatch(/At step [45] .* no number, after final\.norm\.weight had become none/)
+    expect(recovery.points.slice(0, 4)).toEqual(whole.recovery.points.slice(0, 4))
+    expect(recovery.best).toBeGreaterThanOrEqual(3)
+    for (const name of tensors?.tensors.keys() ?? []) expect((await tensors?.readFloat32(name))?.every(Number.isFinite), name).toBe(true)
+  })
+
+  test('a text with fewer tokens than asked for says so, and each window is trained on once', async () => {
     const { notes, recovery } = await recoverPlan(input(recordedRun(), { request: { ...longer, amount: { tokens: 1e6 } } }))
-    expect(notes.join(' ')).toContain(`The text has ${64 * length} tokens to train on, 1000000 were asked for.`)
+    expect(notes.join(' ')).toContain(`The text has ${64 * length} tokens to train on, 1000000 were asked for. Each is used once.`)
     expect(recovery.tokens).toBe(64 * length)
   })
 
-  test('windows that share text with what is measured are left out', async () => {
-    const { calibration } = open()
-    const [own] = calibration
-    const measured = [(own as Int32Array).slice(10)]
-    const { notes, recovery } = await recoverPlan(input(recordedRun(), { measured }))
-    expect(notes.join(' ')).toContain('1 of 64 windows were left out')
-    expect(recovery.tokens).toBe(63 * length)
+  test('windows that share text with what is measured, repaired or held out are left out', async () => {
+    const [own, other] = open().calibration as [Int32Array, Int32Array]
+    const heldOut = [{ kind: 'one', windows: [other.slice(7, 7 + length)] }]
+    const { notes, recovery } = await recoverPlan(input(recordedRun(), { apart: [own.slice(10)], heldOut }))
+    expect(notes.join(' ')).toContain('were left out')
+    expect(recovery.tokens).toBe(62 * length)
+    await expect(recoverPlan(input(recordedRun(), { apart: open().calibration }))).rejects.toThrow('nothing left to train on')
+  })
+
+  test('what does not fit into memory is refused before any text is read; with little, activations are computed again', async () => {
+    const { model } = open()
+    const refused = {
+      ...input(recordedRun(), { view: denseView({ ...model, freeBytes: 2 ** 20 }) }),
+      read: () => Promise.reject(new Error('read')),
+    }
+    await expect(recoverPlan(refused)).rejects.toThrow(/Recovery needs \d+ MiB to train 0\.1 million weights and 1 MiB for one window/)
+    const [plan, { spec }] = [halved(), model]
+    const most = Array.from({ length: 4096 }, (_, step) => 2 ** 26 + step * 2 ** 16)
+    const rooms = most.flatMap((bytes) => {
+      try {
+        return [roomFor(bytes, spec, plan, 512)]
+      } catch {
+        return []
+      }
+    })
+    const steps = rooms.map(({ together, keeps }) => `${together} ${keeps}`)
+    expect([...new Set(steps)]).toEqual(['1 false', '1 true', '2 true'])
   })
 
   test('minutes become tokens by the time of a first batch, which is written down', async () => {
@@ -172,7 +211,7 @@ describe('qwen3_5', () => {
     const run = recordedRun()
     const request = { amount: { tokens: 64 }, text: { source: 'x', sequenceLength: 64 } }
     const never = () => Promise.reject(new Error('read'))
-    const given = { view: denseView(model), plan: densePlan(model.spec), request, read: never, heldOut: [], measured: [], run }
+    const given = { view: denseView(model), plan: densePlan(model.spec), request, read: never, heldOut: [], apart: [], run }
     await expect(recoverPlan(given)).rejects.toThrow('Gated DeltaNet')
   })
 })

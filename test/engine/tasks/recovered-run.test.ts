@@ -1,0 +1,46 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test, vi } from 'vitest'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import { hashOf, readData } from '#engine/data/read-data.ts'
+import { openSpec } from '#engine/model/model.ts'
+import { withoutOverlap } from '#engine/pruning/recovery/overlap.ts'
+import { executeRun } from '#engine/tasks/run.ts'
+import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+
+vi.setConfig({ testTimeout: 300_000 })
+const folder = mkdtempSync(join(tmpdir(), 'espalier-recovered-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+test('a run trains on nothing that it repaired or measures on', async () => {
+  const path = await referenceModel('stories260k')
+  const source = join(folder, 'ids.json')
+  writeFileSync(source, JSON.stringify((await referenceWindows('calibration')).flatMap((window) => [...window])))
+  const text = (sequenceLength: number, windows?: number): DataRequest => ({ source, sequenceLength, ...(windows ? { windows } : {}) })
+  const [calibration, evaluation] = [text(96, 12), text(112, 14)]
+  const host = { steps: { get: async () => undefined, put: async () => {}, folder }, emit: () => {}, signal: new AbortController().signal }
+  const { recovery, repair, notes } = await executeRun(
+    {
+      model: path,
+      method: '2ssp',
+      amount: { sparsity: 0.3 },
+      options: { windows: 2 },
+      seed: 0,
+      calibration: text(64, 2),
+      repair: { kind: 'one-pass', calibration },
+      recover: { amount: { tokens: 32 * 64 }, text: text(64) },
+      measures: [{ kind: 'perplexity', data: evaluation, name: 'text' }],
+      backend: 'auto',
+    },
+    host,
+  )
+  const { spec, checkpoint } = await openSpec(path)
+  await checkpoint.close()
+  const read = async (data: DataRequest) => (await readData({ spec }, undefined, data, 0, {})).windows
+  const expected = withoutOverlap(await read(text(64)), [...(await read(calibration)), ...(await read(evaluation))]).slice(0, 32)
+  expect(expected[0]).not.toEqual((await read(text(64, 1)))[0])
+  expect(recovery?.text).toMatchObject({ windows: 32, hash: hashOf(expected) })
+  expect(repair?.windows).toBe(12)
+  expect(notes.join(' ')).toContain('measured, held out or repaired on were left out')
+})
