@@ -122,26 +122,39 @@ export async function askPython<Answer>(
   return JSON.parse(answer) as Answer
 }
 
-/** A Python program that stays and answers one job after the other. */
-export class Worker {
-  readonly #child: ChildProcessByStdio<Writable, Readable, null>
-  readonly #lines: AsyncIterator<string>
+interface Running {
+  readonly child: ChildProcessByStdio<Writable, Readable, null>
+  readonly lines: AsyncIterator<string>
+}
 
-  constructor(tools: Tools, program: string) {
-    this.#child = spawn(tools.python, [join(here, program)], { env: tools.environment, stdio: ['pipe', 'pipe', 'ignore'] })
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
+/** A Python program that stays and answers one job after the other; one that a job ended is started again for the next. */
+export class Worker {
+  readonly #start: () => Running
+  #running: Running
+
+  constructor(tools: Tools, program: string, args: string[] = []) {
+    this.#start = () => {
+      const child = spawn(tools.python, [join(here, program), ...args], { env: tools.environment, stdio: ['pipe', 'pipe', 'ignore'] })
+      // The end of its output reports that it died.
+      child.stdin.on('error', () => undefined)
+      return { child, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator]() }
+    }
+    this.#running = this.#start()
   }
 
   async ask<Answer>(job: unknown): Promise<Answer> {
-    this.#child.stdin.write(`${JSON.stringify(job)}\n`)
+    const { child, lines } = this.#running
+    child.stdin.write(`${JSON.stringify(job)}\n`)
     for (;;) {
-      const { value, done } = await this.#lines.next()
-      if (done) throw new Error(`The Python program ended with code ${this.#child.exitCode}.`)
-      if (value.startsWith('ANSWER ')) return JSON.parse(value.slice('ANSWER '.length)) as Answer
+      const { value, done } = await lines.next()
+      if (!done && value.startsWith('ANSWER ')) return JSON.parse(value.slice('ANSWER '.length)) as Answer
+      if (!done) continue
+      this.#running = this.#start()
+      throw new Error(`The Python program ended with ${child.exitCode ?? child.signalCode}.`)
     }
   }
 
   end(): void {
-    this.#child.stdin.end()
+    this.#running.child.stdin.end()
   }
 }

@@ -1,7 +1,7 @@
-"""llama.cpp through its own C library, as the npm packages of node-llama-cpp carry it prebuilt. Each job is a process of its own,
-because a file that llama.cpp cannot run may end the process:
+"""llama.cpp through its own C library, as the npm packages of node-llama-cpp carry it prebuilt. With a file it does that job; without
+one, each line that comes in is a job. A file that llama.cpp cannot run may end the process:
 
-    python llama_cpp.py LIBRARIES JOB.json
+    python llama_cpp.py LIBRARIES [JOB.json]
 
 A job names a gguf file and what to do with it; the answer is a line that begins with ANSWER. Keys and values are kept in float32 and attention is
 computed the plain way, so that what differs comes from the file.
@@ -76,6 +76,9 @@ class Library:
             'llama_vocab_n_tokens': (c.c_int32, [P]),
             'llama_tokenize': (c.c_int32, [P, c.c_char_p, c.c_int32, P, c.c_int32, c.c_bool, c.c_bool]),
             'llama_batch_init': (Batch, [c.c_int32, c.c_int32, c.c_int32]),
+            'llama_batch_free': (None, [Batch]),
+            'llama_free': (None, [P]),
+            'llama_model_free': (None, [P]),
             'llama_decode': (c.c_int32, [P, Batch]),
             'llama_get_logits_ith': (c.POINTER(c.c_float), [P, c.c_int32]),
             'llama_get_memory': (P, [P]),
@@ -117,6 +120,11 @@ class Model:
         if not self.context:
             raise SystemExit(f'llama.cpp makes no context for {file}')
         self.batch = lib.llama_batch_init(length, 0, 1)
+
+    def close(self):
+        self.lib.llama_batch_free(self.batch)
+        self.lib.llama_free(self.context)
+        self.lib.llama_model_free(self.model)
 
     def clear(self):
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
@@ -183,6 +191,7 @@ def evaluate(library, job):
     template = library.lib.llama_model_chat_template(model.model, None)
     if template:
         answer['template'] = template.decode()
+    model.close()
     return answer
 
 
@@ -196,8 +205,18 @@ def quantize(library, job):
     return {'bytes': os.path.getsize(job['quantize'])}
 
 
+def perform(library, job):
+    return quantize(library, job) if 'quantize' in job else evaluate(library, job)
+
+
 if __name__ == '__main__':
-    with open(sys.argv[2]) as file:
-        asked = json.load(file)
     library = Library(sys.argv[1])
-    print('ANSWER', json.dumps(quantize(library, asked) if 'quantize' in asked else evaluate(library, asked)), flush=True)
+    if len(sys.argv) > 2:
+        with open(sys.argv[2]) as file:
+            print('ANSWER', json.dumps(perform(library, json.load(file))), flush=True)
+    for line in sys.stdin if len(sys.argv) == 2 else []:
+        try:
+            answer = perform(library, json.loads(line))
+        except (Exception, SystemExit) as error:
+            answer = {'error': str(error)[:300]}
+        print('ANSWER', json.dumps(answer), flush=True)

@@ -16,18 +16,20 @@ const tools = await findTools()
 const folder = await mkdtemp(join(tmpdir(), 'espalier-interop-'))
 const table = new Table()
 const transformers = new Worker(tools, 'stock_transformers.py')
+const llama = new Worker(tools, 'llama_cpp.py', [tools.libraries])
 try {
   await openBackend('tensorflow')
   await checkBlocks(tools, folder, table)
   for (const model of models.filter(({ name }) => name.includes(flags.only ?? ''))) {
     for (const method of methods.filter((one) => !model.without?.includes(one.method))) {
       const place = join(folder, `${model.name}-${method.method}`.replace(/\W+/g, '-'))
-      await checkPruned({ tools, transformers, model, method, folder: place }, table)
+      await checkPruned({ transformers, llama, model, method, folder: place }, table)
       if (!flags.keep) for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })
     }
   }
 } finally {
   transformers.end()
+  llama.end()
   if (!flags.keep) await rm(folder, { recursive: true, force: true })
 }
 table.end()

@@ -10,12 +10,12 @@ import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { logitsOf, relativeError } from '../engine/model/logits.ts'
 import { referenceWindows } from '../fixtures/reference.ts'
 import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel } from './cases.ts'
-import { askPython, type Tools, type Worker } from './environment.ts'
+import type { Worker } from './environment.ts'
 import type { Table } from './table.ts'
 
 interface Case {
-  readonly tools: Tools
   readonly transformers: Worker
+  readonly llama: Worker
   readonly model: InteropModel
   readonly method: InteropMethod
   readonly folder: string
@@ -173,17 +173,17 @@ async function compare(
 }
 
 /** A GGUF file in llama.cpp: in float32 against the pruned model, in other types against what this program makes of the same file. */
-async function checkGguf({ tools, model, folder }: Case, type: string, target: string, expected: Expected, table: Table): Promise<void> {
+async function checkGguf({ llama, model, folder }: Case, type: string, target: string, expected: Expected, table: Table): Promise<void> {
   const file = join(target, (await readdir(target)).find((name) => name.endsWith('.gguf')) ?? '')
+  const job = { ...questionOf(expected, model), file, logits: join(folder, `${type}.f32`) }
+  // llama.cpp computes while this program does.
+  const asked = llama.ask<Answer>(job).catch((error: Error) => ({ error: error.message }))
   const reopened = await openModel(file)
   const own = type === 'F32' ? expected : { ...expected, ...(await reopenedAnswers(reopened, expected)) }
   const again = type === 'F32' ? (await perplexity(denseView(reopened), [...expected.windows])).perplexity : own.perplexity
   await reopened.close()
   if (type === 'F32') table.add('gguf F32 reopened here', Math.abs(again / expected.perplexity - 1), 1e-6)
-  const job = { ...questionOf(expected, model), file, logits: join(folder, `${type}.f32`) }
-  const answer = await askPython<Answer>(tools, 'llama_cpp.py', [tools.libraries], job, folder).catch((error: Error) => ({
-    error: error.message,
-  }))
+  const answer = await asked
   if ('error' in answer && answer.error) table.state(`gguf ${type} in llama.cpp`, answer.error)
   else {
     const bounds = boundsOf(model, type)
