@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { root } from '../runtime/node24.mjs'
-import { commandOf, runHere } from './tools.mjs'
+import { commandOf } from './tools.mjs'
 
 /**
  * How many tests passed, failed and were skipped, and the failures, each with the first line of its reason.
@@ -21,6 +21,9 @@ export const oneTest = (hasPassed, title) => ({
   failures: hasPassed ? [] : [title],
 })
 
+/** @type {Tally} */
+export const noTest = { passed: 0, failed: 0, skipped: 0, failures: [] }
+
 /** @param {Tally} one @param {Tally} other @returns {Tally} */
 export const addTallies = (one, other) => ({
   passed: one.passed + other.passed,
@@ -37,16 +40,16 @@ export const formatTally = ({ passed, failed, skipped, failures }) =>
   [...failures.map((one) => `FAILED ${one}`), `${passed} passed, ${failed} failed, ${skipped} skipped`].join('\n')
 
 /**
- * Runs vitest in this terminal and counts its tests from its JSON report.
- * @param {string} node
+ * Runs vitest and counts its tests from its JSON report.
+ * @param {(args: string[]) => Promise<number>} run runs Node with these arguments and gives its exit code
  * @param {string[]} given
+ * @param {string} [name] of the report, where two run at once
  * @returns {Promise<Tally>}
  */
-export async function runVitest(node, given) {
-  const report = join(root, 'out', 'vitest.json')
+export async function runVitest(run, given, name = 'vitest') {
+  const report = join(root, 'out', `${name}.json`)
   rmSync(report, { force: true })
-  const args = [commandOf('vitest'), 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...given]
-  const code = await runHere(node, args)
+  const code = await run([commandOf('vitest'), 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...given])
   return existsSync(report)
     ? countTests(JSON.parse(readFileSync(report, 'utf8')), code)
     : oneTest(false, `vitest ended with ${code} before its report`)

@@ -1,10 +1,10 @@
 import './require-node.mjs'
-import { argv, env, execPath, stdout } from 'node:process'
+import { argv, env, stdout } from 'node:process'
 import { root } from '../runtime/node24.mjs'
 import { auditShipped } from './audit.mjs'
 import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
-import { addTallies, formatTally, oneTest, runVitest } from './tally.mjs'
+import { addTallies, formatTally, noTest, oneTest, runVitest } from './tally.mjs'
 import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
@@ -31,48 +31,80 @@ process.exitCode = tally.failed > 0 ? 1 : 0
  */
 async function runParts() {
   const node = await showPart('set-up', setUp)
+  const run = (/** @type {string[]} */ args) => runHere(node, args)
   if (given.length > 0) {
-    if (slurm) await prepareSlurm()
-    return showPart('tests', () => runVitest(node, given))
+    if (slurm) await prepareSlurm(run)
+    return showPart('tests', () => runVitest(run, given))
   }
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
-    showPart(title, async () => oneTest((await runHere(node, args)) === 0, title))
-  const checkTypes = startBeside('types and components', node, [commandOf('svelte-check'), '--fail-on-warnings'])
+    showPart(title, async () => oneTest((await run(args)) === 0, title))
+  const types = startBeside(node, 'types and components', async (quietly) =>
+    oneTest((await quietly([commandOf('svelte-check'), '--fail-on-warnings'])) === 0, 'types and components'),
+  )
   // Parallel test files would each install it.
-  await runHere(execPath, [`${root}test/e2e/install-browser.mjs`])
-  const parts = [
+  await run([`${root}test/e2e/install-browser.mjs`])
+  const first = [
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
     await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true, 'screens'), refuseScreens)),
+  ]
+  // These mostly wait: for Slurm's timers, and for one Python program at a time.
+  const waiting = startBeside(node, 'Slurm and other tools', async (quietly) => {
+    const ofSlurm = slurm ? [await testSlurm(quietly)] : []
+    const ofTools = interop ? [oneTest((await quietly([`${root}test/interop/main.ts`])) === 0, 'interop')] : []
+    return [...ofSlurm, ...ofTools].reduce(addTallies, noTest)
+  })
+  const parts = [
+    ...first,
     ...(audit ? [await showPart('audit', auditShipped)] : []),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
-    await showPart('tests', () => runVitest(node, slurm ? ['--exclude', `${slurmTests}/**`] : [])),
-    await checkTypes(),
-    ...(slurm ? [await showPart('Slurm', () => prepareSlurm().then(() => runVitest(node, [slurmTests, '--no-file-parallelism'])))] : []),
-    ...(interop ? [await check('interop', [`${root}test/interop/main.ts`])] : []),
+    await showPart('tests', () => runVitest(run, slurm ? ['--exclude', `${slurmTests}/**`] : [])),
+    await types(),
+    ...(slurm || interop ? [await waiting()] : []),
   ]
   return parts.reduce(addTallies)
 }
 
 /**
- * Starts a check beside the other parts, which mostly wait. Its output is shown when its result is awaited.
- * @param {string} title
+ * Starts a part beside the others, which leave processor time. Its output is shown when its result is awaited.
  * @param {string} node
- * @param {string[]} args
+ * @param {string} title
+ * @param {(quietly: (args: string[]) => Promise<number>) => Promise<import('./tally.mjs').Tally>} work
  * @returns {() => Promise<import('./tally.mjs').Tally>}
  */
-function startBeside(title, node, args) {
-  const work = runTool(node, args)
-  return () =>
-    showPart(title, async () => {
-      const { code, output } = await work
-      if (code !== 0) say(output.trim())
-      return oneTest(code === 0, title)
-    })
+function startBeside(node, title, work) {
+  const began = performance.now()
+  let output = ''
+  const quietly = async (/** @type {string[]} */ args) => {
+    const ended = await runTool(node, args)
+    output += ended.output
+    return ended.code
+  }
+  const result = work(quietly)
+    .catch((/** @type {Error} */ thrown) => oneTest(false, `${title}: ${thrown.message}`))
+    .then((tally) => ({ tally, seconds: (performance.now() - began) / 1000 }))
+  return async () => {
+    say(`\n== ${title}`)
+    const { tally, seconds } = await result
+    say(`${output.trim()}\n== ${title}: ${seconds.toFixed(1)} s, beside the parts above`)
+    return tally
+  }
 }
 
-/** Tests that wait for daemons run one after another, with nothing beside them. Without Slurm they count as skipped. */
-async function prepareSlurm() {
-  await runHere(execPath, [`${root}test/slurm/install.mjs`])
+/**
+ * Its tests run one after another, each with daemons of its own.
+ * @param {(args: string[]) => Promise<number>} run
+ */
+async function testSlurm(run) {
+  await prepareSlurm(run)
+  return runVitest(run, [slurmTests, '--no-file-parallelism'], 'slurm')
+}
+
+/**
+ * Without Slurm its tests count as skipped.
+ * @param {(args: string[]) => Promise<number>} run
+ */
+async function prepareSlurm(run) {
+  await run([`${root}test/slurm/install.mjs`])
   env.ESPALIER_TEST_SLURM = '1'
 }
 
