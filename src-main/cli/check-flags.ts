@@ -1,9 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
-import { usualRepair } from '#contract/pruning/repair.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { Flags } from './flags.ts'
 
-const fail = (message: string): never => {
+export const fail = (message: string): never => {
   throw new EspalierError('usage', `${message} See espalier --help.`)
 }
 
@@ -12,7 +11,6 @@ export function checkFlags(flags: Flags): void {
   if (!flags.model) fail('--model is missing: give a folder, a hub name such as org/name, or "sample" for the bundled model.')
   checkWork(flags)
   checkSaving(flags)
-  checkRepair(flags)
   checkRecovery(flags)
   checkDivergence(flags)
   if (flags.alpha !== undefined && !flags.pruning_method.includes('2ssp') && !flags.ablation)
@@ -43,12 +41,6 @@ function checkSaving({ save, format, gguf_type, replace, ablation, pruning_metho
   if (format.length > 0 && !save) fail('--format says how --save writes; give --save FOLDER too.')
   if (replace && !save) fail('--replace lets --save write over a folder; give --save FOLDER too.')
   if (gguf_type.length > 0 && !format.includes('gguf')) fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
-}
-
-function checkRepair({ repair, repair_data, repair_samples, pruning_method: methods }: Flags): void {
-  const repairs = repair === undefined ? methods.some(usualRepair) : repair !== 'none'
-  if ((repair_data ?? repair_samples) !== undefined && !repairs)
-    fail('--repair_data and --repair_samples belong to a repair; give --repair=one-pass or --repair=in-order too.')
 }
 
 function checkRecovery({ recover = 'none', recover_data }: Flags): void {

@@ -33,7 +33,8 @@ export async function prune(flags: Flags): Promise<number> {
   let begun = false
   try {
     const model = await locateModel(workbench, flags)
-    const commanded = commandedRuns(flags, model)
+    const { methods } = await workbench.call('methods.list', {})
+    const commanded = commandedRuns(flags, model, methods)
     if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savedWork(commanded), ...savingOf(flags) })
     const runs = await prepareRuns(workbench, model, commanded, flags.executor ?? null)
     begun = true

@@ -5,11 +5,13 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers, referenceRepeats } from '#contract/protocol.ts'
+import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
-import { usualRepair } from '#contract/pruning/repair.ts'
+import type { RepairKind } from '#contract/pruning/repair.ts'
 import { defaultRepairWindows, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
+import { fail } from './check-flags.ts'
 import type { Flags } from './flags.ts'
 import { isSampleModel, sampleText } from './sample.ts'
 import { existing, textFlag } from './text-flag.ts'
@@ -59,7 +61,7 @@ function machineOf({
 }
 
 /** Turns checked flags into a request, or into a grid if there are several runs or the dense model is requested too. */
-export function commandedRuns(flags: Flags, { id, path, description }: ModelEntry): Commanded {
+export function commandedRuns(flags: Flags, { id, path, description }: ModelEntry, known: readonly MethodEntry[]): Commanded {
   const { blocks, contextLength } = description.shape
   const { amounts, sweep } = amountsOf(flags, blocks)
   const seeds = flags.seed.length > 0 ? [...flags.seed] : [0]
@@ -70,12 +72,14 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
     ...machineOf(flags),
   }
   const methods = methodsOf(flags)
+  const usual = known.filter((entry) => methods.some(({ method }) => method === entry.id)).flatMap(({ repair }) => repair ?? [])
+  checkRepair(flags, usual)
   const alone = methods.length * (flags.ablation ? 1 : amounts.length * seeds.length) === 1 && !flags.dense && !flags.main_table_results
   if (methods.length === 0) return { request: { ...shared, ...denseRequest, calibration: undefined }, saves: false }
   const [first] = methods
   if (alone && first) {
     const amount = amounts[0] ?? { sparsity: 0 }
-    const repair = repairOf(flags, first.method, path, sequenceLength)
+    const repair = repairOf(flags, usual[0], path, sequenceLength)
     const recover = recoverOf(flags, path, sequenceLength)
     return { request: { ...shared, ...repair, ...recover, ...first, amount, seed: seeds[0] ?? 0 }, saves: flags.save !== undefined }
   }
@@ -120,9 +124,15 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
   }
 }
 
+function checkRepair({ repair, repair_data, repair_samples }: Flags, usual: readonly RepairKind[]): void {
+  const repairs = repair === undefined ? usual.length > 0 : repair !== 'none'
+  if ((repair_data ?? repair_samples) !== undefined && !repairs)
+    fail('--repair_data and --repair_samples belong to a repair; give --repair=one-pass or --repair=in-order too.')
+}
+
 /** The requested repair, else the method's default. */
-function repairOf(flags: Flags, method: string, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
-  const kind = flags.repair ?? usualRepair(method) ?? 'none'
+function repairOf(flags: Flags, usual: RepairKind | undefined, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
+  const kind = flags.repair ?? usual ?? 'none'
   return kind !== 'none' ? { repair: { kind, calibration: repairData(flags, model, sequenceLength) } } : {}
 }
 

@@ -29,6 +29,8 @@ export const methodEntry = z.object({
   options: z.array(optionField),
   /** The default repair; null for none. */
   repair: repairKind.nullable(),
+  /** Whether its results can be repaired and recovered, with default options. */
+  refits: z.boolean(),
 })
 
 /** A data set for calibration or measurement. `source` goes into a data request. */

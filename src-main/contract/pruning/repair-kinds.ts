@@ -1,5 +1,4 @@
 import type { DataRequest } from '../data/data-request.ts'
-import { denseMethod, isAblation, type MethodId } from '../titles.ts'
 
 /** The kinds of repair, with titles for repaired runs. */
 export const repairTitles = { 'one-pass': 'repaired in one pass', 'in-order': 'repaired in order' } as const
@@ -32,9 +31,4 @@ export function isMixedAlready({ source, mix = [] }: DataRequest): boolean {
 /** Several texts with shares, as written on the command line: `a.txt:0.75,mixed:0.25`. */
 export function mixOf(mix: NonNullable<DataRequest['mix']>, rest: Pick<DataRequest, 'sequenceLength' | 'windows'>): DataRequest {
   return { source: mix.map(({ source, share }) => `${source}:${Number(share.toFixed(4))}`).join(','), mix, ...rest }
-}
-
-/** Whether a method's result can be repaired. SliceGPT's stream has another basis, and a study has no plan. */
-export function isRepairable(method: string): boolean {
-  return method !== denseMethod && method !== ('slicegpt' satisfies MethodId) && !isAblation(method)
 }

@@ -1,15 +1,9 @@
 import { z } from 'zod'
 import { usedData } from '../data/used-data.ts'
-import type { MethodId } from '../titles.ts'
 import { replaceable } from './plan.ts'
 
 /** Fits all projections from one pass of the dense model, or one after another on the partly repaired model. */
 export const repairKind = z.enum(['one-pass', 'in-order'])
-
-/** A method's default repair. */
-export function usualRepair(method: string): z.infer<typeof repairKind> | undefined {
-  return method === ('2ssp_fit' satisfies MethodId) ? 'in-order' : undefined
-}
 
 /**
  * One projection of a repaired plan: the ridge as a share of the mean diagonal of its Gram matrix, and the squared error on held-out

@@ -1,7 +1,5 @@
 import { z } from 'zod'
 import type { MethodEntry, OptionField } from '#contract/pruning/methods.ts'
-import { usualRepair } from '#contract/pruning/repair.ts'
-import type { Ablation } from './ablations/ablation.ts'
 import { ablations } from './ablations/index.ts'
 import type { Method } from './method.ts'
 import { methods } from './registry.ts'
@@ -63,21 +61,22 @@ function fieldsOf(options: z.ZodObject): OptionField[] {
 
 /** Every method with its options ready for a form, made from the methods' own schemas. */
 export function methodEntries(): MethodEntry[] {
-  return Object.entries(methods as unknown as Record<string, Method>).map(([id, { title, paper, summary, unit, options }]) => ({
+  return Object.entries<Method>(methods).map(([id, { title, paper, summary, unit, options, repair = null, refitProblem }]) => ({
     id,
     title,
     paper,
     summary,
     unit,
     options: fieldsOf(options),
-    repair: usualRepair(id) ?? null,
+    repair,
+    refits: refitProblem?.(options.parse({})) === undefined,
   }))
 }
 
 /** Every ablation of 2SSP, as `methodEntries` has the methods. */
 export function ablationEntries(): MethodEntry[] {
   const { paper } = methods['2ssp']
-  return Object.entries(ablations as unknown as Record<string, Ablation>).map(([id, { title, summary, options }]) => ({
+  return Object.entries(ablations).map(([id, { title, summary, options }]) => ({
     id,
     title,
     paper,
@@ -85,5 +84,6 @@ export function ablationEntries(): MethodEntry[] {
     unit: 'study',
     options: fieldsOf(options),
     repair: null,
+    refits: false,
   }))
 }

@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import type { Fit } from '#contract/pruning/fit.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { Outline } from '#contract/runs/preflight.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
@@ -87,6 +88,10 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly options: Schema
   /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>
+  /** The repair of its runs unless the request says otherwise. */
+  readonly repair?: RepairKind
+  /** Why its results cannot be repaired or recovered with these options; undefined where they can. */
+  refitProblem?(options: z.infer<Schema>): string | undefined
   /** Calibration windows that it wants with these options. */
   windows(options: z.infer<Schema>): number
   /** The sparsities that this model allows, with these options. */
@@ -100,7 +105,7 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
 }
 
-/** Ties a method's options to the types of its functions. */
-export function defineMethod<Schema extends z.ZodObject>(method: Method<Schema>): Method<Schema> {
-  return method
+/** Ties a method's options to the types of its functions; callers parse options with its schema first. */
+export function defineMethod<Schema extends z.ZodObject>(method: Method<Schema>): Omit<Method, 'options'> & { readonly options: Schema } {
+  return method as unknown as Omit<Method, 'options'> & { readonly options: Schema }
 }

@@ -20,11 +20,11 @@ export const methods = {
   evopress,
   evopress_submodule: submoduleEvopress,
   slicegpt,
-} as const satisfies Record<MethodId, unknown>
+} as const satisfies Record<MethodId, Method>
 
 /** The method of that name. Throws with the list of names when there is none. */
 export function findMethod(id: string): Method {
-  const found = Object.hasOwn(methods, id) ? (methods[id as MethodId] as unknown as Method) : undefined
-  if (!found) throw new EspalierError('usage', `There is no method "${id}". Known are: ${Object.keys(methods).join(', ')}.`)
-  return found
+  if (!Object.hasOwn(methods, id))
+    throw new EspalierError('usage', `There is no method "${id}". Known are: ${Object.keys(methods).join(', ')}.`)
+  return methods[id as MethodId]
 }

@@ -145,10 +145,15 @@ class Preflight {
         ablation.check(spec, parseOptions(ablation, given))
         return undefined
       }
-      const method: Method = findMethod(id)
+      const method = findMethod(id)
       const options = parseOptions(method, given)
-      if (repair) requireRepairable(method, options)
-      if (recover) requireRecoverable(method, options, spec)
+      if (repair) requireRefit(method, options, 'repaired', 'repair')
+      if (recover) requireRefit(method, options, 'recovered', 'recovery')
+      if (recover && spec.delta)
+        throw new EspalierError(
+          'infeasible',
+          `Models of the ${spec.family} family cannot be recovered: Gated DeltaNets cannot be trained. Choose no recovery.`,
+        )
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
       if (budget.sparsity > most + 1e-9)
@@ -281,25 +286,9 @@ function lengthsOf({ calibration, measures }: RunRequest): number[] {
   return [...new Set([...(calibration ? [calibration.sequenceLength] : []), ...measured])]
 }
 
-/** Throws for what leaves nothing that a repair could fit. */
-function requireRepairable({ title, unit }: Method, options: Record<string, unknown>): void {
-  if (unit === 'width')
-    throw new EspalierError('infeasible', `${title} cannot be repaired: its stream has another basis. Choose no repair.`)
-  if (options.cut === 'channels')
-    throw new EspalierError('infeasible', `${title} cannot be repaired where it cuts channels. Let it cut neurons, or choose no repair.`)
-}
-
-/** Throws for what leaves nothing that a recovery could train. */
-function requireRecoverable({ title, unit }: Method, options: Record<string, unknown>, spec: DecoderSpec): void {
-  if (unit === 'width')
-    throw new EspalierError('infeasible', `${title} cannot be recovered: its stream has another basis. Choose no recovery.`)
-  if (options.cut === 'channels')
-    throw new EspalierError('infeasible', `${title} cannot be recovered where it cuts channels. Let it cut neurons, or choose no recovery.`)
-  if (spec.delta)
-    throw new EspalierError(
-      'infeasible',
-      `Models of the ${spec.family} family cannot be recovered: Gated DeltaNets cannot be trained. Choose no recovery.`,
-    )
+function requireRefit({ title, refitProblem }: Method, options: Record<string, unknown>, done: string, noun: string): void {
+  const problem = refitProblem?.(options)
+  if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 
 /** Weights as float32 and the streams of one window: what stays in memory when nothing has to be streamed. */

@@ -43,9 +43,11 @@ export function experimentsService(
     return experiment
   }
 
+  const plan = async (grid: Grid) => combinationsOf(grid, grid.repairs ? [] : (await catalogue()).methods)
+
   /** The possible combinations. Impossible ones are refused with all other problems, or skipped if `leaveOut` is set. */
   async function choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
-    const planned = combinationsOf(grid)
+    const planned = await plan(grid)
     const problems = (await preflight(context, library, planned)).map((found) => found.problems)
     const beyond = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
     refuseProblems(problems.flatMap((some, at) => (beyond[at] ? [] : some)))
@@ -64,7 +66,7 @@ export function experimentsService(
       return presetsFor({ id, contextLength: description.shape.contextLength }, await catalogue())
     },
     async 'experiments.preview'({ grid }, signal) {
-      const planned = combinationsOf(grid)
+      const planned = await plan(grid)
       const found = await preflight(context, library, planned, signal)
       const models = new Map(await Promise.all(grid.models.map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
       const estimated = planned.map(({ model, request }, at) => {

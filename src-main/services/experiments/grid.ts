@@ -1,6 +1,6 @@
-import type { Grid } from '#contract/experiments/experiments.ts'
+import type { Grid, RepairChoice } from '#contract/experiments/experiments.ts'
+import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { recoveryTitle, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
-import { usualRepair } from '#contract/pruning/repair.ts'
 import { repairTitles, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
@@ -11,8 +11,8 @@ export interface PlannedRun {
   request: Omit<RunRequest, 'model'>
 }
 
-/** A grid's runs with its first seed, each model's dense baseline first. */
-export function combinationsOf(grid: Grid): PlannedRun[] {
+/** A grid's runs with its first seed, each model's dense baseline first. A grid that names no repairs takes those of `methods`. */
+export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): PlannedRun[] {
   const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
     seed: grid.seeds[0] ?? 0,
@@ -26,15 +26,16 @@ export function combinationsOf(grid: Grid): PlannedRun[] {
     const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
     // An ablation sets its own amounts.
     if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
-    return grid.amounts.flatMap((amount) => treatmentsOf(grid, method).map((treatment) => ({ ...pruned, amount, ...treatment })))
+    const usual = methods.find(({ id }) => id === method)?.repair ?? 'none'
+    return grid.amounts.flatMap((amount) => treatmentsOf(usual, grid).map((treatment) => ({ ...pruned, amount, ...treatment })))
   })
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
   return grid.models.flatMap((model) => [dense, ...requests].map((request) => ({ model, request })))
 }
 
 /** The repairs and recoveries that a method's runs are made with. */
-function treatmentsOf(grid: Grid, method: string): Pick<RunRequest, 'repair' | 'recover'>[] {
-  return repairsOf(grid, method).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
+function treatmentsOf(usual: RepairChoice, grid: Grid): Pick<RunRequest, 'repair' | 'recover'>[] {
+  return repairsOf(usual, grid).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
 }
 
 function recoveriesOf({ recoveries = ['none'], recoveryData, calibration }: Grid): Pick<RunRequest, 'recover'>[] {
@@ -43,11 +44,9 @@ function recoveriesOf({ recoveries = ['none'], recoveryData, calibration }: Grid
 }
 
 /** The repairs for a method's runs. */
-function repairsOf({ repairs, repairData, calibration }: Grid, method: string): Pick<RunRequest, 'repair'>[] {
+function repairsOf(usual: RepairChoice, { repairs = [usual], repairData, calibration }: Grid): Pick<RunRequest, 'repair'>[] {
   const text = repairData ?? (calibration && usualRepairData(calibration))
-  return (repairs ?? [usualRepair(method) ?? 'none']).map((kind) =>
-    kind === 'none' || !text ? {} : { repair: { kind, calibration: text } },
-  )
+  return repairs.map((kind) => (kind === 'none' || !text ? {} : { repair: { kind, calibration: text } }))
 }
 
 /** The same run with each seed, if seeds matter to it. */
@@ -96,7 +95,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     backend,
     ...(precision === undefined ? {} : { precision }),
     ...(calibration ? { calibration } : {}),
-    ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : usualRepair(method) ? { repairs: ['none'] } : {}),
+    ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : { repairs: ['none'] }),
     ...(recover ? { recoveries: [recover.amount], recoveryData: recover.text } : {}),
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),

@@ -81,7 +81,7 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
   const isFull = fullModels.some((full) => full === name)
 
   describe.each(Object.keys(methods) as MethodId[])('%s', (id) => {
-    const method = methods[id] as unknown as Method
+    const method: Method = methods[id]
 
     if (id === 'slicegpt' && unsliceable.includes(name)) {
       test('is refused before any work, and says so in the range that it can reach', async () => {

@@ -5,7 +5,6 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
-import type { Method } from '#engine/pruning/method.ts'
 import { submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
 import { evopress } from '#engine/pruning/methods/evopress.ts'
 import { asOnGpu, computeWith } from '../backend/as-on-gpu.ts'
@@ -37,8 +36,8 @@ function scale(bytes: Uint8Array | undefined, factor: number): void {
 }
 
 test.each([
-  ['BlockPruner', submoduleBlockPruner as unknown as Method, {}],
-  ['EvoPress', evopress as unknown as Method, { windows: 2, finalWindows: 2, startStates: 2, offspring: 2, generations: 1 }],
+  ['BlockPruner', submoduleBlockPruner, {}],
+  ['EvoPress', evopress, { windows: 2, finalWindows: 2, startStates: 2, offspring: 2, generations: 1 }],
 ])('what float16 cannot hold is scored again in float32, and %s chooses as in float32', async (_name, method, options) => {
   const amount = { blocks: 1 }
   const exact = await prune(method, bench, amount, options)

@@ -12,11 +12,11 @@ export const ablations = {
   rows_vs_cols: rowsVersusColumns,
   l1_norm: l1Norm,
   balancing_sparsity_ratio: balancing,
-} as const satisfies Record<AblationId, unknown>
+} as const satisfies Record<AblationId, Ablation>
 
 /** The ablation of that name. Throws with the list of names when there is none. */
 export function findAblation(id: string): Ablation {
-  const found = Object.hasOwn(ablations, id) ? (ablations[id as AblationId] as unknown as Ablation) : undefined
-  if (!found) throw new EspalierError('usage', `There is no ablation "${id}". Known are: ${Object.keys(ablations).join(', ')}.`)
-  return found
+  if (!Object.hasOwn(ablations, id))
+    throw new EspalierError('usage', `There is no ablation "${id}". Known are: ${Object.keys(ablations).join(', ')}.`)
+  return ablations[id as AblationId]
 }

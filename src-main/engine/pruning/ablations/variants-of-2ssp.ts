@@ -49,7 +49,7 @@ export const l1Norm = compare({
   variant: ['L1 norm', { norm: 1 }],
 })
 
-function compare({ title, summary, variant }: Comparison): Ablation<typeof options> {
+function compare({ title, summary, variant }: Comparison): Ablation {
   return defineAblation({
     title,
     summary,

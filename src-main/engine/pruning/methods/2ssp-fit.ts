@@ -70,6 +70,7 @@ export const fittedTwoStage = defineMethod({
   summary: 'Gives each block the width that fits it, and removes the attention submodules that are worth least, jointly.',
   unit: 'neurons and attention',
   options,
+  repair: 'in-order',
   windows: ({ windows, tableWindows }) => windows + 2 * tableWindows,
   range: (spec, chosen) => ({ least: 0, most: Math.floor(100 * mostRemoved(spec, chosen)) / 100 }),
   outline(spec, { sparsity }, chosen) {

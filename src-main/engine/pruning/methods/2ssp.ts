@@ -84,6 +84,7 @@ export const twoStage = defineMethod({
   unit: 'neurons and attention',
   options,
   retired: retiredOptions,
+  refitProblem: ({ cut }) => (cut === 'channels' ? 'it cuts channels instead of neurons' : undefined),
   windows: ({ windows, stage2Windows }) => Math.max(windows, stage2Windows),
   range: (spec, chosen) => splitRange((sparsity) => splitFor(spec, sparsity, chosen)),
   outline(spec, { sparsity }, chosen) {

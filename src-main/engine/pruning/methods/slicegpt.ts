@@ -55,6 +55,7 @@ export const slicegpt = defineMethod({
   summary: 'Turns the stream between submodules to its principal components and cuts the weakest off.',
   unit: 'width',
   options,
+  refitProblem: () => 'its stream has another basis',
   windows: ({ windows }) => windows,
   range(spec, { widthMultiple, target }) {
     const narrowest = Math.min(widthMultiple, spec.hidden)

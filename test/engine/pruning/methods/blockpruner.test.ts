@@ -2,7 +2,6 @@ import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import { scoreOf } from '#contract/pruning/candidates.ts'
 import type { Decision } from '#contract/runs/run.ts'
-import type { Method } from '#engine/pruning/method.ts'
 import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
 import { blockParts, densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { expectedOf, fullModels, type ReferenceModel, variedModels } from '../../../fixtures/reference.ts'
@@ -18,8 +17,8 @@ interface RecordedRemovals {
 }
 
 const kinds = [
-  ['blockpruner_whole', blockPruner as unknown as Method],
-  ['blockpruner_submodule', submoduleBlockPruner as unknown as Method],
+  ['blockpruner_whole', blockPruner],
+  ['blockpruner_submodule', submoduleBlockPruner],
 ] as const
 
 async function recordedRemovals(name: ReferenceModel, kind: string): Promise<RecordedRemovals[]> {

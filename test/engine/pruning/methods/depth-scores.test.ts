@@ -1,7 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { denseView } from '#engine/model/views/view.ts'
-import type { Method } from '#engine/pruning/method.ts'
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { windowBased } from '#engine/pruning/methods/window-based.ts'
 import { allTokenSimilarities, lastTokenSimilarities } from '#engine/pruning/scores/block-similarity.ts'
@@ -31,8 +30,8 @@ describe.each(fullModels)('%s', (name) => {
   })
 
   test.each([
-    ['shortgpt', shortgpt as unknown as Method],
-    ['window_based', windowBased as unknown as Method],
+    ['shortgpt', shortgpt],
+    ['window_based', windowBased],
   ] as const)('%s removes the blocks that the reference removed', async (id, method) => {
     const run = recordedRun()
     for (const recorded of expected[id]) {

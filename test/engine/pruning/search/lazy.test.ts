@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { scoreOf } from '#contract/pruning/candidates.ts'
 import type { Decision } from '#contract/runs/run.ts'
-import type { Method } from '#engine/pruning/method.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
 import { lastScores, lazyNotes, scoreLazily } from '#engine/pruning/search/lazy.ts'
@@ -76,9 +75,9 @@ describe('candidates scored lazily', () => {
 })
 
 const searches = [
-  ['2ssp', twoStage as unknown as Method, { sparsity: 0.5 }, { windows: 4, attention: 3 }],
-  ['blockpruner', blockPruner as unknown as Method, { blocks: 3 }, {}],
-  ['blockpruner_submodule', submoduleBlockPruner as unknown as Method, { blocks: 2 }, {}],
+  ['2ssp', twoStage, { sparsity: 0.5 }, { windows: 4, attention: 3 }],
+  ['blockpruner', blockPruner, { blocks: 3 }, {}],
+  ['blockpruner_submodule', submoduleBlockPruner, { blocks: 2 }, {}],
 ] as const
 
 const orderOf = (decisions: readonly Decision[]) => decisions.map(({ kind, block }) => `${kind} ${block}`)
@@ -109,7 +108,7 @@ describe.each(fullModels)('%s', (name) => {
   })
 
   test('a lazy search that was killed goes on with what candidates scored before', async () => {
-    const method = blockPruner as unknown as Method
+    const method = blockPruner
     const whole = await prune(method, open(), { blocks: 3 }, { lazy: 1 })
     const steps = new Map<string, string>()
     await expect(prune(method, open(), { blocks: 3 }, { lazy: 1 }, recordedRun(0, steps, 2))).rejects.toThrow('killed')
@@ -119,8 +118,8 @@ describe.each(fullModels)('%s', (name) => {
   })
 
   test('with as many at once as there are candidates the search is the exact one, and says so', async () => {
-    const exact = await prune(submoduleBlockPruner as unknown as Method, open(), { blocks: 2 })
-    const lazy = await prune(submoduleBlockPruner as unknown as Method, open(), { blocks: 2 }, { lazy: 100 })
+    const exact = await prune(submoduleBlockPruner, open(), { blocks: 2 })
+    const lazy = await prune(submoduleBlockPruner, open(), { blocks: 2 }, { lazy: 100 })
     expect(lazy.decisions.map(({ scores, block }) => [block, scores.length])).toEqual(
       exact.decisions.map(({ scores, block }) => [block, scores.length]),
     )
