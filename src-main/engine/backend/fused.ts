@@ -23,6 +23,17 @@ export interface FusedOperations {
   decode(x: Tensor2D, parts: DecodedParts, placed: PlacedRows, shape: DecoderShape): Tensor2D
   /** (x - mean if `centred`) / sqrt(sum of squares / divisor + epsilon) * weight + bias, row by row: x [N, D]. */
   normalize(x: Tensor2D, weight: Tensor | undefined, bias: Tensor | undefined, norm: FusedNorm): Tensor2D
+  /** Gradients of a loss by x, weight and bias, from its gradient by `normalize` of them: [N, D], [D], [D]. */
+  normalizeBackward(x: Tensor2D, weight: Tensor | undefined, gradient: Tensor2D, norm: FusedNorm): [Tensor2D, Tensor1D, Tensor1D]
+  /** Gradients by gate and up from those by activation(gate) * up, and these neurons: [N, I] each. Without a gate: by up, nothing, neurons. */
+  neuronsBackward(
+    gate: Tensor2D | undefined,
+    up: Tensor2D,
+    gradient: Tensor2D,
+    activation: keyof typeof activations,
+  ): [Tensor2D, Tensor2D, Tensor2D]
+  /** The gradient by what `attention` reads, from that by what it gives [B*T, H d]. */
+  attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /** silu(gate) * up: [N, I] each. */
   gate(gate: Tensor2D, up: Tensor2D): Tensor2D
   /** The largest logit of each row and the sum of exponents relative to it: [N, V] to [N, 2]. */
@@ -76,6 +87,7 @@ export interface DecodedParts {
 export interface OperationRunner {
   readonly binding: { readonly TF_ATTR_INT: number; readonly TF_ATTR_FLOAT: number }
   executeSingleOutput(name: string, attributes: object[], inputs: Tensor[]): Tensor
+  executeMultipleOutputs(name: string, attributes: object[], inputs: Tensor[], outputs: number): Tensor[]
 }
 
 /** The operations of ours, and those on 16-bit operands where the processor has units for them. */
@@ -95,8 +107,10 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
   const floats = (values: Record<string, number>) => Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_FLOAT, value }))
   const run = <Name extends OperationName>(name: Name, attributes: object[], inputs: OperationInputs<Name>) =>
     runner.executeSingleOutput(name, attributes, inOrder(name, inputs)) as Tensor2D
+  const runForAll = <Name extends OperationName>(name: Name, attributes: object[], inputs: OperationInputs<Name>, outputs: number) =>
+    runner.executeMultipleOutputs(name, attributes, inOrder(name, inputs), outputs)
   const halves = halfOperations(
-    { run: (name, whole, others, inputs) => run(name, [...ints(whole), ...floats(others)], inputs) },
+    { run: (name, whole, others, inputs, outputs = 1) => runForAll(name, [...ints(whole), ...floats(others)], inputs, outputs) },
     bestUnits(run('EspalierUnits', [], {})),
   )
   const fused: FusedOperations = {
@@ -134,6 +148,18 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
     normalize(x, weight, bias, { epsilon, divisor, centred }) {
       const attributes = [...floats({ epsilon, divisor }), ...ints({ centred, weighted: weight !== undefined, biased: bias !== undefined })]
       return run('EspalierNorm', attributes, { x, weight: weight ?? x, bias: bias ?? x })
+    },
+    normalizeBackward(x, weight, gradient, { epsilon, divisor, centred }) {
+      const attributes = [...floats({ epsilon, divisor }), ...ints({ centred, weighted: weight !== undefined })]
+      return runForAll('EspalierNormBackward', attributes, { x, weight: weight ?? x, gradient }, 3) as [Tensor2D, Tensor1D, Tensor1D]
+    },
+    neuronsBackward(gate, up, gradient, activation) {
+      const attributes = ints({ activation: activations[activation], gated: gate !== undefined })
+      return runForAll('EspalierNeuronsBackward', attributes, { gate: gate ?? up, up, gradient }, 3) as [Tensor2D, Tensor2D, Tensor2D]
+    },
+    attentionBackward(projected, cosine, sine, shape, gradient) {
+      const attributes = [...ints(attentionInts(shape)), ...floats({ cap: shape.cap ?? 0 })]
+      return run('EspalierAttentionBackward', attributes, { projected, cosine, sine, gradient })
     },
     gate: (gate, up) => run('EspalierGate', [], { gate, up }),
     exponents: (logits) => run('EspalierExponents', [], { logits }),

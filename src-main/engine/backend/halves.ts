@@ -56,9 +56,12 @@ export interface HalfMlp extends HalfNeurons {
 /** Operations with products of 16-bit operands and float32 sums; all that lies between the products is float32. */
 export interface HalfOperations {
   readonly units: HalfUnits
-  pack(weight: Tensor2D, split: boolean): HalfMatrix
+  /** `turned`, the weight is what is stored turned, [columns, rows]. */
+  pack(weight: Tensor2D, split: boolean, turned?: boolean): HalfMatrix
   /** x [N, columns] through a packed weight: [N, rows]. */
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
+  /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
+  correlate(a: Tensor2D, b: Tensor2D): Tensor2D
   /** A whole MLP on any number of rows: x [N, D] with what it makes of source [N, D] added. */
   mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
   /** The neurons of an MLP on source [N, D]: [N, I]. */
@@ -75,6 +78,19 @@ export interface ProcessorHalves extends HalfOperations {
   readonly number: number
   /** The same on other units of this processor, 1 up to its best. */
   on(number: number): ProcessorHalves
+  /**
+   * Of final states of a model and of the dense one, [N, D] each: the divergence from the dense distribution over the vocabulary [N], and where
+   * `scale` is given the gradient of the sum times it by the own states, [N, D]. No logits are stored.
+   */
+  divergence(own: Tensor2D, dense: Tensor2D, head: HalfHead, scale: number | undefined): [Tensor1D, Tensor2D]
+}
+
+/** A packed head [V, D], also turned, with what it does to logits. */
+export interface HalfHead {
+  readonly packed: HalfMatrix
+  readonly turned: HalfMatrix
+  readonly bias?: Tensor1D | undefined
+  readonly cap?: number | undefined
 }
 
 /** Heads of an attention, how many positions a query sees, 0 for all, and the cap on scores, 0 for none. */
@@ -95,15 +111,17 @@ export interface HalfRunner {
     ints: Record<string, number | boolean>,
     floats: Record<string, number>,
     inputs: OperationInputs<Name>,
-  ): Tensor
+    outputs?: number,
+  ): Tensor[]
 }
 
 const units = ['AVX-512 BF16', 'AMX'] as const
 
 /** The operations on the units of a number, 1 or 2; undefined where the processor has none. */
-export function halfOperations({ run }: HalfRunner, number: number): ProcessorHalves | undefined {
+export function halfOperations(runner: HalfRunner, number: number): ProcessorHalves | undefined {
   const title = units[number - 1]
   if (!title) return undefined
+  const run = <Name extends OperationName>(...call: Parameters<typeof runner.run<Name>>) => runner.run<Name>(...call)[0] as Tensor
   const normInts = (norm: HalfNorm | undefined) => ({
     normed: norm !== undefined,
     centred: norm?.centred ?? false,
@@ -132,13 +150,19 @@ export function halfOperations({ run }: HalfRunner, number: number): ProcessorHa
   return {
     units: title,
     number,
-    on: (other) => halfOperations({ run }, other) as ProcessorHalves,
-    pack: (weight, split) => ({
-      values: run('EspalierPack', { split }, {}, { weight }),
-      rows: weight.shape[0],
-      columns: weight.shape[1],
+    on: (other) => halfOperations(runner, other) as ProcessorHalves,
+    pack: (weight, split, turned = false) => ({
+      values: run('EspalierPack', { split, turned }, {}, { weight }),
+      rows: weight.shape[turned ? 1 : 0],
+      columns: weight.shape[turned ? 0 : 1],
       split,
     }),
+    correlate: (a, b) => run('EspalierHalfCorrelation', { units: number }, {}, { a, b }) as Tensor2D,
+    divergence(own, dense, { packed, turned, bias, cap }, scale) {
+      const ints = { units: number, columns: packed.rows, biased: bias !== undefined, graded: scale !== undefined }
+      const inputs = { own, dense, head: packed.values, turned: turned.values, bias: bias ?? own }
+      return runner.run('EspalierHalfDivergence', ints, { cap: cap ?? 0, scale: scale ?? 0 }, inputs, 2) as [Tensor1D, Tensor2D]
+    },
     product(x, weight, { norm, bias, add, scale = 1 } = {}) {
       const ints = { units: number, columns: weight.rows, biased: bias !== undefined, adds: add !== undefined, ...normInts(norm) }
       const own = { weight: weight.values, bias: bias ?? x, add: add ?? x }

@@ -6,6 +6,9 @@ const operationInputs = {
   EspalierAttention: ['projected', 'cosine', 'sine'],
   EspalierPlacedAttention: ['projected', 'cosine', 'sine', 'rows', 'slots', 'keys', 'values'],
   EspalierNorm: ['x', 'weight', 'bias'],
+  EspalierNormBackward: ['x', 'weight', 'gradient'],
+  EspalierNeuronsBackward: ['gate', 'up', 'gradient'],
+  EspalierAttentionBackward: ['projected', 'cosine', 'sine', 'gradient'],
   EspalierGate: ['gate', 'up'],
   EspalierExponents: ['logits'],
   EspalierCompareLogits: ['dense', 'own'],
@@ -18,6 +21,8 @@ const operationInputs = {
   EspalierHalfMlp: ['x', 'source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias', 'down', 'downBias'],
   EspalierHalfNeurons: ['source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias'],
   EspalierHalfExponents: ['x', 'head', 'bias'],
+  EspalierHalfCorrelation: ['a', 'b'],
+  EspalierHalfDivergence: ['own', 'dense', 'head', 'turned', 'bias'],
 } as const
 
 export type OperationName = keyof typeof operationInputs

@@ -1,5 +1,6 @@
 import { add, erf, exp, mul, relu, sigmoid, square, step, sub, type Tensor, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
+import { tidied } from './tidied.ts'
 
 export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'relu'
 
@@ -48,4 +49,31 @@ export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation
   const { fused } = activeBackend()
   if (fused && activation === 'silu') return fused.gate(gate, up)
   return tidy(() => mul(activate(gate, activation), up))
+}
+
+/** Gradients of a loss by gates and ups, and the neurons that they made: [N, I] each. */
+export interface NeuronGradients {
+  readonly gate?: Tensor2D
+  readonly up: Tensor2D
+  readonly neurons: Tensor2D
+}
+
+/** From its gradient by neurons: the activation of gate times up, without a gate the activation of up. */
+export function neuronsBackward(gate: Tensor2D | undefined, up: Tensor2D, activation: Activation, gradient: Tensor2D): NeuronGradients {
+  const { fused } = activeBackend()
+  if (fused) {
+    const [first, second, neurons] = fused.neuronsBackward(gate, up, gradient, activation)
+    if (gate) return { gate: first, up: second, neurons }
+    second.dispose()
+    return { up: first, neurons }
+  }
+  return tidied(() => {
+    const bent = mul<Tensor2D>(gradient, activationSlope(gate ?? up, activation))
+    if (!gate) return { up: bent, neurons: activate(up, activation) }
+    return {
+      gate: mul<Tensor2D>(bent, up),
+      up: mul<Tensor2D>(gradient, activate(gate, activation)),
+      neurons: gateNeurons(gate, up, activation),
+    }
+  })
 }

@@ -17,6 +17,7 @@ import {
   tidy,
   transpose,
 } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
 import type { AttentionShape } from '#engine/backend/halves.ts'
 import { capValues } from './activation.ts'
 import { type AttentionCall, hiddenMask, rowsPerChunk } from './attention.ts'
@@ -37,6 +38,8 @@ interface RowGradients {
  * again, chunk by chunk of rows, so that no [T, T] matrix of all heads is kept between the passes.
  */
 export function mixHeadsBackward(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, gradient: Tensor2D): Tensor2D {
+  const { fused } = activeBackend()
+  if (fused) return fused.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
   return tidy(() => {
     const { heads, keyValueHeads: groups } = shape
     const [rows, tokens] = [projected.shape[0], tables.cosine.shape[0]]

@@ -47,7 +47,13 @@ export interface NormGradients {
 
 /** Gradients of a loss by x [N, D] and by the norm's weights, from its gradient by `normalize(x, norm)`. */
 export function normalizeBackward(x: Tensor2D, norm: NormWeights, gradient: Tensor2D): NormGradients {
-  const { divisor } = fusedNorm(norm, x)
+  const whole = fusedNorm(norm, x)
+  const { divisor } = whole
+  const { fused } = activeBackend()
+  if (fused) {
+    const [own, weight, bias] = fused.normalizeBackward(x, norm.weight, gradient, whole)
+    return { x: own, weight, bias }
+  }
   return tidied(() => {
     const centred: Tensor2D = norm.kind === 'layer' ? sub(x, mean(x, 1, true)) : x
     const scale: Tensor2D = rsqrt(add(mul(sum(square(centred), 1, true), 1 / divisor), norm.epsilon))

@@ -21,6 +21,10 @@ export const isHalf = (weight: Matrix): weight is HalfMatrix => 'values' in weig
 export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>
   products === 'float32' ? weight : halfUnits().pack(weight, products === 'split')
 
+/** The same for products with what a weight is turned, [D, R]. */
+export const turnedMatrix = (weight: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix =>
+  halfUnits().pack(weight, products === 'split', true)
+
 /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. */
 export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D): Tensor2D {
   if (isHalf(weight)) return halfUnits().product(x, weight, { bias })
@@ -34,7 +38,7 @@ export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D): Tensor2D 
 
 /** Rows of a stored weight [R, D] added up with factors [N, R]: [N, D]. */
 export function combine(factors: Tensor2D, weight: Tensor2D, products: Products = 'float32'): Tensor2D {
-  return products === 'float32' ? matMul(factors, weight) : tidy(() => project(factors, matrixFor(transpose(weight), products)))
+  return products === 'float32' ? matMul(factors, weight) : tidy(() => project(factors, turnedMatrix(weight, products)))
 }
 
 /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
@@ -56,7 +60,8 @@ function matrices(batch: Tensor3D): Tensor2D[] {
 
 /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
 export function correlate(a: Tensor2D, b: Tensor2D, products: Products = 'float32'): Tensor2D {
-  if (products !== 'float32') return tidy(() => project(transpose(a), matrixFor(transpose(b), products)))
+  if (products === 'bfloat16') return halfUnits().correlate(a, b)
+  if (products === 'split') return tidy(() => project(transpose(a), turnedMatrix(b, products)))
   return activeBackend().anyProducts ? matMul(a, b, true, false) : tidy(() => matMul(transpose(a), b))
 }
 

@@ -1,4 +1,4 @@
-import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { HalfProducts } from '#engine/backend/half-products.ts'
 import type {
   AttentionShape,
@@ -32,10 +32,17 @@ export class RuntimeHalves implements HalfOperations {
   }
 
   /** Throws where split operands are asked for. */
-  pack(weight: Tensor2D, split: boolean): HalfMatrix {
+  pack(weight: Tensor2D, split: boolean, turned = false): HalfMatrix {
     if (split) throw new Error(`${this.units} rounds products to 16 bits, so that split operands gain nothing: nobody asks for them here.`)
-    const [rows, columns] = weight.shape
-    return { values: this.#products.pack(weight), rows, columns, split }
+    const stored: Tensor2D = turned ? transpose(weight) : weight
+    const [rows, columns] = stored.shape
+    const values = this.#products.pack(stored)
+    if (turned) stored.dispose()
+    return { values, rows, columns, split }
+  }
+
+  correlate(a: Tensor2D, b: Tensor2D): Tensor2D {
+    return tidy(() => this.product(transpose(a), this.pack(b, false, true)))
   }
 
   product(x: Tensor2D, weight: HalfMatrix, { norm, bias, add: onto, scale = 1 }: HalfProduct = {}): Tensor2D {

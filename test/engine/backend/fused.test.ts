@@ -22,6 +22,9 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
     const names = [
       'attention',
       'normalize',
+      'normalizeBackward',
+      'neuronsBackward',
+      'attentionBackward',
       'gate',
       'exponents',
       'compareLogits',

@@ -105,6 +105,19 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       })
     })
 
+    test.each(sizes)('products with a turned weight, and of columns over rows: %o by %o, %o deep', (rows, columns, depth) => {
+      tidy(() => {
+        const [x, stored, other] = [
+          normal<Rank.R2>([rows, depth], 1),
+          normal<Rank.R2>([depth, columns], 2),
+          normal<Rank.R2>([rows, columns], 3),
+        ]
+        for (const { precision, split } of kinds)
+          expectClose(halves.product(x, halves.pack(stored, split, true)), matMul(x, stored), tolerances[precision])
+        expectClose(halves.correlate(x, other), matMul(x, other, true, false), tolerances.bfloat16)
+      })
+    })
+
     const mlps = [
       { rows: 5, hidden: 33, neurons: 17, gated: true, biased: true, activation: 'silu', scale: 1 },
       { rows: 70, hidden: 64, neurons: 100, gated: false, biased: true, activation: 'gelu_tanh', scale: 0.5 },

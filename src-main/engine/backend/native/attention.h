@@ -55,6 +55,17 @@ struct Attention {
     }
     for (int i = rotated; i < headSize; i++) to[i * stride] = from[i];
   }
+
+  // The same backwards, for gradients.
+  void rotateBack(const float* from, int token, float* to) const {
+    const int half = rotated / 2;
+    const float *c = cosine + static_cast<size_t>(token) * half, *s = sine + static_cast<size_t>(token) * half;
+    for (int i = 0; i < half; i++) {
+      to[i] = from[i] * c[i] + from[i + half] * s[i];
+      to[i + half] = from[i + half] * c[i] - from[i] * s[i];
+    }
+    for (int i = rotated; i < headSize; i++) to[i] = from[i];
+  }
 };
 
 constexpr int queryRows = 48, keysAtOnce = 4 * tileColumns;

@@ -2,9 +2,11 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -35,5 +37,57 @@ void normalizeRow(const Norm& norm, const float* x, const float* weight, const f
   const float scale = 1 / std::sqrt(total / norm.divisor + norm.epsilon);
   for (int64_t i = 0; i < size; i++) to[i] = (x[i] - mean) * scale * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
 }
+
+// Gradients of a norm: by its rows, and by weight and bias, which are added up piece by piece of rows in one order.
+struct NormBackward {
+  Norm norm;
+  const float *x, *weight, *gradient;
+  int64_t rows, size;
+  float *byX, *byWeight, *byBias;
+
+  static constexpr int64_t rowsAtOnce = 64;
+
+  float sumOver(const float* a, const float* b, float shift) const {
+    const int64_t whole = size / lanes * lanes;
+    Vector sum = all(0);
+    for (int64_t i = 0; i < whole; i += lanes) sum += (load(a + i) - shift) * (b ? load(b + i) - shift : all(1));
+    float total = sumOf(sum);
+    for (int64_t i = whole; i < size; i++) total += (a[i] - shift) * (b ? b[i] - shift : 1);
+    return total;
+  }
+
+  // One row; `unit` and `inner` are room for it.
+  void row(int64_t index, float* unit, float* inner, float* weights, float* biases) const {
+    const float *own = x + index * size, *outer = gradient + index * size;
+    const float mean = norm.centred ? sumOver(own, nullptr, 0) / size : 0;
+    const float scale = 1 / std::sqrt(sumOver(own, own, mean) / norm.divisor + norm.epsilon);
+    for (int64_t i = 0; i < size; i++) {
+      unit[i] = (own[i] - mean) * scale;
+      inner[i] = weight ? outer[i] * weight[i] : outer[i];
+      weights[i] += outer[i] * unit[i];
+      biases[i] += outer[i];
+    }
+    const float along = sumOver(inner, unit, 0) / norm.divisor, level = norm.centred ? sumOver(inner, nullptr, 0) / size : 0;
+    for (int64_t i = 0; i < size; i++) byX[index * size + i] = (inner[i] - level - unit[i] * along) * scale;
+  }
+
+  void run() const {
+    const int64_t pieces = (rows + rowsAtOnce - 1) / rowsAtOnce;
+    float* parts = scratch<0>(2 * pieces * size);
+    inPieces(rows, rowsAtOnce, [&](int64_t first, int64_t last) {
+      float *own = parts + first / rowsAtOnce * 2 * size, *unit = scratch<1>(2 * (size + lanes));
+      std::fill(own, own + 2 * size, 0.0f);
+      for (int64_t index = first; index < last; index++) row(index, unit, unit + roundUp(size, lanes), own, own + size);
+    });
+    std::fill(byWeight, byWeight + size, 0.0f);
+    std::fill(byBias, byBias + size, 0.0f);
+    for (int64_t piece = 0; piece < pieces; piece++) {
+      for (int64_t i = 0; i < size; i++) {
+        byWeight[i] += parts[2 * piece * size + i];
+        byBias[i] += parts[(2 * piece + 1) * size + i];
+      }
+    }
+  }
+};
 
 }  // namespace

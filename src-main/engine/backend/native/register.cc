@@ -4,10 +4,12 @@
 #include <initializer_list>
 
 #include "kernels/attention-kernels.h"
+#include "kernels/backward-kernels.h"
 #include "kernels/call.h"
 #include "kernels/decode-kernel.h"
 #include "kernels/half-kernels.h"
 #include "kernels/half-mlp-kernels.h"
+#include "kernels/half-training-kernels.h"
 #include "kernels/row-kernels.h"
 #include "kernels/tensorflow-c.h"
 #include "kernels/units-kernel.h"
@@ -18,12 +20,12 @@ void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) { TF_Sha
 
 template <class Kernel>
 bool registerKernel(const char* name, std::initializer_list<const char*> inputs, std::initializer_list<const char*> attributes,
-                    const char* output = "output: float") {
+                    std::initializer_list<const char*> outputs = {"output: float"}) {
   TF_Status* status = TF_NewStatus();
   TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
   for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
   for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(definition, input);
-  TF_OpDefinitionBuilderAddOutput(definition, output);
+  for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
   TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, unknownShape);
   TF_RegisterOpDefinition(definition, status);
   const bool defined = TF_GetCode(status) == 0;
@@ -44,7 +46,7 @@ bool registerKernel(const char* name, std::initializer_list<const char*> inputs,
 
 bool registerHalves() {
 #if ESPALIER_HALVES
-  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int"}, "output: int32") &&
+  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "turned: int"}, {"output: int32"}) &&
          registerKernel<HalfProductKernel>(
              "EspalierHalfProduct", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
@@ -61,7 +63,11 @@ bool registerHalves() {
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int"}) &&
          registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
-                                             {"units: int", "columns: int", "biased: int", "cap: float"});
+                                             {"units: int", "columns: int", "biased: int", "cap: float"}) &&
+         registerKernel<HalfCorrelationKernel>("EspalierHalfCorrelation", {"a: float", "b: float"}, {"units: int"}) &&
+         registerKernel<HalfDivergenceKernel>("EspalierHalfDivergence", {"own: float", "dense: float", "head: int32", "turned: int32", "bias: float"},
+                                              {"units: int", "columns: int", "biased: int", "graded: int", "cap: float", "scale: float"},
+                                              {"losses: float", "gradient: float"});
 #else
   return true;
 #endif
@@ -73,6 +79,14 @@ bool registerAll() {
                                          {"heads: int", "key_value_heads: int", "window: int", "units: int", "split: int", "cap: float"}) &&
          registerKernel<NormKernel>("EspalierNorm", {"x: float", "weight: float", "bias: float"},
                                     {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "biased: int"}) &&
+         registerKernel<NormBackwardKernel>("EspalierNormBackward", {"x: float", "weight: float", "gradient: float"},
+                                            {"epsilon: float", "divisor: float", "centred: int", "weighted: int"},
+                                            {"by_x: float", "by_weight: float", "by_bias: float"}) &&
+         registerKernel<NeuronsBackwardKernel>("EspalierNeuronsBackward", {"gate: float", "up: float", "gradient: float"},
+                                               {"activation: int", "gated: int"}, {"by_gate: float", "by_up: float", "neurons: float"}) &&
+         registerKernel<AttentionBackwardKernel>("EspalierAttentionBackward",
+                                                 {"projected: float", "cosine: float", "sine: float", "gradient: float"},
+                                                 {"heads: int", "key_value_heads: int", "window: int", "cap: float"}) &&
          registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&
          registerKernel<ExponentsKernel>("EspalierExponents", {"logits: float"}, {}) &&
          registerKernel<CompareLogitsKernel>("EspalierCompareLogits", {"dense: float", "own: float"}, {"count: int"}) &&

@@ -1,10 +1,11 @@
-import { concat, dispose, mul, slice, softmax, square, sub, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
-import type { HalfMatrix } from '#engine/backend/halves.ts'
+import { concat, dispose, mul, slice, softmax, square, sub, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
+import type { HalfMatrix, ProcessorHalves } from '#engine/backend/halves.ts'
 import { compareLogits } from '#engine/evaluation/divergence/compare-logits.ts'
 import { breathe } from '#engine/model/walk.ts'
 import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
 import { capValues } from '#engine/tensor/activation.ts'
-import { combine, isHalf, type Matrix, matrixFor, type Products, project } from '#engine/tensor/products.ts'
+import { combine, isHalf, type Matrix, matrixFor, type Products, project, turnedMatrix } from '#engine/tensor/products.ts'
 
 /** Logits of one model that are in memory at once; two models' and their difference are. */
 export const logitsPerTile = 2 ** 22
@@ -30,19 +31,21 @@ export class FrozenHead {
   readonly #forward: Matrix
   /** Turned and packed, where products are of 16-bit operands. */
   readonly #turned: HalfMatrix | undefined
+  /** What makes loss and gradient in one go, without logits. */
+  readonly #fused: ProcessorHalves | undefined
 
   /** `chunk` is the whole head and stays the model's. */
   constructor(chunk: HeadChunk, products: Products) {
     this.#chunk = chunk
     this.#forward = matrixFor(chunk.weight, products)
     if (products === 'float32') return
-    const turned: Tensor2D = transpose(chunk.weight)
-    this.#turned = matrixFor(turned, products) as HalfMatrix
-    turned.dispose()
+    this.#turned = turnedMatrix(chunk.weight, products)
+    if (products === 'bfloat16') this.#fused = activeBackend().halves
   }
 
   /** Rows of final states whose logits are in memory at once. */
   get rowsPerTile(): number {
+    if (this.#fused) return mostRows
     return Math.max(1, Math.min(mostRows, Math.floor(logitsPerTile / this.#chunk.weight.shape[0])))
   }
 
@@ -56,6 +59,18 @@ export class FrozenHead {
     try {
       for (let row = 0; row < own.shape[0]; row += this.rowsPerTile) {
         const rows = Math.min(this.rowsPerTile, own.shape[0] - row)
+        if (this.#fused) {
+          const found = await this.#divergenceOf(
+            this.#fused,
+            slice(own, [row, 0], [rows, -1]),
+            slice(dense, [row, 0], [rows, -1]),
+            scale,
+            signal,
+          )
+          total += found.sum
+          if (found.gradient) gradients.push(found.gradient)
+          continue
+        }
         const [ownLogits, denseLogits] = [await this.#logits(own, row, rows, signal), await this.#logits(dense, row, rows, signal)]
         try {
           total += sumOfDivergences(ownLogits, denseLogits)
@@ -67,6 +82,29 @@ export class FrozenHead {
       return { sum: total, ...(scale === undefined ? {} : { gradient: tidy(() => concat(gradients, 0)) }) }
     } finally {
       dispose(gradients)
+    }
+  }
+
+  /** Rows of both models, which are disposed of, at once. */
+  async #divergenceOf(
+    units: ProcessorHalves,
+    own: Tensor2D,
+    dense: Tensor2D,
+    scale: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<HeadLoss> {
+    await breathe()
+    try {
+      signal?.throwIfAborted()
+      const head = { packed: this.#forward as HalfMatrix, turned: this.#turned as HalfMatrix, bias: this.#chunk.bias, cap: this.#chunk.cap }
+      const [losses, gradient] = units.divergence(own, dense, head, scale)
+      const sum = (losses.dataSync() as Float32Array).reduce((total, loss) => total + loss, 0)
+      losses.dispose()
+      if (scale !== undefined) return { sum, gradient }
+      gradient.dispose()
+      return { sum }
+    } finally {
+      dispose([own, dense])
     }
   }
 

@@ -1,6 +1,6 @@
-import { add, mul, sum, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { add, sum, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { MlpWeights } from '#engine/model/weights/weights.ts'
-import { type Activation, activate, activationSlope, gateNeurons } from '#engine/tensor/activation.ts'
+import { type Activation, activate, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
 import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import { combine, correlate, matrixFor, type Products, project } from '#engine/tensor/products.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
@@ -50,11 +50,8 @@ export function feedBackward(
   gradient: Tensor2D,
 ): Backward {
   return tidied(() => {
-    const neurons = gate ? gateNeurons(gate, up, activation) : activate(up, activation)
     const byNeurons = combine(gradient, weights.down, products)
-    const bent = mul<Tensor2D>(byNeurons, activationSlope(gate ?? up, activation))
-    const byGate: Tensor2D | undefined = gate && mul(bent, up)
-    const byUp: Tensor2D = gate ? mul(byNeurons, activate(gate, activation)) : bent
+    const { gate: byGate, up: byUp, neurons } = neuronsBackward(gate, up, activation, byNeurons)
     const byInput = combine(byUp, weights.up, products)
     const both = byGate && weights.gate ? add<Tensor2D>(byInput, combine(byGate, weights.gate, products)) : byInput
     const front = weights.norm && normalizeBackward(source, weights.norm, both)

@@ -39,6 +39,13 @@ inline __m512 exponentAbove(__m512 x, __m512 shift) {
 // exp(x) where it does not overflow.
 inline __m512 quickExponent(__m512 x) { return exponentAbove<false>(_mm512_max_ps(_mm512_set1_ps(-200), x), _mm512_setzero_ps()); }
 
+// cap tanh(x / cap) = cap - 2 cap / (1 + exp(2 x / cap)), or x where there is no cap.
+inline __m512 capped(__m512 x, float cap) {
+  if (cap <= 0) return x;
+  const __m512 e = quickExponent(_mm512_mul_ps(x, _mm512_set1_ps(2 / cap)));
+  return _mm512_sub_ps(_mm512_set1_ps(cap), _mm512_div_ps(_mm512_set1_ps(2 * cap), _mm512_add_ps(_mm512_set1_ps(1), e)));
+}
+
 }  // namespace
 
 #endif

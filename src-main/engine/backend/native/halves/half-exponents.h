@@ -30,14 +30,6 @@ struct HalfExponents {
     __m512 reference, total;
   };
 
-  __m512 logitsOf(const float* c, __m512 shift) const {
-    const __m512 logits = _mm512_add_ps(_mm512_load_ps(c), shift);
-    if (cap <= 0) return logits;
-    // cap tanh(x / cap) = cap - 2 cap / (1 + exp(2 x / cap)).
-    const __m512 e = quickExponent(_mm512_mul_ps(logits, _mm512_set1_ps(2 / cap)));
-    return _mm512_sub_ps(_mm512_set1_ps(cap), _mm512_div_ps(_mm512_set1_ps(2 * cap), _mm512_add_ps(_mm512_set1_ps(1), e)));
-  }
-
   void add(Sums& sums, __m512 logits, int width) const {
     if (width < tileSide)
       logits = _mm512_mask_mov_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), static_cast<__mmask16>((1u << width) - 1), logits);
@@ -78,7 +70,7 @@ struct HalfExponents {
         const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
         if (width <= 0) return;
         const __m512 shift = bias ? loadSome(bias + column, width) : _mm512_setzero_ps();
-        for (int r = 0; r < own; r++) add(sums[row + r], logitsOf(c + r * panelSide + half * tileSide, shift), width);
+        for (int r = 0; r < own; r++) add(sums[row + r], capped(_mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift), cap), width);
       }
     });
   }

@@ -106,11 +106,12 @@ struct RowsIn {
   const Norm* norm;
   const float *weight, *bias;
 
-  void pack(const HalfRows& to, int64_t first, int64_t rows) const {
+  // Rows [first, first + rows) to those of an operand from `at` on.
+  void pack(const HalfRows& to, int64_t first, int64_t rows, int64_t at = 0) const {
     for (int64_t row = 0; row < rows; row++) {
       const float* from = x + (first + row) * size;
-      if (norm) packNormed(to, from, row);
-      else to.put([from](int64_t at, int count) { return loadSome(from + at, count); }, size, row);
+      if (norm) packNormed(to, from, at + row);
+      else to.put([from](int64_t at, int count) { return loadSome(from + at, count); }, size, at + row);
     }
   }
 

@@ -117,6 +117,34 @@ inline void packColumns(const float* from, int64_t columns, int count, Half* til
   }
 }
 
+// Two rows of sixteen values as pairs of halves: word i has value i of both.
+inline __m512i pairRows(__m512 first, __m512 second, bool low) {
+  alignas(64) static constexpr uint16_t order[2 * tileSide] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(order), roundHalves(first, second, low));
+}
+
+// Pairs of rows of x [rows, ...], `columns` entries each from `from` on: pairs[i] has rows 2 i and 2 i + 1, zeros behind the last.
+inline void pairsOf(const float* from, int64_t stride, int rows, int columns, __m512i pairs[tileSide], bool low) {
+  const auto row = [&](int index) { return index < rows ? loadSome(from + index * stride, columns) : _mm512_setzero_ps(); };
+  for (int pair = 0; pair < tileSide; pair++) pairs[pair] = pairRows(row(2 * pair), row(2 * pair + 1), low);
+}
+
+// As `packColumns` and `packRow` of a matrix that is stored turned, [depth, sides]: up to 32 rows of it to one tile of the right operand,
+// or of the left one.
+inline void packTurnedColumns(const float* from, int64_t stride, int rows, int columns, Half* tile, bool low) {
+  __m512i pairs[tileSide];
+  pairsOf(from, stride, rows, columns, pairs, low);
+  for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tile + pair * tileDepth, pairs[pair]);
+}
+
+inline void packTurnedRows(const float* from, int64_t stride, int rows, int columns, Half* tile) {
+  __m512i pairs[tileSide];
+  pairsOf(from, stride, rows, columns, pairs, false);
+  transposeWords(pairs);
+  for (int row = 0; row < tileSide; row++) _mm512_storeu_si512(tile + row * tileDepth, pairs[row]);
+}
+
 }  // namespace
 
 #endif

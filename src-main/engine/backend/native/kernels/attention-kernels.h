@@ -14,6 +14,28 @@
 
 namespace {
 
+// The sizes of one attention, by its tensors.
+struct AttentionSizes {
+  const TF_Tensor *projected, *cosine, *sine;
+  int heads, keyValueHeads;
+
+  int tokens() const { return static_cast<int>(TF_Dim(cosine, 0)); }
+  int rotated() const { return static_cast<int>(2 * TF_Dim(cosine, 1)); }
+  int64_t rows() const { return TF_Dim(projected, 0); }
+  int headSize() const { return static_cast<int>(TF_Dim(projected, 1) / (heads + 2 * keyValueHeads)); }
+
+  bool fit() const {
+    return isMatrix(projected) && isMatrix(cosine) && sizeOf(cosine) == sizeOf(sine) && heads > 0 && keyValueHeads > 0 &&
+           heads % keyValueHeads == 0 && TF_Dim(projected, 1) % (heads + 2 * keyValueHeads) == 0 && tokens() > 0 && rows() % tokens() == 0 &&
+           rotated() <= headSize();
+  }
+
+  Attention attention(int window, float* output, float cap) const {
+    return {heads, keyValueHeads, headSize(), tokens(), static_cast<int>(rows() / tokens()), window, rotated(), dataOf(projected),
+            dataOf(cosine), dataOf(sine), output, cap};
+  }
+};
+
 // projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]; both products by `units`, of split operands
 // where asked for, in float32 where units are 0 or scores are capped.
 struct AttentionKernel {
@@ -32,17 +54,11 @@ struct AttentionKernel {
   void compute(Call& call) const {
     const TF_Tensor *projected, *cosine, *sine;
     if (!call.inputs({&projected, &cosine, &sine})) return;
-    if (!call.require(isMatrix(projected) && isMatrix(cosine) && sizeOf(cosine) == sizeOf(sine), "Attention takes matrices.")) return;
-    const int tokens = static_cast<int>(TF_Dim(cosine, 0)), rotated = static_cast<int>(2 * TF_Dim(cosine, 1));
-    const int64_t rows = TF_Dim(projected, 0), width = TF_Dim(projected, 1);
-    const bool fits = heads > 0 && keyValueHeads > 0 && heads % keyValueHeads == 0 && width % (heads + 2 * keyValueHeads) == 0 &&
-                      tokens > 0 && rows % tokens == 0 && rotated <= width / (heads + 2 * keyValueHeads);
-    if (!call.require(fits, "Attention: the shapes of projections and rotary tables do not fit the heads.")) return;
-    const int size = static_cast<int>(width / (heads + 2 * keyValueHeads));
-    float* output = call.output({rows, static_cast<int64_t>(heads) * size});
+    const AttentionSizes sizes{projected, cosine, sine, heads, keyValueHeads};
+    if (!call.require(sizes.fit(), "Attention: the shapes of projections and rotary tables do not fit the heads.")) return;
+    float* output = call.output({sizes.rows(), static_cast<int64_t>(heads) * sizes.headSize()});
     if (!output) return;
-    const Attention attention{heads, keyValueHeads, size, tokens, static_cast<int>(rows / tokens), window, rotated, dataOf(projected),
-                              dataOf(cosine), dataOf(sine), output, cap};
+    const Attention attention = sizes.attention(window, output, cap);
 #if ESPALIER_HALVES
     if (units != noUnits && cap == 0) {
       if (split) return HalfAttention<true>(attention, unitsFor(units)).run();

@@ -40,10 +40,11 @@ class Call {
     return true;
   }
 
+  // Outputs in their order.
   float* output(std::initializer_list<int64_t> shape, int type = float32) {
     size_t bytes = sizeof(float);
     for (int64_t size : shape) bytes *= size;
-    TF_Tensor* tensor = TF_AllocateOutput(context_, 0, type, shape.begin(), static_cast<int>(shape.size()), bytes, status_);
+    TF_Tensor* tensor = TF_AllocateOutput(context_, outputs_++, type, shape.begin(), static_cast<int>(shape.size()), bytes, status_);
     if (tensor) tensors_.push_back(tensor);
     if (failed()) return nullptr;
     return static_cast<float*>(TF_TensorData(tensor));
@@ -73,6 +74,7 @@ class Call {
   TF_OpKernelContext* context_;
   TF_Status* status_;
   std::vector<TF_Tensor*> tensors_;
+  int outputs_ = 0;
 };
 
 const float* dataOf(const TF_Tensor* tensor) { return static_cast<const float*>(TF_TensorData(tensor)); }

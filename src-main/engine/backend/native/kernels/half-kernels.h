@@ -15,16 +15,17 @@
 namespace {
 
 // A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words; where `split`, [2, ...] with what rounding took away behind them.
+// `turned`, the weight is what is stored turned: [C, R].
 struct PackKernel {
-  bool split;
+  bool split, turned;
 
-  explicit PackKernel(TF_OpKernelConstruction* from) : split(intOf(from, "split") != 0) {}
+  explicit PackKernel(TF_OpKernelConstruction* from) : split(intOf(from, "split") != 0), turned(intOf(from, "turned") != 0) {}
 
   void compute(Call& call) const {
     const TF_Tensor* weight;
     if (!call.inputs({&weight}) || !call.require(isMatrix(weight) && sizeOf(weight) > 0, "A weight to be packed is a matrix.")) return;
-    const int64_t rows = TF_Dim(weight, 0), columns = TF_Dim(weight, 1), depth = roundUp(columns, tileDepth) / tileDepth;
-    const int64_t tiles = roundUp(rows, panelSide) / tileSide;
+    const int64_t stride = TF_Dim(weight, 1), rows = TF_Dim(weight, turned ? 1 : 0), columns = TF_Dim(weight, turned ? 0 : 1);
+    const int64_t depth = roundUp(columns, tileDepth) / tileDepth, tiles = roundUp(rows, panelSide) / tileSide;
     float* output = call.output({split ? 2 : 1, tiles, depth, tileSize / 2}, int32);
     if (!output) return;
     Half* to = reinterpret_cast<Half*>(output);
@@ -32,8 +33,14 @@ struct PackKernel {
     Pool::shared().run(static_cast<int>(tiles), [&](int tile) {
       const int64_t row = static_cast<int64_t>(tile) * tileSide;
       const int count = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, rows - row)));
-      for (int low = 0; low < (split ? 2 : 1); low++)
-        packColumns(from + row * columns, columns, count, to + (low * tiles + tile) * depth * tileSize, depth, low);
+      for (int low = 0; low < (split ? 2 : 1); low++) {
+        Half* own = to + (low * tiles + tile) * depth * tileSize;
+        if (!turned) packColumns(from + row * stride, stride, count, own, depth, low);
+        for (int64_t k = 0; turned && k < depth; k++) {
+          const int left = static_cast<int>(std::min<int64_t>(tileDepth, columns - k * tileDepth));
+          packTurnedColumns(from + k * tileDepth * stride + row, stride, left, count, own + k * tileSize, low);
+        }
+      }
     });
   }
 };

@@ -1,0 +1,156 @@
+// Gradients of attention: probabilities are computed again, block by block of query rows.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "attention.h"
+
+namespace {
+
+// Gradients by projections [B*T, (H + 2K) d], from that by what attention makes of them [B*T, H d]. Each task takes one head of one sample.
+struct AttentionBackward {
+  Attention call;
+  const float* gradient;
+  float* to;
+
+  int padded() const { return call.paddedSize(); }
+  // Rows of keys and queries, with room for whole tiles behind the last.
+  int rowsInAll() const { return static_cast<int>(roundUp(call.tokens, tileColumns)) + queryRows; }
+  size_t matrixFloats() const { return static_cast<size_t>(rowsInAll()) * padded(); }
+
+  // Of one head [rows, padded] each: rotated queries and keys, values, gradients by the output; keys and values turned, as tiles
+  // [d, tileColumns]; for one block of query rows weights, gradients by scores, and slopes of the cap.
+  struct Workspace {
+    float *query, *key, *value, *outer, *keyTiles, *valueTiles, *weights, *byScores, *slopes, *byQuery;
+  };
+
+  int scoreStride() const { return static_cast<int>(roundUp(call.tokens, tileColumns)) + tileColumns; }
+
+  Workspace workspace() const {
+    const size_t matrix = matrixFloats(), tiles = static_cast<size_t>(rowsInAll()) * call.headSize, scores = static_cast<size_t>(queryRows) * scoreStride();
+    float* at = scratch<1>(4 * matrix + 2 * roundUp(tiles, lanes) + 3 * scores + queryRows * padded());
+    const auto take = [&](size_t floats) {
+      float* own = at;
+      at += roundUp(floats, lanes);
+      return own;
+    };
+    return {take(matrix), take(matrix), take(matrix), take(matrix), take(tiles), take(tiles), take(scores), take(scores), take(scores), take(queryRows * padded())};
+  }
+
+  void packHead(const Workspace& work, int sample, int head) const {
+    const int group = head / (call.heads / call.keyValueHeads), size = call.headSize;
+    for (float* matrix : {work.query, work.key, work.value, work.outer}) std::fill(matrix, matrix + matrixFloats(), 0.0f);
+    for (int token = 0; token < call.tokens; token++) {
+      const size_t at = static_cast<size_t>(token) * padded();
+      call.rotate(call.vectorOf(sample, token, head), token, work.query + at, 1);
+      call.rotate(call.vectorOf(sample, token, call.heads + group), token, work.key + at, 1);
+      const float* value = call.vectorOf(sample, token, call.heads + call.keyValueHeads + group);
+      std::copy(value, value + size, work.value + at);
+      const float* outer = gradient + ((static_cast<size_t>(sample) * call.tokens + token) * call.heads + head) * size;
+      std::copy(outer, outer + size, work.outer + at);
+    }
+    for (int token = 0; token < static_cast<int>(roundUp(call.tokens, tileColumns)); token++) {
+      const size_t tile = static_cast<size_t>(token / tileColumns) * tileColumns * size + token % tileColumns;
+      for (int i = 0; i < size; i++) {
+        work.keyTiles[tile + static_cast<size_t>(i) * tileColumns] = work.key[static_cast<size_t>(token) * padded() + i];
+        work.valueTiles[tile + static_cast<size_t>(i) * tileColumns] = work.value[static_cast<size_t>(token) * padded() + i];
+      }
+    }
+  }
+
+  // Scores of a row to weights, and gradients by weights to those by scores, over columns [0, seen) of which [low, high) count.
+  void takeRow(float* weights, float* byScores, float* slopes, int seen, int low, int high) const {
+    if (call.cap > 0) {
+      capScores(weights, seen, call.cap);
+      for (int i = 0; i < seen; i += lanes) {
+        const Vector share = load(weights + i) * (1 / call.cap);
+        store(slopes + i, 1 - share * share);
+      }
+    }
+    Softmax softmax;
+    takeScores(softmax, weights, seen, low, high);
+    const Vector scale = all(softmax.total > 0 ? 1 / softmax.total : 0);
+    Vector sum = all(0);
+    for (int i = 0; i < seen; i += lanes) {
+      const Vector weight = load(weights + i) * scale;
+      store(weights + i, weight);
+      sum += weight * load(byScores + i);
+    }
+    const Vector level = all(sumOf(sum));
+    for (int i = 0; i < seen; i += lanes) {
+      const Vector own = load(weights + i) * (load(byScores + i) - level);
+      store(byScores + i, call.cap > 0 ? own * load(slopes + i) : own);
+    }
+  }
+
+  // c [rows, padded] (+)= a b, panel by panel of columns.
+  template <bool Turned>
+  void multiplyWide(const float* a, int strideA, const float* b, float* c, int rows, int depth, bool adds) const {
+    for (int column = 0; column < padded(); column += tileColumns)
+      multiplyPanel<Turned>(a, strideA, b + column, padded(), c + column, padded(), rows, depth, std::min(tileColumns, padded() - column), adds);
+  }
+
+  void rowsOf(const Workspace& work, int sample, int head, int first, float* byKey, float* byValue) const {
+    const int count = std::min(queryRows, call.tokens - first), last = first + count, size = call.headSize, stride = scoreStride();
+    const int rows = (count + tileRows - 1) / tileRows * tileRows;
+    const int from = call.window > 0 ? std::max(0, first - call.window + 1) / tileColumns * tileColumns : 0;
+    const int seen = static_cast<int>(roundUp(last - from, tileColumns));
+    const size_t at = static_cast<size_t>(first) * padded();
+    for (int column = 0; column < seen; column += tileColumns) {
+      const size_t tile = static_cast<size_t>(from + column) * size;
+      multiplyPanel(work.query + at, padded(), work.keyTiles + tile, tileColumns, work.weights + column, stride, rows, size, tileColumns, false);
+      multiplyPanel(work.outer + at, padded(), work.valueTiles + tile, tileColumns, work.byScores + column, stride, rows, size, tileColumns, false);
+    }
+    for (int row = 0; row < rows; row++) {
+      const size_t own = static_cast<size_t>(row) * stride;
+      const int position = first + row - from, low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+      if (row < count) takeRow(work.weights + own, work.byScores + own, work.slopes + own, seen, low, position + 1);
+      else std::fill(work.byScores + own, work.byScores + own + seen, 0.0f);
+    }
+    const size_t keys = static_cast<size_t>(from) * padded();
+    multiplyWide<false>(work.byScores, stride, work.key + keys, work.byQuery, rows, last - from, false);
+    const int keyRows = (last - from + tileRows - 1) / tileRows * tileRows;
+    multiplyWide<true>(work.byScores, stride, work.query + at, byKey + keys, keyRows, count, true);
+    multiplyWide<true>(work.weights, stride, work.outer + at, byValue + keys, keyRows, count, true);
+    for (int row = 0; row < count; row++) call.rotateBack(work.byQuery + static_cast<size_t>(row) * padded(), first + row, gradientAt(sample, first + row, head));
+  }
+
+  float* gradientAt(int sample, int token, int head) const {
+    return to + (static_cast<size_t>(sample) * call.tokens + token) * call.rowSize() + head * call.headSize;
+  }
+
+  // Keys and values: the sum over the heads of a group, always in their order.
+  void joinGroup(const float* parts, int sample, int group) const {
+    const int perGroup = call.heads / call.keyValueHeads;
+    float* sums = scratch<2>(2 * padded());
+    for (int token = 0; token < call.tokens; token++) {
+      std::fill(sums, sums + 2 * padded(), 0.0f);
+      for (int head = group * perGroup; head < (group + 1) * perGroup; head++) {
+        const float* own = parts + (static_cast<size_t>(sample) * call.heads + head) * 2 * matrixFloats() + static_cast<size_t>(token) * padded();
+        for (int i = 0; i < call.headSize; i++) {
+          sums[i] += own[i];
+          sums[padded() + i] += own[matrixFloats() + i];
+        }
+      }
+      call.rotateBack(sums, token, gradientAt(sample, token, call.heads + group));
+      std::copy(sums + padded(), sums + padded() + call.headSize, gradientAt(sample, token, call.heads + call.keyValueHeads + group));
+    }
+  }
+
+  void run() const {
+    float* parts = scratch<0>(static_cast<size_t>(call.samples) * call.heads * 2 * matrixFloats());
+    Pool::shared().run(call.samples * call.heads, [&](int task) {
+      float* byKey = parts + static_cast<size_t>(task) * 2 * matrixFloats();
+      std::fill(byKey, byKey + 2 * matrixFloats(), 0.0f);
+      const Workspace work = workspace();
+      packHead(work, task / call.heads, task % call.heads);
+      for (int first = 0; first < call.tokens; first += queryRows) rowsOf(work, task / call.heads, task % call.heads, first, byKey, byKey + matrixFloats());
+    });
+    Pool::shared().run(call.samples * call.keyValueHeads, [&](int task) { joinGroup(parts, task / call.keyValueHeads, task % call.keyValueHeads); });
+  }
+};
+
+}  // namespace

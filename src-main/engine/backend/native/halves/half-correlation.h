@@ -1,0 +1,64 @@
+// Products of columns over rows, as gradients of weights are: a [N, R] and b [N, C] to a'b [R, C].
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "half-products.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+struct HalfCorrelation {
+  Units units;
+  const float* a;
+  const float* b;
+  int64_t rows, left, right;
+  float* to;
+
+  int64_t depth() const { return roundUp(rows, tileDepth) / tileDepth; }
+  int rowsFrom(int64_t k) const { return static_cast<int>(std::min<int64_t>(tileDepth, rows - k * tileDepth)); }
+
+  // b as a right operand, the same for all threads.
+  HalfWeight packRight() const {
+    const int64_t tiles = roundUp(right, panelSide) / tileSide, deep = depth();
+    Half* packed = halfScratch<6>(tiles * deep * tileSize);
+    Pool::shared().run(static_cast<int>(deep), [&](int k) {
+      for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t column = tile * tileSide;
+        const int width = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, right - column)));
+        packTurnedColumns(b + k * tileDepth * right + column, right, rowsFrom(k), width, packed + (tile * deep + k) * tileSize, false);
+      }
+    });
+    return {packed, nullptr, tiles, deep};
+  }
+
+  // Columns [first, first + count) of a as rows of a left operand.
+  void packLeft(const HalfRows& packed, int64_t first, int64_t count) const {
+    for (int64_t k = 0; k < packed.depth; k++) {
+      for (int64_t row = 0; row < roundUp(count, panelSide); row += tileSide) {
+        const int width = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, count - row)));
+        Half* tile = packed.high + (row / tileSide * packed.depth + k) * tileSize;
+        packTurnedRows(a + k * tileDepth * left + first + row, left, rowsFrom(k), width, tile);
+      }
+    }
+  }
+
+  void run() const {
+    const HalfPanels panels{packRight()};
+    const RowsOut out{nullptr, nullptr, 1, right, to};
+    Division(left, panels.count()).run(left, panels.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
+      TileRegisters registers(units);
+      const HalfRows own = halfRows(count, panels.depth(), false);
+      packLeft(own, first, count);
+      forPanels(units, own, count, panels, from, last,
+                [&](int64_t panel, int64_t row, int some, const float* c) { out.take(panel, first + row, some, c); });
+    });
+  }
+};
+
+}  // namespace
+
+#endif

@@ -1,0 +1,66 @@
+// Products of training by the units of 16-bit operands, as TensorFlow calls them.
+
+#pragma once
+
+#include <cstdint>
+
+#include "../halves/half-correlation.h"
+#include "../halves/half-divergence.h"
+#include "call.h"
+#include "half-inputs.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// a [N, R] and b [N, C] to a'b [R, C].
+struct HalfCorrelationKernel {
+  int units;
+
+  explicit HalfCorrelationKernel(TF_OpKernelConstruction* from) : units(intOf(from, "units")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *a, *b;
+    if (!call.inputs({&a, &b})) return;
+    const bool fits = isMatrix(a) && isMatrix(b) && TF_Dim(a, 0) == TF_Dim(b, 0) && sizeOf(a) > 0 && sizeOf(b) > 0;
+    if (!call.require(fits, "A product of columns takes two matrices with the same number of rows.")) return;
+    float* output = call.output({TF_Dim(a, 1), TF_Dim(b, 1)});
+    if (!output) return;
+    HalfCorrelation{unitsFor(units), dataOf(a), dataOf(b), TF_Dim(a, 0), TF_Dim(a, 1), TF_Dim(b, 1), output}.run();
+  }
+};
+
+// Final states of a model and of the dense one, [N, D] each, through a packed head of `columns` entries: divergences [N] and, where `graded`,
+// the gradient of their sum times `scale` by the states [N, D]. `turned` is the head packed turned.
+struct HalfDivergenceKernel {
+  int units, columns;
+  bool biased, graded;
+  float cap, scale;
+
+  explicit HalfDivergenceKernel(TF_OpKernelConstruction* from)
+      : units(intOf(from, "units")),
+        columns(intOf(from, "columns")),
+        biased(intOf(from, "biased") != 0),
+        graded(intOf(from, "graded") != 0),
+        cap(floatOf(from, "cap")),
+        scale(floatOf(from, "scale")) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *own, *dense, *head, *turned, *bias;
+    if (!call.inputs({&own, &dense, &head, &turned, &bias})) return;
+    bool fits = isMatrix(own) && isMatrix(dense) && sizeOf(own) == sizeOf(dense) && columns > 0 && fitsWeight(head, columns, TF_Dim(own, 1));
+    fits = fits && (!graded || fitsWeight(turned, TF_Dim(own, 1), columns)) && (!biased || sizeOf(bias) == columns);
+    if (!call.require(fits, "A divergence: the packed head does not fit the states.")) return;
+    const int64_t rows = TF_Dim(own, 0), size = TF_Dim(own, 1);
+    float* losses = call.output({rows});
+    float* gradient = losses ? call.output({graded ? rows : 0, size}) : nullptr;
+    if (!losses || (graded && !gradient)) return;
+    HalfDivergence{unitsFor(units), {dataOf(own), size, nullptr, nullptr, nullptr}, {dataOf(dense), size, nullptr, nullptr, nullptr}, rows, columns,
+                   {halfWeight(head)}, {halfWeight(turned)}, biased ? dataOf(bias) : nullptr, cap, scale, losses, graded ? gradient : nullptr}
+        .run();
+  }
+};
+
+}  // namespace
+
+#endif

@@ -1,0 +1,136 @@
+/**
+ * Speed of recovery training, without the dense model's pass: `npm run bench -- recovery [MODEL] [float32|bfloat16]`.
+ * Prints tokens a second, and the processor time of a token in each phase of a step. MODEL is pruned by half as 2SSP divides it (the first
+ * neurons, every other attention: only shapes matter here); without one it is the SmolLM2-shaped model of the other benchmarks.
+ */
+import { mkdirSync } from 'node:fs'
+import { loadavg } from 'node:os'
+import { join } from 'node:path'
+import { argv } from 'node:process'
+import { add, dispose, randomNormal, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { advance, disposeResidual } from '#engine/model/decoder.ts'
+import { openModel } from '#engine/model/model.ts'
+import { viewWithPlan } from '#engine/model/views/view.ts'
+import { isAttention, type Part } from '#engine/model/weights/weights.ts'
+import { FrozenHead } from '#engine/pruning/recovery/head-loss.ts'
+import { disposeKept, type KeptPart, partBackward, partForward, type TrainingCall } from '#engine/pruning/recovery/part.ts'
+import { type Batch, TrainingPass } from '#engine/pruning/recovery/pass.ts'
+import { Student } from '#engine/pruning/recovery/student.ts'
+import { trainStep } from '#engine/pruning/recovery/train-step.ts'
+import { splitTwoStage } from '#engine/pruning/two-stage/split.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
+import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import { Draws, makeModel, smolShape } from './bench-model.ts'
+
+const [tokens, windowsTogether, batchesPerStep, steps] = [512, 2, 2, 3]
+const rows = tokens * windowsTogether
+const [path, asked = 'bfloat16'] = argv.slice(2)
+const products = asked as Products
+
+const { title } = await openBackend('tensorflow')
+const home = join(cacheFolder(), 'bench')
+mkdirSync(home, { recursive: true })
+const model = await openModel(path ?? (await makeModel(home, smolShape)))
+const plan = halfOf(model.spec)
+const { spec } = viewWithPlan(model, plan)
+const student = await Student.open(model, spec, plan, undefined)
+let head: FrozenHead | undefined
+await model.vocabulary.forEachHeadChunk((chunk) => {
+  head = new FrozenHead(chunk, products)
+})
+const frozen = head as FrozenHead
+console.log(`${title}\n${products}, ${(student.size / 1e6).toFixed(1)} million weights trained, ${rows} rows together`)
+await timePhases()
+await timeSteps()
+
+function halfOf({ blocks, ...spec }: DecoderSpec): Plan {
+  const { attention, neurons } = splitTwoStage({ blocks, ...spec } as DecoderSpec, 0.5, 1.5)
+  const removed = new Set(Array.from({ length: attention }, (_, i) => Math.floor((i * blocks.length) / attention)))
+  const kept = Array.from({ length: neurons }, (_, i) => i)
+  return { blocks: blocks.map((_, block) => ({ attention: removed.has(block) ? 'removed' : 'kept', mlp: { kept } })) }
+}
+
+function makeBatch(): Batch {
+  const draws = new Draws(1)
+  const ids = Int32Array.from({ length: rows }, () => draws.integer() % spec.vocabulary)
+  return { ids, batch: windowsTogether, dense: randomNormal([rows, spec.hidden]) as Tensor2D }
+}
+
+/** Processor time by phase of one batch, in two rounds of which the second counts. */
+async function timePhases(): Promise<void> {
+  let spent = new Map<string, number>()
+  const measure = async <T>(phase: string, work: () => T | Promise<T>): Promise<T> => {
+    const before = process.cpuUsage()
+    const result = await work()
+    const { user, system } = process.cpuUsage(before)
+    spent.set(phase, (spent.get(phase) ?? 0) + (user + system) / rows)
+    return result
+  }
+  const tables = new Map<number, RotaryTables>()
+  const call: TrainingCall = {
+    spec,
+    products,
+    rotary: (block) => {
+      const own = tables.get(block) ?? rotaryTables(spec.rotary(block), 0, tokens)
+      tables.set(block, own)
+      return own
+    },
+  }
+  for (const part of student.parts) if (isAttention(part)) call.rotary(part >> 1)
+  for (let round = 0; round < 2; round++) {
+    spent = new Map()
+    const batch = makeBatch()
+    const kept = new Map<Part, KeptPart>()
+    const embedded = await model.vocabulary.embed(batch.ids)
+    let residual = { x: embedded, source: embedded.clone() }
+    for (const part of student.parts) {
+      const phase = `${isAttention(part) ? 'attention' : 'MLP'} forward`
+      const seen = await measure(phase, () => partForward(part, student.weightsOf(part), residual, call))
+      kept.set(part, seen.kept)
+      residual = advance(part, residual, seen.x, spec)
+    }
+    const loss = await measure('head', () => frozen.divergence(residual.x, batch.dense, { scale: 1 / rows }))
+    disposeResidual(residual)
+    const gradient = loss.gradient as Tensor2D
+    const sums = new Map<string, Tensor>()
+    for (const part of [...student.parts].reverse()) {
+      const own = kept.get(part) as KeptPart
+      const phase = `${isAttention(part) ? 'attention' : 'MLP'} backward`
+      const { source, gradients } = await measure(phase, () => partBackward(part, student.weightsOf(part), own, gradient, call))
+      await measure('sums of gradients', () => {
+        for (const [key, value] of Object.entries(gradients)) {
+          const both = add(value, value)
+          dispose(value)
+          sums.set(`${part} ${key}`, both)
+        }
+      })
+      dispose(source)
+      disposeKept(own)
+    }
+    dispose([gradient, batch.dense, ...sums.values()])
+  }
+  const total = [...spent.values()].reduce((sum, one) => sum + one, 0)
+  for (const [phase, micros] of spent) console.log(`  ${phase}: ${micros.toFixed(0)} µs a token, ${((100 * micros) / total).toFixed(0)} %`)
+  console.log(`  together ${total.toFixed(0)} µs a token, AdamW not counted`)
+}
+
+/** Whole steps as a training runs them; the first one warms up. */
+async function timeSteps(): Promise<void> {
+  const pass = new TrainingPass(student, model.vocabulary, frozen, { products, keeps: true })
+  for (let step = 0; step <= steps; step++) {
+    const [start, before] = [performance.now(), process.cpuUsage()]
+    const batches = Array.from({ length: batchesPerStep }, () => async () => makeBatch())
+    const { loss } = await trainStep(student, pass, batches, rows * batchesPerStep, { step: step + 1, rate: 1e-5 })
+    const [seconds, { user, system }] = [(performance.now() - start) / 1000, process.cpuUsage(before)]
+    const all = rows * batchesPerStep
+    if (step > 0)
+      console.log(
+        `step ${step}: ${(all / seconds).toFixed(0)} tokens a second, ${((user + system) / all).toFixed(0)} µs of processor time a token (${(system / all).toFixed(0)} of the system's), load ${loadavg()[0]?.toFixed(1)}, loss ${loss.toFixed(3)}`,
+      )
+  }
+  console.log(`Peak memory ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MiB`)
+}

@@ -1,0 +1,73 @@
+import { type Rank, randomNormal, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { FrozenHead, type HeadLoss } from '#engine/pruning/recovery/head-loss.ts'
+import { openReference } from '../running.ts'
+import { batchOf, denseStates, gradientsOf, lengthOf, openTraining } from './training.ts'
+
+const { halves } = await openBackend('tensorflow')
+
+const normal = <R extends Rank>(shape: number[], seed: number, deviation = 1) =>
+  randomNormal<R>(shape as never, 0, deviation, 'float32', seed)
+
+/** The length of the difference of two vectors as a share of the length of the second. */
+const apart = (a: Float32Array, b: Float32Array): number => lengthOf(a.map((value, i) => value - (b[i] as number))) / lengthOf(b)
+
+describe.skipIf(!halves)('training by units of 16-bit operands', () => {
+  // Vocabularies and widths that fill no tile, fewer rows than one and more than a block, biases, caps.
+  test.each([
+    { rows: 1, hidden: 8, vocabulary: 5, biased: false, cap: undefined },
+    { rows: 70, hidden: 33, vocabulary: 300, biased: true, cap: undefined },
+    { rows: 300, hidden: 64, vocabulary: 1000, biased: false, cap: 3 },
+    { rows: 129, hidden: 48, vocabulary: 77, biased: true, cap: 2 },
+  ])('divergence and gradient equal those of logits in float32: %o', async ({ rows, hidden, vocabulary, biased, cap }) => {
+    const weight = normal<Rank.R2>([vocabulary, hidden], 1, 2 / Math.sqrt(hidden)) as Tensor2D
+    const chunk = { first: 0, weight, ...(biased ? { bias: normal<Rank.R1>([vocabulary], 2) as Tensor1D } : {}), ...(cap ? { cap } : {}) }
+    const [own, dense] = [normal<Rank.R2>([rows, hidden], 3), normal<Rank.R2>([rows, hidden], 4)]
+    const found: HeadLoss[] = []
+    for (const products of ['float32', 'bfloat16'] as const) {
+      const head = new FrozenHead(chunk, products)
+      found.push(await head.divergence(own, dense, { scale: 1 / rows }))
+      const { sum, gradient } = await head.divergence(own, dense)
+      expect(gradient).toBeUndefined()
+      expect(sum).toBe(found.at(-1)?.sum)
+      head.dispose()
+    }
+    const [plain, rounded] = found as [HeadLoss, HeadLoss]
+    expect(Math.abs(rounded.sum / plain.sum - 1)).toBeLessThan(0.01)
+    expect(apart(valuesOf(rounded), valuesOf(plain))).toBeLessThan(0.02)
+  })
+
+  const plan = (blocks: number): Plan => ({
+    blocks: Array.from({ length: blocks }, (_, i) => ({ attention: i === 1 ? 'removed' : 'kept', mlp: { kept: 'all' } })),
+  })
+
+  describe.each(['llama3-rope', 'qwen3', 'gemma2', 'phi-tiny', 'olmo2'] as const)('%s', (name) => {
+    const open = openReference(name)
+
+    test('gradients of bfloat16 products are those of float32, except for rounding', async () => {
+      const { model, calibration } = open()
+      const windows = calibration.slice(0, 2).map((window) => window.slice(0, 100))
+      const states = await denseStates(model, windows)
+      const results = []
+      for (const products of ['float32', 'bfloat16'] as const) {
+        const { pass, dispose } = await openTraining(model, plan(model.spec.blocks.length), { products })
+        const batch = batchOf(windows, states)
+        results.push(await gradientsOf(pass, batch))
+        batch.dense.dispose()
+        dispose()
+      }
+      const [plain, rounded] = results as [(typeof results)[0], (typeof results)[0]]
+      expect([...rounded.gradients.keys()].sort()).toEqual([...plain.gradients.keys()].sort())
+      const whole = (gradients: Map<string, Float32Array>) =>
+        Float32Array.from([...gradients.keys()].sort().flatMap((key) => [...(gradients.get(key) as Float32Array)]))
+      expect(apart(whole(rounded.gradients), whole(plain.gradients))).toBeLessThan(0.06)
+      for (const [key, values] of plain.gradients) {
+        if (lengthOf(values) > 1e-4) expect(apart(rounded.gradients.get(key) as Float32Array, values), key).toBeLessThan(0.08)
+      }
+    })
+  })
+})
+
+const valuesOf = ({ gradient }: HeadLoss): Float32Array => gradient?.dataSync() as Float32Array

@@ -1,0 +1,73 @@
+import { type Rank, randomNormal, type Tensor, tidy } from '@tensorflow/tfjs-core'
+import { describe, expect, test } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { type Activation, neuronsBackward } from '#engine/tensor/activation.ts'
+import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
+import { normalizeBackward } from '#engine/tensor/norm.ts'
+import { rotaryTables } from '#engine/tensor/rotary.ts'
+import { expectClose, plainly } from '../backend/plainly.ts'
+
+const { fused } = await openBackend('tensorflow')
+
+const normal = <R extends Rank>(shape: number[], seed: number) => randomNormal<R>(shape as never, 0, 1, 'float32', seed)
+
+/** Both compute the same tensors under the same names. */
+function expectEqual(compute: () => object, relative = 2e-5): void {
+  tidy(() => {
+    const [own, plain] = [compute(), plainly(compute)] as Record<string, Tensor>[] as [Record<string, Tensor>, Record<string, Tensor>]
+    expect(Object.keys(own).sort()).toEqual(Object.keys(plain).sort())
+    for (const [name, tensor] of Object.entries(plain)) expectClose(own[name] as Tensor, tensor, relative)
+  })
+}
+
+describe.skipIf(!fused)('fused backward passes', () => {
+  test.each([
+    { rows: 1, size: 1, kind: 'rms', weighted: true, divisor: 1 },
+    { rows: 130, size: 48, kind: 'rms', weighted: true, divisor: 48 },
+    { rows: 65, size: 19, kind: 'rms', weighted: false, divisor: 24 },
+    { rows: 70, size: 33, kind: 'layer', weighted: true, divisor: 33 },
+  ] as const)('gradients of a norm equal those step by step: %o', ({ rows, size, kind, weighted, divisor }) => {
+    expectEqual(() => {
+      const weight = weighted ? { weight: normal<Rank.R1>([size], 3) } : {}
+      const norm = { kind, epsilon: 1e-5, divisor, ...weight }
+      return normalizeBackward(normal<Rank.R2>([rows, size], 1), norm, normal<Rank.R2>([rows, size], 2))
+    })
+  })
+
+  const activations: Activation[] = ['silu', 'gelu', 'gelu_tanh', 'relu']
+  test.each(activations.flatMap((activation) => [true, false].map((gated) => ({ activation, gated }))))(
+    'gradients of neurons equal those step by step: %o',
+    ({ activation, gated }) => {
+      for (const [rows, width] of [
+        [1, 1],
+        [7, 37],
+        [300, 64],
+      ] as const) {
+        const [gate, up, gradient] = [1, 2, 3].map((seed) => normal<Rank.R2>([rows, width], seed)) as [
+          ReturnType<typeof normal<Rank.R2>>,
+          ReturnType<typeof normal<Rank.R2>>,
+          ReturnType<typeof normal<Rank.R2>>,
+        ]
+        expectEqual(() => neuronsBackward(gated ? gate : undefined, up, activation, gradient))
+      }
+    },
+  )
+
+  // Odd sizes: rows, keys and head sizes that fill no tile, windows that begin inside one, part of a head rotated, capped scores.
+  test.each([
+    { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 200, samples: 2, window: 0, rotated: 64, cap: undefined },
+    { heads: 4, keyValueHeads: 4, headSize: 8, tokens: 37, samples: 3, window: 0, rotated: 8, cap: 2 },
+    { heads: 4, keyValueHeads: 2, headSize: 80, tokens: 150, samples: 1, window: 0, rotated: 32, cap: undefined },
+    { heads: 6, keyValueHeads: 2, headSize: 24, tokens: 129, samples: 1, window: 70, rotated: 24, cap: 5 },
+    { heads: 6, keyValueHeads: 2, headSize: 24, tokens: 129, samples: 1, window: 7, rotated: 24, cap: undefined },
+    { heads: 1, keyValueHeads: 1, headSize: 4, tokens: 1, samples: 2, window: 0, rotated: 4, cap: undefined },
+  ])('gradients of attention equal those step by step: %o', ({ heads, keyValueHeads, headSize, tokens, samples, window, rotated, cap }) => {
+    const frequencies = () => ({ inverse: Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated))), scale: 1 })
+    expectEqual(() => {
+      const tables = rotaryTables({ frequencies, size: rotated }, 0, tokens)
+      const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 1)
+      const gradient = normal<Rank.R2>([samples * tokens, heads * headSize], 2)
+      return { projected: mixHeadsBackward(projected, tables, { heads, keyValueHeads, window, cap }, gradient) }
+    })
+  })
+})
