@@ -91,7 +91,12 @@ export const flagTable = {
     recoveryAmount,
     'train the remaining weights towards the dense model: minutes (10min), tokens (262144, 256k) or none',
   ),
-  recover_data: one('Recovery', 'TEXT', anyText, 'text to train on (default: 1/2 the calibration text, 1/2 the bundled mixed text)'),
+  recover_data: one(
+    'Recovery',
+    'TEXT',
+    anyText,
+    'text to train on, or self-written: the dense model writes it (default: 1/2 the calibration text, 1/2 the bundled mixed text)',
+  ),
 
   evaluate_perplexity: onOff('Measures', 'perplexity on WikiText-2 (bundled model: its own test text)'),
   main_table_results: onOff('Measures', 'perplexity on WikiText-2, C4 and FineWeb-Edu as a table; --output FOLDER writes CSV and LaTeX'),

@@ -64,6 +64,9 @@ export const bundledTitles = {
   spanish: 'Spanish',
 } as const
 
+/** The source of a recovery's text that the dense model writes itself. */
+export const selfWritten = 'self-written'
+
 /** The data sets of the 2SSP reference. */
 export const datasetTitles = {
   wikitext2: 'WikiText-2 test',
@@ -86,7 +89,7 @@ export const denseMethod = 'dense'
 
 /** Whether a data source is a named text rather than a path. */
 export function isTextName(source: string): boolean {
-  return Object.hasOwn(bundledTitles, source) || Object.hasOwn(datasetTitles, source)
+  return Object.hasOwn(bundledTitles, source) || Object.hasOwn(datasetTitles, source) || source === selfWritten
 }
 
 export function isAblation(method: string): method is AblationId {

@@ -17,7 +17,7 @@ that was not trained on.
 
   --amount AMOUNT      minutes such as 10min, or tokens such as 262144 or 256k (default ${defaultRecoveryTokens})
   --text TEXT          what it trains on, or several as a.txt:0.5,b.txt:0.5 (default: half the run’s calibration text, half the
-                       bundled mixed one)
+                       bundled mixed one); self-written is text that the dense model writes
   --wait               wait for the run to end, also when a server does it
 ${commonHelp}`
 

@@ -33,11 +33,11 @@ export const methodEntry = z.object({
   refits: z.boolean(),
 })
 
-/** A data set for calibration or measurement. `source` goes into a data request. */
+/** A data set for calibration, measurement or the training of a recovery. `source` goes into a data request. */
 export const datasetEntry = z.object({
   source: z.string(),
   title: z.string(),
-  uses: z.array(z.enum(['calibration', 'evaluation'])),
+  uses: z.array(z.enum(['calibration', 'evaluation', 'recovery'])),
   present: z.boolean(),
   bytes: z.number().int().nullable(),
   summary: z.string(),

@@ -4,6 +4,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
+import { selfWritten } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import type { EncodingReport } from '#engine/data/encoding.ts'
@@ -23,6 +24,8 @@ export interface DataSources {
   readonly accepts?: KindFilter | undefined
   /** Which windows are taken; of each source so many more are read that as many as were asked for are left, where it has them. */
   readonly choose?: ((windows: Windows) => Windows) | undefined
+  /** Gives windows of text that the dense model writes, where a request may ask for it. */
+  readonly write?: ((windows: number, sequenceLength: number) => Promise<Windows>) | undefined
 }
 
 /** The windows of a request, what the run states of them, and sentences on what a careful reader should know. */
@@ -91,12 +94,24 @@ async function readSource(
   seed: number,
   sources: DataSources,
 ): Promise<ReadData> {
+  if (data.source === selfWritten) return readWritten(data, seed, sources)
   const found = await locate(data.source, sources)
   const { windows, documents } = await readChosen(found, tokenizer, data, seed, sources)
   checkIds(windows, model, found.path)
   const sequenceLength = Math.max(0, ...windows.map(({ length }) => length))
   const used = { source: data.source, revision: found.revision, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }
   return { windows, used, notes: notesOn(data, used, model.spec, documents) }
+}
+
+async function readWritten(
+  { source, sequenceLength, windows: wanted }: DataRequest,
+  seed: number,
+  { write }: DataSources,
+): Promise<ReadData> {
+  if (!write || wanted === undefined)
+    throw new EspalierError('usage', `Only a recovery trains on "${source}" text, which the dense model writes. Choose another text.`)
+  const windows = await write(wanted, sequenceLength)
+  return { windows, used: { source, revision: null, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }, notes: [] }
 }
 
 /** As many windows as are asked for of those that are chosen, where the source has them. */

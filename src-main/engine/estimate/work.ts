@@ -3,7 +3,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { paperBeams } from '#contract/protocol.ts'
 import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
-import { denseMethod, isAblation } from '#contract/titles.ts'
+import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
 import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import { isDatasetId } from '#engine/data/named.ts'
@@ -21,6 +21,7 @@ import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { recovering } from '#engine/pruning/recovery/training.ts'
 import { recoveryPhases } from '#engine/pruning/recovery/work.ts'
+import { writingText, writtenTogether } from '#engine/pruning/recovery/written-text.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
 import { addPasses } from '#engine/pruning/search/passes.ts'
@@ -116,7 +117,12 @@ class RequestWork {
     const phases = recoveryPhases(this.#model.spec.blocks.length, windows, this.#left).map((phase) =>
       this.#timed(phase, 'recovery', tokens),
     )
-    return [this.#readingOf(windows * tokens), ...phases]
+    return [this.#readingOf(windows * tokens), ...this.#writing(windows * tokens * writtenShare(text)), ...phases]
+  }
+
+  #writing(tokens: number): PhaseWork[] {
+    const phase = { ...none, phase: writingText, part: 'recovery' }
+    return tokens > 0 ? [this.#decoding(phase, tokens / writtenTogether, writtenTogether, 1)] : []
   }
 
   /** Each of a study's trials is 2SSP and a perplexity; the first stage is shared by those on the same windows. */
@@ -213,9 +219,9 @@ class RequestWork {
   }
 
   /** Tokens made one by one, for some sequences side by side. */
-  #decoding(phase: PhaseWork, tokens: number, sequences: number): PhaseWork {
+  #decoding(phase: PhaseWork, tokens: number, sequences: number, left = this.#left): PhaseWork {
     const { spec } = this.#model
-    const gigabytes = (4 * (this.#left * stackParameters(spec) + spec.vocabulary * spec.hidden)) / billion
+    const gigabytes = (4 * (left * stackParameters(spec) + spec.vocabulary * spec.hidden)) / billion
     return { ...phase, decoded: tokens * gigabytes * (1 + (sequences - 1) / 4) }
   }
 
@@ -240,6 +246,7 @@ class RequestWork {
 
   async #windowsOf(source: string, sequenceLength: number, most: number): Promise<number> {
     const { localFolder } = this.#request
+    if (source === selfWritten) return most
     if (isDatasetId(source) && localFolder === undefined) return Math.ceil(publishedTokens[source] / sequenceLength)
     const path = isBundledId(source) ? locateBundled(source) : source
     const found = await stat(path).catch(() => undefined)
@@ -253,6 +260,12 @@ class RequestWork {
     remember(key, windows.length)
     return windows.length
   }
+}
+
+/** The share of a text that the dense model writes. */
+function writtenShare({ source, mix = [{ source, share: 1 }] }: DataRequest): number {
+  const sum = (parts: typeof mix) => parts.reduce((total, { share }) => total + share, 0)
+  return sum(mix.filter((part) => part.source === selfWritten)) / sum(mix)
 }
 
 /** Windows of texts that were counted once. */

@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Catalogue, DatasetEntry } from '#contract/pruning/methods.ts'
+import { selfWritten } from '#contract/titles.ts'
 import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts'
 import { datasetIds, namedDatasets } from '#engine/data/named.ts'
 import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
@@ -21,7 +22,7 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
   return {
     methods: methodEntries(),
     ablations: ablationEntries(),
-    datasets: [...(await sampleTexts(folders.sample)), ...bundled(), ...named()],
+    datasets: [...(await sampleTexts(folders.sample)), ...bundled(), ...named(), written],
     tasks: await Promise.all(
       taskIds.map(async (id) => {
         const present = existsSync(join(folders.questions, id))
@@ -35,6 +36,15 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
     ),
     formats: Object.entries(formats).map(([id, { title, summary }]) => ({ id, title, summary })),
   }
+}
+
+const written: DatasetEntry = {
+  source: selfWritten,
+  title: 'Written by the dense model',
+  uses: ['recovery'],
+  present: true,
+  bytes: null,
+  summary: 'Sampled from the dense model: documents, and chats where it has a template. Takes time, needs no text.',
 }
 
 function bundled(): DatasetEntry[] {

@@ -5,7 +5,7 @@ import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
 import type { Work } from '#contract/runs/estimate.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
-import { denseMethod, formatTitles, type GgufType, isAblation, isInspection } from '#contract/titles.ts'
+import { denseMethod, formatTitles, type GgufType, isAblation, isInspection, selfWritten } from '#contract/titles.ts'
 import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
@@ -188,6 +188,10 @@ class Preflight {
   async #text(field: string, source: string, sequenceLength: number): Promise<void> {
     const { localFolder } = this.#request
     const { spec, tokenizer } = this.#model
+    if (source === selfWritten && field === 'recover.text') {
+      if (!tokenizer) this.#refuse(field, 'invalid', withoutTokenizer('write text'))
+      return
+    }
     if (isDatasetId(source) && localFolder === undefined) {
       if (!tokenizer) this.#refuse(field, 'invalid', withoutTokenizer('read text'))
       this.#fetches.push({ field, ...fileOfDataset(source) })

@@ -30,6 +30,7 @@ import { parseOptions } from '#engine/pruning/options.ts'
 import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
 import type { HeldOutKind } from '#engine/pruning/recovery/held-out.ts'
 import { recoverPlan } from '#engine/pruning/recovery/recover.ts'
+import { writeWindows } from '#engine/pruning/recovery/written-text.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -167,15 +168,17 @@ class RunInProgress {
       heldOut.push({ kind, windows: (await this.#read(model, tokenizer, data, 0, { accepts: (own) => own === kind })).windows })
     }
     const trained = (kind: string) => !(heldOutKinds as readonly string[]).includes(kind)
+    const [view, run] = [denseView(model), this.#steps.recoveryRun(seed)]
+    const write = (windows: number, length: number) => writeWindows({ view, tokenizer, seed, run }, windows, length)
     const { plan, tensors, recovery, notes } = await recoverPlan({
-      view: denseView(model),
+      view,
       plan: result.tensors ? withFiles(result).plan : result.plan,
       tensors: result.tensors,
       request: wanted,
-      read: (windows, choose) => this.#read(model, tokenizer, { ...wanted.text, windows }, seed, { accepts: trained, choose }),
+      read: (windows, choose) => this.#read(model, tokenizer, { ...wanted.text, windows }, seed, { accepts: trained, choose, write }),
       heldOut,
       apart: await this.#windowsInUse(model, tokenizer),
-      run: this.#steps.recoveryRun(seed),
+      run,
     })
     for (const text of notes) this.#note(`Recovery: ${text}`)
     const seconds = (performance.now() - start) / 1000 + this.#steps.foundSeconds - found
@@ -224,7 +227,7 @@ class RunInProgress {
     tokenizer: Tokenizer | undefined,
     data: DataRequest,
     seed: number,
-    only: Pick<DataSources, 'accepts' | 'choose'> = {},
+    only: Pick<DataSources, 'accepts' | 'choose' | 'write'> = {},
   ): Promise<ReadData> {
     const { fetchFile, signal } = this.#steps.host
     const report = { signal, progress: (done: number, total: number) => this.#steps.progress('Reading text', done, total, 'tokens') }

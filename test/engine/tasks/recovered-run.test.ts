@@ -44,3 +44,30 @@ test('a run trains on nothing that it repaired or measures on', async () => {
   expect(repair?.windows).toBe(12)
   expect(notes.join(' ')).toContain('measured, held out or repaired on were left out')
 })
+
+test('a run trains on text that its dense model writes, in its share, and nothing else reads such text', async () => {
+  const source = join(folder, 'ids.json')
+  const mix = [
+    { source, share: 0.5 },
+    { source: 'self-written', share: 0.5 },
+  ]
+  const request = {
+    model: await referenceModel('stories260k'),
+    method: '2ssp',
+    amount: { sparsity: 0.3 },
+    options: { windows: 2 },
+    seed: 0,
+    calibration: { source, sequenceLength: 64, windows: 2 },
+    recover: { amount: { tokens: 32 * 64 }, text: { source: 'both', sequenceLength: 64, mix } },
+    measures: [],
+    backend: 'auto' as const,
+  }
+  const host = { steps: { get: async () => undefined, put: async () => {}, folder }, emit: () => {}, signal: new AbortController().signal }
+  const { recovery } = await executeRun(request, host)
+  expect(recovery?.text.parts?.map((part) => [part.source, part.windows])).toEqual([
+    [source, 16],
+    ['self-written', 16],
+  ])
+  const wrong = { ...request, calibration: { source: 'self-written', sequenceLength: 64, windows: 2 } }
+  await expect(executeRun(wrong, host)).rejects.toThrow('Only a recovery trains on "self-written" text')
+})

@@ -1,0 +1,131 @@
+import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { cutWindows } from '#engine/data/windows.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
+import { fewRows } from '#engine/tensor/products.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import type { MethodRun } from '../method.ts'
+
+export const writingText = 'Writing text'
+
+/** Texts that are written side by side, as many as one pass over the weights serves, and the tokens that each has at most. */
+export const writtenTogether = fewRows
+const longest = 256
+
+const writtenStep: StepKind = { version: 1 }
+
+export interface Writer {
+  /** The dense model. */
+  readonly view: ModelView
+  readonly tokenizer: Tokenizer | undefined
+  readonly seed: number
+  readonly run: Pick<MethodRun, 'step' | 'progress' | 'signal'>
+}
+
+/** How a text begins, and how many end tokens it goes past. */
+interface Opening {
+  readonly ids: readonly number[]
+  readonly ends: number
+}
+
+/**
+ * Windows of text that the dense model writes itself, sampled at temperature 1: from the token that parts documents, and in turns from its
+ * chat template's opening of a user turn, so that it makes up the question as well. Each group of texts is a step.
+ */
+export async function writeWindows(writer: Writer, windows: number, sequenceLength: number): Promise<Int32Array[]> {
+  const { view, tokenizer, seed, run } = writer
+  if (!tokenizer)
+    throw new EspalierError('invalid', 'This model has no tokenizer.json, so it cannot write text. Place its tokenizer.json in the folder.')
+  const openings = openingsOf(tokenizer)
+  const together = Math.max(1, Math.min(writtenTogether, Math.floor(view.model.workspaceBytes / 2 / bytesOf(view))))
+  const wanted = windows * sequenceLength
+  const ids: number[] = []
+  for (let group = 0; ids.length < wanted; group++) {
+    const opening = at(openings, group % openings.length)
+    const on = { seed, group, together, opening: [...opening.ids], endIds: [...tokenizer.endIds] }
+    const texts = await run.step({ kind: writtenStep, label: 'text that the dense model wrote', on }, () =>
+      writeGroup(writer, opening, tokenizer.endIds, { together, group }, (tokens) =>
+        run.progress(writingText, Math.min(wanted, ids.length + tokens), wanted, 'tokens'),
+      ),
+    )
+    ids.push(...texts.flat())
+  }
+  run.progress(writingText, wanted, wanted, 'tokens')
+  return cutWindows(ids, sequenceLength, windows)
+}
+
+/** Keys and values of one text. */
+const bytesOf = ({ spec }: ModelView): number => 4 * 2 * 2 * longest * spec.keyValueHeads * spec.headSize * spec.blocks.length
+
+/** Between documents most tokenizers have a token of this name; others begin a text with their begin token. */
+const betweenDocuments = '<|endoftext|>'
+
+function openingsOf(tokenizer: Tokenizer): Opening[] {
+  const named = tokenizer.encode(betweenDocuments)
+  const first = named.length === 1 ? named[0] : (tokenizer.beginId ?? tokenizer.endIds[0])
+  if (first === undefined)
+    throw new EspalierError('invalid', 'This model has no token that begins a text, so it cannot write one. Choose another text.')
+  const mark = '\u{2402}'
+  const chat = tokenizer.chats
+    ? tokenizer.chat([{ role: 'user', content: mark }], { addGenerationPrompt: false })?.split(mark)[0]
+    : undefined
+  const plain = { ids: [first], ends: 0 }
+  // A chat's first end is that of the question.
+  return chat ? [plain, { ids: tokenizer.encode(chat), ends: 1 }] : [plain]
+}
+
+/** Texts with their openings. The numbers that decide depend on the seed and the group only. */
+async function writeGroup(
+  { view, seed, run: { signal } }: Writer,
+  opening: Opening,
+  endIds: readonly number[],
+  { together, group }: { readonly together: number; readonly group: number },
+  report: (tokens: number) => void,
+): Promise<number[][]> {
+  const random = new PythonRandom((seed % 2 ** 31) * 2 ** 20 + group)
+  const texts = Array.from({ length: together }, () => ({ ids: [...opening.ids], ends: opening.ends }))
+  const session = new DecodingSession(view)
+  try {
+    const [begun = new Float32Array()] = await session.feed(Int32Array.from(opening.ids), 1, signal)
+    session.select(texts.map(() => 0))
+    let logits = texts.map(() => begun)
+    let open = texts
+    for (let length = opening.ids.length; open.length > 0; length++) {
+      report(together * length)
+      const going = open.flatMap((text, place) => {
+        const id = drawToken(at(logits, place), random.random())
+        text.ids.push(id)
+        const hasEnded = (endIds.includes(id) && text.ends-- <= 0) || text.ids.length >= opening.ids.length + longest
+        return hasEnded ? [] : [place]
+      })
+      open = going.map((place) => at(open, place))
+      if (open.length === 0) break
+      session.select(going)
+      logits = await session.feed(
+        Int32Array.from(open, ({ ids }) => at(ids, ids.length - 1)),
+        open.length,
+        signal,
+      )
+    }
+    return texts.map(({ ids }) => ids)
+  } finally {
+    session.dispose()
+  }
+}
+
+/** A token by its probability; `uniform` is from 0 to 1. */
+export function drawToken(logits: Float32Array, uniform: number): number {
+  let most = Number.NEGATIVE_INFINITY
+  for (const logit of logits) most = Math.max(most, logit)
+  let sum = 0
+  for (const logit of logits) sum += Math.exp(logit - most)
+  let left = uniform * sum
+  for (const [id, logit] of logits.entries()) {
+    left -= Math.exp(logit - most)
+    if (left < 0) return id
+  }
+  return logits.indexOf(most)
+}
