@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { cp, realpath } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { findGgml } from './src-main/runtime/ggml.mjs'
 import { lockedPackages, shippedPackages } from './src-main/setup/shipped.mjs'
 
 const root = import.meta.dirname
@@ -32,6 +33,8 @@ export async function copyCompute(resources) {
   await cp(join(root, 'out', 'main'), join(target, 'out', 'main'), { recursive: true, filter: isOurs })
   await cp(join(root, 'package.json'), join(target, 'package.json'))
   await cp(join(root, 'resources'), join(target, 'resources'), { recursive: true })
+  const ggml = findGgml()
+  if (ggml) await cp(ggml, join(target, basename(ggml)), { recursive: true })
   for (const place of computePackages()) {
     const source = await realpath(join(root, place))
     // Packages inside of a package are places of their own.

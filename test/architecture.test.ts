@@ -47,6 +47,7 @@ const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
     owners: ['backend', 'tensor', 'model', 'pruning', 'evaluation', 'estimate'].map((name) => `src-main/engine/${name}/`),
   },
   { package: /^@tensorflow\/(?!tfjs-core$)/, owners: ['src-main/engine/backend/'] },
+  { package: /^koffi$/, owners: ['src-main/engine/backend/ggml/'] },
   { package: /^better-sqlite3/, owners: ['src-main/db/'] },
   { package: /^node:|^fs$|^path$/, owners: ['src-main/'] },
   { package: /^svelte(\/|$)|^bits-ui|^@lucide|^d3-(?!scale)|^virtua|^@tanstack/, owners: ['src-renderer/'] },
@@ -129,6 +130,24 @@ function findCircles(edges: readonly Pick<Import, 'file' | 'target'>[]): string[
 
 const describeImport = ({ file, specifier }: Import) => `${file} imports ${specifier}`
 
+const electronFiles = () => files.filter((file) => file.startsWith('src-main/electron/')).map((file) => file.slice('src-main/'.length))
+
+/** The files that some files load at run time, directly or through others. */
+function reachedFrom(starts: readonly string[]): Set<string> {
+  const targets = Map.groupBy(
+    imports.filter(({ isType }) => !isType),
+    ({ file }) => file,
+  )
+  const found = new Set<string>()
+  const waiting = [...starts]
+  for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
+    if (found.has(file)) continue
+    found.add(file)
+    for (const { target } of targets.get(file) ?? []) if (target) waiting.push(target)
+  }
+  return found
+}
+
 function isAllowed({ file, target }: Import): boolean {
   const from = partOf(file)
   const to = target && partOf(target)
@@ -168,6 +187,15 @@ describe('imports run one way', () => {
   test.each(packageOwners)('$package is loaded only by $owners', ({ package: name, owners }) => {
     const foreign = imports.filter((one) => !one.isType && name.test(one.specifier) && !owners.some((owner) => one.file.startsWith(owner)))
     expect(foreign.map(describeImport)).toEqual([])
+  })
+
+  test('the main process loads neither tensors nor ggml', () => {
+    const doors = ['cli/main.ts', 'server/server.ts', 'services/workbench.ts', ...electronFiles()].map((name) => `src-main/${name}`)
+    const loaded = reachedFrom(doors)
+    expect(loaded.size).toBeGreaterThan(100)
+    const native = imports.filter(({ file, specifier, isType }) => !isType && loaded.has(file) && /^@tensorflow|^koffi/.test(specifier))
+    expect([...loaded].filter((file) => /^src-main\/engine\/(backend|tensor|model)\//.test(file))).toEqual([])
+    expect(native.map(describeImport)).toEqual([])
   })
 
   test('SQL stands in db only', () => {

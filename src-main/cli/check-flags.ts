@@ -35,9 +35,9 @@ function checkWork({ num_prune, sparsity, sparsity_rate, pruning_method: methods
   if (methods.length === 0 && amounts.length > 0) fail('An amount was given but no --pruning_method.')
 }
 
-function checkSaving({ save, format, gguf_type, replace, ablation, pruning_method: methods }: Flags): void {
+function checkSaving({ save, format, gguf_type, replace, ablation, dense, pruning_method: methods }: Flags): void {
   if (save && ablation !== undefined) fail('--save needs one plan; an ablation has many.')
-  if (save && methods.length === 0) fail('--save needs a --pruning_method.')
+  if (save && methods.length === 0 && !dense) fail('--save needs a --pruning_method or --dense.')
   if (format.length > 0 && !save) fail('--format says how --save writes; give --save FOLDER too.')
   if (replace && !save) fail('--replace lets --save write over a folder; give --save FOLDER too.')
   if (gguf_type.length > 0 && !format.includes('gguf')) fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')

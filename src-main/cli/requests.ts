@@ -75,7 +75,7 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
   const usual = known.filter((entry) => methods.some(({ method }) => method === entry.id)).flatMap(({ repair }) => repair ?? [])
   checkRepair(flags, usual)
   const alone = methods.length * (flags.ablation ? 1 : amounts.length * seeds.length) === 1 && !flags.dense && !flags.main_table_results
-  if (methods.length === 0) return { request: { ...shared, ...denseRequest, calibration: undefined }, saves: false }
+  if (methods.length === 0) return { request: { ...shared, ...denseRequest, calibration: undefined }, saves: flags.save !== undefined }
   const [first] = methods
   if (alone && first) {
     const amount = amounts[0] ?? { sparsity: 0 }

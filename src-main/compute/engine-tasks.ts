@@ -1,11 +1,8 @@
 import { join } from 'node:path'
-import type { SavedFile } from '#contract/exports/exports.ts'
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { EngineReport } from '#contract/machine/engine-state.ts'
 import { resources } from '#runtime/resources.ts'
 import type { JobHost } from './job-host.ts'
-
-type TaskOf<Kind extends ComputeTask['kind']> = Extract<ComputeTask, { kind: Kind }>
 
 /** Does a task with the engine. Loads only what the task needs: a question about a model must not start the tensor runtime. */
 export async function performTask(task: ComputeTask, host: JobHost): Promise<unknown> {
@@ -35,7 +32,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
     case 'outline save':
       return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':
-      return save(task, host)
+      return (await import('#engine/tasks/save.ts')).executeSave(task, host)
     case 'probe':
       return probe()
     case 'self-test':
@@ -50,27 +47,6 @@ async function requireOwn(path: string, plans: readonly { fingerprint: string | 
     plans.map(({ fingerprint }) => fingerprint),
     host,
   )
-}
-
-async function save({ model: path, plan, run, memoryBytes, fingerprint, ...asked }: TaskOf<'save'>, host: JobHost): Promise<SavedFile[]> {
-  await requireOwn(path, [{ fingerprint }], host)
-  const { openBackend } = await import('#engine/backend/backend.ts')
-  const { saveModel } = await import('#engine/export/save.ts')
-  const { densePlan } = await import('#engine/pruning/plan.ts')
-  const { StoredTensors } = await import('#engine/checkpoint/stored-tensors.ts')
-  const { acquireModel, releaseModel } = await import('#engine/model/kept-model.ts')
-  const { readText } = await import('#engine/checkpoint/regular-file.ts')
-  await openBackend('auto')
-  const model = await acquireModel(path, memoryBytes)
-  const tensors = plan?.tensors && { tensors: await StoredTensors.open(plan.tensors) }
-  const text = await readText(join(resources, 'sample-model', 'test.txt'))
-  const request = { ...asked, ...(run ? { run } : {}), ...tensors, model, plan: plan ?? densePlan(model.spec), text }
-  const saved = await saveModel(request, {
-    signal: host.signal,
-    progress: (phase, done, total, unit) => host.emit({ phase, done, total, unit }),
-  })
-  await releaseModel()
-  return saved
 }
 
 async function probe(): Promise<EngineReport> {

@@ -62,7 +62,7 @@ const marks = z.object({ name: name.optional(), notes: notes.optional(), tags: t
 /** Several formats get a subfolder each. `replace` allows overwriting a folder that is not empty. */
 const saving = {
   formats: z.array(z.string()).min(1).max(20),
-  ggufTypes: z.array(z.string()).min(1).max(20).default(usualGgufTypes),
+  ggufTypes: z.array(z.string()).min(1).max(40).default(usualGgufTypes),
   replace: z.boolean().default(false),
 }
 const outlines = z.object({ formats: z.array(formatOutline) })

@@ -6,6 +6,12 @@ import { getuid } from 'node:process'
 /** A runtime's description. It is written last, so a folder without it is not a runtime. */
 export const descriptionName = 'runtime.json'
 
+/**
+ * What every description has: the files of the folder, and in `addons` the hashes of those compiled later.
+ * @typedef {{ version: string, files: { path: string, size: number, sha256: string }[], addons?: Record<string, string>,
+ *   kind?: 'gpu' | 'cpu', binding?: string }} Description
+ */
+
 /** Mode bits that let the group or others write. */
 const othersWrite = 0o022
 
@@ -57,14 +63,21 @@ export function trustedAddon(folder, name) {
  * @returns {Record<string, string>} name to sha256
  */
 function addonHashes(folder) {
+  const { files = [], addons = {} } = readDescription(folder) ?? {}
+  return { ...Object.fromEntries(files.map(({ path, sha256 }) => [path, sha256])), ...addons }
+}
+
+/**
+ * The parsed description of a runtime's folder; undefined if it is missing or damaged.
+ * @param {string} folder
+ * @returns {Description | undefined}
+ */
+export function readDescription(folder) {
   try {
-    const { files = [], addons = {} } = JSON.parse(readFileSync(join(folder, descriptionName), 'utf8'))
-    return {
-      ...Object.fromEntries(files.map((/** @type {{ path: string, sha256: string }} */ file) => [file.path, file.sha256])),
-      ...addons,
-    }
+    const description = JSON.parse(readFileSync(join(folder, descriptionName), 'utf8'))
+    return Array.isArray(description.files) ? description : undefined
   } catch {
-    return {}
+    return undefined
   }
 }
 

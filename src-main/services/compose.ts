@@ -155,7 +155,7 @@ function openContext(options: SettledOptions): Context {
   const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
   const [desk, playground, exporter] = [beside(), beside(), beside()]
   const shareProcessor = (slots: number | null) => machine.setDevices(devicesWith(slots))
-  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter, shareProcessor }
+  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter, fetchFile, shareProcessor }
 }
 
 function callsOf(context: Context, library: Library, transfers: Transfers, bundled: string | null): Omit<Handlers, 'history.restore'> {

@@ -2,6 +2,7 @@ import type { CallName, Checked, Listener, Output } from '#contract/api.ts'
 import type { History } from '#db/history.ts'
 import type { HubOptions } from '#hub/hub.ts'
 import type { ComputeHost } from '#jobs/compute-host.ts'
+import type { FetchFile } from '#jobs/run-attempt.ts'
 import type { RunLogs } from '#jobs/run-log.ts'
 import type { RunQueue } from '#jobs/run-queue.ts'
 import type { Folders } from './models/folders.ts'
@@ -24,6 +25,8 @@ export interface Context {
   playground: ComputeHost
   /** Writes pruned models. */
   exporter: ComputeHost
+  /** Fetches a file of the hub for a job. */
+  fetchFile: FetchFile
   /** Divides the processor between this many runs. */
   shareProcessor(slots: number | null): void
 }

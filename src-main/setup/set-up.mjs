@@ -1,17 +1,19 @@
 import { findNode24, missingNode24 } from '../runtime/node24.mjs'
+import { ensureGgml } from './ggml.mjs'
 import { ensurePackages } from './packages.mjs'
 import { ensureBundle } from './screens.mjs'
 import { ensureRuntime } from './tensorflow/runtime.mjs'
 import { say } from './terminal.mjs'
 
 /**
- * Installs what is missing before anything else can run: npm packages, tensor runtime, built screens.
+ * Installs what is missing before anything else can run: npm packages, ggml, tensor runtime, built screens.
  * @returns {Promise<string>} the Node 24 that the rest runs on
  */
 export async function setUp() {
   await ensurePackages()
   const node = findNode24()
   if (!node) throw new Error(missingNode24)
+  await ensureGgml()
   await ensureRuntime(node)
   return node
 }

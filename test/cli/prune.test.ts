@@ -115,6 +115,20 @@ describe('the pruning command', () => {
     expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('exists and is not empty') })
   })
 
+  it('saves the dense model too, with errors weighed by its importances', async () => {
+    const folder = join(home, 'saved-dense')
+    const flags = ['--dense', '--save', folder, '--format=gguf', '--gguf_type=Q4_K_M,Q8_0', '--sequence_length=64']
+    const { code, stdout, stderr } = await run(home, ['--model', model, ...flags, `--eval_data=${join(home, 'test.json')}`, '--no_history'])
+    expect({ code, stderr }).toMatchObject({ code: 0 })
+    expect(stdout).toMatch(/GGUF file Q4_K_M: .* MB; reopened: /)
+    const names = (await readdir(folder)).sort()
+    expect(names.filter((name) => /\.(gguf|imatrix)$/.test(name)).map((name) => name.replace(/^.*-dense/, ''))).toEqual([
+      '-Q4_K_M.gguf',
+      '-Q8_0.gguf',
+      '.imatrix',
+    ])
+  })
+
   it('answers the two prompts and measures inference on WebAssembly', async () => {
     const [document] = documentsOf(
       await run(home, [

@@ -3,6 +3,7 @@ import { inspectedRun } from '../comparison/divergence.ts'
 import { dataRequest } from '../data/data-request.ts'
 import { errorCodes } from '../errors.ts'
 import { hubFile } from '../models/hub-file.ts'
+import { readPlace } from '../places.ts'
 import { generationRequest } from '../playground/generation.ts'
 import { plan, tensorFile } from '../pruning/plan.ts'
 import { exportedRun } from '../runs/exported-run.ts'
@@ -42,6 +43,10 @@ export const computeTask = z.discriminatedUnion('kind', [
     formats: z.array(z.string()),
     ggufTypes: z.array(z.string()),
     replace: z.boolean(),
+    /** The text of the run's calibration, drawn by its seed; quantised files of few bits weigh errors by it. */
+    calibration: dataRequest.optional(),
+    seed: z.number().int(),
+    localFolder: readPlace.optional(),
     memoryBytes: z.number().optional(),
   }),
   /** Size in each format; without a plan, of a model as the method would prune it. */

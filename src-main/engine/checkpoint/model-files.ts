@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { partsOf } from './gguf/parts.ts'
-import { locateCheckpoint } from './open-checkpoint.ts'
+import { locateCheckpoint } from './locate-checkpoint.ts'
 import { exists } from './regular-file.ts'
 import { indexFile, readIndex, singleFile } from './sharded-index.ts'
 

@@ -1,11 +1,7 @@
-import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
-import { EspalierError } from '#contract/errors.ts'
-import { refuseLinksOut } from '#runtime/resolve-inside.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openFolder } from './folder.ts'
 import { openGguf } from './gguf/open-gguf.ts'
-import { openRegular, readPart } from './regular-file.ts'
+import { locateCheckpoint } from './locate-checkpoint.ts'
 
 /**
  * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a
@@ -15,38 +11,4 @@ import { openRegular, readPart } from './regular-file.ts'
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const { kind, place } = await locateCheckpoint(path)
   return kind === 'gguf' ? openGguf(place) : openFolder(place)
-}
-
-/** Which kind of checkpoint a path leads to: a folder of safetensors, or a GGUF file, which may lie alone in a folder. */
-export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' | 'gguf'; place: string }> {
-  const found = await stat(path).catch(() => undefined)
-  if (!found)
-    throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
-  if (found.isDirectory()) {
-    await refuseLinksOut(path)
-    const file = await onlyGguf(path)
-    return file ? { kind: 'gguf', place: file } : { kind: 'folder', place: path }
-  }
-  if (path.toLowerCase().endsWith('.gguf') || (await beginsAsGguf(path))) return { kind: 'gguf', place: path }
-  throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)
-}
-
-/** The GGUF file of a folder that has one and no config.json; parts of a divided file count as one. */
-async function onlyGguf(folder: string): Promise<string | undefined> {
-  const names = await readdir(folder)
-  const files = names.filter((name) => /\.gguf$/i.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/i.test(name))
-  if (names.includes('config.json') || files.length === 0) return undefined
-  if (files.length > 1)
-    throw new EspalierError('invalid', `${folder} has several GGUF files: ${files.sort().join(', ')}. Give one of them.`)
-  return join(folder, files[0] as string)
-}
-
-/** Whether a file without the usual ending is one by its first bytes, as Ollama keeps them. */
-async function beginsAsGguf(path: string): Promise<boolean> {
-  const handle = await openRegular(path)
-  try {
-    return (await handle.stat()).size > 4 && Buffer.from(await readPart(handle, 0, 4, path)).toString() === 'GGUF'
-  } finally {
-    await handle.close()
-  }
 }

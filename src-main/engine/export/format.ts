@@ -11,6 +11,7 @@ import { writeShards } from '#engine/checkpoint/write-shards.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
 import { copyCompanions } from './companions.ts'
+import type { Importances } from './gguf/importances.ts'
 import type { Planned } from './pruned-tensors.ts'
 
 /** What is known of the model to be written besides its weights. */
@@ -26,6 +27,8 @@ export interface ExportRequest {
   readonly replace?: boolean
   /** Types of a GGUF file, one file each. */
   readonly ggufTypes?: readonly string[]
+  /** How much errors count in the columns of a quantised file. */
+  readonly importances?: Importances
   readonly watch?: WriteWatch
 }
 

@@ -3,16 +3,21 @@ import { basename, join } from 'node:path'
 import type { SavedFile } from '#contract/exports/exports.ts'
 import { type FormatId, usualGgufTypes } from '#contract/titles.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
-import { viewWithPlan } from '#engine/model/views/view.ts'
+import type { ReadData } from '#engine/data/read-data.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { requireFormats } from './check-save.ts'
 import type { ExportRequest, WriteWatch } from './format.ts'
+import type { Importances } from './gguf/importances.ts'
+import { measureImportances } from './gguf/measure-importances.ts'
 import { findFormat } from './index.ts'
 import { type Expectation, expectAnswers, testReload } from './reload-test.ts'
 
-export interface SaveRequest extends Omit<ExportRequest, 'watch'> {
+export interface SaveRequest extends Omit<ExportRequest, 'watch' | 'importances'> {
   readonly formats: readonly string[]
   /** Text that the reload test asks about. */
   readonly text: string
+  /** Text that importances are measured on, where a type takes them. */
+  readonly measuredOn?: ReadData
 }
 
 /** Who follows a save. */
@@ -38,23 +43,36 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
       host.progress('Saving', Math.min(done, total), total, 'bytes')
     },
   }
-  const [only] = ids
-  if (ids.length === 1 && only) await findFormat(only).write({ ...request, ggufTypes, watch })
-  else
-    await writeFolderAtomically(
-      folder,
-      async (temporary) => {
-        for (const id of ids) await findFormat(id).write({ ...request, folder: join(temporary, id), replace: false, ggufTypes, watch })
-      },
-      { replace },
-    )
   const view = viewWithPlan(model, plan, tensors)
   try {
+    const toWrite = { ...request, ...(await weigh(view, request, host)), ggufTypes, watch }
+    const [only] = ids
+    if (ids.length === 1 && only) await findFormat(only).write(toWrite)
+    else
+      await writeFolderAtomically(
+        folder,
+        async (temporary) => {
+          for (const id of ids) await findFormat(id).write({ ...toWrite, folder: join(temporary, id), replace: false })
+        },
+        { replace },
+      )
     const written = (await Promise.all(ids.map((id) => writtenBy(id, ids.length === 1 ? folder : join(folder, id))))).flat()
     const expected = await expectAnswers(view, model, request.text)
     return await reloadAll(written, expected, host)
   } finally {
     view.dispose()
+  }
+}
+
+async function weigh(view: ModelView, { measuredOn }: SaveRequest, host: SaveHost): Promise<{ importances?: Importances }> {
+  if (!measuredOn) return {}
+  const { windows, used } = measuredOn
+  const texts = (used.parts ?? [used]).map(({ source }) => basename(source))
+  return {
+    importances: await measureImportances(view, windows, texts, {
+      ...(host.signal ? { signal: host.signal } : {}),
+      progress: (done, total) => host.progress('Weighing columns', done, total, 'parts'),
+    }),
   }
 }
 

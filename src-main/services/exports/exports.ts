@@ -62,8 +62,12 @@ export class ExportsService {
     const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest }
     const { formats, ggufTypes } = target
     const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
+    const { calibration, seed, localFolder } = this.#context.history.documents.request(row.number)
     const save = this.#write(row, {
       kind: 'save',
+      seed,
+      ...(calibration ? { calibration } : {}),
+      ...(localFolder ? { localFolder } : {}),
       model: model.path,
       fingerprint: row.fingerprint,
       plan,
@@ -87,6 +91,7 @@ export class ExportsService {
         onEvent: (event) => report(progressOf(event)),
         onOutput: (chunk) => logs.append(row.id, chunk),
         getStep: (name) => history.steps.find(name),
+        fetchFile: (file, stop) => this.#context.fetchFile(file, stop, () => undefined),
       })
       signal.addEventListener('abort', () => job.cancel())
       return z.array(savedFile).parse(await job.result)
@@ -135,7 +140,8 @@ type Save = (...args: Parameters<Move>) => Promise<SavedFile[]>
 function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'totalBytes' | 'opened'> {
   const { done, total, unit } = event as { done?: number; total?: number; unit?: string }
   if (typeof done !== 'number' || typeof total !== 'number') return {}
-  return unit === 'bytes' ? { doneBytes: done, totalBytes: total } : { opened: { done, total } }
+  if (unit === 'bytes') return { doneBytes: done, totalBytes: total }
+  return unit === 'files' ? { opened: { done, total } } : {}
 }
 
 const sumBytes = (outlines: readonly FormatOutline[]): number => outlines.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)

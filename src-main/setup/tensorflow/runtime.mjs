@@ -1,8 +1,8 @@
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { arch, platform } from 'node:process'
 import { addonName, findRuntime, runtimesFolder } from '../../runtime/places.mjs'
-import { descriptionName, findStranger, trustedAddon } from '../../runtime/trusted.mjs'
+import { findStranger, readDescription, trustedAddon } from '../../runtime/trusted.mjs'
 import { withSetupLock } from '../setup-lock.mjs'
 import { formatBytes, say } from '../terminal.mjs'
 import { findOnPath } from '../tools.mjs'
@@ -66,19 +66,6 @@ export function findDamage(folder) {
 }
 
 /**
- * @param {string} folder
- * @returns {import('./build-runtime.mjs').RuntimeDescription | undefined}
- */
-function readDescription(folder) {
-  try {
-    const description = JSON.parse(readFileSync(join(folder, descriptionName), 'utf8'))
-    return Array.isArray(description.files) ? description : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/**
  * @param {string} node
  * @param {typeof pinnedWheels} pinned
  */
@@ -129,5 +116,5 @@ function discardDamaged() {
 function announce(folder) {
   const description = readDescription(folder)
   const bytes = existsSync(folder) ? folderSize(folder) : 0
-  say(`TensorFlow ${description?.version} for the ${description?.kind.toUpperCase()} is in ${folder}, ${formatBytes(bytes)}.`)
+  say(`TensorFlow ${description?.version} for the ${description?.kind?.toUpperCase()} is in ${folder}, ${formatBytes(bytes)}.`)
 }

@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { allowFor } from '../../limits/reading.ts'
 import { reasonOf } from '../json.ts'
 import { readPart } from '../regular-file.ts'
-import { type BlockType, blockTypeNames, blockTypes, nameOtherType } from './blocks.ts'
+import { type BlockType, blockTypeOf } from './blocks.ts'
 import { Cursor, type GgufValue, HeaderGoesOn } from './cursor.ts'
 
 /** One tensor of a GGUF file. `shape` has the rows first, as everywhere in this program (the file has them last). */
@@ -34,7 +34,6 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Gguf
       return parseHeader(await readPart(handle, 0, length, file), size)
     } catch (error) {
       if (error instanceof EspalierError) throw error
-      if (error instanceof UnreadType) throw invalid(file, error.message)
       if (!(error instanceof HeaderGoesOn)) throw invalid(file, `${reasonOf(error)}. It is damaged or no GGUF file`)
       if (length === size) throw invalid(file, `it ends inside its header, after ${size} bytes. It is cut off`)
       if (length === largestHeader) throw invalid(file, `its header is longer than ${largestHeader} bytes`)
@@ -84,23 +83,13 @@ function readTensor(cursor: Cursor): Omit<GgufTensor, 'begin'> & { offset: numbe
   if (dimensions > 8) throw new Error(`tensor ${name} has ${dimensions} dimensions, at most 8 are allowed`)
   const sizes = Array.from({ length: dimensions }, () => cursor.count())
   const number = cursor.u32()
-  const type = blockTypes[number]
-  if (!type) throw unreadType(name, number)
+  const type = blockTypeOf(number)
+  if (!type) throw new Error(`tensor ${name} is stored as type ${number}, which is not known`)
   const width = sizes[0] ?? 1
   if (width % type.values !== 0) throw new Error(`tensor ${name} has rows of ${width}, no multiple of the ${type.values} of ${type.name}`)
   const bytes = sizes.reduce((product, size) => product * size, 1) * (type.bytes / type.values)
   return { name, type, shape: sizes.reverse(), bytes, offset: cursor.u64() }
 }
-
-/** A type that exists is no damage. */
-function unreadType(name: string, number: number): Error {
-  const known = nameOtherType(number)
-  const read = `Read are ${blockTypeNames.join(', ')}`
-  if (known === undefined) return new Error(`tensor ${name} is stored as type ${number}, which is not known. ${read}`)
-  return new UnreadType(`its tensor ${name} is stored as ${known}, which is not read. ${read}; get the model in one of them`)
-}
-
-class UnreadType extends Error {}
 
 function placeTensors(
   stored: ReturnType<typeof readTensor>[],

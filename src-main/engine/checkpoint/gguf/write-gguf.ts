@@ -1,7 +1,7 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { writeAll } from '../write-all.ts'
-import { type EncodedTypeName, encodedBytes, encodedTypes } from './encode-blocks.ts'
+import { type BlockType, bytesOfValues } from './blocks.ts'
 
 /** A metadata value with the type it is stored as. Lists of whole numbers are signed 32-bit ones. */
 export type MetadataValue =
@@ -17,7 +17,7 @@ export type MetadataEntries = Map<string, MetadataValue>
 /** A tensor to be written; `bytes` is asked for once, when its turn comes. `shape` has the rows first. */
 export interface GgufTensorToWrite {
   readonly name: string
-  readonly type: EncodedTypeName
+  readonly type: BlockType
   readonly shape: readonly number[]
   readonly bytes: () => Promise<Uint8Array>
 }
@@ -27,7 +27,7 @@ const alignment = 32
 
 /** Bytes that a tensor takes in a file, without padding. */
 export function storedBytes({ type, shape }: Pick<GgufTensorToWrite, 'type' | 'shape'>): number {
-  return encodedBytes(
+  return bytesOfValues(
     type,
     shape.reduce((product, size) => product * size, 1),
   )
@@ -59,7 +59,7 @@ async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promi
   if (bytes.byteLength !== expected) {
     throw new EspalierError(
       'internal',
-      `Tensor ${tensor.name} of ${tensor.type} [${tensor.shape.join(', ')}] takes ${expected} bytes, it came with ${bytes.byteLength}.`,
+      `Tensor ${tensor.name} of ${tensor.type.name} [${tensor.shape.join(', ')}] takes ${expected} bytes, it came with ${bytes.byteLength}.`,
     )
   }
   await writeAll(handle, bytes)
@@ -90,7 +90,7 @@ function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWri
     names.add(tensor.name)
     out.text(tensor.name).u32(tensor.shape.length)
     for (const size of tensor.shape.toReversed()) out.u64(size)
-    out.u32(encodedTypes[tensor.type].number).u64(offset)
+    out.u32(tensor.type.number).u64(offset)
     offset += padded(storedBytes(tensor))
   }
   return out.padTo(alignment)

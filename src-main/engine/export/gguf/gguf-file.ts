@@ -6,8 +6,9 @@ import { type GgufTensorToWrite, type MetadataEntries, storedBytes } from '#engi
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { blocksText, missingParts } from '../packing.ts'
 import { type Planned, prunedTensors } from '../pruned-tensors.ts'
+import { type Importances, importancesByName } from './importances.ts'
 import { contextLength, modelMetadata } from './metadata.ts'
-import { findMix, type Mix, rowMultiple } from './mix.ts'
+import { findMix, type Mix, rowMultiple, weighsErrors } from './mix.ts'
 import { rotarySection, writeRotary } from './rotary.ts'
 import { chooseTarget, type GgufTarget } from './target.ts'
 import { ggufTensors, paddedWidth } from './tensors.ts'
@@ -18,6 +19,8 @@ export interface GgufFile {
   /** Sizes and rotary embedding; what names the model and its tokenizer is added when it is written. */
   readonly metadata: MetadataEntries
   readonly tensors: readonly GgufTensorToWrite[]
+  /** Importances of the columns of its tensors, by name, where errors are weighed by them. */
+  readonly weighed: ReadonlyMap<string, Float32Array>
   readonly bytes: number
   /** Blocks that keep keys and values. */
   readonly attentions: number
@@ -26,7 +29,7 @@ export interface GgufFile {
 }
 
 /** Lays a pruned model out as a GGUF file of a type. Throws `infeasible` for what llama.cpp cannot run, before any weight is read. */
-export function layOutGguf(planned: Planned, type: string): GgufFile {
+export function layOutGguf(planned: Planned, type: string, importances?: Importances): GgufFile {
   const { checkpoint, spec } = planned.model
   if (planned.plan.slice || spec.sliceWidth !== undefined) throw refuseSliced()
   const left = specWithPlan(spec, planned.plan).blocks
@@ -51,11 +54,13 @@ export function layOutGguf(planned: Planned, type: string): GgufFile {
   const { blocks, names } = target
   const width = (position: number) => target.widths[position] as number
   const pruned = prunedTensors(planned, { removed: 'zeroed', width, blocks, names })
-  const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned)]
+  const weighed = importances && weighsErrors(mix) ? importancesByName(pruned, target, importances) : new Map<string, Float32Array>()
+  const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned, weighed)]
   return {
     architecture: target.dialect.architecture,
     metadata,
     tensors,
+    weighed,
     bytes: tensors.reduce((total, tensor) => total + storedBytes(tensor), 0),
     attentions: target.heads.filter(({ keyValue }) => keyValue > 0).length,
     notes: describe(spec, target, length, capped),

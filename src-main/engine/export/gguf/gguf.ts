@@ -10,6 +10,7 @@ import { type ExportFormat, type ExportRequest, keyValueBytes, watched } from '.
 import { describeModel, modelCard, readParentCard } from '../model-card.ts'
 import type { Planned } from '../pruned-tensors.ts'
 import { type GgufFile, layOutGguf } from './gguf-file.ts'
+import { writeImatrix } from './measure-importances.ts'
 import { tokenizerMetadata } from './tokenizer.ts'
 
 /**
@@ -32,8 +33,8 @@ export const gguf: ExportFormat = {
     }))
   },
   async write(request) {
-    const { folder, replace, ggufTypes = usualGgufTypes, watch } = request
-    const files = ggufTypes.map((type) => ({ type, file: layOutGguf(request, type) }))
+    const { folder, replace, ggufTypes = usualGgufTypes, importances, watch } = request
+    const files = ggufTypes.map((type) => ({ type, file: layOutGguf(request, type, importances) }))
     const tokenizer = await tokenizerOf(request)
     const named = nameModel(request)
     await writeFolderAtomically(
@@ -43,6 +44,8 @@ export const gguf: ExportFormat = {
           const metadata = new Map([...file.metadata, ...named, ...tokenizer])
           await writeGgufShards(temporary, `${fileName(request)}-${type}`, { metadata, tensors: watched(file.tensors, watch) })
         }
+        const weighed = files.find(({ file }) => file.weighed.size > 0)
+        if (importances && weighed) await writeImatrix(join(temporary, `${fileName(request)}.imatrix`), weighed.file, importances)
         await writeFile(join(temporary, 'Modelfile'), modelfile(request, files))
         await writeFile(join(temporary, 'README.md'), modelCard(request, describe(request, files), await readParentCard(request.model)))
       },

@@ -1,59 +1,140 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { GgufType } from '#contract/titles.ts'
-import { type EncodedTypeName, encodedTypes } from '#engine/checkpoint/gguf/encode-blocks.ts'
+import { ggufTypeTitles } from '#contract/titles.ts'
+import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
 
-/** How a GGUF file stores its matrices: one type, or a mix that keeps more bits where errors cost most. */
-export interface Mix {
-  /** `general.file_type` (ggml.h). */
-  readonly fileType: number
-  readonly main: EncodedTypeName
-  /** The type of the head, and of an embedding that is also the head. */
-  readonly head: EncodedTypeName
-  /** The type of value and down projections in the blocks that matter most, and of projections joined with them. */
-  readonly more?: EncodedTypeName
-  readonly joined?: EncodedTypeName
+/** What llama.cpp's choice of a tensor's type depends on besides the tensor's part. */
+export interface MixPlace {
+  /** Counts the tensors of this part before it, of `count`. */
+  readonly index: number
+  readonly count: number
+  /** Query heads for each key/value head in the first block. */
+  readonly shared: number
+  /** Whether the model is what llama.cpp calls a 70B: 80 blocks of a Llama. */
+  readonly isLarge: boolean
 }
 
-/** By the names that users of llama.cpp know. */
-export const mixes = {
+/** A type, or a choice by place. Undefined leaves the main type. */
+type Choice = string | ((place: MixPlace) => string | undefined)
+
+/** Parts of a model that a mix may store in a type of their own. `value` includes joined queries, keys and values. */
+export type MixPart = 'head' | 'embedding' | 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down'
+
+/** How a GGUF file stores its matrices: a main type, and parts that differ from it. */
+export interface Mix extends Readonly<Partial<Record<Exclude<MixPart, 'head'>, Choice>>> {
+  /** `general.file_type` (llama.h). */
+  readonly fileType: number
+  readonly main: string
+  /** The type of the head, and of an embedding that is also the head; Q6_K unless it is given. */
+  readonly head?: string
+}
+
+const isFirst =
+  (share: number) =>
+  ({ index, count }: MixPlace): boolean =>
+    index < Math.floor(count / share)
+const isInMiddle = ({ index, count }: MixPlace): boolean => index >= Math.floor(count / 8) && index < Math.floor((7 * count) / 8)
+
+/** Whether a tensor keeps more bits: the first and the last eighth, and every third between. */
+const matters = (place: MixPlace): boolean => !isInMiddle(place) || (place.index - Math.floor(place.count / 8)) % 3 === 2
+
+/** Where few key/value heads serve many queries, their projections are small and each error counts more often. */
+const shared =
+  (type: string, other?: string): Choice =>
+  (place) =>
+    place.shared >= 4 ? type : other
+const when =
+  (test: (place: MixPlace) => boolean, type: string, other?: string): Choice =>
+  (place) =>
+    test(place) ? type : other
+
+const moreBits = { value: when(matters, 'Q6_K'), down: when(matters, 'Q6_K') }
+const one = { value: shared('Q4_K', 'Q2_K'), down: when(isFirst(8), 'Q2_K'), embedding: 'Q2_K', head: 'Q5_K' }
+const two = { value: shared('Q4_K', 'IQ3_S'), down: when(isFirst(8), 'IQ3_S'), output: 'IQ3_S', embedding: 'IQ3_S', head: 'Q5_K' }
+const middle = when(isInMiddle, 'IQ3_XXS')
+
+/**
+ * The mixes of llama.cpp's quantiser under its names. Each part has the type that llama.cpp chooses where it has importances, which a
+ * file with a main type of up to four bits is made with. MXFP4 is its type for experts, here for every matrix.
+ */
+export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   F32: { fileType: 0, main: 'F32', head: 'F32' },
   F16: { fileType: 1, main: 'F16', head: 'F16' },
   BF16: { fileType: 32, main: 'BF16', head: 'BF16' },
   Q8_0: { fileType: 7, main: 'Q8_0', head: 'Q8_0' },
-  Q4_K_M: {
-    fileType: 15,
-    main: 'Q4_K',
-    head: 'Q6_K',
-    more: 'Q6_K',
-    joined: 'Q5_K',
+  Q6_K: { fileType: 18, main: 'Q6_K' },
+  Q5_K_M: { fileType: 17, main: 'Q5_K', ...moreBits },
+  Q5_K_S: { fileType: 16, main: 'Q5_K' },
+  Q5_1: { fileType: 9, main: 'Q5_1' },
+  Q5_0: { fileType: 8, main: 'Q5_0' },
+  Q4_K_M: { fileType: 15, main: 'Q4_K', ...moreBits },
+  Q4_K_S: { fileType: 14, main: 'Q4_K', value: when(({ index }) => index < 4, 'Q5_K'), down: when(isFirst(8), 'Q5_K') },
+  Q4_1: { fileType: 3, main: 'Q4_1' },
+  Q4_0: { fileType: 2, main: 'Q4_0', down: when(isFirst(8), 'Q4_1') },
+  IQ4_NL: { fileType: 25, main: 'IQ4_NL', value: shared('Q5_K') },
+  IQ4_XS: { fileType: 30, main: 'IQ4_XS', value: shared('Q5_K') },
+  MXFP4: { fileType: 38, main: 'MXFP4', head: 'Q8_0' },
+  Q3_K_L: { fileType: 13, main: 'Q3_K', value: 'Q5_K', down: 'Q5_K', output: 'Q5_K' },
+  Q3_K_M: {
+    fileType: 12,
+    main: 'Q3_K',
+    value: when(({ index }) => index < 2, 'Q5_K', 'Q4_K'),
+    down: when(isFirst(16), 'Q5_K', 'Q4_K'),
+    output: 'Q4_K',
   },
-  Q4_0: { fileType: 2, main: 'Q4_0', head: 'Q6_K' },
-} as const satisfies Record<GgufType, Mix>
+  Q3_K_S: { fileType: 11, main: 'Q3_K' },
+  IQ3_M: { fileType: 27, main: 'IQ3_S', value: 'Q4_K', down: when(isFirst(8), 'Q4_K'), output: 'Q4_K' },
+  IQ3_S: { fileType: 26, main: 'IQ3_S', value: shared('Q4_K') },
+  IQ3_XS: { fileType: 22, main: 'IQ3_S', value: shared('Q4_K'), key: 'IQ3_XXS', query: 'IQ3_XXS', gate: middle, up: middle },
+  IQ3_XXS: {
+    fileType: 23,
+    main: 'IQ3_XXS',
+    value: shared('Q4_K'),
+    key: 'IQ2_S',
+    query: 'IQ2_S',
+    output: 'IQ3_S',
+    embedding: 'IQ3_S',
+    head: 'Q5_K',
+  },
+  Q2_K: { fileType: 10, main: 'Q2_K', value: shared('Q4_K', 'Q3_K'), down: 'Q3_K', output: 'Q3_K' },
+  Q2_K_S: { fileType: 21, main: 'Q2_K', value: shared('Q4_K'), down: when(isFirst(8), 'Q4_K') },
+  IQ2_M: { fileType: 29, main: 'IQ2_S', ...two },
+  IQ2_S: { fileType: 28, main: 'IQ2_XS', ...two },
+  IQ2_XS: { fileType: 20, main: 'IQ2_XS', ...one },
+  IQ2_XXS: { fileType: 19, main: 'IQ2_XXS', ...one },
+  IQ1_M: { fileType: 31, main: 'IQ1_M', ...one, output: 'IQ2_XXS' },
+  IQ1_S: { fileType: 24, main: 'IQ1_S', ...one, output: 'IQ2_XXS' },
+}
 
 /** The mix of that name. Throws with the list of names when there is none. */
 export function findMix(name: string): Mix {
-  const found = Object.hasOwn(mixes, name) ? mixes[name as GgufType] : undefined
-  if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Known are: ${Object.keys(mixes).join(', ')}.`)
+  const found = Object.hasOwn(mixes, name) ? mixes[name as keyof typeof mixes] : undefined
+  if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Known are: ${Object.keys(ggufTypeTitles).join(', ')}.`)
   return found
 }
 
-/** Types of blocks of 256 values, and what takes their place in rows that are no multiple of that. */
-const smaller: Partial<Record<EncodedTypeName, EncodedTypeName>> = { Q4_K: 'Q5_0', Q5_K: 'Q8_0', Q6_K: 'Q8_0' }
+/** Whether the main type has at most four bits for a value, so that errors are weighed by importances. */
+export const weighsErrors = ({ main }: Mix): boolean => /^(IQ|Q)[1-4]|^MXFP4/.test(main)
 
-/** A type that rows of this length can have: the wanted one, its relative with shorter blocks, or F16. */
-export function fitType(wanted: EncodedTypeName, rowLength: number): EncodedTypeName {
-  if (rowLength % encodedTypes[wanted].values === 0) return wanted
-  const relative = smaller[wanted]
-  return relative && rowLength % encodedTypes[relative].values === 0 ? relative : 'F16'
+/** The type of a part's tensor in rows of `width`, before any fallback for short rows. */
+export function chosenType(mix: Mix, part: MixPart | undefined, place: MixPlace, width: number): string {
+  if (part === undefined || blockTypeNamed(mix.main).dtype) return mix.main
+  if (part === 'head') return width % blockTypeNamed(mix.main).values === 0 ? (mix.head ?? 'Q6_K') : 'Q8_0'
+  const choice = mix[part]
+  const type = (typeof choice === 'function' ? choice(place) : choice) ?? mix.main
+  const isRaised = part === 'value' && place.isLarge && !/^IQ[12]/.test(mix.main) && (type === 'Q3_K' || type === 'Q4_K')
+  return isRaised ? 'Q5_K' : type
 }
 
-/** Whether the n-th of several tensors of a kind keeps more bits: the first and the last eighth, and every third between. */
-export function matters(index: number, count: number): boolean {
-  const eighth = Math.floor(count / 8)
-  return index < eighth || index >= Math.floor((7 * count) / 8) || (index - eighth) % 3 === 2
+/** What takes the place of a type with blocks of 256 values in rows that are no multiple of that. */
+const smaller: Readonly<Record<string, string>> = { Q2_K: 'Q4_0', Q3_K: 'Q4_0', Q4_K: 'Q5_0', Q5_K: 'Q5_1', Q6_K: 'Q8_0' }
+
+/** A type that rows of this length can have: the wanted one, its relative with shorter blocks, or F16. */
+export function fitType(wanted: string, rowLength: number): string {
+  const relative = smaller[wanted] ?? (wanted.startsWith('IQ') ? 'IQ4_NL' : 'F16')
+  return [wanted, relative].find((name) => rowLength % blockTypeNamed(name).values === 0) ?? 'F16'
 }
 
 /** Values that a row must be a multiple of for the mix's own types. */
 export function rowMultiple(mix: Mix): number {
-  return encodedTypes[mix.main].values
+  return blockTypeNamed(mix.main).values
 }

@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
 import type { GgufTensorToWrite, MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import type { Dialect } from './dialects.ts'
@@ -85,7 +86,7 @@ function slowing(rotary: Rotary, theta: number, length: number): Float32Array {
 }
 
 function factors(name: string, values: Float32Array): GgufTensorToWrite {
-  return { name, type: 'F32', shape: [values.length], bytes: async () => new Uint8Array(values.buffer) }
+  return { name, type: blockTypeNamed('F32'), shape: [values.length], bytes: async () => new Uint8Array(values.buffer) }
 }
 
 const isSection = (value: unknown): value is Section => typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -1,45 +1,72 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { countNonFinite, toFloat32 } from '#engine/checkpoint/dtypes.ts'
-import { type EncodedTypeName, encodedBytes, encodedTypes, encodeValues } from '#engine/checkpoint/gguf/encode-blocks.ts'
+import { type BlockType, blockTypeNamed, bytesOfValues, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
 import type { GgufTensorToWrite } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
-import { fitType, type Mix, matters } from './mix.ts'
+import { chosenType, fitType, type Mix, type MixPart, rowMultiple } from './mix.ts'
 import type { GgufTarget } from './target.ts'
 
-/** The tensors of a GGUF file from those of the pruned model, under the architecture's names: rows in its order, in the mix's types. */
-export function ggufTensors(spec: DecoderSpec, target: GgufTarget, mix: Mix, tensors: readonly TensorToWrite[]): GgufTensorToWrite[] {
+/**
+ * The tensors of a GGUF file from those of the pruned model, under the architecture's names: rows in its order, in the mix's types.
+ * Errors are weighed by importances where there are any.
+ */
+export function ggufTensors(
+  spec: DecoderSpec,
+  target: GgufTarget,
+  mix: Mix,
+  tensors: readonly TensorToWrite[],
+  importances?: ReadonlyMap<string, Float32Array>,
+): GgufTensorToWrite[] {
   const tied = !tensors.some(({ name }) => name === 'output.weight')
   const copied = tied && target.dialect.needsHead ? tensors.filter(({ name }) => name === target.names.embedding) : []
   const all = [...tensors, ...copied.map((tensor) => ({ ...tensor, name: 'output.weight' }))]
-  const types = chooseTypes(all, mix, tied)
+  const types = chooseTypes(all, target, mix)
   return all.map((tensor, index) => {
-    const rows = interleavedRows(tensor.name, target, spec.headSize)
-    const type = types[index] as EncodedTypeName
-    return { name: tensor.name, type, shape: tensor.shape, bytes: async () => convert(tensor, type, rows, offsetOf(spec, tensor)) }
+    const type = types[index] as BlockType
+    const conversion = {
+      type,
+      headRows: interleavedRows(tensor.name, target, spec.headSize),
+      offset: offsetOf(spec, tensor),
+      importances: type.dtype ? undefined : importances?.get(tensor.name),
+    }
+    return { name: tensor.name, type, shape: tensor.shape, bytes: async () => convert(tensor, conversion) }
   })
 }
+
+const parts: Readonly<Record<string, MixPart>> = {
+  output: 'head',
+  token_embd: 'embedding',
+  attn_q: 'query',
+  attn_k: 'key',
+  attn_v: 'value',
+  attn_qkv: 'value',
+  attn_output: 'output',
+  ffn_gate: 'gate',
+  ffn_up: 'up',
+  ffn_down: 'down',
+}
+
+/** Architectures with 80 blocks that llama.cpp takes for its 70B. */
+const large = ['llama', 'deci', 'qwen2']
 
 /** The type of each tensor: vectors stay in float32. */
-function chooseTypes(tensors: readonly TensorToWrite[], mix: Mix, tied: boolean): EncodedTypeName[] {
-  const partOf = ({ name }: TensorToWrite) => name.split('.').at(-2) ?? ''
-  const counts = new Map<string, number>()
-  for (const tensor of tensors) counts.set(partOf(tensor), (counts.get(partOf(tensor)) ?? 0) + 1)
-  const seen = new Map<string, number>()
-  return tensors.map((tensor) => {
-    const part = partOf(tensor)
+function chooseTypes(tensors: readonly TensorToWrite[], { dialect, heads, blocks }: GgufTarget, mix: Mix): BlockType[] {
+  const isTied = !tensors.some(({ name }) => name === 'output.weight')
+  const found = tensors.map(({ name }) => parts[name.split('.').at(-2) ?? ''])
+  const values = found.filter((part) => part === 'value').length
+  const { query, keyValue } = heads[0] ?? { query: 1, keyValue: 1 }
+  const model = { shared: keyValue === 0 ? 0 : query / keyValue, isLarge: blocks.length === 80 && large.includes(dialect.architecture) }
+  const seen = new Map<MixPart | undefined, number>()
+  return tensors.map(({ shape }, position) => {
+    const part = found[position]
     const index = seen.get(part) ?? 0
     seen.set(part, index + 1)
-    if (tensor.shape.length === 1) return 'F32'
-    return fitType(wantedType(part, mix, tied, matters(index, counts.get(part) ?? 0)), tensor.shape[1] ?? 1)
+    if (shape.length === 1) return blockTypeNamed('F32')
+    const width = shape[1] ?? 1
+    const place = { ...model, index, count: part === 'value' ? values : blocks.length }
+    return blockTypeNamed(fitType(chosenType(mix, isTied && part === 'embedding' ? 'head' : part, place, width), width))
   })
-}
-
-function wantedType(part: string, mix: Mix, tied: boolean, important: boolean): EncodedTypeName {
-  if (part === 'output' || (part === 'token_embd' && tied)) return mix.head
-  if (part === 'attn_qkv') return mix.joined ?? mix.main
-  if (important && (part === 'attn_v' || part === 'ffn_down')) return mix.more ?? mix.main
-  return mix.main
 }
 
 /** Values that the smallest blocks of quantised types hold. */
@@ -52,10 +79,9 @@ const quantisedTogether = 32
  */
 export function paddedWidth(width: number, hidden: number, gated: boolean, mix: Mix): number {
   if (mix.main === 'F32' || hidden % quantisedTogether !== 0) return width
-  const block = Math.max(quantisedTogether, encodedTypes[mix.main].values)
-  const bytes = (candidate: number) =>
-    (gated ? 2 : 1) * candidate * encodedBytes(fitType(mix.main, hidden), hidden) +
-    hidden * encodedBytes(fitType(mix.more ?? mix.main, candidate), candidate)
+  const block = Math.max(quantisedTogether, rowMultiple(mix))
+  const rowBytes = (length: number) => bytesOfValues(blockTypeNamed(fitType(mix.main, length)), length)
+  const bytes = (candidate: number) => (gated ? 2 : 1) * candidate * rowBytes(hidden) + hidden * rowBytes(candidate)
   const [narrow, wide] = [quantisedTogether, block].map((multiple) => Math.ceil(width / multiple) * multiple) as [number, number]
   return bytes(wide) < bytes(narrow) ? wide : narrow
 }
@@ -73,24 +99,42 @@ function offsetOf(spec: DecoderSpec, { name, shape }: TensorToWrite): number {
 // Values converted at a time: whole rows of about this many.
 const chunk = 2 ** 20
 
-async function convert(tensor: TensorToWrite, type: EncodedTypeName, headRows: number | undefined, offset: number): Promise<Uint8Array> {
+interface Conversion {
+  readonly type: BlockType
+  readonly headRows: number | undefined
+  readonly offset: number
+  readonly importances: Float32Array | undefined
+}
+
+async function convert(tensor: TensorToWrite, { type, headRows, offset, importances }: Conversion): Promise<Uint8Array> {
   const stored = await tensor.bytes()
   const [rows = 1, columns = 1] = tensor.shape
   const bytes = headRows === undefined ? stored : interleave(stored, stored.byteLength / rows, headRows)
-  if (type === tensor.dtype && offset === 0) return bytes
-  const result = new Uint8Array(encodedBytes(type, rows * columns))
+  if (type.name === tensor.dtype && offset === 0) return bytes
+  const result = new Uint8Array(bytesOfValues(type, rows * columns))
   const rowsAtOnce = Math.max(1, Math.floor(chunk / columns)) * (tensor.shape.length === 1 ? chunk : 1)
   for (let first = 0; first < rows; first += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, rows - first)
     const size = bytes.byteLength / rows
     const values = toFloat32(bytes.subarray(first * size, (first + count) * size), tensor.dtype)
-    const encoded = encodeValues(offset === 0 ? values : values.map((value) => value + offset), type)
-    if (type === 'F16') requireHalf(tensor.name, encoded)
-    result.set(encoded, encodedBytes(type, first * columns))
-    // Quantising takes seconds: others get their turn between chunks.
+    if (!type.dtype) requireFinite(tensor.name, values, type)
+    const encoded = await encodeRows(offset === 0 ? values : values.map((value) => value + offset), type, columns, importances)
+    if (type.dtype === 'F16') requireHalf(tensor.name, encoded)
+    result.set(encoded, bytesOfValues(type, first * columns))
+    // Converting takes seconds: others get their turn between chunks.
     await new Promise(setImmediate)
   }
   return result
+}
+
+/** ggml would end the process. */
+function requireFinite(name: string, values: Float32Array, { name: type }: BlockType): void {
+  const count = countNonFinite(values)
+  if (count === 0) return
+  throw new EspalierError(
+    'infeasible',
+    `Tensor ${name} has ${count} values that are NaN or infinite. ${type} cannot hold them. Choose F32.`,
+  )
 }
 
 function requireHalf(name: string, bytes: Uint8Array): void {

@@ -1,0 +1,51 @@
+import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import type { GgufTarget } from './target.ts'
+
+/** Mean squares of what the projections of a block read, by column: of attention and MLP, going in and before the last projection. */
+export interface BlockImportances {
+  readonly attention?: PartImportances
+  readonly mlp?: PartImportances
+}
+
+export interface PartImportances {
+  readonly input: Float32Array
+  readonly inner: Float32Array
+}
+
+/** How much an error in each column of each matrix counts, as llama.cpp's imatrix states it. */
+export interface Importances {
+  /** By block of the model before pruning. */
+  readonly blocks: readonly BlockImportances[]
+  /** The texts that they were measured on, and how many tokens of them. */
+  readonly texts: readonly string[]
+  readonly tokens: number
+}
+
+/** Columns that saw only zeros count this share of the mean: with a weight of 0 everywhere, a block has no best scale. */
+const leastShare = 1e-6
+
+/** The importances of the columns of each matrix in the blocks, by the tensor's name; all equal where nothing was measured. */
+export function importancesByName(
+  tensors: readonly TensorToWrite[],
+  { blocks }: GgufTarget,
+  importances: Importances,
+): Map<string, Float32Array> {
+  const found = new Map<string, Float32Array>()
+  for (const { name, shape } of tensors) {
+    const [, position, part = '', projection = ''] = /^blk\.(\d+)\.(attn|ffn)_(\w+)\.weight$/.exec(name) ?? []
+    const packed = blocks[Number(position)]
+    if (!packed || shape.length !== 2) continue
+    const source = part === 'attn' ? packed.attention : packed.mlp
+    const measured = source === undefined ? undefined : importances.blocks[source]?.[part === 'attn' ? 'attention' : 'mlp']
+    found.set(name, fill(measured?.[/^(output|down)$/.test(projection) ? 'inner' : 'input'], shape[1] ?? 1))
+  }
+  return found
+}
+
+/** As many importances as a matrix has columns, those behind the measured ones for neurons of zeros. */
+function fill(measured: Float32Array | undefined, width: number): Float32Array {
+  const own = measured ?? new Float32Array()
+  const mean = own.reduce((sum, value) => sum + value, 0) / Math.max(1, own.length)
+  const least = mean > 0 ? leastShare * mean : 1
+  return Float32Array.from({ length: width }, (_, column) => Math.max(own[column] ?? 0, least))
+}

@@ -1,0 +1,61 @@
+import { join } from 'node:path'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { SavedFile } from '#contract/exports/exports.ts'
+import type { ComputeTask } from '#contract/machine/compute-messages.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { readText } from '#engine/checkpoint/regular-file.ts'
+import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import { type ReadData, readData } from '#engine/data/read-data.ts'
+import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
+import { saveModel } from '#engine/export/save.ts'
+import { acquireModel, openModelTokenizer, releaseModel } from '#engine/model/kept-model.ts'
+import type { Model } from '#engine/model/model.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { resources } from '#runtime/resources.ts'
+import { requireOwnModel } from './own-model.ts'
+import type { RunHost } from './run-steps.ts'
+
+interface SaveTaskHost extends Omit<RunHost, 'emit'> {
+  emit(event: unknown): void
+}
+
+type SaveTask = Omit<Extract<ComputeTask, { kind: 'save' }>, 'kind'>
+
+/** Tokens that importances are measured on at most: means of squares hardly change beyond. */
+const mostTokens = 65_536
+const usualText: DataRequest = { source: 'mixed', sequenceLength: 512 }
+
+/** Saves what a run made of its model in the formats that are asked for. */
+export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<SavedFile[]> {
+  const { model: path, plan, run, memoryBytes, fingerprint, calibration, seed, localFolder, ...asked } = task
+  await requireOwnModel(path, [fingerprint], host)
+  await openBackend('auto')
+  const model = await acquireModel(path, memoryBytes)
+  const measuredOn = await readCalibration(model, task, host)
+  const request = {
+    ...asked,
+    ...(run ? { run } : {}),
+    ...(plan?.tensors ? { tensors: await StoredTensors.open(plan.tensors) } : {}),
+    ...(measuredOn ? { measuredOn } : {}),
+    model,
+    plan: plan ?? densePlan(model.spec),
+    text: await readText(join(resources, 'sample-model', 'test.txt')),
+  }
+  const saved = await saveModel(request, {
+    signal: host.signal,
+    progress: (phase, done, total, unit) => host.emit({ phase, done, total, unit }),
+  })
+  await releaseModel()
+  return saved
+}
+
+/** Windows of the run's own text, or of the bundled one, where a type weighs errors. */
+async function readCalibration(model: Model, task: SaveTask, { fetchFile, signal }: SaveTaskHost): Promise<ReadData | undefined> {
+  const { formats, ggufTypes, calibration = usualText, seed, localFolder } = task
+  if (!formats.includes('gguf') || !ggufTypes.some((type) => weighsErrors(findMix(type)))) return undefined
+  const sequenceLength = Math.min(calibration.sequenceLength, model.spec.contextLength)
+  const most = Math.max(1, Math.floor(mostTokens / sequenceLength))
+  const data = { ...calibration, sequenceLength, windows: Math.min(calibration.windows ?? most, most) }
+  const tokenizer = await openModelTokenizer(model)
+  return readData(model, tokenizer, data, seed, { localFolder, fetchFile, report: { signal, progress: () => undefined } })
+}

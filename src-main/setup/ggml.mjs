@@ -1,0 +1,112 @@
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { arch, platform } from 'node:process'
+import { findGgml, ggmlFolder, ggmlRelease, ggmlVersion } from '../runtime/ggml.mjs'
+import { runtimesFolder } from '../runtime/places.mjs'
+import { closeToOthers, descriptionName, findStranger, hashOf, readDescription } from '../runtime/trusted.mjs'
+import { withSetupLock } from './setup-lock.mjs'
+import { formatBytes, say, showStep } from './terminal.mjs'
+import { findNpm, runTool } from './tools.mjs'
+
+/**
+ * The packages with prebuilt ggml and llama.cpp libraries, by system, with the hash that the npm registry listed for the release when it
+ * was chosen. npm refuses any other content.
+ * @type {Readonly<Record<string, { name: string, integrity: string }>>}
+ */
+export const ggmlPackages = {
+  'linux-x64': {
+    name: 'linux-x64',
+    integrity: 'sha512-Totj6RTDMGo3FoK2yNUaz/oGmZD0olAqTrRluFUWmu0kW2i9TOzHSW0OWCAiGkzRCVX0WsU2CyUQo/W2NYtdPA==',
+  },
+  'linux-arm64': {
+    name: 'linux-arm64',
+    integrity: 'sha512-eI3anSEGzJiwF2rpMpZVTdHzw47LztbvfvuRzlu/fPO18ROnBOd+75RPUBlV6qENPpmNtbov85+3VODwEwBurg==',
+  },
+  'win32-x64': {
+    name: 'win-x64',
+    integrity: 'sha512-JcIpCnra7bAd7JNWA8ehdn2DIRaTMuj+fBC8bw+5rKSNzszWFbuj2XA05c5QHovonDMBLN1ePXE/hcfZtzXoUQ==',
+  },
+  'win32-arm64': {
+    name: 'win-arm64',
+    integrity: 'sha512-/UDR7Y0B8iKfc/tqxBmWkcgRdZQ9Wrkwod7fYl4J6iZXcTIj286RkHvZSED7VMY67TrcUXVvxJVMNFtmjeYnDg==',
+  },
+  'darwin-x64': {
+    name: 'mac-x64',
+    integrity: 'sha512-Q4nyNmbcNiKygBZQZjX+qLk2w3YzoiFpLWsxNURQN7xjyUi2p2rWxjRa7Otg0FrjGf/ri4aQ+X3Uj5Y0zD06eg==',
+  },
+  'darwin-arm64': {
+    name: 'mac-arm64-metal',
+    integrity: 'sha512-6MIDAZV7DXD9R1+jEXWJkFuolni3GATGE6mmuyFYc6ZmtOh9djAy15df0T0AXK3sCmVKL+fQcOAWZezxx4MvQQ==',
+  },
+}
+
+/** Files of a package that only node-llama-cpp itself needs. */
+const unneeded = /^llama-addon\.node$|llama-common/
+
+/**
+ * Ensures that the engine finds ggml. Never fails: without it only quantised GGUF types are missing, and a message says so.
+ * @param {typeof ggmlPackages} [packages]
+ * @returns {Promise<void>}
+ */
+export async function ensureGgml(packages = ggmlPackages) {
+  if (isInPlace()) return
+  try {
+    await withSetupLock(async () => {
+      if (!isInPlace()) await installGgml(packages)
+    })
+  } catch (thrown) {
+    say(
+      `The ggml library could not be installed: ${/** @type {Error} */ (thrown).message}\nEspalier works without it, except for quantised GGUF types. Run the same command again to retry.`,
+    )
+  }
+}
+
+function isInPlace() {
+  const folder = findGgml()
+  if (!folder || findStranger(folder)) return false
+  const files = readDescription(folder)?.files ?? []
+  return files.length > 0 && files.every(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === size)
+}
+
+/** @param {typeof ggmlPackages} packages */
+async function installGgml(packages) {
+  const wanted = packages[`${platform}-${arch}`]
+  if (!wanted) throw new Error(`no package is known for ${platform} ${arch}. Known are ${Object.keys(packages).join(', ')}.`)
+  const work = join(runtimesFolder(), '.installing-ggml')
+  rmSync(work, { recursive: true, force: true })
+  mkdirSync(work, { recursive: true })
+  await showStep('Installing ggml', async (report) => {
+    await installPackage(wanted, work)
+    const libraries = join(work, 'node_modules', '@node-llama-cpp', wanted.name, 'bins', wanted.name)
+    for (const name of readdirSync(libraries)) if (unneeded.test(name)) rmSync(join(libraries, name))
+    const files = readdirSync(libraries).map((path) => ({
+      path,
+      size: statSync(join(libraries, path)).size,
+      sha256: hashOf(join(libraries, path)),
+    }))
+    const description = { name: 'ggml', version: ggmlVersion, release: ggmlRelease, platform, arch, files }
+    writeFileSync(join(libraries, descriptionName), `${JSON.stringify(description, null, 2)}\n`)
+    rmSync(ggmlFolder(), { recursive: true, force: true })
+    renameSync(libraries, ggmlFolder())
+    closeToOthers(ggmlFolder())
+    report(formatBytes(files.reduce((sum, { size }) => sum + size, 0)))
+  }).finally(() => rmSync(work, { recursive: true, force: true }))
+}
+
+/**
+ * Lets npm install one package in a folder from a lock file, so that npm checks its hash. npm uses the user's own configuration.
+ * @param {{ name: string, integrity: string }} wanted
+ * @param {string} folder
+ */
+async function installPackage({ name, integrity }, folder) {
+  const npm = findNpm()
+  if (!npm) throw new Error('npm was not found. Install Node with npm.')
+  const dependencies = { [`@node-llama-cpp/${name}`]: ggmlRelease }
+  const locked = { '': { dependencies }, [`node_modules/@node-llama-cpp/${name}`]: { version: ggmlRelease, integrity } }
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }))
+  writeFileSync(join(folder, 'package-lock.json'), JSON.stringify({ lockfileVersion: 3, requires: true, packages: locked }))
+  const quiet = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error', '--fetch-retries=1']
+  const [command, first] = npm
+  const { code, output } = await runTool(command, [...first, 'ci', ...quiet], { cwd: folder })
+  if (code !== 0) throw new Error(`npm could not install @node-llama-cpp/${name} ${ggmlRelease}.\n${output.trim()}`)
+}

@@ -1,0 +1,49 @@
+/** llama.cpp's own quantiser, in a process of its own because a failed assertion ends it. `node llama-quantiser.ts JOB.json` */
+import { execFile } from 'node:child_process'
+import { readFile, writeFile } from 'node:fs/promises'
+import { argv, execPath } from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import koffi from 'koffi'
+import { openLibrary } from '#engine/backend/ggml/library.ts'
+
+export interface QuantiseJob {
+  readonly from: string
+  readonly to: string
+  /** `general.file_type` of the mix. */
+  readonly fileType: number
+  /** Importances of each column, by tensor. */
+  readonly importances?: Readonly<Record<string, readonly number[]>>
+}
+
+/** Lets llama.cpp quantise a file. Throws with what it printed where it refuses. */
+export async function quantiseByLlama(job: QuantiseJob): Promise<void> {
+  const place = `${job.to}.job.json`
+  await writeFile(place, JSON.stringify(job))
+  await promisify(execFile)(execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(import.meta.url), place])
+}
+
+function quantise({ from, to, fileType, importances }: QuantiseJob): number {
+  const entry = koffi.struct('llama_model_imatrix_data', { name: 'char *', data: 'float *', size: 'size_t' })
+  const params = koffi.struct('llama_model_quantize_params', {
+    ...Object.fromEntries(['nthread', 'ftype', 'output_type', 'embedding_type'].map((name) => [name, 'int32_t'])),
+    ...Object.fromEntries(
+      ['allow_requantize', 'quantize_output', 'only_copy', 'pure', 'keep_split', 'dry_run'].map((name) => [name, 'bool']),
+    ),
+    ...Object.fromEntries(['imatrix', 'kv_overrides', 'tt_overrides', 'prune_layers'].map((name) => [name, 'void *'])),
+    max_buf_size: 'size_t',
+  })
+  const llama = openLibrary('llama.cpp')
+  const asked = llama.func('llama_model_quantize_params llama_model_quantize_default_params()')() as Record<string, unknown>
+  Object.assign(asked, { nthread: 2, ftype: fileType })
+  if (importances) {
+    const entries = Object.entries(importances).map(([name, values]) => ({ name, data: Float32Array.from(values), size: values.length }))
+    const list = koffi.alloc(entry, entries.length + 1)
+    koffi.encode(list, koffi.array(entry, entries.length + 1), [...entries, { name: null, data: null, size: 0 }])
+    asked.imatrix = list
+  }
+  return llama.func('llama_model_quantize', 'uint32_t', ['const char *', 'const char *', koffi.pointer(params)])(from, to, asked) as number
+}
+
+if (argv[1] === fileURLToPath(import.meta.url))
+  process.exitCode = quantise(JSON.parse(await readFile(argv[2] as string, 'utf8')) as QuantiseJob)

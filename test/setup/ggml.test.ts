@@ -1,0 +1,64 @@
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { ggmlFolder, ggmlRelease } from '../../src-main/runtime/ggml.mjs'
+import { ensureGgml, ggmlPackages } from '../../src-main/setup/ggml.mjs'
+
+let cache: string
+let said: string
+beforeEach(() => {
+  cache = mkdtempSync(join(tmpdir(), 'espalier-ggml-'))
+  said = ''
+  vi.stubEnv('ESPALIER_CACHE', cache)
+  vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+    said += String(text)
+    return true
+  })
+})
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllEnvs()
+  rmSync(cache, { recursive: true, force: true })
+})
+
+const system = `${process.platform}-${process.arch}`
+const own = ggmlPackages[system]
+
+describe.skipIf(!own)('ggml', () => {
+  test('is installed once, with its libraries alone, and again when a file is damaged', async () => {
+    await ensureGgml()
+    const names = readdirSync(ggmlFolder())
+    expect(names.some((name) => /ggml-base/.test(name))).toBe(true)
+    expect(names.filter((name) => /\.node$|llama-common/.test(name))).toEqual([])
+    expect(readdirSync(join(cache, 'runtime')).filter((name) => name.startsWith('.'))).toEqual([])
+    said = ''
+    await ensureGgml()
+    expect(said).toBe('')
+    const base = join(ggmlFolder(), names.find((name) => /ggml-base/.test(name)) ?? '')
+    truncateSync(base, 100)
+    await ensureGgml()
+    expect(readFileSync(base).length).toBeGreaterThan(100_000)
+    if (!process.getuid) return
+    chmodSync(base, 0o666)
+    await ensureGgml()
+    expect(said.match(/Installing ggml …/g)).toHaveLength(2)
+  }, 120_000)
+
+  test('of another content is refused, and setup continues', async () => {
+    await ensureGgml({ [system]: { name: own?.name ?? '', integrity: `sha512-${'A'.repeat(86)}==` } })
+    expect(said).toMatch(/could not be installed: npm could not install @node-llama-cpp\/.*EINTEGRITY/s)
+    expect(said).toMatch(/works without it, except for quantised GGUF types/)
+    expect(existsSync(ggmlFolder())).toBe(false)
+  }, 120_000)
+})
+
+test('a system without a package is named', async () => {
+  await ensureGgml({})
+  expect(said).toContain(`no package is known for ${process.platform} ${process.arch}`)
+})
+
+test('every package is pinned by a whole hash, in one release', () => {
+  for (const { integrity } of Object.values(ggmlPackages)) expect(integrity).toMatch(/^sha512-[A-Za-z0-9+/]{86}==$/)
+  expect(ggmlRelease).toMatch(/^\d+\.\d+\.\d+$/)
+})
