@@ -103,8 +103,6 @@ const refusals: Refusal[] = [
 ]
 
 let places: Places
-/** How much slower than a quiet machine this one is now: tests share their cores with others. */
-let slowness: number
 beforeAll(async () => {
   const home = await mkdtemp(join(tmpdir(), 'espalier-preflight-'))
   places = { home, model: await referenceModel('stories260k'), bare: await referenceModel('mistral-tiny') }
@@ -115,7 +113,6 @@ beforeAll(async () => {
     await writeFile(join(folder, 'file'), '')
   }
   Object.assign(process.env, offline)
-  slowness = Math.max(1, (await timed(() => run(home, ['--version']))).seconds / 0.12)
 })
 afterAll(async () => {
   killPrograms()
@@ -129,6 +126,13 @@ async function timed<T>(work: () => Promise<T>): Promise<{ value: T; seconds: nu
   return { value, seconds: (performance.now() - start) / 1000 }
 }
 
+/** Within two seconds of a quiet machine. What took longer is judged by how slow this one is now: tests share their cores with others. */
+async function expectSoon(seconds: number): Promise<void> {
+  if (seconds < 2) return
+  const slowness = (await timed(() => run(places.home, ['--version']))).seconds / 0.12
+  expect(seconds).toBeLessThan(2 * slowness)
+}
+
 describe('the command line refuses', () => {
   test.each(refusals)('$name', async ({ flags, says, flag }) => {
     const { value, seconds } = await timed(() => run(places.home, flags(places)))
@@ -137,7 +141,7 @@ describe('the command line refuses', () => {
     expect(stderr).toMatch(flag)
     expect(stderr).not.toMatch(/Stage 1|Reading/)
     expect({ failed: code !== 0, stdout }).toEqual({ failed: true, stdout: '' })
-    expect(seconds).toBeLessThan(2 * slowness)
+    await expectSoon(seconds)
     const { stdout: history } = await run(places.home, ['runs', 'list', '--json'])
     expect(JSON.parse(history), 'nothing is left in the history').toMatchObject({ total: 0 })
   })
@@ -166,7 +170,7 @@ describe('a server refuses', () => {
     const { value, seconds } = await timed(() => ask(door.call, ids, places).then(() => undefined, toErrorMessage))
     expect(value?.message).toMatch(says)
     expect(value?.message).not.toMatch(/(^|\s)--[a-z]/)
-    expect(seconds).toBeLessThan(2 * slowness)
+    await expectSoon(seconds)
     expect((await door.call('runs.query', {})).total, 'no run was made').toBe(1)
     expect(await door.call('transfers.list', {}), 'nothing was written').toEqual([])
   })

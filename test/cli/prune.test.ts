@@ -63,22 +63,25 @@ describe('the pruning command', () => {
     expect(stdout.match(/^2ssp {2}/gm)).toHaveLength(3)
   })
 
-  it('takes alpha, options and a seed, and says them in the document', async () => {
+  it('takes an amount as the later reference does, alpha, options, a seed and a memory budget, and says them in the document', async () => {
     const [document] = documentsOf(
       await run(home, [
         '--model',
         model,
         '--pruning_method=2ssp',
-        '--sparsity=0.5',
+        '--sparsity_rate=0.5',
         '--alpha=3',
         '--option=norm=1',
         '--seed=7',
+        '--memory=1GB',
+        '--logging=INFO',
         '--calibration-samples=4',
         ...data,
         '--json',
         '--no_history',
       ]),
     )
+    expect(document?.sparsity.nominal).toBe(0.5)
     expect(document?.options).toMatchObject({ alpha: 3, norm: 1, windows: 32 })
     expect(document?.seed).toBe(7)
     expect(document?.notes.join(' ') ?? '').toBe('')
@@ -103,16 +106,6 @@ describe('the pruning command', () => {
     const perplexity = (document: typeof pruned) => document?.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
     expect(Math.abs(perplexity(reopened) / perplexity(pruned) - 1)).toBeLessThan(1e-6)
     expect(existsSync(join(folder, 'tokenizer.json'))).toBe(true)
-    const again = await run(home, [
-      '--model',
-      model,
-      '--pruning_method=2ssp',
-      '--sparsity=0.5',
-      ...data,
-      '--no_history',
-      `--save=${folder}`,
-    ])
-    expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('exists and is not empty') })
   })
 
   it('saves the dense model too, with errors weighed by its importances', async () => {
@@ -186,23 +179,6 @@ describe('the pruning command', () => {
     expect(noModel).toMatchObject({ code: 1, stderr: expect.stringMatching(/org\/some-model.*copy the folder/) })
     const noData = await run(home, ['--model', model, '--dense', '--main_table_results', cache, '--no_history'], unreachable)
     expect(noData).toMatchObject({ code: 1, stderr: expect.stringContaining('--local_datasets') })
-  })
-
-  it('takes an amount as the later reference does, and a memory budget', async () => {
-    const [document] = documentsOf(
-      await run(home, [
-        '--model',
-        model,
-        '--pruning_method=2ssp',
-        '--sparsity_rate=0.5',
-        '--memory=1GB',
-        '--logging=INFO',
-        ...data,
-        '--json',
-        '--no_history',
-      ]),
-    )
-    expect(document?.sparsity.nominal).toBe(0.5)
   })
 
   it('prints an ablation, and saves its table and its plot', async () => {

@@ -77,6 +77,9 @@ const refusals: readonly Refusal[] = [
   },
 ]
 
+/** One for each kind, for the command: it asks the same service, which the door over HTTP is tried on with all. */
+const oneOfEach = [...new Map(refusals.map((one) => [`${one.code} ${one.format} ${one.method} ${one.replace}`, one])).values()]
+
 const folderOf = ({ name }: Refusal) => join(home, 'exports', `models-${name.replace(/\W+/g, '-')}`, 'model')
 
 test('there are 25 refusals or more', () => {
@@ -84,7 +87,7 @@ test('there are 25 refusals or more', () => {
 })
 
 describe('a model that cannot be saved so', () => {
-  it.each(refusals)('is refused by the command before any window is computed: $name', async (refusal) => {
+  it.each(oneOfEach)('is refused by the command before any window is computed: $name', async (refusal) => {
     const { method, format, ggufType, says, replace } = refusal
     const folder = await refusal.place(join(home, 'exports'), folderOf(refusal))
     const saving = [
@@ -178,13 +181,13 @@ describe('over HTTP', () => {
   })
 })
 
-/** A model of two blocks with so many tokens that no copy fits beside it; its weights take no room themselves. */
+/** A model of two blocks with so many tokens that it is larger than the whole disk; its weights take no room themselves. */
 async function largerThanItsDisk(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
-  const { bavail, bsize } = await statfs(folder)
+  const { blocks, bsize } = await statfs(folder)
   const { config, tensors } = makeValidModel()
   const hidden = 1024
-  const vocabulary = Math.ceil((bavail * bsize + 1e9) / (2 * 4 * hidden))
+  const vocabulary = Math.ceil((blocks * bsize) / (2 * 4 * hidden))
   const larger = new Map([
     [sizes.hidden, hidden],
     [sizes.vocabulary, vocabulary],

@@ -83,7 +83,8 @@ async function setUpExperiment(): Promise<void> {
   await tick(/^ShortGPT /, true)
   await tick(/^Window-based /, true)
   await tabTo(/^Calibration data$/)
-  await page.keyboard.type('a text of')
+  // One letter: several would have to come within a second.
+  await press('a')
   await page.getByRole('textbox', { name: /^Your text/ }).waitFor()
   await typeInto(/^Windows$/, '4')
   await typeInto(/^Your text/, own.calibration)
@@ -138,7 +139,7 @@ async function talk(): Promise<void> {
   await page.keyboard.type('playground')
   await press('Enter')
   await tabTo(/^Model$/)
-  await page.keyboard.type('own')
+  await press('o')
   await tabTo(/^Add pruned models$/)
   await press('Enter')
   await page.getByRole('dialog').getByRole('checkbox').first().waitFor()
