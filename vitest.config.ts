@@ -10,12 +10,23 @@ env.TF_CPP_MIN_LOG_LEVEL ??= '2'
 
 keepCompiled()
 
+/** Folders whose files may share a process, as they change nothing that another file could see. It saves 0.3 s of processor time a file. */
+const sharing = [
+  'contract',
+  'docs',
+  'engine/{architectures,checkpoint,data,estimate,evaluation,export,random,steps,tokenizer}',
+  'engine/model/{decoding,views}',
+  'src-renderer',
+].map((folder) => `test/${folder}/**/*.test.ts`)
+
 export default defineConfig({
   plugins: [svelte({ configFile: false })],
   test: {
-    name: 'node',
+    projects: [
+      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: sharing } },
+      { extends: true, test: { name: 'shared', include: sharing, isolate: false } },
+    ],
     environment: 'node',
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     // One more than the cores of a small machine, as the longest files wait half of their time.
     maxWorkers: 3,
