@@ -7,6 +7,7 @@ import { inOrder, type OperationInputs, type OperationName } from './native-inpu
 
 /** Operations of `native/`: one pass over memory where the runtime's own operations need many. */
 export interface FusedOperations {
+  readonly arrays: ArrayFunctions
   /**
    * Rotary embedding and causal attention at once, without a matrix of scores: projected queries (scaled), keys and values
    * [B*T, (H + 2K) d] and tables [T, size / 2] to [B*T, H d]. `window` is how many positions a query sees, 0 for all.
@@ -47,6 +48,20 @@ export interface FusedOperations {
   distance(a: Tensor2D, b: Tensor2D): Tensor2D
   /** Sums of |x| or of x squared over the rows of each sample: [B * tokens, I] to [B, I]. */
   columnSums(x: Tensor2D, tokens: number, squared: boolean): Tensor2D
+}
+
+/** Functions of `native/` on arrays, in place, by all threads. */
+export interface ArrayFunctions {
+  /** A step of AdamW on values and both moments: `reach` is the rate over the first moment's correction, `level` one over the second's. */
+  stepAdam(
+    values: Float32Array,
+    first: Float32Array,
+    second: Float32Array,
+    gradient: Float32Array,
+    ...numbers: [firstDecay: number, secondDecay: number, epsilon: number, reach: number, level: number, factor: number]
+  ): void
+  /** In float64, always in the same order. */
+  sumOfSquares(values: Float32Array): number
 }
 
 /** Where the rows of a call stand. */
@@ -100,7 +115,8 @@ export interface OwnOperations {
 export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOperations {
   const path = trustedAddon(runtimeFolder, fusedName())
   if (!path) return {}
-  process.dlopen({ exports: {} }, path)
+  const addon = { exports: {} as unknown }
+  process.dlopen(addon, path)
   const { TF_ATTR_INT, TF_ATTR_FLOAT } = runner.binding
   const ints = (values: Record<string, number | boolean>) =>
     Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_INT, value: Number(value) }))
@@ -114,6 +130,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
     bestUnits(run('EspalierUnits', [], {})),
   )
   const fused: FusedOperations = {
+    arrays: addon.exports as ArrayFunctions,
     attention(projected, cosine, sine, shape) {
       const attributes = [...ints({ ...attentionInts(shape), units: 0, split: false }), ...floats({ cap: shape.cap ?? 0 })]
       return run('EspalierAttention', attributes, { projected, cosine, sine })
@@ -158,7 +175,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
       return runForAll('EspalierNeuronsBackward', attributes, { gate: gate ?? up, up, gradient }, 3) as [Tensor2D, Tensor2D, Tensor2D]
     },
     attentionBackward(projected, cosine, sine, shape, gradient) {
-      const attributes = [...ints(attentionInts(shape)), ...floats({ cap: shape.cap ?? 0 })]
+      const attributes = [...ints({ ...attentionInts(shape), units: 0 }), ...floats({ cap: shape.cap ?? 0 })]
       return run('EspalierAttentionBackward', attributes, { projected, cosine, sine, gradient })
     },
     gate: (gate, up) => run('EspalierGate', [], { gate, up }),

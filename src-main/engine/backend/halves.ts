@@ -78,6 +78,10 @@ export interface ProcessorHalves extends HalfOperations {
   readonly number: number
   /** The same on other units of this processor, 1 up to its best. */
   on(number: number): ProcessorHalves
+  /** As `mlp`, with ups and gates in front of the activation, [N, I] each; without a gate the last has no rows. */
+  keptMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): [Tensor2D, Tensor2D, Tensor2D]
+  /** As the fused backward pass of attention, with products of bfloat16 operands. */
+  attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /**
    * Of final states of a model and of the dense one, [N, D] each: the divergence from the dense distribution over the vocabulary [N], and where
    * `scale` is given the gradient of the sum times it by the own states, [N, D]. No logits are stored.
@@ -147,6 +151,12 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     up: up.values,
     upBias: upBias ?? any,
   })
+  const mlpCall = (x: Tensor2D, source: Tensor2D, part: HalfMlp) => {
+    const { norm, scale, down, downBias } = part
+    const ints = { ...neuronInts(part), down_biased: downBias !== undefined }
+    const inputs = { x, source, ...neuronInputs(part, source), down: down.values, downBias: downBias ?? x }
+    return [ints, { ...normFloats(norm), scale }, inputs] as const
+  }
   return {
     units: title,
     number,
@@ -158,6 +168,10 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       split,
     }),
     correlate: (a, b) => run('EspalierHalfCorrelation', { units: number }, {}, { a, b }) as Tensor2D,
+    attentionBackward(projected, cosine, sine, shape, gradient) {
+      const ints = { ...attentionInts(shape), units: number }
+      return run('EspalierAttentionBackward', ints, { cap: shape.cap ?? 0 }, { projected, cosine, sine, gradient }) as Tensor2D
+    },
     divergence(own, dense, { packed, turned, bias, cap }, scale) {
       const ints = { units: number, columns: packed.rows, biased: bias !== undefined, graded: scale !== undefined }
       const inputs = { own, dense, head: packed.values, turned: turned.values, bias: bias ?? own }
@@ -169,12 +183,8 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       const inputs = { x, normWeight: norm?.weight ?? x, normBias: norm?.bias ?? x, ...own }
       return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
-    mlp(x, source, part) {
-      const { norm, scale, down, downBias } = part
-      const ints = { ...neuronInts(part), down_biased: downBias !== undefined }
-      const inputs = { x, source, ...neuronInputs(part, source), down: down.values, downBias: downBias ?? x }
-      return run('EspalierHalfMlp', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
-    },
+    mlp: (x, source, part) => run('EspalierHalfMlp', ...mlpCall(x, source, part)) as Tensor2D,
+    keptMlp: (x, source, part) => runner.run('EspalierKeptHalfMlp', ...mlpCall(x, source, part), 3) as [Tensor2D, Tensor2D, Tensor2D],
     neurons: (source, part) =>
       run(
         'EspalierHalfNeurons',

@@ -1,5 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
 
+const mlpInputs = ['x', 'source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias', 'down', 'downBias'] as const
+
 /** Inputs of our operations, in the order in which `native/register.cc` declares them. */
 const operationInputs = {
   EspalierUnits: [],
@@ -18,7 +20,8 @@ const operationInputs = {
   EspalierDecode: ['x', 'steps', 'numbers', 'lists', 'rows', 'slots', 'tensors', 'halves'],
   EspalierPack: ['weight'],
   EspalierHalfProduct: ['x', 'normWeight', 'normBias', 'weight', 'bias', 'add'],
-  EspalierHalfMlp: ['x', 'source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias', 'down', 'downBias'],
+  EspalierHalfMlp: mlpInputs,
+  EspalierKeptHalfMlp: mlpInputs,
   EspalierHalfNeurons: ['source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias'],
   EspalierHalfExponents: ['x', 'head', 'bias'],
   EspalierHalfCorrelation: ['a', 'b'],

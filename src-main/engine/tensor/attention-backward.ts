@@ -22,7 +22,7 @@ import type { AttentionShape } from '#engine/backend/halves.ts'
 import { capValues } from './activation.ts'
 import { type AttentionCall, hiddenMask, rowsPerChunk } from './attention.ts'
 import { splitHeads } from './heads.ts'
-import { batchedCorrelation, batchedProduct } from './products.ts'
+import { batchedCorrelation, batchedProduct, type Products } from './products.ts'
 import { type RotaryTables, rotate } from './rotary.ts'
 import { tidied } from './tidied.ts'
 
@@ -37,8 +37,15 @@ interface RowGradients {
  * The gradient of a loss by projections [B*T, (H + 2K) d], from its gradient by `mixHeadsByStep` of them [B*T, H d]. Probabilities are computed
  * again, chunk by chunk of rows, so that no [T, T] matrix of all heads is kept between the passes.
  */
-export function mixHeadsBackward(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, gradient: Tensor2D): Tensor2D {
-  const { fused } = activeBackend()
+export function mixHeadsBackward(
+  projected: Tensor2D,
+  tables: RotaryTables,
+  shape: AttentionShape,
+  gradient: Tensor2D,
+  products: Products = 'float32',
+): Tensor2D {
+  const { fused, halves } = activeBackend()
+  if (halves && products === 'bfloat16') return halves.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
   if (fused) return fused.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
   return tidy(() => {
     const { heads, keyValueHeads: groups } = shape

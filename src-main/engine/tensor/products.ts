@@ -1,7 +1,8 @@
-import { add, matMul, stack, type Tensor1D, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
+import { add, matMul, mul, stack, type Tensor1D, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { halfUnits } from './half-units.ts'
+import { fusedNorm, type NormWeights, normalize } from './norm.ts'
 
 /** Rows up to which a product takes the time of reading the weight. */
 export const fewRows = 16
@@ -25,20 +26,37 @@ export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>
 export const turnedMatrix = (weight: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix =>
   halfUnits().pack(weight, products === 'split', true)
 
+/** What a product is added to [N, R], times a scale. */
+export interface Onto {
+  readonly add: Tensor2D
+  readonly scale?: number | undefined
+}
+
+const addOnto = (product: Tensor2D, onto: Onto | undefined): Tensor2D =>
+  onto ? add(onto.add, onto.scale === undefined ? product : mul<Tensor2D>(product, onto.scale)) : product
+
 /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. */
-export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D): Tensor2D {
-  if (isHalf(weight)) return halfUnits().product(x, weight, { bias })
+export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Onto): Tensor2D {
+  if (isHalf(weight)) return halfUnits().product(x, weight, { bias, ...onto })
   const { fused } = activeBackend()
-  if (fused && x.shape[0] <= fewRows) return fused.projectFew(x, weight, bias)
+  if (fused && !onto && x.shape[0] <= fewRows) return fused.projectFew(x, weight, bias)
   return tidy(() => {
     const product: Tensor2D = activeBackend().anyProducts ? matMul(x, weight, false, true) : matMul(x, transpose(weight))
-    return bias ? add(product, bias) : product
+    return addOnto(bias ? add(product, bias) : product, onto)
   })
 }
 
+/** The same of x through a norm, where there is one. */
+export function projectNormed(x: Tensor2D, norm: NormWeights | undefined, weight: Matrix, bias?: Tensor1D): Tensor2D {
+  if (isHalf(weight)) return halfUnits().product(x, weight, { norm: norm && fusedNorm(norm, x), bias })
+  return tidy(() => project(norm ? normalize(x, norm) : x, weight, bias))
+}
+
 /** Rows of a stored weight [R, D] added up with factors [N, R]: [N, D]. */
-export function combine(factors: Tensor2D, weight: Tensor2D, products: Products = 'float32'): Tensor2D {
-  return products === 'float32' ? matMul(factors, weight) : tidy(() => project(factors, turnedMatrix(weight, products)))
+export function combine(factors: Tensor2D, weight: Tensor2D, products: Products = 'float32', onto?: Onto): Tensor2D {
+  return tidy(() =>
+    products === 'float32' ? addOnto(matMul(factors, weight), onto) : project(factors, turnedMatrix(weight, products), undefined, onto),
+  )
 }
 
 /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */

@@ -50,7 +50,7 @@ export async function compileFused(compiler, folder) {
   const libraries = readdirSync(join(folder, 'lib')).filter((name) => name.startsWith('libtensorflow'))
   const source = join(root, 'src-main', 'engine', 'backend', 'native', 'register.cc')
   const processor = arch === 'arm64' ? '-mcpu=native' : '-march=native'
-  const flags = ['-O3', processor, '-ffp-contract=fast', '-fvisibility=hidden', '-pthread', source]
+  const flags = ['-O3', processor, '-ffp-contract=fast', '-fno-math-errno', '-fvisibility=hidden', '-pthread', source]
   const target = join(folder, fusedName())
   await compile(compiler, [...flags, ...libraries.map((name) => join(folder, 'lib', name))], target, 'the fused operations')
   return target

@@ -140,8 +140,15 @@ struct AttentionBackward {
     }
   }
 
+  // Gradients by keys and by values of each head of each sample.
+  float* parts() const { return scratch<0>(static_cast<size_t>(call.samples) * call.heads * 2 * matrixFloats()); }
+
+  void joinGroups(const float* parts) const {
+    Pool::shared().run(call.samples * call.keyValueHeads, [&](int task) { joinGroup(parts, task / call.keyValueHeads, task % call.keyValueHeads); });
+  }
+
   void run() const {
-    float* parts = scratch<0>(static_cast<size_t>(call.samples) * call.heads * 2 * matrixFloats());
+    float* parts = this->parts();
     Pool::shared().run(call.samples * call.heads, [&](int task) {
       float* byKey = parts + static_cast<size_t>(task) * 2 * matrixFloats();
       std::fill(byKey, byKey + 2 * matrixFloats(), 0.0f);
@@ -149,7 +156,7 @@ struct AttentionBackward {
       packHead(work, task / call.heads, task % call.heads);
       for (int first = 0; first < call.tokens; first += queryRows) rowsOf(work, task / call.heads, task % call.heads, first, byKey, byKey + matrixFloats());
     });
-    Pool::shared().run(call.samples * call.keyValueHeads, [&](int task) { joinGroup(parts, task / call.keyValueHeads, task % call.keyValueHeads); });
+    joinGroups(parts);
   }
 };
 

@@ -10,6 +10,7 @@
 #include "kernels/half-kernels.h"
 #include "kernels/half-mlp-kernels.h"
 #include "kernels/half-training-kernels.h"
+#include "kernels/node-functions.h"
 #include "kernels/row-kernels.h"
 #include "kernels/tensorflow-c.h"
 #include "kernels/units-kernel.h"
@@ -57,6 +58,13 @@ bool registerHalves() {
               "down: int32", "down_bias: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"}) &&
+         registerKernel<KeptHalfMlpKernel>(
+             "EspalierKeptHalfMlp",
+             {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
+              "down: int32", "down_bias: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+              "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"},
+             {"output: float", "kept_up: float", "kept_gate: float"}) &&
          registerKernel<HalfNeuronsKernel>(
              "EspalierHalfNeurons",
              {"source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float"},
@@ -86,7 +94,7 @@ bool registerAll() {
                                                {"activation: int", "gated: int"}, {"by_gate: float", "by_up: float", "neurons: float"}) &&
          registerKernel<AttentionBackwardKernel>("EspalierAttentionBackward",
                                                  {"projected: float", "cosine: float", "sine: float", "gradient: float"},
-                                                 {"heads: int", "key_value_heads: int", "window: int", "cap: float"}) &&
+                                                 {"heads: int", "key_value_heads: int", "window: int", "units: int", "cap: float"}) &&
          registerKernel<GateKernel>("EspalierGate", {"gate: float", "up: float"}, {}) &&
          registerKernel<ExponentsKernel>("EspalierExponents", {"logits: float"}, {}) &&
          registerKernel<CompareLogitsKernel>("EspalierCompareLogits", {"dense: float", "own: float"}, {"count: int"}) &&
@@ -107,8 +115,8 @@ bool registerAll() {
 
 }  // namespace
 
-// What Node asks an addon for. Its exports stay as they are: registering is all it does, once per process.
-extern "C" __attribute__((visibility("default"))) void* napi_register_module_v1(void*, void* exports) {
+// What Node asks an addon for: operations are registered once per process, functions exported to each that asks.
+extern "C" __attribute__((visibility("default"))) void* napi_register_module_v1(void* env, void* exports) {
   static const bool registered = registerAll();
-  return registered ? exports : nullptr;
+  return registered && exportFunctions(env, exports) ? exports : nullptr;
 }

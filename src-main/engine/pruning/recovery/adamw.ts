@@ -1,3 +1,4 @@
+import { activeBackend } from '#engine/backend/active.ts'
 import { breathe } from '#engine/model/walk.ts'
 
 /** AdamW (arXiv 1711.05101) without weight decay. */
@@ -16,7 +17,11 @@ const entriesTogether = 2 ** 20
 /** The gradients' length over all tensors, summed in float64. */
 export function lengthOf(gradients: Iterable<Float32Array>): number {
   let sum = 0
-  for (const values of gradients) for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2
+  const { fused } = activeBackend()
+  for (const values of gradients) {
+    if (fused) sum += fused.arrays.sumOfSquares(values)
+    else for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2
+  }
   return Math.sqrt(sum)
 }
 
@@ -32,6 +37,11 @@ export async function stepAdam(
   const [own, ownSquare] = [1 - adam.first, 1 - adam.second]
   const reach = rate / (1 - adam.first ** step)
   const level = 1 / (1 - adam.second ** step)
+  const { fused } = activeBackend()
+  if (fused) {
+    fused.arrays.stepAdam(values, first, second, gradient, adam.first, adam.second, adam.epsilon, reach, level, factor)
+    return breathe()
+  }
   for (let from = 0; from < values.length; from += entriesTogether) {
     const to = Math.min(values.length, from + entriesTogether)
     for (let i = from; i < to; i++) {

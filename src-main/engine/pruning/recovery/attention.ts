@@ -5,18 +5,18 @@ import type { AttentionShape } from '#engine/backend/halves.ts'
 import { normalizeHeads, takeGates } from '#engine/model/decoder.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
 import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
+import { halfUnits } from '#engine/tensor/half-units.ts'
 import { mixHeadsByStep } from '#engine/tensor/heads.ts'
 import { normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
-import { batchedProduct, combine, correlate, matrixFor, type Products, project } from '#engine/tensor/products.ts'
+import { batchedProduct, combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import { type Gradients, normGradients } from './gradients.ts'
 
 /** What the backward pass of attention needs of its forward pass. */
 export interface KeptAttention {
-  /** What the norm in front reads [N, D]; without a norm it is `input`. */
+  /** What the part reads, in front of its norm: [N, D]. */
   readonly source: Tensor2D
-  readonly input: Tensor2D
   /** Queries, keys and values as they were projected, and behind the norms on queries and keys: [N, (H + 2K) d]. */
   readonly plain: Tensor2D
   readonly normed: Tensor2D
@@ -39,32 +39,38 @@ const shapeOf = ({ spec, block }: AttentionCall): AttentionShape => ({
   window: spec.slidingWindow(block) ?? 0,
 })
 
-/** Attention on source [N, D], without the norm on its output. */
+/** Attention on source [N, D], without the norm on its output; added to a stream where one is given. */
 export function attendForward(
   source: Tensor2D,
   weights: AttentionWeights,
   call: AttentionCall,
+  onto?: Onto,
 ): { readonly output: Tensor2D; readonly kept: KeptAttention } {
-  const { spec, tables, products } = call
+  const { spec, products } = call
   return tidied(() => {
-    const input = weights.norm ? normalize(source, weights.norm) : source.clone()
-    const projected = project(input, matrixFor(weights.queryKeyValue, products), weights.queryKeyValueBias)
+    const projected = projectNormed(source, weights.norm, matrixFor(weights.queryKeyValue, products), weights.queryKeyValueBias)
     const { plain, gate } = takeGates(projected, spec)
     const normed = normalizeHeads(plain, weights, spec)
-    const { fused } = activeBackend()
-    const mixed = fused
-      ? fused.attention(normed, tables.cosine, tables.sine, shapeOf(call))
-      : mixHeadsByStep(normed, tables, shapeOf(call), batchedProduct)
+    const mixed = mixHeads(normed, call)
     const read = gate ? mul<Tensor2D>(mixed, sigmoid(gate)) : mixed
-    const output = project(read, matrixFor(weights.output, products), weights.outputBias)
-    const kept = { source: source.clone(), input, plain: plain.clone(), normed: normed.clone(), mixed, ...(gate ? { gate } : {}) }
+    const output = project(read, matrixFor(weights.output, products), weights.outputBias, onto)
+    const kept = { source: source.clone(), plain: plain.clone(), normed: normed.clone(), mixed, ...(gate ? { gate } : {}) }
     return { output, kept }
   })
 }
 
+function mixHeads(normed: Tensor2D, call: AttentionCall): Tensor2D {
+  const { tables, products } = call
+  if (products !== 'float32') return halfUnits().attention(normed, tables.cosine, tables.sine, shapeOf(call), products === 'split')
+  const { fused } = activeBackend()
+  return fused
+    ? fused.attention(normed, tables.cosine, tables.sine, shapeOf(call))
+    : mixHeadsByStep(normed, tables, shapeOf(call), batchedProduct)
+}
+
 /** Gradients of attention from that by its output, [N, D]. */
 export function attendBackward(
-  { source, input, plain, normed, mixed, gate }: KeptAttention,
+  { source, plain, normed, mixed, gate }: KeptAttention,
   weights: AttentionWeights,
   call: AttentionCall,
   gradient: Tensor2D,
@@ -75,11 +81,12 @@ export function attendBackward(
     const byRead = combine(gradient, weights.output, products)
     const byMixed: Tensor2D = open ? mul(byRead, open) : byRead
     const byGate: Tensor2D | undefined = open && mul(mul(byRead, mixed), mul(open, sub(1, open)))
-    const byNormed = mixHeadsBackward(normed, tables, shapeOf(call), byMixed)
+    const byNormed = mixHeadsBackward(normed, tables, shapeOf(call), byMixed, products)
     const heads = headsBackward(plain, weights, spec, byNormed)
     const byProjected = byGate ? placeGates(heads.plain, byGate, spec) : heads.plain
     const byInput = combine(byProjected, weights.queryKeyValue, products)
     const front = weights.norm && normalizeBackward(source, weights.norm, byInput)
+    const input = weights.norm ? normalize(source, weights.norm) : source
     const joined = { weight: correlate(byProjected, input, products), bias: sum<Tensor1D>(byProjected, 0) }
     return {
       source: front?.x ?? byInput,

@@ -44,13 +44,15 @@ export function partForward(
 ): { x: Tensor2D; kept: KeptPart } {
   const { spec, products } = call
   return tidied(() => {
-    const { output, kept } = weights.attention
-      ? wrap('attention', attendForward(x, weights.attention, attentionCall(call, part)))
-      : wrap('mlp', feedForward(spec.parallelResidual ? source : x, weights.mlp, spec.activation, products))
     const { outputNorm } = weights.attention ?? weights.mlp
-    const added = outputNorm ? normalize(output, outputNorm) : output
+    const onto = outputNorm ? undefined : { add: x, scale: spec.residualScale }
+    const { output, kept } = weights.attention
+      ? wrap('attention', attendForward(x, weights.attention, attentionCall(call, part), onto))
+      : wrap('mlp', feedForward(spec.parallelResidual ? source : x, weights.mlp, spec.activation, products, onto))
+    if (!outputNorm) return { x: output, kept }
+    const added = normalize(output, outputNorm)
     const scaled: Tensor2D = spec.residualScale === undefined ? added : mul(added, spec.residualScale)
-    return { x: add<Tensor2D>(x, scaled), kept: outputNorm ? { ...kept, output } : kept }
+    return { x: add<Tensor2D>(x, scaled), kept: { ...kept, output } }
   })
 }
 

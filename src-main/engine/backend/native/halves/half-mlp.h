@@ -44,10 +44,16 @@ struct HalfMlp {
   const float *gateBias, *upBias;
   HalfPanels gateUp, down;
   RowsOut out;
+  // Where gates and ups are kept, [rows, neurons] each, for a backward pass: nowhere where it is null.
+  float *keptGate = nullptr, *keptUp = nullptr;
 
-  // The neurons of one 32 by 32: `put(row, first neuron, count, sixteen values)`.
+  void keep(float* to, int64_t row, int64_t neuron, int width, __m512 value) const {
+    if (to && width > 0) storeSome(to + row * neurons + neuron, value, width);
+  }
+
+  // The neurons of one 32 by 32, whose rows are counted from `base`: `put(row, first neuron, count, sixteen values)`.
   template <class Put>
-  void takeNeurons(int64_t panel, int64_t row, int count, const float* c, const Put& put) const {
+  void takeNeurons(int64_t panel, int64_t base, int64_t row, int count, const float* c, const Put& put) const {
     const int64_t neuron = panel * (gated ? tileSide : panelSide);
     for (int half = 0; half < (gated ? 1 : 2); half++) {
       const int64_t first = neuron + half * tileSide;
@@ -59,9 +65,14 @@ struct HalfMlp {
         __m512 value;
         if (gated) {
           const __m512 up = _mm512_add_ps(_mm512_load_ps(own + tileSide), upShift);
-          value = _mm512_mul_ps(activateVector(activation, _mm512_add_ps(_mm512_load_ps(own), gateShift)), up);
+          const __m512 gate = _mm512_add_ps(_mm512_load_ps(own), gateShift);
+          keep(keptGate, base + row + r, first, width, gate);
+          keep(keptUp, base + row + r, first, width, up);
+          value = _mm512_mul_ps(activateVector(activation, gate), up);
         } else {
-          value = activateVector(activation, _mm512_add_ps(_mm512_load_ps(own), upShift));
+          const __m512 up = _mm512_add_ps(_mm512_load_ps(own), upShift);
+          keep(keptUp, base + row + r, first, width, up);
+          value = activateVector(activation, up);
         }
         put(row + r, first, width, value);
       }
@@ -84,9 +95,9 @@ struct HalfMlp {
     return {high, down.split() ? high + halves : nullptr, down.depth()};
   }
 
-  void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t count, int64_t from, int64_t to) const {
+  void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
     forPanels(units, a, count, gateUp, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
-      takeNeurons(panel, row, own, c, [&](int64_t at, int64_t neuron, int, __m512 value) { storeNeurons(inner, at, neuron, value); });
+      takeNeurons(panel, first, row, own, c, [&](int64_t at, int64_t neuron, int, __m512 value) { storeNeurons(inner, at, neuron, value); });
     });
   }
 
@@ -102,7 +113,7 @@ struct HalfMlp {
       const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split());
       in.pack(a, first, count);
       forPanels(units, a, count, gateUp, from, last, [&](int64_t panel, int64_t row, int own, const float* c) {
-        takeNeurons(panel, row, own, c, [&](int64_t at, int64_t neuron, int width, __m512 value) {
+        takeNeurons(panel, first, row, own, c, [&](int64_t at, int64_t neuron, int width, __m512 value) {
           if (width > 0) storeSome(to + (first + at) * neurons + neuron, value, width);
         });
       });
@@ -116,7 +127,7 @@ struct HalfMlp {
       TileRegisters registers(units);
       const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split()), inner = innerRows(count);
       in.pack(a, first, count);
-      neuronsOf(a, inner, count, 0, gateUp.count());
+      neuronsOf(a, inner, first, count, 0, gateUp.count());
       outputOf(inner, first, count, 0, down.count());
     });
   }
@@ -132,7 +143,7 @@ struct HalfMlp {
         task(panels * piece / pieces, panels * (piece + 1) / pieces);
       });
     };
-    divide(gateUp.count(), [&](int64_t from, int64_t to) { neuronsOf(a, inner, rows, from, to); });
+    divide(gateUp.count(), [&](int64_t from, int64_t to) { neuronsOf(a, inner, 0, rows, from, to); });
     divide(down.count(), [&](int64_t from, int64_t to) { outputOf(inner, 0, rows, from, to); });
   }
 };

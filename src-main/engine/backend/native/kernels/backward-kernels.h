@@ -6,6 +6,7 @@
 
 #include "../activation.h"
 #include "../attention-backward.h"
+#include "../halves/half-attention-backward.h"
 #include "../norm.h"
 #include "../threads.h"
 #include "attention-kernels.h"
@@ -62,13 +63,17 @@ struct NeuronsBackwardKernel {
 };
 
 // projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2], and the gradient by what attention makes of them [B*T, H d]: the gradient
-// by what was projected.
+// by what was projected. Products are by `units`, in float32 where these are 0.
 struct AttentionBackwardKernel {
-  int heads, keyValueHeads, window;
+  int heads, keyValueHeads, window, units;
   float cap;
 
   explicit AttentionBackwardKernel(TF_OpKernelConstruction* from)
-      : heads(intOf(from, "heads")), keyValueHeads(intOf(from, "key_value_heads")), window(intOf(from, "window")), cap(floatOf(from, "cap")) {}
+      : heads(intOf(from, "heads")),
+        keyValueHeads(intOf(from, "key_value_heads")),
+        window(intOf(from, "window")),
+        units(intOf(from, "units")),
+        cap(floatOf(from, "cap")) {}
 
   void compute(Call& call) const {
     const TF_Tensor *projected, *cosine, *sine, *gradient;
@@ -79,7 +84,11 @@ struct AttentionBackwardKernel {
       return;
     float* output = call.output({sizes.rows(), TF_Dim(projected, 1)});
     if (!output) return;
-    AttentionBackward{sizes.attention(window, nullptr, cap), dataOf(gradient), output}.run();
+    const AttentionBackward backward{sizes.attention(window, nullptr, cap), dataOf(gradient), output};
+#if ESPALIER_HALVES
+    if (units != noUnits) return HalfAttentionBackward{backward, unitsFor(units)}.run();
+#endif
+    backward.run();
   }
 };
 

@@ -62,7 +62,9 @@ struct HalfMlpKernel {
 
   explicit HalfMlpKernel(TF_OpKernelConstruction* from) : start(from), downBiased(intOf(from, "down_biased") != 0) {}
 
-  void compute(Call& call) const {
+  void compute(Call& call) const { run(call, false); }
+
+  void run(Call& call, bool keeps) const {
     const TF_Tensor *x, *source, *down, *downBias;
     NeuronInputs in;
     if (!call.inputs({&x, &source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias, &down, &downBias})) return;
@@ -77,8 +79,22 @@ struct HalfMlpKernel {
     HalfMlp mlp = start.with(source, in, ups);
     mlp.down = {halfWeight(down)};
     mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output};
+    if (keeps) {
+      mlp.keptUp = call.output({rows, start.neurons});
+      mlp.keptGate = mlp.keptUp ? call.output({start.words.gated ? rows : 0, start.neurons}) : nullptr;
+      if (!mlp.keptUp || (start.words.gated && !mlp.keptGate)) return;
+    }
     mlp.run();
   }
+};
+
+// The same, with ups and gates in front of the activation, [N, I] each; without a gate the last has no rows.
+struct KeptHalfMlpKernel {
+  HalfMlpKernel mlp;
+
+  explicit KeptHalfMlpKernel(TF_OpKernelConstruction* from) : mlp(from) {}
+
+  void compute(Call& call) const { mlp.run(call, true); }
 };
 
 // The neurons of such an MLP, behind their activation: source [N, D] to [N, neurons].
