@@ -1,12 +1,12 @@
 /**
- * Speed of recovery training, without the dense model's pass: `npm run bench -- recovery [MODEL] [float32|bfloat16]`.
- * Prints tokens a second, and the processor time of a token in each phase of a step. MODEL is pruned by half as 2SSP divides it (the first
+ * Speed of recovery training, without the dense model's pass: `npm run bench -- recovery [MODEL] [--float32] [--torch [--python PATH]]`.
+ * Prints tokens a second, and the processor time of a token in each phase of a step; with --torch beside the same training in plain PyTorch, in turns. MODEL is pruned by half as 2SSP divides it (the first
  * neurons, every other attention: only shapes matter here); without one it is the SmolLM2-shaped model of the other benchmarks.
  */
 import { mkdirSync } from 'node:fs'
-import { loadavg } from 'node:os'
+import { availableParallelism, loadavg } from 'node:os'
 import { join } from 'node:path'
-import { argv } from 'node:process'
+import { parseArgs } from 'node:util'
 import { add, dispose, randomNormal, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -25,11 +25,17 @@ import type { Products } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
 import { Draws, makeModel, smolShape } from './bench-model.ts'
+import { Side } from './side.ts'
+import { findTorchPython } from './torch-python.ts'
 
 const [tokens, windowsTogether, batchesPerStep, steps] = [512, 2, 2, 3]
 const rows = tokens * windowsTogether
-const [path, asked = 'bfloat16'] = argv.slice(2)
-const products = asked as Products
+const { values: flags, positionals } = parseArgs({
+  options: { torch: { type: 'boolean', default: false }, python: { type: 'string' }, float32: { type: 'boolean', default: false } },
+  allowPositionals: true,
+})
+const [path] = positionals
+const products: Products = flags.float32 ? 'float32' : 'bfloat16'
 
 const { title } = await openBackend('tensorflow')
 const home = join(cacheFolder(), 'bench')
@@ -118,19 +124,46 @@ async function timePhases(): Promise<void> {
   console.log(`  together ${total.toFixed(0)} µs a token, AdamW not counted`)
 }
 
-/** Whole steps as a training runs them; the first one warms up. */
+/** Whole steps as a training runs them, in turns with PyTorch's where that is asked for; the first ones warm up. */
 async function timeSteps(): Promise<void> {
   const pass = new TrainingPass(student, model.vocabulary, frozen, { products, keeps: true })
+  const reference = flags.torch ? await openReference() : undefined
+  const all = rows * batchesPerStep
+  const sums = { ours: [0, 0], torch: [0, 0] }
+  const count = (side: keyof typeof sums, step: number, seconds: number, processor: number) => {
+    if (step === 0) return
+    sums[side] = [(sums[side][0] ?? 0) + seconds, (sums[side][1] ?? 0) + processor]
+    const load = loadavg()[0]?.toFixed(1)
+    console.log(
+      `${side} ${step}: ${(all / seconds).toFixed(0)} tokens a second, ${((1e6 * processor) / all).toFixed(0)} µs of processor time a token, load ${load}`,
+    )
+  }
   for (let step = 0; step <= steps; step++) {
     const [start, before] = [performance.now(), process.cpuUsage()]
     const batches = Array.from({ length: batchesPerStep }, () => async () => makeBatch())
-    const { loss } = await trainStep(student, pass, batches, rows * batchesPerStep, { step: step + 1, rate: 1e-5 })
-    const [seconds, { user, system }] = [(performance.now() - start) / 1000, process.cpuUsage(before)]
-    const all = rows * batchesPerStep
-    if (step > 0)
-      console.log(
-        `step ${step}: ${(all / seconds).toFixed(0)} tokens a second, ${((user + system) / all).toFixed(0)} µs of processor time a token (${(system / all).toFixed(0)} of the system's), load ${loadavg()[0]?.toFixed(1)}, loss ${loss.toFixed(3)}`,
-      )
+    await trainStep(student, pass, batches, all, { step: step + 1, rate: 1e-5 })
+    const { user, system } = process.cpuUsage(before)
+    count('ours', step, (performance.now() - start) / 1000, (user + system) / 1e6)
+    const answer = await reference?.ask({ command: 'step' })
+    if (answer) count('torch', step, answer.seconds as number, answer.processor as number)
   }
+  reference?.end()
+  const [ours, torch] = [sums.ours, sums.torch] as [[number, number], [number, number]]
+  if (reference)
+    console.log(
+      `PyTorch takes ${(torch[0] / ours[0]).toFixed(2)} times as long, ${(torch[1] / ours[1]).toFixed(2)} times the processor time`,
+    )
   console.log(`Peak memory ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MiB`)
+}
+
+/** The same shape in PyTorch, at as many threads. */
+async function openReference(): Promise<Side> {
+  const side = new Side(await findTorchPython(flags.python), [join(import.meta.dirname, 'recovery.py')], process.env)
+  const { hidden, heads, keyValueHeads, vocabulary, blocks } = spec
+  const own = { attention: blocks.map(({ attention }) => attention), neurons: blocks[0]?.width, hidden, heads, keyValueHeads, vocabulary }
+  const threads = Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism())
+  const shape = { ...own, tokens, windows: windowsTogether, batches: batchesPerStep, threads }
+  const { title, weights } = await side.ask({ command: 'open', shape })
+  console.log(`${title}, ${((weights as number) / 1e6).toFixed(1)} million weights trained`)
+  return side
 }
