@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, sep } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { families, ggufArchitectures } from '#engine/architectures/index.ts'
 
 const root = join(import.meta.dirname, '..')
 
@@ -37,7 +38,7 @@ const mayImport: Record<string, readonly string[]> = {
 
 /** The engine's folders, in order: each imports only those before it, types included. */
 const engineFolders =
-  'limits random backend tensor checkpoint tokenizer architectures data steps model evaluation pruning export estimate tasks'.split(' ')
+  'limits random backend tensor architectures checkpoint tokenizer data steps model evaluation pruning export estimate tasks'.split(' ')
 
 /** Packages that only some parts may load. Types cost nothing at run time and are free to all. */
 const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
@@ -261,7 +262,8 @@ test('only nameStep makes the name of a step', () => {
 })
 
 test('model families are told apart only in engine/architectures', () => {
-  const family = /(?:[!=]==?\s*|case\s+|includes\()['"](?:llama|mistral|qwen2|phi3|phi)['"]/
+  const names = [...Object.keys(families), ...ggufArchitectures.keys()].join('|')
+  const family = new RegExp(`(?:[!=]==?\\s*|case\\s+|includes\\()['"](?:${names})['"]`)
   const telling = files.filter(
     (file) => !file.startsWith('src-main/engine/architectures/') && family.test(readFileSync(join(root, file), 'utf8')),
   )

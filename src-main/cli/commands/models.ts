@@ -1,7 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import { families } from '#contract/models/families.ts'
 import { type ModelEntry, numbersOf } from '#contract/models/models.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { followTransfer } from './follow-transfer.ts'
@@ -9,24 +8,18 @@ import { printJson, printTable, showBytes } from './print.ts'
 import { commandOf } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-const familyLines = Object.values(families)
-  .map(({ title, examples }) => `  ${title}: ${examples}`)
-  .join('\n')
-
 export const modelsHelp = `espalier models list
 espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
 espalier models remove ID|NAME [--files]
+espalier models families
 
 Lists the library, adds a checkpoint (a folder of safetensors, a gguf file, or a hub name, which is downloaded),
-or removes one. With --server, PATH is a path on that machine.
+removes one, or lists the model families that Espalier opens. With --server, PATH is a path on that machine.
 
   --copy               copy the files into the library instead of pointing to them
   --name NAME          the name in the library (default: the folder's)
   --revision REVISION  branch, tag or commit on the hub
   --files              also delete the files, if the library owns them
-
-Supported model families:
-${familyLines}
 ${commonHelp}`
 
 const list = async (parameters: string[]): Promise<number> => {
@@ -114,4 +107,16 @@ function printModels(models: readonly ModelEntry[], asJson: boolean): void {
     )
 }
 
-export const models = commandOf('models', modelsHelp, { list, add, remove })
+const families = async (parameters: string[]): Promise<number> => {
+  const { values } = readFlags(parameters, commonFlags, { least: 0, most: 0, name: '' })
+  const { families: known } = await withWorkbench(values, ({ call }) => call('methods.list', {}))
+  if (values.json) printJson(known)
+  else
+    printTable(
+      ['FAMILY', 'MODEL TYPE', 'EXAMPLES'],
+      known.map(({ id, title, examples }) => [title, id, examples]),
+    )
+  return 0
+}
+
+export const models = commandOf('models', modelsHelp, { list, add, remove, families })

@@ -44,6 +44,8 @@ export const datasetEntry = z.object({
 })
 
 export const taskEntry = z.object({ id: z.string(), title: z.string(), present: z.boolean(), questions: z.number().int().nullable() })
+/** A model family, by the `model_type` of its configs. */
+export const familyEntry = z.object({ id: z.string(), title: z.string(), examples: z.string() })
 export const exportFormat = z.object({ id: z.string(), title: z.string(), summary: z.string() })
 
 /** Everything that forms offer. */
@@ -54,6 +56,7 @@ export const catalogue = z.object({
   datasets: z.array(datasetEntry),
   tasks: z.array(taskEntry),
   formats: z.array(exportFormat),
+  families: z.array(familyEntry),
 })
 
 export type OptionField = z.infer<typeof optionField>

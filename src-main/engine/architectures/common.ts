@@ -1,10 +1,16 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Activation } from '#engine/tensor/activation.ts'
 import type { ConfigReader } from './config-reader.ts'
+import type { GgufDialects } from './dialect.ts'
 import type { BlockLayout, DecoderSpec, Projection } from './spec.ts'
 
-/** One model family: how a config of its own becomes a spec. */
+/** One model family: its name, what GGUF files call its parts, and how a config of its own becomes a spec. */
 export interface Architecture {
+  readonly title: string
+  /** Well-known models. */
+  readonly examples: string
+  /** Absent where llama.cpp's files of it are neither read nor written. */
+  readonly gguf?: GgufDialects
   /** The config of the text model by itself, where the family is one part of several. */
   textConfig?(config: Record<string, unknown>): Record<string, unknown>
   /** `stored` tells whether the checkpoint has a tensor, where names alone differ between files of one family. */

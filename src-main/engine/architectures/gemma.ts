@@ -1,5 +1,6 @@
 import { type Architecture, readActivation, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
+import { behind, type Dialect, inner, plain, windowTypes } from './dialect.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 import { findPlace, type Place, textConfigOf } from './place.ts'
 import { readRotary } from './rotary.ts'
@@ -29,7 +30,33 @@ function sharedTraits(config: ConfigReader): LlamaTraits {
   }
 }
 
+/** llama.cpp works the scale of scores out by itself; it knows the largest model of each version by its number of blocks. */
+function gemmaDialect(architecture: string, largest: number, pattern: number): Dialect {
+  return {
+    ...plain,
+    architecture,
+    norms: { ...plain.norms, ...behind },
+    windows: 'list',
+    problem({ blocks, headSize, heads, hidden, scoreScale }) {
+      const expected = 1 / Math.sqrt(blocks.length === largest ? hidden / heads : headSize)
+      return Math.abs(scoreScale / expected - 1) < 1e-6
+        ? undefined
+        : `llama.cpp multiplies scores by ${expected.toPrecision(4)} here, this model by ${scoreScale.toPrecision(4)}`
+    },
+    config: (keys, { blocks, hidden, heads, headSize }) => ({
+      hidden_activation: 'gelu_pytorch_tanh',
+      query_pre_attn_scalar: blocks === largest ? hidden / heads : headSize,
+      attn_logit_softcapping: keys.optionalNumber('attn_logit_softcapping') ?? null,
+      final_logit_softcapping: keys.optionalNumber('final_logit_softcapping') ?? null,
+      layer_types: windowTypes(keys, blocks, pattern),
+    }),
+  }
+}
+
 export const gemma2: Architecture = {
+  title: 'Gemma 2',
+  examples: 'Gemma 2 2B, 9B and 27B',
+  gguf: { own: gemmaDialect('gemma2', 46, 2) },
   read(config, layout) {
     const sliding = readSliding(config, (index) => index % 2 === 0)
     return readLlamaLike(config, layout, {
@@ -57,7 +84,20 @@ function readGemma3(config: ConfigReader, layout: DecoderSpec['blocks'] | undefi
   })
 }
 
+const shared = gemmaDialect('gemma3', 62, 6)
+const gemma3Dialect: Dialect = {
+  ...shared,
+  norms: { ...shared.norms, ...inner },
+  config: (keys, sizes) => ({
+    ...shared.config?.(keys, sizes),
+    rope_local_base_freq: keys.optionalNumber('rope.freq_base_swa') ?? 10000,
+  }),
+}
+
 export const gemma3Text: Architecture = {
+  title: 'Gemma 3',
+  examples: 'Gemma 3 270M and 1B',
+  gguf: { own: gemma3Dialect },
   read: (config, layout) => readGemma3(config, layout),
 }
 
@@ -76,6 +116,9 @@ const describeText = (config: Record<string, unknown>) => textConfigOf(config, u
 
 /** The text part of Gemma 3 with images. */
 export const gemma3: Architecture = {
+  title: 'Gemma 3 with images, its text part',
+  examples: 'Gemma 3 4B, 12B and 27B',
+  gguf: { own: gemma3Dialect },
   textConfig: describeText,
   read: (config, layout, stored) => readGemma3(config.textPart(describeText), layout, findPlace(stored)),
 }

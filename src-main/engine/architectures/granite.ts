@@ -1,7 +1,26 @@
 import type { Architecture } from './common.ts'
+import { all, type Dialect, plain, silu, wholeRotary } from './dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'granite',
+  interleaved: true,
+  takesFactors: true,
+  scales: true,
+  problem: all(wholeRotary, silu),
+  config: (keys) => ({
+    embedding_multiplier: keys.optionalNumber('embedding_scale') ?? 1,
+    residual_multiplier: keys.optionalNumber('residual_scale') ?? 1,
+    attention_multiplier: keys.number('attention.scale'),
+    logits_scaling: keys.optionalNumber('logit_scale') ?? 1,
+  }),
+}
+
 export const granite: Architecture = {
+  title: 'Granite',
+  examples: 'Granite 3.0 to 3.3 2B and 8B',
+  gguf: { own: dialect },
   read: (config, layout) =>
     readLlamaLike(config, layout, {
       ...readBiases(config),

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
-import { type FamilyId, families } from '#contract/models/families.ts'
 import type { Architecture } from './common.ts'
 import { ConfigReader } from './config-reader.ts'
+import type { Dialect } from './dialect.ts'
 import { gemma2, gemma3, gemma3Text } from './gemma.ts'
 import { granite } from './granite.ts'
 import { llama } from './llama.ts'
@@ -15,8 +15,8 @@ import { qwen35, qwen35Text } from './qwen3-5.ts'
 import { smollm3 } from './smollm3.ts'
 import type { BlockLayout, DecoderSpec } from './spec.ts'
 
-/** Every family's table, by the `model_type` of its configs. */
-const architectures: Readonly<Record<FamilyId, Architecture>> = {
+/** Every family, by the `model_type` of its configs. Of families that share a GGUF architecture, the first takes its files. */
+export const families: Readonly<Record<string, Architecture>> = {
   llama,
   mistral,
   qwen2,
@@ -34,11 +34,23 @@ const architectures: Readonly<Record<FamilyId, Architecture>> = {
   phi,
 }
 
-const isKnown = (modelType: unknown): modelType is FamilyId => typeof modelType === 'string' && Object.hasOwn(architectures, modelType)
+const findFamily = (modelType: unknown): Architecture | undefined =>
+  typeof modelType === 'string' && Object.hasOwn(families, modelType) ? families[modelType] : undefined
+
+/** What llama.cpp calls the parts of a family's models; undefined where it has no files of them. */
+export const dialectsOf = (modelType: string) => findFamily(modelType)?.gguf
+
+/** Every GGUF architecture, with the family that its files belong to. */
+export const ggufArchitectures: ReadonlyMap<string, { readonly modelType: string; readonly dialect: Dialect }> = new Map(
+  Object.entries(families)
+    .flatMap(([modelType, { gguf }]) => Object.values(gguf ?? {}).map((dialect: Dialect) => ({ modelType, dialect })))
+    .filter(({ dialect }, at, all) => all.findIndex((other) => other.dialect.architecture === dialect.architecture) === at)
+    .map((found) => [found.dialect.architecture, found]),
+)
 
 /** The config of the text model alone: another one than the given for a model of several parts. */
 export function textConfig(config: Record<string, unknown>): Record<string, unknown> {
-  return isKnown(config.model_type) ? (architectures[config.model_type].textConfig?.(config) ?? config) : config
+  return findFamily(config.model_type)?.textConfig?.(config) ?? config
 }
 
 /**
@@ -52,8 +64,9 @@ export function readSpec(
 ): DecoderSpec {
   const reader = new ConfigReader(config)
   const modelType = reader.text('model_type')
-  if (!isKnown(modelType)) throw unknownFamily(modelType, config)
-  return architectures[modelType].read(reader, layout, stored)
+  const family = findFamily(modelType)
+  if (!family) throw unknownFamily(modelType, config)
+  return family.read(reader, layout, stored)
 }
 
 // Keys under which configs say how many experts their MLPs choose from.

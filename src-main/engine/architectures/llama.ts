@@ -2,6 +2,7 @@ import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Architecture, linear, readActivation, readSizes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
 import { defined } from './defined.ts'
+import { deci, llamaDialect } from './dialect.ts'
 import { type Place, usualPlace } from './place.ts'
 import { readRotary } from './rotary.ts'
 import type { BlockTensors, DecoderSpec, NormTensors } from './spec.ts'
@@ -111,5 +112,8 @@ export function readBiases(config: ConfigReader): LlamaTraits {
 }
 
 export const llama: Architecture = {
+  title: 'Llama',
+  examples: 'Llama 2, 3, 3.1, 3.2 and 3.3, SmolLM 1 and 2, TinyLlama, DeepSeek-R1-Distill-Llama',
+  gguf: { own: llamaDialect, perBlock: deci },
   read: (config, layout) => readLlamaLike(config, layout, readBiases(config)),
 }

@@ -1,4 +1,5 @@
 import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
+import { behind, type Dialect, inner, plain, windowTypes } from './dialect.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 import { readRotary } from './rotary.ts'
 
@@ -9,12 +10,28 @@ const traits: LlamaTraits = {
   queryKeyNorm: 'whole',
 }
 
+// A file of OLMo 3 calls itself olmo2 and has windows.
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'olmo2',
+  norms: { ...behind, ...inner },
+  windows: 'list',
+  config: (keys, { blocks }) =>
+    keys.has('attention.sliding_window') ? { model_type: 'olmo3', layer_types: windowTypes(keys, blocks, 4) } : {},
+}
+
 export const olmo2: Architecture = {
+  title: 'OLMo 2',
+  examples: 'OLMo 2 1B, 7B, 13B and 32B',
+  gguf: { own: dialect },
   read: (config, layout) => readLlamaLike(config, layout, { ...readBiases(config), ...traits }),
 }
 
 /** OLMo 3: three of four blocks attend within a window, where rotary embeddings are not scaled. */
 export const olmo3: Architecture = {
+  title: 'OLMo 3',
+  examples: 'OLMo 3 7B and 32B',
+  gguf: { own: dialect },
   read(config, layout) {
     const headSize = readHeadSize(config)
     const full = readRotary(config, headSize, { theta: 500_000, blocks: 'full_attention' })

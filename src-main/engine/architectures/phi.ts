@@ -1,8 +1,20 @@
 import { type Architecture, linear, readActivation, readSizes } from './common.ts'
+import { type Dialect, plain, usualHeads } from './dialect.ts'
 import { readRotary } from './rotary.ts'
+
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'phi2',
+  needsHead: true,
+  problem: usualHeads,
+  config: (_, { rotary, headSize }) => ({ hidden_act: 'gelu_new', partial_rotary_factor: rotary / headSize }),
+}
 
 /** Phi (1, 1.5, 2): LayerNorm, biases everywhere, a plain MLP beside the attention on one norm, partial rotary. */
 export const phi: Architecture = {
+  title: 'Phi',
+  examples: 'Phi-1, 1.5 and 2',
+  gguf: { own: dialect },
   read(config, layout) {
     config.refuse('qk_layernorm', true, 'norms on queries and keys are not supported')
     const sizes = readSizes(config, layout)

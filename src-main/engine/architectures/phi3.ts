@@ -1,9 +1,22 @@
 import { type Architecture, linear, readActivation, readSizes } from './common.ts'
+import { all, type Dialect, deci, plain, silu, usualHeads } from './dialect.ts'
 import { readRotary } from './rotary.ts'
 import type { Projection } from './spec.ts'
 
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'phi3',
+  joinsQueryKeyValue: true,
+  joinsGateUp: true,
+  takesFactors: true,
+  problem: all(usualHeads, silu),
+}
+
 /** Phi-3 stores query, key and value in one tensor and gate and up in another: each projection is a range of rows. */
 export const phi3: Architecture = {
+  title: 'Phi-3',
+  examples: 'Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini',
+  gguf: { own: dialect, perBlock: deci },
   read(config, layout) {
     const sizes = readSizes(config, layout)
     const { hidden, heads, keyValueHeads, headSize, blocks } = sizes

@@ -1,5 +1,6 @@
 import { type Architecture, readSliding, readWindows, slidingTypes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
+import { deci, plain } from './dialect.ts'
 import { type LlamaTraits, readLlamaLike } from './llama.ts'
 
 /** Only blocks from max_window_layers on slide, and only when the config switches it on. */
@@ -12,5 +13,8 @@ export function readSwitchedWindows(config: ConfigReader): LlamaTraits {
 }
 
 export const qwen2: Architecture = {
+  title: 'Qwen2',
+  examples: 'Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen',
+  gguf: { own: { ...plain, architecture: 'qwen2' }, perBlock: deci },
   read: (config, layout) => readLlamaLike(config, layout, { queryKeyValueBias: true, ...readSwitchedWindows(config) }),
 }

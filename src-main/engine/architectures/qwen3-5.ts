@@ -65,6 +65,8 @@ function deltaTensors(name: string, hidden: number, { keyHeads, valueHeads, keyS
 }
 
 export const qwen35Text: Architecture = {
+  title: 'Qwen3.5',
+  examples: 'text models made from Qwen3.5',
   read: (config, layout) => readQwen35(config, layout),
 }
 
@@ -73,6 +75,8 @@ const describeText = (config: Record<string, unknown>) =>
 
 /** The text part of Qwen3.5 with images. */
 export const qwen35: Architecture = {
+  title: 'Qwen3.5 with images, its text part',
+  examples: 'Qwen3.5 0.8B to 27B',
   textConfig: describeText,
   read: (config, layout, stored) => readQwen35(config.textPart(describeText), layout, findPlace(stored)),
 }

@@ -1,9 +1,25 @@
 import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
+import { all, plain, silu } from './dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { readRotary, unrotated } from './rotary.ts'
+import type { DecoderSpec } from './spec.ts'
+
+/** llama.cpp never turns every fourth block, whatever the file says. */
+const everyFourth = ({ blocks, rotary }: DecoderSpec): string | undefined => {
+  const isTurned = (index: number) =>
+    rotary(index)
+      .frequencies(1)
+      .inverse.some((value) => value !== 0)
+  return blocks.every((_, index) => isTurned(index) === ((index + 1) % 4 !== 0))
+    ? undefined
+    : 'llama.cpp leaves exactly every fourth block without positions, this model others'
+}
 
 /** SmolLM3 rotates in most blocks; the others know positions only from the causal order. */
 export const smollm3: Architecture = {
+  title: 'SmolLM3',
+  examples: 'SmolLM3-3B',
+  gguf: { own: { ...plain, architecture: 'smollm3', interleaved: true, keepsPlaces: true, problem: all(everyFourth, silu) } },
   read(config, layout) {
     const rotary = readRotary(config, readHeadSize(config), { theta: 2_000_000 })
     const interval = config.integer('no_rope_layer_interval', 4)

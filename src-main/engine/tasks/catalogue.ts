@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Catalogue, DatasetEntry } from '#contract/pruning/methods.ts'
 import { selfWritten } from '#contract/titles.ts'
+import { families } from '#engine/architectures/index.ts'
 import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts'
 import { datasetIds, namedDatasets } from '#engine/data/named.ts'
 import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
@@ -35,6 +36,7 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
       }),
     ),
     formats: Object.entries(formats).map(([id, { title, summary }]) => ({ id, title, summary })),
+    families: Object.entries(families).map(([id, { title, examples }]) => ({ id, title, examples })),
   }
 }
 

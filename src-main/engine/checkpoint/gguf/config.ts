@@ -1,6 +1,6 @@
+import type { Dialect } from '#engine/architectures/dialect.ts'
 import type { Decimals } from '../config-text.ts'
 import type { GgufLayout } from './block-layout.ts'
-import type { GgufFamily } from './families.ts'
 import type { GgufHeader } from './header.ts'
 import type { Metadata } from './metadata.ts'
 import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
@@ -20,7 +20,7 @@ export const decimalKeys: Decimals = new Set([
 
 /** The config.json that transformers would have for a GGUF file of a known family. */
 export function makeConfig(
-  family: GgufFamily,
+  { modelType, dialect }: { modelType: string; dialect: Dialect },
   metadata: Metadata,
   { header, layout, factors }: { header: Pick<GgufHeader, 'tensors'>; layout: GgufLayout; factors: RotaryFactors },
 ): Record<string, unknown> {
@@ -34,8 +34,7 @@ export function makeConfig(
   const has = (pattern: RegExp) => [...header.tensors.keys()].some((name) => pattern.test(name))
   const [queryBias, outputBias] = [has(/^blk\.\d+\.attn_q\.bias$/), has(/^blk\.\d+\.attn_output\.bias$/)]
   return {
-    // Blocks of Llama's kind with biases on queries, keys and values alone are Qwen2's.
-    model_type: metadata.architecture === 'deci' && queryBias && !outputBias ? 'qwen2' : family.modelType,
+    model_type: modelType,
     hidden_size: hidden,
     intermediate_size: layout.intermediate,
     num_hidden_layers: metadata.number('block_count'),
@@ -48,13 +47,13 @@ export function makeConfig(
       ? { layer_norm_eps: metadata.number('attention.layer_norm_epsilon') }
       : { rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon') }),
     rope_theta: metadata.optionalNumber('rope.freq_base') ?? 10000,
-    hidden_act: metadata.architecture === 'phi2' ? 'gelu_new' : 'silu',
+    hidden_act: 'silu',
     tie_word_embeddings: !header.tensors.has('output.weight'),
     attention_bias: queryBias,
     mlp_bias: has(/^blk\.\d+\.ffn_down\.bias$/),
-    ...(rotary === headSize && metadata.architecture !== 'phi2' ? {} : { partial_rotary_factor: rotary / headSize }),
+    ...(rotary === headSize ? {} : { partial_rotary_factor: rotary / headSize }),
     ...(window ? { sliding_window: window } : {}),
     ...readScaling(metadata, factors, rotary),
-    ...family.config?.(metadata, { blocks: metadata.number('block_count'), hidden, heads, headSize }),
+    ...dialect.config?.(metadata, { blocks: metadata.number('block_count'), hidden, heads, headSize, rotary, queryBias, outputBias }),
   }
 }

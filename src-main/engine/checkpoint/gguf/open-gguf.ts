@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
+import { ggufArchitectures, readSpec } from '#engine/architectures/index.ts'
 import { byteRange, type Checkpoint, type Rows, type StoredBlock, type TensorInfo } from '../checkpoint.ts'
 import { elementBytes, fromFloat32, toFloat32 } from '../dtypes.ts'
 import { reasonOf } from '../json.ts'
@@ -7,7 +8,6 @@ import { openRegular, readPart } from '../regular-file.ts'
 import { readLayout } from './block-layout.ts'
 import { decodeBlocks } from './blocks.ts'
 import { decimalKeys, makeConfig } from './config.ts'
-import { families } from './families.ts'
 import { type GgufHeader, readHeader } from './header.ts'
 import { Metadata } from './metadata.ts'
 import { firstPart, partsOf } from './parts.ts'
@@ -24,18 +24,17 @@ export async function openGguf(file: string): Promise<Checkpoint> {
   try {
     const header = joinParts(parts)
     const metadata = explain(file, () => new Metadata(header.metadata))
-    const family = Object.hasOwn(families, metadata.architecture) ? families[metadata.architecture] : undefined
+    const family = ggufArchitectures.get(metadata.architecture)
     if (!family) {
-      const known = Object.keys(families).join(', ')
+      const known = [...ggufArchitectures.keys()].join(', ')
       throw new EspalierError('invalid', `${file} holds the architecture ${metadata.architecture}. Known in GGUF are ${known}.`, { file })
     }
     const factors = await readFactors(header)
-    return explain(file, () => {
-      const layout = readLayout(metadata)
-      const config = makeConfig(family, metadata, { header, layout, factors })
-      const places = placeTensors(header.tensors, family, layout, config)
-      return new GgufCheckpoint(firstPart(file), parts, { config, blocks: layout.blocks, places })
-    })
+    const layout = explain(file, () => readLayout(metadata))
+    const config = explain(file, () => makeConfig(family, metadata, { header, layout, factors }))
+    const spec = readSpec(config)
+    const places = explain(file, () => placeTensors(header.tensors, { spec, dialect: family.dialect, layout }))
+    return new GgufCheckpoint(firstPart(file), parts, { config, blocks: layout.blocks, places })
   } catch (error) {
     await closeParts(parts)
     throw error

@@ -1,7 +1,8 @@
 import type { FileHandle } from 'node:fs/promises'
+import type { Dialect, NormRole } from '#engine/architectures/dialect.ts'
+import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import type { Rows, TensorInfo } from '../checkpoint.ts'
 import type { GgufLayout } from './block-layout.ts'
-import { type GgufFamily, translateName } from './families.ts'
 import type { GgufHeader, GgufTensor } from './header.ts'
 
 /** One file of a model. */
@@ -29,22 +30,58 @@ export interface Place {
 // They became part of the config.
 const rotaryTensors = /^rope_|rot_embd/
 
+/** What a file's tensors are placed by: the model that its config describes, in the words of its architecture. */
+interface Described {
+  readonly spec: DecoderSpec
+  readonly dialect: Dialect
+  readonly layout: GgufLayout
+}
+
 /** What the tensors of a file appear as. Throws an Error for one that the family does not know. */
-export function placeTensors(
-  tensors: ReadonlyMap<string, PlacedTensor>,
-  family: GgufFamily,
-  layout: GgufLayout,
-  config: Record<string, unknown>,
-): Map<string, Place> {
+export function placeTensors(tensors: ReadonlyMap<string, PlacedTensor>, described: Described): Map<string, Place> {
   const places = new Map<string, Place>()
   for (const stored of tensors.values()) {
-    const names = translateName(family, stored.name)
+    const names = translateName(described, stored.name)
     if (names === undefined && rotaryTensors.test(stored.name)) continue
-    if (names === undefined) throw new Error(`it has tensor ${stored.name}, which ${family.modelType} does not know`)
-    if (!isMissing(stored.name, layout))
-      for (const place of placesOf(stored, names, family, layout, config)) places.set(place.info.name, place)
+    if (names === undefined) throw new Error(`it has tensor ${stored.name}, which ${described.spec.family} does not know`)
+    if (!isMissing(stored.name, described.layout))
+      for (const place of placesOf(stored, names, described)) places.set(place.info.name, place)
   }
   return places
+}
+
+/** The names in transformers of what a tensor holds; undefined for one that is no weight, such as rotary factors. */
+function translateName(described: Described, name: string): string[] | undefined {
+  const [, block, part, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? []
+  if (part === undefined) return undefined
+  const weights = (block === undefined ? outerWeights(described.spec) : blockWeights(described, Number(block))).get(part)
+  return weights && [...new Set(weights)].map((weight) => weight.replace(/weight$/, kind as string))
+}
+
+const outerWeights = ({ embedding, finalNorm, head }: DecoderSpec) =>
+  new Map([
+    ['token_embd', [embedding]],
+    ['output_norm', [finalNorm.weight]],
+    ['output', [head.weight]],
+  ])
+
+/** The weights of a block by the file's names for them. Projections that are joined lie below each other, queries first. */
+function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, index: number): Map<string, string[]> {
+  const tensors = spec.block(index)
+  const { query, key, value, output, gate, up, down } = tensors
+  const weights = (...projections: (Projection | undefined)[]) => projections.flatMap((one) => one?.weight ?? [])
+  const parts: [string, string[]][] = [
+    ...Object.entries(norms).map(([role, part]): [string, string[]] => [part, [tensors[role as NormRole]?.weight ?? []].flat()]),
+    ['attn_q', weights(query)],
+    ['attn_k', weights(key)],
+    ['attn_v', weights(value)],
+    ['attn_qkv', weights(query, key, value)],
+    ['attn_output', weights(output)],
+    ['ffn_gate', weights(gate)],
+    ['ffn_up', joinsGateUp ? weights(gate, up) : weights(up)],
+    ['ffn_down', weights(down)],
+  ]
+  return new Map(parts.filter(([, names]) => names.length > 0))
 }
 
 /** Whether a tensor stands for a submodule that is gone. */
@@ -56,20 +93,14 @@ function isMissing(name: string, { blocks }: GgufLayout): boolean {
   return part === 'attn' ? !block.attention && !(name.includes('attn_norm') && block.width > 0) : block.width === 0
 }
 
-function placesOf(
-  stored: PlacedTensor,
-  names: readonly string[],
-  { interleaved, normOffset = 0 }: GgufFamily,
-  layout: GgufLayout,
-  config: Record<string, unknown>,
-): Place[] {
-  const headSize = config.head_dim as number
+function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialect, layout }: Described): Place[] {
+  const { headSize } = spec
   const { rows, columns } = neuronsOf(stored, layout)
   const rowsEach = names.length === 1 ? [rows] : headRows(stored, layout, headSize)
   return names.map((name, index) => {
     const ranges = rowsEach[index] ?? []
     const shape = [ranges.reduce((sum, { count }) => sum + count, 0), ...(columns === undefined ? [] : [columns]), ...stored.shape.slice(2)]
-    const offset = /norm\.weight$/.test(name) ? normOffset : 0
+    const offset = /norm\.weight$/.test(stored.name) ? (spec.norm.offset ?? 0) : 0
     const dtype = offset === 0 ? stored.type.dtype : 'F32'
     const values = shape.reduce((product, size) => product * size, 1)
     const info: TensorInfo = {
@@ -78,7 +109,7 @@ function placesOf(
       shape,
       bytes: dtype && offset === 0 ? (values * stored.type.bytes) / stored.type.values : values * 4,
     }
-    const interleavedRows = interleaved && /\.self_attn\.[qk]_proj\./.test(name) ? headSize : undefined
+    const interleavedRows = dialect.interleaved && /\.attn_[qk]\./.test(stored.name) ? headSize : undefined
     return { info, stored, rows: ranges, offset, interleavedRows }
   })
 }

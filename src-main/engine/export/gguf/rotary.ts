@@ -1,9 +1,9 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { Dialect } from '#engine/architectures/dialect.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
 import type { GgufTensorToWrite, MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
-import type { Dialect } from './dialects.ts'
 
 type Section = Readonly<Record<string, unknown>>
 

@@ -1,9 +1,10 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { Dialect, NormRole } from '#engine/architectures/dialect.ts'
+import { dialectsOf } from '#engine/architectures/index.ts'
 import type { BlockLayout, BlockTensors, DecoderSpec, NormTensors, Projection } from '#engine/architectures/spec.ts'
 import { type PackedBlock, packBlocks } from '../packing.ts'
 import type { TensorNames } from '../pruned-tensors.ts'
-import { type Dialect, dialects, type NormRole } from './dialects.ts'
 
 /** How a pruned model is laid out in a GGUF file: which architecture computes it, block by block. */
 export interface GgufTarget {
@@ -30,7 +31,7 @@ const mostBlocks = 512
  * @param padded widths to write in place of those of the plan, block by block
  */
 export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], padded?: readonly number[]): GgufTarget {
-  const family = Object.hasOwn(dialects, spec.family) ? dialects[spec.family] : undefined
+  const family = dialectsOf(spec.family)
   if (!family) throw refuse(`GGUF files of the family ${spec.family} are not written`)
   const blocks = family.own.keepsPlaces ? left.map(ownPlace) : packBlocks(spec, left)
   if (blocks.length === 0) throw refuse('Nothing of the model is left')

@@ -1,0 +1,123 @@
+import type { BlockTensors, DecoderSpec } from './spec.ts'
+
+/** Norms that a block may have. */
+export type NormRole = 'attentionNorm' | 'queryNorm' | 'keyNorm' | 'attentionOutputNorm' | 'mlpNorm' | 'mlpOutputNorm'
+
+/** The keys that a GGUF file has for its architecture. Throws for a value of another kind. */
+export interface GgufKeys {
+  has(key: string): boolean
+  number(key: string): number
+  optionalNumber(key: string): number | undefined
+  /** One truth value per block, or undefined where there is no such list. */
+  flags(key: string, count: number): readonly boolean[] | undefined
+}
+
+/** What the further entries of a config are worked out from. */
+export interface GgufSizes {
+  readonly blocks: number
+  readonly hidden: number
+  readonly heads: number
+  readonly headSize: number
+  /** Rotated values of each head. */
+  readonly rotary: number
+  readonly queryBias: boolean
+  readonly outputBias: boolean
+}
+
+/** One architecture of llama.cpp: what its GGUF files call the tensors of a block, and what it cannot compute. */
+export interface Dialect {
+  /** `general.architecture` */
+  readonly architecture: string
+  /** Norms of a block by their role here. */
+  readonly norms: Readonly<Partial<Record<NormRole & keyof BlockTensors, string>>>
+  /** Whether the rows of each query and key head are interleaved for its rotary embedding. */
+  readonly interleaved: boolean
+  readonly joinsQueryKeyValue: boolean
+  readonly joinsGateUp: boolean
+  /** Whether every block must have an attention head, and every file its own head matrix. */
+  readonly needsAttention: boolean
+  readonly needsHead: boolean
+  /** Whether it applies factors per rotary frequency that a file brings as a tensor. */
+  readonly takesFactors: boolean
+  /** How sliding windows are computed: as a list says for each block, or not at all. */
+  readonly windows: 'list' | 'none'
+  /** Whether it multiplies embeddings, scores, outputs and logits by numbers in the file (Granite). */
+  readonly scales: boolean
+  /** Whether blocks must keep their places because it counts them. */
+  readonly keepsPlaces: boolean
+  /** Why it cannot run a model of this kind, or undefined when it can. */
+  problem(spec: DecoderSpec): string | undefined
+  /** Entries of the config of a file's model besides those that every file has. */
+  config?(keys: GgufKeys, sizes: GgufSizes): Record<string, unknown>
+}
+
+/** A family in GGUF: its own architecture, and the one that states sizes block by block where there is one. */
+export interface GgufDialects {
+  readonly own: Dialect
+  readonly perBlock?: Dialect
+}
+
+type Check = (spec: DecoderSpec) => string | undefined
+
+const before = { attentionNorm: 'attn_norm', mlpNorm: 'ffn_norm' }
+/** GGUF names of the norms behind submodules. */
+export const behind = { attentionOutputNorm: 'post_attention_norm', mlpOutputNorm: 'post_ffw_norm' }
+/** GGUF names of the norms on queries and keys. */
+export const inner = { queryNorm: 'attn_q_norm', keyNorm: 'attn_k_norm' }
+
+export const silu: Check = ({ activation }) =>
+  activation === 'silu' ? undefined : `llama.cpp computes this family with SiLU, this model has ${activation}`
+
+export const wholeRotary: Check = ({ headSize, rotary }) =>
+  rotary(0).size === headSize ? undefined : `llama.cpp turns whole heads here, this model only ${rotary(0).size} of ${headSize} values`
+
+export const usualHeads: Check = ({ headSize, heads, hidden }) =>
+  headSize * heads === hidden ? undefined : `llama.cpp takes heads of ${hidden / heads} values here, this model's have ${headSize}`
+
+/** The first problem that any of the checks finds. */
+export const all =
+  (...checks: Check[]): Check =>
+  (spec) =>
+    checks.map((check) => check(spec)).find(Boolean)
+
+/** Llama's blocks with separate projections and rows in transformers' order. */
+export const plain: Dialect = {
+  architecture: '',
+  norms: before,
+  interleaved: false,
+  joinsQueryKeyValue: false,
+  joinsGateUp: false,
+  needsAttention: true,
+  needsHead: false,
+  takesFactors: false,
+  windows: 'none',
+  scales: false,
+  keepsPlaces: false,
+  problem: silu,
+}
+
+/** Llama itself. Files of Mistral have this architecture too. */
+export const llamaDialect: Dialect = {
+  ...plain,
+  architecture: 'llama',
+  interleaved: true,
+  takesFactors: true,
+  problem: all(wholeRotary, silu),
+}
+
+/** Blocks of their own sizes; attention may be missing from all but the first (Nemotron's DeciLM). */
+export const deci: Dialect = {
+  ...llamaDialect,
+  architecture: 'deci',
+  needsAttention: false,
+  // Blocks of Llama's kind with biases on queries, keys and values alone are Qwen2's.
+  config: (_, { queryBias, outputBias }) => (queryBias && !outputBias ? { model_type: 'qwen2' } : {}),
+}
+
+/** Kinds of attention: as the file lists them, else all but every `pattern`-th within a window. */
+export function windowTypes(keys: GgufKeys, blocks: number, pattern: number): string[] {
+  const listed = keys.flags('attention.sliding_window_pattern', blocks)
+  const every = listed ? pattern : (keys.optionalNumber('attention.sliding_window_pattern') ?? pattern)
+  const slides = (index: number) => (listed ? listed[index] : (index + 1) % every !== 0)
+  return Array.from({ length: blocks }, (_, index) => (slides(index) ? 'sliding_attention' : 'full_attention'))
+}
