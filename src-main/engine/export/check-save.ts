@@ -11,7 +11,6 @@ import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
-import { findMix } from './gguf/mix.ts'
 import { findFormat, formats } from './index.ts'
 import { likelyPlans } from './likely-plan.ts'
 import type { Planned } from './pruned-tensors.ts'
@@ -86,20 +85,18 @@ function joinOutlines(outlines: readonly FormatOutline[]): FormatOutline {
  */
 export async function outlineFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<FormatOutline[]> {
   if (ids.length === 0) throw new EspalierError('usage', `No format was named. Known are: ${Object.keys(formats).join(', ')}.`)
-  for (const type of ggufTypes) findMix(type)
   const outlines: FormatOutline[] = []
   for (const format of ids) {
     // Each type by itself: one may hold the model where another cannot.
-    for (const type of format === 'gguf' ? ggufTypes : [null]) outlines.push(await outlineOne(planned, format, type))
+    for (const type of findFormat(format).filesIn ? ggufTypes : [null]) outlines.push(await outlineOne(planned, format, type))
   }
   return outlines
 }
 
 async function outlineOne(planned: Planned, format: string, type: string | null): Promise<FormatOutline> {
   try {
-    const [outline] = await findFormat(format).outline(planned, type === null ? [] : [type])
-    if (!outline) throw new RangeError(`${format} outlined nothing`)
-    return { ...outline, notes: [...outline.notes], format, problem: null }
+    const outline = await findFormat(format).outline(planned, type ?? '')
+    return { ...outline, notes: [...outline.notes], format, type, problem: null }
   } catch (error) {
     if (!(error instanceof EspalierError) || error.code !== 'infeasible') throw error
     return { format, type, bytes: null, keyValueBytes: null, notes: [], problem: error.message }

@@ -1,5 +1,6 @@
-import { writeFile } from 'node:fs/promises'
+import { readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { SavedFile } from '#contract/exports/exports.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { ExportedRun } from '#contract/runs/exported-run.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -25,7 +26,7 @@ export interface ExportRequest {
   readonly run?: ExportedRun
   readonly folder: string
   readonly replace?: boolean
-  /** Types of a GGUF file, one file each. */
+  /** Weight types for formats that have a choice, one file each. */
   readonly ggufTypes?: readonly string[]
   /** How much errors count in the columns of a quantised file. */
   readonly importances?: Importances
@@ -40,8 +41,6 @@ export interface WriteWatch {
 
 /** What a format would write, before anything is read or written. */
 export interface Outline {
-  /** Of a GGUF file. */
-  readonly type: string | null
   readonly bytes: number
   /** Bytes of keys and values in half precision for 1,000 tokens of context. */
   readonly keyValueBytes: number
@@ -54,9 +53,17 @@ export interface ExportFormat {
   readonly summary: string
   /** Whether this program opens what it writes. */
   readonly reopens: boolean
-  /** What it would write, one entry for each file type. Throws `infeasible` where it cannot hold the model. */
-  outline(planned: Planned, ggufTypes: readonly string[]): Promise<readonly Outline[]>
+  /** What it would write, with a weight type if it has any. Throws `infeasible` if it cannot hold the model. */
+  outline(planned: Planned, type: string): Promise<Outline>
   write(request: ExportRequest): Promise<void>
+  /** Of a format that writes a file for each weight type: the files in its folder. Other formats make the folder the model. */
+  filesIn?(folder: string): Promise<Pick<SavedFile, 'type' | 'path' | 'bytes'>[]>
+}
+
+/** Bytes of each file in a folder. */
+export async function sizesIn(folder: string): Promise<ReadonlyMap<string, number>> {
+  const names = await readdir(folder)
+  return new Map(await Promise.all(names.map(async (name) => [name, (await stat(join(folder, name))).size] as const)))
 }
 
 export interface FolderContents {

@@ -1,4 +1,3 @@
-import { readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { SavedFile } from '#contract/exports/exports.ts'
 import { type FormatId, usualGgufTypes } from '#contract/titles.ts'
@@ -6,7 +5,7 @@ import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import type { ReadData } from '#engine/data/read-data.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { requireFormats } from './check-save.ts'
-import type { ExportRequest, WriteWatch } from './format.ts'
+import { type ExportRequest, sizesIn, type WriteWatch } from './format.ts'
 import type { Importances } from './gguf/importances.ts'
 import { measureImportances } from './gguf/measure-importances.ts'
 import { findFormat } from './index.ts'
@@ -89,17 +88,9 @@ async function reloadAll(written: readonly Written[], expected: Expectation, hos
   return saved
 }
 
-/** What a format left in its folder: each GGUF file, or the folder as a whole. */
+/** The models that a format left in its folder. */
 async function writtenBy(format: FormatId, folder: string): Promise<Written[]> {
-  const sizes = new Map<string, number>()
-  for (const name of await readdir(folder)) sizes.set(name, (await stat(join(folder, name))).size)
-  if (format !== 'gguf') return [{ format, type: null, path: folder, bytes: [...sizes.values()].reduce((sum, size) => sum + size, 0) }]
-  const first = [...sizes.keys()].filter((name) => /\.gguf$/.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/.test(name)).sort()
-  return first.map((name) => {
-    const [, stem = '', type = ''] = /^(.*-([A-Z0-9_]+?))(?:-\d{5}-of-\d{5})?\.gguf$/.exec(basename(name)) ?? []
-    const bytes = [...sizes]
-      .filter(([other]) => other === `${stem}.gguf` || other.startsWith(`${stem}-0`))
-      .reduce((sum, [, size]) => sum + size, 0)
-    return { format, type, path: join(folder, name), bytes }
-  })
+  const files = await findFormat(format).filesIn?.(folder)
+  const whole = async () => [...(await sizesIn(folder)).values()].reduce((sum, size) => sum + size, 0)
+  return (files ?? [{ type: null, path: folder, bytes: await whole() }]).map((file) => ({ format, ...file }))
 }

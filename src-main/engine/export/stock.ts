@@ -19,7 +19,7 @@ export const stock: ExportFormat = {
   reopens: true,
   async outline(planned) {
     const { tensors, packed, notes } = layOutStock(planned)
-    return [{ type: null, bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, packed.length), notes }]
+    return { bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, packed.length), notes }
   },
   async write(request) {
     const { tensors, packed, width, notes, config } = layOutStock(request)

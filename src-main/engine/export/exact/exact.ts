@@ -38,7 +38,7 @@ export const exact: ExportFormat = {
     const bytes = planned.plan.slice
       ? slicedBytes(planned.model, left)
       : tensorBytes(prunedTensors(planned, { removed: 'absent', blocks: packed }))
-    return [{ type: null, bytes, keyValueBytes: keyValueBytes(spec, attentions), notes: [] }]
+    return { bytes, keyValueBytes: keyValueBytes(spec, attentions), notes: [] }
   },
   async write(request) {
     const { model, plan } = request

@@ -6,7 +6,7 @@ import { headerBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write
 import { shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
-import { type ExportFormat, type ExportRequest, keyValueBytes, watched } from '../format.ts'
+import { type ExportFormat, type ExportRequest, keyValueBytes, sizesIn, watched } from '../format.ts'
 import { describeModel, modelCard, readParentCard } from '../model-card.ts'
 import type { Planned } from '../pruned-tensors.ts'
 import { type GgufFile, layOutGguf } from './gguf-file.ts'
@@ -21,16 +21,10 @@ export const gguf: ExportFormat = {
   title: formatTitles.gguf,
   summary: 'For llama.cpp, Ollama and LM Studio; really smaller for Llama, Mistral, Qwen2, Phi-3 and Qwen3 with a tied head.',
   reopens: true,
-  async outline(planned, ggufTypes) {
-    const { spec } = planned.model
-    const files = ggufTypes.map((type) => ({ type, file: layOutGguf(planned, type) }))
+  async outline(planned, type) {
+    const { bytes, attentions, notes } = layOutGguf(planned, type)
     const header = headerBytes(await tokenizerOf(planned))
-    return files.map(({ type, file: { bytes, attentions, notes } }) => ({
-      type,
-      bytes: bytes + header,
-      keyValueBytes: keyValueBytes(spec, attentions),
-      notes,
-    }))
+    return { bytes: bytes + header, keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes }
   },
   async write(request) {
     const { folder, replace, ggufTypes = usualGgufTypes, importances, watch } = request
@@ -51,6 +45,15 @@ export const gguf: ExportFormat = {
       },
       { replace: replace ?? false },
     )
+  },
+  async filesIn(folder) {
+    const sizes = await sizesIn(folder)
+    const first = [...sizes.keys()].filter((name) => /\.gguf$/.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/.test(name)).sort()
+    return first.map((name) => {
+      const [, stem = '', type = ''] = /^(.*-([A-Z0-9_]+?))(?:-\d{5}-of-\d{5})?\.gguf$/.exec(name) ?? []
+      const parts = [...sizes].filter(([other]) => other === `${stem}.gguf` || other.startsWith(`${stem}-0`))
+      return { type, path: join(folder, name), bytes: parts.reduce((sum, [, size]) => sum + size, 0) }
+    })
   },
 }
 
@@ -83,23 +86,23 @@ function nameModel(request: ExportRequest): MetadataEntries {
   ])
 }
 
-interface WrittenFile {
+interface LaidOut {
   readonly type: string
   readonly file: GgufFile
 }
 
 /** The file to open, which finds the others where there are several. */
-function firstFile(request: ExportRequest, { type, file }: WrittenFile): string {
+function firstFile(request: ExportRequest, { type, file }: LaidOut): string {
   return shardNames(`${fileName(request)}-${type}`, file.tensors)[0] as string
 }
 
-function modelfile(request: ExportRequest, files: readonly WrittenFile[]): string {
+function modelfile(request: ExportRequest, files: readonly LaidOut[]): string {
   const [first] = files
   const length = [...(first?.file.metadata ?? [])].find(([key]) => key.endsWith('.context_length'))?.[1].value
   return [`FROM ./${first && firstFile(request, first)}`, `PARAMETER num_ctx ${String(length)}`, ''].join('\n')
 }
 
-function describe(request: ExportRequest, files: readonly WrittenFile[]): string {
+function describe(request: ExportRequest, files: readonly LaidOut[]): string {
   const [first] = files
   const parts = first === undefined ? [] : shardNames(`${fileName(request)}-${first.type}`, first.file.tensors)
   return [

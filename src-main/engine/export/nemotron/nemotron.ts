@@ -22,7 +22,7 @@ export const nemotron: ExportFormat = {
   async outline(planned) {
     const { packed, tensors } = layOut(planned)
     const attentions = packed.filter(({ attention }) => attention !== undefined).length
-    return [{ type: null, bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes: [notRun] }]
+    return { bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes: [notRun] }
   },
   async write(request) {
     const { tensors, config } = layOut(request)
