@@ -68,6 +68,11 @@ export class ExperimentsTable extends Table {
   readonly archivedAt: (id: string) => number | null | undefined = this.first('SELECT archived_at FROM experiments WHERE id = ?')
   readonly remove: (id: string) => void = this.run('DELETE FROM experiments WHERE id = ?')
 
+  /** Throws if there is none. */
+  get(id: string): ExperimentEntry {
+    return this.known('experiment', id, this.find(id))
+  }
+
   patch(id: string, { archivedAt, ...patch }: ExperimentPatch): void {
     this.update('experiments', 'id', id, { ...patch, archived_at: archivedAt })
   }

@@ -46,6 +46,11 @@ export class JudgingsTable extends Table {
     'SELECT pair, vote, at FROM judging_votes WHERE judging = ? ORDER BY at, pair',
   )
   readonly remove: (id: string) => number = this.run('DELETE FROM judgings WHERE id = ?')
+
+  /** Throws if there is none. */
+  get(id: string): StoredJudging {
+    return this.known('judging', id, this.find(id))
+  }
 }
 
 function toJudging({ created_at: createdAt, pairs, ...row }: JudgingRow): StoredJudging {

@@ -1,3 +1,4 @@
+import { EspalierError } from '#contract/errors.ts'
 import type { Database, Statement } from './database.ts'
 
 /**
@@ -54,6 +55,12 @@ export abstract class Table {
     const statement = this.#updates.get(text) ?? this.db.prepare(text)
     this.#updates.set(text, statement)
     statement.run(...given.map(([, value]) => stored(value)), of)
+  }
+
+  /** What was found by an id. Throws `not-found` if it is undefined. */
+  protected known<Found>(kind: string, id: string, found: Found | undefined): Found {
+    if (found === undefined) throw new EspalierError('not-found', `There is no ${kind} ${id}.`)
+    return found
   }
 
   #prepare(text: string): Statement {

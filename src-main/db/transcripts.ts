@@ -85,6 +85,11 @@ export class TranscriptsTable extends Table {
     'SELECT count(DISTINCT transcript) FROM transcript_runs WHERE run IN (SELECT value FROM json_each(?))',
   )
 
+  /** Throws if there is none. */
+  get(id: string): Transcript {
+    return this.known('transcript', id, this.find(id))
+  }
+
   insert(transcript: NewTranscript): void {
     const number = this.#insert({ promptTags: [], ...transcript })
     for (const { run } of transcript.columns) if (run) this.#link(number, run.id)

@@ -20,8 +20,7 @@ const starting: readonly RunAction[] = ['enqueue', 'resume', 'retry']
 /** The rows for an action on runs. Throws if it is not allowed on one of them: all or none. */
 export function rowsFor(history: History, action: RunAction, ids: readonly string[]): RunRow[] {
   return ids.map((id) => {
-    const row = history.runs.find(id)
-    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+    const row = history.runs.get(id)
     if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Restore it first.`)
     const missing = starting.includes(action) ? missingModel(history, row) : undefined
     if (missing) throw missing

@@ -181,8 +181,7 @@ export class RunQueue {
   /** Moves a waiting run before another, or to the end. */
   move(id: string, before: string | null): void {
     const { history } = this.#parts
-    const [row, other] = [history.runs.find(id), before === null ? null : history.runs.find(before)]
-    if (!row || other === undefined) throw new EspalierError('not-found', `There is no run ${row ? before : id}.`)
+    const [row, other] = [history.runs.get(id), before === null ? null : history.runs.get(before)]
     if (row.status !== 'queued' || (other && other.status !== 'queued'))
       throw new EspalierError('conflict', 'Only waiting runs can be moved in the queue.')
     history.queue.move(row.number, other?.number ?? null)
@@ -199,8 +198,7 @@ export class RunQueue {
   /** Does one run at once, in this process or on its cluster; settles when it has ended. */
   async runNow(id: string): Promise<void> {
     const { history, machine } = this.#parts
-    const row = history.runs.find(id)
-    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+    const row = history.runs.get(id)
     if (row.status === 'done' || (row.status === 'running' && row.executor === null))
       throw new EspalierError('conflict', `"${row.name}" is already ${row.status}.`)
     const missing = missingModel(history, row)

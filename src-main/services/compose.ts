@@ -14,36 +14,37 @@ import type { ComputeCommand } from '#jobs/compute-process.ts'
 import { type Device, processorSlots } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
 import type { FetchFile } from '#jobs/run-attempt.ts'
-import { runLogs } from '#jobs/run-log.ts'
+import { RunLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
 import { ThisMachine } from '#jobs/this-machine.ts'
 import { sampleModel } from '#runtime/resources.ts'
-import { clusterProfiles, clusterProgram, clustersService } from './clusters/clusters.ts'
+import { ClustersService, clusterProfiles, clusterProgram } from './clusters/clusters.ts'
 import { CompareService } from './comparison/compare.ts'
 import type { Context, Handlers } from './context.ts'
-import { textsService } from './data/texts.ts'
+import { TextsService } from './data/texts.ts'
 import { Estimates } from './experiments/estimates.ts'
-import { experimentsService } from './experiments/experiments.ts'
+import { ExperimentsService } from './experiments/experiments.ts'
 import { ExportsService } from './exports/exports.ts'
-import { judgingsService } from './judging/judgings.ts'
-import { catalogueService } from './machine/catalogue.ts'
+import { JudgingsService } from './judging/judgings.ts'
+import { CatalogueService } from './machine/catalogue.ts'
 import { EngineService } from './machine/engine.ts'
-import { currentSettings, hubOptions, settingsService } from './machine/settings.ts'
-import { watchOthers } from './machine/watch-others.ts'
+import { currentSettings, hubOptions, SettingsService } from './machine/settings.ts'
+import { WatchOthers } from './machine/watch-others.ts'
 import { foldersOf } from './models/folders.ts'
 import { Library } from './models/library.ts'
-import { modelsService } from './models/models.ts'
+import { ModelsService } from './models/models.ts'
 import { pathGate } from './models/path-gate.ts'
 import { Transfers } from './models/transfers.ts'
-import { playgroundService } from './playground/playground.ts'
-import { transcriptsService } from './playground/transcripts.ts'
-import { reportsService } from './report/report.ts'
-import { bulkActions } from './runs/bulk-actions.ts'
-import { historyService } from './runs/history.ts'
-import { queueService } from './runs/queue.ts'
-import { runRemoval } from './runs/run-removal.ts'
-import { runsService } from './runs/runs.ts'
-import { viewsService } from './runs/views.ts'
+import { PlaygroundService } from './playground/playground.ts'
+import { TranscriptsService } from './playground/transcripts.ts'
+import { ReportsService } from './report/report.ts'
+import { BulkActions } from './runs/bulk-actions.ts'
+import { HistoryService } from './runs/history.ts'
+import { QueueService } from './runs/queue.ts'
+import { RunRemoval } from './runs/run-removal.ts'
+import { RunsService } from './runs/runs.ts'
+import { ViewsService } from './runs/views.ts'
+import type { Parts } from './service.ts'
 
 export interface WorkbenchOptions {
   computeCommand?: ComputeCommand
@@ -71,7 +72,7 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   const { history, queue } = context
   const transfers = new Transfers(context)
   const library = new Library(context, transfers)
-  const watch = watchOthers(context, transfers)
+  const watch = new WatchOthers(context, transfers)
   const bundled = options.bundledModel === undefined ? sampleModel() : options.bundledModel
   void library.purge(Date.now())
   if (bundled !== null) library.registerBundled(bundled)
@@ -96,77 +97,71 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   }
 }
 
+type Needs = Pick<Context, 'history' | 'folders' | 'hub'>
+
 function openContext(options: SettledOptions): Context {
-  const { folder, emit, writeFile, gpus, computeCommand, timings, worksQueue = true, hub = {}, writable = [] } = options
+  const { folder, emit, writeFile, gpus, worksQueue = true, hub = {}, writable = [] } = options
   const history = openHistory(folder, writeFile && new ValueStore(historyFolders(folder).values, writeFile))
+  const folders = foldersOf(folder)
   const owner = newId('owner')
   history.owners.register(owner, Date.now())
-  const folders = foldersOf(folder)
+  const logs = new RunLogs(folders.logs)
+  const changed = (numbers: readonly number[]) => queue.tellRuns(numbers)
+  const hostFor = hostsOf(options, { history, folders, hub })
+  const devicesWith = (slots: number | null) => options.devices ?? [...gpus, ...processorSlots(slots, gpus.length)]
+  const fetchFile = fetcherOf({ history, folders, hub })
+  const machine = new ThisMachine({
+    ...{ history, logs, emit, owner, fetchFile, changed },
+    devices: devicesWith(currentSettings({ history, folders }).cpuSlots),
+    hostFor: (device) => hostFor(device, () => history.db.open && changed([])),
+    freed: () => queue.work(),
+  })
+  const profiles = () => clusterProfiles(history)
+  const clusters = new Clusters({ history, logs, emit, profiles, programFor: clusterProgram, timings: options.clusterTimings, changed })
+  const resumesRuns = () => currentSettings({ history, folders }).resumeRuns
+  const queue = new RunQueue({ history, emit, owner, machine, clusters, worksQueue, resumesRuns })
   const gate = pathGate(() => {
     const { exports, models } = currentSettings({ history, folders }).folders
     return [exports, models, ...writable]
   })
-  const logs = runLogs(folders.logs)
+  // A command does one thing after another, so one process serves all its needs.
+  const only = worksQueue ? undefined : machine.firstHost
+  const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
+  const shareProcessor = (slots: number | null) => machine.setDevices(devicesWith(slots))
+  const [desk, playground, exporter] = [beside(), beside(), beside()]
+  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter, fetchFile, shareProcessor }
+}
+
+/** Makes compute processes, each for a device. */
+function hostsOf({ computeCommand, timings, worksQueue = true }: SettledOptions, needs: Needs) {
+  const command = computeCommand ?? defaultComputeCommand()
   // A command does one thing after another, so an answered question's process need not stay beside the run.
   const idleMilliseconds = () => {
-    if (!history.db.open) return 0
-    return worksQueue ? currentSettings({ history, folders }).idleMinutes * 60_000 : 1000
+    if (!needs.history.db.open) return 0
+    return worksQueue ? currentSettings(needs).idleMinutes * 60_000 : 1000
   }
-  const command = computeCommand ?? defaultComputeCommand()
-  const hostFor = (device: Device | undefined, onChange = () => {}) =>
+  return (device: Device | undefined, onChange = () => {}) =>
     new ComputeHost({
       command,
       environment: hermeticEnvironment(process.env, device?.environment),
-      tensorFolder: history.values.tensorFolder,
+      tensorFolder: needs.history.values.tensorFolder,
       ...(timings ? { timings } : {}),
       idleMilliseconds,
       onChange,
     })
-  const fetchFile: FetchFile = async (file, signal, report) =>
-    (await openHub(hubOptions({ history, folders, hub }))).fetchFile(file, { signal, report })
-  const devicesWith = (slots: number | null) => options.devices ?? [...gpus, ...processorSlots(slots, gpus.length)]
-  const devices = devicesWith(currentSettings({ history, folders }).cpuSlots)
-  const machine = new ThisMachine({
-    history,
-    logs,
-    emit,
-    owner,
-    devices,
-    hostFor: (device) => hostFor(device, () => history.db.open && queue.tellRuns([])),
-    fetchFile,
-    changed: (numbers) => queue.tellRuns(numbers),
-    freed: () => queue.work(),
-  })
-  const clusters = new Clusters({
-    history,
-    logs,
-    emit,
-    profiles: () => clusterProfiles(history),
-    programFor: clusterProgram,
-    timings: options.clusterTimings,
-    changed: (numbers) => queue.tellRuns(numbers),
-  })
-  const queue = new RunQueue({
-    ...{ history, emit, owner, machine, clusters, worksQueue },
-    resumesRuns: () => currentSettings({ history, folders }).resumeRuns,
-  })
-  // A command does one thing after another, so one process serves all its needs.
-  const only = worksQueue ? undefined : machine.firstHost
-  const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
-  const [desk, playground, exporter] = [beside(), beside(), beside()]
-  const shareProcessor = (slots: number | null) => machine.setDevices(devicesWith(slots))
-  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter, fetchFile, shareProcessor }
+}
+
+function fetcherOf(needs: Needs): FetchFile {
+  return async (file, signal, report) => (await openHub(hubOptions(needs))).fetchFile(file, { signal, report })
 }
 
 function callsOf(context: Context, library: Library, transfers: Transfers, bundled: string | null): Omit<Handlers, 'history.restore'> {
   const { history } = context
-  const { catalogue, ...methods } = catalogueService(context)
-  const removal = runRemoval(context)
-  const bulk = bulkActions(context)
-  const engine = new EngineService(context)
-  const estimates = new Estimates(context, library, engine.rates)
-  const comparing = new CompareService(history).calls
-  const judging = judgingsService(context)
+  const estimates = new Estimates(context, library, () => engine.rates())
+  const parts: Parts = { ...context, library, transfers, estimates, bulk: new BulkActions(context), removal: new RunRemoval(context) }
+  const engine = new EngineService(parts)
+  const comparing = new CompareService(parts).calls
+  const judging = new JudgingsService(parts).calls
   return {
     'workbench.get': () => ({
       version,
@@ -177,22 +172,22 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
       sampleModel: bundled,
     }),
     ...transfers.calls,
-    ...modelsService(context, library),
-    ...methods,
-    ...experimentsService(context, { library, catalogue, removal, estimates, bulk }),
-    ...runsService(context, library, removal, estimates, bulk),
-    ...new ExportsService(context, library, transfers).calls,
-    ...queueService(context, estimates),
-    ...clustersService(context),
-    ...viewsService(context),
+    ...new ModelsService(parts).calls,
+    ...new CatalogueService(parts).calls,
+    ...new ExperimentsService(parts).calls,
+    ...new RunsService(parts).calls,
+    ...new ExportsService(parts).calls,
+    ...new QueueService(parts).calls,
+    ...new ClustersService(parts).calls,
+    ...new ViewsService(parts).calls,
     ...comparing,
-    ...textsService(context, library),
-    ...playgroundService(context, library),
-    ...transcriptsService(context),
+    ...new TextsService(parts).calls,
+    ...new PlaygroundService(parts).calls,
+    ...new TranscriptsService(parts).calls,
     ...judging,
-    ...reportsService(context, { compare: comparing['compare.get'], judging: judging['judgings.result'] }),
-    ...settingsService(context),
+    ...new ReportsService(parts, { ...comparing, ...judging }).calls,
+    ...new SettingsService(parts).calls,
     ...engine.calls,
-    ...historyService(context),
+    ...new HistoryService(parts).calls,
   }
 }

@@ -35,5 +35,5 @@ export interface Context {
 export type Handler<C extends CallName> = (input: Checked<C>, signal?: AbortSignal) => Output<C> | Promise<Output<C>>
 export type Handlers = { [C in CallName]: Handler<C> }
 
-/** The calls of one service. The workbench merges all services. */
-export type Service<Prefix extends string> = { [C in CallName as C extends `${Prefix}.${string}` ? C : never]: Handler<C> }
+/** The calls of one topic. The workbench merges all topics. */
+export type Calls<Prefix extends string> = { [C in CallName as C extends `${Prefix}.${string}` ? C : never]: Handler<C> }

@@ -9,7 +9,7 @@ import { Clusters } from '#jobs/cluster/clusters.ts'
 import { ComputeHost } from '#jobs/compute-host.ts'
 import { processorDevice } from '#jobs/devices.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
-import { runLogs } from '#jobs/run-log.ts'
+import { RunLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
 import { ThisMachine } from '#jobs/this-machine.ts'
 import { insertRun } from '../db/rows.ts'
@@ -50,7 +50,7 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
   const fetchFile = () => Promise.reject(new Error('no network in this test'))
   const machine = new ThisMachine({
     history,
-    logs: runLogs(join(folder, 'logs')),
+    logs: new RunLogs(join(folder, 'logs')),
     emit: () => {},
     owner,
     devices: [processorDevice()],
@@ -60,7 +60,7 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
     freed: () => queue.work(),
   })
   const unused = { profiles: () => [], programFor: (): ['none'] => ['none'], changed: () => {} }
-  const clusters = new Clusters({ history, logs: runLogs(join(folder, 'logs')), emit: () => {}, ...unused })
+  const clusters = new Clusters({ history, logs: new RunLogs(join(folder, 'logs')), emit: () => {}, ...unused })
   const queue: RunQueue = new RunQueue({
     history,
     emit: () => {},

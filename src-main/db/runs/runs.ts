@@ -122,6 +122,11 @@ export class RunsTable extends Table {
   readonly count: () => number = this.one('SELECT count(*) FROM runs')
   readonly remove: (number: number) => void = this.run('DELETE FROM runs WHERE number = ?')
 
+  /** Throws if there is none. */
+  get(id: string): RunRow {
+    return this.known('run', id, this.find(id))
+  }
+
   insert({ parameters, ...run }: NewRun): number {
     const number = this.#insert(run)
     this.setParameters(number, parameters)

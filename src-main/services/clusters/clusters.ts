@@ -6,7 +6,8 @@ import { batchScript } from '#jobs/cluster/batch-script.ts'
 import { checkCluster } from '#jobs/cluster/check-cluster.ts'
 import type { Command } from '#jobs/cluster/cluster-shell.ts'
 import { espalierCommand } from '#jobs/compute-command.ts'
-import type { Context, Service } from '../context.ts'
+import type { Calls } from '../context.ts'
+import { Service } from '../service.ts'
 
 const key = 'clusters'
 
@@ -23,39 +24,39 @@ export function clusterProgram({ program, host, copies }: ClusterProfile): Comma
   return program === '' ? espalierCommand() : [program]
 }
 
-export function clustersService({ history, queue }: Pick<Context, 'history' | 'queue'>): Service<'clusters'> {
-  function keep(profiles: readonly ClusterProfile[]): ClusterProfile[] {
-    history.settings.set(key, profiles)
-    queue.tellRuns([])
-    return clusterProfiles(history)
-  }
-
-  function find(name: string): ClusterProfile {
-    const profile = clusterProfiles(history).find((one) => one.name === name)
-    if (!profile) throw new EspalierError('not-found', `There is no cluster ${JSON.stringify(name)}.`)
-    return profile
-  }
-
-  return {
-    'clusters.list': () => clusterProfiles(history),
-    'clusters.save'({ cluster: profile }) {
+export class ClustersService extends Service {
+  readonly calls: Calls<'clusters'> = {
+    'clusters.list': () => clusterProfiles(this.history),
+    'clusters.save': ({ cluster: profile }) => {
       clusterProgram(profile)
-      const others = clusterProfiles(history).filter(({ name }) => name !== profile.name)
-      return keep([...others, profile].sort((one, other) => one.name.localeCompare(other.name)))
+      const others = clusterProfiles(this.history).filter(({ name }) => name !== profile.name)
+      return this.#keep([...others, profile].sort((one, other) => one.name.localeCompare(other.name)))
     },
-    'clusters.remove'({ name }) {
-      find(name)
-      const busy = history.queue.ofClusters().filter(({ executor }) => executor === name).length
+    'clusters.remove': ({ name }) => {
+      this.#find(name)
+      const busy = this.history.queue.ofClusters().filter(({ executor }) => executor === name).length
       if (busy > 0) throw new EspalierError('conflict', `The cluster ${name} has ${busy} runs. Cancel them first, or wait for them.`)
-      return keep(clusterProfiles(history).filter((one) => one.name !== name))
+      return this.#keep(clusterProfiles(this.history).filter((one) => one.name !== name))
     },
-    'clusters.script'({ cluster: profile, runs }) {
+    'clusters.script': ({ cluster: profile, runs }) => {
       const names = Array.from({ length: runs }, (_, at) => `run-${at + 1}`)
       return { script: batchScript(profile, { submission: 'sent-example', runs: names, program: clusterProgram(profile) }) }
     },
-    'clusters.check'({ name }, signal) {
-      const profile = find(name)
+    'clusters.check': ({ name }, signal) => {
+      const profile = this.#find(name)
       return checkCluster(profile, clusterProgram(profile), signal)
     },
+  }
+
+  #keep(profiles: readonly ClusterProfile[]): ClusterProfile[] {
+    this.history.settings.set(key, profiles)
+    this.parts.queue.tellRuns([])
+    return clusterProfiles(this.history)
+  }
+
+  #find(name: string): ClusterProfile {
+    const profile = clusterProfiles(this.history).find((one) => one.name === name)
+    if (!profile) throw new EspalierError('not-found', `There is no cluster ${JSON.stringify(name)}.`)
+    return profile
   }
 }

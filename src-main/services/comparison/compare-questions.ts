@@ -59,7 +59,6 @@ function answersOf(
   history: Context['history'],
   id: string,
 ): { row: RunRow; outcomes: TaskOutcomes[]; scored: ReturnType<Context['history']['documents']['questions']> } {
-  const row = history.runs.find(id)
-  if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+  const row = history.runs.get(id)
   return { row, outcomes: history.documents.find(row.number).outcomes, scored: history.documents.questions(row.number) }
 }

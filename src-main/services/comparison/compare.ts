@@ -2,30 +2,23 @@ import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { comparisonTable } from '#contract/comparison/comparison.ts'
 import { pairTasks } from '#contract/comparison/paired.ts'
 import type { TaskOutcomes } from '#contract/data/questions.ts'
-import { EspalierError } from '#contract/errors.ts'
 import { areComparable, usedSameModel } from '#contract/runs/used-model.ts'
-import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { baselineIn } from '#jobs/baselines.ts'
-import type { Service } from '../context.ts'
+import type { Calls } from '../context.ts'
+import { Service } from '../service.ts'
 import { compareQuestions } from './compare-questions.ts'
 import { tableFile } from './table-text.ts'
 
 /** Runs side by side. The contract does the arithmetic, so that screens and exports agree. */
-export class CompareService {
-  readonly #history: History
-
-  readonly calls: Service<'compare'> = {
+export class CompareService extends Service {
+  readonly calls: Calls<'compare'> = {
     'compare.get': ({ ids, baseline }) => this.#compare(ids, baseline),
-    'compare.questions': (asked) => compareQuestions(this.#history, asked),
+    'compare.questions': (asked) => compareQuestions(this.history, asked),
     'compare.table': ({ ids, baseline, format, overSeeds, measures }) => {
       const comparison = this.#compare(ids, baseline)
       return tableFile(comparisonTable(comparison.runs, comparison.baseline, overSeeds, measures), format, 'comparison')
     },
-  }
-
-  constructor(history: History) {
-    this.#history = history
   }
 
   #compare(ids: readonly string[], wanted: string | undefined): Comparison {
@@ -36,28 +29,28 @@ export class CompareService {
 
   /** The dense run with the same model as the first pruned run: one of those requested, else its experiment's. */
   #baselineOf(ids: readonly string[]): string | null {
-    const rows = ids.flatMap((id) => this.#history.runs.find(id) ?? [])
+    const rows = ids.flatMap((id) => this.history.runs.find(id) ?? [])
     const among = rows.filter(({ baseline }) => baseline === 1)
     const first = rows.find(({ baseline }) => baseline === 0)
     if (!first) return among[0]?.id ?? null
-    const same = among.find((row) => usedSameModel(row, first)) ?? baselineIn(this.#history, first)
+    const same = among.find((row) => usedSameModel(row, first)) ?? baselineIn(this.history, first)
     return (same ?? among.find((row) => row.model !== first.model))?.id ?? null
   }
 
   #compared(ids: readonly string[], baseline: string | null): ComparedRun[] {
-    const rows = ids.map((id) => this.#find(id))
+    const rows = ids.map((id) => this.history.runs.get(id))
     const outcomesOfBaseline = this.#outcomesOf(baseline)
-    const pinned = baseline === null ? undefined : this.#history.runs.find(baseline)
-    return this.#history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
+    const pinned = baseline === null ? undefined : this.history.runs.find(baseline)
+    return this.history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
       const row = rows[at] as RunRow
-      const { answers, calibration, evaluation, outcomes } = this.#history.documents.find(row.number)
-      const shape = this.#history.models.find(row.model)?.description.shape
+      const { answers, calibration, evaluation, outcomes } = this.history.documents.find(row.number)
+      const shape = this.history.models.find(row.model)?.description.shape
       return {
         ...entry,
-        plan: this.#history.documents.plan(row.number),
+        plan: this.history.documents.plan(row.number),
         blocks: shape?.blocks ?? null,
         intermediate: shape?.intermediate ?? null,
-        removalOrder: this.#history.events.removalOrder(row.number),
+        removalOrder: this.history.events.removalOrder(row.number),
         answers,
         calibration,
         evaluation,
@@ -66,14 +59,8 @@ export class CompareService {
     })
   }
 
-  #find(id: string): RunRow {
-    const row = this.#history.runs.find(id)
-    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-    return row
-  }
-
   #outcomesOf(id: string | null): TaskOutcomes[] {
-    const row = id === null ? undefined : this.#history.runs.find(id)
-    return row ? this.#history.documents.find(row.number).outcomes : []
+    const row = id === null ? undefined : this.history.runs.find(id)
+    return row ? this.history.documents.find(row.number).outcomes : []
   }
 }

@@ -70,8 +70,7 @@ const experimentFile = z.object({
 type ExperimentFile = z.infer<typeof experimentFile>
 
 export function exportExperiment({ history }: Pick<Context, 'history'>, id: string): string {
-  const experiment = history.experiments.find(id)
-  if (!experiment) throw new EspalierError('not-found', `There is no experiment ${id}.`)
+  const experiment = history.experiments.get(id)
   const rows = history.runs.ofExperiment(id)
   const models = [...new Set(rows.map(({ model }) => model))].map((model) => history.models.find(model) as StoredModel)
   const file: z.input<typeof experimentFile> = {

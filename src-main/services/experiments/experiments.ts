@@ -1,54 +1,112 @@
+import type { Checked, Output } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
-import type { Catalogue } from '#contract/pruning/methods.ts'
+import type { ExperimentEntry, Grid, GridPreview } from '#contract/experiments/experiments.ts'
 import type { RequestPreview } from '#contract/runs/preflight.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
-import type { Context, Service } from '../context.ts'
+import type { Calls } from '../context.ts'
+import { askCatalogue } from '../machine/catalogue.ts'
 import { safeFileName } from '../models/folders.ts'
-import type { Library } from '../models/library.ts'
-import type { BulkActions } from '../runs/bulk-actions.ts'
 import { writeRuns } from '../runs/make-runs.ts'
 import { preflight, refuseProblems } from '../runs/preflight.ts'
-import type { RunRemoval } from '../runs/run-removal.ts'
-import type { Estimates } from './estimates.ts'
+import { Service } from '../service.ts'
 import { exportExperiment, importExperiment } from './experiment-file.ts'
 import { combinationsOf, gridOfRun, overSeeds, type PlannedRun } from './grid.ts'
 import { previewOf } from './grid-preview.ts'
 import { presetsFor } from './presets.ts'
 
-export interface ExperimentParts {
-  library: Library
-  catalogue(): Promise<Catalogue>
-  removal: RunRemoval
-  estimates: Estimates
-  bulk: BulkActions
-}
+export class ExperimentsService extends Service {
+  readonly calls: Calls<'experiments'> = {
+    'experiments.list': ({ archived }) => this.history.experiments.list(archived),
+    'experiments.get': ({ id }) => this.#find(id),
+    'experiments.presets': async ({ model }) => {
+      const { id, description } = this.parts.library.find(model)
+      return presetsFor({ id, contextLength: description.shape.contextLength }, await askCatalogue(this.parts))
+    },
+    'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
+    'experiments.create': (asked) => this.#create(asked),
+    'experiments.grid': ({ id }) => this.#gridOf(id),
+    'experiments.update': ({ id, ...patch }) => {
+      this.history.experiments.patch(this.#find(id).id, patch)
+      this.#tellRuns(id)
+      return this.#tell(id)
+    },
+    'experiments.archive': ({ id }) => ({ ...this.parts.bulk.setArchived(this.#find(id).id, true), experiment: this.#tell(id) }),
+    'experiments.unarchive': ({ id }) => ({ ...this.parts.bulk.setArchived(this.#find(id).id, false), experiment: this.#tell(id) }),
+    'experiments.enqueue': ({ id }) => {
+      const drafts = this.history.runs.ofExperiment(this.#find(id).id).filter(({ status }) => status === 'draft')
+      this.parts.queue.act(
+        'enqueue',
+        drafts.map((run) => run.id),
+      )
+      return this.#tell(id)
+    },
+    'experiments.remove': ({ id }) => {
+      const { archived, name } = this.#find(id)
+      if (!archived) throw new EspalierError('conflict', `"${name}" is not archived. Archive it first.`)
+      const removed = this.parts.removal.remove(this.history.runs.ofExperiment(id))
+      this.history.experiments.remove(id)
+      this.parts.emit({ name: 'experiment removed', data: { id } })
+      return removed
+    },
+    'experiments.export': ({ id }) => {
+      const fileName = `${safeFileName(this.#find(id).name)}.espalier.json`
+      return { fileName, type: 'application/json', content: exportExperiment(this.parts, id) }
+    },
+    'experiments.import': ({ content }) => {
+      const { experiment, runs } = importExperiment(this.parts, content)
+      this.#tellRuns(experiment)
+      return { experiment: this.#tell(experiment), runs }
+    },
+  }
 
-export function experimentsService(
-  context: Context,
-  { library, catalogue, removal, estimates, bulk }: ExperimentParts,
-): Service<'experiments'> {
-  const { history, queue, emit } = context
+  #find(id: string): ExperimentEntry {
+    return this.history.experiments.get(id)
+  }
 
-  function find(id: string): ExperimentEntry {
-    const experiment = history.experiments.find(id)
-    if (!experiment) throw new EspalierError('not-found', `There is no experiment ${id}.`)
+  /** Reports the current entry to listeners. */
+  #tell(id: string): ExperimentEntry {
+    const experiment = this.#find(id)
+    this.parts.emit({ name: 'experiment changed', data: { experiment } })
     return experiment
   }
 
-  function told(id: string): ExperimentEntry {
-    const experiment = find(id)
-    emit({ name: 'experiment changed', data: { experiment } })
-    return experiment
+  #tellRuns(experiment: string): void {
+    this.parts.queue.tellRuns(this.history.runs.ofExperiment(experiment).map(({ number }) => number))
   }
 
-  const plan = async (grid: Grid) => combinationsOf(grid, grid.repairs ? [] : (await catalogue()).methods)
+  async #planned(grid: Grid): Promise<PlannedRun[]> {
+    return combinationsOf(grid, grid.repairs ? [] : (await askCatalogue(this.parts)).methods)
+  }
+
+  async #preview(grid: Grid, signal: AbortSignal | undefined): Promise<GridPreview> {
+    const { estimates, library } = this.parts
+    const planned = await this.#planned(grid)
+    const found = await preflight(this.parts, library, planned, signal)
+    const models = new Map(await Promise.all(grid.models.map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
+    const estimated = planned.map(({ model, request }, at) => {
+      const preview = found[at] as RequestPreview
+      return { ...preview, estimate: (preview.work && models.get(model)?.(request.method, preview.work)) ?? null }
+    })
+    return previewOf(grid, planned, estimated)
+  }
+
+  async #create(asked: Checked<'experiments.create'>): Promise<Output<'experiments.create'>> {
+    const { name, grid, start, leaveOut, executor, notes = '', tags = [] } = asked
+    const { possible, leftOut } = await this.#choose(grid, leaveOut)
+    const id = newId('exp')
+    const planned = possible.flatMap((one) => overSeeds(one, grid.seeds))
+    const making = { experiment: id, seeds: grid.seeds.length, executor, start }
+    const numbers = writeRuns(this.parts, this.parts.library, planned, making, () =>
+      this.history.experiments.insert({ id, name, notes, tags, grid, createdAt: Date.now() }),
+    )
+    return { experiment: this.#tell(id), runs: this.history.runs.entries(numbers), leftOut }
+  }
 
   /** The possible combinations. Impossible ones are refused with all other problems, or skipped if `leaveOut` is set. */
-  async function choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
-    const planned = await plan(grid)
-    const problems = (await preflight(context, library, planned)).map((found) => found.problems)
+  async #choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
+    const planned = await this.#planned(grid)
+    const problems = (await preflight(this.parts, this.parts.library, planned)).map((found) => found.problems)
     const beyond = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
     refuseProblems(problems.flatMap((some, at) => (beyond[at] ? [] : some)))
     const possible = planned.filter((_, at) => !beyond[at])
@@ -58,74 +116,12 @@ export function experimentsService(
     return { possible, leftOut }
   }
 
-  return {
-    'experiments.list': ({ archived }) => history.experiments.list(archived),
-    'experiments.get': ({ id }) => find(id),
-    async 'experiments.presets'({ model }) {
-      const { id, description } = library.find(model)
-      return presetsFor({ id, contextLength: description.shape.contextLength }, await catalogue())
-    },
-    async 'experiments.preview'({ grid }, signal) {
-      const planned = await plan(grid)
-      const found = await preflight(context, library, planned, signal)
-      const models = new Map(await Promise.all(grid.models.map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
-      const estimated = planned.map(({ model, request }, at) => {
-        const preview = found[at] as RequestPreview
-        return { ...preview, estimate: (preview.work && models.get(model)?.(request.method, preview.work)) ?? null }
-      })
-      return previewOf(grid, planned, estimated)
-    },
-    async 'experiments.create'({ name, grid, start, leaveOut, executor, notes = '', tags = [] }) {
-      const { possible, leftOut } = await choose(grid, leaveOut)
-      const id = newId('exp')
-      const planned = possible.flatMap((one) => overSeeds(one, grid.seeds))
-      const numbers = writeRuns(context, library, planned, { experiment: id, seeds: grid.seeds.length, executor, start }, () =>
-        history.experiments.insert({ id, name, notes, tags, grid, createdAt: Date.now() }),
-      )
-      return { experiment: told(id), runs: history.runs.entries(numbers), leftOut }
-    },
-    'experiments.grid'({ id }) {
-      const run = history.runs.find(id)
-      if (run) return gridOfRun(run.model, history.documents.request(run.number))
-      find(id)
-      const grid = history.experiments.grid(id)
-      if (!grid) throw new EspalierError('not-found', 'This experiment was not made from a grid.')
-      return grid
-    },
-    'experiments.update'({ id, ...patch }) {
-      find(id)
-      history.experiments.patch(id, patch)
-      queue.tellRuns(history.runs.ofExperiment(id).map(({ number }) => number))
-      return told(id)
-    },
-    'experiments.archive': ({ id }) => ({ ...bulk.setArchived(find(id).id, true), experiment: told(id) }),
-    'experiments.unarchive': ({ id }) => ({ ...bulk.setArchived(find(id).id, false), experiment: told(id) }),
-    'experiments.enqueue'({ id }) {
-      find(id)
-      const drafts = history.runs.ofExperiment(id).filter(({ status }) => status === 'draft')
-      if (drafts.length > 0)
-        queue.act(
-          'enqueue',
-          drafts.map((run) => run.id),
-        )
-      return told(id)
-    },
-    'experiments.remove'({ id }) {
-      const { archived, name } = find(id)
-      if (!archived) throw new EspalierError('conflict', `"${name}" is not archived. Archive it first.`)
-      const removed = removal.remove(history.runs.ofExperiment(id))
-      history.experiments.remove(id)
-      emit({ name: 'experiment removed', data: { id } })
-      return removed
-    },
-    'experiments.export'({ id }) {
-      const { name } = find(id)
-      return { fileName: `${safeFileName(name)}.espalier.json`, type: 'application/json', content: exportExperiment(context, id) }
-    },
-    'experiments.import'({ content }) {
-      const { experiment, runs } = importExperiment(context, content)
-      queue.tellRuns(history.runs.ofExperiment(experiment).map(({ number }) => number))
-      return { experiment: told(experiment), runs }
-    },
+  /** The grid of an experiment, or a run's settings as a grid. */
+  #gridOf(id: string): Grid {
+    const run = this.history.runs.find(id)
+    if (run) return gridOfRun(run.model, this.history.documents.request(run.number))
+    const grid = this.history.experiments.grid(this.#find(id).id)
+    if (!grid) throw new EspalierError('not-found', 'This experiment was not made from a grid.')
+    return grid
   }
 }

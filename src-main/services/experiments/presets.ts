@@ -5,83 +5,96 @@ import type { MeasureRequest } from '#contract/runs/run-request.ts'
 
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
+const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
 const paperSequenceLength = 2048
 
-export interface PresetModel {
+interface PresetModel {
   id: string
   contextLength: number
 }
 
+type Draft = Omit<Preset, 'grid'> & { grid: Partial<Grid> }
+type Use = 'calibration' | 'evaluation'
+
 /** Ready-made grids. Methods that this version lacks are left out. */
-export function presetsFor(model: PresetModel, { methods, datasets, tasks }: Catalogue): Preset[] {
-  const known = new Set(methods.map(({ id }) => id))
-  const sequenceLength = Math.min(paperSequenceLength, model.contextLength)
-  const source = (use: 'calibration' | 'evaluation') => {
-    const fitting = datasets.filter(({ uses }) => uses.includes(use))
-    return (fitting.find(({ present }) => present) ?? fitting[0])?.source
+export function presetsFor(model: PresetModel, catalogue: Catalogue): Preset[] {
+  const known = new Set(catalogue.methods.map(({ id }) => id))
+  const calibration = usualData(model, catalogue, 'calibration')
+  const usual: Grid = {
+    models: [model.id],
+    methods: [],
+    amounts: [],
+    seeds: [0],
+    measures: perplexity(model, catalogue),
+    backend: 'auto',
+    ...(calibration ? { calibration } : {}),
   }
-  const data = (use: 'calibration' | 'evaluation', windows?: number): DataRequest | undefined => {
-    const found = source(use)
-    return found === undefined ? undefined : { source: found, sequenceLength, ...(windows === undefined ? {} : { windows }) }
-  }
-  const perplexity = (windows?: number): MeasureRequest[] => {
-    const evaluation = data('evaluation', windows)
-    return evaluation ? [{ kind: 'perplexity', data: evaluation, name: titleOf(evaluation.source, datasets) }] : []
-  }
-  const base = (change: Partial<Grid>): Grid => {
-    const calibration = data('calibration')
-    return {
-      models: [model.id],
-      methods: [],
-      amounts: [],
-      seeds: [0],
-      measures: perplexity(),
-      backend: 'auto',
-      ...(calibration ? { calibration } : {}),
-      ...change,
-    }
-  }
-  const everything: MeasureRequest[] = [
-    ...perplexity(),
-    ...(tasks.length > 0 ? [{ kind: 'tasks' as const, tasks: tasks.map(({ id }) => id) }] : []),
-    { kind: 'inference', sequenceLength, repeats: 5 },
-  ]
-  const variants = (method: string, option: string, values: unknown[]) => values.map((value) => ({ method, options: { [option]: value } }))
-  const presets: Preset[] = [
+  return drafts(model, catalogue)
+    .map(({ grid, ...preset }) => ({ ...preset, grid: { ...usual, ...grid } }))
+    .map((preset) => ({ ...preset, grid: { ...preset.grid, methods: preset.grid.methods.filter(({ method }) => known.has(method)) } }))
+    .filter(({ grid }) => grid.methods.length > 0)
+}
+
+/** Each grid by its differences from the usual one. */
+function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
+  return [
     {
       id: 'quick-look',
       title: 'Quick look',
       summary: '2SSP and ShortGPT at a quarter and at half, measured on a few windows.',
-      grid: base({ methods: plain(['2ssp', 'shortgpt']), amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }], measures: perplexity(8) }),
+      grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, measures: perplexity(model, catalogue, 8) },
     },
     {
       id: 'paper-table',
       title: 'Paper’s table',
       summary: 'Every method at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
-      grid: base({ methods: plain(methods.map(({ id }) => id)), amounts: paperAmounts, measures: everything }),
+      grid: { methods: plain(catalogue.methods.map(({ id }) => id)), amounts: paperAmounts, measures: everything(model, catalogue) },
     },
     {
       id: 'ablation-alpha',
       title: 'Ablation: balance',
       summary: 'How 2SSP divides the sparsity between attention and MLPs (alpha of Eq. 5).',
-      grid: base({ methods: variants('2ssp', 'alpha', [0.5, 1, 1.5, 2, 3]), amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }] }),
+      grid: { methods: variants('2ssp', 'alpha', [0.5, 1, 1.5, 2, 3]), amounts: endAmounts },
     },
     {
       id: 'ablation-norm',
       title: 'Ablation: norm',
       summary: 'L1 against L2 for the neuron scores of stage 1.',
-      grid: base({ methods: variants('2ssp', 'norm', [1, 2]), amounts: paperAmounts }),
+      grid: { methods: variants('2ssp', 'norm', [1, 2]), amounts: paperAmounts },
     },
     {
       id: 'ablation-seeds',
       title: 'Ablation: seeds',
       summary: 'The spread of 2SSP at half over five draws of the calibration windows.',
-      grid: base({ methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] }),
+      grid: { methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] },
     },
   ]
-  return presets
-    .map((preset) => ({ ...preset, grid: { ...preset.grid, methods: preset.grid.methods.filter(({ method }) => known.has(method)) } }))
-    .filter(({ grid }) => grid.methods.length > 0)
+}
+
+/** A data set for this use: one that is on this machine, else the first. */
+function usualData({ contextLength }: PresetModel, { datasets }: Catalogue, use: Use, windows?: number): DataRequest | undefined {
+  const fitting = datasets.filter(({ uses }) => uses.includes(use))
+  const source = (fitting.find(({ present }) => present) ?? fitting[0])?.source
+  const sequenceLength = Math.min(paperSequenceLength, contextLength)
+  return source === undefined ? undefined : { source, sequenceLength, ...(windows === undefined ? {} : { windows }) }
+}
+
+function perplexity(model: PresetModel, catalogue: Catalogue, windows?: number): MeasureRequest[] {
+  const data = usualData(model, catalogue, 'evaluation', windows)
+  return data ? [{ kind: 'perplexity', data, name: titleOf(data.source, catalogue.datasets) }] : []
+}
+
+function everything(model: PresetModel, catalogue: Catalogue): MeasureRequest[] {
+  const tasks = catalogue.tasks.map(({ id }) => id)
+  return [
+    ...perplexity(model, catalogue),
+    ...(tasks.length > 0 ? [{ kind: 'tasks' as const, tasks }] : []),
+    { kind: 'inference', sequenceLength: Math.min(paperSequenceLength, model.contextLength), repeats: 5 },
+  ]
+}
+
+function variants(method: string, option: string, values: unknown[]): Grid['methods'] {
+  return values.map((value) => ({ method, options: { [option]: value } }))
 }
 
 function plain(ids: string[]): Grid['methods'] {

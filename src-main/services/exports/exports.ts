@@ -8,14 +8,14 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import { formatTitles, ggufTypeTitles } from '#contract/titles.ts'
 import type { StoredModel } from '#db/models.ts'
 import type { RunRow } from '#db/runs/runs.ts'
-import type { Context, Service } from '../context.ts'
+import type { Calls } from '../context.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import { currentSettings } from '../machine/settings.ts'
 import { confine, safeFileName } from '../models/folders.ts'
-import type { Library } from '../models/library.ts'
-import type { Move, Transfers } from '../models/transfers.ts'
+import type { Move } from '../models/transfers.ts'
 import { exportedRun } from '../runs/exported-run.ts'
 import { refuseProblems } from '../runs/preflight.ts'
+import { Service } from '../service.ts'
 import { checkSpace, checkTarget } from './save-target.ts'
 
 interface Target {
@@ -28,14 +28,10 @@ interface Target {
 type OutlineQuestion = Omit<Extract<ComputeTask, { kind: 'outline save' }>, 'kind'>
 
 /** Writes a run's pruned model in one or more formats, and adds the results to the library as children of its model. */
-export class ExportsService {
-  readonly #context: Context
-  readonly #library: Library
-  readonly #transfers: Transfers
-
-  readonly calls: Pick<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> = {
+export class ExportsService extends Service {
+  readonly calls: Pick<Calls<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> = {
     'runs.checkSave': async ({ model: id, method, amount, options, ...target }) => {
-      const { path: model } = this.#library.find(id)
+      const { path: model } = this.parts.library.find(id)
       const { formats, ggufTypes } = target
       const wanted = { ...(amount ? { amount } : {}), ...(options ? { options } : {}) }
       return { formats: await this.#check({ model, plan: null, method, formats, ggufTypes, ...wanted }, target) }
@@ -49,16 +45,10 @@ export class ExportsService {
     'runs.save': ({ id, name, folder, ...rest }) => this.#save(id, name, folder, rest),
   }
 
-  constructor(context: Context, library: Library, transfers: Transfers) {
-    this.#context = context
-    this.#library = library
-    this.#transfers = transfers
-  }
-
   async #save(id: string, name: string | undefined, folder: string | undefined, rest: Omit<Target, 'folder'>): Promise<Transfer> {
     const { row, model, plan } = this.#find(id)
     const title = name ?? `${model.name} ${row.name}`
-    const { folders, memoryBytes } = currentSettings(this.#context)
+    const { folders, memoryBytes } = currentSettings(this.parts)
     const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest }
     const { formats, ggufTypes } = target
     const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
@@ -72,12 +62,12 @@ export class ExportsService {
       fingerprint: row.fingerprint,
       plan,
       method: row.method,
-      run: exportedRun(this.#context.history, row, model),
+      run: exportedRun(this.history, row, model),
       ...target,
       ...(memoryBytes === null ? {} : { memoryBytes }),
     })
     const work = { kind: 'export' as const, name: title, totalBytes: sumBytes(outlines), request: { run: id, ...target } }
-    return this.#transfers.begin(work, async (signal, report) => {
+    return this.parts.transfers.begin(work, async (signal, report) => {
       const saved = await save(signal, report)
       report({ saved })
       return this.#register(saved, title, model.id, id)
@@ -85,7 +75,7 @@ export class ExportsService {
   }
 
   #write(row: RunRow, task: ComputeTask): Save {
-    const { exporter, logs, history } = this.#context
+    const { exporter, logs, history } = this.parts
     return async (signal, report) => {
       const job = exporter.perform(task, {
         onEvent: (event) => report(progressOf(event)),
@@ -99,7 +89,7 @@ export class ExportsService {
   }
 
   async #outline(question: OutlineQuestion): Promise<FormatOutline[]> {
-    return z.array(formatOutline).parse(await askDesk(this.#context.desk, { kind: 'outline save', ...question }))
+    return z.array(formatOutline).parse(await askDesk(this.parts.desk, { kind: 'outline save', ...question }))
   }
 
   /** Throws any error that writing the model there would end with. */
@@ -112,23 +102,21 @@ export class ExportsService {
   }
 
   #find(id: string): { row: RunRow; model: StoredModel; plan: Plan | null } {
-    const { runs, documents } = this.#context.history
-    const row = runs.find(id)
-    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
+    const row = this.history.runs.get(id)
     if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan: it is ${row.status}.`)
-    return { row, model: this.#library.find(row.model), plan: row.baseline ? null : documents.plan(row.number) }
+    return { row, model: this.parts.library.find(row.model), plan: row.baseline ? null : this.history.documents.plan(row.number) }
   }
 
   /** Adds what was written to the library, replacing the entries it overwrote; returns the first entry. */
   async #register(files: readonly SavedFile[], title: string, parent: string, run: string): Promise<string | null> {
-    const { models } = this.#context.history
+    const { models } = this.history
     const ids: string[] = []
     const readable = files.filter(({ reload }) => reload !== null)
     for (const { path, format, type } of readable) {
       const gone = models.atPath(path)
       if (gone) models.setRemoved(gone.id, Date.now(), false)
       const name = readable.length === 1 ? title : [title, type ?? format].join(' ')
-      ids.push((await this.#library.register(path, { name, origin: 'exported', source: null, parent, run })).id)
+      ids.push((await this.parts.library.register(path, { name, origin: 'exported', source: null, parent, run })).id)
     }
     return ids[0] ?? null
   }

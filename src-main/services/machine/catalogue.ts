@@ -1,9 +1,13 @@
 import { type Catalogue, catalogue } from '#contract/pruning/methods.ts'
-import type { Context, Service } from '../context.ts'
+import type { Calls, Context } from '../context.ts'
+import { Service } from '../service.ts'
 import { askDesk } from './ask-desk.ts'
 
-/** Methods, data sets, tasks and formats, queried once from the engine. Whether data is present is checked every time. */
-export function catalogueService({ desk }: Pick<Context, 'desk'>): Service<'methods'> & { catalogue(): Promise<Catalogue> } {
-  const ask = async (signal?: AbortSignal) => catalogue.parse(await askDesk(desk, { kind: 'catalogue' }, signal))
-  return { catalogue: ask, 'methods.list': (_, signal) => ask(signal) }
+export class CatalogueService extends Service {
+  readonly calls: Calls<'methods'> = { 'methods.list': (_, signal) => askCatalogue(this.parts, signal) }
+}
+
+/** Methods, data sets, tasks and formats, asked from the engine: whether data is present can change at any time. */
+export async function askCatalogue({ desk }: Pick<Context, 'desk'>, signal?: AbortSignal): Promise<Catalogue> {
+  return catalogue.parse(await askDesk(desk, { kind: 'catalogue' }, signal))
 }

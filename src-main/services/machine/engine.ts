@@ -1,11 +1,19 @@
 import { cpus, freemem, release, totalmem } from 'node:os'
 import { toErrorMessage } from '#contract/errors.ts'
 import { moment } from '#contract/identifiers.ts'
-import { type EngineReport, type EngineState, engineReport, type SelfTest, selfTest } from '#contract/machine/engine-state.ts'
+import {
+  type EngineReport,
+  type EngineState,
+  engineReport,
+  type MachineRate,
+  type SelfTest,
+  selfTest,
+} from '#contract/machine/engine-state.ts'
+import type { BackendName } from '#contract/runs/run-request.ts'
 import { version } from '#contract/version.ts'
 import { schemaVersion } from '#db/migrate.ts'
-import type { Context, Service } from '../context.ts'
-import type { AskRates } from '../experiments/estimates.ts'
+import type { Calls } from '../context.ts'
+import { Service } from '../service.ts'
 import { askDesk } from './ask-desk.ts'
 import { currentSettings, secrets } from './settings.ts'
 
@@ -16,14 +24,13 @@ const keptTest = selfTest.extend({ at: moment })
 const probeSeconds = 300
 
 /** The compute process's findings about this machine. Queried on the desk so that runs are not disturbed. */
-export class EngineService {
-  readonly #context: Context
+export class EngineService extends Service {
   #report: EngineReport | null = null
   #problem: string | null = null
   #probing: Promise<void> | null = null
   #wasTimed = false
 
-  readonly calls: Service<'engine'> = {
+  readonly calls: Calls<'engine'> = {
     'engine.get': async ({ probe: wanted }) => {
       if (wanted || (!this.#report && !this.#problem)) await this.#probe()
       return this.#state()
@@ -32,15 +39,11 @@ export class EngineService {
     'engine.diagnostics': () => ({ text: this.#diagnose() }),
   }
 
-  constructor(context: Context) {
-    this.#context = context
-  }
-
   /** The rates of this machine. On first use the machine is timed once it is idle, and listeners are notified. */
-  readonly rates: AskRates = () => {
+  rates(): MachineRate[] | null {
     const { selfTest: kept } = this.#state()
     if (kept) return kept.rates
-    if (!this.#wasTimed && this.#context.history.queue.running().length === 0) {
+    if (!this.#wasTimed && this.history.queue.running().length === 0) {
       this.#wasTimed = true
       void this.#test('auto').catch(() => undefined)
     }
@@ -51,7 +54,7 @@ export class EngineService {
     return {
       status: this.#probing !== null ? 'probing' : this.#report ? 'ready' : this.#problem ? 'failed' : 'unknown',
       report: this.#report,
-      selfTest: keptTest.safeParse(this.#context.history.settings.get(lastTest)).data ?? null,
+      selfTest: keptTest.safeParse(this.history.settings.get(lastTest)).data ?? null,
       problem: this.#problem,
       memory: { totalBytes: totalmem(), freeBytes: freemem() },
       processors: cpus().length,
@@ -59,7 +62,7 @@ export class EngineService {
   }
 
   #announce(): void {
-    this.#context.emit({ name: 'engine changed', data: { engine: this.#state() } })
+    this.parts.emit({ name: 'engine changed', data: { engine: this.#state() } })
   }
 
   async #probe(): Promise<void> {
@@ -72,7 +75,7 @@ export class EngineService {
   }
 
   async #ask(): Promise<void> {
-    const { desk } = this.#context
+    const { desk } = this.parts
     try {
       this.#report = engineReport.parse(await askDesk(desk, { kind: 'probe' }, undefined, probeSeconds))
       this.#problem = null
@@ -83,17 +86,17 @@ export class EngineService {
     desk.release()
   }
 
-  async #test(backend: Parameters<Service<'engine'>['engine.selfTest']>[0]['backend']): Promise<SelfTest> {
-    const { desk, history } = this.#context
+  async #test(backend: BackendName): Promise<SelfTest> {
+    const { desk } = this.parts
     const result = selfTest.parse(await askDesk(desk, { kind: 'self-test', backend }, undefined, probeSeconds))
     desk.release()
-    history.settings.set(lastTest, { ...result, at: Date.now() })
+    this.history.settings.set(lastTest, { ...result, at: Date.now() })
     this.#announce()
     return result
   }
 
   #diagnose(): string {
-    const { history, queue } = this.#context
+    const { history } = this
     const lines = {
       Espalier: version,
       platform: `${process.platform} ${process.arch} ${release()}`,
@@ -102,15 +105,15 @@ export class EngineService {
       processors: `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`,
       memory: `${Math.round(totalmem() / 1e6)} MB, ${Math.round(freemem() / 1e6)} MB free`,
       history: `schema ${schemaVersion(history.db)}, ${history.runs.count()} runs`,
-      settings: JSON.stringify(currentSettings(this.#context)),
+      settings: JSON.stringify(currentSettings(this.parts)),
       engine: this.#report ? JSON.stringify(this.#report, null, 1) : (this.#problem ?? 'not queried yet'),
       'self-test': JSON.stringify(history.settings.get(lastTest) ?? null),
-      devices: JSON.stringify(queue.state().devices),
+      devices: JSON.stringify(this.parts.queue.state().devices),
       'last problems': history.runs.lastProblems(5).join('\n'),
     }
     const text = Object.entries(lines)
       .map(([name, value]) => `${name}: ${value}`)
       .join('\n')
-    return secrets(this.#context).reduce((kept, secret) => kept.replaceAll(secret, '…'), text)
+    return secrets(this.parts).reduce((kept, secret) => kept.replaceAll(secret, '…'), text)
   }
 }

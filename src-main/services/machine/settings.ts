@@ -2,7 +2,8 @@ import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs'
 import { type Settings, type SettingsView, settings } from '#contract/machine/settings.ts'
 import { writeDurably } from '#db/values.ts'
 import type { HubOptions } from '#hub/hub.ts'
-import type { Context, Service } from '../context.ts'
+import type { Calls, Context } from '../context.ts'
+import { Service } from '../service.ts'
 
 const key = 'settings'
 const environmentTokens = ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']
@@ -30,41 +31,41 @@ function understood(schemas: typeof settings.shape, values: Partial<Settings>): 
   return Object.fromEntries(read.flatMap(({ name, success, data }) => (success ? [[name, data]] : [])))
 }
 
-export function settingsService(context: Context): Service<'settings'> {
-  const { history, folders, emit } = context
+export class SettingsService extends Service {
+  readonly calls: Calls<'settings'> = {
+    'settings.get': () => this.#view(),
+    'settings.update': (change) => {
+      const now = currentSettings(this.parts)
+      this.history.settings.set(key, { ...now, ...change, folders: { ...now.folders, ...change.folders } })
+      if (change.cpuSlots !== undefined && change.cpuSlots !== now.cpuSlots) this.parts.shareProcessor(change.cpuSlots)
+      return this.#tell()
+    },
+    'settings.setHubToken': ({ token }) => {
+      const { tokenFile } = this.parts.folders
+      if (token === null) rmSync(tokenFile, { force: true })
+      else {
+        writeDurably(tokenFile, Buffer.from(`${token}\n`))
+        chmodSync(tokenFile, 0o600)
+      }
+      return this.#tell()
+    },
+  }
 
-  function view(): SettingsView {
+  #view(): SettingsView {
+    const { folders } = this.parts
     const fromEnvironment = environmentTokens.some((name) => process.env[name])
     const present = fromEnvironment || existsSync(folders.tokenFile)
     return {
-      ...currentSettings(context),
+      ...currentSettings(this.parts),
       dataFolder: folders.data,
       hubToken: { present, from: fromEnvironment ? 'environment' : present ? 'file' : 'none' },
     }
   }
 
-  function told(): SettingsView {
-    const now = view()
-    emit({ name: 'settings changed', data: { settings: now } })
-    return now
-  }
-
-  return {
-    'settings.get': view,
-    'settings.update'(change) {
-      const now = currentSettings(context)
-      history.settings.set(key, { ...now, ...change, folders: { ...now.folders, ...change.folders } })
-      if (change.cpuSlots !== undefined && change.cpuSlots !== now.cpuSlots) context.shareProcessor(change.cpuSlots)
-      return told()
-    },
-    'settings.setHubToken'({ token }) {
-      if (token === null) rmSync(folders.tokenFile, { force: true })
-      else {
-        writeDurably(folders.tokenFile, Buffer.from(`${token}\n`))
-        chmodSync(folders.tokenFile, 0o600)
-      }
-      return told()
-    },
+  #tell(): SettingsView {
+    const view = this.#view()
+    this.parts.emit({ name: 'settings changed', data: { settings: view } })
+    return view
   }
 }
 

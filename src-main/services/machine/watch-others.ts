@@ -5,41 +5,54 @@ const heartbeatMilliseconds = 5000
 const watchMilliseconds = 500
 
 /** Updates this process's heartbeat, cleans up after dead processes, and reads what living ones wrote. */
-export function watchOthers({ history, queue, owner }: Pick<Context, 'history' | 'queue' | 'owner'>, transfers: Transfers) {
-  let seen = history.version()
-  let beatAt = 0
+export class WatchOthers {
+  readonly #context: Pick<Context, 'history' | 'queue' | 'owner'>
+  readonly #transfers: Transfers
+  readonly #timer: NodeJS.Timeout
+  #seen: number
+  #beatAt = 0
 
-  function beat(now: number): void {
-    beatAt = now
-    if (!history.owners.beat(owner, now)) history.owners.register(owner, now)
-    const orphans = history.queue.interruptOrphans(history.owners.dead(now), now)
-    transfers.closeOrphans()
-    if (orphans.length > 0) queue.tellRuns(orphans.map(({ number }) => number))
-    queue.takeUp()
-    queue.work()
+  constructor(context: Pick<Context, 'history' | 'queue' | 'owner'>, transfers: Transfers) {
+    this.#context = context
+    this.#transfers = transfers
+    this.#seen = context.history.version()
+    this.#look()
+    this.#timer = setInterval(() => this.#lookPatiently(), watchMilliseconds)
   }
 
-  function look(): void {
-    const now = Date.now()
-    if (now - beatAt > heartbeatMilliseconds) beat(now)
-    const version = history.version()
-    if (version === seen) return
-    seen = version
-    queue.heedOthers()
-    queue.work()
-    queue.tellRuns([])
+  stop(): void {
+    clearInterval(this.#timer)
   }
 
   /** A full disk may have space again at the next turn, and skipping one does no harm. */
-  function lookPatiently(): void {
+  #lookPatiently(): void {
     try {
-      look()
+      this.#look()
     } catch (thrown) {
       console.error(thrown instanceof Error ? thrown.message : thrown)
     }
   }
 
-  look()
-  const timer = setInterval(lookPatiently, watchMilliseconds)
-  return { stop: () => clearInterval(timer) }
+  #look(): void {
+    const { history, queue } = this.#context
+    const now = Date.now()
+    if (now - this.#beatAt > heartbeatMilliseconds) this.#beat(now)
+    const version = history.version()
+    if (version === this.#seen) return
+    this.#seen = version
+    queue.heedOthers()
+    queue.work()
+    queue.tellRuns([])
+  }
+
+  #beat(now: number): void {
+    const { history, queue, owner } = this.#context
+    this.#beatAt = now
+    if (!history.owners.beat(owner, now)) history.owners.register(owner, now)
+    const orphans = history.queue.interruptOrphans(history.owners.dead(now), now)
+    this.#transfers.closeOrphans()
+    if (orphans.length > 0) queue.tellRuns(orphans.map(({ number }) => number))
+    queue.takeUp()
+    queue.work()
+  }
 }

@@ -1,7 +1,7 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import { newId } from '#db/ids.ts'
-import type { Context, Service } from '../context.ts'
+import type { Calls, Context } from '../context.ts'
 
 const toldMilliseconds = 200
 /** How long closing waits for a file system or server that does not respond. */
@@ -40,7 +40,7 @@ export class Transfers {
     this.#context = context
   }
 
-  readonly calls: Service<'transfers'> = {
+  readonly calls: Calls<'transfers'> = {
     'transfers.list': () => this.#context.history.transfers.list(),
     'transfers.pause': ({ id }) => this.#stop(id, 'paused'),
     'transfers.cancel': ({ id }) => this.#stop(id, 'cancelled'),

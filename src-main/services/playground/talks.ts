@@ -85,8 +85,7 @@ export class Talks {
       if (model === undefined) throw new EspalierError('invalid', 'A column needs a model or a run.')
       return { model: this.#library.find(model), plan: null, fingerprint: null, run: null }
     }
-    const row = history.runs.find(run)
-    if (!row) throw new EspalierError('not-found', `There is no run ${run}.`)
+    const row = history.runs.get(run)
     if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan yet: it is ${row.status}.`)
     const plan = row.baseline ? null : history.documents.plan(row.number)
     const { id, name, method, reached } = row

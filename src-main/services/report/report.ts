@@ -4,9 +4,10 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import { isInspection } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
 import type { RunRow } from '#db/runs/runs.ts'
-import type { Context, Handler, Service } from '../context.ts'
+import type { Calls, Context } from '../context.ts'
 import { safeFileName } from '../models/folders.ts'
 import { runDetail } from '../runs/run-detail.ts'
+import { type Parts, Service } from '../service.ts'
 import { answersSection, judgingSection, transcriptSection } from './answers-sections.ts'
 import { type Block, heading, paragraph } from './blocks.ts'
 import { comparisonSection, flipsSection } from './comparison-sections.ts'
@@ -15,23 +16,27 @@ import { toHtml } from './html.ts'
 import { toMarkdown } from './markdown.ts'
 import { askedSection, environmentSection, mapsSection } from './runs-sections.ts'
 
-interface OtherCalls {
-  compare: Handler<'compare.get'>
-  judging: Handler<'judgings.result'>
-}
+type OtherCalls = Pick<Calls<'compare'> & Calls<'judgings'>, 'compare.get' | 'judgings.result'>
 
 /** An experiment or some runs, with all their results, as one document. */
-export function reportsService(context: Context, calls: OtherCalls): Service<'reports'> {
-  return {
-    async 'reports.make'({ experiment, runs: ids, title, format }) {
-      const { name, notes, rows } = subjectOf(context, experiment, ids)
+export class ReportsService extends Service {
+  readonly #others: OtherCalls
+
+  readonly calls: Calls<'reports'> = {
+    'reports.make': async ({ experiment, runs: ids, title, format }) => {
+      const { name, notes, rows } = subjectOf(this.parts, experiment, ids)
       const heading = title ?? name
-      const blocks = await blocksOf(context, calls, { title: heading, notes, rows })
+      const blocks = await blocksOf(this.parts, this.#others, { title: heading, notes, rows })
       const fileName = `${safeFileName(heading)}.${format === 'html' ? 'html' : 'md'}`
       return format === 'html'
         ? { fileName, type: 'text/html', content: toHtml(heading, blocks) }
         : { fileName, type: 'text/markdown', content: toMarkdown(blocks) }
     },
+  }
+
+  constructor(parts: Parts, others: OtherCalls) {
+    super(parts)
+    this.#others = others
   }
 }
 
@@ -43,22 +48,17 @@ interface Subject {
 
 function subjectOf({ history }: Context, experiment: string | undefined, ids: readonly string[] | undefined): Subject {
   if (experiment !== undefined) {
-    const found = history.experiments.find(experiment)
-    if (!found) throw new EspalierError('not-found', `There is no experiment ${experiment}.`)
-    return { name: found.name, notes: found.notes, rows: history.runs.ofExperiment(experiment) }
+    const { name, notes } = history.experiments.get(experiment)
+    return { name, notes, rows: history.runs.ofExperiment(experiment) }
   }
   if (!ids) throw new EspalierError('invalid', 'A report needs an experiment, or runs to compare.')
-  const rows = ids.map((id) => {
-    const row = history.runs.find(id)
-    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-    return row
-  })
+  const rows = ids.map((id) => history.runs.get(id))
   return { name: rows.length === 1 ? `Run ${rows[0]?.name}` : `Comparison of ${rows.length} runs`, notes: '', rows }
 }
 
 async function blocksOf(
   context: Context,
-  { compare, judging }: OtherCalls,
+  others: OtherCalls,
   { title, notes, rows }: { title: string; notes: string; rows: readonly RunRow[] },
 ): Promise<Block[]> {
   const details = rows.map((row) => runDetail(context, row))
@@ -66,7 +66,7 @@ async function blocksOf(
   if (runs.length === 0)
     throw new EspalierError('conflict', `"${title}" has no finished run yet. Create the report when its runs are done.`)
   const inspections = inspectionsOf(context, details)
-  const comparison = await compare({ ids: runs.filter(({ hasPlan }) => hasPlan).map(({ id }) => id) })
+  const comparison = await others['compare.get']({ ids: runs.filter(({ hasPlan }) => hasPlan).map(({ id }) => id) })
   return [
     heading(1, title),
     paragraph(`Made by Espalier ${version} on ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.`),
@@ -75,7 +75,7 @@ async function blocksOf(
     ...(await comparisonSection(comparison)),
     ...mapsSection(runs),
     ...flipsSection(comparison),
-    ...(await inspectedSections(context, judging, inspections)),
+    ...(await inspectedSections(context, others, inspections)),
     ...answersSection(runs),
     ...environmentSection([...runs, ...inspections]),
   ]
@@ -94,7 +94,7 @@ function inspectionsOf(context: Context, details: readonly RunDetail[]): RunDeta
     .map((row) => runDetail(context, row))
 }
 
-async function inspectedSections({ history }: Context, judging: OtherCalls['judging'], runs: readonly RunDetail[]): Promise<Block[]> {
+async function inspectedSections({ history }: Context, others: OtherCalls, runs: readonly RunDetail[]): Promise<Block[]> {
   const blocks: Block[] = []
   for (const { name, inspected } of runs) {
     if (inspected?.kind === 'divergence') blocks.push(...divergenceSection(name, inspected))
@@ -103,7 +103,7 @@ async function inspectedSections({ history }: Context, judging: OtherCalls['judg
     if (!transcript) continue
     blocks.push(...transcriptSection(name, inspected, transcript))
     for (const { id } of history.judgings.list().filter((one) => one.transcript === transcript.id && one.votes > 0))
-      blocks.push(...judgingSection(await judging({ id })))
+      blocks.push(...judgingSection(await others['judgings.result']({ id })))
   }
   return blocks
 }

@@ -10,7 +10,7 @@ import {
   type Undone,
 } from '#contract/runs/bulk.ts'
 import { newId } from '#db/ids.ts'
-import type { RunRow } from '#db/runs/runs.ts'
+import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import type { RunsChange } from '#db/runs/undos.ts'
 import type { QueueChange } from '#jobs/run-queue.ts'
 import type { Context } from '../context.ts'
@@ -19,69 +19,25 @@ import { undoChange } from './undo-change.ts'
 /** So many runs can be shown together. */
 const mostShown = 500
 
-export type BulkActions = ReturnType<typeof bulkActions>
-
 /** Actions on several runs: each is one transaction, says how many runs took part, and can be undone whole. */
-export function bulkActions({ history, queue, emit }: Pick<Context, 'history' | 'queue' | 'emit'>) {
-  const orderOfQueue = () => history.queue.waiting().map(({ number }) => number)
+export class BulkActions {
+  readonly #context: Pick<Context, 'history' | 'queue' | 'emit'>
 
-  function remember(kind: BulkKind, rows: readonly RunRow[], experiment: RunsChange['experiment'] = null): string {
-    const undo = newId('undo')
-    const kept = rows.map(
-      ({ number, status, archived_at, waited, start_over, cut_off, crashes, problem, ended_at, tags, starred, notes }) => ({
-        ...{ number, status, archived_at, waited, start_over, cut_off, crashes, problem, ended_at, tags, starred, notes },
-      }),
-    )
-    history.undos.insert(undo, { kind, order: orderOfQueue(), rows: kept, experiment }, Date.now())
-    return undo
-  }
-
-  /** Archived runs do not wait: those of the queue become drafts that remember it. */
-  function archive(rows: readonly RunRow[]): QueueChange {
-    const waiting = rows.filter(({ status }) => status === 'queued')
-    for (const { number } of rows) history.runs.patch(number, { archived_at: Date.now() })
-    for (const { number } of waiting) history.runs.patch(number, { status: 'draft', queue_position: null, waited: 1 })
-    return { changed: numbersOf(rows), stopped: waiting }
-  }
-
-  function bringBack(rows: readonly RunRow[]): QueueChange {
-    for (const { number } of rows) history.runs.patch(number, { archived_at: null })
-    return { changed: numbersOf(rows) }
-  }
-
-  function mark(
-    rows: readonly RunRow[],
-    { notes, starred, addTags = [], removeTags = [] }: Extract<BulkAction, { kind: 'mark' }>,
-  ): QueueChange {
-    for (const { number, tags } of rows) {
-      const kept = (JSON.parse(tags) as string[]).filter((tag) => !removeTags.includes(tag))
-      history.runs.patch(number, {
-        ...(notes === undefined ? {} : { notes }),
-        ...(starred === undefined ? {} : { starred }),
-        tags: [...new Set([...kept, ...addTags])],
-      })
-    }
-    return { changed: numbersOf(rows) }
-  }
-
-  function write(action: BulkAction, rows: readonly RunRow[]): QueueChange {
-    if (action.kind === 'mark') return mark(rows, action)
-    if (action.kind === 'archive') return archive(rows)
-    if (action.kind === 'unarchive') return bringBack(rows)
-    return queue.write(action.kind, rows)
+  constructor(context: Pick<Context, 'history' | 'queue' | 'emit'>) {
+    this.#context = context
   }
 
   /** Does an action to the rows that `choose` finds and that can take part. */
-  function act(action: BulkAction, choose: () => readonly RunRow[]): BulkResult {
+  act(action: BulkAction, choose: () => readonly RunRow[]): BulkResult {
     const result: BulkResult = { runs: 0, changed: 0, waited: 0, undo: null }
-    queue.change(() => {
+    this.#context.queue.change(() => {
       const rows = choose()
-      const able = rows.filter((row) => canTake(action.kind, { status: row.status, archived: row.archived_at !== null }))
+      const able = rows.filter((row) => canTakeRow(action.kind, row))
       result.runs = rows.length
       result.changed = able.length
       if (able.length === 0) return { changed: [] }
-      result.undo = remember(action.kind, able)
-      const change = write(action, able)
+      result.undo = this.#remember(action.kind, able)
+      const change = this.#write(action, able)
       result.waited = able.filter(({ status, waited }) => status === 'queued' || waited === 1).length
       return change
     })
@@ -89,22 +45,24 @@ export function bulkActions({ history, queue, emit }: Pick<Context, 'history' | 
   }
 
   /** Archives an experiment with its runs, or brings it back; runs that waited are drafts then. Running ones end first. */
-  function setArchived(id: string, archived: boolean): Pick<BulkResult, 'undo'> & { waited: string[] } {
+  setArchived(id: string, archived: boolean): Pick<BulkResult, 'undo'> & { waited: string[] } {
+    const { history, queue } = this.#context
     let undo: string | null = null
     let waited: string[] = []
     queue.change(() => {
       const rows = history.runs.ofExperiment(id)
       const kind = archived ? 'archive' : 'unarchive'
-      undo = remember(kind, rows, { id, archivedAt: history.experiments.archivedAt(id) ?? null })
+      undo = this.#remember(kind, rows, { id, archivedAt: history.experiments.archivedAt(id) ?? null })
       history.experiments.patch(id, { archivedAt: archived ? Date.now() : null })
-      const able = rows.filter((row) => canTake(kind, { status: row.status, archived: row.archived_at !== null }))
+      const able = rows.filter((row) => canTakeRow(kind, row))
       waited = able.filter((row) => (archived ? row.status === 'queued' : row.waited === 1)).map((row) => row.id)
-      return archived ? archive(able) : bringBack(able)
+      return this.#write({ kind }, able)
     })
     return { undo, waited }
   }
 
-  function undo(id: string): Undone {
+  undo(id: string): Undone {
+    const { history, queue, emit } = this.#context
     let done: Undone = { runs: 0, left: 0 }
     let experiment: string | undefined
     queue.change(() => {
@@ -120,8 +78,9 @@ export function bulkActions({ history, queue, emit }: Pick<Context, 'history' | 
     return done
   }
 
-  function look(selection: RunSelection): SelectionState {
-    const counts = history.queries.selectedCounts(selection)
+  look(selection: RunSelection): SelectionState {
+    const { queries } = this.#context.history
+    const counts = queries.selectedCounts(selection)
     const sum = (some: typeof counts) => some.reduce((total, { runs }) => total + runs, 0)
     const able = bulkKind.options.map((kind) => [kind, sum(counts.filter((count) => canTake(kind, count)))])
     const statuses = Map.groupBy(counts, ({ status }) => status)
@@ -129,12 +88,51 @@ export function bulkActions({ history, queue, emit }: Pick<Context, 'history' | 
       runs: sum(counts),
       able: Object.fromEntries(able) as SelectionState['able'],
       statuses: Object.fromEntries([...statuses].map(([status, some]) => [status, sum(some)])),
-      tags: history.queries.selectedTags(selection),
-      ids: history.queries.selectedIds(selection, mostShown),
+      tags: queries.selectedTags(selection),
+      ids: queries.selectedIds(selection, mostShown),
     }
   }
 
-  return { act, setArchived, undo, look }
+  #remember(kind: BulkKind, rows: readonly RunRow[], experiment: RunsChange['experiment'] = null): string {
+    const { history } = this.#context
+    const undo = newId('undo')
+    const kept = rows.map(
+      ({ number, status, archived_at, waited, start_over, cut_off, crashes, problem, ended_at, tags, starred, notes }) => ({
+        ...{ number, status, archived_at, waited, start_over, cut_off, crashes, problem, ended_at, tags, starred, notes },
+      }),
+    )
+    const order = history.queue.waiting().map(({ number }) => number)
+    history.undos.insert(undo, { kind, order, rows: kept, experiment }, Date.now())
+    return undo
+  }
+
+  #write(action: BulkAction, rows: readonly RunRow[]): QueueChange {
+    const { runs } = this.#context.history
+    const changed = rows.map(({ number }) => number)
+    if (action.kind === 'archive') return this.#archive(rows)
+    if (action.kind === 'unarchive') for (const number of changed) runs.patch(number, { archived_at: null })
+    else if (action.kind === 'mark') for (const row of rows) runs.patch(row.number, marked(row, action))
+    else return this.#context.queue.write(action.kind, rows)
+    return { changed }
+  }
+
+  /** Archived runs do not wait: those of the queue become drafts that remember it. */
+  #archive(rows: readonly RunRow[]): QueueChange {
+    const { runs } = this.#context.history
+    const stopped = rows.filter(({ status }) => status === 'queued')
+    for (const { number } of rows) runs.patch(number, { archived_at: Date.now() })
+    for (const { number } of stopped) runs.patch(number, { status: 'draft', queue_position: null, waited: 1 })
+    return { changed: rows.map(({ number }) => number), stopped }
+  }
 }
 
-const numbersOf = (rows: readonly RunRow[]): number[] => rows.map(({ number }) => number)
+const canTakeRow = (kind: BulkKind, { status, archived_at }: RunRow): boolean => canTake(kind, { status, archived: archived_at !== null })
+
+function marked({ tags }: RunRow, { notes, starred, addTags = [], removeTags = [] }: Extract<BulkAction, { kind: 'mark' }>): RunPatch {
+  const kept = (JSON.parse(tags) as string[]).filter((tag) => !removeTags.includes(tag))
+  return {
+    ...(notes === undefined ? {} : { notes }),
+    ...(starred === undefined ? {} : { starred }),
+    tags: [...new Set([...kept, ...addTags])],
+  }
+}

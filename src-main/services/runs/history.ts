@@ -2,27 +2,31 @@ import { existsSync, statSync } from 'node:fs'
 import type { HistoryState } from '#contract/runs/history.ts'
 import { integrityProblems, listBackups, makeBackup } from '#db/backups.ts'
 import { schemaVersion } from '#db/migrate.ts'
-import type { Context, Service } from '../context.ts'
+import type { Calls } from '../context.ts'
+import { Service } from '../service.ts'
 
-export function historyService({ history, logs }: Pick<Context, 'history' | 'logs'>): Omit<Service<'history'>, 'history.restore'> {
-  const { db, folders } = history
-  const sizeOf = (file: string) => (existsSync(file) ? statSync(file).size : 0)
+export class HistoryService extends Service {
+  readonly calls: Omit<Calls<'history'>, 'history.restore'> = {
+    'history.get': ({ check }) => this.#state(check),
+    'history.backup': () => makeBackup(this.history.db, this.history.folders.backups, 'by-hand'),
+  }
 
-  function state(check: boolean): HistoryState {
+  #state(check: boolean): HistoryState {
+    const { db, folders, values, models, runs } = this.history
     const problems = check ? integrityProblems(db, true) : []
     return {
       file: folders.file,
       bytes: sizeOf(folders.file) + sizeOf(`${folders.file}-wal`),
-      stepBytes: history.values.usedBytes(),
-      logBytes: logs.usedBytes(),
-      modelBytes: history.models.list().reduce((sum, { bytes }) => sum + bytes, 0),
+      stepBytes: values.usedBytes(),
+      logBytes: this.parts.logs.usedBytes(),
+      modelBytes: models.list().reduce((sum, { bytes }) => sum + bytes, 0),
       schemaVersion: schemaVersion(db),
-      runs: history.runs.count(),
+      runs: runs.count(),
       intact: problems.length === 0,
       problems,
       backups: listBackups(folders.backups),
     }
   }
-
-  return { 'history.get': ({ check }) => state(check), 'history.backup': () => makeBackup(db, folders.backups, 'by-hand') }
 }
+
+const sizeOf = (file: string): number => (existsSync(file) ? statSync(file).size : 0)

@@ -41,8 +41,7 @@ export function writeRuns(
     )
   const made = history.transaction(() => {
     also()
-    if (making.experiment !== null && !history.experiments.find(making.experiment))
-      throw new EspalierError('not-found', `There is no experiment ${making.experiment}.`)
+    if (making.experiment !== null) history.experiments.get(making.experiment)
     return planned.map((one) => writeRun({ history, gate }, library, one, making))
   })
   const numbers = made.map(({ number }) => number)

@@ -1,18 +1,20 @@
 import type { QueueState } from '#contract/runs/queue.ts'
-import type { Context, Service } from '../context.ts'
-import type { Estimates } from '../experiments/estimates.ts'
+import type { RunQueue } from '#jobs/run-queue.ts'
+import type { Calls } from '../context.ts'
+import { Service } from '../service.ts'
 
-export function queueService({ queue }: Pick<Context, 'queue'>, estimates: Estimates): Service<'queue'> {
-  const after = (act: () => void): QueueState => {
-    act()
-    return queue.state()
+export class QueueService extends Service {
+  readonly calls: Calls<'queue'> = {
+    'queue.get': () => this.parts.queue.state(),
+    'queue.estimates': (_, signal) => this.parts.estimates.ofQueue(signal),
+    'queue.move': ({ id, before }) => this.#after((queue) => queue.move(id, before)),
+    'queue.pause': () => this.#after((queue) => queue.setPaused(true)),
+    'queue.seen': () => this.#after((queue) => queue.forgetTakenUp()),
+    'queue.resume': () => this.#after((queue) => queue.setPaused(false)),
   }
-  return {
-    'queue.get': () => queue.state(),
-    'queue.estimates': (_, signal) => estimates.ofQueue(signal),
-    'queue.move': ({ id, before }) => after(() => queue.move(id, before)),
-    'queue.pause': () => after(() => queue.setPaused(true)),
-    'queue.seen': () => after(() => queue.forgetTakenUp()),
-    'queue.resume': () => after(() => queue.setPaused(false)),
+
+  #after(act: (queue: RunQueue) => void): QueueState {
+    act(this.parts.queue)
+    return this.parts.queue.state()
   }
 }

@@ -1,137 +1,137 @@
+import type { Checked } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { TextFile } from '#contract/identifiers.ts'
 import type { RunSelection } from '#contract/runs/bulk.ts'
 import { canAct } from '#contract/runs/run-actions.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import type { RunEntry } from '#contract/runs/runs.ts'
+import type { RunEntry, RunFilter, RunQuery } from '#contract/runs/runs.ts'
 import { runColumns } from '#db/runs/run-columns.ts'
 import type { RunRow } from '#db/runs/runs.ts'
+import type { QueueAction } from '#jobs/run-queue.ts'
 import { inspectionName, inspectionRun, sharedExperiment, tokensOf } from '../comparison/inspections.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { tableFile } from '../comparison/table-text.ts'
-import type { Context, Service } from '../context.ts'
-import type { Estimates } from '../experiments/estimates.ts'
+import type { Calls } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
-import type { Library } from '../models/library.ts'
-import type { BulkActions } from './bulk-actions.ts'
+import { Service } from '../service.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
 import { describeRun, findDescribedModel } from './run-description.ts'
 import { runDetail } from './run-detail.ts'
 import { groupRuns } from './run-groups.ts'
-import type { RunRemoval } from './run-removal.ts'
 import { runsTableOf } from './runs-csv.ts'
 
 /** How long undo is offered after archiving. Archived runs can be restored at any time. */
 const undoMilliseconds = 30_000
 const mostCsvRows = 1_000_000
+const newestFirst: RunQuery['sort'] = [{ field: 'createdAt', direction: 'descending' }]
 
-export function runsService(
-  context: Context,
-  library: Library,
-  removal: RunRemoval,
-  estimates: Estimates,
-  bulk: BulkActions,
-): Omit<Service<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> {
-  const { history, queue, logs } = context
-
-  function find(id: string): RunRow {
-    const row = history.runs.find(id)
-    if (!row) throw new EspalierError('not-found', `There is no run ${id}.`)
-    return row
+export class RunsService extends Service {
+  readonly calls: Omit<Calls<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> = {
+    'runs.query': (query) => this.history.queries.page(query),
+    'runs.columns': (filter) => runColumns(this.history.db, filter),
+    'runs.get': ({ id }) => runDetail(this.parts, this.#run(id)),
+    'runs.events': ({ id, after, limit, types }) => {
+      const events = this.history.events.after(this.#run(id).number, after, limit + 1, types)
+      return { events: events.slice(0, limit), more: events.length > limit }
+    },
+    'runs.log': ({ id, bytes }) => this.parts.logs.tail(this.#run(id).id, bytes),
+    'runs.inspect': ({ inspect, name = inspectionName(this.parts, inspect), start }) =>
+      this.#make(inspectionRun(this.parts, inspect), { name, experiment: sharedExperiment(this.parts, inspect), start }),
+    'runs.tokens': ({ id, page }) => tokensOf(this.parts, this.#run(id), page),
+    'runs.inspectionsOf': ({ id }) => this.#entries(this.history.runs.inspecting(this.#run(id).id)),
+    'runs.create': ({ model, request, name, experiment = null, executor, start }) =>
+      this.#make({ model, request }, { name, experiment, executor, start }),
+    'runs.clone': (asked) => this.#clone(asked),
+    'runs.estimate': ({ id, changes }, signal) => {
+      const row = this.#run(id)
+      const request = { ...this.history.documents.request(row.number), ...changes, model: this.parts.library.find(row.model).path }
+      return this.parts.estimates.ofClone(row, request as RunRequest, signal)
+    },
+    'runs.update': (asked) => this.#update(asked),
+    'runs.selected': ({ selection }) => this.parts.bulk.look(selection),
+    'runs.act': ({ selection, action }) => this.parts.bulk.act(action, () => this.history.queries.selected(selection)),
+    'runs.undo': ({ undo }) => this.parts.bulk.undo(undo),
+    'runs.enqueue': ({ ids }) => this.#act('enqueue', ids),
+    'runs.pause': ({ ids }) => this.#act('pause', ids),
+    'runs.resume': ({ ids }) => this.#act('resume', ids),
+    'runs.retry': ({ ids }) => this.#act('retry', ids),
+    'runs.cancel': ({ ids }) => this.#act('cancel', ids),
+    'runs.archive': ({ ids }) => this.#archive(ids.map(this.#run)),
+    'runs.unarchive': ({ ids }) => {
+      const rows = ids.map(this.#run)
+      this.parts.bulk.act({ kind: 'unarchive' }, () => rows)
+      return this.#entries(numbersOf(rows))
+    },
+    'runs.removal': (selection) => this.parts.removal.measure(this.#chosen(selection)),
+    'runs.remove': (selection) => this.parts.removal.remove(this.#chosen(selection)),
+    'runs.describe': ({ id }) => describeRun(this.parts, this.#run(id)),
+    'runs.replay': ({ description, model = findDescribedModel(this.parts, description), start }) => {
+      const { model: _, ...request } = description.request
+      return this.#make({ model, request }, { name: description.name, experiment: null, start })
+    },
+    'runs.studyFile': ({ id, format }) => this.#studyFile(this.#run(id), format),
+    'runs.groups': ({ by, ...filter }) => groupRuns(this.history.runs.entries(this.#numbers(filter)), by),
+    'runs.csv': ({ sort, columns, ...filter }) => {
+      const wanted = columns && new Set(columns)
+      const entries = this.history.runs.entries(this.#numbers(filter, sort), wanted && ((field) => wanted.has(field)))
+      return tableFile(runsTableOf(entries), 'csv', 'runs')
+    },
   }
 
-  const entriesOf = (numbers: readonly number[]): { runs: RunEntry[] } => ({ runs: history.runs.entries(numbers) })
+  readonly #run = (id: string): RunRow => this.history.runs.get(id)
 
-  async function make(planned: PlannedRun, making: RunMaking): Promise<RunEntry> {
-    return history.runs.entries(await makeRuns(context, library, [planned], making))[0] as RunEntry
+  #entries(numbers: readonly number[]): { runs: RunEntry[] } {
+    return { runs: this.history.runs.entries(numbers) }
+  }
+
+  #numbers(filter: RunFilter, sort = newestFirst): number[] {
+    return this.history.queries.numbers({ ...filter, sort }, mostCsvRows, 0)
   }
 
   /** The runs of a selection; ids that are given alone must all be there. */
-  const chosen = (selection: RunSelection) =>
-    selection.ids && !selection.filter ? selection.ids.map(find) : history.queries.selected(selection)
+  #chosen(selection: RunSelection): RunRow[] {
+    return selection.ids && !selection.filter ? selection.ids.map(this.#run) : this.history.queries.selected(selection)
+  }
 
-  return {
-    'runs.query': (query) => history.queries.page(query),
-    'runs.columns': (filter) => runColumns(history.db, filter),
-    'runs.get': ({ id }) => runDetail(context, find(id)),
-    'runs.events'({ id, after, limit, types }) {
-      const events = history.events.after(find(id).number, after, limit + 1, types)
-      return { events: events.slice(0, limit), more: events.length > limit }
-    },
-    'runs.log': ({ id, bytes }) => logs.tail(find(id).id, bytes),
-    'runs.inspect': ({ inspect, name, start }) =>
-      make(inspectionRun(context, inspect), {
-        name: name ?? inspectionName(context, inspect),
-        experiment: sharedExperiment(context, inspect),
-        start,
-      }),
-    'runs.tokens': ({ id, page }) => tokensOf(context, find(id), page),
-    'runs.inspectionsOf': ({ id }) => entriesOf(history.runs.inspecting(find(id).id)),
-    'runs.create': ({ model, request, name, experiment, executor, start }) =>
-      make({ model, request }, { name, experiment: experiment ?? null, executor, start }),
-    'runs.clone'({ id, changes, start }) {
-      const row = find(id)
-      const { model: _, ...request } = history.documents.request(row.number)
-      return make(
-        { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
-        { experiment: row.experiment, parent: row.id, executor: row.executor, start },
-      )
-    },
-    'runs.estimate'({ id, changes }, signal) {
-      const row = find(id)
-      const request = { ...history.documents.request(row.number), ...changes, model: library.find(row.model).path }
-      return estimates.ofClone(row, request as RunRequest, signal)
-    },
-    'runs.update'({ ids, name, notes, addTags, removeTags, starred }) {
-      const rows = ids.map(find)
-      bulk.act({ kind: 'mark', notes, starred, addTags, removeTags }, () => {
-        if (name !== undefined) for (const { number } of rows) history.runs.patch(number, { name })
-        return rows
-      })
-      return entriesOf(rows.map(({ number }) => number))
-    },
-    'runs.selected': ({ selection }) => bulk.look(selection),
-    'runs.act': ({ selection, action }) => bulk.act(action, () => history.queries.selected(selection)),
-    'runs.undo': ({ undo }) => bulk.undo(undo),
-    'runs.enqueue': ({ ids }) => entriesOf(queue.act('enqueue', ids)),
-    'runs.pause': ({ ids }) => entriesOf(queue.act('pause', ids)),
-    'runs.resume': ({ ids }) => entriesOf(queue.act('resume', ids)),
-    'runs.retry': ({ ids }) => entriesOf(queue.act('retry', ids)),
-    'runs.cancel': ({ ids }) => entriesOf(queue.act('cancel', ids)),
-    'runs.archive'({ ids }) {
-      const rows = ids.map(find)
-      const busy = rows.find(({ status }) => !canAct('archive', status))
-      if (busy) throw new EspalierError('conflict', `"${busy.name}" is ${busy.status}. Cancel it first.`)
-      const { undo } = bulk.act({ kind: 'archive' }, () => rows)
-      return { undoUntil: Date.now() + undoMilliseconds, undo }
-    },
-    'runs.unarchive'({ ids }) {
-      const rows = ids.map(find)
-      bulk.act({ kind: 'unarchive' }, () => rows)
-      return entriesOf(rows.map(({ number }) => number))
-    },
-    'runs.removal': (selection) => removal.measure(chosen(selection)),
-    'runs.remove': (selection) => removal.remove(chosen(selection)),
-    'runs.describe': ({ id }) => describeRun(context, find(id)),
-    'runs.replay'({ description, model, start }) {
-      const target = model ?? findDescribedModel(context, description)
-      const { model: _, ...request } = description.request
-      return make({ model: target, request }, { name: description.name, experiment: null, start })
-    },
-    async 'runs.studyFile'({ id, format }) {
-      const { name, method, number } = find(id)
-      const { study } = history.documents.find(number)
-      if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is not an ablation, or it is not done.`)
-      if (format !== 'svg') return tableFile(study.table, format, method)
-      return { fileName: `${method}.svg`, type: 'image/svg+xml', content: await renderSvg(study.plot) }
-    },
-    'runs.groups'({ by, ...filter }) {
-      const numbers = history.queries.numbers({ ...filter, sort: [{ field: 'createdAt', direction: 'descending' }] }, mostCsvRows, 0)
-      return groupRuns(history.runs.entries(numbers), by)
-    },
-    'runs.csv'({ sort = [{ field: 'createdAt', direction: 'descending' }], columns, ...filter }) {
-      const wanted = columns && new Set(columns)
-      const numbers = history.queries.numbers({ ...filter, sort }, mostCsvRows, 0)
-      return tableFile(runsTableOf(history.runs.entries(numbers, wanted && ((field) => wanted.has(field)))), 'csv', 'runs')
-    },
+  async #make(planned: PlannedRun, making: RunMaking): Promise<RunEntry> {
+    return this.history.runs.entries(await makeRuns(this.parts, this.parts.library, [planned], making))[0] as RunEntry
+  }
+
+  #clone({ id, changes, start }: Checked<'runs.clone'>): Promise<RunEntry> {
+    const row = this.#run(id)
+    const { model: _, ...request } = this.history.documents.request(row.number)
+    return this.#make(
+      { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
+      { experiment: row.experiment, parent: row.id, executor: row.executor, start },
+    )
+  }
+
+  #update({ ids, name, notes, addTags, removeTags, starred }: Checked<'runs.update'>): { runs: RunEntry[] } {
+    const rows = ids.map(this.#run)
+    this.parts.bulk.act({ kind: 'mark', notes, starred, addTags, removeTags }, () => {
+      if (name !== undefined) for (const { number } of rows) this.history.runs.patch(number, { name })
+      return rows
+    })
+    return this.#entries(numbersOf(rows))
+  }
+
+  #act(action: QueueAction, ids: readonly string[]): { runs: RunEntry[] } {
+    return this.#entries(this.parts.queue.act(action, ids))
+  }
+
+  #archive(rows: readonly RunRow[]): { undoUntil: number; undo: string | null } {
+    const busy = rows.find(({ status }) => !canAct('archive', status))
+    if (busy) throw new EspalierError('conflict', `"${busy.name}" is ${busy.status}. Cancel it first.`)
+    const { undo } = this.parts.bulk.act({ kind: 'archive' }, () => rows)
+    return { undoUntil: Date.now() + undoMilliseconds, undo }
+  }
+
+  async #studyFile({ name, method, number }: RunRow, format: Checked<'runs.studyFile'>['format']): Promise<TextFile> {
+    const { study } = this.history.documents.find(number)
+    if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is not an ablation, or it is not done.`)
+    if (format !== 'svg') return tableFile(study.table, format, method)
+    return { fileName: `${method}.svg`, type: 'image/svg+xml', content: await renderSvg(study.plot) }
   }
 }
+
+const numbersOf = (rows: readonly RunRow[]): number[] => rows.map(({ number }) => number)

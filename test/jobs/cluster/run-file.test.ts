@@ -12,7 +12,7 @@ import { namesIn, type RunFolder, readWhole, runFolderOf, writeWhole } from '#jo
 import { keepTensors, takeIn } from '#jobs/cluster/take-in.ts'
 import { ComputeHost } from '#jobs/compute-host.ts'
 import { hermeticEnvironment } from '#jobs/environment.ts'
-import { runLogs } from '#jobs/run-log.ts'
+import { RunLogs } from '#jobs/run-log.ts'
 import { insertRun } from '../../db/rows.ts'
 import { eventually, fakeCompute } from '../../services/opened.ts'
 
@@ -65,7 +65,7 @@ function openRow(root: string, folder: string) {
     read,
   } as const
   history.runs.patch(number, { job })
-  const parts = { history, logs: runLogs(join(root, 'logs')), emit: () => {} }
+  const parts = { history, logs: new RunLogs(join(root, 'logs')), emit: () => {} }
   const known = new Set<string>()
   const look = () =>
     takeIn(parts, history.runs.find(id) as NonNullable<ReturnType<typeof history.runs.find>>, runFolderOf(root, folder), known)

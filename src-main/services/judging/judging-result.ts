@@ -1,0 +1,81 @@
+import type { TextFile } from '#contract/identifiers.ts'
+import { type JudgedPair, type Standing, standings } from '#contract/judging/bradley-terry.ts'
+import type { JudgedSides, Judgement, JudgingEntry, JudgingResult } from '#contract/judging/judging.ts'
+import type { Transcript } from '#contract/playground/playground.ts'
+import type { StoredJudging, StoredVote } from '#db/judgings.ts'
+import { toCsv } from '../comparison/table-text.ts'
+
+/** Points for the answer on the left. */
+const points: Record<Judgement, number> = { left: 1, right: 0, tie: 0.5, 'both bad': 0.5 }
+
+export function entryOf({ id, title, transcript, pairs, votes, createdAt }: StoredJudging): JudgingEntry {
+  return { id, title, transcript, pairs: pairs.length, votes, createdAt }
+}
+
+export function resultOf(judging: StoredJudging, transcript: Transcript, votes: readonly StoredVote[]): JudgingResult {
+  const { prompts, promptTags } = transcript
+  const names = transcript.columns.map(({ model, run }) => run?.name ?? model.name)
+  const votedOn = votes.map((vote) => ({ ...vote, ...(judging.pairs[vote.pair] as JudgedSides) }))
+  const taking = [...new Set(judging.pairs.flatMap(({ left, right }) => [left, right]))].sort((a, b) => a - b)
+  const place = (column: number) => taking.indexOf(column)
+  const pairs = votedOn.map(
+    ({ prompt, left, right, vote }): JudgedPair => ({ prompt, first: place(left), second: place(right), score: points[vote] }),
+  )
+  const ranked = pairs.length > 0 ? standings(taking.length, pairs) : taking.map(() => undrawn)
+  const nameAt = (place: number) => names[taking[place] ?? -1] ?? ''
+  const pointsOver = (chosen: (prompt: number) => boolean) =>
+    taking.flatMap((_, at) => {
+      const own = pairs.filter(({ prompt, first, second }) => chosen(prompt) && (first === at || second === at))
+      return own.length === 0 ? [] : [{ name: nameAt(at), pairs: own.length, score: meanPoints(own, at) }]
+    })
+  const tags = [...new Set(promptTags.flat())]
+  return {
+    ...entryOf(judging),
+    votes: votes.length,
+    standings: taking
+      .map((column, at) => ({ name: nameAt(at), ...countsOf(column, votedOn), ...(ranked[at] as Standing) }))
+      .sort((a, b) => b.strength - a.strength),
+    byPrompt: prompts.map((prompt, at) => ({ prompt, points: pointsOver((asked) => asked === at) })).filter(hasPoints),
+    byTag: tags.map((tag) => ({ tag, points: pointsOver((asked) => promptTags[asked]?.includes(tag) ?? false) })).filter(hasPoints),
+    list: votedOn.map(({ prompt, left, right, ...vote }) => ({
+      ...vote,
+      prompt: prompts[prompt] ?? '',
+      tags: promptTags[prompt] ?? [],
+      left: names[left] ?? '',
+      right: names[right] ?? '',
+    })),
+  }
+}
+
+const hasPoints = ({ points: own }: { points: unknown[] }): boolean => own.length > 0
+
+function meanPoints(pairs: readonly JudgedPair[], at: number): number {
+  return pairs.reduce((sum, { first, score }) => sum + (first === at ? score : 1 - score), 0) / pairs.length
+}
+
+const undrawn: Standing = { strength: 0, interval: { low: 0, high: 0 }, winRate: 0.5, winInterval: { low: 0, high: 1 } }
+
+function countsOf(column: number, votes: readonly (JudgedSides & { vote: Judgement })[]) {
+  const own = votes.filter(({ left, right }) => left === column || right === column)
+  const count = (holds: (vote: (typeof own)[number]) => boolean) => own.filter(holds).length
+  return {
+    wins: count(({ left, vote }) => vote === (left === column ? 'left' : 'right')),
+    losses: count(({ left, vote }) => vote === (left === column ? 'right' : 'left')),
+    ties: count(({ vote }) => vote === 'tie'),
+    bothBad: count(({ vote }) => vote === 'both bad'),
+  }
+}
+
+/** A whole judging as JSON, or its votes as a table. */
+export function judgingFile(result: JudgingResult, format: 'json' | 'csv'): TextFile {
+  if (format === 'json') return { fileName: 'judging.json', type: 'application/json', content: `${JSON.stringify(result, null, 1)}\n` }
+  const labels = ['pair', 'prompt', 'tags', 'left', 'right', 'vote', 'at']
+  const rows = result.list.map(({ pair, prompt, tags, left, right, vote, at }) =>
+    [pair, prompt, tags.join(' '), left, right, vote, new Date(at).toISOString()].map((value) => ({ value })),
+  )
+  return {
+    fileName: 'judging.csv',
+    type: 'text/csv',
+    content: toCsv({ columns: labels.map((label) => ({ label, numeric: false })), rows }),
+  }
+}
