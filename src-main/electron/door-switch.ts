@@ -1,4 +1,4 @@
-import type { CallApi, Listener } from '#contract/api.ts'
+import type { ApiEvent, CallApi, Listener } from '#contract/api.ts'
 import type { BridgeConnection } from '#contract/machine/bridge.ts'
 import { isInClear, type ServerAddress } from '#server/address.ts'
 import { connectWorkbench } from '#server/client.ts'
@@ -8,62 +8,65 @@ export interface ClosableDoor extends Door {
   close(): Promise<void>
 }
 
-export interface DoorSwitch extends ClosableDoor {
-  connection(): BridgeConnection
-  attach(server: ServerAddress): Promise<void>
-  detach(): Promise<void>
-}
+type Remote = ClosableDoor & { address: string; up: boolean }
 
 /**
  * The window's workbench: the local one, opened at the first call, or a remote server. Listeners survive a switch. The local workbench
  * continues its runs while the window is attached elsewhere.
  */
-export function makeDoorSwitch(openLocal: () => Promise<ClosableDoor>): DoorSwitch {
-  const listeners = new Set<Listener>()
-  const tell: Listener = (event) => {
-    for (const listener of listeners) listener(event)
-  }
-  let local: Promise<ClosableDoor> | undefined
-  let remote: (ClosableDoor & { address: string; up: boolean }) | undefined
+export class DoorSwitch implements ClosableDoor {
+  readonly #openLocal: () => Promise<ClosableDoor>
+  readonly #listeners = new Set<Listener>()
+  #local: Promise<ClosableDoor> | undefined
+  #remote: Remote | undefined
 
-  function here(): Promise<ClosableDoor> {
-    local ??= openLocal().then((door) => {
-      door.subscribe((event) => {
-        if (!remote) tell(event)
-      })
-      return door
+  constructor(openLocal: () => Promise<ClosableDoor>) {
+    this.#openLocal = openLocal
+  }
+
+  readonly call: CallApi = async (name, input) => (this.#remote ?? (await this.#here())).call(name, input)
+
+  subscribe(listener: Listener): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  connection(): BridgeConnection {
+    return this.#remote ? { address: this.#remote.address, up: this.#remote.up, inClear: isInClear(this.#remote.address) } : null
+  }
+
+  async attach(server: ServerAddress): Promise<void> {
+    const state = { address: server.address, up: true }
+    const door = await connectWorkbench(server, (up) => {
+      state.up = up
     })
-    return local
+    await this.detach()
+    const remote: Remote = Object.assign(state, door)
+    this.#remote = remote
+    door.subscribe((event) => this.#tellFrom(remote, event))
   }
 
-  async function detach(): Promise<void> {
-    const left = remote
-    remote = undefined
+  async detach(): Promise<void> {
+    const left = this.#remote
+    this.#remote = undefined
     await left?.close()
   }
 
-  return {
-    call: (async (name, input) => (remote ?? (await here())).call(name, input)) as CallApi,
-    subscribe(listener) {
-      listeners.add(listener)
-      return () => listeners.delete(listener)
-    },
-    connection: () => (remote ? { address: remote.address, up: remote.up, inClear: isInClear(remote.address) } : null),
-    async attach(server) {
-      const state = { address: server.address, up: true }
-      const door = await connectWorkbench(server, (up) => {
-        state.up = up
-      })
-      await detach()
-      remote = Object.assign(state, door)
-      door.subscribe((event) => {
-        if (remote === state) tell(event)
-      })
-    },
-    detach,
-    async close() {
-      await detach()
-      await (await local?.catch(() => undefined))?.close()
-    },
+  async close(): Promise<void> {
+    await this.detach()
+    await (await this.#local?.catch(() => undefined))?.close()
+  }
+
+  #here(): Promise<ClosableDoor> {
+    this.#local ??= this.#openLocal().then((door) => {
+      door.subscribe((event) => this.#tellFrom(undefined, event))
+      return door
+    })
+    return this.#local
+  }
+
+  /** Forwards an event of the door that is open. */
+  #tellFrom(door: Remote | undefined, event: ApiEvent): void {
+    if (door === this.#remote) for (const listener of this.#listeners) listener(event)
   }
 }

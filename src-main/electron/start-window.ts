@@ -4,7 +4,7 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { parseAddress } from '#server/address.ts'
 import { openBridge } from './bridge.ts'
 import { watchCrashes } from './crash-notices.ts'
-import { type DoorSwitch, makeDoorSwitch } from './door-switch.ts'
+import { DoorSwitch } from './door-switch.ts'
 import { hardenSession } from './hardening.ts'
 import { openLocalWorkbench } from './local-workbench.ts'
 import { setMenu } from './menu.ts'
@@ -18,7 +18,7 @@ export async function startWindow(): Promise<void> {
   hardenSession(session.defaultSession)
   servePages(session.defaultSession, join(import.meta.dirname, '../renderer'))
   const attached = makeSecret(join(app.getPath('userData'), 'attached'))
-  const door = makeDoorSwitch(openLocalWorkbench)
+  const door = new DoorSwitch(openLocalWorkbench)
   const failure = await attachBefore(door, attached)
   const window = openWindow(join(import.meta.dirname, '../preload/preload.cjs'))
   openBridge(door, window, attached)

@@ -9,21 +9,14 @@ import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { ComputeHost, Job } from './compute-host.ts'
 import { adviceFor, isOfProcess } from './explain-exit.ts'
+import type { JobSide } from './job-side.ts'
 import type { RunLogs } from './run-log.ts'
-import { type AttemptEnvironment, type RunRecorder, runRecorder, toDiskError } from './run-recorder.ts'
+import { RunRecorder, toDiskError } from './run-recorder.ts'
+import type { AttemptEnvironment } from './run-result.ts'
 import { RunStory } from './run-story.ts'
 
 /** Interval of retries when a full disk refused an outcome. */
 const rewriteMilliseconds = 2000
-
-export interface Attempt {
-  row: RunRow
-  secondsSoFar(): number
-  /** Stops writing for this attempt and asks its process to stop. */
-  abandon(): void
-  /** Settles when the device is free again. */
-  over: Promise<void>
-}
 
 /** Downloads a hub file and reports progress. */
 export type FetchFile = (file: HubFile, signal: AbortSignal, report: (progress: Progress) => void) => Promise<string>
@@ -38,59 +31,75 @@ export interface AttemptParts {
   changed(): void
 }
 
-/** Runs a claimed run on a host until its row holds the outcome. */
-export function attemptRun({ history, logs, emit, host, row, fetchFile, changed }: AttemptParts): Attempt {
-  const recorder = runRecorder(history, row, emit)
-  let abandoned = false
-  let refusal: unknown
-  const request = requestOf(history, row)
-  const story = new RunStory((text) => logs.append(row.id, text))
-  story.begin(row.attempts)
-  const job: Job = host.perform(taskOf(history, request), {
-    onEvent(event) {
-      if (abandoned || refusal !== undefined) return
-      try {
-        recorder.event(event)
-        story.tell(event)
-      } catch (thrown) {
-        refusal = toDiskError(thrown)
-        job.cancel()
-      }
-    },
-    onOutput: (chunk) => logs.append(row.id, chunk),
-    getStep: recorder.getStep,
-    fetchFile: (file, signal) => fetchFile(file, signal, (progress) => abandoned || recorder.event({ type: 'progress', progress })),
-    putStep(name, value, tensors) {
-      if (abandoned) throw new EspalierError('cancelled', 'Cancelled.')
-      recorder.putStep(name, value, tensors)
-    },
-  })
-  const environment = () => ({
-    platform: `${process.platform} ${process.arch}`,
-    node: host.node ?? process.version,
-    device: row.device,
-    memoryBytes: request.memoryBytes ?? null,
-  })
-  const over = job.result.then(
-    (result) =>
-      settle(() => {
-        story.end(refusal)
-        return refusal === undefined
-          ? finishOrFail(recorder, result, environment(), request)
-          : fail(recorder, refusal, request, environment())
-      }),
-    (thrown) =>
-      settle(() => {
-        story.end(refusal ?? thrown)
-        fail(recorder, refusal ?? thrown, request, environment())
-      }),
-  )
+/** Computes a claimed run on a host until its row holds the outcome. */
+export class RunAttempt {
+  readonly row: RunRow
+  readonly secondsSoFar: () => number
+  /** Settles when the device is free again. */
+  readonly over: Promise<void>
+  readonly #parts: AttemptParts
+  readonly #request: RunRequest
+  readonly #recorder: RunRecorder
+  readonly #story: RunStory
+  readonly #job: Job
+  #abandoned = false
+  /** Why an event could not be stored. */
+  #refusal: unknown
 
-  async function settle(write: () => void): Promise<void> {
-    while (!abandoned) {
+  constructor(parts: AttemptParts) {
+    const { history, logs, emit, host, row } = parts
+    this.row = row
+    this.#parts = parts
+    this.#request = requestOf(history, row)
+    this.#recorder = new RunRecorder(history, row, emit)
+    this.secondsSoFar = this.#recorder.secondsSoFar
+    this.#story = new RunStory((text) => logs.append(row.id, text))
+    this.#story.begin(row.attempts)
+    this.#job = host.perform(taskOf(history, this.#request), this.#side)
+    this.over = this.#job.result.then(
+      (result) => this.#settle(() => (this.#refusal === undefined ? this.#finish(result) : this.#fail(this.#refusal))),
+      (thrown) => this.#settle(() => this.#fail(this.#refusal ?? thrown)),
+    )
+  }
+
+  /** Stops writing for this attempt and asks its process to stop. */
+  abandon(): void {
+    this.#abandoned = true
+    this.#recorder.drop()
+    this.#job.cancel()
+  }
+
+  get #side(): JobSide {
+    const { logs, row, fetchFile } = this.#parts
+    const report = (progress: Progress) => this.#abandoned || this.#recorder.event({ type: 'progress', progress })
+    return {
+      onEvent: (event) => this.#hear(event),
+      onOutput: (chunk) => logs.append(row.id, chunk),
+      getStep: (name) => this.#recorder.getStep(name),
+      fetchFile: (file, signal) => fetchFile(file, signal, report),
+      putStep: (name, value, tensors) => {
+        if (this.#abandoned) throw new EspalierError('cancelled', 'Cancelled.')
+        this.#recorder.putStep(name, value, tensors)
+      },
+    }
+  }
+
+  #hear(event: unknown): void {
+    if (this.#abandoned || this.#refusal !== undefined) return
+    try {
+      this.#recorder.event(event)
+      this.#story.tell(event)
+    } catch (thrown) {
+      this.#refusal = toDiskError(thrown)
+      this.#job.cancel()
+    }
+  }
+
+  async #settle(write: () => void): Promise<void> {
+    while (!this.#abandoned) {
       try {
         write()
-        return changed()
+        return this.#parts.changed()
       } catch {
         // Only a failing disk leads here. The outcome is kept and written when there is space.
         await new Promise((resolve) => setTimeout(resolve, rewriteMilliseconds).unref())
@@ -98,15 +107,36 @@ export function attemptRun({ history, logs, emit, host, row, fetchFile, changed 
     }
   }
 
-  return {
-    row,
-    over,
-    secondsSoFar: recorder.secondsSoFar,
-    abandon() {
-      abandoned = true
-      recorder.drop()
-      job.cancel()
-    },
+  #finish(result: unknown): void {
+    this.#story.end(undefined)
+    try {
+      this.#recorder.finish(result, this.#environment)
+    } catch (thrown) {
+      if (toDiskError(thrown) !== thrown) throw thrown
+      this.#store(thrown)
+    }
+  }
+
+  #fail(thrown: unknown): void {
+    this.#story.end(thrown)
+    this.#store(thrown)
+  }
+
+  /** A process that dies interrupts its run; an error of the run itself fails it. */
+  #store(thrown: unknown): void {
+    const { code, message, details } = toErrorMessage(thrown)
+    const advice = adviceFor(new EspalierError(code, message, details), this.#request.memoryBytes)
+    const interrupted = isOfProcess({ code, message, details }) || code === 'cancelled'
+    this.#recorder.fail({ code, message, advice }, interrupted ? 'interrupted' : 'failed', this.#environment)
+  }
+
+  get #environment(): AttemptEnvironment {
+    return {
+      platform: `${process.platform} ${process.arch}`,
+      node: this.#parts.host.node ?? process.version,
+      device: this.row.device,
+      memoryBytes: this.#request.memoryBytes ?? null,
+    }
   }
 }
 
@@ -126,25 +156,4 @@ function taskOf(history: History, request: RunRequest): ComputeTask {
 export function requestOf(history: History, row: RunRow): RunRequest {
   const request = history.documents.request(row.number)
   return { ...request, model: history.models.find(row.model)?.path ?? request.model }
-}
-
-function finishOrFail(recorder: RunRecorder, result: unknown, environment: AttemptEnvironment, request: RunRequest): void {
-  try {
-    recorder.finish(result, environment)
-  } catch (thrown) {
-    if (toDiskError(thrown) !== thrown) throw thrown
-    fail(recorder, thrown, request, environment)
-  }
-}
-
-/** A process that dies interrupts its run; an error of the run itself fails it. */
-function fail(recorder: RunRecorder, thrown: unknown, { memoryBytes }: RunRequest, environment: AttemptEnvironment): void {
-  const message = toErrorMessage(thrown)
-  const error = new EspalierError(message.code, message.message, message.details)
-  const interrupted = isOfProcess(message) || message.code === 'cancelled'
-  recorder.fail(
-    { code: message.code, message: message.message, advice: adviceFor(error, memoryBytes) },
-    interrupted ? 'interrupted' : 'failed',
-    environment,
-  )
 }

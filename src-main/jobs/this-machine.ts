@@ -7,14 +7,14 @@ import type { ComputeHost } from './compute-host.ts'
 import type { Device } from './devices.ts'
 import type { Executor } from './executor.ts'
 import { startOverIfAsked } from './run-actions.ts'
-import { type Attempt, attemptRun, type FetchFile } from './run-attempt.ts'
+import { type FetchFile, RunAttempt } from './run-attempt.ts'
 import type { RunLogs } from './run-log.ts'
 import { ended } from './run-recorder.ts'
 
 interface Place {
   readonly device: Device
   readonly host: ComputeHost
-  attempt?: Attempt
+  attempt?: RunAttempt
   /** Whether the device is dropped as soon as it is free. */
   leaving?: boolean
 }
@@ -98,10 +98,10 @@ export class ThisMachine implements Executor {
     await this.#begin(history.queue.claim(number, owner, free.device.title, Date.now()), free).over
   }
 
-  #begin(claimed: RunRow, place: Place): Attempt {
+  #begin(claimed: RunRow, place: Place): RunAttempt {
     const { history, logs, emit, fetchFile, changed, freed } = this.#parts
     const row = startOverIfAsked(history, claimed)
-    const attempt = attemptRun({ history, logs, emit, host: place.host, row, fetchFile, changed: () => changed([row.number]) })
+    const attempt = new RunAttempt({ history, logs, emit, host: place.host, row, fetchFile, changed: () => changed([row.number]) })
     place.attempt = attempt
     changed([row.number])
     void attempt.over.then(() => {
@@ -114,7 +114,7 @@ export class ThisMachine implements Executor {
     return attempt
   }
 
-  get #attempts(): Attempt[] {
+  get #attempts(): RunAttempt[] {
     return this.#places.flatMap(({ attempt }) => attempt ?? [])
   }
 

@@ -1,40 +1,37 @@
-export interface Throttle<Value> {
-  /** Delivers now if the interval is over or the value is urgent; otherwise delivers the latest value later. */
-  push(value: Value, urgent: boolean): void
-  /** Delivers the pending value. */
-  flush(): void
-  /** Discards the pending value. */
-  drop(): void
-}
-
 /** Delivers at most once per interval, and always the last value: an early one is delivered when the interval ends. */
-export function throttle<Value>(milliseconds: number, deliver: (value: Value) => void): Throttle<Value> {
-  let deliveredAt = Number.NEGATIVE_INFINITY
-  let waiting: { value: Value } | undefined
-  let timer: NodeJS.Timeout | undefined
+export class Throttle<Value> {
+  readonly #milliseconds: number
+  readonly #deliver: (value: Value) => void
+  #deliveredAt = Number.NEGATIVE_INFINITY
+  #waiting: { value: Value } | undefined
+  #timer: NodeJS.Timeout | undefined
 
-  function drop(): void {
-    clearTimeout(timer)
-    timer = undefined
-    waiting = undefined
+  constructor(milliseconds: number, deliver: (value: Value) => void) {
+    this.#milliseconds = milliseconds
+    this.#deliver = deliver
   }
 
-  function flush(): void {
-    const last = waiting
-    drop()
+  /** Delivers now if the interval is over or the value is urgent; otherwise delivers the latest value later. */
+  push(value: Value, urgent: boolean): void {
+    this.#waiting = { value }
+    const left = this.#deliveredAt + this.#milliseconds - performance.now()
+    if (urgent || left <= 0) this.flush()
+    else this.#timer ??= setTimeout(() => this.flush(), left).unref()
+  }
+
+  /** Delivers the pending value. */
+  flush(): void {
+    const last = this.#waiting
+    this.drop()
     if (!last) return
-    deliveredAt = performance.now()
-    deliver(last.value)
+    this.#deliveredAt = performance.now()
+    this.#deliver(last.value)
   }
 
-  return {
-    flush,
-    drop,
-    push(value, urgent) {
-      waiting = { value }
-      const left = deliveredAt + milliseconds - performance.now()
-      if (urgent || left <= 0) flush()
-      else timer ??= setTimeout(flush, left).unref()
-    },
+  /** Discards the pending value. */
+  drop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#waiting = undefined
   }
 }

@@ -44,16 +44,8 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
   }
   let inside = open()
 
-  async function call(name: CallName, input: unknown, signal?: AbortSignal): Promise<unknown> {
-    if (!isCallName(name)) throw new EspalierError('not-found', `There is no call ${JSON.stringify(name)}.`)
-    const handler = inside.handlers[name] as (input: unknown, signal?: AbortSignal) => unknown
-    const checked = check(name, 'input', input)
-    inside.gate.settle(api[name].input, checked)
-    return check(name, 'output', await handler(checked, signal))
-  }
-
   return {
-    call: call as CallApi,
+    call: ((name, input, signal) => answer(inside, name, input, signal)) as CallApi,
     subscribe(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
@@ -61,6 +53,19 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
     runNow: (id) => inside.runNow(id),
     close: () => inside.close(),
   }
+}
+
+async function answer(
+  { handlers, gate }: ReturnType<typeof compose>,
+  name: CallName,
+  input: unknown,
+  signal?: AbortSignal,
+): Promise<unknown> {
+  if (!isCallName(name)) throw new EspalierError('not-found', `There is no call ${JSON.stringify(name)}.`)
+  const handler = handlers[name] as (input: unknown, signal?: AbortSignal) => unknown
+  const checked = check(name, 'input', input)
+  gate.settle(api[name].input, checked)
+  return check(name, 'output', await handler(checked, signal))
 }
 
 function check(name: CallName, side: 'input' | 'output', value: unknown): unknown {

@@ -8,7 +8,7 @@ import type { ApiEvent } from '#contract/events.ts'
 import type { BridgeAnswer, DesktopBridge } from '#contract/machine/bridge.ts'
 import { openBridge } from '../../src-main/electron/bridge.ts'
 import { channels } from '../../src-main/electron/channels.ts'
-import { type DoorSwitch, makeDoorSwitch } from '../../src-main/electron/door-switch.ts'
+import { DoorSwitch } from '../../src-main/electron/door-switch.ts'
 import { makeFakeDoor } from '../server/fake-door.ts'
 import { runServer } from '../server/running.ts'
 import { BrowserWindow, clipboard, contextBridge, dialog, ipcMain, ipcRenderer, shell } from './fake-electron.ts'
@@ -26,7 +26,7 @@ let kept: string | undefined
 beforeEach(() => {
   ipcMain.handlers.clear()
   local = makeFakeDoor({ 'models.list': () => [], 'models.remove': failing })
-  door = makeDoorSwitch(async () => ({ ...local, close: async () => {} }))
+  door = new DoorSwitch(async () => ({ ...local, close: async () => {} }))
   window = new BrowserWindow()
   openBridge(door, window as unknown as RealWindow, {
     get: async () => kept,

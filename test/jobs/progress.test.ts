@@ -6,11 +6,11 @@ import type { ApiEvent } from '#contract/api.ts'
 import type { Progress } from '#contract/runs/progress.ts'
 import { type History, openHistory } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
-import { runRecorder } from '#jobs/run-recorder.ts'
+import { RunRecorder } from '#jobs/run-recorder.ts'
 import { insertRun } from '../db/rows.ts'
 import { pause } from './watching.ts'
 
-function recording(): Disposable & { history: History; number: number; told: Progress[]; recorder: ReturnType<typeof runRecorder> } {
+function recording(): Disposable & { history: History; number: number; told: Progress[]; recorder: RunRecorder } {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-progress-'))
   const history = openHistory(folder)
   const { id, number } = insertRun(history, { status: 'running' })
@@ -22,7 +22,7 @@ function recording(): Disposable & { history: History; number: number; told: Pro
     history,
     number,
     told,
-    recorder: runRecorder(history, history.runs.find(id) as RunRow, listen),
+    recorder: new RunRecorder(history, history.runs.find(id) as RunRow, listen),
     [Symbol.dispose]() {
       history.close()
       rmSync(folder, { recursive: true })

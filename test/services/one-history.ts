@@ -9,7 +9,7 @@ import { isAblation } from '#contract/titles.ts'
 import { type History, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { releaseModel } from '#engine/model/kept-model.ts'
-import { type RunRecorder, runRecorder } from '#jobs/run-recorder.ts'
+import { RunRecorder } from '#jobs/run-recorder.ts'
 import { insertRun } from '../db/rows.ts'
 
 /** How a run is related to those that are in the history already. */
@@ -60,7 +60,7 @@ export class OneHistory implements AsyncDisposable {
     const set = this.history.db.prepare('UPDATE run_documents SET request = ? WHERE run = ?')
     set.run(JSON.stringify(request), row.number)
     const parent = relation === 'as a clone' ? (this.#runs.get(base) ?? null) : null
-    const recorder = runRecorder(this.history, { ...row, parent }, () => undefined)
+    const recorder = new RunRecorder(this.history, { ...row, parent }, () => undefined)
     this.#runs.set(request, id)
     try {
       const result = await performTask(taskOf(request, subjects), hostOf(this.history, recorder, beforeStep))

@@ -19,10 +19,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['repaired', run.repair && describeRepair(run.repair)],
     ['recovered', run.recovery && describeRecovery(run.recovery)],
     ...run.evaluation.map((used): [string, string] => ['measured', usedText(used)]),
-    [
-      'removed',
-      run.reached === null ? showPercent(run.nominal) : `${showPercent(run.reached)} (asked: ${showPercent(run.nominal) ?? '-'})`,
-    ],
+    ['removed', describeRemoved(run)],
     ['created', `${showMoment(run.createdAt)} UTC`],
     ['took', showSeconds(run.seconds)],
     ['device', run.device],
@@ -46,6 +43,10 @@ export function showRun(run: RunDetail, log: string | undefined): void {
   }
   for (const remark of run.remarks) console.log(`\n${printable(remark)}`)
   if (log !== undefined) console.log(`\n${log.split('\n').map(printable).join('\n')}`)
+}
+
+function describeRemoved({ reached, nominal }: RunDetail): string | null {
+  return reached === null ? showPercent(nominal) : `${showPercent(reached)} (asked: ${showPercent(nominal) ?? '-'})`
 }
 
 function describeRepair({ kind, calibration, seconds, blocks }: Repair): string {

@@ -9,7 +9,7 @@ import { jobName, probeScript } from './batch-script.ts'
 import { requireHere } from './cluster-files.ts'
 import { type ClusterShell, type Command, clusterShell } from './cluster-shell.ts'
 import { type Copying, copying } from './rsync.ts'
-import { slurm } from './slurm.ts'
+import { Slurm } from './slurm.ts'
 
 const nodeSeconds = 120
 
@@ -102,7 +102,7 @@ async function copyAndBack(copy: Copying, folder: string, name: string, word: st
 async function askNode(shell: ClusterShell, profile: ClusterProfile, program: Command, signal?: AbortSignal): Promise<string> {
   const submission = newId('sent')
   const answer = `${profile.folder}/probes/${submission}.txt`
-  const scheduler = slurm(shell)
+  const scheduler = new Slurm(shell)
   const job = await scheduler.submit(probeScript(profile, { submission, program }, answer))
   const until = performance.now() + nodeSeconds * 1000
   for (let reason = 'no reason given'; ; ) {

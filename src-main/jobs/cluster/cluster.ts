@@ -8,7 +8,7 @@ import { ClusterRows, isActive, isSent, taskOfRun } from './cluster-rows.ts'
 import { type Command, clusterShell } from './cluster-shell.ts'
 import { judgeEnd } from './judge-end.ts'
 import { sendRuns } from './send-runs.ts'
-import { type Slurm, type SlurmTask, slurm } from './slurm.ts'
+import { Slurm, type SlurmTask } from './slurm.ts'
 import { documentAsHere, type TakeInParts, type Taken, takeIn, takeSteps } from './take-in.ts'
 
 /** Intervals between reading files, and between queries to the scheduler. */
@@ -47,7 +47,7 @@ export class Cluster {
 
   constructor(parts: ClusterParts) {
     this.#parts = parts
-    this.#slurm = slurm(clusterShell(parts.profile.host, parts.signal))
+    this.#slurm = new Slurm(clusterShell(parts.profile.host, parts.signal))
     this.#rows = new ClusterRows(parts.history, parts.changed)
   }
 

@@ -14,68 +14,66 @@ export interface SlurmTask {
   reason: string | null
 }
 
-/** Slurm's own commands. Each call throws `unreachable` with the command's message if the cluster does not answer. */
-export interface Slurm {
-  /** Submits a batch script and returns the job number. */
-  submit(script: string): Promise<number>
-  /** The user's waiting and running tasks, by submission name. */
-  tasks(): Promise<SlurmTask[]>
-  /** The tasks of a job that Slurm still remembers, including ended ones; empty if it has forgotten the job. */
-  remembered(job: number): Promise<SlurmTask[]>
-  cancel(ids: readonly string[]): Promise<void>
-}
-
 const ours = jobName('')
 
-export function slurm(shell: ClusterShell): Slurm {
+/** Slurm's own commands. Each call throws `unreachable` with the command's message if the cluster does not answer. */
+export class Slurm {
+  readonly #shell: ClusterShell
   /** Whether this Slurm prints JSON; undefined until tried. */
-  let hasJson: boolean | undefined
+  #hasJson: boolean | undefined
 
-  async function ask(command: Command, input?: string): Promise<string> {
-    const answer = await shell.run(command, input)
+  constructor(shell: ClusterShell) {
+    this.#shell = shell
+  }
+
+  /** Submits a batch script and returns the job number. */
+  async submit(script: string): Promise<number> {
+    const output = await this.#ask(['sbatch', '--parsable'], script)
+    const job = Number(/^(\d+)/.exec(output.trim())?.[1])
+    if (job > 0) return job
+    throw new EspalierError('unreachable', `sbatch answered ${JSON.stringify(output.slice(0, 200))} instead of a job number.`)
+  }
+
+  /** The user's waiting and running tasks, by submission name. */
+  async tasks(): Promise<SlurmTask[]> {
+    const text: Command = ['squeue', '--me', '--array', '--noheader', '--format=%F|%K|%T|%N|%r|%j']
+    return (await this.#inJsonOr(['squeue', '--me'], text, readTextTasks)).filter(({ name }) => name.startsWith(ours))
+  }
+
+  /** The tasks of a job that Slurm still remembers, including ended ones; empty if it has forgotten the job. */
+  async remembered(job: number): Promise<SlurmTask[]> {
+    try {
+      const command: Command = ['scontrol', 'show', 'job', String(job)]
+      const found = await this.#inJsonOr(command, [...command, '--oneliner'], readOneLiners)
+      if (found.length > 0) return found
+    } catch (thrown) {
+      if (!(thrown instanceof EspalierError) || !/invalid job id/i.test(thrown.message)) throw thrown
+    }
+    const columns = ['--noheader', '--parsable2', '--allocations', '--format=JobID,State,NodeList']
+    return accounted(await this.#shell.run(['sacct', '--jobs', String(job), ...columns]))
+  }
+
+  async cancel(ids: readonly string[]): Promise<void> {
+    if (ids.length > 0) await this.#ask(['scancel', ...ids]).catch(forgiveEnded)
+  }
+
+  async #ask(command: Command, input?: string): Promise<string> {
+    const answer = await this.#shell.run(command, input)
     if (answer.code === 0) return answer.output
     throw unreachable(command, answer)
   }
 
-  async function inJsonOr(command: Command, text: Command, readText: (output: string) => SlurmTask[]): Promise<SlurmTask[]> {
-    if (hasJson !== false) {
-      const answer = await shell.run([...command, '--json'])
+  async #inJsonOr(command: Command, text: Command, readText: (output: string) => SlurmTask[]): Promise<SlurmTask[]> {
+    if (this.#hasJson !== false) {
+      const answer = await this.#shell.run([...command, '--json'])
       if (answer.code === 0) {
         const tasks = readJson(answer.output)
-        hasJson = tasks !== undefined
+        this.#hasJson = tasks !== undefined
         if (tasks) return tasks
       } else if (!lacksJson(answer)) throw unreachable(command, answer)
-      hasJson = false
+      this.#hasJson = false
     }
-    return readText(await ask(text))
-  }
-
-  return {
-    async submit(script) {
-      const output = await ask(['sbatch', '--parsable'], script)
-      const job = Number(/^(\d+)/.exec(output.trim())?.[1])
-      if (job > 0) return job
-      throw new EspalierError('unreachable', `sbatch answered ${JSON.stringify(output.slice(0, 200))} instead of a job number.`)
-    },
-    async tasks() {
-      const text: Command = ['squeue', '--me', '--array', '--noheader', '--format=%F|%K|%T|%N|%r|%j']
-      return (await inJsonOr(['squeue', '--me'], text, readTextTasks)).filter(({ name }) => name.startsWith(ours))
-    },
-    async remembered(job) {
-      try {
-        const command: Command = ['scontrol', 'show', 'job', String(job)]
-        const found = await inJsonOr(command, [...command, '--oneliner'], readOneLiners)
-        if (found.length > 0) return found
-      } catch (thrown) {
-        if (!(thrown instanceof EspalierError) || !/invalid job id/i.test(thrown.message)) throw thrown
-      }
-      return accounted(
-        await shell.run(['sacct', '--jobs', String(job), '--noheader', '--parsable2', '--allocations', '--format=JobID,State,NodeList']),
-      )
-    },
-    async cancel(ids) {
-      if (ids.length > 0) await ask(['scancel', ...ids]).catch(forgiveEnded)
-    },
+    return readText(await this.#ask(text))
   }
 }
 

@@ -8,7 +8,7 @@ import type { History } from '#db/history.ts'
 import { type JobRecord, jobOf } from '#db/runs/jobs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { RunLogs } from '../run-log.ts'
-import { type RunRecorder, runRecorder } from '../run-recorder.ts'
+import { RunRecorder } from '../run-recorder.ts'
 import type { ClusterFiles } from './cluster-files.ts'
 import { readNodeFile, requireNodeFile } from './node-files.ts'
 import { isFinished, namesIn, type RunFolder, readStep, readWhole } from './run-folder.ts'
@@ -41,7 +41,7 @@ export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, known
   const attempts = namesIn(folder.attempts)
   const states = attempts.map((attempt) => readWhole(attemptState, join(folder.attempts, attempt, 'state.json')))
   const seconds = states.reduce((sum, state) => sum + (state?.seconds ?? 0), 0)
-  const recorder = runRecorder(history, row, parts.emit, () => Math.max(0, seconds - (row.seconds ?? 0)))
+  const recorder = new RunRecorder(history, row, parts.emit, () => Math.max(0, seconds - (row.seconds ?? 0)))
   let news = takeSteps(parts, row, folder, knownSteps)
   for (const attempt of attempts) if (takeAttempt(parts, row, folder, attempt, recorder)) news = true
   const state = states.at(-1)
@@ -52,7 +52,7 @@ export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, known
 
 /** Adds steps that are not known yet. */
 export function takeSteps({ history, emit }: TakeInParts, row: RunRow, folder: RunFolder, known: Set<string>): boolean {
-  const recorder = runRecorder(history, row, emit)
+  const recorder = new RunRecorder(history, row, emit)
   const fresh = namesIn(folder.steps).filter((name) => isFinished(name) && !known.has(name))
   for (const name of fresh) {
     const step = readStep(join(folder.steps, name), folder.tensors)

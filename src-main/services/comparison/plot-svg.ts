@@ -12,18 +12,10 @@ export async function renderSvg(plot: Plot): Promise<string> {
   const points = series.flatMap((one) => one.points)
   const right = frame.width - frame.right
   const bottom = frame.height - frame.bottom
-  const x = scaleOf(
-    scales,
-    plot.x,
-    points.map((point) => point.x),
-    [frame.left, right],
-  )
-  const y = scaleOf(
-    scales,
-    plot.y,
-    points.flatMap(({ y: value, spread = 0 }) => [value - spread, value + spread]),
-    [bottom, frame.top],
-  )
+  const spans = points.flatMap(({ y: value, spread = 0 }) => [value - spread, value + spread])
+  const across = points.map((point) => point.x)
+  const x = scaleOf(scales, plot.x, across, [frame.left, right])
+  const y = scaleOf(scales, plot.y, spans, [bottom, frame.top])
   const middle = (frame.left + right) / 2
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${frame.width}" height="${frame.height}" viewBox="0 0 ${frame.width} ${frame.height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">`,

@@ -7,7 +7,7 @@ import { type History, historyFolders, openHistory } from '#db/history.ts'
 import { migrate } from '#db/migrate.ts'
 import { migrations } from '#db/migrations/index.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
-import { runRecorder } from '#jobs/run-recorder.ts'
+import { RunRecorder } from '#jobs/run-recorder.ts'
 import { insertRun } from '../rows.ts'
 
 let folder: string
@@ -24,7 +24,7 @@ function recorderOf(history: History) {
   const { id } = insertRun(history)
   const row = history.runs.find(id)
   if (!row) throw new Error('no row')
-  return { ...row, recorder: runRecorder(history, row, () => undefined) }
+  return { ...row, recorder: new RunRecorder(history, row, () => undefined) }
 }
 
 test('any run finds a step of that name, and keeps it when the run that did it goes; a time is only of its run', () => {

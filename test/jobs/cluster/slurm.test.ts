@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { JobRecord } from '#db/runs/jobs.ts'
 import type { ClusterShell, Command, ShellAnswer } from '#jobs/cluster/cluster-shell.ts'
 import { judgeEnd } from '#jobs/cluster/judge-end.ts'
-import { expandTasks, readJson, readOneLiners, readTextTasks, slurm } from '#jobs/cluster/slurm.ts'
+import { expandTasks, readJson, readOneLiners, readTextTasks, Slurm } from '#jobs/cluster/slurm.ts'
 
 /** A shell whose commands answer what they are told to. */
 function answering(answer: (command: Command) => Partial<ShellAnswer>): ClusterShell {
@@ -74,17 +74,19 @@ test('a Slurm without JSON is asked for text, once it has said so', async () => 
     if (command.includes('--json')) return { code: 1, errors: "squeue: unrecognized option '--json'" }
     return { output: '1|0|RUNNING|n1|None|espalier-x\n7|0|RUNNING|n1|None|of-somebody\n' }
   })
-  const asking = slurm(shell)
+  const asking = new Slurm(shell)
   expect(await asking.tasks()).toEqual([running])
   expect(await asking.tasks()).toEqual([running])
   expect(asked.filter((word) => word === '--json')).toHaveLength(1)
 })
 
 test('a controller that is down is told apart from a job that is gone', async () => {
-  const down = slurm(answering(() => ({ code: 1, errors: 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' })))
+  const down = new Slurm(
+    answering(() => ({ code: 1, errors: 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' })),
+  )
   await expect(down.tasks()).rejects.toMatchObject({ code: 'unreachable', message: expect.stringContaining('Unable to contact') })
   await expect(down.cancel(['1_0'])).rejects.toThrow('Unable to contact')
-  const gone = slurm(answering(() => ({ code: 1, errors: 'slurm_load_jobs error: Invalid job id specified' })))
+  const gone = new Slurm(answering(() => ({ code: 1, errors: 'slurm_load_jobs error: Invalid job id specified' })))
   expect(await gone.remembered(1)).toEqual([])
   await gone.cancel(['1_0'])
 })
@@ -93,7 +95,7 @@ test('where accounts are kept, they say how a forgotten job ended', async () => 
   const shell = answering(([program]) =>
     program === 'sacct' ? { output: '1_0|CANCELLED by 0|n1\n1_1|TIMEOUT|n2\n' } : { code: 1, errors: 'Invalid job id specified' },
   )
-  expect((await slurm(shell).remembered(1)).map(({ task, state }) => [task, state])).toEqual([
+  expect((await new Slurm(shell).remembered(1)).map(({ task, state }) => [task, state])).toEqual([
     [0, 'CANCELLED'],
     [1, 'TIMEOUT'],
   ])

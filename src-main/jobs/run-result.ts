@@ -1,0 +1,86 @@
+import { z } from 'zod'
+import { type InspectionDocument, inspectionDocument } from '#contract/comparison/inspected.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { pruningSeconds, pruningTime } from '#contract/runs/phases.ts'
+import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run.ts'
+import type { RunEnvironment } from '#contract/runs/runs.ts'
+import type { History } from '#db/history.ts'
+import { newId } from '#db/ids.ts'
+import { flattenParameters } from '#db/runs/parameters.ts'
+import type { RunPatch, RunRow } from '#db/runs/runs.ts'
+import { queueMissingBaseline } from './baselines.ts'
+import { outcomesOf } from './task-outcomes.ts'
+
+/** What the process that does an attempt knows of its surroundings. */
+export type AttemptEnvironment = Omit<RunEnvironment, 'version' | 'backend'>
+
+/** What a finished attempt gives. */
+interface AttemptResult {
+  /** The document as the compute process wrote it. */
+  result: unknown
+  environment: AttemptEnvironment
+  end: RunPatch & { ended_at: number }
+}
+
+/** Stores a run's result inside of a transaction. Returns the dense run that it queued, if the experiment lacked one. */
+export function storeResult(history: History, row: RunRow, { result, environment, end }: AttemptResult): number | undefined {
+  const document = z.union([runDocument, studyDocument, inspectionDocument]).parse(result)
+  const { number } = row
+  const { options: resolved, version, backend, notes: remarks, seconds: phaseSeconds, fingerprint } = document
+  history.runs.patch(number, { ...end, fingerprint, status: 'done', progress: null, problem: null })
+  history.documents.set(number, {
+    resolved,
+    environment: { ...environment, version, backend },
+    remarks,
+    phaseSeconds,
+    calibration: document.calibration ?? null,
+    evaluation: document.evaluation,
+    repair: document.repair ?? null,
+    recovery: ('recovery' in document && document.recovery) || null,
+    fit: document.fit ?? null,
+    precision: document.precision ?? null,
+  })
+  history.runs.setParameters(number, flattenParameters(history.documents.request(number), resolved))
+  if ('study' in document) history.documents.set(number, { study: document.study })
+  else if ('inspected' in document) keepInspected(history, row, document.inspected)
+  else keepPlan(history, number, document, end.ended_at)
+  return queueMissingBaseline(history, { ...row, fingerprint: fingerprint ?? null })
+}
+
+/** Stores the result of an inspection; answers become a transcript. */
+function keepInspected(history: History, row: RunRow, found: InspectionDocument['inspected']): void {
+  if (found.kind === 'divergence') return void history.documents.set(row.number, { inspected: found })
+  const { inspect } = history.documents.request(row.number)
+  const model = history.models.find(row.model)
+  if (inspect?.kind !== 'generation' || !model) throw new EspalierError('internal', `"${row.name}" did not ask for answers.`)
+  const id = newId('talk')
+  history.transcripts.insert({
+    id,
+    title: row.name,
+    prompts: inspect.prompts.map(({ text }) => text),
+    promptTags: inspect.prompts.map(({ tags }) => tags),
+    columns: found.columns.map(({ run }) => ({ model: { id: model.id, name: model.name }, run })),
+    settings: inspect.settings,
+    blind: false,
+    owner: '',
+    createdAt: Date.now(),
+  })
+  for (const answer of found.answers) history.transcripts.addAnswer(id, answer)
+  history.transcripts.patch(id, { status: 'done' })
+  history.documents.set(row.number, { inspected: { kind: 'generation', transcript: id, columns: found.columns } })
+}
+
+/** Stores what only pruning runs have: the plan, and the measures and decisions that no event carried. */
+function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
+  history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
+  const { plan, answers = [], passes = null, certified = null, questions = [] } = document
+  history.documents.set(number, { plan, answers, passes, certified, outcomes: questions.map(outcomesOf) })
+  history.documents.setQuestions(number, questions)
+  // An interrupted attempt may have measured on a text that was edited since.
+  history.measures.clear(number)
+  const pruning = pruningSeconds(document.seconds)
+  if (pruning !== null) history.measures.add(number, { name: pruningTime, dataset: '', value: pruning, unit: 's' }, at)
+  for (const measure of document.measures) history.measures.add(number, measure, at)
+  const rounds = new Set(history.events.decisions(number).map(({ round }) => round))
+  for (const decision of document.decisions) if (!rounds.has(decision.round)) history.events.add(number, { type: 'decision', decision }, at)
+}
