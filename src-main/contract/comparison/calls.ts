@@ -1,0 +1,46 @@
+import { z } from 'zod'
+import { call } from '../call.ts'
+import { id, ids, limit, name, offset, textFile } from '../identifiers.ts'
+import { comparison, questionComparison } from './compare.ts'
+import { tableFormat } from './table.ts'
+
+export const comparisonCalls = {
+  'compare.get': call(
+    'Runs with everything a comparison needs. The default baseline is the dense run of their experiment.',
+    z.object({ ids: ids.max(500), baseline: id.optional() }),
+    comparison,
+    'not-found',
+  ),
+  'compare.questions': call(
+    'How two runs differ on the same questions: counts, tests, intervals, and the flipped questions.',
+    z.object({ first: id, second: id, task: z.string().optional(), offset, limit }),
+    questionComparison,
+    'not-found',
+    'conflict',
+  ),
+  'compare.table': call(
+    'The comparison as a table file.',
+    z.object({
+      ids: ids.max(500),
+      baseline: id.optional(),
+      format: tableFormat,
+      overSeeds: z.boolean().default(false),
+      measures: z.array(z.string()).max(200).optional(),
+    }),
+    textFile,
+    'not-found',
+  ),
+
+  'reports.make': call(
+    'A report on an experiment or some runs, as self-contained HTML or as Markdown.',
+    z.object({
+      experiment: id.optional(),
+      runs: ids.max(200).optional(),
+      title: name.optional(),
+      format: z.enum(['html', 'markdown']).default('html'),
+    }),
+    textFile,
+    'not-found',
+    'conflict',
+  ),
+}

@@ -1,0 +1,54 @@
+import { z } from 'zod'
+import { call, executor, marks, one, start } from '../call.ts'
+import { id, name, notes, tags, textFile } from '../identifiers.ts'
+import { removal, runEntry } from '../runs/runs.ts'
+import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
+
+export const experimentCalls = {
+  'experiments.list': call(
+    'All experiments with the number of runs in each status.',
+    z.object({ archived: z.boolean().default(false) }),
+    z.array(experimentEntry),
+  ),
+  'experiments.get': call('One experiment.', one, experimentEntry, 'not-found'),
+  'experiments.presets': call('Ready-made grids for a model.', z.object({ model: id }), z.array(preset), 'not-found'),
+  'experiments.preview': call('Preview what each combination of a grid would remove, reach and cost.', z.object({ grid }), gridPreview),
+  'experiments.create': call(
+    'Create the runs of a grid, including each model’s dense baseline.',
+    z.object({
+      name,
+      grid,
+      start,
+      /** Skip amounts that cannot be reached instead of refusing the whole request; `leftOut` gives the reasons. */
+      leaveOut: z.boolean().default(false),
+      executor,
+      notes: notes.optional(),
+      tags: tags.optional(),
+    }),
+    z.object({ experiment: experimentEntry, runs: z.array(runEntry), leftOut: z.array(z.string()) }),
+    'not-found',
+    'infeasible',
+  ),
+  'experiments.grid': call('The grid behind a run or an experiment, as a template for another one.', one, grid, 'not-found'),
+  'experiments.update': call('Rename, annotate, tag or star an experiment.', one.extend(marks.shape), experimentEntry, 'not-found'),
+  'experiments.archive': call(
+    'Archive an experiment with its runs. Queued runs become drafts; a running one is archived when it ends.',
+    one,
+    z.object({ experiment: experimentEntry, waited: z.array(id), undo: id.nullable() }),
+    'not-found',
+  ),
+  'experiments.unarchive': call(
+    'Restore an archived experiment with its runs. `waited` lists drafts that were in the queue before.',
+    one,
+    z.object({ experiment: experimentEntry, waited: z.array(id), undo: id.nullable() }),
+    'not-found',
+  ),
+  'experiments.enqueue': call('Queue the drafts of an experiment.', one, experimentEntry, 'not-found'),
+  'experiments.remove': call('Permanently delete an archived experiment and its runs.', one, removal, 'not-found', 'conflict'),
+  'experiments.export': call('An experiment with all of its runs as one JSON file.', one, textFile, 'not-found'),
+  'experiments.import': call(
+    'Import an exported experiment; it gets new ids.',
+    z.object({ content: z.string().max(200_000_000) }),
+    z.object({ experiment: experimentEntry, runs: z.number().int() }),
+  ),
+}

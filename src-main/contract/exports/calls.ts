@@ -1,0 +1,51 @@
+import { z } from 'zod'
+import { call, one } from '../call.ts'
+import { id, name } from '../identifiers.ts'
+import { transfer } from '../models/models.ts'
+import { writePlace } from '../places.ts'
+import { amount } from '../runs/run-request.ts'
+import { usualGgufTypes } from '../titles.ts'
+import { formatOutline } from './exports.ts'
+
+/** Several formats get a subfolder each. `replace` allows overwriting a folder that is not empty. */
+const saving = {
+  formats: z.array(z.string()).min(1).max(20),
+  ggufTypes: z.array(z.string()).min(1).max(40).default(usualGgufTypes),
+  replace: z.boolean().default(false),
+}
+const outlines = z.object({ formats: z.array(formatOutline) })
+
+export const exportCalls = {
+  'runs.checkSave': call(
+    'Check in advance whether a run of this method on this model can be saved, and how large the result would be.',
+    z.object({
+      model: id,
+      method: z.string(),
+      amount: amount.optional(),
+      options: z.record(z.string(), z.unknown()).optional(),
+      folder: writePlace.min(1),
+      ...saving,
+    }),
+    outlines,
+    'not-found',
+    'conflict',
+    'disk',
+    'infeasible',
+  ),
+  'runs.formats': call(
+    'The size of a run’s pruned model in each format, or why the format cannot hold it.',
+    one,
+    outlines,
+    'not-found',
+    'conflict',
+  ),
+  'runs.save': call(
+    'Write the pruned model of a run to a folder of the library and add it there.',
+    one.extend({ name: name.optional(), folder: writePlace.min(1).optional(), ...saving }),
+    transfer,
+    'not-found',
+    'conflict',
+    'disk',
+    'infeasible',
+  ),
+}

@@ -1,0 +1,57 @@
+import { z } from 'zod'
+import { call, marks, one, undoable } from '../call.ts'
+import { name, nothing } from '../identifiers.ts'
+import { readPlace } from '../places.ts'
+import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from './models.ts'
+
+const path = readPlace.min(1)
+
+export const modelCalls = {
+  'models.list': call('All models in the library.', nothing, z.array(modelEntry)),
+  'models.get': call('One model with its files and lineage.', one, modelDetail, 'not-found'),
+  'models.check': call('Describe a checkpoint without adding it.', z.object({ path }), modelDescription, 'not-found'),
+  'models.add': call(
+    'Add a folder of safetensors or a gguf file. Copying reports progress as a transfer.',
+    z.object({ path, mode: z.enum(['link', 'copy']).default('link'), name: name.optional() }),
+    modelEntry,
+    'not-found',
+    'conflict',
+    'disk',
+    'cancelled',
+  ),
+  'models.update': call('Rename, annotate, tag or star a model.', one.extend(marks.shape), modelEntry, 'not-found'),
+  'models.remove': call(
+    'Remove a model from the library. Also deletes its files if the library owns them and `files` is true. Can be undone until the returned time.',
+    one.extend({ files: z.boolean().default(false) }),
+    undoable,
+    'not-found',
+    'conflict',
+  ),
+  'models.restore': call('Undo the removal of a model.', one, modelEntry, 'not-found'),
+  'models.found': call('Checkpoints of other programs on this machine that can be added.', nothing, z.array(foundModel)),
+  'models.download': call(
+    'Download a model by its hub name.',
+    z.object({ name, revision: name.optional() }),
+    transfer,
+    'usage',
+    'unreachable',
+    'disk',
+    'conflict',
+  ),
+
+  'files.browse': call(
+    'Folders and checkpoints in a folder of this machine, for choosing one without a file dialog.',
+    z.object({ folder: path.optional() }),
+    z.object({
+      folder: z.string(),
+      parent: z.string().nullable(),
+      entries: z.array(z.object({ name: z.string(), path: z.string(), kind: z.enum(['folder', 'model', 'data']) })),
+    }),
+    'not-found',
+  ),
+
+  'transfers.list': call('Current and recent downloads, copies and exports.', nothing, z.array(transfer)),
+  'transfers.pause': call('Pause a download and keep the received part.', one, transfer, 'not-found', 'conflict'),
+  'transfers.resume': call('Resume a paused or failed download.', one, transfer, 'not-found', 'conflict'),
+  'transfers.cancel': call('Cancel a transfer and delete what it wrote.', one, transfer, 'not-found', 'conflict'),
+}

@@ -1,0 +1,52 @@
+import { z } from 'zod'
+import { call, many, one } from '../call.ts'
+import { id, limit, name, notes, nothing, offset, tags, textFile } from '../identifiers.ts'
+import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
+
+export const playgroundCalls = {
+  'playground.start': call(
+    'Generate from prompts with several views of one model; tokens come as `generation` events.',
+    sessionRequest,
+    transcriptEntry,
+    'not-found',
+    'conflict',
+    'infeasible',
+  ),
+  'playground.stop': call(
+    'Stop one column, or all of them.',
+    one.extend({ column: z.number().int().nonnegative().optional() }),
+    nothing,
+    'not-found',
+  ),
+  'playground.release': call('Free the memory that the playground uses.', nothing, nothing),
+
+  'prompts.list': call('Prompt sets, the paper’s first.', nothing, z.array(promptSet)),
+  'prompts.save': call('Save a prompt set; the same name replaces it.', z.object({ name, prompts: promptSet.shape.prompts }), promptSet),
+  'prompts.remove': call('Delete a prompt set.', one, nothing, 'not-found', 'conflict'),
+
+  'transcripts.query': call(
+    'Saved answers, newest first.',
+    z.object({ search: z.string().max(500).default(''), run: id.optional(), starred: z.boolean().optional(), offset, limit }),
+    z.object({ total: z.number().int(), rows: z.array(transcriptEntry) }),
+  ),
+  'transcripts.get': call('One transcript with every token.', one, transcript, 'not-found'),
+  'transcripts.update': call(
+    'Rename, annotate, tag or star a transcript, or vote.',
+    one.extend({
+      title: name.optional(),
+      notes: notes.optional(),
+      tags: tags.optional(),
+      starred: z.boolean().optional(),
+      vote: vote.optional(),
+    }),
+    transcriptEntry,
+    'not-found',
+  ),
+  'transcripts.remove': call('Permanently delete transcripts.', many, nothing, 'not-found'),
+  'transcripts.export': call(
+    'Transcripts as one file.',
+    many.extend({ format: z.enum(['json', 'markdown', 'csv']) }),
+    textFile,
+    'not-found',
+  ),
+}

@@ -1,0 +1,166 @@
+import { z } from 'zod'
+import { call, executor, many, one, start, undoable } from '../call.ts'
+import { tokenPage } from '../comparison/divergence.ts'
+import { inspection } from '../comparison/inspection.ts'
+import { id, name, notes, nothing, tags, textFile } from '../identifiers.ts'
+import { bulkAction, bulkResult, runSelection, selectionState, undone } from './bulk.ts'
+import { noEstimate, runEstimate } from './estimate.ts'
+import { queueState } from './queue.ts'
+import { runRequest } from './run-request.ts'
+import {
+  recordedEvent,
+  removal,
+  runColumn,
+  runDescription,
+  runDetail,
+  runEntry,
+  runFilter,
+  runGroup,
+  runPage,
+  runQuery,
+  savedView,
+  sortKey,
+} from './runs.ts'
+
+const entries = z.object({ runs: z.array(runEntry) })
+
+export const runCalls = {
+  'runs.query': call('A page of the filtered, sorted history.', runQuery, runPage),
+  'runs.columns': call('Columns the history can show, with ranges and values for filters.', runFilter, z.array(runColumn)),
+  'runs.get': call('One run with everything its page shows.', one, runDetail, 'not-found'),
+  'runs.events': call(
+    'Events of a run after a sequence number, oldest first.',
+    one.extend({
+      after: z.number().int().default(0),
+      limit: z.number().int().positive().max(5000).default(1000),
+      types: z.array(z.string()).optional(),
+    }),
+    z.object({ events: z.array(recordedEvent), more: z.boolean() }),
+    'not-found',
+  ),
+  'runs.log': call(
+    'The end of the compute process’s output during a run.',
+    one.extend({ bytes: z.number().int().positive().max(1_000_000).default(100_000) }),
+    z.object({ text: z.string(), bytes: z.number().int() }),
+    'not-found',
+  ),
+  'runs.inspect': call(
+    'Create a run that inspects finished runs of one model: their divergence from the dense model, or their answers to prompts.',
+    z.object({ inspect: inspection, name: name.optional(), start }),
+    runEntry,
+    'not-found',
+    'conflict',
+    'infeasible',
+  ),
+  'runs.tokens': call(
+    'A page of tokens from a divergence run, available as soon as it is computed.',
+    one.extend({ page: z.number().int().nonnegative() }),
+    tokenPage,
+    'not-found',
+    'conflict',
+  ),
+  'runs.inspectionsOf': call('Inspections of a run, newest first.', one, entries, 'not-found'),
+  'runs.create': call(
+    'Create one run, or several of the same kind, outside a grid.',
+    z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), executor, start }),
+    runEntry,
+    'not-found',
+    'infeasible',
+  ),
+  'runs.clone': call(
+    'The same run again, with changes.',
+    one.extend({ changes: runRequest.omit({ model: true }).partial().default({}), start }),
+    runEntry,
+    'not-found',
+    'infeasible',
+  ),
+  'runs.estimate': call(
+    'How long such a clone would take, given the run’s finished steps. Null until the machine was timed.',
+    one.extend({ changes: runRequest.omit({ model: true }).partial().default({}) }),
+    runEstimate.omit({ run: true }).nullable(),
+    'not-found',
+  ),
+  'runs.selected': call(
+    'Count the runs of a selection, and those that each action applies to.',
+    z.object({ selection: runSelection }),
+    selectionState,
+  ),
+  'runs.act': call(
+    'Apply an action to all runs of a selection that allow it; returns how many did.',
+    z.object({ selection: runSelection, action: bulkAction }),
+    bulkResult,
+  ),
+  'runs.undo': call(
+    'Undo an action on several runs. Runs that changed since stay as they are.',
+    z.object({ undo: id }),
+    undone,
+    'not-found',
+  ),
+  'runs.update': call(
+    'Rename, annotate, tag or star runs.',
+    many.extend({
+      name: name.optional(),
+      notes: notes.optional(),
+      addTags: tags.optional(),
+      removeTags: tags.optional(),
+      starred: z.boolean().optional(),
+    }),
+    entries,
+    'not-found',
+  ),
+  'runs.enqueue': call('Queue drafts.', many, entries, 'not-found', 'conflict'),
+  'runs.pause': call('Pause runs at the next step; finished steps are kept.', many, entries, 'not-found', 'conflict'),
+  'runs.resume': call('Resume paused, interrupted, failed or cancelled runs from their last step.', many, entries, 'not-found', 'conflict'),
+  'runs.retry': call('Restart failed, cancelled or done runs from the beginning.', many, entries, 'not-found', 'conflict'),
+  'runs.cancel': call('Cancel waiting or running runs.', many, entries, 'not-found', 'conflict'),
+  'runs.archive': call('Archive runs that are not running.', many, undoable.extend({ undo: id.nullable() }), 'not-found', 'conflict'),
+  'runs.unarchive': call('Restore archived runs.', many, entries, 'not-found'),
+  'runs.removal': call('Preview what permanently deleting these runs would remove.', runSelection, removal, 'not-found'),
+  'runs.remove': call('Permanently delete archived runs.', runSelection, removal, 'not-found', 'conflict'),
+  'runs.describe': call('Everything needed to repeat a run elsewhere.', one, runDescription, 'not-found'),
+  'runs.replay': call(
+    'Create a run from a description. The model is found by its name, source or description.',
+    z.object({ description: runDescription, model: id.optional(), start }),
+    runEntry,
+    'not-found',
+    'infeasible',
+  ),
+  'runs.groups': call(
+    'Filtered runs grouped by a column’s values, with means.',
+    runFilter.extend({ by: sortKey.shape.field }),
+    z.array(runGroup),
+  ),
+  'runs.csv': call(
+    'All rows of a filtered, sorted history as CSV.',
+    runFilter.extend({ sort: z.array(sortKey).max(5).optional(), columns: runQuery.shape.columns }),
+    textFile,
+  ),
+  'runs.studyFile': call(
+    'The result of an ablation as a file: its table, or its plot as SVG.',
+    one.extend({ format: z.enum([...tableFormat.options, 'svg']) }),
+    textFile,
+    'not-found',
+    'conflict',
+  ),
+
+  'queue.get': call('The queue and its devices.', nothing, queueState),
+  'queue.estimates': call(
+    'How long each run in the queue will take, or why it will not be computed; empty until the machine was timed.',
+    nothing,
+    z.array(z.union([runEstimate, noEstimate])),
+  ),
+  'queue.move': call(
+    'Move a waiting run before another, or to the end.',
+    one.extend({ before: id.nullable() }),
+    queueState,
+    'not-found',
+    'conflict',
+  ),
+  'queue.pause': call('Start no more runs; current ones continue.', nothing, queueState),
+  'queue.resume': call('Resume starting runs.', nothing, queueState),
+  'queue.seen': call('Dismiss the notice about runs resumed at the start.', nothing, queueState),
+
+  'views.list': call('Saved views of the history.', nothing, z.array(savedView)),
+  'views.save': call('Save a view; the same name replaces it.', z.object({ name, state: savedView.shape.state }), savedView),
+  'views.remove': call('Forget a view.', one, nothing, 'not-found'),
+}
