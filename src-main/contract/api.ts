@@ -28,7 +28,7 @@ export const api = {
   ...judgingCalls,
 }
 
-export type Api = typeof api
+type Api = typeof api
 export type CallName = keyof Api
 /** Input as a caller passes it; fields with defaults are optional. */
 export type Input<C extends CallName> = z.input<Api[C]['input']>
@@ -38,8 +38,6 @@ export type Output<C extends CallName> = z.output<Api[C]['output']>
 
 /** The typed client that every side uses, over any transport. Abort the signal when the answer is no longer needed. */
 export type CallApi = <C extends CallName>(name: C, input: Input<C>, signal?: AbortSignal) => Promise<Output<C>>
-
-export const callNames = Object.keys(api) as CallName[]
 
 /** Whether a string is the name of a call. Checks own keys only, so `constructor` is not one. */
 export function isCallName(text: string): text is CallName {

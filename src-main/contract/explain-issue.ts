@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /** A problem with one field, as a sentence that names the field, the value and what is allowed. */
-export interface FieldIssue {
+interface FieldIssue {
   /** Dotted path of the field; empty for the whole value. */
   field: string
   message: string

@@ -8,7 +8,7 @@ export const ids = z.array(id).min(1).max(10_000)
 export const moment = z.number().int()
 export const name = z.string().trim().min(1).max(200)
 export const notes = z.string().max(100_000)
-export const tag = z.string().trim().min(1).max(60)
+const tag = z.string().trim().min(1).max(60)
 export const tags = z.array(tag).max(50)
 
 export const offset = z.number().int().nonnegative().default(0)

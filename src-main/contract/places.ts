@@ -5,7 +5,7 @@ import { z } from 'zod'
  * in the settings; `choose` adds one to them. Every field that holds a path carries one of these marks, and the workbench checks them all
  * in one place before the call.
  */
-export type PlaceUse = 'read' | 'write' | 'choose'
+type PlaceUse = 'read' | 'write' | 'choose'
 
 const place = (use: PlaceUse) => z.string().max(4096).meta({ place: use })
 

@@ -102,7 +102,7 @@ export const datasetTitles = {
 
 export type MethodId = keyof typeof methodTitles
 export type AblationId = keyof typeof ablationTitles
-export type InspectionId = keyof typeof inspectionTitles
+type InspectionId = keyof typeof inspectionTitles
 export type TaskId = keyof typeof taskTitles
 export type BundledId = keyof typeof bundledTitles
 export type DatasetId = keyof typeof datasetTitles

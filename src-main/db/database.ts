@@ -2,7 +2,6 @@ import Sqlite from 'better-sqlite3'
 
 export type Database = Sqlite.Database
 export type Statement = Sqlite.Statement<unknown[]>
-export type Row = Record<string, string | number | null>
 
 /** How long a statement waits while another process writes. */
 const busyMilliseconds = 5000

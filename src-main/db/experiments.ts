@@ -13,7 +13,7 @@ interface ExperimentRow {
   notes: string
 }
 
-export interface NewExperiment {
+interface NewExperiment {
   id: string
   name: string
   notes: string
@@ -22,7 +22,7 @@ export interface NewExperiment {
   createdAt: number
 }
 
-export interface ExperimentPatch {
+interface ExperimentPatch {
   name?: string | undefined
   notes?: string | undefined
   tags?: string[] | undefined

@@ -26,7 +26,7 @@ import { ViewsTable } from './views.ts'
 
 export type History = ReturnType<typeof openHistory>
 
-export interface HistoryFolders {
+interface HistoryFolders {
   file: string
   backups: string
   values: string

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 
-export type IdKind = 'run' | 'exp' | 'model' | 'talk' | 'judging' | 'view' | 'prompts' | 'move' | 'owner' | 'sent' | 'undo'
+type IdKind = 'run' | 'exp' | 'model' | 'talk' | 'judging' | 'view' | 'prompts' | 'move' | 'owner' | 'sent' | 'undo'
 
 /** A new id: kind, time and 40 random bits. Ids sort by age and are unique across machines. */
 export function newId(kind: IdKind): string {

@@ -27,7 +27,7 @@ export type NewModel = Pick<
   ModelEntry,
   'id' | 'name' | 'path' | 'origin' | 'source' | 'description' | 'bytes' | 'parent' | 'run' | 'createdAt'
 >
-export interface ModelPatch {
+interface ModelPatch {
   name?: string | undefined
   notes?: string | undefined
   tags?: string[] | undefined

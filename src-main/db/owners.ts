@@ -3,7 +3,7 @@ import { immediately } from './database.ts'
 import { Table } from './table.ts'
 
 /** An owner without a heartbeat for this long is considered dead, whatever its process id says. */
-export const silenceMilliseconds = 60_000
+const silenceMilliseconds = 60_000
 
 interface OwnerRow {
   id: string

@@ -21,7 +21,7 @@ interface TranscriptRow {
   notes: string
 }
 
-export interface NewTranscript {
+interface NewTranscript {
   id: string
   title: string
   prompts: string[]
@@ -33,7 +33,7 @@ export interface NewTranscript {
   createdAt: number
 }
 
-export interface TranscriptPatch {
+interface TranscriptPatch {
   title?: string | undefined
   notes?: string | undefined
   tags?: string[] | undefined
@@ -43,7 +43,7 @@ export interface TranscriptPatch {
   problem?: string | null | undefined
 }
 
-export interface TranscriptQuery {
+interface TranscriptQuery {
   search: string
   run?: string | undefined
   starred?: boolean | undefined

@@ -27,7 +27,7 @@ export class PassingFailure extends Error {
   }
 }
 
-export interface RequestOptions {
+interface RequestOptions {
   method?: 'GET' | 'HEAD'
   headers?: Record<string, string>
   signal: AbortSignal

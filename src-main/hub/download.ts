@@ -5,7 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { asPassingFailure, type Connection, PassingFailure, pauseAfter, requestHops } from './connection.ts'
 import { hasHash } from './verify.ts'
 
-export interface BlobRequest {
+interface BlobRequest {
   url: string
   /** Path of the finished file. The part downloaded so far is beside it with `.incomplete` appended. */
   target: string

@@ -27,13 +27,13 @@ export interface HubOptions {
   measureFree?: (folder: string) => Promise<number>
 }
 
-export interface FetchOptions {
+interface FetchOptions {
   signal?: AbortSignal
   report?: (progress: Progress) => void
 }
 
 /** Models and data sets by name, from the Python library's cache or downloaded to it. */
-export interface Hub {
+interface Hub {
   readonly cacheFolder: string
   /** The path of one file. Uses the network only if the cache lacks the file in that revision. */
   fetchFile(file: HubFile, options?: FetchOptions): Promise<string>

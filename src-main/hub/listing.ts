@@ -5,7 +5,7 @@ import { checkPath, isCommit } from './names.ts'
 
 const answer = z.object({ sha: z.string(), siblings: z.array(z.object({ rfilename: z.string() })) })
 
-export interface Listing {
+interface Listing {
   commit: string
   paths: string[]
 }

@@ -1,5 +1,5 @@
-import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { findHubHome } from './cache.ts'
 
@@ -16,16 +16,6 @@ export async function findToken(environment: Environment, tokenFile: string | un
   if (own) return own
   const python = environment.HF_TOKEN_PATH || join(findHubHome(environment), 'token')
   return clean(await readFile(python, 'utf8').catch(() => undefined))
-}
-
-/** Writes our token file, readable by this user only. */
-export async function saveToken(tokenFile: string, token: string): Promise<void> {
-  const text = clean(token)
-  if (!text)
-    throw new EspalierError('usage', 'This is not a token. It must be one word of printable characters, as shown on the hub (hf_…).')
-  await mkdir(dirname(tokenFile), { recursive: true, mode: 0o700 })
-  await writeFile(tokenFile, `${text}\n`, { mode: 0o600 })
-  await chmod(tokenFile, 0o600)
 }
 
 async function readOwnToken(tokenFile: string): Promise<string | undefined> {

@@ -11,7 +11,7 @@ import { describeFile, type FileMetadata, fetchMetadata, fileAddress } from './m
 import { checkPath } from './names.ts'
 import { ProgressMeter } from './progress-meter.ts'
 
-export interface TransferOptions {
+interface TransferOptions {
   signal: AbortSignal
   report: (progress: Progress) => void
   /** Free bytes at a folder; tests simulate a small disk. */

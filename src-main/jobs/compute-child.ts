@@ -4,9 +4,9 @@ import type { DeviceState } from '#contract/runs/queue.ts'
 import { type ComputeCommand, type ComputeProcess, startComputeProcess } from './compute-process.ts'
 
 /** After this many deaths in a row, no new process is started. */
-export const breakerLimit = 3
+const breakerLimit = 3
 
-export interface ComputeChildOptions {
+interface ComputeChildOptions {
   command: ComputeCommand
   environment: Record<string, string>
   handshakeMilliseconds: number

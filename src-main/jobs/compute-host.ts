@@ -16,7 +16,7 @@ export interface HostTimings {
 
 export const usualTimings: HostTimings = { handshakeMilliseconds: 30_000, graceMilliseconds: 1500, silenceMilliseconds: 600_000 }
 
-export interface HostOptions {
+interface HostOptions {
   command: ComputeCommand
   environment: Record<string, string>
   /** Where steps write tensor files. */

@@ -7,7 +7,7 @@ import { explainExit } from './explain-exit.ts'
 /** The program and its arguments, for example Node and `compute/main.ts`. */
 export type ComputeCommand = readonly [string, ...string[]]
 
-export interface ComputeProcessOptions {
+interface ComputeProcessOptions {
   command: ComputeCommand
   environment: Record<string, string>
   handshakeMilliseconds: number

@@ -1,7 +1,7 @@
 import { type ErrorCode, EspalierError } from '#contract/errors.ts'
 import { limitMark } from '#contract/machine/compute-messages.ts'
 
-export interface Exit {
+interface Exit {
   code: number | null
   signal: NodeJS.Signals | null
   /** The end of its output. */

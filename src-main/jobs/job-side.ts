@@ -25,7 +25,7 @@ export interface JobSide {
 }
 
 export type Question = Extract<FromCompute, { type: 'get step' | 'put step' | 'fetch file' }>
-export type Answer =
+type Answer =
   | { type: 'step found'; found: boolean; value?: unknown; tensors?: TensorFile; own?: boolean }
   | { type: 'step written' }
   | { type: 'file fetched'; path: string }

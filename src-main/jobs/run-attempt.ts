@@ -21,7 +21,7 @@ const rewriteMilliseconds = 2000
 /** Downloads a hub file and reports progress. */
 export type FetchFile = (file: HubFile, signal: AbortSignal, report: (progress: Progress) => void) => Promise<string>
 
-export interface AttemptParts {
+interface AttemptParts {
   history: History
   logs: RunLogs
   emit: Listener

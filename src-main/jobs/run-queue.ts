@@ -12,7 +12,7 @@ import { markToStartOver, missingModel, rowsFor } from './run-actions.ts'
 import { ended } from './run-recorder.ts'
 import type { ThisMachine } from './this-machine.ts'
 
-export interface QueueParts {
+interface QueueParts {
   history: History
   emit: Listener
   owner: string

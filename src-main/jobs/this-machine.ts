@@ -19,7 +19,7 @@ interface Place {
   leaving?: boolean
 }
 
-export interface MachineParts {
+interface MachineParts {
   history: History
   logs: RunLogs
   emit: Listener

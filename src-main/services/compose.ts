@@ -64,7 +64,7 @@ export interface WorkbenchOptions {
   writable?: readonly string[]
 }
 
-export type SettledOptions = WorkbenchOptions & { folder: string; gpus: readonly Device[]; emit: Listener }
+type SettledOptions = WorkbenchOptions & { folder: string; gpus: readonly Device[]; emit: Listener }
 
 /** Opens a data folder and connects the services. */
 export function compose(options: SettledOptions, restore: Handlers['history.restore']) {

@@ -32,7 +32,7 @@ export interface Context {
 }
 
 /** Implements a call. The signal is aborted when the client has disconnected. */
-export type Handler<C extends CallName> = (input: Checked<C>, signal?: AbortSignal) => Output<C> | Promise<Output<C>>
+type Handler<C extends CallName> = (input: Checked<C>, signal?: AbortSignal) => Output<C> | Promise<Output<C>>
 export type Handlers = { [C in CallName]: Handler<C> }
 
 /** The calls of one topic. The workbench merges all topics. */

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { z } from 'zod'
-import { api, callNames, events, isCallName } from '#contract/api.ts'
+import { api, type CallName, events, isCallName } from '#contract/api.ts'
+
+const callNames = Object.keys(api) as CallName[]
 
 test('every call and event can be described as JSON schema, for OpenAPI', () => {
   for (const name of callNames) {

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
 import { z } from 'zod'
-import { api, callNames } from '#contract/api.ts'
+import { api, type CallName } from '#contract/api.ts'
 import { innerSchemas, placesIn, readPlace, writePlace } from '#contract/places.ts'
+
+const callNames = Object.keys(api) as CallName[]
 
 /** Names of fields that hold a file or folder of this machine. */
 const placeName = /path|folder|file|source|directory|cache|destination/i

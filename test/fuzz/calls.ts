@@ -2,11 +2,13 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { z } from 'zod'
-import { api, type CallName, callNames, type Output } from '#contract/api.ts'
+import { api, type CallName, type Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { type Opened, openedWorkbench } from '../services/opened.ts'
 import { mutateBytes, mutateJson, strangeText, strangeValue } from './mutate.ts'
 import type { Random } from './random.ts'
+
+const callNames = Object.keys(api) as CallName[]
 
 /** What is asked of the workbench in one case. */
 export interface Request {

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
-import { api, callNames } from '#contract/api.ts'
+import { api, type CallName } from '#contract/api.ts'
 import { openApiDocument } from '#server/openapi.ts'
+
+const callNames = Object.keys(api) as CallName[]
 
 type Json = { [key: string]: Json } & Json[]
 

@@ -1,8 +1,10 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { callNames } from '#contract/api.ts'
+import { api, type CallName } from '#contract/api.ts'
 import { eventually, oneRun, openedWorkbench, runEnded, smallGrid } from './opened.ts'
+
+const callNames = Object.keys(api) as CallName[]
 
 test('a grid runs to its end with its dense baseline first, and is found again after a restart', async () => {
   await using first = await openedWorkbench()

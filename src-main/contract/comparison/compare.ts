@@ -8,7 +8,7 @@ import { parameterValue, runEntry } from '../runs/runs.ts'
 const estimate = z.object({ value: z.number(), error: z.number().nullable() })
 
 /** Two models compared on the same questions of a task, by one measure (see `paired.ts`). */
-export const pairedTask = z.object({
+const pairedTask = z.object({
   task: z.string(),
   measure: z.enum(['accuracy', 'accuracy per character']),
   questions: z.number().int(),
@@ -20,7 +20,7 @@ export const pairedTask = z.object({
 })
 
 /** A question that only one of two models answered correctly, with the scores that each gave the choices. */
-export const flippedQuestion = z.object({
+const flippedQuestion = z.object({
   task: z.string(),
   number: z.number().int(),
   direction: z.enum(['gained', 'lost']),
@@ -35,7 +35,7 @@ export const questionComparison = z.object({
 })
 
 /** One run as the comparison needs it. `comparison.ts` has the arithmetic over several, shared by screens and exports. */
-export const comparedRun = runEntry.extend({
+const comparedRun = runEntry.extend({
   parameters: z.record(z.string(), parameterValue),
   plan: plan.nullable(),
   blocks: z.number().int().nullable(),

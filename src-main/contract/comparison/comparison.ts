@@ -44,12 +44,6 @@ export function measureOf(run: ComparedRun, id: string): MeasureSummary | undefi
   return run.measures.find((measure) => measureId(measure) === id)
 }
 
-/** Names of the parameters that differ between the runs. */
-export function differingParameters(runs: readonly ComparedRun[]): string[] {
-  const names = new Set(runs.flatMap((run) => Object.keys(run.parameters)))
-  return [...names].filter((name) => new Set(runs.map((run) => run.parameters[name])).size > 1).sort()
-}
-
 /** Difference from the baseline, relative difference (null if the baseline is 0), and whether it is an improvement. */
 export function deltaOf(
   value: number,
@@ -59,16 +53,6 @@ export function deltaOf(
   const absolute = value - baseline
   const better = absolute === 0 ? null : absolute < 0 === lowerIsBetter
   return { absolute, relative: baseline === 0 ? null : absolute / Math.abs(baseline), better }
-}
-
-/** Ids of the runs with the best value of a measure. The baseline does not compete. */
-export function bestRuns(runs: readonly ComparedRun[], column: MeasureColumn, baseline?: string | null): Set<string> {
-  const values = runs
-    .filter((run) => run.id !== baseline)
-    .flatMap((run) => (measureOf(run, column.id) ? [{ id: run.id, value: measureOf(run, column.id)?.value as number }] : []))
-  if (values.length < 2) return new Set()
-  const best = values.reduce((top, { value }) => (value < top === column.lowerIsBetter ? value : top), values[0]?.value as number)
-  return new Set(values.filter(({ value }) => value === best).map(({ id }) => id))
 }
 
 /** The Pareto front, by rising x. Smaller is better on both axes; negate an axis where larger is better. */

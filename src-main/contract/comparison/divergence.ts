@@ -3,13 +3,13 @@ import { usedData } from '../data/used-data.ts'
 import { id, name } from '../identifiers.ts'
 
 /** A number with one standard error; null if the sample does not give one. */
-export const estimate = z.object({ value: z.number(), error: z.number().nullable() })
+const estimate = z.object({ value: z.number(), error: z.number().nullable() })
 
 /**
  * The numbers of llama.cpp's `llama-perplexity --kl-divergence`, in nats and probabilities, over all tokens except each window's first
  * (llama.cpp uses the second half of each window). `change` is the change in probability of the actual next token.
  */
-export const divergenceNumbers = z.object({
+const divergenceNumbers = z.object({
   mean: estimate,
   median: estimate,
   p90: estimate,
@@ -25,7 +25,7 @@ export const divergenceNumbers = z.object({
 })
 
 /** Tokens of one kind, script or eighth of a window, and how far a run is from the dense model on them. */
-export const tokenGroup = z.object({
+const tokenGroup = z.object({
   by: z.enum(['kind', 'script', 'position']),
   group: z.string(),
   tokens: z.number().int(),
@@ -35,13 +35,13 @@ export const tokenGroup = z.object({
 })
 
 /** Means over tokens: |x - dense| / |dense|, and the cosine with the dense model's vector; null if there is nothing to compare. */
-export const distance = z.object({ error: z.number(), cosine: z.number().nullable() })
+const distance = z.object({ error: z.number(), cosine: z.number().nullable() })
 
 /** Error after one block: in the stream, and in what its submodules add to the stream. */
-export const blockDistance = z.object({ stream: distance, attention: distance.nullable(), mlp: distance.nullable() })
+const blockDistance = z.object({ stream: distance, attention: distance.nullable(), mlp: distance.nullable() })
 
 /** A token where a run is far from the dense model: its position, and the text before it. */
-export const worstToken = z.object({
+const worstToken = z.object({
   page: z.number().int(),
   /** Index into the page's lists. */
   at: z.number().int(),
@@ -96,7 +96,6 @@ export const tokenPage = z.object({
   distances: z.array(z.array(blockDistance).nullable()),
 })
 
-export type DivergenceNumbers = z.infer<typeof divergenceNumbers>
 export type TokenGroup = z.infer<typeof tokenGroup>
 export type Distance = z.infer<typeof distance>
 export type BlockDistance = z.infer<typeof blockDistance>

@@ -5,7 +5,7 @@ import { studyDocument } from '../runs/run.ts'
 import { divergence, inspectedRun } from './divergence.ts'
 
 /** One column of generated answers. `equal` is the share of tokens that match the first column. */
-export const answeringColumn = z.object({
+const answeringColumn = z.object({
   /** Null for the dense model. */
   run: inspectedRun.nullable(),
   answers: z.number().int(),

@@ -7,7 +7,7 @@ import { generationSettings } from '../playground/generation-settings.ts'
 const subjects = z.array(id).min(1)
 
 /** One prompt of an unattended generation, with its tags. */
-export const taggedPrompt = z.object({ text: z.string().min(1).max(100_000), tags: tags.default([]) })
+const taggedPrompt = z.object({ text: z.string().min(1).max(100_000), tags: tags.default([]) })
 
 /** A run that inspects other runs instead of pruning: their divergence from the dense model, or their answers to prompts. */
 export const inspection = z.discriminatedUnion('kind', [
@@ -22,7 +22,6 @@ export const inspection = z.discriminatedUnion('kind', [
   }),
 ])
 
-export type TaggedPrompt = z.infer<typeof taggedPrompt>
 export type Inspection = z.infer<typeof inspection>
 export type DivergenceRequest = Extract<Inspection, { kind: 'divergence' }>
 export type AnswersRequest = Extract<Inspection, { kind: 'generation' }>

@@ -8,7 +8,7 @@ export const noiseLevel = 0.05
  * Two models on the same questions, by one measure. `gained` counts questions that only the second got right, `lost` those that only the
  * first did.
  */
-export interface PairedTask {
+interface PairedTask {
   task: string
   /** The measure's name as in the tables. */
   measure: 'accuracy' | 'accuracy per character'
@@ -51,7 +51,7 @@ function pair(task: string, measure: PairedTask['measure'], first: string, secon
 }
 
 /** Per question: 1 if only the second model is right, -1 if only the first is, else 0. */
-export function differencesOf(first: string, second: string): number[] {
+function differencesOf(first: string, second: string): number[] {
   return Array.from(first, (own, at) => Number(second[at]) - Number(own))
 }
 

@@ -99,7 +99,7 @@ export interface Interval {
 }
 
 /** Bootstrap resamplings. */
-export const resamplings = 2000
+const resamplings = 2000
 
 /** Percentile bootstrap interval (95 %) of the mean of paired differences (Efron and Tibshirani 1993, 13.3). */
 export function bootstrapMean(differences: ArrayLike<number>, { seed = 1, repeats = resamplings } = {}): Interval {

@@ -14,9 +14,9 @@ import { runStatus } from '../runs/run-status.ts'
 export const repairChoice = z.enum(['none', ...repairKind.options])
 
 /** Whether and how long a grid recovers what its methods and repairs leave. */
-export const recoveryChoice = z.union([z.literal('none'), recoveryAmount])
+const recoveryChoice = z.union([z.literal('none'), recoveryAmount])
 
-export const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
+const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
 
 /** Models x methods x amounts x seeds. The dense baseline of each model is added automatically. */
 export const grid = z.object({
@@ -41,7 +41,7 @@ export const grid = z.object({
 })
 
 /** Preview of one combination of a grid: the split by Eq. 5, the sparsity it reaches, and its cost. */
-export const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true, formats: true }).extend({
+const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true, formats: true }).extend({
   ...outline.shape,
   model: id,
   method: z.string(),

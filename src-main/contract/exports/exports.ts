@@ -19,7 +19,7 @@ export const formatOutline = z.object({
 })
 
 /** A saved file or folder reopened: its answers compared with the model it was saved from. */
-export const reloadTest = z.object({
+const reloadTest = z.object({
   tokens: z.number().int(),
   perplexity: z.number(),
   /** For the pruned model before saving. */

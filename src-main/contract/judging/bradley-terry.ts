@@ -28,14 +28,10 @@ interface Tally {
 }
 
 /**
- * Strengths of the model of Bradley and Terry (1952), P(i beats j) = s_i / (s_i + s_j), as logs with mean 0, to within `precision`: the
+ * Strengths of the model of Bradley and Terry (1952), P(i beats j) = s_i / (s_i + s_j), as logs with mean 0: the
  * mode of the posterior whose prior is one prompt on which all tied, by the MM algorithm (Hunter 2004, Eq. 3).
  */
-export function bradleyTerry(contestants: number, pairs: readonly JudgedPair[], precision = 1e-12): number[] {
-  return findMode(tally(contestants, pairs), precision)
-}
-
-function findMode({ points, games }: Tally, precision: number): number[] {
+function findMode({ points, games }: Tally): number[] {
   let strengths = points.map(() => 1)
   for (let round = 0; round < 10_000; round++) {
     const next = strengths.map((own, i) => {
@@ -45,7 +41,7 @@ function findMode({ points, games }: Tally, precision: number): number[] {
     const centred = centre(next)
     const moved = Math.max(...centred.map((one, i) => Math.abs(Math.log(one / (strengths[i] ?? 1)))))
     strengths = centred
-    if (moved < precision) break
+    if (moved < 1e-12) break
   }
   return strengths.map(Math.log)
 }
@@ -91,7 +87,7 @@ const [draws, burnIn] = [20_000, 500]
 /** Standings with credible intervals of 95 %, from draws of the posterior that are the same for the same seed. */
 export function standings(contestants: number, pairs: readonly JudgedPair[], { seed = 1 } = {}): Standing[] {
   const counted = tally(contestants, pairs)
-  const strengths = findMode(counted, 1e-12)
+  const strengths = findMode(counted)
   const drawn = drawPosterior(counted, seed)
   return strengths.map((strength, i) => ({
     strength,

@@ -5,7 +5,7 @@ import { id, moment, name } from '../identifiers.ts'
 export const judgement = z.enum(['left', 'right', 'tie', 'both bad'])
 
 /** A pair to judge: a prompt and two columns of the transcript, on randomly drawn sides. */
-export const judgedPair = z.object({ prompt: z.number().int(), left: z.number().int(), right: z.number().int() })
+const judgedPair = z.object({ prompt: z.number().int(), left: z.number().int(), right: z.number().int() })
 
 export const judgingEntry = z.object({
   id,
@@ -40,7 +40,7 @@ const standing = z.object({
 
 const points = z.object({ name: z.string(), pairs: z.number().int(), score: z.number() })
 
-export const judgingVote = z.object({
+const judgingVote = z.object({
   pair: z.number().int(),
   prompt: z.string(),
   tags: z.array(z.string()),
@@ -62,5 +62,4 @@ export type Judgement = z.infer<typeof judgement>
 export type JudgedSides = z.infer<typeof judgedPair>
 export type JudgingEntry = z.infer<typeof judgingEntry>
 export type JudgingState = z.infer<typeof judgingState>
-export type JudgingVote = z.infer<typeof judgingVote>
 export type JudgingResult = z.infer<typeof judgingResult>

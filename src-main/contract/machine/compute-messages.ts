@@ -19,7 +19,7 @@ export const limitMark = 'espalier-limit: '
 const inspectionSubject = z.object({ run: inspectedRun, plan, fingerprint: z.string().nullable() })
 
 /** The tasks of a compute process, which runs one at a time. */
-export const computeTask = z.discriminatedUnion('kind', [
+const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('run'), request: runRequest }),
   z.object({ kind: z.literal('ablation'), request: runRequest }),
   /** The runs to inspect, in the order of the request. */

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { moment } from '../identifiers.ts'
 
-export const backendState = z.object({ name: z.string(), available: z.boolean(), why: z.string() })
+const backendState = z.object({ name: z.string(), available: z.boolean(), why: z.string() })
 
 /** What the compute process found: the backend and device it would use, and why. GPU memory is the free amount. */
 export const engineReport = z.object({
@@ -18,7 +18,7 @@ export const engineReport = z.object({
  * float64, and for eigenvectors; the fixed cost in seconds of passing a part; gigabytes of weights per second in token-by-token generation;
  * and the speed-up of a block over float32 with other products (1 without hardware units for them).
  */
-export const machineRate = z.object({
+const machineRate = z.object({
   hidden: z.number().int(),
   attention: z.number(),
   mlp: z.number(),

@@ -3,7 +3,7 @@ import { savedFile } from '../exports/exports.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { plan } from '../pruning/plan.ts'
 
-export const modelShape = z.object({
+const modelShape = z.object({
   blocks: z.number().int(),
   hidden: z.number().int(),
   intermediate: z.number().int(),
@@ -14,10 +14,10 @@ export const modelShape = z.object({
   contextLength: z.number().int(),
 })
 
-export const stackPart = z.enum(['attention', 'mlp'])
+const stackPart = z.enum(['attention', 'mlp'])
 
 /** One block as stored on disk. A removed submodule has no parameters; a narrowed MLP has a smaller width. */
-export const blockDescription = z.object({
+const blockDescription = z.object({
   attentionParameters: z.number().int(),
   mlpParameters: z.number().int(),
   intermediate: z.number().int(),
@@ -26,7 +26,7 @@ export const blockDescription = z.object({
 })
 
 /** The sparsities that a method can reach on a model; `steps` is set if only certain values are possible. */
-export const feasibleRange = z.object({
+const feasibleRange = z.object({
   method: z.string(),
   minimum: z.number(),
   maximum: z.number(),
@@ -58,7 +58,7 @@ export function numbersOf({ dtype, unpacked }: Pick<ModelDescription, 'dtype' | 
 }
 
 /** How a model was pruned, and its quality afterwards. */
-export const prunedBy = z.object({
+const prunedBy = z.object({
   method: z.string(),
   reached: z.number().nullable(),
   perplexity: z.object({ dataset: z.string(), value: z.number() }).nullable(),

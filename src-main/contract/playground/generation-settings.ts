@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /** How the next token is chosen. Sampling with temperature 0 is greedy. */
-export const decoding = z.discriminatedUnion('kind', [
+const decoding = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('sampling'),
     temperature: z.number().min(0).max(5).default(0.8),
@@ -29,5 +29,4 @@ export const generationSettings = z.object({
   alternatives: z.number().int().min(0).max(20).default(5),
 })
 
-export type Decoding = z.infer<typeof decoding>
 export type GenerationSettings = z.infer<typeof generationSettings>

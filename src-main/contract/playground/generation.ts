@@ -3,7 +3,7 @@ import { plan } from '../pruning/plan.ts'
 import { backendName } from '../runs/run-request.ts'
 import { generationSettings } from './generation-settings.ts'
 
-export const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
+const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
 export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
 
 /** One prompt. `continueFrom` are the token ids of a given beginning of the answer (to continue from an alternative). */

@@ -4,7 +4,7 @@ import { answerEnd, generatedToken, generationPrompt } from './generation.ts'
 import { generationSettings } from './generation-settings.ts'
 
 /** A column: an unchanged model, or a run's plan over its model. */
-export const playgroundColumn = z.object({ model: id.optional(), run: id.optional() })
+const playgroundColumn = z.object({ model: id.optional(), run: id.optional() })
 
 /** All columns of a session must belong to one model, so that its weights are loaded once. */
 export const sessionRequest = z.object({
@@ -15,7 +15,7 @@ export const sessionRequest = z.object({
   blind: z.boolean().default(false),
 })
 
-export const transcriptColumn = z.object({
+const transcriptColumn = z.object({
   model: z.object({ id, name }),
   run: z.object({ id, name, method: z.string(), reached: z.number().nullable() }).nullable(),
 })

@@ -9,7 +9,7 @@ export const candidateMeasures = {
   angle: { title: 'angle between input and output', goes: 'lowest' },
 } as const
 
-export type CandidateMeasure = keyof typeof candidateMeasures
+type CandidateMeasure = keyof typeof candidateMeasures
 
 type Scored = { readonly [Measure in CandidateMeasure]?: number | undefined }
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /** The cost of one block's MLP and attention around the pruned and repaired model, in nats of divergence from the dense model per token. */
-export const fittedBlock = z.object({
+const fittedBlock = z.object({
   block: z.number().int().nonnegative(),
   /** Change of divergence at each of the table's widths, made monotone. */
   divergences: z.array(z.number()),
@@ -13,7 +13,7 @@ export const fittedBlock = z.object({
 })
 
 /** One tried price of attention: its factor, what it removes, and the held-out loss after a one-pass repair. */
-export const triedPrice = z.object({ factor: z.number(), attentionRemoved: z.number().int(), loss: z.number(), chosen: z.boolean() })
+const triedPrice = z.object({ factor: z.number(), attentionRemoved: z.number().int(), loss: z.number(), chosen: z.boolean() })
 
 /** All numbers that determined a run's fitted widths. */
 export const fit = z.object({

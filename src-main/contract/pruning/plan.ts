@@ -6,7 +6,7 @@ const indices = z.array(z.number().int().nonnegative())
  * The plan of one MLP. `kept` lists the remaining neurons in index order. `inputs` and `outputs` (remaining hidden channels) occur only in
  * the rows-versus-columns ablation.
  */
-export const mlpPlan = z.union([
+const mlpPlan = z.union([
   z.literal('removed'),
   z.object({ kept: z.union([z.literal('all'), indices]), inputs: indices.optional(), outputs: indices.optional() }),
 ])
@@ -15,10 +15,10 @@ export const mlpPlan = z.union([
 export const replaceable = z.enum(['output', 'down'])
 
 /** Submodules whose tensors are all replaced, norms included: recovery trains them. */
-export const trainable = z.enum(['attention', 'mlp'])
+const trainable = z.enum(['attention', 'mlp'])
 
 /** `replaced` names the block's projections, or whole submodules, whose weights are in the plan's tensors. */
-export const blockPlan = z.object({
+const blockPlan = z.object({
   attention: z.enum(['kept', 'removed']),
   mlp: mlpPlan,
   replaced: z
@@ -31,7 +31,7 @@ export const blockPlan = z.object({
  * A narrower stream between submodules: the number of coordinates that remain after the rotations in the plan's tensors. `epsilon` replaces
  * that of the model's norms if the method chose another.
  */
-export const slicePlan = z.object({ width: z.number().int().positive(), epsilon: z.number().positive().optional() })
+const slicePlan = z.object({ width: z.number().int().positive(), epsilon: z.number().positive().optional() })
 
 /** A safetensors file of a plan or step: its path, size, and SHA-256 in hexadecimal. */
 export const tensorFile = z.object({

@@ -9,7 +9,7 @@ export const repairKind = z.enum(['one-pass', 'in-order'])
  * One projection of a repaired plan: the ridge as a share of the mean diagonal of its Gram matrix, and the squared error on held-out
  * windows relative to the target outputs, before and after. If it did not fall, the old weights are kept.
  */
-export const repairedProjection = z.object({
+const repairedProjection = z.object({
   block: z.number().int().nonnegative(),
   projection: replaceable,
   ridge: z.number(),

@@ -6,7 +6,7 @@ import { id } from '../identifiers.ts'
  * attention, MLPs and head, in float64, and for eigenvectors; how often rows pass a part; gigabytes of weights read by token-by-token
  * generation; and fixed seconds.
  */
-export const phaseWork = z.object({
+const phaseWork = z.object({
   /** The phase's name in progress messages. */
   phase: z.string(),
   /** Its name in the seconds of a finished run. */
@@ -28,7 +28,7 @@ export const phaseWork = z.object({
 /** A run's phases in order. `hidden` is the model's width, which affects a machine's speed. */
 export const work = z.object({ hidden: z.number().int(), phases: z.array(phaseWork) })
 
-export const timedPhase = phaseWork.pick({ phase: true, part: true, seconds: true, shared: true })
+const timedPhase = phaseWork.pick({ phase: true, part: true, seconds: true, shared: true })
 
 /** Range of a duration and its likeliest value. */
 export const secondsRange = z.object({ low: z.number(), likely: z.number(), high: z.number() })

@@ -4,7 +4,7 @@ import { id } from '../identifiers.ts'
 import { runEntry } from './runs.ts'
 
 /** A device that runs can use, and its current state. */
-export const deviceState = z.object({
+const deviceState = z.object({
   id: z.string(),
   title: z.string(),
   kind: z.enum(['gpu', 'cpu']),
@@ -16,7 +16,7 @@ export const deviceState = z.object({
 const named = z.object({ id, name: z.string() })
 
 /** Runs that the end of the program cut off: those that this start resumed, and those that it left because the program died with them twice. */
-export const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
+const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
 
 /** Running runs first, then waiting ones in order. `owner` is false if another process runs the queue. */
 export const queueState = z.object({

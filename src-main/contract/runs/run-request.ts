@@ -28,7 +28,7 @@ export const measureRequest = z.discriminatedUnion('kind', [
 ])
 
 /** A repair of the method's result, fitted on its own windows. */
-export const repairRequest = z.object({ kind: repairKind, calibration: dataRequest })
+const repairRequest = z.object({ kind: repairKind, calibration: dataRequest })
 
 /** Everything that determines a run. The same request with the same seed gives the same plan. */
 export const runRequest = z.object({

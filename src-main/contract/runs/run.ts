@@ -16,10 +16,10 @@ import { measure } from './measures.ts'
  * Certification of a choice among estimated scores: how many candidates were rescored with float32 accuracy (an evolutionary search uses
  * only as many windows as it takes to separate them), and the estimates' error per window in nats.
  */
-export const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
+const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 
 /** One candidate of a decision: the block to remove (the first one, for a run of blocks), and its score under one measure's name. */
-export const candidateScore = z
+const candidateScore = z
   .object({
     block: z.number().int(),
     perplexity: z.number().optional(),
@@ -73,7 +73,7 @@ export const spectrum = z.object({
   held: z.number(),
 })
 
-export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
+const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 
 /**
  * Windows that passed through an attention, an MLP and the head while candidates were scored. `recalled` more were answered from remembered
@@ -82,9 +82,7 @@ export const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number(), recalled: z.number().optional() })
 
 /** How far a run is from the dense model, token by token, if requested (see `divergence.ts`). */
-export const divergenceDocument = divergence
-  .pick({ data: true, tokens: true, dense: true })
-  .extend(divergenceOfRun.omit({ run: true }).shape)
+const divergenceDocument = divergence.pick({ data: true, tokens: true, dense: true }).extend(divergenceOfRun.omit({ run: true }).shape)
 
 /** The result of a run, as printed by `--json`, kept in the history and relied on by scripts. `npm run docs` prints the descriptions. */
 export const runDocument = z.object({

@@ -20,13 +20,13 @@ import { runRequest } from './run-request.ts'
 import { runStatus } from './run-status.ts'
 
 /** Why a run failed, for users; `advice` says what to try. */
-export const runProblem = z.object({ code: z.enum(errorCodes), message: z.string(), advice: z.string().nullable() })
+const runProblem = z.object({ code: z.enum(errorCodes), message: z.string(), advice: z.string().nullable() })
 
 /** A parameter of a run (`alpha`, `calibration.windows`, …), flattened for columns and filters. */
 export const parameterValue = z.union([z.number(), z.string(), z.boolean()])
 
 /** A measure as shown in tables: the last value, and the best if it was taken several times. */
-export const measureSummary = measure.extend({ best: z.number() })
+const measureSummary = measure.extend({ best: z.number() })
 
 /** One row of the history. `parameters` and `measures` hold the requested columns, or all. */
 export const runEntry = z.object({
@@ -98,8 +98,8 @@ export const runDetail = runEntry.extend({
 export const recordedEvent = z.object({ sequence: z.number().int(), at: moment, event: runEvent })
 
 /** One of `runFields`, `experiment`, `model`, `tag`, `parameter:NAME`, `measure:NAME` or `measure:NAME/DATASET`. */
-export const field = z.string().min(1).max(200)
-export const condition = z.object({
+const field = z.string().min(1).max(200)
+const condition = z.object({
   field,
   is: z.enum([
     'equal',

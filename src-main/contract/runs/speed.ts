@@ -1,5 +1,5 @@
 /** A time should not be quoted if others use more than this share of the machine, or if half of the passes differ by more than it. */
-export const noisyShare = 0.1
+const noisyShare = 0.1
 
 /** Recorded beside times: how busy other programs kept the machine. It is not a result of the run. */
 export const loadMeasure = { name: 'load by others', dataset: 'while timing' }

@@ -17,13 +17,13 @@ import { columnOf } from './run-sql.ts'
 type Stored = Omit<StoredValue, 'bytes'>
 type PlanRow = Stored & { tensors: string | null }
 
-export interface NeuronScores {
+interface NeuronScores {
   scores: number[][]
   cuts: number[]
 }
 
 /** The long parts of a run. The request is kept unchanged; `resolved` holds what the engine filled in. */
-export interface RunRecord {
+interface RunRecord {
   request: RunRequest
   resolved: Record<string, unknown>
   environment: RunEnvironment | null

@@ -96,7 +96,7 @@ export class RunQueueTable extends Table {
 }
 
 /** The present order with what it lacks of an earlier one, each after the number that it followed then. */
-export function mergeOrders(present: readonly number[], earlier: readonly number[]): number[] {
+function mergeOrders(present: readonly number[], earlier: readonly number[]): number[] {
   const merged = [...present]
   const known = new Set(present)
   for (const [at, number] of earlier.entries()) {

@@ -9,7 +9,7 @@ import { ParametersTable } from './parameters.ts'
 import { columnOf } from './run-sql.ts'
 
 /** The fields of a new run; everything else is filled in later. */
-export interface NewRun {
+interface NewRun {
   id: string
   name: string
   status: RunStatus

@@ -2,7 +2,7 @@ import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { type Command, quoteWord } from './cluster-shell.ts'
 
 /** A Slurm job that computes several runs, one task each. */
-export interface Batch {
+interface Batch {
   /** Identifies the job among the user's jobs. */
   submission: string
   runs: readonly string[]

@@ -19,7 +19,7 @@ export interface ClusterTimings {
 
 export const usualClusterTimings: ClusterTimings = { lookMilliseconds: 2000, askMilliseconds: 5000 }
 
-export interface ClusterParts extends TakeInParts {
+interface ClusterParts extends TakeInParts {
   profile: ClusterProfile
   /** The command that starts `espalier` on a node. */
   program: Command

@@ -8,7 +8,7 @@ import type { Command } from './cluster-shell.ts'
 import { copiedFiles } from './copied-files.ts'
 import type { TakeInParts } from './take-in.ts'
 
-export interface ClustersParts extends TakeInParts {
+interface ClustersParts extends TakeInParts {
   /** The configured clusters, read on each use. */
   profiles(): readonly ClusterProfile[]
   /** The command that starts `espalier` on a cluster's nodes. */

@@ -10,7 +10,7 @@ export interface Failure {
   status: 'failed' | 'interrupted'
 }
 
-export type Verdict = { again: true } | Failure
+type Verdict = { again: true } | Failure
 
 /**
  * Decides what happens to a run whose job ended without a result.

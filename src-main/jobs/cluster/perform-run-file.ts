@@ -19,7 +19,7 @@ const tellMilliseconds = 1000
 /** How often a compute process that died is restarted within one attempt. */
 const mostDeaths = 2
 
-export interface NodeParts {
+interface NodeParts {
   /** Creates the compute process. Its steps write tensors to this folder. */
   hostFor(tensorFolder: string): ComputeHost
   fetchFile: FetchFile

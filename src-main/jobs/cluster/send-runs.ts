@@ -16,7 +16,7 @@ const mostTasks = 500
 
 const nothingRead: JobRecord['read'] = { attempt: '', events: 0, log: 0 }
 
-export interface SendParts {
+interface SendParts {
   history: History
   profile: ClusterProfile
   /** The command that starts `espalier` on a node. */

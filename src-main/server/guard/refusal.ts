@@ -26,7 +26,7 @@ const statusOfCode: Readonly<Record<ErrorCode, number>> = {
   disk: 507,
 }
 
-export interface FailedAnswer {
+interface FailedAnswer {
   status: number
   headers: Readonly<Record<string, string>>
   body: Omit<ErrorMessage, 'code'> & { code: ErrorCode | 'refused' }

@@ -29,7 +29,7 @@ export function inspectionRun(context: Context, inspect: Inspection): PlannedRun
 }
 
 /** The runs to inspect. They must be finished, have plans and share one model. */
-export function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick<Inspection, 'runs'>): RunRow[] {
+function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick<Inspection, 'runs'>): RunRow[] {
   const rows = runs.map((id) => {
     const row = history.runs.get(id)
     if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan to inspect: it is ${row.status}. ${adviceOn(row)}`)

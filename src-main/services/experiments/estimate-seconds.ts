@@ -36,7 +36,7 @@ export function rateFor(rates: readonly MachineRate[], hidden: number): MachineR
 }
 
 /** The seconds of each phase by the machine's rates alone. */
-export function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): TimedPhase[] {
+function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): TimedPhase[] {
   const rate = rateFor(rates, hidden)
   return phases.map(({ phase, part, shared, ...own }) => ({
     phase,

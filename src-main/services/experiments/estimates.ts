@@ -14,7 +14,7 @@ import { Experience, estimateRun, type FinishedRun, withoutPart, withoutShared }
 const mostRuns = 24
 
 /** The machine's rates; null while unknown. */
-export type AskRates = () => MachineRate[] | null
+type AskRates = () => MachineRate[] | null
 
 /** Estimates durations from the work of each method, this machine's rates, and earlier runs of the same model. */
 export class Estimates {

@@ -7,7 +7,7 @@ import { withoutShared } from './estimate-seconds.ts'
 import { overSeeds, type PlannedRun } from './grid.ts'
 
 /** The preview of each combination of a grid, in planned order. */
-export type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run'> | null }
+type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run'> | null }
 
 /** The preview of a grid, from the preflight of its combinations. */
 export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview[]): GridPreview {

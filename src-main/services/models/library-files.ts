@@ -6,7 +6,7 @@ import type { Output } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 
-export interface LibraryFile {
+interface LibraryFile {
   name: string
   bytes: number
 }

@@ -14,7 +14,7 @@ import { copyCheckpoint, filesOf } from './library-files.ts'
 import type { Move, Transfers } from './transfers.ts'
 
 /** How long a removal can be undone. After that the row is deleted, and the files if requested. */
-export const undoMilliseconds = 30_000
+const undoMilliseconds = 30_000
 
 /** Where a model came from. */
 type Origin = Pick<NewModel, 'origin' | 'source' | 'parent' | 'run'> & { readonly name?: string | undefined }

@@ -14,7 +14,7 @@ interface RunningTransfer {
   over: Promise<void>
 }
 
-export interface TransferWork {
+interface TransferWork {
   kind: Transfer['kind']
   name: string
   totalBytes: number | null

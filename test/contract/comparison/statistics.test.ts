@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { bootstrapMean, mcnemar, meanAndError, quantile, quantileWithError, shareAndError } from '#contract/comparison/statistics.ts'
-import { bradleyTerry, type JudgedPair, standings } from '#contract/judging/bradley-terry.ts'
+import { type JudgedPair, standings } from '#contract/judging/bradley-terry.ts'
 
 interface Expected {
   mcnemar: [number, number, number][]
@@ -33,7 +33,7 @@ test('a paired bootstrap gives the percentiles that NumPy gives for the same dra
 
 test('Bradley-Terry strengths are those that maximise the likelihood', () => {
   const pairs = expected.bradleyTerry.pairs.map(([first, second, score], prompt): JudgedPair => ({ prompt, first, second, score }))
-  const strengths = bradleyTerry(4, pairs)
+  const strengths = standings(4, pairs).map(({ strength }) => strength)
   for (const [at, wanted] of expected.bradleyTerry.strengths.entries()) close(strengths[at] ?? Number.NaN, wanted)
 })
 
