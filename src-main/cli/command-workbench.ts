@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { cwd } from 'node:process'
 import { defaultDataFolder, foldersOf } from '#services/models/folders.ts'
 import { openWorkbench, type Workbench } from '#services/workbench.ts'
-import type { Flags } from './flags.ts'
+import type { Flags } from './flags/flags.ts'
 import { namesSample } from './sample.ts'
 
 /** The folder of a killed command that is not rerun is deleted after this long. */

@@ -5,7 +5,7 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 import { followTransfer } from './commands/follow-transfer.ts'
 import type { CommandDoor } from './commands/with-workbench.ts'
-import type { Flags } from './flags.ts'
+import type { Flags } from './flags/flags.ts'
 
 /** The library entry of the model that `--model` names. It is added if missing. */
 export async function locateModel(door: CommandDoor, { model = '', revision }: Partial<Flags>): Promise<ModelEntry> {

@@ -2,9 +2,9 @@ import { argv, exit, stderr, stdout } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { version } from '#contract/version.ts'
 import { exitCodeOf } from './exit-codes.ts'
-import { flagHints } from './flag-hints.ts'
-import { flagNames, parseFlags } from './flags.ts'
-import { help } from './help.ts'
+import { flagHints } from './flags/flag-hints.ts'
+import { flagNames, parseFlags } from './flags/flags.ts'
+import { help } from './flags/help.ts'
 
 /** Runs a command line and gives its exit code. */
 export async function main(arguments_: readonly string[]): Promise<number> {

@@ -11,10 +11,9 @@ import type { RepairKind } from '#contract/pruning/repair.ts'
 import { defaultRepairWindows, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
-import { fail } from './check-flags.ts'
-import type { Flags } from './flags.ts'
+import { fail } from './flags/check-flags.ts'
+import type { Flags } from './flags/flags.ts'
 import { isSampleModel, sampleText } from './sample.ts'
-import { existing, textFlag } from './text-flag.ts'
 
 /** The reference's window length. */
 const referenceLength = 2048

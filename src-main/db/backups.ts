@@ -2,7 +2,7 @@ import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, 
 import { hostname } from 'node:os'
 import { basename, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import type { Backup } from '#contract/runs/history.ts'
+import type { Backup } from '#contract/machine/history.ts'
 import { connect, type Database } from './database.ts'
 import { refuseNewer } from './migrate.ts'
 import { processExists } from './owners.ts'

@@ -7,9 +7,9 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import { isAblation } from '#contract/titles.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
-import type { ComputeHost, Job } from './compute-host.ts'
-import { adviceFor, isOfProcess } from './explain-exit.ts'
-import type { JobSide } from './job-side.ts'
+import type { ComputeHost, Job } from './compute/compute-host.ts'
+import { adviceFor, isOfProcess } from './compute/explain-exit.ts'
+import type { JobSide } from './compute/job-side.ts'
 import type { RunLogs } from './run-log.ts'
 import { RunRecorder, toDiskError } from './run-recorder.ts'
 import type { AttemptEnvironment } from './run-result.ts'
@@ -124,9 +124,10 @@ export class RunAttempt {
 
   /** A process that dies interrupts its run; an error of the run itself fails it. */
   #store(thrown: unknown): void {
-    const { code, message, details } = toErrorMessage(thrown)
+    const failure = toErrorMessage(thrown)
+    const { code, message, details } = failure
     const advice = adviceFor(new EspalierError(code, message, details), this.#request.memoryBytes)
-    const interrupted = isOfProcess({ code, message, details }) || code === 'cancelled'
+    const interrupted = isOfProcess(failure) || code === 'cancelled'
     this.#recorder.fail({ code, message, advice }, interrupted ? 'interrupted' : 'failed', this.#environment)
   }
 

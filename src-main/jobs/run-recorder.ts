@@ -9,7 +9,7 @@ import { version as ownVersion } from '#contract/version.ts'
 import { isDiskError } from '#db/database.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
-import type { FoundStep } from './job-side.ts'
+import type { FoundStep } from './compute/job-side.ts'
 import { type AttemptEnvironment, storeResult } from './run-result.ts'
 import { Throttle } from './throttle.ts'
 

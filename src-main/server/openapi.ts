@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Call } from '#contract/api.ts'
+import type { Call } from '#contract/call.ts'
 import { errorCodes } from '#contract/errors.ts'
 
 type Json = Record<string, unknown>

@@ -1,7 +1,7 @@
 import type { CallName, Checked, Listener, Output } from '#contract/api.ts'
 import type { History } from '#db/history.ts'
 import type { HubOptions } from '#hub/hub.ts'
-import type { ComputeHost } from '#jobs/compute-host.ts'
+import type { ComputeHost } from '#jobs/compute/compute-host.ts'
 import type { FetchFile } from '#jobs/run-attempt.ts'
 import type { RunLogs } from '#jobs/run-log.ts'
 import type { RunQueue } from '#jobs/run-queue.ts'

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { GenerationRequest } from '#contract/playground/generation.ts'
-import { defaultComputeCommand } from '#jobs/compute-command.ts'
-import { ComputeHost } from '#jobs/compute-host.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { keepCompiled } from '../../src-main/runtime/compiled.mjs'
 
 keepCompiled()

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { recoveryAmount } from '#cli/flag-values.ts'
+import { recoveryAmount } from '#cli/flags/flag-values.ts'
 
 test.each([
   ['none', 'none'],

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { checkFlags } from '#cli/check-flags.ts'
 import { help as commandHelp } from '#cli/commands/index.ts'
-import { parseFlags } from '#cli/flags.ts'
+import { checkFlags } from '#cli/flags/check-flags.ts'
+import { parseFlags } from '#cli/flags/flags.ts'
 import { codeIn, commandsIn, documents, readDocument } from './markdown.ts'
 
 /** Commands of Espalier in blocks and within lines; `test/shown-commands.test.ts` checks those of npm and node. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { flagNames } from '#cli/flags.ts'
+import { flagNames } from '#cli/flags/flags.ts'
 import { namesIn, pages, readPage, withTables } from './generated.ts'
 import { tables } from './tables.ts'
 

@@ -1,6 +1,6 @@
 import { commonHelp } from '#cli/commands/flags.ts'
 import { help as commandHelp } from '#cli/commands/index.ts'
-import { flagGroups, flagTable } from '#cli/flag-table.ts'
+import { flagGroups, flagTable } from '#cli/flags/flag-table.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import { runDocument } from '#contract/runs/run.ts'
 import { datasetTitles, ggufTypeTitles, taskTitles } from '#contract/titles.ts'

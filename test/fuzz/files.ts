@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import type { RunFile } from '#contract/runs/run-file.ts'
+import type { RunFile } from '#contract/clusters/run-file.ts'
 import { runQuery } from '#contract/runs/runs.ts'
 import { version } from '#contract/version.ts'
 import { openHistory } from '#db/history.ts'

@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { explainExit } from '#jobs/explain-exit.ts'
+import { explainExit } from '#jobs/compute/explain-exit.ts'
 import { type Ended, FuzzProcess } from './process.ts'
 import { makeRealExport } from './real-export.ts'
 

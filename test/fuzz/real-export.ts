@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { defaultComputeCommand } from '#jobs/compute-command.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { openedWorkbench, runEnded } from '../services/opened.ts'
 

@@ -148,13 +148,13 @@ test('a run done at once in a process of its own is in the history like any othe
 test('a compute process sees no token and no other secret', async () => {
   process.env.HF_TOKEN = 'hf_secret'
   process.env.SOMETHING_ELSE = 'unasked'
-  const { hermeticEnvironment } = await import('#jobs/environment.ts')
+  const { hermeticEnvironment } = await import('#jobs/compute/environment.ts')
   const seen = hermeticEnvironment(process.env, { CUDA_VISIBLE_DEVICES: '1' })
   delete process.env.HF_TOKEN
   expect(seen).not.toHaveProperty('HF_TOKEN')
   expect(seen).not.toHaveProperty('SOMETHING_ELSE')
   expect(seen).toMatchObject({ CUDA_VISIBLE_DEVICES: '1', PATH: process.env.PATH })
-  expect(readFileSync(join(import.meta.dirname, '../../src-main/jobs/environment.ts'), 'utf8')).not.toContain('HF_TOKEN')
+  expect(readFileSync(join(import.meta.dirname, '../../src-main/jobs/compute/environment.ts'), 'utf8')).not.toContain('HF_TOKEN')
 })
 
 test('a second failure of a library, after the one that was told, does not end the process', async () => {

@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { GridInput } from '#contract/experiments/experiments.ts'
-import { defaultComputeCommand } from '#jobs/compute-command.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { eventually, openedWorkbench, runEnded } from './opened.ts'
 

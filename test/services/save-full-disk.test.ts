@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { defaultComputeCommand } from '#jobs/compute-command.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
 

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import { call } from '../call.ts'
 import { nothing } from '../identifiers.ts'
-import { backup, historyState } from '../runs/history.ts'
 import { backendName } from '../runs/run-request.ts'
 import { engineState, selfTest } from './engine-state.ts'
+import { backup, historyState } from './history.ts'
 import { settingsChange, settingsView, workbenchState } from './settings.ts'
 
 export const machineCalls = {

@@ -2,11 +2,11 @@ import { z } from 'zod'
 import { inspectedRun } from '../comparison/divergence.ts'
 import { dataRequest } from '../data/data-request.ts'
 import { errorCodes } from '../errors.ts'
+import { exportedRun } from '../exports/exported-run.ts'
 import { hubFile } from '../models/hub-file.ts'
 import { readPlace } from '../places.ts'
 import { generationRequest } from '../playground/generation.ts'
 import { plan, tensorFile } from '../pruning/plan.ts'
-import { exportedRun } from '../runs/exported-run.ts'
 import { amount, backendName, runRequest } from '../runs/run-request.ts'
 
 /** Both sides must use the same version; the compute process sends its own first. */

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises'
+import type { ExportedRun } from '#contract/exports/exported-run.ts'
 import { markdownLine } from '#contract/markdown.ts'
-import type { ExportedRun } from '#contract/runs/exported-run.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import type { Model } from '#engine/model/model.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { History } from '#db/history.ts'
 import { type JobRecord, jobOf } from '#db/runs/jobs.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
-import { adviceFor } from '../explain-exit.ts'
+import { adviceFor } from '../compute/explain-exit.ts'
 import type { TaskOfRun } from './cluster-files.ts'
 import type { Failure } from './judge-end.ts'
 

@@ -1,6 +1,6 @@
 import type { ClusterProfile } from '#contract/clusters/clusters.ts'
+import type { RunResult } from '#contract/clusters/run-file.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import type { RunResult } from '#contract/runs/run-file.ts'
 import { type JobRecord, jobOf } from '#db/runs/jobs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { ClusterFiles } from './cluster-files.ts'

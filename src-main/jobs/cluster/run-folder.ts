@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { z } from 'zod'
-import { type StoredStep, storedStep } from '#contract/runs/run-file.ts'
+import { type StoredStep, storedStep } from '#contract/clusters/run-file.ts'
 import { isNodeFile, readNodeFile } from './node-files.ts'
 
 /** Paths of one run in a folder that the workbench and the nodes share. */

@@ -5,7 +5,7 @@ import type { History } from '#db/history.ts'
 import { batchScript } from '#jobs/cluster/batch-script.ts'
 import { checkCluster } from '#jobs/cluster/check-cluster.ts'
 import type { Command } from '#jobs/cluster/cluster-shell.ts'
-import { espalierCommand } from '#jobs/compute-command.ts'
+import { espalierCommand } from '#jobs/compute/compute-command.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
 

@@ -52,7 +52,7 @@ export class ExportsService extends Service {
     const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest }
     const { formats, ggufTypes } = target
     const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
-    const { calibration, seed, localFolder } = this.#context.history.documents.request(row.number)
+    const { calibration, seed, localFolder } = this.history.documents.request(row.number)
     const save = this.#write(row, {
       kind: 'save',
       seed,
@@ -81,7 +81,7 @@ export class ExportsService extends Service {
         onEvent: (event) => report(progressOf(event)),
         onOutput: (chunk) => logs.append(row.id, chunk),
         getStep: (name) => history.steps.find(name),
-        fetchFile: (file, stop) => this.#context.fetchFile(file, stop, () => undefined),
+        fetchFile: (file, stop) => this.parts.fetchFile(file, stop, () => undefined),
       })
       signal.addEventListener('abort', () => job.cancel())
       return z.array(savedFile).parse(await job.result)

@@ -1,5 +1,5 @@
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
-import type { ComputeHost } from '#jobs/compute-host.ts'
+import type { ComputeHost } from '#jobs/compute/compute-host.ts'
 
 /** Time limit of a question about models. The read limits end it much sooner unless a disk does not respond. */
 const questionSeconds = 60

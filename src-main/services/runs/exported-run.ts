@@ -1,4 +1,4 @@
-import type { ExportedRun } from '#contract/runs/exported-run.ts'
+import type { ExportedRun } from '#contract/exports/exported-run.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
 import type { StoredModel } from '#db/models.ts'

@@ -2,9 +2,9 @@ import { availableParallelism, cpus, hostname } from 'node:os'
 import { toErrorMessage } from '#contract/errors.ts'
 import { openHub } from '#hub/hub.ts'
 import { type NodeRun, performRunFile } from '#jobs/cluster/perform-run-file.ts'
-import { defaultComputeCommand } from '#jobs/compute-command.ts'
-import { ComputeHost } from '#jobs/compute-host.ts'
-import { hermeticEnvironment } from '#jobs/environment.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { ComputeHost } from '#jobs/compute/compute-host.ts'
+import { hermeticEnvironment } from '#jobs/compute/environment.ts'
 import { defaultDataFolder, foldersOf } from '../models/folders.ts'
 
 /** Starts the run of a request file on this node, with the threads and memory that the scheduler granted. */

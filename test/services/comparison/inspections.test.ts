@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'
-import { defaultComputeCommand } from '#jobs/compute-command.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 import { eventually, type Opened, openedWorkbench, runEnded } from '../opened.ts'
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { BackendName } from '#contract/runs/run-request.ts'
-import { defaultComputeCommand } from '#jobs/compute-command.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 import { type Opened, openedWorkbench } from '../opened.ts'
 

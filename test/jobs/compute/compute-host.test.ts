@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
-import { ComputeHost } from '#jobs/compute-host.ts'
+import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { askDesk } from '#services/machine/ask-desk.ts'
-import { fakeCompute } from '../services/opened.ts'
+import { fakeCompute } from '../../services/opened.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-host-'))
 const hosts: ComputeHost[] = []

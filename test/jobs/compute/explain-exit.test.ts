@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
-import { adviceFor, explainDeadline, explainError, explainExit, isOfProcess } from '#jobs/explain-exit.ts'
+import { adviceFor, explainDeadline, explainError, explainExit, isOfProcess } from '#jobs/compute/explain-exit.ts'
 
 const exit = { code: null, signal: 'SIGKILL' as const, output: '', memoryBytes: 1e9, totalBytes: 16e9 }
 

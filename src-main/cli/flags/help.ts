@@ -1,4 +1,4 @@
-import { exitCodesHelp } from './exit-codes.ts'
+import { exitCodesHelp } from '../exit-codes.ts'
 import { flagGroups, flagTable } from './flag-table.ts'
 
 /** Column where a flag's text begins, and where lines end. */

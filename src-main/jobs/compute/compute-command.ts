@@ -6,7 +6,7 @@ import type { ComputeCommand } from './compute-process.ts'
 
 /** Node and the entry of the compute process: the source when run from source, otherwise the bundle beside this one. */
 export function defaultComputeCommand(): ComputeCommand {
-  const source = join(import.meta.dirname, '..', 'compute', 'main.ts')
+  const source = join(import.meta.dirname, '..', '..', 'compute', 'main.ts')
   const bundle = join(import.meta.dirname, 'compute.js')
   // Little stays on the heap. Collecting young garbage early leaves memory for weights.
   return [findNode(), '--max-semi-space-size=4', existsSync(source) ? source : bundle]
@@ -14,7 +14,7 @@ export function defaultComputeCommand(): ComputeCommand {
 
 /** The command that starts the command line on another machine that sees this installation. Throws if it does not run from source. */
 export function espalierCommand(): ComputeCommand {
-  const script = join(import.meta.dirname, '..', 'cli', 'espalier.mjs')
+  const script = join(import.meta.dirname, '..', '..', 'cli', 'espalier.mjs')
   if (existsSync(script)) return [findNode(), '--disable-warning=ExperimentalWarning', script]
   throw new EspalierError(
     'usage',

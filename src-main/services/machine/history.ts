@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs'
-import type { HistoryState } from '#contract/runs/history.ts'
+import type { HistoryState } from '#contract/machine/history.ts'
 import { integrityProblems, listBackups, makeBackup } from '#db/backups.ts'
 import { schemaVersion } from '#db/migrate.ts'
 import type { Calls } from '../context.ts'
