@@ -13,6 +13,7 @@ import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-requ
 import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
 import type { Flags } from './flags/flags.ts'
+import { existing, textFlag } from './flags/text-flag.ts'
 import { isSampleModel, sampleText } from './sample.ts'
 
 /** The reference's window length. */

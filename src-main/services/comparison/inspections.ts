@@ -6,7 +6,7 @@ import { titleOfMethod } from '#contract/titles.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
-import { currentSettings } from '../machine/settings.ts'
+import { currentSettings } from '../machine/current-settings.ts'
 
 /** The run of an inspection, on this machine with the current settings. Throws if the inspected runs are incompatible. */
 export function inspectionRun(context: Context, inspect: Inspection): PlannedRun {

@@ -15,7 +15,7 @@ import { schemaVersion } from '#db/migrate.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
 import { askDesk } from './ask-desk.ts'
-import { currentSettings, secrets } from './settings.ts'
+import { currentSettings, secrets } from './current-settings.ts'
 
 const lastTest = 'last self-test'
 /** A result stored by an earlier version may lack fields and is then ignored. */

@@ -5,7 +5,7 @@ import type { SessionRequest, Transcript, TranscriptColumn, TranscriptEntry } fr
 import { newId } from '#db/ids.ts'
 import type { Job } from '#jobs/compute/compute-host.ts'
 import type { Context } from '../context.ts'
-import { currentSettings } from '../machine/settings.ts'
+import { currentSettings } from '../machine/current-settings.ts'
 import type { Library } from '../models/library.ts'
 
 /** One column for the engine and for the transcript. */

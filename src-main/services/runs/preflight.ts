@@ -6,7 +6,7 @@ import { openHub } from '#hub/hub.ts'
 import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { askDesk } from '../machine/ask-desk.ts'
-import { hubOptions } from '../machine/settings.ts'
+import { hubOptions } from '../machine/current-settings.ts'
 import type { Library } from '../models/library.ts'
 
 /**
