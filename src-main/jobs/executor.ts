@@ -12,7 +12,7 @@ export interface Executor {
   /** Drops runs whose rows already say that they stop. */
   abandon(rows: readonly Pick<RunRow, 'number'>[]): void
   /** Allows retries after giving up. */
-  mend(): void
+  allowRetries(): void
   /** Stops everything that cannot continue without this process. */
   close(): Promise<void>
 }

@@ -4,7 +4,7 @@ import type { History } from '#db/history.ts'
 import { jobOf } from '#db/runs/jobs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 
-/** Why a run cannot be computed whatever the queue says: its model is not in the library any more. Undefined where it is. */
+/** The error for a run whose model was removed from the library; undefined if the model is there. */
 export function missingModel(history: History, { name, model: id }: Pick<RunRow, 'name' | 'model'>): EspalierError | undefined {
   const model = history.models.find(id)
   if (model && model.removedAt === null) return undefined
@@ -29,14 +29,14 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
   })
 }
 
-/** Lets the next attempt begin from nothing. Until then the run keeps what it found, so that the action can be undone. */
+/** Makes the next attempt start from scratch. Until then the run keeps its results, so that the action can be undone. */
 export function markToStartOver(history: History, row: RunRow): void {
   const job = jobOf(row)
-  // A job that is still there is taken back first; what it wrote goes with it.
+  // A job that the cluster still has is cancelled first, and what it wrote is deleted.
   history.runs.patch(row.number, { start_over: 1, job: job && job.submission !== null ? { ...job, drop: true } : null })
 }
 
-/** Forgets what a run did before, if it is to start over. Steps that other runs took over from it stay theirs. Gives the row as it is then. */
+/** Deletes the results of earlier attempts if the run is to start over; steps that other runs copied are kept. Returns the new row. */
 export function startOverIfAsked(history: History, row: RunRow): RunRow {
   if (row.start_over === 0) return row
   const { id, number, attempt_at, status } = row

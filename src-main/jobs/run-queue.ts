@@ -20,7 +20,7 @@ interface QueueParts {
   clusters: Clusters
   /** False for a process that only does given runs and does not run the queue. */
   worksQueue: boolean
-  /** Whether runs that were cut off are resumed by themselves. */
+  /** Whether runs that were cut off are resumed automatically. */
   resumesRuns(): boolean
 }
 
@@ -34,7 +34,7 @@ const crashedWith: RunProblem = {
   advice: 'Set a lower memory limit, then resume. If it happens again, the log and the diagnostics say more.',
 }
 
-/** The numbers of runs that a write changed, and the rows of those that are not to be computed any longer. */
+/** The numbers of the changed runs, and the rows of those to stop. */
 export interface QueueChange {
   changed: number[]
   stopped?: readonly RunRow[]
@@ -106,7 +106,7 @@ export class RunQueue {
     if (failed.length > 0) this.tellRuns(failed.map(({ row }) => row.number))
   }
 
-  /** Resumes the queue's runs that the end of the program cut off, before all others. What it died with twice stays interrupted. */
+  /** Resumes the runs that were interrupted when the program ended, before all others. Those that it died with twice stay interrupted. */
   takeUp(): void {
     const { history, owner, worksQueue, resumesRuns } = this.#parts
     if (this.#closed || !worksQueue || !history.owners.takeQueue(owner, Date.now())) return
@@ -131,12 +131,12 @@ export class RunQueue {
     this.tellRuns([])
   }
 
-  /** Does an action to all of these runs, or to none when one of them cannot take part. */
+  /** Applies an action to all of these runs, or to none if one of them does not allow it. */
   act(action: QueueAction, ids: readonly string[]): number[] {
     return this.change(() => this.write(action, rowsFor(this.#parts.history, action, ids)))
   }
 
-  /** Changes runs in one transaction; their processes, the listeners and the queue follow. Gives the numbers of what changed. */
+  /** Changes runs in one transaction, then stops processes, informs listeners and works the queue. Returns the numbers of the changed runs. */
   change(write: () => QueueChange): number[] {
     const { changed, stopped = [] } = this.#parts.history.transaction(write)
     if (stopped.length > 0) for (const executor of this.#executors) executor.abandon(stopped)
@@ -145,7 +145,7 @@ export class RunQueue {
     return changed
   }
 
-  /** What an action makes of rows that can take part, inside of `change`. */
+  /** Writes an action to rows that allow it. Call it inside `change`. */
   write(action: QueueAction, rows: readonly RunRow[]): QueueChange {
     const { history } = this.#parts
     const changed = rows.map(({ number }) => number)
@@ -154,7 +154,7 @@ export class RunQueue {
       return { changed, stopped: rows }
     }
     if (action === 'retry') for (const row of rows) markToStartOver(history, row)
-    // The count of crashes begins again where a user asks for the run.
+    // A run that the user starts has a new count of crashes.
     for (const row of rows) if (row.crashes > 0) history.runs.patch(row.number, { crashes: 0 })
     history.queue.enqueue(changed)
     return { changed }
@@ -190,12 +190,12 @@ export class RunQueue {
 
   setPaused(paused: boolean): void {
     this.#parts.history.settings.set(pausedSetting, paused)
-    if (!paused) for (const executor of this.#executors) executor.mend()
+    if (!paused) for (const executor of this.#executors) executor.allowRetries()
     this.tellRuns([])
     this.work()
   }
 
-  /** Does one run at once, in this process or on its cluster; settles when it has ended. */
+  /** Computes one run now, in this process or on its cluster; settles when it has ended. */
   async runNow(id: string): Promise<void> {
     const { history, machine } = this.#parts
     const row = history.runs.get(id)

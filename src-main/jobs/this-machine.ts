@@ -90,7 +90,7 @@ export class ThisMachine implements Executor {
     }
   }
 
-  /** Does one run at once. */
+  /** Computes one run now. */
   async runNow(number: number): Promise<void> {
     const { history, owner } = this.#parts
     const free = this.#places.find(({ attempt, leaving }) => !attempt && !leaving)
@@ -137,8 +137,8 @@ export class ThisMachine implements Executor {
     })
   }
 
-  mend(): void {
-    for (const { host } of this.#places) host.mend()
+  allowRetries(): void {
+    for (const { host } of this.#places) host.allowRetries()
   }
 
   /** Interrupts current runs; they can be resumed. */

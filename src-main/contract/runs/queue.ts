@@ -15,7 +15,7 @@ const deviceState = z.object({
 
 const named = z.object({ id, name: z.string() })
 
-/** Runs that the end of the program cut off: those that this start resumed, and those that it left because the program died with them twice. */
+/** Runs that were interrupted when the program ended: those resumed at this start, and those left alone because the program died with them twice. */
 const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
 
 /** Running runs first, then waiting ones in order. `owner` is false if another process runs the queue. */
@@ -25,7 +25,7 @@ export const queueState = z.object({
   devices: z.array(deviceState),
   clusters: z.array(clusterState),
   runs: z.array(runEntry),
-  /** Null once somebody has seen it. */
+  /** Null once the user has dismissed the notice. */
   takenUp: takenUp.nullable(),
 })
 

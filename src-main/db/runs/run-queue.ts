@@ -31,7 +31,7 @@ export class RunQueueTable extends Table {
     "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number",
   )
   readonly running: () => RunRow[] = this.all("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
-  /** Runs of the queue that the end of a program interrupted. */
+  /** Runs of the queue that were interrupted when a program ended. */
   readonly cutOff: () => RunRow[] = this.all(
     "SELECT * FROM runs WHERE cut_off AND status = 'interrupted' AND archived_at IS NULL ORDER BY started_at, number",
   )
@@ -68,7 +68,7 @@ export class RunQueueTable extends Table {
     })
   }
 
-  /** Puts runs back to their places in an order that was before, and other runs in front of all. */
+  /** Returns runs to their places in an earlier order, and puts other runs in front of all. */
   putBack(numbers: readonly number[], order: readonly number[], inFront: readonly number[] = []): void {
     for (const number of [...inFront, ...numbers]) this.#enqueue(0, number)
     const returned = new Set([...numbers, ...inFront])
@@ -95,7 +95,7 @@ export class RunQueueTable extends Table {
   }
 }
 
-/** The present order with what it lacks of an earlier one, each after the number that it followed then. */
+/** Adds to the current order what only the earlier one has, each after the number that it followed there. */
 function mergeOrders(present: readonly number[], earlier: readonly number[]): number[] {
   const merged = [...present]
   const known = new Set(present)

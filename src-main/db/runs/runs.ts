@@ -50,11 +50,11 @@ export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[
   archived_at: number | null
   /** Whether it waited in the queue when it was archived. */
   waited: number
-  /** Whether the next attempt begins by forgetting the earlier ones. */
+  /** Whether the next attempt first deletes the results of earlier ones. */
   start_over: number
-  /** Whether the attempt was taken from the queue, not asked for by a command. */
+  /** Whether the attempt came from the queue, not from a command. */
   from_queue: number
-  /** Whether the end of the program interrupted it, so that the next start takes it up. */
+  /** Whether it was interrupted when the program ended, so that the next start resumes it. */
   cut_off: number
   /** How often in a row the program died while it ran. */
   crashes: number

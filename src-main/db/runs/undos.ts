@@ -3,7 +3,7 @@ import type { RunRow } from './runs.ts'
 
 const keptMilliseconds = 86_400_000
 
-/** What an action on several runs changed: enough to put all of it back. */
+/** What a bulk action changed: enough to restore it. */
 export interface RunsChange {
   kind: string
   /** Numbers of the runs that waited before, in their order. */
@@ -23,7 +23,7 @@ export interface RunsChange {
     | 'starred'
     | 'notes'
   >[]
-  /** The experiment that was archived or brought back with its runs. */
+  /** The experiment that was archived or restored with its runs. */
   experiment: { id: string; archivedAt: number | null } | null
 }
 

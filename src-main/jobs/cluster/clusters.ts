@@ -105,7 +105,7 @@ export class Clusters implements Executor {
     this.work(this.#paused)
   }
 
-  mend(): void {}
+  allowRetries(): void {}
 
   async close(): Promise<void> {
     this.#closing.abort()

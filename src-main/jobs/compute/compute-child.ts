@@ -87,7 +87,7 @@ export class ComputeChild {
   }
 
   /** Allows restarts again after too many deaths. */
-  mend(): void {
+  allowRetries(): void {
     this.#deaths = 0
     if (this.#status === 'broken') this.#become('off', null)
   }

@@ -114,8 +114,8 @@ export class ComputeHost {
   }
 
   /** Allows a broken host to start again. */
-  mend(): void {
-    this.#child.mend()
+  allowRetries(): void {
+    this.#child.allowRetries()
   }
 
   async close(): Promise<void> {

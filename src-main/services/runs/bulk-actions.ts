@@ -16,10 +16,10 @@ import type { QueueChange } from '#jobs/run-queue.ts'
 import type { Context } from '../context.ts'
 import { undoChange } from './undo-change.ts'
 
-/** So many runs can be shown together. */
+/** The most runs that a screen shows together. */
 const mostShown = 500
 
-/** Actions on several runs: each is one transaction, says how many runs took part, and can be undone whole. */
+/** Bulk actions: each is one transaction, reports how many runs it changed, and can be undone as a whole. */
 export class BulkActions {
   readonly #context: Pick<Context, 'history' | 'queue' | 'emit'>
 
@@ -27,7 +27,7 @@ export class BulkActions {
     this.#context = context
   }
 
-  /** Does an action to the rows that `choose` finds and that can take part. */
+  /** Applies an action to those rows from `choose` that allow it. */
   act(action: BulkAction, choose: () => readonly RunRow[]): BulkResult {
     const result: BulkResult = { runs: 0, changed: 0, waited: 0, undo: null }
     this.#context.queue.change(() => {
@@ -44,7 +44,7 @@ export class BulkActions {
     return result
   }
 
-  /** Archives an experiment with its runs, or brings it back; runs that waited are drafts then. Running ones end first. */
+  /** Archives or restores an experiment with its runs. Queued runs become drafts; running ones finish first. */
   setArchived(id: string, archived: boolean): Pick<BulkResult, 'undo'> & { waited: string[] } {
     const { history, queue } = this.#context
     let undo: string | null = null
@@ -116,7 +116,7 @@ export class BulkActions {
     return { changed }
   }
 
-  /** Archived runs do not wait: those of the queue become drafts that remember it. */
+  /** Archived runs do not wait: queued ones become drafts and remember that they were queued. */
   #archive(rows: readonly RunRow[]): QueueChange {
     const { runs } = this.#context.history
     const stopped = rows.filter(({ status }) => status === 'queued')

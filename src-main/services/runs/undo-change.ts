@@ -7,10 +7,10 @@ import type { Context } from '../context.ts'
 
 type Saved = RunsChange['rows'][number]
 
-/** What an undo does with one run: a place in the queue, a status, or nothing where the run went on since. */
+/** What undo does with a run: return it to the queue, restore its status, or leave it because it continued since. */
 type Return = 'same' | 'status' | 'place' | 'front' | 'left'
 
-/** Puts runs back as they were before an action on several; inside of a transaction. */
+/** Restores runs to their state before a bulk action. Call it inside a transaction. */
 export function undoChange(
   { history, queue }: Pick<Context, 'history' | 'queue'>,
   { kind, order, rows, experiment }: RunsChange,
@@ -45,11 +45,11 @@ function returnOf(kind: string, saved: Saved, now: RunRow): Return {
     return saved.status === 'queued' ? 'place' : saved.status === 'running' ? 'front' : 'status'
   }
   if (now.status === 'queued') return 'status'
-  // A run that started over has nothing of before; one of another process is not ours to stop.
+  // A retried run has lost its earlier results, and a run of another process cannot be stopped here.
   return now.status === 'running' && kind !== 'retry' && now.owner !== null ? 'status' : 'left'
 }
 
-/** What an action on several writes besides the status. */
+/** The fields, other than the status, that a bulk action writes. */
 function markedBefore(kind: string, { tags, starred, notes, archived_at, waited }: Saved) {
   if (kind === 'mark') return { tags: JSON.parse(tags) as string[], starred: starred === 1, notes }
   if (kind === 'archive' || kind === 'unarchive') return { archived_at, waited }
