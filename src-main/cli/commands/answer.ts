@@ -18,7 +18,7 @@ Prints each model's answers with their length, repetition, and the share of toke
   --temperature X      0 always takes the likeliest token (default 0)
   --seed N             seed for sampling (default 0)
   --without_dense      leave the dense model out
-  --wait               wait for the run to end, also when a server does it
+  --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 
 const flags = {

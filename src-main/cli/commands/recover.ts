@@ -11,14 +11,13 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 export const recoverHelp = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--wait]
 
-Trains what a run has left, towards the dense model's distribution over the vocabulary: makes a new run with the same removals,
-repair and measures. What the run has done already is not done again. The weights are only taken where they are better on text
-that was not trained on.
+Trains the remaining weights of a run to predict what the dense model predicts. Creates a new run with the same removals, repair
+and measures, which reuses the finished steps. The trained weights are kept only if they are better on text that was not trained on.
 
   --amount AMOUNT      minutes such as 10min, or tokens such as 262144 or 256k (default ${defaultRecoveryTokens})
   --text TEXT          what it trains on, or several as a.txt:0.5,b.txt:0.5 (default: half the run’s calibration text, half the
                        bundled mixed one); self-written is text that the dense model writes
-  --wait               wait for the run to end, also when a server does it
+  --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 
 const flags = {

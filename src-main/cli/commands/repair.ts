@@ -18,7 +18,7 @@ make up for what was removed. Finished steps of the run are reused.
   --text TEXT          the text to fit on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters the run’s
                        calibration text, one quarter the bundled mixed text)
   --samples N          windows of it (default ${defaultRepairWindows})
-  --wait               wait for the run to end, also when a server does it
+  --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 
 const flags = {

@@ -21,7 +21,7 @@ to repeat it elsewhere). The other formats write the comparison table of the run
   --method METHOD      the method's id; may be repeated
   --limit N            at most this many rows (default 50, up to 1000)
   --log                also print the end of the compute process's output
-  --wait               wait for the runs to end, also when a server does them
+  --wait               wait for the runs to end, even if a server computes them
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`
 
