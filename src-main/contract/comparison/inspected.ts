@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { id } from '../identifiers.ts'
-import { transcriptAnswer } from '../playground/playground.ts'
+import { transcriptAnswer } from '../playground/generation.ts'
 import { studyDocument } from '../runs/run.ts'
 import { divergence, inspectedRun } from './divergence.ts'
 

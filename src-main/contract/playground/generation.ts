@@ -4,7 +4,7 @@ import { backendName } from '../runs/run-request.ts'
 import { generationSettings } from './generation-settings.ts'
 
 const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
-export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
+const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
 
 /** One prompt. `continueFrom` are the token ids of a given beginning of the answer (to continue from an alternative). */
 export const generationPrompt = z.object({
@@ -28,24 +28,25 @@ export const generationRequest = z.object({
   memoryBytes: z.number().int().positive().optional(),
 })
 
-export const answerEnd = z.enum(['end of text', 'length', 'stopped', 'failed'])
+const answerEnd = z.enum(['end of text', 'length', 'stopped', 'failed'])
+
+export const transcriptAnswer = z.object({
+  column: z.number().int(),
+  prompt: z.number().int(),
+  text: z.string(),
+  tokens: z.array(generatedToken),
+  end: answerEnd,
+  seconds: z.number(),
+  firstTokenSeconds: z.number().nullable(),
+  tokensPerSecond: z.number().nullable(),
+  problem: z.string().nullable(),
+})
 
 /** Progress of one column. `column` and `prompt` are indices into the request. */
 export const generationEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('prompt'), column: z.number().int(), prompt: z.number().int(), tokens: z.number().int(), text: z.string() }),
   z.object({ type: z.literal('token'), column: z.number().int(), prompt: z.number().int(), token: generatedToken }),
-  z.object({
-    type: z.literal('answer'),
-    column: z.number().int(),
-    prompt: z.number().int(),
-    text: z.string(),
-    tokens: z.array(generatedToken),
-    end: answerEnd,
-    seconds: z.number(),
-    firstTokenSeconds: z.number().nullable(),
-    tokensPerSecond: z.number().nullable(),
-    problem: z.string().nullable(),
-  }),
+  transcriptAnswer.extend({ type: z.literal('answer') }),
 ])
 
 export type Alternative = z.infer<typeof alternative>

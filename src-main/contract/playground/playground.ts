@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
-import { answerEnd, generatedToken, generationPrompt } from './generation.ts'
+import { generationPrompt, transcriptAnswer } from './generation.ts'
 import { generationSettings } from './generation-settings.ts'
 
 /** A column: an unchanged model, or a run's plan over its model. */
@@ -18,18 +18,6 @@ export const sessionRequest = z.object({
 const transcriptColumn = z.object({
   model: z.object({ id, name }),
   run: z.object({ id, name, method: z.string(), reached: z.number().nullable() }).nullable(),
-})
-
-export const transcriptAnswer = z.object({
-  column: z.number().int(),
-  prompt: z.number().int(),
-  text: z.string(),
-  tokens: z.array(generatedToken),
-  end: answerEnd,
-  seconds: z.number(),
-  firstTokenSeconds: z.number().nullable(),
-  tokensPerSecond: z.number().nullable(),
-  problem: z.string().nullable(),
 })
 
 /** The user's choice of the best column for one prompt; null if none was better. */
