@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { currentSettings } from '../../../src-main/services/machine/settings.ts'
+import { currentSettings } from '../../../src-main/services/machine/current-settings.ts'
 
 /** Settings as they are read when the history holds `saved`. */
 function settingsOf(saved: object) {
