@@ -57,8 +57,9 @@ struct NormBackward {
   }
 
   // One row; `unit` and `inner` are room for it.
-  void row(int64_t index, float* unit, float* inner, float* weights, float* biases) const {
+  void row(int64_t index, float* __restrict unit, float* __restrict inner, float* __restrict weights, float* __restrict biases) const {
     const float *own = x + index * size, *outer = gradient + index * size;
+    float* __restrict to = byX + index * size;
     const float mean = norm.centred ? sumOver(own, nullptr, 0) / size : 0;
     const float scale = 1 / std::sqrt(sumOver(own, own, mean) / norm.divisor + norm.epsilon);
     for (int64_t i = 0; i < size; i++) {
@@ -68,7 +69,7 @@ struct NormBackward {
       biases[i] += outer[i];
     }
     const float along = sumOver(inner, unit, 0) / norm.divisor, level = norm.centred ? sumOver(inner, nullptr, 0) / size : 0;
-    for (int64_t i = 0; i < size; i++) byX[index * size + i] = (inner[i] - level - unit[i] * along) * scale;
+    for (int64_t i = 0; i < size; i++) to[i] = (inner[i] - level - unit[i] * along) * scale;
   }
 
   void run() const {
