@@ -5,7 +5,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
  * Where the files that take longest are. Those that wait for a browser or for other processes start first, so that others compute beside
  * them; a long file that starts last would leave a core idle.
  */
-const first = ['test/e2e/', 'test/jobs/', 'test/cli/', 'test/services/', 'test/engine/pruning/', 'test/engine/']
+const first = ['test/e2e/', 'test/jobs/', 'test/cli/', 'test/services/', 'test/engine/pruning/', 'test/engine/export/gguf/', 'test/engine/']
 
 /** Sorts paths by those folders and otherwise keeps their order. */
 export function waitingFirst(paths: readonly string[]): string[] {

@@ -160,7 +160,7 @@ describe('a server refuses', () => {
     const { id } = await door.call('runs.create', { model, request: { ...request(places), method: 'shortgpt' } })
     await vi.waitFor(async () => expect((await door.call('runs.get', { id })).status).toBe('done'), { timeout: 110_000 })
     ids = { model, bare, run: id }
-  }, 120_000)
+  })
   afterAll(async () => {
     await door.close()
     await endProgram(server, 'SIGTERM')

@@ -42,7 +42,7 @@ beforeAll(async () => {
   experiment = made.experiment.id
   runs = made.runs.map((one) => one.id)
   await ended(...runs)
-}, 120_000)
+})
 
 afterAll(async () => {
   await remote?.close()

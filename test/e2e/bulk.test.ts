@@ -1,14 +1,12 @@
 import { mkdir } from 'node:fs/promises'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../bench/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
-
-vi.setConfig({ testTimeout: 120_000 })
 
 /** More than the screen loads at once (100). */
 const kept = 344
@@ -33,7 +31,7 @@ beforeAll(async () => {
   ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare })])
   screen = await openScreen(browser, workbench)
   page = screen.page
-}, 120_000)
+})
 
 afterAll(async () => {
   await browser?.close()

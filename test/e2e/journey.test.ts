@@ -1,13 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { makeOwnFiles, type OwnFiles } from './own-files.ts'
 import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
-
-vi.setConfig({ testTimeout: 600_000 })
 
 let browser: Browser
 let workbench: Workbench
@@ -19,7 +17,7 @@ beforeAll(async () => {
   ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench(), makeOwnFiles()])
   screen = await openScreen(browser, workbench)
   page = screen.page
-}, 120_000)
+})
 
 afterAll(async () => {
   await browser?.close()

@@ -16,7 +16,7 @@ beforeAll(async () => {
   ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench(), makeOwnFiles()])
   screen = await openScreen(browser, workbench)
   page = screen.page
-}, 120_000)
+})
 
 afterAll(async () => {
   await browser?.close()
@@ -222,4 +222,4 @@ test('the whole journey goes without a mouse: own model, own texts, set up, run,
   await talk()
   await save()
   expect(screen.faults).toEqual([])
-}, 480_000)
+})

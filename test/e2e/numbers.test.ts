@@ -4,15 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { env, execPath } from 'node:process'
 import type { Browser, Locator, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../bench/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
-
-vi.setConfig({ testTimeout: 300_000 })
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
 const usualCache = env.HF_HUB_CACHE
@@ -39,7 +37,7 @@ beforeAll(async () => {
   screen = await openScreen(browser, workbench)
   page = screen.page
   model = (await workbench.call('models.list', {})).find(({ description }) => description.shape.blocks === 12)?.id ?? ''
-}, 120_000)
+})
 
 afterAll(async () => {
   if (usualCache === undefined) delete env.HF_HUB_CACHE

@@ -1,12 +1,10 @@
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
-
-vi.setConfig({ testTimeout: 200_000 })
 
 let browser: Browser
 let workbench: Workbench
@@ -43,7 +41,7 @@ beforeAll(async () => {
   screen = await openScreen(browser, workbench)
   page = screen.page
   pruned = (await done(2)).find(({ method }) => method === '2ssp') as RunEntry
-}, 300_000)
+})
 
 afterAll(async () => {
   await browser?.close()

@@ -1,4 +1,5 @@
 import type { Browser, BrowserContext, Page } from 'playwright-core'
+import { patience } from '../patience.ts'
 import type { Workbench } from './workbench.ts'
 
 export type Theme = 'light' | 'dark'
@@ -108,9 +109,6 @@ export async function finishAnimations(page: Page): Promise<void> {
       await new Promise((resolve) => requestAnimationFrame(resolve))
   })
 }
-
-/** Limits of time are those of a quiet machine; a busy one gets this many times as long. Only a test that fails waits for it. */
-const patience = 4
 
 /** Asks again and again until it holds; tells what it saw last when it never does. */
 export async function eventually<Value>(

@@ -15,7 +15,7 @@ let child: ChildProcess
 
 beforeAll(async () => {
   ;[browser, folder] = await Promise.all([launchBrowser(), mkdtemp(join(tmpdir(), 'espalier-start-'))])
-}, 120_000)
+})
 
 afterAll(async () => {
   child?.kill('SIGKILL')
@@ -54,4 +54,4 @@ test('npm start keeps port and token: a page that was left open goes on by itsel
   await page.getByText(folder).first().waitFor()
   expect(await page.evaluate(() => 'neverReloaded' in window)).toBe(true)
   await end()
-}, 300_000)
+})

@@ -2,14 +2,12 @@ import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
-
-vi.setConfig({ testTimeout: 400_000 })
 
 let browser: Browser
 let workbench: Workbench
@@ -44,7 +42,7 @@ beforeAll(async () => {
     (rows) => rows.length === 7 && rows.every(({ status }) => status === 'done'),
     200_000,
   )
-}, 300_000)
+})
 
 afterAll(async () => {
   await browser?.close()

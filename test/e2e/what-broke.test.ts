@@ -2,15 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
-
-vi.setConfig({ testTimeout: 200_000 })
 
 let browser: Browser
 let workbench: Workbench
@@ -47,7 +45,7 @@ beforeAll(async () => {
   screen = await openScreen(browser, workbench)
   page = screen.page
   runs = (await done(3)).filter(({ baseline }) => !baseline)
-}, 300_000)
+})
 
 afterAll(async () => {
   await browser?.close()

@@ -168,7 +168,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
   let undisturbed: Undisturbed
   beforeAll(async () => {
     undisturbed = await runUndisturbed(await (subjects[name] as () => Promise<Subject>)())
-  }, 120_000)
+  })
   afterAll(() => rm(undisturbed.folder, { recursive: true, force: true }))
 
   test('whose compute process is killed at random moments ends with what an undisturbed one found', async () => {
@@ -186,7 +186,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
     await expectUndisturbed(workbench, await runEnded(workbench, id), undisturbed)
     expect(interruptions).toBeGreaterThan(0)
     await workbench.close()
-  }, 240_000)
+  })
 
   test('whose main process is killed at random moments ends with what an undisturbed one found', async () => {
     forgetSteps(undisturbed.folder)
@@ -207,5 +207,5 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
     expect(interruptions).toBeGreaterThan(0)
     await eventually(() => processesOf(null, undisturbed.folder).length === 0, 'no main process left over')
     await workbench.close()
-  }, 300_000)
+  })
 })

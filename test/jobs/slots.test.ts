@@ -48,7 +48,7 @@ test('two slots of the processor compute two runs at once, with the results of o
     expect(outcomesOf(run)).toEqual(outcomesOf(first))
   }
   expect(new Set(ended.map(({ device }) => device))).toHaveLength(2)
-}, 120_000)
+})
 
 test.skipIf(process.platform !== 'linux')('a run whose process is killed on one slot does not touch the run on the other', async () => {
   await using workbench = await openedWorkbench({ devices: undefined })

@@ -85,4 +85,4 @@ test('a run with which the program died twice stays interrupted with the reason 
   await workbench.call('runs.resume', { ids: [id] })
   await using again = await workbench.reopened()
   expect(await takenUp(again)).toMatchObject({ resumed: [{ id }] })
-}, 60_000)
+})

@@ -81,4 +81,4 @@ test('an ablation is killed, resumed, and there with its plot and table after a 
   expect(listed.rows.length).toBe(3)
   expect(numbers(shown)).toEqual(numbers(kept))
   expect(readFileSync(join(output, 'l1_norm.svg'), 'utf8').match(/<circle/g)).toHaveLength(6)
-}, 300_000)
+})

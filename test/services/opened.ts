@@ -6,6 +6,7 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import { processorDevice } from '#jobs/devices.ts'
 import type { WorkbenchOptions } from '#services/compose.ts'
 import { openWorkbench, type Workbench } from '#services/workbench.ts'
+import { patience } from '../patience.ts'
 
 export const fakeCompute = [process.execPath, join(import.meta.dirname, '..', 'fixtures', 'fake-compute.ts')] as const
 
@@ -84,18 +85,17 @@ export async function eventually<T>(
   what: string,
   milliseconds = 20_000,
 ): Promise<T> {
-  const until = Date.now() + milliseconds
+  const until = Date.now() + milliseconds * patience
   for (;;) {
     const answer = await ask()
     if (answer) return answer
-    if (Date.now() > until) throw new Error(`Not within ${milliseconds} ms: ${what}`)
+    if (Date.now() > until) throw new Error(`Not within ${milliseconds * patience} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
 
 const resting = new Set(['done', 'failed', 'cancelled', 'interrupted', 'paused', 'draft'])
 
-/** Patient, because a test may share its cores with a training. */
 export async function runEnded({ call }: Pick<Opened, 'call'>, id: string): Promise<Output<'runs.get'>> {
   return eventually(
     async () => {

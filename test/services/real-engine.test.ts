@@ -73,7 +73,7 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect((await again.call('experiments.get', { id: experiment.id })).counts).toEqual({ done: 5 })
   expect((await again.call('runs.get', { id: runs[1]?.id as string })).plan).toEqual(compared.runs[1]?.plan)
   expect((await again.call('transcripts.query', { search: 'Once' })).total).toBe(1)
-}, 180_000)
+})
 
 test('a sliced model answers beside its dense one, is saved without pruning again, and its tensors go with the run', async () => {
   await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
@@ -126,4 +126,4 @@ test('a sliced model answers beside its dense one, is saved without pruning agai
   await call('runs.archive', { ids: [id] })
   expect((await call('runs.remove', { ids: [id] })).bytes).toBeGreaterThan(files.reduce((sum, { bytes }) => sum + bytes, 0))
   expect(files.filter(({ file }) => existsSync(file))).toEqual([])
-}, 180_000)
+})

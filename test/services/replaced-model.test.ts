@@ -1,14 +1,12 @@
 import { copyFileSync, cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Input, Output } from '#contract/api.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { otherModel } from '../fixtures/other-model.ts'
 import { referenceModel, referenceWindows } from '../fixtures/reference.ts'
 import { eventually, type Opened, openedWorkbench, outcomesOf, runEnded } from './opened.ts'
-
-vi.setConfig({ testTimeout: 300_000 })
 
 type Changes = NonNullable<Input<'runs.clone'>['changes']>
 

@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { generationSettings } from '#contract/playground/generation-settings.ts'
 import { sharedPhase } from '#contract/runs/phases.ts'
@@ -28,8 +28,6 @@ import { OneHistory, type Relation, runFresh, type Subjects } from './one-histor
  * A result belongs to what was asked: a run in a history that is full of others, in their experiment or as a clone of one, gives what the
  * same request gives where nothing was computed before. Pairs differ in one field of the request, or in what lies at a path.
  */
-vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
-
 const home = mkdtempSync(join(tmpdir(), 'espalier-pairs-'))
 const at = (name: string) => join(home, name)
 const random = new Random(Number(process.env.ESPALIER_SEED ?? 1), 24)

@@ -67,4 +67,4 @@ test('five seeds draw five sets of calibration windows, which each run states, a
   expect(at('Seeds')).toBe(5)
   expect(at('perplexity (test)')).toBeCloseTo(mean, 6)
   expect(at('perplexity (test) deviation')).toBeCloseTo(deviation, 6)
-}, 300_000)
+})

@@ -43,14 +43,14 @@ describe.skipIf(!own)('ggml', () => {
     chmodSync(base, 0o666)
     await ensureGgml()
     expect(said.match(/Installing ggml …/g)).toHaveLength(2)
-  }, 120_000)
+  })
 
   test('of another content is refused, and setup continues', async () => {
     await ensureGgml({ [system]: { name: own?.name ?? '', integrity: `sha512-${'A'.repeat(86)}==` } })
     expect(said).toMatch(/could not be installed: npm could not install @node-llama-cpp\/.*EINTEGRITY/s)
     expect(said).toMatch(/works without it, except for quantised GGUF types/)
     expect(existsSync(ggmlFolder())).toBe(false)
-  }, 120_000)
+  })
 })
 
 test('a system without a package is named', async () => {

@@ -19,9 +19,9 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
   beforeAll(async () => {
     opened = await openOnSlurm()
     await opened.addCluster('test')
-  }, 120_000)
-  afterEach(() => opened.clear(), 90_000)
-  afterAll(() => opened?.close(), 60_000)
+  })
+  afterEach(() => opened.clear())
+  afterAll(() => opened?.close())
 
   const queue = () => opened.workbench.call('queue.get', {})
   const jobs = (field: string) => opened.slurm.ask('squeue', '--noheader', '--array', `--format=${field}`).split('\n')
@@ -49,7 +49,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
       ['a node', true],
     ])
     expect(findings.at(-1)?.found).toMatch(/: tensorflow.* on |: wasm on /)
-  }, 60_000)
+  })
 
   test('a grid of 12 runs and its baseline gives on both nodes what it gives here, though the controller is down for a minute and the workbench is closed', async () => {
     const { workbench, slurm } = opened
@@ -102,7 +102,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
     expect(there.map(({ attempts }) => attempts)).toEqual(Array(13).fill(1))
     expect(new Set(there.map(({ device }) => /n[12]/.exec(device ?? '')?.[0]))).toEqual(new Set(['n1', 'n2']))
     expect(there.map(outcome)).toEqual(here.map(outcome))
-  }, 600_000)
+  })
 
   test('a job that is requeued and one whose processes are killed end in the plan of an undisturbed run', async () => {
     const requeued = async () => {
@@ -127,7 +127,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
       }),
     )
     expect(there.map(outcome)).toEqual(here.map(outcome))
-  }, 600_000)
+  })
 
   test('cancelling reaches the job and its processes', async () => {
     const { id } = await opened.make('test')
@@ -136,7 +136,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
     expect((await opened.get(id)).status).toBe('cancelled')
     await eventually(() => !jobs('%i').includes(job?.id as string), 'the end of the job', 60_000)
     await eventually(() => processesOf(null, `${id}/request.json`).length === 0, 'the end of its processes', 60_000)
-  }, 600_000)
+  })
 
   test('the command line sends a grid there, follows it when it is started again, and prints what it prints here', async () => {
     const { slurm } = opened
@@ -163,5 +163,5 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
     // Both and their baseline, once.
     const { stdout } = await espalier('runs', 'list', '--json')
     expect((JSON.parse(stdout) as { rows: RunEntry[] }).rows.map(({ executor }) => executor).filter((one) => one === 'lab')).toHaveLength(3)
-  }, 600_000)
+  })
 })

@@ -18,13 +18,13 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
     Object.assign(process.env, slurm.environment)
     ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
     screen = await openScreen(browser, workbench)
-  }, 300_000)
+  })
 
   afterAll(async () => {
     await browser?.close()
     await workbench?.close()
     await slurm?.stop()
-  }, 60_000)
+  })
 
   test('a cluster is added, shown as a batch script and checked, and an experiment is sent there, where the queue shows its jobs', async () => {
     const { page, faults } = screen
@@ -77,5 +77,5 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
       60_000,
     )
     expect(faults).toEqual([])
-  }, 300_000)
+  })
 })

@@ -35,7 +35,8 @@ export async function startSlurm(): Promise<SlurmDaemons> {
   const conf = join(folder, 'slurm.conf')
   for (const name of ['shared', 'state', 'spool-n1', 'spool-n2', 'log']) mkdirSync(join(folder, name))
   writeFileSync(join(folder, 'cgroup.conf'), 'CgroupPlugin=disabled\n')
-  writeFileSync(conf, configuration(folder, 20_000 + Math.floor(Math.random() * 20_000)))
+  // Below the ports that the system gives to connections.
+  writeFileSync(conf, configuration(folder, 12_000 + Math.floor(Math.random() * 20_000)))
   const environment = { SLURM_CONF: conf }
   const ask = (program: string, ...words: string[]) =>
     execFileSync(program, words, { env: { ...process.env, ...environment }, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })

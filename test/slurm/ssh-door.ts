@@ -21,7 +21,7 @@ export async function openSshDoor(environment: Record<string, string>): Promise<
   const folder = mkdtempSync(join(tmpdir(), 'espalier-ssh-'))
   const at = (name: string) => join(folder, name)
   for (const key of ['host', 'user']) execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(key)])
-  const port = 40_000 + Math.floor(Math.random() * 20_000)
+  const port = 12_000 + Math.floor(Math.random() * 20_000)
   mkdirSync('/run/sshd', { recursive: true })
   writeFileSync(at('server'), serverConfiguration(folder, port, environment))
   const configuration = at('configuration')

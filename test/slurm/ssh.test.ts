@@ -25,12 +25,12 @@ describe.skipIf(!hasSlurm() || !hasSshServer())('a Slurm behind ssh, whose folde
     writeFileSync(program, `#!/bin/sh\nexec ${espalierCommand().join(' ')} "$@"\n`)
     chmodSync(program, 0o755)
     await opened.addCluster('far', { host: door.host, copies: true, program, partition: '' })
-  }, 120_000)
-  afterEach(() => opened.clear(), 90_000)
+  })
+  afterEach(() => opened.clear())
   afterAll(async () => {
     await opened?.close()
     await door?.stop()
-  }, 60_000)
+  })
 
   const make = (executor: string | null, method: string) =>
     opened.make(executor, { method, options: {}, calibration: data('calibration', 8), seed: 1 })
@@ -46,7 +46,7 @@ describe.skipIf(!hasSlurm() || !hasSshServer())('a Slurm behind ssh, whose folde
     expect(findings.filter(({ works }) => works === false)).toEqual([])
     expect(findings.map(({ what }) => what)).toEqual(expect.arrayContaining(['ssh login-node', 'rsync', 'shared folder', 'a node']))
     expect(readdirSync(join(there, 'probes')).filter((name) => !name.startsWith('sent'))).toEqual([])
-  }, 60_000)
+  })
 
   test('runs are computed from copies, come back with their tensors, and end as runs here', async () => {
     const methods = ['2ssp', 'slicegpt'] as const
@@ -64,7 +64,7 @@ describe.skipIf(!hasSlurm() || !hasSshServer())('a Slurm behind ssh, whose folde
     const near = await Promise.all((await Promise.all(methods.map((method) => make(null, method)))).map(({ id }) => opened.done(id)))
     expect(far.map(outcome)).toEqual(near.map(outcome))
     await eventually(() => sent.every(({ id }) => !existsSync(runFolderOf(there, id).root)), 'the end of copies there')
-  }, 180_000)
+  })
 
   test('cancelling reaches the job, and what it had done is kept for when it goes on', async () => {
     const run = await opened.make('far', search(8))
@@ -72,5 +72,5 @@ describe.skipIf(!hasSlurm() || !hasSshServer())('a Slurm behind ssh, whose folde
     await opened.workbench.call('runs.cancel', { ids: [run.id] })
     await eventually(() => opened.slurm.ask('squeue', '--noheader') === '', 'the end of the job', 30_000)
     expect((await opened.get(run.id)).stepsDone).toBeGreaterThan(0)
-  }, 120_000)
+  })
 })

@@ -14,8 +14,8 @@ describe.skipIf(!hasSlurm())('time limits of a real Slurm', () => {
 
   beforeAll(async () => {
     opened = await openOnSlurm()
-  }, 120_000)
-  afterAll(() => opened?.close(), 60_000)
+  })
+  afterAll(() => opened?.close())
 
   const folderOf = (name: string) => join(opened.slurm.shared, name)
 
@@ -51,5 +51,5 @@ describe.skipIf(!hasSlurm())('time limits of a real Slurm', () => {
       expect(run?.attempts).toBeGreaterThan(1)
       expect(run && outcome(run)).toEqual(outcome(here))
     }
-  }, 600_000)
+  })
 })

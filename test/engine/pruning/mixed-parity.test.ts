@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
@@ -92,7 +92,6 @@ describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as
 })
 
 function holdToRecorded(name: ReferenceModel): void {
-  vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
   let bench: Bench
   let expected: Expected
   beforeAll(async () => {
@@ -164,7 +163,6 @@ function holdToRecorded(name: ReferenceModel): void {
 
 // One model for what does not depend on the family.
 describe.skipIf(!backend.halves)('a mixed search', () => {
-  vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
   const amount = { blocks: 2 }
   const searches = [
     ['2ssp', twoStage, { windows: 2, attention: 3 }],

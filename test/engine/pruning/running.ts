@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, vi } from 'vitest'
+import { afterAll, beforeAll } from 'vitest'
 import type { Plan, TensorFile } from '#contract/pruning/plan.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -81,8 +81,6 @@ export interface Bench {
 
 /** Opens a reference model for the tests of a block and closes it after them. */
 export function openReference(name: ReferenceModel): () => Bench {
-  // Minutes only where other programs take the processor: alone, each test takes seconds.
-  vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 })
   let bench: Bench | undefined
   beforeAll(async () => {
     await openBackend('tensorflow')

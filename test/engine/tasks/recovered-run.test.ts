@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test, vi } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { hashOf, readData } from '#engine/data/read-data.ts'
 import { openSpec } from '#engine/model/model.ts'
@@ -9,7 +9,6 @@ import { withoutOverlap } from '#engine/pruning/recovery/overlap.ts'
 import { executeRun } from '#engine/tasks/run.ts'
 import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 
-vi.setConfig({ testTimeout: 300_000 })
 const folder = mkdtempSync(join(tmpdir(), 'espalier-recovered-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 

@@ -176,7 +176,7 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
     }
     expectOnlyRuns(made)
     await workbench.call('runs.cancel', { ids: made.map(({ id }) => id) })
-  }, 60_000)
+  })
 
   test('behind ssh they are whole words of rsync below a path of this machine, and reach no shell at the other end', async () => {
     const there = join(home, 'there')
@@ -195,5 +195,5 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
       const asked = readWhole(runFile, runFolderOf(join(home, 'data', 'clusters', 'far'), id).request)
       expect(asked?.request.model).toBe(`${there}/models/${asked?.request.model.split('/').at(-2)}/${folder.split('/').at(-1)}`)
     }
-  }, 60_000)
+  })
 })

@@ -33,7 +33,7 @@ beforeAll(async () => {
   experiment = made.experiment.id
   runs = made.runs
   for (const { id } of runs) expect((await runEnded(workbench, id)).problem).toBeNull()
-}, 120_000)
+})
 
 afterAll(async () => {
   await workbench?.[Symbol.asyncDispose]()
