@@ -54,18 +54,12 @@ export const environment = z.object({
   memoryBytes: z.number().nullable(),
 })
 
-/** A run with everything its page shows. Events and log are long and have their own calls. */
-export const runDetail = runEntry.extend({
-  notes,
+/** The long parts of a run: the unchanged request, `resolved` with what the engine filled in, and what is known once the run has ended. */
+export const runRecord = z.object({
   request: runRequest,
   resolved: z.record(z.string(), z.unknown()),
   environment: environment.nullable(),
-  modelDescription: modelDescription.nullable(),
   plan: plan.nullable(),
-  decisions: z.array(decision),
-  selections: z.array(selection),
-  /** Only for a method that rotates the stream to its principal components. */
-  spectra: z.array(spectrum),
   width: z.object({ kept: z.array(z.number().int()), of: z.number().int() }).nullable(),
   neuronScores: z.object({ scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }).nullable(),
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
@@ -76,21 +70,31 @@ export const runDetail = runEntry.extend({
   passes: passes.nullable(),
   /** Which zero-shot questions were answered correctly. */
   outcomes: z.array(taskOutcomes),
-  /** How products were computed, known once the run has ended; null if not recorded, which means float32. */
+  /** How products were computed; null if not recorded, which means float32. */
   precision: precision.nullable(),
   certified: certified.nullable(),
   remarks: z.array(z.string()),
   phaseSeconds: z.record(z.string(), z.number()),
-  /** The windows used for calibration and measuring, known once the run has ended; null or empty if none were used or recorded. */
+  /** The windows used for calibration and measuring; null or empty if none were used or recorded. */
   calibration: usedData.nullable(),
   evaluation: z.array(usedData),
-  /** What a repair did, known once the run has ended; null if none was requested. */
+  /** What a repair did; null if none was requested. */
   repair: repair.nullable(),
-  /** What a recovery did, known when the run has ended; null where none was asked for. Its points are known as they are measured. */
+  /** What a recovery did; null if none was requested. Its points are known as they are measured. */
   recovery: recovery.nullable(),
-  recoveryPoints: z.array(recoveryPoint),
   /** How fitted widths were decided; null for other methods. */
   fit: fit.nullable(),
+})
+
+/** A run with everything its page shows. Events and log are long and have their own calls. */
+export const runDetail = runEntry.extend(runRecord.shape).extend({
+  notes,
+  modelDescription: modelDescription.nullable(),
+  decisions: z.array(decision),
+  selections: z.array(selection),
+  /** Only for a method that rotates the stream to its principal components. */
+  spectra: z.array(spectrum),
+  recoveryPoints: z.array(recoveryPoint),
   stepsDone: z.number().int(),
   attempts: z.number().int(),
 })
@@ -192,6 +196,7 @@ export type RunProblem = z.infer<typeof runProblem>
 export type ParameterValue = z.infer<typeof parameterValue>
 export type MeasureSummary = z.infer<typeof measureSummary>
 export type RunEntry = z.infer<typeof runEntry>
+export type RunRecord = z.infer<typeof runRecord>
 export type RunDetail = z.infer<typeof runDetail>
 export type RunEnvironment = z.infer<typeof environment>
 export type RecordedEvent = z.infer<typeof recordedEvent>

@@ -1,14 +1,7 @@
-import type { Inspected } from '#contract/comparison/inspected.ts'
-import type { ScoredTask, TaskOutcomes } from '#contract/data/questions.ts'
-import type { UsedData } from '#contract/data/used-data.ts'
-import type { Fit } from '#contract/pruning/fit.ts'
+import type { ScoredTask } from '#contract/data/questions.ts'
 import type { Plan, TensorFile } from '#contract/pruning/plan.ts'
-import type { Certified, Precision } from '#contract/pruning/precision.ts'
-import type { Recovery } from '#contract/pruning/recovery.ts'
-import type { Repair } from '#contract/pruning/repair.ts'
-import type { RunDocument, Study } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import type { RunEnvironment } from '#contract/runs/runs.ts'
+import type { RunRecord } from '#contract/runs/runs.ts'
 import type { Database } from '../database.ts'
 import { fromJson, fromJsonOrNull, Table } from '../table.ts'
 import type { StoredValue, ValueStore } from '../values.ts'
@@ -16,35 +9,6 @@ import { columnOf } from './run-sql.ts'
 
 type Stored = Omit<StoredValue, 'bytes'>
 type PlanRow = Stored & { tensors: string | null }
-
-interface NeuronScores {
-  scores: number[][]
-  cuts: number[]
-}
-
-/** The long parts of a run. The request is kept unchanged; `resolved` holds what the engine filled in. */
-interface RunRecord {
-  request: RunRequest
-  resolved: Record<string, unknown>
-  environment: RunEnvironment | null
-  plan: Plan | null
-  width: { kept: number[]; of: number } | null
-  neuronScores: NeuronScores | null
-  answers: { prompt: string; text: string }[]
-  remarks: string[]
-  phaseSeconds: Record<string, number>
-  calibration: UsedData | null
-  evaluation: UsedData[]
-  repair: Repair | null
-  recovery: Recovery | null
-  fit: Fit | null
-  study: Study | null
-  passes: NonNullable<RunDocument['passes']> | null
-  inspected: Inspected | null
-  outcomes: TaskOutcomes[]
-  precision: Precision | null
-  certified: Certified | null
-}
 
 /** The fields of a run without results. Each is a JSON column of the same name in snake case. */
 const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {

@@ -5,9 +5,8 @@ import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { moment, name, notes, tags } from '#contract/identifiers.ts'
 import { modelDescription } from '#contract/models/models.ts'
 import { measure } from '#contract/runs/measures.ts'
-import { runRequest } from '#contract/runs/run-request.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
-import { recordedEvent, runDetail } from '#contract/runs/runs.ts'
+import { type RunRecord, recordedEvent, runDetail, runRecord } from '#contract/runs/runs.ts'
 import { newId } from '#db/ids.ts'
 import type { StoredModel } from '#db/models.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
@@ -34,21 +33,14 @@ const exportedRun = z.object({
   tags,
   notes,
   problem: shape.problem,
-  request: runRequest,
-  resolved: shape.resolved,
-  environment: shape.environment,
-  plan: shape.plan,
-  width: shape.width,
-  neuronScores: shape.neuronScores,
-  answers: shape.answers,
+  ...runRecord.shape,
+  // Files of earlier versions lack these.
   study: shape.study.default(null),
   passes: shape.passes.default(null),
   inspected: shape.inspected.default(null),
   outcomes: shape.outcomes.default([]),
   precision: shape.precision.default(null),
   certified: shape.certified.default(null),
-  remarks: shape.remarks,
-  phaseSeconds: shape.phaseSeconds,
   calibration: shape.calibration.default(null),
   evaluation: shape.evaluation.default([]),
   repair: shape.repair.default(null),
@@ -164,11 +156,10 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     executor: null,
     parameters: flattenParameters(run.request, run.resolved),
   })
-  history.documents.insert(number, run.request)
-  const { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds } = run
-  const { calibration, evaluation, repair, recovery, fit, study, passes, precision, certified, inspected, outcomes } = run
-  const data = { calibration, evaluation, repair, recovery, fit, study, passes, precision, certified, inspected, outcomes }
-  history.documents.set(number, { resolved, environment, plan, width, neuronScores, answers, remarks, phaseSeconds, ...data })
+  const record = Object.keys(runRecord.shape).map((field) => [field, run[field as keyof RunRecord]])
+  const { request, ...results } = Object.fromEntries(record) as RunRecord
+  history.documents.insert(number, request)
+  history.documents.set(number, results)
   const { reached, seconds, device, starred, problem, fingerprint } = run
   history.runs.patch(number, {
     ...(fingerprint === null ? {} : { fingerprint }),
@@ -179,7 +170,7 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     problem,
     started_at: run.startedAt,
     ended_at: run.endedAt,
-    has_plan: plan !== null,
+    has_plan: run.plan !== null,
   })
   for (const { event, at } of run.events) history.events.add(number, event, at)
   for (const given of run.measures) history.measures.add(number, given, run.endedAt ?? run.createdAt)
