@@ -80,9 +80,9 @@ export class ExperimentsService extends Service {
   }
 
   async #preview(grid: Grid, signal: AbortSignal | undefined): Promise<GridPreview> {
-    const { estimates, library } = this.parts
+    const { estimates } = this.parts
     const planned = await this.#planned(grid)
-    const found = await preflight(this.parts, library, planned, signal)
+    const found = await preflight(this.parts, planned, signal)
     const models = new Map(await Promise.all(grid.models.map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
     const estimated = planned.map(({ model, request }, at) => {
       const preview = found[at] as RequestPreview
@@ -97,7 +97,7 @@ export class ExperimentsService extends Service {
     const id = newId('exp')
     const planned = possible.flatMap((one) => overSeeds(one, grid.seeds))
     const making = { experiment: id, seeds: grid.seeds.length, executor, start }
-    const numbers = writeRuns(this.parts, this.parts.library, planned, making, () =>
+    const numbers = writeRuns(this.parts, planned, making, () =>
       this.history.experiments.insert({ id, name, notes, tags, grid, createdAt: Date.now() }),
     )
     return { experiment: this.#tell(id), runs: this.history.runs.entries(numbers), leftOut }
@@ -106,7 +106,7 @@ export class ExperimentsService extends Service {
   /** The possible combinations. Impossible ones are refused with all other problems, or skipped if `leaveOut` is set. */
   async #choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
     const planned = await this.#planned(grid)
-    const problems = (await preflight(this.parts, this.parts.library, planned)).map((found) => found.problems)
+    const problems = (await preflight(this.parts, planned)).map((found) => found.problems)
     const beyond = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
     refuseProblems(problems.flatMap((some, at) => (beyond[at] ? [] : some)))
     const possible = planned.filter((_, at) => !beyond[at])

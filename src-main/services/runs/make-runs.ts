@@ -4,9 +4,8 @@ import { denseMethod } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import { clusterProfiles } from '../clusters/clusters.ts'
-import type { Context } from '../context.ts'
 import { nominalOf, type PlannedRun, runName } from '../experiments/grid.ts'
-import type { Library } from '../models/library.ts'
+import type { Parts } from '../service.ts'
 import { preflight, refuseProblems } from './preflight.ts'
 
 export interface RunMaking {
@@ -21,19 +20,14 @@ export interface RunMaking {
 }
 
 /** The only way to create runs: they are checked, stored as drafts, and queued unless they should wait. */
-export async function makeRuns(context: Context, library: Library, planned: readonly PlannedRun[], making: RunMaking): Promise<number[]> {
-  refuseProblems((await preflight(context, library, planned)).flatMap(({ problems }) => problems))
-  return writeRuns(context, library, planned, making)
+export async function makeRuns(parts: Parts, planned: readonly PlannedRun[], making: RunMaking): Promise<number[]> {
+  refuseProblems((await preflight(parts, planned)).flatMap(({ problems }) => problems))
+  return writeRuns(parts, planned, making)
 }
 
 /** Stores runs that were already checked. `also` runs in the same transaction. */
-export function writeRuns(
-  { history, gate, queue }: Context,
-  library: Library,
-  planned: readonly PlannedRun[],
-  making: RunMaking,
-  also: () => void = () => {},
-): number[] {
+export function writeRuns(parts: Parts, planned: readonly PlannedRun[], making: RunMaking, also: () => void = () => {}): number[] {
+  const { history, queue } = parts
   if (making.executor && !clusterProfiles(history).some(({ name }) => name === making.executor))
     throw new EspalierError(
       'not-found',
@@ -42,7 +36,7 @@ export function writeRuns(
   const made = history.transaction(() => {
     also()
     if (making.experiment !== null) history.experiments.get(making.experiment)
-    return planned.map((one) => writeRun({ history, gate }, library, one, making))
+    return planned.map((one) => writeRun(parts, one, making))
   })
   const numbers = made.map(({ number }) => number)
   if (making.start === 'queue')
@@ -55,8 +49,7 @@ export function writeRuns(
 }
 
 function writeRun(
-  { history, gate }: Pick<Context, 'history' | 'gate'>,
-  library: Library,
+  { history, gate, library }: Parts,
   { model, request }: PlannedRun,
   { name, experiment, parent = null, seeds = 1, executor = null }: RunMaking,
 ): { id: string; number: number } {

@@ -7,30 +7,25 @@ import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import { hubOptions } from '../machine/current-settings.ts'
-import type { Library } from '../models/library.ts'
+import type { Parts } from '../service.ts'
 
 /**
  * Checks planned runs: what they would remove, and all problems. The only place where requests are checked, from any adapter. Runs that
  * differ only in the seed are checked once.
  */
-export async function preflight(
-  context: Context,
-  library: Library,
-  planned: readonly PlannedRun[],
-  signal?: AbortSignal,
-): Promise<RequestPreview[]> {
-  const requests = planned.map(({ model, request }) => ({ ...request, model: library.find(model).path, seed: 0 }))
+export async function preflight(parts: Parts, planned: readonly PlannedRun[], signal?: AbortSignal): Promise<RequestPreview[]> {
+  const requests = planned.map(({ model, request }) => ({ ...request, model: parts.library.find(model).path, seed: 0 }))
   const distinct = [...new Map(requests.map((request) => [JSON.stringify(request), request])).values()]
   if (distinct.length === 0) return []
   const asked: RunRequest[] = []
   const previews: RequestPreview[] = []
   // One process has one runtime, and a precision is checked with it.
   for (const together of Map.groupBy(distinct, ({ backend }) => backend).values()) {
-    const answer = await askDesk(context.desk, { kind: 'preflight', requests: together }, signal)
+    const answer = await askDesk(parts.desk, { kind: 'preflight', requests: together }, signal)
     previews.push(...z.array(requestPreview).length(together.length).parse(answer))
     asked.push(...together)
   }
-  const unreachable = await checkFetches(context, previews)
+  const unreachable = await checkFetches(parts, previews)
   const found = new Map(
     asked.map((request, at) => {
       const preview = previews[at] as RequestPreview

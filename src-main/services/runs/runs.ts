@@ -94,7 +94,7 @@ export class RunsService extends Service {
   }
 
   async #make(planned: PlannedRun, making: RunMaking): Promise<RunEntry> {
-    return this.history.runs.entries(await makeRuns(this.parts, this.parts.library, [planned], making))[0] as RunEntry
+    return this.history.runs.entries(await makeRuns(this.parts, [planned], making))[0] as RunEntry
   }
 
   #clone({ id, changes, start }: Checked<'runs.clone'>): Promise<RunEntry> {
