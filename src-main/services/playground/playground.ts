@@ -1,26 +1,40 @@
-import { EspalierError } from '#contract/errors.ts'
-import type { PromptSet } from '#contract/playground/playground.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { explainIssues } from '#contract/explain-issue.ts'
+import { type GenerationRequest, generationEvent } from '#contract/playground/generation.ts'
+import type { PromptSet, SessionRequest, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground/playground.ts'
 import { paperPrompts } from '#contract/protocol.ts'
 import { newId } from '#db/ids.ts'
+import type { Job } from '#jobs/compute/compute-host.ts'
 import type { Calls } from '../context.ts'
+import { currentSettings } from '../machine/current-settings.ts'
 import { Service } from '../service.ts'
-import { Talks } from './talks.ts'
 
 /** The prompts of the paper's qualitative evaluation. */
 const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
 
-/** Calls of the playground: sessions and prompt sets. */
+/** One column for the engine and for the transcript. */
+interface ResolvedColumn {
+  readonly model: { readonly id: string; readonly name: string; readonly path: string }
+  readonly plan: GenerationRequest['columns'][number]['plan']
+  readonly fingerprint: string | null
+  readonly run: TranscriptColumn['run']
+}
+
+/** Prompt sets, and sessions: text generated with several views of one model. Every answer is stored as it ends, so that none is lost. */
 export class PlaygroundService extends Service {
-  readonly #talks = new Talks(this.parts, this.parts.library)
+  readonly #jobs = new Map<string, Job>()
 
   readonly calls: Calls<'playground'> & Calls<'prompts'> = {
-    'playground.start': (request) => this.#talks.start(request),
+    'playground.start': (request) => this.#start(request),
     'playground.stop': ({ id, column }) => {
-      this.#talks.stop(id, column)
+      const job = this.#jobs.get(id)
+      if (!job) throw new EspalierError('not-found', `The session ${id} has already ended.`)
+      job.cancel(column)
       return {}
     },
     'playground.release': () => {
-      this.#talks.release()
+      for (const job of this.#jobs.values()) job.cancel()
+      this.parts.playground.release()
       return {}
     },
     'prompts.list': () => [paperSet, ...this.history.promptSets.list()],
@@ -34,4 +48,108 @@ export class PlaygroundService extends Service {
       return {}
     },
   }
+
+  /** Starts a session, which reports text as it is generated. */
+  #start(request: SessionRequest): TranscriptEntry {
+    const { history, owner, playground, logs } = this.parts
+    const columns = this.#columnsOf(request)
+    const id = newId('talk')
+    const prompts = request.prompts.map(({ text }) => text)
+    const title = request.title ?? ((prompts[0] as string).replace(/\s+/g, ' ').trim().slice(0, 80) || 'Untitled')
+    const { settings, blind } = request
+    const described = columns.map(({ model, run }) => ({ model: { id: model.id, name: model.name }, run }))
+    history.transcripts.insert({ id, title, prompts, columns: described, settings, blind, owner, createdAt: Date.now() })
+    const job = playground.perform(
+      { kind: 'generate', request: this.#taskOf(request, columns) },
+      {
+        onEvent: (event) => this.#hear(id, event),
+        onOutput: (chunk) => logs.append(id, chunk),
+        getStep: (name) => history.steps.find(name),
+      },
+    )
+    this.#jobs.set(id, job)
+    void job.result.then(
+      () => this.#end(id, 'done', null),
+      (thrown) => this.#fail(id, thrown),
+    )
+    return this.#tell(id)
+  }
+
+  /** The columns of a request, which must belong to one model. */
+  #columnsOf({ columns }: SessionRequest): ResolvedColumn[] {
+    const resolved = columns.map((column) => this.#resolve(column))
+    const [first] = resolved
+    const other = resolved.find(({ model }) => model.id !== first?.model.id)
+    if (!first || other)
+      throw new EspalierError(
+        'conflict',
+        `All columns must belong to one model, not to ${first?.model.name} and ${other?.model.name}. Open the other model in a separate session.`,
+      )
+    return resolved
+  }
+
+  #resolve({ model, run }: SessionRequest['columns'][number]): ResolvedColumn {
+    const { history } = this.parts
+    if (run === undefined) {
+      if (model === undefined) throw new EspalierError('invalid', 'A column needs a model or a run.')
+      return { model: this.parts.library.find(model), plan: null, fingerprint: null, run: null }
+    }
+    const row = history.runs.get(run)
+    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan yet: it is ${row.status}.`)
+    const plan = row.baseline ? null : history.documents.plan(row.number)
+    const { id, name, method, reached } = row
+    return { model: this.parts.library.find(row.model), plan, fingerprint: row.fingerprint, run: { id, name, method, reached } }
+  }
+
+  #taskOf({ prompts, settings }: SessionRequest, columns: readonly ResolvedColumn[]): GenerationRequest {
+    const { backend, memoryBytes } = currentSettings(this.parts)
+    const [{ model }] = columns as readonly [ResolvedColumn]
+    const memory = memoryBytes === null ? {} : { memoryBytes }
+    return {
+      model: model.path,
+      columns: columns.map(({ plan, fingerprint }) => ({ plan, fingerprint })),
+      prompts,
+      settings,
+      backend,
+      ...memory,
+    }
+  }
+
+  #hear(id: string, raw: unknown): void {
+    const { logs, emit, history } = this.parts
+    const parsed = generationEvent.safeParse(raw)
+    if (!parsed.success) {
+      logs.append(id, `An event of an answer could not be read. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}\n`)
+      return
+    }
+    emit({ name: 'generation', data: { session: id, event: parsed.data } })
+    if (parsed.data.type !== 'answer') return
+    const { type: _, ...answer } = parsed.data
+    history.transcripts.addAnswer(id, answer)
+  }
+
+  #fail(id: string, thrown: unknown): void {
+    const { code, message } = toErrorMessage(thrown)
+    const advice = ' Set a memory limit in the settings: weights that do not fit are then streamed from disk block by block.'
+    if (code === 'cancelled') this.#end(id, 'stopped', null)
+    else this.#end(id, 'failed', code === 'out-of-memory' ? `${message}${advice}` : message)
+  }
+
+  #end(id: string, status: Transcript['status'], problem: string | null): void {
+    const { history } = this.parts
+    this.#jobs.delete(id)
+    if (!history.db.open || !history.transcripts.find(id)) return
+    history.transcripts.patch(id, { status, problem })
+    this.#tell(id)
+  }
+
+  #tell(id: string): TranscriptEntry {
+    const transcript = entryOf(this.history.transcripts.get(id))
+    this.parts.emit({ name: 'transcript changed', data: { transcript } })
+    return transcript
+  }
+}
+
+export function entryOf({ id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }: Transcript): TranscriptEntry {
+  return { id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }
 }

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Transcript, Vote } from '#contract/playground/playground.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
-import { entryOf } from './talks.ts'
+import { entryOf } from './playground.ts'
 import { transcriptFile } from './transcript-text.ts'
 
 export class TranscriptsService extends Service {
