@@ -41,7 +41,7 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     removalOrder: [],
     answers: [],
     ...rest,
-  }
+  } as ComparedRun
 }
 
 test('a lower perplexity and a higher accuracy are better', () => {
