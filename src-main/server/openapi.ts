@@ -5,13 +5,13 @@ import { errorCodes } from '#contract/errors.ts'
 type Json = Record<string, unknown>
 
 /** An OpenAPI 3.1 document of a contract's calls: one `POST /api/<call>` each. */
-export function openApiDocument(calls: Readonly<Record<string, Call>>, version = '1'): Json {
+export function openApiDocument(calls: Readonly<Record<string, Call>>): Json {
   const paths = Object.entries(calls).map(([name, call]) => [`/api/${name}`, { post: describeCall(name, call) }])
   return {
     openapi: '3.1.0',
     info: {
       title: 'Espalier',
-      version,
+      version: '1',
       description:
         'Every call takes and returns JSON. Events arrive on the WebSocket /events as `{ name, data }`. See src-main/server/README.md.',
     },

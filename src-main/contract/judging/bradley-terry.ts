@@ -84,11 +84,11 @@ function weightOf(votes: readonly JudgedPair[]): number {
 /** Draws of the posterior, and those before that are thrown away. */
 const [draws, burnIn] = [20_000, 500]
 
-/** Standings with credible intervals of 95 %, from draws of the posterior that are the same for the same seed. */
-export function standings(contestants: number, pairs: readonly JudgedPair[], { seed = 1 } = {}): Standing[] {
+/** Standings with credible intervals of 95 %, from draws of the posterior that are the same every time. */
+export function standings(contestants: number, pairs: readonly JudgedPair[]): Standing[] {
   const counted = tally(contestants, pairs)
   const strengths = findMode(counted)
-  const drawn = drawPosterior(counted, seed)
+  const drawn = drawPosterior(counted)
   return strengths.map((strength, i) => ({
     strength,
     interval: middle(Float64Array.from(drawn, (one) => one[i] ?? 0)),
@@ -98,8 +98,8 @@ export function standings(contestants: number, pairs: readonly JudgedPair[], { s
 }
 
 /** Log strengths from their posterior, by the Gibbs sampler of Caron and Doucet (2012, 2.2) under a flat prior besides the points. */
-function drawPosterior({ points, games }: Tally, seed: number): number[][] {
-  const gamma = gammaNumbers(seed)
+function drawPosterior({ points, games }: Tally): number[][] {
+  const gamma = gammaNumbers(1)
   let strengths = points.map(() => 1)
   return Array.from({ length: burnIn + draws }, () => {
     const rates = points.map(() => 0)
