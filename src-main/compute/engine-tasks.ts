@@ -52,14 +52,15 @@ async function requireOwn(path: string, plans: readonly { fingerprint: string | 
 async function probe(): Promise<EngineReport> {
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { version } = await import('#contract/version.ts')
-  const { name, title, reason, deviceBytes } = await openBackend('auto')
-  const gpu = name === 'tensorflow-gpu'
+  const { listDevices } = await import('#engine/backend/devices.ts')
+  const backend = await openBackend('auto')
+  const { name, title, reason } = backend
   return {
     backend: name,
     device: title,
     why: reason,
     version,
     backends: [{ name, available: true, why: reason }],
-    devices: [{ id: gpu ? 'gpu' : 'cpu', title, kind: gpu ? 'gpu' : 'cpu', memoryBytes: deviceBytes ?? null }],
+    devices: await listDevices(backend),
   }
 }

@@ -1,6 +1,7 @@
 import { runServeCommand, serveHelp } from '#server/command.ts'
 import { answer, answerHelp } from './answer.ts'
 import { cluster, clusterHelp } from './cluster.ts'
+import { devices, devicesHelp } from './devices.ts'
 import { judge, judgeHelp } from './judge.ts'
 import { models, modelsHelp } from './models.ts'
 import { questions, questionsHelp } from './questions.ts'
@@ -18,9 +19,23 @@ const serve: Verb = (parameters) =>
   })
 
 /** The workbench's commands. Each gets the arguments after its name and returns the exit code. */
-export const commands = { serve, runs, models, repair, recover, report, questions, answer, judge, cluster, 'run-request': runRequest }
+export const commands = {
+  serve,
+  devices,
+  runs,
+  models,
+  repair,
+  recover,
+  report,
+  questions,
+  answer,
+  judge,
+  cluster,
+  'run-request': runRequest,
+}
 export const help: Readonly<Record<keyof typeof commands, string>> = {
   serve: serveHelp,
+  devices: devicesHelp,
   runs: runsHelp,
   models: modelsHelp,
   repair: repairHelp,

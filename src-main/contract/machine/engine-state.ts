@@ -3,14 +3,26 @@ import { moment } from '../identifiers.ts'
 
 const backendState = z.object({ name: z.string(), available: z.boolean(), why: z.string() })
 
-/** What the compute process found: the backend and device it would use, and why. GPU memory is the free amount. */
+/** A device, and the runtime that computes on it; null if none does. `memoryBytes` is the free amount. */
+export const deviceReport = z.object({
+  id: z.string(),
+  title: z.string(),
+  kind: z.enum(['gpu', 'cpu']),
+  memoryBytes: z.number().nullable(),
+  totalBytes: z.number().nullable(),
+  driver: z.string().nullable(),
+  usedBy: z.string().nullable(),
+  why: z.string(),
+})
+
+/** What the compute process found: the backend and device it would use, and why, and every device. */
 export const engineReport = z.object({
   backend: z.string(),
   device: z.string(),
   why: z.string(),
   version: z.string(),
   backends: z.array(backendState),
-  devices: z.array(z.object({ id: z.string(), title: z.string(), kind: z.enum(['gpu', 'cpu']), memoryBytes: z.number().nullable() })),
+  devices: z.array(deviceReport),
 })
 
 /**
@@ -55,6 +67,7 @@ export const engineState = z.object({
   processors: z.number().int(),
 })
 
+export type DeviceReport = z.infer<typeof deviceReport>
 export type EngineReport = z.infer<typeof engineReport>
 export type MachineRate = z.infer<typeof machineRate>
 export type SelfTest = z.infer<typeof selfTest>

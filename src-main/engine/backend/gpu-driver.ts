@@ -14,6 +14,31 @@ export interface GpuReport {
 
 const query = ['--query-gpu=index,uuid,memory.free,compute_cap', '--format=csv,noheader,nounits']
 
+/** A GPU as NVIDIA's driver lists it. Memory is null where it does not say. */
+export interface ListedGpu {
+  readonly index: string
+  readonly name: string
+  readonly driver: string
+  readonly freeBytes: number | null
+  readonly totalBytes: number | null
+}
+
+/** Every NVIDIA GPU; none without the driver. */
+export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<ListedGpu[]> {
+  const lines = await askNvidia('index,name,driver_version,memory.free,memory.total', environment)
+  const bytes = (mebibytes = '') => (Number(mebibytes) > 0 ? 2 ** 20 * Number(mebibytes) : null)
+  return lines.flatMap(([index, name, driver, free, total]) =>
+    index && name && driver ? [{ index, name, driver, freeBytes: bytes(free), totalBytes: bytes(total) }] : [],
+  )
+}
+
+/** The words of each line that nvidia-smi answers; no lines without it. */
+async function askNvidia(fields: string, environment: NodeJS.ProcessEnv): Promise<string[][]> {
+  const query = [`--query-gpu=${fields}`, '--format=csv,noheader,nounits']
+  const answer = await promisify(execFile)('nvidia-smi', query, { timeout: 20_000, env: environment }).catch(() => undefined)
+  return (answer?.stdout ?? '').split('\n').map((line) => line.split(',').map((word) => word.trim()))
+}
+
 /** Asks NVIDIA's driver; nothing where there is none, or none that knows the device (parts of a GPU, memory shared with the processor). */
 export async function askDriver(environment: NodeJS.ProcessEnv = env): Promise<GpuReport> {
   try {

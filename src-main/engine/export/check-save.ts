@@ -93,12 +93,15 @@ export async function outlineFormats(planned: Planned, ids: readonly string[], g
   return outlines
 }
 
+/** A format cannot hold the model, or what writes it is not installed. */
+const refusals: readonly string[] = ['infeasible', 'not-found']
+
 async function outlineOne(planned: Planned, format: string, type: string | null): Promise<FormatOutline> {
   try {
     const outline = await findFormat(format).outline(planned, type ?? '')
     return { ...outline, notes: [...outline.notes], format, type, problem: null }
   } catch (error) {
-    if (!(error instanceof EspalierError) || error.code !== 'infeasible') throw error
+    if (!(error instanceof EspalierError) || !refusals.includes(error.code)) throw error
     return { format, type, bytes: null, keyValueBytes: null, notes: [], problem: error.message }
   }
 }

@@ -23,7 +23,7 @@ const opened = new Map<LibraryName, LibraryHandle>()
 
 /**
  * Opens one of the libraries that setup installed. Only a compute process may: a failed assertion inside ends the process. Throws
- * `not-found` where they are missing and `invalid` where they are not what setup installed, with what to do.
+ * `not-found` where they are missing or not what setup installed, with what to do.
  */
 export function openLibrary(name: LibraryName): LibraryHandle {
   const known = opened.get(name)
@@ -48,7 +48,7 @@ function checkedFolder(): string {
       'The ggml library, which reads and writes quantised GGUF types, is not installed. Run `npm start` or `npm run demo` once with a network.',
     )
   const stranger = findStranger(folder)
-  if (stranger) throw new EspalierError('invalid', `The ggml library is not loaded: ${stranger}`)
+  if (stranger) throw new EspalierError('not-found', `The ggml library is not loaded: ${stranger}`)
   return folder
 }
 
@@ -60,7 +60,7 @@ function checkVersion(library: LibraryHandle, folder: string): void {
 
 function unusable(folder: string, reason: string): EspalierError {
   return new EspalierError(
-    'invalid',
+    'not-found',
     `The ggml library in ${folder} cannot be used: ${reason}. Delete this folder and run \`npm start\` once.`,
   )
 }

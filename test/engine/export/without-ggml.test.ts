@@ -1,0 +1,28 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { checkSave } from '#engine/export/check-save.ts'
+import { sampleModelFolder } from '#runtime/resources.ts'
+
+let empty: string
+beforeAll(async () => {
+  empty = await mkdtemp(join(tmpdir(), 'espalier-no-ggml-'))
+  vi.stubEnv('ESPALIER_CACHE', empty)
+})
+afterAll(async () => {
+  vi.unstubAllEnvs()
+  await rm(empty, { recursive: true, force: true })
+})
+
+it('plain types can be saved, and quantised ones are refused before any work with what to do', async () => {
+  const asked = { model: sampleModelFolder, plan: null, method: 'dense', formats: ['gguf', 'stock'], ggufTypes: ['F16', 'Q4_K_M', 'Q8_0'] }
+  const problems = (await checkSave(asked)).map(({ type, format, problem }) => [type ?? format, problem])
+  const missing = expect.stringMatching(/The ggml library.* is not installed\. Run `npm start` or `npm run demo` once/)
+  expect(problems).toEqual([
+    ['F16', null],
+    ['Q4_K_M', missing],
+    ['Q8_0', missing],
+    ['stock', null],
+  ])
+})
