@@ -1,7 +1,7 @@
 import type { BridgeConnection } from '#contract/machine/bridge.ts'
 import type { EngineState } from '#contract/machine/engine-state.ts'
-import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/machine/settings.ts'
 import type { HistoryState } from '#contract/machine/history.ts'
+import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/machine/settings.ts'
 import { call, copyText, elsewhere, on } from '../../api/api.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
