@@ -1,17 +1,6 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
-import { fromJsonOrNull, Table } from './table.ts'
-
-interface ExperimentRow {
-  id: string
-  name: string
-  tags: string
-  starred: number
-  archived_at: number | null
-  created_at: number
-  grid: string | null
-  notes: string
-}
+import { fromJsonOrNull, readRow, Table } from './table.ts'
 
 interface NewExperiment {
   id: string
@@ -30,6 +19,12 @@ interface ExperimentPatch {
   archivedAt?: number | null | undefined
 }
 
+const selected = 'SELECT id, name, notes, tags, starred, archived_at IS NOT NULL AS archived, created_at FROM experiments'
+const readExperiment = readRow<Omit<ExperimentEntry, 'counts' | 'runs' | 'baselines' | 'changedModels'>>({
+  json: ['tags'],
+  flags: ['starred', 'archived'],
+})
+
 export class ExperimentsTable extends Table {
   readonly #counts: (id: string) => { status: RunStatus; runs: number }[] = this.all(
     'SELECT status, count(*) AS runs FROM runs WHERE experiment = ? GROUP BY status',
@@ -39,29 +34,24 @@ export class ExperimentsTable extends Table {
     `SELECT m.name FROM runs r JOIN models m ON m.id = r.model WHERE r.experiment = ? AND r.status = 'done'
      GROUP BY r.model HAVING count(DISTINCT coalesce(r.fingerprint, '')) > 1 ORDER BY m.name`,
   )
-  readonly #toEntry = (row: ExperimentRow): ExperimentEntry => {
-    const byStatus = this.#counts(row.id)
+  readonly #toEntry = (row: object): ExperimentEntry => {
+    const experiment = readExperiment(row)
+    const byStatus = this.#counts(experiment.id)
     return {
-      id: row.id,
-      name: row.name,
-      notes: row.notes,
-      tags: JSON.parse(row.tags) as string[],
-      starred: row.starred === 1,
-      archived: row.archived_at !== null,
-      createdAt: row.created_at,
+      ...experiment,
       counts: Object.fromEntries(byStatus.map(({ status, runs }) => [status, runs])),
       runs: byStatus.reduce((sum, { runs }) => sum + runs, 0),
-      baselines: this.#baselines(row.id),
-      changedModels: this.#changedModels(row.id),
+      baselines: this.#baselines(experiment.id),
+      changedModels: this.#changedModels(experiment.id),
     }
   }
 
   readonly insert: (experiment: NewExperiment) => void = this.run(
     'INSERT INTO experiments(id, name, notes, tags, grid, created_at) VALUES (@id, @name, @notes, @tags, @grid, @createdAt)',
   )
-  readonly find: (id: string) => ExperimentEntry | undefined = this.first('SELECT * FROM experiments WHERE id = ?', this.#toEntry)
+  readonly find: (id: string) => ExperimentEntry | undefined = this.first(`${selected} WHERE id = ?`, this.#toEntry)
   readonly list: (archived: boolean) => ExperimentEntry[] = this.all(
-    'SELECT * FROM experiments WHERE archived_at IS NULL OR ? ORDER BY created_at DESC, id DESC',
+    `${selected} WHERE archived_at IS NULL OR ? ORDER BY created_at DESC, id DESC`,
     this.#toEntry,
   )
   readonly grid: (id: string) => Grid | null | undefined = this.first('SELECT grid FROM experiments WHERE id = ?', fromJsonOrNull<Grid>)

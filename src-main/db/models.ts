@@ -1,25 +1,5 @@
 import type { ModelDescription, ModelEntry } from '#contract/models/models.ts'
-import { Table } from './table.ts'
-
-interface ModelRow {
-  id: string
-  name: string
-  path: string
-  origin: ModelEntry['origin']
-  source: string | null
-  description: string
-  bytes: number
-  parent: string | null
-  run: string | null
-  tags: string
-  starred: number
-  created_at: number
-  removed_at: number | null
-  remove_files: number
-  notes: string
-  used_by: number
-  pruned: string | null
-}
+import { readRow, Table } from './table.ts'
 
 /** A library entry without the fields that only the disk knows. */
 export type StoredModel = Omit<ModelEntry, 'present'> & { removedAt: number | null; removeFiles: boolean }
@@ -37,24 +17,29 @@ interface ModelPatch {
 }
 
 const selected = `
-  SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id) AS used_by,
+  SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id) AS used_by_runs,
     (SELECT json_object('method', r.method, 'reached', r.reached, 'perplexity', json((
       SELECT json_object('dataset', n.dataset, 'value', s.last) FROM measure_summaries s JOIN measure_names n ON n.id = s.name
       WHERE s.run = r.number AND n.name = 'perplexity' ORDER BY n.id LIMIT 1)))
     FROM runs r WHERE r.id = m.run) AS pruned
   FROM models m`
 
+const readModel = readRow<StoredModel>({ json: ['description', 'tags', 'pruned'], flags: ['starred', 'removeFiles'] })
+
 export class ModelsTable extends Table {
   readonly insert: (model: NewModel) => void = this.run(`
     INSERT INTO models(id, name, path, origin, source, description, bytes, parent, run, created_at)
     VALUES (@id, @name, @path, @origin, @source, @description, @bytes, @parent, @run, @createdAt)`)
-  readonly find: (id: string) => StoredModel | undefined = this.first(`${selected} WHERE m.id = ?`, toModel)
-  readonly atPath: (path: string) => StoredModel | undefined = this.first(`${selected} WHERE m.path = ? AND m.removed_at IS NULL`, toModel)
+  readonly find: (id: string) => StoredModel | undefined = this.first(`${selected} WHERE m.id = ?`, readModel)
+  readonly atPath: (path: string) => StoredModel | undefined = this.first(
+    `${selected} WHERE m.path = ? AND m.removed_at IS NULL`,
+    readModel,
+  )
   /** The number of models with this path. Includes removed models whose rows are kept. */
   readonly everAtPath: (path: string) => number = this.one('SELECT count(*) FROM models WHERE path = ?')
-  readonly list: () => StoredModel[] = this.all(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`, toModel)
-  readonly children: (id: string) => StoredModel[] = this.all(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`, toModel)
-  readonly removedBefore: (moment: number) => StoredModel[] = this.all(`${selected} WHERE m.removed_at <= ?`, toModel)
+  readonly list: () => StoredModel[] = this.all(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`, readModel)
+  readonly children: (id: string) => StoredModel[] = this.all(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`, readModel)
+  readonly removedBefore: (moment: number) => StoredModel[] = this.all(`${selected} WHERE m.removed_at <= ?`, readModel)
   /** Deletes the row unless a run still refers to it. */
   readonly forget: (id: string) => number = this.run(
     "DELETE FROM models WHERE id = ? AND origin <> 'bundled' AND NOT EXISTS (SELECT 1 FROM runs WHERE model = models.id)",
@@ -66,27 +51,5 @@ export class ModelsTable extends Table {
 
   patch(id: string, patch: ModelPatch): void {
     this.update('models', 'id', id, patch)
-  }
-}
-
-function toModel(row: ModelRow): StoredModel {
-  return {
-    id: row.id,
-    name: row.name,
-    path: row.path,
-    origin: row.origin,
-    source: row.source,
-    description: JSON.parse(row.description) as ModelDescription,
-    bytes: row.bytes,
-    parent: row.parent,
-    run: row.run,
-    pruned: row.pruned === null ? null : (JSON.parse(row.pruned) as ModelEntry['pruned']),
-    usedByRuns: row.used_by,
-    notes: row.notes,
-    tags: JSON.parse(row.tags) as string[],
-    starred: row.starred === 1,
-    createdAt: row.created_at,
-    removedAt: row.removed_at,
-    removeFiles: row.remove_files === 1,
   }
 }

@@ -86,3 +86,15 @@ function stored(value: unknown): unknown {
 export const fromJson = <T>(text: string): T => JSON.parse(text) as T
 
 export const fromJsonOrNull = <T>(text: string | null): T | null => (text === null ? null : fromJson(text))
+
+/** Reads a row as an object: names in camel case, and the named columns from JSON or from 0 and 1. */
+export function readRow<Result>(columns: { json?: readonly (keyof Result)[]; flags?: readonly (keyof Result)[] }): (row: object) => Result {
+  const [json, flags] = [new Set<PropertyKey>(columns.json), new Set<PropertyKey>(columns.flags)]
+  return (row) => {
+    const fields = Object.entries(row).map(([column, value]) => {
+      const field = column.replaceAll(/_(.)/g, (_, letter: string) => letter.toUpperCase())
+      return [field, flags.has(field) ? value === 1 : json.has(field) ? fromJsonOrNull(value) : value]
+    })
+    return Object.fromEntries(fields) as Result
+  }
+}

@@ -1,25 +1,7 @@
 import type { GenerationSettings } from '#contract/playground/generation-settings.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn, TranscriptEntry, Vote } from '#contract/playground/playground.ts'
 import { searchExpression } from './runs/run-filter.ts'
-import { fromJson, Table } from './table.ts'
-
-interface TranscriptRow {
-  number: number
-  id: string
-  title: string
-  status: TranscriptEntry['status']
-  prompts: string
-  prompt_tags: string
-  columns: string
-  settings: string
-  blind: number
-  votes: string
-  starred: number
-  tags: string
-  problem: string | null
-  created_at: number
-  notes: string
-}
+import { fromJson, readRow, Table } from './table.ts'
 
 interface NewTranscript {
   id: string
@@ -56,6 +38,10 @@ const filter = `
     AND (@run IS NULL OR number IN (SELECT transcript FROM transcript_runs WHERE run = @run))
     AND (@starred IS NULL OR starred = @starred)`
 
+const entryColumns = 'id, title, prompts, prompt_tags, columns, status, blind, starred, tags, created_at'
+const entryKinds = { json: ['prompts', 'promptTags', 'columns', 'tags'], flags: ['blind', 'starred'] } as const
+const readTranscript = readRow<Omit<Transcript, 'answers'>>({ ...entryKinds, json: [...entryKinds.json, 'settings', 'votes'] })
+
 export class TranscriptsTable extends Table {
   readonly #insert: (transcript: NewTranscript) => number = this.one(`
     INSERT INTO transcripts(id, title, status, owner, prompts, prompt_tags, columns, settings, blind, created_at)
@@ -66,19 +52,23 @@ export class TranscriptsTable extends Table {
   readonly #addAnswer: (transcript: number, prompt: number, position: number, text: string, answer: TranscriptAnswer) => void = this.run(
     'INSERT OR REPLACE INTO transcript_answers(transcript, prompt, position, text, answer) VALUES (?, ?, ?, ?, ?)',
   )
-  readonly #answers: (transcript: number) => TranscriptAnswer[] = this.all(
-    'SELECT answer FROM transcript_answers WHERE transcript = ? ORDER BY prompt, position',
+  readonly #answers: (id: string) => TranscriptAnswer[] = this.all(
+    `SELECT answer FROM transcript_answers WHERE transcript = (SELECT number FROM transcripts WHERE id = ?) ORDER BY prompt, position`,
     fromJson<TranscriptAnswer>,
   )
   readonly #number: (id: string) => number | undefined = this.first('SELECT number FROM transcripts WHERE id = ?')
   readonly #page: (query: object) => TranscriptEntry[] = this.all(
-    `SELECT * FROM transcripts ${filter} ORDER BY created_at DESC, number DESC LIMIT @limit OFFSET @offset`,
-    toEntry,
+    `SELECT ${entryColumns} FROM transcripts ${filter} ORDER BY created_at DESC, number DESC LIMIT @limit OFFSET @offset`,
+    readRow<TranscriptEntry>(entryKinds),
   )
   readonly #total: (query: object) => number = this.one(`SELECT count(*) FROM transcripts ${filter}`)
 
-  readonly find: (id: string) => Transcript | undefined = this.first('SELECT * FROM transcripts WHERE id = ?', (row: TranscriptRow) =>
-    toTranscript(row, this.#answers(row.number)),
+  readonly find: (id: string) => Transcript | undefined = this.first(
+    `SELECT ${entryColumns}, notes, settings, votes, problem FROM transcripts WHERE id = ?`,
+    (row: object) => {
+      const transcript = readTranscript(row)
+      return { ...transcript, answers: this.#answers(transcript.id) }
+    },
   )
   readonly remove: (id: string) => number = this.run('DELETE FROM transcripts WHERE id = ?')
   readonly countOfRuns: (runs: readonly string[]) => number = this.one(
@@ -107,31 +97,5 @@ export class TranscriptsTable extends Table {
 
   patch(id: string, patch: TranscriptPatch): void {
     this.update('transcripts', 'id', id, patch)
-  }
-}
-
-function toEntry(row: TranscriptRow): TranscriptEntry {
-  return {
-    id: row.id,
-    title: row.title,
-    prompts: JSON.parse(row.prompts) as string[],
-    promptTags: JSON.parse(row.prompt_tags) as string[][],
-    columns: JSON.parse(row.columns) as TranscriptColumn[],
-    status: row.status,
-    blind: row.blind === 1,
-    starred: row.starred === 1,
-    tags: JSON.parse(row.tags) as string[],
-    createdAt: row.created_at,
-  }
-}
-
-function toTranscript(row: TranscriptRow, answers: TranscriptAnswer[]): Transcript {
-  return {
-    ...toEntry(row),
-    notes: row.notes,
-    settings: JSON.parse(row.settings) as GenerationSettings,
-    answers,
-    votes: JSON.parse(row.votes) as Vote[],
-    problem: row.problem,
   }
 }

@@ -1,24 +1,15 @@
 import type { SavedView } from '#contract/runs/runs.ts'
-import { Table } from './table.ts'
+import { readRow, Table } from './table.ts'
 
-interface ViewRow {
-  id: string
-  name: string
-  state: string
-  created_at: number
-}
+const readView = readRow<SavedView>({ json: ['state'] })
 
 /** Saved filters, columns and sort orders of the history, each with a unique name. */
 export class ViewsTable extends Table {
   readonly save: (view: SavedView) => SavedView = this.one(
     `INSERT INTO views(id, name, state, created_at) VALUES (@id, @name, @state, @createdAt)
      ON CONFLICT(name) DO UPDATE SET state = excluded.state RETURNING *`,
-    toView,
+    readView,
   )
-  readonly list: () => SavedView[] = this.all('SELECT * FROM views ORDER BY name', toView)
+  readonly list: () => SavedView[] = this.all('SELECT * FROM views ORDER BY name', readView)
   readonly remove: (id: string) => number = this.run('DELETE FROM views WHERE id = ?')
-}
-
-function toView({ id, name, state, created_at }: ViewRow): SavedView {
-  return { id, name, state: JSON.parse(state) as SavedView['state'], createdAt: created_at }
 }
