@@ -6,6 +6,7 @@ import { fillHistory } from '../bench/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
+import { keepTiming } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 /** More than the screen loads at once (100). */
@@ -24,6 +25,7 @@ async function prepare(folder: string): Promise<void> {
   const numbers = Array.from({ length: waiting }, (_, at) => at + 1)
   history.queue.enqueue(numbers)
   history.settings.set('queue paused', true)
+  keepTiming(history)
   history.close()
 }
 

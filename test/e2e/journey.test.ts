@@ -5,6 +5,7 @@ import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { makeOwnFiles, type OwnFiles } from './own-files.ts'
 import { go, openScreen, type Screen } from './screens.ts'
+import { timedMachine } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 let browser: Browser
@@ -14,7 +15,7 @@ let page: Page
 let own: OwnFiles
 
 beforeAll(async () => {
-  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench(), makeOwnFiles()])
+  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
   screen = await openScreen(browser, workbench)
   page = screen.page
 })

@@ -4,6 +4,7 @@ import type { RunEntry } from '#contract/runs/runs.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
+import { timedMachine } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 let browser: Browser
@@ -20,7 +21,7 @@ const done = (count: number) =>
   )
 
 beforeAll(async () => {
-  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine })])
   const [model] = await workbench.call('models.list', {})
   const [preset] = await workbench.call('experiments.presets', { model: model?.id ?? '' })
   const { measures = [], calibration } = preset?.grid ?? { measures: [] }

@@ -8,6 +8,7 @@ import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
+import { timedMachine } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 let browser: Browser
@@ -26,7 +27,11 @@ const done = (count: number) =>
   )
 
 beforeAll(async () => {
-  ;[browser, workbench, folder] = await Promise.all([launchBrowser(), startWorkbench(), mkdtemp(join(tmpdir(), 'espalier-report-'))])
+  ;[browser, workbench, folder] = await Promise.all([
+    launchBrowser(),
+    startWorkbench({ prepare: timedMachine }),
+    mkdtemp(join(tmpdir(), 'espalier-report-')),
+  ])
   const [model] = await workbench.call('models.list', {})
   const text = (name: string, windows: number) => ({ source: join(resources, 'sample-model', `${name}.txt`), sequenceLength: 128, windows })
   await workbench.call('experiments.create', {

@@ -4,6 +4,7 @@ import { findAccessibilityFaults } from '../e2e/accessibility.ts'
 import { launchBrowser } from '../e2e/browser.ts'
 import { eventually } from '../e2e/eventually.ts'
 import { go, openScreen, type Screen } from '../e2e/screens.ts'
+import { timedMachine } from '../e2e/timed-machine.ts'
 import { startWorkbench, type Workbench } from '../e2e/workbench.ts'
 import { hasSlurm, type SlurmDaemons, startSlurm } from './slurm-daemons.ts'
 
@@ -16,7 +17,7 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
   beforeAll(async () => {
     slurm = await startSlurm()
     Object.assign(process.env, slurm.environment)
-    ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+    ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine })])
     screen = await openScreen(browser, workbench)
   })
 
