@@ -151,13 +151,14 @@ function repairData(flags: Flags, model: string, sequenceLength: number): DataRe
 
 /** The requested recovery. */
 function recoverOf(flags: Flags, model: string, sequenceLength: number): Pick<RunRequest, 'recover'> {
-  const { recover: amount = 'none' } = flags
-  return amount === 'none' ? {} : { recover: { amount, text: recoveryData(flags, model, sequenceLength) } }
+  const { recover: amount = 'none', recover_weights: trains } = flags
+  return amount === 'none' ? {} : { recover: { amount, text: recoveryData(flags, model, sequenceLength), ...(trains ? { trains } : {}) } }
 }
 
-function recoveriesOf(flags: Flags, model: string, sequenceLength: number): Pick<Grid, 'recoveries' | 'recoveryData'> {
-  const { recover: amount = 'none' } = flags
-  return amount === 'none' ? {} : { recoveries: [amount], recoveryData: recoveryData(flags, model, sequenceLength) }
+function recoveriesOf(flags: Flags, model: string, sequenceLength: number): Pick<Grid, 'recoveries' | 'recoveryData' | 'recoveryTrains'> {
+  const { recover: amount = 'none', recover_weights: trains } = flags
+  if (amount === 'none') return {}
+  return { recoveries: [amount], recoveryData: recoveryData(flags, model, sequenceLength), ...(trains ? { recoveryTrains: trains } : {}) }
 }
 
 /** The text a recovery trains on: as requested, else half the calibration text, half the mixed one. */

@@ -26,6 +26,10 @@ export interface InteropMethod {
   readonly method: string
   readonly amount: Amount
   readonly options: Readonly<Record<string, unknown>>
+  /** Tokens that what is left is trained on. */
+  readonly recovers?: number
+  /** The models that it is tried on, where not all. */
+  readonly only?: string
 }
 
 const usual = { length: 160 }
@@ -54,7 +58,7 @@ async function changedModel(name: ReferenceModel, change: Record<string, unknown
   return folder
 }
 
-const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
+export const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
 
 /** One or more of every family that is pruned. */
 export const models: readonly InteropModel[] = [
@@ -94,9 +98,10 @@ export const models: readonly InteropModel[] = [
 
 const evolution = { generations: 2, offspring: 6, startStates: 4, windows: 4, firstWindows: 1, finalWindows: 2, finalists: 2 }
 
-/** Narrower MLPs and fewer attentions; whole blocks; submodules of either kind, greedily and by evolution. */
+/** Narrower MLPs and fewer attentions, also trained; whole blocks; submodules of either kind, greedily and by evolution. */
 export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 } },
+  { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 13, only: 'sample model (Llama)' },
   { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 } },
   { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 } },
   { method: 'evopress_submodule', amount: { blocks: 2 }, options: evolution },

@@ -21,7 +21,7 @@ try {
   await openBackend('tensorflow')
   await checkBlocks(tools, folder, table)
   for (const model of models.filter(({ name }) => name.includes(flags.only ?? ''))) {
-    for (const method of methods.filter((one) => !model.without?.includes(one.method))) {
+    for (const method of methods.filter((one) => !model.without?.includes(one.method) && (one.only ?? model.name) === model.name)) {
       const place = join(folder, `${model.name}-${method.method}`.replace(/\W+/g, '-'))
       await checkPruned({ transformers, llama, model, method, folder: place }, table)
       if (!flags.keep) for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })

@@ -9,7 +9,7 @@ import { executeRun } from '#engine/tasks/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { logitsOf, relativeError } from '../engine/model/logits.ts'
 import { referenceWindows } from '../fixtures/reference.ts'
-import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel } from './cases.ts'
+import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel, sample } from './cases.ts'
 import type { Worker } from './environment.ts'
 import type { Table } from './table.ts'
 
@@ -45,7 +45,7 @@ const answerLength = 8
 /** Prunes a model, saves it in every format that holds it, and compares what other programs answer with our own answers. */
 export async function checkPruned(asked: Case, table: Table): Promise<void> {
   const { model: interop, method, folder } = asked
-  table.title(`${interop.name}, ${method.method}`)
+  table.title(`${interop.name}, ${method.method}${method.recovers ? ', recovered' : ''}`)
   await mkdir(folder, { recursive: true })
   const path = await interop.folder()
   const { plan } = await prune(path, method, folder)
@@ -70,13 +70,17 @@ export async function checkPruned(asked: Case, table: Table): Promise<void> {
   await model.close()
 }
 
-async function prune(path: string, { method, amount, options }: InteropMethod, folder: string) {
+async function prune(path: string, { method, amount, options, recovers }: InteropMethod, folder: string) {
   const source = join(folder, 'calibration.json')
   await writeFile(source, JSON.stringify((await referenceWindows('calibration')).slice(0, 4).map((window) => [...window.subarray(0, 128)])))
   const calibration = { source, sequenceLength: 128, windows: 4 }
   const steps = { get: async () => undefined, put: async () => undefined, folder }
   const request = { model: path, method, amount, options, seed: 0, calibration, measures: [], backend: 'tensorflow' as const }
-  return executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })
+  const text = { source: join(sample, 'calibration.txt'), sequenceLength: 128 }
+  const recover = recovers ? { recover: { amount: { tokens: recovers }, text } } : {}
+  const document = await executeRun({ ...request, ...recover }, { steps, emit: () => undefined, signal: new AbortController().signal })
+  if (recovers && !document.plan?.finalNorm) throw new Error(`The recovery of ${method} took no weights, so there is nothing to try.`)
+  return document
 }
 
 async function refusalOf(write: () => Promise<unknown>): Promise<string | undefined> {

@@ -161,6 +161,7 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     of(repaired, () => ({ recover: recovery })),
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, amount: { tokens: 128 } } })),
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, rate: 2e-3 } })),
+    of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, trains: 'low-rank' } })),
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.source(recovery.text) } })),
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.sequenceLength(recovery.text) } })),
   ],

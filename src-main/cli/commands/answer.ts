@@ -11,7 +11,7 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 export const answerHelp = `espalier answer RUN… --prompts FILE [--tokens N] [--temperature X] [--seed N] [--without_dense] [--wait]
 
 Generates answers of one model's runs to a set of prompts, as a run in the queue. The answers become a transcript to compare or judge.
-Prints each model's answers with their length, repetition, and the share of tokens that match the first model's.
+Prints each model's answers with their length, repetition, how many end in a loop, and the share of tokens that match the first model's.
 
   --prompts FILE       one prompt per line; words with # at the end of a line are its tags
   --tokens N           at most this many new tokens per answer (default 64)
@@ -73,12 +73,13 @@ async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Pr
   }
   const names = columns.map(({ run }) => run?.name ?? 'dense')
   printTable(
-    ['MODEL', 'TOKENS', 'EQUAL TOKENS', 'REPETITION'],
-    columns.map(({ tokens, equal, repetition }, at) => [
+    ['MODEL', 'TOKENS', 'EQUAL TOKENS', 'REPETITION', 'LOOPS'],
+    columns.map(({ tokens, equal, repetition, looping = null }, at) => [
       names[at] ?? '',
       Number(tokens.toFixed(1)),
       showPercent(equal),
       showPercent(repetition),
+      showPercent(looping),
     ]),
   )
   for (const [prompt, text] of transcript.prompts.entries()) {

@@ -1,15 +1,15 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
+import { type RecoveryRequest, trainedWeights } from '#contract/pruning/recovery.ts'
 import { defaultRecoveryTokens, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import { recoveryAmount } from '../flags/flag-values.ts'
+import { oneOf, recoveryAmount } from '../flags/flag-values.ts'
 import { textFlag } from '../flags/text-flag.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { startDrafts } from './follow-runs.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const recoverHelp = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--wait]
+export const recoverHelp = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--weights WEIGHTS] [--wait]
 
 Trains the remaining weights of a run to predict what the dense model predicts. Creates a new run with the same removals, repair
 and measures, which reuses the finished steps. The trained weights are kept only if they are better on text that was not trained on.
@@ -17,6 +17,7 @@ and measures, which reuses the finished steps. The trained weights are kept only
   --amount AMOUNT      minutes such as 10min, or tokens such as 262144 or 256k (default ${defaultRecoveryTokens})
   --text TEXT          what it trains on, or several as a.txt:0.5,b.txt:0.5 (default: half the run’s calibration text, half the
                        bundled mixed one); self-written is text that the dense model writes
+  --weights WEIGHTS    all, or low-rank: changes of rank 16, which take less memory (default: all where they fit)
   --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 
@@ -24,6 +25,7 @@ const flags = {
   ...commonFlags,
   amount: { type: 'string', default: String(defaultRecoveryTokens) },
   text: { type: 'string' },
+  weights: { type: 'string' },
   wait: { type: 'boolean', default: false },
 } as const
 
@@ -32,9 +34,10 @@ export const recover: Verb = (parameters) =>
     const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
     const amount = recoveryAmount(values.amount, 'amount')
     if (amount === 'none') throw new EspalierError('usage', '--amount is "none"; give minutes such as 10min, or tokens such as 262144.')
+    const trains = values.weights === undefined ? {} : { trains: oneOf(trainedWeights.options)(values.weights, 'weights') }
     const work = async (door: CommandDoor) => {
       const run = await door.call('runs.get', { id: words[0] as string })
-      const changes = { recover: { amount, text: textFor(run, values.text) } }
+      const changes = { recover: { amount, text: textFor(run, values.text), ...trains } }
       const made = await door.call('runs.clone', { id: run.id, changes, start: 'draft' })
       return startDrafts(door, [made.id], values)
     }

@@ -43,9 +43,9 @@ function checkSaving({ save, format, gguf_type, replace, ablation, dense, prunin
   if (gguf_type.length > 0 && !format.includes('gguf')) fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
 }
 
-function checkRecovery({ recover = 'none', recover_data }: Flags): void {
-  if (recover_data !== undefined && recover === 'none')
-    fail('--recover_data is the text of a recovery; give --recover=10min or --recover=262144 too.')
+function checkRecovery({ recover = 'none', recover_data, recover_weights }: Flags): void {
+  if ((recover_data ?? recover_weights) !== undefined && recover === 'none')
+    fail('--recover_data and --recover_weights belong to a recovery; give --recover=10min or --recover=262144 too.')
 }
 
 function checkDivergence({ evaluate_divergence, divergence_tokens, pruning_method: methods, ablation }: Flags): void {

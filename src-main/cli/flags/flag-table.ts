@@ -1,5 +1,6 @@
 import { repairChoice } from '#contract/experiments/experiments.ts'
 import { precisionName } from '#contract/pruning/precision.ts'
+import { trainedWeights } from '#contract/pruning/recovery.ts'
 import { defaultRepairWindows } from '#contract/pruning/repair-kinds.ts'
 import { backendChoice } from '#contract/runs/run-request.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
@@ -96,6 +97,13 @@ export const flagTable = {
     'TEXT',
     anyText,
     'text to train on, or self-written: the dense model writes it (default: 1/2 the calibration text, 1/2 the bundled mixed text)',
+  ),
+
+  recover_weights: one(
+    'Recovery',
+    'WEIGHTS',
+    oneOf(trainedWeights.options),
+    'train all weights, or changes of rank 16, which take less memory (default: all where they fit)',
   ),
 
   evaluate_perplexity: onOff('Measures', 'perplexity on WikiText-2 (bundled model: its own test text)'),

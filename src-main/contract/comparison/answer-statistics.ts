@@ -7,6 +7,20 @@ export function repetitionRate(ids: readonly number[]): number {
   return runs.length === 0 ? 0 : 1 - new Set(runs).size / runs.length
 }
 
+/** A loop is the same stretch of at most 64 tokens at least three times, in 16 tokens or more. */
+const [leastTurns, leastTokens, longestTurn] = [3, 16, 64]
+
+/** Whether an answer ends in a loop. */
+export function endsInLoop(ids: readonly number[]): boolean {
+  for (let turn = 1; turn <= longestTurn; turn++) {
+    const length = Math.max(leastTurns * turn, leastTokens)
+    if (length > ids.length) return false
+    const last = ids.slice(-length)
+    if (last.every((id, place) => place < turn || id === last[place - turn])) return true
+  }
+  return false
+}
+
 /** Share of positions at which two answers have the same token, relative to the longer answer. */
 export function equalTokens(ids: readonly number[], other: readonly number[]): number {
   const places = Math.max(ids.length, other.length)

@@ -4,7 +4,10 @@ import { transcriptAnswer } from '../playground/generation.ts'
 import { studyDocument } from '../runs/run.ts'
 import { divergence, inspectedRun } from './divergence.ts'
 
-/** One column of generated answers. `equal` is the share of tokens that match the first column. */
+/**
+ * One column of generated answers. `equal` is the share of tokens that match the first column, `looping` the share of answers that end in
+ * a loop; documents of earlier versions do not have it.
+ */
 const answeringColumn = z.object({
   /** Null for the dense model. */
   run: inspectedRun.nullable(),
@@ -12,6 +15,7 @@ const answeringColumn = z.object({
   tokens: z.number(),
   equal: z.number().nullable(),
   repetition: z.number(),
+  looping: z.number().optional(),
 })
 
 /** The result of a run that inspects others: divergences, or a transcript with all answers. */

@@ -3,7 +3,7 @@ import { dataRequest } from '../data/data-request.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
-import { recoveryAmount } from '../pruning/recovery.ts'
+import { recoveryAmount, trainedWeights } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
 import { estimateBasis, secondsRange } from '../runs/estimate.ts'
 import { outline, problem, requestPreview } from '../runs/preflight.ts'
@@ -33,6 +33,7 @@ export const grid = z.object({
   /** Every combination once for each; without any, none is recovered. They train on `recoveryData`, else on the usual text. */
   recoveries: z.array(recoveryChoice).min(1).max(5).optional(),
   recoveryData: dataRequest.optional(),
+  recoveryTrains: trainedWeights.optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
   backend: backendName.default('auto'),

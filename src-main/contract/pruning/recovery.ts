@@ -8,12 +8,17 @@ export const recoveryAmount = z.union([
   z.object({ minutes: z.number().positive().max(100_000) }),
 ])
 
+/** All remaining weights, or a change of rank 16 to each projection, which takes less memory. */
+export const trainedWeights = z.enum(['all', 'low-rank'])
+
 /** A short training of what a plan leaves on a text, towards the dense model's answers. */
 export const recoveryRequest = z.object({
   amount: recoveryAmount,
   text: dataRequest,
   /** The highest learning rate; by the width of the model unless given. */
   rate: z.number().positive().max(1).optional(),
+  /** All weights where they fit into memory, unless given. */
+  trains: trainedWeights.optional(),
 })
 
 /** Where a training was measured: behind so many steps and tokens, the mean loss since the point before, and the divergence on each held-out kind of text, in nats. */
@@ -31,8 +36,9 @@ export const recovery = z.object({
   plannedSteps: z.number().int().positive(),
   tokens: z.number().int().nonnegative(),
   seconds: z.number(),
-  /** Trained entries, and the highest learning rate. */
+  /** Trained entries, what they are (all weights in documents without it), and the highest learning rate. */
   parameters: z.number().int(),
+  trains: trainedWeights.optional(),
   rate: z.number(),
   products: z.enum(['float32', 'bfloat16']),
   text: usedData,
@@ -43,6 +49,7 @@ export const recovery = z.object({
   best: z.number().int().nonnegative(),
 })
 
+export type TrainedWeights = z.infer<typeof trainedWeights>
 export type RecoveryAmount = z.infer<typeof recoveryAmount>
 export type RecoveryRequest = z.infer<typeof recoveryRequest>
 export type RecoveryPoint = z.infer<typeof recoveryPoint>

@@ -1,4 +1,4 @@
-import { equalTokens, repetitionRate } from '#contract/comparison/answer-statistics.ts'
+import { endsInLoop, equalTokens, repetitionRate } from '#contract/comparison/answer-statistics.ts'
 import type { TokenPage } from '#contract/comparison/divergence.ts'
 import type { AnsweringColumn, InspectionDocument } from '#contract/comparison/inspected.ts'
 import type { AnswersRequest, DivergenceRequest } from '#contract/comparison/inspection.ts'
@@ -145,5 +145,6 @@ function describeColumn(run: AnsweringColumn['run'], column: number, answers: re
     tokens: mean(own.map(({ tokens }) => tokens.length)),
     equal: column === 0 ? null : mean(equal),
     repetition: mean(own.map((one) => repetitionRate(idsOf(one)))),
+    looping: mean(own.map((one) => Number(endsInLoop(idsOf(one))))),
   }
 }

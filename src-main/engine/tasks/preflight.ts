@@ -128,10 +128,10 @@ class Preflight {
   }
 
   /** Methods leave plans of about one size: what fits for none of them is refused before anything is read. */
-  async #checkRecoveryRoom({ text }: RecoveryRequest): Promise<void> {
+  async #checkRecoveryRoom({ text, trains }: RecoveryRequest): Promise<void> {
     const { spec } = this.#model
     const freeBytes = freeBytesOf(spec, this.#request.memoryBytes)
-    for (const plan of expectedPlans(spec, this.#request)) roomFor(freeBytes, spec, plan, text.sequenceLength)
+    for (const plan of expectedPlans(spec, this.#request)) roomFor(freeBytes, spec, plan, text.sequenceLength, trains)
   }
 
   /** What the amount comes to with these options; undefined where that cannot be said. */

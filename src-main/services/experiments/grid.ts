@@ -38,9 +38,9 @@ function treatmentsOf(usual: RepairChoice, grid: Grid): Pick<RunRequest, 'repair
   return repairsOf(usual, grid).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
 }
 
-function recoveriesOf({ recoveries = ['none'], recoveryData, calibration }: Grid): Pick<RunRequest, 'recover'>[] {
+function recoveriesOf({ recoveries = ['none'], recoveryData, recoveryTrains: trains, calibration }: Grid): Pick<RunRequest, 'recover'>[] {
   const text = recoveryData ?? (calibration && usualRecoveryData(calibration))
-  return recoveries.map((amount) => (amount === 'none' || !text ? {} : { recover: { amount, text } }))
+  return recoveries.map((amount) => (amount === 'none' || !text ? {} : { recover: { amount, text, ...(trains ? { trains } : {}) } }))
 }
 
 /** The repairs for a method's runs. */
@@ -96,7 +96,9 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     ...(precision === undefined ? {} : { precision }),
     ...(calibration ? { calibration } : {}),
     ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : { repairs: ['none'] }),
-    ...(recover ? { recoveries: [recover.amount], recoveryData: recover.text } : {}),
+    ...(recover
+      ? { recoveries: [recover.amount], recoveryData: recover.text, ...(recover.trains ? { recoveryTrains: recover.trains } : {}) }
+      : {}),
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }

@@ -42,18 +42,19 @@ export function transcriptSection(
   { prompts, answers, columns }: Transcript,
 ): Block[] {
   const nameOf = (column: number) => columns[column]?.run?.name ?? columns[column]?.model.name ?? ''
-  const rows = found.columns.map(({ tokens, equal, repetition }, column) => [
+  const rows = found.columns.map(({ tokens, equal, repetition, looping = null }, column) => [
     nameOf(column),
     Number(tokens.toFixed(1)),
     percent(equal),
     percent(repetition),
+    percent(looping),
   ])
   return [
     heading(2, name),
     tableBlock(
-      ['Model', 'Tokens per answer', 'Equal tokens', 'Repetition'],
+      ['Model', 'Tokens per answer', 'Equal tokens', 'Repetition', 'Loops'],
       rows,
-      'Equal: the share of tokens that match the first column. Repetition: the share of four-token sequences that occurred earlier in the answer.',
+      'Equal: the share of tokens that match the first column. Repetition: the share of four-token sequences that occurred earlier in the answer. Loops: the share of answers that end in a loop.',
     ),
     ...prompts.slice(0, mostAnswers).flatMap((prompt, at) => {
       const own = answers.filter((answer) => answer.prompt === at)

@@ -18,6 +18,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...(calibration ? dataFlags('calibration_data', 'calibration_samples', calibration) : []),
     ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : []),
     ...(recover ? [flag('recover', recoverText(recover.amount)), flag('recover_data', sourceOf(recover.text))] : []),
+    ...(recover?.trains ? [flag('recover_weights', recover.trains)] : []),
     ...(length === undefined ? [] : [flag('sequence_length', length)]),
     ...measures.flatMap((measure) => (measure.kind === 'perplexity' ? [flag('eval_data', measure.data.source)] : [])),
     ...tasks.flatMap(({ tasks: names, folder, limit }) => [

@@ -24,6 +24,8 @@ export interface PassOptions {
   /** Whether what the backward pass needs is kept, or computed again part by part from the streams. */
   readonly keeps: boolean
   readonly signal?: AbortSignal | undefined
+  /** What is summed of the gradient of a tensor, which it disposes of; the gradient itself unless given. */
+  readonly gradientsOf?: ((name: string, gradient: Tensor) => [string, Tensor][]) | undefined
 }
 
 /** Takes batches forward and backward through the student. */
@@ -102,7 +104,7 @@ export class TrainingPass {
         try {
           await this.#pause()
           const found = this.#partBackward(own, gradient, call)
-          for (const [key, value] of Object.entries(found.gradients)) addTo(gradients, trainedName(spec, part, key), value)
+          for (const [key, value] of Object.entries(found.gradients)) this.#add(gradients, trainedName(spec, part, key), value)
           if (spec.parallelResidual && !isAttention(part) && spec.blocks[blockOf(part)]?.attention) {
             aside = found.source
             continue
@@ -134,9 +136,15 @@ export class TrainingPass {
 
   #addFinalNorm(found: NormGradients, gradients: Map<string, Tensor>): void {
     const own = normGradients('norm', this.#student.finalNorm, found, this.#student.spec.logitScale)
-    for (const [key, value] of Object.entries(own)) addTo(gradients, finalNormName(key === 'norm' ? 'weight' : 'bias'), value)
+    for (const [key, value] of Object.entries(own)) this.#add(gradients, finalNormName(key === 'norm' ? 'weight' : 'bias'), value)
     const used = new Set(Object.values(own))
     for (const tensor of [found.weight, found.bias]) if (!used.has(tensor)) tensor.dispose()
+  }
+
+  #add(gradients: Map<string, Tensor>, name: string, gradient: Tensor): void {
+    const { gradientsOf } = this.#options
+    const all = gradientsOf ? gradientsOf(name, gradient) : [[name, gradient] as const]
+    for (const [own, value] of all) addTo(gradients, own, value)
   }
 
   async #embed(ids: Int32Array): Promise<Residual> {

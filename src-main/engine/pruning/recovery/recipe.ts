@@ -1,4 +1,4 @@
-import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
+import type { RecoveryRequest, TrainedWeights } from '#contract/pruning/recovery.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 
 /** What a training is made of, besides its text. */
@@ -6,6 +6,7 @@ export interface Recipe {
   readonly tokens: number
   readonly windowsPerStep: number
   readonly rate: number
+  readonly trains: TrainedWeights
 }
 
 /** Tokens of a step. */
@@ -14,8 +15,12 @@ const tokensPerStep = 2048
 /** 4e-4 was measured for a width of 576; wider models take less, as published work has it. */
 const measured = { rate: 4e-4, hidden: 576 }
 
-export function recipeFor({ hidden }: DecoderSpec, { rate, text }: RecoveryRequest, tokens: number): Recipe {
-  return { tokens, windowsPerStep: Math.max(1, Math.round(tokensPerStep / text.sequenceLength)), rate: rate ?? usualRate(hidden) }
+/** Of the factors of a low-rank change; 2e-3 was measured for the same width. */
+const factorRate = 2e-3
+
+export function recipeFor({ hidden }: DecoderSpec, { rate, text }: RecoveryRequest, tokens: number, trains: TrainedWeights): Recipe {
+  const usual = trains === 'all' ? usualRate(hidden) : factorRate
+  return { tokens, windowsPerStep: Math.max(1, Math.round(tokensPerStep / text.sequenceLength)), rate: rate ?? usual, trains }
 }
 
 export function usualRate(hidden: number): number {

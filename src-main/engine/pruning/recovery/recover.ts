@@ -11,6 +11,7 @@ import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { MethodRun } from '../method.ts'
 import { FinalStates } from './final-states.ts'
 import type { HeldOutKind } from './held-out.ts'
+import { rank } from './low-rank.ts'
 import { withoutOverlap } from './overlap.ts'
 import { type Recipe, recipeFor } from './recipe.ts'
 import { type Room, roomFor } from './room.ts'
@@ -56,7 +57,7 @@ export interface Recovered {
 export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
   const { view, plan, request, heldOut, run } = input
   requireTrainable(view, plan)
-  const room = roomFor(view.model.freeBytes, view.spec, plan, request.text.sequenceLength)
+  const room = roomFor(view.model.freeBytes, view.spec, plan, request.text.sequenceLength, request.trains)
   const recipe = await chooseRecipe(input, room)
   const { windows, used, notes } = await readText(input, recipe.tokens)
   const states = await FinalStates.of(view, [...windows, ...heldOut.flatMap((kind) => kind.windows)], run)
@@ -73,7 +74,8 @@ export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
     const recovery: Recovered['recovery'] = {
       ...account,
       plannedSteps: steps,
-      parameters: student.size,
+      parameters: training.size,
+      trains: room.trains,
       rate: recipe.rate,
       products: products === 'float32' ? 'float32' : 'bfloat16',
       text: used,
@@ -100,14 +102,14 @@ async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: R
 async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
   const { request, view, plan, run } = input
   const { amount, text } = request
-  if ('tokens' in amount) return recipeFor(view.spec, request, amount.tokens)
+  if ('tokens' in amount) return recipeFor(view.spec, request, amount.tokens, room.trains)
   const { windows } = await readText({ ...input, apart: [] }, room.together * text.sequenceLength)
-  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, windows } }, async () => {
+  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, windows, trains: room.trains } }, async () => {
     const states = await FinalStates.of(view, windows, run)
     const training = await openTraining(input, room)
     return training.timeTokens(windows, states).finally(() => training.dispose())
   })
-  return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate))
+  return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate), room.trains)
 }
 
 /** The windows to train on, each once, and none that shares text with what is held out, measured or repaired on. */
@@ -138,9 +140,10 @@ async function readText({ read, heldOut, apart, request }: RecoveryInput, tokens
   return { windows, used, notes }
 }
 
-function notesOn({ best, points, steps, plannedSteps, products }: Recovered['recovery']): string[] {
+function notesOn({ best, points, steps, plannedSteps, products, trains }: Recovered['recovery']): string[] {
   const notes: string[] = []
   if (products === 'bfloat16') notes.push('Trained with bfloat16 products and float32 sums and weights.')
+  if (trains === 'low-rank') notes.push(`Trained a change of rank ${rank} to each projection, which was added to its weights at the end.`)
   if (best === 0) return [...notes, 'Training made the held-out text no better: the weights stay as they were.']
   const [chosen] = points.slice(best, best + 1)
   if (chosen && best < points.length - 1)

@@ -1,13 +1,18 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { TrainedWeights } from '#contract/pruning/recovery.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
 import { logitsPerTile } from './head-loss.ts'
+import { rank } from './low-rank.ts'
 
 /** Bytes of each trained entry: its value, both moments, the best value, what is computed with, and its gradient while it is summed and read. */
 const bytesPerEntry = 4 * 7
+
+/** Bytes of each weight that only factors change: as it began, with the change, and what is computed with. */
+const bytesPerFrozen = 4 * 3
 
 /** Matrices of a tile of logits: of both models, their softmax, the difference and its scaled copy. */
 const tiles = 6
@@ -20,6 +25,7 @@ export interface Room {
   readonly together: number
   /** Whether what a backward pass needs is kept. */
   readonly keeps: boolean
+  readonly trains: TrainedWeights
 }
 
 /** Bytes that a training takes, counted before anything is read. */
@@ -44,30 +50,42 @@ export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]>
 
 /**
  * How much goes through the model at once in what the budget leaves beside embedding and head; the dense model's other weights are not in
- * memory then. Throws `out-of-memory` where not even one window of so many tokens fits.
+ * memory then. Unless `wanted` says what is trained, it is all weights where they fit. Throws `out-of-memory` where not even one window of so many tokens fits.
  */
-export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number): Room {
+export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number, wanted?: TrainedWeights): Room {
   const spec = specWithPlan(dense, plan)
-  const { entries, fixed, kept, streams } = needsOf(spec, tokens)
   const most = Math.max(1, Math.floor(mostRows / tokens))
-  for (const keeps of [true, false]) {
-    for (let together = most; together >= 1; together--)
-      if (fixed + together * (keeps ? kept : streams) <= freeBytes) return { together, keeps }
+  const choices: readonly TrainedWeights[] = wanted ? [wanted] : ['all', 'low-rank']
+  for (const trains of choices) {
+    const { fixed, kept, streams } = needsOf(spec, tokens, trains)
+    for (const keeps of [true, false]) {
+      for (let together = most; together >= 1; together--)
+        if (fixed + together * (keeps ? kept : streams) <= freeBytes) return { together, keeps, trains }
+    }
   }
+  throw tooLarge(freeBytes, spec, tokens, choices.at(-1) === 'low-rank' ? 'low-rank' : 'all')
+}
+
+function tooLarge(freeBytes: number, spec: DecoderSpec, tokens: number, trains: TrainedWeights): EspalierError {
+  const { entries, fixed, streams } = needsOf(spec, tokens, trains)
   const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
-  throw new EspalierError(
+  const [how, other] = trains === 'all' ? ['', 'train low-rank changes, '] : [` by changes of rank ${rank}`, '']
+  return new EspalierError(
     'out-of-memory',
-    `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights and ${mebibytes(streams)} MiB for one window of ${tokens} tokens; ${mebibytes(freeBytes)} MiB are free for it. Give more memory, use shorter windows, or remove more.`,
+    `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights${how} and ${mebibytes(streams)} MiB for one window of ${tokens} tokens; ${mebibytes(freeBytes)} MiB are free for it. Give more memory, ${other}use shorter windows, or remove more.`,
   )
 }
 
-function needsOf(spec: DecoderSpec, tokens: number): Needs {
-  const entries = trainedShapes(spec)
-    .values()
-    .reduce((sum, shape) => sum + shape.reduce((size, length) => size * length, 1), 0)
+function needsOf(spec: DecoderSpec, tokens: number, trains: TrainedWeights): Needs {
+  const shapes = [...trainedShapes(spec).values()]
+  const sizeOf = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1)
+  const entries = shapes.reduce((sum, shape) => sum + sizeOf(shape), 0)
+  const factors = shapes.reduce((sum, [rows = 0, columns]) => sum + (columns === undefined ? 0 : rank * (rows + columns)), 0)
+  const weights =
+    trains === 'all' ? entries * bytesPerEntry : entries * bytesPerFrozen + factors * bytesPerEntry + 8 * Math.max(...shapes.map(sizeOf))
   // Twice in 16 bits, where products have such operands: for logits, and turned for gradients.
   const head = 4 * spec.vocabulary * spec.hidden
-  const fixed = entries * bytesPerEntry + head + 4 * tiles * Math.max(logitsPerTile, spec.vocabulary)
+  const fixed = weights + head + 4 * tiles * Math.max(logitsPerTile, spec.vocabulary)
   const rows = spec.blocks.map((_, block) => keptPerRow(spec, block))
   const largest = 2 * Math.max(...rows)
   const all = rows.reduce((sum, own) => sum + own, 0)

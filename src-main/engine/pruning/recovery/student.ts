@@ -45,20 +45,20 @@ export class Student {
     this.refresh()
   }
 
-  /** Reads the weights that a plan leaves. `spec` has its layout. */
-  static async open(model: Model, spec: DecoderSpec, plan: Plan, tensors: PlanTensors | undefined): Promise<Student> {
+  /** Reads the weights that a plan leaves. `spec` has its layout. Without moments steps cannot change them. */
+  static async open(model: Model, spec: DecoderSpec, plan: Plan, tensors: PlanTensors | undefined, moments = true): Promise<Student> {
     const masters = new Map<string, Master>()
     const keys = new Map<Part, readonly string[]>()
     for (const part of presentParts(spec)) {
       const stored = await readStoredPart(model, plan, tensors, part)
       keys.set(part, Object.keys(stored))
-      for (const [key, values] of Object.entries(stored)) masters.set(trainedName(spec, part, key), masterOf(values))
+      for (const [key, values] of Object.entries(stored)) masters.set(trainedName(spec, part, key), masterOf(values, moments))
     }
     for (const [kind, name] of Object.entries(spec.finalNorm) as ['weight' | 'bias', string][]) {
       if (kind !== 'weight' && kind !== 'bias') continue
       const values =
         plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : await readValues(model.checkpoint, name)
-      masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }))
+      masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }, moments))
     }
     return new Student(spec, keys, masters)
   }
@@ -124,6 +124,7 @@ export class Student {
   }
 }
 
-function masterOf({ values, shape, dtype }: StoredPart[string]): Master {
-  return { values, shape, dtype, first: new Float32Array(values.length), second: new Float32Array(values.length) }
+function masterOf({ values, shape, dtype }: StoredPart[string], moments: boolean): Master {
+  const length = moments ? values.length : 0
+  return { values, shape, dtype, first: new Float32Array(length), second: new Float32Array(length) }
 }

@@ -1,7 +1,8 @@
 import { dispose, type Tensor } from '@tensorflow/tfjs-core'
 import { lengthOf, stepAdam } from './adamw.ts'
+import type { Trained } from './low-rank.ts'
 import type { Batch, TrainingPass } from './pass.ts'
-import type { Master, Student } from './student.ts'
+import type { Master } from './student.ts'
 
 /** The length that gradients over all tensors have at most. */
 const longest = 1
@@ -24,7 +25,7 @@ export interface StepCall {
  * changed, and the result says so.
  */
 export async function trainStep(
-  student: Student,
+  trained: Trained,
   pass: TrainingPass,
   batches: readonly (() => Promise<Batch>)[],
   rows: number,
@@ -42,9 +43,9 @@ export async function trainStep(
     const result = { loss: total / rows, length }
     if (!Number.isFinite(result.loss) || !Number.isFinite(length)) return result
     const factor = Math.min(1, longest / length)
-    student.release()
-    for (const [name, gradient] of gradients) await stepAdam(student.masters.get(name) as Master, gradient, { step, rate, factor })
-    student.refresh()
+    trained.release()
+    for (const [name, gradient] of gradients) await stepAdam(trained.masters.get(name) as Master, gradient, { step, rate, factor })
+    await trained.refresh()
     return result
   } finally {
     dispose([...sums.values()])

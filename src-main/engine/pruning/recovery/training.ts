@@ -12,6 +12,7 @@ import type { MethodRun } from '../method.ts'
 import type { FinalStates } from './final-states.ts'
 import { FrozenHead } from './head-loss.ts'
 import { type HeldOutKind, patience, scoreOf } from './held-out.ts'
+import { LowRank } from './low-rank.ts'
 import { type Batch, TrainingPass } from './pass.ts'
 import type { Recipe } from './recipe.ts'
 import type { Room } from './room.ts'
@@ -62,13 +63,16 @@ export class Training {
   readonly student: Student
   readonly products: Products
   readonly room: Room
+  /** What steps change: the student itself, or the factors that change it. */
+  readonly #trained: Student | LowRank
   readonly #head: FrozenHead
   readonly #pass: TrainingPass
   /** The best weights that were measured, once there are better ones than at the start. */
   readonly #best = new Map<string, Float32Array>()
 
-  private constructor(student: Student, products: Products, room: Room, head: FrozenHead, pass: TrainingPass) {
+  private constructor(student: Student, trained: Student | LowRank, products: Products, room: Room, head: FrozenHead, pass: TrainingPass) {
     this.student = student
+    this.#trained = trained
     this.products = products
     this.room = room
     this.#head = head
@@ -84,14 +88,20 @@ export class Training {
     signal: AbortSignal,
     room: Room,
   ): Promise<Training> {
-    const student = await Student.open(model, spec, plan, tensors)
+    const student = await Student.open(model, spec, plan, tensors, room.trains === 'all')
+    const factors = room.trains === 'all' ? undefined : new LowRank(student)
     let head: FrozenHead | undefined
     await model.vocabulary.forEachHeadChunk((chunk) => {
       head = new FrozenHead(chunk, products)
     })
     const frozen = head as FrozenHead
-    const pass = new TrainingPass(student, model.vocabulary, frozen, { products, keeps: room.keeps, signal })
-    return new Training(student, products, room, frozen, pass)
+    const pass = new TrainingPass(student, model.vocabulary, frozen, {
+      products,
+      keeps: room.keeps,
+      signal,
+      gradientsOf: factors && ((name, gradient) => factors.gradientsOf(name, gradient)),
+    })
+    return new Training(student, factors ?? student, products, room, frozen, pass)
   }
 
   /** Tokens a second through a step, by its second batch. */
@@ -134,7 +144,7 @@ export class Training {
     run.progress(recovering, tokensBehind(input, steps), tokensBehind(input, steps), 'tokens')
     const { points, best } = progress
     const last = points.at(-1)
-    const result = { steps: last?.step ?? 0, tokens: last?.tokens ?? 0, points: [...points], best, tensors: this.#bestTensors() }
+    const result = { steps: last?.step ?? 0, tokens: last?.tokens ?? 0, points: [...points], best, tensors: await this.#bestTensors() }
     return lost ? { ...result, lost } : result
   }
 
@@ -160,7 +170,7 @@ export class Training {
   }
 
   async #keepBest(): Promise<void> {
-    for (const [name, { values }] of this.student.masters) {
+    for (const [name, { values }] of this.#trained.masters) {
       const own = this.#best.get(name) ?? new Float32Array(values.length)
       own.set(values)
       this.#best.set(name, own)
@@ -180,7 +190,7 @@ export class Training {
       })
     }
     const rows = own.length * lengthOf(windows)
-    return trainStep(this.student, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, recipe.rate) })
+    return trainStep(this.#trained, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, recipe.rate) })
   }
 
   /** The mean divergence on each held-out kind of text. */
@@ -215,7 +225,7 @@ export class Training {
   /** Weights, moments and, where they are others, the best weights. */
   #state({ points, best }: Progress): NamedTensors {
     const tensors = new Map<string, NamedTensor>()
-    for (const [name, { values, first, second, shape }] of this.student.masters) {
+    for (const [name, { values, first, second, shape }] of this.#trained.masters) {
       tensors.set(`value ${name}`, { values, shape })
       tensors.set(`first ${name}`, { values: first, shape })
       tensors.set(`second ${name}`, { values: second, shape })
@@ -229,20 +239,27 @@ export class Training {
     const found = await run.findState<Progress>(state)
     if (!found) return undefined
     const { value, tensors } = found
-    this.student.release()
-    for (const [name, { values, first, second }] of this.student.masters) {
+    this.#trained.release()
+    for (const [name, { values, first, second }] of this.#trained.masters) {
       values.set(await tensors.readFloat32(`value ${name}`))
       first.set(await tensors.readFloat32(`first ${name}`))
       second.set(await tensors.readFloat32(`second ${name}`))
       if (value.best === 0) continue
       this.#best.set(name, value.best < value.points.length - 1 ? await tensors.readFloat32(`best ${name}`) : values.slice())
     }
-    this.student.refresh()
+    await this.#trained.refresh()
     return value
   }
 
-  #bestTensors(): NamedTensors {
+  async #bestTensors(): Promise<NamedTensors> {
+    if (this.#best.size === 0) return new Map()
+    if (this.#trained instanceof LowRank) return this.#trained.merged(this.#best)
     return new Map([...this.#best].map(([name, values]) => [name, { ...(this.student.masters.get(name) as Master), values }]))
+  }
+
+  /** Trained entries. */
+  get size(): number {
+    return this.#trained.size
   }
 
   dispose(): void {

@@ -2,13 +2,16 @@ import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { MethodId } from '#contract/titles.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import type { Method } from '#engine/pruning/method.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { type RecoveryInput, recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { roomFor } from '#engine/pruning/recovery/room.ts'
-import { openReference, type RecordedRun, recordedRun } from '../running.ts'
+import { methods } from '#engine/pruning/registry.ts'
+import { type Amount, openReference, prune, type RecordedRun, recordedRun } from '../running.ts'
 
 const length = 64
 const short = (windows: Windows) => windows.map((window) => window.slice(0, length))
@@ -77,29 +80,52 @@ describe('stories260k', () => {
     expect(memory().numTensors).toBeLessThanOrEqual(tensorsBefore + 150)
   })
 
-  test('a run that was killed continues from its state and ends with the same bits', async () => {
-    const whole = await recoverPlan(input(recordedRun(), { ...many, request: longer }))
-    const steps = new Map<string, string>()
-    let states = 0
-    const dying = recordedRun(0, steps)
-    const { putState } = dying
-    const killed = {
-      ...dying,
-      async putState(...given: Parameters<typeof putState>) {
-        if (++states > 3) throw new Error('killed')
-        await putState(...given)
-      },
-    }
-    await expect(recoverPlan(input(killed, { ...many, request: longer }))).rejects.toThrow('killed')
-    const resumed = recordedRun(0, steps)
-    const again = await recoverPlan(input(resumed, { ...many, request: longer }))
-    // Only what was not measured before is told again.
-    expect(resumed.events.flatMap((event) => (event.type === 'recovery' ? event.point.step : []))).toEqual(
-      whole.recovery.points.slice(4).map(({ step }) => step),
-    )
-    expect(again.recovery.points).toEqual(whole.recovery.points)
-    for (const name of whole.tensors?.tensors.keys() ?? []) expect(await again.tensors?.read(name)).toEqual(await whole.tensors?.read(name))
-    expect([...steps.keys()].filter((name) => name.includes('state of'))).toEqual([])
+  test.each(['all', 'low-rank'] as const)(
+    'a run of %s weights that was killed continues from its state and ends with the same bits',
+    async (trains) => {
+      const { rate: _, ...asked } = { ...longer, trains }
+      const whole = await recoverPlan(input(recordedRun(), { ...many, request: asked }))
+      const steps = new Map<string, string>()
+      let states = 0
+      const dying = recordedRun(0, steps)
+      const { putState } = dying
+      const killed = {
+        ...dying,
+        async putState(...given: Parameters<typeof putState>) {
+          if (++states > 3) throw new Error('killed')
+          await putState(...given)
+        },
+      }
+      await expect(recoverPlan(input(killed, { ...many, request: asked }))).rejects.toThrow('killed')
+      const resumed = recordedRun(0, steps)
+      const again = await recoverPlan(input(resumed, { ...many, request: asked }))
+      // Only what was not measured before is told again.
+      expect(resumed.events.flatMap((event) => (event.type === 'recovery' ? event.point.step : []))).toEqual(
+        whole.recovery.points.slice(4).map(({ step }) => step),
+      )
+      expect(again.recovery.points).toEqual(whole.recovery.points)
+      for (const name of whole.tensors?.tensors.keys() ?? [])
+        expect(await again.tensors?.read(name)).toEqual(await whole.tensors?.read(name))
+      expect(again.recovery).toMatchObject({ trains, best: again.recovery.points.length - 1 })
+      expect([...steps.keys()].filter((name) => name.includes('state of'))).toEqual([])
+    },
+  )
+
+  // Depth methods leave blocks without attention, without MLP, or with neither.
+  test.each([
+    ['shortgpt', { blocks: 1 }, {}],
+    ['blockpruner_submodule', { sparsity: 0.3 }, {}],
+    ['evopress_submodule', { blocks: 1 }, { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 }],
+  ] as [MethodId, Amount, object][])('brings a plan of %s back', async (id, amount, options) => {
+    const bench = open()
+    const { plan } = await prune(methods[id] as Method, bench, amount, { windows: 2, ...options } as never)
+    const found = await recoverPlan(input(recordedRun(), { ...many, plan, request: longer }))
+    expect(found.recovery.best).toBeGreaterThan(0)
+    const windows = bench.test.slice(16, 24)
+    const views = [viewWithPlan(bench.model, plan), viewWithPlan(bench.model, found.plan, found.tensors)] as const
+    const [before, after] = [await perplexity(views[0], windows), await perplexity(views[1], windows)]
+    expect(after.perplexity).toBeLessThan(before.perplexity)
+    for (const view of views) view.dispose()
   })
 
   test('weights that are no better on held-out text are not taken', async () => {
@@ -159,7 +185,9 @@ describe('stories260k', () => {
       ...input(recordedRun(), { view: denseView({ ...model, freeBytes: 2 ** 20 }) }),
       read: () => Promise.reject(new Error('read')),
     }
-    await expect(recoverPlan(refused)).rejects.toThrow(/Recovery needs \d+ MiB to train 0\.1 million weights and 1 MiB for one window/)
+    await expect(recoverPlan(refused)).rejects.toThrow(
+      /Recovery needs \d+ MiB to train 0\.1 million weights by changes of rank 16 and 1 MiB for one window/,
+    )
     const [plan, { spec }] = [halved(), model]
     const most = Array.from({ length: 4096 }, (_, step) => 2 ** 26 + step * 2 ** 16)
     const rooms = most.flatMap((bytes) => {
@@ -169,8 +197,11 @@ describe('stories260k', () => {
         return []
       }
     })
-    const steps = rooms.map(({ together, keeps }) => `${together} ${keeps}`)
-    expect([...new Set(steps)]).toEqual(['1 false', '1 true', '2 true'])
+    const steps = rooms.map(({ together, keeps, trains }) => `${together} ${keeps} ${trains}`)
+    // Least memory first: a change of low rank, then all weights, then what the backward pass needs, then two windows together.
+    expect([steps[0], steps.at(-1)]).toEqual(['1 false low-rank', '2 true all'])
+    expect(steps).toContain('1 false all')
+    expect(steps).toContain('1 true all')
   })
 
   test('minutes become tokens by the time of a first batch, which is written down', async () => {

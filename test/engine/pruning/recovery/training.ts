@@ -6,12 +6,13 @@ import type { Model } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
 import { FrozenHead } from '#engine/pruning/recovery/head-loss.ts'
+import { LowRank } from '#engine/pruning/recovery/low-rank.ts'
 import { type Batch, TrainingPass } from '#engine/pruning/recovery/pass.ts'
 import { Student } from '#engine/pruning/recovery/student.ts'
 import type { Products } from '#engine/tensor/products.ts'
 
 /** A student of a plan with everything that takes it forward and backward. */
-export async function openTraining(model: Model, plan: Plan, { keeps = true, products = 'float32' as Products } = {}) {
+export async function openTraining(model: Model, plan: Plan, { keeps = true, products = 'float32' as Products, lowRank = false } = {}) {
   const view = viewWithPlan(model, plan)
   const student = await Student.open(model, view.spec, plan, undefined)
   view.dispose()
@@ -19,9 +20,12 @@ export async function openTraining(model: Model, plan: Plan, { keeps = true, pro
   await model.vocabulary.forEachHeadChunk((chunk: HeadChunk) => {
     head = new FrozenHead(chunk, products)
   })
-  const pass = new TrainingPass(student, model.vocabulary, head as FrozenHead, { products, keeps })
+  const factors = lowRank ? new LowRank(student) : undefined
+  const gradientsOf = factors && ((name: string, gradient: Tensor) => factors.gradientsOf(name, gradient))
+  const pass = new TrainingPass(student, model.vocabulary, head as FrozenHead, { products, keeps, gradientsOf })
   return {
     student,
+    trained: factors ?? student,
     pass,
     head: head as FrozenHead,
     dispose() {

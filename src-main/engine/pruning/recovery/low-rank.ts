@@ -1,0 +1,103 @@
+import { add, matMul, mul, type Tensor, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
+import { breathe } from '#engine/model/walk.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import type { Master, Student } from './student.ts'
+
+/** What steps change: all weights of a student, or factors that change them. */
+export interface Trained {
+  readonly masters: ReadonlyMap<string, Master>
+  readonly size: number
+  release(): void
+  refresh(): void | Promise<void>
+}
+
+/** The rank of a change, and what it is multiplied by. */
+export const rank = 16
+const factor = 2
+
+/**
+ * LoRA (arXiv 2106.09685): each projection W [R, C] of a student is W0 + 2 B A with B [R, 16] and A [16, C], which alone are trained. B begins
+ * at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes.
+ */
+export class LowRank implements Trained {
+  readonly masters: ReadonlyMap<string, Master>
+  readonly #student: Student
+  readonly #pairs = new Map<string, { readonly start: Float32Array; readonly up: Master; readonly down: Master }>()
+
+  constructor(student: Student) {
+    this.#student = student
+    const masters = new Map<string, Master>()
+    const random = new PythonRandom(0)
+    for (const [name, { values, shape, dtype }] of student.masters) {
+      const [rows, columns] = shape
+      if (shape.length !== 2 || rows === undefined || columns === undefined) continue
+      const normal = Float32Array.from({ length: rank * columns }, () => drawNormal(random) / Math.sqrt(columns))
+      const [up, down] = [masterOf(new Float32Array(rows * rank), [rows, rank]), masterOf(normal, [rank, columns])]
+      this.#pairs.set(name, { start: values.slice(), up, down })
+      masters.set(`${name}.up`, { ...up, dtype }).set(`${name}.down`, { ...down, dtype })
+    }
+    this.masters = masters
+  }
+
+  get size(): number {
+    return this.masters.values().reduce((sum, { values }) => sum + values.length, 0)
+  }
+
+  release(): void {
+    this.#student.release()
+  }
+
+  async refresh(): Promise<void> {
+    this.#student.release()
+    for (const [name, { start, up, down }] of this.#pairs) {
+      const { values, shape } = this.#student.masters.get(name) as Master
+      const [first, change] = [tensor2d(start, shape as [number, number]), product(up, down)]
+      const sum = tidy(() => add(first, change))
+      values.set(sum.dataSync())
+      for (const tensor of [first, change, sum]) tensor.dispose()
+      await breathe()
+    }
+    this.#student.refresh()
+  }
+
+  /** Gradients of the factors from that of a tensor of the student, which is disposed of; none where it has no factors. */
+  gradientsOf(name: string, gradient: Tensor): [string, Tensor][] {
+    const pair = this.#pairs.get(name)
+    try {
+      if (!pair) return []
+      const [byUp, byDown] = tidy(() => [
+        mul(matMul(gradient as Tensor2D, matrixOf(pair.down), false, true), factor),
+        mul(matMul(matrixOf(pair.up), gradient as Tensor2D, true, false), factor),
+      ]) as [Tensor, Tensor]
+      return [
+        [`${name}.up`, byUp],
+        [`${name}.down`, byDown],
+      ]
+    } finally {
+      gradient.dispose()
+    }
+  }
+
+  /** The student's tensors with other values of the factors. */
+  async merged(values: ReadonlyMap<string, Float32Array>): Promise<NamedTensors> {
+    for (const [name, own] of values) this.masters.get(name)?.values.set(own)
+    await this.refresh()
+    return this.#student.masters
+  }
+}
+
+const matrixOf = ({ values, shape }: Master): Tensor2D => tensor2d(values, shape as [number, number])
+
+const product = (up: Master, down: Master): Tensor2D => tidy(() => mul(matMul(matrixOf(up), matrixOf(down)), factor))
+
+const masterOf = (values: Float32Array, shape: readonly number[]): Master => ({
+  values,
+  shape,
+  dtype: 'F32',
+  first: new Float32Array(values.length),
+  second: new Float32Array(values.length),
+})
+
+/** A number of the standard normal distribution (Box and Muller). */
+const drawNormal = (random: PythonRandom): number => Math.sqrt(-2 * Math.log(1 - random.random())) * Math.cos(2 * Math.PI * random.random())
