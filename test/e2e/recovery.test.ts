@@ -1,0 +1,86 @@
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import type { RunEntry } from '#contract/runs/runs.ts'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { go, openScreen, type Screen } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+vi.setConfig({ testTimeout: 400_000 })
+
+let browser: Browser
+let workbench: Workbench
+let page: Page
+let screen: Screen
+
+const runs = async () => (await workbench.call('runs.query', {})).rows
+
+/** The runs once so many of them are done. */
+const done = (count: number) => eventually(runs, (rows) => rows.filter(({ status }) => status === 'done').length === count, 350_000)
+
+const detailOf = ({ id }: RunEntry) => workbench.call('runs.get', { id })
+
+beforeAll(async () => {
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+}, 300_000)
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+test('an experiment is set up with and without recovery; its curves are live, and its panel says which weights were taken', async () => {
+  await go(page, '#/new')
+  await page.getByLabel('Recovered').check()
+  await page.getByLabel('Training tokens').selectOption('32768')
+  // The dense model may write the text.
+  expect(await page.getByLabel('Recovery text').locator('option').allTextContents()).toContain('Written by the dense model')
+  await page.getByRole('textbox', { name: 'Name' }).fill('Recovered or not')
+  const queue = page.getByRole('button', { name: 'Add to the queue' })
+  await eventually(
+    () => queue.isDisabled(),
+    (disabled) => !disabled,
+    60_000,
+  )
+  await queue.click()
+  const all = await eventually(runs, (rows) => rows.some(({ name }) => name.includes('recovered')), 30_000)
+  const recovered = all.find(({ name }) => name.includes('recovered')) as RunEntry
+  expect(recovered.name).toContain('recovered with 32,768 tokens')
+  const pruned = all.filter(({ method }) => method !== 'dense')
+  expect(pruned.filter(({ name }) => name.includes('recovered')).length).toBe(pruned.length / 2)
+  await eventually(
+    () => detailOf(recovered),
+    ({ recoveryPoints }) => recoveryPoints.length > 1,
+    350_000,
+  )
+  await go(page, `#/run/${recovered.id}`)
+  await page.getByRole('tab', { name: 'Recovery' }).click()
+  await page.getByText('Divergence from the dense model').first().waitFor()
+  await page.getByText('held out: definitions').first().waitFor()
+  await done(all.length)
+  await page.getByText('million weights were trained with').waitFor()
+  const { recovery } = await detailOf(recovered)
+  const outcome = (recovery?.best ?? 0) > 0 ? 'which were best on the held-out text' : 'so the weights are unchanged'
+  await page.getByText(outcome).waitFor()
+  expect(screen.faults).toEqual([])
+})
+
+test('a finished run is recovered from its page into a run of its own', async () => {
+  const before = await runs()
+  const pruned = before.find(({ method, name }) => method !== 'dense' && !name.includes('recovered')) as RunEntry
+  await go(page, `#/run/${pruned.id}`)
+  await page.getByRole('button', { name: 'Recover this run' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Training tokens').selectOption('32768')
+  await dialog.getByText(/^Takes (about|under|\d)/).waitFor()
+  await dialog.getByRole('button', { name: 'Recover', exact: true }).click()
+  const rows = await done(before.length + 1)
+  const made = rows.find(({ parent }) => parent === pruned.id) as RunEntry
+  const { request, recovery, plan } = await detailOf(made)
+  expect(request.recover?.amount).toEqual({ tokens: 32_768 })
+  expect(recovery?.points.length).toBeGreaterThan(1)
+  expect(plan?.finalNorm).toBe((recovery?.best ?? 0) > 0 ? 'replaced' : undefined)
+  expect(screen.faults).toEqual([])
+})
