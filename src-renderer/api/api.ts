@@ -83,14 +83,12 @@ async function post<C extends CallName>(name: C, input: Input<C>): Promise<Bridg
       body: JSON.stringify(input),
     })
   } catch {
-    return {
-      error: {
-        code: 'unreachable',
-        message: 'The workbench does not answer. Check that it is still running; this page reconnects by itself.',
-      },
-    }
+    return { error: { code: 'unreachable', message: 'Connection lost. Reconnecting …' } }
   }
-  if (response.status === 401) connection.set('refused')
+  if (response.status === 401) {
+    connection.set('refused')
+    return { error: { code: 'unreachable', message: 'This link has expired. Open the address shown in the terminal.' } }
+  }
   const body: unknown = await response.json().catch(() => null)
   if (response.ok) return { value: body }
   return { error: readError(body, response.status) }

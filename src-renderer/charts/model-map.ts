@@ -80,7 +80,7 @@ export function checkpointMap({ blocks, plan, shape }: ModelDescription): MapBlo
 
 /** Every moment of a run, from the dense model to the plan. */
 export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number): MapFrame[] {
-  const frames: MapFrame[] = [{ title: 'dense model', blocks: denseMap(sizes), changed: null, decision: null, selection: null }]
+  const frames: MapFrame[] = [{ title: 'unpruned model', blocks: denseMap(sizes), changed: null, decision: null, selection: null }]
   const last = () => (frames.at(-1) as MapFrame).blocks
   if (history.width) {
     const { kept, of } = history.width

@@ -48,8 +48,9 @@ function tellTakenUp({ resumed, held }: TakenUp, paused: boolean): void {
   toldTakenUp = true
   void call('queue.seen', {}).catch(() => undefined)
   const named = (runs: TakenUp['held']) => (runs.length === 1 ? `“${runs[0]?.name}”` : `${runs.length} runs`)
-  if (resumed.length > 0) notify(`${named(resumed)} stopped when Espalier closed; ${paused ? 'first in the paused queue' : 'resumed now'}`)
-  if (held.length > 0) notify(`${named(held)} stopped when Espalier ended unexpectedly, twice. Resume by hand.`, { tone: 'warm' })
+  if (resumed.length > 0)
+    notify(`${named(resumed)} stopped when Espalier closed; ${paused ? 'now first in the paused queue' : 'resumed now'}`)
+  if (held.length > 0) notify(`${named(held)} stopped twice when Espalier ended unexpectedly. Resume manually.`, { tone: 'warm' })
 }
 
 const estimateSoon = debounce(() => {

@@ -55,7 +55,7 @@ test('cancelling 344 chosen runs says how many it is for, acts on rows that were
   await page.getByRole('button', { name: 'More for the chosen runs' }).click()
   await page.getByRole('menuitem', { name: 'Cancel: 230 of 344' }).click()
   const dialog = page.getByRole('dialog', { name: 'Cancel 230 of 344 runs?' })
-  await dialog.getByText('The other 114 stay as they are.').waitFor()
+  await dialog.getByText('The other 114 are unchanged.').waitFor()
   await dialog.getByRole('button', { name: 'Cancel 230 runs' }).click()
   await page.getByText('230 of 344 runs cancelled').last().waitFor()
   expect(await countOf('cancelled')).toBe(waiting)

@@ -63,7 +63,7 @@ async function addOwnModel(): Promise<void> {
   await tabTo(/^Add a model/)
   await press('Enter')
   await page.getByRole('dialog').waitFor()
-  await typeInto(/^Folder of safetensors/, own.model)
+  await typeInto(/^Safetensors folder/, own.model)
   await tabTo(/^Add$/)
   await press('Enter')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
@@ -75,7 +75,7 @@ async function setUpExperiment(): Promise<void> {
   await tabTo(/^own-model$/)
   await press('Enter')
   await page.getByRole('heading', { level: 1, name: 'own-model' }).waitFor()
-  await tabTo(/^Prune it$/)
+  await tabTo(/^Prune$/)
   await press('Enter')
   await page.getByRole('button', { name: /Quick look/ }).waitFor()
   await typeInto(/^Name$/, 'By keyboard')
@@ -84,8 +84,8 @@ async function setUpExperiment(): Promise<void> {
   await tick(/^ShortGPT /, true)
   await tick(/^Window-based /, true)
   await tabTo(/^Calibration data$/)
-  // One letter: several would have to come within a second.
-  await press('a')
+  // The one before the last.
+  await press('End', 'ArrowUp')
   await page.getByRole('textbox', { name: /^Your text/ }).waitFor()
   await typeInto(/^Windows$/, '4')
   await typeInto(/^Your text/, own.calibration)
@@ -93,7 +93,7 @@ async function setUpExperiment(): Promise<void> {
     const title = ((await box.locator('xpath=..').textContent()) ?? '').trim()
     await tick(new RegExp(`^${title.slice(0, 12)}`), false)
   }
-  await tabTo(/^Add a text of your own$/)
+  await tabTo(/^Add your own text$/)
   await press('Enter')
   await page
     .getByRole('textbox', { name: /^Your text/ })
@@ -209,7 +209,7 @@ async function save(): Promise<void> {
   await typeInto(/^Name$/, 'Without a mouse')
   await tabTo(/^Save$/)
   await press('Enter')
-  await dialog.getByText('Saved, opened again and compared.').waitFor({ timeout: 120_000 })
+  await dialog.getByText('Saved, reopened and compared.').waitFor({ timeout: 120_000 })
   await tabTo(/^Close$/)
   await press('Enter')
   await press('g', 'm')

@@ -58,7 +58,7 @@ describe('first start', () => {
       .filter({ hasText: /^(about|under|\d).* (m?s|min)$/ })
       .waitFor({ timeout: 60_000 })
     expect(await findAccessibilityFaults(page)).toEqual([])
-    await page.getByRole('button', { name: 'Run the sample experiment' }).click()
+    await page.getByRole('button', { name: 'Run sample experiment' }).click()
     await page.getByRole('heading', { name: 'First look at the sample' }).waitFor()
     await page.getByRole('region', { name: 'Runs of this experiment' }).waitFor()
     expect(await findAccessibilityFaults(page)).toEqual([])
@@ -70,7 +70,7 @@ describe('first start', () => {
     const sparsity = page.getByRole('textbox', { name: /Add a sparsity/ })
     await sparsity.fill('99.5')
     await sparsity.press('Enter')
-    const preview = page.getByRole('complementary', { name: 'What this would do' })
+    const preview = page.getByRole('complementary', { name: 'Preview' })
     await preview
       .getByText(/out of reach/)
       .first()
@@ -83,7 +83,7 @@ describe('first start', () => {
       10_000,
     )
     await sparsity.fill('120')
-    await page.getByText('A percentage between 0 and 100.').waitFor()
+    await page.getByText('Enter a percentage between 0 and 100.').waitFor()
     await sparsity.fill('')
   })
 
@@ -220,16 +220,16 @@ describe('compare', () => {
     const [experiment] = await workbench.call('experiments.list', {})
     await go(page, `#/compare?experiment=${experiment?.id}`)
     const table = page.getByRole('region', { name: 'Comparison table' })
-    await table.getByText(/^pinned: .*dense/).waitFor()
+    await table.getByText(/^Pinned: .*dense/).waitFor()
     await eventually(
       () => table.getByText(/^\+\d+.* %$|^×/).count(),
       (count) => count > 1,
       10_000,
     )
     await table.getByRole('button', { name: /Pin 2SSP 25.* as the baseline/ }).click()
-    await table.getByText(/^pinned: .*2SSP 25/).waitFor()
+    await table.getByText(/^Pinned: .*2SSP 25/).waitFor()
     await table.getByRole('button', { name: /Pin .*dense.* as the baseline/ }).click()
-    await table.getByText(/^pinned: .*dense/).waitFor()
+    await table.getByText(/^Pinned: .*dense/).waitFor()
   })
 
   test('exports the table as CSV and LaTeX and a picture as SVG and PNG', async () => {

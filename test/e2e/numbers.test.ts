@@ -74,7 +74,7 @@ async function addFilter(column: string, comparison: string, value: string): Pro
   await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
   await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
   await page.getByLabel(/^Value/).fill(value)
-  await page.getByRole('button', { name: 'Add the filter' }).click()
+  await page.getByRole('button', { name: 'Add filter' }).click()
 }
 
 const found = (count: number) =>
@@ -163,7 +163,7 @@ test('models that other programs keep are offered, and one is added by choosing 
 
 test('the estimate on the screen, unknown at first, changes with the windows that are measured', async () => {
   await go(page, `#/new?model=${model}`)
-  const preview = page.getByRole('complementary', { name: 'What this would do' })
+  const preview = page.getByRole('complementary', { name: 'Preview' })
   const estimate = () =>
     eventually(
       async () =>
@@ -287,7 +287,7 @@ test('a self-test whose numbers are wrong says so on the page of the engine', as
     await route.fulfill({ response, json: { ...engine, selfTest: { ...test, largestError: 0.3, at: Date.now() } } })
   })
   await go(page, '#/settings')
-  await page.getByText('the numbers are WRONG').waitFor()
+  await page.getByText('results are WRONG').waitFor()
   const facts = page.getByText(/largest error 0\.300, a norm/)
   await eventually(() => facts.isVisible(), Boolean, 10_000)
   await page.unrouteAll({ behavior: 'wait' })
@@ -301,7 +301,7 @@ test('an experiment is repeated with changes and exported as one file', async ()
   })
   await go(page, `#/experiments/${experiment.id}`)
   await page.getByRole('button', { name: 'More for this experiment' }).click()
-  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'Export as one file' }).click()])
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'Export experiment' }).click()])
   expect(JSON.parse(await readFile(await download.path(), 'utf8'))).toMatchObject({ format: 'espalier experiment' })
   await page.getByRole('button', { name: 'Repeat with changes' }).click()
   await page.getByRole('button', { name: 'Remove 37.5 %' }).waitFor()

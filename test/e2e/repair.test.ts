@@ -104,12 +104,12 @@ test('Compare shows both, and leaves the repaired one out on demand', async () =
 
 test('a new experiment offers each repair, as many runs again, fitted on several texts with shares', async () => {
   await go(page, '#/new')
-  await page.getByRole('region', { name: 'What this would do' }).or(page.getByLabel('What this would do')).first().waitFor()
-  await page.getByLabel('Repaired in order').check()
+  await page.getByRole('region', { name: 'Preview' }).or(page.getByLabel('Preview')).first().waitFor()
+  await page.getByLabel('Block by block').check()
   const text = page.getByLabel('Repair text')
   // The bundled model knows no other text than its own.
   expect(await text.locator('option:checked').textContent()).toMatch(/calibration/i)
-  await text.selectOption({ label: 'several texts with shares …' })
+  await text.selectOption({ label: 'Mix several texts …' })
   const queue = page.getByRole('button', { name: 'Add to the queue' })
   expect(await queue.isDisabled()).toBe(true)
   await page.getByLabel('Text 2', { exact: true }).selectOption({ label: 'Mixed text' })

@@ -56,7 +56,7 @@ async function saveModel(page: Page): Promise<void> {
   // Each picture saves anew, and a name is taken once.
   await page.getByRole('textbox', { name: 'Name' }).fill(`Half the size ${Date.now() % 10_000}`)
   await page.getByRole('button', { name: 'Save', exact: true }).click()
-  await page.getByText('Saved, opened again and compared.').waitFor({ timeout: 300_000 })
+  await page.getByText('Saved, reopened and compared.').waitFor({ timeout: 300_000 })
 }
 
 const pictures: Picture[] = [
@@ -97,8 +97,8 @@ async function showWorst(page: Page): Promise<void> {
 }
 
 async function reveal(page: Page): Promise<void> {
-  await page.getByRole('button', { name: 'Stop here and reveal' }).click()
-  await page.getByRole('region', { name: 'Who wins' }).waitFor()
+  await page.getByRole('button', { name: 'Finish and reveal' }).click()
+  await page.getByRole('region', { name: 'Ranking' }).waitFor()
 }
 
 async function showToken(page: Page): Promise<void> {

@@ -126,7 +126,7 @@ test('a model by typed path is added with one click; a wrong path keeps the dial
   await go(page, '#/models')
   await page.getByRole('button', { name: 'Add a model' }).first().click()
   const dialog = page.getByRole('dialog')
-  const path = dialog.getByRole('textbox', { name: /Folder of safetensors/ })
+  const path = dialog.getByRole('textbox', { name: /Safetensors folder/ })
   await path.fill('/nowhere/at/all')
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog
@@ -144,7 +144,7 @@ test('an option beyond its bound and seeds that are none say so in a sentence, a
   await go(page, '#/new')
   const seeds = page.getByRole('textbox', { name: 'Seeds' })
   await seeds.fill('abc')
-  await page.getByText(/Whole numbers and ranges/).waitFor()
+  await page.getByText(/whole numbers or ranges/).waitFor()
   expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
   await seeds.fill('0-2')
   await eventually(
@@ -172,7 +172,7 @@ test('filters take what the table shows, and experiments are found by name', asy
     await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
     await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
     await page.getByLabel(/^Value/).fill(value)
-    await page.getByRole('button', { name: 'Add the filter' }).click()
+    await page.getByRole('button', { name: 'Add filter' }).click()
   }
   await addFilter('Method', 'any of', 'ShortGPT')
   await addFilter('Sparsity', 'at most', '30')
@@ -328,7 +328,7 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
     10_000,
   )
   await eventually(
-    () => page.getByRole('button', { name: `Take ${run.name} out` }).count(),
+    () => page.getByRole('button', { name: `Remove ${run.name}` }).count(),
     (count) => count === 1,
     10_000,
   )
@@ -339,7 +339,7 @@ test('texts of one’s own are shown with their windows and beginning, and a fol
   const sentence = 'A horse is a large animal that is kept for riding and for pulling loads. '
   await writeFile(join(folder, 'mine.txt'), sentence.repeat(300))
   await go(page, '#/new')
-  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'a text of your own …' })
+  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Choose a file …' })
   await page.getByRole('textbox', { name: 'Your text' }).first().fill(join(folder, 'mine.txt'))
   await page.getByRole('textbox', { name: 'Your text' }).first().blur()
   await page
@@ -364,11 +364,11 @@ test('texts of one’s own are shown with their windows and beginning, and a fol
   await page.getByRole('textbox', { name: 'Your text' }).first().blur()
   await eventually(windows, (count) => count > 1.5 * ofOne, 20_000)
   await page.getByText('A garden is a place').first().waitFor()
-  await page.getByRole('button', { name: 'Add a text of your own' }).click()
+  await page.getByRole('button', { name: 'Add your own text' }).click()
   expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
   const upload = { name: 'mine.txt', mimeType: 'text/plain', buffer: Buffer.from(sentence.repeat(300)) }
   await page.getByLabel('Upload …').last().setInputFiles(upload)
-  await page.getByText(/100 % of its passages stand in the calibration text/).waitFor()
+  await page.getByText(/100 % of its passages also occur in the calibration text/).waitFor()
   await eventually(
     () => page.getByRole('button', { name: 'Add to the queue' }).isDisabled(),
     (disabled) => !disabled,
@@ -401,7 +401,7 @@ test('what each format would weigh is said before pruning, for every method, and
   const formatsOf = (method: string) => combinations.getByRole('row').filter({ hasText: method }).first()
   await formatsOf('2SSP').getByText('Formats').click()
   await formatsOf('2SSP')
-    .getByText(/^stock: .* keys and values .* for 1,000 tokens$/)
+    .getByText(/^stock: .* KV cache .* for 1,000 tokens$/)
     .waitFor()
   await formatsOf('2SSP')
     .getByText(/^gguf Q4_K_M: /)
@@ -440,10 +440,10 @@ test('a model is saved in several formats at once, with its progress, and the re
     }).observe(document.body, { subtree: true, childList: true, characterData: true })
   })
   await dialog.getByRole('button', { name: 'Save', exact: true }).click()
-  await dialog.getByText('Saved, opened again and compared.').waitFor({ timeout: 120_000 })
+  await dialog.getByText('Saved, reopened and compared.').waitFor({ timeout: 120_000 })
   const told = await page.evaluate(() => (window as unknown as { told: string[] }).told)
   expect(told.some((text) => /MB of .*MB/.test(text))).toBe(true)
-  expect(told.some((text) => /^Opening what was saved .* of 5$/.test(text))).toBe(true)
+  expect(told.some((text) => /^Reopening and comparing: .* of 5$/.test(text))).toBe(true)
   const rowOf = (name: RegExp) => dialog.getByRole('row').filter({ has: page.getByRole('rowheader', { name }) })
   for (const name of [/Exact/, /Stock/, /F32/]) expect(await rowOf(name).textContent()).toMatch(/the same\s*8 of 8/)
   expect(await rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)

@@ -65,7 +65,7 @@ const picture = async (name: string) => {
 
 test('two runs are read beside the dense model: the worst token is found, and a flipped question followed', async () => {
   await go(page, `#/broke?runs=${runs.map(({ id }) => id).join(',')}`)
-  await page.getByRole('button', { name: 'Show what broke' }).click()
+  await page.getByRole('button', { name: 'Compare' }).click()
   const text = page.getByRole('grid', { name: 'The text with the divergence of each token' })
   await text.waitFor({ timeout: 60_000 })
   const worst = page.getByRole('region', { name: 'Worst places' }).getByRole('button').first()
@@ -89,7 +89,7 @@ test('two runs are read beside the dense model: the worst token is found, and a 
   expect(after).not.toBe(before)
   expect(await page.locator(`#${after}`).getAttribute('aria-selected')).toBe('true')
 
-  const flips = page.getByRole('region', { name: 'Questions that flipped' })
+  const flips = page.getByRole('region', { name: 'Flipped questions' })
   await flips.locator('summary').first().click()
   await flips.locator('details[open]').getByText('(right)').waitFor()
   expect(await flips.getByText(/within noise|differs/).count()).toBeGreaterThan(0)
@@ -100,7 +100,7 @@ test('two runs are read beside the dense model: the worst token is found, and a 
 })
 
 test('the report opens from the disk without a network and without an error', async () => {
-  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Make the report' }).click()])
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Save report' }).click()])
   const file = join(folder, 'report.html')
   await download.saveAs(file)
   const context = await browser.newContext({ offline: true })
@@ -144,8 +144,8 @@ test('ten pairs of answers are judged blind by the keyboard, and the result says
   await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').first().check()
   await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').nth(1).check()
   await page.getByLabel('Prompts', { exact: true }).fill('a person who #person\na place where #place\nthe act of\na small animal #animal')
-  await page.getByLabel('New tokens an answer').fill('8')
-  await page.getByRole('button', { name: 'Let them answer' }).click()
+  await page.getByLabel('Max new tokens').fill('8')
+  await page.getByRole('button', { name: 'Generate' }).click()
   await done(5)
   expect(await findAccessibilityFaults(page)).toEqual([])
   await page
@@ -160,8 +160,8 @@ test('ten pairs of answers are judged blind by the keyboard, and the result says
   }
   await page.reload()
   await page.getByText('10 of 12 pairs judged').waitFor()
-  await page.getByRole('button', { name: 'Stop here and reveal' }).click()
-  const table = page.getByRole('region', { name: 'Who wins' })
+  await page.getByRole('button', { name: 'Finish and reveal' }).click()
+  const table = page.getByRole('region', { name: 'Ranking' })
   await table.waitFor()
   expect(await table.getByRole('row').count()).toBe(4)
   expect(await page.getByRole('region', { name: 'Table of votes' }).getByRole('row').count()).toBe(11)

@@ -3,7 +3,7 @@ export const precisionNames = ['float32', 'auto', 'mixed', 'bfloat16'] as const
 
 export const precisionTitles: Record<(typeof precisionNames)[number], string> = {
   float32: 'float32',
-  auto: 'mixed if the processor supports it',
-  mixed: 'mixed, choices certified in float32',
-  bfloat16: 'bfloat16, a first look',
+  auto: 'Mixed if supported',
+  mixed: 'Mixed, choices checked in float32',
+  bfloat16: 'bfloat16 (rough)',
 }

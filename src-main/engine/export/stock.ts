@@ -15,7 +15,7 @@ import { type Planned, prunedTensors } from './pruned-tensors.ts'
  */
 export const stock: ExportFormat = {
   title: formatTitles.stock,
-  summary: 'Loads in transformers, vLLM and others as a model of its family; a removed attention stays as zeros.',
+  summary: 'Opens in transformers, vLLM and others as an ordinary model. Removed attention is stored as zeros.',
   reopens: true,
   async outline(planned) {
     const { tensors, packed, notes } = layOutStock(planned)
@@ -61,9 +61,7 @@ function describe(packed: readonly PackedBlock[], count: number, width: number):
     packed.some(({ attention, mlp }) => attention !== undefined && mlp !== undefined && attention !== mlp)
       ? 'An attention whose MLP was removed shares a block with the next MLP whose attention was removed, which computes the same.'
       : '',
-    zeroed.attention.length > 0
-      ? `No attention in ${blocksText(zeroed.attention)}: zeros stand in its place, which add nothing to the answer but still take memory and time.`
-      : '',
-    zeroed.mlp.length > 0 ? `No MLP in ${blocksText(zeroed.mlp)}: zeros stand in its place.` : '',
+    zeroed.attention.length > 0 ? `Attention in ${blocksText(zeroed.attention)}: replaced by zeros; still uses memory and time.` : '',
+    zeroed.mlp.length > 0 ? `MLP in ${blocksText(zeroed.mlp)}: replaced by zeros.` : '',
   ].filter(Boolean)
 }

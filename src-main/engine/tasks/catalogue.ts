@@ -63,7 +63,7 @@ async function sampleTexts(folder: string): Promise<DatasetEntry[]> {
     return { source, title, uses, present: found !== undefined, bytes: found?.size ?? null, summary }
   }
   return [
-    await entry('calibration', 'Sample: calibration text', ['calibration'], 'Held-out definitions that came with the sample model.'),
+    await entry('calibration', 'Sample: calibration text', ['calibration'], 'WordNet definitions. For the sample model only.'),
     await entry('test', 'Sample: test text', ['evaluation'], 'Other held-out definitions, to measure the sample model on.'),
   ]
 }

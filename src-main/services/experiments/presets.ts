@@ -41,7 +41,7 @@ function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
     {
       id: 'quick-look',
       title: 'Quick look',
-      summary: '2SSP and ShortGPT at a quarter and at half, measured on a few windows.',
+      summary: '2SSP and ShortGPT at 25 and 50 %, measured on a few windows.',
       grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, measures: perplexity(model, catalogue, 8) },
     },
     {
@@ -53,19 +53,19 @@ function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
     {
       id: 'ablation-alpha',
       title: 'Ablation: balance',
-      summary: 'How 2SSP divides the sparsity between attention and MLPs (alpha of Eq. 5).',
+      summary: 'How 2SSP splits the sparsity between attention and MLPs (alpha in Eq. 5).',
       grid: { methods: variants('2ssp', 'alpha', [0.5, 1, 1.5, 2, 3]), amounts: endAmounts },
     },
     {
       id: 'ablation-norm',
       title: 'Ablation: norm',
-      summary: 'L1 against L2 for the neuron scores of stage 1.',
+      summary: 'L1 or L2 norm for the neuron scores of stage 1.',
       grid: { methods: variants('2ssp', 'norm', [1, 2]), amounts: paperAmounts },
     },
     {
       id: 'ablation-seeds',
       title: 'Ablation: seeds',
-      summary: 'The spread of 2SSP at half over five draws of the calibration windows.',
+      summary: 'How 2SSP at 50 % varies over five samples of the calibration text.',
       grid: { methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] },
     },
   ]

@@ -59,7 +59,7 @@ export class ExperimentsState {
         return
       }
       const { experiment, runs } = await call('experiments.import', { content })
-      notify(`${formatPlural(runs, 'run')} taken over`)
+      notify(`${formatPlural(runs, 'run')} imported`)
       router.go(['experiments', experiment.id])
     } catch (thrown) {
       notifyProblem(thrown)

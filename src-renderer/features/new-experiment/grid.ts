@@ -241,7 +241,7 @@ export function removalText(preview: CombinationPreview): string {
   const { attentionRemoved: attention, blocksRemoved: blocks, neuronsRemovedPerBlock: neurons } = preview
   if (blocks) parts.push(`${blocks} ${blocks === 1 ? 'block' : 'blocks'}`)
   if (attention && attention !== blocks) parts.push(`${attention} attention`)
-  if (neurons) parts.push(`${neurons} neurons a block`)
+  if (neurons) parts.push(`${neurons} neurons per block`)
   return parts.join(', ') || '–'
 }
 
@@ -251,8 +251,8 @@ export function formatText({ format, type, bytes, keyValueBytes, problem, least,
   if (problem !== null || bytes === null || keyValueBytes === null) return `${name}: not possible. ${problem ?? ''}`
   const weight = rangeText(least?.bytes ?? bytes, bytes)
   const memory = rangeText(least?.keyValueBytes ?? keyValueBytes, keyValueBytes)
-  const doubt = perhaps ? `. It may turn out otherwise: ${perhaps}` : ''
-  return `${name}: ${weight}, keys and values ${memory} for 1,000 tokens${doubt}`
+  const doubt = perhaps ? `. May differ: ${perhaps}` : ''
+  return `${name}: ${weight}, KV cache ${memory} for 1,000 tokens${doubt}`
 }
 
 /** `3.5 MB`, or `3.5 MB to 5.1 MB` where it is not known yet. */

@@ -23,7 +23,7 @@ export class QueueActions {
     if (at < 0 || target < 0 || target >= waiting.length) return
     const before = step < 0 ? waiting[target] : waiting[target + 1]
     await this.move(id, before?.id ?? null)
-    announce(`Now at place ${target + 1} of ${waiting.length}`)
+    announce(`Now number ${target + 1} of ${waiting.length}`)
   }
 
   async pause(id: string): Promise<void> {

@@ -104,7 +104,7 @@ export class SettingsState {
   async restore(name: string): Promise<void> {
     await this.#attempt('restore', async () => {
       this.history = await call('history.restore', { name })
-      notify('The backup is in place; what was there before is kept as another backup')
+      notify('Backup restored. The previous history is kept as another backup.')
     })
   }
 

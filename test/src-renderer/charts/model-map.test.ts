@@ -57,7 +57,7 @@ describe('frames of a run', () => {
   test('go from the dense model over the width and each decision, without a last one that says nothing new', () => {
     const frames = mapFrames(sizes, history, 64)
     expect(frames.map(({ title }) => title)).toEqual([
-      'dense model',
+      'unpruned model',
       'width: neurons chosen',
       'round 1: attention of block 2 removed',
       'round 2: attention of block 0 removed',
@@ -68,7 +68,7 @@ describe('frames of a run', () => {
 
   test('end with the plan where a method decides at once', () => {
     const frames = mapFrames(sizes, { width: null, decisions: [], selections: [], plan: planOf(kept, gone, kept) }, 64)
-    expect(frames.map(({ title }) => title)).toEqual(['dense model', 'plan'])
+    expect(frames.map(({ title }) => title)).toEqual(['unpruned model', 'plan'])
   })
 
   test('show the best survivor of each generation of a search', () => {

@@ -16,5 +16,5 @@ test('an action says how many of the chosen runs it is for, before and after', (
 
 test('an undo says what it left', () => {
   expect(undoOutcome({ runs: 344, left: 0 })).toBe('Undone for 344 runs')
-  expect(undoOutcome({ runs: 342, left: 2 })).toBe('Undone for 342 runs. 2 runs changed since and stay that way.')
+  expect(undoOutcome({ runs: 342, left: 2 })).toBe('Undone for 342 runs. 2 runs changed since and were not restored.')
 })

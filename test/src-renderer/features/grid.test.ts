@@ -100,13 +100,13 @@ describe('options', () => {
 
 test('a combination is told by what it removes', () => {
   const preview = { attentionRemoved: 3, blocksRemoved: null, neuronsRemovedPerBlock: 224 } as Parameters<typeof grid.removalText>[0]
-  expect(grid.removalText(preview)).toBe('3 attention, 224 neurons a block')
+  expect(grid.removalText(preview)).toBe('3 attention, 224 neurons per block')
   expect(grid.removalText({ ...preview, attentionRemoved: 3, blocksRemoved: 3, neuronsRemovedPerBlock: 0 })).toBe('3 blocks')
 })
 
 test('says what a result would weigh in a format, or why that cannot hold it', () => {
   const outline = { format: 'gguf', type: 'F16', bytes: 5_250_000, keyValueBytes: 2_000_000, notes: [], problem: null }
-  expect(grid.formatText(outline)).toBe('gguf F16: 5.25 MB, keys and values 2 MB for 1,000 tokens')
+  expect(grid.formatText(outline)).toBe('gguf F16: 5.25 MB, KV cache 2 MB for 1,000 tokens')
   expect(grid.formatText({ ...outline, bytes: null, keyValueBytes: null, problem: 'Choose stock.' })).toBe(
     'gguf F16: not possible. Choose stock.',
   )

@@ -26,7 +26,7 @@ import { moduleFile, moduleText, ownModelType } from './module.ts'
  */
 export const exact: ExportFormat = {
   title: formatTitles.exact,
-  summary: 'The smallest folder: only the weights that are left. transformers 5 opens it with trust_remote_code, and so does this program.',
+  summary: 'Smallest folder, remaining weights only. Opens in Espalier, and in transformers 5 with trust_remote_code.',
   reopens: true,
   async outline(planned) {
     const { spec } = planned.model

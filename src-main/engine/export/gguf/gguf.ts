@@ -19,7 +19,7 @@ import { tokenizerMetadata } from './tokenizer.ts'
  */
 export const gguf: ExportFormat = {
   title: formatTitles.gguf,
-  summary: 'For llama.cpp, Ollama and LM Studio; really smaller for Llama, Mistral, Qwen2, Phi-3 and Qwen3 with a tied head.',
+  summary: 'For llama.cpp, Ollama and LM Studio. Smaller for Llama, Mistral, Qwen2, Phi-3, and Qwen3 with a tied head.',
   reopens: true,
   async outline(planned, type) {
     const { bytes, attentions, notes } = layOutGguf(planned, type)

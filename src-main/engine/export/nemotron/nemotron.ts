@@ -17,7 +17,7 @@ import { configModule, configModuleFile } from './config-module.ts'
  */
 export const nemotron: ExportFormat = {
   title: formatTitles['nemotron-nas'],
-  summary: 'For vLLM with --trust-remote-code, really smaller.',
+  summary: 'For vLLM with --trust-remote-code. Stored without the removed weights.',
   reopens: false,
   async outline(planned) {
     const { packed, tensors } = layOut(planned)

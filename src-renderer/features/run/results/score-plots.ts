@@ -39,7 +39,7 @@ function blockScores(decisions: RunDetail['decisions']): MethodScores | null {
       ],
     }))
   const { title, goes } = candidateMeasures[measure]
-  return { kind: 'bars', title, note: `warm: removed; the ${goes} goes`, groups }
+  return { kind: 'bars', title, note: `Orange blocks were removed: the ${goes} go first`, groups }
 }
 
 /** How far the best candidate of each generation is from the dense model, on the windows of its last selection. */
@@ -50,7 +50,7 @@ function generationsOf(selections: RunDetail['selections']): MethodScores {
   return {
     kind: 'plot',
     title: 'Best of each generation',
-    note: 'on the windows drawn for it',
+    note: 'On the windows drawn for each generation',
     plot: {
       title: 'Best of each generation',
       x: { label: 'Generation', scale: 'linear' },
@@ -78,7 +78,7 @@ function spectraOf(spectra: RunDetail['spectra']): MethodScores {
   return {
     kind: 'plot',
     title: 'Eigenvalues of the stream',
-    note: `${first?.kept} of ${first?.of} components are kept; they hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))}`,
+    note: `${first?.kept} of ${first?.of} components are kept and hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))}`,
     plot: {
       title: 'Eigenvalues of the stream',
       x: { label: 'Component', scale: 'linear' },
