@@ -170,3 +170,13 @@ test('clones of a repaired run, and one after its text was edited, are equal to 
   expect(resultOf(edited)).toEqual(await freshly(repaired()))
   expect(outcomesOf(edited)).not.toEqual(outcomesOf(parent))
 })
+
+test('a folder that holds another model is described again', async () => {
+  await using workbench = await opened()
+  const { id } = workbench.model
+  const described = async () => (await workbench.call('models.get', { id })).description.family
+  expect(await described()).toBe('llama')
+  rmSync(at('model'), { recursive: true })
+  cpSync(await referenceModel('qwen2-tiny'), at('model'), { recursive: true })
+  await eventually(async () => (await described()) === 'qwen2', 'the new description')
+})

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join, resolve } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescription } from '#contract/models/models.ts'
 import { newId } from '#db/ids.ts'
@@ -54,6 +55,7 @@ export class Library {
   async detail(id: string): Promise<ModelDetail> {
     const { history } = this.#context
     const model = this.find(id)
+    void this.#describeAgain(model)
     const ancestors: ModelDetail['ancestors'] = []
     for (let up = model.parent; up !== null && ancestors.length < 20; ) {
       const parent = history.models.find(up)
@@ -64,6 +66,15 @@ export class Library {
     const reached = (run: string | null) => (run === null ? null : (history.runs.find(run)?.reached ?? null))
     const descendants = history.models.children(id).map(({ id: child, name, run }) => ({ id: child, name, run, reached: reached(run) }))
     return { ...toEntry(model), files: await filesOf(model.path), ancestors, descendants }
+  }
+
+  /** The folder may have been replaced since the model was added. A description that cannot be read stays. */
+  async #describeAgain({ id, path, description: before }: StoredModel): Promise<void> {
+    const found = await Promise.all([this.describe(path), bytesOf(path)]).catch(() => null)
+    const { db, models } = this.#context.history
+    if (!found || !db.open || isDeepStrictEqual(found[0], before) || models.find(id)?.removedAt !== null) return
+    models.patch(id, { description: found[0], bytes: found[1] })
+    this.tell(id)
   }
 
   /** Reports a model's current entry to listeners. */
@@ -86,7 +97,7 @@ export class Library {
     const before = models.atPath(path)
     if (before) return { known: before }
     const description = await this.describe(path)
-    const bytes = (await filesOf(path)).reduce((sum, file) => sum + file.bytes, 0)
+    const bytes = await bytesOf(path)
     // Another call may have added it meanwhile.
     const meanwhile = models.atPath(path)
     if (meanwhile) return { known: meanwhile }
@@ -103,7 +114,7 @@ export class Library {
     const { models } = currentSettings(this.#context).folders
     const to = confine(join(models, safeFileName(name) + (single ? extname(from) : '')), [models])
     if (existsSync(to)) throw new EspalierError('conflict', `${to} already exists. Choose another name.`)
-    const totalBytes = (await filesOf(from)).reduce((sum, { bytes }) => sum + bytes, 0)
+    const totalBytes = await bytesOf(from)
     let doneBytes = 0
     let added: ModelEntry | undefined
     const { over } = this.#transfers.begin({ kind: 'copy', name, totalBytes, request: { from, to } }, async (signal, report) => {
@@ -195,6 +206,10 @@ export class Library {
       console.error(`The sample model could not be added: ${thrown instanceof Error ? thrown.message : thrown}`)
     }
   }
+}
+
+async function bytesOf(path: string): Promise<number> {
+  return (await filesOf(path)).reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
 function toEntry({ removedAt: _, removeFiles: __, ...model }: StoredModel): ModelEntry {
