@@ -5,6 +5,8 @@ export interface Notice {
   key: number
   text: string
   tone: 'plain' | 'warm'
+  /** The id of what it is about: a newer notice about the same replaces it. */
+  about?: string
   action?: { label: string; act: () => void }
 }
 
@@ -25,11 +27,12 @@ export const notices = {
   },
 }
 
-export function notify(text: string, options: { tone?: Notice['tone']; undo?: () => void; action?: Notice['action'] } = {}): void {
+type Options = Partial<Pick<Notice, 'tone' | 'about' | 'action'>> & { undo?: () => void }
+
+export function notify(text: string, { tone = 'plain', about, undo, action = undo && { label: 'Undo', act: undo } }: Options = {}): void {
   nextKey += 1
-  const action = options.action ?? (options.undo && { label: 'Undo', act: options.undo })
-  const notice: Notice = { key: nextKey, text, tone: options.tone ?? 'plain', ...(action ? { action } : {}) }
-  list = [...list.slice(-3), notice]
+  const notice: Notice = { key: nextKey, text, tone, ...(about ? { about } : {}), ...(action ? { action } : {}) }
+  list = [...list.filter((other) => !about || other.about !== about).slice(-3), notice]
   announce(text)
   setTimeout(() => dismiss(notice.key), secondsShown * 1000 * (action ? 2 : 1))
 }

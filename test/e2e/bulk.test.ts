@@ -134,3 +134,18 @@ test('at most N windows holds for a text that is ticked after the number was typ
   )
   expect(screen.faults).toEqual([])
 })
+
+test('an archived experiment says so, and restoring it removes the notice with the older undo', async () => {
+  const [experiment] = await workbench.call('experiments.list', {})
+  const notices = page.getByRole('region', { name: 'Notices' })
+  await go(page, `#/experiments/${experiment?.id}`)
+  await page.getByRole('button', { name: 'More for this experiment' }).click()
+  await page.getByRole('menuitem', { name: 'Archive' }).click()
+  await notices.getByText(/archived/).waitFor()
+  await go(page, `#/experiments/${experiment?.id}`)
+  await page.getByText('Archived', { exact: true }).waitFor()
+  await page.getByRole('button', { name: 'Restore' }).click()
+  await notices.getByText(/restored/).waitFor()
+  expect(await notices.getByText(/archived/).count()).toBe(0)
+  await page.getByText('Archived', { exact: true }).waitFor({ state: 'detached' })
+})

@@ -82,7 +82,7 @@ export class ExperimentState {
       router.go(['experiments'])
       const left = waited.length > 0 ? `. ${formatPlural(waited.length, 'run')} left the queue.` : ''
       const takeBack = () => void call('runs.undo', { undo: undo ?? '' }).then(() => router.go(['experiments', this.id]), notifyProblem)
-      notify(`“${name}” archived${left}`, undo === null ? {} : { undo: takeBack })
+      notify(`“${name}” archived${left}`, { about: this.id, ...(undo === null ? {} : { undo: takeBack }) })
     })
   }
 
@@ -91,9 +91,10 @@ export class ExperimentState {
     await this.#attempt(async () => {
       const { waited } = await call('experiments.unarchive', { id: this.id })
       this.refresh()
-      if (waited.length === 0) return notify(`“${name}” is back`)
+      if (waited.length === 0) return notify(`“${name}” restored`, { about: this.id })
       const enqueue = () => void call('runs.enqueue', { ids: waited }).then(() => this.refresh(), notifyProblem)
-      notify(`“${name}” is back. ${formatPlural(waited.length, 'run')} waited in the queue before.`, {
+      notify(`“${name}” restored. ${formatPlural(waited.length, 'run')} had been queued.`, {
+        about: this.id,
         action: { label: 'Queue again', act: enqueue },
       })
     })

@@ -110,6 +110,7 @@ export class RunState {
     await this.#attempt(async () => {
       if (name === 'runs.archive') await this.#archive()
       else await call(name, { ids: [this.id] })
+      if (name === 'runs.unarchive') notify('Run restored', { about: this.id })
       this.refresh()
     })
   }
@@ -118,7 +119,7 @@ export class RunState {
   async #archive(): Promise<void> {
     const { undo } = await call('runs.archive', { ids: [this.id] })
     const takeBack = () => void call('runs.undo', { undo: undo ?? '' }).then(() => this.refresh(), notifyProblem)
-    notify('Run archived', undo === null ? {} : { undo: takeBack })
+    notify('Run archived', { about: this.id, ...(undo === null ? {} : { undo: takeBack }) })
   }
 
   async update(changes: Omit<Input<'runs.update'>, 'ids'>): Promise<void> {
