@@ -122,7 +122,7 @@ function openSocket(attempt: number): void {
   }
 }
 
-/** A refused socket looks like any other end; a call tells whether the workbench is away or was started anew with another token. */
+/** A refused socket looks like any other end. A call shows whether the workbench is gone or was restarted with another token. */
 async function tryAgain(attempt: number): Promise<void> {
   await post('workbench.get', {})
   if (connection.state !== 'refused') openSocket(attempt)

@@ -2,7 +2,7 @@ import { saveBlob, toFileName } from '../lib/save-file.ts'
 import type { MarkShape } from '../lib/series.ts'
 import { markPath } from './scatter.ts'
 
-/** What a colour or a mark stands for. */
+/** The meaning of a colour and a mark. */
 export interface LegendEntry {
   title: string
   color: string
@@ -31,7 +31,7 @@ const margin = 16
 const titleHeight = 30
 const legendRow = 20
 
-/** A picture that stands on its own: under its title and above its legend, every style written as an attribute, over the theme's paper. */
+/** A self-contained picture with title and legend: every style is an attribute, over the background of the theme. */
 function standaloneSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): SVGSVGElement {
   const { width, height } = picture.viewBox.baseVal
   const rows = legendRows(legend, width)
@@ -84,7 +84,7 @@ function legendMarks(row: readonly PlacedEntry[], y: number, text: Record<string
   })
 }
 
-/** A colour as it is drawn now, whatever names of the theme it was given by. */
+/** The drawn colour behind a name of the theme. */
 function drawnColor(color: string): string {
   const sample = document.createElement('span')
   sample.style.color = color

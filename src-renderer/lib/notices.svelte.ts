@@ -37,7 +37,7 @@ export function notify(text: string, { tone = 'plain', about, undo, action = und
   setTimeout(() => dismiss(notice.key), secondsShown * 1000 * (action ? 2 : 1))
 }
 
-/** Tells what went wrong with an action. That the workbench is away is told once, by the line at the top. */
+/** Shows why an action failed. A lost connection is shown once, by the line at the top. */
 export function notifyProblem(thrown: unknown): void {
   const { code, message } = toErrorMessage(thrown)
   if (code !== 'unreachable') notify(message, { tone: 'warm' })

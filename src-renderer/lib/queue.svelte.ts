@@ -21,12 +21,12 @@ export const queue = {
   get waiting(): RunEntry[] {
     return state?.runs.filter(({ status }) => status !== 'running') ?? []
   },
-  /** How long a run of the queue goes on; null where nothing is known. */
+  /** Time left of a run in the queue; null if unknown. */
   left({ id, progress }: Pick<RunEntry, 'id' | 'progress'>): SecondsRange | null {
     const estimate = estimates.get(id)
     return estimate ? rangeLeft(secondsLeft(progress, estimate), estimate.seconds) : null
   },
-  /** How long all of these runs go on, one after the other; null where that of any is not known, or there are none. */
+  /** Time left of these runs, one after the other; null if any is unknown or there are none. */
   leftOf(runs: readonly RunEntry[]): SecondsRange | null {
     const ranges = runs.map((run) => queue.left(run))
     return ranges.length === 0 || ranges.includes(null) ? null : addRanges(ranges as SecondsRange[])

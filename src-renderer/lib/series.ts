@@ -38,7 +38,7 @@ export function repairOf({ parameters }: { parameters: Readonly<Record<string, P
   return (parameters['repair.kind'] ?? null) as RepairKind | null
 }
 
-/** What stands together in a chart: runs of one method that were repaired alike. */
+/** The series of a run in a chart: its method and repair. */
 export function seriesId(method: string, repair: Treatment | null): string {
   return repair ? `${method} ${repair}` : method
 }

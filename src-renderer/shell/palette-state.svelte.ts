@@ -19,7 +19,7 @@ export class PaletteState {
 
   readonly #searchSoon = debounce((text: string) => void this.#search(text), 150)
 
-  /** Asks anew for models, experiments and the latest runs. */
+  /** Reloads models, experiments and the latest runs. */
   async open(): Promise<void> {
     this.text = ''
     this.active = 0

@@ -57,7 +57,7 @@ export class CompareState {
     else keepLast('compare', {})
   }
 
-  /** Loads what the address names; an experiment stands for all of its runs. */
+  /** Loads the runs that the address names; an experiment means all of its runs. */
   async load(): Promise<void> {
     this.#recall()
     const { experiment, runs = '', baseline = '' } = router.query

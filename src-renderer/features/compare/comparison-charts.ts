@@ -78,7 +78,7 @@ export function scatterPoints(
   })
 }
 
-/** Axes of measures; more stand too close to be read. */
+/** Axes of measures. With more, they are too close to read. */
 const mostAxes = 6
 
 /** Of times only speed-ups: they were taken in turns with the dense model, whatever else the machine did. */

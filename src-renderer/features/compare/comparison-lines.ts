@@ -69,7 +69,7 @@ function plainLine(id: string, title: string, kind: 'fact' | 'parameter', values
 
 const seedsText = (seeds: number[]) => seeds.sort((a, b) => a - b).join(', ')
 
-/** Each set of windows once; those that differ in nothing but the draw stand together. */
+/** Each set of windows once; sets that differ only in the sample are grouped. */
 function usedText(data: readonly UsedData[]): string {
   const hashes = new Map<string, Set<string>>()
   for (const used of data) {

@@ -11,7 +11,7 @@ import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
 
-/** One experiment: what was asked, how its runs stand, and what came out. */
+/** One experiment: its settings, its runs and its results. */
 export class ExperimentState {
   readonly id: string
   experiment = new Loader<ExperimentEntry>()

@@ -89,7 +89,7 @@ export function bestRuns(runs: readonly RunEntry[], dataset: string): { nominal:
   return [...best.values()].sort((a, b) => a.nominal - b.nominal)
 }
 
-/** Of each finished run; those of one method that were repaired alike stand together. */
+/** One point per finished run, grouped by method and repair. */
 export function pointsOf(
   runs: readonly RunEntry[],
   dataset: string,

@@ -18,7 +18,7 @@ export class AddModelState {
   problem = $state<string | null>(null)
   /** The number of the latest look: answers to earlier ones come too late. */
   #look = 0
-  /** The window has the system's own dialog besides. */
+  /** The window also has the dialog of the system. */
   readonly hasSystemDialog = isWindow
 
   async browse(folder?: string): Promise<void> {

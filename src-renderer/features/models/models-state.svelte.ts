@@ -62,7 +62,7 @@ export class ModelsState {
     )
   }
 
-  /** Before anything was done, the machine is timed for it: while runs go on it could not be, and none could say how long it takes. */
+  /** Times the machine before the first run: while runs are active it cannot be timed, and there would be no estimate. */
   async #timeSample(): Promise<void> {
     const { workbench, sample } = this
     if (workbench?.runs !== 0 || !sample || this.sampleTime) return

@@ -7,7 +7,7 @@ import type { PrecisionName } from '#contract/pruning/precision.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
 import { formatBytes, formatShare } from '../../lib/format.ts'
 
-/** A method in the draft; the same method may stand there several times with other options. */
+/** A method in the draft. The same method may occur several times with other options. */
 export interface MethodDraft {
   key: number
   method: string
@@ -170,7 +170,7 @@ export function fromGrid(grid: GridInput): Draft {
   }
 }
 
-/** A first draft that runs as it is: the sample's own data where it is there. */
+/** A first draft that can run unchanged, with the data of the sample model if it is available. */
 export function defaultDraft(catalogue: Catalogue, model: string, presets: readonly Preset[]): Draft {
   const preset = presets[0]
   if (preset) return { ...fromGrid(preset.grid), name: preset.title }

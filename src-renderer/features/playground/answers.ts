@@ -46,7 +46,7 @@ export function answersOf(transcript: Transcript): Map<string, LiveAnswer> {
   return new Map(transcript.answers.map(({ prompt, column, ...answer }) => [answerKey(prompt, column), answer]))
 }
 
-/** What stands over a column; in blind mode only a letter until there is a vote. */
+/** The title of a column; in blind mode only a letter until the vote. */
 export function columnTitle(
   column: TranscriptColumn | undefined,
   at: number,

@@ -66,7 +66,7 @@ export function takeProgress(phases: readonly Phase[], progress: Progress): Phas
 /** Seconds below which a phase was none: nothing had to be opened or read. */
 const shortestShown = 0.001
 
-/** What to list: finished phases with their seconds, then those that go on, or where a run that was stopped stands. */
+/** Finished phases with their seconds, then the active ones, or where a stopped run is. */
 export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
   const finished = Object.entries(run.phaseSeconds)
     .filter(([, seconds]) => seconds >= shortestShown)

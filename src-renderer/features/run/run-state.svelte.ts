@@ -17,7 +17,7 @@ import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { type Phase, takeEvent, takeProgress } from './live-run.ts'
 
-/** What a clone does besides. */
+/** What a clone adds to the run. */
 export type Treatment = Pick<RunRequest, 'repair' | 'recover'>
 
 /** What the dialogs that make a treated clone are given. */
@@ -31,13 +31,13 @@ export interface TreatmentProps {
 
 type RunAction = 'runs.pause' | 'runs.resume' | 'runs.cancel' | 'runs.retry' | 'runs.enqueue' | 'runs.archive' | 'runs.unarchive'
 
-/** One run's page: what is known of it and what it tells while it goes on. */
+/** One run's page: the stored run, and its events while it runs. */
 export class RunState {
   readonly id: string
   run = new Loader<RunDetail>()
   phases = $state.raw<Phase[]>([])
   log = $state('')
-  /** Where the scrubber stands; null follows the newest decision. */
+  /** The position of the scrubber; null follows the newest decision. */
   position = $state<number | null>(null)
   selected = $state<number | null>(null)
   acting = $state(false)

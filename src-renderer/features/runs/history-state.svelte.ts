@@ -92,7 +92,7 @@ export class HistoryState {
     keepLast('runs', { columns, order, widths })
   }
 
-  /** Columns stand as they were left, unless the address says otherwise. */
+  /** Restores the columns as they were left, unless the address names others. */
   recall(): void {
     const { columns, order, widths } = router.query
     if (columns === undefined && !order && !widths) router.replaceQuery({ ...lastKept('runs'), ...router.query })

@@ -14,7 +14,7 @@ export interface HistoryView {
   archived: 'no' | 'only' | 'all'
   sort: { field: string; direction: 'ascending' | 'descending' }
   columns: string[] | null
-  /** Fields in the order that a person gave them; those not named stand where they stood. */
+  /** Fields in the order that the user chose; others keep their places. */
   order: string[]
   /** Widths in rem that a person gave to columns. */
   widths: Record<string, number>
@@ -106,7 +106,7 @@ export function toFilter(view: HistoryView): Input<'runs.csv'> {
   }
 }
 
-/** Names that people see in place of ids: of methods, and of the models of the rows in view. */
+/** Names shown instead of ids: of methods, and of the models of the rows in view. */
 export interface ShownNames {
   methods: readonly { id: string; title: string }[]
   models: ReadonlyMap<string, string>
@@ -169,7 +169,7 @@ export function valueHint(column: RunColumn | undefined): { unit: string; range:
   }
 }
 
-/** The day of a moment as it is typed: `2026-11-25`, in local time. */
+/** The day of a time as it is typed: `2026-11-25`, in local time. */
 function formatDay(moment: number): string {
   const date = new Date(moment)
   const two = (value: number) => String(value).padStart(2, '0')

@@ -25,7 +25,7 @@ export class SaveState {
     this.run = run
   }
 
-  /** Asks what the formats would weigh, and follows the writing until it is told to stop. */
+  /** Loads the sizes of the formats, then follows the save until stopped. */
   follow(): () => void {
     void this.#load()
     return on('transfer changed', ({ transfer }) => {
