@@ -1,35 +1,29 @@
 import { dispose, type Rank, randomNormal, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
-import { readSpec } from '#engine/architectures/index.ts'
 import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
-import type { Checkpoint, TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden } from '#engine/model/forward.ts'
 import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
-import type { Model } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
-import { WeightStore } from '#engine/model/weights/residency.ts'
-import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { componentOperations, principalComponents } from '../pruning/components/principal-components.ts'
+import { type SeededShape, seededModel } from './seeded-model.ts'
 
 /** A small Llama of one block: widths between which this machine's rates are taken to change evenly. */
-const shapes = [
+const shapes: readonly SeededShape[] = [
   { hidden: 128, intermediate: 384, heads: 4, vocabulary: 3072 },
   { hidden: 512, intermediate: 1408, heads: 8, vocabulary: 8192 },
 ]
 const [tokens, batch, decoded, covarianceRows] = [256, 8, 12, 8192]
 /** What is timed is done so often, and for so many seconds: a machine is not equally fast from one moment to the next. */
 const timed = { repeats: 4, seconds: 0.1 }
-
-type Shape = (typeof shapes)[number]
 
 /** How fast the active runtime does what pruning is made of, at each of a few widths. */
 export async function measureRates(): Promise<MachineRate[]> {
@@ -38,7 +32,7 @@ export async function measureRates(): Promise<MachineRate[]> {
   return rates
 }
 
-async function measureShape(shape: Shape): Promise<MachineRate> {
+async function measureShape(shape: SeededShape): Promise<MachineRate> {
   const model = await seededModel(shape)
   const view = denseView(model)
   const walk = new Walk(view)
@@ -48,11 +42,10 @@ async function measureShape(shape: Shape): Promise<MachineRate> {
   try {
     const { spec } = model
     const parameters = blockParameters(spec, 0)
-    const attention = await fitCalls(2 * tokens * parameters.attention + 2 * tokens ** 2 * shape.hidden, (stream) =>
-      timePart(walk, stream, attentionOf(0)),
-    )
-    const mlp = await fitCalls(2 * tokens * parameters.mlp, (stream) => timePart(walk, stream, mlpOf(0)))
-    const head = await fitCalls(2 * tokens * shape.vocabulary * shape.hidden, (stream) =>
+    const rated = (operations: number, time: (stream: Stream) => Promise<number>) => fitCalls(tokens * operations, [few, many], time)
+    const attention = await rated(2 * parameters.attention + 2 * tokens * shape.hidden, (stream) => timePart(walk, stream, attentionOf(0)))
+    const mlp = await rated(2 * parameters.mlp, (stream) => timePart(walk, stream, mlpOf(0)))
+    const head = await rated(2 * shape.vocabulary * shape.hidden, (stream) =>
       usualSeconds(() => scoreStream(view, stream, ids.subarray(0, stream.batch * tokens))),
     )
     return {
@@ -72,14 +65,18 @@ async function measureShape(shape: Shape): Promise<MachineRate> {
     walk.dispose()
     await model.close()
   }
+}
 
-  /** Of a call with one window of so many operations and of one with many: thousand millions a second, and what each takes besides. */
-  async function fitCalls(operations: number, time: (stream: Stream) => Promise<number>): Promise<{ rate: number; seconds: number }> {
-    const [one, all] = [await time(few), await time(many)]
-    // Noise must make neither work nor calls free.
-    const rate = ((batch - 1) * operations) / Math.max(all - one, all / 2)
-    return { rate: rate / 1e9, seconds: Math.max(one - operations / rate, one / 20) }
-  }
+/** Of a call with one window of so many operations and of one with many: thousand millions a second, and what each takes besides. */
+async function fitCalls(
+  operations: number,
+  [few, many]: readonly Stream[],
+  time: (stream: Stream) => Promise<number>,
+): Promise<{ rate: number; seconds: number }> {
+  const [one, all] = [await time(few as Stream), await time(many as Stream)]
+  // Noise must make neither work nor calls free.
+  const rate = ((batch - 1) * operations) / Math.max(all - one, all / 2)
+  return { rate: rate / 1e9, seconds: Math.max(one - operations / rate, one / 20) }
 }
 
 /** The median of a few; the first, which warms up, does not count. */
@@ -125,7 +122,7 @@ async function scoreStream(view: ModelView, { residual, tokens }: Stream, ids: I
 }
 
 /** Rates of a covariance, from one of few rows and one of many, and of the eigenvectors that either has. */
-async function ratesOfComponents({ hidden }: Shape): Promise<{ double: number; vectors: number }> {
+async function ratesOfComponents({ hidden }: SeededShape): Promise<{ double: number; vectors: number }> {
   const [few, many] = [tokens, covarianceRows].map((rows) => randomNormal<Rank.R2>([rows, hidden])) as [Tensor2D, Tensor2D]
   const time = (x: Tensor2D) => usualSeconds(() => principalComponents([x], hidden, hidden))
   const [one, all] = [await time(few), await time(many)]
@@ -150,78 +147,4 @@ async function timeToken(view: ModelView, ids: Int32Array): Promise<number> {
 function seededIds(vocabulary: number, count: number): Int32Array {
   const random = new PythonRandom(0)
   return Int32Array.from({ length: count }, () => random.integer(0, vocabulary - 1))
-}
-
-/** A model in memory alone, with values that only have to be finite. */
-async function seededModel({ hidden, intermediate, heads, vocabulary }: Shape): Promise<Model> {
-  const config = {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
-    num_hidden_layers: 1,
-    hidden_size: hidden,
-    intermediate_size: intermediate,
-    num_attention_heads: heads,
-    num_key_value_heads: heads / 2,
-    vocab_size: vocabulary,
-    max_position_embeddings: 2048,
-    rms_norm_eps: 1e-5,
-    rope_theta: 10000,
-    hidden_act: 'silu',
-    tie_word_embeddings: true,
-  }
-  const spec = readSpec(config)
-  const checkpoint = memoryCheckpoint(config, {
-    'model.embed_tokens.weight': [vocabulary, hidden],
-    'model.layers.0.input_layernorm.weight': [hidden],
-    'model.layers.0.self_attn.q_proj.weight': [hidden, hidden],
-    'model.layers.0.self_attn.k_proj.weight': [hidden / 2, hidden],
-    'model.layers.0.self_attn.v_proj.weight': [hidden / 2, hidden],
-    'model.layers.0.self_attn.o_proj.weight': [hidden, hidden],
-    'model.layers.0.post_attention_layernorm.weight': [hidden],
-    'model.layers.0.mlp.gate_proj.weight': [intermediate, hidden],
-    'model.layers.0.mlp.up_proj.weight': [intermediate, hidden],
-    'model.layers.0.mlp.down_proj.weight': [hidden, intermediate],
-    'model.norm.weight': [hidden],
-  })
-  const store = new WeightStore(checkpoint, spec, 2 ** 30)
-  const own = await Vocabulary.open(checkpoint, spec, true)
-  return {
-    name: 'seeded',
-    path: '',
-    quickKey: '',
-    checkpoint,
-    spec,
-    store,
-    vocabulary: own,
-    products: productsFor('float32'),
-    freeBytes: 2 ** 31,
-    workspaceBytes: 2 ** 29,
-    kept: new Map(),
-    async close() {
-      store.dispose()
-      own.dispose()
-    },
-  }
-}
-
-function memoryCheckpoint(config: Record<string, unknown>, shapesOf: Record<string, readonly number[]>): Checkpoint {
-  const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1)
-  const tensors = new Map(
-    Object.entries(shapesOf).map(([name, shape]): [string, TensorInfo] => [name, { name, dtype: 'F32', shape, bytes: 4 * sizeOf(shape) }]),
-  )
-  const values = async (name: string, rows?: { first: number; count: number }): Promise<Float32Array> => {
-    const shape = tensors.get(name)?.shape ?? []
-    const count = rows ? rows.count * sizeOf(shape.slice(1)) : sizeOf(shape)
-    const scale = shape.length === 1 ? 0 : 1 / Math.sqrt(shape[1] ?? 1)
-    return Float32Array.from({ length: count }, (_, i) => (shape.length === 1 ? 1 : scale * (((i * 7919) % 2003) / 1001 - 1)))
-  }
-  return {
-    path: '',
-    config,
-    decimals: new Set(),
-    tensors,
-    readFloat32: values,
-    read: async (name, rows) => new Uint8Array((await values(name, rows)).buffer),
-    close: async () => undefined,
-  }
 }

@@ -1,13 +1,9 @@
-import { stat } from 'node:fs/promises'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { paperBeams } from '#contract/protocol.ts'
 import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
 import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
-import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
-import { isDatasetId } from '#engine/data/named.ts'
-import { readData } from '#engine/data/read-data.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
@@ -26,14 +22,7 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
 import { addPasses } from '#engine/pruning/search/passes.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
-
-/** A model as far as its work depends on it. */
-export interface WorkModel {
-  readonly path: string
-  readonly spec: DecoderSpec
-  readonly tokenizer: Tokenizer | undefined
-}
+import { countWindows, type WorkModel } from './window-counts.ts'
 
 const billion = 1e9
 /** Seconds that encoding a token takes, and reading a gigabyte of weights; a process that starts takes the last. */
@@ -80,6 +69,10 @@ class RequestWork {
     const pruning = isAblation(this.#request.method) ? await this.#study() : await this.#pruning()
     const measures = isAblation(this.#request.method) ? [] : await Promise.all(this.#request.measures.map((one) => this.#measure(one)))
     return { hidden: spec.hidden, phases: [opening, ...pruning, ...measures.flat()] }
+  }
+
+  #count(data: DataRequest) {
+    return countWindows(this.#model, data, this.#request.localFolder)
   }
 
   async #pruning(): Promise<PhaseWork[]> {
@@ -231,35 +224,6 @@ class RequestWork {
     const count = Math.min(there, folder === undefined ? (limit ?? there) : there)
     return this.#timed({ phase: tasks[task].title, passes: this.#wholePasses(count) }, 'tasks', tokens)
   }
-
-  /** How many windows of how many tokens a text gives. */
-  async #count({
-    source,
-    mix,
-    sequenceLength,
-    windows = Number.POSITIVE_INFINITY,
-  }: DataRequest): Promise<{ windows: number; tokens: number }> {
-    const counts = await Promise.all((mix ?? [{ source }]).map((part) => this.#windowsOf(part.source, sequenceLength, windows)))
-    const there = counts.reduce((sum, count) => sum + count, 0)
-    return { windows: Math.max(1, Math.min(there, windows)), tokens: sequenceLength }
-  }
-
-  async #windowsOf(source: string, sequenceLength: number, most: number): Promise<number> {
-    const { localFolder } = this.#request
-    if (source === selfWritten) return most
-    if (isDatasetId(source) && localFolder === undefined) return Math.ceil(publishedTokens[source] / sequenceLength)
-    const path = isBundledId(source) ? locateBundled(source) : source
-    const found = await stat(path).catch(() => undefined)
-    // Long texts are counted as far as they are needed.
-    const cap = Math.min(most, Math.ceil(mostTokens / sequenceLength))
-    const key = `${this.#model.path} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${cap} ${localFolder}`
-    const known = counts.get(key)
-    if (known !== undefined) return known
-    const { spec, tokenizer } = this.#model
-    const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap }, 0, { localFolder })
-    remember(key, windows.length)
-    return windows.length
-  }
 }
 
 /** The share of a text that the dense model writes. */
@@ -267,18 +231,6 @@ function writtenShare({ source, mix = [{ source, share: 1 }] }: DataRequest): nu
   const sum = (parts: typeof mix) => parts.reduce((total, { share }) => total + share, 0)
   return sum(mix.filter((part) => part.source === selfWritten)) / sum(mix)
 }
-
-/** Windows of texts that were counted once. */
-const counts = new Map<string, number>()
-const mostTokens = 2 ** 21
-
-function remember(key: string, count: number): void {
-  counts.set(key, count)
-  for (const old of counts.keys()) if (counts.size > 200) counts.delete(old)
-}
-
-/** Tokens that published texts have with a vocabulary of some ten thousands. */
-const publishedTokens = { wikitext2: 300_000, 'c4-train': 480_000, 'c4-val': 520_000, 'fineweb-edu': 520_000 }
 
 /** Published sizes of tasks, and tokens that all answers to a question have together. */
 const publishedTasks: Partial<Record<keyof typeof tasks, { questions: number; tokens: number }>> = {
@@ -296,17 +248,7 @@ function withoutRepeats(phases: readonly PhaseWork[]): PhaseWork[] {
 }
 
 function sumOf(phase: string, part: string, phases: readonly PhaseWork[]): PhaseWork {
-  const sum = (key: keyof typeof none) => phases.reduce((total, own) => total + own[key], 0)
-  return {
-    phase,
-    part,
-    attention: sum('attention'),
-    mlp: sum('mlp'),
-    head: sum('head'),
-    double: sum('double'),
-    vectors: sum('vectors'),
-    calls: sum('calls'),
-    decoded: sum('decoded'),
-    seconds: sum('seconds'),
-  }
+  const sum = { ...none, phase, part }
+  for (const key of Object.keys(none) as (keyof typeof none)[]) for (const own of phases) sum[key] += own[key]
+  return sum
 }

@@ -4,7 +4,8 @@ import { cloneTensors } from '#engine/tensor/clone.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
 import type { ModelView } from './views/view.ts'
-import { disposePart, type Part, type PartWeights } from './weights/weights.ts'
+import { disposePart } from './weights/unpack.ts'
+import type { Part, PartWeights } from './weights/weights.ts'
 
 /**
  * The weights of a view's parts packed for products of 16-bit operands: each time, as packing takes what reading them takes and nobody

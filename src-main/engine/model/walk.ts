@@ -7,7 +7,8 @@ import { advance, type CallContext, disposeResidual, observePart, type PartActiv
 import { runHalfPart } from './half-part.ts'
 import { HalfParts, hasHalves } from './half-parts.ts'
 import type { ModelView } from './views/view.ts'
-import { disposePart, type Part, type PartWeights } from './weights/weights.ts'
+import { disposePart } from './weights/unpack.ts'
+import type { Part, PartWeights } from './weights/weights.ts'
 
 /** Samples on their way through the parts: B of T tokens each, [B*T, D]. */
 export interface Stream {

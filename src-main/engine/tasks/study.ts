@@ -3,56 +3,39 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { StudyDocument } from '#contract/runs/run.ts'
-import type { RunRequest } from '#contract/runs/run-request.ts'
+import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { version } from '#contract/version.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import { readData } from '#engine/data/read-data.ts'
-import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
-import { withProducts } from '#engine/model/model.ts'
-import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
+import type { AblationInput } from '#engine/pruning/ablations/ablation.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { retiredIn } from './retired.ts'
-import { type RunHost, RunSteps } from './run-steps.ts'
+import { openPlace, type RunPlace } from './run-place.ts'
+import type { RunHost } from './run-steps.ts'
+
+type PerplexityRequest = Extract<MeasureRequest, { kind: 'perplexity' }>
 
 /**
  * Runs the ablation that a request names as its method. Its trials are judged by the first perplexity that the request asks for; finished
  * steps are taken from the host.
  */
 export async function executeStudy(request: RunRequest, host: RunHost): Promise<StudyDocument> {
-  const { method, seed, calibration, localFolder } = request
+  const { method, seed, calibration } = request
   const ablation = findAblation(method)
   const options = parseOptions(ablation, request.options)
   const judged = request.measures.find(({ kind }) => kind === 'perplexity')
   if (!calibration || judged?.kind !== 'perplexity')
     throw new EspalierError('usage', `${ablation.title} needs calibration data, and a text to take the perplexity on.`)
   const backend = await openBackend(request.backend)
-  const precision = resolvePrecision(request.precision ?? 'float32')
-  const model = withProducts(await acquireModel(request.model, request.memoryBytes), productsFor(precision))
-  const steps = new RunSteps(host)
-  const fingerprint = await steps.identify(model, { backend: backend.name, precision })
-  host.emit({ type: 'model', fingerprint })
-  const tokenizer = await openModelTokenizer(model)
-  const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, { localFolder, fetchFile: host.fetchFile })
-  const drawn = new Map<string, UsedData>()
-  const measured = await read(judged.data, 0)
-  const { table, plot, notes } = await steps.time('study', () =>
-    ablation.study({
-      view: denseView(model),
-      options,
-      evaluation: { name: judged.name, windows: measured.windows },
-      async calibration(count, order) {
-        const { windows, used } = await read({ ...calibration, windows: Math.min(count, calibration.windows ?? count) }, order)
-        drawn.set(used.hash, used)
-        return windows
-      },
-      run: steps.methodRun(seed),
-    }),
-  )
-  const remarks = [...retiredIn(request), ...unpackedNotes(model.checkpoint), ...notes]
-  for (const text of remarks) host.emit({ type: 'note', text })
+  const { place, fingerprint } = await openPlace(request, host, backend.name)
+  const { model, steps, precision } = place
+  const { input, drawn, measured } = await readTexts(place, calibration, judged)
+  const own = { ...input, view: denseView(model), options, run: steps.methodRun(seed) }
+  const { table, plot, notes } = await steps.time('study', () => ablation.study(own))
+  for (const text of [...retiredIn(request), ...unpackedNotes(model.checkpoint), ...notes]) place.note(text)
   await steps.requireSameModel()
   return {
     model: model.name,
@@ -60,10 +43,11 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     method,
     options,
     seed,
-    ...firstOf(drawn),
-    evaluation: [measured.used],
+    // Of the first trial.
+    ...(drawn[0] ? { calibration: drawn[0] } : {}),
+    evaluation: [measured],
     study: { table, plot: withoutEndless(plot) },
-    notes: remarks,
+    notes: place.notes,
     seconds: { ...steps.allSeconds(), study: (steps.seconds.study ?? 0) + steps.foundSeconds },
     backend: backend.name,
     precision,
@@ -71,10 +55,21 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
   }
 }
 
-/** The calibration windows that the document states: those of the first trial. */
-function firstOf(drawn: ReadonlyMap<string, UsedData>): { calibration?: UsedData } {
-  const [first] = drawn.values()
-  return first ? { calibration: first } : {}
+/** The texts of a study; what it draws for calibration is noted in `drawn`. */
+async function readTexts({ model, tokenizer, steps, request }: RunPlace, calibration: DataRequest, judged: PerplexityRequest) {
+  const sources = { localFolder: request.localFolder, fetchFile: steps.host.fetchFile }
+  const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, sources)
+  const drawn: UsedData[] = []
+  const { windows, used } = await read(judged.data, 0)
+  const input: Pick<AblationInput<unknown>, 'evaluation' | 'calibration'> = {
+    evaluation: { name: judged.name, windows },
+    async calibration(count, order) {
+      const found = await read({ ...calibration, windows: Math.min(count, calibration.windows ?? count) }, order)
+      drawn.push(found.used)
+      return found.windows
+    },
+  }
+  return { input, drawn, measured: used }
 }
 
 /** JSON has no infinity: a model that was ruined keeps its row, and has no point. */

@@ -70,11 +70,7 @@ export const exact: ExportFormat = {
         files: {
           [prunedLayoutFile]: `${JSON.stringify(layout)}\n`,
           [moduleFile]: moduleOf(request, family.model_type, packed),
-          'README.md': modelCard(
-            request,
-            `The folder holds only what is left; removed submodules have no tensors. transformers 5 or newer opens it with \`trust_remote_code=True\`, which runs \`${moduleFile}\`; Espalier opens it without running it.`,
-            await readParentCard(model),
-          ),
+          'README.md': modelCard(request, cardText, await readParentCard(model)),
         },
       })
     } finally {
@@ -82,6 +78,8 @@ export const exact: ExportFormat = {
     }
   },
 }
+
+const cardText = `The folder holds only what is left; removed submodules have no tensors. transformers 5 or newer opens it with \`trust_remote_code=True\`, which runs \`${moduleFile}\`; Espalier opens it without running it.`
 
 function requireUnsliced(spec: DecoderSpec): void {
   if (spec.sliceWidth === undefined) return

@@ -68,13 +68,15 @@ def attention_of(block):
     """The name under which a block of the family has its attention."""
     return next(name for name in ${tuple(names.attentions)} if hasattr(block, name))`
 
-const prunedClasses = ({ family, names }: ModuleFacts) => `class PrunedConfig(DenseConfig):
+const prunedClasses = (facts: ModuleFacts) =>
+  [prunedConfig(facts), removedParts, narrowedBlock(facts), numberedAttentions, prunedModel].join('\n\n\n')
+
+const prunedConfig = ({ family }: ModuleFacts) => `class PrunedConfig(DenseConfig):
     """The config of the family; \`blocks_left\` says for each block whether it has an attention, and how many neurons its MLP has."""
 
-    model_type = "${ownModelType(family)}"
+    model_type = "${ownModelType(family)}"`
 
-
-class RemovedAttention(nn.Module):
+const removedParts = `class RemovedAttention(nn.Module):
     """Adds nothing to the stream. Softmax attention answers with its weights besides, of which there are none."""
 
     def __init__(self, name):
@@ -90,10 +92,9 @@ class RemovedMlp(nn.Module):
     """Adds nothing to the stream."""
 
     def forward(self, hidden_states):
-        return torch.zeros_like(hidden_states)
+        return torch.zeros_like(hidden_states)`
 
-
-def narrowed_block(block_class, config, index):
+const narrowedBlock = ({ names }: ModuleFacts) => `def narrowed_block(block_class, config, index):
     """A block of the family with what is left of it: an MLP of its own width, and nothing in the place of what was removed."""
     left = config.blocks_left[index]
     own = copy.copy(config)
@@ -108,10 +109,9 @@ def narrowed_block(block_class, config, index):
         block.${names.mlp} = RemovedMlp()
         for norm in ${tuple(names.mlpNorms)}:
             setattr(block, norm, nn.Identity())
-    return block
+    return block`
 
-
-def number_attentions(blocks, config):
+const numberedAttentions = `def number_attentions(blocks, config):
     """
     Places in the key/value cache. The cache asks the first block of each kind of attention how many tokens it has seen; where that one
     lost its attention, the next of its kind takes its place.
@@ -122,10 +122,9 @@ def number_attentions(blocks, config):
         left = [index for index in places if config.blocks_left[index]["attention"]]
         if left:
             first = blocks[left[0]]
-            getattr(first, attention_of(first)).layer_idx = places[0]
+            getattr(first, attention_of(first)).layer_idx = places[0]`
 
-
-class PrunedForCausalLM(DenseModel):
+const prunedModel = `class PrunedForCausalLM(DenseModel):
     config_class = PrunedConfig
 
     def __init__(self, config):
@@ -136,13 +135,17 @@ class PrunedForCausalLM(DenseModel):
         number_attentions(blocks, config)
 `
 
-const slicedClasses = ({ family, names }: ModuleFacts, sliced: NonNullable<ModuleFacts['sliced']>) => `class PrunedConfig(DenseConfig):
+type Sliced = NonNullable<ModuleFacts['sliced']>
+
+const slicedClasses = (facts: ModuleFacts, sliced: Sliced) =>
+  [slicedConfig(facts), streamNorm, slicedBlock(facts, sliced), slicedModel(sliced)].join('\n\n\n')
+
+const slicedConfig = ({ family }: ModuleFacts) => `class PrunedConfig(DenseConfig):
     """The config of the family; the stream between submodules has \`stream_width\` coordinates in place of \`hidden_size\`."""
 
-    model_type = "${ownModelType(family)}"
+    model_type = "${ownModelType(family)}"`
 
-
-class StreamNorm(nn.Module):
+const streamNorm = `class StreamNorm(nn.Module):
     """Divides by the root of the mean square, which is taken over the dense width, however many coordinates are left."""
 
     def __init__(self, width, config, bias=False):
@@ -156,10 +159,9 @@ class StreamNorm(nn.Module):
         wide = hidden_states.float()
         mean_square = wide.square().sum(-1, keepdim=True) / self.dense_width
         normed = self.weight * (wide * torch.rsqrt(mean_square + self.epsilon)).to(hidden_states.dtype)
-        return normed if self.bias is None else normed + self.bias
+        return normed if self.bias is None else normed + self.bias`
 
-
-class SlicedBlock(nn.Module):
+const slicedBlock = ({ names }: ModuleFacts, sliced: Sliced) => `class SlicedBlock(nn.Module):
     """A block between two bases: what it was given is carried over by a product before the submodule's output is added."""
 
     def __init__(self, block, config, is_last):
@@ -192,10 +194,9 @@ ${
     ? `        return hidden_states @ self.attention_shortcut + attention + self.${names.mlp}(normed)`
     : `        hidden_states = hidden_states @ self.attention_shortcut + self.scale * attention
         return hidden_states @ self.mlp_shortcut + self.scale * self.${names.mlp}(self.${names.mlpNorms[0]}(hidden_states))`
-}
+}`
 
-
-class PrunedForCausalLM(DenseModel):
+const slicedModel = (sliced: Sliced) => `class PrunedForCausalLM(DenseModel):
     config_class = PrunedConfig
 
     def __init__(self, config):

@@ -6,7 +6,8 @@ import { cloneTensors } from '#engine/tensor/clone.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { roundTo } from '../weights/round.ts'
 import { type StoredValues, weightsOf } from '../weights/stored-part.ts'
-import { blockOf, isAttention, normOf, type Part, type PartWeights, partShapes } from '../weights/weights.ts'
+import { normOf } from '../weights/unpack.ts'
+import { blockOf, isAttention, type Part, type PartWeights, partShapes } from '../weights/weights.ts'
 import {
   finalNormName,
   type PlanTensors,

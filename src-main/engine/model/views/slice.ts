@@ -23,11 +23,11 @@ import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { roundTo } from '../weights/round.ts'
+import { disposePart } from '../weights/unpack.ts'
 import type { Vocabulary } from '../weights/vocabulary.ts'
 import {
   type AttentionWeights,
   blockOf,
-  disposePart,
   isAttention,
   type MlpWeights,
   type Part,

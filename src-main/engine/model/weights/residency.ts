@@ -1,18 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import {
-  checkValues,
-  disposePacked,
-  disposePart,
-  type PackedPart,
-  type Part,
-  type PartWeights,
-  partSize,
-  presentParts,
-  readPart,
-  unpackPart,
-} from './weights.ts'
+import { disposePart, unpackPart } from './unpack.ts'
+import { checkValues, disposePacked, type PackedPart, type Part, type PartWeights, partSize, presentParts, readPart } from './weights.ts'
 
 /** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
 const collectAfter = 2 ** 25

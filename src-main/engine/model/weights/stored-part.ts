@@ -4,7 +4,8 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { Model } from '../model.ts'
 import { type PlanTensors, partReplaced, replacedName, storedDtype, trainedName } from '../views/plan-tensors.ts'
-import { blockOf, disposePacked, isAttention, type NamedTensor, type PackedPart, type Part, readPart, unpackPart } from './weights.ts'
+import { unpackPart } from './unpack.ts'
+import { blockOf, disposePacked, isAttention, type NamedTensor, type PackedPart, type Part, readPart } from './weights.ts'
 
 /** A tensor as a checkpoint stores it, in float32. */
 export interface StoredValues {

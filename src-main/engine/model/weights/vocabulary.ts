@@ -9,7 +9,8 @@ import { halfUnits } from '#engine/tensor/half-units.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { matrixFor, type Products, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
-import { normOf, readValues } from './weights.ts'
+import { normOf } from './unpack.ts'
+import { readValues } from './weights.ts'
 
 /** Rows of the head [rows, D] that stand for the tokens from `first` on. */
 export interface HeadChunk {

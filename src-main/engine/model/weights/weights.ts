@@ -1,30 +1,12 @@
-import {
-  add,
-  concat,
-  dispose,
-  mul,
-  reshape,
-  type Tensor,
-  type Tensor1D,
-  type Tensor2D,
-  type TensorContainer,
-  tidy,
-} from '@tensorflow/tfjs-core'
+import type { Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import { defined } from '#engine/architectures/defined.ts'
-import {
-  type DecoderSpec,
-  layoutOf,
-  type NormKind,
-  type NormTensors,
-  type Projection,
-  type ShapedTensor,
-} from '#engine/architectures/spec.ts'
+import { type DecoderSpec, layoutOf, type NormTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
-import { type DeltaWeights, decayRateOf } from '../delta-net.ts'
+import type { DeltaWeights } from '../delta-net.ts'
 import { type PackedTensor, pack } from './packed.ts'
 
 /**
@@ -116,8 +98,8 @@ export function partShapes(spec: DecoderSpec, part: Part): Record<string, readon
   return shapes
 }
 
-/** Checks that every tensor the spec names is there with the shape it must have, before anything is read. */
-export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
+/** The shapes of all tensors that a model of the spec's layout needs. */
+export function neededShapes(spec: DecoderSpec): ReadonlyMap<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>()
   const need = (name: string, rows: number, ...rest: readonly number[]) => {
     shapes.set(name, [Math.max(rows, shapes.get(name)?.[0] ?? 0), ...rest])
@@ -140,7 +122,12 @@ export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
       }
     }
   }
-  for (const [name, expected] of shapes) {
+  return shapes
+}
+
+/** Checks that every tensor the spec names is there with the shape it must have, before anything is read. */
+export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
+  for (const [name, expected] of neededShapes(spec)) {
     const info = checkpoint.tensors.get(name)
     if (!info)
       throw new EspalierError(
@@ -223,87 +210,4 @@ export function checkValues(checkpoint: Checkpoint, part: PackedPart): void {
 
 export function disposePacked(part: PackedPart): void {
   for (const packed of Object.values(part)) packed.dispose()
-}
-
-/** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
-export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): PartWeights {
-  const unpack = <T extends Tensor>(key: string): T | undefined => packed[key]?.unpack() as T | undefined
-  const norm = (key: string, kind = spec.norm, scale = 1): NormWeights | undefined => {
-    const weight = unpack<Tensor1D>(key)
-    return weight && normOf(kind, weight, unpack<Tensor1D>(`${key}Bias`), scale)
-  }
-  const headNorm = spec.headNorm ?? spec.norm
-  if (!isAttention(part)) {
-    const matrices = { up: unpack<Tensor2D>('up') as Tensor2D, down: unpack<Tensor2D>('down') as Tensor2D }
-    return {
-      mlp: {
-        ...matrices,
-        ...defined({
-          norm: norm('norm'),
-          outputNorm: norm('outputNorm'),
-          shortcut: unpack<Tensor2D>('shortcut'),
-          gate: unpack<Tensor2D>('gate'),
-          gateBias: unpack<Tensor1D>('gateBias'),
-          upBias: unpack<Tensor1D>('upBias'),
-          downBias: unpack<Tensor1D>('downBias'),
-        }),
-      },
-    }
-  }
-  // A DeltaNet scales its queries itself, behind the convolution.
-  const scaledLater = packed.queryNorm !== undefined || packed.convolution !== undefined
-  const join = <T extends Tensor>(suffix: string): T | undefined => {
-    if (!packed[`query${suffix}`]) return undefined
-    return tidy(() => {
-      const query = mul(unpack<T>(`query${suffix}`) as T, scaledLater ? 1 : spec.scoreScale)
-      const others = ['key', 'value', 'gate', 'strength', 'rate'].map((key) => unpack<T>(`${key}${suffix}`))
-      return concat([query, ...others.filter((other) => other !== undefined)], 0) as T
-    })
-  }
-  return {
-    attention: {
-      queryKeyValue: join<Tensor2D>('') as Tensor2D,
-      output: unpack<Tensor2D>('output') as Tensor2D,
-      ...defined({
-        norm: norm('norm'),
-        queryNorm: norm('queryNorm', headNorm, spec.scoreScale),
-        keyNorm: norm('keyNorm', headNorm),
-        outputNorm: norm('outputNorm'),
-        delta: packed.convolution && unpackDelta(unpack, headNorm.epsilon),
-        shortcut: unpack<Tensor2D>('shortcut'),
-        queryKeyValueBias: join<Tensor1D>('Bias'),
-        outputBias: unpack<Tensor1D>('outputBias'),
-      }),
-    },
-  }
-}
-
-function unpackDelta(unpack: <T extends Tensor>(key: string) => T | undefined, epsilon: number): DeltaWeights {
-  const made = () => {
-    const convolution = unpack('convolution') as Tensor
-    const decay = unpack<Tensor1D>('decay') as Tensor1D
-    return {
-      convolution: reshape(convolution, [convolution.shape[0] as number, -1]),
-      decayRate: decayRateOf(decay),
-      decayBias: unpack<Tensor1D>('rateBias') as Tensor1D,
-      readNorm: { kind: 'rms', epsilon, weight: unpack<Tensor1D>('readNorm') as Tensor1D },
-    }
-  }
-  return tidy(made as never) as unknown as DeltaWeights
-}
-
-/** A norm from its stored weights, which become its own; its result is multiplied by `scale`. */
-export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Tensor1D | undefined, scale = 1): NormWeights {
-  const own = (stored: Tensor1D, shift: number): Tensor1D => {
-    if (shift === 0 && scale === 1) return stored
-    const changed = tidy(() => mul<Tensor1D>(add(stored, shift), scale))
-    stored.dispose()
-    return changed
-  }
-  return { ...kind, weight: own(weight, offset ?? 0), ...(bias ? { bias: own(bias, 0) } : {}) }
-}
-
-/** Disposes of every tensor of a part. */
-export function disposePart(weights: PartWeights<Matrix>): void {
-  dispose(weights as unknown as TensorContainer)
 }

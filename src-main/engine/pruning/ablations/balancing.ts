@@ -45,13 +45,8 @@ export const balancing = defineAblation({
     }))
     for (const { sparsity, attention } of pairs) {
       run.progress(ablationTitles.balancing_sparsity_ratio, rows.length, pairs.length, 'models')
-      const trial = {
-        name: `${attention} attention at ${sparsity}`,
-        sparsity,
-        options: { attention, windows: chosen.windows },
-        calibration,
-      }
-      const measured = await measureTrial(input, trial)
+      const own = { attention, windows: chosen.windows }
+      const measured = await measureTrial(input, { name: `${attention} attention at ${sparsity}`, sparsity, options: own, calibration })
       rows.push(rowOf(input, sparsity, attention, measured))
       series[chosen.sparsities.indexOf(sparsity)]?.points.push({ x: attention, y: measured.perplexity })
     }

@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { meanAndSpread } from '#contract/comparison/comparison.ts'
-import type { TableRow } from '#contract/comparison/table.ts'
+import type { Table, TableRow } from '#contract/comparison/table.ts'
 import { ablationTitles } from '#contract/titles.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { nestedColumnNorms } from '../two-stage/neuron-norms.ts'
-import { type AblationInput, checkTrial, defineAblation, measureTrial } from './ablation.ts'
+import { type AblationInput, type AblationResult, checkTrial, defineAblation, measureTrial } from './ablation.ts'
 
 const options = z.object({
   sparsity: z.number().min(0).max(1).default(0.5).meta({ title: 'Sparsity', help: 'Share of the block stack that goes in each trial.' }),
@@ -55,31 +55,28 @@ export const calibrationSize = defineAblation({
         found.set(size, [...(found.get(size) ?? []), perplexity])
       }
     }
-    const points = [...found].map(([size, values]) => ({
-      x: size,
-      y: meanAndSpread(values).mean,
-      spread: meanAndSpread(values).spread ?? 0,
-    }))
-    return {
-      table: {
-        columns: [
-          { label: 'Windows', numeric: true },
-          { label: 'Seed', numeric: true },
-          { label: `Perplexity on ${evaluation.name}`, numeric: true, better: 'lower' },
-          { label: 'Seconds', numeric: true },
-        ],
-        rows,
-      },
-      plot: {
-        title: `Calibration windows at sparsity ${chosen.sparsity}`,
-        x: { label: 'Calibration windows', scale: 'log' },
-        y: { label: `Perplexity on ${evaluation.name}`, scale: 'linear' },
-        series: [{ name: 'Mean over seeds, with standard deviation', points }],
-      },
-      notes,
-    }
+    return { ...describe(rows, found, chosen.sparsity, `Perplexity on ${evaluation.name}`), notes }
   },
 })
+
+function describe(rows: TableRow[], found: Map<number, number[]>, sparsity: number, perplexity: string): Omit<AblationResult, 'notes'> {
+  const points = [...found].map(([x, values]) => ({ x, y: meanAndSpread(values).mean, spread: meanAndSpread(values).spread ?? 0 }))
+  const columns: Table['columns'] = [
+    { label: 'Windows', numeric: true },
+    { label: 'Seed', numeric: true },
+    { label: perplexity, numeric: true, better: 'lower' },
+    { label: 'Seconds', numeric: true },
+  ]
+  return {
+    table: { columns, rows },
+    plot: {
+      title: `Calibration windows at sparsity ${sparsity}`,
+      x: { label: 'Calibration windows', scale: 'log' },
+      y: { label: perplexity, scale: 'linear' },
+      series: [{ name: 'Mean over seeds, with standard deviation', points }],
+    },
+  }
+}
 
 /** Its result says how long it took. */
 const nestedNormsStep: StepKind = { version: 1, reach: 'own' }

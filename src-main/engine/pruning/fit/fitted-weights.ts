@@ -1,4 +1,4 @@
-import { gather, mul, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { gather, mul, slice, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -163,17 +163,7 @@ class BlockFitter {
       tensors.set(name, { values: this.#inIndexOrder(solved, width), shape: [solved.shape[0], width] })
       solved.dispose()
     }
-    const first = (width: number) =>
-      tidy(() =>
-        gather(
-          ordered,
-          tensor1d(
-            Int32Array.from({ length: width }, (_, i) => i),
-            'int32',
-          ),
-          1,
-        ),
-      )
+    const first = (width: number) => slice(ordered, [0, 0], [-1, width])
     const old = first(base)
     const narrow = { fitted: fitted.leading(base), heldOut: heldOut.leading(base) }
     const { ridge, weight } = solveWithRidge(narrow, old)

@@ -4,7 +4,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Fit, TriedPrice } from '#contract/pruning/fit.ts'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { methodTitles } from '#contract/titles.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
@@ -13,14 +13,14 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { Budget } from '../budget.ts'
 import { measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
+import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
 import { type DivergenceTable, type FittedShape, fitShape, type ProgrammeLimits } from '../fit/programme.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { attentionRemovals, densePlan, equalCost, reachedSparsity, removeParts } from '../plan.ts'
+import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
 import { repairPlan } from '../repair/repair.ts'
 import { equationOperations, repairPhase } from '../repair/work.ts'
 import { addPasses, timesPasses, watched } from '../search/passes.ts'
 import { mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
-import { splitTwoStage } from '../two-stage/split.ts'
 
 /**
  * 2SSP, fitted: its two units, MLP neurons by the norm of their activations (arXiv 2501.17771, Eq. 2) and whole attention submodules, but
@@ -59,11 +59,6 @@ type Input = MethodInput<Options>
 
 /** What attention's divergences are multiplied by: the price that leaves the least loss is taken. */
 const priceFactors = [1, 1 / 2, 1 / 4]
-/** Where the table is measured, besides the base, as shares of the width. */
-const tableShares = [3 / 16, 5 / 16, 5 / 8, 1]
-/** The sparsity at which 2SSP's width is the base. */
-const baseSparsity = 0.5
-
 export const fittedTwoStage = defineMethod({
   title: methodTitles['2ssp_fit'],
   paper: '2501.17771',
@@ -169,14 +164,6 @@ function splitCalibration({ calibration: all, options: { windows, tableWindows }
   }
 }
 
-/** The widths of the table, in units: 2SSP's own at half in the middle of them. */
-function tableWidths(spec: DecoderSpec, { unit, least, width }: ProgrammeLimits): Pick<WidthPoints, 'base' | 'widths'> {
-  const inUnits = (neurons: number) => Math.min(width, Math.max(least, unit, Math.round(neurons / unit) * unit))
-  const base = inUnits(splitTwoStage(spec, baseSparsity, 1.5).neurons)
-  const widths = [base, ...tableShares.map((share) => (share === 1 ? width : inUnits(share * width)))]
-  return { base, widths: [...new Set(widths)].sort((a, b) => a - b) }
-}
-
 /** Tries each price: the shape that it makes is repaired in one pass, and judged on windows that nothing else saw. */
 async function choosePrice(
   { view, run }: Input,
@@ -218,70 +205,6 @@ function planOf(spec: DecoderSpec, points: WidthPoints, { widths, removed }: Fit
     (block, index): BlockPlan => ({ ...block, mlp: { kept: keptAt(points, index, at(widths, index)) } }),
   )
   return removeParts({ blocks }, removed.map(attentionOf))
-}
-
-/** Every block has the same parts, of the same size; attention may be missing. */
-function requireUniform(spec: DecoderSpec): void {
-  const width = spec.blocks[0]?.width ?? 0
-  const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
-  if (width === 0 || spec.blocks.some((block) => block.width !== width))
-    throw new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
-  if (new Set(attentions).size > 1)
-    throw new EspalierError(
-      'infeasible',
-      `Fitted widths need attention of one size; a ${spec.family} model has several. Choose 2SSP or another method.`,
-    )
-}
-
-/** Parameters of one neuron: a row of each projection that reads the stream, a column of the one that writes to it. */
-function neuronParameters(spec: DecoderSpec): number {
-  const { gate, up } = spec.block(0)
-  return (gate ? 3 : 2) * spec.hidden + (gate?.bias ? 1 : 0) + (up.bias ? 1 : 0)
-}
-
-function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: Options): ProgrammeLimits {
-  const width = spec.blocks[0]?.width ?? 0
-  const neuron = neuronParameters(spec)
-  const own = Math.min(unit, width)
-  const total = width * spec.blocks.length
-  return {
-    unit: own,
-    least: Math.min(width, Math.max(own, least ?? Math.round((3 / 16) * width))),
-    width,
-    attentionNeurons: (equalCost(spec, attentionRemovals(spec)) ?? 0) / neuron,
-    budget: total - (sparsity * stackParameters(spec)) / neuron,
-  }
-}
-
-/** Even widths under every attention; and as many attentions gone, from either end, as widths can make up for, those as uneven as may be. */
-function extremePlans(spec: DecoderSpec, { unit, least, width, budget, attentionNeurons }: ProgrammeLimits): Plan[] {
-  const count = spec.blocks.length
-  const inUnits = (neurons: number) => unit * Math.floor(neurons / unit)
-  const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [attentionOf(index)] : []))
-  const gone = Math.min(attentions.length, Math.floor((count * width - budget) / attentionNeurons))
-  let room = budget + gone * attentionNeurons - count * least
-  const uneven = spec.blocks.map(() => {
-    const more = Math.max(0, Math.min(width - least, inUnits(room)))
-    room -= more
-    return least + more
-  })
-  const even = Array.from({ length: count }, () => Math.min(width, Math.max(least, inUnits(budget / count))))
-  const withWidths = (widths: readonly number[], removed: readonly number[]): Plan => {
-    const plan = removeParts(densePlan(spec), removed)
-    return { blocks: plan.blocks.map((block, i) => ({ ...block, mlp: { kept: Array.from({ length: at(widths, i) }, (_, n) => n) } })) }
-  }
-  return [
-    withWidths(even, []),
-    withWidths(uneven, gone === 0 ? [] : attentions.slice(-gone)),
-    withWidths(uneven, attentions.slice(0, gone)),
-  ]
-}
-
-function mostRemoved(spec: DecoderSpec, chosen: Options): number {
-  const { least, unit, width, attentionNeurons } = limitsOf(spec, 0, chosen)
-  const narrowest = Math.ceil(least / unit) * unit
-  const attentions = spec.blocks.filter(({ attention }) => attention).length
-  return ((spec.blocks.length * (width - narrowest) + attentions * attentionNeurons) * neuronParameters(spec)) / stackParameters(spec)
 }
 
 function cutsOf(scores: readonly (readonly number[])[], { orders }: WidthPoints, { widths }: FittedShape): number[] {

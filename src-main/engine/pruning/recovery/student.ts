@@ -5,16 +5,8 @@ import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { finalNormName, type PlanTensors, storedDtype, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { readStoredPart, type StoredPart, weightsOf } from '#engine/model/weights/stored-part.ts'
-import {
-  blockOf,
-  disposePart,
-  isAttention,
-  normOf,
-  type Part,
-  type PartWeights,
-  presentParts,
-  readValues,
-} from '#engine/model/weights/weights.ts'
+import { disposePart, normOf } from '#engine/model/weights/unpack.ts'
+import { blockOf, isAttention, type Part, type PartWeights, presentParts, readValues } from '#engine/model/weights/weights.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Moments } from './adamw.ts'
 

@@ -1,0 +1,56 @@
+import { stat } from 'node:fs/promises'
+import type { DataRequest } from '#contract/data/data-request.ts'
+import { selfWritten } from '#contract/titles.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
+import { isDatasetId } from '#engine/data/named.ts'
+import { readData } from '#engine/data/read-data.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+/** A model as far as its work depends on it. */
+export interface WorkModel {
+  readonly path: string
+  readonly spec: DecoderSpec
+  readonly tokenizer: Tokenizer | undefined
+}
+
+/** Tokens of published texts, with a vocabulary of some ten thousands. */
+const publishedTokens = { wikitext2: 300_000, 'c4-train': 480_000, 'c4-val': 520_000, 'fineweb-edu': 520_000 }
+
+/** Texts are counted up to this many tokens. */
+const mostTokens = 2 ** 21
+
+/** Windows of texts that were counted before. */
+const counts = new Map<string, number>()
+
+/** How many windows a text gives, and their tokens. */
+export async function countWindows(
+  model: WorkModel,
+  { source, mix, sequenceLength, windows = Number.POSITIVE_INFINITY }: DataRequest,
+  localFolder: string | undefined,
+): Promise<{ windows: number; tokens: number }> {
+  let there = 0
+  for (const part of mix ?? [{ source }]) there += await windowsOf(model, part.source, sequenceLength, windows, localFolder)
+  return { windows: Math.max(1, Math.min(there, windows)), tokens: sequenceLength }
+}
+
+async function windowsOf(
+  { path: modelPath, spec, tokenizer }: WorkModel,
+  source: string,
+  sequenceLength: number,
+  most: number,
+  localFolder: string | undefined,
+): Promise<number> {
+  if (source === selfWritten) return most
+  if (isDatasetId(source) && localFolder === undefined) return Math.ceil(publishedTokens[source] / sequenceLength)
+  const path = isBundledId(source) ? locateBundled(source) : source
+  const found = await stat(path).catch(() => undefined)
+  const cap = Math.min(most, Math.ceil(mostTokens / sequenceLength))
+  const key = `${modelPath} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${cap} ${localFolder}`
+  const known = counts.get(key)
+  if (known !== undefined) return known
+  const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap }, 0, { localFolder })
+  counts.set(key, windows.length)
+  for (const old of counts.keys()) if (counts.size > 200) counts.delete(old)
+  return windows.length
+}

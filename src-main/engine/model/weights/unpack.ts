@@ -1,0 +1,118 @@
+import {
+  add,
+  concat,
+  dispose,
+  mul,
+  reshape,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  type TensorContainer,
+  tidy,
+} from '@tensorflow/tfjs-core'
+import { defined } from '#engine/architectures/defined.ts'
+import type { DecoderSpec, NormKind } from '#engine/architectures/spec.ts'
+import type { NormWeights } from '#engine/tensor/norm.ts'
+import type { Matrix } from '#engine/tensor/products.ts'
+import { type DeltaWeights, decayRateOf } from '../delta-net.ts'
+import { type AttentionWeights, isAttention, type MlpWeights, type PackedPart, type Part, type PartWeights } from './weights.ts'
+
+/** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
+export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): PartWeights {
+  const unpacking = new Unpacking(packed, spec)
+  return isAttention(part) ? { attention: unpacking.attention() } : { mlp: unpacking.mlp() }
+}
+
+class Unpacking {
+  readonly #packed: PackedPart
+  readonly #spec: DecoderSpec
+
+  constructor(packed: PackedPart, spec: DecoderSpec) {
+    this.#packed = packed
+    this.#spec = spec
+  }
+
+  mlp(): MlpWeights {
+    return {
+      up: this.#unpack<Tensor2D>('up') as Tensor2D,
+      down: this.#unpack<Tensor2D>('down') as Tensor2D,
+      ...defined({
+        norm: this.#norm('norm'),
+        outputNorm: this.#norm('outputNorm'),
+        shortcut: this.#unpack<Tensor2D>('shortcut'),
+        gate: this.#unpack<Tensor2D>('gate'),
+        gateBias: this.#unpack<Tensor1D>('gateBias'),
+        upBias: this.#unpack<Tensor1D>('upBias'),
+        downBias: this.#unpack<Tensor1D>('downBias'),
+      }),
+    }
+  }
+
+  attention(): AttentionWeights {
+    const { scoreScale, norm, headNorm = norm } = this.#spec
+    return {
+      queryKeyValue: this.#joined<Tensor2D>('') as Tensor2D,
+      output: this.#unpack<Tensor2D>('output') as Tensor2D,
+      ...defined({
+        norm: this.#norm('norm'),
+        queryNorm: this.#norm('queryNorm', headNorm, scoreScale),
+        keyNorm: this.#norm('keyNorm', headNorm),
+        outputNorm: this.#norm('outputNorm'),
+        delta: this.#packed.convolution && this.#delta(headNorm.epsilon),
+        shortcut: this.#unpack<Tensor2D>('shortcut'),
+        queryKeyValueBias: this.#joined<Tensor1D>('Bias'),
+        outputBias: this.#unpack<Tensor1D>('outputBias'),
+      }),
+    }
+  }
+
+  #unpack<T extends Tensor>(key: string): T | undefined {
+    return this.#packed[key]?.unpack() as T | undefined
+  }
+
+  #norm(key: string, kind = this.#spec.norm, scale = 1): NormWeights | undefined {
+    const weight = this.#unpack<Tensor1D>(key)
+    return weight && normOf(kind, weight, this.#unpack<Tensor1D>(`${key}Bias`), scale)
+  }
+
+  /** What is projected from the stream, in one matrix or bias. */
+  #joined<T extends Tensor>(suffix: string): T | undefined {
+    if (!this.#packed[`query${suffix}`]) return undefined
+    // A DeltaNet scales its queries itself, behind the convolution.
+    const scaledLater = this.#packed.queryNorm !== undefined || this.#packed.convolution !== undefined
+    return tidy(() => {
+      const query = mul(this.#unpack<T>(`query${suffix}`) as T, scaledLater ? 1 : this.#spec.scoreScale)
+      const others = ['key', 'value', 'gate', 'strength', 'rate'].map((key) => this.#unpack<T>(`${key}${suffix}`))
+      return concat([query, ...others.filter((other) => other !== undefined)], 0) as T
+    })
+  }
+
+  #delta(epsilon: number): DeltaWeights {
+    const made = () => {
+      const convolution = this.#unpack('convolution') as Tensor
+      return {
+        convolution: reshape(convolution, [convolution.shape[0] as number, -1]),
+        decayRate: decayRateOf(this.#unpack<Tensor1D>('decay') as Tensor1D),
+        decayBias: this.#unpack<Tensor1D>('rateBias') as Tensor1D,
+        readNorm: { kind: 'rms', epsilon, weight: this.#unpack<Tensor1D>('readNorm') as Tensor1D },
+      }
+    }
+    return tidy(made as never) as unknown as DeltaWeights
+  }
+}
+
+/** A norm from its stored weights, which become its own; its result is multiplied by `scale`. */
+export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Tensor1D | undefined, scale = 1): NormWeights {
+  const own = (stored: Tensor1D, shift: number): Tensor1D => {
+    if (shift === 0 && scale === 1) return stored
+    const changed = tidy(() => mul<Tensor1D>(add(stored, shift), scale))
+    stored.dispose()
+    return changed
+  }
+  return { ...kind, weight: own(weight, offset ?? 0), ...(bias ? { bias: own(bias, 0) } : {}) }
+}
+
+/** Disposes of every tensor of a part. */
+export function disposePart(weights: PartWeights<Matrix>): void {
+  dispose(weights as unknown as TensorContainer)
+}

@@ -1,0 +1,93 @@
+import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { attentionOf } from '#engine/model/weights/weights.ts'
+import { attentionRemovals, densePlan, equalCost, removeParts } from '../plan.ts'
+import { splitTwoStage } from '../two-stage/split.ts'
+import type { WidthPoints } from './fitted-weights.ts'
+import type { ProgrammeLimits } from './programme.ts'
+
+interface FittedOptions {
+  readonly unit: number
+  readonly least?: number | undefined
+}
+
+/** Where the table is measured, besides the base, as shares of the width. */
+const tableShares = [3 / 16, 5 / 16, 5 / 8, 1]
+/** The sparsity at which 2SSP's width is the base. */
+const baseSparsity = 0.5
+
+/** The widths of the table, in units: 2SSP's own at half in the middle of them. */
+export function tableWidths(spec: DecoderSpec, { unit, least, width }: ProgrammeLimits): Pick<WidthPoints, 'base' | 'widths'> {
+  const inUnits = (neurons: number) => Math.min(width, Math.max(least, unit, Math.round(neurons / unit) * unit))
+  const base = inUnits(splitTwoStage(spec, baseSparsity, 1.5).neurons)
+  const widths = [base, ...tableShares.map((share) => (share === 1 ? width : inUnits(share * width)))]
+  return { base, widths: [...new Set(widths)].sort((a, b) => a - b) }
+}
+
+/** Every block has the same parts, of the same size; attention may be missing. */
+export function requireUniform(spec: DecoderSpec): void {
+  const width = spec.blocks[0]?.width ?? 0
+  const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
+  if (width === 0 || spec.blocks.some((block) => block.width !== width))
+    throw new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
+  if (new Set(attentions).size > 1)
+    throw new EspalierError(
+      'infeasible',
+      `Fitted widths need attention of one size; a ${spec.family} model has several. Choose 2SSP or another method.`,
+    )
+}
+
+/** Parameters of one neuron: a row of each projection that reads the stream, a column of the one that writes to it. */
+export function neuronParameters(spec: DecoderSpec): number {
+  const { gate, up } = spec.block(0)
+  return (gate ? 3 : 2) * spec.hidden + (gate?.bias ? 1 : 0) + (up.bias ? 1 : 0)
+}
+
+/** What the programme chooses among for a sparsity. */
+export function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: FittedOptions): ProgrammeLimits {
+  const width = spec.blocks[0]?.width ?? 0
+  const neuron = neuronParameters(spec)
+  const own = Math.min(unit, width)
+  const total = width * spec.blocks.length
+  return {
+    unit: own,
+    least: Math.min(width, Math.max(own, least ?? Math.round((3 / 16) * width))),
+    width,
+    attentionNeurons: (equalCost(spec, attentionRemovals(spec)) ?? 0) / neuron,
+    budget: total - (sparsity * stackParameters(spec)) / neuron,
+  }
+}
+
+/** Even widths under every attention; and as many attentions gone, from either end, as widths can make up for, those as uneven as may be. */
+export function extremePlans(spec: DecoderSpec, { unit, least, width, budget, attentionNeurons }: ProgrammeLimits): Plan[] {
+  const count = spec.blocks.length
+  const inUnits = (neurons: number) => unit * Math.floor(neurons / unit)
+  const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [attentionOf(index)] : []))
+  const gone = Math.min(attentions.length, Math.floor((count * width - budget) / attentionNeurons))
+  let room = budget + gone * attentionNeurons - count * least
+  const uneven = spec.blocks.map(() => {
+    const more = Math.max(0, Math.min(width - least, inUnits(room)))
+    room -= more
+    return least + more
+  })
+  const even = Array.from({ length: count }, () => Math.min(width, Math.max(least, inUnits(budget / count))))
+  const withWidths = (widths: readonly number[], removed: readonly number[]): Plan => {
+    const plan = removeParts(densePlan(spec), removed)
+    return { blocks: plan.blocks.map((block, i) => ({ ...block, mlp: { kept: Array.from({ length: at(widths, i) }, (_, n) => n) } })) }
+  }
+  return [
+    withWidths(even, []),
+    withWidths(uneven, gone === 0 ? [] : attentions.slice(-gone)),
+    withWidths(uneven, attentions.slice(0, gone)),
+  ]
+}
+
+/** The largest sparsity: every MLP as narrow as may be, and no attention. */
+export function mostRemoved(spec: DecoderSpec, chosen: FittedOptions): number {
+  const { least, unit, width, attentionNeurons } = limitsOf(spec, 0, chosen)
+  const narrowest = Math.ceil(least / unit) * unit
+  const attentions = spec.blocks.filter(({ attention }) => attention).length
+  return ((spec.blocks.length * (width - narrowest) + attentions * attentionNeurons) * neuronParameters(spec)) / stackParameters(spec)
+}

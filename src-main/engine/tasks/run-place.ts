@@ -1,0 +1,55 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { Precision } from '#contract/pruning/precision.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import { type DataSources, type ReadData, readData } from '#engine/data/read-data.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
+import { type Model, withProducts } from '#engine/model/model.ts'
+import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type RunHost, RunSteps } from './run-steps.ts'
+
+/** What all parts of a run use: the request, the open model, its steps, and its notes. */
+export class RunPlace {
+  readonly request: RunRequest
+  readonly model: Model
+  readonly tokenizer: Tokenizer | undefined
+  readonly precision: Precision
+  readonly steps: RunSteps
+  readonly notes: string[] = []
+  /** The windows that were read last, to find where their numbers were lost. */
+  lastRead: Windows = []
+
+  constructor({ request, model, tokenizer, precision, steps }: Pick<RunPlace, 'request' | 'model' | 'tokenizer' | 'precision' | 'steps'>) {
+    this.request = request
+    this.model = model
+    this.tokenizer = tokenizer
+    this.precision = precision
+    this.steps = steps
+  }
+
+  note(text: string): void {
+    this.notes.push(text)
+    this.steps.host.emit({ type: 'note', text })
+  }
+
+  async read(data: DataRequest, seed: number, only: Pick<DataSources, 'accepts' | 'choose' | 'write'> = {}): Promise<ReadData> {
+    const { fetchFile, signal } = this.steps.host
+    const report = { signal, progress: (done: number, total: number) => this.steps.progress('Reading text', done, total, 'tokens') }
+    const sources = { localFolder: this.request.localFolder, fetchFile, report, ...only }
+    const found = await this.steps.time('reading text', () => readData(this.model, this.tokenizer, data, seed, sources))
+    this.lastRead = found.windows
+    return found
+  }
+}
+
+/** Opens the request's model for its precision, and identifies it. */
+export async function openPlace(request: RunRequest, host: RunHost, backend: string): Promise<{ place: RunPlace; fingerprint: string }> {
+  const precision = resolvePrecision(request.precision ?? 'float32')
+  const steps = new RunSteps(host)
+  const opened = await steps.time('open', () => acquireModel(request.model, request.memoryBytes))
+  const model = withProducts(opened, productsFor(precision))
+  const fingerprint = await steps.identify(model, { backend, precision })
+  host.emit({ type: 'model', fingerprint })
+  return { place: new RunPlace({ request, model, tokenizer: await openModelTokenizer(model), precision, steps }), fingerprint }
+}
