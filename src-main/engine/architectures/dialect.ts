@@ -4,7 +4,7 @@ import type { BlockTensors, DecoderSpec } from './spec.ts'
 export type NormRole = 'attentionNorm' | 'queryNorm' | 'keyNorm' | 'attentionOutputNorm' | 'mlpNorm' | 'mlpOutputNorm'
 
 /** The keys that a GGUF file has for its architecture. Throws for a value of another kind. */
-export interface GgufKeys {
+interface GgufKeys {
   has(key: string): boolean
   number(key: string): number
   optionalNumber(key: string): number | undefined
@@ -13,7 +13,7 @@ export interface GgufKeys {
 }
 
 /** What the further entries of a config are worked out from. */
-export interface GgufSizes {
+interface GgufSizes {
   readonly blocks: number
   readonly hidden: number
   readonly heads: number

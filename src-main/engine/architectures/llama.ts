@@ -8,7 +8,7 @@ import { readRotary } from './rotary.ts'
 import type { BlockTensors, DecoderSpec, NormTensors } from './spec.ts'
 
 /** Names of the norms around a block's submodules; one that a family lacks is left out. */
-export interface NormNames {
+interface NormNames {
   readonly attention?: string
   readonly attentionOutput?: string
   readonly mlp?: string

@@ -82,7 +82,7 @@ const scalings: Record<string, Scaling> = { llama3, yarn, longrope, su: longrope
 export const unrotated: Rotary = { size: 2, frequencies: () => ({ inverse: new Float64Array(1), scale: 1 }) }
 
 /** Where a family keeps what its rotary embedding needs, and what holds where a config is silent. */
-export interface RotaryKeys {
+interface RotaryKeys {
   /** Rotated share of each head. */
   readonly share?: number
   readonly theta?: number

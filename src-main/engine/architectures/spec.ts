@@ -148,7 +148,7 @@ export function layoutOf(spec: DecoderSpec, index: number): BlockLayout {
  * Entries of a block's submodules: projections, biases, norms on queries and keys, and norms on what is added to the stream. The norms
  * in front are apart, because Eq. 5 of 2SSP counts without them.
  */
-export interface BlockParameters {
+interface BlockParameters {
   readonly attention: number
   readonly attentionNorm: number
   readonly mlp: number
@@ -171,7 +171,7 @@ export function deltaOwn({ delta }: BlockTensors): ShapedTensor[] {
 }
 
 /** Entries of a token mixer besides its projections. */
-export function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
+function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
   const heads = normParameters(spec, tensors.queryNorm) + normParameters(spec, tensors.keyNorm)
   return deltaOwn(tensors).reduce((total, { shape }) => total + shape.reduce((a, b) => a * b, 1), heads)
 }

@@ -78,7 +78,7 @@ export interface CachedBlock {
 }
 
 /** What all parts of a model share, as far as the operation on few rows has to know. */
-export interface DecoderShape {
+interface DecoderShape {
   readonly heads: number
   readonly keyValueHeads: number
   readonly headSize: number

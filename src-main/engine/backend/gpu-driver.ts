@@ -5,7 +5,7 @@ import { visibleGpus } from '#runtime/visible-gpus.mjs'
 import type { HalfType } from './halves.ts'
 
 /** What the driver says of the GPU that this process computes on; of several that it sees, the least of each. */
-export interface GpuReport {
+interface GpuReport {
   /** Bytes of its memory that nobody uses. */
   readonly freeBytes?: number
   /** Compute capability, for instance 8.6. */

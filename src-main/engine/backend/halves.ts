@@ -90,7 +90,7 @@ export interface ProcessorHalves extends HalfOperations {
 }
 
 /** A packed head [V, D], also turned, with what it does to logits. */
-export interface HalfHead {
+interface HalfHead {
   readonly packed: HalfMatrix
   readonly turned: HalfMatrix
   readonly bias?: Tensor1D | undefined

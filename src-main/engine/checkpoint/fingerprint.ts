@@ -22,7 +22,7 @@ export async function quickKeyOf(path: string): Promise<string> {
 /** Which files they are may be said by an index, which is read under limits. */
 const filesOf = (path: string): Promise<ModelFile[]> => underLimits(path, () => modelFiles(path))
 
-export interface HashingReport {
+interface HashingReport {
   readonly signal?: AbortSignal
   progress?(doneBytes: number, totalBytes: number): void
 }

@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { exists } from './regular-file.ts'
 
-export interface WriteFolderOptions {
+interface WriteFolderOptions {
   /** Whether an existing folder that is not empty gives way. */
   replace?: boolean
 }

@@ -76,7 +76,7 @@ function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]
 }
 
 /** Whole windows for each share, which add up to `total`: rounded down, what is left goes to the largest remainders. */
-export function shareOut(shares: readonly number[], total: number | undefined): number[] | undefined {
+function shareOut(shares: readonly number[], total: number | undefined): number[] | undefined {
   if (total === undefined) return undefined
   const sum = shares.reduce((all, share) => all + share, 0)
   const exact = shares.map((share) => (share / sum) * total)

@@ -9,7 +9,7 @@ import { readParquet } from './parquet.ts'
 import { readWholeText } from './text-file.ts'
 import type { TextSource } from './text-source.ts'
 
-export interface TextLimits {
+interface TextLimits {
   /** Documents to read from the start, by default all. */
   maxDocuments?: number
 }

@@ -10,7 +10,7 @@ import { limitDocuments, openSource } from './source.ts'
 /** Token ids to run a model on, one array of T ids per window. */
 export type Windows = readonly Int32Array[]
 
-export interface WindowOptions {
+interface WindowOptions {
   /** Tokens per window. */
   sequenceLength: number
   /** Windows to take, by default all there are. */

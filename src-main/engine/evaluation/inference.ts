@@ -11,7 +11,7 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { headLogits } from '#engine/model/weights/vocabulary.ts'
 import { topIndices } from './generation/probabilities.ts'
 
-export interface InferenceSettings {
+interface InferenceSettings {
   /** Timed repetitions; as many warm-ups go before them, at most `warmups`. */
   readonly repeats: number
   readonly warmups: number
@@ -95,7 +95,7 @@ class Timings {
 }
 
 /** What timing found, and what a careful reader should know of it. */
-export interface InferenceResult {
+interface InferenceResult {
   readonly measures: Measure[]
   readonly notes: string[]
 }

@@ -19,7 +19,7 @@ import type { LikelihoodModel } from './tasks/likelihood-model.ts'
 import { readQuestions } from './tasks/questions.ts'
 import { likelihoodOf } from './view-likelihood.ts'
 
-export interface MeasureContext {
+interface MeasureContext {
   readonly view: ModelView
   /** The model that the view was pruned from, to be timed beside it; absent where nothing was removed. */
   readonly dense?: ModelView

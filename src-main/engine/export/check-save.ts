@@ -16,7 +16,7 @@ import { likelyPlans } from './likely-plan.ts'
 import type { Planned } from './pruned-tensors.ts'
 
 /** What is to be saved: the plan that a run has, or what will make one. */
-export interface SaveCheck {
+interface SaveCheck {
   readonly model: string
   readonly plan: Plan | null
   readonly method: string

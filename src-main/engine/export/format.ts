@@ -66,7 +66,7 @@ export async function sizesIn(folder: string): Promise<ReadonlyMap<string, numbe
   return new Map(await Promise.all(names.map(async (name) => [name, (await stat(join(folder, name))).size] as const)))
 }
 
-export interface FolderContents {
+interface FolderContents {
   readonly tensors: TensorToWrite[]
   readonly config: Record<string, unknown>
   /** Further files by name. */

@@ -8,7 +8,7 @@ import { resolveInside } from '#runtime/resolve-inside.ts'
 import type { ExportRequest } from './format.ts'
 
 /** What the card of the dense model says that holds for the pruned one too. */
-export interface ParentCard {
+interface ParentCard {
   readonly license?: string
   readonly licenseName?: string
   readonly licenseLink?: string

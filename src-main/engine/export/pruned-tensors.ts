@@ -32,7 +32,7 @@ export interface Planned {
 }
 
 /** How a plan is put into tensors. */
-export interface TensorStyle {
+interface TensorStyle {
   /** What is removed is left out, or stays as zeros so that every block has the same tensors. */
   readonly removed: 'absent' | 'zeroed'
   /** The width that the MLP at this position is padded to with zero neurons; its own without it. */

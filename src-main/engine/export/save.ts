@@ -20,7 +20,7 @@ export interface SaveRequest extends Omit<ExportRequest, 'watch' | 'importances'
 }
 
 /** Who follows a save. */
-export interface SaveHost {
+interface SaveHost {
   readonly signal?: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
 }

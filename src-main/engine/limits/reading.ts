@@ -6,7 +6,7 @@ import { watcherSource } from './watcher.ts'
  * What reading may take: seconds of the processor and bytes of memory, a little for any file and more for each byte read of it. A sound
  * file stays far below: a tokenizer of 17 MB takes a second and 300 MB.
  */
-export const readingLimits = { seconds: 3, secondsPerByte: 4e-6, memoryBytes: 400e6, memoryPerByte: 8 } as const
+const readingLimits = { seconds: 3, secondsPerByte: 4e-6, memoryBytes: 400e6, memoryPerByte: 8 } as const
 
 let mayDie = false
 let watcher: Worker | undefined

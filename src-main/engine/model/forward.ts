@@ -42,7 +42,7 @@ export function groupWindows(windows: Windows, rows = rowsPerCall): WindowGroup[
   })
 }
 
-export interface StackVisitor {
+interface StackVisitor {
   /** Sees the stream after each part (and before the first, with part -1): [B*T, D], valid during the call. */
   afterPart?(group: WindowGroup, part: Part | -1, x: Tensor2D): void
   /** Sees what each part reads and writes, while it lives. */

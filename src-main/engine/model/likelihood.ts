@@ -22,7 +22,7 @@ export interface Tile {
 }
 
 /** Logits [rows, entries] of some rows of hidden states over some entries of a chunk of the head; valid during the call. */
-export interface LogitsTile {
+interface LogitsTile {
   readonly logits: Tensor2D
   /** The slice of the head that they come from. */
   readonly head: HeadChunk

@@ -18,7 +18,7 @@ export interface Stream {
 }
 
 /** What may happen while streams pass a part. */
-export interface PassVisitor<S extends Stream> {
+interface PassVisitor<S extends Stream> {
   /** Other weights for this pass, made of tensors of their own; disposed of behind it. */
   replace?(weights: PartWeights): PartWeights
   /** Sees what the part reads and writes, stream by stream, while it lives. */

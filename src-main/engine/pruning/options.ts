@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 
 /** A method or an ablation, as far as its options go. */
-export interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
+interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
   readonly options: Schema
   /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */

@@ -12,7 +12,7 @@ import { formats } from '#engine/export/index.ts'
 import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
 
 /** What lies on this machine: bundled texts and questions. */
-export interface CatalogueFolders {
+interface CatalogueFolders {
   /** The bundled sample model, with `calibration.txt` and `test.txt`. */
   readonly sample: string
   readonly questions: string

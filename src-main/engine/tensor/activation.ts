@@ -35,7 +35,7 @@ const slopes: Record<Activation, (x: Tensor2D) => Tensor2D> = {
 }
 
 /** The derivative of `activate` at x [N, I], element by element. */
-export function activationSlope(x: Tensor2D, activation: Activation): Tensor2D {
+function activationSlope(x: Tensor2D, activation: Activation): Tensor2D {
   return tidy(() => slopes[activation](x))
 }
 
@@ -52,7 +52,7 @@ export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation
 }
 
 /** Gradients of a loss by gates and ups, and the neurons that they made: [N, I] each. */
-export interface NeuronGradients {
+interface NeuronGradients {
   readonly gate?: Tensor2D
   readonly up: Tensor2D
   readonly neurons: Tensor2D

@@ -22,7 +22,7 @@ import { batchedProduct } from './products.ts'
 const chunkLength = 64
 
 /** G independent heads (samples times value heads) of T tokens. */
-export interface DeltaRuleCall {
+interface DeltaRuleCall {
   /** Queries and keys [G, T, dk], normalised, queries scaled. */
   readonly query: Tensor3D
   readonly key: Tensor3D

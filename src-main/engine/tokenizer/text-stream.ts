@@ -1,6 +1,6 @@
 import type { Tokenizer } from './tokenizer.ts'
 
-export interface TextStreamOptions {
+interface TextStreamOptions {
   /** Whether special tokens are left out; they are unless told otherwise. */
   skipSpecial?: boolean
   /** Ids before the stream, so that a first word keeps the space before it. */

@@ -28,7 +28,7 @@ export interface Tokenizer {
   readonly beginId?: number
 }
 
-export interface DecodeOptions {
+interface DecodeOptions {
   /** Whether special tokens are left out. */
   skipSpecial?: boolean
   /** Whether spaces before punctuation are dropped, by default as the model's tokenizer_config.json says. */
@@ -50,7 +50,7 @@ async function readTokenizer(path: string): Promise<Tokenizer> {
 }
 
 /** A tokenizer from files already parsed. */
-export function createTokenizer(files: TokenizerFiles): Tokenizer {
+function createTokenizer(files: TokenizerFiles): Tokenizer {
   const library = openLibrary(files)
   const cut = findBorder(files.tokenizer)
   const template = files.chatTemplate === undefined ? undefined : new ChatTemplate(files.chatTemplate, files)

@@ -17,7 +17,7 @@ export interface TokenScores {
 }
 
 /** The same of a pruned model, with its divergence from the dense one in nats, and the change in the probability of the text's token. */
-export interface ComparedScores extends TokenScores {
+interface ComparedScores extends TokenScores {
   readonly divergence: Float64Array
   readonly change: Float64Array
 }

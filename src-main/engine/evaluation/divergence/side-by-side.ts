@@ -17,7 +17,7 @@ export interface Subject {
   readonly plan: Plan
 }
 
-export interface SideBySide {
+interface SideBySide {
   /** Final hidden states behind the norm, [B*T, D]: of the dense model, then of each subject. The caller disposes of them. */
   readonly dense: Tensor2D
   readonly subjects: readonly Tensor2D[]

@@ -1,6 +1,6 @@
 /** What a token is, as far as its text and the text before it tell. The order is that of the tables. */
 export const tokenKinds = ['word', 'word part', 'name', 'number', 'punctuation', 'code', 'space', 'bytes'] as const
-export type TokenKind = (typeof tokenKinds)[number]
+type TokenKind = (typeof tokenKinds)[number]
 
 const scripts = [
   ['Latin', /\p{Script=Latin}/u],

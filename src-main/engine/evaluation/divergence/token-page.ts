@@ -17,7 +17,7 @@ export function pagesOf(windows: Windows): WindowGroup[] {
   return first ? [first, ...rest] : rest
 }
 
-export interface PageContext {
+interface PageContext {
   readonly view: ModelView
   readonly subjects: readonly Subject[]
   readonly tokenizer: Tokenizer | undefined

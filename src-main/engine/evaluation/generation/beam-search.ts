@@ -3,7 +3,7 @@ import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { logProbabilities, repeatedNgramEnds, topIndices } from './probabilities.ts'
 
-export interface BeamSettings {
+interface BeamSettings {
   readonly beams: number
   readonly noRepeatNgram: number
   readonly earlyStopping: boolean
@@ -18,7 +18,7 @@ interface Beam {
   readonly sum: number
 }
 
-export interface BeamAnswer {
+interface BeamAnswer {
   /** Prompt and answer; the end token is included when the search reached it before `maxLength`. */
   readonly ids: number[]
   /** Mean log-probability of a generated token. */

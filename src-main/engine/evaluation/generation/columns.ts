@@ -13,7 +13,7 @@ import { beamSearch } from './beam-search.ts'
 import { logProbabilities, topIndices } from './probabilities.ts'
 import { chooseToken } from './sampling.ts'
 
-export interface GenerationHost {
+interface GenerationHost {
   emit(event: GenerationEvent): void
   readonly signal: AbortSignal
   /** Aborts when one column is stopped, or all of them. */

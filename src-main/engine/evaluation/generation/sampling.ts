@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { logProbabilities, topIndices } from './probabilities.ts'
 
-export interface SamplingSettings {
+interface SamplingSettings {
   readonly temperature: number
   readonly topK: number
   readonly topP: number

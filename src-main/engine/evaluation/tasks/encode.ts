@@ -6,7 +6,7 @@ import type { Question, Request } from './task.ts'
 type Encoder = Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>
 
 /** A question's requests as token ids, those with the same prefix together; `places[choice]` says where a choice's likelihood comes back. */
-export interface EncodedQuestion {
+interface EncodedQuestion {
   requests: { prefix: Int32Array; continuations: Int32Array[] }[]
   places: { request: number; continuation: number }[]
 }

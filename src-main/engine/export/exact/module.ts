@@ -1,5 +1,5 @@
 /** What the Python module of a saved model is made of. */
-export interface ModuleFacts {
+interface ModuleFacts {
   /** The family's `model_type` in transformers. */
   readonly family: string
   /** What the module says of itself: which model this was, and what was removed. */

@@ -8,7 +8,7 @@ import type { Rotary } from '#engine/tensor/rotary.ts'
 type Section = Readonly<Record<string, unknown>>
 
 /** What a config says of its rotary embedding, in either spelling. */
-export interface RotarySection {
+interface RotarySection {
   readonly kind: string
   readonly theta: number | undefined
   readonly section: Section
@@ -31,7 +31,7 @@ export function rotarySection(whole: Section): RotarySection {
 }
 
 /** Why an architecture cannot turn queries and keys as the model does, or undefined when it can. */
-export function rotaryProblem(config: Section, { architecture, takesFactors }: Dialect): string | undefined {
+function rotaryProblem(config: Section, { architecture, takesFactors }: Dialect): string | undefined {
   const { kind } = rotarySection(config)
   if (kind === 'default' || kind === 'linear' || kind === 'yarn') return undefined
   if (kind !== 'llama3' && kind !== 'longrope') return `llama.cpp has no rotary scaling of the kind ${kind}`

@@ -11,7 +11,7 @@ import { nameSplit } from './split-names.ts'
 const kinds = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
 
 /** Of a model's config. */
-export interface TokenizerContext {
+interface TokenizerContext {
   /** Rows of the embedding: the list of tokens is filled up to it. */
   readonly vocabulary: number
   readonly config: Readonly<Record<string, unknown>>

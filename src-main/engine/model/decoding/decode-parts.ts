@@ -17,12 +17,12 @@ interface StepOf {
   readonly keepsSource: boolean
 }
 
-export interface MlpStep extends StepOf {
+interface MlpStep extends StepOf {
   /** By row what its neurons are multiplied by, [I]: 0 for those that its plan removed. Undefined for a row that has all. */
   readonly masks?: readonly (Tensor1D | undefined)[]
 }
 
-export interface AttentionStep extends StepOf {
+interface AttentionStep extends StepOf {
   readonly window: number
   readonly tables: RotaryTables
   /** Keys and values that each row is in. */

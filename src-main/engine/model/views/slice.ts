@@ -51,7 +51,7 @@ export function rotatedParts(spec: DecoderSpec): Part[] {
 }
 
 /** How one part of a sliced model is made from the dense one. */
-export interface PartSlice {
+interface PartSlice {
   /** [D, d]. */
   readonly input: Tensor2D
   /** [D, d], or undefined where the output keeps all D coordinates. */

@@ -8,7 +8,7 @@ import { checkValues, disposePacked, type PackedPart, type Part, type PartWeight
 const collectAfter = 2 ** 25
 
 /** Where weights are while nobody uses them: as float32, as stored (half the size for 16-bit weights), or on the disk. */
-export type Residency = 'resident' | 'packed' | 'streamed'
+type Residency = 'resident' | 'packed' | 'streamed'
 
 /**
  * Weights of the parts of a model under a memory budget. All stay as float32 when they fit. Else they stay as stored when that fits, and

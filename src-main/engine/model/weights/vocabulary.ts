@@ -50,7 +50,7 @@ interface VocabularyParts {
 }
 
 /** What embeddings are multiplied by, [D, d], read when the first are asked for; and the dtype that the product is rounded to. */
-export interface EmbeddingRotation {
+interface EmbeddingRotation {
   read(): Promise<Tensor2D>
   readonly dtype: FloatDtype
 }

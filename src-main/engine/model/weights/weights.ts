@@ -52,7 +52,7 @@ export type PartWeights<M extends Matrix = Tensor2D> =
   | { readonly mlp: MlpWeights<M>; readonly attention?: never }
 
 /** Bytes of a part as stored and as float32 matrices. */
-export interface PartSize {
+interface PartSize {
   readonly stored: number
   readonly float32: number
 }

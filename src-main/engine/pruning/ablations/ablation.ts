@@ -43,7 +43,7 @@ export interface Ablation<Schema extends z.ZodObject = z.ZodObject> {
   study(input: AblationInput<z.infer<Schema>>): Promise<AblationResult>
 }
 
-export type PlannedTrial = Pick<Trial, 'sparsity' | 'options'>
+type PlannedTrial = Pick<Trial, 'sparsity' | 'options'>
 
 export function defineAblation<Schema extends z.ZodObject>(ablation: Ablation<Schema>): Ablation {
   return ablation as unknown as Ablation

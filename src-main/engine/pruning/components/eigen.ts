@@ -1,6 +1,6 @@
 import { outside } from '#contract/at.ts'
 /** Eigenvectors of a symmetric matrix, by descending eigenvalue. */
-export interface Eigen {
+interface Eigen {
   readonly values: Float64Array
   /** Row `i` is the vector of value `i`, of length 1: [D, D]. */
   readonly vectors: Float64Array

@@ -12,7 +12,7 @@ export const componentOperations = {
   vectors: (size: number): number => 25 * size ** 3,
 }
 
-export interface PrincipalComponents {
+interface PrincipalComponents {
   /** The first eigenvectors as columns: [size, width], row by row. */
   readonly values: Float32Array
   /** All eigenvalues, the largest first. */

@@ -104,7 +104,7 @@ export const slicegpt = defineMethod({
 
 const rotationStep: StepKind = { version: 1 }
 
-export interface RotationOptions {
+interface RotationOptions {
   /** Coordinates d that stay of D. */
   readonly width: number
   readonly epsilon: number

@@ -16,7 +16,7 @@ import { type Segment, segmentsOf } from './segments.ts'
 import { RepairWalk } from './walk.ts'
 import { repairing } from './work.ts'
 
-export interface RepairInput {
+interface RepairInput {
   /** The dense model, and what a method left of it. */
   readonly view: ModelView
   readonly plan: Plan

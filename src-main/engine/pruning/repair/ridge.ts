@@ -13,7 +13,7 @@ export interface Equations {
   readonly heldOut: NormalEquations
 }
 
-export interface Solution {
+interface Solution {
   /** The ridge that left the least held-out error. */
   readonly ridge: number
   /** Held-out error as a share of what the outputs should be: with the old weights, and with those fitted at that ridge. */

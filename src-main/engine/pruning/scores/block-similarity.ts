@@ -20,7 +20,7 @@ export interface Similarity {
  * Entry [distance][state]: state `state` compared with state `state + distance`.
  * State 0 is the embedding's output, state b + 1 the output of block b. Distances that were not asked for are empty.
  */
-export type Similarities = readonly (readonly Similarity[])[]
+type Similarities = readonly (readonly Similarity[])[]
 
 /** What methods that compare blocks let people choose; the defaults are the 2SSP reference's, the others the papers'. */
 export const similarityOptions = z.object({

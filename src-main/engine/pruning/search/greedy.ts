@@ -17,7 +17,7 @@ export interface Candidate {
   readonly parts: readonly Part[]
 }
 
-export interface GreedyOptions {
+interface GreedyOptions {
   /** Candidates that are scored first, by their scores of earlier rounds; others only while those could still win. 0 scores all. */
   readonly lazy: number
   readonly run: MethodRun

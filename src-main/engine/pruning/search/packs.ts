@@ -1,5 +1,5 @@
 /** How variants are divided among walks. */
-export interface PackLimits {
+interface PackLimits {
   /** Streams that the workspace holds at once. */
   readonly fitting: number
   /** Variants that a walk should have, so that its products are large enough; all of them without it. */

@@ -18,7 +18,7 @@ export function scoringPhase(spec: DecoderSpec, windows: number): MethodPhase {
   return { phase: scoring, passes, shared: `${scoring}, ${windows} windows` }
 }
 
-export interface MlpScoreOptions {
+interface MlpScoreOptions {
   readonly norm: 1 | 2
   readonly windows: number
   readonly cut: 'neurons' | 'channels'
@@ -57,7 +57,7 @@ async function normsOf<Options, Key extends string>(
   return Object.fromEntries(entries) as Record<Key, number[][]>
 }
 
-export interface KeptColumns {
+interface KeptColumns {
   /** Per block, which stay. */
   readonly kept: number[][]
   /** Per block, the smallest score that stays. */

@@ -7,7 +7,7 @@ import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
 import { columnSums } from '#engine/tensor/column-sums.ts'
 
 /** Which of the MLP's vectors are measured: neurons (the input of the down projection), or hidden channels going in or out. */
-export type MlpSite = 'neurons' | 'input' | 'output'
+type MlpSite = 'neurons' | 'input' | 'output'
 export type NormKind = 'l1' | 'l2'
 
 export interface NormRequest {
@@ -16,7 +16,7 @@ export interface NormRequest {
 }
 
 /** Per block, the mean over windows of each column's norm over the T positions of a window. */
-export type BlockNorms = Float64Array[]
+type BlockNorms = Float64Array[]
 
 interface Report {
   progress?(done: number, total: number): void
