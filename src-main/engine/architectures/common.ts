@@ -49,7 +49,7 @@ export function readHeadSize(config: ConfigReader): number {
   )
 }
 
-/** The sizes that every family names alike, and the score scale that most have. */
+/** The sizes that every family names the same, and the score scale that most have. */
 export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] | undefined) {
   const hidden = config.integer('hidden_size')
   const intermediate = config.integer('intermediate_size')

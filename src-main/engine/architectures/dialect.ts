@@ -37,7 +37,7 @@ export interface Dialect {
   /** Whether every block must have an attention head, and every file its own head matrix. */
   readonly needsAttention: boolean
   readonly needsHead: boolean
-  /** Whether it applies factors per rotary frequency that a file brings as a tensor. */
+  /** Whether it applies factors per rotary frequency from a tensor of the file. */
   readonly takesFactors: boolean
   /** How sliding windows are computed: as a list says for each block, or not at all. */
   readonly windows: 'list' | 'none'

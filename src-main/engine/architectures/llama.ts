@@ -36,7 +36,7 @@ export interface LlamaTraits {
   }
   readonly perBlock?: Readonly<Record<string, readonly unknown[]>>
   readonly gatedQueries?: boolean
-  /** What stands in place of attention in block `index`, whose tensors begin with `name`; undefined where attention does. */
+  /** What replaces attention in block `index`, whose tensors begin with `name`; undefined for attention. */
   readonly mixer?: (index: number, name: string) => Mixer | undefined
   /** Where embedding, blocks, final norm and head are found when not under Llama's names. */
   readonly place?: Place

@@ -1,4 +1,4 @@
-/** Where the decoder's tensors stand in a checkpoint: what begins their names, and the name of the head. */
+/** Names of the decoder's tensors in a checkpoint: how they begin, and the name of the head. */
 export interface Place {
   readonly prefix: string
   readonly head: string
@@ -21,7 +21,7 @@ export function findPlace(stored: (name: string) => boolean): Place {
 // What a config of several parts says for all of them.
 const shared = ['tie_word_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id', 'dtype', 'torch_dtype', 'transformers_version']
 
-/** The config of a language model that is one part of several, as it would stand by itself; `usual` holds where it is silent. */
+/** The config of a language model that is one part of several, as if it were alone; `usual` fills in what is missing. */
 export function textConfigOf(config: Record<string, unknown>, usual: Record<string, unknown>): Record<string, unknown> {
   const common = Object.fromEntries(shared.filter((key) => config[key] !== undefined).map((key) => [key, config[key]]))
   return { ...usual, ...common, ...(config.text_config as Record<string, unknown>) }

@@ -6,7 +6,7 @@ import { type Mixer, readBiases, readLlamaLike } from './llama.ts'
 import { findPlace, type Place, textConfigOf } from './place.ts'
 import { readRotary } from './rotary.ts'
 
-/** Qwen3.5: in three of four blocks a Gated DeltaNet in place of attention; attention has a gate on what each head mixes. */
+/** Qwen3.5: in three of four blocks a Gated DeltaNet instead of attention; attention has a gate on what each head mixes. */
 function readQwen35(config: ConfigReader, layout: readonly BlockLayout[] | undefined, place?: Place): DecoderSpec {
   const count = config.integer('num_hidden_layers')
   const interval = config.integer('full_attention_interval', 4)

@@ -81,7 +81,7 @@ const scalings: Record<string, Scaling> = { llama3, yarn, longrope, su: longrope
 /** No positions at all: two dimensions turned by an angle of zero. */
 export const unrotated: Rotary = { size: 2, frequencies: () => ({ inverse: new Float64Array(1), scale: 1 }) }
 
-/** Where a family keeps what its rotary embedding needs, and what holds where a config is silent. */
+/** Where a family keeps what its rotary embedding needs, and its defaults. */
 interface RotaryKeys {
   /** Rotated share of each head. */
   readonly share?: number
@@ -89,7 +89,7 @@ interface RotaryKeys {
   readonly thetaKey?: string
   /** The kind of block that newer files give parameters of its own under `rope_parameters`. */
   readonly blocks?: 'full_attention' | 'sliding_attention'
-  /** Whether `rope_scaling` of older files is meant for these blocks; it is unless told otherwise. */
+  /** Whether `rope_scaling` of older files is meant for these blocks; default true. */
   readonly scaled?: boolean
 }
 

@@ -53,7 +53,7 @@ export interface DeltaShape {
 }
 
 /**
- * Names of one block's tensors. With `delta` its token mixer is a Gated DeltaNet, which stands where attention does. A submodule may have a norm on what it reads, one on what it adds to the stream, or both; with a parallel
+ * Names of one block's tensors. With `delta` its token mixer is a Gated DeltaNet, which replaces attention. A submodule may have a norm on what it reads, one on what it adds to the stream, or both; with a parallel
  * residual the MLP reads through the attention's norm.
  */
 export interface BlockTensors {
@@ -160,7 +160,7 @@ function projectionParameters(projection: Projection | undefined): number {
   return projection.rows * projection.columns + (projection.bias ? projection.rows : 0)
 }
 
-/** What a token mixer projects from the stream, in the order in which its rows stand in one matrix. */
+/** What a token mixer projects from the stream, in the order of its rows in one matrix. */
 export function mixerProjections({ query, key, value, delta }: BlockTensors): Projection[] {
   return [query, key, value, ...(delta ? [delta.gate, delta.strength, delta.rate] : [])]
 }

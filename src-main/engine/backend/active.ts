@@ -10,7 +10,7 @@ export interface Backend {
   readonly reason: string
   /** Whether products with transposed matrices and of many small ones run at the rate of plain ones; where not, they are made plain. */
   readonly anyProducts: boolean
-  /** Operations made for the decoder, where set-up could compile them; each caller knows how to do without. */
+  /** Operations made for the decoder, if setup could compile them; each caller works without them too. */
   readonly fused?: FusedOperations
   /** Products of 16-bit operands by operations of ours, where the processor has units for them. */
   readonly halves?: ProcessorHalves

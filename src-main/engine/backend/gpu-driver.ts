@@ -6,7 +6,7 @@ import type { HalfType } from './halves.ts'
 
 /** What the driver says of the GPU that this process computes on; of several that it sees, the least of each. */
 interface GpuReport {
-  /** Bytes of its memory that nobody uses. */
+  /** Free bytes of its memory. */
   readonly freeBytes?: number
   /** Compute capability, for instance 8.6. */
   readonly capability?: number

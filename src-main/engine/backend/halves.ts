@@ -19,7 +19,7 @@ export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}`
 
 /** A stored weight [rows, columns] in 16 bits; `split` ones also hold what rounding took away, for products of float32's quality. */
 export interface HalfMatrix {
-  /** As the operations that packed it read it, and nobody else: tiles of `native/halves/half-tiles.h`, or a value of the runtime in 16 bits. */
+  /** In the form of the operations that packed it: tiles of `native/halves/half-tiles.h`, or a value of the runtime in 16 bits. */
   readonly values: Tensor
   readonly rows: number
   readonly columns: number

@@ -40,7 +40,7 @@ function restoreUtilFunctions(): void {
   legacy.isArray = Array.isArray
 }
 
-/** Loads TensorFlow from the cache folder and makes it the backend of tfjs-core. Throws when set-up left no runtime there. */
+/** Loads TensorFlow from the cache folder and makes it the backend of tfjs-core. Throws if setup left no runtime there. */
 export async function openTensorflow(): Promise<Backend> {
   const runtime = findRuntime()
   if (!runtime)

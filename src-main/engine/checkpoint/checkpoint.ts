@@ -39,7 +39,7 @@ export interface Checkpoint {
   readonly blocks?: readonly StoredBlock[] | undefined
   /**
    * Little-endian bytes of rows [first, first + count) of the first dimension, by default of the whole tensor, in memory from
-   * `alignedBuffer` that nobody else holds. Throws `invalid` for an unknown name, rows out of range and a file that shrank.
+   * `alignedBuffer` of its own. Throws `invalid` for an unknown name, rows out of range and a file that shrank.
    */
   read(name: string, rows?: Rows): Promise<Uint8Array>
   /** The same as float32. */

@@ -2,7 +2,7 @@ import { isObject } from './json.ts'
 
 /**
  * Numbers of a config that are whole but written as decimals, by their path (`rope_parameters.factor`, `list.0`). JavaScript has one kind
- * of number, transformers tells 8 from 8.0.
+ * of number, transformers distinguishes 8 and 8.0.
  */
 export type Decimals = ReadonlySet<string>
 

@@ -6,7 +6,7 @@ import { type ModelFile, modelFiles } from './model-files.ts'
 import { openRegular } from './regular-file.ts'
 
 /**
- * What identifies a model: its content, by `modelContents`. Reading all of it takes a while, so the quick key says whether it has to be read
+ * What identifies a model: its content, by `modelContents`. Reading all of it takes seconds to minutes, so the quick key says whether it has to be read
  * again: it changes whenever a file of the model is written, replaced or moved away.
  */
 export async function quickKeyOf(path: string): Promise<string> {

@@ -10,7 +10,7 @@ const largestRead = 2 ** 30
 
 const largestText = 100_000_000
 
-// Without it, opening a pipe waits for somebody who writes. Windows knows neither.
+// Without it, opening a pipe waits for a writer. Windows has neither.
 const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
 
 /** Opens a file for reading, or throws when it is missing or no regular file (a pipe would wait for ever). */

@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 
 const largestWrite = 2 ** 30
 
-/** Writes all bytes where the file stands; one system call may write less than it was given. */
+/** Writes all bytes at the file's position; one system call may write less than it was given. */
 export async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   let done = 0
   while (done < bytes.byteLength) {

@@ -12,7 +12,7 @@ interface WriteFolderOptions {
 /**
  * Fills a folder that appears under its name only when it is complete and on the disk: `fill` writes into a hidden sibling, which is
  * then renamed. A process that is killed before leaves at most hidden siblings, which the next call for the same name removes.
- * Throws `conflict` when the folder exists and is not empty, unless told to replace it; the old one stays until the new one is ready.
+ * Throws `conflict` if the folder exists and is not empty, unless `replace` is set; the old one stays until the new one is ready.
  */
 export async function writeFolderAtomically(
   folder: string,
@@ -88,7 +88,7 @@ async function moveIntoPlace(temporary: string, target: string, options: WriteFo
 
 const siblingName = /^(new|old)-(\d+)-([0-9a-f]+)-\d+$/
 
-/** Removes what killed processes left, and brings back an old folder whose successor never took its place. */
+/** Removes what killed processes left, and restores an old folder whose successor was never renamed. */
 async function clearStale(target: string): Promise<void> {
   const prefix = `.${basename(target)}.`
   for (const name of await readdir(dirname(target))) {

@@ -17,7 +17,7 @@ export async function listDataFiles(folder: string, endings: readonly string[]):
   if (names.includes('dataset_dict.json')) throw await severalSplits(folder)
   const listed = names.includes('state.json') ? await readState(folder) : []
   const present = listed.filter((name) => names.includes(name))
-  // A description without its arrow files may stand beside the same data in another form.
+  // A description without its arrow files may be beside the same data in another form.
   const chosen = present.length > 0 ? listed : names.filter((name) => isData(name, endings))
   const missing = chosen.find((name) => !names.includes(name))
   if (missing !== undefined)

@@ -1,6 +1,6 @@
 import { PythonRandom } from '#engine/random/python-random.ts'
 
-/** Documents held in memory at once at first; each further reading of the source brings twice as many. */
+/** Documents held in memory at once at first; each further reading of the source yields twice as many. */
 const firstHeld = 1024
 
 /** How many documents there are. */

@@ -7,7 +7,7 @@ export interface EncodingReport {
   readonly signal?: AbortSignal
 }
 
-/** What stands between two documents. */
+/** The separator of two documents. */
 const separator = '\n\n'
 // Text is encoded when this many characters wait, so that reading stops soon after enough tokens are there.
 const fewestWaiting = 65536
@@ -45,7 +45,7 @@ export class Encoding {
     return this.#ids
   }
 
-  /** Encodes pieces until there are enough ids. `isLast` says that no text follows, so that its length tells how much is left. */
+  /** Encodes pieces until there are enough ids. `isLast` says that no text follows, so its length is what is left. */
   async #encode(pieces: readonly string[], isLast: boolean): Promise<void> {
     let left = pieces.reduce((sum, { length }) => sum + length, 0)
     for (const piece of pieces) {

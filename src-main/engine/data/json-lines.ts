@@ -24,7 +24,7 @@ export async function* parseJsonLines(chunks: AsyncIterable<string>, file: strin
   for await (const { value, where } of parseJsonValues(chunks, file)) yield takeText(value, where)
 }
 
-/** The values of JSON lines, each with the line it stands on. Empty lines are passed over. */
+/** The values of JSON lines, each with its line number. Empty lines are skipped. */
 export async function* parseJsonValues(chunks: AsyncIterable<string>, file: string): AsyncGenerator<{ value: unknown; where: string }> {
   let number = 0
   for await (const line of splitLines(chunks, file)) {

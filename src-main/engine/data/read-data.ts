@@ -15,7 +15,7 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 /** Where the data of a run comes from besides plain paths. */
 export interface DataSources {
-  /** Told while text is encoded, and asked whether to go on. */
+  /** Receives the progress of encoding, and can stop it. */
   readonly report?: EncodingReport | undefined
   /** Folder of data sets kept locally; those asked for by name are read from it. */
   readonly localFolder?: string | undefined

@@ -21,7 +21,7 @@ interface WindowOptions {
   seed?: number
   /** Which kinds of documents are read, where the source names them. */
   accepts?: KindFilter
-  /** Told while text is encoded, and asked whether to go on. */
+  /** Receives the progress of encoding, and can stop it. */
   report?: EncodingReport
 }
 
@@ -35,7 +35,7 @@ export interface WindowsRead {
 
 /**
  * Windows of a text source (see `openSource`): its documents joined by the separator, encoded once without special tokens, cut into
- * consecutive windows from token 0, the tail dropped. An array of arrays of token ids is used as windows as it stands.
+ * consecutive windows from token 0, the tail dropped. An array of arrays of token ids is used as windows unchanged.
  * Gives fewer than `maxWindows` when the source has fewer; throws `invalid` when it has less than one.
  */
 export function readWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
@@ -66,7 +66,7 @@ async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, op
 }
 
 /**
- * Windows of one run of ids. For seed 0 they stand one behind the other from token 0; else from a drawn token on, so that as many fit,
+ * Windows of one run of ids. For seed 0 they follow each other from token 0; else from a drawn token on, so that as many fit,
  * and in a drawn order: those for a smaller count are the first ones of a larger.
  */
 function cutIds(ids: readonly number[], path: string, { sequenceLength, maxWindows, seed = 0 }: WindowOptions): Int32Array[] {

@@ -104,7 +104,7 @@ interface InferenceResult {
  * Inference time of one window, batch 1: a whole pass with all logits and no cache (what the 2SSP reference times, there in
  * milliseconds called seconds), time to the first token, decoded tokens per second. Values are medians, `error` half the interquartile range.
  * With `dense`, that model is timed as well, the two in turns, the first one changing: how much faster the view is comes from each turn's
- * pair, so that what disturbs the machine for a while disturbs both.
+ * pair, so that a disturbance of the machine affects both.
  */
 export async function inferenceTime(
   view: ModelView,

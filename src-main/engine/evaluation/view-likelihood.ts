@@ -14,7 +14,7 @@ interface Prediction {
 
 /**
  * Scores continuations on a view: prefixes and continuations of all requests go through the parts in one pass, what prefixes begin with
- * alike and what continuations share is computed once, and the head runs once for the rows that predict a token. What it keeps between calls the caller disposes of.
+ * alike and what continuations share is computed once, and the head runs once for the rows that predict a token. The caller disposes of what it keeps between calls.
  */
 export function likelihoodOf(view: ModelView): LikelihoodModel & { dispose(): void } {
   const products = view.model.products.passes
@@ -51,7 +51,7 @@ interface Laid {
   readonly last: number
 }
 
-/** Prefixes, each after what it shares with the one before it in the order of their tokens, then continuations but for their last tokens. */
+/** Prefixes, each after what it shares with the one before it in the order of their tokens, then continuations except their last tokens. */
 function layOut(requests: readonly LikelihoodRequest[], shares: boolean): { lines: Branch[]; predictions: Prediction[] } {
   const lines: Branch[] = []
   const laid: Laid[] = []

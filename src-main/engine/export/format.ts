@@ -33,7 +33,7 @@ export interface ExportRequest {
   readonly watch?: WriteWatch
 }
 
-/** Who follows a save: told of bytes as they are written, and able to stop it. */
+/** Follows a save: receives the bytes written, and can stop it. */
 export interface WriteWatch {
   readonly signal?: AbortSignal
   onBytes?(bytes: number): void
@@ -95,7 +95,7 @@ function decimalsOf({ checkpoint: { decimals } }: Model): Set<string> {
   return new Set([...decimals].flatMap((path) => [path, path.replace(/^text_config\./, '')]))
 }
 
-/** Tensors whose bytes are counted when they are made, until somebody stops it. */
+/** Tensors whose bytes are counted when they are made, until the watch stops it. */
 export function watched<T extends { bytes: () => Promise<Uint8Array> | Uint8Array }>(tensors: readonly T[], watch: WriteWatch = {}): T[] {
   return tensors.map((tensor) => ({
     ...tensor,

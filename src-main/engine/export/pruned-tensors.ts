@@ -55,7 +55,7 @@ interface Piece {
   readonly cut: Cut
   /** Where it is not rows by columns. */
   readonly shape?: readonly number[]
-  /** The plan's tensor that stands for the rows. */
+  /** The plan's tensor that replaces the rows. */
   readonly replaced?: string | undefined
 }
 

@@ -11,7 +11,7 @@ const windowLength = 256
 const promptLength = 16
 const greedyTokens = 8
 
-/** What a model answers before it is saved: on these windows its perplexity and the tokens it goes on with. */
+/** What a model answers before it is saved: its perplexity on these windows and the tokens it continues with. */
 export interface Expectation {
   readonly windows: Windows
   readonly perplexity: number

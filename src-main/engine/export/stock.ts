@@ -10,7 +10,7 @@ import { type Planned, prunedTensors } from './pruned-tensors.ts'
 
 /**
  * A folder of the model's own family that transformers and its kin load: blocks that went whole are left out, neighbours that lack each
- * other's half share one, and all are numbered anew. MLPs share one width; a removed attention or MLP whose place is still needed stays
+ * other's half share one, and all are renumbered. MLPs share one width; a removed attention or MLP whose place is still needed stays
  * as zeros, which cost memory but add nothing.
  */
 export const stock: ExportFormat = {

@@ -1,6 +1,6 @@
 import { parseObject } from '#engine/checkpoint/json.ts'
 
-/** Words of a config by which a loader fetches or runs code of somebody else. */
+/** Words of a config that make a loader fetch or run foreign code. */
 const codeWords = /^(auto_map|custom_pipelines|custom_generate|trust_remote_code|hub_kernel_config|_?(attn|experts)_implementation\w*)$/
 
 /** A config of the source, at every depth without the words that make a loader run code. A format adds its own module after. */

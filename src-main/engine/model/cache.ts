@@ -110,7 +110,7 @@ export interface PlacedSequence {
   readonly from?: number
 }
 
-/** Where the rows of a call stand in sequences, and what came before them. */
+/** The places of a call's rows in sequences, and what came before them. */
 export class Past {
   readonly sequences: readonly PlacedSequence[]
   readonly cache: KeyValueSlots

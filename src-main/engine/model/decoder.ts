@@ -44,7 +44,7 @@ export interface CallContext {
   readonly batch: number
   readonly tokens: number
   readonly rotary: (block: number) => RotaryTables
-  /** Where the rows stand in sequences that began before. */
+  /** The rows' places in sequences that began before. */
   readonly past?: Past
   /** Sees what the part reads and writes, while it lives. */
   readonly observe?: (seen: PartActivations) => void
@@ -113,7 +113,7 @@ export function disposeResidual(residual: Residual): void {
 
 type Input = Pick<PartActivations, 'input'>
 
-/** What a part reads; where its first products take the stream and norm it themselves, only made when somebody asks. */
+/** What a part reads; where its first products take the stream and norm it themselves, only made on demand. */
 function inputOf(x: Tensor2D, { norm }: AttentionWeights<Matrix> | MlpWeights<Matrix>, later: boolean): Input {
   if (!later) return { input: normalizeIf(x, norm) }
   return {
@@ -177,7 +177,7 @@ function memoryOf({ recent, state }: DeltaMemory, index: number, count: number):
   return { recent: own(recent), state: own(state) }
 }
 
-/** Projections without the gates that stand behind each head's query, and those: [B*T, (H + 2K) d] and [B*T, H d]. */
+/** Projections without the gates that follow each head's query, and those: [B*T, (H + 2K) d] and [B*T, H d]. */
 export function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: DecoderSpec): { plain: Tensor2D; gate?: Tensor2D } {
   if (!gatedQueries) return { plain: projected }
   const both = reshape(slice(projected, [0, 0], [-1, 2 * heads * headSize]), [-1, heads, 2, headSize])
@@ -210,7 +210,7 @@ function mix(projected: Tensor2D, block: number, call: CallContext, weight: Matr
   return fused ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, shape, batchedProduct)
 }
 
-/** Each sequence's rows after what stands in its slots. */
+/** Each sequence's rows after what its slots hold. */
 function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: Past, block: number, spec: DecoderSpec): Tensor2D {
   const fresh = past.sequences.flatMap(({ slots, tokens }) => slots.slice(-tokens))
   const cached = past.cache.append(block, fresh, key, value)

@@ -82,7 +82,7 @@ async function cappedDivergences(
 /** Rows that are averaged at once. */
 const rowsTogether = 2048
 
-/** The distributions that final hidden states [N, D] stand for. The caller disposes of them, `hidden` included. */
+/** The distributions of final hidden states [N, D]. The caller disposes of them, `hidden` included. */
 export async function denseDistribution(vocabulary: Vocabulary, hidden: Tensor2D, how: HeadPass = {}): Promise<DenseDistribution> {
   const parts: Omit<DenseDistribution, 'hidden'>[] = []
   try {

@@ -8,8 +8,8 @@ import { disposePart } from './weights/unpack.ts'
 import type { Part, PartWeights } from './weights/weights.ts'
 
 /**
- * The weights of a view's parts packed for products of 16-bit operands: each time, as packing takes what reading them takes and nobody
- * has to have room for both; or once, where walks are of a few rows each, but for models whose weights are read as they are used.
+ * The weights of a view's parts packed for products of 16-bit operands: each time, as packing costs what reading costs and there is no
+ * need to hold both; or once, if walks are of a few rows each and weights are not read as they are used.
  */
 export class HalfParts {
   readonly #view: ModelView

@@ -12,7 +12,7 @@ export interface ProductsFor {
   readonly ranking: Products
   /** A closer look at those that could win. */
   readonly rescoring: Products
-  /** What choices are made by where a closer look does not tell candidates apart. */
+  /** What decides if a closer look does not separate candidates. */
   readonly deciding: Products
   /** Answers, token by token. */
   readonly answers: Products
@@ -26,12 +26,12 @@ const allIn = (products: Products): ProductsFor => ({
   answers: products,
 })
 
-/** Which products a precision stands for on a machine with matrix units. */
+/** Which products a precision means on a machine with matrix units. */
 export function productsOnUnits(precision: Precision): ProductsFor {
   return precision === 'mixed' ? { ...allIn('float32'), passes: 'split', ranking: 'bfloat16', rescoring: 'split' } : allIn(precision)
 }
 
-/** Which products a precision stands for on this machine: three of split operands are faster than one in float32 on matrix units only. */
+/** Which products a precision means on this machine: three of split operands are faster than one in float32 on matrix units only. */
 export function productsFor(precision: Precision): ProductsFor {
   const products = productsOnUnits(precision)
   if (precision !== 'mixed' || activeBackend().halves?.units === 'AMX') return products
@@ -40,7 +40,7 @@ export function productsFor(precision: Precision): ProductsFor {
 
 /**
  * The precision that a run is computed in on this machine: `auto` is `mixed` where the processor has units of its own, and float32 on a GPU, on
- * which nobody has timed 16-bit products yet. Throws for one that there are no units for.
+ * which has no measured rates of 16-bit products yet. Throws for one that there are no units for.
  */
 export function resolvePrecision(wanted: PrecisionName): Precision {
   if (wanted === 'auto') return activeBackend().halves ? 'mixed' : 'float32'

@@ -2,7 +2,7 @@ import { disposeResidual } from './decoder.ts'
 import type { Stream } from './walk.ts'
 import { isAttention, type Part } from './weights/weights.ts'
 
-/** A stream of its own that stands where another stands. */
+/** A copy of a stream. */
 export function copyStream({ batch, tokens, residual }: Stream): Stream {
   return { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
 }

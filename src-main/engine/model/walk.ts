@@ -27,7 +27,7 @@ interface PassVisitor<S extends Stream> {
   readonly joinUpTo?: number
   /** Ends the pass between two streams. */
   readonly signal?: AbortSignal | undefined
-  /** Where the rows of the one stream stand in sequences; what they add to these is put there. */
+  /** The places in sequences of the one stream's rows; what they add to the sequences is put there. */
   readonly past?: Past
 }
 
@@ -35,7 +35,7 @@ interface PassVisitor<S extends Stream> {
 export const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /**
- * The one loop over weights: a part is leased once, every stream runs it and stands behind it, the part is given back.
+ * The one loop over weights: a part is leased once, every stream passes it, and the part is given back.
  * Forward passes, variants, rotations and sessions say which streams pass which part, and look on; `products` says how parts multiply.
  */
 export class Walk {

@@ -18,7 +18,7 @@ export function roundHalfEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1
 }
 
-/** The budget of an amount on a model; an amount in blocks stands for that share of the stack. */
+/** The budget of an amount on a model; an amount in blocks means that share of the stack. */
 export function budgetFor(spec: DecoderSpec, amount: Amount): Budget {
   const count = spec.blocks.length
   if (spec.sliceWidth !== undefined && ('blocks' in amount ? amount.blocks : amount.sparsity) > 0) {

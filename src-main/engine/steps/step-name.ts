@@ -24,7 +24,7 @@ export interface StepKind {
   readonly reach?: StepReach
 }
 
-/** One step: its kind, words for people that tell it from its neighbours, and all that its result depends on. */
+/** One step: its kind, a label for users, and all that its result depends on. */
 export interface StepRequest {
   readonly kind: StepKind
   readonly label: string

@@ -8,10 +8,10 @@ import { openSpec } from '#engine/model/model.ts'
 /** Windows that are counted at most: beyond it a text is long enough. */
 const mostWindows = 4096
 const beginningCharacters = 400
-/** Tokens of a passage that two texts are told to share. */
+/** Tokens of a passage that two texts can share. */
 const passageTokens = 24
 
-/** What a text gives a model: how many windows, how it begins, and how much of it stands in `against` too. No weights are read. */
+/** What a text gives a model: how many windows, how it begins, and how much of it is in `against` too. No weights are read. */
 export async function lookAtText(path: string, data: DataRequest, against: DataRequest | undefined): Promise<TextLook> {
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
@@ -29,7 +29,7 @@ export async function lookAtText(path: string, data: DataRequest, against: DataR
   }
 }
 
-/** The share of the passages of `windows`, one after the other, that stand anywhere in `others`. */
+/** The share of the passages of `windows`, one after the other, that are anywhere in `others`. */
 export function sharedPassages(windows: Windows, others: Windows): number {
   const length = Math.min(passageTokens, ...windows.map((window) => window.length), ...others.map((window) => window.length))
   const known = new Set<string>()

@@ -3,7 +3,7 @@ import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { nameStep, type StepKind, type StepName } from '#engine/steps/step-name.ts'
 import type { StepStore } from '#engine/steps/step-store.ts'
 
-/** Reading a model whole takes a while: it is done once for each quick key, and runs on a cluster wait for the one that does it. */
+/** Reading a whole model takes seconds to minutes: it is done once for each quick key, and runs on a cluster wait for the one that does it. */
 const contentsStep: StepKind = { version: 1, reach: 'shared' }
 
 /** The name under which the fingerprint of a model with this quick key is kept. */

@@ -29,7 +29,7 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { workOf } from '../estimate/work.ts'
 import { retiredIn } from './retired.ts'
 
-/** GGUF types that a preview tells of: the plain one and the one that most people take. */
+/** GGUF types of a preview: the plain one and the most popular one. */
 const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
 
 /** A model as far as it has to be known before any weight is read. */
@@ -41,7 +41,7 @@ interface Outside {
   readonly tokenizer: Tokenizer | undefined
 }
 
-/** What each request would remove and need, and all that is known to stand in its way: no weights are read and nothing is computed. */
+/** What each request would remove and need, and its problems. No weights are read and nothing is computed. */
 export async function preflightRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
   const models = new Map<string, Promise<Outside>>()
   // Runs of a grid share their data: each text is looked at once.

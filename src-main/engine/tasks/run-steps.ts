@@ -17,7 +17,7 @@ import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
 import { contentsName } from './own-model.ts'
 import { ProgressMeter } from './run-progress.ts'
 
-/** What a run needs of whoever started it. */
+/** What a run needs from its caller. */
 export interface RunHost {
   /** Results of steps, written down before the run continues. */
   readonly steps: StepStore

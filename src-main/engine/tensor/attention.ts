@@ -55,7 +55,7 @@ function attendRows({ query, key, value, window, cap }: AttentionCall, product: 
   return reshape(product(weights, values, false), [groups, perGroup, rows, headSize])
 }
 
-/** [rows, seen] to add to scores: row r stands at column `offset + r`. Undefined when nothing is hidden. */
+/** [rows, seen] to add to scores: row r is at column `offset + r`. Undefined if nothing is hidden. */
 export function hiddenMask(offset: number, rows: number, seen: number, window: number | undefined): Tensor2D | undefined {
   if (rows === 1) return undefined
   const mask = new Float32Array(rows * seen)

@@ -12,7 +12,7 @@ export function findHalfUnits(): HalfOperations | undefined {
   return ofRuntime
 }
 
-/** The same. Throws where there is nothing: nobody asks for such products there. */
+/** The same. Throws if there are none: such products are not asked for then. */
 export function halfUnits(): HalfOperations {
   const found = findHalfUnits()
   if (!found) throw new Error('This device has no units for 16-bit operands.')

@@ -15,7 +15,7 @@ const pieceLength = 300
 export function findBorder(tokenizer: JsonObject): Cut | undefined {
   const model = tokenizer.model
   if (!isObject(model) || !isPlainPairEncoding(model) || !addedTokensStandApart(tokenizer)) return undefined
-  // SentencePiece's normalizer puts ▁ before each piece, which stands for the space left out.
+  // SentencePiece's normalizer puts ▁ before each piece, which represents the space left out.
   if (isSentencePiece(tokenizer, model)) return (text) => cutAt(text, 1)
   if (isByteLevel(tokenizer, model)) return (text) => cutAt(text, 0)
   return undefined

@@ -10,11 +10,11 @@ export interface ChatMessage {
 }
 
 export interface ChatOptions {
-  /** Whether the prompt ends where the model's answer begins; it does unless told otherwise. */
+  /** Whether the prompt ends where the model's answer begins; default true. */
   addGenerationPrompt?: boolean
 }
 
-/** The Jinja template that a model brings to turn messages into its prompt. */
+/** The model's own Jinja template for making a prompt of messages. */
 export class ChatTemplate {
   readonly #template: Template
   readonly #tokens: { bos_token: string; eos_token: string }

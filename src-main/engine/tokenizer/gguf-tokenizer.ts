@@ -48,7 +48,7 @@ async function readMetadata(file: string): Promise<ReadonlyMap<string, GgufValue
   }
 }
 
-/** What a `tokenizer.ggml.pre` stands for: normalizer, steps before the bytes, and whether whole words are looked up before merging. */
+/** What a `tokenizer.ggml.pre` means: normalizer, steps before the bytes, and whether whole words are looked up before merging. */
 interface Split {
   normalizer?: string
   steps: JsonObject[]

@@ -1,7 +1,7 @@
 import type { Tokenizer } from './tokenizer.ts'
 
 interface TextStreamOptions {
-  /** Whether special tokens are left out; they are unless told otherwise. */
+  /** Whether special tokens are left out; default true. */
   skipSpecial?: boolean
   /** Ids before the stream, so that a first word keeps the space before it. */
   context?: readonly number[]

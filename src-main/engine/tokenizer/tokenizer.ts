@@ -18,7 +18,7 @@ export interface Tokenizer {
   split(text: string): string[]
   /** The text of ids. Ids that the tokenizer doesn't know (a vocabulary may be padded) give nothing. */
   decode(ids: readonly number[], options?: DecodeOptions): string
-  /** The prompt that the model's chat template makes of messages, or undefined when it has none. Encode it as it stands. */
+  /** The prompt that the model's chat template makes of messages, or undefined if it has none. Encode it unchanged. */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): string | undefined
   /** Whether it has a chat template. */
   readonly chats: boolean

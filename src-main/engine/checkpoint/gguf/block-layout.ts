@@ -7,7 +7,7 @@ export interface GgufLayout {
   readonly heads: number
   readonly keyValueHeads: number
   readonly intermediate: number
-  /** Undefined where all blocks are whole and alike. */
+  /** Undefined if all blocks are whole and equal. */
   readonly blocks: readonly StoredBlock[] | undefined
   /** Neurons of each block's MLP, and those that its tensors hold, with zeros that were added. */
   readonly widths: readonly number[]

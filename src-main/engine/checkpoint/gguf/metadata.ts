@@ -32,7 +32,7 @@ export class Metadata {
     throw new Error(`its ${this.architecture}.${key} is ${describe(value)}, one number is needed`)
   }
 
-  /** A value per block; one number stands for all. Throws when there are more or fewer than blocks. */
+  /** A value per block; one number applies to all. Throws when there are more or fewer than blocks. */
   numbers(key: string, count: number): number[] {
     return this.#list(`${this.architecture}.${key}`, count) ?? Array.from({ length: count }, () => this.number(key))
   }
@@ -51,7 +51,7 @@ export class Metadata {
     return value.map(Boolean)
   }
 
-  /** Blocks in which this program stored zeros in place of an attention. */
+  /** Blocks in which this program stored zeros instead of an attention. */
   zeroedAttention(): ReadonlySet<number> {
     const value = this.#values.get('espalier.zeroed.attention')
     return new Set(Array.isArray(value) ? value.filter((entry) => typeof entry === 'number') : [])

@@ -84,7 +84,7 @@ function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, inde
   return new Map(parts.filter(([, names]) => names.length > 0))
 }
 
-/** Whether a tensor stands for a submodule that is gone. */
+/** Whether a tensor belongs to a removed submodule. */
 function isMissing(name: string, { blocks }: GgufLayout): boolean {
   const [, index, part] = /^blk\.(\d+)\.(attn|ffn)_/.exec(name) ?? []
   const block = index === undefined ? undefined : blocks?.[Number(index)]

@@ -1,7 +1,7 @@
 import { toDecimal } from './decimal.ts'
 import type { Metadata } from './metadata.ts'
 
-/** Factors per rotary frequency that some files bring as tensors. */
+/** Factors per rotary frequency, which some files hold as tensors. */
 export interface RotaryFactors {
   /** Llama 3's. */
   frequencies?: Float32Array

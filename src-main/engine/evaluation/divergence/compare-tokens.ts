@@ -70,7 +70,7 @@ function compareTile(all: readonly Tensor2D[], sums: readonly RunningScores[], c
 /** Scores of N rows, of as many entries of the vocabulary as were added. */
 class RunningScores {
   readonly most: number
-  /** Logits of the tokens that stand in the text, written by the caller. */
+  /** Logits of the tokens of the text, written by the caller. */
   readonly chosen: Float64Array
   readonly #denseLog: Float64Array
   readonly #ownLog: Float64Array

@@ -86,7 +86,7 @@ async function beginBranches(companions: readonly Companion[], group: WindowGrou
   return branches
 }
 
-/** Branches in front of a part, so that all members of one pass it alike. */
+/** Branches in front of a part, so that all members of one pass it the same way. */
 function divideBefore(part: Part, branches: readonly Branch[], dense: Stream): Branch[] {
   return branches.flatMap(({ members, stream }) =>
     [...Map.groupBy(members, (member) => member.changeOf(part))].map(([change, own], index): Branch => {
@@ -153,7 +153,7 @@ class Companion {
     return this.#plan.slice !== undefined
   }
 
-  /** What the plan makes of a part: equal words stand for equal parts. */
+  /** What the plan makes of a part: equal words mean equal parts. */
   changeOf(part: Part): string {
     const { attention, mlp, replaced = [] } = this.#plan.blocks[blockOf(part)] ?? { attention: 'kept', mlp: { kept: 'all' } }
     if (this.sliced || replaced.includes(isAttention(part) ? 'output' : 'down')) return `of ${this.#index} alone`

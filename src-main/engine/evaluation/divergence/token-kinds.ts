@@ -1,4 +1,4 @@
-/** What a token is, as far as its text and the text before it tell. The order is that of the tables. */
+/** What a token is, judged by its text and the text before it, in the order of the tables. */
 export const tokenKinds = ['word', 'word part', 'name', 'number', 'punctuation', 'code', 'space', 'bytes'] as const
 type TokenKind = (typeof tokenKinds)[number]
 
@@ -24,7 +24,7 @@ export function scriptOf(text: string): string {
 }
 
 /**
- * The kind of a token. Code is told by the line that the token stands in: brackets, assignments, calls, or words that are joined as
+ * The kind of a token. Code is recognised by the token's line: brackets, assignments, calls, or words that are joined as
  * programs join them. A name begins with a capital within a sentence.
  */
 export function kindOf(text: string, before: string, after: string): TokenKind {
@@ -40,7 +40,7 @@ export function kindOf(text: string, before: string, after: string): TokenKind {
 
 const lastWord = (text: string): string => /[\p{L}'’]+$/u.exec(text)?.[0] ?? ''
 
-/** Whether a word that follows stands behind other words of its sentence. */
+/** Whether a word that follows is not the first of its sentence. */
 function isWithinSentence(before: string, word: string): boolean {
   const rest = before.slice(0, before.length - word.length).trimEnd()
   return rest !== '' && !/[.!?:\n"“”•*#>]$/.test(rest) && !/\n\s*$/.test(before.slice(0, before.length - word.length))

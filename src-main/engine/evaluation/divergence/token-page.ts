@@ -65,7 +65,7 @@ function shifter(tokens: number): (values: ArrayLike<number>, each?: number) => 
     })
 }
 
-/** The text of each token; a character of several tokens stands with its last. */
+/** The text of each token; a character of several tokens is shown with its last. */
 function textsOf({ ids, tokens }: WindowGroup, tokenizer: Tokenizer | undefined): string[] {
   if (!tokenizer) return Array.from(ids, (id) => `‹${id}›`)
   return Array.from({ length: ids.length / tokens }, (_, window) => {

@@ -23,7 +23,7 @@ interface GenerationHost {
 type Answer = Extract<GenerationEvent, { type: 'answer' }>
 
 /**
- * Answers prompts with several plans over one model, side by side: weights are loaded once, tokens are told as they come, with
+ * Answers prompts with several plans over one model, side by side: weights are loaded once, tokens are reported as they come, with
  * their probability and the likeliest alternatives. All columns start from the same seed.
  */
 export async function generateColumns(request: GenerationRequest, host: GenerationHost): Promise<void> {
@@ -44,7 +44,7 @@ export async function generateColumns(request: GenerationRequest, host: Generati
   )
 }
 
-/** One answer of one view that nobody watches: the same as `generateColumns` gives. A failure is thrown. */
+/** One answer of one view, without reports: the same as `generateColumns` gives. A failure is thrown. */
 export async function answerWith({
   signal,
   ...context

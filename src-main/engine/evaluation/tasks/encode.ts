@@ -61,7 +61,7 @@ function shorten({ prefix, continuation }: Pair, contextLength: number): Pair {
   return { prefix: prefix.slice(-room), continuation }
 }
 
-/** What stands for an empty context: the token that begins a text, else the one that ends it. */
+/** Replaces an empty context: the token that begins a text, else the one that ends it. */
 function startOf(tokenizer: Encoder): number {
   const id = tokenizer.beginId ?? tokenizer.endIds[0]
   if (id !== undefined) return id

@@ -3,7 +3,7 @@ import { taskTitles } from '#contract/titles.ts'
 import { capitalize, countCodePoints, strip } from './python-text.ts'
 import { askChoices, choiceNumber, defineTask } from './task.ts'
 
-/** HellaSwag (arXiv 1905.07830): which ending goes on from the scene. */
+/** HellaSwag (arXiv 1905.07830): which ending continues the scene. */
 export const hellaswag = defineTask({
   title: taskTitles.hellaswag,
   split: 'validation',

@@ -54,7 +54,7 @@ function makeBatches(requests: readonly LikelihoodRequest[]): Numbered[][] {
 const tokensOf = ({ prefix, continuations }: LikelihoodRequest): number =>
   continuations.reduce((sum, { length }) => sum + length - 1, prefix.length)
 
-/** Whether the likeliest choice is the right one, as it stands and per character; the first wins a tie. */
+/** Whether the likeliest choice is the right one, in total and per character; the first wins a tie. */
 export interface Outcome {
   /** One log-likelihood a choice, in nats. */
   scores: number[]

@@ -4,7 +4,7 @@ import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Row } from '#engine/data/rows.ts'
 
-/** What a model is asked to go on from, and the texts whose likelihood after it is compared. */
+/** What a model is asked to continue, and the texts whose likelihood after it is compared. */
 export interface Request {
   context: string
   continuations: string[]

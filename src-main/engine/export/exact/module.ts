@@ -28,7 +28,7 @@ export interface BlockNames {
 /** The file that a saved model's `auto_map` names. */
 export const moduleFile = 'modeling_espalier.py'
 
-/** The `model_type` that only the module knows, so that nobody opens the folder as a whole model of its family. */
+/** The `model_type` that only the module knows, so that no program opens the folder as a whole model of its family. */
 export const ownModelType = (family: string): string => `espalier_${family}`
 
 /** A Python module in which transformers (5 or newer) opens a pruned or sliced model, on top of the family's own classes. */

@@ -24,7 +24,7 @@ export interface GgufFile {
   readonly bytes: number
   /** Blocks that keep keys and values. */
   readonly attentions: number
-  /** What a reader should know: what stands as zeros, where the context ends. */
+  /** What a reader should know: what is stored as zeros, where the context ends. */
   readonly notes: readonly string[]
 }
 
@@ -88,7 +88,7 @@ function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
   )
 }
 
-/** Blocks whose attention is zeros, and each block's neurons where zeros stand behind or for them: who knows the keys leaves them out. */
+/** Blocks whose attention is zeros, and each block's neurons where zeros follow or replace them: a reader that knows the keys leaves them out. */
 function noteZeros({ blocks, heads, widths }: GgufTarget, left: readonly BlockLayout[], metadata: MetadataEntries): void {
   const neurons = blocks.map(({ mlp }) => (mlp === undefined ? 0 : at(left, mlp).width))
   if (neurons.some((count, position) => count !== widths[position])) metadata.set('espalier.neurons', { kind: 'integers', value: neurons })

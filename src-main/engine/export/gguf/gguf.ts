@@ -15,7 +15,7 @@ import { tokenizerMetadata } from './tokenizer.ts'
 
 /**
  * A file for llama.cpp and what is built on it (Ollama, LM Studio), with a Modelfile beside it. Removed attention and narrower MLPs take
- * no place in architectures that state sizes block by block; elsewhere they stand as zeros.
+ * no place in architectures that state sizes block by block; elsewhere they are zeros.
  */
 export const gguf: ExportFormat = {
   title: formatTitles.gguf,

@@ -4,7 +4,7 @@ import type { MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { sourceOf } from '../packing.ts'
 import type { GgufTarget } from './target.ts'
 
-/** The sizes that llama.cpp builds a model from: numbers where all blocks are alike, else lists. */
+/** The sizes that llama.cpp builds a model from: numbers if all blocks are equal, else lists. */
 export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLength: number): MetadataEntries {
   const { dialect, blocks, perBlock, heads, widths } = target
   const metadata: MetadataEntries = new Map()

@@ -18,7 +18,7 @@ export interface GgufTarget {
   readonly names: TensorNames
 }
 
-/** Neurons that stand for a removed MLP where an architecture needs one. */
+/** Neurons of zeros for a removed MLP if an architecture needs one. */
 const leastWidth = 32
 
 /** llama.cpp's own limit. */
@@ -28,7 +28,7 @@ const mostBlocks = 512
  * The architecture that runs what is left of a model: the family's own where every block is whole and as wide as the others; else one
  * whose blocks may differ, where the family has such a relative; else the family's own with zeros in the place of what was removed.
  * Throws `infeasible` for what llama.cpp would answer wrongly or not survive, with what to choose instead.
- * @param padded widths to write in place of those of the plan, block by block
+ * @param padded widths to write instead of those of the plan, block by block
  */
 export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], padded?: readonly number[]): GgufTarget {
   const family = dialectsOf(spec.family)

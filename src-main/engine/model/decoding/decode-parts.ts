@@ -126,7 +126,7 @@ export class DecodeParts implements DecodedParts {
     return place
   }
 
-  /** The place of the first of two tensors that stand side by side. */
+  /** The place of the first of two adjacent tensors. */
   #pair(first: Tensor, second: Tensor): number {
     const known = this.#places.get(first)
     if (known !== undefined) return known

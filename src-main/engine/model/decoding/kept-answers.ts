@@ -16,7 +16,7 @@ const keptShare = 0.25
 /** A shorter beginning is not worth looking for. */
 const worthwhile = 8
 
-/** Keys and values of the last answers, so that a prompt which begins as one of them, as the next turn of a talk does, goes on from there. */
+/** Keys and values of the last answers, so that a prompt that begins with one of them, such as the next turn of a chat, continues from there. */
 export class KeptAnswers {
   readonly #sequences: KeptSequence[] = []
   readonly #roomBytes: number
@@ -39,7 +39,7 @@ export class KeptAnswers {
     return { session: DecodingSession.after(view, { cache: best.cache, slots: best.slots.slice(0, known) }), known }
   }
 
-  /** Keeps what a session has read of these tokens; the oldest make room. A DeltaNet's state has no beginning to go on from. */
+  /** Keeps what a session has read of these tokens; the oldest make room. A DeltaNet's state cannot be cut back to its beginning. */
   keep(view: ModelView, ids: readonly number[], session: DecodingSession): void {
     if (view.spec.delta) return
     const held = session.hold()

@@ -8,7 +8,7 @@ import { breathe, Walk } from '../walk.ts'
 import { type DecodeJob, decodeRows, decodesRows } from './decode-rows.ts'
 import { decodeTogether, logitsOf } from './together.ts'
 
-/** What sessions that go on from one another have in common. */
+/** What sessions that continue each other share. */
 interface Shared {
   readonly walk: Walk
   readonly cache: KeyValueSlots
@@ -53,7 +53,7 @@ export class DecodingSession {
     return session
   }
 
-  /** What was read of the first sequence, for whoever keeps it beyond the session; he gives back its slots and disposes of the cache. */
+  /** What was read of the first sequence, to keep beyond the session. The caller must release the slots and dispose of the cache. */
   hold(): HeldSequence {
     const { cache } = this.#shared
     return { cache: cache.hold(), slots: cache.share((this.#sequences[0] ?? []).slice(0, this.#read)) }
@@ -170,7 +170,7 @@ export class DecodingSession {
     for (const [block, memory] of memories) this.#memories.set(block, memory)
   }
 
-  /** A session of its own that goes on from here with the given sequences; this one stays as it is. */
+  /** A new session that continues from here with the given sequences; this one does not change. */
   fork(sequences: readonly number[]): DecodingSession {
     const session = new DecodingSession(this.#view, { shared: this.#shared })
     session.#sequences = sequences.map((sequence) => this.#shared.cache.share(this.#sequences[sequence] as number[]))

@@ -6,7 +6,7 @@ import { breathe } from '../walk.ts'
 import { headLogits, type Vocabulary } from '../weights/vocabulary.ts'
 import { type DecodeJob, decodeRows } from './decode-rows.ts'
 
-/** Tokens that wait to be decoded, and what is told their logits. */
+/** Tokens that wait to be decoded, and what receives their logits. */
 interface Waiting {
   readonly job: DecodeJob
   resolve(logits: Float32Array[]): void
@@ -43,7 +43,7 @@ async function decodeWaiting(): Promise<void> {
   }
 }
 
-/** Those of one model, computed alike, as many as few rows are. */
+/** Those of one model that are computed the same way, as many as count as few rows. */
 function groupsOf(asked: readonly Waiting[]): Waiting[][] {
   const groups: Waiting[][] = []
   for (const one of asked) {

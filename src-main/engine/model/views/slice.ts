@@ -38,7 +38,7 @@ import { type PlanTensors, storedDtype } from './plan-tensors.ts'
 
 /**
  * SliceGPT (arXiv 2401.15024): the stream between submodules is turned by an orthogonal matrix and keeps its first d coordinates.
- * A rotation [D, d] stands in front of each part that adds to a stream of its own: every part, or each block's attention where the
+ * A rotation [D, d] precedes each part that adds to a stream of its own: every part, or each block's attention where the
  * MLP runs in parallel. Behind the last part the stream has all D coordinates again.
  */
 export const rotationName = (part: Part): string => `rotation.${part}`

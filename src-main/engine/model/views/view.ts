@@ -149,7 +149,7 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
   return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary })
 }
 
-/** What stands in for the model's vocabulary; undefined where the plan leaves it as it is. */
+/** What replaces the model's vocabulary; undefined if the plan does not change it. */
 function vocabularyWith(model: Model, { slice, finalNorm }: Plan, tensors: PlanTensors): Vocabulary | undefined {
   if (slice) return sliceVocabulary(model, slice, tensors)
   return finalNorm && model.vocabulary.withFinalNorm(readFinalNorm(model.spec, tensors))
@@ -214,7 +214,7 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
   })
 }
 
-/** Parts of a sliced model stand between different bases, so none of them can be left out, and it cannot be sliced again. */
+/** Parts of a sliced model connect different bases, so none can be left out, and the model cannot be sliced again. */
 function requireNothingRemoved(spec: DecoderSpec, plan: Plan): void {
   const whole = plan.blocks.every(({ attention, mlp }) => attention === 'kept' && mlp !== 'removed' && !needsGather(mlp))
   if (whole && !plan.slice) return

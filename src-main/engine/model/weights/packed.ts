@@ -23,7 +23,7 @@ export function pack(bytes: Uint8Array, dtype: Dtype, shape: readonly number[]):
   }
   const type = halves[dtype]
   const words = raw.words(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4))
-  // Two values stand in a word: a last dimension of two, which `unpack` takes away.
+  // Two values share a word: a last dimension of two, which `unpack` takes away.
   const packed = raw.run('Bitcast', [raw.type('T', 'int32'), raw.type('type', type)], words)
   raw.delete(words)
   return {

@@ -7,7 +7,7 @@ import { checkValues, disposePacked, type PackedPart, type Part, type PartWeight
 /** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
 const collectAfter = 2 ** 25
 
-/** Where weights are while nobody uses them: as float32, as stored (half the size for 16-bit weights), or on the disk. */
+/** Where weights are while they are not in use: as float32, as stored (half the size for 16-bit weights), or on the disk. */
 type Residency = 'resident' | 'packed' | 'streamed'
 
 /**
@@ -17,7 +17,7 @@ type Residency = 'resident' | 'packed' | 'streamed'
  */
 export class WeightStore {
   readonly residency: Residency
-  /** Seconds that the computation stood still because a part was not read yet. */
+  /** Seconds that the computation waited because a part was not read yet. */
   secondsWaiting = 0
   readonly #checkpoint: Checkpoint
   readonly #spec: DecoderSpec
@@ -86,8 +86,8 @@ export class WeightStore {
   }
 
   /**
-   * Gives back leased weights that the borrower has copied what it needs from. Resident ones that nobody else has leased are freed, so
-   * that not both are in memory; should somebody want them, they are read again.
+   * Gives back leased weights that the borrower has copied what it needs from. Resident ones that have no other lease are freed, so
+   * that not both are in memory; they are read again when needed.
    */
   exchange(part: Part, weights: PartWeights): void {
     this.release(part, weights)

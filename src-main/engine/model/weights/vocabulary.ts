@@ -12,7 +12,7 @@ import { roundTo } from './round.ts'
 import { normOf } from './unpack.ts'
 import { readValues } from './weights.ts'
 
-/** Rows of the head [rows, D] that stand for the tokens from `first` on. */
+/** Rows of the head [rows, D] of the tokens from `first` on. */
 export interface HeadChunk {
   readonly first: number
   readonly weight: Tensor2D
@@ -57,7 +57,7 @@ interface EmbeddingRotation {
 
 const capOf = ({ logitCap }: DecoderSpec): { cap?: number } => (logitCap === undefined ? {} : { cap: logitCap })
 
-/** Rows times a scale, in place of the rows. */
+/** Rows times a scale; replaces the rows. */
 function scaleRows(rows: Tensor2D, scale: number | undefined): Tensor2D {
   if (scale === undefined) return rows
   const scaled = mul<Tensor2D>(rows, scale)

@@ -10,7 +10,7 @@ import type { DeltaWeights } from '../delta-net.ts'
 import { type PackedTensor, pack } from './packed.ts'
 
 /**
- * Attention of one block, or the token mixer that stands in its place. All that it projects from the stream stands in one matrix: queries,
+ * Attention of one block, or the token mixer that replaces it. All that it projects from the stream is in one matrix: queries,
  * keys and values [(H + 2K) d, D], gates where it has them; queries, or the norm on them, are scaled.
  */
 export interface AttentionWeights<M extends Matrix = Tensor2D> {
@@ -196,7 +196,7 @@ export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: 
       ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
     ]
   })
-  // All have ended before one that failed is told, so that nothing comes after what is given back.
+  // Waits for all before it throws, so that nothing is read after the tensors are disposed of.
   const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected')
   if (!failed) return packed
   disposePacked(packed)

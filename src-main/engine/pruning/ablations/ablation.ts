@@ -13,7 +13,7 @@ import { planTwoStages, type TwoStageOptions, twoStage } from '../methods/2ssp.t
 import { reachedSparsity } from '../plan.ts'
 import { type MlpScores, mlpScores } from '../two-stage/mlp-scores.ts'
 
-/** What an ablation may ask of whoever runs it. */
+/** What an ablation gets from its caller. */
 export interface AblationInput<Options> {
   /** The dense model. */
   readonly view: ModelView

@@ -1,4 +1,5 @@
 import { outside } from '#contract/at.ts'
+
 /** Eigenvectors of a symmetric matrix, by descending eigenvalue. */
 interface Eigen {
   readonly values: Float64Array

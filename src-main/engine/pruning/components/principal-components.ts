@@ -33,7 +33,7 @@ export async function principalComponents(streams: readonly Tensor2D[], size: nu
   return { values, eigenvalues: Float64Array.from(eigenvalues).sort().reverse() }
 }
 
-/** Eigenvectors, and where entry `row` of the vector of the `column`-th largest value stands. */
+/** Eigenvectors, and the place of entry `row` of the vector of the `column`-th largest value. */
 interface Vectors {
   readonly vectors: ArrayLike<number>
   readonly eigenvalues: ArrayLike<number>

@@ -65,7 +65,7 @@ export class SlicedStream {
     }
   }
 
-  /** Takes all streams past the part, or block, that reads the stream so turned: each goes on in the full basis. */
+  /** Takes all streams past the part, or block, that reads the stream so turned: each continues in the full basis. */
   async #pass(part: Part, input: Tensor2D): Promise<void> {
     const { spec } = this.#view
     for (const stream of this.#streams) replaceStream(stream, (x) => matMul<Tensor2D>(x, input))

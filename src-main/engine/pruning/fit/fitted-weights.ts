@@ -67,7 +67,7 @@ export async function fittedWeights(view: ModelView, windows: Windows, points: W
   }
 }
 
-/** One block's equations: lanes stand in front of the block, and behind it when it is left. */
+/** One block's equations: lanes are in front of the block, and behind it after `leave`. */
 class BlockFitter {
   readonly #view: ModelView
   readonly #walk: Walk

@@ -227,7 +227,7 @@ function notesOn(spec: DecoderSpec, plan: Plan, sparsity: number): string[] {
   return [`Widths in units of the option remove ${(100 * reached).toFixed(2)} % where ${(100 * sparsity).toFixed(2)} % were asked for.`]
 }
 
-/** JSON knows no infinity: attention that is not there stands as -1. */
+/** JSON has no infinity: missing attention is written as -1. */
 const finite = (table: DivergenceTable): DivergenceTable => ({
   ...table,
   attention: table.attention.map((value) => (Number.isFinite(value) ? value : -1)),

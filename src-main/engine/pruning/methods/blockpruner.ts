@@ -93,7 +93,7 @@ function removalWork(spec: DecoderSpec, label: string, turns: readonly Turn[], c
   return [{ phase: removing, passes, choosing, rowsPerCall: joinedRows, shared: sharedName(label, windows, chosen) }]
 }
 
-/** What steps of runs that decide alike begin with. */
+/** The name of the work that runs with the same decisions share. */
 function sharedName(label: string, windows: number, { lazy }: Options): string {
   return `blockpruner ${label}, ${windows} windows${lazy > 0 ? `, lazy ${lazy}` : ''}`
 }

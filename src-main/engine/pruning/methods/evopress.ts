@@ -22,7 +22,7 @@ import { VariantRanking } from '../search/variant-ranking.ts'
  * EvoPress (arXiv 2410.14649): an evolutionary search for the removals that change the model's predictions least.
  *
  * Draws come from CPython's generator in the 2SSP reference's order, so one seed makes the same choices. Repaired: counts are capped at
- * what a small model has and a search without generations gives its best start (18, 19); final hidden states are kept in place of the dense
+ * what a small model has and a search without generations gives its best start (18, 19); final hidden states are kept instead of the dense
  * logits (20); equal fitness goes to the earlier candidate (21).
  */
 const options = z.object({
@@ -90,7 +90,7 @@ function generationsOf(space: SearchSpace, { exchanges, generations }: Options):
 /** A window has products of its own, but many share the lease of a part: each takes about half of what a lone call takes besides. */
 const rowsOfLeases = 512
 
-/** Generations that are drawn to see what candidates share and how many come back; of longer searches the last stands for the rest. */
+/** Generations that are drawn to see what candidates share and how many come back; in longer searches the last one represents the rest. */
 const triedGenerations = 16
 
 /** Passes of searches like the one to come, of which every other generation finds no better parent. */
@@ -117,7 +117,7 @@ function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: nu
   const missed = (drawn: number, times: number) => (1 - Math.min(windows, Math.max(1, drawn)) / windows) ** times
   const seen = windows * (1 - missed(first, 1 + generations) * missed(final, generations))
   const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
-  // Of each selection the survivors and the runner-up are scored once more where estimates rank it, on one window if that tells.
+  // Of each selection the survivors and the runner-up are scored once more where estimates rank it, on one window if that is enough.
   const again = ((chosen.finalists + 1) * first + 2) / Math.max(1, offspring * first + (chosen.finalists + 1) * final)
   return [
     {
@@ -139,7 +139,7 @@ class KnownScores {
     this.#random = random
   }
 
-  /** Passes of candidates on as many windows, but for those that are known there; then they are. */
+  /** Passes of candidates on as many windows, except those known there; afterwards they are known. */
   passes(candidates: readonly Variant[], windows: number): PassCount {
     const drawn = this.#random.sample(this.#known, windows)
     return addPasses(

@@ -147,7 +147,7 @@ export async function findRotations(
   return rotations as StoredTensors
 }
 
-/** Eigenvalues that are told of a part, evenly spread. */
+/** Eigenvalues reported for a part, evenly spread. */
 const toldValues = 64
 
 function spectrumOf(part: Part, eigenvalues: Float64Array, kept: number): Spectrum {

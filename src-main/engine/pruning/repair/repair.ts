@@ -27,7 +27,7 @@ interface RepairInput {
 }
 
 export interface Repaired {
-  /** The plan with replaced projections, which stand among `tensors`. */
+  /** The plan with replaced projections, which are in `tensors`. */
   readonly plan: Plan
   readonly tensors: StoredTensors | undefined
   /** Every projection that was looked at, in running order. */

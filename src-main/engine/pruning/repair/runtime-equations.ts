@@ -2,7 +2,7 @@ import { matMul, slice, type Tensor, type Tensor2D, type Tensor3D, tensor2d, tid
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
-/** Sums in the runtime, in float64. The cross products stand as C' [K, D], as solves need them. */
+/** Sums in the runtime, in float64. The cross products are stored as C' [K, D], as solves need them. */
 interface Sums {
   readonly gram: Handle
   readonly cross: Handle
@@ -96,7 +96,7 @@ export class RuntimeEquations implements NormalEquations {
     step.end()
   }
 
-  /** Systems of several ridges stand in one batch, which the runtime spreads over its threads. */
+  /** Systems of several ridges form one batch, which the runtime spreads over its threads. */
   solve(weight: Tensor2D, ridges: readonly number[]): Tensor2D[] {
     const { gram, cross } = this.#needSums()
     const [outer, inner] = weight.shape
@@ -156,7 +156,7 @@ function untransposed(batch: Tensor3D): Tensor2D[] {
   return turned
 }
 
-/** Operations in float64 whose results are given back together, but for those that are kept. */
+/** Operations in float64 whose results are disposed of together, except those that are kept. */
 class DoubleStep {
   readonly double: object
   readonly #raw: RawOperations

@@ -10,7 +10,7 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 
-/** How alike two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
+/** How similar two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
 export interface Similarity {
   readonly cosine: number
   readonly angle: number

@@ -27,7 +27,7 @@ export interface Estimates {
 }
 
 export interface CertifiedScores {
-  /** Exact on the windows that a candidate was scored again on; elsewhere estimates less what those of the window are off alike. */
+  /** Exact on the windows that a candidate was scored again on; elsewhere estimates less the common error of the window's estimates. */
   readonly scores: Float64Array
   /** Places of the candidates whose scores are estimates on some windows. */
   readonly estimated: readonly number[]
@@ -67,7 +67,7 @@ class Comparison {
   readonly #estimates: Estimates
   /** Exact scores on the first windows, candidate by candidate. */
   readonly #exact: readonly number[][]
-  /** What estimates of each window are off alike; of one that was not looked at, what those of others are on average. */
+  /** The common error of each window's estimates; for a window without exact scores, the mean of the others. */
   readonly #offsets: number[]
 
   constructor(estimates: Estimates) {

@@ -9,7 +9,7 @@ import { windowName } from './variant-memory.ts'
 /**
  * What divergence from a view needs to know of its answer to each window. A search that scores on the same windows again finds it
  * kept, as far as the limit allows: a sixth to a fifth of EvoPress's work. Kept is what came first. Windows run one by one, so that a
- * search that goes on after a kill, with other windows kept, finds the same numbers.
+ * search that resumes after a kill, with other windows kept, finds the same numbers.
  */
 export class DenseStates {
   readonly #view: ModelView

@@ -84,7 +84,7 @@ export class GreedySearch {
     }
   }
 
-  /** Losses without each candidate: of those that a lazy search asks for, all exact; else estimates but for what could be the least. */
+  /** Losses without each candidate: all exact for those that a lazy search asks for; else estimates, except for what could be the least. */
   async #score(
     base: Variant,
     candidates: readonly Candidate[],

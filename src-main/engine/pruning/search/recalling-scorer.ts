@@ -143,7 +143,7 @@ export class RecallingScorer {
     }
   }
 
-  /** A branch for all jobs that begin with the same stream; those that begin first stand last. */
+  /** A branch for all jobs that begin with the same stream; those that begin first come last. */
   async #beginnings(jobs: readonly Job[]): Promise<{ from: number; branch: Branch }[]> {
     const reaches = jobs.map(({ place, variant }) => this.#recall.memory.reach(place, variant))
     const groups = Map.groupBy(jobs.keys(), (job) => (reaches[job] as Reach).key)

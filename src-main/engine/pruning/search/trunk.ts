@@ -13,7 +13,7 @@ export function firstDifference(a: Variant, b: Variant, parts: readonly Part[]):
 
 /**
  * The way that all candidates of a walk have in common. Streams in front of the positions where candidates leave it are kept, and serve
- * later walks. What is not there yet is computed by a stem: the trunk's own stream, which runs along only as far as somebody needs it.
+ * later walks. What is not there yet is computed by a stem: the trunk's own stream, which runs along only as far as it is needed.
  */
 export class Trunk {
   readonly removed: Variant
@@ -36,7 +36,7 @@ export class Trunk {
     return Math.max(0, ...[...this.#kept.keys()].filter((kept) => kept <= position))
   }
 
-  /** A walk stands in front of a position: the stem begins or ends here, and its stream is kept where candidates leave. */
+  /** A walk reaches a position: the stem begins or ends here, and its stream is kept where candidates leave. */
   arrive(position: number, starts: ReadonlySet<number>): void {
     const next = Math.min(...[...starts].filter((start) => start > position))
     if (this.#stem && starts.has(position) && !this.#kept.has(position)) this.#kept.set(position, copyStream(this.#stem))
@@ -45,7 +45,7 @@ export class Trunk {
     else this.#stem ??= this.leave(position)
   }
 
-  /** The stem, which passes the next part with the candidates: none where nobody needs it. */
+  /** The stem, which passes the next part with the candidates: none if it is not needed. */
   get stem(): readonly Stream[] {
     return this.#stem ? [this.#stem] : []
   }

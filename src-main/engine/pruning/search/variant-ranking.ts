@@ -15,7 +15,7 @@ type Scorer = VariantScorer | RecallingScorer
 
 /**
  * Scores variants as choices need them: where the model's products for ranking are not those for deciding, a first look ranks all, what
- * could be among the best is scored once more, and what this does not tell apart once more again.
+ * could be among the best is scored again, and what this does not separate a third time.
  */
 export class VariantRanking {
   readonly #scorers = new Map<Products, Scorer>()
@@ -62,7 +62,7 @@ export class VariantRanking {
     return rescoring === deciding ? found : this.#settle(found, variants, lacking)
   }
 
-  /** The same with those scored once more, as choices are made by, that a closer look does not tell apart. */
+  /** The same, with those that a closer look does not separate scored by the deciding products. */
   async #settle(found: CertifiedScores, variants: readonly Variant[], lacking: Variant | undefined): Promise<CertifiedScores> {
     const isEstimated = new Set(found.estimated)
     const places = [...variants.keys()].filter((place) => !isEstimated.has(place))

@@ -137,7 +137,7 @@ export class VariantScorer {
     return together.map((own) => ({ ...trunk.leave(position), variants: own }))
   }
 
-  /** Takes branches and the trunk's stem past one part: those that lack it go on as they are, the others run it. */
+  /** Takes branches and the trunk's stem past one part: those that lack it stay unchanged, the others run it. */
   async #pass(part: Part, branches: readonly Branch[], variants: readonly Variant[], trunk: Trunk): Promise<Branch[]> {
     const { having, lacking } = divideBranches(branches, (variant) => variants[variant]?.[part] === 1)
     const stemLacks = trunk.removed[part] === 1
