@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 
@@ -9,6 +9,10 @@ interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
   /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>
 }
+
+/** An option that is a whole number of at least 1. */
+export const count = (usual: number, meta: { title: string; help: string; unit?: string }) =>
+  z.number().int().positive().default(usual).meta(meta)
 
 /** Options with their defaults filled in. Throws `usage` with a sentence per field that is wrong, and the fields in the details. */
 export function parseOptions<Schema extends z.ZodObject>(

@@ -3,6 +3,7 @@ import type { TableRow } from '#contract/comparison/table.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { ablationTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { count } from '../options.ts'
 import { feasibleSplit, splitTwoStage } from '../two-stage/split.ts'
 import { type AblationInput, defineAblation, type Measured, measureTrial } from './ablation.ts'
 
@@ -12,12 +13,7 @@ const options = z.object({
     .nonempty()
     .default(Array.from({ length: 31 }, (_, i) => (i + 1) / 32) as [number, ...number[]])
     .meta({ title: 'Sparsities', help: 'Shares of the block stack; each is divided in every way that can be reached.' }),
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(32)
-    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows of the first stage.' }),
+  windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows of the first stage.' }),
 })
 
 type Input = AblationInput<z.infer<typeof options>>

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { TableRow } from '#contract/comparison/table.ts'
 import { ablationTitles, methodTitles } from '#contract/titles.ts'
 import type { TwoStageOptions } from '../methods/2ssp.ts'
+import { count } from '../options.ts'
 import { type Ablation, type AblationInput, type AblationResult, checkTrial, defineAblation, measureTrial } from './ablation.ts'
 
 const options = z.object({
@@ -10,12 +11,7 @@ const options = z.object({
     .nonempty()
     .default([0.25, 0.375, 0.5])
     .meta({ title: 'Sparsities', help: 'Shares of the block stack that both variants remove.' }),
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(32)
-    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows of the first stage.' }),
+  windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows of the first stage.' }),
 })
 
 type Options = z.infer<typeof options>

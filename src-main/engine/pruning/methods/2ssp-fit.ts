@@ -16,6 +16,7 @@ import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fi
 import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
 import { type DivergenceTable, type FittedShape, fitShape, type ProgrammeLimits } from '../fit/programme.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
+import { count } from '../options.ts'
 import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
 import { repairPlan } from '../repair/repair.ts'
 import { equationOperations, repairPhase } from '../repair/work.ts'
@@ -37,16 +38,12 @@ const options = z.object({
     unit: 'windows',
     help: 'Calibration windows that score neurons and that the table is repaired on.',
   }),
-  tableWindows: z.number().int().positive().default(3).meta({
+  tableWindows: count(3, {
     title: 'Table windows',
     unit: 'windows',
     help: 'Further windows that divergences are measured on; as many again choose the price of attention.',
   }),
-  unit: z.number().int().positive().default(32).meta({
-    title: 'Width unit',
-    unit: 'neurons',
-    help: 'Widths are multiples of it; quantised formats need 32.',
-  }),
+  unit: count(32, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of it; quantised formats need 32.' }),
   least: z.number().int().positive().optional().meta({
     title: 'Smallest width',
     unit: 'neurons',

@@ -8,8 +8,9 @@ import { attentionOf, blockOf, isAttention } from '#engine/model/weights/weights
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { roundHalfEven } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
+import { count } from '../options.ts'
 import { densePlan, removeParts, variantOf, without } from '../plan.ts'
-import { choosingGreedily, GreedySearch, greedyNotes, joinedRows, retiredOptions } from '../search/greedy.ts'
+import { choosingGreedily, GreedySearch, greedyNotes, joinedRows, lazyOption, retiredOptions } from '../search/greedy.ts'
 import { likelyGreedyPasses, type PassCount } from '../search/passes.ts'
 import { keepLargest, type MlpScores, mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
@@ -33,13 +34,8 @@ const options = z.object({
     .union([z.literal(1), z.literal(2)])
     .default(2)
     .meta({ title: 'Norm', help: 'Norm of a neuron over the tokens of a window.' }),
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(32)
-    .meta({ title: 'Stage 1 windows', unit: 'windows', help: 'Calibration windows that score neurons.' }),
-  stage2Windows: z.number().int().positive().default(1).meta({
+  windows: count(32, { title: 'Stage 1 windows', unit: 'windows', help: 'Calibration windows that score neurons.' }),
+  stage2Windows: count(1, {
     title: 'Stage 2 windows',
     unit: 'windows',
     help: 'Calibration windows that score attention; one lets the choice fit that window.',
@@ -50,7 +46,7 @@ const options = z.object({
     .nonnegative()
     .optional()
     .meta({ title: 'Attention submodules', help: 'How many go, instead of what Eq. 5 gives.' }),
-  widthMultiple: z.number().int().positive().default(1).meta({
+  widthMultiple: count(1, {
     title: 'Width multiple',
     unit: 'neurons',
     help: 'Rounds the width kept to a multiple that suits the hardware; the reached sparsity is shown.',
@@ -67,11 +63,7 @@ const options = z.object({
     title: 'Channel share',
     help: 'Channels carry what attention leaves of the sparsity, or all of it, which removes more than asked, as the reference does.',
   }),
-  lazy: z.number().int().nonnegative().default(0).meta({
-    title: 'Lazy',
-    unit: 'candidates',
-    help: 'Scores this many again that scored best last, and others only while they could still win by their last scores; 0 scores all.',
-  }),
+  ...lazyOption,
 })
 
 export type TwoStageOptions = z.infer<typeof options>

@@ -8,8 +8,9 @@ import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weight
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
+import { count } from '../options.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf, without } from '../plan.ts'
-import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, joinedRows, retiredOptions } from '../search/greedy.ts'
+import { type Candidate, choosingGreedily, GreedySearch, greedyNotes, joinedRows, lazyOption, retiredOptions } from '../search/greedy.ts'
 import { likelyGreedyPasses } from '../search/passes.ts'
 import type { Variant } from '../search/trunk.ts'
 
@@ -21,17 +22,8 @@ import type { Variant } from '../search/trunk.ts'
  * are rare and reported (1, 2, 3); a round without a finite candidate is an error (4).
  */
 const options = z.object({
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(1)
-    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),
-  lazy: z.number().int().nonnegative().default(0).meta({
-    title: 'Lazy',
-    unit: 'candidates',
-    help: 'Scores this many again that scored best last, and others only while they could still win by their last scores; 0 scores all.',
-  }),
+  windows: count(1, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),
+  ...lazyOption,
 })
 
 const submoduleOptions = options.extend({

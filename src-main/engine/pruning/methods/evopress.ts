@@ -9,6 +9,7 @@ import { PythonRandom } from '#engine/random/python-random.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
+import { count } from '../options.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
 import { DenseStates } from '../search/dense-states.ts'
 import { describeState, drawDistinct, SearchSpace } from '../search/evolution.ts'
@@ -26,7 +27,7 @@ import { VariantRanking } from '../search/variant-ranking.ts'
  * logits (20); equal fitness goes to the earlier candidate (21).
  */
 const options = z.object({
-  windows: z.number().int().positive().default(64).meta({
+  windows: count(64, {
     title: 'Windows',
     unit: 'windows',
     help: 'Calibration windows that candidates are scored on; the reference takes 131072 tokens.',
@@ -41,15 +42,10 @@ const options = z.object({
     .positive()
     .default(16)
     .meta({ title: 'Final selection', unit: 'windows', help: 'Redrawn for each final selection; the parent competes again.' }),
-  startStates: z
-    .number()
-    .int()
-    .positive()
-    .default(64)
-    .meta({ title: 'Start states', help: 'Random removals of which the best becomes the first parent.' }),
-  offspring: z.number().int().positive().default(32).meta({ title: 'Offspring', help: 'Candidates of each generation.' }),
-  finalists: z.number().int().positive().default(2).meta({ title: 'Finalists', help: 'Offspring that go on to the final selection.' }),
-  exchanges: z.number().int().positive().default(3).meta({ title: 'Exchanges', help: 'The most removals that one mutation exchanges.' }),
+  startStates: count(64, { title: 'Start states', help: 'Random removals of which the best becomes the first parent.' }),
+  offspring: count(32, { title: 'Offspring', help: 'Candidates of each generation.' }),
+  finalists: count(2, { title: 'Finalists', help: 'Offspring that go on to the final selection.' }),
+  exchanges: count(3, { title: 'Exchanges', help: 'The most removals that one mutation exchanges.' }),
   generations: z
     .number()
     .int()

@@ -13,6 +13,7 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import { componentOperations, principalComponents } from '../components/principal-components.ts'
 import { SlicedStream } from '../components/sliced-stream.ts'
 import { defineMethod, type MethodRun } from '../method.ts'
+import { count } from '../options.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
 import { timesPasses, watched } from '../search/passes.ts'
 
@@ -24,17 +25,12 @@ import { timesPasses, watched } from '../search/passes.ts'
  * reported, and the width can be solved for it (24). Left out as they change nothing: the random turn of kept coordinates and the last PCA.
  */
 const options = z.object({
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(256)
-    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows whose stream is analysed.' }),
+  windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows whose stream is analysed.' }),
   target: z.enum(['nominal', 'reached']).default('nominal').meta({
     title: 'Target',
     help: 'The sparsity is the share of the hidden width, as the reference has it, or the share of parameters that is reached.',
   }),
-  widthMultiple: z.number().int().positive().default(8).meta({
+  widthMultiple: count(8, {
     title: 'Width multiple',
     unit: 'channels',
     help: 'The width kept is rounded to a multiple: down, or to the nearest reached sparsity.',

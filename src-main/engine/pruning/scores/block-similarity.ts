@@ -9,6 +9,7 @@ import { blockOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
+import { count } from '../options.ts'
 
 /** How similar two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
 export interface Similarity {
@@ -24,12 +25,7 @@ type Similarities = readonly (readonly Similarity[])[]
 
 /** What methods that compare blocks let people choose; the defaults are the 2SSP reference's, the others the papers'. */
 export const similarityOptions = z.object({
-  windows: z
-    .number()
-    .int()
-    .positive()
-    .default(256)
-    .meta({ title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
+  windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
   tokens: z
     .enum(['last', 'all'])
     .default('last')

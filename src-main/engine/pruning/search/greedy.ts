@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/runs/run.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -108,6 +109,15 @@ export class GreedySearch {
     this.#options.run.count(this.#ranking.passes)
     this.#ranking.dispose()
   }
+}
+
+/** How many candidates a greedy search scores first. */
+export const lazyOption = {
+  lazy: z.number().int().nonnegative().default(0).meta({
+    title: 'Lazy',
+    unit: 'candidates',
+    help: 'Rescores this many of last round’s best candidates, and others only if their last score could still win. 0 rescores all.',
+  }),
 }
 
 /** Options that greedy searches had in earlier versions. */
