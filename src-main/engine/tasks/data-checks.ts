@@ -1,0 +1,127 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import type { Problem, RequestPreview } from '#contract/runs/preflight.ts'
+import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
+import { selfWritten } from '#contract/titles.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
+import { readData } from '#engine/data/read-data.ts'
+import { isTaskId, taskIds } from '#engine/evaluation/tasks/index.ts'
+import { checkQuestions, questionFile } from '#engine/evaluation/tasks/questions.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+
+/** A model as far as it has to be known before any weight is read. */
+export interface Outside {
+  readonly path: string
+  /** Closed: only its names and shapes are asked for. */
+  readonly checkpoint: Checkpoint
+  readonly spec: DecoderSpec
+  readonly tokenizer: Tokenizer | undefined
+}
+
+/** Checks the texts, questions and prompts of one request, and collects its problems and the files to fetch. */
+export class DataChecks {
+  readonly problems: Problem[] = []
+  readonly fetches: RequestPreview['fetches'] = []
+  readonly #request: RunRequest
+  readonly #model: Outside
+  /** What several requests share is checked once. */
+  readonly #answers: Map<string, Promise<Problem[]>>
+
+  constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
+    this.#request = request
+    this.#model = model
+    this.#answers = answers
+  }
+
+  refuse(field: string, code: Problem['code'], message: string): void {
+    this.problems.push({ field, code, message })
+  }
+
+  async data(field: string, { source, mix, sequenceLength }: DataRequest): Promise<void> {
+    for (const part of mix ?? [{ source }]) await this.#text(field, part.source, sequenceLength)
+  }
+
+  async #text(field: string, source: string, sequenceLength: number): Promise<void> {
+    const { localFolder } = this.#request
+    const { spec, tokenizer } = this.#model
+    if (source === selfWritten && field === 'recover.text') {
+      if (!tokenizer) this.refuse(field, 'invalid', withoutTokenizer('write text'))
+      return
+    }
+    if (isDatasetId(source) && localFolder === undefined) {
+      if (!tokenizer) this.refuse(field, 'invalid', withoutTokenizer('read text'))
+      this.fetches.push({ field, ...fileOfDataset(source) })
+      return
+    }
+    // One window is enough to know that the text is there, can be read, and is long enough.
+    const read = () => readData({ spec }, tokenizer, { source, sequenceLength, windows: 1 }, 0, { localFolder })
+    await this.#once(`${source} ${sequenceLength}`, field, read)
+  }
+
+  async measure(field: string, measure: MeasureRequest): Promise<void> {
+    if (measure.kind === 'perplexity') return this.data(`${field}.data`, measure.data)
+    if (measure.kind === 'inference') return
+    const { tokenizer } = this.#model
+    if (!tokenizer) return this.refuse(field, 'invalid', withoutTokenizer(measure.kind === 'tasks' ? 'read questions' : 'answer prompts'))
+    if (measure.kind === 'tasks') return this.#questions(field, measure)
+    for (const prompt of measure.prompts) {
+      const { length } = tokenizer.encode(prompt)
+      if (length === 0 || length >= measure.maxLength)
+        this.refuse(
+          `${field}.prompts`,
+          'usage',
+          `The prompt "${prompt.slice(0, 40)}" has ${length} tokens; prompt and answer together may have ${measure.maxLength}.`,
+        )
+    }
+  }
+
+  async #questions(field: string, { tasks, folder }: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<void> {
+    for (const task of tasks) {
+      if (!isTaskId(task)) this.refuse(field, 'usage', `There is no task "${task}". Known are: ${taskIds.join(', ')}.`)
+      else if (folder === undefined) this.fetches.push({ field, ...questionFile(task) })
+      else await this.#once(`${folder} ${task}`, field, () => checkQuestions(task, folder))
+    }
+  }
+
+  /** What an inspection of other runs needs: a text, or prompts that the model can read. */
+  async inspection(): Promise<void> {
+    const { inspect } = this.#request
+    if (inspect?.kind === 'divergence') return this.data('inspect.data', inspect.data)
+    if (inspect?.kind !== 'generation') return
+    const { tokenizer, spec } = this.#model
+    if (!tokenizer) return this.refuse('inspect', 'invalid', withoutTokenizer('answer prompts'))
+    for (const { text } of inspect.prompts) {
+      const { length } = tokenizer.encode(text)
+      if (length === 0 || length >= spec.contextLength)
+        this.refuse(
+          'inspect.prompts',
+          'usage',
+          `The prompt "${text.slice(0, 40)}" has ${length} tokens; this model reads 1 to ${spec.contextLength - 1}.`,
+        )
+    }
+  }
+
+  /** Looks at what several requests share once for all of them. */
+  async #once(what: string, field: string, look: () => Promise<unknown>): Promise<void> {
+    const key = `${this.#model.path} ${this.#request.localFolder ?? ''} ${what}`
+    const known =
+      this.#answers.get(key) ??
+      look().then(
+        () => [],
+        (thrown: unknown) => [toProblem('', thrown)],
+      )
+    this.#answers.set(key, known)
+    this.problems.push(...(await known).map((problem) => ({ ...problem, field })))
+  }
+}
+
+export function toProblem(field: string, thrown: unknown): Problem {
+  const { code, message } = toErrorMessage(thrown)
+  return { field, code, message }
+}
+
+function withoutTokenizer(what: string): string {
+  return `This model has no tokenizer.json, so it cannot ${what}. Place its tokenizer.json in the folder.`
+}
