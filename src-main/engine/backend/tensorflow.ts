@@ -66,7 +66,7 @@ export async function openTensorflow(): Promise<Backend> {
   return {
     name: 'tensorflow-cpu',
     title: `TensorFlow ${runtime.version} on the CPU, ${threads} threads${describeOwn(own)}`,
-    reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'No NVIDIA GPU was found at set-up.',
+    reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'Setup found no NVIDIA GPU.',
     anyProducts: true,
     ...own,
   }
@@ -103,6 +103,6 @@ function checkRuntime(folder: string): string {
   const stranger = findStranger(folder)
   const path = stranger === undefined ? trustedAddon(folder, addonName) : undefined
   if (path) return path
-  const reason = stranger ?? `${addonName} is not the file that set-up made. Set up again.`
+  const reason = stranger ?? `${addonName} is not the file that setup made. Run setup again.`
   throw new EspalierError('invalid', `The TensorFlow runtime in ${folder} is not loaded: ${reason}`)
 }

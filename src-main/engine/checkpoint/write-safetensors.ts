@@ -61,7 +61,7 @@ async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<v
     const shape = tensor.shape.join(', ')
     throw new EspalierError(
       'internal',
-      `Tensor ${tensor.name} of ${tensor.dtype} [${shape}] takes ${expected} bytes, it came with ${bytes.byteLength}.`,
+      `Tensor ${tensor.name} of ${tensor.dtype} [${shape}] takes ${expected} bytes, but has ${bytes.byteLength}.`,
     )
   }
   await writeAll(handle, bytes)

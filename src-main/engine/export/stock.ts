@@ -57,7 +57,7 @@ function describe(packed: readonly PackedBlock[], count: number, width: number):
   return [
     packed.length === count
       ? `An ordinary model of its family, every MLP ${width} neurons wide.`
-      : `An ordinary model of its family: ${packed.length} blocks in place of ${count}, numbered anew, every MLP ${width} neurons wide.`,
+      : `An ordinary model of its family: ${packed.length} blocks instead of ${count}, renumbered, every MLP ${width} neurons wide.`,
     packed.some(({ attention, mlp }) => attention !== undefined && mlp !== undefined && attention !== mlp)
       ? 'An attention whose MLP was removed shares a block with the next MLP whose attention was removed, which computes the same.'
       : '',

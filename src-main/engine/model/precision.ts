@@ -47,6 +47,6 @@ export function resolvePrecision(wanted: PrecisionName): Precision {
   if (wanted === 'float32' || findHalfUnits()) return wanted
   throw new EspalierError(
     'infeasible',
-    `Precision ${wanted} needs a processor with AMX or AVX-512 BF16 and the fused operations that set-up compiles for it, or an NVIDIA GPU of compute capability 7.0 or later under TensorFlow; ${activeBackend().title} computes in float32 only. Choose float32 or auto.`,
+    `Precision ${wanted} needs a processor with AMX or AVX-512 BF16 and the fused operations that setup compiles for it, or an NVIDIA GPU of compute capability 7.0 or later under TensorFlow; ${activeBackend().title} computes in float32 only. Choose float32 or auto.`,
   )
 }

@@ -33,7 +33,7 @@ export class RuntimeHalves implements HalfOperations {
 
   /** Throws where split operands are asked for. */
   pack(weight: Tensor2D, split: boolean, turned = false): HalfMatrix {
-    if (split) throw new Error(`${this.units} rounds products to 16 bits, so that split operands gain nothing: nobody asks for them here.`)
+    if (split) throw new Error(`${this.units} rounds products to 16 bits, so split operands gain nothing and are not supported.`)
     const stored: Tensor2D = turned ? transpose(weight) : weight
     const [rows, columns] = stored.shape
     const values = this.#products.pack(stored)

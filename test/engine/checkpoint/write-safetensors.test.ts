@@ -53,7 +53,7 @@ describe('writeSafetensors', () => {
 
   it('leaves no file when a tensor fails or has the wrong size', async () => {
     const wrong = tensor('a', 'F32', [2], 7)
-    await expect(writeSafetensors(join(place, 'wrong.safetensors'), [wrong])).rejects.toThrow(/takes 8 bytes, it came with 7/)
+    await expect(writeSafetensors(join(place, 'wrong.safetensors'), [wrong])).rejects.toThrow(/takes 8 bytes, but has 7/)
     const failing: TensorToWrite = { ...tensor('b', 'U8', [1], 1), bytes: () => Promise.reject(new Error('lost')) }
     await expect(writeSafetensors(join(place, 'failing.safetensors'), [failing])).rejects.toThrow('lost')
     await expect(writeSafetensors(join(place, 'twice.safetensors'), [wrong, wrong])).rejects.toThrow(/Two tensors are named a/)

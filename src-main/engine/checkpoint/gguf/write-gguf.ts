@@ -59,7 +59,7 @@ async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promi
   if (bytes.byteLength !== expected) {
     throw new EspalierError(
       'internal',
-      `Tensor ${tensor.name} of ${tensor.type.name} [${tensor.shape.join(', ')}] takes ${expected} bytes, it came with ${bytes.byteLength}.`,
+      `Tensor ${tensor.name} of ${tensor.type.name} [${tensor.shape.join(', ')}] takes ${expected} bytes, but has ${bytes.byteLength}.`,
     )
   }
   await writeAll(handle, bytes)

@@ -79,7 +79,7 @@ export const exact: ExportFormat = {
   },
 }
 
-const cardText = `The folder holds only what is left; removed submodules have no tensors. transformers 5 or newer opens it with \`trust_remote_code=True\`, which runs \`${moduleFile}\`; Espalier opens it without running it.`
+const cardText = `The folder holds only the remaining weights; removed submodules have no tensors. transformers 5 or newer opens it with \`trust_remote_code=True\`, which runs \`${moduleFile}\`; Espalier opens it without running it.`
 
 function requireUnsliced(spec: DecoderSpec): void {
   if (spec.sliceWidth === undefined) return
@@ -185,7 +185,7 @@ function moduleOf(request: ExportRequest, family: string, packed: readonly Packe
 /** What was removed, in the words of the module. */
 function accountOf({ model, plan, method }: ExportRequest, packed: readonly PackedBlock[]): string {
   const share = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
-  const title = `${model.name}, pruned with Espalier by ${method}: ${share} % of the parameters of the block stack are gone.`
+  const title = `${model.name}, pruned with Espalier by ${method}: ${share} % of the parameters of the block stack were removed.`
   if (plan.slice)
     return `${title}\n\nThe stream between submodules was turned to its principal components and has ${plan.slice.width} of ${model.spec.hidden} coordinates left.`
   const rows = packed.map(({ attention, mlp }, index) => {

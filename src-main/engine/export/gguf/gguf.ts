@@ -79,7 +79,7 @@ function nameModel(request: ExportRequest): MetadataEntries {
   const percent = (100 * removed).toFixed(2)
   return new Map([
     ['general.name', { kind: 'text', value: `${model.name}, pruned by ${method}` }],
-    ['general.description', { kind: 'text', value: describeModel(request, `${percent} % of the block stack's parameters are gone.`) }],
+    ['general.description', { kind: 'text', value: describeModel(request, `${percent} % of the block stack's parameters were removed.`) }],
     ['espalier.parent', { kind: 'text', value: model.name }],
     ['espalier.method', { kind: 'text', value: method }],
     ['espalier.sparsity', { kind: 'float', value: removed }],

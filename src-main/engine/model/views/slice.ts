@@ -140,7 +140,7 @@ export function checkRotations(spec: DecoderSpec, { width }: SlicePlan, tensors:
     if (shape === `${spec.hidden},${width}`) continue
     throw new EspalierError(
       'invalid',
-      `The plan's tensor "${name}" ${shape ? `has shape [${shape}] in place of [${spec.hidden},${width}]` : 'is missing'}: the stream cannot be narrowed without it. Prune again.`,
+      `The plan's tensor "${name}" ${shape ? `has shape [${shape}] instead of [${spec.hidden},${width}]` : 'is missing'}: the stream cannot be narrowed without it. Prune again.`,
     )
   }
 }

@@ -35,13 +35,13 @@ export const oneStage = compare({
 /** The reference gives the channels the whole sparsity and removes attention besides; the reached sparsity shows it. */
 export const rowsVersusColumns = compare({
   title: ablationTitles.rows_vs_cols,
-  summary: 'MLPs lose the hidden channels that they read and write in place of neurons.',
+  summary: 'MLPs lose hidden channels that they read and write, instead of neurons.',
   variant: ['Hidden channels', { cut: 'channels', channelShare: 'whole' }],
 })
 
 export const l1Norm = compare({
   title: ablationTitles.l1_norm,
-  summary: 'Neurons are scored by the L1 norm in place of the L2 norm.',
+  summary: 'Neurons are scored by the L1 norm instead of the L2 norm.',
   variant: ['L1 norm', { norm: 1 }],
 })
 

@@ -47,7 +47,7 @@ const options = z.object({
   least: z.number().int().positive().optional().meta({
     title: 'Smallest width',
     unit: 'neurons',
-    help: 'What every MLP keeps at least; three sixteenths of the width unless given.',
+    help: 'Neurons that every MLP keeps at least; three sixteenths of the width unless given.',
   }),
 })
 
@@ -221,7 +221,9 @@ function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedS
 
 function notesOn(spec: DecoderSpec, plan: Plan, sparsity: number): string[] {
   const reached = reachedSparsity(spec, plan)
-  return [`Widths in units of the option remove ${(100 * reached).toFixed(2)} % where ${(100 * sparsity).toFixed(2)} % were asked for.`]
+  return [
+    `With widths in multiples of the unit, the plan removes ${(100 * reached).toFixed(2)} % instead of ${(100 * sparsity).toFixed(2)} %.`,
+  ]
 }
 
 /** JSON has no infinity: missing attention is written as -1. */

@@ -38,7 +38,7 @@ type Options = z.infer<typeof options>
 export const blockPruner = defineMethod({
   title: methodTitles.blockpruner,
   paper: '2406.10594',
-  summary: 'Removes one block after the other, each the one that perplexity misses least.',
+  summary: 'Removes blocks one at a time, always the one whose removal raises perplexity least.',
   unit: 'block',
   options,
   retired: retiredOptions,
@@ -54,7 +54,7 @@ export const blockPruner = defineMethod({
 export const submoduleBlockPruner = defineMethod({
   title: methodTitles.blockpruner_submodule,
   paper: '2406.10594',
-  summary: 'Removes one attention or MLP after the other, each the one that perplexity misses least.',
+  summary: 'Removes attention submodules and MLPs one at a time, always the one whose removal raises perplexity least.',
   unit: 'submodule',
   options: submoduleOptions,
   retired: retiredOptions,

@@ -44,14 +44,14 @@ const options = z.object({
     .meta({ title: 'Final selection', unit: 'windows', help: 'Redrawn for each final selection; the parent competes again.' }),
   startStates: count(64, { title: 'Start states', help: 'Random removals of which the best becomes the first parent.' }),
   offspring: count(32, { title: 'Offspring', help: 'Candidates of each generation.' }),
-  finalists: count(2, { title: 'Finalists', help: 'Offspring that go on to the final selection.' }),
+  finalists: count(2, { title: 'Finalists', help: 'Offspring that reach the final selection.' }),
   exchanges: count(3, { title: 'Exchanges', help: 'The most removals that one mutation exchanges.' }),
   generations: z
     .number()
     .int()
     .nonnegative()
     .optional()
-    .meta({ title: 'Generations', help: 'In place of K (N - K) / 1.5 for K of N blocks.' }),
+    .meta({ title: 'Generations', help: 'K (N - K) / 1.5 for K of N blocks unless given.' }),
 })
 
 type Options = z.infer<typeof options>

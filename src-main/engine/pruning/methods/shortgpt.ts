@@ -17,7 +17,7 @@ const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'scored'])
     .default('kept')
-    .meta({ title: 'First block', help: 'Holds its influence at 1, or scores it against the embedding as the paper does.' }),
+    .meta({ title: 'First block', help: 'Sets its influence to 1, or scores it against the embedding, as in the paper.' }),
 })
 
 export const shortgpt = defineMethod({

@@ -37,7 +37,7 @@ const options = z.object({
   }),
   compatible: z.boolean().default(true).meta({
     title: 'As the reference',
-    help: 'Takes the mean off embeddings and uses an epsilon of 1e-5 in every family; off, only where the family calls for it.',
+    help: 'Subtracts the mean of embeddings and uses an epsilon of 1e-5 in every family; off, only in families that need it.',
   }),
 })
 
@@ -48,7 +48,7 @@ const findingComponents = 'Finding principal components'
 export const slicegpt = defineMethod({
   title: methodTitles.slicegpt,
   paper: '2401.15024',
-  summary: 'Turns the stream between submodules to its principal components and cuts the weakest off.',
+  summary: 'Rotates the stream between submodules to its principal components and cuts off the weakest.',
   unit: 'width',
   options,
   refitProblem: () => 'its stream has another basis',

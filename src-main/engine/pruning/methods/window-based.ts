@@ -8,7 +8,7 @@ import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
 import { comparingPhase, type Similarity, similaritiesFor, similarityOptions } from '../scores/block-similarity.ts'
 
 /**
- * Window-based pruning (arXiv 2403.17887): the run of consecutive blocks goes whose input and output are most alike.
+ * Window-based pruning (arXiv 2403.17887): removes the run of consecutive blocks whose input and output are most similar.
  *
  * As in the 2SSP reference, the mean cosine at the last token decides and no run begins at the first block (8); the paper's angle and all
  * runs are options. Equal runs go to the later one, as there (10). Repaired: runs with a negative cosine count too (9).
@@ -17,13 +17,13 @@ const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'free'])
     .default('kept')
-    .meta({ title: 'First block', help: 'Keeps the first block, or lets a run begin there as the paper does.' }),
+    .meta({ title: 'First block', help: 'Keeps the first block, or lets a run begin there, as in the paper.' }),
 })
 
 export const windowBased = defineMethod({
   title: methodTitles.window_based,
   paper: '2403.17887',
-  summary: 'Removes the run of consecutive blocks whose input and output are most alike.',
+  summary: 'Removes the run of consecutive blocks whose input and output are most similar.',
   unit: 'block',
   options,
   windows: ({ windows }) => windows,

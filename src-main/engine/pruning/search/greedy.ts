@@ -142,7 +142,7 @@ function leastIndex(losses: readonly number[]): number {
 /** Sentences on a greedy search: what a lazy one scored, and each round in which float32 could have chosen otherwise. */
 export function greedyNotes(decisions: readonly Decision[], { lazy }: Pick<GreedyOptions, 'lazy'>): string[] {
   const ties = decisions.flatMap(({ round, block, tied }) =>
-    tied ? [`Round ${round}: blocks ${[block, ...tied].join(', ')} scored alike; block ${block} went.`] : [],
+    tied ? [`Round ${round}: blocks ${[block, ...tied].join(', ')} had equal scores; block ${block} was removed.`] : [],
   )
   return [...(lazy > 0 && decisions.length > 0 ? lazyNotes(decisions) : []), ...ties]
 }
