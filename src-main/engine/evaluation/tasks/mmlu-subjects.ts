@@ -1,60 +1,27 @@
+const subjects = {
+  stem: `
+    abstract_algebra anatomy astronomy college_biology college_chemistry college_computer_science college_mathematics college_physics
+    computer_security conceptual_physics electrical_engineering elementary_mathematics high_school_biology high_school_chemistry
+    high_school_computer_science high_school_mathematics high_school_physics high_school_statistics machine_learning`,
+  other: `
+    business_ethics clinical_knowledge college_medicine global_facts human_aging management marketing medical_genetics miscellaneous
+    nutrition professional_accounting professional_medicine virology`,
+  social_sciences: `
+    econometrics high_school_geography high_school_government_and_politics high_school_macroeconomics high_school_microeconomics
+    high_school_psychology human_sexuality professional_psychology public_relations security_studies sociology us_foreign_policy`,
+  humanities: `
+    formal_logic high_school_european_history high_school_us_history high_school_world_history international_law jurisprudence
+    logical_fallacies moral_disputes moral_scenarios philosophy prehistory professional_law world_religions`,
+} as const
+
+type Group = keyof typeof subjects
+
 /** The group of each of MMLU's 57 subjects, as the evaluation harness publishes them (anatomy counts as stem there). */
-export const mmluGroups: Readonly<Record<string, 'stem' | 'other' | 'social_sciences' | 'humanities'>> = {
-  abstract_algebra: 'stem',
-  anatomy: 'stem',
-  astronomy: 'stem',
-  business_ethics: 'other',
-  clinical_knowledge: 'other',
-  college_biology: 'stem',
-  college_chemistry: 'stem',
-  college_computer_science: 'stem',
-  college_mathematics: 'stem',
-  college_medicine: 'other',
-  college_physics: 'stem',
-  computer_security: 'stem',
-  conceptual_physics: 'stem',
-  econometrics: 'social_sciences',
-  electrical_engineering: 'stem',
-  elementary_mathematics: 'stem',
-  formal_logic: 'humanities',
-  global_facts: 'other',
-  high_school_biology: 'stem',
-  high_school_chemistry: 'stem',
-  high_school_computer_science: 'stem',
-  high_school_european_history: 'humanities',
-  high_school_geography: 'social_sciences',
-  high_school_government_and_politics: 'social_sciences',
-  high_school_macroeconomics: 'social_sciences',
-  high_school_mathematics: 'stem',
-  high_school_microeconomics: 'social_sciences',
-  high_school_physics: 'stem',
-  high_school_psychology: 'social_sciences',
-  high_school_statistics: 'stem',
-  high_school_us_history: 'humanities',
-  high_school_world_history: 'humanities',
-  human_aging: 'other',
-  human_sexuality: 'social_sciences',
-  international_law: 'humanities',
-  jurisprudence: 'humanities',
-  logical_fallacies: 'humanities',
-  machine_learning: 'stem',
-  management: 'other',
-  marketing: 'other',
-  medical_genetics: 'other',
-  miscellaneous: 'other',
-  moral_disputes: 'humanities',
-  moral_scenarios: 'humanities',
-  nutrition: 'other',
-  philosophy: 'humanities',
-  prehistory: 'humanities',
-  professional_accounting: 'other',
-  professional_law: 'humanities',
-  professional_medicine: 'other',
-  professional_psychology: 'social_sciences',
-  public_relations: 'social_sciences',
-  security_studies: 'social_sciences',
-  sociology: 'social_sciences',
-  us_foreign_policy: 'social_sciences',
-  virology: 'other',
-  world_religions: 'humanities',
-}
+export const mmluGroups: Readonly<Record<string, Group>> = Object.fromEntries(
+  (Object.keys(subjects) as Group[]).flatMap((group) =>
+    subjects[group]
+      .trim()
+      .split(/\s+/)
+      .map((subject) => [subject, group]),
+  ),
+)
