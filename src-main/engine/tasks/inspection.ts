@@ -13,13 +13,11 @@ import { readData } from '#engine/data/read-data.ts'
 import { summarize } from '#engine/evaluation/divergence/summary.ts'
 import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
 import { answerWith } from '#engine/evaluation/generation/columns.ts'
-import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
-import type { Model } from '#engine/model/model.ts'
 import { denseView, openView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { requireOwnModel } from './own-model.ts'
-import { type RunHost, RunSteps } from './run-steps.ts'
+import { openPlace, type RunPlace } from './run-place.ts'
+import type { RunHost } from './run-steps.ts'
 
 type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
 type Answer = Extract<InspectionDocument['inspected'], { kind: 'generation' }>['answers'][number]
@@ -29,30 +27,20 @@ const pageKind: StepKind = { version: 1 }
 /** An answer says how long it took. */
 const answerKind: StepKind = { version: 1, reach: 'own' }
 
-interface Workplace {
-  readonly request: RunRequest
-  readonly subjects: Subjects
-  readonly model: Model
-  readonly tokenizer: Tokenizer | undefined
-  readonly steps: RunSteps
-}
-
 /** Looks at runs of one model as the request says. Finished steps, a page of tokens or an answer each, are taken from the host. */
 export async function executeInspection(request: RunRequest, subjects: Subjects, host: RunHost): Promise<InspectionDocument> {
   const { inspect } = request
   if (!inspect) throw new EspalierError('usage', 'An inspection must say what it looks at.')
   const backend = await openBackend(request.backend)
-  const steps = new RunSteps(host)
-  const model = await steps.time('open', () => acquireModel(request.model, request.memoryBytes))
-  const fingerprint = await steps.identify(model, { backend: backend.name, precision: 'float32' })
-  host.emit({ type: 'model', fingerprint })
+  const { place, fingerprint } = await openPlace({ ...request, precision: 'float32' }, host, backend.name)
+  const { model, steps } = place
   await requireOwnModel(
     model.path,
     subjects.map((subject) => subject.fingerprint),
     host,
   )
-  const place: Workplace = { request, subjects, model, tokenizer: await openModelTokenizer(model), steps }
-  const found = await steps.time(inspect.kind, () => (inspect.kind === 'divergence' ? diverge(place, inspect) : answer(place, inspect)))
+  const look = () => (inspect.kind === 'divergence' ? diverge(place, subjects, inspect) : answer(place, subjects, inspect))
+  const found = await steps.time(inspect.kind, look)
   await steps.requireSameModel()
   return {
     model: model.name,
@@ -67,8 +55,8 @@ export async function executeInspection(request: RunRequest, subjects: Subjects,
   }
 }
 
-async function diverge(place: Workplace, { data }: DivergenceRequest): Promise<Found> {
-  const { request, subjects, model, tokenizer, steps } = place
+async function diverge(place: RunPlace, subjects: Subjects, { data }: DivergenceRequest): Promise<Found> {
+  const { request, model, tokenizer, steps } = place
   const report = {
     signal: steps.host.signal,
     progress: (done: number, total: number) => steps.progress('Reading text', done, total, 'tokens'),
@@ -76,13 +64,13 @@ async function diverge(place: Workplace, { data }: DivergenceRequest): Promise<F
   const { localFolder } = request
   const { windows, used, notes } = await readData(model, tokenizer, data, 0, { localFolder, fetchFile: steps.host.fetchFile, report })
   for (const text of notes) steps.host.emit({ type: 'note', text })
-  const pages = await makePages(place, windows)
+  const pages = await makePages(place, subjects, windows)
   const runs = subjects.map(({ run }) => run)
   const divergence = { data: used, ...summarize(pages, runs) }
   return { evaluation: [used], notes: [...unpackedNotes(model.checkpoint), ...notes], inspected: { kind: 'divergence', divergence } }
 }
 
-async function makePages({ subjects, model, tokenizer, steps }: Workplace, windows: readonly Int32Array[]): Promise<TokenPage[]> {
+async function makePages({ model, tokenizer, steps }: RunPlace, subjects: Subjects, windows: readonly Int32Array[]): Promise<TokenPage[]> {
   const view = denseView(model)
   const opened = await Promise.all(subjects.map(async ({ plan }) => ({ plan, view: await openView(model, plan) })))
   const total = windows.reduce((sum, { length }) => sum + length, 0)
@@ -106,7 +94,11 @@ async function makePages({ subjects, model, tokenizer, steps }: Workplace, windo
 }
 
 /** Answers of every column to every prompt, each a step of its own. */
-async function answer({ subjects, model, tokenizer, steps }: Workplace, { dense, prompts, settings }: AnswersRequest): Promise<Found> {
+async function answer(
+  { model, tokenizer, steps }: RunPlace,
+  subjects: Subjects,
+  { dense, prompts, settings }: AnswersRequest,
+): Promise<Found> {
   if (!tokenizer)
     throw new EspalierError('invalid', `${model.name} has no tokenizer.json, so it cannot answer. Place its tokenizer.json in the folder.`)
   const columns = [...(dense ? [{ run: null, plan: null }] : []), ...subjects]
