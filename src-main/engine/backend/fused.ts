@@ -111,7 +111,7 @@ export interface OwnOperations {
   readonly halves?: ProcessorHalves
 }
 
-/** Loads the operations that set-up compiled for this processor; nothing where it could not. */
+/** Loads the operations that setup compiled for this processor; nothing where it could not. */
 export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOperations {
   const path = trustedAddon(runtimeFolder, fusedName())
   if (!path) return {}
