@@ -19,12 +19,15 @@ const sharing = [
   'src-renderer',
 ].map((folder) => `test/${folder}/**/*.test.ts`)
 
+const slurm = 'test/slurm/**/*.test.ts'
+
 export default defineConfig({
   plugins: [svelte({ configFile: false })],
   test: {
     projects: [
-      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: sharing } },
+      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...sharing, slurm] } },
       { extends: true, test: { name: 'shared', include: sharing, isolate: false } },
+      { extends: true, test: { name: 'slurm', include: [slurm] } },
     ],
     environment: 'node',
     pool: 'forks',

@@ -17,7 +17,6 @@ const audit = argv.includes('--audit')
 const interop = argv.includes('--interop')
 /** Also send runs to a real Slurm, which is installed where possible. */
 const slurm = argv.includes('--slurm')
-const slurmTests = 'test/slurm'
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
   return oneTest(false, thrown.message)
@@ -57,7 +56,7 @@ async function runParts() {
     ...first,
     ...(audit ? [await showPart('audit', auditShipped)] : []),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
-    await showPart('tests', () => runVitest(run, slurm ? ['--exclude', `${slurmTests}/**`] : [])),
+    await showPart('tests', () => runVitest(run, slurm ? ['--project', 'own', '--project', 'shared'] : [])),
     await types(),
     ...(slurm || interop ? [await waiting()] : []),
   ]
@@ -96,7 +95,7 @@ function startBeside(node, title, work) {
  */
 async function testSlurm(run) {
   await prepareSlurm(run)
-  return runVitest(run, [slurmTests, '--no-file-parallelism'], 'slurm')
+  return runVitest(run, ['--project', 'slurm', '--no-file-parallelism'], 'slurm')
 }
 
 /**

@@ -66,6 +66,8 @@ export class FolderRun implements MethodRun {
     if (found) this.foundSeconds += seconds
   }
 
+  async findState(): Promise<undefined> {}
+  async putState(): Promise<void> {}
   progress(): void {}
   emit(): void {}
   count(): void {}

@@ -7,7 +7,7 @@ import type { Model } from '#engine/model/model.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-const sequenceLength = 512
+export const sequenceLength = 512
 const bundled = ['prose', 'code', 'spanish'] as const
 
 /** What perplexities are taken on: the test text, and the bundled ones that no choice sees. */
@@ -25,8 +25,16 @@ export async function readRepairText(model: Model, calibration: string, seed: nu
 
 export async function perplexitiesOf(view: ModelView, testPath: string): Promise<Record<string, number>> {
   const found: Record<string, number> = {}
-  const tests = [{ name: 'test', path: testPath, windows: 20 }, ...bundled.map((name) => ({ name, path: locateBundled(name), windows: 6 }))]
-  for (const { name, path, windows } of tests)
-    found[name] = (await perplexity(view, await readText(view.model, path, windows, 0))).perplexity
+  for (const { name, windows } of await readEach(view.model, testPath)) found[name] = (await perplexity(view, windows)).perplexity
   return found
+}
+
+/** The windows of all these texts. */
+export async function readTests(model: Model, testPath: string): Promise<Windows> {
+  return (await readEach(model, testPath)).flatMap(({ windows }) => [...windows])
+}
+
+async function readEach(model: Model, testPath: string): Promise<{ name: string; windows: Windows }[]> {
+  const tests = [{ name: 'test', path: testPath, windows: 20 }, ...bundled.map((name) => ({ name, path: locateBundled(name), windows: 6 }))]
+  return Promise.all(tests.map(async ({ name, path, windows }) => ({ name, windows: await readText(model, path, windows, 0) })))
 }

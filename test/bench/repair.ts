@@ -1,50 +1,66 @@
 /**
  * What repair and fitted widths gain, and what they cost beside pruning:
  *
- *   npm run bench -- repair MODEL CALIBRATION TEST FOLDER [SEEDS]
+ *   npm run bench -- repair MODEL CALIBRATION TEST FOLDER [SEEDS [RECOVERY]]
  *
  * Prunes with 2SSP and with fitted widths at 25, 37.5 and 50 % and with the depth methods at 25 %, repairs each, and takes perplexities on
  * TEST and on the bundled texts. Every case is a line of FOLDER/results.jsonl and is not measured again; steps are kept in FOLDER too. At
- * the end the table is printed: means over SEEDS (3), with deviations; with SEEDS 0 it is what was measured so far.
+ * the end the table is printed: means over SEEDS (3), with deviations; with SEEDS 0 it is what was measured so far. RECOVERY, minutes
+ * ("10min") or tokens, measures fitted widths repaired in order and recovered that long instead.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv } from 'node:process'
+import { recoveryAmount } from '#cli/flags/flag-values.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
+import { heldOutKinds, heldOutWindows, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { readData } from '#engine/data/read-data.ts'
+import type { Windows } from '#engine/data/windows.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { type Recovered, recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
-import { repairPlan } from '#engine/pruning/repair/repair.ts'
+import { type Repaired, repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { StepBase } from '#engine/steps/step-name.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { baseOf, FolderRun } from './folder-run.ts'
-import { perplexitiesOf, readRepairText, readText, testNames } from './repair-texts.ts'
+import { perplexitiesOf, readRepairText, readTests, readText, sequenceLength, testNames } from './repair-texts.ts'
 
 interface Case {
   readonly method: string
   readonly sparsity: number
   readonly seed: number
   readonly repair: 'none' | 'one-pass' | 'in-order'
+  /** What the repaired plan is trained for. */
+  readonly recovery?: string | undefined
 }
 
 interface Result extends Case {
   readonly perplexities: Record<string, number>
   readonly pruningSeconds: number
   readonly repairSeconds: number
+  /** Account of the training. */
+  readonly recovered?: Recovered['recovery'] & { readonly recoverySeconds: number }
   /** Projections that kept their old weights. */
   readonly kept: number
 }
 
-const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3'] = argv.slice(2)
+const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3', recovery] = argv.slice(2)
 const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
 const sparsities = [0.5, 0.375, 0.25]
 
 /** What says most comes first: the width methods with the repair that each is meant for, seed by seed; depth methods; the rest. */
 function cases(): Case[] {
+  if (recovery) {
+    const fitted = seeds.flatMap((seed) => sparsities.map((sparsity): Case => ({ method: '2ssp_fit', sparsity, seed, repair: 'in-order' })))
+    return fitted.flatMap((one) => [one, { ...one, recovery }])
+  }
   const repairs = ['none', 'one-pass', 'in-order'] as const
   const ofMethods = (methods: readonly string[]) => methods.flatMap((method) => repairs.map((repair) => ({ method, repair })))
   const widths = ofMethods(['2ssp', '2ssp_fit'])
@@ -67,7 +83,7 @@ function cases(): Case[] {
   return [dense, ...over(first, sparsities), ...depthsFirst, ...depthsRest, ...over(rest, sparsities)]
 }
 
-const nameOf = ({ method, sparsity, seed }: Case) => `${method} ${sparsity} ${seed}`
+const nameOf = ({ method, sparsity, seed, repair, recovery }: Case) => [method, sparsity, seed, repair, recovery].join(' ')
 
 async function measure(model: Model, base: StepBase, one: Case): Promise<Result> {
   const { seed, repair } = one
@@ -82,12 +98,51 @@ async function measure(model: Model, base: StepBase, one: Case): Promise<Result>
       ? { plan, tensors: undefined, projections: [] }
       : await repairPlan({ view, plan, windows, kind: repair, run: repairing })
   const repairSeconds = (performance.now() - start) / 1000 + repairing.foundSeconds
-  const own = viewWithPlan(model, repaired.plan, repaired.tensors)
+  const amount = recoveryAmount(one.recovery ?? 'none', 'RECOVERY')
+  const recovered = amount === 'none' ? undefined : await recover(model, seed, amount, repaired, windows, new FolderRun(folder, base, seed))
+  const recoverySeconds = (performance.now() - start) / 1000 - repairSeconds + repairing.foundSeconds
+  const ended = recovered ?? repaired
+  const own = viewWithPlan(model, ended.plan, ended.tensors)
   const perplexities = await perplexitiesOf(own, testPath)
   own.dispose()
   const kept = repaired.projections.filter(({ before, after }) => !(after < before)).length
-  return { ...one, perplexities, pruningSeconds: pruning.seconds, repairSeconds, kept }
+  return {
+    ...{ ...one, perplexities, pruningSeconds: pruning.seconds, repairSeconds, kept },
+    ...(recovered ? { recovered: { ...recovered.recovery, recoverySeconds } } : {}),
+  }
 }
+
+/** As a run does it: a recovery trains on half the calibration text, and is judged by kinds of text that it does not train on. */
+async function recover(
+  model: Model,
+  seed: number,
+  amount: RecoveryAmount,
+  repaired: Repaired,
+  used: Windows,
+  run: FolderRun,
+): Promise<Recovered> {
+  const text = usualRecoveryData({ source: calibrationPath, sequenceLength })
+  const tokenizer = await openTokenizer(model.path)
+  return recoverPlan({
+    ...{
+      view: denseView(model),
+      plan: { ...repaired.plan, tensors: [...(repaired.tensors?.files ?? [])] },
+      tensors: repaired.tensors,
+      run,
+    },
+    request: { amount, text },
+    read: (windows, choose) => readData(model, tokenizer, { ...text, windows }, seed, { accepts: isTrained, choose }),
+    heldOut: await Promise.all(
+      heldOutKinds.map(async (kind) => {
+        const data = { source: 'mixed', sequenceLength: text.sequenceLength, windows: heldOutWindows }
+        return { kind, windows: (await readData(model, tokenizer, data, 0, { accepts: (own) => own === kind })).windows }
+      }),
+    ),
+    apart: [...used, ...(await readTests(model, testPath))],
+  })
+}
+
+const isTrained = (kind: string) => !(heldOutKinds as readonly string[]).includes(kind)
 
 /** By default 117 on 30 blocks, which take half an hour. */
 const fewGenerations = { generations: 10 }
@@ -110,7 +165,10 @@ function spread(values: readonly number[]): string {
 }
 
 function printTable(results: readonly Result[]): void {
-  const groups = Map.groupBy(results, ({ method, sparsity, repair }) => `${method} | ${100 * sparsity} % | ${repair}`)
+  const groups = Map.groupBy(
+    results,
+    ({ method, sparsity, repair, recovery }) => `${method} | ${100 * sparsity} % | ${[repair, recovery].filter(Boolean).join(', ')}`,
+  )
   const names = testNames
   console.log(`| method | asked | repair | draws | ${names.join(' | ')} | pruning [s] | repair [s] |`)
   console.log(`| ${Array.from({ length: names.length + 6 }, () => '---').join(' | ')} |`)
@@ -138,7 +196,7 @@ async function measureAll(): Promise<void> {
   const model = withProducts(await openModel(modelPath), productsFor(precision))
   const base = await baseOf(model, precision)
   for (const one of cases()) {
-    if (results.some((known) => nameOf(known) === nameOf(one) && known.repair === one.repair)) continue
+    if (results.some((known) => nameOf(known) === nameOf(one))) continue
     const result = await measure(model, base, one)
     appendFileSync(output, `${JSON.stringify(result)}\n`)
     results.push(result)

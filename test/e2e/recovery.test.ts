@@ -33,7 +33,7 @@ afterAll(async () => {
 
 test('an experiment is set up with and without recovery; its curves are live, and its panel says which weights were taken', async () => {
   await go(page, '#/new')
-  await page.getByLabel('Recovered').check()
+  await page.getByRole('checkbox', { name: /^Train/ }).check()
   await page.getByLabel('Training tokens').selectOption('32768')
   // The dense model may write the text.
   expect(await page.getByLabel('Recovery text').locator('option').allTextContents()).toContain('Written by the dense model')
@@ -60,7 +60,7 @@ test('an experiment is set up with and without recovery; its curves are live, an
   await page.getByText('Divergence from the dense model').first().waitFor()
   await page.getByText('held out: definitions').first().waitFor()
   await done(all.length)
-  await page.getByText('million weights were trained with').waitFor()
+  await page.getByText('million weights were trained in').waitFor()
   const { recovery } = await detailOf(recovered)
   const outcome = (recovery?.best ?? 0) > 0 ? 'which were best on the held-out text' : 'so the weights are unchanged'
   await page.getByText(outcome).waitFor()
