@@ -58,7 +58,7 @@ async function changedModel(name: ReferenceModel, change: Record<string, unknown
   return folder
 }
 
-export const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
+const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
 
 /** One or more of every family that is pruned. */
 export const models: readonly InteropModel[] = [
@@ -101,7 +101,7 @@ const evolution = { generations: 2, offspring: 6, startStates: 4, windows: 4, fi
 /** Narrower MLPs and fewer attentions, also trained; whole blocks; submodules of either kind, greedily and by evolution. */
 export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 } },
-  { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 13, only: 'sample model (Llama)' },
+  { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, only: 'sample model (Llama)' },
   { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 } },
   { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 } },
   { method: 'evopress_submodule', amount: { blocks: 2 }, options: evolution },

@@ -22,7 +22,7 @@ try {
   await checkBlocks(tools, folder, table)
   for (const model of models.filter(({ name }) => name.includes(flags.only ?? ''))) {
     for (const method of methods.filter((one) => !model.without?.includes(one.method) && (one.only ?? model.name) === model.name)) {
-      const place = join(folder, `${model.name}-${method.method}`.replace(/\W+/g, '-'))
+      const place = join(folder, `${model.name}-${method.method}-${method.recovers ?? ''}`.replace(/\W+/g, '-'))
       await checkPruned({ transformers, llama, model, method, folder: place }, table)
       if (!flags.keep) for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })
     }

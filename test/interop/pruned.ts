@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
+import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { findFormat, formats } from '#engine/export/index.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
@@ -9,7 +10,7 @@ import { executeRun } from '#engine/tasks/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { logitsOf, relativeError } from '../engine/model/logits.ts'
 import { referenceWindows } from '../fixtures/reference.ts'
-import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel, sample } from './cases.ts'
+import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel } from './cases.ts'
 import type { Worker } from './environment.ts'
 import type { Table } from './table.ts'
 
@@ -53,7 +54,8 @@ export async function checkPruned(asked: Case, table: Table): Promise<void> {
   const view = await openView(model, plan)
   const expected = await answers(view, path, interop)
   view.dispose()
-  const request = { model, plan, method: method.method }
+  const tensors = plan?.tensors && { tensors: await StoredTensors.open(plan.tensors) }
+  const request = { model, plan, method: method.method, ...tensors }
   for (const format of Object.keys(formats).filter((id) => id !== 'gguf')) {
     const target = join(folder, format)
     const refusal = await refusalOf(() => findFormat(format).write({ ...request, folder: target }))
@@ -76,7 +78,7 @@ async function prune(path: string, { method, amount, options, recovers }: Intero
   const calibration = { source, sequenceLength: 128, windows: 4 }
   const steps = { get: async () => undefined, put: async () => undefined, folder }
   const request = { model: path, method, amount, options, seed: 0, calibration, measures: [], backend: 'tensorflow' as const }
-  const text = { source: join(sample, 'calibration.txt'), sequenceLength: 128 }
+  const text = { source: 'mixed', sequenceLength: 128 }
   const recover = recovers ? { recover: { amount: { tokens: recovers }, text } } : {}
   const document = await executeRun({ ...request, ...recover }, { steps, emit: () => undefined, signal: new AbortController().signal })
   if (recovers && !document.plan?.finalNorm) throw new Error(`The recovery of ${method} took no weights, so there is nothing to try.`)
