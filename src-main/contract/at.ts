@@ -1,5 +1,5 @@
 /**
- * The entry at an index. Throws where there is none, so that a wrong index never becomes a zero.
+ * The entry at an index. Throws where there is none, so that a wrong index fails and is not counted as 0.
  *
  * It is called with arrays of every kind, which makes it slow in inner loops: read there with `values[i] ?? outside(values, i)`.
  */

@@ -81,7 +81,7 @@ export const ggufTypeTitles = {
 /** The default types. */
 export const usualGgufTypes: GgufType[] = ['F16']
 
-/** Texts that ship with Espalier. Texts used for measuring never influence a choice. */
+/** Texts that ship with Espalier. Those for measuring are never used to decide what to prune. */
 export const bundledTitles = {
   mixed: 'Mixed text',
   prose: 'Prose',
@@ -89,7 +89,7 @@ export const bundledTitles = {
   spanish: 'Spanish',
 } as const
 
-/** The source of a recovery's text that the dense model writes itself. */
+/** The source of text for a recovery that the dense model generates. */
 export const selfWritten = 'self-written'
 
 /** The data sets of the 2SSP reference. */

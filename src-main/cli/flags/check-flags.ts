@@ -16,10 +16,10 @@ export function checkFlags(flags: Flags): void {
   if (flags.alpha !== undefined && !flags.pruning_method.includes('2ssp') && !flags.ablation)
     fail('--alpha belongs to 2ssp; give --pruning_method=2ssp.')
   if (flags.executor !== undefined && flags.no_history)
-    fail('--executor needs the history, which stores clusters and jobs; leave out --no_history.')
+    fail('--executor needs the history, which stores clusters and jobs. Remove --no_history.')
 }
 
-/** A method needs an amount and vice versa; an ablation cannot be combined with either. */
+/** A method needs an amount and the other way round. An ablation studies 2ssp only and may leave the amount out. */
 function checkWork({ num_prune, sparsity, sparsity_rate, pruning_method: methods, ablation, dense }: Flags): void {
   const amounts = [num_prune, sparsity, sparsity_rate].filter((values) => values.length > 0)
   if (amounts.length > 1) fail('--num_prune, --sparsity and --sparsity_rate all set the amount; give one of them.')

@@ -7,7 +7,7 @@ export function repetitionRate(ids: readonly number[]): number {
   return runs.length === 0 ? 0 : 1 - new Set(runs).size / runs.length
 }
 
-/** A loop is the same stretch of at most 64 tokens at least three times, in 16 tokens or more. */
+/** A loop is a stretch of at most 64 tokens, repeated at least three times in a row, 16 tokens or more in total. */
 const [leastTurns, leastTokens, longestTurn] = [3, 16, 64]
 
 /** Whether an answer ends in a loop. */

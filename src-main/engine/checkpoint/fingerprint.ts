@@ -19,7 +19,7 @@ export async function quickKeyOf(path: string): Promise<string> {
   return hash.digest('hex')
 }
 
-/** Which files they are may be said by an index, which is read under limits. */
+/** An index file may list them. It is not trusted, so it is read under limits. */
 const filesOf = (path: string): Promise<ModelFile[]> => underLimits(path, () => modelFiles(path))
 
 interface HashingReport {

@@ -54,7 +54,7 @@ export interface HeadPass {
   /** In float32 unless given. */
   readonly products?: Products
   readonly signal?: AbortSignal | undefined
-  /** What comes out only ranks: what is no number is the caller's to compute again, and no error. */
+  /** Results are only used to rank. A value that is not finite is no error: the caller computes it again. */
   readonly ranks?: boolean
 }
 

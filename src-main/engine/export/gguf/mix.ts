@@ -4,7 +4,7 @@ import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
 
 /** What llama.cpp's choice of a tensor's type depends on besides the tensor's part. */
 export interface MixPlace {
-  /** Counts the tensors of this part before it, of `count`. */
+  /** Position of the tensor among the `count` tensors of its part. */
   readonly index: number
   readonly count: number
   /** Query heads for each key/value head in the first block. */
@@ -53,8 +53,8 @@ const two = { value: shared('Q4_K', 'IQ3_S'), down: when(isFirst(8), 'IQ3_S'), o
 const middle = when(isInMiddle, 'IQ3_XXS')
 
 /**
- * The mixes of llama.cpp's quantiser under its names. Each part has the type that llama.cpp chooses where it has importances, which a
- * file with a main type of up to four bits is made with. MXFP4 is its type for experts, here for every matrix.
+ * The mixes of llama.cpp's quantiser under its names. Each part has the type that llama.cpp chooses with importances, which are
+ * measured for main types of up to four bits. MXFP4 is its type for experts, here for every matrix.
  */
 export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   F32: { fileType: 0, main: 'F32', head: 'F32' },

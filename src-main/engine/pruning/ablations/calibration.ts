@@ -8,22 +8,27 @@ import { nestedColumnNorms } from '../two-stage/neuron-norms.ts'
 import { type AblationInput, type AblationResult, checkTrial, defineAblation, measureTrial } from './ablation.ts'
 
 const options = z.object({
-  sparsity: z.number().min(0).max(1).default(0.5).meta({ title: 'Sparsity', help: 'Share of the block stack that goes in each trial.' }),
+  sparsity: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.5)
+    .meta({ title: 'Sparsity', help: 'Share of the block stack’s parameters that each trial removes.' }),
   sizes: z
     .array(z.number().int().positive())
     .nonempty()
     .default([2, 4, 8, 16, 32, 64, 128, 256])
-    .meta({ title: 'Sizes', unit: 'windows', help: 'How many calibration windows score the neurons.' }),
+    .meta({ title: 'Sizes', unit: 'windows', help: 'Numbers of calibration windows to score the neurons with.' }),
   seeds: z
     .array(z.number().int().nonnegative())
     .nonempty()
     .default([0, 1, 2, 3, 4])
-    .meta({ title: 'Seeds', help: 'Each draws the windows in an order of its own; 0 leaves them as they are.' }),
+    .meta({ title: 'Seeds', help: 'Each seed draws the windows in another order; 0 keeps the order of the text.' }),
 })
 
 type Input = AblationInput<z.infer<typeof options>>
 
-/** How many calibration windows the first stage needs: the sizes of one seed nest, so one pass scores them all. */
+/** How many calibration windows the first stage needs: for one seed, the windows of a size begin those of a larger one, so one pass scores all. */
 export const calibrationSize = defineAblation({
   title: ablationTitles.calibration,
   summary: '2SSP with more and more calibration windows, in several orders of the documents.',
@@ -78,7 +83,7 @@ function describe(rows: TableRow[], found: Map<number, number[]>, sparsity: numb
   }
 }
 
-/** Its result says how long it took. */
+/** Not shared between runs, because its result holds its own time. */
 const nestedNormsStep: StepKind = { version: 1, reach: 'own' }
 
 function scoresBySize(

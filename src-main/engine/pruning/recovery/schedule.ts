@@ -1,7 +1,7 @@
-/** The share of the steps in which the rate rises, at least two of them, and the share of the peak at which it ends. */
+/** Warm-up as a share of the steps (at least two steps), and the last learning rate as a share of the peak. */
 const [rising, end] = [0.05, 0.05]
 
-/** The rate of step `index` of `steps`, counted from 0: a straight line up to `peak`, then half a cosine down. */
+/** The learning rate of step `index` of `steps`, counted from 0: a straight line up to `peak`, then half a cosine down. */
 export function rateAt(index: number, steps: number, peak: number): number {
   const warm = Math.min(steps, Math.max(2, Math.round(steps * rising)))
   if (index < warm) return (peak * (index + 1)) / warm
