@@ -20,7 +20,7 @@ export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'rea
   }))
   const processor: DeviceReport = {
     id: 'cpu',
-    title: cpus()[0]?.model ?? 'Processor',
+    title: cpus()[0]?.model.trim() || 'Processor',
     kind: 'cpu',
     memoryBytes: freemem(),
     totalBytes: totalmem(),

@@ -65,7 +65,7 @@ export async function openTensorflow(): Promise<Backend> {
   const own = loadFused(runtime.folder, backend)
   return {
     name: 'tensorflow-cpu',
-    title: `TensorFlow ${runtime.version} on the CPU, ${threads} threads${describeOwn(own)}`,
+    title: `TensorFlow ${runtime.version} on the CPU, ${threads} ${threads === '1' ? 'thread' : 'threads'}${describeOwn(own)}`,
     reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'Setup found no NVIDIA GPU.',
     anyProducts: true,
     ...own,
