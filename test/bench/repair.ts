@@ -14,7 +14,7 @@ import { argv } from 'node:process'
 import { recoveryAmount } from '#cli/flags/flag-values.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
-import { heldOutKinds, heldOutWindows, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
+import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { readData } from '#engine/data/read-data.ts'
@@ -24,6 +24,7 @@ import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { isTrained, readHeldOut } from '#engine/pruning/recovery/held-out.ts'
 import { type Recovered, recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { type Repaired, repairPlan } from '#engine/pruning/repair/repair.ts'
@@ -132,17 +133,10 @@ async function recover(
     },
     request: { amount, text },
     read: (windows, choose) => readData(model, tokenizer, { ...text, windows }, seed, { accepts: isTrained, choose }),
-    heldOut: await Promise.all(
-      heldOutKinds.map(async (kind) => {
-        const data = { source: 'mixed', sequenceLength: text.sequenceLength, windows: heldOutWindows }
-        return { kind, windows: (await readData(model, tokenizer, data, 0, { accepts: (own) => own === kind })).windows }
-      }),
-    ),
+    heldOut: await readHeldOut(text.sequenceLength, (data, accepts) => readData(model, tokenizer, data, 0, { accepts })),
     apart: [...used, ...(await readTests(model, testPath))],
   })
 }
-
-const isTrained = (kind: string) => !(heldOutKinds as readonly string[]).includes(kind)
 
 /** By default 117 on 30 blocks, which take half an hour. */
 const fewGenerations = { generations: 10 }

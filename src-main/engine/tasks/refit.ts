@@ -1,10 +1,9 @@
 import type { Recovery } from '#contract/pruning/recovery.ts'
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
-import type { HeldOutKind } from '#engine/pruning/recovery/held-out.ts'
+import { isTrained, readHeldOut } from '#engine/pruning/recovery/held-out.ts'
 import { recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { writeWindows } from '#engine/pruning/recovery/written-text.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
@@ -33,14 +32,7 @@ export async function recoverResult(place: RunPlace, result: MethodResult): Prom
   const { model, steps, request } = place
   const { recover: wanted, seed } = request
   if (!wanted) return { result }
-  const { sequenceLength } = wanted.text
   const [start, found] = [performance.now(), steps.foundSeconds]
-  const heldOut: HeldOutKind[] = []
-  for (const kind of heldOutKinds) {
-    const data = { source: 'mixed', sequenceLength, windows: heldOutWindows }
-    heldOut.push({ kind, windows: (await place.read(data, 0, { accepts: (own) => own === kind })).windows })
-  }
-  const trained = (kind: string) => !(heldOutKinds as readonly string[]).includes(kind)
   const [view, run] = [denseView(model), steps.recoveryRun(seed)]
   const write = (windows: number, length: number) => writeWindows({ view, tokenizer: place.tokenizer, seed, run }, windows, length)
   const { plan, tensors, recovery, notes } = await recoverPlan({
@@ -48,8 +40,8 @@ export async function recoverResult(place: RunPlace, result: MethodResult): Prom
     plan: result.tensors ? withFiles(result).plan : result.plan,
     tensors: result.tensors,
     request: wanted,
-    read: (windows, choose) => place.read({ ...wanted.text, windows }, seed, { accepts: trained, choose, write }),
-    heldOut,
+    read: (windows, choose) => place.read({ ...wanted.text, windows }, seed, { accepts: isTrained, choose, write }),
+    heldOut: await readHeldOut(wanted.text.sequenceLength, (data, accepts) => place.read(data, 0, { accepts })),
     apart: await windowsInUse(place),
     run,
   })

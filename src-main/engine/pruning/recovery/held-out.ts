@@ -1,9 +1,28 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
+import type { KindFilter } from '#engine/data/json-lines.ts'
 import type { Windows } from '#engine/data/windows.ts'
 
 /** Windows of one kind of text that is not trained on. */
 export interface HeldOutKind {
   readonly kind: string
   readonly windows: Windows
+}
+
+/** Whether a recovery may train on this kind of document. */
+export const isTrained = (kind: string): boolean => !(heldOutKinds as readonly string[]).includes(kind)
+
+/** Reads the windows that decide which weights are taken, from the bundled mixed text. */
+export async function readHeldOut(
+  sequenceLength: number,
+  read: (data: DataRequest, accepts: KindFilter) => Promise<{ readonly windows: Windows }>,
+): Promise<HeldOutKind[]> {
+  const found: HeldOutKind[] = []
+  for (const kind of heldOutKinds) {
+    const data = { source: 'mixed', sequenceLength, windows: heldOutWindows }
+    found.push({ kind, windows: (await read(data, (own) => own === kind)).windows })
+  }
+  return found
 }
 
 /** A kind whose divergence grows by more than this rules weights out, whatever the others do. */
