@@ -1,6 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { cutWindows } from '#engine/data/windows.ts'
+import { logProbabilities, topIndices } from '#engine/evaluation/generation/probabilities.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
@@ -118,14 +119,11 @@ async function writeGroup(
 
 /** A token by its probability; `uniform` is from 0 to 1. */
 export function drawToken(logits: Float32Array, uniform: number): number {
-  let most = Number.NEGATIVE_INFINITY
-  for (const logit of logits) most = Math.max(most, logit)
-  let sum = 0
-  for (const logit of logits) sum += Math.exp(logit - most)
-  let left = uniform * sum
-  for (const [id, logit] of logits.entries()) {
-    left -= Math.exp(logit - most)
+  let left = uniform
+  const logs = logProbabilities(logits)
+  for (let id = 0; id < logs.length; id++) {
+    left -= Math.exp(at(logs, id))
     if (left < 0) return id
   }
-  return logits.indexOf(most)
+  return at(topIndices(logits, 1), 0)
 }
