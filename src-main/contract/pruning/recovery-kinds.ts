@@ -12,7 +12,7 @@ export const recoveryTokens = [32_768, 98_304, defaultRecoveryTokens, 1_048_576]
 const windowTokens = 512
 
 /** Kinds of documents in the bundled mixed text that no recovery trains on: they decide which weights are taken. */
-export const heldOutKinds = ['definitions', 'lists'] as const
+export const heldOutKinds = ['definitions', 'lists', 'technical'] as const
 
 /** Windows of each of those kinds. */
 export const heldOutWindows = 8

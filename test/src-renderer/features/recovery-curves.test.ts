@@ -7,9 +7,9 @@ const point = (step: number, loss: number | null, heldOut: number[]) => ({ step,
 const run = { recovery: null, recoveryPoints: [] } as unknown as RunDetail
 
 test('points are shown as they are measured, each once', () => {
-  const first = takeEvent(run, { type: 'recovery', point: point(0, null, [2, 3]) })
-  const second = takeEvent(first, { type: 'recovery', point: point(2, 1.5, [1, 2]) })
-  const again = takeEvent(second, { type: 'recovery', point: point(2, 1.4, [1, 2]) })
+  const first = takeEvent(run, { type: 'recovery', point: point(0, null, [2, 3, 4]) })
+  const second = takeEvent(first, { type: 'recovery', point: point(2, 1.5, [1, 2, 3]) })
+  const again = takeEvent(second, { type: 'recovery', point: point(2, 1.4, [1, 2, 3]) })
   expect(recoveryPlot(again).series).toEqual([
     {
       name: 'held out: definitions',
@@ -23,6 +23,13 @@ test('points are shown as they are measured, each once', () => {
       points: [
         { x: 0, y: 3 },
         { x: 4096, y: 2 },
+      ],
+    },
+    {
+      name: 'held out: technical',
+      points: [
+        { x: 0, y: 4 },
+        { x: 4096, y: 3 },
       ],
     },
     { name: 'training text', points: [{ x: 4096, y: 1.4 }] },

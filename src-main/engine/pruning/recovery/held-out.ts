@@ -1,4 +1,6 @@
+import { at } from '#contract/at.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
+import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
 import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
 import type { KindFilter } from '#engine/data/json-lines.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -12,28 +14,48 @@ export interface HeldOutKind {
 /** Whether a recovery may train on this kind of document. */
 export const isTrained = (kind: string): boolean => !(heldOutKinds as readonly string[]).includes(kind)
 
-/** Reads the windows that decide which weights are taken, from the bundled mixed text. */
+/**
+ * Reads the windows that decide which weights are taken: spread evenly over each kind's part of the bundled mixed text, because the windows
+ * of one document say the same.
+ */
 export async function readHeldOut(
   sequenceLength: number,
   read: (data: DataRequest, accepts: KindFilter) => Promise<{ readonly windows: Windows }>,
 ): Promise<HeldOutKind[]> {
   const found: HeldOutKind[] = []
   for (const kind of heldOutKinds) {
-    const data = { source: 'mixed', sequenceLength, windows: heldOutWindows }
-    found.push({ kind, windows: (await read(data, (own) => own === kind)).windows })
+    const { windows } = await read({ source: 'mixed', sequenceLength }, (own) => own === kind)
+    found.push({ kind, windows: spread(windows, heldOutWindows) })
   }
   return found
+}
+
+function spread(windows: Windows, count: number): Windows {
+  const taken = Math.min(count, windows.length)
+  return Array.from({ length: taken }, (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / taken)] as Int32Array)
 }
 
 /** A kind whose divergence grows by more than this rules weights out, whatever the others do. */
 const mostGrowth = 1.02
 
-/** Measurements that may be worse than the best one in a row before training stops. */
-export const patience = 2
+/** Held-out text is clearly worse than at its best above this ratio; a training ends once it is so for this share of its tokens. */
+const [clearlyWorse, patience] = [1.1, 0.2]
 
-/** How far divergences by kind are from those at the start: their mean ratio, endless where one kind became too much worse. */
+/** How far divergences by kind are from those at the start: their mean ratio, infinite where one kind became too much worse. */
 export function scoreOf(start: readonly number[], now: readonly number[]): number {
-  const ratios = now.map((value, index) => value / (start[index] ?? Number.NaN))
-  if (!ratios.every((ratio) => ratio <= mostGrowth)) return Number.POSITIVE_INFINITY
-  return ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length
+  return now.every((value, kind) => value <= mostGrowth * at(start, kind)) ? meanRatio(start, now) : Number.POSITIVE_INFINITY
 }
+
+/**
+ * Whether a training is not worth its remaining tokens. A high rate makes held-out text uneven and the end of the schedule brings it down, so
+ * only a stretch that is clearly worse throughout ends it.
+ */
+export function endsEarly(points: readonly Pick<RecoveryPoint, 'tokens' | 'heldOut'>[], plannedTokens: number): boolean {
+  const ratios = points.map(({ heldOut }) => meanRatio(at(points, 0).heldOut, heldOut))
+  const limit = clearlyWorse * Math.min(...ratios)
+  const worse = points.slice(ratios.findLastIndex((ratio) => ratio <= limit) + 1)
+  return worse.length > 0 && at(worse, worse.length - 1).tokens - at(worse, 0).tokens >= patience * plannedTokens
+}
+
+const meanRatio = (start: readonly number[], now: readonly number[]): number =>
+  now.reduce((sum, value, kind) => sum + value / at(start, kind), 0) / now.length

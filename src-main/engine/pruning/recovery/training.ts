@@ -11,7 +11,7 @@ import type { Products } from '#engine/tensor/products.ts'
 import type { MethodRun } from '../method.ts'
 import type { FinalStates } from './final-states.ts'
 import { FrozenHead } from './head-loss.ts'
-import { type HeldOutKind, patience, scoreOf } from './held-out.ts'
+import { endsEarly, type HeldOutKind, scoreOf } from './held-out.ts'
 import { LowRank } from './low-rank.ts'
 import { type Batch, TrainingPass } from './pass.ts'
 import type { Recipe } from './recipe.ts'
@@ -123,10 +123,11 @@ export class Training {
     const begun = performance.now()
     let progress = (await this.#resume(input)) ?? (await this.#begin(input))
     const before = progress.seconds
+    const planned = tokensBehind(input, steps)
     const due = new Set(Array.from({ length: measurements }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / measurements))))
     let losses: number[] = []
     let lost: string | undefined
-    for (let step = progress.step; step < steps && !lost && progress.points.length - 1 - progress.best < patience; step++) {
+    for (let step = progress.step; step < steps && !lost && !endsEarly(progress.points, planned); step++) {
       const { loss, length } = await this.#step(input, step)
       losses.push(loss)
       if (!Number.isFinite(loss + length)) lost = this.#lost(step, Number.isFinite(loss) ? 'the gradient' : 'the loss')
@@ -141,7 +142,7 @@ export class Training {
       run.emit({ type: 'recovery', point })
       await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
     }
-    run.progress(recovering, tokensBehind(input, steps), tokensBehind(input, steps), 'tokens')
+    run.progress(recovering, planned, planned, 'tokens')
     const { points, best } = progress
     const last = points.at(-1)
     const result = { steps: last?.step ?? 0, tokens: last?.tokens ?? 0, points: [...points], best, tensors: await this.#bestTensors() }

@@ -130,12 +130,13 @@ describe('stories260k', () => {
 
   test('weights that are no better on held-out text are not taken', async () => {
     const plan = halved()
-    const request = { ...longer, rate: 1 }
+    const request = { ...longer, rate: 20 }
     const { plan: after, tensors, recovery, notes } = await recoverPlan(input(recordedRun(), { ...many, request }))
     expect(after).toEqual(plan)
     expect(tensors).toBeUndefined()
     expect(recovery.best).toBe(0)
     expect(notes.join(' ')).toContain('no better')
+    expect(notes.join(' ')).not.toContain('no number')
   })
 
   test('a loss that is no number ends the training, says where and leaves the weights as they were', async () => {

@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
+import { endsEarly, readHeldOut, scoreOf } from '#engine/pruning/recovery/held-out.ts'
+
+const planned = 8000
+/** Divergences by kind, measured after each eighth of the tokens. */
+const curve = (heldOut: number[][]) => heldOut.map((values, look) => ({ tokens: (planned / 8) * look, heldOut: values }))
+/** How many measurements a training takes before it ends. */
+const looksOf = (heldOut: number[][]) => {
+  const points = curve(heldOut)
+  const end = points.findIndex((_, look) => endsEarly(points.slice(0, look + 1), planned))
+  return end < 0 ? points.length : end + 1
+}
+
+describe('a training ends before its last token', () => {
+  test.each([
+    // The second kind of a real training: two worse measurements in a row were the end of it.
+    [
+      'not where one kind is uneven while the others fall',
+      [
+        [1, 0.9],
+        [0.8, 0.5],
+        [0.7, 0.364],
+        [0.65, 0.435],
+        [0.62, 0.406],
+        [0.6, 0.39],
+        [0.55, 0.36],
+        [0.5, 0.34],
+        [0.5, 0.33],
+      ],
+      9,
+    ],
+    ['not where all kinds are a little worse than at their best', [[1], [0.7], [0.76], [0.75], [0.76], [0.74], [0.72], [0.69], [0.68]], 9],
+    ['not where it was clearly worse twice', [[1], [0.7], [0.9], [0.9], [0.75], [0.9], [0.9], [0.7], [0.6]], 9],
+    ['where it was clearly worse for a fifth of its tokens', [[1], [0.7], [0.8], [0.85], [0.9], [0.95], [1], [1], [1]], 5],
+    ['where it was clearly worse than at the start from the first measurement on', [[1], [1.2], [1.3], [1.2], [1], [1], [1], [1], [1]], 4],
+    ['where no kind differs from the dense model at the start', [[0], [0], [0], [0], [0]], 3],
+  ] as [string, number[][], number][])('%s', (_, heldOut, looks) => {
+    expect(looksOf(heldOut)).toBe(looks)
+  })
+
+  test('by tokens, however often it is measured', () => {
+    const rare = [0, 2000, 4000, 6000].map((tokens, look) => ({ tokens, heldOut: [look === 0 ? 1 : 1.2] }))
+    expect(endsEarly(rare.slice(0, 2), planned)).toBe(false)
+    expect(endsEarly(rare.slice(0, 3), planned)).toBe(true)
+    const often = Array.from({ length: 17 }, (_, look) => ({ tokens: 500 * look, heldOut: [look === 0 ? 1 : 1.2] }))
+    expect(often.findIndex((_, look) => endsEarly(often.slice(0, look + 1), planned))).toBe(5)
+  })
+})
+
+test('weights are scored by the mean of all kinds, and never taken where one kind became worse', () => {
+  expect(scoreOf([2, 4], [1, 3])).toBeCloseTo(0.625, 12)
+  expect(scoreOf([2, 4], [0.2, 4.05])).toBeLessThan(0.6)
+  expect(scoreOf([2, 4], [0.2, 4.1])).toBe(Number.POSITIVE_INFINITY)
+  expect(scoreOf([2, 4], [Number.NaN, 1])).toBe(Number.POSITIVE_INFINITY)
+})
+
+test('held-out windows of a kind are spread over all of it', async () => {
+  const accepted: string[] = []
+  const windows = Array.from({ length: 80 }, (_, i) => Int32Array.of(i))
+  const kinds = await readHeldOut(1, async (data, accepts) => {
+    expect(data).toEqual({ source: 'mixed', sequenceLength: 1 })
+    accepted.push(...['prose', ...heldOutKinds].filter(accepts))
+    return { windows: accepted.length === 2 ? windows.slice(0, 3) : windows }
+  })
+  expect(accepted).toEqual([...heldOutKinds])
+  expect(kinds.map(({ kind }) => kind)).toEqual([...heldOutKinds])
+  const numbers = kinds.map((kind) => kind.windows.map(([id]) => id))
+  expect(numbers[0]).toEqual([5, 15, 25, 35, 45, 55, 65, 75])
+  expect(numbers[0]).toHaveLength(heldOutWindows)
+  // A short kind gives all that it has.
+  expect(numbers[1]).toEqual([0, 1, 2])
+})
