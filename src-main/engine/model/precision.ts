@@ -8,7 +8,7 @@ import type { Products } from '#engine/tensor/products.ts'
 export interface ProductsFor {
   /** Passes over windows whose numbers are used as they are: norms, similarities, perplexity. */
   readonly passes: Products
-  /** A first look at candidates, of which those that could win are scored once more. */
+  /** A first look at candidates, of which those that could win are scored once more; and what is rounded to 16 bits anyway. */
   readonly ranking: Products
   /** A closer look at those that could win. */
   readonly rescoring: Products

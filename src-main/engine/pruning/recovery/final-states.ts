@@ -9,7 +9,7 @@ import type { MethodRun } from '../method.ts'
 /** Tokens whose states are in memory at once, and in one file: 128 MiB of float32 at most. */
 const tokensTogether = (width: number): number => Math.min(2 ** 15, 2 ** 25 / width)
 
-const statesStep: StepKind = { version: 1 }
+const statesStep: StepKind = { version: 2 }
 
 export const readingDense = 'Reading the dense model'
 
@@ -74,7 +74,8 @@ async function statesOf(
   const tensors = new Map<string, NamedTensor>()
   await runWindows(dense, windows, {
     signal,
-    products: 'float32',
+    // They are kept in 16 bits anyway.
+    products: dense.model.products.ranking,
     afterStack({ indices, tokens }, x) {
       const final = finalHidden(dense, x)
       const values = final.dataSync() as Float32Array

@@ -103,11 +103,10 @@ async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
   const { request, view, plan, run } = input
   const { amount, text } = request
   if ('tokens' in amount) return recipeFor(view.spec, request, amount.tokens, room.trains)
-  const { windows } = await readText({ ...input, apart: [] }, room.together * text.sequenceLength)
-  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, windows, trains: room.trains } }, async () => {
-    const states = await FinalStates.of(view, windows, run)
+  const shape = { batch: room.together, tokens: text.sequenceLength }
+  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, shape, trains: room.trains } }, async () => {
     const training = await openTraining(input, room)
-    return training.timeTokens(windows, states).finally(() => training.dispose())
+    return training.timeTokens(shape).finally(() => training.dispose())
   })
   return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate), room.trains)
 }

@@ -2,8 +2,12 @@ import { type Rank, randomNormal, type Tensor1D, type Tensor2D } from '@tensorfl
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { withProducts } from '#engine/model/model.ts'
+import { productsFor } from '#engine/model/precision.ts'
+import { denseView } from '#engine/model/views/view.ts'
+import { FinalStates } from '#engine/pruning/recovery/final-states.ts'
 import { FrozenHead, type HeadLoss } from '#engine/pruning/recovery/head-loss.ts'
-import { openReference } from '../running.ts'
+import { openReference, recordedRun } from '../running.ts'
 import { batchOf, denseStates, gradientsOf, lengthOf, openTraining } from './training.ts'
 
 const { halves } = await openBackend('tensorflow')
@@ -45,6 +49,20 @@ describe.skipIf(!halves)('training by units of 16-bit operands', () => {
 
   describe.each(['llama3-rope', 'qwen3', 'gemma2', 'phi-tiny', 'olmo2'] as const)('%s', (name) => {
     const open = openReference(name)
+
+    test('the dense model’s states are of half precision where the run is, and differ by next to nothing', async () => {
+      const { model, calibration } = open()
+      const windows = calibration.slice(0, 2).map((window) => window.slice(0, 100))
+      const read = async (precision: 'float32' | 'mixed') => {
+        const view = denseView(withProducts(model, productsFor(precision)))
+        return (await FinalStates.of(view, windows, recordedRun())).read([0, 1])
+      }
+      const [exact, half] = [await read('float32'), await read('mixed')]
+      expect(await half.data()).not.toEqual(await exact.data())
+      const { head, dispose } = await openTraining(model, plan(model.spec.blocks.length))
+      expect((await head.divergence(half, exact)).sum / 200).toBeLessThan(1e-3)
+      dispose()
+    })
 
     test('gradients of bfloat16 products are those of float32, except for rounding', async () => {
       const { model, calibration } = open()
