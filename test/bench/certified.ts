@@ -15,6 +15,7 @@ import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { densePlan, variantOf, without } from '#engine/pruning/plan.ts'
 import { GreedySearch } from '#engine/pruning/search/greedy.ts'
+import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
 import { fullModels, referenceModel, referenceWindows, variedModels } from '../fixtures/reference.ts'
 
 const [path = '', wanted = '20', source = 'mixed', length = '512'] = process.argv.slice(2)
@@ -46,7 +47,8 @@ async function compareOn(model: Model, windows: Windows): Promise<void> {
 
 async function compare(model: Model, window: Int32Array, total: typeof all): Promise<void> {
   const [exact, mixed] = (['float32', 'mixed'] as const).map(
-    (precision) => new GreedySearch(denseView(withProducts(model, productsFor(precision))), [window], { lazy: 0, run }),
+    (precision) =>
+      new GreedySearch(new VariantRanking(denseView(withProducts(model, productsFor(precision))), [window], {}), { lazy: 0, run }),
   ) as [GreedySearch, GreedySearch]
   let base = variantOf(densePlan(model.spec))
   const earlier = []

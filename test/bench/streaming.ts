@@ -19,6 +19,7 @@ import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan, variantOf } from '#engine/pruning/plan.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { GreedySearch } from '#engine/pruning/search/greedy.ts'
+import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
 import { columnNorms } from '#engine/pruning/two-stage/neuron-norms.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
 import { storeTensors } from '../fixtures/store-tensors.ts'
@@ -132,7 +133,7 @@ async function walkLarge(blocks: number): Promise<void> {
   }
   console.log(`${blocks} blocks, ${model.store.residency}`)
   await timed('Stage 1, 4 windows of 256', blocks, () => columnNorms(view, windows, [{ site: 'neurons', norm: 'l2' }], {}))
-  const search = new GreedySearch(view, windows.slice(0, 1), { lazy: 0, run })
+  const search = new GreedySearch(new VariantRanking(view, windows.slice(0, 1), {}), { lazy: 0, run })
   const candidates = Array.from({ length: blocks }, (_, block) => ({ block, parts: [2 * block] }))
   await timed('Stage 2, one round on a window of 256', blocks, () =>
     search.decide(variantOf(densePlan(view.spec)), candidates, { round: 1, kind: 'attention', earlier: [] }),

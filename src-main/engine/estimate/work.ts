@@ -20,7 +20,7 @@ import { recoveryPhases } from '#engine/pruning/recovery/work.ts'
 import { writingText, writtenTogether } from '#engine/pruning/recovery/written-text.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
-import { addPasses } from '#engine/pruning/search/passes.ts'
+import { addPasses, stackPasses } from '#engine/pruning/search/passes.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { countWindows, type WorkModel } from './window-counts.ts'
 
@@ -85,7 +85,8 @@ class RequestWork {
     this.#left = 1 - (outline.reached ?? budget.sparsity)
     const wanted = Math.min(method.windows(options), calibration.windows ?? Number.POSITIVE_INFINITY)
     const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
-    const phases = method.work(this.#model.spec, budget, options, windows).map((phase) => this.#timed(phase, 'pruning', tokens))
+    const work = await method.work(this.#model.spec, budget, options, windows)
+    const phases = work.map((phase) => this.#timed(phase, 'pruning', tokens))
     const repairs = repair ? await this.#repair(repair, outline) : []
     const recoveries = recover ? await this.#recovery(recover) : []
     return [this.#readingOf(windows * tokens), ...phases, ...repairs, ...recoveries]
@@ -132,7 +133,7 @@ class RequestWork {
         const own = parseOptions(twoStage, options)
         const wanted = Math.min(twoStage.windows(own), calibration.windows ?? Number.POSITIVE_INFINITY)
         const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
-        const phases = twoStage.work(this.#model.spec, budgetFor(this.#model.spec, { sparsity }), own, windows)
+        const phases = await twoStage.work(this.#model.spec, budgetFor(this.#model.spec, { sparsity }), own, windows)
         const judging = { phase: ablation.title, passes: this.#wholePasses(evaluation.windows, 1 - sparsity) }
         return [
           ...phases.map((phase) => this.#timed({ ...phase, phase: ablation.title }, 'study', tokens)),
@@ -183,8 +184,7 @@ class RequestWork {
   }
 
   #wholePasses(windows: number, left = this.#left) {
-    const blocks = this.#model.spec.blocks.length
-    return { attention: windows * blocks * left, mlp: windows * blocks * left, head: windows }
+    return stackPasses(this.#model.spec.blocks.length * left, windows, windows)
   }
 
   async #measure(measure: MeasureRequest): Promise<PhaseWork[]> {

@@ -98,8 +98,11 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
   /** What a budget comes to before anything is computed; whole blocks unless the method says otherwise. Throws when it cannot be reached. */
   outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
-  /** What each phase has to do, with this many calibration windows: what time is estimated from. */
-  work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[]
+  /**
+   * What each phase has to do, with this many calibration windows: what time is estimated from. A search does not predict it: `countSearch`
+   * runs it with a scorer that counts.
+   */
+  work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[] | Promise<MethodPhase[]>
   /** Plans between which the result will lie as far as its formats go; without it they follow from the unit and the outline. */
   likely?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>

@@ -3,15 +3,17 @@ import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
-import { attentionOf, blockOf, isAttention } from '#engine/model/weights/weights.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { viewWithPlan } from '#engine/model/views/view.ts'
+import { attentionOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { roundHalfEven } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { count } from '../options.ts'
-import { densePlan, removeParts, variantOf, without } from '../plan.ts'
-import { choosingGreedily, GreedySearch, greedyNotes, joinedRows, lazyOption, retiredOptions } from '../search/greedy.ts'
-import { likelyGreedyPasses, type PassCount } from '../search/passes.ts'
+import { densePlan, removeParts, variantOf } from '../plan.ts'
+import { countSearch, type SearchMeans } from '../search/counted.ts'
+import { greedyNotes, joinedRows, lazyOption, removeGreedily, retiredOptions, type Turn } from '../search/greedy.ts'
+import { VariantRanking } from '../search/variant-ranking.ts'
 import { keepLargest, type MlpScores, mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
 
@@ -86,36 +88,19 @@ export const twoStage = defineMethod({
     const reached = chosen.cut === 'neurons' ? reachedBy(spec, split.attention, kept) : null
     return { attentionRemoved: split.attention, blocksRemoved: null, neuronsRemovedPerBlock: split.width - kept, reached }
   },
-  work(spec, { sparsity }, chosen, windows) {
+  async work(spec, { sparsity }, chosen, windows) {
     if (sparsity === 0) return []
-    const split = splitFor(spec, sparsity, chosen)
-    return [
-      scoringPhase(spec, Math.min(windows, chosen.windows)),
-      {
-        phase: secondStage,
-        passes: secondStagePasses(spec, split, chosen, windows),
-        choosing: choosingGreedily(chosen, spec.blocks.length),
-        rowsPerCall: joinedRows,
-      },
-    ]
+    const { attention, neurons, width } = splitFor(spec, sparsity, chosen)
+    const removal = await countSearch(secondStage, spec, Math.min(chosen.stage2Windows, windows), (means) =>
+      removeAttention(means, spec, attention, chosen),
+    )
+    const passes = { ...removal.passes, mlp: (removal.passes.mlp * neurons) / Math.max(1, width) }
+    return [scoringPhase(spec, Math.min(windows, chosen.windows)), { ...removal, passes, rowsPerCall: joinedRows }]
   },
   plan: (input) => planTwoStages(input, () => mlpScores(input, input.options)),
 })
 
 const secondStage = 'Stage 2: removing attention'
-
-function secondStagePasses(
-  spec: DecoderSpec,
-  { attention: count, neurons, width }: TwoStageSplit,
-  { stage2Windows, lazy }: TwoStageOptions,
-  windows: number,
-): PassCount {
-  const attentions = [...spec.blocks.keys()].filter((block) => spec.blocks[block]?.attention)
-  const candidates = attentions.map((block) => [attentionOf(block)])
-  const sizes = { blocks: spec.blocks.length, windows: Math.min(stage2Windows, windows) }
-  const all = likelyGreedyPasses(sizes, Array<number[][]>(count).fill(candidates), lazy)
-  return { ...all, mlp: (all.mlp * neurons) / Math.max(1, width) }
-}
 
 /** Both stages on scores of the MLPs, wherever they come from. */
 export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpScores>): Promise<MethodResult> {
@@ -123,7 +108,7 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
   if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
   const split = splitFor(view.spec, budget.sparsity, chosen)
   const width = narrow(input, split, await scoreMlps())
-  const decisions = split.attention > 0 ? await removeAttention(input, viewWithPlan(view.model, width.plan), split.attention) : []
+  const decisions = split.attention > 0 ? await removeAttentionOf(input, width.plan, split.attention) : []
   const removed = decisions.map(({ block }) => attentionOf(block))
   return {
     plan: removeParts(width.plan, removed),
@@ -163,30 +148,24 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
 const roundStep: StepKind = { version: 1 }
 
 /** Stage 2: one attention submodule after the other, each the one whose removal leaves the least perplexity. */
-async function removeAttention({ calibration, options: chosen, run }: Input, pruned: ModelView, count: number): Promise<Decision[]> {
-  const { lazy } = chosen
-  const windows = calibration.slice(0, chosen.stage2Windows)
-  const search = new GreedySearch(pruned, windows, { lazy, run })
-  const decisions: Decision[] = []
-  let base = variantOf(densePlan(pruned.spec))
+async function removeAttention(
+  means: SearchMeans,
+  spec: DecoderSpec,
+  count: number,
+  { lazy }: TwoStageOptions,
+  on: { plan?: Plan } = {},
+): Promise<Decision[]> {
+  const rounds = { phase: secondStage, step: roundStep, labelOf: (round: number) => `stage 2, round ${round}`, on, lazy }
+  const { decisions } = await removeGreedily(means, variantOf(densePlan(spec)), Array<Turn>(count).fill(['attention']), rounds)
+  return decisions
+}
+
+async function removeAttentionOf({ view, calibration, options: chosen, run }: Input, plan: Plan, count: number): Promise<Decision[]> {
+  const pruned = viewWithPlan(view.model, plan)
+  const rank = (windows: Windows) => new VariantRanking(pruned, windows, { signal: run.signal })
   try {
-    for (let round = 1; round <= count; round++) {
-      const candidates = [...base.keys()]
-        .filter((part) => isAttention(part) && base[part] === 0)
-        .map((part) => ({ block: blockOf(part), parts: [part] }))
-      run.progress(secondStage, round - 1, count, 'rounds')
-      const on = { plan: pruned.plan, windows, lazy, earlier: decisions }
-      const decision = await run.step({ kind: roundStep, label: `stage 2, round ${round}`, on }, () =>
-        search.decide(base, candidates, { round, kind: 'attention', earlier: decisions }),
-      )
-      run.emit({ type: 'decision', decision })
-      decisions.push(decision)
-      base = without(base, [attentionOf(decision.block)])
-    }
-    if (count > 0) run.progress(secondStage, count, count, 'rounds')
-    return decisions
+    return await removeAttention({ run, rank, windows: calibration.slice(0, chosen.stage2Windows) }, view.spec, count, chosen, { plan })
   } finally {
-    search.dispose()
     pruned.dispose()
   }
 }

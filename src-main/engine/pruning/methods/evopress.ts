@@ -11,9 +11,10 @@ import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { count } from '../options.ts'
 import { densePlan, partsOf, removeParts } from '../plan.ts'
+import { countSearch, type SearchMeans } from '../search/counted.ts'
 import { DenseStates } from '../search/dense-states.ts'
 import { describeState, drawDistinct, SearchSpace } from '../search/evolution.ts'
-import { addPasses, type PassCount, sharedPasses, timesPasses } from '../search/passes.ts'
+import { timesPasses } from '../search/passes.ts'
 import type { Recall } from '../search/recalling-scorer.ts'
 import type { Variant } from '../search/trunk.ts'
 import { VariantMemory } from '../search/variant-memory.ts'
@@ -86,89 +87,38 @@ function generationsOf(space: SearchSpace, { exchanges, generations }: Options):
 /** A window has products of its own, but many share the lease of a part: each takes about half of what a lone call takes besides. */
 const rowsOfLeases = 512
 
-/** Generations that are drawn to see what candidates share and how many come back; in longer searches the last one represents the rest. */
-const triedGenerations = 16
+/** Generations that are counted; in longer searches they represent the rest. */
+const countedGenerations = 64
 
-/** Passes of searches like the one to come, of which every other generation finds no better parent. */
-function evolutionWork(spec: DecoderSpec, unit: 'block' | 'submodule', count: number, chosen: Options, available: number): MethodPhase[] {
+async function evolutionWork(
+  spec: DecoderSpec,
+  unit: 'block' | 'submodule',
+  count: number,
+  chosen: Options,
+  available: number,
+): Promise<MethodPhase[]> {
   const space = new SearchSpace(spec, count, unit)
   if (count === 0 || count > space.choices) return []
-  const random = new PythonRandom(0)
+  const generations = generationsOf(space, chosen)
+  const counted = Math.min(generations, countedGenerations)
   const windows = Math.min(available, chosen.windows)
-  const [first, final] = [Math.min(windows, chosen.firstWindows), Math.min(windows, chosen.finalWindows)]
-  const known = new KnownScores(windows, random)
-  const draw = () => space.drawState(random)
-  const start = known.passes(drawDistinct(Math.min(chosen.startStates, space.states), [], draw), first)
-  const generations = generationsOf(space, chosen)
-  const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
-  let parent = draw()
-  const tried = Array.from({ length: Math.min(generations, triedGenerations) }, (_, generation) => {
-    if (generation % 2 === 0) parent = space.mutate(parent, random, chosen.exchanges)
-    const children = drawDistinct(offspring, [parent], () => space.mutate(parent, random, chosen.exchanges))
-    const finalists = children.slice(0, chosen.finalists)
-    return addPasses(known.passes(children, first), known.passes([...finalists, parent], final))
-  })
-  const rest = timesPasses(tried.at(-1) ?? addPasses(), generations - tried.length)
-  // The dense model's own answers, for each window that is drawn once: a pass, and the head three times.
-  const missed = (drawn: number, times: number) => (1 - Math.min(windows, Math.max(1, drawn)) / windows) ** times
-  const seen = windows * (1 - missed(first, 1 + generations) * missed(final, generations))
-  const dense = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 3 }, seen)
-  // Of each selection the survivors and the runner-up are scored once more where estimates rank it, on one window if that is enough.
-  const again = ((chosen.finalists + 1) * first + 2) / Math.max(1, offspring * first + (chosen.finalists + 1) * final)
-  return [
-    {
-      phase: evolving,
-      passes: addPasses(start, ...tried, rest, dense),
-      choosing: { again: Math.min(1, again) },
-      rowsPerCall: rowsOfLeases,
-    },
-  ]
+  const phase = await countSearch(evolving, spec, windows, (means) => new Evolution(space, chosen, means).run(counted))
+  return [{ ...phase, passes: timesPasses(phase.passes, generations / Math.max(1, counted) || 1), rowsPerCall: rowsOfLeases }]
 }
 
-/** Which candidates a search would know on which windows, drawn as it draws them. */
-class KnownScores {
-  readonly #known: Set<string>[]
-  readonly #random: PythonRandom
-
-  constructor(windows: number, random: PythonRandom) {
-    this.#known = Array.from({ length: windows }, () => new Set())
-    this.#random = random
-  }
-
-  /** Passes of candidates on as many windows, except those known there; afterwards they are known. */
-  passes(candidates: readonly Variant[], windows: number): PassCount {
-    const drawn = this.#random.sample(this.#known, windows)
-    return addPasses(
-      ...drawn.map((known) => {
-        const fresh = candidates.filter((candidate) => !known.has(describeState(candidate)))
-        for (const candidate of fresh) known.add(describeState(candidate))
-        return sharedPasses(fresh)
-      }),
-    )
-  }
-}
-
-async function evolve(input: MethodInput<Options>, unit: 'block' | 'submodule'): Promise<MethodResult> {
-  const { view, budget, options: chosen, run } = input
-  const count = budget.blocks
+async function evolve(
+  { view, calibration, budget, options: chosen, run }: MethodInput<Options>,
+  unit: 'block' | 'submodule',
+): Promise<MethodResult> {
   const dense = densePlan(view.spec)
-  if (count === 0) return { plan: dense, decisions: [], notes: [] }
-  const space = new SearchSpace(view.spec, count, unit)
-  requireBlocks(count, space.choices)
-  const generations = generationsOf(space, chosen)
-  const random = new PythonRandom(run.seed)
-  const search = new Evolution(input, random)
-  const start = drawDistinct(Math.min(chosen.startStates, space.states), [], () => space.drawState(random))
-  let [parent] = (await search.select(0, start, chosen.firstWindows, 1)) as [Variant]
-  const offspring = Math.min(chosen.offspring, space.neighbours(chosen.exchanges))
-  for (let generation = 1; generation <= generations; generation++) {
-    run.progress(evolving, generation - 1, generations, 'generations')
-    const children = drawDistinct(offspring, [parent], () => space.mutate(random.choice([parent]), random, chosen.exchanges))
-    const finalists = await search.select(generation, children, chosen.firstWindows, chosen.finalists)
-    ;[parent] = (await search.select(generation, [...finalists, parent], chosen.finalWindows, 1)) as [Variant]
-  }
-  run.progress(evolving, generations, generations, 'generations')
-  return { plan: removeParts(dense, partsOf(parent)), decisions: [], selections: search.selections, notes: [] }
+  if (budget.blocks === 0) return { plan: dense, decisions: [], notes: [] }
+  const space = new SearchSpace(view.spec, budget.blocks, unit)
+  requireBlocks(budget.blocks, space.choices)
+  const recall = recallOf(view)
+  const rank = (windows: Windows) => new VariantRanking(view, windows, { recall, signal: run.signal })
+  const search = new Evolution(space, chosen, { run, rank, windows: calibration.slice(0, chosen.windows) })
+  const best = await search.run(generationsOf(space, chosen))
+  return { plan: removeParts(dense, partsOf(best)), decisions: [], selections: search.selections, notes: [] }
 }
 
 const selectionStep: StepKind = { version: 1 }
@@ -176,16 +126,33 @@ const selectionStep: StepKind = { version: 1 }
 /** Selects among candidates by their divergence from the dense model on windows drawn for each selection. */
 class Evolution {
   readonly selections: Selection[] = []
-  readonly #input: MethodInput<Options>
-  readonly #windows: Windows
+  readonly #space: SearchSpace
+  readonly #options: Options
+  readonly #means: SearchMeans
   readonly #random: PythonRandom
-  readonly #recall: Recall
 
-  constructor(input: MethodInput<Options>, random: PythonRandom) {
-    this.#input = input
-    this.#windows = input.calibration.slice(0, input.options.windows)
-    this.#random = random
-    this.#recall = recallOf(input.view)
+  constructor(space: SearchSpace, options: Options, means: SearchMeans) {
+    this.#space = space
+    this.#options = options
+    this.#means = means
+    this.#random = new PythonRandom(means.run.seed)
+  }
+
+  /** The best removals after so many generations. */
+  async run(generations: number): Promise<Variant> {
+    const { startStates, firstWindows, finalWindows, finalists, exchanges } = this.#options
+    const [space, random, { run }] = [this.#space, this.#random, this.#means]
+    const start = drawDistinct(Math.min(startStates, space.states), [], () => space.drawState(random))
+    let [parent] = (await this.#select(0, start, firstWindows, 1)) as [Variant]
+    const offspring = Math.min(this.#options.offspring, space.neighbours(exchanges))
+    for (let generation = 1; generation <= generations; generation++) {
+      run.progress(evolving, generation - 1, generations, 'generations')
+      const children = drawDistinct(offspring, [parent], () => space.mutate(random.choice([parent]), random, exchanges))
+      const best = await this.#select(generation, children, firstWindows, finalists)
+      ;[parent] = (await this.#select(generation, [...best, parent], finalWindows, 1)) as [Variant]
+    }
+    run.progress(evolving, generations, generations, 'generations')
+    return parent
   }
 
   get #certificates() {
@@ -193,8 +160,8 @@ class Evolution {
   }
 
   /** The best `survivors` of the candidates, best first. */
-  async select(generation: number, candidates: readonly Variant[], windows: number, survivors: number): Promise<Variant[]> {
-    const { run } = this.#input
+  async #select(generation: number, candidates: readonly Variant[], windows: number, survivors: number): Promise<Variant[]> {
+    const { run } = this.#means
     const batch = this.#drawWindows(windows)
     const label = `generation ${generation}, selection ${this.selections.filter((done) => done.generation === generation).length + 1}`
     const described = candidates.map(describeState)
@@ -213,15 +180,16 @@ class Evolution {
 
   /** Different windows, drawn evenly until the quota of tokens is met; the last is cut to its beginning. */
   #drawWindows(count: number): Windows {
-    const quota = Math.round(count * (this.#windows[0]?.length ?? 0))
+    const { windows } = this.#means
+    const quota = Math.round(count * (windows[0]?.length ?? 0))
     const drawn = new Set<number>()
     const batch: Int32Array[] = []
     let tokens = 0
-    while (tokens < quota && drawn.size < this.#windows.length) {
-      const index = this.#random.integer(0, this.#windows.length - 1)
+    while (tokens < quota && drawn.size < windows.length) {
+      const index = this.#random.integer(0, windows.length - 1)
       if (drawn.has(index)) continue
       drawn.add(index)
-      const window = (this.#windows[index] as Int32Array).subarray(0, quota - tokens)
+      const window = (windows[index] as Int32Array).subarray(0, quota - tokens)
       batch.push(window)
       tokens += window.length
     }
@@ -233,8 +201,8 @@ class Evolution {
     batch: Windows,
     survivors: number,
   ): Promise<Pick<Selection, 'fitness' | 'survivors' | 'estimated' | 'certified'>> {
-    const { view, run } = this.#input
-    const ranking = new VariantRanking(view, batch, { recall: this.#recall, signal: run.signal })
+    const { run, rank } = this.#means
+    const ranking = rank(batch)
     try {
       const found = await ranking.score(candidates, survivors, { earlier: this.#certificates })
       const { scores, survivors: best, estimated, certificate } = found

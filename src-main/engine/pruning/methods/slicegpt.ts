@@ -15,7 +15,7 @@ import { SlicedStream } from '../components/sliced-stream.ts'
 import { defineMethod, type MethodRun } from '../method.ts'
 import { count } from '../options.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
-import { timesPasses, watched } from '../search/passes.ts'
+import { stackPasses, watched } from '../search/passes.ts'
 
 /**
  * SliceGPT (arXiv 2401.15024): the stream between submodules is turned to its principal components, and the last ones are cut off.
@@ -68,11 +68,10 @@ export const slicegpt = defineMethod({
     const parts = rotatedParts(spec).length
     // Parts that follow run on a stream that was cut: what reads it shrinks, what writes to it does not.
     const left = 1 - (2 / 3) * (1 - widthFor(spec, sparsity, chosen) / spec.hidden)
-    const passes = timesPasses({ attention: spec.blocks.length, mlp: spec.blocks.length, head: 0 }, watched * windows * left)
     return [
       {
         phase: findingComponents,
-        passes,
+        passes: stackPasses(spec.blocks.length, watched * windows * left),
         double: (tokens) => parts * componentOperations.covariance(windows * tokens, spec.hidden),
         vectors: parts * componentOperations.vectors(spec.hidden),
       },

@@ -1,7 +1,7 @@
 import type { RepairKind } from '#contract/pruning/repair.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { MethodPhase } from '../method.ts'
-import { watched } from '../search/passes.ts'
+import { stackPasses, watched } from '../search/passes.ts'
 import { sideBySide } from './ridge.ts'
 import { doubleUpTo } from './runtime-equations.ts'
 
@@ -35,7 +35,7 @@ export function repairPhase(
   const blocks = spec.blocks.length
   const inOrder = kind === 'in-order'
   const times = (inOrder ? 2 : 1) * watched
-  const passes = { attention: times * windows * blocks, mlp: times * windows * blocks, head: 0 }
+  const passes = stackPasses(blocks, times * windows)
   const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
   const attentions = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
   const double = (tokens: number) => {

@@ -10,6 +10,7 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 import { count } from '../options.ts'
+import { stackPasses } from '../search/passes.ts'
 
 /** How similar two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
 export interface Similarity {
@@ -43,8 +44,11 @@ const comparing = 'Comparing blocks'
 /** The pass that compares blocks, without the head. */
 export function comparingPhase({ blocks }: DecoderSpec, { windows: wanted, tokens }: SimilarityOptions, available: number): MethodPhase {
   const windows = Math.min(wanted, available)
-  const passes = { attention: windows * blocks.length, mlp: windows * blocks.length, head: 0 }
-  return { phase: comparing, passes, ...(tokens === 'last' ? { shared: `${comparing}, ${windows} windows` } : {}) }
+  return {
+    phase: comparing,
+    passes: stackPasses(blocks.length, windows),
+    ...(tokens === 'last' ? { shared: `${comparing}, ${windows} windows` } : {}),
+  }
 }
 
 const similarityStep: StepKind = { version: 1, reach: 'shared' }

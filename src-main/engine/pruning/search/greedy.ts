@@ -1,16 +1,20 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
+import { scoreOf } from '#contract/pruning/candidates.ts'
 import type { Decision } from '#contract/runs/run.ts'
-import type { Windows } from '#engine/data/windows.ts'
 import { rowsPerCall } from '#engine/model/forward.ts'
-import type { ModelView } from '#engine/model/views/view.ts'
-import type { Part } from '#engine/model/weights/weights.ts'
-import type { MethodPhase, MethodRun } from '../method.ts'
+import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights/weights.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import { without } from '../plan.ts'
 import type { Certificate } from './certify.ts'
+import type { SearchMeans } from './counted.ts'
 import { lastScores, lazyNotes, scoreLazily } from './lazy.ts'
 import type { Variant } from './trunk.ts'
-import { VariantRanking } from './variant-ranking.ts'
+import type { Ranking } from './variant-ranking.ts'
+
+type Kind = Decision['kind']
+/** What one round may remove: the best of these kinds, the first one where they are equal. */
+export type Turn = readonly Kind[]
 
 /** One removal that could be made: the block it is reported under and the parts that go. */
 export interface Candidate {
@@ -21,7 +25,17 @@ export interface Candidate {
 interface GreedyOptions {
   /** Candidates that are scored first, by their scores of earlier rounds; others only while those could still win. 0 scores all. */
   readonly lazy: number
-  readonly run: MethodRun
+  readonly run: Pick<SearchMeans['run'], 'count'>
+}
+
+/** How the rounds of a search are shown and kept. */
+interface Rounds {
+  readonly phase: string
+  readonly step: StepKind
+  readonly labelOf: (round: number) => string
+  /** What decisions depend on besides windows and options. */
+  readonly on?: object
+  readonly lazy: number
 }
 
 interface ScoredCandidates {
@@ -36,14 +50,74 @@ interface ScoredCandidates {
 /** Losses closer than this, relative to the smaller, are reported as tied: float32 noise could swap them. */
 const tieMargin = 1e-6
 
-/** Removes one candidate after the other, each the one whose removal leaves the least perplexity on the windows. */
+/**
+ * Removes one candidate after the other, each the one whose removal leaves the least perplexity on the windows. Greedy orders are nested,
+ * so the rounds of a smaller count are the first ones of a larger.
+ */
+export async function removeGreedily(
+  { run, windows, rank }: SearchMeans,
+  dense: Variant,
+  turns: readonly Turn[],
+  { phase, step, labelOf, on, lazy }: Rounds,
+): Promise<{ decisions: Decision[]; removed: Variant }> {
+  const search = new GreedySearch(rank(windows), { lazy, run })
+  const decisions: Decision[] = []
+  let removed = dense
+  try {
+    for (const [index, kinds] of turns.entries()) {
+      const round = index + 1
+      run.progress(phase, index, turns.length, 'rounds')
+      const asked = { kind: step, label: labelOf(round), on: { ...on, windows, lazy, kinds, earlier: decisions } }
+      const decision = await run.step(asked, () => decideAmong(search, removed, kinds, round, decisions))
+      run.emit({ type: 'decision', decision })
+      decisions.push(decision)
+      removed = without(removed, candidateParts(removed, decision.kind, decision.block))
+    }
+    if (turns.length > 0) run.progress(phase, turns.length, turns.length, 'rounds')
+    return { decisions, removed }
+  } finally {
+    search.dispose()
+  }
+}
+
+async function decideAmong(
+  search: GreedySearch,
+  base: Variant,
+  kinds: Turn,
+  round: number,
+  earlier: readonly Decision[],
+): Promise<Decision> {
+  const decisions: Decision[] = []
+  for (const kind of kinds) {
+    const candidates = candidatesOf(base, kind)
+    if (candidates.length > 0 || kinds.length === 1) decisions.push(await search.decide(base, candidates, { round, kind, earlier }))
+  }
+  return decisions.reduce((best, next) => (bestScore(next) < bestScore(best) ? next : best))
+}
+
+/** The score of the candidate that goes, which is exact. */
+const bestScore = ({ scores, block }: Decision): number =>
+  Math.min(...scores.flatMap((score) => (score.block === block ? scoreOf(score).value : [])))
+
+function candidatesOf(base: Variant, kind: Kind): Candidate[] {
+  const blocks = Array.from({ length: base.length / 2 }, (_, block) => ({ block, parts: candidateParts(base, kind, block) }))
+  return blocks.filter(({ parts }) => parts.length > 0)
+}
+
+/** The parts of a block that a removal of this kind takes away. */
+function candidateParts(base: Variant, kind: Kind, block: number): Part[] {
+  const wanted = (part: Part) => kind === 'block' || (kind === 'attention') === isAttention(part)
+  return [attentionOf(block), mlpOf(block)].filter((part) => base[part] === 0 && wanted(part))
+}
+
+/** One round after the other, as the caller asks for them. */
 export class GreedySearch {
-  readonly #ranking: VariantRanking
+  readonly #ranking: Ranking
   readonly #options: GreedyOptions
 
-  constructor(view: ModelView, windows: Windows, options: GreedyOptions) {
+  constructor(ranking: Ranking, options: GreedyOptions) {
     this.#options = options
-    this.#ranking = new VariantRanking(view, windows, { signal: options.run.signal })
+    this.#ranking = ranking
   }
 
   /**
@@ -125,11 +199,6 @@ export const retiredOptions = { screening: 'Every candidate is scored in full; t
 
 /** Candidates leave the trunk one after the other and are copied there: calls are as many as with a quarter of the rows that are joined at most. */
 export const joinedRows = rowsPerCall / 4
-
-/** What a greedy search scores again of its candidates where estimates rank them: the best one and the runner-up; a lazy search ranks none. */
-export function choosingGreedily({ lazy }: Pick<GreedyOptions, 'lazy'>, candidates: number): NonNullable<MethodPhase['choosing']> {
-  return lazy > 0 ? 'exactly' : { again: Math.min(1, 2 / Math.max(1, candidates)) }
-}
 
 function leastIndex(losses: readonly number[]): number {
   let best = 0

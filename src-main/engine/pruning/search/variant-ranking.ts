@@ -13,6 +13,9 @@ const splitMargin = 2e-5
 type RankingOptions = Omit<ScorerOptions, 'products'> | { readonly recall: Recall; readonly signal: AbortSignal }
 type Scorer = VariantScorer | RecallingScorer
 
+/** What searches ask of it. */
+export type Ranking = Pick<VariantRanking, 'score' | 'scoreExactly' | 'passes' | 'dispose'>
+
 /**
  * Scores variants as choices need them: where the model's products for ranking are not those for deciding, a first look ranks all, what
  * could be among the best is scored again, and what this does not separate a third time.

@@ -2,6 +2,7 @@ import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
+import { stackPasses } from '../search/passes.ts'
 import { largest } from '../selection.ts'
 import { columnNorms, type NormRequest } from './neuron-norms.ts'
 
@@ -14,8 +15,7 @@ const scoring = 'Stage 1: scoring neurons'
 
 /** The pass that scores neurons. */
 export function scoringPhase(spec: DecoderSpec, windows: number): MethodPhase {
-  const passes = { attention: windows * spec.blocks.length, mlp: windows * spec.blocks.length, head: 0 }
-  return { phase: scoring, passes, shared: `${scoring}, ${windows} windows` }
+  return { phase: scoring, passes: stackPasses(spec.blocks.length, windows), shared: `${scoring}, ${windows} windows` }
 }
 
 interface MlpScoreOptions {

@@ -2,12 +2,14 @@ import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { densePlan, variantOf, without } from '#engine/pruning/plan.ts'
 import { GreedySearch } from '#engine/pruning/search/greedy.ts'
 import type { Variant } from '#engine/pruning/search/trunk.ts'
+import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
 import { VariantScorer } from '#engine/pruning/search/variants.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { expectedPasses } from '../../../bench/passes.ts'
@@ -49,7 +51,7 @@ describe.each(['mistral-tiny', 'phi-partial', 'mistral-window'] as const)('%s', 
     const { model, calibration } = open()
     const view = denseView(model)
     const windows = calibration.slice(0, 1)
-    const search = new GreedySearch(view, windows, { lazy: 0, run: recordedRun() })
+    const search = new GreedySearch(new VariantRanking(view, windows, {}), { lazy: 0, run: recordedRun() })
     let base = variantOf(densePlan(view.spec))
     for (let round = 1; round <= Math.min(3, view.spec.blocks.length - 1); round++) {
       const candidates = [...base.keys()].filter((part) => base[part] === 0).map((part) => ({ block: part, parts: [part] }))
@@ -83,6 +85,10 @@ describe('counted passes', () => {
       const rounds = decisions.length
       const scored = id === 'blockpruner' ? rounds * blocks - (rounds * (rounds - 1)) / 2 : 2 * 2 * blocks - 2 * (2 - 1)
       expect(run.passes.head, 'one head per candidate').toBe(scored)
+      const { spec } = open().model
+      const [work] = await method.work(spec, budgetFor(spec, amount), method.options.parse({}) as never, 1)
+      expect(work?.passes.head, 'the estimate scores the same candidates').toBe(scored)
+      expect(Math.abs(Math.log((work?.passes.attention ?? 0) / run.passes.attention))).toBeLessThan(Math.log(1.5))
     }
   })
 

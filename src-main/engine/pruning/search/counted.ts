@@ -1,0 +1,123 @@
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { isAttention } from '#engine/model/weights/weights.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import type { MethodPhase, MethodRun } from '../method.ts'
+import { inOrder } from './certify.ts'
+import { addPasses, commonParts, type PassCount, sharedPasses, stackPasses, timesPasses } from './passes.ts'
+import type { Variant } from './trunk.ts'
+import type { Ranking } from './variant-ranking.ts'
+
+/** All that a search needs besides its options. */
+export interface SearchMeans {
+  readonly run: Omit<MethodRun, 'tensorStep'>
+  readonly windows: Windows
+  rank(windows: Windows): Ranking
+}
+
+/** Tokens of a window that only counts: fine enough for searches that take a fraction of one. */
+const countedTokens = 64
+
+/**
+ * What a search has to do: it runs with scores that are made up, and the passes that real ones would take are counted. Without anything
+ * known of the model, each part has a weight drawn at random, and a variant is as bad as the weights that it lacks.
+ */
+export async function countSearch(
+  phase: string,
+  spec: DecoderSpec,
+  windows: number,
+  search: (means: SearchMeans) => Promise<unknown>,
+): Promise<Pick<MethodPhase, 'phase' | 'passes' | 'choosing'>> {
+  const counter = new PassCounter(spec)
+  await search({
+    windows: Array.from({ length: windows }, (_, index) => new Int32Array(countedTokens).fill(index)),
+    rank: (batch) => counter.ranking(batch),
+    run: {
+      seed: 0,
+      signal: new AbortController().signal,
+      step: async (_, compute) => compute(),
+      progress: () => undefined,
+      emit: () => undefined,
+      count: () => undefined,
+    },
+  })
+  return { phase, passes: counter.passes, choosing: counter.choosing }
+}
+
+class PassCounter {
+  passes: PassCount = { attention: 0, mlp: 0, head: 0 }
+  readonly #spec: DecoderSpec
+  readonly #weights: readonly number[]
+  /** Variants scored on each window, by its id. */
+  readonly #known = new Map<number, Set<string>>()
+  /** Scores that rank, and those of them that are scored again for a choice. */
+  readonly #scored = { ranked: 0, again: 0 }
+
+  constructor(spec: DecoderSpec) {
+    const random = new PythonRandom(0)
+    this.#spec = spec
+    this.#weights = Array.from({ length: 2 * spec.blocks.length }, () => random.random())
+  }
+
+  get choosing(): NonNullable<MethodPhase['choosing']> {
+    const { ranked, again } = this.#scored
+    return ranked === 0 ? 'exactly' : { again: again / ranked }
+  }
+
+  /** Variants that name what all lack share a trunk between calls; the scores of others are remembered by window. */
+  ranking(windows: Windows): Ranking {
+    const size = windows.reduce((sum, { length }) => sum + length, 0) / countedTokens
+    const trunk = new CountedTrunk()
+    const scoreExactly = async (variants: readonly Variant[], lacking?: Variant) => {
+      this.passes = addPasses(
+        this.passes,
+        ...(lacking ? [timesPasses(trunk.passes(variants, lacking), size)] : windows.map((window) => this.#recalling(variants, window))),
+      )
+      const lost = (variant: Variant) =>
+        this.#weights.reduce((sum, weight, part) => sum + weight * ((variant[part] ?? 0) - (lacking?.[part] ?? 0)), 0)
+      return Float64Array.from(variants, lost)
+    }
+    return {
+      passes: { attention: 0, mlp: 0, head: 0 },
+      scoreExactly,
+      score: async (variants, survivors, { lacking } = {}) => {
+        const scores = await scoreExactly(variants, lacking)
+        this.#scored.ranked += variants.length * size
+        // The survivors and the runner-up, on one window if that is enough.
+        this.#scored.again += Math.min(variants.length, survivors + 1) * (lacking ? size : Math.min(1, size))
+        return { scores, survivors: inOrder(scores).slice(0, survivors) }
+      },
+      dispose: () => undefined,
+    }
+  }
+
+  /** On a new window the dense model's own answers are computed, too: a pass, and the head three times. */
+  #recalling(variants: readonly Variant[], window: Int32Array): PassCount {
+    const id = window[0] as number
+    const dense = this.#known.has(id) ? [] : [stackPasses(this.#spec.blocks.length, 1, 3)]
+    const known = this.#known.get(id) ?? new Set()
+    this.#known.set(id, known)
+    const fresh = variants.filter((variant) => !known.has(variant.join('')))
+    for (const variant of fresh) known.add(variant.join(''))
+    return timesPasses(addPasses(...dense, sharedPasses(fresh)), window.length / countedTokens)
+  }
+}
+
+/** The trunk of a greedy search: streams that earlier calls left hold up to the last accepted removal. */
+class CountedTrunk {
+  #removed: Variant | undefined
+  #kept: readonly number[] = [0]
+
+  passes(variants: readonly Variant[], lacking: Variant): PassCount {
+    const held = this.#removed ? commonParts(this.#removed, lacking) : 0
+    const kept = this.#kept.filter((position) => position <= held)
+    const starts = variants.map((variant) => commonParts(variant, lacking))
+    const ways = starts.map((start) => ({ start, from: Math.max(0, ...kept.filter((position) => position <= start)) }))
+    const passes = sharedPasses(variants, lacking)
+    for (const [part, removed] of lacking.entries())
+      if (removed === 0 && ways.some(({ start, from }) => from <= part && part < start)) passes[isAttention(part) ? 'attention' : 'mlp']++
+    this.#removed = lacking
+    this.#kept = [...new Set([...kept, ...starts])]
+    return passes
+  }
+}
