@@ -152,9 +152,41 @@ test('an option beyond its bound and seeds that are none say so in a sentence, a
     (disabled) => !disabled,
     10_000,
   )
-  await page.locator('summary').filter({ hasText: 'Options' }).first().click()
+  await page.getByRole('button', { name: /^Options of 2SSP/ }).click()
   await page.getByRole('textbox', { name: /alpha/i }).first().fill('0')
   await page.getByText('More than 0.').waitFor()
+  await page.getByRole('button', { name: 'Start over' }).click()
+})
+
+test('what was chosen for an experiment is there after a reload and another screen, and every sparsity as it was typed', async () => {
+  await go(page, '#/runs')
+  await go(page, '#/new')
+  const sparsity = page.getByRole('textbox', { name: /Add a sparsity/ })
+  const name = page.getByRole('textbox', { name: 'Name' })
+  const chosen = () =>
+    page
+      .getByRole('button', { name: /^Remove [\d.]+ %$/ })
+      .evaluateAll((buttons) => buttons.map((button) => button.getAttribute('aria-label')?.slice(7)))
+  for (const typed of ['33.3', '33.333', '37,5']) {
+    await sparsity.pressSequentially(typed)
+    await sparsity.press('Enter')
+  }
+  const five = ['25 %', '33.3 %', '33.333 %', '37.5 %', '50 %']
+  expect(await chosen()).toEqual(five)
+  expect(await name.getAttribute('placeholder')).toContain('2SSP and ShortGPT, 25 % to 50 %')
+  await name.fill('My own name')
+  await page.reload()
+  await eventually(chosen, (found) => found.length === five.length, 20_000)
+  await go(page, '#/settings')
+  await go(page, '#/new')
+  await eventually(chosen, (found) => found.length === five.length, 20_000)
+  expect(await chosen()).toEqual(five)
+  expect(await name.inputValue()).toBe('My own name')
+  for (const amount of ['33.3 %', '37.5 %', '33.333 %']) await page.getByRole('button', { name: `Remove ${amount}`, exact: true }).click()
+  expect(await chosen()).toEqual(['25 %', '50 %'])
+  await page.getByRole('button', { name: 'Start over' }).click()
+  expect(await name.getAttribute('placeholder')).toBe('Quick look')
+  expect(screen.faults).toEqual([])
 })
 
 test('filters take what the table shows, and experiments are found by name', async () => {
@@ -399,7 +431,7 @@ test('what each format would weigh is said before pruning, for every method, and
   await go(page, '#/new')
   const combinations = page.getByRole('region', { name: 'Combinations' })
   const formatsOf = (method: string) => combinations.getByRole('row').filter({ hasText: method }).first()
-  await formatsOf('2SSP').getByText('Formats').click()
+  await formatsOf('2SSP').locator('summary').click()
   await formatsOf('2SSP')
     .getByText(/^stock: .* KV cache .* for 1,000 tokens$/)
     .waitFor()
@@ -487,6 +519,7 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   for (const name of [/^ShortGPT/, /^Window-based/, /^BlockPruner/, /^EvoPress/, /^SliceGPT/]) {
     for (const box of await page.getByRole('checkbox', { name }).all()) if (await box.isChecked()) await box.uncheck()
   }
+  await page.getByText('Ablations of 2SSP').click()
   await page.getByRole('checkbox', { name: /^L1 norm/ }).check()
   await page.getByRole('textbox', { name: 'Name' }).first().fill('Norms')
   const add = page.getByRole('button', { name: 'Add to the queue' })
@@ -495,7 +528,7 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
     (disabled) => !disabled,
     30_000,
   )
-  await add.click()
+  await page.keyboard.press('Control+Enter')
   await page.getByRole('heading', { name: 'Norms' }).waitFor()
   const study = async () => {
     const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'l1_norm' }] })

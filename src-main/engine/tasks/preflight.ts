@@ -63,6 +63,7 @@ class Preflight {
   readonly #request: RunRequest
   readonly #model: Outside
   readonly #checks: DataChecks
+  #feasibleRange: RequestPreview['feasibleRange'] = null
 
   constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
     this.#request = request
@@ -89,8 +90,8 @@ class Preflight {
       this.#checks.refuse('measures', 'usage', 'An ablation is judged by perplexity. Choose a text to take it on.')
     await this.#checks.inspection()
     return {
-      feasibleRange: null,
       ...(amount ?? nothing),
+      feasibleRange: this.#feasibleRange,
       problems: this.#checks.problems,
       notes: [
         ...retiredIn(this.#request),
@@ -119,7 +120,7 @@ class Preflight {
   }
 
   /** What the amount comes to with these options; undefined where that cannot be said. */
-  #amount(): (Outline & Pick<RequestPreview, 'feasibleRange'>) | undefined {
+  #amount(): Outline | undefined {
     const { method: id, options: given, amount, repair, recover } = this.#request
     const { spec } = this.#model
     if (id === denseMethod || isInspection(id)) return undefined
@@ -140,12 +141,13 @@ class Preflight {
         )
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
+      this.#feasibleRange = { minimum: least, maximum: most }
       if (budget.sparsity > most + 1e-9)
         throw new EspalierError(
           'infeasible',
           `Sparsity ${Number(budget.sparsity.toFixed(4))} is out of reach: ${method.title} removes at most ${(100 * most).toFixed(1)} % of this model's block stack. Choose at most ${most.toFixed(3)}.`,
         )
-      return { ...outlineOf(method, spec, budget, options), feasibleRange: { minimum: least, maximum: most } }
+      return outlineOf(method, spec, budget, options)
     } catch (thrown) {
       const { code, message, details } = toErrorMessage(thrown)
       const issues = details?.issues as { field: string; message: string }[] | undefined

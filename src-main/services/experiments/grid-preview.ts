@@ -4,7 +4,7 @@ import type { Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import { addRanges } from '#contract/runs/time-left.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { withoutShared } from './estimate-seconds.ts'
-import { overSeeds, type PlannedRun } from './grid.ts'
+import { overSeeds, type PlannedRun, runName } from './grid.ts'
 
 /** The preview of each combination of a grid, in planned order. */
 type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run'> | null }
@@ -21,6 +21,7 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
     const infeasible = problems.find(({ code }) => code === 'infeasible')
     return {
       ...{ feasibleRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached },
+      name: runName(request, 1),
       model,
       method,
       amount,

@@ -6,9 +6,12 @@ import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify } from '../../lib/notices.svelte.ts'
+import { formatHash } from '../../lib/route.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { debounce } from '../../lib/schedule.ts'
-import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, toGrid } from './grid.ts'
+import { limitText } from './amounts.ts'
+import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, presetOf, suggestedName, toGrid } from './grid.ts'
+import { keepDraft, keptDraft } from './kept-draft.ts'
 
 /** The form of a new experiment and what it would do. */
 export class ExperimentState {
@@ -29,21 +32,58 @@ export class ExperimentState {
 
   readonly #previewSoon = debounce(() => void this.#loadPreview(), 200)
 
-  /** Starts from a run or an experiment (`from`), else from the first preset of the model, else from defaults. */
-  async start(query: Record<string, string>): Promise<void> {
+  /** What the form starts from: a run or an experiment (`from`), a model, or neither. */
+  readonly #query: Record<string, string>
+  /** The draft before anything was chosen. */
+  #first = $state('')
+
+  constructor(query: Record<string, string>) {
+    this.#query = query
+  }
+
+  /** Continues the kept draft; without one starts from a run or an experiment, the first preset of the model, or defaults. */
+  async start(): Promise<void> {
     try {
-      const [models, known, clusters] = await Promise.all([call('models.list', {}), loadCatalogue(), call('clusters.list', {})])
+      const [models, clusters] = await Promise.all([call('models.list', {}), call('clusters.list', {}), loadCatalogue()])
       this.clusters = clusters.map(({ name }) => name)
       this.models = models
-      const model = models.find(({ id }) => id === query.model) ?? models[0]
-      if (model) this.presets = await call('experiments.presets', { model: model.id })
-      if (query.from) this.draft = { ...fromGrid(await call('experiments.grid', { id: query.from })), name: query.name ?? '' }
-      else if (model) this.draft = defaultDraft(known, model.id, this.presets)
+      const first = await this.#firstDraft()
+      this.#first = JSON.stringify(first)
+      const ids = models.map(({ id }) => id)
+      this.draft = keptDraft(this.#origin, ids) ?? first
+      this.#nextKey += Math.max(0, ...this.draft.methods.map(({ key }) => key))
       this.ready = true
       this.changed()
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }
+  }
+
+  async #firstDraft(): Promise<Draft> {
+    const { from, name = '' } = this.#query
+    const model = this.models.find(({ id }) => id === this.#query.model) ?? this.models[0]
+    if (model) this.presets = await call('experiments.presets', { model: model.id })
+    if (from) return { ...fromGrid(await call('experiments.grid', { id: from })), name }
+    return model && catalogue.value ? defaultDraft(catalogue.value, model.id, this.presets) : emptyDraft()
+  }
+
+  get #origin(): string {
+    return Object.keys(this.#query).length > 0 ? formatHash(['new'], this.#query) : ''
+  }
+
+  /** Whether something was chosen or typed. */
+  get isChanged(): boolean {
+    return this.ready && JSON.stringify(this.draft) !== this.#first
+  }
+
+  /** Keeps what was chosen over a reload and other screens. */
+  keep(): void {
+    if (this.ready) keepDraft(this.#origin, this.isChanged ? this.draft : null)
+  }
+
+  startOver(): void {
+    this.draft = JSON.parse(this.#first)
+    this.changed()
   }
 
   /** Whether the preview that is shown is of an earlier draft. */
@@ -78,7 +118,7 @@ export class ExperimentState {
   }
 
   choosePreset(preset: Preset): void {
-    this.draft = { ...fromGrid(preset.grid), name: preset.title }
+    this.draft = fromGrid(preset.grid)
     this.changed()
   }
 
@@ -101,6 +141,23 @@ export class ExperimentState {
     const { [name]: _, ...others } = entry.options
     entry.options = value === undefined ? others : { ...others, [name]: value }
     this.changed()
+  }
+
+  /** The preset that makes the same runs. */
+  get preset(): Preset | undefined {
+    return presetOf(this.draft, this.presets)
+  }
+
+  /** The name of the experiment unless another is typed. */
+  get suggestedName(): string {
+    const names = this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ name }) => name)
+    return this.preset?.title ?? suggestedName(this.draft, catalogue.title, names)
+  }
+
+  /** The first sparsity that a method cannot reach, and what it can. */
+  get limit(): string | null {
+    const combination = this.preview.value?.combinations.find(({ feasible }) => !feasible)
+    return combination ? `${combination.name}: ${limitText(combination)}` : null
   }
 
   problemOf(field: string): string | null {
@@ -126,9 +183,11 @@ export class ExperimentState {
     this.creating = true
     this.problem = null
     try {
-      const name = this.draft.name.trim() || 'Experiment'
+      const name = this.draft.name.trim() || this.suggestedName
       const { experiment, runs } = await call('experiments.create', { name, grid: this.#grid(), executor: this.draft.executor, start })
       notify(start === 'queue' ? `${formatPlural(runs.length, 'run')} queued` : `${formatPlural(runs.length, 'run')} saved as drafts`)
+      this.#first = JSON.stringify(this.draft)
+      this.keep()
       router.go(['experiments', experiment.id])
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)

@@ -5,7 +5,8 @@ import { paperAnswers, paperLength } from '#contract/protocol.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
-import { formatBytes, formatShare } from '../../lib/format.ts'
+import { formatBytes, formatPlural } from '../../lib/format.ts'
+import { formatAmount } from './amounts.ts'
 
 /** A method in the draft. The same method may occur several times with other options. */
 export interface MethodDraft {
@@ -23,6 +24,7 @@ export interface Evaluation {
 
 /** What the form holds. Measures are kept apart by kind, as the form shows them. */
 export interface Draft {
+  /** Empty while the experiment is named after what is chosen. */
   name: string
   models: string[]
   methods: MethodDraft[]
@@ -173,7 +175,7 @@ export function fromGrid(grid: GridInput): Draft {
 /** A first draft that can run unchanged, with the data of the sample model if it is available. */
 export function defaultDraft(catalogue: Catalogue, model: string, presets: readonly Preset[]): Draft {
   const preset = presets[0]
-  if (preset) return { ...fromGrid(preset.grid), name: preset.title }
+  if (preset) return fromGrid(preset.grid)
   const evaluation = catalogue.datasets.find(({ uses, present }) => present && uses.includes('evaluation'))
   return {
     ...emptyDraft(),
@@ -183,40 +185,24 @@ export function defaultDraft(catalogue: Catalogue, model: string, presets: reado
   }
 }
 
-/** Percent as typed to a share: `37.5` or `37,5 %` to 0.375; null when it is none. */
-export function parsePercent(text: string): number | null {
-  const trimmed = text.trim().replace(/%$/, '').trim().replace(',', '.')
-  if (trimmed === '') return null
-  const value = Number(trimmed)
-  return Number.isFinite(value) && value >= 0 && value <= 100 ? Number((value / 100).toFixed(6)) : null
+/** The preset that would make the same runs as the draft. */
+export function presetOf(draft: Draft, presets: readonly Preset[]): Preset | undefined {
+  const asked = JSON.stringify(toGrid(draft))
+  return presets.find(({ grid }) => JSON.stringify(toGrid(fromGrid(grid))) === asked)
 }
 
-/** Seeds as typed: `0, 1, 4-6`. */
-export function parseSeeds(text: string): number[] | null {
-  const seeds = new Set<number>()
-  for (const part of text.split(/[\s,]+/).filter(Boolean)) {
-    const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(part)
-    if (!match) return null
-    const from = Number(match[1])
-    const to = match[2] === undefined ? from : Number(match[2])
-    if (to < from || to - from > 99) return null
-    for (let seed = from; seed <= to; seed += 1) seeds.add(seed)
-  }
-  return seeds.size > 0 && seeds.size <= 100 ? [...seeds].sort((a, b) => a - b) : null
+/** A name for what is chosen: `2SSP and ShortGPT, 25 % and 50 %, sample-model`. */
+export function suggestedName(draft: Draft, titleOf: (method: string) => string, models: readonly string[]): string {
+  const methods = [...new Set(draft.methods.map(({ method }) => titleOf(method)))]
+  const [named, more] = methods.length > 3 ? [methods.slice(0, 2), [`${methods.length - 2} more`]] : [methods, []]
+  const [first = '', ...rest] = draft.amounts.map(formatAmount)
+  const amounts = rest.length > 2 ? `${first} to ${rest.at(-1)}` : listed([first, ...rest])
+  const model = models.length > 1 ? formatPlural(models.length, 'model') : models[0]
+  return [listed([...named, ...more]) || 'Dense', methods.length > 0 ? amounts : '', model].filter(Boolean).join(', ')
 }
 
-export function formatSeeds(seeds: readonly number[]): string {
-  return seeds.join(', ')
-}
-
-export function formatAmount(amount: Amount): string {
-  return 'sparsity' in amount ? formatShare(amount.sparsity) : `${amount.blocks} blocks`
-}
-
-/** Amounts in rising order, each once. */
-export function addAmount(amounts: readonly Amount[], sparsity: number): Amount[] {
-  if (amounts.some((amount) => 'sparsity' in amount && amount.sparsity === sparsity)) return [...amounts]
-  return [...amounts, { sparsity }].sort((a, b) => ('sparsity' in a ? a.sparsity : 2) - ('sparsity' in b ? b.sparsity : 2))
+function listed(parts: readonly string[]): string {
+  return parts.length > 1 ? `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}` : (parts[0] ?? '')
 }
 
 /** What is wrong with one option's value, in a sentence; null when it fits. The service has the last word. */
@@ -241,7 +227,7 @@ export function removalText(preview: CombinationPreview): string {
   const { attentionRemoved: attention, blocksRemoved: blocks, neuronsRemovedPerBlock: neurons } = preview
   if (blocks) parts.push(`${blocks} ${blocks === 1 ? 'block' : 'blocks'}`)
   if (attention && attention !== blocks) parts.push(`${attention} attention`)
-  if (neurons) parts.push(`${neurons} neurons per block`)
+  if (neurons) parts.push(`${formatPlural(neurons, 'neuron')} per block`)
   return parts.join(', ') || '–'
 }
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { grid as gridSchema } from '#contract/experiments/experiments.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import * as grid from '../../../src-renderer/features/new-experiment/grid.ts'
+import { readDraft } from '../../../src-renderer/features/new-experiment/kept-draft.ts'
 
 test('a draft makes a grid that the contract takes, and comes back the same', () => {
   const draft = {
@@ -59,20 +60,52 @@ describe('the most windows of the form', () => {
   })
 })
 
-test('percentages are read with point, comma and sign, and nothing else', () => {
-  expect(['37.5', '37,5 %', ' 0 ', '100'].map(grid.parsePercent)).toEqual([0.375, 0.375, 0, 1])
-  expect(['', '101', '-1', 'half', '5 5'].map(grid.parsePercent)).toEqual([null, null, null, null, null])
+describe('a kept draft', () => {
+  const draft = { ...grid.emptyDraft(), models: ['a', 'gone'], amounts: [{ sparsity: 0.4 }], memoryBytes: 5 }
+  const text = JSON.stringify({ origin: '#/new?from=x', draft })
+
+  test('continues without the models that are gone, at its own address and where nothing is asked for', () => {
+    for (const origin of ['#/new?from=x', '']) expect(readDraft(text, origin, ['a'])).toEqual({ ...draft, models: ['a'] })
+  })
+
+  test('is not continued for another experiment, without its models, or where there is none', () => {
+    expect(readDraft(text, '#/new?from=y', ['a'])).toBeNull()
+    expect(readDraft(text, '', ['b'])).toBeNull()
+    expect(readDraft(null, '', ['a'])).toBeNull()
+  })
+
+  test('of another version gets the defaults of what it lacks or wrote in another form', () => {
+    const other = JSON.stringify({ origin: '', draft: { models: ['a'], seeds: 'all', repairs: null } })
+    expect(readDraft(other, '', ['a'])).toEqual({ ...grid.emptyDraft(), models: ['a'] })
+  })
 })
 
-test('seeds are read as numbers and ranges, each once', () => {
-  expect(grid.parseSeeds('3, 0-2 1')).toEqual([0, 1, 2, 3])
-  for (const text of ['', 'a', '5-2', '0-200', '1.5']) expect(grid.parseSeeds(text), text).toBeNull()
-})
+describe('the suggested name', () => {
+  const title = (id: string) => id.toUpperCase()
+  const methods = (ids: string[]) => ids.map((method, key) => ({ key, method, options: {} }))
 
-test('a sparsity that is there already is not added again', () => {
-  const amounts = grid.addAmount([{ sparsity: 0.5 }], 0.25)
-  expect(amounts).toEqual([{ sparsity: 0.25 }, { sparsity: 0.5 }])
-  expect(grid.addAmount(amounts, 0.5)).toEqual(amounts)
+  test('follows methods, sparsities and models', () => {
+    const draft = { ...grid.emptyDraft(), methods: methods(['a', 'b', 'a']) }
+    expect(grid.suggestedName(draft, title, ['small'])).toBe('A and B, 25 % and 50 %, small')
+    expect(grid.suggestedName({ ...draft, methods: methods(['a', 'b', 'c', 'd']) }, title, ['x', 'y'])).toBe(
+      'A, B and 2 more, 25 % and 50 %, 2 models',
+    )
+    const amounts = [0.1, 0.2, 0.3, 0.33333].map((sparsity) => ({ sparsity }))
+    expect(grid.suggestedName({ ...draft, amounts }, title, ['small'])).toBe('A and B, 10 % to 33.333 %, small')
+    expect(grid.suggestedName({ ...draft, methods: [] }, title, ['small'])).toBe('Dense, small')
+  })
+
+  test('is that of a preset while the draft makes the same runs', () => {
+    const preset = {
+      id: 'q',
+      title: 'Quick look',
+      summary: '',
+      grid: gridSchema.parse(grid.toGrid({ ...grid.emptyDraft(), models: ['model-a'], methods: methods(['a']) })),
+    }
+    const draft = grid.fromGrid(preset.grid)
+    expect(grid.presetOf(draft, [preset])).toBe(preset)
+    expect(grid.presetOf({ ...draft, seeds: [1] }, [preset])).toBeUndefined()
+  })
 })
 
 describe('options', () => {
