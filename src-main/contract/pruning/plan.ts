@@ -2,13 +2,16 @@ import { z } from 'zod'
 
 const indices = z.array(z.number().int().nonnegative())
 
+const ofExperts = { experts: indices.optional(), keptByExpert: z.array(indices).optional(), constants: indices.optional() }
+
 /**
  * The plan of one MLP. `kept` lists the remaining neurons in index order. `inputs` and `outputs` (remaining hidden channels) occur only in
- * the rows-versus-columns ablation.
+ * the rows-versus-columns ablation. Of a mixture, `experts` are the numbers of those that stay, all without it; `keptByExpert` their
+ * neurons, as many of each; and `constants` the numbers of those that became a vector of the plan's tensors.
  */
 const mlpPlan = z.union([
   z.literal('removed'),
-  z.object({ kept: z.union([z.literal('all'), indices]), inputs: indices.optional(), outputs: indices.optional() }),
+  z.object({ kept: z.union([z.literal('all'), indices]), inputs: indices.optional(), outputs: indices.optional(), ...ofExperts }),
 ])
 
 /** Projections whose weights a repair replaces: those that write to the stream. */

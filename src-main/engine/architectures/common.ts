@@ -49,10 +49,17 @@ export function readHeadSize(config: ConfigReader): number {
   )
 }
 
-/** The sizes that every family names the same, and the score scale that most have. */
-export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] | undefined) {
+/** Which blocks have a mixture of experts (every one unless given), of how many, and how wide each is. */
+export interface MixtureSizes {
+  readonly experts: number
+  readonly width: number
+  readonly mixes?: (index: number) => boolean
+}
+
+/** The sizes that every family names the same, and the score scale that most have. `mixture` describes blocks with experts. */
+export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] | undefined, mixture?: MixtureSizes) {
   const hidden = config.integer('hidden_size')
-  const intermediate = config.integer('intermediate_size')
+  const intermediate = config.integer('intermediate_size', mixture?.width)
   const heads = config.integer('num_attention_heads')
   const keyValueHeads = config.integer('num_key_value_heads', heads)
   const headSize = readHeadSize(config)
@@ -64,7 +71,11 @@ export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] |
   }
   const count = config.integer('num_hidden_layers')
   if (count > 1000) throw new EspalierError('invalid', `config.json has "num_hidden_layers" = ${count}; at most 1000 are allowed.`)
-  const blocks = layout ?? Array.from({ length: count }, () => ({ attention: true, width: intermediate }))
+  const blockOf = (index: number): BlockLayout => {
+    if (!mixture || mixture.mixes?.(index) === false) return { attention: true, width: intermediate }
+    return { attention: true, width: mixture.width, experts: mixture.experts }
+  }
+  const blocks = layout ?? Array.from({ length: count }, (_, index) => blockOf(index))
   return {
     blocks,
     hidden,

@@ -87,6 +87,16 @@ export class ConfigReader {
     return value as Choice[]
   }
 
+  /** A list of block numbers; empty when absent or null. */
+  places(key: string): readonly number[] {
+    const value = this.#value(key)
+    if (value == null) return []
+    if (!Array.isArray(value) || !value.every((entry) => Number.isSafeInteger(entry) && (entry as number) >= 0)) {
+      this.#fail(key, 'a list of block numbers')
+    }
+    return value as number[]
+  }
+
   /** A list of at least `count` of 0 and 1, or undefined when absent or null. */
   flags(key: string, count: number): readonly boolean[] | undefined {
     const value = this.#value(key)

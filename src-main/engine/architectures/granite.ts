@@ -1,4 +1,5 @@
 import type { Architecture } from './common.ts'
+import type { ConfigReader } from './config-reader.ts'
 import { all, type Dialect, plain, silu, wholeRotary } from './dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 
@@ -17,6 +18,13 @@ const dialect: Dialect = {
   }),
 }
 
+export const readGraniteScales = (config: ConfigReader) => ({
+  embeddingScale: config.number('embedding_multiplier', 1),
+  scoreScale: config.number('attention_multiplier', 1),
+  residualScale: config.number('residual_multiplier', 1),
+  logitScale: 1 / config.number('logits_scaling', 1),
+})
+
 export const granite: Architecture = {
   title: 'Granite',
   examples: 'Granite 3.0 to 3.3 2B and 8B',
@@ -24,11 +32,6 @@ export const granite: Architecture = {
   read: (config, layout) =>
     readLlamaLike(config, layout, {
       ...readBiases(config),
-      scales: {
-        embeddingScale: config.number('embedding_multiplier', 1),
-        scoreScale: config.number('attention_multiplier', 1),
-        residualScale: config.number('residual_multiplier', 1),
-        logitScale: 1 / config.number('logits_scaling', 1),
-      },
+      scales: readGraniteScales(config),
     }),
 }

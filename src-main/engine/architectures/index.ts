@@ -3,15 +3,22 @@ import type { Architecture } from './common.ts'
 import { ConfigReader } from './config-reader.ts'
 import type { Dialect } from './dialect.ts'
 import { gemma2, gemma3, gemma3Text } from './gemma.ts'
+import { glm4Moe } from './glm4-moe.ts'
 import { granite } from './granite.ts'
+import { graniteMoe } from './granite-moe.ts'
 import { llama } from './llama.ts'
 import { mistral } from './mistral.ts'
+import { mixtral } from './mixtral.ts'
 import { olmo2, olmo3 } from './olmo.ts'
+import { olmoe } from './olmoe.ts'
 import { phi } from './phi.ts'
 import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
+import { qwen2Moe } from './qwen2-moe.ts'
 import { qwen3 } from './qwen3.ts'
 import { qwen35, qwen35Text } from './qwen3-5.ts'
+import { qwen35Moe, qwen35MoeText } from './qwen3-5-moe.ts'
+import { qwen3Moe } from './qwen3-moe.ts'
 import { smollm3 } from './smollm3.ts'
 import type { BlockLayout, DecoderSpec } from './spec.ts'
 
@@ -32,6 +39,14 @@ export const families: Readonly<Record<string, Architecture>> = {
   granite,
   phi3,
   phi,
+  qwen3_moe: qwen3Moe,
+  olmoe,
+  granitemoe: graniteMoe,
+  mixtral,
+  qwen2_moe: qwen2Moe,
+  glm4_moe: glm4Moe,
+  qwen3_5_moe_text: qwen35MoeText,
+  qwen3_5_moe: qwen35Moe,
 }
 
 const findFamily = (modelType: unknown): Architecture | undefined =>
@@ -69,17 +84,17 @@ export function readSpec(
   return family.read(reader, layout, stored)
 }
 
-// Keys under which configs say how many experts their MLPs choose from.
-const expertCounts = ['num_experts', 'num_local_experts', 'n_routed_experts', 'moe_num_experts', 'num_moe_experts']
+/** Designs whose attention keeps a compressed state in place of keys and values. */
+const latentAttention = /^(deepseek_v[23]|glm4_moe_lite|kimi|minicpm3|longcat)/
 
 /** One sentence that names the family and what is known. */
 function unknownFamily(modelType: string, config: Record<string, unknown>): EspalierError {
   const name = modelType.length > 60 ? `${modelType.slice(0, 57)}...` : modelType
   const parts = [config, config.text_config].filter((part) => typeof part === 'object' && part !== null) as Record<string, unknown>[]
-  const hasExperts = /moe|mixtral/i.test(name) || parts.some((part) => expertCounts.some((key) => Number(part[key]) > 1))
-  const kind = hasExperts ? ', a mixture of experts, which this program does not prune' : ', a family that this program does not know'
+  const latent = latentAttention.test(name) || parts.some(({ kv_lora_rank: rank }) => Number(rank) > 0)
+  const kind = latent ? 'a family with latent attention, which this program does not compute' : 'a family that this program does not know'
   const known = Object.values(families).map(({ title }) => title)
-  return new EspalierError('invalid', `config.json has "model_type" = ${JSON.stringify(name)}${kind}; known are ${known.join(', ')}.`, {
+  return new EspalierError('invalid', `config.json has "model_type" = ${JSON.stringify(name)}, ${kind}; known are ${known.join(', ')}.`, {
     family: name,
   })
 }

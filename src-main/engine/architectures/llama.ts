@@ -3,6 +3,7 @@ import { type Architecture, linear, readActivation, readSizes } from './common.t
 import type { ConfigReader } from './config-reader.ts'
 import { defined } from './defined.ts'
 import { deci, llamaDialect } from './dialect.ts'
+import { gatedMlp, type MixtureTraits } from './mixture.ts'
 import { type Place, usualPlace } from './place.ts'
 import { readRotary } from './rotary.ts'
 import type { BlockTensors, DecoderSpec, NormTensors } from './spec.ts'
@@ -31,22 +32,26 @@ export interface LlamaTraits {
   readonly tied?: boolean
   readonly rotary?: (index: number) => Rotary
   readonly slidingWindow?: (index: number) => number | undefined
-  readonly scales?: Pick<DecoderSpec, 'scoreCap' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap' | 'delta'> & {
+  /** Tensors of a logit per head that takes a share of every softmax of scores. */
+  readonly sinks?: boolean
+  readonly scales?: Pick<DecoderSpec, 'scoreCap' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap' | 'delta' | 'clamp'> & {
     scoreScale?: number
   }
   readonly perBlock?: Readonly<Record<string, readonly unknown[]>>
   readonly gatedQueries?: boolean
   /** What replaces attention in block `index`, whose tensors begin with `name`; undefined for attention. */
   readonly mixer?: (index: number, name: string) => Mixer | undefined
+  /** What replaces the dense MLP of its blocks. */
+  readonly mixture?: MixtureTraits
   /** Where embedding, blocks, final norm and head are found when not under Llama's names. */
   readonly place?: Place
 }
 
-export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'output'>
+export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'sinks' | 'output'>
 
 /** A spec for checkpoints with Llama's tensor names: RMSNorm, gated MLP, sequential residual, separate projections. */
 export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, traits: LlamaTraits = {}): DecoderSpec {
-  const sizes = readSizes(config, layout)
+  const sizes = readSizes(config, layout, traits.mixture)
   const { prefix, head } = traits.place ?? usualPlace
   const everywhere = readRotary(config, sizes.headSize)
   const embedding = `${prefix}embed_tokens.weight`
@@ -62,11 +67,11 @@ export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'
     embedding,
     finalNorm: { weight: `${prefix}norm.weight` },
     head: { weight: config.boolean('tie_word_embeddings', traits.tied ?? false) ? embedding : head },
-    ...defined({ gatedQueries: traits.gatedQueries, perBlock: traits.perBlock }),
+    ...defined({ gatedQueries: traits.gatedQueries, perBlock: traits.perBlock, router: traits.mixture?.router, sinks: traits.sinks }),
     block(index, named = index) {
       const name = `${prefix}layers.${named}`
       const mixer = traits.mixer?.(index, name) ?? attentionTensors(`${name}.self_attn`, sizes, traits)
-      return { ...mixer, ...otherTensors(name, sizes.blocks[index]?.width || sizes.intermediate, sizes.hidden, traits) }
+      return { ...mixer, ...normTensors(name, traits), ...mlpTensors(name, index, sizes, traits) }
     },
   }
 }
@@ -85,24 +90,32 @@ function attentionTensors(name: string, sizes: ReturnType<typeof readSizes>, tra
     key: linear(`${name}.k_proj`, keyValueHeads * headSize, hidden, bias),
     value: linear(`${name}.v_proj`, keyValueHeads * headSize, hidden, bias),
     ...(queryKeyNorm ? { queryNorm: norm('q_norm', heads), keyNorm: norm('k_norm', keyValueHeads) } : {}),
+    ...(traits.sinks ? { sinks: { weight: `${name}.sinks`, shape: [heads] } } : {}),
     output: linear(`${name}.o_proj`, hidden, heads * headSize, outputBias),
   }
 }
 
-/** The norms around a block's submodules, and its MLP. */
-function otherTensors(name: string, width: number, hidden: number, { norms = before, mlpBias }: LlamaTraits) {
+/** The norms around a block's submodules. */
+function normTensors(name: string, { norms = before }: LlamaTraits) {
   const norm = (own: string | undefined): NormTensors | undefined => (own === undefined ? undefined : { weight: `${name}.${own}.weight` })
-  return {
-    ...defined({
-      attentionNorm: norm(norms.attention),
-      attentionOutputNorm: norm(norms.attentionOutput),
-      mlpNorm: norm(norms.mlp),
-      mlpOutputNorm: norm(norms.mlpOutput),
-    }),
-    gate: linear(`${name}.mlp.gate_proj`, width, hidden, mlpBias),
-    up: linear(`${name}.mlp.up_proj`, width, hidden, mlpBias),
-    down: linear(`${name}.mlp.down_proj`, hidden, width, mlpBias),
+  return defined({
+    attentionNorm: norm(norms.attention),
+    attentionOutputNorm: norm(norms.attentionOutput),
+    mlpNorm: norm(norms.mlp),
+    mlpOutputNorm: norm(norms.mlpOutput),
+  })
+}
+
+/** The MLP of block `index`, or its mixture; of a removed one, what the family's would be. */
+function mlpTensors(name: string, index: number, sizes: ReturnType<typeof readSizes>, { mixture, mlpBias }: LlamaTraits) {
+  const { hidden, intermediate, blocks } = sizes
+  const { width, ...layout } = blocks[index] ?? { attention: true, width: 0 }
+  const mixes = width > 0 ? layout.experts !== undefined : mixture?.mixes?.(index) !== false
+  if (mixture && mixes) {
+    const experts = layout.experts ?? mixture.experts
+    return { mixture: mixture.tensors(name, { ...layout, experts, width: width || mixture.width }) }
   }
+  return gatedMlp(`${name}.mlp`, width || intermediate, hidden, undefined, mlpBias)
 }
 
 /** Biases that a config switches on for all of attention, and for all of the MLP. */

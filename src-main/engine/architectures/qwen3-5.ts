@@ -2,12 +2,16 @@ import { EspalierError } from '#contract/errors.ts'
 import type { BlockLayout, DecoderSpec, DeltaShape } from '#engine/architectures/spec.ts'
 import { type Architecture, linear, readHeadSize } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
-import { type Mixer, readBiases, readLlamaLike } from './llama.ts'
-import { findPlace, type Place, textConfigOf } from './place.ts'
+import { type LlamaTraits, type Mixer, readBiases, readLlamaLike } from './llama.ts'
+import { findPlace, textConfigOf } from './place.ts'
 import { readRotary } from './rotary.ts'
 
 /** Qwen3.5: in three of four blocks a Gated DeltaNet instead of attention; attention has a gate on what each head mixes. */
-function readQwen35(config: ConfigReader, layout: readonly BlockLayout[] | undefined, place?: Place): DecoderSpec {
+export function readQwen35(
+  config: ConfigReader,
+  layout: readonly BlockLayout[] | undefined,
+  traits: Pick<LlamaTraits, 'place' | 'mixture'> = {},
+): DecoderSpec {
   const count = config.integer('num_hidden_layers')
   const interval = config.integer('full_attention_interval', 4)
   const types =
@@ -18,7 +22,7 @@ function readQwen35(config: ConfigReader, layout: readonly BlockLayout[] | undef
   const rotary = readRotary(config, readHeadSize(config), { share: 0.25 })
   return readLlamaLike(config, layout, {
     ...readBiases(config),
-    ...(place ? { place } : {}),
+    ...traits,
     normOffset: 1,
     queryKeyNorm: 'head',
     gatedQueries: true,
@@ -78,5 +82,5 @@ export const qwen35: Architecture = {
   title: 'Qwen3.5 with images, its text part',
   examples: 'Qwen3.5 0.8B to 27B',
   textConfig: describeText,
-  read: (config, layout, stored) => readQwen35(config.textPart(describeText), layout, findPlace(stored)),
+  read: (config, layout, stored) => readQwen35(config.textPart(describeText), layout, { place: findPlace(stored) }),
 }

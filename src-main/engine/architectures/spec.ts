@@ -1,4 +1,5 @@
-import type { Activation } from '#engine/tensor/activation.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { Activation, Clamp } from '#engine/tensor/activation.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 
 /**
@@ -13,6 +14,8 @@ export interface Projection {
   readonly rows: number
   readonly columns: number
   readonly bias?: string
+  /** Of the stored tensor, where that has more dimensions; rows are counted through all but the last. */
+  readonly shape?: readonly number[]
 }
 
 export interface NormTensors {
@@ -44,6 +47,47 @@ export interface DeltaTensors {
   readonly readNorm: ShapedTensor
 }
 
+/** An MLP; without a gate its neurons are the activation of `up` alone. */
+export interface MlpTensors {
+  readonly gate?: Projection
+  readonly up: Projection
+  readonly down: Projection
+}
+
+/** What replaces a removed expert: a vector [D] that its share of the output is. */
+export interface ConstantTensors {
+  readonly constant: ShapedTensor
+}
+
+/** An MLP of several experts, of which a router chooses some for each token. */
+export interface MixtureTensors {
+  /** [E, D], from the stream through the norm to a score of each expert. */
+  readonly router: Projection
+  /** Added to scores for the choice alone: [E]. */
+  readonly correction?: ShapedTensor
+  readonly experts: readonly (MlpTensors | ConstantTensors)[]
+  /** An MLP that every token meets, times the sigmoid of `sharedGate` [1, D] where there is one. */
+  readonly shared?: MlpTensors
+  readonly sharedGate?: Projection
+}
+
+/** How routers choose, in every mixture of a model. */
+export interface RouterKind {
+  /** Experts that a token meets. */
+  readonly chosen: number
+  /** What makes an expert's weight of its logit: a softmax over all, or a sigmoid of each. */
+  readonly scores: 'softmax' | 'sigmoid'
+  /** Whether weights of the chosen are divided by their sum. */
+  readonly renormalised: boolean
+  /** What the weights are multiplied by. */
+  readonly scale?: number
+  /** Experts of one mixture come in `count` groups, of which a token may choose from the best `open`. */
+  readonly groups?: { readonly count: number; readonly open: number }
+  /** The config's words for the number of experts, the one to write first, and for an expert's width. */
+  readonly countKeys: readonly string[]
+  readonly widthKey: string
+}
+
 /** Heads of a Gated DeltaNet; each key head serves as many consecutive value heads. */
 export interface DeltaShape {
   readonly keyHeads: number
@@ -54,9 +98,10 @@ export interface DeltaShape {
 
 /**
  * Names of one block's tensors. With `delta` its token mixer is a Gated DeltaNet, which replaces attention. A submodule may have a norm on what it reads, one on what it adds to the stream, or both; with a parallel
- * residual the MLP reads through the attention's norm.
+ * residual the MLP reads through the attention's norm. Its MLP is a dense one, or a mixture of experts.
  */
-export interface BlockTensors {
+export interface BlockTensors extends Partial<MlpTensors> {
+  readonly mixture?: MixtureTensors
   readonly attentionNorm?: NormTensors
   readonly query: Projection
   readonly key: Projection
@@ -65,12 +110,11 @@ export interface BlockTensors {
   readonly queryNorm?: NormTensors
   readonly keyNorm?: NormTensors
   readonly delta?: DeltaTensors
+  /** [H] */
+  readonly sinks?: ShapedTensor
   readonly output: Projection
   readonly attentionOutputNorm?: NormTensors
   readonly mlpNorm?: NormTensors
-  readonly gate?: Projection
-  readonly up: Projection
-  readonly down: Projection
   readonly mlpOutputNorm?: NormTensors
   /** What the residual is multiplied by, [d, d] stored as rows by columns (sliced models). */
   readonly attentionShortcut?: Projection
@@ -85,10 +129,15 @@ export interface NormKind {
   readonly divisor?: number
 }
 
-/** What is left of one block: `width` neurons of the MLP, 0 when it was removed. */
+/**
+ * What is left of one block: `width` neurons of the MLP, or of each of its `experts`; 0 when it was removed. `constants` are the numbers of
+ * experts that are a vector each.
+ */
 export interface BlockLayout {
   readonly attention: boolean
   readonly width: number
+  readonly experts?: number | undefined
+  readonly constants?: readonly number[] | undefined
 }
 
 export interface DecoderSpec {
@@ -107,6 +156,8 @@ export interface DecoderSpec {
   /** Coordinates of the stream between submodules, where they are fewer than the hidden size (sliced models). */
   readonly sliceWidth?: number
   readonly activation: Activation
+  /** Limits of gates and ups, which then replace the activation. */
+  readonly clamp?: Clamp
   readonly parallelResidual: boolean
   /** Rotary embedding of block `index`; blocks that share one are given the same object. */
   rotary(index: number): Rotary
@@ -115,6 +166,10 @@ export interface DecoderSpec {
   /** Whether query rows are, head by head, d of the query and d of a gate on what the head mixes. */
   readonly gatedQueries?: boolean
   readonly delta?: DeltaShape
+  /** Whether each head has a score of its own that takes a share of every softmax and mixes nothing. */
+  readonly sinks?: boolean
+  /** Where MLPs are mixtures of experts. */
+  readonly router?: RouterKind
   /** What products of queries and keys are multiplied by. */
   readonly scoreScale: number
   /** Scores s become cap * tanh(s / cap). */
@@ -165,20 +220,66 @@ export function mixerProjections({ query, key, value, delta }: BlockTensors): Pr
   return [query, key, value, ...(delta ? [delta.gate, delta.strength, delta.rate] : [])]
 }
 
-/** Tensors of a DeltaNet that are no projections. */
-export function deltaOwn({ delta }: BlockTensors): ShapedTensor[] {
-  return delta ? [delta.convolution, delta.decay, delta.rateBias, delta.readNorm] : []
+/** Tensors of a token mixer that are neither projections nor norms. */
+export function mixerOwn({ delta, sinks }: BlockTensors): ShapedTensor[] {
+  return [...(delta ? [delta.convolution, delta.decay, delta.rateBias, delta.readNorm] : []), ...(sinks ? [sinks] : [])]
+}
+
+/** Projections of an MLP under their names here. */
+export const mlpProjections = ({ gate, up, down }: MlpTensors): Record<string, Projection> => ({ ...(gate ? { gate } : {}), up, down })
+
+/** The MLP of a block that has a dense one. Throws for a mixture: its caller works on one matrix. */
+export function denseMlp({ gate, up, down }: BlockTensors): MlpTensors {
+  if (up && down) return { ...(gate ? { gate } : {}), up, down }
+  throw hasExperts()
+}
+
+/** For what works on one MLP per block. */
+export const hasExperts = (): EspalierError =>
+  new EspalierError('infeasible', 'This model has mixtures of experts, which this cannot work on. Choose a model without experts.')
+
+export const isConstant = (expert: MlpTensors | ConstantTensors): expert is ConstantTensors => 'constant' in expert
+
+/** Everything that a block's MLP has besides norms and a shortcut, under the names that parts are read by. */
+export function mlpEntries(tensors: BlockTensors): Record<string, Projection | ShapedTensor> {
+  const { mixture } = tensors
+  if (!mixture) return mlpProjections(denseMlp(tensors))
+  const { router, correction, experts, shared, sharedGate } = mixture
+  const named = (prefix: string, entries: Record<string, Projection | ShapedTensor>) =>
+    Object.entries(entries).map(([key, entry]) => [`${prefix}.${key}`, entry] as const)
+  return Object.fromEntries([
+    ['router', router],
+    ...(correction ? [['correction', correction] as const] : []),
+    ...experts.flatMap((expert, index) =>
+      named(`experts.${index}`, isConstant(expert) ? { constant: expert.constant } : mlpProjections(expert)),
+    ),
+    ...(shared ? named('shared', mlpProjections(shared)) : []),
+    ...(sharedGate ? [['sharedGate', sharedGate] as const] : []),
+  ])
 }
 
 /** Entries of a token mixer besides its projections. */
 function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
   const heads = normParameters(spec, tensors.queryNorm) + normParameters(spec, tensors.keyNorm)
-  return deltaOwn(tensors).reduce((total, { shape }) => total + shape.reduce((a, b) => a * b, 1), heads)
+  return mixerOwn(tensors).reduce((total, { shape }) => total + shape.reduce((a, b) => a * b, 1), heads)
 }
 
 /** Parameters of a norm; 0 for a missing one. */
 export function normParameters(spec: DecoderSpec, norm: NormTensors | undefined): number {
   return norm && !norm.ones ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0
+}
+
+const entriesOf = (entries: readonly (Projection | ShapedTensor)[]): number =>
+  entries.reduce((sum, one) => sum + ('rows' in one ? projectionParameters(one) : one.shape.reduce((a, b) => a * b, 1)), 0)
+
+/** Parameters of one mixture's experts that a token does not meet. Constants count like experts, as they may be chosen. */
+function idleParameters({ mixture }: BlockTensors, chosen: number): number {
+  if (!mixture) return 0
+  const all = mixture.experts.map((expert) => entriesOf(isConstant(expert) ? [expert.constant] : Object.values(mlpProjections(expert))))
+  return all
+    .sort((a, b) => a - b)
+    .slice(0, Math.max(0, all.length - chosen))
+    .reduce((sum, own) => sum + own, 0)
 }
 
 /** Parameters of block `index` as the spec describes it, whether or not parts of it were removed. */
@@ -192,7 +293,7 @@ export function blockParameters(spec: DecoderSpec, index: number): BlockParamete
       mixerExtras(spec, tensors) +
       normParameters(spec, attentionOutputNorm),
     attentionNorm: normParameters(spec, attentionNorm),
-    mlp: sum([tensors.gate, tensors.up, tensors.down, tensors.mlpShortcut]) + normParameters(spec, mlpOutputNorm),
+    mlp: entriesOf(Object.values(mlpEntries(tensors))) + sum([tensors.mlpShortcut]) + normParameters(spec, mlpOutputNorm),
     mlpNorm: normParameters(spec, mlpNorm),
   }
 }
@@ -213,4 +314,13 @@ export function presentParameters(spec: DecoderSpec, index: number): Record<'att
  */
 export function stackParameters(spec: DecoderSpec): number {
   return spec.blocks.reduce((total, _, index) => total + presentParameters(spec, index).all, 0)
+}
+
+/** Parameters of the block stack, and those of them that take part in computing one token: fewer in mixtures of experts. */
+export function activeParameters(spec: DecoderSpec): { readonly total: number; readonly active: number } {
+  const total = stackParameters(spec)
+  const { router } = spec
+  if (!router) return { total, active: total }
+  const idle = spec.blocks.map(({ width }, index) => (width > 0 ? idleParameters(spec.block(index), router.chosen) : 0))
+  return { total, active: total - idle.reduce((sum, own) => sum + own, 0) }
 }

@@ -10,7 +10,7 @@ export interface TensorInfo {
   readonly bytes: number
 }
 
-/** A range of a tensor's first dimension. */
+/** A range of a tensor's rows, counted through all dimensions but the last. */
 export interface Rows {
   first: number
   count: number
@@ -38,7 +38,7 @@ export interface Checkpoint {
   /** What is left of each block, where the file itself says that something is missing. */
   readonly blocks?: readonly StoredBlock[] | undefined
   /**
-   * Little-endian bytes of rows [first, first + count) of the first dimension, by default of the whole tensor, in memory from
+   * Little-endian bytes of rows [first, first + count), by default of the whole tensor, in memory from
    * `alignedBuffer` of its own. Throws `invalid` for an unknown name, rows out of range and a file that shrank.
    */
   read(name: string, rows?: Rows): Promise<Uint8Array>
@@ -55,10 +55,14 @@ export function unpackedNotes({ quantised }: Pick<Checkpoint, 'quantised'>): str
   ]
 }
 
+/** Rows of a tensor; of a vector its entries. */
+export const rowCount = (shape: readonly number[]): number =>
+  shape.length < 2 ? (shape[0] ?? 1) : shape.slice(0, -1).reduce((product, size) => product * size, 1)
+
 /** The bytes that rows take, counted from the start of the tensor. Throws when the tensor has fewer rows. */
 export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; bytes: number } {
   if (!rows) return { skip: 0, bytes: tensor.bytes }
-  const total = tensor.shape[0] ?? 1
+  const total = rowCount(tensor.shape)
   const { first, count } = rows
   if (!Number.isInteger(first) || !Number.isInteger(count) || first < 0 || count < 0 || first + count > total) {
     throw new EspalierError('invalid', `Rows ${first} to ${first + count} of tensor ${tensor.name} were asked for, it has ${total}.`)

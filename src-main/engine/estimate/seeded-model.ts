@@ -1,5 +1,5 @@
 import { readSpec } from '#engine/architectures/index.ts'
-import type { Checkpoint, TensorInfo } from '#engine/checkpoint/checkpoint.ts'
+import { type Checkpoint, rowCount, type TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import type { Model } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { WeightStore } from '#engine/model/weights/residency.ts'
@@ -60,7 +60,7 @@ function memoryCheckpoint(config: Record<string, unknown>, shapesOf: ReturnType<
   )
   const values = async (name: string, rows?: { first: number; count: number }): Promise<Float32Array> => {
     const shape = tensors.get(name)?.shape ?? []
-    const count = rows ? rows.count * sizeOf(shape.slice(1)) : sizeOf(shape)
+    const count = rows ? rows.count * (sizeOf(shape) / rowCount(shape)) : sizeOf(shape)
     const scale = shape.length === 1 ? 0 : 1 / Math.sqrt(shape[1] ?? 1)
     return Float32Array.from({ length: count }, (_, i) => (shape.length === 1 ? 1 : scale * (((i * 7919) % 2003) / 1001 - 1)))
   }

@@ -13,7 +13,7 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { findFormat, formats } from './index.ts'
 import { likelyPlans } from './likely-plan.ts'
-import type { Planned } from './pruned-tensors.ts'
+import type { Planned } from './pieces.ts'
 
 /** What is to be saved: the plan that a run has, or what will make one. */
 interface SaveCheck {

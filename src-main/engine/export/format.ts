@@ -13,7 +13,7 @@ import type { Model } from '#engine/model/model.ts'
 import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
 import { copyCompanions } from './companions.ts'
 import type { Importances } from './gguf/importances.ts'
-import type { Planned } from './pruned-tensors.ts'
+import type { Planned } from './pieces.ts'
 
 /** What is known of the model to be written besides its weights. */
 export interface ExportRequest {

@@ -1,8 +1,9 @@
-import type { BlockPlan, MlpPlan, Plan, Replaceable } from '#contract/pruning/plan.ts'
+import type { BlockPlan, MlpPlan, Replaceable } from '#contract/pruning/plan.ts'
 import {
   type BlockTensors,
   type DecoderSpec,
-  deltaOwn,
+  denseMlp,
+  mixerOwn,
   mixerProjections,
   type NormTensors,
   type Projection,
@@ -11,7 +12,6 @@ import {
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
-import type { Model } from '#engine/model/model.ts'
 import {
   finalNormName,
   type PlanTensors,
@@ -22,14 +22,9 @@ import {
 } from '#engine/model/views/plan-tensors.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
+import { addMixture } from './mixture-tensors.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
-
-/** A model and what a plan makes of it. */
-export interface Planned {
-  readonly model: Pick<Model, 'checkpoint' | 'spec'>
-  readonly plan: Plan
-  readonly tensors?: PlanTensors | undefined
-}
+import type { AddPiece, Piece, Planned } from './pieces.ts'
 
 /** How a plan is put into tensors. */
 interface TensorStyle {
@@ -37,6 +32,8 @@ interface TensorStyle {
   readonly removed: 'absent' | 'zeroed'
   /** The width that the MLP at this position is padded to with zero neurons; its own without it. */
   readonly width?: (position: number) => number
+  /** The number of experts of a mixture of zeros. */
+  readonly experts?: number
   /** The blocks of the written model, in order. */
   readonly blocks: readonly PackedBlock[]
   /** What the written model calls its tensors, and their shapes where nothing is left of a source; as the family has them without it. */
@@ -45,21 +42,6 @@ interface TensorStyle {
 
 /** Names of a model's tensors. A projection of no rows has none. */
 export type TensorNames = Pick<DecoderSpec, 'embedding' | 'finalNorm' | 'head' | 'block'>
-
-/** One stored tensor in the making: ranges of rows, one under the other, each with its cut; without a source they are zeros. */
-interface Piece {
-  readonly source: string | undefined
-  readonly firstRow: number
-  readonly rows: number
-  readonly columns: number | undefined
-  readonly cut: Cut
-  /** Where it is not rows by columns. */
-  readonly shape?: readonly number[]
-  /** The plan's tensor that replaces the rows. */
-  readonly replaced?: string | undefined
-}
-
-type AddPiece = (name: string, piece: Piece) => void
 
 /**
  * The tensors of a model as a plan leaves it, in the dtype and under the names of the checkpoint, each made when it is written.
@@ -120,10 +102,10 @@ function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, {
   norm('queryNorm', 'queryNorm')
   norm('keyNorm', 'keyNorm')
   norm('attentionOutputNorm', 'outputNorm')
-  const [own, ownShaped] = [from && mixerProjections(from), from && deltaOwn(from)]
+  const [own, ownShaped] = [from && mixerProjections(from), from && mixerOwn(from)]
   const keys = ['query', 'key', 'value']
   for (const [i, target] of mixerProjections(to).entries()) addProjection(own?.[i], target, {}, add, keys[i], trained)
-  for (const [i, target] of deltaOwn(to).entries()) addShaped(ownShaped?.[i], target, add)
+  for (const [i, target] of mixerOwn(to).entries()) addShaped(ownShaped?.[i], target, add)
   if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add))
     addProjection(from?.output, to.output, {}, add, 'output', trained)
 }
@@ -142,9 +124,15 @@ function addMlp(planned: Planned, packed: PackedBlock, { position, to }: Place, 
   const trained = trainedTensors(planned, packed.mlp === undefined ? undefined : mlpOf(packed.mlp))
   addNorm(from?.mlpNorm, to.mlpNorm, spec.hidden, add, (kind) => trained(`norm${kind}`))
   addNorm(from?.mlpOutputNorm, to.mlpOutputNorm, spec.hidden, add, (kind) => trained(`outputNorm${kind}`))
-  if (to.gate) addProjection(from?.gate, to.gate, rows, add, 'gate', trained)
-  addProjection(from?.up, to.up, rows, add, 'up', trained)
-  if (!addReplaced(planned, packed.mlp, 'down', to.down, columns, add)) addProjection(from?.down, to.down, columns, add, 'down', trained)
+  if (to.mixture) {
+    addMixture(planned, packed.mlp, to.mixture, { width: style.width?.(position), experts: style.experts }, add)
+    return
+  }
+  const target = denseMlp(to)
+  if (target.gate) addProjection(from?.gate, target.gate, rows, add, 'gate', trained)
+  addProjection(from?.up, target.up, rows, add, 'up', trained)
+  if (!addReplaced(planned, packed.mlp, 'down', target.down, columns, add))
+    addProjection(from?.down, target.down, columns, add, 'down', trained)
 }
 
 /** A projection that the plan replaces: its columns are cut already, so zeros are only added. False where the plan replaces none. */
@@ -266,7 +254,11 @@ async function cutPiece(sources: Sources, piece: Piece, entryBytes: number): Pro
   return cutMatrix(await readPiece(sources, source, piece), rows, columns, entryBytes, cut)
 }
 
-async function readPiece({ checkpoint, tensors }: Sources, source: string, { replaced, firstRow, rows }: Piece): Promise<Uint8Array> {
+async function readPiece(
+  { checkpoint, tensors }: Sources,
+  source: string,
+  { replaced, replacedRows, firstRow, rows }: Piece,
+): Promise<Uint8Array> {
   if (replaced === undefined || !tensors) return checkpoint.read(source, { first: firstRow, count: rows })
-  return fromFloat32(await tensors.readFloat32(replaced), storedDtype(checkpoint, source))
+  return fromFloat32(await tensors.readFloat32(replaced, replacedRows), storedDtype(checkpoint, source))
 }

@@ -2,7 +2,8 @@ import type { Tensor } from '@tensorflow/tfjs-core'
 import type { SlicePlan } from '#contract/pruning/plan.ts'
 import {
   type BlockTensors,
-  deltaOwn,
+  denseMlp,
+  mixerOwn,
   mixerProjections,
   type NormTensors,
   type Projection,
@@ -14,7 +15,7 @@ import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import { storedDtype } from '#engine/model/views/plan-tensors.ts'
 import { slicedSpec } from '#engine/model/views/sliced-spec.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { type AttentionWeights, blockOf, isAttention, type MlpWeights, type Part } from '#engine/model/weights/weights.ts'
+import { type AttentionWeights, blockOf, isAttention, type MlpWeights, mlpOfWeights, type Part } from '#engine/model/weights/weights.ts'
 
 /** Rows of one stored tensor, from `firstRow` on. */
 interface Piece {
@@ -65,7 +66,7 @@ class BlockWriter {
 
   tensors(block: number): TensorToWrite[] {
     const { checkpoint, spec } = this.#view.model
-    const dtype = storedDtype(checkpoint, spec.block(block).up.weight)
+    const dtype = storedDtype(checkpoint, denseMlp(spec.block(block)).up.weight)
     return [...storedShapes(slicedSpec(this.#view.model.spec, this.#plan).block(block))].map(([name, shape]) => ({
       name,
       dtype,
@@ -111,11 +112,11 @@ async function addPart(pieces: Pieces, view: ModelView, plan: SlicePlan, part: P
   const weights = await view.lease(part)
   const norm = isAttention(part) ? tensors.attentionNorm : (tensors.mlpNorm ?? tensors.attentionNorm)
   if (norm) addNorm(pieces, norm, plan.width, view.model.spec.norm.offset)
-  for (const own of isAttention(part) ? [tensors.queryNorm, tensors.keyNorm, ...deltaOwn(tensors)] : []) {
+  for (const own of isAttention(part) ? [tensors.queryNorm, tensors.keyNorm, ...mixerOwn(tensors)] : []) {
     if (own) pieces.set(own.weight, [{ firstRow: 0, values: await view.model.checkpoint.readFloat32(own.weight) }])
   }
   if (weights.attention) addAttention(pieces, tensors, weights.attention, view.spec.scoreScale)
-  else addMlp(pieces, tensors, weights.mlp)
+  else addMlp(pieces, tensors, mlpOfWeights(weights))
   view.release(part, weights)
 }
 
@@ -137,9 +138,10 @@ function addAttention(pieces: Pieces, tensors: BlockTensors, weights: AttentionW
 }
 
 function addMlp(pieces: Pieces, tensors: BlockTensors, weights: MlpWeights): void {
-  if (tensors.gate && weights.gate) addProjection(pieces, tensors.gate, read(weights.gate), weights.gateBias && read(weights.gateBias))
-  addProjection(pieces, tensors.up, read(weights.up), weights.upBias && read(weights.upBias))
-  addProjection(pieces, tensors.down, read(weights.down), weights.downBias && read(weights.downBias))
+  const { gate, up, down } = denseMlp(tensors)
+  if (gate && weights.gate) addProjection(pieces, gate, read(weights.gate), weights.gateBias && read(weights.gateBias))
+  addProjection(pieces, up, read(weights.up), weights.upBias && read(weights.upBias))
+  addProjection(pieces, down, read(weights.down), weights.downBias && read(weights.downBias))
   addShortcut(pieces, tensors.mlpShortcut, weights.shortcut)
 }
 

@@ -1,12 +1,15 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
+import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from './format.ts'
 import { modelCard, readParentCard } from './model-card.ts'
 import { packedConfig } from './packed-config.ts'
 import { blocksText, missingParts, type PackedBlock, packBlocks } from './packing.ts'
-import { type Planned, prunedTensors } from './pruned-tensors.ts'
+import type { Planned } from './pieces.ts'
+import { prunedTensors } from './pruned-tensors.ts'
 
 /**
  * A folder of the model's own family that transformers and its kin load: blocks that went whole are left out, neighbours that lack each
@@ -22,10 +25,10 @@ export const stock: ExportFormat = {
     return { bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, packed.length), notes }
   },
   async write(request) {
-    const { tensors, packed, width, notes, config } = layOutStock(request)
+    const { tensors, packed, sizes, notes, config } = layOutStock(request)
     await writeModelFolder(request, {
       tensors,
-      config: { ...packedConfig(request.model.spec, config, packed), num_hidden_layers: packed.length, intermediate_size: width },
+      config: { ...packedConfig(request.model.spec, config, packed), num_hidden_layers: packed.length, ...sizes },
       files: { 'README.md': modelCard(request, notes.join('\n'), await readParentCard(request.model)) },
     })
   },
@@ -42,22 +45,63 @@ function layOutStock(planned: Planned) {
   const packed = packBlocks(spec, blocks)
   if (packed.length === 0)
     throw new EspalierError('infeasible', 'Nothing of the model is left, and its family has no model without blocks.')
-  const width = Math.max(1, ...blocks.map((block) => block.width))
+  const isMixture = ({ mlp, attention }: PackedBlock) => spec.blocks[mlp ?? attention ?? 0]?.experts !== undefined
+  const widest = (mixtures: boolean) => Math.max(1, ...blocks.map((own) => ((own.experts !== undefined) === mixtures ? own.width : 0)))
+  const [width, expertWidth, experts] = [widest(false), widest(true), expertsOf(spec, blocks, packed)]
   const config = textConfig(checkpoint.config)
   const alone = config !== checkpoint.config
   const names = alone ? { names: readSpec(config, spec.blocks) } : {}
-  const tensors = prunedTensors(planned, { removed: 'zeroed', width: () => width, blocks: packed, ...names })
-  const notes = describe(packed, blocks.length, width)
+  const tensors = prunedTensors(planned, {
+    removed: 'zeroed',
+    width: (position) => (isMixture(at(packed, position)) ? expertWidth : width),
+    experts,
+    blocks: packed,
+    ...names,
+  })
+  const notes = describe(
+    packed,
+    blocks.length,
+    spec.router ? `${expertWidth} neurons wide in each of ${experts} experts` : `${width} neurons wide`,
+  )
   if (alone) notes.push('It is the text part of the model alone: what sees images is left out.')
-  return { tensors, packed, width, config, notes }
+  return { tensors, packed, sizes: sizesOf(spec, config, { width, expertWidth, experts }), config, notes }
 }
 
-function describe(packed: readonly PackedBlock[], count: number, width: number): string[] {
+/** The one number of experts that all mixtures have. Throws where they differ, or where a config cannot say which blocks have one. */
+function expertsOf({ router, blocks: dense }: DecoderSpec, blocks: readonly BlockLayout[], packed: readonly PackedBlock[]): number {
+  const mixtures = blocks.filter(({ experts, width }) => experts !== undefined && width > 0)
+  const counts = [...new Set(mixtures.map(({ experts }) => experts as number))]
+  const refuse = (why: string) => new EspalierError('infeasible', `This format cannot hold the model: ${why}. Choose the format exact.`)
+  if (counts.length > 1) throw refuse(`its blocks have ${counts.join(', ')} experts, and the config has one number for all`)
+  if (mixtures.some(({ constants }) => constants)) throw refuse('some of its experts are constants')
+  if (router && packed.length < dense.length && dense.some(({ experts }) => experts === undefined))
+    throw refuse('blocks went of a model in which only some have experts')
+  return counts[0] ?? dense.find(({ experts }) => experts !== undefined)?.experts ?? 0
+}
+
+/** The config's words for the sizes of MLPs and experts. */
+function sizesOf(
+  { router, blocks }: DecoderSpec,
+  config: Record<string, unknown>,
+  { width, expertWidth, experts }: { width: number; expertWidth: number; experts: number },
+): Record<string, unknown> {
+  if (!router) return { intermediate_size: width }
+  const [written, ...others] = router.countKeys as [string, ...string[]]
+  const hasDense = blocks.some((block) => block.experts === undefined)
+  return {
+    ...(hasDense && config.intermediate_size !== undefined ? { intermediate_size: width } : {}),
+    ...Object.fromEntries(others.map((key) => [key, undefined])),
+    [written]: experts,
+    [router.widthKey]: expertWidth,
+  }
+}
+
+function describe(packed: readonly PackedBlock[], count: number, sizes: string): string[] {
   const zeroed = missingParts(packed)
   return [
     packed.length === count
-      ? `An ordinary model of its family, every MLP ${width} neurons wide.`
-      : `An ordinary model of its family: ${packed.length} blocks instead of ${count}, renumbered, every MLP ${width} neurons wide.`,
+      ? `An ordinary model of its family, every MLP ${sizes}.`
+      : `An ordinary model of its family: ${packed.length} blocks instead of ${count}, renumbered, every MLP ${sizes}.`,
     packed.some(({ attention, mlp }) => attention !== undefined && mlp !== undefined && attention !== mlp)
       ? 'An attention whose MLP was removed shares a block with the next MLP whose attention was removed, which computes the same.'
       : '',

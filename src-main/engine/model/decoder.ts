@@ -8,6 +8,7 @@ import {
   reshape,
   sigmoid,
   slice,
+  type Tensor1D,
   type Tensor2D,
   type Tensor3D,
   type Tensor4D,
@@ -15,11 +16,8 @@ import {
   tidy,
   transpose,
 } from '@tensorflow/tfjs-core'
-import { type DecoderSpec, type DeltaShape, layoutOf } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, type DeltaShape, hasExperts, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { HalfMatrix } from '#engine/backend/halves.ts'
-import type { Activation } from '#engine/tensor/activation.ts'
-import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { mixHeadsByStep, splitHeads } from '#engine/tensor/heads.ts'
@@ -28,7 +26,9 @@ import { batchedProduct, isHalf, type Matrix, project } from '#engine/tensor/pro
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import type { Past } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
-import type { AttentionWeights, MlpWeights, Part, PartWeights } from './weights/weights.ts'
+import { combineExperts, type ExpertActivations, type RoutedExperts, routeTokens } from './mixture.ts'
+import { neuronsOf } from './neurons.ts'
+import type { AttentionWeights, MixtureWeights, MlpWeights, Part, PartWeights } from './weights/weights.ts'
 import { blockOf, isAttention } from './weights/weights.ts'
 
 /** Residual stream at a part's input, [B*T, D]. `source` is the block's input, which a parallel MLP reads. */
@@ -54,8 +54,10 @@ export interface CallContext {
 export interface PartActivations {
   /** What the first projections read: the stream through the norm, [B*T, D]. */
   readonly input: Tensor2D
-  /** What the last projection reads: mixed heads [B*T, H d], or neurons [B*T, I]. */
+  /** What the last projection reads: mixed heads [B*T, H d], or neurons [B*T, I]. A mixture has many: reading it throws. */
   readonly inner: Tensor2D
+  /** Of a mixture, what each expert that was chosen reads and writes. */
+  readonly experts?: readonly ExpertActivations[]
   /** What is added to the stream, [B*T, D]; absent where only what leads up to it was computed. */
   readonly output?: Tensor2D
 }
@@ -64,11 +66,16 @@ export interface PartActivations {
 export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D {
   return tidy(() => {
     const seen = leadUp(part, weights, residual, call)
-    const { attention, mlp } = weights
-    const output = attention ? project(seen.inner, attention.output, attention.outputBias) : project(seen.inner, mlp.down, mlp.downBias)
+    const output = outputOf(seen, weights, call.spec)
     call.observe?.(Object.assign(seen, { output }))
-    return addTo(residual.x, output, attention ?? mlp, call.spec)
+    return addTo(residual.x, output, weights.attention ?? weights.mlp ?? weights.mixture, call.spec)
   })
+}
+
+function outputOf(seen: LedUp, { attention, mlp }: PartWeights<Matrix>, spec: DecoderSpec): Tensor2D {
+  if (seen.routed) return combineExperts(seen.input, seen.routed, spec)
+  const { inner } = seen
+  return attention ? project(inner, attention.output, attention.outputBias) : project(inner, mlp?.down as Matrix, mlp?.downBias)
 }
 
 /** Shows the call's observer what a part's last projection reads, and stops there: the product behind it is spared. */
@@ -78,17 +85,33 @@ export function observePart(part: Part, weights: PartWeights<Matrix>, residual: 
   })
 }
 
+type LedUp = PartActivations & { readonly routed?: RoutedExperts }
+
 /** A part up to its last projection. */
-function leadUp(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): PartActivations {
+function leadUp(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): LedUp {
   if (weights.attention) return attend(residual.x, weights.attention, blockOf(part), call)
-  return feed(call.spec.parallelResidual ? residual.source : residual.x, weights.mlp, call.spec.activation)
+  const source = call.spec.parallelResidual ? residual.source : residual.x
+  return weights.mlp ? feed(source, weights.mlp, call.spec) : feedExperts(source, weights.mixture, call.spec)
+}
+
+function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, spec: DecoderSpec): LedUp {
+  const input = normalizeIf(source, weights.norm)
+  const routed = routeTokens(input, weights, spec)
+  return {
+    input,
+    get inner(): Tensor2D {
+      throw hasExperts()
+    },
+    routed,
+    experts: routed.experts,
+  }
 }
 
 /** The stream with a part's output added: through the norm on it, scaled, onto what a shortcut makes of the stream. */
 function addTo(
   residual: Tensor2D,
   output: Tensor2D,
-  { outputNorm, shortcut }: AttentionWeights<Matrix> | MlpWeights<Matrix>,
+  { outputNorm, shortcut }: AttentionWeights<Matrix> | MlpWeights<Matrix> | MixtureWeights<Matrix>,
   { residualScale }: DecoderSpec,
 ): Tensor2D {
   const added = normalizeIf(output, outputNorm)
@@ -139,7 +162,7 @@ function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, c
 export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
-  const mixed = mix(normed, block, call, weights.queryKeyValue)
+  const mixed = mix(normed, block, call, weights)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
@@ -194,10 +217,12 @@ export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: Atte
   return concat([...normed, columns(queries + keys, keys)], 1)
 }
 
-/** Values mixed by attention, whose products are those of `weight`, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
-function mix(projected: Tensor2D, block: number, call: CallContext, weight: Matrix): Tensor2D {
+/** Values mixed by attention, with the products of its weights, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
+function mix(projected: Tensor2D, block: number, call: CallContext, weights: AttentionWeights<Matrix>): Tensor2D {
   const { spec, rotary, past } = call
-  const { fused } = activeBackend()
+  const { queryKeyValue: weight, sinks } = weights
+  // The fused operations know no sinks.
+  const fused = sinks ? undefined : activeBackend().fused
   const { heads, keyValueHeads, scoreCap: cap } = spec
   const tables = rotary(block)
   const { cosine, sine } = tables
@@ -205,13 +230,19 @@ function mix(projected: Tensor2D, block: number, call: CallContext, weight: Matr
   if (past && fused) {
     return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   }
-  if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, spec)
-  if (isHalf(weight)) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
-  return fused ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, shape, batchedProduct)
+  if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, spec, sinks)
+  if (isHalf(weight) && !sinks) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
+  return fused ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, { ...shape, sinks }, batchedProduct)
 }
 
 /** Each sequence's rows after what its slots hold. */
-function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: Past, block: number, spec: DecoderSpec): Tensor2D {
+function mixPlaced(
+  { query, key, value }: ReturnType<typeof splitHeads>,
+  past: Past,
+  block: number,
+  spec: DecoderSpec,
+  sinks: Tensor1D | undefined,
+): Tensor2D {
   const fresh = past.sequences.flatMap(({ slots, tokens }) => slots.slice(-tokens))
   const cached = past.cache.append(block, fresh, key, value)
   let first = 0
@@ -220,20 +251,14 @@ function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: P
     const seen = { key: gather(cached.key, places, 1), value: gather(cached.value, places, 1) }
     const own: Tensor4D = slice(query, [0, 0, first, 0], [-1, -1, tokens, -1])
     first += tokens
-    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap }, batchedProduct)
+    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap, sinks }, batchedProduct)
     return reshape(transpose(reshape(heads, [spec.heads, tokens, spec.headSize]), [1, 0, 2]), [tokens, spec.heads * spec.headSize])
   })
   return mixed.length === 1 ? (mixed[0] as Tensor2D) : concat(mixed, 0)
 }
 
-function feed(source: Tensor2D, weights: MlpWeights<Matrix>, activation: Activation): PartActivations {
-  const { up: upWeight, norm } = weights
-  const seen = inputOf(source, weights, isHalf(upWeight))
-  if (isHalf(upWeight)) {
-    const part = { ...(weights as MlpWeights<HalfMatrix>), norm: norm && fusedNorm(norm, source), activation }
-    return withInner(seen, halfUnits().neurons(source, part))
-  }
-  const up = project(seen.input, upWeight, weights.upBias)
-  const gate = weights.gate && project(seen.input, weights.gate, weights.gateBias)
-  return withInner(seen, gate ? gateNeurons(gate, up, activation) : activate(up, activation))
+function feed(source: Tensor2D, weights: MlpWeights<Matrix>, spec: DecoderSpec): PartActivations {
+  const packed = isHalf(weights.up)
+  const seen = inputOf(source, weights, packed)
+  return withInner(seen, neuronsOf(packed ? source : seen.input, weights, spec))
 }

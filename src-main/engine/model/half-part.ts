@@ -2,6 +2,7 @@ import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
+import type { Matrix } from '#engine/tensor/products.ts'
 import { type CallContext, mixHeads, type Residual } from './decoder.ts'
 import { blockOf, type Part, type PartWeights } from './weights/weights.ts'
 
@@ -9,8 +10,9 @@ import { blockOf, type Part, type PartWeights } from './weights/weights.ts'
  * The stream behind a part with packed weights by one to three operations: norms, sums and what lies between the products go with these.
  * Undefined where there is none that knows all words of this model.
  */
-export function runHalfPart(part: Part, weights: PartWeights<HalfMatrix>, residual: Residual, call: CallContext): Tensor2D | undefined {
-  const { attention, mlp } = weights
+export function runHalfPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D | undefined {
+  const { attention, mlp } = weights as PartWeights<HalfMatrix>
+  if (!attention && !mlp) return undefined
   const { spec } = call
   const halves = halfUnits()
   const scale = spec.residualScale ?? 1

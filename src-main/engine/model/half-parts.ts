@@ -1,11 +1,10 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
-import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
-import type { Part, PartWeights } from './weights/weights.ts'
+import { isConstantExpert, type MlpWeights, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
  * The weights of a view's parts packed for products of 16-bit operands: each time, as packing costs what reading costs and there is no
@@ -48,16 +47,32 @@ export class HalfParts {
 }
 
 /** Whether a part's weights are packed. */
-export const hasHalves = (weights: PartWeights<Matrix>): weights is PartWeights<HalfMatrix> =>
-  isHalf(weights.attention ? weights.attention.output : weights.mlp.down)
+export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boolean {
+  if (attention) return isHalf(attention.output)
+  const first = mlp ?? mixture.experts.find((one) => !isConstantExpert(one))
+  return first !== undefined && !isConstantExpert(first) && isHalf(first.down)
+}
 
 /** The projections of a part packed; what else it has is copied. */
-function packPart({ attention, mlp }: PartWeights, split: boolean): PartWeights<Matrix> {
+function packPart({ attention, mlp, mixture }: PartWeights, split: boolean): PartWeights<Matrix> {
   const pack = (weight: Tensor2D) => halfUnits().pack(weight, split)
   if (attention) {
     const { queryKeyValue, output, ...rest } = attention
     return { attention: { ...cloneTensors(rest), queryKeyValue: pack(queryKeyValue), output: pack(output) } }
   }
-  const { gate, up, down, ...rest } = mlp
-  return { mlp: { ...cloneTensors(rest), ...(gate ? { gate: pack(gate) } : {}), up: pack(up), down: pack(down) } }
+  const packMlp = ({ gate, up, down, ...rest }: MlpWeights): MlpWeights<Matrix> => ({
+    ...cloneTensors(rest),
+    ...(gate ? { gate: pack(gate) } : {}),
+    up: pack(up),
+    down: pack(down),
+  })
+  if (mlp) return { mlp: packMlp(mlp) }
+  const { experts, shared, ...rest } = mixture
+  return {
+    mixture: {
+      ...cloneTensors(rest),
+      experts: experts.map((one) => (isConstantExpert(one) ? cloneTensors(one) : packMlp(one))),
+      ...(shared ? { shared: packMlp(shared) } : {}),
+    },
+  }
 }

@@ -11,7 +11,7 @@ import { blockOf, isAttention, type Part, partNames } from './weights/weights.ts
 /** Windows that are run again to find the place. */
 const looked = 4
 
-type Stage = keyof PartActivations
+type Stage = Exclude<keyof PartActivations, 'experts'>
 
 /** The error with the block and the tensor where numbers were lost, when it says that some were; any other error as it is. */
 export async function locateOverflow(thrown: unknown, view: ModelView, windows: Windows): Promise<unknown> {
@@ -31,7 +31,8 @@ async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: 
   await runWindows(view, windows, {
     observe(_group, part, seen) {
       if (found !== undefined && found.part <= part) return
-      const stage = (['input', 'inner', 'output'] as const).find((one) => isLost(seen[one]))
+      const stages: readonly Stage[] = seen.experts ? ['input', 'output'] : ['input', 'inner', 'output']
+      const stage = stages.find((one) => isLost(seen[one]))
       if (stage !== undefined) found = { part, stage }
     },
   })
@@ -42,7 +43,8 @@ async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: 
 async function largestTensor({ model, spec }: ModelView, part: Part, stage: Stage): Promise<{ name: string; largest: number }> {
   const last = isAttention(part) ? 'output' : 'down'
   const keys = Object.keys(partNames(spec, part))
-  const of = { input: ['norm'], inner: keys.filter((key) => key !== last && key !== 'shortcut' && key !== 'norm'), output: [last] }[stage]
+  const behind = keys.filter((key) => key === last || key.endsWith('.down'))
+  const of = { input: ['norm'], inner: keys.filter((key) => key !== last && key !== 'shortcut' && key !== 'norm'), output: behind }[stage]
   const names = of.flatMap((key) => partNames(spec, part)[key]?.weight ?? [])
   const sized = await Promise.all(names.map(async (name) => ({ name, largest: largestOf(await model.checkpoint.readFloat32(name)) })))
   return sized.reduce((most, one) => (one.largest > most.largest ? one : most), { name: 'the stream that it reads', largest: 0 })

@@ -132,8 +132,8 @@ class Preflight {
       }
       const method = findMethod(id)
       const options = parseOptions(method, given)
-      if (repair) requireRefit(method, options, 'repaired', 'repair')
-      if (recover) requireRefit(method, options, 'recovered', 'recovery')
+      if (repair) requireRefit(method, spec, options, 'repaired', 'repair')
+      if (recover) requireRefit(method, spec, options, 'recovered', 'recovery')
       if (recover && spec.delta)
         throw new EspalierError(
           'infeasible',
@@ -186,8 +186,14 @@ function lengthsOf({ calibration, measures }: RunRequest): number[] {
   return [...new Set([...(calibration ? [calibration.sequenceLength] : []), ...measured])]
 }
 
-function requireRefit({ title, refitProblem }: Method, options: Record<string, unknown>, done: string, noun: string): void {
-  const problem = refitProblem?.(options)
+function requireRefit(
+  { title, refitProblem }: Method,
+  spec: DecoderSpec,
+  options: Record<string, unknown>,
+  done: string,
+  noun: string,
+): void {
+  const problem = spec.router ? `a ${spec.family} model has mixtures of experts` : refitProblem?.(options)
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 

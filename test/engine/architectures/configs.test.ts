@@ -5,7 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { families, readSpec } from '#engine/architectures/index.ts'
 import { blockParameters } from '#engine/architectures/spec.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
-import { familyModels } from '../../fixtures/reference.ts'
+import { familyModels, mixtureModels } from '../../fixtures/reference.ts'
 
 type Config = Record<string, unknown>
 
@@ -18,6 +18,8 @@ const configs: [string, Config][] = [
   ...familyModels
     .filter((name) => !['qwen3-tied', 'qwen3_5'].includes(name))
     .map((name): [string, Config] => [`${name} as before transformers 5`, read(name, 'config-hub.json')]),
+  ...mixtureModels.map((name): [string, Config] => [name, read(name, 'config-hub.json')]),
+  ['qwen3_5_moe with images', wrapped('qwen3_5_moe', 'qwen3_5_moe')],
   ['gemma3 with images', wrapped('gemma3', 'gemma3')],
   ['qwen3_5 with images', wrapped('qwen3_5', 'qwen3_5')],
 ]
@@ -105,11 +107,10 @@ describe.each(configs)('the config of %s', (name, config) => {
 
 test.each([
   [
-    { model_type: 'mixtral', num_local_experts: 8 },
-    /"mixtral", a mixture of experts, which this program does not prune; known are Llama, Mistral/,
+    { model_type: 'deepseek_v3', n_routed_experts: 256 },
+    /"deepseek_v3", a family with latent attention, which this program does not compute; known are Llama, Mistral/,
   ],
-  [{ model_type: 'qwen3_moe', num_experts: 128 }, /"qwen3_moe", a mixture of experts/],
-  [{ model_type: 'newone', text_config: { n_routed_experts: 64 } }, /"newone", a mixture of experts/],
+  [{ model_type: 'newone', text_config: { kv_lora_rank: 64 } }, /"newone", a family with latent attention/],
   [{ model_type: 'mamba' }, /"mamba", a family that this program does not know; known are/],
   [{ model_type: '__proto__' }, /"__proto__", a family/],
   [{}, /has no "model_type"/],
@@ -118,4 +119,15 @@ test.each([
   expect(refuse).toThrow(says)
   expect(refuse).toThrow(/^[^.\n]*config\.json[^\n]*\.$/)
   if ('model_type' in config) for (const { title } of Object.values(families)) expect(refuse).toThrow(title)
+})
+
+test.each([
+  ['qwen3_moe', { num_experts: 1 }, /num_experts_per_tok 2 is more than the 1 experts of "num_experts"/],
+  ['qwen3_moe', { num_experts: 0 }, /"num_experts" = 0/],
+  ['qwen3_moe', { mlp_only_layers: 'all' }, /"mlp_only_layers" = "all"; it must be a list of block numbers/],
+  ['glm4_moe-groups', { n_group: 3 }, /n_group 3 does not divide the 8 experts/],
+  ['glm4_moe-groups', { topk_group: 4 }, /topk_group 4 is more than n_group 2/],
+  ['mixtral', { num_local_experts: 2000 }, /at most 1024 are allowed/],
+])('a config of %s with %o is refused', (name, changed, says) => {
+  expect(() => readSpec({ ...read(name, 'config-hub.json'), ...changed })).toThrow(says)
 })

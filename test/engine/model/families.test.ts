@@ -4,27 +4,16 @@ import { blockParameters, type NormTensors, normParameters } from '#engine/archi
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
-import { DecodingSession } from '#engine/model/decoding/session.ts'
-import { type Model, openModel } from '#engine/model/model.ts'
+import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { expectedOf, type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { greedily } from './greedily.ts'
 import { logitsOf, relativeError } from './logits.ts'
 
 interface Recorded {
   readonly dense: { readonly ppl_test_f64: number; readonly logits_at: Record<string, number[]> }
   readonly params?: { readonly mixer_per_block: readonly number[]; readonly mlp_per_block: number }
   readonly greedy: { readonly prompt: number[]; readonly ids: number[] }
-}
-
-async function greedily(model: Model, prompt: readonly number[], count: number): Promise<number[]> {
-  const session = new DecodingSession(denseView(model))
-  const ids: number[] = []
-  for (let next = prompt; ids.length < count; next = ids.slice(-1)) {
-    const [logits] = (await session.feed(Int32Array.from(next), 1)) as [Float32Array]
-    ids.push(logits.indexOf(logits.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY)))
-  }
-  session.dispose()
-  return ids
 }
 
 describe.each(['fused', 'plain'])('families of today with %s operations against transformers', (operations) => {

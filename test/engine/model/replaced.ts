@@ -1,4 +1,5 @@
 import type { Plan } from '#contract/pruning/plan.ts'
+import { denseMlp } from '#engine/architectures/spec.ts'
 import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { replacedName } from '#engine/model/views/plan-tensors.ts'
@@ -14,7 +15,8 @@ export async function replaceAll(model: Model, plan: Plan): Promise<{ plan: Plan
     tensors.set(name, { shape, values: Float32Array.from({ length }, () => (random.random() - 0.5) / 4) })
   }
   const blocks = plan.blocks.map((block, index) => {
-    const { output, down } = model.spec.block(index)
+    const { output } = model.spec.block(index)
+    const { down } = denseMlp(model.spec.block(index))
     const width = block.mlp === 'removed' ? 0 : block.mlp.kept === 'all' ? down.columns : block.mlp.kept.length
     const replaced = [...(block.attention === 'kept' ? (['output'] as const) : []), ...(width > 0 ? (['down'] as const) : [])]
     for (const projection of replaced) {

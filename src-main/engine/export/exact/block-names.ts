@@ -1,15 +1,15 @@
-import type { DecoderSpec, NormTensors } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, denseMlp, type NormTensors } from '#engine/architectures/spec.ts'
 import type { BlockNames } from './module.ts'
 
 /** Names of a block's modules in transformers, which are those of its tensors. */
 export function blockNames(spec: DecoderSpec): BlockNames {
-  const { down, attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = spec.block(0)
+  const { attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = spec.block(0)
   // With a parallel residual one norm serves both; it goes with neither.
   const shared = spec.parallelResidual
   return {
     attentions: [...new Set(spec.blocks.map((_, index) => moduleAt(spec.block(index).output.weight, -3)))],
     attentionNorms: shared ? [] : namesOf(attentionNorm, attentionOutputNorm),
-    mlp: moduleAt(down.weight, -3),
+    mlp: moduleAt(denseMlp(spec.block(0)).down.weight, -3),
     mlpNorms: shared ? [] : namesOf(mlpNorm, mlpOutputNorm),
     sharedNorms: shared ? namesOf(attentionNorm) : [],
   }
@@ -17,7 +17,8 @@ export function blockNames(spec: DecoderSpec): BlockNames {
 
 /** The projections that write the stream at the end of a block, as `module.name`. */
 export function lastProjections(spec: DecoderSpec): string[] {
-  const { output, down } = spec.block(0)
+  const { output } = spec.block(0)
+  const { down } = denseMlp(spec.block(0))
   return (spec.parallelResidual ? [output, down] : [down]).map(({ weight }) => weight.split('.').slice(-3, -1).join('.'))
 }
 

@@ -48,10 +48,11 @@ export const exact: ExportFormat = {
       const { blocks } = view.spec
       const packed = plan.slice ? unpacked(blocks) : packBlocks(model.spec, blocks)
       const left = packed.map(({ attention, mlp }) => ({
+        ...(mlp === undefined ? { width: 0 } : at(blocks, mlp)),
         attention: attention !== undefined,
-        width: mlp === undefined ? 0 : widthOf(blocks, mlp),
       }))
       const tensors = plan.slice ? await slicedTensors(view, plan.slice) : prunedTensors(request, { removed: 'absent', blocks: packed })
+      const hasModule = model.spec.router === undefined
       const family = familyConfig(model.checkpoint.config)
       requireCache(model.spec.perBlock?.layer_types, packed)
       // The weights are what the plan's tensors made of them; only the account of it is left.
@@ -69,8 +70,8 @@ export const exact: ExportFormat = {
         config: configOf(request, family, packed, left),
         files: {
           [prunedLayoutFile]: `${JSON.stringify(layout)}\n`,
-          [moduleFile]: moduleOf(request, family.model_type, packed),
-          'README.md': modelCard(request, cardText, await readParentCard(model)),
+          ...(hasModule ? { [moduleFile]: moduleOf(request, family.model_type, packed) } : {}),
+          'README.md': modelCard(request, hasModule ? cardText : mixtureText, await readParentCard(model)),
         },
       })
     } finally {
@@ -80,6 +81,8 @@ export const exact: ExportFormat = {
 }
 
 const cardText = `The folder holds only the remaining weights; removed submodules have no tensors. transformers 5 or newer opens it with \`trust_remote_code=True\`, which runs \`${moduleFile}\`; Espalier opens it without running it.`
+
+const mixtureText = 'The folder holds only the remaining weights; removed experts and submodules have no tensors. Espalier opens it.'
 
 function requireUnsliced(spec: DecoderSpec): void {
   if (spec.sliceWidth === undefined) return
@@ -107,8 +110,6 @@ type FamilyConfig = Config & { readonly model_type: string }
 function wordsOf({ model_type, architectures }: FamilyConfig): NonNullable<PrunedLayout['family']> {
   return { model_type, ...(Array.isArray(architectures) ? { architectures: architectures.map(String) } : {}) }
 }
-
-const widthOf = (blocks: DecoderSpec['blocks'], index: number): number => at(blocks, index).width
 
 /** The config of the language model, which in some checkpoints is a part of a larger one. */
 function familyConfig(config: Config): FamilyConfig {
@@ -143,13 +144,16 @@ function configOf(
     ...packedConfig(spec, family, packed),
     model_type: ownModelType(family.model_type),
     architectures: ['PrunedForCausalLM'],
-    auto_map: { AutoConfig: `${moduleName}.PrunedConfig`, AutoModelForCausalLM: `${moduleName}.PrunedForCausalLM` },
     num_hidden_layers: packed.length,
   }
-  if (!plan.slice) return { ...own, blocks_left: left.map(({ attention, width }) => ({ attention, mlp: width })) }
+  // The module builds blocks with one MLP each.
+  if (spec.router) return own
+  const auto_map = { AutoConfig: `${moduleName}.PrunedConfig`, AutoModelForCausalLM: `${moduleName}.PrunedForCausalLM` }
+  if (!plan.slice) return { ...own, auto_map, blocks_left: left.map(({ attention, width }) => ({ attention, mlp: width })) }
   const { width, epsilon = spec.norm.epsilon } = plan.slice
   return {
     ...own,
+    auto_map,
     stream_width: width,
     stream_epsilon: epsilon,
     head_dim: spec.headSize,

@@ -2,7 +2,14 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Dialect, NormRole } from '#engine/architectures/dialect.ts'
 import { dialectsOf } from '#engine/architectures/index.ts'
-import type { BlockLayout, BlockTensors, DecoderSpec, NormTensors, Projection } from '#engine/architectures/spec.ts'
+import {
+  type BlockLayout,
+  type BlockTensors,
+  type DecoderSpec,
+  denseMlp,
+  type NormTensors,
+  type Projection,
+} from '#engine/architectures/spec.ts'
 import { type PackedBlock, packBlocks } from '../packing.ts'
 import type { TensorNames } from '../pruned-tensors.ts'
 
@@ -110,6 +117,7 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, prefix: string, { query
     ...(like.bias ? { bias: `${prefix}.${part}.bias` } : {}),
   })
   const { headSize, hidden } = spec
+  const { gate, up, down } = denseMlp(source)
   const fused = dialect.joinsQueryKeyValue ? 'attn_qkv' : undefined
   const norms = Object.fromEntries(
     Object.entries(dialect.norms).flatMap(([role, part]) => {
@@ -123,8 +131,8 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, prefix: string, { query
     key: projection(fused ?? 'attn_k', source.key, keyValue * headSize, hidden),
     value: projection(fused ?? 'attn_v', source.value, keyValue * headSize, hidden),
     output: projection('attn_output', source.output, hidden, query * headSize),
-    ...(source.gate ? { gate: projection(dialect.joinsGateUp ? 'ffn_up' : 'ffn_gate', source.gate, width, hidden) } : {}),
-    up: projection('ffn_up', source.up, width, hidden),
-    down: projection('ffn_down', source.down, hidden, width),
+    ...(gate ? { gate: projection(dialect.joinsGateUp ? 'ffn_up' : 'ffn_gate', gate, width, hidden) } : {}),
+    up: projection('ffn_up', up, width, hidden),
+    down: projection('ffn_down', down, hidden, width),
   } as BlockTensors
 }

@@ -8,7 +8,8 @@ import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from 
 import { modelCard, readParentCard } from '../model-card.ts'
 import { packedConfig } from '../packed-config.ts'
 import { type PackedBlock, packBlocks } from '../packing.ts'
-import { type Planned, prunedTensors } from '../pruned-tensors.ts'
+import type { Planned } from '../pieces.ts'
+import { prunedTensors } from '../pruned-tensors.ts'
 import { configModule, configModuleFile } from './config-module.ts'
 
 /**
@@ -46,7 +47,11 @@ const notRun = "Its structure follows vLLM's reader; it was not run in vLLM."
 function layOut(planned: Planned) {
   const { spec, checkpoint } = planned.model
   const sliced = planned.plan.slice !== undefined || spec.sliceWidth !== undefined
-  const problem = sliced ? 'it has no place for the shortcuts of a sliced model' : problemOf(spec)
+  const problem = sliced
+    ? 'it has no place for the shortcuts of a sliced model'
+    : spec.router
+      ? 'it has no place for experts'
+      : problemOf(spec)
   if (problem) throw refuse(problem)
   const { blocks } = specWithPlan(spec, planned.plan)
   const packed = packBlocks(spec, blocks)
@@ -65,7 +70,8 @@ const refuse = (why: string) =>
 /** What vLLM's blocks do not compute: they are Llama's, with or without biases. */
 function problemOf(spec: DecoderSpec): string | undefined {
   const { query, key, value, output, gate, up, down, ...rest } = spec.block(0)
-  if (spec.parallelResidual || spec.norm.kind !== 'rms' || spec.norm.offset || !gate) return 'its blocks are not built like those of Llama'
+  if (spec.parallelResidual || spec.norm.kind !== 'rms' || spec.norm.offset || !gate || !up || !down)
+    return 'its blocks are not built like those of Llama'
   if (rest.queryNorm || rest.attentionOutputNorm || rest.mlpOutputNorm || !rest.attentionNorm || !rest.mlpNorm)
     return 'it has norms where the blocks of Llama have none'
   if (spec.blocks.some((_, block) => spec.block(block).delta)) return 'some of its blocks have no softmax attention'
@@ -105,7 +111,7 @@ function configOf(spec: DecoderSpec, dense: Config, packed: readonly PackedBlock
     head_dim: spec.headSize,
     attention_bias: output.bias !== undefined,
     qkv_bias: query.bias !== undefined,
-    mlp_bias: up.bias !== undefined,
+    mlp_bias: up?.bias !== undefined,
     block_configs: packed.map((block, position) => blockConfig(spec, block, at(widths, position))),
   }
 }
@@ -142,7 +148,7 @@ function llamaNames(spec: DecoderSpec, config: Config): DecoderSpec {
     intermediate_size: spec.intermediate,
     num_key_value_heads: spec.keyValueHeads,
     attention_bias: query.bias !== undefined,
-    mlp_bias: up.bias !== undefined,
+    mlp_bias: up?.bias !== undefined,
   }
   const names = readSpec({ ...config, ...words }, spec.blocks)
   if (output.bias) return names

@@ -7,7 +7,7 @@ import type { Rotary, RotaryTables } from '#engine/tensor/rotary.ts'
 import { type KeyValueSlots, type PlacedSequence, placeRows, tablesOf } from '../cache.ts'
 import type { ModelView } from '../views/view.ts'
 import { breathe, type Walk } from '../walk.ts'
-import { type AttentionWeights, blockOf, isAttention, mlpOf, type Part, type PartWeights } from '../weights/weights.ts'
+import { type AttentionWeights, blockOf, isAttention, mlpOf, mlpOfWeights, type Part, type PartWeights } from '../weights/weights.ts'
 import { DecodeParts } from './decode-parts.ts'
 
 /** New tokens of sequences of one view. */
@@ -28,7 +28,7 @@ export function decodesRows({ spec, sliced, model }: ModelView, rows: number): b
   const { fused } = activeBackend()
   // A parallel MLP must be run with its attention, so that both have to be in memory.
   const whole = !spec.parallelResidual || !model.store.streams
-  return fused !== undefined && rows <= fewRows && whole && !spec.delta && !sliced
+  return fused !== undefined && rows <= fewRows && whole && !spec.delta && !spec.router && !spec.sinks && !sliced
 }
 
 /** Tokens of views of one model together, each weight read once for all that have it: the stream behind the last part, [N, D]. */
@@ -160,7 +160,7 @@ function addStep(steps: DecodeParts, sharing: readonly Leased[], call: DecodeCal
   }
   const rows = sharing.flatMap(({ job }) => job.rows)
   const masks = sharing.flatMap(({ job, whole }) => job.rows.map(() => (whole ? job.view.maskOf(part) : undefined)))
-  steps.addMlp(weights.mlp, { rows, hidden: spec.hidden, scale: spec.residualScale ?? 1, keepsSource: false, masks })
+  steps.addMlp(mlpOfWeights(weights), { rows, hidden: spec.hidden, scale: spec.residualScale ?? 1, keepsSource: false, masks })
 }
 
 function addAttention(

@@ -1,6 +1,7 @@
+import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan, Replaceable, Trainable } from '#contract/pruning/plan.ts'
-import type { BlockLayout, DecoderSpec, Projection } from '#engine/architectures/spec.ts'
+import { type BlockLayout, type DecoderSpec, denseMlp, type Projection } from '#engine/architectures/spec.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, partShapes } from '../weights/weights.ts'
@@ -27,6 +28,17 @@ export function trainedName({ parallelResidual, block }: DecoderSpec, part: Part
   return `blocks.${blockOf(part)}.${shared ? 'both' : submoduleOf(part)}.${key}`
 }
 
+/** The plan's tensor of what experts of a block became: [n, D], in the order of their numbers. */
+export const constantsName = (block: number): string => `blocks.${block}.experts.constants`
+
+/** The same as a tensor of the caller's. Throws when it is missing. */
+export async function readConstants(block: number, count: number, tensors: PlanTensors | undefined): Promise<Tensor2D> {
+  const values = await tensors?.readFloat32(constantsName(block))
+  if (!values || values.length % count !== 0)
+    throw new EspalierError('invalid', `The plan's tensor "${constantsName(block)}" is missing or not of ${count} rows. Prune again.`)
+  return tensor2d(values, [count, values.length / count])
+}
+
 /** The plan's tensors for the norm in front of the head. */
 export const finalNormName = (kind: 'weight' | 'bias'): string => `final.norm.${kind}`
 
@@ -44,7 +56,7 @@ export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[],
       const { attention = false, width = 0 } = blocks[block] ?? {}
       if (projection === 'output' ? !attention : width === 0)
         throw wrong(block, projection, 'it is removed, so it cannot be replaced. Leave it out of `replaced`')
-      const { rows, columns, bias } = spec.block(block)[projection]
+      const { rows, columns, bias } = lastProjection(spec, block, projection)
       requireShape(tensors, replacedName(block, projection, 'weight'), [rows, projection === 'down' ? width : columns])
       const biasName = replacedName(block, projection, 'bias')
       if (!tensors?.tensors.has(biasName)) continue
@@ -86,6 +98,10 @@ function requireShape(tensors: PlanTensors | undefined, name: string, expected: 
     throw new EspalierError('invalid', `The plan's tensor "${name}" has shape [${shape.join(', ')}]; it must be [${expected.join(', ')}].`)
 }
 
+/** The projection of a block that a repair replaces. */
+export const lastProjection = (spec: DecoderSpec, block: number, projection: Replaceable): Projection =>
+  projection === 'output' ? spec.block(block).output : denseMlp(spec.block(block)).down
+
 /** A projection as it is stored after replacement: of this plan's kept columns. */
 export interface ReplacedProjection {
   readonly projection: Projection
@@ -104,7 +120,7 @@ export function replacedProjection(
   if (!plan.blocks[block]?.replaced?.includes(projection)) return undefined
   const bias = replacedName(block, projection, 'bias')
   return {
-    projection: spec.block(block)[projection],
+    projection: lastProjection(spec, block, projection),
     weight: replacedName(block, projection, 'weight'),
     bias: tensors?.tensors.has(bias) ? bias : undefined,
   }

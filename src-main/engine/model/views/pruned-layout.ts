@@ -6,6 +6,8 @@ import { modelTexts } from '#engine/checkpoint/model-files.ts'
 /** The file beside the weights of a model that holds only what is left. */
 export const prunedLayoutFile = modelTexts.prunedLayout
 
+const count = z.number().int().nonnegative()
+
 /** What a saved pruned model says of itself: which submodules its tensors describe, and the plan that led there. */
 export const prunedLayout = z.object({
   format: z.literal(1),
@@ -14,7 +16,7 @@ export const prunedLayout = z.object({
   /** What config.json says in the family's words, where it has words of its own; older folders keep the family's there. */
   family: z.object({ model_type: z.string(), architectures: z.array(z.string()).optional() }).optional(),
   blocks: z
-    .array(z.object({ attention: z.boolean(), width: z.number().int().nonnegative() }))
+    .array(z.object({ attention: z.boolean(), width: count, experts: count.optional(), constants: z.array(count).readonly().optional() }))
     .min(1)
     .max(1000),
   plan,

@@ -7,7 +7,7 @@ import type { NormWeights } from '#engine/tensor/norm.ts'
 import { roundTo } from '../weights/round.ts'
 import { type StoredValues, weightsOf } from '../weights/stored-part.ts'
 import { normOf } from '../weights/unpack.ts'
-import { blockOf, isAttention, type Part, type PartWeights, partShapes } from '../weights/weights.ts'
+import { blockOf, isAttention, mlpOfWeights, type Part, type PartWeights, partShapes } from '../weights/weights.ts'
 import {
   finalNormName,
   type PlanTensors,
@@ -56,7 +56,7 @@ export function readFinalNorm(spec: DecoderSpec, tensors: PlanTensors): NormWeig
 /** Copies of a part's weights with another last projection, which takes the given tensors over. */
 export function withProjection(weights: PartWeights, weight: Tensor2D, bias?: Tensor1D): PartWeights {
   if (weights.attention) return { attention: copyWith(weights.attention, { output: weight, ...(bias ? { outputBias: bias } : {}) }) }
-  return { mlp: copyWith(weights.mlp, { down: weight, ...(bias ? { downBias: bias } : {}) }) }
+  return { mlp: copyWith(mlpOfWeights(weights), { down: weight, ...(bias ? { downBias: bias } : {}) }) }
 }
 
 /** Rounded to what the checkpoint would hold, so that the view answers as the saved model does. */

@@ -17,7 +17,7 @@ import {
 import { EspalierError } from '#contract/errors.ts'
 import type { SlicePlan } from '#contract/pruning/plan.ts'
 import { defined } from '#engine/architectures/defined.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, denseMlp } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
@@ -30,6 +30,7 @@ import {
   blockOf,
   isAttention,
   type MlpWeights,
+  mlpOfWeights,
   type Part,
   type PartWeights,
   presentParts,
@@ -64,7 +65,9 @@ interface PartSlice {
 /** The weights of a part between two bases: norm weights go into the projections, the norm keeps the dense width as its divisor. */
 export function slicePart(weights: PartWeights, spec: DecoderSpec, slice: PartSlice): PartWeights {
   const make = () =>
-    weights.attention ? { attention: sliceAttention(weights.attention, spec, slice) } : { mlp: sliceMlp(weights.mlp, spec, slice) }
+    weights.attention
+      ? { attention: sliceAttention(weights.attention, spec, slice) }
+      : { mlp: sliceMlp(mlpOfWeights(weights), spec, slice) }
   return tidy(make as never) as unknown as PartWeights
 }
 
@@ -164,7 +167,7 @@ export function sliceParts({ spec, checkpoint }: Turned, plan: SlicePlan, tensor
     const exact = slicePart(weights, spec, { input, output, carries: order[at] === part, epsilon })
     input.dispose()
     output?.dispose()
-    return roundPart(exact, storedDtype(checkpoint, spec.block(blockOf(part)).up.weight), spec)
+    return roundPart(exact, storedDtype(checkpoint, denseMlp(spec.block(blockOf(part))).up.weight), spec)
   }
 }
 
@@ -190,7 +193,7 @@ function roundPart(exact: PartWeights, dtype: FloatDtype, { keyValueHeads, headS
     const [query, rest] = split(value, [queries, 2 * keyValueHeads * headSize], 0) as [Tensor, Tensor]
     return concat([mul(roundTo(mul(query, 1 / scale), dtype), scale), roundTo(rest, dtype)], 0)
   }
-  const parts = Object.entries(exact.attention ?? exact.mlp)
+  const parts = Object.entries(exact.attention ?? mlpOfWeights(exact))
   const rounded = tidy(() => Object.fromEntries(parts.map(([key, value]) => [key, round(key, value)])) as never)
   disposePart(exact)
   return (exact.attention ? { attention: rounded } : { mlp: rounded }) as PartWeights

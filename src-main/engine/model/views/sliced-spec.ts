@@ -1,6 +1,15 @@
 import type { BlockPlan, MlpPlan, Plan, SlicePlan } from '#contract/pruning/plan.ts'
-import type { BlockTensors, DecoderSpec, DeltaTensors, NormTensors, Projection } from '#engine/architectures/spec.ts'
+import {
+  type BlockLayout,
+  type BlockTensors,
+  type DecoderSpec,
+  type DeltaTensors,
+  denseMlp,
+  type NormTensors,
+  type Projection,
+} from '#engine/architectures/spec.ts'
 import { attentionOf, mlpOf } from '../weights/weights.ts'
+import { keptMixture, mixtureLayout } from './kept-experts.ts'
 import { rotatedParts } from './slice.ts'
 
 /**
@@ -10,23 +19,33 @@ import { rotatedParts } from './slice.ts'
 export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
   const blocks = spec.blocks.map((layout, index) => {
     const { attention, mlp } = plan.blocks[index] ?? untouched
-    return { attention: layout.attention && attention === 'kept', width: mlp === 'removed' ? 0 : keptWidth(layout.width, mlp) }
+    return layoutAfter(layout, { attention, mlp })
   })
-  const block: DecoderSpec['block'] = (index, name) => withMlpPlan(spec.block(index, name), (plan.blocks[index] ?? untouched).mlp)
+  const block: DecoderSpec['block'] = (index, name) =>
+    withMlpPlan(spec.block(index, name), (plan.blocks[index] ?? untouched).mlp, spec.hidden)
   const left = { ...spec, blocks, block }
   return plan.slice ? slicedSpec(left, plan.slice) : left
 }
 
 const untouched: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
 
+/** What a plan leaves of a block. */
+export function layoutAfter(layout: BlockLayout, { attention, mlp }: BlockPlan): BlockLayout {
+  const attends = layout.attention && attention === 'kept'
+  if (mlp === 'removed') return { ...layout, attention: attends, width: 0 }
+  if (layout.experts === undefined) return { attention: attends, width: keptWidth(layout.width, mlp) }
+  return { ...mixtureLayout(layout, mlp), attention: attends }
+}
+
 const keptWidth = (width: number, { kept }: KeptMlp): number => (kept === 'all' ? width : Math.min(width, kept.length))
 
 type KeptMlp = Exclude<MlpPlan, 'removed'>
 
 /** A block's tensors with an MLP as narrow as a plan makes it. Of projections in one tensor, the second begins where the first ends. */
-function withMlpPlan(tensors: BlockTensors, mlp: MlpPlan): BlockTensors {
+function withMlpPlan(tensors: BlockTensors, mlp: MlpPlan, hidden: number): BlockTensors {
   if (mlp === 'removed') return tensors
-  const { gate, up, down } = tensors
+  if (tensors.mixture) return { ...tensors, mixture: keptMixture(tensors.mixture, mlp, hidden) }
+  const { gate, up, down } = denseMlp(tensors)
   const width = keptWidth(up.rows, mlp)
   const inner = { rows: width, columns: mlp.inputs?.length ?? up.columns }
   const below = up.firstRow === 0 ? 0 : width
@@ -61,7 +80,8 @@ interface Widths {
 }
 
 function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotated }: Widths): BlockTensors {
-  const { query, key, value, queryNorm, keyNorm, delta, output, gate, up, down, attentionNorm, mlpNorm } = tensors
+  const { query, key, value, queryNorm, keyNorm, delta, output, attentionNorm, mlpNorm } = tensors
+  const { gate, up, down } = denseMlp(tensors)
   const [attention, mlp] = [attentionOf(index), mlpOf(index)]
   const behind = (part: number) => (rotated.some((later) => later > part) ? width : full)
   const prefix = /^(.*?\.\d+\.)/.exec(query.weight)?.[1] ?? `blocks.${index}.`

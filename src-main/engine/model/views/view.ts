@@ -7,10 +7,13 @@ import type { Model } from '../model.ts'
 import { disposePart } from '../weights/unpack.ts'
 import type { Vocabulary } from '../weights/vocabulary.ts'
 import { blockOf, type Part, type PartWeights, presentParts } from '../weights/weights.ts'
+import { checkExperts } from './check-experts.ts'
+import { gatherMixture } from './gather-mixture.ts'
 import { gatherMlp, needsGather } from './gather-mlp.ts'
-import { checkReplaced, type PlanTensors } from './plan-tensors.ts'
+import { checkReplaced, type PlanTensors, readConstants } from './plan-tensors.ts'
 import { readFinalNorm, replaceProjection } from './replace.ts'
 import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
+import { layoutAfter } from './sliced-spec.ts'
 
 /** What a view makes of the weights of a part: copies of its own, or the same ones where it changes nothing. */
 type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWeights>
@@ -133,11 +136,11 @@ export function denseView(model: Model): ModelView {
 export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
   const { spec, checkpoint } = model
   checkPlan(spec, plan)
-  const blocks = plan.blocks.map((block, index) => layoutAfter(spec, index, block))
+  const blocks = plan.blocks.map((block, index) => layoutAfter(layoutOf(spec, index), block))
   checkReplaced(spec, blocks, plan, tensors)
   if (plan.slice) checkRotations(spec, plan.slice, tensors)
   const changes = [
-    ...(plan.blocks.some(({ mlp }) => mlp !== 'removed' && needsGather(mlp)) ? [gatherKept(plan)] : []),
+    ...(plan.blocks.some(({ mlp }) => mlp !== 'removed' && needsGather(mlp)) ? [gatherKept(plan, tensors)] : []),
     ...(plan.blocks.some(({ replaced }) => replaced)
       ? [(part: Part, weights: PartWeights) => replaceProjection(part, weights, { checkpoint, spec, plan, tensors })]
       : []),
@@ -168,11 +171,15 @@ function keptOf({ blocks }: Plan, part: Part): readonly number[] | 'all' {
 }
 
 const gatherKept =
-  ({ blocks }: Plan): Change =>
-  (part, weights) => {
+  ({ blocks }: Plan, tensors: PlanTensors | undefined): Change =>
+  async (part, weights) => {
     const mlp = blocks[blockOf(part)]?.mlp
-    if (!weights.mlp || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
-    return { mlp: gatherMlp(weights.mlp, mlp) }
+    if (weights.attention || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
+    if (weights.mlp) return { mlp: gatherMlp(weights.mlp, mlp) }
+    const constants = mlp.constants && (await readConstants(blockOf(part), mlp.constants.length, tensors))
+    const mixture = gatherMixture(weights.mixture, mlp, constants)
+    constants?.dispose()
+    return { mixture }
   }
 
 const inTurn =
@@ -187,12 +194,6 @@ const inTurn =
     return own
   }
 
-function layoutAfter(spec: DecoderSpec, index: number, block: Plan['blocks'][number]): BlockLayout {
-  const dense = layoutOf(spec, index)
-  const width = block.mlp === 'removed' ? 0 : block.mlp.kept === 'all' ? dense.width : block.mlp.kept.length
-  return { attention: dense.attention && block.attention === 'kept', width }
-}
-
 function checkPlan(spec: DecoderSpec, plan: Plan): void {
   if (plan.blocks.length !== spec.blocks.length) {
     throw new EspalierError(
@@ -202,7 +203,9 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
   }
   if (spec.sliceWidth !== undefined) requireNothingRemoved(spec, plan)
   plan.blocks.forEach((block, index) => {
-    if (block.mlp === 'removed' || block.mlp.kept === 'all') return
+    if (block.mlp === 'removed') return
+    checkExperts(spec, index, block.mlp)
+    if (block.mlp.kept === 'all') return
     const { width } = layoutOf(spec, index)
     const wrong = block.mlp.kept.find((neuron, i, all) => neuron >= width || (i > 0 && neuron <= (all[i - 1] ?? -1)))
     if (wrong !== undefined || block.mlp.kept.length === 0) {

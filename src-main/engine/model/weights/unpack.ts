@@ -15,12 +15,21 @@ import type { DecoderSpec, NormKind } from '#engine/architectures/spec.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 import { type DeltaWeights, decayRateOf } from '../delta-net.ts'
-import { type AttentionWeights, isAttention, type MlpWeights, type PackedPart, type Part, type PartWeights } from './weights.ts'
+import {
+  type AttentionWeights,
+  isAttention,
+  type MixtureWeights,
+  type MlpWeights,
+  type PackedPart,
+  type Part,
+  type PartWeights,
+} from './weights.ts'
 
 /** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
 export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): PartWeights {
   const unpacking = new Unpacking(packed, spec)
-  return isAttention(part) ? { attention: unpacking.attention() } : { mlp: unpacking.mlp() }
+  if (isAttention(part)) return { attention: unpacking.attention() }
+  return packed.router ? { mixture: unpacking.mixture() } : { mlp: unpacking.mlp() }
 }
 
 class Unpacking {
@@ -33,19 +42,50 @@ class Unpacking {
   }
 
   mlp(): MlpWeights {
+    return { ...this.#projections(''), ...this.#around() }
+  }
+
+  mixture(): MixtureWeights {
+    const keys = Object.keys(this.#packed)
+    const count = keys.reduce((most, key) => Math.max(most, 1 + Number(/^experts\.(\d+)\./.exec(key)?.[1] ?? -1)), 0)
+    const experts = Array.from({ length: count }, (_, index) => {
+      const constant = this.#unpack<Tensor1D>(`experts.${index}.constant`)
+      return constant ? { constant } : this.#projections(`experts.${index}.`)
+    })
     return {
-      up: this.#unpack<Tensor2D>('up') as Tensor2D,
-      down: this.#unpack<Tensor2D>('down') as Tensor2D,
+      router: this.#unpack<Tensor2D>('router') as Tensor2D,
+      experts,
+      ...this.#around(),
       ...defined({
-        norm: this.#norm('norm'),
-        outputNorm: this.#norm('outputNorm'),
-        shortcut: this.#unpack<Tensor2D>('shortcut'),
-        gate: this.#unpack<Tensor2D>('gate'),
-        gateBias: this.#unpack<Tensor1D>('gateBias'),
-        upBias: this.#unpack<Tensor1D>('upBias'),
-        downBias: this.#unpack<Tensor1D>('downBias'),
+        routerBias: this.#unpack<Tensor1D>('routerBias'),
+        correction: this.#unpack<Tensor1D>('correction'),
+        shared: this.#packed['shared.up'] && this.#projections('shared.'),
+        sharedGate: this.#unpack<Tensor2D>('sharedGate'),
       }),
     }
+  }
+
+  /** An MLP by itself. */
+  #projections(prefix: string): MlpWeights {
+    return {
+      up: this.#unpack<Tensor2D>(`${prefix}up`) as Tensor2D,
+      down: this.#unpack<Tensor2D>(`${prefix}down`) as Tensor2D,
+      ...defined({
+        gate: this.#unpack<Tensor2D>(`${prefix}gate`),
+        gateBias: this.#unpack<Tensor1D>(`${prefix}gateBias`),
+        upBias: this.#unpack<Tensor1D>(`${prefix}upBias`),
+        downBias: this.#unpack<Tensor1D>(`${prefix}downBias`),
+      }),
+    }
+  }
+
+  /** What leads to an MLP and away from it. */
+  #around() {
+    return defined({
+      norm: this.#norm('norm'),
+      outputNorm: this.#norm('outputNorm'),
+      shortcut: this.#unpack<Tensor2D>('shortcut'),
+    })
   }
 
   attention(): AttentionWeights {
@@ -58,6 +98,7 @@ class Unpacking {
         queryNorm: this.#norm('queryNorm', headNorm, scoreScale),
         keyNorm: this.#norm('keyNorm', headNorm),
         outputNorm: this.#norm('outputNorm'),
+        sinks: this.#unpack<Tensor1D>('sinks'),
         delta: this.#packed.convolution && this.#delta(headNorm.epsilon),
         shortcut: this.#unpack<Tensor2D>('shortcut'),
         queryKeyValueBias: this.#joined<Tensor1D>('Bias'),

@@ -1,7 +1,15 @@
 import type { Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import { defined } from '#engine/architectures/defined.ts'
-import { type DecoderSpec, layoutOf, type NormTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
+import {
+  type DecoderSpec,
+  hasExperts,
+  layoutOf,
+  mlpEntries,
+  type NormTensors,
+  type Projection,
+  type ShapedTensor,
+} from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
@@ -19,6 +27,7 @@ export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly keyNorm?: NormWeights
   readonly outputNorm?: NormWeights
   readonly delta?: DeltaWeights
+  readonly sinks?: Tensor1D
   readonly queryKeyValue: M
   readonly queryKeyValueBias?: Tensor1D
   readonly output: M
@@ -40,6 +49,33 @@ export interface MlpWeights<M extends Matrix = Tensor2D> {
   readonly shortcut?: Tensor2D
 }
 
+/** A mixture of experts in place of an MLP. A removed expert may have left a vector [D] that its output is. */
+export interface MixtureWeights<M extends Matrix = Tensor2D> {
+  readonly norm?: NormWeights
+  readonly outputNorm?: NormWeights
+  readonly shortcut?: Tensor2D
+  /** [E, D], in float32 whatever the products: a rounded router chooses other experts. */
+  readonly router: Tensor2D
+  readonly routerBias?: Tensor1D
+  readonly correction?: Tensor1D
+  readonly experts: readonly (MlpWeights<M> | ConstantWeights)[]
+  readonly shared?: MlpWeights<M>
+  readonly sharedGate?: Tensor2D
+}
+
+interface ConstantWeights {
+  readonly constant: Tensor1D
+}
+
+export const isConstantExpert = <M extends Matrix>(expert: MlpWeights<M> | ConstantWeights): expert is ConstantWeights =>
+  'constant' in expert
+
+/** The MLP of a part that is one. Throws for a mixture. */
+export function mlpOfWeights<M extends Matrix>({ mlp }: PartWeights<M>): MlpWeights<M> {
+  if (mlp) return mlp
+  throw hasExperts()
+}
+
 /** A submodule: part 2b is the attention of block b, part 2b + 1 its MLP. Parts run in ascending order. */
 export type Part = number
 export const attentionOf = (block: number): Part => 2 * block
@@ -48,8 +84,9 @@ export const blockOf = (part: Part): number => part >> 1
 export const isAttention = (part: Part): boolean => part % 2 === 0
 
 export type PartWeights<M extends Matrix = Tensor2D> =
-  | { readonly attention: AttentionWeights<M>; readonly mlp?: never }
-  | { readonly mlp: MlpWeights<M>; readonly attention?: never }
+  | { readonly attention: AttentionWeights<M>; readonly mlp?: never; readonly mixture?: never }
+  | { readonly mlp: MlpWeights<M>; readonly attention?: never; readonly mixture?: never }
+  | { readonly mixture: MixtureWeights<M>; readonly attention?: never; readonly mlp?: never }
 
 /** Bytes of a part as stored and as float32 matrices. */
 interface PartSize {
@@ -67,12 +104,13 @@ type NamedEntry = Projection | NormTensors | ShapedTensor
 export function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
   const block = spec.block(blockOf(part))
   if (isAttention(part)) {
-    const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, delta, output, attentionOutputNorm: outputNorm } = block
-    return { query, key, value, output, ...delta, ...defined({ norm, queryNorm, keyNorm, outputNorm, shortcut: block.attentionShortcut }) }
+    const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, delta, sinks, output, attentionOutputNorm: outputNorm } = block
+    const others = { norm, queryNorm, keyNorm, sinks, outputNorm, shortcut: block.attentionShortcut }
+    return { query, key, value, output, ...delta, ...defined(others) }
   }
-  const { gate, up, down, mlpOutputNorm: outputNorm, mlpShortcut: shortcut } = block
+  const { mlpOutputNorm: outputNorm, mlpShortcut: shortcut } = block
   const norm = block.mlpNorm ?? (spec.parallelResidual ? block.attentionNorm : undefined)
-  return { up, down, ...defined({ norm, gate, outputNorm, shortcut }) }
+  return { ...mlpEntries(block), ...defined({ norm, outputNorm, shortcut }) }
 }
 
 const isProjection = (entry: NamedEntry): entry is Projection => 'rows' in entry
@@ -91,8 +129,9 @@ export function partShapes(spec: DecoderSpec, part: Part): Record<string, readon
       if ('bias' in entry && entry.bias) shapes[`${key}Bias`] = shapeOf(entry, spec)
       continue
     }
-    const rows = key === 'up' || (key === 'gate' && !isAttention(part)) ? width : entry.rows
-    shapes[key] = [rows, key === 'down' ? width : entry.columns]
+    const own = isAttention(part) || key.startsWith('shared') ? '' : key.replace(/^experts\.\d+\./, '')
+    const rows = own === 'up' || own === 'gate' ? width : entry.rows
+    shapes[key] = [rows, own === 'down' ? width : entry.columns]
     if (entry.bias) shapes[`${key}Bias`] = [rows]
   }
   return shapes
@@ -117,7 +156,8 @@ export function neededShapes(spec: DecoderSpec): ReadonlyMap<string, readonly nu
     for (const entry of Object.values(partNames(spec, part))) {
       if (!isProjection(entry)) needNorm(entry)
       else {
-        need(entry.weight, entry.firstRow + entry.rows, entry.columns)
+        if (entry.shape) shapes.set(entry.weight, entry.shape)
+        else need(entry.weight, entry.firstRow + entry.rows, entry.columns)
         if (entry.bias) need(entry.bias, entry.firstRow + entry.rows)
       }
     }

@@ -11,7 +11,7 @@ export async function zeroedParts(checkpoint: Checkpoint, spec: DecoderSpec, blo
   const { output, down } = spec.block(block)
   const zeroed: StackPart[] = []
   if (attention && (await isZero(checkpoint, output, signal))) zeroed.push('attention')
-  if (width > 0 && (await isZero(checkpoint, down, signal))) zeroed.push('mlp')
+  if (width > 0 && down && (await isZero(checkpoint, down, signal))) zeroed.push('mlp')
   return zeroed
 }
 

@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { blockParameters, type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, type DecoderSpec, denseMlp, hasExperts, stackParameters } from '#engine/architectures/spec.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
 import { attentionRemovals, densePlan, equalCost, removeParts } from '../plan.ts'
 import { splitTwoStage } from '../two-stage/split.ts'
@@ -28,6 +28,7 @@ export function tableWidths(spec: DecoderSpec, { unit, least, width }: Programme
 
 /** Every block has the same parts, of the same size; attention may be missing. */
 export function requireUniform(spec: DecoderSpec): void {
+  if (spec.router) throw hasExperts()
   const width = spec.blocks[0]?.width ?? 0
   const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
   if (width === 0 || spec.blocks.some((block) => block.width !== width))
@@ -41,7 +42,7 @@ export function requireUniform(spec: DecoderSpec): void {
 
 /** Parameters of one neuron: a row of each projection that reads the stream, a column of the one that writes to it. */
 export function neuronParameters(spec: DecoderSpec): number {
-  const { gate, up } = spec.block(0)
+  const { gate, up } = denseMlp(spec.block(0))
   return (gate ? 3 : 2) * spec.hidden + (gate?.bias ? 1 : 0) + (up.bias ? 1 : 0)
 }
 
@@ -86,6 +87,7 @@ export function extremePlans(spec: DecoderSpec, { unit, least, width, budget, at
 
 /** The largest sparsity: every MLP as narrow as may be, and no attention. */
 export function mostRemoved(spec: DecoderSpec, chosen: FittedOptions): number {
+  if (spec.router) return 0
   const { least, unit, width, attentionNeurons } = limitsOf(spec, 0, chosen)
   const narrowest = Math.ceil(least / unit) * unit
   const attentions = spec.blocks.filter(({ attention }) => attention).length

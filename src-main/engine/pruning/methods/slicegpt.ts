@@ -55,7 +55,7 @@ export const slicegpt = defineMethod({
   windows: ({ windows }) => windows,
   range(spec, { widthMultiple, target }) {
     const narrowest = Math.min(widthMultiple, spec.hidden)
-    if (normalizesOutputs(spec)) return { least: 0, most: 0 }
+    if (normalizesOutputs(spec) || spec.router) return { least: 0, most: 0 }
     return { least: 0, most: target === 'reached' ? reachedAt(spec, narrowest) : 1 - narrowest / spec.hidden }
   },
   outline(spec, { sparsity }, chosen) {
@@ -170,6 +170,12 @@ function normalizesOutputs(spec: DecoderSpec): boolean {
 
 /** Attention and MLPs have to be there in every block: a stream that passes a removed one by would miss a change of basis. */
 function requireTurnable(spec: DecoderSpec): void {
+  if (spec.router) {
+    throw new EspalierError(
+      'infeasible',
+      `SliceGPT cannot slice a ${spec.family} model: a router would choose other experts from a cut stream. Choose another method.`,
+    )
+  }
   if (normalizesOutputs(spec)) {
     throw new EspalierError(
       'infeasible',

@@ -1,7 +1,7 @@
 import { add, dispose, mul, type Tensor2D, type TensorContainer } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Residual } from '#engine/model/decoder.ts'
-import { blockOf, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import { blockOf, mlpOfWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
@@ -44,11 +44,11 @@ export function partForward(
 ): { x: Tensor2D; kept: KeptPart } {
   const { spec, products } = call
   return tidied(() => {
-    const { outputNorm } = weights.attention ?? weights.mlp
+    const { outputNorm } = weights.attention ?? mlpOfWeights(weights)
     const onto = outputNorm ? undefined : { add: x, scale: spec.residualScale }
     const { output, kept } = weights.attention
       ? wrap('attention', attendForward(x, weights.attention, attentionCall(call, part), onto))
-      : wrap('mlp', feedForward(spec.parallelResidual ? source : x, weights.mlp, spec.activation, products, onto))
+      : wrap('mlp', feedForward(spec.parallelResidual ? source : x, mlpOfWeights(weights), spec.activation, products, onto))
     if (!outputNorm) return { x: output, kept }
     const added = normalize(output, outputNorm)
     const scaled: Tensor2D = spec.residualScale === undefined ? added : mul(added, spec.residualScale)
@@ -64,13 +64,13 @@ function wrap<K extends string, T>(key: K, { output, kept }: { output: Tensor2D;
 export function partBackward(part: Part, weights: PartWeights, kept: KeptPart, gradient: Tensor2D, call: TrainingCall): PartBackward {
   const { spec, products } = call
   return tidied(() => {
-    const { outputNorm } = weights.attention ?? weights.mlp
+    const { outputNorm } = weights.attention ?? mlpOfWeights(weights)
     const scaled: Tensor2D = spec.residualScale === undefined ? gradient : mul(gradient, spec.residualScale)
     const behind = outputNorm && normalizeBackward(kept.output as Tensor2D, outputNorm, scaled)
     const byOutput = behind?.x ?? scaled
     const { source, gradients } = weights.attention
       ? attendBackward(kept.attention as KeptAttention, weights.attention, attentionCall(call, part), byOutput)
-      : feedBackward(kept.mlp as KeptMlp, weights.mlp, spec.activation, products, byOutput)
+      : feedBackward(kept.mlp as KeptMlp, mlpOfWeights(weights), spec.activation, products, byOutput)
     return { source, gradients: { ...gradients, ...normGradients('outputNorm', outputNorm, behind) } }
   })
 }

@@ -4,7 +4,7 @@ import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
 import type { RepairedProjection, RepairKind } from '#contract/pruning/repair.ts'
 import { type NamedTensor, type NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
+import { lastProjection, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
@@ -101,7 +101,7 @@ async function solve(
   const { weight, ...figures } = solveWithRidge(equations, old)
   const tensors = new Map<string, NamedTensor>()
   if (weight) {
-    const dtype = storedDtype(model.checkpoint, model.spec.block(block)[projection].weight)
+    const dtype = storedDtype(model.checkpoint, lastProjection(model.spec, block, projection).weight)
     const rounded = roundTo(weight, dtype)
     tensors.set(weightName(segment.part), { values: rounded.dataSync() as Float32Array, shape: rounded.shape, dtype })
     weight.dispose()

@@ -6,7 +6,7 @@ import { groupWindows } from '#engine/model/forward.ts'
 import { withProjection } from '#engine/model/views/replace.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
-import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import { blockOf, isAttention, mlpOfWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import { makeEquations } from './make-equations.ts'
 import type { Equations } from './ridge.ts'
 import type { Segment } from './segments.ts'
@@ -184,7 +184,7 @@ export class RepairWalk {
 
   async #projection(part: Part): Promise<Projection> {
     const weights = await this.#pruned.lease(part)
-    const { weight, bias } = lastProjection(weights)
+    const { weight, bias } = lastProjectionOf(weights)
     const own = { weight: weight.clone(), bias: bias?.clone() }
     this.#pruned.release(part, weights)
     return own
@@ -209,8 +209,13 @@ export class RepairWalk {
   }
 }
 
-function lastProjection({ attention, mlp }: PartWeights): Projection {
-  return attention ? { weight: attention.output, bias: attention.outputBias } : { weight: mlp.down, bias: mlp.downBias }
+function lastProjectionOf(weights: PartWeights): Projection {
+  const { attention } = weights
+  if (!attention) {
+    const mlp = mlpOfWeights(weights)
+    return { weight: mlp.down, bias: mlp.downBias }
+  }
+  return { weight: attention.output, bias: attention.outputBias }
 }
 
 const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockPlan } from '#contract/pruning/plan.ts'
-import { blockParameters, type DecoderSpec, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, type DecoderSpec, hasExperts, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
 import { roundHalfEven } from '../budget.ts'
 import { attentionRemovals, densePlan, equalCost, reachedSparsity } from '../plan.ts'
 
@@ -26,6 +26,7 @@ interface StackShape {
 
 /** Sizes that the split counts with. MLPs are equal before pruning; token mixers of several kinds differ. */
 function stackShape(spec: DecoderSpec): StackShape {
+  if (spec.router) throw hasExperts()
   const first = spec.blocks.findIndex((layout) => layout.width > 0)
   const width = first < 0 ? 0 : layoutOf(spec, first).width
   if (first < 0 || spec.blocks.some((layout) => layout.width !== width)) {

@@ -1,0 +1,33 @@
+import type { Architecture } from './common.ts'
+import { readGraniteScales } from './granite.ts'
+import { readBiases, readLlamaLike } from './llama.ts'
+import { fusedExperts, mixtureOf, readExperts } from './mixture.ts'
+
+/** Granite's blocks with experts in two tensors; weights are a softmax over the chosen, which renormalised ones are too. */
+export const graniteMoe: Architecture = {
+  title: 'Granite MoE',
+  examples: 'Granite 3.0 and 3.1 1B-A400M and 3B-A800M',
+  read(config, layout) {
+    const hidden = config.integer('hidden_size')
+    const { router, experts, width } = readExperts(config, {
+      countKeys: ['num_local_experts'],
+      count: 8,
+      chosen: 2,
+      widthKey: 'intermediate_size',
+    })
+    return readLlamaLike(config, layout, {
+      ...readBiases(config),
+      scales: readGraniteScales(config),
+      mixture: {
+        router: { ...router, scores: 'softmax', renormalised: true },
+        experts,
+        width,
+        tensors(name, own) {
+          const mixture = `${name}.block_sparse_moe`
+          const tensors = { inner: `${mixture}.input_linear.weight`, down: `${mixture}.output_linear.weight` }
+          return mixtureOf(`${mixture}.router.layer`, fusedExperts(mixture, { hidden, layout: own }, tensors), hidden)
+        },
+      },
+    })
+  },
+}

@@ -1,0 +1,40 @@
+import { type Architecture, readHeadSize, readWindows } from './common.ts'
+import { readLlamaLike } from './llama.ts'
+import { fusedExperts, mixtureOf, readExperts, separateExperts } from './mixture.ts'
+import { readRotary } from './rotary.ts'
+
+const names = { gate: 'w1', up: 'w3', down: 'w2' }
+
+/** Mixtral (arXiv 2401.04088): Mistral's blocks with experts under names of their own. */
+export const mixtral: Architecture = {
+  title: 'Mixtral',
+  examples: 'Mixtral 8x7B and 8x22B',
+  read(config, layout, stored) {
+    const hidden = config.integer('hidden_size')
+    const { router, experts, width } = readExperts(config, {
+      countKeys: ['num_local_experts'],
+      count: 8,
+      chosen: 2,
+      widthKey: 'intermediate_size',
+      width: 14336,
+    })
+    const rotary = readRotary(config, readHeadSize(config), { theta: 1e6 })
+    return readLlamaLike(config, layout, {
+      epsilon: 1e-5,
+      rotary: () => rotary,
+      slidingWindow: readWindows(config, () => true),
+      mixture: {
+        router: { ...router, scores: 'softmax', renormalised: true },
+        experts,
+        width,
+        tensors(name, own) {
+          const fused = stored(`${name}.mlp.experts.gate_up_proj`)
+          const all = fused
+            ? fusedExperts(`${name}.mlp.experts`, { hidden, layout: own })
+            : separateExperts(`${name}.block_sparse_moe.experts`, { hidden, layout: own }, names)
+          return mixtureOf(fused ? `${name}.mlp.gate` : `${name}.block_sparse_moe.gate`, all, hidden)
+        },
+      },
+    })
+  },
+}

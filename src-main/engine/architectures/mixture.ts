@@ -1,0 +1,128 @@
+import { EspalierError } from '#contract/errors.ts'
+import { linear, type MixtureSizes } from './common.ts'
+import type { ConfigReader } from './config-reader.ts'
+import { defined } from './defined.ts'
+import type { BlockLayout, MixtureTensors, MlpTensors, Projection, RouterKind } from './spec.ts'
+
+/** What a family says of the mixtures in its blocks. */
+export interface MixtureTraits extends MixtureSizes {
+  readonly router: RouterKind
+  /** Its tensors in a block whose names begin with `name`, with as many experts as the layout has. */
+  tensors(name: string, layout: BlockLayout): MixtureTensors
+}
+
+/** Where a config says how its routers choose. */
+interface RouterKeys {
+  readonly countKeys: readonly string[]
+  readonly count: number
+  readonly chosen: number
+  readonly widthKey: string
+  readonly width?: number
+}
+
+/** Number and width of the experts, and how many of them a token meets. Throws for more than there are. */
+export function readExperts(config: ConfigReader, keys: RouterKeys) {
+  const key = keys.countKeys.find((candidate) => config.has(candidate)) ?? (keys.countKeys[0] as string)
+  const experts = config.integer(key, keys.count)
+  const chosen = config.integer('num_experts_per_tok', keys.chosen)
+  if (experts > 1024) throw new EspalierError('invalid', `config.json has "${key}" = ${experts}; at most 1024 are allowed.`)
+  if (chosen > experts)
+    throw new EspalierError('invalid', `config.json: num_experts_per_tok ${chosen} is more than the ${experts} experts of "${key}".`)
+  const width = config.integer(keys.widthKey, keys.width)
+  return { experts, width, router: { chosen, countKeys: keys.countKeys, widthKey: keys.widthKey } }
+}
+
+/** Groups of experts, where a config has more than one. Throws where they do not divide. */
+export function readGroups(config: ConfigReader, experts: number): Pick<RouterKind, 'groups'> {
+  const [count, open] = [config.integer('n_group', 1), config.integer('topk_group', 1)]
+  if (count === 1) return {}
+  if (experts % count !== 0)
+    throw new EspalierError('invalid', `config.json: n_group ${count} does not divide the ${experts} experts of a mixture.`)
+  if (open > count) throw new EspalierError('invalid', `config.json: topk_group ${open} is more than n_group ${count}.`)
+  return { groups: { count, open } }
+}
+
+/** How a family names the three projections of an expert. */
+interface ExpertNames {
+  readonly gate: string
+  readonly up: string
+  readonly down: string
+}
+
+const usual: ExpertNames = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' }
+
+interface ExpertShape {
+  readonly hidden: number
+  readonly layout: BlockLayout
+}
+
+/** The projections of an MLP of its own under `name`. */
+export const gatedMlp = (name: string, width: number, hidden: number, names = usual, bias = false): MlpTensors => ({
+  gate: linear(`${name}.${names.gate}`, width, hidden, bias),
+  up: linear(`${name}.${names.up}`, width, hidden, bias),
+  down: linear(`${name}.${names.down}`, hidden, width, bias),
+})
+
+/** Experts whose tensors are each its own: `name`.N with three projections. */
+export function separateExperts(name: string, { hidden, layout }: ExpertShape, names = usual, bias = false): MixtureTensors['experts'] {
+  return Array.from({ length: layout.experts ?? 0 }, (_, index) => {
+    if (layout.constants?.includes(index)) return { constant: { weight: `${name}.${index}.approx_value`, shape: [hidden] } }
+    return gatedMlp(`${name}.${index}`, layout.width, hidden, names, bias)
+  })
+}
+
+/** Experts in two tensors: gates and ups [E, 2I, D] with each expert's gates first, ways down [E, D, I]. */
+export function fusedExperts(
+  name: string,
+  { hidden, layout }: ExpertShape,
+  names = { inner: `${name}.gate_up_proj`, down: `${name}.down_proj` },
+): MixtureTensors['experts'] {
+  const { width, constants = [] } = layout
+  const all = (layout.experts ?? 0) - constants.length
+  const rowsOf =
+    (weight: string, shape: readonly number[]) =>
+    (firstRow: number, rows: number): Projection => ({
+      weight,
+      firstRow,
+      rows,
+      columns: shape[2] as number,
+      shape,
+    })
+  const inner = rowsOf(names.inner, [all, 2 * width, hidden])
+  const outer = rowsOf(names.down, [all, hidden, width])
+  let place = 0
+  return Array.from({ length: layout.experts ?? 0 }, (_, index) => {
+    if (constants.includes(index)) return { constant: { weight: `${name}.${index}.approx_value`, shape: [hidden] } }
+    const own = place++
+    return {
+      gate: inner(2 * own * width, width),
+      up: inner((2 * own + 1) * width, width),
+      down: outer(own * hidden, hidden),
+    }
+  })
+}
+
+/** Experts in either layout: transformers 5 may write every family's in two tensors. */
+export function storedExperts(
+  name: string,
+  shape: ExpertShape,
+  { stored, fused = false, names }: { stored: (name: string) => boolean; fused?: boolean; names?: ExpertNames },
+): MixtureTensors['experts'] {
+  const joined = stored(`${name}.gate_up_proj`) || (fused && !stored(`${name}.0.${usual.gate}.weight`))
+  return joined ? fusedExperts(name, shape) : separateExperts(name, shape, names)
+}
+
+/** A mixture whose router is `name`.`own`. */
+export function mixtureOf(
+  router: string,
+  experts: MixtureTensors['experts'],
+  hidden: number,
+  rest: { readonly [Key in keyof Omit<MixtureTensors, 'router' | 'experts'>]: MixtureTensors[Key] | undefined } & { bias?: boolean } = {},
+): MixtureTensors {
+  const { bias, ...others } = rest
+  return {
+    router: linear(router, experts.length, hidden, bias),
+    experts,
+    ...(defined(others) as Omit<MixtureTensors, 'router' | 'experts'>),
+  }
+}

@@ -1,0 +1,32 @@
+import type { Architecture } from './common.ts'
+import { readBiases, readLlamaLike } from './llama.ts'
+import { mixtureOf, readExperts, storedExperts } from './mixture.ts'
+
+/** OLMoE (arXiv 2409.02060): norms over whole queries and keys, and weights of chosen experts that do not add up to 1. */
+export const olmoe: Architecture = {
+  title: 'OLMoE',
+  examples: 'OLMoE 1B-7B',
+  read(config, layout, stored) {
+    if (config.has('clip_qkv')) config.refuse('clip_qkv', config.number('clip_qkv'), 'clipped queries, keys and values are not computed')
+    const hidden = config.integer('hidden_size')
+    const { router, experts, width } = readExperts(config, {
+      countKeys: ['num_experts'],
+      count: 64,
+      chosen: 8,
+      widthKey: 'intermediate_size',
+      width: 2048,
+    })
+    return readLlamaLike(config, layout, {
+      ...readBiases(config),
+      epsilon: 1e-5,
+      queryKeyNorm: 'whole',
+      mixture: {
+        router: { ...router, scores: 'softmax', renormalised: config.boolean('norm_topk_prob', false) },
+        experts,
+        width,
+        tensors: (name, own) =>
+          mixtureOf(`${name}.mlp.gate`, storedExperts(`${name}.mlp.experts`, { hidden, layout: own }, { stored }), hidden),
+      },
+    })
+  },
+}

@@ -1,0 +1,28 @@
+import { type Architecture, linear } from './common.ts'
+import { readLlamaLike } from './llama.ts'
+import { gatedMlp } from './mixture.ts'
+import { readSwitchedWindows } from './qwen2.ts'
+import { readQwenMixture } from './qwen3-moe.ts'
+
+/** Qwen2's mixtures: an expert that every token meets, through a gate of its own. */
+export const qwen2Moe: Architecture = {
+  title: 'Qwen2 MoE',
+  examples: 'Qwen1.5 MoE A2.7B, Qwen2 57B-A14B',
+  read(config, layout, stored) {
+    const mixture = readQwenMixture(config, stored)
+    const hidden = config.integer('hidden_size')
+    const width = config.integer('shared_expert_intermediate_size', 5632)
+    return readLlamaLike(config, layout, {
+      queryKeyValueBias: config.boolean('qkv_bias', true),
+      ...readSwitchedWindows(config),
+      mixture: {
+        ...mixture,
+        tensors: (name, own) => ({
+          ...mixture.tensors(name, own),
+          shared: gatedMlp(`${name}.mlp.shared_expert`, width, hidden),
+          sharedGate: linear(`${name}.mlp.shared_expert_gate`, 1, hidden),
+        }),
+      },
+    })
+  },
+}

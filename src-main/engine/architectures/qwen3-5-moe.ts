@@ -1,0 +1,48 @@
+import { type Architecture, linear } from './common.ts'
+import type { ConfigReader } from './config-reader.ts'
+import { gatedMlp, type MixtureTraits, mixtureOf, readExperts, storedExperts } from './mixture.ts'
+import { findPlace, textConfigOf } from './place.ts'
+import { readQwen35 } from './qwen3-5.ts'
+
+/** Qwen3.5's mixtures: experts in two tensors as the hub has them, and a shared expert with a gate. */
+function readMixture(config: ConfigReader, stored: (name: string) => boolean, fused: boolean): MixtureTraits {
+  const hidden = config.integer('hidden_size')
+  const { router, experts, width } = readExperts(config, {
+    countKeys: ['num_experts'],
+    count: 256,
+    chosen: 8,
+    widthKey: 'moe_intermediate_size',
+    width: 512,
+  })
+  const shared = config.integer('shared_expert_intermediate_size', 512)
+  return {
+    router: { ...router, scores: 'softmax', renormalised: true },
+    experts,
+    width,
+    tensors: (name, layout) =>
+      mixtureOf(`${name}.mlp.gate`, storedExperts(`${name}.mlp.experts`, { hidden, layout }, { stored, fused }), hidden, {
+        shared: gatedMlp(`${name}.mlp.shared_expert`, shared, hidden),
+        sharedGate: linear(`${name}.mlp.shared_expert_gate`, 1, hidden),
+      }),
+  }
+}
+
+export const qwen35MoeText: Architecture = {
+  title: 'Qwen3.5 MoE',
+  examples: 'text models made from Qwen3.5 MoE',
+  read: (config, layout, stored) => readQwen35(config, layout, { mixture: readMixture(config, stored, false) }),
+}
+
+const describeText = (config: Record<string, unknown>) =>
+  textConfigOf(config, { architectures: ['Qwen3_5MoeForCausalLM'], model_type: 'qwen3_5_moe_text', head_dim: 256 })
+
+/** The text part of Qwen3.5 MoE with images. */
+export const qwen35Moe: Architecture = {
+  title: 'Qwen3.5 MoE with images, its text part',
+  examples: 'Qwen3.5 35B-A3B to 397B-A17B',
+  textConfig: describeText,
+  read(config, layout, stored) {
+    const text = config.textPart(describeText)
+    return readQwen35(text, layout, { place: findPlace(stored), mixture: readMixture(text, stored, true) })
+  },
+}

@@ -1,0 +1,99 @@
+import { isConstant, type MixtureTensors, type MlpTensors, type Projection } from '#engine/architectures/spec.ts'
+import { type KeptExpert, keptExperts } from '#engine/model/views/kept-experts.ts'
+import { constantsName } from '#engine/model/views/plan-tensors.ts'
+import type { Cut } from './cut-matrix.ts'
+import type { AddPiece, Planned } from './pieces.ts'
+
+interface MixtureSizes {
+  /** Neurons that each expert is padded to. */
+  readonly width: number | undefined
+  /** Experts of a mixture that is written as zeros. */
+  readonly experts: number | undefined
+}
+
+/** The mixture of a block as a plan leaves it: kept experts renumbered in their order, the router with their rows alone. */
+export function addMixture(
+  { model, plan }: Planned,
+  block: number | undefined,
+  to: MixtureTensors,
+  sizes: MixtureSizes,
+  add: AddPiece,
+): void {
+  const from = block === undefined ? undefined : model.spec.block(block).mixture
+  const mlp = block === undefined ? undefined : plan.blocks[block]?.mlp
+  const kept = from && mlp && mlp !== 'removed' ? keptExperts(mlp, from.experts.length) : undefined
+  const count = kept?.length ?? sizes.experts ?? to.experts.length
+  const numbers = kept?.map(({ number }) => number)
+  const rows = { rowsKept: numbers, ...(numbers ? {} : { paddedRows: count }) }
+  addWeight(from?.router, to.router, rows, add)
+  if (to.correction)
+    add(to.correction.weight, {
+      source: from?.correction?.weight,
+      firstRow: 0,
+      rows: from?.experts.length ?? 0,
+      columns: undefined,
+      cut: rows,
+    })
+  const living = kept?.filter((one) => !one.constant).length ?? count
+  for (let place = 0; place < count; place++) {
+    const target = to.experts[place] as MlpTensors
+    const one = kept?.[place]
+    if (one?.constant)
+      addConstant(block as number, one, kept as KeptExpert[], { source: from?.experts[one.number] as MlpTensors, target }, add)
+    else addExpert(one && from?.experts[one.number], target, { one, living, width: sizes.width }, add)
+  }
+  if (to.shared) addExpert(from?.shared, to.shared, { one: undefined, living: 1, width: undefined }, add)
+  if (to.sharedGate) addWeight(from?.sharedGate, to.sharedGate, {}, add)
+}
+
+interface ExpertCut {
+  readonly one: KeptExpert | undefined
+  readonly living: number
+  readonly width: number | undefined
+}
+
+function addExpert(
+  source: MixtureTensors['experts'][number] | undefined,
+  target: MlpTensors,
+  { one, living, width }: ExpertCut,
+  add: AddPiece,
+): void {
+  if (source && isConstant(source)) {
+    add(source.constant.weight, {
+      source: source.constant.weight,
+      firstRow: 0,
+      rows: source.constant.shape[0] as number,
+      columns: undefined,
+      cut: {},
+    })
+    return
+  }
+  const neurons = one === undefined || one.kept === 'all' ? undefined : one.kept
+  const own = width ?? neurons?.length ?? target.up.rows
+  const inner = { rowsKept: neurons, paddedRows: width }
+  const shapeOf = (rows: number, columns: number) => (target.up.shape ? [living, rows, columns] : undefined)
+  if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(2 * own, target.up.columns))
+  addWeight(source?.up, target.up, inner, add, shapeOf(2 * own, target.up.columns))
+  addWeight(source?.down, target.down, { columnsKept: neurons, paddedColumns: width }, add, shapeOf(target.down.rows, own))
+}
+
+function addWeight(source: Projection | undefined, target: Projection, cut: Cut, add: AddPiece, shape?: readonly number[]): void {
+  const { firstRow, rows, columns } = source ?? target
+  add(target.weight, { source: source?.weight, firstRow, rows, columns, cut, ...(shape ? { shape } : {}) })
+  const { rowsKept, paddedRows } = cut
+  if (target.bias) add(target.bias, { source: source?.bias, firstRow, rows, columns: undefined, cut: { rowsKept, paddedRows } })
+}
+
+/** A row of the plan's vectors, where an expert became one. */
+function addConstant(
+  block: number,
+  one: KeptExpert,
+  kept: readonly KeptExpert[],
+  { source, target }: { source: MlpTensors; target: MlpTensors },
+  add: AddPiece,
+): void {
+  const first = kept.filter((other) => other.constant).indexOf(one)
+  const name = target.down.weight.replace(/[^.]+\.weight$/, 'approx_value')
+  const whole = { source: source.down.weight, firstRow: 0, rows: source.down.rows, columns: undefined, cut: {} }
+  add(name, { ...whole, replaced: constantsName(block), replacedRows: { first, count: 1 } })
+}

@@ -1,0 +1,58 @@
+import type { RouterKind } from '#engine/architectures/spec.ts'
+
+/** The experts of each token [N, k], the highest score first, and what their outputs are multiplied by. */
+export interface Choice {
+  readonly numbers: Int32Array
+  readonly gates: Float64Array
+}
+
+/** Chooses experts by the logits [N, E] of a router; equal scores go to the lower number. Sums are in float64. */
+export function chooseExperts(logits: Float32Array, experts: number, kind: RouterKind, correction?: ArrayLike<number>): Choice {
+  const tokens = logits.length / experts
+  const { chosen } = kind
+  const choice = { numbers: new Int32Array(tokens * chosen), gates: new Float64Array(tokens * chosen) }
+  for (let row = 0; row < tokens; row++) {
+    const scores = scoresOf(logits.subarray(row * experts, (row + 1) * experts), kind)
+    const wanted = correction ? scores.map((score, expert) => score + (correction[expert] as number)) : scores
+    const best = largest(kind.groups ? insideGroups(wanted, kind.groups) : wanted, chosen)
+    const total = kind.renormalised ? best.reduce((sum, expert) => sum + (scores[expert] as number), 0) : 1
+    best.forEach((expert, slot) => {
+      choice.numbers[row * chosen + slot] = expert
+      choice.gates[row * chosen + slot] =
+        ((scores[expert] as number) / (total + (kind.scores === 'sigmoid' ? 1e-20 : 0))) * (kind.scale ?? 1)
+    })
+  }
+  return choice
+}
+
+function scoresOf(logits: Float32Array, { scores }: RouterKind): Float64Array {
+  if (scores === 'sigmoid') return Float64Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)))
+  const most = logits.reduce((max, logit) => Math.max(max, logit), Number.NEGATIVE_INFINITY)
+  const shares = Float64Array.from(logits, (logit) => Math.exp(logit - most))
+  const sum = shares.reduce((total, share) => total + share, 0)
+  return shares.map((share) => share / sum)
+}
+
+/** Scores with those outside the best groups out of the choice; a group counts by the sum of its two largest. */
+function insideGroups(scores: Float64Array, { count, open }: NonNullable<RouterKind['groups']>): Float64Array {
+  const size = scores.length / count
+  const ofGroup = (group: number) => scores.subarray(group * size, (group + 1) * size)
+  const sums = Float64Array.from({ length: count }, (_, group) => {
+    const own = ofGroup(group)
+    return largest(own, 2).reduce((sum, expert) => sum + (own[expert] as number), 0)
+  })
+  const best = new Set(largest(sums, open))
+  return scores.map((score, expert) => (best.has(Math.floor(expert / size)) ? score : Number.NEGATIVE_INFINITY))
+}
+
+/** Places of the `count` largest values, the largest first. */
+function largest(values: Float64Array, count: number): number[] {
+  const best: number[] = []
+  for (let place = 0; place < values.length; place++) {
+    let at = best.length
+    while (at > 0 && (values[place] as number) > (values[best[at - 1] as number] as number)) at--
+    if (at < count) best.splice(at, 0, place)
+    if (best.length > count) best.pop()
+  }
+  return best
+}

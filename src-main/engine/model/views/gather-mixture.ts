@@ -1,0 +1,33 @@
+import { gather, reshape, slice, type Tensor1D, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
+import type { MlpPlan } from '#contract/pruning/plan.ts'
+import { cloneTensors } from '#engine/tensor/clone.ts'
+import { tidied } from '#engine/tensor/tidied.ts'
+import { isConstantExpert, type MixtureWeights } from '../weights/weights.ts'
+import { gatherMlp } from './gather-mlp.ts'
+import { keptExperts } from './kept-experts.ts'
+
+/** Experts that stay with their rows of the router, and `constants` [n, D] where experts became a vector; copies of their own. */
+export function gatherMixture(weights: MixtureWeights, plan: Exclude<MlpPlan, 'removed'>, constants?: Tensor2D): MixtureWeights {
+  const kept = keptExperts(plan, weights.experts.length)
+  const { router, routerBias, correction, experts, ...others } = weights
+  return tidied(() => {
+    const rows = tensor1d(
+      kept.map(({ number }) => number),
+      'int32',
+    )
+    let constant = 0
+    return {
+      ...cloneTensors(others),
+      router: gather(router, rows),
+      ...(routerBias ? { routerBias: gather(routerBias, rows) } : {}),
+      ...(correction ? { correction: gather(correction, rows) } : {}),
+      experts: kept.map((one) => {
+        if (one.constant) return { constant: row(constants as Tensor2D, constant++) }
+        const expert = experts[one.number] as (typeof experts)[number]
+        return isConstantExpert(expert) || one.kept === 'all' ? cloneTensors(expert) : gatherMlp(expert, { kept: [...one.kept] })
+      }),
+    }
+  })
+}
+
+const row = (rows: Tensor2D, place: number): Tensor1D => reshape(slice(rows, [place, 0], [1, -1]), [-1])
