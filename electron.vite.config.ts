@@ -16,6 +16,7 @@ const main = present({
   window: 'src-main/electron/main.ts',
   server: 'src-main/server/main.ts',
   compute: 'src-main/compute/main.ts',
+  llama: 'src-main/engine/llama/child.ts',
   cli: 'src-main/cli/main.ts',
 })
 const preload = present({ preload: 'src-main/electron/preload.ts' })

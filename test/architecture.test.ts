@@ -38,7 +38,9 @@ const mayImport: Record<string, readonly string[]> = {
 
 /** The engine's folders, in order: each imports only those before it, types included. */
 const engineFolders =
-  'limits random backend tensor architectures checkpoint tokenizer data steps model evaluation pruning export estimate tasks'.split(' ')
+  'limits random backend llama tensor architectures checkpoint tokenizer data steps model evaluation pruning export estimate tasks'.split(
+    ' ',
+  )
 
 /** Packages that only some parts may load. Types cost nothing at run time and are free to all. */
 const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
@@ -48,7 +50,7 @@ const packageOwners: { package: RegExp; owners: readonly string[] }[] = [
     owners: ['backend', 'tensor', 'model', 'pruning', 'evaluation', 'estimate'].map((name) => `src-main/engine/${name}/`),
   },
   { package: /^@tensorflow\/(?!tfjs-core$)/, owners: ['src-main/engine/backend/'] },
-  { package: /^koffi$/, owners: ['src-main/engine/backend/ggml/'] },
+  { package: /^koffi$/, owners: ['src-main/engine/backend/ggml/', 'src-main/engine/llama/'] },
   { package: /^better-sqlite3/, owners: ['src-main/db/'] },
   { package: /^node:|^fs$|^path$/, owners: ['src-main/'] },
   { package: /^svelte(\/|$)|^bits-ui|^@lucide|^d3-(?!scale)|^virtua|^@tanstack/, owners: ['src-renderer/'] },
@@ -195,7 +197,7 @@ describe('imports run one way', () => {
     const loaded = reachedFrom(doors)
     expect(loaded.size).toBeGreaterThan(100)
     const native = imports.filter(({ file, specifier, isType }) => !isType && loaded.has(file) && /^@tensorflow|^koffi/.test(specifier))
-    expect([...loaded].filter((file) => /^src-main\/engine\/(backend|tensor|model)\//.test(file))).toEqual([])
+    expect([...loaded].filter((file) => /^src-main\/engine\/(backend|llama|tensor|model)\//.test(file))).toEqual([])
     expect(native.map(describeImport)).toEqual([])
   })
 

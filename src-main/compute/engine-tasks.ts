@@ -33,6 +33,8 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':
       return (await import('#engine/tasks/save.ts')).executeSave(task, host)
+    case 'bench files':
+      return (await import('#engine/tasks/bench.ts')).executeBench(task, host)
     case 'probe':
       return probe()
     case 'self-test':

@@ -24,6 +24,7 @@ import type { Context, Handlers } from './context.ts'
 import { TextsService } from './data/texts.ts'
 import { Estimates } from './experiments/estimates.ts'
 import { ExperimentsService } from './experiments/experiments.ts'
+import { BenchService } from './exports/bench.ts'
 import { ExportsService } from './exports/exports.ts'
 import { JudgingsService } from './judging/judgings.ts'
 import { CatalogueService } from './machine/catalogue.ts'
@@ -178,6 +179,7 @@ function callsOf(context: Context, library: Library, transfers: Transfers, bundl
     ...new ExperimentsService(parts).calls,
     ...new RunsService(parts).calls,
     ...new ExportsService(parts).calls,
+    ...new BenchService(parts).calls,
     ...new QueueService(parts).calls,
     ...new ClustersService(parts).calls,
     ...new ViewsService(parts).calls,

@@ -8,7 +8,7 @@ import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { runTool } from '../../src-main/setup/tools.mjs'
-import { askPython, findTools } from '../interop/environment.ts'
+import { Llama } from '../interop/llama.ts'
 
 const rounds = 3
 const [promptTokens, decoded] = [16, 64]
@@ -21,7 +21,7 @@ const classes = [
 
 /** Prints tokens a second of a model, round by round as they come, and the ratio of the medians. */
 export async function compareAnswers(path: string): Promise<void> {
-  const tools = await findTools()
+  const llama = new Llama()
   const folder = await mkdtemp(join(tmpdir(), 'espalier-answers-'))
   try {
     await writeFiles(path, folder)
@@ -32,14 +32,8 @@ export async function compareAnswers(path: string): Promise<void> {
         const pairs: [number, number][] = []
         for (let round = 0; round < rounds; round++) {
           const ours = await answerHere(path, precision, threads)
-          const job = { file, threads, context: 256, prompt: Array.from({ length: promptTokens }, (_, i) => i * 37 + 11), tokens: decoded }
-          const { tokens_per_second: theirs } = await askPython<{ tokens_per_second: number }>(
-            tools,
-            'llama_cpp.py',
-            [tools.libraries],
-            job,
-            folder,
-          )
+          const prompt = Array.from({ length: promptTokens }, (_, i) => i * 37 + 11)
+          const { tokensPerSecond: theirs } = await llama.ask({ file, threads, prompt, tokens: decoded + 1 })
           pairs.push([ours, theirs])
         }
         const told = pairs.map(([ours, theirs]) => `${ours.toFixed(1)} : ${theirs.toFixed(1)}`).join(', ')
@@ -50,6 +44,7 @@ export async function compareAnswers(path: string): Promise<void> {
       }
     }
   } finally {
+    llama.end()
     await rm(folder, { recursive: true, force: true })
   }
 }

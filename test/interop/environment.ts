@@ -1,9 +1,9 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { arch, env, pid, platform } from 'node:process'
+import { env, pid } from 'node:process'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
@@ -15,13 +15,11 @@ export interface Tools {
   readonly python: string
   /** Environment of the Python programs. */
   readonly environment: NodeJS.ProcessEnv
-  /** The folder of llama.cpp's libraries. */
-  readonly libraries: string
 }
 
 const here = import.meta.dirname
 
-/** Finds the tools in the user's cache folder, and brings what is missing: Python packages with pip, llama.cpp's libraries with npm. */
+/** Finds the tools in the user's cache folder, and brings what is missing: Python packages with pip. */
 export async function findTools(): Promise<Tools> {
   const python = findOnPath('python3') ?? findOnPath('python')
   if (!python) throw new Error('The check needs Python 3 with pip. Install both and run it again.')
@@ -33,21 +31,8 @@ export async function findTools(): Promise<Tools> {
     const options = ['install', '--quiet', '--no-input', '--disable-pip-version-check', '--no-warn-script-location', '--no-cache-dir']
     await must(pip.command, [...pip.args, ...options, '--target', folder, '--requirement', join(here, 'requirements.txt')])
   })
-  const llama = await brought('llama', ['llama/package.json', 'llama/package-lock.json'], '', async (folder) => {
-    for (const file of ['package.json', 'package-lock.json']) copyFileSync(join(here, 'llama', file), join(folder, file))
-    const npm = findOnPath('npm')
-    if (!npm) throw new Error('The check needs npm. Install it and run the check again.')
-    const quiet = ['--ignore-scripts', '--no-fund', '--no-audit', '--no-update-notifier', '--logs-max=0', '--loglevel=error']
-    const kept = join(folder, 'npm-cache')
-    await must(npm, ['ci', ...quiet, '--cache', kept, '--prefix', folder])
-    rmSync(kept, { recursive: true, force: true })
-  })
-  const libraries = join(llama, 'node_modules', '@node-llama-cpp', `${platform}-${arch}`, 'bins', `${platform}-${arch}`)
-  if (!existsSync(libraries))
-    throw new Error(`There is no prebuilt llama.cpp for ${platform} ${arch} in the packages that this check uses.`)
   return {
     python,
-    libraries,
     environment: {
       ...env,
       ...homeOfItsOwn(),

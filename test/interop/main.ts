@@ -7,6 +7,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { checkBlocks } from './blocks.ts'
 import { methods, models } from './cases.ts'
 import { findTools, Worker } from './environment.ts'
+import { Llama } from './llama.ts'
 import { checkPruned } from './pruned.ts'
 import { Table } from './table.ts'
 
@@ -16,7 +17,7 @@ const tools = await findTools()
 const folder = await mkdtemp(join(tmpdir(), 'espalier-interop-'))
 const table = new Table()
 const transformers = new Worker(tools, 'stock_transformers.py')
-const llama = new Worker(tools, 'llama_cpp.py', [tools.libraries])
+const llama = new Llama()
 try {
   await openBackend('tensorflow')
   await checkBlocks(tools, folder, table)

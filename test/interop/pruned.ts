@@ -12,11 +12,12 @@ import { logitsOf, relativeError } from '../engine/model/logits.ts'
 import { referenceWindows } from '../fixtures/reference.ts'
 import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel } from './cases.ts'
 import type { Worker } from './environment.ts'
+import type { Llama, LlamaAnswer } from './llama.ts'
 import type { Table } from './table.ts'
 
 interface Case {
   readonly transformers: Worker
-  readonly llama: Worker
+  readonly llama: Llama
   readonly model: InteropModel
   readonly method: InteropMethod
   readonly folder: string
@@ -130,14 +131,12 @@ async function checkTransformers({ transformers, model, folder }: Case, expected
     const answer = await transformers.ask<Answer>({ ...job, trust: forTransformers[name]?.trust })
     const problem = answer.error ?? answer.strange?.join('; ')
     if (problem) table.state(`${name} in transformers`, problem)
-    else
-      await compare(
-        `${name} in transformers`,
-        answer,
-        expected,
-        { folder, name, bounds: model.inTransformers ?? exactBounds, sameKind: true },
-        table,
-      )
+    else {
+      const bytes = await readFile(job.logits)
+      const logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
+      const bounds = model.inTransformers ?? exactBounds
+      compare(`${name} in transformers`, { ...answer, logits }, expected, { bounds, sameKind: true }, table)
+    }
     if (!forTransformers[name]?.trust) continue
     const distrusted = await transformers.ask<Answer>({ ...job, trust: false })
     table.state(`${name} without trust_remote_code`, distrusted.error === undefined ? 'opened, which it must not' : undefined)
@@ -152,26 +151,22 @@ const questionOf = (expected: Expected, { texts }: InteropModel) => ({
 })
 
 interface Place {
-  readonly folder: string
-  readonly name: string
   readonly bounds: Bounds
   /** Whether both sides compute in float32, so that they say the same words. */
   readonly sameKind: boolean
 }
 
 /** Perplexity, logits, greedy answer and token ids of another program against ours. */
-async function compare(
+function compare(
   what: string,
-  answer: Answer,
+  answer: Pick<LlamaAnswer, 'perplexity' | 'greedy' | 'logits'> & { readonly ids?: Answer['ids'] },
   expected: Expected,
-  { folder, name, bounds, sameKind }: Place,
+  { bounds, sameKind }: Place,
   table: Table,
-): Promise<void> {
-  const bytes = await readFile(join(folder, `${name}.f32`))
-  const logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
+): void {
   const same = answer.greedy.join() === expected.greedy.join()
   table.add(what, Math.abs(answer.perplexity / expected.perplexity - 1), bounds.perplexity, same ? 'greedy equal' : '')
-  table.add(`${what}: logits`, relativeError(Array.from(logits), expected.logits), bounds.logits)
+  table.add(`${what}: logits`, relativeError(Array.from(answer.logits), expected.logits), bounds.logits)
   // A choice between two tokens that are all but equally likely may fall either way.
   if (sameKind && expected.comparesGreedy)
     table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} in place of ${expected.greedy.join()}`)
@@ -179,23 +174,21 @@ async function compare(
 }
 
 /** A GGUF file in llama.cpp: in float32 against the pruned model, in other types against what this program makes of the same file. */
-async function checkGguf({ llama, model, folder }: Case, type: string, target: string, expected: Expected, table: Table): Promise<void> {
+async function checkGguf({ llama, model }: Case, type: string, target: string, expected: Expected, table: Table): Promise<void> {
   const file = join(target, (await readdir(target)).find((name) => name.endsWith('.gguf')) ?? '')
-  const job = { ...questionOf(expected, model), file, logits: join(folder, `${type}.f32`) }
+  const { windows, prompt } = expected
+  const question = { file, windows, prompt, tokens: answerLength, ...(model.texts ? { texts: model.texts } : {}) }
   // llama.cpp computes while this program does.
-  const asked = llama.ask<Answer>(job).catch((error: Error) => ({ error: error.message }))
+  const asked = llama.ask(question).catch((error: Error) => ({ error: error.message }))
   const reopened = await openModel(file)
   const own = type === 'F32' ? expected : { ...expected, ...(await reopenedAnswers(reopened, expected)) }
   const again = type === 'F32' ? (await perplexity(denseView(reopened), [...expected.windows])).perplexity : own.perplexity
   await reopened.close()
   if (type === 'F32') table.add('gguf F32 reopened here', Math.abs(again / expected.perplexity - 1), 1e-6)
   const answer = await asked
-  if ('error' in answer && answer.error) table.state(`gguf ${type} in llama.cpp`, answer.error)
-  else {
-    const bounds = boundsOf(model, type)
-    const place = { folder, name: type, bounds, sameKind: bounds === exactBounds }
-    await compare(`gguf ${type} in llama.cpp`, answer as Answer, own, place, table)
-  }
+  if ('error' in answer) return table.state(`gguf ${type} in llama.cpp`, answer.error)
+  const bounds = boundsOf(model, type)
+  compare(`gguf ${type} in llama.cpp`, answer, own, { bounds, sameKind: bounds === exactBounds }, table)
 }
 
 /** A family's own arithmetic may be coarser than what a type explains. */

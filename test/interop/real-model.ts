@@ -20,7 +20,7 @@ import { denseView, openView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { executeRun } from '#engine/tasks/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { askPython, findTools } from './environment.ts'
+import { Llama } from './llama.ts'
 
 const texts = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
 const { values: flags, positionals } = parseArgs({
@@ -38,15 +38,10 @@ const [path = '', document] = positionals
 const [windowCount, windowLength, rounds] = [Number(flags.windows), Number(flags.length), Number(flags.rounds)]
 const types = flags.types.split(',').filter(Boolean).map(ggufType)
 
-interface Answer {
-  readonly perplexity: number
-  readonly tokens_per_second: number
-}
-
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
 const percent = (share: number): string => (Math.abs(share) < 1e-4 ? share.toExponential(1) : `${(100 * share).toFixed(3)} %`)
 
-const tools = await findTools()
+const llama = new Llama()
 const folder = await mkdtemp(join(tmpdir(), 'espalier-real-'))
 try {
   await openBackend('auto')
@@ -59,6 +54,7 @@ try {
   if (rounds > 0) await compareSpeed(model, pruned)
   await model.close()
 } finally {
+  llama.end()
   await rm(folder, { recursive: true, force: true })
 }
 
@@ -70,7 +66,7 @@ async function compareAnswers(model: Model, plan: Plan, pruned: string): Promise
   const ours = (await perplexity(view, windows)).perplexity
   view.dispose()
   console.log(`${windowCount} windows of ${windowLength} tokens; perplexity here ${ours}`)
-  const inLlama = async (file: string) => (await llama<Answer>({ file, windows: windows.map((window) => [...window]) })).perplexity
+  const inLlama = async (file: string) => (await llama.ask({ file, windows })).perplexity
   const measure = flags.here ? (file: string) => reopened(file, windows) : inLlama
   const place = flags.here ? 'here' : 'in llama.cpp'
   for (const type of types) {
@@ -94,11 +90,8 @@ interface Measured {
 /** The same type made by llama.cpp's own quantiser of the F16 file. */
 async function compareQuantisers(type: GgufType, pruned: string, { measure, ours, theirs }: Measured): Promise<void> {
   const target = join(folder, `quantised-${type}.gguf`)
-  const { bytes } = await llama<{ bytes: number }>({
-    file: await fileOf(pruned, 'F16'),
-    quantize: target,
-    ftype: mixes[type].fileType,
-  })
+  await llama.quantize(await fileOf(pruned, 'F16'), target, mixes[type].fileType)
+  const bytes = (await stat(target)).size
   const other = await measure(target)
   await rm(target)
   console.log(
@@ -113,10 +106,6 @@ async function fileOf(place: string, type: GgufType): Promise<string> {
 function ggufType(name: string): GgufType {
   findMix(name)
   return name as GgufType
-}
-
-function llama<Result>(job: unknown): Promise<Result> {
-  return askPython<Result>(tools, 'llama_cpp.py', [tools.libraries], job, folder, 7200)
 }
 
 async function reopened(file: string, windows: Int32Array[]): Promise<number> {
@@ -136,12 +125,10 @@ async function compareSpeed(model: Model, pruned: string): Promise<void> {
   const prompt = (await openTokenizer(path)).encode(await readFile(flags.text, 'utf8')).slice(0, 16)
   const ratios: number[] = []
   for (let round = 0; round < rounds; round++) {
-    const before = await llama<Answer>({ file: dense, prompt, tokens: 48 })
-    const after = await llama<Answer>({ file: smaller, prompt, tokens: 48 })
-    ratios.push(after.tokens_per_second / before.tokens_per_second)
-    console.log(
-      `decoding F32, one thread: dense ${before.tokens_per_second.toFixed(1)}, pruned ${after.tokens_per_second.toFixed(1)} tokens/s`,
-    )
+    const before = await llama.ask({ file: dense, prompt, tokens: 49 })
+    const after = await llama.ask({ file: smaller, prompt, tokens: 49 })
+    ratios.push(after.tokensPerSecond / before.tokensPerSecond)
+    console.log(`decoding F32, one thread: dense ${before.tokensPerSecond.toFixed(1)}, pruned ${after.tokensPerSecond.toFixed(1)} tokens/s`)
   }
   console.log(`pruned decodes ${ratios.map((ratio) => ratio.toFixed(2)).join(', ')} times as fast`)
 }

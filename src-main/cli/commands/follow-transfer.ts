@@ -30,8 +30,9 @@ export async function followTransfer(door: CommandDoor, start: () => Promise<Tra
   return last
 }
 
-function tell({ name, doneBytes, totalBytes, status }: Transfer): void {
+function tell({ name, doneBytes, totalBytes, turns, kind, status }: Transfer): void {
   if (!process.stderr.isTTY) return
   const of = totalBytes === null ? '' : ` of ${showBytes(totalBytes)}`
-  process.stderr.write(`\r\u001b[K${printable(name)}: ${showBytes(doneBytes)}${of}${status === 'running' ? '' : '\n'}`)
+  const done = kind === 'bench' ? `turn ${turns?.done ?? 0} of ${turns?.total ?? '…'}` : `${showBytes(doneBytes)}${of}`
+  process.stderr.write(`\r\u001b[K${printable(name)}: ${done}${status === 'running' ? '' : '\n'}`)
 }

@@ -1,5 +1,6 @@
 import { runServeCommand, serveHelp } from '#server/command.ts'
 import { answer, answerHelp } from './answer.ts'
+import { benchFile, benchFileHelp } from './bench-file.ts'
 import { cluster, clusterHelp } from './cluster.ts'
 import { devices, devicesHelp } from './devices.ts'
 import { judge, judgeHelp } from './judge.ts'
@@ -22,6 +23,7 @@ const serve: Verb = (parameters) =>
 export const commands = {
   serve,
   devices,
+  'bench-file': benchFile,
   runs,
   models,
   repair,
@@ -36,6 +38,7 @@ export const commands = {
 export const help: Readonly<Record<keyof typeof commands, string>> = {
   serve: serveHelp,
   devices: devicesHelp,
+  'bench-file': benchFileHelp,
   runs: runsHelp,
   models: modelsHelp,
   repair: repairHelp,

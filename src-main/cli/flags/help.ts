@@ -30,6 +30,7 @@ export const help = `espalier: prune a language model and see what it costs
   espalier methods [NAME] [--json]     list methods, with paper and options
   espalier serve                       open the workbench in a browser
   espalier runs | models               manage the history and the library (see: espalier runs --help)
+  espalier bench-file FILE             measure GGUF files in llama.cpp: speed, memory, perplexity
   espalier cluster                     add and check Slurm clusters (see: espalier cluster --help)
   espalier run-request FILE            do one run from a file, on any machine (see: espalier run-request --help)
   espalier report EXPERIMENT           write a report on an experiment as HTML or Markdown

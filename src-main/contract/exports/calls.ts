@@ -6,6 +6,7 @@ import { writePlace } from '../places.ts'
 import { amount } from '../runs/run-request.ts'
 import { usualGgufTypes } from '../titles.ts'
 import { formatOutline } from './exports.ts'
+import { benchRequest } from './file-bench.ts'
 
 /** Several formats get a subfolder each. `replace` allows overwriting a folder that is not empty. */
 const saving = {
@@ -38,6 +39,13 @@ export const exportCalls = {
     outlines,
     'not-found',
     'conflict',
+  ),
+  'bench.files': call(
+    'Measure GGUF files in llama.cpp on this machine, in turns: speed, memory, and perplexity on texts.',
+    benchRequest,
+    transfer,
+    'not-found',
+    'invalid',
   ),
   'runs.save': call(
     'Write the pruned model of a run to a folder of the library and add it there.',

@@ -3,6 +3,7 @@ import { inspectedRun } from '../comparison/divergence.ts'
 import { dataRequest } from '../data/data-request.ts'
 import { errorCodes } from '../errors.ts'
 import { exportedRun } from '../exports/exported-run.ts'
+import { benchRequest } from '../exports/file-bench.ts'
 import { hubFile } from '../models/hub-file.ts'
 import { readPlace } from '../places.ts'
 import { generationRequest } from '../playground/generation.ts'
@@ -60,6 +61,7 @@ const computeTask = z.discriminatedUnion('kind', [
     formats: z.array(z.string()),
     ggufTypes: z.array(z.string()),
   }),
+  benchRequest.extend({ kind: z.literal('bench files') }),
   z.object({ kind: z.literal('probe') }),
   z.object({ kind: z.literal('self-test'), backend: backendName }),
 ])

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { savedFile } from '../exports/exports.ts'
+import { fileBench } from '../exports/file-bench.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { plan } from '../pruning/plan.ts'
 
@@ -101,7 +102,7 @@ export const foundModel = z.object({
 /** Files entering or leaving the library: a download, a copy, or an export of a run. */
 export const transfer = z.object({
   id,
-  kind: z.enum(['download', 'copy', 'export']),
+  kind: z.enum(['download', 'copy', 'export', 'bench']),
   name: z.string(),
   status: z.enum(['waiting', 'running', 'paused', 'done', 'failed', 'cancelled']),
   doneBytes: z.number(),
@@ -114,6 +115,9 @@ export const transfer = z.object({
   saved: z.array(savedFile).optional(),
   /** How many exported files have been reopened, once all are written. */
   opened: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
+  /** Of a measurement in llama.cpp: how many of its turns are over, and what it found. */
+  turns: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
+  bench: fileBench.optional(),
 })
 
 export type ModelDescription = z.infer<typeof modelDescription>

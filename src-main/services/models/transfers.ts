@@ -25,7 +25,11 @@ interface TransferWork {
 /** Moves the files; returns the id of the new model. */
 export type Move = (
   signal: AbortSignal,
-  report: (progress: Partial<Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened'>>) => void,
+  report: (
+    progress: Partial<
+      Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened' | 'turns' | 'bench'>
+    >,
+  ) => void,
 ) => Promise<string | null>
 
 const stopped = { bytesPerSecond: null, secondsLeft: null }

@@ -1,0 +1,89 @@
+import { basename, resolve } from 'node:path'
+import type { Input } from '#contract/api.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { type Figure, type FileBench, usualPrompts, usualRounds } from '#contract/exports/file-bench.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { followTransfer } from './follow-transfer.ts'
+import { printJson, printTable, showBytes } from './print.ts'
+import { guarded, type Verb } from './run-command.ts'
+import { withWorkbench } from './with-workbench.ts'
+
+export const benchFileHelp = `espalier bench-file FILE… [--against DENSE] [--text TEXT]… [--prompts LIST] [--rounds N] [--threads N] [--device NAME]
+
+Loads GGUF files in llama.cpp, each in a process of its own, and measures them in turns on this machine: prefill and
+decode rates, time to the first token, memory, bytes of the KV cache for each token, and perplexity. Values are
+medians of all rounds, with the lowest and the highest. Other programs that compute at the same time distort them.
+
+  --against DENSE      a file to measure first and compare with, such as the dense model in F16
+  --text TEXT          a text file or data set to measure perplexity on (may be repeated)
+  --sequence_length N  tokens of a window of text (default: 512)
+  --windows N          windows of each text at most (default: 20)
+  --prompts LIST       lengths of prompts (default: ${usualPrompts.join(',')}); those beyond a file's context are left out
+  --rounds N           turns of each file (default: ${usualRounds})
+  --threads N          threads (default: one for each processor)
+  --device NAME        a device as "espalier devices" lists it under ggml (default: CPU)
+${commonHelp}`
+
+const flags = {
+  ...commonFlags,
+  against: { type: 'string' },
+  text: { type: 'string', multiple: true },
+  sequence_length: { type: 'string', default: '512' },
+  windows: { type: 'string', default: '20' },
+  prompts: { type: 'string', default: usualPrompts.join(',') },
+  rounds: { type: 'string', default: String(usualRounds) },
+  threads: { type: 'string' },
+  device: { type: 'string', default: 'CPU' },
+} as const
+
+export const benchFile: Verb = (parameters) =>
+  guarded('bench-file', benchFileHelp, parameters, async (given) => {
+    const { values, words } = readFlags(given, flags, { least: 1, most: 19, name: 'A GGUF file' })
+    const place = (path: string) => (values.server === undefined ? resolve(path) : path)
+    const window = {
+      sequenceLength: readCount(values.sequence_length, '--sequence_length', 2 ** 20),
+      windows: readCount(values.windows, '--windows', 1_000_000),
+    }
+    const request: Input<'bench.files'> = {
+      files: [...(values.against === undefined ? [] : [values.against]), ...words].map(place),
+      texts: (values.text ?? []).map((source) => ({ name: basename(source), data: { source, ...window } })),
+      prompts: values.prompts.split(',').map((length) => readCount(length, '--prompts', 2 ** 20)),
+      rounds: readCount(values.rounds, '--rounds', 100),
+      device: values.device,
+      ...(values.threads === undefined ? {} : { threads: readCount(values.threads, '--threads', 1024) }),
+    }
+    const { bench } = await withWorkbench(values, (door) => followTransfer(door, () => door.call('bench.files', request)))
+    if (!bench) throw new EspalierError('internal', 'The measurement ended without a result.')
+    if (values.json) printJson(bench)
+    else print(bench)
+    return 0
+  })
+
+/** A median with its range, in as many digits as mean something. */
+function show({ value, low, high }: Figure, digits: number): string {
+  return `${value.toFixed(digits)} (${low.toFixed(digits)}–${high.toFixed(digits)})`
+}
+
+function print({ release, device, threads, rounds, context, files }: FileBench): void {
+  const [first] = files
+  console.log(
+    `llama.cpp of release ${release} on ${device}, ${threads} threads, context ${context}, ${rounds} rounds in turns: median (low–high)`,
+  )
+  printTable(
+    [
+      ...['FILE', 'SIZE', 'MEMORY', 'KV BYTES/TOKEN', 'PREFILL TOKENS/S', 'DECODE TOKENS/S'],
+      ...(first?.firstToken ?? []).map(({ tokens }) => `FIRST TOKEN AT ${tokens}, MS`),
+      ...(first?.perplexities ?? []).map(({ name }) => `PERPLEXITY ON ${name}`),
+    ],
+    files.map((file) => [
+      file.name,
+      showBytes(file.bytes),
+      showBytes(file.memoryBytes),
+      Math.round(file.keyValueBytes),
+      show(file.prefill, 1),
+      show(file.decode, 1),
+      ...file.firstToken.map(({ seconds: { value, low, high } }) => show({ value: 1000 * value, low: 1000 * low, high: 1000 * high }, 0)),
+      ...file.perplexities.map(({ value }) => value.toFixed(3)),
+    ]),
+  )
+}

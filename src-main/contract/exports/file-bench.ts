@@ -1,0 +1,70 @@
+import { z } from 'zod'
+import { dataRequest } from '../data/data-request.ts'
+import { readPlace } from '../places.ts'
+
+/** Prompt lengths that are measured, as the context allows. */
+export const usualPrompts = [512, 2048, 8192] as const
+/** How often each file has its turn. */
+export const usualRounds = 3
+
+/** The median of all rounds, with the lowest and the highest. */
+const figure = z.object({ value: z.number(), low: z.number(), high: z.number() })
+
+/** What one file costs to run. Speeds are in tokens a second. */
+const benchedFile = z.object({
+  name: z.string(),
+  bytes: z.number(),
+  /** Of the shortest prompt. */
+  prefill: figure,
+  firstToken: z.array(z.object({ tokens: z.number().int(), seconds: figure })),
+  decode: figure,
+  /** What the process took for the file, with a context filled by the longest prompt. */
+  memoryBytes: z.number(),
+  /** For each token of context, as llama.cpp would save it. */
+  keyValueBytes: z.number(),
+  perplexities: z.array(z.object({ name: z.string(), value: z.number(), tokens: z.number().int() })),
+})
+
+/** Files measured in llama.cpp in turns, so that a disturbance of the machine affects all of them. The first is compared with. */
+export const fileBench = z.object({
+  /** The release of the library's packages. */
+  release: z.string(),
+  device: z.string(),
+  threads: z.number().int(),
+  rounds: z.number().int(),
+  /** Tokens of the context that the files were opened with. */
+  context: z.number().int(),
+  files: z.array(benchedFile),
+})
+
+/** What to measure of which files. */
+export const benchRequest = z.object({
+  files: z.array(readPlace.min(1)).min(1).max(20),
+  /** Texts that perplexities are measured on, with the names of their rows. */
+  texts: z
+    .array(z.object({ name: z.string().min(1), data: dataRequest }))
+    .max(20)
+    .default([]),
+  /** Tokens of the prompts; lengths that the files do not hold are left out. */
+  prompts: z
+    .array(
+      z
+        .number()
+        .int()
+        .positive()
+        .max(2 ** 20),
+    )
+    .min(1)
+    .max(10)
+    .default([...usualPrompts]),
+  rounds: z.number().int().positive().max(100).default(usualRounds),
+  /** Default: one for each processor. */
+  threads: z.number().int().positive().max(1024).optional(),
+  /** A device as ggml names it. */
+  device: z.string().default('CPU'),
+})
+
+export type Figure = z.infer<typeof figure>
+export type BenchedFile = z.infer<typeof benchedFile>
+export type FileBench = z.infer<typeof fileBench>
+export type BenchRequest = z.infer<typeof benchRequest>

@@ -1,0 +1,101 @@
+import { stat } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
+import type { BenchedFile, Figure, FileBench } from '#contract/exports/file-bench.ts'
+import { ggmlRelease } from '#runtime/ggml.mjs'
+import type { Turn } from './jobs.ts'
+import { LlamaProcess } from './llama-process.ts'
+
+export interface BenchSettings {
+  /** Tokens of the prompts, in rising order; those that a file's context does not hold are left out. */
+  readonly prompts: readonly number[]
+  readonly rounds: number
+  readonly threads: number
+  /** A device's name in ggml; CPU is the processor. */
+  readonly device: string
+  /** Windows of texts that perplexities are measured on. */
+  readonly texts: readonly { readonly name: string; readonly windows: readonly Int32Array[] }[]
+}
+
+interface BenchReport {
+  readonly signal?: AbortSignal
+  progress?(done: number, total: number): void
+}
+
+/** Tokens that are written in each round. */
+const written = 32
+
+interface Opened {
+  readonly path: string
+  readonly llama: LlamaProcess
+  readonly turns: Turn[]
+  readonly perplexities: BenchedFile['perplexities']
+}
+
+/** Measures GGUF files in llama.cpp, each in a process of its own, in turns of which every other goes backwards. */
+export async function benchFiles(paths: readonly string[], settings: BenchSettings, report: BenchReport = {}): Promise<FileBench> {
+  const opened = paths.map((path): Opened => ({ path, llama: new LlamaProcess(report.signal), turns: [], perplexities: [] }))
+  try {
+    const { prompts, context } = await openAll(opened, settings)
+    const total = opened.length * settings.rounds + opened.length * settings.texts.reduce((sum, { windows }) => sum + windows.length, 0)
+    let done = 0
+    const advance = () => report.progress?.(++done, total)
+    for (let round = 0; round < settings.rounds; round++) {
+      for (const { llama, turns } of round % 2 === 0 ? opened : opened.toReversed()) {
+        turns.push(await llama.ask('time', prompts, written))
+        advance()
+      }
+    }
+    for (const one of opened) for (const text of settings.texts) one.perplexities.push(await perplexityOf(one.llama, text, advance))
+    const files = await Promise.all(opened.map((one) => describe(one, prompts)))
+    return { release: ggmlRelease, device: settings.device, threads: settings.threads, rounds: settings.rounds, context, files }
+  } finally {
+    for (const { llama } of opened) llama.end()
+  }
+}
+
+/** Opens every file with a context for the longest prompt that all of them hold. */
+async function openAll(opened: readonly Opened[], { prompts, threads, device, texts }: BenchSettings) {
+  const longestWindow = Math.max(0, ...texts.flatMap(({ windows }) => windows.map(({ length }) => length)))
+  const trained: number[] = []
+  for (const { path, llama } of opened) trained.push(await llama.ask('open', path, { context: 256, threads, device }))
+  const most = Math.min(...trained)
+  const held = prompts.filter((tokens) => tokens <= most)
+  const [shortest] = held
+  if (shortest === undefined)
+    throw new EspalierError('invalid', `The files hold ${most} tokens, and the shortest prompt has ${prompts[0]}. Choose a shorter prompt.`)
+  const context = Math.max(held.at(-1) ?? 0, shortest + written + 1, longestWindow)
+  for (const { path, llama } of opened) await llama.ask('open', path, { context, threads, device })
+  return { prompts: held, context }
+}
+
+async function perplexityOf(llama: LlamaProcess, { name, windows }: BenchSettings['texts'][number], advance: () => void) {
+  let [loss, tokens] = [0, 0]
+  for (const window of windows) {
+    loss += await llama.ask('loss', window)
+    tokens += window.length - 1
+    advance()
+  }
+  return { name, value: Math.exp(loss / tokens), tokens }
+}
+
+async function describe({ path, turns, perplexities }: Opened, prompts: readonly number[]): Promise<BenchedFile> {
+  const [first] = prompts as [number]
+  return {
+    name: basename(path),
+    bytes: (await stat(path)).size,
+    prefill: figureOf(turns.map(({ firstToken }) => first / (firstToken[0] as number))),
+    firstToken: prompts.map((tokens, i) => ({ tokens, seconds: figureOf(turns.map(({ firstToken }) => firstToken[i] as number)) })),
+    decode: figureOf(turns.map(({ perToken }) => 1 / perToken)),
+    memoryBytes: Math.max(...turns.map(({ memoryBytes }) => memoryBytes)),
+    keyValueBytes: turns[0]?.keyValueBytes ?? 0,
+    perplexities,
+  }
+}
+
+function figureOf(values: readonly number[]): Figure {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = (sorted.length - 1) / 2
+  const value = ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2
+  return { value, low: sorted[0] as number, high: sorted.at(-1) as number }
+}

@@ -1,0 +1,14 @@
+import { toErrorMessage } from '#contract/errors.ts'
+import { jobs } from './jobs.ts'
+
+/** The process that holds llama.cpp: does one job after another. A failed assertion inside the library ends only this process. */
+type Job = (...parameters: readonly unknown[]) => unknown
+
+process.on('message', ({ name, parameters }: { name: keyof typeof jobs; parameters: unknown[] }) => {
+  try {
+    process.send?.({ answer: (jobs[name] as Job)(...parameters) ?? null })
+  } catch (thrown) {
+    process.send?.({ error: toErrorMessage(thrown) })
+  }
+})
+process.on('disconnect', () => process.exit(0))

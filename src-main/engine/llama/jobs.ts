@@ -1,0 +1,124 @@
+import { openLlama } from './library.ts'
+import { LlamaFile, type LlamaSettings, quantizeFile } from './llama-file.ts'
+
+/** What one turn of timing found. Seconds are from an empty context. */
+export interface Turn {
+  /** Until the first token is known, by tokens of the prompt. */
+  readonly firstToken: readonly number[]
+  /** For each token that was written after the shortest prompt. */
+  readonly perToken: number
+  readonly memoryBytes: number
+  readonly keyValueBytes: number
+}
+
+let file: LlamaFile | undefined
+let bytesBefore = 0
+
+function current(): LlamaFile {
+  if (!file) throw new Error('Open a file first.')
+  return file
+}
+
+/** The same prompt for every file: its words do not matter for the time. */
+const promptOf = (tokens: number, { vocabularySize }: LlamaFile): Int32Array =>
+  Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocabularySize)
+
+const secondsSince = (start: number): number => (performance.now() - start) / 1000
+
+function likeliest(logits: Float32Array): number {
+  let best = 0
+  for (let i = 1; i < logits.length; i++) if ((logits[i] as number) > (logits[best] as number)) best = i
+  return best
+}
+
+/** Negative log likelihood of a token in nats. */
+function lossOf(logits: Float32Array, token: number): number {
+  let most = Number.NEGATIVE_INFINITY
+  for (const value of logits) if (value > most) most = value
+  let sum = 0
+  for (const value of logits) sum += Math.exp(value - most)
+  return Math.log(sum) + most - (logits[token] as number)
+}
+
+/** The likeliest tokens after a prompt, and the seconds that the last `count` - 1 of them took. */
+function write(prompt: Int32Array, count: number): { ids: number[]; seconds: number } {
+  const model = current()
+  const ids: number[] = []
+  const take = (logits: Float32Array) => void ids.push(likeliest(logits))
+  model.feed(prompt, take)
+  const start = performance.now()
+  while (ids.length < count) model.feed(Int32Array.of(ids.at(-1) as number), take)
+  return { ids, seconds: secondsSince(start) }
+}
+
+/** What the process does when it is asked, with the file that was opened last. */
+export const jobs = {
+  /** Returns the context that the model was trained for. */
+  open(path: string, settings: LlamaSettings): number {
+    openLlama()
+    file?.close()
+    file = undefined
+    bytesBefore = process.memoryUsage.rss()
+    file = new LlamaFile(path, settings)
+    // The first pass touches every weight.
+    file.feed(promptOf(32, file), () => undefined)
+    return file.trainedContext
+  },
+
+  /** One prompt as long as the last of `prompts`, timed at the end of each of them, then tokens after the first. */
+  time(prompts: readonly number[], written: number): Turn {
+    const model = current()
+    model.clear()
+    const prompt = promptOf(prompts.at(-1) ?? 0, model)
+    const firstToken: number[] = []
+    const start = performance.now()
+    for (const [i, tokens] of prompts.entries()) {
+      model.feed(prompt.subarray(prompts[i - 1] ?? 0, tokens), likeliest)
+      firstToken.push(secondsSince(start))
+    }
+    const memoryBytes = process.memoryUsage.rss() - bytesBefore
+    const filled = model.stateBytes
+    model.clear()
+    const keyValueBytes = (filled - model.stateBytes) / (prompts.at(-1) ?? 1)
+    const { seconds } = write(promptOf(prompts[0] ?? 0, model), written + 1)
+    return { firstToken, perToken: seconds / written, memoryBytes, keyValueBytes }
+  },
+
+  /** Negative log likelihood of all tokens of a window after the first, in nats. */
+  loss(window: Int32Array): number {
+    const model = current()
+    model.clear()
+    let sum = 0
+    const add = (logits: Float32Array, position: number) => {
+      sum += lossOf(logits, window[position + 1] as number)
+    }
+    model.feed(window.subarray(0, -1), add, () => true)
+    return sum
+  },
+
+  /** Logits behind every token of a window, one row after the other. */
+  logits(window: Int32Array): Float32Array {
+    const model = current()
+    model.clear()
+    const rows = new Float32Array(window.length * model.vocabularySize)
+    model.feed(
+      window,
+      (logits, position) => rows.set(logits, position * model.vocabularySize),
+      () => true,
+    )
+    return rows
+  },
+
+  /** The likeliest tokens after a prompt, and how many a second were written. */
+  answer(prompt: Int32Array, count: number): { ids: number[]; tokensPerSecond: number } {
+    current().clear()
+    const { ids, seconds } = write(prompt, count)
+    return { ids, tokensPerSecond: (count - 1) / seconds }
+  },
+
+  tokenize: (texts: readonly string[]): number[][] => texts.map((text) => current().tokenize(text)),
+
+  quantize: quantizeFile,
+}
+
+export type LlamaJobs = typeof jobs

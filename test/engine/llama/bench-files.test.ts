@@ -1,0 +1,86 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
+import { benchFiles } from '#engine/llama/bench-files.ts'
+import { LlamaProcess } from '#engine/llama/llama-process.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView } from '#engine/model/views/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { sampleModelFolder } from '#runtime/resources.ts'
+
+const settings = { prompts: [40, 100, 100_000], rounds: 3, threads: 1, device: 'CPU', texts: [] }
+let folder: string
+let files: string[]
+beforeAll(async () => {
+  await openBackend('auto')
+  folder = await mkdtemp(join(tmpdir(), 'espalier-bench-'))
+  const model = await openModel(sampleModelFolder)
+  const target = join(folder, 'files')
+  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: target, ggufTypes: ['F16', 'Q8_0'] })
+  await model.close()
+  files = (await readdir(target)).filter((name) => name.endsWith('.gguf')).map((name) => join(target, name))
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+test('two files are measured in turns, on prompts that both hold, and their perplexity is that of the weights in the file', async () => {
+  const windows = [0, 1].map((start) => Int32Array.from({ length: 100 }, (_, i) => (i * i * 31 + start * 7) % 1000))
+  const seen: number[] = []
+  const bench = await benchFiles(files, { ...settings, texts: [{ name: 'made', windows }] }, { progress: (done) => seen.push(done) })
+  expect(seen).toEqual(Array.from({ length: 2 * (3 + 2) }, (_, i) => i + 1))
+  expect(bench.files.map(({ name }) => name).join()).toMatch(/F16\.gguf.*Q8_0\.gguf/)
+  for (const [at, file] of bench.files.entries()) {
+    const [short, long] = file.firstToken
+    expect([short?.tokens, long?.tokens, file.firstToken.length]).toEqual([40, 100, 2])
+    expect(long?.seconds.value).toBeGreaterThan(short?.seconds.value as number)
+    for (const { low, value, high } of [file.prefill, file.decode, ...file.firstToken.map(({ seconds }) => seconds)])
+      expect(low > 0 && low <= value && value <= high).toBe(true)
+    const model = await openModel(files[at] as string)
+    const { keyValueHeads, headSize, blocks } = model.spec
+    const ours = (await perplexity(denseView(model), windows)).perplexity
+    await model.close()
+    expect(Math.abs((file.perplexities[0]?.value as number) / ours - 1)).toBeLessThan(0.005)
+    const halves = 2 * 2 * keyValueHeads * headSize * blocks.length
+    expect(file.keyValueBytes - halves).toBeGreaterThanOrEqual(0)
+    expect(file.keyValueBytes - halves).toBeLessThan(64)
+    expect(file.memoryBytes).toBeGreaterThan(file.bytes / 2)
+  }
+})
+
+test('a file that llama.cpp refuses is named, with its reason', async () => {
+  const broken = join(folder, 'broken.gguf')
+  await writeFile(broken, 'not a model')
+  await expect(benchFiles([broken], settings)).rejects.toThrow(/llama\.cpp does not load .*broken\.gguf\. .*invalid magic/s)
+})
+
+test('an assertion inside llama.cpp ends only its process, in an error that quotes it', async () => {
+  const llama = new LlamaProcess()
+  await llama.ask('open', files[0] as string, { context: 64, threads: 1, device: 'CPU' })
+  const beyond = llama.ask('loss', new Int32Array(200).fill(7))
+  await expect(beyond).rejects.toThrow(/llama\.cpp ended its process in the job "loss" \(SIGABRT\): .*GGML_ASSERT/)
+  await expect(llama.ask('loss', new Int32Array(4).fill(7))).rejects.toThrow(/llama\.cpp ended/)
+})
+
+test('a token beyond the vocabulary is an error, and the process does the next job', async () => {
+  const llama = new LlamaProcess()
+  try {
+    await llama.ask('open', files[0] as string, { context: 64, threads: 1, device: 'CPU' })
+    await expect(llama.ask('loss', new Int32Array(4).fill(1_000_000))).rejects.toThrow(/could not compute 3 tokens \(code -1\)/)
+    expect(await llama.ask('loss', new Int32Array(4).fill(7))).toBeGreaterThan(0)
+  } finally {
+    llama.end()
+  }
+})
+
+test('a cancelled measurement ends at once', async () => {
+  const stop = new AbortController()
+  const bench = benchFiles(files, { ...settings, rounds: 1000 }, { signal: stop.signal, progress: () => stop.abort(new Error('stopped')) })
+  await expect(bench).rejects.toThrow('stopped')
+})
+
+test('an unknown device is refused', async () => {
+  await expect(benchFiles(files, { ...settings, device: 'Nothing9' })).rejects.toThrow(/has no device "Nothing9".*espalier devices/)
+})
