@@ -108,6 +108,7 @@ export function toDocument(run: RunDetail): RunDocument {
     method: run.method,
     options: run.method === denseMethod ? {} : run.resolved,
     seed: run.seed,
+    ...(run.request.weights ? { weights: run.request.weights } : {}),
     ...(run.calibration ? { calibration: run.calibration } : {}),
     evaluation: run.evaluation,
     sparsity: { nominal: run.nominal ?? 0, reached: run.reached ?? 0 },

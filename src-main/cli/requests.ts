@@ -71,19 +71,33 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
     measures: measuresOf(flags, path, sequenceLength),
     ...machineOf(flags),
   }
+  const weights = flags.weights as NonNullable<Grid['weights']>
+  const [type = 'computed'] = weights
+  const stored = type === 'computed' ? {} : { weights: type }
   const methods = methodsOf(flags)
   const usual = known.filter((entry) => methods.some(({ method }) => method === entry.id)).flatMap(({ repair }) => repair ?? [])
   checkRepair(flags, usual)
-  const alone = methods.length * (flags.ablation ? 1 : amounts.length * seeds.length) === 1 && !flags.dense && !flags.main_table_results
-  if (methods.length === 0) return { request: { ...shared, ...denseRequest, calibration: undefined }, saves: flags.save !== undefined }
+  const alone =
+    methods.length * (flags.ablation ? 1 : amounts.length * seeds.length) === 1 &&
+    weights.length < 2 &&
+    !flags.dense &&
+    !flags.main_table_results
+  if (methods.length === 0 && weights.length < 2)
+    return {
+      request: { ...shared, ...denseRequest, ...stored, ...(stored.weights ? {} : { calibration: undefined }) },
+      saves: flags.save !== undefined,
+    }
   const [first] = methods
   if (alone && first) {
     const amount = amounts[0] ?? { sparsity: 0 }
     const repair = repairOf(flags, usual[0], path, sequenceLength)
     const recover = recoverOf(flags, path, sequenceLength)
-    return { request: { ...shared, ...repair, ...recover, ...first, amount, seed: seeds[0] ?? 0 }, saves: flags.save !== undefined }
+    return {
+      request: { ...shared, ...repair, ...recover, ...stored, ...first, amount, seed: seeds[0] ?? 0 },
+      saves: flags.save !== undefined,
+    }
   }
-  if (flags.save && methods.length * amounts.length * seeds.length > 1)
+  if (flags.save && methods.length * amounts.length * seeds.length * Math.max(1, weights.length) > 1)
     throw new EspalierError('usage', '--save needs one plan; give one method, one amount and one seed.')
   return {
     grid: {
@@ -94,6 +108,7 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
       methods,
       amounts,
       seeds,
+      ...(weights.length > 0 ? { weights } : {}),
     },
     sweep,
   }

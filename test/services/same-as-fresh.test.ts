@@ -165,6 +165,12 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.source(recovery.text) } })),
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.sequenceLength(recovery.text) } })),
   ],
+  weights: [
+    of(dense, () => ({ weights: 'Q8_0' })),
+    of({ ...dense, weights: 'F16' }, () => ({ weights: 'Q8_0' })),
+    of(repaired, () => ({ weights: 'Q4_0' })),
+    of({ ...repaired, weights: 'Q4_0' }, () => ({ repair: { kind: 'one-pass', calibration: ofData.source(calibration) } })),
+  ],
   measures: [
     ...dataChanges.map((change) => of(repaired, () => ({ measures: [{ ...perplexity, data: change(heldOut) }] }))),
     ...measureChanges.map((one) => of(dense, () => ({ measures: [one] }))),

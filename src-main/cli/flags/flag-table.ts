@@ -69,6 +69,12 @@ export const flagTable = {
   save: one('Pruning', 'FOLDER', anyText, 'writes the pruned model'),
   replace: onOff('Pruning', 'lets --save replace an existing folder'),
   format: list('Pruning', 'NAME', keyOf(formatTitles), `${names(formatTitles)}; several get a folder each`),
+  weights: list(
+    'Pruning',
+    'NAME',
+    keyOf({ computed: '', ...ggufTypeTitles }),
+    'measures the weights as a GGUF file of this type (see --gguf_type) stores them; several make a grid with the dense model in each type; computed leaves them as they are (default)',
+  ),
   gguf_type: list('Pruning', 'NAME', keyOf(ggufTypeTitles), `${names(ggufTypeTitles)} (default: F16)`),
 
   calibration_data: one('Data', 'TEXT', anyText, 'text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids'),

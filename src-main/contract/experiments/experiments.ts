@@ -7,7 +7,7 @@ import { recoveryAmount, trainedWeights } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
 import { estimateBasis, secondsRange } from '../runs/estimate.ts'
 import { outline, problem, requestPreview } from '../runs/preflight.ts'
-import { amount, backendName, measureRequest } from '../runs/run-request.ts'
+import { amount, backendName, measureRequest, weightType } from '../runs/run-request.ts'
 import { runStatus } from '../runs/run-status.ts'
 
 /** How a grid repairs the results of its methods. */
@@ -15,6 +15,9 @@ export const repairChoice = z.enum(['none', ...repairKind.options])
 
 /** Whether and how long a grid recovers what its methods and repairs leave. */
 const recoveryChoice = z.union([z.literal('none'), recoveryAmount])
+
+/** The type that measured weights are stored in, or as computed. */
+export const weightChoice = z.union([z.literal('computed'), weightType])
 
 const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
 
@@ -34,6 +37,8 @@ export const grid = z.object({
   recoveries: z.array(recoveryChoice).min(1).max(5).optional(),
   recoveryData: dataRequest.optional(),
   recoveryTrains: trainedWeights.optional(),
+  /** Every combination, and the dense model, once for each type; without any, weights are as computed. */
+  weights: z.array(weightChoice).min(1).max(40).optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
   backend: backendName.default('auto'),

@@ -5,9 +5,13 @@ import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
 import { recoveryRequest } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
+import { type GgufType, ggufTypeTitles } from '../titles.ts'
 
 /** `webgpu` is only accepted from earlier versions: it is treated as `auto`, and the run's notes say so. */
 export const backendName = z.enum(['auto', 'tensorflow', 'wasm', 'webgpu'])
+
+/** A type of weights in GGUF files. */
+export const weightType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])
 
 /** The backends that users can choose. */
 export const backendChoice = backendName.exclude(['webgpu'])
@@ -42,6 +46,8 @@ export const runRequest = z.object({
   repair: repairRequest.optional(),
   /** A training of what the method, and the repair, leave. */
   recover: recoveryRequest.optional(),
+  /** How a GGUF file stores the weights that are measured; without it, they are as computed. */
+  weights: weightType.optional(),
   measures: z.array(measureRequest),
   /** Set if the run inspects other runs instead of pruning. */
   inspect: inspection.optional(),

@@ -91,6 +91,10 @@ export const runDocument = z.object({
   method: z.string().describe('The name of the method, or `dense`.'),
   options: z.record(z.string(), z.unknown()).describe('All options of the method, with defaults filled in.'),
   seed: z.number().int().describe('The seed of the run. Seed 0 uses the calibration text in its own order.'),
+  weights: z
+    .string()
+    .optional()
+    .describe('The GGUF type that the weights were stored in and read back from before they were measured. Absent: as computed.'),
   calibration: usedData
     .optional()
     .describe(

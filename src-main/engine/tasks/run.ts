@@ -26,6 +26,7 @@ import { recoverResult, repairResult, withFiles } from './refit.ts'
 import { retiredIn } from './retired.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
+import { requireWeightType, type StoredWeights, storeWeights } from './stored-weights.ts'
 
 /** Runs one request from the model on disk to its document. Finished steps are taken from the host, so a killed run resumes. */
 export async function executeRun(request: RunRequest, host: RunHost): Promise<RunDocument> {
@@ -34,13 +35,15 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   const { place, fingerprint } = await openPlace(request, host, backend.name)
   const { model, steps, precision } = place
   const dense = method === denseMethod
+  requireWeightType(place)
   const options = dense ? {} : parseOptions(findMethod(method), request.options)
   for (const text of [...retiredIn(request), ...unpackedNotes(model.checkpoint)]) place.note(text)
   const pruned = dense ? { result: { plan: densePlan(model.spec), decisions: [], notes: [] } } : await prune(place, options)
   const { result: repaired, ...repair } = await repairResult(place, pruned.result)
   const { result: recovered, ...recovery } = await recoverResult(place, repaired)
   const result = withFiles(recovered)
-  const { measures, answers, evaluation, questions } = await measure(place, result)
+  const stored = await storeWeights(place, result)
+  const { measures, answers, evaluation, questions } = await measure(place, result, stored).finally(() => stored?.close())
   await steps.requireSameModel()
   return {
     model: model.name,
@@ -48,6 +51,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     method,
     options,
     seed,
+    ...(request.weights ? { weights: request.weights } : {}),
     ...('calibration' in pruned ? { calibration: pruned.calibration } : {}),
     evaluation,
     sparsity: { nominal: dense ? 0 : budgetFor(model.spec, amount).sparsity, reached: reachedSparsity(model.spec, result.plan) },
@@ -135,16 +139,17 @@ async function readCalibration(place: RunPlace, wanted: number): Promise<ReadDat
   return read
 }
 
-async function measure(place: RunPlace, result: MethodResult) {
+async function measure(place: RunPlace, result: MethodResult, stored: StoredWeights | undefined) {
   const { model, tokenizer, steps, request } = place
   const { host } = steps
-  const view = viewWithPlan(model, result.plan, result.tensors)
-  const measures: Measure[] = sizeMeasures(model, result)
+  const view = stored ? denseView(stored.model) : viewWithPlan(model, result.plan, result.tensors)
+  const measured = stored ? { plan: result.plan, weights: stored.identity } : result.plan
+  const measures: Measure[] = sizeMeasures(model, result, stored)
   for (const own of measures) host.emit({ type: 'measure', measure: own })
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
   const questions: ScoredTask[] = []
-  const removes = reachedSparsity(model.spec, result.plan) > 0
+  const removes = stored !== undefined || reachedSparsity(model.spec, result.plan) > 0
   const context = {
     view,
     ...(removes ? { dense: denseView(model) } : {}),
@@ -158,8 +163,7 @@ async function measure(place: RunPlace, result: MethodResult) {
     for (const wanted of request.measures) {
       const taken = await measureView(wanted, {
         ...context,
-        step: (asked, compute) =>
-          steps.step({ ...asked, on: { view: result.plan, asked: asked.on } }, () => steps.time(wanted.kind, compute)),
+        step: (asked, compute) => steps.step({ ...asked, on: { view: measured, asked: asked.on } }, () => steps.time(wanted.kind, compute)),
       })
       for (const own of taken.measures) host.emit({ type: 'measure', measure: own })
       measures.push(...taken.measures)
@@ -193,13 +197,13 @@ function storedBytesPerParameter({ checkpoint, spec }: Model): number {
   return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
 }
 
-/** Parameters left, and what they weigh as the model stores them: of the block stack, and of everything with embedding and head. */
-function sizeMeasures(model: Model, { plan }: MethodResult): Measure[] {
+/** Parameters left, and what they weigh as the model stores them: of the block stack, and of everything with embedding and head. A weight type's is the file's size. */
+function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): Measure[] {
   const left = specWithPlan(model.spec, plan)
   const [stack, rest] = [stackParameters(left), Vocabulary.parameters(left)]
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
-    { name: 'size', dataset: '', value: Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
+    { name: 'size', dataset: '', value: stored?.bytes ?? Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
   ]
 }

@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import type { DataRequest } from '#contract/data/data-request.ts'
 import type { SavedFile } from '#contract/exports/exports.ts'
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -14,16 +13,13 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { resources } from '#runtime/resources.ts'
 import { requireOwnModel } from './own-model.ts'
 import type { RunHost } from './run-steps.ts'
+import { weighingText } from './weighing-text.ts'
 
 interface SaveTaskHost extends Omit<RunHost, 'emit'> {
   emit(event: unknown): void
 }
 
 type SaveTask = Omit<Extract<ComputeTask, { kind: 'save' }>, 'kind'>
-
-/** Tokens that importances are measured on at most: means of squares hardly change beyond. */
-const mostTokens = 65_536
-const usualText: DataRequest = { source: 'mixed', sequenceLength: 512 }
 
 /** Saves what a run made of its model in the formats that are asked for. */
 export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<SavedFile[]> {
@@ -51,11 +47,9 @@ export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<S
 
 /** Windows of the run's own text, or of the bundled one, where a type weighs errors. */
 async function readCalibration(model: Model, task: SaveTask, { fetchFile, signal }: SaveTaskHost): Promise<ReadData | undefined> {
-  const { formats, ggufTypes, calibration = usualText, seed, localFolder } = task
+  const { formats, ggufTypes, calibration, seed, localFolder } = task
   if (!formats.includes('gguf') || !ggufTypes.some((type) => weighsErrors(findMix(type)))) return undefined
-  const sequenceLength = Math.min(calibration.sequenceLength, model.spec.contextLength)
-  const most = Math.max(1, Math.floor(mostTokens / sequenceLength))
-  const data = { ...calibration, sequenceLength, windows: Math.min(calibration.windows ?? most, most) }
+  const data = weighingText(calibration, model.spec.contextLength)
   const tokenizer = await openModelTokenizer(model)
   return readData(model, tokenizer, data, seed, { localFolder, fetchFile, report: { signal, progress: () => undefined } })
 }

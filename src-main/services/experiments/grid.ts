@@ -22,15 +22,19 @@ export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): Pla
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }
+  const weights = (grid.weights ?? ['computed']).map((type) => (type === 'computed' ? {} : { weights: type }))
   const requests = grid.methods.flatMap(({ method, options }) => {
     const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
     // An ablation sets its own amounts.
     if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
     const usual = methods.find(({ id }) => id === method)?.repair ?? 'none'
-    return grid.amounts.flatMap((amount) => treatmentsOf(usual, grid).map((treatment) => ({ ...pruned, amount, ...treatment })))
+    return grid.amounts.flatMap((amount) =>
+      treatmentsOf(usual, grid).flatMap((treatment) => weights.map((type) => ({ ...pruned, amount, ...treatment, ...type }))),
+    )
   })
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
-  return grid.models.flatMap((model) => [dense, ...requests].map((request) => ({ model, request })))
+  const rivals = weights.filter(({ weights: type }) => type).map((type) => ({ ...dense, ...type, ...(calibration ? { calibration } : {}) }))
+  return grid.models.flatMap((model) => [dense, ...rivals, ...requests].map((request) => ({ model, request })))
 }
 
 /** The repairs and recoveries that a method's runs are made with. */
@@ -56,9 +60,12 @@ export function overSeeds({ model, request }: PlannedRun, seeds: readonly number
 }
 
 /** A name for users: method, sparsity, and whatever makes it different. */
-export function runName({ method, amount, seed, options, repair, recover, precision }: PlannedRun['request'], seeds: number): string {
-  // The name of a first look includes its precision, wherever its numbers are shown.
-  const firstLook = precision === 'bfloat16' ? ['bfloat16'] : []
+export function runName(
+  { method, amount, seed, options, repair, recover, weights, precision }: PlannedRun['request'],
+  seeds: number,
+): string {
+  // A name says how weights were stored, and that a first look was one, wherever its numbers are shown.
+  const firstLook = [...(weights ? [weights] : []), ...(precision === 'bfloat16' ? ['bfloat16'] : [])]
   if (method === denseMethod) return ['dense', ...firstLook].join(', ')
   if (isInspection(method)) return titleOfMethod(method)
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
@@ -84,13 +91,15 @@ export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'metho
 
 /** The grid that would have produced one run. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
-  const { method, options, amount, seed, calibration, repair, recover, measures, backend, precision, memoryBytes, localFolder } = request
+  const { method, options, amount, seed, calibration, repair, recover, weights, measures, backend, precision, memoryBytes, localFolder } =
+    request
   const removes = method !== denseMethod
   return {
     models: [model],
     methods: removes ? [{ method, options }] : [],
     amounts: removes && !isAblation(method) ? [amount] : [],
     seeds: [seed],
+    ...(weights ? { weights: [weights] } : {}),
     measures,
     backend,
     ...(precision === undefined ? {} : { precision }),

@@ -28,6 +28,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ]),
     ...(measures.some(({ kind }) => kind === 'inference') ? ['--evaluate_inference'] : []),
     ...(measures.some(({ kind }) => kind === 'answers') ? ['--evaluate_qualitative'] : []),
+    ...(request.weights ? [flag('weights', request.weights)] : []),
     ...(backend === 'auto' ? [] : [flag('backend', backend)]),
   ]
   return words.join(' ')

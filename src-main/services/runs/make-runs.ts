@@ -64,7 +64,7 @@ function writeRun(
     experiment,
     model,
     method: request.method,
-    baseline: request.method === denseMethod,
+    baseline: request.method === denseMethod && request.weights === undefined,
     seed: request.seed,
     nominal: nominalOf(request, description.shape.blocks),
     parent,

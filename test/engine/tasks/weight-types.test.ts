@@ -1,0 +1,71 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test, vi } from 'vitest'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import { readData } from '#engine/data/read-data.ts'
+import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView } from '#engine/model/views/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { executeRun } from '#engine/tasks/run.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { sampleModelFolder } from '#runtime/resources.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'espalier-weight-types-'))
+vi.stubEnv('TMPDIR', folder)
+afterAll(() => {
+  vi.unstubAllEnvs()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const text = (name: string, windows: number) => ({ source: join(sampleModelFolder, `${name}.txt`), sequenceLength: 64, windows })
+const dense: RunRequest = {
+  model: sampleModelFolder,
+  method: 'dense',
+  amount: { sparsity: 0 },
+  options: {},
+  seed: 0,
+  calibration: text('calibration', 4),
+  measures: [{ kind: 'perplexity', data: text('test', 4), name: 'test' }],
+  backend: 'auto',
+}
+
+async function run(changes: Partial<RunRequest>) {
+  const steps: string[] = []
+  const host = { steps: { get: async () => undefined, put: async (name: string) => void steps.push(name), folder }, emit: () => {} }
+  const document = await executeRun({ ...dense, ...changes }, { ...host, signal: new AbortController().signal })
+  const value = (name: string) => document.measures.find((one) => one.name === name && !/block/.test(one.dataset))?.value as number
+  return { document, steps, perplexity: value('perplexity'), bytes: value('size'), parameters: value('parameters') }
+}
+
+test('a dense model in Q8_0 has the size and the perplexity of the file that a save writes', async () => {
+  const stored = await run({ weights: 'Q8_0' })
+  const model = await openModel(sampleModelFolder)
+  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: join(folder, 'saved'), ggufTypes: ['Q8_0'] })
+  const { windows } = await readData(model, await openTokenizer(sampleModelFolder), text('test', 4), 0, {})
+  await model.close()
+  const file = join(folder, 'saved', (await readdir(join(folder, 'saved'))).find((name) => name.endsWith('.gguf')) as string)
+  const saved = await openModel(file)
+  expect(stored.perplexity).toBe((await perplexity(denseView(saved), windows)).perplexity)
+  await saved.close()
+  expect(stored.bytes).toBe((await stat(file)).size)
+  expect(stored.document.weights).toBe('Q8_0')
+})
+
+test('each weight type is measured by itself: fewer bits are worse, and no measure of another type is taken for it', async () => {
+  const [computed, coarse, pruned] = [
+    await run({}),
+    await run({ weights: 'Q2_K' }),
+    await run({ method: '2ssp', amount: { sparsity: 0.25 }, options: { windows: 2 }, weights: 'Q4_0' }),
+  ]
+  expect(coarse.perplexity).toBeGreaterThan(computed.perplexity)
+  expect(coarse.steps.filter((name) => computed.steps.includes(name))).toHaveLength(1)
+  expect(coarse.parameters).toBe(computed.parameters)
+  expect(coarse.document.notes.join(' ')).toContain('weighed by importances on 4 windows of calibration.txt')
+  expect(pruned.parameters).toBeLessThan(computed.parameters)
+  expect(pruned.bytes).toBeLessThan(computed.bytes)
+  expect((await readdir(folder)).filter((name) => name.startsWith('espalier-weights-'))).toEqual([])
+})
