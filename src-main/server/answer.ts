@@ -5,6 +5,12 @@ import type { PageFile } from './page-files.ts'
 
 const lingerMilliseconds = 1000
 
+interface Failure {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: object
+}
+
 export function answerJson(response: ServerResponse, status: number, value: unknown, headers: Readonly<Record<string, string>> = {}): void {
   const body = Buffer.from(JSON.stringify(value ?? null))
   response.writeHead(status, {
@@ -17,12 +23,18 @@ export function answerJson(response: ServerResponse, status: number, value: unkn
   response.end(body)
 }
 
-export function answerFailure(request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
+/** `form` gives a failure the form that the client reads. */
+export function answerFailure(
+  request: IncomingMessage,
+  response: ServerResponse,
+  thrown: unknown,
+  form: (thrown: unknown) => Failure = answerFor,
+): void {
   if (response.headersSent || request.socket.destroyed) {
     response.destroy()
     return
   }
-  const { status, headers, body } = answerFor(thrown)
+  const { status, headers, body } = form(thrown)
   if (status === 500) console.error(thrown)
   answerJson(response, status, body, headers)
   discardRest(request)

@@ -21,9 +21,14 @@ export async function answerCall(call: CallApi, path: string, request: IncomingM
   checkBodyHeaders(request, limit)
   if (request.headers.expect === '100-continue') response.writeContinue()
   const input = (await readJson(request, limit)) as Parameters<CallApi>[1]
+  answerJson(response, 200, await call(name, input, untilDisconnected(response)))
+}
+
+/** Aborts when the client has disconnected. */
+export function untilDisconnected(response: ServerResponse): AbortSignal {
   const left = new AbortController()
   response.once('close', () => left.abort(new EspalierError('cancelled', 'The client disconnected.')))
-  answerJson(response, 200, await call(name, input, left.signal))
+  return left.signal
 }
 
 function limitOf(name: CallName): number {

@@ -10,6 +10,8 @@ import { type EventDoor, openEvents, refuseUpgrade } from './events.ts'
 import { checkHost, checkOrigin, checkPageOrigin, checkToken, type HostList } from './guard/guard.ts'
 import { bracketed, hostList } from './guard/hosts.ts'
 import { Refusal } from './guard/refusal.ts'
+import { openAiFailure } from './openai/failure.ts'
+import { OpenAiDoor, openAiRoot } from './openai/openai.ts'
 import { openPageFiles, type PageFiles } from './page-files.ts'
 
 export interface ServerSettings {
@@ -39,6 +41,7 @@ interface Parts {
   pages: PageFiles
   events: EventDoor
   connections: Connections
+  openAi: OpenAiDoor
 }
 
 const mostStrangers = 256
@@ -57,7 +60,11 @@ export async function startServer(settings: ServerSettings): Promise<RunningServ
   await listen(server, settings)
   const { port } = server.address() as AddressInfo
   const hosts = hostList(settings.host, port, settings.allowedHosts)
-  const parts = { settings, hosts, connections, pages: openPageFiles(settings.pages), events: openEvents(settings.door.subscribe) }
+  const parts = {
+    ...{ settings, hosts, connections, pages: openPageFiles(settings.pages) },
+    events: openEvents(settings.door.subscribe),
+    openAi: new OpenAiDoor(settings.door),
+  }
   const handle = (request: IncomingMessage, response: ServerResponse) => void answer(parts, request, response)
   server.on('request', handle)
   // By default, Node would invite a body of any size before we see the headers.
@@ -93,7 +100,7 @@ async function answer(parts: Parts, request: IncomingMessage, response: ServerRe
   try {
     await route(parts, request, response)
   } catch (thrown) {
-    answerFailure(request, response, thrown)
+    answerFailure(request, response, thrown, request.url?.startsWith(openAiRoot) ? openAiFailure : undefined)
   }
 }
 
@@ -101,7 +108,7 @@ async function route(parts: Parts, request: IncomingMessage, response: ServerRes
   checkHost(request, parts.hosts)
   const path = pathOf(request)
   if (request.method !== 'POST') checkNoBody(request)
-  if (!path.startsWith('/api/') && !path.startsWith('/exports/')) {
+  if (!['/api/', '/exports/', openAiRoot].some((root) => path.startsWith(root))) {
     checkPageOrigin(request)
     checkMethod(request, 'GET', 'HEAD')
     return answerPage(request, response, await parts.pages(path))
@@ -110,6 +117,7 @@ async function route(parts: Parts, request: IncomingMessage, response: ServerRes
   checkToken(request, parts.settings.token)
   parts.connections.trust(request.socket)
   if (path.startsWith('/api/')) return answerCall(parts.settings.door.call, path, request, response)
+  if (path.startsWith(openAiRoot)) return parts.openAi.answer(path, request, response)
   checkMethod(request, 'GET', 'HEAD')
   return answerDownload(parts.settings.door.call, path, request, response)
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { call, many, one } from '../call.ts'
 import { id, limit, name, notes, nothing, offset, tags, textFile } from '../identifiers.ts'
-import { promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
+import { answerer, completion, completionRequest, promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 
 export const playgroundCalls = {
   'playground.start': call(
@@ -19,6 +19,16 @@ export const playgroundCalls = {
     'not-found',
   ),
   'playground.release': call('Free the memory that the playground uses.', nothing, nothing),
+  'playground.answerers': call('Models and runs that can answer, newest first.', nothing, z.array(answerer)),
+  'playground.complete': call(
+    'Answers of one model or run, without a transcript.',
+    completionRequest,
+    completion,
+    'not-found',
+    'conflict',
+    'infeasible',
+    'cancelled',
+  ),
 
   'prompts.list': call('Prompt sets, the paper’s first.', nothing, z.array(promptSet)),
   'prompts.save': call('Save a prompt set; the same name replaces it.', z.object({ name, prompts: promptSet.shape.prompts }), promptSet),

@@ -4,7 +4,7 @@ import { backendName } from '../runs/run-request.ts'
 import { generationSettings } from './generation-settings.ts'
 
 const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
-const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
+export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
 
 /** One prompt. `continueFrom` are the token ids of a given beginning of the answer (to continue from an alternative). */
 export const generationPrompt = z.object({
@@ -12,9 +12,17 @@ export const generationPrompt = z.object({
   continueFrom: z.array(z.number().int().nonnegative()).optional(),
 })
 
+const chatMessage = z.object({ role: z.string().min(1).max(100), content: z.string().max(1_000_000) })
+
+/** A conversation instead of a text goes through the model's chat template. `seed` replaces that of the settings. */
+export const enginePrompt = generationPrompt.extend({
+  messages: z.array(chatMessage).min(1).max(1000).optional(),
+  seed: z.number().int().nonnegative().optional(),
+})
+
 /**
  * A generation request to the compute process: one model, several plans over it (null: unchanged), the same prompts for each. `fingerprint`
- * is of the model that the plan was made for; null if the run does not record it.
+ * is of the model that the plan was made for; null if the run does not record it. `scoresPrompts` also reports the prompts' own probabilities.
  */
 export const generationRequest = z.object({
   model: z.string(),
@@ -22,13 +30,14 @@ export const generationRequest = z.object({
     .array(z.object({ plan: plan.nullable(), fingerprint: z.string().nullable() }))
     .min(1)
     .max(6),
-  prompts: z.array(generationPrompt).min(1),
+  prompts: z.array(enginePrompt).min(1),
   settings: generationSettings,
+  scoresPrompts: z.boolean().optional(),
   backend: backendName,
   memoryBytes: z.number().int().positive().optional(),
 })
 
-const answerEnd = z.enum(['end of text', 'length', 'stopped', 'failed'])
+const answerEnd = z.enum(['end of text', 'stop text', 'length', 'stopped', 'failed'])
 
 export const transcriptAnswer = z.object({
   column: z.number().int(),
@@ -42,9 +51,13 @@ export const transcriptAnswer = z.object({
   problem: z.string().nullable(),
 })
 
-/** Progress of one column. `column` and `prompt` are indices into the request. */
+/**
+ * Progress of one column. `column` and `prompt` are indices into the request. Tokens of a scored prompt have the probabilities that the
+ * model gives them; the first, which follows nothing, has 1.
+ */
 export const generationEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('prompt'), column: z.number().int(), prompt: z.number().int(), tokens: z.number().int(), text: z.string() }),
+  z.object({ type: z.literal('scored prompt'), column: z.number().int(), prompt: z.number().int(), tokens: z.array(generatedToken) }),
   z.object({ type: z.literal('token'), column: z.number().int(), prompt: z.number().int(), token: generatedToken }),
   transcriptAnswer.extend({ type: z.literal('answer') }),
 ])

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
-import { generationPrompt, transcriptAnswer } from './generation.ts'
+import { enginePrompt, generatedToken, generationPrompt, transcriptAnswer } from './generation.ts'
 import { generationSettings } from './generation-settings.ts'
 
 /** A column: an unchanged model, or a run's plan over its model. */
@@ -45,6 +45,25 @@ export const transcript = transcriptEntry.extend({
   problem: z.string().nullable(),
 })
 
+/** A model or a run that can answer. `id` is its own. */
+export const answerer = z.object({ id, name, kind: z.enum(['model', 'run']), createdAt: moment })
+
+/** Answers of one model or run, by id or by a name that only one has, without a transcript. */
+export const completionRequest = z.object({
+  model: z.string().min(1).max(500),
+  prompts: z.array(enginePrompt).min(1).max(256),
+  settings: generationSettings,
+  scoresPrompts: z.boolean().default(false),
+  /** Tokens also come as `generation` events of this session. */
+  session: id.optional(),
+})
+
+/** The answers in the order of the prompts. `scored` has the prompt's own tokens if they were asked for. */
+export const completion = z.object({
+  model: answerer,
+  answers: z.array(transcriptAnswer.extend({ promptTokens: z.number().int(), scored: z.array(generatedToken).nullable() })),
+})
+
 export const promptSet = z.object({ id, name, prompts: z.array(z.string().min(1).max(100_000)).min(1).max(200), builtIn: z.boolean() })
 
 export type SessionRequest = z.infer<typeof sessionRequest>
@@ -53,4 +72,6 @@ export type TranscriptAnswer = z.infer<typeof transcriptAnswer>
 export type Vote = z.infer<typeof vote>
 export type TranscriptEntry = z.infer<typeof transcriptEntry>
 export type Transcript = z.infer<typeof transcript>
+export type Answerer = z.infer<typeof answerer>
+export type Completion = z.infer<typeof completion>
 export type PromptSet = z.infer<typeof promptSet>

@@ -115,6 +115,10 @@ export class RunsTable extends Table {
   readonly latestDone: (model: string, most: number) => RunRow[] = this.all(
     "SELECT * FROM runs WHERE model = ? AND status = 'done' ORDER BY number DESC LIMIT ?",
   )
+  /** Runs whose plan is stored, newest first. */
+  readonly planned: () => Pick<RunRow, 'id' | 'name' | 'created_at'>[] = this.all(
+    'SELECT id, name, created_at FROM runs WHERE has_plan AND archived_at IS NULL ORDER BY created_at DESC, number DESC',
+  )
   /** The problems of the latest failed runs, as JSON. */
   readonly lastProblems: (most: number) => string[] = this.all(
     'SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT ?',

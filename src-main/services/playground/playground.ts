@@ -1,13 +1,23 @@
+import type { Checked } from '#contract/api.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { explainIssues } from '#contract/explain-issue.ts'
-import { type GenerationRequest, generationEvent } from '#contract/playground/generation.ts'
-import type { PromptSet, SessionRequest, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground/playground.ts'
+import { type GenerationEvent, type GenerationRequest, generationEvent } from '#contract/playground/generation.ts'
+import type {
+  Answerer,
+  Completion,
+  PromptSet,
+  SessionRequest,
+  Transcript,
+  TranscriptColumn,
+  TranscriptEntry,
+} from '#contract/playground/playground.ts'
 import { paperPrompts } from '#contract/protocol.ts'
 import { newId } from '#db/ids.ts'
 import type { Job } from '#jobs/compute/compute-host.ts'
 import type { Calls } from '../context.ts'
 import { currentSettings } from '../machine/current-settings.ts'
 import { Service } from '../service.ts'
+import { Collected } from './collected.ts'
 
 /** The prompts of the paper's qualitative evaluation. */
 const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
@@ -32,6 +42,8 @@ export class PlaygroundService extends Service {
       job.cancel(column)
       return {}
     },
+    'playground.answerers': () => this.#answerers(),
+    'playground.complete': (request, signal) => this.#complete(request, signal),
     'playground.release': () => {
       for (const job of this.#jobs.values()) job.cancel()
       this.parts.playground.release()
@@ -51,7 +63,7 @@ export class PlaygroundService extends Service {
 
   /** Starts a session, which reports text as it is generated. */
   #start(request: SessionRequest): TranscriptEntry {
-    const { history, owner, playground, logs } = this.parts
+    const { history, owner } = this.parts
     const columns = this.#columnsOf(request)
     const id = newId('talk')
     const prompts = request.prompts.map(({ text }) => text)
@@ -59,20 +71,68 @@ export class PlaygroundService extends Service {
     const { settings, blind } = request
     const described = columns.map(({ model, run }) => ({ model: { id: model.id, name: model.name }, run }))
     history.transcripts.insert({ id, title, prompts, columns: described, settings, blind, owner, createdAt: Date.now() })
-    const job = playground.perform(
-      { kind: 'generate', request: this.#taskOf(request, columns) },
-      {
-        onEvent: (event) => this.#hear(id, event),
-        onOutput: (chunk) => logs.append(id, chunk),
-        getStep: (name) => history.steps.find(name),
-      },
-    )
+    const job = this.#perform(this.#taskOf(request, columns), id, (event) => this.#hear(id, event))
     this.#jobs.set(id, job)
     void job.result.then(
       () => this.#end(id, 'done', null),
       (thrown) => this.#fail(id, thrown),
     )
     return this.#tell(id)
+  }
+
+  /** Generates in the playground's process. Its events are read, and output goes to the log of `id`. */
+  #perform(request: GenerationRequest, id: string, tell: (event: GenerationEvent) => void): Job {
+    const { history, playground, logs } = this.parts
+    const onEvent = (raw: unknown) => {
+      const parsed = generationEvent.safeParse(raw)
+      if (parsed.success) tell(parsed.data)
+      else logs.append(id, `An event of an answer could not be read. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}\n`)
+    }
+    return playground.perform(
+      { kind: 'generate', request },
+      { onEvent, onOutput: (chunk) => logs.append(id, chunk), getStep: (name) => history.steps.find(name) },
+    )
+  }
+
+  #answerers(): Answerer[] {
+    const { models, runs } = this.history
+    const planned = runs.planned().map(({ id, name, created_at }) => ({ id, name, kind: 'run' as const, createdAt: created_at }))
+    const all = [...planned, ...models.list().map(({ id, name, createdAt }) => ({ id, name, kind: 'model' as const, createdAt }))]
+    return all.sort((one, other) => other.createdAt - one.createdAt)
+  }
+
+  /** A model or run by its id, or by a name that only one has. */
+  #answererNamed(name: string): Answerer {
+    const all = this.#answerers()
+    const byId = all.find(({ id }) => id === name)
+    const named = byId ? [byId] : all.filter((one) => one.name === name)
+    const [found, other] = named
+    if (!found) throw new EspalierError('not-found', `No model or run is called "${name}". Use an id from the list of models.`)
+    if (other) throw new EspalierError('conflict', `${named.length} models or runs are called "${name}". Use the id of one: ${found.id}.`)
+    return found
+  }
+
+  async #complete(request: Checked<'playground.complete'>, signal?: AbortSignal): Promise<Completion> {
+    const { session, prompts, settings, scoresPrompts } = request
+    const model = this.#answererNamed(request.model)
+    const columns = [this.#resolve(model.kind === 'run' ? { run: model.id } : { model: model.id })]
+    const collected = new Collected()
+    const job = this.#perform({ ...this.#taskOf({ prompts, settings }, columns), scoresPrompts }, session ?? model.id, (event) => {
+      if (session !== undefined) this.parts.emit({ name: 'generation', data: { session, event } })
+      collected.take(event)
+      if (collected.problem !== null) job.cancel()
+    })
+    const cancel = () => job.cancel()
+    signal?.addEventListener('abort', cancel, { once: true })
+    if (signal?.aborted) cancel()
+    try {
+      await job.result
+    } catch (thrown) {
+      if (collected.problem === null) throw signal?.aborted ? signal.reason : thrown
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+    }
+    return { model, answers: collected.answers() }
   }
 
   /** The columns of a request, which must belong to one model. */
@@ -101,7 +161,7 @@ export class PlaygroundService extends Service {
     return { model: this.parts.library.find(row.model), plan, fingerprint: row.fingerprint, run: { id, name, method, reached } }
   }
 
-  #taskOf({ prompts, settings }: SessionRequest, columns: readonly ResolvedColumn[]): GenerationRequest {
+  #taskOf({ prompts, settings }: Pick<GenerationRequest, 'prompts' | 'settings'>, columns: readonly ResolvedColumn[]): GenerationRequest {
     const { backend, memoryBytes } = currentSettings(this.parts)
     const [{ model }] = columns as readonly [ResolvedColumn]
     const memory = memoryBytes === null ? {} : { memoryBytes }
@@ -115,17 +175,11 @@ export class PlaygroundService extends Service {
     }
   }
 
-  #hear(id: string, raw: unknown): void {
-    const { logs, emit, history } = this.parts
-    const parsed = generationEvent.safeParse(raw)
-    if (!parsed.success) {
-      logs.append(id, `An event of an answer could not be read. ${explainIssues(parsed.error, raw)[0]?.message ?? ''}\n`)
-      return
-    }
-    emit({ name: 'generation', data: { session: id, event: parsed.data } })
-    if (parsed.data.type !== 'answer') return
-    const { type: _, ...answer } = parsed.data
-    history.transcripts.addAnswer(id, answer)
+  #hear(id: string, event: GenerationEvent): void {
+    this.parts.emit({ name: 'generation', data: { session: id, event } })
+    if (event.type !== 'answer') return
+    const { type: _, ...answer } = event
+    this.history.transcripts.addAnswer(id, answer)
   }
 
   #fail(id: string, thrown: unknown): void {

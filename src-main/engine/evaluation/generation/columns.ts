@@ -12,6 +12,7 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { beamSearch } from './beam-search.ts'
 import { logProbabilities, topIndices } from './probabilities.ts'
 import { chooseToken } from './sampling.ts'
+import { StopText } from './stop-text.ts'
 
 interface GenerationHost {
   emit(event: GenerationEvent): void
@@ -61,7 +62,7 @@ export async function answerWith({
 }
 
 interface ColumnContext {
-  readonly request: Pick<GenerationRequest, 'prompts' | 'settings'>
+  readonly request: Pick<GenerationRequest, 'prompts' | 'settings' | 'scoresPrompts'>
   readonly host: GenerationHost
   readonly view: ModelView
   readonly tokenizer: Tokenizer
@@ -75,17 +76,23 @@ class ColumnAnswer {
   readonly #signal: AbortSignal
   readonly #tokens: GeneratedToken[] = []
   readonly #start = performance.now()
+  readonly #stop: StopText
+  #stream: TextStream
+  #text = ''
   #firstTokenSeconds: number | null = null
 
   constructor(context: ColumnContext) {
     this.#context = context
     this.#signal = context.host.columnSignal(context.column)
+    this.#stop = new StopText(context.request.settings.stop ?? [])
+    this.#stream = new TextStream(context.tokenizer)
   }
 
   async run(): Promise<void> {
-    const { request, view, column, prompt, host } = this.#context
+    const { request, view, tokenizer, column, prompt, host } = this.#context
     try {
       const ids = this.#promptIds()
+      this.#stream = new TextStream(tokenizer, { context: ids })
       host.emit({ type: 'prompt', column, prompt, tokens: ids.length, text: request.prompts[prompt]?.text ?? '' })
       const limit = Math.min(
         request.settings.maxLength ?? Number.POSITIVE_INFINITY,
@@ -93,6 +100,7 @@ class ColumnAnswer {
         view.spec.contextLength,
       )
       const end = request.settings.decoding.kind === 'beam' ? await this.#beam(ids, limit) : await this.#sample(ids, limit)
+      if (end !== 'stop text') this.#text += this.#stop.push(this.#stream.finish()).text + this.#stop.finish()
       this.#finish(end, null)
     } catch (error) {
       if (this.#signal.aborted) this.#finish('stopped', null)
@@ -102,35 +110,37 @@ class ColumnAnswer {
 
   #promptIds(): number[] {
     const { request, tokenizer, prompt, view } = this.#context
-    const { text, continueFrom } = request.prompts[prompt] ?? { text: '' }
+    const { text, continueFrom = [], messages } = request.prompts[prompt] ?? { text: '' }
     const { template, system } = request.settings
-    const messages = [...(system ? [{ role: 'system', content: system }] : []), { role: 'user', content: text }]
-    const whole = template === 'chat' ? tokenizer.chat(messages, { addGenerationPrompt: true }) : text
+    const asked = messages ?? [...(system ? [{ role: 'system', content: system }] : []), { role: 'user', content: text }]
+    const whole = messages || template === 'chat' ? tokenizer.chat(asked, { addGenerationPrompt: true }) : text
     if (whole === undefined) throw new EspalierError('invalid', 'This model has no chat template. Choose raw text.')
-    const ids = [...tokenizer.encode(whole), ...(continueFrom ?? [])]
+    const { contextLength, vocabulary } = view.spec
+    const unknown = continueFrom.find((id) => id >= vocabulary)
+    if (unknown !== undefined) throw new EspalierError('usage', `The token id ${unknown} does not exist: this model has ${vocabulary}.`)
+    const ids = [...tokenizer.encode(whole), ...continueFrom]
     if (ids.length === 0) throw new EspalierError('usage', 'An empty prompt cannot be answered. Write at least one word.')
-    if (ids.length >= view.spec.contextLength)
-      throw new EspalierError('usage', `The prompt has ${ids.length} tokens; this model reads at most ${view.spec.contextLength}.`)
+    if (ids.length >= contextLength)
+      throw new EspalierError('usage', `The prompt has ${ids.length} tokens; this model reads at most ${contextLength}.`)
     return ids
   }
 
   async #sample(prompt: number[], limit: number): Promise<Answer['end']> {
     const { request, view, tokenizer } = this.#context
-    const { decoding, seed } = request.settings
+    const { decoding } = request.settings
     if (decoding.kind !== 'sampling') throw new Error('sampling was asked for with other settings')
-    const random = new PythonRandom(seed)
-    const stream = new TextStream(tokenizer, { context: prompt })
+    const random = new PythonRandom(request.prompts[this.#context.prompt]?.seed ?? request.settings.seed)
     const answers = keptAnswers(view.model)
-    const { session, known } = answers.begin(view, prompt)
+    const { session, known } = request.scoresPrompts ? { session: new DecodingSession(view), known: 0 } : answers.begin(view, prompt)
     const ids = [...prompt]
     try {
-      let [logits] = await session.feed(Int32Array.from(ids.slice(known)), 1, this.#signal)
+      let logits = await this.#read(session, Int32Array.from(ids.slice(known)))
       while (ids.length < limit && logits) {
         const id = chooseToken(logits, ids, decoding, () => random.random())
         this.#firstTokenSeconds ??= this.#seconds()
         ids.push(id)
         if (tokenizer.endIds.includes(id)) return 'end of text'
-        this.#tell(id, stream.push(id), logProbabilities(logits))
+        if (this.#tell(id, logProbabilities(logits))) return 'stop text'
         if (ids.length < limit) [logits] = await session.feed(Int32Array.of(id), 1, this.#signal)
       }
       return 'length'
@@ -138,6 +148,28 @@ class ColumnAnswer {
       answers.keep(view, ids, session)
       session.dispose()
     }
+  }
+
+  /** Feeds the rest of the prompt: the logits that follow it. Reports the prompt's own probabilities if they were asked for. */
+  async #read(session: DecodingSession, ids: Int32Array): Promise<Float32Array | undefined> {
+    const { request, host, column, prompt } = this.#context
+    if (!request.scoresPrompts) return (await session.feed(ids, 1, this.#signal))[0]
+    const stream = new TextStream(this.#context.tokenizer, { skipSpecial: false })
+    const [start = 0] = ids
+    const tokens: GeneratedToken[] = [{ id: start, text: stream.push(start), probability: 1, alternatives: [] }]
+    let last: Float32Array | undefined
+    await session.feedAlong(
+      ids,
+      0,
+      (logits) => {
+        last = logits
+        const id = ids[tokens.length]
+        if (id !== undefined) tokens.push(this.#describe(id, stream.push(id), logProbabilities(logits)))
+      },
+      this.#signal,
+    )
+    host.emit({ type: 'scored prompt', column, prompt, tokens })
+    return last
   }
 
   async #beam(prompt: number[], limit: number): Promise<Answer['end']> {
@@ -148,32 +180,47 @@ class ColumnAnswer {
     const generated = answer.ids.slice(prompt.length)
     this.#firstTokenSeconds = this.#seconds()
     const ended = tokenizer.endIds.includes(generated.at(-1) ?? -1)
-    await this.#tellAll(prompt, ended ? generated.slice(0, -1) : generated)
+    const stopped = await this.#tellAll(prompt, ended ? generated.slice(0, -1) : generated)
+    if (stopped) return 'stop text'
     return ended ? 'end of text' : 'length'
   }
 
   /** Tells a finished answer token by token, with the probabilities that the model gives along the way, in one pass. */
-  async #tellAll(prompt: number[], generated: number[]): Promise<void> {
+  async #tellAll(prompt: number[], generated: number[]): Promise<boolean> {
+    if (generated.length === 0) return false
     const session = new DecodingSession(this.#context.view)
-    const stream = new TextStream(this.#context.tokenizer, { context: prompt })
+    let [place, stopped] = [0, false]
+    const read = (logits: Float32Array) => {
+      const id = generated[place++]
+      if (id !== undefined && !stopped) stopped = this.#tell(id, logProbabilities(logits))
+    }
     try {
-      const scores = await session.logitsAlong([...prompt, ...generated], prompt.length, this.#signal)
-      for (const [index, id] of generated.entries()) this.#tell(id, stream.push(id), logProbabilities(scores[index] ?? []))
+      await session.feedAlong(Int32Array.from([...prompt, ...generated.slice(0, -1)]), prompt.length - 1, read, this.#signal)
+      return stopped
     } finally {
       session.dispose()
     }
   }
 
-  #tell(id: number, text: string, scores: Float64Array): void {
-    const { request, host, tokenizer, column, prompt } = this.#context
+  /** Whether the answer's text has come to a stop text with this token. */
+  #tell(id: number, scores: Float64Array): boolean {
+    const { host, column, prompt } = this.#context
+    const { text, stopped } = this.#stop.push(this.#stream.push(id))
+    const token = this.#describe(id, text, scores)
+    this.#text += text
+    this.#tokens.push(token)
+    host.emit({ type: 'token', column, prompt, token })
+    return stopped
+  }
+
+  #describe(id: number, text: string, scores: Float64Array): GeneratedToken {
+    const { request, tokenizer } = this.#context
     const alternatives = topIndices(scores, request.settings.alternatives).map((other) => ({
       id: other,
       text: tokenizer.decode([other]),
       probability: Math.exp(at(scores, other)),
     }))
-    const token = { id, text, probability: Math.exp(scores[id] ?? Number.NEGATIVE_INFINITY), alternatives }
-    this.#tokens.push(token)
-    host.emit({ type: 'token', column, prompt, token })
+    return { id, text, probability: Math.exp(scores[id] ?? Number.NEGATIVE_INFINITY), alternatives }
   }
 
   #seconds(): number {
@@ -181,17 +228,13 @@ class ColumnAnswer {
   }
 
   #finish(end: Answer['end'], problem: string | null): void {
-    const { host, tokenizer, column, prompt } = this.#context
+    const { host, column, prompt } = this.#context
     const seconds = this.#seconds()
-    const text = tokenizer.decode(
-      this.#tokens.map(({ id }) => id),
-      { skipSpecial: true },
-    )
     host.emit({
       type: 'answer',
       column,
       prompt,
-      text,
+      text: this.#text,
       tokens: this.#tokens,
       end,
       seconds,

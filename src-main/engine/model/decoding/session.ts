@@ -28,6 +28,9 @@ export interface Branch {
   readonly ids: Int32Array
 }
 
+/** Rows of logits [rows, V] that are in memory together. */
+const rowsAtOnce = 64
+
 /** Sequences that grow token by token; keys and values of what was seen are kept, those of beginnings that sequences share once. */
 export class DecodingSession {
   readonly #view: ModelView
@@ -98,15 +101,21 @@ export class DecodingSession {
     }
   }
 
-  /** The logits that precede each token of a text from the `first` on, in one pass and without the session's sequences. */
-  async logitsAlong(ids: readonly number[], first: number, signal?: AbortSignal): Promise<Float32Array[]> {
-    if (ids.length <= first) return []
-    const hidden = await this.hiddenOfBranches([{ from: 0, after: 0, ids: Int32Array.from(ids.slice(0, -1)) }], signal)
-    const rows: Tensor2D = slice(hidden, [first - 1, 0], [ids.length - first, -1])
-    hidden.dispose()
-    const logits = await logitsOf(this.#view.model.vocabulary, rows)
-    rows.dispose()
-    return logits
+  /** Feeds one sequence and reads the logits that follow each of its tokens from the `first` on, in order. */
+  async feedAlong(ids: Int32Array, first: number, read: (logits: Float32Array) => void, signal?: AbortSignal): Promise<void> {
+    const hidden = await this.#hiddenOf(this.#place([ids.length]), ids, signal, (x) => x)
+    this.#read += ids.length
+    try {
+      for (let row = first; row < ids.length; row += rowsAtOnce) {
+        signal?.throwIfAborted()
+        const rows: Tensor2D = slice(hidden, [row, 0], [Math.min(rowsAtOnce, ids.length - row), -1])
+        const logits = await logitsOf(this.#view.model.vocabulary, rows)
+        rows.dispose()
+        for (const one of logits) read(one)
+      }
+    } finally {
+      hidden.dispose()
+    }
   }
 
   /** Slots for new positions of the sequences; a session that has none yet begins them. */

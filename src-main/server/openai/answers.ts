@@ -1,0 +1,58 @@
+import type { GeneratedToken } from '#contract/playground/generation.ts'
+import type { Completion } from '#contract/playground/playground.ts'
+
+type Answer = Completion['answers'][number]
+
+export const finishReason = ({ end }: Pick<Answer, 'end'>): 'length' | 'stop' => (end === 'length' ? 'length' : 'stop')
+
+/** Tokens read and written. Of a prompt with several answers the tokens count once. */
+export function usageOf(answers: readonly Answer[], choices: number) {
+  const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0)
+  const prompt = sum(answers.filter((_, index) => index % choices === 0).map(({ promptTokens }) => promptTokens))
+  const completion = sum(answers.map(({ tokens }) => tokens.length))
+  return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+}
+
+/** The lowest value that clients are given, as JSON has no infinity. */
+const lowest = -9999
+
+const logarithm = ({ probability }: { probability: number }): number => (probability > 0 ? Math.log(probability) : lowest)
+
+/** Log-probabilities as `/v1/completions` gives them: lists side by side. Nothing comes before the first token of a scored prompt. */
+export function completionLogprobs(scored: readonly GeneratedToken[], tokens: readonly GeneratedToken[], most: number, offset = 0) {
+  const all = [...scored, ...tokens]
+  const isFirst = (index: number) => index === 0 && scored.length > 0
+  let place = offset
+  return {
+    tokens: all.map(({ text }) => text),
+    token_logprobs: all.map((token, index) => (isFirst(index) ? null : logarithm(token))),
+    top_logprobs: most === 0 ? null : all.map((token, index) => (isFirst(index) ? null : likeliest(token, most))),
+    text_offset: all.map(({ text }) => {
+      place += text.length
+      return place - text.length
+    }),
+  }
+}
+
+/** The likeliest tokens by their text, and the one that was taken. Of tokens with the same text the likeliest counts. */
+function likeliest(token: GeneratedToken, most: number): Record<string, number> {
+  const found = new Map<string, number>()
+  for (const one of [...token.alternatives.slice(0, most), token]) {
+    const before = found.get(one.text)
+    found.set(one.text, Math.max(logarithm(one), before ?? Number.NEGATIVE_INFINITY))
+  }
+  return Object.fromEntries(found)
+}
+
+/** Log-probabilities as `/v1/chat/completions` gives them: a list of tokens. */
+export function chatLogprobs(tokens: readonly GeneratedToken[], most: number) {
+  const entry = (token: { text: string; probability: number }) => ({
+    token: token.text,
+    logprob: logarithm(token),
+    bytes: [...Buffer.from(token.text)],
+  })
+  return {
+    content: tokens.map((token) => ({ ...entry(token), top_logprobs: token.alternatives.slice(0, most).map(entry) })),
+    refusal: null,
+  }
+}

@@ -1,0 +1,43 @@
+import { chatLogprobs, finishReason, usageOf } from './answers.ts'
+import { type Asked, ask, type Kind } from './kinds.ts'
+import type { ChatBody } from './requests.ts'
+
+/** A pruned model may never end by itself. */
+const usualTokens = 1024
+
+/** The workbench's request for `/v1/chat/completions`. Templates know the older name of a developer's messages. */
+export function askChat(body: ChatBody): Asked {
+  const messages = body.messages.map(({ role, content }) => ({
+    role: role === 'developer' ? 'system' : role,
+    content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
+  }))
+  return ask(body, [{ text: '', messages }], {
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? usualTokens,
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
+    echoes: false,
+  })
+}
+
+export const chatKind: Kind = {
+  prefix: 'chatcmpl',
+  streamed: 'chat.completion.chunk',
+  whole: (head, { logprobs, choices }, answers) => ({
+    ...head,
+    object: 'chat.completion',
+    choices: answers.map((answer, index) => ({
+      index,
+      message: { role: 'assistant', content: answer.text, refusal: null },
+      logprobs: logprobs === null ? null : chatLogprobs(answer.tokens, logprobs),
+      finish_reason: finishReason(answer),
+    })),
+    usage: usageOf(answers, choices),
+  }),
+  opening: (index) => ({ index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }),
+  piece: ({ logprobs }, { index, text, tokens }) => ({
+    index,
+    delta: { content: text },
+    logprobs: logprobs === null ? null : chatLogprobs(tokens, logprobs),
+    finish_reason: null,
+  }),
+  closing: (index, reason) => ({ index, delta: {}, logprobs: null, finish_reason: reason }),
+}

@@ -1,0 +1,84 @@
+import { randomInt } from 'node:crypto'
+import type { Input } from '#contract/api.ts'
+import type { GeneratedToken } from '#contract/playground/generation.ts'
+import type { Completion } from '#contract/playground/playground.ts'
+import type { ChatBody, CompletionsBody } from './requests.ts'
+
+type CompletionRequest = Input<'playground.complete'>
+type Prompt = CompletionRequest['prompts'][number]
+export type Answer = Completion['answers'][number]
+
+/** A request to the workbench, and what the answer's form needs to know. */
+export interface Asked {
+  readonly request: CompletionRequest
+  /** Answers to each prompt. */
+  readonly choices: number
+  readonly streams: boolean
+  readonly tellsUsage: boolean
+  /** Whether the answer repeats the prompt. */
+  readonly echoes: boolean
+  /** How many likeliest tokens are listed beside each; null without log-probabilities. */
+  readonly logprobs: number | null
+}
+
+/** The fields that begin every answer. */
+export interface Head {
+  readonly id: string
+  readonly created: number
+  readonly model: string
+}
+
+/** A piece of an answer on its way. */
+export interface Piece {
+  readonly index: number
+  readonly text: string
+  /** The tokens of the piece; none where only text is left over. */
+  readonly tokens: readonly GeneratedToken[]
+  /** The tokens of an echoed prompt, in its first piece. */
+  readonly scored: readonly GeneratedToken[]
+  /** Characters before it. */
+  readonly offset: number
+}
+
+/** The form of an answer: of completions, or of a chat. */
+export interface Kind {
+  readonly prefix: string
+  whole(head: Head, asked: Asked, answers: readonly Answer[]): unknown
+  /** What a stream opens an answer with, if anything. */
+  opening(index: number): unknown
+  piece(asked: Asked, piece: Piece): unknown
+  closing(index: number, reason: string): unknown
+  readonly streamed: string
+}
+
+/** The request for prompts, each repeated for each of its choices with a seed of its own. */
+export function ask(
+  body: CompletionsBody | ChatBody,
+  prompts: readonly Omit<Prompt, 'seed'>[],
+  { maxTokens, logprobs, echoes }: { maxTokens: number; logprobs: number | null; echoes: boolean },
+): Asked {
+  const choices = body.n ?? 1
+  const first = Math.abs(body.seed ?? randomInt(2 ** 31))
+  const stop = [body.stop ?? []].flat().filter((text) => text !== '')
+  const decoding = {
+    kind: 'sampling' as const,
+    temperature: body.temperature ?? 1,
+    topP: body.top_p ?? 1,
+    topK: Math.max(0, body.top_k ?? 0),
+    minP: body.min_p ?? 0,
+    repetitionPenalty: body.repetition_penalty ?? 1,
+  }
+  return {
+    request: {
+      model: body.model,
+      prompts: prompts.flatMap((prompt) => Array.from({ length: choices }, (_, choice) => ({ ...prompt, seed: first + choice }))),
+      settings: { decoding, maxTokens, alternatives: logprobs ?? 0, ...(stop.length > 0 ? { stop } : {}) },
+      scoresPrompts: echoes,
+    },
+    choices,
+    streams: body.stream ?? false,
+    tellsUsage: body.stream_options?.include_usage ?? false,
+    echoes,
+    logprobs,
+  }
+}

@@ -1,0 +1,89 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Answerer } from '#contract/playground/playground.ts'
+import { answerJson } from '../answer.ts'
+import { bodyLimit, checkBodyHeaders, readJson } from '../body.ts'
+import { checkMethod, untilDisconnected } from '../calls.ts'
+import type { Door } from '../door.ts'
+import { Refusal } from '../guard/refusal.ts'
+import { askChat, chatKind } from './chat.ts'
+import { askCompletions, completionsKind } from './completions.ts'
+import type { Asked, Kind } from './kinds.ts'
+import { readChat, readCompletions } from './requests.ts'
+import { AnswerStream } from './stream.ts'
+
+/** Requests that are answered or wait for their turn at the same time. */
+const mostAtOnce = 32
+
+export const openAiRoot = '/v1/'
+
+/** Answers `/v1/models`, `/v1/completions` and `/v1/chat/completions` as OpenAI's API does, with the models and runs of the library. */
+export class OpenAiDoor {
+  readonly #door: Door
+  #running = 0
+
+  constructor(door: Door) {
+    this.#door = door
+  }
+
+  async answer(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const place = path.slice(openAiRoot.length)
+    if (place === 'models' || place.startsWith('models/')) return this.#models(place.slice('models/'.length), request, response)
+    if (place !== 'completions' && place !== 'chat/completions')
+      throw new Refusal(404, `There is no ${path}. Use /v1/models, /v1/completions or /v1/chat/completions.`)
+    checkMethod(request, 'POST')
+    checkBodyHeaders(request, bodyLimit)
+    if (request.headers.expect === '100-continue') response.writeContinue()
+    const body = await readJson(request, bodyLimit)
+    if (this.#running >= mostAtOnce)
+      throw new Refusal(429, `${mostAtOnce} requests are running or waiting, the most allowed. Try again when one has ended.`, {
+        'retry-after': '1',
+      })
+    this.#running++
+    try {
+      if (place === 'completions') await this.#generate(askCompletions(readCompletions(body)), completionsKind, response)
+      else await this.#generate(askChat(readChat(body)), chatKind, response)
+    } finally {
+      this.#running--
+    }
+  }
+
+  async #models(id: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    checkMethod(request, 'GET', 'HEAD')
+    const all = await this.#door.call('playground.answerers', {})
+    if (id === '') return answerJson(response, 200, { object: 'list', data: all.map(describe) })
+    const found = all.find((one) => one.id === id)
+    if (!found) throw new Refusal(404, `There is no model or run ${id}. /v1/models lists all of them.`)
+    answerJson(response, 200, describe(found))
+  }
+
+  async #generate(asked: Asked, kind: Kind, response: ServerResponse): Promise<void> {
+    const head = { id: `${kind.prefix}-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: asked.request.model }
+    const signal = untilDisconnected(response)
+    if (!asked.streams) {
+      const { answers } = await this.#door.call('playground.complete', asked.request, signal)
+      return answerJson(response, 200, kind.whole(head, asked, answers))
+    }
+    const session = randomUUID()
+    const stream = new AnswerStream(response, { head, asked, kind })
+    const stop = this.#door.subscribe((event) => {
+      if (event.name === 'generation' && event.data.session === session) stream.take(event.data.event)
+    })
+    try {
+      const { answers } = await this.#door.call('playground.complete', { ...asked.request, session }, signal)
+      stream.end(answers)
+    } catch (thrown) {
+      stream.fail(thrown)
+    } finally {
+      stop()
+    }
+  }
+}
+
+const describe = ({ id, name, createdAt }: Answerer) => ({
+  id,
+  object: 'model',
+  created: Math.floor(createdAt / 1000),
+  owned_by: 'espalier',
+  name,
+})

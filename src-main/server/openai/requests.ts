@@ -1,0 +1,80 @@
+import { z } from 'zod'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import { Refusal } from '../guard/refusal.ts'
+
+/** A field of OpenAI's API that Espalier does not offer: only its neutral value passes. */
+const neutral = (value: number) => z.literal(value, `Espalier does not offer this. Leave it out.`).nullish()
+const absent = z.union([z.null(), z.tuple([]), z.strictObject({})], 'Espalier does not offer this. Leave it out.').optional()
+
+/** Texts that a prompt or an answer may have at most, and tokens of one answer. */
+const mostChoices = 16
+const mostPrompts = 256
+const mostTokens = 8192
+
+const shared = {
+  model: z.string().min(1).max(500),
+  temperature: z.number().min(0).max(5).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  top_k: z.number().int().min(-1).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  repetition_penalty: z.number().min(0.5).max(3).nullish(),
+  seed: z.number().int().nullish(),
+  n: z.number().int().min(1).max(mostChoices).nullish(),
+  stop: z.union([z.string().max(1000), z.array(z.string().max(1000)).max(16)]).nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  presence_penalty: neutral(0),
+  frequency_penalty: neutral(0),
+  logit_bias: absent,
+}
+
+const tokenIds = z.array(z.number().int().nonnegative()).min(1).max(1_000_000)
+
+const completions = z.object({
+  ...shared,
+  prompt: z.union([z.string(), z.array(z.string()).min(1).max(mostPrompts), tokenIds, z.array(tokenIds).min(1).max(mostPrompts)]),
+  max_tokens: z.number().int().min(0).max(mostTokens).nullish(),
+  logprobs: z.number().int().min(0).max(20).nullish(),
+  echo: z.boolean().nullish(),
+  best_of: neutral(1),
+  suffix: z.literal('', 'Espalier does not offer this. Leave it out.').nullish(),
+})
+
+const part = z.object({ type: z.literal('text', 'Espalier reads text only.'), text: z.string() })
+const message = z.object({ role: z.string().min(1).max(100), content: z.union([z.string(), z.array(part)]) })
+
+const chat = z.object({
+  ...shared,
+  messages: z.array(message).min(1).max(1000),
+  max_tokens: z.number().int().min(1).max(mostTokens).nullish(),
+  max_completion_tokens: z.number().int().min(1).max(mostTokens).nullish(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.number().int().min(0).max(20).nullish(),
+  tools: absent,
+  functions: absent,
+  response_format: z.object({ type: z.literal('text', 'Espalier answers with text only.') }).nullish(),
+})
+
+export type CompletionsBody = z.output<typeof completions>
+export type ChatBody = z.output<typeof chat>
+
+export const readCompletions = (body: unknown): CompletionsBody => read(completions, body)
+export const readChat = (body: unknown): ChatBody => read(chat, body)
+
+/** Unknown fields are ignored, as clients send some that only describe themselves. */
+function read<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
+  const { success, data, error } = readWith(schema, body)
+  if (success) return data
+  const [issue] = explainIssues(error, body)
+  throw new BadField(issue?.message ?? 'The body has another form.', issue?.field || null)
+}
+
+/** A refused body, with the field that is at fault. */
+export class BadField extends Refusal {
+  readonly param: string | null
+
+  constructor(message: string, param: string | null) {
+    super(400, message)
+    this.param = param
+  }
+}

@@ -1,0 +1,69 @@
+import type { ServerResponse } from 'node:http'
+import type { GeneratedToken, GenerationEvent } from '#contract/playground/generation.ts'
+import { securityHeaders } from '../guard/content-policy.ts'
+import { finishReason, usageOf } from './answers.ts'
+import { openAiFailure } from './failure.ts'
+import type { Answer, Asked, Head, Kind } from './kinds.ts'
+
+/** Sends answers token by token as server-sent events. Nothing is sent before the first token, so that a failure until then has its status. */
+export class AnswerStream {
+  readonly #response: ServerResponse
+  readonly #context: { readonly head: Head; readonly asked: Asked; readonly kind: Kind }
+  /** Characters sent of each answer, an echoed prompt included. */
+  readonly #sent = new Map<number, number>()
+
+  constructor(response: ServerResponse, context: { head: Head; asked: Asked; kind: Kind }) {
+    this.#response = response
+    this.#context = context
+  }
+
+  take(event: GenerationEvent): void {
+    if (event.type === 'scored prompt') this.#piece(event.prompt, { text: '', tokens: [], scored: event.tokens })
+    else if (event.type === 'token') this.#piece(event.prompt, { text: event.token.text, tokens: [event.token], scored: [] })
+    else if (event.type === 'answer' && event.problem === null) {
+      // Text that may have been the beginning of a stop text, or of a character.
+      const rest = event.text.slice(event.tokens.reduce((length, { text }) => length + text.length, 0))
+      if (rest !== '') this.#piece(event.prompt, { text: rest, tokens: [], scored: [] })
+      this.#send([this.#context.kind.closing(event.prompt, finishReason(event))])
+    }
+  }
+
+  end(answers: readonly Answer[]): void {
+    const { asked } = this.#context
+    if (asked.tellsUsage) this.#send([], usageOf(answers, asked.choices))
+    this.#write('[DONE]')
+    this.#response.end()
+  }
+
+  /** Throws what happened while its status can still be sent. */
+  fail(thrown: unknown): void {
+    if (!this.#response.headersSent) throw thrown
+    this.#write(JSON.stringify(openAiFailure(thrown).body))
+    this.#response.end()
+  }
+
+  #piece(index: number, piece: { text: string; tokens: readonly GeneratedToken[]; scored: readonly GeneratedToken[] }): void {
+    const { asked, kind } = this.#context
+    const opening = this.#sent.has(index) ? undefined : kind.opening(index)
+    if (opening !== undefined) this.#send([opening])
+    const offset = this.#sent.get(index) ?? 0
+    const length = piece.scored.reduce((sum, { text }) => sum + text.length, piece.text.length)
+    this.#sent.set(index, offset + length)
+    this.#send([kind.piece(asked, { index, ...piece, offset })])
+  }
+
+  #send(choices: readonly unknown[], usage?: object): void {
+    const { head, kind } = this.#context
+    this.#write(JSON.stringify({ ...head, object: kind.streamed, choices, ...(usage ? { usage } : {}) }))
+  }
+
+  #write(data: string): void {
+    if (!this.#response.headersSent)
+      this.#response.writeHead(200, {
+        ...securityHeaders,
+        'content-type': 'text/event-stream; charset=utf-8',
+        'cache-control': 'no-store',
+      })
+    this.#response.write(`data: ${data}\n\n`)
+  }
+}

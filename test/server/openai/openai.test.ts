@@ -1,0 +1,215 @@
+/** The package `openai` against the real server, workbench and engine. */
+import { execFile } from 'node:child_process'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import OpenAI, { type APIError, APIUserAbortError } from 'openai'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { makeToken } from '#server/guard/token.ts'
+import { type RunningServer, startServer } from '#server/server.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
+import { type Opened, openedWorkbench, runEnded } from '../../services/opened.ts'
+import { send } from '../running.ts'
+
+const root = join(import.meta.dirname, '../../..')
+const token = makeToken()
+const prompt = 'Once upon a time, there was a'
+let workbench: Opened
+let server: RunningServer
+let client: OpenAI
+let run: string
+
+beforeAll(async () => {
+  const modelPath = await referenceModel('stories260k')
+  await writeFile(
+    join(modelPath, 'chat_template.jinja'),
+    '{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:',
+  )
+  workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath })
+  const asked = { method: 'shortgpt', amount: { sparsity: 0.2 }, options: {}, seed: 0, measures: [], backend: 'auto' as const }
+  const calibration = {
+    source: join(import.meta.dirname, '../../fixtures/reference/calibration-windows.json'),
+    sequenceLength: 256,
+    windows: 1,
+  }
+  run = (await workbench.call('runs.create', { model: workbench.model.id, request: { ...asked, calibration } })).id
+  expect((await runEnded(workbench, run)).status).toBe('done')
+  server = await startServer({ door: workbench, pages: workbench.folder, host: '127.0.0.1', port: 0, token })
+  client = new OpenAI({ baseURL: `${server.address}v1`, apiKey: token, maxRetries: 0 })
+}, 120_000)
+afterAll(async () => {
+  await server.close()
+  await workbench[Symbol.asyncDispose]()
+})
+
+const refusal = (asked: Promise<unknown>): Promise<APIError> =>
+  asked.then(
+    () => Promise.reject(new Error('It was not refused.')),
+    (error) => error,
+  )
+
+test('lists models and runs, and finds one by its id', async () => {
+  const found = []
+  for await (const model of await client.models.list()) found.push(model)
+  expect(found.map(({ id }) => id).sort()).toEqual([workbench.model.id, run].sort())
+  expect(await client.models.retrieve(run)).toMatchObject({ id: run, object: 'model', owned_by: 'espalier' })
+  expect(await refusal(client.models.retrieve('run-none'))).toMatchObject({ status: 404, type: 'invalid_request_error' })
+})
+
+test('completes text and token ids the same, for several prompts, whole and streamed', async () => {
+  const greedy = { model: run, max_tokens: 12, temperature: 0, seed: 1 } as const
+  const whole = await client.completions.create({ ...greedy, prompt: [prompt, 'Lily and Tom'] })
+  expect(whole.choices.map(({ index, finish_reason }) => [index, finish_reason])).toEqual([
+    [0, 'length'],
+    [1, 'length'],
+  ])
+  expect(whole.usage).toMatchObject({ completion_tokens: 24, total_tokens: 24 + (whole.usage?.prompt_tokens ?? 0) })
+  const { answers } = await workbench.call('playground.complete', {
+    model: run,
+    prompts: [{ text: prompt }],
+    settings: { maxTokens: 0 },
+    scoresPrompts: true,
+  })
+  const ids = answers[0]?.scored?.map(({ id }) => id) ?? []
+  expect((await client.completions.create({ ...greedy, prompt: ids })).choices[0]?.text).toBe(whole.choices[0]?.text)
+  const texts = ['', '']
+  let usage: unknown
+  for await (const chunk of await client.completions.create({
+    ...greedy,
+    prompt: [prompt, 'Lily and Tom'],
+    stream: true,
+    stream_options: { include_usage: true },
+  })) {
+    for (const { index, text } of chunk.choices) texts[index] += text
+    usage = chunk.usage ?? usage
+  }
+  expect(texts).toEqual(whole.choices.map(({ text }) => text))
+  expect(usage).toEqual(whole.usage)
+  expect((await workbench.call('transcripts.query', {})).total).toBe(0)
+})
+
+test('echoes a prompt with the log-probabilities that perplexity is made of', async () => {
+  const asked = { model: workbench.model.id, prompt, echo: true, max_tokens: 1, temperature: 0, logprobs: 2 }
+  const [choice] = (await client.completions.create(asked)).choices
+  const { tokens = [], token_logprobs = [], top_logprobs = [], text_offset = [] } = choice?.logprobs ?? {}
+  expect(choice?.text).toMatch(new RegExp(`^${prompt}`))
+  expect(tokens.join('')).toBe(choice?.text)
+  expect(text_offset.at(-1)).toBe(tokens.slice(0, -1).join('').length)
+  expect([token_logprobs[0], top_logprobs[0]]).toEqual([null, null])
+  // The token that was chosen greedily is the likeliest.
+  expect(token_logprobs.at(-1)).toBe(Math.max(...Object.values(top_logprobs.at(-1) ?? {})))
+  // Each prefix, asked for alone, predicts the same.
+  const shorter = await client.completions.create({ ...asked, echo: false, prompt: 'Once upon a time, there was' })
+  expect(shorter.choices[0]?.logprobs?.top_logprobs?.[0]).toMatchObject({
+    [tokens.at(-2) as string]: expect.closeTo(token_logprobs.at(-2) as number, 4),
+  })
+})
+
+test('chats by the template of the model, whole and streamed, with log-probabilities', async () => {
+  const asked = {
+    model: run,
+    messages: [
+      { role: 'system' as const, content: 'Tell a story.' },
+      { role: 'user' as const, content: 'About Tom.' },
+    ],
+    max_tokens: 8,
+    temperature: 0,
+    seed: 3,
+  }
+  const whole = await client.chat.completions.create({ ...asked, logprobs: true, top_logprobs: 3 })
+  const [choice] = whole.choices
+  expect(choice?.message.role).toBe('assistant')
+  expect(choice?.logprobs?.content?.map(({ token: text }) => text).join('')).toBe(choice?.message.content)
+  expect(choice?.logprobs?.content?.[0]?.top_logprobs.map(({ logprob }) => logprob)[0]).toBe(choice?.logprobs?.content?.[0]?.logprob)
+  const raw = await client.completions.create({
+    model: run,
+    prompt: 'system: Tell a story.\nuser: About Tom.\nassistant:',
+    max_tokens: 8,
+    temperature: 0,
+  })
+  expect(choice?.message.content).toBe(raw.choices[0]?.text)
+  let text = ''
+  for await (const chunk of await client.chat.completions.create({ ...asked, stream: true })) text += chunk.choices[0]?.delta.content ?? ''
+  expect(text).toBe(choice?.message.content)
+})
+
+test('samples by seed, and gives each of several choices its own', async () => {
+  const asked = { model: run, prompt, max_tokens: 10, temperature: 1.5, top_p: 0.95 }
+  const [first, other] = (await client.completions.create({ ...asked, seed: 7, n: 2 })).choices
+  expect(first?.text).not.toBe(other?.text)
+  expect((await client.completions.create({ ...asked, seed: 8 })).choices[0]?.text).toBe(other?.text)
+})
+
+test('ends before a stop text, also where it is streamed in pieces', async () => {
+  const asked = { model: run, prompt, max_tokens: 30, temperature: 0 }
+  const text = (await client.completions.create(asked)).choices[0]?.text ?? ''
+  const stop = text.slice(14, 19)
+  const [stopped] = (await client.completions.create({ ...asked, stop: [stop, 'zzz'] })).choices
+  expect(stopped).toMatchObject({ text: text.slice(0, text.indexOf(stop)), finish_reason: 'stop' })
+  let streamed = ''
+  for await (const chunk of await client.completions.create({ ...asked, stop, stream: true })) streamed += chunk.choices[0]?.text ?? ''
+  expect(streamed).toBe(stopped?.text)
+})
+
+test.each([
+  ['a wrong token', {}, { status: 401, type: 'authentication_error', code: 'invalid_api_key' }],
+  ['an unknown model', { model: 'none' }, { status: 404, code: 'model_not_found' }],
+  ['what is not offered', { presence_penalty: 1 }, { status: 400, param: 'presence_penalty' }],
+  ['a value out of range', { temperature: 9 }, { status: 400, param: 'temperature' }],
+  ['a prompt that is too long', { prompt: 'word '.repeat(3000) }, { status: 400, type: 'invalid_request_error' }],
+  ['a token that does not exist', { prompt: [5, 600_000] }, { status: 400, type: 'invalid_request_error' }],
+  ['too long an answer', { max_tokens: 100_000 }, { status: 400, param: 'max_tokens' }],
+])('refuses %s in the form of OpenAI', async (what, changes, expected) => {
+  const own = what === 'a wrong token' ? new OpenAI({ baseURL: `${server.address}v1`, apiKey: makeToken(), maxRetries: 0 }) : client
+  for (const stream of [false, true]) {
+    const error = await refusal(own.completions.create({ model: run, prompt, max_tokens: 1, stream, ...changes }))
+    expect(error).toMatchObject({ ...expected, message: expect.stringMatching(/\.$/) })
+  }
+})
+
+test('refuses other hosts and origins as the calls do', async () => {
+  const headers = { authorization: `Bearer ${token}`, host: 'evil.example' }
+  const body = await send(server, { path: '/v1/models', headers })
+  expect([body.status, JSON.parse(body.text).error.type]).toEqual([403, 'permission_error'])
+  const foreign = { authorization: `Bearer ${token}`, host: `127.0.0.1:${server.port}`, origin: 'http://evil.example' }
+  expect((await send(server, { path: '/v1/models', headers: foreign })).status).toBe(403)
+})
+
+test('stops when the client leaves, so that the next request is answered', async () => {
+  const leaving = new AbortController()
+  const long = client.completions.create(
+    { model: workbench.model.id, prompt, max_tokens: 400, temperature: 1, n: 16 },
+    { signal: leaving.signal },
+  )
+  setTimeout(() => leaving.abort(), 200)
+  expect(await refusal(long)).toBeInstanceOf(APIUserAbortError)
+  const stream = await client.completions.create({ model: workbench.model.id, prompt, max_tokens: 400, n: 16, stream: true })
+  let pieces = 0
+  for await (const _ of stream) if (++pieces === 3) break
+  const start = performance.now()
+  await client.completions.create({ model: run, prompt, max_tokens: 1 })
+  // Without the cancels 12,800 tokens came first.
+  expect(performance.now() - start).toBeLessThan(10_000)
+})
+
+test('the documented script answers', async () => {
+  const [, script = ''] = /```js\n(.*?)```/s.exec(await readFile(join(root, 'docs/openai-api.md'), 'utf8')) ?? []
+  const env = { ...process.env, OPENAI_BASE_URL: `${server.address}v1`, OPENAI_API_KEY: token }
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { cwd: root, env })
+  const [first = '', , text = ''] = stdout.split('\n')
+  expect(first).toContain(run)
+  const greedy = { model: run, prompt: 'Once upon a time', max_tokens: 20, temperature: 0 }
+  expect(stdout).toContain((await client.completions.create(greedy)).choices[0]?.text)
+  expect(text).not.toBe('')
+})
+
+test('refuses more requests at once than may wait', async () => {
+  const leaving = new AbortController()
+  const asked = { model: run, prompt, max_tokens: 400, n: 8 }
+  const all = Array.from({ length: 33 }, () => refusal(client.completions.create(asked, { signal: leaving.signal })))
+  const first = await Promise.race(all)
+  leaving.abort()
+  expect(first).toMatchObject({ status: 429, type: 'rate_limit_error', code: 'rate_limit_exceeded' })
+  expect((await Promise.all(all)).filter(({ status }) => status !== undefined).length).toBe(1)
+})
