@@ -15,7 +15,8 @@ export interface MeasureColumn {
 /** Runs that differ only in the seed. */
 export interface SeedGroup {
   runs: ComparedRun[]
-  measures: Map<string, { mean: number; spread: number | null }>
+  /** `count` runs have the measure. */
+  measures: Map<string, { mean: number; spread: number | null; count: number }>
 }
 
 const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop/i
@@ -76,11 +77,11 @@ export function groupOverSeeds(runs: readonly ComparedRun[]): SeedGroup[] {
 }
 
 /** Mean and deviation over several runs; for a single run, its value and standard error. */
-function summaryOf(members: readonly ComparedRun[], id: string): { mean: number; spread: number | null } {
+function summaryOf(members: readonly ComparedRun[], id: string): { mean: number; spread: number | null; count: number } {
   const found = members.flatMap((run) => measureOf(run, id) ?? [])
   const [only] = found
-  if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null }
-  return meanAndSpread(found.map(({ value }) => value))
+  if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null, count: 1 }
+  return { ...meanAndSpread(found.map(({ value }) => value)), count: found.length }
 }
 
 export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {

@@ -81,7 +81,7 @@ test('seeds are put together and nothing else is', () => {
   ]
   const groups = groupOverSeeds(runs)
   expect(groups.map(({ runs: members }) => members.map(({ id }) => id))).toEqual([['a', 'b'], ['c']])
-  expect(groups[0]?.measures.get('perplexity/wikitext2')).toEqual({ mean: 12, spread: Math.sqrt(8) })
+  expect(groups[0]?.measures.get('perplexity/wikitext2')).toEqual({ mean: 12, spread: Math.sqrt(8), count: 2 })
   expect(groups[1]?.measures.get('perplexity/wikitext2')?.spread).toBeNull()
 })
 
