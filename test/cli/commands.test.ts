@@ -252,3 +252,23 @@ test('every command has a help text', async () => {
     expect(printed.out).toBe(`${help[name as keyof typeof help]}\n`)
   }
 })
+
+test('worth prints each file with its rival and the verdict, and refuses an experiment of two models', async () => {
+  const file = (id: string, method: string, megabytes: number, perplexity: number, changes: object = {}) => ({
+    ...run(id, { name: id, method, parameters: {}, fingerprint: null, evaluation: [{ source: 'prose' }] }),
+    measures: [
+      { name: 'size', dataset: '', value: megabytes * 1e6, unit: 'bytes' },
+      { name: 'perplexity', dataset: 'prose', value: perplexity, unit: '' },
+    ],
+    ...changes,
+  })
+  const runs = [file('dense, Q3_K_M', 'dense', 94, 31.2, { parameters: { weights: 'Q3_K_M' } }), file('2SSP 25 %', '2ssp', 94.5, 38.9)]
+  server.door.answers['experiments.get'] = () => ({})
+  server.door.answers['compare.get'] = () => ({ baseline: null, runs })
+  expect(await commands.worth(['exp-1', ...at()])).toBe(0)
+  expect(printed.out).toMatch(/2SSP 25 % +94\.5 +38\.9 +- +dense Q3_K_M +worse/)
+  expect(printed.out).toContain('Do not prune. At 94 MB, dense Q3_K_M is better than 2SSP 25 % (perplexity 31.2 against 38.9 on prose')
+  runs.push(file('other', '2ssp', 9, 9, { model: { id: 'model-2', name: 'other' } }))
+  expect(await commands.worth(['exp-1', ...at()])).toBe(1)
+  expect(printed.error).toContain('has 2 models')
+})

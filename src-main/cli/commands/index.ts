@@ -12,6 +12,7 @@ import { report, reportHelp } from './report.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { runRequest, runRequestHelp } from './run-request.ts'
 import { runs, runsHelp } from './runs.ts'
+import { worth, worthHelp } from './worth.ts'
 
 const serve: Verb = (parameters) =>
   guarded('serve', serveHelp, parameters, async (given) => {
@@ -29,6 +30,7 @@ export const commands = {
   repair,
   recover,
   report,
+  worth,
   questions,
   answer,
   judge,
@@ -44,6 +46,7 @@ export const help: Readonly<Record<keyof typeof commands, string>> = {
   repair: repairHelp,
   recover: recoverHelp,
   report: reportHelp,
+  worth: worthHelp,
   questions: questionsHelp,
   answer: answerHelp,
   judge: judgeHelp,

@@ -34,6 +34,7 @@ export const help = `espalier: prune a language model and see what it costs
   espalier cluster                     add and check Slurm clusters (see: espalier cluster --help)
   espalier run-request FILE            do one run from a file, on any machine (see: espalier run-request --help)
   espalier report EXPERIMENT           write a report on an experiment as HTML or Markdown
+  espalier worth EXPERIMENT            say whether pruning is worth it, file by file
   espalier questions RUN OTHER         compare two runs on zero-shot questions
   espalier answer RUN… --prompts FILE  answer a set of prompts; espalier judge: votes on answers
   espalier repair RUN                  repair a finished run (see: espalier repair --help)

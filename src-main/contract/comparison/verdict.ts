@@ -35,7 +35,7 @@ function rowOf({ runs, measures }: SeedGroup, loops: ReadonlyMap<string, number>
   return [
     {
       runs: runs.map(({ id }) => id),
-      name: first.name.replace(/, seed \d+/, ''),
+      name: nameOf(first),
       pruned: first.method !== denseMethod,
       weights: typeof weights === 'string' ? weights : null,
       bytes,
@@ -43,6 +43,12 @@ function rowOf({ runs, measures }: SeedGroup, loops: ReadonlyMap<string, number>
       loops: shares.length === 0 ? null : shares.reduce((sum, share) => sum + share, 0) / shares.length,
     },
   ]
+}
+
+/** A run's name without its seed: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
+function nameOf({ name, method, parameters: { weights } }: ComparedRun): string {
+  const joined = method === denseMethod ? ' ' : ' in '
+  return name.replace(/, seed \d+/, '').replace(`, ${weights}`, `${joined}${weights}`)
 }
 
 /** A spread over seeds becomes the standard error of their mean. A single run's spread is one already. */
