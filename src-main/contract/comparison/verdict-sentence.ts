@@ -24,7 +24,7 @@ function answerOf(duels: readonly Duel[], deciding: readonly string[]): Omit<Ver
   const clean = won.filter(({ vetoed }) => !vetoed)
   if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], clean.length, fought.length, deciding) }
   if (won[0]) return { answer: 'do not prune', sentence: vetoOf(won[0], deciding) }
-  if (lost[0]) return { answer: 'do not prune', sentence: lossOf(lost[0], lost.length === duels.length ? duels : [lost[0]], deciding) }
+  if (lost[0]) return { answer: 'do not prune', sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], deciding) }
   return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, deciding) }
 }
 
@@ -41,9 +41,13 @@ function winOf({ pruned, rival }: Duel, wins: number, of: number, deciding: read
 function lossOf({ pruned, rival }: Duel, duels: readonly Duel[], deciding: readonly string[]): string {
   const dense = rival as WorthRow
   const beats = (other: WorthRow) => deciding.every((kind) => (dense.quality[kind]?.mean ?? 0) < (other.quality[kind]?.mean ?? 0))
-  const beaten = duels.length > 1 && duels.every((duel) => beats(duel.pruned)) ? 'every pruned file' : pruned.name
+  const beaten = duels.length > 1 && duels.every((duel) => beats(duel.pruned)) ? everyFile(duels) : pruned.name
   return `Do not prune. At ${megabytes(dense)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, deciding)}).`
 }
+
+/** A smaller pruned file may lose too, but no dense file of its size was measured. */
+const everyFile = (duels: readonly Duel[]): string =>
+  duels.every(({ rival }) => rival) ? 'every pruned file' : 'every pruned file, smaller ones without a rival included'
 
 function vetoOf({ pruned, rival }: Duel, deciding: readonly string[]): string {
   const numbers = numbersOf(pruned, rival as WorthRow, deciding)

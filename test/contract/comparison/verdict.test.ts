@@ -32,6 +32,9 @@ test('the smallest dense file that beats every pruned one says: do not prune', (
   expect(found.sentence).toBe(
     'Do not prune. At 94 MB, dense Q3_K_M is better than every pruned file (perplexity 31.2 against 38.9 on prose, text no choice saw).',
   )
+  const small = worthOf([run('dense Q3_K_M', 94, 31.2), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 50, 52)])
+  expect(small.sentence).toContain('every pruned file, smaller ones without a rival included (')
+  expect(small.untested[0]).toContain('2SSP Q4_0 (50 MB)')
   expect(found.fronts.map(({ kind, decides, rows }) => [kind, decides, rows.map(({ name }) => name)])).toEqual([
     ['c4', false, ['2SSP Q8_0']],
     ['prose', true, ['dense Q3_K_M']],
