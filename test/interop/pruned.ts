@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { findFormat, formats } from '#engine/export/index.ts'
@@ -8,6 +9,7 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, type ModelView, openView } from '#engine/model/views/view.ts'
 import { executeRun } from '#engine/tasks/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { ggmlVersion } from '../../src-main/runtime/ggml.mjs'
 import { logitsOf, relativeError } from '../engine/model/logits.ts'
 import { referenceWindows } from '../fixtures/reference.ts'
 import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel } from './cases.ts'
@@ -184,11 +186,21 @@ async function checkGguf({ llama, model }: Case, type: string, target: string, e
   const own = type === 'F32' ? expected : { ...expected, ...(await reopenedAnswers(reopened, expected)) }
   const again = type === 'F32' ? (await perplexity(denseView(reopened), [...expected.windows])).perplexity : own.perplexity
   await reopened.close()
+  const { spec } = reopened
   if (type === 'F32') table.add('gguf F32 reopened here', Math.abs(again / expected.perplexity - 1), 1e-6)
   const answer = await asked
   if ('error' in answer) return table.state(`gguf ${type} in llama.cpp`, answer.error)
+  if (hasUnreadWindows(spec)) return table.note(`gguf ${type} in llama.cpp`, `ggml ${ggmlVersion} assumes the family's order of windows.`)
   const bounds = boundsOf(model, type)
   compare(`gguf ${type} in llama.cpp`, answer, own, { bounds, sameKind: bounds === exactBounds }, table)
+}
+
+/** Blocks of which one has no window, as this release of llama.cpp assumes for a family. Newer ones read it from the file. */
+const windowPeriods: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, gemma3_text: 6 }
+
+function hasUnreadWindows(spec: DecoderSpec): boolean {
+  const period = windowPeriods[spec.family]
+  return period !== undefined && spec.blocks.some((_, index) => (spec.slidingWindow(index) !== undefined) !== ((index + 1) % period !== 0))
 }
 
 /** A family's own arithmetic may be coarser than what a type explains. */
