@@ -10,7 +10,7 @@ env.TF_CPP_MIN_LOG_LEVEL ??= '2'
 
 keepCompiled()
 
-/** Folders whose files may share a process, as they change nothing that another file could see. It saves 0.3 s of processor time a file. */
+/** Folders whose files may share a process, as they change nothing that another file could see: no `vi.resetModules`, no `vi.mock`. It saves 0.3 s of processor time a file. */
 const sharing = [
   'contract',
   'docs',

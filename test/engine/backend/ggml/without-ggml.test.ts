@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { blockTypeNamed, blockTypeOf, decodeBlocks } from '#engine/checkpoint/gguf/blocks.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 
@@ -25,4 +26,11 @@ it('plain types can be saved, and quantised ones are refused before any work wit
     ['Q8_0', missing],
     ['stock', null],
   ])
+})
+
+it('plain types can be read, and quantised ones say what to do', () => {
+  expect(blockTypeOf(1)).toMatchObject({ name: 'F16' })
+  expect(decodeBlocks(new Uint8Array(Float32Array.of(1, 2).buffer), blockTypeNamed('F32'))).toEqual(Float32Array.of(1, 2))
+  for (const ask of [() => blockTypeOf(12), () => blockTypeNamed('Q4_K')])
+    expect(ask).toThrow(/quantised GGUF types, is not installed\. Run `npm start` or `npm run demo` once/)
 })

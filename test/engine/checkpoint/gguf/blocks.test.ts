@@ -1,7 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { quantisedTypes } from '#engine/backend/ggml/quantised-types.ts'
 import { type BlockType, blockTypeNamed, bytesOfValues, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
 
@@ -64,24 +61,5 @@ describe('blocks', () => {
     await expect(encodeRows(values, type, 128, equal)).rejects.toThrow('do not fit blocks of 256')
     await expect(encodeRows(values, type, width, equal.subarray(1))).rejects.toThrow('255 importances for rows of 256')
     expect(() => decodeBlocks(new Uint8Array(75), type)).toThrow()
-  })
-})
-
-describe('without the ggml library', () => {
-  afterEach(() => {
-    vi.unstubAllEnvs()
-    vi.resetModules()
-  })
-
-  it('plain types work, and quantised ones say what to do', async () => {
-    const empty = await mkdtemp(join(tmpdir(), 'espalier-no-ggml-'))
-    vi.stubEnv('ESPALIER_CACHE', empty)
-    vi.resetModules()
-    const blocks = await import('#engine/checkpoint/gguf/blocks.ts')
-    expect(blocks.blockTypeOf(1)).toMatchObject({ name: 'F16' })
-    expect(blocks.decodeBlocks(new Uint8Array(Float32Array.of(1, 2).buffer), blocks.blockTypeNamed('F32'))).toEqual(Float32Array.of(1, 2))
-    for (const ask of [() => blocks.blockTypeOf(12), () => blocks.blockTypeNamed('Q4_K')])
-      expect(ask).toThrow(/quantised GGUF types, is not installed\. Run `npm start` or `npm run demo` once/)
-    await rm(empty, { recursive: true })
   })
 })
