@@ -32,9 +32,7 @@ export interface LlamaTraits {
   readonly tied?: boolean
   readonly rotary?: (index: number) => Rotary
   readonly slidingWindow?: (index: number) => number | undefined
-  /** Tensors of a logit per head that takes a share of every softmax of scores. */
-  readonly sinks?: boolean
-  readonly scales?: Pick<DecoderSpec, 'scoreCap' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap' | 'delta' | 'clamp'> & {
+  readonly scales?: Pick<DecoderSpec, 'scoreCap' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap' | 'delta'> & {
     scoreScale?: number
   }
   readonly perBlock?: Readonly<Record<string, readonly unknown[]>>
@@ -47,7 +45,7 @@ export interface LlamaTraits {
   readonly place?: Place
 }
 
-export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'sinks' | 'output'>
+export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'output'>
 
 /** A spec for checkpoints with Llama's tensor names: RMSNorm, gated MLP, sequential residual, separate projections. */
 export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, traits: LlamaTraits = {}): DecoderSpec {
@@ -67,7 +65,7 @@ export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'
     embedding,
     finalNorm: { weight: `${prefix}norm.weight` },
     head: { weight: config.boolean('tie_word_embeddings', traits.tied ?? false) ? embedding : head },
-    ...defined({ gatedQueries: traits.gatedQueries, perBlock: traits.perBlock, router: traits.mixture?.router, sinks: traits.sinks }),
+    ...defined({ gatedQueries: traits.gatedQueries, perBlock: traits.perBlock, router: traits.mixture?.router }),
     block(index, named = index) {
       const name = `${prefix}layers.${named}`
       const mixer = traits.mixer?.(index, name) ?? attentionTensors(`${name}.self_attn`, sizes, traits)
@@ -90,7 +88,6 @@ function attentionTensors(name: string, sizes: ReturnType<typeof readSizes>, tra
     key: linear(`${name}.k_proj`, keyValueHeads * headSize, hidden, bias),
     value: linear(`${name}.v_proj`, keyValueHeads * headSize, hidden, bias),
     ...(queryKeyNorm ? { queryNorm: norm('q_norm', heads), keyNorm: norm('k_norm', keyValueHeads) } : {}),
-    ...(traits.sinks ? { sinks: { weight: `${name}.sinks`, shape: [heads] } } : {}),
     output: linear(`${name}.o_proj`, hidden, heads * headSize, outputBias),
   }
 }

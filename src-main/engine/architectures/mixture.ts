@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { linear, type MixtureSizes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
 import { defined } from './defined.ts'
-import type { BlockLayout, MixtureTensors, MlpTensors, Projection, RouterKind } from './spec.ts'
+import { type BlockLayout, constantAt, type MixtureTensors, type MlpTensors, type Projection, type RouterKind } from './spec.ts'
 
 /** What a family says of the mixtures in its blocks. */
 export interface MixtureTraits extends MixtureSizes {
@@ -63,12 +63,15 @@ export const gatedMlp = (name: string, width: number, hidden: number, names = us
   down: linear(`${name}.${names.down}`, hidden, width, bias),
 })
 
+type Experts = Pick<MixtureTensors, 'experts' | 'expertsName'>
+
 /** Experts whose tensors are each its own: `name`.N with three projections. */
-export function separateExperts(name: string, { hidden, layout }: ExpertShape, names = usual, bias = false): MixtureTensors['experts'] {
-  return Array.from({ length: layout.experts ?? 0 }, (_, index) => {
-    if (layout.constants?.includes(index)) return { constant: { weight: `${name}.${index}.approx_value`, shape: [hidden] } }
-    return gatedMlp(`${name}.${index}`, layout.width, hidden, names, bias)
+export function separateExperts(name: string, { hidden, layout }: ExpertShape, names = usual): Experts {
+  const experts = Array.from({ length: layout.experts ?? 0 }, (_, index) => {
+    if (layout.constants?.includes(index)) return constantAt({ expertsName: name }, index, hidden)
+    return gatedMlp(`${name}.${index}`, layout.width, hidden, names)
   })
+  return { experts, expertsName: name }
 }
 
 /** Experts in two tensors: gates and ups [E, 2I, D] with each expert's gates first, ways down [E, D, I]. */
@@ -76,7 +79,7 @@ export function fusedExperts(
   name: string,
   { hidden, layout }: ExpertShape,
   names = { inner: `${name}.gate_up_proj`, down: `${name}.down_proj` },
-): MixtureTensors['experts'] {
+): Experts {
   const { width, constants = [] } = layout
   const all = (layout.experts ?? 0) - constants.length
   const rowsOf =
@@ -91,8 +94,8 @@ export function fusedExperts(
   const inner = rowsOf(names.inner, [all, 2 * width, hidden])
   const outer = rowsOf(names.down, [all, hidden, width])
   let place = 0
-  return Array.from({ length: layout.experts ?? 0 }, (_, index) => {
-    if (constants.includes(index)) return { constant: { weight: `${name}.${index}.approx_value`, shape: [hidden] } }
+  const experts = Array.from({ length: layout.experts ?? 0 }, (_, index) => {
+    if (constants.includes(index)) return constantAt({ expertsName: name }, index, hidden)
     const own = place++
     return {
       gate: inner(2 * own * width, width),
@@ -100,6 +103,7 @@ export function fusedExperts(
       down: outer(own * hidden, hidden),
     }
   })
+  return { experts, expertsName: name }
 }
 
 /** Experts in either layout: transformers 5 may write every family's in two tensors. */
@@ -107,7 +111,7 @@ export function storedExperts(
   name: string,
   shape: ExpertShape,
   { stored, fused = false, names }: { stored: (name: string) => boolean; fused?: boolean; names?: ExpertNames },
-): MixtureTensors['experts'] {
+): Experts {
   const joined = stored(`${name}.gate_up_proj`) || (fused && !stored(`${name}.0.${usual.gate}.weight`))
   return joined ? fusedExperts(name, shape) : separateExperts(name, shape, names)
 }
@@ -115,14 +119,13 @@ export function storedExperts(
 /** A mixture whose router is `name`.`own`. */
 export function mixtureOf(
   router: string,
-  experts: MixtureTensors['experts'],
+  experts: Experts,
   hidden: number,
-  rest: { readonly [Key in keyof Omit<MixtureTensors, 'router' | 'experts'>]: MixtureTensors[Key] | undefined } & { bias?: boolean } = {},
+  rest: { readonly [Key in keyof Omit<MixtureTensors, 'router' | keyof Experts>]: MixtureTensors[Key] | undefined } = {},
 ): MixtureTensors {
-  const { bias, ...others } = rest
   return {
-    router: linear(router, experts.length, hidden, bias),
-    experts,
-    ...(defined(others) as Omit<MixtureTensors, 'router' | 'experts'>),
+    router: linear(router, experts.experts.length, hidden),
+    ...experts,
+    ...(defined(rest) as Omit<MixtureTensors, 'router' | keyof Experts>),
   }
 }

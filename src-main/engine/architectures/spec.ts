@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Activation, Clamp } from '#engine/tensor/activation.ts'
+import type { Activation } from '#engine/tensor/activation.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 
 /**
@@ -66,6 +66,8 @@ export interface MixtureTensors {
   /** Added to scores for the choice alone: [E]. */
   readonly correction?: ShapedTensor
   readonly experts: readonly (MlpTensors | ConstantTensors)[]
+  /** What names of one expert's own tensors begin with, before its place. */
+  readonly expertsName: string
   /** An MLP that every token meets, times the sigmoid of `sharedGate` [1, D] where there is one. */
   readonly shared?: MlpTensors
   readonly sharedGate?: Projection
@@ -110,8 +112,6 @@ export interface BlockTensors extends Partial<MlpTensors> {
   readonly queryNorm?: NormTensors
   readonly keyNorm?: NormTensors
   readonly delta?: DeltaTensors
-  /** [H] */
-  readonly sinks?: ShapedTensor
   readonly output: Projection
   readonly attentionOutputNorm?: NormTensors
   readonly mlpNorm?: NormTensors
@@ -156,8 +156,6 @@ export interface DecoderSpec {
   /** Coordinates of the stream between submodules, where they are fewer than the hidden size (sliced models). */
   readonly sliceWidth?: number
   readonly activation: Activation
-  /** Limits of gates and ups, which then replace the activation. */
-  readonly clamp?: Clamp
   readonly parallelResidual: boolean
   /** Rotary embedding of block `index`; blocks that share one are given the same object. */
   rotary(index: number): Rotary
@@ -166,8 +164,6 @@ export interface DecoderSpec {
   /** Whether query rows are, head by head, d of the query and d of a gate on what the head mixes. */
   readonly gatedQueries?: boolean
   readonly delta?: DeltaShape
-  /** Whether each head has a score of its own that takes a share of every softmax and mixes nothing. */
-  readonly sinks?: boolean
   /** Where MLPs are mixtures of experts. */
   readonly router?: RouterKind
   /** What products of queries and keys are multiplied by. */
@@ -221,8 +217,8 @@ export function mixerProjections({ query, key, value, delta }: BlockTensors): Pr
 }
 
 /** Tensors of a token mixer that are neither projections nor norms. */
-export function mixerOwn({ delta, sinks }: BlockTensors): ShapedTensor[] {
-  return [...(delta ? [delta.convolution, delta.decay, delta.rateBias, delta.readNorm] : []), ...(sinks ? [sinks] : [])]
+export function mixerOwn({ delta }: BlockTensors): ShapedTensor[] {
+  return delta ? [delta.convolution, delta.decay, delta.rateBias, delta.readNorm] : []
 }
 
 /** Projections of an MLP under their names here. */
@@ -237,6 +233,11 @@ export function denseMlp({ gate, up, down }: BlockTensors): MlpTensors {
 /** For what works on one MLP per block. */
 export const hasExperts = (): EspalierError =>
   new EspalierError('infeasible', 'This model has mixtures of experts, which this cannot work on. Choose a model without experts.')
+
+/** What expert `place` of a mixture is as a vector. */
+export const constantAt = ({ expertsName }: Pick<MixtureTensors, 'expertsName'>, place: number, hidden: number): ConstantTensors => ({
+  constant: { weight: `${expertsName}.${place}.approx_value`, shape: [hidden] },
+})
 
 export const isConstant = (expert: MlpTensors | ConstantTensors): expert is ConstantTensors => 'constant' in expert
 

@@ -1,4 +1,4 @@
-import { isConstant, type MixtureTensors, type MlpTensors, type Projection } from '#engine/architectures/spec.ts'
+import { constantAt, isConstant, type MixtureTensors, type MlpTensors, type Projection } from '#engine/architectures/spec.ts'
 import { type KeptExpert, keptExperts } from '#engine/model/views/kept-experts.ts'
 import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import type { Cut } from './cut-matrix.ts'
@@ -34,13 +34,18 @@ export function addMixture(
       columns: undefined,
       cut: rows,
     })
-  const living = kept?.filter((one) => !one.constant).length ?? count
+  const living = kept?.filter(({ number, constant }) => !constant && !isConstant(from?.experts[number] as MlpTensors)).length ?? count
   for (let place = 0; place < count; place++) {
     const target = to.experts[place] as MlpTensors
     const one = kept?.[place]
-    if (one?.constant)
-      addConstant(block as number, one, kept as KeptExpert[], { source: from?.experts[one.number] as MlpTensors, target }, add)
-    else addExpert(one && from?.experts[one.number], target, { one, living, width: sizes.width }, add)
+    const source = one && from?.experts[one.number]
+    if (source && (one.constant || isConstant(source))) {
+      const first = kept?.filter(({ constant }) => constant).indexOf(one) ?? -1
+      const replaced = one.constant ? { replaced: constantsName(block as number), replacedRows: { first, count: 1 } } : {}
+      const rows = model.spec.hidden
+      const { weight } = isConstant(source) ? source.constant : source.down
+      add(constantAt(to, place, rows).constant.weight, { source: weight, firstRow: 0, rows, columns: undefined, cut: {}, ...replaced })
+    } else addExpert(source, target, { one, living, width: sizes.width }, add)
   }
   if (to.shared) addExpert(from?.shared, to.shared, { one: undefined, living: 1, width: undefined }, add)
   if (to.sharedGate) addWeight(from?.sharedGate, to.sharedGate, {}, add)
@@ -52,22 +57,7 @@ interface ExpertCut {
   readonly width: number | undefined
 }
 
-function addExpert(
-  source: MixtureTensors['experts'][number] | undefined,
-  target: MlpTensors,
-  { one, living, width }: ExpertCut,
-  add: AddPiece,
-): void {
-  if (source && isConstant(source)) {
-    add(source.constant.weight, {
-      source: source.constant.weight,
-      firstRow: 0,
-      rows: source.constant.shape[0] as number,
-      columns: undefined,
-      cut: {},
-    })
-    return
-  }
+function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, living, width }: ExpertCut, add: AddPiece): void {
   const neurons = one === undefined || one.kept === 'all' ? undefined : one.kept
   const own = width ?? neurons?.length ?? target.up.rows
   const inner = { rowsKept: neurons, paddedRows: width }
@@ -82,18 +72,4 @@ function addWeight(source: Projection | undefined, target: Projection, cut: Cut,
   add(target.weight, { source: source?.weight, firstRow, rows, columns, cut, ...(shape ? { shape } : {}) })
   const { rowsKept, paddedRows } = cut
   if (target.bias) add(target.bias, { source: source?.bias, firstRow, rows, columns: undefined, cut: { rowsKept, paddedRows } })
-}
-
-/** A row of the plan's vectors, where an expert became one. */
-function addConstant(
-  block: number,
-  one: KeptExpert,
-  kept: readonly KeptExpert[],
-  { source, target }: { source: MlpTensors; target: MlpTensors },
-  add: AddPiece,
-): void {
-  const first = kept.filter((other) => other.constant).indexOf(one)
-  const name = target.down.weight.replace(/[^.]+\.weight$/, 'approx_value')
-  const whole = { source: source.down.weight, firstRow: 0, rows: source.down.rows, columns: undefined, cut: {} }
-  add(name, { ...whole, replaced: constantsName(block), replacedRows: { first, count: 1 } })
 }

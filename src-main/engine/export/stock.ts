@@ -64,14 +64,25 @@ function layOutStock(planned: Planned) {
     spec.router ? `${expertWidth} neurons wide in each of ${experts} experts` : `${width} neurons wide`,
   )
   if (alone) notes.push('It is the text part of the model alone: what sees images is left out.')
-  return { tensors, packed, sizes: sizesOf(spec, config, { width, expertWidth, experts }), config, notes }
+  const sizes = sizesOf(spec, config, { width, expertWidth, experts })
+  requireShared(spec, { ...config, ...sizes })
+  return { tensors, packed, sizes, config, notes }
+}
+
+const refuse = (why: string) => new EspalierError('infeasible', `This format cannot hold the model: ${why}. Choose the format exact.`)
+
+/** Throws where a config with narrower experts would also make the shared expert narrower. */
+function requireShared(spec: DecoderSpec, config: Record<string, unknown>): void {
+  const mixture = spec.blocks.findIndex(({ experts }) => experts !== undefined)
+  const widthIn = (own: DecoderSpec) => (mixture < 0 ? undefined : own.block(mixture).mixture?.shared?.up.rows)
+  if (widthIn(spec) === undefined || widthIn(readSpec(config)) === widthIn(spec)) return
+  throw refuse('its experts became narrower, and the config has one width for them and the shared expert')
 }
 
 /** The one number of experts that all mixtures have. Throws where they differ, or where a config cannot say which blocks have one. */
 function expertsOf({ router, blocks: dense }: DecoderSpec, blocks: readonly BlockLayout[], packed: readonly PackedBlock[]): number {
   const mixtures = blocks.filter(({ experts, width }) => experts !== undefined && width > 0)
   const counts = [...new Set(mixtures.map(({ experts }) => experts as number))]
-  const refuse = (why: string) => new EspalierError('infeasible', `This format cannot hold the model: ${why}. Choose the format exact.`)
   if (counts.length > 1) throw refuse(`its blocks have ${counts.join(', ')} experts, and the config has one number for all`)
   if (mixtures.some(({ constants }) => constants)) throw refuse('some of its experts are constants')
   if (router && packed.length < dense.length && dense.some(({ experts }) => experts === undefined))

@@ -8,7 +8,6 @@ import {
   reshape,
   sigmoid,
   slice,
-  type Tensor1D,
   type Tensor2D,
   type Tensor3D,
   type Tensor4D,
@@ -162,7 +161,7 @@ function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, c
 export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
-  const mixed = mix(normed, block, call, weights)
+  const mixed = mix(normed, block, call, weights.queryKeyValue)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
@@ -217,12 +216,10 @@ export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: Atte
   return concat([...normed, columns(queries + keys, keys)], 1)
 }
 
-/** Values mixed by attention, with the products of its weights, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
-function mix(projected: Tensor2D, block: number, call: CallContext, weights: AttentionWeights<Matrix>): Tensor2D {
+/** Values mixed by attention, whose products are those of `weight`, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
+function mix(projected: Tensor2D, block: number, call: CallContext, weight: Matrix): Tensor2D {
   const { spec, rotary, past } = call
-  const { queryKeyValue: weight, sinks } = weights
-  // The fused operations know no sinks.
-  const fused = sinks ? undefined : activeBackend().fused
+  const { fused } = activeBackend()
   const { heads, keyValueHeads, scoreCap: cap } = spec
   const tables = rotary(block)
   const { cosine, sine } = tables
@@ -230,19 +227,13 @@ function mix(projected: Tensor2D, block: number, call: CallContext, weights: Att
   if (past && fused) {
     return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   }
-  if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, spec, sinks)
-  if (isHalf(weight) && !sinks) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
-  return fused ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, { ...shape, sinks }, batchedProduct)
+  if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, spec)
+  if (isHalf(weight)) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
+  return fused ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, shape, batchedProduct)
 }
 
 /** Each sequence's rows after what its slots hold. */
-function mixPlaced(
-  { query, key, value }: ReturnType<typeof splitHeads>,
-  past: Past,
-  block: number,
-  spec: DecoderSpec,
-  sinks: Tensor1D | undefined,
-): Tensor2D {
+function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: Past, block: number, spec: DecoderSpec): Tensor2D {
   const fresh = past.sequences.flatMap(({ slots, tokens }) => slots.slice(-tokens))
   const cached = past.cache.append(block, fresh, key, value)
   let first = 0
@@ -251,7 +242,7 @@ function mixPlaced(
     const seen = { key: gather(cached.key, places, 1), value: gather(cached.value, places, 1) }
     const own: Tensor4D = slice(query, [0, 0, first, 0], [-1, -1, tokens, -1])
     first += tokens
-    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap, sinks }, batchedProduct)
+    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap }, batchedProduct)
     return reshape(transpose(reshape(heads, [spec.heads, tokens, spec.headSize]), [1, 0, 2]), [tokens, spec.heads * spec.headSize])
   })
   return mixed.length === 1 ? (mixed[0] as Tensor2D) : concat(mixed, 0)

@@ -1,23 +1,18 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
-import { activate, clampedNeurons, gateNeurons } from '#engine/tensor/activation.ts'
+import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix, project } from '#engine/tensor/products.ts'
 import type { MlpWeights } from './weights/weights.ts'
 
 /** Neurons [N, I] of what an MLP reads [N, D]; packed weights take the stream, through the norm where there is one. */
-export function neuronsOf(
-  x: Tensor2D,
-  weights: MlpWeights<Matrix>,
-  { activation, clamp }: Pick<DecoderSpec, 'activation' | 'clamp'>,
-): Tensor2D {
+export function neuronsOf(x: Tensor2D, weights: MlpWeights<Matrix>, { activation }: Pick<DecoderSpec, 'activation'>): Tensor2D {
   const { norm } = weights
-  if (isHalf(weights.up) && !clamp)
+  if (isHalf(weights.up))
     return halfUnits().neurons(x, { ...(weights as MlpWeights<HalfMatrix>), norm: norm && fusedNorm(norm, x), activation })
   const up = project(x, weights.up, weights.upBias)
   const gate = weights.gate && project(x, weights.gate, weights.gateBias)
-  if (gate && clamp) return clampedNeurons(gate, up, clamp)
   return gate ? gateNeurons(gate, up, activation) : activate(up, activation)
 }

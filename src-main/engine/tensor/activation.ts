@@ -1,20 +1,4 @@
-import {
-  add,
-  clipByValue,
-  erf,
-  exp,
-  minimum,
-  mul,
-  relu,
-  sigmoid,
-  square,
-  step,
-  sub,
-  type Tensor,
-  type Tensor2D,
-  tanh,
-  tidy,
-} from '@tensorflow/tfjs-core'
+import { add, erf, exp, mul, relu, sigmoid, square, step, sub, type Tensor, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import { tidied } from './tidied.ts'
 
@@ -65,20 +49,6 @@ export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation
   const { fused } = activeBackend()
   if (fused && activation === 'silu') return fused.gate(gate, up)
   return tidy(() => mul(activate(gate, activation), up))
-}
-
-/** How gates and ups of some models are limited: gates from above, ups on both sides, and how steep the gate's sigmoid is. */
-export interface Clamp {
-  readonly limit: number
-  readonly slope: number
-}
-
-/** Neurons of gate and up [N, I] within limits: (up + 1) * gate * sigmoid(slope * gate). */
-export function clampedNeurons(gate: Tensor2D, up: Tensor2D, { limit, slope }: Clamp): Tensor2D {
-  return tidy(() => {
-    const open = minimum<Tensor2D>(gate, limit)
-    return mul(mul(open, sigmoid(mul(open, slope))), add(clipByValue(up, -limit, limit), 1))
-  })
 }
 
 /** Gradients of a loss by gates and ups, and the neurons that they made: [N, I] each. */

@@ -1,18 +1,4 @@
-import {
-  add,
-  concat,
-  type Rank,
-  reshape,
-  slice,
-  softmax,
-  type Tensor1D,
-  type Tensor2D,
-  type Tensor3D,
-  type Tensor4D,
-  tensor2d,
-  tidy,
-  tile,
-} from '@tensorflow/tfjs-core'
+import { add, concat, reshape, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { capValues } from './activation.ts'
 
 /** Query rows per product. */
@@ -31,8 +17,6 @@ export interface AttentionCall {
   readonly window: number | undefined
   /** Scores s become cap * tanh(s / cap). */
   readonly cap?: number | undefined
-  /** A score of each head, [H], that takes its share of every softmax and mixes nothing. */
-  readonly sinks?: Tensor1D | undefined
 }
 
 /** What multiplies G pairs of matrices: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
@@ -55,12 +39,7 @@ function attendInChunks(call: AttentionCall, product: BatchedProduct): Tensor4D[
   return chunks
 }
 
-function attendRows(
-  { query, key, value, window, cap, sinks }: AttentionCall,
-  product: BatchedProduct,
-  row: number,
-  rows: number,
-): Tensor4D {
+function attendRows({ query, key, value, window, cap }: AttentionCall, product: BatchedProduct, row: number, rows: number): Tensor4D {
   const [groups, perGroup, tokens, headSize] = query.shape
   const past = key.shape[1] - tokens
   const chunk: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
@@ -72,16 +51,8 @@ function attendRows(
   let scores: Tensor4D = capValues(reshape(product(chunk, keys, true), [groups, perGroup, rows, seen]), cap)
   const hidden = hiddenMask(past + row - first, rows, seen, window)
   if (hidden) scores = add(scores, hidden)
-  const shares = sinks ? softmaxWithSinks(scores, sinks) : softmax(scores)
-  const weights: Tensor3D = reshape(shares, [groups, perGroup * rows, seen])
+  const weights: Tensor3D = reshape(softmax(scores), [groups, perGroup * rows, seen])
   return reshape(product(weights, values, false), [groups, perGroup, rows, headSize])
-}
-
-/** Softmax of scores [B*K, H/K, T, S] and one more of each head, without the share of that one. */
-function softmaxWithSinks(scores: Tensor4D, sinks: Tensor1D): Tensor4D {
-  const [groups, perGroup, rows, seen] = scores.shape
-  const each = reshape<Rank.R4>(tile(sinks, [(groups * perGroup) / sinks.shape[0]]), [groups, perGroup, 1, 1])
-  return slice(softmax(concat([scores, tile(each, [1, 1, rows, 1])], 3)), [0, 0, 0, 0], [-1, -1, -1, seen])
 }
 
 /** [rows, seen] to add to scores: row r is at column `offset + r`. Undefined if nothing is hidden. */

@@ -1,6 +1,6 @@
 import { reshape, slice, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
 import type { AttentionShape } from '#engine/backend/halves.ts'
-import { type AttentionCall, type BatchedProduct, causalAttention } from './attention.ts'
+import { type BatchedProduct, causalAttention } from './attention.ts'
 import { type RotaryTables, rotate } from './rotary.ts'
 
 interface Heads {
@@ -27,17 +27,12 @@ export function splitHeads(projected: Tensor2D, tables: RotaryTables, { heads, k
 }
 
 /** Values mixed by causal attention step by step, of projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
-export function mixHeadsByStep(
-  projected: Tensor2D,
-  tables: RotaryTables,
-  shape: AttentionShape & Pick<AttentionCall, 'sinks'>,
-  product: BatchedProduct,
-): Tensor2D {
+export function mixHeadsByStep(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, product: BatchedProduct): Tensor2D {
   return tidy(() => {
     const [rows, tokens] = [projected.shape[0], tables.cosine.shape[0]]
     const batch = rows / tokens
     const split = splitHeads(projected, tables, shape, batch)
-    const mixed = causalAttention({ ...split, window: shape.window || undefined, cap: shape.cap, sinks: shape.sinks }, product)
+    const mixed = causalAttention({ ...split, window: shape.window || undefined, cap: shape.cap }, product)
     const headSize = mixed.shape[3]
     return reshape(transpose(reshape(mixed, [batch, shape.heads, tokens, headSize]), [0, 2, 1, 3]), [rows, shape.heads * headSize])
   })

@@ -3,45 +3,71 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
+import { defined } from '#engine/architectures/defined.ts'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { exact } from '#engine/export/exact/exact.ts'
 import { stock } from '#engine/export/stock.ts'
 import { openModel } from '#engine/model/model.ts'
+import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { expectedOf, type MixtureModel, mixtureModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { storeTensors } from '../../fixtures/store-tensors.ts'
 import { logitsOf } from '../model/logits.ts'
 
-interface Pruned {
-  readonly removed: Record<string, number[]>
-  readonly logits_at: Record<string, number[]>
+type ByBlock<T> = Readonly<Record<string, T>>
+interface Left {
+  readonly removed?: ByBlock<number[]>
+  /** Neurons that stay, and vectors that removed experts became, by block and expert. */
+  readonly kept?: ByBlock<ByBlock<number[]>> | undefined
+  readonly constants?: ByBlock<ByBlock<number[]>>
 }
+type Pruned = Left & { readonly logits_at: ByBlock<number[]> }
 interface Recorded {
-  readonly experts: { readonly uniform: readonly Pruned[]; readonly free?: readonly (Pruned & { score: string })[] }
+  readonly experts: { readonly uniform: readonly Pruned[]; readonly free?: readonly Pruned[]; readonly constant: readonly Pruned[] }
+  readonly neurons: { readonly gated: Pruned }
+  readonly experts_then_neurons: Pruned
 }
 
-/** The plan without the recorded experts. */
-const planOf = (blocks: readonly { experts?: number | undefined }[], removed: Record<string, number[]>): Plan => ({
-  blocks: blocks.map(({ experts }, index) => {
-    const kept = Array.from({ length: experts ?? 0 }, (_, expert) => expert).filter((expert) => !removed[index]?.includes(expert))
-    return { attention: 'kept', mlp: { kept: 'all', ...(experts === undefined ? {} : { experts: kept }) } }
+/** What was recorded of a model without some experts names those that stay once more. */
+const wholeExperts = (recorded: Pruned | undefined): Pruned => ({ ...(recorded as Pruned), kept: undefined })
+
+/** The plan without the recorded experts and neurons. */
+const planOf = (blocks: readonly { experts?: number | undefined }[], { removed, kept, constants }: Left): Plan => ({
+  blocks: blocks.map(({ experts: count }, index) => {
+    if (count === undefined) return { attention: 'kept', mlp: { kept: 'all' } }
+    const gone = removed?.[index] ?? []
+    const experts = Array.from({ length: count }, (_, expert) => expert).filter((expert) => !gone.includes(expert))
+    const keptByExpert = kept && experts.map((expert) => kept[index]?.[expert] as number[])
+    return { attention: 'kept', mlp: { kept: 'all', experts, ...defined({ keptByExpert, constants: constants && gone }) } }
   }),
 })
 
-async function check(name: MixtureModel, { removed, logits_at }: Pruned, format: typeof stock): Promise<Record<string, unknown>> {
+async function tensorsOf({ removed, constants }: Left): Promise<StoredTensors | undefined> {
+  if (!constants) return undefined
+  const tensors = Object.entries(constants).map(([block, own]): [string, NamedTensor] => {
+    const rows = (removed?.[block] ?? []).map((expert) => own[expert] as number[])
+    return [constantsName(Number(block)), { shape: [rows.length, rows[0]?.length ?? 0], values: Float32Array.from(rows.flat()) }]
+  })
+  return (await storeTensors({ tensors: new Map(tensors) })).tensors
+}
+
+async function check(name: MixtureModel, pruned: Pruned, format: typeof stock): Promise<Record<string, unknown>> {
   const [window] = await referenceWindows('calibration')
   const model = await openModel(await referenceModel(name))
   const home = await mkdtemp(join(tmpdir(), 'espalier-mixtures-'))
   try {
-    const plan = planOf(model.spec.blocks, removed)
-    const view = viewWithPlan(model, plan)
+    const plan = planOf(model.spec.blocks, pruned)
+    const tensors = await tensorsOf(pruned)
+    const view = viewWithPlan(model, plan, tensors)
     const logits = await logitsOf(view, window as Int32Array)
     view.dispose()
-    for (const [position, expected] of Object.entries(logits_at)) {
+    for (const [position, expected] of Object.entries(pruned.logits_at)) {
       const most = Math.max(...expected.map((value, i) => Math.abs(value - (logits[Number(position)]?.[i] ?? Number.NaN))))
       expect(most, `position ${position}`).toBeLessThan(3e-4)
     }
-    await format.write({ model, plan, method: 'test', folder: join(home, 'saved') })
+    await format.write({ model, plan, method: 'test', folder: join(home, 'saved'), ...defined({ tensors }) })
     const saved = await openModel(join(home, 'saved'))
     const again = viewWithPlan(saved, planOf(saved.spec.blocks, {}))
     expect(await logitsOf(again, window as Int32Array)).toEqual(logits)
@@ -59,17 +85,27 @@ describe('mixtures without some experts', () => {
 
   it.each(mixtureModels)('of %s give the recorded logits, and again when they are saved and reopened', async (name) => {
     const { experts } = await expectedOf<Recorded>(name)
-    const config = await check(name, experts.uniform[0] as Pruned, stock)
+    const config = await check(name, wholeExperts(experts.uniform[0]), stock)
     expect(Object.values(config)).toContain(6)
     const uneven = experts.free?.[0]
-    if (uneven) await check(name, uneven, exact)
+    if (uneven) await check(name, wholeExperts(uneven), exact)
+  })
+
+  it.each(mixtureModels)('of %s also without neurons of experts, and with vectors that experts became', async (name) => {
+    const { experts, neurons, experts_then_neurons: both } = await expectedOf<Recorded>(name)
+    const narrow = check(name, neurons.gated, stock)
+    if (name.startsWith('glm4_moe')) await expect(narrow).rejects.toThrow('one width for them and the shared expert')
+    else expect(Object.values(await narrow)).toContain(18)
+    await check(name, both, exact)
+    await check(name, experts.constant[0] as Pruned, exact)
+    await expect(check(name, experts.constant[0] as Pruned, stock)).rejects.toThrow('some of its experts are constants')
   })
 
   it('keep the hub word for their number, and refuse numbers that differ by block', async () => {
     const { experts } = await expectedOf<Recorded>('qwen3_moe')
-    const config = await check('qwen3_moe', experts.uniform[1] as Pruned, stock)
+    const config = await check('qwen3_moe', wholeExperts(experts.uniform[1]), stock)
     expect(config.num_experts).toBe(4)
     expect(config).not.toHaveProperty('num_local_experts')
-    await expect(check('qwen3_moe', experts.free?.[0] as Pruned, stock)).rejects.toThrow('Choose the format exact')
+    await expect(check('qwen3_moe', wholeExperts(experts.free?.[0]), stock)).rejects.toThrow('Choose the format exact')
   })
 })

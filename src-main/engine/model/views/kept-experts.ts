@@ -1,5 +1,5 @@
 import type { MlpPlan } from '#contract/pruning/plan.ts'
-import { type BlockLayout, isConstant, type MixtureTensors, type MlpTensors } from '#engine/architectures/spec.ts'
+import { type BlockLayout, constantAt, isConstant, type MixtureTensors, type MlpTensors } from '#engine/architectures/spec.ts'
 
 /** Of a mixture's experts, what a plan leaves: those the router still knows, ascending, and which of them are vectors. */
 export interface KeptExpert {
@@ -34,10 +34,9 @@ export function mixtureLayout(layout: BlockLayout, mlp: Exclude<MlpPlan, 'remove
 export function keptMixture(mixture: MixtureTensors, mlp: Exclude<MlpPlan, 'removed'>, hidden: number): MixtureTensors {
   const kept = keptExperts(mlp, mixture.experts.length)
   const living = kept.filter(({ number, constant }) => !constant && !isConstant(mixture.experts[number] as MlpTensors))
-  const experts = kept.map((one): MixtureTensors['experts'][number] => {
+  const experts = kept.map((one, place): MixtureTensors['experts'][number] => {
     const expert = mixture.experts[one.number] as MixtureTensors['experts'][number]
-    if (isConstant(expert)) return expert
-    if (one.constant) return { constant: { weight: constantName(expert), shape: [hidden] } }
+    if (one.constant || isConstant(expert)) return constantAt(mixture, place, hidden)
     const width = one.kept === 'all' ? expert.up.rows : one.kept.length
     return narrowed(expert, width, living.indexOf(one), living.length)
   })
@@ -48,8 +47,6 @@ export function keptMixture(mixture: MixtureTensors, mlp: Exclude<MlpPlan, 'remo
     experts,
   }
 }
-
-const constantName = ({ down }: MlpTensors): string => down.weight.replace(/[^.]+(\.weight)?$/, 'approx_value')
 
 function narrowed({ gate, up, down }: MlpTensors, width: number, place: number, count: number): MlpTensors {
   if (!up.shape)

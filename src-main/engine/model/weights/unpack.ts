@@ -57,7 +57,6 @@ class Unpacking {
       experts,
       ...this.#around(),
       ...defined({
-        routerBias: this.#unpack<Tensor1D>('routerBias'),
         correction: this.#unpack<Tensor1D>('correction'),
         shared: this.#packed['shared.up'] && this.#projections('shared.'),
         sharedGate: this.#unpack<Tensor2D>('sharedGate'),
@@ -98,7 +97,6 @@ class Unpacking {
         queryNorm: this.#norm('queryNorm', headNorm, scoreScale),
         keyNorm: this.#norm('keyNorm', headNorm),
         outputNorm: this.#norm('outputNorm'),
-        sinks: this.#unpack<Tensor1D>('sinks'),
         delta: this.#packed.convolution && this.#delta(headNorm.epsilon),
         shortcut: this.#unpack<Tensor2D>('shortcut'),
         queryKeyValueBias: this.#joined<Tensor1D>('Bias'),
