@@ -1,7 +1,7 @@
 import { dispose, type Rank, randomNormal, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
-import { blockParameters, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden } from '#engine/model/forward.ts'

@@ -1,5 +1,6 @@
 import type { Outline } from '#contract/runs/preflight.ts'
-import { type DecoderSpec, stackParameters } from '#engine/architectures/spec.ts'
+import { stackParameters } from '#engine/architectures/parameters.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isAttention, presentParts } from '#engine/model/weights/weights.ts'
 import type { Budget } from './budget.ts'
 import type { Method } from './method.ts'

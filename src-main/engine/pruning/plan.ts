@@ -1,5 +1,6 @@
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
-import { type DecoderSpec, layoutOf, presentParameters, stackParameters } from '#engine/architectures/spec.ts'
+import { presentParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, presentParts } from '#engine/model/weights/weights.ts'
 import type { Variant } from './search/trunk.ts'

@@ -1,6 +1,7 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FeasibleRange, ModelDescription } from '#contract/models/models.ts'
-import { type DecoderSpec, layoutOf, presentParameters, stackParameters } from '#engine/architectures/spec.ts'
+import { presentParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { families, readSpec } from '#engine/architectures/index.ts'
-import { blockParameters } from '#engine/architectures/spec.ts'
+import { blockParameters } from '#engine/architectures/parameters.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { familyModels, mixtureModels } from '../../fixtures/reference.ts'
 

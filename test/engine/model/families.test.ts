@@ -1,6 +1,7 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { blockParameters, type NormTensors, normParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, normParameters } from '#engine/architectures/parameters.ts'
+import type { NormTensors } from '#engine/architectures/spec.ts'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'

@@ -1,6 +1,7 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { activeParameters, blockParameters, type MixtureTensors, mlpProjections } from '#engine/architectures/spec.ts'
+import { activeParameters, blockParameters } from '#engine/architectures/parameters.ts'
+import { type MixtureTensors, mlpProjections } from '#engine/architectures/spec.ts'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockPlan } from '#contract/pruning/plan.ts'
-import { blockParameters, type DecoderSpec, hasExperts, layoutOf, stackParameters } from '#engine/architectures/spec.ts'
+import { blockParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { type DecoderSpec, hasExperts, layoutOf } from '#engine/architectures/spec.ts'
 import { roundHalfEven } from '../budget.ts'
 import { attentionRemovals, densePlan, equalCost, reachedSparsity } from '../plan.ts'
 

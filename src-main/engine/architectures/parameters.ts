@@ -1,0 +1,96 @@
+import {
+  type BlockTensors,
+  type DecoderSpec,
+  isConstant,
+  layoutOf,
+  mixerOwn,
+  mixerProjections,
+  mlpEntries,
+  mlpProjections,
+  type NormTensors,
+  type Projection,
+  type ShapedTensor,
+} from './spec.ts'
+
+/**
+ * Entries of a block's submodules: projections, biases, norms on queries and keys, and norms on what is added to the stream. The norms
+ * in front are apart, because Eq. 5 of 2SSP counts without them.
+ */
+interface BlockParameters {
+  readonly attention: number
+  readonly attentionNorm: number
+  readonly mlp: number
+  readonly mlpNorm: number
+}
+
+function projectionParameters(projection: Projection | undefined): number {
+  if (!projection) return 0
+  return projection.rows * projection.columns + (projection.bias ? projection.rows : 0)
+}
+
+/** Entries of a token mixer besides its projections. */
+function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
+  const heads = normParameters(spec, tensors.queryNorm) + normParameters(spec, tensors.keyNorm)
+  return mixerOwn(tensors).reduce((total, { shape }) => total + shape.reduce((a, b) => a * b, 1), heads)
+}
+
+/** Parameters of a norm; 0 for a missing one. */
+export function normParameters(spec: DecoderSpec, norm: NormTensors | undefined): number {
+  return norm && !norm.ones ? (norm.size ?? spec.hidden) * (norm.bias ? 2 : 1) : 0
+}
+
+const entriesOf = (entries: readonly (Projection | ShapedTensor)[]): number =>
+  entries.reduce((sum, one) => sum + ('rows' in one ? projectionParameters(one) : one.shape.reduce((a, b) => a * b, 1)), 0)
+
+/** Parameters of one mixture's experts that a token does not meet. Constants count like experts, as they may be chosen. */
+function idleParameters({ mixture }: BlockTensors, chosen: number): number {
+  if (!mixture) return 0
+  const all = mixture.experts.map((expert) => entriesOf(isConstant(expert) ? [expert.constant] : Object.values(mlpProjections(expert))))
+  return all
+    .sort((a, b) => a - b)
+    .slice(0, Math.max(0, all.length - chosen))
+    .reduce((sum, own) => sum + own, 0)
+}
+
+/** Parameters of block `index` as the spec describes it, whether or not parts of it were removed. */
+export function blockParameters(spec: DecoderSpec, index: number): BlockParameters {
+  const tensors = spec.block(index)
+  const sum = (projections: (Projection | undefined)[]) => projections.reduce((total, part) => total + projectionParameters(part), 0)
+  const { output, attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = tensors
+  return {
+    attention:
+      sum([...mixerProjections(tensors), output, tensors.attentionShortcut]) +
+      mixerExtras(spec, tensors) +
+      normParameters(spec, attentionOutputNorm),
+    attentionNorm: normParameters(spec, attentionNorm),
+    mlp: entriesOf(Object.values(mlpEntries(tensors))) + sum([tensors.mlpShortcut]) + normParameters(spec, mlpOutputNorm),
+    mlpNorm: normParameters(spec, mlpNorm),
+  }
+}
+
+/** Parameters that block `index` has. A norm goes with the submodules that read through it: with a parallel residual these are both. */
+export function presentParameters(spec: DecoderSpec, index: number): Record<'attention' | 'mlp' | 'all', number> {
+  const { attention, width } = layoutOf(spec, index)
+  const parts = blockParameters(spec, index)
+  const shared = spec.parallelResidual && !attention ? parts.attentionNorm : 0
+  const own = attention ? parts.attention + parts.attentionNorm : 0
+  const mlp = width > 0 ? parts.mlp + parts.mlpNorm + shared : 0
+  return { attention: own, mlp, all: own + mlp }
+}
+
+/**
+ * Parameters of the whole block stack, the base of every sparsity. This is the one count of a model, of what a plan leaves and of a
+ * folder in the exact format; formats that hold zeros where something was removed weigh more and say so.
+ */
+export function stackParameters(spec: DecoderSpec): number {
+  return spec.blocks.reduce((total, _, index) => total + presentParameters(spec, index).all, 0)
+}
+
+/** Parameters of the block stack, and those of them that take part in computing one token: fewer in mixtures of experts. */
+export function activeParameters(spec: DecoderSpec): { readonly total: number; readonly active: number } {
+  const total = stackParameters(spec)
+  const { router } = spec
+  if (!router) return { total, active: total }
+  const idle = spec.blocks.map(({ width }, index) => (width > 0 ? idleParameters(spec.block(index), router.chosen) : 0))
+  return { total, active: total - idle.reduce((sum, own) => sum + own, 0) }
+}
