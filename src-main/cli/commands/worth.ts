@@ -1,3 +1,4 @@
+import { mostCompared } from '#contract/comparison/calls.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
@@ -12,9 +13,6 @@ Only kinds of text that no choice saw decide. Make the files to compare with --w
 
 ${commonHelp}`
 
-/** A comparison takes this many runs. */
-const mostRuns = 500
-
 export const worth: Verb = (parameters) =>
   guarded('worth', worthHelp, parameters, async (given) => {
     const { values, words } = readFlags(given, commonFlags, { least: 1, most: 1, name: 'The experiment’s id' })
@@ -26,8 +24,9 @@ export const worth: Verb = (parameters) =>
 
 async function read({ call }: CommandDoor, experiment: string): Promise<Worth> {
   await call('experiments.get', { id: experiment })
-  const { rows, total } = await call('runs.query', { experiment, columns: [], limit: mostRuns })
-  if (total > mostRuns) throw new EspalierError('invalid', `The experiment has ${total} runs. A verdict takes ${mostRuns} or fewer.`)
+  const { rows, total } = await call('runs.query', { experiment, columns: [], limit: mostCompared })
+  if (total > mostCompared)
+    throw new EspalierError('invalid', `The experiment has ${total} runs. A verdict takes ${mostCompared} or fewer.`)
   if (rows.length === 0) throw new EspalierError('invalid', `The experiment ${experiment} has no runs. Add runs to it first.`)
   const { runs } = await call('compare.get', { ids: rows.map(({ id }) => id) })
   const models = new Set(runs.map(({ model }) => model.name))

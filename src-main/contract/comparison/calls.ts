@@ -4,10 +4,13 @@ import { id, ids, limit, name, offset, textFile } from '../identifiers.ts'
 import { comparison, questionComparison } from './compare.ts'
 import { tableFormat } from './table.ts'
 
+/** Runs that one comparison takes. */
+export const mostCompared = 500
+
 export const comparisonCalls = {
   'compare.get': call(
     'Runs with everything a comparison needs. The default baseline is the dense run of their experiment.',
-    z.object({ ids: ids.max(500), baseline: id.optional() }),
+    z.object({ ids: ids.max(mostCompared), baseline: id.optional() }),
     comparison,
     'not-found',
   ),
@@ -21,7 +24,7 @@ export const comparisonCalls = {
   'compare.table': call(
     'The comparison as a table file.',
     z.object({
-      ids: ids.max(500),
+      ids: ids.max(mostCompared),
       baseline: id.optional(),
       format: tableFormat,
       overSeeds: z.boolean().default(false),

@@ -48,10 +48,13 @@ export const transcript = transcriptEntry.extend({
 /** A model or a run that can answer. `id` is its own. */
 export const answerer = z.object({ id, name, kind: z.enum(['model', 'run']), createdAt: moment })
 
+/** Answers that one request may ask for. */
+export const mostPrompts = 256
+
 /** Answers of one model or run, by id or by a name that only one has, without a transcript. */
 export const completionRequest = z.object({
   model: z.string().min(1).max(500),
-  prompts: z.array(enginePrompt).min(1).max(256),
+  prompts: z.array(enginePrompt).min(1).max(mostPrompts),
   settings: generationSettings,
   scoresPrompts: z.boolean().default(false),
   /** Tokens also come as `generation` events of this session. */

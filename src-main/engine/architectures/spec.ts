@@ -223,7 +223,10 @@ export const constantAt = ({ expertsName }: Pick<MixtureTensors, 'expertsName'>,
   constant: { weight: `${expertsName}.${place}.approx_value`, shape: [hidden] },
 })
 
-export const isConstant = (expert: MlpTensors | ConstantTensors): expert is ConstantTensors => 'constant' in expert
+/** Whether an expert is a vector: by its names, or by its weights. */
+export const isConstant = <Own extends object, Constant extends { readonly constant: unknown }>(
+  expert: Own | Constant,
+): expert is Constant => 'constant' in expert
 
 /** Everything that a block's MLP has besides norms and a shortcut, under the names that parts are read by. */
 export function mlpEntries(tensors: BlockTensors): Record<string, Projection | ShapedTensor> {

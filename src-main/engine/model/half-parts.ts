@@ -1,10 +1,11 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { isConstant } from '#engine/architectures/spec.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
-import { isConstantExpert, type MlpWeights, type Part, type PartWeights } from './weights/weights.ts'
+import type { MlpWeights, Part, PartWeights } from './weights/weights.ts'
 
 /**
  * The weights of a view's parts packed for products of 16-bit operands: each time, as packing costs what reading costs and there is no
@@ -49,8 +50,8 @@ export class HalfParts {
 /** Whether a part's weights are packed. */
 export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boolean {
   if (attention) return isHalf(attention.output)
-  const first = mlp ?? mixture.experts.find((one) => !isConstantExpert(one))
-  return first !== undefined && !isConstantExpert(first) && isHalf(first.down)
+  const first = mlp ?? mixture.experts.find((one) => !isConstant(one))
+  return first !== undefined && !isConstant(first) && isHalf(first.down)
 }
 
 /** The projections of a part packed; what else it has is copied. */
@@ -71,7 +72,7 @@ function packPart({ attention, mlp, mixture }: PartWeights, split: boolean): Par
   return {
     mixture: {
       ...cloneTensors(rest),
-      experts: experts.map((one) => (isConstantExpert(one) ? cloneTensors(one) : packMlp(one))),
+      experts: experts.map((one) => (isConstant(one) ? cloneTensors(one) : packMlp(one))),
       ...(shared ? { shared: packMlp(shared) } : {}),
     },
   }

@@ -12,12 +12,12 @@ import {
   tensor2d,
   tile,
 } from '@tensorflow/tfjs-core'
-import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { neuronsOf } from './neurons.ts'
 import { chooseExperts } from './router.ts'
-import { isConstantExpert, type MixtureWeights, type MlpWeights } from './weights/weights.ts'
+import type { MixtureWeights, MlpWeights } from './weights/weights.ts'
 
 /** What one expert sees of a pass: the tokens that it was chosen for. */
 export interface ExpertActivations {
@@ -67,7 +67,7 @@ function runExpert(
   expert: MixtureWeights<Matrix>['experts'][number],
   spec: DecoderSpec,
 ): Pick<ExpertActivations, 'input' | 'inner' | 'output'> {
-  if (isConstantExpert(expert)) return { output: tile(reshape<Rank.R2>(expert.constant, [1, -1]), [rows.length, 1]) }
+  if (isConstant(expert)) return { output: tile(reshape<Rank.R2>(expert.constant, [1, -1]), [rows.length, 1]) }
   const own: Tensor2D = rows.length === input.shape[0] ? input : gather(input, tensor1d(rows, 'int32'))
   const inner = neuronsOf(own, expert, spec)
   return { input: own, inner, output: project(inner, expert.down, expert.downBias) }

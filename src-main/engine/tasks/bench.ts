@@ -23,7 +23,7 @@ export async function executeBench({ files, texts, prompts, threads, ...rest }: 
   }
   return benchFiles(files, settings, {
     signal: host.signal,
-    progress: (done, total) => host.emit({ phase: 'Measuring in llama.cpp', done, total, unit: 'turns' }),
+    progress: (done, total) => host.emit({ done, total }),
   })
 }
 

@@ -1,15 +1,15 @@
 import { z } from 'zod'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import { mostNewTokens } from '#contract/playground/generation-settings.ts'
+import { mostPrompts } from '#contract/playground/playground.ts'
 import { Refusal } from '../guard/refusal.ts'
 
 /** A field of OpenAI's API that Espalier does not offer: only its neutral value passes. */
 const neutral = (value: number) => z.literal(value, `Espalier does not offer this. Leave it out.`).nullish()
 const absent = z.union([z.null(), z.tuple([]), z.strictObject({})], 'Espalier does not offer this. Leave it out.').optional()
 
-/** Texts that a prompt or an answer may have at most, and tokens of one answer. */
+/** Answers to one prompt. */
 const mostChoices = 16
-const mostPrompts = 256
-const mostTokens = 8192
 
 const shared = {
   model: z.string().min(1).max(500),
@@ -33,7 +33,7 @@ const tokenIds = z.array(z.number().int().nonnegative()).min(1).max(1_000_000)
 const completions = z.object({
   ...shared,
   prompt: z.union([z.string(), z.array(z.string()).min(1).max(mostPrompts), tokenIds, z.array(tokenIds).min(1).max(mostPrompts)]),
-  max_tokens: z.number().int().min(0).max(mostTokens).nullish(),
+  max_tokens: z.number().int().min(0).max(mostNewTokens).nullish(),
   logprobs: z.number().int().min(0).max(20).nullish(),
   echo: z.boolean().nullish(),
   best_of: neutral(1),
@@ -46,8 +46,8 @@ const message = z.object({ role: z.string().min(1).max(100), content: z.union([z
 const chat = z.object({
   ...shared,
   messages: z.array(message).min(1).max(1000),
-  max_tokens: z.number().int().min(1).max(mostTokens).nullish(),
-  max_completion_tokens: z.number().int().min(1).max(mostTokens).nullish(),
+  max_tokens: z.number().int().min(1).max(mostNewTokens).nullish(),
+  max_completion_tokens: z.number().int().min(1).max(mostNewTokens).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.number().int().min(0).max(20).nullish(),
   tools: absent,

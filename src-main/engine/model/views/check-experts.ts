@@ -28,8 +28,9 @@ function requireAscending(list: readonly number[], limit: number, wrong: (what: 
 }
 
 /** Throws when a router would have fewer experts than it picks, or groups that do not divide. */
-function requireEnough({ chosen, groups }: RouterKind, { known, block }: { known: number; block: number }): void {
-  const least = fewestExperts({ chosen, ...(groups ? { groups } : {}) })
+function requireEnough(router: RouterKind, { known, block }: { known: number; block: number }): void {
+  const { groups } = router
+  const least = fewestExperts(router)
   if (known >= least && known % (groups?.count ?? 1) === 0) return
   const inGroups = groups ? `, in ${groups.count} groups of equal size` : ''
   throw new EspalierError(

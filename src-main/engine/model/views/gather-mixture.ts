@@ -1,8 +1,9 @@
 import { gather, reshape, slice, type Tensor1D, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
 import type { MlpPlan } from '#contract/pruning/plan.ts'
+import { isConstant } from '#engine/architectures/spec.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
-import { isConstantExpert, type MixtureWeights } from '../weights/weights.ts'
+import type { MixtureWeights } from '../weights/weights.ts'
 import { gatherMlp } from './gather-mlp.ts'
 import { keptExperts } from './kept-experts.ts'
 
@@ -23,7 +24,7 @@ export function gatherMixture(weights: MixtureWeights, plan: Exclude<MlpPlan, 'r
       experts: kept.map((one) => {
         if (one.constant) return { constant: row(constants as Tensor2D, constant++) }
         const expert = experts[one.number] as (typeof experts)[number]
-        return isConstantExpert(expert) || one.kept === 'all' ? cloneTensors(expert) : gatherMlp(expert, { kept: [...one.kept] })
+        return isConstant(expert) || one.kept === 'all' ? cloneTensors(expert) : gatherMlp(expert, { kept: [...one.kept] })
       }),
     }
   })

@@ -65,9 +65,6 @@ interface ConstantWeights {
   readonly constant: Tensor1D
 }
 
-export const isConstantExpert = <M extends Matrix>(expert: MlpWeights<M> | ConstantWeights): expert is ConstantWeights =>
-  'constant' in expert
-
 /** The MLP of a part that is one. Throws for a mixture. */
 export function mlpOfWeights<M extends Matrix>({ mlp }: PartWeights<M>): MlpWeights<M> {
   if (mlp) return mlp
