@@ -5,8 +5,8 @@ const fittedBlock = z.object({
   block: z.number().int().nonnegative(),
   /** Change of divergence at each of the table's widths, made monotone. */
   divergences: z.array(z.number()),
-  /** Change if the attention is removed, before the price. */
-  attention: z.number(),
+  /** Change if the attention is removed, before the price; null where the block has none. */
+  attention: z.number().nullable(),
   /** Neurons kept by the plan, and whether it removes the attention. */
   width: z.number().int(),
   attentionRemoved: z.boolean(),

@@ -1,4 +1,6 @@
 import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
@@ -47,18 +49,27 @@ export async function measureTable(
   try {
     const base = await step('table: base', () => prober.base())
     const mlp: number[][] = []
-    const attention = blocks.map((layout) => (layout.attention ? 0 : Number.POSITIVE_INFINITY))
-    if (blocks[0]?.attention) attention[0] = Math.max(0, (await step('table: first attention', () => prober.firstAttention())) - base)
+    const attention = blocks.map(() => Number.POSITIVE_INFINITY)
+    if (at(blocks, 0).attention) attention[0] = Math.max(0, (await step('table: first attention', () => prober.firstAttention())) - base)
     for (const block of blocks.keys()) {
       run.progress(tableMeasuring, block, blocks.length, 'blocks')
       const found = await step(`table: divergences of block ${block}`, () => prober.block(block))
-      mlp.push(fallingCurve(points.widths.map((width) => (width === points.base ? 0 : (found[width] ?? 0) - base))))
-      if (found.attention !== undefined) attention[block + 1] = Math.max(0, found.attention - base)
+      const change = (of: number | 'attention') => measured(found, of, block) - base
+      mlp.push(fallingCurve(points.widths.map((width) => (width === points.base ? 0 : change(width)))))
+      if (blocks[block + 1]?.attention) attention[block + 1] = Math.max(0, change('attention'))
     }
     return { base: points.base, widths: points.widths, mlp, attention }
   } finally {
     prober.dispose()
   }
+}
+
+/** A divergence of a block's step. Throws where the step has none: read as 0, it would make that width free. */
+function measured(found: Readonly<Record<string, number>>, of: number | 'attention', block: number): number {
+  const value = found[of]
+  if (value !== undefined) return value
+  const what = of === 'attention' ? 'without the next attention' : `with ${of} neurons`
+  throw new EspalierError('internal', `The table has no divergence of block ${block} ${what}. Start the run again without its steps.`)
 }
 
 class Prober {

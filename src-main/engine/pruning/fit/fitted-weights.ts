@@ -36,7 +36,9 @@ export const attentionName = (block: number): string => `table.${block}.attentio
 
 /** The neurons that stay at a width, in index order. */
 export const keptAt = ({ orders }: WidthPoints, block: number, width: number): number[] =>
-  (orders[block] ?? []).slice(0, width).sort((a, b) => a - b)
+  at(orders, block)
+    .slice(0, width)
+    .sort((a, b) => a - b)
 
 /**
  * The ways down of every MLP, repaired in one pass of the dense model for each width of the table, and at the base width for when the
@@ -99,7 +101,7 @@ class BlockFitter {
     await this.#enter()
     const [fitted, heldOut, taking] = [makeEquations(), makeEquations(), makeEquations()]
     const { bias, weight } = await this.#down()
-    const order = tensor1d([...(this.#points.orders[this.#block] ?? [])], 'int32')
+    const order = tensor1d([...at(this.#points.orders, this.#block)], 'int32')
     const ahead = this.#lanes.map((lane) => ({ ...lane, residual: { x: lane.residual.x.clone(), source: lane.residual.source.clone() } }))
     await this.#walk.pass(mlpOf(this.#block), ahead, {
       observe: ({ heldOut: held }, { inner, output }) => {
@@ -109,7 +111,7 @@ class BlockFitter {
     })
     const owed = await this.#attentionOutputs(ahead)
     if (owed) {
-      const narrow = tensor1d((this.#points.orders[this.#block] ?? []).slice(0, this.#points.base), 'int32')
+      const narrow = tensor1d(at(this.#points.orders, this.#block).slice(0, this.#points.base), 'int32')
       await this.#walk.look(mlpOf(this.#block), this.#lanes, {
         observe: (lane, { inner }) => {
           const missing = owed[this.#lanes.indexOf(lane as Lane)] as Tensor2D
@@ -186,7 +188,7 @@ class BlockFitter {
 
   /** Columns by score, as columns by index. */
   #inIndexOrder(solved: Tensor2D, width: number): Float32Array {
-    const order = (this.#points.orders[this.#block] ?? []).slice(0, width)
+    const order = at(this.#points.orders, this.#block).slice(0, width)
     const places = [...order.keys()].sort((a, b) => at(order, a) - at(order, b))
     const sorted = tidy(() => gather(solved, tensor1d(places, 'int32'), 1))
     const values = sorted.dataSync() as Float32Array

@@ -30,7 +30,7 @@ export function tableWidths(spec: DecoderSpec, { unit, least, width }: Programme
 /** Every block has the same parts, of the same size; attention may be missing. */
 export function requireUniform(spec: DecoderSpec): void {
   if (spec.router) throw hasExperts()
-  const width = spec.blocks[0]?.width ?? 0
+  const width = at(spec.blocks, 0).width
   const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
   if (width === 0 || spec.blocks.some((block) => block.width !== width))
     throw new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
@@ -49,7 +49,7 @@ export function neuronParameters(spec: DecoderSpec): number {
 
 /** What the programme chooses among for a sparsity. */
 export function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: FittedOptions): ProgrammeLimits {
-  const width = spec.blocks[0]?.width ?? 0
+  const width = at(spec.blocks, 0).width
   const neuron = neuronParameters(spec)
   const own = Math.min(unit, width)
   const total = width * spec.blocks.length

@@ -58,7 +58,7 @@ export function fitShape(table: DivergenceTable, limits: ProgrammeLimits, price:
   for (let count = 0; count <= order.length; count++) {
     if (count > 0) attention += price * at(table.attention, at(order, count - 1))
     const units = Math.min(cost.length - 1, Math.floor((limits.budget + count * limits.attentionNeurons + 1e-9) / limits.unit))
-    const total = units < 0 ? Number.POSITIVE_INFINITY : (cost[units] ?? Number.POSITIVE_INFINITY) + attention
+    const total = units < 0 ? Number.POSITIVE_INFINITY : at(cost, units) + attention
     if (total < (best?.cost ?? Number.POSITIVE_INFINITY)) best = { cost: total, units, count }
   }
   if (!best) return undefined
@@ -74,7 +74,7 @@ function choicesOf({ unit, least, width }: ProgrammeLimits): number[] {
 /** For every number of units, the least cost of at most as many; and the widths that have it. */
 function bestWidths(table: DivergenceTable, choices: readonly number[], unit: number) {
   const blocks = table.mlp.length
-  const most = Math.floor(((choices.at(-1) ?? 0) * blocks) / unit)
+  const most = Math.floor((at(choices, choices.length - 1) * blocks) / unit)
   let cost = new Float64Array(most + 1)
   const chosen: Int32Array[] = []
   for (const curve of table.mlp) {

@@ -127,8 +127,9 @@ async function planFitted(input: Input): Promise<MethodResult> {
   requireUniform(view.spec)
   const limits = limitsOf(view.spec, budget.sparsity, chosen)
   const { fitted, table: tableWindows, price: priceWindows } = splitCalibration(input)
-  const scores = await mlpScores(input, { norm: 2, windows: fitted.length, cut: 'neurons' })
-  const orders = (scores.neurons ?? []).map((block) => [...block.keys()].sort((a, b) => at(block, b) - at(block, a) || a - b))
+  const { neurons } = await mlpScores(input, { norm: 2, windows: fitted.length, cut: 'neurons' })
+  if (!neurons) throw new Error('Scores of neurons were asked for, and others came.')
+  const orders = neurons.map((block) => [...block.keys()].sort((a, b) => at(block, b) - at(block, a) || a - b))
   const points = { orders, ...tableWidths(view.spec, limits) }
   const on = { fitted, tableWindows, points: { ...points } }
   const table = await run.step({ kind: tableStep, label: 'fitted table', on }, async () => {
@@ -137,7 +138,7 @@ async function planFitted(input: Input): Promise<MethodResult> {
   })
   const { shape, prices } = await choosePrice(input, infinite(table), points, limits, { fitted, priceWindows })
   const plan = planOf(view.spec, points, shape)
-  run.emit({ type: 'neuron scores', scores: scores.neurons ?? [], cuts: cutsOf(scores.neurons ?? [], points, shape) })
+  run.emit({ type: 'neuron scores', scores: neurons, cuts: cutsOf(neurons, points, shape) })
   run.emit({ type: 'width', kept: shape.widths, of: limits.width })
   return { plan, decisions: [], notes: notesOn(view.spec, plan, budget.sparsity), fit: fitOf(infinite(table), shape, prices) }
 }
@@ -213,7 +214,7 @@ function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedS
   const blocks = mlp.map((divergences, block) => ({
     block,
     divergences: [...divergences],
-    attention: Number.isFinite(attention[block]) ? at(attention, block) : 0,
+    attention: Number.isFinite(attention[block]) ? at(attention, block) : null,
     width: at(shape.widths, block),
     attentionRemoved: shape.removed.includes(block),
   }))
