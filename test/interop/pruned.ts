@@ -1,10 +1,10 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { findFormat, formats } from '#engine/export/index.ts'
+import { hasUnreadWindows } from '#engine/llama/unread-windows.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, type ModelView, openView } from '#engine/model/views/view.ts'
 import { executeRun } from '#engine/tasks/run.ts'
@@ -193,14 +193,6 @@ async function checkGguf({ llama, model }: Case, type: string, target: string, e
   if (hasUnreadWindows(spec)) return table.note(`gguf ${type} in llama.cpp`, `ggml ${ggmlVersion} assumes the family's order of windows.`)
   const bounds = boundsOf(model, type)
   compare(`gguf ${type} in llama.cpp`, answer, own, { bounds, sameKind: bounds === exactBounds }, table)
-}
-
-/** Blocks of which one has no window, as this release of llama.cpp assumes for a family. Newer ones read it from the file. */
-const windowPeriods: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, gemma3_text: 6 }
-
-function hasUnreadWindows(spec: DecoderSpec): boolean {
-  const period = windowPeriods[spec.family]
-  return period !== undefined && spec.blocks.some((_, index) => (spec.slidingWindow(index) !== undefined) !== ((index + 1) % period !== 0))
 }
 
 /** A family's own arithmetic may be coarser than what a type explains. */

@@ -26,7 +26,7 @@ export async function followTransfer(door: CommandDoor, start: () => Promise<Tra
   const last = await ended
   stop()
   if (last.status === 'cancelled') throw new EspalierError('cancelled', `${last.name} was cancelled.`)
-  if (last.status !== 'done') throw new EspalierError('unreachable', last.problem ?? `${last.name} failed.`)
+  if (last.status !== 'done') throw new EspalierError(last.code ?? 'internal', last.problem ?? `${last.name} failed.`)
   return last
 }
 

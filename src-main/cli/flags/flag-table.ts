@@ -123,7 +123,7 @@ export const flagTable = {
     'how far each pruned model is from the dense one, token by token, on the first --eval_data or the perplexity text',
   ),
   divergence_tokens: one('Measures', 'N', integer(2), 'tokens to compare (default: 10000)'),
-  evaluate_inference: onOff('Measures', 'time per pass, time to the first token, tokens per second'),
+  evaluate_inference: onOff('Measures', 'time per pass, time to the first token, tokens per second; of a weight type in llama.cpp'),
   evaluate_qualitative: onOff('Measures', 'answers to two prompts, by beam search'),
 
   executor: one(

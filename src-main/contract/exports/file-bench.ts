@@ -4,8 +4,12 @@ import { readPlace } from '../places.ts'
 
 /** Prompt lengths that are measured, as the context allows. */
 export const usualPrompts = [512, 2048, 8192] as const
+/** Prompt lengths of a run's own length and longer. */
+export const promptsFrom = (tokens: number): number[] => [tokens, ...usualPrompts.filter((usual) => usual > tokens)]
 /** How often each file has its turn. */
 export const usualRounds = 3
+/** Tokens that are written in each turn. */
+export const writtenTokens = 32
 
 /** The median of all rounds, with the lowest and the highest. */
 const figure = z.object({ value: z.number(), low: z.number(), high: z.number() })

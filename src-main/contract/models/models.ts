@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { errorCodes } from '../errors.ts'
 import { savedFile } from '../exports/exports.ts'
 import { fileBench } from '../exports/file-bench.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
@@ -111,6 +112,8 @@ export const transfer = z.object({
   secondsLeft: z.number().nullable(),
   model: id.nullable(),
   problem: z.string().nullable(),
+  /** What kind of problem, for programs. */
+  code: z.enum(errorCodes).optional(),
   /** The exported files, each with its error after reopening. */
   saved: z.array(savedFile).optional(),
   /** How many exported files have been reopened, once all are written. */

@@ -16,22 +16,25 @@ export function isTimed({ name }: { name: string }): boolean {
   return /^(inference time|time to first token|tokens per second|speed-up)$/.test(name)
 }
 
+/** Marks a time of a GGUF file in llama.cpp, which must not be compared with a time of our own. */
+export const inLlama = (dataset = ''): string => `${dataset}${dataset ? ' ' : ''}in llama.cpp`
+
 /** Why the times of a run should not be quoted; empty if they may be. */
 export function noiseOfTimes(measures: readonly Value[]): string[] {
   const load = measures.find(({ name }) => name === loadMeasure.name)?.value ?? 0
-  const pass = measures.find(({ name }) => name === 'inference time')
+  const pass = measures.find(({ name, dataset }) => name === 'inference time' || dataset === inLlama('prefill'))
   const uneven = pass?.error ? pass.error / pass.value : 0
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`
   return [
     ...(load > noisyShare ? [`other programs used ${percent(load)} of the processor`] : []),
-    ...(uneven > noisyShare ? [`half of the passes differ by more than ${percent(uneven)} from their median`] : []),
+    ...(uneven > noisyShare ? [`passes differ by ${percent(uneven)} from their median`] : []),
   ]
 }
 
 /** The interleaved speed-up over the dense model that corresponds to this measure; null if there is none. */
-export function speedUpOf({ name, dataset }: { name: string; dataset: string }): 'speed-up/prefill' | 'speed-up/decode' | null {
+export function speedUpOf({ name, dataset }: { name: string; dataset: string }): string | null {
   if (name === 'inference time') return 'speed-up/prefill'
-  if (name === 'tokens per second') return dataset === 'decode' ? 'speed-up/decode' : 'speed-up/prefill'
+  if (name === 'tokens per second') return `speed-up/${dataset}`
   return null
 }
 
@@ -50,7 +53,7 @@ export function comparedValue(
   if (name === loadMeasure.name) return undefined
   if (!isTimed(measure) || name === 'speed-up') return other(dataset ? `${name}/${dataset}` : name)
   const pace = speedUpOf(measure)
-  const [ours, theirs] = pace ? [own(pace), otherIsDense ? 1 : other(pace)] : []
+  const [ours, theirs] = pace ? [own(pace), other(pace) ?? (otherIsDense ? 1 : undefined)] : []
   if (ours === undefined || theirs === undefined) return undefined
   return name === 'inference time' ? (value * ours) / theirs : (value * theirs) / ours
 }

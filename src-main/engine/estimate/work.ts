@@ -1,4 +1,5 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
+import { promptsFrom, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
 import { paperBeams } from '#contract/protocol.ts'
 import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
@@ -194,7 +195,7 @@ class RequestWork {
       const phase = { phase: `Perplexity on ${measure.name}`, passes: this.#wholePasses(windows) }
       return [this.#readingOf(windows * tokens), this.#timed(phase, 'perplexity', tokens)]
     }
-    if (measure.kind === 'inference') return [this.#inference(measure)]
+    if (measure.kind === 'inference') return [this.#request.weights ? this.#fileTimes(measure) : this.#inference(measure)]
     if (measure.kind === 'answers') {
       const phase = { phase: 'Answering prompts', passes: { attention: 0, mlp: 0, head: 0 } }
       return [this.#decoding(this.#timed(phase, 'answers', 1), measure.prompts.length * measure.maxLength, paperBeams.beams)]
@@ -210,6 +211,15 @@ class RequestWork {
     const all = addPasses(this.#wholePasses(passes), ...(models === 2 ? [this.#wholePasses(passes, 1)] : []))
     const timed = this.#timed({ phase: 'Inference time', passes: all, rowsPerCall: 1 }, 'inference', sequenceLength)
     return this.#decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
+  }
+
+  /** Two files in llama.cpp, on one prompt as long as the context allows. */
+  #fileTimes({ sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
+    const rounds = Math.min(repeats, usualRounds)
+    const longest = promptsFrom(sequenceLength).findLast((tokens) => tokens <= this.#model.spec.contextLength) ?? sequenceLength
+    const passes = { ...addPasses(this.#wholePasses(rounds), this.#wholePasses(rounds, 1)), head: 0 }
+    const timed = this.#timed({ phase: 'Inference time', passes, rowsPerCall: 1 }, 'inference', longest)
+    return this.#decoding(timed, 2 * rounds * writtenTokens, 1)
   }
 
   /** Tokens made one by one, for some sequences side by side. */

@@ -10,6 +10,7 @@ import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepKind, StepRequest } from '#engine/steps/step-name.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { fileTimes } from './file-times.ts'
 import { answerPrompt } from './generation/answer.ts'
 import { inferenceTime, referenceInference } from './inference.ts'
 import { perplexity } from './perplexity.ts'
@@ -23,6 +24,8 @@ interface MeasureContext {
   readonly view: ModelView
   /** The model that the view was pruned from, to be timed beside it; absent where nothing was removed. */
   readonly dense?: ModelView
+  /** The GGUF files of the view, and of the dense model to time it beside, where the weights have a type. */
+  readonly files?: { readonly own: string; dense(): Promise<string | undefined> }
   readonly tokenizer: Tokenizer | undefined
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
@@ -80,8 +83,15 @@ const timeStep: StepKind = { version: 1, reach: 'own' }
 
 async function measureInference(
   { sequenceLength, repeats }: Of<'inference'>,
-  { view, dense, signal, progress, step }: MeasureContext,
+  { view, dense, files, signal, progress, step }: MeasureContext,
 ): Promise<Measured> {
+  const report = { signal, progress: (done: number, total: number) => progress('Inference time', done, total, files ? 'turns' : 'passes') }
+  if (files) {
+    const measures = await step({ kind: timeStep, label: 'inference time in llama.cpp', on: { sequenceLength, repeats } }, async () =>
+      fileTimes(files.own, await files.dense(), { sequenceLength, repeats }, report),
+    )
+    return { ...nothing, measures }
+  }
   const { vocabulary } = view.spec
   const window = Int32Array.from({ length: sequenceLength }, (_, i) => (i * 7919) % vocabulary)
   const settings = {
@@ -91,11 +101,7 @@ async function measureInference(
     decoded: Math.min(referenceInference.decoded, sequenceLength - 1),
   }
   const { measures, notes } = await step({ kind: timeStep, label: 'inference time', on: { sequenceLength, repeats } }, () =>
-    inferenceTime(view, [window], settings, {
-      signal,
-      progress: (done, total) => progress('Inference time', done, total, 'passes'),
-      ...(dense ? { dense } : {}),
-    }),
+    inferenceTime(view, [window], settings, { ...report, ...(dense ? { dense } : {}) }),
   )
   return { ...nothing, measures, notes }
 }

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import type { BenchedFile, Figure, FileBench } from '#contract/exports/file-bench.ts'
+import { type BenchedFile, type Figure, type FileBench, writtenTokens } from '#contract/exports/file-bench.ts'
 import { ggmlRelease } from '#runtime/ggml.mjs'
 import type { Turn } from './jobs.ts'
 import { LlamaProcess } from './llama-process.ts'
@@ -22,9 +22,6 @@ interface BenchReport {
   progress?(done: number, total: number): void
 }
 
-/** Tokens that are written in each round. */
-const written = 32
-
 interface Opened {
   readonly path: string
   readonly llama: LlamaProcess
@@ -42,7 +39,7 @@ export async function benchFiles(paths: readonly string[], settings: BenchSettin
     const advance = () => report.progress?.(++done, total)
     for (let round = 0; round < settings.rounds; round++) {
       for (const { llama, turns } of round % 2 === 0 ? opened : opened.toReversed()) {
-        turns.push(await llama.ask('time', prompts, written))
+        turns.push(await llama.ask('time', prompts, writtenTokens))
         advance()
       }
     }
@@ -64,7 +61,7 @@ async function openAll(opened: readonly Opened[], { prompts, threads, device, te
   const [shortest] = held
   if (shortest === undefined)
     throw new EspalierError('invalid', `The files hold ${most} tokens, and the shortest prompt has ${prompts[0]}. Choose a shorter prompt.`)
-  const context = Math.max(held.at(-1) ?? 0, shortest + written + 1, longestWindow)
+  const context = Math.max(held.at(-1) ?? 0, shortest + writtenTokens + 1, longestWindow)
   for (const { path, llama } of opened) await llama.ask('open', path, { context, threads, device })
   return { prompts: held, context }
 }

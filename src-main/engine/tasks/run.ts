@@ -153,6 +153,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   const context = {
     view,
     ...(removes ? { dense: denseView(model) } : {}),
+    ...(stored ? { files: { own: stored.path, dense: stored.writeDense } } : {}),
     tokenizer,
     signal: host.signal,
     progress: (phase: string, done: number, total: number, unit: string) => steps.progress(phase, done, total, unit),

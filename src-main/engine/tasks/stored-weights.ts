@@ -1,7 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { EspalierError } from '#contract/errors.ts'
+import { at } from '#contract/at.ts'
+import { denseMethod } from '#contract/titles.ts'
+import type { ExportRequest } from '#engine/export/format.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { measureImportances } from '#engine/export/gguf/measure-importances.ts'
@@ -14,12 +16,18 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import type { RunPlace } from './run-place.ts'
 import { weighingText } from './weighing-text.ts'
 
+/** The weight type of the dense file that every file is timed beside. */
+const denseType = 'F16'
+
 /** What a run made, read back from a GGUF file of its weight type. */
 export interface StoredWeights {
   readonly model: Model
+  readonly path: string
   readonly bytes: number
   /** What determines the file besides the plan. */
   readonly identity: { readonly type: string; readonly importances: string | null }
+  /** Writes the dense model in F16 beside it, to be timed in turns. Undefined if the file is just that. */
+  writeDense(): Promise<string | undefined>
   close(): Promise<void>
 }
 
@@ -41,21 +49,41 @@ export async function storeWeights(place: RunPlace, result: MethodResult): Promi
     const target = join(folder, 'file')
     const { plan, tensors } = result
     const weights = { ...(tensors ? { tensors } : {}), ...(importances ? { importances } : {}) }
-    await steps.time('quantising', () =>
-      gguf.write({ model, plan, method, folder: target, ggufTypes: [type], watch: { signal }, ...weights }),
+    const file = await steps.time('quantising', () =>
+      writeFile({ model, plan, method, folder: target, ggufTypes: [type], watch: { signal }, ...weights }),
     )
-    const [file] = (await gguf.filesIn?.(target)) ?? []
-    if (!file) throw new EspalierError('internal', `The weight type ${type} left no file.`)
     const opened = await openModel(file.path, request.memoryBytes)
     const close = async () => {
       await opened.close()
       await remove()
     }
-    return { model: withProducts(opened, productsFor(place.precision)), bytes: file.bytes, identity: { type, importances: hash }, close }
+    return {
+      model: withProducts(opened, productsFor(place.precision)),
+      ...file,
+      identity: { type, importances: hash },
+      writeDense: () => writeDense(place, join(folder, 'dense')),
+      close,
+    }
   } catch (thrown) {
     await remove()
     throw thrown
   }
+}
+
+async function writeFile(request: ExportRequest): Promise<{ path: string; bytes: number }> {
+  await gguf.write(request)
+  const { path, bytes } = at((await gguf.filesIn?.(request.folder)) ?? [], 0)
+  return { path, bytes }
+}
+
+async function writeDense({ model, request, steps }: RunPlace, folder: string): Promise<string | undefined> {
+  const { method, weights: type } = request
+  if (method === denseMethod && type === denseType) return undefined
+  const plan = densePlan(model.spec)
+  const { path } = await steps.time('writing the dense file', () =>
+    writeFile({ model, plan, method: denseMethod, folder, ggufTypes: [denseType], watch: { signal: steps.host.signal } }),
+  )
+  return path
 }
 
 async function weigh(place: RunPlace, { plan, tensors }: MethodResult, type: string) {

@@ -160,7 +160,7 @@ function arrived(transfer: Transfer, model: string | null): Transfer {
 function broken(transfer: Transfer, thrown: unknown, wish: RunningTransfer['wish']): Transfer {
   const { code, message } = toErrorMessage(thrown)
   const status = wish ?? (code === 'cancelled' ? 'cancelled' : 'failed')
-  return { ...transfer, status, problem: wish ? null : message, ...stopped }
+  return { ...transfer, status, ...(wish ? { problem: null } : { problem: message, code }), ...stopped }
 }
 
 function withRate(transfer: Transfer, started: number): Transfer {

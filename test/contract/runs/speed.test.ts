@@ -28,3 +28,10 @@ test('two pruned runs are compared by their speed-ups, and times without one not
 test('what no load changes is compared as it is', () => {
   expect(comparedValue({ name: 'perplexity', dataset: 'text' }, 20, lookUp({}), lookUp({ 'perplexity/text': 10 }), true)).toBe(10)
 })
+
+test('a time in llama.cpp is compared with one in llama.cpp only, also with a dense model of another weight type', () => {
+  const own = lookUp({ 'speed-up/decode in llama.cpp': 3, 'speed-up/decode': 9 })
+  const rate = { name: 'tokens per second', dataset: 'decode in llama.cpp' }
+  expect(comparedValue(rate, 300, own, lookUp({}), true)).toBeCloseTo(100)
+  expect(comparedValue(rate, 300, own, lookUp({ 'speed-up/decode in llama.cpp': 2, 'speed-up/decode': 1 }), true)).toBeCloseTo(200)
+})

@@ -69,3 +69,16 @@ test('each weight type is measured by itself: fewer bits are worse, and no measu
   expect(pruned.bytes).toBeLessThan(computed.bytes)
   expect((await readdir(folder)).filter((name) => name.startsWith('espalier-weights-'))).toEqual([])
 })
+
+test('a file is timed in llama.cpp, in turns with the dense model in F16, and no time is named like one of our own', async () => {
+  const inference = { kind: 'inference' as const, sequenceLength: 32, repeats: 1 }
+  const [quantised, plain] = [await run({ weights: 'Q8_0', measures: [inference] }), await run({ weights: 'F16', measures: [inference] })]
+  const found = (of: typeof plain, name: string) => of.document.measures.filter((one) => one.name === name).map(({ dataset }) => dataset)
+  expect(found(quantised, 'tokens per second')).toEqual(['prefill in llama.cpp', 'decode in llama.cpp'])
+  expect(found(quantised, 'time to first token')).toEqual(['32 tokens in llama.cpp'])
+  expect(found(quantised, 'speed-up')).toEqual(['prefill in llama.cpp', 'decode in llama.cpp'])
+  expect(found(quantised, 'memory')).toEqual(['32 tokens in llama.cpp'])
+  expect(found(plain, 'speed-up')).toEqual([])
+  expect(quantised.document.measures.every(({ value }) => value > 0)).toBe(true)
+  expect((await readdir(folder)).filter((name) => name.startsWith('espalier-weights-'))).toEqual([])
+})

@@ -1,0 +1,63 @@
+import { availableParallelism } from 'node:os'
+import { type BenchedFile, type Figure, promptsFrom, usualRounds } from '#contract/exports/file-bench.ts'
+import type { Measure } from '#contract/runs/measures.ts'
+import { inLlama } from '#contract/runs/speed.ts'
+import { benchFiles } from '#engine/llama/bench-files.ts'
+
+/**
+ * What a GGUF file costs to run in llama.cpp on this machine's processor: rates of prefill and decode, times to the first token,
+ * memory, and bytes of the KV cache. Values are medians of all turns, `error` half the distance between lowest and highest.
+ * With `dense`, that file takes turns with it, and the speed-ups are ratios of the medians.
+ */
+export async function fileTimes(
+  file: string,
+  dense: string | undefined,
+  { sequenceLength, repeats }: { sequenceLength: number; repeats: number },
+  report: { signal: AbortSignal; progress(done: number, total: number): void },
+): Promise<Measure[]> {
+  const settings = {
+    prompts: promptsFrom(sequenceLength),
+    rounds: Math.min(repeats, usualRounds),
+    threads: availableParallelism(),
+    device: 'CPU',
+    texts: [],
+  }
+  const { files } = await benchFiles(dense === undefined ? [file] : [file, dense], settings, report)
+  const [own, other] = files as [BenchedFile, BenchedFile | undefined]
+  return [...costsOf(own), ...(other ? speedUps(own, other) : [])]
+}
+
+function costsOf({ prefill, decode, firstToken, memoryBytes, keyValueBytes }: BenchedFile): Measure[] {
+  const times = firstToken.map(({ tokens, seconds: { value, low, high } }) => ({
+    name: 'time to first token',
+    dataset: inLlama(`${tokens} tokens`),
+    value: 1000 * value,
+    error: (1000 * (high - low)) / 2,
+    unit: 'ms',
+  }))
+  return [
+    rate('prefill', prefill),
+    rate('decode', decode),
+    ...times,
+    { name: 'memory', dataset: inLlama(`${firstToken.at(-1)?.tokens} tokens`), value: memoryBytes, unit: 'bytes' },
+    { name: 'KV cache per token', dataset: inLlama(), value: keyValueBytes, unit: 'bytes' },
+  ]
+}
+
+const rate = (what: string, { value, low, high }: Figure): Measure => ({
+  name: 'tokens per second',
+  dataset: inLlama(what),
+  value,
+  error: (high - low) / 2,
+  unit: 'tokens/s',
+})
+
+/** How many times as fast as the other file. */
+function speedUps(own: BenchedFile, other: BenchedFile): Measure[] {
+  return (['prefill', 'decode'] as const).map((what) => ({
+    name: 'speed-up',
+    dataset: inLlama(what),
+    value: own[what].value / other[what].value,
+    unit: '×',
+  }))
+}
