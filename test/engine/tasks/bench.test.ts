@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -24,7 +24,8 @@ test('no perplexity is measured of a Gemma file whose order of sliding windows l
   const plan = { blocks: [{ attention: 'removed' as const, mlp: 'removed' as const }, ...rest] }
   await gguf.write({ model, plan, method: 'shortgpt', folder: join(folder, 'file'), ggufTypes: ['F16'] })
   await model.close()
-  const files = readdirSync(join(folder, 'file')).map((name) => join(folder, 'file', name))
+  const written = await gguf.filesIn?.(join(folder, 'file'))
+  const files = written?.map(({ path }) => path)
   const request = benchRequest.parse({ files, texts: [{ name: 'text', data: { source: 'mixed', sequenceLength: 64 } }] })
   await expect(executeBench(request, { signal: new AbortController().signal, emit: () => {} })).rejects.toThrow(
     /cannot measure a perplexity of .*\.gguf: blocks were removed/,
