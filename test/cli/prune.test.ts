@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { runDocument } from '#contract/runs/run.ts'
+import { type RunDocument, runDocument } from '#contract/runs/run.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../fixtures/reference.ts'
 import { documentsOf, run, start } from './espalier.ts'
 
@@ -87,31 +87,27 @@ describe('the pruning command', () => {
     expect(document?.notes.join(' ') ?? '').toBe('')
   })
 
-  it.each(['exact', 'stock'])('saves as %s what it opens again with the same perplexity', async (format) => {
-    const folder = join(home, `saved-${format}`)
+  it('saves as exact and stock what it opens again with the same perplexity', async () => {
+    const folder = join(home, 'saved')
     const measured = [`--eval_data=${join(home, 'test.json')}`, '--json', '--no_history']
+    const saving = [`--save=${folder}`, '--format=exact,stock']
     const [pruned] = documentsOf(
-      await run(home, [
-        '--model',
-        model,
-        '--pruning_method=2ssp',
-        '--sparsity=0.5',
-        ...data,
-        ...measured,
-        `--save=${folder}`,
-        `--format=${format}`,
-      ]),
+      await run(home, ['--model', model, '--pruning_method=2ssp', '--sparsity=0.5', ...data, ...measured, ...saving]),
     )
-    const [reopened] = documentsOf(await run(home, ['--model', folder, '--dense', '--sequence_length=256', ...measured]))
     const perplexity = (document: typeof pruned) => document?.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
-    expect(Math.abs(perplexity(reopened) / perplexity(pruned) - 1)).toBeLessThan(1e-6)
-    expect(existsSync(join(folder, 'tokenizer.json'))).toBe(true)
+    for (const format of ['exact', 'stock']) {
+      const saved = join(folder, format)
+      const [reopened] = documentsOf(await run(home, ['--model', saved, '--dense', '--sequence_length=256', ...measured]))
+      expect(Math.abs(perplexity(reopened) / perplexity(pruned) - 1), format).toBeLessThan(1e-6)
+      expect(existsSync(join(saved, 'tokenizer.json'))).toBe(true)
+    }
   })
 
-  it('saves the dense model too, with errors weighed by its importances', async () => {
-    const folder = join(home, 'saved-dense')
-    const flags = ['--dense', '--save', folder, '--format=gguf', '--gguf_type=Q4_K_M,Q8_0', '--sequence_length=64']
-    const { code, stdout, stderr } = await run(home, ['--model', model, ...flags, `--eval_data=${join(home, 'test.json')}`, '--no_history'])
+  it('saves the dense model too, with errors weighed by its importances, and writes the table as CSV and LaTeX', async () => {
+    const [folder, output] = [join(home, 'saved-dense'), join(home, 'tables')]
+    const saving = ['--save', folder, '--format=gguf', '--gguf_type=Q4_K_M,Q8_0', `--output=${output}`]
+    const measured = ['--sequence_length=64', `--eval_data=${join(home, 'test.json')}`, '--no_history']
+    const { code, stdout, stderr } = await run(home, ['--model', model, '--dense', ...saving, ...measured])
     expect({ code, stderr }).toMatchObject({ code: 0 })
     expect(stdout).toMatch(/GGUF file Q4_K_M: .* MB; reopened: /)
     const names = (await readdir(folder)).sort()
@@ -120,6 +116,8 @@ describe('the pruning command', () => {
       '-Q8_0.gguf',
       '.imatrix',
     ])
+    expect((await readdir(output)).sort()).toEqual(['results.csv', 'results.json', 'results.tex'])
+    expect(await readFile(join(output, 'results.tex'), 'utf8')).toContain('\\toprule')
   })
 
   it('answers the two prompts and measures inference on WebAssembly', async () => {
@@ -139,15 +137,6 @@ describe('the pruning command', () => {
     expect(document?.backend).toBe('wasm')
     expect(document?.answers?.map(({ prompt }) => prompt)).toEqual(['Who is Albert Einstein?', 'The theory of relativity'])
     expect(document?.measures.map(({ name, dataset }) => `${name} ${dataset}`)).toContain('tokens per second decode')
-  })
-
-  it('writes the table as CSV and LaTeX with --output', async () => {
-    const output = join(home, 'tables')
-    expect(
-      (await run(home, ['--model', model, '--dense', `--eval_data=${join(home, 'test.json')}`, `--output=${output}`, '--no_history'])).code,
-    ).toBe(0)
-    expect((await readdir(output)).sort()).toEqual(['results.csv', 'results.json', 'results.tex'])
-    expect(await readFile(join(output, 'results.tex'), 'utf8')).toContain('\\toprule')
   })
 
   it('runs zero-shot tasks on questions in a folder, and the main table', async () => {
@@ -224,21 +213,18 @@ describe('the pruning command', () => {
 })
 
 describe('a command that was killed', () => {
+  let asked: string[]
+  let whole: RunDocument | undefined
+  beforeAll(async () => {
+    const from = ['--model', await referenceModel('mistral-tiny'), '--pruning_method=2ssp', '--sparsity=0.66']
+    asked = [...from, '--option=stage2Windows=32', ...data, '--json']
+    whole = documentsOf(await run(await mkdtemp(join(home, 'whole-')), [...asked, '--no_history']))[0]
+  })
+
   it.each([['--no_history'], []])(
     'goes on from its steps to the identical plan %s',
     async (...extra) => {
-      const command = [
-        '--model',
-        await referenceModel('mistral-tiny'),
-        '--pruning_method=2ssp',
-        '--sparsity=0.66',
-        '--option=stage2Windows=32',
-        ...data,
-        '--json',
-        ...extra,
-      ]
-      const fresh = await mkdtemp(join(home, 'whole-'))
-      const [whole] = documentsOf(await run(fresh, command))
+      const command = [...asked, ...extra]
       const killed = await mkdtemp(join(home, 'killed-'))
       let wentOn = false
       for (const wait of [0, 700]) {

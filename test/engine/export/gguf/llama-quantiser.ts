@@ -1,7 +1,8 @@
-/** llama.cpp's own quantiser, in a process of its own because a failed assertion ends it. `node llama-quantiser.ts JOB.json` */
+/** llama.cpp's own quantiser, in a process of its own because a failed assertion ends it. `node llama-quantiser.ts JOBS.json` */
 import { execFile } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
-import { argv, execPath } from 'node:process'
+import { join } from 'node:path'
+import { argv, execPath, stderr } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import koffi from 'koffi'
@@ -16,14 +17,14 @@ export interface QuantiseJob {
   readonly importances?: Readonly<Record<string, readonly number[]>>
 }
 
-/** Lets llama.cpp quantise a file. Throws with what it printed where it refuses. */
-export async function quantiseByLlama(job: QuantiseJob): Promise<void> {
-  const place = `${job.to}.job.json`
-  await writeFile(place, JSON.stringify(job))
+/** Lets llama.cpp write files, all in one process. Throws with what it printed where it refuses one. */
+export async function quantiseByLlama(jobs: readonly QuantiseJob[], folder: string): Promise<void> {
+  const place = join(folder, 'jobs.json')
+  await writeFile(place, JSON.stringify(jobs))
   await promisify(execFile)(execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(import.meta.url), place])
 }
 
-function quantise({ from, to, fileType, importances }: QuantiseJob): number {
+function quantiseAll(jobs: readonly QuantiseJob[]): void {
   const entry = koffi.struct('llama_model_imatrix_data', { name: 'char *', data: 'float *', size: 'size_t' })
   const params = koffi.struct('llama_model_quantize_params', {
     ...Object.fromEntries(['nthread', 'ftype', 'output_type', 'embedding_type'].map((name) => [name, 'int32_t'])),
@@ -34,16 +35,20 @@ function quantise({ from, to, fileType, importances }: QuantiseJob): number {
     max_buf_size: 'size_t',
   })
   const llama = openLibrary('llama.cpp')
-  const asked = llama.func('llama_model_quantize_params llama_model_quantize_default_params()')() as Record<string, unknown>
-  Object.assign(asked, { nthread: 2, ftype: fileType })
-  if (importances) {
-    const entries = Object.entries(importances).map(([name, values]) => ({ name, data: Float32Array.from(values), size: values.length }))
-    const list = koffi.alloc(entry, entries.length + 1)
-    koffi.encode(list, koffi.array(entry, entries.length + 1), [...entries, { name: null, data: null, size: 0 }])
-    asked.imatrix = list
+  const usual = llama.func('llama_model_quantize_params llama_model_quantize_default_params()')
+  const quantise = llama.func('llama_model_quantize', 'uint32_t', ['const char *', 'const char *', koffi.pointer(params)])
+  for (const { from, to, fileType, importances } of jobs) {
+    const asked = { ...(usual() as Record<string, unknown>), nthread: 2, ftype: fileType }
+    if (importances) {
+      const entries = Object.entries(importances).map(([name, values]) => ({ name, data: Float32Array.from(values), size: values.length }))
+      const list = koffi.alloc(entry, entries.length + 1)
+      koffi.encode(list, koffi.array(entry, entries.length + 1), [...entries, { name: null, data: null, size: 0 }])
+      Object.assign(asked, { imatrix: list })
+    }
+    // A failed assertion ends the process: the last line of this kind names the file.
+    stderr.write(`writing ${to}\n`)
+    if (quantise(from, to, asked) !== 0) throw new Error(`llama.cpp refused to write ${to}.`)
   }
-  return llama.func('llama_model_quantize', 'uint32_t', ['const char *', 'const char *', koffi.pointer(params)])(from, to, asked) as number
 }
 
-if (argv[1] === fileURLToPath(import.meta.url))
-  process.exitCode = quantise(JSON.parse(await readFile(argv[2] as string, 'utf8')) as QuantiseJob)
+if (argv[1] === fileURLToPath(import.meta.url)) quantiseAll(JSON.parse(await readFile(argv[2] as string, 'utf8')) as QuantiseJob[])

@@ -108,20 +108,33 @@ async function tensorsOf(file: string): Promise<Map<string, { tensor: GgufTensor
   }
 }
 
-/** Writes a model in a type by us, and by llama.cpp from our F32 file with the same importances. */
-async function writeBoth(model: Model, name: string, type: GgufType) {
-  const weighs = weighsErrors(mixes[type])
+interface Written {
+  readonly ours: string
+  readonly theirs: string
+}
+
+/** Writes a model in each type by us, and by llama.cpp from our F32 file with the same importances. */
+async function writeBoth(model: Model, folder: string, types: readonly GgufType[]): Promise<Map<GgufType, Written>> {
   const windows = [Int32Array.from({ length: 64 }, (_, i) => (i * 37) % 512)]
   const importances = await measureImportances(denseView(model), windows, ['numbers'])
-  const request = { model, plan: densePlan(model.spec), method: 'dense', replace: true, ...(weighs ? { importances } : {}) }
-  const folder = join(home, `${name}-files`)
-  await gguf.write({ ...request, folder, ggufTypes: ['F32', type] })
-  const fileOf = async (ending: string) => join(folder, (await readdir(folder)).find((one) => one.endsWith(`-${ending}.gguf`)) ?? '')
-  const to = join(folder, 'theirs.gguf')
-  const { weighed } = layOutGguf(request, type, importances)
-  const given = Object.fromEntries([...weighed].map(([tensor, values]) => [tensor, [...values]]))
-  await quantiseByLlama({ from: await fileOf('F32'), to, fileType: mixes[type].fileType, ...(weighs ? { importances: given } : {}) })
-  return { ours: await tensorsOf(await fileOf(type)), theirs: await tensorsOf(to) }
+  const request = { model, plan: densePlan(model.spec), method: 'dense', replace: true }
+  const write = async (type: GgufType) => {
+    const weighed = weighsErrors(mixes[type]) ? { importances } : {}
+    await gguf.write({ ...request, ...weighed, folder: join(folder, type), ggufTypes: [type] })
+    const name = (await readdir(join(folder, type))).find((one) => one.endsWith(`-${type}.gguf`)) ?? ''
+    return { ours: join(folder, type, name), theirs: join(folder, type, 'theirs.gguf') }
+  }
+  const { ours: from } = await write('F32')
+  const written = new Map<GgufType, Written>()
+  for (const type of types) written.set(type, await write(type))
+  const jobs = [...written].map(([type, { theirs: to }]) => {
+    const job = { from, to, fileType: mixes[type].fileType }
+    if (!weighsErrors(mixes[type])) return job
+    const { weighed } = layOutGguf(request, type, importances)
+    return { ...job, importances: Object.fromEntries([...weighed].map(([tensor, values]) => [tensor, [...values]])) }
+  })
+  await quantiseByLlama(jobs, folder)
+  return written
 }
 
 /** For types of less than 3 bits ggml prepares tables for up to 10 s: ESPALIER_TEST_EVERY_TYPE=1 tries these too. */
@@ -148,16 +161,19 @@ describe.each([
   ['short rows', short, short32],
   ['joined projections', joined, ['Q4_K_M', 'Q5_K_M', 'Q3_K_M', 'Q2_K'] as GgufType[]],
 ])('a quantised file of %s', (name, sizes, types) => {
-  let model: Model
+  let written: Map<GgufType, Written>
   beforeAll(async () => {
-    model = await openModel(await makeModel(name.replace(' ', '-'), sizes))
+    const folder = name.replace(' ', '-')
+    const model = await openModel(await makeModel(folder, sizes))
+    written = await writeBoth(model, join(home, `${folder}-files`), types)
+    await model.close()
   })
-  afterAll(() => model.close())
 
   it.each(types)(
     "has the types and bytes of llama.cpp's quantiser in %s",
     async (type) => {
-      const { ours, theirs } = await writeBoth(model, name.replace(' ', '-'), type)
+      const files = written.get(type) as Written
+      const [ours, theirs] = [await tensorsOf(files.ours), await tensorsOf(files.theirs)]
       const typesOf = (file: typeof ours) => Object.fromEntries([...file].map(([tensor, found]) => [tensor, found.tensor.type.name]).sort())
       expect(typesOf(ours)).toEqual(typesOf(theirs))
       const different = [...ours].filter(([tensor, { bytes }]) => !Buffer.from(bytes).equals(theirs.get(tensor)?.bytes ?? Buffer.alloc(0)))
