@@ -149,16 +149,19 @@ export function usualMemory(): number {
   return Math.floor(free === undefined ? (Number(env.ESPALIER_MEMORY) || totalmem()) * 0.6 : free * 0.8)
 }
 
+/** Of a memory budget, what embedding and head may take; larger ones are read in pieces. */
+export const vocabularyShare = 0.4
+
 /** What of a memory budget is for the embeddings, for weights and for activations. */
-function divideMemory(spec: DecoderSpec, memoryBytes: number): { vocabularyStays: boolean; left: number; storeBytes: number } {
+export function divideMemory(
+  spec: DecoderSpec,
+  memoryBytes = usualMemory(),
+): { vocabularyStays: boolean; left: number; storeBytes: number } {
   const vocabularyBytes = Vocabulary.bytes(spec)
-  const vocabularyStays = vocabularyBytes <= memoryBytes * 0.4
+  const vocabularyStays = vocabularyBytes <= memoryBytes * vocabularyShare
   const left = memoryBytes - (vocabularyStays ? vocabularyBytes : 0)
   return { vocabularyStays, left, storeBytes: Math.floor(left * (1 - workspaceShare)) }
 }
-
-/** What a budget leaves beside embedding and head. */
-export const freeBytesOf = (spec: DecoderSpec, memoryBytes = usualMemory()): number => divideMemory(spec, memoryBytes).left
 
 /** Throws when the model cannot even be streamed in that much memory; nothing is read but headers. */
 export async function checkMemory(path: string, memoryBytes = usualMemory()): Promise<void> {

@@ -11,7 +11,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { longWindowNote } from '#engine/data/read-data.ts'
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
-import { checkMemory, freeBytesOf, openSpec } from '#engine/model/model.ts'
+import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
@@ -19,7 +19,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
-import { roomFor } from '#engine/pruning/recovery/room.ts'
+import { requireWholeHead, roomFor } from '#engine/pruning/recovery/room.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { workOf } from '../estimate/work.ts'
 import { DataChecks, type Outside, toProblem } from './data-checks.ts'
@@ -65,6 +65,7 @@ class Preflight {
   readonly #model: Outside
   readonly #checks: DataChecks
   #feasibleRange: RequestPreview['feasibleRange'] = null
+  #recoveryBytes = 0
 
   constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
     this.#request = request
@@ -100,7 +101,7 @@ class Preflight {
       ],
       formats: await this.#formats(),
       fetches: this.#checks.fetches,
-      memoryBytes: memoryNeeded(spec, this.#request),
+      memoryBytes: Math.max(memoryNeeded(spec, this.#request), this.#recoveryBytes),
       work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
   }
@@ -116,8 +117,10 @@ class Preflight {
   /** Methods leave plans of about one size: what fits for none of them is refused before anything is read. */
   async #checkRecoveryRoom({ text, trains }: RecoveryRequest): Promise<void> {
     const { spec } = this.#model
-    const freeBytes = freeBytesOf(spec, this.#request.memoryBytes)
-    for (const plan of expectedPlans(spec, this.#request)) roomFor(freeBytes, spec, plan, text.sequenceLength, trains)
+    const { left, vocabularyStays } = divideMemory(spec, this.#request.memoryBytes)
+    requireWholeHead(vocabularyStays, spec)
+    const rooms = expectedPlans(spec, this.#request).map((plan) => roomFor(left, spec, plan, text.sequenceLength, trains))
+    this.#recoveryBytes = Vocabulary.bytes(spec) + Math.max(...rooms.map(({ bytes }) => bytes))
   }
 
   /** What the amount comes to with these options; undefined where that cannot be said. */
@@ -198,7 +201,7 @@ function requireRefit(
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 
-/** Weights as float32 and the streams of one window: what stays in memory when nothing has to be streamed. */
+/** Weights as float32 and the streams of one window: what stays in memory when nothing has to be streamed, before a recovery. */
 function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest): number {
   const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
   const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden

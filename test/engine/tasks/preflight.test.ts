@@ -115,7 +115,30 @@ describe('a recovery', () => {
         message: expect.stringMatching(/^Recovery needs \d+ MiB to train 0\.1 million weights .* 8 MiB are free for it\./),
       },
     ])
-    expect((await preflight({ recover: recover(), memoryBytes: 2 ** 30 })).problems).toEqual([])
+  })
+
+  it('counts in the memory of its run: weights, moments, gradients and activations', async () => {
+    const [alone, all, factors] = [
+      await preflight({}),
+      await preflight({ recover: recover(), memoryBytes: 2 ** 30 }),
+      await preflight({ recover: { ...recover(), trains: 'low-rank' }, memoryBytes: 2 ** 30 }),
+    ]
+    expect(all.problems).toEqual([])
+    const [before, after, less] = [alone, all, factors].map(({ memoryBytes }) => memoryBytes ?? 0) as [number, number, number]
+    const trained = (1 - (all.reached ?? 0)) * stackParameters((await openSpec(model)).spec)
+    // Seven float32 copies of what is trained, and a tile of 2 ** 22 logits six times.
+    expect(after).toBeGreaterThan(28 * trained + 24 * 2 ** 22)
+    expect(less).toBeLessThan(after)
+    expect(less).toBeGreaterThan(before)
+  })
+
+  it('is refused where a budget leaves the embedding on the disk, with what it needs', async () => {
+    const { problems } = await preflight({ recover: recover(), memoryBytes: 2 ** 18 })
+    expect(problems).toContainEqual({
+      field: 'recover',
+      code: 'out-of-memory',
+      message: 'Recovery needs the embedding and the head in memory, 1 MiB. They may take 40 % of it. Give at least 1 MiB.',
+    })
   })
 
   it('is refused in a sentence where nothing can be trained', async () => {

@@ -14,7 +14,7 @@ import type { HeldOutKind } from './held-out.ts'
 import { rank } from './low-rank.ts'
 import { withoutOverlap } from './overlap.ts'
 import { type Recipe, recipeFor } from './recipe.ts'
-import { type Room, roomFor } from './room.ts'
+import { type Room, requireWholeHead, roomFor } from './room.ts'
 import { type StateStore, Training } from './training.ts'
 
 const recoveryStep: StepKind = { version: 1 }
@@ -161,6 +161,5 @@ function requireTrainable({ spec, model }: ModelView, { blocks, slice }: Plan): 
     refuse('A plan that cuts hidden channels of MLPs cannot be recovered. Let 2SSP cut neurons.')
   if (spec.delta)
     refuse(`Models of the ${spec.family} family cannot be recovered: their Gated DeltaNet cannot be trained yet. Choose a repair instead.`)
-  if (model.vocabulary.chunkRows < model.vocabulary.size)
-    throw new EspalierError('out-of-memory', 'Recovery needs the embedding and the head in memory. Give more memory.')
+  requireWholeHead(model.vocabulary.chunkRows >= model.vocabulary.size, spec)
 }

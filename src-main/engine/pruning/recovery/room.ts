@@ -2,8 +2,10 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { TrainedWeights } from '#contract/pruning/recovery.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import { vocabularyShare } from '#engine/model/model.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
 import { logitsPerTile } from './head-loss.ts'
 import { rank } from './low-rank.ts'
@@ -17,6 +19,8 @@ const bytesPerFrozen = 4 * 3
 /** Matrices of a tile of logits: of both models, their softmax, the difference and its scaled copy. */
 const tiles = 6
 
+const mebibytes = (bytes: number): string => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
+
 /** Rows that go through the model together at most: larger products are no faster, and a cancel is seen between parts. */
 const mostRows = 1024
 
@@ -26,6 +30,8 @@ export interface Room {
   /** Whether what a backward pass needs is kept. */
   readonly keeps: boolean
   readonly trains: TrainedWeights
+  /** What the training takes then, beside embedding and head. */
+  readonly bytes: number
 }
 
 /** Bytes that a training takes, counted before anything is read. */
@@ -59,16 +65,27 @@ export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, token
   for (const trains of choices) {
     const { fixed, kept, streams } = needsOf(spec, tokens, trains)
     for (const keeps of [true, false]) {
-      for (let together = most; together >= 1; together--)
-        if (fixed + together * (keeps ? kept : streams) <= freeBytes) return { together, keeps, trains }
+      for (let together = most; together >= 1; together--) {
+        const bytes = fixed + together * (keeps ? kept : streams)
+        if (bytes <= freeBytes) return { together, keeps, trains, bytes }
+      }
     }
   }
   throw tooLarge(freeBytes, spec, tokens, choices.at(-1) === 'low-rank' ? 'low-rank' : 'all')
 }
 
+/** Throws `out-of-memory` where a budget leaves embedding and head on the disk: every step reads all of both. */
+export function requireWholeHead(stays: boolean, spec: DecoderSpec): void {
+  if (stays) return
+  const bytes = Vocabulary.bytes(spec)
+  throw new EspalierError(
+    'out-of-memory',
+    `Recovery needs the embedding and the head in memory, ${mebibytes(bytes)} MiB. They may take ${100 * vocabularyShare} % of it. Give at least ${mebibytes(bytes / vocabularyShare)} MiB.`,
+  )
+}
+
 function tooLarge(freeBytes: number, spec: DecoderSpec, tokens: number, trains: TrainedWeights): EspalierError {
   const { entries, fixed, streams } = needsOf(spec, tokens, trains)
-  const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
   const [how, other] = trains === 'all' ? ['', 'train low-rank changes, '] : [` by changes of rank ${rank}`, '']
   return new EspalierError(
     'out-of-memory',
