@@ -1,5 +1,4 @@
 import { activeBackend } from '#engine/backend/active.ts'
-import { breathe } from '#engine/model/walk.ts'
 
 /** AdamW (arXiv 1711.05101) without weight decay. */
 export const adam = { first: 0.9, second: 0.95, epsilon: 1e-8 } as const
@@ -14,37 +13,36 @@ export interface Moments {
 /** Entries that are stepped between two turns of others. */
 const entriesTogether = 2 ** 20
 
-/** The gradients' length over all tensors, summed in float64. */
-export function lengthOf(gradients: Iterable<Float32Array>): number {
-  let sum = 0
+/** In float64. */
+export function sumOfSquares(values: Float32Array): number {
   const { fused } = activeBackend()
-  for (const values of gradients) {
-    if (fused) sum += fused.arrays.sumOfSquares(values)
-    else for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2
-  }
-  return Math.sqrt(sum)
+  if (fused) return fused.arrays.sumOfSquares(values)
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2
+  return sum
 }
 
 /**
- * Moves a tensor along its gradient, in place. `step` counts from 1; the gradient is multiplied by `factor` first, which clips it.
+ * Moves a tensor along its gradient, in place. `step` counts from 1; the gradient is multiplied by `factor` first, which clips it. `pause`
+ * is called after each million entries and may throw.
  * Entries are computed one by one in float64 and rounded to float32, so that the result does not depend on threads.
  */
 export async function stepAdam(
   { values, first, second }: Moments,
   gradient: Float32Array,
   { step, rate, factor }: { readonly step: number; readonly rate: number; readonly factor: number },
+  pause: () => Promise<void>,
 ): Promise<void> {
   const [own, ownSquare] = [1 - adam.first, 1 - adam.second]
   const reach = rate / (1 - adam.first ** step)
   const level = 1 / (1 - adam.second ** step)
   const { fused } = activeBackend()
-  if (fused) {
-    fused.arrays.stepAdam(values, first, second, gradient, adam.first, adam.second, adam.epsilon, reach, level, factor)
-    return breathe()
-  }
   for (let from = 0; from < values.length; from += entriesTogether) {
     const to = Math.min(values.length, from + entriesTogether)
-    for (let i = from; i < to; i++) {
+    const numbers = [adam.first, adam.second, adam.epsilon, reach, level, factor] as const
+    const part = (array: Float32Array) => array.subarray(from, to)
+    fused?.arrays.stepAdam(part(values), part(first), part(second), part(gradient), ...numbers)
+    for (let i = fused ? to : from; i < to; i++) {
       const g = (gradient[i] as number) * factor
       const m = adam.first * (first[i] as number) + own * g
       const v = adam.second * (second[i] as number) + ownSquare * g * g
@@ -52,6 +50,6 @@ export async function stepAdam(
       second[i] = v
       values[i] = (values[i] as number) - (reach * m) / (Math.sqrt(v * level) + adam.epsilon)
     }
-    await breathe()
+    await pause()
   }
 }

@@ -9,7 +9,8 @@ export interface Trained {
   readonly masters: ReadonlyMap<string, Master>
   readonly size: number
   release(): void
-  refresh(): void | Promise<void>
+  /** `pause` is called between tensors and may throw. */
+  refresh(pause?: () => Promise<void>): Promise<void>
 }
 
 /** The rank of a change, and what it is multiplied by. */
@@ -48,7 +49,7 @@ export class LowRank implements Trained {
     this.#student.release()
   }
 
-  async refresh(): Promise<void> {
+  async refresh(pause = breathe): Promise<void> {
     this.#student.release()
     for (const [name, { start, up, down }] of this.#pairs) {
       const { values, shape } = this.#student.masters.get(name) as Master
@@ -56,9 +57,9 @@ export class LowRank implements Trained {
       const sum = tidy(() => add(first, change))
       values.set(sum.dataSync())
       for (const tensor of [first, change, sum]) tensor.dispose()
-      await breathe()
+      await pause()
     }
-    this.#student.refresh()
+    await this.#student.refresh(pause)
   }
 
   /** Gradients of the factors from that of a tensor of the student, which is disposed of; none where it has no factors. */

@@ -49,7 +49,7 @@ export class TrainingPass {
     let residual = await this.#embed(ids)
     try {
       for (const part of this.#student.parts) {
-        await this.#pause()
+        await this.pause()
         const { x, kept } = partForward(part, this.#student.weightsOf(part), residual, call)
         disposeKept(kept)
         residual = advance(part, residual, x, this.#student.spec)
@@ -73,7 +73,7 @@ export class TrainingPass {
     let residual = await this.#embed(ids)
     try {
       for (const part of parts) {
-        await this.#pause()
+        await this.pause()
         const seen = partForward(part, this.#student.weightsOf(part), residual, call)
         behind.push({ part, ...(this.#options.keeps ? { kept: seen.kept } : { before: cloneResidual(residual) }) })
         if (!this.#options.keeps) disposeKept(seen.kept)
@@ -102,7 +102,7 @@ export class TrainingPass {
       for (let own = behind.pop(); own; own = behind.pop()) {
         const { part } = own
         try {
-          await this.#pause()
+          await this.pause()
           const found = this.#partBackward(own, gradient, call)
           for (const [key, value] of Object.entries(found.gradients)) this.#add(gradients, trainedName(spec, part, key), value)
           if (spec.parallelResidual && !isAttention(part) && spec.blocks[blockOf(part)]?.attention) {
@@ -152,7 +152,8 @@ export class TrainingPass {
     return { x, source: x.clone() }
   }
 
-  async #pause(): Promise<void> {
+  /** Lets timers and messages through, and throws where the training was cancelled. */
+  async pause(): Promise<void> {
     await breathe()
     this.#options.signal?.throwIfAborted()
   }

@@ -4,6 +4,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { finalNormName, type PlanTensors, storedDtype, trainedName } from '#engine/model/views/plan-tensors.ts'
+import { breathe } from '#engine/model/walk.ts'
 import { readStoredPart, type StoredPart, weightsOf } from '#engine/model/weights/stored-part.ts'
 import { disposePart, normOf } from '#engine/model/weights/unpack.ts'
 import { blockOf, isAttention, type Part, type PartWeights, presentParts, readValues } from '#engine/model/weights/weights.ts'
@@ -34,7 +35,6 @@ export class Student {
     this.parts = presentParts(spec)
     this.#keys = keys
     this.masters = masters
-    this.refresh()
   }
 
   /** Reads the weights that a plan leaves. `spec` has its layout. Without moments steps cannot change them. */
@@ -52,7 +52,9 @@ export class Student {
         plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : await readValues(model.checkpoint, name)
       masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }, moments))
     }
-    return new Student(spec, keys, masters)
+    const student = new Student(spec, keys, masters)
+    await student.refresh()
+    return student
   }
 
   /** Trained entries. */
@@ -77,10 +79,11 @@ export class Student {
     this.#finalNorm = undefined
   }
 
-  /** Makes the weights that are computed with from the masters. */
-  refresh(): void {
+  /** Makes the weights that are computed with from the masters. `pause` is called before each part and may throw. */
+  async refresh(pause = breathe): Promise<void> {
     this.release()
     for (const part of this.parts) {
+      await pause()
       const stored = (this.#keys.get(part) ?? []).map((key) => [key, this.#master(trainedName(this.spec, part, key))] as const)
       this.#weights.set(part, weightsOf(Object.fromEntries(stored), this.spec, part))
     }

@@ -1,5 +1,5 @@
 import { dispose, type Tensor } from '@tensorflow/tfjs-core'
-import { lengthOf, stepAdam } from './adamw.ts'
+import { stepAdam, sumOfSquares } from './adamw.ts'
 import type { Trained } from './low-rank.ts'
 import type { Batch, TrainingPass } from './pass.ts'
 import type { Master } from './student.ts'
@@ -22,7 +22,7 @@ export interface StepCall {
 
 /**
  * One step of training on some batches, made when they are needed and disposed of here. Where loss or gradient are no numbers nothing is
- * changed, and the result says so.
+ * changed, and the result says so. A cancel may leave some weights stepped and others not: the training is lost then.
  */
 export async function trainStep(
   trained: Trained,
@@ -38,27 +38,34 @@ export async function trainStep(
       const batch = await make()
       total += await pass.addGradients(batch, 1 / rows, sums).finally(() => batch.dense.dispose())
     }
-    const gradients = readGradients(sums)
-    const length = lengthOf(gradients.values())
+    const { gradients, length } = await readGradients(sums, pass)
     const result = { loss: total / rows, length }
     if (!Number.isFinite(result.loss) || !Number.isFinite(length)) return result
     const factor = Math.min(1, longest / length)
     trained.release()
-    for (const [name, gradient] of gradients) await stepAdam(trained.masters.get(name) as Master, gradient, { step, rate, factor })
-    await trained.refresh()
+    const pause = () => pass.pause()
+    for (const [name, gradient] of gradients) await stepAdam(trained.masters.get(name) as Master, gradient, { step, rate, factor }, pause)
+    await trained.refresh(pause)
     return result
   } finally {
     dispose([...sums.values()])
   }
 }
 
-/** The numbers of gradients, whose tensors are given back one by one. */
-function readGradients(sums: Map<string, Tensor>): Map<string, Float32Array> {
+/** The numbers of gradients, whose tensors are given back one by one, and their length over all tensors. */
+async function readGradients(
+  sums: Map<string, Tensor>,
+  pass: TrainingPass,
+): Promise<{ gradients: Map<string, Float32Array>; length: number }> {
   const gradients = new Map<string, Float32Array>()
+  let squares = 0
   for (const [name, tensor] of sums) {
-    gradients.set(name, tensor.dataSync() as Float32Array)
+    await pass.pause()
+    const values = tensor.dataSync() as Float32Array
+    gradients.set(name, values)
+    squares += sumOfSquares(values)
+    sums.delete(name)
     tensor.dispose()
   }
-  sums.clear()
-  return gradients
+  return { gradients, length: Math.sqrt(squares) }
 }

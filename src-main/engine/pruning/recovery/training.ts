@@ -5,7 +5,6 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
-import { breathe } from '#engine/model/walk.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import type { MethodRun } from '../method.ts'
@@ -176,7 +175,7 @@ export class Training {
       const own = this.#best.get(name) ?? new Float32Array(values.length)
       own.set(values)
       this.#best.set(name, own)
-      await breathe()
+      await this.#pass.pause()
     }
   }
 

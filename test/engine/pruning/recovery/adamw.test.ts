@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
-import { lengthOf, type Moments, stepAdam } from '#engine/pruning/recovery/adamw.ts'
+import { breathe } from '#engine/model/walk.ts'
+import { type Moments, stepAdam, sumOfSquares } from '#engine/pruning/recovery/adamw.ts'
 import { plainly } from '../../backend/plainly.ts'
 
 const { fused } = await openBackend('tensorflow')
@@ -9,7 +10,7 @@ const wave = (length: number, pace: number, size: number) => Float32Array.from({
 
 async function threeSteps(length: number, run: (work: () => Promise<void>) => Promise<void>): Promise<Moments> {
   const moments = { values: wave(length, 0.7, 1), first: new Float32Array(length), second: new Float32Array(length) }
-  for (const step of [1, 2, 3]) await run(() => stepAdam(moments, wave(length, step, 0.01), { step, rate: 1e-3, factor: 0.5 }))
+  for (const step of [1, 2, 3]) await run(() => stepAdam(moments, wave(length, step, 0.01), { step, rate: 1e-3, factor: 0.5 }, breathe))
   return moments
 }
 
@@ -26,9 +27,18 @@ describe.skipIf(!fused)('AdamW on arrays', () => {
     expect(own.values[0]).not.toBe(wave(1, 0.7, 1)[0])
   })
 
-  test('the length of gradients is that of all entries', () => {
-    const gradients = [wave(70_001, 0.3, 2), wave(5, 0.1, 1)]
-    expect(lengthOf(gradients) / plainly(() => lengthOf(gradients))).toBeCloseTo(1, 12)
+  test('the sum of squares is that of all entries', () => {
+    const gradient = wave(70_001, 0.3, 2)
+    expect(sumOfSquares(gradient) / plainly(() => sumOfSquares(gradient))).toBeCloseTo(1, 12)
+  })
+
+  test('a pause that throws ends a step between two pieces of a tensor', async () => {
+    const length = 3 * 2 ** 20
+    const moments = { values: wave(length, 0.7, 1), first: new Float32Array(length), second: new Float32Array(length) }
+    const stop = () => Promise.reject(new Error('cancelled'))
+    await expect(stepAdam(moments, wave(length, 1, 0.01), { step: 1, rate: 1e-3, factor: 1 }, stop)).rejects.toThrow('cancelled')
+    expect([moments.first[0], moments.first[2 ** 20 - 1]]).not.toContain(0)
+    expect([moments.first[2 ** 20], moments.first[length - 1]]).toEqual([0, 0])
   })
 
   test('arrays of different lengths are refused', () => {

@@ -10,8 +10,11 @@ import type { Method } from '#engine/pruning/method.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { type RecoveryInput, recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { roomFor } from '#engine/pruning/recovery/room.ts'
+import type { Master } from '#engine/pruning/recovery/student.ts'
+import { trainStep } from '#engine/pruning/recovery/train-step.ts'
 import { methods } from '#engine/pruning/registry.ts'
 import { type Amount, openReference, prune, type RecordedRun, recordedRun } from '../running.ts'
+import { batchOf, denseStates, openTraining } from './training.ts'
 
 const length = 64
 const short = (windows: Windows) => windows.map((window) => window.slice(0, length))
@@ -235,6 +238,21 @@ describe('stories260k', () => {
     await expect(recoverPlan(input(run, { ...many, request: longer }))).rejects.toThrow()
     expect(performance.now() - at).toBeLessThan(200)
     expect(memory().numTensors).toBeLessThanOrEqual(tensorsBefore + 150)
+  })
+  test('a cancel ends an update between two tensors', async () => {
+    const { model, calibration } = open()
+    const window = short(calibration).slice(0, 1)
+    const stop = new AbortController()
+    const { student, pass, dispose } = await openTraining(model, halved(), { signal: stop.signal })
+    const [states, masters] = [await denseStates(model, window), [...student.masters.values()]]
+    const isMoved = ({ first }: Master) => first.some((value) => value !== 0)
+    const look = (): unknown => (masters.some(isMoved) ? stop.abort() : setImmediate(look))
+    look()
+    const batches = [async () => batchOf(window, states)]
+    await expect(trainStep(student, pass, batches, length, { step: 1, rate: 1e-3 })).rejects.toThrow()
+    expect(masters.some(isMoved)).toBe(true)
+    expect(masters.every(isMoved)).toBe(false)
+    dispose()
   })
 })
 

@@ -7,12 +7,15 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
 import { FrozenHead } from '#engine/pruning/recovery/head-loss.ts'
 import { LowRank } from '#engine/pruning/recovery/low-rank.ts'
-import { type Batch, TrainingPass } from '#engine/pruning/recovery/pass.ts'
+import { type Batch, type PassOptions, TrainingPass } from '#engine/pruning/recovery/pass.ts'
 import { Student } from '#engine/pruning/recovery/student.ts'
-import type { Products } from '#engine/tensor/products.ts'
 
 /** A student of a plan with everything that takes it forward and backward. */
-export async function openTraining(model: Model, plan: Plan, { keeps = true, products = 'float32' as Products, lowRank = false } = {}) {
+export async function openTraining(
+  model: Model,
+  plan: Plan,
+  { keeps = true, products = 'float32', lowRank = false, signal }: Partial<PassOptions> & { readonly lowRank?: boolean } = {},
+) {
   const view = viewWithPlan(model, plan)
   const student = await Student.open(model, view.spec, plan, undefined)
   view.dispose()
@@ -22,7 +25,7 @@ export async function openTraining(model: Model, plan: Plan, { keeps = true, pro
   })
   const factors = lowRank ? new LowRank(student) : undefined
   const gradientsOf = factors && ((name: string, gradient: Tensor) => factors.gradientsOf(name, gradient))
-  const pass = new TrainingPass(student, model.vocabulary, head as FrozenHead, { products, keeps, gradientsOf })
+  const pass = new TrainingPass(student, model.vocabulary, head as FrozenHead, { products, keeps, gradientsOf, signal })
   return {
     student,
     trained: factors ?? student,
