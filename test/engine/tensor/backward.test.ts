@@ -1,4 +1,4 @@
-import { type Rank, randomNormal, type Tensor, tidy } from '@tensorflow/tfjs-core'
+import { type Rank, randomNormal, type Tensor, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type Activation, neuronsBackward } from '#engine/tensor/activation.ts'
@@ -74,4 +74,32 @@ describe.skipIf(!fused)('fused backward passes', () => {
     expectEqual(() => ({ projected: backward('float32') }))
     if (halves) tidy(() => expectClose(backward('bfloat16'), backward('float32'), 0.02))
   })
+
+  // A query, a key, or a score that overflows: the softmax alone would give such a key no weight, or all of it.
+  const lost = [
+    { at: 3, value: Number.NaN },
+    { at: 8, value: Number.NaN },
+    { at: 8, value: Number.POSITIVE_INFINITY },
+    { at: 8, value: Number.NEGATIVE_INFINITY },
+    { at: 8, value: 3e38 },
+  ]
+  test.each(lost.flatMap((one) => [undefined, 5].map((cap) => ({ ...one, cap }))))(
+    '%o in queries or keys shows in their gradients',
+    (call) => {
+      const tables = rotaryTables({ frequencies: () => ({ inverse: Float64Array.of(1, 0.1, 0.01, 0.001), scale: 1 }), size: 8 }, 0, 40)
+      const values = normal<Rank.R2>([40, 24], 1, 4).dataSync()
+      values[30 * 24 + call.at] = call.value
+      for (const products of halves ? (['float32', 'bfloat16'] as const) : (['float32'] as const)) {
+        const projected = tensor2d(values, [40, 24])
+        const found = mixHeadsBackward(
+          projected,
+          tables,
+          { heads: 1, keyValueHeads: 1, window: 0, cap: call.cap },
+          normal<Rank.R2>([40, 8], 2),
+          products,
+        )
+        expect(found.dataSync().some(Number.isNaN), products).toBe(true)
+      }
+    },
+  )
 })

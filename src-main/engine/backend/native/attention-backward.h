@@ -61,8 +61,11 @@ struct AttentionBackward {
     }
   }
 
-  // Scores of a row to weights, and gradients by weights to those by scores, over columns [0, seen) of which [low, high) count.
+  // Scores of a row to weights, and gradients by weights to those by scores, over columns [0, seen) of which [low, high) count. The largest
+  // score and its exponent leave NaN and infinity out, so these are made to show in the gradients.
   void takeRow(float* weights, float* byScores, float* slopes, int seen, int low, int high) const {
+    Vector traces = all(0);
+    for (int i = 0; i < seen; i += lanes) traces += load(weights + i) * 0;
     if (call.cap > 0) {
       capScores(weights, seen, call.cap);
       for (int i = 0; i < seen; i += lanes) {
@@ -79,7 +82,7 @@ struct AttentionBackward {
       store(weights + i, weight);
       sum += weight * load(byScores + i);
     }
-    const Vector level = all(sumOf(sum));
+    const Vector level = all(sumOf(sum) + sumOf(traces));
     for (int i = 0; i < seen; i += lanes) {
       const Vector own = load(weights + i) * (load(byScores + i) - level);
       store(byScores + i, call.cap > 0 ? own * load(slopes + i) : own);

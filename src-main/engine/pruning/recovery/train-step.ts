@@ -12,6 +12,8 @@ export interface StepResult {
   readonly loss: number
   /** The gradient's length before it was clipped. */
   readonly length: number
+  /** Whose gradient is no number: the tensor nearest to the loss. */
+  readonly broken?: string | undefined
 }
 
 export interface StepCall {
@@ -38,8 +40,8 @@ export async function trainStep(
       const batch = await make()
       total += await pass.addGradients(batch, 1 / rows, sums).finally(() => batch.dense.dispose())
     }
-    const { gradients, length } = await readGradients(sums, pass)
-    const result = { loss: total / rows, length }
+    const { gradients, length, broken } = await readGradients(sums, pass)
+    const result = { loss: total / rows, length, broken }
     if (!Number.isFinite(result.loss) || !Number.isFinite(length)) return result
     const factor = Math.min(1, longest / length)
     trained.release()
@@ -52,20 +54,22 @@ export async function trainStep(
   }
 }
 
-/** The numbers of gradients, whose tensors are given back one by one, and their length over all tensors. */
+/** The numbers of gradients, whose tensors are given back one by one, their length over all tensors, and the first that are none. */
 async function readGradients(
   sums: Map<string, Tensor>,
   pass: TrainingPass,
-): Promise<{ gradients: Map<string, Float32Array>; length: number }> {
+): Promise<{ gradients: Map<string, Float32Array>; length: number; broken: string | undefined }> {
   const gradients = new Map<string, Float32Array>()
   let squares = 0
+  let broken: string | undefined
   for (const [name, tensor] of sums) {
     await pass.pause()
     const values = tensor.dataSync() as Float32Array
     gradients.set(name, values)
     squares += sumOfSquares(values)
+    if (!Number.isFinite(squares)) broken ??= name
     sums.delete(name)
     tensor.dispose()
   }
-  return { gradients, length: Math.sqrt(squares) }
+  return { gradients, length: Math.sqrt(squares), broken }
 }

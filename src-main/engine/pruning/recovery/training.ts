@@ -128,9 +128,9 @@ export class Training {
     let losses: number[] = []
     let lost: string | undefined
     for (let step = progress.step; step < steps && !lost && !endsEarly(progress.points, planned); step++) {
-      const { loss, length } = await this.#step(input, step)
+      const { loss, length, broken } = await this.#step(input, step)
       losses.push(loss)
-      if (!Number.isFinite(loss + length)) lost = this.#lost(step, Number.isFinite(loss) ? 'the gradient' : 'the loss')
+      if (!Number.isFinite(loss + length)) lost = this.#lost(step, Number.isFinite(loss) ? `the gradient of ${broken}` : 'the loss')
       if (lost || !due.has(step + 1)) continue
       const heldOut = await this.#measure(input)
       const bad = heldOut.findIndex((value) => !Number.isFinite(value))

@@ -168,6 +168,24 @@ describe('stories260k', () => {
     for (const name of tensors?.tensors.keys() ?? []) expect((await tensors?.readFloat32(name))?.every(Number.isFinite), name).toBe(true)
   })
 
+  test('scores that overflow in attention show in a step, which names the gradient and changes nothing', async () => {
+    const { model, calibration } = open()
+    const window = short(calibration).slice(0, 1)
+    const { student, pass, dispose } = await openTraining(model, halved())
+    student.release()
+    for (const key of ['query', 'key']) {
+      const { values } = student.masters.get(`blocks.3.attention.${key}`) as Master
+      for (let i = 0; i < values.length; i++) values[i] = 1e25 * (values[i] ?? 0)
+    }
+    await student.refresh()
+    const batches = [async () => batchOf(window, await denseStates(model, window))]
+    const found = await trainStep(student, pass, batches, length, { step: 1, rate: 1e-3 })
+    expect(found.loss).toBeGreaterThan(0)
+    expect(found).toMatchObject({ length: Number.NaN, broken: 'blocks.3.attention.query' })
+    for (const { first } of student.masters.values()) expect(first.every((value) => value === 0)).toBe(true)
+    dispose()
+  })
+
   test('a text with fewer tokens than asked for says so, and each window is trained on once', async () => {
     const { notes, recovery } = await recoverPlan(input(recordedRun(), { request: { ...longer, amount: { tokens: 1e6 } } }))
     expect(notes.join(' ')).toContain(`The text has ${64 * length} tokens to train on, 1000000 were asked for. Each is used once.`)
