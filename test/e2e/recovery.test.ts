@@ -4,6 +4,7 @@ import type { RunEntry } from '#contract/runs/runs.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
+import { timedMachine } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 vi.setConfig({ testTimeout: 400_000 })
@@ -21,7 +22,7 @@ const done = (count: number) => eventually(runs, (rows) => rows.filter(({ status
 const detailOf = ({ id }: RunEntry) => workbench.call('runs.get', { id })
 
 beforeAll(async () => {
-  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench()])
+  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine })])
   screen = await openScreen(browser, workbench)
   page = screen.page
 }, 300_000)

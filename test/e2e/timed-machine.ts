@@ -21,8 +21,8 @@ export function keepTiming({ settings }: History): void {
 }
 
 /**
- * Fills a data folder as on a machine that was timed before. Timing takes 7 s of the processor; the files that look at estimates
- * (`numbers` and `main-path`) have it done.
+ * Fills a data folder as on a machine that was timed before. Timing takes 7 s of the processor; `main-path` begins on a machine
+ * that was not.
  */
 export async function timedMachine(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
