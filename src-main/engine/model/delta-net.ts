@@ -36,7 +36,7 @@ export interface DeltaMemory {
   readonly state: Tensor3D
 }
 
-const unit: NormWeights = { kind: 'rms', epsilon: 1e-6, divisor: 1 }
+export const unit: NormWeights = { kind: 'rms', epsilon: 1e-6, divisor: 1 }
 
 /**
  * The token mixer of a Gated DeltaNet (arXiv 2412.06464, section 3.4): a short causal convolution over queries, keys and values, the gated
@@ -50,32 +50,45 @@ export function mixByDelta(
   batch: number,
   memory?: DeltaMemory,
 ): { mixed: Tensor2D; memory: DeltaMemory } {
+  const { gates, recent, rule } = leadToRule(projected, weights, shape, batch, memory)
+  const { read, state } = gatedDeltaRule(rule)
+  return { mixed: gateNeurons(gates, normalizeGroups(byToken(read, batch), weights.readNorm), 'silu'), memory: { recent, state } }
+}
+
+/** What the delta rule reads, with what it was made of; gates and rates [N, ...] are as they were projected, rates with what is added to them. */
+export function leadToRule(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, batch: number, memory?: DeltaMemory) {
   const { keyHeads, valueHeads, keySize, valueSize } = shape
   const tokens = projected.shape[0] / batch
   const [keys, values] = [keyHeads * keySize, valueHeads * valueSize]
   const columns = (first: number, count: number): Tensor2D => slice(projected, [0, first], [-1, count])
   const inputs: Tensor3D = reshape(columns(0, 2 * keys + values), [batch, tokens, 2 * keys + values])
-  const { mixed, recent } = convolve(inputs, weights.convolution, memory?.recent)
+  const { sum, all, recent } = convolve(inputs, weights.convolution, memory?.recent)
+  const mixed: Tensor3D = reshape(activate(sum, 'silu'), inputs.shape)
   const heads = (first: number, count: number, size: number): Tensor3D =>
     byHead(slice(mixed, [0, 0, first], [-1, -1, count * size]), count, size, valueHeads)
-  const scaled = mul<Tensor3D>(unitLength(heads(0, keyHeads, keySize)), 1 / Math.sqrt(keySize))
-  const gates = columns(2 * keys + values, values)
+  const [query, key] = [heads(0, keyHeads, keySize), heads(keys, keyHeads, keySize)]
+  const rates: Tensor2D = add(columns(2 * keys + 2 * values + valueHeads, valueHeads), weights.decayBias)
   const perHead = (x: Tensor2D): Tensor2D =>
     reshape(byHead(reshape(x, [batch, tokens, valueHeads]), valueHeads, 1, valueHeads), [-1, tokens])
-  const { read, state } = gatedDeltaRule({
-    query: scaled,
-    key: unitLength(heads(keys, keyHeads, keySize)),
+  const rule = {
+    query: mul<Tensor3D>(unitLength(query), 1 / Math.sqrt(keySize)),
+    key: unitLength(key),
     value: heads(2 * keys, valueHeads, valueSize),
     strength: perHead(sigmoid(columns(2 * keys + 2 * values, valueHeads))),
-    decay: perHead(mul(softplus(add(columns(2 * keys + 2 * values + valueHeads, valueHeads), weights.decayBias)), weights.decayRate)),
+    decay: perHead(mul(softplus(rates), weights.decayRate)),
     state: memory?.state,
-  })
-  const byToken: Tensor2D = reshape(transpose(reshape(read, [batch, valueHeads, tokens, valueSize]), [0, 2, 1, 3]), [-1, values])
-  return { mixed: gateNeurons(gates, normalizeGroups(byToken, weights.readNorm), 'silu'), memory: { recent, state } }
+  }
+  return { sum, all, recent, query, key, gates: columns(2 * keys + values, values), rates, rule }
+}
+
+/** x [B * heads, T, size] as [B*T, heads * size]. */
+export function byToken(x: Tensor3D, batch: number): Tensor2D {
+  const [all, tokens, size] = x.shape
+  return reshape(transpose(reshape(x, [batch, all / batch, tokens, size]), [0, 2, 1, 3]), [batch * tokens, -1])
 }
 
 /** x [B, T, heads * size] as [B * wanted, T, size]; each head serves `wanted / heads` consecutive ones. */
-function byHead(x: Tensor3D, heads: number, size: number, wanted: number): Tensor3D {
+export function byHead(x: Tensor3D, heads: number, size: number, wanted: number): Tensor3D {
   const [batch, tokens] = x.shape
   const apart = transpose(reshape(x, [batch, tokens, heads, size]), [0, 2, 1, 3])
   const shared = wanted === heads ? apart : tile(reshape(apart, [batch * heads, 1, tokens, size]), [1, wanted / heads, 1, 1])
@@ -87,8 +100,8 @@ function unitLength(x: Tensor3D): Tensor3D {
   return reshape(normalize(reshape(x, [-1, x.shape[2]]), unit), x.shape)
 }
 
-/** Each channel's weighted sum over its last k inputs, through SiLU: [B, T, channels], and the inputs that the next tokens need. */
-function convolve(inputs: Tensor3D, weights: Tensor2D, earlier: Tensor3D | undefined): { mixed: Tensor3D; recent: Tensor3D } {
+/** Each channel's weighted sum over its last k inputs, [B*T, channels], with all these inputs and those that the next tokens need. */
+function convolve(inputs: Tensor3D, weights: Tensor2D, earlier: Tensor3D | undefined) {
   const [batch, tokens, channels] = inputs.shape
   const before = weights.shape[1] - 1
   const past: Tensor3D = earlier ?? tensor3d(new Float32Array(batch * before * channels), [batch, before, channels])
@@ -98,8 +111,11 @@ function convolve(inputs: Tensor3D, weights: Tensor2D, earlier: Tensor3D | undef
     return mul(slice(all, [0, back, 0], [-1, tokens, -1]), weight)
   })
   const sum = terms.reduce((total, term) => add<Tensor3D>(total, term))
-  const mixed = activate(reshape(sum, [batch * tokens, channels]), 'silu')
-  return { mixed: reshape(mixed, [batch, tokens, channels]), recent: slice(all, [0, tokens, 0], [-1, before, -1]) }
+  return {
+    sum: reshape(sum, [batch * tokens, channels]) as Tensor2D,
+    all,
+    recent: slice(all, [0, tokens, 0], [-1, before, -1]) as Tensor3D,
+  }
 }
 
 /** The decay rate of each head from its stored logarithm: -e^A. */

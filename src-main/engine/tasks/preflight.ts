@@ -138,11 +138,6 @@ class Preflight {
       const options = parseOptions(method, given)
       if (repair) requireRefit(method, spec, options, 'repaired', 'repair')
       if (recover) requireRefit(method, spec, options, 'recovered', 'recovery')
-      if (recover && spec.delta)
-        throw new EspalierError(
-          'infeasible',
-          `Models of the ${spec.family} family cannot be recovered: Gated DeltaNets cannot be trained. Choose no recovery.`,
-        )
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
       this.#feasibleRange = { minimum: least, maximum: most }

@@ -13,16 +13,16 @@ import {
   type Tensor3D,
   tensor2d,
   tensor3d,
-  tidy,
   transpose,
 } from '@tensorflow/tfjs-core'
 import { batchedProduct } from './products.ts'
+import { tidied } from './tidied.ts'
 
 /** Positions that are computed by products instead of one after the other. */
 const chunkLength = 64
 
 /** G independent heads (samples times value heads) of T tokens. */
-interface DeltaRuleCall {
+export interface DeltaRuleCall {
   /** Queries and keys [G, T, dk], normalised, queries scaled. */
   readonly query: Tensor3D
   readonly key: Tensor3D
@@ -42,54 +42,81 @@ interface DeltaRuleCall {
  * Gives what is read, [G, T, dv], and the state behind the last token, [G, dk, dv].
  */
 export function gatedDeltaRule(call: DeltaRuleCall): { read: Tensor3D; state: Tensor3D } {
-  return tidy(() => recur(call) as never) as unknown as { read: Tensor3D; state: Tensor3D }
+  return tidied(() => {
+    const { read, states } = recur(call, splitChunks(call))
+    return { read, state: (states.at(-1) as Tensor3D).clone() }
+  })
 }
 
-function recur(call: DeltaRuleCall): { read: Tensor3D; state: Tensor3D } {
+/** What is read, and the states in front of each chunk and behind the last. */
+export function recur(call: DeltaRuleCall, split: DeltaChunks): { read: Tensor3D; states: Tensor3D[] } {
   const [groups, tokens, keySize] = call.key.shape
   const valueSize = call.value.shape[2]
-  const length = Math.min(chunkLength, tokens)
-  const chunks = Math.ceil(tokens / length)
-  const inChunks = chunked(call, chunks, length)
-  const pick = (x: Tensor3D, chunk: number): Tensor3D => {
-    const [, rows, columns] = x.shape
-    const apart = reshape(x, [groups, chunks, rows, columns])
-    return reshape(slice(apart, [0, chunk, 0, 0], [-1, 1, -1, -1]), [groups, rows, columns])
-  }
+  const own = chunked(split)
   const read: Tensor3D[] = []
   let state: Tensor3D = call.state ?? tensor3d(new Float32Array(groups * keySize * valueSize), [groups, keySize, valueSize])
-  for (let chunk = 0; chunk < chunks; chunk++) {
-    const at = (x: Tensor3D) => pick(x, chunk)
-    const written: Tensor3D = sub(at(inChunks.values), batchedProduct(at(inChunks.recalled), state, false))
-    read.push(add(batchedProduct(at(inChunks.query), state, false), batchedProduct(at(inChunks.scores), written, false)))
-    const keys: Tensor3D = transpose(at(inChunks.key), [0, 2, 1])
-    state = add(mul(state, at(inChunks.left)), batchedProduct(keys, written, false))
+  const states = [state]
+  for (let chunk = 0; chunk < split.chunks; chunk++) {
+    const at = (x: Tensor3D) => pickChunk(x, chunk, split.chunks)
+    const written: Tensor3D = sub(at(own.values), batchedProduct(at(own.recalled), state, false))
+    read.push(add(batchedProduct(at(own.query), state, false), batchedProduct(at(own.scores), written, false)))
+    const keys: Tensor3D = transpose(at(own.key), [0, 2, 1])
+    state = add(mul(state, at(own.left)), batchedProduct(keys, written, false))
+    states.push(state)
   }
   const all: Tensor3D = read.length === 1 ? (read[0] as Tensor3D) : concat(read, 1)
-  return { read: slice(all, [0, 0, 0], [-1, tokens, -1]), state: state.clone() }
+  return { read: slice(all, [0, 0, 0], [-1, tokens, -1]), states }
+}
+
+/** One chunk of x [G * chunks, rows, columns]: [G, rows, columns]. */
+export function pickChunk(x: Tensor3D, chunk: number, chunks: number): Tensor3D {
+  const [all, rows, columns] = x.shape
+  const apart = reshape(x, [all / chunks, chunks, rows, columns])
+  return reshape(slice(apart, [0, chunk, 0, 0], [-1, 1, -1, -1]), [all / chunks, rows, columns])
+}
+
+/** The tokens of a call in chunks [G * chunks, length, ...], and what follows from them alone. */
+export interface DeltaChunks {
+  readonly chunks: number
+  readonly length: number
+  readonly query: Tensor3D
+  readonly key: Tensor3D
+  readonly value: Tensor3D
+  readonly strength: Tensor3D
+  /** Decays up to each token, and between two of them. */
+  readonly sofar: Tensor3D
+  readonly between: Tensor3D
+  /** Of I + strength k k' decay below the diagonal: it makes what tokens write of what each would write alone. */
+  readonly inverse: Tensor3D
+}
+
+/** x [G, T] or [G, T, width] in chunks [G * chunks, length, width], with zeros behind the last token. */
+export function inChunks(x: Tensor2D | Tensor3D, chunks: number, length: number): Tensor3D {
+  const [groups, tokens, width = 1] = x.shape
+  const padding = x.shape.map((_, axis) => [0, axis === 1 ? chunks * length - tokens : 0]) as [number, number][]
+  return reshape(chunks * length === tokens ? x : pad(x as Tensor, padding), [groups * chunks, length, width])
+}
+
+export function splitChunks({ query, key, value, strength, decay }: DeltaRuleCall): DeltaChunks {
+  const [, tokens] = key.shape
+  const length = Math.min(chunkLength, tokens)
+  const chunks = Math.ceil(tokens / length)
+  const split = (x: Tensor2D | Tensor3D) => inChunks(x, chunks, length)
+  const [keys, strengths, sofar] = [split(key), split(strength), cumsum<Tensor3D>(split(decay), 1)]
+  const between = decayBetween(sofar, length)
+  const inverse = invertTriangles(mul(batchedProduct(mul<Tensor3D>(keys, strengths), keys, true), between))
+  return { chunks, length, query: split(query), key: keys, value: split(value), strength: strengths, sofar, between, inverse }
 }
 
 /** What each chunk needs of its own tokens, [G * chunks, length, ...]: nothing here depends on the state. */
-function chunked({ query, key, value, strength, decay }: DeltaRuleCall, chunks: number, length: number) {
-  const [groups, tokens] = key.shape
-  const padding = chunks * length - tokens
-  const split = <T extends Tensor>(x: T, width: number): Tensor3D => {
-    const whole = padding === 0 ? x : pad(x, x.shape.map((_, axis) => [0, axis === 1 ? padding : 0]) as [number, number][])
-    return reshape(whole, [groups * chunks, length, width])
-  }
-  const [queries, keys, values] = [split(query, query.shape[2]), split(key, key.shape[2]), split(value, value.shape[2])]
-  const strengths = split(strength, 1)
-  const sofar: Tensor3D = cumsum(split(decay, 1), 1)
-  const between = decayBetween(sofar, length)
-  const weak: Tensor3D = mul(keys, strengths)
-  const inverse = invertTriangles(mul(batchedProduct(weak, keys, true), between))
+function chunked({ query, key, value, strength, sofar, between, inverse, length }: DeltaChunks) {
   const last: Tensor3D = slice(sofar, [0, length - 1, 0], [-1, 1, -1])
   return {
-    values: batchedProduct(inverse, mul(values, strengths), false),
-    recalled: batchedProduct(inverse, mul(weak, exp(sofar)), false),
-    scores: mul<Tensor3D>(batchedProduct(queries, keys, true), between),
-    query: mul<Tensor3D>(queries, exp(sofar)),
-    key: mul<Tensor3D>(keys, exp(sub(last, sofar))),
+    values: batchedProduct(inverse, mul(value, strength), false),
+    recalled: batchedProduct(inverse, mul(mul(key, strength), exp(sofar)), false),
+    scores: mul<Tensor3D>(batchedProduct(query, key, true), between),
+    query: mul<Tensor3D>(query, exp(sofar)),
+    key: mul<Tensor3D>(key, exp(sub(last, sofar))),
     left: exp<Tensor3D>(last),
   }
 }

@@ -1,8 +1,9 @@
 import { concat, mul, reshape, sigmoid, slice, sub, sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
-import { type BlockTensors, type DecoderSpec, mixerProjections } from '#engine/architectures/spec.ts'
+import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerProjections } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { AttentionShape } from '#engine/backend/halves.ts'
 import { normalizeHeads, takeGates } from '#engine/model/decoder.ts'
+import { mixByDelta } from '#engine/model/delta-net.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
 import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
@@ -11,6 +12,7 @@ import { normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/t
 import { batchedProduct, combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
+import { mixByDeltaBackward } from './delta-net.ts'
 import { type Gradients, normGradients } from './gradients.ts'
 
 /** What the backward pass of attention needs of its forward pass. */
@@ -39,6 +41,8 @@ const shapeOf = ({ spec, block }: AttentionCall): AttentionShape => ({
   window: spec.slidingWindow(block) ?? 0,
 })
 
+const samplesOf = ({ tables }: AttentionCall, source: Tensor2D): number => source.shape[0] / tables.cosine.shape[0]
+
 /** Attention on source [N, D], without the norm on its output; added to a stream where one is given. */
 export function attendForward(
   source: Tensor2D,
@@ -49,6 +53,11 @@ export function attendForward(
   const { spec, products } = call
   return tidied(() => {
     const projected = projectNormed(source, weights.norm, matrixFor(weights.queryKeyValue, products), weights.queryKeyValueBias)
+    if (weights.delta) {
+      const { mixed } = mixByDelta(projected, weights.delta, spec.delta as DeltaShape, samplesOf(call, source))
+      const output = project(mixed, matrixFor(weights.output, products), weights.outputBias, onto)
+      return { output, kept: { source: source.clone(), plain: projected, normed: projected.clone(), mixed } }
+    }
     const { plain, gate } = takeGates(projected, spec)
     const normed = normalizeHeads(plain, weights, spec)
     const mixed = mixHeads(normed, call)
@@ -70,20 +79,19 @@ function mixHeads(normed: Tensor2D, call: AttentionCall): Tensor2D {
 
 /** Gradients of attention from that by its output, [N, D]. */
 export function attendBackward(
-  { source, plain, normed, mixed, gate }: KeptAttention,
+  kept: KeptAttention,
   weights: AttentionWeights,
   call: AttentionCall,
   gradient: Tensor2D,
 ): { readonly source: Tensor2D; readonly gradients: Gradients } {
-  const { spec, block, tables, products } = call
+  const { spec, block, products } = call
   return tidied(() => {
+    const { source, plain, mixed, gate } = kept
     const open: Tensor2D | undefined = gate && sigmoid(gate)
     const byRead = combine(gradient, weights.output, products)
-    const byMixed: Tensor2D = open ? mul(byRead, open) : byRead
-    const byGate: Tensor2D | undefined = open && mul(mul(byRead, mixed), mul(open, sub(1, open)))
-    const byNormed = mixHeadsBackward(normed, tables, shapeOf(call), byMixed, products)
-    const heads = headsBackward(plain, weights, spec, byNormed)
-    const byProjected = byGate ? placeGates(heads.plain, byGate, spec) : heads.plain
+    const { projected: byProjected, gradients: ofMixer } = weights.delta
+      ? mixByDeltaBackward(plain, weights.delta, spec.delta as DeltaShape, samplesOf(call, source), byRead)
+      : headsBackward(kept, weights, call, byRead, open)
     const byInput = combine(byProjected, weights.queryKeyValue, products)
     const front = weights.norm && normalizeBackward(source, weights.norm, byInput)
     const input = weights.norm ? normalize(source, weights.norm) : source
@@ -94,15 +102,32 @@ export function attendBackward(
         output: correlate(gradient, open ? mul<Tensor2D>(mixed, open) : mixed, products),
         ...(weights.outputBias ? { outputBias: sum<Tensor1D>(gradient, 0) } : {}),
         ...projectionGradients(joined, spec.block(block), weights, spec),
-        ...heads.gradients,
+        ...ofMixer,
         ...normGradients('norm', weights.norm, front),
       },
     }
   })
 }
 
-/** Behind the norms on queries and keys, where there are some. */
+/** Softmax attention behind its projections, from the gradient by what the last projection reads; `open` is what gates let through. */
 function headsBackward(
+  { plain, normed, mixed }: KeptAttention,
+  weights: AttentionWeights,
+  call: AttentionCall,
+  byRead: Tensor2D,
+  open: Tensor2D | undefined,
+): { readonly projected: Tensor2D; readonly gradients: Gradients } {
+  const { spec, tables, products } = call
+  const byMixed: Tensor2D = open ? mul(byRead, open) : byRead
+  const byNormed = mixHeadsBackward(normed, tables, shapeOf(call), byMixed, products)
+  const heads = normsBackward(plain, weights, spec, byNormed)
+  if (!open) return { projected: heads.plain, gradients: heads.gradients }
+  const byGate: Tensor2D = mul(mul(byRead, mixed), mul(open, sub(1, open)))
+  return { projected: placeGates(heads.plain, byGate, spec), gradients: heads.gradients }
+}
+
+/** Behind the norms on queries and keys, where there are some. */
+function normsBackward(
   plain: Tensor2D,
   { queryNorm, keyNorm }: AttentionWeights,
   spec: DecoderSpec,
@@ -131,15 +156,15 @@ function placeGates(plain: Tensor2D, gate: Tensor2D, { heads, headSize }: Decode
 function projectionGradients(
   joined: { readonly weight: Tensor2D; readonly bias: Tensor1D },
   tensors: BlockTensors,
-  { queryNorm, queryKeyValueBias }: AttentionWeights,
+  { queryNorm, queryKeyValueBias, delta }: AttentionWeights,
   spec: DecoderSpec,
 ): Gradients {
   const gradients: Record<string, Tensor> = {}
-  const keys = ['query', 'key', 'value'] as const
+  const keys = ['query', 'key', 'value', 'gate', 'strength', 'rate'] as const
   let first = 0
   for (const [index, { rows }] of mixerProjections(tensors).entries()) {
     const key = keys[index] as (typeof keys)[number]
-    const scale = key === 'query' && !queryNorm ? spec.scoreScale : 1
+    const scale = key === 'query' && !queryNorm && !delta ? spec.scoreScale : 1
     gradients[key] = mul(slice(joined.weight, [first, 0], [rows, -1]), scale)
     if (queryKeyValueBias) gradients[`${key}Bias`] = mul(slice(joined.bias, [first], [rows]), scale)
     first += rows

@@ -159,7 +159,5 @@ function requireTrainable({ spec, model }: ModelView, { blocks, slice }: Plan): 
     refuse('A sliced model cannot be recovered: its stream has another basis. Choose another method.')
   if (blocks.some(({ mlp }) => mlp !== 'removed' && (mlp.inputs ?? mlp.outputs)))
     refuse('A plan that cuts hidden channels of MLPs cannot be recovered. Let 2SSP cut neurons.')
-  if (spec.delta)
-    refuse(`Models of the ${spec.family} family cannot be recovered: their Gated DeltaNet cannot be trained yet. Choose a repair instead.`)
   requireWholeHead(model.vocabulary.chunkRows >= model.vocabulary.size, spec)
 }

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { TrainedWeights } from '#contract/pruning/recovery.ts'
-import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, layoutOf, mixerProjections } from '#engine/architectures/spec.ts'
 import { vocabularyShare } from '#engine/model/model.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
@@ -114,7 +114,11 @@ function needsOf(spec: DecoderSpec, tokens: number, trains: TrainedWeights): Nee
 /** Numbers that the backward pass of a block keeps for each row. */
 function keptPerRow(spec: DecoderSpec, block: number): number {
   const { attention, width } = layoutOf(spec, block)
-  const { heads, keyValueHeads, headSize, hidden } = spec
-  const ofAttention = attention ? 2 * hidden + 2 * (heads + 2 * keyValueHeads) * headSize + 2 * heads * headSize : 0
+  const { heads, headSize, hidden } = spec
+  const { delta } = spec.block(block)
+  // Queries twice where they have gates; a DeltaNet's projections are those of its matrix, and it keeps them once.
+  const projected = mixerProjections(spec.block(block)).reduce((sum, { rows }) => sum + rows, 0)
+  const mixed = delta ? delta.gate.rows : 2 * heads * headSize
+  const ofAttention = attention ? 2 * hidden + (delta ? 1 : 2) * projected + mixed : 0
   return ofAttention + (width > 0 ? 2 * hidden + 2 * width : 0) + 2 * hidden
 }

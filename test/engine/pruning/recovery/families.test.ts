@@ -25,10 +25,17 @@ function planFor({ blocks }: DecoderSpec): Plan {
 /** How far weights are moved along a gradient, as a share of their length. */
 const reach = 0.001
 
-/** A Gated DeltaNet is refused. */
-const trained = [...fullModels, ...variedModels, ...familyModels].filter((name) => name !== 'qwen3_5')
+/**
+ * Whether a tensor stands behind every DeltaNet. A DeltaNet norms what each token reads, and the first ones read next to nothing: the loss
+ * jumps where that changes its sign, and has no slope over a step. `delta-net.test.ts` has the gradients of one.
+ */
+function isBehindDeltas(key: string, spec: DecoderSpec): boolean {
+  const last = spec.blocks.findLastIndex((_, block) => spec.block(block).delta)
+  const [, block, submodule] = /^blocks\.(\d+)\.(\w+)/.exec(key) ?? []
+  return block === undefined || Number(block) > last || (Number(block) === last && submodule === 'mlp')
+}
 
-describe.each(trained)('%s', (name) => {
+describe.each([...fullModels, ...variedModels, ...familyModels])('%s', (name) => {
   const open = openReference(name)
 
   // Factors see the same gradients in every family: two of them are enough, one with fused projections.
@@ -62,6 +69,7 @@ describe.each(trained)('%s', (name) => {
         }
         expect(loss).toBeGreaterThan(0)
         for (const [key, gradient] of gradients) {
+          if (!isBehindDeltas(key, student.spec)) continue
           const master = trained.masters.get(key) as Master
           const length = lengthOf(gradient)
           const unit = gradient.map((value) => value / (length || 1))

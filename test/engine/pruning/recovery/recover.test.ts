@@ -277,12 +277,32 @@ describe('stories260k', () => {
 describe('qwen3_5', () => {
   const open = openReference('qwen3_5')
 
-  test('a Gated DeltaNet is refused before anything is computed', async () => {
-    const { model } = open()
-    const run = recordedRun()
-    const request = { amount: { tokens: 64 }, text: { source: 'x', sequenceLength: 64 } }
-    const never = () => Promise.reject(new Error('read'))
-    const given = { view: denseView(model), plan: densePlan(model.spec), request, read: never, heldOut: [], apart: [], run }
-    await expect(recoverPlan(given)).rejects.toThrow('Gated DeltaNet')
+  test('DeltaNets and gated attention come nearer to the dense model', async () => {
+    const { model, calibration, test: measured } = open()
+    const plan = densePlan(model.spec)
+    const blocks = plan.blocks.map((block, index) => ({
+      ...block,
+      mlp: { kept: Array.from({ length: (model.spec.blocks[index]?.width ?? 0) >> 1 }, (_, i) => i) },
+    }))
+    const text = calibration.slice(0, 32).map((window) => window.slice(0, length))
+    const used = { source: 'text', revision: null, sequenceLength: length, windows: text.length, seed: 0, hash: 'h' }
+    const {
+      plan: after,
+      tensors,
+      recovery,
+    } = await recoverPlan({
+      view: denseView(model),
+      plan: { ...plan, blocks },
+      request: { amount: { tokens: 32 * length }, text: { source: 'text', sequenceLength: length }, rate: 1e-3 },
+      read: async (windows, choose) => ({ windows: choose(text).slice(0, windows), used, notes: [] }),
+      heldOut: [{ kind: 'one', windows: short(measured.slice(0, 4)) }],
+      apart: [],
+      run: recordedRun(),
+    })
+    expect(recovery.best).toBeGreaterThan(0)
+    expect(tensors?.tensors.get('blocks.0.attention.convolution')?.shape).toEqual([96, 1, 4])
+    const view = viewWithPlan(model, after, tensors)
+    expect((await perplexity(view, short(measured.slice(4, 6)))).perplexity).toBeLessThan(Number.POSITIVE_INFINITY)
+    view.dispose()
   })
 })

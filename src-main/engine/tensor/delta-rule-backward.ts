@@ -1,0 +1,132 @@
+import {
+  add,
+  concat,
+  cumsum,
+  exp,
+  mul,
+  neg,
+  reshape,
+  slice,
+  sub,
+  sum,
+  type Tensor2D,
+  type Tensor3D,
+  tensor2d,
+  transpose,
+  zerosLike,
+} from '@tensorflow/tfjs-core'
+import { type DeltaChunks, type DeltaRuleCall, inChunks, pickChunk, recur, splitChunks } from './delta-rule.ts'
+import { batchedCorrelation, batchedProduct } from './products.ts'
+import { tidied } from './tidied.ts'
+
+/** Gradients of a loss by what the rule reads; shapes are those of the call. */
+export interface DeltaRuleGradients {
+  readonly query: Tensor3D
+  readonly key: Tensor3D
+  readonly value: Tensor3D
+  readonly strength: Tensor2D
+  readonly decay: Tensor2D
+}
+
+type ChunkGradients = Record<keyof DeltaRuleGradients | 'state', Tensor3D>
+
+/** From the gradient by what is read of `gatedDeltaRule`, [G, T, dv]. States are computed again, then chunks are passed from the last to the first. */
+export function gatedDeltaRuleBackward(call: DeltaRuleCall, gradient: Tensor3D): DeltaRuleGradients {
+  return tidied(() => {
+    const split = splitChunks(call)
+    const { states } = recur(call, split)
+    const byRead = inChunks(gradient, split.chunks, split.length)
+    const found: ChunkGradients[] = []
+    let byState: Tensor3D = zerosLike(states[0] as Tensor3D)
+    for (let chunk = split.chunks - 1; chunk >= 0; chunk--) {
+      const at = (x: Tensor3D) => pickChunk(x, chunk, split.chunks)
+      const own = tidied(() => chunkBackward(pickAll(split, at), states[chunk] as Tensor3D, at(byRead), byState))
+      found.unshift(own)
+      byState = own.state
+    }
+    const [groups, tokens] = call.key.shape
+    const join = (key: keyof ChunkGradients): Tensor3D =>
+      slice(
+        concat(
+          found.map((own) => own[key]),
+          1,
+        ),
+        [0, 0, 0],
+        [-1, tokens, -1],
+      )
+    const perToken = (key: keyof ChunkGradients): Tensor2D => reshape(join(key), [groups, tokens])
+    return {
+      query: join('query'),
+      key: join('key'),
+      value: join('value'),
+      strength: perToken('strength'),
+      decay: perToken('decay'),
+    }
+  })
+}
+
+type Chunk = Pick<DeltaChunks, 'query' | 'key' | 'value' | 'strength' | 'sofar' | 'between' | 'inverse'>
+
+function pickAll({ query, key, value, strength, sofar, between, inverse }: DeltaChunks, at: (x: Tensor3D) => Tensor3D): Chunk {
+  return {
+    query: at(query),
+    key: at(key),
+    value: at(value),
+    strength: at(strength),
+    sofar: at(sofar),
+    between: at(between),
+    inverse: at(inverse),
+  }
+}
+
+/**
+ * One chunk. Forward, with e decays up to a token, f those from it to the end of the chunk, S the state in front, all as in section 3.3:
+ * w = inverse strength (v - e k S); read = e q S + (q k' between) w; the state behind = left S + (f k)' w.
+ */
+function chunkBackward(chunk: Chunk, state: Tensor3D, byRead: Tensor3D, byState: Tensor3D): ChunkGradients {
+  const { query, key, value, strength, sofar, between, inverse } = chunk
+  const last: Tensor3D = slice(sofar, [0, sofar.shape[1] - 1, 0], [-1, 1, -1])
+  const [grown, ahead, left] = [exp<Tensor3D>(sofar), exp<Tensor3D>(sub(last, sofar)), exp<Tensor3D>(last)]
+  const [queries, keys, lastKeys] = [mul<Tensor3D>(query, grown), mul<Tensor3D>(key, grown), mul<Tensor3D>(key, ahead)]
+  const missing: Tensor3D = sub(value, batchedProduct(keys, state, false))
+  const written = batchedProduct(inverse, mul(missing, strength), false)
+  const [likeness, scores] = [batchedProduct(key, key, true), batchedProduct(query, key, true)]
+  const byWritten: Tensor3D = add(batchedCorrelation(mul(scores, between), byRead), batchedProduct(lastKeys, byState, false))
+  const byWish = batchedCorrelation(inverse, byWritten)
+  const byMissing: Tensor3D = mul(byWish, strength)
+  // Below the diagonal by what the inverse is of, times its decays; up to the diagonal by scores.
+  const byTriangle: Tensor3D = mul(mul(neg(batchedProduct(byWish, written, true)), between), belowDiagonal(sofar.shape[1]))
+  const byLikeness: Tensor3D = mul(byTriangle, strength)
+  const byScores: Tensor3D = mul(batchedProduct(byRead, written, true), between)
+  const [byQueries, byLastKeys] = [batchedProduct(byRead, state, true), batchedProduct(written, byState, true)]
+  const byKeys: Tensor3D = neg(batchedProduct(byMissing, state, true))
+  const byBetween: Tensor3D = add(mul(byLikeness, likeness), mul(byScores, scores))
+  const [ofQueries, ofKeys, ofLast] = [rowDots(byQueries, queries), rowDots(byKeys, keys), rowDots(byLastKeys, lastKeys)]
+  const bySofar = sub(add(add(rowDots(byBetween), ofQueries), ofKeys), add(rowDots(transpose(byBetween, [0, 2, 1])), ofLast))
+  const byEnd: Tensor3D = add(sum(ofLast, 1, true), mul(left, sum(rowDots(byState, state), 1, true)))
+  return {
+    query: add(batchedProduct(byScores, key, false), mul(byQueries, grown)),
+    key: sumOf(
+      batchedProduct(byLikeness, key, false),
+      batchedCorrelation(byLikeness, key),
+      batchedCorrelation(byScores, query),
+      mul(byKeys, grown),
+      mul(byLastKeys, ahead),
+    ),
+    value: byMissing,
+    strength: add(rowDots(byWish, missing), rowDots(byTriangle, likeness)),
+    decay: add(cumsum(bySofar, 1, false, true), byEnd),
+    state: sumOf(batchedCorrelation(queries, byRead), mul(byState, left), neg(batchedCorrelation(keys, byMissing))),
+  }
+}
+
+const sumOf = (...terms: readonly Tensor3D[]): Tensor3D => terms.reduce((total, term) => add<Tensor3D>(total, term))
+
+/** Sums over the last axis, of products where a second tensor is given: [G, rows, 1]. */
+const rowDots = (a: Tensor3D, b?: Tensor3D): Tensor3D => sum(b ? mul<Tensor3D>(a, b) : a, 2, true)
+
+function belowDiagonal(size: number): Tensor2D {
+  const below = new Float32Array(size * size)
+  for (let row = 0; row < size; row++) below.fill(1, row * size, row * size + row)
+  return tensor2d(below, [size, size])
+}
