@@ -44,7 +44,7 @@ export const ggmlPackages = {
 const unneeded = /^llama-addon\.node$|llama-common/
 
 /**
- * Ensures that the engine finds ggml. Never fails: without it only quantised GGUF types are missing, and a message says so.
+ * Ensures that the engine finds ggml. Never fails: a message says what is missing without it.
  * @param {typeof ggmlPackages} [packages]
  * @returns {Promise<void>}
  */
@@ -56,7 +56,7 @@ export async function ensureGgml(packages = ggmlPackages) {
     })
   } catch (thrown) {
     say(
-      `The ggml library could not be installed: ${/** @type {Error} */ (thrown).message}\nEspalier works without it, except for quantised GGUF types. Run the same command again to retry.`,
+      `The ggml library could not be installed: ${/** @type {Error} */ (thrown).message}\nWithout it there are no quantised GGUF types, and nothing computes where TensorFlow is missing. Run the same command again to retry.`,
     )
   }
 }

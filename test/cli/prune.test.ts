@@ -120,7 +120,7 @@ describe('the pruning command', () => {
     expect(await readFile(join(output, 'results.tex'), 'utf8')).toContain('\\toprule')
   })
 
-  it('answers the two prompts and measures inference on WebAssembly', async () => {
+  it('answers the two prompts and measures inference on ggml', async () => {
     const [document] = documentsOf(
       await run(home, [
         '--model',
@@ -129,12 +129,12 @@ describe('the pruning command', () => {
         '--sequence_length=64',
         '--evaluate_qualitative',
         '--evaluate_inference',
-        '--backend=wasm',
+        '--backend=ggml',
         '--json',
         '--no_history',
       ]),
     )
-    expect(document?.backend).toBe('wasm')
+    expect(document?.backend).toBe('ggml-cpu')
     expect(document?.answers?.map(({ prompt }) => prompt)).toEqual(['Who is Albert Einstein?', 'The theory of relativity'])
     expect(document?.measures.map(({ name, dataset }) => `${name} ${dataset}`)).toContain('tokens per second decode')
   })

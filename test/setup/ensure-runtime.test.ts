@@ -36,7 +36,7 @@ function scene() {
 const findAddon = (cache: string) =>
   join(cache, 'runtime', `tensorflow-2.21.0-cpu-${process.platform}-${process.arch}`, 'tfjs_binding.node')
 
-const slower = 'about 30 GFLOP/s; TensorFlow reaches about 165'
+const slower = 'Espalier computes with ggml, which takes about 3 times as long'
 
 test('without pip and compiler it says so, names the slower way, and goes on', () => {
   const { cache, path } = scene()
@@ -77,7 +77,7 @@ test.each([
   expect(stderr).toContain(`${command}\``)
 })
 
-test('a pip that cannot download is quoted, and WebAssembly computes', () => {
+test('a pip that cannot download is quoted, and ggml computes', () => {
   const { cache, path, tools, install } = scene()
   install('pip')
   install('compiler')

@@ -7,14 +7,14 @@ import { recoveryRequest } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
 import { type GgufType, ggufTypeTitles } from '../titles.ts'
 
-/** `webgpu` is only accepted from earlier versions: it is treated as `auto`, and the run's notes say so. */
-export const backendName = z.enum(['auto', 'tensorflow', 'wasm', 'webgpu'])
+/** `wasm` and `webgpu` are only accepted from earlier versions: they are treated as `auto`, and the run's notes say so. */
+export const backendName = z.enum(['auto', 'tensorflow', 'ggml', 'wasm', 'webgpu'])
 
 /** A type of weights in GGUF files. */
 export const weightType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])
 
 /** The backends that users can choose. */
-export const backendChoice = backendName.exclude(['webgpu'])
+export const backendChoice = backendName.exclude(['wasm', 'webgpu'])
 
 /** How much to remove: a share of the block stack's parameters, or the equivalent of whole blocks (the reference's `--num_prune`). */
 export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }), z.object({ blocks: z.number().int().nonnegative() })])

@@ -3,15 +3,13 @@ import type { HalfType, ProcessorHalves } from './halves.ts'
 
 /** What the rest of the engine may know of the runtime that computes. */
 export interface Backend {
-  readonly name: 'tensorflow-gpu' | 'tensorflow-cpu' | 'wasm'
+  readonly name: 'tensorflow-gpu' | 'tensorflow-cpu' | 'ggml-cpu'
   /** One line for people: which runtime, which version, how many threads. */
   readonly title: string
   /** Why this one and not a faster one. */
   readonly reason: string
-  /** Whether products with transposed matrices and of many small ones run at the rate of plain ones; where not, they are made plain. */
-  readonly anyProducts: boolean
-  /** Operations made for the decoder, if setup could compile them; each caller works without them too. */
-  readonly fused?: FusedOperations
+  /** Operations made for the decoder: all of ours if setup could compile them, some by ggml. Each caller works without them too. */
+  readonly fused?: Partial<FusedOperations>
   /** Products of 16-bit operands by operations of ours, where the processor has units for them. */
   readonly halves?: ProcessorHalves
   /** The 16-bit type that the runtime's own products take, where these are there to be used: on a GPU with units for them. */

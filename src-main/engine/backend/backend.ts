@@ -1,9 +1,9 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { BackendName } from '#contract/runs/run-request.ts'
 import { type Backend, setActiveBackend } from './active.ts'
+import { openGgml } from './ggml/open.ts'
 import { probe } from './probe.ts'
 import { openTensorflow } from './tensorflow.ts'
-import { openWasm } from './wasm.ts'
 
 let opened: { asked: BackendName; backend: Promise<Backend> } | undefined
 let checked: Promise<void> | undefined
@@ -17,11 +17,11 @@ export async function openBackend(name: BackendName = 'auto'): Promise<Backend> 
 }
 
 /**
- * The runtime of this process, unchecked. `auto` takes TensorFlow, and WebAssembly where that cannot run. A process keeps the first one
+ * The runtime of this process, unchecked. `auto` takes TensorFlow, and ggml where that cannot run. A process keeps the first one
  * that opens. Throws `conflict` with `anotherProcess` where another is asked for: the host then asks a new process.
  */
 export async function loadBackend(wanted: BackendName): Promise<Backend> {
-  const name = wanted === 'webgpu' ? 'auto' : wanted
+  const name = wanted === 'webgpu' || wanted === 'wasm' ? 'auto' : wanted
   opened ??= { asked: name, backend: start(name) }
   const { asked, backend } = opened
   const found = await backend.catch((thrown: unknown) => {
@@ -36,7 +36,7 @@ export async function loadBackend(wanted: BackendName): Promise<Backend> {
 
 /** Whether what is open is what a name would open. Only `auto` finds out when TensorFlow cannot run, so only it falls back. */
 function serves({ name }: Backend, asked: BackendName, wanted: BackendName): boolean {
-  const kind = name === 'wasm' ? name : 'tensorflow'
+  const kind = name === 'ggml-cpu' ? 'ggml' : 'tensorflow'
   return wanted === asked || wanted === kind || (wanted === 'auto' && kind === 'tensorflow')
 }
 
@@ -47,11 +47,11 @@ async function start(name: BackendName): Promise<Backend> {
 }
 
 async function choose(name: BackendName): Promise<Backend> {
-  if (name === 'wasm') return openWasm('Chosen by the user.')
+  if (name === 'ggml') return openGgml('Chosen by the user.')
   if (name === 'tensorflow') return openTensorflow()
   try {
     return await openTensorflow()
   } catch (error) {
-    return openWasm(toErrorMessage(error).message)
+    return openGgml(toErrorMessage(error).message)
   }
 }

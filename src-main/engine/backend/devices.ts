@@ -2,7 +2,7 @@ import { cpus, freemem, totalmem } from 'node:os'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { DeviceReport } from '#contract/machine/engine-state.ts'
 import type { Backend } from './active.ts'
-import { type GgmlDevice, ggmlDevices } from './ggml/devices.ts'
+import { ggmlDevices, type ListedDevice } from './ggml/devices.ts'
 import { listGpus } from './gpu-driver.ts'
 
 /** Every device of this machine, with the runtime that computes on it, and why. */
@@ -31,7 +31,7 @@ export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'rea
 }
 
 /** GPUs that the installed ggml finds; none without it. */
-function otherGpus(): GgmlDevice[] {
+function otherGpus(): ListedDevice[] {
   try {
     return ggmlDevices().filter(({ isGpu }) => isGpu)
   } catch (error) {
@@ -40,7 +40,7 @@ function otherGpus(): GgmlDevice[] {
   }
 }
 
-const describeGpu = ({ name, title, freeBytes, totalBytes }: GgmlDevice): DeviceReport => ({
+const describeGpu = ({ name, title, freeBytes, totalBytes }: ListedDevice): DeviceReport => ({
   id: name,
   title,
   kind: 'gpu',
@@ -48,5 +48,5 @@ const describeGpu = ({ name, title, freeBytes, totalBytes }: GgmlDevice): Device
   totalBytes,
   driver: `ggml ${name}`,
   usedBy: null,
-  why: 'Espalier does not compute with ggml yet.',
+  why: 'Espalier computes with ggml on the processor only.',
 })

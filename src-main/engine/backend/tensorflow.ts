@@ -67,7 +67,6 @@ export async function openTensorflow(): Promise<Backend> {
     name: 'tensorflow-cpu',
     title: `TensorFlow ${runtime.version} on the CPU, ${threads} ${threads === '1' ? 'thread' : 'threads'}${describeOwn(own)}`,
     reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'Setup found no NVIDIA GPU.',
-    anyProducts: true,
     ...own,
   }
 }
@@ -81,7 +80,6 @@ async function describeGpu(version: string): Promise<Backend> {
     name: 'tensorflow-gpu',
     title: `TensorFlow ${version} on the GPU${describeHalfType(halfType)}`,
     reason: 'An NVIDIA GPU answered.',
-    anyProducts: true,
     ...(halfType ? { halfType } : {}),
     ...(report.freeBytes ? { deviceBytes: report.freeBytes } : {}),
   }

@@ -224,12 +224,12 @@ function mix(projected: Tensor2D, block: number, call: CallContext, weight: Matr
   const tables = rotary(block)
   const { cosine, sine } = tables
   const shape = { heads, keyValueHeads, cap, window: spec.slidingWindow(block) ?? 0 }
-  if (past && fused) {
+  if (past && fused?.attendPlaced) {
     return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   }
   if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, spec)
   if (isHalf(weight)) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
-  return fused ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, shape, batchedProduct)
+  return fused?.attention ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, shape, batchedProduct)
 }
 
 /** Each sequence's rows after what its slots hold. */

@@ -173,8 +173,8 @@ export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: In
 
 /** log(sum(exp(row))) of each row of logits [N, V]; the maximum is only subtracted when the plain sum overflows or vanishes. */
 export function logSumExponents(logits: Tensor2D): Float64Array {
-  const { fused } = activeBackend()
-  if (fused) return logsOf(valuesOf(() => fused.exponents(logits)))
+  const exponents = activeBackend().fused?.exponents
+  if (exponents) return logsOf(valuesOf(() => exponents(logits)))
   const plain = valuesOf(() => sum(exp(logits), 1))
   if (plain.every((value) => value > 1e-30 && value < 1e38)) return Float64Array.from(plain, Math.log)
   const highest = max<Tensor2D>(logits, 1, true)

@@ -2,10 +2,13 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import { retiredNotes } from '../pruning/options.ts'
 import { findMethod, methods } from '../pruning/registry.ts'
 
+const instead = 'The best available backend computes instead.'
+
 /** A sentence for everything in a request that this version no longer has and therefore ignores. */
 export function retiredIn({ backend, method, options }: Pick<RunRequest, 'backend' | 'method' | 'options'>): string[] {
   return [
-    ...(backend === 'webgpu' ? ['The WebGPU backend was removed, as it never ran. The best available backend computes instead.'] : []),
+    ...(backend === 'webgpu' ? [`The WebGPU backend was removed, as it never ran. ${instead}`] : []),
+    ...(backend === 'wasm' ? [`The WebAssembly backend was removed, as ggml is faster. ${instead}`] : []),
     ...(Object.hasOwn(methods, method) ? retiredNotes(findMethod(method), options) : []),
   ]
 }

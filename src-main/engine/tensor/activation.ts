@@ -47,7 +47,7 @@ export function capValues<T extends Tensor>(x: T, cap: number | undefined): T {
 /** Neurons of a gated MLP (arXiv 2002.05202): the activation of gate [N, I], times up [N, I]. */
 export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation): Tensor2D {
   const { fused } = activeBackend()
-  if (fused && activation === 'silu') return fused.gate(gate, up)
+  if (fused?.gate && activation === 'silu') return fused.gate(gate, up)
   return tidy(() => mul(activate(gate, activation), up))
 }
 
@@ -61,7 +61,7 @@ interface NeuronGradients {
 /** From its gradient by neurons: the activation of gate times up, without a gate the activation of up. */
 export function neuronsBackward(gate: Tensor2D | undefined, up: Tensor2D, activation: Activation, gradient: Tensor2D): NeuronGradients {
   const { fused } = activeBackend()
-  if (fused) {
+  if (fused?.neuronsBackward) {
     const [first, second, neurons] = fused.neuronsBackward(gate, up, gradient, activation)
     if (gate) return { gate: first, up: second, neurons }
     second.dispose()

@@ -46,7 +46,7 @@ export function mixHeadsBackward(
 ): Tensor2D {
   const { fused, halves } = activeBackend()
   if (halves && products === 'bfloat16') return halves.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
-  if (fused) return fused.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
+  if (fused?.attentionBackward) return fused.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
   return tidy(() => {
     const { heads, keyValueHeads: groups } = shape
     const [rows, tokens] = [projected.shape[0], tables.cosine.shape[0]]

@@ -10,7 +10,7 @@ import { valuesOf } from './read.ts'
 export function columnSums(x: Tensor2D, batch: number, tokens: number, of: 'magnitudes' | 'squares'): ArrayLike<number> {
   const { fused } = activeBackend()
   return valuesOf(() => {
-    if (fused) return fused.columnSums(x, tokens, of === 'squares')
+    if (fused?.columnSums) return fused.columnSums(x, tokens, of === 'squares')
     const powers: Tensor3D = reshape(of === 'squares' ? square(x) : abs(x), [batch, tokens, x.shape[1]])
     return batchedProduct(ones([batch, 1, tokens]), powers, false)
   })

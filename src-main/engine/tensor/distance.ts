@@ -6,7 +6,7 @@ import { valuesOf } from './read.ts'
 /** Sums over rows of |a - b| / |b| and of the cosine of a and b: [N, D] each. */
 export function rowDistances(a: Tensor2D, b: Tensor2D): { error: number; cosine: number } {
   const { fused } = activeBackend()
-  const pairs = valuesOf(() => fused?.distance(a, b) ?? stack([relativeErrors(a, b), cosines(a, b)], 1))
+  const pairs = valuesOf(() => fused?.distance?.(a, b) ?? stack([relativeErrors(a, b), cosines(a, b)], 1))
   const total = { error: 0, cosine: 0 }
   for (let row = 0; row < pairs.length; row += 2) {
     total.error += at(pairs, row)

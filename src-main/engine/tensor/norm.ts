@@ -22,7 +22,7 @@ export const fusedNorm = (norm: NormWeights, x: Tensor2D) => ({
 export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
   const { divisor, ...whole } = fusedNorm(norm, x)
   const { fused } = activeBackend()
-  if (fused) return fused.normalize(x, norm.weight, norm.bias, { ...whole, divisor })
+  if (fused?.normalize) return fused.normalize(x, norm.weight, norm.bias, { ...whole, divisor })
   return tidy(() => {
     const centred: Tensor2D = norm.kind === 'layer' ? sub(x, mean(x, 1, true)) : x
     const meanSquare: Tensor2D = mul(sum(square(centred), 1, true), 1 / divisor)
@@ -50,7 +50,7 @@ export function normalizeBackward(x: Tensor2D, norm: NormWeights, gradient: Tens
   const whole = fusedNorm(norm, x)
   const { divisor } = whole
   const { fused } = activeBackend()
-  if (fused) {
+  if (fused?.normalizeBackward) {
     const [own, weight, bias] = fused.normalizeBackward(x, norm.weight, gradient, whole)
     return { x: own, weight, bias }
   }

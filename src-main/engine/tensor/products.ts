@@ -1,4 +1,4 @@
-import { add, matMul, mul, stack, type Tensor1D, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
+import { add, matMul, mul, type Tensor1D, type Tensor2D, type Tensor3D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { halfUnits } from './half-units.ts'
@@ -39,9 +39,9 @@ const addOnto = (product: Tensor2D, onto: Onto | undefined): Tensor2D =>
 export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Onto): Tensor2D {
   if (isHalf(weight)) return halfUnits().product(x, weight, { bias, ...onto })
   const { fused } = activeBackend()
-  if (fused && !onto && x.shape[0] <= fewRows) return fused.projectFew(x, weight, bias)
+  if (fused?.projectFew && !onto && x.shape[0] <= fewRows) return fused.projectFew(x, weight, bias)
   return tidy(() => {
-    const product: Tensor2D = activeBackend().anyProducts ? matMul(x, weight, false, true) : matMul(x, transpose(weight))
+    const product: Tensor2D = matMul(x, weight, false, true)
     return addOnto(bias ? add(product, bias) : product, onto)
   })
 }
@@ -60,31 +60,14 @@ export function combine(factors: Tensor2D, weight: Tensor2D, products: Products 
 }
 
 /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
-export function batchedProduct(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D {
-  if (activeBackend().anyProducts) return matMul(a, b, false, transposeB)
-  return tidy(() => {
-    const left = matrices(a)
-    const right = matrices(transposeB ? transpose(b, [0, 2, 1]) : b)
-    return stack(left.map((matrix, group) => matMul(matrix, right[group] as Tensor2D))) as Tensor3D
-  })
-}
-
-/** The matrices of a batch. Taking slices would copy the whole batch for each on backends that need this. */
-function matrices(batch: Tensor3D): Tensor2D[] {
-  const [count, rows, columns] = batch.shape
-  const values = batch.dataSync()
-  return Array.from({ length: count }, (_, i) => tensor2d(values.subarray(i * rows * columns, (i + 1) * rows * columns), [rows, columns]))
-}
+export const batchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D => matMul(a, b, false, transposeB)
 
 /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
 export function correlate(a: Tensor2D, b: Tensor2D, products: Products = 'float32'): Tensor2D {
   if (products === 'bfloat16') return halfUnits().correlate(a, b)
   if (products === 'split') return tidy(() => project(transpose(a), turnedMatrix(b, products)))
-  return activeBackend().anyProducts ? matMul(a, b, true, false) : tidy(() => matMul(transpose(a), b))
+  return matMul(a, b, true, false)
 }
 
 /** The same of G pairs: a [G, N, R] and b [G, N, C] to [G, R, C]. */
-export function batchedCorrelation(a: Tensor3D, b: Tensor3D): Tensor3D {
-  if (activeBackend().anyProducts) return matMul(a, b, true, false)
-  return tidy(() => batchedProduct(transpose(a, [0, 2, 1]), b, false))
-}
+export const batchedCorrelation = (a: Tensor3D, b: Tensor3D): Tensor3D => matMul(a, b, true, false)

@@ -24,13 +24,10 @@ export function adviseInstall(missing) {
 }
 
 /**
- * The notice that WebAssembly will be used. The rates were measured on two cores of one machine.
+ * The notice that ggml will be used. The factor was measured on one thread of one processor, with SmolLM2-135M.
  * @param {string} reason one sentence
  * @returns {string}
  */
-export function webAssemblyNotice(reason) {
-  return [
-    `No TensorFlow here: ${reason}`,
-    'Espalier falls back to WebAssembly, which multiplies matrices at about 30 GFLOP/s; TensorFlow reaches about 165 on two cores, 5 times as much.',
-  ].join('\n')
+export function slowerNotice(reason) {
+  return [`No TensorFlow here: ${reason}`, 'Espalier computes with ggml, which takes about 3 times as long.'].join('\n')
 }

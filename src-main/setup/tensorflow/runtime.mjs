@@ -6,7 +6,7 @@ import { findStranger, readDescription, trustedAddon } from '../../runtime/trust
 import { withSetupLock } from '../setup-lock.mjs'
 import { formatBytes, say } from '../terminal.mjs'
 import { findOnPath } from '../tools.mjs'
-import { adviseInstall, webAssemblyNotice } from './advice.mjs'
+import { adviseInstall, slowerNotice } from './advice.mjs'
 import { bindingVersion, buildRuntime, RuntimeDoesNotRun, workFolder } from './build-runtime.mjs'
 import { findCompiler } from './compiler.mjs'
 import { recentFailure, rememberFailure } from './failures.mjs'
@@ -17,7 +17,7 @@ import { planRuntime } from './runtime-plan.mjs'
 import { pinnedWheels } from './wheels.mjs'
 
 /**
- * Ensures that the engine finds a tensor runtime. Never fails: without one, WebAssembly is used, and a message says so.
+ * Ensures that the engine finds a tensor runtime. Never fails: without one, ggml is used, and a message says so.
  * @param {string} node the Node 24 that will load it
  * @param {typeof pinnedWheels} [pinned]
  * @returns {Promise<void>}
@@ -30,7 +30,7 @@ export async function ensureRuntime(node, pinned = pinnedWheels) {
       })
     }
   } catch (thrown) {
-    say(webAssemblyNotice(/** @type {Error} */ (thrown).message))
+    say(slowerNotice(/** @type {Error} */ (thrown).message))
   }
   await ensureFused(node)
 }
@@ -91,7 +91,7 @@ async function provideRuntime(node, pinned) {
   }
   if (findRuntime()) return
   reason = recentFailure('cpu') ?? reason ?? 'it could not be built.'
-  say(webAssemblyNotice(reason))
+  say(slowerNotice(reason))
 }
 
 /** @param {string} reason */

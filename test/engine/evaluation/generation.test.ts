@@ -8,6 +8,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { expectedOf, fullModels, referenceModel } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
 
 interface Recorded {
@@ -21,7 +22,7 @@ interface Recorded {
 }
 
 describe('generation against the reference', () => {
-  beforeAll(() => openBackend('tensorflow'))
+  beforeAll(() => openBackend(testedBackend))
 
   it.each(fullModels)('continues greedily and by beam search as recorded for %s', async (name) => {
     const model = await openModel(await referenceModel(name))

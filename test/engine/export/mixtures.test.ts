@@ -14,6 +14,7 @@ import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { expectedOf, type MixtureModel, mixtureModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { storeTensors } from '../../fixtures/store-tensors.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { logitsOf } from '../model/logits.ts'
 
 type ByBlock<T> = Readonly<Record<string, T>>
@@ -81,7 +82,7 @@ async function check(name: MixtureModel, pruned: Pruned, format: typeof stock): 
 }
 
 describe('mixtures without some experts', () => {
-  beforeAll(async () => setActiveBackend(await openBackend('tensorflow')))
+  beforeAll(async () => setActiveBackend(await openBackend(testedBackend)))
 
   it.each(mixtureModels)('of %s give the recorded logits, and again when they are saved and reopened', async (name) => {
     const { experts } = await expectedOf<Recorded>(name)

@@ -9,6 +9,7 @@ import { type SaveRequest, saveModel } from '#engine/export/save.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 const sample = join(import.meta.dirname, '..', '..', '..', 'resources', 'sample-model')
 const quiet = { progress: () => undefined }
@@ -16,7 +17,7 @@ let folder: string
 let model: Model
 let text: string
 beforeAll(async () => {
-  await openBackend('tensorflow')
+  await openBackend(testedBackend)
   folder = await mkdtemp(join(tmpdir(), 'espalier-save-'))
   model = await openModel(sample)
   text = await readFile(join(sample, 'test.txt'), 'utf8')

@@ -5,8 +5,9 @@ import { denseDistribution, rowDivergences } from '#engine/model/divergence.ts'
 import { openModel } from '#engine/model/model.ts'
 import { headLogits } from '#engine/model/weights/vocabulary.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 
-const backend = await openBackend('tensorflow')
+const backend = await openBackend(testedBackend)
 
 /** How far divergences may be off by the products that they come from, relative. */
 const tolerances = { float32: 1e-4, split: 1e-3, bfloat16: 0.1 }

@@ -8,6 +8,7 @@ import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { expectedOf, type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { greedily } from './greedily.ts'
 import { logitsOf, relativeError } from './logits.ts'
 
@@ -19,7 +20,7 @@ interface Recorded {
 
 describe.each(['fused', 'plain'])('families of today with %s operations against transformers', (operations) => {
   beforeAll(async () => {
-    const { fused, ...plain } = await openBackend('tensorflow')
+    const { fused, ...plain } = await openBackend(testedBackend)
     setActiveBackend(fused && operations === 'fused' ? { ...plain, fused } : plain)
   })
 

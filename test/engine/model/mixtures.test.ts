@@ -11,6 +11,7 @@ import { denseView } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { mlpOf } from '#engine/model/weights/weights.ts'
 import { expectedOf, mixtureModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { greedily } from './greedily.ts'
 import { logitsOf } from './logits.ts'
 
@@ -38,7 +39,7 @@ function choicesOf(experts: readonly { expert: number; rows: Int32Array; gates: 
 }
 
 describe('mixtures of experts against transformers', () => {
-  beforeAll(async () => setActiveBackend(await openBackend('tensorflow')))
+  beforeAll(async () => setActiveBackend(await openBackend(testedBackend)))
 
   const spelled = mixtureModels.flatMap((name) => ['config.json', 'config-hub.json'].map((config) => ({ name, config })))
   it.each(spelled)('give the logits, perplexity, choices, counts and greedy answer of $name by $config', async ({ name, config }) => {

@@ -6,6 +6,7 @@ import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { expectedOf, fullModels, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { logitsOf, relativeError } from './logits.ts'
 
 interface Recorded {
@@ -20,7 +21,7 @@ interface Recorded {
 
 describe.each(['fused', 'plain'])('the decoder with %s operations against the reference', (operations) => {
   beforeAll(async () => {
-    const { fused, ...plain } = await openBackend('tensorflow')
+    const { fused, ...plain } = await openBackend(testedBackend)
     setActiveBackend(fused && operations === 'fused' ? { ...plain, fused } : plain)
   })
 

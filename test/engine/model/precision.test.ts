@@ -24,11 +24,11 @@ test.each(['bfloat16', 'float16'] as const)('a GPU with %s units ranks by them, 
 
 test('a device without units refuses all but float32, and says what it is', () => {
   const { halfType: _, ...plain } = asOnGpu('bfloat16')
-  setActiveBackend({ ...plain, name: 'wasm', title: 'WebAssembly' })
+  setActiveBackend({ ...plain, name: 'ggml-cpu', title: 'ggml' })
   expect(resolvePrecision('auto')).toBe('float32')
   expect(resolvePrecision('float32')).toBe('float32')
   for (const wanted of ['mixed', 'bfloat16'] as const) {
     expect(() => resolvePrecision(wanted)).toThrow(`Precision ${wanted} needs`)
-    expect(() => resolvePrecision(wanted)).toThrow('WebAssembly computes in float32 only')
+    expect(() => resolvePrecision(wanted)).toThrow('ggml computes in float32 only')
   }
 })

@@ -12,6 +12,7 @@ import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 const [hidden, expertWidth, sharedWidth] = [64, 44, 88]
 const sizes = { num_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: expertWidth, shared_expert_intermediate_size: sharedWidth }
@@ -66,7 +67,7 @@ async function mixtureOf(checkpoint: Checkpoint, mlp: string): Promise<TensorToW
 
 let home: string
 beforeAll(async () => {
-  setActiveBackend(await openBackend('tensorflow'))
+  setActiveBackend(await openBackend(testedBackend))
   home = await mkdtemp(join(tmpdir(), 'espalier-qwen2-moe-'))
 })
 afterAll(() => rm(home, { recursive: true, force: true }))

@@ -14,6 +14,7 @@ import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { blockParts, densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { familyModels, fullModels, referenceModel, variedModels } from '../../fixtures/reference.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 type MakePlan = (model: Model) => Plan
 
@@ -38,7 +39,7 @@ const entriesOf = ({ tensors }: Checkpoint): number =>
 describe('the parameters that a plan leaves', () => {
   let folder: string
   beforeAll(async () => {
-    await openBackend('tensorflow')
+    await openBackend(testedBackend)
     folder = await mkdtemp(join(tmpdir(), 'espalier-counts-'))
   })
   afterAll(() => rm(folder, { recursive: true, force: true }))

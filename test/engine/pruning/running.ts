@@ -14,6 +14,7 @@ import type { PassCount } from '#engine/pruning/search/passes.ts'
 import { nameStep, type StepRequest } from '#engine/steps/step-name.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { tensorFolder } from '../../fixtures/store-tensors.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 /** A run's memory: steps by name, as JSON text, so that only what survives writing down is found again. */
 export interface RecordedRun extends MethodRun, StateStore {
@@ -83,7 +84,7 @@ export interface Bench {
 export function openReference(name: ReferenceModel): () => Bench {
   let bench: Bench | undefined
   beforeAll(async () => {
-    await openBackend('tensorflow')
+    await openBackend(testedBackend)
     bench = {
       model: await openModel(await referenceModel(name)),
       calibration: await referenceWindows('calibration'),

@@ -19,7 +19,7 @@ test('a name differs with everything that it depends on', () => {
     named({ windows: [window, window], norm: 1 }),
     named({ windows: [[1, 2, 3]], norm: 1 }),
     named({ windows: [window], norm: 1 }, { model: 'b' }),
-    named({ windows: [window], norm: 1 }, { backend: 'wasm' }),
+    named({ windows: [window], norm: 1 }, { backend: 'ggml' }),
     named({ windows: [window], norm: 1 }, { precision: 'bfloat16' }),
     named({ windows: [window], norm: 1 }, {}, 2),
     nameStep({ kind, label: 'other norms', on: { windows: [window], norm: 1 } }, base),

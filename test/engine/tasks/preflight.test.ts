@@ -67,6 +67,7 @@ describe('what a request comes to', () => {
       'The WebGPU backend was removed, as it never ran. The best available backend computes instead.',
       '2SSP: the option "screening" was removed and is ignored. Every candidate is scored in full; the option "lazy" saves more time.',
     ])
+    expect((await preflight({ backend: 'wasm' })).notes).toEqual([expect.stringMatching(/^The WebAssembly backend was removed/)])
     expect(await preflight({ method: 'blockpruner', options: { screening: 0 } })).toMatchObject({ notes: [], problems: [] })
   })
 })

@@ -6,9 +6,10 @@ import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
 import { normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { expectClose, plainly } from '../backend/plainly.ts'
 
-const { fused, halves } = await openBackend('tensorflow')
+const { fused, halves } = await openBackend(testedBackend)
 
 const normal = <R extends Rank>(shape: number[], seed: number, deviation = 1) =>
   randomNormal<R>(shape as never, 0, deviation, 'float32', seed)

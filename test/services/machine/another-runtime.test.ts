@@ -27,6 +27,6 @@ test('a preview asks the runtime that a backend opens, whatever was opened under
   const alone = await precisionProblem(workbench, 'auto')
   // `auto` opened TensorFlow here, so it is the same runtime.
   expect(await precisionProblem(workbench, 'tensorflow')).toBe(alone)
-  expect(await precisionProblem(workbench, 'wasm')).toBe('infeasible')
+  expect(await precisionProblem(workbench, 'ggml')).toBe('infeasible')
   expect(await precisionProblem(workbench, 'auto')).toBe(alone)
 })

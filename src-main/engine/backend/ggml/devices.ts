@@ -3,7 +3,9 @@ import { findGgml } from '#runtime/ggml.mjs'
 import { bind, openLibrary } from './library.ts'
 
 /** A device that ggml's installed libraries can compute on. */
-export interface GgmlDevice {
+export interface ListedDevice {
+  /** For the library. */
+  readonly handle: unknown
   /** ggml's own name, for instance CPU or Metal. */
   readonly name: string
   readonly title: string
@@ -49,7 +51,7 @@ function silence(): void {
 }
 
 /** Every device of the installed libraries. Throws `not-found` where there are none. */
-export function ggmlDevices(): GgmlDevice[] {
+export function ggmlDevices(): ListedDevice[] {
   loadDevices()
   const [ggml, base] = [bind(openLibrary('ggml'), registry), bind(openLibrary('ggml-base'), facts)]
   return Array.from({ length: Number(ggml.count()) }, (_, index) => {
@@ -57,6 +59,7 @@ export function ggmlDevices(): GgmlDevice[] {
     const [free, total] = [[0], [0]]
     base.memory(device, free, total)
     return {
+      handle: device,
       name: String(base.name(device)),
       title: String(base.title(device)),
       isGpu: gpuTypes.includes(base.type(device)),

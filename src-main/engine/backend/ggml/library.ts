@@ -10,7 +10,7 @@ export type LibraryName = 'ggml-base' | 'ggml' | 'llama.cpp'
 
 // koffi loads native code: only when a library is opened, and never in the main process.
 const load = createRequire(import.meta.url)
-const koffi = (): typeof import('koffi') => load('koffi') as typeof import('koffi')
+export const koffi = (): typeof import('koffi') => load('koffi') as typeof import('koffi')
 
 /** The file name carries a prefix, a release and an ending that depend on the system: libggml.v0.4.0.so, ggml-base.dll. */
 const fileNames: Readonly<Record<LibraryName, RegExp>> = {

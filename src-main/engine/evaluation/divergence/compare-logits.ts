@@ -19,11 +19,11 @@ export interface ComparedLogits {
 
 /** Compares logits [N, C] row by row, with up to `most` of the largest. The dense model itself is compared by giving one tensor twice. */
 export function compareLogits(dense: Tensor2D, own: Tensor2D, most: number): ComparedLogits {
-  const { fused } = activeBackend()
+  const compare = activeBackend().fused?.compareLogits
   const [rows, entries] = own.shape
   const count = Math.min(most, entries)
-  if (!fused) return compareStepByStep(dense, own, count)
-  const values = valuesOf(() => fused.compareLogits(dense, own, count))
+  if (!compare) return compareStepByStep(dense, own, count)
+  const values = valuesOf(() => compare(dense, own, count))
   const width = 5 + 2 * count
   const column = (place: number) => Float64Array.from({ length: rows }, (_, row) => at(values, row * width + place))
   const log = (largest: Float64Array, total: Float64Array) => largest.map((value, row) => value + Math.log(at(total, row)))

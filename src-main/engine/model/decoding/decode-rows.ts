@@ -28,7 +28,7 @@ export function decodesRows({ spec, sliced, model }: ModelView, rows: number): b
   const { fused } = activeBackend()
   // A parallel MLP must be run with its attention, so that both have to be in memory.
   const whole = !spec.parallelResidual || !model.store.streams
-  return fused !== undefined && rows <= fewRows && whole && !spec.delta && !spec.router && !sliced
+  return fused?.decode !== undefined && rows <= fewRows && whole && !spec.delta && !spec.router && !sliced
 }
 
 /** Tokens of views of one model together, each weight read once for all that have it: the stream behind the last part, [N, D]. */

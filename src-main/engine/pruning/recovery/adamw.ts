@@ -15,8 +15,8 @@ const entriesTogether = 2 ** 20
 
 /** In float64. */
 export function sumOfSquares(values: Float32Array): number {
-  const { fused } = activeBackend()
-  if (fused) return fused.arrays.sumOfSquares(values)
+  const arrays = activeBackend().fused?.arrays
+  if (arrays) return arrays.sumOfSquares(values)
   let sum = 0
   for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2
   return sum
@@ -36,13 +36,13 @@ export async function stepAdam(
   const [own, ownSquare] = [1 - adam.first, 1 - adam.second]
   const reach = rate / (1 - adam.first ** step)
   const level = 1 / (1 - adam.second ** step)
-  const { fused } = activeBackend()
+  const arrays = activeBackend().fused?.arrays
   for (let from = 0; from < values.length; from += entriesTogether) {
     const to = Math.min(values.length, from + entriesTogether)
     const numbers = [adam.first, adam.second, adam.epsilon, reach, level, factor] as const
     const part = (array: Float32Array) => array.subarray(from, to)
-    fused?.arrays.stepAdam(part(values), part(first), part(second), part(gradient), ...numbers)
-    for (let i = fused ? to : from; i < to; i++) {
+    arrays?.stepAdam(part(values), part(first), part(second), part(gradient), ...numbers)
+    for (let i = arrays ? to : from; i < to; i++) {
       const g = (gradient[i] as number) * factor
       const m = adam.first * (first[i] as number) + own * g
       const v = adam.second * (second[i] as number) + ownSquare * g * g

@@ -72,7 +72,7 @@ function mixHeads(normed: Tensor2D, call: AttentionCall): Tensor2D {
   const { tables, products } = call
   if (products !== 'float32') return halfUnits().attention(normed, tables.cosine, tables.sine, shapeOf(call), products === 'split')
   const { fused } = activeBackend()
-  return fused
+  return fused?.attention
     ? fused.attention(normed, tables.cosine, tables.sine, shapeOf(call))
     : mixHeadsByStep(normed, tables, shapeOf(call), batchedProduct)
 }

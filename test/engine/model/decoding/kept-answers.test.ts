@@ -7,9 +7,10 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { relativeError } from '../logits.ts'
 
-beforeAll(() => openBackend('tensorflow'))
+beforeAll(() => openBackend(testedBackend))
 
 const talk = Array.from({ length: 30 }, (_, index) => (index * 7 + 3) % 500)
 

@@ -7,9 +7,10 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { relativeError } from '../logits.ts'
 
-beforeAll(() => openBackend('tensorflow'))
+beforeAll(() => openBackend(testedBackend))
 
 /** Every `step`-th neuron gone, and the parts named. */
 function planOf(model: Model, step: number, parts: readonly number[]): Plan {

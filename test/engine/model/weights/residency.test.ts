@@ -11,6 +11,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { makeModel, makeWindows } from '../../../bench/bench-model.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { recordedRun } from '../../pruning/running.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'espalier-residency-'))
@@ -19,7 +20,7 @@ const windows = makeWindows(4, 64, shape.vocabulary).map((ids) => Int32Array.fro
 let path = ''
 
 beforeAll(async () => {
-  await openBackend('tensorflow')
+  await openBackend(testedBackend)
   path = await makeModel(home, shape)
 })
 afterAll(() => rmSync(home, { recursive: true, force: true }))

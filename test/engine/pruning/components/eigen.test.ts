@@ -6,6 +6,7 @@ import { addOuterProducts } from '#engine/pruning/components/covariance.ts'
 import { symmetricEigen } from '#engine/pruning/components/eigen.ts'
 import { RuntimeMoments } from '#engine/pruning/components/runtime-moments.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 
 function randomSquare(size: number): Float64Array {
   const random = new PythonRandom(size)
@@ -25,7 +26,7 @@ const matrices: [string, Float64Array, number][] = [
 ]
 
 beforeAll(async () => {
-  await openBackend('tensorflow')
+  await openBackend(testedBackend)
 })
 
 test('the runtime sums and solves in float64 as our own code does', () => {

@@ -7,6 +7,7 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { expectedOf, familyModels, fullModels, referenceModel, referenceWindows, variedModels } from '../../../fixtures/reference.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { recordedRun } from '../running.ts'
 
 interface Recorded {
@@ -42,7 +43,7 @@ function swapped(kept: 'all' | readonly number[], recorded: RecordedFamily['2ssp
 }
 
 describe('2SSP against the reference', () => {
-  beforeAll(() => openBackend('tensorflow'))
+  beforeAll(() => openBackend(testedBackend))
 
   it.each([...fullModels, ...variedModels])('keeps the neurons and removes the attention of %s in the recorded order', async (name) => {
     const [calibration, test] = [await referenceWindows('calibration'), await referenceWindows('test')]

@@ -43,6 +43,6 @@ describe.skipIf(!fused)('AdamW on arrays', () => {
 
   test('arrays of different lengths are refused', () => {
     const short = new Float32Array(3)
-    expect(() => fused?.arrays.stepAdam(new Float32Array(4), short, short, short, 0, 0, 1, 1, 1, 1)).toThrow('Float32Arrays of one length')
+    expect(() => fused?.arrays?.stepAdam(new Float32Array(4), short, short, short, 0, 0, 1, 1, 1, 1)).toThrow('Float32Arrays of one length')
   })
 })

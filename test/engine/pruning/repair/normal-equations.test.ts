@@ -5,9 +5,10 @@ import { type RawOperations, rawOperations } from '#engine/backend/raw-operation
 import type { NormalEquations } from '#engine/pruning/repair/normal-equations.ts'
 import { OwnEquations } from '#engine/pruning/repair/own-equations.ts'
 import { RuntimeEquations } from '#engine/pruning/repair/runtime-equations.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 
 beforeAll(async () => {
-  await openBackend('tensorflow')
+  await openBackend(testedBackend)
 })
 
 const draw = (rows: number, columns: number, seed: number): Tensor2D => randomNormal([rows, columns], 0, 1, 'float32', seed)

@@ -5,9 +5,9 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { StepResult } from '#engine/steps/step-store.ts'
 import { executeRun } from '#engine/tasks/run.ts'
 import type { RunHost } from '#engine/tasks/run-steps.ts'
-import { expectedOf, referenceModel } from '../fixtures/reference.ts'
+import { expectedOf, referenceModel } from '../../../fixtures/reference.ts'
 
-const windows = (name: string) => join(import.meta.dirname, '../fixtures/reference', `${name}-windows.json`)
+const windows = (name: string) => join(import.meta.dirname, '../../../fixtures/reference', `${name}-windows.json`)
 
 /** A host that keeps steps as JSON; with `stopAfter` the run dies when it wants to write one more. */
 function hostOn(steps: Map<string, string>, stopAfter = Number.POSITIVE_INFINITY): RunHost {
@@ -25,7 +25,7 @@ function hostOn(steps: Map<string, string>, stopAfter = Number.POSITIVE_INFINITY
   }
 }
 
-test('on WebAssembly a killed run of 2SSP goes on and keeps, removes and scores what the reference did', async () => {
+test('on ggml a killed run of 2SSP goes on and keeps, removes and scores what the reference did', async () => {
   const recorded = (
     await expectedOf<{ '2ssp': { rate: number; kept_neurons: number[][]; removed_attention_in_order: number[]; ppl_test_f64: number }[] }>(
       'stories260k',
@@ -39,7 +39,7 @@ test('on WebAssembly a killed run of 2SSP goes on and keeps, removes and scores 
     seed: 0,
     calibration: { source: windows('calibration'), sequenceLength: 256 },
     measures: [{ kind: 'perplexity', data: { source: windows('test'), sequenceLength: 256 }, name: 'test' }],
-    backend: 'wasm',
+    backend: 'ggml',
   }
   const steps = new Map<string, string>()
   // The pass of the first stage and one round of the second are done when it dies.
@@ -49,7 +49,7 @@ test('on WebAssembly a killed run of 2SSP goes on and keeps, removes and scores 
 
   const document = await executeRun(request, hostOn(steps))
   for (const [name, value] of done) expect(steps.get(name), 'a finished step is taken as it is').toBe(value)
-  expect(document.backend).toBe('wasm')
+  expect(document.backend).toBe('ggml-cpu')
   expect(document.plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded?.kept_neurons)
   expect(document.decisions.map(({ block }) => block)).toEqual(recorded?.removed_attention_in_order)
   const perplexity = document.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN

@@ -1,0 +1,111 @@
+import { cpus, loadavg } from 'node:os'
+import { EspalierError } from '#contract/errors.ts'
+import { type Address, ggmlFunctions, newContext, type OperationName, threadSetter } from './functions.ts'
+import { DeviceMemory, type Place } from './memory.ts'
+import { elements, type Sizes } from './sizes.ts'
+
+/** Numbers as devices store them. */
+export type Numbers = Float32Array | Int32Array
+
+/** What builds the tensors of a graph: tensors and numbers in, a tensor out. */
+export type Operations = Readonly<Record<OperationName, (...parameters: readonly number[]) => Address>>
+
+/** `GGML_TYPE_*`. */
+const types = { float32: 0, int32: 26 } as const
+
+/** Operations of one graph at most, and bytes that describe them and their tensors. */
+const graphSize = 2 ** 14
+const contextBytes = 2 ** 24
+
+/**
+ * Work of an operation, in multiplications and additions, from which threads are worth it. They wait for each other in a loop behind
+ * every operation, which costs milliseconds where another program has one of the processors.
+ */
+const leastSharedWork = 2 ** 18
+
+/** Whether other programs leave the processors to the threads of this one. */
+const isQuiet = (): boolean => (loadavg()[0] ?? 0) < 1.5 * cpus().length
+
+/** A device that stores tensors and computes graphs. */
+export class GgmlDevice {
+  readonly memory: DeviceMemory
+  readonly operations: Operations
+  readonly #ggml = ggmlFunctions()
+  readonly #backend: Address
+  readonly #context = newContext(contextBytes)
+  /** Of tensors that only numbers are copied through. */
+  readonly #copies = newContext(2 ** 12)
+  readonly #allocator: Address
+  readonly #threads: number
+  readonly #setThreads: ((threads: number) => void) | undefined
+
+  /** Opens a device by ggml's handle. The threads count where it is the processor. */
+  constructor(handle: unknown, threads: number) {
+    const ggml = this.#ggml
+    this.#backend = ggml.open(handle, null) as Address
+    if (!this.#backend) throw new EspalierError('not-found', 'ggml cannot open the device. Check its driver, or choose another backend.')
+    this.#threads = threads
+    this.#setThreads = threadSetter(handle, this.#backend)
+    this.#allocator = ggml.newAllocator(ggml.bufferType(this.#backend)) as Address
+    this.memory = new DeviceMemory(this.#backend)
+    const context = this.#context
+    const bound = Object.entries(ggml).map(([name, run]) => [name, (...parameters: number[]) => run(context, ...parameters) as Address])
+    this.operations = Object.fromEntries(bound) as Operations
+  }
+
+  /** An empty graph. The tensors of the one before it are gone. */
+  newGraph(): Address {
+    this.#ggml.reset(this.#context)
+    return this.#ggml.newGraph(this.#context, graphSize, false) as Address
+  }
+
+  /** A place as a tensor of the graph that is being built. */
+  tensorAt(place: Place, sizes: Sizes, whole: boolean): Address {
+    const tensor = this.operations.newTensor(whole ? types.int32 : types.float32, ...sizes)
+    this.store(tensor, place)
+    return tensor
+  }
+
+  /** Lets a tensor of the graph be computed into a place. */
+  store(tensor: Address, { buffer, address }: Place): void {
+    this.#ggml.place(buffer, tensor, address)
+  }
+
+  expand(graph: Address, tensor: Address): void {
+    this.#ggml.expand(graph, tensor)
+  }
+
+  /** Computes a graph whose operations take so much work on average: how many they were. */
+  compute(graph: Address, averageWork: number): number {
+    this.#setThreads?.(averageWork >= leastSharedWork && isQuiet() ? this.#threads : 1)
+    if (!this.#ggml.allocateGraph(this.#allocator, graph))
+      throw new EspalierError(
+        'out-of-memory',
+        'The device has no memory left to compute in. Use fewer or shorter windows, or another device.',
+      )
+    const status = this.#ggml.compute(this.#backend, graph) as number
+    if (status !== 0)
+      throw new EspalierError(
+        'internal',
+        `The device stopped computing (ggml's status ${status}). It may have been lost, or be out of memory. Run again, or choose another backend.`,
+      )
+    return this.#ggml.nodes(graph) as number
+  }
+
+  upload(place: Place, numbers: Numbers): void {
+    this.#ggml.upload(this.#copyOf(place, numbers.length), numbers, 0, numbers.byteLength)
+  }
+
+  download(place: Place, sizes: Sizes): Float32Array {
+    const numbers = new Float32Array(elements(sizes))
+    this.#ggml.download(this.#copyOf(place, numbers.length), numbers, 0, numbers.byteLength)
+    return numbers
+  }
+
+  #copyOf(place: Place, count: number): Address {
+    this.#ggml.reset(this.#copies)
+    const tensor = this.#ggml.newTensor(this.#copies, types.float32, count, 1, 1, 1) as Address
+    this.store(tensor, place)
+    return tensor
+  }
+}

@@ -1,0 +1,164 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { GgmlDevice, Numbers } from './device.ts'
+import type { Address } from './functions.ts'
+import type { Place } from './memory.ts'
+import { elements, type Sizes } from './sizes.ts'
+
+/** What tensors share: numbers that are on the device, here, or still to be computed. */
+export interface Value {
+  readonly sizes: Sizes
+  readonly whole: boolean
+  /** A copy in this process, for what is small or needed here. */
+  host?: Numbers
+  place?: Place
+  step?: Step
+  /** Tensors that hold it, and steps that will read it. */
+  references: number
+  uses: number
+}
+
+/** Adds the operations of a step to a graph: from its inputs in the sizes it asked for to a result with memory of its own. */
+export type Build = (inputs: readonly Address[]) => Address
+
+interface Step {
+  readonly inputs: readonly Input[]
+  readonly build: Build
+  /** In multiplications and additions. */
+  readonly work: number
+}
+
+/** A value as a step reads it. */
+export interface Input {
+  readonly value: Value
+  readonly sizes: Sizes
+}
+
+/** Steps that wait: enough that a graph pays for its start, few enough that it ends soon. */
+const mostSteps = 192
+
+/** Operations of one step at most; the device's context has room for all of them. */
+export const mostOperations = 40
+
+/** Memory that only waiting steps hold: what a caller gave back should become free soon. */
+const mostHeldBytes = 2 ** 28
+
+/** Gathers operations and computes them as one graph when a number is asked for. */
+export class LazyGraph {
+  readonly device: GgmlDevice
+  #waiting: Value[] = []
+  #heldBytes = 0
+  /** Graphs that were computed, and operations in them. */
+  readonly counts = { graphs: 0, operations: 0 }
+
+  constructor(device: GgmlDevice) {
+    this.device = device
+  }
+
+  /** Numbers on the device; small and whole ones also stay here. */
+  store(numbers: Numbers, sizes: Sizes): Value {
+    const whole = numbers instanceof Int32Array
+    const value: Value = { sizes, whole, references: 1, uses: 0 }
+    if (whole || numbers.length <= 1024) value.host = numbers.slice()
+    else {
+      value.place = this.device.memory.take(numbers.byteLength)
+      this.device.upload(value.place, numbers)
+    }
+    return value
+  }
+
+  /** A value that `build` will make of others. */
+  defer(inputs: readonly Input[], sizes: Sizes, build: Build, work = elements(sizes)): Value {
+    for (const { value } of inputs) value.uses++
+    const value: Value = { sizes, whole: false, references: 1, uses: 0, step: { inputs, build, work } }
+    this.#waiting.push(value)
+    if (this.#waiting.length >= mostSteps) this.compute()
+    return value
+  }
+
+  /** A tensor less holds a value: it goes when no step waits for it either. */
+  release(value: Value): void {
+    value.references = 0
+    if (value.uses === 0) this.#forget(value)
+    else if (value.place) {
+      this.#heldBytes += value.place.bytes
+      if (this.#heldBytes > mostHeldBytes) this.compute()
+    }
+  }
+
+  read(value: Value): Numbers {
+    if (value.host) return value.host.slice()
+    if (value.step) this.compute()
+    return this.device.download(value.place as Place, value.sizes)
+  }
+
+  /** Computes all steps whose results a tensor still holds, and what these need. */
+  compute(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    this.#heldBytes = 0
+    const needed = neededOf(waiting)
+    try {
+      if (needed.size > 0) this.#run(waiting.filter((value) => needed.has(value)))
+    } finally {
+      for (const value of waiting) this.#finish(value)
+    }
+  }
+
+  #run(values: readonly Value[]): void {
+    const graph = this.device.newGraph()
+    const made = new Map<Value, Address>()
+    for (const value of values) {
+      const { inputs, build } = value.step as Step
+      const result = build(inputs.map((input) => this.#read(input, made)))
+      if (value.references > 0) {
+        value.place = this.device.memory.take(4 * elements(value.sizes))
+        this.device.store(result, value.place)
+      }
+      made.set(value, this.device.operations.reshape(result, ...value.sizes))
+      this.device.expand(graph, result)
+    }
+    const work = values.reduce((sum, { step }) => sum + (step?.work ?? 0), 0)
+    this.counts.graphs++
+    this.counts.operations += this.device.compute(graph, work / values.length)
+  }
+
+  #read({ value, sizes }: Input, made: Map<Value, Address>): Address {
+    const known = made.get(value) ?? this.#leafOf(value)
+    made.set(value, known)
+    return value.sizes.every((size, i) => size === sizes[i]) ? known : (this.device.operations.reshape(known, ...sizes) as Address)
+  }
+
+  #leafOf(value: Value): Address {
+    if (!value.place) {
+      if (!value.host) throw new EspalierError('internal', 'A step reads a value that was never computed.')
+      value.place = this.device.memory.take(value.host.byteLength)
+      this.device.upload(value.place, value.host)
+    }
+    return this.device.tensorAt(value.place, value.sizes, value.whole)
+  }
+
+  /** After its graph, or without one: what it read is used once less. */
+  #finish(value: Value): void {
+    for (const { value: input } of value.step?.inputs ?? []) {
+      input.uses--
+      if (input.references === 0 && input.uses === 0) this.#forget(input)
+    }
+    delete value.step
+  }
+
+  #forget(value: Value): void {
+    if (value.place) this.device.memory.giveBack(value.place)
+    delete value.place
+    delete value.host
+  }
+}
+
+/** Which waiting values must be computed: those that are held, and what they are made of. */
+function neededOf(waiting: readonly Value[]): Set<Value> {
+  const needed = new Set<Value>()
+  for (const value of waiting.toReversed()) {
+    if (value.references > 0) needed.add(value)
+    if (needed.has(value)) for (const input of value.step?.inputs ?? []) needed.add(input.value)
+  }
+  return needed
+}

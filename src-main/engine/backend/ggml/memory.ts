@@ -1,0 +1,97 @@
+import { EspalierError } from '#contract/errors.ts'
+import { type Address, ggmlFunctions } from './functions.ts'
+
+/** A piece of a device's memory. */
+export interface Place {
+  readonly buffer: Address
+  readonly address: Address
+  readonly bytes: number
+}
+
+/** Offsets that every device accepts. */
+const alignment = 256
+
+/** Pieces up to this size share buffers: a Vulkan driver may allow as few as 4,096 of them. */
+const mostShared = 2 ** 16
+const sharedBytes = 2 ** 20
+
+/** Bytes of freed buffers that are kept for the next tensors of their size. */
+const mostFreeBytes = 2 ** 28
+
+/** The memory of a device's tensors. A piece that is given back serves the next tensor of about its size. */
+export class DeviceMemory {
+  readonly #backend: Address
+  readonly #ggml = ggmlFunctions()
+  readonly #free = new Map<number, Place[]>()
+  #freeBytes = 0
+  #usedBytes = 0
+
+  constructor(backend: Address) {
+    this.#backend = backend
+  }
+
+  /** Bytes that tensors take. */
+  get usedBytes(): number {
+    return this.#usedBytes
+  }
+
+  take(bytes: number): Place {
+    const size = roundedSize(bytes)
+    this.#usedBytes += size
+    const known = this.#free.get(size)?.pop()
+    if (!known) return size <= mostShared ? this.#carve(size) : this.#allocate(size)
+    if (size > mostShared) this.#freeBytes -= size
+    return known
+  }
+
+  giveBack(place: Place): void {
+    this.#usedBytes -= place.bytes
+    if (place.bytes > mostShared) {
+      if (this.#freeBytes + place.bytes > mostFreeBytes) this.release()
+      this.#freeBytes += place.bytes
+    }
+    const others = this.#free.get(place.bytes)
+    if (others) others.push(place)
+    else this.#free.set(place.bytes, [place])
+  }
+
+  /** Gives what no tensor uses back to the device. */
+  release(): void {
+    for (const [size, places] of this.#free) {
+      if (size <= mostShared) continue
+      for (const { buffer } of places) this.#ggml.freeBuffer(buffer)
+      this.#free.delete(size)
+    }
+    this.#freeBytes = 0
+  }
+
+  #allocate(bytes: number): Place {
+    let buffer = this.#ggml.newBuffer(this.#backend, bytes) as Address
+    if (!buffer) {
+      this.release()
+      buffer = this.#ggml.newBuffer(this.#backend, bytes) as Address
+    }
+    if (!buffer) {
+      throw new EspalierError(
+        'out-of-memory',
+        `The device has no ${bytes} bytes left for a tensor; Espalier uses ${this.#usedBytes}. Lower the memory limit in Settings, or choose another device.`,
+      )
+    }
+    return { buffer, address: this.#ggml.baseOf(buffer) as Address, bytes }
+  }
+
+  /** Cuts a new shared buffer into pieces of one size. */
+  #carve(size: number): Place {
+    const { buffer, address } = this.#allocate(sharedBytes)
+    const pieces = Array.from({ length: sharedBytes / size }, (_, i) => ({ buffer, address: address + i * size, bytes: size }))
+    this.#free.set(size, pieces.slice(1))
+    return pieces[0] as Place
+  }
+}
+
+/** A power of two for what shares a buffer, else a quarter of one: at most a fifth is wasted. */
+function roundedSize(bytes: number): number {
+  const power = 2 ** Math.ceil(Math.log2(Math.max(bytes, alignment)))
+  if (power <= mostShared) return power
+  return Math.ceil(bytes / (power / 8)) * (power / 8)
+}

@@ -1,0 +1,132 @@
+import { type BackendValues, type DataId, DataStorage, type DataType, engine, KernelBackend, type TensorInfo } from '@tensorflow/tfjs-core'
+import type { GgmlDevice } from './device.ts'
+import { type Build, LazyGraph, type Value } from './graph.ts'
+import { elements, sizesOf } from './sizes.ts'
+
+/** Values that stay in this process: no device computes with their type. */
+interface Foreign {
+  readonly values: BackendValues
+  references: number
+}
+
+type Stored = Value | Foreign
+
+const isForeign = (stored: Stored): stored is Foreign => 'values' in stored
+
+/** A tensor in the shape that an operation wants to see. */
+export type Seen = Pick<TensorInfo, 'dataId' | 'shape'>
+
+/** The tensors of tfjs-core, on a device of ggml. */
+export class GgmlTensors extends KernelBackend {
+  readonly graph: LazyGraph
+  readonly #data = new DataStorage<Stored>(this, engine())
+
+  constructor(device: GgmlDevice) {
+    super()
+    this.graph = new LazyGraph(device)
+  }
+
+  /** What builds tensors of graphs. */
+  get operations() {
+    return this.graph.device.operations
+  }
+
+  /** A tensor of `shape` that `build` makes of others; they are given to it in the shapes that are named here. */
+  make(shape: number[], inputs: readonly Seen[], build: Build, work?: number): TensorInfo {
+    const seen = inputs.map(({ dataId, shape: seenAs }) => {
+      const [value, sizes] = [this.#valueOf(dataId), sizesOf(seenAs)]
+      // The library would end the process.
+      if (elements(value.sizes) !== elements(sizes)) throw new RangeError(`a tensor [${value.sizes}] cannot be seen as [${sizes}]`)
+      return { value, sizes }
+    })
+    return this.#tensor(shape, this.graph.defer(seen, sizesOf(shape), build, work))
+  }
+
+  /** The same numbers in another shape. */
+  share(tensor: TensorInfo, shape = tensor.shape): TensorInfo {
+    this.incRef(tensor.dataId)
+    return { ...tensor, shape }
+  }
+
+  /** The only number of a tensor, if it is known without computing. */
+  scalar({ dataId, shape }: TensorInfo): number | undefined {
+    const stored = this.#data.get(dataId)
+    return elements(shape) === 1 && !isForeign(stored) ? stored.host?.[0] : undefined
+  }
+
+  #tensor(shape: number[], value: Stored, dtype: DataType = 'float32'): TensorInfo {
+    const dataId = {}
+    this.#data.set(dataId, value)
+    return { dataId, shape, dtype }
+  }
+
+  #valueOf(dataId: DataId): Value {
+    const stored = this.#data.get(dataId)
+    if (isForeign(stored)) throw new TypeError('ggml computes with numbers only.')
+    return stored
+  }
+
+  #store(values: BackendValues | null, shape: readonly number[], dtype: DataType): Stored {
+    if (dtype !== 'float32' && dtype !== 'int32') return { values: values ?? new Uint8Array(elements(shape)), references: 1 }
+    const typed = dtype === 'float32' ? Float32Array : Int32Array
+    const numbers = values instanceof typed ? values : typed.from((values ?? new typed(elements(shape))) as ArrayLike<number>)
+    return this.graph.store(numbers, sizesOf(shape))
+  }
+
+  override write(values: BackendValues, shape: number[], dtype: DataType): DataId {
+    return this.#tensor(shape, this.#store(values, shape, dtype)).dataId
+  }
+
+  override move(dataId: DataId, values: BackendValues, shape: number[], dtype: DataType, references: number): void {
+    this.#data.set(dataId, Object.assign(this.#store(values, shape, dtype), { references }))
+  }
+
+  override readSync(dataId: DataId): BackendValues {
+    const stored = this.#data.get(dataId)
+    return isForeign(stored) ? stored.values : this.graph.read(stored)
+  }
+
+  override async read(dataId: DataId): Promise<BackendValues> {
+    return this.readSync(dataId)
+  }
+
+  override refCount(dataId: DataId): number {
+    return this.#data.has(dataId) ? this.#data.get(dataId).references : 0
+  }
+
+  override incRef(dataId: DataId): void {
+    this.#data.get(dataId).references++
+  }
+
+  decRef(dataId: DataId): void {
+    if (this.#data.has(dataId)) this.#data.get(dataId).references--
+  }
+
+  override disposeData(dataId: DataId, force = false): boolean {
+    if (!this.#data.has(dataId)) return true
+    const stored = this.#data.get(dataId)
+    stored.references--
+    if (stored.references > 0 && !force) return false
+    this.#data.delete(dataId)
+    if (!isForeign(stored)) this.graph.release(stored)
+    return true
+  }
+
+  override numDataIds(): number {
+    return this.#data.numDataIds()
+  }
+
+  override memory(): { unreliable: boolean } {
+    return { unreliable: false }
+  }
+
+  override floatPrecision(): 32 {
+    return 32
+  }
+
+  override epsilon(): number {
+    return 1e-7
+  }
+
+  override dispose(): void {}
+}
