@@ -195,6 +195,10 @@ export function layoutOf(spec: DecoderSpec, index: number): BlockLayout {
   return layout
 }
 
+/** Keys of what a token mixer projects, in that order, and of what else it has. */
+export const mixerKeys = ['query', 'key', 'value', 'gate', 'strength', 'rate'] as const
+export const mixerOwnKeys = ['convolution', 'decay', 'rateBias', 'readNorm'] as const
+
 /** What a token mixer projects from the stream, in the order of its rows in one matrix. */
 export function mixerProjections({ query, key, value, delta }: BlockTensors): Projection[] {
   return [query, key, value, ...(delta ? [delta.gate, delta.strength, delta.rate] : [])]

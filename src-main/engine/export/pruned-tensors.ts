@@ -1,9 +1,12 @@
+import { at } from '#contract/at.ts'
 import type { BlockPlan, MlpPlan, Replaceable } from '#contract/pruning/plan.ts'
 import {
   type BlockTensors,
   type DecoderSpec,
   denseMlp,
+  mixerKeys,
   mixerOwn,
+  mixerOwnKeys,
   mixerProjections,
   type NormTensors,
   type Projection,
@@ -103,9 +106,8 @@ function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, {
   norm('keyNorm', 'keyNorm')
   norm('attentionOutputNorm', 'outputNorm')
   const [own, ownShaped] = [from && mixerProjections(from), from && mixerOwn(from)]
-  const keys = ['query', 'key', 'value']
-  for (const [i, target] of mixerProjections(to).entries()) addProjection(own?.[i], target, {}, add, keys[i], trained)
-  for (const [i, target] of mixerOwn(to).entries()) addShaped(ownShaped?.[i], target, add)
+  for (const [i, target] of mixerProjections(to).entries()) addProjection(own?.[i], target, {}, add, mixerKeys[i], trained)
+  for (const [i, target] of mixerOwn(to).entries()) addShaped(ownShaped?.[i], target, add, trained(at(mixerOwnKeys, i))?.name)
   if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add))
     addProjection(from?.output, to.output, {}, add, 'output', trained)
 }
@@ -173,10 +175,10 @@ function addNorm(
     add(name, { source: names?.[i], firstRow: 0, rows, columns: undefined, cut: {}, replaced: trained(i === 0 ? '' : 'Bias')?.name })
 }
 
-function addShaped(source: ShapedTensor | undefined, target: ShapedTensor, add: AddPiece): void {
+function addShaped(source: ShapedTensor | undefined, target: ShapedTensor, add: AddPiece, replaced: string | undefined): void {
   const [rows = 0, ...rest] = target.shape
   const columns = rest.length === 0 ? undefined : rest.reduce((a, b) => a * b, 1)
-  add(target.weight, { source: source?.weight, firstRow: 0, rows, columns, cut: {}, shape: target.shape })
+  add(target.weight, { source: source?.weight, firstRow: 0, rows, columns, cut: {}, shape: target.shape, replaced })
 }
 
 function addProjection(

@@ -76,7 +76,7 @@ describe('a plan viewed, saved and reopened', () => {
     expect(await errorOf(name, format, replaceAll)).toBeLessThan(2e-6)
   })
 
-  it.each([...written([...families, 'qwen3', 'olmo2', 'granite']), ['gemma2', 'stock'] as const])(
+  it.each([...written([...families, 'qwen3', 'olmo2', 'granite']), ['gemma2', 'stock'] as const, ['qwen3_5', 'stock'] as const])(
     'gives equal logits for %s with all tensors replaced, as a recovery leaves them, as %s',
     async (name, format) => {
       expect(await errorOf(name, format, recoverAll)).toBeLessThan(2e-6)

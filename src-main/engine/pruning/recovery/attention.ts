@@ -1,5 +1,6 @@
 import { concat, mul, reshape, sigmoid, slice, sub, sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
-import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerProjections } from '#engine/architectures/spec.ts'
+import { at } from '#contract/at.ts'
+import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerKeys, mixerProjections } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { AttentionShape } from '#engine/backend/halves.ts'
 import { normalizeHeads, takeGates } from '#engine/model/decoder.ts'
@@ -160,10 +161,9 @@ function projectionGradients(
   spec: DecoderSpec,
 ): Gradients {
   const gradients: Record<string, Tensor> = {}
-  const keys = ['query', 'key', 'value', 'gate', 'strength', 'rate'] as const
   let first = 0
   for (const [index, { rows }] of mixerProjections(tensors).entries()) {
-    const key = keys[index] as (typeof keys)[number]
+    const key = at(mixerKeys, index)
     const scale = key === 'query' && !queryNorm && !delta ? spec.scoreScale : 1
     gradients[key] = mul(slice(joined.weight, [first, 0], [rows, -1]), scale)
     if (queryKeyValueBias) gradients[`${key}Bias`] = mul(slice(joined.bias, [first], [rows]), scale)
