@@ -17,6 +17,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method, MethodPhase } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
+import { readingDense } from '#engine/pruning/recovery/final-states.ts'
 import { recovering } from '#engine/pruning/recovery/training.ts'
 import { recoveryPhases } from '#engine/pruning/recovery/work.ts'
 import { writingText, writtenTogether } from '#engine/pruning/recovery/written-text.ts'
@@ -110,10 +111,17 @@ class RequestWork {
   async #recovery({ amount, text }: NonNullable<RunRequest['recover']>): Promise<PhaseWork[]> {
     if ('minutes' in amount) return [{ ...none, phase: recovering, part: 'recovery', seconds: 60 * amount.minutes }]
     const { windows, tokens } = await this.#count({ ...text, windows: Math.max(1, Math.round(amount.tokens / text.sequenceLength)) })
-    const phases = recoveryPhases(this.#model.spec.blocks.length, windows, this.#left).map((phase) =>
-      this.#timed(phase, 'recovery', tokens),
-    )
+    const phases = recoveryPhases(this.#model.spec.blocks.length, windows, this.#left).map((phase) => ({
+      ...this.#timed(phase, 'recovery', tokens),
+      ...this.#trainingProducts(phase),
+    }))
     return [this.#readingOf(windows * tokens), ...this.#writing(windows * tokens * writtenShare(text)), ...phases]
+  }
+
+  /** A training takes the products of bfloat16 operands whatever the run's precision is; only the dense model's states follow that. */
+  #trainingProducts({ phase }: MethodPhase): Pick<PhaseWork, 'faster'> {
+    const { precision = 'float32' } = this.#request
+    return { faster: phase === readingDense && precision === 'float32' ? [] : [{ products: 'bfloat16', share: 1 }] }
   }
 
   #writing(tokens: number): PhaseWork[] {

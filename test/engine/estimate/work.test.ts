@@ -90,6 +90,16 @@ describe('the work of a run', () => {
     expect(await partOf(asked, 'repair')).toBeGreaterThan(await partOf(onePass, 'repair'))
   })
 
+  test('trains with bfloat16 operands whatever the precision, and reads the dense model in its own', async () => {
+    const recover = { amount: { tokens: 512 }, text: text('calibration.txt') }
+    const all = [{ products: 'bfloat16', share: 1 }]
+    for (const [precision, dense] of [['float32', []], ['mixed', all]] as const) {
+      const { phases } = await workOf(model, request({ recover, precision }))
+      const found = phases.filter(({ part, mlp }) => part === 'recovery' && mlp > 0).map(({ faster }) => faster)
+      expect(found).toEqual([dense, all])
+    }
+  })
+
   test('counts a recovery by its tokens, or takes its minutes as they are', async () => {
     const recover = (amount: { tokens: number } | { minutes: number }) => request({ recover: { amount, text: text('calibration.txt') } })
     const [few, many] = [await partOf(recover({ tokens: 512 }), 'recovery'), await partOf(recover({ tokens: 4096 }), 'recovery')]
