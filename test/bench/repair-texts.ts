@@ -7,19 +7,22 @@ import type { Model } from '#engine/model/model.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-export const sequenceLength = 512
+/** Tokens of a window, as many as the model was made for. */
+export const windowTokens = ({ spec }: Model): number => Math.min(512, spec.contextLength)
+
 const bundled = ['prose', 'code', 'spanish'] as const
 
 /** What perplexities are taken on: the test text, and the bundled ones that no choice sees. */
 export const testNames: readonly string[] = ['test', ...bundled]
 
 export async function readText(model: Model, path: string, windows: number, seed: number): Promise<Windows> {
-  return (await readWindows(path, await openTokenizer(model.path), { sequenceLength, maxWindows: windows, seed })).windows
+  return (await readWindows(path, await openTokenizer(model.path), { sequenceLength: windowTokens(model), maxWindows: windows, seed }))
+    .windows
 }
 
 /** What a repair is fitted on unless it is told otherwise. */
 export async function readRepairText(model: Model, calibration: string, seed: number): Promise<Windows> {
-  const data = usualRepairData({ source: calibration, sequenceLength })
+  const data = usualRepairData({ source: calibration, sequenceLength: windowTokens(model) })
   return (await readData(model, await openTokenizer(model.path), data, seed, {})).windows
 }
 

@@ -12,26 +12,17 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv } from 'node:process'
 import { recoveryAmount } from '#cli/flags/flag-values.ts'
-import type { Plan } from '#contract/pruning/plan.ts'
-import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
-import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { readData } from '#engine/data/read-data.ts'
-import type { Windows } from '#engine/data/windows.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
-import { budgetFor } from '#engine/pruning/budget.ts'
-import { densePlan } from '#engine/pruning/plan.ts'
-import { isTrained, readHeldOut } from '#engine/pruning/recovery/held-out.ts'
-import { type Recovered, recoverPlan } from '#engine/pruning/recovery/recover.ts'
-import { findMethod } from '#engine/pruning/registry.ts'
-import { type Repaired, repairPlan } from '#engine/pruning/repair/repair.ts'
+import type { Recovered } from '#engine/pruning/recovery/recover.ts'
+import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { StepBase } from '#engine/steps/step-name.ts'
-import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { baseOf, FolderRun } from './folder-run.ts'
-import { perplexitiesOf, readRepairText, readTests, readText, sequenceLength, testNames } from './repair-texts.ts'
+import { perplexitiesOf, readRepairText, testNames } from './repair-texts.ts'
+import { prune, recover } from './stages.ts'
 
 interface Case {
   readonly method: string
@@ -90,7 +81,7 @@ async function measure(model: Model, base: StepBase, one: Case): Promise<Result>
   const { seed, repair } = one
   const view = denseView(model)
   const pruning = new FolderRun(folder, base, seed)
-  const plan = await prune(model, one, pruning)
+  const plan = await prune(model, calibrationPath, one, pruning)
   const repairing = new FolderRun(folder, base, seed)
   const windows = repair === 'none' ? [] : await readRepairText(model, calibrationPath, seed)
   const start = performance.now()
@@ -100,7 +91,10 @@ async function measure(model: Model, base: StepBase, one: Case): Promise<Result>
       : await repairPlan({ view, plan, windows, kind: repair, run: repairing })
   const repairSeconds = (performance.now() - start) / 1000 + repairing.foundSeconds
   const amount = recoveryAmount(one.recovery ?? 'none', 'RECOVERY')
-  const recovered = amount === 'none' ? undefined : await recover(model, seed, amount, repaired, windows, new FolderRun(folder, base, seed))
+  const recovered =
+    amount === 'none'
+      ? undefined
+      : await recover(model, { calibrationPath, testPath, seed }, amount, repaired, windows, new FolderRun(folder, base, seed))
   const recoverySeconds = (performance.now() - start) / 1000 - repairSeconds + repairing.foundSeconds
   const ended = recovered ?? repaired
   const own = viewWithPlan(model, ended.plan, ended.tensors)
@@ -111,43 +105,6 @@ async function measure(model: Model, base: StepBase, one: Case): Promise<Result>
     ...{ ...one, perplexities, pruningSeconds: pruning.seconds, repairSeconds, kept },
     ...(recovered ? { recovered: { ...recovered.recovery, recoverySeconds } } : {}),
   }
-}
-
-/** As a run does it: a recovery trains on half the calibration text, and is judged by kinds of text that it does not train on. */
-async function recover(
-  model: Model,
-  seed: number,
-  amount: RecoveryAmount,
-  repaired: Repaired,
-  used: Windows,
-  run: FolderRun,
-): Promise<Recovered> {
-  const text = usualRecoveryData({ source: calibrationPath, sequenceLength })
-  const tokenizer = await openTokenizer(model.path)
-  return recoverPlan({
-    ...{
-      view: denseView(model),
-      plan: { ...repaired.plan, tensors: [...(repaired.tensors?.files ?? [])] },
-      tensors: repaired.tensors,
-      run,
-    },
-    request: { amount, text },
-    read: (windows, choose) => readData(model, tokenizer, { ...text, windows }, seed, { accepts: isTrained, choose }),
-    heldOut: await readHeldOut(text.sequenceLength, (data, accepts) => readData(model, tokenizer, data, 0, { accepts })),
-    apart: [...used, ...(await readTests(model, testPath))],
-  })
-}
-
-/** By default 117 on 30 blocks, which take half an hour. */
-const fewGenerations = { generations: 10 }
-
-async function prune(model: Model, { method: id, sparsity, seed }: Case, run: FolderRun): Promise<Plan> {
-  if (id === denseMethod) return densePlan(model.spec)
-  const method = findMethod(id)
-  const options = method.options.parse(id === 'evopress_submodule' ? fewGenerations : {})
-  const calibration = await readText(model, calibrationPath, method.windows(options), seed)
-  const budget = budgetFor(model.spec, { sparsity })
-  return (await method.plan({ view: denseView(model), calibration, budget, options, run })).plan
 }
 
 /** Mean, and the deviation over seeds where there are several. */

@@ -1,0 +1,64 @@
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
+import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
+import { denseMethod } from '#contract/titles.ts'
+import { readData } from '#engine/data/read-data.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { Model } from '#engine/model/model.ts'
+import { denseView } from '#engine/model/views/view.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { isTrained, readHeldOut } from '#engine/pruning/recovery/held-out.ts'
+import { type Recovered, recoverPlan } from '#engine/pruning/recovery/recover.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import type { Repaired } from '#engine/pruning/repair/repair.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import type { FolderRun } from './folder-run.ts'
+import { readTests, readText, windowTokens } from './repair-texts.ts'
+
+/** By default 117 on 30 blocks, which take half an hour. */
+const fewGenerations = { generations: 10 }
+
+interface Pruning {
+  readonly method: string
+  readonly sparsity: number
+  readonly seed: number
+}
+
+export async function prune(model: Model, calibrationPath: string, { method: id, sparsity, seed }: Pruning, run: FolderRun): Promise<Plan> {
+  if (id === denseMethod) return densePlan(model.spec)
+  const method = findMethod(id)
+  const options = method.options.parse(id === 'evopress_submodule' ? fewGenerations : {})
+  const calibration = await readText(model, calibrationPath, method.windows(options), seed)
+  const budget = budgetFor(model.spec, { sparsity })
+  return (await method.plan({ view: denseView(model), calibration, budget, options, run })).plan
+}
+
+interface Texts {
+  readonly calibrationPath: string
+  readonly testPath: string
+  readonly seed: number
+}
+
+/** As a run does it: a recovery trains on half the calibration text, and is judged by kinds of text that it does not train on. */
+export async function recover(
+  model: Model,
+  { calibrationPath, testPath, seed }: Texts,
+  amount: RecoveryAmount,
+  repaired: Pick<Repaired, 'plan' | 'tensors'>,
+  used: Windows,
+  run: FolderRun,
+): Promise<Recovered> {
+  const text = usualRecoveryData({ source: calibrationPath, sequenceLength: windowTokens(model) })
+  const tokenizer = await openTokenizer(model.path)
+  return recoverPlan({
+    view: denseView(model),
+    plan: { ...repaired.plan, tensors: [...(repaired.tensors?.files ?? [])] },
+    tensors: repaired.tensors,
+    run,
+    request: { amount, text },
+    read: (windows, choose) => readData(model, tokenizer, { ...text, windows }, seed, { accepts: isTrained, choose }),
+    heldOut: await readHeldOut(text.sequenceLength, (data, accepts) => readData(model, tokenizer, data, 0, { accepts })),
+    apart: [...used, ...(await readTests(model, testPath))],
+  })
+}
