@@ -93,7 +93,10 @@ describe('the work of a run', () => {
   test('trains with bfloat16 operands whatever the precision, and reads the dense model in its own', async () => {
     const recover = { amount: { tokens: 512 }, text: text('calibration.txt') }
     const all = [{ products: 'bfloat16', share: 1 }]
-    for (const [precision, dense] of [['float32', []], ['mixed', all]] as const) {
+    for (const [precision, dense] of [
+      ['float32', []],
+      ['mixed', all],
+    ] as const) {
       const { phases } = await workOf(model, request({ recover, precision }))
       const found = phases.filter(({ part, mlp }) => part === 'recovery' && mlp > 0).map(({ faster }) => faster)
       expect(found).toEqual([dense, all])
