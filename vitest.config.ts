@@ -16,6 +16,7 @@ const sharing = [
   'docs',
   'engine/{architectures,checkpoint,data,estimate,evaluation,export,random,steps,tokenizer}',
   'engine/model/{decoding,views}',
+  'engine/pruning/{ablations,components,fit,methods,recovery,repair,search,two-stage}',
   'src-renderer',
 ].map((folder) => `test/${folder}/**/*.test.ts`)
 
