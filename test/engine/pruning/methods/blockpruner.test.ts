@@ -44,8 +44,10 @@ describe.each([...fullModels, ...variedModels])('%s', (name) => {
   const recordedKinds = kinds.filter(([kind]) => fullModels.includes(name as never) || kind === 'blockpruner_submodule')
 
   test.each(recordedKinds)('%s removes what the reference removed, in its order', async (kind, method) => {
+    // Counts share their first rounds.
+    const steps = new Map<string, string>()
     for (const recorded of await recordedRemovals(name, kind)) {
-      const { plan, decisions } = await prune(method, open(), { blocks: recorded.K })
+      const { plan, decisions } = await prune(method, open(), { blocks: recorded.K }, {}, recordedRun(0, steps))
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
       expectSameRounds(decisions, recorded)
       if (fullModels.includes(name as never))
