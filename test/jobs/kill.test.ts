@@ -29,9 +29,9 @@ const subjects: Record<string, () => Promise<Subject>> = {
     kills: 5,
     create: (workbench) => oneRun(workbench, { rounds: 25, stepMilliseconds: 15, stepBytes: 300_000 }, 11),
   }),
-  'of 2SSP': () => engineSubject('2ssp', 0.5, 4),
-  'of SliceGPT, whose plan has tensors': () => engineSubject('slicegpt', 0.25, 4),
-  'that compares others with the dense model': async () => ({ ...(await engineSubject('shortgpt', 0.4, 3)), create: compareShallower }),
+  'of 2SSP': () => engineSubject('2ssp', 0.5),
+  'of SliceGPT, whose plan has tensors': () => engineSubject('slicegpt', 0.25),
+  'that compares others with the dense model': async () => ({ ...(await engineSubject('shortgpt', 0.4)), create: compareShallower }),
 }
 
 /** A run that looks at two others, which are made first where they are not there yet. */
@@ -61,11 +61,11 @@ async function foundBy({ call }: Opened, { id, plan, decisions, inspected }: Run
   return { plan, decisions, inspected, tokens: await Promise.all(pages.map((_, page) => call('runs.tokens', { id, page }))) }
 }
 
-async function engineSubject(method: string, sparsity: number, kills: number): Promise<Subject> {
+async function engineSubject(method: string, sparsity: number): Promise<Subject> {
   return {
     command: defaultComputeCommand(),
     modelPath: await referenceModel('stories260k'),
-    kills,
+    kills: 3,
     create: ({ call, model }) =>
       call('runs.create', {
         model: model.id,
