@@ -126,7 +126,9 @@ function timeless(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
   const record = value as Record<string, unknown>
   if (Array.isArray(record.columns) && Array.isArray(record.rows)) return tableWithoutSeconds(record as unknown as Table)
-  const isTime = typeof record.unit === 'string' && timeUnits.test(record.unit)
+  // llama.cpp's memory is what its process took, which differs as times do.
+  const isTaken = record.name === 'memory' && String(record.dataset).endsWith('in llama.cpp')
+  const isTime = isTaken || (typeof record.unit === 'string' && timeUnits.test(record.unit))
   const kept = Object.entries(record).filter(([name]) => !timeFields.has(name) && !(isTime && (name === 'value' || name === 'error')))
   return Object.fromEntries(kept.map(([name, one]) => [name, timeless(one)]))
 }
