@@ -105,20 +105,14 @@ function holdToRecorded(name: ReferenceModel): void {
   })
   afterAll(() => bench.model.close())
 
-  /** By plan and windows: several methods end with the same plan. */
-  const known = new Map<string, number>()
-  const testError = async (plan: Plan, recorded: number, windows?: number) => {
-    const key = JSON.stringify([plan, windows])
-    const found = known.get(key) ?? (await testPerplexity(bench, plan, windows))
-    known.set(key, found)
-    return relativeError(found, recorded)
-  }
+  const testError = async (plan: Plan, recorded: number, windows?: number) =>
+    relativeError(await testPerplexity(bench, plan, windows), recorded)
 
   test('2SSP keeps the recorded neurons and removes attention in the recorded order', async () => {
+    const steps = new Map<string, string>()
     for (const recorded of expected['2ssp']) {
       const windows = recorded.ppl_test16_f64 === undefined ? 32 : 8
-      const run = recordedRun()
-      const { plan, decisions } = await prune(twoStage, bench, { sparsity: recorded.rate }, { windows }, run)
+      const { plan, decisions } = await prune(twoStage, bench, { sparsity: recorded.rate }, { windows }, recordedRun(0, steps))
       expect(plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded.kept_neurons)
       expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order)
       expectScores(decisions, recorded.stage2_rounds)
@@ -132,8 +126,9 @@ function holdToRecorded(name: ReferenceModel): void {
     const recordings = (expected[kind] ?? []) as readonly RecordedGreedy[]
     // Of the varied models the reference recorded submodules only.
     expect(recordings.length > 0).toBe(fullModels.includes(name as never) || kind === 'blockpruner_submodule')
+    const steps = new Map<string, string>()
     for (const recorded of recordings) {
-      const { plan, decisions } = await prune(method, bench, { blocks: recorded.K })
+      const { plan, decisions } = await prune(method, bench, { blocks: recorded.K }, {}, recordedRun(0, steps))
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
       expect(decisions.map(({ kind: removed, block }) => [removed, block])).toEqual(recorded.removed_in_order)
       expectScores(decisions, recorded.rounds)
@@ -156,8 +151,9 @@ function holdToRecorded(name: ReferenceModel): void {
   )
 
   test.runIf(fullModels.includes(name as never)).each(Object.entries(depth))('%s removes the recorded blocks', async (kind, method) => {
+    const run = recordedRun()
     for (const recorded of expected[kind] as readonly Masks[]) {
-      const { plan } = await prune(method, bench, { blocks: recorded.K })
+      const { plan } = await prune(method, bench, { blocks: recorded.K }, {}, run)
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
       expect(await testError(plan, recorded.ppl_test_f64)).toBeLessThan(1e-4)
     }
