@@ -219,6 +219,8 @@ test('filters take what the table shows, and experiments are found by name', asy
 
 test('after ticking a box, the keys of the bar work; Shift never unticks what counts; one box chooses all', async () => {
   await go(page, '#/runs')
+  // The filter of the test before may still be on its way out.
+  await page.locator('tr[data-row="8"]').waitFor()
   const box = (at: number) => page.getByRole('table', { name: 'Runs' }).locator('tbody').getByRole('checkbox').nth(at)
   await box(0).click()
   await box(2).click({ modifiers: ['Shift'] })
@@ -521,6 +523,10 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   }
   await page.getByText('Ablations of 2SSP').click()
   await page.getByRole('checkbox', { name: /^L1 norm/ }).check()
+  await page.getByRole('button', { name: /^Options of .*L1/ }).click()
+  await page.getByRole('textbox', { name: 'Sparsities' }).fill('0.25, 0.5')
+  await page.getByRole('textbox', { name: 'Windows' }).fill('16')
+  await page.getByRole('textbox', { name: 'Windows' }).blur()
   await page.getByRole('textbox', { name: 'Name' }).first().fill('Norms')
   const add = page.getByRole('button', { name: 'Add to the queue' })
   await eventually(
