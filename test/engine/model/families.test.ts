@@ -39,9 +39,12 @@ describe.each(['fused', 'plain'])('families of today with %s operations against 
     for (const [position, expected] of Object.entries(recorded.dense.logits_at)) {
       expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(1e-5)
     }
-    const { perplexity: found } = await perplexity(view, test.slice(0, 16))
-    expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
-    expect(await greedily(model, recorded.greedy.prompt, recorded.greedy.ids.length)).toEqual(recorded.greedy.ids)
+    // Another spelling shows in the logits already.
+    if (config === 'config.json') {
+      const { perplexity: found } = await perplexity(view, test.slice(0, 16))
+      expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
+      expect(await greedily(model, recorded.greedy.prompt, recorded.greedy.ids.length)).toEqual(recorded.greedy.ids)
+    }
     if (recorded.params) {
       // Recorded without the norms behind submodules, which go with them here.
       const { spec } = model

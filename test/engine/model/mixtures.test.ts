@@ -54,8 +54,12 @@ describe('mixtures of experts against transformers', () => {
       const most = expected.reduce((max, value, i) => Math.max(max, Math.abs(value - (own[i] ?? Number.NaN))), 0)
       expect(most, `position ${position}`).toBeLessThan(name === 'qwen3_5_moe' ? 3e-4 : 1e-4)
     }
-    const { perplexity: found } = await perplexity(view, test.slice(0, 16))
-    expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
+    // Another spelling shows in the logits already.
+    if (config === 'config.json') {
+      const { perplexity: found } = await perplexity(view, test.slice(0, 16))
+      expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
+      expect(await greedily(model, recorded.greedy.prompt, recorded.greedy.ids.length)).toEqual(recorded.greedy.ids)
+    }
     const { block, positions, top_k: numbers, weights } = recorded.router
     await runWindows(view, calibration.slice(0, 1), {
       observe(_group, part, { experts }) {
@@ -68,7 +72,6 @@ describe('mixtures of experts against transformers', () => {
         }
       },
     })
-    expect(await greedily(model, recorded.greedy.prompt, recorded.greedy.ids.length)).toEqual(recorded.greedy.ids)
     const { spec } = model
     const mixture = spec.block(spec.blocks.length - 1).mixture as MixtureTensors
     const expert = Object.values(mlpProjections(mixture.experts[0] as never)).reduce((sum, { rows, columns }) => sum + rows * columns, 0)
