@@ -17,6 +17,7 @@ const sharing = [
   'engine/{architectures,checkpoint,data,estimate,evaluation,export,random,steps,tokenizer}',
   'engine/model/{decoding,views}',
   'engine/pruning/{ablations,components,fit,methods,recovery,repair,search,two-stage}',
+  'services/{comparison,experiments,models}',
   'src-renderer',
 ].map((folder) => `test/${folder}/**/*.test.ts`)
 
