@@ -4,7 +4,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
-import { paperAnswers, referenceRepeats } from '#contract/protocol.ts'
+import { paperAnswers, referenceRepeats, usualRepetition } from '#contract/protocol.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
@@ -192,17 +192,20 @@ function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): 
   return isSampleModel(model) && !local ? sampleText(use) : named
 }
 
+type PerplexityRequest = Extract<MeasureRequest, { kind: 'perplexity' }>
+
 function measuresOf(flags: Flags, model: string, sequenceLength: number): MeasureRequest[] {
   const data = (source: string): DataRequest => ({ source, sequenceLength })
   const own = flags.eval_data.map(
-    (path): MeasureRequest => ({
+    (path): PerplexityRequest => ({
       kind: 'perplexity',
       data: data(existing('eval_data', path)),
       name: path.split(/[\\/]/).filter(Boolean).at(-1) ?? path,
     }),
   )
   const bundled = defaultData(flags, model, 'test')
-  const wikitext: MeasureRequest = { kind: 'perplexity', data: data(bundled), name: bundled === 'wikitext2' ? bundled : 'sample test' }
+  const wikitext: PerplexityRequest = { kind: 'perplexity', data: data(bundled), name: bundled === 'wikitext2' ? bundled : 'sample test' }
+  const [first = wikitext] = own
   const table: MeasureRequest[] =
     bundled === 'wikitext2'
       ? [wikitext, ...['c4-val', 'fineweb-edu'].map((name): MeasureRequest => ({ kind: 'perplexity', data: data(name), name }))]
@@ -213,6 +216,7 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
     ...perplexity,
     ...(flags.evaluate_downstream || flags.tasks.length > 0 ? [tasksMeasure(flags, model, tasks)] : []),
     ...(flags.evaluate_inference ? [{ kind: 'inference' as const, sequenceLength, repeats: referenceRepeats }] : []),
+    ...(flags.evaluate_repetition ? [usualRepetition(first.data.source, first.name, sequenceLength)] : []),
     ...(flags.evaluate_qualitative ? [paperAnswers(sequenceLength)] : []),
   ]
 }

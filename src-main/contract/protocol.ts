@@ -16,3 +16,13 @@ export const referenceRepeats = 10
 export function paperAnswers(contextLength: number): Extract<MeasureRequest, { kind: 'answers' }> {
   return { kind: 'answers', prompts: [...paperPrompts], maxLength: Math.min(paperLength, contextLength) }
 }
+
+/** How many answers show whether a model loops, the tokens that each continues, and those it adds: a loop of 32 tokens turns three times. */
+const [repetitionAnswers, repetitionPrompt, repetitionTokens] = [16, 32, 96]
+
+/** The measure of repetition on a text, for a model with context length `contextLength`. */
+export function usualRepetition(source: string, name: string, contextLength: number): Extract<MeasureRequest, { kind: 'repetition' }> {
+  const sequenceLength = Math.min(repetitionPrompt, Math.floor(contextLength / 4))
+  const tokens = Math.min(repetitionTokens, contextLength - sequenceLength)
+  return { kind: 'repetition', data: { source, sequenceLength, windows: repetitionAnswers }, name, tokens }
+}

@@ -40,6 +40,7 @@ const heldOut: DataRequest = { source: at('held-out.json'), sequenceLength: 32, 
 const perplexity: Measure<'perplexity'> = { kind: 'perplexity', data: heldOut, name: 'held out' }
 const tasks: Measure<'tasks'> = { kind: 'tasks', tasks: ['piqa'], folder: at('questions') }
 const answers: Measure<'answers'> = { kind: 'answers', prompts: ['Once upon'], maxLength: 10 }
+const repetition = { kind: 'repetition' as const, data: heldOut, name: 'held out', tokens: 8 }
 const inference: Measure<'inference'> = { kind: 'inference', sequenceLength: 8, repeats: 1 }
 
 const common = {
@@ -122,6 +123,11 @@ const ofMeasure = {
     limit: [{ ...tasks, limit: 1 }],
   },
   inference: { sequenceLength: [{ ...inference, sequenceLength: 9 }], repeats: [{ ...inference, repeats: 2 }] },
+  repetition: {
+    data: dataChanges.map((change) => ({ ...repetition, data: change(heldOut) })),
+    name: [{ ...repetition, name: 'another name' }],
+    tokens: [{ ...repetition, tokens: 5 }],
+  },
   answers: { prompts: [{ ...answers, prompts: ['Lily was'] }], maxLength: [{ ...answers, maxLength: 12 }] },
 } satisfies { [Kind in MeasureRequest['kind']]: Record<Exclude<keyof Extract<MeasureRequest, { kind: Kind }>, 'kind'>, MeasureRequest[]> }
 const measureChanges: MeasureRequest[] = Object.values(ofMeasure).flatMap((fields) => Object.values(fields).flat())

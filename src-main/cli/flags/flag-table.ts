@@ -124,6 +124,7 @@ export const flagTable = {
   ),
   divergence_tokens: one('Measures', 'N', integer(2), 'tokens to compare (default: 10000)'),
   evaluate_inference: onOff('Measures', 'time per pass, time to the first token, tokens per second; of a weight type in llama.cpp'),
+  evaluate_repetition: onOff('Measures', 'share of greedy answers that end in a loop, on the first --eval_data or the perplexity text'),
   evaluate_qualitative: onOff('Measures', 'answers to two prompts, by beam search'),
 
   executor: one(

@@ -1,3 +1,6 @@
+/** The measure that a verdict vetoes by: the share of answers that end in a loop. */
+export const loopingMeasure = 'looping answers'
+
 /** Length of the token sequences that count as repetition. */
 const repeated = 4
 
@@ -19,6 +22,23 @@ export function endsInLoop(ids: readonly number[]): boolean {
     if (last.every((id, place) => place < turn || id === last[place - turn])) return true
   }
   return false
+}
+
+/** Share of an answer's three-token sequences that differ from each other; 1 for an answer too short to have two. */
+export function distinctTrigrams(ids: readonly number[]): number {
+  const all = ids.slice(2).map((id, at) => `${ids[at]} ${ids[at + 1]} ${id}`)
+  return all.length === 0 ? 1 : new Set(all).size / all.length
+}
+
+/** Length of the longest ending of an answer that also occurs earlier in it; the two may overlap. */
+export function repeatedEnding(ids: readonly number[]): number {
+  const last = ids.length - 1
+  const lengthAt = (end: number) => {
+    let length = 0
+    while (length <= end && ids[end - length] === ids[last - length]) length++
+    return length
+  }
+  return Math.max(0, ...Array.from({ length: Math.max(0, last) }, (_, end) => lengthAt(end)))
 }
 
 /** Share of positions at which two answers have the same token, relative to the longer answer. */

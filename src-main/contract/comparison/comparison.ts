@@ -19,7 +19,7 @@ export interface SeedGroup {
   measures: Map<string, { mean: number; spread: number | null; count: number }>
 }
 
-const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop/i
+const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop|distinct/i
 
 export function measureId(measure: { name: string; dataset: string }): string {
   return measure.dataset ? `${measure.name}/${measure.dataset}` : measure.name

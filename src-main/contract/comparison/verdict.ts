@@ -1,4 +1,5 @@
 import { denseMethod } from '../titles.ts'
+import { loopingMeasure } from './answer-statistics.ts'
 import type { ComparedRun } from './compare.ts'
 import { groupOverSeeds, paretoFront, type SeedGroup } from './comparison.ts'
 import { judge, type Verdict } from './verdict-sentence.ts'
@@ -14,10 +15,10 @@ export interface Worth extends Verdict {
   fronts: { kind: string; decides: boolean; rows: WorthRow[] }[]
 }
 
-/** Whether to prune, from the finished runs of one model. `loops` has the share of looping answers of runs where it is known. */
-export function worthOf(runs: readonly ComparedRun[], loops: ReadonlyMap<string, number> = new Map()): Worth {
+/** Whether to prune, from the finished runs of one model. */
+export function worthOf(runs: readonly ComparedRun[]): Worth {
   const done = runs.filter(({ status }) => status === 'done')
-  const rows = groupOverSeeds(done).flatMap((group) => rowOf(group, loops))
+  const rows = groupOverSeeds(done).flatMap(rowOf)
   const seen = new Set(done.flatMap(seenSources))
   const kinds = new Map(done.flatMap(kindsOf))
   const fronts = [...kinds].map(([kind, source]) => ({ kind, decides: !seen.has(source) && !seen.has(kind), rows: frontOf(rows, kind) }))
@@ -26,12 +27,11 @@ export function worthOf(runs: readonly ComparedRun[], loops: ReadonlyMap<string,
   return { rows, duels, fronts, ...judge(duels, deciding) }
 }
 
-function rowOf({ runs, measures }: SeedGroup, loops: ReadonlyMap<string, number>): WorthRow[] {
+function rowOf({ runs, measures }: SeedGroup): WorthRow[] {
   const [first] = runs
   const bytes = measures.get('size')?.mean
   if (!first || bytes === undefined) return []
   const { weights } = first.parameters
-  const shares = runs.flatMap(({ id }) => loops.get(id) ?? [])
   return [
     {
       runs: runs.map(({ id }) => id),
@@ -40,7 +40,7 @@ function rowOf({ runs, measures }: SeedGroup, loops: ReadonlyMap<string, number>
       weights: typeof weights === 'string' ? weights : null,
       bytes,
       quality: qualityOf(measures),
-      loops: shares.length === 0 ? null : shares.reduce((sum, share) => sum + share, 0) / shares.length,
+      loops: [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null,
     },
   ]
 }

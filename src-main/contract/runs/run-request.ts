@@ -28,6 +28,8 @@ export const measureRequest = z.discriminatedUnion('kind', [
     limit: z.number().int().positive().optional(),
   }),
   z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
+  /** Continues the beginning of each window of `data` greedily by `tokens` tokens. */
+  z.object({ kind: z.literal('repetition'), data: dataRequest, name: z.string(), tokens: z.number().int().positive() }),
   z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
 ])
 

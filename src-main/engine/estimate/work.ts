@@ -24,7 +24,7 @@ import { writingText, writtenTogether } from '#engine/pruning/recovery/written-t
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
 import { addPasses, stackPasses } from '#engine/pruning/search/passes.ts'
-import type { Products } from '#engine/tensor/products.ts'
+import { fewRows, type Products } from '#engine/tensor/products.ts'
 import { countWindows, type WorkModel } from './window-counts.ts'
 
 const billion = 1e9
@@ -204,6 +204,11 @@ class RequestWork {
       return [this.#readingOf(windows * tokens), this.#timed(phase, 'perplexity', tokens)]
     }
     if (measure.kind === 'inference') return [this.#request.weights ? this.#fileTimes(measure) : this.#inference(measure)]
+    if (measure.kind === 'repetition') {
+      const { windows, tokens } = await this.#count(measure.data)
+      const phase = this.#timed({ phase: 'Continuing texts', passes: this.#wholePasses(windows) }, 'repetition', tokens)
+      return [this.#decoding(phase, (windows * measure.tokens) / fewRows, fewRows)]
+    }
     if (measure.kind === 'answers') {
       const phase = { phase: 'Answering prompts', passes: { attention: 0, mlp: 0, head: 0 } }
       return [this.#decoding(this.#timed(phase, 'answers', 1), measure.prompts.length * measure.maxLength, paperBeams.beams)]

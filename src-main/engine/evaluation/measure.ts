@@ -14,6 +14,7 @@ import { fileTimes } from './file-times.ts'
 import { answerPrompt } from './generation/answer.ts'
 import { inferenceTime, referenceInference } from './inference.ts'
 import { perplexity } from './perplexity.ts'
+import { repetition } from './repetition.ts'
 import { evaluateTask } from './tasks/evaluate.ts'
 import { isTaskId, taskIds } from './tasks/index.ts'
 import type { LikelihoodModel } from './tasks/likelihood-model.ts'
@@ -54,6 +55,8 @@ export async function measureView(request: MeasureRequest, context: MeasureConte
       return measurePerplexity(request, context)
     case 'inference':
       return measureInference(request, context)
+    case 'repetition':
+      return measureRepetition(request, context)
     case 'answers':
       return answerPrompts(request, context)
     case 'tasks':
@@ -104,6 +107,19 @@ async function measureInference(
     inferenceTime(view, [window], settings, { ...report, ...(dense ? { dense } : {}) }),
   )
   return { ...nothing, measures, notes }
+}
+
+const repetitionStep: StepKind = { version: 1 }
+
+async function measureRepetition({ data, name, tokens }: Of<'repetition'>, context: MeasureContext): Promise<Measured> {
+  const { view, tokenizer, signal, progress, read, step } = context
+  const { windows, notes } = await read(data)
+  const endIds = [...(tokenizer?.endIds ?? [])]
+  const report = (done: number) => progress('Continuing texts', done, windows.length, 'answers')
+  const measures = await step({ kind: repetitionStep, label: `repetition on ${name}`, on: { windows, tokens, endIds } }, () =>
+    repetition(view, windows, name, { tokens, endIds, signal, progress: report }),
+  )
+  return { ...nothing, measures, notes: notes.map((note) => `Repetition on ${name}: ${note}`) }
 }
 
 const answersStep: StepKind = { version: 1 }

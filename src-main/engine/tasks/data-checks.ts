@@ -61,7 +61,7 @@ export class DataChecks {
   }
 
   async measure(field: string, measure: MeasureRequest): Promise<void> {
-    if (measure.kind === 'perplexity') return this.data(`${field}.data`, measure.data)
+    if (measure.kind === 'perplexity' || measure.kind === 'repetition') return this.data(`${field}.data`, measure.data)
     if (measure.kind === 'inference') return
     const { tokenizer } = this.#model
     if (!tokenizer) return this.refuse(field, 'invalid', withoutTokenizer(measure.kind === 'tasks' ? 'read questions' : 'answer prompts'))

@@ -27,6 +27,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
       ...(limit ? [flag('task_limit', limit)] : []),
     ]),
     ...(measures.some(({ kind }) => kind === 'inference') ? ['--evaluate_inference'] : []),
+    ...(measures.some(({ kind }) => kind === 'repetition') ? ['--evaluate_repetition'] : []),
     ...(measures.some(({ kind }) => kind === 'answers') ? ['--evaluate_qualitative'] : []),
     ...(request.weights ? [flag('weights', request.weights)] : []),
     ...(backend === 'auto' ? [] : [flag('backend', backend)]),

@@ -36,6 +36,7 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
 function otherMeasure(measure: Grid['measures'][number]): string {
   if (measure.kind === 'tasks')
     return measure.tasks.map((task) => (Object.hasOwn(taskTitles, task) ? taskTitles[task as TaskId] : task)).join(', ')
+  if (measure.kind === 'repetition') return 'answers that loop'
   return measure.kind === 'inference' ? 'inference time' : 'answers'
 }
 

@@ -1,7 +1,7 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { CombinationPreview, Grid, GridInput, Preset, RecoveryChoice, RepairChoice } from '#contract/experiments/experiments.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
-import { paperAnswers, paperLength } from '#contract/protocol.ts'
+import { paperAnswers, paperLength, usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
@@ -43,6 +43,8 @@ export interface Draft {
   taskLimit: number | null
   inference: boolean
   answers: boolean
+  /** Whether greedy answers end in a loop, on the first perplexity text. */
+  repetition: boolean
   backend: Grid['backend']
   precision: PrecisionName
   memoryBytes: number | null
@@ -72,6 +74,7 @@ export function emptyDraft(): Draft {
     taskLimit: null,
     inference: false,
     answers: false,
+    repetition: false,
     backend: 'auto',
     precision: 'float32',
     memoryBytes: null,
@@ -119,9 +122,12 @@ function toMeasures(draft: Draft): MeasureRequest[] {
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
   if (draft.inference)
     measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
+  if (draft.repetition) measures.push(...(kept('repetition').length > 0 ? kept('repetition') : repetitionOf(draft)))
   if (draft.answers) measures.push(...(kept('answers').length > 0 ? kept('answers') : [paperAnswers(paperLength)]))
   return measures
 }
+
+const repetitionOf = ({ perplexity: [text] }: Draft) => (text ? [usualRepetition(text.data.source, text.name, paperLength)] : [])
 
 /** A text with the window length and the most windows of the form. */
 export function measuredPart({ windows: own, ...data }: DataRequest, { sequenceLength, windows }: Evaluation): DataRequest {
@@ -164,6 +170,7 @@ export function fromGrid(grid: GridInput): Draft {
     taskLimit: tasks?.limit ?? null,
     inference: measures.some(({ kind }) => kind === 'inference'),
     answers: measures.some(({ kind }) => kind === 'answers'),
+    repetition: measures.some(({ kind }) => kind === 'repetition'),
     backend: grid.backend ?? 'auto',
     precision: grid.precision ?? 'float32',
     memoryBytes: grid.memoryBytes ?? null,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { endsInLoop, repetitionRate } from '#contract/comparison/answer-statistics.ts'
+import { distinctTrigrams, endsInLoop, repeatedEnding, repetitionRate } from '#contract/comparison/answer-statistics.ts'
 
 const words = (...stretches: readonly (readonly number[])[]) => stretches.flat()
 const times = (count: number, stretch: readonly number[]) => Array.from({ length: count }, () => stretch).flat()
@@ -22,4 +22,10 @@ test('the share of four-token sequences that occurred before', () => {
   expect(repetitionRate(text)).toBe(0)
   expect(repetitionRate(times(4, [1, 2, 3, 4]))).toBeCloseTo(1 - 4 / 13, 12)
   expect(repetitionRate([1, 2])).toBe(0)
+})
+
+test('distinct trigrams and the longest ending that occurred before', () => {
+  expect([text, times(4, [1, 2, 3]), [7, 7]].map(distinctTrigrams)).toEqual([1, 3 / 10, 1])
+  // Twelve tokens of a loop of three: the last nine occur three tokens earlier.
+  expect([text, times(4, [1, 2, 3]), [1, 2, 9, 1, 2], [7], []].map(repeatedEnding)).toEqual([0, 9, 2, 0, 0])
 })

@@ -4,8 +4,13 @@ import { worthOf } from '#contract/comparison/verdict.ts'
 
 const calibrated = { 'calibration.source': 'c4' }
 
-function run(name: string, megabytes: number, prose: number | null, changes: { seed?: number; c4?: number; parameters?: object } = {}) {
-  const { seed = 0, c4 = 10, parameters = calibrated } = changes
+function run(
+  name: string,
+  megabytes: number,
+  prose: number | null,
+  changes: { seed?: number; c4?: number; loops?: number; parameters?: object } = {},
+) {
+  const { seed = 0, c4 = 10, loops, parameters = calibrated } = changes
   const texts = [['c4', c4] as const, ...(prose === null ? [] : [['prose', prose] as const])]
   return {
     id: `${name}/${seed}`,
@@ -21,6 +26,7 @@ function run(name: string, megabytes: number, prose: number | null, changes: { s
     measures: [
       { name: 'size', dataset: '', value: megabytes * 1e6, unit: 'bytes' },
       ...texts.map(([dataset, value]) => ({ name: 'perplexity', dataset, value, unit: '' })),
+      ...(loops === undefined ? [] : [{ name: 'looping answers', dataset: 'prose', value: loops, unit: 'share' }]),
     ],
   } as unknown as ComparedRun
 }
@@ -50,14 +56,9 @@ test('a clear win says at which size and against which file, unless the answers 
     'At 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q, the best dense file of its size (perplexity 246 against 345 on prose, text no choice saw). Pruning wins for 1 of 1 pruned files.',
   )
   const loops = (pruned: number) =>
-    worthOf(
-      runs,
-      new Map([
-        ['dense/0', 1 / 6],
-        ['2SSP Q3_K_M/0', pruned],
-      ] as const),
-    ).answer
-  expect([loops(1 / 6), loops(4 / 6)]).toEqual(['prune', 'do not prune'])
+    worthOf([run('dense', 200, 30, { loops: 1 / 6 }), ...runs.slice(1, 3), run('2SSP Q3_K_M', 50, 246, { loops: pruned })])
+  expect([loops(1 / 6).answer, loops(4 / 6).answer]).toEqual(['prune', 'do not prune'])
+  expect(loops(4 / 6).sentence).toContain('67 % of its answers end in a loop, more than the dense model')
 })
 
 test('less than 1 % is a tie', () => {
