@@ -22,11 +22,12 @@ import { readQuestions } from './tasks/questions.ts'
 import { likelihoodOf } from './view-likelihood.ts'
 
 interface MeasureContext {
-  readonly view: ModelView
+  /** What it is measured on. Opened inside steps only: whoever finds them all done opens nothing. */
+  view(): Promise<ModelView>
   /** The model that the view was pruned from, to be timed beside it; absent where nothing was removed. */
   readonly dense?: ModelView
   /** The GGUF files of the view, and of the dense model to time it beside, where the weights have a type. */
-  readonly files?: { readonly own: string; dense(): Promise<string | undefined> }
+  readonly files?: { own(): Promise<string>; dense(): Promise<string | undefined> }
   readonly tokenizer: Tokenizer | undefined
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
@@ -73,7 +74,7 @@ async function measurePerplexity({ data, name }: Of<'perplexity'>, context: Meas
   const { windows, used, notes } = await read(data)
   const value = await step({ kind: perplexityStep, label: `perplexity on ${name}`, on: { windows } }, async () => {
     const report = (done: number, total: number) => progress(`Perplexity on ${name}`, done, total, 'submodules')
-    const result = await perplexity(view, windows, { signal, progress: report })
+    const result = await perplexity(await view(), windows, { signal, progress: report })
     requireFinite([result.perplexity], `The perplexity on ${name}`)
     return result.perplexity
   })
@@ -91,21 +92,21 @@ async function measureInference(
   const report = { signal, progress: (done: number, total: number) => progress('Inference time', done, total, files ? 'turns' : 'passes') }
   if (files) {
     const measures = await step({ kind: timeStep, label: 'inference time in llama.cpp', on: { sequenceLength, repeats } }, async () =>
-      fileTimes(files.own, await files.dense(), { sequenceLength, repeats }, report),
+      fileTimes(await files.own(), await files.dense(), { sequenceLength, repeats }, report),
     )
     return { ...nothing, measures }
   }
-  const { vocabulary } = view.spec
-  const window = Int32Array.from({ length: sequenceLength }, (_, i) => (i * 7919) % vocabulary)
   const settings = {
     ...referenceInference,
     repeats,
     warmups: Math.min(repeats, referenceInference.warmups),
     decoded: Math.min(referenceInference.decoded, sequenceLength - 1),
   }
-  const { measures, notes } = await step({ kind: timeStep, label: 'inference time', on: { sequenceLength, repeats } }, () =>
-    inferenceTime(view, [window], settings, { ...report, ...(dense ? { dense } : {}) }),
-  )
+  const { measures, notes } = await step({ kind: timeStep, label: 'inference time', on: { sequenceLength, repeats } }, async () => {
+    const own = await view()
+    const window = Int32Array.from({ length: sequenceLength }, (_, i) => (i * 7919) % own.spec.vocabulary)
+    return inferenceTime(own, [window], settings, { ...report, ...(dense ? { dense } : {}) })
+  })
   return { ...nothing, measures, notes }
 }
 
@@ -116,8 +117,8 @@ async function measureRepetition({ data, name, tokens }: Of<'repetition'>, conte
   const { windows, notes } = await read(data)
   const endIds = [...(tokenizer?.endIds ?? [])]
   const report = (done: number) => progress('Continuing texts', done, windows.length, 'answers')
-  const measures = await step({ kind: repetitionStep, label: `repetition on ${name}`, on: { windows, tokens, endIds } }, () =>
-    repetition(view, windows, name, { tokens, endIds, signal, progress: report }),
+  const measures = await step({ kind: repetitionStep, label: `repetition on ${name}`, on: { windows, tokens, endIds } }, async () =>
+    repetition(await view(), windows, name, { tokens, endIds, signal, progress: report }),
   )
   return { ...nothing, measures, notes: notes.map((note) => `Repetition on ${name}: ${note}`) }
 }
@@ -135,9 +136,10 @@ async function answerPrompts(
     )
   const answers = await step({ kind: answersStep, label: 'answers', on: { prompts, maxLength } }, async () => {
     const found: Measured['answers'] = []
+    const own = await view()
     for (const [index, prompt] of prompts.entries()) {
       progress('Answering prompts', index, prompts.length, 'prompts')
-      found.push({ prompt, text: await answerPrompt(view, tokenizer, prompt, maxLength, signal) })
+      found.push({ prompt, text: await answerPrompt(own, tokenizer, prompt, maxLength, signal) })
     }
     progress('Answering prompts', prompts.length, prompts.length, 'prompts')
     return found
@@ -148,25 +150,29 @@ async function answerPrompts(
 const taskStep: StepKind = { version: 1 }
 
 async function measureTasks({ tasks: names, ...source }: Of<'tasks'>, context: MeasureContext): Promise<Measured> {
-  const model = likelihoodOf(context.view)
+  let opened: ReturnType<typeof likelihoodOf> | undefined
+  const open = async () => {
+    opened ??= likelihoodOf(await context.view())
+    return opened
+  }
   const measures: Measure[] = []
   const questions: ScoredTask[] = []
   try {
     for (const name of names) {
-      const found = await measureTask(name, source, model, context)
+      const found = await measureTask(name, source, open, context)
       measures.push(...found.measures)
       questions.push({ task: name, questions: found.questions })
     }
     return { ...nothing, measures, questions }
   } finally {
-    model.dispose()
+    opened?.dispose()
   }
 }
 
 async function measureTask(
   name: string,
   { folder, limit }: Omit<Of<'tasks'>, 'tasks'>,
-  model: LikelihoodModel,
+  open: () => Promise<LikelihoodModel>,
   { tokenizer, signal, progress, fetchFile, step }: MeasureContext,
 ) {
   if (!tokenizer)
@@ -178,8 +184,8 @@ async function measureTask(
   const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
   const asked = await readQuestions(name, source, limit)
   const on = { questions: asked.map(({ requests, ...rest }) => ({ ...rest, requests: requests.map((one) => ({ ...one })) })) }
-  return step({ kind: taskStep, label: `answers to ${name}`, on }, () =>
-    evaluateTask(model, tokenizer, name, asked, {
+  return step({ kind: taskStep, label: `answers to ${name}`, on }, async () =>
+    evaluateTask(await open(), tokenizer, name, asked, {
       signal,
       report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
     }),

@@ -15,7 +15,7 @@ import { measureView } from '#engine/evaluation/measure.ts'
 import type { Model } from '#engine/model/model.ts'
 import { locateOverflow } from '#engine/model/overflow.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
-import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
@@ -142,7 +142,11 @@ async function readCalibration(place: RunPlace, wanted: number): Promise<ReadDat
 async function measure(place: RunPlace, result: MethodResult, stored: StoredWeights | undefined) {
   const { model, tokenizer, steps, request } = place
   const { host } = steps
-  const view = stored ? denseView(stored.model) : viewWithPlan(model, result.plan, result.tensors)
+  let view: ModelView | undefined
+  const open = async () => {
+    view ??= stored ? denseView((await stored.open()).model) : viewWithPlan(model, result.plan, result.tensors)
+    return view
+  }
   const measured = stored ? { plan: result.plan, weights: stored.identity } : result.plan
   const measures: Measure[] = sizeMeasures(model, result, stored)
   for (const own of measures) host.emit({ type: 'measure', measure: own })
@@ -151,9 +155,9 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   const questions: ScoredTask[] = []
   const removes = stored !== undefined || reachedSparsity(model.spec, result.plan) > 0
   const context = {
-    view,
+    view: open,
     ...(removes ? { dense: denseView(model) } : {}),
-    ...(stored ? { files: { own: stored.path, dense: stored.writeDense } } : {}),
+    ...(stored ? { files: { own: async () => (await stored.open()).path, dense: stored.writeDense } } : {}),
     tokenizer,
     signal: host.signal,
     progress: (phase: string, done: number, total: number, unit: string) => steps.progress(phase, done, total, unit),
@@ -174,9 +178,9 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
       for (const text of taken.notes) place.note(text)
     }
   } catch (thrown) {
-    throw await locateOverflow(thrown, view, place.lastRead)
+    throw view ? await locateOverflow(thrown, view, place.lastRead) : thrown
   } finally {
-    view.dispose()
+    view?.dispose()
   }
   return { measures, answers, evaluation, questions }
 }

@@ -1,8 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { at } from '#contract/at.ts'
-import { denseMethod } from '#contract/titles.ts'
+import { denseMethod, type GgufType } from '#contract/titles.ts'
+import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
+import type { ReadData } from '#engine/data/read-data.ts'
 import type { ExportRequest } from '#engine/export/format.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
@@ -13,57 +14,83 @@ import { productsFor } from '#engine/model/precision.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
 import { weighingText } from './weighing-text.ts'
 
 /** The weight type of the dense file that every file is timed beside. */
 const denseType = 'F16'
 
-/** What a run made, read back from a GGUF file of its weight type. */
+/** What a run made, as a GGUF file of its weight type. */
 export interface StoredWeights {
-  readonly model: Model
-  readonly path: string
   readonly bytes: number
   /** What determines the file besides the plan. */
   readonly identity: { readonly type: string; readonly importances: string | null }
+  /** The file, written now if it was not yet. */
+  open(): Promise<WrittenFile>
   /** Writes the dense model in F16 beside it, to be timed in turns. Undefined if the file is just that. */
   writeDense(): Promise<string | undefined>
   close(): Promise<void>
 }
+
+interface WrittenFile {
+  readonly model: Model
+  readonly path: string
+  readonly bytes: number
+  /** Where more files may be written. */
+  readonly folder: string
+  close(): Promise<void>
+}
+
+/** The size of a file counts as its step: whoever finds that and all measures needs no file. */
+const fileStep: StepKind = { version: 1 }
 
 /** Throws early if the type cannot hold this model at all, or if its library is not installed. */
 export function requireWeightType({ model, request }: RunPlace): void {
   if (request.weights !== undefined) layOutGguf({ model, plan: densePlan(model.spec) }, request.weights)
 }
 
-/** Writes the result in the weight type of the request and opens the file. Undefined without a weight type. */
+/** The result in the weight type of the request. Undefined without a weight type. */
 export async function storeWeights(place: RunPlace, result: MethodResult): Promise<StoredWeights | undefined> {
-  const { model, request, steps } = place
-  const { weights: type, method } = request
+  const { weights: type } = place.request
   if (type === undefined) return undefined
-  const { signal } = steps.host
-  const folder = await mkdtemp(join(tmpdir(), 'espalier-weights-'))
+  const text = await readWeighingText(place, type)
+  const identity = { type, importances: text?.used.hash ?? null }
+  let written: Promise<WrittenFile> | undefined
+  const open = () => {
+    written ??= writeWeights(place, result, type, text)
+    return written
+  }
+  const close = async () => (await written?.catch(() => undefined))?.close()
+  const dense = async () => writeDense(place, join((await open()).folder, 'dense'))
+  try {
+    const asked = { kind: fileStep, label: `file in ${type}`, on: { plan: result.plan, weights: identity } }
+    const bytes = await place.steps.step(asked, async () => (await open()).bytes)
+    return { bytes, identity, open, writeDense: dense, close }
+  } catch (thrown) {
+    await close()
+    throw thrown
+  }
+}
+
+async function writeWeights(place: RunPlace, result: MethodResult, type: GgufType, text: ReadData | undefined): Promise<WrittenFile> {
+  const { model, request, steps } = place
+  const folder = await makeScratchFolder()
   const remove = () => rm(folder, { recursive: true, force: true })
   try {
-    const { importances, hash } = await steps.time('weighing columns', () => weigh(place, result, type))
-    const target = join(folder, 'file')
+    const importances = text && (await steps.time('weighing columns', () => weigh(place, result, text)))
     const { plan, tensors } = result
     const weights = { ...(tensors ? { tensors } : {}), ...(importances ? { importances } : {}) }
+    const watch = { signal: steps.host.signal }
     const file = await steps.time('quantising', () =>
-      writeFile({ model, plan, method, folder: target, ggufTypes: [type], watch: { signal }, ...weights }),
+      writeFile({ model, plan, method: request.method, folder: join(folder, 'file'), ggufTypes: [type], watch, ...weights }),
     )
     const opened = await openModel(file.path, request.memoryBytes)
     const close = async () => {
       await opened.close()
       await remove()
     }
-    return {
-      model: withProducts(opened, productsFor(place.precision)),
-      ...file,
-      identity: { type, importances: hash },
-      writeDense: () => writeDense(place, join(folder, 'dense')),
-      close,
-    }
+    return { model: withProducts(opened, productsFor(place.precision)), ...file, folder, close }
   } catch (thrown) {
     await remove()
     throw thrown
@@ -86,16 +113,22 @@ async function writeDense({ model, request, steps }: RunPlace, folder: string): 
   return path
 }
 
-async function weigh(place: RunPlace, { plan, tensors }: MethodResult, type: string) {
-  const { model, request, steps } = place
-  if (!weighsErrors(findMix(type))) return { hash: null }
-  const { windows, used } = await place.read(weighingText(request.calibration, model.spec.contextLength), request.seed)
-  const texts = (used.parts ?? [used]).map(({ source }) => basename(source))
-  place.note(`Errors of ${type} were weighed by importances on ${windows.length} windows of ${texts.join(' and ')}.`)
+/** The text that importances are measured on, where the type uses them. */
+async function readWeighingText(place: RunPlace, type: GgufType): Promise<ReadData | undefined> {
+  if (!weighsErrors(findMix(type))) return undefined
+  const { model, request } = place
+  const text = await place.read(weighingText(request.calibration, model.spec.contextLength), request.seed)
+  place.note(`Errors of ${type} were weighed by importances on ${text.windows.length} windows of ${namesOf(text).join(' and ')}.`)
+  return text
+}
+
+const namesOf = ({ used }: ReadData): string[] => (used.parts ?? [used]).map(({ source }) => basename(source))
+
+async function weigh({ model, steps }: RunPlace, { plan, tensors }: MethodResult, text: ReadData) {
   const view = viewWithPlan(model, plan, tensors)
   const progress = (done: number, total: number) => steps.progress('Weighing columns', done, total, 'parts')
   try {
-    return { importances: await measureImportances(view, windows, texts, { signal: steps.host.signal, progress }), hash: used.hash }
+    return await measureImportances(view, text.windows, namesOf(text), { signal: steps.host.signal, progress })
   } finally {
     view.dispose()
   }

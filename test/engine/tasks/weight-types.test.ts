@@ -1,7 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, expect, test, vi } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { readData } from '#engine/data/read-data.ts'
@@ -10,6 +11,7 @@ import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import type { StepResult } from '#engine/steps/step-store.ts'
 import { executeRun } from '#engine/tasks/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
@@ -33,12 +35,12 @@ const dense: RunRequest = {
   backend: 'auto',
 }
 
-async function run(changes: Partial<RunRequest>) {
-  const steps: string[] = []
-  const host = { steps: { get: async () => undefined, put: async (name: string) => void steps.push(name), folder }, emit: () => {} }
+async function run(changes: Partial<RunRequest>, done = new Map<string, StepResult>()) {
+  const put = async (name: string, value: unknown) => void done.set(name, { value })
+  const host = { steps: { get: async (name: string) => done.get(name), put, folder }, emit: () => {} }
   const document = await executeRun({ ...dense, ...changes }, { ...host, signal: new AbortController().signal })
   const value = (name: string) => document.measures.find((one) => one.name === name && !/block/.test(one.dataset))?.value as number
-  return { document, steps, perplexity: value('perplexity'), bytes: value('size'), parameters: value('parameters') }
+  return { document, steps: [...done.keys()], perplexity: value('perplexity'), bytes: value('size'), parameters: value('parameters') }
 }
 
 test('a dense model in Q8_0 has the size and the perplexity of the file that a save writes', async () => {
@@ -81,4 +83,27 @@ test('a file is timed in llama.cpp, in turns with the dense model in F16, and no
   expect(found(plain, 'speed-up')).toEqual([])
   expect(quantised.document.measures.every(({ value }) => value > 0)).toBe(true)
   expect((await readdir(folder)).filter((name) => name.startsWith('espalier-weights-'))).toEqual([])
+})
+
+test('a run that finds all its measures writes no file, and one that lacks a measure gets the same as before', async () => {
+  const done = new Map<string, StepResult>()
+  const first = await run({ weights: 'Q2_K' }, done)
+  expect(first.document.seconds.quantising).toBeGreaterThan(0)
+  const again = await run({ weights: 'Q2_K' }, new Map(done))
+  expect(again.document.seconds).not.toHaveProperty('quantising')
+  expect(again.document.seconds).not.toHaveProperty('weighing columns')
+  expect(again.document.measures).toEqual(first.document.measures)
+  const file = [...done].filter(([name]) => !name.includes('perplexity'))
+  const killed = await run({ weights: 'Q2_K' }, new Map(file))
+  expect(killed.document.seconds.quantising).toBeGreaterThan(0)
+  expect(killed.document.measures).toEqual(first.document.measures)
+})
+
+test('the temporary folder of a killed process is removed by the next one, that of a running one is not', async () => {
+  const { pid = 0 } = spawnSync(process.execPath, ['--version'])
+  const [dead, alive] = [pid, process.ppid].map((owner) => join(folder, `espalier-weights-${owner}-abc`)) as [string, string]
+  for (const one of [dead, alive]) await mkdir(join(one, 'file'), { recursive: true })
+  await run({ weights: 'Q8_0', measures: [] })
+  expect((await readdir(folder)).filter((name) => name.startsWith('espalier-weights-'))).toEqual([basename(alive)])
+  await rm(alive, { recursive: true })
 })
