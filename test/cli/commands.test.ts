@@ -255,14 +255,14 @@ test('every command has a help text', async () => {
 
 test('worth prints each file with its rival and the verdict, and refuses an experiment of two models', async () => {
   const file = (id: string, method: string, megabytes: number, perplexity: number, changes: object = {}) => ({
-    ...run(id, { name: id, method, parameters: {}, fingerprint: null, evaluation: [{ source: 'prose' }] }),
+    ...run(id, { file: id, method, parameters: {}, fingerprint: null, calibration: null, evaluation: [{ source: 'prose' }] }),
     measures: [
       { name: 'size', dataset: '', value: megabytes * 1e6, unit: 'bytes' },
       { name: 'perplexity', dataset: 'prose', value: perplexity, unit: '' },
     ],
     ...changes,
   })
-  const runs = [file('dense, Q3_K_M', 'dense', 94, 31.2, { parameters: { weights: 'Q3_K_M' } }), file('2SSP 25 %', '2ssp', 94.5, 38.9)]
+  const runs = [file('dense Q3_K_M', 'dense', 94, 31.2, { parameters: { weights: 'Q3_K_M' } }), file('2SSP 25 %', '2ssp', 94.5, 38.9)]
   server.door.answers['experiments.get'] = () => ({})
   server.door.answers['compare.get'] = () => ({ baseline: null, runs })
   expect(await commands.worth(['exp-1', ...at()])).toBe(0)

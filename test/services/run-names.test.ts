@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { runName } from '#services/experiments/grid.ts'
+import { fileName, runName } from '#services/experiments/grid.ts'
 
 const request = { method: '2ssp', amount: { sparsity: 0.375 }, options: {}, seed: 1, measures: [], backend: 'auto' as const }
 
@@ -18,4 +18,10 @@ test('the name of a first look says so, as it stands beside the numbers in table
 test('a recovered run says how long it trained', () => {
   const recover = { amount: { tokens: 32_768 }, text: { source: 'mixed', sequenceLength: 512 } }
   expect(runName({ ...request, recover }, 1)).toBe('2SSP 37.5 %, recovered with 32,768 tokens')
+})
+
+test('a file is named without its seed, with its type after it', () => {
+  expect(fileName({ ...request, options: { alpha: 2 }, weights: 'Q4_0' })).toBe('2SSP 37.5 %, alpha 2 in Q4_0')
+  expect(fileName({ ...request, method: 'dense', weights: 'Q4_0' })).toBe('dense Q4_0')
+  expect(fileName({ ...request, precision: 'bfloat16' })).toBe('2SSP 37.5 %, bfloat16')
 })

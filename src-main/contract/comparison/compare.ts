@@ -36,6 +36,8 @@ export const questionComparison = z.object({
 
 /** One run as the comparison needs it. `comparison.ts` has the arithmetic over several, shared by screens and exports. */
 const comparedRun = runEntry.extend({
+  /** What its file is called over all seeds: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
+  file: z.string(),
   parameters: z.record(z.string(), parameterValue),
   plan: plan.nullable(),
   blocks: z.number().int().nullable(),

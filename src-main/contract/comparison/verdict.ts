@@ -1,3 +1,5 @@
+import { corporaOf, corpusOf } from '../data/corpus.ts'
+import type { UsedData } from '../data/used-data.ts'
 import { denseMethod } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'
 import type { ComparedRun } from './compare.ts'
@@ -19,9 +21,9 @@ export interface Worth extends Verdict {
 export function worthOf(runs: readonly ComparedRun[]): Worth {
   const done = runs.filter(({ status }) => status === 'done')
   const rows = groupOverSeeds(done).flatMap(rowOf)
-  const seen = new Set(done.flatMap(seenSources))
+  const seen = new Set(done.flatMap(seenTexts))
   const kinds = new Map(done.flatMap(kindsOf))
-  const fronts = [...kinds].map(([kind, source]) => ({ kind, decides: !seen.has(source) && !seen.has(kind), rows: frontOf(rows, kind) }))
+  const fronts = [...kinds].map(([kind, texts]) => ({ kind, decides: !texts.some((text) => seen.has(text)), rows: frontOf(rows, kind) }))
   const deciding = fronts.filter(({ decides }) => decides).map(({ kind }) => kind)
   const duels = rows.filter(({ pruned }) => pruned).map((pruned) => duelOf(pruned, rows, deciding))
   return { rows, duels, fronts, ...judge(duels, deciding) }
@@ -35,7 +37,7 @@ function rowOf({ runs, measures }: SeedGroup): WorthRow[] {
   return [
     {
       runs: runs.map(({ id }) => id),
-      name: nameOf(first),
+      name: first.file,
       pruned: first.method !== denseMethod,
       weights: typeof weights === 'string' ? weights : null,
       bytes,
@@ -43,12 +45,6 @@ function rowOf({ runs, measures }: SeedGroup): WorthRow[] {
       loops: [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null,
     },
   ]
-}
-
-/** A run's name without its seed: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
-function nameOf({ name, method, parameters: { weights } }: ComparedRun): string {
-  const joined = method === denseMethod ? ' ' : ' in '
-  return name.replace(/, seed \d+/, '').replace(`, ${weights}`, `${joined}${weights}`)
 }
 
 /** A spread over seeds becomes the standard error of their mean. A single run's spread is one already. */
@@ -62,20 +58,27 @@ function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
   )
 }
 
-/** Every source that calibration, repair, recovery or importances of a run looked at. Importances use the calibration's, else `mixed`. */
-function seenSources({ parameters }: ComparedRun): string[] {
+/** Corpora, and hashes of windows, that calibration, repair, recovery or importances looked at. Importances use the calibration's, else `mixed`. */
+function seenTexts({ parameters, calibration }: ComparedRun): string[] {
   const asked = ['calibration', 'repair.calibration', 'recover.text'].flatMap((name) => {
     const [source, mix] = [parameters[`${name}.source`], parameters[`${name}.mix`]]
     if (typeof mix === 'string') return (JSON.parse(mix) as { source: string }[]).map((part) => part.source)
     return typeof source === 'string' ? [source] : []
   })
   const hidden = parameters['recover.text.source'] !== undefined || (parameters.weights !== undefined && asked.length === 0)
-  return hidden ? [...asked, 'mixed'] : asked
+  return [...(hidden ? [...asked, 'mixed'] : asked).map(corpusOf), ...(calibration ? hashesOf(calibration) : [])]
 }
 
-/** The run's perplexities with the sources of their texts. `evaluation` is in the order of the measures. */
-function kindsOf({ measures, evaluation }: ComparedRun): [string, string][] {
-  return measures.filter(({ name }) => name === 'perplexity').map(({ dataset }, at) => [dataset, evaluation[at]?.source ?? dataset])
+const hashesOf = ({ hash, parts = [] }: UsedData): string[] => [hash, ...parts.map((part) => part.hash)]
+
+/** The run's perplexities with the corpora and hashes of their texts. `evaluation` is in the order of the perplexities. */
+function kindsOf({ measures, evaluation }: ComparedRun): [string, string[]][] {
+  return measures
+    .filter(({ name }) => name === 'perplexity')
+    .map(({ dataset }, at) => {
+      const used = evaluation[at]
+      return [dataset, used ? [...corporaOf(used), ...hashesOf(used)] : [corpusOf(dataset)]]
+    })
 }
 
 function frontOf(rows: readonly WorthRow[], kind: string): WorthRow[] {

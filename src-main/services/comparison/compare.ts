@@ -6,6 +6,7 @@ import { areComparable, usedSameModel } from '#contract/runs/used-model.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { baselineIn } from '#jobs/baselines.ts'
 import type { Calls } from '../context.ts'
+import { fileName } from '../experiments/grid.ts'
 import { Service } from '../service.ts'
 import { compareQuestions } from './compare-questions.ts'
 import { tableFile } from './table-text.ts'
@@ -43,10 +44,11 @@ export class CompareService extends Service {
     const pinned = baseline === null ? undefined : this.history.runs.find(baseline)
     return this.history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
       const row = rows[at] as RunRow
-      const { answers, calibration, evaluation, outcomes } = this.history.documents.find(row.number)
+      const { request, answers, calibration, evaluation, outcomes } = this.history.documents.find(row.number)
       const shape = this.history.models.find(row.model)?.description.shape
       return {
         ...entry,
+        file: fileName(request),
         plan: this.history.documents.plan(row.number),
         blocks: shape?.blocks ?? null,
         intermediate: shape?.intermediate ?? null,

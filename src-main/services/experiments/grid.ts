@@ -60,27 +60,41 @@ export function overSeeds({ model, request }: PlannedRun, seeds: readonly number
 }
 
 /** A name for users: method, sparsity, and whatever makes it different. */
-export function runName(
-  { method, amount, seed, options, repair, recover, weights, precision }: PlannedRun['request'],
-  seeds: number,
-): string {
+export function runName(request: PlannedRun['request'], seeds: number): string {
+  const { method, seed, weights } = request
+  const seeded = seeds > 1 && !isSeedless(method)
   // A name says how weights were stored, and that a first look was one, wherever its numbers are shown.
-  const firstLook = [...(weights ? [weights] : []), ...(precision === 'bfloat16' ? ['bfloat16'] : [])]
-  if (method === denseMethod) return ['dense', ...firstLook].join(', ')
-  if (isInspection(method)) return titleOfMethod(method)
+  return [...treatmentName(request), ...(seeded ? [`seed ${seed}`] : []), ...(weights ? [weights] : []), ...firstLook(request)]
+    .join(', ')
+    .slice(0, 200)
+}
+
+/** What the file of a run is called, over all its seeds. */
+export function fileName(request: PlannedRun['request']): string {
+  const { method, weights } = request
+  return (
+    [...treatmentName(request), ...firstLook(request)].join(', ') + (weights ? `${method === denseMethod ? ' ' : ' in '}${weights}` : '')
+  )
+}
+
+const firstLook = ({ method, precision }: PlannedRun['request']): string[] =>
+  precision === 'bfloat16' && !isInspection(method) ? ['bfloat16'] : []
+
+const isSeedless = (method: string): boolean => method === denseMethod || isAblation(method) || isInspection(method)
+
+/** The method with its amount, and whatever else changes the weights except the seed and their type. */
+function treatmentName({ method, amount, options, repair, recover }: PlannedRun['request']): string[] {
+  if (method === denseMethod) return ['dense']
+  if (isInspection(method)) return [titleOfMethod(method)]
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
-  if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen, ...firstLook].join(', ').slice(0, 200)
+  if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen]
   const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
   return [
     `${titleOfMethod(method)} ${share}`,
     ...(repair ? [repairTitles[repair.kind]] : []),
     ...(recover ? [recoveryTitle(recover.amount)] : []),
     ...chosen,
-    ...(seeds > 1 ? [`seed ${seed}`] : []),
-    ...firstLook,
   ]
-    .join(', ')
-    .slice(0, 200)
 }
 
 /** The requested sparsity; null if an ablation uses several. */

@@ -14,7 +14,7 @@ function run(
   const texts = [['c4', c4] as const, ...(prose === null ? [] : [['prose', prose] as const])]
   return {
     id: `${name}/${seed}`,
-    name,
+    file: name,
     status: 'done',
     model: { id: 'model-1', name: 'tiny' },
     fingerprint: null,
@@ -84,6 +84,23 @@ test('without a dense file as small, or without unseen text, there is no verdict
     answer: 'unknown',
     duels: [{ vetoed: false }],
   })
+})
+
+test('the corpus decides what is unseen, not the name of a split or of a file', () => {
+  const decides = (seen: string, measured: string, hash?: string) => {
+    const one = run('2SSP Q4_0', 80, 40, { parameters: { 'calibration.source': seen } })
+    const calibration = { source: seen, hash: 'a' } as ComparedRun['calibration']
+    const evaluation = [
+      { source: 'c4', hash: 'b' },
+      { source: measured, hash },
+    ] as ComparedRun['evaluation']
+    return worthOf([{ ...one, calibration, evaluation }]).fronts.at(-1)?.decides
+  }
+  expect(decides('/sample-model/calibration.txt', '/sample-model/test.txt')).toBe(false)
+  expect(decides('/sample-model/calibration.txt', 'prose')).toBe(true)
+  expect(decides('wikitext2', '/texts/wikitext-2/test-00000-of-00001.parquet')).toBe(false)
+  // The same windows under another name.
+  expect([decides('/texts/a.txt', '/texts/b.txt', 'a'), decides('/texts/a.txt', '/texts/b.txt', 'c')]).toEqual([false, true])
 })
 
 test('text of repair, of recovery and of importances does not decide either', () => {
