@@ -6,7 +6,7 @@ import { divergence, inspectedRun } from './divergence.ts'
 
 /**
  * One column of generated answers. `equal` is the share of tokens that match the first column, `looping` the share of answers that end in
- * a loop; documents of earlier versions do not have it.
+ * a loop. Documents of earlier versions have neither that, nor `distinct` trigrams, nor the mean length of the repeated `ending`.
  */
 const answeringColumn = z.object({
   /** Null for the dense model. */
@@ -16,6 +16,8 @@ const answeringColumn = z.object({
   equal: z.number().nullable(),
   repetition: z.number(),
   looping: z.number().optional(),
+  distinct: z.number().optional(),
+  ending: z.number().optional(),
 })
 
 /** The result of a run that inspects others: divergences, or a transcript with all answers. */

@@ -1,4 +1,4 @@
-import { endsInLoop, equalTokens, repetitionRate } from '#contract/comparison/answer-statistics.ts'
+import { distinctTrigrams, endsInLoop, equalTokens, repeatedEnding, repetitionRate } from '#contract/comparison/answer-statistics.ts'
 import type { TokenPage } from '#contract/comparison/divergence.ts'
 import type { AnsweringColumn, InspectionDocument } from '#contract/comparison/inspected.ts'
 import type { AnswersRequest, DivergenceRequest } from '#contract/comparison/inspection.ts'
@@ -138,5 +138,7 @@ function describeColumn(run: AnsweringColumn['run'], column: number, answers: re
     equal: column === 0 ? null : mean(equal),
     repetition: mean(own.map((one) => repetitionRate(idsOf(one)))),
     looping: mean(own.map((one) => Number(endsInLoop(idsOf(one))))),
+    distinct: mean(own.map((one) => distinctTrigrams(idsOf(one)))),
+    ending: mean(own.map((one) => repeatedEnding(idsOf(one)))),
   }
 }

@@ -42,19 +42,21 @@ export function transcriptSection(
   { prompts, answers, columns }: Transcript,
 ): Block[] {
   const nameOf = (column: number) => columns[column]?.run?.name ?? columns[column]?.model.name ?? ''
-  const rows = found.columns.map(({ tokens, equal, repetition, looping = null }, column) => [
+  const rows = found.columns.map(({ tokens, equal, repetition, looping = null, distinct = null, ending = null }, column) => [
     nameOf(column),
     Number(tokens.toFixed(1)),
     percent(equal),
     percent(repetition),
     percent(looping),
+    percent(distinct),
+    ending === null ? null : Number(ending.toFixed(1)),
   ])
   return [
     heading(2, name),
     tableBlock(
-      ['Model', 'Tokens per answer', 'Equal tokens', 'Repetition', 'Loops'],
+      ['Model', 'Tokens per answer', 'Equal tokens', 'Repetition', 'Loops', 'Distinct trigrams', 'Repeated ending'],
       rows,
-      'Equal: the share of tokens that match the first column. Repetition: the share of four-token sequences that occurred earlier in the answer. Loops: the share of answers that end in a loop.',
+      'Equal: the share of tokens that match the first column. Repetition: the share of four-token sequences that occurred earlier in the answer. Loops: the share of answers that end in a loop. Distinct trigrams: the share of three-token sequences that differ from each other. Repeated ending: tokens of the longest ending that occurred earlier.',
     ),
     ...prompts.slice(0, mostAnswers).flatMap((prompt, at) => {
       const own = answers.filter((answer) => answer.prompt === at)

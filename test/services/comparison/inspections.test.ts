@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
+import { distinctTrigrams, repeatedEnding } from '#contract/comparison/answer-statistics.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
@@ -174,6 +175,11 @@ test('prompts are answered unattended by all runs, judged blind, and the votes a
   const kept = await call('transcripts.get', { id: transcript })
   expect(kept).toMatchObject({ status: 'done', promptTags: [['early'], ['early'], ['late'], ['late']] })
   expect(kept.answers).toHaveLength(12)
+  for (const [at, { distinct, ending }] of columns.entries()) {
+    const own = kept.answers.filter(({ column }) => column === at).map(({ tokens }) => tokens.map(({ id }) => id))
+    const mean = (of: (ids: number[]) => number) => own.reduce((sum, ids) => sum + of(ids), 0) / own.length
+    expect([distinct, ending]).toEqual([mean(distinctTrigrams), mean(repeatedEnding)])
+  }
 
   const started = await call('judgings.start', { transcript, seed: 3 })
   expect(started).toMatchObject({ pairs: 12, votes: 0 })
