@@ -39,6 +39,8 @@ export const grid = z.object({
   recoveryTrains: trainedWeights.optional(),
   /** Every combination, and the dense model, once for each type; without any, weights are as computed. */
   weights: z.array(weightChoice).min(1).max(40).optional(),
+  /** More types for the dense model alone: rivals of the pruned files. */
+  rivals: z.array(weightType).max(40).optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
   backend: backendName.default('auto'),
@@ -74,7 +76,15 @@ export const gridPreview = z.object({
   notes: z.array(z.string()),
 })
 
-export const preset = z.object({ id: z.string(), title: z.string(), summary: z.string(), grid })
+/** A ready-made grid. `goal` is what a user gets from it, if it answers the first question of the form; `reasons` explain it by part of the form. */
+export const preset = z.object({
+  id: z.string(),
+  title: z.string(),
+  summary: z.string(),
+  goal: z.string().optional(),
+  reasons: z.record(z.string(), z.string()).optional(),
+  grid,
+})
 
 export const experimentEntry = z.object({
   id,
@@ -93,6 +103,7 @@ export const experimentEntry = z.object({
 
 export type RepairChoice = z.infer<typeof repairChoice>
 export type RecoveryChoice = z.infer<typeof recoveryChoice>
+export type WeightChoice = z.infer<typeof weightChoice>
 export type Grid = z.infer<typeof grid>
 export type GridInput = z.input<typeof grid>
 export type CombinationPreview = z.infer<typeof combinationPreview>

@@ -13,7 +13,7 @@ type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run
 export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview[]): GridPreview {
   const pruning = planned
     .map((one, at) => ({ ...one, preview: found[at] as FoundPreview }))
-    .filter(({ request }) => request.method !== denseMethod)
+    .filter(({ request }) => request.method !== denseMethod || request.weights !== undefined)
   const combinations = pruning.map(({ model, request, preview }): CombinationPreview => {
     const { method, amount, repair, recover } = request
     const { problems, estimate, feasibleRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached } =

@@ -33,7 +33,8 @@ export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): Pla
     )
   })
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
-  const rivals = weights.filter(({ weights: type }) => type).map((type) => ({ ...dense, ...type, ...(calibration ? { calibration } : {}) }))
+  const types = new Set([...(grid.weights ?? []).filter((type) => type !== 'computed'), ...(grid.rivals ?? [])])
+  const rivals = [...types].map((type) => ({ ...dense, weights: type, ...(calibration ? { calibration } : {}) }))
   return grid.models.flatMap((model) => [dense, ...rivals, ...requests].map((request) => ({ model, request })))
 }
 

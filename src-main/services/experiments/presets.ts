@@ -2,18 +2,14 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import type { Grid, Preset } from '#contract/experiments/experiments.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
+import type { Draft, PresetModel } from './preset-draft.ts'
+import { worthDrafts } from './worth-presets.ts'
 
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
 const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
 const paperSequenceLength = 2048
 
-interface PresetModel {
-  id: string
-  contextLength: number
-}
-
-type Draft = Omit<Preset, 'grid'> & { grid: Partial<Grid> }
 type Use = 'calibration' | 'evaluation'
 
 /** Ready-made grids. Methods that this version lacks are left out. */
@@ -44,9 +40,17 @@ function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
       summary: '2SSP and ShortGPT at 25 and 50 %, measured on a few windows.',
       grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, measures: perplexity(model, catalogue, 8) },
     },
+    ...worthDrafts(model, catalogue),
     {
       id: 'paper-table',
       title: 'Paper’s table',
+      goal: 'Reproduce the paper',
+      reasons: {
+        Sparsities: 'The sparsities of the paper’s tables.',
+        Methods: 'Every method that Espalier has, the paper’s among them.',
+        Repair: 'The paper repairs nothing.',
+        Measures: 'What the paper measures.',
+      },
       summary: 'Every method at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
       grid: { methods: plain(catalogue.methods.map(({ id }) => id)), amounts: paperAmounts, measures: everything(model, catalogue) },
     },

@@ -28,6 +28,9 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
     { title: 'Methods', text: methods.join(' · ') },
     { title: 'Sparsities', text: amounts.join(', ') },
     { title: 'Seeds', text: grid.seeds.join(', ') },
+    ...(grid.weights
+      ? [{ title: 'Weights', text: [...grid.weights, ...(grid.rivals ?? []).map((type) => `${type} (unpruned)`)].join(', ') }]
+      : []),
     ...(grid.calibration ? [{ title: 'Calibration', text: dataText(grid.calibration) }] : []),
     { title: 'Measured', text: [...texts.map((name) => `perplexity on ${name}`), ...others].join(', ') || 'sizes only' },
   ].filter(({ text }) => text !== '')

@@ -148,10 +148,14 @@ export class ExperimentState {
     return presetOf(this.draft, this.presets)
   }
 
+  /** The chosen models. */
+  get modelNames(): Map<string, string> {
+    return new Map(this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ id, name }) => [id, name]))
+  }
+
   /** The name of the experiment unless another is typed. */
   get suggestedName(): string {
-    const names = this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ name }) => name)
-    return this.preset?.title ?? suggestedName(this.draft, catalogue.title, names)
+    return this.preset?.title ?? suggestedName(this.draft, catalogue.title, [...this.modelNames.values()])
   }
 
   /** The first sparsity that a method cannot reach, and what it can. */

@@ -1,10 +1,19 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
-import type { CombinationPreview, Grid, GridInput, Preset, RecoveryChoice, RepairChoice } from '#contract/experiments/experiments.ts'
+import type {
+  CombinationPreview,
+  Grid,
+  GridInput,
+  Preset,
+  RecoveryChoice,
+  RepairChoice,
+  WeightChoice,
+} from '#contract/experiments/experiments.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import { paperAnswers, paperLength, usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
+import type { GgufType } from '#contract/titles.ts'
 import { formatBytes, formatPlural } from '../../lib/format.ts'
 import { formatAmount } from './amounts.ts'
 
@@ -37,6 +46,10 @@ export interface Draft {
   /** Whether and how long every combination is recovered: each choice makes a run. */
   recoveries: RecoveryChoice[]
   recoveryData: DataRequest | null
+  /** Types that every combination and the dense model are stored in: each makes a run. */
+  weights: WeightChoice[]
+  /** More types for the dense model alone. */
+  rivals: GgufType[]
   perplexity: { name: string; data: DataRequest }[]
   evaluation: Evaluation
   tasks: string[]
@@ -68,6 +81,8 @@ export function emptyDraft(): Draft {
     repairData: null,
     recoveries: ['none'],
     recoveryData: null,
+    weights: ['computed'],
+    rivals: [],
     perplexity: [],
     evaluation: { sequenceLength: usualLength, windows: null },
     tasks: [],
@@ -102,6 +117,8 @@ export function toGrid(draft: Draft): GridInput {
     repairs: draft.repairs,
     ...(draft.repairData && draft.repairs.some((repair) => repair !== 'none') ? { repairData: draft.repairData } : {}),
     ...(recovers(draft) ? { recoveries: draft.recoveries, ...(draft.recoveryData ? { recoveryData: draft.recoveryData } : {}) } : {}),
+    ...(draft.weights.some((type) => type !== 'computed') ? { weights: draft.weights } : {}),
+    ...(draft.rivals.length > 0 ? { rivals: draft.rivals } : {}),
     measures: toMeasures(draft),
     backend: draft.backend,
     ...(draft.precision === 'float32' ? {} : { precision: draft.precision }),
@@ -161,6 +178,8 @@ export function fromGrid(grid: GridInput): Draft {
     repairData: grid.repairData ?? null,
     recoveries: grid.recoveries ?? ['none'],
     recoveryData: grid.recoveryData ?? null,
+    weights: grid.weights ?? ['computed'],
+    rivals: grid.rivals ?? [],
     perplexity,
     evaluation: commonPart(
       perplexity.map(({ data }) => data),
@@ -252,4 +271,10 @@ export function formatText({ format, type, bytes, keyValueBytes, problem, least,
 function rangeText(least: number, most: number): string {
   const [low, high] = [formatBytes(least), formatBytes(most)]
   return low === high ? high : `${low} to ${high}`
+}
+
+/** What a row of the preview is called: with its model where there are several. */
+export function rowTitle({ name, model, runs }: CombinationPreview, models: ReadonlyMap<string, string>): string {
+  const seeds = runs > 1 ? `, ${formatPlural(runs, 'seed')}` : ''
+  return `${models.size > 1 ? `${models.get(model) ?? model}: ` : ''}${name}${seeds}`
 }

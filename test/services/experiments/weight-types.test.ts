@@ -19,3 +19,14 @@ test('a grid of weight types has every pruned run and the dense model in each of
   const { request } = await workbench.call('runs.get', { id: runs[3]?.id as string })
   expect(gridOfRun(workbench.model.id, request).weights).toEqual(['Q4_K_M'])
 })
+
+test('rivals are of the dense model alone, and the preview counts and names every run', async () => {
+  await using workbench = await openedWorkbench()
+  const grid = { ...smallGrid(workbench), weights: ['Q8_0' as const], rivals: ['Q8_0' as const, 'Q2_K' as const] }
+  const { runs } = await workbench.call('experiments.create', { name: 'Rivals', grid, start: 'draft' })
+  const dense = runs.map(({ name }) => name).filter((name) => name.startsWith('dense'))
+  expect(dense).toEqual(['dense', 'dense, Q8_0', 'dense, Q2_K'])
+  const preview = await workbench.call('experiments.preview', { grid })
+  expect(preview.runs).toBe(runs.length)
+  expect(['dense', ...preview.combinations.map(({ name }) => name)]).toEqual(runs.map(({ name }) => name))
+})

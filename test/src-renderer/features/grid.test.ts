@@ -14,10 +14,19 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     taskLimit: 20,
     inference: true,
     answers: true,
+    repetition: true,
+    weights: ['computed' as const, 'Q4_0' as const],
+    rivals: ['Q2_K' as const],
     memoryBytes: 1_000_000,
   }
   const made = grid.toGrid(draft)
-  expect(gridSchema.parse(made)).toMatchObject({ amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }], memoryBytes: 1_000_000 })
+  expect(gridSchema.parse(made)).toMatchObject({
+    amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
+    memoryBytes: 1_000_000,
+    weights: ['computed', 'Q4_0'],
+    rivals: ['Q2_K'],
+  })
+  expect(made.measures?.map(({ kind }) => kind)).toEqual(['perplexity', 'tasks', 'inference', 'repetition', 'answers'])
   const again = grid.toGrid(grid.fromGrid(made))
   expect(again).toEqual(made)
 })
@@ -143,4 +152,18 @@ test('says what a result would weigh in a format, or why that cannot hold it', (
   expect(grid.formatText({ ...outline, bytes: null, keyValueBytes: null, problem: 'Choose stock.' })).toBe(
     'gguf F16: not possible. Choose stock.',
   )
+})
+
+test('no two rows of the preview have the same name, with two models in several types', () => {
+  const models = new Map([
+    ['a', 'tiny'],
+    ['b', 'small'],
+  ])
+  const names = ['2SSP 25 %', '2SSP 25 %, Q4_0', 'dense, Q4_0']
+  const titles = (of: ReadonlyMap<string, string>) =>
+    [...of.keys()].flatMap((model) =>
+      names.map((name) => grid.rowTitle({ name, model, runs: 1 } as Parameters<typeof grid.rowTitle>[0], of)),
+    )
+  expect(new Set(titles(models)).size).toBe(6)
+  expect(titles(new Map([['a', 'tiny']]))).toEqual(names)
 })

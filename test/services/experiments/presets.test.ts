@@ -1,0 +1,35 @@
+import { expect, test } from 'vitest'
+import { grid as gridSchema } from '#contract/experiments/experiments.ts'
+import type { Catalogue } from '#contract/pruning/methods.ts'
+import { presetsFor } from '#services/experiments/presets.ts'
+
+const dataset = (source: string, use: string) => ({ source, title: source, uses: [use], present: true, bytes: 1, summary: '' })
+const catalogue = {
+  methods: ['2ssp', 'shortgpt'].map((id) => ({ id, title: id })),
+  datasets: [dataset('mixed', 'calibration'), dataset('prose', 'evaluation'), dataset('code', 'evaluation')],
+  tasks: [],
+} as unknown as Catalogue
+const presets = presetsFor({ id: 'model-1', contextLength: 256 }, catalogue)
+const found = (id: string) => presets.find((preset) => preset.id === id)
+
+test('each goal of the form has a preset, and every preset is a grid that the contract takes', () => {
+  expect(presets.flatMap(({ goal }) => goal ?? [])).toEqual([
+    'A smaller file',
+    'A faster first token',
+    'Faster writing',
+    'Reproduce the paper',
+  ])
+  for (const { grid } of presets) expect(gridSchema.safeParse(grid).success).toBe(true)
+})
+
+test('pruned files get rivals of every size, measured on texts that no choice saw, and times only where they matter', () => {
+  const worth = found('worth-it')
+  const types = ['F16', 'IQ2_M', 'IQ3_XXS', 'Q2_K', 'Q3_K_M', 'Q4_0', 'Q4_K_M', 'Q6_K', 'Q8_0']
+  expect([...(worth?.grid.weights ?? []), ...(worth?.grid.rivals ?? [])].sort()).toEqual(types)
+  const kinds = (id: string) => found(id)?.grid.measures.map(({ kind }) => kind)
+  expect(kinds('worth-it')).toEqual(['perplexity', 'perplexity', 'repetition', 'inference'])
+  expect(kinds('smaller-file')).toEqual(['perplexity', 'perplexity', 'repetition'])
+  const parts = ['Sparsities', 'Methods', 'Repair', 'Recovery', 'Weights', 'Measures']
+  for (const id of ['worth-it', 'smaller-file', 'first-token', 'faster-writing'])
+    expect(Object.keys(found(id)?.reasons ?? {}).sort()).toEqual([...parts].sort())
+})
