@@ -40,11 +40,11 @@ function print({ rows, duels, fronts, sentence, untested }: Worth): void {
   printTable(
     ['FILE', 'MB', ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)), 'LOOPS', 'AGAINST', 'RESULT'],
     [...rows]
-      .sort((a, b) => b.bytes - a.bytes)
+      .sort((a, b) => b.cost.mean - a.cost.mean)
       .map((row) => {
         const duel = duels.find(({ pruned }) => pruned === row)
         const perplexities = kinds.map((kind) => (row.quality[kind] ? Number(row.quality[kind].mean.toPrecision(4)) : null))
-        const megabytes = Number((row.bytes / 1e6).toPrecision(4))
+        const megabytes = Number((row.cost.mean / 1e6).toPrecision(4))
         return [row.name, megabytes, ...perplexities, showPercent(row.loops), duel?.rival?.name ?? null, duel?.outcome ?? null]
       }),
   )

@@ -1,3 +1,4 @@
+import { type Cost, costText } from './costs.ts'
 import type { Duel, WorthRow } from './worth.ts'
 
 export interface Verdict {
@@ -8,24 +9,33 @@ export interface Verdict {
   untested: string[]
 }
 
-/** The answer and its sentence, from all pruned files and the kinds of text that no choice saw. */
-export function judge(duels: readonly Duel[], deciding: readonly string[]): Verdict {
-  const untested = gapsOf(duels, deciding)
-  return { ...answerOf(duels, deciding), untested }
+/** All pruned files with their rivals, the kinds of text that no choice saw, and the files whose cost is unknown. */
+export interface Evidence {
+  duels: readonly Duel[]
+  dense: readonly WorthRow[]
+  deciding: readonly string[]
+  cost: Cost
+  unmeasured: readonly string[]
 }
 
-function answerOf(duels: readonly Duel[], deciding: readonly string[]): Omit<Verdict, 'untested'> {
+/** The answer and its sentence. */
+export function judge(evidence: Evidence): Verdict {
+  return { ...answerOf(evidence), untested: gapsOf(evidence) }
+}
+
+function answerOf({ duels, dense, deciding, cost }: Evidence): Omit<Verdict, 'untested'> {
   if (duels.length === 0) return { answer: 'unknown', sentence: 'No verdict: no pruned file was measured.' }
   if (deciding.length === 0) return { answer: 'unknown', sentence: 'No verdict: a choice saw every text that was measured.' }
   const fought = duels.filter(({ rival, pruned }) => rival && deciding.every((kind) => pruned.quality[kind]))
-  if (fought.length === 0) return { answer: 'unknown', sentence: 'No verdict: no pruned file has a dense rival of its size.' }
+  if (fought.length === 0) return { answer: 'unknown', sentence: aloneOf(duels, dense, deciding, cost) }
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
   const [won, lost] = [by('better'), by('worse')]
   const clean = won.filter(({ vetoed }) => !vetoed)
-  if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], clean.length, fought.length, deciding) }
+  if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], `${clean.length} of ${fought.length}`, deciding, cost) }
   if (won[0]) return { answer: 'do not prune', sentence: vetoOf(won[0], deciding) }
-  if (lost[0]) return { answer: 'do not prune', sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], deciding) }
-  return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, deciding) }
+  if (lost[0])
+    return { answer: 'do not prune', sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], deciding, cost) }
+  return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, deciding, cost) }
 }
 
 /** By the perplexity of the pruned file on the first deciding text, best first. */
@@ -33,21 +43,31 @@ function sorted(duels: readonly Duel[], [kind = '']: readonly string[]): Duel[] 
   return [...duels].sort((a, b) => (a.pruned.quality[kind]?.mean ?? 0) - (b.pruned.quality[kind]?.mean ?? 0))
 }
 
-function winOf({ pruned, rival }: Duel, wins: number, of: number, deciding: readonly string[]): string {
+function winOf({ pruned, rival }: Duel, wins: string, deciding: readonly string[], cost: Cost): string {
   const numbers = numbersOf(pruned, rival as WorthRow, deciding)
-  return `At ${megabytes(pruned)}, ${pruned.name} is better than ${(rival as WorthRow).name}, the best dense file of its size (${numbers}). Pruning wins for ${wins} of ${of} pruned files.`
+  return `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${(rival as WorthRow).name}, the best dense file ${cost.equal} (${numbers}). Pruning wins for ${wins} pruned files.`
 }
 
-function lossOf({ pruned, rival }: Duel, duels: readonly Duel[], deciding: readonly string[]): string {
+/** No dense file costs as little as any pruned one: what either reaches. */
+function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: readonly string[], cost: Cost): string {
+  const nothing = `No verdict: no pruned file has a dense rival ${cost.equal}.`
+  const best = sorted(duels, deciding).find(({ pruned }) => deciding.every((kind) => pruned.quality[kind]))?.pruned
+  const [least] = [...dense].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
+  if (!best || !least) return nothing
+  const shown = deciding.map((kind) => `${shownValue(best, kind)} on ${kind}`).join(' and ')
+  return `${nothing} Dense files stay at ${costOf(least, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, text no choice saw).`
+}
+
+function lossOf({ pruned, rival }: Duel, duels: readonly Duel[], deciding: readonly string[], cost: Cost): string {
   const dense = rival as WorthRow
   const beats = (other: WorthRow) => deciding.every((kind) => (dense.quality[kind]?.mean ?? 0) < (other.quality[kind]?.mean ?? 0))
-  const beaten = duels.length > 1 && duels.every((duel) => beats(duel.pruned)) ? everyFile(duels) : pruned.name
-  return `Do not prune. At ${megabytes(dense)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, deciding)}).`
+  const beaten = duels.length > 1 && duels.every((duel) => beats(duel.pruned)) ? everyFile(duels, cost) : pruned.name
+  return `Do not prune. At ${costOf(dense, cost)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, deciding)}).`
 }
 
 /** A smaller pruned file may lose too, but no dense file of its size was measured. */
-const everyFile = (duels: readonly Duel[]): string =>
-  duels.every(({ rival }) => rival) ? 'every pruned file' : 'every pruned file, smaller ones without a rival included'
+const everyFile = (duels: readonly Duel[], { cheaper }: Cost): string =>
+  duels.every(({ rival }) => rival) ? 'every pruned file' : `every pruned file, ${cheaper} ones without a rival included`
 
 function vetoOf({ pruned, rival }: Duel, deciding: readonly string[]): string {
   const numbers = numbersOf(pruned, rival as WorthRow, deciding)
@@ -55,26 +75,28 @@ function vetoOf({ pruned, rival }: Duel, deciding: readonly string[]): string {
   return `Do not prune. ${pruned.name} has the lower perplexity (${numbers}), but ${share} % of its answers end in a loop, more than the dense model's.`
 }
 
-function tieOf({ pruned, rival, outcome }: Duel, deciding: readonly string[]): string {
+function tieOf({ pruned, rival, outcome }: Duel, deciding: readonly string[], cost: Cost): string {
   const numbers = numbersOf(pruned, rival as WorthRow, deciding)
   const how = outcome === 'mixed' ? 'each win on some texts' : 'do not differ clearly'
-  return `At ${megabytes(pruned)}, ${pruned.name} and ${(rival as WorthRow).name} ${how} (${numbers}).`
+  return `At ${costOf(pruned, cost)}, ${pruned.name} and ${(rival as WorthRow).name} ${how} (${numbers}).`
 }
 
 function numbersOf(first: WorthRow, second: WorthRow, deciding: readonly string[]): string {
-  const show = (row: WorthRow, kind: string) => Number((row.quality[kind]?.mean ?? Number.NaN).toPrecision(3))
-  const texts = deciding.map((kind) => `${show(first, kind)} against ${show(second, kind)} on ${kind}`)
+  const texts = deciding.map((kind) => `${shownValue(first, kind)} against ${shownValue(second, kind)} on ${kind}`)
   return `perplexity ${texts.join(' and ')}, text no choice saw`
 }
 
-function gapsOf(duels: readonly Duel[], deciding: readonly string[]): string[] {
-  const alone = duels.filter(({ rival }) => !rival).map(({ pruned }) => `${pruned.name} (${megabytes(pruned)})`)
-  const silent = duels.filter(({ pruned }) => pruned.loops === null).map(({ pruned }) => pruned.name)
+const shownValue = ({ quality }: WorthRow, kind: string): number => Number((quality[kind]?.mean ?? Number.NaN).toPrecision(3))
+
+function gapsOf({ duels, deciding, cost, unmeasured }: Evidence): string[] {
+  const alone = duels.filter(({ rival }) => !rival).map(({ pruned }) => `${pruned.name} (${costOf(pruned, cost)})`)
+  const silent = duels.filter(({ loopsKnown }) => !loopsKnown).map(({ pruned }) => pruned.name)
   return [
     ...(deciding.length === 0 ? ['No text was measured that no choice saw.'] : []),
-    ...(alone.length > 0 ? [`No dense file is as small as ${alone.join(', ')}.`] : []),
+    ...(alone.length > 0 ? [`No dense file is ${cost.least} ${alone.join(', ')}.`] : []),
     ...(silent.length > 0 ? [`Whether answers loop is not known for ${silent.join(', ')}.`] : []),
+    ...(unmeasured.length > 0 ? [`${cost.title} is not known for ${unmeasured.join(', ')}.`] : []),
   ]
 }
 
-const megabytes = ({ bytes }: WorthRow): string => `${Number((bytes / 1e6).toPrecision(3))} MB`
+const costOf = (row: WorthRow, cost: Cost): string => costText(row.cost.mean, cost) + cost.of

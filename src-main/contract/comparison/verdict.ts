@@ -4,59 +4,75 @@ import { denseMethod } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'
 import type { ComparedRun } from './compare.ts'
 import { groupOverSeeds, paretoFront, type SeedGroup } from './comparison.ts'
+import { type Cost, fileSize } from './costs.ts'
 import { judge, type Verdict } from './verdict-sentence.ts'
-import type { Duel, Quality, WorthRow } from './worth.ts'
+import type { Duel, Front, Quality, WorthRow } from './worth.ts'
 
-/** Share by which a dense file may be larger than its pruned rival, and below which qualities are equal. */
+/** Share by which a dense file may cost more than its pruned rival, and below which qualities are equal. */
 const tolerance = 0.01
 
 export interface Worth extends Verdict {
   rows: WorthRow[]
   duels: Duel[]
-  /** The Pareto front of bytes and perplexity for each kind of text. `decides` if no choice saw that text. */
-  fronts: { kind: string; decides: boolean; rows: WorthRow[] }[]
+  fronts: Front[]
 }
 
-/** Whether to prune, from the finished runs of one model. */
-export function worthOf(runs: readonly ComparedRun[]): Worth {
+/** Whether to prune, from the finished runs of one model, at equal cost. */
+export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Worth {
   const done = runs.filter(({ status }) => status === 'done')
-  const rows = groupOverSeeds(done).flatMap(rowOf)
+  const groups = groupOverSeeds(done)
+  const rows = groups.flatMap((group) => rowOf(group, cost))
   const seen = new Set(done.flatMap(seenTexts))
-  const kinds = new Map(done.flatMap(kindsOf))
-  const fronts = [...kinds].map(([kind, texts]) => ({ kind, decides: !texts.some((text) => seen.has(text)), rows: frontOf(rows, kind) }))
-  const deciding = fronts.filter(({ decides }) => decides).map(({ kind }) => kind)
-  const duels = rows.filter(({ pruned }) => pruned).map((pruned) => duelOf(pruned, rows, deciding))
-  return { rows, duels, fronts, ...judge(duels, deciding) }
+  const texts = [...new Map(done.flatMap(kindsOf))].map(([kind, used]) => {
+    const decides = !used.some((text) => seen.has(text))
+    return { kind, measure: 'perplexity' as const, decides, rows: frontOf(rows, kind, cost, 1) }
+  })
+  const tasks = [...new Set(done.flatMap(tasksOf))].map((kind) => {
+    return { kind, measure: 'accuracy' as const, decides: false, rows: frontOf(rows, kind, cost, -1) }
+  })
+  const deciding = texts.filter(({ decides }) => decides).map(({ kind }) => kind)
+  const duels = rows.filter(({ pruned }) => pruned).map((pruned) => duelOf(pruned, rows, deciding, cost))
+  const unmeasured = groups.filter(({ measures }) => !measures.has(cost.id)).flatMap(({ runs: [first] }) => first?.file ?? [])
+  return {
+    rows,
+    duels,
+    fronts: [...texts, ...tasks],
+    ...judge({ duels, dense: rows.filter((row) => !row.pruned), deciding, cost, unmeasured }),
+  }
 }
 
-function rowOf({ runs, measures }: SeedGroup): WorthRow[] {
+export const isPruned = ({ method }: Pick<ComparedRun, 'method'>): boolean => method !== denseMethod
+
+function rowOf({ runs, measures }: SeedGroup, { id }: Cost): WorthRow[] {
   const [first] = runs
-  const bytes = measures.get('size')?.mean
-  if (!first || bytes === undefined) return []
+  const cost = measures.get(id)
+  if (!first || cost === undefined) return []
   const { weights } = first.parameters
   return [
     {
-      runs: runs.map(({ id }) => id),
+      runs: runs.map((run) => run.id),
       name: first.file,
-      pruned: first.method !== denseMethod,
+      pruned: isPruned(first),
+      method: first.method,
       weights: typeof weights === 'string' ? weights : null,
-      bytes,
+      cost: overSeeds(cost),
       quality: qualityOf(measures),
-      loops: [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null,
+      loops: [...measures].find(([own]) => own.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null,
     },
   ]
 }
 
+type Summary = SeedGroup['measures'] extends Map<string, infer Of> ? Of : never
+
 /** A spread over seeds becomes the standard error of their mean. A single run's spread is one already. */
+const overSeeds = ({ mean, spread, count }: Summary): Quality => ({ mean, error: spread === null ? null : spread / Math.sqrt(count) })
+
 function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
-  const found = [...measures].filter(([id]) => id.startsWith('perplexity/'))
-  return Object.fromEntries(
-    found.map(([id, { mean, spread, count }]) => [
-      id.slice('perplexity/'.length),
-      { mean, error: spread === null ? null : spread / Math.sqrt(count) },
-    ]),
-  )
+  const found = [...measures].filter(([id]) => /^(perplexity|accuracy)\//.test(id))
+  return Object.fromEntries(found.map(([id, summary]) => [id.slice(id.indexOf('/') + 1), overSeeds(summary)]))
 }
+
+const tasksOf = ({ measures }: ComparedRun): string[] => measures.filter(({ name }) => name === 'accuracy').map(({ dataset }) => dataset)
 
 /** Corpora, and hashes of windows, that calibration, repair, recovery or importances looked at. Importances use the calibration's, else `mixed`. */
 function seenTexts({ parameters, calibration }: ComparedRun): string[] {
@@ -81,18 +97,29 @@ function kindsOf({ measures, evaluation }: ComparedRun): [string, string[]][] {
     })
 }
 
-function frontOf(rows: readonly WorthRow[], kind: string): WorthRow[] {
-  const points = rows.flatMap((row) => (row.quality[kind] ? [{ row, x: row.bytes, y: row.quality[kind].mean }] : []))
+/** `sign` is 1 where a lower quality is better. */
+function frontOf(rows: readonly WorthRow[], kind: string, { lowerIsBetter }: Cost, sign: 1 | -1): WorthRow[] {
+  const points = rows.flatMap((row) => {
+    const quality = row.quality[kind]
+    return quality ? [{ row, x: lowerIsBetter ? row.cost.mean : -row.cost.mean, y: sign * quality.mean }] : []
+  })
   return paretoFront(points).map(({ row }) => row)
 }
 
-function duelOf(pruned: WorthRow, rows: readonly WorthRow[], deciding: readonly string[]): Duel {
+function duelOf(pruned: WorthRow, rows: readonly WorthRow[], deciding: readonly string[], cost: Cost): Duel {
   const dense = rows.filter((row) => !row.pruned)
-  const small = dense.filter(({ bytes, quality }) => bytes <= pruned.bytes * (1 + tolerance) && deciding.every((kind) => quality[kind]))
-  const rival = small.reduce<WorthRow | null>((best, row) => (best && level(best, deciding) <= level(row, deciding) ? best : row), null)
+  const costsMore = (row: WorthRow) => compare(row.cost, pruned.cost) === (cost.lowerIsBetter ? 1 : -1)
+  const able = dense.filter((row) => !costsMore(row) && deciding.every((kind) => row.quality[kind]))
+  const rival = able.reduce<WorthRow | null>((best, row) => (best && level(best, deciding) <= level(row, deciding) ? best : row), null)
   const calm = dense.find(({ weights, loops }) => weights === null && loops !== null)?.loops ?? null
   const vetoed = pruned.loops !== null && calm !== null && pruned.loops > calm
-  return { pruned, rival, vetoed, outcome: rival ? outcomeOf(pruned, rival, deciding) : 'no rival' }
+  return {
+    pruned,
+    rival,
+    vetoed,
+    loopsKnown: pruned.loops !== null && calm !== null,
+    outcome: rival ? outcomeOf(pruned, rival, deciding) : 'no rival',
+  }
 }
 
 /** Mean logarithm of the deciding perplexities. */
@@ -106,7 +133,7 @@ function outcomeOf(pruned: WorthRow, rival: WorthRow, deciding: readonly string[
   return better ? 'better' : worse ? 'worse' : 'tie'
 }
 
-/** -1 if the first perplexity is clearly lower, 1 if clearly higher, 0 within twice the standard error or 1 %. */
+/** -1 if the first value is clearly lower, 1 if clearly higher, 0 within twice the standard error or 1 %. */
 function compare(own: Quality | undefined, other: Quality | undefined): number {
   if (!own || !other) return 0
   const noise = 2 * Math.hypot(own.error ?? 0, other.error ?? 0)

@@ -1,29 +1,40 @@
-/** A perplexity over seeds, with one standard error where it is known. */
+/** A value over seeds, with one standard error where it is known. */
 export interface Quality {
   mean: number
   error: number | null
 }
 
-/** One file, over all its seeds. `bytes` is its cost. */
+/** One file, over all its seeds. */
 export interface WorthRow {
   /** The runs, one for each seed. */
   runs: string[]
   name: string
   pruned: boolean
+  method: string
   /** Null where weights were measured as computed. */
   weights: string | null
-  bytes: number
-  /** Perplexity by kind of text. */
+  cost: Quality
+  /** Perplexity by kind of text, accuracy by task. */
   quality: Record<string, Quality>
   /** Share of answers that end in a loop; null if unknown. */
   loops: number | null
 }
 
-/** How a pruned file compares with its rival, the best dense file of its size. */
+/** How a pruned file compares with its rival, the best dense file that costs as much. */
 export interface Duel {
   pruned: WorthRow
   rival: WorthRow | null
   outcome: 'better' | 'worse' | 'tie' | 'mixed' | 'no rival'
   /** Loops more often than the dense model. */
   vetoed: boolean
+  /** Of both the pruned file and the dense model. */
+  loopsKnown: boolean
+}
+
+/** The Pareto front of cost and one quality. Only a text that no choice saw decides. */
+export interface Front {
+  kind: string
+  measure: 'perplexity' | 'accuracy'
+  decides: boolean
+  rows: WorthRow[]
 }

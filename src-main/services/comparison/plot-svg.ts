@@ -34,7 +34,7 @@ export async function renderSvg(plot: Plot): Promise<string> {
     text(middle, frame.height - 14, plot.x.label, 'text-anchor="middle"'),
     text(0, 0, plot.y.label, `text-anchor="middle" transform="translate(18 ${(frame.top + bottom) / 2}) rotate(-90)"`),
     ...series.map((one, index) => drawSeries(one, colourOf(index, series.length), x.at, y.at)),
-    ...series.map((one, index) => drawLegend(one.name, colourOf(index, series.length), index, series.length)),
+    ...series.map((one, index) => drawLegend(one, colourOf(index, series.length), index, series.length)),
     '</svg>',
     '',
   ].join('\n')
@@ -69,22 +69,29 @@ function colourOf(index: number, count: number): string {
   return count <= few.length ? (few[index] ?? '#222') : `hsl(${Math.round(230 + (130 * index) / (count - 1))} 65% 42%)`
 }
 
-function drawSeries({ points }: Series, colour: string, x: (value: number) => number, y: (value: number) => number): string {
+function drawSeries({ points, marker }: Series, colour: string, x: (value: number) => number, y: (value: number) => number): string {
   const path = points.map((point, i) => `${i === 0 ? 'M' : 'L'}${round(x(point.x))} ${round(y(point.y))}`).join(' ')
   const bars = points
     .filter(({ spread }) => spread)
     .map(({ x: at, y: value, spread = 0 }) => line(x(at), y(value - spread), x(at), y(value + spread), colour))
-  const markers = points.map((point) => `<circle cx="${round(x(point.x))}" cy="${round(y(point.y))}" r="3" fill="${colour}"/>`)
+  const markers = points.map((point) => drawMark(x(point.x), y(point.y), colour, marker))
   return [`<path d="${path}" fill="none" stroke="${colour}" stroke-width="1.5"/>`, ...bars, ...markers].join('')
 }
 
-function drawLegend(name: string, colour: string, index: number, count: number): string {
+function drawMark(x: number, y: number, colour: string, marker: Series['marker'] = 'circle'): string {
+  return marker === 'circle'
+    ? `<circle cx="${round(x)}" cy="${round(y)}" r="3" fill="${colour}"/>`
+    : `<rect x="${round(x - 4)}" y="${round(y - 4)}" width="8" height="8" fill="${colour}"/>`
+}
+
+function drawLegend({ name, marker }: Series, colour: string, index: number, count: number): string {
   const left = frame.width - frame.right + 16
   const step = Math.min(20, (frame.height - frame.top - 16) / Math.max(1, count))
   const at = frame.top + 8 + index * step
   const lines = wrap(name, 26)
   return [
     line(left, at, left + 18, at, colour, 2),
+    marker ? drawMark(left + 9, at, colour, marker) : '',
     ...lines.map((part, i) => text(left + 24, at + 4 + 14 * i, part, step < 14 ? 'font-size="10"' : '')),
   ].join('')
 }

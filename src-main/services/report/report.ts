@@ -15,6 +15,7 @@ import { divergenceSection } from './divergence-sections.ts'
 import { toHtml } from './html.ts'
 import { toMarkdown } from './markdown.ts'
 import { askedSection, environmentSection, mapsSection } from './runs-sections.ts'
+import { worthSection } from './worth-sections.ts'
 
 type OtherCalls = Pick<Calls<'compare'> & Calls<'judgings'>, 'compare.get' | 'judgings.result'>
 
@@ -72,6 +73,7 @@ async function blocksOf(
     paragraph(`Made by Espalier ${version} on ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.`),
     ...(notes ? [paragraph(notes)] : []),
     ...askedSection(details.filter(({ method }) => !isInspection(method))),
+    ...(await worthSection(comparison)),
     ...(await comparisonSection(comparison)),
     ...mapsSection(runs),
     ...flipsSection(comparison),

@@ -25,6 +25,8 @@ export class CompareState {
 
   readonly ids: string[] = $derived((router.query.runs ?? '').split(',').filter(Boolean))
   readonly overSeeds: boolean = $derived(router.query.seeds === 'mean')
+  /** Whether files are weighed against rivals, instead of runs against the baseline. */
+  readonly weighs: boolean = $derived(router.query.view === 'worth')
   readonly onlyDifferences: boolean = $derived(router.query.only === 'differences')
   readonly transposed: boolean = $derived(router.query.turned === 'yes')
   readonly baselineId: string | null = $derived(this.comparison?.baseline ?? null)

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { worthOf } from '#contract/comparison/verdict.ts'
+import { costsOf } from '#contract/comparison/costs.ts'
+import { isPruned, worthOf } from '#contract/comparison/verdict.ts'
 
 const calibrated = { 'calibration.source': 'c4' }
 
@@ -8,9 +9,9 @@ function run(
   name: string,
   megabytes: number,
   prose: number | null,
-  changes: { seed?: number; c4?: number; loops?: number; parameters?: object } = {},
+  changes: { seed?: number; c4?: number; loops?: number; milliseconds?: number; parameters?: object } = {},
 ) {
-  const { seed = 0, c4 = 10, loops, parameters = calibrated } = changes
+  const { seed = 0, c4 = 10, loops, milliseconds, parameters = calibrated } = changes
   const texts = [['c4', c4] as const, ...(prose === null ? [] : [['prose', prose] as const])]
   return {
     id: `${name}/${seed}`,
@@ -19,7 +20,7 @@ function run(
     model: { id: 'model-1', name: 'tiny' },
     fingerprint: null,
     method: name.startsWith('dense') ? 'dense' : '2ssp',
-    nominal: 0.5,
+    nominal: Number(/(\d+) %/.exec(name)?.[1] ?? 50) / 100,
     seed,
     parameters: { ...(name.includes('Q') ? { weights: name.split(' ').at(-1) } : {}), ...parameters },
     evaluation: texts.map(([source]) => ({ source })),
@@ -27,6 +28,7 @@ function run(
       { name: 'size', dataset: '', value: megabytes * 1e6, unit: 'bytes' },
       ...texts.map(([dataset, value]) => ({ name: 'perplexity', dataset, value, unit: '' })),
       ...(loops === undefined ? [] : [{ name: 'looping answers', dataset: 'prose', value: loops, unit: 'share' }]),
+      ...(milliseconds === undefined ? [] : [{ name: 'time to first token', dataset: '512 tokens', value: milliseconds, unit: 'ms' }]),
     ],
   } as unknown as ComparedRun
 }
@@ -78,7 +80,11 @@ test('a difference within twice the standard error over seeds is noise', () => {
 
 test('without a dense file as small, or without unseen text, there is no verdict', () => {
   const alone = worthOf([run('dense Q4_0', 80, 40), run('2SSP Q4_0', 50, 60)])
-  expect(alone).toMatchObject({ answer: 'unknown', sentence: 'No verdict: no pruned file has a dense rival of its size.' })
+  expect(alone).toMatchObject({
+    answer: 'unknown',
+    sentence:
+      'No verdict: no pruned file has a dense rival of its size. Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB (perplexity 60 on prose, text no choice saw).',
+  })
   expect(alone.untested[0]).toBe('No dense file is as small as 2SSP Q4_0 (50 MB).')
   expect(worthOf([run('dense Q4_0', 80, null), run('2SSP Q4_0', 80, null)])).toMatchObject({
     answer: 'unknown',
@@ -89,7 +95,7 @@ test('without a dense file as small, or without unseen text, there is no verdict
 test('the corpus decides what is unseen, not the name of a split or of a file', () => {
   const decides = (seen: string, measured: string, hash?: string) => {
     const one = run('2SSP Q4_0', 80, 40, { parameters: { 'calibration.source': seen } })
-    const calibration = { source: seen, hash: 'a' } as ComparedRun['calibration']
+    const calibration = { source: seen, hash: 'same windows' } as ComparedRun['calibration']
     const evaluation = [
       { source: 'c4', hash: 'b' },
       { source: measured, hash },
@@ -100,7 +106,10 @@ test('the corpus decides what is unseen, not the name of a split or of a file', 
   expect(decides('/sample-model/calibration.txt', 'prose')).toBe(true)
   expect(decides('wikitext2', '/texts/wikitext-2/test-00000-of-00001.parquet')).toBe(false)
   // The same windows under another name.
-  expect([decides('/texts/a.txt', '/texts/b.txt', 'a'), decides('/texts/a.txt', '/texts/b.txt', 'c')]).toEqual([false, true])
+  expect([decides('/texts/a.txt', '/texts/b.txt', 'same windows'), decides('/texts/a.txt', '/texts/b.txt', 'others')]).toEqual([
+    false,
+    true,
+  ])
 })
 
 test('text of repair, of recovery and of importances does not decide either', () => {
@@ -111,4 +120,46 @@ test('text of repair, of recovery and of importances does not decide either', ()
   const mixed = (name: string) => ({ ...run(name, 80, 40, { parameters: {} }), evaluation: [{ source: 'c4' }, { source: 'mixed' }] })
   const decided = ['2SSP Q4_0', '2SSP'].map((name) => worthOf([mixed(name) as ComparedRun]).fronts.at(-1)?.decides)
   expect(decided).toEqual([false, true])
+})
+
+/** SmolLM2-135M by 2SSP with repair: MB, and perplexity on WikiText-2 and on prose. */
+const smol = [
+  run('dense', 270, 25),
+  run('dense Q4_K_M', 88, 30.1, { c4: 30.6 }),
+  run('2SSP 50 % in Q8_0', 88, 194, { c4: 77.9 }),
+  run('dense Q3_K_M', 76, 35.3, { c4: 35.6 }),
+  run('2SSP 25 % in Q4_K_M', 73, 85.7, { c4: 45.2 }),
+  run('dense Q2_K', 64, 61.3, { c4: 59.4 }),
+  run('2SSP 25 % in Q3_K_M', 64, 104, { c4: 53.7 }),
+  run('dense IQ2_M', 57, 104, { c4: 97.3 }),
+  run('2SSP 50 % in Q4_K_M', 57, 196, { c4: 81.4 }),
+]
+const smallest = [run('dense IQ2_XXS', 50, 345, { c4: 308 }), run('2SSP 50 % in Q3_K_M', 50, 246, { c4: 98.1 })]
+
+test('of a measured table, the sentence names the best pruned file, its rival and their numbers', () => {
+  // 73 MB allows 73.7: Q3_K_M is too large, so Q2_K is the rival. Calibrated text alone would say: prune, 53.7 against 59.4.
+  expect(worthOf(smol).sentence).toBe(
+    'Do not prune. At 64 MB, dense Q2_K is better than every pruned file (perplexity 61.3 against 85.7 on prose, text no choice saw).',
+  )
+  expect(worthOf([...smol, ...smallest]).sentence).toBe(
+    'At 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS, the best dense file of its size (perplexity 246 against 345 on prose, text no choice saw). Pruning wins for 1 of 5 pruned files.',
+  )
+})
+
+test('at equal time to the first token another file is the rival, and files that were not timed are named', () => {
+  const timed = (name: string, megabytes: number, prose: number, milliseconds?: number) =>
+    run(name, megabytes, prose, milliseconds === undefined ? {} : { milliseconds })
+  const runs = [timed('dense Q8_0', 140, 31, 180), timed('2SSP 25 % in Q8_0', 110, 34, 120), timed('dense Q4_K_M', 88, 30.1)]
+  const [, cost] = costsOf(runs, isPruned)
+  const alone = worthOf(runs, cost)
+  expect(alone.sentence).toBe(
+    'No verdict: no pruned file has a dense rival as fast. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, text no choice saw).',
+  )
+  expect(alone.untested).toContain('time to first token (512 tokens) is not known for dense Q4_K_M.')
+  expect(worthOf(runs).sentence).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
+  const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
+  expect(quick.sentence).toBe(
+    'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file as fast (perplexity 34 against 36 on prose, text no choice saw). Pruning wins for 1 of 1 pruned files.',
+  )
+  expect(costsOf(runs.slice(1), isPruned).map(({ id }) => id)).toEqual(['size'])
 })

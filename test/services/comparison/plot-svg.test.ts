@@ -57,3 +57,13 @@ test('ticks have round labels on linear and log scales, and a single point has r
   expect(svg).not.toMatch(/NaN|Infinity/)
   expect(svg).toMatch(/<circle cx="316" cy="2\d\d/)
 })
+
+test('a series of squares has them at its points and in the legend', async () => {
+  const plot = plotOf('linear', [{ x: 1, y: 2 }])
+  const svg = await renderSvg({
+    ...plot,
+    series: [{ ...plot.series[0], name: 's', points: plot.series[0]?.points ?? [], marker: 'square' }],
+  })
+  expect(svg.match(/<rect[^>]*width="8"/g)).toHaveLength(2)
+  expect(svg).not.toContain('<circle')
+})

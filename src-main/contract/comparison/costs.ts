@@ -1,0 +1,59 @@
+import type { ComparedRun } from './compare.ts'
+import { isLowerBetter, measureColumns, measureId } from './comparison.ts'
+
+/** What a file costs: an axis that a verdict is given along. */
+export interface Cost {
+  /** Of its measure. */
+  id: string
+  title: string
+  lowerIsBetter: boolean
+  unit: string
+  /** Of files that cost as much: `the best dense file of its size`. */
+  equal: string
+  /** `No dense file is as small as …`. */
+  least: string
+  /** What follows a value: `120 ms to the first token`. */
+  of: string
+  /** Of files that cost less. */
+  cheaper: string
+}
+
+export const fileSize: Cost = {
+  id: 'size',
+  title: 'File size',
+  lowerIsBetter: true,
+  unit: 'bytes',
+  of: '',
+  equal: 'of its size',
+  least: 'as small as',
+  cheaper: 'smaller',
+}
+
+const timed = { equal: 'as fast', least: 'as fast as', cheaper: 'faster' }
+const held = { equal: 'of its memory', least: 'as light as', cheaper: 'lighter' }
+const kinds: Readonly<Record<string, Pick<Cost, 'of' | 'equal' | 'least' | 'cheaper'>>> = {
+  'time to first token': { of: ' to the first token', ...timed },
+  'inference time': { of: ' a pass', ...timed },
+  'tokens per second': { of: '', ...timed },
+  memory: { of: ' of memory', ...held },
+  'KV cache per token': { of: ' of cache a token', ...held },
+}
+
+/** The costs that both a dense and a pruned run have. File size is first. */
+export function costsOf(runs: readonly ComparedRun[], isPruned: (run: ComparedRun) => boolean): Cost[] {
+  const has = (id: string, pruned: boolean) =>
+    runs.some((run) => isPruned(run) === pruned && run.measures.some((measure) => measureId(measure) === id))
+  const measured = measureColumns(runs).flatMap(({ id, name, dataset, unit }): Cost[] => {
+    const words = kinds[name]
+    const title = dataset ? `${name} (${dataset})` : name
+    return words && has(id, false) && has(id, true) ? [{ id, title, lowerIsBetter: isLowerBetter(name), unit, ...words }] : []
+  })
+  return [fileSize, ...measured]
+}
+
+/** A value in the unit of its cost. */
+export function costText(value: number, { unit }: Pick<Cost, 'unit'>): string {
+  const rounded = (number: number) => Number(number.toPrecision(3))
+  if (unit === 'bytes') return value < 1e6 ? `${rounded(value / 1e3)} kB` : `${rounded(value / 1e6)} MB`
+  return unit === 'seconds' || unit === 's' ? `${rounded(1000 * value)} ms` : `${rounded(value)} ${unit}`.trim()
+}

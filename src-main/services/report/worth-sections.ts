@@ -1,0 +1,71 @@
+import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
+import { costText, fileSize } from '#contract/comparison/costs.ts'
+import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import { renderSvg } from '../comparison/plot-svg.ts'
+import { formatNumber } from '../comparison/table-text.ts'
+import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
+import { percent } from './cells.ts'
+
+/** Whether pruning is worth it, for each model that has runs in a weight type. */
+export async function worthSection({ runs }: Comparison): Promise<Block[]> {
+  const sections: Block[] = []
+  for (const own of Map.groupBy(runs, ({ model }) => model.id).values())
+    if (own.some(({ parameters }) => parameters.weights !== undefined)) sections.push(...(await sectionOf(own)))
+  return sections
+}
+
+async function sectionOf(runs: readonly ComparedRun[]): Promise<Block[]> {
+  const worth = worthOf(runs)
+  return [
+    heading(2, `Is it worth it? ${runs[0]?.model.name ?? ''}`),
+    paragraph(worth.sentence),
+    ...worth.untested.map(paragraph),
+    tableOf(worth),
+    ...(await pictureOf(worth)),
+  ]
+}
+
+function tableOf({ rows, duels, fronts }: Worth): Block {
+  const labels = [
+    'File',
+    'Size',
+    ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)),
+    'Loops',
+    'Against',
+    'Result',
+  ]
+  const cells = [...rows]
+    .sort((a, b) => b.cost.mean - a.cost.mean)
+    .map((row) => {
+      const duel = duels.find(({ pruned }) => pruned === row)
+      const values = fronts.map(({ kind, rows: front }) => {
+        const quality = row.quality[kind]
+        return quality ? `${formatNumber(quality.mean)}${front.includes(row) ? ' ◆' : ''}` : null
+      })
+      const loops = row.loops === null ? null : percent(row.loops)
+      return [row.name, costText(row.cost.mean, fileSize), ...values, loops, duel?.rival?.name ?? null, duel?.outcome ?? null]
+    })
+  return tableBlock(labels, cells, 'Files with the best unpruned file of their size. ◆ is on the Pareto front.')
+}
+
+/** The first text that decides, else the first: squares are unpruned files. */
+async function pictureOf({ rows, fronts }: Worth): Promise<Block[]> {
+  const front = fronts.find(({ decides }) => decides) ?? fronts[0]
+  if (!front) return []
+  const seriesOf = (name: string, pruned: boolean) => ({
+    name,
+    marker: pruned ? ('circle' as const) : ('square' as const),
+    points: rows
+      .filter((row) => row.pruned === pruned)
+      .flatMap(({ cost, quality }) => (quality[front.kind] ? [{ x: cost.mean / 1e6, y: quality[front.kind]?.mean ?? 0 }] : []))
+      .sort((a, b) => a.x - b.x),
+  })
+  const series = [seriesOf('Unpruned (rivals)', false), seriesOf('Pruned', true)]
+  const title = `${front.measure === 'perplexity' ? 'Perplexity' : 'Accuracy'} on ${front.kind} against file size`
+  const y = { label: front.measure, scale: front.measure === 'perplexity' ? ('log' as const) : ('linear' as const) }
+  const svg = await renderSvg({ title, x: { label: 'File size in MB', scale: 'linear' }, y, series })
+  const said = series.map(
+    ({ name, points }) => `${name}: ${points.map((point) => `${formatNumber(point.x)} MB ${formatNumber(point.y)}`).join(', ')}`,
+  )
+  return [{ kind: 'picture', svg, onWhite: true, alternative: `${title}. ${said.join('; ')}.` }]
+}

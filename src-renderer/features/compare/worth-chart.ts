@@ -1,0 +1,52 @@
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { Duel, Front, WorthRow } from '#contract/comparison/worth.ts'
+import { isAblation, isInspection } from '#contract/titles.ts'
+import type { ScatterPoint } from '../../charts/scatter.ts'
+import type { SeriesStyle } from '../../lib/series.ts'
+
+/** The mark of every unpruned file: rivals have a shape that no pruned file has. */
+export const rivalStyle: SeriesStyle = { color: 'var(--ink-soft)', shape: 'square' }
+
+/** Pruned files have the colour of their method, and one shape. */
+export const prunedStyle = ({ color }: SeriesStyle): SeriesStyle => ({ color, shape: 'circle' })
+
+/** The models that a verdict can be about, with their runs. */
+export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: string; runs: ComparedRun[] }> {
+  const found = new Map<string, { name: string; runs: ComparedRun[] }>()
+  for (const run of runs) {
+    if (isAblation(run.method) || isInspection(run.method)) continue
+    const own = found.get(run.model.id) ?? { name: run.model.name, runs: [] }
+    own.runs.push(run)
+    found.set(run.model.id, own)
+  }
+  return found
+}
+
+/** The text or task that is shown: the one asked for, else one that decides, else the first. */
+export function shownFront(fronts: readonly Front[], asked: string | undefined): Front | undefined {
+  return fronts.find(({ kind }) => kind === asked) ?? fronts.find(({ decides }) => decides) ?? fronts[0]
+}
+
+export function worthPoints(rows: readonly WorthRow[], kind: string, styleOf: (method: string) => SeriesStyle): ScatterPoint[] {
+  return rows.flatMap((row): ScatterPoint[] => {
+    const quality = row.quality[kind]
+    const style = row.pruned ? prunedStyle(styleOf(row.method)) : rivalStyle
+    const [id = row.name] = row.runs
+    return quality
+      ? [{ ...style, id, label: row.name, series: row.method, x: row.cost.mean, y: quality.mean, size: 0.45, spread: quality.error }]
+      : []
+  })
+}
+
+const outcomes: Record<Duel['outcome'], string> = {
+  better: 'better',
+  worse: 'worse',
+  tie: 'no clear difference',
+  mixed: 'better on some texts only',
+  'no rival': 'no rival',
+}
+
+/** What came of a pruned file, in words. */
+export function outcomeText({ outcome, vetoed }: Duel): string {
+  return vetoed && outcome === 'better' ? 'better, but its answers loop' : outcomes[outcome]
+}
