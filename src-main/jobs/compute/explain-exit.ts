@@ -14,6 +14,12 @@ interface Exit {
 const allocationFailure =
   /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|Array buffer allocation failed|Invalid typed array length/i
 
+/** What ggml prints when a check in it fails, without the folder of its source: it then ends the process. */
+const failedCheck = /([\w.-]+:\d+: GGML_ASSERT\(.*\) failed)/
+
+/** What Vulkan's C++ interface throws when the GPU or its driver is gone. */
+const lostDevice = /DeviceLost/
+
 /** A process that used more than this share of memory and was killed probably ran out of it. */
 const suspiciousShare = 0.6
 
@@ -30,12 +36,19 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
       { memoryBytes },
     )
   }
-  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, {
+  return new EspalierError('internal', describeEnd(output) ?? `The compute process ended unexpectedly, ${ended}.`, {
     ofProcess: true,
     code,
     signal,
     output: output.slice(-2000),
   })
+}
+
+/** What ggml said before it ended the process; nothing where it was not ggml. */
+function describeEnd(output: string): string | undefined {
+  if (lostDevice.test(output)) return 'The GPU was lost: it was removed, or its driver was restarted. Run again, or choose another backend.'
+  const check = failedCheck.exec(output)?.[1]
+  return check && `ggml ended the compute process, as one of its checks failed (${check}). Choose another backend if it happens again.`
 }
 
 /**

@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { adviceFor, explainDeadline, explainError, explainExit, isOfProcess } from '#jobs/compute/explain-exit.ts'
@@ -42,4 +44,26 @@ test('a question that took too long names a busy machine, and guesses nothing ab
     'This took longer than 60 s and was stopped. The machine is busy: 13.9 processes are competing for 2 processors. Try again when it is less busy.',
   )
   expect(explainDeadline(60, 0.3, 2).message).toBe('This took longer than 60 s and was stopped. Try again.')
+})
+
+test('a check of ggml that fails is named, and a lost GPU is told apart', () => {
+  const script = `
+    import { GgmlDevice } from '#engine/backend/ggml/device.ts'
+    import { ggmlDevices } from '#engine/backend/ggml/devices.ts'
+    const device = new GgmlDevice(ggmlDevices().find(({ isGpu }) => !isGpu).handle, 1)
+    const { newTensor, reshape } = device.operations
+    reshape(newTensor(0, 4, 1, 1, 1), 5, 1, 1, 1)`
+  const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: join(import.meta.dirname, '..', '..', '..'),
+    encoding: 'utf8',
+  })
+  expect(explainExit({ ...exit, signal, output: stderr })).toMatchObject({
+    code: 'internal',
+    message: expect.stringMatching(
+      /^ggml ended the compute process, as one of its checks failed \(ggml\.c:\d+: GGML_ASSERT\(.*\) failed\)\./,
+    ),
+    details: { ofProcess: true, signal: 'SIGABRT' },
+  })
+  const lost = "terminate called after throwing an instance of 'vk::DeviceLostError'"
+  expect(explainExit({ ...exit, signal: 'SIGABRT', output: lost }).message).toMatch(/^The GPU was lost/)
 })

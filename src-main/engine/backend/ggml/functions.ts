@@ -92,10 +92,14 @@ export function newContext(bytes: number): Address {
   return start({ bytes, memory: null, noNumbers: true }) as Address
 }
 
+/** koffi knows a type by its name, once. */
+let setThreadsType: ReturnType<ReturnType<typeof koffi>['proto']> | undefined
+
 /** What sets how many threads a backend on the processor uses; undefined for other devices. */
 export function threadSetter(device: unknown, backend: Address): ((threads: number) => void) | undefined {
   const { registryOf, procedure } = ggmlFunctions()
   const set: unknown = procedure(registryOf(device), 'ggml_backend_set_n_threads')
-  const type = koffi().proto('void espalier_set_threads(uintptr_t backend, int threads)')
+  setThreadsType ??= koffi().proto('void espalier_set_threads(uintptr_t backend, int threads)')
+  const type = setThreadsType
   return set ? (threads) => koffi().call(set, type, backend, threads) : undefined
 }

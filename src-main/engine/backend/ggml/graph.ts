@@ -36,6 +36,12 @@ export interface Input {
 /** Steps that wait: enough that a graph pays for its start, few enough that it ends soon. */
 const mostSteps = 192
 
+/** Seconds that a graph may take, by the rate of those before it: only between graphs a cancel is seen. */
+const mostSeconds = 0.1
+
+/** Work from which the time of a graph says something about the rate. */
+const measuredWork = 1e8
+
 /** Operations of one step at most; the device's context has room for all of them. */
 export const mostOperations = 40
 
@@ -47,6 +53,9 @@ export class LazyGraph {
   readonly device: GgmlDevice
   #waiting: Value[] = []
   #heldBytes = 0
+  #waitingWork = 0
+  /** Work a second. */
+  #rate = 1e10
   /** Graphs that were computed, and operations in them. */
   readonly counts = { graphs: 0, operations: 0 }
 
@@ -71,7 +80,8 @@ export class LazyGraph {
     for (const { value } of inputs) value.uses++
     const value: Value = { sizes, whole: false, references: 1, uses: 0, step: { inputs, build, work } }
     this.#waiting.push(value)
-    if (this.#waiting.length >= mostSteps) this.compute()
+    this.#waitingWork += work
+    if (this.#waiting.length >= mostSteps || this.#waitingWork > mostSeconds * this.#rate) this.compute()
     return value
   }
 
@@ -88,7 +98,8 @@ export class LazyGraph {
   read(value: Value): Numbers {
     if (value.host) return value.host.slice()
     if (value.step) this.compute()
-    return this.device.download(value.place as Place, value.sizes)
+    if (!value.place) throw new EspalierError('internal', 'These numbers were lost when the device failed. Run again.')
+    return this.device.download(value.place, value.sizes)
   }
 
   /** Computes all steps whose results a tensor still holds, and what these need. */
@@ -96,9 +107,14 @@ export class LazyGraph {
     const waiting = this.#waiting
     this.#waiting = []
     this.#heldBytes = 0
+    this.#waitingWork = 0
     const needed = neededOf(waiting)
     try {
       if (needed.size > 0) this.#run(waiting.filter((value) => needed.has(value)))
+    } catch (thrown) {
+      // Their places hold no results.
+      for (const value of waiting) this.#forget(value)
+      throw thrown
     } finally {
       for (const value of waiting) this.#finish(value)
     }
@@ -119,7 +135,9 @@ export class LazyGraph {
     }
     const work = values.reduce((sum, { step }) => sum + (step?.work ?? 0), 0)
     this.counts.graphs++
+    const start = performance.now()
     this.counts.operations += this.device.compute(graph, work / values.length)
+    if (work >= measuredWork) this.#rate = work / ((performance.now() - start) / 1000)
   }
 
   #read({ value, sizes }: Input, made: Map<Value, Address>): Address {
@@ -130,7 +148,7 @@ export class LazyGraph {
 
   #leafOf(value: Value): Address {
     if (!value.place) {
-      if (!value.host) throw new EspalierError('internal', 'A step reads a value that was never computed.')
+      if (!value.host) throw new EspalierError('internal', 'These numbers were lost when the device failed. Run again.')
       value.place = this.device.memory.take(value.host.byteLength)
       this.device.upload(value.place, value.host)
     }

@@ -45,7 +45,7 @@ function checkedFolder(): string {
   if (!folder)
     throw new EspalierError(
       'not-found',
-      'The ggml library, which reads and writes quantised GGUF types, is not installed. Run `npm start` or `npm run demo` once with a network.',
+      'The ggml library, which computes without TensorFlow and reads and writes quantised GGUF types, is not installed. Run `npm start` or `npm run demo` once with a network.',
     )
   const stranger = findStranger(folder)
   if (stranger) throw new EspalierError('not-found', `The ggml library is not loaded: ${stranger}`)

@@ -37,11 +37,11 @@ export class DeviceMemory {
 
   take(bytes: number): Place {
     const size = roundedSize(bytes)
-    this.#usedBytes += size
     const known = this.#free.get(size)?.pop()
-    if (!known) return size <= mostShared ? this.#carve(size) : this.#allocate(size)
-    if (size > mostShared) this.#freeBytes -= size
-    return known
+    if (known && size > mostShared) this.#freeBytes -= size
+    const place = known ?? (size <= mostShared ? this.#carve(size) : this.#allocate(size))
+    this.#usedBytes += size
+    return place
   }
 
   giveBack(place: Place): void {

@@ -115,3 +115,13 @@ test('memory of tensors that only waiting steps read is free after their graph',
   result.dispose()
   expect(tensors.graph.device.memory.usedBytes).toBe(before)
 })
+
+test('a graph starts before what waits takes longer than a cancel may', () => {
+  const { counts } = tensors.graph
+  const before = counts.graphs
+  tf.tidy(() => {
+    const x = values(1024, 1024)
+    for (let i = 0; i < 4; i++) tf.matMul(x, x, false, true)
+  })
+  expect(counts.graphs - before, 'of 2.1 GFLOP each').toBeGreaterThan(0)
+})
