@@ -45,7 +45,7 @@ export function costsOf(runs: readonly ComparedRun[], isPruned: (run: ComparedRu
     runs.some((run) => isPruned(run) === pruned && run.measures.some((measure) => measureId(measure) === id))
   const measured = measureColumns(runs).flatMap(({ id, name, dataset, unit }): Cost[] => {
     const words = kinds[name]
-    const title = dataset ? `${name} (${dataset})` : name
+    const title = `${name.charAt(0).toUpperCase()}${name.slice(1)}${dataset ? ` (${dataset})` : ''}`
     return words && has(id, false) && has(id, true) ? [{ id, title, lowerIsBetter: isLowerBetter(name), unit, ...words }] : []
   })
   return [fileSize, ...measured]

@@ -31,7 +31,8 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
     return { kind, measure: 'accuracy' as const, decides: false, rows: frontOf(rows, kind, cost, -1) }
   })
   const deciding = texts.filter(({ decides }) => decides).map(({ kind }) => kind)
-  const duels = rows.filter(({ pruned }) => pruned).map((pruned) => duelOf(pruned, rows, deciding, cost))
+  const calm = calmOf(groups)
+  const duels = rows.filter(({ pruned }) => pruned).map((pruned) => duelOf(pruned, rows, { deciding, cost, calm }))
   const unmeasured = groups.filter(({ measures }) => !measures.has(cost.id)).flatMap(({ runs: [first] }) => first?.file ?? [])
   return {
     rows,
@@ -57,7 +58,7 @@ function rowOf({ runs, measures }: SeedGroup, { id }: Cost): WorthRow[] {
       weights: typeof weights === 'string' ? weights : null,
       cost: overSeeds(cost),
       quality: qualityOf(measures),
-      loops: [...measures].find(([own]) => own.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null,
+      loops: loopsOf(measures),
     },
   ]
 }
@@ -70,6 +71,15 @@ const overSeeds = ({ mean, spread, count }: Summary): Quality => ({ mean, error:
 function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
   const found = [...measures].filter(([id]) => /^(perplexity|accuracy)\//.test(id))
   return Object.fromEntries(found.map(([id, summary]) => [id.slice(id.indexOf('/') + 1), overSeeds(summary)]))
+}
+
+const loopsOf = (measures: SeedGroup['measures']): number | null =>
+  [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null
+
+/** Of the dense model as computed, whichever cost it has. */
+function calmOf(groups: readonly SeedGroup[]): number | null {
+  const dense = groups.filter(({ runs: [first] }) => first && !isPruned(first) && first.parameters.weights === undefined)
+  return dense.map(({ measures }) => loopsOf(measures)).find((share) => share !== null) ?? null
 }
 
 const tasksOf = ({ measures }: ComparedRun): string[] => measures.filter(({ name }) => name === 'accuracy').map(({ dataset }) => dataset)
@@ -106,12 +116,18 @@ function frontOf(rows: readonly WorthRow[], kind: string, { lowerIsBetter }: Cos
   return paretoFront(points).map(({ row }) => row)
 }
 
-function duelOf(pruned: WorthRow, rows: readonly WorthRow[], deciding: readonly string[], cost: Cost): Duel {
+interface Judging {
+  deciding: readonly string[]
+  cost: Cost
+  /** The dense model's share of looping answers. */
+  calm: number | null
+}
+
+function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, cost, calm }: Judging): Duel {
   const dense = rows.filter((row) => !row.pruned)
   const costsMore = (row: WorthRow) => compare(row.cost, pruned.cost) === (cost.lowerIsBetter ? 1 : -1)
   const able = dense.filter((row) => !costsMore(row) && deciding.every((kind) => row.quality[kind]))
   const rival = able.reduce<WorthRow | null>((best, row) => (best && level(best, deciding) <= level(row, deciding) ? best : row), null)
-  const calm = dense.find(({ weights, loops }) => weights === null && loops !== null)?.loops ?? null
   const vetoed = pruned.loops !== null && calm !== null && pruned.loops > calm
   return {
     pruned,

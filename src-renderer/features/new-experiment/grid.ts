@@ -211,10 +211,10 @@ export function defaultDraft(catalogue: Catalogue, model: string, presets: reado
   }
 }
 
-/** The preset that would make the same runs as the draft. */
+/** The preset that would make the same runs as the draft, of whichever models. */
 export function presetOf(draft: Draft, presets: readonly Preset[]): Preset | undefined {
   const asked = JSON.stringify(toGrid(draft))
-  return presets.find(({ grid }) => JSON.stringify(toGrid(fromGrid(grid))) === asked)
+  return presets.find(({ grid }) => JSON.stringify(toGrid(fromGrid({ ...grid, models: draft.models }))) === asked)
 }
 
 /** A name for what is chosen: `2SSP and ShortGPT, 25 % and 50 %, sample-model`. */

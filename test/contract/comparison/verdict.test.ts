@@ -155,11 +155,18 @@ test('at equal time to the first token another file is the rival, and files that
   expect(alone.sentence).toBe(
     'No verdict: no pruned file has a dense rival as fast. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, text no choice saw).',
   )
-  expect(alone.untested).toContain('time to first token (512 tokens) is not known for dense Q4_K_M.')
+  expect(alone.untested).toContain('Time to first token (512 tokens) is not known for dense Q4_K_M.')
   expect(worthOf(runs).sentence).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
   const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
   expect(quick.sentence).toBe(
     'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file as fast (perplexity 34 against 36 on prose, text no choice saw). Pruning wins for 1 of 1 pruned files.',
   )
+  // The dense model as computed has no time in llama.cpp, yet its loops count.
+  const looping = [
+    run('dense', 270, 25, { loops: 0 }),
+    run('dense Q4_0', 90, 36, { milliseconds: 121 }),
+    run('2SSP 25 % in Q8_0', 110, 34, { milliseconds: 120, loops: 0.5 }),
+  ]
+  expect(worthOf(looping, cost).answer).toBe('do not prune')
   expect(costsOf(runs.slice(1), isPruned).map(({ id }) => id)).toEqual(['size'])
 })

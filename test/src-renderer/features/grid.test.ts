@@ -113,6 +113,7 @@ describe('the suggested name', () => {
     }
     const draft = grid.fromGrid(preset.grid)
     expect(grid.presetOf(draft, [preset])).toBe(preset)
+    expect(grid.presetOf({ ...draft, models: ['model-a', 'model-b'] }, [preset])).toBe(preset)
     expect(grid.presetOf({ ...draft, seeds: [1] }, [preset])).toBeUndefined()
   })
 })
