@@ -75,7 +75,8 @@ function drawSeries({ points, marker }: Series, colour: string, x: (value: numbe
     .filter(({ spread }) => spread)
     .map(({ x: at, y: value, spread = 0 }) => line(x(at), y(value - spread), x(at), y(value + spread), colour))
   const markers = points.map((point) => drawMark(x(point.x), y(point.y), colour, marker))
-  return [`<path d="${path}" fill="none" stroke="${colour}" stroke-width="1.5"/>`, ...bars, ...markers].join('')
+  const joined = marker ? '' : `<path d="${path}" fill="none" stroke="${colour}" stroke-width="1.5"/>`
+  return [joined, ...bars, ...markers].join('')
 }
 
 function drawMark(x: number, y: number, colour: string, marker: Series['marker'] = 'circle'): string {
@@ -90,8 +91,7 @@ function drawLegend({ name, marker }: Series, colour: string, index: number, cou
   const at = frame.top + 8 + index * step
   const lines = wrap(name, 26)
   return [
-    line(left, at, left + 18, at, colour, 2),
-    marker ? drawMark(left + 9, at, colour, marker) : '',
+    marker ? drawMark(left + 9, at, colour, marker) : line(left, at, left + 18, at, colour, 2),
     ...lines.map((part, i) => text(left + 24, at + 4 + 14 * i, part, step < 14 ? 'font-size="10"' : '')),
   ].join('')
 }
