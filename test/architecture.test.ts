@@ -38,7 +38,7 @@ const mayImport: Record<string, readonly string[]> = {
 
 /** The engine's folders, in order: each imports only those before it, types included. */
 const engineFolders =
-  'limits random backend tensor architectures llama checkpoint tokenizer data steps model evaluation pruning export estimate tasks'.split(
+  'limits random backend tensor architectures llama checkpoint tokenizer data steps model evaluation pruning export budgets estimate tasks'.split(
     ' ',
   )
 

@@ -116,6 +116,7 @@ export function toDocument(run: RunDetail): RunDocument {
     ...(run.repair ? { repair: run.repair } : {}),
     ...(run.recovery ? { recovery: run.recovery } : {}),
     ...(run.fit ? { fit: run.fit } : {}),
+    ...(run.budget ? { budget: run.budget } : {}),
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),
     notes: run.remarks,

@@ -22,8 +22,11 @@ const referenceLength = 2048
 /** A command line's runs on one model: a single request, or a grid. `sweep`: amounts that cannot be reached are skipped with a notice. */
 export type Commanded = { request: Omit<RunRequest, 'model'>; saves: boolean } | { grid: Grid; sweep: boolean }
 
-/** The amounts of `--num_prune`, `--sparsity` or `--sparsity_rate` for a model of `count` blocks. */
-function amountsOf({ num_prune: whole, sparsity, sparsity_rate }: Flags, count: number): { amounts: Amount[]; sweep: boolean } {
+/** The amounts of `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` for a model of `count` blocks. */
+function amountsOf(
+  { num_prune: whole, sparsity, sparsity_rate, fit, format, gguf_type }: Flags,
+  count: number,
+): { amounts: Amount[]; sweep: boolean } {
   const shares = [0.25, 0.375, 0.5]
   const rates = [...sparsity, ...sparsity_rate]
   const tooMany = whole.find((blocks) => blocks > count)
@@ -35,6 +38,9 @@ function amountsOf({ num_prune: whole, sparsity, sparsity_rate }: Flags, count: 
     ...whole.flatMap((blocks) => (blocks === -2 ? shares.map((share) => ({ blocks: Math.ceil(share * count) })) : [{ blocks }])),
     ...rates.flatMap((sparsity) => (sparsity === -2 ? shares.map((share) => ({ sparsity: share })) : [{ sparsity }])),
   ]
+  const [kind = 'gguf'] = format
+  const [type] = kind === 'gguf' ? gguf_type : []
+  amounts.push(...fit.map((one) => ('bytes' in one ? { ...one, format: kind, ...(type ? { type } : {}) } : one)))
   // On a small model two shares can amount to the same number of blocks.
   const distinct = new Map(amounts.map((amount) => [JSON.stringify(amount), amount]))
   return { amounts: [...distinct.values()], sweep: false }

@@ -72,9 +72,10 @@ function keepInspected(history: History, row: RunRow, found: InspectionDocument[
 
 /** Stores what only pruning runs have: the plan, and the measures and decisions that no event carried. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
-  history.runs.patch(number, { reached: document.sparsity.reached, has_plan: true })
-  const { plan, answers = [], passes = null, certified = null, questions = [] } = document
-  history.documents.set(number, { plan, answers, passes, certified, outcomes: questions.map(outcomesOf) })
+  const { nominal, reached } = document.sparsity
+  history.runs.patch(number, { ...(document.budget ? { nominal } : {}), reached, has_plan: true })
+  const { plan, budget = null, answers = [], passes = null, certified = null, questions = [] } = document
+  history.documents.set(number, { plan, budget, answers, passes, certified, outcomes: questions.map(outcomesOf) })
   history.documents.setQuestions(number, questions)
   // An interrupted attempt may have measured on a text that was edited since.
   history.measures.clear(number)

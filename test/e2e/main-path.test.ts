@@ -82,6 +82,15 @@ describe('first start', () => {
       (disabled) => !disabled,
       10_000,
     )
+    const size = page.getByRole('textbox', { name: 'Add a file size' })
+    await page.getByText(/makes a GGUF file fit: [\d.]+ [KM]B to [\d.]+ MB/).waitFor()
+    await size.fill('1KB')
+    await size.press('Enter')
+    await preview
+      .getByText(/choose [\d.]+ [KM]B to [\d.]+ MB/)
+      .first()
+      .waitFor()
+    await page.getByRole('button', { name: 'Remove 1 KB' }).click()
     await sparsity.fill('120')
     await page.getByText('Enter a percentage between 0 and 100.').waitFor()
     await sparsity.fill('')

@@ -20,9 +20,9 @@ export function checkFlags(flags: Flags): void {
 }
 
 /** A method needs an amount and the other way round. An ablation studies 2ssp only and may leave the amount out. */
-function checkWork({ num_prune, sparsity, sparsity_rate, pruning_method: methods, ablation, dense }: Flags): void {
-  const amounts = [num_prune, sparsity, sparsity_rate].filter((values) => values.length > 0)
-  if (amounts.length > 1) fail('--num_prune, --sparsity and --sparsity_rate all set the amount; give one of them.')
+function checkWork({ num_prune, sparsity, sparsity_rate, fit, pruning_method: methods, ablation, dense }: Flags): void {
+  const amounts = [num_prune, sparsity, sparsity_rate, fit].filter((values) => values.length > 0)
+  if (amounts.length > 1) fail('--num_prune, --sparsity, --sparsity_rate and --fit all set the amount; give one of them.')
   if (ablation !== undefined) {
     if (methods.some((method) => method !== '2ssp'))
       fail(`--ablation studies 2ssp; it cannot be combined with --pruning_method=${methods.join(',')}.`)
@@ -31,16 +31,20 @@ function checkWork({ num_prune, sparsity, sparsity_rate, pruning_method: methods
   if (methods.length === 0 && !dense)
     fail(`Nothing to do: give --dense, or --pruning_method with one of ${Object.keys(methodTitles).join(', ')}.`)
   if (methods.length > 0 && amounts.length === 0)
-    fail(`--pruning_method=${methods.join(',')} needs an amount: --sparsity=0.5 or --num_prune=8 (-1 for all, -2 for 25, 37.5 and 50 %).`)
+    fail(
+      `--pruning_method=${methods.join(',')} needs an amount: --sparsity=0.5, --fit=6GB or --num_prune=8 (-1 for all, -2 for 25, 37.5 and 50 %).`,
+    )
   if (methods.length === 0 && amounts.length > 0) fail('An amount was given but no --pruning_method.')
 }
 
-function checkSaving({ save, format, gguf_type, replace, ablation, dense, pruning_method: methods }: Flags): void {
+function checkSaving({ save, fit, format, gguf_type, replace, ablation, dense, pruning_method: methods }: Flags): void {
   if (save && ablation !== undefined) fail('--save needs one plan; an ablation has many.')
   if (save && methods.length === 0 && !dense) fail('--save needs a --pruning_method or --dense.')
-  if (format.length > 0 && !save) fail('--format says how --save writes; give --save FOLDER too.')
+  if (fit.length > 0 && format.length > 1) fail('--fit is for one kind of file; give one --format.')
+  if (format.length > 0 && !save && fit.length === 0) fail('--format says how --save writes; give --save FOLDER too.')
   if (replace && !save) fail('--replace lets --save write over a folder; give --save FOLDER too.')
-  if (gguf_type.length > 0 && !format.includes('gguf')) fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
+  if (gguf_type.length > 0 && !format.includes('gguf') && (fit.length === 0 || format.length > 0))
+    fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
 }
 
 function checkRecovery({ recover = 'none', recover_data, recover_weights }: Flags): void {

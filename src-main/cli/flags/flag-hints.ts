@@ -10,7 +10,7 @@ const flagsOf: readonly [pattern: RegExp, flag: string][] = [
   [/^measures\.\d+\.data/, '--eval_data'],
   [/^measures\.\d+$/, '--task_folder'],
   [/^memoryBytes/, '--memory'],
-  [/^(?:amount|combinations)/, '--sparsity'],
+  [/^(?:amount|combinations)/, '--sparsity, --fit'],
   [/^(folder|replace)/, '--save'],
   [/^replace/, '--replace'],
   [/^format/, '--format'],

@@ -4,7 +4,19 @@ import { trainedWeights } from '#contract/pruning/recovery.ts'
 import { defaultRepairWindows } from '#contract/pruning/repair-kinds.ts'
 import { backendChoice } from '#contract/runs/run-request.ts'
 import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
-import { anyText, assignment, byteCount, decimal, integer, keyOf, oneOf, type ReadValue, recoveryAmount, share } from './flag-values.ts'
+import {
+  anyText,
+  assignment,
+  budget,
+  byteCount,
+  decimal,
+  integer,
+  keyOf,
+  oneOf,
+  type ReadValue,
+  recoveryAmount,
+  share,
+} from './flag-values.ts'
 
 /** The groups of flags in the order of `espalier --help`, some with a sentence below the heading. */
 export const flagGroups = {
@@ -51,6 +63,12 @@ export const flagTable = {
   sparsity: list('Pruning', 'SHARE', share, "share of the block stack's parameters to remove, 0 to 1; -1 and -2 as in --num_prune"),
   sparsity_rate: list('Pruning', 'SHARE', share, 'another name for --sparsity'),
   num_prune: list('Pruning', 'N', integer(-2), 'the same in blocks; -1 for all possible numbers, -2 for about 25, 37.5 and 50 %'),
+  fit: list(
+    'Pruning',
+    'BUDGET',
+    budget,
+    'removes as much as meets a file size (6GB counts in 1000s, 6GiB in 1024s), tokens a second (30tok/s) or milliseconds to the first token after a prompt (200ms@2048); of a GGUF file in the type of --weights or --gguf_type, else F16, or a size of the --format given',
+  ),
   alpha: one('Pruning', 'X', decimal, '2ssp: balance of its two stages in Eq. 5; short for --option alpha=X'),
   option: repeated(
     'Pruning',

@@ -49,7 +49,7 @@ export const grid = z.object({
 })
 
 /** Preview of one combination of a grid: the split by Eq. 5, the sparsity it reaches, and its cost. */
-const combinationPreview = requestPreview.pick({ feasibleRange: true, memoryBytes: true, formats: true }).extend({
+const combinationPreview = requestPreview.pick({ feasibleRange: true, fileRange: true, memoryBytes: true, formats: true }).extend({
   ...outline.shape,
   /** The name that its runs will have, without a seed. */
   name: z.string(),

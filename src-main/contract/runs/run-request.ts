@@ -5,7 +5,7 @@ import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
 import { recoveryRequest } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
-import { type GgufType, ggufTypeTitles } from '../titles.ts'
+import { type FormatId, formatTitles, type GgufType, ggufTypeTitles } from '../titles.ts'
 
 /** `wasm` and `webgpu` are only accepted from earlier versions: they are treated as `auto`, and the run's notes say so. */
 export const backendName = z.enum(['auto', 'tensorflow', 'ggml', 'wasm', 'webgpu'])
@@ -16,8 +16,32 @@ export const weightType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...Gg
 /** The backends that users can choose. */
 export const backendChoice = backendName.exclude(['wasm', 'webgpu'])
 
-/** How much to remove: a share of the block stack's parameters, or the equivalent of whole blocks (the reference's `--num_prune`). */
-export const amount = z.union([z.object({ sparsity: z.number().min(0).max(1) }), z.object({ blocks: z.number().int().nonnegative() })])
+/** The bytes that the weight files of a format may have. A GGUF file has the type of the run's weights, else `type`, else F16. */
+export const fileBudget = z.object({
+  bytes: z.number().int().positive(),
+  format: z.enum(Object.keys(formatTitles) as [FormatId, ...FormatId[]]),
+  type: weightType.optional(),
+})
+
+/**
+ * A speed in llama.cpp on the machine that computes the run, in the type of the run's weights, else F16: tokens written a second, or
+ * milliseconds to the first token after a prompt.
+ */
+export const speedBudget = z.union([
+  z.object({ tokensPerSecond: z.number().positive() }),
+  z.object({ milliseconds: z.number().positive(), prompt: z.number().int().positive() }),
+])
+
+/**
+ * How much to remove: a share of the block stack's parameters, the equivalent of whole blocks (the reference's `--num_prune`), or as
+ * much as makes the result fit a budget.
+ */
+export const amount = z.union([
+  z.object({ sparsity: z.number().min(0).max(1) }),
+  z.object({ blocks: z.number().int().nonnegative() }),
+  fileBudget,
+  ...speedBudget.options,
+])
 
 export const measureRequest = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('perplexity'), data: dataRequest, name: z.string() }),
@@ -64,6 +88,10 @@ export const runRequest = z.object({
 export type BackendName = z.infer<typeof backendName>
 export type BackendChoice = z.infer<typeof backendChoice>
 export type RepairRequest = z.infer<typeof repairRequest>
+export type SpeedBudget = z.infer<typeof speedBudget>
+export type FileBudget = z.infer<typeof fileBudget>
 export type Amount = z.infer<typeof amount>
+/** An amount that says itself how much goes. */
+export type PlainAmount = Exclude<Amount, FileBudget | SpeedBudget>
 export type MeasureRequest = z.infer<typeof measureRequest>
 export type RunRequest = z.infer<typeof runRequest>

@@ -11,6 +11,7 @@ import { certified, precision } from '../pruning/precision.ts'
 import { recovery } from '../pruning/recovery.ts'
 import { repair } from '../pruning/repair.ts'
 import { measure } from './measures.ts'
+import { fileBudget, speedBudget } from './run-request.ts'
 
 /**
  * Certification of a choice among estimated scores: how many candidates were rescored with float32 accuracy (an evolutionary search uses
@@ -73,6 +74,11 @@ export const spectrum = z.object({
   held: z.number(),
 })
 
+/** A budget, the cost that the choice was made by, and the real one, in the budget's unit. */
+const outcome = { predicted: z.number(), real: z.number() }
+const [rate, delay] = speedBudget.options
+export const metBudget = z.union([fileBudget.extend(outcome), rate.extend(outcome), delay.extend(outcome)])
+
 const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 
 /**
@@ -104,6 +110,11 @@ export const runDocument = z.object({
     .array(usedData)
     .describe('The windows of each perplexity, in the order of the measures. Entries have the same fields as `calibration`.'),
   sparsity: sparsity.describe('`nominal` is the requested share, `reached` the removed share of the block stack’s parameters.'),
+  budget: metBudget
+    .optional()
+    .describe(
+      'Of `--fit`: `{ bytes, format, type }`, `{ tokensPerSecond }` or `{ milliseconds, prompt }` as asked for, with `predicted`, the cost that the choice was made by, and `real`, that of the file.',
+    ),
   plan: plan.describe(
     '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
   ),
@@ -162,6 +173,7 @@ export const study = z.object({ table, plot })
 export const studyDocument = z.object({
   ...runDocument.omit({
     sparsity: true,
+    budget: true,
     plan: true,
     decisions: true,
     selections: true,
@@ -175,6 +187,7 @@ export const studyDocument = z.object({
 })
 
 export type DivergenceDocument = z.infer<typeof divergenceDocument>
+export type MetBudget = z.infer<typeof metBudget>
 export type Study = z.infer<typeof study>
 export type StudyDocument = z.infer<typeof studyDocument>
 export type CandidateScore = z.infer<typeof candidateScore>

@@ -13,7 +13,7 @@ import { recovery, recoveryPoint } from '../pruning/recovery.ts'
 import { repair } from '../pruning/repair.ts'
 import { measure } from './measures.ts'
 import { progress } from './progress.ts'
-import { decision, passes, selection, spectrum, study } from './run.ts'
+import { decision, metBudget, passes, selection, spectrum, study } from './run.ts'
 import { runEvent } from './run-events.ts'
 import { runFieldShape } from './run-fields.ts'
 import { runRequest } from './run-request.ts'
@@ -84,6 +84,8 @@ export const runRecord = z.object({
   recovery: recovery.nullable(),
   /** How fitted widths were decided; null for other methods. */
   fit: fit.nullable(),
+  /** A budget of the request, and what came of it; null without one. */
+  budget: metBudget.nullable(),
 })
 
 /** A run with everything its page shows. Events and log are long and have their own calls. */

@@ -11,6 +11,7 @@ import { precision0010 } from './0010-precision.ts'
 import { fingerprints0011 } from './0011-fingerprints.ts'
 import { bulkActions0012 } from './0012-bulk-actions.ts'
 import { recovery0013 } from './0013-recovery.ts'
+import { budgets0014 } from './0014-budgets.ts'
 
 /** All migrations in order; number n sets `user_version` to n. Never change a released one. */
 export const migrations: readonly string[] = [
@@ -27,4 +28,5 @@ export const migrations: readonly string[] = [
   fingerprints0011,
   bulkActions0012,
   recovery0013,
+  budgets0014,
 ]

@@ -23,6 +23,7 @@ const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   repair: null,
   recovery: null,
   fit: null,
+  budget: null,
   study: null,
   passes: null,
   inspected: null,

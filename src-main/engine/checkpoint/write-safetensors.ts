@@ -11,12 +11,14 @@ export interface TensorToWrite {
   bytes: () => Promise<Uint8Array> | Uint8Array
 }
 
+export type ShapedTensorToWrite = Omit<TensorToWrite, 'bytes'>
+
 /**
  * Writes a safetensors file, one tensor in memory at a time, and waits until it is on the disk.
  * Wide dtypes come first, so that every tensor is aligned to its element size. When it fails the file is removed.
  */
 export async function writeSafetensors(file: string, tensors: readonly TensorToWrite[], metadata?: Record<string, string>): Promise<void> {
-  const sorted = [...tensors].sort((a, b) => elementBytes(b.dtype) - elementBytes(a.dtype))
+  const sorted = inFileOrder(tensors)
   const header = buildHeader(sorted, metadata)
   const handle = await open(file, 'w')
   try {
@@ -31,7 +33,15 @@ export async function writeSafetensors(file: string, tensors: readonly TensorToW
   }
 }
 
-function buildHeader(tensors: readonly TensorToWrite[], metadata?: Record<string, string>): Uint8Array {
+/** Bytes of the file that `writeSafetensors` writes. */
+export function safetensorsBytes(tensors: readonly ShapedTensorToWrite[], metadata?: Record<string, string>): number {
+  return tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), buildHeader(inFileOrder(tensors), metadata).byteLength)
+}
+
+const inFileOrder = <T extends ShapedTensorToWrite>(tensors: readonly T[]): T[] =>
+  [...tensors].sort((a, b) => elementBytes(b.dtype) - elementBytes(a.dtype))
+
+function buildHeader(tensors: readonly ShapedTensorToWrite[], metadata?: Record<string, string>): Uint8Array {
   const entries = new Map<string, unknown>()
   if (metadata) entries.set('__metadata__', metadata)
   let begin = 0
@@ -50,7 +60,7 @@ function buildHeader(tensors: readonly TensorToWrite[], metadata?: Record<string
 }
 
 /** Bytes of a tensor's values. */
-export function tensorBytes({ dtype, shape }: TensorToWrite): number {
+export function tensorBytes({ dtype, shape }: Pick<TensorToWrite, 'dtype' | 'shape'>): number {
   return shape.reduce((product, size) => product * size, elementBytes(dtype))
 }
 

@@ -1,7 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { indexFile, singleFile } from './sharded-index.ts'
-import { type TensorToWrite, tensorBytes, writeSafetensors } from './write-safetensors.ts'
+import { type ShapedTensorToWrite, safetensorsBytes, type TensorToWrite, tensorBytes, writeSafetensors } from './write-safetensors.ts'
+
+const metadata = { format: 'pt' }
 
 /**
  * Writes tensors into a folder: one safetensors file, or where that would be larger than `shardBytes`, several with an index. A tensor
@@ -9,7 +11,6 @@ import { type TensorToWrite, tensorBytes, writeSafetensors } from './write-safet
  */
 export async function writeShards(folder: string, tensors: readonly TensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): Promise<void> {
   const shards = divide(tensors, shardBytes)
-  const metadata = { format: 'pt' }
   if (shards.length <= 1) return writeSafetensors(join(folder, singleFile), tensors, metadata)
   const index: Record<string, string> = {}
   for (const [position, shard] of shards.entries()) {
@@ -21,10 +22,15 @@ export async function writeShards(folder: string, tensors: readonly TensorToWrit
   await writeFile(join(folder, indexFile), `${JSON.stringify({ metadata: { total_size: total }, weight_map: index }, null, 2)}\n`)
 }
 
+/** Bytes of all the safetensors files that `writeShards` writes. */
+export function shardsBytes(tensors: readonly ShapedTensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): number {
+  return divide(tensors, shardBytes).reduce((sum, shard) => sum + safetensorsBytes(shard, metadata), 0)
+}
+
 const fiveDigits = (value: number): string => String(value).padStart(5, '0')
 
-function divide(tensors: readonly TensorToWrite[], limit: number): TensorToWrite[][] {
-  const shards: TensorToWrite[][] = []
+function divide<T extends ShapedTensorToWrite>(tensors: readonly T[], limit: number): T[][] {
+  const shards: T[][] = []
   let room = 0
   for (const tensor of tensors) {
     const bytes = tensorBytes(tensor)

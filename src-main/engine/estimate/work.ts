@@ -1,6 +1,8 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
+import { EspalierError } from '#contract/errors.ts'
 import { promptsFrom, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
 import { paperBeams } from '#contract/protocol.ts'
+import { isPlain } from '#contract/runs/amount-text.ts'
 import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
@@ -83,6 +85,7 @@ class RequestWork {
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
     const options = parseOptions(method, given)
+    if (!isPlain(amount)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
     const budget = budgetFor(this.#model.spec, amount)
     const outline = outlineOf(method, this.#model.spec, budget, options)
     this.#left = 1 - (outline.reached ?? budget.sparsity)

@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -45,7 +46,7 @@ export function expectedPlans(
   if (id === denseMethod) return [densePlan(spec)]
   const method: Method = findMethod(id)
   const none = { attentionRemoved: 1, blocksRemoved: 1, neuronsRemovedPerBlock: 1 }
-  if (!amount) return likelyPlans(spec, method.unit, none)
+  if (!amount || !isPlain(amount)) return likelyPlans(spec, method.unit, none)
   const [budget, own] = [budgetFor(spec, amount), parseOptions(method, options)]
   return method.likely?.(spec, budget, own) ?? likelyPlans(spec, method.unit, outlineOf(method, spec, budget, own))
 }

@@ -15,15 +15,20 @@ import { copyCompanions } from './companions.ts'
 import type { Importances } from './gguf/importances.ts'
 import type { Planned } from './pieces.ts'
 
-/** What is known of the model to be written besides its weights. */
-export interface ExportRequest {
-  readonly model: Model
+/** What a card says of a model. */
+export interface Described {
+  readonly model: Pick<Model, 'name' | 'checkpoint' | 'spec'>
   readonly plan: Plan
-  /** The tensors that the plan names. */
-  readonly tensors?: PlanTensors
   readonly method: string
   /** What the card says of the run, where the plan comes from one. */
   readonly run?: ExportedRun
+}
+
+/** What is known of the model to be written besides its weights. */
+export interface ExportRequest extends Described {
+  readonly model: Model
+  /** The tensors that the plan names. */
+  readonly tensors?: PlanTensors
   readonly folder: string
   readonly replace?: boolean
   /** Weight types for formats that have a choice, one file each. */
@@ -55,6 +60,8 @@ export interface ExportFormat {
   readonly reopens: boolean
   /** What it would write, with a weight type if it has any. Throws `infeasible` if it cannot hold the model. */
   outline(planned: Planned, type: string): Promise<Outline>
+  /** Bytes that its weight files will have on the disk, headers included, with a weight type if it has any. */
+  fileBytes(described: Described, type: string): Promise<number>
   write(request: ExportRequest): Promise<void>
   /** Of a format that writes a file for each weight type: the files in its folder. Other formats make the folder the model. */
   filesIn?(folder: string): Promise<Pick<SavedFile, 'type' | 'path' | 'bytes'>[]>

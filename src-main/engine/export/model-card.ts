@@ -5,7 +5,7 @@ import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import type { Model } from '#engine/model/model.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
-import type { ExportRequest } from './format.ts'
+import type { Described, ExportRequest } from './format.ts'
 
 /** What the card of the dense model says that holds for the pruned one too. */
 interface ParentCard {
@@ -37,7 +37,7 @@ export function modelCard(request: ExportRequest, holds: string, parent: ParentC
 }
 
 /** The card without its front matter. */
-export function describeModel(request: ExportRequest, holds: string): string {
+export function describeModel(request: Described, holds: string): string {
   const { model, plan, method, run } = request
   const removed = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
   return [
@@ -89,7 +89,7 @@ function describePerplexity({ dataset, before, after }: ExportedRun['perplexitie
   return `| ${markdownLine(dataset)} | ${before === null ? 'not measured' : before.toFixed(4)} | ${after.toFixed(4)} |`
 }
 
-function describeBlocks({ model, plan }: ExportRequest): string[] {
+function describeBlocks({ model, plan }: Described): string[] {
   return plan.blocks.map((block, index) => {
     const mlp =
       block.mlp === 'removed'

@@ -10,8 +10,9 @@ import {
   type ShapedTensor,
 } from '#engine/architectures/spec.ts'
 import type { TensorInfo } from '#engine/checkpoint/checkpoint.ts'
-import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
-import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import { type FloatDtype, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
+import type { ShapedTensorToWrite, TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import type { Model } from '#engine/model/model.ts'
 import { storedDtype } from '#engine/model/views/plan-tensors.ts'
 import { slicedSpec } from '#engine/model/views/sliced-spec.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
@@ -30,27 +31,45 @@ type Pieces = Map<string, Piece[]>
  * Unlike other plans nothing of the stored bytes is left, as every weight is turned.
  */
 export async function slicedTensors(view: ModelView, plan: SlicePlan): Promise<TensorToWrite[]> {
-  const { checkpoint, vocabulary } = view.model
-  const spec = slicedSpec(view.model.spec, plan)
+  const { checkpoint, vocabulary, spec } = view.model
   const ids = Int32Array.from({ length: spec.vocabulary }, (_, id) => id)
-  const plain = (name: string, source: string): TensorToWrite => {
-    const { dtype, shape } = checkpoint.tensors.get(source) as TensorInfo
-    return { name, dtype, shape, bytes: () => checkpoint.read(source) }
-  }
-  const dtype = storedDtype(checkpoint, spec.embedding)
-  const embedding = async () => {
+  const embedding = async (dtype: FloatDtype) => {
     const rows = await vocabulary.embed(ids)
     const bytes = fromFloat32(rows.dataSync() as Float32Array, dtype)
     rows.dispose()
     return bytes
   }
-  const tensors: TensorToWrite[] = [{ name: spec.embedding, dtype, shape: [spec.vocabulary, plan.width], bytes: embedding }]
-  const norms = [spec.finalNorm.weight, ...(spec.finalNorm.bias ? [spec.finalNorm.bias] : [])]
-  for (const name of [...norms, ...(spec.head.bias ? [spec.head.bias] : [])]) tensors.push(plain(name, name))
-  tensors.push(plain(spec.head.weight, view.model.spec.head.weight))
   const blocks = new BlockWriter(view, plan)
-  for (const block of view.spec.blocks.keys()) tensors.push(...blocks.tensors(block))
-  return tensors
+  return slicedShapes(view.model, plan).map(({ block, source, ...tensor }) => {
+    if (block !== undefined) return { ...tensor, bytes: () => blocks.bytes(block, tensor) }
+    return { ...tensor, bytes: () => (source === undefined ? embedding(tensor.dtype) : checkpoint.read(source)) }
+  })
+}
+
+/** A tensor of a sliced model: of a block, or a copy of one of the checkpoint, or else the embedding. */
+interface SlicedShape extends ShapedTensorToWrite {
+  readonly dtype: FloatDtype
+  readonly block?: number
+  readonly source?: string
+}
+
+/** Names, types and shapes of the tensors of a sliced model. */
+export function slicedShapes({ checkpoint, spec: dense }: Pick<Model, 'checkpoint' | 'spec'>, plan: SlicePlan): SlicedShape[] {
+  const spec = slicedSpec(dense, plan)
+  const plain = (name: string, source: string): SlicedShape => {
+    const { dtype, shape } = checkpoint.tensors.get(source) as TensorInfo
+    return { name, dtype: dtype as FloatDtype, shape, source }
+  }
+  const norms = [spec.finalNorm.weight, ...(spec.finalNorm.bias ? [spec.finalNorm.bias] : [])]
+  return [
+    { name: spec.embedding, dtype: storedDtype(checkpoint, spec.embedding), shape: [spec.vocabulary, plan.width] },
+    ...[...norms, ...(spec.head.bias ? [spec.head.bias] : [])].map((name) => plain(name, name)),
+    plain(spec.head.weight, dense.head.weight),
+    ...[...spec.blocks.keys()].flatMap((block) => {
+      const dtype = storedDtype(checkpoint, denseMlp(dense.block(block)).up.weight)
+      return [...storedShapes(spec.block(block))].map(([name, shape]) => ({ name, dtype, shape, block }))
+    }),
+  ]
 }
 
 /** Computes one block at a time, when the first of its tensors is written. */
@@ -64,19 +83,10 @@ class BlockWriter {
     this.#plan = plan
   }
 
-  tensors(block: number): TensorToWrite[] {
-    const { checkpoint, spec } = this.#view.model
-    const dtype = storedDtype(checkpoint, denseMlp(spec.block(block)).up.weight)
-    return [...storedShapes(slicedSpec(this.#view.model.spec, this.#plan).block(block))].map(([name, shape]) => ({
-      name,
-      dtype,
-      shape,
-      bytes: async () => {
-        const pieces = (await this.#piecesOf(block)).get(name) ?? []
-        const inOrder = pieces.toSorted((a, b) => a.firstRow - b.firstRow)
-        return new Uint8Array(Buffer.concat(inOrder.map(({ values }) => fromFloat32(values, dtype))))
-      },
-    }))
+  async bytes(block: number, { name, dtype }: Pick<SlicedShape, 'name' | 'dtype'>): Promise<Uint8Array> {
+    const pieces = (await this.#piecesOf(block)).get(name) ?? []
+    const inOrder = pieces.toSorted((a, b) => a.firstRow - b.firstRow)
+    return new Uint8Array(Buffer.concat(inOrder.map(({ values }) => fromFloat32(values, dtype))))
   }
 
   #piecesOf(block: number): Promise<Pieces> {
@@ -92,7 +102,7 @@ class BlockWriter {
 }
 
 /** Shapes of a block's stored tensors by name; projections that share one lie below each other. */
-export function storedShapes(tensors: BlockTensors): Map<string, number[]> {
+function storedShapes(tensors: BlockTensors): Map<string, number[]> {
   const shapes = new Map<string, number[]>()
   const { delta, ...others } = tensors
   for (const entry of [...Object.values(others), ...Object.values(delta ?? {})] as (Projection | NormTensors | ShapedTensor)[]) {

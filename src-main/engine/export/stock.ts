@@ -3,6 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
+import { shardsBytes } from '#engine/checkpoint/write-shards.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from './format.ts'
 import { modelCard, readParentCard } from './model-card.ts'
@@ -23,6 +24,9 @@ export const stock: ExportFormat = {
   async outline(planned) {
     const { tensors, packed, notes } = layOutStock(planned)
     return { bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, packed.length), notes }
+  },
+  async fileBytes(described) {
+    return shardsBytes(layOutStock(described).tensors, described.model.checkpoint.shardBytes)
   },
   async write(request) {
     const { tensors, packed, sizes, notes, config } = layOutStock(request)

@@ -1,6 +1,18 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Amount } from '#contract/runs/run-request.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { PlainAmount } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+
+/** What a plan may cost, where the run has a budget, and what it does cost. */
+export interface CostLimit {
+  /** The budget in words, and any other cost. */
+  readonly asked: string
+  text(cost: number, round?: (value: number) => number): string
+  readonly most: number
+  /** What the budget has to spare above the limit. */
+  readonly spare: number
+  of(plan: Plan): Promise<number>
+}
 
 /** How much a run may remove of one model, worked out once for the methods. */
 export interface Budget {
@@ -8,6 +20,8 @@ export interface Budget {
   readonly sparsity: number
   /** The same in whole blocks, rounded up: what depth methods remove. */
   readonly blocks: number
+  /** The limit that the sparsity was found for. A method that knows how to choose by cost meets it by itself. */
+  readonly cost?: CostLimit
 }
 
 /** Rounds halves to the even neighbour, as Python's `round` does. */
@@ -19,7 +33,7 @@ export function roundHalfEven(value: number): number {
 }
 
 /** The budget of an amount on a model; an amount in blocks means that share of the stack. */
-export function budgetFor(spec: DecoderSpec, amount: Amount): Budget {
+export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
   const count = spec.blocks.length
   if (spec.sliceWidth !== undefined && ('blocks' in amount ? amount.blocks : amount.sparsity) > 0) {
     throw new EspalierError(

@@ -54,6 +54,8 @@ export interface MethodResult {
   readonly tensors?: StoredTensors
   /** The numbers that fitted widths were decided by. */
   readonly fit?: Fit
+  /** The cost that the method counted with, where it chose by cost. */
+  readonly predicted?: number
 }
 
 /** What one phase of a method has to do. */

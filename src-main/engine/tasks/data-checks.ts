@@ -14,6 +14,7 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 /** A model as far as it has to be known before any weight is read. */
 export interface Outside {
   readonly path: string
+  readonly name: string
   /** Closed: only its names and shapes are asked for. */
   readonly checkpoint: Checkpoint
   readonly spec: DecoderSpec

@@ -1,6 +1,8 @@
+import { basename } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
+import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Work } from '#contract/runs/estimate.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -8,6 +10,7 @@ import { denseMethod, formatTitles, type GgufType, isAblation, isInspection } fr
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { foreseeBudget, ggufRange, plainAmount } from '#engine/budgets/foresee.ts'
 import { longWindowNote } from '#engine/data/read-data.ts'
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
@@ -49,7 +52,8 @@ export async function workOfRequests(requests: readonly RunRequest[]): Promise<(
   for (const request of requests) {
     const opened = models.get(request.model) ?? openOutside(request.model)
     models.set(request.model, opened)
-    works.push(await opened.then((model) => workOf(model, request)).catch(() => null))
+    const plain = async (model: Outside) => ({ ...request, amount: await plainAmount(model, request) })
+    works.push(await opened.then(async (model) => workOf(model, await plain(model))).catch(() => null))
   }
   return works
 }
@@ -57,15 +61,16 @@ export async function workOfRequests(requests: readonly RunRequest[]): Promise<(
 async function openOutside(path: string): Promise<Outside> {
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
-  return { path, checkpoint, spec, tokenizer: await openModelTokenizer({ path, spec }) }
+  return { path, name: basename(checkpoint.path), checkpoint, spec, tokenizer: await openModelTokenizer({ path, spec }) }
 }
 
 class Preflight {
-  readonly #request: RunRequest
+  #request: RunRequest
   readonly #model: Outside
   readonly #checks: DataChecks
   #feasibleRange: RequestPreview['feasibleRange'] = null
   #recoveryBytes = 0
+  #fileRange: RequestPreview['fileRange'] = null
 
   constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
     this.#request = request
@@ -76,6 +81,7 @@ class Preflight {
   async check(): Promise<RequestPreview> {
     const { method, calibration, repair, recover, measures, memoryBytes } = this.#request
     const { spec } = this.#model
+    await this.#try('amount', () => this.#foresee())
     const amount = this.#amount()
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
     await this.#try('precision', () => this.#checkPrecision())
@@ -94,6 +100,7 @@ class Preflight {
     return {
       ...(amount ?? nothing),
       feasibleRange: this.#feasibleRange,
+      fileRange: this.#fileRange,
       problems: this.#checks.problems,
       notes: [
         ...retiredIn(this.#request),
@@ -103,6 +110,26 @@ class Preflight {
       fetches: this.#checks.fetches,
       memoryBytes: Math.max(memoryNeeded(spec, this.#request), this.#recoveryBytes),
       work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
+    }
+  }
+
+  /** Puts the sparsity in the place of a budget. */
+  async #foresee(): Promise<void> {
+    const { amount, method } = this.#request
+    if (method === denseMethod || isAblation(method) || isInspection(method)) return
+    if (isPlain(amount)) {
+      const range = await ggufRange(this.#model, this.#request)
+      this.#fileRange = range && { ...range, predicted: null }
+    }
+    if (!('bytes' in amount)) return
+    try {
+      const { sparsity, predicted, least, most } = await foreseeBudget(this.#model, this.#request, amount)
+      this.#fileRange = { least, most, predicted }
+      this.#request = { ...this.#request, amount: { sparsity } }
+    } catch (thrown) {
+      const range = thrown instanceof EspalierError && (thrown.details?.range as { least: number; most: number } | undefined)
+      if (range) this.#fileRange = { ...range, predicted: null }
+      throw thrown
     }
   }
 
@@ -127,7 +154,7 @@ class Preflight {
   #amount(): Outline | undefined {
     const { method: id, options: given, amount, repair, recover } = this.#request
     const { spec } = this.#model
-    if (id === denseMethod || isInspection(id)) return undefined
+    if (id === denseMethod || isInspection(id) || !isPlain(amount)) return undefined
     try {
       if (isAblation(id)) {
         const ablation = findAblation(id)

@@ -17,20 +17,20 @@ import { locateOverflow } from '#engine/model/overflow.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
-import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { recoverResult, repairResult, withFiles } from './refit.ts'
 import { retiredIn } from './retired.ts'
+import { budgetMet, type ChosenPlan, choosePlan } from './run-budget.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
 import { requireWeightType, type StoredWeights, storeWeights } from './stored-weights.ts'
 
 /** Runs one request from the model on disk to its document. Finished steps are taken from the host, so a killed run resumes. */
 export async function executeRun(request: RunRequest, host: RunHost): Promise<RunDocument> {
-  const { method, amount, seed } = request
+  const { method, seed } = request
   const backend = await openBackend(request.backend)
   const { place, fingerprint } = await openPlace(request, host, backend.name)
   const { model, steps, precision } = place
@@ -38,7 +38,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   requireWeightType(place)
   const options = dense ? {} : parseOptions(findMethod(method), request.options)
   for (const text of [...retiredIn(request), ...unpackedNotes(model.checkpoint)]) place.note(text)
-  const pruned = dense ? { result: { plan: densePlan(model.spec), decisions: [], notes: [] } } : await prune(place, options)
+  const pruned = dense ? { result: { plan: densePlan(model.spec), decisions: [], notes: [] }, sparsity: 0 } : await prune(place, options)
   const { result: repaired, ...repair } = await repairResult(place, pruned.result)
   const { result: recovered, ...recovery } = await recoverResult(place, repaired)
   const result = withFiles(recovered)
@@ -54,7 +54,8 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     ...(request.weights ? { weights: request.weights } : {}),
     ...('calibration' in pruned ? { calibration: pruned.calibration } : {}),
     evaluation,
-    sparsity: { nominal: dense ? 0 : budgetFor(model.spec, amount).sparsity, reached: reachedSparsity(model.spec, result.plan) },
+    sparsity: { nominal: pruned.sparsity, reached: reachedSparsity(model.spec, result.plan) },
+    ...budgetMet(place, pruned, stored?.bytes),
     plan: result.plan,
     ...repair,
     ...recovery,
@@ -78,8 +79,7 @@ const choicesOf = ({ decisions, selections }: MethodResult) => ({
   ...(selections ? { selections: [...selections] } : {}),
 })
 
-interface Pruned {
-  readonly result: MethodResult
+interface Pruned extends ChosenPlan {
   readonly calibration: UsedData
   /** Seconds that other runs spent on the pruning of this one. */
   readonly sharedSeconds: number
@@ -88,21 +88,21 @@ interface Pruned {
 async function prune(place: RunPlace, options: Record<string, unknown>): Promise<Pruned> {
   const { model, steps, request } = place
   const method = findMethod(request.method)
-  const budget = budgetFor(model.spec, request.amount)
   const { windows, used } = await readCalibration(place, method.windows(options))
   const start = performance.now()
   const waited = model.store.secondsWaiting
   const run = steps.methodRun(request.seed)
   const view = denseView(model)
-  const result = await method.plan({ view, calibration: windows, budget, options, run }).catch(async (thrown: unknown) => {
+  const within = await choosePlan(place, { view, calibration: windows, options, run }).catch(async (thrown: unknown) => {
     throw await locateOverflow(thrown, view, windows)
   })
+  const { result } = within
   const { sharedSeconds } = steps
   steps.seconds.pruning = (performance.now() - start) / 1000 + steps.foundSeconds
   noteResidency(place, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
   const notes = [...result.notes, ...precisionNotes(place, result)]
   for (const text of notes) steps.host.emit({ type: 'note', text })
-  return { result: { ...result, notes }, calibration: used, sharedSeconds }
+  return { ...within, result: { ...result, notes }, calibration: used, sharedSeconds }
 }
 
 function precisionNotes({ precision }: RunPlace, result: MethodResult): string[] {

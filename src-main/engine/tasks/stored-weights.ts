@@ -97,7 +97,8 @@ async function writeWeights(place: RunPlace, result: MethodResult, type: GgufTyp
   }
 }
 
-async function writeFile(request: ExportRequest): Promise<{ path: string; bytes: number }> {
+/** Writes one GGUF file. */
+export async function writeFile(request: ExportRequest): Promise<{ path: string; bytes: number }> {
   await gguf.write(request)
   const { path, bytes } = at((await gguf.filesIn?.(request.folder)) ?? [], 0)
   return { path, bytes }

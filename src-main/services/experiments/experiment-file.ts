@@ -46,6 +46,7 @@ const exportedRun = z.object({
   repair: shape.repair.default(null),
   recovery: shape.recovery.default(null),
   fit: shape.fit.default(null),
+  budget: shape.budget.default(null),
   measures: z.array(measure),
   events: z.array(recordedEvent),
 })

@@ -16,11 +16,21 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
     .filter(({ request }) => request.method !== denseMethod || request.weights !== undefined)
   const combinations = pruning.map(({ model, request, preview }): CombinationPreview => {
     const { method, amount, repair, recover } = request
-    const { problems, estimate, feasibleRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached } =
-      preview
+    const {
+      problems,
+      estimate,
+      feasibleRange,
+      fileRange,
+      memoryBytes,
+      formats,
+      attentionRemoved,
+      blocksRemoved,
+      neuronsRemovedPerBlock,
+      reached,
+    } = preview
     const infeasible = problems.find(({ code }) => code === 'infeasible')
     return {
-      ...{ feasibleRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached },
+      ...{ feasibleRange, fileRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached },
       name: runName(request, 1),
       model,
       method,

@@ -2,6 +2,7 @@ import type { Grid, RepairChoice } from '#contract/experiments/experiments.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { recoveryTitle, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import { repairTitles, usualRepairData } from '#contract/pruning/repair-kinds.ts'
+import { amountText, isPlain } from '#contract/runs/amount-text.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
 
@@ -89,18 +90,17 @@ function treatmentName({ method, amount, options, repair, recover }: PlannedRun[
   if (isInspection(method)) return [titleOfMethod(method)]
   const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
   if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen]
-  const share = 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(2))} %` : `${amount.blocks} blocks`
   return [
-    `${titleOfMethod(method)} ${share}`,
+    `${titleOfMethod(method)} ${amountText(amount)}`,
     ...(repair ? [repairTitles[repair.kind]] : []),
     ...(recover ? [recoveryTitle(recover.amount)] : []),
     ...chosen,
   ]
 }
 
-/** The requested sparsity; null if an ablation uses several. */
+/** The requested sparsity; null if an ablation uses several, or if a budget decides it. */
 export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'method'>, blocks: number): number | null {
-  if (isAblation(method) || isInspection(method)) return null
+  if (isAblation(method) || isInspection(method) || !isPlain(amount)) return null
   return 'sparsity' in amount ? amount.sparsity : Math.min(1, amount.blocks / Math.max(1, blocks))
 }
 

@@ -1,5 +1,6 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
+import { isPlain, speedText } from '#contract/runs/amount-text.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation } from '#contract/titles.ts'
 
@@ -40,6 +41,11 @@ const recoverText = (amount: RecoveryAmount): string => ('tokens' in amount ? `$
 function workOf(method: string, amount: RunRequest['amount']): string[] {
   if (method === denseMethod) return ['--dense']
   if (isAblation(method)) return [flag('ablation', method)]
+  if ('bytes' in amount) {
+    const { bytes, format, type } = amount
+    return [flag('pruning_method', method), flag('fit', `${bytes}B`), flag('format', format), ...(type ? [flag('gguf_type', type)] : [])]
+  }
+  if (!isPlain(amount)) return [flag('pruning_method', method), flag('fit', speedText(amount))]
   return [flag('pruning_method', method), 'sparsity' in amount ? flag('sparsity', amount.sparsity) : flag('num_prune', amount.blocks)]
 }
 

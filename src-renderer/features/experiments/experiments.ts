@@ -1,4 +1,5 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
+import { amountText } from '#contract/runs/amount-text.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
 import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
 import { methodTitles, type TaskId, taskTitles } from '#contract/titles.ts'
@@ -21,7 +22,7 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
     const chosen = Object.entries(options).map(([name, value]) => `${name} ${String(value)}`)
     return chosen.length > 0 ? `${titleOf(method)} (${chosen.join(', ')})` : titleOf(method)
   })
-  const amounts = grid.amounts.map((amount) => ('sparsity' in amount ? formatShare(amount.sparsity) : formatPlural(amount.blocks, 'block')))
+  const amounts = grid.amounts.map((amount) => ('sparsity' in amount ? formatShare(amount.sparsity) : amountText(amount)))
   const texts = grid.measures.flatMap((measure) => (measure.kind === 'perplexity' ? [measure.name] : []))
   const others = grid.measures.flatMap((measure) => (measure.kind === 'perplexity' ? [] : [otherMeasure(measure)]))
   return [

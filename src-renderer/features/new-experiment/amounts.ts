@@ -1,4 +1,5 @@
 import type { CombinationPreview } from '#contract/experiments/experiments.ts'
+import { amountText, fileSizeText } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
 
 /** Percentages as typed, to shares: `25 37,5 %` to 0.25 and 0.375; null where one is none. A comma within a number is its decimal mark. */
@@ -11,19 +12,29 @@ export function parsePercents(text: string): number[] | null {
   return shares.length > 0 && shares.every((share) => share >= 0 && share <= 1) ? shares.map((share) => Number(share.toFixed(6))) : null
 }
 
-/** With all the digits that tell two sparsities apart: 0.33333 is `33.333 %`. */
-export function formatAmount(amount: Amount): string {
-  return 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(4))} %` : `${amount.blocks} blocks`
+/** Amounts in rising order, each once; file sizes come last. */
+export function addAmounts(amounts: readonly Amount[], added: readonly Amount[]): Amount[] {
+  const known = new Map([...added, ...amounts].map((amount) => [amountText(amount), amount]))
+  const place = (amount: Amount) =>
+    'sparsity' in amount ? amount.sparsity : 'blocks' in amount ? 2 : 'bytes' in amount ? 2 + amount.bytes : Number.POSITIVE_INFINITY
+  return [...known.values()].sort((a, b) => place(a) - place(b))
 }
 
-/** Amounts in rising order, each once. */
-export function addAmounts(amounts: readonly Amount[], shares: readonly number[]): Amount[] {
-  const known = new Map([...shares.map((sparsity) => ({ sparsity })), ...amounts].map((amount) => [formatAmount(amount), amount]))
-  return [...known.values()].sort((a, b) => ('sparsity' in a ? a.sparsity : 2) - ('sparsity' in b ? b.sparsity : 2))
+/** The file sizes that every combination can reach: `2.9 MB to 5.6 MB`; null where there are none or none is known. */
+export function fileSizesText(combinations: readonly Pick<CombinationPreview, 'fileRange'>[]): string | null {
+  const ranges = combinations.flatMap(({ fileRange }) => fileRange ?? [])
+  const [least, most] = [Math.max(...ranges.map((range) => range.least)), Math.min(...ranges.map((range) => range.most))]
+  return ranges.length > 0 && least < most ? `${fileSizeText(least, Math.ceil)} to ${fileSizeText(most, Math.floor)}` : null
 }
 
-/** The most that a combination can remove, rounded down to what can be typed. */
-export function limitText({ feasibleRange, problem }: Pick<CombinationPreview, 'feasibleRange' | 'problem'>): string {
+/** The most that a combination can remove, rounded down to what can be typed, or the file sizes that it can reach. */
+export function limitText({
+  feasibleRange,
+  fileRange,
+  amount,
+  problem,
+}: Pick<CombinationPreview, 'feasibleRange' | 'fileRange' | 'amount' | 'problem'>): string {
+  if ('bytes' in amount && fileRange) return `choose ${fileSizesText([{ fileRange }]) ?? 'another format'}`
   return feasibleRange ? `choose ${Math.floor(feasibleRange.maximum * 1000) / 10} % or less` : (problem ?? 'out of reach')
 }
 

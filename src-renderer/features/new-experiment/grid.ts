@@ -12,10 +12,10 @@ import type { FormatOutline } from '#contract/exports/exports.ts'
 import { paperAnswers, paperLength, usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
+import { amountText } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
 import type { GgufType } from '#contract/titles.ts'
 import { formatBytes, formatPlural } from '../../lib/format.ts'
-import { formatAmount } from './amounts.ts'
 
 /** A method in the draft. The same method may occur several times with other options. */
 export interface MethodDraft {
@@ -221,7 +221,7 @@ export function presetOf(draft: Draft, presets: readonly Preset[]): Preset | und
 export function suggestedName(draft: Draft, titleOf: (method: string) => string, models: readonly string[]): string {
   const methods = [...new Set(draft.methods.map(({ method }) => titleOf(method)))]
   const [named, more] = methods.length > 3 ? [methods.slice(0, 2), [`${methods.length - 2} more`]] : [methods, []]
-  const [first = '', ...rest] = draft.amounts.map(formatAmount)
+  const [first = '', ...rest] = draft.amounts.map(amountText)
   const amounts = rest.length > 2 ? `${first} to ${rest.at(-1)}` : listed([first, ...rest])
   const model = models.length > 1 ? formatPlural(models.length, 'model') : models[0]
   return [listed([...named, ...more]) || 'Dense', methods.length > 0 ? amounts : '', model].filter(Boolean).join(', ')

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type GgufTensorToWrite, type MetadataEntries, storedBytes, writeGguf } from './write-gguf.ts'
+import { entriesBytes, type GgufTensorToWrite, ggufBytes, type MetadataEntries, storedBytes, writeGguf } from './write-gguf.ts'
 
 /** Bytes of tensors beyond which a file is split, as hubs and file systems like it. */
 const usualShardBytes = 5e9
@@ -20,14 +20,25 @@ export async function writeGgufShards(
   const shards = divide(tensors, limit)
   const names = shardNames(name, tensors, limit)
   for (const [index, shard] of shards.entries()) {
-    const own: MetadataEntries = new Map(index === 0 ? metadata : [])
-    if (shards.length > 1) {
-      own.set('split.no', { kind: 'short', value: index })
-      own.set('split.count', { kind: 'short', value: shards.length })
-      own.set('split.tensors.count', { kind: 'signed', value: tensors.length })
-    }
+    const own: MetadataEntries = new Map([...(index === 0 ? metadata : []), ...splitEntries(index, shards.length, tensors.length)])
     await writeGguf(join(folder, names[index] as string), own, shard)
   }
+}
+
+/** Bytes of all the files that `writeGgufShards` writes, with this many bytes of metadata. */
+export function ggufShardsBytes(metadata: number, tensors: readonly GgufTensorToWrite[], limit = usualShardBytes): number {
+  const shards = divide(tensors, limit)
+  const split = entriesBytes(splitEntries(0, shards.length, tensors.length))
+  return shards.reduce((sum, shard, index) => sum + ggufBytes((index === 0 ? metadata : 0) + split, shard), 0)
+}
+
+function splitEntries(index: number, shards: number, tensors: number): MetadataEntries {
+  if (shards === 1) return new Map()
+  return new Map([
+    ['split.no', { kind: 'short', value: index }],
+    ['split.count', { kind: 'short', value: shards }],
+    ['split.tensors.count', { kind: 'signed', value: tensors }],
+  ])
 }
 
 /** How llama.cpp names the parts of a file. */

@@ -75,14 +75,31 @@ export function headerBytes(metadata: MetadataEntries): number {
   return ggufHeader(metadata, []).byteLength
 }
 
-/** Everything before the first tensor: magic, counts, metadata, and where each tensor will lie. */
-function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Uint8Array {
+/** Bytes of metadata in a header. */
+export function entriesBytes(metadata: MetadataEntries): number {
   const out = new Pieces()
-  out.bytes(Buffer.from('GGUF')).u32(3).u64(tensors.length).u64(metadata.size)
+  writeEntries(out, metadata)
+  return out.length
+}
+
+/** Bytes of a file with this many bytes of metadata. */
+export function ggufBytes(metadata: number, tensors: readonly GgufTensorToWrite[]): number {
+  const places = tensors.reduce((sum, { name, shape }) => sum + 24 + Buffer.byteLength(name) + 8 * shape.length, 0)
+  return tensors.reduce((sum, tensor) => sum + padded(storedBytes(tensor)), padded(24 + metadata + places))
+}
+
+function writeEntries(out: Pieces, metadata: MetadataEntries): void {
   for (const [key, value] of metadata) {
     out.text(key)
     writeValue(out, value)
   }
+}
+
+/** Everything before the first tensor: magic, counts, metadata, and where each tensor will lie. */
+function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Uint8Array {
+  const out = new Pieces()
+  out.bytes(Buffer.from('GGUF')).u32(3).u64(tensors.length).u64(metadata.size)
+  writeEntries(out, metadata)
   const names = new Set<string>()
   let offset = 0
   for (const tensor of tensors) {
@@ -123,6 +140,10 @@ function writeScalar(out: Pieces, type: number, value: number | boolean | string
 class Pieces {
   readonly #parts: Uint8Array[] = []
   #length = 0
+
+  get length(): number {
+    return this.#length
+  }
 
   bytes(part: Uint8Array): this {
     this.#parts.push(part)

@@ -3,20 +3,18 @@ import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { textConfig } from '#engine/architectures/index.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { elementBytes } from '#engine/checkpoint/dtypes.ts'
-import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
-import type { Model } from '#engine/model/model.ts'
+import type { ShapedTensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import { shardsBytes } from '#engine/checkpoint/write-shards.ts'
 import { type PrunedLayout, prunedLayoutFile } from '#engine/model/views/pruned-layout.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
-import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
 import { type ExportFormat, type ExportRequest, keyValueBytes, tensorBytes, writeModelFolder } from '../format.ts'
 import { modelCard, readParentCard } from '../model-card.ts'
 import { packedConfig } from '../packed-config.ts'
 import { type PackedBlock, packBlocks, sourceOf } from '../packing.ts'
 import { prunedTensors } from '../pruned-tensors.ts'
-import { slicedTensors, storedShapes } from '../sliced-tensors.ts'
+import { slicedShapes, slicedTensors } from '../sliced-tensors.ts'
 import { blockNames, lastProjections } from './block-names.ts'
 import { moduleFile, moduleText, ownModelType } from './module.ts'
 
@@ -36,9 +34,18 @@ export const exact: ExportFormat = {
     requireCache(spec.perBlock?.layer_types, packed)
     const attentions = packed.filter(({ attention }) => attention !== undefined).length
     const bytes = planned.plan.slice
-      ? slicedBytes(planned.model, left)
+      ? tensorBytes(slicedShapes(planned.model, planned.plan.slice))
       : tensorBytes(prunedTensors(planned, { removed: 'absent', blocks: packed }))
     return { bytes, keyValueBytes: keyValueBytes(spec, attentions), notes: [] }
+  },
+  async fileBytes(described) {
+    const { model, plan } = described
+    requireUnsliced(model.spec)
+    const left = specWithPlan(model.spec, plan)
+    const tensors: readonly ShapedTensorToWrite[] = plan.slice
+      ? slicedShapes(model, plan.slice)
+      : prunedTensors(described, { removed: 'absent', blocks: packBlocks(model.spec, left.blocks) })
+    return shardsBytes(underFamilyNames(model.spec, tensors), model.checkpoint.shardBytes)
   },
   async write(request) {
     const { model, plan } = request
@@ -95,14 +102,6 @@ function requireUnsliced(spec: DecoderSpec): void {
 /** Every block by itself: a sliced stream has no other order. */
 const unpacked = (blocks: DecoderSpec['blocks']): PackedBlock[] => blocks.map((_, index) => ({ attention: index, mlp: index }))
 
-/** Bytes of a sliced model in the dtype of the checkpoint, the ones of its norms included. */
-function slicedBytes({ checkpoint }: Pick<Model, 'checkpoint'>, left: DecoderSpec): number {
-  const dtype = checkpoint.tensors.get(left.embedding)?.dtype ?? 'F32'
-  const shapes = left.blocks.flatMap((_, block) => [...storedShapes(left.block(block)).values()])
-  const entries = shapes.reduce((total, shape) => total + shape.reduce((size, side) => size * side, 1), 0)
-  return elementBytes(dtype) * (entries + Vocabulary.parameters(left))
-}
-
 type Config = Record<string, unknown>
 type FamilyConfig = Config & { readonly model_type: string }
 
@@ -125,7 +124,7 @@ function familyConfig(config: Config): FamilyConfig {
 }
 
 /** The names that the family has where it is a model of its own. */
-function underFamilyNames(spec: DecoderSpec, tensors: readonly TensorToWrite[]): TensorToWrite[] {
+function underFamilyNames<T extends ShapedTensorToWrite>(spec: DecoderSpec, tensors: readonly T[]): T[] {
   const prefix = spec.embedding.slice(0, -'embed_tokens.weight'.length)
   return tensors.map((tensor) => {
     if (tensor.name.startsWith(prefix)) return { ...tensor, name: `model.${tensor.name.slice(prefix.length)}` }

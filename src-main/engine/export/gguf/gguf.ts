@@ -2,11 +2,11 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { formatTitles, usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { headerBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
-import { shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
+import { entriesBytes, headerBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { ggufShardsBytes, shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
-import { type ExportFormat, type ExportRequest, keyValueBytes, sizesIn, watched } from '../format.ts'
+import { type Described, type ExportFormat, type ExportRequest, keyValueBytes, sizesIn, watched } from '../format.ts'
 import { describeModel, modelCard, readParentCard } from '../model-card.ts'
 import type { Planned } from '../pieces.ts'
 import { type GgufFile, layOutGguf } from './gguf-file.ts'
@@ -25,6 +25,11 @@ export const gguf: ExportFormat = {
     const { bytes, attentions, notes } = layOutGguf(planned, type)
     const header = headerBytes(await tokenizerOf(planned))
     return { bytes: bytes + header, keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes }
+  },
+  async fileBytes(described, type) {
+    const { metadata, tensors } = layOutGguf(described, type)
+    const own = entriesBytes(new Map([...metadata, ...nameModel(described)]))
+    return ggufShardsBytes(own + (await tokenizerBytes(described)), tensors)
   },
   async write(request) {
     const { folder, replace, ggufTypes = usualGgufTypes, importances, watch } = request
@@ -68,12 +73,22 @@ function tokenizerOf({ model: { checkpoint, spec } }: Planned): Promise<Metadata
   return reading
 }
 
+const tokenizerSizes = new WeakMap<MetadataEntries, number>()
+
+/** Bytes of a tokenizer's metadata, counted once. */
+async function tokenizerBytes(planned: Planned): Promise<number> {
+  const tokenizer = await tokenizerOf(planned)
+  const bytes = tokenizerSizes.get(tokenizer) ?? entriesBytes(tokenizer)
+  tokenizerSizes.set(tokenizer, bytes)
+  return bytes
+}
+
 function fileName({ model, method }: ExportRequest): string {
   return `${model.name.replace(/\.gguf$/i, '')}-${method}`.replace(/[^\w.-]+/g, '-')
 }
 
 /** What the card says, for programs that read metadata. */
-function nameModel(request: ExportRequest): MetadataEntries {
+function nameModel(request: Described): MetadataEntries {
   const { model, plan, method } = request
   const removed = reachedSparsity(model.spec, plan)
   const percent = (100 * removed).toFixed(2)

@@ -3,6 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
 import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
+import { shardsBytes } from '#engine/checkpoint/write-shards.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '../format.ts'
 import { modelCard, readParentCard } from '../model-card.ts'
@@ -24,6 +25,9 @@ export const nemotron: ExportFormat = {
     const { packed, tensors } = layOut(planned)
     const attentions = packed.filter(({ attention }) => attention !== undefined).length
     return { bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes: [notRun] }
+  },
+  async fileBytes(described) {
+    return shardsBytes(layOut(described).tensors, described.model.checkpoint.shardBytes)
   },
   async write(request) {
     const { tensors, config } = layOut(request)

@@ -27,6 +27,26 @@ export interface ProgrammeLimits {
   readonly budget: number
 }
 
+/** What shapes cost, in whole units. */
+export interface Programme {
+  /** Widths that a block may have, and what each costs in each block, [L][choices]. */
+  readonly choices: readonly number[]
+  readonly costs: readonly (readonly number[])[]
+  /** Units for all widths together when these attentions are gone. */
+  room(removed: readonly number[]): number
+}
+
+/** The programme under a budget of neurons: a width costs its neurons. */
+export function inNeurons({ unit, least, width, budget, attentionNeurons }: ProgrammeLimits, blocks: number): Programme {
+  const choices = widthChoices({ unit, least, width })
+  const own = choices.map((neurons) => neurons / unit)
+  return {
+    choices,
+    costs: Array.from({ length: blocks }, () => own),
+    room: ({ length }) => Math.floor((budget + length * attentionNeurons + 1e-9) / unit),
+  }
+}
+
 /** Makes a curve over ascending widths fall: a wider MLP is never worse, so what noise says otherwise is lifted from the right. */
 export function fallingCurve(values: readonly number[]): number[] {
   const curve = [...values]
@@ -45,19 +65,18 @@ export function valueAt(widths: readonly number[], values: readonly number[], wi
 }
 
 /**
- * The widths and attentions with the least sum of divergences among all that meet the budget exactly: `price` multiplies what attention
- * costs. Costs are separate, so the best removal of n attentions is of the n cheapest, and one dynamic programme over the widths, in
- * units, serves every n. Ties keep more attention. Undefined where no shape meets the budget.
+ * The widths and attentions with the least sum of divergences among all that meet the budget: `price` multiplies what attention costs.
+ * Attentions are about equal in size, so the best removal of n is of the n cheapest, and one dynamic programme over the widths, in units,
+ * serves every n. Ties keep more attention. Undefined where no shape meets the budget.
  */
-export function fitShape(table: DivergenceTable, limits: ProgrammeLimits, price: number): FittedShape | undefined {
-  const choices = choicesOf(limits)
-  const { cost, choose } = bestWidths(table, choices, limits.unit)
+export function fitShape(table: DivergenceTable, programme: Programme, price: number): FittedShape | undefined {
+  const { cost, choose } = bestWidths(table, programme)
   const order = [...table.attention.keys()].sort((a, b) => at(table.attention, a) - at(table.attention, b) || a - b)
   let best: { cost: number; units: number; count: number } | undefined
   let attention = 0
   for (let count = 0; count <= order.length; count++) {
     if (count > 0) attention += price * at(table.attention, at(order, count - 1))
-    const units = Math.min(cost.length - 1, Math.floor((limits.budget + count * limits.attentionNeurons + 1e-9) / limits.unit))
+    const units = Math.min(cost.length - 1, programme.room(order.slice(0, count)))
     const total = units < 0 ? Number.POSITIVE_INFINITY : at(cost, units) + attention
     if (total < (best?.cost ?? Number.POSITIVE_INFINITY)) best = { cost: total, units, count }
   }
@@ -66,28 +85,28 @@ export function fitShape(table: DivergenceTable, limits: ProgrammeLimits, price:
 }
 
 /** Widths that a block may have. */
-function choicesOf({ unit, least, width }: ProgrammeLimits): number[] {
+export function widthChoices({ unit, least, width }: Pick<ProgrammeLimits, 'unit' | 'least' | 'width'>): number[] {
   const first = Math.ceil(least / unit)
   return Array.from({ length: Math.floor(width / unit) - first + 1 }, (_, i) => (first + i) * unit)
 }
 
-/** For every number of units, the least cost of at most as many; and the widths that have it. */
-function bestWidths(table: DivergenceTable, choices: readonly number[], unit: number) {
-  const blocks = table.mlp.length
-  const most = Math.floor((at(choices, choices.length - 1) * blocks) / unit)
+/** For every number of units, the least divergence of widths that cost at most as many; and those widths. */
+function bestWidths(table: DivergenceTable, { choices, costs }: Programme) {
+  const most = costs.reduce((sum, own) => sum + Math.max(...own), 0)
   let cost = new Float64Array(most + 1)
   const chosen: Int32Array[] = []
-  for (const curve of table.mlp) {
+  for (const [block, curve] of table.mlp.entries()) {
     const next = new Float64Array(most + 1).fill(Number.POSITIVE_INFINITY)
-    const choice = new Int32Array(most + 1)
-    const prices = choices.map((width) => valueAt(table.widths, curve, width))
+    const choice = new Int32Array(most + 1).fill(-1)
+    const own = at(costs, block)
     for (const [index, width] of choices.entries()) {
-      const own = at(prices, index)
-      for (let units = width / unit; units <= most; units++) {
-        const total = (cost[units - width / unit] ?? outside(cost, units - width / unit)) + own
+      const divergence = valueAt(table.widths, curve, width)
+      const size = at(own, index)
+      for (let units = size; units <= most; units++) {
+        const total = (cost[units - size] ?? outside(cost, units - size)) + divergence
         if (total < (next[units] ?? outside(next, units))) {
           next[units] = total
-          choice[units] = width
+          choice[units] = index
         }
       }
     }
@@ -96,15 +115,12 @@ function bestWidths(table: DivergenceTable, choices: readonly number[], unit: nu
   }
   const choose = (units: number): number[] => {
     let left = units
-    const widths = chosen
-      .toReversed()
-      .map((choice) => {
-        const width = at(choice, left)
-        left -= width / unit
-        return width
-      })
-      .toReversed()
-    return widths
+    const indices = chosen.toReversed().map((choice, back) => {
+      const index = at(choice, left)
+      left -= at(at(costs, chosen.length - 1 - back), index)
+      return index
+    })
+    return indices.toReversed().map((index) => at(choices, index))
   }
   return { cost, choose }
 }

@@ -12,10 +12,11 @@ import { viewWithPlan } from '#engine/model/views/view.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { Budget } from '../budget.ts'
+import { fitWithin, shapeCosts } from '../fit/costs.ts'
 import { measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
 import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
-import { type DivergenceTable, type FittedShape, fitShape, type ProgrammeLimits } from '../fit/programme.ts'
+import { type DivergenceTable, type FittedShape, fitShape, inNeurons, type ProgrammeLimits } from '../fit/programme.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { count } from '../options.ts'
 import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
@@ -136,11 +137,44 @@ async function planFitted(input: Input): Promise<MethodResult> {
     const weights = await fittedWeights(view, fitted, points, run)
     return finite(await measureTable(view, tableWindows, points, weights, run))
   })
-  const { shape, prices } = await choosePrice(input, infinite(table), points, limits, { fitted, priceWindows })
+  const choose = await chooserOf(input, infinite(table), points, limits)
+  const { shape, prices, predicted } = await choosePrice(input, choose, points, { fitted, priceWindows })
   const plan = planOf(view.spec, points, shape)
   run.emit({ type: 'neuron scores', scores: neurons, cuts: cutsOf(neurons, points, shape) })
   run.emit({ type: 'width', kept: shape.widths, of: limits.width })
-  return { plan, decisions: [], notes: notesOn(view.spec, plan, budget.sparsity), fit: fitOf(infinite(table), shape, prices) }
+  return {
+    plan,
+    decisions: [],
+    notes: budget.cost ? [] : notesOn(view.spec, plan, budget.sparsity),
+    fit: fitOf(infinite(table), shape, prices),
+    ...(predicted === undefined ? {} : { predicted }),
+  }
+}
+
+/** A shape, and its cost as it was counted where the budget is one of cost. */
+interface Chosen {
+  readonly shape: FittedShape
+  readonly predicted?: number
+}
+
+/** Chooses a shape for a price of attention: by neurons, or by cost where the budget has one. */
+async function chooserOf(
+  { view: { spec }, budget: { cost } }: Input,
+  table: DivergenceTable,
+  points: WidthPoints,
+  limits: ProgrammeLimits,
+): Promise<(factor: number) => Promise<Chosen | undefined>> {
+  if (!cost) {
+    const programme = inNeurons(limits, spec.blocks.length)
+    return async (factor) => {
+      const shape = fitShape(table, programme, factor)
+      return shape && { shape }
+    }
+  }
+  const planned = (shape: FittedShape) => planOf(spec, points, shape)
+  const attentions = spec.blocks.map(({ attention }) => attention)
+  const costs = await shapeCosts(limits, points.base, attentions, (shape) => cost.of(planned(shape)))
+  return (factor) => fitWithin(table, costs, factor, cost, planned)
 }
 
 /** Of the calibration windows, the last ones measure: half of those the table, half the price of attention. */
@@ -166,25 +200,26 @@ function splitCalibration({ calibration: all, options: { windows, tableWindows }
 /** Tries each price: the shape that it makes is repaired in one pass, and judged on windows that nothing else saw. */
 async function choosePrice(
   { view, run }: Input,
-  table: DivergenceTable,
+  choose: (factor: number) => Promise<Chosen | undefined>,
   points: WidthPoints,
-  limits: ProgrammeLimits,
   { fitted, priceWindows }: { fitted: Windows; priceWindows: Windows },
-): Promise<{ shape: FittedShape; prices: TriedPrice[] }> {
+): Promise<Chosen & { prices: TriedPrice[] }> {
   const windows = fitted.slice(0, Math.max(2, fitted.length / 2))
-  const tried: (Omit<TriedPrice, 'chosen'> & { shape: FittedShape })[] = []
+  const tried: (Omit<TriedPrice, 'chosen'> & Chosen)[] = []
   for (const [index, factor] of priceFactors.entries()) {
-    const shape = fitShape(table, limits, factor)
-    if (!shape) throw new EspalierError('infeasible', 'No widths meet this sparsity. Choose a smaller one, or a smaller least width.')
+    const chosen = await choose(factor)
+    if (!chosen) throw new EspalierError('infeasible', 'No widths meet this amount. Remove less, or choose a smaller least width.')
+    const { shape } = chosen
     run.progress(priceChoosing, index, priceFactors.length, 'prices')
     const same = tried.find((other) => JSON.stringify(other.shape) === JSON.stringify(shape))
     const plan = planOf(view.spec, points, shape)
     const on = { plan, windows, priceWindows }
     const loss = same?.loss ?? (await run.step({ kind: priceStep, label: `price of attention, ${nameOf(shape)}`, on }, () => lossOf(plan)))
-    tried.push({ factor, attentionRemoved: shape.removed.length, loss, shape })
+    tried.push({ factor, attentionRemoved: shape.removed.length, loss, ...chosen })
   }
   const best = tried.reduce((least, one) => (one.loss < least.loss ? one : least))
-  return { shape: best.shape, prices: tried.map(({ shape: _, ...one }) => ({ ...one, chosen: one.factor === best.factor })) }
+  const prices = tried.map(({ factor, attentionRemoved, loss }) => ({ factor, attentionRemoved, loss, chosen: factor === best.factor }))
+  return { ...best, prices }
 
   async function lossOf(plan: Plan): Promise<number> {
     const repaired = await repairPlan({ view, plan, windows, kind: 'one-pass', run })

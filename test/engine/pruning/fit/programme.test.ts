@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type DivergenceTable, fallingCurve, fitShape, type ProgrammeLimits, valueAt } from '#engine/pruning/fit/programme.ts'
+import { type DivergenceTable, fallingCurve, fitShape, inNeurons, type ProgrammeLimits, valueAt } from '#engine/pruning/fit/programme.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
 const limits: ProgrammeLimits = { unit: 2, least: 2, width: 8, attentionNeurons: 3, budget: 13 }
@@ -46,7 +46,7 @@ describe('the programme', () => {
   test.each(Array.from({ length: 12 }, (_, seed) => seed))('finds what trying every shape finds (table %i)', (seed) => {
     const table = drawTable(seed)
     for (const price of [1, 0.25]) {
-      const shape = fitShape(table, limits, price)
+      const shape = fitShape(table, inNeurons(limits, 4), price)
       if (!shape) throw new Error('nothing found')
       const room = limits.budget + limits.attentionNeurons * shape.removed.length
       expect(shape.widths.reduce((sum, width) => sum + width, 0)).toBeLessThanOrEqual(room)
@@ -56,11 +56,11 @@ describe('the programme', () => {
 
   test('takes away no attention that has none', () => {
     const table = { ...drawTable(1), attention: [0, Number.POSITIVE_INFINITY, 0, Number.POSITIVE_INFINITY] }
-    expect(fitShape(table, { ...limits, budget: 8 }, 1)?.removed).not.toContain(1)
+    expect(fitShape(table, inNeurons({ ...limits, budget: 8 }, 4), 1)?.removed).not.toContain(1)
   })
 
   test('finds nothing where even the narrowest is too wide', () => {
-    expect(fitShape(drawTable(1), { ...limits, budget: -20 }, 1)).toBeUndefined()
+    expect(fitShape(drawTable(1), inNeurons({ ...limits, budget: -20 }, 4), 1)).toBeUndefined()
   })
 })
 

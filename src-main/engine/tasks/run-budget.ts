@@ -1,0 +1,52 @@
+import { amountText, fileSizeText, isPlain, speedText } from '#contract/runs/amount-text.ts'
+import type { RunDocument } from '#contract/runs/run.ts'
+import type { SpeedBudget } from '#contract/runs/run-request.ts'
+import { fileCost, typedBudget } from '#engine/budgets/file-cost.ts'
+import { planAtSpeed, planWithin } from '#engine/budgets/plan-within.ts'
+import { inUnit } from '#engine/budgets/speed-cost.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import type { MethodInput, MethodResult } from '#engine/pruning/method.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import type { RunPlace } from './run-place.ts'
+import { timePlans } from './time-plans.ts'
+
+/** A method's result, and the share that was asked for or that a budget came to. */
+export interface ChosenPlan {
+  readonly result: MethodResult
+  readonly sparsity: number
+  /** Under a budget: the cost that the choice was made by, and the real one. */
+  readonly predicted?: number
+  readonly real?: number
+}
+
+/** The method's plan for the request's amount: what it asks for, or as much as meets the budget. */
+export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record<string, unknown>>, 'budget'>): Promise<ChosenPlan> {
+  const { model, request } = place
+  const { amount, method } = request
+  if (isPlain(amount)) {
+    const budget = budgetFor(model.spec, amount)
+    return { result: await findMethod(method).plan({ ...input, budget }), sparsity: budget.sparsity }
+  }
+  if (!('bytes' in amount)) return planAtSpeed(model.spec, method, input, amount, timePlans(place, amount))
+  const cost = fileCost(model, method, typedBudget(amount, request))
+  return planWithin(model.spec, method, input, cost, { real: cost.of, near: 0.01, mayPass: false, attempts: 3 })
+}
+
+/** What a budget asked for, and what came of it. A file that the run wrote is measured, else its bytes follow from the plan. */
+export function budgetMet(place: RunPlace, { predicted, real }: ChosenPlan, written: number | undefined): Pick<RunDocument, 'budget'> {
+  const { amount } = place.request
+  if (isPlain(amount) || predicted === undefined || real === undefined) return {}
+  const inOwn = (cost: number) => ('bytes' in amount ? cost : inUnit(amount, cost))
+  const isWritten = 'bytes' in amount && amount.format === 'gguf'
+  const found = { predicted: inOwn(predicted), real: (isWritten ? written : undefined) ?? inOwn(real) }
+  const off = `${(100 * Math.abs(found.predicted / found.real - 1)).toFixed(2)} % ${found.predicted < found.real ? 'less' : 'more'}`
+  const text = 'bytes' in amount ? fileSizeText(found.real) : speedText(withValue(amount, found.real))
+  place.note(`The file has ${text} where ${amountText(amount)} was asked for. The choice counted on ${off}.`)
+  return { budget: 'bytes' in amount ? { ...typedBudget(amount, place.request), ...found } : { ...amount, ...found } }
+}
+
+/** The speed with a measured value in the place of the one asked for. */
+function withValue(budget: SpeedBudget, value: number): SpeedBudget {
+  const rounded = Number(value.toPrecision(3))
+  return 'milliseconds' in budget ? { ...budget, milliseconds: rounded } : { tokensPerSecond: rounded }
+}

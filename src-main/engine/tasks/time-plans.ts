@@ -1,0 +1,44 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { at } from '#contract/at.ts'
+import { usualRounds } from '#contract/exports/file-bench.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { SpeedBudget } from '#contract/runs/run-request.ts'
+import type { TimePlans } from '#engine/budgets/speed-cost.ts'
+import { benchFiles } from '#engine/llama/bench-files.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
+import type { RunPlace } from './run-place.ts'
+import { writeFile } from './stored-weights.ts'
+
+/** The prompt before tokens are written. */
+const shortPrompt = 128
+const timesStep: StepKind = { version: 1 }
+
+/** Times files of plans in llama.cpp, in turns: their weights are the model's own in the type of the run. A step for each set of plans. */
+export function timePlans(place: RunPlace, budget: SpeedBudget): TimePlans {
+  const { weights: type = 'F16' } = place.request
+  const on = 'milliseconds' in budget ? { prompt: budget.prompt } : { written: true }
+  return (plans) =>
+    place.steps.step({ kind: timesStep, label: 'times of files', on: { plans, type, ...on } }, () => measure(place, plans, type, budget))
+}
+
+async function measure(place: RunPlace, plans: readonly Plan[], type: string, budget: SpeedBudget): Promise<number[]> {
+  const { model, request, steps } = place
+  const { signal } = steps.host
+  const folder = await mkdtemp(join(tmpdir(), 'espalier-times-'))
+  try {
+    const paths: string[] = []
+    for (const [index, plan] of plans.entries()) {
+      const asked = { model, plan, method: request.method, folder: join(folder, `${index}`), ggufTypes: [type], watch: { signal } }
+      paths.push((await writeFile(asked)).path)
+    }
+    const prompts = ['milliseconds' in budget ? budget.prompt : shortPrompt]
+    const settings = { prompts, rounds: usualRounds, threads: availableParallelism(), device: 'CPU', texts: [] }
+    const progress = (done: number, total: number) => steps.progress('Timing files', done, total, 'turns')
+    const { files } = await benchFiles(paths, settings, { signal, progress })
+    return files.map(({ firstToken, decode }) => ('milliseconds' in budget ? 1000 * at(firstToken, 0).seconds.value : 1000 / decode.value))
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,129 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { FileBudget, RunRequest } from '#contract/runs/run-request.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { fileCost } from '#engine/budgets/file-cost.ts'
+import { findFormat } from '#engine/export/index.ts'
+import { openModel } from '#engine/model/model.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
+import { preflightRequests } from '#engine/tasks/preflight.ts'
+import { executeRun } from '#engine/tasks/run.ts'
+import { sampleModelFolder } from '#runtime/resources.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'espalier-budgets-'))
+beforeAll(() => openBackend('tensorflow'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const few = { '2ssp': { windows: 2 }, '2ssp_fit': { windows: 8, tableWindows: 1 }, shortgpt: { windows: 2 } }
+const request = (method: keyof typeof few, amount: FileBudget, changes: Partial<RunRequest> = {}): RunRequest => ({
+  model: sampleModelFolder,
+  method,
+  amount,
+  options: few[method],
+  seed: 0,
+  calibration: { source: join(sampleModelFolder, 'calibration.txt'), sequenceLength: 64, windows: 10 },
+  measures: [],
+  backend: 'tensorflow',
+  ...changes,
+})
+
+/** Steps that were done: the table does not depend on the budget. */
+const known = new Map<string, StepResult>()
+
+async function run(asked: RunRequest) {
+  const steps: StepStore = {
+    folder,
+    get: async (name) => known.get(name),
+    put: async (name, value, tensors) => void known.set(name, { value, ...(tensors ? { tensors } : {}) }),
+  }
+  const host = { steps, emit: () => undefined }
+  return executeRun(asked, { ...host, signal: new AbortController().signal })
+}
+
+/** A share of the way from the smallest file to the dense one's. */
+async function budgetAt(share: number, method: keyof typeof few, { format, type = 'F16' }: Omit<FileBudget, 'bytes'>): Promise<FileBudget> {
+  const [preview] = await preflightRequests([request(method, { bytes: 1, format, type })])
+  const { least, most } = preview?.fileRange ?? { least: 0, most: 0 }
+  return { bytes: Math.round(least + share * (most - least)), format, type }
+}
+
+/** Bytes of the weight files that a save of the run's plan writes. */
+async function writtenBytes(asked: RunRequest, plan: Awaited<ReturnType<typeof run>>['plan'], { format, type }: FileBudget) {
+  const model = await openModel(sampleModelFolder)
+  const target = join(folder, `${asked.method}-${format}-${type}`)
+  const { tensors: _, ...bare } = plan
+  await findFormat(format).write({ model, plan: bare, method: asked.method, folder: target, ...(type ? { ggufTypes: [type] } : {}) })
+  await model.close()
+  const names = (await readdir(target)).filter((name) => /\.(gguf|safetensors)$/.test(name))
+  return (await Promise.all(names.map(async (name) => (await stat(join(target, name))).size))).reduce((sum, size) => sum + size, 0)
+}
+
+describe('2ssp_fit', () => {
+  test.each([
+    { format: 'gguf', type: 'F16' },
+    { format: 'gguf', type: 'Q8_0' },
+    { format: 'gguf', type: 'Q4_K_M' },
+    { format: 'exact' },
+  ] as const)('meets a budget of bytes within 1 %: $format $type', async (kind) => {
+    const budget = await budgetAt(0.5, '2ssp_fit', kind)
+    const asked = request('2ssp_fit', budget)
+    const { plan, budget: met, fit } = await run(asked)
+    const bytes = await writtenBytes(asked, plan, budget)
+    expect(bytes).toBeLessThanOrEqual(budget.bytes)
+    expect(bytes).toBeGreaterThanOrEqual(0.99 * budget.bytes)
+    expect(met?.real).toBe(bytes)
+    expect(Math.abs((met?.predicted ?? 0) / bytes - 1)).toBeLessThan(0.02)
+    expect(new Set(fit?.blocks.map(({ width }) => width)).size).toBeGreaterThan(1)
+  })
+
+  test('refuses a format that makes all blocks as wide as the widest', async () => {
+    const budget = await budgetAt(0.5, '2ssp_fit', { format: 'stock' })
+    await expect(run(request('2ssp_fit', budget))).rejects.toThrow(/as wide as the widest/)
+  })
+})
+
+describe('other methods', () => {
+  test('2SSP, which can take single neurons, comes within 1 % of the budget', async () => {
+    const budget = await budgetAt(0.5, '2ssp', { format: 'exact' })
+    const asked = request('2ssp', budget)
+    const { plan, budget: met, sparsity } = await run(asked)
+    expect(met?.real).toBe(await writtenBytes(asked, plan, budget))
+    expect(met?.real).toBeLessThanOrEqual(budget.bytes)
+    expect(met?.real).toBeGreaterThan(0.99 * budget.bytes)
+    expect(sparsity.nominal).toBeGreaterThan(0)
+  })
+
+  test('ShortGPT takes whole blocks: the next fewer would be too large', async () => {
+    const budget = await budgetAt(0.5, 'shortgpt', { format: 'gguf', type: 'F16' })
+    const { plan, budget: met } = await run(request('shortgpt', budget))
+    const removed = plan.blocks.filter(({ attention }) => attention === 'removed').length
+    const model = await openModel(sampleModelFolder)
+    const fewer = densePlan(model.spec)
+    fewer.blocks.splice(
+      0,
+      removed - 1,
+      ...Array.from({ length: removed - 1 }, () => ({ attention: 'removed' as const, mlp: 'removed' as const })),
+    )
+    const next = await fileCost(model, 'shortgpt', budget).of(fewer)
+    await model.close()
+    expect(met?.real).toBeLessThanOrEqual(budget.bytes)
+    expect(next).toBeGreaterThan(budget.bytes)
+  })
+})
+
+test('budgets out of reach are refused before any work, with the range', async () => {
+  const tooSmall = request('2ssp', { bytes: 1000, format: 'gguf', type: 'Q8_0' })
+  const tooLarge = request('2ssp', { bytes: 1e9, format: 'gguf', type: 'Q8_0' })
+  const [small, large] = await preflightRequests([tooSmall, tooLarge])
+  expect(small?.problems).toMatchObject([
+    { code: 'infeasible', field: 'amount', message: expect.stringMatching(/its files have [\d.]+ [KM]B to [\d.]+ MB/) },
+  ])
+  expect(large?.problems).toMatchObject([{ code: 'infeasible', field: 'amount', message: expect.stringMatching(/already meets 1 GB/) }])
+  expect(small?.fileRange?.least).toBeGreaterThan(5e5)
+  expect(small?.work).toBeNull()
+  await expect(run(tooSmall)).rejects.toThrow(/Choose a budget in that range/)
+})

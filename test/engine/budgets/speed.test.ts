@@ -1,0 +1,57 @@
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { SpeedBudget } from '#contract/runs/run-request.ts'
+import { planAtSpeed } from '#engine/budgets/plan-within.ts'
+import { denseView } from '#engine/model/views/view.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import { openReference, recordedRun } from '../pruning/running.ts'
+
+const open = openReference('stories260k')
+const few = { '2ssp': { windows: 2 }, '2ssp_fit': { windows: 8, tableWindows: 1, unit: 4, least: 4 } }
+
+/** Milliseconds of a machine: with a bend, wide MLPs cost more than their share, so that a sum of parts is wrong. */
+function timeOf({ blocks }: Plan, bend: number): number {
+  const neurons = blocks.reduce((sum, { mlp }) => sum + (mlp === 'removed' ? 0 : mlp.kept === 'all' ? 172 : mlp.kept.length), 0)
+  const kept = blocks.filter((block) => block.attention === 'kept').length
+  return 2 + 0.01 * neurons + 0.5 * kept + bend * (neurons / 860) ** 2
+}
+
+async function planFor(method: keyof typeof few, budget: SpeedBudget, bend: number) {
+  const { model, calibration } = open()
+  const timed: number[] = []
+  const input = {
+    view: denseView(model),
+    calibration: calibration.slice(0, 10).map((window) => window.slice(0, 32)),
+    options: parseOptions(findMethod(method), few[method]),
+    run: recordedRun(),
+  }
+  const found = await planAtSpeed(model.spec, method, input, budget, async (plans) => {
+    timed.push(plans.length)
+    return plans.map((plan) => timeOf(plan, bend))
+  })
+  return { ...found, timed }
+}
+
+describe.each(['2ssp', '2ssp_fit'] as const)('%s', (method) => {
+  test('meets milliseconds from three measured files, and measures the result', async () => {
+    const { result, real, predicted, timed } = await planFor(method, { milliseconds: 9, prompt: 64 }, 0)
+    expect(real).toBe(timeOf(result.plan, 0))
+    expect(Math.abs(real / 9 - 1)).toBeLessThan(0.1)
+    expect(predicted).toBeCloseTo(real, 0)
+    expect(timed).toEqual([3, 1])
+  })
+
+  test('is corrected once where a sum of parts is wrong', async () => {
+    const { real, predicted, timed } = await planFor(method, { tokensPerSecond: 100 }, 6)
+    expect(timed).toEqual([3, 1, 1])
+    expect(Math.abs(real / 10 - 1)).toBeLessThan(0.1)
+    expect(Math.abs(predicted / real - 1)).toBeGreaterThan(0.01)
+  })
+
+  test('refuses a speed that it cannot reach before it runs, with the range', async () => {
+    await expect(planFor(method, { tokensPerSecond: 10_000 }, 0)).rejects.toThrow(
+      /cannot reach 10000tok\/s: its files have [\d.]+ tokens\/s to/,
+    )
+  })
+})
