@@ -1,22 +1,29 @@
 import { expect, test } from 'vitest'
 import { waitingFirst } from './waiting-first.ts'
 
-test('files that wait come before files that compute, and each folder keeps its order', () => {
+const own = (path: string) => ({ path, shares: false })
+const sharing = (path: string) => ({ path, shares: true })
+
+test('files that wait come first and files that share processes last, and each folder keeps its order', () => {
   expect(
     waitingFirst([
-      'test/contract/titles.test.ts',
-      'test/engine/tensor/at.test.ts',
-      'test/engine/pruning/every-method.test.ts',
-      'test/e2e/truth.test.ts',
-      'test/e2e/journey.test.ts',
-      'test/jobs/kill.test.ts',
+      sharing('test/contract/titles.test.ts'),
+      own('test/engine/tensor/at.test.ts'),
+      sharing('test/engine/pruning/methods/2ssp.test.ts'),
+      own('test/engine/pruning/every-method.test.ts'),
+      own('test/e2e/truth.test.ts'),
+      own('test/setup/tools.test.ts'),
+      own('test/e2e/journey.test.ts'),
+      own('test/jobs/kill.test.ts'),
     ]),
   ).toEqual([
-    'test/e2e/truth.test.ts',
-    'test/e2e/journey.test.ts',
-    'test/jobs/kill.test.ts',
-    'test/engine/pruning/every-method.test.ts',
-    'test/engine/tensor/at.test.ts',
-    'test/contract/titles.test.ts',
+    own('test/e2e/truth.test.ts'),
+    own('test/e2e/journey.test.ts'),
+    own('test/jobs/kill.test.ts'),
+    own('test/engine/pruning/every-method.test.ts'),
+    own('test/engine/tensor/at.test.ts'),
+    own('test/setup/tools.test.ts'),
+    sharing('test/engine/pruning/methods/2ssp.test.ts'),
+    sharing('test/contract/titles.test.ts'),
   ])
 })

@@ -7,20 +7,32 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
  */
 const first = ['test/e2e/', 'test/jobs/', 'test/cli/', 'test/services/', 'test/engine/pruning/', 'test/engine/export/gguf/', 'test/engine/']
 
-/** Sorts paths by those folders and otherwise keeps their order. */
-export function waitingFirst(paths: readonly string[]): string[] {
-  const rank = (path: string) => {
+interface Sorted {
+  readonly path: string
+  /** Whether it runs in a process that other files use too. */
+  readonly shares: boolean
+}
+
+/**
+ * Sorts files by those folders and otherwise keeps their order. Files that share processes come last: vitest keeps such a process only
+ * while the next file shares too.
+ */
+export function waitingFirst<File extends Sorted>(files: readonly File[]): File[] {
+  const rank = ({ path }: Sorted) => {
     const found = first.findIndex((folder) => path.startsWith(folder))
     return found < 0 ? first.length : found
   }
-  return paths.toSorted((a, b) => rank(a) - rank(b))
+  return files.toSorted((a, b) => Number(a.shares) - Number(b.shares) || rank(a) - rank(b))
 }
 
 /** Within a folder the longest of the last run come first, as vitest remembers them. */
 export default class WaitingFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const pathOf = (file: TestSpecification) => relative(this.ctx.config.root, file.moduleId).replaceAll('\\', '/')
-    const byPath = new Map((await super.sort(files)).map((file) => [pathOf(file), file]))
-    return waitingFirst([...byPath.keys()]).flatMap((path) => byPath.get(path) ?? [])
+    const sorted = (await super.sort(files)).map((file) => ({
+      file,
+      path: relative(this.ctx.config.root, file.moduleId).replaceAll('\\', '/'),
+      shares: !file.project.config.isolate,
+    }))
+    return waitingFirst(sorted).map(({ file }) => file)
   }
 }
