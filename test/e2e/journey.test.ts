@@ -29,7 +29,7 @@ const navigate = (name: string) => page.getByRole('navigation', { name: 'Screens
 const preview = () => page.getByRole('complementary', { name: 'Preview' })
 
 async function chooseOwnTexts(): Promise<void> {
-  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Choose a file …' })
+  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Your own text …' })
   const path = page.getByRole('textbox', { name: /^Your text/ })
   await path.first().fill(own.calibration)
   await path.first().blur()
@@ -129,6 +129,13 @@ test('from a folder on disk and two texts to a compared, talked-to and saved mod
     ).toBe(true)
   const evopress = page.getByRole('checkbox', { name: /^EvoPress/ }).first()
   if (await evopress.isChecked()) await evopress.uncheck()
+  const calibration = page.getByRole('combobox', { name: 'Calibration data' })
+  await eventually(
+    () => calibration.locator('option:checked').textContent(),
+    (text) => text === 'Mixed text',
+    10_000,
+  )
+  expect(await calibration.getByRole('option', { name: /^Sample/ }).count(), 'texts of the sample for another model').toBe(0)
   await chooseOwnTexts()
   await page.getByRole('checkbox', { name: /Inference time/ }).check()
   expect(await statedTime()).toContain('7 runs')

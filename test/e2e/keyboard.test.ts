@@ -84,8 +84,7 @@ async function setUpExperiment(): Promise<void> {
   await tick(/^ShortGPT /, true)
   await tick(/^Window-based /, true)
   await tabTo(/^Calibration data$/)
-  // The one before the last.
-  await press('End', 'ArrowUp')
+  await press('Home')
   await page.getByRole('textbox', { name: /^Your text/ }).waitFor()
   await typeInto(/^Windows$/, '4')
   await typeInto(/^Your text/, own.calibration)

@@ -373,7 +373,7 @@ test('texts of one’s own are shown with their windows and beginning, and a fol
   const sentence = 'A horse is a large animal that is kept for riding and for pulling loads. '
   await writeFile(join(folder, 'mine.txt'), sentence.repeat(300))
   await go(page, '#/new')
-  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Choose a file …' })
+  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Your own text …' })
   await page.getByRole('textbox', { name: 'Your text' }).first().fill(join(folder, 'mine.txt'))
   await page.getByRole('textbox', { name: 'Your text' }).first().blur()
   await page

@@ -38,6 +38,8 @@ export const datasetEntry = z.object({
   source: z.string(),
   title: z.string(),
   uses: z.array(z.enum(['calibration', 'evaluation', 'recovery'])),
+  /** Belongs to the bundled sample model; other models are not offered it. */
+  ofSample: z.boolean(),
   present: z.boolean(),
   bytes: z.number().int().nullable(),
   summary: z.string(),

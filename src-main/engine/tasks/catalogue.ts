@@ -44,6 +44,7 @@ const written: DatasetEntry = {
   source: selfWritten,
   title: 'Written by the dense model',
   uses: ['recovery'],
+  ofSample: false,
   present: true,
   bytes: null,
   summary: 'Sampled from the dense model: documents, and chats where it has a template. Takes time, needs no text.',
@@ -52,7 +53,7 @@ const written: DatasetEntry = {
 function bundled(): DatasetEntry[] {
   return bundledIds.map((id) => {
     const { title, use, summary } = bundledTexts[id]
-    return { source: id, title, uses: [use], present: true, bytes: statSync(locateBundled(id)).size, summary }
+    return { source: id, title, uses: [use], ofSample: false, present: true, bytes: statSync(locateBundled(id)).size, summary }
   })
 }
 
@@ -60,10 +61,15 @@ async function sampleTexts(folder: string): Promise<DatasetEntry[]> {
   const entry = async (name: string, title: string, uses: DatasetEntry['uses'], summary: string): Promise<DatasetEntry> => {
     const source = join(folder, `${name}.txt`)
     const found = await stat(source).catch(() => undefined)
-    return { source, title, uses, present: found !== undefined, bytes: found?.size ?? null, summary }
+    return { source, title, uses, ofSample: true, present: found !== undefined, bytes: found?.size ?? null, summary }
   }
   return [
-    await entry('calibration', 'Sample: calibration text', ['calibration'], 'WordNet definitions. For the sample model only.'),
+    await entry(
+      'calibration',
+      'Sample: calibration text',
+      ['calibration'],
+      'WordNet definitions, the only kind of text that the sample model knows.',
+    ),
     await entry('test', 'Sample: test text', ['evaluation'], 'Other held-out definitions, to measure the sample model on.'),
   ]
 }
@@ -73,6 +79,14 @@ function named(): DatasetEntry[] {
   return datasetIds.map((id) => {
     const { title, file } = namedDatasets[id]
     const summary = `${file.repository}, ${file.path}`
-    return { source: id, title, uses: id === 'c4-train' ? ['calibration'] : ['evaluation'], present: false, bytes: null, summary }
+    return {
+      source: id,
+      title,
+      uses: id === 'c4-train' ? ['calibration'] : ['evaluation'],
+      ofSample: false,
+      present: false,
+      bytes: null,
+      summary,
+    }
   })
 }

@@ -1,6 +1,7 @@
 import type { Checked, Output } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { ExperimentEntry, Grid, GridPreview } from '#contract/experiments/experiments.ts'
+import { isOfSample } from '#contract/models/sample.ts'
 import type { RequestPreview } from '#contract/runs/preflight.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
@@ -21,7 +22,8 @@ export class ExperimentsService extends Service {
     'experiments.get': ({ id }) => this.#find(id),
     'experiments.presets': async ({ model }) => {
       const { id, description } = this.parts.library.find(model)
-      return presetsFor({ id, contextLength: description.shape.contextLength }, await askCatalogue(this.parts))
+      const ofSample = isOfSample(id, await this.parts.library.list())
+      return presetsFor({ id, contextLength: description.shape.contextLength, ofSample }, await askCatalogue(this.parts))
     },
     'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
     'experiments.create': (asked) => this.#create(asked),

@@ -75,9 +75,9 @@ function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
   ]
 }
 
-/** A data set for this use: one that is on this machine, else the first. */
-function usualData({ contextLength }: PresetModel, { datasets }: Catalogue, use: Use, windows?: number): DataRequest | undefined {
-  const fitting = datasets.filter(({ uses }) => uses.includes(use))
+/** A data set for this use: one that is on this machine, else the first. The sample's own texts suit no other model. */
+function usualData({ contextLength, ofSample }: PresetModel, { datasets }: Catalogue, use: Use, windows?: number): DataRequest | undefined {
+  const fitting = datasets.filter((dataset) => dataset.uses.includes(use) && (ofSample || !dataset.ofSample))
   const source = (fitting.find(({ present }) => present) ?? fitting[0])?.source
   const sequenceLength = Math.min(paperSequenceLength, contextLength)
   return source === undefined ? undefined : { source, sequenceLength, ...(windows === undefined ? {} : { windows }) }

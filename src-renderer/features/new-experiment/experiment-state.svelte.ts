@@ -12,6 +12,7 @@ import { debounce } from '../../lib/schedule.ts'
 import { limitText } from './amounts.ts'
 import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, presetOf, suggestedName, toGrid } from './grid.ts'
 import { keepDraft, keptDraft } from './kept-draft.ts'
+import { decidingModel, offeredTexts, suitTexts } from './texts.ts'
 
 /** The form of a new experiment and what it would do. */
 export class ExperimentState {
@@ -50,7 +51,9 @@ export class ExperimentState {
       const first = await this.#firstDraft()
       this.#first = JSON.stringify(first)
       const ids = models.map(({ id }) => id)
-      this.draft = keptDraft(this.#origin, ids) ?? first
+      const kept = keptDraft(this.#origin, ids)
+      this.draft = kept ?? first
+      if (kept) await this.#suitTexts()
       this.#nextKey += Math.max(0, ...this.draft.methods.map(({ key }) => key))
       this.ready = true
       this.changed()
@@ -117,8 +120,34 @@ export class ExperimentState {
     this.changed()
   }
 
+  async chooseModels(models: string[]): Promise<void> {
+    this.draft.models = models
+    try {
+      await this.#suitTexts()
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+    }
+    this.changed()
+  }
+
+  /** Gives the draft the presets and texts of its models. */
+  async #suitTexts(): Promise<void> {
+    const { models } = this.draft
+    const model = decidingModel(models, this.models)
+    const [before] = this.presets
+    if (!model || !before || before.grid.models.includes(model)) return
+    const presets = await call('experiments.presets', { model })
+    const [after] = presets
+    if (!after || models !== this.draft.models) return
+    this.presets = presets
+    const datasets = catalogue.value?.datasets ?? []
+    const offered = offeredTexts(datasets, models, this.models)
+    const withheld = datasets.filter((dataset) => !offered.includes(dataset)).map(({ source }) => source)
+    Object.assign(this.draft, suitTexts(this.draft, fromGrid(before.grid), fromGrid(after.grid), withheld))
+  }
+
   choosePreset(preset: Preset): void {
-    this.draft = fromGrid(preset.grid)
+    this.draft = { ...fromGrid(preset.grid), models: this.draft.models }
     this.changed()
   }
 

@@ -9,7 +9,7 @@ const catalogue = {
   datasets: [dataset('mixed', 'calibration'), dataset('prose', 'evaluation'), dataset('code', 'evaluation')],
   tasks: [],
 } as unknown as Catalogue
-const presets = presetsFor({ id: 'model-1', contextLength: 256 }, catalogue)
+const presets = presetsFor({ id: 'model-1', contextLength: 256, ofSample: false }, catalogue)
 const found = (id: string) => presets.find((preset) => preset.id === id)
 
 test('each goal of the form has a preset, and every preset is a grid that the contract takes', () => {
