@@ -6,7 +6,8 @@ import { applyTheme } from './lib/theme.svelte.ts'
 import './styles/index.css'
 
 applyTheme()
-connect()
 
-const target = document.getElementById('app')
-if (target) mount(App, { target })
+void connect().then(() => {
+  const target = document.getElementById('app')
+  if (target) mount(App, { target })
+})

@@ -2,7 +2,7 @@ import type { ApiEvent, CallApi, CallName, EventData, EventName, Input, Listener
 import { type ErrorCode, type ErrorMessage, EspalierError, errorCodes } from '#contract/errors.ts'
 import type { BridgeAnswer, DesktopBridge } from '#contract/machine/bridge.ts'
 import { connection } from './connection.svelte.ts'
-import { token } from './token.ts'
+import { answerTabs, askTabs, readToken } from './token.ts'
 
 declare global {
   interface Window {
@@ -37,12 +37,14 @@ export function onReconnect(listener: () => void): () => void {
   return () => reconnectListeners.delete(listener)
 }
 
-/** Starts listening for events; called once, before the first screen. */
-export function connect(): void {
+/** Signs in and starts listening for events; called once, before the first screen. */
+export async function connect(): Promise<void> {
   if (bridge) {
     bridge.subscribe(dispatch)
     connection.set('open')
   } else {
+    await askTabs()
+    answerTabs(() => connection.state === 'open')
     openSocket(0)
   }
 }
@@ -79,15 +81,15 @@ async function post<C extends CallName>(name: C, input: Input<C>): Promise<Bridg
   try {
     response = await fetch(`/api/${name}`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${readToken()}` },
       body: JSON.stringify(input),
     })
   } catch {
     return { error: { code: 'unreachable', message: 'Connection lost. Reconnecting …' } }
   }
   if (response.status === 401) {
-    connection.set('refused')
-    return { error: { code: 'unreachable', message: 'This link has expired. Open the address shown in the terminal.' } }
+    connection.set(readToken() === '' ? 'signed out' : 'refused')
+    return { error: { code: 'unreachable', message: 'This tab is not signed in. Open the address shown in the terminal.' } }
   }
   const body: unknown = await response.json().catch(() => null)
   if (response.ok) return { value: body }
@@ -107,7 +109,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function openSocket(attempt: number): void {
-  const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/events`, ['espalier', `espalier.token.${token}`])
+  const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/events`, ['espalier', `espalier.token.${readToken()}`])
   let opened = false
   socket.onopen = () => {
     opened = true
@@ -117,7 +119,7 @@ function openSocket(attempt: number): void {
   socket.onmessage = (message) => dispatch(JSON.parse(String(message.data)) as ApiEvent)
   socket.onclose = () => {
     const next = opened ? 1 : attempt + 1
-    if (connection.state !== 'refused') connection.set('lost')
+    if (!connection.isRefused) connection.set('lost')
     setTimeout(() => void tryAgain(next), Math.min(longestWait, 150 * 2 ** Math.min(next, 8)))
   }
 }
@@ -125,7 +127,7 @@ function openSocket(attempt: number): void {
 /** A refused socket looks like any other end. A call shows whether the workbench is gone or was restarted with another token. */
 async function tryAgain(attempt: number): Promise<void> {
   await post('workbench.get', {})
-  if (connection.state !== 'refused') openSocket(attempt)
+  if (!connection.isRefused) openSocket(attempt)
 }
 
 function dispatch(event: ApiEvent): void {

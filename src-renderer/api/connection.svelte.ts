@@ -1,11 +1,14 @@
-/** `lost`: the workbench went away and is tried again; `refused`: it is there but does not know this page's token. */
-export type ConnectionState = 'connecting' | 'open' | 'lost' | 'refused'
+/** `lost`: the workbench went away and is tried again; `refused`: it does not know this tab's token; `signed out`: this tab has none. */
+export type ConnectionState = 'connecting' | 'open' | 'lost' | 'refused' | 'signed out'
 
 let state = $state<ConnectionState>('connecting')
 
 export const connection = {
   get state(): ConnectionState {
     return state
+  },
+  get isRefused(): boolean {
+    return state === 'refused' || state === 'signed out'
   },
   set(next: ConnectionState): void {
     state = next

@@ -1,7 +1,15 @@
 const storageKey = 'espalier.token'
+/** How long a new tab waits for another one to hand it the token before it shows that it has none. */
+const handOverMilliseconds = 300
 
-/** The token comes once in the address, is taken out of it before anything reads the route, and stays with this tab. */
-export const token = typeof location === 'undefined' ? '' : takeToken()
+/** Tabs of this address speak here. The browser lets no page of another origin in, and a port is part of an origin. */
+const tabs = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(storageKey)
+
+type Message = { asks: true } | { token: string }
+
+let token = typeof location === 'undefined' ? '' : takeToken()
+
+export const readToken = (): string => token
 
 // A printed address pasted over this page changes the fragment only: take its token with a fresh start.
 if (typeof window !== 'undefined') {
@@ -10,6 +18,7 @@ if (typeof window !== 'undefined') {
   })
 }
 
+/** The token comes once in the address, is taken out of it before anything reads the route, and stays with this tab. */
 function takeToken(): string {
   const match = /[#&?]token=([^&]+)/.exec(location.hash)
   if (match?.[1]) {
@@ -17,4 +26,27 @@ function takeToken(): string {
     history.replaceState(history.state, '', location.hash.replace(/#token=[^&]+&?/, '#').replace(/[&?]token=[^&]+/, ''))
   }
   return sessionStorage.getItem(storageKey) ?? ''
+}
+
+/** Gives the token to new tabs while `isSignedIn`, so that only the real workbench's tabs are answered. */
+export function answerTabs(isSignedIn: () => boolean): void {
+  tabs?.addEventListener('message', ({ data }: MessageEvent<Message>) => {
+    if ('asks' in data && isSignedIn()) tabs.postMessage({ token } satisfies Message)
+  })
+}
+
+/** Asks the other tabs for their token, if this one has none. Resolves when one answers, or after 0.3 s. A later answer reloads the page. */
+export async function askTabs(): Promise<void> {
+  if (!tabs || token !== '') return
+  const answered = new Promise<true>((resolve) => {
+    tabs.addEventListener('message', ({ data }: MessageEvent<Message>) => {
+      if (!('token' in data) || token !== '') return
+      token = data.token
+      sessionStorage.setItem(storageKey, token)
+      resolve(true)
+    })
+  })
+  tabs.postMessage({ asks: true } satisfies Message)
+  const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), handOverMilliseconds))
+  if (!(await Promise.race([answered, late]))) void answered.then(() => location.reload())
 }

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { findAccessibilityFaults } from './accessibility.ts'
@@ -423,8 +424,14 @@ describe('every screen', () => {
 describe('the program under the page', () => {
   test('goes away, the page says so, and goes on by itself when it is back', async () => {
     await go(page, '#/runs')
+    const heads = () => page.getByRole('columnheader').allTextContents()
+    const whole = await eventually(heads, (found) => found.length > 4, 15_000)
     await workbench.kill()
     await page.getByText('Connection lost.', { exact: true }).waitFor({ timeout: 15_000 })
+    await go(page, '#/broke')
+    await page.getByRole('heading', { level: 1, name: 'What broke' }).waitFor()
+    expect(await page.getByText(/No finished run|No comparisons|Connection lost\. Reconnecting/).count()).toBe(0)
+    await go(page, '#/runs')
     await workbench.restart()
     await page.getByText('Connection lost.', { exact: true }).waitFor({ state: 'detached', timeout: 20_000 })
     await eventually(
@@ -432,6 +439,23 @@ describe('the program under the page', () => {
       (count) => count > 4,
       15_000,
     )
+    await eventually(heads, (found) => isDeepStrictEqual(found, whole), 15_000)
+  })
+
+  test('signs in a second tab while one is open, and nobody else', async () => {
+    const second = await screen.context.newPage()
+    await second.goto(`${workbench.address}/#/runs`)
+    await eventually(
+      () => second.getByRole('row').count(),
+      (count) => count > 4,
+      15_000,
+    )
+    await second.close()
+    const stranger = await (await browser.newContext()).newPage()
+    await stranger.goto(`${workbench.address}/#/runs`)
+    await stranger.getByText('This tab is not signed in.').waitFor()
+    expect(await stranger.getByRole('main').textContent()).not.toMatch(/Bearer|token|No runs|lost/)
+    await stranger.context().close()
   })
 
   test('through all of this the content policy and Trusted Types reported nothing and no error was left uncaught', () => {

@@ -78,6 +78,7 @@ export class CompareState {
       else this.comparison = await call('compare.get', { ids: ids.slice(0, 500), ...(baseline ? { baseline } : {}) })
       void this.#describeModels()
     } catch (thrown) {
+      this.#loaded = 'failed'
       this.problem = toErrorMessage(thrown)
     } finally {
       this.busy = false

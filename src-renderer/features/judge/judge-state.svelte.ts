@@ -3,10 +3,11 @@ import type { Judgement, JudgingEntry, JudgingResult, JudgingState } from '#cont
 import type { PromptSet, Transcript, TranscriptEntry } from '#contract/playground/playground.ts'
 import { parsePrompts } from '#contract/playground/prompt-lines.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
-import { call, on } from '../../api/api.ts'
+import { call, on, onReconnect } from '../../api/api.ts'
 import { announce, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
+import { stopAll } from '../../lib/stop-all.ts'
 
 /** What can be judged, what was, and what is needed to let runs answer prompts unattended. */
 export class JudgingsState {
@@ -15,6 +16,8 @@ export class JudgingsState {
   runs = $state.raw<RunEntry[]>([])
   sets = $state.raw<PromptSet[]>([])
   answering = $state.raw<RunEntry[]>([])
+  /** Whether the lists are those of the workbench: until then an empty one means nothing. */
+  loaded = $state(false)
   chosen = $state.raw<string[]>([])
   prompts = $state('')
   tokens = $state(48)
@@ -28,7 +31,14 @@ export class JudgingsState {
 
   follow(): () => void {
     void this.load()
-    return on('run changed', ({ run }) => run.method === 'generation' && void this.load())
+    const stops = [
+      on('run changed', ({ run }) => run.method === 'generation' && void this.load()),
+      onReconnect(() => {
+        this.problem = ''
+        void this.load()
+      }),
+    ]
+    return () => stopAll(stops)
   }
 
   async load(): Promise<void> {
@@ -45,6 +55,7 @@ export class JudgingsState {
       this.transcripts = rows.filter(({ columns, status }) => columns.length > 1 && status !== 'running')
       this.runs = runs.rows.filter(({ hasPlan, baseline }) => hasPlan && !baseline)
       this.answering = answering.rows
+      this.loaded = true
       this.sets = sets
       this.prompts ||= sets[0]?.prompts.join('\n') ?? ''
     } catch (thrown) {

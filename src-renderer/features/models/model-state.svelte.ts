@@ -1,8 +1,9 @@
 import type { ModelDetail } from '#contract/models/models.ts'
-import { call, on } from '../../api/api.ts'
+import { call, on, onReconnect } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
+import { stopAll } from '../../lib/stop-all.ts'
 
 /** One model's page. */
 export class ModelState {
@@ -15,9 +16,8 @@ export class ModelState {
 
   follow(): () => void {
     this.refresh()
-    return on('model changed', ({ model }) => {
-      if (model.id === this.id) this.refresh()
-    })
+    const stops = [on('model changed', ({ model }) => model.id === this.id && this.refresh()), onReconnect(() => this.refresh())]
+    return () => stopAll(stops)
   }
 
   refresh(): void {

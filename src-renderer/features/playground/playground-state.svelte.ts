@@ -26,7 +26,8 @@ const flushMilliseconds = 40
 
 /** One prompt to several models: what is chosen, what is answered, what was kept. */
 export class PlaygroundState {
-  models = $state.raw<ModelEntry[]>([])
+  /** Null until they are loaded. */
+  models = $state.raw<ModelEntry[] | null>(null)
   runs = $state.raw<RunEntry[]>([])
   promptSets = $state.raw<PromptSet[]>([])
   prompts = $state<string[]>([''])
@@ -45,7 +46,7 @@ export class PlaygroundState {
   #waiting: GenerationEvent[] = []
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  readonly modelId: string = $derived(router.query.model ?? this.runs[0]?.model.id ?? this.models[0]?.id ?? '')
+  readonly modelId: string = $derived(router.query.model ?? this.runs[0]?.model.id ?? this.models?.[0]?.id ?? '')
   readonly generating: boolean = $derived(this.session?.status === 'running')
   readonly columns: TranscriptColumn[] = $derived(this.session?.columns ?? [])
   readonly hidden: boolean = $derived((this.session?.blind ?? false) && !this.revealed)

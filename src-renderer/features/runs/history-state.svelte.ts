@@ -53,7 +53,12 @@ export class HistoryState {
         this.chosen.removed(ids)
         this.#refreshSoon()
       }),
-      onReconnect(() => this.refresh()),
+      onReconnect(() => {
+        void this.views.load()
+        void this.#loadColumns()
+        void this.#loadExperiment()
+        this.refresh()
+      }),
     ]
     return () => stopAll(stops)
   }
@@ -212,7 +217,7 @@ export class HistoryState {
   async #loadGroups(): Promise<void> {
     const { group } = this.view
     const turn = this.#turn
-    const groups = group ? await call('runs.groups', { ...toFilter(this.view), by: group }).catch(() => []) : []
+    const groups = group ? await call('runs.groups', { ...toFilter(this.view), by: group }).catch(() => this.groups) : []
     if (turn === this.#turn) this.groups = groups
   }
 

@@ -6,7 +6,8 @@ import { type HistoryView, writeView } from './runs-query.ts'
 
 /** The views of the history that were saved under a name: addresses without their page. */
 export class SavedViews {
-  list = $state.raw<SavedView[]>([])
+  /** Null until they are loaded. */
+  list = $state.raw<SavedView[] | null>(null)
 
   async load(): Promise<void> {
     await call('views.list', {}).then(

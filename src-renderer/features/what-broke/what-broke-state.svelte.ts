@@ -1,6 +1,7 @@
 import type { Comparison, QuestionComparison } from '#contract/comparison/compare.ts'
 import type { Divergence, TokenPage } from '#contract/comparison/divergence.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import { isOfSample } from '#contract/models/sample.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
@@ -106,9 +107,12 @@ export class WhatBrokeState {
 export class StartState {
   runs = $state.raw<RunEntry[]>([])
   earlier = $state.raw<RunEntry[]>([])
+  /** Whether the lists are those of the workbench: until then an empty one means nothing. */
+  loaded = $state(false)
   datasets = $state.raw<DatasetEntry[]>([])
   chosen = $state.raw<string[]>([])
   source = $state('')
+  #texts: DatasetEntry[] = []
   text = $state('')
   sequenceLength = $state(256)
   windows = $state(16)
@@ -121,8 +125,16 @@ export class StartState {
     return first ? this.runs.filter(({ model }) => model.id === first.model.id) : this.runs
   })
 
-  async load(): Promise<void> {
+  follow(): () => void {
     this.chosen = (router.query.runs ?? '').split(',').filter(Boolean).slice(0, 5)
+    void this.load()
+    return onReconnect(() => {
+      this.problem = ''
+      void this.load()
+    })
+  }
+
+  async load(): Promise<void> {
     const done = { field: 'status', is: 'any of' as const, value: ['done'] }
     try {
       const [page, made, catalogue] = await Promise.all([
@@ -132,21 +144,31 @@ export class StartState {
       ])
       this.runs = page.rows.filter(({ hasPlan, baseline }) => hasPlan && !baseline)
       this.earlier = made.rows
-      this.datasets = catalogue.datasets.filter(({ uses }) => uses.includes('evaluation'))
-      this.source ||= (this.datasets.find(({ present }) => present) ?? this.datasets[0])?.source ?? ''
+      this.loaded = true
+      this.#texts = catalogue.datasets.filter(({ uses }) => uses.includes('evaluation'))
+      this.#offer(this.#texts)
       await this.suit()
     } catch (thrown) {
       this.problem = toErrorMessage(thrown).message
     }
   }
 
-  /** Windows as long as the model reads, up to 512 tokens. */
+  /** Windows as long as the model reads, up to 512 tokens, of a text that is meant for it. */
   async suit(): Promise<void> {
     const run = this.runs.find(({ id }) => id === this.chosen[0])
     if (!run) return
-    const { description } = await call('models.get', { id: run.model.id })
-    this.sequenceLength = Math.min(512, description.shape.contextLength)
+    const models = await call('models.list', {})
+    const ofSample = isOfSample(run.model.id, models)
+    this.#offer(this.#texts.filter((text) => ofSample || !text.ofSample))
+    const contextLength = models.find(({ id }) => id === run.model.id)?.description.shape.contextLength ?? 512
+    this.sequenceLength = Math.min(512, contextLength)
     this.windows = Math.max(1, Math.round(4096 / this.sequenceLength))
+  }
+
+  #offer(texts: DatasetEntry[]): void {
+    this.datasets = texts
+    if (this.source === 'own' || texts.some(({ source }) => source === this.source)) return
+    this.source = (texts.find(({ present }) => present) ?? texts[0])?.source ?? 'own'
   }
 
   async start(): Promise<void> {
