@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { EspalierError } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
-import type { QueueState, TakenUp } from '#contract/runs/queue.ts'
+import { mostShown, type QueueState, type TakenUp } from '#contract/runs/queue.ts'
 import type { RunProblem } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
@@ -27,6 +27,7 @@ interface QueueParts {
 export type QueueAction = 'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel'
 
 const mostCrashes = 2
+const hourMilliseconds = 3_600_000
 
 const crashedWith: RunProblem = {
   code: 'internal',
@@ -64,13 +65,16 @@ export class RunQueue {
 
   state(): QueueState {
     const { history, machine, clusters } = this.#parts
-    const numbers = [...history.queue.running(), ...history.queue.waiting()].map(({ number }) => number)
+    const numbers = [...history.queue.running(), ...history.queue.next(mostShown)].map(({ number }) => number)
     return {
       paused: this.#isPaused,
       owner: this.#owns,
       devices: machine.devices,
       clusters: clusters.states,
       runs: history.runs.entries(numbers),
+      waiting: history.queue.countWaiting(),
+      ended: history.queue.countEnded(),
+      endedLastHour: history.queue.countEndedAfter(Date.now() - hourMilliseconds),
       takenUp: this.#takenUp,
     }
   }
@@ -90,7 +94,7 @@ export class RunQueue {
     if (this.#closed || !(worksQueue || this.#sends)) return
     this.#owns = history.owners.takeQueue(owner, Date.now())
     if (!this.#owns) return
-    this.#failWithoutModel(history.queue.waiting())
+    this.#failWithoutModel(history.queue.waitingWithoutModel())
     for (const executor of worksQueue ? this.#executors : [this.#parts.clusters]) executor.work(this.#isPaused)
   }
 

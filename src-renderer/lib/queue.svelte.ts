@@ -26,10 +26,19 @@ export const queue = {
     const estimate = estimates.get(id)
     return estimate ? rangeLeft(secondsLeft(progress, estimate), estimate.seconds) : null
   },
-  /** Time left of these runs, one after the other; null if any is unknown or there are none. */
-  leftOf(runs: readonly RunEntry[]): SecondsRange | null {
-    const ranges = runs.map((run) => queue.left(run))
-    return ranges.length === 0 || ranges.includes(null) ? null : addRanges(ranges as SecondsRange[])
+  /**
+   * Time left of these runs, one after the other; null if any is unknown or there are none. `waiting` counts those that wait, also if not
+   * all are listed: the others take as long as these on average.
+   */
+  leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
+    const lefts = (some: readonly RunEntry[]) => some.map((run) => queue.left(run)).filter((range) => range !== null)
+    const busy = runs.filter(({ status }) => status === 'running')
+    const ranges = [lefts(busy), lefts(runs.filter(({ status }) => status !== 'running'))] as const
+    const known = ranges[0].length + ranges[1].length
+    if (known === 0 || known < runs.length || (waiting > 0 && ranges[1].length === 0)) return null
+    const listed = addRanges(ranges[1])
+    const scale = waiting / Math.max(1, ranges[1].length)
+    return addRanges([...ranges[0], rangeLeft(listed.likely * scale, listed)])
   },
   set(next: QueueState): void {
     const before = state?.runs.map(({ id }) => id).join()

@@ -46,6 +46,21 @@ const box = (at: number) => page.getByRole('table', { name: 'Runs' }).locator('t
 const chooseAll = () => page.getByRole('checkbox', { name: /^Choose all/ }).click()
 const undo = () => page.getByRole('button', { name: 'Undo' }).last().click()
 
+test('a long queue is one line with its rows on demand, and says that it is paused', async () => {
+  await go(page, '#/runs')
+  const queue = page.getByRole('region', { name: 'Queue' })
+  await queue.getByText('230 runs waiting').waitFor()
+  await queue.getByRole('heading', { name: 'Queue, paused' }).waitFor()
+  expect(await queue.locator('.chip').allTextContents()).toEqual([expect.stringMatching(/: paused$/)])
+  const rows = queue.getByRole('listitem')
+  expect(await rows.count()).toBe(0)
+  await queue.getByRole('button', { name: 'Show waiting runs' }).click()
+  await queue.getByRole('link', { name: '130 more waiting runs' }).waitFor()
+  expect(await rows.count()).toBe(101)
+  await queue.getByRole('button', { name: 'Hide waiting runs' }).click()
+  expect(await rows.count()).toBe(0)
+})
+
 test('cancelling 344 chosen runs says how many it is for, acts on rows that were never loaded, and is undone whole', async () => {
   const before = await orderOf()
   await go(page, '#/runs')

@@ -146,7 +146,7 @@ export const runCalls = {
 
   'queue.get': call('The queue and its devices.', nothing, queueState),
   'queue.estimates': call(
-    'How long each run in the queue will take, or why it will not be computed; empty until the machine was timed.',
+    'How long each listed run in the queue will take, or why it will not be computed; empty until the machine was timed.',
     nothing,
     z.array(z.union([runEstimate, noEstimate])),
   ),

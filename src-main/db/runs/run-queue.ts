@@ -27,6 +27,22 @@ export class RunQueueTable extends Table {
   )
   readonly #forgetOwners: (owners: readonly string[]) => void = this.run('DELETE FROM owners WHERE id IN (SELECT value FROM json_each(?))')
 
+  /** The first of the waiting runs, in order. */
+  readonly next: (most: number) => RunRow[] = this.all(
+    "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number LIMIT ?",
+  )
+  readonly countWaiting: () => number = this.one("SELECT count(*) FROM runs WHERE status = 'queued' AND archived_at IS NULL")
+  /** Waiting runs whose model is not in the library. */
+  readonly waitingWithoutModel: () => RunRow[] = this.all(
+    "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL AND model NOT IN (SELECT id FROM models WHERE removed_at IS NULL)",
+  )
+  /** How many runs ended of those made since the oldest in the queue. */
+  readonly countEnded: () => number = this.one(
+    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND created_at >= (SELECT min(created_at) FROM runs WHERE status IN ('queued', 'running') AND archived_at IS NULL)",
+  )
+  readonly countEndedAfter: (moment: number) => number = this.one(
+    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND ended_at > ?",
+  )
   readonly waiting: () => RunRow[] = this.all(
     "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number",
   )

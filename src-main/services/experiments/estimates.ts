@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
 import { type NoEstimate, type RunEstimate, type Work, work } from '#contract/runs/estimate.ts'
 import { pruningSeconds } from '#contract/runs/phases.ts'
+import { mostShown } from '#contract/runs/queue.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { missingModel } from '#jobs/run-actions.ts'
@@ -38,10 +39,10 @@ export class Estimates {
     return (method, own) => estimateRun(method, own, rates, experience)
   }
 
-  /** Estimates everything in the queue, in order. Steps shared in an experiment count for its first run. */
+  /** Estimates the listed runs of the queue, in order. Steps shared in an experiment count for its first run. */
   async ofQueue(signal?: AbortSignal): Promise<(RunEstimate | NoEstimate)[]> {
     const { history } = this.#context
-    const all = [...history.queue.running(), ...history.queue.waiting()]
+    const all = [...history.queue.running(), ...history.queue.next(mostShown)]
     const missing = new Map(
       all.flatMap((row) => {
         const problem = missingModel(history, row)?.message

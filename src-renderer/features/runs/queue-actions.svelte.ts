@@ -20,10 +20,11 @@ export class QueueActions {
     const waiting = queue.waiting
     const at = waiting.findIndex((run) => run.id === id)
     const target = at + step
-    if (at < 0 || target < 0 || target >= waiting.length) return
+    const isUnlisted = target + 1 >= waiting.length && (queue.state?.waiting ?? 0) > waiting.length
+    if (at < 0 || target < 0 || target >= waiting.length || isUnlisted) return
     const before = step < 0 ? waiting[target] : waiting[target + 1]
     await this.move(id, before?.id ?? null)
-    announce(`Now number ${target + 1} of ${waiting.length}`)
+    announce(`Now number ${target + 1} of ${queue.state?.waiting ?? waiting.length}`)
   }
 
   async pause(id: string): Promise<void> {
