@@ -1,9 +1,10 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { openHistory } from '#db/history.ts'
 import type { ServerAddress } from '#server/address.ts'
@@ -65,6 +66,24 @@ test('a kill under an open judging keeps its votes, and the next start shows the
     { pair: 1, vote: 'tie' },
   ])
   await endProgram(second, 'SIGTERM')
+})
+
+test('the examples of the README run: curl finds no run, Python makes five', async () => {
+  const place = join(folder, 'examples')
+  await mkdir(place)
+  const server = await startProgram(join(place, 'data'))
+  await ask(server, 'queue.pause', {})
+  await writeFile(join(place, 'token'), `${server.token}\n`)
+  const readme = await readFile(join(import.meta.dirname, '../../src-main/server/README.md'), 'utf8')
+  const run = async (language: string, program: string, flag: string) => {
+    const [, code = ''] = new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 's').exec(readme) ?? []
+    const own = code.replaceAll('http://127.0.0.1:8600/', server.address)
+    return (await promisify(execFile)(program, [flag, own], { cwd: place })).stdout
+  }
+  expect(JSON.parse(await run('sh', 'sh', '-c'))).toMatchObject({ total: 0 })
+  expect((await run('python', 'python3', '-c')).match(/'run-/g)).toHaveLength(5)
+  expect(JSON.parse((await ask(server, 'queue.get', {})).text)).toMatchObject({ waiting: 5, paused: true })
+  await endProgram(server, 'SIGTERM')
 })
 
 test('a kept token that others can read is replaced, and a kept port that is taken gives way', async () => {
