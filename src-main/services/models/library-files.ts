@@ -25,6 +25,12 @@ export async function filesOf(path: string): Promise<LibraryFile[]> {
     .sort((a, b) => a.name.localeCompare(b.name))
 }
 
+/** The checkpoint that a path means: the folder of a config, or of weights that lie beside one. */
+export function checkpointAt(path: string): string {
+  const isPart = /^config\.json$|\.safetensors(\.index\.json)?$/i.test(basename(path))
+  return isPart && existsSync(path) && existsSync(join(dirname(path), 'config.json')) ? dirname(path) : path
+}
+
 /** Copies a checkpoint, and renames it to its final name when complete. */
 export async function copyCheckpoint(from: string, to: string, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
   const single = statSync(from).isFile()

@@ -3,16 +3,16 @@ import { checkRepository, checkRevision } from '#hub/names.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
 import { findModels } from './found-models.ts'
-import { browse } from './library-files.ts'
+import { browse, checkpointAt } from './library-files.ts'
 
 /** Calls about models: checked here, carried out by the library. */
 export class ModelsService extends Service {
   readonly calls: Calls<'models'> & Calls<'files'> = {
     'models.list': () => this.parts.library.list(),
     'models.get': ({ id }) => this.parts.library.detail(id),
-    'models.check': ({ path }, signal) => this.parts.library.describe(resolve(path), signal),
+    'models.check': ({ path }, signal) => this.parts.library.describe(checkpointAt(resolve(path)), signal),
     'models.add': ({ path, mode, name }) => {
-      const place = resolve(path)
+      const place = checkpointAt(resolve(path))
       if (mode === 'copy') return this.parts.library.copyIn(place, name ?? basename(place, '.gguf'))
       return this.parts.library.register(place, { name, origin: 'linked', source: null, parent: null, run: null })
     },

@@ -1,3 +1,4 @@
+import { homedir } from 'node:os'
 import { isAbsolute, resolve } from 'node:path'
 import type { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
@@ -6,7 +7,7 @@ import { confine, realOf } from './folders.ts'
 
 /** The only gate for paths named by calls and stored runs. */
 export interface PathGate {
-  /** Throws `invalid` if a path may not be used this way. Replaces write paths in the value with their real paths. */
+  /** Throws `invalid` if a path may not be used this way. Replaces `~` with the user's folder, and write paths with their real paths. */
   settle(schema: z.ZodType, value: unknown): void
 }
 
@@ -19,7 +20,9 @@ export function pathGate(writable: () => readonly string[]): PathGate {
   }
 }
 
-function settlePlace({ use, path, replace }: NamedPlace, writable: readonly string[]): void {
+function settlePlace({ use, path: given, replace }: NamedPlace, writable: readonly string[]): void {
+  const path = given.replace(/^~(?=$|[\\/])/, homedir)
+  if (path !== given) replace(path)
   if (use === 'choose' && path !== '' && !isAbsolute(path))
     throw new EspalierError('invalid', `A folder must be an absolute path, not ${JSON.stringify(path)}.`)
   if (path === '') return

@@ -2,6 +2,7 @@ import type { Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FoundModel, ModelDescription } from '#contract/models/models.ts'
 import { call, choosePlace, isWindow } from '../../api/api.ts'
+import { fitText, freeMemory } from './models.ts'
 
 export type Place = Output<'files.browse'>
 
@@ -11,6 +12,8 @@ export class AddModelState {
   placeProblem = $state('')
   path = $state('')
   found = $state.raw<ModelDescription | null>(null)
+  /** Whether what was found fits this machine. */
+  fit = $state('')
   /** What other programs keep here; null until it is known. */
   elsewhere = $state.raw<FoundModel[] | null>(null)
   looking = $state(false)
@@ -45,11 +48,14 @@ export class AddModelState {
     const look = this.#look
     this.path = path
     this.found = null
+    this.fit = ''
     this.problem = null
     this.looking = true
     try {
-      const found = await call('models.check', { path })
-      if (look === this.#look) this.found = found
+      const [found, engine] = await Promise.all([call('models.check', { path }), call('engine.get', {})])
+      if (look !== this.#look) return
+      this.found = found
+      this.fit = fitText(found.parameters.total, freeMemory(engine))
     } catch (thrown) {
       if (look === this.#look) this.problem = toErrorMessage(thrown).message
     } finally {

@@ -1,5 +1,7 @@
 import type { Preset } from '#contract/experiments/experiments.ts'
+import type { EngineState } from '#contract/machine/engine-state.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
+import { formatBytes } from '../../lib/format.ts'
 
 /** The list with one entry replaced, or added at the end when it is new. */
 export function replaceById<Entry extends { id: string }>(list: readonly Entry[], entry: Entry): Entry[] {
@@ -26,6 +28,19 @@ export function shapeText({ shape }: ModelEntry['description']): string {
 /** What the library takes on disk, without what it only links to. */
 export function ownedBytes(models: readonly ModelEntry[]): number {
   return models.filter(({ origin }) => origin !== 'linked').reduce((sum, { bytes }) => sum + bytes, 0)
+}
+
+/** Whether a model's weights fit in memory, where they are float32. Larger ones are streamed. */
+export function fitText(parameters: number, freeBytes: number): string {
+  const [needed, free] = [4 * parameters, freeBytes].map(formatBytes)
+  return 4 * parameters <= freeBytes
+    ? `Fits this machine: its weights need ${needed}, ${free} of memory is free.`
+    : `Its weights need ${needed}, but ${free} of memory is free. They will be streamed from disk block by block (slower).`
+}
+
+/** Free memory of the device that computes. */
+export function freeMemory({ report, memory }: EngineState): number {
+  return report?.devices.find(({ kind, memoryBytes }) => kind === 'gpu' && memoryBytes !== null)?.memoryBytes ?? memory.freeBytes
 }
 
 /** Whether a text looks like a name on the hub: `owner/name`, with an optional `@revision`. */

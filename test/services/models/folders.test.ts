@@ -1,8 +1,9 @@
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { confine, defaultDataFolder, safeFileName } from '#services/models/folders.ts'
+import { checkpointAt } from '#services/models/library-files.ts'
 
 let folder: string
 
@@ -18,6 +19,15 @@ test('a path inside is taken, relative ones from the first folder', () => {
   const allowed = [join(folder, 'exports')]
   expect(confine(join(folder, 'exports', 'a', 'b'), allowed)).toBe(join(folder, 'exports', 'a', 'b'))
   expect(confine('a', allowed)).toBe(join(folder, 'exports', 'a'))
+})
+
+test('a config, weights or their index mean the folder that they lie in', () => {
+  const model = join(folder, 'private')
+  const [config, weights, index] = ['config.json', 'model.safetensors', 'model.safetensors.index.json'].map((name) => join(model, name))
+  for (const file of [config, weights, index]) writeFileSync(file as string, '{}')
+  for (const path of [model, config, weights, index]) expect(checkpointAt(path as string)).toBe(model)
+  rmSync(config as string)
+  expect(checkpointAt(weights as string)).toBe(weights)
 })
 
 test('every way out is refused, links included', () => {

@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import type { Input } from '#contract/api.ts'
@@ -100,3 +100,13 @@ test.skipIf(process.platform === 'win32')(
     }
   },
 )
+
+test('~ is the user’s folder, alone or before a path, and nothing else is replaced', async () => {
+  await using workbench = await openedWorkbench()
+  const { folder } = await workbench.call('files.browse', { folder: '~' })
+  expect(folder).toBe(homedir())
+  expect(await refusal(workbench.call('models.check', { path: '~/not/there' }))).toMatchObject({
+    message: expect.stringContaining(`${join(homedir(), 'not/there')} does not exist`),
+  })
+  expect(await refusal(workbench.call('models.check', { path: '/a/~/b' }))).toMatchObject({ message: expect.stringContaining('/a/~/b') })
+})

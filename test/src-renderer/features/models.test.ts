@@ -1,12 +1,17 @@
 import { expect, test } from 'vitest'
 import type { Preset } from '#contract/experiments/experiments.ts'
-import { choosePreset, parseHubName, replaceById } from '../../../src-renderer/features/models/models.ts'
+import { choosePreset, fitText, parseHubName, replaceById } from '../../../src-renderer/features/models/models.ts'
 
 test('hub names are read with a revision or from an address, and nothing else', () => {
   expect(parseHubName('owner/name')).toEqual({ name: 'owner/name' })
   expect(parseHubName('owner/name@refs/pr/1')).toEqual({ name: 'owner/name', revision: 'refs/pr/1' })
   expect(parseHubName('https://hub.example/owner/name/')).toEqual({ name: 'owner/name' })
   for (const text of ['', 'name', 'a/b/c', 'owner/na me']) expect(parseHubName(text), text).toBeNull()
+})
+
+test('a model fits where its weights fit in memory as float32', () => {
+  expect(fitText(135_000_000, 540_000_000)).toBe('Fits this machine: its weights need 540 MB, 540 MB of memory is free.')
+  expect(fitText(7_000_000_000, 8e9)).toMatch(/^Its weights need 28 GB, but 8 GB of memory is free\. .*streamed/)
 })
 
 test('the first start takes the quick look wherever it stands', () => {
