@@ -61,6 +61,34 @@ test('a long queue is one line with its rows on demand, and says that it is paus
   expect(await rows.count()).toBe(0)
 })
 
+test('a tag needs no Enter, notes are shown again, and what was cancelled is gone', async () => {
+  await go(page, '#/runs')
+  const dialog = page.getByRole('dialog', { name: 'Tags and notes' })
+  const open = async (row: number) => {
+    await box(row).click()
+    await page.getByRole('button', { name: 'More for the chosen runs' }).click()
+    await page.getByRole('menuitem', { name: 'Tags and notes …' }).click()
+  }
+  const notes = dialog.getByRole('textbox', { name: 'Notes' })
+  await open(0)
+  await dialog.getByRole('textbox', { name: /^Add a tag/ }).fill('without Enter')
+  await notes.fill('Kept.')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  const find = () => workbench.call('runs.query', { search: 'Kept.' })
+  const { rows } = await eventually(find, ({ total }) => total === 1, 10_000)
+  expect(rows[0]?.tags).toContain('without Enter')
+  await box(0).click()
+  await open(0)
+  expect(await notes.inputValue()).toBe('Kept.')
+  await notes.fill('Cancelled.')
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await box(0).click()
+  await open(1)
+  expect(await notes.inputValue()).not.toBe('Cancelled.')
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await page.getByRole('button', { name: /^Clear Esc/ }).click()
+})
+
 test('cancelling 344 chosen runs says how many it is for, acts on rows that were never loaded, and is undone whole', async () => {
   const before = await orderOf()
   await go(page, '#/runs')

@@ -31,6 +31,8 @@ export const selectionState = z.object({
   able: z.record(bulkKind, z.number().int()),
   statuses: z.partialRecord(runStatus, z.number().int()),
   tags: z.array(z.string()),
+  /** Null if they differ. */
+  notes: z.string().nullable(),
   /** The first 500, for screens that show some runs together. */
   ids: z.array(id),
 })

@@ -127,8 +127,8 @@ export const runCalls = {
     'infeasible',
   ),
   'runs.groups': call(
-    'Filtered runs grouped by a column’s values, with means.',
-    runFilter.extend({ by: sortKey.shape.field }),
+    'Filtered runs grouped by the values of up to three columns, one within the other, with means.',
+    runFilter.extend({ by: z.array(sortKey.shape.field).min(1).max(3) }),
     z.array(runGroup),
   ),
   'runs.csv': call(

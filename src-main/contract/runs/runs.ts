@@ -154,10 +154,8 @@ export const runPage = z.object({
 
 /** Runs that share one value of a field: count, and mean of each number, with deviation (n - 1) if there are several. */
 export const runGroup = z.object({
-  value: parameterValue.nullable(),
-  label: z.string(),
-  /** Selects the runs of the group. */
-  condition,
+  /** One for each level, the first level first. The conditions together select the runs of the group. */
+  keys: z.array(z.object({ value: parameterValue.nullable(), label: z.string(), condition })),
   runs: z.number().int(),
   means: z.array(z.object({ field, unit: z.string(), runs: z.number().int(), mean: z.number(), deviation: z.number().nullable() })),
 })

@@ -57,6 +57,13 @@ export class RunQueries {
     return this.#values(text, where.values)
   }
 
+  /** The notes of a selection's runs; null if they differ. */
+  selectedNotes(selection: RunSelection): string | null {
+    const where = selectionWhere(selection)
+    const [notes = '', other] = this.#values<string>(`SELECT DISTINCT r.notes ${runSource} WHERE ${where.text} LIMIT 2`, where.values)
+    return other === undefined ? notes : null
+  }
+
   /** The first ids of a selection. */
   selectedIds(selection: RunSelection, most: number): string[] {
     const where = selectionWhere(selection)

@@ -89,6 +89,7 @@ export class BulkActions {
       able: Object.fromEntries(able) as SelectionState['able'],
       statuses: Object.fromEntries([...statuses].map(([status, some]) => [status, sum(some)])),
       tags: queries.selectedTags(selection),
+      notes: queries.selectedNotes(selection),
       ids: queries.selectedIds(selection, mostShown),
     }
   }

@@ -3,23 +3,19 @@ import { type RunField, runFields, valueOfField } from '#contract/runs/run-field
 import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 
-/** Groups runs by a field's values, largest group first, with the mean of each number. */
-export function groupRuns(runs: readonly RunEntry[], by: string): RunGroup[] {
-  const groups = Map.groupBy(runs, (run) => groupOf(run, by))
-  return [...groups]
-    .map(
-      ([value, members]): RunGroup => ({
-        value,
-        label: labelOf(by, value),
-        condition:
-          value === null
-            ? { field: by, is: 'absent' }
-            : { field: by, is: isText(value) ? 'any of' : 'equal', value: isText(value) ? [value] : value },
-        runs: members.length,
-        means: meansOf(members),
-      }),
-    )
-    .sort((a, b) => b.runs - a.runs || a.label.localeCompare(b.label, 'en', { numeric: true }))
+/** Groups runs by the values of each field in turn, largest group first at every level, with the mean of each number. */
+export function groupRuns(runs: readonly RunEntry[], [by, ...deeper]: readonly string[]): RunGroup[] {
+  if (by === undefined) return [{ keys: [], runs: runs.length, means: meansOf(runs) }]
+  return [...Map.groupBy(runs, (run) => groupOf(run, by))]
+    .map(([value, members]) => ({ key: keyOf(by, value), members }))
+    .sort((a, b) => b.members.length - a.members.length || a.key.label.localeCompare(b.key.label, 'en', { numeric: true }))
+    .flatMap(({ key, members }) => groupRuns(members, deeper).map((group) => ({ ...group, keys: [key, ...group.keys] })))
+}
+
+function keyOf(field: string, value: ParameterValue | null): RunGroup['keys'][number] {
+  const label = labelOf(field, value)
+  if (value === null) return { value, label, condition: { field, is: 'absent' } }
+  return { value, label, condition: isText(value) ? { field, is: 'any of', value: [value] } : { field, is: 'equal', value } }
 }
 
 const isText = (value: ParameterValue): value is string => typeof value === 'string'

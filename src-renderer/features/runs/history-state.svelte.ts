@@ -126,9 +126,16 @@ export class HistoryState {
     this.change({ widths: { ...this.view.widths, [field]: clampWidth(rem) } })
   }
 
-  /** Opens a group: its value becomes a filter. */
-  openGroup({ condition }: RunGroup): void {
-    this.change({ group: '', conditions: [...this.view.conditions, condition] })
+  /** Opens a group at one of its levels: the values down to there become filters, and the deeper levels stay. */
+  openGroup({ keys }: RunGroup, level: number): void {
+    const conditions = keys.slice(0, level + 1).map(({ condition }) => condition)
+    this.change({ groups: this.view.groups.slice(level + 1), conditions: [...this.view.conditions, ...conditions] })
+  }
+
+  /** Groups by one more field within the others, or by one fewer. */
+  toggleGroup(field: string): void {
+    const { groups } = this.view
+    this.change({ groups: groups.includes(field) ? groups.filter((other) => other !== field) : [...groups, field] })
   }
 
   sortBy(field: string): void {
@@ -215,9 +222,9 @@ export class HistoryState {
   }
 
   async #loadGroups(): Promise<void> {
-    const { group } = this.view
+    const { groups: by } = this.view
     const turn = this.#turn
-    const groups = group ? await call('runs.groups', { ...toFilter(this.view), by: group }).catch(() => this.groups) : []
+    const groups = by.length > 0 ? await call('runs.groups', { ...toFilter(this.view), by }).catch(() => this.groups) : []
     if (turn === this.#turn) this.groups = groups
   }
 

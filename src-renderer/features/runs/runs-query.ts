@@ -18,8 +18,8 @@ export interface HistoryView {
   order: string[]
   /** Widths in rem that a person gave to columns. */
   widths: Record<string, number>
-  /** The field whose values runs are gathered by; empty for none. */
-  group: string
+  /** The fields whose values runs are gathered by, one within the other. */
+  groups: string[]
 }
 
 const defaultSort = { field: 'createdAt', direction: 'descending' } as const
@@ -37,7 +37,7 @@ export function readView(query: Readonly<Record<string, string>>): HistoryView {
     columns: query.columns === undefined ? null : query.columns.split('~').filter(Boolean),
     order: (query.order ?? '').split('~').filter(Boolean),
     widths: readWidths(query.widths ?? ''),
-    group: query.group ?? '',
+    groups: (query.group ?? '').split('~').filter(Boolean),
   }
 }
 
@@ -58,7 +58,7 @@ export function writeView(view: HistoryView): Record<string, string | undefined>
     widths: Object.entries(view.widths)
       .map(([field, width]) => `${field}=${width}`)
       .join('~'),
-    group: view.group,
+    group: view.groups.join('~'),
   }
 }
 

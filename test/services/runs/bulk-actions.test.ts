@@ -43,7 +43,9 @@ test('cancelling a query acts on every run that it finds, says how many, and is 
 test('a selection of ids within a filter leaves those that the filter hides, and one of a filter leaves the exceptions', async () => {
   await using workbench = await openedWorkbench()
   const [first, second, third] = (await waitingRuns(workbench, 3)) as [string, string, string]
-  await workbench.call('runs.update', { ids: [second], addTags: ['hidden'] })
+  await workbench.call('runs.update', { ids: [second], addTags: ['hidden'], notes: 'Own.' })
+  const notesOf = async (ids: string[]) => (await workbench.call('runs.selected', { selection: { ids } })).notes
+  expect([await notesOf([second]), await notesOf([first]), await notesOf([first, second])]).toEqual(['Own.', '', null])
   const shown = { conditions: [{ field: 'tag', is: 'absent' as const }] }
   expect(await act(workbench, 'archive', { ids: [first, second], filter: shown })).toMatchObject({ runs: 1, changed: 1 })
   expect(await orderOf(workbench)).toEqual([second, third])

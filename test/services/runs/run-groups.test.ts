@@ -19,18 +19,32 @@ const run = (method: string, seed: number, perplexity?: number, parameters: RunE
 const runs = [run('2ssp', 0, 10), run('2ssp', 1, 14), run('shortgpt', 0, 20, { alpha: 2 })]
 
 test('runs with one value stand together, with the mean and the deviation of what they measured', () => {
-  const [first, second] = groupRuns(runs, 'method')
-  expect(first).toMatchObject({ label: '2SSP', runs: 2, condition: { field: 'method', is: 'any of', value: ['2ssp'] } })
+  const [first, second] = groupRuns(runs, ['method'])
+  expect(first).toMatchObject({
+    keys: [{ label: '2SSP', condition: { field: 'method', is: 'any of', value: ['2ssp'] } }],
+    runs: 2,
+  })
   expect(first?.means.find(({ field }) => field === 'measure:perplexity/x')).toMatchObject({ mean: 12, deviation: Math.sqrt(8), runs: 2 })
   expect(first?.means.find(({ field }) => field === 'seconds')?.mean).toBe(15)
   expect(second?.means.find(({ field }) => field === 'measure:perplexity/x')?.deviation, 'one run has none').toBeNull()
 })
 
 test('runs without a value are a group that a filter finds', () => {
-  const groups = groupRuns(runs, 'parameter:alpha')
-  expect(groups.map(({ value, runs: count }) => [value, count])).toEqual([
+  const groups = groupRuns(runs, ['parameter:alpha'])
+  expect(groups.map(({ keys, runs: count }) => [keys[0]?.value, count])).toEqual([
     [null, 2],
     [2, 1],
   ])
-  expect(groups[0]?.condition).toEqual({ field: 'parameter:alpha', is: 'absent' })
+  expect(groups[0]?.keys[0]?.condition).toEqual({ field: 'parameter:alpha', is: 'absent' })
+})
+
+test('levels lie within each other: the largest group of the first comes first, with all of its own', () => {
+  const groups = groupRuns([...runs, run('shortgpt', 1), run('shortgpt', 1)], ['method', 'seed'])
+  expect(groups.map(({ keys, runs: count }) => [...keys.map(({ label }) => label), count])).toEqual([
+    ['ShortGPT', '1', 2],
+    ['ShortGPT', '0', 1],
+    ['2SSP', '0', 1],
+    ['2SSP', '1', 1],
+  ])
+  expect(groups[0]?.keys.map(({ condition }) => condition.field)).toEqual(['method', 'seed'])
 })

@@ -16,7 +16,7 @@ test('a view written into the address comes back whole', () => {
     columns: ['parameter:alpha', 'seed'],
     order: ['seconds', 'model'],
     widths: { model: 12.5, 'measure:perplexity/a=b': 6 },
-    group: 'method',
+    groups: ['method', 'parameter:alpha'],
   }
   const written = Object.fromEntries(
     Object.entries(query.writeView(view)).filter((entry): entry is [string, string] => entry[1] !== undefined),
