@@ -20,8 +20,10 @@ export async function describeMethods(arguments_: string[]): Promise<number> {
     stdout.write(`${JSON.stringify(name === undefined ? chosen : chosen[0], null, 2)}\n`)
     return 0
   }
-  for (const { id, title, paper, unit, summary, options } of chosen) {
-    stdout.write(`${id}  ${title} (arXiv ${paper}), removes: ${unit}\n  ${summary}\n${options.map(describeOption).join('')}\n`)
+  for (const { id, title, paper, own, unit, summary, options } of chosen) {
+    stdout.write(
+      `${id}  ${title} (${own ? 'our own, after ' : ''}arXiv ${paper}), removes: ${unit}\n  ${summary}\n${options.map(describeOption).join('')}\n`,
+    )
   }
   return 0
 }

@@ -14,7 +14,12 @@ export const tables: Readonly<Record<string, () => string>> = {
   methods: () =>
     toTable(
       ['method', 'name', 'description', 'paper'],
-      methodEntries().map(({ id, title, summary, paper }) => [title, code(id), summary, `[${paper}](https://arxiv.org/abs/${paper})`]),
+      methodEntries().map(({ id, title, summary, paper, own }) => [
+        title,
+        code(id),
+        summary,
+        `${own ? 'our own, after ' : ''}[${paper}](https://arxiv.org/abs/${paper})`,
+      ]),
     ),
   ablations: () =>
     toTable(

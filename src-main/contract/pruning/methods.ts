@@ -24,6 +24,8 @@ export const methodEntry = z.object({
   id: z.string(),
   title: z.string(),
   paper: z.string(),
+  /** Of Espalier's own; `paper` is what it builds on. */
+  own: z.boolean(),
   summary: z.string(),
   unit: z.string(),
   options: z.array(optionField),

@@ -61,16 +61,19 @@ function fieldsOf(options: z.ZodObject): OptionField[] {
 
 /** Every method with its options ready for a form, made from the methods' own schemas. */
 export function methodEntries(): MethodEntry[] {
-  return Object.entries<Method>(methods).map(([id, { title, paper, summary, unit, options, repair = null, refitProblem }]) => ({
-    id,
-    title,
-    paper,
-    summary,
-    unit,
-    options: fieldsOf(options),
-    repair,
-    refits: refitProblem?.(options.parse({})) === undefined,
-  }))
+  return Object.entries<Method>(methods).map(
+    ([id, { title, paper, own = false, summary, unit, options, repair = null, refitProblem }]) => ({
+      id,
+      title,
+      paper,
+      own,
+      summary,
+      unit,
+      options: fieldsOf(options),
+      repair,
+      refits: refitProblem?.(options.parse({})) === undefined,
+    }),
+  )
 }
 
 /** Every ablation of 2SSP, as `methodEntries` has the methods. */
@@ -80,6 +83,7 @@ export function ablationEntries(): MethodEntry[] {
     id,
     title,
     paper,
+    own: false,
     summary,
     unit: 'study',
     options: fieldsOf(options),

@@ -79,11 +79,13 @@ export interface MethodPhase {
   readonly shared?: string
 }
 
-/** A published pruning method: it decides, and changes nothing. */
+/** A pruning method: it decides, and changes nothing. */
 export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
-  /** arXiv number of the paper. */
+  /** arXiv number of its paper, or of the one that a method of Espalier's own builds on. */
   readonly paper: string
+  /** Not published: of Espalier's own. */
+  readonly own?: true
   /** One sentence for people. */
   readonly summary: string
   readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width'

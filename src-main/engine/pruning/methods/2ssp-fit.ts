@@ -61,6 +61,7 @@ const priceFactors = [1, 1 / 2, 1 / 4]
 export const fittedTwoStage = defineMethod({
   title: methodTitles['2ssp_fit'],
   paper: '2501.17771',
+  own: true,
   summary: 'Gives each block the width that fits it, and removes the attention submodules that are worth least, jointly.',
   unit: 'neurons and attention',
   options,
