@@ -3,7 +3,7 @@ const storageKey = 'espalier.token'
 const handOverMilliseconds = 300
 
 /** Tabs of this address speak here. The browser lets no page of another origin in, and a port is part of an origin. */
-const tabs = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(storageKey)
+const tabs = typeof window === 'undefined' ? null : new BroadcastChannel(storageKey)
 
 type Message = { asks: true } | { token: string }
 

@@ -115,7 +115,10 @@ export class ChosenRuns {
     const { selection } = this
     this.#turn += 1
     const turn = this.#turn
-    if (!selection) return
+    if (!selection) {
+      this.state = null
+      return
+    }
     const state = await call('runs.selected', { selection }).catch(() => null)
     if (turn === this.#turn) this.state = state
   }
