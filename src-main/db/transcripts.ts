@@ -23,6 +23,9 @@ interface TranscriptPatch {
   votes?: Vote[] | undefined
   status?: TranscriptEntry['status'] | undefined
   problem?: string | null | undefined
+  prompts?: string[] | undefined
+  settings?: GenerationSettings | undefined
+  owner?: string | undefined
 }
 
 interface TranscriptQuery {

@@ -1,4 +1,6 @@
-import { readFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -348,6 +350,38 @@ describe('playground', () => {
     )
     expect(await answers.count()).toBe(4)
   })
+})
+
+test('a model with a chat template answers in it by default, and a reply becomes the next turn', async () => {
+  const folder = join(await mkdtemp(join(tmpdir(), 'espalier-chat-')), 'chatting-model')
+  await cp(join(import.meta.dirname, '../../resources/sample-model'), folder, { recursive: true })
+  const config = JSON.parse(await readFile(join(folder, 'tokenizer_config.json'), 'utf8'))
+  const template = '{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}'
+  await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify({ ...config, chat_template: template }))
+  const { id } = await workbench.call('models.add', { path: folder })
+  await go(page, '#/models')
+  await go(page, `#/playground?model=${id}`)
+  const chat = page.getByRole('checkbox', { name: 'Chat template' })
+  await chat.waitFor()
+  await eventually(
+    () => chat.isChecked(),
+    (checked) => checked,
+    10_000,
+  )
+  await page.getByRole('textbox', { name: 'Prompt' }).fill('A garden')
+  await page.getByRole('slider', { name: 'New tokens' }).fill('8')
+  await page.getByRole('button', { name: 'Generate' }).click()
+  await page.getByRole('textbox', { name: 'Reply' }).fill('A tree')
+  await page.getByRole('button', { name: 'Reply' }).click()
+  const answers = page.getByRole('group', { name: /^Answer of/ })
+  await eventually(
+    () => answers.nth(1).locator('[data-token]').count(),
+    (count) => count > 0,
+    60_000,
+  )
+  await page.reload()
+  await page.getByRole('textbox', { name: 'Reply' }).waitFor()
+  expect(await answers.count()).toBe(2)
 })
 
 describe('every screen', () => {

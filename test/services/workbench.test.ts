@@ -245,6 +245,41 @@ test('a copied model belongs to the library and a linked one does not', async ()
   await expect(workbench.call('models.add', { path: given, mode: 'copy', name: 'Copy of it' })).rejects.toMatchObject({ code: 'conflict' })
 })
 
+test('a reply continues the transcript, and each column sees its own answers', async () => {
+  await using workbench = await openedWorkbench()
+  const { call } = workbench
+  const ended = (id: string) =>
+    eventually(async () => {
+      const now = await call('transcripts.get', { id })
+      return now.status !== 'running' && now
+    }, 'the end of the answers')
+  const ask = async (template: 'chat' | 'raw', prompts: string[]) => {
+    const columns = [{ model: workbench.model.id }, { model: workbench.model.id }]
+    const { id } = await call('playground.start', {
+      columns,
+      prompts: prompts.map((text) => ({ text })),
+      settings: { maxTokens: 60, template },
+    })
+    await call('playground.stop', { id, column: 0 })
+    await ended(id)
+    return id
+  }
+  const id = await ask('chat', ['Who?'])
+  await call('playground.reply', { id, text: 'And then?' })
+  await expect(call('playground.reply', { id, text: 'At once' })).rejects.toMatchObject({ code: 'conflict' })
+  await ended(id)
+  await call('playground.reply', { id, text: 'Why?' })
+  const { prompts, answers, settings } = await ended(id)
+  expect(prompts).toEqual(['Who?', 'And then?', 'Why?'])
+  expect(settings.turns).toBe(true)
+  const textOf = (prompt: number, column: number) => answers.find((one) => one.prompt === prompt && one.column === column)?.text
+  expect(textOf(0, 0)).not.toBe(textOf(0, 1))
+  for (const column of [0, 1])
+    expect(textOf(2, column)?.startsWith(`Who? | ${textOf(0, column)} | And then? | ${textOf(1, column)} | Why? word0`)).toBe(true)
+  for (const other of [await ask('raw', ['Who?']), await ask('chat', ['Who?', 'Where?'])])
+    await expect(call('playground.reply', { id: other, text: 'Why?' })).rejects.toMatchObject({ code: 'conflict' })
+})
+
 test('columns stream, one can be stopped, and every answer is kept', async () => {
   await using workbench = await openedWorkbench()
   const { id: run } = await oneRun(workbench)

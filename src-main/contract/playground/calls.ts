@@ -12,6 +12,13 @@ export const playgroundCalls = {
     'conflict',
     'infeasible',
   ),
+  'playground.reply': call(
+    'Ask on in a conversation: each column sees its own earlier answers. Needs the chat template.',
+    one.extend({ text: z.string().min(1).max(100_000) }),
+    transcriptEntry,
+    'not-found',
+    'conflict',
+  ),
   'playground.stop': call(
     'Stop one column, or all of them.',
     one.extend({ column: z.number().int().nonnegative().optional() }),

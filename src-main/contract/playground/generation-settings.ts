@@ -21,10 +21,11 @@ const decoding = z.discriminatedUnion('kind', [
 /** Tokens that one answer may have. */
 export const mostNewTokens = 8192
 
-/** `template` applies the model's chat template. `maxTokens` counts new tokens, `maxLength` counts all. An answer ends before a `stop` text. */
+/** `template` applies the model's chat template; `turns` marks prompts that are one conversation. `maxTokens` counts new tokens, `maxLength` counts all. An answer ends before a `stop` text. */
 export const generationSettings = z.object({
   decoding: decoding.default({ kind: 'sampling', temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }),
   template: z.enum(['raw', 'chat']).default('raw'),
+  turns: z.boolean().optional(),
   system: z.string().max(20_000).optional(),
   maxTokens: z.number().int().nonnegative().max(mostNewTokens).default(128),
   maxLength: z.number().int().positive().optional(),

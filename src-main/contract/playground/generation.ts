@@ -17,6 +17,8 @@ const chatMessage = z.object({ role: z.string().min(1).max(100), content: z.stri
 /** A conversation instead of a text goes through the model's chat template. `seed` replaces that of the settings. */
 export const enginePrompt = generationPrompt.extend({
   messages: z.array(chatMessage).min(1).max(1000).optional(),
+  /** The earlier turns of each column, before `text`. */
+  histories: z.array(z.array(chatMessage)).optional(),
   seed: z.number().int().nonnegative().optional(),
 })
 

@@ -36,6 +36,7 @@ export class PlaygroundService extends Service {
 
   readonly calls: Calls<'playground'> & Calls<'prompts'> = {
     'playground.start': (request) => this.#start(request),
+    'playground.reply': ({ id, text }) => this.#reply(id, text),
     'playground.stop': ({ id, column }) => {
       const job = this.#jobs.get(id)
       if (!job) throw new EspalierError('not-found', `The session ${id} has already ended.`)
@@ -71,7 +72,38 @@ export class PlaygroundService extends Service {
     const { settings, blind } = request
     const described = columns.map(({ model, run }) => ({ model: { id: model.id, name: model.name }, run }))
     history.transcripts.insert({ id, title, prompts, columns: described, settings, blind, owner, createdAt: Date.now() })
-    const job = this.#perform(this.#taskOf(request, columns), id, (event) => this.#hear(id, event))
+    return this.#answer(id, this.#taskOf(request, columns), 0)
+  }
+
+  /** Adds a turn to a conversation, which is a transcript whose prompts are its turns. */
+  #reply(id: string, text: string): TranscriptEntry {
+    const { history, owner } = this.parts
+    const { prompts, columns, answers, settings, status } = history.transcripts.get(id)
+    if (status === 'running')
+      throw new EspalierError('conflict', 'This conversation is still being answered. Wait for its answers, or stop them.')
+    if (settings.template !== 'chat' || (prompts.length > 1 && !settings.turns))
+      throw new EspalierError('conflict', 'Only answers to a single prompt in the chat template can be replied to.')
+    const resolved = columns.map(({ model, run }) => this.#resolve(run ? { run: run.id } : { model: model.id }))
+    const answerOf = (prompt: number, column: number) => answers.find((one) => one.prompt === prompt && one.column === column)?.text ?? ''
+    const histories = columns.map((_, column) =>
+      prompts.flatMap((asked, prompt) => [
+        { role: 'user', content: asked },
+        { role: 'assistant', content: answerOf(prompt, column) },
+      ]),
+    )
+    history.transcripts.patch(id, {
+      prompts: [...prompts, text],
+      settings: { ...settings, turns: true },
+      status: 'running',
+      problem: null,
+      owner,
+    })
+    return this.#answer(id, this.#taskOf({ prompts: [{ text, histories }], settings }, resolved), prompts.length)
+  }
+
+  /** Generates the answers of a transcript whose prompts before `first` are answered. */
+  #answer(id: string, task: GenerationRequest, first: number): TranscriptEntry {
+    const job = this.#perform(task, id, (event) => this.#hear(id, { ...event, prompt: first + event.prompt }))
     this.#jobs.set(id, job)
     void job.result.then(
       () => this.#end(id, 'done', null),

@@ -1,3 +1,4 @@
+import { endsInLoop, repetitionRate } from '#contract/comparison/answer-statistics.ts'
 import type { GeneratedToken, GenerationEvent } from '#contract/playground/generation.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground/playground.ts'
 import { formatShare } from '../../lib/format.ts'
@@ -44,6 +45,24 @@ export function takeEvents(answers: Answers, events: readonly GenerationEvent[])
 
 export function answersOf(transcript: Transcript): Map<string, LiveAnswer> {
   return new Map(transcript.answers.map(({ prompt, column, ...answer }) => [answerKey(prompt, column), answer]))
+}
+
+/** What an answer without a token waits for: the model, its own turn, or its prompt; empty once it speaks or has ended. */
+export function waitingText(answers: Answers, prompt: number, column: number, generating: boolean): string {
+  const answer = answers.get(answerKey(prompt, column))
+  if (!generating || answer?.end || answer?.tokens.length) return ''
+  if (answer) return 'Reading the prompt …'
+  return answers.size > 0 ? 'Waiting …' : 'Loading the model …'
+}
+
+/** How an ended answer repeats itself: `12 % repeated, ends in a loop`; empty where it does not. */
+export function repetitionText({ tokens, end }: Pick<LiveAnswer, 'tokens' | 'end'>): string {
+  if (end === null) return ''
+  const ids = tokens.map(({ id }) => id)
+  const rate = repetitionRate(ids)
+  return [rate >= 0.005 ? `${formatShare(Number(rate.toFixed(2)))} repeated` : '', endsInLoop(ids) ? 'ends in a loop' : '']
+    .filter(Boolean)
+    .join(', ')
 }
 
 /** The title of a column; in blind mode only a letter until the vote. */

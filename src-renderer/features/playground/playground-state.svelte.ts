@@ -74,7 +74,9 @@ export class PlaygroundState {
   }
 
   setColumns(model: string, runs: string[], withDense: boolean): void {
+    const other = model !== this.modelId
     router.replaceQuery({ model, runs: runs.join(','), dense: withDense ? '' : 'no' })
+    if (other) this.#suitTemplate()
     this.#columns = this.#loadRuns()
   }
 
@@ -96,15 +98,43 @@ export class PlaygroundState {
       this.session = await call('playground.start', {
         columns,
         prompts: asked.map((text) => ({ text, ...(continueFrom ? { continueFrom: continueFrom.ids } : {}) })),
-        settings: $state.snapshot(this.settings),
+        settings: { ...$state.snapshot(this.settings), turns: undefined },
         blind: this.blind,
       })
-      router.replaceQuery({ ...router.query, transcript: '' })
+      router.replaceQuery({ ...router.query, transcript: this.session.id })
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     } finally {
       this.starting = false
     }
+  }
+
+  /** Whether the answers that are shown can be replied to: one prompt, or a conversation, in the chat template. */
+  get isConversation(): boolean {
+    const { transcript } = this
+    if (!transcript || this.generating || transcript.id !== this.session?.id) return false
+    return transcript.settings.template === 'chat' && (transcript.prompts.length === 1 || transcript.settings.turns === true)
+  }
+
+  async reply(text: string): Promise<boolean> {
+    if (!this.session) return false
+    this.starting = true
+    this.problem = null
+    try {
+      this.session = await call('playground.reply', { id: this.session.id, text })
+      return true
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+      return false
+    } finally {
+      this.starting = false
+    }
+  }
+
+  /** The chat template is on where the model has one. */
+  #suitTemplate(): void {
+    const chats = this.models?.find(({ id }) => id === this.modelId)?.description.chatTemplate ?? false
+    this.settings = { ...this.settings, template: chats ? 'chat' : 'raw' }
   }
 
   async stop(column?: number): Promise<void> {
@@ -121,7 +151,7 @@ export class PlaygroundState {
       this.transcript = transcript
       this.session = transcript
       this.answers = answersOf(transcript)
-      this.prompts = transcript.prompts
+      this.prompts = transcript.settings.turns ? transcript.prompts.slice(0, 1) : transcript.prompts
       this.settings = transcript.settings
       this.given = []
       this.revealed = transcript.votes.length > 0
@@ -196,7 +226,7 @@ export class PlaygroundState {
 
   usePaperProtocol(): void {
     this.prompts = [...paperPrompts]
-    this.settings = { ...this.settings, decoding: beamDecoding, maxTokens: paperLength, maxLength: paperLength }
+    this.settings = { ...this.settings, decoding: beamDecoding, template: 'raw', maxTokens: paperLength, maxLength: paperLength }
   }
 
   async savePrompts(name: string): Promise<void> {
@@ -217,6 +247,7 @@ export class PlaygroundState {
       else {
         this.#columns = this.#loadRuns()
         await this.#columns
+        this.#suitTemplate()
       }
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)

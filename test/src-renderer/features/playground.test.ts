@@ -60,6 +60,29 @@ describe('answers that stream in', () => {
   })
 })
 
+test('an answer without a token says what it waits for, and nothing once it speaks or has ended', () => {
+  const empty = { tokens: [], text: '', end: null, seconds: null, firstTokenSeconds: null, tokensPerSecond: null, problem: null }
+  const token = { id: 1, text: 'a', probability: 1, alternatives: [] }
+  const key = answers.answerKey(0, 0)
+  const texts = (known: answers.Answers, generating = true) => [0, 1].map((column) => answers.waitingText(known, 0, column, generating))
+  expect(texts(new Map())).toEqual(['Loading the model …', 'Loading the model …'])
+  expect(texts(new Map([[key, empty]]))).toEqual(['Reading the prompt …', 'Waiting …'])
+  expect(texts(new Map([[key, { ...empty, tokens: [token] }]]))).toEqual(['', 'Waiting …'])
+  expect(texts(new Map([[key, empty]]), false)).toEqual(['', ''])
+})
+
+test('an ended answer says how much it repeats and whether it loops', () => {
+  const ids = (list: number[], end: 'length' | null = 'length') => ({
+    tokens: list.map((id) => ({ id, text: '', probability: 1, alternatives: [] })),
+    end,
+  })
+  const loop = Array.from({ length: 32 }, (_, at) => at % 2)
+  expect(answers.repetitionText(ids([1, 2, 3, 4, 5, 6]))).toBe('')
+  expect(answers.repetitionText(ids([1, 2, 3, 4, 9, 1, 2, 3, 4]))).toBe('17 % repeated')
+  expect(answers.repetitionText(ids(loop))).toBe('93 % repeated, ends in a loop')
+  expect(answers.repetitionText(ids(loop, null))).toBe('')
+})
+
 test('blind columns come in an order that a reload keeps and that hides nothing twice', () => {
   const order = answers.blindOrder(6, 'talk-abc')
   expect(answers.blindOrder(6, 'talk-abc')).toEqual(order)

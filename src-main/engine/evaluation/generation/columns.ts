@@ -109,10 +109,11 @@ class ColumnAnswer {
   }
 
   #promptIds(): number[] {
-    const { request, tokenizer, prompt, view } = this.#context
-    const { text, continueFrom = [], messages } = request.prompts[prompt] ?? { text: '' }
+    const { request, tokenizer, column, prompt, view } = this.#context
+    const { text, continueFrom = [], messages, histories = [] } = request.prompts[prompt] ?? { text: '' }
     const { template, system } = request.settings
-    const asked = messages ?? [...(system ? [{ role: 'system', content: system }] : []), { role: 'user', content: text }]
+    const before = [...(system ? [{ role: 'system', content: system }] : []), ...(histories[column] ?? [])]
+    const asked = messages ?? [...before, { role: 'user', content: text }]
     const whole = messages || template === 'chat' ? tokenizer.chat(asked, { addGenerationPrompt: true }) : text
     if (whole === undefined) throw new EspalierError('invalid', 'This model has no chat template. Choose raw text.')
     const { contextLength, vocabulary } = view.spec
