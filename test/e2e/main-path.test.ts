@@ -124,6 +124,7 @@ describe('a run', () => {
     await go(page, `#/run/${run?.id}`)
     const map = page.getByRole('listbox', { name: /Model map/ })
     await map.waitFor()
+    await page.getByText(/^Perplexity is [\d.]+ times the unpruned model’s: expect broken answers/).waitFor()
     const removed = () => map.getByRole('option', { name: /attention removed/ }).count()
     const atTheEnd = await removed()
     expect(atTheEnd).toBeGreaterThan(0)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { orderMeasures } from '../../../src-renderer/lib/measures.ts'
+import { orderMeasures, perplexityAdvice } from '../../../src-renderer/lib/measures.ts'
 
 test('quality comes before speed and speed before size, whatever came first', () => {
   const measures = [
@@ -9,4 +9,10 @@ test('quality comes before speed and speed before size, whatever came first', ()
     { name: 'perplexity', unit: '' },
   ]
   expect(orderMeasures(measures).map(({ name }) => name)).toEqual(['perplexity', 'acc_norm', 'tokens per second', 'parameters'])
+})
+
+test('a perplexity far above the dense one warns of broken answers, a near one says nothing', () => {
+  expect(perplexityAdvice(1.39)).toBe('')
+  expect(perplexityAdvice(1.61)).toMatch(/^Perplexity is 1\.6 times the unpruned model’s: expect answers that go astray\./)
+  expect(perplexityAdvice(2.99)).toMatch(/^Perplexity is 3 times the unpruned model’s: expect broken answers\./)
 })
