@@ -19,7 +19,7 @@ export function orderMeasures<Measure extends { name: string; unit: string }>(me
 /** What a perplexity means that is so many times the unpruned model's, as measured in docs/results.md; empty where little is lost. */
 export function perplexityAdvice(ratio: number): string {
   if (ratio < 1.4) return ''
-  const times = `Perplexity is ${formatTick(Number(ratio.toPrecision(2)))} times the unpruned model’s:`
+  const times = `Perplexity is ${formatTick(Number(ratio.toPrecision(2)))} times as high as before pruning:`
   if (ratio < 2) return `${times} expect answers that go astray. SmolLM2-135M ended 4 of 12 answers in a loop at 1.6 times.`
   return `${times} expect broken answers. SmolLM2-135M ended 9 of 12 answers in a loop at 2.3 times, 11 at 3. Remove less, repair or recover.`
 }

@@ -69,8 +69,7 @@ test('a kill under an open judging keeps its votes, and the next start shows the
 })
 
 test('the examples of the README run: curl finds no run, Python makes five', async () => {
-  const place = join(folder, 'examples')
-  await mkdir(place)
+  const place = await mkdtemp(join(tmpdir(), 'espalier-examples-'))
   const server = await startProgram(join(place, 'data'))
   await ask(server, 'queue.pause', {})
   await writeFile(join(place, 'token'), `${server.token}\n`)
@@ -84,6 +83,7 @@ test('the examples of the README run: curl finds no run, Python makes five', asy
   expect((await run('python', 'python3', '-c')).match(/'run-/g)).toHaveLength(5)
   expect(JSON.parse((await ask(server, 'queue.get', {})).text)).toMatchObject({ waiting: 5, paused: true })
   await endProgram(server, 'SIGTERM')
+  await rm(place, { recursive: true })
 })
 
 test('a kept token that others can read is replaced, and a kept port that is taken gives way', async () => {

@@ -260,6 +260,9 @@ test('a reply continues the transcript, and each column sees its own answers', a
       prompts: prompts.map((text) => ({ text })),
       settings: { maxTokens: 60, template },
     })
+    const speaks = () =>
+      workbench.events.some(({ name, data }) => name === 'generation' && data.session === id && data.event.type === 'token')
+    await eventually(speaks, 'a token')
     await call('playground.stop', { id, column: 0 })
     await ended(id)
     return id

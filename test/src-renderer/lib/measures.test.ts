@@ -13,6 +13,6 @@ test('quality comes before speed and speed before size, whatever came first', ()
 
 test('a perplexity far above the dense one warns of broken answers, a near one says nothing', () => {
   expect(perplexityAdvice(1.39)).toBe('')
-  expect(perplexityAdvice(1.61)).toMatch(/^Perplexity is 1\.6 times the unpruned model’s: expect answers that go astray\./)
-  expect(perplexityAdvice(2.99)).toMatch(/^Perplexity is 3 times the unpruned model’s: expect broken answers\./)
+  expect(perplexityAdvice(1.61)).toMatch(/^Perplexity is 1\.6 times as high as before pruning: expect answers that go astray\./)
+  expect(perplexityAdvice(2.99)).toMatch(/^Perplexity is 3 times as high as before pruning: expect broken answers\./)
 })
