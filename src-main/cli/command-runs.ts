@@ -117,6 +117,7 @@ export function toDocument(run: RunDetail): RunDocument {
     ...(run.recovery ? { recovery: run.recovery } : {}),
     ...(run.fit ? { fit: run.fit } : {}),
     ...(run.budget ? { budget: run.budget } : {}),
+    ...(run.experts ? { experts: run.experts } : {}),
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),
     notes: run.remarks,

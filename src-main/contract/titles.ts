@@ -10,6 +10,7 @@ export const methodTitles = {
   evopress: 'EvoPress, whole blocks',
   evopress_submodule: 'EvoPress',
   slicegpt: 'SliceGPT',
+  reap: 'REAP',
 } as const
 
 /** Studies of one choice of 2SSP. A run of one produces a table and a plot instead of a plan. */

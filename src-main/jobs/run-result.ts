@@ -38,6 +38,7 @@ export function storeResult(history: History, row: RunRow, { result, environment
     repair: document.repair ?? null,
     recovery: ('recovery' in document && document.recovery) || null,
     fit: document.fit ?? null,
+    experts: document.experts ?? null,
     precision: document.precision ?? null,
   })
   history.runs.setParameters(number, flattenParameters(history.documents.request(number), resolved))

@@ -12,13 +12,13 @@ export interface SeriesStyle {
   shape: MarkShape
 }
 
-/** Styles by first appearance in the registry's order; a tenth method starts the colours again with another shape. */
+/** Styles by first appearance in the registry's order; an eleventh method starts the colours again with another shape. */
 export function seriesStyle(methods: readonly string[], method: string): SeriesStyle {
   if (method === 'dense') return { color: 'var(--ink-soft)', shape: 'wye' }
   const at = methods.filter((id) => id !== 'dense').indexOf(method)
   // Until the registry is known, no colour that would later change.
   if (at < 0) return { color: 'var(--ink-faint)', shape: 'circle' }
-  return { color: `var(--series-${at % 9})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
+  return { color: `var(--series-${at % 10})`, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
 }
 
 /** What was done to the weights of a pruned model: a repair, or a recovery with or without one before. */

@@ -106,7 +106,7 @@ async function measure(subject: Subject, rates: MachineRate[], folder: string): 
     options: subject.cut[method] ?? {},
     ...(subject.calibration ? { calibration: subject.calibration } : {}),
   })
-  for (const [method, title] of Object.entries(methodTitles).filter(([method]) => method !== 'dense'))
+  for (const [method, title] of Object.entries(methodTitles).filter(([method]) => !['dense', 'reap'].includes(method)))
     if (method !== '2ssp_fit' || subject.repair) await measured(title, requestOf(method), ['pruning'])
   if (subject.repair && subject.calibration)
     for (const kind of ['one-pass', 'in-order'] as const)

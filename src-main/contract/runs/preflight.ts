@@ -12,6 +12,8 @@ export const outline = z.object({
   attentionRemoved: z.number().int().nullable(),
   blocksRemoved: z.number().int().nullable(),
   neuronsRemovedPerBlock: z.number().int().nullable(),
+  /** Of all mixtures; absent for methods that leave experts alone. */
+  expertsRemoved: z.number().int().optional(),
   reached: z.number().nullable(),
 })
 

@@ -5,6 +5,7 @@ import { table } from '../comparison/table.ts'
 import { scoredTask } from '../data/questions.ts'
 import { usedData } from '../data/used-data.ts'
 import { measuresIn } from '../pruning/candidates.ts'
+import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
@@ -116,7 +117,7 @@ export const runDocument = z.object({
       'Of `--fit`: `{ bytes, format, type }`, `{ tokensPerSecond }` or `{ milliseconds, prompt }` as asked for, with `predicted`, the cost that the choice was made by, and `real`, that of the file.',
     ),
   plan: plan.describe(
-    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
+    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. Of a mixture, `mlp.experts` are the numbers of the experts that stay, all of them without it, and `mlp.constants` those that became a constant. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
   ),
   repair: repair
     .optional()
@@ -132,6 +133,11 @@ export const runDocument = z.object({
     .optional()
     .describe(
       'Of `2ssp_fit`: `{ base, widths, blocks: [{ block, divergences, attention, width, attentionRemoved }], prices: [{ factor, attentionRemoved, loss, chosen }] }`.',
+    ),
+  experts: judgedExperts
+    .optional()
+    .describe(
+      'Of `reap`: `{ score, tokens, chosen, blocks: [{ block, tokens, scores, superExperts }] }`. `blocks[i].tokens` and `scores` are by expert number: calibration tokens routed to it, and its score.',
     ),
   decisions: z
     .array(decision)

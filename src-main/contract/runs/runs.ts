@@ -6,6 +6,7 @@ import { usedData } from '../data/used-data.ts'
 import { errorCodes } from '../errors.ts'
 import { id, limit, moment, name, notes, offset, tags } from '../identifiers.ts'
 import { modelDescription } from '../models/models.ts'
+import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
@@ -86,6 +87,8 @@ export const runRecord = z.object({
   fit: fit.nullable(),
   /** A budget of the request, and what came of it; null without one. */
   budget: metBudget.nullable(),
+  /** What experts were judged by; null for methods that leave experts alone. */
+  experts: judgedExperts.nullable(),
 })
 
 /** A run with everything its page shows. Events and log are long and have their own calls. */

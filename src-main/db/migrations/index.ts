@@ -12,6 +12,7 @@ import { fingerprints0011 } from './0011-fingerprints.ts'
 import { bulkActions0012 } from './0012-bulk-actions.ts'
 import { recovery0013 } from './0013-recovery.ts'
 import { budgets0014 } from './0014-budgets.ts'
+import { experts0015 } from './0015-experts.ts'
 
 /** All migrations in order; number n sets `user_version` to n. Never change a released one. */
 export const migrations: readonly string[] = [
@@ -29,4 +30,5 @@ export const migrations: readonly string[] = [
   bulkActions0012,
   recovery0013,
   budgets0014,
+  experts0015,
 ]

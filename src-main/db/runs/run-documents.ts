@@ -24,6 +24,7 @@ const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   recovery: null,
   fit: null,
   budget: null,
+  experts: null,
   study: null,
   passes: null,
   inspected: null,

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { Fit } from '#contract/pruning/fit.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
@@ -56,6 +57,8 @@ export interface MethodResult {
   readonly fit?: Fit
   /** The cost that the method counted with, where it chose by cost. */
   readonly predicted?: number
+  /** What the experts of mixtures were judged by. */
+  readonly experts?: JudgedExperts
 }
 
 /** What one phase of a method has to do. */
@@ -88,7 +91,7 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly own?: true
   /** One sentence for people. */
   readonly summary: string
-  readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width'
+  readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width' | 'experts'
   readonly options: Schema
   /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>

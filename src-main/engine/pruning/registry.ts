@@ -5,6 +5,7 @@ import { twoStage } from './methods/2ssp.ts'
 import { fittedTwoStage } from './methods/2ssp-fit.ts'
 import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
 import { evopress, submoduleEvopress } from './methods/evopress.ts'
+import { reap } from './methods/reap.ts'
 import { shortgpt } from './methods/shortgpt.ts'
 import { slicegpt } from './methods/slicegpt.ts'
 import { windowBased } from './methods/window-based.ts'
@@ -20,6 +21,7 @@ export const methods = {
   evopress,
   evopress_submodule: submoduleEvopress,
   slicegpt,
+  reap,
 } as const satisfies Record<MethodId, Method>
 
 /** The method of that name. Throws with the list of names when there is none. */

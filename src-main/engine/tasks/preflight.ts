@@ -7,7 +7,7 @@ import type { Work } from '#contract/runs/estimate.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, formatTitles, type GgufType, isAblation, isInspection } from '#contract/titles.ts'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { activeParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { foreseeBudget, ggufRange, plainAmount } from '#engine/budgets/foresee.ts'
@@ -16,12 +16,14 @@ import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
+import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
 import { requireWholeHead, roomFor } from '#engine/pruning/recovery/room.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { workOf } from '../estimate/work.ts'
@@ -104,6 +106,7 @@ class Preflight {
       problems: this.#checks.problems,
       notes: [
         ...retiredIn(this.#request),
+        ...(amount?.expertsRemoved ? [expertsNote(spec, this.#request, amount.expertsRemoved)] : []),
         ...lengthsOf(this.#request).flatMap((length) => (length > spec.contextLength ? longWindowNote(spec, length) : [])),
       ],
       formats: await this.#formats(),
@@ -168,6 +171,8 @@ class Preflight {
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
       this.#feasibleRange = { minimum: least, maximum: most }
+      // A method that can remove nothing of this model says why.
+      if (most === 0) outlineOf(method, spec, budget, options)
       if (budget.sparsity > most + 1e-9)
         throw new EspalierError(
           'infeasible',
@@ -203,6 +208,17 @@ class Preflight {
 }
 
 const nothing: Outline = { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached: null }
+
+/** What removing experts changes, and what not. */
+function expertsNote(spec: DecoderSpec, request: RunRequest, removed: number): string {
+  const [plan = densePlan(spec)] = expectedPlans(spec, request)
+  const rest = Vocabulary.parameters(spec)
+  const [before, after] = [spec, specWithPlan(spec, plan)].map((one) => {
+    const { total, active } = activeParameters(one)
+    return { total: (total + rest).toLocaleString('en-US'), active: (active + rest).toLocaleString('en-US') }
+  })
+  return `Removing ${removed} experts saves memory, not time: the model has ${after?.total} parameters instead of ${before?.total}, but a token still meets ${after?.active} instead of ${before?.active}.`
+}
 
 /** Tokens of the windows that a request asks for, each once. */
 function lengthsOf({ calibration, measures }: RunRequest): number[] {

@@ -7,7 +7,7 @@ import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { activeParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import type { ReadData } from '#engine/data/read-data.ts'
@@ -60,6 +60,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     ...repair,
     ...recovery,
     ...(result.fit ? { fit: result.fit } : {}),
+    ...(result.experts ? { experts: result.experts } : {}),
     ...choicesOf(result),
     notes: [...place.notes, ...result.notes],
     measures,
@@ -205,10 +206,11 @@ function storedBytesPerParameter({ checkpoint, spec }: Model): number {
 /** Parameters left, and what they weigh as the model stores them: of the block stack, and of everything with embedding and head. A weight type's is the file's size. */
 function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): Measure[] {
   const left = specWithPlan(model.spec, plan)
-  const [stack, rest] = [stackParameters(left), Vocabulary.parameters(left)]
+  const [{ total: stack, active }, rest] = [activeParameters(left), Vocabulary.parameters(left)]
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
+    ...(model.spec.router ? [{ name: 'parameters', dataset: 'met by one token', value: active + rest, unit: 'parameters' }] : []),
     { name: 'size', dataset: '', value: stored?.bytes ?? Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
   ]
 }

@@ -47,6 +47,7 @@ const exportedRun = z.object({
   recovery: shape.recovery.default(null),
   fit: shape.fit.default(null),
   budget: shape.budget.default(null),
+  experts: shape.experts.default(null),
   measures: z.array(measure),
   events: z.array(recordedEvent),
 })

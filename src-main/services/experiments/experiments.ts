@@ -23,7 +23,8 @@ export class ExperimentsService extends Service {
     'experiments.presets': async ({ model }) => {
       const { id, description } = this.parts.library.find(model)
       const ofSample = isOfSample(id, await this.parts.library.list())
-      return presetsFor({ id, contextLength: description.shape.contextLength, ofSample }, await askCatalogue(this.parts))
+      const { shape, feasible } = description
+      return presetsFor({ id, contextLength: shape.contextLength, ofSample, feasible }, await askCatalogue(this.parts))
     },
     'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
     'experiments.create': (asked) => this.#create(asked),

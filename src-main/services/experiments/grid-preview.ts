@@ -26,11 +26,13 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
       attentionRemoved,
       blocksRemoved,
       neuronsRemovedPerBlock,
+      expertsRemoved,
       reached,
     } = preview
     const infeasible = problems.find(({ code }) => code === 'infeasible')
     return {
       ...{ feasibleRange, fileRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached },
+      ...(expertsRemoved === undefined ? {} : { expertsRemoved }),
       name: runName(request, 1),
       model,
       method,

@@ -1,10 +1,12 @@
 import type { Grid, Preset } from '#contract/experiments/experiments.ts'
+import type { FeasibleRange } from '#contract/models/models.ts'
 
 export interface PresetModel {
   id: string
   contextLength: number
   /** The bundled sample, or pruned from it. */
   ofSample: boolean
+  feasible: readonly Pick<FeasibleRange, 'method' | 'maximum'>[]
 }
 
 /** A preset by its differences from the usual grid. */

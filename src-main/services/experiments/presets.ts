@@ -8,13 +8,16 @@ import { worthDrafts } from './worth-presets.ts'
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
 const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
+/** Of the stack; less than a quarter of the experts. */
+const expertAmounts = [{ sparsity: 0.1 }, { sparsity: 0.2 }]
 const paperSequenceLength = 2048
 
 type Use = 'calibration' | 'evaluation'
 
-/** Ready-made grids. Methods that this version lacks are left out. */
+/** Ready-made grids. Methods that this version lacks or that can remove nothing of this model are left out. */
 export function presetsFor(model: PresetModel, catalogue: Catalogue): Preset[] {
-  const known = new Set(catalogue.methods.map(({ id }) => id))
+  const none = new Set(model.feasible.filter(({ maximum }) => maximum === 0).map(({ method }) => method))
+  const known = new Set(catalogue.methods.map(({ id }) => id).filter((id) => !none.has(id)))
   const calibration = usualData(model, catalogue, 'calibration')
   const usual: Grid = {
     models: [model.id],
@@ -47,12 +50,22 @@ function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
       goal: 'Reproduce the paper',
       reasons: {
         Sparsities: 'The sparsities of the paper’s tables.',
-        Methods: 'Every method that Espalier has, the paper’s among them.',
+        Methods: 'Every method for dense models, the paper’s among them.',
         Repair: 'The paper repairs nothing.',
         Measures: 'What the paper measures.',
       },
-      summary: 'Every method at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
-      grid: { methods: plain(catalogue.methods.map(({ id }) => id)), amounts: paperAmounts, measures: everything(model, catalogue) },
+      summary: 'Every method for dense models at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
+      grid: {
+        methods: plain(catalogue.methods.filter(({ unit }) => unit !== 'experts').map(({ id }) => id)),
+        amounts: paperAmounts,
+        measures: everything(model, catalogue),
+      },
+    },
+    {
+      id: 'experts',
+      title: 'Fewer experts',
+      summary: 'REAP on a mixture of experts at 10 and 20 %, less than a quarter of the experts.',
+      grid: { methods: plain(['reap']), amounts: expertAmounts },
     },
     {
       id: 'ablation-alpha',

@@ -23,34 +23,38 @@ const few = (method: string) =>
   method.startsWith('evopress') ? evolution : method === '2ssp_fit' ? { windows: 8, tableWindows: 1, unit: 8 } : { windows: 2 }
 
 describe('what formats would weigh', () => {
-  it.each(Object.keys(methods))('before %s decides holds what they weigh afterwards, and no format fails unforeseen', async (method) => {
-    const model = await referenceModel('stories260k')
-    const asked = { model, method, amount: { sparsity: 0.4 }, options: few(method) }
-    const calibration = { source: join(home, 'windows.json'), sequenceLength: 48, windows: 12 }
-    const steps = { get: async () => undefined, put: async () => undefined, folder: home }
-    const { plan } = await executeRun(
-      { ...asked, seed: 0, calibration, measures: [], backend: 'tensorflow' },
-      { steps, emit: () => undefined, signal: new AbortController().signal },
-    )
-    const every = { formats: Object.keys(formats), ggufTypes: ['F16', 'Q8_0'] }
-    const before = await checkSave({ ...asked, plan: null, ...every })
-    const after = await checkSave({ ...asked, plan, ...every })
-    expect(after.some(({ problem }) => problem === null)).toBe(true)
-    for (const [at, { format, type, bytes, keyValueBytes, problem }] of after.entries()) {
-      const foreseen = before[at]
-      const what = `${format} ${type}`
-      expect(foreseen, what).toMatchObject({ format, type })
-      if (problem !== null || bytes === null || keyValueBytes === null) {
-        expect(foreseen?.problem ?? foreseen?.perhaps, what).toBeDefined()
-        continue
+  it.each([...Object.keys(methods).map((method) => [method, {}] as const), ['reap', { budget: 'free' }] as const])(
+    'before %s %j decides holds what they weigh afterwards, and no format fails unforeseen',
+    async (method, options) => {
+      const model = await referenceModel(method === 'reap' ? 'qwen3_moe' : 'stories260k')
+      const asked = { model, method, amount: { sparsity: method === 'reap' ? 0.25 : 0.4 }, options: { ...few(method), ...options } }
+      const calibration = { source: join(home, 'windows.json'), sequenceLength: 48, windows: 12 }
+      const steps = { get: async () => undefined, put: async () => undefined, folder: home }
+      const { plan, measures } = await executeRun(
+        { ...asked, seed: 0, calibration, measures: [], backend: 'tensorflow' },
+        { steps, emit: () => undefined, signal: new AbortController().signal },
+      )
+      expect(measures.some(({ dataset }) => dataset === 'met by one token')).toBe(method === 'reap')
+      const every = { formats: Object.keys(formats), ggufTypes: ['F16', 'Q8_0'] }
+      const before = await checkSave({ ...asked, plan: null, ...every })
+      const after = await checkSave({ ...asked, plan, ...every })
+      expect(after.some(({ problem }) => problem === null)).toBe(true)
+      for (const [at, { format, type, bytes, keyValueBytes, problem }] of after.entries()) {
+        const foreseen = before[at]
+        const what = `${format} ${type}`
+        expect(foreseen, what).toMatchObject({ format, type })
+        if (problem !== null || bytes === null || keyValueBytes === null) {
+          expect(foreseen?.problem ?? foreseen?.perhaps, what).toBeDefined()
+          continue
+        }
+        expect(foreseen?.problem, what).toBe(null)
+        // Fitted widths come in units, so that a few neurons more or less are kept.
+        const slack = method === '2ssp_fit' ? 0.02 : 0
+        expect(bytes, what).toBeLessThanOrEqual((1 + slack) * (foreseen?.bytes ?? 0))
+        expect(bytes, what).toBeGreaterThanOrEqual((1 - slack) * (foreseen?.least?.bytes ?? foreseen?.bytes ?? 0))
+        expect(keyValueBytes, what).toBeLessThanOrEqual(foreseen?.keyValueBytes ?? 0)
+        expect(keyValueBytes, what).toBeGreaterThanOrEqual(foreseen?.least?.keyValueBytes ?? foreseen?.keyValueBytes ?? 0)
       }
-      expect(foreseen?.problem, what).toBe(null)
-      // Fitted widths come in units, so that a few neurons more or less are kept.
-      const slack = method === '2ssp_fit' ? 0.02 : 0
-      expect(bytes, what).toBeLessThanOrEqual((1 + slack) * (foreseen?.bytes ?? 0))
-      expect(bytes, what).toBeGreaterThanOrEqual((1 - slack) * (foreseen?.least?.bytes ?? foreseen?.bytes ?? 0))
-      expect(keyValueBytes, what).toBeLessThanOrEqual(foreseen?.keyValueBytes ?? 0)
-      expect(keyValueBytes, what).toBeGreaterThanOrEqual(foreseen?.least?.keyValueBytes ?? foreseen?.keyValueBytes ?? 0)
-    }
-  })
+    },
+  )
 })

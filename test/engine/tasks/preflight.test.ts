@@ -46,6 +46,25 @@ describe('what a request comes to', () => {
     }
   })
 
+  it('is experts of a mixture, with what that changes; a dense model has none', async () => {
+    const mixture = await referenceModel('qwen3_moe')
+    await writeFile(join(folder, 'windows.json'), JSON.stringify([Array.from({ length: 64 }, (_, token) => token)]))
+    const calibration = windows('windows.json')
+    const reap = { method: 'reap', model: mixture, calibration, options: { share: 0.25 } }
+    const { params } = await expectedOf<{ params: { total: number; active: number; expert: number; moe_blocks: number[] } }>('qwen3_moe')
+    const preview = await preflight(reap)
+    const gone = 2 * params.moe_blocks.length
+    const words = (count: number) => count.toLocaleString('en-US')
+    expect(preview).toMatchObject({ problems: [], expertsRemoved: gone })
+    expect(preview.notes).toEqual([
+      `Removing ${gone} experts saves memory, not time: the model has ${words(params.total - gone * (params.expert + 48))} parameters instead of ${words(params.total)}, but a token still meets ${words(params.active - gone * 48)} instead of ${words(params.active)}.`,
+    ])
+    expect((await preflight({ ...reap, options: { share: 0.9 } })).problems).toMatchObject([
+      { field: 'amount', message: expect.stringContaining('can lose at most 6') },
+    ])
+    expect((await preflight({ method: 'reap' })).problems).toMatchObject([{ message: expect.stringContaining('no mixtures of experts') }])
+  })
+
   it('is counted in whole blocks for depth methods', async () => {
     expect(await preflight({ method: 'shortgpt', amount: { sparsity: 0.35 } })).toMatchObject({
       problems: [],

@@ -5,11 +5,14 @@ import { presetsFor } from '#services/experiments/presets.ts'
 
 const dataset = (source: string, use: string) => ({ source, title: source, uses: [use], present: true, bytes: 1, summary: '' })
 const catalogue = {
-  methods: ['2ssp', 'shortgpt'].map((id) => ({ id, title: id })),
+  methods: ['2ssp', 'shortgpt', 'reap'].map((id) => ({ id, title: id, unit: id === 'reap' ? 'experts' : 'block' })),
   datasets: [dataset('mixed', 'calibration'), dataset('prose', 'evaluation'), dataset('code', 'evaluation')],
   tasks: [],
 } as unknown as Catalogue
-const presets = presetsFor({ id: 'model-1', contextLength: 256, ofSample: false }, catalogue)
+/** Methods that can remove nothing of a model. */
+const presetsWithout = (...methods: string[]) =>
+  presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, feasible: methods.map((method) => ({ method, maximum: 0 })) }, catalogue)
+const presets = presetsWithout('reap')
 const found = (id: string) => presets.find((preset) => preset.id === id)
 
 test('each goal of the form has a preset, and every preset is a grid that the contract takes', () => {
@@ -32,4 +35,13 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
   const parts = ['Sparsities', 'Methods', 'Repair', 'Recovery', 'Weights', 'Measures']
   for (const id of ['worth-it', 'smaller-file', 'first-token', 'faster-writing'])
     expect(Object.keys(found(id)?.reasons ?? {}).sort()).toEqual([...parts].sort())
+})
+
+test('only a mixture is offered fewer experts, less than a quarter of them, and no methods that refuse it', () => {
+  expect(found('experts')).toBeUndefined()
+  const mixture = presetsWithout('2ssp')
+  const experts = mixture.find(({ id }) => id === 'experts')
+  expect(experts?.grid.methods.map(({ method }) => method)).toEqual(['reap'])
+  for (const amount of experts?.grid.amounts ?? []) expect('sparsity' in amount && amount.sparsity).toBeLessThan(0.25)
+  expect(mixture.find(({ id }) => id === 'quick-look')?.grid.methods.map(({ method }) => method)).toEqual(['shortgpt'])
 })

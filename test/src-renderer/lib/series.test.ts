@@ -10,8 +10,8 @@ test('no two methods have the same colour', () => {
 })
 
 test('a method beyond the colours has the first one again, but another shape', () => {
-  const many = Array.from({ length: 10 }, (_, at) => `method ${at}`)
-  const [first, last] = [seriesStyle(many, 'method 0'), seriesStyle(many, 'method 9')]
+  const many = Array.from({ length: 11 }, (_, at) => `method ${at}`)
+  const [first, last] = [seriesStyle(many, 'method 0'), seriesStyle(many, 'method 10')]
   expect(last.color).toBe(first.color)
   expect(last.shape).not.toBe(first.shape)
 })

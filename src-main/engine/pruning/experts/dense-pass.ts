@@ -1,0 +1,60 @@
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import { constantsName } from '#engine/model/views/plan-tensors.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
+import type { MethodInput, MethodPhase } from '../method.ts'
+import { stackPasses } from '../search/passes.ts'
+import type { GoneExperts } from './least-experts.ts'
+import { type ExpertStatistics, expertStatistics, meansName } from './statistics.ts'
+
+const scoring = 'Scoring experts'
+
+/** The pass that scores experts. */
+export function scoringPhase(spec: DecoderSpec, windows: number): MethodPhase {
+  const shared = `${scoring}, ${windows} windows`
+  return { phase: scoring, passes: stackPasses(spec.blocks.length, windows), choosing: 'exactly', shared }
+}
+
+type Input = MethodInput<{ readonly windows: number }>
+
+const windowsOf = ({ calibration, options: { windows } }: Input) => calibration.slice(0, windows)
+
+const statisticsStep: StepKind = { version: 1, reach: 'shared' }
+const constantsStep: StepKind = { version: 1 }
+
+/** The pass over the dense model, shared by all runs on the same windows; with `means`, also the mean outputs of all experts. */
+export async function statisticsFor(
+  input: Input,
+  { means }: { readonly means: boolean },
+): Promise<ExpertStatistics & { tensors?: StoredTensors }> {
+  const { view, run } = input
+  const windows = windowsOf(input)
+  const report = {
+    progress: (done: number, total: number) => run.progress(scoring, done, total, 'submodules'),
+    signal: run.signal,
+  }
+  const asked = { kind: statisticsStep, label: means ? 'expert statistics and mean outputs' : 'expert statistics', on: { windows } }
+  const compute = () => expertStatistics(view, windows, { means }, report)
+  if (means) return run.tensorStep(asked, compute)
+  return run.step(asked, async () => {
+    const { tokens, blocks } = await compute()
+    return { tokens, blocks }
+  })
+}
+
+/** Mean outputs of the experts that go, as a plan names them. */
+export async function constantsFor(input: Input, gone: GoneExperts, means: StoredTensors): Promise<StoredTensors> {
+  const on = { windows: windowsOf(input), gone: [...gone].map(([block, experts]) => [block, experts]) }
+  const { tensors } = await input.run.tensorStep({ kind: constantsStep, label: 'mean outputs of removed experts', on }, async () => {
+    const constants = new Map<string, NamedTensor>()
+    for (const [block, experts] of gone) {
+      const all = await means.readFloat32(meansName(block))
+      const hidden = input.view.spec.hidden
+      const values = new Float32Array(experts.length * hidden)
+      for (const [row, expert] of experts.entries()) values.set(all.subarray(expert * hidden, (expert + 1) * hidden), row * hidden)
+      constants.set(constantsName(block), { values, shape: [experts.length, hidden] })
+    }
+    return { tensors: constants }
+  })
+  return tensors
+}

@@ -1,0 +1,38 @@
+import { at } from '#contract/at.ts'
+import type { ExpertScore, JudgedExperts } from '#contract/pruning/experts.ts'
+import type { ExpertStatistics, MixtureStatistics } from './statistics.ts'
+
+/** The score of every expert of a mixture, [E]; 0 for one that no token met. */
+export function scoresOf({ count, norms }: MixtureStatistics, score: ExpertScore, tokens: number): number[] {
+  if (score === 'count') return [...count]
+  return norms.map((sum, expert) => sum / (score === 'reap' ? Math.max(1, at(count, expert)) : tokens))
+}
+
+/** Scores and tokens of all experts, and which of them are super experts. */
+export function judgeExperts({ tokens, blocks }: ExpertStatistics, score: ExpertScore, chosen: number, depth: number): JudgedExperts {
+  const isSuper = superExperts(blocks, depth)
+  return {
+    score,
+    tokens,
+    chosen,
+    blocks: blocks.map((own) => ({
+      block: own.block,
+      tokens: [...own.count],
+      scores: scoresOf(own, score, tokens),
+      superExperts: [...own.peaks.keys()].filter((expert) => isSuper(own.block, at(own.peaks, expert))),
+    })),
+  }
+}
+
+/**
+ * Super experts (arXiv 2507.23279): those in the first three quarters of the blocks whose largest output is above the 99.5 % quantile of all
+ * experts' and above a tenth of the maximum. Without them, models lose their attention sinks.
+ */
+function superExperts(blocks: readonly MixtureStatistics[], depth: number): (block: number, peak: number) => boolean {
+  const peaks = blocks.flatMap(({ peaks }) => peaks).sort((a, b) => a - b)
+  if (peaks.length === 0) return () => false
+  const place = 0.995 * (peaks.length - 1)
+  const [low, high] = [at(peaks, Math.floor(place)), at(peaks, Math.ceil(place))]
+  const quantile = low + (high - low) * (place - Math.floor(place))
+  return (block, peak) => block < 0.75 * depth && peak > quantile && peak > at(peaks, peaks.length - 1) / 10
+}

@@ -1,0 +1,116 @@
+import { EspalierError } from '#contract/errors.ts'
+import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectures/spec.ts'
+import { fewestExperts } from '#engine/model/views/check-experts.ts'
+import { roundHalfEven } from '../budget.ts'
+
+/** Numbers of the experts that go, ascending, by block; blocks that lose none are left out. */
+export type GoneExperts = ReadonlyMap<number, readonly number[]>
+
+/** How many experts go: the same number of each mixture, or as many of all together, wherever the scores are lowest. */
+export type ExpertBudget = 'uniform' | 'free'
+
+/** What decides about one expert: those with `last` go only when the others are not enough. */
+interface Rank {
+  readonly score: number
+  readonly last: boolean
+}
+
+/** Experts that go together: one, or one of each group. */
+interface Turn extends Rank {
+  readonly block: number
+  readonly experts: readonly number[]
+}
+
+/** Blocks with a mixture, and the numbers of those of its experts that are not yet constants. */
+export function mixturesOf(spec: DecoderSpec): { block: number; experts: number[] }[] {
+  return spec.blocks.flatMap(({ width, experts = 0, constants = [] }, block) => {
+    const own = Array.from({ length: experts }, (_, expert) => expert).filter((expert) => !constants.includes(expert))
+    return width > 0 && own.length > 0 ? [{ block, experts: own }] : []
+  })
+}
+
+/** How many experts each mixture can lose, block by block: a router needs at least as many as it picks. */
+export function removableExperts(spec: DecoderSpec): number[] {
+  const { router } = spec
+  if (!router) return []
+  const groups = groupsOf(router)
+  return mixturesOf(spec).map(({ experts }) => Math.max(0, groups * Math.floor((experts.length - fewestExperts(router)) / groups)))
+}
+
+/** How many experts a share of them is, block by block where they are uniform, else of all together. Throws where it cannot be reached. */
+export function expertsToRemove(spec: DecoderSpec, share: number, budget: ExpertBudget): number[] {
+  if (!spec.router)
+    throw new EspalierError(
+      'infeasible',
+      `A ${spec.family} model has no mixtures of experts, so there are no experts to remove. Choose another method, or a mixture.`,
+    )
+  const groups = groupsOf(spec.router)
+  const whole = (count: number) => groups * Math.floor(roundHalfEven(count * share) / groups)
+  const [sizes, most] = [mixturesOf(spec).map(({ experts }) => experts.length), removableExperts(spec)]
+  const [wanted, limits] = budget === 'uniform' ? [sizes.map(whole), most] : [[whole(sum(sizes))], [sum(most)]]
+  for (const [index, count] of wanted.entries()) {
+    const limit = limits[index] ?? 0
+    if (count > limit) throw tooMany(spec.router, count, limit, budget === 'uniform' ? (sizes[index] ?? 0) : sum(sizes), budget)
+  }
+  return wanted
+}
+
+function tooMany({ chosen, groups }: RouterKind, count: number, limit: number, size: number, budget: ExpertBudget): EspalierError {
+  const of = budget === 'uniform' ? `the ${size} experts of a mixture` : `all ${size} experts`
+  const inGroups = groups ? ` from ${groups.count} groups` : ''
+  return new EspalierError(
+    'infeasible',
+    `This removes ${count} of ${of}, but a router that picks ${chosen}${inGroups} can lose at most ${limit}. Choose a share of ${Math.floor((100 * limit) / size) / 100} or less.`,
+  )
+}
+
+/** The experts with the lowest scores; equal ones by lower block, then by lower number. `wanted` is from `expertsToRemove`. */
+export function leastExperts(
+  spec: DecoderSpec,
+  wanted: readonly number[],
+  budget: ExpertBudget,
+  rank: (block: number, expert: number) => Rank,
+): GoneExperts {
+  const groups = groupsOf(spec.router as RouterKind)
+  const most = removableExperts(spec)
+  const turns = mixturesOf(spec).map(({ block, experts }, index) =>
+    turnsOf(block, groupExperts(experts, layoutOf(spec, block).experts ?? 0, groups), rank).slice(0, (most[index] ?? 0) / groups),
+  )
+  const chosen =
+    budget === 'uniform'
+      ? turns.flatMap((own, index) => own.slice(0, (wanted[index] ?? 0) / groups))
+      : turns
+          .flat()
+          .sort((a, b) => inOrder(a, b) || a.block - b.block || (a.experts[0] ?? 0) - (b.experts[0] ?? 0))
+          .slice(0, (wanted[0] ?? 0) / groups)
+  const gone = new Map<number, number[]>()
+  for (const { block, experts } of chosen) gone.set(block, [...(gone.get(block) ?? []), ...experts])
+  return new Map([...gone].sort(([a], [b]) => a - b).map(([block, experts]) => [block, experts.sort((a, b) => a - b)]))
+}
+
+const inOrder = (a: Rank, b: Rank): number => Number(a.last) - Number(b.last) || a.score - b.score
+
+/** Experts of one mixture in the order in which they go; with groups, the lowest of each goes together. */
+function turnsOf(block: number, grouped: readonly number[][], rank: (block: number, expert: number) => Rank): Turn[] {
+  const ordered = grouped.map((experts) =>
+    experts.map((expert) => ({ expert, ...rank(block, expert) })).sort((a, b) => inOrder(a, b) || a.expert - b.expert),
+  )
+  const length = Math.min(...ordered.map((own) => own.length))
+  return Array.from({ length }, (_, place) => {
+    const together = ordered.flatMap((own) => own[place] ?? [])
+    return {
+      block,
+      experts: together.map(({ expert }) => expert),
+      score: sum(together.map(({ score }) => score)) / together.length,
+      last: together.some(({ last }) => last),
+    }
+  })
+}
+
+function groupExperts(experts: readonly number[], count: number, groups: number): number[][] {
+  const size = count / groups
+  return Array.from({ length: groups }, (_, group) => experts.filter((expert) => Math.floor(expert / size) === group))
+}
+
+const groupsOf = ({ groups }: RouterKind): number => groups?.count ?? 1
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)

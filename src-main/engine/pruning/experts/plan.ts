@@ -1,0 +1,47 @@
+import type { Plan } from '#contract/pruning/plan.ts'
+import { stackParameters } from '#engine/architectures/parameters.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { densePlan, removedParameters } from '../plan.ts'
+import { type ExpertBudget, type GoneExperts, mixturesOf, removableExperts } from './least-experts.ts'
+
+/** What replaces an expert: nothing, or its mean output. */
+export type ExpertReplacement = 'dropped' | 'constant'
+
+/** The plan without some experts. */
+export function planWithoutExperts(spec: DecoderSpec, gone: GoneExperts, removed: ExpertReplacement): Plan {
+  const blocks = densePlan(spec).blocks.map((block, index) => {
+    const own = gone.get(index) ?? []
+    if (own.length === 0) return block
+    const count = spec.blocks[index]?.experts ?? 0
+    const experts = Array.from({ length: count }, (_, expert) => expert).filter((expert) => !own.includes(expert))
+    return { ...block, mlp: { kept: 'all' as const, experts, ...(removed === 'constant' ? { constants: [...own] } : {}) } }
+  })
+  return { blocks }
+}
+
+/** The share of all experts that a sparsity of the block stack asks for. */
+export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertReplacement): number {
+  const mixtures = mixturesOf(spec)
+  const [first] = mixtures
+  if (!first) return 0
+  const one = removedParameters(spec, planWithoutExperts(spec, new Map([[first.block, first.experts.slice(0, 1)]]), removed))
+  return (sparsity * stackParameters(spec)) / (one * mixtures.reduce((sum, { experts }) => sum + experts.length, 0))
+}
+
+/** Before experts are scored, the two ends of what may go: the same number of each mixture and, with a free budget, as many as can be of the first ones. */
+export function likelyGone(spec: DecoderSpec, wanted: readonly number[], budget: ExpertBudget): GoneExperts[] {
+  const mixtures = mixturesOf(spec)
+  const most = removableExperts(spec)
+  const firsts = (counts: readonly number[]): GoneExperts =>
+    new Map(mixtures.map(({ block, experts }, index) => [block, experts.slice(0, counts[index] ?? 0)]))
+  if (budget === 'uniform') return [firsts(wanted)]
+  const [total = 0] = wanted
+  let left = total
+  const uneven = most.map((limit) => {
+    const own = Math.min(left, limit)
+    left -= own
+    return own
+  })
+  const even = most.map((_, index) => Math.floor((total * (index + 1)) / most.length) - Math.floor((total * index) / most.length))
+  return [firsts(even), firsts(uneven)]
+}

@@ -1,0 +1,116 @@
+import { at, outside } from '#contract/at.ts'
+import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { runWindows } from '#engine/model/forward.ts'
+import type { ExpertActivations } from '#engine/model/mixture.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { blockOf } from '#engine/model/weights/weights.ts'
+
+/** Sums over the tokens routed to each expert of a mixture, [E] each; f is its output [D], g what that is multiplied by. */
+export interface MixtureStatistics {
+  readonly block: number
+  /** Tokens routed to it. */
+  readonly count: number[]
+  /** Sum of g |f|. */
+  readonly norms: number[]
+  /** The largest entry of any f, without its sign. */
+  readonly peaks: number[]
+}
+
+export interface ExpertStatistics {
+  /** Tokens of all windows. */
+  readonly tokens: number
+  readonly blocks: MixtureStatistics[]
+}
+
+interface Report {
+  progress?(done: number, total: number): void
+  readonly signal?: AbortSignal
+}
+
+/** The plan-free name of an expert's mean outputs, [E, D] by block. */
+export const meansName = (block: number): string => `blocks.${block}.means`
+
+/**
+ * What each expert adds, from one pass of the model over the windows; only the tokens routed to an expert are run through it. Sums are in
+ * float64, products in float32 wherever the precision decides by them. With `means`, also the mean output of each expert.
+ */
+export async function expertStatistics(
+  view: ModelView,
+  windows: Windows,
+  { means }: { readonly means: boolean },
+  report: Report,
+): Promise<ExpertStatistics & { tensors: NamedTensors }> {
+  const { spec, model } = view
+  const sums = new Map<number, MixtureSums>()
+  await runWindows(view, windows, {
+    ...report,
+    products: model.products.deciding,
+    endsBeforeOutput: true,
+    observe(_group, part, { experts }) {
+      if (!experts) return
+      const block = blockOf(part)
+      const own = sums.get(block) ?? new MixtureSums(spec.blocks[block]?.experts ?? 0, means ? spec.hidden : 0)
+      sums.set(block, own)
+      for (const expert of experts) own.add(expert)
+    },
+  })
+  const blocks = [...sums].sort(([a], [b]) => a - b)
+  return {
+    tokens: windows.reduce((total, { length }) => total + length, 0),
+    blocks: blocks.map(([block, own]) => ({ block, ...own.statistics() })),
+    tensors: new Map(means ? blocks.map(([block, own]) => [meansName(block), own.means()]) : []),
+  }
+}
+
+class MixtureSums {
+  readonly #count: Float64Array
+  readonly #norms: Float64Array
+  readonly #peaks: Float64Array
+  readonly #outputs: Float64Array
+  readonly #hidden: number
+
+  /** Mean outputs are kept for a `hidden` above 0. */
+  constructor(experts: number, hidden: number) {
+    this.#count = new Float64Array(experts)
+    this.#norms = new Float64Array(experts)
+    this.#peaks = new Float64Array(experts)
+    this.#outputs = new Float64Array(experts * hidden)
+    this.#hidden = hidden
+  }
+
+  add({ expert, gates, output }: ExpertActivations): void {
+    const values = output.dataSync<'float32'>()
+    const width = output.shape[1]
+    let [norms, peak] = [0, this.#peaks[expert] ?? outside(this.#peaks, expert)]
+    for (let row = 0; row < gates.length; row++) {
+      let squares = 0
+      for (let i = 0; i < width; i++) {
+        const value = values[row * width + i] ?? outside(values, row * width + i)
+        squares += value * value
+        const size = Math.abs(value)
+        if (size > peak) peak = size
+        if (this.#hidden > 0) addAt(this.#outputs, expert * width + i, value)
+      }
+      norms += (gates[row] ?? outside(gates, row)) * Math.sqrt(squares)
+    }
+    addAt(this.#count, expert, gates.length)
+    addAt(this.#norms, expert, norms)
+    this.#peaks[expert] = peak
+  }
+
+  statistics(): Omit<MixtureStatistics, 'block'> {
+    return { count: [...this.#count], norms: [...this.#norms], peaks: [...this.#peaks] }
+  }
+
+  /** [E, D]; zeros for an expert that no token met. */
+  means(): { values: Float32Array; shape: number[] } {
+    const hidden = this.#hidden
+    const values = Float32Array.from(this.#outputs, (sum, i) => sum / Math.max(1, at(this.#count, Math.floor(i / hidden))))
+    return { values, shape: [this.#count.length, hidden] }
+  }
+}
+
+function addAt(sums: Float64Array, index: number, value: number): void {
+  sums[index] = (sums[index] ?? outside(sums, index)) + value
+}

@@ -1,0 +1,108 @@
+import { z } from 'zod'
+import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { expertScore, expertScores, type JudgedExperts } from '#contract/pruning/experts.ts'
+import { methodTitles } from '#contract/titles.ts'
+import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
+import type { Budget } from '../budget.ts'
+import { constantsFor, scoringPhase, statisticsFor } from '../experts/dense-pass.ts'
+import { judgeExperts } from '../experts/judge.ts'
+import { expertsToRemove, leastExperts, removableExperts } from '../experts/least-experts.ts'
+import { likelyGone, planWithoutExperts, shareOf } from '../experts/plan.ts'
+import { defineMethod } from '../method.ts'
+import { count } from '../options.ts'
+import { densePlan, reachedSparsity } from '../plan.ts'
+
+/**
+ * REAP (arXiv 2510.13999): the experts of each mixture that add least to the stream when they are chosen go, equally many of every mixture.
+ *
+ * Options of ours: MoNE's constants, a budget over all blocks, and scores over all tokens or by frequency. The factor of an expert is the one
+ * that multiplies its output in this model, renormalised only where the model does it.
+ */
+const options = z.object({
+  share: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .meta({ title: 'Share', help: 'Share of the experts to remove, 0.25 for a quarter, instead of what the sparsity asks for.' }),
+  score: expertScore.default('reap').meta({
+    title: 'Score',
+    help: `The lowest goes first. reap: ${expertScores.reap}; reap_sum: ${expertScores.reap_sum}; count: ${expertScores.count}.`,
+  }),
+  budget: z
+    .enum(['uniform', 'free'])
+    .default('uniform')
+    .meta({ title: 'Budget', help: 'Removes equally many experts in every block, which every format holds, or the lowest of all blocks.' }),
+  removed: z
+    .enum(['dropped', 'constant'])
+    .default('dropped')
+    .meta({ title: 'Removed experts', help: 'Drops them, or replaces each by its mean output, which only the exact format holds.' }),
+  superExperts: z.enum(['kept', 'scored']).default('kept').meta({
+    title: 'Super experts',
+    help: 'Keeps the few experts with the largest outputs as long as others can go, or treats them like all others.',
+  }),
+  windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score experts.' }),
+})
+
+type ReapOptions = z.infer<typeof options>
+
+export const reap = defineMethod({
+  title: methodTitles.reap,
+  paper: '2510.13999',
+  summary: 'Removes the experts of each mixture that add least when they are chosen.',
+  unit: 'experts',
+  options,
+  refitProblem: () => 'it removes experts of mixtures',
+  windows: ({ windows }) => windows,
+  range: (spec, { removed }) => ({ least: 0, most: mostRemoved(spec, removed) }),
+  outline(spec, { sparsity }, chosen) {
+    const none = { attentionRemoved: 0, blocksRemoved: null, neuronsRemovedPerBlock: 0 }
+    const [plan = densePlan(spec)] = likelyPlans(spec, { sparsity }, chosen)
+    return { ...none, expertsRemoved: countGone(spec, { sparsity }, chosen), reached: reachedSparsity(spec, plan) }
+  },
+  work: (spec, { sparsity }, chosen, available) => (sparsity === 0 ? [] : [scoringPhase(spec, Math.min(chosen.windows, available))]),
+  likely: likelyPlans,
+  async plan(input) {
+    const { view, budget, options: chosen } = input
+    const { spec } = view
+    if (budget.sparsity === 0) return { plan: densePlan(spec), decisions: [], notes: [] }
+    const wanted = wantedExperts(spec, budget, chosen)
+    const { tensors, ...statistics } = await statisticsFor(input, { means: chosen.removed === 'constant' })
+    const experts = judgeExperts(statistics, chosen.score, (spec.router as RouterKind).chosen, spec.blocks.length)
+    const gone = leastExperts(spec, wanted, chosen.budget, rankBy(experts, chosen))
+    const plan = planWithoutExperts(spec, gone, chosen.removed)
+    const constants = tensors && (await constantsFor(input, gone, tensors))
+    return { plan, decisions: [], notes: [], experts, ...(constants ? { tensors: constants } : {}) }
+  },
+})
+
+function wantedExperts(spec: DecoderSpec, { sparsity }: Pick<Budget, 'sparsity'>, { share, budget, removed }: ReapOptions): number[] {
+  return expertsToRemove(spec, share ?? shareOf(spec, sparsity, removed), budget)
+}
+
+function countGone(spec: DecoderSpec, budget: Pick<Budget, 'sparsity'>, chosen: ReapOptions): number {
+  return budget.sparsity === 0 ? 0 : wantedExperts(spec, budget, chosen).reduce((sum, own) => sum + own, 0)
+}
+
+/** The first experts of each block, evenly and unevenly spread: a file weighs the same whichever go. */
+function likelyPlans(spec: DecoderSpec, { sparsity }: Pick<Budget, 'sparsity'>, chosen: ReapOptions) {
+  if (sparsity === 0) return [densePlan(spec)]
+  const ends = likelyGone(spec, wantedExperts(spec, { sparsity }, chosen), chosen.budget)
+  return ends.map((gone) => planWithoutExperts(spec, gone, chosen.removed))
+}
+
+function mostRemoved(spec: DecoderSpec, removed: ReapOptions['removed']): number {
+  if (!spec.router) return 0
+  const [most = new Map()] = likelyGone(spec, removableExperts(spec), 'uniform')
+  return reachedSparsity(spec, planWithoutExperts(spec, most, removed))
+}
+
+function rankBy({ blocks }: JudgedExperts, { superExperts }: ReapOptions) {
+  const found = new Map(blocks.map((own) => [own.block, own]))
+  return (block: number, expert: number) => {
+    const own = found.get(block)
+    if (!own) throw new EspalierError('internal', `Block ${block} was not scored.`)
+    return { score: at(own.scores, expert), last: superExperts === 'kept' && own.superExperts.includes(expert) }
+  }
+}
