@@ -12,6 +12,11 @@ export function formatCount(value: number): string {
   return `${trim(value / 1e9)} B`
 }
 
+/** `30.5 B`, or `30.5 B (3.35 B active)` where one token meets only some of them. */
+export function formatParameters({ total, active }: { total: number; active?: number | undefined }): string {
+  return active === undefined ? formatCount(total) : `${formatCount(total)} (${formatCount(active)} active)`
+}
+
 export function formatInteger(value: number): string {
   return grouped.format(value)
 }

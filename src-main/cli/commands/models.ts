@@ -92,13 +92,14 @@ function printModels(models: readonly ModelEntry[], asJson: boolean): void {
   if (asJson) printJson(models)
   else
     printTable(
-      ['ID', 'NAME', 'FAMILY', 'BLOCKS', 'PARAMETERS', 'DTYPE', 'SIZE', 'RUNS', 'PATH'],
+      ['ID', 'NAME', 'FAMILY', 'BLOCKS', 'PARAMETERS', 'ACTIVE', 'DTYPE', 'SIZE', 'RUNS', 'PATH'],
       models.map(({ id, name, description, bytes, usedByRuns, path, present }) => [
         id,
         name,
         description.family,
         description.shape.blocks,
         description.parameters.total,
+        description.parameters.active ?? description.parameters.total,
         numbersOf(description),
         showBytes(bytes),
         usedByRuns,

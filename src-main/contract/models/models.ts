@@ -35,13 +35,16 @@ const feasibleRange = z.object({
   steps: z.array(z.number()).optional(),
 })
 
-/** A checkpoint's description, read from its headers and config. `parameters.stack` is the block stack alone. */
+/**
+ * A checkpoint's description, read from its headers and config. `parameters.stack` is the block stack alone, `active` what one token meets of
+ * all parameters; absent where that is all of them.
+ */
 export const modelDescription = z.object({
   family: z.string(),
   format: z.string(),
   shape: modelShape,
   blocks: z.array(blockDescription),
-  parameters: z.object({ total: z.number().int(), stack: z.number().int() }),
+  parameters: z.object({ total: z.number().int(), stack: z.number().int(), active: z.number().int().optional() }),
   /** The type of most weights; of a quantised file all its types, the largest share first. */
   dtype: z.string(),
   /** Whether weights are unpacked when they are read, so that what is computed is of the unpacked ones. */

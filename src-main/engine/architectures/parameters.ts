@@ -89,8 +89,10 @@ export function stackParameters(spec: DecoderSpec): number {
 /** Parameters of the block stack, and those of them that take part in computing one token: fewer in mixtures of experts. */
 export function activeParameters(spec: DecoderSpec): { readonly total: number; readonly active: number } {
   const total = stackParameters(spec)
-  const { router } = spec
-  if (!router) return { total, active: total }
-  const idle = spec.blocks.map(({ width }, index) => (width > 0 ? idleParameters(spec.block(index), router.chosen) : 0))
+  const idle = spec.blocks.map(({ width }, index) => (width > 0 ? unmetParameters(spec, index) : 0))
   return { total, active: total - idle.reduce((sum, own) => sum + own, 0) }
 }
+
+/** Parameters of block `index` that a token does not meet: of experts that its router does not pick. */
+export const unmetParameters = (spec: DecoderSpec, index: number): number =>
+  spec.router ? idleParameters(spec.block(index), spec.router.chosen) : 0

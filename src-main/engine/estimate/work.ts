@@ -6,7 +6,7 @@ import { isPlain } from '#contract/runs/amount-text.ts'
 import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
-import { blockParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { activeParameters, blockParameters, stackParameters, unmetParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
@@ -33,9 +33,12 @@ const billion = 1e9
 /** Seconds that encoding a token takes, and reading a gigabyte of weights; a process that starts takes the last. */
 const [encoding, reading, starting] = [4e-6, 1, 1]
 
-/** Operations of one window through the mean attention, the mean MLP and the head. */
+/** Operations of one window through the mean attention, the mean MLP and the head; of a mixture, through the experts that a token meets. */
 function operationsOf(spec: DecoderSpec, tokens: number): { attention: number; mlp: number; head: number } {
-  const blocks = spec.blocks.map((_, index) => blockParameters(spec, index))
+  const blocks = spec.blocks.map((_, index) => {
+    const { attention, mlp } = blockParameters(spec, index)
+    return { attention, mlp: mlp - unmetParameters(spec, index) }
+  })
   const mean = (part: 'attention' | 'mlp') => blocks.reduce((sum, own) => sum + own[part], 0) / blocks.length
   return {
     attention: 2 * tokens * mean('attention') + 2 * tokens ** 2 * spec.heads * spec.headSize,
@@ -88,7 +91,8 @@ class RequestWork {
     if (!isPlain(amount)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
     const budget = budgetFor(this.#model.spec, amount)
     const outline = outlineOf(method, this.#model.spec, budget, options)
-    this.#left = 1 - (outline.reached ?? budget.sparsity)
+    // A token meets equally many experts, however many are left.
+    this.#left = outline.expertsRemoved ? 1 : 1 - (outline.reached ?? budget.sparsity)
     const wanted = Math.min(method.windows(options), calibration.windows ?? Number.POSITIVE_INFINITY)
     const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
     const work = await method.work(this.#model.spec, budget, options, windows)
@@ -241,7 +245,7 @@ class RequestWork {
   /** Tokens made one by one, for some sequences side by side. */
   #decoding(phase: PhaseWork, tokens: number, sequences: number, left = this.#left): PhaseWork {
     const { spec } = this.#model
-    const gigabytes = (4 * (left * stackParameters(spec) + spec.vocabulary * spec.hidden)) / billion
+    const gigabytes = (4 * (left * activeParameters(spec).active + spec.vocabulary * spec.hidden)) / billion
     return { ...phase, decoded: tokens * gigabytes * (1 + (sequences - 1) / 4) }
   }
 

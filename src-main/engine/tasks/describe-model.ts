@@ -1,6 +1,6 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FeasibleRange, ModelDescription } from '#contract/models/models.ts'
-import { presentParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { activeParameters, presentParameters } from '#engine/architectures/parameters.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { openSpec } from '#engine/model/model.ts'
@@ -15,7 +15,8 @@ export async function describeModel(path: string, signal?: AbortSignal): Promise
   const { checkpoint, spec, pruned } = await openSpec(path)
   try {
     const tensors = [...checkpoint.tensors.values()]
-    const stack = stackParameters(spec)
+    const { total: stack, active } = activeParameters(spec)
+    const rest = Vocabulary.parameters(spec)
     return {
       family: spec.family,
       format: checkpoint.path.endsWith('.gguf') ? 'gguf' : pruned ? (pruned.family === undefined ? 'espalier' : 'exact') : 'safetensors',
@@ -30,7 +31,7 @@ export async function describeModel(path: string, signal?: AbortSignal): Promise
         contextLength: spec.contextLength,
       },
       blocks: await describeBlocks(checkpoint, spec, signal),
-      parameters: { total: stack + Vocabulary.parameters(spec), stack },
+      parameters: { total: stack + rest, stack, ...(spec.router ? { active: active + rest } : {}) },
       dtype: checkpoint.quantised?.types.join(', ') ?? mostCommon(tensors.map(({ dtype }) => dtype)),
       ...(checkpoint.quantised ? { unpacked: true } : {}),
       bytes: checkpoint.quantised?.bytes ?? tensors.reduce((total, { bytes }) => total + bytes, 0),

@@ -1,12 +1,16 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { PhaseWork } from '#contract/runs/estimate.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, methodTitles } from '#contract/titles.ts'
+import { activeParameters, blockParameters } from '#engine/architectures/parameters.ts'
 import type { WorkModel } from '#engine/estimate/window-counts.ts'
 import { workOf } from '#engine/estimate/work.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
 
 const sample = join(import.meta.dirname, '..', '..', '..', 'resources', 'sample-model')
 const text = (file: string, windows?: number, sequenceLength = 256) => ({
@@ -111,9 +115,29 @@ describe('the work of a run', () => {
     expect(phases.find(({ part }) => part === 'recovery')).toMatchObject({ seconds: 120, mlp: 0 })
   })
 
-  test.each(Object.keys(methodTitles).filter((method) => method !== 'dense'))('of %s is known before it runs', async (method) => {
-    expect(await partOf(request({ method }), 'pruning')).toBeGreaterThan(0)
-    expect(await partOf(request({ method, amount: { sparsity: 0 } }), 'pruning'), 'nothing to remove').toBe(0)
+  test.each(Object.keys(methodTitles).filter((method) => method !== 'dense' && method !== 'reap'))(
+    'of %s is known before it runs',
+    async (method) => {
+      expect(await partOf(request({ method }), 'pruning')).toBeGreaterThan(0)
+      expect(await partOf(request({ method, amount: { sparsity: 0 } }), 'pruning'), 'nothing to remove').toBe(0)
+    },
+  )
+
+  test('of a mixture counts the experts that a token meets, also without some of them', async () => {
+    const path = await referenceModel('qwen3_moe')
+    const { spec, checkpoint } = await openSpec(path)
+    await checkpoint.close()
+    const folder = await mkdtemp(join(tmpdir(), 'espalier-work-'))
+    const source = join(folder, 'windows.json')
+    await writeFile(source, JSON.stringify(Array.from({ length: 4 }, () => Array.from({ length: 64 }, (_, token) => token))))
+    const data = { source, sequenceLength: 64 }
+    const measures = [{ kind: 'perplexity', name: 'test', data } as const]
+    const asked = request({ model: path, method: 'reap', amount: { sparsity: 0.25 }, calibration: data, measures })
+    const { phases } = await workOf({ path, spec, tokenizer: undefined as never }, asked).finally(() => rm(folder, { recursive: true }))
+    const [scored, measured] = [phases.find(({ part }) => part === 'pruning'), phases.find(({ part }) => part === 'perplexity')]
+    const met = (activeParameters(spec).active - blockParameters(spec, 0).attention * 4 - 8 * spec.hidden) / 4
+    expect(scored?.mlp).toBeCloseTo((4 * 4 * 2 * 64 * met) / 1e9, 9)
+    expect(measured?.mlp).toBeCloseTo(scored?.mlp ?? 0, 9)
   })
 
   test.each(Object.keys(ablationTitles))('of the ablation %s counts all its models', async (method) => {
