@@ -52,6 +52,12 @@ function idleParameters({ mixture }: BlockTensors, chosen: number): number {
     .reduce((sum, own) => sum + own, 0)
 }
 
+/** Parameters of a mixture's experts that are not constants: what their neurons carry. */
+export function expertParameters({ mixture }: BlockTensors): number {
+  const all = mixture?.experts.map((expert) => (isConstant(expert) ? 0 : entriesOf(Object.values(mlpProjections(expert)))))
+  return all?.reduce((sum, own) => sum + own, 0) ?? 0
+}
+
 /** Parameters of block `index` as the spec describes it, whether or not parts of it were removed. */
 export function blockParameters(spec: DecoderSpec, index: number): BlockParameters {
   const tensors = spec.block(index)

@@ -1,6 +1,7 @@
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { narrowedBlocks, narrowPlan } from '#engine/pruning/two-stage/split.ts'
 
 /** How much of each kind a method will remove. */
 export interface Removal {
@@ -42,9 +43,11 @@ function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, place: Pl
   const attentions = unit === 'block' ? (blocksRemoved ?? 0) : (attentionRemoved ?? 0)
   removeMany(attentions, place !== 'turned', { attention: 'removed' })
   if (unit === 'block' || unit === 'submodule') removeMany(blocksRemoved ?? 0, unit === 'block' || place !== 'apart', { mlp: 'removed' })
-  for (const [index, { width }] of spec.blocks.entries()) {
+  for (const index of narrowedBlocks(spec)) {
+    const { width } = layoutOf(spec, index)
     const kept = width - (neuronsRemovedPerBlock ?? 0)
-    if (neuronsRemovedPerBlock && width > 0 && kept > 0) replace(index, { mlp: { kept: Array.from({ length: kept }, (_, i) => i) } })
+    const mlp = plan.blocks[index]?.mlp
+    if (neuronsRemovedPerBlock && width > 0 && kept > 0 && mlp) replace(index, { mlp: narrowPlan(spec, kept).blocks[index]?.mlp ?? mlp })
   }
   return plan
 }

@@ -81,7 +81,7 @@ const unsliceable: readonly ReferenceModel[] = ['gemma2', 'gemma3', 'olmo2', 'ol
 
 const mixtures: readonly ReferenceModel[] = mixtureModels
 /** Methods that work on one dense MLP per block. */
-const denseOnly: readonly string[] = ['2ssp', '2ssp_fit', 'slicegpt']
+const denseOnly: readonly string[] = ['2ssp_fit', 'slicegpt']
 
 describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) => {
   const opened = openReference(name)

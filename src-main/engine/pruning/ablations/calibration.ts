@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { meanAndSpread } from '#contract/comparison/comparison.ts'
 import type { Table, TableRow } from '#contract/comparison/table.ts'
 import { ablationTitles } from '#contract/titles.ts'
+import { hasExperts } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { nestedColumnNorms } from '../two-stage/neuron-norms.ts'
@@ -33,7 +34,10 @@ export const calibrationSize = defineAblation({
   title: ablationTitles.calibration,
   summary: '2SSP with more and more calibration windows, in several orders of the documents.',
   options,
-  check: (spec, { sparsity }) => checkTrial(spec, sparsity, {}),
+  check(spec, { sparsity }) {
+    if (spec.router) throw hasExperts()
+    checkTrial(spec, sparsity, {})
+  },
   trials: (_, { sparsity, sizes, seeds }) => seeds.flatMap(() => sizes.map((windows) => ({ sparsity, options: { windows } }))),
   async study(input) {
     const { options: chosen, evaluation, run } = input

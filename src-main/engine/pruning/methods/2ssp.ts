@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, hasExperts, layoutOf } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
@@ -118,6 +118,7 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
 }
 
 function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {
+  if (spec.router && cut === 'channels') throw hasExperts()
   if (stages === 'first') return splitFirstStage(spec, sparsity)
   const split = splitTwoStage(spec, sparsity, alpha, attention)
   return cut === 'channels' && channelShare === 'whole' ? { ...split, mlpShare: splitFirstStage(spec, sparsity).mlpShare } : split
@@ -139,10 +140,32 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
     )
     return { plan: { blocks }, notes: [...inputs.notes, ...outputs.notes] }
   }
+  if (scores.experts) return narrowExperts(view.spec, scores.experts, neuronsKept(split, chosen), split.width, run)
   const { kept, cuts, notes } = keepLargest(scores.neurons, neuronsKept(split, chosen), 'neuron')
   run.emit({ type: 'neuron scores', scores: scores.neurons, cuts })
   run.emit({ type: 'width', kept: kept.map((block) => block.length), of: split.width })
   return { plan: { blocks: plan.blocks.map((block, i): BlockPlan => ({ ...block, mlp: { kept: kept[i] ?? [] } })) }, notes }
+}
+
+/** Stage 1 inside experts: each keeps as many neurons as all others, so that one width stands for all. */
+function narrowExperts(
+  spec: DecoderSpec,
+  scores: readonly number[][][],
+  count: number,
+  of: number,
+  run: Pick<Input['run'], 'emit'>,
+): { plan: Plan; notes: readonly string[] } {
+  const selections = scores.map((experts) => keepLargest(experts, count, 'neuron'))
+  const blocks = densePlan(spec).blocks.map((block, index): BlockPlan => {
+    const keptByExpert = selections[index]?.kept ?? []
+    return block.mlp === 'removed' || keptByExpert.length === 0 ? block : { ...block, mlp: { kept: 'all', keptByExpert } }
+  })
+  run.emit({ type: 'width', kept: blocks.map((_, index) => (layoutOf(spec, index).experts === undefined ? of : count)), of })
+  const ties = selections.filter(({ notes }) => notes.length > 0).length
+  return {
+    plan: { blocks },
+    notes: ties > 0 ? [`In ${ties} blocks, the last neuron kept of an expert ties with the first removed within float32.`] : [],
+  }
 }
 
 const roundStep: StepKind = { version: 1 }

@@ -4,18 +4,24 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 import { stackPasses } from '../search/passes.ts'
 import { largest } from '../selection.ts'
+import { expertNorms } from './expert-norms.ts'
 import { columnNorms, type NormRequest } from './neuron-norms.ts'
 
-/** Scores of what an MLP may lose, per block: its neurons [L][I], or the hidden channels that it reads and writes [L][D]. */
+/**
+ * Scores of what an MLP may lose, per block: its neurons [L][I], those of each expert [L][E][I], or the hidden channels that it reads and
+ * writes [L][D].
+ */
 export type MlpScores =
-  | { readonly neurons: number[][]; readonly inputs?: never }
-  | { readonly neurons?: never; readonly inputs: number[][]; readonly outputs: number[][] }
+  | { readonly neurons: number[][]; readonly experts?: never; readonly inputs?: never }
+  | { readonly experts: number[][][]; readonly neurons?: never; readonly inputs?: never }
+  | { readonly neurons?: never; readonly experts?: never; readonly inputs: number[][]; readonly outputs: number[][] }
 
 const scoring = 'Stage 1: scoring neurons'
 
 /** The pass that scores neurons. */
 export function scoringPhase(spec: DecoderSpec, windows: number): MethodPhase {
-  return { phase: scoring, passes: stackPasses(spec.blocks.length, windows), shared: `${scoring}, ${windows} windows` }
+  const phase = { phase: scoring, passes: stackPasses(spec.blocks.length, windows), shared: `${scoring}, ${windows} windows` }
+  return spec.router ? { ...phase, choosing: 'exactly' } : phase
 }
 
 interface MlpScoreOptions {
@@ -30,6 +36,7 @@ const normStep: StepKind = { version: 1, reach: 'shared' }
 export async function mlpScores<Options>(input: MethodInput<Options>, { norm, windows, cut }: MlpScoreOptions): Promise<MlpScores> {
   const key = norm === 1 ? 'l1' : 'l2'
   const count = Math.min(windows, input.calibration.length)
+  if (input.view.spec.router) return { experts: (await expertNormsOf(input, count))[key] }
   if (cut === 'neurons') {
     const requests = { l1: { site: 'neurons', norm: 'l1' }, l2: { site: 'neurons', norm: 'l2' } } as const
     const asked = { kind: normStep, label: `neuron norms, ${count} windows`, on: { windows: input.calibration.slice(0, count), cut } }
@@ -55,6 +62,18 @@ async function normsOf<Options, Key extends string>(
     (norms.get(request) ?? []).map((block) => [...block]),
   ])
   return Object.fromEntries(entries) as Record<Key, number[][]>
+}
+
+const expertNormStep: StepKind = { version: 1, reach: 'shared' }
+
+function expertNormsOf<Options>({ view, calibration, run }: MethodInput<Options>, count: number) {
+  const windows = calibration.slice(0, count)
+  return run.step({ kind: expertNormStep, label: `neuron norms of experts, ${count} windows`, on: { windows } }, () =>
+    expertNorms(view, windows, {
+      progress: (done, total) => run.progress(scoring, done, total, 'submodules'),
+      signal: run.signal,
+    }),
+  )
 }
 
 interface KeptColumns {

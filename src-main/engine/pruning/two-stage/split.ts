@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { BlockPlan } from '#contract/pruning/plan.ts'
-import { blockParameters, stackParameters } from '#engine/architectures/parameters.ts'
-import { type DecoderSpec, hasExperts, layoutOf } from '#engine/architectures/spec.ts'
+import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
+import { blockParameters, expertParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { roundHalfEven } from '../budget.ts'
 import { attentionRemovals, densePlan, equalCost, reachedSparsity } from '../plan.ts'
 
@@ -21,16 +21,23 @@ interface StackShape {
   readonly attentions: readonly number[]
   readonly attention: number
   readonly mlp: number
+  /** How many MLPs lose neurons, and the parameters of one of them that neurons carry: of a mixture, its experts'. */
+  readonly mlps: number
+  readonly cut: number
   readonly total: number
   readonly width: number
 }
 
+/** Blocks whose MLPs lose neurons: all, but beside mixtures a dense MLP keeps its own. */
+export const narrowedBlocks = ({ blocks, router }: DecoderSpec): number[] =>
+  [...blocks.keys()].filter((index) => !router || blocks[index]?.experts !== undefined)
+
 /** Sizes that the split counts with. MLPs are equal before pruning; token mixers of several kinds differ. */
 function stackShape(spec: DecoderSpec): StackShape {
-  if (spec.router) throw hasExperts()
-  const first = spec.blocks.findIndex((layout) => layout.width > 0)
+  const narrowed = narrowedBlocks(spec)
+  const first = narrowed.find((index) => layoutOf(spec, index).width > 0) ?? -1
   const width = first < 0 ? 0 : layoutOf(spec, first).width
-  if (first < 0 || spec.blocks.some((layout) => layout.width !== width)) {
+  if (first < 0 || narrowed.some((index) => layoutOf(spec, index).width !== width)) {
     throw new EspalierError(
       'infeasible',
       'This model has MLPs of different widths or none at all; 2SSP needs equal ones. Start from the dense model.',
@@ -40,7 +47,9 @@ function stackShape(spec: DecoderSpec): StackShape {
   const sum = attentions.reduce((total, own) => total + own, 0)
   // A model without attention can only lose neurons: what one would have taken is still the first block's.
   const attention = attentions.length === 0 ? blockParameters(spec, first).attention : sum / attentions.length
-  return { attentions, attention, mlp: blockParameters(spec, first).mlp, total: stackParameters(spec), width }
+  const { mlp } = blockParameters(spec, first)
+  const cut = spec.router ? expertParameters(spec.block(first)) : mlp
+  return { attentions, attention, mlp, mlps: narrowed.length, cut, total: stackParameters(spec), width }
 }
 
 function attentionParameters(spec: DecoderSpec): number[] {
@@ -70,7 +79,7 @@ function shareOfAttention(spec: DecoderSpec, { attentions, attention, mlp }: Sta
  */
 export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number, override?: number): TwoStageSplit {
   const shape = stackShape(spec)
-  const count = spec.blocks.length
+  const { mlps, cut } = shape
   const attention = override ?? roundHalfEven(shareOfAttention(spec, shape, sparsity, alpha))
   const candidates = shape.attentions.length
   if (attention > candidates) {
@@ -80,7 +89,7 @@ export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number
     )
   }
   const lowest = (attention * shape.attention) / shape.total
-  const highest = (attention * shape.attention + count * shape.mlp) / shape.total
+  const highest = (attention * shape.attention + mlps * cut) / shape.total
   if (lowest > sparsity || highest < sparsity) {
     throw new EspalierError(
       'infeasible',
@@ -88,8 +97,8 @@ export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number
     )
   }
   const target = roundHalfEven(sparsity * shape.total)
-  const perMlp = roundHalfEven((target - attention * shape.attention) / count)
-  return splitOf(shape, attention, perMlp / shape.mlp)
+  const perMlp = roundHalfEven((target - attention * shape.attention) / mlps)
+  return splitOf(shape, attention, perMlp / cut)
 }
 
 function splitOf({ width }: StackShape, attention: number, mlpShare: number): TwoStageSplit {
@@ -99,9 +108,9 @@ function splitOf({ width }: StackShape, attention: number, mlpShare: number): Tw
 /** The first stage alone: MLPs carry the whole sparsity. Throws when they are too small for it. */
 export function splitFirstStage(spec: DecoderSpec, sparsity: number): TwoStageSplit {
   const shape = stackShape(spec)
-  const share = sparsity * (shape.total / (spec.blocks.length * shape.mlp))
+  const share = sparsity * (shape.total / (shape.mlps * shape.cut))
   if (share > 1) {
-    const most = (spec.blocks.length * shape.mlp) / shape.total
+    const most = (shape.mlps * shape.cut) / shape.total
     throw new EspalierError('infeasible', `Sparsity ${sparsity} is more than all MLPs together. Choose at most ${most.toFixed(4)}.`)
   }
   return splitOf(shape, 0, share)
@@ -132,9 +141,19 @@ export function splitRange(split: (sparsity: number) => TwoStageSplit): { least:
 
 /** What plans reach that keep this many neurons in each MLP; null where it matters which attention submodules go. */
 export function reachedBy(spec: DecoderSpec, attention: number, neurons: number): number | null {
-  const plan = densePlan(spec)
-  const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
-  const narrowed = { blocks: plan.blocks.map((block): BlockPlan => (block.mlp === 'removed' ? block : { ...block, mlp: { kept } })) }
+  const narrowed = narrowPlan(spec, neurons)
   const cost = attention === 0 ? 0 : equalCost(spec, attentionRemovals(spec))
   return cost === undefined ? null : reachedSparsity(spec, narrowed) + (attention * cost) / stackParameters(spec)
+}
+
+/** The plan that leaves the first `neurons` of each MLP, or of each expert. */
+export function narrowPlan(spec: DecoderSpec, neurons: number): Plan {
+  const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
+  const narrowed = new Set(narrowedBlocks(spec))
+  const blocks = densePlan(spec).blocks.map((block, index): BlockPlan => {
+    if (block.mlp === 'removed' || !narrowed.has(index)) return block
+    const { experts } = layoutOf(spec, index)
+    return { ...block, mlp: experts === undefined ? { kept } : { kept: 'all', keptByExpert: Array.from({ length: experts }, () => kept) } }
+  })
+  return { blocks }
 }
