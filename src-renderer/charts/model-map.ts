@@ -1,6 +1,8 @@
 import type { ModelDescription, StackPart } from '#contract/models/models.ts'
+import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
+import { describeExperts, type ExpertCell, expertCells, keptExpertShare } from './expert-cells.ts'
 
 type BlockSizes = ModelDescription['blocks']
 
@@ -12,6 +14,8 @@ export interface MapBlock {
   /** Neurons that stay, of `neurons`. */
   kept: number
   neurons: number
+  /** Of a mixture, its experts by number. */
+  experts?: readonly ExpertCell[]
   /** What a repair or a recovery has replaced. */
   replaced?: NonNullable<BlockPlan['replaced']>
   /** Parts of a checkpoint that are zeros. */
@@ -32,28 +36,40 @@ interface RunHistory {
   decisions: readonly Decision[]
   selections: readonly Selection[]
   plan: Plan | null
+  experts?: JudgedExperts | null
 }
 
 export function denseMap(sizes: BlockSizes): MapBlock[] {
   const neurons = Math.max(...sizes.map(({ intermediate }) => intermediate), 0)
-  return sizes.map((_, index) => ({ index, attention: 1, mlp: 1, kept: neurons, neurons }))
+  return sizes.map(({ experts, intermediate }, index) => {
+    if (experts === undefined) return { index, attention: 1, mlp: 1, kept: neurons, neurons }
+    const cells = expertCells(experts, { kept: 'all' }, index)
+    return { index, attention: 1, mlp: 1, kept: intermediate, neurons: intermediate, experts: cells }
+  })
 }
 
 /** The map of a finished plan. `hidden` is the dense width, against which SliceGPT's narrower one is drawn. */
-export function planMap(sizes: BlockSizes, plan: Plan, hidden: number): MapBlock[] {
+export function planMap(sizes: BlockSizes, plan: Plan, hidden: number, judged?: JudgedExperts | null): MapBlock[] {
   const slice = plan.slice ? plan.slice.width / hidden : 1
   return denseMap(sizes).map((block) => {
     const decided = plan.blocks[block.index]
     if (!decided) return block
-    const kept = decided.mlp === 'removed' ? 0 : decided.mlp.kept === 'all' ? block.neurons : decided.mlp.kept.length
+    const kept = neuronsLeft(decided.mlp, block.neurons)
+    const experts = block.experts && expertCells(block.experts.length, decided.mlp, block.index, judged)
     return {
       ...block,
+      ...(experts ? { experts } : {}),
       attention: decided.attention === 'removed' ? 0 : slice,
-      mlp: block.neurons === 0 ? 0 : (kept / block.neurons) * slice,
+      mlp: block.neurons === 0 ? 0 : (kept / block.neurons) * slice * keptExpertShare(experts ?? []),
       kept,
       ...(decided.replaced ? { replaced: decided.replaced } : {}),
     }
   })
+}
+
+function neuronsLeft(mlp: BlockPlan['mlp'], neurons: number): number {
+  if (mlp === 'removed') return 0
+  return mlp.keptByExpert?.[0]?.length ?? (mlp.kept === 'all' ? neurons : mlp.kept.length)
 }
 
 /**
@@ -105,7 +121,7 @@ export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number
       selection: null,
     })
   }
-  const final = history.plan && planMap(sizes, history.plan, hidden)
+  const final = history.plan && planMap(sizes, history.plan, hidden, history.experts)
   const repaired = final?.some(({ replaced }) => replaced) ?? false
   if (final && (repaired || !isSameMap(final, last())))
     frames.push({ title: repaired ? 'plan, weights replaced' : 'plan', blocks: final, changed: null, decision: null, selection: null })
@@ -151,8 +167,9 @@ function describeReplaced(block: MapBlock): string {
   return `, ${how}: ${parts.map((part) => (part === 'attention' ? 'attention' : 'MLP')).join(' and ')}`
 }
 
-function describeMlp({ mlp, kept, neurons, zeroed }: MapBlock): string {
+function describeMlp({ mlp, kept, neurons, zeroed, experts }: MapBlock): string {
   if (mlp === 0) return `MLP ${zeroed?.includes('mlp') ? 'of zeros' : 'removed'}`
+  if (experts) return `${describeExperts(experts)}${kept === neurons ? '' : `, ${kept} of ${neurons} neurons each`}`
   if (mlp === 1) return 'MLP kept'
   return kept === neurons ? `MLP narrowed to ${percent(mlp)}` : `${kept} of ${neurons} MLP neurons kept`
 }

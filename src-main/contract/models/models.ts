@@ -23,6 +23,8 @@ const blockDescription = z.object({
   attentionParameters: z.number().int(),
   mlpParameters: z.number().int(),
   intermediate: z.number().int(),
+  /** Experts of a mixture, constants included. */
+  experts: z.number().int().optional(),
   /** Parts that are present but contribute nothing: the format needs zeros where something was removed. */
   zeroed: z.array(stackPart).optional(),
 })

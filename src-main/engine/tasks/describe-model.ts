@@ -49,11 +49,13 @@ async function describeBlocks(checkpoint: Checkpoint, spec: DecoderSpec, signal?
   const blocks: ModelDescription['blocks'] = []
   for (const index of spec.blocks.keys()) {
     const { attention, mlp } = presentParameters(spec, index)
+    const { width, experts } = layoutOf(spec, index)
     const zeroed = await zeroedParts(checkpoint, spec, index, signal)
     blocks.push({
       attentionParameters: attention,
       mlpParameters: mlp,
-      intermediate: layoutOf(spec, index).width,
+      intermediate: width,
+      ...(experts === undefined || width === 0 ? {} : { experts }),
       ...(zeroed.length > 0 ? { zeroed } : {}),
     })
   }

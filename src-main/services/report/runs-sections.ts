@@ -1,3 +1,4 @@
+import { expertSentences } from '#contract/pruning/expert-sentences.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
@@ -56,7 +57,9 @@ export function environmentSection(runs: readonly RunDetail[]): Block[] {
       : [],
   )
   const commands = runs.flatMap(({ model, request }) => commandOf(model.name === 'sample' ? 'sample' : request.model, request) ?? [])
-  const notes = runs.flatMap(({ name, remarks }) => remarks.map((remark) => `${name}: ${remark}`))
+  const notes = runs.flatMap(({ name, remarks, experts, plan }) =>
+    [...remarks, ...(experts && plan ? expertSentences(experts, plan) : [])].map((remark) => `${name}: ${remark}`),
+  )
   return [
     ...(notes.length > 0 ? [heading(2, 'Notes'), ...[...new Set(notes)].map(paragraph)] : []),
     heading(2, 'How it was computed'),

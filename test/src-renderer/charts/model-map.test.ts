@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import {
   checkpointMap,
@@ -137,4 +138,32 @@ describe('agreement of two plans', () => {
     expect(planAgreement(planOf(kept), planOf(narrow), 8).blocks[0]).toBeCloseTo((1 + 4 / 8) / 2)
     expect(planAgreement(planOf(kept), planOf(gone), 8).blocks[0]).toBe(0)
   })
+})
+
+test('a mixture is drawn expert by expert: kept, removed or a constant, by how often it was chosen', () => {
+  // A dense block beside mixtures may be wider than an expert.
+  const mixture = [...sizes.slice(0, 2).map((size) => ({ ...size, experts: 4 })), { ...at(sizes, 2), intermediate: 64 }]
+  const mlp = { kept: 'all' as const, experts: [0, 2], constants: [3] }
+  const judged = {
+    score: 'reap',
+    tokens: 100,
+    chosen: 2,
+    blocks: [{ block: 0, tokens: [80, 10, 40, 0], scores: [], superExperts: [] }],
+  } as const
+  const [first, second] = planMap(mixture, planOf({ attention: 'kept', mlp }, kept, kept), 64, judged as never)
+  expect(first?.experts).toEqual([
+    { state: 'kept', use: 1 },
+    { state: 'removed', use: 0.125 },
+    { state: 'kept', use: 0.5 },
+    { state: 'constant', use: 0 },
+  ])
+  expect(first?.mlp).toBe(0.5)
+  expect(describeBlock(first as never)).toBe('Block 0: attention kept, 2 of 4 experts kept, 1 replaced by constants')
+  expect(describeBlock(second as never)).toBe('Block 1: attention kept, all 4 experts kept')
+  const narrowed = { kept: 'all' as const, keptByExpert: [0, 1, 2, 3].map(() => [0, 1]) }
+  const [cut] = planMap(mixture, planOf({ attention: 'kept', mlp: narrowed }, kept, kept), 64)
+  expect(cut).toMatchObject({ mlp: 0.25, kept: 2 })
+  expect(
+    mapFrames(mixture, { width: null, decisions: [], selections: [], plan: planOf({ attention: 'kept', mlp }, kept, kept) }, 64),
+  ).toHaveLength(2)
 })

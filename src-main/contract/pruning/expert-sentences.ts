@@ -1,0 +1,57 @@
+import { at } from '../at.ts'
+import { expertScores, type JudgedExperts, type JudgedMixture } from './experts.ts'
+import type { Plan } from './plan.ts'
+
+/** Below this many routed tokens, a score is mostly noise. */
+export const fewTokens = 100
+
+interface JudgedExpert {
+  readonly block: number
+  readonly expert: number
+  readonly tokens: number
+  readonly isSuper: boolean
+}
+
+/** The experts that a plan removes or replaces, or those that it keeps, of mixtures that lose any. */
+function expertsOf({ blocks }: JudgedExperts, plan: Plan, which: 'kept' | 'removed'): JudgedExpert[] {
+  return blocks.flatMap(({ block, tokens, superExperts }) => {
+    const mlp = plan.blocks[block]?.mlp
+    if (!mlp || mlp === 'removed' || !mlp.experts) return []
+    const kept = new Set(mlp.experts)
+    return [...tokens.keys()]
+      .filter((expert) => kept.has(expert) === (which === 'kept'))
+      .map((expert) => ({ block, expert, tokens: at(tokens, expert), isSuper: superExperts.includes(expert) }))
+  })
+}
+
+const rarest = (experts: readonly JudgedExpert[]): JudgedExpert | undefined =>
+  experts.reduce<JudgedExpert | undefined>((least, one) => (least && least.tokens <= one.tokens ? least : one), undefined)
+
+const nameOf = ({ block, expert }: JudgedExpert): string => `expert ${expert} of block ${block}`
+
+/** What a careful reader should know of how experts were chosen: how little the rarest were seen, and whether a super expert went. */
+export function expertSentences(judged: JudgedExperts, plan: Plan): string[] {
+  const [kept, removed] = [expertsOf(judged, plan, 'kept'), expertsOf(judged, plan, 'removed')]
+  const [leastKept, leastRemoved] = [rarest(kept), rarest(removed)]
+  if (!leastKept || !leastRemoved) return []
+  const words = ({ tokens }: JudgedExpert) => `${tokens.toLocaleString('en-US')} ${tokens === 1 ? 'token' : 'tokens'}`
+  const few = Math.min(leastKept.tokens, leastRemoved.tokens) < fewTokens
+  const advice = few ? ` Below about ${fewTokens}, a score is mostly noise: use more calibration text.` : ''
+  const gone = removed.filter(({ isSuper }) => isSuper)
+  return [
+    `The rarest kept expert (${nameOf(leastKept).replace('expert ', '')}) was judged on ${words(leastKept)}, the rarest removed one (${nameOf(leastRemoved).replace('expert ', '')}) on ${words(leastRemoved)}.${advice}`,
+    gone.length === 0
+      ? 'No super expert was removed.'
+      : `${gone.length === 1 ? 'A super expert was' : 'Super experts were'} removed: ${gone.map(nameOf).join(', ')}. Without its largest outputs, a model often breaks.`,
+  ]
+}
+
+/** How evenly a mixture's tokens are spread: 1 for equal shares, lower the fewer experts do the work. */
+export function balanceOf({ tokens }: Pick<JudgedMixture, 'tokens'>): number {
+  const sum = tokens.reduce((total, own) => total + own, 0)
+  if (sum === 0 || tokens.length < 2) return 1
+  const entropy = tokens.reduce((total, own) => (own === 0 ? total : total - (own / sum) * Math.log(own / sum)), 0)
+  return entropy / Math.log(tokens.length)
+}
+
+export const scoreTitle = ({ score }: Pick<JudgedExperts, 'score'>): string => expertScores[score]
