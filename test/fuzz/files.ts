@@ -15,6 +15,7 @@ import { readRunFile } from '#jobs/cluster/perform-run-file.ts'
 import { type GgufFile, makeGguf, text, u32 } from '../engine/checkpoint/gguf/make-gguf.ts'
 import { layOut, makeValidModel, toSafetensors, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
 import { makeByteLevel, writeTokenizer } from '../engine/tokenizer/make-tokenizer.ts'
+import { mixtureAttacks } from './mixtures.ts'
 import { mutateBytes, mutateJson, mutateTemplate } from './mutate.ts'
 import type { Random } from './random.ts'
 
@@ -289,6 +290,7 @@ export function fileAttacks(database: Buffer): Record<string, Attack> {
       read: async (folder) => readRunFile(join(folder, 'run.json')),
     },
     database: databaseAttack(database),
+    ...mixtureAttacks,
   }
 }
 

@@ -37,6 +37,29 @@ export function makeValidModel(): ModelFiles {
   return { config: makeConfig(hidden, intermediate, heads, blocks, vocabulary), tensors }
 }
 
+/** The same as a Mixtral with four experts in each block, of which a token meets two. */
+export function makeValidMixture(): ModelFiles {
+  const { config, tensors } = makeValidModel()
+  const { hidden, blocks } = sizes
+  for (let block = 0; block < blocks; block++) {
+    const layer = `model.layers.${block}`
+    for (const [own, name] of [
+      ['gate', 'w1'],
+      ['up', 'w3'],
+      ['down', 'w2'],
+    ] as const) {
+      const dense = `${layer}.mlp.${own}_proj.weight`
+      const tensor = tensors[dense]
+      delete tensors[dense]
+      for (let expert = 0; tensor && expert < 4; expert++)
+        tensors[`${layer}.block_sparse_moe.experts.${expert}.${name}.weight`] = { ...tensor }
+    }
+    tensors[`${layer}.block_sparse_moe.gate.weight`] = { dtype: 'F32', shape: [4, hidden], bytes: makeWeights(4 * hidden, block) }
+  }
+  const experts = { model_type: 'mixtral', architectures: ['MixtralForCausalLM'], num_local_experts: 4, num_experts_per_tok: 2 }
+  return { config: { ...config, ...experts }, tensors }
+}
+
 function makeConfig(hidden: number, intermediate: number, heads: number, blocks: number, vocabulary: number): Record<string, unknown> {
   return {
     architectures: ['LlamaForCausalLM'],

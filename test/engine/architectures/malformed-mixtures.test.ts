@@ -1,0 +1,39 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { describeModel } from '#engine/tasks/describe-model.ts'
+import { type ModelFiles, makeValidMixture, writeModelFiles } from '../checkpoint/valid-model.ts'
+
+let place = ''
+beforeAll(async () => {
+  place = await mkdtemp(join(tmpdir(), 'malformed-mixtures-'))
+})
+afterAll(() => rm(place, { recursive: true }))
+
+async function opened(name: string, change: (model: ModelFiles) => void) {
+  const model = makeValidMixture()
+  change(model)
+  await writeModelFiles(join(place, name), model)
+  return describeModel(join(place, name))
+}
+
+const gate = 'model.layers.0.block_sparse_moe.gate.weight'
+const expert = (number: number) => `model.layers.1.block_sparse_moe.experts.${number}.w2.weight`
+
+test('a sound mixture opens, with its experts and the parameters that a token meets', async () => {
+  const { blocks, parameters } = await opened('sound', () => undefined)
+  expect(blocks.map(({ experts }) => experts)).toEqual([4, 4])
+  expect(parameters.active).toBe(parameters.total - 2 * 2 * 3 * 8 * 12)
+})
+
+test.each<[string, (model: ModelFiles) => void, RegExp]>([
+  ['a missing expert', ({ tensors }) => delete tensors[expert(2)], /layers\.1\.block_sparse_moe\.experts\.2\.w2/],
+  ['an expert of another width', ({ tensors }) => Object.assign(tensors[expert(3)] ?? {}, { shape: [12, 8] }), /experts\.3\.w2/],
+  ['a router of the wrong size', ({ tensors }) => Object.assign(tensors[gate] ?? {}, { shape: [2, 16] }), /block_sparse_moe\.gate/],
+  ['more experts in the config than in the file', ({ config }) => Object.assign(config, { num_local_experts: 5 }), /block_sparse_moe/],
+  ['fewer experts in the config than in the file', ({ config }) => Object.assign(config, { num_local_experts: 3 }), /block_sparse_moe/],
+  ['a router that picks more than there are', ({ config }) => Object.assign(config, { num_experts_per_tok: 5 }), /more than the 4 experts/],
+])('%s is refused by name, before anything is computed', async (name, change, says) => {
+  await expect(opened(name, change)).rejects.toThrow(says)
+})
