@@ -1,4 +1,4 @@
-import { isLowerBetter } from '#contract/comparison/comparison.ts'
+import { isLowerBetter } from '#contract/comparison/measure-columns.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import { precisionTitles } from '#contract/pruning/precision-names.ts'
 import { pruningSeconds } from '#contract/runs/phases.ts'

@@ -1,5 +1,5 @@
+import type { MarkShape } from '#contract/comparison/series.ts'
 import { saveBlob, toFileName } from '../lib/save-file.ts'
-import type { MarkShape } from '../lib/series.ts'
 import { markPath } from './scatter.ts'
 
 /** The meaning of a colour and a mark. */

@@ -1,6 +1,7 @@
 import { symbol, symbolCircle, symbolCross, symbolDiamond, symbolSquare, symbolStar, symbolTriangle, symbolWye } from 'd3-shape'
 import { paretoFront } from '#contract/comparison/comparison.ts'
-import type { MarkShape, SeriesStyle } from '../lib/series.ts'
+import type { MarkShape } from '#contract/comparison/series.ts'
+import type { SeriesStyle } from '../lib/series-style.ts'
 
 export interface ScatterPoint extends SeriesStyle {
   id: string

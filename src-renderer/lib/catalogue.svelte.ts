@@ -1,7 +1,7 @@
 import type { Catalogue, MethodEntry } from '#contract/pruning/methods.ts'
 import { ablationTitles, inspectionTitles, methodTitles, titleOfMethod } from '#contract/titles.ts'
 import { call } from '../api/api.ts'
-import { type SeriesStyle, seriesStyle } from './series.ts'
+import { seriesStyle } from './series-style.ts'
 
 let value = $state.raw<Catalogue | null>(null)
 let pending: Promise<Catalogue> | null = null
@@ -18,7 +18,9 @@ export const catalogue = {
   /** Everything that a run's method can be, with its title. */
   methods: Object.entries({ ...methodTitles, ...ablationTitles, ...inspectionTitles }).map(([id, title]) => ({ id, title })),
   title: titleOfMethod,
-  style: (id: string): SeriesStyle => seriesStyle(Object.keys(methodTitles), id),
+  style: seriesStyle,
+  /** The label of an option of a method. */
+  option: (method: string, name: string): string => catalogue.method(method)?.options.find((option) => option.name === name)?.label ?? name,
 }
 
 export async function loadCatalogue(): Promise<Catalogue> {

@@ -22,11 +22,12 @@ export const comparisonCalls = {
     'conflict',
   ),
   'compare.table': call(
-    'The comparison as a table file.',
+    'The comparison as a table file: a row for each run, or one measure by method and sparsity with means over seeds.',
     z.object({
       ids: ids.max(mostCompared),
       baseline: id.optional(),
       format: tableFormat,
+      by: z.enum(['run', 'sparsity']).default('run'),
       overSeeds: z.boolean().default(false),
       measures: z.array(z.string()).max(200).optional(),
     }),
@@ -41,6 +42,7 @@ export const comparisonCalls = {
       runs: ids.max(200).optional(),
       title: name.optional(),
       format: z.enum(['html', 'markdown']).default('html'),
+      overSeeds: z.boolean().default(true),
     }),
     textFile,
     'not-found',

@@ -1,49 +1,8 @@
-import type { MeasureSummary, ParameterValue } from '../runs/runs.ts'
-import { titleOfMethod } from '../titles.ts'
 import type { ComparedRun } from './compare.ts'
+import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
+import { groupEach, groupOverSeeds, hasSeveralSeeds, type SeedGroup } from './seeds.ts'
+import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
-
-/** A measure as a column. Its id is `name` or `name/dataset`. */
-export interface MeasureColumn {
-  id: string
-  name: string
-  dataset: string
-  unit: string
-  lowerIsBetter: boolean
-}
-
-/** Runs that differ only in the seed. */
-export interface SeedGroup {
-  runs: ComparedRun[]
-  /** `count` runs have the measure. */
-  measures: Map<string, { mean: number; spread: number | null; count: number }>
-}
-
-const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop|distinct/i
-
-export function measureId(measure: { name: string; dataset: string }): string {
-  return measure.dataset ? `${measure.name}/${measure.dataset}` : measure.name
-}
-
-export function isLowerBetter(name: string): boolean {
-  return !higherIsBetter.test(name)
-}
-
-/** The measures that at least one run has, in order of first appearance. */
-export function measureColumns(runs: readonly ComparedRun[]): MeasureColumn[] {
-  const columns = new Map<string, MeasureColumn>()
-  for (const run of runs) {
-    for (const { name, dataset, unit } of run.measures) {
-      const id = measureId({ name, dataset })
-      if (!columns.has(id)) columns.set(id, { id, name, dataset, unit, lowerIsBetter: isLowerBetter(name) })
-    }
-  }
-  return [...columns.values()]
-}
-
-export function measureOf(run: ComparedRun, id: string): MeasureSummary | undefined {
-  return run.measures.find((measure) => measureId(measure) === id)
-}
 
 /** Difference from the baseline, relative difference (null if the baseline is 0), and whether it is an improvement. */
 export function deltaOf(
@@ -66,40 +25,22 @@ export function paretoFront<P extends { x: number; y: number }>(points: readonly
   return front
 }
 
-/** Groups runs that differ only in the seed, with mean and standard deviation (n - 1) of each measure. */
-export function groupOverSeeds(runs: readonly ComparedRun[]): SeedGroup[] {
-  const groups = new Map<string, ComparedRun[]>()
-  for (const run of runs) groups.set(seedlessKey(run), [...(groups.get(seedlessKey(run)) ?? []), run])
-  return [...groups.values()].map((members) => ({
-    runs: members,
-    measures: new Map(measureColumns(members).map(({ id }) => [id, summaryOf(members, id)])),
-  }))
+/** What is compared: the baseline first, then one group for each run, or one for its seeds. */
+export function comparedGroups(runs: readonly ComparedRun[], baseline: string | null, overSeeds: boolean): SeedGroup[] {
+  const sorted = [...runs].sort((a, b) => Number(b.id === baseline) - Number(a.id === baseline))
+  return overSeeds ? groupOverSeeds(sorted) : groupEach(sorted)
 }
 
-/** Mean and deviation over several runs; for a single run, its value and standard error. */
-function summaryOf(members: readonly ComparedRun[], id: string): { mean: number; spread: number | null; count: number } {
-  const found = members.flatMap((run) => measureOf(run, id) ?? [])
-  const [only] = found
-  if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null, count: 1 }
-  return { ...meanAndSpread(found.map(({ value }) => value)), count: found.length }
-}
-
-export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
-  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
-  return { mean, spread: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null }
-}
-
-/** The comparison as a table: baseline first, one row per run (or per seed group), one column per measure (or per entry of `chosen`). */
+/** The comparison as a table: one row per compared group, one column per measure (or per entry of `chosen`). */
 export function comparisonTable(
   runs: readonly ComparedRun[],
   baseline: string | null,
   overSeeds: boolean,
   chosen?: readonly string[],
 ): Table {
-  const sorted = [...runs].sort((a, b) => Number(b.id === baseline) - Number(a.id === baseline))
-  const groups = overSeeds ? groupOverSeeds(sorted) : sorted.map((run) => groupOverSeeds([run])[0] as SeedGroup)
-  const columns = measureColumns(sorted).filter(({ id }) => chosen?.includes(id) ?? true)
+  const groups = comparedGroups(runs, baseline, overSeeds)
+  const counts = overSeeds && hasSeveralSeeds(runs)
+  const columns = measureColumns(groups.flatMap((group) => group.runs)).filter(({ id }) => chosen?.includes(id) ?? true)
   const best = new Map(columns.map((column) => [column.id, bestMean(groups, column, baseline)]))
   return {
     columns: [
@@ -107,28 +48,32 @@ export function comparisonTable(
       { label: 'Method', numeric: false },
       { label: 'Sparsity', numeric: true },
       { label: 'Reached', numeric: true },
-      ...(overSeeds ? [{ label: 'Seeds', numeric: true }] : [{ label: 'Seed', numeric: true }]),
-      ...columns.map(({ name, dataset, unit, lowerIsBetter }) => ({
-        label: columnLabel(name, dataset, unit),
+      { label: counts ? 'Seeds' : 'Seed', numeric: true },
+      ...columns.map((column) => ({
+        label: columnLabel(column),
         numeric: true,
-        better: lowerIsBetter ? ('lower' as const) : ('higher' as const),
+        better: column.lowerIsBetter ? ('lower' as const) : ('higher' as const),
       })),
     ],
-    rows: groups.map((group) => tableRow(group, columns, best, overSeeds)),
+    rows: groups.map((group) => tableRow(group, columns, best, counts)),
   }
 }
 
-function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map<string, number | null>, overSeeds: boolean): TableRow {
-  const run = group.runs[0] as ComparedRun
-  const reached = group.runs.flatMap(({ reached }) => reached ?? [])
+function tableRow(
+  { runs, seeds, reached, measures }: SeedGroup,
+  columns: readonly MeasureColumn[],
+  best: Map<string, number | null>,
+  counts: boolean,
+): TableRow {
+  const run = runs[0] as ComparedRun
   return [
     { value: run.model.name },
-    { value: titleOfMethod(run.method) },
+    { value: seriesTitle(run.method, treatmentOf(run)) },
     { value: run.nominal },
-    { value: reached.length > 0 ? meanAndSpread(reached).mean : null },
-    { value: overSeeds ? group.runs.length : run.seed },
+    { value: reached },
+    { value: counts ? seeds : run.seed },
     ...columns.map(({ id }) => {
-      const summary = group.measures.get(id)
+      const summary = measures.get(id)
       return { value: summary?.mean ?? null, spread: summary?.spread ?? null, best: summary !== undefined && summary.mean === best.get(id) }
     }),
   ]
@@ -138,20 +83,4 @@ function bestMean(groups: readonly SeedGroup[], { id, lowerIsBetter }: MeasureCo
   const means = groups.filter(({ runs }) => runs[0]?.id !== baseline).flatMap(({ measures }) => measures.get(id)?.mean ?? [])
   if (means.length < 2) return null
   return means.reduce((top, mean) => (mean < top === lowerIsBetter ? mean : top))
-}
-
-function columnLabel(name: string, dataset: string, unit: string): string {
-  const title = dataset ? `${name} (${dataset})` : name
-  return unit && unit !== name ? `${title} [${unit}]` : title
-}
-
-function seedlessKey(run: ComparedRun): string {
-  const { seed: _, ...parameters } = run.parameters as Record<string, ParameterValue>
-  return JSON.stringify([
-    run.model.id,
-    run.fingerprint,
-    run.method,
-    run.nominal,
-    Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1)),
-  ])
 }

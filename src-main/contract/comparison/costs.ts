@@ -1,5 +1,5 @@
 import type { ComparedRun } from './compare.ts'
-import { isLowerBetter, measureColumns, measureId } from './comparison.ts'
+import { isLowerBetter, measureColumns, measureId } from './measure-columns.ts'
 
 /** What a file costs: an axis that a verdict is given along. */
 export interface Cost {

@@ -16,6 +16,13 @@ export function meanAndError(values: ArrayLike<number>): Estimate {
   return { value, error: count > 1 ? Math.sqrt(squares / count / (count - 1)) : null }
 }
 
+/** Mean and standard deviation over n - 1; null for a single value. */
+export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
+  return { mean, spread: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null }
+}
+
 /** Covariance of the means of two samples of equal length, over n - 1. */
 export function covarianceOfMeans(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const [meanA, meanB] = [sum(a) / a.length, sum(b) / b.length]

@@ -1,12 +1,15 @@
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { comparisonTable } from '#contract/comparison/comparison.ts'
 import { pairTasks } from '#contract/comparison/paired.ts'
+import { sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { TaskOutcomes } from '#contract/data/questions.ts'
+import { EspalierError } from '#contract/errors.ts'
 import { areComparable, usedSameModel } from '#contract/runs/used-model.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { baselineIn } from '#jobs/baselines.ts'
 import type { Calls } from '../context.ts'
 import { fileName } from '../experiments/grid.ts'
+import { optionTitles } from '../machine/catalogue.ts'
 import { Service } from '../service.ts'
 import { compareQuestions } from './compare-questions.ts'
 import { tableFile } from './table-text.ts'
@@ -16,9 +19,13 @@ export class CompareService extends Service {
   readonly calls: Calls<'compare'> = {
     'compare.get': ({ ids, baseline }) => this.#compare(ids, baseline),
     'compare.questions': (asked) => compareQuestions(this.history, asked),
-    'compare.table': ({ ids, baseline, format, overSeeds, measures }) => {
-      const comparison = this.#compare(ids, baseline)
-      return tableFile(comparisonTable(comparison.runs, comparison.baseline, overSeeds, measures), format, 'comparison')
+    'compare.table': async ({ ids, baseline, format, by, overSeeds, measures }) => {
+      const { runs, baseline: pinned } = this.#compare(ids, baseline)
+      if (by === 'run') return tableFile(comparisonTable(runs, pinned, overSeeds, measures), format, 'comparison')
+      const tables = sparsityTables(runs, await optionTitles(this.parts))
+      const wanted = tables.find(({ id }) => measures?.includes(id) ?? true)
+      if (!wanted) throw new EspalierError('not-found', 'No pruned run has this measure. Choose runs with a perplexity or an accuracy.')
+      return tableFile(wanted.table, format, `${wanted.title} by sparsity`.replaceAll(/[^\w.]+/g, '-'))
     },
   }
 

@@ -1,11 +1,16 @@
+import { at } from '#contract/at.ts'
 import type { Axis, Plot, Series } from '#contract/comparison/plot.ts'
+import { seriesColours } from '#contract/comparison/series.ts'
 
 type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
 
 const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
 
-/** The plot as an SVG document: axes with ticks, one line with markers per series, a legend. Skips values that are not finite. */
-export async function renderSvg(plot: Plot): Promise<string> {
+/**
+ * The plot as an SVG document: axes with ticks, one line with markers per series, a legend. Skips values that are not finite. `colours` has one
+ * for each series; by default they differ by position.
+ */
+export async function renderSvg(plot: Plot, colours?: readonly string[]): Promise<string> {
   // Loaded on demand so that commands without plots start faster.
   const scales = await import('d3-scale')
   const series = plot.series.map((one) => ({ ...one, points: one.points.filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y)) }))
@@ -17,6 +22,7 @@ export async function renderSvg(plot: Plot): Promise<string> {
   const x = scaleOf(scales, plot.x, across, [frame.left, right])
   const y = scaleOf(scales, plot.y, spans, [bottom, frame.top])
   const middle = (frame.left + right) / 2
+  const colour = (index: number) => colours?.[index] ?? colourOf(index, series.length)
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${frame.width}" height="${frame.height}" viewBox="0 0 ${frame.width} ${frame.height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">`,
     `<rect width="100%" height="100%" fill="#fff"/>`,
@@ -33,8 +39,8 @@ export async function renderSvg(plot: Plot): Promise<string> {
     line(frame.left, frame.top, frame.left, bottom, '#444'),
     text(middle, frame.height - 14, plot.x.label, 'text-anchor="middle"'),
     text(0, 0, plot.y.label, `text-anchor="middle" transform="translate(18 ${(frame.top + bottom) / 2}) rotate(-90)"`),
-    ...series.map((one, index) => drawSeries(one, colourOf(index, series.length), x.at, y.at)),
-    ...series.map((one, index) => drawLegend(one, colourOf(index, series.length), index, series.length)),
+    ...series.map((one, index) => drawSeries(one, colour(index), x.at, y.at)),
+    ...series.map((one, index) => drawLegend(one, colour(index), index, series.length)),
     '</svg>',
     '',
   ].join('\n')
@@ -65,8 +71,7 @@ function widen(first: number, last: number, room: number): [number, number] {
 
 /** Distinct hues for few series, a ramp from blue to red for many. */
 function colourOf(index: number, count: number): string {
-  const few = ['#1f5fa8', '#c1440e', '#2c7a4b', '#7a3e9d', '#8a6d00', '#006d77']
-  return count <= few.length ? (few[index] ?? '#222') : `hsl(${Math.round(230 + (130 * index) / (count - 1))} 65% 42%)`
+  return count <= seriesColours.length ? at(seriesColours, index).light : `hsl(${Math.round(230 + (130 * index) / (count - 1))} 65% 42%)`
 }
 
 function drawSeries({ points, marker }: Series, colour: string, x: (value: number) => number, y: (value: number) => number): string {

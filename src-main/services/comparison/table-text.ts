@@ -1,4 +1,5 @@
 import Papa from 'papaparse'
+import { cellText } from '#contract/comparison/cell-text.ts'
 import type { Table, TableCell, TableFormat } from '#contract/comparison/table.ts'
 import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown } from '#contract/markdown.ts'
@@ -42,26 +43,6 @@ export function toLatex({ columns, rows }: Table): string {
     '\\end{tabular}',
     '',
   ].join('\n')
-}
-
-const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
-
-/** A number for display: four digits, no unnecessary exponent, whole numbers of five or more digits in groups. */
-export function formatNumber(value: number): string {
-  return digitsOf(value).replaceAll('-', '−')
-}
-
-function digitsOf(value: number): string {
-  const size = Math.abs(value)
-  if (Number.isInteger(value) && size < 1e12) return size < 1e4 ? String(value) : grouped.format(value)
-  if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(3)
-  return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3)
-}
-
-export function cellText({ value, spread }: TableCell): string {
-  if (value === null) return '–'
-  if (typeof value !== 'number') return String(value)
-  return typeof spread === 'number' ? `${formatNumber(value)} ± ${formatNumber(spread)}` : formatNumber(value)
 }
 
 function latexCell(cell: TableCell): string {

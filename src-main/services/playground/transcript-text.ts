@@ -1,7 +1,8 @@
+import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown, markdownLine, markdownQuote } from '#contract/markdown.ts'
 import type { Transcript, TranscriptColumn } from '#contract/playground/playground.ts'
-import { formatNumber, toCsv } from '../comparison/table-text.ts'
+import { toCsv } from '../comparison/table-text.ts'
 
 /** Transcripts as one file: complete as JSON, or the texts as Markdown or CSV. */
 export function transcriptFile(transcripts: readonly Transcript[], format: 'json' | 'markdown' | 'csv'): TextFile {

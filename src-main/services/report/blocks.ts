@@ -34,6 +34,14 @@ export function turned({ columns, rows }: Table, first: number, names: readonly 
   }
 }
 
+/** The table with a first column of names. */
+export function named({ columns, rows }: Table, names: readonly string[]): Table {
+  return {
+    columns: [{ label: 'Run', numeric: false }, ...columns],
+    rows: rows.map((row, at) => [{ value: names[at] ?? null }, ...row]),
+  }
+}
+
 /** A table of plain values. A column is numeric if its cells are. */
 export function tableBlock(labels: readonly string[], rows: readonly (readonly (string | number | null)[])[], caption?: string): Block {
   return {

@@ -1,10 +1,14 @@
-import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
-import { comparisonTable, measureOf } from '#contract/comparison/comparison.ts'
+import { at } from '#contract/at.ts'
+import { formatNumber } from '#contract/comparison/cell-text.ts'
+import type { Comparison } from '#contract/comparison/compare.ts'
+import { comparedGroups, comparisonTable } from '#contract/comparison/comparison.ts'
+import { measureColumns } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
-import { titleOfMethod } from '#contract/titles.ts'
+import { hasSeveralSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
+import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
+import { competitionText, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
-import { formatNumber } from '../comparison/table-text.ts'
-import { type Block, heading, paragraph, tableBlock, turned } from './blocks.ts'
+import { type Block, heading, named, paragraph, tableBlock, turned } from './blocks.ts'
 import { estimated, percent } from './cells.ts'
 
 /** How many runs fit side by side as columns of a table. */
@@ -12,37 +16,52 @@ const mostColumns = 8
 
 /** Number of columns before the measures: model, method, sparsity, reached, seed. */
 const firstMeasure = 5
-const namesOf = (runs: readonly { name: string }[]): string[] => runs.map(({ name }) => name)
 
-/** The comparison as on the screen, with a plot of perplexity over sparsity. */
-export async function comparisonSection({ runs, baseline }: Comparison): Promise<Block[]> {
+/** The comparison as on the screen: measures, each quality by method and sparsity, and a plot of perplexity over sparsity. */
+export async function comparisonSection({ runs, baseline }: Comparison, overSeeds: boolean, titleOf: OptionTitle): Promise<Block[]> {
   const measured = runs.filter(({ measures }) => measures.length > 0)
   if (measured.length === 0) return []
-  const ordered = [...measured].sort((a, b) => Number(b.id === baseline) - Number(a.id === baseline))
-  const byRun = comparisonTable(ordered, baseline, false)
-  const wide = ordered.length > mostColumns
-  const table = wide ? byRun : turned(byRun, firstMeasure, namesOf(ordered))
-  const blocks: Block[] = [heading(2, 'What it cost'), { kind: 'table', table, caption: 'Measures by run; the best of each in bold.' }]
-  const perplexity = measured.flatMap(({ measures }) => measures).find(({ name }) => name === 'perplexity')
-  if (!perplexity) return blocks
-  const id = perplexity.dataset ? `perplexity/${perplexity.dataset}` : 'perplexity'
-  const points = (run: ComparedRun) => {
-    const value = measureOf(run, id)?.value
-    return value !== undefined && Number.isFinite(value) ? [{ x: run.reached ?? 0, y: value }] : []
+  const groups = comparedGroups(measured, baseline, overSeeds)
+  const byRun = comparisonTable(measured, baseline, overSeeds)
+  const names = groups.map(({ name }) => name)
+  const table = groups.length > mostColumns ? named(byRun, names) : turned(byRun, firstMeasure, names)
+  const means = overSeeds && hasSeveralSeeds(measured) ? 'Means over seeds with their deviation' : 'Measures by run'
+  return [
+    heading(2, 'What it cost'),
+    { kind: 'table', table, caption: `${means}; the best of each in bold.` },
+    ...sparsityTables(measured, titleOf).map(
+      ({ title, table: own }): Block => ({
+        kind: 'table',
+        table: own,
+        caption: `${capital(title)} by method and sparsity. ${competitionText}`,
+      }),
+    ),
+    ...(await perplexityPlot(groups)),
+  ]
+}
+
+const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
+
+async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
+  const column = measureColumns(groups.flatMap(({ runs }) => runs)).find(({ name }) => name === 'perplexity')
+  if (!column) return []
+  const pointsOf = ({ measures, reached, seeds }: SeedGroup) => {
+    const { mean, spread } = measures.get(column.id) ?? { mean: Number.NaN, spread: null }
+    return Number.isFinite(mean) ? [{ x: reached ?? 0, y: mean, ...(spread !== null && seeds > 1 ? { spread } : {}) }] : []
   }
-  const series = [...Map.groupBy(measured, ({ method }) => method)].map(([method, own]) => ({
-    name: titleOfMethod(method),
-    points: own.flatMap(points).sort((a, b) => a.x - b.x),
-  }))
-  const title = `Perplexity on ${perplexity.dataset || 'the test text'}`
-  const svg = await renderSvg({
-    title,
-    x: { label: 'Removed share of the block stack', scale: 'linear' },
-    y: { label: 'Perplexity', scale: 'log' },
-    series,
-  })
-  const said = series.map(({ name, points: own }) => `${name}: ${own.map(({ x, y }) => `${percent(x)} ${formatNumber(y)}`).join(', ')}`)
-  return [...blocks, { kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${said.join('; ')}.` }]
+  const looks: string[] = []
+  const series = [...Map.groupBy(groups, ({ runs: [run] }) => (run ? seriesTitle(run.method, treatmentOf(run)) : ''))].map(
+    ([name, own]) => {
+      const { colour } = seriesLook(own[0]?.runs[0]?.method ?? '')
+      looks.push((colour === null ? plainColours : at(seriesColours, colour)).light)
+      return { name, points: own.flatMap(pointsOf).sort((a, b) => a.x - b.x) }
+    },
+  )
+  const title = `Perplexity on ${column.dataset || 'the test text'}`
+  const axes = { x: { label: 'Removed share of the block stack', scale: 'linear' }, y: { label: 'Perplexity', scale: 'log' } } as const
+  const svg = await renderSvg({ title, ...axes, series }, looks)
+  const said = series.map(({ name, points }) => `${name}: ${points.map(({ x, y }) => `${percent(x)} ${formatNumber(y)}`).join(', ')}`)
+  return [{ kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${said.join('; ')}.` }]
 }
 
 /** Flips against the baseline, with their significance. */

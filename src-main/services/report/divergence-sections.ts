@@ -1,7 +1,7 @@
+import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { DivergenceOfRun } from '#contract/comparison/divergence.ts'
 import type { Inspected } from '#contract/comparison/inspected.ts'
 import { divergenceNumbers, divergenceTitles } from '#contract/titles.ts'
-import { formatNumber } from '../comparison/table-text.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
 import { estimated, percent } from './cells.ts'
 import { damagePicture } from './pictures.ts'

@@ -1,4 +1,4 @@
-import { cellText } from '../comparison/table-text.ts'
+import { cellText } from '#contract/comparison/cell-text.ts'
 import type { Block } from './blocks.ts'
 
 /** Forbids requests and scripts, whatever a model's text contains. */

@@ -5,6 +5,7 @@ import { isInspection } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Calls, Context } from '../context.ts'
+import { optionTitles } from '../machine/catalogue.ts'
 import { safeFileName } from '../models/folders.ts'
 import { runDetail } from '../runs/run-detail.ts'
 import { type Parts, Service } from '../service.ts'
@@ -24,10 +25,10 @@ export class ReportsService extends Service {
   readonly #others: OtherCalls
 
   readonly calls: Calls<'reports'> = {
-    'reports.make': async ({ experiment, runs: ids, title, format }) => {
+    'reports.make': async ({ experiment, runs: ids, title, format, overSeeds }) => {
       const { name, notes, rows } = subjectOf(this.parts, experiment, ids)
       const heading = title ?? name
-      const blocks = await blocksOf(this.parts, this.#others, { title: heading, notes, rows })
+      const blocks = await blocksOf(this.parts, this.#others, { title: heading, notes, rows, overSeeds })
       const fileName = `${safeFileName(heading)}.${format === 'html' ? 'html' : 'md'}`
       return format === 'html'
         ? { fileName, type: 'text/html', content: toHtml(heading, blocks) }
@@ -60,7 +61,7 @@ function subjectOf({ history }: Context, experiment: string | undefined, ids: re
 async function blocksOf(
   context: Context,
   others: OtherCalls,
-  { title, notes, rows }: { title: string; notes: string; rows: readonly RunRow[] },
+  { title, notes, rows, overSeeds }: { title: string; notes: string; rows: readonly RunRow[]; overSeeds: boolean },
 ): Promise<Block[]> {
   const details = rows.map((row) => runDetail(context, row))
   const runs = details.filter(({ method, status }) => !isInspection(method) && status === 'done')
@@ -74,7 +75,7 @@ async function blocksOf(
     ...(notes ? [paragraph(notes)] : []),
     ...askedSection(details.filter(({ method }) => !isInspection(method))),
     ...(await worthSection(comparison)),
-    ...(await comparisonSection(comparison)),
+    ...(await comparisonSection(comparison, overSeeds, await optionTitles(context))),
     ...mapsSection(runs),
     ...flipsSection(comparison),
     ...(await inspectedSections(context, others, inspections)),

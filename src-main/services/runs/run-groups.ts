@@ -1,4 +1,5 @@
-import { meanAndSpread, measureId } from '#contract/comparison/comparison.ts'
+import { measureId } from '#contract/comparison/measure-columns.ts'
+import { meanAndSpread } from '#contract/comparison/statistics.ts'
 import { type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'

@@ -1,4 +1,4 @@
-import { isLowerBetter, measureId } from '#contract/comparison/comparison.ts'
+import { isLowerBetter, measureId } from '#contract/comparison/measure-columns.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 

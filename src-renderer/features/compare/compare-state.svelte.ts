@@ -1,5 +1,8 @@
 import type { Comparison } from '#contract/comparison/compare.ts'
-import { groupOverSeeds, type MeasureColumn } from '#contract/comparison/comparison.ts'
+import { comparedGroups } from '#contract/comparison/comparison.ts'
+import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
+import { hasSeveralSeeds } from '#contract/comparison/seeds.ts'
+import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { TableFormat } from '#contract/comparison/table.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
@@ -7,6 +10,7 @@ import type { RunPage } from '#contract/runs/runs.ts'
 import { isInspection } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
 import type { Brush } from '../../charts/parallel.ts'
+import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -24,7 +28,8 @@ export class CompareState {
   #loaded = ''
 
   readonly ids: string[] = $derived((router.query.runs ?? '').split(',').filter(Boolean))
-  readonly overSeeds: boolean = $derived(router.query.seeds === 'mean')
+  /** Seeds are one thing unless each is asked for. */
+  readonly overSeeds: boolean = $derived(router.query.seeds !== 'each')
   /** Whether files are weighed against rivals, instead of runs against the baseline. */
   readonly weighs: boolean = $derived(router.query.view === 'worth')
   readonly onlyDifferences: boolean = $derived(router.query.only === 'differences')
@@ -34,13 +39,15 @@ export class CompareState {
   readonly subjects: Subject[] = $derived.by(() => {
     const { comparison } = this
     if (!comparison) return []
-    const groups = this.overSeeds ? groupOverSeeds(comparison.runs) : comparison.runs.flatMap((run) => groupOverSeeds([run]))
+    const groups = comparedGroups(comparison.runs, comparison.baseline, this.overSeeds)
     return orderSubjects(groups.map((group) => toSubject(group, comparison.baseline)))
   })
   /** All measures that the runs have, and those that were chosen of them. */
   readonly allColumns: MeasureColumn[] = $derived(runColumns(this.subjects))
   readonly hiddenColumns: ReadonlySet<string> = $derived(new Set((router.query.without ?? '').split('~').filter(Boolean)))
   readonly columns: MeasureColumn[] = $derived(this.allColumns.filter(({ id }) => !this.hiddenColumns.has(id)))
+  readonly severalSeeds: boolean = $derived(hasSeveralSeeds(this.comparison?.runs ?? []))
+  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.comparison?.runs ?? [], catalogue.option))
   readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
 
   /** The first runs that have something to look at, as many as are looked at together. */
@@ -111,7 +118,8 @@ export class CompareState {
     this.#setRuns(present.filter((id) => !ids.includes(id)))
   }
 
-  async saveTable(format: TableFormat): Promise<void> {
+  /** The table of runs, or of one measure by method and sparsity. */
+  async saveTable(format: TableFormat, measure?: string): Promise<void> {
     const ids = this.comparison?.runs.map(({ id }) => id) ?? []
     try {
       saveText(
@@ -119,7 +127,7 @@ export class CompareState {
           ids,
           format,
           overSeeds: this.overSeeds,
-          measures: this.columns.map(({ id }) => id),
+          ...(measure === undefined ? { measures: this.columns.map(({ id }) => id) } : { measures: [measure], by: 'sparsity' }),
           ...(this.baselineId ? { baseline: this.baselineId } : {}),
         }),
       )
@@ -132,7 +140,7 @@ export class CompareState {
     const { experiment } = router.query
     const runs = this.comparison?.runs.map(({ id }) => id).slice(0, 200) ?? []
     try {
-      saveText(await call('reports.make', experiment ? { experiment, format } : { runs, format }))
+      saveText(await call('reports.make', { ...(experiment ? { experiment } : { runs }), format, overSeeds: this.overSeeds }))
     } catch (thrown) {
       notifyProblem(thrown)
     }

@@ -1,10 +1,11 @@
-import type { MeasureColumn } from '#contract/comparison/comparison.ts'
+import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
+import { seriesId } from '#contract/comparison/series.ts'
 import { isTimed } from '#contract/runs/speed.ts'
 import type { BarGroup } from '../../charts/bars.ts'
 import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
-import { type SeriesStyle, seriesId } from '../../lib/series.ts'
+import type { SeriesStyle } from '../../lib/series-style.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
 /** What an axis can show: the reached sparsity or any measure. */
@@ -135,7 +136,7 @@ export function taskBars(
       bars: subjects.flatMap((subject) => {
         const value = subject.values.get(column.id)
         return value
-          ? [{ id: subject.id, label: subject.label, color: styleOf(subject.method).color, value: value.mean, error: value.error }]
+          ? [{ id: subject.id, label: subject.label, color: styleOf(subject.method).color, value: value.mean, error: value.spread }]
           : []
       }),
     }),

@@ -1,4 +1,5 @@
-import { deltaOf, type MeasureColumn } from '#contract/comparison/comparison.ts'
+import { deltaOf } from '#contract/comparison/comparison.ts'
+import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import type { ParameterValue } from '#contract/runs/runs.ts'
@@ -102,7 +103,7 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
     const compared = reference === undefined ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
     return {
       text: formatMeasure(value.mean, column.unit),
-      spread: value.error ? `± ${formatMeasure(value.error, column.unit)}` : '',
+      spread: value.spread ? `± ${formatMeasure(value.spread, column.unit)}` : '',
       delta: compared && { text: deltaText(compared), better: compared.better },
       ...(isTimed(column) ? noiseOfTiming(subject) : noiseOf(subject, column)),
       best: value.mean === best && subject !== baseline && !subject.baseline,

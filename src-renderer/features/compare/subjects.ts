@@ -1,8 +1,9 @@
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { type MeasureColumn, measureColumns, measureOf, type SeedGroup } from '#contract/comparison/comparison.ts'
+import { type MeasureColumn, measureColumns } from '#contract/comparison/measure-columns.ts'
+import type { SeedGroup } from '#contract/comparison/seeds.ts'
+import { type Treatment, treatmentOf } from '#contract/comparison/series.ts'
 import { loadMeasure } from '#contract/runs/speed.ts'
 import { orderMeasures } from '../../lib/measures.ts'
-import { repairOf, type Treatment } from '../../lib/series.ts'
 
 /** One compared thing: a run, or several that differ only in the seed. */
 export interface Subject {
@@ -15,27 +16,21 @@ export interface Subject {
   reached: number | null
   baseline: boolean
   runs: ComparedRun[]
-  values: Map<string, { mean: number; spread: number | null; error: number | null }>
+  values: SeedGroup['measures']
 }
 
 export function toSubject(group: SeedGroup, baseline: string | null): Subject {
   const run = group.runs[0] as ComparedRun
-  const reached = group.runs.flatMap((member) => (member.reached === null ? [] : [member.reached]))
   return {
     id: run.id,
-    label: group.runs.length > 1 ? `${run.name} (${group.runs.length} seeds)` : run.name,
+    label: group.name,
     method: run.method,
-    repair: repairOf(run),
+    repair: treatmentOf(run),
     nominal: run.nominal,
-    reached: reached.length === 0 ? null : reached.reduce((sum, value) => sum + value, 0) / reached.length,
+    reached: group.reached,
     baseline: group.runs.some(({ id }) => id === baseline),
     runs: group.runs,
-    values: new Map(
-      [...group.measures].map(([id, { mean, spread }]) => [
-        id,
-        { mean, spread, error: group.runs.length === 1 ? (measureOf(run, id)?.error ?? null) : spread },
-      ]),
-    ),
+    values: group.measures,
   }
 }
 

@@ -1,7 +1,10 @@
 import type { Input } from '#contract/api.ts'
+import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
+import type { TableFormat } from '#contract/comparison/table.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -9,7 +12,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
-import { latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
+import { comparableWith, latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
 
 /** One experiment: its settings, its runs and its results. */
 export class ExperimentState {
@@ -21,6 +24,7 @@ export class ExperimentState {
   /** The latest: where a model was replaced, the one of the model that is there now. */
   readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
+  readonly sparsities: NamedTable[] = $derived(sparsityTables(comparableWith(this.runs, this.baseline), catalogue.option))
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
 
   constructor(id: string) {
@@ -69,6 +73,13 @@ export class ExperimentState {
 
   async export(): Promise<void> {
     await this.#attempt(async () => saveText(await call('experiments.export', { id: this.id })))
+  }
+
+  async saveTable(measure: string, format: TableFormat): Promise<void> {
+    const ids = comparableWith(this.runs, this.baseline).flatMap(({ id, status }) => (status === 'done' ? [id] : []))
+    await this.#attempt(async () =>
+      saveText(await call('compare.table', { ids: ids.slice(0, 500), format, by: 'sparsity', measures: [measure] })),
+    )
   }
 
   async report(format: 'html' | 'markdown'): Promise<void> {

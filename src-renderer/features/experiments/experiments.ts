@@ -1,3 +1,5 @@
+import type { SeedGroup } from '#contract/comparison/seeds.ts'
+import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
@@ -5,7 +7,7 @@ import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-m
 import { methodTitles, type TaskId, taskTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
-import { repairedStyle, repairOf, type SeriesStyle, seriesId } from '../../lib/series.ts'
+import { seriesStyle } from '../../lib/series-style.ts'
 
 /** How far an experiment is, in words: `5 of 7 done, 1 failed`. */
 export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 'runs'>): string {
@@ -82,31 +84,16 @@ export function changedModelsText(models: readonly string[]): string {
   return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used; the chart shows runs of the latest one.`
 }
 
-/** The best run of each sparsity that was asked for, by perplexity. */
-export function bestRuns(runs: readonly RunEntry[], dataset: string): { nominal: number; run: RunEntry; perplexity: number }[] {
-  const best = new Map<number, { nominal: number; run: RunEntry; perplexity: number }>()
-  for (const run of runs) {
-    const perplexity = perplexityOf(run, dataset)
-    if (run.baseline || run.nominal === null || perplexity === null) continue
-    const known = best.get(run.nominal)
-    if (!known || perplexity < known.perplexity) best.set(run.nominal, { nominal: run.nominal, run, perplexity })
-  }
-  return [...best.values()].sort((a, b) => a.nominal - b.nominal)
-}
-
-/** One point per finished run, grouped by method and repair. */
-export function pointsOf(
-  runs: readonly RunEntry[],
-  dataset: string,
-  styleOf: (method: string) => SeriesStyle,
-): (ScatterPoint & { run: RunEntry })[] {
-  return runs.flatMap((run) => {
-    const perplexity = perplexityOf(run, dataset)
-    if (run.baseline || run.reached === null || perplexity === null) return []
-    const repair = repairOf(run)
-    const style = repairedStyle(styleOf(run.method), repair)
-    const series = seriesId(run.method, repair)
-    return [{ ...style, run, id: run.id, label: run.name, series, x: run.reached, y: perplexity, size: 0.45, spread: null }]
+/** One point for each finished run, or for the seeds of one together; grouped by method and repair, and by model where there are several. */
+export function pointsOf(groups: readonly SeedGroup<RunEntry>[], measure: string): ScatterPoint[] {
+  const manyModels = new Set(groups.map(({ runs: [run] }) => run?.model.id)).size > 1
+  return groups.flatMap(({ name, runs: [run], seeds, reached, measures }) => {
+    const found = measures.get(measure)
+    if (!run || run.baseline || reached === null || !found) return []
+    const treatment = treatmentOf(run)
+    const title = [seriesTitle(run.method, treatment), ...(manyModels ? [run.model.name] : [])].join(', ')
+    const place = { x: reached, y: found.mean, spread: seeds > 1 ? found.spread : null }
+    return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, size: 0.45 }]
   })
 }
 
@@ -117,7 +104,7 @@ export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
   return [...runs].sort(
     (a, b) =>
       rank(a) - rank(b) ||
-      (repairOf(a) ?? '').localeCompare(repairOf(b) ?? '') ||
+      (treatmentOf(a) ?? '').localeCompare(treatmentOf(b) ?? '') ||
       (a.nominal ?? 0) - (b.nominal ?? 0) ||
       a.seed - b.seed ||
       a.createdAt - b.createdAt,

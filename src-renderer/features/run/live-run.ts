@@ -1,4 +1,4 @@
-import { measureId } from '#contract/comparison/comparison.ts'
+import { measureId } from '#contract/comparison/measure-columns.ts'
 import type { Progress } from '#contract/runs/progress.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'

@@ -1,4 +1,4 @@
-import { measureId } from '#contract/comparison/comparison.ts'
+import { measureId } from '#contract/comparison/measure-columns.ts'
 import { linkedFields, type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { RunColumn, RunEntry } from '#contract/runs/runs.ts'
 import { formatAgo, formatMeasure, formatSeconds, formatShare } from '../../lib/format.ts'

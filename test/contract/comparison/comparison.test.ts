@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { comparisonTable, deltaOf, groupOverSeeds, isLowerBetter, paretoFront } from '#contract/comparison/comparison.ts'
+import { comparisonTable, deltaOf, paretoFront } from '#contract/comparison/comparison.ts'
+import { isLowerBetter } from '#contract/comparison/measure-columns.ts'
+import { groupOverSeeds } from '#contract/comparison/seeds.ts'
 
 function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } = {}): ComparedRun {
   const { perplexity, ...rest } = change
@@ -102,4 +104,16 @@ test('runs of a model that was replaced in between are no seeds of one another',
     run('c', { seed: 2, fingerprint: '2' }),
   ]
   expect(groupOverSeeds(members).map((group) => group.runs.map(({ id }) => id))).toEqual([['a', 'b'], ['c']])
+})
+
+test('a seed that was run twice counts once, and sizes have no deviation', () => {
+  const size = (value: number) => ({ name: 'size', dataset: '', value, best: value, unit: 'bytes' })
+  const [group] = groupOverSeeds([
+    run('2SSP 50 %, seed 0', { seed: 0, perplexity: 100 }),
+    run('again', { seed: 0, perplexity: 10 }),
+    run('2SSP 50 %, seed 1', { seed: 1, perplexity: 12, measures: [size(100), { ...size(12), name: 'perplexity', unit: '' }] }),
+    run('2SSP 50 %, seed 2', { seed: 2, measures: [size(102)] }),
+  ])
+  expect(group?.name).toBe('2SSP 50 %, 3 seeds')
+  expect(group?.measures.get('size')).toEqual({ mean: 101, spread: null, count: 2 })
 })

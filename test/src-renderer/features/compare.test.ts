@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { groupOverSeeds } from '#contract/comparison/comparison.ts'
+import { groupOverSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import * as charts from '../../../src-renderer/features/compare/comparison-charts.ts'
 import * as lineData from '../../../src-renderer/features/compare/comparison-lines.ts'
@@ -35,9 +35,7 @@ function run(id: string, method: string, nominal: number, perplexity: number, se
 
 const dense = run('dense', 'dense', 0, 15)
 const runs = [run('b', 'shortgpt', 0.5, 92), run('a', '2ssp', 0.25, 22), dense]
-const subjects = subjectData.orderSubjects(
-  runs.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as ReturnType<typeof groupOverSeeds>[number], 'dense')),
-)
+const subjects = subjectData.orderSubjects(runs.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense')))
 const columns = subjectData.runColumns(subjects)
 const lines = lineData.comparisonLines(subjects, subjects[0] ?? null, columns, (id) => id)
 const perplexity = lines.find(({ kind }) => kind === 'measure')
@@ -57,9 +55,7 @@ describe('table', () => {
   test('a run of a model that was replaced since the baseline was computed has no difference to it', () => {
     const replaced = { ...run('c', '2ssp', 0.25, 22), fingerprint: 'f'.repeat(64) }
     const members = [{ ...dense, fingerprint: 'e'.repeat(64) }, replaced]
-    const both = members.map((member) =>
-      subjectData.toSubject(groupOverSeeds([member])[0] as ReturnType<typeof groupOverSeeds>[number], 'dense'),
-    )
+    const both = members.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense'))
     const shown = lineData.comparisonLines(both, both[0] ?? null, columns, (id) => id).find(({ kind }) => kind === 'measure')
     expect(shown?.cells[1]).toMatchObject({ delta: null })
   })
@@ -70,8 +66,8 @@ describe('table', () => {
   })
 
   test('the windows calibrated and measured on stand there, those of several seeds together', () => {
-    const group = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])[0] as ReturnType<typeof groupOverSeeds>[number]
-    const both = [subjectData.toSubject(groupOverSeeds([dense])[0] as typeof group, 'dense'), subjectData.toSubject(group, 'dense')]
+    const group = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])[0] as SeedGroup
+    const both = [subjectData.toSubject(groupOverSeeds([dense])[0] as SeedGroup, 'dense'), subjectData.toSubject(group, 'dense')]
     const shown = lineData.comparisonLines(both, null, columns, (id) => id)
     const cells = (wanted: string) => shown.find(({ id }) => id === wanted)?.cells.map(({ text }) => text)
     expect(cells('calibration')).toEqual(['–', 'calibration.txt: 32 windows of 256 tokens (000000000000, 111111111111)'])
@@ -89,7 +85,7 @@ describe('table', () => {
 test('runs over seeds become one subject with mean and spread', () => {
   const [group] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
   const subject = subjectData.toSubject(group as NonNullable<typeof group>, null)
-  expect(subject.label).toBe('x (2 seeds)')
+  expect(subject.label).toBe('x, 2 seeds')
   expect(subject.values.get('perplexity/test')?.mean).toBe(60)
   expect(subject.values.get('perplexity/test')?.spread).toBeCloseTo(14.142, 3)
 })
@@ -111,6 +107,6 @@ test('without accuracies the bars show perplexities', () => {
 })
 
 test('an axis that is the same for all runs is left out of the parallel coordinates', () => {
-  const same = subjects.map((subject) => ({ ...subject, values: new Map([['perplexity/test', { mean: 1, spread: null, error: null }]]) }))
+  const same = subjects.map((subject) => ({ ...subject, values: new Map([['perplexity/test', { mean: 1, spread: null, count: 1 }]]) }))
   expect(charts.parallelData(same, columns, String, plain).dimensions.map(({ id }) => id)).toEqual(['method', 'reached'])
 })

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { groupOverSeeds } from '#contract/comparison/seeds.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import * as experiments from '../../../src-renderer/features/experiments/experiments.ts'
 
@@ -16,6 +17,9 @@ const run = (id: string, method: string, nominal: number, perplexity: number | n
     nominal,
     reached: nominal,
     baseline,
+    seed: 0,
+    parameters: {},
+    model: { id: 'm', name: 'tiny' },
     measures: perplexity === null ? [] : [{ name: 'perplexity', dataset: 'test', value: perplexity, unit: '', best: perplexity }],
   }) as unknown as RunEntry
 const runs = [
@@ -26,10 +30,13 @@ const runs = [
   run('d', '2ssp', 0.5, null),
 ]
 
-test('the best run of each sparsity is the one with the lowest perplexity; the dense model and unmeasured runs do not compete', () => {
-  expect(experiments.bestRuns(runs, 'test').map(({ nominal, run: { id } }) => [nominal, id])).toEqual([
-    [0.25, 'a'],
-    [0.5, 'c'],
+test('seeds become one point of the chart with their deviation; the dense model and unmeasured runs have none', () => {
+  const seeds = [run('2SSP 25 %, seed 0', '2ssp', 0.25, 19), { ...run('2SSP 25 %, seed 1', '2ssp', 0.25, 21), seed: 1 }]
+  const points = experiments.pointsOf(groupOverSeeds([...runs.filter(({ id }) => id !== 'a'), ...seeds]), 'perplexity/test')
+  expect(points.map(({ label, x, y, spread, series }) => [label, x, y, spread, series])).toEqual([
+    ['b', 0.25, 50, null, 'ShortGPT'],
+    ['c', 0.5, 90, null, 'ShortGPT'],
+    ['2SSP 25 %, 2 seeds', 0.25, 20, Math.SQRT2, '2SSP'],
   ])
 })
 

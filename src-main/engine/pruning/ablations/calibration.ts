@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { meanAndSpread } from '#contract/comparison/comparison.ts'
+import { meanAndSpread } from '#contract/comparison/statistics.ts'
 import type { Table, TableRow } from '#contract/comparison/table.ts'
 import { ablationTitles } from '#contract/titles.ts'
 import { hasExperts } from '#engine/architectures/spec.ts'

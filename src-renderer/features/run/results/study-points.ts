@@ -1,13 +1,14 @@
 import type { Plot } from '#contract/comparison/plot.ts'
+import { markShapes } from '#contract/comparison/series.ts'
 import type { LegendEntry } from '../../../charts/export-picture.ts'
 import type { ScatterPoint } from '../../../charts/scatter.ts'
-import { markShapes } from '../../../lib/series.ts'
+import { seriesColor } from '../../../lib/series-style.ts'
 
 /** A plot's series with the look of each: colour and shape together, so that neither has to be told apart alone. */
 export function legendOf({ series }: Plot): LegendEntry[] {
   return series.map(({ name }, at) => ({
     title: name,
-    color: `var(--series-${at % 8})`,
+    color: seriesColor(at),
     shape: markShapes[at % markShapes.length] ?? 'circle',
   }))
 }

@@ -1,21 +1,21 @@
 import { expect, test } from 'vitest'
+import { seriesLook } from '#contract/comparison/series.ts'
 import { methodTitles } from '#contract/titles.ts'
-import { seriesStyle } from '../../../src-renderer/lib/series.ts'
 
 const methods = Object.keys(methodTitles)
 
 test('no two methods have the same colour', () => {
-  const colors = methods.map((method) => seriesStyle(methods, method).color)
+  const colors = methods.map((method) => seriesLook(method).colour)
   expect(new Set(colors).size).toBe(methods.length)
 })
 
 test('a method beyond the colours has the first one again, but another shape', () => {
   const many = Array.from({ length: 11 }, (_, at) => `method ${at}`)
-  const [first, last] = [seriesStyle(many, 'method 0'), seriesStyle(many, 'method 10')]
-  expect(last.color).toBe(first.color)
+  const [first, last] = [seriesLook('method 0', many), seriesLook('method 10', many)]
+  expect(last.colour).toBe(first.colour)
   expect(last.shape).not.toBe(first.shape)
 })
 
 test('the dense model is drawn in ink', () => {
-  expect(seriesStyle(methods, 'dense').color).toBe('var(--ink-soft)')
+  expect(seriesLook('dense').colour).toBeNull()
 })

@@ -1,0 +1,32 @@
+import type { TableCell } from './table.ts'
+
+const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
+
+/** A number for tables: no unnecessary exponent, whole numbers of five or more digits in groups. */
+export function formatNumber(value: number): string {
+  return digitsOf(value).replaceAll('-', '−')
+}
+
+function digitsOf(value: number): string {
+  const size = Math.abs(value)
+  if (Number.isInteger(value) && size < 1e12) return size < 1e4 ? String(value) : grouped.format(value)
+  if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(3)
+  return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3)
+}
+
+/** A value with its error: the error to two significant digits, the value to the same place. `12.3456, 0.5` gives `12.35 ± 0.50`. */
+export function withError(value: number, error: number): { value: string; error: string } {
+  const rough = Number(Math.abs(error).toPrecision(2))
+  const place = 1 - Math.floor(Math.log10(rough))
+  if (!Number.isFinite(value) || !Number.isFinite(place) || place > 6) return { value: formatNumber(value), error: formatNumber(rough) }
+  const unit = 10 ** -place
+  const to = (number: number) => (place > 0 ? number.toFixed(place) : grouped.format(Math.round(number / unit) * unit)).replace('-', '−')
+  return { value: to(value), error: to(rough) }
+}
+
+export function cellText({ value, spread, note }: TableCell): string {
+  if (value === null) return '–'
+  if (typeof value !== 'number') return String(value)
+  const own = typeof spread === 'number' ? withError(value, spread) : null
+  return `${own ? `${own.value} ± ${own.error}` : formatNumber(value)}${note ? ` (${note})` : ''}`
+}

@@ -1,0 +1,42 @@
+import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
+
+/** A measure as a column. Its id is `name` or `name/dataset`. */
+export interface MeasureColumn {
+  id: string
+  name: string
+  dataset: string
+  unit: string
+  lowerIsBetter: boolean
+}
+
+const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop|distinct/i
+
+export function measureId(measure: { name: string; dataset: string }): string {
+  return measure.dataset ? `${measure.name}/${measure.dataset}` : measure.name
+}
+
+export function isLowerBetter(name: string): boolean {
+  return !higherIsBetter.test(name)
+}
+
+/** The measures that at least one run has, in order of first appearance. */
+export function measureColumns(runs: readonly Pick<RunEntry, 'measures'>[]): MeasureColumn[] {
+  const columns = new Map<string, MeasureColumn>()
+  for (const run of runs) {
+    for (const { name, dataset, unit } of run.measures) {
+      const id = measureId({ name, dataset })
+      if (!columns.has(id)) columns.set(id, { id, name, dataset, unit, lowerIsBetter: isLowerBetter(name) })
+    }
+  }
+  return [...columns.values()]
+}
+
+export function measureOf(run: Pick<RunEntry, 'measures'>, id: string): MeasureSummary | undefined {
+  return run.measures.find((measure) => measureId(measure) === id)
+}
+
+/** `perplexity (wikitext2)`, `size [bytes]`. */
+export function columnLabel({ name, dataset, unit }: MeasureColumn): string {
+  const title = dataset ? `${name} (${dataset})` : name
+  return unit && unit !== name ? `${title} [${unit}]` : title
+}

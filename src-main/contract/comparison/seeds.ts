@@ -1,0 +1,76 @@
+import type { ParameterValue, RunEntry } from '../runs/runs.ts'
+import type { ComparedRun } from './compare.ts'
+import { measureColumns, measureOf } from './measure-columns.ts'
+import { meanAndSpread } from './statistics.ts'
+
+/** `spread` is the deviation over seeds; for a single run, its standard error. `count` runs have the measure. */
+export interface MeasureOverSeeds {
+  mean: number
+  spread: number | null
+  count: number
+}
+
+/** Runs that differ only in the seed. */
+export interface SeedGroup<Run extends RunEntry = ComparedRun> {
+  /** `2SSP 25 %, 3 seeds`; a single run keeps its name. */
+  name: string
+  runs: Run[]
+  seeds: number
+  /** Mean of the reached sparsities. */
+  reached: number | null
+  measures: Map<string, MeasureOverSeeds>
+}
+
+/** Units of which a deviation says nothing: sizes follow from the plan. */
+const counted = new Set(['parameters', 'bytes'])
+
+/** Groups runs that differ only in the seed, with mean and standard deviation (n - 1) of each measure. */
+export function groupOverSeeds<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {
+  return [...Map.groupBy(runs, seedlessKey).values()].map(groupOf)
+}
+
+/** One group for each run. */
+export function groupEach<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {
+  return runs.map((run) => groupOf([run]))
+}
+
+export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {
+  return groupOverSeeds(runs).some(({ seeds }) => seeds > 1)
+}
+
+/** A run's name without its seed. */
+export const seedlessName = (name: string): string => name.replace(/, seed \d+/, '')
+
+function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
+  // A seed that was run twice counts once: the later run.
+  const once = [...new Map(runs.map((run) => [run.seed, run])).values()]
+  const [first] = runs
+  const reached = once.flatMap((run) => run.reached ?? [])
+  const name = first?.name ?? ''
+  return {
+    name: once.length > 1 ? `${seedlessName(name)}, ${once.length} seeds` : name,
+    runs,
+    seeds: once.length,
+    reached: reached.length > 0 ? meanAndSpread(reached).mean : null,
+    measures: new Map(measureColumns(once).map(({ id, unit }) => [id, overSeeds(once, id, counted.has(unit))])),
+  }
+}
+
+function overSeeds(members: readonly RunEntry[], id: string, isCount: boolean): MeasureOverSeeds {
+  const found = members.flatMap((run) => measureOf(run, id) ?? [])
+  const [only] = found
+  if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null, count: 1 }
+  const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
+  return { mean, spread: isCount ? null : spread, count: found.length }
+}
+
+function seedlessKey(run: RunEntry): string {
+  const { seed: _, ...parameters } = run.parameters as Record<string, ParameterValue>
+  return JSON.stringify([
+    run.model.id,
+    run.fingerprint,
+    run.method,
+    run.nominal,
+    Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1)),
+  ])
+}

@@ -1,0 +1,64 @@
+import type { RepairKind } from '../pruning/repair.ts'
+import { repairTitles } from '../pruning/repair-kinds.ts'
+import type { ParameterValue } from '../runs/runs.ts'
+import { denseMethod, methodTitles, titleOfMethod } from '../titles.ts'
+
+export const markShapes = ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const
+export type MarkShape = (typeof markShapes)[number]
+
+/** The colour of a series on light and on dark paper. Series differ by lightness as well as hue, and always have a shape too. */
+export const seriesColours = [
+  { light: '#1f7a47', dark: '#6bbd86' },
+  { light: '#2f62ad', dark: '#83aef0' },
+  { light: '#b85a12', dark: '#f0a04b' },
+  { light: '#8a4a9e', dark: '#cf9ae0' },
+  { light: '#0d7d86', dark: '#5cc8cf' },
+  { light: '#8a6d00', dark: '#d9c04a' },
+  { light: '#a8324a', dark: '#f08a9c' },
+  { light: '#6e4a2c', dark: '#c7a382' },
+  { light: '#b8308a', dark: '#f59bd0' },
+  { light: '#5b6b00', dark: '#c3d65a' },
+] as const
+
+/** The dense model, and series without a colour of their own. */
+export const plainColours = { light: '#4c554e', dark: '#b3bbb4' } as const
+
+/** The look of a method in every chart of screens and reports. `colour` is a place in `seriesColours`; null for `plainColours`. */
+export interface SeriesLook {
+  colour: number | null
+  shape: MarkShape
+}
+
+/** By the order of the titles. An eleventh method gets the first colour again with another shape. */
+export function seriesLook(method: string, methods: readonly string[] = Object.keys(methodTitles)): SeriesLook {
+  if (method === denseMethod) return { colour: null, shape: 'wye' }
+  const at = methods.indexOf(method)
+  if (at < 0) return { colour: null, shape: 'circle' }
+  return { colour: at % seriesColours.length, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
+}
+
+/** What was done to the weights of a pruned model: a repair, or a recovery with or without a repair. */
+export type Treatment = RepairKind | 'recovered'
+
+const treatmentShapes: Record<Treatment, MarkShape> = { 'one-pass': 'cross', 'in-order': 'star', recovered: 'wye' }
+const treatmentTitles: Record<Treatment, string> = { ...repairTitles, recovered: 'recovered' }
+
+/** A repaired or recovered plan has its method's colour and another shape. */
+export function treatedLook<Look extends { shape: MarkShape }>(look: Look, treatment: Treatment | null): Look {
+  return treatment ? { ...look, shape: treatmentShapes[treatment] } : look
+}
+
+/** How the plan of a run was repaired or recovered; null if it was not. */
+export function treatmentOf({ parameters }: { parameters: Readonly<Record<string, ParameterValue>> }): Treatment | null {
+  if (parameters['recover.text.source'] !== undefined) return 'recovered'
+  return (parameters['repair.kind'] ?? null) as RepairKind | null
+}
+
+/** The series of a run in a chart: its method and treatment. */
+export function seriesId(method: string, treatment: Treatment | null): string {
+  return treatment ? `${method} ${treatment}` : method
+}
+
+export function seriesTitle(method: string, treatment: Treatment | null): string {
+  return treatment ? `${titleOfMethod(method)}, ${treatmentTitles[treatment]}` : titleOfMethod(method)
+}

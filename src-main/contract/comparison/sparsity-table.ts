@@ -1,0 +1,117 @@
+import type { ParameterValue, RunEntry } from '../runs/runs.ts'
+import { denseMethod } from '../titles.ts'
+import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
+import { groupOverSeeds, type SeedGroup } from './seeds.ts'
+import { seriesId, seriesTitle, treatmentOf } from './series.ts'
+import type { Table, TableCell } from './table.ts'
+
+/** Runs compete at a sparsity if what they reached is at most this far from it. */
+export const sparsityTolerance = 0.01
+
+/** What tables of sparsities say about the competition. */
+export const competitionText = `Best among results within ${sparsityTolerance * 100} percentage point of the sparsity.`
+
+/** The title of a method's option; the name itself where it is unknown. */
+export type OptionTitle = (method: string, option: string) => string
+
+type Group<Run extends RunEntry> = SeedGroup<Run>
+
+export interface NamedTable {
+  /** The measure's id. */
+  id: string
+  title: string
+  table: Table
+}
+
+/** One table for each measure of how good a model is; sizes and times have none. Empty without a pruned model. */
+export function sparsityTables(runs: readonly RunEntry[], titleOf?: OptionTitle): NamedTable[] {
+  const pruned = runs.filter(({ method, nominal }) => nominal !== null || method === denseMethod)
+  if (pruned.every(({ method }) => method === denseMethod)) return []
+  return measureColumns(pruned)
+    .filter(({ name }) => name === 'perplexity' || name.startsWith('accuracy'))
+    .map((column) => ({ id: column.id, title: columnLabel(column), table: sparsityTable(pruned, column, titleOf) }))
+}
+
+/** The best group of each model and sparsity by its mean, by rising sparsity, and how many competed. Ties go to the first. */
+export function bestOfEach<Run extends RunEntry>(
+  groups: readonly Group<Run>[],
+  column: MeasureColumn,
+): { best: Group<Run>; rivals: number }[] {
+  const competing = groups.filter((group) => competes(group) && group.measures.has(column.id))
+  const each = Map.groupBy(competing, (group) => `${nominalOf(group)} ${group.runs[0]?.model.id}`)
+  const sign = column.lowerIsBetter ? 1 : -1
+  const level = ({ measures }: Group<Run>) => sign * (measures.get(column.id)?.mean ?? Number.POSITIVE_INFINITY)
+  return [...each.values()]
+    .map((own) => ({ best: own.reduce((best, group) => (level(group) < level(best) ? group : best)), rivals: own.length }))
+    .sort((a, b) => nominalOf(a.best) - nominalOf(b.best))
+}
+
+/**
+ * A measure as papers print it: a row for each method, a column for each sparsity, mean with deviation over seeds, the best of each sparsity
+ * marked. A result that missed the sparsity by more than the tolerance says what it reached, and does not compete.
+ */
+export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, titleOf: OptionTitle = (_, option) => option): Table {
+  const groups = groupOverSeeds(runs).filter((group) => group.measures.has(column.id) && (isDense(group) || group.reached !== null))
+  const best = new Set(bestOfEach(groups, column).flatMap(({ best: group, rivals }) => (rivals > 1 ? [group] : [])))
+  const rows = [...Map.groupBy(groups, rowKey).values()].flatMap((row) => splitRow(row, titleOf))
+  const manyModels = new Set(groups.map(({ runs: [run] }) => run?.model.id)).size > 1
+  const sparsities = [...new Set(groups.map(nominalOf))].sort((a, b) => a - b)
+  const better = column.lowerIsBetter ? ('lower' as const) : ('higher' as const)
+  return {
+    columns: [
+      ...(manyModels ? [{ label: 'Model', numeric: false }] : []),
+      { label: 'Method', numeric: false },
+      ...sparsities.map((sparsity) => ({ label: percent(sparsity), numeric: true, better })),
+    ],
+    rows: rows.map(({ title, groups: own }) => [
+      ...(manyModels ? [{ value: own[0]?.runs[0]?.model.name ?? '' }] : []),
+      { value: title },
+      ...sparsities.map((sparsity) => {
+        const found = own.find((group) => nominalOf(group) === sparsity)
+        return found ? cellOf(found, column, best.has(found)) : { value: null }
+      }),
+    ]),
+  }
+}
+
+function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, best: boolean): TableCell {
+  const { mean = null, spread = null } = group.measures.get(id) ?? {}
+  const note = competes(group) || isDense(group) ? {} : { note: `at ${percent(group.reached ?? 0)}` }
+  return { value: mean, spread, best, ...note }
+}
+
+const percent = (share: number): string => `${Number((share * 100).toFixed(1))} %`
+const isDense = ({ runs: [run] }: Group<RunEntry>): boolean => run?.method === denseMethod
+const nominalOf = ({ runs: [run] }: Group<RunEntry>): number => run?.nominal ?? 0
+
+function competes(group: Group<RunEntry>): boolean {
+  const { reached } = group
+  return !isDense(group) && reached !== null && Math.abs(reached - nominalOf(group)) <= sparsityTolerance + 1e-9
+}
+
+function rowKey({ runs: [run] }: Group<RunEntry>): string {
+  return run ? JSON.stringify([run.model.id, run.fingerprint, seriesId(run.method, treatmentOf(run))]) : ''
+}
+
+interface Row {
+  title: string
+  groups: Group<RunEntry>[]
+}
+
+/** Splits the results of one method by the options that differ at the same sparsity; their titles say which. */
+function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
+  const [run] = groups[0]?.runs ?? []
+  if (!run) return []
+  const names = [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))]
+  const textOf = (group: Group<RunEntry>) =>
+    names.map((name) => `${titleOf(run.method, name)} ${group.runs[0]?.parameters[name] ?? 'unset'}`).join(', ')
+  const title = seriesTitle(run.method, treatmentOf(run))
+  return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({ title: text ? `${title}, ${text}` : title, groups: own }))
+}
+
+function differingOptions(groups: readonly Group<RunEntry>[]): string[] {
+  const parameters = groups.flatMap(({ runs: [run] }) => (run ? [run.parameters] : []))
+  const names = new Set(parameters.flatMap((own) => Object.keys(own)))
+  const differs = (name: string) => new Set<ParameterValue | undefined>(parameters.map((own) => own[name])).size > 1
+  return [...names].filter((name) => name !== 'seed' && differs(name))
+}

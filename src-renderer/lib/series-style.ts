@@ -1,0 +1,18 @@
+import { type MarkShape, plainColours, seriesColours, seriesLook, type Treatment, treatedLook } from '#contract/comparison/series.ts'
+
+/** The look of a series as CSS: its colour follows the theme. */
+export interface SeriesStyle {
+  color: string
+  shape: MarkShape
+}
+
+export function seriesStyle(method: string, treatment: Treatment | null = null): SeriesStyle {
+  const { colour, shape } = treatedLook(seriesLook(method), treatment)
+  return { color: seriesColor(colour), shape }
+}
+
+/** A colour of the list as CSS; beyond its end it starts again. */
+export function seriesColor(at: number | null): string {
+  const { light, dark } = at === null ? plainColours : (seriesColours[at % seriesColours.length] ?? plainColours)
+  return `light-dark(${light}, ${dark})`
+}

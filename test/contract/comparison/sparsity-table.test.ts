@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest'
+import { groupOverSeeds } from '#contract/comparison/seeds.ts'
+import { bestOfEach, sparsityTable } from '#contract/comparison/sparsity-table.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
+
+const column = { id: 'perplexity/test', name: 'perplexity', dataset: 'test', unit: '', lowerIsBetter: true }
+
+function run(method: string, nominal: number, value: number, more: Partial<RunEntry> = {}): RunEntry {
+  const measures = [{ name: 'perplexity', dataset: 'test', value, best: value, unit: '' }]
+  const model = { id: 'm', name: 'tiny' }
+  return {
+    name: method,
+    method,
+    nominal,
+    reached: nominal,
+    seed: 0,
+    model,
+    fingerprint: null,
+    parameters: {},
+    measures,
+    ...more,
+  } as RunEntry
+}
+
+const runs = [
+  run('dense', 0, 10),
+  run('2ssp', 0.25, 20, { seed: 0 }),
+  run('2ssp', 0.25, 22, { seed: 1 }),
+  run('shortgpt', 0.25, 30),
+  run('shortgpt', 0.375, 5, { reached: 0.333 }),
+  run('2ssp', 0.375, 40, { reached: 0.3751 }),
+]
+
+test('a row for each method and a column for each sparsity, with mean and deviation over seeds and the best marked', () => {
+  const { columns, rows } = sparsityTable(runs, column)
+  expect(columns.map(({ label }) => label)).toEqual(['Method', '0 %', '25 %', '37.5 %'])
+  expect(rows.map(([title]) => title?.value)).toEqual(['Dense', '2SSP', 'ShortGPT'])
+  expect(rows[1]?.[2]).toEqual({ value: 21, spread: Math.SQRT2, best: true })
+  expect(rows[2]?.[2]).toMatchObject({ value: 30, best: false })
+  expect(rows[0]?.[1]).toMatchObject({ value: 10, best: false })
+})
+
+test('what missed its sparsity by more than the tolerance says what it reached and beats nothing', () => {
+  const { rows } = sparsityTable(runs, column)
+  expect(rows[2]?.[3]).toEqual({ value: 5, spread: null, best: false, note: 'at 33.3 %' })
+  const best = bestOfEach(groupOverSeeds(runs), column).map(({ best: { runs: own, name }, rivals }) => [own[0]?.nominal, name, rivals])
+  expect(best).toEqual([
+    [0.25, '2ssp, 2 seeds', 2],
+    [0.375, '2ssp', 1],
+  ])
+})
+
+test('models do not compete with each other, and options that differ at one sparsity make rows of their own', () => {
+  const other = { id: 'n', name: 'small' }
+  const alpha = (value: number) => ({ parameters: { alpha: value, 'amount.sparsity': 0.5 } })
+  const table = sparsityTable(
+    [
+      run('2ssp', 0.5, 9, { model: other }),
+      run('2ssp', 0.5, 50, alpha(1)),
+      run('2ssp', 0.5, 60, alpha(2)),
+      run('2ssp', 0.25, 30, alpha(1)),
+    ],
+    column,
+    () => 'Balance',
+  )
+  expect(table.rows.map(([model, title]) => [model?.value, title?.value])).toEqual([
+    ['small', '2SSP'],
+    ['tiny', '2SSP, Balance 1'],
+    ['tiny', '2SSP, Balance 2'],
+  ])
+  expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
+})
