@@ -1,5 +1,4 @@
-import { scaleLog } from 'd3-scale'
-import { type Axis, logTicks, makeAxis } from './scale.ts'
+import { type Axis, makeAxis } from './scale.ts'
 
 interface Bar {
   id: string
@@ -15,37 +14,34 @@ export interface BarGroup {
   bars: Bar[]
 }
 
-/** Where grouped bars start: at zero, so that lengths compare honestly, or on a logarithmic axis at one, where a perplexity says that nothing is unsure. */
-export function barAxis(
-  groups: readonly BarGroup[],
-  range: [number, number],
-  format: (value: number) => string,
-  log = false,
-): Axis & { start: number } {
+/** Bars start at zero, so that lengths compare honestly. A logarithmic axis has no zero: it spans the values, for dots. */
+export interface BarAxis extends Axis {
+  start: number
+  isLog: boolean
+}
+
+export function barAxis(groups: readonly BarGroup[], range: [number, number], format: (value: number) => string, log = false): BarAxis {
   const values = groups.flatMap(({ bars }) => bars.flatMap(({ value, error }) => [value + (error ?? 0), value - (error ?? 0)]))
-  if (log && values.every((value) => value > 0)) return logAxis(values, range, format)
+  if (log && values.length > 0 && values.every((value) => value > 0)) {
+    const axis = makeAxis(values, range, { log, format })
+    return { ...axis, start: axis.scale.domain()[0] ?? 1, isLog: true }
+  }
   const low = Math.min(0, ...values)
   const high = Math.max(0, ...values)
-  const axis = makeAxis([low, high], range, { format })
-  axis.scale.domain([low, high === low ? 1 : high * 1.04])
-  const ticks = axis.scale
-    .ticks(Math.max(2, Math.round(Math.abs(range[1] - range[0]) / 70)))
-    .map((value) => ({ value, at: axis.scale(value), label: format(value) }))
-  return { scale: axis.scale, ticks, start: 0 }
+  const axis = makeAxis([low, high], range, { format, domain: [low, high === low ? 1 : high * 1.04], spacing: 70 })
+  return { ...axis, start: 0, isLog: false }
 }
 
-function logAxis(values: readonly number[], range: [number, number], format: (value: number) => string): Axis & { start: number } {
-  const scale = scaleLog()
-    .domain([Math.min(1, ...values), Math.max(2, ...values) * 1.15])
-    .range(range)
-  const [low = 1, high = 2] = scale.domain()
-  const ticks = logTicks(low, high, Math.max(2, Math.round(Math.abs(range[1] - range[0]) / 70)))
-  return { scale, ticks: ticks.map((value) => ({ value, at: scale(value), label: format(value) })), start: low }
+/** Where the bars of each group begin, `head` pixels below the group's own top, and after the last one where they all end. */
+export function groupTops(groups: readonly BarGroup[], barStep: number, head = 0): number[] {
+  const tops = [6 + head]
+  for (const { bars } of groups) tops.push((tops.at(-1) ?? 0) + bars.length * barStep + 14 + head)
+  return [...tops.slice(0, -1), (tops.at(-1) ?? 0) - head]
 }
 
-/** Where each group begins, and after the last one where they all end. */
-export function groupTops(groups: readonly BarGroup[], barStep: number): number[] {
-  const tops = [6]
-  for (const { bars } of groups) tops.push((tops.at(-1) ?? 0) + bars.length * barStep + 14)
-  return tops
+/** A label of at most so many letters, cut in the middle: names differ at their ends. */
+export function shorten(label: string, letters: number): string {
+  if (label.length <= letters) return label
+  const kept = Math.max(4, letters - 1)
+  return `${label.slice(0, Math.ceil(kept / 2))}…${label.slice(label.length - Math.floor(kept / 2))}`
 }

@@ -4,10 +4,14 @@ import { markPath } from './scatter.ts'
 
 /** The meaning of a colour and a mark. */
 export interface LegendEntry {
+  /** Identifies the series; the title by default. */
+  id?: string
   title: string
   color: string
   shape: MarkShape
 }
+
+export const legendId = ({ id, title }: LegendEntry): string => id ?? title
 
 const drawnProperties = [
   'fill',

@@ -6,16 +6,16 @@ export interface Axis {
   ticks: { value: number; at: number; label: string }[]
 }
 
-/** A scale with room at both ends and ticks that fit; logarithmic only when every value is above zero. */
+/** A scale with room at both ends and ticks that fit; logarithmic only when every value is above zero. A `domain` is taken as it is. */
 export function makeAxis(
   values: readonly number[],
   range: [number, number],
-  options: { log?: boolean; format?: (value: number) => string; spacing?: number } = {},
+  options: { log?: boolean; format?: (value: number) => string; spacing?: number; domain?: [number, number] | undefined } = {},
 ): Axis {
-  const finite = values.filter(Number.isFinite)
+  const finite = (options.domain ?? values).filter(Number.isFinite)
   const log = options.log === true && finite.every((value) => value > 0) && finite.length > 0
   const format = options.format ?? formatTick
-  const [low, high] = paddedDomain(finite, log)
+  const [low, high] = options.domain ?? paddedDomain(finite, log)
   const scale = (log ? scaleLog() : scaleLinear()).domain([low, high]).range(range)
   const count = Math.max(2, Math.round(Math.abs(range[1] - range[0]) / (options.spacing ?? 64)))
   const ticks = log ? logTicks(low, high, count) : scale.ticks(count)

@@ -40,6 +40,26 @@ export function frontPath(front: readonly { px: number; py: number }[]): string 
   return front.map(({ px, py }, at) => (at === 0 ? `M${px.toFixed(1)} ${py.toFixed(1)}` : `H${px.toFixed(1)}V${py.toFixed(1)}`)).join('')
 }
 
+/** Marks closer than this, in pixels, hide each other. */
+const hiding = 6
+
+/** The marks with what moves each apart from those that it would hide or be hidden by: places on a ring around the first. */
+export function separate<P extends { px: number; py: number }>(marks: readonly P[]): (P & { dx: number; dy: number })[] {
+  const piles: P[][] = []
+  for (const mark of marks) {
+    const pile = piles.find(([first]) => first && Math.hypot(first.px - mark.px, first.py - mark.py) < hiding)
+    if (pile) pile.push(mark)
+    else piles.push([mark])
+  }
+  return piles.flatMap((pile) => {
+    const radius = pile.length === 1 ? 0 : Math.max(7, 2 * pile.length)
+    return pile.map((mark, at) => {
+      const angle = (2 * Math.PI * at) / pile.length
+      return { ...mark, dx: radius * Math.cos(angle), dy: radius * Math.sin(angle) }
+    })
+  })
+}
+
 /** The points of each series by rising x, to be joined by a line. */
 export function seriesLines(points: readonly ScatterPoint[]): { series: string; color: string; points: ScatterPoint[] }[] {
   const groups = new Map<string, ScatterPoint[]>()

@@ -316,25 +316,53 @@ test('no head of the LaTeX table says the same twice, and none has more columns 
   expect(new Set(titles).size).toBe(titles.length)
 })
 
-test('bars of perplexities stand on a logarithmic axis that can be told from an even one', async () => {
+test('perplexities are dots on a logarithmic axis and bars from zero on an even one, each with its name', async () => {
   await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
   const chart = page.locator('figure').filter({ hasText: 'Perplexity per data set' })
-  const bars = chart.getByRole('list', { name: 'Perplexity per data set' }).getByRole('listitem')
-  const log = chart.getByRole('button', { name: 'log', exact: true })
-  const lengths = async () =>
-    (await bars.locator('rect').evaluateAll((all) => all.map((bar) => Number(bar.getAttribute('width'))))) as number[]
-  await bars.first().waitFor()
-  expect(await log.getAttribute('aria-pressed')).toBe('true')
-  const labels = await bars.evaluateAll((all) => all.map((bar) => bar.getAttribute('aria-label') ?? ''))
-  const values = labels.map((label) => Number(/: ([\d.,]*\d)(, standard error .*)?$/.exec(label)?.[1]?.replaceAll(',', '')))
+  const rows = chart.getByRole('list', { name: 'Perplexity per data set' }).getByRole('listitem')
+  const placesOf = (mark: string, attribute: string) =>
+    rows.locator(mark).evaluateAll((all, name) => all.map((one) => Number(one.getAttribute(name))), attribute)
+  await rows.first().waitFor()
+  const labels = await rows.evaluateAll((all) => all.map((row) => row.getAttribute('aria-label') ?? ''))
+  const values = labels.map((label) => Number(/: ([\d.,]*\d)(, ± .*)?$/.exec(label)?.[1]?.replaceAll(',', '')))
   expect(values.filter(Number.isFinite), JSON.stringify(labels)).toHaveLength(7)
-  const most = Math.max(...values)
-  const byLog = await lengths()
-  for (const [at, value] of values.entries()) expect((byLog[at] ?? 0) / Math.max(...byLog)).toBeCloseTo(Math.log(value) / Math.log(most), 2)
-  await log.click()
-  await eventually(lengths, (now) => Math.abs((now[0] ?? 0) - (byLog[0] ?? 0)) > 1, 5000)
-  const even = await lengths()
-  for (const [at, value] of values.entries()) expect((even[at] ?? 0) / Math.max(...even)).toBeCloseTo(value / most, 2)
+  expect(await rows.first().locator('text').first().textContent()).toBe('dense')
+  const [least, most] = [values.indexOf(Math.min(...values)), values.indexOf(Math.max(...values))]
+  const dots = await placesOf('circle', 'cx')
+  const share = (of: readonly number[], at: number) => ((of[at] ?? 0) - (of[least] ?? 0)) / ((of[most] ?? 0) - (of[least] ?? 0))
+  const logs = values.map(Math.log)
+  for (const [at] of values.entries()) expect(share(dots, at)).toBeCloseTo(share(logs, at), 2)
+  await chart.getByRole('button', { name: 'log', exact: true }).click()
+  await rows.locator('rect').first().waitFor()
+  const bars = await placesOf('rect', 'width')
+  for (const [at, value] of values.entries()) expect((bars[at] ?? 0) / Math.max(...bars)).toBeCloseTo(value / Math.max(...values), 2)
+})
+
+test('a legend entry hides its series, and dragging over a chart shows that part of it', async () => {
+  await go(page, '#/experiments')
+  await page.getByRole('link', { name: 'Quick comparison' }).click()
+  const chart = page.locator('figure').filter({ hasText: 'Perplexity against sparsity' })
+  const marks = chart.getByRole('option')
+  const count = (wanted: number) =>
+    eventually(
+      () => marks.count(),
+      (found) => found === wanted,
+      10_000,
+    )
+  await count(6)
+  await chart.getByRole('button', { name: 'ShortGPT' }).click()
+  await count(4)
+  await chart.getByRole('button', { name: 'ShortGPT' }).click()
+  await count(6)
+  const box = await chart.locator('svg.chart').boundingBox()
+  if (!box) throw new Error('The chart has no place.')
+  await page.mouse.move(box.x + 59, box.y + 15)
+  await page.mouse.down()
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height - 50, { steps: 4 })
+  await page.mouse.up()
+  await count(3)
+  await chart.getByRole('button', { name: 'Show everything' }).click()
+  await count(6)
 })
 
 test('a pinned card of a token waits for the mouse, and an opened transcript brings its own model and columns', async () => {

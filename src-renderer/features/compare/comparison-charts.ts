@@ -127,7 +127,7 @@ export function taskBars(
   subjects: readonly Subject[],
   columns: readonly MeasureColumn[],
   styleOf: (method: string) => SeriesStyle,
-): { title: string; groups: BarGroup[]; unit: string; mayBeLog: boolean } {
+): { title: string; measure: string; groups: BarGroup[]; unit: string; mayBeLog: boolean } {
   const accuracies = columns.filter(({ name }) => /^accuracy/.test(name))
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
   const groups = shown.map(
@@ -144,6 +144,7 @@ export function taskBars(
   const hasAccuracies = accuracies.length > 0
   return {
     title: hasAccuracies ? 'Accuracy per task' : 'Perplexity per data set',
+    measure: hasAccuracies ? 'accuracy' : 'perplexity',
     groups,
     unit: shown[0]?.unit ?? '',
     mayBeLog: !hasAccuracies,

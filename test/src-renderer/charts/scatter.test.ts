@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { frontOf, markPath, nearestPoint, type ScatterPoint, seriesLines } from '../../../src-renderer/charts/scatter.ts'
+import { frontOf, markPath, nearestPoint, type ScatterPoint, separate, seriesLines } from '../../../src-renderer/charts/scatter.ts'
 
 function point(id: string, x: number, y: number, series = 'a'): ScatterPoint {
   return { id, label: id, series, x, y, size: 1, spread: null, color: 'red', shape: 'circle' }
@@ -31,4 +31,16 @@ test('pointing roughly finds the nearest mark, far off none', () => {
 test('every shape draws something', () => {
   for (const shape of ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const)
     expect(markPath(shape, 60)).toMatch(/^M/)
+})
+
+test('marks that would hide each other are moved apart, and no other is', () => {
+  const places = [
+    { px: 100, py: 50 },
+    { px: 103, py: 51 },
+    { px: 140, py: 50 },
+  ]
+  const [first, second, alone] = separate(places)
+  const at = (mark: typeof first) => [(mark?.px ?? 0) + (mark?.dx ?? 0), (mark?.py ?? 0) + (mark?.dy ?? 0)] as const
+  expect(Math.hypot(at(first)[0] - at(second)[0], at(first)[1] - at(second)[1])).toBeGreaterThan(9)
+  expect([alone?.dx, alone?.dy]).toEqual([0, 0])
 })

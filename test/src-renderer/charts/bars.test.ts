@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest'
+import { type BarGroup, barAxis, groupTops, shorten } from '../../../src-renderer/charts/bars.ts'
+
+const group = (...values: number[]): BarGroup => ({
+  title: 'text',
+  bars: values.map((value) => ({ id: `${value}`, label: `${value}`, color: 'red', value, error: null })),
+})
+
+test('bars start at zero; a logarithmic axis spans the values instead, and values below zero have none', () => {
+  const even = barAxis([group(20, 80)], [0, 100], String)
+  expect([even.start, even.scale(0), even.isLog]).toEqual([0, 0, false])
+  const log = barAxis([group(20, 80)], [0, 100], String, true)
+  expect(log.isLog).toBe(true)
+  expect(log.start).toBeGreaterThan(10)
+  expect(barAxis([group(-1, 80)], [0, 100], String, true).isLog).toBe(false)
+})
+
+test('groups leave room for their titles, and long names keep their ends', () => {
+  expect(groupTops([group(1, 2), group(3)], 10, 16)).toEqual([22, 72, 96])
+  expect(shorten('BlockPruner, whole blocks 37.5 %, seed 12', 14)).toBe('BlockPr…eed 12')
+  expect(shorten('2SSP 25 %', 14)).toBe('2SSP 25 %')
+})
