@@ -1,3 +1,4 @@
+import { withError } from '#contract/comparison/cell-text.ts'
 import type { SecondsRange } from '#contract/runs/estimate.ts'
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
@@ -102,6 +103,16 @@ export function formatMeasure(value: number, unit: string): string {
   if (unit === 'share' || unit === 'fraction') return formatShare(value)
   if (Number.isInteger(value) && Math.abs(value) >= 10_000) return formatCount(value)
   return Number.isInteger(value) ? grouped.format(value) : formatValue(value)
+}
+
+/** A measure with its error, both with the digits that fit the error; the unit stands behind the error. */
+export function formatEstimate(value: number, error: number, unit: string): { value: string; error: string } {
+  const factor = unit === 'share' || unit === 'fraction' ? 100 : 1
+  const sign = factor === 100 ? ' %' : unit === 'ms' ? ' ms' : ''
+  if (unit === 'bytes' || unit === 'seconds' || unit === 's')
+    return { value: formatMeasure(value, unit), error: formatMeasure(error, unit) }
+  const found = withError(value * factor, error * factor)
+  return { value: found.value, error: found.error + sign }
 }
 
 /** A difference always carries its sign. */

@@ -1,3 +1,4 @@
+import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod } from '../titles.ts'
 import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
@@ -104,7 +105,9 @@ function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
   if (!run) return []
   const names = [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))]
   const textOf = (group: Group<RunEntry>) =>
-    names.map((name) => `${titleOf(run.method, name)} ${group.runs[0]?.parameters[name] ?? 'unset'}`).join(', ')
+    names
+      .map((name) => `${parameterTitle(name) ?? titleOf(run.method, name)} ${parameterText(name, group.runs[0]?.parameters[name])}`)
+      .join(', ')
   const title = seriesTitle(run.method, treatmentOf(run))
   return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({ title: text ? `${title}, ${text}` : title, groups: own }))
 }

@@ -1,12 +1,14 @@
+import { changeText } from '#contract/comparison/change.ts'
 import { deltaOf } from '#contract/comparison/comparison.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
+import { sourceName } from '#contract/data/source-name.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
-import type { ParameterValue } from '#contract/runs/runs.ts'
+import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/speed.ts'
 import { areComparable, usedModelOf } from '#contract/runs/used-model.ts'
-import { formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
-import { describeWindows, shortHash, sourceName } from '../../lib/used-data.ts'
+import { formatEstimate, formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
+import { describeWindows, shortHash } from '../../lib/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
 /** A line of the comparison: a fact, a parameter or a measure, with its value for each subject. */
@@ -30,37 +32,39 @@ export interface ComparisonCell {
 
 const share = (value: number | null) => (value === null ? '–' : formatShare(value))
 
-/** All lines of the table, in the order of `subjects`. Deltas are taken against `baseline`; the baseline does not compete for the best. */
+/** All lines of the table: measures, then facts, then options, for each of `subjects`. Deltas are taken against `baseline`; the baseline does not compete for the best. */
 export function comparisonLines(
   subjects: readonly Subject[],
   baseline: Subject | null,
   columns: readonly MeasureColumn[],
-  methodTitle: (id: string) => string,
+  titles: { method: (id: string) => string; option: (method: string, name: string) => string },
 ): ComparisonLine[] {
   const facts = (...lines: [id: string, title: string, textOf: (subject: Subject) => string][]) =>
     lines.map(([id, title, textOf]) => plainLine(id, title, 'fact', subjects.map(textOf)))
   return [
-    ...facts(
-      ['method', 'Method', ({ method }) => methodTitle(method)],
-      ['model', 'Model', ({ runs }) => runs[0]?.model.name ?? ''],
-      ['nominal', 'Sparsity', ({ nominal }) => share(nominal)],
-      ['reached', 'Reached', ({ reached }) => share(reached)],
-      ['seed', 'Seed', ({ runs }) => seedsText(runs.map(({ seed }) => seed))],
-    ),
     ...columns.map((column) => measureLine(subjects, baseline, column)),
     ...facts(
+      ['reached', 'Reached', ({ reached }) => share(reached)],
+      ['method', 'Method', ({ method }) => titles.method(method)],
+      ['model', 'Model', ({ runs }) => runs[0]?.model.name ?? ''],
+      ['nominal', 'Sparsity', ({ nominal }) => share(nominal)],
+      ['seed', 'Seed', ({ runs }) => seedsText(runs.map(({ seed }) => seed))],
       ['calibration', 'Calibrated on', ({ runs }) => usedText(runs.flatMap(({ calibration }) => calibration ?? []))],
       ['evaluation', 'Measured on', ({ runs }) => usedText(runs.flatMap(({ evaluation }) => evaluation))],
     ),
-    ...parameterNames(subjects).map((name) =>
-      plainLine(
-        `parameter:${name}`,
-        name,
-        'parameter',
-        subjects.map(({ runs }) => showParameter(runs[0]?.parameters[name])),
-      ),
-    ),
+    ...parameterNames(subjects).map((name) => {
+      const method = subjects.find(({ runs }) => runs[0]?.parameters[name] !== undefined)?.method ?? ''
+      const values = subjects.map(({ runs }) => parameterText(name, runs[0]?.parameters[name]))
+      return plainLine(`parameter:${name}`, parameterTitle(name) ?? titles.option(method, name), 'parameter', values)
+    }),
   ]
+}
+
+/** A value and its deviation with the digits that fit it. */
+function estimateText({ mean, spread }: { mean: number; spread: number | null }, unit: string): { text: string; spread: string } {
+  if (!spread) return { text: formatMeasure(mean, unit), spread: '' }
+  const { value, error } = formatEstimate(mean, spread, unit)
+  return { text: value, spread: `± ${error}` }
 }
 
 function plainLine(id: string, title: string, kind: 'fact' | 'parameter', values: string[]): ComparisonLine {
@@ -102,9 +106,8 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
         : comparedValue(column, value.mean, meanOf(subject), meanOf(baseline), dense)
     const compared = reference === undefined ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
     return {
-      text: formatMeasure(value.mean, column.unit),
-      spread: value.spread ? `± ${formatMeasure(value.spread, column.unit)}` : '',
-      delta: compared && { text: deltaText(compared), better: compared.better },
+      ...estimateText(value, column.unit),
+      delta: compared && { text: changeText(compared), better: compared.better },
       ...(isTimed(column) ? noiseOfTiming(subject) : noiseOf(subject, column)),
       best: value.mean === best && subject !== baseline && !subject.baseline,
     }
@@ -134,21 +137,7 @@ function noiseOf({ runs }: Subject, { name, dataset }: MeasureColumn): { noise?:
   return probability < noiseLevel ? {} : { noise: `within noise: ${gained} became right, ${lost} wrong, p ${formatValue(probability)}` }
 }
 
-/** A change as people say it: in percent, or as a factor when it is many times. */
-export function deltaText({ absolute, relative }: { absolute: number; relative: number | null }): string {
-  if (absolute === 0) return '±0'
-  if (relative === null) return absolute > 0 ? '+' : '−'
-  if (relative >= 9) return `×${Math.round(relative + 1).toLocaleString('en-US')}`
-  const percent = Math.abs(relative * 100)
-  if (percent < 0.05) return '±0.0 %'
-  return `${absolute > 0 ? '+' : '−'}${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`
-}
-
 function parameterNames(subjects: readonly Subject[]): string[] {
-  const hidden = new Set(['seed', 'method', 'model', 'sparsity'])
+  const hidden = new Set(['seed', 'method', 'model', 'sparsity', 'amount.sparsity'])
   return [...new Set(subjects.flatMap(({ runs }) => Object.keys(runs[0]?.parameters ?? {})))].filter((name) => !hidden.has(name)).sort()
-}
-
-function showParameter(value: ParameterValue | undefined): string {
-  return value === undefined ? '–' : String(value)
 }

@@ -36,8 +36,9 @@ function run(id: string, method: string, nominal: number, perplexity: number, se
 const dense = run('dense', 'dense', 0, 15)
 const runs = [run('b', 'shortgpt', 0.5, 92), run('a', '2ssp', 0.25, 22), dense]
 const subjects = subjectData.orderSubjects(runs.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense')))
+const titles = { method: (id: string) => id, option: (method: string, name: string) => `${method}’s ${name}` }
 const columns = subjectData.runColumns(subjects)
-const lines = lineData.comparisonLines(subjects, subjects[0] ?? null, columns, (id) => id)
+const lines = lineData.comparisonLines(subjects, subjects[0] ?? null, columns, titles)
 const perplexity = lines.find(({ kind }) => kind === 'measure')
 const plain = () => ({ color: 'red', shape: 'circle' as const })
 
@@ -56,7 +57,7 @@ describe('table', () => {
     const replaced = { ...run('c', '2ssp', 0.25, 22), fingerprint: 'f'.repeat(64) }
     const members = [{ ...dense, fingerprint: 'e'.repeat(64) }, replaced]
     const both = members.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense'))
-    const shown = lineData.comparisonLines(both, both[0] ?? null, columns, (id) => id).find(({ kind }) => kind === 'measure')
+    const shown = lineData.comparisonLines(both, both[0] ?? null, columns, titles).find(({ kind }) => kind === 'measure')
     expect(shown?.cells[1]).toMatchObject({ delta: null })
   })
 
@@ -68,17 +69,23 @@ describe('table', () => {
   test('the windows calibrated and measured on stand there, those of several seeds together', () => {
     const group = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])[0] as SeedGroup
     const both = [subjectData.toSubject(groupOverSeeds([dense])[0] as SeedGroup, 'dense'), subjectData.toSubject(group, 'dense')]
-    const shown = lineData.comparisonLines(both, null, columns, (id) => id)
+    const shown = lineData.comparisonLines(both, null, columns, titles)
     const cells = (wanted: string) => shown.find(({ id }) => id === wanted)?.cells.map(({ text }) => text)
     expect(cells('calibration')).toEqual(['–', 'calibration.txt: 32 windows of 256 tokens (000000000000, 111111111111)'])
     expect(cells('evaluation')).toEqual(Array(2).fill('test: 64 windows of 256 tokens (eeeeeeeeeeee)'))
   })
 
-  test('a change of many times is a factor', () => {
-    expect(lineData.deltaText({ absolute: 985, relative: 65.7 })).toBe('×67')
-    expect(lineData.deltaText({ absolute: -0.5, relative: -0.033 })).toBe('−3.3 %')
-    expect(lineData.deltaText({ absolute: 0, relative: 0 })).toBe('±0')
-    expect(lineData.deltaText({ absolute: -0.002, relative: -0.0002 })).toBe('±0.0 %')
+  test('measures come first, then what differs; options have the titles of the forms, and files only their names', () => {
+    expect(lines.map(({ kind }) => kind)).toEqual(['measure', ...Array(7).fill('fact'), 'parameter'])
+    expect(lines.find(({ id }) => id === 'parameter:alpha')?.title).toBe('dense’s alpha')
+    const [first] = subjects
+    const own = { ...first, runs: [{ ...dense, parameters: { 'calibration.source': '/home/me/texts/own.txt' } }] } as subjectData.Subject
+    const line = lineData.comparisonLines([own], null, [], titles).at(-1)
+    expect([line?.title, line?.cells[0]?.text]).toEqual(['Calibration text', 'own.txt'])
+  })
+
+  test('a value has the digits that fit its error', () => {
+    expect(perplexity?.cells[1]).toMatchObject({ text: '22.00', spread: '± 0.50' })
   })
 })
 

@@ -34,6 +34,7 @@ test('ticks lose the zeros that values keep', () => {
 })
 
 test('a difference always carries a sign', () => {
+  expect(format.formatEstimate(0.4567, 0.0123, 'share')).toEqual({ value: '45.7', error: '1.2 %' })
   expect(format.formatDelta(1.5)).toBe('+1.500')
   expect(format.formatDelta(-2_000_000, 'bytes')).toBe('−2 MB')
   expect(format.formatDelta(0)).toBe('±0')
