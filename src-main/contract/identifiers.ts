@@ -16,6 +16,8 @@ export const limit = z.number().int().positive().max(1000).default(100)
 
 /** A text file for the caller to save. */
 export const textFile = z.object({ fileName: z.string(), type: z.string(), content: z.string() })
+/** Whether a document keeps the paths of this machine. If not, it names files and folders only. */
+export const paths = z.boolean().default(false)
 export const nothing = z.object({})
 
 export type TextFile = z.infer<typeof textFile>

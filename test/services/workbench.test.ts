@@ -78,6 +78,10 @@ test('a described run is replayed on another machine with the same result', asyn
   const { id } = await oneRun(here, { rounds: 6 }, 3)
   const original = await runEnded(here, id)
   const description = JSON.parse(JSON.stringify(await here.call('runs.describe', { id })))
+  expect([description.request.model, (await here.call('runs.describe', { id, paths: true })).request.model]).toEqual([
+    here.model.path.split('/').at(-1),
+    here.model.path,
+  ])
   const { id: copy } = await there.call('runs.replay', { description })
   const replayed = await runEnded(there, copy)
   expect(replayed.plan).toEqual(original.plan)

@@ -4,7 +4,7 @@ import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
-export const reportHelp = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--output FILE]
+export const reportHelp = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--paths] [--output FILE]
 espalier report RUN… [--output FILE]
 
 One document on an experiment, or on runs to compare: settings, tables, charts, maps, divergence,
@@ -12,6 +12,7 @@ flipped questions, answers, votes, the environment, and commands to repeat it. T
 
   --format FORMAT      html or markdown (default: html)
   --title TEXT         its heading (default: the experiment's name)
+  --paths              keep the paths of this machine; without, files and folders are named only
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`
 
@@ -20,6 +21,7 @@ const flags = {
   ...commonFlags,
   format: { type: 'string', default: 'html' },
   title: { type: 'string' },
+  paths: { type: 'boolean', default: false },
   output: { type: 'string', short: 'o' },
 } as const
 
@@ -31,7 +33,7 @@ export const report: Verb = (parameters) =>
     const [first = ''] = words
     const subject = words.length === 1 && first.startsWith('exp-') ? { experiment: first } : { runs: words }
     const title = values.title === undefined ? {} : { title: values.title }
-    const file = await withWorkbench(values, ({ call }) => call('reports.make', { ...subject, ...title, format }))
+    const file = await withWorkbench(values, ({ call }) => call('reports.make', { ...subject, ...title, format, paths: values.paths }))
     await deliver(values.json ? `${JSON.stringify(file)}\n` : file.content, values.output)
     return 0
   })

@@ -10,7 +10,7 @@ export const runsHelp = `espalier runs list [--search TEXT] [--status STATUS] [-
 espalier runs show ID [--log]
 espalier runs resume ID… [--wait]
 espalier runs cancel ID…
-espalier runs export ID… [--format json|csv|markdown|latex] [--output FILE]
+espalier runs export ID… [--format json|csv|markdown|latex] [--paths] [--output FILE]
 
 Lists, shows, resumes, cancels and exports runs in the history. Resuming waits until the runs have ended, unless a server
 runs on the same data folder; then they continue there. JSON export takes one experiment or one run (its description,
@@ -22,6 +22,7 @@ to repeat it elsewhere). The other formats write the comparison table of the run
   --limit N            at most this many rows (default 50, up to 1000)
   --log                also print the end of the compute process's output
   --wait               wait for the runs to end, even if a server computes them
+  --paths              keep the paths of this machine in an export; without, files and folders are named only
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { call } from '../call.ts'
-import { id, ids, limit, name, offset, textFile } from '../identifiers.ts'
+import { id, ids, limit, name, offset, paths, textFile } from '../identifiers.ts'
 import { comparison, questionComparison } from './compare.ts'
 import { tableFormat } from './table.ts'
 
@@ -43,6 +43,7 @@ export const comparisonCalls = {
       title: name.optional(),
       format: z.enum(['html', 'markdown']).default('html'),
       overSeeds: z.boolean().default(true),
+      paths,
     }),
     textFile,
     'not-found',

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { call, executor, marks, one, start } from '../call.ts'
-import { id, name, notes, tags, textFile } from '../identifiers.ts'
+import { id, name, notes, paths, tags, textFile } from '../identifiers.ts'
 import { removal, runEntry } from '../runs/runs.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
 
@@ -45,7 +45,7 @@ export const experimentCalls = {
   ),
   'experiments.enqueue': call('Queue the drafts of an experiment.', one, experimentEntry, 'not-found'),
   'experiments.remove': call('Permanently delete an archived experiment and its runs.', one, removal, 'not-found', 'conflict'),
-  'experiments.export': call('An experiment with all of its runs as one JSON file.', one, textFile, 'not-found'),
+  'experiments.export': call('An experiment with all of its runs as one JSON file.', one.extend({ paths }), textFile, 'not-found'),
   'experiments.import': call(
     'Import an exported experiment; it gets new ids.',
     z.object({ content: z.string().max(200_000_000) }),

@@ -3,7 +3,7 @@ import { call, executor, many, one, start, undoable } from '../call.ts'
 import { tokenPage } from '../comparison/divergence.ts'
 import { inspection } from '../comparison/inspection.ts'
 import { tableFormat } from '../comparison/table.ts'
-import { id, name, notes, nothing, tags, textFile } from '../identifiers.ts'
+import { id, name, notes, nothing, paths, tags, textFile } from '../identifiers.ts'
 import { bulkAction, bulkResult, runSelection, selectionState, undone } from './bulk.ts'
 import { noEstimate, runEstimate } from './estimate.ts'
 import { queueState } from './queue.ts'
@@ -118,7 +118,7 @@ export const runCalls = {
   'runs.unarchive': call('Restore archived runs.', many, entries, 'not-found'),
   'runs.removal': call('Preview what permanently deleting these runs would remove.', runSelection, removal, 'not-found'),
   'runs.remove': call('Permanently delete archived runs.', runSelection, removal, 'not-found', 'conflict'),
-  'runs.describe': call('Everything needed to repeat a run elsewhere.', one, runDescription, 'not-found'),
+  'runs.describe': call('Everything needed to repeat a run elsewhere.', one.extend({ paths }), runDescription, 'not-found'),
   'runs.replay': call(
     'Create a run from a description. The model is found by its name, source or description.',
     z.object({ description: runDescription, model: id.optional(), start }),

@@ -11,6 +11,7 @@ import { newId } from '#db/ids.ts'
 import type { StoredModel } from '#db/models.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { Context } from '../context.ts'
+import { hidePlaces } from '../hide-places.ts'
 import { runDetail as detailOf } from '../runs/run-detail.ts'
 
 const shape = runDetail.shape
@@ -63,7 +64,8 @@ const experimentFile = z.object({
 
 type ExperimentFile = z.infer<typeof experimentFile>
 
-export function exportExperiment({ history }: Pick<Context, 'history'>, id: string): string {
+/** `paths` keeps those of this machine. */
+export function exportExperiment({ history }: Pick<Context, 'history'>, id: string, paths: boolean): string {
   const experiment = history.experiments.get(id)
   const rows = history.runs.ofExperiment(id)
   const models = [...new Set(rows.map(({ model }) => model))].map((model) => history.models.find(model) as StoredModel)
@@ -78,7 +80,7 @@ export function exportExperiment({ history }: Pick<Context, 'history'>, id: stri
       events: history.events.after(row.number, 0, Number.MAX_SAFE_INTEGER),
     })),
   }
-  return `${JSON.stringify(experimentFile.parse(file), null, 1)}\n`
+  return `${JSON.stringify(experimentFile.parse(paths ? file : hidePlaces(file)), null, 1)}\n`
 }
 
 /** Validates the whole file first, then writes it in one transaction. */

@@ -52,9 +52,9 @@ export class ExperimentsService extends Service {
       this.parts.emit({ name: 'experiment removed', data: { id } })
       return removed
     },
-    'experiments.export': ({ id }) => {
+    'experiments.export': ({ id, paths }) => {
       const fileName = `${safeFileName(this.#find(id).name)}.espalier.json`
-      return { fileName, type: 'application/json', content: exportExperiment(this.parts, id) }
+      return { fileName, type: 'application/json', content: exportExperiment(this.parts, id, paths) }
     },
     'experiments.import': ({ content }) => {
       const { experiment, runs } = importExperiment(this.parts, content)

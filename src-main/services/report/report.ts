@@ -5,6 +5,7 @@ import { isInspection } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Calls, Context } from '../context.ts'
+import { hidePlaces } from '../hide-places.ts'
 import { optionTitles } from '../machine/catalogue.ts'
 import { safeFileName } from '../models/folders.ts'
 import { runDetail } from '../runs/run-detail.ts'
@@ -25,10 +26,10 @@ export class ReportsService extends Service {
   readonly #others: OtherCalls
 
   readonly calls: Calls<'reports'> = {
-    'reports.make': async ({ experiment, runs: ids, title, format, overSeeds }) => {
+    'reports.make': async ({ experiment, runs: ids, title, format, overSeeds, paths }) => {
       const { name, notes, rows } = subjectOf(this.parts, experiment, ids)
       const heading = title ?? name
-      const blocks = await blocksOf(this.parts, this.#others, { title: heading, notes, rows, overSeeds })
+      const blocks = await blocksOf(this.parts, this.#others, { title: heading, notes, rows, overSeeds, paths })
       const fileName = `${safeFileName(heading)}.${format === 'html' ? 'html' : 'md'}`
       return format === 'html'
         ? { fileName, type: 'text/html', content: toHtml(heading, blocks) }
@@ -61,14 +62,19 @@ function subjectOf({ history }: Context, experiment: string | undefined, ids: re
 async function blocksOf(
   context: Context,
   others: OtherCalls,
-  { title, notes, rows, overSeeds }: { title: string; notes: string; rows: readonly RunRow[]; overSeeds: boolean },
+  { title, notes, rows, overSeeds, paths }: Omit<Subject, 'name'> & { title: string; overSeeds: boolean; paths: boolean },
 ): Promise<Block[]> {
-  const details = rows.map((row) => runDetail(context, row))
+  const known = rows.map((row) => runDetail(context, row))
+  const compared = known.filter(({ method, status, hasPlan }) => !isInspection(method) && status === 'done' && hasPlan)
+  const documents = {
+    details: known,
+    inspections: inspectionsOf(context, known),
+    comparison: await others['compare.get']({ ids: compared.map(({ id }) => id) }),
+  }
+  const { details, inspections, comparison } = paths ? documents : hidePlaces(documents)
   const runs = details.filter(({ method, status }) => !isInspection(method) && status === 'done')
   if (runs.length === 0)
     throw new EspalierError('conflict', `"${title}" has no finished run yet. Create the report when its runs are done.`)
-  const inspections = inspectionsOf(context, details)
-  const comparison = await others['compare.get']({ ids: runs.filter(({ hasPlan }) => hasPlan).map(({ id }) => id) })
   return [
     heading(1, title),
     paragraph(`Made by Espalier ${version} on ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.`),
@@ -80,7 +86,7 @@ async function blocksOf(
     ...flipsSection(comparison),
     ...(await inspectedSections(context, others, inspections)),
     ...answersSection(runs),
-    ...environmentSection([...runs, ...inspections]),
+    ...environmentSection([...runs, ...inspections], paths),
   ]
 }
 

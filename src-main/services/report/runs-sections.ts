@@ -40,7 +40,7 @@ export function mapsSection(runs: readonly RunDetail[]): Block[] {
 }
 
 /** Where each run was computed, its notes, and the commands that repeat it. */
-export function environmentSection(runs: readonly RunDetail[]): Block[] {
+export function environmentSection(runs: readonly RunDetail[], paths: boolean): Block[] {
   const rows = runs.flatMap(({ name, environment, seconds }) =>
     environment
       ? [
@@ -65,6 +65,7 @@ export function environmentSection(runs: readonly RunDetail[]): Block[] {
     heading(2, 'How it was computed'),
     tableBlock(['Run', 'Espalier', 'Backend', 'Device', 'Platform', 'Node', 'Seconds'], rows, 'Environment'),
     heading(2, 'How to repeat it'),
+    ...(paths ? [] : [paragraph('Models and texts are named without their folders. Put in where they are on your machine.')]),
     { kind: 'code', text: commands.join('\n') },
   ]
 }

@@ -1,3 +1,4 @@
+import { sourceName } from '#contract/data/source-name.ts'
 import type { ExportedRun } from '#contract/exports/exported-run.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
@@ -15,7 +16,7 @@ export function exportedRun(history: History, row: RunRow, model: StoredModel): 
     seed: row.seed,
     baseModel: model.origin === 'downloaded' && model.source ? model.source : model.name,
     calibration: (calibration?.parts ?? (calibration ? [calibration] : [])).map(({ source, windows, sequenceLength }) => ({
-      source,
+      source: sourceName(source),
       windows,
       sequenceLength,
     })),

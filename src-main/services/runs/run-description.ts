@@ -3,12 +3,13 @@ import type { RunDescription } from '#contract/runs/runs.ts'
 import { version } from '#contract/version.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Context } from '../context.ts'
+import { hidePlaces } from '../hide-places.ts'
 
-/** A run as a document with everything needed to repeat it elsewhere. */
-export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow): RunDescription {
+/** A run as a document with everything needed to repeat it elsewhere; `paths` keeps those of this machine. */
+export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow, paths: boolean): RunDescription {
   const model = history.models.find(row.model)
   const { request, resolved } = history.documents.find(row.number)
-  return {
+  const description: RunDescription = {
     format: 'espalier run',
     formatVersion: 1,
     name: row.name,
@@ -16,6 +17,7 @@ export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow):
     request: { ...request, options: { ...request.options, ...resolved } },
     version,
   }
+  return paths ? description : hidePlaces(description)
 }
 
 /** The library model that a description refers to: same source, else same name, else same family, shape and size. */

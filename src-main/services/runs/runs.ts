@@ -64,7 +64,7 @@ export class RunsService extends Service {
     },
     'runs.removal': (selection) => this.parts.removal.measure(this.#chosen(selection)),
     'runs.remove': (selection) => this.parts.removal.remove(this.#chosen(selection)),
-    'runs.describe': ({ id }) => describeRun(this.parts, this.#run(id)),
+    'runs.describe': ({ id, paths }) => describeRun(this.parts, this.#run(id), paths),
     'runs.replay': ({ description, model = findDescribedModel(this.parts, description), start }) => {
       const { model: _, ...request } = description.request
       return this.#make({ model, request }, { name: description.name, experiment: null, start })

@@ -22,6 +22,8 @@ export class CompareState {
   comparison = $state.raw<Comparison | null>(null)
   problem = $state.raw<ErrorMessage | null>(null)
   busy = $state(false)
+  /** Whether reports keep the paths of this machine. */
+  paths = $state(false)
   highlighted = $state<string | null>(null)
   brushes = $state.raw<Record<string, Brush>>({})
   descriptions = $state.raw<ReadonlyMap<string, ModelDescription>>(new Map())
@@ -140,7 +142,9 @@ export class CompareState {
     const { experiment } = router.query
     const runs = this.comparison?.runs.map(({ id }) => id).slice(0, 200) ?? []
     try {
-      saveText(await call('reports.make', { ...(experiment ? { experiment } : { runs }), format, overSeeds: this.overSeeds }))
+      saveText(
+        await call('reports.make', { ...(experiment ? { experiment } : { runs }), format, overSeeds: this.overSeeds, paths: this.paths }),
+      )
     } catch (thrown) {
       notifyProblem(thrown)
     }

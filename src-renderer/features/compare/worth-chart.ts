@@ -2,7 +2,7 @@ import type { ComparedRun } from '#contract/comparison/compare.ts'
 import type { Duel, Front, WorthRow } from '#contract/comparison/worth.ts'
 import { isAblation, isInspection } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
-import type { SeriesStyle } from '../../lib/series.ts'
+import type { SeriesStyle } from '../../lib/series-style.ts'
 
 /** The mark of every unpruned file: rivals have a shape that no pruned file has. */
 export const rivalStyle: SeriesStyle = { color: 'var(--ink-soft)', shape: 'square' }

@@ -19,6 +19,8 @@ export class ExperimentState {
   readonly id: string
   experiment = new Loader<ExperimentEntry>()
   runs = $state.raw<RunEntry[]>([])
+  /** Whether reports and exports keep the paths of this machine. */
+  paths = $state(false)
   grid = $state.raw<Grid | null>(null)
 
   /** The latest: where a model was replaced, the one of the model that is there now. */
@@ -72,7 +74,7 @@ export class ExperimentState {
   }
 
   async export(): Promise<void> {
-    await this.#attempt(async () => saveText(await call('experiments.export', { id: this.id })))
+    await this.#attempt(async () => saveText(await call('experiments.export', { id: this.id, paths: this.paths })))
   }
 
   async saveTable(measure: string, format: TableFormat): Promise<void> {
@@ -83,7 +85,7 @@ export class ExperimentState {
   }
 
   async report(format: 'html' | 'markdown'): Promise<void> {
-    await this.#attempt(async () => saveText(await call('reports.make', { experiment: this.id, format })))
+    await this.#attempt(async () => saveText(await call('reports.make', { experiment: this.id, format, paths: this.paths })))
   }
 
   /** Archives the experiment with its runs, with a way back. */

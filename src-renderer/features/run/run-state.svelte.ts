@@ -130,9 +130,9 @@ export class RunState {
   }
 
   /** The whole description as a file, to be run again elsewhere. */
-  async describe(): Promise<void> {
+  async describe(paths: boolean): Promise<void> {
     await this.#attempt(async () => {
-      const description = await call('runs.describe', { id: this.id })
+      const description = await call('runs.describe', { id: this.id, paths })
       saveText({ fileName: toFileName(description.name, 'json'), type: 'application/json', content: JSON.stringify(description, null, 2) })
     })
   }
