@@ -103,7 +103,7 @@ test('the report opens from the disk without a network and without an error', as
   const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Save report' }).click()])
   const file = join(folder, 'report.html')
   await download.saveAs(file)
-  const context = await browser.newContext({ offline: true })
+  const context = await browser.newContext({ offline: true, viewport: { width: 1440, height: 900 } })
   const reader = await context.newPage()
   const told: string[] = []
   reader.on('console', (message) => told.push(message.text()))
@@ -114,6 +114,11 @@ test('the report opens from the disk without a network and without an error', as
   for (const name of ['What it cost', 'Questions that flipped', 'How to repeat it'])
     expect(await reader.getByRole('heading', { name, exact: true }).count()).toBe(1)
   expect(await reader.getByRole('heading', { name: /worst places/ }).count()).toBe(2)
+  const cut = await reader
+    .locator('.scroll')
+    .evaluateAll((all) => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel))
+  expect(cut).toEqual([])
+  expect(await reader.content()).not.toContain(import.meta.dirname)
   expect(await findAccessibilityFaults(reader)).toEqual([])
   expect(told).toEqual([])
   await context.close()

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { Table } from '#contract/comparison/table.ts'
 
 /** The building blocks of a report. Each kind has one HTML and one Markdown form. */
@@ -34,11 +35,11 @@ export function turned({ columns, rows }: Table, first: number, names: readonly 
   }
 }
 
-/** The table with a first column of names. */
-export function named({ columns, rows }: Table, names: readonly string[]): Table {
+/** The chosen columns of a table, behind one of names. */
+export function named({ columns, rows }: Table, names: readonly string[], chosen: readonly number[]): Table {
   return {
-    columns: [{ label: 'Run', numeric: false }, ...columns],
-    rows: rows.map((row, at) => [{ value: names[at] ?? null }, ...row]),
+    columns: [{ label: 'Run', numeric: false }, ...chosen.map((column) => at(columns, column))],
+    rows: rows.map((row, line) => [{ value: names[line] ?? null }, ...chosen.map((column) => at(row, column))]),
   }
 }
 

@@ -7,6 +7,7 @@ import { noiseLevel } from '#contract/comparison/paired.ts'
 import { hasSeveralSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { competitionText, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
+import type { Table } from '#contract/comparison/table.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { type Block, heading, named, paragraph, tableBlock, turned } from './blocks.ts'
 import { estimated, percent } from './cells.ts'
@@ -17,18 +18,23 @@ const mostColumns = 8
 /** Number of columns before the measures: model, method, sparsity, reached, seed. */
 const firstMeasure = 5
 
+/** Beside their names, rows say their model and what they reached. */
+const factColumns = [0, 3]
+
+/** How many measures fit side by side as columns. */
+const mostMeasures = 6
+
 /** The comparison as on the screen: measures, each quality by method and sparsity, and a plot of perplexity over sparsity. */
 export async function comparisonSection({ runs, baseline }: Comparison, overSeeds: boolean, titleOf: OptionTitle): Promise<Block[]> {
   const measured = runs.filter(({ measures }) => measures.length > 0)
   if (measured.length === 0) return []
   const groups = comparedGroups(measured, baseline, overSeeds)
-  const byRun = comparisonTable(measured, baseline, overSeeds)
-  const names = groups.map(({ name }) => name)
-  const table = groups.length > mostColumns ? named(byRun, names) : turned(byRun, firstMeasure, names)
   const means = overSeeds && hasSeveralSeeds(measured) ? 'Means over seeds with their deviation' : 'Measures by run'
   return [
     heading(2, 'What it cost'),
-    { kind: 'table', table, caption: `${means}; the best of each in bold.` },
+    ...measureTables(comparisonTable(measured, baseline, overSeeds), groups).map(
+      (table): Block => ({ kind: 'table', table, caption: `${means}; the best of each in bold.` }),
+    ),
     ...sparsityTables(measured, titleOf).map(
       ({ title, table: own }): Block => ({
         kind: 'table',
@@ -38,6 +44,17 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
     ),
     ...(await perplexityPlot(groups)),
   ]
+}
+
+/** Few results are columns of one table; many are rows, in as many tables as fit the page. */
+function measureTables(table: Table, groups: readonly SeedGroup[]): Table[] {
+  const names = groups.map(({ name }) => name)
+  if (groups.length <= mostColumns) return [turned(table, firstMeasure, names)]
+  const measures = table.columns.map((_, column) => column).slice(firstMeasure)
+  const parts = Array.from({ length: Math.ceil(measures.length / mostMeasures) }, (_, part) =>
+    measures.slice(part * mostMeasures, (part + 1) * mostMeasures),
+  )
+  return parts.map((part, order) => named(table, names, order === 0 ? [...factColumns, ...part] : part))
 }
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)

@@ -6,9 +6,9 @@ const policy = "default-src 'none'; style-src 'unsafe-inline'"
 
 const styles = `
 :root { color-scheme: light dark; --ink: light-dark(#1d2125, #e6e8ea); --faint: light-dark(#57606a, #9aa4ae); --paper: light-dark(#ffffff, #15181b);
-  --line: light-dark(#d5dade, #363c42); --kept: light-dark(#2c7a4b, #58b57f); --mark: light-dark(#ffd7b5, #6b3410); }
-body { max-width: 70rem; margin: 2rem auto; padding: 0 1.5rem; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--line); } h3 { margin-top: 1.6rem; }
+  --line: light-dark(#d5dade, #363c42); --mark: light-dark(#ffd7b5, #6b3410); }
+body { max-width: 84rem; margin: 2rem auto; padding: 0 1.5rem; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+p { max-width: 52rem; } h1 { font-size: 1.7rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--line); } h3 { margin-top: 1.6rem; }
 table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.87rem; } caption { text-align: left; color: var(--faint); padding-bottom: 0.3rem; }
 th, td { padding: 0.22rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 .number { text-align: right; font-variant-numeric: tabular-nums; } .best { font-weight: 650; }

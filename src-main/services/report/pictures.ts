@@ -29,7 +29,7 @@ export function planPicture(name: string, plan: Plan, neurons: number): Block {
 function box(x: number, y: number, width: number, share: number): string {
   const frame = `<rect x="${x}" y="${y}" width="${width}" height="${cell.height}" fill="none" stroke="#8a929a" stroke-dasharray="2 2"/>`
   return share > 0
-    ? `${frame}<rect x="${x}" y="${y}" width="${(width * share).toFixed(1)}" height="${cell.height}" fill="#2c7a4b"/>`
+    ? `${frame}<rect x="${x}" y="${y}" width="${(width * share).toFixed(1)}" height="${cell.height}" fill="#3a8757"/>`
     : frame
 }
 
@@ -40,7 +40,7 @@ export function damagePicture({ run, blocks }: DivergenceOfRun): Block | undefin
   const rows = blocks.map(({ stream }, block) => {
     const y = block * (cell.height + cell.gap)
     const length = ((stream.error / most) * 220).toFixed(1)
-    return `<text x="0" y="${y + 10}" font-size="9" fill="currentColor">${block}</text><rect x="22" y="${y}" width="${length}" height="${cell.height}" fill="#c1440e"/><text x="${28 + Number(length)}" y="${y + 10}" font-size="9" fill="currentColor">${stream.error.toFixed(3)}</text>`
+    return `<text x="0" y="${y + 10}" font-size="9" fill="currentColor">${block}</text><rect x="22" y="${y}" width="${length}" height="${cell.height}" fill="#b04a15"/><text x="${28 + Number(length)}" y="${y + 10}" font-size="9" fill="currentColor">${stream.error.toFixed(3)}</text>`
   })
   return {
     kind: 'picture',
