@@ -21,9 +21,12 @@ export interface BarAxis extends Axis {
 }
 
 export function barAxis(groups: readonly BarGroup[], range: [number, number], format: (value: number) => string, log = false): BarAxis {
-  const values = groups.flatMap(({ bars }) => bars.flatMap(({ value, error }) => [value + (error ?? 0), value - (error ?? 0)]))
-  if (log && values.length > 0 && values.every((value) => value > 0)) {
-    const axis = makeAxis(values, range, { log, format })
+  const bars = groups.flatMap((group) => group.bars)
+  const values = bars.flatMap(({ value, error }) => [value + (error ?? 0), value - (error ?? 0)])
+  if (log && bars.length > 0 && bars.every(({ value }) => value > 0)) {
+    // An error that reaches zero is cut at the edge of the chart.
+    const ends = values.filter((value) => value > 0)
+    const axis = makeAxis([...ends, ...bars.map(({ value }) => value)], range, { log, format })
     return { ...axis, start: axis.scale.domain()[0] ?? 1, isLog: true }
   }
   const low = Math.min(0, ...values)

@@ -61,7 +61,9 @@ function overSeeds(members: readonly RunEntry[], id: string, isCount: boolean): 
   const [only] = found
   if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null, count: 1 }
   const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
-  return { mean, spread: isCount ? null : spread, count: found.length }
+  // Equal values have a rounding error of their mean for a deviation.
+  const isRounding = spread !== null && spread < 1e-12 * Math.abs(mean)
+  return { mean, spread: isCount ? null : isRounding ? 0 : spread, count: found.length }
 }
 
 function seedlessKey(run: RunEntry): string {

@@ -1,6 +1,6 @@
 import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
-import { denseMethod } from '../titles.ts'
+import { denseMethod, methodTitles } from '../titles.ts'
 import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
 import { groupOverSeeds, type SeedGroup } from './seeds.ts'
 import { seriesId, seriesTitle, treatmentOf } from './series.ts'
@@ -52,7 +52,9 @@ export function bestOfEach<Run extends RunEntry>(
  * marked. A result that missed the sparsity by more than the tolerance says what it reached, and does not compete.
  */
 export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, titleOf: OptionTitle = (_, option) => option): Table {
-  const groups = groupOverSeeds(runs).filter((group) => group.measures.has(column.id) && (isDense(group) || group.reached !== null))
+  const groups = groupOverSeeds([...runs].sort((a, b) => rankOf(a) - rankOf(b))).filter(
+    (group) => group.measures.has(column.id) && (isDense(group) || group.reached !== null),
+  )
   const best = new Set(bestOfEach(groups, column).flatMap(({ best: group, rivals }) => (rivals > 1 ? [group] : [])))
   const rows = [...Map.groupBy(groups, rowKey).values()].flatMap((row) => splitRow(row, titleOf))
   const manyModels = new Set(groups.map(({ runs: [run] }) => run?.model.id)).size > 1
@@ -80,6 +82,9 @@ function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, best: boolean): T
   const note = competes(group) || isDense(group) ? {} : { note: `at ${percent(group.reached ?? 0)}` }
   return { value: mean, spread, best, ...note }
 }
+
+/** The dense model, then the order of the methods' titles. */
+const rankOf = ({ method }: RunEntry): number => (method === denseMethod ? -1 : Object.keys(methodTitles).indexOf(method))
 
 const percent = (share: number): string => `${Number((share * 100).toFixed(1))} %`
 const isDense = ({ runs: [run] }: Group<RunEntry>): boolean => run?.method === denseMethod
