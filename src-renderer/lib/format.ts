@@ -107,10 +107,12 @@ export function formatMeasure(value: number, unit: string): string {
 
 /** A measure with its error, both with the digits that fit the error; the unit stands behind the error. */
 export function formatEstimate(value: number, error: number, unit: string): { value: string; error: string } {
-  const factor = unit === 'share' || unit === 'fraction' ? 100 : 1
-  const sign = factor === 100 ? ' %' : unit === 'ms' ? ' ms' : ''
-  if (unit === 'bytes' || unit === 'seconds' || unit === 's')
-    return { value: formatMeasure(value, unit), error: formatMeasure(error, unit) }
+  const isTime = unit === 'seconds' || unit === 's'
+  if (unit === 'bytes' || (isTime && value >= 60)) return { value: formatMeasure(value, unit), error: formatMeasure(error, unit) }
+  const shares = unit === 'share' || unit === 'fraction'
+  const short = isTime && value < 1
+  const factor = shares ? 100 : short ? 1000 : 1
+  const sign = shares ? ' %' : short || unit === 'ms' ? ' ms' : isTime ? ' s' : ''
   const found = withError(value * factor, error * factor)
   return { value: found.value, error: found.error + sign }
 }

@@ -114,6 +114,8 @@ test('a seed that was run twice counts once, and sizes have no deviation', () =>
     run('2SSP 50 %, seed 1', { seed: 1, perplexity: 12, measures: [size(100), { ...size(12), name: 'perplexity', unit: '' }] }),
     run('2SSP 50 %, seed 2', { seed: 2, measures: [size(102)] }),
   ])
+  const equal = groupOverSeeds([0, 1, 2].map((seed) => run(`${seed}`, { seed, perplexity: 372.0412345 })))
+  expect(equal[0]?.measures.get('perplexity/wikitext2')?.spread).toBe(0)
   expect(group?.name).toBe('2SSP 50 %, 3 seeds')
   expect(group?.measures.get('size')).toEqual({ mean: 101, spread: null, count: 2 })
 })

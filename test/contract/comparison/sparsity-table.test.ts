@@ -32,7 +32,7 @@ const runs = [
 ]
 
 test('a row for each method and a column for each sparsity, with mean and deviation over seeds and the best marked', () => {
-  const { columns, rows } = sparsityTable(runs, column)
+  const { columns, rows } = sparsityTable([...runs].reverse(), column)
   expect(columns.map(({ label }) => label)).toEqual(['Method', '0 %', '25 %', '37.5 %'])
   expect(rows.map(([title]) => title?.value)).toEqual(['Dense', '2SSP', 'ShortGPT'])
   expect(rows[1]?.[2]).toEqual({ value: 21, spread: Math.SQRT2, best: true })

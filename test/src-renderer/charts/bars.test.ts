@@ -12,6 +12,8 @@ test('bars start at zero; a logarithmic axis spans the values instead, and value
   const log = barAxis([group(20, 80)], [0, 100], String, true)
   expect(log.isLog).toBe(true)
   expect(log.start).toBeGreaterThan(10)
+  const wide = { ...group(20, 80), bars: group(20, 80).bars.map((bar) => ({ ...bar, error: 90 })) }
+  expect(barAxis([wide], [0, 100], String, true).isLog).toBe(true)
   expect(barAxis([group(-1, 80)], [0, 100], String, true).isLog).toBe(false)
 })
 

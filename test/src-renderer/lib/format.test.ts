@@ -34,6 +34,7 @@ test('ticks lose the zeros that values keep', () => {
 })
 
 test('a difference always carries a sign', () => {
+  expect(format.formatEstimate(0.65012, 0.0326, 's')).toEqual({ value: '650', error: '33 ms' })
   expect(format.formatEstimate(0.4567, 0.0123, 'share')).toEqual({ value: '45.7', error: '1.2 %' })
   expect(format.formatDelta(1.5)).toBe('+1.500')
   expect(format.formatDelta(-2_000_000, 'bytes')).toBe('−2 MB')
