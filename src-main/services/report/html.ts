@@ -12,7 +12,7 @@ p { max-width: 52rem; } h1 { font-size: 1.7rem; } h2 { margin-top: 2.4rem; borde
 table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.87rem; } caption { text-align: left; color: var(--faint); padding-bottom: 0.3rem; }
 th, td { padding: 0.22rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 .number { text-align: right; font-variant-numeric: tabular-nums; } .best { font-weight: 650; }
-tbody td:first-child, .number { white-space: nowrap; }
+tbody td:first-child, td.number { white-space: nowrap; }
 .scroll { overflow-x: auto; } .beside { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 0.4rem 2rem; align-items: start; }
 .beside h3, .beside h4 { margin: 0.6rem 0 0.3rem; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
 pre { padding: 0.7rem 1rem; border: 1px solid var(--line); overflow-x: auto; white-space: pre-wrap; font-size: 0.85rem; }
