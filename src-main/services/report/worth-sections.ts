@@ -1,8 +1,8 @@
+import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
-import { formatNumber } from '#contract/comparison/cell-text.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
 import { percent } from './cells.ts'
 
