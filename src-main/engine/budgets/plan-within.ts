@@ -49,16 +49,16 @@ export async function planWithin(
     const one = { result, sparsity: found.sparsity, predicted: result.predicted ?? found.predicted, real }
     if ((mayPass || real <= cost.most) && distance(one, cost) < distance(best, cost)) best = one
     if (distance(best, cost) <= near * cost.most) break
-    target += cost.most - real
-    const next = await findSparsity(spec, asked, cost, target).catch(() => found)
+    target = one.predicted + cost.most - real
+    const next = await findSparsity(spec, asked, cost, target).catch((thrown: unknown) => {
+      if (thrown instanceof EspalierError && thrown.code === 'infeasible') return found
+      throw thrown
+    })
     if (next.sparsity === found.sparsity) break
     found = next
   }
   if (best) return best
-  throw new EspalierError(
-    'infeasible',
-    `${findMethod(id).title} found no plan that meets ${cost.asked} in ${attempts} attempts. Choose another budget.`,
-  )
+  throw new EspalierError('infeasible', `${findMethod(id).title} found no plan that meets ${cost.asked}. Choose another budget.`)
 }
 
 const distance = (one: ResultWithin | undefined, { most }: CostLimit): number =>

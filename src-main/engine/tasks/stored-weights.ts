@@ -62,9 +62,17 @@ export async function storeWeights(place: RunPlace, result: MethodResult): Promi
     return written
   }
   const close = async () => (await written?.catch(() => undefined))?.close()
-  const dense = async () => writeDense(place, join((await open()).folder, 'dense'))
+  let rival: Promise<string | undefined> | undefined
+  const dense = () => {
+    rival ??= open().then(({ folder }) => writeDense(place, join(folder, 'dense')))
+    return rival
+  }
   try {
-    const asked = { kind: fileStep, label: `file in ${type}`, on: { plan: result.plan, weights: identity } }
+    const asked = {
+      kind: fileStep,
+      label: `file in ${type}`,
+      on: { plan: result.plan, weights: identity, method: place.request.method, name: place.model.name },
+    }
     const bytes = await place.steps.step(asked, async () => (await open()).bytes)
     return { bytes, identity, open, writeDense: dense, close }
   } catch (thrown) {

@@ -1,11 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { availableParallelism, tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { at } from '#contract/at.ts'
 import { usualRounds } from '#contract/exports/file-bench.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
 import type { TimePlans } from '#engine/budgets/speed-cost.ts'
+import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
+import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
 import { benchFiles } from '#engine/llama/bench-files.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
@@ -13,7 +15,8 @@ import { writeFile } from './stored-weights.ts'
 
 /** The prompt before tokens are written. */
 const shortPrompt = 128
-const timesStep: StepKind = { version: 1 }
+/** Times are of the run that took them. */
+const timesStep: StepKind = { version: 1, reach: 'own' }
 
 /** Times files of plans in llama.cpp, in turns: their weights are the model's own in the type of the run. A step for each set of plans. */
 export function timePlans(place: RunPlace, budget: SpeedBudget): TimePlans {
@@ -26,12 +29,14 @@ export function timePlans(place: RunPlace, budget: SpeedBudget): TimePlans {
 async function measure(place: RunPlace, plans: readonly Plan[], type: string, budget: SpeedBudget): Promise<number[]> {
   const { model, request, steps } = place
   const { signal } = steps.host
-  const folder = await mkdtemp(join(tmpdir(), 'espalier-times-'))
+  const folder = await makeScratchFolder()
+  // Speed does not depend on importances, but some types cannot be written without any.
+  const weights = weighsErrors(findMix(type)) ? { importances: { blocks: [], texts: [], tokens: 0 } } : {}
   try {
     const paths: string[] = []
     for (const [index, plan] of plans.entries()) {
       const asked = { model, plan, method: request.method, folder: join(folder, `${index}`), ggufTypes: [type], watch: { signal } }
-      paths.push((await writeFile(asked)).path)
+      paths.push((await writeFile({ ...asked, ...weights })).path)
     }
     const prompts = ['milliseconds' in budget ? budget.prompt : shortPrompt]
     const settings = { prompts, rounds: usualRounds, threads: availableParallelism(), device: 'CPU', texts: [] }

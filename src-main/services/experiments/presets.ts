@@ -8,8 +8,8 @@ import { worthDrafts } from './worth-presets.ts'
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
 const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
-/** Of the stack; less than a quarter of the experts. */
-const expertAmounts = [{ sparsity: 0.1 }, { sparsity: 0.2 }]
+/** An eighth and a quarter of the experts. */
+const expertShares = [0.125, 0.25]
 const paperSequenceLength = 2048
 
 type Use = 'calibration' | 'evaluation'
@@ -28,14 +28,14 @@ export function presetsFor(model: PresetModel, catalogue: Catalogue): Preset[] {
     backend: 'auto',
     ...(calibration ? { calibration } : {}),
   }
-  return drafts(model, catalogue)
+  return drafts(model, catalogue, known.has('reap'))
     .map(({ grid, ...preset }) => ({ ...preset, grid: { ...usual, ...grid } }))
     .map((preset) => ({ ...preset, grid: { ...preset.grid, methods: preset.grid.methods.filter(({ method }) => known.has(method)) } }))
     .filter(({ grid }) => grid.methods.length > 0)
 }
 
 /** Each grid by its differences from the usual one. */
-function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
+function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return [
     {
       id: 'quick-look',
@@ -43,7 +43,8 @@ function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
       summary: '2SSP and ShortGPT at 25 and 50 %, measured on a few windows.',
       grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, measures: perplexity(model, catalogue, 8) },
     },
-    ...worthDrafts(model, catalogue),
+    // Mixtures have no GGUF files yet, so nothing can be weighed against a quantised rival.
+    ...(isMixture ? [] : worthDrafts(model, catalogue)),
     {
       id: 'paper-table',
       title: 'Paper’s table',
@@ -64,8 +65,9 @@ function drafts(model: PresetModel, catalogue: Catalogue): Draft[] {
     {
       id: 'experts',
       title: 'Fewer experts',
-      summary: 'REAP on a mixture of experts at 10 and 20 %, less than a quarter of the experts.',
-      grid: { methods: plain(['reap']), amounts: expertAmounts },
+      summary: 'REAP without an eighth and without a quarter of the experts.',
+      // Each method's own share decides, not the sparsity.
+      grid: { methods: variants('reap', 'share', expertShares), amounts: [{ sparsity: Math.max(...expertShares) }] },
     },
     {
       id: 'ablation-alpha',

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
-import { planAtSpeed } from '#engine/budgets/plan-within.ts'
+import { planAtSpeed, planWithin } from '#engine/budgets/plan-within.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
@@ -54,4 +54,19 @@ describe.each(['2ssp', '2ssp_fit'] as const)('%s', (method) => {
       /cannot reach 10000tok\/s: its files have [\d.]+ tokens\/s to/,
     )
   })
+})
+
+test('a method of large steps takes the next one where the first costs more than was foreseen', async () => {
+  const { model, calibration } = open()
+  const costOf = ({ blocks }: Plan) => 10 * blocks.filter(({ attention }) => attention === 'kept').length
+  const input = {
+    view: denseView(model),
+    calibration: calibration.slice(0, 2).map((window) => window.slice(0, 32)),
+    options: parseOptions(findMethod('shortgpt'), {}),
+    run: recordedRun(),
+  }
+  const cost = { asked: '45', text: String, spare: 0, most: 45, of: async (plan: Plan) => costOf(plan) }
+  const real = async (plan: Plan) => costOf(plan) + 8
+  const found = await planWithin(model.spec, 'shortgpt', input, cost, { real, near: 0.01, mayPass: false, attempts: 3 })
+  expect([found.predicted, found.real]).toEqual([30, 38])
 })

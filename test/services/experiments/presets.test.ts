@@ -37,11 +37,11 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
     expect(Object.keys(found(id)?.reasons ?? {}).sort()).toEqual([...parts].sort())
 })
 
-test('only a mixture is offered fewer experts, less than a quarter of them, and no methods that refuse it', () => {
+test('only a mixture is offered fewer experts, a quarter at most, and neither methods nor rivals that refuse it', () => {
   expect(found('experts')).toBeUndefined()
   const mixture = presetsWithout('2ssp')
   const experts = mixture.find(({ id }) => id === 'experts')
-  expect(experts?.grid.methods.map(({ method }) => method)).toEqual(['reap'])
-  for (const amount of experts?.grid.amounts ?? []) expect('sparsity' in amount && amount.sparsity).toBeLessThan(0.25)
+  expect(experts?.grid.methods).toEqual([0.125, 0.25].map((share) => ({ method: 'reap', options: { share } })))
   expect(mixture.find(({ id }) => id === 'quick-look')?.grid.methods.map(({ method }) => method)).toEqual(['shortgpt'])
+  expect(mixture.some(({ grid }) => grid.weights?.length)).toBe(false)
 })

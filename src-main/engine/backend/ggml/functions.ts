@@ -50,9 +50,7 @@ const graphs = {
   nodes: 'int ggml_graph_n_nodes(uintptr_t graph)',
   compute: 'int ggml_backend_graph_compute(uintptr_t backend, uintptr_t graph)',
   newAllocator: 'uintptr_t ggml_gallocr_new(uintptr_t bufferType)',
-  freeAllocator: 'void ggml_gallocr_free(uintptr_t allocator)',
   allocateGraph: 'bool ggml_gallocr_alloc_graph(uintptr_t allocator, uintptr_t graph)',
-  allocatorBytes: 'size_t ggml_gallocr_get_buffer_size(uintptr_t allocator, int buffer)',
 } as const
 
 const memory = {
@@ -60,7 +58,6 @@ const memory = {
   newBuffer: 'uintptr_t ggml_backend_alloc_buffer(uintptr_t backend, size_t bytes)',
   freeBuffer: 'void ggml_backend_buffer_free(uintptr_t buffer)',
   baseOf: 'uintptr_t ggml_backend_buffer_get_base(uintptr_t buffer)',
-  mostBytes: 'size_t ggml_backend_get_max_size(uintptr_t backend)',
   place: 'int ggml_backend_tensor_alloc(uintptr_t buffer, uintptr_t tensor, uintptr_t address)',
   upload: 'void ggml_backend_tensor_set(uintptr_t tensor, const void *values, size_t offset, size_t bytes)',
   download: 'void ggml_backend_tensor_get(uintptr_t tensor, void *values, size_t offset, size_t bytes)',
@@ -68,7 +65,6 @@ const memory = {
 
 const devices = {
   open: 'uintptr_t ggml_backend_dev_init(void *device, const char *parameters)',
-  close: 'void ggml_backend_free(uintptr_t backend)',
   registryOf: 'void *ggml_backend_dev_backend_reg(void *device)',
   procedure: 'void *ggml_backend_reg_get_proc_address(void *registry, const char *name)',
 } as const

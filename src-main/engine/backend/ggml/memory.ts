@@ -46,6 +46,10 @@ export class DeviceMemory {
 
   giveBack(place: Place): void {
     this.#usedBytes -= place.bytes
+    if (place.bytes > mostFreeBytes) {
+      this.#ggml.freeBuffer(place.buffer)
+      return
+    }
     if (place.bytes > mostShared) {
       if (this.#freeBytes + place.bytes > mostFreeBytes) this.release()
       this.#freeBytes += place.bytes

@@ -111,6 +111,6 @@ class MixtureSums {
   }
 }
 
-function addAt(sums: Float64Array, index: number, value: number): void {
+export function addAt(sums: Float64Array, index: number, value: number): void {
   sums[index] = (sums[index] ?? outside(sums, index)) + value
 }

@@ -8,7 +8,7 @@ import { type DivergenceTable, type FittedShape, fitShape, type Programme, type 
 const resolution = 2 ** 14
 /** How often a shape is chosen again because its real cost differs, and the share of the limit that it may stay below it. */
 const [rounds, near] = [6, 0.002]
-/** Share of the sum of single savings that saving everywhere must reach. */
+/** Share of the sum of single savings that saving everywhere must reach, and the reverse for widening. */
 const additive = 0.8
 
 export interface ShapeCosts {
@@ -86,7 +86,10 @@ export function inCosts({ widths, attention, base, choices }: ShapeCosts, most: 
   }
 }
 
-/** The shape with the least divergence whose real cost is within the limit: chosen by the sum of costs, which is corrected by what is found. */
+/**
+ * A shape of little divergence whose real cost is just within the limit. Shapes are chosen by the sum of costs; each round corrects its limit
+ * by what the shape really costs, and the dearest shape that fits counts.
+ */
 export async function fitWithin(
   table: DivergenceTable,
   costs: ShapeCosts,

@@ -4,6 +4,7 @@ import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ExpertActivations } from '#engine/model/mixture.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
+import { addAt } from '../experts/statistics.ts'
 import type { NormKind } from './neuron-norms.ts'
 
 interface Report {
@@ -72,8 +73,4 @@ class NormSums {
       Array.from(sums.subarray(expert * this.#width, (expert + 1) * this.#width), (sum) => sum / windows),
     )
   }
-}
-
-function addAt(sums: Float64Array, index: number, value: number): void {
-  sums[index] = (sums[index] ?? outside(sums, index)) + value
 }

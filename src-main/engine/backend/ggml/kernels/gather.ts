@@ -8,7 +8,7 @@ function gather(call: KernelCall): TensorInfo | undefined {
   const { axis, batchDims } = call.attrs as { axis: number; batchDims: number }
   const [length = 0, count] = [x.shape[axis], elements(indices.shape)]
   const shape = [...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)]
-  if (batchDims !== 0 || elements(shape) === 0) return undefined
+  if (x.dtype !== 'float32' || batchDims !== 0 || elements(shape) === 0) return undefined
   const chosen = call.tensors.readSync(indices.dataId) as Int32Array
   const wrong = chosen.find((one) => one < 0 || one >= length)
   if (wrong !== undefined) throw new RangeError(`index ${wrong} is not among ${length} entries`)
