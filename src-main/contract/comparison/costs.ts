@@ -29,8 +29,8 @@ export const fileSize: Cost = {
   cheaper: 'smaller',
 }
 
-const timed = { equal: 'as fast', least: 'as fast as', cheaper: 'faster' }
-const held = { equal: 'of its memory', least: 'as light as', cheaper: 'lighter' }
+const timed = { equal: 'at its speed', least: 'as fast as', cheaper: 'faster' }
+const held = { equal: 'with its memory', least: 'as light as', cheaper: 'lighter' }
 const kinds: Readonly<Record<string, Pick<Cost, 'of' | 'equal' | 'least' | 'cheaper'>>> = {
   'time to first token': { of: ' to the first token', ...timed },
   'inference time': { of: ' a pass', ...timed },
@@ -54,6 +54,7 @@ export function costsOf(runs: readonly ComparedRun[], isPruned: (run: ComparedRu
 /** A value in the unit of its cost. */
 export function costText(value: number, { unit }: Pick<Cost, 'unit'>): string {
   const rounded = (number: number) => Number(number.toPrecision(3))
+  if (unit === 'bytes' && value >= 1e9) return `${rounded(value / 1e9)} GB`
   if (unit === 'bytes') return value < 1e6 ? `${rounded(value / 1e3)} kB` : `${rounded(value / 1e6)} MB`
   return unit === 'seconds' || unit === 's' ? `${rounded(1000 * value)} ms` : `${rounded(value)} ${unit}`.trim()
 }

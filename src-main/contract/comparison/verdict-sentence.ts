@@ -1,3 +1,4 @@
+import { isTimed } from '../runs/speed.ts'
 import { type Cost, costText } from './costs.ts'
 import type { Duel, WorthRow } from './worth.ts'
 
@@ -26,7 +27,7 @@ export function judge(evidence: Evidence): Verdict {
 function answerOf({ duels, dense, deciding, cost }: Evidence): Omit<Verdict, 'untested'> {
   if (duels.length === 0) return { answer: 'unknown', sentence: 'No verdict: no pruned file was measured.' }
   if (deciding.length === 0) return { answer: 'unknown', sentence: 'No verdict: a choice saw every text that was measured.' }
-  const fought = duels.filter(({ rival, pruned }) => rival && deciding.every((kind) => pruned.quality[kind]))
+  const fought = duels.filter(({ rival, pruned }) => rival && isMeasured(deciding)(pruned))
   if (fought.length === 0) return { answer: 'unknown', sentence: aloneOf(duels, dense, deciding, cost) }
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
   const [won, lost] = [by('better'), by('worse')]
@@ -48,14 +49,23 @@ function winOf({ pruned, rival }: Duel, wins: string, deciding: readonly string[
   return `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${(rival as WorthRow).name}, the best dense file ${cost.equal} (${numbers}). Pruning wins for ${wins} pruned files.`
 }
 
+/** Files without one of the deciding texts cannot be rivals. */
+const isMeasured =
+  (deciding: readonly string[]) =>
+  ({ quality }: WorthRow): boolean =>
+    deciding.every((kind) => quality[kind])
+const onEvery = 'measured on every text that decides'
+
 /** No dense file costs as little as any pruned one: what either reaches. */
 function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: readonly string[], cost: Cost): string {
-  const nothing = `No verdict: no pruned file has a dense rival ${cost.equal}.`
-  const best = sorted(duels, deciding).find(({ pruned }) => deciding.every((kind) => pruned.quality[kind]))?.pruned
-  const [least] = [...dense].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
-  if (!best || !least) return nothing
+  const able = dense.filter(isMeasured(deciding))
+  const [least] = [...able].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
+  if (!least) return `No verdict: no dense file was ${onEvery}.`
+  const best = sorted(duels, deciding).find(({ pruned }) => isMeasured(deciding)(pruned))?.pruned
+  if (!best) return `No verdict: no pruned file was ${onEvery}.`
   const shown = deciding.map((kind) => `${shownValue(best, kind)} on ${kind}`).join(' and ')
-  return `${nothing} Dense files stay at ${costOf(least, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, text no choice saw).`
+  const files = able.length < dense.length ? `Dense files ${onEvery}` : 'Dense files'
+  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(least, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, text no choice saw).`
 }
 
 function lossOf({ pruned, rival }: Duel, duels: readonly Duel[], deciding: readonly string[], cost: Cost): string {
@@ -88,13 +98,19 @@ function numbersOf(first: WorthRow, second: WorthRow, deciding: readonly string[
 
 const shownValue = ({ quality }: WorthRow, kind: string): number => Number((quality[kind]?.mean ?? Number.NaN).toPrecision(3))
 
-function gapsOf({ duels, deciding, cost, unmeasured }: Evidence): string[] {
-  const alone = duels.filter(({ rival }) => !rival).map(({ pruned }) => `${pruned.name} (${costOf(pruned, cost)})`)
-  const silent = duels.filter(({ loopsKnown }) => !loopsKnown).map(({ pruned }) => pruned.name)
+function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[] {
+  const able = dense.filter(isMeasured(deciding))
+  const alone = duels.filter(({ rival }) => !rival && able.length > 0).map(({ pruned }) => `${pruned.name} (${costOf(pruned, cost)})`)
+  const file = able.length < dense.length ? `file ${onEvery}` : 'file'
+  const silent = duels.filter(({ pruned }) => pruned.loops === null).map(({ pruned }) => pruned.name)
+  const denseSilent = duels.some(({ pruned, loopsKnown }) => !loopsKnown && pruned.loops !== null)
+  const apart = isTimed({ name: cost.id.split('/')[0] ?? '' }) && duels.some(({ rival }) => rival)
   return [
     ...(deciding.length === 0 ? ['No text was measured that no choice saw.'] : []),
-    ...(alone.length > 0 ? [`No dense file is ${cost.least} ${alone.join(', ')}.`] : []),
+    ...(alone.length > 0 ? [`No dense ${file} is ${cost.least} ${alone.join(', ')}.`] : []),
     ...(silent.length > 0 ? [`Whether answers loop is not known for ${silent.join(', ')}.`] : []),
+    ...(denseSilent ? ['Whether the dense model’s answers loop is not known.'] : []),
+    ...(apart ? ['Times were taken in different runs. The machine may have been busier in some.'] : []),
     ...(unmeasured.length > 0 ? [`${cost.title} is not known for ${unmeasured.join(', ')}.`] : []),
   ]
 }

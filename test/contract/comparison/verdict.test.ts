@@ -153,14 +153,16 @@ test('at equal time to the first token another file is the rival, and files that
   const [, cost] = costsOf(runs, isPruned)
   const alone = worthOf(runs, cost)
   expect(alone.sentence).toBe(
-    'No verdict: no pruned file has a dense rival as fast. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, text no choice saw).',
+    'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, text no choice saw).',
   )
   expect(alone.untested).toContain('Time to first token (512 tokens) is not known for dense Q4_K_M.')
   expect(worthOf(runs).sentence).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
   const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
   expect(quick.sentence).toBe(
-    'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file as fast (perplexity 34 against 36 on prose, text no choice saw). Pruning wins for 1 of 1 pruned files.',
+    'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file at its speed (perplexity 34 against 36 on prose, text no choice saw). Pruning wins for 1 of 1 pruned files.',
   )
+  const apart = 'Times were taken in different runs. The machine may have been busier in some.'
+  expect([quick, alone, worthOf(runs)].map(({ untested }) => untested.includes(apart))).toEqual([true, false, false])
   // The dense model as computed has no time in llama.cpp, yet its loops count.
   const looping = [
     run('dense', 270, 25, { loops: 0 }),
@@ -169,4 +171,25 @@ test('at equal time to the first token another file is the rival, and files that
   ]
   expect(worthOf(looping, cost).answer).toBe('do not prune')
   expect(costsOf(runs.slice(1), isPruned).map(({ id }) => id)).toEqual(['size'])
+})
+
+test('a dense file without one of the deciding texts is no rival, and the sentence does not call it too large', () => {
+  const lacking = worthOf([run('dense Q2_K', 50, null), run('2SSP Q4_0', 120, 60)])
+  expect(lacking.sentence).toBe('No verdict: no dense file was measured on every text that decides.')
+  expect(lacking.untested).toEqual(['Whether answers loop is not known for 2SSP Q4_0.'])
+  const large = worthOf([run('dense Q2_K', 50, null), run('dense Q8_0', 140, 40), run('2SSP Q4_0', 120, 60)])
+  expect(large.sentence).toContain('Dense files measured on every text that decides stay at 140 MB; 2SSP Q4_0 reaches 120 MB')
+  expect(large.untested[0]).toBe('No dense file measured on every text that decides is as small as 2SSP Q4_0 (120 MB).')
+  const bare = worthOf([run('dense Q4_0', 80, 40), run('2SSP Q4_0', 80, null)])
+  expect(bare.sentence).toBe('No verdict: no pruned file was measured on every text that decides.')
+})
+
+test('unknown loops are blamed on the files that lack them', () => {
+  const gaps = (dense: number | undefined, pruned: number | undefined) => {
+    const looping = (loops: number | undefined) => (loops === undefined ? {} : { loops })
+    return worthOf([run('dense', 80, 40, looping(dense)), run('2SSP Q4_0', 80, 40, looping(pruned))]).untested
+  }
+  expect(gaps(undefined, 0.1)).toEqual(['Whether the dense model’s answers loop is not known.'])
+  expect(gaps(0.1, undefined)).toEqual(['Whether answers loop is not known for 2SSP Q4_0.'])
+  expect(gaps(0.1, 0.1)).toEqual([])
 })
