@@ -42,8 +42,9 @@ export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {
 export const seedlessName = (name: string): string => name.replace(/, seed \d+/, '')
 
 function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
-  // A seed that was run twice counts once: the later run.
-  const once = [...new Map(runs.map((run) => [run.seed, run])).values()]
+  // A seed that was run twice counts once: the later run. One that measured nothing counts only where none did.
+  const measured = runs.filter(({ measures }) => measures.length > 0)
+  const once = [...new Map((measured.length > 0 ? measured : runs).map((run) => [run.seed, run])).values()]
   const [first] = runs
   const reached = once.flatMap((run) => run.reached ?? [])
   const name = first?.name ?? ''

@@ -62,9 +62,9 @@ const capital = (text: string): string => text.charAt(0).toUpperCase() + text.sl
 async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
   const column = measureColumns(groups.flatMap(({ runs }) => runs)).find(({ name }) => name === 'perplexity')
   if (!column) return []
-  const pointsOf = ({ measures, reached, seeds }: SeedGroup) => {
-    const { mean, spread } = measures.get(column.id) ?? { mean: Number.NaN, spread: null }
-    return Number.isFinite(mean) ? [{ x: reached ?? 0, y: mean, ...(spread !== null && seeds > 1 ? { spread } : {}) }] : []
+  const pointsOf = ({ measures, reached }: SeedGroup) => {
+    const { mean, spread, count } = measures.get(column.id) ?? { mean: Number.NaN, spread: null, count: 0 }
+    return Number.isFinite(mean) ? [{ x: reached ?? 0, y: mean, ...(spread !== null && count > 1 ? { spread } : {}) }] : []
   }
   const looks: string[] = []
   const series = [...Map.groupBy(groups, ({ runs: [run] }) => (run ? seriesTitle(run.method, treatmentOf(run)) : ''))].map(

@@ -29,7 +29,7 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
   const others = grid.measures.flatMap((measure) => (measure.kind === 'perplexity' ? [] : [otherMeasure(measure)]))
   return [
     { title: 'Methods', text: methods.join(' · ') },
-    { title: 'Sparsities', text: amounts.join(', ') },
+    { title: 'Amounts', text: amounts.join(', ') },
     { title: 'Seeds', text: grid.seeds.join(', ') },
     ...(grid.weights
       ? [{ title: 'Weights', text: [...grid.weights, ...(grid.rivals ?? []).map((type) => `${type} (unpruned)`)].join(', ') }]
@@ -87,12 +87,12 @@ export function changedModelsText(models: readonly string[]): string {
 /** One point for each finished run, or for the seeds of one together; grouped by method and repair, and by model where there are several. */
 export function pointsOf(groups: readonly SeedGroup<RunEntry>[], measure: string): ScatterPoint[] {
   const manyModels = new Set(groups.map(({ runs: [run] }) => run?.model.id)).size > 1
-  return groups.flatMap(({ name, runs: [run], seeds, reached, measures }) => {
+  return groups.flatMap(({ name, runs: [run], reached, measures }) => {
     const found = measures.get(measure)
     if (!run || run.baseline || reached === null || !found) return []
     const treatment = treatmentOf(run)
     const title = [seriesTitle(run.method, treatment), ...(manyModels ? [run.model.name] : [])].join(', ')
-    const place = { x: reached, y: found.mean, spread: seeds > 1 ? found.spread : null }
+    const place = { x: reached, y: found.mean, spread: found.count > 1 ? found.spread : null }
     return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, size: 0.45 }]
   })
 }

@@ -119,3 +119,14 @@ test('a seed that was run twice counts once, and sizes have no deviation', () =>
   expect(group?.name).toBe('2SSP 50 %, 3 seeds')
   expect(group?.measures.get('size')).toEqual({ mean: 101, spread: null, count: 2 })
 })
+
+test('a seed that measured nothing does not count, nor does it replace one that did', () => {
+  const [group] = groupOverSeeds([
+    run('2SSP 50 %, seed 0', { seed: 0, perplexity: 100 }),
+    run('failed again', { seed: 0, measures: [] }),
+    run('failed', { seed: 1, measures: [] }),
+  ])
+  expect([group?.seeds, group?.name, group?.runs.length]).toEqual([1, '2SSP 50 %, seed 0', 3])
+  expect(group?.measures.get('perplexity/wikitext2')).toMatchObject({ mean: 100, count: 1 })
+  expect(groupOverSeeds([0, 1].map((seed) => run(`${seed}`, { seed, measures: [] })))[0]?.seeds).toBe(2)
+})

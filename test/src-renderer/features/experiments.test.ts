@@ -38,6 +38,11 @@ test('seeds become one point of the chart with their deviation; the dense model 
     ['c', 0.5, 90, null, 'ShortGPT'],
     ['2SSP 25 %, 2 seeds', 0.25, 20, Math.SQRT2, '2SSP'],
   ])
+  const [first, second] = seeds.map((seed) => ({ ...seed, measures: seed.measures.map((measure) => ({ ...measure, error: 0.3 })) }))
+  const other = { ...second, measures: [{ name: 'size', dataset: '', value: 9, unit: 'bytes' }] }
+  // Of two seeds one has a perplexity: its standard error is no deviation over seeds.
+  const one = experiments.pointsOf(groupOverSeeds([first, other] as typeof runs), 'perplexity/test')
+  expect(one.map(({ y, spread }) => [y, spread])).toEqual([[19, null]])
 })
 
 test('how far an experiment is names what is not done', () => {

@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { comparisonSection } from '#services/report/comparison-sections.ts'
+
+const run = (seed: number, measures: object[]) =>
+  ({
+    id: `${seed}`,
+    name: `2SSP 25 %, seed ${seed}`,
+    method: '2ssp',
+    model: { id: 'model-1', name: 'tiny' },
+    nominal: 0.25,
+    reached: 0.25,
+    seed,
+    parameters: {},
+    measures,
+  }) as unknown as ComparedRun
+
+const pictureOf = async (runs: ComparedRun[]) => {
+  const blocks = await comparisonSection({ baseline: null, runs }, true, (_, option) => option)
+  return blocks.flatMap((block) => (block.kind === 'picture' ? [block.svg] : []))[0]
+}
+
+test('the error of a single perplexity is not drawn as a deviation over seeds', async () => {
+  const perplexity = (value: number, error?: number) => ({ name: 'perplexity', dataset: 'prose', value, unit: '', error })
+  const size = { name: 'size', dataset: '', value: 9, unit: 'bytes' }
+  const plain = await pictureOf([run(0, [perplexity(20)]), run(1, [size])])
+  expect(plain).toContain('<svg')
+  expect(await pictureOf([run(0, [perplexity(20, 3)]), run(1, [size])])).toBe(plain)
+  expect(await pictureOf([run(0, [perplexity(17)]), run(1, [perplexity(23)])])).not.toBe(plain)
+})
