@@ -1,5 +1,6 @@
 import { mostCompared } from '#contract/comparison/calls.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import { outcomeText } from '#contract/comparison/worth.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { printJson, printTable, showPercent } from './print.ts'
@@ -45,7 +46,7 @@ function print({ rows, duels, fronts, sentence, untested }: Worth): void {
         const duel = duels.find(({ pruned }) => pruned === row)
         const perplexities = kinds.map((kind) => (row.quality[kind] ? Number(row.quality[kind].mean.toPrecision(4)) : null))
         const megabytes = Number((row.cost.mean / 1e6).toPrecision(4))
-        return [row.name, megabytes, ...perplexities, showPercent(row.loops), duel?.rival?.name ?? null, duel?.outcome ?? null]
+        return [row.name, megabytes, ...perplexities, showPercent(row.loops), duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
       }),
   )
   console.log(`\n${[sentence, ...untested].join('\n')}`)

@@ -38,3 +38,16 @@ export interface Front {
   decides: boolean
   rows: WorthRow[]
 }
+
+const outcomes: Record<Duel['outcome'], string> = {
+  better: 'better',
+  worse: 'worse',
+  tie: 'no clear difference',
+  mixed: 'better on some texts only',
+  'no rival': 'no rival',
+}
+
+/** What came of a pruned file, in words. */
+export function outcomeText({ outcome, vetoed }: Duel): string {
+  return vetoed && outcome === 'better' ? 'better, but its answers loop' : outcomes[outcome]
+}

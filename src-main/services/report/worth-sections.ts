@@ -2,6 +2,7 @@ import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import { outcomeText } from '#contract/comparison/worth.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
 import { percent } from './cells.ts'
@@ -38,12 +39,13 @@ function tableOf({ rows, duels, fronts }: Worth): Block {
     .sort((a, b) => b.cost.mean - a.cost.mean)
     .map((row) => {
       const duel = duels.find(({ pruned }) => pruned === row)
-      const values = fronts.map(({ kind, rows: front }) => {
+      const values = fronts.map(({ kind, measure, rows: front }) => {
         const quality = row.quality[kind]
-        return quality ? `${formatNumber(quality.mean)}${front.includes(row) ? ' ◆' : ''}` : null
+        const shown = quality && (measure === 'accuracy' ? percent(quality.mean) : formatNumber(quality.mean))
+        return shown ? `${shown}${front.includes(row) ? ' ◆' : ''}` : null
       })
       const loops = row.loops === null ? null : percent(row.loops)
-      return [row.name, costText(row.cost.mean, fileSize), ...values, loops, duel?.rival?.name ?? null, duel?.outcome ?? null]
+      return [row.name, costText(row.cost.mean, fileSize), ...values, loops, duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
     })
   return tableBlock(labels, cells, 'Files with the best unpruned file of their size. ◆ is on the Pareto front.')
 }

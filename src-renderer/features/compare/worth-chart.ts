@@ -1,5 +1,5 @@
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import type { Duel, Front, WorthRow } from '#contract/comparison/worth.ts'
+import type { Front, WorthRow } from '#contract/comparison/worth.ts'
 import { isAblation, isInspection } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import type { SeriesStyle } from '../../lib/series-style.ts'
@@ -36,17 +36,4 @@ export function worthPoints(rows: readonly WorthRow[], kind: string, styleOf: (m
       ? [{ ...style, id, label: row.name, series: row.method, x: row.cost.mean, y: quality.mean, size: 0.45, spread: quality.error }]
       : []
   })
-}
-
-const outcomes: Record<Duel['outcome'], string> = {
-  better: 'better',
-  worse: 'worse',
-  tie: 'no clear difference',
-  mixed: 'better on some texts only',
-  'no rival': 'no rival',
-}
-
-/** What came of a pruned file, in words. */
-export function outcomeText({ outcome, vetoed }: Duel): string {
-  return vetoed && outcome === 'better' ? 'better, but its answers loop' : outcomes[outcome]
 }

@@ -3,7 +3,7 @@ import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { toHtml } from '#services/report/html.ts'
 import { worthSection } from '#services/report/worth-sections.ts'
 
-const run = (file: string, method: string, megabytes: number, prose: number, weights?: string) =>
+const run = (file: string, method: string, megabytes: number, prose: number, weights?: string, more: object[] = []) =>
   ({
     id: file,
     file,
@@ -18,6 +18,7 @@ const run = (file: string, method: string, megabytes: number, prose: number, wei
     measures: [
       { name: 'size', dataset: '', value: megabytes * 1e6, unit: 'bytes' },
       { name: 'perplexity', dataset: 'prose', value: prose, unit: '' },
+      ...more,
     ],
   }) as unknown as ComparedRun
 
@@ -30,6 +31,15 @@ test('a report says whether pruning is worth it, with a table and a picture whos
   expect(html).toMatch(/31\.2\d* ◆/)
   expect(html.match(/<rect[^>]*width="8"/g)).toHaveLength(2)
   expect(html.match(/<circle/g)).toHaveLength(2)
+})
+
+test('a report says of a win that its answers loop, and gives accuracies in percent', async () => {
+  const loops = (value: number) => ({ name: 'looping answers', dataset: 'prose', value, unit: 'share' })
+  const dense = run('dense Q4_0', 'dense', 80, 40, 'Q4_0', [{ name: 'accuracy', dataset: 'arc', value: 0.456, unit: 'share' }])
+  const runs = [run('dense', 'dense', 200, 30, undefined, [loops(0)]), dense, run('2SSP', '2ssp', 80, 30, 'Q8_0', [loops(0.5)])]
+  const html = toHtml('Report', await worthSection({ baseline: null, runs }))
+  expect(html).toContain('better, but its answers loop')
+  expect(html).toContain('>45.6 % ◆<')
 })
 
 test('runs without a weight type have no such section', async () => {

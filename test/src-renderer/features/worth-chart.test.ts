@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import type { Duel, Front, WorthRow } from '#contract/comparison/worth.ts'
-import { outcomeText, runsByModel, shownFront, worthPoints } from '../../../src-renderer/features/compare/worth-chart.ts'
+import type { Front, WorthRow } from '#contract/comparison/worth.ts'
+import { runsByModel, shownFront, worthPoints } from '../../../src-renderer/features/compare/worth-chart.ts'
 
 const front = (kind: string, decides: boolean): Front => ({ kind, measure: 'perplexity', decides, rows: [] })
 
@@ -32,9 +32,4 @@ test('each model has its own verdict, and runs that inspect others have none', (
     ['a', 2],
     ['b', 1],
   ])
-})
-
-test('a win that a veto takes back says so', () => {
-  const duel = { outcome: 'better', vetoed: true } as Duel
-  expect([outcomeText(duel), outcomeText({ ...duel, vetoed: false })]).toEqual(['better, but its answers loop', 'better'])
 })
