@@ -11,11 +11,18 @@ export function tableFile(table: Table, format: TableFormat, name: string): Text
   return { fileName: `${name}.tex`, type: 'application/x-tex', content: toLatex(table) }
 }
 
-/** RFC 4180 with full precision; a spread gets its own column. Text that a spreadsheet would run as a formula is neutralized. */
+/** RFC 4180 with full precision; spreads and notes get columns of their own. Text that a spreadsheet would run as a formula is neutralized. */
 export function toCsv({ columns, rows }: Table): string {
   const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
-  const header = columns.flatMap(({ label }, at) => (spread[at] ? [label, `${label} deviation`] : [label]))
-  const lines = rows.map((row) => row.flatMap((cell, at) => (spread[at] ? [cell.value, cell.spread ?? null] : [cell.value])))
+  const note = columns.map((_, at) => rows.some((row) => row[at]?.note))
+  const header = columns.flatMap(({ label }, at) => [
+    label,
+    ...(spread[at] ? [`${label} deviation`] : []),
+    ...(note[at] ? [`${label} note`] : []),
+  ])
+  const lines = rows.map((row) =>
+    row.flatMap((cell, at) => [cell.value, ...(spread[at] ? [cell.spread ?? null] : []), ...(note[at] ? [cell.note ?? null] : [])]),
+  )
   return `${Papa.unparse([header, ...lines], { newline: '\r\n', escapeFormulae: true })}\r\n`
 }
 

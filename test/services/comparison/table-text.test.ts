@@ -21,6 +21,18 @@ test('CSV quotes, keeps full precision and disarms formulas', () => {
   expect(text).toBe('name,value,value deviation\r\n"a ""b"", c",0.30000000000000004,\r\n"\'=HYPERLINK(""x"")",,\r\n"\'-1 day",-1,0.5\r\n')
 })
 
+test('CSV says in a column of its own what a result has to add', () => {
+  const columns = ['method', '25 %'].map((label) => ({ label, numeric: label !== 'method' }))
+  const text = toCsv({
+    columns,
+    rows: [
+      [{ value: 'a' }, { value: 5, spread: 1, note: 'at 33.3 %' }],
+      [{ value: 'b' }, { value: 6 }],
+    ],
+  })
+  expect(text).toBe('method,25 %,25 % deviation,25 % note\r\na,5,1,at 33.3 %\r\nb,6,,\r\n')
+})
+
 test('LaTeX escapes names, sets the best bold and says which way is better', () => {
   const columns = [
     { label: 'name_1', numeric: false },
