@@ -29,12 +29,12 @@ export interface SeriesLook {
   shape: MarkShape
 }
 
-/** By the order of the titles. An eleventh method gets the first colour again with another shape. */
+/** By the order of the titles. Cross, star and wye are left to treatments. An eleventh method gets the first colour again with another shape. */
 export function seriesLook(method: string, methods: readonly string[] = Object.keys(methodTitles)): SeriesLook {
   if (method === denseMethod) return { colour: null, shape: 'wye' }
   const at = methods.indexOf(method)
   if (at < 0) return { colour: null, shape: 'circle' }
-  return { colour: at % seriesColours.length, shape: markShapes[(at + Math.floor(at / 6)) % 6] ?? 'circle' }
+  return { colour: at % seriesColours.length, shape: markShapes[(at + Math.floor(at / seriesColours.length)) % 4] ?? 'circle' }
 }
 
 /** What was done to the weights of a pruned model: a repair, or a recovery with or without a repair. */

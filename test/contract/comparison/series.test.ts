@@ -19,3 +19,10 @@ test('a method beyond the colours has the first one again, but another shape', (
 test('the dense model is drawn in ink', () => {
   expect(seriesLook('dense').colour).toBeNull()
 })
+
+test('no method has the shape of a treatment, and no two have the same mark', () => {
+  const many = Array.from({ length: 30 }, (_, at) => `method ${at}`)
+  const looks = many.map((method) => seriesLook(method, many))
+  expect([...new Set(looks.map(({ shape }) => shape))].sort()).toEqual(['circle', 'diamond', 'square', 'triangle'])
+  expect(new Set(looks.map(({ colour, shape }) => `${colour} ${shape}`)).size).toBe(many.length)
+})
