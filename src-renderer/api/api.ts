@@ -88,8 +88,10 @@ async function post<C extends CallName>(name: C, input: Input<C>): Promise<Bridg
     return { error: { code: 'unreachable', message: 'Connection lost. Reconnecting …' } }
   }
   if (response.status === 401) {
-    connection.set(readToken() === '' ? 'signed out' : 'refused')
-    return { error: { code: 'unreachable', message: 'This tab is not signed in. Open the address shown in the terminal.' } }
+    const isSignedOut = readToken() === ''
+    connection.set(isSignedOut ? 'signed out' : 'refused')
+    const what = isSignedOut ? 'This tab is not signed in.' : 'This link has expired.'
+    return { error: { code: 'unreachable', message: `${what} Open the address shown in the terminal.` } }
   }
   const body: unknown = await response.json().catch(() => null)
   if (response.ok) return { value: body }

@@ -28,7 +28,7 @@ function takeToken(): string {
   return sessionStorage.getItem(storageKey) ?? ''
 }
 
-/** Gives the token to new tabs while `isSignedIn`, so that only the real workbench's tabs are answered. */
+/** Gives the token to new tabs while this one is connected. */
 export function answerTabs(isSignedIn: () => boolean): void {
   tabs?.addEventListener('message', ({ data }: MessageEvent<Message>) => {
     if ('asks' in data && isSignedIn()) tabs.postMessage({ token } satisfies Message)

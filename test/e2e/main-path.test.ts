@@ -86,14 +86,14 @@ describe('first start', () => {
       10_000,
     )
     const size = page.getByRole('textbox', { name: 'Add a file size' })
-    await page.getByText(/makes a GGUF file fit: [\d.]+ [KM]B to [\d.]+ MB/).waitFor()
-    await size.fill('1KB')
+    await page.getByText(/makes a GGUF file fit: [\d.]+ [kM]B to [\d.]+ MB/).waitFor()
+    await size.fill('1kB')
     await size.press('Enter')
     await preview
-      .getByText(/choose [\d.]+ [KM]B to [\d.]+ MB/)
+      .getByText(/choose [\d.]+ [kM]B to [\d.]+ MB/)
       .first()
       .waitFor()
-    await page.getByRole('button', { name: 'Remove 1 KB' }).click()
+    await page.getByRole('button', { name: 'Remove 1 kB' }).click()
     await sparsity.fill('120')
     await page.getByText('Enter a percentage between 0 and 100.').waitFor()
     await sparsity.fill('')

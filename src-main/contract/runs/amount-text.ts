@@ -11,7 +11,7 @@ export function parseFileSize(text: string): number | undefined {
 
 /** Four digits and a unit: `94.31 MB`. A range is rounded inwards, so that its ends can be typed. */
 export function fileSizeText(bytes: number, round: (value: number) => number = Math.round): string {
-  const [unit, size] = bytes >= 1e9 ? ['GB', 1e9] : bytes >= 1e6 ? ['MB', 1e6] : ['KB', 1e3]
+  const [unit, size] = bytes >= 1e9 ? ['GB', 1e9] : bytes >= 1e6 ? ['MB', 1e6] : ['kB', 1e3]
   const digits = 10 ** Math.max(0, 4 - Math.ceil(Math.log10(Math.max(1, bytes / (size as number)) + 1e-9)))
   return `${round((digits * bytes) / (size as number)) / digits} ${unit}`
 }

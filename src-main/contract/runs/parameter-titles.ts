@@ -13,6 +13,12 @@ const dataNames = { calibration: 'Calibration', 'repair.calibration': 'Repair', 
 const requestTitles: Readonly<Record<string, string>> = {
   'amount.sparsity': 'Sparsity asked for',
   'amount.blocks': 'Blocks asked for',
+  'amount.bytes': 'File size asked for',
+  'amount.format': 'Format of that file',
+  'amount.type': 'Type of that file',
+  'amount.tokensPerSecond': 'Tokens per second asked for',
+  'amount.milliseconds': 'Milliseconds to the first token asked for',
+  'amount.prompt': 'Prompt tokens of that time',
   'repair.kind': 'Repair',
   'recover.amount.tokens': 'Recovery tokens',
   'recover.amount.minutes': 'Recovery minutes',
@@ -33,9 +39,9 @@ export function parameterTitle(name: string): string | undefined {
   return requestTitles[name]
 }
 
-/** A parameter's value in words: files by name, a mix as its texts with their shares. */
+/** A parameter's value in words: weights of no type are as computed, files by name, a mix as its texts with their shares. */
 export function parameterText(name: string, value: ParameterValue | undefined): string {
-  if (value === undefined) return '–'
+  if (value === undefined) return name === 'weights' ? 'as computed' : '–'
   if (typeof value === 'boolean') return value ? 'yes' : 'no'
   if (name.endsWith('.source')) return sourceName(String(value))
   if (!name.endsWith('.mix')) return String(value)

@@ -50,7 +50,7 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
       title: 'Paper’s table',
       goal: 'Reproduce the paper',
       reasons: {
-        Sparsities: 'The sparsities of the paper’s tables.',
+        Amounts: 'The sparsities of the paper’s tables.',
         Methods: 'Every method for dense models, the paper’s among them.',
         Repair: 'The paper repairs nothing.',
         Measures: 'What the paper measures.',

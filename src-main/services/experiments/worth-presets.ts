@@ -13,7 +13,7 @@ const unseen = ['prose', 'code'] as const
 const [windowTokens, windows, turns] = [512, 8, 3]
 
 const reasons = {
-  Sparsities: 'Three amounts show where quality begins to fall.',
+  Amounts: 'Three amounts show where quality begins to fall.',
   Methods: '2SSP cuts widths and attention. Files get smaller in every format, and faster in every program.',
   Repair: 'A pruned model is compared at its best.',
   Recovery: 'The shortest training. Train longer what comes close to winning.',

@@ -32,7 +32,7 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
   const kinds = (id: string) => found(id)?.grid.measures.map(({ kind }) => kind)
   expect(kinds('worth-it')).toEqual(['perplexity', 'perplexity', 'repetition', 'inference'])
   expect(kinds('smaller-file')).toEqual(['perplexity', 'perplexity', 'repetition'])
-  const parts = ['Sparsities', 'Methods', 'Repair', 'Recovery', 'Weights', 'Measures']
+  const parts = ['Amounts', 'Methods', 'Repair', 'Recovery', 'Weights', 'Measures']
   for (const id of ['worth-it', 'smaller-file', 'first-token', 'faster-writing'])
     expect(Object.keys(found(id)?.reasons ?? {}).sort()).toEqual([...parts].sort())
 })
