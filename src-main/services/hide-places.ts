@@ -7,23 +7,33 @@ const placeFields = new Set(['model', 'source', 'folder', 'localFolder', 'path']
 
 /** The document with files and folders of this machine by their last names, wherever its texts mention them. For documents that others read. */
 export function hidePlaces<Document>(document: Document): Document {
-  const places = [...placesIn(document)].sort((a, b) => b.length - a.length)
-  const home = homedir()
-  const hide = (text: string) => {
-    const named = places.reduce((left, place) => left.replaceAll(place, sourceName(place)), text)
-    return home.length > 1 ? named.replaceAll(home, '~') : named
-  }
-  return mapTexts(document, hide) as Document
+  const names = new Map([...placesIn(document)].map((place) => [place, sourceName(place)]))
+  if (homedir().length > 1) names.set(homedir(), '~')
+  for (const [place, name] of [...names]) names.set(inJson(place), name)
+  const longestFirst = [...names.keys()].sort((a, b) => b.length - a.length).map(literally)
+  // Neither the end of an address nor the beginning of another name is a place.
+  const place = new RegExp(`(?<![\\p{L}\\p{N}_.-])(?:${longestFirst.join('|')})(?:(?<=[\\\\/])|(?![\\p{L}\\p{N}_-]))`, 'gu')
+  const hide = (text: string) => text.replace(place, (found) => names.get(found) ?? found)
+  return names.size > 0 ? (mapTexts(document, hide) as Document) : document
 }
+
+/** As a text within JSON shows it: with two backslashes for one. */
+const inJson = (text: string): string => JSON.stringify(text).slice(1, -1)
+
+const literally = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
 
 function placesIn(value: unknown, found = new Set<string>()): Set<string> {
   if (typeof value !== 'object' || value === null) return found
   for (const [name, inner] of Object.entries(value)) {
-    if (typeof inner === 'string' && placeFields.has(name) && isPlace(inner)) found.add(inner)
+    if (typeof inner === 'string' && placeFields.has(lastPart(name)) && isPlace(inner)) found.add(inner)
+    else if (typeof inner === 'string' && name.endsWith('.mix')) placesIn(JSON.parse(inner), found)
     else placesIn(inner, found)
   }
   return found
 }
+
+/** Flat parameters are named by all of their fields: `calibration.source`. */
+const lastPart = (name: string): string => name.slice(name.lastIndexOf('.') + 1)
 
 const isPlace = (text: string): boolean => text.length > 1 && (posix.isAbsolute(text) || win32.isAbsolute(text))
 

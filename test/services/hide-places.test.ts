@@ -1,7 +1,9 @@
+import { writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { hidePlaces } from '#services/hide-places.ts'
+import { openedWorkbench, runEnded, smallGrid } from './opened.ts'
 
 test('files and folders are named without what leads to them, in commands and sentences too', () => {
   const model = '/home/ann lee/models/tiny'
@@ -23,4 +25,58 @@ test('named texts and answers that begin with a slash stay as they are, and the 
     ...document,
     note: `kept in ${homedir().length > 1 ? join('~', 'cache') : join(homedir(), 'cache')}`,
   })
+})
+
+test('an address, a longer name and what follows a place stay as they are', () => {
+  const model = '/models'
+  const remarks = [`https://host/models/x and ${model}/x`, `/models2 and ${model}.`, `${homedir()}-two/x and ${homedir()}é`]
+  expect(hidePlaces({ model, remarks }).remarks).toEqual(['https://host/models/x and models/x', '/models2 and models.', remarks[2]])
+})
+
+test('a name with signs of a pattern is kept as it is', () => {
+  expect(hidePlaces({ source: "/texts/$&(1)+$'.txt", remark: "Read /texts/$&(1)+$'.txt twice." })).toEqual({
+    source: "$&(1)+$'.txt",
+    remark: "Read $&(1)+$'.txt twice.",
+  })
+})
+
+test('places within JSON and in flat parameters are named only', () => {
+  const mix = JSON.stringify([{ source: 'C:\\texts\\own.txt', share: 1 }])
+  const parameters = { 'calibration.source': '/texts/a.txt', 'repair.calibration.mix': mix, alpha: 1 }
+  expect(hidePlaces({ parameters }).parameters).toEqual({
+    'calibration.source': 'a.txt',
+    'repair.calibration.mix': JSON.stringify([{ source: 'own.txt', share: 1 }]),
+    alpha: 1,
+  })
+})
+
+test('the history as CSV and a report name files only, wherever they are mentioned, unless paths are asked for', async () => {
+  await using workbench = await openedWorkbench()
+  const { call, folder } = workbench
+  const own = join(folder, 'own.txt')
+  writeFileSync(own, 'Once upon a time. '.repeat(200))
+  const mix = [
+    { source: own, share: 0.5 },
+    { source: 'mixed', share: 0.5 },
+  ]
+  const grid = {
+    ...smallGrid(workbench),
+    calibration: { source: own, sequenceLength: 8 },
+    repairs: ['one-pass' as const],
+    repairData: { source: '', mix, sequenceLength: 8 },
+  }
+  const { experiment, runs } = await call('experiments.create', { name: 'Own text', notes: `Read from ${own}.`, grid })
+  for (const { id } of runs) await runEnded(workbench, id)
+  const documents = async (paths: boolean) => [
+    (await call('runs.csv', { paths })).content,
+    (await call('reports.make', { experiment: experiment.id, title: `On ${own}`, format: 'html', paths })).content,
+  ]
+  for (const content of await documents(false)) {
+    expect(content).toContain('own.txt')
+    expect(content).not.toContain(folder)
+  }
+  for (const content of await documents(true)) expect(content).toContain(own)
+  const hidden = await call('reports.make', { experiment: experiment.id, title: `On ${own}`, format: 'markdown' })
+  expect(hidden.content).toContain('Read from own')
+  expect(hidden.fileName).toBe('On-own.txt.md')
 })

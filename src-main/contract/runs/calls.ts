@@ -133,7 +133,7 @@ export const runCalls = {
   ),
   'runs.csv': call(
     'All rows of a filtered, sorted history as CSV.',
-    runFilter.extend({ sort: z.array(sortKey).max(5).optional(), columns: runQuery.shape.columns }),
+    runFilter.extend({ sort: z.array(sortKey).max(5).optional(), columns: runQuery.shape.columns, paths }),
     textFile,
   ),
   'runs.studyFile': call(

@@ -28,12 +28,11 @@ export class ReportsService extends Service {
   readonly calls: Calls<'reports'> = {
     'reports.make': async ({ experiment, runs: ids, title, format, overSeeds, paths }) => {
       const { name, notes, rows } = subjectOf(this.parts, experiment, ids)
-      const heading = title ?? name
-      const blocks = await blocksOf(this.parts, this.#others, { title: heading, notes, rows, overSeeds, paths })
-      const fileName = `${safeFileName(heading)}.${format === 'html' ? 'html' : 'md'}`
+      const report = await reportOf(this.parts, this.#others, { title: title ?? name, notes, rows, overSeeds, paths })
+      const fileName = `${safeFileName(report.title)}.${format === 'html' ? 'html' : 'md'}`
       return format === 'html'
-        ? { fileName, type: 'text/html', content: toHtml(heading, blocks) }
-        : { fileName, type: 'text/markdown', content: toMarkdown(blocks) }
+        ? { fileName, type: 'text/html', content: toHtml(report.title, report.blocks) }
+        : { fileName, type: 'text/markdown', content: toMarkdown(report.blocks) }
     },
   }
 
@@ -59,23 +58,24 @@ function subjectOf({ history }: Context, experiment: string | undefined, ids: re
   return { name: rows.length === 1 ? `Run ${rows[0]?.name}` : `Comparison of ${rows.length} runs`, notes: '', rows }
 }
 
-async function blocksOf(
+async function reportOf(
   context: Context,
   others: OtherCalls,
-  { title, notes, rows, overSeeds, paths }: Omit<Subject, 'name'> & { title: string; overSeeds: boolean; paths: boolean },
-): Promise<Block[]> {
+  { rows, overSeeds, paths, ...named }: Omit<Subject, 'name'> & { title: string; overSeeds: boolean; paths: boolean },
+): Promise<{ title: string; blocks: Block[] }> {
   const known = rows.map((row) => runDetail(context, row))
   const compared = known.filter(({ method, status, hasPlan }) => !isInspection(method) && status === 'done' && hasPlan)
   const documents = {
+    ...named,
     details: known,
     inspections: inspectionsOf(context, known),
     comparison: await others['compare.get']({ ids: compared.map(({ id }) => id) }),
   }
-  const { details, inspections, comparison } = paths ? documents : hidePlaces(documents)
+  const { title, notes, details, inspections, comparison } = paths ? documents : hidePlaces(documents)
   const runs = details.filter(({ method, status }) => !isInspection(method) && status === 'done')
   if (runs.length === 0)
     throw new EspalierError('conflict', `"${title}" has no finished run yet. Create the report when its runs are done.`)
-  return [
+  const blocks = [
     heading(1, title),
     paragraph(`Made by Espalier ${version} on ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC.`),
     ...(notes ? [paragraph(notes)] : []),
@@ -88,6 +88,7 @@ async function blocksOf(
     ...answersSection(runs),
     ...environmentSection([...runs, ...inspections], paths),
   ]
+  return { title, blocks }
 }
 
 /** Inspections among the runs, and others that inspect one of them, each once and oldest first. */

@@ -13,6 +13,7 @@ import { renderSvg } from '../comparison/plot-svg.ts'
 import { tableFile } from '../comparison/table-text.ts'
 import type { Calls } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
+import { hidePlaces } from '../hide-places.ts'
 import { Service } from '../service.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
 import { describeRun, findDescribedModel } from './run-description.ts'
@@ -71,10 +72,10 @@ export class RunsService extends Service {
     },
     'runs.studyFile': ({ id, format }) => this.#studyFile(this.#run(id), format),
     'runs.groups': ({ by, ...filter }) => groupRuns(this.history.runs.entries(this.#numbers(filter)), by),
-    'runs.csv': ({ sort, columns, ...filter }) => {
+    'runs.csv': ({ sort, columns, paths, ...filter }) => {
       const wanted = columns && new Set(columns)
       const entries = this.history.runs.entries(this.#numbers(filter, sort), wanted && ((field) => wanted.has(field)))
-      return tableFile(runsTableOf(entries), 'csv', 'runs')
+      return tableFile(runsTableOf(paths ? entries : hidePlaces(entries)), 'csv', 'runs')
     },
   }
 
