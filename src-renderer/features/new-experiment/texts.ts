@@ -23,12 +23,13 @@ export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: r
   const kept = (text: DataRequest | null) => (text && isWithheld(text) ? null : text)
   const { calibration, evaluation } = draft
   const perplexity = draft.perplexity.filter(({ data }) => !isWithheld(data))
+  const allWithheld = draft.perplexity.length > 0 && perplexity.length === 0
   const usualLength = evaluation.sequenceLength === before.evaluation.sequenceLength
   return {
-    calibration: isSame(calibration, before.calibration) || kept(calibration) === null ? after.calibration : calibration,
+    calibration: isSame(calibration, before.calibration) || (calibration && isWithheld(calibration)) ? after.calibration : calibration,
     repairData: kept(draft.repairData),
     recoveryData: kept(draft.recoveryData),
-    perplexity: isSame(sourcesOf(draft), sourcesOf(before)) || perplexity.length === 0 ? after.perplexity : perplexity,
+    perplexity: isSame(sourcesOf(draft), sourcesOf(before)) || allWithheld ? after.perplexity : perplexity,
     evaluation: { ...evaluation, sequenceLength: usualLength ? after.evaluation.sequenceLength : evaluation.sequenceLength },
   }
 }

@@ -24,6 +24,11 @@ describe('a draft for another model', () => {
     expect({ ...own, ...suitTexts(own, ofSample, ofOthers, withheld) }).toEqual(own)
   })
 
+  test('keeps the choice of no text and of no measured text', () => {
+    const none = { ...ofSample, calibration: null, perplexity: [] }
+    expect({ ...none, ...suitTexts(none, ofSample, ofOthers, withheld) }).toMatchObject({ calibration: null, perplexity: [] })
+  })
+
   test('loses the texts of the sample wherever they were chosen, alone or in a mix', () => {
     const mix = { ...text('', 128), mix: [{ source: 'sample.txt', share: 1 }] }
     const chosen = {
