@@ -45,6 +45,9 @@ function checkSaving({ save, fit, format, gguf_type, replace, ablation, dense, p
   if (replace && !save) fail('--replace lets --save write over a folder; give --save FOLDER too.')
   if (gguf_type.length > 0 && !format.includes('gguf') && (fit.length === 0 || format.length > 0))
     fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
+  const writesGguf = save !== undefined && format.includes('gguf')
+  if (gguf_type.length > 0 && !writesGguf && fit.some((budget) => !('bytes' in budget)))
+    fail(`--gguf_type=${gguf_type.join(',')} does not apply to a speed; give --weights=${gguf_type.join(',')} instead.`)
 }
 
 function checkRecovery({ recover = 'none', recover_data, recover_weights }: Flags): void {

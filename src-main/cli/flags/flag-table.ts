@@ -67,7 +67,7 @@ export const flagTable = {
     'Pruning',
     'BUDGET',
     budget,
-    'removes as much as meets a file size (6GB counts in 1000s, 6GiB in 1024s), tokens a second (30tok/s) or milliseconds to the first token after a prompt (200ms@2048); of a GGUF file in the type of --weights or --gguf_type, else F16, or a size of the --format given',
+    'removes as much as a budget needs: a file size (6GB in 1000s, 6GiB in 1024s), tokens a second (30tok/s), or milliseconds to the first token (200ms@2048). A speed is of a GGUF file in the type of --weights, else F16. A size is of the given --format, else GGUF in the type of --weights or --gguf_type, else F16',
   ),
   alpha: one('Pruning', 'X', decimal, '2ssp: balance of its two stages in Eq. 5; short for --option alpha=X'),
   option: repeated(

@@ -1,0 +1,17 @@
+import { expect, test } from 'vitest'
+import { checkFlags } from '#cli/flags/check-flags.ts'
+import { parseFlags } from '#cli/flags/flags.ts'
+
+const check = (...words: string[]) => checkFlags(parseFlags(['--model=sample', '--pruning_method=2ssp', ...words]))
+
+test('a speed takes the type of --weights, so --gguf_type alone is refused', () => {
+  for (const fit of ['30tok/s', '200ms@2048', '6GB,30tok/s'])
+    expect(() => check(`--fit=${fit}`, '--gguf_type=Q4_K_M')).toThrow('does not apply to a speed; give --weights=Q4_K_M instead')
+  expect(() => check('--fit=30tok/s', '--weights=Q4_K_M')).not.toThrow()
+  expect(() => check('--fit=6GB', '--gguf_type=Q4_K_M')).not.toThrow()
+})
+
+test('a saved file has a type of its own beside a speed, if it is a GGUF file', () => {
+  expect(() => check('--fit=30tok/s', '--save=out', '--format=gguf', '--gguf_type=Q4_K_M')).not.toThrow()
+  expect(() => check('--fit=30tok/s', '--save=out', '--gguf_type=Q4_K_M')).toThrow('does not apply to a speed')
+})
