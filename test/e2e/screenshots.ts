@@ -129,7 +129,7 @@ async function gridFor(workbench: Workbench, model: string): Promise<GridInput> 
   const { methods } = await workbench.call('methods.list', {})
   return {
     ...(preset?.grid ?? { models: [model] }),
-    methods: methods.filter(({ id }) => !/evopress|submodule/.test(id)).map(({ id }) => ({ method: id })),
+    methods: methods.filter(({ id, unit }) => unit !== 'experts' && !/evopress|submodule/.test(id)).map(({ id }) => ({ method: id })),
     amounts,
     measures: [...(preset?.grid.measures ?? []), inference],
   }
