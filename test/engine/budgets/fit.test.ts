@@ -120,7 +120,7 @@ test('budgets out of reach are refused before any work, with the range', async (
   const tooLarge = request('2ssp', { bytes: 1e9, format: 'gguf', type: 'Q8_0' })
   const [small, large] = await preflightRequests([tooSmall, tooLarge])
   expect(small?.problems).toMatchObject([
-    { code: 'infeasible', field: 'amount', message: expect.stringMatching(/its files have [\d.]+ [KM]B to [\d.]+ MB/) },
+    { code: 'infeasible', field: 'amount', message: expect.stringMatching(/its files have [\d.]+ [kM]B to [\d.]+ MB/) },
   ])
   expect(large?.problems).toMatchObject([{ code: 'infeasible', field: 'amount', message: expect.stringMatching(/already meets 1 GB/) }])
   expect(small?.fileRange?.least).toBeGreaterThan(5e5)
