@@ -120,7 +120,7 @@ function chunkBackward(chunk: Chunk, state: Tensor3D, byRead: Tensor3D, byState:
   }
 }
 
-const sumOf = (...terms: readonly Tensor3D[]): Tensor3D => terms.reduce((total, term) => add<Tensor3D>(total, term))
+export const sumOf = (...terms: readonly Tensor3D[]): Tensor3D => terms.reduce((total, term) => add<Tensor3D>(total, term))
 
 /** Sums over the last axis, of products where a second tensor is given: [G, rows, 1]. */
 const rowDots = (a: Tensor3D, b?: Tensor3D): Tensor3D => sum(b ? mul<Tensor3D>(a, b) : a, 2, true)

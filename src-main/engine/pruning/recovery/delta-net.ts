@@ -1,5 +1,4 @@
 import {
-  add,
   concat,
   mul,
   pad,
@@ -19,7 +18,7 @@ import type { DeltaShape } from '#engine/architectures/spec.ts'
 import { byHead, byToken, type DeltaWeights, leadToRule, unit } from '#engine/model/delta-net.ts'
 import { neuronsBackward } from '#engine/tensor/activation.ts'
 import { gatedDeltaRule } from '#engine/tensor/delta-rule.ts'
-import { gatedDeltaRuleBackward } from '#engine/tensor/delta-rule-backward.ts'
+import { gatedDeltaRuleBackward, sumOf } from '#engine/tensor/delta-rule-backward.ts'
 import { normalizeBackward, normalizeGroups, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import type { Gradients } from './gradients.ts'
@@ -105,7 +104,5 @@ function convolveBackward(
     const weight: Tensor1D = reshape(slice(weights, [0, tap], [-1, 1]), [channels])
     return mul(slice(later, [0, before - tap, 0], [-1, tokens, -1]), weight)
   })
-  return { inputs: reshape(sumOf(terms), [batch * tokens, channels]), weights: transpose(stack(byTaps) as Tensor2D) }
+  return { inputs: reshape(sumOf(...terms), [batch * tokens, channels]), weights: transpose(stack(byTaps) as Tensor2D) }
 }
-
-const sumOf = (terms: readonly Tensor3D[]): Tensor3D => terms.reduce((total, term) => add<Tensor3D>(total, term))
