@@ -11,6 +11,7 @@ import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { HalfOperations } from '#engine/backend/halves.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
+import { roundTo } from '#engine/model/weights/round.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import { mixHeadsByStep } from '#engine/tensor/heads.ts'
@@ -69,7 +70,8 @@ if (flags.device) compareOnDevice()
 else {
   const units = findHalfUnits()
   if (!units) throw new Error('This processor has no units for 16-bit operands.')
-  for (const split of name === 'tensorflow-cpu' ? [false, true] : [false]) measure(halfKind(units, split))
+  measure(halfKind(units, false))
+  if (name === 'tensorflow-cpu') for (const exact of [true, false]) measure(halfKind(units, true, exact))
 }
 
 /** The operations that a GPU has, and nothing of ours: the runtime's own, in float32 and in 16 bits. */
@@ -93,14 +95,15 @@ function deviceLine(fields: string): string {
   }).trim()
 }
 
-function halfKind(units: HalfOperations, split: boolean): Kind {
-  const pack = (weight: Tensor2D) => units.pack(weight, split)
+/** `exact`, weights are those of a checkpoint in bfloat16. */
+function halfKind(units: HalfOperations, split: boolean, exact = false): Kind {
+  const pack = (weight: Tensor2D) => units.pack(exact ? roundTo(weight, 'BF16') : weight, split)
   const { x, source, projected, cosine, sine, wide } = inputs
   const [square, gate, up, down] = [weights.square, weights.gate, weights.up, weights.down].map(pack) as [Packed, Packed, Packed, Packed]
   const [queries, output, head] = [weights.queries, weights.output, weights.head].map(pack) as [Packed, Packed, Packed]
   const centred = { ...norm, centred: false }
   return {
-    title: split ? 'three products of split operands' : units.units,
+    title: !split ? units.units : exact ? 'two products of split rows with exact weights' : 'three products of split operands',
     bare: () => units.product(wide, square),
     operations: {
       MLP: () => units.mlp(x, source, { norm: centred, scale: 1, activation: 'silu', gate, up, down }),

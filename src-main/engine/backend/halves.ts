@@ -17,7 +17,10 @@ export type HalfType = 'bfloat16' | 'float16'
 /** What multiplies 16-bit operands: units of this processor, by operations of ours, or TensorFlow's own products. */
 export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}`
 
-/** A stored weight [rows, columns] in 16 bits; `split` ones also hold what rounding took away, for products of float32's quality. */
+/**
+ * A stored weight [rows, columns] in 16 bits. `split`, products are of float32's quality: rows are split, and the weight also holds what
+ * rounding took away, unless its entries are of 16 bits to begin with.
+ */
 export interface HalfMatrix {
   /** In the form of the operations that packed it: tiles of `native/halves/half-tiles.h`, or a value of the runtime in 16 bits. */
   readonly values: Tensor
@@ -135,6 +138,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
   const normFloats = (norm: HalfNorm | undefined) => ({ epsilon: norm?.epsilon ?? 0, divisor: norm?.divisor ?? 1 })
   const neuronInts = ({ norm, activation, gate, gateBias, up, upBias }: HalfNeurons) => ({
     units: number,
+    split: up.split,
     activation: activations[activation],
     neurons: up.rows,
     gated: gate !== undefined,
@@ -178,7 +182,14 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       return runner.run('EspalierHalfDivergence', ints, { cap: cap ?? 0, scale: scale ?? 0 }, inputs, 2) as [Tensor1D, Tensor2D]
     },
     product(x, weight, { norm, bias, add, scale = 1 } = {}) {
-      const ints = { units: number, columns: weight.rows, biased: bias !== undefined, adds: add !== undefined, ...normInts(norm) }
+      const ints = {
+        units: number,
+        split: weight.split,
+        columns: weight.rows,
+        biased: bias !== undefined,
+        adds: add !== undefined,
+        ...normInts(norm),
+      }
       const own = { weight: weight.values, bias: bias ?? x, add: add ?? x }
       const inputs = { x, normWeight: norm?.weight ?? x, normBias: norm?.bias ?? x, ...own }
       return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
@@ -197,7 +208,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       return run('EspalierAttention', ints, { cap: shape.cap ?? 0 }, { projected, cosine, sine }) as Tensor2D
     },
     exponents(x, head, bias, cap) {
-      const ints = { units: number, columns: head.rows, biased: bias !== undefined }
+      const ints = { units: number, split: head.split, columns: head.rows, biased: bias !== undefined }
       return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, { x, head: head.values, bias: bias ?? x }) as Tensor2D
     },
   }

@@ -9,7 +9,8 @@ export const fewRows = 16
 
 /**
  * How the products of a pass are computed: in float32; of bfloat16 operands (float16 on a GPU without units for these) with float32 sums; or as three of those, of operands split into
- * what bfloat16 holds and what it leaves (x = high + low: high high + high low + low high), about 5e-6 of the largest entry from float32.
+ * what bfloat16 holds and what it leaves (x = high + low: high high + high low + low high), about 5e-6 of the largest entry from float32. A
+ * weight whose entries are bfloat16 has no low part: two products, and less than half that error.
  */
 export type Products = 'float32' | 'split' | 'bfloat16'
 

@@ -22,6 +22,7 @@ import type { FusedOperations } from '#engine/backend/fused.ts'
 import type { HalfOperations, HalfType } from '#engine/backend/halves.ts'
 import { type CallContext, type Residual, runPart } from '#engine/model/decoder.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
+import { roundTo } from '#engine/model/weights/round.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { RuntimeHalves } from '#engine/tensor/runtime-halves.ts'
 import { asOnGpu, computeWith } from './as-on-gpu.ts'
@@ -32,11 +33,17 @@ const features = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'u
 const expectedUnits = /\bamx_bf16\b/.test(features) ? 'AMX' : /\bavx512_bf16\b/.test(features) ? 'AVX-512 BF16' : undefined
 
 /** How far an operation may be from the plain one, relative to its largest entry: bfloat16 has 8 bits, two of them 16. */
-const tolerances = { bfloat16: 1e-2, split: 3e-5 }
+const tolerances = { bfloat16: 1e-2, split: 3e-5, exact: 1e-5 }
 const kinds = [
   { precision: 'bfloat16', split: false },
   { precision: 'split', split: true },
+  { precision: 'exact', split: true },
 ] as const
+type Kind = (typeof kinds)[number]
+
+/** A weight, of 16-bit entries where nothing of it is lost. */
+const weightFor = (kind: Pick<Kind, 'precision'>, weight: Tensor2D): Tensor2D =>
+  kind.precision === 'exact' ? roundTo(weight, 'BF16') : weight
 
 const normal = <R extends Rank>(shape: number[], seed: number, deviation = 1) =>
   randomNormal<R>(shape as never, 0, deviation, 'float32', seed)
@@ -57,7 +64,7 @@ interface Implementation {
   readonly halves: HalfOperations
   /** The backend whose parts are computed by them. */
   readonly backend: Backend
-  readonly kinds: readonly (typeof kinds)[number][]
+  readonly kinds: readonly Kind[]
 }
 
 /** Ours: the best units and, where that is AMX, the vectors that a processor without it has. */
@@ -92,7 +99,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
     test.each(kinds.flatMap((kind) => sizes.map((size) => ({ ...kind, size }))))('a product with all that goes with it: %o', (kind) => {
       const [rows, columns, depth] = kind.size
       tidy(() => {
-        const [x, weight] = [normal<Rank.R2>([rows, depth], 1), normal<Rank.R2>([columns, depth], 2)]
+        const [x, weight] = [normal<Rank.R2>([rows, depth], 1), weightFor(kind, normal<Rank.R2>([columns, depth], 2))]
         const [bias, add] = [normal<Rank.R1>([columns], 3), normal<Rank.R2>([rows, columns], 4)]
         const norm = { epsilon: 1e-5, divisor: depth, centred: rows % 2 === 1 && depth > 1, weight: normal<Rank.R1>([depth], 5) }
         const packed = halves.pack(weight, kind.split)
@@ -112,8 +119,10 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           normal<Rank.R2>([depth, columns], 2),
           normal<Rank.R2>([rows, columns], 3),
         ]
-        for (const { precision, split } of kinds)
-          expectClose(halves.product(x, halves.pack(stored, split, true)), matMul(x, stored), tolerances[precision])
+        for (const kind of kinds) {
+          const weight = weightFor(kind, stored)
+          expectClose(halves.product(x, halves.pack(weight, kind.split, true)), matMul(x, weight), tolerances[kind.precision])
+        }
         expectClose(halves.correlate(x, other), matMul(x, other, true, false), tolerances.bfloat16)
       })
     })
@@ -129,7 +138,8 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       const { rows, hidden, neurons, gated, biased, activation, scale, split } = kind
       tidy(() => {
         const x = normal<Rank.R2>([rows, hidden], 1)
-        const weight = (out: number, columns: number, seed: number) => normal<Rank.R2>([out, columns], seed, 1 / Math.sqrt(columns))
+        const weight = (out: number, columns: number, seed: number) =>
+          weightFor(kind, normal<Rank.R2>([out, columns], seed, 1 / Math.sqrt(columns)))
         const norm = { kind: 'layer' as const, epsilon: 1e-5, weight: normal<Rank.R1>([hidden], 5), bias: normal<Rank.R1>([hidden], 6) }
         const matrices = {
           up: weight(neurons, hidden, 2),
@@ -169,7 +179,8 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       { heads: 1, keyValueHeads: 1, headSize: 4, tokens: 1, samples: 2, window: 0, rotated: 4 },
     ] as const
 
-    test.each(kinds.flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))))(
+    // Attention has no weights.
+    test.each(kinds.filter(({ precision }) => precision !== 'exact').flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))))(
       'attention equals the one in float32: %o',
       (kind) => {
         const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, split } = kind
@@ -199,7 +210,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           tidy(() => {
             const [x, head, bias] = [
               normal<Rank.R2>([rows, hidden], 1, 2),
-              normal<Rank.R2>([vocabulary, hidden], 2),
+              weightFor(kind, normal<Rank.R2>([vocabulary, hidden], 2)),
               normal<Rank.R1>([vocabulary], 3),
             ]
             const logits = addTo<Tensor2D>(matMul(x, head, false, true), bias)
@@ -214,6 +225,24 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
         }
       },
     )
+
+    test.skipIf(kinds.length === 1)('a weight of 16-bit entries takes half the memory, and an MLP may have one beside others', () => {
+      tidy(() => {
+        const x = normal<Rank.R2>([40, 64], 1)
+        const [gate, up, down] = [
+          weightFor({ precision: 'exact' }, normal<Rank.R2>([70, 64], 2, 0.1)),
+          normal<Rank.R2>([70, 64], 3, 0.1),
+          weightFor({ precision: 'exact' }, normal<Rank.R2>([64, 70], 4, 0.1)),
+        ] as const
+        const packed = { gate: halves.pack(gate, true), up: halves.pack(up, true), down: halves.pack(down, true) }
+        expect([packed.gate, packed.up, packed.down].map(({ values }) => values.shape[0])).toEqual([1, 2, 1])
+        const plain = matMul<Tensor2D>(fused.gate(matMul(x, gate, false, true), matMul(x, up, false, true)), down, false, true)
+        expectClose(halves.mlp(x, x, { ...packed, activation: 'silu', scale: 1 }), addTo(x, plain), tolerances.split)
+        const swapped = { ...packed, gate: packed.up, up: packed.gate }
+        const other = matMul<Tensor2D>(fused.gate(matMul(x, up, false, true), matMul(x, gate, false, true)), down, false, true)
+        expectClose(halves.mlp(x, x, { ...swapped, activation: 'silu', scale: 1 }), addTo(x, other), tolerances.split)
+      })
+    })
 
     test('logits far from zero neither overflow nor vanish, and what is no number stays none', () => {
       tidy(() => {

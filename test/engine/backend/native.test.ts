@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { normKinds, stepNumbers, stepWords } from '#engine/backend/decode-words.ts'
@@ -29,12 +30,48 @@ test('every file counts for the name of the compiled library', () => {
 })
 
 const compiler = findCompiler()
+const features = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : ''
 test.skipIf(!compiler)('every header is complete by itself', { timeout: 300_000 }, () => {
   const flags = ['-std=c++17', process.arch === 'arm64' ? '-mcpu=native' : '-march=native', '-fsyntax-only', '-x', 'c++']
   const headers = files.filter((name) => name.endsWith('.h'))
   expect(headers.length).toBeGreaterThan(20)
   for (const header of headers) execFileSync(compiler as string, [...flags, '-include', join(folder, header), '/dev/null'])
 })
+
+test.skipIf(!compiler || !/\bavx512_bf16\b/.test(features))(
+  'matrix units, computed step by step, multiply as vectors do',
+  { timeout: 300_000 },
+  () => {
+    const program = join(mkdtempSync(join(tmpdir(), 'espalier-tiles-')), 'tiles')
+    execFileSync(compiler as string, [
+      '-std=c++17',
+      '-march=native',
+      '-O1',
+      '-I',
+      folder,
+      join(import.meta.dirname, 'native/tiles.cc'),
+      '-o',
+      program,
+    ])
+    const [plain = 1, plainTiles = 1, exact = 1, exactTiles = 1, split = 1, splitTiles = 1] = execFileSync(program, { encoding: 'utf8' })
+      .trim()
+      .split(' ')
+      .map(Number)
+    expect([plainTiles / plain, exactTiles / exact, splitTiles / split].every((ratio) => Math.abs(ratio - 1) < 0.1)).toBe(true)
+    // Where the weight is of 16 bits, only the rows lose something.
+    expect([plain < 2e-3, split < 1e-5, exact < split / 2]).toEqual([true, true, true])
+    execFileSync(compiler as string, [
+      '-std=c++17',
+      '-march=sapphirerapids',
+      '-fsyntax-only',
+      '-x',
+      'c++',
+      '-include',
+      join(folder, 'halves/half-mlp.h'),
+      '/dev/null',
+    ])
+  },
+)
 
 test('words, numbers and kinds of norms of a step have one order', () => {
   expect(namesIn('word')).toEqual(stepWords)

@@ -50,28 +50,28 @@ bool registerHalves() {
   return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "turned: int"}, {"output: int32"}) &&
          registerKernel<HalfProductKernel>(
              "EspalierHalfProduct", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
               "columns: int", "normed: int", "biased: int", "adds: int"}) &&
          registerKernel<HalfMlpKernel>(
              "EspalierHalfMlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
               "down: int32", "down_bias: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"}) &&
          registerKernel<KeptHalfMlpKernel>(
              "EspalierKeptHalfMlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
               "down: int32", "down_bias: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"},
              {"output: float", "kept_up: float", "kept_gate: float"}) &&
          registerKernel<HalfNeuronsKernel>(
              "EspalierHalfNeurons",
              {"source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int"}) &&
          registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
-                                             {"units: int", "columns: int", "biased: int", "cap: float"}) &&
+                                             {"units: int", "split: int", "columns: int", "biased: int", "cap: float"}) &&
          registerKernel<HalfCorrelationKernel>("EspalierHalfCorrelation", {"a: float", "b: float"}, {"units: int"}) &&
          registerKernel<HalfDivergenceKernel>("EspalierHalfDivergence", {"own: float", "dense: float", "head: int32", "turned: int32", "bias: float"},
                                               {"units: int", "columns: int", "biased: int", "graded: int", "cap: float", "scale: float"},

@@ -22,6 +22,7 @@ struct HalfExponents {
   RowsIn in;
   int64_t rows, columns;
   HalfPanels head;
+  bool split;
   const float* bias;
   float cap;
 
@@ -80,7 +81,7 @@ struct HalfExponents {
     std::vector<Total> parts(rows * division.pieces);
     division.run(rows, head.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t piece) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, head.depth(), head.split());
+      const HalfRows a = halfRows(count, head.depth(), split);
       in.pack(a, first, count);
       Sums* sums = reinterpret_cast<Sums*>(scratch<6>(count * sizeof(Sums) / sizeof(float)));
       std::fill(sums, sums + count, Sums{_mm512_set1_ps(-1e30f), _mm512_setzero_ps()});

@@ -43,6 +43,8 @@ struct HalfMlp {
   bool gated;
   const float *gateBias, *upBias;
   HalfPanels gateUp, down;
+  // Whether rows and neurons are split.
+  bool split;
   RowsOut out;
   // Where gates and ups are kept, [rows, neurons] each, for a backward pass: nowhere where it is null.
   float *keptGate = nullptr, *keptUp = nullptr;
@@ -91,8 +93,8 @@ struct HalfMlp {
 
   HalfRows innerRows(int64_t count) const {
     const int64_t halves = roundUp(count, panelSide) * down.depth() * tileDepth;
-    Half* high = halfScratch<6>(halves * (down.split() ? 2 : 1));
-    return {high, down.split() ? high + halves : nullptr, down.depth()};
+    Half* high = halfScratch<6>(halves * (split ? 2 : 1));
+    return {high, split ? high + halves : nullptr, down.depth()};
   }
 
   void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
@@ -110,7 +112,7 @@ struct HalfMlp {
   void runNeurons(float* to) const {
     Division(rows, gateUp.count()).run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split());
+      const HalfRows a = halfRows(count, gateUp.depth(), split);
       in.pack(a, first, count);
       forPanels(units, a, count, gateUp, from, last, [&](int64_t panel, int64_t row, int own, const float* c) {
         takeNeurons(panel, first, row, own, c, [&](int64_t at, int64_t neuron, int width, __m512 value) {
@@ -125,7 +127,7 @@ struct HalfMlp {
     if (division.pieces > 1) return runFew();
     division.run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t, int64_t, int64_t) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, gateUp.depth(), gateUp.split()), inner = innerRows(count);
+      const HalfRows a = halfRows(count, gateUp.depth(), split), inner = innerRows(count);
       in.pack(a, first, count);
       neuronsOf(a, inner, first, count, 0, gateUp.count());
       outputOf(inner, first, count, 0, down.count());
@@ -134,7 +136,7 @@ struct HalfMlp {
 
   // Few rows: all threads share them, and divide the weights.
   void runFew() const {
-    const HalfRows a = halfRows(rows, gateUp.depth(), gateUp.split()), inner = innerRows(rows);
+    const HalfRows a = halfRows(rows, gateUp.depth(), split), inner = innerRows(rows);
     in.pack(a, 0, rows);
     const auto divide = [&](int64_t panels, const std::function<void(int64_t, int64_t)>& task) {
       const int64_t pieces = std::min<int64_t>(panels, 4 * Pool::shared().threads());

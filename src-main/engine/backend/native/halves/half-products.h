@@ -25,8 +25,8 @@ inline void fetchShare(const Operand& operand, int64_t depth, int64_t share, int
 }
 
 // How many tiles of depth are multiplied at once: so much of a panel stays in the first-level cache while rows pass it.
-inline int64_t depthAtOnce(int64_t depth, bool split) {
-  const int64_t most = split ? 5 : 9, pieces = (depth + most - 1) / most;
+inline int64_t depthAtOnce(int64_t depth, bool leftSplit, bool rightSplit = false) {
+  const int64_t most = rightSplit ? 5 : leftSplit ? 7 : 9, pieces = (depth + most - 1) / most;
   return (depth + pieces - 1) / pieces;
 }
 
@@ -34,7 +34,7 @@ inline int64_t depthAtOnce(int64_t depth, bool split) {
 // is fetched meanwhile.
 template <class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take) {
-  const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth(), step = depthAtOnce(depth, b.split());
+  const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth(), step = depthAtOnce(depth, a.low, b.split());
   float* sums = scratch<10>(blocks * panelSide * panelSide);
   for (int64_t panel = first; panel < last; panel++) {
     const Operand right = b.operand(panel);
@@ -143,10 +143,10 @@ struct RowsIn {
   }
 };
 
-void multiplyHalves(Units units, const RowsIn& in, int64_t rows, const HalfPanels& weight, const RowsOut& out) {
+void multiplyHalves(Units units, const RowsIn& in, int64_t rows, const HalfPanels& weight, bool split, const RowsOut& out) {
   Division(rows, weight.count()).run(rows, weight.count(), [&](int64_t first, int64_t count, int64_t from, int64_t to, int64_t) {
     TileRegisters registers(units);
-    const HalfRows a = halfRows(count, weight.depth(), weight.split());
+    const HalfRows a = halfRows(count, weight.depth(), split);
     in.pack(a, first, count);
     forPanels(units, a, count, weight, from, to,
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });

@@ -32,17 +32,17 @@ inline void multiplyLoaded() {
   _tile_dpbf16ps(3, 5, 7);
 }
 
-template <bool Both, bool Split>
+template <bool Both, bool LeftSplit, bool RightSplit>
 inline void multiplyTiles(const Operand& a, const Operand& b, int depth) {
   for (int64_t at = 0; at < static_cast<int64_t>(depth) * tileSize; at += tileSize) {
     loadRows<Both>(a.high, at);
-    if (Split) {
+    if (RightSplit) {
       loadColumns(b.low, at);
       multiplyLoaded<Both>();
     }
     loadColumns(b.high, at);
     multiplyLoaded<Both>();
-    if (Split) {
+    if (LeftSplit) {
       loadRows<Both>(a.low, at);
       multiplyLoaded<Both>();
     }
@@ -66,7 +66,8 @@ inline void multiplyPanelTiles(const Operand& a, const Operand& b, int depth, fl
     _tile_zero(2);
     _tile_zero(3);
   }
-  a.split() ? multiplyTiles<Both, true>(a, b, depth) : multiplyTiles<Both, false>(a, b, depth);
+  if (b.split()) multiplyTiles<Both, true, true>(a, b, depth);
+  else a.split() ? multiplyTiles<Both, true, false>(a, b, depth) : multiplyTiles<Both, false, false>(a, b, depth);
   _tile_stored(0, c, bytes);
   _tile_stored(1, c + tileSide, bytes);
   if (!Both) return;
@@ -107,16 +108,16 @@ inline void multiplyPanelVectors(const Panel& a, const Panel& b, int depth, floa
   }
 }
 
-// c [32, 32] (+)= a b, of split operands all but low times low; of `rows` up to 16 only the first tile of rows is computed.
+// c [32, 32] (+)= a b, of split operands all but low times low; of `rows` up to 16 only the first tile of rows is computed. Where b is split,
+// so is a.
 inline void multiplyPanels(Units units, const Operand& a, const Operand& b, int depth, float* c, int64_t stride, int rows, bool adds) {
 #if ESPALIER_TILES
   if (units == matrixUnits)
     return rows > tileSide ? multiplyPanelTiles<true>(a, b, depth, c, stride, adds) : multiplyPanelTiles<false>(a, b, depth, c, stride, adds);
 #endif
   multiplyPanelVectors(a.high, b.high, depth, c, stride, rows, adds);
-  if (!a.split()) return;
-  multiplyPanelVectors(a.high, b.low, depth, c, stride, rows, true);
-  multiplyPanelVectors(a.low, b.high, depth, c, stride, rows, true);
+  if (b.split()) multiplyPanelVectors(a.high, b.low, depth, c, stride, rows, true);
+  if (a.split()) multiplyPanelVectors(a.low, b.high, depth, c, stride, rows, true);
 }
 
 }  // namespace

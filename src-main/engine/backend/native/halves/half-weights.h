@@ -12,7 +12,7 @@
 
 namespace {
 
-// A stored weight [columns out, size in] as tiles; `low` holds what rounding took away, for products of float32's quality.
+// A stored weight [columns out, size in] as tiles; `low` holds what rounding took away, for products of float32's quality, if it took any.
 struct HalfWeight {
   const Half *high, *low;
   int64_t columnTiles, depth;
@@ -38,7 +38,7 @@ struct HalfPanels {
   }
 };
 
-// Rows of a left operand as tiles, and what rounding took away where the weight has that too.
+// Rows of a left operand as tiles, and where they are split what rounding took away.
 struct HalfRows {
   Half *high, *low;
   int64_t depth;

@@ -19,9 +19,9 @@ HalfWeight halfWeight(const TF_Tensor* tensor) {
   return {high, TF_Dim(tensor, 0) == 2 ? high + tiles * depth * tileSize : nullptr, tiles, depth};
 }
 
-// Whether a packed weight takes rows of `size` to `columns`.
-bool fitsWeight(const TF_Tensor* weight, int64_t columns, int64_t size) {
-  return TF_NumDims(weight) == 4 && TF_Dim(weight, 1) * tileSide == roundUp(columns, panelSide) &&
+// Whether a packed weight takes rows of `size` to `columns`. One that is split takes split rows only.
+bool fitsWeight(const TF_Tensor* weight, int64_t columns, int64_t size, bool split = true) {
+  return TF_NumDims(weight) == 4 && TF_Dim(weight, 0) <= (split ? 2 : 1) && TF_Dim(weight, 1) * tileSide == roundUp(columns, panelSide) &&
          TF_Dim(weight, 2) * tileDepth == roundUp(size, tileDepth) && TF_Dim(weight, 3) * 2 == tileSize;
 }
 

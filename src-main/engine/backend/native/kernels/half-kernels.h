@@ -14,8 +14,8 @@
 
 namespace {
 
-// A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words; where `split`, [2, ...] with what rounding took away behind them.
-// `turned`, the weight is what is stored turned: [C, R].
+// A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words; where `split` and it is none of halves, [2, ...] with what rounding
+// took away behind them. `turned`, the weight is what is stored turned: [C, R].
 struct PackKernel {
   bool split, turned;
 
@@ -26,14 +26,15 @@ struct PackKernel {
     if (!call.inputs({&weight}) || !call.require(isMatrix(weight) && sizeOf(weight) > 0, "A weight to be packed is a matrix.")) return;
     const int64_t stride = TF_Dim(weight, 1), rows = TF_Dim(weight, turned ? 1 : 0), columns = TF_Dim(weight, turned ? 0 : 1);
     const int64_t depth = roundUp(columns, tileDepth) / tileDepth, tiles = roundUp(rows, panelSide) / tileSide;
-    float* output = call.output({split ? 2 : 1, tiles, depth, tileSize / 2}, int32);
+    const float* from = dataOf(weight);
+    const int parts = split && !areHalves(from, sizeOf(weight)) ? 2 : 1;
+    float* output = call.output({parts, tiles, depth, tileSize / 2}, int32);
     if (!output) return;
     Half* to = reinterpret_cast<Half*>(output);
-    const float* from = dataOf(weight);
     Pool::shared().run(static_cast<int>(tiles), [&](int tile) {
       const int64_t row = static_cast<int64_t>(tile) * tileSide;
       const int count = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, rows - row)));
-      for (int low = 0; low < (split ? 2 : 1); low++) {
+      for (int low = 0; low < parts; low++) {
         Half* own = to + (low * tiles + tile) * depth * tileSize;
         if (!turned) packColumns(from + row * stride, stride, count, own, depth, low);
         for (int64_t k = 0; turned && k < depth; k++) {
@@ -50,12 +51,13 @@ struct PackKernel {
 struct HalfProductKernel {
   PartNorm norm;
   int units, columns;
-  bool normed, biased, adds;
+  bool split, normed, biased, adds;
 
   explicit HalfProductKernel(TF_OpKernelConstruction* from)
       : norm(from),
         units(intOf(from, "units")),
         columns(intOf(from, "columns")),
+        split(intOf(from, "split") != 0),
         normed(intOf(from, "normed") != 0),
         biased(intOf(from, "biased") != 0),
         adds(intOf(from, "adds") != 0) {}
@@ -63,13 +65,13 @@ struct HalfProductKernel {
   void compute(Call& call) const {
     const TF_Tensor *x, *normWeight, *normBias, *weight, *bias, *add;
     if (!call.inputs({&x, &normWeight, &normBias, &weight, &bias, &add})) return;
-    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(weight, columns, TF_Dim(x, 1)) && (!biased || sizeOf(bias) == columns) &&
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(weight, columns, TF_Dim(x, 1), split) && (!biased || sizeOf(bias) == columns) &&
                       (!normed || norm.fits(x, normWeight, normBias)) && (!adds || sizeOf(add) == TF_Dim(x, 0) * columns);
     if (!call.require(fits, "A product of halves: the packed weight, norm, bias or sum does not fit the rows.")) return;
     float* output = call.output({TF_Dim(x, 0), columns});
     if (!output) return;
     multiplyHalves(unitsFor(units), norm.rowsIn(x, normWeight, normBias, normed), TF_Dim(x, 0), {halfWeight(weight)},
-                   {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output});
+                   split, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output});
   }
 };
 
@@ -77,21 +79,25 @@ struct HalfProductKernel {
 // largest logit.
 struct HalfExponentsKernel {
   int units, columns;
-  bool biased;
+  bool split, biased;
   float cap;
 
   explicit HalfExponentsKernel(TF_OpKernelConstruction* from)
-      : units(intOf(from, "units")), columns(intOf(from, "columns")), biased(intOf(from, "biased") != 0), cap(floatOf(from, "cap")) {}
+      : units(intOf(from, "units")),
+        columns(intOf(from, "columns")),
+        split(intOf(from, "split") != 0),
+        biased(intOf(from, "biased") != 0),
+        cap(floatOf(from, "cap")) {}
 
   void compute(Call& call) const {
     const TF_Tensor *x, *head, *bias;
     if (!call.inputs({&x, &head, &bias})) return;
-    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(head, columns, TF_Dim(x, 1)) && (!biased || sizeOf(bias) == columns);
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(head, columns, TF_Dim(x, 1), split) && (!biased || sizeOf(bias) == columns);
     if (!call.require(fits, "Sums of exponents: the packed head does not fit the rows.")) return;
     float* output = call.output({TF_Dim(x, 0), 2});
     if (!output) return;
     HalfExponents{unitsFor(units), {dataOf(x), TF_Dim(x, 1), nullptr, nullptr, nullptr}, TF_Dim(x, 0), columns, {halfWeight(head)},
-                  biased ? dataOf(bias) : nullptr, cap}
+                  split, biased ? dataOf(bias) : nullptr, cap}
         .run(output);
   }
 };

@@ -2,7 +2,9 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "../halves/half-mlp.h"
 #include "call.h"
@@ -34,23 +36,38 @@ struct HalfMlpStart {
   PartNorm norm;
   MlpWords words;
   int units, neurons;
-  bool normed;
+  bool split, normed;
 
   explicit HalfMlpStart(TF_OpKernelConstruction* from)
-      : norm(from), words(from), units(intOf(from, "units")), neurons(intOf(from, "neurons")), normed(intOf(from, "normed") != 0) {}
+      : norm(from),
+        words(from),
+        units(intOf(from, "units")),
+        neurons(intOf(from, "neurons")),
+        split(intOf(from, "split") != 0),
+        normed(intOf(from, "normed") != 0) {}
 
   bool fits(const TF_Tensor* source, const NeuronInputs& in) const {
     const int64_t size = TF_Dim(source, 1);
-    return fitsWeight(in.gate, neurons, size) && fitsWeight(in.up, neurons, size) &&
+    return fitsWeight(in.gate, neurons, size, split) && fitsWeight(in.up, neurons, size, split) &&
            (!normed || norm.fits(source, in.normWeight, in.normBias)) && (!words.gateBiased || sizeOf(in.gateBias) == neurons) &&
-           (!words.upBiased || sizeOf(in.upBias) == neurons) && TF_Dim(in.gate, 0) == TF_Dim(in.up, 0);
+           (!words.upBiased || sizeOf(in.upBias) == neurons);
   }
 
   // `ups` are the weights of `in`, and outlive what is made.
-  HalfMlp with(const TF_Tensor* source, const NeuronInputs& in, const HalfWeight& ups) const {
+  HalfMlp with(const TF_Tensor* source, const NeuronInputs& in, HalfWeight& ups) const {
+    HalfWeight gates = halfWeight(in.gate);
+    if (!gates.low != !ups.low) (gates.low ? ups : gates).low = zeros(ups.columnTiles * ups.depth * tileSize);
     return {unitsFor(units), norm.rowsIn(source, in.normWeight, in.normBias, normed), TF_Dim(source, 0), neurons, words.activation, words.gated,
             words.gateBiased ? dataOf(in.gateBias) : nullptr, words.upBiased ? dataOf(in.upBias) : nullptr,
-            words.gated ? HalfPanels{halfWeight(in.gate), &ups} : HalfPanels{ups}};
+            words.gated ? HalfPanels{gates, &ups} : HalfPanels{ups}, {}, split};
+  }
+
+ private:
+  // What rounding took away from a weight of halves, where the one beside it needs more.
+  static const Half* zeros(size_t count) {
+    static thread_local std::vector<Half> memory;
+    if (memory.size() < count) memory.resize(count);
+    return memory.data();
   }
 };
 
@@ -70,12 +87,12 @@ struct HalfMlpKernel {
     if (!call.inputs({&x, &source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias, &down, &downBias})) return;
     if (!call.require(isMatrix(x) && isMatrix(source) && start.neurons > 0, "An MLP of halves takes matrices.")) return;
     const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1);
-    const bool fits = TF_Dim(source, 0) == rows && start.fits(source, in) && fitsWeight(down, hidden, start.neurons) &&
-                      (!downBiased || sizeOf(downBias) == hidden) && TF_Dim(in.up, 0) == TF_Dim(down, 0);
+    const bool fits = TF_Dim(source, 0) == rows && start.fits(source, in) && fitsWeight(down, hidden, start.neurons, start.split) &&
+                      (!downBiased || sizeOf(downBias) == hidden);
     if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return;
     float* output = call.output({rows, hidden});
     if (!output) return;
-    const HalfWeight ups = halfWeight(in.up);
+    HalfWeight ups = halfWeight(in.up);
     HalfMlp mlp = start.with(source, in, ups);
     mlp.down = {halfWeight(down)};
     mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output};
@@ -111,7 +128,7 @@ struct HalfNeuronsKernel {
     if (!call.require(fits, "Neurons of halves: their packed weights do not fit the rows.")) return;
     float* output = call.output({TF_Dim(source, 0), start.neurons});
     if (!output) return;
-    const HalfWeight ups = halfWeight(in.up);
+    HalfWeight ups = halfWeight(in.up);
     start.with(source, in, ups).runNeurons(output);
   }
 };
