@@ -7,6 +7,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { checkBlocks } from './blocks.ts'
 import { methods, models } from './cases.ts'
 import { findTools, Worker } from './environment.ts'
+import { checkHarness } from './harness.ts'
 import { Llama } from './llama.ts'
 import { checkPruned } from './pruned.ts'
 import { Table } from './table.ts'
@@ -21,6 +22,7 @@ const llama = new Llama()
 try {
   await openBackend('tensorflow')
   await checkBlocks(tools, folder, table)
+  if ('lm-evaluation-harness'.includes(flags.only ?? '')) await checkHarness(tools, folder, table)
   for (const model of models.filter(({ name }) => name.includes(flags.only ?? ''))) {
     for (const method of methods.filter((one) => !model.without?.includes(one.method) && (one.only ?? model.name) === model.name)) {
       const place = join(folder, `${model.name}-${method.method}-${method.recovers ?? ''}`.replace(/\W+/g, '-'))

@@ -1,6 +1,6 @@
 /** The package `openai` against the real server, workbench and engine. */
 import { execFile } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import OpenAI, { type APIError, APIUserAbortError } from 'openai'
@@ -104,6 +104,24 @@ test('echoes a prompt with the log-probabilities that perplexity is made of', as
   expect(shorter.choices[0]?.logprobs?.top_logprobs?.[0]).toMatchObject({
     [tokens.at(-2) as string]: expect.closeTo(token_logprobs.at(-2) as number, 4),
   })
+})
+
+test('echoes a prompt with its next token also where that ends the text', async () => {
+  const asked = { prompt, echo: true, max_tokens: 1, temperature: 0, logprobs: 1 }
+  const { answers } = await workbench.call('playground.complete', {
+    model: workbench.model.id,
+    prompts: [{ text: prompt }],
+    settings: { maxTokens: 1, decoding: { kind: 'sampling', temperature: 0 } },
+  })
+  const path = join(workbench.folder, 'ending')
+  await cp(workbench.model.path, path, { recursive: true })
+  await writeFile(join(path, 'generation_config.json'), JSON.stringify({ eos_token_id: answers[0]?.tokens[0]?.id }))
+  const ending = await workbench.call('models.add', { path, name: 'ending' })
+  const [usual] = (await client.completions.create({ ...asked, model: workbench.model.id })).choices
+  const [ended] = (await client.completions.create({ ...asked, model: ending.id })).choices
+  expect([ended?.finish_reason, ended?.text]).toEqual(['stop', prompt])
+  expect(ended?.logprobs?.token_logprobs).toEqual(usual?.logprobs?.token_logprobs)
+  await workbench.call('models.remove', { id: ending.id })
 })
 
 test('chats by the template of the model, whole and streamed, with log-probabilities', async () => {

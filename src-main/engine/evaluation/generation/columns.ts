@@ -140,7 +140,11 @@ class ColumnAnswer {
         const id = chooseToken(logits, ids, decoding, () => random.random())
         this.#firstTokenSeconds ??= this.#seconds()
         ids.push(id)
-        if (tokenizer.endIds.includes(id)) return 'end of text'
+        if (tokenizer.endIds.includes(id)) {
+          // Clients that score a prompt expect each generated token after it, also the end token.
+          if (request.scoresPrompts) this.#keep(this.#describe(id, '', logProbabilities(logits)))
+          return 'end of text'
+        }
         if (this.#tell(id, logProbabilities(logits))) return 'stop text'
         if (ids.length < limit) [logits] = await session.feed(Int32Array.of(id), 1, this.#signal)
       }
@@ -205,13 +209,16 @@ class ColumnAnswer {
 
   /** Whether the answer's text has come to a stop text with this token. */
   #tell(id: number, scores: Float64Array): boolean {
-    const { host, column, prompt } = this.#context
     const { text, stopped } = this.#stop.push(this.#stream.push(id))
-    const token = this.#describe(id, text, scores)
-    this.#text += text
+    this.#keep(this.#describe(id, text, scores))
+    return stopped
+  }
+
+  #keep(token: GeneratedToken): void {
+    const { host, column, prompt } = this.#context
+    this.#text += token.text
     this.#tokens.push(token)
     host.emit({ type: 'token', column, prompt, token })
-    return stopped
   }
 
   #describe(id: number, text: string, scores: Float64Array): GeneratedToken {

@@ -1,0 +1,74 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { documentsOf, run, start } from '../cli/espalier.ts'
+import { askPython, type Tools } from './environment.ts'
+import type { Table } from './table.ts'
+
+const root = join(import.meta.dirname, '..', '..')
+const questions = join(root, 'resources', 'questions')
+
+/** Tasks of the harness, with the split and the file of their sample questions. */
+const tasks = {
+  winogrande: ['validation', join(questions, 'winogrande', 'validation.jsonl')],
+  arc_easy: ['test', join(questions, 'arc_easy', 'test.jsonl')],
+  hellaswag: ['validation', join(questions, 'hellaswag', 'validation.jsonl')],
+  mmlu_astronomy: ['test', join(questions, 'mmlu', 'astronomy', 'test.jsonl')],
+} as const
+
+/** What the harness calls a measure. */
+const names = { accuracy: 'acc,none', 'accuracy per character': 'acc_norm,none' } as const
+
+/** lm-evaluation-harness asks `espalier serve` about a pruned run, and finds the accuracies that the run has. */
+export async function checkHarness(tools: Tools, folder: string, table: Table): Promise<void> {
+  table.title('lm-evaluation-harness against `espalier serve` (difference of accuracy)')
+  const asked = [
+    '--model=sample',
+    '--pruning_method=2ssp',
+    '--sparsity=0.25',
+    '--option=windows=4',
+    '--tasks=winogrande,arc_easy,hellaswag,mmlu',
+    '--json',
+  ]
+  const [pruned] = documentsOf(await run(folder, [...asked, '--task_folder', questions]))
+  const server = start(folder, ['serve', '--port', '0'])
+  try {
+    const { address, token } = await announced(server)
+    const listed = await fetch(`${address}v1/models`, { headers: { authorization: `Bearer ${token}` } })
+    const { data } = (await listed.json()) as { data: { id: string }[] }
+    await mkdir(join(folder, 'tasks'))
+    const job = {
+      address: `${address}v1/completions`,
+      key: token,
+      model: data.find(({ id }) => id.startsWith('run-'))?.id,
+      tokenizer: join(root, 'resources', 'sample-model'),
+      length: 256,
+      tasks,
+      folder: join(folder, 'tasks'),
+    }
+    const theirs = await askPython<Record<string, Record<string, number>>>(tools, 'harness.py', [], job, folder)
+    for (const [task, found] of Object.entries(theirs)) {
+      const own = pruned?.measures.filter(({ dataset }) => dataset === task) ?? []
+      if (own.length === 0) table.state(task, 'The run has no accuracy of it.')
+      for (const { name, value } of own) {
+        const their = found[names[name as keyof typeof names]] ?? Number.NaN
+        table.add(`${task}, ${name}`, Math.abs(value - their), 1e-9, `(${their.toFixed(4)})`)
+      }
+    }
+  } finally {
+    server.child.kill()
+    await server.finished
+  }
+}
+
+/** The address and the token that a starting server prints. */
+function announced({ child, finished }: ReturnType<typeof start>): Promise<{ address: string; token: string }> {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    child.stdout?.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+      const [, address, token] = /(http:\S+)#token=(\S+)\n/.exec(text) ?? []
+      if (address && token) resolve({ address, token })
+    })
+    void finished.then(({ stderr }) => reject(new Error(`The server ended: ${stderr}`)))
+  })
+}
