@@ -13,7 +13,8 @@ function start(): void {
   process.on('unhandledRejection', (reason) => console.error(reason))
   keepCrashReports()
   registerScheme()
-  app.enableSandbox()
+  // Both at once, and no process of Electron starts for root.
+  if (!app.commandLine.hasSwitch('no-sandbox')) app.enableSandbox()
   hardenContents(app)
   app.whenReady().then(startWindow, console.error)
 }

@@ -1,4 +1,4 @@
-import { contextBridge, type IpcRendererEvent, ipcRenderer } from 'electron'
+import { contextBridge, type IpcRendererEvent, ipcRenderer, webUtils } from 'electron'
 import type { ApiEvent } from '#contract/events.ts'
 import type { DesktopBridge } from '#contract/machine/bridge.ts'
 import { channels } from './channels.ts'
@@ -15,6 +15,7 @@ const bridge: DesktopBridge = {
   },
   chooseFolder: () => ipcRenderer.invoke(channels.chooseFolder),
   chooseFile: () => ipcRenderer.invoke(channels.chooseFile),
+  pathOf: (file) => webUtils.getPathForFile(file),
   copyText: (text) => ipcRenderer.invoke(channels.copyText, text),
   openLink: (address) => ipcRenderer.invoke(channels.openLink, address),
   connection: () => ipcRenderer.invoke(channels.connection),

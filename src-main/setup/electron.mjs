@@ -10,26 +10,34 @@ const electronPackage = join(root, 'node_modules', 'electron')
 /** If Electron fails within this time, no window was opened. */
 const failedStartSeconds = 5
 
+/** Chromium's own flag. Only the user may set it, as it gives up what contains a flaw in the browser engine. */
+export const noSandbox = '--no-sandbox'
+
+const howWithoutSandbox = `To open one all the same: npm start -- ${noSandbox}. That gives up the sandbox around the window's page: a flaw in its browser engine could then do all that your user may`
+
 /**
  * Why this machine cannot show a window, in words; undefined if it can.
+ * @param {string[]} args of `npm start`
  * @param {{ platform: NodeJS.Platform, env: NodeJS.ProcessEnv, userId: number | undefined }} [machine]
  * @returns {string | undefined}
  */
-export function refuseWindow(machine = { platform, env, userId: getuid?.() }) {
+export function refuseWindow(args, machine = { platform, env, userId: getuid?.() }) {
   if (machine.platform !== 'linux') return undefined
   if (!machine.env.DISPLAY && !machine.env.WAYLAND_DISPLAY) return 'There is no display here'
-  return machine.userId === 0 ? 'Electron opens no window for root' : undefined
+  if (machine.userId !== 0 || args.includes(noSandbox)) return undefined
+  return `Root gets no window, because Electron's sandbox needs an ordinary user. ${howWithoutSandbox}`
 }
 
 /**
  * The Electron program. If it is missing and this machine has a display, its package downloads it.
  * @param {string} node
+ * @param {string[]} args
  * @returns {Promise<string | undefined>}
  */
-export async function findElectron(node) {
-  const refusal = refuseWindow()
+export async function findElectron(node, args) {
+  const refusal = refuseWindow(args)
   if (refusal) {
-    say(`${refusal}: the workbench is served as a local page.`)
+    say(`${refusal}. The workbench is served as a local page.`)
     return undefined
   }
   const found = installedElectron()
@@ -60,8 +68,10 @@ function installedElectron() {
 export async function openWindow(electron, args) {
   const began = performance.now()
   const { ELECTRON_RUN_AS_NODE: _, ...environment } = env
+  if (args.includes(noSandbox)) say(`${noSandbox}: the window's page runs without a sandbox. Attach only to machines that you trust.`)
   const code = await runHere(electron, [root, ...args], environment)
   if (code === 0 || code >= 128 || performance.now() - began > failedStartSeconds * 1000) return code
-  say('Electron could not open a window: the workbench is served as a local page.')
+  const advice = args.includes(noSandbox) || platform !== 'linux' ? '' : ` ${howWithoutSandbox}.`
+  say(`Electron could not open a window.${advice} The workbench is served as a local page.`)
   return undefined
 }

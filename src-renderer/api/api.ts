@@ -56,6 +56,11 @@ export async function choosePlace(kind: 'folder' | 'file'): Promise<string | nul
   return 'value' in answer ? answer.value : null
 }
 
+/** Where a dropped file or folder is; null in a browser, which does not reveal it. */
+export function placeOf(file: File): string | null {
+  return bridge?.pathOf(file) || null
+}
+
 export const isWindow = bridge !== undefined
 
 /** Where the window's calls go: null is the workbench in this program. Only a window has this choice. */

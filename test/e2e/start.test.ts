@@ -23,11 +23,11 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** `npm start` where no window can open; gives the address that it prints. */
+/** `npm start` where no window can open, with the flag of a window; gives the address that it prints. */
 async function start(): Promise<string> {
   const { DISPLAY: _, WAYLAND_DISPLAY: __, ...environment } = env
   const script = join(import.meta.dirname, '../../src-main/setup/start.mjs')
-  child = spawn(execPath, [script, '--data', folder], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
+  child = spawn(execPath, [script, '--no-sandbox', '--data', folder], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (said += String(chunk)))
   const printed = () => /http:\S+#token=\S+/.exec(said)?.[0] ?? ''

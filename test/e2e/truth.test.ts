@@ -142,6 +142,20 @@ test('a model by typed path is added with one click; a wrong path keeps the dial
   expect((await workbench.call('models.list', {})).map(({ name }) => name)).toContain('another-model')
 })
 
+test('a folder that is dropped on the page opens the dialog, which says that a browser hides its place', async () => {
+  await go(page, '#/models')
+  const files = await page.evaluateHandle(() => {
+    const dropped = new DataTransfer()
+    dropped.items.add(new File(['{}'], 'my-model'))
+    return dropped
+  })
+  await page.getByRole('heading', { level: 1, name: 'Models' }).dispatchEvent('drop', { dataTransfer: files })
+  const dialog = page.getByRole('dialog', { name: 'Add a model' })
+  await dialog.getByText('A browser does not reveal where my-model is. Find it in the list, or type its path.').waitFor()
+  expect(page.url(), 'the browser opened the file').toContain(workbench.address)
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+})
+
 test('an option beyond its bound and seeds that are none say so in a sentence, and nothing can be started', async () => {
   await go(page, '#/new')
   const seeds = page.getByRole('textbox', { name: 'Seeds' })

@@ -134,6 +134,7 @@ test('the preload hands over functions only, and never the event of a message', 
   expect(Object.values(bridge).every((value) => typeof value === 'function')).toBe(true)
   await bridge.call('models.list', {})
   expect(ipcRenderer.invoked.at(-1)).toEqual([channels.call, 'models.list', {}])
+  expect(bridge.pathOf(new File([], 'a model'))).toBe('/dropped/a model')
   const told: unknown[][] = []
   const stop = bridge.subscribe((...given) => told.push(given))
   ipcRenderer.emit(channels.event, { sender: 'secret' }, removed)

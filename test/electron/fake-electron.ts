@@ -19,6 +19,8 @@ export const ipcRenderer = Object.assign(new EventEmitter(), {
   },
 })
 
+export const webUtils = { getPathForFile: (file: File) => `/dropped/${file.name}` }
+
 export const contextBridge = {
   exposed: {} as Record<string, unknown>,
   exposeInMainWorld(name: string, value: unknown) {
@@ -96,7 +98,7 @@ export const app = Object.assign(new EventEmitter(), {
   quit: () => app.done.push('quit'),
   whenReady: async () => void app.done.push('ready'),
   getPath: (name: string) => `/nowhere/${name}`,
-  commandLine: { getSwitchValue: (name: string) => app.switches[name] ?? '' },
+  commandLine: { hasSwitch: (name: string) => name in app.switches, getSwitchValue: (name: string) => app.switches[name] ?? '' },
 })
 
 export const session = { defaultSession: new FakeSession() }

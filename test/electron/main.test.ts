@@ -27,6 +27,14 @@ test('scheme, sandbox and hardening stand before the application is ready; dumps
   expect(started).toEqual(['window'])
 })
 
+test('the sandbox that the user gave up is not asked for again, as then no process starts', async () => {
+  const { app } = await fakeElectron()
+  app.switches['no-sandbox'] = ''
+  await import('../../src-main/electron/main.ts')
+  await Promise.resolve()
+  expect(app.done).toEqual(['scheme', 'ready'])
+})
+
 test('a second program quits before it opens anything', async () => {
   const { app } = await fakeElectron()
   app.isFirst = false

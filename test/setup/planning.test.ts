@@ -64,14 +64,21 @@ describe('npm packages', () => {
 })
 
 describe('windows', () => {
+  const root = { platform: 'linux', env: { DISPLAY: ':0' }, userId: 0 } as const
+
   test.each([
     ['Linux without a display', { platform: 'linux', env: {}, userId: 1000 }, 'There is no display here'],
-    ['root', { platform: 'linux', env: { DISPLAY: ':0' }, userId: 0 }, 'Electron opens no window for root'],
     ['a user in X', { platform: 'linux', env: { DISPLAY: ':0' }, userId: 1000 }, undefined],
     ['a user in Wayland', { platform: 'linux', env: { WAYLAND_DISPLAY: 'wayland-0' }, userId: 1000 }, undefined],
     ['macOS', { platform: 'darwin', env: {}, userId: 501 }, undefined],
   ] as const)('%s', (_title, machine, expected) => {
-    expect(refuseWindow(machine)).toBe(expected)
+    expect(refuseWindow([], machine)).toBe(expected)
+  })
+
+  test('root gets one only with a flag, whose price is said', () => {
+    expect(refuseWindow(['--port', '1'], root)).toMatch(/^Root gets no window.* npm start -- --no-sandbox\. That gives up the sandbox/)
+    expect(refuseWindow(['--no-sandbox'], root)).toBeUndefined()
+    expect(refuseWindow(['--no-sandbox'], { ...root, env: {} })).toBe('There is no display here')
   })
 })
 

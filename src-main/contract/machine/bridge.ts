@@ -14,6 +14,8 @@ export interface DesktopBridge {
   /** `null` if the dialog was cancelled. For the local workbench only; `files.browse` lists another machine's folders. */
   chooseFolder(): Promise<BridgeAnswer<string | null>>
   chooseFile(): Promise<BridgeAnswer<string | null>>
+  /** Where a file or folder is that the user dropped on the page. */
+  pathOf(file: File): string
   copyText(text: string): Promise<BridgeAnswer<null>>
   /** Opens an address from the allow-list in the user's browser. */
   openLink(address: string): Promise<BridgeAnswer<null>>

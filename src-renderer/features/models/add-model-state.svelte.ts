@@ -1,7 +1,7 @@
 import type { Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FoundModel, ModelDescription } from '#contract/models/models.ts'
-import { call, choosePlace, isWindow } from '../../api/api.ts'
+import { call, choosePlace, isWindow, placeOf } from '../../api/api.ts'
 import { fitText, freeMemory } from './models.ts'
 
 export type Place = Output<'files.browse'>
@@ -10,6 +10,7 @@ export type Place = Output<'files.browse'>
 export class AddModelState {
   place = $state.raw<Place | null>(null)
   placeProblem = $state('')
+  source = $state<'folder' | 'elsewhere' | 'hub'>('folder')
   path = $state('')
   found = $state.raw<ModelDescription | null>(null)
   /** Whether what was found fits this machine. */
@@ -40,6 +41,13 @@ export class AddModelState {
   async chooseBySystem(kind: 'folder' | 'file'): Promise<void> {
     const chosen = await choosePlace(kind)
     if (chosen) await this.check(chosen)
+  }
+
+  async drop(file: File): Promise<void> {
+    this.source = 'folder'
+    const place = placeOf(file)
+    if (place) await this.check(place)
+    else this.problem = `A browser does not reveal where ${file.name} is. Find it in the list, or type its path.`
   }
 
   /** Describes what lies there without adding it; of several looks at once the latest counts. */
