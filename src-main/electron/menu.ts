@@ -5,9 +5,12 @@ import { appOrigin } from './origin.ts'
 const screens = [
   { label: 'Models', path: 'models', accelerator: 'CmdOrCtrl+1' },
   { label: 'New experiment', path: 'new', accelerator: 'CmdOrCtrl+N' },
-  { label: 'Runs', path: 'runs', accelerator: 'CmdOrCtrl+2' },
-  { label: 'Compare', path: 'compare', accelerator: 'CmdOrCtrl+3' },
-  { label: 'Playground', path: 'playground', accelerator: 'CmdOrCtrl+4' },
+  { label: 'Experiments', path: 'experiments', accelerator: 'CmdOrCtrl+2' },
+  { label: 'Runs', path: 'runs', accelerator: 'CmdOrCtrl+3' },
+  { label: 'Compare', path: 'compare', accelerator: 'CmdOrCtrl+4' },
+  { label: 'What broke', path: 'broke', accelerator: 'CmdOrCtrl+5' },
+  { label: 'Playground', path: 'playground', accelerator: 'CmdOrCtrl+6' },
+  { label: 'Judge', path: 'judge', accelerator: 'CmdOrCtrl+7' },
   { label: 'Settings', path: 'settings', accelerator: 'CmdOrCtrl+,' },
 ]
 

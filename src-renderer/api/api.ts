@@ -17,9 +17,14 @@ const longestWait = 3000
 
 /** Makes a call and gives its checked output; a failure is thrown as an `EspalierError` with a sentence for people. */
 export const call: CallApi = async (name, input) => {
-  const answer = bridge ? await bridge.call(name, input) : await post(name, input)
+  const answer = bridge ? await bridge.call(name, plain(input)) : await post(name, input)
   if ('error' in answer) throw new EspalierError(answer.error.code, answer.error.message, answer.error.details)
   return answer.value as Output<typeof name>
+}
+
+/** The bridge clones its arguments, and refuses the proxies that Svelte keeps state in. */
+function plain(input: unknown): unknown {
+  return JSON.parse(JSON.stringify(input))
 }
 
 /** Listens to one kind of event; gives the function that stops. */

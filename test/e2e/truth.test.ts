@@ -156,6 +156,27 @@ test('a folder that is dropped on the page opens the dialog, which says that a b
   await dialog.getByRole('button', { name: 'Cancel' }).click()
 })
 
+test('in the desktop window a form’s state crosses the bridge, which clones plain values only', async () => {
+  const { context, faults } = await openScreen(browser, workbench)
+  const inWindow = await context.newPage()
+  const [address, token] = workbench.printed.split('/#token=')
+  await inWindow.addInitScript((token) => {
+    const call = async (name: string, input: unknown) => {
+      const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` }
+      const response = await fetch(`/api/${name}`, { method: 'POST', headers, body: JSON.stringify(structuredClone(input)) })
+      const body = await response.json()
+      return response.ok ? { value: body } : { error: body }
+    }
+    Object.assign(window, {
+      espalier: { call, subscribe: () => () => undefined, connection: async () => ({ value: null }), pathOf: () => '' },
+    })
+  }, token)
+  await inWindow.goto(`${address}/#/new`)
+  await inWindow.getByRole('complementary', { name: 'Preview' }).getByText('5 runs').waitFor()
+  expect(faults).toEqual([])
+  await context.close()
+})
+
 test('an option beyond its bound and seeds that are none say so in a sentence, and nothing can be started', async () => {
   await go(page, '#/new')
   const seeds = page.getByRole('textbox', { name: 'Seeds' })
