@@ -77,6 +77,7 @@ export const ggufTypeTitles = {
   IQ2_XXS: 'about 2.1 bits per weight',
   IQ1_M: 'about 1.8 bits per weight',
   IQ1_S: 'about 1.6 bits per weight',
+  SOURCE: 'each tensor as a source in GGUF stores it, nothing quantised again',
 } as const
 
 /** The default types. */

@@ -1,7 +1,9 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Amount } from '#contract/runs/run-request.ts'
-import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
+import { ggufMixtures, type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
+import { writeSeededModel } from '../fixtures/seeded-model.ts'
 
 /** A model to prune and take elsewhere. */
 export interface InteropModel {
@@ -19,6 +21,10 @@ export interface InteropModel {
   readonly inTransformers?: Bounds
   /** Methods whose result no tool runs. */
   readonly without?: readonly string[]
+  /** Whether it has experts, which a method of their own removes; transformers has no code for its `exact` folders. */
+  readonly mixture?: true
+  /** GGUF types that are tried, where not all. */
+  readonly types?: readonly string[]
 }
 
 /** A run's method with what keeps it short. */
@@ -28,8 +34,10 @@ export interface InteropMethod {
   readonly options: Readonly<Record<string, unknown>>
   /** Tokens that what is left is trained on. */
   readonly recovers?: number
-  /** The models that it is tried on, where not all. */
+  /** The model that it is tried on, where not all dense ones. */
   readonly only?: string
+  /** Whether it is tried on mixtures, and only there. */
+  readonly mixtures?: true
 }
 
 const usual = { length: 160 }
@@ -59,6 +67,12 @@ async function changedModel(name: ReferenceModel, change: Record<string, unknown
 }
 
 const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
+
+/** A family that nothing is recorded of. */
+const seededMixture = async (): Promise<string> =>
+  writeSeededModel(await mkdtemp(join(tmpdir(), 'espalier-interop-mixture-')), {
+    ...{ type: 'qwen2_moe', hidden: 64, intermediate: 32, heads: 4, keyValueHeads: 2, blocks: 3, experts: 8 },
+  })
 
 /** One or more of every family that is pruned. */
 export const models: readonly InteropModel[] = [
@@ -94,7 +108,15 @@ export const models: readonly InteropModel[] = [
   // Its Gated DeltaNet is not written as GGUF, and sums in another order than transformers. Without any block of full attention, as ShortGPT
   // leaves this small one, transformers cannot run it.
   reference('qwen3_5', { ...usual, inTransformers: { perplexity: 1e-5, logits: 1e-4 }, without: ['shortgpt'] }),
+  // Rounding in other types sends tokens of these random models to other experts.
+  ...ggufMixtures.map((name) => reference(name, { ...usual, mixture: true, types: ['F32'] })),
+  reference('qwen3_5_moe', { ...usual, inTransformers: { perplexity: 1e-5, logits: 1e-4 }, mixture: true, types: ['F32'] }),
+  { name: 'qwen2_moe', folder: seededMixture, ...usual, length: 60, mixture: true },
 ]
+
+/** Whether a method is tried on a model. */
+export const fits = ({ name, mixture, without = [] }: InteropModel, { method, only = name, mixtures }: InteropMethod): boolean =>
+  only === name && mixture === mixtures && !without.includes(method)
 
 const evolution = { generations: 2, offspring: 6, startStates: 4, windows: 4, firstWindows: 1, finalWindows: 2, finalists: 2 }
 
@@ -104,6 +126,7 @@ export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, only: 'sample model (Llama)' },
   { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 } },
   { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 } },
+  { method: 'reap', amount: { sparsity: 0.2 }, options: { share: 0.25, windows: 4 }, mixtures: true },
   { method: 'evopress_submodule', amount: { blocks: 2 }, options: evolution },
 ]
 

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openBackend } from '#engine/backend/backend.ts'
 import { checkBlocks } from './blocks.ts'
-import { methods, models } from './cases.ts'
+import { fits, methods, models } from './cases.ts'
 import { findTools, Worker } from './environment.ts'
 import { checkHarness } from './harness.ts'
 import { Llama } from './llama.ts'
@@ -24,7 +24,7 @@ try {
   await checkBlocks(tools, folder, table)
   if ('lm-evaluation-harness'.includes(flags.only ?? '')) await checkHarness(tools, folder, table)
   for (const model of models.filter(({ name }) => name.includes(flags.only ?? ''))) {
-    for (const method of methods.filter((one) => !model.without?.includes(one.method) && (one.only ?? model.name) === model.name)) {
+    for (const method of methods.filter((one) => fits(model, one))) {
       const place = join(folder, `${model.name}-${method.method}-${method.recovers ?? ''}`.replace(/\W+/g, '-'))
       await checkPruned({ transformers, llama, model, method, folder: place }, table)
       if (!flags.keep) for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })

@@ -65,8 +65,7 @@ export async function checkPruned(asked: Case, table: Table): Promise<void> {
     if (refusal) table.note(format, refusal)
   }
   await checkTransformers(asked, expected, table)
-  const types = Object.keys(ggufBounds)
-  for (const type of types) {
+  for (const type of interop.types ?? Object.keys(ggufBounds)) {
     const target = join(folder, `gguf-${type}`)
     const refusal = await refusalOf(() => findFormat('gguf').write({ ...request, folder: target, ggufTypes: [type] }))
     if (refusal) table.note(`gguf ${type}`, refusal)
@@ -128,7 +127,9 @@ const forTransformers: Readonly<Record<string, { readonly trust: boolean }>> = {
 
 async function checkTransformers({ transformers, model, folder }: Case, expected: Expected, table: Table): Promise<void> {
   const question = questionOf(expected, model)
-  for (const name of (await readdir(folder)).filter((one) => one in forTransformers).sort()) {
+  for (const name of (await readdir(folder))
+    .filter((one) => one in forTransformers && !(model.mixture && forTransformers[one]?.trust))
+    .sort()) {
     const job = { ...question, folder: join(folder, name), logits: join(folder, `${name}.f32`) }
     const answer = await transformers.ask<Answer>({ ...job, trust: forTransformers[name]?.trust })
     const problem = answer.error ?? answer.strange?.join('; ')

@@ -4,16 +4,17 @@ import type { BlockTensors, DecoderSpec } from './spec.ts'
 export type NormRole = 'attentionNorm' | 'queryNorm' | 'keyNorm' | 'attentionOutputNorm' | 'mlpNorm' | 'mlpOutputNorm'
 
 /** The keys that a GGUF file has for its architecture. Throws for a value of another kind. */
-interface GgufKeys {
+export interface GgufKeys {
   has(key: string): boolean
   number(key: string): number
   optionalNumber(key: string): number | undefined
+  flag(key: string): boolean | undefined
   /** One truth value per block, or undefined where there is no such list. */
   flags(key: string, count: number): readonly boolean[] | undefined
 }
 
 /** What the further entries of a config are worked out from. */
-interface GgufSizes {
+export interface GgufSizes {
   readonly blocks: number
   readonly hidden: number
   readonly heads: number
@@ -22,6 +23,9 @@ interface GgufSizes {
   readonly rotary: number
   readonly queryBias: boolean
   readonly outputBias: boolean
+  readonly queryNorm: boolean
+  /** Neurons of each expert, where there are experts. */
+  readonly expertWidth: number | undefined
 }
 
 /** One architecture of llama.cpp: what its GGUF files call the tensors of a block, and what it cannot compute. */
@@ -43,6 +47,10 @@ export interface Dialect {
   readonly windows: 'list' | 'none'
   /** Whether it multiplies embeddings, scores, outputs and logits by numbers in the file (Granite). */
   readonly scales: boolean
+  /** The key of an expert's width, where its blocks may be mixtures. */
+  readonly expertWidth?: 'feed_forward_length' | 'expert_feed_forward_length'
+  /** Whether a shared expert is as wide as a number of others. */
+  readonly sharesWidth?: true
   /** Whether blocks must keep their places because it counts them. */
   readonly keepsPlaces: boolean
   /** Why it cannot run a model of this kind, or undefined when it can. */
@@ -74,6 +82,34 @@ export const wholeRotary: Check = ({ headSize, rotary }) =>
 export const usualHeads: Check = ({ headSize, heads, hidden }) =>
   headSize * heads === hidden ? undefined : `llama.cpp takes heads of ${hidden / heads} values here, this model's have ${headSize}`
 
+const denseBlocks: Check = ({ router }) => (router ? 'llama.cpp has no experts here' : undefined)
+
+/** For architectures whose router either divides its weights by their sum, or does not. */
+export const routes =
+  (renormalised: boolean): Check =>
+  ({ router }) =>
+    router?.renormalised === renormalised
+      ? undefined
+      : `llama.cpp ${renormalised ? 'divides' : 'never divides'} the weights of chosen experts by their sum here, which this model does ${renormalised ? 'not' : ''}`.trim()
+
+/** For architectures in which every block is a mixture. */
+export const allMixtures: Check = ({ blocks }) =>
+  blocks.every(({ experts }) => experts !== undefined) ? undefined : 'llama.cpp has experts in every block here, this model not'
+
+const hasMixtures = (keys: GgufKeys): boolean => (keys.optionalNumber('expert_count') ?? 0) > 0
+
+/** The entries of a config that say how many experts there are, how many a token meets, and how wide they are. */
+export const expertEntries = (
+  keys: GgufKeys,
+  { expertWidth }: GgufSizes,
+  count: string,
+  width = 'intermediate_size',
+): Record<string, unknown> => ({
+  [count]: keys.number('expert_count'),
+  num_experts_per_tok: keys.number('expert_used_count'),
+  [width]: expertWidth,
+})
+
 /** The first problem that any of the checks finds. */
 export const all =
   (...checks: Check[]): Check =>
@@ -102,13 +138,16 @@ export const llamaDialect: Dialect = {
   architecture: 'llama',
   interleaved: true,
   takesFactors: true,
+  expertWidth: 'feed_forward_length',
   problem: all(wholeRotary, silu),
+  config: (keys, sizes) => (hasMixtures(keys) ? { model_type: 'mixtral', ...expertEntries(keys, sizes, 'num_local_experts') } : {}),
 }
 
 /** Blocks of their own sizes; attention may be missing from all but the first (Nemotron's DeciLM). */
 export const deci: Dialect = {
   ...llamaDialect,
   architecture: 'deci',
+  problem: all(denseBlocks, wholeRotary, silu),
   needsAttention: false,
   // Blocks of Llama's kind with biases on queries, keys and values alone are Qwen2's.
   config: (_, { queryBias, outputBias }) => (queryBias && !outputBias ? { model_type: 'qwen2' } : {}),

@@ -1,12 +1,32 @@
 import { type Architecture, readHeadSize } from './common.ts'
+import { type Dialect, expertEntries, inner, plain } from './dialect.ts'
 import { readLlamaLike } from './llama.ts'
 import { gatedMlp, mixtureOf, readExperts, readGroups, storedExperts } from './mixture.ts'
 import { readRotary } from './rotary.ts'
+
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'glm4moe',
+  norms: { attentionNorm: 'attn_norm', mlpNorm: 'post_attention_norm', ...inner },
+  expertWidth: 'expert_feed_forward_length',
+  sharesWidth: true,
+  config: (keys, sizes) => ({
+    ...expertEntries(keys, sizes, 'n_routed_experts', 'moe_intermediate_size'),
+    n_shared_experts: keys.number('expert_shared_count'),
+    first_k_dense_replace: keys.optionalNumber('leading_dense_block_count') ?? 0,
+    n_group: keys.optionalNumber('expert_group_count') ?? 1,
+    topk_group: keys.optionalNumber('expert_group_used_count') ?? 1,
+    norm_topk_prob: keys.flag('expert_weights_norm') ?? false,
+    routed_scaling_factor: keys.optionalNumber('expert_weights_scale') ?? 1,
+    use_qk_norm: sizes.queryNorm,
+  }),
+}
 
 /** GLM-4.5: sigmoid scores with a correction for the choice, groups of experts, a shared expert, dense blocks in front. */
 export const glm4Moe: Architecture = {
   title: 'GLM-4.5 MoE',
   examples: 'GLM-4.5-Air, GLM-4.5 and 4.6',
+  gguf: { own: dialect },
   read(config, layout, stored) {
     const hidden = config.integer('hidden_size')
     const { router, experts, width } = readExperts(config, {

@@ -1,12 +1,21 @@
 import type { Architecture } from './common.ts'
-import { readGraniteScales } from './granite.ts'
+import { type Dialect, expertEntries } from './dialect.ts'
+import { graniteDialect, readGraniteScales } from './granite.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { fusedExperts, mixtureOf, readExperts } from './mixture.ts'
+
+const dialect: Dialect = {
+  ...graniteDialect,
+  architecture: 'granitemoe',
+  expertWidth: 'feed_forward_length',
+  config: (keys, sizes) => ({ ...graniteDialect.config?.(keys, sizes), ...expertEntries(keys, sizes, 'num_local_experts') }),
+}
 
 /** Granite's blocks with experts in two tensors; weights are a softmax over the chosen, which renormalised ones are too. */
 export const graniteMoe: Architecture = {
   title: 'Granite MoE',
   examples: 'Granite 3.0 and 3.1 1B-A400M and 3B-A800M',
+  gguf: { own: dialect },
   read(config, layout) {
     const hidden = config.integer('hidden_size')
     const { router, experts, width } = readExperts(config, {

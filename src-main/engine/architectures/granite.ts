@@ -3,7 +3,7 @@ import type { ConfigReader } from './config-reader.ts'
 import { all, type Dialect, plain, silu, wholeRotary } from './dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 
-const dialect: Dialect = {
+export const graniteDialect: Dialect = {
   ...plain,
   architecture: 'granite',
   interleaved: true,
@@ -28,7 +28,7 @@ export const readGraniteScales = (config: ConfigReader) => ({
 export const granite: Architecture = {
   title: 'Granite',
   examples: 'Granite 3.0 to 3.3 2B and 8B',
-  gguf: { own: dialect },
+  gguf: { own: graniteDialect },
   read: (config, layout) =>
     readLlamaLike(config, layout, {
       ...readBiases(config),

@@ -1,4 +1,5 @@
 import { type Architecture, readHeadSize, readWindows } from './common.ts'
+import { all, llamaDialect, routes } from './dialect.ts'
 import { readLlamaLike } from './llama.ts'
 import { fusedExperts, mixtureOf, readExperts, separateExperts } from './mixture.ts'
 import { readRotary } from './rotary.ts'
@@ -9,6 +10,7 @@ const names = { gate: 'w1', up: 'w3', down: 'w2' }
 export const mixtral: Architecture = {
   title: 'Mixtral',
   examples: 'Mixtral 8x7B and 8x22B',
+  gguf: { own: { ...llamaDialect, problem: all(routes(true), llamaDialect.problem) } },
   read(config, layout, stored) {
     const hidden = config.integer('hidden_size')
     const { router, experts, width } = readExperts(config, {

@@ -1,11 +1,22 @@
 import type { Architecture } from './common.ts'
+import { all, type Dialect, expertEntries, inner, plain, routes, silu, usualHeads } from './dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { mixtureOf, readExperts, storedExperts } from './mixture.ts'
+
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'olmoe',
+  norms: { ...plain.norms, ...inner },
+  expertWidth: 'feed_forward_length',
+  problem: all(routes(false), usualHeads, silu),
+  config: (keys, sizes) => ({ ...expertEntries(keys, sizes, 'num_experts'), norm_topk_prob: false }),
+}
 
 /** OLMoE (arXiv 2409.02060): norms over whole queries and keys, and weights of chosen experts that do not add up to 1. */
 export const olmoe: Architecture = {
   title: 'OLMoE',
   examples: 'OLMoE 1B-7B',
+  gguf: { own: dialect },
   read(config, layout, stored) {
     if (config.has('clip_qkv')) config.refuse('clip_qkv', config.number('clip_qkv'), 'clipped queries, keys and values are not computed')
     const hidden = config.integer('hidden_size')

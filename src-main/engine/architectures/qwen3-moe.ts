@@ -1,5 +1,6 @@
 import type { Architecture } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
+import { all, allMixtures, type Dialect, expertEntries, inner, plain, routes, silu } from './dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { type MixtureTraits, mixtureOf, readExperts, storedExperts } from './mixture.ts'
 import { readSwitchedWindows } from './qwen2.ts'
@@ -25,9 +26,19 @@ export function readQwenMixture(config: ConfigReader, stored: (name: string) => 
   }
 }
 
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'qwen3moe',
+  norms: { ...plain.norms, ...inner },
+  expertWidth: 'expert_feed_forward_length',
+  problem: all(allMixtures, routes(true), silu),
+  config: (keys, sizes) => ({ ...expertEntries(keys, sizes, 'num_experts', 'moe_intermediate_size'), norm_topk_prob: true }),
+}
+
 export const qwen3Moe: Architecture = {
   title: 'Qwen3 MoE',
   examples: 'Qwen3 30B-A3B and 235B-A22B',
+  gguf: { own: dialect },
   read: (config, layout, stored) =>
     readLlamaLike(config, layout, {
       ...readBiases(config),

@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { BlockLayout } from '#engine/architectures/spec.ts'
 import type { Decimals } from './config-text.ts'
 import type { Dtype } from './dtypes.ts'
 
@@ -8,18 +9,14 @@ export interface TensorInfo {
   readonly dtype: Dtype
   readonly shape: readonly number[]
   readonly bytes: number
+  /** The type of a GGUF file that `readStored` gives its rows in, where they lie there as they are. */
+  readonly storedAs?: string
 }
 
 /** A range of a tensor's rows, counted through all dimensions but the last. */
 export interface Rows {
   first: number
   count: number
-}
-
-/** What a file has of one block: `width` neurons of the MLP, 0 when it has none. */
-export interface StoredBlock {
-  readonly attention: boolean
-  readonly width: number
 }
 
 /** An open model: its configuration, what tensors it has, and any part of them on demand. Nothing is read before it is asked for. */
@@ -36,7 +33,7 @@ export interface Checkpoint {
   /** Bytes of the largest of several files, where the tensors lie in several. */
   readonly shardBytes?: number
   /** What is left of each block, where the file itself says that something is missing. */
-  readonly blocks?: readonly StoredBlock[] | undefined
+  readonly blocks?: readonly BlockLayout[] | undefined
   /**
    * Little-endian bytes of rows [first, first + count), by default of the whole tensor, in memory from
    * `alignedBuffer` of its own. Throws `invalid` for an unknown name, rows out of range and a file that shrank.
@@ -44,6 +41,8 @@ export interface Checkpoint {
   read(name: string, rows?: Rows): Promise<Uint8Array>
   /** The same as float32. */
   readFloat32(name: string, rows?: Rows): Promise<Float32Array>
+  /** Rows as a GGUF file has them, of a tensor that has `storedAs`. */
+  readStored?(name: string, rows?: Rows): Promise<Uint8Array>
   close(): Promise<void>
 }
 

@@ -47,7 +47,10 @@ export function addMixture(
       add(constantAt(to, place, rows).constant.weight, { source: weight, firstRow: 0, rows, columns: undefined, cut: {}, ...replaced })
     } else addExpert(source, target, { one, living, width: sizes.width }, add)
   }
-  if (to.shared) addExpert(from?.shared, to.shared, { one: undefined, living: 1, width: undefined }, add)
+  if (to.shared) {
+    const { rows } = to.shared.up
+    addExpert(from?.shared, to.shared, { one: undefined, living: 1, width: rows === from?.shared?.up.rows ? undefined : rows }, add)
+  }
   if (to.sharedGate) addWeight(from?.sharedGate, to.sharedGate, {}, add)
 }
 
@@ -62,8 +65,10 @@ function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, li
   const own = width ?? neurons?.length ?? target.up.rows
   const inner = { rowsKept: neurons, paddedRows: width }
   const shapeOf = (rows: number, columns: number) => (target.up.shape ? [living, rows, columns] : undefined)
-  if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(2 * own, target.up.columns))
-  addWeight(source?.up, target.up, inner, add, shapeOf(2 * own, target.up.columns))
+  // Gates and ups may share a tensor.
+  const each = (target.up.shape?.[1] ?? 0) / target.up.rows
+  if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(each * own, target.up.columns))
+  addWeight(source?.up, target.up, inner, add, shapeOf(each * own, target.up.columns))
   addWeight(source?.down, target.down, { columnsKept: neurons, paddedColumns: width }, add, shapeOf(target.down.rows, own))
 }
 

@@ -1,5 +1,6 @@
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Rows } from '#engine/checkpoint/checkpoint.ts'
+import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
 import type { Cut } from './cut-matrix.ts'
@@ -23,6 +24,11 @@ export interface Piece {
   /** The plan's tensor that replaces the rows, or some rows of it. */
   readonly replaced?: string | undefined
   readonly replacedRows?: Rows
+}
+
+/** A tensor in the making, and what of it a GGUF file stores as it is needed: its type there and its bytes. */
+export interface PrunedTensor extends TensorToWrite {
+  readonly stored?: { readonly type: string; bytes(): Promise<Uint8Array> }
 }
 
 export type AddPiece = (name: string, piece: Piece) => void

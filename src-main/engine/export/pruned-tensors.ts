@@ -14,7 +14,6 @@ import {
 } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
-import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import {
   finalNormName,
   type PlanTensors,
@@ -27,7 +26,7 @@ import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
 import { addMixture } from './mixture-tensors.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
-import type { AddPiece, Piece, Planned } from './pieces.ts'
+import type { AddPiece, Piece, Planned, PrunedTensor } from './pieces.ts'
 
 /** How a plan is put into tensors. */
 interface TensorStyle {
@@ -50,7 +49,7 @@ export type TensorNames = Pick<DecoderSpec, 'embedding' | 'finalNorm' | 'head' |
  * The tensors of a model as a plan leaves it, in the dtype and under the names of the checkpoint, each made when it is written.
  * Kept rows and columns are copied byte by byte, so that the weights stay bit-equal.
  */
-export function prunedTensors(planned: Planned, style: TensorStyle): TensorToWrite[] {
+export function prunedTensors(planned: Planned, style: TensorStyle): PrunedTensor[] {
   const { checkpoint, spec } = planned.model
   const pieces = new Map<string, Piece[]>()
   const add: AddPiece = (name, piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
@@ -232,7 +231,7 @@ interface Sources {
   readonly tensors: PlanTensors | undefined
 }
 
-function toTensor(sources: Sources, name: string, pieces: readonly Piece[], common: Dtype): TensorToWrite {
+function toTensor(sources: Sources, name: string, pieces: readonly Piece[], common: Dtype): PrunedTensor {
   const { checkpoint } = sources
   const first = pieces[0] as Piece
   const dtype = (first.source === undefined ? undefined : checkpoint.tensors.get(first.source)?.dtype) ?? common
@@ -247,8 +246,33 @@ function toTensor(sources: Sources, name: string, pieces: readonly Piece[], comm
       for (const piece of pieces) parts.push(await cutPiece(sources, piece, elementBytes(dtype)))
       return parts.length === 1 ? (parts[0] as Uint8Array) : new Uint8Array(Buffer.concat(parts))
     },
+    ...storedIn(checkpoint, pieces),
   }
 }
+
+/** The bytes of a tensor whose pieces are whole rows of one type of a GGUF file. */
+function storedIn(checkpoint: Checkpoint, pieces: readonly Piece[]): Pick<PrunedTensor, 'stored'> {
+  const types = new Set(pieces.map((piece) => (isWhole(piece) ? checkpoint.tensors.get(piece.source ?? '')?.storedAs : undefined)))
+  const [type] = types
+  if (type === undefined || types.size > 1) return {}
+  const rowsOf = async ({ source = '', firstRow, rows, cut }: Piece) => {
+    const bytes = (await checkpoint.readStored?.(source, { first: firstRow, count: rows })) ?? new Uint8Array()
+    return cut.rowsKept ? cutMatrix(bytes, rows, 1, bytes.byteLength / rows, cut) : bytes
+  }
+  const bytes = async () => {
+    const parts: Uint8Array[] = []
+    for (const piece of pieces) parts.push(await rowsOf(piece))
+    return new Uint8Array(Buffer.concat(parts))
+  }
+  return { stored: { type, bytes } }
+}
+
+/** Whether a piece is rows of its source as they are. */
+const isWhole = ({ replaced, rows, columns, cut }: Piece): boolean =>
+  replaced === undefined &&
+  [cut.columnsKept, cut.rows, cut.columns].every((list) => list === undefined) &&
+  (cut.paddedColumns === undefined || cut.paddedColumns === columns) &&
+  (cut.paddedRows ?? cut.rowsKept?.length ?? rows) === (cut.rowsKept?.length ?? rows)
 
 async function cutPiece(sources: Sources, piece: Piece, entryBytes: number): Promise<Uint8Array> {
   const { source, rows, columns = 1, cut } = piece

@@ -1,15 +1,20 @@
 import { at } from '#contract/at.ts'
-import type { StoredBlock } from '../checkpoint.ts'
+import type { Dialect } from '#engine/architectures/dialect.ts'
+import type { BlockLayout } from '#engine/architectures/spec.ts'
 import type { Metadata } from './metadata.ts'
 
 /** The sizes of a GGUF file's blocks, and what they are where nothing was removed. */
 export interface GgufLayout {
+  /** Blocks, without those behind the last that only guess further tokens. */
+  readonly count: number
   readonly heads: number
   readonly keyValueHeads: number
   readonly intermediate: number
+  /** Of each expert; undefined without mixtures. */
+  readonly expertWidth: number | undefined
   /** Undefined if all blocks are whole and equal. */
-  readonly blocks: readonly StoredBlock[] | undefined
-  /** Neurons of each block's MLP, and those that its tensors hold, with zeros that were added. */
+  readonly blocks: readonly BlockLayout[] | undefined
+  /** Neurons of each block's MLP or of each of its experts, and those that its tensors hold, with zeros that were added. */
   readonly widths: readonly number[]
   readonly storedWidths: readonly number[]
 }
@@ -21,17 +26,22 @@ const blockwise = ['deci', 'openelm']
  * Reads sizes that may be stated block by block. A block without heads lost its attention, one without neurons its MLP, and so did those
  * in whose place this program wrote zeros. Throws an Error where blocks have attention of different sizes or more neurons than are stored.
  */
-export function readLayout(metadata: Metadata): GgufLayout {
-  const count = metadata.number('block_count')
+export function readLayout(metadata: Metadata, dialect: Dialect): GgufLayout {
+  const count = metadata.number('block_count') - (metadata.optionalNumber('nextn_predict_layers') ?? 0)
   if (!Number.isInteger(count) || count < 1 || count > 1000) throw new Error(`it has ${count} blocks, 1 to 1000 are read`)
   const sizes = (key: string) =>
     blockwise.includes(metadata.architecture) ? metadata.numbers(key, count) : Array.from({ length: count }, () => metadata.number(key))
   const queries = sizes('attention.head_count')
   const keys = metadata.has('attention.head_count_kv') ? sizes('attention.head_count_kv') : queries
-  const storedWidths = sizes('feed_forward_length')
+  const experts = readExperts(metadata, dialect)
+  const dense = experts ? experts.dense : count
+  const storedWidths = sizes('feed_forward_length').map((width, index) => (experts && index >= dense ? experts.width : width))
   const widths = readNeurons(metadata, storedWidths)
   const zeroed = metadata.zeroedAttention()
-  const blocks = widths.map((width, index) => ({ attention: at(queries, index) > 0 && !zeroed.has(index), width }))
+  const blocks = widths.map((width, index): BlockLayout => {
+    const mixture = experts && index >= dense ? { experts: experts.count } : {}
+    return { attention: at(queries, index) > 0 && !zeroed.has(index), width, ...mixture }
+  })
   const [heads, keyValueHeads] = [Math.max(...queries), Math.max(...keys)]
   blocks.forEach(({ attention }, index) => {
     if (attention && (queries[index] !== heads || keys[index] !== keyValueHeads))
@@ -39,9 +49,20 @@ export function readLayout(metadata: Metadata): GgufLayout {
         `block ${index} has ${queries[index]}/${keys[index]} heads and others ${heads}/${keyValueHeads}; all that are there must have the same`,
       )
   })
-  const intermediate = Math.max(1, ...widths)
-  const whole = blocks.every(({ attention, width }) => attention && width === intermediate)
-  return { heads, keyValueHeads, intermediate, blocks: whole ? undefined : blocks, widths, storedWidths }
+  const widest = (some: readonly number[]) => Math.max(1, ...some)
+  const intermediate = widest(dense > 0 ? widths.slice(0, dense) : widths)
+  const expertWidth = experts && widest(widths.slice(dense))
+  const usual = (index: number) => (index < dense ? intermediate : expertWidth)
+  const whole = blocks.every(({ attention, width }, index) => attention && width === usual(index))
+  return { count, heads, keyValueHeads, intermediate, expertWidth, blocks: whole ? undefined : blocks, widths, storedWidths }
+}
+
+/** How many experts a mixture has and how wide they are, and how many dense blocks come before the first; undefined without mixtures. */
+function readExperts(metadata: Metadata, { expertWidth }: Dialect) {
+  const count = metadata.optionalNumber('expert_count') ?? 0
+  if (expertWidth === undefined || count === 0) return undefined
+  if (!Number.isInteger(count) || count < 0 || count > 1024) throw new Error(`it has ${count} experts, at most 1024 are read`)
+  return { count, width: metadata.number(expertWidth), dense: metadata.optionalNumber('leading_dense_block_count') ?? 0 }
 }
 
 /** Neurons of each block's MLP, without the zeros that this program added. */

@@ -33,11 +33,13 @@ export function makeConfig(
     throw new Error(`its head size is ${headSize}, an even number is needed`)
   const has = (pattern: RegExp) => [...header.tensors.keys()].some((name) => pattern.test(name))
   const [queryBias, outputBias] = [has(/^blk\.\d+\.attn_q\.bias$/), has(/^blk\.\d+\.attn_output\.bias$/)]
+  const queryNorm = has(/^blk\.\d+\.attn_q_norm\.weight$/)
+  const { count: blocks, expertWidth } = layout
   return {
     model_type: modelType,
     hidden_size: hidden,
     intermediate_size: layout.intermediate,
-    num_hidden_layers: metadata.number('block_count'),
+    num_hidden_layers: blocks,
     num_attention_heads: heads,
     num_key_value_heads: layout.keyValueHeads,
     head_dim: headSize,
@@ -54,6 +56,6 @@ export function makeConfig(
     ...(rotary === headSize ? {} : { partial_rotary_factor: rotary / headSize }),
     ...(window ? { sliding_window: window } : {}),
     ...readScaling(metadata, factors, rotary),
-    ...dialect.config?.(metadata, { blocks: metadata.number('block_count'), hidden, heads, headSize, rotary, queryBias, outputBias }),
+    ...dialect.config?.(metadata, { blocks, hidden, heads, headSize, rotary, queryBias, outputBias, queryNorm, expertWidth }),
   }
 }

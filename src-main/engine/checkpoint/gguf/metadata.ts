@@ -42,6 +42,11 @@ export class Metadata {
     return this.#list('espalier.neurons', count)
   }
 
+  flag(key: string): boolean | undefined {
+    const value = this.#values.get(`${this.architecture}.${key}`)
+    return typeof value === 'boolean' ? value : undefined
+  }
+
   /** One truth value per block, or undefined where there is no such list. */
   flags(key: string, count: number): readonly boolean[] | undefined {
     const value = this.#values.get(`${this.architecture}.${key}`)

@@ -1,7 +1,9 @@
 import type { FileHandle } from 'node:fs/promises'
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { ggufArchitectures, readSpec } from '#engine/architectures/index.ts'
-import { byteRange, type Checkpoint, type Rows, type StoredBlock, type TensorInfo } from '../checkpoint.ts'
+import type { BlockLayout } from '#engine/architectures/spec.ts'
+import { byteRange, type Checkpoint, type Rows, rowCount, type TensorInfo } from '../checkpoint.ts'
 import { elementBytes, fromFloat32, toFloat32 } from '../dtypes.ts'
 import { reasonOf } from '../json.ts'
 import { openRegular, readPart } from '../regular-file.ts'
@@ -11,7 +13,8 @@ import { decimalKeys, makeConfig } from './config.ts'
 import { type GgufHeader, readHeader } from './header.ts'
 import { Metadata } from './metadata.ts'
 import { firstPart, partsOf } from './parts.ts'
-import { type Part, type Place, type PlacedTensor, placeTensors } from './places.ts'
+import type { Part, Place, PlacedTensor, StoredRows } from './place.ts'
+import { placeTensors } from './places.ts'
 import type { RotaryFactors } from './rotary-scaling.ts'
 import { firstColumns, intersect, joinBytes, takeApart } from './rows.ts'
 
@@ -30,7 +33,7 @@ export async function openGguf(file: string): Promise<Checkpoint> {
       throw new EspalierError('invalid', `${file} holds the architecture ${metadata.architecture}. Known in GGUF are ${known}.`, { file })
     }
     const factors = await readFactors(header)
-    const layout = explain(file, () => readLayout(metadata))
+    const layout = explain(file, () => readLayout(metadata, family.dialect))
     const config = explain(file, () => makeConfig(family, metadata, { header, layout, factors }))
     const spec = readSpec(config)
     const places = explain(file, () => placeTensors(header.tensors, { spec, dialect: family.dialect, layout }))
@@ -115,7 +118,7 @@ const readTensor = ({ part, begin }: PlacedTensor, skip: number, bytes: number):
 
 interface GgufContents {
   readonly config: Record<string, unknown>
-  readonly blocks: readonly StoredBlock[] | undefined
+  readonly blocks: readonly BlockLayout[] | undefined
   readonly places: Map<string, Place>
 }
 
@@ -133,7 +136,7 @@ class GgufCheckpoint implements Checkpoint {
   readonly config: Record<string, unknown>
   readonly decimals = decimalKeys
   readonly tensors: ReadonlyMap<string, TensorInfo>
-  readonly blocks: readonly StoredBlock[] | undefined
+  readonly blocks: readonly BlockLayout[] | undefined
   readonly quantised: Checkpoint['quantised']
   readonly #parts: readonly Part[]
   readonly #places: Map<string, Place>
@@ -145,16 +148,23 @@ class GgufCheckpoint implements Checkpoint {
     this.#parts = parts
     this.#places = places
     this.tensors = new Map([...places].map(([name, { info }]) => [name, info]))
-    this.quantised = findQuantised(new Set([...places.values()].map(({ stored }) => stored)))
+    this.quantised = findQuantised(new Set([...places.values()].flatMap(({ rows }) => rows.map(({ stored }) => stored))))
   }
 
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
-    const { info, stored, offset } = this.#place(name)
-    const bytes = await this.#readStored(name, rows)
-    const cut = (all: Uint8Array) => firstColumns(all, stored.shape[1] ?? 1, info.shape[1] ?? 1, elementBytes(info.dtype))
-    if (stored.type.dtype === info.dtype && offset === 0) return cut(bytes)
-    const values = decodeBlocks(bytes, stored.type)
-    return cut(fromFloat32(offset === 0 ? values : values.map((value) => value - offset), 'F32'))
+    const { info, offset } = this.#place(name)
+    const found = await this.#readRows(name, rows)
+    const parts = found.map(({ stored, bytes }) => {
+      const cut = (all: Uint8Array) => firstColumns(all, columnsOf(stored), columnsOf(info), elementBytes(info.dtype))
+      if (stored.type.dtype === info.dtype && offset === 0) return cut(bytes)
+      const values = decodeBlocks(bytes, stored.type)
+      return cut(fromFloat32(offset === 0 ? values : values.map((value) => value - offset), 'F32'))
+    })
+    return joinBytes(parts)
+  }
+
+  async readStored(name: string, rows?: Rows): Promise<Uint8Array> {
+    return joinBytes((await this.#readRows(name, rows)).map(({ bytes }) => bytes))
   }
 
   async readFloat32(name: string, rows?: Rows): Promise<Float32Array> {
@@ -172,19 +182,24 @@ class GgufCheckpoint implements Checkpoint {
     return place
   }
 
-  async #readStored(name: string, rows: Rows | undefined): Promise<Uint8Array> {
-    const { info, stored, rows: places, interleavedRows } = this.#place(name)
-    const wanted = rows ?? { first: 0, count: info.shape[0] ?? 1 }
+  async #readRows(name: string, rows: Rows | undefined): Promise<{ stored: PlacedTensor; bytes: Uint8Array }[]> {
+    const { info, rows: places, interleavedRows } = this.#place(name)
+    const wanted = rows ?? { first: 0, count: rowCount(info.shape) }
     // Throws for rows that the tensor does not have.
     byteRange(info, wanted)
-    const rowBytes = stored.bytes / (stored.shape[0] ?? 1)
     if (!interleavedRows) {
-      const found = intersect(places, wanted).map(({ first, count }) => readTensor(stored, first * rowBytes, count * rowBytes))
-      return joinBytes(await Promise.all(found))
+      const read = async (range: StoredRows) => ({ stored: range.stored, bytes: await readRange(range) })
+      return Promise.all(intersect(places, wanted).map(read))
     }
+    const { stored } = at(places, 0)
     const first = Math.floor(wanted.first / interleavedRows) * interleavedRows
     const end = Math.ceil((wanted.first + wanted.count) / interleavedRows) * interleavedRows
-    const heads = await readTensor(stored, first * rowBytes, (end - first) * rowBytes)
-    return takeApart(heads, rowBytes, interleavedRows, wanted.first - first, wanted.count)
+    const heads = await readRange({ stored, first, count: end - first })
+    return [{ stored, bytes: takeApart(heads, rowBytesOf(stored), interleavedRows, wanted.first - first, wanted.count) }]
   }
 }
+
+const columnsOf = ({ shape }: Pick<TensorInfo, 'shape'>): number => (shape.length < 2 ? 1 : (shape.at(-1) ?? 1))
+const rowBytesOf = ({ bytes, shape }: PlacedTensor): number => bytes / rowCount(shape)
+const readRange = ({ stored, first, count }: StoredRows): Promise<Uint8Array> =>
+  readTensor(stored, first * rowBytesOf(stored), count * rowBytesOf(stored))

@@ -1,54 +1,30 @@
-import type { FileHandle } from 'node:fs/promises'
-import type { Dialect, NormRole } from '#engine/architectures/dialect.ts'
+import type { NormRole } from '#engine/architectures/dialect.ts'
 import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import type { Rows, TensorInfo } from '../checkpoint.ts'
 import type { GgufLayout } from './block-layout.ts'
-import type { GgufHeader, GgufTensor } from './header.ts'
-
-/** One file of a model. */
-export interface Part {
-  readonly file: string
-  readonly handle: FileHandle
-  readonly header: GgufHeader
-}
-
-/** A tensor in the file that holds it. */
-export interface PlacedTensor extends GgufTensor {
-  readonly part: Part
-}
-
-/** A tensor as it appears, the rows of a stored one that it is made of, and the rows per head when they are interleaved. */
-export interface Place {
-  readonly info: TensorInfo
-  readonly stored: PlacedTensor
-  readonly rows: readonly Rows[]
-  readonly interleavedRows: number | undefined
-  /** What the file has added to the values. */
-  readonly offset: number
-}
+import type { Described, Place, PlacedTensor } from './place.ts'
+import { isMixtureTensor, placeMixtures } from './place-mixtures.ts'
 
 // They became part of the config.
 const rotaryTensors = /^rope_|rot_embd/
-
-/** What a file's tensors are placed by: the model that its config describes, in the words of its architecture. */
-interface Described {
-  readonly spec: DecoderSpec
-  readonly dialect: Dialect
-  readonly layout: GgufLayout
-}
 
 /** What the tensors of a file appear as. Throws an Error for one that the family does not know. */
 export function placeTensors(tensors: ReadonlyMap<string, PlacedTensor>, described: Described): Map<string, Place> {
   const places = new Map<string, Place>()
   for (const stored of tensors.values()) {
+    if (isMixtureTensor(stored.name, described) || isBehindLast(stored.name, described)) continue
     const names = translateName(described, stored.name)
     if (names === undefined && rotaryTensors.test(stored.name)) continue
     if (names === undefined) throw new Error(`it has tensor ${stored.name}, which ${described.spec.family} does not know`)
     if (!isMissing(stored.name, described.layout))
       for (const place of placesOf(stored, names, described)) places.set(place.info.name, place)
   }
+  for (const place of placeMixtures(tensors, described)) places.set(place.info.name, place)
   return places
 }
+
+/** Whether a tensor belongs to a block that only guesses further tokens. */
+const isBehindLast = (name: string, { layout }: Described): boolean => Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? -1) >= layout.count
 
 /** The names in transformers of what a tensor holds; undefined for one that is no weight, such as rotary factors. */
 function translateName(described: Described, name: string): string[] | undefined {
@@ -103,14 +79,16 @@ function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialec
     const offset = /norm\.weight$/.test(stored.name) ? (spec.norm.offset ?? 0) : 0
     const dtype = offset === 0 ? stored.type.dtype : 'F32'
     const values = shape.reduce((product, size) => product * size, 1)
+    const asStored = offset === 0 && columns === stored.shape[1]
     const info: TensorInfo = {
       name,
       dtype: dtype ?? 'F32',
       shape,
       bytes: dtype && offset === 0 ? (values * stored.type.bytes) / stored.type.values : values * 4,
+      ...(asStored ? { storedAs: stored.type.name } : {}),
     }
     const interleavedRows = dialect.interleaved && /\.attn_[qk]\./.test(stored.name) ? headSize : undefined
-    return { info, stored, rows: ranges, offset, interleavedRows }
+    return { info, rows: ranges.map((range) => ({ ...range, stored })), offset, interleavedRows }
   })
 }
 

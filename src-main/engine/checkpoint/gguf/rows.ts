@@ -2,13 +2,14 @@ import { alignedBuffer } from '../aligned-buffer.ts'
 import type { Rows } from '../checkpoint.ts'
 
 /** Where some rows of a tensor lie that is made of ranges of a stored one. */
-export function intersect(ranges: readonly Rows[], wanted: Rows): Rows[] {
+export function intersect<Range extends Rows>(ranges: readonly Range[], wanted: Rows): Range[] {
   let passed = 0
-  return ranges.flatMap(({ first, count }) => {
+  return ranges.flatMap((range) => {
+    const { first, count } = range
     const from = Math.max(wanted.first - passed, 0)
     const until = Math.min(wanted.first + wanted.count - passed, count)
     passed += count
-    return until > from ? [{ first: first + from, count: until - from }] : []
+    return until > from ? [{ ...range, first: first + from, count: until - from }] : []
   })
 }
 

@@ -2,6 +2,7 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { version } from '#contract/version.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type GgufTensorToWrite, type MetadataEntries, storedBytes } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { blocksText, missingParts } from '../packing.ts'
@@ -9,7 +10,7 @@ import type { Planned } from '../pieces.ts'
 import { prunedTensors } from '../pruned-tensors.ts'
 import { type Importances, importancesByName } from './importances.ts'
 import { contextLength, modelMetadata } from './metadata.ts'
-import { findMix, type Mix, rowMultiple, weighsErrors } from './mix.ts'
+import { findMix, type Mix, mixes, rowMultiple, weighsErrors } from './mix.ts'
 import { rotarySection, writeRotary } from './rotary.ts'
 import { chooseTarget, type GgufTarget } from './target.ts'
 import { ggufTensors, paddedWidth } from './tensors.ts'
@@ -35,6 +36,7 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   if (planned.plan.slice || spec.sliceWidth !== undefined) throw refuseSliced()
   const left = specWithPlan(spec, planned.plan).blocks
   const mix = findMix(type)
+  if (mix.asStored && !checkpoint.readStored) throw refuseFolder()
   const chosen = chooseTarget(spec, left)
   refuseShortRows(spec, mix, type)
   const widths = paddedWidths(spec, chosen, mix)
@@ -45,7 +47,7 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   const metadata: MetadataEntries = new Map([
     ['general.architecture', { kind: 'text', value: target.dialect.architecture }],
     ['general.type', { kind: 'text', value: 'model' }],
-    ['general.file_type', { kind: 'integer', value: mix.fileType }],
+    ['general.file_type', { kind: 'integer', value: mix.asStored ? fileTypeOf(checkpoint) : mix.fileType }],
     ['general.quantization_version', { kind: 'integer', value: 2 }],
     ['espalier.version', { kind: 'text', value: version }],
     ...modelMetadata(spec, target, length),
@@ -54,7 +56,7 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   noteZeros(target, left, metadata)
   const { blocks, names } = target
   const width = (position: number) => target.widths[position] as number
-  const pruned = prunedTensors(planned, { removed: 'zeroed', width, blocks, names })
+  const pruned = prunedTensors(planned, { removed: 'zeroed', width, experts: target.experts, blocks, names })
   const weighed = importances && weighsErrors(mix) ? importancesByName(pruned, target, importances) : new Map<string, Float32Array>()
   const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned, weighed)]
   return {
@@ -68,10 +70,10 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   }
 }
 
-function paddedWidths(spec: DecoderSpec, { perBlock, widths }: GgufTarget, mix: Mix): number[] {
-  const gated = spec.block(0).gate !== undefined
-  const padded = widths.map((width) => paddedWidth(width, spec.hidden, gated, mix))
-  return perBlock ? padded : widths.map(() => Math.max(...padded))
+function paddedWidths(spec: DecoderSpec, { widths }: GgufTarget, mix: Mix): number[] {
+  const first = spec.block(0)
+  const gated = first.mixture !== undefined || first.gate !== undefined
+  return widths.map((width) => paddedWidth(width, spec.hidden, gated, mix))
 }
 
 function refuseSliced(): EspalierError {
@@ -79,6 +81,19 @@ function refuseSliced(): EspalierError {
     'infeasible',
     'llama.cpp has no place for the shortcuts of a sliced model, so the format gguf cannot hold it. Choose exact.',
   )
+}
+
+function refuseFolder(): EspalierError {
+  return new EspalierError(
+    'infeasible',
+    'The GGUF type SOURCE keeps the types of a GGUF file, and this model is no such file. Choose F16, or another type.',
+  )
+}
+
+/** The number of the mix whose main type holds most of a file's bytes, F16 where it is plain. */
+function fileTypeOf({ quantised }: Checkpoint): number {
+  const [most] = quantised?.types ?? []
+  return Object.values(mixes).find(({ main }) => main === most)?.fileType ?? 1
 }
 
 function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {

@@ -5,11 +5,14 @@ import type { GgufTarget } from './target.ts'
 export interface BlockImportances {
   readonly attention?: PartImportances
   readonly mlp?: PartImportances
+  /** Of a mixture's experts as the plan leaves them, what each reads over its own tokens. */
+  readonly experts?: readonly PartImportances[]
 }
 
 export interface PartImportances {
   readonly input: Float32Array
-  readonly inner: Float32Array
+  /** Absent where a mixture's shared expert is not measured. */
+  readonly inner?: Float32Array
 }
 
 /** How much an error in each column of each matrix counts, as llama.cpp's imatrix states it. */
@@ -34,12 +37,25 @@ export function importancesByName(
   for (const { name, shape } of tensors) {
     const [, position, part = '', projection = ''] = /^blk\.(\d+)\.(attn|ffn)_(\w+)\.weight$/.exec(name) ?? []
     const packed = blocks[Number(position)]
-    if (!packed || shape.length !== 2) continue
+    if (!packed || shape.length < 2) continue
     const source = part === 'attn' ? packed.attention : packed.mlp
-    const measured = source === undefined ? undefined : importances.blocks[source]?.[part === 'attn' ? 'attention' : 'mlp']
-    found.set(name, fill(measured?.[/^(output|down)$/.test(projection) ? 'inner' : 'input'], shape[1] ?? 1))
+    const measured = source === undefined ? undefined : importances.blocks[source]
+    const side = /^(output|down(_exps|_shexp)?)$/.test(projection) ? 'inner' : 'input'
+    const width = shape.at(-1) ?? 1
+    if (shape.length === 2) found.set(name, fill(measured?.[part === 'attn' ? 'attention' : 'mlp']?.[side], width))
+    else
+      found.set(
+        name,
+        fillAll(shape[0] ?? 1, (expert) => fill(measured?.experts?.[expert]?.[side], width)),
+      )
   }
   return found
+}
+
+/** Importances of every expert behind each other. */
+function fillAll(experts: number, of: (expert: number) => Float32Array): Float32Array {
+  const all = Array.from({ length: experts }, (_, expert) => of(expert))
+  return Float32Array.from(all.flatMap((own) => [...own]))
 }
 
 /** As many importances as a matrix has columns, those behind the measured ones for neurons of zeros. */

@@ -1,3 +1,5 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
 import { type MetadataEntries, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -6,7 +8,7 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
 import { columnSums } from '#engine/tensor/column-sums.ts'
 import type { GgufFile } from './gguf-file.ts'
-import type { BlockImportances, Importances } from './importances.ts'
+import type { BlockImportances, Importances, PartImportances } from './importances.ts'
 
 interface Report {
   readonly signal?: AbortSignal
@@ -21,25 +23,26 @@ export async function measureImportances(
   report: Report = {},
 ): Promise<Importances> {
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
-  const blocks: { attention?: Site; mlp?: Site }[] = view.spec.blocks.map(() => ({}))
+  const blocks: Sites[] = view.spec.blocks.map(() => ({}))
   await runWindows(view, windows, {
     ...report,
     endsBeforeOutput: true,
-    observe({ batch, tokens: length }, part, { input, inner }) {
-      const kind = isAttention(part) ? 'attention' : 'mlp'
-      const block = blocks[blockOf(part)] ?? {}
-      const site = block[kind] ?? { input: new Float64Array(input.shape[1]), inner: new Float64Array(inner.shape[1]) }
-      block[kind] = site
-      addRows(site.input, columnSums(input, batch, length, 'squares'))
-      addRows(site.inner, columnSums(inner, batch, length, 'squares'))
+    observe({ batch, tokens: length }, part, seen) {
+      const block = at(blocks, blockOf(part))
+      const shape = { batch, tokens: length }
+      if (isAttention(part)) block.attention = addSite(block.attention, seen.input, seen.inner, shape)
+      else block.mlp = addSite(block.mlp, seen.input, seen.experts ? undefined : seen.inner, shape)
+      for (const { expert, rows, input, inner } of seen.experts ?? []) {
+        block.experts ??= []
+        if (input) block.experts[expert] = addSite(block.experts[expert], input, inner, { batch: 1, tokens: rows.length })
+      }
     },
   })
-  const mean = (sums: Float64Array) => Float32Array.from(sums, (sum) => sum / tokens)
-  const means = (site: Site) => ({ input: mean(site.input), inner: mean(site.inner) })
   const found = blocks.map(
-    ({ attention, mlp }): BlockImportances => ({
-      ...(attention ? { attention: means(attention) } : {}),
-      ...(mlp ? { mlp: means(mlp) } : {}),
+    ({ attention, mlp, experts }): BlockImportances => ({
+      ...(attention ? { attention: meansOf(attention) } : {}),
+      ...(mlp ? { mlp: meansOf(mlp) } : {}),
+      ...(experts ? { experts: Array.from(experts, (site) => (site ? meansOf(site) : { input: new Float32Array() })) } : {}),
     }),
   )
   return { blocks: found, texts, tokens }
@@ -47,7 +50,33 @@ export async function measureImportances(
 
 interface Site {
   readonly input: Float64Array
-  readonly inner: Float64Array
+  readonly inner: Float64Array | undefined
+  tokens: number
+}
+
+interface Sites {
+  attention?: Site
+  mlp?: Site
+  /** By number; one that was never chosen has none. */
+  experts?: (Site | undefined)[]
+}
+
+function addSite(
+  site: Site | undefined,
+  input: Tensor2D,
+  inner: Tensor2D | undefined,
+  { batch, tokens }: { batch: number; tokens: number },
+): Site {
+  const own = site ?? { input: new Float64Array(input.shape[1]), inner: inner && new Float64Array(inner.shape[1]), tokens: 0 }
+  addRows(own.input, columnSums(input, batch, tokens, 'squares'))
+  if (inner && own.inner) addRows(own.inner, columnSums(inner, batch, tokens, 'squares'))
+  own.tokens += batch * tokens
+  return own
+}
+
+function meansOf({ input, inner, tokens }: Site): PartImportances {
+  const mean = (sums: Float64Array) => Float32Array.from(sums, (sum) => sum / tokens)
+  return { input: mean(input), ...(inner ? { inner: mean(inner) } : {}) }
 }
 
 function addRows(sums: Float64Array, rows: ArrayLike<number>): void {
@@ -55,7 +84,7 @@ function addRows(sums: Float64Array, rows: ArrayLike<number>): void {
 }
 
 /** Writes the importances of a file's tensors as llama-quantize reads them (`--imatrix`). */
-export async function writeImatrix(path: string, { weighed }: GgufFile, { texts, tokens }: Importances): Promise<void> {
+export async function writeImatrix(path: string, { weighed, tensors: written }: GgufFile, { texts, tokens }: Importances): Promise<void> {
   const metadata: MetadataEntries = new Map([
     ['general.type', { kind: 'text', value: 'imatrix' }],
     ['imatrix.datasets', { kind: 'texts', value: texts }],
@@ -63,18 +92,20 @@ export async function writeImatrix(path: string, { weighed }: GgufFile, { texts,
     ['imatrix.chunk_size', { kind: 'integer', value: tokens }],
   ])
   const type = blockTypeNamed('F32')
-  const vector = (name: string, values: Float32Array) => ({
+  const expertsOf = (name: string) => written.find((tensor) => tensor.name === name && tensor.shape.length > 2)?.shape[0] ?? 1
+  const matrix = (name: string, rows: number, values: Float32Array) => ({
     name,
     type,
-    shape: [1, values.length],
+    shape: [rows, values.length / rows],
     bytes: async () => new Uint8Array(values.buffer),
   })
   const tensors = [...weighed].flatMap(([name, values]) => [
-    vector(
+    matrix(
       `${name}.in_sum2`,
+      expertsOf(name),
       values.map((value) => value * tokens),
     ),
-    vector(`${name}.counts`, Float32Array.of(tokens)),
+    matrix(`${name}.counts`, expertsOf(name), new Float32Array(expertsOf(name)).fill(tokens)),
   ])
   await writeGguf(path, metadata, tensors)
 }

@@ -2,7 +2,7 @@ import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { sourceOf } from '../packing.ts'
-import type { GgufTarget } from './target.ts'
+import { type GgufTarget, isMixture, sharedWidth } from './target.ts'
 
 /** The sizes that llama.cpp builds a model from: numbers if all blocks are equal, else lists. */
 export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLength: number): MetadataEntries {
@@ -18,7 +18,9 @@ export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLeng
   integer('context_length', contextLength)
   integer('embedding_length', spec.hidden)
   integer('vocab_size', spec.vocabulary)
-  sizes('feed_forward_length', widths)
+  const dense = blocks.findIndex((block) => isMixture(spec, block))
+  sizes('feed_forward_length', dense > 0 ? widths.slice(0, dense) : widths)
+  for (const [name, value] of expertMetadata(spec, target, dense)) metadata.set(key(name), value)
   sizes(
     'attention.head_count',
     heads.map(({ query }) => query),
@@ -34,6 +36,30 @@ export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLeng
   metadata.set(key(epsilon), { kind: 'float', value: spec.norm.epsilon })
   for (const [name, value] of computedWith(spec, target)) if (value !== undefined) metadata.set(key(name), { kind: 'float', value })
   for (const [name, value] of windowMetadata(spec, target)) metadata.set(key(name), value)
+  return metadata
+}
+
+/** How many experts there are, how wide they are and how a router chooses, where the blocks from `first` on are mixtures. */
+function expertMetadata(spec: DecoderSpec, { dialect, blocks, widths, experts }: GgufTarget, first: number): MetadataEntries {
+  const { router } = spec
+  const { mixture } = first < 0 ? {} : spec.block(sourceOf(at(blocks, first)))
+  if (!router || !mixture || experts === undefined) return new Map()
+  const width = at(widths, first)
+  const shared = sharedWidth(dialect, mixture, width)
+  const metadata: MetadataEntries = new Map([
+    ['expert_weights_norm', { kind: 'flag', value: router.renormalised }],
+    ['expert_weights_scale', { kind: 'float', value: router.scale ?? 1 }],
+  ])
+  const integer = (name: string, value: number) => metadata.set(name, { kind: 'integer', value })
+  integer('expert_count', experts)
+  integer('expert_used_count', router.chosen)
+  integer('expert_feed_forward_length', width)
+  integer('expert_gating_func', router.scores === 'sigmoid' ? 2 : 1)
+  if (first > 0) integer('leading_dense_block_count', first)
+  if (shared > 0) integer('expert_shared_count', dialect.sharesWidth ? shared / width : 1)
+  if (shared > 0) integer('expert_shared_feed_forward_length', shared)
+  if (router.groups) integer('expert_group_count', router.groups.count)
+  if (router.groups) integer('expert_group_used_count', router.groups.open)
   return metadata
 }
 

@@ -11,6 +11,9 @@ export interface MixPlace {
   readonly shared: number
   /** Whether the model is what llama.cpp calls a 70B: 80 blocks of a Llama. */
   readonly isLarge: boolean
+  /** Experts of each mixture, 0 without any, and whether the tensor holds one projection of all. */
+  readonly experts: number
+  readonly isExpert: boolean
 }
 
 /** A type, or a choice by place. Undefined leaves the main type. */
@@ -26,6 +29,8 @@ export interface Mix extends Readonly<Partial<Record<Exclude<MixPart, 'head'>, C
   readonly main: string
   /** The type of the head, and of an embedding that is also the head; Q6_K unless it is given. */
   readonly head?: string
+  /** Whether tensors keep the type that they have in the file they come from. */
+  readonly asStored?: true
 }
 
 const isFirst =
@@ -48,13 +53,18 @@ const when =
     test(place) ? type : other
 
 const moreBits = { value: when(matters, 'Q6_K'), down: when(matters, 'Q6_K') }
-const one = { value: shared('Q4_K', 'Q2_K'), down: when(isFirst(8), 'Q2_K'), embedding: 'Q2_K', head: 'Q5_K' }
-const two = { value: shared('Q4_K', 'IQ3_S'), down: when(isFirst(8), 'IQ3_S'), output: 'IQ3_S', embedding: 'IQ3_S', head: 'Q5_K' }
+/** The types of least bits spare attention in mixtures, where it is small. */
+const spared =
+  (other: string): Choice =>
+  (place) =>
+    place.shared >= 4 || place.experts >= 4 ? 'Q4_K' : other
+const one = { value: spared('Q2_K'), down: when(isFirst(8), 'Q2_K'), embedding: 'Q2_K', head: 'Q5_K' }
+const two = { value: spared('IQ3_S'), down: when(isFirst(8), 'IQ3_S'), output: 'IQ3_S', embedding: 'IQ3_S', head: 'Q5_K' }
 const middle = when(isInMiddle, 'IQ3_XXS')
 
 /**
  * The mixes of llama.cpp's quantiser under its names. Each part has the type that llama.cpp chooses with importances, which are
- * measured for main types of up to four bits. MXFP4 is its type for experts, here for every matrix.
+ * measured for main types of up to four bits. MXFP4 is its type for experts, here for every matrix of a model without them.
  */
 export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   F32: { fileType: 0, main: 'F32', head: 'F32' },
@@ -103,6 +113,7 @@ export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   IQ2_XXS: { fileType: 19, main: 'IQ2_XXS', ...one },
   IQ1_M: { fileType: 31, main: 'IQ1_M', ...one, output: 'IQ2_XXS' },
   IQ1_S: { fileType: 24, main: 'IQ1_S', ...one, output: 'IQ2_XXS' },
+  SOURCE: { fileType: 0, main: 'F32', head: 'F32', asStored: true },
 }
 
 /** The mix of that name. Throws with the list of names when there is none. */
@@ -118,11 +129,26 @@ export const weighsErrors = ({ main }: Mix): boolean => /^(IQ|Q)[1-4]|^MXFP4/.te
 /** The type of a part's tensor in rows of `width`, before any fallback for short rows. */
 export function chosenType(mix: Mix, part: MixPart | undefined, place: MixPlace, width: number): string {
   if (part === undefined || blockTypeNamed(mix.main).dtype) return mix.main
+  const ofMixture = place.experts > 0 && part !== 'head' ? mixtureType(mix, part, place) : undefined
+  if (ofMixture !== undefined) return ofMixture
   if (part === 'head') return width % blockTypeNamed(mix.main).values === 0 ? (mix.head ?? 'Q6_K') : 'Q8_0'
   const choice = mix[part]
   const type = (typeof choice === 'function' ? choice(place) : choice) ?? mix.main
   const isRaised = part === 'value' && place.isLarge && !/^IQ[12]/.test(mix.main) && (type === 'Q3_K' || type === 'Q4_K')
   return isRaised ? 'Q5_K' : type
+}
+
+/** Mixes that give the outputs of attention more bits in a model of eight experts, by their number in llama.h. */
+const moreForOutputs = [10, 11, 12, 14, 15, 22, 23, 25, 26, 27, 30]
+
+/** Where llama.cpp's quantiser treats mixtures otherwise: with eight experts, attention is so small that it spares it. */
+function mixtureType(mix: Mix, part: MixPart, place: MixPlace): string | undefined {
+  if (mix.main === 'MXFP4') return place.isExpert ? 'MXFP4' : 'Q8_0'
+  if (place.experts !== 8) return undefined
+  const least = /^IQ[12]/.test(mix.main)
+  if (part === 'key' || (part === 'value' && !least)) return least ? 'Q4_K' : 'Q8_0'
+  if (part === 'output') return least || moreForOutputs.includes(mix.fileType) ? 'Q5_K' : mix.main
+  return part === 'down' && mix.fileType === 27 && matters(place) ? 'Q4_K' : undefined
 }
 
 /** What takes the place of a type with blocks of 256 values in rows that are no multiple of that. */

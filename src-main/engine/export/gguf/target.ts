@@ -7,11 +7,14 @@ import {
   type BlockTensors,
   type DecoderSpec,
   denseMlp,
+  type MixtureTensors,
+  type MlpTensors,
   type NormTensors,
   type Projection,
 } from '#engine/architectures/spec.ts'
 import { type PackedBlock, packBlocks } from '../packing.ts'
 import type { TensorNames } from '../pruned-tensors.ts'
+import { mixtureNames, widthOf } from './mixture-names.ts'
 
 /** How a pruned model is laid out in a GGUF file: which architecture computes it, block by block. */
 export interface GgufTarget {
@@ -22,6 +25,8 @@ export interface GgufTarget {
   readonly heads: readonly { readonly query: number; readonly keyValue: number }[]
   /** Neurons of every block as the format needs them, before any padding for quantisation. */
   readonly widths: readonly number[]
+  /** Experts of every mixture; undefined without any. */
+  readonly experts: number | undefined
   readonly names: TensorNames
 }
 
@@ -46,15 +51,47 @@ export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], pa
   const widths = blocks.map(({ mlp }) => (mlp === undefined ? 0 : at(left, mlp).width))
   const whole = blocks.every(({ attention }) => attention !== undefined)
   const even = widths.every((width) => width > 0 && width === widths[0])
+  const experts = expertsOf(spec, left, blocks)
   const problem = family.own.problem(spec)
   const perBlock = family.perBlock?.problem(spec) === undefined ? family.perBlock : undefined
-  if (problem === undefined && ((whole && even) || !perBlock)) {
-    const widest = Math.max(leastWidth, ...widths)
-    const common = widths.map(() => (even ? (widths[0] as number) : widest))
-    return layOut(spec, family.own, blocks, padded ?? common, false)
-  }
+  if (problem === undefined && ((whole && even) || !perBlock))
+    return layOut(spec, family.own, blocks, padded ?? commonWidths(spec, blocks, widths), { perBlock: false, experts })
   if (!perBlock) throw refuse(problem ?? 'llama.cpp cannot run it')
-  return layOut(spec, perBlock, blocks, padded ?? widths.map((width) => width || leastWidth), true)
+  return layOut(spec, perBlock, blocks, padded ?? widths.map((width) => width || leastWidth), { perBlock: true, experts })
+}
+
+/** Whether a written block has a mixture: as its MLP's source has, or its attention's where there is no MLP. */
+export const isMixture = ({ blocks }: DecoderSpec, { mlp, attention }: PackedBlock): boolean =>
+  at(blocks, mlp ?? attention ?? 0).experts !== undefined
+
+/** One width for all dense MLPs and one for all experts: the largest, and room for zeros where an MLP was removed. */
+function commonWidths(spec: DecoderSpec, blocks: readonly PackedBlock[], widths: readonly number[]): number[] {
+  const mixtures = blocks.map((block) => isMixture(spec, block))
+  const common = (kind: boolean) => {
+    const own = widths.filter((_, position) => mixtures[position] === kind)
+    return own.every((width) => width > 0 && width === own[0]) ? (own[0] ?? 0) : Math.max(leastWidth, ...own)
+  }
+  return mixtures.map(common)
+}
+
+/** The one number of experts that llama.cpp has for all mixtures of a file. Throws where they differ, or where dense blocks follow one. */
+function expertsOf(spec: DecoderSpec, left: readonly BlockLayout[], blocks: readonly PackedBlock[]): number | undefined {
+  const mixtures = blocks.filter((block) => isMixture(spec, block))
+  if (mixtures.length === 0) return undefined
+  const present = mixtures.flatMap(({ mlp }) => (mlp === undefined ? [] : [at(left, mlp)]))
+  const counts = [...new Set(present.map(({ experts }) => experts as number))]
+  if (counts.length > 1) throw refuse(`Blocks have ${counts.join(', ')} experts, and llama.cpp has one number for all`)
+  if (
+    dialectsOf(spec.family)?.own.sharesWidth &&
+    mixtures.some(({ mlp }) => mlp !== undefined && at(left, mlp).width !== at(spec.blocks, mlp).width)
+  )
+    throw refuse('Experts became narrower, and llama.cpp has one width for them and the shared expert')
+  if (present.some(({ constants }) => constants)) throw refuse('Some of the experts are constants, which llama.cpp has no place for')
+  const dense = blocks.filter((block) => !isMixture(spec, block))
+  const mixed = blocks.some(({ attention, mlp }) => attention !== mlp && attention !== undefined && mlp !== undefined)
+  if (dense.length > 0 && (mixed || blocks.slice(0, dense.length).some((block) => isMixture(spec, block))))
+    throw refuse('Blocks with and without experts share what is left of them')
+  return counts[0] ?? spec.blocks.find(({ experts }) => experts !== undefined)?.experts
 }
 
 const ownPlace = ({ attention, width }: BlockLayout, index: number): PackedBlock => ({
@@ -71,7 +108,7 @@ function layOut(
   dialect: Dialect,
   blocks: readonly PackedBlock[],
   widths: readonly number[],
-  perBlock: boolean,
+  { perBlock, experts }: Pick<GgufTarget, 'perBlock' | 'experts'>,
 ): GgufTarget {
   // Block 0 decides the head size in llama.cpp: without attention it gets one zeroed head, and so do all where none may lack it.
   const heads = blocks.map(({ attention }, position) => {
@@ -79,31 +116,41 @@ function layOut(
     const one = position === 0 || dialect.needsAttention ? 1 : 0
     return { query: one, keyValue: one }
   })
-  const names = targetNames(spec, dialect, heads, widths)
-  return { dialect, blocks, perBlock, heads, widths, names }
+  const names = targetNames(spec, { dialect, heads, widths, experts })
+  return { dialect, blocks, perBlock, heads, widths, experts, names }
 }
 
 /** The names and shapes that an architecture gives a model's tensors. */
-function targetNames(spec: DecoderSpec, dialect: Dialect, heads: GgufTarget['heads'], widths: readonly number[]): TensorNames {
+type Sizes = Pick<GgufTarget, 'dialect' | 'heads' | 'widths' | 'experts'>
+
+function targetNames(spec: DecoderSpec, { dialect, heads, widths, experts }: Sizes): TensorNames {
   return {
     embedding: 'token_embd.weight',
     finalNorm: { weight: 'output_norm.weight', ...(spec.finalNorm.bias ? { bias: 'output_norm.bias' } : {}) },
     head: { weight: 'output.weight', ...(spec.head.bias ? { bias: 'output.bias' } : {}) },
-    block: (_source, position = _source) => {
+    block: (source, position = source) => {
       const { query, keyValue } = at(heads, position)
-      return blockNames(spec, dialect, `blk.${position}`, { query, keyValue, width: at(widths, position) })
+      return blockNames(spec, dialect, source, `blk.${position}`, { query, keyValue, width: at(widths, position), experts })
     },
   }
+}
+
+/** Neurons of a shared expert: where it is as wide as a number of others, zeros make it wider with them. */
+export function sharedWidth({ sharesWidth }: Dialect, mixture: MixtureTensors, width: number): number {
+  const own = mixture.shared?.up.rows ?? 0
+  return sharesWidth ? (own / widthOf(mixture)) * width : own
 }
 
 interface BlockSizes {
   readonly query: number
   readonly keyValue: number
   readonly width: number
+  readonly experts: number | undefined
 }
 
-function blockNames(spec: DecoderSpec, dialect: Dialect, prefix: string, { query, keyValue, width }: BlockSizes): BlockTensors {
-  const source = spec.block(0)
+function blockNames(spec: DecoderSpec, dialect: Dialect, block: number, prefix: string, sizes: BlockSizes): BlockTensors {
+  const { query, keyValue, width, experts = 0 } = sizes
+  const source = spec.block(block)
   const projection = (part: string, like: Projection, rows: number, columns: number): Projection => ({
     weight: `${prefix}.${part}.weight`,
     firstRow: 0,
@@ -117,7 +164,6 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, prefix: string, { query
     ...(like.bias ? { bias: `${prefix}.${part}.bias` } : {}),
   })
   const { headSize, hidden } = spec
-  const { gate, up, down } = denseMlp(source)
   const fused = dialect.joinsQueryKeyValue ? 'attn_qkv' : undefined
   const norms = Object.fromEntries(
     Object.entries(dialect.norms).flatMap(([role, part]) => {
@@ -131,8 +177,16 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, prefix: string, { query
     key: projection(fused ?? 'attn_k', source.key, keyValue * headSize, hidden),
     value: projection(fused ?? 'attn_v', source.value, keyValue * headSize, hidden),
     output: projection('attn_output', source.output, hidden, query * headSize),
-    ...(gate ? { gate: projection(dialect.joinsGateUp ? 'ffn_up' : 'ffn_gate', gate, width, hidden) } : {}),
-    up: projection('ffn_up', up, width, hidden),
-    down: projection('ffn_down', down, hidden, width),
+    ...(source.mixture
+      ? { mixture: mixtureNames(source.mixture, prefix, { experts, width, hidden, shared: sharedWidth(dialect, source.mixture, width) }) }
+      : mlpNames(denseMlp(source), dialect.joinsGateUp)),
   } as BlockTensors
+
+  function mlpNames({ gate, up, down }: MlpTensors, joined: boolean): MlpTensors {
+    return {
+      ...(gate ? { gate: projection(joined ? 'ffn_up' : 'ffn_gate', gate, width, hidden) } : {}),
+      up: projection('ffn_up', up, width, hidden),
+      down: projection('ffn_down', down, hidden, width),
+    }
+  }
 }

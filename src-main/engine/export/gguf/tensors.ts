@@ -1,9 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { rowCount } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { type BlockType, blockTypeNamed, bytesOfValues, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
 import type { GgufTensorToWrite } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import type { PrunedTensor } from '../pieces.ts'
 import { chosenType, fitType, type Mix, type MixPart, rowMultiple } from './mix.ts'
 import type { GgufTarget } from './target.ts'
 
@@ -15,7 +17,7 @@ export function ggufTensors(
   spec: DecoderSpec,
   target: GgufTarget,
   mix: Mix,
-  tensors: readonly TensorToWrite[],
+  tensors: readonly PrunedTensor[],
   importances?: ReadonlyMap<string, Float32Array>,
 ): GgufTensorToWrite[] {
   const tied = !tensors.some(({ name }) => name === 'output.weight')
@@ -45,28 +47,51 @@ const parts: Readonly<Record<string, MixPart>> = {
   ffn_gate: 'gate',
   ffn_up: 'up',
   ffn_down: 'down',
+  ffn_gate_exps: 'gate',
+  ffn_up_exps: 'up',
+  ffn_down_exps: 'down',
+  ffn_gate_shexp: 'gate',
+  ffn_up_shexp: 'up',
+  ffn_down_shexp: 'down',
 }
+
+/** What llama.cpp's quantiser leaves in float32 besides vectors: routers choose by small differences. */
+const router = /\.ffn_gate_inp(_shexp)?\.weight$/
 
 /** Architectures with 80 blocks that llama.cpp takes for its 70B. */
 const large = ['llama', 'deci', 'qwen2']
 
 /** The type of each tensor: vectors stay in float32. */
-function chooseTypes(tensors: readonly TensorToWrite[], { dialect, heads, blocks }: GgufTarget, mix: Mix): BlockType[] {
+function chooseTypes(tensors: readonly PrunedTensor[], { dialect, heads, blocks, experts }: GgufTarget, mix: Mix): BlockType[] {
   const isTied = !tensors.some(({ name }) => name === 'output.weight')
   const found = tensors.map(({ name }) => parts[name.split('.').at(-2) ?? ''])
   const values = found.filter((part) => part === 'value').length
   const { query, keyValue } = heads[0] ?? { query: 1, keyValue: 1 }
-  const model = { shared: keyValue === 0 ? 0 : query / keyValue, isLarge: blocks.length === 80 && large.includes(dialect.architecture) }
+  const isLarge = blocks.length === 80 && large.includes(dialect.architecture)
+  const model = { shared: keyValue === 0 ? 0 : query / keyValue, isLarge, experts: experts ?? 0 }
   const seen = new Map<MixPart | undefined, number>()
-  return tensors.map(({ shape }, position) => {
+  return tensors.map((tensor, position) => {
+    const { name, shape } = tensor
     const part = found[position]
-    const index = seen.get(part) ?? 0
-    seen.set(part, index + 1)
-    if (shape.length === 1) return blockTypeNamed('F32')
-    const width = shape[1] ?? 1
-    const place = { ...model, index, count: part === 'value' ? values : blocks.length }
+    const seenBefore = seen.get(part) ?? 0
+    seen.set(part, seenBefore + 1)
+    if (shape.length === 1 || router.test(name)) return blockTypeNamed('F32')
+    if (mix.asStored) return blockTypeNamed(keptType(tensor))
+    const width = shape.at(-1) ?? 1
+    // Of a mixture and its shared expert, each has as many tensors as there are blocks.
+    const index = experts !== undefined && /^blk\.\d+\.ffn_/.test(name) ? Number(name.split('.')[1]) : seenBefore
+    const place = { ...model, index, count: part === 'value' ? values : blocks.length, isExpert: shape.length > 2 }
     return blockTypeNamed(fitType(chosenType(mix, isTied && part === 'embedding' ? 'head' : part, place, width), width))
   })
+}
+
+/** The type that a tensor has in the file it comes from. Throws where its rows are not those of the file. */
+function keptType({ name, stored }: PrunedTensor): string {
+  if (stored) return stored.type
+  throw new EspalierError(
+    'infeasible',
+    `Tensor ${name} is not in the source file as it is written: its neurons were cut, or it was refitted or zeroed. The GGUF type SOURCE removes whole experts, blocks and attentions of a GGUF file. Choose another type.`,
+  )
 }
 
 /** Values that the smallest blocks of quantised types hold. */
@@ -106,26 +131,34 @@ interface Conversion {
   readonly importances: Float32Array | undefined
 }
 
-async function convert(tensor: TensorToWrite, { type, headRows, offset, importances }: Conversion): Promise<Uint8Array> {
-  const stored = await tensor.bytes()
-  const [rows = 1, columns = 1] = tensor.shape
+async function convert(tensor: PrunedTensor, { type, headRows, offset, importances }: Conversion): Promise<Uint8Array> {
+  const asStored = tensor.stored?.type === type.name && offset === 0
+  const stored = await (asStored ? tensor.stored.bytes() : tensor.bytes())
+  const rows = rowCount(tensor.shape)
+  const columns = tensor.shape.length < 2 ? 1 : (tensor.shape.at(-1) ?? 1)
   const bytes = headRows === undefined ? stored : interleave(stored, stored.byteLength / rows, headRows)
-  if (type.name === tensor.dtype && offset === 0) return bytes
+  if (asStored || (type.name === tensor.dtype && offset === 0)) return bytes
   const result = new Uint8Array(bytesOfValues(type, rows * columns))
+  // Of experts, each has importances of its own.
+  const group = tensor.shape.length > 2 ? (tensor.shape[1] ?? 1) : rows
   const rowsAtOnce = Math.max(1, Math.floor(chunk / columns)) * (tensor.shape.length === 1 ? chunk : 1)
-  for (let first = 0; first < rows; first += rowsAtOnce) {
-    const count = Math.min(rowsAtOnce, rows - first)
+  for (let first = 0; first < rows; ) {
+    const count = Math.min(rowsAtOnce, group - (first % group))
     const size = bytes.byteLength / rows
     const values = toFloat32(bytes.subarray(first * size, (first + count) * size), tensor.dtype)
     if (!type.dtype) requireFinite(tensor.name, values, type)
-    const encoded = await encodeRows(offset === 0 ? values : values.map((value) => value + offset), type, columns, importances)
+    const own = importances?.subarray(...(importances.length > columns ? ofGroup(Math.floor(first / group), columns) : []))
+    const encoded = await encodeRows(offset === 0 ? values : values.map((value) => value + offset), type, columns, own)
     if (type.dtype === 'F16') requireHalf(tensor.name, encoded)
     result.set(encoded, bytesOfValues(type, first * columns))
+    first += count
     // Converting takes seconds: others get their turn between chunks.
     await new Promise(setImmediate)
   }
   return result
 }
+
+const ofGroup = (group: number, columns: number): [number, number] => [group * columns, (group + 1) * columns]
 
 /** ggml would end the process. */
 function requireFinite(name: string, values: Float32Array, { name: type }: BlockType): void {

@@ -9,7 +9,7 @@ import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import { type FamilyModel, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { type FamilyModel, ggufMixtures, type MixtureModel, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 import { type Entry, makeGguf, text, u32 } from './make-gguf.ts'
 
@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => rm(home, { recursive: true, force: true }))
 
 /** The folder of a model whose scale of scores is the one that llama.cpp works out. */
-async function usualScale(name: FamilyModel): Promise<string> {
+async function usualScale(name: FamilyModel | MixtureModel): Promise<string> {
   const folder = await referenceModel(name)
   const file = join(folder, 'config.json')
   const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
@@ -34,7 +34,7 @@ async function usualScale(name: FamilyModel): Promise<string> {
   return folder
 }
 
-async function written(name: FamilyModel): Promise<{ file: string; expected: number[]; family: string }> {
+async function written(name: FamilyModel | MixtureModel): Promise<{ file: string; expected: number[]; family: string }> {
   const model = await openModel(await usualScale(name))
   const expected = (await logitsOf(denseView(model), window)).flat()
   const folder = join(home, name)
@@ -52,7 +52,7 @@ async function errorOf(file: string, expected: number[]): Promise<{ error: numbe
 }
 
 describe('a GGUF file', () => {
-  it.each(['qwen3', 'qwen3-tied', 'smollm3', 'gemma2', 'gemma3', 'olmo2', 'olmo3', 'granite', 'phi4-mini'] as const)(
+  it.each(['qwen3', 'qwen3-tied', 'smollm3', 'gemma2', 'gemma3', 'olmo2', 'olmo3', 'granite', 'phi4-mini', ...ggufMixtures] as const)(
     'of %s opens as its family, with the logits of the model it was written from',
     async (name) => {
       const { file, expected, family } = await written(name)

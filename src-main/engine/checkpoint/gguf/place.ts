@@ -1,0 +1,39 @@
+import type { FileHandle } from 'node:fs/promises'
+import type { Dialect } from '#engine/architectures/dialect.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Rows, TensorInfo } from '../checkpoint.ts'
+import type { GgufLayout } from './block-layout.ts'
+import type { GgufHeader, GgufTensor } from './header.ts'
+
+/** One file of a model. */
+export interface Part {
+  readonly file: string
+  readonly handle: FileHandle
+  readonly header: GgufHeader
+}
+
+/** A tensor in the file that holds it. */
+export interface PlacedTensor extends GgufTensor {
+  readonly part: Part
+}
+
+/** Rows of a stored tensor. */
+export interface StoredRows extends Rows {
+  readonly stored: PlacedTensor
+}
+
+/** A tensor as it appears, the stored rows that it is made of, and the rows per head when they are interleaved. */
+export interface Place {
+  readonly info: TensorInfo
+  readonly rows: readonly StoredRows[]
+  readonly interleavedRows: number | undefined
+  /** What the file has added to the values. */
+  readonly offset: number
+}
+
+/** What a file's tensors are placed by: the model that its config describes, in the words of its architecture. */
+export interface Described {
+  readonly spec: DecoderSpec
+  readonly dialect: Dialect
+  readonly layout: GgufLayout
+}

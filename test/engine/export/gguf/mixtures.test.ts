@@ -1,0 +1,113 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { GgufType } from '#contract/titles.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { readHeader } from '#engine/checkpoint/gguf/header.ts'
+import { openRegular, readPart } from '#engine/checkpoint/regular-file.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
+import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { type MixtureModel, referenceModel } from '../../../fixtures/reference.ts'
+import { writeSeededModel } from '../../../fixtures/seeded-model.ts'
+import { logitsOf } from '../../model/logits.ts'
+
+const window = Int32Array.from({ length: 40 }, (_, i) => (i * 37) % 512)
+let home: string
+let quantised: Model
+beforeAll(async () => {
+  await openBackend('tensorflow')
+  home = await mkdtemp(join(tmpdir(), 'espalier-gguf-mixtures-'))
+  const sizes = { type: 'qwen2_moe', hidden: 256, intermediate: 256, heads: 4, keyValueHeads: 4, blocks: 2, experts: 4 } as const
+  const model = await openModel(await writeSeededModel(join(home, 'source'), sizes))
+  quantised = await openModel(await write(model, densePlan(model.spec), 'Q4_K_M'))
+  await model.close()
+})
+afterAll(async () => {
+  await quantised.close()
+  await rm(home, { recursive: true, force: true })
+})
+
+/** Writes a plan's file; gives its path. */
+async function write(model: Model, plan: Plan, type: GgufType): Promise<string> {
+  const folder = await mkdtemp(join(home, 'written-'))
+  await gguf.write({ model, plan, method: 'test', folder, replace: true, ggufTypes: [type] })
+  return join(folder, (await readdir(folder)).find((name) => name.endsWith('.gguf')) ?? '')
+}
+
+/** A plan that keeps these experts in every block. */
+const keeping = (model: Model, experts: number[]): Plan => ({
+  blocks: densePlan(model.spec).blocks.map((block) => ({ ...block, mlp: { kept: 'all', experts } })),
+})
+
+async function tensorsOf(file: string) {
+  const handle = await openRegular(file)
+  const { tensors } = await readHeader(handle, file)
+  const read = async ({ begin, bytes }: { begin: number; bytes: number }) => Buffer.from(await readPart(handle, begin, bytes, file))
+  const all = await Promise.all(
+    [...tensors.values()].map(async (tensor) => [tensor.name, { ...tensor, data: await read(tensor) }] as const),
+  )
+  await handle.close()
+  return new Map(all)
+}
+
+test('a quantised file loses experts without being quantised again: the other bytes are the same', async () => {
+  const kept = [0, 3]
+  const plan = keeping(quantised, kept)
+  const [before, after] = [await tensorsOf(quantised.path), await tensorsOf(await write(quantised, plan, 'SOURCE'))]
+  expect([...after.keys()]).toEqual([...before.keys()])
+  expect(new Set([...after.values()].map(({ type }) => type.name))).toEqual(new Set(['Q6_K', 'F32', 'Q4_K']))
+  for (const [name, { data, shape, type }] of before) {
+    const each = data.length / (shape[0] ?? 1)
+    const cut = /_exps|ffn_gate_inp\.weight/.test(name)
+    const expected = cut ? Buffer.concat(kept.map((expert) => data.subarray(expert * each, (expert + 1) * each))) : data
+    expect([name, after.get(name)?.type.name, after.get(name)?.data.equals(expected)]).toEqual([name, type.name, true])
+  }
+})
+
+test('what was cut from a quantised file answers as the plan did, and any type keeps bytes that have it already', async () => {
+  const plan = keeping(quantised, [1, 2])
+  const view = viewWithPlan(quantised, plan)
+  const expected = await logitsOf(view, window)
+  view.dispose()
+  for (const type of ['SOURCE', 'Q4_K_M'] as const) {
+    const reopened = await openModel(await write(quantised, plan, type))
+    expect(reopened.spec.family).toBe('qwen2_moe')
+    expect(await logitsOf(denseView(reopened), window)).toEqual(expected)
+    await reopened.close()
+  }
+})
+
+test('what a file of llama.cpp cannot hold is refused with what to choose instead', async () => {
+  const narrow: Plan = {
+    blocks: densePlan(quantised.spec).blocks.map((block) => ({
+      ...block,
+      mlp: { kept: 'all', keptByExpert: Array.from({ length: 4 }, () => [0, 1]) },
+    })),
+  }
+  expect(() => layOutGguf({ model: quantised, plan: narrow }, 'SOURCE')).toThrow('neurons were cut')
+  const [first, ...others] = keeping(quantised, [0, 1]).blocks
+  const uneven = { blocks: [first, ...others.map((block) => ({ ...block, mlp: { kept: 'all', experts: [0, 1, 2] } }))] } as Plan
+  expect(() => layOutGguf({ model: quantised, plan: uneven }, 'F16')).toThrow('Blocks have 2, 3 experts')
+  const refused = async (name: MixtureModel, plan: (model: Model) => Plan, type: GgufType) => {
+    const model = await openModel(await referenceModel(name))
+    try {
+      layOutGguf({ model, plan: plan(model) }, type)
+    } finally {
+      await model.close()
+    }
+  }
+  await expect(refused('qwen3_moe', (model) => densePlan(model.spec), 'SOURCE')).rejects.toThrow('this model is no such file')
+  await expect(refused('qwen3_5_moe', (model) => densePlan(model.spec), 'F16')).rejects.toThrow('are not written')
+  const constant = (model: Model): Plan => ({
+    blocks: densePlan(model.spec).blocks.map((block) => ({
+      ...block,
+      mlp: { kept: 'all', experts: [0, 1, 2, 3, 4, 5, 6], constants: [7] },
+    })),
+  })
+  await expect(refused('qwen3_moe', constant, 'F16')).rejects.toThrow('no place for')
+})
