@@ -54,7 +54,7 @@ async function requireOwn(path: string, plans: readonly { fingerprint: string | 
 async function probe(): Promise<EngineReport> {
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { version } = await import('#contract/version.ts')
-  const { listDevices } = await import('#engine/backend/devices.ts')
+  const { listDevices, missingRuntimes } = await import('#engine/backend/devices.ts')
   const backend = await openBackend('auto')
   const { name, title, reason } = backend
   return {
@@ -62,7 +62,7 @@ async function probe(): Promise<EngineReport> {
     device: title,
     why: reason,
     version,
-    backends: [{ name, available: true, why: reason }],
     devices: await listDevices(backend),
+    backends: [{ name, available: true, why: reason }, ...missingRuntimes()],
   }
 }

@@ -10,15 +10,24 @@ export const ggmlRelease = '3.21.1'
 /** The version of ggml in that release. It fixes the signatures in `engine/backend/ggml/` and the types that exist. */
 export const ggmlVersion = '0.23.0'
 
-const folderName = `ggml-${ggmlRelease}-${platform}-${arch}`
+/** @typedef {'ggml' | 'ggml-vulkan'} GgmlPart the libraries for processors (on Apple's also for Metal), and that for Vulkan */
 
-/** @returns {string} where setup puts the ggml and llama.cpp libraries of this system */
-export function ggmlFolder() {
-  return join(runtimesFolder(), folderName)
+/** @param {GgmlPart} part */
+const folderName = (part) => `${part}-${ggmlRelease}-${platform}-${arch}`
+
+/**
+ * @param {GgmlPart} [part]
+ * @returns {string} where setup puts these libraries for this system
+ */
+export function ggmlFolder(part = 'ggml') {
+  return join(runtimesFolder(), folderName(part))
 }
 
-/** @returns {string | undefined} that folder, if setup has finished it, or the one that a packaged application ships */
-export function findGgml() {
-  const folders = [ggmlFolder(), join(import.meta.dirname, '..', '..', folderName)]
+/**
+ * @param {GgmlPart} [part]
+ * @returns {string | undefined} that folder, if setup has finished it, or the one that a packaged application ships
+ */
+export function findGgml(part = 'ggml') {
+  const folders = [ggmlFolder(part), join(import.meta.dirname, '..', '..', folderName(part))]
   return folders.find((folder) => existsSync(join(folder, descriptionName)))
 }

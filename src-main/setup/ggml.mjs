@@ -1,6 +1,6 @@
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { arch, platform } from 'node:process'
+import { arch, env, platform } from 'node:process'
 import { findGgml, ggmlFolder, ggmlRelease, ggmlVersion } from '../runtime/ggml.mjs'
 import { runtimesFolder } from '../runtime/places.mjs'
 import { closeToOthers, descriptionName, findStranger, hashOf, readDescription } from '../runtime/trusted.mjs'
@@ -40,55 +40,110 @@ export const ggmlPackages = {
   },
 }
 
-/** Files of a package that only node-llama-cpp itself needs. */
-const unneeded = /^llama-addon\.node$|llama-common/
+/** The packages with the library for Vulkan, 55 MB. There are none for other systems. */
+export const vulkanPackages = {
+  'linux-x64': {
+    name: 'linux-x64-vulkan',
+    integrity: 'sha512-flEeSzONQ6OIm5bYKLQf4eEnBzcC5WugFbyPUwkCqyyOFZ8pH0H9ulQ7ZNDLSIczeKneMRJornlyY1Hq7d3GDA==',
+  },
+  'win32-x64': {
+    name: 'win-x64-vulkan',
+    integrity: 'sha512-HJ237Azh5m4Sz+w3A1IU/fYLaSDOocskcfn2ILTgqTuuORCB86EMnu3Yt/XsNhRHTtEiwz1Q/E0mO4PLIbZLAA==',
+  },
+}
+
+/**
+ * What of its package each part keeps, and what is missing without it.
+ * @type {Readonly<Record<import('../runtime/ggml.mjs').GgmlPart, { title: string, keeps: (name: string) => boolean, without: string }>>}
+ */
+const parts = {
+  ggml: {
+    title: 'ggml',
+    // The others are node-llama-cpp's own.
+    keeps: (name) => !/^llama-addon\.node$|llama-common/.test(name),
+    without: 'Without it there are no quantised GGUF types, and nothing computes where TensorFlow is missing.',
+  },
+  'ggml-vulkan': {
+    title: 'ggml for Vulkan',
+    keeps: (name) => /^(lib)?ggml-vulkan\.(so|dll)$/.test(name),
+    without: 'Without it GPUs other than NVIDIA are not used.',
+  },
+}
 
 /**
  * Ensures that the engine finds ggml. Never fails: a message says what is missing without it.
- * @param {typeof ggmlPackages} [packages]
+ * @param {Readonly<Record<string, { name: string, integrity: string }>>} [packages]
+ * @param {import('../runtime/ggml.mjs').GgmlPart} [part]
  * @returns {Promise<void>}
  */
-export async function ensureGgml(packages = ggmlPackages) {
-  if (isInPlace()) return
+export async function ensureGgml(packages = ggmlPackages, part = 'ggml') {
+  if (isInPlace(part)) return
   try {
     await withSetupLock(async () => {
-      if (!isInPlace()) await installGgml(packages)
+      if (!isInPlace(part)) await installGgml(packages, part)
     })
   } catch (thrown) {
-    say(
-      `The ggml library could not be installed: ${/** @type {Error} */ (thrown).message}\nWithout it there are no quantised GGUF types, and nothing computes where TensorFlow is missing. Run the same command again to retry.`,
-    )
+    const { title, without } = parts[part]
+    say(`${title} could not be installed: ${/** @type {Error} */ (thrown).message}\n${without} Run the same command again to retry.`)
   }
 }
 
-function isInPlace() {
-  const folder = findGgml()
+/** Ensures the same of the library for Vulkan, where there is a GPU for it or `ESPALIER_VULKAN=1` asks for it. */
+export async function ensureVulkan() {
+  if (wantsVulkan()) await ensureGgml(vulkanPackages, 'ggml-vulkan')
+}
+
+/**
+ * Whether a driver for Vulkan and a GPU are seen. NVIDIA's are left to TensorFlow, where it has a build for them.
+ * @param {NodeJS.ProcessEnv} [environment]
+ */
+export function wantsVulkan(environment = env) {
+  if (environment.ESPALIER_VULKAN) return environment.ESPALIER_VULKAN === '1'
+  if (!Object.hasOwn(vulkanPackages, `${platform}-${arch}`)) return false
+  if (platform === 'win32') return existsSync(join(environment.SystemRoot ?? 'C:\\Windows', 'System32', 'vulkan-1.dll'))
+  return (
+    readNames('/dev/dri').some((name) => name.startsWith('renderD')) &&
+    loaderFolders.some((folder) => readNames(folder).includes('libvulkan.so.1'))
+  )
+}
+
+const loaderFolders = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib']
+
+/** @param {string} folder */
+const readNames = (folder) => (existsSync(folder) ? readdirSync(folder) : [])
+
+/** @param {import('../runtime/ggml.mjs').GgmlPart} part */
+function isInPlace(part) {
+  const folder = findGgml(part)
   if (!folder || findStranger(folder)) return false
   const files = readDescription(folder)?.files ?? []
   return files.length > 0 && files.every(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === size)
 }
 
-/** @param {typeof ggmlPackages} packages */
-async function installGgml(packages) {
+/**
+ * @param {Readonly<Record<string, { name: string, integrity: string }>>} packages
+ * @param {import('../runtime/ggml.mjs').GgmlPart} part
+ */
+async function installGgml(packages, part) {
   const wanted = packages[`${platform}-${arch}`]
   if (!wanted) throw new Error(`no package is known for ${platform} ${arch}. Known are ${Object.keys(packages).join(', ')}.`)
-  const work = join(runtimesFolder(), '.installing-ggml')
+  const work = join(runtimesFolder(), `.installing-${part}`)
   rmSync(work, { recursive: true, force: true })
   mkdirSync(work, { recursive: true })
-  await showStep('Installing ggml', async (report) => {
+  await showStep(`Installing ${parts[part].title}`, async (report) => {
     await installPackage(wanted, work)
     const libraries = join(work, 'node_modules', '@node-llama-cpp', wanted.name, 'bins', wanted.name)
-    for (const name of readdirSync(libraries)) if (unneeded.test(name)) rmSync(join(libraries, name))
+    for (const name of readdirSync(libraries)) if (!parts[part].keeps(name)) rmSync(join(libraries, name))
     const files = readdirSync(libraries).map((path) => ({
       path,
       size: statSync(join(libraries, path)).size,
       sha256: hashOf(join(libraries, path)),
     }))
-    const description = { name: 'ggml', version: ggmlVersion, release: ggmlRelease, platform, arch, files }
+    const description = { name: part, version: ggmlVersion, release: ggmlRelease, platform, arch, files }
     writeFileSync(join(libraries, descriptionName), `${JSON.stringify(description, null, 2)}\n`)
-    rmSync(ggmlFolder(), { recursive: true, force: true })
-    renameSync(libraries, ggmlFolder())
-    closeToOthers(ggmlFolder())
+    rmSync(ggmlFolder(part), { recursive: true, force: true })
+    renameSync(libraries, ggmlFolder(part))
+    closeToOthers(ggmlFolder(part))
     report(formatBytes(files.reduce((sum, { size }) => sum + size, 0)))
   }).finally(() => rmSync(work, { recursive: true, force: true }))
 }

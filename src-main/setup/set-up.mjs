@@ -1,5 +1,5 @@
 import { findNode24, missingNode24 } from '../runtime/node24.mjs'
-import { ensureGgml } from './ggml.mjs'
+import { ensureGgml, ensureVulkan } from './ggml.mjs'
 import { ensurePackages } from './packages.mjs'
 import { ensureBundle } from './screens.mjs'
 import { ensureRuntime } from './tensorflow/runtime.mjs'
@@ -14,6 +14,7 @@ export async function setUp() {
   const node = findNode24()
   if (!node) throw new Error(missingNode24)
   await ensureGgml()
+  await ensureVulkan()
   await ensureRuntime(node)
   return node
 }

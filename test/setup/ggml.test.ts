@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ggmlFolder, ggmlRelease } from '../../src-main/runtime/ggml.mjs'
-import { ensureGgml, ggmlPackages } from '../../src-main/setup/ggml.mjs'
+import { ensureGgml, ggmlPackages, wantsVulkan } from '../../src-main/setup/ggml.mjs'
 
 let cache: string
 let said: string
@@ -48,7 +48,7 @@ describe.skipIf(!own)('ggml', () => {
   test('of another content is refused, and setup continues', async () => {
     await ensureGgml({ [system]: { name: own?.name ?? '', integrity: `sha512-${'A'.repeat(86)}==` } })
     expect(said).toMatch(/could not be installed: npm could not install @node-llama-cpp\/.*EINTEGRITY/s)
-    expect(said).toMatch(/there are no quantised GGUF types/)
+    expect(said).toMatch(/there are no quantised GGUF types, and nothing computes where TensorFlow is missing/)
     expect(existsSync(ggmlFolder())).toBe(false)
   })
 })
@@ -61,4 +61,9 @@ test('a system without a package is named', async () => {
 test('every package is pinned by a whole hash, in one release', () => {
   for (const { integrity } of Object.values(ggmlPackages)) expect(integrity).toMatch(/^sha512-[A-Za-z0-9+/]{86}==$/)
   expect(ggmlRelease).toMatch(/^\d+\.\d+\.\d+$/)
+})
+
+test('the library for Vulkan is installed where it is asked for, and nowhere else without a GPU', () => {
+  expect(wantsVulkan({ ESPALIER_VULKAN: '1' })).toBe(true)
+  expect(wantsVulkan({ ESPALIER_VULKAN: '0' })).toBe(false)
 })

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { printJson, printTable, showBytes } from './print.ts'
+import { printable, printJson, printTable, showBytes } from './print.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
@@ -14,19 +14,22 @@ export const devices: Verb = (parameters) =>
     const { values } = readFlags(given, commonFlags, { least: 0, most: 0, name: '' })
     const { report, problem } = await withWorkbench(values, ({ call }) => call('engine.get', { probe: true }))
     if (!report) throw new EspalierError('internal', problem ?? 'The devices could not be listed.')
-    if (values.json) printJson(report.devices)
-    else
-      printTable(
-        ['DEVICE', 'NAME', 'FREE', 'MEMORY', 'DRIVER', 'USED BY', 'WHY'],
-        report.devices.map(({ id, title, memoryBytes, totalBytes, driver, usedBy, why }) => [
-          id,
-          title,
-          memoryBytes === null ? null : showBytes(memoryBytes),
-          totalBytes === null ? null : showBytes(totalBytes),
-          driver,
-          usedBy ?? 'none',
-          why,
-        ]),
-      )
+    if (values.json) {
+      printJson(report.devices)
+      return 0
+    }
+    printTable(
+      ['DEVICE', 'NAME', 'FREE', 'MEMORY', 'DRIVER', 'USED BY', 'WHY'],
+      report.devices.map(({ id, title, memoryBytes, totalBytes, driver, usedBy, why }) => [
+        id,
+        title,
+        memoryBytes === null ? null : showBytes(memoryBytes),
+        totalBytes === null ? null : showBytes(totalBytes),
+        driver,
+        usedBy ?? 'none',
+        why,
+      ]),
+    )
+    for (const { name, available, why } of report.backends) if (!available) console.log(`\n${name} is not available. ${printable(why)}`)
     return 0
   })

@@ -8,7 +8,7 @@ import { repairKind } from '../pruning/repair.ts'
 import { type FormatId, formatTitles, type GgufType, ggufTypeTitles } from '../titles.ts'
 
 /** `wasm` and `webgpu` are only accepted from earlier versions: they are treated as `auto`, and the run's notes say so. */
-export const backendName = z.enum(['auto', 'tensorflow', 'ggml', 'wasm', 'webgpu'])
+export const backendName = z.enum(['auto', 'tensorflow', 'ggml', 'ggml-gpu', 'wasm', 'webgpu'])
 
 /** A type of weights in GGUF files. */
 export const weightType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])

@@ -3,7 +3,7 @@ import type { HalfType, ProcessorHalves } from './halves.ts'
 
 /** What the rest of the engine may know of the runtime that computes. */
 export interface Backend {
-  readonly name: 'tensorflow-gpu' | 'tensorflow-cpu' | 'ggml-cpu'
+  readonly name: 'tensorflow-gpu' | 'tensorflow-cpu' | 'ggml-cpu' | 'ggml-gpu'
   /** One line for people: which runtime, which version, how many threads. */
   readonly title: string
   /** Why this one and not a faster one. */

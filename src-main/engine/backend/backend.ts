@@ -1,7 +1,10 @@
+import { platform } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { BackendName } from '#contract/runs/run-request.ts'
+import { findGgml } from '#runtime/ggml.mjs'
 import { type Backend, setActiveBackend } from './active.ts'
-import { openGgml } from './ggml/open.ts'
+import { takeFaster } from './faster.ts'
+import { findGpu, openGgml, openGgmlGpu } from './ggml/open.ts'
 import { probe } from './probe.ts'
 import { openTensorflow } from './tensorflow.ts'
 
@@ -34,9 +37,11 @@ export async function loadBackend(wanted: BackendName): Promise<Backend> {
   })
 }
 
+const kinds = { 'tensorflow-gpu': 'tensorflow', 'tensorflow-cpu': 'tensorflow', 'ggml-cpu': 'ggml', 'ggml-gpu': 'ggml-gpu' } as const
+
 /** Whether what is open is what a name would open. Only `auto` finds out when TensorFlow cannot run, so only it falls back. */
 function serves({ name }: Backend, asked: BackendName, wanted: BackendName): boolean {
-  const kind = name === 'ggml-cpu' ? 'ggml' : 'tensorflow'
+  const kind = kinds[name]
   return wanted === asked || wanted === kind || (wanted === 'auto' && kind === 'tensorflow')
 }
 
@@ -48,10 +53,18 @@ async function start(name: BackendName): Promise<Backend> {
 
 async function choose(name: BackendName): Promise<Backend> {
   if (name === 'ggml') return openGgml('Chosen by the user.')
+  if (name === 'ggml-gpu') return openGgmlGpu('Chosen by the user.')
   if (name === 'tensorflow') return openTensorflow()
+  const first = await openTensorflow().catch((thrown: unknown) => openGgml(toErrorMessage(thrown).message))
+  return first.name === 'tensorflow-gpu' || !hasRealGpu() ? first : takeFaster(first, openGgmlGpu)
+}
+
+function hasRealGpu(): boolean {
+  // Looking takes longer than some questions: only where there is a library that could find one.
+  if (platform !== 'darwin' && !findGgml('ggml-vulkan')) return false
   try {
-    return await openTensorflow()
-  } catch (error) {
-    return openGgml(toErrorMessage(error).message)
+    return findGpu()?.isSimulated === false
+  } catch {
+    return false
   }
 }

@@ -3,11 +3,12 @@ import { toErrorMessage } from '#contract/errors.ts'
 import type { DeviceReport } from '#contract/machine/engine-state.ts'
 import type { Backend } from './active.ts'
 import { ggmlDevices, type ListedDevice } from './ggml/devices.ts'
+import { findGpu, whyNoGpu } from './ggml/open.ts'
 import { listGpus } from './gpu-driver.ts'
 
 /** Every device of this machine, with the runtime that computes on it, and why. */
 export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'reason'>): Promise<DeviceReport[]> {
-  const onGpu = backend.name === 'tensorflow-gpu'
+  const onGpu = backend.name.endsWith('-gpu')
   const used = { usedBy: backend.title, why: backend.reason }
   const nvidia = (await listGpus()).map(({ index, name, driver, freeBytes, totalBytes }) => ({
     id: `cuda ${index}`,
@@ -16,7 +17,7 @@ export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'rea
     memoryBytes: freeBytes,
     totalBytes,
     driver: `NVIDIA ${driver}`,
-    ...(onGpu ? used : { usedBy: null, why: `TensorFlow's build for CUDA is not in use. ${backend.reason}` }),
+    ...(backend.name === 'tensorflow-gpu' ? used : { usedBy: null, why: `TensorFlow's build for CUDA is not in use. ${backend.reason}` }),
   }))
   const processor: DeviceReport = {
     id: 'cpu',
@@ -27,7 +28,12 @@ export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'rea
     driver: null,
     ...(onGpu ? { usedBy: null, why: 'A GPU is used instead.' } : used),
   }
-  return [...nvidia, ...otherGpus().map(describeGpu), processor]
+  return [...nvidia, ...otherGpus().map((gpu) => describeGpu(gpu, backend)), processor]
+}
+
+/** Runtimes that find no device here, and why. */
+export function missingRuntimes(): { name: string; available: false; why: string }[] {
+  return otherGpus().length > 0 ? [] : [{ name: 'ggml-gpu', available: false, why: whyNoGpu() }]
 }
 
 /** GPUs that the installed ggml finds; none without it. */
@@ -40,13 +46,16 @@ function otherGpus(): ListedDevice[] {
   }
 }
 
-const describeGpu = ({ name, title, freeBytes, totalBytes }: ListedDevice): DeviceReport => ({
-  id: name,
-  title,
-  kind: 'gpu',
-  memoryBytes: freeBytes,
-  totalBytes,
-  driver: `ggml ${name}`,
-  usedBy: null,
-  why: 'Espalier computes with ggml on the processor only.',
-})
+function describeGpu(gpu: ListedDevice, backend: Pick<Backend, 'name' | 'title' | 'reason'>): DeviceReport {
+  const isUsed = backend.name === 'ggml-gpu' && findGpu()?.name === gpu.name
+  return {
+    id: gpu.name,
+    title: gpu.title,
+    kind: 'gpu',
+    memoryBytes: gpu.freeBytes,
+    totalBytes: gpu.totalBytes,
+    driver: gpu.driver,
+    usedBy: isUsed ? backend.title : null,
+    why: isUsed || !gpu.isSimulated ? backend.reason : 'The processor simulates this GPU, so only `--backend ggml-gpu` uses it.',
+  }
+}

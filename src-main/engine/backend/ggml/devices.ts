@@ -1,6 +1,9 @@
+import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { env } from 'node:process'
 import { findGgml } from '#runtime/ggml.mjs'
-import { bind, openLibrary } from './library.ts'
+import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
+import { bind, type LibraryFunction, openLibrary } from './library.ts'
 
 /** A device that ggml's installed libraries can compute on. */
 export interface ListedDevice {
@@ -10,12 +13,17 @@ export interface ListedDevice {
   readonly name: string
   readonly title: string
   readonly isGpu: boolean
+  /** Whether the processor simulates this GPU. */
+  readonly isSimulated: boolean
+  /** The interface that it is driven through, and its driver where ggml names it. */
+  readonly driver: string | null
   readonly freeBytes: number
   readonly totalBytes: number
 }
 
 const registry = {
   loadAll: 'void ggml_backend_load_all_from_path(const char *folder)',
+  load: 'void *ggml_backend_load(const char *file)',
   count: 'size_t ggml_backend_dev_count()',
   get: 'void *ggml_backend_dev_get(size_t index)',
 } as const
@@ -29,7 +37,12 @@ const facts = {
 /** `GGML_BACKEND_DEVICE_TYPE_*` of a GPU with memory of its own, and of one that shares the processor's. */
 const gpuTypes: readonly unknown[] = [1, 2]
 
+/** Names of Vulkan drivers by the number of their device. ggml only logs them. */
+const drivers = new Map<string, string>()
+const driverLine = /^ggml_vulkan: (\d+) = .*\(([^()]+)\) \|/
+
 let loaded = false
+let vulkan: string | undefined
 
 /** Loads the library for this processor and those for the GPUs that the installed package has. */
 export function loadDevices(): void {
@@ -41,30 +54,60 @@ export function loadDevices(): void {
   loaded = true
 }
 
-/** ggml and llama.cpp report every step on stderr. */
+/** Loads the library for Vulkan. Gives why it is not used, or nothing where it is. */
+export function loadVulkan(): string | undefined {
+  vulkan ??= tryVulkan()
+  return vulkan || undefined
+}
+
+function tryVulkan(): string {
+  if (!findGgml()) return 'The ggml library is not installed.'
+  const folder = findGgml('ggml-vulkan')
+  if (!folder) return 'The ggml library for Vulkan is not installed.'
+  const stranger = findStranger(folder)
+  if (stranger) return `The ggml library for Vulkan is not loaded: ${stranger}`
+  const [file = ''] = readdirSync(folder).filter((name) => /ggml-vulkan\.(so|dll)$/.test(name))
+  const path = trustedAddon(folder, file)
+  if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`
+  // The usual shaders round the operands of products to 16 bits: they would call themselves float32, and decide.
+  env.GGML_VK_DISABLE_F16 = '1'
+  return bind(openLibrary('ggml'), registry).load(path) ? '' : 'ggml found no driver for Vulkan.'
+}
+
+/** ggml and llama.cpp report every step on stderr: none of it is shown. */
 function silence(): void {
   const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
   const type = koffi.proto('void espalier_log(int level, const char *text, void *data)')
-  const nothing = koffi.register(() => undefined, koffi.pointer(type))
-  openLibrary('ggml-base').func('ggml_log_set', 'void', [koffi.pointer(type), 'void *'])(nothing, null)
-  openLibrary('llama.cpp').func('llama_log_set', 'void', [koffi.pointer(type), 'void *'])(nothing, null)
+  const read = (_level: number, text: string) => {
+    const [, number, driver] = driverLine.exec(text) ?? []
+    if (number && driver) drivers.set(number, driver)
+  }
+  const reader = koffi.register(read, koffi.pointer(type))
+  // llama.cpp hands the function on to ggml.
+  openLibrary('llama.cpp').func('llama_log_set', 'void', [koffi.pointer(type), 'void *'])(reader, null)
 }
 
 /** Every device of the installed libraries. Throws `not-found` where there are none. */
 export function ggmlDevices(): ListedDevice[] {
   loadDevices()
+  loadVulkan()
   const [ggml, base] = [bind(openLibrary('ggml'), registry), bind(openLibrary('ggml-base'), facts)]
-  return Array.from({ length: Number(ggml.count()) }, (_, index) => {
-    const device: unknown = ggml.get(index)
-    const [free, total] = [[0], [0]]
-    base.memory(device, free, total)
-    return {
-      handle: device,
-      name: String(base.name(device)),
-      title: String(base.title(device)),
-      isGpu: gpuTypes.includes(base.type(device)),
-      freeBytes: Number(free[0]),
-      totalBytes: Number(total[0]),
-    }
-  })
+  return Array.from({ length: Number(ggml.count()) }, (_, index) => describe(ggml.get(index), base))
+}
+
+function describe(device: unknown, base: Record<keyof typeof facts, LibraryFunction>): ListedDevice {
+  const [free, total] = [[0], [0]]
+  base.memory(device, free, total)
+  const [name, title, isGpu] = [String(base.name(device)), String(base.title(device)), gpuTypes.includes(base.type(device))]
+  const [, api = name, number = ''] = /^(\w+?)(\d*)$/.exec(name) ?? []
+  return {
+    handle: device,
+    name,
+    title,
+    isGpu,
+    isSimulated: /llvmpipe|lavapipe|swiftshader/i.test(title),
+    driver: isGpu ? [api, drivers.get(number) ?? []].flat().join(', ') : null,
+    freeBytes: Number(free[0]),
+    totalBytes: Number(total[0]),
+  }
 }

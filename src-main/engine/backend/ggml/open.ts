@@ -6,7 +6,7 @@ import { ggmlVersion } from '#runtime/ggml.mjs'
 import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
 import { GgmlDevice } from './device.ts'
-import { ggmlDevices } from './devices.ts'
+import { ggmlDevices, type ListedDevice, loadVulkan } from './devices.ts'
 import { registerKernels } from './plain-kernels.ts'
 import { GgmlTensors } from './tensors.ts'
 
@@ -15,14 +15,41 @@ export async function openGgml(reason: string): Promise<Backend> {
   const found = ggmlDevices().find(({ isGpu }) => !isGpu)
   if (!found) throw new EspalierError('not-found', 'ggml has no library for this processor. Run `npm start` once with a network.')
   const threads = Number(env.TF_NUM_INTRAOP_THREADS ?? cpus().length)
-  const tensors = new GgmlTensors(new GgmlDevice(found.handle, threads))
-  registerKernels('ggml')
-  registerBackend('ggml', () => tensors)
-  await setBackend('ggml')
   return {
     name: 'ggml-cpu',
     title: `ggml ${ggmlVersion} on the CPU, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
     reason,
-    fused: composedOperations(tensors),
+    fused: await computeOn(found, 'ggml-cpu', threads),
   }
+}
+
+/** Why `findGpu` gives none, and what to do. */
+export const whyNoGpu = (): string => `ggml finds no GPU. ${loadVulkan() ?? 'Its driver shows none.'} Install a driver and run setup again.`
+
+/** The first GPU that ggml finds, real ones before simulated ones. The latter show only where the user made them visible. */
+export const findGpu = (): ListedDevice | undefined => {
+  const gpus = ggmlDevices().filter(({ isGpu }) => isGpu)
+  return gpus.find(({ isSimulated }) => !isSimulated) ?? gpus[0]
+}
+
+/** The same on a GPU. Throws `not-found` with the reason where there is none. */
+export async function openGgmlGpu(reason: string): Promise<Backend> {
+  const found = findGpu()
+  if (!found) throw new EspalierError('not-found', `${whyNoGpu()} Or choose another backend.`)
+  return {
+    name: 'ggml-gpu',
+    title: `ggml ${ggmlVersion} on ${found.title} (${found.name}), float32 products`,
+    reason,
+    fused: await computeOn(found, 'ggml-gpu', 1),
+    ...(found.freeBytes > 0 ? { deviceBytes: found.freeBytes } : {}),
+  }
+}
+
+/** Makes a device a backend of tfjs-core under a name, and the one that computes. */
+async function computeOn({ handle }: ListedDevice, name: string, threads: number): Promise<NonNullable<Backend['fused']>> {
+  const tensors = new GgmlTensors(new GgmlDevice(handle, threads))
+  registerKernels(name)
+  registerBackend(name, () => tensors)
+  await setBackend(name)
+  return composedOperations(tensors)
 }

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { missingRuntimes } from '#engine/backend/devices.ts'
 import { blockTypeNamed, blockTypeOf, decodeBlocks } from '#engine/checkpoint/gguf/blocks.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
@@ -33,4 +34,14 @@ it('plain types can be read, and quantised ones say what to do', () => {
   expect(decodeBlocks(new Uint8Array(Float32Array.of(1, 2).buffer), blockTypeNamed('F32'))).toEqual(Float32Array.of(1, 2))
   for (const ask of [() => blockTypeOf(12), () => blockTypeNamed('Q4_K')])
     expect(ask).toThrow(/quantised GGUF types, is not installed\. Run `npm start` or `npm run demo` once/)
+})
+
+it('without a GPU for ggml the report says why, and what to do', () => {
+  expect(missingRuntimes()).toEqual([
+    {
+      name: 'ggml-gpu',
+      available: false,
+      why: 'ggml finds no GPU. The ggml library is not installed. Install a driver and run setup again.',
+    },
+  ])
 })
