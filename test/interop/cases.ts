@@ -118,16 +118,13 @@ export const models: readonly InteropModel[] = [
 export const fits = ({ name, mixture, without = [] }: InteropModel, { method, only = name, mixtures }: InteropMethod): boolean =>
   only === name && mixture === mixtures && !without.includes(method)
 
-const evolution = { generations: 2, offspring: 6, startStates: 4, windows: 4, firstWindows: 1, finalWindows: 2, finalists: 2 }
-
-/** Narrower MLPs and fewer attentions, also trained; whole blocks; submodules of either kind, greedily and by evolution. */
+/** Narrower MLPs and fewer attentions, also trained; whole blocks; submodules of either kind. */
 export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 } },
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, only: 'sample model (Llama)' },
   { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 } },
   { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 } },
   { method: 'reap', amount: { sparsity: 0.2 }, options: { share: 0.25, windows: 4 }, mixtures: true },
-  { method: 'evopress_submodule', amount: { blocks: 2 }, options: evolution },
 ]
 
 /** How far an answer may be, relative: of the perplexity, and of any logit against the largest. */

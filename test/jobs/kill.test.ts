@@ -65,7 +65,7 @@ async function engineSubject(method: string, sparsity: number): Promise<Subject>
   return {
     command: defaultComputeCommand(),
     modelPath: await referenceModel('stories260k'),
-    kills: 3,
+    kills: 2,
     create: ({ call, model }) =>
       call('runs.create', {
         model: model.id,

@@ -172,8 +172,8 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.sequenceLength(recovery.text) } })),
   ],
   weights: [
-    of(dense, () => ({ weights: 'Q8_0' })),
-    // llama.cpp is timed once, above.
+    // Without times in llama.cpp, which would be left out of what is compared.
+    of({ ...dense, measures: [perplexity, tasks, answers] }, () => ({ weights: 'Q8_0' })),
     of({ ...dense, measures: [perplexity, tasks, answers], weights: 'F16' }, () => ({ weights: 'Q8_0' })),
     of(repaired, () => ({ weights: 'Q4_0' })),
     of({ ...repaired, weights: 'Q4_0' }, () => ({ repair: { kind: 'one-pass', calibration: ofData.source(calibration) } })),

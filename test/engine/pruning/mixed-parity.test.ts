@@ -84,15 +84,16 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
 }
 
 // What every recorded result of the reference is held to in float32 stands beside each method; here the same results in `mixed`.
-describe.skipIf(!backend.halves).each([...fullModels, ...variedModels])('%s in mixed precision', holdToRecorded)
+describe.skipIf(!backend.halves).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
 
 // A gated and a plain MLP, a parallel residual, biases, a part of each head rotated, a sliding window.
 describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as on a GPU', (name) => {
   computeWith(asOnGpu('bfloat16'))
-  holdToRecorded(name)
+  // Whole blocks are scored as submodules are.
+  holdToRecorded(name, { evopress_submodule: evolutions.evopress_submodule as Method })
 })
 
-function holdToRecorded(name: ReferenceModel): void {
+function holdToRecorded(name: ReferenceModel, evolving = evolutions): void {
   let bench: Bench
   let expected: Expected
   beforeAll(async () => {
@@ -135,20 +136,17 @@ function holdToRecorded(name: ReferenceModel): void {
     }
   })
 
-  test.runIf(fullModels.includes(name as never)).each(Object.entries(evolutions))(
-    '%s selects as the reference did',
-    async (kind, method) => {
-      for (const recorded of expected[kind] as readonly RecordedSearch[]) {
-        const tensors = memory().numTensors
-        const { plan, selections = [] } = await prune(method, bench, { blocks: recorded.K })
-        expectFitness(selections, recorded.selection_calls)
-        expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
-        // What searches remember goes with the model; its weights stay.
-        for (const one of bench.model.kept.values()) one.dispose()
-        expect(memory().numTensors - tensors).toBeLessThan(200)
-      }
-    },
-  )
+  test.runIf(fullModels.includes(name as never)).each(Object.entries(evolving))('%s selects as the reference did', async (kind, method) => {
+    for (const recorded of expected[kind] as readonly RecordedSearch[]) {
+      const tensors = memory().numTensors
+      const { plan, selections = [] } = await prune(method, bench, { blocks: recorded.K })
+      expectFitness(selections, recorded.selection_calls)
+      expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
+      // What searches remember goes with the model; its weights stay.
+      for (const one of bench.model.kept.values()) one.dispose()
+      expect(memory().numTensors - tensors).toBeLessThan(200)
+    }
+  })
 
   test.runIf(fullModels.includes(name as never)).each(Object.entries(depth))('%s removes the recorded blocks', async (kind, method) => {
     const run = recordedRun()
@@ -209,7 +207,7 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
 
   // Long windows and a large head: what runs without a pause would be seen. Processor time, as other programs may have the machine.
   describe('on a large model', () => {
-    const shape = { blocks: 4, hidden: 256, intermediate: 768, heads: 4, keyValueHeads: 2, vocabulary: 16384, dtype: 'F32' } as const
+    const shape = { blocks: 2, hidden: 256, intermediate: 768, heads: 4, keyValueHeads: 2, vocabulary: 16384, dtype: 'F32' } as const
     let folder: string
     let large: Bench
     beforeAll(async () => {
